@@ -1,0 +1,1 @@
+"""medmcl: multimodal contrastive learning on medical cohorts."""

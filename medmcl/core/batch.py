@@ -1,0 +1,148 @@
+"""The two values in flight, `Batch` and `Embeddings`: frozen, and checked at birth.
+
+Shape letters used everywhere: B rows of a batch, T tokens, E token width, D shared dimension,
+L leads, S time samples, C outputs of a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows of some modalities, each of which may be absent.
+
+    Attributes:
+        ids: Number of the sample in its cohort, (B,) int64.
+        inputs: Modality to what its encoder reads, (B, ...). Absent rows hold zeros.
+        present: Modality to (B,) bool. Absence is stated here and nowhere else.
+        targets: Task to its target values, (B, C) float32; zeros where unknown.
+        known: Task to (B, C) bool: which target values exist.
+        masks: Modality to (B, T) bool; True = the token is hidden from the encoder.
+    """
+
+    ids: Tensor
+    inputs: Mapping[str, Tensor]
+    present: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    known: Mapping[str, Tensor] = field(default_factory=dict)
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse unequal row counts and missing presence at birth."""
+        if self.ids.ndim != 1:
+            raise ValueError(f"ids must have shape (B,), got {tuple(self.ids.shape)}")
+        rows = len(self.ids)
+        for group in ("inputs", "present", "targets", "known", "masks"):
+            for name, tensor in getattr(self, group).items():
+                if len(tensor) != rows:
+                    raise ValueError(f"{group}[{name!r}] has {len(tensor)} rows, ids has {rows}")
+        if set(self.inputs) != set(self.present):
+            raise ValueError(
+                f"inputs has {sorted(self.inputs)} but present has {sorted(self.present)}"
+            )
+        for name, flags in self.present.items():
+            if flags.dtype != torch.bool or flags.ndim != 1:
+                raise ValueError(f"present[{name!r}] must be (B,) bool")
+        if set(self.targets) != set(self.known):
+            raise ValueError("every target needs its 'known' mask, and the other way round")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(
+            ids=change(self.ids),
+            inputs={name: change(x) for name, x in self.inputs.items()},
+            present={name: change(x) for name, x in self.present.items()},
+            targets={name: change(x) for name, x in self.targets.items()},
+            known={name: change(x) for name, x in self.known.items()},
+            masks={name: change(x) for name, x in self.masks.items()},
+        )
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        """Take rows by index or by a boolean mask."""
+        return self._map(lambda tensor: tensor[rows])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move every tensor to ``device``."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def both(self, a: str, b: str) -> Tensor:
+        """Rows that have both modalities, (B,) bool."""
+        return self.present[a] & self.present[b]
+
+    def with_inputs(
+        self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None
+    ) -> Batch:
+        """The same rows with other inputs (and masks): what a view gives back."""
+        return replace(self, inputs=inputs, masks=self.masks if masks is None else masks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """What a model makes of a batch. Rows of absent modalities hold zeros.
+
+    Attributes:
+        batch: The batch that was encoded (a view of the loaded one).
+        pooled: Modality to its point in the shared space, (B, D), unit norm.
+        features: Modality to its representation before the projection head, (B, E).
+        tokens: Modality to its tokens, (B, T, E); only the visible ones if the batch is masked.
+        padding: Modality to (B, T) bool; True = the token is padding.
+        stats: Side numbers that encoders report and objectives may charge for.
+    """
+
+    batch: Batch
+    pooled: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
+    padding: Mapping[str, Tensor] = field(default_factory=dict)
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse unequal row counts and wrong ranks at birth."""
+        rows = len(self.batch)
+        for group, rank in (("pooled", 2), ("features", 2), ("tokens", 3), ("padding", 2)):
+            for name, tensor in getattr(self, group).items():
+                if tensor.ndim != rank or len(tensor) != rows:
+                    raise ValueError(
+                        f"{group}[{name!r}] must have {rank} axes and {rows} rows, "
+                        f"got shape {tuple(tensor.shape)}"
+                    )
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named part of a loss.
+
+    Attributes:
+        value: Scalar tensor, a mean over ``count`` rows; lower is better.
+        count: Rows the mean is over. Across ranks, means are weighted by it.
+    """
+
+    value: Tensor
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputShape:
+    """What an encoder must know about its input: all an adapter tells it.
+
+    Attributes:
+        kind: ``ecg``, ``cmr``, ``tabular`` or ``text``.
+        shape: Shape of one row as the encoder sees it (after cropping), without the batch axis.
+        vocabulary: Number of distinct tokens (text).
+        cardinalities: Number of levels of each categorical column (tabular).
+        names: Names along the first axis: leads, frames or columns.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    vocabulary: int = 0
+    cardinalities: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()

@@ -1,0 +1,172 @@
+"""The contracts between the parts. A newcomer that keeps one of these needs no edit elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medmcl.core.batch import Batch, Embeddings, InputShape, Term
+from medmcl.core.config import Config
+from medmcl.core.findings import Finding
+from medmcl.core.targets import Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one record of one modality lies.
+
+    Attributes:
+        subject: Subject id.
+        record: Record id, unique within the modality.
+        paths: Named files, resolved; a single file is named ``path``.
+        values: The record's row in the modality's table (column to cell).
+    """
+
+    subject: str
+    record: str
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Adapter(Protocol):
+    """One modality: from a record on disk to the tensor an encoder reads.
+
+    ``Source`` is what the cohort says of the files (reader, units, columns); ``Settings`` is how a
+    recipe prepares them; ``Augment`` is how a view disturbs them. What `fit` learns (a vocabulary,
+    a mean) is in `state` and travels in the run.
+    """
+
+    kind: ClassVar[str]
+    Source: ClassVar[type[Config]]
+    Settings: ClassVar[type[Config]]
+    Augment: ClassVar[type[Config]]
+
+    def __init__(self, source: Any, settings: Any) -> None: ...
+
+    def read(self, place: Place) -> Any:
+        """Read one record as it is; `RecordError` if it cannot be read."""
+
+    def inspect(self, raw: Any, place: Place) -> list[Finding]:
+        """Faults of one record as read: units, rate, leads, NaN, constant signal, ..."""
+
+    def fit(self, raws: Iterable[Any]) -> None:
+        """Learn what preparation needs, from records of the train split only."""
+
+    def prepare(self, raw: Any) -> np.ndarray:
+        """The fixed-shape array of one record, cached once. ``(*prepared_shape)``."""
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """Shape of what `prepare` gives; known after `fit`."""
+
+    @property
+    def input_shape(self) -> InputShape:
+        """What the encoder sees; known after `fit`."""
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Prepared rows (B, *prepared_shape) to encoder input, without randomness."""
+
+    def augment(self, x: Tensor, options: Any, generator: torch.Generator) -> Tensor:
+        """Prepared rows to encoder input, with the random disturbances of ``options``."""
+
+    def state(self) -> dict[str, Any]:
+        """What `fit` learned, as plain JSON values."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """What an objective must know of the model it charges, to size its own parameters.
+
+    Attributes:
+        inputs: Modality to the shape of its input.
+        widths: Modality to E, the width of its features and tokens.
+        num_tokens: Modality to T where tokens are maskable, otherwise absent.
+        patch: Modality to samples per patch where the encoder cuts a (lead, time) signal.
+        tasks: Task name to its targets (header; rows may be empty).
+    """
+
+    inputs: Mapping[str, InputShape]
+    widths: Mapping[str, int]
+    num_tokens: Mapping[str, int] = field(default_factory=dict)
+    patch: Mapping[str, int] = field(default_factory=dict)
+    tasks: Mapping[str, Targets] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """Batch to embeddings; an `nn.Module`."""
+
+    def __call__(self, batch: Batch) -> Embeddings: ...
+
+
+class View(Protocol):
+    """A variant of a batch: plain, augmented, masked."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch: ...
+
+
+class Objective(Protocol):
+    """Names the views it reads, and charges for what a model made of them; an `nn.Module`.
+
+    ``across_ranks`` says how it behaves in a distributed run. ``gather``: it needs every row of the
+    global batch; the engine gathers pooled embeddings and presence, and each rank computes the
+    whole value. ``rows``: its terms are means over rows; the engine weights them by `Term.count`.
+    A term without enough rows is left out of the answer, never zero.
+    """
+
+    views: tuple[str, ...]
+    terms: tuple[str, ...]
+    across_ranks: Literal["gather", "rows"]
+
+    def __call__(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]: ...
+
+
+class PairGraph(Protocol):
+    """Which pairs of modalities are aligned, and how strongly."""
+
+    def __call__(self, embeddings: Embeddings, batch: Batch) -> dict[tuple[str, str], float]: ...
+
+
+class Sampler(Protocol):
+    """Which samples make a batch, before anything is loaded."""
+
+    def __call__(self, epoch: int) -> Iterator[np.ndarray]: ...
+
+
+class Scorer(Protocol):
+    """A number for each row, higher = keep."""
+
+    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor: ...
+
+
+class Selector(Protocol):
+    """Which rows of a loaded batch deserve a step."""
+
+    def __call__(self, model: Model, batch: Batch) -> Batch: ...
+
+
+class Stage(Protocol):
+    """One step of a recipe: reads artefacts by name, makes one."""
+
+    name: str
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """Names of the artefacts it reads."""
+
+    def run(self, store: Any) -> Any:
+        """Do the work and give the artefact."""
+
+
+class Metric(Protocol):
+    """Numbers with intervals from predictions (or embeddings) and targets."""
+
+    def __call__(self, predictions: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]]: ...

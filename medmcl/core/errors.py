@@ -1,0 +1,61 @@
+"""Errors a person can mend: what is wrong, what was got, what was expected, how to mend it."""
+
+from __future__ import annotations
+
+
+class MedmclError(ValueError):
+    """A mistake in what the user gave: command line, configuration, cohort or artefact.
+
+    Args:
+        what: One sentence that says what is wrong.
+        where: File, field, subject or record it concerns.
+        got: The offending value.
+        expected: What would have been accepted.
+        mend: What the user can do about it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        got: object = None,
+        expected: object = None,
+        mend: str | None = None,
+    ) -> None:
+        self.what, self.where, self.got = what, where, got
+        self.expected, self.mend = expected, mend
+        lines = [what if where is None else f"{where}: {what}"]
+        if got is not None:
+            lines.append(f"  got:      {got}")
+        if expected is not None:
+            lines.append(f"  expected: {expected}")
+        if mend is not None:
+            lines.append(f"  to mend:  {mend}")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(MedmclError):
+    """A recipe, an override or a command line that cannot be used."""
+
+
+class CohortError(MedmclError):
+    """A cohort definition or one of its tables that cannot be used."""
+
+
+class RecordError(MedmclError):
+    """One record (file) that cannot be read or that fails its quality checks."""
+
+
+class ArtefactError(MedmclError):
+    """A run, checkpoint or cache that is missing, broken or of another kind."""
+
+
+class ExtraNotInstalledError(MedmclError):
+    """An optional dependency is needed; the message names the extra to install."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(
+            f"the optional package '{module}' is not installed",
+            mend=f"pip install 'medmcl[{extra}]'",
+        )

@@ -1,0 +1,37 @@
+"""Findings: what a check has to say about one record, column or setting."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing a check found, and how to mend it.
+
+    Attributes:
+        code: Short stable name of the kind of fault, for example ``ecg.wrong_units``.
+        where: Record, subject, column or file it concerns.
+        what: One sentence with the offending value.
+        mend: One sentence that says what to do.
+        level: ``error`` refuses a run; ``warning`` is shown and counted.
+        scope: ``cohort`` faults refuse every run; ``record`` faults may be excluded and counted
+            (``on_bad_record: exclude``); ``task`` faults refuse only what uses that task.
+        task: The task a ``task`` fault belongs to.
+    """
+
+    code: str
+    where: str
+    what: str
+    mend: str
+    level: Literal["error", "warning"] = "error"
+    scope: Literal["cohort", "record", "task"] = "record"
+    task: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} [{self.code}]\n  to mend:  {self.mend}"
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Give the finding as plain values for JSON."""
+        return asdict(self)

@@ -1,0 +1,349 @@
+"""The training loop: select, view, encode, charge, backward, record. The same for every recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medmcl.core.batch import Batch, Embeddings
+from medmcl.core.contracts import Sampler, Selector
+from medmcl.data.views import View
+from medmcl.core.errors import ArtefactError
+from medmcl.core.rng import derive_seed, torch_generator
+from medmcl.engine.checkpoint import Checkpoints
+from medmcl.engine.distributed import World, any_rank, charge, wrap
+from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
+from medmcl.engine.record import Record, progress
+from medmcl.engine.signals import Interrupted, StopRequest
+
+MAX_SKIPPED = 20
+"""Steps in a row with a loss that is not finite before a run gives up."""
+
+Terms = Mapping[str, tuple[Tensor, int]]
+
+
+class Learner(nn.Module):
+    """A model and the objectives that charge it: all that is trained, in one module.
+
+    Each wanted view is encoded once, however many objectives read it.
+    """
+
+    def __init__(
+        self, model: nn.Module, objectives: Mapping[str, nn.Module], weights: Mapping[str, float]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objectives = nn.ModuleDict(dict(objectives))
+        self.weights = dict(weights)
+
+    def encode(self, views: Mapping[str, Batch]) -> dict[str, Embeddings]:
+        """Encode every view."""
+        return {name: self.model(batch) for name, batch in views.items()}
+
+    def forward(
+        self, views: Mapping[str, Batch], batch: Batch, world: World
+    ) -> tuple[Tensor, Terms]:
+        """Give the loss to step on and every term of it."""
+        seen = self.encode(views)
+        charged = {
+            name: (objective, self.weights[name]) for name, objective in self.objectives.items()
+        }
+        return charge(charged, seen, batch, world)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and how a stage trains."""
+
+    stage: str
+    steps: int
+    steps_per_epoch: int
+    evaluate_every: int
+    log_every: int
+    seed: int
+    optimiser: OptimiserSettings
+    precision: str = "fp32"
+    patience: int | None = None
+    """Tuning evaluations without a better loss before the stage ends early."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """Where a stage's rows come from.
+
+    Attributes:
+        sampler: Epoch to global batches of sample numbers.
+        load: Sample numbers to a CPU batch of prepared rows.
+        tuning: Fixed batches of the tuning split; may be empty.
+        selector: Which rows of a loaded batch deserve a step; None keeps all.
+    """
+
+    sampler: Sampler
+    load: Callable[[np.ndarray], Batch]
+    tuning: tuple[np.ndarray, ...] = ()
+    selector: Selector | None = None
+
+    def batches(self, first: int, plan: Plan, world: World) -> Iterator[Batch]:
+        """Give this rank's part of each global batch from step ``first`` on, one read ahead."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = None
+            for rows in self._rows(first, plan, world):
+                coming = reader.submit(self.load, rows)
+                if ahead is not None:
+                    yield ahead.result()
+                ahead = coming
+            if ahead is not None:
+                yield ahead.result()
+
+    def _rows(self, first: int, plan: Plan, world: World) -> Iterator[np.ndarray]:
+        epoch, skip = divmod(first, plan.steps_per_epoch)
+        step = first
+        while step < plan.steps:
+            for number, rows in enumerate(self.sampler(epoch)):
+                if number < skip:
+                    continue
+                if step >= plan.steps:
+                    return
+                yield np.array_split(rows, world.size)[world.rank]
+                step += 1
+            epoch, skip = epoch + 1, 0
+
+
+@dataclass
+class Progress:
+    """What a stage must remember between steps; saved with the weights."""
+
+    step: int = 0
+    best: float = math.inf
+    best_step: int = 0
+    without_gain: int = 0
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    seconds: float = 0.0
+    recent: dict[str, float] = field(default_factory=dict)
+
+
+def fit(
+    learner: Learner,
+    feed: Feed,
+    views: Mapping[str, View],
+    plan: Plan,
+    *,
+    record: Record,
+    checkpoints: Checkpoints,
+    world: World,
+    depths: Mapping[str, tuple[int, int]] | None = None,
+    describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None = None,
+) -> Progress:
+    """Train a stage to its end, from its last checkpoint if there is one.
+
+    Args:
+        learner: Model and objectives, on the device of ``world``.
+        feed: Where batches come from.
+        views: Every view that the objectives read.
+        plan: Steps, rates, intervals.
+        record: Takes a line an interval.
+        checkpoints: Where weights go; holds the last and the best by tuning loss.
+        world: Ranks and device.
+        depths: Parameter name to (layer, last layer) for layer-wise rate decay.
+        describe: Numbers on the embeddings of the tuning split, for the record.
+
+    Raises:
+        Interrupted: A stop signal came; the state is saved.
+        ArtefactError: The loss was not finite for `MAX_SKIPPED` steps in a row.
+    """
+    optimiser = build_optimiser(learner, plan.optimiser, depths or {})
+    state = _resume(learner, optimiser, checkpoints)
+    record.rewind(plan.stage, state.step)
+    step_module = wrap(learner, world)
+    with (
+        StopRequest() as stop,
+        progress(plan.stage, plan.steps, shown=world.rank == 0) as bar,
+    ):
+        for batch in feed.batches(state.step, plan, world):
+            _step(step_module, learner, batch, feed, views, plan, optimiser, state, world)
+            bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
+            last = state.step == plan.steps
+            if state.step % plan.log_every == 0 or last:
+                _report_step(plan, state, optimiser, record)
+            stopping = any_rank(stop.asked, world)
+            due = state.step % plan.evaluate_every == 0 or last
+            if due or stopping:
+                better = due and _evaluate(learner, feed, views, plan, state, record, world, describe)
+                _save(learner, optimiser, state, checkpoints, world, best=better)
+            if stopping and not last:
+                raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")
+            if plan.patience is not None and state.without_gain >= plan.patience:
+                record.say(
+                    f"{plan.stage}: stops at step {state.step}, no better since {state.best_step}"
+                )
+                break
+    return state
+
+
+def _step(
+    step_module: nn.Module,
+    learner: Learner,
+    batch: Batch,
+    feed: Feed,
+    views: Mapping[str, View],
+    plan: Plan,
+    optimiser: torch.optim.Optimizer,
+    state: Progress,
+    world: World,
+) -> None:
+    key = (plan.seed, plan.stage, "step", state.step, world.rank)
+    torch.manual_seed(derive_seed(*key))
+    learner.train()
+    batch = batch.to(world.device)
+    if feed.selector is not None:
+        batch = feed.selector(learner.model, batch)
+    generator = torch_generator(*key, "views", device=world.device)
+    seen = {name: view(batch, generator) for name, view in views.items()}
+    set_rate(optimiser, rate_at(state.step, plan.steps, plan.optimiser))
+    optimiser.zero_grad(set_to_none=True)
+    with autocast(plan.precision, world.device):
+        loss, terms = step_module(seen, batch, world)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(
+        learner.parameters(), plan.optimiser.clip_norm or math.inf, foreach=None
+    )
+    state.step += 1
+    if any_rank(not (math.isfinite(loss.item()) and math.isfinite(norm.item())), world):
+        _skip(plan, state)
+        return
+    optimiser.step()
+    state.skipped_in_a_row = 0
+    state.recent = {
+        "loss": loss.item(),
+        "gradient_norm": norm.item(),
+        **{name: value.item() for name, (value, _) in terms.items()},
+    }
+
+
+def _skip(plan: Plan, state: Progress) -> None:
+    state.skipped_steps += 1
+    state.skipped_in_a_row += 1
+    if state.skipped_in_a_row >= MAX_SKIPPED:
+        raise ArtefactError(
+            f"the loss or its gradient was not finite for {MAX_SKIPPED} steps in a row",
+            where=f"stage {plan.stage}, step {state.step}",
+            mend="lower the learning rate, set optimiser.clip_norm, or train in fp32",
+        )
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Give the autocast context for ``precision`` (``fp32`` or ``bf16``)."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def _report_step(
+    plan: Plan, state: Progress, optimiser: torch.optim.Optimizer, record: Record
+) -> None:
+    rate = max(group["lr"] for group in optimiser.param_groups)
+    row = {"stage": plan.stage, "split": "train", "step": state.step,
+           "epoch": state.step / plan.steps_per_epoch, "lr": rate,
+           "skipped_steps": state.skipped_steps, **state.recent}  # fmt: skip
+    record.write(row)
+    record.say(
+        f"{plan.stage}  step {state.step}/{plan.steps}"
+        f"  loss {state.recent.get('loss', math.nan):.4f}  lr {rate:.2e}"
+    )
+
+
+@torch.no_grad()
+def tuning_loss(
+    learner: Learner,
+    feed: Feed,
+    views: Mapping[str, View],
+    plan: Plan,
+    world: World,
+    describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Mean loss and terms over the tuning batches, with the same masks every time.
+
+    Each rank computes the same numbers on all of the split, so no rank decides alone.
+    """
+    learner.eval()
+    alone = World(rank=0, size=1, device=world.device)
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    described: list[dict[str, Any]] = []
+    for number, rows in enumerate(feed.tuning):
+        batch = feed.load(rows).to(world.device)
+        generator = torch_generator(plan.seed, plan.stage, "tuning", number, device=world.device)
+        seen = {name: view(batch, generator, disturb=False) for name, view in views.items()}
+        with autocast(plan.precision, world.device):
+            embeddings = learner.encode(seen)
+            charged = {n: (o, learner.weights[n]) for n, o in learner.objectives.items()}
+            loss, terms = charge(charged, embeddings, batch, alone)
+        entries = {"loss": (loss, len(rows)), **terms}
+        for name, (value, count) in entries.items():
+            sums[name] = sums.get(name, 0.0) + value.item() * count
+            counts[name] = counts.get(name, 0.0) + count
+        if describe is not None:
+            described.append(describe(embeddings))
+    means: dict[str, Any] = {name: total / counts[name] for name, total in sums.items()}
+    for name in described[0] if described else ():
+        means[name] = float(np.mean([row[name] for row in described if name in row]))
+    return means
+
+
+def _evaluate(
+    learner: Learner,
+    feed: Feed,
+    views: Mapping[str, View],
+    plan: Plan,
+    state: Progress,
+    record: Record,
+    world: World,
+    describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None,
+) -> bool:
+    """Write the tuning line; tell whether this is the best state so far."""
+    if not feed.tuning:
+        return True
+    means = tuning_loss(learner, feed, views, plan, world, describe)
+    record.write({"stage": plan.stage, "split": "tuning", "step": state.step,
+                  "epoch": state.step / plan.steps_per_epoch, **means})  # fmt: skip
+    better = means["loss"] < state.best
+    if better:
+        state.best, state.best_step, state.without_gain = means["loss"], state.step, 0
+    else:
+        state.without_gain += 1
+    record.say(
+        f"{plan.stage}  step {state.step}/{plan.steps}  tuning loss {means['loss']:.4f}"
+        f"{'  (best)' if better else ''}"
+    )
+    return better
+
+
+def _save(
+    learner: Learner,
+    optimiser: torch.optim.Optimizer,
+    state: Progress,
+    checkpoints: Checkpoints,
+    world: World,
+    *,
+    best: bool,
+) -> None:
+    if world.rank == 0:
+        training = {"progress": dict(vars(state)), "optimiser": optimiser.state_dict()}
+        checkpoints.save(state.step, learner.state_dict(), training, best=best)
+
+
+def _resume(
+    learner: Learner, optimiser: torch.optim.Optimizer, checkpoints: Checkpoints
+) -> Progress:
+    training = checkpoints.training()
+    if training is None:
+        return Progress()
+    learner.load_state_dict(checkpoints.weights("last"))
+    optimiser.load_state_dict(training["optimiser"])
+    return Progress(**training["progress"])

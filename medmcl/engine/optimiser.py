@@ -1,0 +1,84 @@
+"""Optimiser and learning-rate schedule, as pure functions of settings and step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+
+from medmcl.core.config import Config
+
+
+class OptimiserSettings(Config):
+    """How weights are moved."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-3
+    """Peak learning rate of a step."""
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    decay_all: bool = False
+    """Whether weight decay also touches biases, norms and scales (Adam with L2 in the paper)."""
+    layer_decay: float = 1.0
+    """Rate of a layer = lr * layer_decay ** (layers above it); 1 = the same rate everywhere."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.1
+    """Share of all steps with a linearly rising rate."""
+    min_lr: float = 0.0
+    clip_norm: float | None = None
+    """Largest gradient norm; larger gradients are scaled down to it."""
+
+
+def rate_at(step: int, steps: int, settings: OptimiserSettings) -> float:
+    """Give the factor on the peak rate at ``step`` of ``steps`` (0-based).
+
+    Linear warm-up that starts above zero, then half a cosine down to ``min_lr``.
+    """
+    warm = math.ceil(settings.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if settings.schedule == "constant":
+        return 1.0
+    floor = settings.min_lr / settings.lr if settings.lr else 0.0
+    progress = (step - warm) / max(1, steps - warm)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def build_optimiser(
+    module: nn.Module, settings: OptimiserSettings, depths: Mapping[str, tuple[int, int]]
+) -> torch.optim.Optimizer:
+    """Build the optimiser with one parameter group for each (depth, decay).
+
+    Args:
+        module: What is trained; frozen parameters are left out.
+        settings: Name, rate, decay.
+        depths: Parameter name to (its layer, number of layers of its tower). A parameter without
+            an entry (heads, decoders, scales) moves at the full rate.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        layer, last = depths.get(name, (0, 0))
+        factor = settings.layer_decay ** (last - layer)
+        bare = parameter.ndim < 2 and not settings.decay_all
+        decay = 0.0 if bare else settings.weight_decay
+        groups.setdefault((factor, decay), []).append(parameter)
+    options = [
+        {"params": members, "lr": settings.lr * factor, "peak": settings.lr * factor,
+         "weight_decay": decay}
+        for (factor, decay), members in groups.items()
+    ]  # fmt: skip
+    if settings.name == "sgd":
+        return torch.optim.SGD(options, lr=settings.lr, momentum=settings.betas[0])
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(options, lr=settings.lr, betas=settings.betas)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Set each group's rate to its peak times ``factor``."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * factor
