@@ -1,1 +1,42 @@
-"""medmcl: multimodal contrastive learning on medical cohorts."""
+"""medmcl: multimodal contrastive learning on medical cohorts.
+
+The four verbs of the command line are functions here: `pretrain`, `evaluate`, `check` and, for a
+finished run, ``load(run).embed(cohort)``. Importing this package imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from medmcl.data.check import check_cohort
+    from medmcl.data.cohort import open_cohort
+    from medmcl.stages.evaluate import evaluate
+    from medmcl.stages.pretrain import pretrain
+    from medmcl.stages.run import Run, load
+
+__all__ = ["Run", "check_cohort", "evaluate", "load", "open_cohort", "pretrain"]
+
+_HOMES = {
+    "check_cohort": "medmcl.data.check",
+    "open_cohort": "medmcl.data.cohort",
+    "evaluate": "medmcl.stages.evaluate",
+    "pretrain": "medmcl.stages.pretrain",
+    "Run": "medmcl.stages.run",
+    "load": "medmcl.stages.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in ("objectives", "evaluation", "encoders", "modalities", "data", "stages"):
+        return importlib.import_module(f"medmcl.{name}")
+    raise AttributeError(f"module 'medmcl' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

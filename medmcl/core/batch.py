@@ -123,10 +123,12 @@ class Term:
     Attributes:
         value: Scalar tensor, a mean over ``count`` rows; lower is better.
         count: Rows the mean is over. Across ranks, means are weighted by it.
+        weight: Share of the term in its objective's loss; the same on every rank.
     """
 
     value: Tensor
     count: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

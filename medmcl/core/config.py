@@ -143,12 +143,13 @@ def check(model: type[C], values: Mapping[str, Any], where: object, error: type[
     try:
         return model.model_validate(values)
     except ValidationError as fault:
-        lines = [_explain(model, detail) for detail in fault.errors()]
+        lines = [explain(model, detail) for detail in fault.errors()]
     what = "is not valid:\n" + "\n".join(f"  - {line}" for line in lines)
     raise error(what, where=where)
 
 
-def _explain(model: type[BaseModel], detail: Any) -> str:
+def explain(model: type[BaseModel], detail: Any) -> str:
+    """Say in one line what pydantic holds against one field."""
     path = [str(part) for part in detail["loc"]]
     field = ".".join(path) or "(top level)"
     if detail["type"] == "extra_forbidden":

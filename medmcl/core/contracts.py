@@ -117,14 +117,16 @@ class Objective(Protocol):
     """Names the views it reads, and charges for what a model made of them; an `nn.Module`.
 
     ``across_ranks`` says how it behaves in a distributed run. ``gather``: it needs every row of the
-    global batch; the engine gathers pooled embeddings and presence, and each rank computes the
-    whole value. ``rows``: its terms are means over rows; the engine weights them by `Term.count`.
+    global batch; the engine gathers the fields of `Embeddings` named in ``gathers``, presence and
+    targets, and each rank computes the whole value. ``rows``: its terms are means over rows; the
+    engine weights them by `Term.count`.
     A term without enough rows is left out of the answer, never zero.
     """
 
     views: tuple[str, ...]
     terms: tuple[str, ...]
     across_ranks: Literal["gather", "rows"]
+    gathers: tuple[str, ...]
 
     def __call__(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]: ...
 

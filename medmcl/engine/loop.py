@@ -176,7 +176,9 @@ def fit(
             stopping = any_rank(stop.asked, world)
             due = state.step % plan.evaluate_every == 0 or last
             if due or stopping:
-                better = due and _evaluate(learner, feed, views, plan, state, record, world, describe)
+                better = due and _evaluate(
+                    learner, feed, views, plan, state, record, world, describe
+                )
                 _save(learner, optimiser, state, checkpoints, world, best=better)
             if stopping and not last:
                 raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")

@@ -1,0 +1,24 @@
+"""Modalities: from a record on disk to the tensor an encoder reads, one adapter a kind.
+
+``ADAPTERS`` names the adapter of each kind. ``READERS`` names the kind that a reader implies; the
+``npy`` reader implies none, so a cohort that uses it states ``kind:``.
+"""
+
+from medmcl.core.contracts import Adapter
+from medmcl.modalities.cmr import CMR
+from medmcl.modalities.tabular import Tabular
+from medmcl.modalities.text import Text
+
+ADAPTERS: dict[str, type[Adapter]] = {"cmr": CMR, "tabular": Tabular, "text": Text}
+
+READERS: dict[str, str] = {
+    "wfdb": "ecg",
+    "muse_xml": "ecg",
+    "ukb_xml": "ecg",
+    "dicom": "ecg",
+    "parquet": "ecg",
+    "ecg": "ecg",
+    "nifti": "cmr",
+    "table": "tabular",
+    "text": "text",
+}

@@ -1,0 +1,63 @@
+"""Objectives: pure loss functions, and the modules that charge for what a model made of a batch.
+
+To add one: a file with a class that keeps the contract `Objective`, and a line in `OBJECTIVES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from medmcl.core.config import check, lookup
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import ConfigError
+from medmcl.objectives.contrastive import info_nce, nt_xent, sigmoid_loss
+from medmcl.objectives.cross_modal import CrossModal
+from medmcl.objectives.in_modal import InModal
+from medmcl.objectives.masked import Masked
+from medmcl.objectives.reconstruction import masked_modelling
+from medmcl.objectives.supervised import Supervised
+from medmcl.objectives.survival import cox_partial_likelihood
+
+__all__ = [
+    "OBJECTIVES",
+    "CrossModal",
+    "InModal",
+    "Masked",
+    "Supervised",
+    "build_objective",
+    "cox_partial_likelihood",
+    "info_nce",
+    "masked_modelling",
+    "nt_xent",
+    "sigmoid_loss",
+]
+
+
+def build_objective(
+    name: str, settings: Mapping[str, Any], shape: ModelShape, where: object = None
+) -> nn.Module:
+    """Build an objective by its name in `OBJECTIVES`.
+
+    Args:
+        name: Kind of objective.
+        settings: Values of its ``Settings``.
+        shape: What it must know of the model it charges.
+        where: Place in the recipe, for the error.
+
+    Raises:
+        ConfigError: If the name, a key or a value cannot be used.
+    """
+    kind = lookup("objective", name, OBJECTIVES)
+    place = f"objective '{name}'" if where is None else where
+    return kind(check(kind.Settings, settings, where=place, error=ConfigError), shape)
+
+
+OBJECTIVES: dict[str, Any] = {
+    "cross_modal": CrossModal,
+    "in_modal": InModal,
+    "masked": Masked,
+    "supervised": Supervised,
+}

@@ -1,0 +1,429 @@
+"""Column expressions: what a label or a presence is, in terms of table columns. Nothing is run.
+
+``CDR > 0``, ``'NORM' in scp[scp_codes]``, ``isin(Group, 'DCM', 'HCM') and not isnull(age)``. A
+column whose name is no plain word is written with back quotes or as ``col("EF (LV)")``. Text is
+parsed with `ast` and interpreted; only the forms below are known, everything else is refused.
+
+Logic is three-valued: comparing with a missing cell gives *unknown*, never False;
+``unknown and False`` is False, ``unknown or True`` is True. A number that is not finite (a
+division by zero, the logarithm of zero) is unknown.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.errors import CohortError
+from medmcl.data.codes import CodeMap, parse_codes
+from medmcl.data.tables import as_text, missing_column, texts
+
+Kind = Literal["number", "text", "truth", "codes"]
+_LONGEST = 4000
+_DEEPEST = 60
+
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_FORMS = (
+    "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, lower, contains, abs, "
+    'log, map[column], col("name")'
+)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The value of an expression for each row.
+
+    Attributes:
+        data: (N,) float64, object (text or frozenset of codes) or bool.
+        known: (N,) bool.
+        kind: What ``data`` holds.
+        name: The column or text it came from, for messages.
+    """
+
+    data: np.ndarray
+    known: np.ndarray
+    kind: Kind
+    name: str
+
+
+def evaluate(
+    text: str, frame: pd.DataFrame, maps: Mapping[str, CodeMap] | None = None, where: str = ""
+) -> Values:
+    """Give the value of ``text`` for each row of ``frame``.
+
+    A text that is exactly the name of a column is that column, whatever letters it has.
+
+    Raises:
+        CohortError: A form that is not known, a column that does not exist (with its nearest
+            neighbour), or kinds that cannot be compared.
+    """
+    if text in frame.columns:
+        return column_values(frame, text)
+    return _Evaluation(frame, maps or {}, text, where).of(_parse(text, where))
+
+
+def columns_of(text: str, known: pd.Index, where: str = "") -> list[str]:
+    """Give the columns that an expression reads, each once."""
+    if text in known:
+        return [text]
+    found: list[str] = []
+    tree = _parse(text, where)
+    outer = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and id(node) not in outer and node.id in known:
+            found.append(node.id)
+        elif _is_col(node):
+            found.append(node.args[0].value)  # type: ignore[attr-defined]  # checked by _is_col
+    return list(dict.fromkeys(found))
+
+
+def column_values(frame: pd.DataFrame, name: str) -> Values:
+    """Give a column as values."""
+    column = frame[name]
+    if isinstance(column, pd.DataFrame):
+        raise CohortError(f"two columns are named '{name}'")
+    if pd.api.types.is_bool_dtype(column):
+        known = column.notna().to_numpy()
+        return Values(column.fillna(False).to_numpy(bool), known, "truth", name)
+    if pd.api.types.is_numeric_dtype(column):
+        return _finite(column.to_numpy(np.float64, na_value=np.nan), name)
+    data = texts(column)
+    return Values(data, np.array([cell is not None for cell in data], bool), "text", name)
+
+
+def _finite(data: np.ndarray, name: str, known: np.ndarray | None = None) -> Values:
+    finite = np.isfinite(data) if known is None else np.isfinite(data) & known
+    return Values(np.where(finite, data, 0.0), finite, "number", name)
+
+
+def _parse(text: str, where: str) -> ast.expr:
+    if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST:
+        raise CohortError("an expression must be a text", where=where or None, got=repr(text)[:80])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(_unquote(text).strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise CohortError(
+            f"is not an expression: {getattr(error, 'msg', None) or error}",
+            where=where or None,
+            got=text,
+            expected=_FORMS,
+            mend="put a column whose name is no plain word between back quotes",
+        ) from None
+    return tree
+
+
+def _unquote(text: str) -> str:
+    """Turn back-quoted names into ``col("...")``; back quotes inside a text stay."""
+    parts: list[str] = []
+    quote, start = "", 0
+    for position, letter in enumerate(text):
+        if quote == "":
+            if letter in "\"'`":
+                parts.append(text[start:position])
+                quote, start = letter, position
+        elif letter == quote and (quote == "`" or text[position - 1] != "\\"):
+            inside = text[start : position + 1]
+            parts.append(f"col({json.dumps(inside[1:-1])})" if quote == "`" else inside)
+            quote, start = "", position + 1
+    return "".join(parts) + text[start:]
+
+
+def _is_col(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "col"
+        and len(node.args) == 1
+        and not node.keywords
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    )
+
+
+class _Evaluation:
+    """One expression over one frame; a method for each form that is known."""
+
+    def __init__(
+        self, frame: pd.DataFrame, maps: Mapping[str, CodeMap], text: str, where: str
+    ) -> None:
+        self.frame, self.maps, self.text = frame, maps, text
+        self.where = f"{where}: {text}" if where else text
+        self.depth = 0
+
+    def of(self, node: ast.expr) -> Values:
+        """Give the value of one node."""
+        method = getattr(self, f"_{type(node).__name__.lower()}", None)
+        if method is None:
+            raise self._refuse(f"'{ast.unparse(node)[:60]}' is not a form that is known")
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self._refuse("the expression is nested too deeply")
+        result: Values = method(node)
+        self.depth -= 1
+        return result
+
+    def _refuse(self, what: str, mend: str | None = None) -> CohortError:
+        return CohortError(what, where=self.where, expected=_FORMS, mend=mend)
+
+    def _rows(self, value: Any, kind: Kind, name: str) -> Values:
+        dtype = {"number": np.float64, "truth": bool}.get(kind, object)
+        rows = len(self.frame)
+        return Values(np.full(rows, value, dtype=dtype), np.ones(rows, bool), kind, name)
+
+    def _constant(self, node: ast.Constant) -> Values:
+        value = node.value
+        if isinstance(value, bool):
+            return self._rows(value, "truth", str(value))
+        if isinstance(value, str):
+            return self._rows(value, "text", repr(value))
+        if isinstance(value, (int, float)):
+            try:
+                return _finite(np.full(len(self.frame), float(value)), str(value)[:40])
+            except OverflowError:
+                raise self._refuse("a number is too large") from None
+        mend = "write isnull(column) or notnull(column)" if value is None else None
+        raise self._refuse(f"'{ast.unparse(node)[:60]}' cannot be compared", mend)
+
+    def _name(self, node: ast.Name) -> Values:
+        return self._column(node.id)
+
+    def _column(self, name: str) -> Values:
+        if name in self.frame.columns:
+            return column_values(self.frame, name)
+        if name in self.maps:
+            raise self._refuse(f"'{name}' is a map", f"write {name}[column]")
+        raise missing_column(name, [str(c) for c in self.frame.columns], self.where)
+
+    def _subscript(self, node: ast.Subscript) -> Values:
+        if not isinstance(node.value, ast.Name) or node.value.id not in self.maps:
+            known = ", ".join(self.maps) or "none are defined under maps:"
+            raise self._refuse(f"'{ast.unparse(node.value)[:60]}' is not a map (known: {known})")
+        mapping, cells = self.maps[node.value.id], self.of(node.slice)
+        return self._codes(cells, mapping.of)
+
+    def _codes(self, cells: Values, read: Callable[[str], frozenset[str]]) -> Values:
+        if cells.kind == "codes":
+            return cells
+        if cells.kind == "truth":
+            raise self._refuse(f"'{cells.name}' holds no codes")
+        data = np.full(len(cells.data), frozenset(), dtype=object)
+        seen: dict[Any, frozenset[str]] = {}
+        for row in np.flatnonzero(cells.known):
+            cell = cells.data[row]
+            if cell not in seen:
+                try:
+                    seen[cell] = read(as_text(cell))
+                except CohortError as error:
+                    raise CohortError(
+                        error.what,
+                        where=f"{self.where}, column {cells.name}, row {row}",
+                        got=error.got,
+                        expected=error.expected,
+                    ) from None
+            data[row] = seen[cell]
+        return Values(data, cells.known, "codes", cells.name)
+
+    def _boolop(self, node: ast.BoolOp) -> Values:
+        value = self.truth(self.of(node.values[0]))
+        for other in map(self.truth, map(self.of, node.values[1:])):
+            value = _both(value, other) if isinstance(node.op, ast.And) else _either(value, other)
+        return value
+
+    def _unaryop(self, node: ast.UnaryOp) -> Values:
+        value = self.of(node.operand)
+        if isinstance(node.op, ast.Not):
+            return _negate(self.truth(value))
+        if isinstance(node.op, ast.Invert):
+            raise self._refuse("'~' is not known", "write not")
+        value = self.number(value)
+        return _finite(-value.data, value.name, value.known) if _is_minus(node) else value
+
+    def _binop(self, node: ast.BinOp) -> Values:
+        work = _ARITHMETIC.get(type(node.op))
+        if work is None:
+            raise self._refuse("'&', '|', '^', '@' and shifts are not known", "write and, or, not")
+        a, b = self.number(self.of(node.left)), self.number(self.of(node.right))
+        with np.errstate(all="ignore"):
+            data = work(a.data, b.data)
+        return _finite(data, self.text, a.known & b.known)
+
+    def _compare(self, node: ast.Compare) -> Values:
+        left, result = node.left, None
+        for sign, right in zip(node.ops, node.comparators, strict=True):
+            link = self._link(left, sign, right)
+            result = link if result is None else _both(result, link)
+            left = right
+        assert result is not None  # a comparison has at least one link
+        return result
+
+    def _link(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Values:
+        if isinstance(sign, ast.In):
+            return self._within(left, right)
+        if isinstance(sign, ast.NotIn):
+            return _negate(self._within(left, right))
+        work = _COMPARE.get(type(sign))
+        if work is None:
+            raise self._refuse("'is' is not known", "write ==, isnull(column) or notnull(column)")
+        a, b = self._alike(self.of(left), self.of(right))
+        known = a.known & b.known
+        data = np.zeros(len(known), bool)
+        data[known] = work(a.data[known], b.data[known])
+        return Values(data, known, "truth", self.text)
+
+    def _alike(self, a: Values, b: Values) -> tuple[Values, Values]:
+        if "codes" in (a.kind, b.kind):
+            name = a.name if a.kind == "codes" else b.name
+            raise self._refuse(f"'{name}' is a set of codes", "write 'CODE' in map[column]")
+        if (a.kind == "text") == (b.kind == "text"):
+            return (a, b) if a.kind == "text" else (self.number(a), self.number(b))
+        words, other = (a, b) if a.kind == "text" else (b, a)
+        shown = next(iter(words.data[words.known]), "")
+        raise self._refuse(
+            f"'{words.name}' is text (for example {shown!r}) and '{other.name}' is a number",
+            "compare text with text ('1'), or clean the column so that every cell is a number",
+        )
+
+    def _within(self, left: ast.expr, right: ast.expr) -> Values:
+        item = self.of(left)
+        if isinstance(right, (ast.List, ast.Tuple, ast.Set)):
+            return self._isin(item, [self.of(element) for element in right.elts])
+        codes = self._codes(self.of(right), parse_codes)
+        if item.kind not in ("text", "number"):
+            raise self._refuse(f"'{item.name}' cannot be a code")
+        known = item.known & codes.known
+        data = np.array(
+            [
+                bool(ok) and as_text(one) in many
+                for one, many, ok in zip(item.data, codes.data, known, strict=True)
+            ],
+            dtype=bool,
+        )
+        return Values(data, known, "truth", self.text)
+
+    def _isin(self, item: Values, options: list[Values]) -> Values:
+        result = Values(np.zeros_like(item.known), item.known, "truth", item.name)
+        for option in options:
+            a, b = self._alike(item, option)
+            known = a.known & b.known
+            same = np.zeros(len(known), bool)
+            same[known] = a.data[known] == b.data[known]
+            result = _either(result, Values(same, known, "truth", item.name))
+        return result
+
+    def _call(self, node: ast.Call) -> Values:
+        if _is_col(node):
+            return self._column(node.args[0].value)  # type: ignore[attr-defined]  # by _is_col
+        name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)[:40]
+        if name == "isin" and len(node.args) >= 2 and not node.keywords:
+            return self._isin(self.of(node.args[0]), self._options(node.args[1:]))
+        functions: dict[str, tuple[int, Callable[..., Values]]] = {
+            "isnull": (1, lambda x: Values(~x.known, np.ones_like(x.known), "truth", x.name)),
+            "notnull": (1, lambda x: Values(x.known, np.ones_like(x.known), "truth", x.name)),
+            "lower": (1, self._lower),
+            "contains": (2, self._contains),
+            "abs": (1, lambda x: _finite(np.abs(self.number(x).data), x.name, x.known)),
+            "log": (1, self._log),
+        }
+        if name not in functions:
+            raise self._refuse(f"there is no function '{name}'")
+        count, work = functions[name]
+        if len(node.args) != count or node.keywords:
+            raise self._refuse(f"'{name}' takes {count} argument{'s' if count > 1 else ''}")
+        return work(*map(self.of, node.args))
+
+    def _options(self, nodes: list[ast.expr]) -> list[Values]:
+        flat: list[ast.expr] = []
+        for node in nodes:
+            is_list = isinstance(node, (ast.List, ast.Tuple, ast.Set))
+            flat.extend(node.elts if is_list else [node])  # type: ignore[attr-defined]  # is_list
+        return [self.of(node) for node in flat]
+
+    def _lower(self, value: Values) -> Values:
+        words = self.words(value)
+        data = np.array([w.lower() if ok else w for w, ok in _pairs(words)], dtype=object)
+        return Values(data, words.known, "text", words.name)
+
+    def _contains(self, value: Values, part: Values) -> Values:
+        words, parts = self.words(value), self.words(part)
+        known = words.known & parts.known
+        found = [
+            bool(ok) and p in w for w, p, ok in zip(words.data, parts.data, known, strict=True)
+        ]
+        return Values(np.array(found, dtype=bool), known, "truth", words.name)
+
+    def _log(self, value: Values) -> Values:
+        number = self.number(value)
+        with np.errstate(all="ignore"):
+            return _finite(np.log(number.data), number.name, number.known)
+
+    def words(self, value: Values) -> Values:
+        """Give text, or refuse."""
+        if value.kind != "text":
+            raise self._refuse(f"'{value.name}' is not text")
+        return value
+
+    def number(self, value: Values) -> Values:
+        """Give numbers (truth as 0 and 1), or refuse."""
+        if value.kind in ("number", "truth"):
+            return Values(value.data.astype(np.float64), value.known, "number", value.name)
+        shown = next(iter(value.data[value.known]), "")
+        raise self._refuse(
+            f"'{value.name}' is not a number (for example {shown!r})",
+            "clean the column so that every cell is a number or empty",
+        )
+
+    def truth(self, value: Values) -> Values:
+        """Give truth (numbers other than 0 are true), or refuse."""
+        if value.kind == "truth":
+            return value
+        number = self.number(value)
+        return Values(number.data != 0, number.known, "truth", value.name)
+
+
+def _is_minus(node: ast.UnaryOp) -> bool:
+    return isinstance(node.op, ast.USub)
+
+
+def _pairs(value: Values) -> Any:
+    return zip(value.data, value.known, strict=True)
+
+
+def _both(a: Values, b: Values) -> Values:
+    false = (a.known & ~a.data) | (b.known & ~b.data)
+    known = (a.known & b.known) | false
+    return Values(known & ~false, known, "truth", a.name)
+
+
+def _either(a: Values, b: Values) -> Values:
+    true = (a.known & a.data) | (b.known & b.data)
+    return Values(true, (a.known & b.known) | true, "truth", a.name)
+
+
+def _negate(a: Values) -> Values:
+    return Values(a.known & ~a.data, a.known, "truth", a.name)

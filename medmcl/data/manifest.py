@@ -1,0 +1,229 @@
+"""From the tree of a cohort.yaml to a `CohortSpec`, every fault of the file at once.
+
+An unknown key is named with its nearest neighbour and taken out, so that the rest can be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from medmcl import modalities as adapters
+from medmcl.core.config import Config, explain, nearest
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import Finding
+from medmcl.data.spec import (
+    TASKS,
+    CohortKeys,
+    CohortSpec,
+    ModalityKeys,
+    ModalitySpec,
+    SurvivalKeys,
+    Task,
+)
+
+C = TypeVar("C", bound=Config)
+
+
+def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, list[Finding]]:
+    """Check a whole cohort.yaml.
+
+    Returns:
+        The spec, with unknown keys left out of it, and every fault; None if something else is
+        wrong than unknown keys.
+    """
+    faults: list[Finding] = []
+    keys = _validate(CohortKeys, tree, where, "", faults)
+    sections = tree.get("modalities")
+    modalities = {
+        str(name): _modality(str(name), section, where, faults)
+        for name, section in (sections.items() if isinstance(sections, dict) else ())
+        if isinstance(section, dict)
+    }
+    given = tree.get("tasks")
+    tasks = {
+        str(name): _task(str(name), section, where, faults)
+        for name, section in (given.items() if isinstance(given, dict) else ())
+        if isinstance(section, dict)
+    }
+    for kind, names in (("modalities", modalities), ("tasks", tasks)):
+        faults += [_bad_name(where, kind, name) for name in names if not name.isidentifier()]
+    if keys is not None:
+        faults += _references(keys, modalities, tasks, where)
+    whole = {name: value for name, value in modalities.items() if value is not None}
+    sound = {name: value for name, value in tasks.items() if value is not None}
+    if keys is None or len(whole) < len(modalities) or len(sound) < len(tasks):
+        return None, faults
+    if any(finding.code == "config.invalid" for finding in faults):
+        return None, faults
+    return CohortSpec(keys=keys, modalities=whole, tasks=sound), faults
+
+
+def _modality(
+    name: str, section: dict[str, Any], where: str, faults: list[Finding]
+) -> ModalitySpec | None:
+    path = f"modalities.{name}"
+    kind = section.get("kind") or adapters.READERS.get(str(section.get("reader")))
+    if kind is None or kind not in adapters.ADAPTERS:
+        faults.append(_unknown_kind(where, path, section))
+        return None
+    model = adapters.ADAPTERS[kind].Source
+    own = set(ModalityKeys.model_fields)
+    foreign = set(model.model_fields)
+    source = _validate(
+        model,
+        {k: v for k, v in section.items() if k in foreign or k not in own},
+        where,
+        path,
+        faults,
+        beside=own,
+    )
+    shared = {k: v for k, v in section.items() if k in own}
+    keys = _validate(ModalityKeys, shared, where, path, faults)
+    if source is None or keys is None:
+        return None
+    return ModalitySpec(name=name, kind=kind, keys=keys, source=source)
+
+
+def _task(name: str, section: dict[str, Any], where: str, faults: list[Finding]) -> Task | None:
+    path = f"tasks.{name}"
+    kind = section.get("kind")
+    if kind not in TASKS:
+        what = f"'{path}.kind' is not a kind of task: {kind!r}{nearest(str(kind), TASKS)}"
+        faults.append(_invalid(where, what))
+        return None
+    return _validate(TASKS[kind], section, where, path, faults)
+
+
+def _validate(
+    model: type[C],
+    values: Mapping[str, Any],
+    where: str,
+    path: str,
+    faults: list[Finding],
+    beside: set[str] | None = None,
+) -> C | None:
+    """Check values; unknown keys are noted and taken out, whatever else is wrong gives None."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        details = error.errors()
+    dot = f"{path}." if path else ""
+    unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            faults.append(_unknown_key(model, detail, where, dot, beside or set()))
+        else:
+            faults.append(_invalid(where, _explain(model, detail, dot)))
+    if len(unknown) < len(details):
+        return None
+    rest = _without(values, [detail["loc"] for detail in unknown])
+    return model.model_validate(rest)
+
+
+def _explain(model: type[BaseModel], detail: Any, dot: str) -> str:
+    text = explain(model, detail)
+    return text.replace("'", f"'{dot}", 1) if dot and text.startswith("'") else text
+
+
+def _unknown_key(
+    model: type[BaseModel], detail: Any, where: str, dot: str, beside: set[str]
+) -> Finding:
+    key = ".".join(map(str, detail["loc"]))
+    if len(detail["loc"]) == 1:
+        known = {field.alias or name for name, field in model.model_fields.items()} | beside
+        hint = nearest(key, known)
+    else:
+        hint = explain(model, detail).split("'", 2)[2]
+    return Finding(
+        code="config.unknown_key",
+        where=where,
+        what=f"unknown key '{dot}{key}'{hint}",
+        mend="correct the key, or take it out",
+        scope="cohort",
+    )
+
+
+def _without(values: Mapping[str, Any], places: list[tuple[Any, ...]]) -> dict[str, Any]:
+    result = dict(values)
+    for head in {place[0] for place in places}:
+        inner = [place[1:] for place in places if place[0] == head]
+        if any(not rest for rest in inner):
+            del result[head]
+        elif isinstance(result[head], Mapping):
+            result[head] = _without(result[head], inner)
+        else:
+            items = list(result[head])
+            for number in {rest[0] for rest in inner}:
+                below = [rest[1:] for rest in inner if rest[0] == number]
+                items[number] = _without(items[number], below)
+            result[head] = items
+    return result
+
+
+def _references(
+    keys: CohortKeys,
+    modalities: Mapping[str, Any],
+    tasks: Mapping[str, Task | None],
+    where: str,
+) -> list[Finding]:
+    """Names that must be defined elsewhere in the file."""
+    used = {
+        "pairing.anchor": keys.pairing.anchor,
+        "index.modality": keys.index.modality if keys.index else None,
+        **{f"tasks.{name}.of": task.of for name, task in tasks.items() if task is not None},
+    }
+    faults = [
+        _invalid(where, f"'{field}': there is no modality '{name}'{nearest(name, modalities)}")
+        for field, name in used.items()
+        if name is not None and name not in modalities
+    ]
+    for task in keys.prompts:
+        if task not in tasks:
+            faults.append(_invalid(where, f"'prompts': no task '{task}'{nearest(task, tasks)}"))
+    for name, given in tasks.items():
+        dated = isinstance(given, SurvivalKeys) and given.event_date is not None
+        if dated and keys.index is None:
+            what = f"'tasks.{name}' counts from an index date, and there is no 'index:'"
+            faults.append(_invalid(where, what))
+    return faults
+
+
+def _invalid(where: str, what: str) -> Finding:
+    return Finding(
+        code="config.invalid",
+        where=where,
+        what=what,
+        mend="see 'What format must my data be in?' in the documentation",
+        scope="cohort",
+    )
+
+
+def _bad_name(where: str, kind: str, name: str) -> Finding:
+    return _invalid(where, f"'{kind}.{name}': a name is made of letters, digits and _")
+
+
+def _unknown_kind(where: str, path: str, section: Mapping[str, Any]) -> Finding:
+    if section.get("kind") is not None:
+        what = f"'{path}.kind': unknown kind{nearest(str(section['kind']), adapters.ADAPTERS)}"
+    elif "reader" not in section:
+        what = f"'{path}' needs a reader (known: {', '.join(sorted(adapters.READERS))}, npy)"
+    elif section["reader"] == "npy":
+        what = f"'{path}' needs a kind beside reader: npy ({', '.join(sorted(adapters.ADAPTERS))})"
+    else:
+        hint = nearest(str(section["reader"]), {*adapters.READERS, "npy"})
+        what = f"'{path}.reader': unknown reader '{section['reader']}'{hint}"
+    return _invalid(where, what)
+
+
+def refuse(findings: list[Finding], where: str) -> CohortError:
+    """Give one error for several findings."""
+    shown = findings[:20]
+    if len(findings) == 1:
+        return CohortError(shown[0].what, where=shown[0].where, mend=shown[0].mend)
+    lines = [f"  - {f.what} ({f.where}) [{f.code}]\n    to mend: {f.mend}" for f in shown]
+    more = f"\n  … and {len(findings) - 20} more" if len(findings) > 20 else ""
+    what = f"{len(findings)} faults:\n" + "\n".join(lines) + more
+    return CohortError(what, where=where, mend="`medmcl check` shows all of them")

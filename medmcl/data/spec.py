@@ -1,0 +1,317 @@
+"""What ``cohort.yaml`` may say (schema ``medmcl/cohort@1``).
+
+A modality section has the fields of `ModalityKeys`; its others belong to the adapter of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from medmcl.core.config import Config
+
+Scalar = str | int | float | bool
+UNITS_PER_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
+
+
+class JoinKeys(Config):
+    """A table whose columns are added to another one's rows."""
+
+    table: str
+    on: dict[str, str]
+    """Column of the left table to column of this one; one name if they are called alike."""
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _alike(cls, on: Any) -> Any:
+        return {on: on} if isinstance(on, str) else on
+
+
+class RandomSplit(Config):
+    """A split drawn by subject; the same subject always falls on the same side."""
+
+    seed: int = 0
+    tuning: float = Field(0.1, ge=0, lt=1)
+    held_out: float = Field(0.2, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _some_left(self) -> RandomSplit:
+        if self.tuning + self.held_out >= 1:
+            raise ValueError("tuning + held_out must leave something to train on")
+        return self
+
+
+class SplitKeys(Config):
+    """Who is in which split: a column, a column with values for each split, or at random."""
+
+    column: str | None = None
+    train: tuple[Scalar, ...] = ()
+    tuning: tuple[Scalar, ...] = ()
+    held_out: tuple[Scalar, ...] = ()
+    random: RandomSplit | None = None
+    everyone: Literal["train", "tuning", "held_out"] | None = None
+    """Put all subjects in one split: a cohort that is only scored says ``held_out``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"column": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SplitKeys:
+        ways = [w for w in (self.column, self.random, self.everyone) if w is not None]
+        if len(ways) != 1:
+            raise ValueError("name either a column, or random: {...}, or everyone: held_out")
+        if self.has_values and self.column is None:
+            raise ValueError("train, tuning and held_out list values of a column: name it")
+        return self
+
+    @property
+    def has_values(self) -> bool:
+        """Whether values of the column are listed for each split."""
+        return bool(self.train or self.tuning or self.held_out)
+
+
+class SubjectsKeys(Config):
+    """The table of subjects; several rows a subject are allowed where used columns agree."""
+
+    table: str
+    id: str
+    split: SplitKeys
+    group: str | None = None
+    """Column with the site or group of a subject."""
+    join: tuple[JoinKeys, ...] = ()
+    where: str | None = None
+    """Expression; rows for which it is not true are left out and counted."""
+
+
+class ModalityKeys(Config):
+    """What a cohort says of any modality; the rest of its section belongs to its adapter."""
+
+    kind: str | None = None
+    reader: str | None = None
+    table: str | None = None
+    """Its own table: one row a record. Without it: the subjects table, one record a subject."""
+    join: tuple[JoinKeys, ...] = ()
+    id: str | None = None
+    """Column with the subject; called as in the subjects table if not given."""
+    record: str | None = None
+    """Column with the record id; the subject id if not given."""
+    path: str | dict[str, str] | None = None
+    """Template over the columns of the row: ``ecg/{subject_id}``, ``{frame:02d}``."""
+    date: str | None = None
+    present: str | None = None
+    """Expression: who has it. A missing path, text or row of cells is an absence too."""
+
+
+class MapKeys(Config):
+    """A table that takes codes to what they mean."""
+
+    table: str
+    key: str
+    value: str
+    where: str | None = None
+
+
+class IndexKeys(Config):
+    """The index date: inputs after it are left out, outcomes are counted from it."""
+
+    column: str | None = None
+    modality: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> IndexKeys:
+        if (self.column is None) == (self.modality is None):
+            raise ValueError("name either a column or a modality")
+        return self
+
+
+class PairingKeys(Config):
+    """Which records of a subject belong together."""
+
+    on: Literal["subject", "record", "date"] = "subject"
+    max_gap_days: float | None = Field(None, ge=0)
+    anchor: str | None = None
+    """One sample for each record of this modality; the first modality if not given."""
+
+    @model_validator(mode="after")
+    def _gap_needs_dates(self) -> PairingKeys:
+        if self.max_gap_days is not None and self.on != "date":
+            raise ValueError("max_gap_days needs on: date")
+        return self
+
+
+class TaskKeys(Config):
+    """What every task may say."""
+
+    of: str | None = None
+    """Modality whose records carry the labels; without it they belong to subjects."""
+    about: str = ""
+
+
+class BinaryKeys(TaskKeys):
+    """Yes or no."""
+
+    kind: Literal["binary"]
+    column: str
+
+
+class MulticlassKeys(TaskKeys):
+    """One of several."""
+
+    kind: Literal["multiclass"]
+    column: str
+    classes: tuple[Scalar, ...] = ()
+    """In the order of their numbers; all values of the column, sorted, if not given."""
+
+
+class MultilabelKeys(TaskKeys):
+    """Several yes or no at once."""
+
+    kind: Literal["multilabel"]
+    columns: dict[str, str] = Field(min_length=1)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _alike(cls, columns: Any) -> Any:
+        return _as_mapping(columns)
+
+
+class RegressionKeys(TaskKeys):
+    """One or more numbers."""
+
+    kind: Literal["regression"]
+    columns: dict[str, str] = Field({}, validate_default=True)
+    column: str | None = None
+    unit: str = ""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _alike(cls, columns: Any) -> Any:
+        return _as_mapping(columns)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> RegressionKeys:
+        if bool(self.columns) == (self.column is not None):
+            raise ValueError("name either column or columns")
+        return self
+
+
+class SurvivalKeys(TaskKeys):
+    """Time to an event, possibly censored: as time and event, or as dates from the index."""
+
+    kind: Literal["survival"]
+    time: str | None = None
+    event: str | None = None
+    event_date: str | None = None
+    censor_date: str | None = None
+    unit: Literal["days", "weeks", "months", "years"] = "days"
+    horizons_years: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SurvivalKeys:
+        plain = self.time is not None and self.event is not None
+        dated = self.event_date is not None and self.censor_date is not None
+        named = [self.time, self.event, self.event_date, self.censor_date]
+        if plain == dated or sum(name is not None for name in named) != 2:
+            raise ValueError("name either time and event, or event_date and censor_date")
+        return self
+
+
+Task = BinaryKeys | MulticlassKeys | MultilabelKeys | RegressionKeys | SurvivalKeys
+TASKS: dict[str, type[Task]] = {
+    "binary": BinaryKeys,
+    "multiclass": MulticlassKeys,
+    "multilabel": MultilabelKeys,
+    "regression": RegressionKeys,
+    "survival": SurvivalKeys,
+}
+
+
+class CohortKeys(Config):
+    """The top level of cohort.yaml; sections of modalities and tasks are checked by their kind."""
+
+    schema_: Literal["medmcl/cohort@1"] = Field(alias="schema")
+    about: str = ""
+    data_root: str | None = None
+    subjects: SubjectsKeys
+    modalities: dict[str, dict[str, Any]] = Field(min_length=1)
+    maps: dict[str, MapKeys] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+    index: IndexKeys | None = None
+    pairing: PairingKeys = PairingKeys()
+    on_bad_record: Literal["refuse", "exclude"] = "refuse"
+    recipe: str | None = None
+    prompts: dict[str, dict[str, tuple[str, ...]]] = {}
+    """Task to class (or label) to the texts that describe it, for zero-shot classification."""
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _one_prompt(cls, prompts: Any) -> Any:
+        if not isinstance(prompts, Mapping):
+            return prompts
+        return {
+            task: {k: (v,) if isinstance(v, str) else v for k, v in texts.items()}
+            if isinstance(texts, Mapping)
+            else texts
+            for task, texts in prompts.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalitySpec:
+    """One modality of a cohort: its kind, its place, and what its adapter is told of the files."""
+
+    name: str
+    kind: str
+    keys: ModalityKeys
+    source: Config
+
+    @property
+    def source_columns(self) -> list[str]:
+        """Columns of its table that the adapter reads."""
+        told = self.source.model_dump()
+        found = [told[field] for field in ("column", "row") if isinstance(told.get(field), str)]
+        found += list(told.get("columns") or ())
+        frames = told.get("frames")
+        found += list(frames.values()) if isinstance(frames, dict) else []
+        return [str(name) for name in found]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortSpec:
+    """A cohort.yaml that is valid."""
+
+    keys: CohortKeys
+    modalities: dict[str, ModalitySpec]
+    tasks: dict[str, Task]
+
+    @property
+    def recipe(self) -> str | None:
+        """Recipe that `pretrain` takes when none is named."""
+        return self.keys.recipe
+
+    @property
+    def on_bad_record(self) -> Literal["refuse", "exclude"]:
+        """What to do with a record that cannot be used."""
+        return self.keys.on_bad_record
+
+    @property
+    def prompts(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Task to class to texts."""
+        return self.keys.prompts
+
+    @property
+    def anchor(self) -> str:
+        """The modality whose records make samples."""
+        return self.keys.pairing.anchor or next(iter(self.modalities))
+
+
+def _as_mapping(columns: Any) -> Any:
+    """Let a list of columns stand for columns that keep their names."""
+    if isinstance(columns, (list, tuple)):
+        return {str(name): str(name) for name in columns}
+    return columns

@@ -1,0 +1,282 @@
+"""Tables as people have them: csv, tsv, parquet, gzipped, or many small key-value files.
+
+Columns are numbers only if nothing is lost by it: a column with a leading zero (``007``) stays
+text. Missing cells are those that pandas reads as missing, ``n/a`` of BIDS included.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import CohortError
+
+_KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
+_INTEGER = re.compile(r"[-+]?\d{1,18}")
+_EXACT = 2.0**53
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was read.
+
+    Attributes:
+        frame: Its rows; numbers, booleans or text with missing cells.
+        where: What messages call it.
+        files: The files it came from, for the fingerprint.
+    """
+
+    frame: pd.DataFrame
+    where: str
+    files: tuple[Path, ...]
+
+    def require(self, column: str, field: str) -> pd.Series:
+        """Give a column; the error names its nearest neighbour and the field that asked."""
+        if column not in self.frame.columns:
+            raise missing_column(column, list(self.frame.columns), f"{field}, table {self.where}")
+        return self.frame[column]
+
+
+def missing_column(column: str, known: list[str], where: str) -> CohortError:
+    """Give the error for a column that is not there."""
+    return CohortError(
+        f"there is no column '{column}'{nearest(column, map(str, known))}",
+        where=where,
+        mend="correct the name in cohort.yaml; names are case-sensitive",
+    )
+
+
+def read_table(root: Path, pattern: str) -> Table:
+    """Read ``root / pattern``: one file, or a glob of tables or of key-value files.
+
+    A glob of key-value files (``KEY: value`` lines) gives one row a file, with the columns
+    ``folder`` (name of its folder) and ``stem`` (its name without suffix) beside.
+
+    Raises:
+        CohortError: No such file, a format that is not known, or bytes that cannot be read.
+    """
+    if not any(letter in pattern for letter in "*?["):
+        path = root / pattern
+        return Table(tidy(_read_file(path)), pattern, (path,))
+    names = glob.glob(str(root / pattern), recursive=True)  # noqa: PTH207  # takes absolute ones
+    files = tuple(sorted(path for path in map(Path, names) if path.is_file()))
+    if not files:
+        raise _no_file(root / pattern)
+    if _suffix(files[0]) in _READERS:
+        return Table(tidy(pd.concat(map(_read_file, files), ignore_index=True)), pattern, files)
+    rows = [{"folder": path.parent.name, "stem": path.stem, **_pairs(path)} for path in files]
+    return Table(tidy(pd.DataFrame(rows)), pattern, files)
+
+
+def join(left: Table, right: Table, on: Mapping[str, str]) -> Table:
+    """Add the columns of ``right`` to the rows of ``left`` (missing where nothing matches).
+
+    A name that both have is kept from ``left``; the right one becomes ``<file>.<name>``.
+
+    Raises:
+        CohortError: A key is missing, stands twice in ``right``, or nothing matches at all.
+    """
+    field = f"join of {right.where}"
+    ours = _keys(left, list(on.keys()), field)
+    theirs = _keys(right, list(on.values()), field)
+    twice = theirs[theirs.duplicated() & theirs.notna()]
+    if len(twice):
+        raise CohortError(
+            "a key stands more than once in the joined table",
+            where=f"{field} on {dict(on)}",
+            got=twice.iloc[0],
+            expected="one row a key",
+            mend="join on a column that is unique, or give the modality this table as its own",
+        )
+    position = pd.Series(np.arange(len(theirs)), index=theirs)
+    rows = ours.map(position[position.index.notna()])
+    if len(ours) and rows.isna().all():
+        raise CohortError(
+            "no row of the joined table matches",
+            where=f"{field} on {dict(on)}",
+            got=f"{ours.iloc[0]!r} on the left, {theirs.iloc[0] if len(theirs) else 'nothing'!r}",
+        )
+    others = right.frame.drop(columns=list(on.values()))
+    stem = Path(right.where).name.split(".")[0]
+    others = others.rename(columns={c: f"{stem}.{c}" for c in others if c in left.frame})
+    added = others.reindex(rows.fillna(-1).astype(int).to_numpy())
+    added.index = left.frame.index
+    return Table(
+        pd.concat([left.frame, added], axis=1), left.where, tuple({*left.files, *right.files})
+    )
+
+
+def texts(column: pd.Series) -> np.ndarray:
+    """Give cells as text, None where missing; whole numbers without ``.0``. (N,) object."""
+    result = np.full(len(column), None, dtype=object)
+    known = column.notna().to_numpy()
+    result[known] = [as_text(cell) for cell in column[known]]
+    return result
+
+
+def as_text(cell: Any) -> str:
+    """Give one cell or code as text; whole numbers without ``.0``."""
+    if isinstance(cell, (float, np.floating)) and float(cell).is_integer() and abs(cell) < _EXACT:
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def native(cell: Any) -> Any:
+    """Give a cell as a plain Python value, None where missing."""
+    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
+        return None
+    return cell.item() if isinstance(cell, np.generic) else cell
+
+
+def dates(column: pd.Series, where: str) -> pd.Series:
+    """Read a column as points in time, time zone dropped.
+
+    Raises:
+        CohortError: A cell that is there but is no date.
+    """
+    given = column.astype(object).where(column.notna(), None)
+    parsed = pd.to_datetime(given, errors="coerce", format="ISO8601")
+    if getattr(parsed.dt, "tz", None) is not None:
+        parsed = parsed.dt.tz_localize(None)
+    bad = column[parsed.isna() & column.notna()]
+    if len(bad):
+        raise CohortError(
+            f"{len(bad)} cells are no dates",
+            where=f"{where}, column {column.name}",
+            got=repr(bad.iloc[0]),
+            expected="ISO 8601, for example 2019-03-31 or 2019-03-31 14:05:00",
+            mend="write the dates as YYYY-MM-DD",
+        )
+    return parsed
+
+
+def tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give every column as numbers, booleans or text."""
+    columns = {str(name): _tidy_column(frame[name]) for name in frame.columns}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
+
+
+def _tidy_column(column: pd.Series) -> pd.Series:
+    column = column.reset_index(drop=True)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column.astype(str).where(column.notna(), None)
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return column
+    given = column[column.notna()].map(_cell_text)
+    if given.isin(["True", "False", "true", "false", "TRUE", "FALSE"]).all() and len(given):
+        return given.str.lower().eq("true").reindex(column.index).astype("boolean")
+    number = _numbers(given)
+    if number is not None:
+        return number.reindex(column.index)
+    return given.reindex(column.index).astype(object).where(column.notna(), None)
+
+
+def _numbers(given: pd.Series) -> pd.Series | None:
+    if given.str.match(r"[-+]?0\d").any() or given.str.contains("[_a-df-zA-DF-Z]").any():
+        return None
+    if given.str.fullmatch(_INTEGER).all():
+        return given.astype("int64").astype("Int64")
+    try:
+        return pd.to_numeric(given).astype("float64")
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _cell_text(cell: Any) -> str:
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+    if isinstance(cell, (list, tuple, dict, set)):
+        return json.dumps(list(cell) if isinstance(cell, set) else cell, default=str)
+    return str(cell).strip()
+
+
+def _keys(table: Table, columns: list[str], field: str) -> pd.Series:
+    parts = [pd.Series(texts(table.require(column, field)), dtype=object) for column in columns]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = (joined + "\x1f" + part).where(joined.notna() & part.notna(), None)
+    return joined
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise _no_file(path)
+    reader = _READERS.get(_suffix(path))
+    if reader is None:
+        raise CohortError(
+            "is not a table that can be read",
+            where=path,
+            expected="csv, tsv or parquet (csv and tsv also .gz), or a glob of key-value files",
+        )
+    try:
+        return reader(path)
+    except Exception as error:  # pandas and pyarrow raise many kinds on damaged bytes
+        raise CohortError(
+            "cannot be read as a table",
+            where=path,
+            got=f"{type(error).__name__}: {str(error)[:200]}",
+            mend="check the separator, that it is UTF-8, and that the file is complete",
+        ) from None
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    frame = _read_text(path, ",")
+    if frame.shape[1] == 1 and ";" in str(frame.columns[0]):
+        return _read_text(path, ";")
+    return frame
+
+
+def _read_text(path: Path, separator: str) -> pd.DataFrame:
+    frame: pd.DataFrame = pd.read_csv(
+        path, sep=separator, dtype=str, encoding="utf-8-sig", index_col=False, on_bad_lines="error"
+    )
+    return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path)
+
+
+_READERS = {
+    ".csv": _read_csv,
+    ".tsv": lambda path: _read_text(path, "\t"),
+    ".parquet": _read_parquet,
+}
+
+
+def _pairs(path: Path) -> dict[str, str | None]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CohortError(f"cannot be read: {error}", where=path) from None
+    found = [match.groups() for match in map(_KEY_VALUE.match, lines) if match]
+    if not found:
+        raise CohortError(
+            "holds no 'KEY: value' line", where=path, expected="for example 'Group: DCM'"
+        )
+    return {key: value or None for key, value in found}
+
+
+def _no_file(path: Path) -> CohortError:
+    return CohortError(
+        "there is no such file",
+        where=path,
+        mend="correct the name in cohort.yaml, or say where the data lie: "
+        "--set cohort.data_root=FOLDER, or the environment variable MEDMCL_DATA",
+    )

@@ -1,0 +1,125 @@
+"""The shape of an embedding cloud: has it collapsed, is it spread, do partners lie together?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MOST_ROWS = 2048  # pairs are computed among at most so many rows
+
+
+def effective_rank(x: np.ndarray) -> float:
+    """Give the effective number of dimensions, from 1 (collapsed) to min(N, D); higher is richer.
+
+    The exponential of the entropy of the singular values, of the matrix as it is (not centred): a
+    cloud that is one constant has effective rank 1.
+
+    Args:
+        x: Embeddings or features, (N, D).
+
+    Returns:
+        The effective rank; 0 for a matrix of zeros or without rows.
+    Source:
+        Roy & Vetterli 2007, EUSIPCO (effective rank); Garrido et al. 2023, arXiv 2210.02885
+        (RankMe). Differs: no small constant is added to the shares.
+    """
+    values = np.linalg.svd(np.asarray(x, dtype=np.float64), compute_uv=False)
+    total = values.sum()
+    if total <= 0:
+        return 0.0
+    shares = values[values > 0] / total
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def uniformity(
+    x: np.ndarray, *, t: float = 2.0, generator: np.random.Generator | None = None
+) -> float:
+    """Give the log mean Gaussian potential over pairs of unit vectors; lower is more uniform.
+
+    0 = all in one point; about -4 times ``t`` / 2 for a uniform sphere of many dimensions.
+
+    Args:
+        x: Unit-norm embeddings, (N, D), at least two rows.
+        t: Sharpness of the potential.
+        generator: Chooses rows if there are more than 2,048; default evenly spaced rows.
+    Source:
+        Wang & Isola 2020, arXiv 2005.10242, eq. (2). Differs: distinct pairs only, on at most 2,048
+        rows.
+    """
+    rows = _some_rows(np.asarray(x, dtype=np.float64), generator)
+    if len(rows) < 2:
+        raise ValueError("uniformity needs at least two rows")
+    squared = (rows**2).sum(axis=1)
+    distance = squared[:, None] + squared[None] - 2 * rows @ rows.T
+    pairs = np.maximum(distance[np.triu_indices(len(rows), k=1)], 0)
+    return float(np.log(np.exp(-t * pairs).mean()))
+
+
+def alignment(a: np.ndarray, b: np.ndarray, *, alpha: float = 2.0) -> float:
+    """Give the mean distance of partners to the power ``alpha``; lower is better, 0 = equal.
+
+    Args:
+        a: Unit-norm embeddings, (N, D), at least one row.
+        b: Partners, row by row. (N, D)
+        alpha: Power.
+    Source:
+        Wang & Isola 2020, arXiv 2005.10242, eq. (1). Differs: none.
+    """
+    if len(a) == 0 or a.shape != b.shape:
+        raise ValueError(f"alignment needs partners row by row, got {a.shape} and {b.shape}")
+    gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    return float((np.linalg.norm(gap, axis=1) ** alpha).mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degeneracy:
+    """Signs that an embedding carries less than it seems.
+
+    Attributes:
+        rows: Rows looked at.
+        effective_rank: See `effective_rank`.
+        dead_dimensions: Dimensions that do not vary.
+        mean_cosine: Mean cosine of distinct rows; near 1 = all point one way.
+        duplicate_rows: Rows equal to an earlier one.
+        collapsed: Whether the rows are, for practical purposes, one point.
+    """
+
+    rows: int
+    effective_rank: float
+    dead_dimensions: int
+    mean_cosine: float
+    duplicate_rows: int
+    collapsed: bool
+
+
+def degeneracy(x: np.ndarray) -> Degeneracy:
+    """Look for collapse: dead dimensions, duplicated rows, one common direction.
+
+    Args:
+        x: Embeddings, (N, D).
+    """
+    x = np.asarray(x, dtype=np.float64)
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    count = len(x)
+    total = unit.sum(axis=0)
+    own = float((unit**2).sum())
+    cosine = (float(total @ total) - own) / max(1, count * (count - 1))
+    scale = np.abs(x).max(initial=0.0)
+    dead = int((x.std(axis=0) <= 1e-7 * max(scale, 1e-30)).sum()) if count else x.shape[1]
+    return Degeneracy(
+        rows=count,
+        effective_rank=effective_rank(x),
+        dead_dimensions=dead,
+        mean_cosine=cosine,
+        duplicate_rows=count - len(np.unique(x, axis=0)),
+        collapsed=count > 1 and (cosine > 0.999 or dead == x.shape[1]),
+    )
+
+
+def _some_rows(x: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
+    if len(x) <= MOST_ROWS:
+        return x
+    if generator is None:
+        return x[np.linspace(0, len(x) - 1, MOST_ROWS).astype(int)]
+    return x[generator.choice(len(x), MOST_ROWS, replace=False)]

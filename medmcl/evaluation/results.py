@@ -1,0 +1,173 @@
+"""Rows of a results table, and how they are kept on disk."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from medmcl.core.errors import ArtefactError
+from medmcl.evaluation.intervals import Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One number of an evaluation, with all that is needed to read it.
+
+    Attributes:
+        task: Task name.
+        target: Column of the task; ``macro`` for the mean over columns.
+        kind: Kind of task (binary, ..., survival, retrieval, localisation).
+        metric: Metric by name.
+        direction: Whether higher or lower is better.
+        method: What was evaluated.
+        protocol: How predictions were made from it.
+        label_fraction: Share of training labels used.
+        split: Split that was scored.
+        value: The number; None = not estimable, the note says why.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        n: Rows scored.
+        events: Positives or events among them.
+        seeds: Predictions averaged (training seeds times draws of the labelled subset).
+        seed_spread: Standard deviation over them.
+        note: Remarks and reasons.
+        versus: Another method; then the row is the paired difference method minus versus.
+        subjects: Subjects scored.
+    """
+
+    task: str
+    target: str
+    kind: str
+    metric: str
+    direction: Literal["higher", "lower"]
+    method: str
+    protocol: str
+    label_fraction: float = 1.0
+    split: str = "held_out"
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    events: int | None = None
+    seeds: int = 1
+    seed_spread: float | None = None
+    note: str = ""
+    versus: str = ""
+    subjects: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are not finite: a table never holds NaN."""
+        for name in ("value", "low", "high", "seed_spread"):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{name} of {self.task}/{self.metric} is {number}; give None")
+
+    @property
+    def shown(self) -> str:
+        """The value with its interval, or that it is not estimable."""
+        if self.value is None:
+            return "not estimable"
+        sign = "+" if self.versus else ""
+        text = f"{self.value:{sign}.3f}"
+        if self.low is None or self.high is None:
+            return text
+        return f"{text} ({self.low:{sign}.3f} to {self.high:{sign}.3f})"
+
+    @classmethod
+    def of(cls, interval: Interval, *, note: str = "", **about: Any) -> Result:
+        """Make a row from an interval and what it is about."""
+        notes = [text for text in (interval.note, note) if text]
+        return cls(
+            value=interval.value,
+            low=interval.low,
+            high=interval.high,
+            n=interval.n,
+            events=interval.events,
+            subjects=interval.subjects,
+            seeds=interval.seeds,
+            seed_spread=interval.seed_spread,
+            note="; ".join(dict.fromkeys(notes)),
+            **about,
+        )
+
+
+def save_results(path: Path, results: Iterable[Result]) -> None:
+    """Write rows as ``.json`` or ``.csv`` by the file's ending, whole or not at all."""
+    rows = [asdict(result) for result in results]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    if path.suffix == ".csv":
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Result)])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        part.write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
+    part.replace(path)
+
+
+def load_results(path: Path) -> list[Result]:
+    """Read rows that `save_results` wrote.
+
+    Raises:
+        ArtefactError: If the file is missing or holds something else.
+    """
+    try:
+        if path.suffix == ".csv":
+            with path.open(newline="", encoding="utf-8") as file:
+                return [Result(**_typed(row)) for row in csv.DictReader(file)]
+        return [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        raise ArtefactError("there is no such results file", where=path) from None
+    except (TypeError, ValueError, KeyError) as error:
+        raise ArtefactError(f"is not a results file: {error}", where=path) from None
+
+
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    """Give the cells of a CSV row back their types; an empty number is None."""
+    typed: dict[str, Any] = {}
+    for field in fields(Result):
+        text, kind = row[field.name], str(field.type)
+        if "None" in kind and text == "":
+            typed[field.name] = None
+        elif kind.startswith("int"):
+            typed[field.name] = int(text)
+        elif kind.startswith("float"):
+            typed[field.name] = float(text)
+        else:
+            typed[field.name] = text
+    return typed
+
+
+def headline_metric(results: Sequence[Result], task: str) -> str | None:
+    """Give the first metric of a task: the one its kind is usually judged by."""
+    return next((row.metric for row in results if row.task == task), None)
+
+
+def headline_rows(results: Sequence[Result], task: str) -> list[Result]:
+    """Rows of a task's first metric for its main target, without differences."""
+    metric = headline_metric(results, task)
+    rows = [row for row in results if row.task == task and row.metric == metric and not row.versus]
+    targets = list(dict.fromkeys(row.target for row in rows))
+    main = "macro" if "macro" in targets else targets[0] if targets else ""
+    return [row for row in rows if row.target == main]
+
+
+def difference_rows(results: Sequence[Result], task: str) -> list[Result]:
+    """Paired differences in a task's first metric for its main target."""
+    shown = headline_rows(results, task)
+    if not shown:
+        return []
+    return [
+        row
+        for row in results
+        if row.task == task
+        and row.versus
+        and row.metric == shown[0].metric
+        and row.target == shown[0].target
+    ]

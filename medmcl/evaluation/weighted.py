@@ -1,0 +1,143 @@
+"""Metrics under many weightings at once: the engine below the bootstrap.
+
+Every kernel takes outcomes, predictions and ``weights`` of shape (N, W) with one column a draw, and
+gives (W,) values; a draw in which the metric does not exist gives NaN, which never leaves this
+package: `metrics` and `intervals` turn it into a stated reason. A weight of k means the same as the
+row standing k times.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+PAIRS_AT_ONCE = 4_000_000  # entries of one block of the comparable-pair matrix (memory bound)
+
+
+def auroc(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve, ties between classes count one half."""
+    order = np.argsort(predictions, kind="stable")
+    starts = _tie_starts(predictions[order])
+    positive = targets[order] > 0
+    sorted_weights = weights[order]
+    negatives = np.add.reduceat(sorted_weights * ~positive[:, None], starts, axis=0)
+    positives = np.add.reduceat(sorted_weights * positive[:, None], starts, axis=0)
+    below = np.cumsum(negatives, axis=0)
+    total_negative = below[-1].copy()
+    below -= 0.5 * negatives
+    won = np.einsum("gw,gw->w", positives, below)
+    return _ratio(won, positives.sum(axis=0) * total_negative)
+
+
+def auprc(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision: step-wise area, tied predictions form one threshold."""
+    order = np.argsort(-predictions, kind="stable")
+    starts = _tie_starts(predictions[order])
+    sorted_weights = weights[order]
+    positives = np.add.reduceat(sorted_weights * (targets[order] > 0)[:, None], starts, axis=0)
+    everyone = np.add.reduceat(sorted_weights, starts, axis=0).cumsum(axis=0)
+    true_positives = positives.cumsum(axis=0)
+    precision = np.divide(
+        true_positives, everyone, out=np.zeros_like(true_positives), where=everyone > 0
+    )
+    return _ratio(np.einsum("gw,gw->w", positives, precision), true_positives[-1])
+
+
+def brier(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean squared distance between probability and outcome."""
+    return _mean((predictions - (targets > 0)) ** 2, weights)
+
+
+def mae(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean absolute error."""
+    return _mean(np.abs(predictions - targets), weights)
+
+
+def r2(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """One minus residual over total sum of squares; the mean is that of the weighted rows."""
+    centred = targets - targets.mean()  # shift first: the one-pass variance stays accurate
+    total = weights.sum(axis=0)
+    spread = (centred**2) @ weights - (centred @ weights) ** 2 / np.maximum(total, 1e-300)
+    residual = ((targets - predictions) ** 2) @ weights
+    tiny = 1e-12 * np.maximum(1.0, np.abs(targets).max(initial=0.0)) ** 2 * np.maximum(total, 1)
+    return np.where(spread > tiny, 1 - _ratio(residual, np.where(spread > tiny, spread, 1)), np.nan)
+
+
+def pearson(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Linear correlation."""
+    x, y = targets - targets.mean(), predictions - predictions.mean()
+    total = np.maximum(weights.sum(axis=0), 1e-300)
+    mean_x, mean_y = (x @ weights) / total, (y @ weights) / total
+    var_x = (x**2) @ weights / total - mean_x**2
+    var_y = (y**2) @ weights / total - mean_y**2
+    tiny_x = 1e-14 * max(1.0, float(np.abs(targets).max(initial=0.0))) ** 2
+    tiny_y = 1e-14 * float(np.abs(predictions).max(initial=0.0)) ** 2
+    exists = (var_x > tiny_x) & (var_y > tiny_y) & (var_y > 0)
+    scale = np.sqrt(np.where(exists, var_x * var_y, 1.0))
+    value = ((x * y) @ weights / total - mean_x * mean_y) / scale
+    return np.where(exists, np.clip(value, -1.0, 1.0), np.nan)
+
+
+def accuracy(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of rows whose predicted class is the true one."""
+    return _mean(predictions == targets, weights)
+
+
+def balanced_accuracy(
+    targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Mean over the true classes of the share recognised."""
+    per_class = [
+        _mean((predictions == targets)[targets == label], weights[targets == label])
+        for label in np.unique(targets)
+    ]
+    if len(per_class) < 2:
+        return np.full(weights.shape[1], np.nan)
+    return np.asarray(np.mean(per_class, axis=0))
+
+
+def c_index(
+    event: np.ndarray,
+    time: np.ndarray,
+    risk: np.ndarray,
+    weights: np.ndarray,
+    tied_tolerance: float = 1e-8,
+) -> np.ndarray:
+    """Harrell's concordance, exact over all comparable pairs, in blocks of events.
+
+    The numerator is the quadratic form w' C w of the concordance matrix, so that all draws cost two
+    matrix products; single precision is exact for whole-number weights and used only for those.
+    """
+    events = np.flatnonzero(event)
+    exact = bool(np.all(weights == np.rint(weights))) and float(weights.max(initial=0)) < 4096
+    dtype: type[np.floating] = np.float32 if exact and len(time) < 2**20 else np.float64
+    draws = weights.astype(dtype)
+    concordant = np.zeros(weights.shape[1])
+    comparable = np.zeros(weights.shape[1])
+    step = max(1, PAIRS_AT_ONCE // max(1, len(time)))
+    for first in range(0, len(events), step):
+        block = events[first : first + step]
+        later = time[block, None] < time[None]
+        later |= (time[block, None] == time[None]) & ~event[None].astype(bool)
+        gap = risk[block, None] - risk[None]
+        tied = np.abs(gap) <= tied_tolerance
+        won = ((gap > 0) & ~tied).astype(dtype) + np.float32(0.5) * tied.astype(dtype)
+        weight = weights[block]
+        concordant += np.einsum("ew,ew->w", weight, np.matmul(won * later, draws))
+        comparable += np.einsum("ew,ew->w", weight, np.matmul(later.astype(dtype), draws))
+    return _ratio(concordant, comparable)
+
+
+def _tie_starts(ordered: np.ndarray) -> np.ndarray:
+    """Positions at which a new value begins in a sorted array."""
+    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    return np.concatenate([[0], changes]).astype(np.intp)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return _ratio(values.astype(np.float64) @ weights, weights.sum(axis=0))
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Quotient with NaN where the denominator is zero."""
+    nan = np.full(np.broadcast(above, below).shape, np.nan)
+    return np.divide(above, below, out=nan, where=below > 0)

@@ -1,0 +1,344 @@
+"""Cardiac MR: cine stacks, single frames and ED/ES pairs as 2-D, 3-D or time-resolved inputs.
+
+Voxels are (T, Z, Y, X) from the reader on, spacing is in mm, intensities leave `prepare` in
+[0, 1]. Resampling and augmentation are torch operations: they run on the device of the batch with
+the generator of the view, and spare every process the seconds that importing MONAI takes; MONAI
+makes the truncated-k-space (Gibbs) artefact, where it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.contracts import Place
+from medmcl.core.errors import RecordError
+from medmcl.core.findings import Finding
+from medmcl.modalities.cmr_augment import CMRAugment, disturb
+from medmcl.modalities.cmr_checks import check_geometry, check_voxels, fault
+from medmcl.modalities.cmr_geometry import FractionCrop, crop, fit_length, respace
+from medmcl.modalities.cmr_readers import CMRVolume, Stack, join, read_nifti, read_npy, zyx
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class CMRSource(Config):
+    """What a cohort says of its cardiac MR files."""
+
+    reader: Literal["nifti", "npy"]
+    axes: str = Field(description="a letter for each axis of a file, in its order: xyzt, xyz, tyx")
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        default=None, description="along x, y, z; overrides the header"
+    )
+    row: str | None = Field(default=None, description="npy: column with the row of the array")
+    frames: dict[str, str] = Field(
+        default={}, description="named frame to the column with its number: {ed: ED, es: ES}"
+    )
+    first_frame: Literal[0, 1] = Field(
+        default=0, description="number of a cycle's first frame in those columns (ACDC: 1)"
+    )
+    orient: Literal["canonical", "stored"] = Field(
+        default="canonical", description="turn the plane by the header, or leave it as stored"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> CMRSource:
+        letters = set(self.axes)
+        if not {"x", "y"} <= letters <= set("xyzt") or len(letters) != len(self.axes):
+            raise ValueError("axes: each of x, y, z, t at most once; x and y are needed")
+        if self.row is not None and self.reader != "npy":
+            raise ValueError("row: only the npy reader reads rows")
+        return self
+
+
+class CMRSettings(Config):
+    """How a recipe prepares cardiac MR.
+
+    ``multi_frame_2d``: one slice, frames as channels, (frames, Y, X). ``volume_3d``: one frame,
+    (1, Z, Y, X). ``cine_2dt``: one slice over the cycle, (T, Y, X). ``cine_3dt``: (T, Z, Y, X).
+    """
+
+    mode: Literal["multi_frame_2d", "volume_3d", "cine_2dt", "cine_3dt"] = "multi_frame_2d"
+    frames: tuple[str, ...] | PositiveInt | None = Field(
+        default=None,
+        description="names (es, mid, ed, or as declared), or how many evenly over the cycle; "
+        "none: es, mid, ed for multi_frame_2d (the paper's), ed for volume_3d, 16 for cines",
+    )
+    slice_at: Fraction = Field(
+        default=0.5, description="position in the stack; .5 is slice Z // 2, the paper's"
+    )
+    spacing_mm: PositiveFloat | None = Field(
+        default=None, description="resample the plane to this; none: as acquired (the paper's)"
+    )
+    slice_spacing_mm: PositiveFloat | None = Field(default=None, description="resample along z")
+    size: tuple[PositiveInt, PositiveInt] | PositiveInt = Field(
+        default=210, description="pixels (Y, X), or of a square; 210 is the paper's"
+    )
+    slices: PositiveInt = Field(default=10, description="3-D modes: slices, cut or padded")
+    crop: Literal["none", "center"] | FractionCrop = Field(
+        default="none",
+        description="none: pad to a square and resize; center: cut or pad, no resizing; or a "
+        "window (the paper's: {top: .21, left: .325, size: .375, canvas: 210}) and resize",
+    )
+    lower_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
+    upper_percentile: Annotated[float, Field(gt=50, le=100)] = Field(
+        default=99.0, description="of the whole volume, clipped and scaled to 1 (the paper's)"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> CMRSettings:
+        chosen = self.chosen_frames
+        if (
+            self.mode == "volume_3d"
+            and chosen != 1
+            and (isinstance(chosen, int) or len(chosen) > 1)
+        ):
+            raise ValueError("volume_3d takes one frame; cine_3dt takes several")
+        if isinstance(chosen, tuple) and not chosen:
+            raise ValueError("frames: name at least one")
+        return self
+
+    @property
+    def chosen_frames(self) -> tuple[str, ...] | int:
+        """Frames by name, or their number, with the default of the mode filled in."""
+        if self.frames is not None:
+            return self.frames
+        defaults: dict[str, tuple[str, ...] | int] = {
+            "multi_frame_2d": ("es", "mid", "ed"),
+            "volume_3d": ("ed",),
+        }
+        return defaults.get(self.mode, 16)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether one slice is taken."""
+        return self.mode in ("multi_frame_2d", "cine_2dt")
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        """Pixels along (y, x)."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+
+class CMR:
+    """The cardiac MR adapter; see `medmcl.core.contracts.Adapter`.
+
+    ED is the frame named ``ed``, otherwise the cycle's first frame (cine is triggered by the R
+    wave). ES is the frame named ``es``; where nobody says, the frame at a third of the cycle is
+    taken and `inspect` says so. ``mid`` is half-way from ED to ES.
+    """
+
+    kind: ClassVar[str] = "cmr"
+    Source: ClassVar[type[Config]] = CMRSource
+    Settings: ClassVar[type[Config]] = CMRSettings
+    Augment: ClassVar[type[Config]] = CMRAugment
+
+    def __init__(self, source: CMRSource, settings: CMRSettings) -> None:
+        self.source, self.settings = source, settings
+
+    def read(self, place: Place) -> CMRVolume:
+        """Read one file, or one file a frame (``paths: {ed: ..., es: ...}``), stacked on t."""
+        where = " + ".join(str(path) for path in place.paths.values())
+        if "path" in place.paths:
+            stack, frames = self._read_file(place, "path"), {}
+        else:
+            stacks = {name: self._read_file(place, name) for name in place.paths}
+            stack = join(stacks, where)
+            frames = {name: number for number, name in enumerate(stacks)}
+        declared = self.source.spacing_mm
+        return CMRVolume(
+            voxels=stack.voxels,
+            spacing_mm=stack.spacing_mm if declared is None else zyx(declared),
+            header_spacing_mm=stack.spacing_mm,
+            orientation=stack.orientation,
+            diagonal=stack.diagonal,
+            frames=frames or self._named_frames(place, len(stack.voxels), where),
+            where=where if self.source.row is None else f"{where} row {_row(place, self.source)}",
+        )
+
+    def _read_file(self, place: Place, name: str) -> Stack:
+        if self.source.reader == "nifti":
+            canonical = self.source.orient == "canonical"
+            return read_nifti(place.paths[name], self.source.axes, canonical)
+        row = None if self.source.row is None else _row(place, self.source)
+        return read_npy(place.paths[name], self.source.axes, row)
+
+    def _named_frames(self, place: Place, length: int, where: str) -> dict[str, int]:
+        frames = {}
+        for name, column in self.source.frames.items():
+            number = _integer(place, column, where)
+            if number is None:
+                continue
+            frames[name] = number - self.source.first_frame
+            if not 0 <= frames[name] < length:
+                first = self.source.first_frame
+                raise RecordError(
+                    f"there is no frame '{name}' with the number of column '{column}'",
+                    where=where,
+                    got=number,
+                    expected=f"{first} to {length - 1 + first}",
+                    mend="correct the column, or set first_frame: 0 or 1",
+                )
+        return frames
+
+    def inspect(self, raw: CMRVolume, place: Place) -> list[Finding]:
+        """Non-finite or constant voxels, empty slices, spacing, axes, frames."""
+        where = f"subject {place.subject}, {raw.where}"
+        findings = [
+            *check_voxels(raw, where),
+            *check_geometry(raw, where, self.source.spacing_mm),
+        ]
+        try:
+            self._pick(raw)
+        except RecordError as error:
+            mend = error.mend or "see frames in the CMR settings"
+            findings.append(fault("frames", where, error.what, mend))
+        chosen = self.settings.chosen_frames
+        guessed = isinstance(chosen, tuple) and {"es", "mid"} & set(chosen)
+        if guessed and "es" not in raw.frames and len(raw.voxels) > 2:
+            what = f"end-systole is not named; frame {self._end_systole(raw)} (a third) is taken"
+            mend = "name the column that says it: frames: {es: COLUMN}"
+            findings.append(fault("es_guessed", where, what, mend, "warning"))
+        return findings
+
+    def fit(self, raws: Iterable[Any]) -> None:
+        """Nothing is learned: every volume is scaled by itself."""
+
+    def prepare(self, raw: CMRVolume) -> np.ndarray:
+        """Frames, slice, intensities, spacing, crop: (*prepared_shape) float32 in [0, 1].
+
+        Raises:
+            RecordError: Voxels that are not finite or all alike, unknown spacing where
+                resampling is asked for, frames that do not exist.
+        """
+        if not np.isfinite(raw.voxels).all():
+            raise RecordError("holds NaN or infinite voxels", where=raw.where)
+        percentiles = [self.settings.lower_percentile, self.settings.upper_percentile]
+        low, high = np.percentile(raw.voxels, percentiles)
+        if not high > low:
+            raise RecordError(
+                "all intensities are alike", where=raw.where, got=f"percentiles {low}, {high}"
+            )
+        scaled = (self._select(raw).astype(np.float64) - low) / (high - low)
+        return self._place(scaled.clip(0, 1).astype(np.float32), raw, labels=False)
+
+    def prepare_mask(self, raw: CMRVolume) -> np.ndarray:
+        """Take a label volume through the same geometry: nearest neighbour, labels kept."""
+        return self._place(self._select(raw), raw, labels=True)
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """(frames, Y, X), or (frames, Z, Y, X)."""
+        depth = () if self.settings.is_flat else (self.settings.slices,)
+        return (len(self._names), *depth, *self.settings.plane)
+
+    @property
+    def input_shape(self) -> InputShape:
+        """As prepared; names are the frames."""
+        return InputShape(kind=self.kind, shape=self.prepared_shape, names=self._names)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        chosen = self.settings.chosen_frames
+        if isinstance(chosen, int):
+            return tuple(f"t{number:02d}" for number in range(chosen))
+        return chosen
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The prepared rows as they are."""
+        return x.to(torch.float32)
+
+    def augment(self, x: Tensor, options: CMRAugment, generator: torch.Generator) -> Tensor:
+        """Flip, turn, zoom, brightness, contrast, noise: one draw a row, all frames alike."""
+        return disturb(self.plain(x), options, generator)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing is learned."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Nothing was learned."""
+
+    def _end_systole(self, raw: CMRVolume) -> int:
+        length = len(raw.voxels)
+        return raw.frames.get("es", (raw.frames.get("ed", 0) + round(length / 3)) % length)
+
+    def _pick(self, raw: CMRVolume) -> list[int]:
+        """Numbers of the chosen frames; evenly spaced ones start at ED."""
+        length, chosen, start = (
+            len(raw.voxels),
+            self.settings.chosen_frames,
+            raw.frames.get("ed", 0),
+        )
+        if (chosen if isinstance(chosen, int) else len(chosen)) > 1 and length == 1:
+            mend = "use mode: volume_3d or frames: [ed]; or say which axis is time, axes: xyzt"
+            raise RecordError("only one time frame", where=raw.where, expected=chosen, mend=mend)
+        if isinstance(chosen, int):
+            return [(start + i * length // chosen) % length for i in range(chosen)]
+        end = self._end_systole(raw)
+        known = {"ed": start, "es": end, **raw.frames}
+        span = (end - start) % length
+        if span >= 2:
+            known.setdefault("mid", (start + span // 2) % length)
+        for name in chosen:
+            if name not in known:
+                raise RecordError(
+                    f"there is no frame '{name}'",
+                    where=raw.where,
+                    got=f"{length} frames, ED {start}, ES {end}",
+                    expected=", ".join(known),
+                    mend="choose frames that the record has, for example frames: [es, ed]",
+                )
+        return [known[name] for name in chosen]
+
+    def _select(self, raw: CMRVolume) -> np.ndarray:
+        frames = raw.voxels[self._pick(raw)]
+        if not self.settings.is_flat:
+            return frames
+        depth = frames.shape[1]
+        slice_number = min(int(depth * self.settings.slice_at), depth - 1)
+        return frames[:, slice_number : slice_number + 1]
+
+    def _place(self, voxels: np.ndarray, raw: CMRVolume, labels: bool) -> np.ndarray:
+        settings = self.settings
+        x = torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32))
+        depth_mm = None if settings.is_flat else settings.slice_spacing_mm
+        wanted = (depth_mm, settings.spacing_mm, settings.spacing_mm)
+        x = respace(x, raw.spacing_mm, wanted, raw.where, labels)
+        if not settings.is_flat:
+            x = fit_length(x, 1, settings.slices)
+        x = crop(x, settings.crop, settings.plane, labels)
+        return np.ascontiguousarray((x[:, 0] if settings.is_flat else x).numpy())
+
+
+def _integer(place: Place, column: str, where: str) -> int | None:
+    """The whole number in a cell; None if the cell is empty."""
+    if column not in place.values:
+        known = ", ".join(map(str, place.values))
+        raise RecordError(f"there is no column '{column}'", where=where, expected=known)
+    cell = place.values[column]
+    try:
+        number = float("nan" if cell is None or str(cell).strip() == "" else cell)
+    except (TypeError, ValueError):
+        number = math.inf
+    if math.isnan(number):
+        return None
+    if not number.is_integer():
+        raise RecordError(f"column '{column}' must be a whole number", where=where, got=cell)
+    return int(number)
+
+
+def _row(place: Place, source: CMRSource) -> int:
+    column = str(source.row)
+    row = _integer(place, column, f"{place.subject}/{place.record}")
+    if row is None:
+        raise RecordError(f"column '{column}' is empty", where=f"{place.subject}/{place.record}")
+    return row

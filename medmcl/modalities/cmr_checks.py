@@ -1,0 +1,79 @@
+"""What can be wrong with a cardiac MR volume as read."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from medmcl.core.findings import Finding
+from medmcl.modalities.cmr_readers import CMRVolume, zyx
+
+FEW_SLICES = 7  # the ECG-CMR paper's preprocessing refuses short-axis stacks of 7 slices or less
+MAX_SPACING_MM = 30.0
+
+
+def fault(
+    code: str, where: str, what: str, mend: str, level: Literal["error", "warning"] = "error"
+) -> Finding:
+    """Give a finding of this modality."""
+    return Finding(code=f"cmr.{code}", where=where, what=what, mend=mend, level=level)
+
+
+def check_voxels(raw: CMRVolume, where: str) -> list[Finding]:
+    """Find NaN, constant volumes and empty slices."""
+    bad = int((~np.isfinite(raw.voxels)).sum())
+    if bad:
+        what = f"{bad} of {raw.voxels.size} voxels are NaN or infinite"
+        return [fault("nan", where, what, "export the image again, or exclude the record")]
+    if raw.voxels.max() == raw.voxels.min():
+        what = f"every voxel is {raw.voxels.flat[0]:g}"
+        return [fault("constant", where, what, "export the image again, or exclude the record")]
+    empty = np.flatnonzero(np.ptp(raw.voxels, axis=(2, 3)).max(axis=0) == 0)
+    if len(empty):
+        what = f"slices {empty.tolist()} are constant at every time"
+        mend = "padding? cut the empty slices, or the middle slice may miss the heart"
+        return [fault("empty_slice", where, what, mend, "warning")]
+    return []
+
+
+def check_geometry(
+    raw: CMRVolume, where: str, declared: tuple[float, float, float] | None
+) -> list[Finding]:
+    """Find implausible spacing, exchanged axes, short stacks and unstable orientation.
+
+    ``declared`` is the cohort's spacing along (x, y, z), if it says one.
+    """
+    frames, depth = raw.voxels.shape[:2]
+    findings = []
+    known = [mm for mm in raw.spacing_mm if not math.isnan(mm)]
+    if any(not 0 < mm <= MAX_SPACING_MM for mm in known):
+        what = f"spacing along z, y, x of {raw.spacing_mm} mm cannot be"
+        mend = "declare it in cohort.yaml: spacing_mm: [x, y, z]"
+        findings.append(fault("spacing", where, what, mend))
+    elif declared is not None and not _agree(raw.header_spacing_mm, zyx(declared)):
+        what = f"the header says {raw.header_spacing_mm} mm along z, y, x, the cohort {declared}"
+        mend = "the cohort's is used (x, y, z); correct it, or take spacing_mm out"
+        findings.append(fault("spacing", where, what, mend, "warning"))
+    mend = "say which axis is which, in the file's order: axes: xyzt (z runs through the slices)"
+    if frames > 200 or depth > 200 or (frames > 1 and depth > max(frames, 40)):
+        what = f"{frames} frames of {depth} slices: axes t and z look exchanged"
+        findings.append(fault("axes", where, what, mend, "warning"))
+    elif depth > 1 and len(known) == 3 and known[0] < 0.5 * max(known[1:]):
+        what = f"slices {known[0]:g} mm apart with pixels of {max(known[1:]):g} mm"
+        findings.append(fault("axes", where, what, mend, "warning"))
+    if 1 < depth <= FEW_SLICES:
+        what = f"{depth} slices; the ECG-CMR paper needs more than {FEW_SLICES} in short axis"
+        findings.append(fault("few_slices", where, what, "exclude it if short-axis", "warning"))
+    if raw.diagonal:
+        what = "an in-plane axis lies midway between two body axes; its turn may differ from others"
+        mend = "if all files come from one protocol, set orient: stored"
+        findings.append(fault("oblique", where, what, mend, "warning"))
+    return findings
+
+
+def _agree(header: tuple[float, ...], declared: tuple[float, ...]) -> bool:
+    return all(
+        math.isnan(a) or abs(a - b) <= 0.05 * b for a, b in zip(header, declared, strict=True)
+    )

@@ -1,0 +1,314 @@
+"""Tables: numbers and categories of a record, any cell of which may be missing.
+
+A prepared row is (2, F): values, and flags that say which cells are present. Whatever stood in an
+absent cell is zeroed before anything else sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from torch import Tensor
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.contracts import Place
+from medmcl.core.errors import RecordError
+from medmcl.core.findings import Finding
+
+Cell = float | str | None
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+MISSING_WORDS = frozenset({"", "n/a", "na", "nan", "none", "null", "<na>", "nat", "."})
+UNSEEN = 0  # index of every category that fitting did not see (or saw too rarely)
+
+
+class Column(Config):
+    """One column of a table modality."""
+
+    kind: Literal["number", "category"]
+    unit: str = ""
+    min: float | None = Field(default=None, description="number: anything below is a fault")
+    max: float | None = Field(default=None, description="number: anything above is a fault")
+
+    @model_validator(mode="after")
+    def _check(self) -> Column:
+        if self.kind == "category" and not self.min is self.max is None:
+            raise ValueError("min and max belong to numbers")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is above max")
+        return self
+
+
+class TabularSource(Config):
+    """What a cohort says of a table modality: its columns, ``{age: number, sex: category}``."""
+
+    reader: Literal["table"] = "table"
+    columns: dict[str, Column] = Field(min_length=1)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _expand(cls, columns: Any) -> Any:
+        """Let ``age: number`` stand for ``age: {kind: number}``."""
+        if not isinstance(columns, Mapping):
+            return columns
+        return {
+            name: {"kind": column} if isinstance(column, str) else column
+            for name, column in columns.items()
+        }
+
+
+class TabularSettings(Config):
+    """How a recipe prepares a table."""
+
+    min_count: PositiveInt = Field(
+        default=1, description="a category seen in fewer training records counts as unseen"
+    )
+    clip_sd: PositiveFloat | None = Field(
+        default=None, description="cut standardised numbers at this many deviations"
+    )
+
+
+class TabularAugment(Config):
+    """How a view disturbs a table.
+
+    Source: corruption after SCARF (Bahri et al. 2022, arXiv 2106.15147), rate .3 as in Hager et
+    al. 2023 (arXiv 2303.14080); SCARF's own is .6. Differs: values come from the present cells of
+    the same column in the batch, not in the training set; absent cells stay absent.
+    """
+
+    corruption: Probability = Field(default=0.3, description="share of present cells replaced")
+    dropout: Probability = Field(default=0.0, description="share of present cells made absent")
+
+
+class Tabular:
+    """The table adapter; see `medmcl.core.contracts.Adapter`.
+
+    Attributes:
+        unseen: Column to how many prepared cells held a category that fitting had not seen.
+    """
+
+    kind: ClassVar[str] = "tabular"
+    Source: ClassVar[type[Config]] = TabularSource
+    Settings: ClassVar[type[Config]] = TabularSettings
+    Augment: ClassVar[type[Config]] = TabularAugment
+
+    def __init__(self, source: TabularSource, settings: TabularSettings) -> None:
+        self.source, self.settings = source, settings
+        self.columns = source.columns
+        self.unseen: Counter[str] = Counter()
+        self._scales: dict[str, tuple[float, float]] = {}
+        self._levels: dict[str, list[str]] = {}
+
+    def read(self, place: Place) -> dict[str, Cell]:
+        """Column to a number, a category or None; a number that cannot be read is None too.
+
+        Raises:
+            RecordError: The table has no such column.
+        """
+        missing = [name for name in self.columns if name not in place.values]
+        if missing:
+            raise RecordError(
+                f"the table has no column {', '.join(map(repr, missing))}",
+                where=f"{place.subject}/{place.record}",
+                expected=", ".join(map(str, place.values)),
+                mend="correct the names under columns in cohort.yaml",
+            )
+        return {
+            name: read_cell(place.values[name], column.kind)[0]
+            for name, column in self.columns.items()
+        }
+
+    def inspect(self, raw: Mapping[str, Cell], place: Place) -> list[Finding]:
+        """Numbers that are none or out of range, new categories, records without any cell."""
+        where = f"{place.subject}/{place.record}"
+        findings = []
+        for name, column in self.columns.items():
+            cell = place.values.get(name)
+            value, is_readable = read_cell(cell, column.kind)
+            if not is_readable:
+                findings.append(_unreadable(name, cell, where))
+            elif isinstance(value, float) and not _within(value, column):
+                findings.append(_out_of_range(name, value, column, where))
+            elif isinstance(value, str) and self._is_unseen(name, value):
+                what = f"column '{name}' has '{value}', which the training records did not have"
+                mend = "it is treated as unseen; correct its spelling if it is none"
+                findings.append(
+                    Finding(
+                        code="tabular.unseen", where=where, what=what, mend=mend, level="warning"
+                    )
+                )
+        if all(value is None for value in raw.values()):
+            mend = "say with `present` who has these data, or exclude the record"
+            findings.append(
+                Finding(code="tabular.empty", where=where, what="every cell is missing", mend=mend)
+            )
+        return findings
+
+    def _is_unseen(self, name: str, value: str) -> bool:
+        return name in self._levels and value not in self._levels[name]
+
+    def fit(self, raws: Iterable[Mapping[str, Cell]]) -> None:
+        """Learn mean and deviation of each number, and the categories of each category column."""
+        cells: dict[str, list[Any]] = {name: [] for name in self.columns}
+        for raw in raws:
+            for name in self.columns:
+                if raw[name] is not None:
+                    cells[name].append(raw[name])
+        self._scales, self._levels = {}, {}
+        self.unseen.clear()
+        for name, column in self.columns.items():
+            if column.kind == "number":
+                self._scales[name] = _scale(cells[name])
+            else:
+                counts = Counter(cells[name])
+                least = self.settings.min_count
+                self._levels[name] = sorted(v for v, n in counts.items() if n >= least)
+
+    def prepare(self, raw: Mapping[str, Cell]) -> np.ndarray:
+        """Values and flags, (2, F) float32: standardised numbers, numbers of categories."""
+        self._need_fit()
+        row = np.zeros((2, len(self.columns)), dtype=np.float32)
+        for number, (name, column) in enumerate(self.columns.items()):
+            value = raw[name]
+            if value is None:
+                continue
+            row[1, number] = 1.0
+            if column.kind == "number":
+                row[0, number] = self._standardise(name, float(value))
+            else:
+                row[0, number] = self._level(name, str(value))
+        return row
+
+    def _standardise(self, name: str, value: float) -> float:
+        mean, deviation = self._scales[name]
+        scaled = (value - mean) / deviation
+        limit = self.settings.clip_sd
+        return scaled if limit is None else min(max(scaled, -limit), limit)
+
+    def _level(self, name: str, value: str) -> int:
+        levels = self._levels[name]
+        if value not in levels:
+            self.unseen[name] += 1
+            return UNSEEN
+        return levels.index(value) + 1
+
+    def _need_fit(self) -> None:
+        if set(self._scales) | set(self._levels) != set(self.columns):
+            raise RuntimeError("fit or load_state comes before prepare and input_shape")
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """(2, F): values and presence flags."""
+        return (2, len(self.columns))
+
+    @property
+    def input_shape(self) -> InputShape:
+        """As prepared; cardinality 0 marks a number, level 0 of a category is 'unseen'."""
+        self._need_fit()
+        cardinalities = tuple(
+            0 if column.kind == "number" else len(self._levels[name]) + 1
+            for name, column in self.columns.items()
+        )
+        return InputShape(
+            kind=self.kind,
+            shape=self.prepared_shape,
+            cardinalities=cardinalities,
+            names=tuple(self.columns),
+        )
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Rows (B, 2, F) with absent cells zeroed, whatever stood in them."""
+        flags = (x[:, 1] > 0).to(torch.float32)
+        values = torch.where(flags > 0, x[:, 0].to(torch.float32), torch.zeros_like(flags))
+        return torch.stack([values, flags], dim=1)
+
+    def augment(self, x: Tensor, options: TabularAugment, generator: torch.Generator) -> Tensor:
+        """Replace some present cells by present cells of other rows, and drop some."""
+        x = self.plain(x)
+        values, flags = x[:, 0], x[:, 1]
+        draws = torch.rand(3, *values.shape, generator=generator, device=x.device)
+        donors = _draw_donors(values, flags, draws[0])
+        values = torch.where((draws[1] < options.corruption) & (flags > 0), donors, values)
+        flags = flags * (draws[2] >= options.dropout)
+        return self.plain(torch.stack([values, flags], dim=1))
+
+    def state(self) -> dict[str, Any]:
+        """Means, deviations and categories."""
+        return {
+            "scales": {name: list(scale) for name, scale in self._scales.items()},
+            "levels": {name: list(levels) for name, levels in self._levels.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self._scales = {name: (mean, sd) for name, (mean, sd) in state["scales"].items()}
+        self._levels = {name: list(levels) for name, levels in state["levels"].items()}
+        self._need_fit()
+
+
+def read_cell(cell: Any, kind: Literal["number", "category"]) -> tuple[Cell, bool]:
+    """Give what a cell holds and whether that could be read; None where it is missing."""
+    if cell is None or str(cell).strip().lower() in MISSING_WORDS:
+        return None, True
+    if kind == "category":
+        return _category(cell), True
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        return None, False
+    return (number, True) if math.isfinite(number) else (None, False)
+
+
+def _category(cell: Any) -> str:
+    """Name of a category; 2, 2.0 and "2" are one, since a gap turns whole numbers to floats."""
+    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def _scale(cells: list[float]) -> tuple[float, float]:
+    if not cells:
+        return 0.0, 1.0
+    deviation = float(np.std(cells))
+    return float(np.mean(cells)), deviation if deviation > 0 else 1.0
+
+
+def _draw_donors(values: Tensor, flags: Tensor, draws: Tensor) -> Tensor:
+    """For each cell (B, F), the value of a present cell of its column, drawn evenly."""
+    order = flags.argsort(dim=0, descending=True, stable=True)  # present rows first
+    available = flags.sum(dim=0, keepdim=True)
+    choice = (draws * available).long().clamp(max=len(values) - 1)
+    choice = torch.minimum(choice, (available.long() - 1).clamp(min=0))
+    return values.gather(0, order.gather(0, choice))
+
+
+def _within(value: float, column: Column) -> bool:
+    low = -math.inf if column.min is None else column.min
+    high = math.inf if column.max is None else column.max
+    return low <= value <= high
+
+
+def _unreadable(name: str, cell: Any, where: str) -> Finding:
+    return Finding(
+        code="tabular.number",
+        where=where,
+        what=f"column '{name}' must be a number, got {cell!r}",
+        mend="write a plain number with a point (89+, 3,5 and <4 are none), or leave it empty",
+    )
+
+
+def _out_of_range(name: str, value: float, column: Column, where: str) -> Finding:
+    return Finding(
+        code="tabular.range",
+        where=where,
+        what=f"column '{name}' has {value:g} {column.unit}".rstrip()
+        + f", outside {column.min} to {column.max}",
+        mend="correct the value or its unit, empty the cell, or widen min and max",
+    )

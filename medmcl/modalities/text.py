@@ -1,0 +1,230 @@
+"""Text: reports and notes as token numbers, with a vocabulary learned from the cohort.
+
+Works offline: words seen often in training have a number of their own, other words are spelled in
+pieces of up to three characters. ``model: path`` takes the tokeniser of a local transformers model
+instead. Padding is 0 in every case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.contracts import Place
+from medmcl.core.errors import RecordError
+from medmcl.core.findings import Finding
+from medmcl.modalities.text_tokens import LocalModel, Vocabulary, split_words
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class TextSource(Config):
+    """What a cohort says of its texts."""
+
+    reader: Literal["text"] = "text"
+    column: str | None = Field(
+        default=None, description="column with the text; none: one .txt file a record"
+    )
+    encoding: str = "utf-8"
+
+
+class TextSettings(Config):
+    """How a recipe prepares texts. Sizes are ours: the ECG-CMR paper has no text."""
+
+    max_tokens: Annotated[int, Field(ge=3)] = Field(
+        default=128, description="length of a row, start and end included; PTB-XL's need < 64"
+    )
+    vocabulary: Annotated[int, Field(ge=16)] = Field(
+        default=8000, description="largest number of distinct tokens"
+    )
+    min_count: Annotated[int, Field(ge=1)] = Field(
+        default=2, description="a word seen less often has no number of its own"
+    )
+    lowercase: bool = True
+    tokeniser: Literal["words", "trigrams"] = Field(
+        default="trigrams",
+        description="unknown words: spelled in pieces of 1 to 3 characters, or one <unk>",
+    )
+    model: Path | None = Field(
+        default=None, description="folder of a transformers tokeniser, used instead ([text])"
+    )
+
+
+class TextAugment(Config):
+    """How a view disturbs texts (EDA, Wei and Zou 2019, arXiv 1901.11196, random deletion).
+
+    Differs: a dropped token becomes <unk> and leaves its place; whole sentences can be shuffled.
+    """
+
+    dropout: Probability = Field(default=0.1, description="share of tokens that become <unk>")
+    shuffle: Probability = Field(default=0.0, description="of shuffling a text's sentences")
+
+
+class Text:
+    """The text adapter; see `medmcl.core.contracts.Adapter`. A raw record is a `str`."""
+
+    kind: ClassVar[str] = "text"
+    Source: ClassVar[type[Config]] = TextSource
+    Settings: ClassVar[type[Config]] = TextSettings
+    Augment: ClassVar[type[Config]] = TextAugment
+
+    def __init__(self, source: TextSource, settings: TextSettings) -> None:
+        self.source, self.settings = source, settings
+        self._tokens: Vocabulary | LocalModel | None = None
+        if settings.model is not None and settings.model.is_dir():
+            self._tokens = LocalModel.from_folder(settings.model)
+
+    def read(self, place: Place) -> str:
+        """The text of a cell or of a file; an empty cell is an empty text.
+
+        Raises:
+            RecordError: No such column or file, or bytes that are not text in the encoding.
+        """
+        if self.source.column is not None:
+            return _read_cell(place, self.source.column)
+        return _read_file(place, self.source.encoding)
+
+    def inspect(self, raw: str, place: Place) -> list[Finding]:
+        """Empty texts, and texts longer than a row."""
+        where = f"{place.subject}/{place.record}"
+        if not raw.strip():
+            mend = "say with `present` who has a text, or exclude the record"
+            return [Finding(code="text.empty", where=where, what="the text is empty", mend=mend)]
+        length = 2 + (len(split_words(raw)) if self._tokens is None else self._length(raw))
+        if length > self.settings.max_tokens:
+            what = f"the text has {length} tokens or more; {self.settings.max_tokens} are read"
+            mend = "raise max_tokens if the end matters"
+            return [Finding(code="text.long", where=where, what=what, mend=mend, level="warning")]
+        return []
+
+    def _length(self, raw: str) -> int:
+        return len(self.tokens.encode(raw))
+
+    def fit(self, raws: Iterable[str]) -> None:
+        """Learn the vocabulary; a local model's is taken as it is."""
+        if self.settings.model is not None:
+            self._tokens = LocalModel.from_folder(self.settings.model)
+        else:
+            self._tokens = Vocabulary.learn(
+                raws,
+                size=self.settings.vocabulary,
+                min_count=self.settings.min_count,
+                lowercase=self.settings.lowercase,
+                spell=self.settings.tokeniser == "trigrams",
+            )
+
+    @property
+    def tokens(self) -> Vocabulary | LocalModel:
+        """What turns words to numbers; known after `fit`."""
+        if self._tokens is None:
+            raise RuntimeError("fit or load_state comes before the vocabulary is used")
+        return self._tokens
+
+    def prepare(self, raw: str) -> np.ndarray:
+        """Token numbers, (max_tokens,) int64: start, text, end, padding; the end is never cut."""
+        tokens, room = self.tokens, self.settings.max_tokens - 2
+        numbers = [tokens.cls, *tokens.encode(raw)[:room], tokens.end]
+        row = np.full(self.settings.max_tokens, tokens.pad, dtype=np.int64)
+        row[: len(numbers)] = numbers
+        return row
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Prepare several texts, for example zero-shot prompts, (N, max_tokens) int64."""
+        rows = np.zeros((len(texts), self.settings.max_tokens), dtype=np.int64)
+        for number, text in enumerate(texts):
+            rows[number] = self.prepare(text)
+        return rows
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """(max_tokens,)."""
+        return (self.settings.max_tokens,)
+
+    @property
+    def input_shape(self) -> InputShape:
+        """As prepared, with the size of the vocabulary; padding is 0."""
+        return InputShape(kind=self.kind, shape=self.prepared_shape, vocabulary=len(self.tokens))
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The prepared rows as they are."""
+        return x.to(torch.int64)
+
+    def augment(self, x: Tensor, options: TextAugment, generator: torch.Generator) -> Tensor:
+        """Shuffle sentences of some rows, and turn some tokens to <unk>."""
+        x, tokens = self.plain(x), self.tokens
+        draws = torch.rand(2, *x.shape, generator=generator, device=x.device)
+        chosen = torch.rand(len(x), 1, generator=generator, device=x.device) < options.shuffle
+        x = torch.where(chosen, _shuffle_sentences(x, draws[0], tokens), x)
+        special = (x == tokens.pad) | (x == tokens.cls) | (x == tokens.end)
+        dropped = (draws[1] < options.dropout) & ~special
+        return x.masked_fill(dropped, tokens.unk)
+
+    def state(self) -> dict[str, Any]:
+        """The vocabulary, or the local model's tokeniser: what is needed without its folder."""
+        return self.tokens.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        if "model" in state:
+            self._tokens = LocalModel.from_state(state)
+        else:
+            self._tokens = Vocabulary.from_state(state)
+
+
+def _shuffle_sentences(x: Tensor, draws: Tensor, tokens: Vocabulary | LocalModel) -> Tensor:
+    """Put the sentences of each row (B, T) in random order; a sentence ends at . ! ? or ;."""
+    is_stop = torch.zeros_like(x, dtype=torch.bool)
+    for stop in tokens.stops:
+        is_stop |= x == stop
+    sentence = is_stop.long().cumsum(dim=1) - is_stop.long()
+    order = draws.gather(1, sentence)  # one random key a sentence, in [0, 1)
+    order = order.masked_fill(x == tokens.cls, -1.0)
+    order = order.masked_fill(x == tokens.end, 2.0).masked_fill(x == tokens.pad, 3.0)
+    return x.gather(1, order.argsort(dim=1, stable=True))
+
+
+def _read_cell(place: Place, column: str) -> str:
+    where = f"{place.subject}/{place.record}"
+    if column not in place.values:
+        known = ", ".join(map(str, place.values))
+        mend = "correct column in cohort.yaml"
+        raise RecordError(
+            f"the table has no column '{column}'", where=where, expected=known, mend=mend
+        )
+    cell = place.values[column]
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell) == "<NA>":
+        return ""
+    return str(cell)
+
+
+def _read_file(place: Place, encoding: str) -> str:
+    where = f"{place.subject}/{place.record}"
+    path = place.paths.get("path")
+    if path is None:
+        mend = "give the modality a path, or a column"
+        raise RecordError("neither a column nor a file holds the text", where=where, mend=mend)
+    try:
+        text = path.read_text(encoding=encoding)
+    except FileNotFoundError:
+        mend = "correct the path in cohort.yaml, or say with `present` which subjects have it"
+        raise RecordError("there is no such file", where=path, mend=mend) from None
+    except LookupError:
+        mend = "use a name Python knows: utf-8, latin-1, cp1252"
+        raise RecordError("unknown encoding", where=path, got=encoding, mend=mend) from None
+    except (OSError, UnicodeError) as error:
+        mend = "set encoding: latin-1 (or the file's own) in cohort.yaml"
+        raise RecordError(
+            "is not text in the declared encoding", where=path, got=error, mend=mend
+        ) from None
+    if "\0" in text:
+        raise RecordError("is not a text file (it holds zero bytes)", where=path)
+    return text

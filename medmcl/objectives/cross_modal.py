@@ -1,0 +1,96 @@
+"""Cross-modal alignment: two modalities of one subject are drawn together, others apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medmcl.core.batch import Batch, Embeddings, Term
+from medmcl.core.config import Config
+from medmcl.core.contracts import ModelShape, PairGraph
+from medmcl.core.errors import ConfigError
+from medmcl.objectives.contrastive import info_nce, sigmoid_loss
+from medmcl.objectives.pairs import Star, pair_graph
+from medmcl.objectives.scale import LogitScale, ScaleSettings
+
+
+class CrossModal(nn.Module):
+    """Charges for every pair of modalities over the rows that have both.
+
+    A pair with fewer than two such rows is left out. The loss is the mean over the pairs that
+    remain, weighted by the pair graph.
+
+    Source:
+        Radford et al. 2021, arXiv 2103.00020; for ECG and CMR: Turgut et al. 2025,
+        arXiv 2308.05764. Differs: any number of modalities, each of which may be absent; negatives
+        come from all ranks.
+    """
+
+    class Settings(Config):
+        """What is aligned, and how."""
+
+        pairs: Literal["all"] | Star | tuple[tuple[str, str] | tuple[str, str, float], ...] = "all"
+        """Pairs [a, b] or [a, b, weight]; or ``all``; or {star: anchor}."""
+        loss: Literal["info_nce", "siglip"] = "info_nce"
+        """InfoNCE in Turgut et al. 2025; the sigmoid loss of Zhai et al. 2023 as an alternative."""
+        weight: float = Field(default=0.5, ge=0, le=1)
+        """InfoNCE: share of the direction a to b of a pair [a, b]; 0.5 in Turgut et al. 2025."""
+        scale: ScaleSettings = ScaleSettings()
+        """Logit scale; fixed at 10 in Turgut et al. 2025."""
+        bias: float = -10.0
+        """Sigmoid loss: the logit bias at the start (Zhai et al. 2023); learned if the scale is."""
+        view: str = "augmented"
+        """The view whose embeddings are compared."""
+
+    across_ranks: Literal["gather", "rows"] = "gather"
+    gathers: tuple[str, ...] = ("pooled",)
+
+    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+        super().__init__()
+        self.settings = settings
+        graph = pair_graph(settings.pairs, tuple(shape.inputs))
+        self.graph: PairGraph = graph
+        self.views: tuple[str, ...] = (settings.view,)
+        self.terms: tuple[str, ...] = tuple(f"cross_modal/{a}~{b}" for a, b in graph.weights)
+        self.scale = LogitScale(settings.scale)
+        if settings.loss == "siglip":
+            self.bias = nn.Parameter(
+                torch.tensor([settings.bias], device="cpu"), requires_grad=settings.scale.learned
+            )
+
+    def forward(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]:
+        """Give a term for each pair with at least two rows."""
+        embeddings = seen[self.settings.view]
+        scale = self.scale()
+        charged: dict[str, tuple[Tensor, int, float]] = {}
+        for (a, b), weight in self.graph(embeddings, batch).items():
+            for name in (a, b):
+                require_pooled(embeddings, name, self.settings.view)
+            rows = embeddings.batch.both(a, b).nonzero().squeeze(1)
+            if len(rows) >= 2:
+                value = self._compare(embeddings.pooled[a][rows], embeddings.pooled[b][rows], scale)
+                charged[f"cross_modal/{a}~{b}"] = (value, len(rows), weight)
+        total = sum(weight for _, _, weight in charged.values())
+        return {
+            name: Term(value, count, weight / total)
+            for name, (value, count, weight) in charged.items()
+        }
+
+    def _compare(self, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+        if self.settings.loss == "siglip":
+            return sigmoid_loss(a, b, scale, self.bias)
+        return info_nce(a, b, scale, self.settings.weight)
+
+
+def require_pooled(embeddings: Embeddings, modality: str, view: str) -> None:
+    """Raise `ConfigError` if ``view`` gives no point in the shared space for ``modality``."""
+    if modality not in embeddings.pooled:
+        raise ConfigError(
+            f"the view '{view}' does not show '{modality}'",
+            expected=", ".join(embeddings.pooled) or "a view with pooled embeddings",
+            mend=f"add '{modality}' to views.{view}.modalities",
+        )

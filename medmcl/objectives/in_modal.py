@@ -1,0 +1,68 @@
+"""In-modal contrast: two disturbed views of one record are drawn together, others apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from medmcl.core.batch import Batch, Embeddings, Term
+from medmcl.core.config import Config, lookup
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import ConfigError
+from medmcl.objectives.contrastive import info_nce, nt_xent
+from medmcl.objectives.cross_modal import require_pooled
+from medmcl.objectives.scale import LogitScale, ScaleSettings
+
+
+class InModal(nn.Module):
+    """Charges for two views of one modality over the rows that have it (SimCLR).
+
+    Source:
+        Chen et al. 2020, eq. (1), arXiv 2002.05709. Differs: ``negatives: cross`` leaves out the
+        negatives within a view; negatives come from all ranks.
+    """
+
+    class Settings(Config):
+        """What is contrasted, and how."""
+
+        modality: str
+        views: tuple[str, str] = Field(default=("augmented", "augmented_2"))
+        """Two views of the same rows, disturbed independently."""
+        negatives: Literal["cross", "all"] = "all"
+        """``all``: other rows of both views (SimCLR); ``cross``: of the other view only."""
+        scale: ScaleSettings = ScaleSettings()
+        """Logit scale; 10 = temperature 0.1, the ECG SimCLR baseline of Turgut et al. 2025."""
+
+    across_ranks: Literal["gather", "rows"] = "gather"
+    gathers: tuple[str, ...] = ("pooled",)
+
+    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+        super().__init__()
+        lookup("modality", settings.modality, shape.inputs)
+        if settings.views[0] == settings.views[1]:
+            raise ConfigError("in_modal needs two different views", got=settings.views[0])
+        self.settings = settings
+        self.views: tuple[str, ...] = settings.views
+        self.terms: tuple[str, ...] = (f"in_modal/{settings.modality}",)
+        self.scale = LogitScale(settings.scale)
+
+    def forward(
+        self,
+        seen: Mapping[str, Embeddings],
+        batch: Batch,  # noqa: ARG002  (the contract's signature)
+    ) -> dict[str, Term]:
+        """Give one term, or none with fewer than two rows."""
+        name = self.settings.modality
+        first, second = (seen[view] for view in self.settings.views)
+        for view in self.settings.views:
+            require_pooled(seen[view], name, view)
+        present = first.batch.present[name] & second.batch.present[name]
+        rows = present.nonzero().squeeze(1)
+        if len(rows) < 2:
+            return {}
+        compare = nt_xent if self.settings.negatives == "all" else info_nce
+        value = compare(first.pooled[name][rows], second.pooled[name][rows], self.scale())
+        return {self.terms[0]: Term(value, len(rows))}

@@ -1,0 +1,108 @@
+"""Masked data modelling: rebuild a signal of which the encoder saw only some patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from medmcl.core.batch import Batch, Embeddings, Term
+from medmcl.core.config import Config, lookup
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.objectives.decoder import DecoderSettings, MaskedDecoder
+from medmcl.objectives.reconstruction import masked_modelling
+
+
+class Masked(nn.Module):
+    """Charges for what a decoder makes of the visible tokens, over the rows that are present.
+
+    Source:
+        Turgut et al. 2025, arXiv 2308.05764. Differs: no class token in the decoder; no second
+        masked pass (the authors' later code adds one, which the paper does not describe).
+    """
+
+    class Settings(Config):
+        """What is rebuilt, and how it is judged."""
+
+        modality: str
+        view: str = "masked"
+        """A view that masks the modality."""
+        decoder: DecoderSettings = DecoderSettings()
+        """Size of the decoder."""
+        ncc_weight: float = Field(default=0.1, ge=0, le=1)
+        """Share of the correlation; 0.1 in Turgut et al. 2025."""
+        over: Literal["all", "masked"] = "all"
+        """Patches of the squared error: all (Turgut et al. 2025) or masked (He et al. 2022)."""
+
+    across_ranks: Literal["gather", "rows"] = "rows"
+    gathers: tuple[str, ...] = ()
+
+    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+        super().__init__()
+        name = settings.modality
+        lookup("modality", name, shape.inputs)
+        if name not in shape.num_tokens or name not in shape.patch:
+            raise ConfigError(
+                f"the encoder of '{name}' has no (lead, time) patches to hide",
+                where="objective 'masked'",
+                expected="an encoder that cuts a signal into patches, such as the ECG ViT",
+            )
+        leads, samples = shape.inputs[name].shape
+        self.patch, self.num_tokens = shape.patch[name], shape.num_tokens[name]
+        grid = (leads, samples // self.patch)
+        if grid[0] * grid[1] != self.num_tokens or samples % self.patch:
+            raise ConfigError(
+                f"the tokens of '{name}' are not lead by lead, as masked modelling needs them",
+                got=f"{self.num_tokens} tokens of {self.patch} samples",
+                expected=f"{grid[0]} leads x {samples} samples, patches of one lead each",
+            )
+        self.settings = settings
+        self.views: tuple[str, ...] = (settings.view,)
+        self.terms: tuple[str, ...] = (f"masked/{name}",)
+        self.decoder = MaskedDecoder(settings.decoder, shape.widths[name], grid, self.patch)
+
+    def forward(
+        self,
+        seen: Mapping[str, Embeddings],
+        batch: Batch,  # noqa: ARG002  (the contract's signature)
+    ) -> dict[str, Term]:
+        """Give one term, or none if no row is present."""
+        name, embeddings = self.settings.modality, seen[self.settings.view]
+        rows = self._present(embeddings)
+        if len(rows) == 0:
+            return {}
+        mask = embeddings.batch.masks[name][rows]
+        predicted = self.decoder(embeddings.tokens[name][rows], mask)
+        value = masked_modelling(
+            predicted,
+            embeddings.batch.inputs[name][rows],
+            self.patch,
+            self.settings.ncc_weight,
+            mask=mask if self.settings.over == "masked" else None,
+        )
+        return {self.terms[0]: Term(value, len(rows))}
+
+    def reconstruct(self, embeddings: Embeddings) -> Tensor:
+        """Give the rebuilt patches of every row, (B, T, patch); absent rows mean nothing."""
+        name = self.settings.modality
+        patches: Tensor = self.decoder(embeddings.tokens[name], embeddings.batch.masks[name])
+        return patches
+
+    def _present(self, embeddings: Embeddings) -> Tensor:
+        name, view = self.settings.modality, self.settings.view
+        if name not in embeddings.batch.masks or name not in embeddings.tokens:
+            raise ConfigError(
+                f"the view '{view}' does not hide tokens of '{name}'",
+                mend=f"add '{name}: 0.8' to views.{view}.mask",
+            )
+        mask, tokens = embeddings.batch.masks[name], embeddings.tokens[name]
+        if mask.shape[1] != self.num_tokens:
+            raise MedmclError("the mask does not fit the tokens", where=f"view '{view}'",
+                              got=mask.shape[1], expected=self.num_tokens)  # fmt: skip
+        if tokens.shape[1] > mask.shape[1]:
+            raise MedmclError("the encoder gave hidden tokens too", where=f"view '{view}'",
+                              got=tokens.shape[1])  # fmt: skip
+        return embeddings.batch.present[name].nonzero().squeeze(1)

@@ -1,0 +1,313 @@
+"""Recipes: a YAML list of stages, checked, extended, overridden and expanded.
+
+A recipe may extend another (``extends``), leave out stages or keys of it (``drop``) and set single
+values (``set``, the same dotted form as ``--set`` on the command line). A stage with ``for_each``
+becomes one stage for each combination of its variables, written ``{task}`` in its strings.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from medmcl.core.config import Config, apply_override, check, nearest, read_yaml
+from medmcl.core.errors import ConfigError
+from medmcl.data.views import ViewSettings
+from medmcl.engine.optimiser import OptimiserSettings
+
+SCHEMA = "medmcl/recipe@1"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+class ObjectiveSpec(Config):
+    """One objective of a train stage; keys beside these are its own settings."""
+
+    kind: str
+    weight: float = 1.0
+    settings: dict[str, Any] = {}
+
+
+class WeightsSpec(Config):
+    """Weights of a tower's encoder from a local file."""
+
+    path: Path
+    names: str = "same"
+    """Name map: ``same``, or a name that `medmcl.encoders.weights` knows."""
+
+
+class TrainSpec(Config):
+    """Train towers with some objectives."""
+
+    stage: Literal["train"]
+    name: str
+    towers: tuple[str, ...]
+    """Modalities whose towers take part."""
+    start_from: dict[str, str] = {}
+    """Modality to the earlier stage its tower comes from; the others start from the seed."""
+    weights: dict[str, WeightsSpec] = {}
+    """Modality to a local weights file for its encoder."""
+    frozen: tuple[str, ...] = ()
+    """Modalities whose tower is not trained."""
+    encoder: dict[str, dict[str, Any]] = {}
+    """Modality to encoder settings that differ in this stage (drop path in fine-tuning)."""
+    objectives: dict[str, ObjectiveSpec] = Field(min_length=1)
+    views: dict[str, ViewSettings] = {}
+    """Views of this stage, beside those of the recipe."""
+    optimiser: OptimiserSettings = OptimiserSettings()
+    batch_size: int = Field(128, ge=2)
+    epochs: float | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0)
+    evaluate_every: float = Field(1.0, gt=0)
+    """Epochs between tuning evaluations (each is also a checkpoint)."""
+    log_every: int = Field(50, ge=1)
+    patience: int | None = Field(None, ge=1)
+    keep: Literal["best", "last"] = "best"
+    """Which checkpoint later stages take."""
+    rows: Literal["all", "any"] | None = None
+    """Samples with all or any of the modalities; all up to two towers, any above."""
+    task: str | None = None
+    """Task whose labels train; only labelled samples are drawn."""
+    label_fraction: float = Field(1.0, gt=0, le=1)
+    draw: int = 0
+    """Which draw of the label fraction."""
+    for_each: dict[str, Any] = {}
+    """Variable to values; ``task: all`` means every task of the cohort."""
+
+
+class ProbeSpec(Config):
+    """Frozen embeddings of one modality, each from a stage of the run."""
+
+    modality: str
+    models: dict[str, str]
+    """Name in the results to stage; ``untrained`` is the first tower before any step."""
+    protocol: str = "linear_probe"
+    space: Literal["features", "pooled"] = "features"
+
+
+class MapSpec(Config):
+    """Where an embedding of ``query`` looks in the image tokens of ``image``."""
+
+    stage: str
+    query: str
+    image: str
+    shown: int = 6
+
+
+class RetrievalSpec(Config):
+    """Retrieval between two modalities with the towers of one stage."""
+
+    stage: str
+    pairs: tuple[tuple[str, str], ...]
+    ks: tuple[int, ...] = (1, 5, 10)
+
+
+class ZeroShotSpec(Config):
+    """Classification by the prompts of the cohort."""
+
+    stage: str
+    modality: str
+    text: str
+
+
+class EvaluateSpec(Config):
+    """Score frozen embeddings and fine-tuned models on the held-out split."""
+
+    stage: Literal["evaluate"]
+    name: str = "evaluate"
+    probe: ProbeSpec | None = None
+    finetuned: dict[str, str] = {}
+    """Name in the results to stage, ``finetune-{task}-{label_fraction}``."""
+    covariates: str | None = None
+    """Tabular modality that gives the covariates-only baseline."""
+    tasks: tuple[str, ...] | Literal["all"] = "all"
+    label_fractions: tuple[float, ...] = (1.0,)
+    draws: int = Field(1, ge=1)
+    """Draws of each label fraction below 1; results are averaged over them."""
+    bootstrap_draws: int = Field(1000, ge=100)
+    retrieval: RetrievalSpec | None = None
+    zero_shot: ZeroShotSpec | None = None
+    maps: MapSpec | None = None
+
+
+StageSpec = Annotated[TrainSpec | EvaluateSpec, Field(discriminator="stage")]
+
+
+class RecipeSpec(Config):
+    """A whole recipe, as it is written into the run."""
+
+    schema_: Literal["medmcl/recipe@1"] = Field(alias="schema")
+    name: str = ""
+    about: str = ""
+    source: str = ""
+    inputs: dict[str, dict[str, Any]]
+    """Modality to how its adapter prepares it."""
+    towers: dict[str, dict[str, Any]]
+    """Modality to its encoder and projection head."""
+    views: dict[str, ViewSettings] = {}
+    stages: tuple[StageSpec, ...] = Field(min_length=1)
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Find a recipe: a file, or a name under ``configs/`` here or shipped with medmcl."""
+    given = Path(name)
+    candidates = [given, Path("configs") / f"{name}.yaml", CONFIGS / f"{name}.yaml"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ConfigError(f"there is no recipe '{name}'{nearest(str(name), list_recipes())}")
+
+
+def list_recipes() -> dict[str, Path]:
+    """Every recipe under ``configs/`` here and shipped with medmcl, by name."""
+    found: dict[str, Path] = {}
+    for folder in (CONFIGS, Path("configs")):
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> RecipeSpec:
+    """Read a recipe with what it extends, apply overrides, check it.
+
+    Args:
+        name: File or name.
+        overrides: Dotted key to value; stages by their name (``stages.mdm.epochs``).
+
+    Raises:
+        ConfigError: Names the file, the field, what was got and the nearest known key.
+    """
+    path = find_recipe(name)
+    tree = _extended(path, ())
+    tree.setdefault("name", path.stem)
+    for dotted, value in (overrides or {}).items():
+        _refuse_unknown_root(dotted)
+        apply_override(tree, dotted, value)
+    for stage in tree.get("stages", ()):
+        _fold_objectives(stage)
+    return check(RecipeSpec, tree, where=path, error=ConfigError)
+
+
+def _refuse_unknown_root(dotted: str) -> None:
+    root = dotted.split(".")[0]
+    known = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
+    if root not in known:
+        raise ConfigError(f"unknown setting '{dotted}'{nearest(root, [*known, 'cohort'])}")
+
+
+def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError("a recipe extends itself", where=path)
+    tree = read_yaml(path)
+    parent = tree.pop("extends", None)
+    dropped, values = tree.pop("drop", []), tree.pop("set", {})
+    if parent is not None:
+        base = _extended(find_recipe(parent), (*seen, path))
+        base.pop("name", None)
+        for key, value in tree.items():
+            base[key] = value
+        tree = base
+    for name in dropped:
+        _drop(tree, name, path)
+    for dotted, value in values.items():
+        apply_override(tree, dotted, copy.deepcopy(value))
+    return tree
+
+
+def _drop(tree: dict[str, Any], name: str, path: Path) -> None:
+    """Leave out a stage by its name, or any key by its dotted path (``inputs.cmr``)."""
+    *parents, last = name.split(".") if "." in name else ("stages", name)
+    node: Any = tree
+    for part in parents:
+        node = node.get(part, {})
+    if isinstance(node, list):
+        found = [item for item in node if item.get("name") == last]
+        node[:] = [item for item in node if item.get("name") != last]
+    else:
+        found = [node.pop(last)] if last in node else []
+    if not found:
+        raise ConfigError(f"drops what is not there: '{name}'", where=path)
+
+
+def _fold_objectives(stage: Any) -> None:
+    """Let an objective's settings stand beside ``kind`` and ``weight`` in the file."""
+    objectives = stage.get("objectives") if isinstance(stage, dict) else None
+    for label, given in (objectives or {}).items():
+        if isinstance(given, dict) and "settings" not in given:
+            own = {key: value for key, value in given.items() if key not in ("kind", "weight")}
+            objectives[label] = {
+                "kind": given.get("kind", label),
+                "weight": given.get("weight", 1.0),
+                "settings": own,
+            }
+
+
+def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> list[TrainSpec | EvaluateSpec]:
+    """Give the stages in order, each ``for_each`` stage once for each combination.
+
+    Args:
+        recipe: The recipe as checked.
+        tasks: Tasks of the cohort, for ``task: all``.
+    """
+    stages: list[TrainSpec | EvaluateSpec] = []
+    for spec in recipe.stages:
+        if isinstance(spec, TrainSpec) and spec.for_each:
+            stages.extend(_each(spec, tasks))
+        else:
+            stages.append(spec)
+    _check_order(stages)
+    return stages
+
+
+def _each(spec: TrainSpec, tasks: Sequence[str]) -> Iterable[TrainSpec]:
+    values = {
+        name: list(tasks) if chosen == "all" else list(chosen)
+        for name, chosen in spec.for_each.items()
+    }
+    for combination in itertools.product(*values.values()):
+        variables = dict(zip(values, combination, strict=True))
+        tree = spec.model_dump(by_alias=True)
+        tree["for_each"] = {}
+        yield TrainSpec.model_validate(fill(tree, variables))
+
+
+def fill(tree: Any, variables: Mapping[str, Any]) -> Any:
+    """Replace ``{name}`` in every string of ``tree``; a string that is only that keeps the type."""
+    if isinstance(tree, dict):
+        return {key: fill(value, variables) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [fill(value, variables) for value in tree]
+    if not isinstance(tree, str):
+        return tree
+    for name, value in variables.items():
+        if tree == f"{{{name}}}":
+            return value
+        tree = tree.replace(f"{{{name}}}", str(value))
+    return tree
+
+
+def _check_order(stages: Sequence[TrainSpec | EvaluateSpec]) -> None:
+    made: list[str] = []
+    for spec in stages:
+        if spec.name in made:
+            raise ConfigError(f"two stages are named '{spec.name}'")
+        for wanted in needs(spec):
+            if wanted not in made:
+                raise ConfigError(
+                    f"stage '{spec.name}' needs the stage '{wanted}' before it"
+                    f"{nearest(wanted, made)}"
+                )
+        made.append(spec.name)
+
+
+def needs(spec: TrainSpec | EvaluateSpec) -> list[str]:
+    """Stages a stage reads from, fine-tuned patterns aside."""
+    if isinstance(spec, TrainSpec):
+        return list(spec.start_from.values())
+    wanted = [s for s in (spec.probe.models.values() if spec.probe else ()) if s != "untrained"]
+    wanted += [part.stage for part in (spec.retrieval, spec.zero_shot, spec.maps) if part]
+    return wanted

@@ -1,0 +1,328 @@
+"""A run folder: what was asked, what was learned, and the embeddings it gives.
+
+``config.yaml`` (all of it, resolved), ``preprocessing.json`` (settings and fitted state of every
+adapter), ``tasks.json``, ``provenance.json``, ``checkpoint/<stage>/``, ``metrics.jsonl``,
+``report.html`` and ``report.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import yaml
+
+from medmcl.core.batch import Batch, InputShape
+from medmcl.core.config import check, read_yaml
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.targets import Targets
+from medmcl.data.cohort import Cohort, open_cohort
+from medmcl.data.loading import Prepared, cache_folder, prepare
+from medmcl.engine.checkpoint import Checkpoints, write_atomically
+from medmcl.stages.recipe import RecipeSpec, TrainSpec, expand
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from medmcl.encoders.towers import Towers
+    from medmcl.engine.loop import Learner
+
+Space = Literal["features", "pooled"]
+EMBED_BATCH = 256
+
+
+class Run:
+    """A run folder that exists.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ArtefactError: It is not a run, or a file of it is damaged.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            raise ArtefactError(
+                "is not a run folder (it has no config.yaml)",
+                where=self.path,
+                mend="give the folder that `medmcl pretrain --out` named",
+            )
+        self.config = read_yaml(self.path / "config.yaml")
+        self.recipe = check(
+            RecipeSpec,
+            self.config.get("recipe", {}),
+            where=self.path / "config.yaml",
+            error=ArtefactError,
+        )
+        self.seed = int(self.config.get("seed", 0))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
+
+    @property
+    def stages(self) -> dict[str, TrainSpec]:
+        """Every train stage, expanded, by name and in order."""
+        specs = expand(self.recipe, self.config["tasks"])
+        return {spec.name: spec for spec in specs if isinstance(spec, TrainSpec)}
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Settings, fitted state and input shape of every adapter, by modality."""
+        return _read_json(self.path / "preprocessing.json")
+
+    @property
+    def shapes(self) -> dict[str, InputShape]:
+        """Input shape of every modality."""
+        return {
+            name: InputShape(
+                **{
+                    key: tuple(value) if isinstance(value, list) else value
+                    for key, value in entry["input_shape"].items()
+                }
+            )
+            for name, entry in self.preprocessing.items()
+        }
+
+    @property
+    def tasks(self) -> dict[str, Targets]:
+        """Tasks the run knows, without rows."""
+        tasks = {}
+        for name, header in _read_json(self.path / "tasks.json").items():
+            width = len(header["columns"])
+            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items()}
+            tasks[name] = Targets(
+                values=np.zeros((0, width)), known=np.zeros((0, width), dtype=bool), **lists
+            )
+        return tasks
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """Checkpoints of a stage."""
+        return Checkpoints(self.path / "checkpoint" / stage)
+
+    def stage(self, name: str) -> TrainSpec:
+        """The spec of a train stage, by name."""
+        if name not in self.stages:
+            raise ConfigError(
+                f"the run has no stage '{name}'", where=self.path, expected=", ".join(self.stages)
+            )
+        return self.stages[name]
+
+    def learner(self, stage: str, device: torch.device) -> Learner:
+        """Towers and objectives of a finished stage, in evaluation mode."""
+        from medmcl.stages.train import build_learner
+
+        spec = self.stage(stage)
+        tasks = {} if spec.task is None else {spec.task: self.tasks[spec.task]}
+        learner = build_learner(self.recipe, spec, self.shapes, tasks, self.seed)
+        learner.load_state_dict(self.checkpoints(stage).weights(spec.keep))
+        return learner.to(device).eval()
+
+    def towers(self, stage: str, device: torch.device) -> Towers:
+        """Towers of a finished stage; ``untrained`` gives the first weights, before any step."""
+        from medmcl.stages.train import build_towers
+
+        if stage != "untrained":
+            return self.learner(stage, device).model  # type: ignore[return-value]  # Towers
+        first: dict[str, TrainSpec] = {}
+        for spec in self.stages.values():
+            for name in spec.towers:
+                first.setdefault(name, spec)
+        spec = next(iter(first.values()))
+        widest = spec.model_copy(update={"towers": tuple(first), "encoder": {}, "frozen": ()})
+        return build_towers(self.recipe, widest, self.shapes, self.seed).to(device).eval()
+
+    def prepare(self, cohort: Cohort, modalities: tuple[str, ...]) -> Prepared:
+        """Prepare a cohort exactly as the run's training cohort was, all splits open."""
+        entries = {name: self.preprocessing[name] for name in modalities}
+        return prepare(
+            cohort,
+            {name: entry["settings"] for name, entry in entries.items()},
+            cache=cache_folder(self.path.parent),
+            fitted={name: entry["state"] for name, entry in entries.items()},
+            splits="all",
+        )
+
+    def embed(
+        self,
+        cohort: Cohort | str | Path,
+        *,
+        modality: str | None = None,
+        stage: str | None = None,
+        space: Space = "features",
+        device: str = "auto",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Embed every record of one modality of a cohort.
+
+        Args:
+            cohort: Cohort, folder or name.
+            modality: Modality to embed; the first of the recipe if not given.
+            stage: Stage whose tower to use; the last one trained without labels if not given.
+            space: ``features`` (E wide, before the projection head: for probes) or ``pooled``
+                (D wide, unit norm, shared by modalities: for retrieval).
+            device: ``auto``, ``cpu`` or ``cuda``.
+            overrides: Cohort overrides.
+
+        Returns:
+            One row a record, indexed by (subject, record): ``quality`` (``ok``, or why there is no
+            embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``.
+        """
+        import pandas as pd
+
+        from medmcl.engine.distributed import pick_device
+
+        if space not in ("features", "pooled"):
+            raise ConfigError("is not a space", where="space", got=space, expected="features, pooled")
+        opened = cohort if isinstance(cohort, Cohort) else _open_tolerant(cohort, overrides)
+        modality = modality or next(iter(self.recipe.inputs))
+        if modality not in self.recipe.inputs or modality not in opened.records:
+            raise ConfigError(
+                f"modality '{modality}' is not in both the run and the cohort",
+                got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(opened.records)}",
+            )
+        stage = stage or self.default_stage(modality)
+        where = pick_device(device)
+        prepared = self.prepare(opened, (modality,))
+        table = opened.records[modality]
+        usable = prepared.usable(modality)
+        vectors = embed_records(
+            self.towers(stage, where), prepared, modality, np.flatnonzero(usable), space, where
+        )
+        columns = [f"e{number}" for number in range(vectors.shape[1])]
+        full = np.full((len(table), vectors.shape[1]), np.nan, dtype=np.float32)
+        full[usable] = vectors
+        frame = pd.DataFrame(full, columns=columns)
+        reasons = prepared.faults(modality)
+        frame.insert(0, "quality", [reasons.get(str(record), "ok") for record in table.index])
+        frame.index = pd.MultiIndex.from_arrays(
+            [table["subject"].astype(str), table.index.astype(str)], names=["subject", "record"]
+        )
+        return frame
+
+    def default_stage(self, modality: str) -> str:
+        """The last finished stage that trained this modality's tower without labels."""
+        names = [
+            name
+            for name, spec in self.stages.items()
+            if modality in spec.towers and self.checkpoints(name).find(spec.keep) is not None
+        ]
+        free = [name for name in names if self.stages[name].task is None]
+        if not names:
+            raise ArtefactError(
+                f"has no finished stage with a tower for '{modality}'",
+                where=self.path,
+                mend="finish it with `medmcl pretrain … --resume`",
+            )
+        return (free or names)[-1]
+
+
+def load(path: Path | str) -> Run:
+    """Open a run folder."""
+    return Run(path)
+
+
+def _open_tolerant(cohort: str | Path, overrides: Mapping[str, Any] | None) -> Cohort:
+    """Open a cohort so that a bad record gets a quality flag instead of refusing the rest."""
+    return open_cohort(cohort, {"on_bad_record": "exclude", **cohort_overrides(overrides or {})})
+
+
+def cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that concern the cohort: ``cohort.x`` and ``data_root``."""
+    return {
+        key.removeprefix("cohort."): value
+        for key, value in overrides.items()
+        if key.startswith("cohort.") or key == "data_root"
+    }
+
+
+def recipe_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that concern the recipe: all others."""
+    mine = cohort_overrides(overrides)
+    return {
+        key: value for key, value in overrides.items() if key.removeprefix("cohort.") not in mine
+    }
+
+
+def embed_records(
+    towers: Towers,
+    prepared: Prepared,
+    modality: str,
+    records: np.ndarray,
+    space: Space,
+    device: torch.device,
+) -> np.ndarray:
+    """Encode records (by their number) plainly, in batches, without gradients. Returns (N, E)."""
+    import torch
+
+    adapter = prepared.adapters[modality]
+    width = None
+    parts: list[np.ndarray] = []
+    towers.eval()
+    with torch.no_grad():
+        for chosen, x in _record_batches(prepared, modality, records):
+            batch = Batch(
+                ids=torch.as_tensor(chosen, device=device),
+                inputs={modality: adapter.plain(x.to(device))},
+                present={modality: torch.ones(len(chosen), dtype=torch.bool, device=device)},
+            )
+            vectors = getattr(towers(batch), space)[modality]
+            parts.append(vectors.float().cpu().numpy())
+            width = vectors.shape[1]
+    if width is None:
+        return np.zeros((0, 0), dtype=np.float32)
+    return np.concatenate(parts)
+
+
+def _record_batches(
+    prepared: Prepared, modality: str, records: np.ndarray
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    import torch
+
+    stored = prepared.inputs(modality)
+    for first in range(0, len(records), EMBED_BATCH):
+        chosen = records[first : first + EMBED_BATCH]
+        yield chosen, torch.from_numpy(np.array(stored[chosen]))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ArtefactError("there is no such file", where=path) from None
+    except ValueError as error:
+        raise ArtefactError(f"is damaged: {error}", where=path) from None
+
+
+def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) -> None:
+    """Write config, preprocessing and tasks of a run."""
+    preprocessing = {
+        name: {
+            "kind": adapter.kind,
+            "settings": json.loads(adapter.settings.model_dump_json()),
+            "state": adapter.state(),
+            "input_shape": asdict(adapter.input_shape),
+        }
+        for name, adapter in prepared.adapters.items()
+    }
+    write_atomically(folder / "preprocessing.json", json.dumps(preprocessing, indent=1))
+    headers = {}
+    for name in config["tasks"]:
+        header = vars(replace(prepared.tasks(name))).copy()
+        headers[name] = {k: v for k, v in header.items() if k not in ("values", "known")}
+    write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
+    write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a table atomically as parquet, the index as columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    table.reset_index().to_parquet(aside, index=False)
+    aside.replace(path)

@@ -1,0 +1,264 @@
+"""The train stage: builds towers, objectives, views and sampler from a spec, and runs the loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medmcl.core.batch import Embeddings, InputShape
+from medmcl.core.config import lookup
+from medmcl.core.contracts import Adapter, ModelShape
+from medmcl.core.errors import ConfigError
+from medmcl.core.rng import derive_seed
+from medmcl.core.targets import Targets
+from medmcl.data.loading import Prepared
+from medmcl.data.samplers import UniformSampler
+from medmcl.data.views import View, ViewSettings
+from medmcl.encoders.towers import Towers
+from medmcl.encoders.weights import NAME_MAPS, layer_depth, load_weights
+from medmcl.engine.checkpoint import Checkpoints
+from medmcl.engine.distributed import World
+from medmcl.engine.loop import Feed, Learner, Plan, fit
+from medmcl.engine.record import Record, Stopwatch
+from medmcl.evaluation.geometry import alignment, effective_rank, uniformity
+from medmcl.evaluation.subsets import label_subset
+from medmcl.objectives import build_objective
+from medmcl.stages.recipe import RecipeSpec, TrainSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all stages of a run share."""
+
+    recipe: RecipeSpec
+    seed: int
+    precision: str
+    world: World
+    folder: Path
+    record: Record
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """Checkpoints of a stage of this run."""
+        return Checkpoints(self.folder / "checkpoint" / stage)
+
+
+def build_towers(
+    recipe: RecipeSpec, spec: TrainSpec, shapes: Mapping[str, InputShape], seed: int
+) -> Towers:
+    """Build the towers of a stage at their first weights, which depend on seed and modality only."""
+    built: dict[str, nn.Module] = {}
+    for name in spec.towers:
+        tree = dict(lookup("tower", name, recipe.towers))
+        tree["encoder"] = {**tree["encoder"], **spec.encoder.get(name, {})}
+        tree["frozen"] = name in spec.frozen
+        torch.manual_seed(derive_seed(seed, "init", name))
+        built[name] = Towers.build({name: shapes[name]}, {name: tree}).towers[name]
+    return Towers(built)
+
+
+def build_learner(
+    recipe: RecipeSpec,
+    spec: TrainSpec,
+    shapes: Mapping[str, InputShape],
+    tasks: Mapping[str, Targets],
+    seed: int,
+) -> Learner:
+    """Build towers and objectives of a stage; objectives are seeded by stage and label."""
+    towers = build_towers(recipe, spec, shapes, seed)
+    shape = towers.shape(shapes, tasks)
+    objectives, weights = {}, {}
+    for label, objective in spec.objectives.items():
+        torch.manual_seed(derive_seed(seed, "objective", spec.name, label))
+        objectives[label] = build_objective(objective.kind, objective.settings, shape)
+        weights[label] = objective.weight
+    return Learner(towers, objectives, weights)
+
+
+def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    """Train one stage from where it stands; give the facts that go into the record."""
+    checkpoints = setting.checkpoints(spec.name)
+    if checkpoints.done is not None:
+        return checkpoints.done
+    adapters = {name: prepared.adapters[name] for name in spec.towers}
+    rows = training_rows(spec, prepared, setting.seed)
+    tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(rows)}
+    shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
+    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed)
+    _take_weights(learner, spec, setting)
+    learner.to(setting.world.device)
+    views = build_views(setting.recipe, spec, learner, adapters, shapes)
+    sampler = UniformSampler(
+        rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
+    )
+    tuning = _tuning_batches(spec, prepared, sampler.batch_size)
+    wanted = () if spec.task is None else (spec.task,)
+    feed = Feed(
+        sampler=sampler,
+        load=lambda chosen: prepared.batch(chosen, tasks=wanted, modalities=spec.towers),
+        tuning=tuning,
+    )
+    with Stopwatch() as watch:
+        state = fit(
+            learner,
+            feed,
+            views,
+            _plan(spec, len(sampler), setting),
+            record=setting.record,
+            checkpoints=checkpoints,
+            world=setting.world,
+            depths=_depths(learner),
+            describe=describe_geometry,
+        )
+    facts = {
+        "stage": spec.name,
+        "rows": len(rows),
+        "subjects": len(np.unique(prepared.subjects[rows])),
+        "tuning_rows": int(sum(map(len, tuning))),
+        "batch_size": sampler.batch_size,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "best_tuning_loss": None if math.isinf(state.best) else state.best,
+        "skipped_steps": state.skipped_steps,
+        "seconds": round(watch.seconds, 3),
+        "parameters": sum(p.numel() for p in learner.model.parameters()),
+    }
+    if setting.world.rank == 0:
+        checkpoints.finish(facts)
+    return facts
+
+
+def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
+    if (spec.steps is None) == (spec.epochs is None):
+        raise ConfigError(
+            "a train stage needs either 'epochs' or 'steps'", where=f"stage {spec.name}"
+        )
+    steps = spec.steps or max(1, round((spec.epochs or 0) * steps_per_epoch))
+    return Plan(
+        stage=spec.name,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        evaluate_every=max(1, round(spec.evaluate_every * steps_per_epoch)),
+        log_every=spec.log_every,
+        seed=setting.seed,
+        optimiser=spec.optimiser,
+        precision=setting.precision,
+        patience=spec.patience,
+    )
+
+
+def _with_modalities(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    wanted = spec.rows or ("all" if len(spec.towers) <= 2 else "any")
+    have = np.stack([prepared.present[name][rows] for name in spec.towers])
+    return rows[have.all(axis=0) if wanted == "all" else have.any(axis=0)]
+
+
+def training_rows(spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
+    """Samples of the train split that a stage draws from."""
+    rows = _with_modalities(spec, prepared, prepared.rows("train"))
+    if spec.task is None:
+        return rows
+    targets = prepared.tasks(spec.task)
+    rows = rows[targets.known[rows].any(axis=1)]
+    return label_subset(
+        targets, prepared.subjects, rows, spec.label_fraction, draw=spec.draw, seed=seed
+    )
+
+
+def _tuning_batches(
+    spec: TrainSpec, prepared: Prepared, batch_size: int
+) -> tuple[np.ndarray, ...]:
+    """Fixed batches of equal size (the loss of a batch depends on its size); none if too few."""
+    rows = _with_modalities(spec, prepared, prepared.rows("tuning"))
+    if spec.task is not None:
+        rows = rows[prepared.tasks(spec.task).known[rows].any(axis=1)]
+    if len(rows) < 2:
+        return ()
+    size = min(batch_size, len(rows))
+    whole = len(rows) // size
+    return tuple(np.split(rows[: whole * size], whole))
+
+
+def build_views(
+    recipe: RecipeSpec,
+    spec: TrainSpec,
+    learner: Learner,
+    adapters: Mapping[str, Adapter],
+    shapes: Mapping[str, InputShape],
+) -> dict[str, View]:
+    """Build every view that the objectives read; ``plain`` needs no definition."""
+    known = {"plain": ViewSettings(), **recipe.views, **spec.views}
+    shape: ModelShape = learner.model.shape(shapes, {})  # type: ignore[operator]  # Towers
+    wanted = {name for objective in learner.objectives.values() for name in objective.views}
+    return {
+        name: View(
+            lookup("view", name, known), adapters, shape.num_tokens, where=f"views.{name}"
+        )
+        for name in sorted(wanted)
+    }
+
+
+def _take_weights(learner: Learner, spec: TrainSpec, setting: Setting) -> None:
+    towers: Towers = learner.model  # type: ignore[assignment]  # built by build_learner
+    for name, source in spec.weights.items():
+        encoder = lookup("tower", name, dict(towers.towers.items())).encoder
+        report = load_weights(encoder, source.path, lookup("name map", source.names, NAME_MAPS))
+        setting.record.say(f"{spec.name}: {name} encoder from {source.path}: {report}")
+    for name, stage in spec.start_from.items():
+        take_tower(towers, name, stage, setting)
+
+
+def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
+    """Copy the weights of one tower from a finished stage; every name must fit."""
+    origin = next(
+        s for s in setting.recipe.stages if isinstance(s, TrainSpec) and s.name == stage
+    )
+    saved = setting.checkpoints(stage).weights(origin.keep)
+    prefix = f"model.towers.{name}."
+    own = {key[len(prefix) :]: value for key, value in saved.items() if key.startswith(prefix)}
+    if not own:
+        raise ConfigError(f"stage '{stage}' has no tower '{name}' to start from")
+    towers.towers[name].load_state_dict(own)
+
+
+def _depths(learner: Learner) -> dict[str, tuple[int, int]]:
+    """Layer of each encoder parameter, under its name in the learner."""
+    depths: dict[str, tuple[int, int]] = {}
+    for name, tower in learner.model.towers.items():  # type: ignore[operator, union-attr]
+        layers = layer_depth(tower.encoder)
+        last = max(layers.values(), default=0) + 1
+        for parameter, layer in layers.items():
+            depths[f"model.towers.{name}.encoder.{parameter}"] = (layer, last)
+    return depths
+
+
+def describe_geometry(seen: Mapping[str, Embeddings]) -> dict[str, Any]:
+    """Effective rank and uniformity of each modality, alignment of each pair, on one batch."""
+    embeddings = next(iter(seen.values()))
+    batch = embeddings.batch
+    rows: dict[str, Any] = {}
+    vectors = {}
+    for name, features in embeddings.features.items():
+        present = batch.present[name]
+        if int(present.sum()) >= 2:
+            rows[f"effective_rank/{name}"] = effective_rank(features[present].float().cpu().numpy())
+    for name, pooled in embeddings.pooled.items():
+        vectors[name] = pooled.float().cpu().numpy()
+        present = batch.present[name].cpu().numpy()
+        if present.sum() >= 2:
+            rows[f"uniformity/{name}"] = uniformity(vectors[name][present])
+    names = list(vectors)
+    for number, a in enumerate(names):
+        for b in names[number + 1 :]:
+            both = batch.both(a, b).cpu().numpy()
+            if both.sum() >= 2:
+                rows[f"alignment/{a}~{b}"] = alignment(vectors[a][both], vectors[b][both])
+    return rows
+
+

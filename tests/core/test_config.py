@@ -1,0 +1,73 @@
+import pytest
+
+from medmcl.core.config import (
+    Config,
+    apply_override,
+    check,
+    fingerprint,
+    lookup,
+    parse_overrides,
+    parse_yaml,
+)
+from medmcl.core.errors import ConfigError
+
+
+class Inner(Config):
+    rate_hz: float = 500
+
+
+class Outer(Config):
+    ecg: Inner = Inner()
+    seed: int
+
+
+def test_an_unknown_key_names_its_nearest_neighbour_wherever_it_stands():
+    with pytest.raises(ConfigError, match="did you mean 'rate_hz'") as caught:
+        check(Outer, {"ecg": {"rate_h": 1}, "sed": 2, "seed": 1}, where="x.yaml", error=ConfigError)
+    text = str(caught.value)
+    assert "x.yaml" in text
+    assert "ecg.rate_h" in text
+    assert "did you mean 'seed'" in text  # both faults at once
+
+
+def test_a_missing_and_a_mistyped_field_are_named_with_what_was_got():
+    with pytest.raises(ConfigError) as caught:
+        check(Outer, {"ecg": {"rate_hz": "fast"}}, where="x", error=ConfigError)
+    assert "'seed' is missing" in str(caught.value)
+    assert "'fast'" in str(caught.value)
+
+
+def test_yaml_reads_scientific_numbers_and_refuses_a_key_given_twice():
+    assert parse_yaml("a: 1e-3\nb: -2E5\nc: 1e5x") == {"a": 1e-3, "b": -2e5, "c": "1e5x"}
+    with pytest.raises(ConfigError, match="twice"):
+        parse_yaml("a: 1\na: 2")
+    with pytest.raises(ConfigError, match="mapping"):
+        parse_yaml("- 1")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        parse_yaml("a: [1")
+
+
+def test_yaml_cannot_build_objects():
+    with pytest.raises(ConfigError):
+        parse_yaml("a: !!python/object/apply:os.system ['true']")
+
+
+def test_overrides_reach_into_mappings_and_into_lists_by_name_or_number():
+    tree = {"stages": [{"name": "mdm", "epochs": 1}, {"name": "mmcl"}]}
+    for dotted, value in parse_overrides(["stages.mdm.epochs=5", "stages.1.lr=1e-2"]).items():
+        apply_override(tree, dotted, value)
+    assert tree["stages"] == [{"name": "mdm", "epochs": 5}, {"name": "mmcl", "lr": 0.01}]
+    with pytest.raises(ConfigError, match="mdm, mmcl"):
+        apply_override(tree, "stages.nope.epochs", 1)
+    with pytest.raises(ConfigError, match=r"a\.b=c"):
+        parse_overrides(["no-sign"])
+
+
+def test_lookup_lists_what_is_known():
+    with pytest.raises(ConfigError, match="did you mean 'masked'"):
+        lookup("objective", "maskd", {"masked": 1, "cross_modal": 2})
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys_but_on_every_value():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1, "b": 2}) != fingerprint({"a": 1, "b": 3})

@@ -1,0 +1,15 @@
+import torch
+
+from medmcl.core.rng import derive_seed, numpy_generator, torch_generator
+
+
+def test_a_seed_depends_on_every_part_of_its_key_and_on_their_borders():
+    keys = [(0,), (1,), (0, "a"), (0, "b"), (0, "a", 1), (0, "a1"), (0, "a", "1", "")]
+    assert len({derive_seed(*key) for key in keys}) == len(keys)
+    assert all(0 <= derive_seed(*key) < 2**63 for key in keys)
+
+
+def test_the_same_key_draws_the_same_numbers():
+    assert (numpy_generator(3, "x").random(4) == numpy_generator(3, "x").random(4)).all()
+    a, b = (torch.rand(4, generator=torch_generator(3, "x", device="cpu")) for _ in range(2))
+    assert torch.equal(a, b)

@@ -1,0 +1,42 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
+
+
+def test_the_rate_rises_linearly_from_above_zero_and_falls_along_half_a_cosine():
+    settings = OptimiserSettings(lr=2.0, warmup=0.2, min_lr=0.5)
+    rates = [rate_at(step, 10, settings) for step in range(11)]
+    assert rates[:2] == [0.5, 1.0]
+    for step in range(2, 11):
+        half = 0.5 * (1 + math.cos(math.pi * (step - 2) / 8))
+        assert rates[step] == pytest.approx(0.25 + 0.75 * half)
+
+
+def test_layers_further_down_move_more_slowly_and_norms_are_not_decayed():
+    net = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 1))
+    depths = {name: (0, 2) for name, _ in net[0].named_parameters(prefix="0")}
+    settings = OptimiserSettings(lr=1.0, layer_decay=0.5, weight_decay=0.1)
+    optimiser = build_optimiser(net, settings, depths)
+    by_parameter = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in optimiser.param_groups
+        for p in group["params"]
+    }
+    assert by_parameter[id(net[0].weight)] == (0.25, 0.1)
+    assert by_parameter[id(net[0].bias)] == (0.25, 0.0)
+    assert by_parameter[id(net[1].weight)] == (1.0, 0.0)
+    assert by_parameter[id(net[2].weight)] == (1.0, 0.1)
+    set_rate(optimiser, 0.1)
+    assert sorted({round(group["lr"], 6) for group in optimiser.param_groups}) == [0.025, 0.1]
+
+
+def test_frozen_parameters_are_left_out():
+    net = nn.Linear(2, 2)
+    net.weight.requires_grad_(False)
+    optimiser = build_optimiser(net, OptimiserSettings(), {})
+    assert [len(group["params"]) for group in optimiser.param_groups] == [1]
+    assert isinstance(optimiser, torch.optim.AdamW)

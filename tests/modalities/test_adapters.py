@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+import pytest
+
+from medmcl.core.config import Config
+from medmcl.core.contracts import Adapter
+from medmcl.modalities import ADAPTERS, READERS
+
+MEMBERS = [name for name in vars(Adapter) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_every_adapter_keeps_the_contract(kind):
+    adapter = ADAPTERS[kind]
+    assert adapter.kind == kind
+    for name in MEMBERS:
+        assert hasattr(adapter, name), name
+    for name in ("Source", "Settings", "Augment"):
+        assert issubclass(getattr(adapter, name), Config)
+    adapter.Settings()
+    adapter.Augment()
+
+
+def test_readers_imply_kinds_that_exist_and_npy_implies_none():
+    assert set(READERS.values()) <= {"ecg", "cmr", "tabular", "text"}
+    assert "npy" not in READERS
+
+
+def test_importing_the_adapters_imports_no_heavy_package():
+    code = (
+        "import sys, medmcl.modalities;"
+        "heavy = {'monai', 'nibabel', 'wfdb', 'pydicom', 'transformers', 'timm', 'sklearn'};"
+        "print(*heavy & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

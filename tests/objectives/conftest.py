@@ -1,0 +1,127 @@
+"""A small model's shape, and embeddings as that model would give them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medmcl.core.batch import Batch, Embeddings, InputShape
+from medmcl.core.contracts import ModelShape
+from medmcl.core.targets import Targets
+
+ROWS, SHARED, WIDTH, TOKENS = 7, 6, 8, 12
+MODALITIES = ("ecg", "cmr", "report")
+PRESENT = {
+    "ecg": [1, 1, 1, 1, 1, 0, 1],
+    "cmr": [1, 0, 1, 1, 1, 1, 0],
+    "report": [0, 1, 1, 0, 1, 1, 1],
+}
+
+
+def make_targets(kind, columns, values, known=None, classes=()):
+    values = np.asarray(values, dtype=np.float64)
+    known = np.ones(values.shape, dtype=bool) if known is None else np.asarray(known, dtype=bool)
+    return Targets(
+        name=kind,
+        kind=kind,
+        columns=tuple(columns),
+        values=np.where(known, values, 0),
+        known=known,
+        classes=tuple(classes),
+    )
+
+
+def make_tasks():
+    rng = np.random.default_rng(0)
+    some = rng.random((ROWS, 2)) < 0.7
+    some[0] = some[1] = True
+    return {
+        "binary": make_targets("binary", ["y"], [[1], [0], [1], [0], [0], [1], [0]]),
+        "multilabel": make_targets(
+            "multilabel", ["a", "b"], [[1, 0], [0, 1], [1, 1], [0, 0], [1, 0], [0, 1], [1, 1]], some
+        ),
+        "multiclass": make_targets(
+            "multiclass", ["k"], [[0], [1], [2], [0], [1], [2], [0]], classes=["x", "y", "z"]
+        ),
+        "regression": make_targets(
+            "regression", ["ef", "mass"], rng.normal([60, 110], [8, 20], (ROWS, 2)), some
+        ),
+        "survival": make_targets(
+            "survival",
+            ["time", "event"],
+            [[5, 1], [3, 1], [9, 0], [3, 1], [7, 0], [2, 0], [8, 1]],
+        ),
+    }
+
+
+@pytest.fixture
+def tasks():
+    return make_tasks()
+
+
+@pytest.fixture
+def model_shape(tasks):
+    ecg = InputShape(kind="ecg", shape=(3, 20), names=("I", "II", "III"))
+    cmr = InputShape(kind="cmr", shape=(3, 8, 8))
+    report = InputShape(kind="text", shape=(5,), vocabulary=11)
+    return ModelShape(
+        inputs={"ecg": ecg, "cmr": cmr, "report": report},
+        widths=dict.fromkeys(MODALITIES, WIDTH),
+        num_tokens={"ecg": TOKENS},
+        patch={"ecg": 5},
+        tasks=tasks,
+    )
+
+
+@pytest.fixture
+def make_seen(tasks):
+    """Give (seen, batch, leaves): three views, and the leaf tensors gradients arrive at."""
+
+    def make(present=None, dtype=torch.float32, seed=0, order=None, absent=0.0):
+        generator = torch.Generator(device="cpu").manual_seed(seed)
+        present = PRESENT if present is None else present
+        order = torch.arange(ROWS, device="cpu") if order is None else order
+        flags = {
+            name: torch.tensor(present[name], dtype=torch.bool, device="cpu")[order]
+            for name in MODALITIES
+        }
+        targets = {
+            name: torch.tensor(task.values, dtype=torch.float32, device="cpu")[order]
+            for name, task in tasks.items()
+        }
+        known = {
+            name: torch.tensor(task.known, device="cpu")[order] for name, task in tasks.items()
+        }
+        leaves = {}
+
+        def draw(view, field, name, *shape):
+            x = torch.randn(ROWS, *shape, generator=generator, dtype=dtype, device="cpu")[order]
+            x[~flags[name]] = absent
+            leaves[view, field, name] = x.requires_grad_()
+            return x
+
+        def view(name, visible, masks):
+            signal = torch.randn(ROWS, 3, 20, generator=generator, dtype=dtype, device="cpu")[order]
+            signal[~flags["ecg"]] = absent
+            inputs = {m: signal if m == "ecg" else signal[:, 0] for m in MODALITIES}
+            batch = Batch(
+                ids=order, inputs=inputs, present=flags, targets=targets, known=known, masks=masks
+            )
+            return Embeddings(
+                batch=batch,
+                pooled={m: draw(name, "pooled", m, SHARED) for m in MODALITIES},
+                features={m: draw(name, "features", m, WIDTH) for m in MODALITIES},
+                tokens={m: draw(name, "tokens", m, visible, WIDTH) for m in MODALITIES},
+            )
+
+        noise = torch.rand(ROWS, TOKENS, generator=generator, device="cpu")
+        mask = (noise.argsort(1).argsort(1) >= 5)[order]
+        seen = {
+            "augmented": view("augmented", TOKENS, {}),
+            "augmented_2": view("augmented_2", TOKENS, {}),
+            "masked": view("masked", 5, {"ecg": mask}),
+        }
+        return seen, seen["augmented"].batch, leaves
+
+    return make

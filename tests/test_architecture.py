@@ -1,0 +1,85 @@
+"""The house: imports go one way, heavy libraries stay out of the command line, tensors name devices."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "medmcl"
+LAYERS = {
+    "core": 0,
+    "modalities": 1,
+    "data": 2,
+    **dict.fromkeys(
+        ("encoders", "objectives", "selection", "cooccurrence", "threats", "evaluation"), 3
+    ),
+    "engine": 4,
+    "stages": 5,
+    "cli": 6,
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if here not in LAYERS:
+        return
+    for name in imported(ast.parse(path.read_text())):
+        parts = name.split(".")
+        if parts[0] != "medmcl" or len(parts) < 2 or parts[1] == here:
+            continue
+        assert LAYERS[parts[1]] < LAYERS[here], f"{path.name} imports {name}"
+
+
+MAKERS = {
+    "tensor", "zeros", "ones", "empty", "full", "arange", "linspace", "rand", "randn", "randint",
+    "randperm", "eye", "as_tensor", "Generator", "logspace", "tril_indices", "triu_indices",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_tensor_names_its_device(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        owner = node.func.value
+        if isinstance(owner, ast.Name) and owner.id == "torch" and node.func.attr in MAKERS:
+            named = {keyword.arg for keyword in node.keywords}
+            assert "device" in named, f"{path}:{node.lineno} torch.{node.func.attr} without device"
+
+
+def test_there_is_no_utils():
+    assert not [p for p in FILES if p.stem in ("utils", "util", "common", "helpers", "misc")]
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys, medmcl.cli; heavy = {'torch', 'pandas', 'numpy', 'monai', 'timm', 'sklearn',"
+        "'matplotlib', 'scipy'} & set(sys.modules); print(heavy); sys.exit(bool(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_help_answers_in_half_a_second_of_processor_time():
+    command = [sys.executable, "-m", "medmcl", "--help"]
+    best = 9.0
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        best = min(best, time.perf_counter() - began)
+    assert "pretrain" in done.stdout
+    assert best < 0.5
