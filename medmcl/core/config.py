@@ -30,7 +30,10 @@ class Config(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads ``1e-3`` as a number and refuses a key given twice."""
+    """Safe YAML that reads ``1e-3`` as a number and refuses a key given twice.
+
+    Only ``true`` and ``false`` are truth values, as in YAML 1.2: ``on`` is a key and ``no`` a class.
+    """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -53,6 +56,13 @@ def _read_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | str:
         return text
 
 
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_constructor("!scientific", _read_float)
 _Loader.add_implicit_resolver(
     "!scientific",

@@ -133,7 +133,7 @@ class PairingKeys(Config):
     """Which records of a subject belong together."""
 
     on: Literal["subject", "record", "date"] = "subject"
-    max_gap_days: float | None = Field(None, ge=0)
+    max_gap_days: float | None = Field(default=None, ge=0)
     anchor: str | None = None
     """One sample for each record of this modality; the first modality if not given."""
 
@@ -271,14 +271,22 @@ class ModalitySpec:
     source: Config
 
     @property
-    def source_columns(self) -> list[str]:
-        """Columns of its table that the adapter reads."""
+    def needed_columns(self) -> list[str]:
+        """Columns without which a record is absent: where its text or its array row stands."""
         told = self.source.model_dump()
-        found = [told[field] for field in ("column", "row") if isinstance(told.get(field), str)]
-        found += list(told.get("columns") or ())
-        frames = told.get("frames")
-        found += list(frames.values()) if isinstance(frames, dict) else []
-        return [str(name) for name in found]
+        return [told[field] for field in ("column", "row") if isinstance(told.get(field), str)]
+
+    @property
+    def cell_columns(self) -> list[str]:
+        """Columns that are the record itself; absent only if all of them are."""
+        return list(map(str, self.source.model_dump().get("columns") or ()))
+
+    @property
+    def source_columns(self) -> list[str]:
+        """All columns of its table that the adapter reads."""
+        frames = self.source.model_dump().get("frames")
+        named = list(frames.values()) if isinstance(frames, dict) else []
+        return [*self.needed_columns, *self.cell_columns, *named]
 
 
 @dataclass(frozen=True, kw_only=True)

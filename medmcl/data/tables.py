@@ -125,8 +125,9 @@ def texts(column: pd.Series) -> np.ndarray:
 
 def as_text(cell: Any) -> str:
     """Give one cell or code as text; whole numbers without ``.0``."""
-    if isinstance(cell, (float, np.floating)) and float(cell).is_integer() and abs(cell) < _EXACT:
-        return str(int(cell))
+    if isinstance(cell, (float, np.floating)):
+        number = float(cell)
+        return str(int(number)) if number.is_integer() and abs(number) < _EXACT else str(number)
     return str(cell).strip()
 
 

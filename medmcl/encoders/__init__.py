@@ -1,0 +1,31 @@
+"""Encoders: from what an adapter prepared to features and tokens; heads; towers; weights.
+
+To add one: a file with a class that keeps the contract `medmcl.encoders.encoded.Encoder`, and a
+line in `ENCODERS` (in ``build.py``).
+"""
+
+from __future__ import annotations
+
+from medmcl.encoders.build import ENCODERS, build_encoder
+from medmcl.encoders.depths import layer_depth, num_layers
+from medmcl.encoders.encoded import Encoded, Encoder
+from medmcl.encoders.heads import Head, HeadSettings
+from medmcl.encoders.towers import Tower, Towers, TowerSettings
+from medmcl.encoders.weights import NAME_MAPS, LoadReport, load_weights
+
+__all__ = [
+    "ENCODERS",
+    "NAME_MAPS",
+    "Encoded",
+    "Encoder",
+    "Head",
+    "HeadSettings",
+    "LoadReport",
+    "Tower",
+    "TowerSettings",
+    "Towers",
+    "build_encoder",
+    "layer_depth",
+    "load_weights",
+    "num_layers",
+]

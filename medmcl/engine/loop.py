@@ -18,7 +18,8 @@ from medmcl.data.views import View
 from medmcl.core.errors import ArtefactError
 from medmcl.core.rng import derive_seed, torch_generator
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.distributed import World, any_rank, charge, wrap
+from medmcl.engine.distributed import charge, wrap
+from medmcl.engine.world import World, any_rank
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest

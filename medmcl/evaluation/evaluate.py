@@ -90,7 +90,7 @@ def evaluate_embeddings(
         seed: Seed of subsets, folds and bootstrap.
         bootstrap_draws: Bootstrap draws.
         level: Coverage aimed at.
-        present: Method to (N,) bool: samples that have features; default all.
+        present: Method to (N,) bool: samples that have its inputs; default all.
         predictions: Method, or (method, fraction), to predictions (N, C) made elsewhere, scored as
             they are: probabilities, values, or risk; or to one array a seed.
         predictions_protocol: What to call the way they were made.
@@ -113,7 +113,7 @@ def evaluate_embeddings(
         targets,
         np.asarray(split),
         np.asarray(subjects),
-        [flags for method, flags in (present or {}).items() if method in features],
+        list((present or {}).values()),
         split_name=scored_split,
         protocol=protocol,
         draws=draws,
@@ -188,6 +188,10 @@ def _setting(
         fold = subject_folds(subjects[train], np.zeros(len(train)), 5, generator)
         train, tuning = train[fold != 0], train[fold == 0]
         notes.append("no tuning split: a fifth of the train subjects stood in")
+    if crossed:
+        notes.append(
+            "cross-validated over all splits: the encoder saw inputs, not labels, of train subjects"
+        )
     held = usable & (split == split_name)
     return _Setting(
         targets=targets,

@@ -37,7 +37,7 @@ def uniformity(
 ) -> float:
     """Give the log mean Gaussian potential over pairs of unit vectors; lower is more uniform.
 
-    0 = all in one point; about -4 times ``t`` / 2 for a uniform sphere of many dimensions.
+    0 = all in one point; about ``-2 t`` (-4 as it stands) for a uniform sphere of many dimensions.
 
     Args:
         x: Unit-norm embeddings, (N, D), at least two rows.

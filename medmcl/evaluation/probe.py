@@ -240,6 +240,7 @@ def _logistic(
     loss: Callable[[np.ndarray], float],
 ) -> tuple[float, Callable[[np.ndarray], np.ndarray], Scaler]:
     """Walk the penalties from strong to weak; stop when tuning has worsened twice."""
+    from scipy.linalg import LinAlgWarning
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -251,6 +252,7 @@ def _logistic(
     with warnings.catch_warnings():
         # an unfinished fit is still scored on tuning, and there loses or wins on its merits
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", LinAlgWarning)
         for strength in strengths if len(tuning) else ():
             model.set_params(C=1 / strength).fit(inputs, y[train])
             losses.append(loss(model.predict_proba(checks)))

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,3 +171,15 @@ def difference_rows(results: Sequence[Result], task: str) -> list[Result]:
         and row.metric == shown[0].metric
         and row.target == shown[0].target
     ]
+
+
+def flipped(row: Result) -> Result:
+    """Turn a paired difference around: versus minus method."""
+    return replace(
+        row,
+        method=row.versus,
+        versus=row.method,
+        value=None if row.value is None else -row.value,
+        low=None if row.high is None else -row.high,
+        high=None if row.low is None else -row.low,
+    )

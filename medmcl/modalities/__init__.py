@@ -6,10 +6,11 @@
 
 from medmcl.core.contracts import Adapter
 from medmcl.modalities.cmr import CMR
+from medmcl.modalities.ecg import ECG
 from medmcl.modalities.tabular import Tabular
 from medmcl.modalities.text import Text
 
-ADAPTERS: dict[str, type[Adapter]] = {"cmr": CMR, "tabular": Tabular, "text": Text}
+ADAPTERS: dict[str, type[Adapter]] = {"ecg": ECG, "cmr": CMR, "tabular": Tabular, "text": Text}
 
 READERS: dict[str, str] = {
     "wfdb": "ecg",

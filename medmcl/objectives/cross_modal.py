@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
@@ -14,7 +14,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import ModelShape, PairGraph
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.contrastive import info_nce, sigmoid_loss
-from medmcl.objectives.pairs import Star, pair_graph
+from medmcl.objectives.pairs import Star, pair_graph, readable_pairs
 from medmcl.objectives.scale import LogitScale, ScaleSettings
 
 
@@ -33,7 +33,10 @@ class CrossModal(nn.Module):
     class Settings(Config):
         """What is aligned, and how."""
 
-        pairs: Literal["all"] | Star | tuple[tuple[str, str] | tuple[str, str, float], ...] = "all"
+        pairs: Annotated[
+            Literal["all"] | Star | tuple[tuple[str, str] | tuple[str, str, float], ...],
+            BeforeValidator(readable_pairs),
+        ] = "all"
         """Pairs [a, b] or [a, b, weight]; or ``all``; or {star: anchor}."""
         loss: Literal["info_nce", "siglip"] = "info_nce"
         """InfoNCE in Turgut et al. 2025; the sigmoid loss of Zhai et al. 2023 as an alternative."""

@@ -98,11 +98,13 @@ class Masked(nn.Module):
                 f"the view '{view}' does not hide tokens of '{name}'",
                 mend=f"add '{name}: 0.8' to views.{view}.mask",
             )
-        mask, tokens = embeddings.batch.masks[name], embeddings.tokens[name]
-        if mask.shape[1] != self.num_tokens:
-            raise MedmclError("the mask does not fit the tokens", where=f"view '{view}'",
-                              got=mask.shape[1], expected=self.num_tokens)  # fmt: skip
-        if tokens.shape[1] > mask.shape[1]:
-            raise MedmclError("the encoder gave hidden tokens too", where=f"view '{view}'",
-                              got=tokens.shape[1])  # fmt: skip
-        return embeddings.batch.present[name].nonzero().squeeze(1)
+        rows = embeddings.batch.present[name].nonzero().squeeze(1)
+        mask, visible = embeddings.batch.masks[name][rows], embeddings.tokens[name].shape[1]
+        if mask.shape[1] != self.num_tokens or ((~mask).sum(1) != visible).any():
+            raise MedmclError(
+                "the tokens are not the visible ones",
+                where=f"view '{view}', modality '{name}'",
+                got=f"{visible} tokens a row, a mask over {mask.shape[1]}",
+                expected=f"{self.num_tokens} tokens, less those the mask hides, in every row",
+            )
+        return rows

@@ -18,6 +18,23 @@ class Star(Config):
     star: str
 
 
+def readable_pairs(value: object) -> object:
+    """Refuse what cannot be read as pairs, in one sentence; `pair_graph` asks about names."""
+    star = isinstance(value, Star) or (isinstance(value, dict) and set(value) == {"star"})
+    listed = isinstance(value, list | tuple) and all(_is_pair(pair) for pair in value)
+    if value == "all" or star or listed:
+        return value
+    raise ValueError("write all, {star: modality}, or a list of pairs [a, b] or [a, b, weight]")
+
+
+def _is_pair(pair: object) -> bool:
+    if not isinstance(pair, list | tuple) or len(pair) not in (2, 3):
+        return False
+    return all(isinstance(name, str) for name in pair[:2]) and all(
+        isinstance(weight, int | float) for weight in pair[2:]
+    )
+
+
 class FixedPairs:
     """A pair graph that does not depend on the batch.
 

@@ -14,7 +14,7 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import Config, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ArtefactError, ConfigError
-from medmcl.core.layers import AttentionPool
+from medmcl.core.layers import AttentionPool, masked_mean
 from medmcl.core.targets import Targets
 from medmcl.objectives.contrastive import widen
 from medmcl.objectives.survival import cox_partial_likelihood
@@ -210,7 +210,7 @@ class Supervised(nn.Module):
         if self.settings.pooling == "attention":
             pooled = self.pools[name](source, padding)
         elif self.settings.pooling == "mean":
-            pooled = mean_of_tokens(source, padding)
+            pooled = masked_mean(source, padding)
         else:
             pooled = source
         blank = pooled.new_zeros((len(rows), pooled.shape[1]))
@@ -226,11 +226,3 @@ class Supervised(nn.Module):
                 mend="load trained weights first, or give the task with its train rows",
             )
         self._ready = True
-
-
-def mean_of_tokens(tokens: Tensor, padding: Tensor | None) -> Tensor:
-    """Give the mean over tokens that are not padding, (B, E)."""
-    if padding is None:
-        return tokens.mean(1)
-    real = (~padding)[..., None]
-    return tokens.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)

@@ -15,7 +15,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.data.views import View
-from medmcl.engine.distributed import pick_device
+from medmcl.engine.world import pick_device
 from medmcl.engine.record import Record
 from medmcl.evaluation.evaluate import evaluate_embeddings
 from medmcl.evaluation.localisation import cosine_map
@@ -97,12 +97,8 @@ def evaluate(
         if isinstance(cohort, Cohort)
         else open_cohort(cohort, cohort_overrides(overrides or {}))
     )
-    unknown = set(tasks or ()) - set(opened.spec.tasks)
-    if unknown:
-        raise ConfigError(
-            f"the cohort has no task {', '.join(sorted(unknown))}",
-            expected=", ".join(opened.spec.tasks),
-        )
+    for task in tasks or ():
+        opened.targets(task)
     spec = _spec_of(opened_run, tasks, label_fractions)
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     record = Record(folder / "metrics.jsonl", active=True)
@@ -152,7 +148,13 @@ def run_evaluate(
     prepared = run.prepare(cohort, modalities)
     evaluation = Evaluation(folder=run.path, prepared=prepared)
     seed = run.seed if seed is None else seed
-    chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
+    chosen = cohort.usable_tasks if spec.tasks == "all" else list(spec.tasks)
+    if spec.tasks == "all":
+        evaluation.notes += [
+            f"task {task} has faults and was not scored"
+            for task in cohort.spec.tasks
+            if task not in chosen
+        ]
     if spec.probe is not None and chosen:
         features, present = _features(spec, run, prepared, device, others or {})
         if spec.covariates is not None:
@@ -380,7 +382,11 @@ def _zero_shot(
     seed: int,
     notes: list[str],
 ) -> list[Result]:
-    """Score tasks that the cohort has prompts for, by the prompts' embeddings."""
+    """Score tasks that the cohort has prompts for, by the prompts' embeddings.
+
+    A label is set against its own negative prompts (``not LABEL``), or, where the cohort has none,
+    against the prompts of the other labels.
+    """
     pooled = sample_vectors(run, prepared, spec.stage, spec.modality, "pooled", device)
     scale = _logit_scale(run, spec.stage, device)
     rows: list[Result] = []
@@ -392,15 +398,20 @@ def _zero_shot(
         targets = prepared.tasks(task)
         names = targets.classes if targets.kind == "multiclass" else targets.columns
 
-        def embed(label: str, side: str, of: str = task) -> np.ndarray:
-            texts = _prompt_texts(prompts[of], label, side, of)
+        def embed(label: str, of: str = task) -> np.ndarray:
+            texts = list(lookup(f"prompts of task {of}", label, prompts[of]))
             return embed_texts(run, prepared, spec.stage, spec.text, texts, device)
 
-        positive = [embed(name, "positive") for name in names]
+        positive = [embed(str(name)) for name in names]
         if targets.kind == "multiclass":
             scores = zero_shot_classes(pooled, positive, logit_scale=scale)
         else:
-            negative = [embed(name, "negative") for name in names]
+            negative = [
+                embed(f"not {name}")
+                if f"not {name}" in prompts[task]
+                else np.concatenate([p for n, p in enumerate(positive) if n != number])
+                for number, name in enumerate(names)
+            ]
             scores = zero_shot_labels(pooled, positive, negative, logit_scale=scale)
         rows += evaluate_embeddings(
             {},
@@ -414,13 +425,6 @@ def _zero_shot(
             bootstrap_draws=stage.bootstrap_draws,
         )
     return rows
-
-
-def _prompt_texts(prompts: Any, label: str, side: str, task: str) -> list[str]:
-    entry = lookup(f"prompt of task {task}", label, prompts)
-    if isinstance(entry, dict):
-        return list(lookup(f"prompts of {label}", side, entry))
-    return list(entry)
 
 
 def embed_texts(

@@ -14,13 +14,11 @@ from typing import Any
 import torch
 
 from medmcl.core.config import fingerprint, read_yaml
-from medmcl.core.errors import ArtefactError, CohortError, ConfigError
-from medmcl.core.findings import Finding
-from medmcl.data.check import check_tasks
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import write_atomically
-from medmcl.engine.distributed import World, barrier, pick_device, start_world, stop_world
+from medmcl.engine.world import World, barrier, pick_device, start_world, stop_world
 from medmcl.engine.record import Record, progress
 from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.launch import choose_precision
@@ -70,7 +68,7 @@ def pretrain(
         "cohort": str(cohort),
         "cohort_overrides": cohort_overrides(overrides),
         "cohort_fingerprint": opened.fingerprint,
-        "tasks": list(opened.spec.tasks),
+        "tasks": opened.usable_tasks,
         "seed": seed,
         "precision": choose_precision(precision, where),
         "recipe": json.loads(spec.model_dump_json(by_alias=True)),
@@ -204,27 +202,14 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _refuse_bad_tasks(cohort: Cohort, stages: list[TrainSpec | EvaluateSpec]) -> None:
-    """Refuse faults of the outcomes that the recipe uses; others are no concern of this run."""
-    used: set[str] = set()
+    """Refuse faults of the outcomes that the recipe names; others are no concern of this run."""
     for stage in stages:
         if isinstance(stage, TrainSpec):
-            used |= {stage.task} - {None}  # type: ignore[arg-type]  # None is taken out
+            used = () if stage.task is None else (stage.task,)
         else:
-            used |= set(cohort.spec.tasks if stage.tasks == "all" else stage.tasks)
-    unknown = used - set(cohort.spec.tasks)
-    if unknown:
-        raise ConfigError(
-            f"the cohort has no task {', '.join(sorted(unknown))}",
-            expected=", ".join(cohort.spec.tasks),
-        )
-    faults: list[Finding] = [
-        finding for finding in check_tasks(cohort, sorted(used)) if finding.level == "error"
-    ]
-    if faults:
-        raise CohortError(
-            "outcomes that the recipe uses have faults:\n" + "\n".join(map(str, faults)),
-            mend="mend them, or leave the task out of the recipe (`tasks:` of the evaluate stage)",
-        )
+            used = () if stage.tasks == "all" else stage.tasks
+        for task in used:
+            cohort.targets(task)
 
 
 def _write_provenance(folder: Path, config: dict[str, Any], world: World) -> None:

@@ -176,7 +176,7 @@ class Run:
         """
         import pandas as pd
 
-        from medmcl.engine.distributed import pick_device
+        from medmcl.engine.world import pick_device
 
         if space not in ("features", "pooled"):
             raise ConfigError("is not a space", where="space", got=space, expected="features, pooled")

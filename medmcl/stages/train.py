@@ -21,10 +21,11 @@ from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
 from medmcl.data.samplers import UniformSampler
 from medmcl.data.views import View, ViewSettings
+from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.towers import Towers
-from medmcl.encoders.weights import NAME_MAPS, layer_depth, load_weights
+from medmcl.encoders.weights import NAME_MAPS, load_weights
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.distributed import World
+from medmcl.engine.world import World
 from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.record import Record, Stopwatch
 from medmcl.evaluation.geometry import alignment, effective_rank, uniformity
@@ -231,9 +232,8 @@ def _depths(learner: Learner) -> dict[str, tuple[int, int]]:
     """Layer of each encoder parameter, under its name in the learner."""
     depths: dict[str, tuple[int, int]] = {}
     for name, tower in learner.model.towers.items():  # type: ignore[operator, union-attr]
-        layers = layer_depth(tower.encoder)
-        last = max(layers.values(), default=0) + 1
-        for parameter, layer in layers.items():
+        last = num_layers(tower.encoder)
+        for parameter, layer in layer_depth(tower.encoder).items():
             depths[f"model.towers.{name}.encoder.{parameter}"] = (layer, last)
     return depths
 

@@ -78,3 +78,12 @@ def test_a_view_that_does_not_show_a_modality_is_named(model_shape, make_seen):
     seen["augmented"] = replace(view, pooled={"ecg": view.pooled["ecg"]})
     with pytest.raises(ConfigError, match="'augmented' does not show 'cmr'"):
         objective(seen, batch)
+
+
+@pytest.mark.parametrize(
+    "pairs", ["every", {"stra": "ecg"}, [["ecg"]], [["ecg", "cmr", "x"]], [[1, "cmr"]], 3]
+)
+def test_pairs_that_cannot_be_read_get_one_sentence(model_shape, pairs):
+    with pytest.raises(ConfigError, match="write all, ") as error:
+        build_objective("cross_modal", {"pairs": pairs}, model_shape)
+    assert str(error.value).count("  - ") == 1

@@ -148,6 +148,18 @@ def test_a_saved_objective_charges_the_same(objective, make_seen, model_shape, r
         assert torch.equal(term.value, other(seen, batch)[name].value)
 
 
+def test_bfloat16_changes_little(objective, make_seen):
+    seen, batch, leaves = make_seen()
+    exact = objective(seen, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = objective(seen, batch)
+    for name, term in exact.items():
+        assert rough[name].value.dtype == torch.float32
+        torch.testing.assert_close(rough[name].value, term.value, rtol=0.05, atol=0.05)
+    found = gradients(objective, rough, leaves)
+    assert all(torch.isfinite(grad).all() for grad in found.values() if grad is not None)
+
+
 def test_a_wrong_name_or_setting_names_its_neighbour(model_shape):
     with pytest.raises(ConfigError, match="did you mean 'cross_modal'"):
         build_objective("crossmodal", {}, model_shape)

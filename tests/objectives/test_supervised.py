@@ -8,8 +8,8 @@ import torch
 
 from medmcl.core.batch import Embeddings
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.layers import masked_mean
 from medmcl.objectives import build_objective, cox_partial_likelihood
-from medmcl.objectives.supervised import mean_of_tokens
 
 
 def build(task, model_shape, **settings):
@@ -136,7 +136,7 @@ def test_padding_is_not_pooled(model_shape, make_seen):
             answers.append(objective.predict(padded)[batch.present["ecg"]])
         torch.testing.assert_close(*answers)
     tokens = view.tokens["ecg"]
-    torch.testing.assert_close(mean_of_tokens(tokens, padding), tokens[:, :5].mean(1))
+    torch.testing.assert_close(masked_mean(tokens, padding), tokens[:, :5].mean(1))
 
 
 def test_what_the_model_does_not_give_is_named(model_shape, make_seen):

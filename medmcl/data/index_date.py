@@ -1,0 +1,97 @@
+"""The index date: inputs dated after it are left out and counted; outcomes are counted from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.findings import Finding
+from medmcl.data.records import Records, SubjectTable
+from medmcl.data.spec import IndexKeys
+from medmcl.data.tables import dates
+
+
+def keep_before(
+    name: str, records: Records, subjects: SubjectTable, keys: IndexKeys | None
+) -> Records:
+    """Leave out records dated after the index date of their subject.
+
+    Days are compared, not hours: a record of the index day stays. An undated record stays too, and
+    is counted. Nothing is done where the index is the date of a modality (see `index_samples`).
+    """
+    if keys is None or keys.column is None or not records.has_dates:
+        return records
+    subjects.require([keys.column], "index.column")
+    index = dates(subjects.frame[keys.column], "index.column")
+    ours = index.reindex(records.frame["subject"]).to_numpy("M8[D]")
+    theirs = records.frame["date"].to_numpy("M8[D]")
+    late = theirs > ours  # comparing with NaT gives False
+    undated = int(np.isnat(theirs).sum())
+    return records.keep(~late, *_findings(name, records.frame["subject"][late], undated))
+
+
+def index_samples(
+    frame: pd.DataFrame,
+    records: Mapping[str, Records],
+    subjects: SubjectTable,
+    keys: IndexKeys | None,
+) -> tuple[pd.DataFrame, np.ndarray, list[Finding]]:
+    """Give each sample its index date.
+
+    Where the index is the date of a modality, records of a sample dated after it are taken out.
+
+    Returns:
+        The samples, their index dates (N,) datetime64[ns] with NaT where unknown, and findings.
+    """
+    if keys is None:
+        return frame, np.full(len(frame), np.datetime64("NaT"), dtype="M8[ns]"), []
+    findings: list[Finding] = []
+    if keys.column is not None:
+        index = dates(subjects.frame[keys.column], "index.column")
+        given = index.reindex(frame["subject"]).to_numpy("M8[ns]")
+    else:
+        given = _dates_of(frame[str(keys.modality)], records[str(keys.modality)])
+        frame = frame.copy()
+        for name, one in records.items():
+            late = _dates_of(frame[name], one).astype("M8[D]") > given.astype("M8[D]")
+            findings += _findings(name, frame["subject"][late], 0)
+            frame.loc[late, name] = None
+    without = int(np.isnat(given).sum())
+    if without:
+        findings.append(
+            Finding(
+                code="index.missing",
+                where="index",
+                what=f"{without} samples have no index date; their dated outcomes are unknown",
+                mend="complete the column, or nothing if that is meant",
+                level="warning",
+                scope="cohort",
+            )
+        )
+    return frame, given, findings
+
+
+def _dates_of(ids: pd.Series, records: Records) -> np.ndarray:
+    return records.frame["date"].reindex(ids).to_numpy("M8[ns]")
+
+
+def _findings(name: str, late: pd.Series, undated: int) -> list[Finding]:
+    found = []
+    if len(late):
+        what = f"{len(late)} records of {late.nunique()} subjects are dated after the index date"
+        found.append(("after", f"{what} and are left out"))
+    if undated:
+        found.append(("undated", f"{undated} records have no date and are taken as before it"))
+    return [
+        Finding(
+            code=f"index.{code}",
+            where=f"modalities.{name}",
+            what=what,
+            mend="nothing, if that is meant; otherwise see index:",
+            level="warning",
+            scope="cohort",
+        )
+        for code, what in found
+    ]

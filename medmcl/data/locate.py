@@ -1,0 +1,66 @@
+"""Where a cohort lies, and where its data lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import CohortError
+
+PACKAGED = Path(__file__).resolve().parents[2] / "cohorts"
+
+
+def list_cohorts() -> dict[str, Path]:
+    """Name every cohort under ``cohorts/`` here and beside the package, with its cohort.yaml."""
+    found: dict[str, Path] = {}
+    for folder in (Path.cwd() / "cohorts", PACKAGED):
+        for file in sorted(folder.glob("*/cohort.yaml")):
+            found.setdefault(file.parent.name, file)
+    return found
+
+
+def find_cohort(path: str | Path) -> Path:
+    """Give the cohort.yaml that a path or a name means.
+
+    Raises:
+        CohortError: There is none; the error lists the names that are known.
+    """
+    given = Path(path).expanduser()
+    if given.is_file():
+        return given.absolute()
+    if given.is_dir():
+        file = given / "cohort.yaml"
+        if not file.is_file():
+            raise CohortError(
+                "the folder holds no cohort.yaml",
+                where=given,
+                mend="copy cohorts/my_cohort/cohort.yaml there and fill it in",
+            )
+        return file.absolute()
+    known = list_cohorts()
+    if str(path) in known:
+        return known[str(path)]
+    raise CohortError(
+        f"there is no cohort '{path}'{nearest(str(path), known)}",
+        mend="give a folder with cohort.yaml, a yaml file, or one of the names (`medmcl cohorts`)",
+    )
+
+
+def choose_root(asked: str | Path | None, written: str | None, name: str, file: Path) -> Path:
+    """Give the folder that paths start from.
+
+    In this order: what the user asked for, ``data_root:`` of the file (relative to it),
+    ``$MEDMCL_DATA/<name>`` if that is a folder, the folder of the file.
+    """
+    if asked is not None:
+        root = Path(asked).expanduser().absolute()
+    elif written is not None:
+        root = (file.parent / Path(written).expanduser()).absolute()
+    else:
+        shared = os.environ.get("MEDMCL_DATA")
+        root = Path(shared).expanduser().absolute() / name if shared else file.parent
+        return root if root.is_dir() else file.parent
+    if not root.is_dir():
+        raise CohortError("the data root is not a folder", where=file, got=root)
+    return root

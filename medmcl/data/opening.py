@@ -1,0 +1,276 @@
+"""Opening a cohort: from a valid cohort.yaml to subjects, records, samples and label rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import Finding
+from medmcl.data.codes import CodeMap
+from medmcl.data.expressions import columns_of, evaluate
+from medmcl.data.index_date import index_samples, keep_before
+from medmcl.data.outcomes import LabelRows, task_texts
+from medmcl.data.pairing import pair, sample_frame
+from medmcl.data.records import Records, SubjectTable, load_records, one_row_each
+from medmcl.data.spec import CohortSpec, JoinKeys, Task
+from medmcl.data.splits import row_splits, subject_splits
+from medmcl.data.tables import Table, join, read_table, texts
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """What opening gives; see `medmcl.data.cohort.Cohort`."""
+
+    fingerprint: str
+    subjects: pd.DataFrame
+    records: dict[str, pd.DataFrame]
+    samples: pd.DataFrame
+    counts: list[tuple[str, int, int]]
+    labels: Mapping[str, LabelRows]
+    maps: Mapping[str, CodeMap]
+
+
+class Opening:
+    """Opens one cohort step by step, noting faults and going on where that makes sense."""
+
+    def __init__(self, spec: CohortSpec, file: Path, root: Path, findings: list[Finding]) -> None:
+        self.spec, self.file, self.root = spec, file, root
+        self.findings = list(findings)
+        self.tables: dict[str, Table] = {}
+        self.counts: list[tuple[str, int, int]] = []
+
+    def run(self, tree: Mapping[str, Any]) -> Opened | None:
+        """Give what could be opened, or None; ``findings`` says what stood in the way."""
+        subjects = self._try(self._subjects)
+        maps = {name: self._try(partial(self._map, name)) for name in self.spec.keys.maps}
+        if subjects is None:
+            return None
+        table, split, group = subjects
+        known_maps = {name: one for name, one in maps.items() if one is not None}
+        records = {
+            name: self._try(partial(self._records, name, table, known_maps))
+            for name in self.spec.modalities
+        }
+        found = {name: one for name, one in records.items() if one is not None}
+        for one in found.values():
+            self.findings += one.findings
+        samples = self._try(partial(self._samples, found, table, split))
+        if len(found) < len(records) or samples is None:
+            return None
+        frame, index = samples
+        shown = table.frame.copy()
+        shown["split"] = split.reindex(shown.index)
+        shown["group"] = None if group is None else group.reindex(shown.index)
+        return Opened(
+            fingerprint=self._fingerprint(tree),
+            subjects=shown,
+            records={name: one.frame for name, one in found.items()},
+            samples=frame,
+            counts=self.counts,
+            labels=self._labels(found, table, frame, index),
+            maps=known_maps,
+        )
+
+    def _try(self, step: Callable[[], T]) -> T | None:
+        try:
+            return step()
+        except CohortError as error:
+            got = f" (got {error.got})" if error.got is not None else ""
+            self.findings.append(
+                Finding(
+                    code="cohort.invalid" if "no column" not in error.what else "cohort.column",
+                    where=str(error.where or self.file),
+                    what=f"{error.what}{got}",
+                    mend=error.mend or f"expected: {error.expected}",
+                    scope="cohort",
+                )
+            )
+            return None
+
+    def _table(self, pattern: str, joins: tuple[JoinKeys, ...] = ()) -> Table:
+        table = self._read(pattern)
+        for keys in joins:
+            table = join(table, self._read(keys.table), keys.on)
+        return table
+
+    def _read(self, pattern: str) -> Table:
+        """Read a table from the data root, or from beside cohort.yaml if it is not there."""
+        if pattern not in self.tables:
+            beside = self.file.parent
+            magic = any(letter in pattern for letter in "*?[")
+            here = magic or (self.root / pattern).exists() or not (beside / pattern).exists()
+            self.tables[pattern] = read_table(self.root if here else beside, pattern)
+        return self.tables[pattern]
+
+    def _subjects(self) -> tuple[SubjectTable, pd.Series, pd.Series | None]:
+        keys = self.spec.keys.subjects
+        table = self._table(keys.table, keys.join)
+        ids = texts(table.require(keys.id, "subjects.id"))
+        self._count("in the subjects table", ids)
+        rows = np.array([one is not None for one in ids], dtype=bool)
+        if not rows.all():
+            self._left_out(f"{(~rows).sum()} rows have no subject id")
+        if keys.where is not None:
+            said = evaluate(keys.where, table.frame, {}, "subjects.where")
+            kept = said.known & said.data.astype(bool)
+            self._left_out(f"{(rows & ~kept).sum()} rows do not meet `where: {keys.where}`")
+            rows &= kept
+        splits = row_splits(table, ids, keys.split)
+        split, findings = subject_splits(ids[rows], splits[rows])
+        self.findings += findings
+        split = split.dropna()
+        rows &= np.array([one in split.index for one in ids], dtype=bool)
+        self._count("in a split", ids[rows])
+        agreed = one_row_each(table.frame[rows], ids[rows], keys.id, keys.table)
+        if not len(agreed.frame):
+            raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
+        group = None
+        if keys.group is not None:
+            agreed.require([keys.group], "subjects.group")
+            cells = texts(agreed.frame[keys.group])
+            group = pd.Series(cells, index=agreed.frame.index, dtype=object)
+        return agreed, split, group
+
+    def _count(self, step: str, ids: np.ndarray) -> None:
+        self.counts.append((step, len(set(ids) - {None}), len(ids)))
+
+    def _left_out(self, what: str) -> None:
+        self.findings.append(
+            Finding(
+                code="cohort.left_out",
+                where=f"subjects, table {self.spec.keys.subjects.table}",
+                what=f"{what}; they are left out",
+                mend="nothing, if that is meant",
+                level="warning",
+                scope="cohort",
+            )
+        )
+
+    def _map(self, name: str) -> CodeMap:
+        keys = self.spec.keys.maps[name]
+        table = self._table(keys.table)
+        codes = texts(table.require(keys.key, f"maps.{name}.key"))
+        values = texts(table.require(keys.value, f"maps.{name}.value"))
+        rows = np.ones(len(codes), bool)
+        if keys.where is not None:
+            said = evaluate(keys.where, table.frame, {}, f"maps.{name}.where")
+            rows = said.known & said.data.astype(bool)
+        meaning: dict[str, set[str]] = {}
+        for code, value in zip(codes[rows], values[rows], strict=True):
+            if code is not None and value is not None:
+                meaning.setdefault(code, set()).add(value)
+        return CodeMap(name, {code: frozenset(many) for code, many in meaning.items()})
+
+    def _records(self, name: str, subjects: SubjectTable, maps: Mapping[str, CodeMap]) -> Records:
+        spec = self.spec.modalities[name]
+        own = None
+        if spec.keys.table is not None:
+            own = self._table(spec.keys.table, spec.keys.join)
+        elif spec.keys.join:
+            raise CohortError(
+                "join needs a table of its own",
+                where=f"modalities.{name}",
+                mend="move the join to subjects:, or name the table",
+            )
+        records = load_records(spec, own, subjects, self.root, maps)
+        return keep_before(name, records, subjects, self.spec.keys.index)
+
+    def _samples(
+        self, records: Mapping[str, Records], subjects: SubjectTable, split: pd.Series
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        anchor = self.spec.anchor
+        candidates = {name: one.candidates for name, one in records.items()}
+        pairs = pair(candidates, list(subjects.frame.index), self.spec.keys.pairing, anchor)
+        for counter, code, what in (
+            (pairs.beyond_gap, "beyond_gap", "are further than max_gap_days from the next"),
+            (pairs.undated, "undated", "could not be paired because a date is missing"),
+        ):
+            for name, count in counter.items():
+                self.findings.append(
+                    Finding(
+                        code=f"pairing.{code}",
+                        where=f"modalities.{name}",
+                        what=f"{count} records {what}; each is a sample without {name}",
+                        mend="nothing, if that is meant; otherwise see pairing:",
+                        level="warning",
+                        scope="cohort",
+                    )
+                )
+        sides = {str(subject): str(side) for subject, side in split.items()}
+        frame = sample_frame(pairs, list(records), anchor, sides)
+        if frame["sample"].duplicated().any():
+            raise CohortError(
+                "two samples have the same id",
+                where="pairing",
+                got=frame["sample"][frame["sample"].duplicated()].iloc[0],
+                mend="give records ids without ':'",
+            )
+        frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
+        self.findings += noted
+        return frame, index
+
+    def _labels(
+        self,
+        records: Mapping[str, Records],
+        subjects: SubjectTable,
+        frame: pd.DataFrame,
+        index: np.ndarray,
+    ) -> dict[str, LabelRows]:
+        labels = {}
+        train = (frame["split"] == "train").to_numpy()
+        for name, task in self.spec.tasks.items():
+            column = "subject" if task.of is None else task.of
+            table = subjects.frame if task.of is None else records[task.of].table
+            if task.of is None and not self._agree(name, task, subjects):
+                continue
+            position = pd.Series(np.arange(len(table)), index=table.index)
+            rows = position.reindex(frame[column]).fillna(-1).to_numpy(np.int64)
+            labels[name] = LabelRows(
+                table=table.reset_index(drop=True),
+                rows=rows,
+                names=("subject " + frame["subject"]).to_numpy(object),
+                train=train,
+                index=index,
+            )
+        return labels
+
+    def _agree(self, name: str, task: Task, subjects: SubjectTable) -> bool:
+        """Note a task of subjects that reads a column whose rows differ within a subject."""
+        known = pd.Index([*subjects.frame.columns, *subjects.varying])
+        try:
+            read = [c for text in task_texts(task) for c in columns_of(text, known, name)]
+            subjects.require([c for c in read if c in subjects.varying], f"tasks.{name}")
+        except CohortError as error:
+            self.findings.append(
+                Finding(
+                    code="task.varies",
+                    where=f"task {name}",
+                    what=f"{error.what} ({error.got or error.where})",
+                    mend=error.mend or f"expected {error.expected}",
+                    scope="task",
+                    task=name,
+                )
+            )
+            return False
+        return True
+
+    def _fingerprint(self, tree: Mapping[str, Any]) -> str:
+        digest = hashlib.blake2b(digest_size=8)
+        said = {key: value for key, value in tree.items() if key != "data_root"}
+        digest.update(fingerprint(said).encode())
+        for pattern in sorted(self.tables):
+            digest.update(pattern.encode())
+            for file in self.tables[pattern].files:
+                digest.update(file.read_bytes())
+        return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""Splits by subject: train, tuning, held_out (the names of MEDS)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import Finding
+from medmcl.core.rng import derive_seed
+from medmcl.data.spec import RandomSplit, SplitKeys
+from medmcl.data.tables import Table, as_text, texts
+
+SPLITS = ("train", "tuning", "held_out")
+_SAME = {
+    "train": "train",
+    "training": "train",
+    "tuning": "tuning",
+    "val": "tuning",
+    "valid": "tuning",
+    "validation": "tuning",
+    "dev": "tuning",
+    "held_out": "held_out",
+    "held-out": "held_out",
+}
+
+
+def row_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarray:
+    """Give the split of each row of the subjects table, None where it has none. (N,) object.
+
+    Raises:
+        CohortError: A value that names no split. ``test`` must be mapped by hand: to some it is
+            what others call held_out, to some a set that may be looked at.
+    """
+    if keys.everyone is not None:
+        return np.full(len(ids), keys.everyone, dtype=object)
+    if keys.random is not None:
+        drawn = {one: draw(one, keys.random) for one in set(ids) - {None}}
+        return np.array([drawn.get(one) for one in ids], dtype=object)
+    cells = texts(table.require(str(keys.column), "subjects.split"))
+    if keys.has_values:
+        return _mapped(cells, keys)
+    unknown = sorted({cell for cell in cells if cell is not None and cell.lower() not in _SAME})
+    if unknown:
+        raise CohortError(
+            f"values that name no split: {', '.join(unknown[:10])}",
+            where=f"subjects.split, column {keys.column}",
+            expected=", ".join(_SAME),
+            mend=f"say what they mean: split: {{column: {keys.column}, train: [...], "
+            f"tuning: [...], held_out: [{unknown[0]}]}}",
+        )
+    return np.array([None if c is None else _SAME[c.lower()] for c in cells], dtype=object)
+
+
+def _mapped(cells: np.ndarray, keys: SplitKeys) -> np.ndarray:
+    meaning: dict[str, str] = {}
+    for split in SPLITS:
+        for value in getattr(keys, split):
+            if meaning.setdefault(as_text(value), split) != split:
+                raise CohortError(f"the value {value!r} is in two splits", where="subjects.split")
+    return np.array([None if c is None else meaning.get(c) for c in cells], dtype=object)
+
+
+def draw(subject: str, keys: RandomSplit) -> str:
+    """Give the split of one subject: a function of seed and subject id, not of their order."""
+    share = derive_seed(keys.seed, "split", subject) / 2.0**63
+    if share < keys.held_out:
+        return "held_out"
+    return "tuning" if share < keys.held_out + keys.tuning else "train"
+
+
+def subject_splits(ids: np.ndarray, splits: np.ndarray) -> tuple[pd.Series, list[Finding]]:
+    """Bring row splits together by subject; a subject in two splits is an error.
+
+    Returns:
+        Split of each subject in order of first row, None where it has none; and the findings.
+    """
+    known = pd.DataFrame({"subject": ids, "split": splits})
+    known = known[known["subject"].notna()]
+    first = known.groupby("subject", sort=False)["split"].first()
+    given = known[known["split"].notna()]
+    several = given.groupby("subject", sort=False)["split"].unique()
+    findings = [
+        Finding(
+            code="cohort.split_leak",
+            where=f"subject {subject}",
+            what=f"is in two splits: {', '.join(sorted(values))}",
+            mend="split by subject: give all rows of a subject the same split",
+            scope="cohort",
+        )
+        for subject, values in several[several.map(len) > 1].items()
+    ]
+    without = int(first.isna().sum())
+    if without:
+        findings.append(
+            Finding(
+                code="cohort.no_split",
+                where="subjects.split",
+                what=f"{without} of {len(first)} subjects are in no split and are left out",
+                mend="give them a split, or list their value under train, tuning or held_out",
+                level="warning",
+                scope="cohort",
+            )
+        )
+    return first.where(first.notna(), None), findings

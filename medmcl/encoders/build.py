@@ -1,0 +1,52 @@
+"""The map of encoders, and how one is built by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import check, lookup
+from medmcl.core.errors import ConfigError
+from medmcl.encoders.cine import Cine
+from medmcl.encoders.monai3d import Monai3d
+from medmcl.encoders.resnet1d import ResNet1d
+from medmcl.encoders.small_cnn import SmallCNN
+from medmcl.encoders.tabular_mlp import TabularMLP
+from medmcl.encoders.text_transformer import TextTransformer
+from medmcl.encoders.timm_image import TimmImage
+from medmcl.encoders.vit import ECGViT
+
+
+def build_encoder(
+    name: str, shape: InputShape, settings: Mapping[str, Any], where: object = None
+) -> nn.Module:
+    """Build an encoder by its name in `ENCODERS`.
+
+    Args:
+        name: Kind of encoder.
+        shape: What it reads.
+        settings: Values of its ``Settings``.
+        where: Place in the recipe, for the error.
+
+    Raises:
+        ConfigError: If the name, a key, a value or the shape cannot be used.
+    """
+    kind = lookup("encoder", name, ENCODERS)
+    place = f"encoder '{name}'" if where is None else where
+    built: nn.Module = kind(shape, check(kind.Settings, settings, where=place, error=ConfigError))
+    return built
+
+
+ENCODERS: dict[str, Any] = {
+    "ecg_vit": ECGViT,
+    "resnet1d": ResNet1d,
+    "timm": TimmImage,
+    "small_cnn": SmallCNN,
+    "monai3d": Monai3d,
+    "cine": Cine,
+    "text_transformer": TextTransformer,
+    "tabular_mlp": TabularMLP,
+}

@@ -1,0 +1,92 @@
+"""What an encoder gives, what it must offer, and how hidden tokens are left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from medmcl.core.batch import InputShape
+from medmcl.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One modality, encoded.
+
+    Attributes:
+        features: Representation of each row, (B, E).
+        tokens: Tokens, (B, T, E); under a mask only the visible ones, in token order.
+        padding: (B, T) bool; True = the token is padding.
+    """
+
+    features: Tensor
+    tokens: Tensor | None = None
+    padding: Tensor | None = None
+
+
+class Encoder(Protocol):
+    """An `nn.Module` with a nested ``Settings``, built from (`InputShape`, settings).
+
+    ``tokens`` pass through the same last layers as ``features``: a projection head that fits one
+    fits the other, so each token has a place in the shared space.
+
+    Attributes:
+        width: E, of features and tokens alike.
+        num_tokens: T where tokens may be hidden; None where they may not.
+        patch: Samples a token spans, where a (lead, time) signal is cut.
+        grid: How tokens lie: (leads, time), (rows, columns), (depth, rows, columns), (time,).
+        early: Prefixes of the names of parameters that lie before the blocks.
+    """
+
+    width: int
+    num_tokens: int | None
+    patch: int | None
+    grid: tuple[int, ...] | None
+    early: tuple[str, ...]
+
+    def __call__(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Encode ``x`` (B, ...); ``mask`` (B, T) bool, True = hidden, alike many in every row."""
+
+
+def require_axes(shape: InputShape, axes: tuple[str, ...], encoder: str) -> tuple[int, ...]:
+    """Give the shape of an input, or refuse one whose axes the encoder cannot read."""
+    if len(shape.shape) != len(axes):
+        raise ConfigError(
+            f"the encoder '{encoder}' cannot read this {shape.kind}",
+            got=f"shape {shape.shape}",
+            expected=f"({', '.join(axes)})",
+            mend="choose an encoder that fits, or change how the modality is prepared",
+        )
+    return shape.shape
+
+
+def visible_order(mask: Tensor) -> Tensor:
+    """Give the places of the tokens that are not hidden, (B, V) int64, ascending in each row.
+
+    Args:
+        mask: (B, T) bool, True = hidden; every row must hide the same number.
+    """
+    hidden = mask.sum(1)
+    least, most = torch.stack([hidden.min(), hidden.max()]).tolist()
+    if least != most:
+        raise ValueError(f"every row must hide the same number of tokens, got {least} to {most}")
+    order = mask.to(torch.uint8).argsort(dim=1, stable=True)
+    return order[:, : mask.shape[1] - int(most)]
+
+
+def take_tokens(tokens: Tensor, order: Tensor) -> Tensor:
+    """Give the tokens (B, V, ...) at the places ``order`` (B, V) of ``tokens`` (B, T, ...)."""
+    places = order.reshape(*order.shape, *[1] * (tokens.ndim - 2))
+    return tokens.gather(1, places.expand(*order.shape, *tokens.shape[2:]))
+
+
+def unmaskable(mask: Tensor | None, encoder: str) -> None:
+    """Refuse a mask for an encoder whose tokens cannot be hidden."""
+    if mask is not None:
+        raise ConfigError(
+            f"tokens of the encoder '{encoder}' cannot be hidden",
+            mend="leave the modality out of the view's `mask`, or use an encoder with patches",
+        )

@@ -1,0 +1,54 @@
+"""A few convolutions for small images; frames are channels."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.norms import Norm, norm_layer
+
+
+class SmallCNN(nn.Module):
+    """Strided 3x3 convolutions with norm and ReLU; tokens are the places of the last one.
+
+    Thirty to a hundred times cheaper than a ResNet on a CPU, for images of 16 to 96 pixels.
+    """
+
+    class Settings(Config):
+        """Sizes; ours."""
+
+        widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
+        """Channels of each convolution; each halves the image."""
+        norm: Norm = "group"
+        """Group norm keeps rows apart, so that several processes give what one gives."""
+
+    early: tuple[str, ...] = ()
+
+    def __init__(self, shape: InputShape, settings: Settings) -> None:
+        super().__init__()
+        channels, height, length = require_axes(shape, ("frames", "rows", "columns"), "small_cnn")
+        self.blocks = nn.ModuleList()
+        for width in settings.widths:
+            self.blocks.append(
+                nn.Sequential(
+                    nn.Conv2d(channels, width, 3, 2, padding=1, bias=False),
+                    norm_layer(settings.norm, width, 2),
+                    nn.ReLU(),
+                )
+            )
+            channels, height, length = width, -(-height // 2), -(-length // 2)
+        self.width = settings.widths[-1]
+        self.num_tokens: int | None = None
+        self.patch: int | None = None
+        self.grid: tuple[int, ...] = (height, length)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Encode images (B, frames, rows, columns)."""
+        unmaskable(mask, "small_cnn")
+        for block in self.blocks:
+            x = block(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        return Encoded(features=tokens.mean(1), tokens=tokens)

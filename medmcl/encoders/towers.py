@@ -1,0 +1,231 @@
+"""Towers: for each modality an encoder and a projection head; together they are the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmcl.core.batch import Batch, Embeddings, InputShape
+from medmcl.core.config import Config, check, lookup
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.targets import Targets
+from medmcl.encoders.build import build_encoder
+from medmcl.encoders.encoded import Encoded, Encoder
+from medmcl.encoders.heads import Head, HeadSettings
+
+EPSILON = 1e-6
+"""A projection shorter than this is not stretched to unit length."""
+
+
+class TowerSettings(Config):
+    """One tower."""
+
+    encoder: dict[str, Any]
+    """``name`` in `ENCODERS`, and the settings of that encoder."""
+    head: HeadSettings | None = None
+    """Projection head; without one the features themselves are the shared space."""
+    frozen: bool | Literal["encoder"] = False
+    """Whether the tower, or its encoder only, keeps its weights (and batch statistics)."""
+
+
+class Tower(nn.Module):
+    """An encoder and a projection head of one modality.
+
+    Args:
+        encoder: Keeps `medmcl.encoders.encoded.Encoder`.
+        head: From E to D; None leaves the features as they are.
+        shape: Shape of a row, without the batch axis.
+        frozen: What is not trained: nothing, ``encoder``, or (True) everything.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: Head | None,
+        shape: tuple[int, ...],
+        frozen: bool | Literal["encoder"] = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.shape = shape
+        self.frozen = frozen
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    @property
+    def facts(self) -> Encoder:
+        """The encoder, typed: width, num_tokens, patch, grid."""
+        return cast(Encoder, self.encoder)
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        if self.frozen == "encoder":
+            return [self.encoder]
+        return [self] if self.frozen else []
+
+    def train(self, mode: bool = True) -> Tower:
+        """Set training mode; frozen parts stay in evaluation mode, statistics and all."""
+        super().train(mode)
+        for part in self._frozen_parts():
+            for module in part.modules():
+                module.training = False
+        return self
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Encoded, Tensor]:
+        """Give what the encoder makes of ``x`` (B, ...), and unit points (B, D) in float32."""
+        encoded = self.facts(x, mask)
+        return encoded, self.project(encoded.features)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Project features (N, E) to unit points (N, D), float32 even under autocast."""
+        projected = features if self.head is None else self.head(features)
+        return functional.normalize(widen(projected), dim=-1, eps=EPSILON)
+
+
+class Towers(nn.Module):
+    """The model: every modality that has a tower and is in the batch is encoded.
+
+    Only present rows are encoded. What stands in absent rows has no influence on any output or
+    gradient, bit for bit. If no row is present, one row of zeros is encoded in evaluation mode and
+    its outcome thrown away, so that all parameters take part in every step of every process.
+    """
+
+    def __init__(self, towers: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.towers = nn.ModuleDict()
+        for name, tower in towers.items():
+            if "." in name or hasattr(self.towers, name):
+                raise ConfigError(
+                    "a modality cannot have this name", got=name, mend="rename it in cohort.yaml"
+                )
+            self.towers[name] = tower
+
+    @classmethod
+    def build(
+        cls,
+        inputs: Mapping[str, InputShape],
+        settings: Mapping[str, TowerSettings | Mapping[str, Any]],
+    ) -> Towers:
+        """Build a tower for each modality of ``settings``, in that order.
+
+        Args:
+            inputs: Modality to the shape of its input.
+            settings: Modality to its tower, checked or as plain values.
+
+        Raises:
+            ConfigError: Names the modality and the field.
+        """
+        built = {}
+        for name, given in settings.items():
+            shape = lookup("modality", name, inputs)
+            where = f"towers.{name}"
+            if not isinstance(given, TowerSettings):
+                given = check(TowerSettings, given, where=where, error=ConfigError)
+            own = dict(given.encoder)
+            if "name" not in own:
+                raise ConfigError("an encoder needs a 'name'", where=f"{where}.encoder")
+            encoder = build_encoder(own.pop("name"), shape, own, where=f"{where}.encoder")
+            width = cast(Encoder, encoder).width
+            head = None if given.head is None else Head(width, given.head)
+            built[name] = Tower(encoder, head, shape.shape, given.frozen)
+        return cls(built)
+
+    def tower(self, modality: str) -> Tower:
+        """The tower of a modality; `ConfigError` if there is none."""
+        return cast(Tower, lookup("tower", modality, dict(self.towers.items())))
+
+    def shape(
+        self, inputs: Mapping[str, InputShape], tasks: Mapping[str, Targets] | None = None
+    ) -> ModelShape:
+        """Give what objectives must know of the model."""
+        facts = {name: self.tower(name).facts for name in self.towers}
+        return ModelShape(
+            inputs={name: inputs[name] for name in facts},
+            widths={name: encoder.width for name, encoder in facts.items()},
+            num_tokens={name: e.num_tokens for name, e in facts.items() if e.num_tokens},
+            patch={name: e.patch for name, e in facts.items() if e.patch},
+            tasks=dict(tasks or {}),
+        )
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """Encode the modalities of a batch that have a tower."""
+        parts: dict[str, dict[str, Tensor]] = {
+            "pooled": {}, "features": {}, "tokens": {}, "padding": {},
+        }  # fmt: skip
+        for name in self.towers:
+            if name in batch.inputs:
+                for field, value in self._encode(name, batch).items():
+                    parts[field][name] = value
+        return Embeddings(batch=batch, **parts)
+
+    def _encode(self, name: str, batch: Batch) -> dict[str, Tensor]:
+        """Encode the present rows of one modality, and spread them over the batch."""
+        tower, x, mask = self.tower(name), batch.inputs[name], batch.masks.get(name)
+        if tuple(x.shape[1:]) != tower.shape:
+            raise MedmclError(
+                "an input does not have the shape its tower was built for",
+                where=f"modality {name}",
+                got=tuple(x.shape[1:]),
+                expected=tower.shape,
+            )
+        rows = batch.present[name].nonzero().squeeze(1)
+        if len(rows):
+            taken = None if mask is None else mask.index_select(0, rows)
+            encoded, pooled = tower(x.index_select(0, rows), taken)
+        else:
+            with _evaluating(tower):
+                hidden = None if mask is None else _first_row(mask)
+                encoded, pooled = tower(x.new_zeros((1, *x.shape[1:])), hidden)
+        spread = {"pooled": pooled, "features": widen(encoded.features), "tokens": encoded.tokens}
+        outcome = {
+            field: _spread(value, rows, len(x))
+            for field, value in spread.items()
+            if value is not None
+        }
+        if encoded.padding is not None:
+            padding = encoded.padding.new_ones((len(x), encoded.padding.shape[1]))
+            if len(rows):
+                padding[rows] = encoded.padding
+            outcome["padding"] = padding
+        return outcome
+
+    def project_tokens(self, modality: str, tokens: Tensor) -> Tensor:
+        """Project tokens (B, T, E) one by one into the shared space: unit points (B, T, D)."""
+        points = self.tower(modality).project(tokens.flatten(0, 1))
+        return points.reshape(*tokens.shape[:2], -1)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Turn half precision to float32; leave float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _spread(part: Tensor, rows: Tensor, size: int) -> Tensor:
+    """Put encoded rows at their places among zeros; without any, throw the one row away."""
+    if len(rows):
+        return part.new_zeros((size, *part.shape[1:])).index_copy(0, rows, part)
+    nothing = torch.zeros((), dtype=torch.bool, device=part.device)
+    return torch.where(nothing, part, 0.0).expand(size, *part.shape[1:])
+
+
+def _first_row(mask: Tensor) -> Tensor:
+    return mask[:1] if len(mask) else mask.new_zeros((1, mask.shape[1]))
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Keep a pass from changing batch statistics; then restore every mode as it was."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

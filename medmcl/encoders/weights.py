@@ -1,0 +1,214 @@
+"""Weights from a local file: read without pickle from strangers, renamed, fitted, reported."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmcl.core.errors import ArtefactError
+from medmcl.encoders.depths import layer_depth, num_layers
+from medmcl.encoders.name_maps import (
+    NameMap,
+    authors_ecg,
+    authors_image,
+    open_clip,
+    same,
+    timm_names,
+)
+
+__all__ = [
+    "NAME_MAPS",
+    "LoadReport",
+    "layer_depth",
+    "load_weights",
+    "num_layers",
+    "read_weights",
+]
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
+SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What became of a weights file.
+
+    Attributes:
+        loaded: Names of the module that took a value from the file.
+        missing: Names of the module that the file does not have; they keep their first values.
+        unexpected: Names of the file (as mapped) that the module does not have.
+        mismatched: Names with another shape, and (shape in the file, shape in the module).
+        resized: Names whose positions were interpolated to the module's grid.
+        share: Share of the module's numbers that came from the file.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    resized: tuple[str, ...]
+    share: float
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} tensors loaded ({self.share:.1%} of the encoder's numbers)"]
+        for title, names in (
+            ("not in the file", self.missing),
+            ("in the file but not in the encoder", self.unexpected),
+            ("resized", self.resized),
+        ):
+            if names:
+                lines.append(f"{title}: {_some(names)}")
+        if self.mismatched:
+            shapes = [f"{name} {old} -> {new}" for name, (old, new) in self.mismatched.items()]
+            lines.append(f"of another shape: {_some(shapes)}")
+        return "; ".join(lines)
+
+
+def load_weights(
+    module: nn.Module, path: str | Path, names: NameMap | None = None, *, least: float = 0.5
+) -> LoadReport:
+    """Load what fits from a file into ``module``, and say what did not.
+
+    Args:
+        module: An encoder.
+        path: Local .safetensors, or .pth/.pt/.ckpt read with ``weights_only=True``.
+        names: From the file's names to the module's; see `NAME_MAPS`. None: they are the same.
+        least: Smallest share of the module's numbers that must come from the file.
+
+    Returns:
+        The report; nothing that was left out is left unsaid.
+
+    Raises:
+        ArtefactError: The file cannot be read, or less than ``least`` of the module fits it.
+    """
+    source = Path(path)
+    given = (names or same)(read_weights(source), module)
+    own = module.state_dict()
+    taken, resized, mismatched = {}, [], {}
+    for name, target in own.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        if value.shape != target.shape and name == "positions":
+            value, old = resize_positions(value, getattr(module, "grid", None)), value
+            if value.shape == target.shape:
+                resized.append(name)
+            else:
+                value = old
+        if value.shape == target.shape:
+            taken[name] = value
+        else:
+            mismatched[name] = (tuple(value.shape), tuple(target.shape))
+    numbers = sum(tensor.numel() for tensor in own.values())
+    report = LoadReport(
+        loaded=tuple(taken),
+        missing=tuple(name for name in own if name not in given),
+        unexpected=tuple(name for name in given if name not in own),
+        mismatched=mismatched,
+        resized=tuple(resized),
+        share=sum(tensor.numel() for tensor in taken.values()) / max(1, numbers),
+    )
+    if report.share < least:
+        raise ArtefactError(
+            "the weights do not fit the encoder",
+            where=source,
+            got=str(report),
+            expected=f"at least {least:.0%} of its numbers",
+            mend="choose the name map that fits the file, and the encoder's sizes that fit it",
+        )
+    module.load_state_dict({**own, **taken})
+    return report
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file, by name, onto the CPU.
+
+    Raises:
+        ArtefactError: There is no such file, it is damaged, or it holds more than plain values.
+    """
+    if not path.is_file():
+        raise ArtefactError("there is no such file", where=path)
+    try:
+        content = _read(path)
+    except pickle.UnpicklingError as error:
+        raise ArtefactError(
+            "holds Python objects, which may run code when they are read",
+            where=path,
+            got=str(error).splitlines()[0][:200],
+            mend="let somebody who trusts it save its tensors alone, as .safetensors",
+        ) from None
+    except Exception as error:  # the readers raise many kinds for damaged files
+        raise ArtefactError(
+            "is no weights file that can be read", where=path, got=f"{error}"[:200]
+        ) from None
+    tensors = _unwrap(content)
+    if not tensors:
+        raise ArtefactError(
+            "holds no named tensors",
+            where=path,
+            expected=f"tensors by name, or such a table under {', '.join(WRAPPERS)}",
+        )
+    return tensors
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path, device="cpu")
+    # The authors' own checkpoints keep their command line beside the weights: plain values.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    for _ in range(3):
+        if not isinstance(content, Mapping):
+            return {}
+        inner = next(
+            (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None
+        )
+        if inner is None:
+            break
+        content = inner
+    return {
+        str(name).removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def resize_positions(positions: Tensor, grid: tuple[int, ...] | None) -> Tensor:
+    """Interpolate positions (T, E) along time to ``grid`` (leads, time); as they are if it cannot.
+
+    Source:
+        Bicubic as in Touvron et al. 2021 (DeiT) and Turgut et al. 2025 (code). Differs: none.
+    """
+    if grid is None or len(grid) != 2 or positions.ndim != 2 or len(positions) % grid[0]:
+        return positions
+    width = positions.shape[1]
+    image = positions.float().reshape(1, grid[0], -1, width).permute(0, 3, 1, 2)
+    image = functional.interpolate(image, size=grid, mode="bicubic", align_corners=False)
+    return image.permute(0, 2, 3, 1).reshape(-1, width).to(positions.dtype)
+
+
+def _some(names: list[str] | tuple[str, ...]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f", and {more} more" if more > 0 else "")
+
+
+NAME_MAPS: dict[str, Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]] = {
+    "same": same,
+    "timm": timm_names,
+    "open_clip": open_clip,
+    "authors_ecg": authors_ecg,
+    "authors_image": authors_image,
+}

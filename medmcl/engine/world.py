@@ -1,0 +1,114 @@
+"""This process among its peers, and what all of them decide together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from medmcl.core.errors import ConfigError
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: Number of processes.
+        device: Where this process computes.
+        group: Process group of our own collectives; None in a world of one.
+        started: Whether `start_world` made the default process group (and `stop_world` ends it).
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    group: Any = None
+    started: bool = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+
+def start_world(device: str = "auto", *, init_method: str | None = None) -> World:
+    """Join the processes that torchrun (or Ray) started, or be the only one.
+
+    Args:
+        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        init_method: How ranks find one another; the environment's way if not given.
+
+    Raises:
+        ConfigError: If a GPU is asked for and there is none for this process.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    place = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if size == 1:
+        return World(device=place)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    started = not dist.is_initialized()
+    if started:
+        dist.init_process_group(
+            "nccl" if place.type == "cuda" else "gloo",
+            init_method=init_method,
+            rank=rank,
+            world_size=size,
+            device_id=place if place.type == "cuda" else None,
+        )
+    return World(rank, size, place, dist.new_group(), started)
+
+
+def stop_world(world: World) -> None:
+    """Leave the processes that `start_world` joined."""
+    if world.size > 1 and world.started and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def pick_device(device: str, local_rank: int = 0) -> torch.device:
+    """Choose the device of a process: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if device not in ("auto", "cuda") and not device.startswith("cuda:"):
+        raise ConfigError("unknown device", got=device, expected="auto, cpu or cuda")
+    if not torch.cuda.is_available():
+        raise ConfigError("there is no CUDA device here", got=device, mend="use --device cpu")
+    number = device.removeprefix("cuda:") if ":" in device else str(local_rank)
+    if not number.isdigit() or int(number) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no CUDA device {number}",
+            expected=f"a number below {torch.cuda.device_count()}",
+            mend="start no more processes on a machine than it has GPUs",
+        )
+    return torch.device("cuda", int(number))
+
+
+def any_rank(flag: bool, world: World) -> bool:
+    """Tell every rank whether ``flag`` holds on at least one. All ranks must call it."""
+    if world.size == 1:
+        return flag
+    raised = torch.tensor([int(flag)], device=world.device)
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=world.group)
+    return bool(raised.item())
+
+
+def broadcast(value: V, world: World) -> V:
+    """Give every rank what rank 0 holds (any value that can be pickled between our own ranks)."""
+    if world.size == 1:
+        return value
+    box: list[Any] = [value]
+    dist.broadcast_object_list(box, src=0, group=world.group, device=world.device)
+    received: V = box[0]
+    return received
+
+
+def barrier(world: World) -> None:
+    """Wait until every rank is here."""
+    any_rank(False, world)

@@ -1,0 +1,104 @@
+"""The first lines of a report: plain sentences with intervals, made from the result rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medmcl.evaluation.result_figures import metric_name
+from medmcl.evaluation.results import Result, difference_rows, flipped, headline_rows
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.report import ReportData
+
+
+def highlighted(results: Sequence[Result]) -> str:
+    """The method a report is about if none is named: the first."""
+    return next((row.method for row in results if not row.versus), "")
+
+
+def headline(
+    data: ReportData, results: Sequence[Result], found: Sequence[Result], highlight: str
+) -> list[str]:
+    """Say on whom, and what was found against each baseline.
+
+    Args:
+        data: The report; its provenance may name ``recipe`` and ``cohort``.
+        results: Task rows and differences.
+        found: Retrieval rows.
+        highlight: The method the report is about.
+    """
+    lines: list[str] = []
+    provenance, flow = data.provenance, data.flow
+    made = [f"{name} {provenance[name]}" for name in ("recipe", "cohort") if name in provenance]
+    who = f"{flow[-1][1]:,} subjects with {flow[-1][2]:,} samples ({flow[-1][0]})" if flow else ""
+    if made or who:
+        first = ": ".join(part for part in (" on ".join(made), who) if part)
+        lines.append(f"{first[0].upper()}{first[1:]}.")
+    for task in dict.fromkeys(row.task for row in results):
+        lines += _task_lines(results, task, highlight)
+    lines += _retrieval_lines(found)
+    return lines or [f"{data.title}: nothing has been evaluated yet."]
+
+
+def _task_lines(results: Sequence[Result], task: str, highlight: str) -> list[str]:
+    """One sentence for the fewest and one for the most labels."""
+    rows = [row for row in headline_rows(results, task) if row.method == highlight]
+    if not rows:
+        rows = headline_rows(results, task)[:1]
+    fractions = sorted({row.label_fraction for row in rows})
+    lines = []
+    for fraction in dict.fromkeys((*fractions[-1:], *fractions[:1])):
+        row = next(row for row in rows if row.label_fraction == fraction)
+        labels = f" with {100 * fraction:g} % of the labels" if len(fractions) > 1 else ""
+        if row.value is None:
+            lines.append(f"{task}{labels}: not estimable ({row.note}).")
+            continue
+        text = f"{task}{labels}: {row.method} reaches {metric_name(row.metric)} {row.shown}"
+        lines.append(text + _gains(results, task, row) + ".")
+    return lines
+
+
+def _gains(results: Sequence[Result], task: str, row: Result) -> str:
+    """The difference to the hardest rival (the best of the others), in words."""
+    turned = [
+        flipped(other) if other.versus == row.method else other
+        for other in difference_rows(results, task)
+        if other.label_fraction == row.label_fraction
+    ]
+    gains = [other for other in turned if other.method == row.method and other.value is not None]
+    if not gains:
+        return ""
+    sign = 1 if row.direction == "higher" else -1
+    hardest = min(gains, key=lambda other: sign * (other.value or 0.0))
+    rival = hardest.versus
+    if gains[1:]:
+        rival = f"the best of the {len(gains)} others, {rival},"
+    return f"; against {rival} {hardest.shown}{_verdict(hardest)}"
+
+
+def _verdict(row: Result) -> str:
+    if row.low is None or row.high is None:
+        return ""
+    if row.low <= 0 <= row.high:
+        return ", no clear difference"
+    better = (row.low > 0) == (row.direction == "higher")
+    return ", better" if better else ", worse"
+
+
+def _retrieval_lines(found: Sequence[Result]) -> list[str]:
+    lines = []
+    for row in found:
+        if row.method == "chance" or row.value is None or not row.metric.startswith("recall@"):
+            continue
+        chance = [
+            other.value
+            for other in found
+            if other.method == "chance"
+            and (other.target, other.metric) == (row.target, row.metric)
+            and other.value is not None
+        ]
+        by_chance = f" (chance {chance[0]:.3f})" if chance else ""
+        if row.metric == "recall@10":
+            lines.append(f"Retrieval {row.target}: {row.metric} is {row.shown}{by_chance}.")
+    return lines

@@ -1,0 +1,246 @@
+"""ECG: from a recording in any usual format to (leads, samples) as an encoder reads it.
+
+Signals are mV from the reader on; leads come in the order asked for. `prepare` selects and derives
+leads, resamples, cuts, clips, removes the baseline and normalises, in the order of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.contracts import Place
+from medmcl.core.errors import ArtefactError, RecordError
+from medmcl.core.findings import Finding
+from medmcl.modalities import ecg_checks as checks
+from medmcl.modalities import ecg_signal as steps
+from medmcl.modalities.ecg_augment import ECGAugment, crop_windows, disturb, draw_starts
+from medmcl.modalities.ecg_leads import GROUPS, sources, take_lead
+from medmcl.modalities.ecg_readers import (
+    ECGRecord,
+    guess_reader,
+    read_channels,
+    to_record,
+)
+from medmcl.modalities.ecg_settings import ECGSettings, ECGSource
+
+
+class ECG:
+    """The ECG adapter; see `medmcl.core.contracts.Adapter`. Nothing is learned from the cohort."""
+
+    kind: ClassVar[str] = "ecg"
+    Source: ClassVar[type[Config]] = ECGSource
+    Settings: ClassVar[type[Config]] = ECGSettings
+    Augment: ClassVar[type[Config]] = ECGAugment
+
+    def __init__(self, source: ECGSource, settings: ECGSettings) -> None:
+        self.source, self.settings = source, settings
+
+    def read(self, place: Place) -> ECGRecord:
+        """Read one recording; every lead of the file, in mV, at the file's rate.
+
+        Raises:
+            RecordError: The file is missing, empty, truncated or not what the reader expects.
+        """
+        path, source = place.paths["path"], self.source
+        reader = guess_reader(path) if source.reader == "ecg" else source.reader
+        row = self._row(place)
+        channels = read_channels(reader, path, axes=source.axes, leads=source.axis_names, row=row)
+        return to_record(
+            channels,
+            where=str(path) if row is None else f"{path} row {row}",
+            rename=source.rename,
+            rate_hz=source.rate_hz,
+            units=source.units,
+        )
+
+    def _row(self, place: Place) -> int | None:
+        column = self.source.row
+        if column is None:
+            return None
+        cell = place.values.get(column)
+        try:
+            number = float(str(cell))
+            if number != int(number):
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise RecordError(
+                f"column '{column}' must hold the number of a row",
+                where=place.record,
+                got=cell,
+                mend="give a whole number, or say in `present` who has an ECG",
+            ) from None
+        return int(number)
+
+    def inspect(self, raw: ECGRecord, place: Place) -> list[Finding]:
+        """Units, rate, leads, NaN, constant and clipped signal, mixed-up names, length."""
+        where = f"subject {place.subject}, {raw.where}"
+        wanted = self.settings.names
+        used = checks.used_leads(raw, wanted)
+        findings = [*checks.check_leads(raw, wanted, where)]
+        if isinstance(self.source.leads, tuple):
+            findings += checks.check_promise(raw, self.source.leads, where)
+        if used:
+            findings += checks.check_values(raw, used, where)
+            findings += checks.check_units(raw, used, self.source.units, where)
+            findings += checks.check_rate(raw, used, self.source.rate_hz, where)
+            findings += checks.check_limb(raw, where)
+            findings += checks.check_precordial(raw, used, where)
+        padded = self.settings.pad is not None
+        findings += checks.check_length(raw, self.settings.seconds, padded, where)
+        mend = "look at the file; what was read may not be what you expect"
+        findings += [checks.fault("reader", where, note, mend, "warning") for note in raw.quality]
+        return [self._accepted(finding) for finding in findings]
+
+    def _accepted(self, finding: Finding) -> Finding:
+        """Lower to a warning what the settings say how to handle."""
+        accepted = {
+            "ecg.missing_leads": self.settings.missing_leads != "refuse",
+            "ecg.nan": self.settings.missing_samples != "refuse",
+        }
+        if not accepted.get(finding.code, False):
+            return finding
+        return replace(finding, level="warning")
+
+    def fit(self, raws: Iterable[Any]) -> None:
+        """Nothing is learned: every record is normalised by itself."""
+
+    def prepare(self, raw: ECGRecord) -> np.ndarray:
+        """Prepare one record: (L, seconds * rate_hz) float32.
+
+        Raises:
+            RecordError: A lead is absent, samples are NaN, or the record is too short, and the
+                settings do not say how to handle it.
+
+        Source:
+            Turgut et al. 2025 (code): clip, baseline, group normalisation, in this order.
+            Differs: NaN is refused unless asked otherwise; absent leads stay zero and are left out
+            of the statistics; records are cut before, and padded after, everything else.
+        """
+        settings = self.settings
+        present = [n for n, lead in enumerate(settings.names) if sources(lead, raw.leads)]
+        absent = [lead for lead in settings.names if not sources(lead, raw.leads)]
+        if not present or (absent and settings.missing_leads == "refuse"):
+            raise RecordError(
+                f"lead {', '.join(absent)} is missing and cannot be derived",
+                where=raw.where,
+                got=", ".join(raw.leads),
+                mend="ask for fewer leads, or set missing_leads: zero",
+            )
+        signal = self._cut(raw, [settings.names[number] for number in present])
+        if settings.clip_sigma is not None:
+            signal = steps.clip_to_sigma(signal, settings.clip_sigma)
+        signal = steps.normalise(self._level(signal), self._groups(present))
+        answer = np.zeros((len(settings.names), settings.samples), dtype=np.float32)
+        length = signal.shape[1]
+        if settings.pad == "repeat":
+            signal, length = signal[:, np.arange(settings.samples) % length], settings.samples
+        answer[present, :length] = signal
+        return answer
+
+    def _cut(self, raw: ECGRecord, leads: list[str]) -> np.ndarray:
+        """Select and derive leads, bring them to the rate, take the first seconds. (L, S)."""
+        settings = self.settings
+        needed = int(np.ceil((settings.seconds + 1) * raw.rate_hz))
+        rows = np.stack([take_lead(lead, raw.leads, raw.signal_mv) for lead in leads])[:, :needed]
+        rows = self._without_gaps(rows.astype(np.float64), leads, raw.where)
+        rows = steps.resample(rows, raw.rate_hz, settings.rate_hz)[:, : settings.samples]
+        short = rows.shape[1] < settings.samples and settings.pad is None
+        if short or rows.shape[1] < 3:
+            raise RecordError(
+                "the record is too short",
+                where=raw.where,
+                got=f"{raw.seconds:.2f} s",
+                expected=f"{settings.seconds:g} s",
+                mend="ask for fewer seconds, or set pad: zero or repeat",
+            )
+        return rows
+
+    def _without_gaps(self, rows: np.ndarray, leads: list[str], where: str) -> np.ndarray:
+        good = np.isfinite(rows)
+        if good.all():
+            return rows
+        broken = [lead for lead, fine in zip(leads, good.all(axis=1), strict=True) if not fine]
+        hopeless = not good.any(axis=1).all() and self.settings.missing_samples == "interpolate"
+        if self.settings.missing_samples == "refuse" or hopeless:
+            raise RecordError(
+                f"holds NaN or infinite samples in {', '.join(broken)}",
+                where=where,
+                got=f"{int((~good).sum())} samples",
+                mend="exclude the record, or set missing_samples: interpolate or zero",
+            )
+        if self.settings.missing_samples == "zero":
+            return np.where(good, rows, 0.0)
+        return steps.fill_gaps(rows)
+
+    def _level(self, signal: np.ndarray) -> np.ndarray:
+        settings = self.settings
+        if settings.baseline == "highpass":
+            return steps.high_pass(signal, settings.rate_hz, settings.highpass_hz)
+        if settings.baseline == "als":
+            lam = steps.als_lambda_at(settings.als_lambda, settings.rate_hz)
+            return signal - steps.als_baseline(
+                signal, lam, settings.als_p, settings.als_reweightings
+            )
+        return signal
+
+    def _groups(self, present: list[int]) -> list[list[int]]:
+        """Rows of the present leads that share a mean and a variance."""
+        names = [self.settings.names[number] for number in present]
+        if self.settings.normalise == "none":
+            return []
+        if self.settings.normalise == "record":
+            return [list(range(len(names)))]
+        groups = [[n for n, name in enumerate(names) if name in group] for group in GROUPS]
+        if self.settings.normalise == "lead":
+            groups = []
+        grouped = {number for group in groups for number in group}
+        return groups + [[number] for number in range(len(names)) if number not in grouped]
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """(L, seconds * rate_hz)."""
+        return (len(self.settings.names), self.settings.samples)
+
+    @property
+    def input_shape(self) -> InputShape:
+        """(L, crop_seconds * rate_hz), named by lead."""
+        names = self.settings.names
+        shape = (len(names), self.settings.crop_samples)
+        return InputShape(kind=self.kind, shape=shape, names=names)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The first ``crop_seconds`` of each row."""
+        return x[..., : self.settings.crop_samples].to(torch.float32)
+
+    def augment(self, x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tensor:
+        """A crop of each row, at random if ``options.crop``, then the chosen disturbances."""
+        if options.crop:
+            starts = draw_starts(x, self.settings.crop_samples, generator)
+            x = crop_windows(x, starts, self.settings.crop_samples)
+        return disturb(self.plain(x), options, generator)
+
+    def state(self) -> dict[str, Any]:
+        """How records are prepared; nothing is learned."""
+        return {**self.settings.model_dump(mode="json"), "leads": list(self.settings.names)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse weights that were trained on ECGs prepared in another way."""
+        own = self.state()
+        different = [key for key in own if key in state and state[key] != own[key]]
+        if different:
+            key = different[0]
+            raise ArtefactError(
+                f"the run prepared its ECGs with another '{key}'",
+                where="inputs.ecg",
+                got=own[key],
+                expected=state[key],
+                mend="use the settings of the run",
+            )

@@ -1,0 +1,133 @@
+"""What a cohort says of its ECG files, and how a recipe prepares them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from medmcl.core.config import Config
+from medmcl.modalities.ecg_leads import TWELVE, canonical, is_known
+from medmcl.modalities.ecg_readers import Reader
+
+
+class ECGSource(Config):
+    """What a cohort says of its ECG files."""
+
+    reader: Reader | Literal["ecg"] = Field(description="the format; ecg: by the file's ending")
+    leads: Literal["12std"] | tuple[str, ...] | dict[str, str] = Field(
+        default="12std",
+        description="npy: names along the lead axis. Other formats name their leads: a list says "
+        "what they must hold, a mapping takes names in the files to leads ({MLII: II})",
+    )
+    rate_hz: PositiveFloat | None = Field(
+        default=None, description="needed for npy and parquet; otherwise checked against the file"
+    )
+    units: Literal["mV", "uV", "µV", "V"] | None = Field(
+        default=None, description="needed for npy and parquet; otherwise checked against the file"
+    )
+    axes: Literal["LS", "SL"] = Field(
+        default="LS", description="npy: lead by sample, or sample by lead"
+    )
+    row: str | None = Field(default=None, description="npy: column with the row of the array")
+
+    @model_validator(mode="after")
+    def _check(self) -> ECGSource:
+        if self.reader in ("npy", "parquet"):
+            unsaid = [name for name in ("rate_hz", "units") if getattr(self, name) is None]
+            if unsaid:
+                raise ValueError(f"the {self.reader} format cannot say it: state {unsaid[0]}")
+        if self.row is not None and self.reader not in ("npy", "ecg"):
+            raise ValueError("row: only the npy reader reads rows")
+        if self.reader == "npy" and isinstance(self.leads, dict):
+            raise ValueError("leads: npy files hold no names; give a list")
+        return self
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names along the lead axis of an npy file."""
+        return self.leads if isinstance(self.leads, tuple) else TWELVE
+
+    @property
+    def rename(self) -> dict[str, str]:
+        """Names in the files to leads."""
+        return self.leads if isinstance(self.leads, dict) else {}
+
+
+class ECGSettings(Config):
+    """How a recipe prepares ECGs. Defaults are those of Turgut et al. 2025 (code)."""
+
+    rate_hz: PositiveFloat = Field(default=500.0, description="every record is resampled to it")
+    seconds: PositiveFloat = Field(default=10.0, description="length that is prepared and kept")
+    crop_seconds: PositiveFloat = Field(
+        default=5.0, description="what the encoder sees: the first seconds, or a random piece"
+    )
+    leads: Literal["12std"] | tuple[str, ...] = Field(
+        default="12std", description="I II III aVR aVL aVF V1 to V6, or some leads in any order"
+    )
+    missing_leads: Literal["refuse", "zero"] = Field(
+        default="refuse", description="a lead that is absent and cannot be derived"
+    )
+    missing_samples: Literal["refuse", "interpolate", "zero"] = Field(
+        default="refuse", description="NaN in a lead; zero is the paper's"
+    )
+    pad: Literal["zero", "repeat"] | None = Field(
+        default=None, description="fill records that are too short; none: refuse them"
+    )
+    clip_sigma: PositiveFloat | None = Field(
+        default=4.0, description="clip to +- this many standard deviations of the whole record"
+    )
+    baseline: Literal["als", "highpass", "none"] = "als"
+    als_lambda: PositiveFloat = Field(
+        default=1e7, description="stiffness at 500 Hz; scaled by (rate / 500)^4 at other rates"
+    )
+    als_p: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    als_reweightings: PositiveInt = 5
+    highpass_hz: PositiveFloat = Field(default=0.5, description="cut-off of baseline: highpass")
+    normalise: Literal["lead_groups", "lead", "record", "none"] = Field(
+        default="lead_groups",
+        description="one mean and variance each for I-III, aVR-aVF, V1-V6 (paper); or each lead; "
+        "or the record; none: mV",
+    )
+
+    @field_validator("leads")
+    @classmethod
+    def _known_leads(cls, leads: Any) -> Any:
+        if leads == "12std":
+            return leads
+        names = tuple(canonical(name)[0] for name in leads)
+        unknown = [name for name in names if not is_known(name)]
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is not a lead (known: {', '.join(TWELVE)}, ...)")
+        if not names or len(set(names)) < len(names):
+            raise ValueError("leads: name at least one lead, and each once")
+        return names
+
+    @model_validator(mode="after")
+    def _lengths(self) -> ECGSettings:
+        if self.crop_seconds > self.seconds:
+            raise ValueError("crop_seconds must not exceed seconds")
+        for name in ("seconds", "crop_seconds"):
+            samples = getattr(self, name) * self.rate_hz
+            if abs(samples - round(samples)) > 1e-6 or samples < 3:
+                raise ValueError(
+                    f"{name} times rate_hz must be a whole number of samples, 3 or more"
+                )
+        if self.baseline == "highpass" and self.highpass_hz >= self.rate_hz / 2:
+            raise ValueError("highpass_hz must lie below half of rate_hz")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Leads in their order."""
+        return TWELVE if isinstance(self.leads, str) else self.leads
+
+    @property
+    def samples(self) -> int:
+        """Samples that are prepared."""
+        return round(self.seconds * self.rate_hz)
+
+    @property
+    def crop_samples(self) -> int:
+        """Samples that the encoder sees."""
+        return round(self.crop_seconds * self.rate_hz)

@@ -1,0 +1,177 @@
+"""WFDB records: local files only, checked for missing and truncated signal files before reading."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import RecordError
+from medmcl.modalities.ecg_leads import is_known
+from medmcl.modalities.ecg_readers import MAX_VALUES, Channels, require_content, unit_factor
+
+_BYTES = {
+    **{"8": Fraction(1), "80": Fraction(1), "16": Fraction(2), "61": Fraction(2)},
+    **{"160": Fraction(2), "24": Fraction(3), "32": Fraction(4), "212": Fraction(3, 2)},
+    **{"310": Fraction(4, 3), "311": Fraction(4, 3)},
+}
+"""Bytes a sample of each storage format; the compressed ones (508, 516, 524) have no fixed size."""
+MAX_HEADER_BYTES = 1_000_000
+MAX_SEGMENTS = 10_000
+
+
+def read_wfdb(path: Path) -> Channels:
+    """Read a record of one or several segments, with one or several signal files.
+
+    Raises:
+        RecordError: A file is missing, empty or shorter than the header says (and by how much), or
+            the header cannot be used.
+    """
+    import wfdb
+
+    record = path.with_suffix("") if path.suffix in (".hea", ".dat") else path
+    header = _read_header(record)
+    if hasattr(header, "seg_name"):
+        _check_segments(header, record)
+        joined = wfdb.rdrecord(str(record), physical=True)
+        return _channels(joined, list(joined.p_signal.T), np.ones(joined.n_sig, int), ())
+    _check_signal_files(header, record)
+    found = wfdb.rdrecord(str(record), physical=False, smooth_frames=False)
+    notes = _checksum_notes(found)
+    physical = found.dac(expanded=True)
+    return _channels(found, physical, np.array(found.samps_per_frame), notes)
+
+
+def _read_header(record: Path) -> Any:
+    """Read a header from this disk; wfdb never gets a name that it could take for an address."""
+    import wfdb
+
+    path = Path(f"{record}.hea")
+    if "::" in str(path) or "://" in str(path):
+        raise RecordError("a WFDB record must be a local file", where=path)
+    require_content(path)
+    if path.stat().st_size > MAX_HEADER_BYTES:
+        raise RecordError("is too large to be a WFDB header", where=path)
+    try:
+        header = wfdb.rdheader(str(record))
+    except (
+        Exception
+    ) as error:  # the parser of headers raises IndexError, ValueError, TypeError, ...
+        raise RecordError(
+            f"is not a WFDB header: {' '.join(str(error).split())[:200]}", where=path
+        ) from error
+    if not header.n_sig or header.n_sig < 0 or not header.fs or header.fs <= 0:
+        raise RecordError(
+            "the header names no signal, or no sampling rate",
+            where=path,
+            got=f"{header.n_sig} signals at {header.fs} Hz",
+        )
+    if (header.sig_len or 0) * header.n_sig > MAX_VALUES:
+        raise RecordError(
+            "the header states a length that no ECG has",
+            where=path,
+            got=f"{header.sig_len} samples of {header.n_sig} signals",
+        )
+    return header
+
+
+def _check_segments(header: Any, record: Path) -> None:
+    if len(header.seg_name) > MAX_SEGMENTS:
+        raise RecordError("has too many segments", where=record, got=len(header.seg_name))
+    for name in header.seg_name:
+        if name == "~":
+            continue
+        _check_name(name, record)
+        part = _read_header(record.parent / name)
+        if hasattr(part, "seg_name"):
+            raise RecordError(f"segment '{name}' has segments of its own", where=record)
+        if part.sig_len != 0:
+            _check_signal_files(part, record.parent / name)
+
+
+def _check_name(name: str, record: Path) -> None:
+    if not name or set(name) & set("/\\:") or name in (".", ".."):
+        raise RecordError(
+            "the header names a file outside its own folder", where=f"{record}.hea", got=name
+        )
+
+
+def _check_signal_files(header: Any, record: Path) -> None:
+    """Refuse signal files that are missing, empty or shorter than the header says."""
+    if len(header.file_name or ()) != header.n_sig:
+        raise RecordError(
+            "the header does not describe all its signals",
+            where=f"{record}.hea",
+            got=f"{len(header.file_name or ())} descriptions",
+            expected=f"{header.n_sig}",
+        )
+    for name in dict.fromkeys(header.file_name):
+        _check_name(name, record)
+        path = record.parent / name
+        require_content(path)
+        rows = [number for number, file in enumerate(header.file_name) if file == name]
+        _check_size(path, header, rows)
+
+
+def _check_size(path: Path, header: Any, rows: list[int]) -> None:
+    size = _BYTES.get(header.fmt[rows[0]])
+    if size is None or header.sig_len is None:
+        return
+    frame = sum(header.samps_per_frame[row] for row in rows)
+    start = header.byte_offset[rows[0]] or 0
+    expected = start + math.ceil(frame * header.sig_len * size)
+    found = path.stat().st_size
+    if found < expected:
+        whole = max(0, int((found - start) / (frame * size)))
+        raise RecordError(
+            f"is truncated: {expected - found} of {expected} bytes are missing, "
+            f"{header.sig_len - whole} of {header.sig_len} samples a lead",
+            where=path,
+            got=f"{whole / header.fs:.2f} s",
+            expected=f"{header.sig_len / header.fs:.2f} s, as the header says",
+            mend="copy the file again from its source",
+        )
+
+
+def _checksum_notes(found: Any) -> tuple[str, ...]:
+    """Compare the checksums of the header, where it has them, with those of the samples."""
+    stated = found.checksum or []
+    computed = found.calc_checksum(expanded=True)
+    pairs = zip(found.sig_name, stated, computed, strict=False)
+    wrong = [name for name, said, is_ in pairs if said and (said - is_) % 65536]
+    if not wrong:
+        return ()
+    return (f"the checksum of {', '.join(map(str, wrong))} differs from the header's",)
+
+
+def _channels(
+    record: Any, rows: list[np.ndarray], per_frame: np.ndarray, notes: tuple[str, ...]
+) -> Channels:
+    """Keep the channels of the leads' sampling rate; the others are left out and noted."""
+    names = [str(name or f"channel {n}") for n, name in enumerate(record.sig_name)]
+    useful = [
+        number
+        for number, name in enumerate(names)
+        if is_known(name) or unit_factor(record.units[number]) is not None
+    ] or list(range(len(names)))
+    fastest = max(int(per_frame[number]) for number in useful)
+    kept = [number for number in range(len(names)) if int(per_frame[number]) == fastest]
+    slower = [names[number] for number in useful if number not in kept]
+    if any(is_known(name) for name in slower):
+        raise RecordError(
+            "leads of one record have different sampling rates",
+            where=record.record_name,
+            got=", ".join(slower),
+            mend="write them at one rate",
+        )
+    left = [f"'{name}' has another sampling rate and is left out" for name in slower]
+    return Channels(
+        names=tuple(names[number] for number in kept),
+        units=tuple(record.units[number] for number in kept),
+        signal=np.stack([rows[number] for number in kept]),
+        rate_hz=float(record.fs) * fastest,
+        notes=(*notes, *left),
+    )

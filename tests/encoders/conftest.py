@@ -1,0 +1,108 @@
+"""One small case of every encoder; a new encoder without a case fails a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medmcl.core.batch import InputShape
+from medmcl.encoders import build_encoder
+
+
+@dataclass(frozen=True)
+class Case:
+    encoder: str
+    shape: InputShape
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, seed: int = 0) -> nn.Module:
+        torch.manual_seed(seed)
+        return build_encoder(self.encoder, self.shape, self.settings)
+
+    def rows(self, count: int = 3, seed: int = 0) -> Tensor:
+        generator = torch.Generator(device="cpu").manual_seed(seed)
+        size = (count, *self.shape.shape)
+        if self.shape.kind == "text":
+            x = torch.randint(1, self.shape.vocabulary, size, generator=generator, device="cpu")
+            for row in range(count):
+                x[row, max(1, self.shape.shape[0] - 2 * row - 1) :] = 0
+            return x
+        x = torch.randn(size, generator=generator, device="cpu")
+        if self.shape.kind == "tabular":
+            for column, levels in enumerate(self.shape.cardinalities):
+                if levels:
+                    x[:, 0, column] = torch.randint(
+                        0, levels, (count,), generator=generator, device="cpu"
+                    ).float()
+            x[:, 1] = (x[:, 1] > -0.5).float()
+            x[0, 1], x[1, 1] = 1.0, 0.0
+        return x
+
+
+def _cmr(*shape: int) -> InputShape:
+    return InputShape(kind="cmr", shape=shape)
+
+
+ECG = InputShape(kind="ecg", shape=(3, 40))
+SMALL_VIT = {"patch": 10, "width": 16, "depth": 2, "heads": 2}
+THIN = {"network": "resnet10", "widen": 0.125, "norm": "group"}
+CASES = {
+    "ecg_vit": Case("ecg_vit", ECG, SMALL_VIT),
+    "ecg_vit_joint": Case(
+        "ecg_vit", ECG, SMALL_VIT | {"joint_leads": True, "trainable_positions": True}
+    ),
+    "resnet1d": Case("resnet1d", ECG, {"widths": (8, 16), "dropout": 0.1}),
+    "resnet1d_both": Case(
+        "resnet1d", ECG, {"widths": (8, 12), "norm": "group", "pool": "mean_max"}
+    ),
+    "timm": Case("timm", _cmr(2, 32, 32), {"model": "resnet10t"}),
+    "timm_vit": Case(
+        "timm",
+        _cmr(2, 32, 32),
+        {
+            "model": "vit_tiny_patch16_224",
+            "options": {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8},
+        },
+    ),
+    "small_cnn": Case("small_cnn", _cmr(3, 20, 17), {"widths": (8, 12)}),
+    "monai3d": Case("monai3d", _cmr(2, 8, 20, 16), THIN),
+    "cine": Case(
+        "cine",
+        _cmr(5, 12, 12),
+        {"frame": {"name": "small_cnn", "widths": [8]}, "width": 16, "heads": 2},
+    ),
+    "cine_volumes": Case(
+        "cine",
+        _cmr(4, 2, 12, 12),
+        {"frame": {"widths": [8]}, "width": 16, "heads": 2, "drop_path": 0.1},
+    ),
+    "text_transformer": Case(
+        "text_transformer",
+        InputShape(kind="text", shape=(7,), vocabulary=20),
+        {"width": 16, "heads": 2, "dropout": 0.1},
+    ),
+    "text_cls": Case(
+        "text_transformer",
+        InputShape(kind="text", shape=(7,), vocabulary=20),
+        {"width": 16, "heads": 2, "depth": 1, "pool": "cls"},
+    ),
+    "tabular_mlp": Case(
+        "tabular_mlp",
+        InputShape(kind="tabular", shape=(2, 5), cardinalities=(0, 3, 0, 4, 0)),
+        {"cell_width": 4, "hidden": 12, "width": 10, "dropout": 0.1},
+    ),
+}
+
+
+@pytest.fixture(params=list(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture
+def cases() -> dict[str, Case]:
+    return CASES

@@ -1,0 +1,398 @@
+"""One rank of two (or more): trains one step with its part of the rows, and compares.
+
+Started by test_distributed.py as a process of its own: ``python two_ranks.py FOLDER``, with RANK
+and WORLD_SIZE set. Writes what it found to ``FOLDER/rank-N.json``.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from medmcl.core.batch import Batch, Embeddings, InputShape
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import MedmclError
+from medmcl.core.targets import Targets
+from medmcl.engine.distributed import (
+    World,
+    any_rank,
+    barrier,
+    broadcast,
+    charge,
+    gather_embeddings,
+    gather_rows,
+    start_world,
+    stop_world,
+    wrap,
+)
+from medmcl.objectives import build_objective
+
+ROWS, FIRST = 13, 8
+"""Rows of the global batch, and how many of them rank 0 usually holds."""
+CUTS = {1: (), 2: (FIRST,), 3: (5, FIRST)}
+"""Number of ranks to the rows at which the batch is cut."""
+LEADS, SAMPLES, PATCH, WIDTH, SHARED = 2, 12, 3, 8, 6
+TOKENS = LEADS * SAMPLES // PATCH
+VISIBLE = 3
+MODALITIES = ("ecg", "cmr", "report")
+VIEWS = ("augmented", "augmented_2", "masked")
+
+PRESENCE = {
+    "everybody": {name: [1] * ROWS for name in MODALITIES},
+    "patchy": {
+        "ecg": [1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0],
+        "cmr": [1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0],
+        "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
+    },
+    "one pair only on rank 0": {
+        "ecg": [1] * ROWS,
+        "cmr": [1] * FIRST + [0] * (ROWS - FIRST),
+        "report": [1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1],
+    },
+    "nothing on rank 1": {name: [1] * FIRST + [0] * (ROWS - FIRST) for name in MODALITIES},
+    "no row on rank 1": {
+        "ecg": [1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0],
+        "cmr": [1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0],
+        "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
+    },
+    "one modality nowhere": {
+        "ecg": [1] * ROWS,
+        "cmr": [0] * ROWS,
+        "report": [1] * ROWS,
+    },
+}
+SCALE = {"init": 5.0, "learned": True}
+MIX = {
+    "align": ("cross_modal", {"scale": SCALE, "weight": 0.3}, 1.0),
+    "siglip": ("cross_modal", {"loss": "siglip", "pairs": {"star": "ecg"}, "scale": SCALE}, 0.5),
+    "in": ("in_modal", {"modality": "ecg", "scale": SCALE}, 0.7),
+    "rebuild": (
+        "masked",
+        {"modality": "ecg", "decoder": {"width": 8, "depth": 1, "heads": 2}, "ncc_weight": 0.4},
+        1.5,
+    ),
+    "rebuild_hidden": (
+        "masked",
+        {"modality": "cmr", "decoder": {"width": 8, "depth": 1, "heads": 2}, "over": "masked"},
+        0.5,
+    ),
+    "labels": ("supervised", {"task": "multilabel", "modalities": "ecg"}, 1.0),
+    "classes": (
+        "supervised",
+        {"task": "multiclass", "modalities": "cmr", "class_weights": "balanced",
+         "label_smoothing": 0.1},
+        1.0,
+    ),
+    "numbers": (
+        "supervised",
+        {"task": "regression", "modalities": ["ecg", "cmr"], "pooling": "attention", "heads": 2},
+        1.0,
+    ),
+    "hazard": ("supervised", {"task": "survival", "modalities": "ecg", "pooling": "mean"}, 1.0),
+}  # fmt: skip
+
+
+class Towers(nn.Module):
+    """Linear towers that compute present rows only; without any, nothing of them is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.cut = nn.ModuleDict({m: nn.Linear(PATCH, WIDTH) for m in MODALITIES})
+        self.head = nn.ModuleDict({m: nn.Linear(WIDTH, SHARED) for m in MODALITIES})
+
+    def forward(self, batch):
+        pooled, features, tokens = {}, {}, {}
+        for name, x in batch.inputs.items():
+            rows = batch.present[name].nonzero().squeeze(1)
+            count = VISIBLE if name in batch.masks else TOKENS
+            pooled[name] = x.new_zeros(len(x), SHARED)
+            features[name] = x.new_zeros(len(x), WIDTH)
+            tokens[name] = x.new_zeros(len(x), count, WIDTH)
+            if len(rows) == 0:
+                continue
+            patches = x[rows].reshape(len(rows), TOKENS, PATCH)
+            if name in batch.masks:
+                patches = patches[~batch.masks[name][rows]].reshape(len(rows), VISIBLE, PATCH)
+            seen = torch.tanh(self.cut[name](patches))
+            mean = seen.mean(1)
+            point = functional.normalize(self.head[name](mean), dim=1)
+            tokens[name] = tokens[name].index_copy(0, rows, seen)
+            features[name] = features[name].index_copy(0, rows, mean)
+            pooled[name] = pooled[name].index_copy(0, rows, point)
+        return Embeddings(batch=batch, pooled=pooled, features=features, tokens=tokens)
+
+
+class Learner(nn.Module):
+    def __init__(self, mix, shape):
+        super().__init__()
+        self.model = Towers()
+        self.objectives = nn.ModuleDict(
+            {
+                name: build_objective(kind, settings, shape)
+                for name, (kind, settings, _) in mix.items()
+            }
+        )
+        self.weights = {name: weight for name, (_, _, weight) in mix.items()}
+
+    def forward(self, views, batch, world):
+        seen = {name: self.model(view) for name, view in views.items()}
+        charged = {name: (o, self.weights[name]) for name, o in self.objectives.items()}
+        return charge(charged, seen, batch, world)
+
+
+def make_tasks():
+    rng = np.random.default_rng(3)
+    known = rng.random((ROWS, 2)) < 0.7
+    known[:3] = True
+    known[FIRST:, 1] = False
+
+    def make(kind, columns, values, known=None, classes=()):
+        values = np.asarray(values, dtype=float)
+        known = np.ones(values.shape, bool) if known is None else known
+        return Targets(
+            name=kind, kind=kind, columns=columns, values=np.where(known, values, 0), known=known,
+            classes=classes,
+        )  # fmt: skip
+
+    survival = np.stack([rng.integers(1, 6, ROWS), rng.random(ROWS) < 0.6], 1)
+    return {
+        "multilabel": make("multilabel", ("a", "b"), rng.random((ROWS, 2)) < 0.5, known),
+        "multiclass": make(
+            "multiclass", ("k",), np.arange(ROWS)[:, None] % 3, classes=("x", "y", "z")
+        ),
+        "regression": make("regression", ("u", "v"), rng.normal(50, 9, (ROWS, 2)), known),
+        "survival": make("survival", ("time", "event"), survival),
+    }
+
+
+def make_shape(tasks):
+    signal = InputShape(kind="ecg", shape=(LEADS, SAMPLES))
+    return ModelShape(
+        inputs=dict.fromkeys(MODALITIES, signal),
+        widths=dict.fromkeys(MODALITIES, WIDTH),
+        num_tokens=dict.fromkeys(MODALITIES, TOKENS),
+        patch=dict.fromkeys(MODALITIES, PATCH),
+        tasks=tasks,
+    )
+
+
+def make_views(presence, tasks, dtype):
+    generator = torch.Generator(device="cpu").manual_seed(0)
+    present = {m: torch.tensor(presence[m], dtype=torch.bool, device="cpu") for m in MODALITIES}
+    views = {}
+    for view in VIEWS:
+        inputs = {}
+        for name in MODALITIES:
+            x = torch.randn(ROWS, LEADS, SAMPLES, generator=generator, dtype=dtype, device="cpu")
+            inputs[name] = x * present[name][:, None, None]
+        noise = torch.rand(ROWS, TOKENS, generator=generator, device="cpu")
+        mask = noise.argsort(1).argsort(1) >= VISIBLE
+        views[view] = Batch(
+            ids=torch.arange(ROWS, device="cpu") + 100,
+            inputs=inputs,
+            present=present,
+            targets={
+                name: torch.tensor(task.values, dtype=torch.float32, device="cpu")
+                for name, task in tasks.items()
+            },
+            known={name: torch.tensor(task.known, device="cpu") for name, task in tasks.items()},
+            masks={"ecg": mask, "cmr": mask} if view == "masked" else {},
+        )
+    return views
+
+
+def part(world, presence=None):
+    cuts = CUTS[world.size]
+    if presence == "no row on rank 1":
+        cuts = (ROWS,) * len(cuts)
+    return torch.arange(ROWS, device="cpu").tensor_split(cuts)[world.rank]
+
+
+def step(module, views, world):
+    """Give (loss, terms) after a backward pass."""
+    loss, terms = module(views, views["augmented"], world)
+    if terms:
+        loss.backward()
+    return loss.item(), {name: (value.item(), count) for name, (value, count) in terms.items()}
+
+
+def compare(mix, presence, dtype, world):
+    """Take one step on all ranks and one alone on all rows; give how far apart they are."""
+    tasks = make_tasks()
+    torch.manual_seed(1)
+    alone = Learner(mix, make_shape(tasks)).to(dtype)
+    shared = copy.deepcopy(alone)
+    views = make_views(PRESENCE[presence], tasks, dtype)
+    loss, terms = step(alone, views, World())
+    rows = part(world, presence)
+    shared_loss, shared_terms = step(
+        wrap(shared, world), {name: view[rows] for name, view in views.items()}, world
+    )
+    worst, untouched = 0.0, []
+    largest = max(p.grad.norm().item() for p in alone.parameters() if p.grad is not None)
+    for (name, ours), theirs in zip(shared.named_parameters(), alone.parameters(), strict=True):
+        if (ours.grad is None) != (theirs.grad is None):
+            untouched.append(name)
+        elif ours.grad is not None:
+            gap = (ours.grad - theirs.grad).norm().item()
+            worst = max(worst, gap / max(theirs.grad.norm().item(), 1e-3 * largest))
+    return {
+        "gradient": worst,
+        "loss": abs(loss - shared_loss) / abs(loss),
+        "terms": max(
+            abs(value - shared_terms[name][0]) / max(abs(value), 1e-3)
+            for name, (value, _) in terms.items()
+        ),
+        "counts": {name: count for name, (_, count) in terms.items()}
+        == {name: count for name, (_, count) in shared_terms.items()},
+        "charged": list(terms),
+        "untouched": untouched,
+    }
+
+
+def train(learner, module, tasks, world):
+    """Take steps whose presence changes from one to the next; one has nothing to charge."""
+    nobody = {name: [0] * ROWS for name in MODALITIES}
+    optimiser = torch.optim.AdamW(learner.parameters(), lr=0.01, weight_decay=0.1)
+    for presence in ("nothing on rank 1", None, "patchy", "one modality nowhere", "everybody"):
+        views = make_views(PRESENCE.get(presence, nobody), tasks, torch.float64)
+        rows = part(world)
+        optimiser.zero_grad(set_to_none=True)
+        _, terms = step(module, {name: view[rows] for name, view in views.items()}, world)
+        if terms:
+            optimiser.step()
+
+
+def training_error(world):
+    """How far apart weights are after some steps on all ranks and alone."""
+    tasks = make_tasks()
+    torch.manual_seed(1)
+    alone = Learner(MIX, make_shape(tasks)).double()
+    shared = copy.deepcopy(alone)
+    train(alone, alone, tasks, World())
+    train(shared, wrap(shared, world), tasks, world)
+    return max(
+        (ours - theirs).abs().max().item()
+        for ours, theirs in zip(shared.parameters(), alone.parameters(), strict=True)
+    )
+
+
+def naive_error(world):
+    """Gradient error of per-rank means, averaged: what this module is there to avoid."""
+    mix = {"labels": MIX["labels"]}
+    tasks = make_tasks()
+    torch.manual_seed(1)
+    alone = Learner(mix, make_shape(tasks)).double()
+    shared = copy.deepcopy(alone)
+    views = make_views(PRESENCE["patchy"], tasks, torch.float64)
+    step(alone, views, World())
+    rows = part(world)
+    step(shared, {name: view[rows] for name, view in views.items()}, World())
+    total = 0.0
+    for ours, theirs in zip(shared.parameters(), alone.parameters(), strict=True):
+        if theirs.grad is not None:
+            mean = gather_rows(ours.grad[None], world).mean(0)
+            total = max(total, ((mean - theirs.grad).norm() / theirs.grad.norm()).item())
+    return total
+
+
+def check_gathering(world):
+    tasks = make_tasks()
+    views = make_views(PRESENCE["patchy"], tasks, torch.float64)
+    torch.manual_seed(1)
+    towers = Towers().double()
+    parts = [
+        towers(views["augmented"][part(World(rank, world.size))]) for rank in range(world.size)
+    ]
+    mine, batch = parts[world.rank], views["augmented"]
+    fields = ("pooled", "features", "tokens")
+    padding = torch.arange(ROWS * TOKENS, device="cpu").reshape(ROWS, TOKENS) % 3 == 0
+    mine = replace(mine, padding={"ecg": padding[part(world)]})
+    got = gather_embeddings(mine, fields, world)
+    named = [
+        torch.equal(getattr(got, field)[m], torch.cat([getattr(p, field)[m] for p in parts]))
+        for field in fields
+        for m in MODALITIES
+    ]
+    facts = [
+        torch.equal(got.batch.ids, batch.ids),
+        torch.equal(got.padding["ecg"], padding),
+        *(torch.equal(got.batch.present[m], batch.present[m]) for m in MODALITIES),
+        *(torch.equal(got.batch.targets[t], batch.targets[t]) for t in tasks),
+        *(torch.equal(got.batch.known[t], batch.known[t]) for t in tasks),
+    ]
+    with torch.no_grad():
+        quiet = gather_embeddings(mine, ("pooled",), world)
+    return {
+        "equal": all(named) and all(facts),
+        "order": list(got.pooled) == list(MODALITIES),
+        "no_gradient_without_need": not quiet.pooled["ecg"].requires_grad,
+        "only_asked_for": not quiet.tokens and not quiet.features,
+    }
+
+
+def unlike_ranks_say(world):
+    """What is raised when rank 1 has a tower that rank 0 lacks."""
+    views = make_views(PRESENCE["patchy"], make_tasks(), torch.float32)
+    seen = Towers()(views["augmented"])
+    if world.rank == 1:
+        seen = replace(seen, pooled={"ecg": seen.pooled["ecg"]})
+    try:
+        gather_embeddings(seen, ("pooled",), world)
+    except MedmclError as error:
+        return str(error)
+    return "nothing"
+
+
+def gradient_reaches_its_rank(world):
+    """Each rank weighs all rows by its own factor; a row's gradient is the sum of the factors."""
+    x = torch.full((2, 3), float(world.rank), device="cpu", requires_grad=True)
+    rows = gather_rows(x, world)
+    (rows * (world.rank + 1)).sum().backward()
+    ranks = [float(r) for r in range(world.size) for _ in range(2)]
+    return rows[:, 0].tolist() == ranks and bool((x.grad == sum(range(1, world.size + 1))).all())
+
+
+def batch_norm_says(world):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        wrap(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), world)
+    return [str(warning.message) for warning in caught]
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    world = start_world("cpu", init_method=f"file://{folder}/rendezvous")
+    found = {
+        "rank": world.rank,
+        "any": [any_rank(world.rank == 1, world), any_rank(False, world)],
+        "broadcast": broadcast({"from": world.rank}, world),
+        "gathering": check_gathering(world),
+        "unlike": unlike_ranks_say(world),
+        "rows": gradient_reaches_its_rank(world),
+        "naive": naive_error(world),
+        "training": training_error(world),
+        "batch_norm": batch_norm_says(world),
+        "float64": {p: compare(MIX, p, torch.float64, world) for p in PRESENCE},
+        "float32": {p: compare(MIX, p, torch.float32, world) for p in PRESENCE},
+        "alone": {
+            name: compare({name: case}, "patchy", torch.float64, world)
+            for name, case in MIX.items()
+        },
+    }
+    barrier(world)
+    stop_world(world)
+    (folder / f"rank-{world.rank}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
