@@ -28,7 +28,7 @@ RV, MYOCARDIUM, LV = 1, 2, 3  # labels, numbered as in ACDC
 SEPTUM = np.pi  # angle of the septum: image left; angles grow clockwise from image right
 RV_REACH = np.radians(76)  # half the angle the RV embraces
 INFARCT_AT = np.array([0.0, -0.62 * np.pi, 0.06 * np.pi, 0.60 * np.pi])  # none LAD LCX RCA
-INFARCT_EDGE = 0.30  # width of the border zone, radians
+INFARCT_EDGE = 0.50  # width of the border zone, radians
 KNOTS = 9  # of the background, along each side of the field
 SITE_CONTRAST = np.array([(1.0, 0.0), (0.85, 0.05), (1.12, 0.02), (0.92, 0.09), (1.05, 0.06)])
 """Gain and offset of a site's scanner, repeated beyond five sites."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +62,19 @@ def require_axes(shape: InputShape, axes: tuple[str, ...], encoder: str) -> tupl
             mend="choose an encoder that fits, or change how the modality is prepared",
         )
     return shape.shape
+
+
+def try_out(network: Callable[[Tensor], Tensor], axes: tuple[int, ...], encoder: str) -> Tensor:
+    """Give what a network makes of one row of zeros, or say that the input does not suit it."""
+    try:
+        return network(torch.zeros(1, *axes, device="cpu"))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(
+            "the network cannot take an input of this size",
+            where=f"encoder '{encoder}'",
+            got=f"shape {axes}: {str(error).splitlines()[0][:120]}",
+            mend="prepare larger images or more slices, or choose a shallower network",
+        ) from None
 
 
 def visible_order(mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.encoded import Encoded, require_axes, try_out, unmaskable
 from medmcl.encoders.norms import Norm
 
 Network = Literal["resnet10", "resnet18", "resnet34", "resnet50", "densenet121"]
@@ -50,7 +50,7 @@ class Monai3d(nn.Module):
         training = self.training
         self.eval()
         with torch.no_grad():
-            maps = self._maps(torch.zeros(1, *axes, device="cpu"))
+            maps = try_out(self._maps, axes, f"monai3d: {settings.network}")
         self.train(training)
         self.width = maps.shape[1]
         self.grid: tuple[int, ...] = tuple(maps.shape[2:])

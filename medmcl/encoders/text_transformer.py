@@ -62,7 +62,7 @@ class TextTransformer(nn.Module):
         """Encode token numbers (B, T) int64; tokens of padding are zero."""
         unmaskable(mask, "text_transformer")
         padding = x == PADDING
-        tokens = self.dropout(self.embed(x) + self.positions)
+        tokens = self.dropout(self.embed(x) + self.positions[: x.shape[1]])
         for block in self.blocks:
             tokens = block(tokens, padding)
         pooled = tokens[:, 0] if self.pool == "cls" else masked_mean(tokens, padding)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.encoded import Encoded, require_axes, try_out, unmaskable
 
 
 class TimmImage(nn.Module):
@@ -44,7 +44,7 @@ class TimmImage(nn.Module):
         training = self.training
         self.eval()
         with torch.no_grad():
-            probe = self.model.forward_features(torch.zeros(1, *axes, device="cpu"))
+            probe = try_out(self.model.forward_features, axes, f"timm: {settings.model}")
             self.grid: tuple[int, ...] | None = self._grid(probe)
             features = self.model.forward_head(probe, pre_logits=True)
         self.train(training)

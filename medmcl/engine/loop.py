@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.contracts import Sampler, Selector
 from medmcl.data.views import View
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import derive_seed, torch_generator
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import charge, wrap
@@ -41,6 +41,9 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        for name in objectives:
+            if "." in name or hasattr(nn.ModuleDict, name):
+                raise ConfigError("an objective cannot have this name", got=name)
         self.objectives = nn.ModuleDict(dict(objectives))
         self.weights = dict(weights)
 
@@ -126,6 +129,8 @@ class Progress:
     best_step: int = 0
     without_gain: int = 0
     skipped_steps: int = 0
+    empty_steps: int = 0
+    """Steps whose batch no objective had rows to charge for."""
     skipped_in_a_row: int = 0
     seconds: float = 0.0
     recent: dict[str, float] = field(default_factory=dict)
@@ -214,11 +219,14 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     with autocast(plan.precision, world.device):
         loss, terms = step_module(seen, batch, world)
+    state.step += 1
+    if not terms:  # no rank had rows to charge for
+        state.empty_steps += 1
+        return
     loss.backward()
     norm = nn.utils.clip_grad_norm_(
         learner.parameters(), plan.optimiser.clip_norm or math.inf, foreach=None
     )
-    state.step += 1
     if any_rank(not (math.isfinite(loss.item()) and math.isfinite(norm.item())), world):
         _skip(plan, state)
         return
@@ -253,7 +261,8 @@ def _report_step(
     rate = max(group["lr"] for group in optimiser.param_groups)
     row = {"stage": plan.stage, "split": "train", "step": state.step,
            "epoch": state.step / plan.steps_per_epoch, "lr": rate,
-           "skipped_steps": state.skipped_steps, **state.recent}  # fmt: skip
+           "skipped_steps": state.skipped_steps, "empty_steps": state.empty_steps,
+           **state.recent}  # fmt: skip
     record.write(row)
     record.say(
         f"{plan.stage}  step {state.step}/{plan.steps}"
@@ -287,6 +296,8 @@ def tuning_loss(
             embeddings = learner.encode(seen)
             charged = {n: (o, learner.weights[n]) for n, o in learner.objectives.items()}
             loss, terms = charge(charged, embeddings, batch, alone)
+        if not terms:
+            continue
         entries = {"loss": (loss, len(rows)), **terms}
         for name, (value, count) in entries.items():
             sums[name] = sums.get(name, 0.0) + value.item() * count
@@ -310,9 +321,9 @@ def _evaluate(
     describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None,
 ) -> bool:
     """Write the tuning line; tell whether this is the best state so far."""
-    if not feed.tuning:
-        return True
     means = tuning_loss(learner, feed, views, plan, world, describe)
+    if "loss" not in means:
+        return True  # nothing to choose by: the last state is the best known
     record.write({"stage": plan.stage, "split": "tuning", "step": state.step,
                   "epoch": state.step / plan.steps_per_epoch, **means})  # fmt: skip
     better = means["loss"] < state.best

@@ -52,17 +52,21 @@ class Masked(nn.Module):
             )
         leads, samples = shape.inputs[name].shape
         self.patch, self.num_tokens = shape.patch[name], shape.num_tokens[name]
-        grid = (leads, samples // self.patch)
+        times = samples // self.patch
+        self.spanned = leads if self.num_tokens == times and leads > 1 else 1
+        grid = (leads // self.spanned, times)
         if grid[0] * grid[1] != self.num_tokens or samples % self.patch:
             raise ConfigError(
                 f"the tokens of '{name}' are not lead by lead, as masked modelling needs them",
                 got=f"{self.num_tokens} tokens of {self.patch} samples",
-                expected=f"{grid[0]} leads x {samples} samples, patches of one lead each",
+                expected=f"{leads} leads x {samples} samples, patches of one lead or of all",
             )
         self.settings = settings
         self.views: tuple[str, ...] = (settings.view,)
         self.terms: tuple[str, ...] = (f"masked/{name}",)
-        self.decoder = MaskedDecoder(settings.decoder, shape.widths[name], grid, self.patch)
+        self.decoder = MaskedDecoder(
+            settings.decoder, shape.widths[name], grid, self.patch * self.spanned
+        )
 
     def forward(
         self,
@@ -75,21 +79,29 @@ class Masked(nn.Module):
         if len(rows) == 0:
             return {}
         mask = embeddings.batch.masks[name][rows]
-        predicted = self.decoder(embeddings.tokens[name][rows], mask)
+        predicted = self._lead_major(self.decoder(embeddings.tokens[name][rows], mask))
         value = masked_modelling(
             predicted,
             embeddings.batch.inputs[name][rows],
             self.patch,
             self.settings.ncc_weight,
-            mask=mask if self.settings.over == "masked" else None,
+            mask=mask.repeat(1, self.spanned) if self.settings.over == "masked" else None,
         )
         return {self.terms[0]: Term(value, len(rows))}
 
     def reconstruct(self, embeddings: Embeddings) -> Tensor:
         """Give the rebuilt patches of every row, (B, T, patch); absent rows mean nothing."""
         name = self.settings.modality
-        patches: Tensor = self.decoder(embeddings.tokens[name], embeddings.batch.masks[name])
-        return patches
+        patches = self.decoder(embeddings.tokens[name], embeddings.batch.masks[name])
+        return self._lead_major(patches)
+
+    def _lead_major(self, patches: Tensor) -> Tensor:
+        """Order patches that span all leads lead by lead, (B, L * T, patch)."""
+        if self.spanned == 1:
+            return patches
+        rows, times, _ = patches.shape
+        by_lead = patches.reshape(rows, times, self.spanned, self.patch).transpose(1, 2)
+        return by_lead.reshape(rows, self.spanned * times, self.patch)
 
     def _present(self, embeddings: Embeddings) -> Tensor:
         name, view = self.settings.modality, self.settings.view

@@ -24,6 +24,10 @@ SCHEMA = "medmcl/recipe@1"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
+Placeholder = Annotated[str, Field(pattern=r"^\{\w+\}$")]
+"""A variable of ``for_each`` that stands where a number will."""
+
+
 class ObjectiveSpec(Config):
     """One objective of a train stage; keys beside these are its own settings."""
 
@@ -72,8 +76,8 @@ class TrainSpec(Config):
     """Samples with all or any of the modalities; all up to two towers, any above."""
     task: str | None = None
     """Task whose labels train; only labelled samples are drawn."""
-    label_fraction: float = Field(1.0, gt=0, le=1)
-    draw: int = 0
+    label_fraction: Annotated[float, Field(gt=0, le=1)] | Placeholder = 1.0
+    draw: int | Placeholder = 0
     """Which draw of the label fraction."""
     for_each: dict[str, Any] = {}
     """Variable to values; ``task: all`` means every task of the cohort."""
@@ -219,18 +223,27 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _drop(tree: dict[str, Any], name: str, path: Path) -> None:
-    """Leave out a stage by its name, or any key by its dotted path (``inputs.cmr``)."""
-    *parents, last = name.split(".") if "." in name else ("stages", name)
+    """Leave out a stage (``mdm``), a key of one (``results.maps``), or any key (``inputs.cmr``)."""
+    parts = name.split(".")
+    if parts[0] not in tree:
+        parts.insert(0, "stages")
     node: Any = tree
-    for part in parents:
-        node = node.get(part, {})
-    if isinstance(node, list):
-        found = [item for item in node if item.get("name") == last]
-        node[:] = [item for item in node if item.get("name") != last]
-    else:
-        found = [node.pop(last)] if last in node else []
-    if not found:
+    for part in parts[:-1]:
+        node = _named(node, part)
+    found = _named(node, parts[-1])
+    if found is None:
         raise ConfigError(f"drops what is not there: '{name}'", where=path)
+    if isinstance(node, list):
+        node.remove(found)
+    else:
+        del node[parts[-1]]
+
+
+def _named(node: Any, name: str) -> Any:
+    """A key of a mapping, or the element of a list that is called so; None if there is none."""
+    if isinstance(node, list):
+        return next((item for item in node if item.get("name") == name), None)
+    return node.get(name) if isinstance(node, dict) else None
 
 
 def _fold_objectives(stage: Any) -> None:

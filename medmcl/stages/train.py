@@ -127,6 +127,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "best_step": state.best_step,
         "best_tuning_loss": None if math.isinf(state.best) else state.best,
         "skipped_steps": state.skipped_steps,
+        "empty_steps": state.empty_steps,
         "seconds": round(watch.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
     }
@@ -168,7 +169,12 @@ def training_rows(spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
     targets = prepared.tasks(spec.task)
     rows = rows[targets.known[rows].any(axis=1)]
     return label_subset(
-        targets, prepared.subjects, rows, spec.label_fraction, draw=spec.draw, seed=seed
+        targets,
+        prepared.subjects,
+        rows,
+        float(spec.label_fraction),
+        draw=int(spec.draw),
+        seed=seed,
     )
 
 

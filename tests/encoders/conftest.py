@@ -59,7 +59,9 @@ CASES = {
     "resnet1d_both": Case(
         "resnet1d", ECG, {"widths": (8, 12), "norm": "group", "pool": "mean_max"}
     ),
-    "timm": Case("timm", _cmr(2, 32, 32), {"model": "resnet10t"}),
+    "timm": Case(
+        "timm", _cmr(2, 32, 32), {"model": "resnet10t", "options": {"zero_init_last": False}}
+    ),
     "timm_vit": Case(
         "timm",
         _cmr(2, 32, 32),

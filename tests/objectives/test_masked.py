@@ -57,9 +57,23 @@ def test_hidden_patches_know_where_they_are():
 def test_an_encoder_without_lead_patches_is_refused(model_shape):
     with pytest.raises(ConfigError, match="has no "):
         build_objective("masked", {"modality": "cmr"}, model_shape)
-    joint = replace(model_shape, num_tokens={"ecg": 4})
+    other = replace(model_shape, num_tokens={"ecg": 7})
     with pytest.raises(ConfigError, match="not lead by lead"):
-        build_objective("masked", SETTINGS, joint)
+        build_objective("masked", SETTINGS, other)
+
+
+def test_patches_that_span_all_leads_are_charged_lead_by_lead(model_shape):
+    leads, samples = model_shape.inputs["ecg"].shape
+    patch = model_shape.patch["ecg"]
+    times = samples // patch
+    joint = build_objective("masked", SETTINGS, replace(model_shape, num_tokens={"ecg": times}))
+    patches = torch.randn(2, times, leads * patch, device="cpu")
+    ordered = joint._lead_major(patches)
+    assert ordered.shape == (2, leads * times, patch)
+    for lead in range(leads):
+        for time in range(times):
+            piece = patches[:, time, lead * patch : (lead + 1) * patch]
+            assert torch.equal(ordered[:, lead * times + time], piece)
 
 
 def test_a_view_that_hides_nothing_is_named(model_shape, make_seen):

@@ -1,0 +1,187 @@
+"""What is particular to one kind of encoder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from medmcl.core.batch import InputShape
+from medmcl.core.errors import ConfigError
+from medmcl.encoders import Head, HeadSettings, build_encoder, layer_depth
+from medmcl.encoders.norms import norm_layer
+
+
+def image(*shape: int) -> InputShape:
+    return InputShape(kind="cmr", shape=shape)
+
+
+@pytest.mark.parametrize("spoil", [torch.nan, torch.inf, 1e30, -7.0])
+def test_an_absent_cell_has_no_influence_bit_for_bit(cases, spoil):
+    case = cases["tabular_mlp"]
+    results = []
+    for value in (0.0, spoil):
+        x = case.rows(6)
+        x[:, 0] = torch.where(x[:, 1] > 0.5, x[:, 0], value)
+        encoder = case.build().eval()
+        features = encoder(x).features
+        features.square().sum().backward()
+        results.append((features, [p.grad for p in encoder.parameters()]))
+    assert torch.equal(results[0][0], results[1][0])
+    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
+
+
+def test_present_cells_do_have_influence(cases):
+    case = cases["tabular_mlp"]
+    encoder, x = case.build().eval(), case.rows()[:1]
+    for column in range(5):
+        other = x.clone()
+        other[0, 0, column] = (other[0, 0, column] + 1) % 3
+        assert not torch.equal(encoder(x).features, encoder(other).features), column
+        other = x.clone()
+        other[0, 1, column] = 0
+        assert not torch.equal(encoder(x).features, encoder(other).features), column
+
+
+def test_a_category_never_reads_the_levels_of_another_column(cases):
+    case = cases["tabular_mlp"]
+    encoder, x = case.build().eval(), case.rows()[:1]
+    unseen, unknown = x.clone(), x.clone()
+    unseen[0, 0, 1] = 0
+    for level in (3, 99, -1):
+        unknown[0, 0, 1] = level
+        assert torch.equal(encoder(unseen).features, encoder(unknown).features)
+
+
+def test_tables_of_numbers_only_work():
+    shape = InputShape(kind="tabular", shape=(2, 2), cardinalities=(0, 0))
+    encoder = build_encoder("tabular_mlp", shape, {"width": 4, "hidden": 4})
+    assert encoder(torch.ones(3, 2, 2, device="cpu")).features.isfinite().all()
+
+
+def test_what_stands_behind_padding_has_no_influence(cases):
+    case = cases["text_transformer"]
+    encoder, x = case.build().eval(), case.rows()
+    encoded = encoder(x)
+    short = encoder(x[2:, :2])
+    assert int((x[2] != 0).sum()) == 2
+    torch.testing.assert_close(encoded.features[2], short.features[0])
+    assert not encoded.tokens[x == 0].any()
+    assert torch.equal(encoded.padding, x == 0)
+
+
+def test_a_text_of_padding_only_stays_finite(cases):
+    encoder = cases["text_transformer"].build()
+    encoded = encoder(torch.zeros(2, 7, dtype=torch.int64, device="cpu"))
+    encoded.features.sum().backward()
+    assert encoded.features.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_hiding_frames_equals_encoding_the_others(cases):
+    encoder, x = cases["cine"].build().eval(), cases["cine"].rows()
+    mask = torch.tensor([[True, False, False, True, False]] * 3, device="cpu")
+    spoiled = x.masked_fill(mask[..., None, None], torch.nan)
+    encoded = encoder(spoiled, mask)
+    assert encoded.tokens.shape == (3, 3, 16)
+    assert torch.equal(encoded.features, encoder(x, mask).features)
+    assert not torch.allclose(encoded.features, encoder(x).features)
+
+
+def test_the_order_of_frames_matters(cases):
+    encoder, x = cases["cine"].build().eval(), cases["cine"].rows()
+    assert not torch.allclose(encoder(x).features, encoder(x.flip(1)).features)
+
+
+def test_features_of_an_image_are_the_mean_of_its_places(cases):
+    for name in ("small_cnn", "timm", "monai3d", "resnet1d"):
+        encoded = cases[name].build().eval()(cases[name].rows())
+        torch.testing.assert_close(encoded.features, encoded.tokens.mean(1))
+
+
+def test_the_places_of_an_image_lie_row_by_row(cases):
+    encoder = cases["small_cnn"].build().eval()
+    x = torch.zeros(1, 3, 20, 17, device="cpu")
+    before = encoder(x).tokens
+    x[0, :, 16:, :3] = 5.0
+    changed = (encoder(x).tokens - before).abs().sum(2).reshape(encoder.grid)
+    # Group norm moves every place a little; the lower left corner moves most.
+    assert int(changed.argmax()) == (encoder.grid[0] - 1) * encoder.grid[1]
+
+
+@pytest.mark.parametrize("model", ["convnext_atto", "swin_tiny_patch4_window7_224", "resnet18"])
+def test_timm_models_of_several_layouts_give_tokens_on_a_grid(model):
+    options = {"swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1), "window_size": 4}}
+    encoder = build_encoder(
+        "timm", image(1, 64, 64), {"model": model, "options": options.get(model, {})}
+    ).eval()
+    with torch.no_grad():
+        encoded = encoder(torch.randn(1, 1, 64, 64, device="cpu"))
+    assert encoder.grid == (2, 2)
+    assert encoded.tokens.shape == (1, 4, encoder.width)
+
+
+def test_a_timm_model_that_does_not_exist_is_named_with_its_neighbours():
+    with pytest.raises(ConfigError, match=r"no model 'resnet_18'[\s\S]*resnet18"):
+        build_encoder("timm", image(3, 32, 32), {"model": "resnet_18"})
+
+
+def test_a_timm_model_that_widens_after_pooling_is_refused():
+    with pytest.raises(ConfigError, match="widens its features"):
+        build_encoder("timm", image(3, 32, 32), {"model": "mobilenetv3_small_050"})
+
+
+def test_a_small_monai_densenet_builds_and_runs():
+    encoder = build_encoder(
+        "monai3d", image(1, 32, 32, 32), {"network": "densenet121", "norm": "group"}
+    ).eval()
+    with torch.no_grad():
+        encoded = encoder(torch.zeros(1, 1, 32, 32, 32, device="cpu"))
+    assert encoded.features.shape == (1, 1024)
+    depths = layer_depth(encoder)
+    assert set(depths.values()) == {0, 1, 2, 3, 4}
+
+
+def test_a_volume_too_thin_for_the_network_is_refused():
+    with pytest.raises(ConfigError, match="cannot take an input of this size"):
+        build_encoder("monai3d", image(1, 8, 32, 32), {"network": "densenet121"})
+
+
+def test_the_stem_of_the_monai_network_strides(cases):
+    case = cases["monai3d"]
+    slow = build_encoder("monai3d", case.shape, {**case.settings, "stem_stride": 1})
+    assert slow.grid[1] == 2 * case.build().grid[1] or slow.grid[1] > case.build().grid[1]
+
+
+def test_an_even_kernel_is_refused():
+    with pytest.raises(ConfigError, match="odd number"):
+        build_encoder("resnet1d", InputShape(kind="ecg", shape=(2, 64)), {"kernel": 4})
+
+
+def test_the_paper_s_head_is_two_linear_layers_without_a_norm():
+    head = Head(384, HeadSettings())
+    kinds = [type(layer) for layer in head.layers]
+    assert kinds == [nn.Linear, nn.ReLU, nn.Linear]
+    assert [layer.out_features for layer in head.layers if isinstance(layer, nn.Linear)] == [
+        2048,
+        128,
+    ]
+    # measured on the authors' code: heads of 1.1 M (ECG) and 4.5 M (CMR) parameters
+    assert sum(p.numel() for p in head.parameters()) == pytest.approx(1.1e6, rel=0.05)
+    wide = Head(2048, HeadSettings())
+    assert sum(p.numel() for p in wide.parameters()) == pytest.approx(4.5e6, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"), [("layer", nn.LayerNorm), ("batch", nn.BatchNorm1d), ("none", None)]
+)
+def test_a_head_has_the_norm_that_is_asked_for(norm, kind):
+    head = Head(4, HeadSettings(hidden=8, out=3, layers=3, norm=norm))
+    found = [type(m) for m in head.modules() if isinstance(m, nn.LayerNorm | nn.BatchNorm1d)]
+    assert found == ([kind] * 2 if kind else [])
+    assert head(torch.ones(2, 4, device="cpu")).shape == (2, 3)
+
+
+def test_group_norm_fits_any_width():
+    for channels in (6, 7, 12, 196):
+        assert channels % norm_layer("group", channels, 1).num_groups == 0

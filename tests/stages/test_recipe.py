@@ -1,0 +1,73 @@
+import pytest
+
+from medmcl.core.errors import ConfigError
+from medmcl.stages.recipe import TrainSpec, expand, fill, list_recipes, read_recipe
+
+
+@pytest.mark.parametrize("name", sorted(list_recipes()))
+def test_every_shipped_recipe_is_valid_and_expands(name):
+    recipe = read_recipe(name)
+    assert recipe.about
+    stages = expand(recipe, ["hf", "mi"])
+    assert len({stage.name for stage in stages}) == len(stages)
+    for stage in stages:
+        if isinstance(stage, TrainSpec):
+            assert set(stage.towers) <= set(recipe.towers)
+            assert set(stage.towers) <= set(recipe.inputs)
+
+
+def test_every_recipe_has_a_toy_twin():
+    names = set(list_recipes())
+    for name in names:
+        assert name.endswith("_toy") or f"{name}_toy" in names
+
+
+def test_a_stage_for_each_task_and_fraction_is_filled_in():
+    recipe = read_recipe("ecg_cmr")
+    made = {s.name: s for s in expand(recipe, ["hf"]) if isinstance(s, TrainSpec)}
+    spec = made["finetune-hf-0.1"]
+    assert spec.task == "hf"
+    assert spec.label_fraction == 0.1
+    assert spec.objectives["supervised"].settings["task"] == "hf"
+    assert not spec.for_each
+
+
+def test_overrides_reach_a_stage_by_name_and_unknown_roots_are_refused():
+    recipe = read_recipe("ecg_cmr_toy", {"stages.mmcl.steps": 7, "inputs.ecg.rate_hz": 50})
+    assert next(s for s in recipe.stages if s.name == "mmcl").steps == 7
+    assert recipe.inputs["ecg"]["rate_hz"] == 50
+    with pytest.raises(ConfigError, match="did you mean 'stages'"):
+        read_recipe("ecg_cmr_toy", {"stage.mmcl.steps": 7})
+    with pytest.raises(ConfigError, match="mdm, mmcl"):
+        read_recipe("ecg_cmr_toy", {"stages.nope.steps": 7})
+    with pytest.raises(ConfigError, match="did you mean 'steps'"):
+        read_recipe("ecg_cmr_toy", {"stages.mmcl.step": 7})
+
+
+def test_a_recipe_that_is_not_there_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'ecg_cmr"):
+        read_recipe("ecg_cmrr")
+
+
+def write(tmp_path, text):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_stage_that_needs_a_later_one_is_refused(tmp_path):
+    path = write(tmp_path, "extends: ecg_cmr_toy\ndrop: [mdm]\n")
+    with pytest.raises(ConfigError, match="needs the stage 'mdm' before it"):
+        expand(read_recipe(path), [])
+
+
+def test_dropping_what_is_not_there_and_extending_oneself_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="not there: 'nope'"):
+        read_recipe(write(tmp_path, "extends: ecg_cmr_toy\ndrop: [nope]\n"))
+    path = tmp_path / "r.yaml"
+    with pytest.raises(ConfigError, match="extends itself"):
+        read_recipe(write(tmp_path, f"extends: {path}\n"))
+
+
+def test_filling_keeps_the_type_of_a_value_that_stands_alone():
+    assert fill({"a": ["{x}", "n-{x}"]}, {"x": 0.1}) == {"a": [0.1, "n-0.1"]}
