@@ -179,7 +179,12 @@ def load_cohort(
     if opened is None:
         return None, opening.findings
     cohort = Cohort(
-        name=name, spec=spec, path=file, root=root, findings=opening.findings, **vars(opened)
+        name=name,
+        spec=opening.spec,
+        path=file,
+        root=root,
+        findings=opening.findings,
+        **vars(opened),
     )
     for task in cohort.labels:
         cohort.findings += cohort._built[task][1]

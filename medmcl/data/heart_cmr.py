@@ -156,11 +156,11 @@ def _outlines(
     above_apex = (state.length - depth + state.wall) / (state.length + state.wall)
     outer2 = (state.radius + state.wall) ** 2 * profile(above_apex * (depth >= 0) - (depth < 0))
     shell = outer2 - cavity2
-    septal = _column(SEPTUM)
-    lean = 1 + _wide(state.asymmetry) * np.cos(angle - septal)
+    septal = np.cos(angle - np.float32(SEPTUM))
+    lean = 1 + _wide(state.asymmetry) * septal
     local = _wide(state.remote) * (1 - _infarct(state, angle, height))
     beat = stroke[:, :, None, None]
-    lag = 0.6 * _wide(state.conduction == 1) * np.maximum(np.cos(angle - septal), 0) ** 2
+    lag = 0.6 * _wide(state.conduction == 1) * np.maximum(septal, 0) ** 2
     done = beat * (1 - lag[:, None] * (1 - beat))
     squared = _wide(cavity2)[:, None] * (1 - local[:, None] * done)
     wall2 = (_wide(shell) * lean)[:, None]
@@ -172,7 +172,9 @@ def _infarct(state: HeartState, angle: Array, height: Array) -> Array:
     """Share of contraction that is lost, (N, Y, X); its mean over the cavity is the size."""
     reach, mean = _REACH[state.territory], _REACH_MEAN[state.territory]
     half = _wide(np.pi * state.infarct_size / mean)
-    off = np.abs(np.remainder(angle - _wide(INFARCT_AT[state.territory]) + np.pi, 2 * np.pi) - np.pi)
+    off = np.abs(
+        np.remainder(angle - _wide(INFARCT_AT[state.territory]) + np.pi, 2 * np.pi) - np.pi
+    )
     window = np.clip((half - off) / INFARCT_EDGE + 0.5, 0, 1) * _wide(state.territory > 0)
     return np.asarray(window * _wide(_along(height, reach)))
 
@@ -184,9 +186,7 @@ def _along(height: Array, reach: Array) -> Array:
     return np.asarray(1 - (1 - apex) * rising - (1 - base) * falling)
 
 
-def _crescent(
-    state: HeartState, angle: Array, stroke: Array, height: Array, outer: Array
-) -> Array:
+def _crescent(state: HeartState, angle: Array, stroke: Array, height: Array, outer: Array) -> Array:
     """Thickness of the RV outside the LV at each angle, (N, T, Y, X) mm.
 
     With thickness ``t cos(pi off / 2 reach)`` the crescent's cross-section is
@@ -255,10 +255,6 @@ def _scan(image: Array, nuisance: CmrNuisance, places: Array) -> Array:
 def _wide(values: Array) -> Array:
     """(N,) to (N, 1, 1), float32."""
     return np.asarray(values, dtype=np.float32)[:, None, None]
-
-
-def _column(value: float) -> np.float32:
-    return np.float32(value)
 
 
 def _reach_mean(reach: Array) -> float:

@@ -24,8 +24,7 @@ FILE_SECONDS = 10
 NOISE_RATE_HZ = 100  # noise is band-limited to half of this
 MAX_BEATS = 36
 FREE = (
-    "noise qrs drift pr p_gap p_width qt p_right p_left voltage s_wave t_wave scar_size scar_seen "
-    "rhythm"
+    "noise qrs drift pr p_gap p_width qt p_right p_left voltage s_wave t_wave scar_seen rhythm"
 ).split()  # names along the free variation of waves
 
 # mV of I, II, V1 to V6 for 1 mV along X (left), Y (feet), Z (back)
@@ -247,13 +246,13 @@ def _strain(state: HeartState, wave: dict[str, Array]) -> None:
 
 def _infarct(state: HeartState, nuisance: EcgNuisance, wave: dict[str, Array]) -> None:
     """Dead muscle: early forces and T point away from the territory (Q waves, inverted T)."""
-    seen = np.exp(0.5 * nuisance.free("scar_size")) * np.clip(0.4 + 0.6 * nuisance.free("scar_seen"), 0.15, 1.5)
+    seen = np.clip(0.8 + 0.5 * nuisance.free("scar_seen"), 0.15, 2)  # some leave little trace
     towards = (seen * state.infarct_size)[:, None] * TOWARDS[state.territory]
-    wave["Q"] -= 2.6 * towards
+    wave["Q"] -= 2.8 * towards
     wave["R"] -= 1.2 * towards
     wave["ST"] += 0.15 * towards
-    wave["T1"] -= 0.5 * towards
-    wave["T2"] -= 1.2 * towards
+    wave["T1"] -= 0.6 * towards
+    wave["T2"] -= 1.5 * towards
 
 
 def _bundle(state: HeartState, wave: dict[str, Array]) -> None:

@@ -65,8 +65,11 @@ class Opening:
         found = {name: one for name, one in records.items() if one is not None}
         for one in found.values():
             self.findings += one.findings
+        self.spec = self._only(list(found))
+        if not found:
+            return None
         samples = self._try(partial(self._samples, found, table, split))
-        if len(found) < len(records) or samples is None:
+        if samples is None:
             return None
         frame, index = samples
         shown = table.frame.copy()
@@ -80,6 +83,21 @@ class Opening:
             counts=self.counts,
             labels=self._labels(found, table, frame, index),
             maps=known_maps,
+        )
+
+    def _only(self, names: list[str]) -> CohortSpec:
+        """Leave out modalities that cannot be opened, so that the others can be checked."""
+        lost = set(self.spec.modalities) - set(names)
+        keys = self.spec.keys
+        changes: dict[str, Any] = {}
+        if keys.pairing.anchor in lost:
+            changes["pairing"] = keys.pairing.model_copy(update={"anchor": None})
+        if keys.index is not None and keys.index.modality in lost:
+            changes["index"] = None
+        return CohortSpec(
+            keys=keys.model_copy(update=changes),
+            modalities={name: self.spec.modalities[name] for name in names},
+            tasks={name: task for name, task in self.spec.tasks.items() if task.of not in lost},
         )
 
     def _try(self, step: Callable[[], T]) -> T | None:

@@ -6,7 +6,8 @@ from medmcl.evaluation.cross_validation import repeated_cv
 from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings
 from medmcl.evaluation.geometry import alignment, degeneracy, effective_rank, uniformity
 from medmcl.evaluation.intervals import Interval, Resampler, bootstrap, paired_difference
-from medmcl.evaluation.localisation import Localisation, cosine_map, localisation, mass_inside
+from medmcl.evaluation.knn import knn
+from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
 from medmcl.evaluation.metrics import (
     METRICS,
     NotEstimable,
@@ -21,7 +22,7 @@ from medmcl.evaluation.metrics import (
     pearson,
     r2,
 )
-from medmcl.evaluation.probe import Fitted, knn, linear_probe
+from medmcl.evaluation.probe import Fitted, linear_probe
 from medmcl.evaluation.results import Result, load_results, save_results
 from medmcl.evaluation.retrieval import ranks, recall_at_k, retrieval
 from medmcl.evaluation.subsets import label_subset
@@ -53,7 +54,7 @@ __all__ = [
     "label_subset",
     "linear_probe",
     "load_results",
-    "localisation",
+    "localise",
     "macro",
     "mae",
     "mass_inside",

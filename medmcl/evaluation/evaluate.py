@@ -13,8 +13,9 @@ from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.cross_validation import SMALL_COHORT, repeated_cv, subject_folds
 from medmcl.evaluation.intervals import Resampler, Sampled, mean_of
+from medmcl.evaluation.knn import knn, one_hot
 from medmcl.evaluation.metrics import METRICS, SPECS
-from medmcl.evaluation.probe import Fitted, knn, linear_probe, one_hot
+from medmcl.evaluation.probe import Fitted, linear_probe
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.subsets import label_subset
 
@@ -238,6 +239,8 @@ def _fit_predict(
     """Predict the scored rows, (scored, C), from train rows or from the other folds."""
     fit = PROTOCOLS[setting.protocol]
     if not setting.cross_validate:
+        if len(setting.scored) == 0:
+            return np.zeros((0, setting.targets.num_outputs)), ()
         fitted = fit(x, setting.targets, keep(setting.train), setting.tuning)
         return fitted.predict(x[setting.scored]), fitted.notes
     guess, notes = repeated_cv(

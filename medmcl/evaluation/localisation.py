@@ -92,7 +92,7 @@ class Localisation:
     left_out: int
 
 
-def localisation(
+def localise(
     tokens: np.ndarray,
     pooled: np.ndarray,
     masks: np.ndarray,

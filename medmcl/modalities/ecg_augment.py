@@ -134,7 +134,7 @@ def shift_phases(x: Tensor, phases: Tensor) -> Tensor:
     Source:
         Schwabedal et al. 2018, arXiv 1806.08675 (Fourier transform surrogates). Differs: none.
     """
-    spectrum = torch.fft.rfft(x.float(), dim=-1)
+    spectrum = torch.fft.rfft(x.float() if x.dtype != torch.float64 else x, dim=-1)
     turned = spectrum * torch.polar(torch.ones_like(phases), phases)
     return torch.fft.irfft(turned, n=x.shape[-1], dim=-1).to(x.dtype)
 

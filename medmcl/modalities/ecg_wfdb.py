@@ -30,19 +30,80 @@ def read_wfdb(path: Path) -> Channels:
         RecordError: A file is missing, empty or shorter than the header says (and by how much), or
             the header cannot be used.
     """
-    import wfdb
-
     record = path.with_suffix("") if path.suffix in (".hea", ".dat") else path
     header = _read_header(record)
-    if hasattr(header, "seg_name"):
-        _check_segments(header, record)
-        joined = wfdb.rdrecord(str(record), physical=True)
-        return _channels(joined, list(joined.p_signal.T), np.ones(joined.n_sig, int), ())
+    return _join(header, record) if hasattr(header, "seg_name") else _read_segment(header, record)
+
+
+def _read_segment(header: Any, record: Path) -> Channels:
+    import wfdb
+
     _check_signal_files(header, record)
     found = wfdb.rdrecord(str(record), physical=False, smooth_frames=False)
     notes = _checksum_notes(found)
-    physical = found.dac(expanded=True)
-    return _channels(found, physical, np.array(found.samps_per_frame), notes)
+    return _channels(found, found.dac(expanded=True), np.array(found.samps_per_frame), notes)
+
+
+def _join(header: Any, record: Path) -> Channels:
+    """Join segments in time; gaps, and signals that a segment has not, are NaN."""
+    parts = _segments(header, record)
+    whole = [part for _, _, part in parts if part is not None]
+    if not whole:
+        raise RecordError("has no segment with signals", where=f"{record}.hea")
+    rates = {part.rate_hz for part in whole}
+    units: dict[str, str | None] = {}
+    for part in whole:
+        for name, unit in zip(part.names, part.units, strict=True):
+            if units.setdefault(name, unit) != unit:
+                raise RecordError(f"the unit of '{name}' changes between segments", where=record)
+    if len(rates) > 1:
+        raise RecordError(
+            "segments have different sampling rates", where=record, got=sorted(map(str, rates))
+        )
+    total = sum(length for _, length, _ in parts)
+    if total * len(units) > MAX_VALUES:
+        raise RecordError("states a length that no ECG has", where=f"{record}.hea", got=total)
+    names = list(units)
+    scale = round((whole[0].rate_hz or 0) / header.fs)
+    signal = np.full((len(names), total * scale), np.nan)
+    for start, length, content in parts:
+        if content is not None:
+            rows = [names.index(name) for name in content.names]
+            signal[rows, start * scale : (start + length) * scale] = content.signal
+    notes = dict.fromkeys(note for part in whole for note in part.notes)
+    return Channels(
+        names=tuple(names),
+        units=tuple(units.values()),
+        signal=signal,
+        rate_hz=whole[0].rate_hz,
+        notes=tuple(notes),
+    )
+
+
+def _segments(header: Any, record: Path) -> list[tuple[int, int, Channels | None]]:
+    """Start, length in frames, and content of each segment; None for gaps and layouts."""
+    if len(header.seg_name) > MAX_SEGMENTS:
+        raise RecordError("has too many segments", where=record, got=len(header.seg_name))
+    parts: list[tuple[int, int, Channels | None]] = []
+    start = 0
+    for name, stated in zip(header.seg_name, header.seg_len, strict=True):
+        length, part = int(stated), None
+        if name != "~" and length > 0:
+            _check_name(name, record)
+            inner = _read_header(record.parent / name)
+            if hasattr(inner, "seg_name"):
+                raise RecordError(f"segment '{name}' has segments of its own", where=record)
+            if inner.sig_len not in (None, length):
+                raise RecordError(
+                    f"the length of segment '{name}' is not what the record says",
+                    where=f"{record}.hea",
+                    got=inner.sig_len,
+                    expected=length,
+                )
+            part = _read_segment(inner, record.parent / name)
+        parts.append((start, length, part))
+        start += length
+    return parts
 
 
 def _read_header(record: Path) -> Any:
@@ -76,20 +137,6 @@ def _read_header(record: Path) -> Any:
             got=f"{header.sig_len} samples of {header.n_sig} signals",
         )
     return header
-
-
-def _check_segments(header: Any, record: Path) -> None:
-    if len(header.seg_name) > MAX_SEGMENTS:
-        raise RecordError("has too many segments", where=record, got=len(header.seg_name))
-    for name in header.seg_name:
-        if name == "~":
-            continue
-        _check_name(name, record)
-        part = _read_header(record.parent / name)
-        if hasattr(part, "seg_name"):
-            raise RecordError(f"segment '{name}' has segments of its own", where=record)
-        if part.sig_len != 0:
-            _check_signal_files(part, record.parent / name)
 
 
 def _check_name(name: str, record: Path) -> None:

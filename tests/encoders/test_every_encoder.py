@@ -146,3 +146,15 @@ def test_importing_encoders_imports_neither_timm_nor_monai():
         "sys.exit(any(m in sys.modules for m in ('timm', 'monai', 'torchvision')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_bf16_on_a_gpu_trains_and_stays_on_it(case):
+    encoder, x = case.build().cuda(), case.rows(8).cuda()
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        encoded = encoder(x)
+        loss = encoded.features.float().square().sum()
+    loss.backward()
+    assert encoded.features.device.type == "cuda"
+    assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())

@@ -180,6 +180,7 @@ def test_half_precision_goes_through_and_stays_half():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_everything_runs_on_the_device_of_the_batch_in_bfloat16():
     device = torch.device("cuda")
     x = rows(4, 12, 2500).to(device, torch.bfloat16)

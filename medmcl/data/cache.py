@@ -1,0 +1,157 @@
+"""Prepared records on disk: written once, atomically, and read back memory-mapped.
+
+A cache entry is a folder whose name is a hash of everything that its rows depend on. It is written
+aside and renamed when it is whole, so a killed writer leaves nothing that could be read, and of two
+writers one wins and both read the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.contracts import Place
+from medmcl.core.errors import ArtefactError
+from medmcl.core.findings import Finding
+from medmcl.data.reading import Outcome
+
+VERSION = 1  # of what lies in an entry; raise it when preparing changes its meaning
+_STALE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The prepared records of one modality.
+
+    Attributes:
+        rows: (R, *prepared_shape) float32 or int64; zeros where not usable.
+        usable: (R,) bool.
+        digests: Hash of each row, empty where not usable.
+        findings: Number of the record to what was found in it.
+    """
+
+    rows: np.ndarray
+    usable: np.ndarray
+    digests: list[str]
+    findings: dict[int, list[Finding]]
+
+
+def entry_key(description: Any, places: Sequence[Place]) -> str:
+    """Hash what the rows depend on: settings, state, and each record's cells and files."""
+    digest = hashlib.blake2b(digest_size=16)
+    said = json.dumps([VERSION, description], sort_keys=True, default=str)
+    digest.update(said.encode())
+    folders: dict[Path, dict[str, tuple[int, int]]] = {}
+    for place in places:
+        cells = json.dumps([place.record, place.subject, dict(place.values)], default=str)
+        digest.update(cells.encode())
+        for name, path in place.paths.items():
+            digest.update(f"{name}{path.name}{_stamps(path, folders)}".encode())
+    return digest.hexdigest()
+
+
+def _stamps(path: Path, folders: dict[Path, dict[str, tuple[int, int]]]) -> list[Any]:
+    """Size and time of a file and of what lies beside it under the same name (.hea, .dat)."""
+    if path.parent not in folders:
+        listing: dict[str, tuple[int, int]] = {}
+        if path.parent.is_dir():
+            with os.scandir(path.parent) as entries:
+                for entry in entries:
+                    if entry.is_file():
+                        stat = entry.stat()
+                        listing[entry.name] = (stat.st_size, stat.st_mtime_ns)
+        folders[path.parent] = listing
+    names = (path.name, f"{path.name}.hea", f"{path.name}.dat", f"{path.stem}.dat")
+    return [folders[path.parent].get(name) for name in names]
+
+
+def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | None:
+    """Read an entry; None if there is none. A damaged one is removed and counts as none."""
+    folder = cache / key
+    if not folder.is_dir():
+        return None
+    try:
+        facts = json.loads((folder / f"{modality}.json").read_text(encoding="utf-8"))
+        rows = np.load(
+            folder / f"{modality}.npy", mmap_mode="r" if facts["size"] else None, allow_pickle=False
+        )
+        digests = list(facts["digests"])
+        if len(rows) != count or len(digests) != count:
+            raise ValueError("another number of records")
+        findings = {
+            int(row): [Finding(**finding) for finding in found]
+            for row, found in facts["findings"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return Stored(rows, np.array([bool(one) for one in digests], dtype=bool), digests, findings)
+
+
+def write_entry(
+    cache: Path, key: str, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...],
+    count: int,
+) -> None:  # fmt: skip
+    """Write an entry from outcomes in order; it appears whole or not at all."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"the cache cannot be made: {error}", where=cache) from None
+    _sweep(cache)
+    aside = cache / f".{key}.{uuid.uuid4().hex}.part"
+    aside.mkdir()
+    try:
+        _fill(aside, modality, outcomes, shape, count)
+        try:
+            aside.rename(cache / key)
+        except OSError:  # another writer was first
+            if not (cache / key).is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill(
+    folder: Path, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...], count: int
+) -> None:
+    path = folder / f"{modality}.npy"
+    rows: np.ndarray | None = None
+    digests: list[str] = []
+    findings: dict[int, list[dict[str, Any]]] = {}
+    for number, outcome in enumerate(outcomes):
+        if outcome.findings:
+            findings[number] = [finding.as_dict() for finding in outcome.findings]
+        digests.append(outcome.digest)
+        if outcome.row is None:
+            continue
+        if rows is None:
+            kind = np.int64 if np.issubdtype(outcome.row.dtype, np.integer) else np.float32
+            rows = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(count, *shape))
+        rows[number] = outcome.row
+    if rows is None:
+        rows = np.zeros((count, *shape), dtype=np.float32)
+        np.save(path, rows)
+    elif isinstance(rows, np.memmap):
+        rows.flush()
+    facts = {"digests": digests, "findings": findings, "size": int(rows.size)}
+    (folder / f"{modality}.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what writers that were killed more than a day ago have left."""
+    for left in cache.glob(".*.part"):
+        try:
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        except FileNotFoundError:
+            continue

@@ -1,0 +1,220 @@
+"""``medmcl check``: everything that is wrong with a cohort, at once, each with its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.contracts import Adapter, Place
+from medmcl.core.errors import RecordError
+from medmcl.core.findings import Finding
+from medmcl.data.cohort import Cohort, load_cohort
+from medmcl.data.expressions import columns_of
+from medmcl.data.loading import build_adapters
+from medmcl.data.outcomes import task_texts
+from medmcl.data.reading import MEASURED, Outcome, duplicates, good_raws, outcomes
+from medmcl.data.splits import SPLITS
+
+_FIT_ON, _TRIED = 200, 3
+_LEVELS = ("error", "warning")
+_SCOPES = ("cohort", "task", "record")
+
+
+def check_cohort(
+    cohort: Cohort | str | Path,
+    inputs: Mapping[str, Mapping[str, Any]] | None = None,
+    tasks: Sequence[str] | None = None,
+    *,
+    progress: Callable[[int], object] | None = None,
+    limit: int | None = None,
+    workers: int = 0,
+) -> list[Finding]:
+    """Find every fault of a cohort: file, tables, splits, outcomes, and each record.
+
+    Args:
+        cohort: An open cohort (its own findings are among those given back), or where one lies;
+            then faults of cohort.yaml itself are findings too.
+        inputs: Modality to a recipe's settings; the other modalities are read with defaults.
+        tasks: Tasks to check; all of the cohort if not given.
+        progress: Told how many records are done.
+        limit: Read at most this many records of each modality, evenly spaced.
+        workers: Processes that read; 0 reads in this one.
+
+    Returns:
+        Findings, errors first, grouped by scope and code; none twice.
+    """
+    if not isinstance(cohort, Cohort):
+        opened, findings = load_cohort(cohort)
+        if opened is None:
+            return grouped(findings)
+        cohort = opened
+    findings = [finding for finding in cohort.findings if finding.scope != "task"]
+    findings += check_tasks(cohort, tasks)
+    findings += _check_leaks(cohort)
+    inputs = inputs or {}
+    settings = {name: inputs.get(name, {}) for name in cohort.spec.modalities}
+    done = 0
+    for name, adapter in build_adapters(cohort, settings).items():
+        findings += _check_presence(cohort, name, wanted=name in inputs)
+        rows = _some(len(cohort.records[name]), limit)
+        findings += _check_records(cohort, name, adapter, rows, workers, _told(progress, done))
+        if name in inputs:
+            findings += _try_preparing(cohort, name, adapter, rows)
+        done += len(rows)
+    return grouped(findings)
+
+
+def check_tasks(cohort: Cohort, names: Sequence[str] | None = None) -> list[Finding]:
+    """Give what is wrong with some outcomes (all if not given)."""
+    chosen = list(cohort.spec.tasks) if names is None else list(names)
+    return [finding for name in chosen for finding in cohort.task_findings(name)]
+
+
+def grouped(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings: errors first, then by scope and code; each once."""
+    return sorted(
+        dict.fromkeys(findings),
+        key=lambda f: (_LEVELS.index(f.level), _SCOPES.index(f.scope), f.code),
+    )
+
+
+def summarise(findings: Sequence[Finding], shown: int = 5) -> list[tuple[str, int, list[Finding]]]:
+    """Give (code, how many, the first few) for each kind of finding, in the order of `grouped`."""
+    kinds: dict[str, list[Finding]] = {}
+    for finding in grouped(findings):
+        kinds.setdefault(finding.code, []).append(finding)
+    return [(code, len(found), found[:shown]) for code, found in kinds.items()]
+
+
+def _some(count: int, limit: int | None) -> list[int]:
+    if limit is None or count <= limit:
+        return list(range(count))
+    return [int(row) for row in np.linspace(0, count - 1, limit).round()]
+
+
+def _told(progress: Callable[[int], object] | None, before: int) -> Callable[[int], object]:
+    return lambda done: progress(before + done) if progress is not None else None
+
+
+def _check_records(
+    cohort: Cohort,
+    name: str,
+    adapter: Adapter,
+    rows: list[int],
+    workers: int,
+    progress: Callable[[int], object],
+) -> list[Finding]:
+    """Read and inspect records, and look for copies among them."""
+    table = cohort.records[name].iloc[rows]
+    places: list[Place] = list(table["place"])
+    findings: list[Finding] = []
+    seen: list[Outcome] = []
+    for number, outcome in enumerate(outcomes(adapter, places, prepared=False, workers=workers), 1):
+        findings += outcome.findings
+        seen.append(outcome)
+        progress(number)
+    if adapter.kind in MEASURED:
+        digests = [outcome.digest if outcome.usable else "" for outcome in seen]
+        copies = duplicates(name, digests, list(table["subject"]), list(table.index))
+        findings += copies.values()
+    missing = sum(finding.code.endswith(".missing_file") for finding in findings)
+    if missing and missing == len(places):
+        shown = next(iter(places[0].paths.values()))
+        findings = [_nothing_there(cohort, name, missing, shown)]
+    if len(rows) < len(cohort.records[name]):
+        findings.append(
+            Finding(
+                code="check.sampled",
+                where=f"modalities.{name}",
+                what=f"{len(rows)} of {len(cohort.records[name])} records were read",
+                mend="check without a limit before a long run",
+                level="warning",
+                scope="cohort",
+            )
+        )
+    return findings
+
+
+def _nothing_there(cohort: Cohort, name: str, missing: int, shown: Path) -> Finding:
+    return Finding(
+        code="cohort.no_files",
+        where=f"modalities.{name}",
+        what=f"none of its {missing} files is there, for example {shown}",
+        mend=f"correct path:, or say where the data lie: data_root (now {cohort.root})",
+        scope="cohort",
+    )
+
+
+def _check_presence(cohort: Cohort, name: str, *, wanted: bool) -> list[Finding]:
+    """Note a modality that nobody has, or nobody of the train split."""
+    has = cohort.samples[name].notna().to_numpy()
+    splits = cohort.samples["split"].to_numpy(object)
+    if not has.any():
+        what, absent = "no subject has it", True
+    elif (splits == SPLITS[0]).any() and not has[splits == SPLITS[0]].any():
+        what, absent = "no subject of the train split has it", True
+    else:
+        absent = False
+    if not absent:
+        return []
+    return [
+        Finding(
+            code="cohort.modality_absent",
+            where=f"modalities.{name}",
+            what=what,
+            mend="see present:, id: and path: of the modality, or take it out",
+            level="error" if wanted else "warning",
+            scope="cohort",
+        )
+    ]
+
+
+def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int]) -> list[Finding]:
+    """Prepare a few records with the recipe's settings, so that these are tried too."""
+    table = cohort.records[name].iloc[rows]
+    side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
+    train = list(table["place"][side == "train"])
+    adapter.fit(islice(good_raws(adapter, train), _FIT_ON))
+    findings: list[Finding] = []
+    for raw in islice(good_raws(adapter, list(table["place"])), _TRIED):
+        try:
+            adapter.prepare(raw)
+        except RecordError as error:
+            findings.append(
+                Finding(
+                    code=f"{adapter.kind}.unprepared",
+                    where=str(error.where or f"modalities.{name}"),
+                    what=error.what,
+                    mend=error.mend or "see the recipe's inputs",
+                )
+            )
+    return findings
+
+
+def _check_leaks(cohort: Cohort) -> list[Finding]:
+    """Note columns that are an input and an outcome at once."""
+    findings = []
+    for task_name, task in cohort.spec.tasks.items():
+        if task_name not in cohort.labels:
+            continue
+        known = cohort.labels[task_name].table.columns
+        read = {column for text in task_texts(task) for column in columns_of(text, known)}
+        for name, spec in cohort.spec.modalities.items():
+            both = sorted(read & {*spec.cell_columns, *spec.needed_columns})
+            if both:
+                findings.append(
+                    Finding(
+                        code="task.leak",
+                        where=f"task {task_name}",
+                        what=f"is made of {', '.join(both)}, which the modality '{name}' shows",
+                        mend=f"take the column out of {name}, or never predict the task from it",
+                        level="warning",
+                        scope="task",
+                        task=task_name,
+                    )
+                )
+    return findings

@@ -1,0 +1,192 @@
+"""Reading one record: what an adapter gives, or findings that say why it gives nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields, is_dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.contracts import Adapter, Place
+from medmcl.core.errors import MedmclError, RecordError
+from medmcl.core.findings import Finding
+
+MEASURED = ("ecg", "cmr")
+"""Kinds whose records never agree to the last bit unless one is a copy of the other."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one record.
+
+    Attributes:
+        row: The prepared array; None if it was not asked for or the record has faults.
+        digest: Hash of the prepared array, or of the raw content; empty if there is none.
+        findings: What was found.
+    """
+
+    row: np.ndarray | None
+    digest: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether no finding is an error."""
+        return all(finding.level != "error" for finding in self.findings)
+
+
+def read_record(adapter: Adapter, place: Place) -> tuple[Any, list[Finding]]:
+    """Read and inspect a record; None and the reason if it cannot be read."""
+    try:
+        raw = adapter.read(place)
+        return raw, adapter.inspect(raw, place)
+    except RecordError as error:
+        return None, [_unreadable(adapter, place, error)]
+    except MedmclError:  # a missing extra, a wrong setting: not the record's fault
+        raise
+    except Exception as error:  # readers of other projects raise many kinds on damaged bytes
+        fault = RecordError(
+            "cannot be read; the file is damaged or of another format",
+            got=f"{type(error).__name__}: {str(error)[:200]}",
+            mend="copy it again from its source, or exclude the record",
+        )
+        return None, [_unreadable(adapter, place, fault)]
+
+
+def read_outcome(adapter: Adapter, place: Place) -> Outcome:
+    """Read, inspect and hash a record without preparing it."""
+    raw, findings = read_record(adapter, place)
+    return Outcome(None, "" if raw is None else content_digest(raw), tuple(findings))
+
+
+def prepare_outcome(adapter: Adapter, place: Place) -> Outcome:
+    """Read, inspect and prepare a record; a record with an error is not prepared."""
+    raw, findings = read_record(adapter, place)
+    if any(finding.level == "error" for finding in findings):
+        return Outcome(None, "", tuple(findings))
+    try:
+        row = adapter.prepare(raw)
+    except RecordError as error:
+        return Outcome(None, "", (*findings, _unreadable(adapter, place, error)))
+    if row.shape != tuple(adapter.prepared_shape) or not np.isfinite(row).all():
+        what = f"preparing gave shape {row.shape}, or values that are not finite"
+        fault = RecordError(what, expected=adapter.prepared_shape)
+        return Outcome(None, "", (*findings, _unreadable(adapter, place, fault)))
+    return Outcome(row, content_digest(row), tuple(findings))
+
+
+def outcomes(
+    adapter: Adapter, places: Sequence[Place], *, prepared: bool, workers: int = 0
+) -> Iterator[Outcome]:
+    """Give the outcome of each record, in order.
+
+    Args:
+        adapter: Adapter of the modality; fitted if ``prepared``.
+        places: The records.
+        prepared: Whether to prepare them, or only to read and inspect.
+        workers: Processes beside this one; 0 reads here.
+    """
+    work = prepare_outcome if prepared else read_outcome
+    if workers <= 0 or len(places) < 2 * workers:
+        for place in places:
+            yield work(adapter, place)
+        return
+    size = max(1, min(64, len(places) // (4 * workers)))
+    chunks = [places[first : first + size] for first in range(0, len(places), size)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        tasks = [pool.submit(_chunk, adapter, chunk, prepared) for chunk in chunks]
+        for task in tasks:
+            yield from task.result()
+
+
+def _chunk(adapter: Adapter, places: Sequence[Place], prepared: bool) -> list[Outcome]:
+    return list(outcomes(adapter, places, prepared=prepared))
+
+
+def good_raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
+    """Give the raw records without faults, read one by one: what `Adapter.fit` learns from."""
+    for place in places:
+        raw, findings = read_record(adapter, place)
+        if raw is not None and all(finding.level != "error" for finding in findings):
+            yield raw
+
+
+def content_digest(content: Any) -> str:
+    """Hash the measured content of a record: arrays, numbers and texts, not where they lie."""
+    digest = hashlib.blake2b(digest_size=8)
+    _feed(digest, content)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, content: Any) -> None:
+    if isinstance(content, np.ndarray):
+        digest.update(f"{content.dtype.str}{content.shape}".encode())
+        digest.update(np.ascontiguousarray(content).tobytes())
+    elif is_dataclass(content) and not isinstance(content, type):
+        arrays = [getattr(content, item.name) for item in fields(content)]
+        for array in arrays:
+            if isinstance(array, np.ndarray):
+                _feed(digest, array)
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            digest.update(str(key).encode())
+            _feed(digest, value)
+    else:
+        digest.update(repr(content).encode())
+
+
+def _unreadable(adapter: Adapter, place: Place, error: RecordError) -> Finding:
+    missing = bool(place.paths) and not any(map(_exists, place.paths.values()))
+    details = [
+        f"{label} {value}"
+        for label, value in (("got", error.got), ("expected", error.expected))
+        if value is not None
+    ]
+    where = f"subject {place.subject}, record {place.record}"
+    if error.where is not None:
+        where = f"{where}, {error.where}"
+    return Finding(
+        code=f"{adapter.kind}.{'missing_file' if missing else 'unreadable'}",
+        where=where,
+        what=error.what + (f" ({'; '.join(details)})" if details else ""),
+        mend=error.mend or "mend the file, or exclude the record: on_bad_record: exclude",
+    )
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.with_name(path.name + ".hea").exists()
+
+
+def duplicates(
+    modality: str, digests: Sequence[str], subjects: Sequence[str], records: Sequence[str]
+) -> dict[int, Finding]:
+    """Find records of equal content under several ids.
+
+    Between two subjects that is an error (whose is it?), within one a warning.
+
+    Returns:
+        Number of the record to its finding; every copy has one.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, digest in enumerate(digests):
+        if digest:
+            rows.setdefault(digest, []).append(row)
+    found: dict[int, Finding] = {}
+    for copies in rows.values():
+        owners = {subjects[row] for row in copies}
+        for row in copies if len(copies) > 1 else []:
+            others = [f"{records[o]} of subject {subjects[o]}" for o in copies if o != row]
+            shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+            found[row] = Finding(
+                code=f"{modality}.duplicate",
+                where=f"subject {subjects[row]}, record {records[row]}",
+                what=f"has exactly the content of record {shown}",
+                mend="find out whose it is, and take the other row out of the table",
+                level="error" if len(owners) > 1 else "warning",
+            )
+    return found

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medmcl.core.targets import Targets
+from medmcl.evaluation.cross_validation import cross_validation_rows, repeated_cv, subject_folds
+from medmcl.evaluation.metrics import auroc, c_index
+
+RNG = np.random.default_rng(0)
+SUBJECTS = np.repeat(np.arange(60), 2)
+X = np.repeat(RNG.normal(size=(60, 3)), 2, axis=0)
+Y = Targets(
+    name="t", kind="binary", columns=("y",), known=np.ones((120, 1), bool),
+    values=(X[:, :1] + 0.5 * np.repeat(RNG.normal(size=(60, 1)), 2, axis=0) > 0.8).astype(float),
+)  # fmt: skip
+
+
+def test_a_subject_never_stands_on_two_sides():
+    plan = list(cross_validation_rows(Y, SUBJECTS, np.arange(120), repeats=2, folds=4))
+    assert len(plan) == 8
+    for _, train, tuning, test in plan:
+        sides = [set(SUBJECTS[rows]) for rows in (train, tuning, test)]
+        assert all(sides)
+        assert sum(map(len, sides)) == len(set.union(*sides))
+    for repeat in range(2):
+        tests = np.concatenate([test for r, _, _, test in plan if r == repeat])
+        assert sorted(tests) == list(range(120))
+
+
+def test_strata_spread_evenly_over_folds():
+    fold = subject_folds(SUBJECTS, Y.values[:, 0], 4, np.random.default_rng(0))
+    positives = [Y.values[fold == f, 0].sum() for f in range(4)]
+    assert max(positives) - min(positives) <= 2
+
+
+def test_predictions_are_out_of_fold_and_find_what_is_there():
+    guess, _ = repeated_cv(X, Y, SUBJECTS, repeats=2, folds=4)
+    assert auroc(Y.values[:, 0], guess[:, 0]) > 0.8
+    names = np.eye(60)[SUBJECTS]  # a feature that only remembers who is who
+    memory, _ = repeated_cv(names, Y, SUBJECTS, repeats=1, folds=4)
+    assert auroc(Y.values[:, 0], memory[:, 0]) < 0.65
+
+
+def test_survival_risks_of_different_folds_can_be_ranked_together():
+    time = np.repeat(RNG.exponential(np.exp(-2 * X[::2, 0])), 2)
+    values = np.stack([time, np.ones(120)], axis=1)
+    targets = Targets(
+        name="s", kind="survival", columns=("time", "event"), values=values,
+        known=np.ones((120, 2), bool),
+    )  # fmt: skip
+    guess, _ = repeated_cv(X, targets, SUBJECTS, repeats=1)
+    assert c_index(values[:, 1], time, guess[:, 0]) > 0.75
+
+
+def test_the_same_seed_gives_the_same_predictions():
+    first, _ = repeated_cv(X, Y, SUBJECTS, repeats=1, folds=3, seed=4)
+    second, _ = repeated_cv(X, Y, SUBJECTS, repeats=1, folds=3, seed=4)
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize("subjects", [1, 2, 3])
+def test_a_handful_of_subjects_does_not_break(subjects):
+    rows = np.flatnonzero(subjects > SUBJECTS)
+    guess, _ = repeated_cv(X, Y, SUBJECTS, rows=rows, repeats=1)
+    assert np.isfinite(guess).all()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medmcl.evaluation import alignment, degeneracy, effective_rank, uniformity
+
+RNG = np.random.default_rng(0)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_effective_rank_of_known_spectra():
+    assert effective_rank(np.eye(7)) == pytest.approx(7)
+    assert effective_rank(np.ones((10, 4))) == pytest.approx(1)
+    assert effective_rank(np.zeros((10, 4))) == 0
+    assert effective_rank(np.diag([3.0, 1.0])) == pytest.approx(
+        np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
+    )
+
+
+def test_uniformity_and_alignment_equal_slow_loops():
+    a, b = unit(RNG.normal(size=(12, 5))), unit(RNG.normal(size=(12, 5)))
+    pairs = [np.exp(-2 * ((a[i] - a[j]) ** 2).sum()) for i in range(12) for j in range(i)]
+    assert uniformity(a) == pytest.approx(np.log(np.mean(pairs)))
+    assert alignment(a, b) == pytest.approx(np.mean([((x - y) ** 2).sum() for x, y in zip(a, b)]))  # noqa: B905  # both have 12 rows
+    assert alignment(a, a) == 0
+
+
+def test_a_collapsed_cloud_has_uniformity_zero_and_a_spread_one_less():
+    assert uniformity(np.ones((5, 4)) / 2) == pytest.approx(0)
+    assert uniformity(unit(RNG.normal(size=(200, 64)))) == pytest.approx(-4, abs=0.3)
+
+
+def test_too_few_rows_are_refused():
+    with pytest.raises(ValueError, match="two rows"):
+        uniformity(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="partners"):
+        alignment(np.ones((2, 3)), np.ones((3, 3)))
+
+
+def test_many_rows_are_thinned():
+    x = unit(RNG.normal(size=(2100, 3)))
+    assert uniformity(x) == pytest.approx(uniformity(x[:2000]), abs=0.1)
+    drawn = uniformity(x, generator=np.random.default_rng(0))
+    assert drawn == pytest.approx(uniformity(x), abs=0.1)
+
+
+def test_degeneracy_tells_collapse_from_health():
+    healthy = degeneracy(RNG.normal(size=(50, 8)))
+    assert not healthy.collapsed
+    assert healthy.dead_dimensions == 0
+    flat = degeneracy(np.ones((50, 8)))
+    assert flat.collapsed
+    assert (flat.dead_dimensions, flat.duplicate_rows) == (8, 49)
+    assert degeneracy(np.zeros((0, 8))).rows == 0

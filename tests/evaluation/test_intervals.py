@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medmcl.evaluation import auroc, bootstrap, c_index, paired_difference
+from medmcl.evaluation.intervals import Resampler, mean_of
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(1)
+    y = (rng.random(120) < 0.4).astype(float)
+    return y, y + rng.normal(size=120)
+
+
+def test_the_vectorised_bootstrap_equals_a_loop_over_copied_rows(data):
+    y, s = data
+
+    def foreign(targets, predictions):
+        return float(auroc(targets, predictions))
+
+    fast = bootstrap("auroc", y, s, draws=60, seed=3)
+    slow = bootstrap(foreign, y, s, draws=60, seed=3)
+    assert (fast.value, fast.low, fast.high) == pytest.approx((slow.value, slow.low, slow.high))
+
+
+def test_a_metric_may_be_named_or_given(data):
+    y, s = data
+    assert bootstrap("auroc", y, s, draws=50) == bootstrap(auroc, y, s, draws=50)
+    assert bootstrap("auroc", y, s, draws=50, seed=1) != bootstrap(auroc, y, s, draws=50, seed=2)
+
+
+def test_survival_takes_event_and_time():
+    rng = np.random.default_rng(0)
+    time, event, risk = rng.random(90), rng.random(90) < 0.5, rng.normal(size=90)
+    found = bootstrap("c_index", (event, time), risk, draws=100)
+    assert found.value == c_index(event, time, risk)
+    assert found.events == event.sum()
+    assert found.low < found.value < found.high
+
+
+def test_duplicated_records_widen_the_interval_only_if_clustered(data):
+    y, s = np.tile(data[0], 4), np.tile(data[1], 4)
+    subjects = np.tile(np.arange(120), 4)
+    single = bootstrap("auroc", *data, draws=400)
+    naive = bootstrap("auroc", y, s, draws=400)
+    clustered = bootstrap("auroc", y, s, subjects, draws=400)
+    assert clustered.subjects == 120
+    assert (clustered.low, clustered.high) == pytest.approx((single.low, single.high))
+    assert naive.high - naive.low < 0.65 * (clustered.high - clustered.low)
+
+
+def test_draws_in_blocks_are_the_draws_of_one_piece(data, monkeypatch):
+    from medmcl.evaluation import intervals
+
+    whole = bootstrap("auroc", *data, draws=50)
+    monkeypatch.setattr(intervals, "ENTRIES_AT_ONCE", 120 * 7)
+    assert bootstrap("auroc", *data, draws=50) == whole
+
+
+def test_weights_of_a_draw_sum_to_the_number_of_subjects():
+    sampler = Resampler(["b", "a", "b", "c"], draws=20)
+    (weights,) = sampler.blocks()
+    assert (weights[0] == weights[2]).all()
+    assert (weights[[0, 1, 3]].sum(axis=0) == 3).all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "targets", "groups", "words"),
+    [
+        ("auroc", np.ones(9), None, "one class"),
+        ("c_index", (np.zeros(9), np.arange(9.0)), None, "no event"),
+        ("auroc", np.arange(9) % 2, np.zeros(9), "one subject"),
+        ("auroc", np.zeros(0), None, "no rows"),
+    ],
+)
+def test_what_is_not_estimable_is_stated_and_never_nan(metric, targets, groups, words):
+    size = len(targets[0] if isinstance(targets, tuple) else targets)
+    found = bootstrap(metric, targets, np.arange(size, dtype=float), groups, draws=30)
+    assert words in found.note
+    assert found.low is None
+    assert found.high is None
+    assert found.value is None or np.isfinite(found.value)
+
+
+def test_draws_without_a_positive_are_left_out_and_counted():
+    y = np.zeros(30)
+    y[:2] = 1
+    found = bootstrap("auroc", y, np.arange(30.0), draws=300)
+    assert "draws were not estimable" in found.note
+    assert found.low is not None
+
+
+def test_few_subjects_are_marked_as_rough(data):
+    found = bootstrap("auroc", data[0][:12], data[1][:12], draws=50)
+    assert "rough" in found.note
+
+
+def test_the_paired_difference_of_a_method_with_itself_is_zero(data):
+    y, s = data
+    found = paired_difference("auroc", y, [s, s + 0.0], [s, s], draws=50)
+    assert (found.value, found.low, found.high, found.seed_spread) == (0, 0, 0, 0)
+
+
+def test_pairing_is_tighter_than_two_separate_intervals(data):
+    y, s = data
+    rng = np.random.default_rng(0)
+    a, b = s + 0.1 * rng.normal(size=120), s + 0.1 * rng.normal(size=120)
+    pair = paired_difference("auroc", y, [a], [b], draws=300)
+    alone = bootstrap("auroc", y, a, draws=300)
+    assert pair.high - pair.low < 0.6 * (alone.high - alone.low)
+
+
+def test_a_difference_over_seeds_is_the_mean_with_the_spread_beside(data):
+    y, s = data
+    rng = np.random.default_rng(0)
+    ours = [s + rng.normal(size=120) for _ in range(3)]
+    single = paired_difference("auroc", y, ours, [s], draws=40)
+    values = [auroc(y, one) - auroc(y, s) for one in ours]
+    assert single.value == pytest.approx(np.mean(values))
+    assert single.seed_spread == pytest.approx(np.std(values, ddof=1))
+    assert single.seeds == 3
+    uneven = paired_difference("auroc", y, ours, [s, s], draws=40)
+    assert "not paired" in uneven.note
+    assert uneven.value == pytest.approx(np.mean(values))
+
+
+def test_the_macro_mean_has_the_draws_of_its_columns(data):
+    y, s = data
+    sampler = Resampler(np.arange(120), draws=30)
+    good = sampler.sample("auroc", (y,), [s])
+    bad = sampler.sample("auroc", (np.ones(120),), [s])
+    mean = mean_of([good, bad], ["a", "b"])
+    assert (mean.draws == good.draws).all()
+    assert "not estimable: b" in mean.note
+    assert mean_of([bad, bad], ["a", "b"]).interval().value is None
+
+
+def test_coverage_of_the_auroc_interval_is_roughly_nominal():
+    from scipy.stats import norm
+
+    truth, hits = norm.cdf(1 / np.sqrt(2)), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        y = (rng.random(150) < 0.5).astype(float)
+        found = bootstrap("auroc", y, y + rng.normal(size=150), draws=200, seed=seed)
+        hits += found.low <= truth <= found.high
+    assert hits >= 51

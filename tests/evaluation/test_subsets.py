@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.targets import Targets
+from medmcl.evaluation import label_subset
+
+
+def make(kind, seed=0, subjects=80, missing=0.0):
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, subjects, 160)
+    if kind == "multiclass":
+        values, columns, classes = rng.integers(0, 4, (160, 1)), ("g",), tuple("abcd")
+    elif kind == "survival":
+        values, columns, classes = rng.random((160, 2)) < 0.2, ("time", "event"), ()
+    else:
+        values, columns, classes = rng.random((160, 3)) < 0.08, tuple("xyz"), ()
+    known = rng.random(values.shape) >= missing
+    targets = Targets(
+        name="t", kind=kind, columns=columns, classes=classes,
+        values=values.astype(float) * known, known=known,
+    )  # fmt: skip
+    return targets, codes
+
+
+KINDS = st.sampled_from(["multilabel", "multiclass", "survival", "regression"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(KINDS, st.integers(0, 5), st.sampled_from([0.01, 0.1, 0.5]), st.integers(0, 3))
+def test_subsets_hold_whole_subjects_and_every_class(kind, seed, fraction, draw):
+    targets, subjects = make(kind, seed, missing=0.2)
+    rows = np.arange(0, 160, 2)
+    chosen = label_subset(targets, subjects, rows, fraction, draw=draw)
+    assert set(chosen) <= set(rows)
+    assert (np.diff(chosen) > 0).all()
+    labelled = rows[targets.known[rows].any(axis=1)]
+    assert set(chosen) == {row for row in labelled if subjects[row] in set(subjects[chosen])}
+    if kind == "regression":
+        return
+    for column in [1] if kind == "survival" else range(targets.values.shape[1]):
+        known = labelled[targets.known[labelled, column]]
+        for value in np.unique(targets.values[known, column]):
+            have = set(subjects[known[targets.values[known, column] == value]])
+            kept = have & set(subjects[chosen])
+            assert len(kept) >= min(2, len(have))
+
+
+@settings(max_examples=30, deadline=None)
+@given(KINDS, st.integers(0, 5), st.integers(0, 3))
+def test_smaller_fractions_lie_inside_larger_ones(kind, seed, draw):
+    targets, subjects = make(kind, seed)
+    rows = np.arange(160)
+    sets = [set(label_subset(targets, subjects, rows, f, draw=draw)) for f in (0.01, 0.1, 0.4, 1.0)]
+    assert sets[0] <= sets[1] <= sets[2] <= sets[3] == set(rows)
+
+
+def test_the_share_is_the_one_asked_for_within_each_class():
+    rng = np.random.default_rng(0)
+    values = (rng.random((4000, 1)) < 0.3).astype(float)
+    targets = Targets(
+        name="t", kind="binary", columns=("y",), values=values, known=np.ones((4000, 1), bool)
+    )
+    chosen = label_subset(targets, np.arange(4000), np.arange(4000), 0.1)
+    assert len(chosen) == pytest.approx(400, abs=2)
+    assert values[chosen].sum() == np.ceil(0.1 * values.sum())
+
+
+def test_draws_differ_and_repeat():
+    targets, subjects = make("multilabel")
+    rows = np.arange(160)
+    first = label_subset(targets, subjects, rows, 0.2, draw=0)
+    assert (label_subset(targets, subjects, rows, 0.2, draw=0) == first).all()
+    assert set(label_subset(targets, subjects, rows, 0.2, draw=1)) != set(first)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.5])
+def test_an_impossible_fraction_is_refused(fraction):
+    targets, subjects = make("multilabel")
+    with pytest.raises(ConfigError, match="fraction"):
+        label_subset(targets, subjects, np.arange(160), fraction)
+
+
+def test_no_labelled_row_gives_no_row():
+    targets, subjects = make("multilabel", missing=1.1)
+    assert len(label_subset(targets, subjects, np.arange(160), 0.1)) == 0

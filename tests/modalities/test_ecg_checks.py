@@ -1,0 +1,230 @@
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medmcl.core.contracts import Place
+from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
+from medmcl.modalities.ecg_checks import beat_and_width
+from medmcl.modalities.ecg_leads import LIMB, LIMB_ROWS, PRECORDIAL, TWELVE
+from medmcl.modalities.ecg_limb import explain, residual_of
+from medmcl.modalities.ecg_readers import ECGRecord
+
+PLACE = Place(subject="s1", record="r1", paths={"path": Path("r1.npy")})
+
+
+def heart(rate=100.0, seconds=10.0, beats=72.0, seed=0) -> ECGRecord:
+    """A 12-lead ECG of three dipoles that turn, with a little noise."""
+    rng = np.random.default_rng(seed)
+    at = np.arange(round(seconds * rate)) / rate
+    phase = at % (60 / beats)
+    angles = np.deg2rad([130, 100, 70, 45, 20, -10])
+    chest = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    signal = np.zeros((12, len(at)))
+    waves = [(0.12, 0.025, 0.12, 50, 10), (0.27, 0.009, -0.15, 120, 60), (0.30, 0.012, 1.1, 55, 0)]
+    waves += [(0.33, 0.011, -0.3, 80, 80), (0.55, 0.045, 0.3, 40, 60)]
+    for centre, width, size, frontal, across in waves:
+        pulse = size * np.exp(-(((phase - centre) / width) ** 2) / 2)
+        x, y = np.cos(np.deg2rad(frontal)), np.sin(np.deg2rad(frontal))
+        one, two = x, x / 2 + y * np.sqrt(3) / 2
+        limb = LIMB_ROWS @ np.array([one, two])
+        ahead = chest @ np.array([np.cos(np.deg2rad(across)), np.sin(np.deg2rad(across))])
+        signal += np.concatenate([limb, ahead])[:, None] * pulse
+    signal += 0.01 * rng.normal(size=signal.shape)
+    return ECGRecord(
+        signal_mv=signal.astype(np.float32), leads=TWELVE, rate_hz=rate, header_rate_hz=None
+    )
+
+
+def findings(record, source=None, **settings):
+    keys = {"reader": "npy", "rate_hz": record.rate_hz, "units": "mV", **(source or {})}
+    ecg = ECG(ECGSource(**keys), ECGSettings(rate_hz=100, **settings))
+    return {finding.code: finding for finding in ecg.inspect(record, PLACE)}
+
+
+def changed(record, change) -> ECGRecord:
+    signal = record.signal_mv.copy()
+    change(signal)
+    return replace(record, signal_mv=signal)
+
+
+def test_a_sound_record_has_no_findings():
+    for rate in (100.0, 250.0, 500.0):
+        assert findings(heart(rate)) == {}
+
+
+def test_nan_is_counted_by_lead():
+    def change(x):
+        x[4, 10:13] = np.nan
+        x[0, 0] = np.inf
+
+    found = findings(changed(heart(), change))
+    assert set(found) == {"ecg.nan"}
+    assert "I (1), aVL (3) of 1000" in found["ecg.nan"].what
+    assert found["ecg.nan"].scope == "record"
+    assert found["ecg.nan"].level == "error"
+
+
+def test_constant_leads_and_a_constant_signal_are_told_apart():
+    one = findings(changed(heart(), lambda x: x[8].fill(0)))
+    assert one["ecg.flat"].what == "lead V3 is constant"
+    every = findings(changed(heart(), lambda x: x.fill(0.2)))
+    assert every["ecg.flat"].what == "the signal is constant"
+
+
+@pytest.mark.parametrize(
+    ("factor", "units", "likely"),
+    [(1000, "mV", "uV"), (1e-3, "mV", "V"), (1e-3, "µV", "mV"), (1e6, "V", "uV")],
+)
+def test_implausible_amplitude_names_the_likely_unit(factor, units, likely):
+    record = replace(heart(), signal_mv=heart().signal_mv * np.float32(factor), units=units)
+    found = findings(record, {"units": units})
+    assert set(found) == {"ecg.wrong_units"}
+    assert f"likely in {likely}" in found["ecg.wrong_units"].mend
+
+
+def test_a_declared_unit_or_rate_that_is_not_the_headers_is_found():
+    record = replace(heart(500.0), header_units="mV", header_rate_hz=500.0)
+    source = {"reader": "wfdb", "units": "uV", "rate_hz": 250}
+    found = findings(record, source)
+    assert set(found) == {"ecg.wrong_units", "ecg.wrong_rate"}
+    assert "250 Hz, the file says 500 Hz" in found["ecg.wrong_rate"].what
+    silent = {"reader": "wfdb", "units": None, "rate_hz": None}
+    assert findings(record, silent) == {}
+
+
+@pytest.mark.parametrize(("true", "declared"), [(100, 500), (500, 100), (250, 1000), (500, 50)])
+def test_a_rate_at_which_no_heart_beats_is_found_where_the_file_cannot_say(true, declared):
+    found = findings(replace(heart(float(true)), rate_hz=float(declared)), pad="zero")
+    assert "ecg.wrong_rate" in found
+    assert f"{true:g} if the record lasts 10 s" in found["ecg.wrong_rate"].mend
+
+
+@pytest.mark.parametrize("beats", [45, 72, 110, 160])
+def test_heart_rate_is_read_from_steepness(beats):
+    assert beat_and_width(heart(beats=beats).signal_mv, 100)[0] == pytest.approx(beats, rel=0.05)
+
+
+@pytest.mark.parametrize(("first", "second"), [*combinations(LIMB, 2)])
+def test_swapped_limb_leads_are_named(first, second):
+    i, j = TWELVE.index(first), TWELVE.index(second)
+
+    def change(x):
+        x[[i, j]] = x[[j, i]]
+
+    found = findings(changed(heart(), change))
+    assert set(found) == {"ecg.swapped_leads"}
+    assert f"{first} and {second} are swapped" in found["ecg.swapped_leads"].what
+
+
+@pytest.mark.parametrize("lead", LIMB)
+def test_a_reversed_limb_lead_is_named(lead):
+    found = findings(
+        changed(heart(), lambda x: np.negative(x[LIMB.index(lead)], x[LIMB.index(lead)]))
+    )
+    assert f"the sign of {lead} is reversed" in found["ecg.swapped_leads"].what
+
+
+def test_three_leads_that_went_round_are_named():
+    def change(x):
+        x[[0, 1, 3]] = x[[1, 3, 0]]
+
+    what = findings(changed(heart(), change))["ecg.swapped_leads"].what
+    for part in ("what is called I is II", "called II is aVR", "called aVR is I"):
+        assert part in what
+
+
+def test_a_limb_lead_exchanged_with_a_chest_lead_is_named():
+    def change(x):
+        x[[1, 9]] = x[[9, 1]]
+
+    found = findings(changed(heart(), change))
+    assert "II and V4 are swapped" in found["ecg.swapped_leads"].what
+
+
+def test_with_three_limb_leads_both_readings_of_the_mistake_are_given():
+    record = heart()
+    rows = record.signal_mv[[1, 0, 2]]
+    record = replace(record, signal_mv=rows, leads=("I", "II", "III"))
+    what = findings(record, leads=["I", "II"])["ecg.swapped_leads"].what
+    assert "I and II are swapped" in what
+    assert "the sign of III is reversed" in what
+
+
+def test_limb_leads_that_contradict_each_other_without_reason_are_a_warning():
+    rng = np.random.default_rng(5)
+    record = changed(heart(), lambda x: x.__setitem__(slice(6), rng.normal(size=x[:6].shape)))
+    found = findings(record)
+    assert found["ecg.inconsistent_leads"].level == "warning"
+    assert "ecg.swapped_leads" not in found
+
+
+def test_explanations_hold_for_offsets_and_leads_in_another_order():
+    order = [5, 0, 3, 1, 11, 10, 9, 8, 7, 6, 2, 4]
+    record = heart()
+    record = replace(
+        record,
+        signal_mv=record.signal_mv[order] + np.arange(12, dtype=np.float32)[:, None],
+        leads=tuple(TWELVE[n] for n in order),
+    )
+    assert findings(record) == {}
+
+
+def test_residual_of_true_limb_leads_is_zero_and_of_noise_is_not():
+    rng = np.random.default_rng(0)
+    x = LIMB_ROWS @ rng.normal(size=(2, 50))
+    assert residual_of(LIMB, x @ x.T) < 1e-7
+    noise = rng.normal(size=(6, 500))
+    assert residual_of(LIMB, noise @ noise.T) == pytest.approx(np.sqrt(4 / 6), abs=0.05)
+    assert explain(LIMB, noise @ noise.T, 0.15).explanations == ()
+
+
+def test_chest_leads_far_out_of_order_are_a_warning():
+    i, j = TWELVE.index("V1"), TWELVE.index("V5")
+
+    def change(x):
+        x[[i, j]] = x[[j, i]]
+
+    found = findings(changed(heart(), change))
+    assert set(found) == {"ecg.precordial_order"}
+    assert "V1 and V5" in found["ecg.precordial_order"].what
+    assert found["ecg.precordial_order"].level == "warning"
+
+
+def test_missing_leads_name_what_is_there_and_derivable_leads_are_not_missing():
+    record = heart()
+    record = replace(record, signal_mv=record.signal_mv[[0, 1, 6]], leads=("I", "II", "V1"))
+    found = findings(record)
+    assert set(found) == {"ecg.missing_leads"}
+    assert "lead V2, V3, V4, V5, V6 is missing" in found["ecg.missing_leads"].what
+    assert findings(record, leads=["aVF", "V1"]) == {}
+    promised = {"reader": "wfdb", "leads": ("I", "V6"), "rate_hz": None, "units": None}
+    assert "promises lead V6" in findings(record, promised, leads=["I"])["ecg.missing_leads"].what
+
+
+def test_short_records_are_errors_or_warnings_by_the_settings():
+    record = heart(seconds=7)
+    assert findings(record)["ecg.too_short"].level == "error"
+    assert findings(record, pad="zero")["ecg.too_short"].level == "warning"
+    assert findings(record, seconds=7) == {}
+
+
+def test_clipping_is_a_warning_that_names_leads():
+    row = TWELVE.index("V4")
+    record = heart(500.0)
+    top = np.quantile(record.signal_mv[row], 0.95)
+    found = findings(changed(record, lambda x: x[row].clip(None, top, out=x[row])))
+    assert set(found) == {"ecg.clipped"}
+    assert "lead V4" in found["ecg.clipped"].what
+    assert found["ecg.clipped"].level == "warning"
+
+
+def test_remarks_of_the_reader_reach_the_user():
+    found = findings(replace(heart(), quality=("the checksum of I differs",)))
+    assert found["ecg.reader"].what == "the checksum of I differs"
+
+
+def test_precordial_names_are_the_twelve_without_the_limb():
+    assert LIMB + PRECORDIAL == TWELVE
