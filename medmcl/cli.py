@@ -94,7 +94,8 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     cohort: CohortOption,
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="Task to score; all if not given. Repeatable.")
+        list[str] | None,
+        typer.Option("--task", help="Task to score; all if not given. Repeatable."),
     ] = None,
     label_fraction: Annotated[
         str | None, typer.Option(help="Shares of the train labels, for example 0.01,0.1,1.")

@@ -1,4 +1,4 @@
-"""The house: imports go one way, heavy libraries stay out of the command line, tensors name devices."""
+"""The house: imports go one way, the command line stays light, tensors name their devices."""
 
 import ast
 import subprocess

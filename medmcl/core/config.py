@@ -32,7 +32,7 @@ class Config(BaseModel):
 class _Loader(yaml.SafeLoader):
     """Safe YAML that reads ``1e-3`` as a number and refuses a key given twice.
 
-    Only ``true`` and ``false`` are truth values, as in YAML 1.2: ``on`` is a key and ``no`` a class.
+    Only ``true`` and ``false`` are truth values, as in YAML 1.2: ``on`` is a key, ``no`` a class.
     """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

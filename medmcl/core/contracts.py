@@ -46,6 +46,8 @@ class Adapter(Protocol):
     Source: ClassVar[type[Config]]
     Settings: ClassVar[type[Config]]
     Augment: ClassVar[type[Config]]
+    settings: Any
+    """The settings it was built with."""
 
     def __init__(self, source: Any, settings: Any) -> None: ...
 

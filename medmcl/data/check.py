@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.contracts import Adapter, Place
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.findings import Finding
 from medmcl.data.cohort import Cohort, load_cohort
-from medmcl.data.expressions import columns_of
 from medmcl.data.loading import build_adapters
 from medmcl.data.outcomes import task_texts
 from medmcl.data.reading import MEASURED, Outcome, duplicates, good_raws, outcomes
 from medmcl.data.splits import SPLITS
+from medmcl.data.syntax import columns_of
 
+_OF_A_RECIPE = frozenset({"ecg.too_short", "cmr.frames", "cmr.es_guessed", "text.long"})
+"""What depends on how a recipe prepares a record, and says nothing where no recipe reads it."""
 _FIT_ON, _TRIED = 200, 3
 _LEVELS = ("error", "warning")
 _SCOPES = ("cohort", "task", "record")
@@ -54,14 +57,16 @@ def check_cohort(
         cohort = opened
     findings = [finding for finding in cohort.findings if finding.scope != "task"]
     findings += check_tasks(cohort, tasks)
-    findings += _check_leaks(cohort)
+    findings += _check_leaks(cohort, cohort.spec.tasks if tasks is None else tasks)
     inputs = inputs or {}
-    settings = {name: inputs.get(name, {}) for name in cohort.spec.modalities}
     done = 0
-    for name, adapter in build_adapters(cohort, settings).items():
+    for name in cohort.spec.modalities:
+        adapter = _build(cohort, name, inputs.get(name, {}), findings)
         findings += _check_presence(cohort, name, wanted=name in inputs)
         rows = _some(len(cohort.records[name]), limit)
-        findings += _check_records(cohort, name, adapter, rows, workers, _told(progress, done))
+        ignored = frozenset() if name in inputs else _OF_A_RECIPE
+        read = _read(cohort, name, adapter, rows, workers, _told(progress, done), ignored)
+        findings += _check_records(cohort, name, adapter, rows, read)
         if name in inputs:
             findings += _try_preparing(cohort, name, adapter, rows)
         done += len(rows)
@@ -100,30 +105,57 @@ def _told(progress: Callable[[int], object] | None, before: int) -> Callable[[in
     return lambda done: progress(before + done) if progress is not None else None
 
 
-def _check_records(
+def _build(
+    cohort: Cohort, name: str, settings: Mapping[str, Any], findings: list[Finding]
+) -> Adapter:
+    """Build an adapter; settings that are not valid are noted and the defaults taken."""
+    try:
+        return build_adapters(cohort, {name: settings})[name]
+    except ConfigError as error:
+        findings.append(
+            Finding(
+                code="recipe.inputs",
+                where=str(error.where),
+                what=error.what,
+                mend=error.mend or "correct the recipe",
+                scope="cohort",
+            )
+        )
+        return build_adapters(cohort, {name: {}})[name]
+
+
+def _read(
     cohort: Cohort,
     name: str,
     adapter: Adapter,
     rows: list[int],
     workers: int,
     progress: Callable[[int], object],
-) -> list[Finding]:
-    """Read and inspect records, and look for copies among them."""
-    table = cohort.records[name].iloc[rows]
-    places: list[Place] = list(table["place"])
-    findings: list[Finding] = []
-    seen: list[Outcome] = []
+    ignored: frozenset[str],
+) -> list[Outcome]:
+    """Read and inspect records, without the findings to ignore."""
+    places: list[Place] = list(cohort.records[name]["place"].iloc[rows])
+    read = []
     for number, outcome in enumerate(outcomes(adapter, places, prepared=False, workers=workers), 1):
-        findings += outcome.findings
-        seen.append(outcome)
+        kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
+        read.append(replace(outcome, findings=kept))
         progress(number)
+    return read
+
+
+def _check_records(
+    cohort: Cohort, name: str, adapter: Adapter, rows: list[int], read: list[Outcome]
+) -> list[Finding]:
+    """Give what is wrong with records, and look for copies among them."""
+    table = cohort.records[name].iloc[rows]
+    findings = [finding for outcome in read for finding in outcome.findings]
     if adapter.kind in MEASURED:
-        digests = [outcome.digest if outcome.usable else "" for outcome in seen]
-        copies = duplicates(name, digests, list(table["subject"]), list(table.index))
+        digests = [outcome.digest if outcome.usable else "" for outcome in read]
+        copies = duplicates(adapter.kind, digests, list(table["subject"]), list(table.index))
         findings += copies.values()
     missing = sum(finding.code.endswith(".missing_file") for finding in findings)
-    if missing and missing == len(places):
-        shown = next(iter(places[0].paths.values()))
+    if missing and missing == len(rows):
+        shown = next(iter(table["place"].iloc[0].paths.values()))
         findings = [_nothing_there(cohort, name, missing, shown)]
     if len(rows) < len(cohort.records[name]):
         findings.append(
@@ -178,29 +210,30 @@ def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int])
     table = cohort.records[name].iloc[rows]
     side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
     train = list(table["place"][side == "train"])
-    adapter.fit(islice(good_raws(adapter, train), _FIT_ON))
     findings: list[Finding] = []
-    for raw in islice(good_raws(adapter, list(table["place"])), _TRIED):
-        try:
+    try:
+        adapter.fit(islice(good_raws(adapter, train), _FIT_ON))
+        for raw in islice(good_raws(adapter, list(table["place"])), _TRIED):
             adapter.prepare(raw)
-        except RecordError as error:
-            findings.append(
-                Finding(
-                    code=f"{adapter.kind}.unprepared",
-                    where=str(error.where or f"modalities.{name}"),
-                    what=error.what,
-                    mend=error.mend or "see the recipe's inputs",
-                )
+    except MedmclError as error:
+        findings.append(
+            Finding(
+                code=f"{adapter.kind}.unprepared",
+                where=str(error.where or f"modalities.{name}"),
+                what=error.what,
+                mend=error.mend or "see the recipe's inputs",
             )
+        )
     return findings
 
 
-def _check_leaks(cohort: Cohort) -> list[Finding]:
+def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
     """Note columns that are an input and an outcome at once."""
     findings = []
-    for task_name, task in cohort.spec.tasks.items():
+    for task_name in tasks:
         if task_name not in cohort.labels:
             continue
+        task = cohort.spec.tasks[task_name]
         known = cohort.labels[task_name].table.columns
         read = {column for text in task_texts(task) for column in columns_of(text, known)}
         for name, spec in cohort.spec.modalities.items():

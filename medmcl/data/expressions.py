@@ -12,9 +12,7 @@ division by zero, the logarithm of zero) is unknown.
 from __future__ import annotations
 
 import ast
-import json
 import operator
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,10 +22,10 @@ import pandas as pd
 
 from medmcl.core.errors import CohortError
 from medmcl.data.codes import CodeMap, parse_codes
+from medmcl.data.syntax import FORMS, is_col, parse_expression
 from medmcl.data.tables import as_text, missing_column, texts
 
 Kind = Literal["number", "text", "truth", "codes"]
-_LONGEST = 4000
 _DEEPEST = 60
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -47,10 +45,6 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
-_FORMS = (
-    "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, lower, contains, abs, "
-    'log, map[column], col("name")'
-)
 
 
 @dataclass(frozen=True)
@@ -83,22 +77,7 @@ def evaluate(
     """
     if text in frame.columns:
         return column_values(frame, text)
-    return _Evaluation(frame, maps or {}, text, where).of(_parse(text, where))
-
-
-def columns_of(text: str, known: pd.Index, where: str = "") -> list[str]:
-    """Give the columns that an expression reads, each once."""
-    if text in known:
-        return [text]
-    found: list[str] = []
-    tree = _parse(text, where)
-    outer = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and id(node) not in outer and node.id in known:
-            found.append(node.id)
-        elif _is_col(node):
-            found.append(node.args[0].value)  # type: ignore[attr-defined]  # checked by _is_col
-    return list(dict.fromkeys(found))
+    return _Evaluation(frame, maps or {}, text, where).of(parse_expression(text, where))
 
 
 def column_values(frame: pd.DataFrame, name: str) -> Values:
@@ -118,52 +97,6 @@ def column_values(frame: pd.DataFrame, name: str) -> Values:
 def _finite(data: np.ndarray, name: str, known: np.ndarray | None = None) -> Values:
     finite = np.isfinite(data) if known is None else np.isfinite(data) & known
     return Values(np.where(finite, data, 0.0), finite, "number", name)
-
-
-def _parse(text: str, where: str) -> ast.expr:
-    if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST:
-        raise CohortError("an expression must be a text", where=where or None, got=repr(text)[:80])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(_unquote(text).strip(), mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise CohortError(
-            f"is not an expression: {getattr(error, 'msg', None) or error}",
-            where=where or None,
-            got=text,
-            expected=_FORMS,
-            mend="put a column whose name is no plain word between back quotes",
-        ) from None
-    return tree
-
-
-def _unquote(text: str) -> str:
-    """Turn back-quoted names into ``col("...")``; back quotes inside a text stay."""
-    parts: list[str] = []
-    quote, start = "", 0
-    for position, letter in enumerate(text):
-        if quote == "":
-            if letter in "\"'`":
-                parts.append(text[start:position])
-                quote, start = letter, position
-        elif letter == quote and (quote == "`" or text[position - 1] != "\\"):
-            inside = text[start : position + 1]
-            parts.append(f"col({json.dumps(inside[1:-1])})" if quote == "`" else inside)
-            quote, start = "", position + 1
-    return "".join(parts) + text[start:]
-
-
-def _is_col(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "col"
-        and len(node.args) == 1
-        and not node.keywords
-        and isinstance(node.args[0], ast.Constant)
-        and isinstance(node.args[0].value, str)
-    )
 
 
 class _Evaluation:
@@ -189,7 +122,7 @@ class _Evaluation:
         return result
 
     def _refuse(self, what: str, mend: str | None = None) -> CohortError:
-        return CohortError(what, where=self.where, expected=_FORMS, mend=mend)
+        return CohortError(what, where=self.where, expected=FORMS, mend=mend)
 
     def _rows(self, value: Any, kind: Kind, name: str) -> Values:
         dtype = {"number": np.float64, "truth": bool}.get(kind, object)
@@ -337,8 +270,8 @@ class _Evaluation:
         return result
 
     def _call(self, node: ast.Call) -> Values:
-        if _is_col(node):
-            return self._column(node.args[0].value)  # type: ignore[attr-defined]  # by _is_col
+        if is_col(node):
+            return self._column(node.args[0].value)  # type: ignore[attr-defined]  # by is_col
         name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)[:40]
         if name == "isin" and len(node.args) >= 2 and not node.keywords:
             return self._isin(self.of(node.args[0]), self._options(node.args[1:]))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmcl.data.heart_state import EQUATOR, Array, HeartState, Rows, profile
+from medmcl.data.heart_state import Array, HeartState, Rows, profile
 
 FIELD_MM = 153.6  # side of the square field of view
 CYCLE = 16  # frames of a full cine; end-systole falls on one of them
@@ -135,6 +135,12 @@ def render_cmr(
     labels[distance < outer] = MYOCARDIUM
     labels[distance < cavity] = LV
     return _scan(image, nuisance, places), labels
+
+
+def add_noise(image: Array, level: float, generator: np.random.Generator) -> Array:
+    """Noise of the receiver: the magnitude of the image plus Gaussian noise, (N, T, Y, X)."""
+    noise = generator.standard_normal(image.shape, dtype=np.float32)
+    return np.abs(image + np.float32(level) * noise)
 
 
 def _outlines(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from medmcl.data.heart_cmr import CYCLE, FIELD_MM, SLICE_MM
+from medmcl.data.heart_settings import HeartSettings
 from medmcl.data.heart_state import CONDUCTIONS
-
-if TYPE_CHECKING:
-    from medmcl.data.heart import HeartSettings
 
 PHENOTYPES = {
     "LVEDV": "lv_edv",
@@ -181,14 +179,14 @@ def readme(settings: HeartSettings) -> str:
         lines += [
             "| `cohort_files.yaml` | the same, read from the files of those who have them |",
             "",
-            f"The first {settings.num_files} subjects lie as files too. A shard's ECG is the file's "
-            "beginning at a lower rate; its CMR shows the file's middle slice at the same frames, "
-            "with larger pixels and noise of its own.",
+            f"The first {settings.num_files} subjects lie as files too. A shard's ECG is the "
+            "beginning of the file at a lower rate; its CMR shows the middle slice of the file at "
+            "the same frames, with larger pixels and noise of its own.",
         ]
     lines += [
         "",
-        "Columns: `lv_edv lv_esv lv_sv rv_edv rv_esv` mL, `lv_ef rv_ef ecc` %, `lv_mass` g, `lv_co` "
-        "L/min, `wall_thickness wt_septal wt_lateral` mm (all read with 3 to 5 % error); `infarct` "
-        "0/1; `conduction`; `hf_days`, `hf_event`: heart failure or end of follow-up.",
+        "Columns: `lv_edv lv_esv lv_sv rv_edv rv_esv` mL, `lv_ef rv_ef ecc` %, `lv_mass` g, "
+        "`lv_co` L/min, `wall_thickness wt_septal wt_lateral` mm (all read with 3 to 5 % error); "
+        "`infarct` 0/1; `conduction`; `hf_days`, `hf_event`: heart failure or end of follow-up.",
     ]
     return "\n".join(lines) + "\n"

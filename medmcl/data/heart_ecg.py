@@ -24,8 +24,10 @@ FILE_SECONDS = 10
 NOISE_RATE_HZ = 100  # noise is band-limited to half of this
 MAX_BEATS = 36
 FREE = (
-    "noise qrs drift pr p_gap p_width qt p_right p_left voltage s_wave t_wave scar_seen rhythm"
-).split()  # names along the free variation of waves
+    *("noise", "qrs", "drift", "pr", "p_gap", "p_width", "qt", "p_right", "p_left"),
+    *("voltage", "s_wave", "t_wave", "scar_seen", "rhythm"),
+)
+"""Names along the free variation of waves."""
 
 # mV of I, II, V1 to V6 for 1 mV along X (left), Y (feet), Z (back)
 DOWER = np.array(
@@ -149,7 +151,7 @@ def qrs_duration(state: HeartState, nuisance: EcgNuisance) -> Array:
     """Duration of the QRS complex in ms."""
     bundle = np.array([0, 58, 44, 0])[state.conduction]
     own = np.where(state.is_male, 94, 88) + 6.0 * nuisance.free("qrs")
-    return np.asarray(own + bundle + 55 * (0.58 - state.ef) + 0.05 * (state.lv_mass - 95))
+    return np.asarray(own + bundle + 40 * (0.58 - state.ef) + 0.05 * (state.lv_mass - 95))
 
 
 def _waves(state: HeartState, nuisance: EcgNuisance, times: Array) -> tuple[Array, Array]:
@@ -229,10 +231,10 @@ def _vectors(state: HeartState, nuisance: EcgNuisance) -> Array:
 def _weak(state: HeartState, wave: dict[str, Array]) -> None:
     """A failing ventricle: smaller R, a late notch, flatter T; all small beside the nuisance."""
     loss = (0.58 - state.ef)[:, None]
-    wave["late"] += loss * np.array([0.9, -0.3, 0.7])
-    wave["R"] *= 1 - 0.35 * loss
+    wave["late"] += loss * np.array([0.45, -0.15, 0.35])
+    wave["R"] *= 1 - 0.3 * loss
     for name in ("T1", "T2"):
-        wave[name] *= np.clip(1 - 1.6 * loss, 0.1, 1.3)
+        wave[name] *= np.clip(1 - 1.1 * loss, 0.1, 1.3)
 
 
 def _strain(state: HeartState, wave: dict[str, Array]) -> None:
@@ -246,7 +248,7 @@ def _strain(state: HeartState, wave: dict[str, Array]) -> None:
 
 def _infarct(state: HeartState, nuisance: EcgNuisance, wave: dict[str, Array]) -> None:
     """Dead muscle: early forces and T point away from the territory (Q waves, inverted T)."""
-    seen = np.clip(0.8 + 0.5 * nuisance.free("scar_seen"), 0.15, 2)  # some leave little trace
+    seen = np.clip(0.7 + 0.5 * nuisance.free("scar_seen"), 0.1, 2)  # some leave little trace
     towards = (seen * state.infarct_size)[:, None] * TOWARDS[state.territory]
     wave["Q"] -= 2.8 * towards
     wave["R"] -= 1.2 * towards
@@ -293,8 +295,11 @@ def _plane(angle: Array, i: int, j: int) -> Array:
 def _beats(
     state: HeartState, nuisance: EcgNuisance, times: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """For each time: s since the R of the beat it belongs to, whether that beat is ectopic; the
-    same for the beat whose P wave it may belong to. (N, S) each.
+    """Place each time, (N, S), in its beat.
+
+    Returns:
+        Seconds since the R of the beat it belongs to, and whether that beat is ectopic; the same
+        for the beat whose P wave it may belong to.
     """
     interval = (60 / state.rate)[:, None]
     variation = 0.035 * np.exp(0.3 * nuisance.free("rhythm"))[:, None] * nuisance.beats

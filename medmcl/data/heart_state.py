@@ -19,9 +19,10 @@ Array = np.ndarray
 CONDUCTIONS = ("normal", "LBBB", "RBBB", "AVB")
 TERRITORIES = ("none", "LAD", "LCX", "RCA")
 LATENTS = (
-    "age sex height bmi pressure wall asymmetry volume contractility disease infarct territory "
-    "infarct_size bundle av rate rv rv_ef"
-).split()
+    *("age", "sex", "height", "bmi", "pressure", "wall", "asymmetry", "volume"),
+    *("contractility", "disease", "infarct", "territory", "infarct_size"),
+    *("bundle", "av", "rate", "rv", "rv_ef"),
+)
 
 EQUATOR = 0.7  # height of the widest level of the LV, apex 0, base 1
 SHAPE = 1 - ((1 - EQUATOR) ** 3 + EQUATOR**3) / (3 * EQUATOR**2)  # mean of `profile`

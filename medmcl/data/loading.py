@@ -152,9 +152,12 @@ class Prepared:
 
     def identity(self, modality: str) -> np.ndarray:
         """Give samples of equal content the same number; -1 where absent. (N,) int64."""
-        codes = np.unique(np.asarray(self.stored[modality].digests, dtype=str), return_inverse=True)
+        digests = np.asarray(self.stored[modality].digests, dtype=str)
+        codes = np.unique(digests, return_inverse=True)[1]
         numbers = self.numbers[modality]
-        return np.where(numbers >= 0, codes[1][np.maximum(numbers, 0)], -1).astype(np.int64)
+        result = np.full(len(numbers), -1, dtype=np.int64)
+        result[numbers >= 0] = codes[numbers[numbers >= 0]]
+        return result
 
 
 def _closed(split: str) -> ArtefactError:
@@ -312,7 +315,9 @@ def _note_copies(
     for name, adapter in adapters.items():
         one, table = stored[name], cohort.records[name]
         if adapter.kind in MEASURED:
-            copies = duplicates(name, one.digests, list(table["subject"]), list(table.index))
+            copies = duplicates(
+                adapter.kind, one.digests, list(table["subject"]), list(table.index)
+            )
             usable, findings = one.usable.copy(), dict(one.findings)
             for row, finding in copies.items():
                 usable[row] &= finding.level != "error"

@@ -29,18 +29,17 @@ def find_cohort(path: str | Path) -> Path:
     given = Path(path).expanduser()
     if given.is_file():
         return given.absolute()
-    if given.is_dir():
-        file = given / "cohort.yaml"
-        if not file.is_file():
-            raise CohortError(
-                "the folder holds no cohort.yaml",
-                where=given,
-                mend="copy cohorts/my_cohort/cohort.yaml there and fill it in",
-            )
-        return file.absolute()
+    if (given / "cohort.yaml").is_file():
+        return (given / "cohort.yaml").absolute()
     known = list_cohorts()
     if str(path) in known:
         return known[str(path)]
+    if given.is_dir():
+        raise CohortError(
+            "the folder holds no cohort.yaml",
+            where=given,
+            mend="copy cohorts/my_cohort/cohort.yaml there and fill it in",
+        )
     raise CohortError(
         f"there is no cohort '{path}'{nearest(str(path), known)}",
         mend="give a folder with cohort.yaml, a yaml file, or one of the names (`medmcl cohorts`)",

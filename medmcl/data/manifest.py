@@ -66,7 +66,7 @@ def _modality(
 ) -> ModalitySpec | None:
     path = f"modalities.{name}"
     kind = section.get("kind") or adapters.READERS.get(str(section.get("reader")))
-    if kind is None or kind not in adapters.ADAPTERS:
+    if not isinstance(kind, str) or kind not in adapters.ADAPTERS:
         faults.append(_unknown_kind(where, path, section))
         return None
     model = adapters.ADAPTERS[kind].Source
@@ -90,7 +90,7 @@ def _modality(
 def _task(name: str, section: dict[str, Any], where: str, faults: list[Finding]) -> Task | None:
     path = f"tasks.{name}"
     kind = section.get("kind")
-    if kind not in TASKS:
+    if not isinstance(kind, str) or kind not in TASKS:
         what = f"'{path}.kind' is not a kind of task: {kind!r}{nearest(str(kind), TASKS)}"
         faults.append(_invalid(where, what))
         return None

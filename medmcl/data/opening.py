@@ -16,13 +16,14 @@ from medmcl.core.config import fingerprint
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding
 from medmcl.data.codes import CodeMap
-from medmcl.data.expressions import columns_of, evaluate
+from medmcl.data.expressions import evaluate
 from medmcl.data.index_date import index_samples, keep_before
 from medmcl.data.outcomes import LabelRows, task_texts
 from medmcl.data.pairing import pair, sample_frame
 from medmcl.data.records import Records, SubjectTable, load_records, one_row_each
 from medmcl.data.spec import CohortSpec, JoinKeys, Task
 from medmcl.data.splits import row_splits, subject_splits
+from medmcl.data.syntax import columns_of
 from medmcl.data.tables import Table, join, read_table, texts
 
 T = TypeVar("T")

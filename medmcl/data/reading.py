@@ -163,7 +163,7 @@ def _exists(path: Path) -> bool:
 
 
 def duplicates(
-    modality: str, digests: Sequence[str], subjects: Sequence[str], records: Sequence[str]
+    kind: str, digests: Sequence[str], subjects: Sequence[str], records: Sequence[str]
 ) -> dict[int, Finding]:
     """Find records of equal content under several ids.
 
@@ -183,7 +183,7 @@ def duplicates(
             others = [f"{records[o]} of subject {subjects[o]}" for o in copies if o != row]
             shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
             found[row] = Finding(
-                code=f"{modality}.duplicate",
+                code=f"{kind}.duplicate",
                 where=f"subject {subjects[row]}, record {records[row]}",
                 what=f"has exactly the content of record {shown}",
                 mend="find out whose it is, and take the other row out of the table",

@@ -14,9 +14,10 @@ import pandas as pd
 from medmcl.core.contracts import Place
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding
-from medmcl.data.expressions import columns_of, evaluate
+from medmcl.data.expressions import evaluate
 from medmcl.data.pairing import Candidates
 from medmcl.data.spec import ModalitySpec
+from medmcl.data.syntax import columns_of
 from medmcl.data.tables import Table, dates, missing_column, native, texts
 
 

@@ -73,7 +73,7 @@ def subject_splits(ids: np.ndarray, splits: np.ndarray) -> tuple[pd.Series, list
     """Bring row splits together by subject; a subject in two splits is an error.
 
     Returns:
-        Split of each subject in order of first row, None where it has none; and the findings.
+        Split of each subject in order of first row, missing where it has none; and the findings.
     """
     known = pd.DataFrame({"subject": ids, "split": splits})
     known = known[known["subject"].notna()]
@@ -102,4 +102,4 @@ def subject_splits(ids: np.ndarray, splits: np.ndarray) -> tuple[pd.Series, list
                 scope="cohort",
             )
         )
-    return first.where(first.notna(), None), findings
+    return first, findings

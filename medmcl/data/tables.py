@@ -172,13 +172,17 @@ def _tidy_column(column: pd.Series) -> pd.Series:
         return column.astype(str).where(column.notna(), None)
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return column
-    given = column[column.notna()].map(_cell_text)
+    given = column[column.notna()]
+    is_text = pd.api.types.infer_dtype(given) == "string"
+    given = given.str.strip() if is_text else given.map(_cell_text)
+    given = given[given != ""]
     if given.isin(["True", "False", "true", "false", "TRUE", "FALSE"]).all() and len(given):
         return given.str.lower().eq("true").reindex(column.index).astype("boolean")
     number = _numbers(given)
     if number is not None:
         return number.reindex(column.index)
-    return given.reindex(column.index).astype(object).where(column.notna(), None)
+    spread = given.reindex(column.index).astype(object)
+    return spread.where(spread.notna(), None)
 
 
 def _numbers(given: pd.Series) -> pd.Series | None:

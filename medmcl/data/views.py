@@ -28,7 +28,7 @@ class ViewSettings(Config):
 
 
 def draw_mask(rows: int, tokens: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Hide ``ratio`` of the tokens of each row at random. Returns (rows, tokens) bool, True = hidden.
+    """Hide ``ratio`` of the tokens of each row at random: (rows, tokens) bool, True = hidden.
 
     Every row keeps ``int(tokens * (1 - ratio))`` tokens: 59 of 300 at 0.8, floating point
     included, as in the code of Turgut et al. 2025 (and of MAE, He et al. 2022).

@@ -6,23 +6,23 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings
-from medmcl.core.contracts import Sampler, Selector
-from medmcl.data.views import View
+from medmcl.core.contracts import Objective, Sampler, Selector
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import derive_seed, torch_generator
+from medmcl.data.views import View
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import charge, wrap
-from medmcl.engine.world import World, any_rank
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest
+from medmcl.engine.world import World, any_rank
 
 MAX_SKIPPED = 20
 """Steps in a row with a loss that is not finite before a run gives up."""
@@ -51,15 +51,19 @@ class Learner(nn.Module):
         """Encode every view."""
         return {name: self.model(batch) for name, batch in views.items()}
 
+    @property
+    def charged(self) -> dict[str, tuple[Objective, float]]:
+        """Every objective with its weight in the loss."""
+        return {
+            name: (cast(Objective, objective), self.weights[name])
+            for name, objective in self.objectives.items()
+        }
+
     def forward(
         self, views: Mapping[str, Batch], batch: Batch, world: World
     ) -> tuple[Tensor, Terms]:
         """Give the loss to step on and every term of it."""
-        seen = self.encode(views)
-        charged = {
-            name: (objective, self.weights[name]) for name, objective in self.objectives.items()
-        }
-        return charge(charged, seen, batch, world)
+        return charge(self.charged, self.encode(views), batch, world)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,8 +298,7 @@ def tuning_loss(
         seen = {name: view(batch, generator, disturb=False) for name, view in views.items()}
         with autocast(plan.precision, world.device):
             embeddings = learner.encode(seen)
-            charged = {n: (o, learner.weights[n]) for n, o in learner.objectives.items()}
-            loss, terms = charge(charged, embeddings, batch, alone)
+            loss, terms = charge(learner.charged, embeddings, batch, alone)
         if not terms:
             continue
         entries = {"loss": (loss, len(rows)), **terms}

@@ -24,14 +24,19 @@ log = logging.getLogger("medmcl")
 class Bar(Protocol):
     """What moves a progress bar."""
 
-    def __call__(self, done: int, note: str = "") -> None: ...
+    def __call__(self, done: int, note: str = "") -> None:
+        """Move to ``done`` and show the note."""
+
+
+def _no_bar(done: int, note: str = "") -> None:
+    del done, note
 
 
 @contextmanager
 def progress(title: str, total: int, *, shown: bool) -> Iterator[Bar]:
     """Show a progress bar on a terminal; do nothing elsewhere."""
     if not shown or not sys.stderr.isatty():
-        yield lambda done, note="": None
+        yield _no_bar
         return
     from rich.console import Console
     from rich.progress import (

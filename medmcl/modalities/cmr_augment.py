@@ -147,7 +147,7 @@ def _gibbs(x: Tensor, shares: Tensor) -> Tensor:
     from monai.transforms import GibbsNoise
 
     rows = [
-        torch.as_tensor(GibbsNoise(alpha=float(share))(row))
+        torch.as_tensor(GibbsNoise(alpha=float(share))(row), device=x.device)
         for row, share in zip(x, shares, strict=True)
     ]
     return torch.stack(rows).as_subclass(torch.Tensor).to(x.dtype)

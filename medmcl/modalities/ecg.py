@@ -49,7 +49,14 @@ class ECG:
         Raises:
             RecordError: The file is missing, empty, truncated or not what the reader expects.
         """
-        path, source = place.paths["path"], self.source
+        source, path = self.source, place.paths.get("path")
+        if path is None:
+            raise RecordError(
+                "an ECG is one file",
+                where=f"subject {place.subject}",
+                got=", ".join(place.paths) or "no path",
+                mend="give path: one template, without names",
+            )
         reader = guess_reader(path) if source.reader == "ecg" else source.reader
         row = self._row(place)
         channels = read_channels(reader, path, axes=source.axes, leads=source.axis_names, row=row)

@@ -15,8 +15,8 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.data.views import View
-from medmcl.engine.world import pick_device
 from medmcl.engine.record import Record
+from medmcl.engine.world import pick_device
 from medmcl.evaluation.evaluate import evaluate_embeddings
 from medmcl.evaluation.localisation import cosine_map
 from medmcl.evaluation.results import Result
@@ -205,7 +205,7 @@ def sample_vectors(
     prepared: Prepared,
     stage: str,
     modality: str,
-    space: Any,
+    space: str,
     device: torch.device,
 ) -> np.ndarray:
     """Embed a modality of every sample, (N, E); zeros where it is absent."""
@@ -224,9 +224,7 @@ def _covariates(run: Run, cohort: Cohort, modality: str) -> tuple[np.ndarray, np
             f"the covariates '{modality}' are not a modality of the cohort",
             expected=", ".join(cohort.spec.modalities),
         )
-    prepared = prepare(
-        cohort, {modality: {}}, cache=cache_folder(run.path.parent), splits="all"
-    )
+    prepared = prepare(cohort, {modality: {}}, cache=cache_folder(run.path.parent), splits="all")
     index = prepared.index(modality)
     stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
     values, flags = stored[:, 0], stored[:, 1]
@@ -419,6 +417,7 @@ def _zero_shot(
             prepared.splits,
             prepared.subjects,
             predictions={"zero-shot": scores},
+            present={"zero-shot": prepared.present[spec.modality]},
             predictions_protocol="zero_shot",
             cross_validate=False,
             seed=seed,
@@ -492,5 +491,8 @@ def map_parts(
             tokens.append(towers.project_tokens(spec.image, seen.tokens[spec.image]).cpu().numpy())
             pooled.append(seen.pooled[spec.query].float().cpu().numpy())
             images.append(batch.inputs[spec.image][:, -1].float().cpu().numpy())
-    grid = towers.towers[spec.image].encoder.grid
-    return np.concatenate(tokens), np.concatenate(pooled), np.concatenate(images), tuple(grid)
+    grid = towers.tower(spec.image).facts.grid
+    if grid is None or len(grid) != 2:
+        raise ConfigError(f"the tokens of '{spec.image}' do not lie in a plane", got=grid)
+    flat = (grid[0], grid[1])
+    return np.concatenate(tokens), np.concatenate(pooled), np.concatenate(images), flat

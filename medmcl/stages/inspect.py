@@ -39,9 +39,7 @@ def check(
         for modality in missing:
             findings = [
                 *findings,
-                _recipe_finding(
-                    str(name), f"reads '{modality}', which the cohort does not have"
-                ),
+                _recipe_finding(str(name), f"reads '{modality}', which the cohort does not have"),
             ]
     return [*findings, *check_cohort(opened, inputs)]
 

@@ -18,8 +18,8 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import write_atomically
-from medmcl.engine.world import World, barrier, pick_device, start_world, stop_world
 from medmcl.engine.record import Record, progress
+from medmcl.engine.world import World, barrier, pick_device, start_world, stop_world
 from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.launch import choose_precision
 from medmcl.stages.recipe import EvaluateSpec, RecipeSpec, TrainSpec, expand, read_recipe
@@ -205,10 +205,10 @@ def _refuse_bad_tasks(cohort: Cohort, stages: list[TrainSpec | EvaluateSpec]) ->
     """Refuse faults of the outcomes that the recipe names; others are no concern of this run."""
     for stage in stages:
         if isinstance(stage, TrainSpec):
-            used = () if stage.task is None else (stage.task,)
+            named = [stage.task]
         else:
-            used = () if stage.tasks == "all" else stage.tasks
-        for task in used:
+            named = [] if stage.tasks == "all" else list(stage.tasks)
+        for task in filter(None, named):
             cohort.targets(task)
 
 
@@ -220,7 +220,9 @@ def _write_provenance(folder: Path, config: dict[str, Any], world: World) -> Non
         "command": " ".join(sys.argv),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(world.device)
+        if world.device.type == "cuda"
+        else "cpu",
         "threads": torch.get_num_threads(),
         "processes": world.size,
         "versions": {name: _version(name) for name in PACKAGES},

@@ -130,9 +130,9 @@ class EvaluateSpec(Config):
     """Tabular modality that gives the covariates-only baseline."""
     tasks: tuple[str, ...] | Literal["all"] = "all"
     label_fractions: tuple[float, ...] = (1.0,)
-    draws: int = Field(1, ge=1)
+    draws: int = Field(default=1, ge=1)
     """Draws of each label fraction below 1; results are averaged over them."""
-    bootstrap_draws: int = Field(1000, ge=100)
+    bootstrap_draws: int = Field(default=1000, ge=100)
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     maps: MapSpec | None = None
@@ -248,8 +248,8 @@ def _named(node: Any, name: str) -> Any:
 
 def _fold_objectives(stage: Any) -> None:
     """Let an objective's settings stand beside ``kind`` and ``weight`` in the file."""
-    objectives = stage.get("objectives") if isinstance(stage, dict) else None
-    for label, given in (objectives or {}).items():
+    objectives: Any = stage.get("objectives") if isinstance(stage, dict) else None
+    for label, given in dict(objectives or {}).items():
         if isinstance(given, dict) and "settings" not in given:
             own = {key: value for key, value in given.items() if key not in ("kind", "weight")}
             objectives[label] = {

@@ -91,7 +91,7 @@ def _data(
 def _presence(prepared: Prepared) -> Any:
     import pandas as pd
 
-    return pd.DataFrame({name: flags for name, flags in prepared.present.items()})
+    return pd.DataFrame(dict(prepared.present))
 
 
 def _cloud(evaluation: Evaluation, cohort: Cohort) -> dict[str, Any]:
@@ -112,7 +112,9 @@ def _colour(targets: Targets) -> np.ndarray:
     """One value a sample: class or label names, a number, or event and no event."""
     if targets.kind == "multiclass":
         names = np.array([*targets.classes, "unknown"], dtype=object)
-        return names[np.where(targets.known[:, 0], targets.values[:, 0], len(names) - 1).astype(int)]
+        return names[
+            np.where(targets.known[:, 0], targets.values[:, 0], len(names) - 1).astype(int)
+        ]
     if targets.kind == "regression":
         return np.where(targets.known[:, 0], targets.values[:, 0], np.nan)
     column = 1 if targets.kind == "survival" else 0

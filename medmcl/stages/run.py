@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from medmcl.encoders.towers import Towers
     from medmcl.engine.loop import Learner
 
-Space = Literal["features", "pooled"]
 EMBED_BATCH = 256
 
 
@@ -81,12 +80,7 @@ class Run:
     def shapes(self) -> dict[str, InputShape]:
         """Input shape of every modality."""
         return {
-            name: InputShape(
-                **{
-                    key: tuple(value) if isinstance(value, list) else value
-                    for key, value in entry["input_shape"].items()
-                }
-            )
+            name: InputShape(**_tuples(entry["input_shape"]))
             for name, entry in self.preprocessing.items()
         }
 
@@ -96,9 +90,10 @@ class Run:
         tasks = {}
         for name, header in _read_json(self.path / "tasks.json").items():
             width = len(header["columns"])
-            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items()}
             tasks[name] = Targets(
-                values=np.zeros((0, width)), known=np.zeros((0, width), dtype=bool), **lists
+                values=np.zeros((0, width)),
+                known=np.zeros((0, width), dtype=bool),
+                **_tuples(header),
             )
         return tasks
 
@@ -155,7 +150,7 @@ class Run:
         *,
         modality: str | None = None,
         stage: str | None = None,
-        space: Space = "features",
+        space: str = "features",
         device: str = "auto",
         overrides: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
@@ -179,7 +174,9 @@ class Run:
         from medmcl.engine.world import pick_device
 
         if space not in ("features", "pooled"):
-            raise ConfigError("is not a space", where="space", got=space, expected="features, pooled")
+            raise ConfigError(
+                "is not a space", where="space", got=space, expected="features, pooled"
+            )
         opened = cohort if isinstance(cohort, Cohort) else _open_tolerant(cohort, overrides)
         modality = modality or next(iter(self.recipe.inputs))
         if modality not in self.recipe.inputs or modality not in opened.records:
@@ -255,7 +252,7 @@ def embed_records(
     prepared: Prepared,
     modality: str,
     records: np.ndarray,
-    space: Space,
+    space: str,
     device: torch.device,
 ) -> np.ndarray:
     """Encode records (by their number) plainly, in batches, without gradients. Returns (N, E)."""
@@ -289,6 +286,11 @@ def _record_batches(
     for first in range(0, len(records), EMBED_BATCH):
         chosen = records[first : first + EMBED_BATCH]
         yield chosen, torch.from_numpy(np.array(stored[chosen]))
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has lists where our values have tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

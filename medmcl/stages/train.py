@@ -25,9 +25,9 @@ from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.weights import NAME_MAPS, load_weights
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.world import World
 from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.record import Record, Stopwatch
+from medmcl.engine.world import World
 from medmcl.evaluation.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
 from medmcl.objectives import build_objective
@@ -53,7 +53,7 @@ class Setting:
 def build_towers(
     recipe: RecipeSpec, spec: TrainSpec, shapes: Mapping[str, InputShape], seed: int
 ) -> Towers:
-    """Build the towers of a stage at their first weights, which depend on seed and modality only."""
+    """Build towers at their first weights, which depend on seed and modality only."""
     built: dict[str, nn.Module] = {}
     for name in spec.towers:
         tree = dict(lookup("tower", name, recipe.towers))
@@ -178,9 +178,7 @@ def training_rows(spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
     )
 
 
-def _tuning_batches(
-    spec: TrainSpec, prepared: Prepared, batch_size: int
-) -> tuple[np.ndarray, ...]:
+def _tuning_batches(spec: TrainSpec, prepared: Prepared, batch_size: int) -> tuple[np.ndarray, ...]:
     """Fixed batches of equal size (the loss of a batch depends on its size); none if too few."""
     rows = _with_modalities(spec, prepared, prepared.rows("tuning"))
     if spec.task is not None:
@@ -202,11 +200,9 @@ def build_views(
     """Build every view that the objectives read; ``plain`` needs no definition."""
     known = {"plain": ViewSettings(), **recipe.views, **spec.views}
     shape: ModelShape = learner.model.shape(shapes, {})  # type: ignore[operator]  # Towers
-    wanted = {name for objective in learner.objectives.values() for name in objective.views}
+    wanted = {name for objective, _ in learner.charged.values() for name in objective.views}
     return {
-        name: View(
-            lookup("view", name, known), adapters, shape.num_tokens, where=f"views.{name}"
-        )
+        name: View(lookup("view", name, known), adapters, shape.num_tokens, where=f"views.{name}")
         for name in sorted(wanted)
     }
 
@@ -214,8 +210,9 @@ def build_views(
 def _take_weights(learner: Learner, spec: TrainSpec, setting: Setting) -> None:
     towers: Towers = learner.model  # type: ignore[assignment]  # built by build_learner
     for name, source in spec.weights.items():
-        encoder = lookup("tower", name, dict(towers.towers.items())).encoder
-        report = load_weights(encoder, source.path, lookup("name map", source.names, NAME_MAPS))
+        report = load_weights(
+            towers.tower(name).encoder, source.path, lookup("name map", source.names, NAME_MAPS)
+        )
         setting.record.say(f"{spec.name}: {name} encoder from {source.path}: {report}")
     for name, stage in spec.start_from.items():
         take_tower(towers, name, stage, setting)
@@ -223,9 +220,7 @@ def _take_weights(learner: Learner, spec: TrainSpec, setting: Setting) -> None:
 
 def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
     """Copy the weights of one tower from a finished stage; every name must fit."""
-    origin = next(
-        s for s in setting.recipe.stages if isinstance(s, TrainSpec) and s.name == stage
-    )
+    origin = next(s for s in setting.recipe.stages if isinstance(s, TrainSpec) and s.name == stage)
     saved = setting.checkpoints(stage).weights(origin.keep)
     prefix = f"model.towers.{name}."
     own = {key[len(prefix) :]: value for key, value in saved.items() if key.startswith(prefix)}
@@ -251,9 +246,9 @@ def describe_geometry(seen: Mapping[str, Embeddings]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     vectors = {}
     for name, features in embeddings.features.items():
-        present = batch.present[name]
-        if int(present.sum()) >= 2:
-            rows[f"effective_rank/{name}"] = effective_rank(features[present].float().cpu().numpy())
+        here = batch.present[name]
+        if int(here.sum()) >= 2:
+            rows[f"effective_rank/{name}"] = effective_rank(features[here].float().cpu().numpy())
     for name, pooled in embeddings.pooled.items():
         vectors[name] = pooled.float().cpu().numpy()
         present = batch.present[name].cpu().numpy()
@@ -266,5 +261,3 @@ def describe_geometry(seen: Mapping[str, Embeddings]) -> dict[str, Any]:
             if both.sum() >= 2:
                 rows[f"alignment/{a}~{b}"] = alignment(vectors[a][both], vectors[b][both])
     return rows
-
-

@@ -218,3 +218,8 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 def test_sources_that_cannot_be_are_refused(source, message):
     with pytest.raises(CohortError, match=message):
         check(ECGSource, source, where="modalities.ecg", error=CohortError)
+
+
+def test_a_place_without_the_one_path_is_named():
+    with pytest.raises(RecordError, match="an ECG is one file"):
+        adapter().read(Place(subject="s", record="r", paths={"ed": Path("a"), "es": Path("b")}))

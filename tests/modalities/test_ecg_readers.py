@@ -534,3 +534,18 @@ def test_dicom_deflated_is_refused_before_it_is_inflated(tmp_path):
     path.write_bytes(content)
     with pytest.raises(RecordError, match="deflated"):
         read(path, "dicom")
+
+
+def test_a_real_dicom_ecg_of_another_maker_is_read():
+    from pydicom.data import get_testdata_file
+
+    path = get_testdata_file("waveform_ecg.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom came without its test file")
+    record = read(Path(str(path)), "dicom")
+    assert record.leads == TWELVE
+    assert record.rate_hz == 1000
+    assert record.seconds == 10
+    np.testing.assert_allclose(
+        record.signal_mv[0] + record.signal_mv[2], record.signal_mv[1], atol=0.01
+    )

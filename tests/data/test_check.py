@@ -1,0 +1,233 @@
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from medmcl.core.errors import CohortError
+from medmcl.data.check import check_cohort, check_tasks, summarise
+from medmcl.data.cohort import open_cohort
+
+
+def found(tiny, inputs=None, **options):
+    return check_cohort(tiny.folder, inputs, **options)
+
+
+def of(findings, code):
+    hits = [finding for finding in findings if finding.code == code]
+    assert hits, sorted({finding.code for finding in findings})
+    assert all(finding.mend and finding.what and finding.where for finding in hits)
+    return hits
+
+
+def spoil(tiny, **changes):
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        node = tiny.tree
+        for part in parents:
+            node = node[part]
+        node[last] = value
+    tiny.write()
+
+
+def test_a_sound_cohort_has_no_finding(tiny, inputs):
+    assert found(tiny, inputs) == []
+
+
+def test_unknown_keys_are_found_and_the_rest_is_checked_too(tiny):
+    spoil(tiny, subjectz=1, modalities__ecg__rate_hertz=1, tasks__sick__colunm="x")
+    (tiny.folder / "ecg" / "s001.dat").unlink()
+    findings = found(tiny)
+    assert len(of(findings, "config.unknown_key")) == 3
+    assert "did you mean 'subjects'" in " ".join(f.what for f in findings)
+    assert [f for f in findings if f.where.startswith("subject s001")]
+
+
+def test_a_file_that_is_no_cohort_gives_findings_and_no_traceback(tiny):
+    spoil(tiny, modalities__ecg__reader="wfdbb", tasks__sick__kind="x")
+    assert len(of(found(tiny), "config.invalid")) == 2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change"),
+    [
+        (".hea", lambda data: b""),
+        (".hea", lambda data: b"\x00\xff nonsense"),
+        (".dat", lambda data: data[: len(data) // 2]),
+        (".dat", lambda data: b""),
+    ],
+)
+def test_damaged_files_are_faults_of_their_record(tiny, suffix, change):
+    path = tiny.folder / "ecg" / f"s002{suffix}"
+    path.write_bytes(change(path.read_bytes()))
+    findings = found(tiny)
+    assert len(findings) == 1
+    assert findings[0].scope == "record"
+    assert findings[0].level == "error"
+    assert "s002" in findings[0].where
+
+
+def test_a_missing_file_is_named_and_a_missing_folder_is_one_finding(tiny):
+    (tiny.folder / "ecg" / "s002.hea").unlink()
+    (tiny.folder / "ecg" / "s002.dat").unlink()
+    assert "s002" in of(found(tiny), "ecg.missing_file")[0].where
+    (tiny.folder / "ecg").rename(tiny.folder / "gone")
+    findings = found(tiny)
+    assert "none of its 12 files" in of(findings, "cohort.no_files")[0].what
+    assert str(tiny.folder) in of(findings, "cohort.no_files")[0].mend
+
+
+def test_nan_and_constant_records_are_found(tiny):
+    stored = np.load(tiny.folder / "cmr.npy")
+    stored[1, 0, 0, 0] = np.nan
+    stored[2] = 7
+    np.save(tiny.folder / "cmr.npy", stored)
+    findings = found(tiny)
+    assert "s001" in of(findings, "cmr.nan")[0].where
+    assert "s002" in of(findings, "cmr.constant")[0].where
+
+
+def test_a_wrong_rate_and_a_row_beyond_the_array_are_found(tiny):
+    spoil(tiny, modalities__ecg__rate_hz=500)
+    tiny.table.loc[4, "row"] = 99
+    tiny.write()
+    findings = found(tiny)
+    assert sum(f.code.startswith("ecg.") for f in findings) >= 12
+    assert "s004" in of(findings, "cmr.unreadable")[0].where
+
+
+def test_a_copy_under_two_subjects_is_an_error_and_within_one_a_warning(tiny):
+    stored = np.load(tiny.folder / "cmr.npy")
+    stored[10] = stored[0]
+    np.save(tiny.folder / "cmr.npy", stored)
+    hits = of(found(tiny), "cmr.duplicate")
+    assert {f.level for f in hits} == {"error"}
+    assert len(hits) == 2
+    assert "s010" in hits[0].what
+    table = pd.DataFrame(
+        {"subject_id": ["s000", "s000", "s001"], "id": ["a", "b", "c"], "row": [3, 3, 5]}
+    )
+    table.to_csv(tiny.folder / "scans.csv", index=False)
+    spoil(tiny, modalities__cmr__table="scans.csv", modalities__cmr__record="id")
+    spoil(tiny, pairing={"anchor": "cmr"}, modalities__cmr__present="notnull(id)")
+    assert {f.level for f in of(found(tiny), "cmr.duplicate")} == {"warning"}
+
+
+def test_a_subject_in_two_splits_is_found(tiny):
+    tiny.table = pd.concat([tiny.table, tiny.table.iloc[[0]].assign(split="tuning")])
+    tiny.write()
+    assert of(found(tiny), "cohort.split_leak")[0].where == "subject s000"
+
+
+def test_columns_that_are_not_there_name_the_nearest(tiny):
+    spoil(tiny, modalities__clinic__columns={"agee": "number"}, subjects__group="sitee")
+    findings = found(tiny)
+    text = " ".join(f.what for f in of(findings, "cohort.column"))
+    assert "did you mean 'site'" in text
+    spoil(tiny, subjects__group="site")
+    findings = found(tiny)
+    assert "did you mean 'age'" in of(findings, "cohort.column")[0].what
+    assert of(findings, "cohort.column")[0].scope == "cohort"
+
+
+def test_faults_of_outcomes_belong_to_their_task(tiny):
+    tiny.table["flat"] = 1
+    tiny.table.loc[3, "days"] = -4
+    spoil(
+        tiny,
+        tasks__flat={"kind": "binary", "column": "flat"},
+        tasks__word={"kind": "binary", "column": "sex"},
+        tasks__gone={"kind": "regression", "column": "agee"},
+    )
+    findings = found(tiny)
+    for code, task in {
+        "task.one_class": "flat",
+        "task.negative_time": "death",
+        "task.not_binary": "word",
+        "task.missing_column": "gone",
+    }.items():
+        hit = of(findings, code)[0]
+        assert (hit.scope, hit.task, hit.level) == ("task", task, "error")
+    cohort = open_cohort(tiny.folder)
+    assert cohort.usable_tasks == ["sick"]
+    assert check_tasks(cohort, ["sick"]) == []
+    with pytest.raises(CohortError, match="is 1 for all 12"):
+        cohort.targets("flat")
+    assert check_cohort(cohort, tasks=["sick"]) == []
+
+
+def test_a_modality_that_nobody_has_is_an_error_for_a_recipe_that_reads_it(tiny, inputs):
+    spoil(tiny, modalities__cmr__present="has_cmr == 9")
+    assert of(found(tiny), "cohort.modality_absent")[0].level == "warning"
+    assert of(found(tiny, inputs), "cohort.modality_absent")[0].level == "error"
+    spoil(tiny, modalities__cmr__present="split != 'train'")
+    assert "train split" in of(found(tiny, inputs), "cohort.modality_absent")[0].what
+
+
+def test_settings_of_a_recipe_are_tried_on_a_few_records(tiny, inputs):
+    inputs["cmr"]["spacing_mm"] = 1.4
+    assert "spacing" in of(found(tiny, inputs), "cmr.unprepared")[0].what
+    inputs["cmr"] = {"sizee": 3}
+    hit = of(found(tiny, inputs), "recipe.inputs")[0]
+    assert (hit.scope, hit.where) == ("cohort", "inputs.cmr")
+    assert "did you mean 'size'" in hit.what
+
+
+def test_an_input_that_makes_the_outcome_is_a_warning(tiny):
+    spoil(tiny, tasks__old={"kind": "binary", "column": "age > 60"})
+    hit = of(found(tiny), "task.leak")[0]
+    assert (hit.level, hit.task) == ("warning", "old")
+    assert "age" in hit.what
+
+
+def test_a_limit_reads_some_records_and_says_so(tiny):
+    (tiny.folder / "ecg" / "s001.hea").unlink()
+    findings = found(tiny, limit=2)
+    assert "2 of 12 records" in of(findings, "check.sampled")[0].what
+    assert not [f for f in findings if f.code.startswith("ecg.")]
+
+
+def test_progress_counts_every_record(tiny):
+    seen = []
+    found(tiny, progress=seen.append)
+    assert seen == list(range(1, 12 + 9 + 12 + 12 + 1))
+
+
+def test_everything_is_found_at_once(tiny, inputs):
+    """The faults of the issue, injected together."""
+    tiny.table["flat"] = 0
+    tiny.table.loc[2, "days"] = -1
+    tiny.table = pd.concat([tiny.table, tiny.table.iloc[[1]].assign(split="held_out")])
+    spoil(tiny, tasks__flat={"kind": "binary", "column": "flat"}, recipee="x")
+    stored = np.load(tiny.folder / "cmr.npy")
+    stored[9] = stored[0]
+    stored[4, 0] = np.nan
+    np.save(tiny.folder / "cmr.npy", stored)
+    ecg = tiny.folder / "ecg"
+    (ecg / "s003.dat").write_bytes(b"")
+    (ecg / "s006.hea").unlink()
+    (ecg / "s006.dat").unlink()
+    findings = found(tiny, inputs)
+    codes = {finding.code for finding in findings}
+    assert {
+        "config.unknown_key",
+        "cohort.split_leak",
+        "task.one_class",
+        "task.negative_time",
+        "cmr.duplicate",
+        "cmr.nan",
+        "ecg.missing_file",
+    } <= codes
+    assert any("s003" in finding.where for finding in findings)
+    levels = [finding.level for finding in findings]
+    assert levels == sorted(levels)
+    with pytest.raises(CohortError, match="recipee"):
+        open_cohort(tiny.folder)
+    assert sum(count for _, count, _ in summarise(findings)) == len(findings)
+
+
+def test_yaml_that_is_broken_is_a_clear_error(tiny):
+    (tiny.folder / "cohort.yaml").write_text("subjects: {table: [\n")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        found(tiny)
+    (tiny.folder / "cohort.yaml").write_text(yaml.safe_dump({"subjects": 3, "modalities": []}))
+    assert of(found(tiny), "config.invalid")

@@ -1,0 +1,263 @@
+import pandas as pd
+import pytest
+
+from medmcl.core.errors import CohortError
+from medmcl.data.cohort import find_cohort, list_cohorts, open_cohort
+
+
+def visits(tiny, **columns):
+    """Give the ECG a table of its own: two records for the first subject."""
+    table = pd.DataFrame(
+        {
+            "subject_id": ["s000", "s000", "s001", "s002", "zz"],
+            "visit": ["v1", "v2", "v3", "v4", "v5"],
+            "file": ["s000", "s003", "s001", "s002", "s004"],
+            "taken": ["2020-01-01", "2020-03-01", "2020-01-05", None, "2020-01-01"],
+            **columns,
+        }
+    )
+    table.to_csv(tiny.folder / "visits.csv", index=False)
+    tiny.tree["modalities"]["ecg"].update(
+        table="visits.csv", record="visit", path="ecg/{file}", date="taken"
+    )
+    tiny.write()
+
+
+def test_a_cohort_says_who_has_what(tiny):
+    cohort = open_cohort(tiny.folder)
+    assert len(cohort.subjects) == len(cohort.samples) == 12
+    assert list(cohort.subjects["group"][:2]) == ["A", "B"]
+    assert list(cohort.records["cmr"].index) == [f"s{n:03d}" for n in range(12) if n % 4 != 3]
+    assert cohort.samples["cmr"][3] is None
+    place = cohort.records["cmr"]["place"].iloc[3]
+    assert (place.subject, place.values, place.paths["path"]) == (
+        "s004",
+        {"row": 4},
+        tiny.folder / "cmr.npy",
+    )
+    assert [len(cohort.split(name)) for name in ("train", "tuning", "held_out")] == [8, 2, 2]
+    targets = cohort.targets("sick")
+    assert targets.values[:, 0].tolist() == [n % 2 for n in range(12)]
+    assert cohort.flow()[0] == ("in the subjects table", 12, 12)
+    assert ("with cmr", 9, 9) in cohort.flow()
+    table = cohort.missingness()
+    assert table.loc["ecg + cmr + clinic + report"].tolist() == [6, 2, 1]
+    assert table.to_numpy().sum() == 12
+    assert cohort.findings == []
+
+
+def test_records_with_a_table_of_their_own_are_paired_and_counted(tiny):
+    visits(tiny)
+    tiny.only("ecg", "cmr", "clinic")
+    cohort = open_cohort(tiny.folder)
+    first = cohort.samples[cohort.samples["subject"] == "s000"]
+    assert first["ecg"].tolist() == ["v1", "v2"]
+    assert first["cmr"].tolist() == ["s000", "s000"]
+    assert cohort.records["ecg"].loc["v2", "place"].paths["path"] == tiny.folder / "ecg/s003"
+    assert [f.code for f in cohort.findings] == ["cohort.left_out"]
+    assert "1 of 5 records belong to no subject" in cohort.findings[0].what
+    assert pd.isna(cohort.records["ecg"].loc["v4", "date"])
+
+
+def test_labels_may_belong_to_records(tiny):
+    visits(tiny, codes=["A", "B", "A;B", None, "A"])
+    tiny.tree["tasks"]["labels"] = {
+        "kind": "multilabel",
+        "of": "ecg",
+        "columns": {"a": "'A' in codes", "b": "'B' in codes and sick == 1"},
+    }
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    targets = cohort.targets("labels")
+    by_record = dict(zip(cohort.samples["ecg"], targets.values.tolist(), strict=True))
+    assert by_record["v1"] == [1, 0]
+    assert by_record["v2"] == [0, 0]
+    assert by_record["v3"] == [1, 1]
+    known = dict(zip(cohort.samples["ecg"], targets.known[:, 0], strict=True))
+    assert not known["v4"]
+    assert not known[None]
+    assert targets.modality == "ecg"
+
+
+def test_records_after_the_index_date_are_left_out_and_counted(tiny):
+    visits(tiny)
+    tiny.table["baseline"] = "2020-01-05"
+    tiny.tree["index"] = {"column": "baseline"}
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    assert "v2" not in cohort.records["ecg"].index
+    assert "v3" in cohort.records["ecg"].index
+    found = {f.code: f.what for f in cohort.findings}
+    assert found["index.after"].startswith("1 records of 1 subjects")
+    assert found["index.undated"].startswith("1 records have no date")
+
+
+def test_the_index_may_be_the_date_of_a_modality(tiny):
+    visits(tiny)
+    scans = pd.DataFrame(
+        {
+            "subject_id": ["s000", "s001"],
+            "scan": ["c1", "c2"],
+            "row": [0, 1],
+            "on_day": ["2020-02-01", "2020-01-01"],
+        }
+    )
+    scans.to_csv(tiny.folder / "scans.csv", index=False)
+    tiny.tree["modalities"]["cmr"].update(table="scans.csv", record="scan", date="on_day")
+    del tiny.tree["modalities"]["cmr"]["present"]
+    tiny.tree["pairing"] = {"on": "date"}
+    tiny.tree["index"] = {"modality": "ecg"}
+    tiny.table["hf"] = "2021-01-01"
+    tiny.table.loc[1, "hf"] = None
+    tiny.table["last"] = "2022-01-01"
+    tiny.tree["tasks"]["hf"] = {"kind": "survival", "event_date": "hf", "censor_date": "last"}
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    row = cohort.samples.set_index("ecg")
+    assert row.loc["v3", "cmr"] == "c2"
+    assert row.loc["v1", "cmr"] is None
+    assert row.loc["v2", "cmr"] == "c1"
+    times = dict(zip(cohort.samples["ecg"], cohort.targets("hf").values[:, 0], strict=True))
+    assert times["v1"] == 366
+    assert times["v2"] == 306
+
+
+def test_several_rows_of_a_subject_may_agree(tiny):
+    tiny.table = pd.concat([tiny.table, tiny.table.iloc[[0]]])
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    assert len(cohort.subjects) == 12
+    assert cohort.flow()[0] == ("in the subjects table", 12, 13)
+
+
+def test_a_column_that_differs_within_a_subject_is_refused_where_it_is_used(tiny):
+    other = tiny.table.iloc[[0]].assign(sick=1 - tiny.table["sick"].iloc[0])
+    tiny.table = pd.concat([tiny.table, other])
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    assert cohort.usable_tasks == ["death"]
+    with pytest.raises(CohortError, match=r"'sick' differs between the rows(?s:.*)of: MODALITY"):
+        cohort.targets("sick")
+    tiny.table.iloc[-1, tiny.table.columns.get_loc("row")] = 7
+    tiny.write()
+    with pytest.raises(CohortError, match=r"modalities\.cmr(?s:.*)'row' differs"):
+        open_cohort(tiny.folder)
+
+
+def test_a_subject_in_two_splits_refuses_the_cohort(tiny):
+    tiny.table = pd.concat([tiny.table, tiny.table.iloc[[0]].assign(split="held_out")])
+    tiny.write()
+    with pytest.raises(CohortError, match="two splits: held_out, train"):
+        open_cohort(tiny.folder)
+
+
+def test_subjects_without_a_split_are_left_out_and_counted(tiny):
+    tiny.table.loc[0, "split"] = None
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    assert len(cohort.subjects) == 11
+    assert "s000" not in cohort.records["ecg"]["subject"].tolist()
+    assert cohort.flow()[:2] == [("in the subjects table", 12, 12), ("in a split", 11, 11)]
+    assert cohort.findings[0].code == "cohort.no_split"
+
+
+def test_every_fault_of_the_tables_comes_at_once(tiny):
+    tiny.tree["modalities"]["clinic"]["columns"] = {"agee": "number", "sexx": "category"}
+    tiny.tree["modalities"]["ecg"]["path"] = "ecg/{subject}"
+    tiny.tree["modalities"]["report"]["table"] = "reports.csv"
+    tiny.tree["modalities"]["cmr"]["presnt"] = "x"
+    tiny.write()
+    with pytest.raises(CohortError) as caught:
+        open_cohort(tiny.folder)
+    for words in ("'age'", "'sex'", "'subject_id'", "reports.csv", "unknown key"):
+        assert words in str(caught.value)
+
+
+def test_cells_and_paths_that_are_missing_are_absences(tiny):
+    tiny.table["note"] = tiny.table["note"].where(tiny.table.index > 0, "  ")
+    tiny.table["file"] = tiny.table["subject_id"].where(tiny.table.index > 1)
+    tiny.table["age"] = tiny.table["age"].where(tiny.table.index > 2)
+    tiny.tree["modalities"]["ecg"]["path"] = "ecg/{file}"
+    tiny.write()
+    samples = open_cohort(tiny.folder).samples
+    assert samples["report"].isna().sum() == 1
+    assert samples["ecg"].isna().sum() == 2
+    assert samples["clinic"].notna().all()
+
+
+def test_unknown_presence_is_absence_and_counted(tiny):
+    tiny.table["has_cmr"] = tiny.table["has_cmr"].where(tiny.table.index > 0)
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    assert cohort.samples["cmr"][0] is None
+    assert "for 1 rows `present` is unknown" in cohort.findings[0].what
+
+
+@pytest.mark.parametrize("way", ["argument", "override", "yaml", "environment"])
+def test_the_data_may_lie_elsewhere(tiny, tmp_path_factory, monkeypatch, way):
+    data = tmp_path_factory.mktemp("elsewhere") / tiny.folder.name
+    for name in ("ecg", "cmr.npy", "people.csv"):
+        data.mkdir(exist_ok=True)
+        (tiny.folder / name).rename(data / name)
+    given = {}
+    if way == "argument":
+        given = {"data_root": data}
+    elif way == "override":
+        given = {"overrides": {"data_root": str(data)}}
+    elif way == "environment":
+        monkeypatch.setenv("MEDMCL_DATA", str(data.parent))
+    else:
+        text = (tiny.folder / "cohort.yaml").read_text()
+        (tiny.folder / "cohort.yaml").write_text(text + f"data_root: {data}\n")
+    assert open_cohort(tiny.folder, **given).root == data
+
+
+def test_a_cohort_is_found_by_folder_file_and_name(tiny, monkeypatch):
+    (tiny.folder / "cohorts" / "mine").mkdir(parents=True)
+    text = (tiny.folder / "cohort.yaml").read_text()
+    (tiny.folder / "cohorts" / "mine" / "cohort.yaml").write_text(text)
+    monkeypatch.chdir(tiny.folder)
+    assert find_cohort("mine") == tiny.folder / "cohorts" / "mine" / "cohort.yaml"
+    assert find_cohort(tiny.folder / "cohort.yaml") == find_cohort(tiny.folder)
+    assert {"mine", "ptbxl", "acdc"} <= set(list_cohorts())
+    (tiny.folder / "mine").mkdir()
+    assert find_cohort("mine") == tiny.folder / "cohorts" / "mine" / "cohort.yaml"
+    with pytest.raises(CohortError, match="did you mean 'ptbxl'"):
+        find_cohort("ptbx")
+    with pytest.raises(CohortError, match="holds no cohort"):
+        find_cohort(tiny.folder / "ecg")
+
+
+def test_an_override_is_laid_over_the_file_before_it_is_checked(tiny):
+    cohort = open_cohort(tiny.folder, {"cohort.on_bad_record": "exclude", "recipe": "x"})
+    assert cohort.spec.on_bad_record == "exclude"
+    assert cohort.spec.recipe == "x"
+    with pytest.raises(CohortError, match="did you mean 'on_bad_record'"):
+        open_cohort(tiny.folder, {"on_bad_records": "exclude"})
+
+
+def test_the_fingerprint_follows_what_is_said_and_the_bytes_of_tables(tiny):
+    first = open_cohort(tiny.folder).fingerprint
+    assert open_cohort(tiny.folder).fingerprint == first
+    tiny.table.loc[0, "age"] += 1
+    tiny.write()
+    second = open_cohort(tiny.folder).fingerprint
+    tiny.tree["about"] = "other"
+    tiny.write()
+    assert len({first, second, open_cohort(tiny.folder).fingerprint}) == 3
+
+
+def test_ids_are_text_whatever_they_look_like(tiny):
+    tiny.table["subject_id"] = [f"{n:03d}" for n in range(12)]
+    tiny.only("clinic")
+    assert list(open_cohort(tiny.folder).subjects.index[:2]) == ["000", "001"]
+
+
+def test_records_need_ids_that_are_unique(tiny):
+    visits(tiny, visit=["v1", "v1", "v2", "v3", "v4"])
+    with pytest.raises(CohortError, match=r"1 record ids stand more than once(?s:.*)v1"):
+        open_cohort(tiny.folder)
+    del tiny.tree["modalities"]["ecg"]["record"]
+    tiny.write()
+    with pytest.raises(CohortError, match="record: COLUMN"):
+        open_cohort(tiny.folder)

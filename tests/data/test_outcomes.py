@@ -1,0 +1,156 @@
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import TypeAdapter
+
+from medmcl.data.outcomes import LabelRows, build_targets
+from medmcl.data.spec import TASKS
+from medmcl.data.tables import tidy
+
+
+def build(frame, rows=None, index=None, train=None, **task):
+    table = tidy(pd.DataFrame(frame))
+    rows = np.arange(len(table)) if rows is None else np.array(rows)
+    labels = LabelRows(
+        table=table,
+        rows=rows,
+        names=np.array([f"subject s{row}" for row in rows], dtype=object),
+        train=np.ones(len(rows), bool) if train is None else np.array(train),
+        index=np.array(["NaT"] * len(rows) if index is None else index, dtype="M8[ns]"),
+    )
+    keys = TypeAdapter(TASKS[task["kind"]]).validate_python(task)
+    return build_targets("task", keys, labels, {})
+
+
+def codes(findings):
+    return [(finding.code, finding.level) for finding in findings]
+
+
+def test_binary_labels_follow_the_samples_and_missing_cells_are_unknown():
+    frame = {"x": [1, 0, None]}
+    targets, findings = build(frame, rows=[2, 0, 1, 0, -1], kind="binary", column="x > 0")
+    assert targets.values[:, 0].tolist() == [0, 1, 0, 1, 0]
+    assert targets.known[:, 0].tolist() == [False, True, True, True, False]
+    assert findings == []
+
+
+def test_something_else_than_two_values_is_not_binary():
+    targets, findings = build({"x": ["yes", "no"]}, kind="binary", column="x")
+    assert targets is None
+    assert codes(findings) == [("task.not_binary", "error")]
+    assert "x == 'yes'" in findings[0].mend
+    assert findings[0].scope == "task"
+    assert findings[0].task == "task"
+    assert codes(build({"x": [0, 2]}, kind="binary", column="x")[1])[0][0] == "task.not_binary"
+
+
+def test_classes_keep_their_order_and_strange_ones_are_named():
+    frame = {"g": ["b", None, "a"]}
+    targets, _ = build(frame, kind="multiclass", column="g", classes=["b", "a"])
+    assert targets.classes == ("b", "a")
+    assert targets.values[:, 0].tolist() == [0, 0, 1]
+    assert targets.known[:, 0].tolist() == [True, False, True]
+    assert targets.num_outputs == 2
+    assert build(frame, kind="multiclass", column="g")[0].classes == ("a", "b")
+    targets, findings = build(frame, kind="multiclass", column="g", classes=["b", "c"])
+    assert targets is None
+    assert "holds a" in findings[0].what
+
+
+def test_numbers_may_be_classes():
+    targets, _ = build({"g": [2.0, 1.0]}, kind="multiclass", column="g", classes=[1, 2])
+    assert targets.values[:, 0].tolist() == [1, 0]
+
+
+def test_each_label_has_a_column():
+    frame = {"c": ["A;B", "A", "", "C"]}
+    columns = {"a": "'A' in c", "b": "'B' in c"}
+    targets, _ = build(frame, kind="multilabel", columns=columns)
+    assert targets.values.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]]
+    assert targets.known.tolist() == [[True] * 2, [True] * 2, [False] * 2, [True] * 2]
+
+
+def test_a_regression_takes_numbers_with_their_unit():
+    targets, _ = build({"ef": [0.5, None, 0.7]}, kind="regression", column="ef * 100", unit="%")
+    assert targets.values[:, 0] == pytest.approx([50, 0, 70])
+    assert targets.unit == "%"
+    assert targets.columns == ("task",)
+    targets, findings = build({"ef": ["0.5", "89+"]}, kind="regression", column="ef")
+    assert targets is None
+    assert codes(findings) == [("task.not_a_number", "error")]
+
+
+def test_a_time_below_zero_is_an_error_that_names_a_subject():
+    frame = {"t": [5, -3, 0], "e": [1, 0, 0]}
+    _, findings = build(frame, kind="survival", time="t", event="e")
+    assert codes(findings) == [("task.negative_time", "error")]
+    assert "-3" in findings[0].what
+    assert "subject s1" in findings[0].what
+
+
+def test_survival_by_dates_counts_from_the_index():
+    frame = {
+        "hf": ["2021-01-01", None, "2019-06-01", "2020-01-01", None, "2024-01-01"],
+        "last": ["2023-01-01", "2022-01-01", "2023-01-01", "2023-01-01", None, "2023-01-01"],
+    }
+    index = ["2020-01-01 15:00"] * 6
+    task = {"kind": "survival", "event_date": "hf", "censor_date": "last", "horizons_years": [1]}
+    targets, findings = build(frame, index=index, **task)
+    assert targets.values[:, 0].tolist() == [366, 731, 0, 0, 0, 1096]
+    assert targets.values[:, 1].tolist() == [1, 0, 0, 0, 0, 0]
+    assert targets.known[:, 0].tolist() == [True, True, False, False, False, True]
+    assert codes(findings) == [
+        ("task.prevalent", "warning"),
+        ("task.event_after_censoring", "warning"),
+    ]
+    assert findings[0].what.startswith("2 samples")
+    years, _ = build(frame, index=index, unit="years", **task)
+    assert years.values[0, 0] == pytest.approx(366 / 365.25)
+
+
+def test_censoring_before_the_index_is_a_time_below_zero():
+    frame = {"hf": [None, "2021-01-01"], "last": ["2019-12-01", "2022-01-01"]}
+    task = {"kind": "survival", "event_date": "hf", "censor_date": "last"}
+    _, findings = build(frame, index=["2020-01-01"] * 2, **task)
+    assert ("task.negative_time", "error") in codes(findings)
+
+
+def test_without_index_date_a_dated_outcome_is_unknown():
+    frame = {"hf": ["2021-01-01"] * 2 + [None], "last": ["2023-01-01"] * 3}
+    task = {"kind": "survival", "event_date": "hf", "censor_date": "last"}
+    targets, _ = build(frame, index=["NaT", "2020-01-01", "2020-01-01"], **task)
+    assert targets.known[:, 0].tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("frame", "task", "words"),
+    [
+        ({"x": [1, 1]}, {"kind": "binary", "column": "x"}, "is 1 for all 2 labelled samples"),
+        ({"x": ["a", "a"]}, {"kind": "multiclass", "column": "x", "classes": ["b", "a"]}, "is a"),
+        ({"x": [1, 0], "y": [0, 0]}, {"kind": "multilabel", "columns": ["x", "y"]}, "'y' is 0"),
+        ({"x": [3, 3]}, {"kind": "regression", "column": "x"}, "is 3 for all"),
+        ({"t": [1, 2], "e": [0, 0]}, {"kind": "survival", "time": "t", "event": "e"}, "the event"),
+    ],
+)
+def test_an_outcome_all_alike_is_an_error(frame, task, words):
+    _, findings = build(frame, **task)
+    assert codes(findings) == [("task.one_class", "error")]
+    assert words in findings[0].what
+
+
+def test_an_outcome_all_alike_in_train_alone_is_an_error_too():
+    _, findings = build({"x": [1, 1, 0]}, train=[1, 1, 0], kind="binary", column="x")
+    assert codes(findings) == [("task.one_class", "error")]
+    assert "train split" in findings[0].what
+
+
+def test_a_cohort_without_train_split_may_be_scored():
+    assert build({"x": [1, 0]}, train=[False, False], kind="binary", column="x")[1] == []
+
+
+def test_no_label_at_all_and_a_missing_column_are_errors():
+    assert codes(build({"x": [None, ""]}, kind="binary", column="x")[1])[0][0] == "task.no_labels"
+    targets, findings = build({"xx": [1]}, kind="binary", column="x")
+    assert targets is None
+    assert codes(findings) == [("task.missing_column", "error")]
+    assert "'xx'" in findings[0].what

@@ -1,0 +1,186 @@
+"""Every example in the documentation runs, prints what it says, and names keys that exist."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from medmcl.core.config import parse_yaml
+from medmcl.data import spec
+from medmcl.data.manifest import parse_spec
+from medmcl.modalities import ADAPTERS, READERS, tabular
+from medmcl.stages.recipe import read_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if page.is_file()]
+FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+EXPECTED = "#>"
+CODE = re.compile(
+    r"`(config|cohort|ecg|cmr|tabular|text|task|pairing|index)\.(?!yaml`|md`)([a-z_]+)`"
+)
+WHOLE = """
+schema: medmcl/cohort@1
+subjects: {table: participants.tsv, id: subject_id, split: split}
+modalities:
+  ecg: {reader: wfdb, path: "ecg/{subject_id}"}
+  cmr: {reader: nifti, path: "cmr/{subject_id}.nii.gz", axes: xyzt}
+index: {column: baseline_date}
+tasks:
+  superclass: {kind: multilabel, of: ecg, columns: [NORM, MI]}
+"""
+"""What a part of a cohort.yaml on a page is laid over, so that it can be checked as a whole."""
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    line: int
+    reason: str | None
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(text):
+        line = text[: match.start("text")].count("\n") + 1
+        found.append(Block(match["language"], match["text"], line, match["reason"]))
+    return [block for block in found if block.language == language]
+
+
+def said(page: Path, block: Block) -> str:
+    """Where a block stands, for messages."""
+    return f"{page.relative_to(ROOT)}, line {block.line}"
+
+
+def expected_output(block: Block) -> list[str]:
+    """Lines after ``#>``: what the block prints, all of it."""
+    lines = [line.strip() for line in block.text.splitlines()]
+    shown = [line.removeprefix(EXPECTED) for line in lines if line.startswith(EXPECTED)]
+    return [line.removeprefix(" ") for line in shown]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def of_cohort(tree: dict) -> bool:
+    """Whether a YAML block is a cohort.yaml or a part of one."""
+    keys = {field.alias or name for name, field in spec.CohortKeys.model_fields.items()}
+    return tree.get("schema") == "medmcl/cohort@1" or ("schema" not in tree and set(tree) <= keys)
+
+
+def test_there_is_something_to_test():
+    names = [page.name for page in PAGES]
+    assert {"data_formats.md", "cohort.md"} <= set(names)
+    assert len(blocks(ROOT / "docs" / "data_formats.md", "python")) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_blocks_run_top_to_bottom_and_print_what_they_say(
+    page, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    namespace = {"__name__": "__docs__"}
+    for block in blocks(page, "python"):
+        padded = "\n" * (block.line - 1) + block.text
+        code = compile(padded, str(page), "exec")
+        if block.reason is None:
+            exec(code, namespace)
+            printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+            assert printed == expected_output(block), said(page, block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_cohort_files_and_parts_of_them_are_valid(page):
+    for block in blocks(page, "yaml"):
+        tree = parse_yaml(block.text, said(page, block))
+        if not of_cohort(tree):
+            continue
+        base = {} if "schema" in tree else parse_yaml(WHOLE)
+        for key, value in tree.items():
+            merged = key in ("modalities", "tasks") and key in base
+            base[key] = {**base[key], **value} if merged else value
+        parsed, findings = parse_spec(base, said(page, block))
+        assert not findings, "\n".join(map(str, findings))
+        assert parsed is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_recipes_are_valid(page, tmp_path):
+    for block in blocks(page, "yaml"):
+        tree = parse_yaml(block.text, said(page, block))
+        if tree.get("schema") == "medmcl/recipe@1" or "extends" in tree:
+            file = tmp_path / f"line_{block.line}.yaml"
+            file.write_text(block.text, encoding="utf-8")
+            assert read_recipe(file).stages, said(page, block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_yaml_blocks_are_of_a_kind_that_is_checked(page):
+    for block in blocks(page, "yaml"):
+        tree = parse_yaml(block.text, said(page, block))
+        is_recipe = tree.get("schema") == "medmcl/recipe@1" or "extends" in tree
+        assert of_cohort(tree) or is_recipe, said(page, block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_finding_that_a_page_names_is_made_somewhere(page):
+    source = "\n".join(path.read_text() for path in (ROOT / "medmcl").rglob("*.py"))
+    for kind, code in CODE.findall(page.read_text(encoding="utf-8")):
+        # whole, beside a prefix, after a placeholder (f"{kind}.duplicate"), or in one
+        spellings = (f'"{kind}.{code}"', f'"{code}"', f'.{code}"', f"'{code}'")
+        assert any(spelling in source for spelling in spellings), f"{page.name}: {kind}.{code}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_between_pages_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        there = page if not file else page.parent / file
+        assert there.exists(), f"{page.name}: {target}"
+        if anchor and there.suffix == ".md":
+            assert anchor in anchors(there), f"{page.name}: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of headings as links use them: lower case, dashes, no punctuation."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+KEYS = [
+    spec.CohortKeys, spec.SubjectsKeys, spec.SplitKeys, spec.RandomSplit, spec.JoinKeys,
+    spec.ModalityKeys, spec.MapKeys, spec.IndexKeys, spec.PairingKeys, *spec.TASKS.values(),
+    *(adapter.Source for adapter in ADAPTERS.values()), tabular.Column,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", KEYS, ids=lambda model: model.__name__)
+def test_the_cohort_page_explains_every_key(model):
+    text = (ROOT / "docs" / "cohort.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+    names = {field.alias or name for name, field in model.model_fields.items()}
+    assert names <= explained, f"not explained: {sorted(names - explained)}"
+
+
+def test_the_format_page_has_every_reader():
+    text = (ROOT / "docs" / "data_formats.md").read_text(encoding="utf-8")
+    for reader in {*READERS, "npy"}:
+        assert re.search(rf"^\|.*`{reader}`", text, re.MULTILINE), reader
+        assert re.search(rf"reader: {reader}\b", text) or reader == "ecg", reader
+
+
+def test_nothing_of_the_workplace_is_named():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"/work\b|\.\./shared", text), page.name
