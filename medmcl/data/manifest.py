@@ -120,7 +120,7 @@ def _validate(
     if len(unknown) < len(details):
         return None
     rest = _without(values, [detail["loc"] for detail in unknown])
-    return model.model_validate(rest)
+    return _validate(model, rest, where, path, faults, beside)
 
 
 def _explain(model: type[BaseModel], detail: Any, dot: str) -> str:

@@ -151,6 +151,6 @@ def test_whatever_stands_in_a_file_gives_findings_and_no_traceback(data):
         node = tree
         for part in parents:
             node = node[part]
-        node[last] = data.draw(ODD)
+        node[last] = copy.deepcopy(data.draw(ODD))
     spec, findings = parse_spec(tree, "cohort.yaml")
     assert spec is not None or findings

@@ -1,0 +1,29 @@
+"""Overrides that make the toy recipes run in seconds."""
+
+TINY = {
+    "stages.mdm.steps": 4,
+    "stages.mmcl.steps": 6,
+    "stages.simclr.steps": 4,
+    "stages.finetune-{task}-{label_fraction}.epochs": 1,
+    "stages.results.bootstrap_draws": 100,
+    "stages.results.draws": 1,
+    "stages.results.label_fractions": [1.0],
+    "stages.finetune-{task}-{label_fraction}.for_each": {
+        "task": ["lvef", "infarct"],
+        "label_fraction": [1.0],
+    },
+    "stages.results.tasks": ["lvef", "heart_failure", "infarct"],
+}
+STAGES = {
+    "ecg_cmr_toy": ("mdm", "mmcl"),
+    "ecg_cmr_no_mdm_toy": ("mmcl",),
+    "ecg_mdm_toy": ("mdm",),
+    "ecg_simclr_toy": ("simclr",),
+    "ecg_scratch_toy": (),
+}
+
+
+def tiny(recipe: str) -> dict[str, object]:
+    """Overrides that make a toy recipe run in a few seconds."""
+    absent = {"mdm", "mmcl", "simclr"} - set(STAGES[recipe])
+    return {key: value for key, value in TINY.items() if key.split(".")[1] not in absent}
