@@ -539,7 +539,7 @@ def fine_tuned(study: Study, fraction: float, draw: int) -> np.ndarray:
 
 
 def student(study: Study, fraction: float, draw: int) -> np.ndarray:
-    """The pretrained encoder, trained on labels that TF-IDF and the pretrained report tower read."""
+    """The pretrained encoder, on labels that TF-IDF and the pretrained report tower read."""
     tower = study.vectors(study.seed(draw), "report")
     readings = [
         tfidf(study, fraction, draw),

@@ -1,7 +1,7 @@
 """medmcl: multimodal contrastive learning on medical cohorts.
 
-The four verbs of the command line are functions here: `pretrain`, `evaluate`, `check` and, for a
-finished run, ``load(run).embed(cohort)``. Importing this package imports nothing heavy.
+The verbs of the command line are functions here: `pretrain`, `evaluate`, `check`, `simulate` and,
+for a finished run, ``load(run).embed(cohort)``. Importing this package imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from medmcl.data.check import check_cohort
     from medmcl.data.cohort import open_cohort
+    from medmcl.data.simulate import simulate
     from medmcl.stages.evaluate import evaluate
+    from medmcl.stages.inspect import check
     from medmcl.stages.pretrain import pretrain
     from medmcl.stages.run import Run, load
 
-__all__ = ["Run", "check_cohort", "evaluate", "load", "open_cohort", "pretrain"]
+__all__ = ["Run", "check", "evaluate", "load", "open_cohort", "pretrain", "simulate"]
 
 _HOMES = {
-    "check_cohort": "medmcl.data.check",
+    "check": "medmcl.stages.inspect",
     "open_cohort": "medmcl.data.cohort",
+    "simulate": "medmcl.data.simulate",
     "evaluate": "medmcl.stages.evaluate",
     "pretrain": "medmcl.stages.pretrain",
     "Run": "medmcl.stages.run",

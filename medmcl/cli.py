@@ -176,11 +176,16 @@ def check(
 ) -> None:
     """Find in seconds what would fail in hours: every fault at once, each with its mend."""
     from medmcl.core.config import parse_overrides
+    from medmcl.data.check import summarise
     from medmcl.stages.inspect import check as run_check
 
     findings = run_check(cohort, recipe=recipe, overrides=parse_overrides(set_ or ()))
-    for finding in findings:
-        print(f"{finding.level:7s} {finding}")
+    for code, count, examples in summarise(findings):
+        more = f" ({count} in all; {len(examples)} shown)" if count > len(examples) else ""
+        print(f"{examples[0].level} {code}{more}")
+        for finding in examples:
+            print(f"  {finding.where}: {finding.what}")
+        print(f"  to mend: {examples[0].mend}")
     errors = sum(finding.level == "error" for finding in findings)
     print(f"{errors} errors, {len(findings) - errors} warnings")
     if errors:

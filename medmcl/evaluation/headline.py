@@ -35,6 +35,11 @@ def headline(
     if made or who:
         first = ": ".join(part for part in (" on ".join(made), who) if part)
         lines.append(f"{first[0].upper()}{first[1:]}.")
+    if any(row.split == "cross-validation" for row in results):
+        lines.append(
+            "Too few labelled subjects for one split: probes are scored out of fold, by subject, "
+            "over all splits; the encoder has seen inputs of the train split."
+        )
     for task in dict.fromkeys(row.task for row in results):
         lines += _task_lines(results, task, highlight)
     lines += _retrieval_lines(found)

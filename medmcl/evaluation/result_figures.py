@@ -117,7 +117,8 @@ def task_forest(results: Sequence[Result]) -> Picture | None:
                 axes.axvline(spec.chance, color="#777777", linestyle="--", linewidth=0.9)
         return Picture(
             title="What can be predicted",
-            aid="Dot = value on held-out subjects, line = 95 % bootstrap interval over subjects; "
+            aid="Dot = value on subjects it was not fitted on (held-out, or out of fold where the "
+            "protocol says so), line = 95 % bootstrap interval over subjects; "
             "dashed = a prediction that knows nothing. Overlapping lines do not mean 'no "
             "difference': the paired gains below answer that.",
             src=encode(figure),
@@ -226,7 +227,7 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
             axes.set_xlabel(f"difference in {metric_name(own[0].metric)} ({better} is better)")
         return Picture(
             title=f"Gain of {shorten(highlight)} over each other method",
-            aid="Paired over the same held-out subjects: a line that does not cross 0 is a "
+            aid="Paired over the same subjects: a line that does not cross 0 is a "
             "difference that the sample of subjects does not explain.",
             src=encode(figure),
             alt="Forest plot of paired differences",

@@ -31,7 +31,7 @@ PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai
 
 
 def pretrain(
-    cohort: str | Path,
+    cohort: Cohort | str | Path,
     *,
     recipe: str | Path | None = None,
     out: str | Path | None = None,
@@ -44,7 +44,7 @@ def pretrain(
     """Run every stage of a recipe on a cohort and write the report.
 
     Args:
-        cohort: Folder, cohort.yaml, or a name under ``cohorts/``.
+        cohort: Open cohort, folder, cohort.yaml, or a name under ``cohorts/``.
         recipe: File or name; the cohort's own recipe if not given.
         out: Run folder; must be new unless ``resume``.
         overrides: Dotted key to value, as ``--set``.
@@ -61,11 +61,13 @@ def pretrain(
         Interrupted: A stop signal came; the state is saved.
     """
     overrides = dict(overrides or {})
-    opened = open_cohort(cohort, cohort_overrides(overrides))
+    opened = (
+        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, cohort_overrides(overrides))
+    )
     spec = read_recipe(_recipe_name(recipe, opened), recipe_overrides(overrides))
     where = pick_device(device)
     config = {
-        "cohort": str(cohort),
+        "cohort": str(opened.path if isinstance(cohort, Cohort) else cohort),
         "cohort_overrides": cohort_overrides(overrides),
         "cohort_fingerprint": opened.fingerprint,
         "tasks": opened.usable_tasks,
@@ -214,8 +216,10 @@ def _refuse_bad_tasks(cohort: Cohort, stages: list[TrainSpec | EvaluateSpec]) ->
 
 def _write_provenance(folder: Path, config: dict[str, Any], world: World) -> None:
     provenance = {
-        "config": fingerprint(config),
-        "cohort": config["cohort_fingerprint"],
+        "recipe": config["recipe"]["name"],
+        "cohort": config["cohort"],
+        "config_hash": fingerprint(config),
+        "cohort_fingerprint": config["cohort_fingerprint"],
         "seed": config["seed"],
         "command": " ".join(sys.argv),
         "python": platform.python_version(),

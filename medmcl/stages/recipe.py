@@ -29,10 +29,11 @@ Placeholder = Annotated[str, Field(pattern=r"^\{\w+\}$")]
 
 
 class ObjectiveSpec(Config):
-    """One objective of a train stage; keys beside these are its own settings."""
+    """One objective of a train stage; keys beside ``kind`` and ``loss_weight`` are its own."""
 
     kind: str
-    weight: float = 1.0
+    loss_weight: float = Field(default=1.0, gt=0)
+    """Share of this objective in the loss of the stage."""
     settings: dict[str, Any] = {}
 
 
@@ -247,14 +248,15 @@ def _named(node: Any, name: str) -> Any:
 
 
 def _fold_objectives(stage: Any) -> None:
-    """Let an objective's settings stand beside ``kind`` and ``weight`` in the file."""
+    """Let an objective's settings stand beside ``kind`` and ``loss_weight`` in the file."""
     objectives: Any = stage.get("objectives") if isinstance(stage, dict) else None
     for label, given in dict(objectives or {}).items():
         if isinstance(given, dict) and "settings" not in given:
-            own = {key: value for key, value in given.items() if key not in ("kind", "weight")}
+            outer = ("kind", "loss_weight")
+            own = {key: value for key, value in given.items() if key not in outer}
             objectives[label] = {
                 "kind": given.get("kind", label),
-                "weight": given.get("weight", 1.0),
+                "loss_weight": given.get("loss_weight", 1.0),
                 "settings": own,
             }
 

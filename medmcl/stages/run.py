@@ -185,6 +185,12 @@ class Run:
                 got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(opened.records)}",
             )
         stage = stage or self.default_stage(modality)
+        if stage != "untrained" and modality not in self.stage(stage).towers:
+            raise ConfigError(
+                f"stage '{stage}' has no tower for '{modality}'",
+                where=self.path,
+                expected=", ".join(self.stage(stage).towers),
+            )
         where = pick_device(device)
         prepared = self.prepare(opened, (modality,))
         table = opened.records[modality]

@@ -78,7 +78,7 @@ def build_learner(
     for label, objective in spec.objectives.items():
         torch.manual_seed(derive_seed(seed, "objective", spec.name, label))
         objectives[label] = build_objective(objective.kind, objective.settings, shape)
-        weights[label] = objective.weight
+        weights[label] = objective.loss_weight
     return Learner(towers, objectives, weights)
 
 

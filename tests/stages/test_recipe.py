@@ -71,3 +71,10 @@ def test_dropping_what_is_not_there_and_extending_oneself_are_refused(tmp_path):
 
 def test_filling_keeps_the_type_of_a_value_that_stands_alone():
     assert fill({"a": ["{x}", "n-{x}"]}, {"x": 0.1}) == {"a": [0.1, "n-0.1"]}
+
+
+def test_the_weight_of_an_objective_and_that_of_a_direction_are_two_things():
+    recipe = read_recipe("ecg_cmr", {"stages.mmcl.objectives.cross_modal.loss_weight": 2.0})
+    spec = next(s for s in recipe.stages if s.name == "mmcl").objectives["cross_modal"]
+    assert spec.loss_weight == 2.0
+    assert spec.settings["weight"] == 0.5

@@ -1,0 +1,145 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_runs import tiny
+
+from medmcl.data.simulate import simulate
+
+COMMANDS = ("pretrain", "evaluate", "embed", "check", "simulate", "recipes", "cohorts")
+
+
+def medmcl(*words, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "medmcl", *map(str, words)],
+        capture_output=True, text=True, check=False, cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+    )  # fmt: skip
+
+
+def settings(recipe):
+    words = []
+    for key, value in {**tiny(recipe), "stages.results.tasks": ["lvef"]}.items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "hearts"
+    return simulate("heart", folder, {"subjects": 80, "form": "shards"})
+
+
+def test_every_command_has_help():
+    done = medmcl("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert command in done.stdout
+        assert medmcl(command, "--help").returncode == 0
+
+
+def test_what_ships_is_listed():
+    assert "ecg_cmr_toy" in medmcl("recipes").stdout
+    listed = medmcl("cohorts").stdout
+    for name in ("demo", "ptbxl", "acdc", "ukb_cardiac", "my_cohort"):
+        assert name in listed
+
+
+def test_from_simulation_to_embeddings(tmp_path):
+    made = medmcl(
+        "simulate", "heart", "--subjects", 60, "--out", tmp_path / "h", "--set", "form=shards"
+    )
+    assert made.returncode == 0, made.stderr
+    out = tmp_path / "run"
+    words = ["--cohort", tmp_path / "h", "--recipe", "ecg_mdm_toy", "--out", out]
+    done = medmcl("pretrain", *words, "--device", "cpu", *settings("ecg_mdm_toy"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("report.html")
+    done = medmcl("embed", out, "--cohort", tmp_path / "h", "--out", tmp_path / "e.parquet")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_parquet(tmp_path / "e.parquet")
+    assert list(table.columns[:3]) == ["subject", "record", "quality"]
+    assert len(table) == 60
+    done = medmcl(
+        "evaluate", out, "--cohort", tmp_path / "h", "--task", "lvef", "--label-fraction", "0.5,1",
+        "--out", tmp_path / "scored",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "scored" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pretrain", "--cohort", "nowhere"], "nowhere"),
+        (["pretrain", "--cohort", "{cohort}", "--recipe", "ecg_cmr_ty"], "did you mean"),
+        (
+            ["pretrain", "--cohort", "{cohort}", "--set", "stages.mdm.step=3"],
+            "did you mean 'steps'",
+        ),
+        (["pretrain", "--cohort", "{cohort}", "--set", "nonsense"], "a.b=c"),
+        (["pretrain", "--cohort", "{cohort}", "--set", "cohort.subject.id=x"], "did you mean"),
+        (["pretrain", "--cohort", "{cohort}", "--device", "gpu"], "cpu"),
+        (["pretrain", "--cohort", "{cohort}", "--precision", "fp8"], "bf16"),
+        (["pretrain", "--cohort", "{cohort}", "--resume"], "--out"),
+        (["evaluate", "nowhere", "--cohort", "{cohort}"], "not a run folder"),
+        (["embed", "nowhere", "--cohort", "{cohort}", "--out", "x.parquet"], "not a run folder"),
+        (["simulate", "hart", "--out", "x"], "did you mean 'heart'"),
+        (["simulate", "heart", "--out", "x", "--set", "couplin=1"], "did you mean 'coupling'"),
+        (["check", "--cohort", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(words, said, cohort, tmp_path):
+    done = medmcl(*[word.format(cohort=cohort) for word in words], cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/*/config.yaml"))
+
+
+def test_check_names_every_fault_at_once_and_exits_with_2(cohort, tmp_path):
+    assert medmcl("check", "--cohort", cohort).returncode == 0
+    copy = tmp_path / "spoilt"
+    shutil.copytree(cohort, copy)
+    array = np.load(copy / "shards" / "ecg.npy")
+    array[0] = np.nan
+    array[1] = 0
+    array[2] = np.clip(array[2] * 1000, -6e4, 6e4)
+    array[4] = array[3]
+    np.save(copy / "shards" / "ecg.npy", array)
+    table = pd.read_csv(copy / "participants.tsv", sep="\t")
+    table.loc[0, "hf_days"] = -3
+    table["infarct"] = 0
+    twice = table.iloc[[7]].assign(
+        split="held_out" if table.loc[7, "split"] != "held_out" else "train"
+    )
+    pd.concat([table, twice]).to_csv(copy / "participants.tsv", sep="\t", index=False)
+    done = medmcl("check", "--cohort", copy)
+    assert done.returncode == 2
+    for code in (
+        "ecg.nan",
+        "ecg.flat",
+        "ecg.wrong_units",
+        "task.one_class",
+        "task.negative_time",
+        "split",
+    ):
+        assert code in done.stdout, code
+    assert "duplicate" in done.stdout
+    assert "to mend" in done.stdout
+
+
+def test_a_bug_of_ours_is_exit_code_1_with_its_traceback(tmp_path):
+    code = (
+        "import medmcl.cli, medmcl.stages.recipe as r\n"
+        "r.list_recipes = lambda: 1 / 0\n"
+        "import sys; sys.argv = ['medmcl', 'recipes']; medmcl.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
