@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RUN    := runs/demo
+FILES  := cohorts/demo/data/cohort_files.yaml
 
 .PHONY: demo test lint types all clean
 
@@ -16,8 +17,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	rm -rf $(RUN) cohorts/demo/data
-	$(BIN)/medmcl simulate heart --subjects 7000 --out cohorts/demo/data --set form=shards --set files_subset=32
+	$(BIN)/medmcl simulate heart --out cohorts/demo/data --subjects 7000 --set form=both --set files_subset=24
 	$(BIN)/medmcl pretrain --cohort cohorts/demo --out $(RUN)
+	$(BIN)/medmcl embed $(RUN) --cohort $(FILES) --out $(RUN)/embeddings_of_files.parquet
+	@echo "open $(RUN)/report.html"
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

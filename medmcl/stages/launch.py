@@ -8,6 +8,7 @@ import sys
 import torch
 
 from medmcl.core.errors import ConfigError
+from medmcl.engine.signals import EXIT_CODE
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -28,7 +29,16 @@ def relaunch(processes: int) -> bool:
     """
     if "RANK" in os.environ:
         return False
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    torchrun(["--standalone", f"--nproc-per-node={processes}", "-m", "medmcl", *sys.argv[1:]])
+    words = ["--standalone", f"--nproc-per-node={processes}", "-m", "medmcl", *sys.argv[1:]]
+    try:
+        torchrun(words)
+    except ChildFailedError as failure:  # the ranks have said why
+        code = failure.get_first_failure()[1].exitcode
+        sys.exit(code if code in (2, EXIT_CODE) else 1)
+    except SignalException:  # the ranks were told to save and stop
+        sys.exit(EXIT_CODE)
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -194,7 +195,21 @@ def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         apply_override(tree, dotted, value)
     for stage in tree.get("stages", ()):
         _fold_objectives(stage)
-    return check(RecipeSpec, tree, where=path, error=ConfigError)
+    try:
+        return check(RecipeSpec, tree, where=path, error=ConfigError)
+    except ConfigError as fault:
+        names = [stage.get("name", "") for stage in tree.get("stages", ())]
+        raise ConfigError(_with_names(fault.what, names), where=path) from None
+
+
+def _with_names(text: str, names: Sequence[str]) -> str:
+    """Write ``stages.mdm.steps`` where pydantic wrote ``stages.0.train.steps``."""
+
+    def named(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return f"stages.{names[number]}." if number < len(names) else found[0]
+
+    return re.sub(r"stages\.(\d+)\.(?:train|evaluate)\.", named, text)
 
 
 def _refuse_unknown_root(dotted: str) -> None:

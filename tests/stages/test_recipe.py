@@ -40,7 +40,7 @@ def test_overrides_reach_a_stage_by_name_and_unknown_roots_are_refused():
         read_recipe("ecg_cmr_toy", {"stage.mmcl.steps": 7})
     with pytest.raises(ConfigError, match="mdm, mmcl"):
         read_recipe("ecg_cmr_toy", {"stages.nope.steps": 7})
-    with pytest.raises(ConfigError, match="did you mean 'steps'"):
+    with pytest.raises(ConfigError, match=r"stages\.mmcl\.step'; did you mean 'steps'"):
         read_recipe("ecg_cmr_toy", {"stages.mmcl.step": 7})
 
 
