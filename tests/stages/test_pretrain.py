@@ -313,3 +313,47 @@ def test_a_damaged_checkpoint_names_the_file(trained, tmp_path):
 def test_what_is_not_a_run_says_so(tmp_path):
     with pytest.raises(ArtefactError, match="not a run folder"):
         medmcl.load(tmp_path)
+
+
+def test_a_tower_starts_from_a_local_weights_file_and_the_run_says_so(
+    trained, hearts, tmp_path, caplog
+):
+    from safetensors.torch import save_file
+
+    prefix = "model.towers.ecg.encoder."
+    saved = {
+        name.removeprefix(prefix): value.contiguous()
+        for name, value in weights(trained.path, "mmcl").items()
+        if name.startswith(prefix)
+    }
+    save_file(saved, tmp_path / "encoder.safetensors")
+    overrides = {
+        **tiny("ecg_mdm_toy"),
+        "stages.results.tasks": ["lvef"],
+        "stages.mdm.weights": {"ecg": {"path": str(tmp_path / "encoder.safetensors")}},
+        "stages.mdm.steps": 1,
+        "stages.mdm.optimiser.lr": 0.0,
+    }
+    kwargs = {"recipe": "ecg_mdm_toy", "device": "cpu"}
+    with caplog.at_level("INFO", logger="medmcl"):
+        run = medmcl.pretrain(hearts, out=tmp_path / "run", overrides=overrides, **kwargs)
+    assert "encoder.safetensors" in caplog.text
+    trained_from = weights(run.path, "mdm")
+    assert all(torch.equal(value, trained_from[prefix + name]) for name, value in saved.items())
+    (tmp_path / "encoder.safetensors").write_bytes(b"junk")
+    with pytest.raises(ArtefactError, match=r"encoder\.safetensors"):
+        medmcl.pretrain(hearts, out=tmp_path / "b", overrides=overrides, **kwargs)
+
+
+def test_two_processes_run_a_recipe_with_missing_modalities(tmp_path):
+    from medmcl.data.simulate import simulate
+
+    patchy = simulate(
+        "heart", tmp_path / "h", {"subjects": 120, "form": "shards", "missing_cmr": 0.3}
+    )
+    words = arguments(patchy, tmp_path / "run", **{"stages.mmcl.rows": "any"})
+    finish(start([*words, "--devices", "2", "--device", "cpu"]))
+    run = medmcl.load(tmp_path / "run")
+    assert run.checkpoints("mmcl").done["steps"] == 6
+    facts = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+    assert facts["processes"] == 2
