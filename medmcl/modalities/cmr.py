@@ -26,6 +26,7 @@ from medmcl.modalities.cmr_augment import CMRAugment, disturb
 from medmcl.modalities.cmr_checks import check_geometry, check_voxels, fault
 from medmcl.modalities.cmr_geometry import FractionCrop, crop, fit_length, respace
 from medmcl.modalities.cmr_readers import CMRVolume, Stack, join, read_nifti, read_npy, zyx
+from medmcl.modalities.ordered import quantile
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -221,8 +222,9 @@ class CMR:
         """
         if not np.isfinite(raw.voxels).all():
             raise RecordError("holds NaN or infinite voxels", where=raw.where)
-        percentiles = [self.settings.lower_percentile, self.settings.upper_percentile]
-        low, high = np.percentile(raw.voxels, percentiles)
+        ordered = np.sort(raw.voxels, axis=None)
+        percentiles = self.settings.lower_percentile, self.settings.upper_percentile
+        low, high = (quantile(ordered, percentile / 100) for percentile in percentiles)
         if not high > low:
             raise RecordError(
                 "all intensities are alike", where=raw.where, got=f"percentiles {low}, {high}"

@@ -23,6 +23,7 @@ from medmcl.modalities import ecg_checks as checks
 from medmcl.modalities import ecg_signal as steps
 from medmcl.modalities.ecg_augment import ECGAugment, crop_windows, disturb, draw_starts
 from medmcl.modalities.ecg_leads import GROUPS, sources, take_lead
+from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_readers import (
     ECGRecord,
     guess_reader,
@@ -95,11 +96,12 @@ class ECG:
         if isinstance(self.source.leads, tuple):
             findings += checks.check_promise(raw, self.source.leads, where)
         if used:
-            findings += checks.check_values(raw, used, where)
-            findings += checks.check_units(raw, used, self.source.units, where)
-            findings += checks.check_rate(raw, used, self.source.rate_hz, where)
-            findings += checks.check_limb(raw, where)
-            findings += checks.check_precordial(raw, used, where)
+            look = Look(raw)
+            findings += checks.check_values(look, used, where)
+            findings += checks.check_units(look, used, self.source.units, where)
+            findings += checks.check_rate(look, used, self.source.rate_hz, where)
+            findings += checks.check_limb(look, where)
+            findings += checks.check_precordial(look, used, where)
         padded = self.settings.pad is not None
         findings += checks.check_length(raw, self.settings.seconds, padded, where)
         mend = "look at the file; what was read may not be what you expect"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import combinations
 from typing import Literal
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from medmcl.core.findings import Finding
 from medmcl.modalities.ecg_leads import LIMB, PRECORDIAL, canonical, sources
+from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_limb import LimbFit, explain, residual_of
 from medmcl.modalities.ecg_readers import ECGRecord, unit_factor
+from medmcl.modalities.ordered import quantile
 
 AMPLITUDE_MV = (0.02, 20.0)
 """Peak-to-peak range, median over leads, outside which a unit is wrong (PTB-XL: 0.4 to 4.4)."""
@@ -23,8 +26,12 @@ REPEATS = 0.2
 """Autocorrelation from which steepness counts as repeating (PTB-XL: 0.19 and more; noise: 0.14)."""
 CLIPPED_RUN_SECONDS = 0.04
 CLIPPED_SHARE = 0.01
-CHECKED_SECONDS = 30.0
-"""Identities, order and heart rate are judged by the beginning of a long record."""
+CLIPPED_AWAY = 0.25
+"""A rail is this share of the lead's range away from the middle of what is not on it."""
+CLIPPED_STEPS = 10
+"""The same in steps between neighbouring values: a quiet lead in coarse steps is not clipped."""
+PLAUSIBLE_WIDTH_SECONDS = (0.035, 0.18)
+"""Complexes that last so long fit their rate, whatever the heart rate."""
 
 
 def fault(
@@ -40,11 +47,6 @@ def used_leads(record: ECGRecord, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(lead for lead in record.leads if lead in needed)
 
 
-def rows_of(record: ECGRecord, leads: Sequence[str]) -> np.ndarray:
-    """Rows of some leads, (len(leads), S)."""
-    return record.signal_mv[[record.leads.index(lead) for lead in leads]]
-
-
 def check_leads(record: ECGRecord, wanted: Sequence[str], where: str) -> Iterator[Finding]:
     """Leads that are asked for, absent, and cannot be derived."""
     missing = [lead for lead in wanted if not sources(lead, record.leads)]
@@ -58,25 +60,27 @@ def check_leads(record: ECGRecord, wanted: Sequence[str], where: str) -> Iterato
         yield fault("missing_leads", where, what, mend)
 
 
-def check_values(record: ECGRecord, used: Sequence[str], where: str) -> Iterator[Finding]:
+def check_values(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
     """NaN, constant leads, a constant signal, clipped leads."""
-    rows = rows_of(record, used)
-    bad = ~np.isfinite(rows)
+    places = look.places(used)
+    bad = ~look.finite[places]
     if bad.any():
         leads = [f"{lead} ({int(n)})" for lead, n in zip(used, bad.sum(1), strict=True) if n]
-        what = f"NaN or infinite samples in {', '.join(leads)} of {rows.shape[1]}"
+        what = f"NaN or infinite samples in {', '.join(leads)} of {bad.shape[1]}"
         mend = "mend the file, exclude the record, or set missing_samples: interpolate"
         yield fault("nan", where, what, mend)
-    flat = [lead for lead, row in zip(used, rows, strict=True) if is_flat(row)]
+    still = look.levels.flat
+    flat = [lead for lead, place in zip(used, places, strict=True) if still[place]]
     if flat:
         every = len(flat) == len(used)
         what = "the signal is constant" if every else f"lead {', '.join(flat)} is constant"
         mend = "exclude the record: an electrode was off, or the export failed"
         yield fault("flat", where, what, mend)
+    suspect = _often_extreme(look) & ~still
     clipped = [
         lead
-        for lead, row in zip(used, rows, strict=True)
-        if lead not in flat and is_clipped(row, record.rate_hz)
+        for lead, place in zip(used, places, strict=True)
+        if suspect[place] and is_clipped(look.record.signal_mv[place], look.record.rate_hz)
     ]
     if clipped:
         what = f"lead {', '.join(clipped)} stays at its highest or lowest value: it is clipped"
@@ -84,35 +88,53 @@ def check_values(record: ECGRecord, used: Sequence[str], where: str) -> Iterator
         yield fault("clipped", where, what, mend, "warning")
 
 
-def is_flat(row: np.ndarray) -> bool:
-    """Whether all finite samples are alike."""
-    good = row[np.isfinite(row)]
-    return bool(len(good) == 0 or good.min() == good.max())
+def _often_extreme(look: Look) -> np.ndarray:
+    """Whether 1 % of a lead's finite samples lie at one of its extremes, (L,) bool."""
+    rows, levels = look.record.signal_mv, look.levels
+    enough = CLIPPED_SHARE * look.finite.sum(axis=1) - 0.5
+    counts = [(rows == extreme[:, None]).sum(axis=1) for extreme in (levels.low, levels.high)]
+    return np.asarray(np.maximum(*counts) >= enough)
 
 
 def is_clipped(row: np.ndarray, rate_hz: float) -> bool:
-    """Whether 1 % of samples lie at an extreme, some of them 40 ms on end."""
+    """Whether a lead is cut off: it stays at an extreme that is far from the rest of its samples.
+
+    1 % of the samples must lie at the extreme, some of them 40 ms on end. The median of the others
+    must lie a quarter of the range and ten quantisation steps away: the baseline of a quiet lead
+    also rests at its lowest value, but the rest of the lead is near.
+    """
     good = row[np.isfinite(row)]
     run = max(3, round(CLIPPED_RUN_SECONDS * rate_hz))
-    for extreme in (good.min(), good.max()):
+    low, high = good.min(), good.max()
+    for extreme in (low, high):
         at = good == extreme
-        if at.mean() >= CLIPPED_SHARE and len(at) >= run:
-            longest = np.convolve(at, np.ones(run), mode="valid").max()
-            if longest >= run:
-                return True
+        if at.mean() < CLIPPED_SHARE or _longest(at) < run or at.all():
+            continue
+        values = np.unique(good).astype(np.float64)
+        away = abs(float(np.median(good[~at])) - float(extreme))
+        far = away >= CLIPPED_AWAY * (float(high) - float(low))
+        if far and away >= CLIPPED_STEPS * float(np.diff(values).min()):
+            return True
     return False
 
 
+def _longest(at: np.ndarray) -> int:
+    """Most samples on end that are true."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], at, [False]))))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
 def check_units(
-    record: ECGRecord, used: Sequence[str], declared: str | None, where: str
+    look: Look, used: Sequence[str], declared: str | None, where: str
 ) -> Iterator[Finding]:
     """A declared unit that is not the header's, or an amplitude that no heart makes."""
+    record = look.record
     stated = unit_factor(record.header_units)
     if declared and stated is not None and stated != unit_factor(declared):
         what = f"cohort.yaml says {declared}, the file says {record.header_units}"
         mend = f"set units: {record.header_units}, or leave units out: the file is believed"
         yield fault("wrong_units", where, what, mend)
-    amplitude = typical_amplitude(record, used)
+    amplitude = typical_amplitude(look, used)
     low, high = AMPLITUDE_MV
     if amplitude is None or low <= amplitude <= high:
         return
@@ -122,15 +144,11 @@ def check_units(
     yield fault("wrong_units", where, what, mend)
 
 
-def typical_amplitude(record: ECGRecord, used: Sequence[str]) -> float | None:
+def typical_amplitude(look: Look, used: Sequence[str]) -> float | None:
     """Peak to peak in mV (99.9th to 0.1th percentile), median over leads that move."""
-    swings = []
-    for row in rows_of(record, used):
-        good = row[np.isfinite(row)]
-        if not is_flat(row):
-            low, high = np.percentile(good.astype(np.float64), [0.1, 99.9])
-            swings.append(high - low)
-    return float(np.median(swings)) if swings else None
+    places = look.places(used)
+    swings = look.levels.swing[places][~look.levels.flat[places]]
+    return float(np.median(swings)) if len(swings) else None
 
 
 def _likely_unit(units: str, amplitude: float) -> str:
@@ -145,9 +163,10 @@ def _likely_unit(units: str, amplitude: float) -> str:
 
 
 def check_rate(
-    record: ECGRecord, used: Sequence[str], declared: float | None, where: str
+    look: Look, used: Sequence[str], declared: float | None, where: str
 ) -> Iterator[Finding]:
     """A declared rate that is not the header's, or beats that no heart makes."""
+    record = look.record
     stated = record.header_rate_hz
     if stated is not None:
         if declared is not None and abs(declared - stated) > 1e-3 * stated:
@@ -155,12 +174,17 @@ def check_rate(
             mend = f"set rate_hz: {stated:g}, or leave rate_hz out: the file is believed"
             yield fault("wrong_rate", where, what, mend)
         return
-    span = _beginning(record, used)
+    span = look.beginning(used)
     if len(span) == 0:
         return
-    beats, width = beat_and_width(span, record.rate_hz)
-    fast = beats > 240 and width < 0.035
-    if fast or (beats < 25 and width > 0.18):
+    repeat, samples = _repeats(span)
+    width = samples / record.rate_hz
+    narrow, wide = PLAUSIBLE_WIDTH_SECONDS
+    if narrow <= width <= wide:
+        return
+    beats = _beats(repeat, samples, record.rate_hz)
+    fast = beats > 240 and width < narrow
+    if fast or (beats < 25 and width > wide):
         what = (
             f"at {record.rate_hz:g} Hz the heart beats {beats:.0f} times a minute "
             f"with complexes of {width * 1000:.0f} ms, which no heart does"
@@ -182,25 +206,38 @@ def beat_and_width(signal: np.ndarray, rate_hz: float) -> tuple[float, float]:
         Beats a minute (NaN if nothing repeats) and the time after which the autocorrelation of the
         steepness has vanished.
     """
-    from scipy.signal import find_peaks
+    repeat, width = _repeats(signal)
+    return _beats(repeat, width, rate_hz), width / rate_hz
+
+
+def _repeats(signal: np.ndarray) -> tuple[np.ndarray, int]:
+    """Autocorrelation of the steepness by lag, (S - 1,), and the lag at which it has vanished."""
+    from scipy.fft import next_fast_len
 
     slope = np.diff(signal.astype(np.float64), axis=-1)
     slope /= slope.std(axis=-1, keepdims=True) + 1e-12
     steep = np.sqrt((slope**2).sum(axis=0))
-    steep = np.minimum(steep, np.quantile(steep, 0.995))
+    steep = np.minimum(steep, quantile(np.sort(steep), 0.995))
     steep -= steep.mean()
     length = len(steep)
-    spectrum = np.fft.rfft(steep, 2 * length)
-    repeat = np.fft.irfft(spectrum * spectrum.conj())[:length]
+    size = next_fast_len(2 * length, real=True)  # zeros behind the signal do not change its lags
+    spectrum = np.fft.rfft(steep, size)
+    repeat = np.fft.irfft(spectrum * spectrum.conj(), size)[:length]
     repeat /= (1 - np.arange(length) / length) * max(repeat[0], 1e-12)
-    width = max(1, int(np.argmax(repeat < 0.05)))
+    return repeat, max(1, int(np.argmax(repeat < 0.05)))
+
+
+def _beats(repeat: np.ndarray, width: int, rate_hz: float) -> float:
+    """Beats a minute from the first high peak of the autocorrelation; NaN if nothing repeats."""
+    from scipy.signal import find_peaks
+
     window = np.ones(width // 2 * 2 + 1) / (width // 2 * 2 + 1)
-    smooth = np.convolve(repeat, window, mode="same")[width : length * 2 // 3]
+    smooth = np.convolve(repeat, window, mode="same")[width : len(repeat) * 2 // 3]
     peaks, _ = find_peaks(smooth, prominence=0.1)
     if len(peaks) == 0 or smooth[peaks].max() < REPEATS:
-        return float("nan"), width / rate_hz
+        return float("nan")
     high = peaks[smooth[peaks] > 0.6 * smooth[peaks].max()]
-    return 60 * rate_hz / float(high[0] + width), width / rate_hz
+    return 60 * rate_hz / float(high[0] + width)
 
 
 def check_length(record: ECGRecord, seconds: float, padded: bool, where: str) -> Iterator[Finding]:
@@ -212,12 +249,15 @@ def check_length(record: ECGRecord, seconds: float, padded: bool, where: str) ->
     yield fault("too_short", where, what, mend, "warning" if padded else "error")
 
 
-def check_limb(record: ECGRecord, where: str) -> Iterator[Finding]:
+def check_limb(look: Look, where: str) -> Iterator[Finding]:
     """Limb leads whose names or signs are mixed up, by the identities they must obey."""
+    record = look.record
     leads = tuple(lead for lead in LIMB if lead in record.leads)
-    span = _beginning(record, [lead for lead in record.leads if lead in LIMB + PRECORDIAL])
     names = [lead for lead in record.leads if lead in LIMB + PRECORDIAL]
-    if len(leads) < 3 or len(span) == 0 or any(is_flat(row) for row in span):
+    if len(leads) < 3:
+        return
+    span = look.beginning(names)
+    if len(span) == 0 or _any_flat(span):
         return
     gram = span @ span.T
     rows = [names.index(lead) for lead in leads]
@@ -257,27 +297,40 @@ def _with_precordial(
     return LimbFit(residual_of(leads, gram[np.ix_(rows, rows)]), min(found)[0], (min(found)[1],))
 
 
-def check_precordial(record: ECGRecord, used: Sequence[str], where: str) -> Iterator[Finding]:
+def check_precordial(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
     """Chest leads that would follow one another better in another order: a doubt, no proof."""
-    if any(lead not in used or lead not in record.leads for lead in PRECORDIAL):
+    if any(lead not in used or lead not in look.record.leads for lead in PRECORDIAL):
         return
-    span = _beginning(record, PRECORDIAL)
-    if len(span) == 0 or any(is_flat(row) for row in span):
+    span = look.beginning(PRECORDIAL)
+    if len(span) == 0 or _any_flat(span):
         return
     gram = span @ span.T
     square = np.diag(gram)[:, None] + np.diag(gram)[None] - 2 * gram
     distance = np.sqrt(square.clip(min=0))
-    usual = list(range(len(PRECORDIAL)))
-    ways = {}
-    for i, j in combinations(usual, 2):
-        order = usual.copy()
-        order[i], order[j] = j, i
-        ways[PRECORDIAL[i], PRECORDIAL[j]] = float(distance[order[:-1], order[1:]].sum())
-    best = min(ways, key=lambda pair: ways[pair])
-    if ways[best] < ORDER_GAIN * float(distance[usual[:-1], usual[1:]].sum()):
-        what = f"the chest leads change more smoothly if {best[0]} and {best[1]} are exchanged"
+    orders = _chest_orders()
+    ways = distance[orders[:, :-1], orders[:, 1:]].sum(axis=1)
+    best = 1 + int(ways[1:].argmin())
+    if ways[best] < ORDER_GAIN * ways[0]:
+        first, second = (PRECORDIAL[n] for n in np.flatnonzero(orders[best] != orders[0]))
+        what = f"the chest leads change more smoothly if {first} and {second} are exchanged"
         mend = "look at the R waves from V1 to V6; correct the names if they are mixed up"
         yield fault("precordial_order", where, what, mend, "warning")
+
+
+@cache
+def _chest_orders() -> np.ndarray:
+    """The usual order of the chest leads, then those with one exchange. (16, 6)."""
+    usual = list(range(len(PRECORDIAL)))
+    orders = [usual]
+    for i, j in combinations(usual, 2):
+        orders.append(usual.copy())
+        orders[-1][i], orders[-1][j] = j, i
+    return np.array(orders)
+
+
+def _any_flat(span: np.ndarray) -> bool:
+    """Whether a row of finite samples does not move."""
+    return bool((span.min(axis=1) == span.max(axis=1)).any())
 
 
 def check_promise(record: ECGRecord, promised: Sequence[str], where: str) -> Iterator[Finding]:
@@ -287,13 +340,3 @@ def check_promise(record: ECGRecord, promised: Sequence[str], where: str) -> Ite
     if absent:
         what = f"cohort.yaml promises lead {', '.join(absent)}; the file has {record.leads}"
         yield fault("missing_leads", where, what, "correct leads in cohort.yaml")
-
-
-def _beginning(record: ECGRecord, leads: Sequence[str]) -> np.ndarray:
-    """Finite samples of the first half minute, medians removed. (L, S) float64, S may be 0."""
-    length = int(CHECKED_SECONDS * record.rate_hz)
-    span = rows_of(record, leads)[:, :length].astype(np.float64)
-    span = span[:, np.isfinite(span).all(axis=0)]
-    if span.shape[1] < 3 or not len(leads):
-        return np.zeros((0, 0))
-    return span - np.median(span, axis=1, keepdims=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,6 +32,7 @@ _KNOWN = {
 _PREFIX = re.compile(r"^(MDC_?ECG_?LEAD|LEADS?|ECG|EKG|CHANNEL|EINTHOVEN|GOLDBERGER|WILSON|FRANK)")
 
 
+@lru_cache(maxsize=4096)
 def canonical(name: str) -> tuple[str, int]:
     """Give the usual spelling of a lead's name, and -1 if the name says that it is reversed.
 

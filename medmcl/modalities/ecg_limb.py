@@ -68,11 +68,17 @@ def explain(leads: tuple[str, ...], gram: np.ndarray, tolerance: float) -> LimbF
 
 def _energies(leads: tuple[str, ...], grams: np.ndarray) -> np.ndarray:
     """Share of energy outside the plane that limb leads span, for each of (N, L, L) products."""
-    rows = LIMB_ROWS[[LIMB.index(lead) for lead in leads]]
-    outside = np.eye(len(leads)) - rows @ np.linalg.pinv(rows)
+    outside = _outside(leads)
     total = np.trace(grams, axis1=1, axis2=2)
     energy = np.einsum("ij,nij->n", outside, grams) / np.maximum(total, 1e-30)
     return np.asarray(energy.clip(0, 1))
+
+
+@cache
+def _outside(leads: tuple[str, ...]) -> np.ndarray:
+    """Projection out of the plane that limb leads span, (L, L)."""
+    rows = LIMB_ROWS[[LIMB.index(lead) for lead in leads]]
+    return np.asarray(np.eye(len(leads)) - rows @ np.linalg.pinv(rows))
 
 
 @cache

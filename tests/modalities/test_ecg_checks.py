@@ -7,10 +7,12 @@ import pytest
 
 from medmcl.core.contracts import Place
 from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
-from medmcl.modalities.ecg_checks import beat_and_width
+from medmcl.modalities.ecg_checks import beat_and_width, is_clipped
 from medmcl.modalities.ecg_leads import LIMB, LIMB_ROWS, PRECORDIAL, TWELVE
+from medmcl.modalities.ecg_levels import levels_of
 from medmcl.modalities.ecg_limb import explain, residual_of
 from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.modalities.ordered import quantile
 
 PLACE = Place(subject="s1", record="r1", paths={"path": Path("r1.npy")})
 
@@ -225,6 +227,54 @@ def test_clipping_is_a_warning_that_names_leads():
     assert set(found) == {"ecg.clipped"}
     assert "lead V4" in found["ecg.clipped"].what
     assert found["ecg.clipped"].level == "warning"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_quiet_lead_that_rests_at_its_extreme_in_coarse_steps_is_not_clipped(sign):
+    row = TWELVE.index("V1")
+    record = heart(500.0)
+
+    def change(x):  # a flat baseline of 0, the minimum, under a wave of 60 uV in steps of 5 uV
+        wave = 0.06 * np.maximum(0, np.sin(np.arange(x.shape[1]) / 40) - 0.3)
+        noise = 0.004 * np.random.default_rng(0).random(x.shape[1])
+        x[row] = sign * np.round((wave + noise) / 0.005) * 0.005
+
+    lead = changed(record, change).signal_mv[row]
+    assert (lead == sign * np.abs(lead).min()).mean() > 0.2
+    assert not is_clipped(lead, 500.0)
+    tall = lead.copy()
+    tall[100:110] = sign * 2.0  # one steep beat: the baseline is still no rail
+    assert not is_clipped(tall, 500.0)
+
+
+def test_a_lead_that_lies_on_the_rail_most_of_the_time_is_clipped():
+    row = heart(500.0).signal_mv[0].copy()
+    row[1500:] = 5.0
+    assert is_clipped(row, 500.0)
+    assert is_clipped(-row, 500.0)
+    row[:20] = np.nan
+    assert is_clipped(row, 500.0)
+
+
+def test_checks_that_share_their_work_agree_with_plain_ones():
+    rng = np.random.default_rng(0)
+    for samples in (3, 4, 17, 500, 501):
+        rows = rng.normal(size=(4, samples)).astype(np.float32)
+        wide = rows.astype(np.float64)
+        for broken in (False, True):
+            if broken:
+                rows[1, 0], rows[2, -1], rows[3] = np.nan, np.inf, np.nan
+            good = [row[np.isfinite(row)].astype(np.float64) for row in rows[: 3 if broken else 4]]
+            levels = levels_of(rows)
+            tails = [np.percentile(row, [0.1, 99.9]) for row in good]
+            assert list(levels.swing[: len(good)]) == [high - low for low, high in tails]
+            assert list(levels.median[: len(good)]) == [np.median(row) for row in good]
+            assert list(levels.low[: len(good)]) == [row.min() for row in good]
+            assert list(levels.high[: len(good)]) == [row.max() for row in good]
+            assert list(levels.flat) == [False, False, False, broken]
+        for share in (0.0, 0.25, 0.5, 0.7, 0.995, 1.0):
+            expected = np.quantile(wide, share, axis=1)
+            np.testing.assert_array_equal(quantile(np.sort(wide, axis=1), share), expected)
 
 
 def test_remarks_of_the_reader_reach_the_user():

@@ -15,6 +15,7 @@ from medmcl.core.errors import RecordError
 from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg_leads import TWELVE
 from medmcl.modalities.ecg_readers import ECGRecord, guess_reader
+from medmcl.modalities.ecg_wfdb import read_wfdb
 
 EIGHT = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 STEP_UV = 4.88
@@ -191,6 +192,27 @@ def test_wfdb_record_of_several_segments_is_joined_with_gaps_as_nan(tmp_path):
     (tmp_path / "seg_b.dat").write_bytes(data[:-8])
     with pytest.raises(RecordError, match=r"seg_b.dat: is truncated: 8 of 160 bytes"):
         read(tmp_path / "whole", "wfdb")
+
+
+def test_sixteen_bit_records_read_here_are_what_wfdb_reads(tmp_path):
+    import wfdb
+
+    rng = np.random.default_rng(0)
+    one, two = rng.integers(-3000, 3000, (50, 2)), rng.integers(-3000, 3000, (50, 1))
+    one[7, 1] = two[9, 0] = -(2**15)  # not valid
+    (tmp_path / "a.dat").write_bytes(b"h" * 24 + one.astype("<i2").tobytes())
+    (tmp_path / "b.dat").write_bytes(two.astype("<i2").tobytes() + b"more")
+    sums = [int(x.sum() % 65536) for x in (*one.T, *two.T)]
+    (tmp_path / "r.hea").write_text(
+        f"r 3 500 50\na.dat 16+24 1000(12)/mV 16 0 0 {sums[0]} 0 I\n"
+        f"a.dat 16+24 200/mV 16 5 0 {sums[1]} 0 II\nb.dat 16 0/uV 16 0 0 {sums[2] + 1} 0 V1\n"
+    )
+    found = read_wfdb(tmp_path / "r")
+    expected = wfdb.rdrecord(str(tmp_path / "r"), physical=True)
+    np.testing.assert_array_equal(found.signal, expected.p_signal.T)
+    assert np.isnan(found.signal).sum() == 2
+    assert found.units == tuple(expected.units)
+    assert found.notes == ("the checksum of V1 differs from the header's",)
 
 
 @pytest.mark.parametrize("fmt", ["16", "212"])
