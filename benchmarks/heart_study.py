@@ -1,6 +1,7 @@
 """What ECG-CMR pretraining gives an ECG on simulated hearts, with controls that could disprove it.
 
-    python benchmarks/heart_study.py --out OUT [--seeds 5] [--subjects 6000] [--arms ...] [--quick]
+    python benchmarks/heart_study.py --out OUT [--seeds 0 1 2 3 4] [--subjects 6000] [--arms ...]
+                                     [--quick]
     python benchmarks/heart_study.py --out OUT --report-only [--publish benchmarks]
 
 Every arm is one simulated cohort and, for each training seed, one run that holds all methods:
@@ -25,7 +26,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -44,7 +45,7 @@ from medmcl.data.loading import Prepared
 from medmcl.data.simulate import simulate
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation import label_subset, linear_probe
-from medmcl.evaluation.intervals import Interval, Resampler, Sampled
+from medmcl.evaluation.intervals import Resampler, Sampled
 from medmcl.evaluation.localisation import cosine_map, mass_inside
 from medmcl.stages.evaluate import map_parts, predict, sample_vectors
 from medmcl.stages.recipe import MapSpec, read_recipe
@@ -84,7 +85,7 @@ def main() -> None:
     options = _options()
     study = Study(options)
     if not options.report_only:
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             for name in options.arms:
                 study.predictions(name, seed)
                 study.write()
@@ -96,7 +97,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, required=True, help="cohorts, runs, predictions")
-    parser.add_argument("--seeds", type=int, default=5, help="training seeds")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), help="to train")
     parser.add_argument("--subjects", type=int, default=6000)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument(
@@ -107,7 +108,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     options.out = options.out.resolve()
     if options.quick:
-        options.seeds, options.subjects = min(options.seeds, 2), 600
+        options.seeds, options.subjects = options.seeds[:2], 600
     return options
 
 
@@ -178,7 +179,7 @@ class Study:
     def predictions(self, name: str, seed: int) -> dict[str, np.ndarray]:
         """Held-out predictions of every method of an arm with one seed, made once."""
         path = self._path(name, seed)
-        if not path.exists():
+        if not path.with_suffix(".json").exists():
             print(f"== {name}, seed {seed}", flush=True)
             run = self.run(name, seed)
             made = Scorer(run, self.cohort(name), ARMS[name], seed).arrays()
@@ -196,7 +197,8 @@ class Study:
 
     def figures(self, name: str) -> dict[str, Any] | None:
         """Score the finished seeds of an arm; None if there is none."""
-        seeds = [s for s in range(self.options.seeds) if self._path(name, s).exists()]
+        found = (self.out / "predictions").glob(f"{name}-*.json")
+        seeds = sorted(int(path.stem.rsplit("-", 1)[1]) for path in found)
         if not seeds:
             return None
         cohort = self.cohort(name)
@@ -348,6 +350,49 @@ def _facts(run: Run) -> list[dict[str, Any]]:
     return [done for stage in run.stages if (done := run.checkpoints(stage).done) is not None]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A metric over seeds, and its draws for each seed on its own, (S, W)."""
+
+    whole: Sampled
+    each: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        sampler: Resampler,
+        metric: str | Callable[..., float],
+        outcomes: Sequence[np.ndarray],
+        predictions: Sequence[np.ndarray],
+    ) -> Drawn:
+        """Evaluate predictions, one array a seed."""
+        each = [sampler.sample(metric, outcomes, [guess]).draws for guess in predictions]
+        return cls(sampler.sample(metric, outcomes, predictions), np.stack(each))
+
+    def minus(self, other: Drawn) -> Drawn:
+        """Give the difference, paired by subject and by seed."""
+        return Drawn(self.whole.minus(other.whole), self.each - other.each)
+
+    def numbers(self) -> dict[str, Any]:
+        """Value, interval over subjects, interval over subjects and seeds, spread of seeds."""
+        interval = self.whole.interval()
+        seeds, draws = self.each.shape
+        chosen = np.random.default_rng(0).integers(0, seeds, size=(seeds, draws))
+        both = np.take_along_axis(self.each, chosen, axis=0).mean(axis=0)
+        low, high = np.quantile(both, [0.025, 0.975])
+        return {
+            "value": interval.value,
+            "low": interval.low,
+            "high": interval.high,
+            "low_with_seeds": float(low),
+            "high_with_seeds": float(high),
+            "seed_spread": interval.seed_spread,
+            "by_seed": [round(float(point), 5) for point in self.whole.points],
+            "n": interval.n,
+            "note": interval.note,
+        }
+
+
 def _task_rows(
     task: str,
     metric: str,
@@ -361,20 +406,23 @@ def _task_rows(
         outcomes: tuple[np.ndarray, ...] = (event, time)
     else:
         outcomes = (targets.values[:, 0],)
-    sampled: dict[str, Sampled] = {}
-    for key in arrays[0]:
-        if key.endswith(f"/{task}"):
-            sampled[key] = sampler.sample(metric, outcomes, [found[key][:, 0] for found in arrays])
+    sampled = {
+        key: Drawn.of(sampler, metric, outcomes, [found[key][:, 0] for found in arrays])
+        for key in arrays[0]
+        if key.endswith(f"/{task}")
+    }
     rows = []
-    for key, ours in sampled.items():
+    for key, theirs in sampled.items():
         protocol, method, fraction, _ = key.split("/")
         about = {"task": task, "metric": metric, "protocol": protocol, "fraction": float(fraction)}
-        rows.append({**about, "method": method, **_numbers(ours.interval(), ours.points)})
-        first = sampled[f"{protocol}/{OURS}/{fraction}/{task}"]
+        rows.append({**about, "method": method, **theirs.numbers()})
         if method != OURS:
-            gain = first.minus(ours)
-            numbers = _numbers(gain.interval(), gain.points)
-            rows.append({**about, "method": OURS, "versus": method, **numbers})
+            gain = sampled[f"{protocol}/{OURS}/{fraction}/{task}"].minus(theirs)
+            rows.append({**about, "method": OURS, "versus": method, **gain.numbers()})
+        if (protocol, method) == (FINETUNE, SCRATCH):  # it has no frozen form
+            about["protocol"], said = PROBE, f"{SCRATCH} ({FINETUNE})"
+            gain = sampled[f"{PROBE}/{OURS}/{fraction}/{task}"].minus(theirs)
+            rows.append({**about, "method": OURS, "versus": said, **gain.numbers()})
     return rows
 
 
@@ -383,32 +431,17 @@ def _map_rows(arrays: list[dict[str, np.ndarray]], sampler: Resampler) -> list[d
     rows = []
     for share in ("softmax", "positive"):
         own, other = (
-            sampler.sample(_mean, [], [found[f"map/{share}/{which}"] for found in arrays])
+            Drawn.of(sampler, _mean, [], [found[f"map/{share}/{which}"] for found in arrays])
             for which in ("own", "shuffled")
         )
         parts = {"own ECG": own, "others' ECGs": other, "difference": own.minus(other)}
-        rows += [
-            {"share": share, "what": what, **_numbers(part.interval(), part.points)}
-            for what, part in parts.items()
-        ]
+        rows += [{"share": share, "what": what, **part.numbers()} for what, part in parts.items()]
     area = float(np.mean([found["map/area"].mean() for found in arrays]))
     return [*rows, {"share": "", "what": "area of the heart", "value": area}]
 
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean())
-
-
-def _numbers(interval: Interval, points: np.ndarray) -> dict[str, Any]:
-    return {
-        "value": interval.value,
-        "low": interval.low,
-        "high": interval.high,
-        "seed_spread": interval.seed_spread,
-        "by_seed": [round(float(point), 5) for point in points],
-        "n": interval.n,
-        "note": interval.note,
-    }
 
 
 def _machine() -> dict[str, Any]:
@@ -466,13 +499,19 @@ def _table(
 
 
 def _cell(row: dict[str, Any]) -> str:
-    sign = "+" if "versus" in row or row.get("what") == "difference" else ""
+    is_difference = "versus" in row or row.get("what") == "difference"
+    sign = "+" if is_difference else ""
     if row["value"] is None:
         return "not estimable"
     if row.get("low") is None:
         return f"{row['value']:{sign}.3f}"
-    spread = "" if row["seed_spread"] is None else f" ± {row['seed_spread']:.3f}"
-    return f"{row['value']:{sign}.3f} ({row['low']:{sign}.3f} to {row['high']:{sign}.3f}){spread}"
+    text = f"{row['value']:{sign}.3f} ({row['low']:{sign}.3f} to {row['high']:{sign}.3f})"
+    if row["seed_spread"] is None:
+        return text
+    if is_difference:
+        low, high = row["low_with_seeds"], row["high_with_seeds"]
+        text += f" [{low:{sign}.3f} to {high:{sign}.3f}]"
+    return f"{text} ± {row['seed_spread']:.3f}"
 
 
 def _map_lines(rows: list[dict[str, Any]]) -> list[str]:

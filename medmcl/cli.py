@@ -198,7 +198,14 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
     subjects: Annotated[int, typer.Option(min=1, help="Number of subjects.")] = 100,
     seed: SeedOption = 0,
-    set_: SetOption = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A=B",
+            help="Override a setting of the simulation (coupling=0.5, form=shards). Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Write a cohort whose truth is known."""
     from medmcl.core.config import parse_overrides

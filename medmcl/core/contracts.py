@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -39,7 +39,8 @@ class Adapter(Protocol):
 
     ``Source`` is what the cohort says of the files (reader, units, columns); ``Settings`` is how a
     recipe prepares them; ``Augment`` is how a view disturbs them. What `fit` learns (a vocabulary,
-    a mean) is in `state` and travels in the run.
+    a mean) is in `state` and travels in the run. An adapter whose records are made of more files
+    than their places name also keeps `NamesFiles`.
     """
 
     kind: ClassVar[str]
@@ -82,6 +83,14 @@ class Adapter(Protocol):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
+
+
+@runtime_checkable
+class NamesFiles(Protocol):
+    """What an adapter adds where a record is made of more files than the paths of its place."""
+
+    def files(self, place: Place) -> list[Path]:
+        """Every file that `read` reads, also those that are missing; raises nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
 from medmcl.data.reading import Outcome
 
-VERSION = 1  # of what lies in an entry; raise it when preparing changes its meaning
+VERSION = 2  # of what lies in an entry; raise it when preparing changes its meaning
 _STALE_SECONDS = 24 * 3600.0
 
 
@@ -46,33 +46,54 @@ class Stored:
     findings: dict[int, list[Finding]]
 
 
-def entry_key(description: Any, places: Sequence[Place]) -> str:
-    """Hash what the rows depend on: settings, state, and each record's cells and files."""
+def entry_key(
+    description: Any, places: Sequence[Place], files: Callable[[Place], Sequence[Path]]
+) -> str:
+    """Hash what the rows depend on.
+
+    Args:
+        description: Settings and state of the adapter.
+        places: The records: their cells and where their files lie count.
+        files: Every file a record is made of; size, time and resolved path of each count.
+    """
     digest = hashlib.blake2b(digest_size=16)
     said = json.dumps([VERSION, description], sort_keys=True, default=str)
     digest.update(said.encode())
-    folders: dict[Path, dict[str, tuple[int, int]]] = {}
+    folders: dict[Path, _Folder] = {}
     for place in places:
-        cells = json.dumps([place.record, place.subject, dict(place.values)], default=str)
-        digest.update(cells.encode())
-        for name, path in place.paths.items():
-            digest.update(f"{name}{path.name}{_stamps(path, folders)}".encode())
+        names = {name: _stamp(path, folders)[:2] for name, path in place.paths.items()}
+        stamps = [_stamp(path, folders) for path in files(place)]
+        record = [place.record, place.subject, dict(place.values), names, stamps]
+        digest.update(json.dumps(record, default=str).encode())
     return digest.hexdigest()
 
 
-def _stamps(path: Path, folders: dict[Path, dict[str, tuple[int, int]]]) -> list[Any]:
-    """Size and time of a file and of what lies beside it under the same name (.hea, .dat)."""
+@dataclass(frozen=True)
+class _Folder:
+    """A folder, listed once: where it really lies, and size and time of its files."""
+
+    resolved: str
+    files: Mapping[str, tuple[int, int, str]]
+
+
+def _stamp(path: Path, folders: dict[Path, _Folder]) -> list[Any]:
+    """Real folder, name, and size, time and link's target of a file; None if it is missing."""
     if path.parent not in folders:
-        listing: dict[str, tuple[int, int]] = {}
-        if path.parent.is_dir():
-            with os.scandir(path.parent) as entries:
-                for entry in entries:
-                    if entry.is_file():
-                        stat = entry.stat()
-                        listing[entry.name] = (stat.st_size, stat.st_mtime_ns)
-        folders[path.parent] = listing
-    names = (path.name, f"{path.name}.hea", f"{path.name}.dat", f"{path.stem}.dat")
-    return [folders[path.parent].get(name) for name in names]
+        folders[path.parent] = _list(path.parent)
+    folder = folders[path.parent]
+    return [folder.resolved, path.name, folder.files.get(path.name)]
+
+
+def _list(folder: Path) -> _Folder:
+    files: dict[str, tuple[int, int, str]] = {}
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file():
+                    stat = entry.stat()
+                    target = os.path.realpath(entry.path) if entry.is_symlink() else ""
+                    files[entry.name] = (stat.st_size, stat.st_mtime_ns, target)
+    return _Folder(os.path.realpath(folder), files)
 
 
 def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | None:

@@ -169,6 +169,8 @@ def load_cohort(
     tree = read_yaml(file)
     for key, value in (overrides or {}).items():
         apply_override(tree, key.removeprefix("cohort."), value)
+    if isinstance(tree.get("tasks"), dict):  # `--set cohort.tasks.NAME=null` leaves a task out
+        tree["tasks"] = {name: task for name, task in tree["tasks"].items() if task is not None}
     spec, findings = parse_spec(tree, str(file))
     if spec is None:
         return None, findings

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
+from medmcl.core.shipped import shipped
 
-PACKAGED = Path(__file__).resolve().parents[2] / "cohorts"
+PACKAGED = shipped("cohorts")
 
 
 def list_cohorts() -> dict[str, Path]:

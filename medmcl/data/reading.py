@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.contracts import Adapter, Place
+from medmcl.core.contracts import Adapter, NamesFiles, Place
 from medmcl.core.errors import MedmclError, RecordError
 from medmcl.core.findings import Finding
 
@@ -38,6 +38,11 @@ class Outcome:
     def usable(self) -> bool:
         """Whether no finding is an error."""
         return all(finding.level != "error" for finding in self.findings)
+
+
+def record_files(adapter: Adapter, place: Place) -> list[Path]:
+    """Give every file a record is made of, also those that are missing."""
+    return adapter.files(place) if isinstance(adapter, NamesFiles) else list(place.paths.values())
 
 
 def read_record(adapter: Adapter, place: Place) -> tuple[Any, list[Finding]]:
@@ -141,7 +146,7 @@ def _feed(digest: Any, content: Any) -> None:
 
 
 def _unreadable(adapter: Adapter, place: Place, error: RecordError) -> Finding:
-    missing = bool(place.paths) and not any(map(_exists, place.paths.values()))
+    missing = not all(file.exists() for file in record_files(adapter, place))
     details = [
         f"{label} {value}"
         for label, value in (("got", error.got), ("expected", error.expected))
@@ -156,10 +161,6 @@ def _unreadable(adapter: Adapter, place: Place, error: RecordError) -> Finding:
         what=error.what + (f" ({'; '.join(details)})" if details else ""),
         mend=error.mend or "mend the file, or exclude the record: on_bad_record: exclude",
     )
-
-
-def _exists(path: Path) -> bool:
-    return path.exists() or path.with_name(path.name + ".hea").exists()
 
 
 def duplicates(

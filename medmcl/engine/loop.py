@@ -150,6 +150,7 @@ def fit(
     checkpoints: Checkpoints,
     world: World,
     depths: Mapping[str, tuple[int, int]] | None = None,
+    stop: StopRequest,
     describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None = None,
 ) -> Progress:
     """Train a stage to its end, from its last checkpoint if there is one.
@@ -163,6 +164,7 @@ def fit(
         checkpoints: Where weights go; holds the last and the best by tuning loss.
         world: Ranks and device.
         depths: Parameter name to (layer, last layer) for layer-wise rate decay.
+        stop: Whether somebody asked the run to stop.
         describe: Numbers on the embeddings of the tuning split, for the record.
 
     Raises:
@@ -173,10 +175,9 @@ def fit(
     state = _resume(learner, optimiser, checkpoints)
     record.rewind(plan.stage, state.step)
     step_module = wrap(learner, world)
-    with (
-        StopRequest() as stop,
-        progress(plan.stage, plan.steps, shown=world.rank == 0) as bar,
-    ):
+    if plan.patience is not None and state.without_gain >= plan.patience:
+        return state  # it had ended early, and was killed before it could say so
+    with progress(plan.stage, plan.steps, shown=world.rank == 0) as bar:
         for batch in feed.batches(state.step, plan, world):
             _step(step_module, learner, batch, feed, views, plan, optimiser, state, world)
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")

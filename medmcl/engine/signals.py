@@ -26,6 +26,11 @@ class StopRequest:
     def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal API
         self.asked = True
 
+    def heed(self, where: str) -> None:
+        """Stop here if a signal came: for work between steps, which is done again on resume."""
+        if self.asked:
+            raise Interrupted(f"{where}: stopped; what was finished before it is saved")
+
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in self.signals:

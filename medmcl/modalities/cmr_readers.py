@@ -6,7 +6,9 @@ axis that runs through the slices, ``x`` and ``y`` lie in the plane, ``t`` is th
 
 from __future__ import annotations
 
+import gzip
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ import numpy as np
 from medmcl.core.errors import RecordError
 
 DEFLATE_LIMIT = 1040  # no deflate stream expands further than 1032 times
+GZIP_MAGIC = b"\x1f\x8b"
+SPARE_BYTES = 2**24  # what a file may hold before and after its voxels: header extensions, padding
 MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -65,8 +69,10 @@ def read_nifti(path: Path, axes: str, canonical: bool = True) -> Stack:
             one nearest to right first; flip z likewise. The slice axis stays the slice axis,
             however oblique (nibabel's ``as_closest_canonical`` may swap it with another one).
 
+    A gzip stream is read to its end, so that its checksum speaks: nibabel stops at the last voxel.
+
     Raises:
-        RecordError: Missing, empty, cut short, not NIfTI, or with other axes than declared.
+        RecordError: Missing, empty, cut short, damaged, not NIfTI, or with other axes than declared.
     """
     image = _open_nifti(path)
     letters = _match_axes(image.shape, axes, path)
@@ -195,7 +201,32 @@ def _open_nifti(path: Path) -> Any:
             expected=f"{math.prod(shape) * dtype.itemsize} bytes of voxels {shape}",
             mend="copy it again from its source",
         )
-    return image
+    with path.open("rb") as file:
+        if file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
+            return image
+    before = min(max(int(image.dataobj.offset), 0), SPARE_BYTES)
+    content = _decompress(path, before + math.prod(shape) * dtype.itemsize + SPARE_BYTES)
+    try:
+        return type(image).from_bytes(content)
+    except Exception as error:  # nibabel raises many kinds on damaged headers
+        raise _unreadable(path, error) from None
+
+
+def _decompress(path: Path, limit: int) -> bytes:
+    """Decompress a whole gzip file, checksum and length at its end included."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read(limit)
+            if file.read(1):  # at the end of the stream this reads, and checks, the trailer
+                raise RecordError(
+                    "the file is longer than its header says",
+                    where=path,
+                    got=f"more than {limit} bytes",
+                    mend="copy it again from its source",
+                )
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from None
+    return content
 
 
 def _match_axes(shape: tuple[int, ...], axes: str, path: Path) -> list[str]:

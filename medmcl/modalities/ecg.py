@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from medmcl.core.findings import Finding
 from medmcl.modalities import ecg_checks as checks
 from medmcl.modalities import ecg_signal as steps
 from medmcl.modalities.ecg_augment import ECGAugment, crop_windows, disturb, draw_starts
+from medmcl.modalities.ecg_files import wfdb_files
 from medmcl.modalities.ecg_leads import GROUPS, sources, take_lead
 from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_readers import (
@@ -68,6 +70,23 @@ class ECG:
             rate_hz=source.rate_hz,
             units=source.units,
         )
+
+    def files(self, place: Place) -> list[Path]:
+        """The file, or the header and signal files of a WFDB record; see `NamesFiles`."""
+        path = place.paths.get("path")
+        if path is None or not self._is_wfdb(path):
+            return list(place.paths.values())
+        return wfdb_files(path)
+
+    def _is_wfdb(self, path: Path) -> bool:
+        if self.source.reader != "ecg":
+            return self.source.reader == "wfdb"
+        if path.suffix.lower() == ".xml":  # no need to open it
+            return False
+        try:
+            return guess_reader(path) == "wfdb"
+        except RecordError:
+            return False
 
     def _row(self, place: Place) -> int | None:
         column = self.source.row

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmcl.core.config import lookup
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.config import check, lookup
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.data.views import View
 from medmcl.engine.record import Record
+from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.evaluate import evaluate_embeddings
 from medmcl.evaluation.localisation import cosine_map
@@ -97,9 +98,8 @@ def evaluate(
         if isinstance(cohort, Cohort)
         else open_cohort(cohort, cohort_overrides(overrides or {}))
     )
-    for task in tasks or ():
-        opened.targets(task)
     spec = _spec_of(opened_run, tasks, label_fractions)
+    refuse_faulty(opened, opened.spec.tasks if spec.tasks == "all" else spec.tasks)
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     record = Record(folder / "metrics.jsonl", active=True)
     others = {Path(path).name: Run(path) for path in compare}
@@ -130,7 +130,35 @@ def _spec_of(
         changes["tasks"] = tuple(tasks)
     if fractions is not None:
         changes["label_fractions"] = tuple(fractions)
-    return spec.model_copy(update=changes)
+    return check(
+        EvaluateSpec, {**spec.model_dump(), **changes}, where="evaluate", error=ConfigError
+    )
+
+
+def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
+    """Refuse outcomes that are at fault, all in one error.
+
+    Raises:
+        CohortError: Names every fault, and how to leave the outcomes out.
+    """
+    faulty = [
+        task
+        for task in tasks
+        if task not in cohort.spec.tasks
+        or any(finding.level == "error" for finding in cohort.task_findings(task))
+    ]
+    for task in faulty:
+        if task not in cohort.spec.tasks:
+            cohort.targets(task)  # refuses, with the nearest name
+    if not faulty:
+        return
+    faults = [f for task in faulty for f in cohort.task_findings(task) if f.level == "error"]
+    leave = " ".join(f"--set cohort.tasks.{task}=null" for task in faulty)
+    raise CohortError(
+        "outcomes that are used here have faults:\n" + "\n".join(f"  - {f}" for f in faults),
+        where=f"cohort {cohort.name}",
+        mend=f"mend them, or leave them out: {leave}",
+    )
 
 
 def run_evaluate(
@@ -142,19 +170,18 @@ def run_evaluate(
     *,
     others: Mapping[str, Run] | None = None,
     seed: int | None = None,
+    stop: StopRequest | None = None,
 ) -> Evaluation:
-    """Run one evaluate stage; see `EvaluateSpec` for what it may hold."""
+    """Run one evaluate stage; see `EvaluateSpec` for what it may hold.
+
+    What needs a modality that the cohort does not have is left out, with a note.
+    """
     modalities = tuple(name for name in run.recipe.inputs if name in cohort.spec.modalities)
     prepared = run.prepare(cohort, modalities)
     evaluation = Evaluation(folder=run.path, prepared=prepared)
     seed = run.seed if seed is None else seed
-    chosen = cohort.usable_tasks if spec.tasks == "all" else list(spec.tasks)
-    if spec.tasks == "all":
-        evaluation.notes += [
-            f"task {task} has faults and was not scored"
-            for task in cohort.spec.tasks
-            if task not in chosen
-        ]
+    chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
+    spec = _what_the_cohort_has(spec, cohort, evaluation.notes)
     if spec.probe is not None and chosen:
         features, present = _features(spec, run, prepared, device, others or {})
         if spec.covariates is not None:
@@ -163,6 +190,8 @@ def run_evaluate(
             )
         _keep_cloud(evaluation, spec.probe, features, present)
         for task in chosen:
+            if stop is not None:
+                stop.heed(spec.name)
             record.say(f"{spec.name}: {task}")
             evaluation.results += _score_task(
                 spec, run, prepared, task, features, present, device, seed, evaluation.notes
@@ -176,6 +205,37 @@ def run_evaluate(
     if spec.maps is not None:
         _maps(spec.maps, run, prepared, device, evaluation)
     return evaluation
+
+
+def _what_the_cohort_has(spec: EvaluateSpec, cohort: Cohort, notes: list[str]) -> EvaluateSpec:
+    """Leave out parts that read modalities which the cohort does not have, each with a note."""
+    have = cohort.spec.modalities
+    parts: dict[str, tuple[str, ...]] = {}
+    if spec.probe is not None:
+        parts["probe"] = (spec.probe.modality,)
+    if spec.covariates is not None:
+        parts["covariates"] = (spec.covariates,)
+    if spec.zero_shot is not None:
+        parts["zero_shot"] = (spec.zero_shot.modality, spec.zero_shot.text)
+    if spec.maps is not None:
+        parts["maps"] = (spec.maps.query, spec.maps.image)
+    changes: dict[str, Any] = {}
+    if spec.retrieval is not None:
+        pairs = tuple(p for p in spec.retrieval.pairs if all(name in have for name in p))
+        changes["retrieval"] = spec.retrieval.model_copy(update={"pairs": pairs}) if pairs else None
+        if len(pairs) < len(spec.retrieval.pairs):
+            notes.append(f"retrieval left out: the cohort has only {', '.join(have)}")
+    for part, needed in parts.items():
+        missing = [name for name in needed if name not in have]
+        if missing:
+            changes[part] = None
+            notes.append(f"{part} left out: the cohort has no {', '.join(missing)}")
+    if changes.get("probe", spec.probe) is None and spec.probe is not None:
+        raise ConfigError(
+            f"the cohort has no '{spec.probe.modality}', the modality whose embeddings are scored",
+            expected=", ".join(have),
+        )
+    return spec.model_copy(update=changes)
 
 
 def _features(
@@ -268,10 +328,19 @@ def _score_task(
     for label, pattern in spec.finetuned.items():
         for fraction in spec.label_fractions:
             stage = fill(pattern, {"task": task, "label_fraction": fraction})
-            if stage not in run.stages:
-                notes.append(f"{task}: the run has no fine-tuned stage '{stage}'; not scored")
-                continue
-            predictions[label, fraction] = predict(run, stage, prepared, targets, device)
+            if stage in run.stages:
+                predictions[label, fraction] = predict(run, stage, prepared, targets, device)
+        if not any(key[0] == label for key in predictions):
+            notes.append(f"{task}: the run has no '{label}' stage for it")
+    labelled = targets.known.any(axis=1) & (prepared.splits == "train")
+    if len(np.unique(prepared.subjects[labelled])) < 2:
+        notes.append(
+            f"{task}: the cohort has no labelled train subjects, so no probe can be fitted on it; "
+            "only fine-tuned stages were scored"
+        )
+        features, present = {}, {}
+        if not predictions:
+            return []
     return evaluate_embeddings(
         features,
         targets,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
+from pathlib import Path
 
 import torch
 
@@ -22,6 +24,12 @@ def choose_precision(name: str, device: torch.device) -> str:
     return name
 
 
+def new_run_folder(name: str) -> Path:
+    """Name a run folder after what it holds and the time."""
+    stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{name}-{stamp}"
+
+
 def relaunch(processes: int) -> bool:
     """Start this command again as ``processes`` ranks under torchrun, and wait for them.
 
@@ -33,6 +41,8 @@ def relaunch(processes: int) -> bool:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
+    if not any(word.split("=")[0] == "--out" for word in sys.argv):
+        sys.argv += ["--out", str(new_run_folder("ranks"))]  # one folder for all ranks
     words = ["--standalone", f"--nproc-per-node={processes}", "-m", "medmcl", *sys.argv[1:]]
     try:
         torchrun(words)

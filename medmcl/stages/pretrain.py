@@ -19,13 +19,14 @@ from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import Record, progress
-from medmcl.engine.world import World, barrier, pick_device, start_world, stop_world
-from medmcl.stages.evaluate import run_evaluate
-from medmcl.stages.launch import choose_precision
+from medmcl.engine.signals import Interrupted, StopRequest
+from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
+from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
+from medmcl.stages.launch import choose_precision, new_run_folder
 from medmcl.stages.recipe import EvaluateSpec, RecipeSpec, TrainSpec, expand, read_recipe
 from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, cohort_overrides, recipe_overrides, write_run_files
-from medmcl.stages.train import Setting, run_train
+from medmcl.stages.train import Setting, rehearse, run_train
 
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
 
@@ -67,10 +68,10 @@ def pretrain(
     spec = read_recipe(_recipe_name(recipe, opened), recipe_overrides(overrides))
     where = pick_device(device)
     config = {
-        "cohort": str(opened.path if isinstance(cohort, Cohort) else cohort),
+        "cohort": opened.name,
         "cohort_overrides": cohort_overrides(overrides),
         "cohort_fingerprint": opened.fingerprint,
-        "tasks": opened.usable_tasks,
+        "tasks": list(opened.spec.tasks),
         "seed": seed,
         "precision": choose_precision(precision, where),
         "recipe": json.loads(spec.model_dump_json(by_alias=True)),
@@ -80,7 +81,8 @@ def pretrain(
     _refuse_bad_tasks(opened, stages)
     world = start_world(device)
     try:
-        return _run(folder, opened, spec, stages, config, world)
+        with StopRequest() as stop:
+            return _run(folder, opened, spec, stages, config, world, stop)
     finally:
         stop_world(world)
 
@@ -92,19 +94,20 @@ def _run(
     stages: list[TrainSpec | EvaluateSpec],
     config: dict[str, Any],
     world: World,
+    stop: StopRequest,
 ) -> Run | None:
     first = world.rank == 0
     record = Record(folder / "metrics.jsonl", active=first)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
-        prepared = _prepare(cohort, spec, folder, first)
+        prepared = _prepare(cohort, spec, folder, first, stop)
         write_run_files(folder, config, prepared)
         if not (folder / "provenance.json").exists():
             _write_provenance(folder, config, world)
     barrier(world)
     if not first:
-        prepared = _prepare(cohort, spec, folder, first)
+        prepared = _prepare(cohort, spec, folder, first, stop)
     setting = Setting(
         recipe=spec,
         seed=config["seed"],
@@ -112,22 +115,45 @@ def _run(
         world=world,
         folder=folder,
         record=record,
+        stop=stop,
     )
     run = Run(folder)
-    facts, evaluations = [], []
-    for stage in stages:
-        if isinstance(stage, TrainSpec):
-            facts.append(run_train(stage, prepared, setting))
-        elif first:
-            evaluations.append(run_evaluate(stage, run, cohort, world.device, record))
-        barrier(world)
+    facts, evaluations = _run_stages(stages, run, cohort, prepared, setting)
     if not first:
         return None
     write_run_report(run, cohort, prepared, facts, evaluations)
     return run
 
 
-def _prepare(cohort: Cohort, spec: RecipeSpec, folder: Path, shown: bool) -> Prepared:
+def _run_stages(
+    stages: list[TrainSpec | EvaluateSpec],
+    run: Run,
+    cohort: Cohort,
+    prepared: Prepared,
+    setting: Setting,
+) -> tuple[list[dict[str, Any]], list[Evaluation]]:
+    """Rehearse every train stage, then run all stages; only the first rank evaluates."""
+    world, stop = setting.world, setting.stop
+    for stage in stages:
+        if isinstance(stage, TrainSpec):
+            rehearse(stage, prepared, setting)
+    facts, evaluations = [], []
+    for stage in stages:
+        if any_rank(stop.asked, world):
+            raise Interrupted(f"before {stage.name}")
+        if isinstance(stage, TrainSpec):
+            facts.append(run_train(stage, prepared, setting))
+            barrier(world)  # no rank reads a stage that the first has not written whole
+        elif world.rank == 0:
+            evaluations.append(
+                run_evaluate(stage, run, cohort, world.device, setting.record, stop=stop)
+            )
+    return facts, evaluations
+
+
+def _prepare(
+    cohort: Cohort, spec: RecipeSpec, folder: Path, shown: bool, stop: StopRequest
+) -> Prepared:
     """Prepare the records that the recipe reads; the splits of training only."""
     for name in spec.inputs:
         if name not in cohort.spec.modalities:
@@ -138,9 +164,12 @@ def _prepare(cohort: Cohort, spec: RecipeSpec, folder: Path, shown: bool) -> Pre
             )
     total = sum(len(cohort.records[name]) for name in spec.inputs)
     with progress("reading records", total, shown=shown) as bar:
-        return prepare(
-            cohort, spec.inputs, cache=cache_folder(folder.parent), progress=lambda n: bar(n)
-        )
+
+        def told(done: int) -> None:
+            stop.heed("reading records")
+            bar(done)
+
+        return prepare(cohort, spec.inputs, cache=cache_folder(folder.parent), progress=told)
 
 
 def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
@@ -164,8 +193,7 @@ def _run_folder(
     if out is None:
         if resume:
             raise ConfigError("--resume needs --out, the folder of the run to go on with")
-        stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
-        return Path("runs") / f"{cohort.name}-{spec.name}-{stamp}"
+        return new_run_folder(f"{cohort.name}-{spec.name}")
     folder = Path(out)
     before = folder / "config.yaml"
     if not resume:
@@ -204,14 +232,14 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _refuse_bad_tasks(cohort: Cohort, stages: list[TrainSpec | EvaluateSpec]) -> None:
-    """Refuse faults of the outcomes that the recipe names; others are no concern of this run."""
+    """Refuse faults of the outcomes that the recipe uses; others are no concern of this run."""
+    used: dict[str, None] = {}
     for stage in stages:
         if isinstance(stage, TrainSpec):
-            named = [stage.task]
+            used |= {} if stage.task is None else {stage.task: None}
         else:
-            named = [] if stage.tasks == "all" else list(stage.tasks)
-        for task in filter(None, named):
-            cohort.targets(task)
+            used |= dict.fromkeys(cohort.spec.tasks if stage.tasks == "all" else stage.tasks)
+    refuse_faulty(cohort, used)
 
 
 def _write_provenance(folder: Path, config: dict[str, Any], world: World) -> None:

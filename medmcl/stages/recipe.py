@@ -18,11 +18,12 @@ from pydantic import Field
 
 from medmcl.core.config import Config, apply_override, check, nearest, read_yaml
 from medmcl.core.errors import ConfigError
+from medmcl.core.shipped import shipped
 from medmcl.data.views import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
 
 SCHEMA = "medmcl/recipe@1"
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = shipped("configs")
 
 
 Placeholder = Annotated[str, Field(pattern=r"^\{\w+\}$")]
@@ -131,7 +132,7 @@ class EvaluateSpec(Config):
     covariates: str | None = None
     """Tabular modality that gives the covariates-only baseline."""
     tasks: tuple[str, ...] | Literal["all"] = "all"
-    label_fractions: tuple[float, ...] = (1.0,)
+    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
     draws: int = Field(default=1, ge=1)
     """Draws of each label fraction below 1; results are averaged over them."""
     bootstrap_draws: int = Field(default=1000, ge=100)

@@ -321,7 +321,7 @@ def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) ->
     }
     write_atomically(folder / "preprocessing.json", json.dumps(preprocessing, indent=1))
     headers = {}
-    for name in config["tasks"]:
+    for name in prepared.cohort.usable_tasks:
         header = vars(replace(prepared.tasks(name))).copy()
         headers[name] = {k: v for k, v in header.items() if k not in ("values", "known")}
     write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))

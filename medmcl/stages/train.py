@@ -27,6 +27,7 @@ from medmcl.encoders.weights import NAME_MAPS, load_weights
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.record import Record, Stopwatch
+from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.evaluation.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
@@ -44,6 +45,7 @@ class Setting:
     world: World
     folder: Path
     record: Record
+    stop: StopRequest
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """Checkpoints of a stage of this run."""
@@ -114,14 +116,17 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
             record=setting.record,
             checkpoints=checkpoints,
             world=setting.world,
+            stop=setting.stop,
             depths=_depths(learner),
             describe=describe_geometry,
         )
     facts = {
         "stage": spec.name,
+        "keep": spec.keep,
         "rows": len(rows),
         "subjects": len(np.unique(prepared.subjects[rows])),
         "tuning_rows": int(sum(map(len, tuning))),
+        "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
         "batch_size": sampler.batch_size,
         "steps": state.step,
         "best_step": state.best_step,
@@ -134,6 +139,20 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     if setting.world.rank == 0:
         checkpoints.finish(facts)
     return facts
+
+
+def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
+    """Build all that a stage needs, so that what would fail after hours fails before the first."""
+    rows = training_rows(spec, prepared, setting.seed)
+    sampler = UniformSampler(
+        rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
+    )
+    _plan(spec, len(sampler), setting)
+    adapters = {name: prepared.adapters[name] for name in spec.towers}
+    shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
+    tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(rows)}
+    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed)
+    build_views(setting.recipe, spec, learner, adapters, shapes)
 
 
 def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
@@ -178,11 +197,16 @@ def training_rows(spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
     )
 
 
-def _tuning_batches(spec: TrainSpec, prepared: Prepared, batch_size: int) -> tuple[np.ndarray, ...]:
-    """Fixed batches of equal size (the loss of a batch depends on its size); none if too few."""
+def _tuning_rows(spec: TrainSpec, prepared: Prepared) -> np.ndarray:
     rows = _with_modalities(spec, prepared, prepared.rows("tuning"))
     if spec.task is not None:
         rows = rows[prepared.tasks(spec.task).known[rows].any(axis=1)]
+    return rows
+
+
+def _tuning_batches(spec: TrainSpec, prepared: Prepared, batch_size: int) -> tuple[np.ndarray, ...]:
+    """Fixed batches of equal size (the loss of a batch depends on its size); none if too few."""
+    rows = _tuning_rows(spec, prepared)
     if len(rows) < 2:
         return ()
     size = min(batch_size, len(rows))
@@ -220,8 +244,9 @@ def _take_weights(learner: Learner, spec: TrainSpec, setting: Setting) -> None:
 
 def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
     """Copy the weights of one tower from a finished stage; every name must fit."""
-    origin = next(s for s in setting.recipe.stages if isinstance(s, TrainSpec) and s.name == stage)
-    saved = setting.checkpoints(stage).weights(origin.keep)
+    checkpoints = setting.checkpoints(stage)
+    keep = (checkpoints.done or {}).get("keep", "best")
+    saved = checkpoints.weights(keep)
     prefix = f"model.towers.{name}."
     own = {key[len(prefix) :]: value for key, value in saved.items() if key.startswith(prefix)}
     if not own:

@@ -10,16 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from tiny_runs import STAGES, tiny
 
 import medmcl
-from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.engine.checkpoint import load_weights_file
 from medmcl.engine.record import read_metrics
 
 CODE = """
 import json, sys
 import torch
+import yaml
 torch.set_num_threads(1)
 from medmcl.cli import main
 sys.argv = ["medmcl", *json.loads(sys.argv[1])]
@@ -357,3 +359,61 @@ def test_two_processes_run_a_recipe_with_missing_modalities(tmp_path):
     assert run.checkpoints("mmcl").done["steps"] == 6
     facts = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
     assert facts["processes"] == 2
+
+
+def test_another_cohort_with_the_ecg_alone_is_scored_by_what_it_has(trained, hearts, tmp_path):
+    alone = tmp_path / "ecg_only.yaml"
+    tree = yaml.safe_load((hearts / "cohort.yaml").read_text(encoding="utf-8"))
+    tree["modalities"] = {"ecg": tree["modalities"]["ecg"]}
+    tree["data_root"] = str(hearts)
+    alone.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    evaluation = medmcl.evaluate(trained.path, alone, tasks=["lvef"], out=tmp_path / "x")
+    notes = " ".join(evaluation.notes)
+    assert "retrieval left out" in notes
+    assert "covariates left out" in notes
+    assert "maps left out" in notes
+    assert {"MDM + contrastive", "fine-tuned"} <= {row.method for row in evaluation.results}
+    tree["subjects"]["split"] = {"everyone": "held_out"}
+    alone.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    evaluation = medmcl.evaluate(trained.path, alone, tasks=["lvef"], out=tmp_path / "y")
+    assert {row.method for row in evaluation.results} == {"fine-tuned"}
+    assert "no labelled train subjects" in " ".join(evaluation.notes)
+
+
+def test_an_outcome_at_fault_refuses_a_recipe_that_uses_all_and_can_be_left_out(hearts, tmp_path):
+    copy = tmp_path / "one_class"
+    shutil.copytree(hearts, copy)
+    table = pd.read_csv(copy / "participants.tsv", sep="\t")
+    table["infarct"] = 0
+    table.to_csv(copy / "participants.tsv", sep="\t", index=False)
+    overrides = {**tiny("ecg_mdm_toy"), "stages.results.tasks": "all"}
+    kwargs = {"recipe": "ecg_mdm_toy", "device": "cpu"}
+    with pytest.raises(CohortError, match=r"--set cohort\.tasks\.infarct=null"):
+        medmcl.pretrain(copy, out=tmp_path / "a", overrides=overrides, **kwargs)
+    assert not (tmp_path / "a").exists()
+    overrides["stages.finetune-{task}-{label_fraction}.for_each"] = {
+        "task": ["lvef"],
+        "label_fraction": [1.0],
+    }
+    overrides["cohort.tasks.infarct"] = None
+    run = medmcl.pretrain(copy, out=tmp_path / "b", overrides=overrides, **kwargs)
+    assert "infarct" not in set(pd.read_csv(run.path / "results.csv")["task"])
+
+
+def test_what_would_fail_in_a_late_stage_fails_before_the_first(hearts, tmp_path):
+    overrides = {**tiny("ecg_mdm_toy"), "stages.results.tasks": ["lvef"]}
+    overrides["stages.finetune-{task}-{label_fraction}.objectives.supervised.settings"] = {}
+    with pytest.raises(MedmclError, match=r"task|modalities"):
+        medmcl.pretrain(hearts, recipe="ecg_mdm_toy", out=tmp_path / "a", overrides=overrides)
+    assert not (tmp_path / "a" / "checkpoint").exists()
+
+
+def test_a_stop_while_records_are_read_can_be_resumed_too(hearts, tmp_path):
+    from medmcl.engine.signals import Interrupted, StopRequest
+
+    stop = StopRequest()
+    stop.heed("reading records")
+    with stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted, match="reading records"):
+            stop.heed("reading records")
