@@ -76,7 +76,7 @@ class Arm:
 
 ARMS = {
     "coupled": Arm("coupling 1", 1.0, (OURS, MDM, ALONE, SCRATCH)),
-    "uncoupled": Arm("coupling 0", 0.0, (OURS, MDM, SCRATCH)),
+    "uncoupled": Arm("coupling 0", 0.0, (OURS, MDM)),
     "shuffled": Arm("coupling 1, training pairs shuffled", 1.0, (OURS, MDM), is_shuffled=True),
 }
 
@@ -99,7 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="cohorts, runs, predictions")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), help="to train")
     parser.add_argument("--subjects", type=int, default=6000)
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--arms", nargs="+", default=["coupled", "uncoupled"], choices=list(ARMS))
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run: its figures mean nothing"
     )
@@ -203,7 +203,15 @@ class Study:
             return None
         cohort = self.cohort(name)
         held = np.flatnonzero(cohort.samples["split"].to_numpy(object) == "held_out")
-        arrays = [self.predictions(name, seed) for seed in seeds]
+        shown = (*ARMS[name].methods, UNTRAINED, COVARIATES)
+        arrays = [
+            {
+                k: v
+                for k, v in self.predictions(name, seed).items()
+                if k[:4] == "map/" or k.split("/")[1] in shown
+            }
+            for seed in seeds
+        ]
         sampler = Resampler(np.arange(len(held)), seed=0)
         rows = []
         for task, metric in METRICS.items():
@@ -478,24 +486,19 @@ def page(report: dict[str, Any]) -> str:
                 r for r in arm["results"] if (r["protocol"], r["fraction"]) == (protocol, fraction)
             ]
             lines += [f"{protocol.capitalize()}, {fraction:.0%} of the labels:", ""]
-            lines += _table([r for r in rows if "versus" not in r], "method", "{}")
-            gains = [r for r in rows if "versus" in r]
-            lines += _table(gains, "versus", f"**gain of {OURS}** over {{}}", header=False)
-            lines.append("")
+            lines += _table([r for r in rows if "versus" not in r], "method")
+            gains = [r for r in rows if "versus" in r and r["versus"] != UNTRAINED]
+            lines += ["", *_table(gains, "versus", f"gain of {OURS} over"), ""]
         lines += _map_lines(arm["maps"]) + _loss_lines(arm["training"])
     return "\n".join(lines) + "\n"
 
 
-def _table(
-    rows: list[dict[str, Any]], by: str, label: str, *, header: bool = True
-) -> Iterable[str]:
-    if header:
-        yield "| method | " + " | ".join(SAID.values()) + " |"
-        yield "|---" * (len(SAID) + 1) + "|"
+def _table(rows: list[dict[str, Any]], by: str, title: str = "method") -> Iterable[str]:
+    yield f"| {title} | " + " | ".join(SAID.values()) + " |"
+    yield "|---" * (len(SAID) + 1) + "|"
     for name in dict.fromkeys(row[by] for row in rows):
         cells = {row["task"]: _cell(row) for row in rows if row[by] == name}
-        shown = " | ".join(cells[task] for task in SAID)
-        yield f"| {label.format(name)} | {shown} |"
+        yield f"| {name} | " + " | ".join(cells[task] for task in SAID) + " |"
 
 
 def _cell(row: dict[str, Any]) -> str:
@@ -528,9 +531,8 @@ def _loss_lines(training: list[list[dict[str, Any]]]) -> list[str]:
         facts = [f for seed in training for f in seed if f["stage"] == stage]
         if facts:
             losses = ", ".join(f"{f['best_tuning_loss']:.3f}" for f in facts)
-            seconds = np.mean([f["seconds"] for f in facts])
             chance = f" (chance {np.log(facts[0]['batch_size']):.3f})" if stage != "mdm" else ""
-            parts.append(f"- `{stage}`: {losses}{chance}; {seconds:.0f} s each")
+            parts.append(f"- `{stage}`: {losses}{chance}")
     return ["Best tuning loss by seed:", "", *parts, ""]
 
 

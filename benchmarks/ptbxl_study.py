@@ -44,6 +44,7 @@ from medmcl.engine.checkpoint import Checkpoints, write_atomically
 from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record
+from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.evaluation import evaluate_embeddings, label_subset, linear_probe, save_results
 from medmcl.evaluation.results import Result
@@ -423,29 +424,31 @@ class Trainer:
         folder = study.out / "training" / spec.name.replace(" ", "-")
         shutil.rmtree(folder, ignore_errors=True)
         checkpoints = Checkpoints(folder)
-        fit(
-            learner,
-            Feed(
-                sampler=sampler,
-                load=lambda chosen: _batch(study.prepared, chosen, labels),
-                tuning=(study.rows("tuning"),),
-            ),
-            views,
-            Plan(
-                stage=spec.name,
-                steps=steps,
-                steps_per_epoch=len(sampler),
-                evaluate_every=max(1, steps // plan.checks),
-                log_every=steps,
-                seed=self.draw,
-                optimiser=spec.optimiser,
-                precision=PRECISION,
-            ),
-            record=Record(folder / "metrics.jsonl", active=False),
-            checkpoints=checkpoints,
-            world=World(rank=0, size=1, device=CPU),
-            depths=_depths(learner),
-        )
+        with StopRequest() as stop:
+            fit(
+                learner,
+                Feed(
+                    sampler=sampler,
+                    load=lambda chosen: _batch(study.prepared, chosen, labels),
+                    tuning=(study.rows("tuning"),),
+                ),
+                views,
+                Plan(
+                    stage=spec.name,
+                    steps=steps,
+                    steps_per_epoch=len(sampler),
+                    evaluate_every=max(1, steps // plan.checks),
+                    log_every=steps,
+                    seed=self.draw,
+                    optimiser=spec.optimiser,
+                    precision=PRECISION,
+                ),
+                record=Record(folder / "metrics.jsonl", active=False),
+                checkpoints=checkpoints,
+                world=World(rank=0, size=1, device=CPU),
+                depths=_depths(learner),
+                stop=stop,
+            )
         kept = checkpoints.weights("best")
         shutil.rmtree(folder, ignore_errors=True)
         return kept

@@ -151,6 +151,30 @@ def test_links_between_pages_lead_somewhere(page):
             assert anchor in anchors(there), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_images_lead_to_files(page):
+    for target in images(page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"
+
+
+def images(text: str) -> list[str]:
+    """Targets of images: Markdown, with a title or inside a link too, references, and HTML."""
+    inline = re.findall(r"!\[[^\]]*\]\(<?([^)\s>]+)>?[^)]*\)", text)
+    labels = re.findall(r"!\[[^\]]*\]\[([^\]]+)\]", text)
+    defined = dict(re.findall(r"^\[([^\]]+)\]:\s*(\S+)", text, re.MULTILINE))
+    html = re.findall(r"<(?:img|source)\b[^>]*?\bsrc(?:set)?=[\"']([^\"'\s]+)", text)
+    return [*inline, *(defined.get(label, label) for label in labels), *html]
+
+
+def test_images_are_found_in_every_spelling():
+    text = (
+        '![a](a.png) ![b](b.png "title") [![c](c.svg)](page.md) ![d][e] <img width=3 src="f.png">'
+        "\n\n[e]: e.png\n"
+    )
+    assert images(text) == ["a.png", "b.png", "c.svg", "e.png", "f.png"]
+
+
 def anchors(page: Path) -> set[str]:
     """Names of headings as links use them: lower case, dashes, no punctuation."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.contracts import Adapter, Place
-from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.cohort import Cohort, load_cohort
 from medmcl.data.loading import build_adapters
 from medmcl.data.outcomes import task_texts
-from medmcl.data.reading import MEASURED, Outcome, duplicates, good_raws, outcomes
+from medmcl.data.reading import (
+    MEASURED,
+    Outcome,
+    duplicates,
+    good_raws,
+    inspect_together,
+    outcomes,
+    record_files,
+)
 from medmcl.data.splits import SPLITS
 from medmcl.data.syntax import columns_of
 
@@ -66,9 +74,16 @@ def check_cohort(
         rows = _some(len(cohort.records[name]), limit)
         ignored = frozenset() if name in inputs else _OF_A_RECIPE
         read = _read(cohort, name, adapter, rows, workers, _told(progress, done), ignored)
-        findings += _check_records(cohort, name, adapter, rows, read)
+        records = _check_records(cohort, name, adapter, rows, read)
         if name in inputs:
-            findings += _try_preparing(cohort, name, adapter, rows)
+            records += _try_preparing(cohort, name, adapter, rows)
+        if cohort.spec.on_bad_record == "exclude":
+            records = [_excluded(finding) for finding in records]
+            records += _check_left(cohort, name, read, wanted=name in inputs)
+        findings += records
+        readable = [row for row, one in zip(rows, read, strict=True) if one.usable]
+        places = list(cohort.records[name]["place"].iloc[readable])
+        findings += inspect_together(adapter, name, places)
         done += len(rows)
     return grouped(findings)
 
@@ -88,11 +103,11 @@ def grouped(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def summarise(findings: Sequence[Finding], shown: int = 5) -> list[tuple[str, int, list[Finding]]]:
-    """Give (code, how many, the first few) for each kind of finding, in the order of `grouped`."""
-    kinds: dict[str, list[Finding]] = {}
+    """Give (code, how many, the first few) for each level and code, in the order of `grouped`."""
+    kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in grouped(findings):
-        kinds.setdefault(finding.code, []).append(finding)
-    return [(code, len(found), found[:shown]) for code, found in kinds.items()]
+        kinds.setdefault((finding.level, finding.code), []).append(finding)
+    return [(code, len(found), found[:shown]) for (_, code), found in kinds.items()]
 
 
 def _some(count: int, limit: int | None) -> list[int]:
@@ -154,9 +169,9 @@ def _check_records(
         copies = duplicates(adapter.kind, digests, list(table["subject"]), list(table.index))
         findings += copies.values()
     missing = sum(finding.code.endswith(".missing_file") for finding in findings)
-    if missing and missing == len(rows):
-        shown = next(iter(table["place"].iloc[0].paths.values()))
-        findings = [_nothing_there(cohort, name, missing, shown)]
+    shown = record_files(adapter, table["place"].iloc[0]) if missing else []
+    if missing == len(rows) and not any(path.exists() for path in shown):
+        findings = [_nothing_there(cohort, name, missing, shown[0])] if shown else findings
     if len(rows) < len(cohort.records[name]):
         findings.append(
             Finding(
@@ -169,6 +184,22 @@ def _check_records(
             )
         )
     return findings
+
+
+def _excluded(finding: Finding) -> Finding:
+    """Turn the error of a record into a warning: `prepare` leaves the record out and goes on."""
+    if finding.level != "error" or finding.scope != "record":
+        return finding
+    return replace(finding, level="warning", what=f"{finding.what}; the record will be excluded")
+
+
+def _check_left(
+    cohort: Cohort, name: str, read: Sequence[Outcome], *, wanted: bool
+) -> list[Finding]:
+    """Note a modality of which every record will be excluded."""
+    if not read or len(read) < len(cohort.records[name]) or any(one.usable for one in read):
+        return []
+    return [_absent(name, f"none of its {len(read)} records can be used, all are excluded", wanted)]
 
 
 def _nothing_there(cohort: Cohort, name: str, missing: int, shown: Path) -> Finding:
@@ -193,38 +224,50 @@ def _check_presence(cohort: Cohort, name: str, *, wanted: bool) -> list[Finding]
         absent = False
     if not absent:
         return []
-    return [
-        Finding(
-            code="cohort.modality_absent",
-            where=f"modalities.{name}",
-            what=what,
-            mend="see present:, id: and path: of the modality, or take it out",
-            level="error" if wanted else "warning",
-            scope="cohort",
-        )
-    ]
+    return [_absent(name, what, wanted)]
+
+
+def _absent(name: str, what: str, wanted: bool) -> Finding:
+    return Finding(
+        code="cohort.modality_absent",
+        where=f"modalities.{name}",
+        what=what,
+        mend="see present:, id: and path: of the modality, or take it out",
+        level="error" if wanted else "warning",
+        scope="cohort",
+    )
 
 
 def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int]) -> list[Finding]:
-    """Prepare a few records with the recipe's settings, so that these are tried too."""
+    """Prepare a few records with the recipe's settings, so that these are tried too.
+
+    Where not one of them can be prepared the settings are at fault, not the records.
+    """
     table = cohort.records[name].iloc[rows]
     side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
     train = list(table["place"][side == "train"])
-    findings: list[Finding] = []
+    faults: list[MedmclError] = []
+    prepared = 0
     try:
         adapter.fit(islice(good_raws(adapter, train), _FIT_ON))
         for raw in islice(good_raws(adapter, list(table["place"])), _TRIED):
-            adapter.prepare(raw)
+            try:
+                adapter.prepare(raw)
+                prepared += 1
+            except RecordError as error:
+                faults.append(error)
     except MedmclError as error:
-        findings.append(
-            Finding(
-                code=f"{adapter.kind}.unprepared",
-                where=str(error.where or f"modalities.{name}"),
-                what=error.what,
-                mend=error.mend or "see the recipe's inputs",
-            )
+        faults, prepared = [error], 0
+    return [
+        Finding(
+            code=f"{adapter.kind}.unprepared",
+            where=str(error.where or f"modalities.{name}"),
+            what=error.what,
+            mend=error.mend or "see the recipe's inputs",
+            scope="record" if prepared else "cohort",
         )
-    return findings
+        for error in (faults if prepared else faults[:1])
+    ]
 
 
 def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +24,17 @@ from medmcl.core.findings import Finding
 from medmcl.core.targets import Targets
 from medmcl.data.cache import Stored, entry_key, read_entry, write_entry
 from medmcl.data.cohort import Cohort
-from medmcl.data.manifest import refuse
-from medmcl.data.reading import MEASURED, Outcome, duplicates, good_raws, outcomes
+from medmcl.data.manifest import listed, refuse
+from medmcl.data.reading import (
+    MEASURED,
+    Outcome,
+    duplicates,
+    good_raws,
+    inspect_together,
+    outcomes,
+    prepare_outcome,
+    record_files,
+)
 from medmcl.data.splits import SPLITS
 
 Progress = Callable[[int], object]
@@ -150,6 +162,41 @@ class Prepared:
         loaded[has] = stored[numbers[has]]
         return torch.from_numpy(loaded)
 
+    def flow(self) -> list[tuple[str, int, int]]:
+        """Give the participant flow of the cohort, less what was excluded.
+
+        Where records were excluded, a step for each modality says who still has a usable one, and
+        the splits count without the samples that have no usable record left.
+        """
+        steps = self.cohort.flow()
+        if not self.excluded:
+            return steps
+        steps = steps[: -len(SPLITS)]
+        for name, one in self.stored.items():
+            if not one.usable.all():
+                steps.append(self._step(f"with {name} usable", self.present[name]))
+        left = ~self._lost()
+        return steps + [self._step(name, left & (self.splits == name)) for name in SPLITS]
+
+    def _lost(self) -> np.ndarray:
+        """Samples that had records and have none that can be used. (N,) bool."""
+        has = {name: self.samples[name].notna().to_numpy() for name in self.cohort.spec.modalities}
+        usable = {name: self.present.get(name, there) for name, there in has.items()}
+        return np.any([*has.values()], axis=0) & ~np.any([*usable.values()], axis=0)
+
+    def _step(self, name: str, rows: np.ndarray) -> tuple[str, int, int]:
+        return name, len(np.unique(self.subjects[rows])), int(rows.sum())
+
+    def exclusions(self) -> str:
+        """Say in a line how many records were excluded, and why; empty if none was."""
+        if not self.excluded:
+            return ""
+        out = sum(int((~one.usable).sum()) for one in self.stored.values())
+        total = sum(len(one.usable) for one in self.stored.values())
+        codes = Counter(finding.code for finding in self.excluded).most_common()
+        said = ", ".join(f"{code} {count}" for code, count in codes)
+        return f"excluded {out} records of {total}: {said} (cohort.on_bad_record: exclude)"
+
     def identity(self, modality: str) -> np.ndarray:
         """Give samples of equal content the same number; -1 where absent. (N,) int64."""
         digests = np.asarray(self.stored[modality].digests, dtype=str)
@@ -228,7 +275,7 @@ def prepare(
             adapter,
             cache,
             (fitted or {}).get(name),
-            _Counter(progress, done),
+            _Told(progress, done),
             workers,
         )
         done += len(cohort.records[name])
@@ -260,7 +307,7 @@ def prepare(
 
 
 @dataclass
-class _Counter:
+class _Told:
     """Passes outcomes on and tells the progress."""
 
     progress: Progress | None
@@ -280,7 +327,7 @@ def _stored(
     adapter: Adapter,
     cache: Path,
     state: Mapping[str, Any] | None,
-    counter: _Counter,
+    counter: _Told,
     workers: int,
 ) -> Stored:
     table = cohort.records[name]
@@ -294,9 +341,18 @@ def _stored(
     source = cohort.spec.modalities[name].source.model_dump(mode="json")
     settings = getattr(adapter, "settings", None)
     settings = settings.model_dump(mode="json") if isinstance(settings, Config) else str(settings)
-    key = entry_key([adapter.kind, source, settings, adapter.state()], places)
+    description = [adapter.kind, source, settings, adapter.state()]
+    key = entry_key(description, places, partial(record_files, adapter))
     found = read_entry(cache, key, name, len(places))
+    if found is not None:
+        found = _look_again(adapter, places, found)
+        if found is None:  # a record is sound now
+            shutil.rmtree(cache / key, ignore_errors=True)
     if found is None:
+        shared = inspect_together(adapter, name, places)
+        faults = [finding for finding in shared if finding.level == "error"]
+        if faults:
+            raise refuse(faults, f"cohort {cohort.name}")
         made = counter(outcomes(adapter, places, prepared=True, workers=workers))
         write_entry(cache, key, name, made, tuple(adapter.prepared_shape), len(places))
         found = read_entry(cache, key, name, len(places))
@@ -305,6 +361,17 @@ def _stored(
             "the prepared records cannot be read back", where=cache / key, mend="is the disk full?"
         )
     return found
+
+
+def _look_again(adapter: Adapter, places: Sequence[Place], found: Stored) -> Stored | None:
+    """Read the records of an entry that had faults once more; None if one of them is sound now."""
+    findings = dict(found.findings)
+    for row in np.flatnonzero(~found.usable).tolist():
+        outcome = prepare_outcome(adapter, places[row])
+        if outcome.usable:
+            return None
+        findings[row] = list(outcome.findings)
+    return replace(found, findings=findings)
 
 
 def _note_copies(
@@ -333,9 +400,9 @@ def _note_copies(
 
 
 def _refuse_records(cohort: Cohort, findings: list[Finding]) -> CohortError:
-    error = refuse(findings, f"cohort {cohort.name}")
+    count = "1 fault" if len(findings) == 1 else f"{len(findings)} faults"
     return CohortError(
-        f"records that cannot be used ({len(findings)} faults)\n{error.what}",
+        f"records that cannot be used ({count}):\n{listed(findings)}",
         where=f"cohort {cohort.name}",
         mend="mend them, or leave them out and count them: --set cohort.on_bad_record=exclude",
     )

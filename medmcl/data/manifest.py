@@ -220,10 +220,16 @@ def _unknown_kind(where: str, path: str, section: Mapping[str, Any]) -> Finding:
 
 def refuse(findings: list[Finding], where: str) -> CohortError:
     """Give one error for several findings."""
-    shown = findings[:20]
     if len(findings) == 1:
-        return CohortError(shown[0].what, where=shown[0].where, mend=shown[0].mend)
-    lines = [f"  - {f.what} ({f.where}) [{f.code}]\n    to mend: {f.mend}" for f in shown]
-    more = f"\n  … and {len(findings) - 20} more" if len(findings) > 20 else ""
-    what = f"{len(findings)} faults:\n" + "\n".join(lines) + more
+        one = findings[0]
+        return CohortError(f"{one.what} [{one.code}]", where=one.where, mend=one.mend)
+    what = f"{len(findings)} faults:\n{listed(findings)}"
     return CohortError(what, where=where, mend="`medmcl check` shows all of them")
+
+
+def listed(findings: list[Finding], shown: int = 20) -> str:
+    """Give the first few findings with their codes and mends, and the number of the others."""
+    lines = [f"  - {f.where}: {f.what} [{f.code}]\n    to mend: {f.mend}" for f in findings[:shown]]
+    if len(findings) > shown:
+        lines.append(f"  … and {len(findings) - shown} more")
+    return "\n".join(lines)

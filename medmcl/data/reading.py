@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from medmcl.core.findings import Finding
 
 MEASURED = ("ecg", "cmr")
 """Kinds whose records never agree to the last bit unless one is a copy of the other."""
+TOGETHER = 200
+"""So many records of a modality are also judged together."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,24 @@ def good_raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
         raw, findings = read_record(adapter, place)
         if raw is not None and all(finding.level != "error" for finding in findings):
             yield raw
+
+
+def inspect_together(adapter: Adapter, name: str, places: Sequence[Place]) -> list[Finding]:
+    """Read up to 200 records, evenly spaced, for what shows only in many of one modality.
+
+    Adapters that look for such faults have ``inspect_together(raws) -> list[Finding]``.
+
+    Args:
+        adapter: Adapter of the modality.
+        name: Name of the modality.
+        places: Its records.
+    """
+    together = getattr(adapter, "inspect_together", None)
+    if together is None:
+        return []
+    rows = np.unique(np.linspace(0, len(places) - 1, min(len(places), TOGETHER)).round())
+    found = together(good_raws(adapter, [places[int(row)] for row in rows]))
+    return [replace(one, where=f"modalities.{name}, {one.where}") for one in found]
 
 
 def content_digest(content: Any) -> str:

@@ -28,7 +28,9 @@ def label_subset(
     a method could change. For one draw, smaller fractions lie inside larger ones. Subjects are
     drawn within classes (within event and no event for survival), and every class of every label
     keeps at least ``min_per_class`` subjects where it has that many, so a tiny fraction may keep a
-    few more than asked for. Subjects without any label are never chosen.
+    few more than asked for. Of a regression, every column keeps ``min_per_class`` subjects, and two
+    that differ, where it has them. At least 2 subjects are chosen where 2 have labels. Subjects
+    without any label are never chosen.
 
     Args:
         targets: The task, over all N samples.
@@ -61,6 +63,10 @@ def label_subset(
         chosen[members[: math.ceil(round(fraction * len(members), 9))]] = True
     for members in classes:
         chosen[order[members[order]][:min_per_class]] = True
+    if targets.kind == "regression":
+        _keep_spread(chosen, targets, labelled, codes, order, min_per_class)
+    if chosen.sum() < 2:
+        chosen[order[:2]] = True
     return labelled[chosen[codes]]
 
 
@@ -79,6 +85,25 @@ def _classes(
             members = np.zeros(count, dtype=bool)
             members[codes[known[:, column] & (values[:, column] == value)]] = True
             yield members
+
+
+def _keep_spread(
+    chosen: np.ndarray, targets: Targets, rows: np.ndarray, codes: np.ndarray, order: np.ndarray,
+    count: int,
+) -> None:  # fmt: skip
+    """Choose the first ``count`` subjects of each column, and the first that differs from these.
+
+    They depend on the order alone, so that smaller fractions stay inside larger ones.
+    """
+    place = np.argsort(order)[codes]  # of each row's subject in the order
+    for column in range(targets.values.shape[1]):
+        known = targets.known[rows, column]
+        if not known.any():
+            continue
+        values, places = targets.values[rows[known], column], place[known]
+        differs = values != values[places.argmin()]
+        chosen[order[np.unique(places)[:count]]] = True
+        chosen[order[np.unique(places[differs])[:1]]] = True
 
 
 def _strata(targets: Targets, classes: list[np.ndarray], count: int) -> list[np.ndarray]:

@@ -72,7 +72,7 @@ def read_nifti(path: Path, axes: str, canonical: bool = True) -> Stack:
     A gzip stream is read to its end, so that its checksum speaks: nibabel stops at the last voxel.
 
     Raises:
-        RecordError: Missing, empty, cut short, damaged, not NIfTI, or with other axes than declared.
+        RecordError: Missing, empty, cut short, damaged, not NIfTI, or of other axes than declared.
     """
     image = _open_nifti(path)
     letters = _match_axes(image.shape, axes, path)
@@ -224,7 +224,7 @@ def _decompress(path: Path, limit: int) -> bytes:
                     got=f"more than {limit} bytes",
                     mend="copy it again from its source",
                 )
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:  # BadGzipFile is an OSError
         raise _unreadable(path, error) from None
     return content
 

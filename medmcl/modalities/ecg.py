@@ -33,6 +33,7 @@ from medmcl.modalities.ecg_readers import (
     to_record,
 )
 from medmcl.modalities.ecg_settings import ECGSettings, ECGSource
+from medmcl.modalities.ecg_together import inspect_together
 
 
 class ECG:
@@ -118,14 +119,20 @@ class ECG:
             look = Look(raw)
             findings += checks.check_values(look, used, where)
             findings += checks.check_units(look, used, self.source.units, where)
-            findings += checks.check_rate(look, used, self.source.rate_hz, where)
-            findings += checks.check_limb(look, where)
-            findings += checks.check_precordial(look, used, where)
+            doubts = [*checks.check_rate(look, used, self.source.rate_hz, where)]
+            doubts += checks.check_limb(look, where)
+            if not doubts:  # the looks of chest leads are judged by limb leads and seconds
+                doubts += checks.check_precordial(look, used, where)
+            findings += doubts
         padded = self.settings.pad is not None
         findings += checks.check_length(raw, self.settings.seconds, padded, where)
         mend = "look at the file; what was read may not be what you expect"
         findings += [checks.fault("reader", where, note, mend, "warning") for note in raw.quality]
         return [self._accepted(finding) for finding in findings]
+
+    def inspect_together(self, raws: Iterable[ECGRecord]) -> list[Finding]:
+        """Mistakes that all files share, or that show only beside the other files."""
+        return inspect_together(raws, self.settings.names)
 
     def _accepted(self, finding: Finding) -> Finding:
         """Lower to a warning what the settings say how to handle."""

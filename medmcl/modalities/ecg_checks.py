@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
 from medmcl.core.findings import Finding
+from medmcl.modalities import ecg_chest
 from medmcl.modalities.ecg_leads import LIMB, PRECORDIAL, canonical, sources
 from medmcl.modalities.ecg_levels import Look
-from medmcl.modalities.ecg_limb import LimbFit, explain, residual_of
+from medmcl.modalities.ecg_limb import LimbFit, exchanged, explain, residual_of
 from medmcl.modalities.ecg_readers import ECGRecord, unit_factor
 from medmcl.modalities.ordered import quantile
 
@@ -20,8 +19,10 @@ AMPLITUDE_MV = (0.02, 20.0)
 """Peak-to-peak range, median over leads, outside which a unit is wrong (PTB-XL: 0.4 to 4.4)."""
 LIMB_TOLERANCE = 0.15
 """Share of the limb leads that may contradict their identities (PTB-XL: at most 0.12)."""
-ORDER_GAIN = 0.7
-"""Precordial leads are in doubt if an exchange shortens the way from V1 to V6 to this share."""
+LIMB_DOUBT = 0.04
+"""From this share on, one exchange that halves it is the mistake (PTB-XL as named: never)."""
+CHEST_ERROR, CHEST_DOUBT = 18.0, 5.0
+"""Log-odds of another naming of the chest leads that are an error, and a warning."""
 REPEATS = 0.2
 """Autocorrelation from which steepness counts as repeating (PTB-XL: 0.19 and more; noise: 0.14)."""
 CLIPPED_RUN_SECONDS = 0.04
@@ -32,6 +33,8 @@ CLIPPED_STEPS = 10
 """The same in steps between neighbouring values: a quiet lead in coarse steps is not clipped."""
 PLAUSIBLE_WIDTH_SECONDS = (0.035, 0.18)
 """Complexes that last so long fit their rate, whatever the heart rate."""
+FAST_DOUBT, SLOW_DOUBT = (120.0, 0.05), (50.0, 0.115)
+"""Beats a minute above, below which complexes of fewer, more seconds are doubtful."""
 
 
 def fault(
@@ -165,34 +168,66 @@ def _likely_unit(units: str, amplitude: float) -> str:
 def check_rate(
     look: Look, used: Sequence[str], declared: float | None, where: str
 ) -> Iterator[Finding]:
-    """A declared rate that is not the header's, or beats that no heart makes."""
+    """A declared rate that is not the header's, or beats that no heart makes, whoever says it.
+
+    An error is what no heart does. Found in PTB-XL: at 5 times the true rate 89 %, at a fifth
+    97 %, at twice or half of it 1 %; false errors: none in 2,534 records. A warning is what few
+    hearts do: at 5 times, a fifth, twice and half of the rate 97, 100, 68 and 72 % are at least a
+    warning; false warnings 0.5 %, which are fast hearts. Infants may look like a rate that is too
+    high.
+    """
     record = look.record
     stated = record.header_rate_hz
-    if stated is not None:
-        if declared is not None and abs(declared - stated) > 1e-3 * stated:
-            what = f"cohort.yaml says {declared:g} Hz, the file says {stated:g} Hz"
-            mend = f"set rate_hz: {stated:g}, or leave rate_hz out: the file is believed"
-            yield fault("wrong_rate", where, what, mend)
+    if stated is not None and declared is not None and abs(declared - stated) > 1e-3 * stated:
+        what = f"cohort.yaml says {declared:g} Hz, the file says {stated:g} Hz"
+        mend = f"set rate_hz: {stated:g}, or leave rate_hz out: the file is believed"
+        yield fault("wrong_rate", where, what, mend)
         return
     span = look.beginning(used)
     if len(span) == 0:
         return
+    span, rate_hz = _coarse(span, record.rate_hz)
     repeat, samples = _repeats(span)
-    width = samples / record.rate_hz
-    narrow, wide = PLAUSIBLE_WIDTH_SECONDS
-    if narrow <= width <= wide:
+    width = samples / rate_hz
+    if FAST_DOUBT[1] <= width <= SLOW_DOUBT[1]:
         return
-    beats = _beats(repeat, samples, record.rate_hz)
-    fast = beats > 240 and width < narrow
-    if fast or (beats < 25 and width > wide):
-        what = (
-            f"at {record.rate_hz:g} Hz the heart beats {beats:.0f} times a minute "
-            f"with complexes of {width * 1000:.0f} ms, which no heart does"
-        )
-        direction = "lower" if fast else "higher"
-        seconds = record.signal_mv.shape[1] / 10
-        mend = f"the rate is {direction}: set rate_hz ({seconds:g} if the record lasts 10 s)"
-        yield fault("wrong_rate", where, what, mend)
+    beats = _beats(repeat, samples, rate_hz)
+    level = _rate_level(beats, width)
+    if level is None:
+        return
+    beating = (
+        f"at {record.rate_hz:g} Hz the heart beats {beats:.0f} times a minute "
+        f"with complexes of {width * 1000:.0f} ms, which "
+    )
+    direction = "lower" if width < FAST_DOUBT[1] else "higher"
+    guess = f"{record.signal_mv.shape[1] / 10:g} if the record lasts 10 s"
+    if level == "warning":
+        mend = f"see whether the rate is {direction} ({guess})"
+        yield fault("wrong_rate", where, f"{beating}few hearts do", mend, "warning")
+        return
+    mend = f"the rate is {direction}: set rate_hz ({guess})"
+    if stated is not None:
+        mend = f"the rate is {direction} ({guess}): correct the file's header"
+    yield fault("wrong_rate", where, f"{beating}no heart does", mend)
+
+
+def _coarse(span: np.ndarray, rate_hz: float) -> tuple[np.ndarray, float]:
+    """Average to about 100 Hz, where what is plausible was measured; a complex widens by it."""
+    step = max(1, round(rate_hz / ecg_chest.SAMPLED_HZ))
+    length = span.shape[1] // step
+    if length < 3:
+        return span, rate_hz
+    return span[:, : length * step].reshape(len(span), length, step).mean(axis=2), rate_hz / step
+
+
+def _rate_level(beats: float, width: float) -> Literal["error", "warning"] | None:
+    """Judge beats a minute and the seconds of a complex together."""
+    narrow, wide = PLAUSIBLE_WIDTH_SECONDS
+    if (beats > 240 and width < narrow) or (beats < 25 and width > wide):
+        return "error"
+    fast = beats > FAST_DOUBT[0] and width < FAST_DOUBT[1]
+    slow = beats < SLOW_DOUBT[0] and width > SLOW_DOUBT[1]
+    return "warning" if fast or slow else None
 
 
 def beat_and_width(signal: np.ndarray, rate_hz: float) -> tuple[float, float]:
@@ -250,7 +285,11 @@ def check_length(record: ECGRecord, seconds: float, padded: bool, where: str) ->
 
 
 def check_limb(look: Look, where: str) -> Iterator[Finding]:
-    """Limb leads whose names or signs are mixed up, by the identities they must obey."""
+    """Limb leads whose names or signs are mixed up, by the identities they must obey.
+
+    Found in PTB-XL: II/aVF and III/aVF 99.9 % (844 records), each other exchange of two 100 % (150
+    or more records); no false alarm in 2,534 records.
+    """
     record = look.record
     leads = tuple(lead for lead in LIMB if lead in record.leads)
     names = [lead for lead in record.leads if lead in LIMB + PRECORDIAL]
@@ -263,7 +302,9 @@ def check_limb(look: Look, where: str) -> Iterator[Finding]:
     rows = [names.index(lead) for lead in leads]
     limb = gram[np.ix_(rows, rows)]
     residual = residual_of(leads, limb)
-    if residual <= LIMB_TOLERANCE:
+    if residual <= LIMB_DOUBT or (
+        residual <= LIMB_TOLERANCE and exchanged(leads, limb) > residual / 2
+    ):
         return
     goal = min(LIMB_TOLERANCE, residual / 2)
     fit = explain(leads, limb, goal)
@@ -298,34 +339,41 @@ def _with_precordial(
 
 
 def check_precordial(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
-    """Chest leads that would follow one another better in another order: a doubt, no proof."""
-    if any(lead not in used or lead not in look.record.leads for lead in PRECORDIAL):
+    """Chest leads that look like those of other hearts only under other names.
+
+    Found in PTB-XL by five-fold cross-fitting (2,534 records), as an error (and at least a
+    warning): 43 % (89 %) of all exchanges of two; V1/V2 12 (90), V2/V3 3 (70), V3/V4 4 (83),
+    V4/V5 2 (77), V5/V6 0 (52), V1/V6 81 (99) %. False errors 0.04 % (one record, whose leads do
+    look exchanged), false warnings 0.9 %; in 7,000 simulated hearts none and 0.1 %.
+    `ecg_together` finds the rest where a whole cohort has the same mistake.
+    """
+    odds = chest_odds(look, used)
+    if odds is None:
         return
-    span = look.beginning(PRECORDIAL)
-    if len(span) == 0 or _any_flat(span):
+    odds = odds[: ecg_chest.EXCHANGES + 1]
+    best = int(odds.argmax())
+    if odds[best] <= CHEST_DOUBT:
         return
-    gram = span @ span.T
-    square = np.diag(gram)[:, None] + np.diag(gram)[None] - 2 * gram
-    distance = np.sqrt(square.clip(min=0))
-    orders = _chest_orders()
-    ways = distance[orders[:, :-1], orders[:, 1:]].sum(axis=1)
-    best = 1 + int(ways[1:].argmin())
-    if ways[best] < ORDER_GAIN * ways[0]:
-        first, second = (PRECORDIAL[n] for n in np.flatnonzero(orders[best] != orders[0]))
-        what = f"the chest leads change more smoothly if {first} and {second} are exchanged"
-        mend = "look at the R waves from V1 to V6; correct the names if they are mixed up"
+    words = ecg_chest.namings()[1][best]
+    mend = "look at the R waves from V1 to V6; correct the names if they are mixed up"
+    if odds[best] > CHEST_ERROR:
+        what = f"{words}, by the looks of the chest leads (log-odds {odds[best]:.1f})"
+        yield fault("swapped_leads", where, what, mend)
+    else:
+        what = f"perhaps {words}, by the looks of the chest leads (log-odds {odds[best]:.1f})"
         yield fault("precordial_order", where, what, mend, "warning")
 
 
-@cache
-def _chest_orders() -> np.ndarray:
-    """The usual order of the chest leads, then those with one exchange. (16, 6)."""
-    usual = list(range(len(PRECORDIAL)))
-    orders = [usual]
-    for i, j in combinations(usual, 2):
-        orders.append(usual.copy())
-        orders[-1][i], orders[-1][j] = j, i
-    return np.array(orders)
+def chest_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
+    """Log-odds of other namings; None without I, II and V1 to V6, or where one does not move."""
+    if any(lead not in used for lead in PRECORDIAL):
+        return None
+    if any(lead not in look.record.leads for lead in ecg_chest.LEADS):
+        return None
+    span = look.beginning(ecg_chest.LEADS)
+    if len(span) == 0 or _any_flat(span):
+        return None
+    return ecg_chest.log_odds(span, look.record.rate_hz)
 
 
 def _any_flat(span: np.ndarray) -> bool:

@@ -25,11 +25,10 @@ def wfdb_files(path: Path) -> list[Path]:
 
 def _files(record: Path, *, nested: bool) -> list[Path]:
     header = Path(f"{record}.hea")
-    try:
-        with header.open("rb") as file:
-            text = file.read(MAX_HEADER_BYTES).decode("latin-1")
-    except OSError:  # missing, or a folder
+    if not header.is_file():
         return [header]
+    with header.open("rb") as file:
+        text = file.read(MAX_HEADER_BYTES).decode("latin-1")
     lines = [line.split() for line in text.splitlines()]
     lines = [words for words in lines if words and not words[0].startswith("#")]
     try:

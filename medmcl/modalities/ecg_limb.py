@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 
 import numpy as np
 
@@ -64,6 +64,15 @@ def explain(leads: tuple[str, ...], gram: np.ndarray, tolerance: float) -> LimbF
     simplest = sorted({(error, said) for cost, error, said in best if cost == fewest})
     words = tuple(dict.fromkeys(said for _, said in simplest))
     return LimbFit(residual, simplest[0][0], words)
+
+
+def exchanged(leads: tuple[str, ...], gram: np.ndarray) -> float:
+    """Give the smallest residual that an exchange of two names leaves, 0 to 1."""
+    orders = np.tile(np.arange(len(leads)), (len(leads) * (len(leads) - 1) // 2, 1))
+    for order, pair in zip(orders, combinations(range(len(leads)), 2), strict=True):
+        order[list(pair)] = order[list(pair[::-1])]
+    energies = _energies(leads, gram[orders[:, :, None], orders[:, None, :]])
+    return float(np.sqrt(energies.min()))
 
 
 def _energies(leads: tuple[str, ...], grams: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
+from medmcl.modalities.ecg_files import MAX_HEADER_BYTES
 from medmcl.modalities.ecg_leads import is_known
 from medmcl.modalities.ecg_readers import MAX_VALUES, Channels, require_content, unit_factor
 
@@ -21,7 +22,6 @@ _BYTES = {
 """Bytes a sample of each storage format; the compressed ones (508, 516, 524) have no fixed size."""
 _INVALID = -(2**15)
 """What format 16 stores for a sample that is not valid."""
-MAX_HEADER_BYTES = 1_000_000
 MAX_SEGMENTS = 10_000
 
 

@@ -87,6 +87,9 @@ def _check(predicted: Tensor, signal: Tensor, patch: int, ncc_weight: float) -> 
     if signal.ndim != 3:
         raise MedmclError("signal must have shape (B, L, S) or (B, 1, L, S)",
                           got=tuple(signal.shape))  # fmt: skip
+    if not isinstance(patch, int) or isinstance(patch, bool):
+        raise MedmclError("patch must be one whole number: the samples of a patch of one lead",
+                          got=repr(patch), expected="for example 100")  # fmt: skip
     rows, leads, samples = signal.shape
     if patch < 1 or samples % patch:
         raise MedmclError("the patch must divide the signal", got=f"{samples} samples, {patch}")

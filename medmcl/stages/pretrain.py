@@ -102,6 +102,8 @@ def _run(
         folder.mkdir(parents=True, exist_ok=True)
         record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
         prepared = _prepare(cohort, spec, folder, first, stop)
+        if prepared.excluded:
+            record.say(prepared.exclusions())
         write_run_files(folder, config, prepared)
         if not (folder / "provenance.json").exists():
             _write_provenance(folder, config, world)

@@ -79,7 +79,7 @@ def _data(
         title=f"{run.recipe.name} on {cohort.name}",
         subtitle=run.recipe.about,
         provenance={**provenance, "source": run.recipe.source or "not stated"},
-        flow=cohort.flow(),
+        flow=prepared.flow(),
         missingness=_presence(prepared),
         findings=[*cohort.findings, *prepared.excluded],
         curves=curves,

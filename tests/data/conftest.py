@@ -131,3 +131,9 @@ def tiny(tmp_path: Path) -> Tiny:
 def inputs() -> dict:
     """How a recipe would prepare the tiny cohort."""
     return copy.deepcopy(INPUTS)
+
+
+@pytest.fixture
+def make_tiny() -> type[Tiny]:
+    """Makes tiny cohorts, for tests that need another size or several."""
+    return Tiny

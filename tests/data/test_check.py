@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from medmcl.core.errors import CohortError
+from medmcl.core.findings import Finding
 from medmcl.data.check import check_cohort, check_tasks, summarise
 from medmcl.data.cohort import open_cohort
 
@@ -231,3 +232,49 @@ def test_yaml_that_is_broken_is_a_clear_error(tiny):
         found(tiny)
     (tiny.folder / "cohort.yaml").write_text(yaml.safe_dump({"subjects": 3, "modalities": []}))
     assert of(found(tiny), "config.invalid")
+
+
+def test_what_will_be_excluded_is_a_warning_and_keeps_its_code(tiny, inputs):
+    spoil(tiny, on_bad_record="exclude")
+    (tiny.folder / "ecg" / "s002.dat").unlink()
+    for suffix in (".dat", ".hea"):
+        data = (tiny.folder / "ecg" / f"s000{suffix}").read_bytes()
+        (tiny.folder / "ecg" / f"s008{suffix}").write_bytes(data.replace(b"s000.dat", b"s008.dat"))
+    findings = found(tiny, inputs)
+    assert {finding.level for finding in findings} == {"warning"}
+    for code, count in (("ecg.missing_file", 1), ("ecg.duplicate", 2)):
+        hits = of(findings, code)
+        assert len(hits) == count
+        assert all("will be excluded" in hit.what for hit in hits)
+    spoil(tiny, on_bad_record="refuse")
+    assert {finding.level for finding in found(tiny, inputs)} == {"error"}
+
+
+def test_excluding_excuses_neither_the_cohort_nor_settings_nor_a_modality_without_records(
+    tiny, inputs
+):
+    spoil(tiny, on_bad_record="exclude", subjectz=1)
+    inputs["cmr"]["spacing_mm"] = 1.4
+    for path in (tiny.folder / "ecg").glob("*.dat"):
+        path.write_bytes(b"")
+    findings = found(tiny, inputs)
+    for code in ("config.unknown_key", "cmr.unprepared", "cohort.modality_absent"):
+        assert [hit.level for hit in of(findings, code)] == ["error"]
+    assert "none of its 12 records" in of(findings, "cohort.modality_absent")[0].what
+
+
+def test_missing_signal_files_beside_headers_are_named_one_by_one(tiny):
+    for path in (tiny.folder / "ecg").glob("*.dat"):
+        path.unlink()
+    assert len(of(found(tiny), "ecg.missing_file")) == 12
+
+
+def test_a_summary_keeps_errors_and_warnings_of_one_code_apart():
+    both = [
+        Finding(code="x.y", where=str(n), what="w", mend="m", level=level)
+        for n, level in enumerate(("warning", "error", "warning"))
+    ]
+    summary = summarise(both)
+    assert [(code, count, shown[0].level) for code, count, shown in summary] == [
+        ("x.y", 1, "error"), ("x.y", 2, "warning")
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.data import cache as cache_module
 from medmcl.data.cohort import open_cohort
 from medmcl.data.loading import build_adapters, cache_folder, prepare
+from medmcl.modalities.ecg import ECG
 
 
 def test_a_batch_holds_prepared_rows_and_zeros_where_absent(tiny, inputs):
@@ -278,3 +279,126 @@ def test_the_cache_lies_beside_the_runs_or_where_the_environment_says(tmp_path, 
     assert cache_folder(tmp_path) == tmp_path / ".prepared"
     monkeypatch.setenv("MEDMCL_CACHE", str(tmp_path / "x"))
     assert cache_folder(tmp_path) == tmp_path / "x"
+
+
+def test_exactly_one_bad_record_is_named_with_its_code_and_mend(tiny, inputs):
+    (tiny.folder / "ecg" / "s005.hea").unlink()
+    with pytest.raises(CohortError) as caught:
+        prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    text = str(caught.value)
+    for words in ("subject s005, record s005", "[ecg.missing_file]", "1 fault)", "to mend"):
+        assert words in text
+
+
+def test_of_many_bad_records_twenty_are_named_and_the_others_counted(tmp_path, make_tiny, inputs):
+    tiny = make_tiny(tmp_path, 26).only("ecg")
+    for path in sorted((tmp_path / "ecg").glob("*.dat"))[:25]:
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CohortError) as caught:
+        prepare(open_cohort(tiny.folder), {"ecg": inputs["ecg"]}, cache=tmp_path / "cache")
+    text = str(caught.value)
+    assert text.count("[ecg.unreadable]") == 20
+    assert "25 faults" in text
+    assert "and 5 more" in text
+    assert "subject s019, record s019" in text
+
+
+def rename_signals(tiny):
+    """Give every signal file another name than its record's, as PhysioNet's .mat files have."""
+    for head in (tiny.folder / "ecg").glob("*.hea"):
+        head.write_text(head.read_text().replace(f"{head.stem}.dat", f"signal_{head.stem}.mat"))
+        head.with_suffix(".dat").rename(head.with_name(f"signal_{head.stem}.mat"))
+
+
+def only_ecg(tiny, inputs, cache, **overrides):
+    one = {"ecg": inputs["ecg"]}
+    return prepare(open_cohort(tiny.folder, overrides), one, cache=cache)
+
+
+def test_a_signal_file_of_another_name_that_is_mended_is_read_anew(tiny, inputs):
+    rename_signals(tiny)
+    path, cache = tiny.folder / "ecg" / "signal_s001.mat", tiny.folder / "cache"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with pytest.raises(CohortError, match="is truncated"):
+        only_ecg(tiny, inputs, cache)
+    path.write_bytes(whole)
+    first = np.array(only_ecg(tiny, inputs, cache).inputs("ecg"))
+    assert first[1].any()
+    half = (np.frombuffer(whole, "<i2") // 4 + np.arange(len(whole) // 2) % 5).astype("<i2")
+    path.write_bytes(half.tobytes())
+    os.utime(path, ns=(1, 1))
+    assert not np.array_equal(only_ecg(tiny, inputs, cache).inputs("ecg")[1], first[1])
+
+
+def test_two_sites_with_equal_names_sizes_and_times_do_not_share_an_entry(
+    tmp_path, make_tiny, inputs
+):
+    kinds = [make_tiny(tmp_path / site, 8).only("ecg") for site in ("a", "b")]
+    for path in (tmp_path / "b" / "ecg").glob("*.dat"):
+        path.write_bytes((np.fromfile(path, "<i2") // 2).astype("<i2").tobytes())
+    for site in ("a", "b"):
+        for path in (tmp_path / site / "ecg").iterdir():
+            if path.suffix == ".hea":  # checksums have other lengths
+                path.write_text(path.read_text().ljust(900, "#"))
+            os.utime(path, ns=(10**18, 10**18))
+    cut = [only_ecg(tiny, inputs, tmp_path / "cache") for tiny in kinds]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    alone = only_ecg(kinds[1], inputs, tmp_path / "other")
+    assert np.array_equal(cut[1].inputs("ecg"), alone.inputs("ecg"))
+
+
+def test_a_fault_that_is_gone_is_not_taken_from_the_cache(tiny, inputs, monkeypatch):
+    cache = tiny.folder / "cache"
+    reads = []
+    plain = ECG.read
+
+    def fail(self, place):
+        reads.append(place.record)
+        if place.record == "s002":
+            raise OSError("the network drive is away")
+        return plain(self, place)
+
+    monkeypatch.setattr(ECG, "read", fail)
+    away = only_ecg(tiny, inputs, cache, on_bad_record="exclude")
+    assert not away.present["ecg"][2]
+    reads.clear()
+    again = only_ecg(tiny, inputs, cache, on_bad_record="exclude")
+    assert reads == ["s002"]
+    assert "network drive" in again.faults("ecg")["s002"]
+    monkeypatch.setattr(ECG, "read", plain)
+    back = only_ecg(tiny, inputs, cache, on_bad_record="exclude")
+    assert back.excluded == []
+    assert back.present["ecg"].all()
+    assert back.inputs("ecg")[2].any()
+
+
+def test_a_missing_signal_file_is_a_missing_file(tiny, inputs):
+    (tiny.folder / "ecg" / "s003.dat").unlink()
+    prepared = only_ecg(tiny, inputs, tiny.folder / "cache", on_bad_record="exclude")
+    assert [finding.code for finding in prepared.excluded] == ["ecg.missing_file"]
+    assert "s003.dat" in prepared.excluded[0].where
+
+
+def test_the_flow_counts_what_is_left_after_exclusions(tiny, inputs):
+    cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
+    sound = prepare(cohort, inputs, cache=tiny.folder / "cache")
+    assert sound.flow() == cohort.flow()
+    assert sound.exclusions() == ""
+    for subject in ("s005", "s009"):
+        (tiny.folder / "ecg" / f"{subject}.hea").unlink()
+    (tiny.folder / "ecg" / "s001.dat").write_bytes(b"")
+    flow = prepare(cohort, inputs, cache=tiny.folder / "cache").flow()
+    assert flow[-5:] == [
+        ("with report", 12, 12), ("with ecg usable", 9, 9),
+        ("train", 8, 8), ("tuning", 2, 2), ("held_out", 2, 2),
+    ]  # fmt: skip
+    tiny.only("ecg")
+    alone = only_ecg(tiny, inputs, tiny.folder / "cache", on_bad_record="exclude")
+    assert alone.flow()[-4:] == [
+        ("with ecg usable", 9, 9), ("train", 6, 6), ("tuning", 1, 1), ("held_out", 2, 2)
+    ]  # fmt: skip
+    assert alone.exclusions() == (
+        "excluded 3 records of 12: ecg.missing_file 2, ecg.unreadable 1 "
+        "(cohort.on_bad_record: exclude)"
+    )

@@ -127,6 +127,14 @@ def test_several_faults_come_in_one_error():
         assert words in text
 
 
+def test_one_fault_has_its_code_too():
+    _, findings = parse_spec(change(subject={}), "cohort.yaml")
+    text = str(refuse(findings, "cohort.yaml"))
+    assert text.startswith("cohort.yaml: ")
+    assert "[config.unknown_key]" in text
+    assert "to mend" in text
+
+
 ODD = st.sampled_from(
     [None, True, 3, -1.5, "", "x", [], [1], {}, {"a": 1}, [[1]], {1: 2}, "{", "é"]
 )

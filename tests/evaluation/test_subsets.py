@@ -50,6 +50,42 @@ def test_subsets_hold_whole_subjects_and_every_class(kind, seed, fraction, draw)
             assert len(kept) >= min(2, len(have))
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 500), st.sampled_from([0.001, 0.02, 0.3]), st.integers(0, 3))
+def test_a_column_of_a_regression_keeps_two_subjects_and_two_values_where_it_has_them(
+    seed, fraction, draw
+):
+    rng = np.random.default_rng(seed)
+    values = rng.choice([1.0, 1.0, 1.0, 1.0, 2.0], (40, 3))
+    known = rng.random((40, 3)) < 0.3
+    columns = ("a", "b", "c")
+    targets = Targets(
+        name="t", kind="regression", columns=columns, values=values * known, known=known
+    )
+    subjects = rng.integers(0, 25, 40)
+    chosen = label_subset(targets, subjects, np.arange(40), fraction, draw=draw)
+    for column in range(3):
+        have, kept = np.flatnonzero(known[:, column]), chosen[known[chosen, column]]
+        assert len(set(subjects[kept])) >= min(2, len(set(subjects[have])))
+        assert len(set(values[kept, column])) == len(set(values[have, column]))
+    larger = label_subset(targets, subjects, np.arange(40), 0.5, draw=draw)
+    assert set(chosen) <= set(larger)
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "multiclass", "survival", "regression"])
+def test_two_subjects_are_kept_of_any_kind_even_if_all_are_of_one_class(kind):
+    values = np.ones((30, 2 if kind == "survival" else 1))
+    columns = ("time", "event") if kind == "survival" else ("y",)
+    classes = ("a", "b") if kind == "multiclass" else ()
+    targets = Targets(
+        name="t", kind=kind, columns=columns, classes=classes, values=values,
+        known=np.ones(values.shape, bool),
+    )  # fmt: skip
+    for per_class in (0, 1, 2):
+        chosen = label_subset(targets, np.arange(30), np.arange(30), 0.001, min_per_class=per_class)
+        assert len(chosen) == 2
+
+
 @settings(max_examples=30, deadline=None)
 @given(KINDS, st.integers(0, 5), st.integers(0, 3))
 def test_smaller_fractions_lie_inside_larger_ones(kind, seed, draw):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
+from medmcl.modalities import cmr_readers
 from medmcl.modalities.cmr import CMR, CMRAugment, CMRSettings, CMRSource
 from medmcl.modalities.cmr_augment import disturb, resample
 from medmcl.modalities.cmr_geometry import fit_length, respace
@@ -254,6 +255,48 @@ def test_colour_and_complex_images_are_refused(tmp_path):
 
 
 GOOD = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(5, 4, 3), np.eye(4)).to_bytes()
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A gzip file that nibabel wrote, and the voxels that lie in it."""
+    voxels = np.random.default_rng(0).integers(0, 900, (12, 11, 10)).astype(np.int16)
+    path = save(tmp_path_factory.mktemp("packed") / "a.nii.gz", voxels)
+    return path.read_bytes(), read_nifti(path, "xyz").voxels
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data(), value=st.binary(min_size=1, max_size=4))
+def test_bytes_changed_anywhere_in_a_gzip_file_are_never_read_as_other_voxels(
+    tmp_path_factory, packed, data, value
+):
+    content, voxels = packed
+    at = data.draw(st.integers(0, len(content) - len(value)))
+    path = tmp_path_factory.getbasetemp() / "flipped.nii.gz"
+    path.write_bytes(content[:at] + value + content[at + len(value) :])
+    try:
+        found = read_nifti(path, "xyz").voxels
+    except RecordError:
+        return
+    assert np.array_equal(found, voxels)
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_gzip_file_without_its_trailer_is_refused(tmp_path, packed, cut):
+    (tmp_path / "a.nii.gz").write_bytes(packed[0][:-cut])
+    with pytest.raises(RecordError, match="cannot be read"):
+        read_nifti(tmp_path / "a.nii.gz", "xyz")
+
+
+def test_a_gzip_file_that_bursts_is_refused_before_it_is_unpacked_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(cmr_readers, "SPARE_BYTES", 4096)
+    path = save(tmp_path / "a.nii", np.ones((4, 4, 4), np.float32))
+    content = path.read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content + bytes(2000)))
+    assert read_nifti(tmp_path / "a.nii.gz", "xyz").voxels.all()  # some padding is no fault
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content + bytes(10**6)))
+    with pytest.raises(RecordError, match="longer than its header says"):
+        read_nifti(tmp_path / "a.nii.gz", "xyz")
 
 
 def _read_bytes(folder, content, is_gzip):

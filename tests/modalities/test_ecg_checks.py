@@ -1,5 +1,5 @@
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +7,13 @@ import pytest
 
 from medmcl.core.contracts import Place
 from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
-from medmcl.modalities.ecg_checks import beat_and_width, is_clipped
+from medmcl.modalities.ecg_checks import beat_and_width, chest_odds, is_clipped
+from medmcl.modalities.ecg_chest import EXCHANGES, LEADS, log_odds, measure, namings, weights
 from medmcl.modalities.ecg_leads import LIMB, LIMB_ROWS, PRECORDIAL, TWELVE
-from medmcl.modalities.ecg_levels import levels_of
-from medmcl.modalities.ecg_limb import explain, residual_of
+from medmcl.modalities.ecg_levels import Look, levels_of
+from medmcl.modalities.ecg_limb import exchanged, explain, residual_of
 from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.modalities.ecg_together import inspect_together
 from medmcl.modalities.ordered import quantile
 
 PLACE = Place(subject="s1", record="r1", paths={"path": Path("r1.npy")})
@@ -50,6 +52,11 @@ def changed(record, change) -> ECGRecord:
     signal = record.signal_mv.copy()
     change(signal)
     return replace(record, signal_mv=signal)
+
+
+def swapped(record, first, second) -> ECGRecord:
+    rows = [record.leads.index(first), record.leads.index(second)]
+    return changed(record, lambda x: x.__setitem__(rows, x[rows[::-1]]))
 
 
 def test_a_sound_record_has_no_findings():
@@ -189,16 +196,129 @@ def test_residual_of_true_limb_leads_is_zero_and_of_noise_is_not():
     assert explain(LIMB, noise @ noise.T, 0.15).explanations == ()
 
 
-def test_chest_leads_far_out_of_order_are_a_warning():
-    i, j = TWELVE.index("V1"), TWELVE.index("V5")
+@pytest.mark.parametrize(("first", "second"), [("V1", "V5"), ("V1", "V6"), ("V2", "V5")])
+def test_chest_leads_far_out_of_order_are_an_error(first, second):
+    found = findings(swapped(heart(), first, second))
+    assert set(found) == {"ecg.swapped_leads"}
+    assert f"{first} and {second} are swapped" in found["ecg.swapped_leads"].what
+    assert found["ecg.swapped_leads"].level == "error"
 
-    def change(x):
-        x[[i, j]] = x[[j, i]]
 
-    found = findings(changed(heart(), change))
-    assert set(found) == {"ecg.precordial_order"}
-    assert "V1 and V5" in found["ecg.precordial_order"].what
-    assert found["ecg.precordial_order"].level == "warning"
+def test_neighbouring_chest_leads_are_a_warning_in_one_record():
+    found = findings(swapped(heart(), "V1", "V2"))
+    assert set(found) <= {"ecg.precordial_order"}
+    odds = chest_odds(Look(swapped(heart(), "V1", "V2")), TWELVE)
+    assert namings()[1][int(odds.argmax())] == "V1 and V2 are swapped"
+
+
+@pytest.mark.parametrize("rate", [100.0, 250.0, 360.0, 500.0, 1000.0])
+def test_odds_of_chest_namings_do_not_depend_on_rate_unit_or_order(rate):
+    record = heart(rate)
+    odds = chest_odds(Look(record), TWELVE)
+    assert odds.shape == (19,)
+    assert odds[0] == 0
+    assert odds[1:].max() < 0
+    order = np.random.default_rng(0).permutation(12)
+    other = replace(
+        record,
+        signal_mv=record.signal_mv[order] * 1000,
+        leads=tuple(TWELVE[n] for n in order),
+    )
+    np.testing.assert_allclose(chest_odds(Look(other), TWELVE), odds, atol=1e-2)
+
+
+def test_odds_of_a_swap_are_those_of_the_true_names_turned_round():
+    span = Look(heart()).beginning(LEADS)
+    odds = log_odds(span, 100)
+    for number, order in enumerate(namings()[0][: EXCHANGES + 1]):
+        np.testing.assert_allclose(log_odds(span[order], 100)[number], -odds[number], atol=1e-9)
+
+
+def test_odds_are_the_sum_over_leads_and_pairs():
+    span = Look(heart()).beginning(LEADS)
+    lead, pair = measure(span, 100)
+    by_lead, by_pair = weights()
+
+    def score(order):
+        total = 0.0
+        for place, row in enumerate(order):
+            for number in range(8):
+                value = lead[number, row]
+                total += by_lead[number, place] * value + by_lead[number + 8, place] * value**2
+            for other in range(place + 1, 8):
+                for number in range(2):
+                    value = pair[number, row, order[other]]
+                    total += by_pair[number, place, other] * value
+                    total += by_pair[number + 2, place, other] * value**2
+        return total
+
+    expected = [score(order) - score(range(8)) for order in namings()[0]]
+    np.testing.assert_allclose(log_odds(span, 100), expected, atol=1e-9)
+
+
+def test_too_little_signal_and_copies_of_one_lead_have_no_odds():
+    assert log_odds(np.zeros((8, 150)), 100) is None
+    assert log_odds(np.zeros((8, 1000)), 100) is None
+    span = Look(heart()).beginning(LEADS)
+    assert log_odds(np.concatenate([span[:2], np.outer(np.arange(1, 7), span[5])]), 100) is None
+    few = replace(heart(), signal_mv=heart().signal_mv[:11], leads=TWELVE[:11])
+    assert chest_odds(Look(few), few.leads) is None
+
+
+@pytest.mark.parametrize("lead", ["II", "III"])
+def test_a_small_contradiction_that_an_exchange_removes_is_named(lead):
+    record = heart()
+
+    def quiet(x):  # I close to zero makes II, III and aVF alike
+        one, two = 0.3 * x[0], x[1].copy()
+        x[:6] = LIMB_ROWS @ np.stack([one, two])
+
+    record = swapped(changed(record, quiet), lead, "aVF")
+    gram = np.cov(record.signal_mv[:6])
+    assert 0.04 < residual_of(LIMB, gram) < 0.15
+    assert exchanged(LIMB, gram) < 0.01
+    assert f"{lead} and aVF are swapped" in findings(record)["ecg.swapped_leads"].what
+
+
+def test_neighbouring_chest_leads_are_found_in_many_records():
+    right = [heart(seed=seed, beats=60 + 5 * seed) for seed in range(6)]
+    assert inspect_together(right, TWELVE) == []
+    for first, second in pairwise(PRECORDIAL):
+        wrong = [swapped(record, first, second) for record in right]
+        (found,) = inspect_together(iter(wrong), TWELVE)
+        assert (found.code, found.level, found.scope) == ("ecg.swapped_leads", "error", "cohort")
+        assert found.what.startswith(f"{first} and {second} are swapped: 6 of 6")
+        assert inspect_together(wrong[:4], TWELVE) == []
+        assert inspect_together(wrong[:2] + right[2:], TWELVE) == []
+
+
+def test_records_of_half_the_length_of_all_others_are_noted():
+    records = [heart(seed=seed) for seed in range(10)]
+    half = replace(records[0], signal_mv=records[0].signal_mv[:, ::2], where="s9.hea")
+    (found,) = inspect_together([*records, half], TWELVE)
+    assert (found.code, found.level, found.where) == ("ecg.wrong_rate", "warning", "s9.hea")
+    assert "1 of 11 ECGs last 5 s" in found.what
+    assert inspect_together([*records, heart(seconds=30)], TWELVE) == []
+    assert inspect_together([*records[:5], *[half] * 5], TWELVE) == []
+
+
+@pytest.mark.parametrize(
+    ("true", "stated", "beats", "level"),
+    [
+        (100, 500, 72, "error"),
+        (500, 100, 72, "error"),
+        (250, 500, 72, "warning"),
+        (500, 250, 72, "warning"),
+        (500, 500, 72, None),
+        (500, 500, 110, None),
+    ],
+)
+def test_a_rate_that_a_header_states_is_judged_too(true, stated, beats, level):
+    record = heart(float(true), beats=beats, seconds=20)
+    record = replace(record, rate_hz=float(stated), header_rate_hz=float(stated))
+    found = findings(record, {"reader": "wfdb", "rate_hz": None}, pad="zero")
+    levels = [one.level for code, one in found.items() if code == "ecg.wrong_rate"]
+    assert levels == ([] if level is None else [level])
 
 
 def test_missing_leads_name_what_is_there_and_derivable_leads_are_not_missing():

@@ -54,6 +54,23 @@ def test_swapped_names_are_found_in_real_records():
         assert found >= 0.9 * len(paths)
 
 
+def test_swapped_chest_leads_are_found_in_real_records():
+    paths = sorted((Path(ROOT or "") / "ptbxl" / "records100").glob("*/*.hea"))[::100]
+    levels, raws = Counter(), []
+    for path in paths:
+        at = Place(subject=path.stem, record=path.stem, paths={"path": path})
+        names = {"V1": "V6", "V6": "V1"}
+        ecg = ECG(ECGSource(reader="wfdb", leads=names), ECGSettings(rate_hz=100))
+        found = ecg.inspect(ecg.read(at), at)
+        levels.update(one.level for one in found if "V1 and V6 are swapped" in one.what)
+        neighbours = ECGSource(reader="wfdb", leads={"V5": "V6", "V6": "V5"})
+        raws.append(ECG(neighbours, ECGSettings(rate_hz=100)).read(at))
+    if paths:
+        assert levels["error"] >= 0.6 * len(paths)
+        (together,) = ecg.inspect_together(raws)
+        assert together.what.startswith("V5 and V6 are swapped")
+
+
 def test_official_500_hz_records_are_prepared_as_the_paper_does():
     folder = Path(ROOT or "") / "ptbxl" / "records500"
     paths = sorted(folder.glob("*/*.hea"))[:5]

@@ -125,3 +125,10 @@ def test_a_mask_that_hides_nothing_or_has_another_shape_is_refused():
         masked_modelling(p, x, 3, 0.1, mask=torch.zeros(1, 4, dtype=torch.bool, device="cpu"))
     with pytest.raises(MedmclError, match="one a patch"):
         masked_modelling(p, x, 3, 0.1, mask=torch.ones(1, 3, dtype=torch.bool, device="cpu"))
+
+
+@pytest.mark.parametrize("patch", [(1, 100), 10.0, "10", True, None])
+def test_a_patch_that_is_no_whole_number_is_a_clear_error(patch):
+    x = torch.zeros(2, 3, 100)
+    with pytest.raises(MedmclError, match="one whole number"):
+        masked_modelling(torch.zeros(2, 30, 10), x, patch, 0.1)

@@ -199,7 +199,7 @@ def spoil(hearts, tmp_path):
     return copy
 
 
-def test_bad_records_refuse_a_run_or_are_excluded_and_counted(hearts, tmp_path):
+def test_bad_records_refuse_a_run_or_are_excluded_and_counted(hearts, tmp_path, caplog):
     copy = spoil(hearts, tmp_path)
     overrides = {**tiny("ecg_mdm_toy"), "stages.results.tasks": ["lvef"]}
     kwargs = {"recipe": "ecg_mdm_toy", "device": "cpu"}
@@ -209,14 +209,21 @@ def test_bad_records_refuse_a_run_or_are_excluded_and_counted(hearts, tmp_path):
     assert "ecg.flat" in str(caught.value)
     assert "on_bad_record=exclude" in str(caught.value)
     whole = medmcl.pretrain(hearts, out=tmp_path / "b", overrides=overrides, **kwargs)
+    caplog.set_level("INFO", logger="medmcl")
     run = medmcl.pretrain(
         copy, out=tmp_path / "c", overrides={**overrides, "cohort.on_bad_record": "exclude"},
         **kwargs,
     )  # fmt: skip
+    said = [line for line in caplog.messages if line.startswith("excluded 2 records of ")]
+    assert len(said) == 1
+    assert "ecg.nan 1" in said[0]
+    assert said[0].endswith("(cohort.on_bad_record: exclude)")
     fewer = run.checkpoints("mdm").done["rows"]
     assert fewer == whole.checkpoints("mdm").done["rows"] - 2
     report = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
     assert {"ecg.nan", "ecg.flat"} <= {finding["code"] for finding in report["findings"]}
+    flow = {step["step"]: step["samples"] for step in report["flow"]}
+    assert flow["with ecg usable"] == flow["with ecg"] - 2
 
 
 def test_a_faulty_outcome_refuses_only_what_uses_it(hearts, tmp_path):
