@@ -54,8 +54,9 @@ def _merge(run: Run, prepared: Prepared, evaluations: Sequence[Evaluation]) -> E
 
 def _fact_line(fact: Mapping[str, Any]) -> str:
     """Say in a sentence what a stage trained on."""
-    left = f" ({fact['tuning_left_out']} of the tuning split left out of its batches)"
-    best = f", best at step {fact['best_step']}{left if fact['tuning_left_out'] else ''}"
+    spare = fact.get("tuning_left_out", 0)
+    left = f" ({spare} of the tuning split left out of its batches)"
+    best = f", best at step {fact['best_step']}{left if spare else ''}"
     if fact["best_tuning_loss"] is None:
         best = ", no tuning loss to choose by: the last step is kept"
     skipped = f", {fact['skipped_steps']} steps skipped" if fact["skipped_steps"] else ""
