@@ -421,7 +421,7 @@ class Trainer:
             rows, study.prepared.subjects[rows], batch_size=plan.batch_size, seed=self.draw
         )
         steps = max(1, round((spec.epochs or 1) * len(sampler) * (0.2 if study.quick else 1)))
-        folder = study.out / "training" / spec.name.replace(" ", "-")
+        folder = study.out / "training" / f"{spec.name}-{os.getpid()}".replace(" ", "-")
         shutil.rmtree(folder, ignore_errors=True)
         checkpoints = Checkpoints(folder)
         with StopRequest() as stop:
