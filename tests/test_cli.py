@@ -71,6 +71,11 @@ def test_from_simulation_to_embeddings(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "scored" / "report.html").exists()
+    lost = medmcl("evaluate", out, "--cohort", tmp_path / "h", "--set", "on_bad_record=exclude")
+    assert lost.returncode == 2
+    assert "--set cohort.on_bad_record=" in lost.stderr
+    words = ["--cohort", tmp_path / "h", "--out", tmp_path / "f.parquet", "--set", "a.b=3"]
+    assert medmcl("embed", out, *words).returncode == 2
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,10 @@ def load_cohort(
     for key, value in (overrides or {}).items():
         apply_override(tree, key.removeprefix("cohort."), value)
     if isinstance(tree.get("tasks"), dict):  # `--set cohort.tasks.NAME=null` leaves a task out
-        tree["tasks"] = {name: task for name, task in tree["tasks"].items() if task is not None}
+        gone = {name for name, task in tree["tasks"].items() if task is None}
+        for section in ("tasks", "prompts"):
+            if isinstance(tree.get(section), dict):
+                tree[section] = {k: v for k, v in tree[section].items() if k not in gone}
     spec, findings = parse_spec(tree, str(file))
     if spec is None:
         return None, findings

@@ -32,7 +32,7 @@ from medmcl.stages.recipe import (
     ZeroShotSpec,
     fill,
 )
-from medmcl.stages.run import Run, cohort_overrides, embed_records
+from medmcl.stages.run import Run, embed_records, only_cohort_overrides
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ def evaluate(
     opened = (
         cohort
         if isinstance(cohort, Cohort)
-        else open_cohort(cohort, cohort_overrides(overrides or {}))
+        else open_cohort(cohort, only_cohort_overrides(overrides or {}))
     )
     spec = _spec_of(opened_run, tasks, label_fractions)
     refuse_faulty(opened, opened.spec.tasks if spec.tasks == "all" else spec.tasks)

@@ -11,7 +11,7 @@ from medmcl.core.findings import Finding
 from medmcl.data.check import check_cohort, grouped
 from medmcl.data.cohort import Cohort, load_cohort
 from medmcl.stages.recipe import expand, read_recipe
-from medmcl.stages.run import cohort_overrides, recipe_overrides
+from medmcl.stages.run import cohort_overrides, only_cohort_overrides, recipe_overrides
 
 
 def check(
@@ -49,6 +49,7 @@ def _check_recipe(
 ) -> tuple[list[Finding], dict[str, Any]]:
     """Faults of the recipe itself, and how it prepares the modalities that the cohort has."""
     if name is None:
+        only_cohort_overrides(overrides)
         return [], {}
     try:
         spec = read_recipe(name, recipe_overrides(overrides))

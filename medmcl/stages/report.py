@@ -82,7 +82,7 @@ def _data(
         provenance={**provenance, "source": run.recipe.source or "not stated"},
         flow=prepared.flow(),
         missingness=_presence(prepared),
-        findings=[*cohort.findings, *prepared.excluded],
+        findings=[*cohort.findings, *prepared.excluded, *prepared.warnings],
         curves=curves,
         embedding_map=_cloud(evaluation, cohort),
         results=evaluation.results,

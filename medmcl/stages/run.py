@@ -233,7 +233,8 @@ def load(path: Path | str) -> Run:
 
 def _open_tolerant(cohort: str | Path, overrides: Mapping[str, Any] | None) -> Cohort:
     """Open a cohort so that a bad record gets a quality flag instead of refusing the rest."""
-    return open_cohort(cohort, {"on_bad_record": "exclude", **cohort_overrides(overrides or {})})
+    given = only_cohort_overrides(overrides or {})
+    return open_cohort(cohort, {"on_bad_record": "exclude", **given})
 
 
 def cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,6 +244,19 @@ def cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in overrides.items()
         if key.startswith("cohort.") or key == "data_root"
     }
+
+
+def only_cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of a command that reads no recipe: they all must concern the cohort."""
+    others = recipe_overrides(overrides)
+    if others:
+        first = next(iter(others))
+        raise ConfigError(
+            f"nothing here reads the setting '{first}'",
+            expected="cohort.NAME=... or data_root=...",
+            mend=f"for a setting of the cohort: --set cohort.{first}=...",
+        )
+    return cohort_overrides(overrides)
 
 
 def recipe_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:

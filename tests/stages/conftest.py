@@ -1,12 +1,23 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
 
 from medmcl.data.simulate import simulate
 
 
 @pytest.fixture(scope="session")
 def hearts(tmp_path_factory) -> Path:
-    """A simulated cohort as shards, with a few subjects as WFDB and NIfTI files."""
+    """A simulated cohort as shards with a report each, a few subjects as WFDB and NIfTI files."""
     folder = tmp_path_factory.mktemp("hearts") / "cohort"
-    return simulate("heart", folder, {"subjects": 160, "form": "both", "files_subset": 4})
+    simulate("heart", folder, {"subjects": 160, "form": "both", "files_subset": 4})
+    table = pd.read_csv(folder / "participants.tsv", sep="\t")
+    finding = table["infarct"].map({0: "no infarct", 1: "old infarct"})
+    table["report"] = "sinus rhythm, " + table["conduction"] + " conduction, " + finding
+    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    tree = yaml.safe_load((folder / "cohort.yaml").read_text(encoding="utf-8"))
+    tree["modalities"]["report"] = {"reader": "text", "column": "report"}
+    tree["prompts"] = {"infarct": {"infarct": ["old infarct"], "not infarct": ["no infarct"]}}
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return folder

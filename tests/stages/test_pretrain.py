@@ -90,6 +90,10 @@ def test_every_toy_recipe_runs_to_its_report(recipe, hearts, tmp_path, request):
     results = pd.read_csv(run.path / "results.csv")
     assert {"lvef", "heart_failure", "infarct"} <= set(results["task"])
     assert (results["protocol"] == "fine_tune").any()
+    if recipe == "ecg_text_toy":
+        zero_shot = results[results["protocol"] == "zero_shot"]
+        assert set(zero_shot["task"]) == {"infarct"}
+        assert "ecg → report" in set(results["target"])
     for stage in STAGES[recipe]:
         lines = [r for r in read_metrics(run.path / "metrics.jsonl") if r["stage"] == stage]
         assert max(line["step"] for line in lines) == run.checkpoints(stage).done["steps"]
