@@ -347,11 +347,20 @@ def _nothing(*arrays: np.ndarray) -> np.ndarray:
 
 def _rows(setting: _Setting, table: _Predicted, level: float) -> Iterator[Result]:
     for (target, metric), sampled in table.sampled.items():
+        if _pools_constants(table):
+            note = "not estimable: a fold had too little to fit on; " + "; ".join(table.notes)
+            yield Result(note=note, **_about(setting, table, target, metric))
+            continue
         yield Result.of(
             sampled.interval(level),
             note="; ".join(table.notes),
             **_about(setting, table, target, metric),
         )
+
+
+def _pools_constants(table: _Predicted) -> bool:
+    """Whether folds predict constants: pooled, they rank subjects by fold, which means nothing."""
+    return "fold" in table.protocol and any("constant prediction" in note for note in table.notes)
 
 
 def _about(setting: _Setting, table: _Predicted, target: str, metric: str) -> dict[str, Any]:
@@ -380,6 +389,8 @@ def _differences(
     for table in tables:
         pairs = [t for t in tables if t.method == baseline and t.fraction == table.fraction]
         if table.method == baseline or not pairs:
+            continue
+        if _pools_constants(table) or _pools_constants(pairs[0]):
             continue
         ours, theirs = table.sampled, pairs[0].sampled
         common = table.rows & pairs[0].rows

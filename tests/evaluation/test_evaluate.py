@@ -173,3 +173,17 @@ def test_the_same_seed_gives_the_same_rows():
     options = {"fractions": (0.2,), "seed": 3}
     first = fast({"good": GOOD}, make_once := make("binary"), **options)
     assert fast({"good": GOOD}, make_once, **options) == first
+
+
+def test_folds_without_both_classes_are_not_estimable_and_not_an_auroc_of_zero():
+    values = np.array([[1.0], [0.0], [0.0], [0.0], [0.0]])
+    targets = Targets(
+        name="rare", kind="binary", columns=("rare",), values=values, known=np.ones((5, 1), bool)
+    )
+    features = {"a": np.random.default_rng(0).normal(size=(5, 3)), "b": np.eye(5)[:, :3]}
+    rows = evaluate_embeddings(
+        features, targets, np.array(["train"] * 4 + ["held_out"]), np.arange(5), bootstrap_draws=100
+    )
+    assert rows
+    assert all(row.value is None and "not estimable" in row.note for row in rows)
+    assert not [row for row in rows if row.versus]
