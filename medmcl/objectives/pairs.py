@@ -61,7 +61,7 @@ class FixedPairs:
     def __call__(
         self,
         embeddings: Embeddings,  # noqa: ARG002  (the contract's signature)
-        batch: Batch,  # noqa: ARG002
+        batch: Batch,  # noqa: ARG002  (the contract's signature)
     ) -> dict[Pair, float]:
         """Give the same pairs and weights for every batch."""
         return self.weights

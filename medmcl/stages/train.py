@@ -257,7 +257,7 @@ def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
 def _depths(learner: Learner) -> dict[str, tuple[int, int]]:
     """Layer of each encoder parameter, under its name in the learner."""
     depths: dict[str, tuple[int, int]] = {}
-    for name, tower in learner.model.towers.items():  # type: ignore[operator, union-attr]
+    for name, tower in learner.model.towers.items():  # type: ignore[operator, union-attr]  # Towers
         last = num_layers(tower.encoder)
         for parameter, layer in layer_depth(tower.encoder).items():
             depths[f"model.towers.{name}.encoder.{parameter}"] = (layer, last)

@@ -19,7 +19,9 @@ def test_an_epoch_takes_each_subject_once_and_a_batch_never_holds_one_twice():
 
 
 def test_an_epoch_is_a_pure_function_of_seed_and_number():
-    make = lambda seed: UniformSampler(np.arange(9), np.arange(9), batch_size=2, seed=seed)  # noqa: E731
+    def make(seed):
+        return UniformSampler(np.arange(9), np.arange(9), batch_size=2, seed=seed)
+
     first = np.concatenate(list(make(0)(4)))
     assert (first == np.concatenate(list(make(0)(4)))).all()
     assert (first != np.concatenate(list(make(0)(5)))).any()
