@@ -21,11 +21,12 @@ from medmcl.core.contracts import Place
 from medmcl.data.heart_settings import HeartSettings
 from medmcl.data.heart_subjects import BLOCK, draw_block
 from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
-from medmcl.modalities.ecg_chest import EXCHANGES, LEADS, measure, namings, pairs
+from medmcl.modalities.ecg_chest import EXCHANGES, measure, namings, pairs
 from medmcl.modalities.ecg_leads import TWELVE
+from medmcl.modalities.ecg_shapes import LEADS, measure_shapes
 
 RIDGE = 1e-3
-LEVELS = (5, 18)
+LEVELS = (5, 10)
 HEARTS = 2400
 """Simulated hearts; half of them are fitted."""
 
@@ -66,15 +67,15 @@ def disturb(signals: np.ndarray, seed: int) -> np.ndarray:
 
 
 def design(signals: np.ndarray) -> torch.Tensor:
-    """Give what each naming changes in measures and pairs, (N, K, 204)."""
+    """Give what each naming changes in measures and pairs, (N, K, 312)."""
     orders, _ = namings()
     first, second = pairs()
     rows = []
     for signal in signals - np.median(signals, axis=-1, keepdims=True):
-        measured = measure(signal, 100)
-        if measured is None:
+        shapes = measure_shapes(signal, 100)
+        if shapes is None:
             raise ValueError("a record with too little signal")
-        lead, pair = (np.concatenate([part, part**2]) for part in measured)
+        lead, pair = (np.concatenate([part, part**2]) for part in measure(shapes))
         leads = lead[:, orders].transpose(1, 0, 2)[:, :, 2:].reshape(len(orders), -1)
         alike = pair[:, orders[:, :, None], orders[:, None, :]][:, :, first, second]
         rows.append(np.concatenate([leads, alike.transpose(1, 0, 2).reshape(len(orders), -1)], 1))
@@ -83,7 +84,7 @@ def design(signals: np.ndarray) -> torch.Tensor:
 
 
 def fit(x: torch.Tensor) -> torch.Tensor:
-    """Fit a ridge conditional logit in which the first naming is right, (204,)."""
+    """Fit a ridge conditional logit in which the first naming is right, (312,)."""
     scale = x.reshape(-1, x.shape[-1]).std(0)
     x = x / scale
     weight = torch.zeros(x.shape[-1], dtype=x.dtype, requires_grad=True)
@@ -147,13 +148,13 @@ def main() -> None:
         tell(f"fold {fold}", (clean[chosen] @ weight).numpy())
         tell(f"fold {fold}, disturbed", (noisy[chosen] @ weight).numpy())
     tell("hearts", (toy[half:] @ weight).numpy())
-    parts = weight[:96].numpy().reshape(16, 6), weight[96:].numpy().reshape(4, 27)
+    parts = weight[:96].numpy().reshape(16, 6), weight[96:].numpy().reshape(8, 27)
     sys.stdout.write(
         '"""Weights of `ecg_chest`; written by ``benchmarks/ecg_chest_leads.py``."""\n\n'
     )
     about = "Eight measures and their squares, of V1 to V6: (16, 6)."
     sys.stdout.write(table("LEAD_WEIGHTS", about, parts[0]))
-    about = "Correlations inside and outside QRS complexes and their squares, of 27 pairs: (4, 27)."
+    about = "Correlations, partial correlations and their squares, of 27 pairs: (8, 27)."
     sys.stdout.write(table("PAIR_WEIGHTS", about, parts[1]))
 
 

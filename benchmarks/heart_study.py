@@ -47,7 +47,8 @@ from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation import label_subset, linear_probe
 from medmcl.evaluation.intervals import Resampler, Sampled
 from medmcl.evaluation.localisation import cosine_map, mass_inside
-from medmcl.stages.evaluate import map_parts, predict, sample_vectors
+from medmcl.stages.features import predict, sample_vectors
+from medmcl.stages.maps import map_parts
 from medmcl.stages.recipe import MapSpec, read_recipe
 from medmcl.stages.run import Run
 
@@ -59,6 +60,8 @@ METRICS = {"lvef": "r2", "lv_mass": "r2", "heart_failure": "c_index"}
 SAID = {"lvef": "LV EF, R2", "lv_mass": "LV mass, R2", "heart_failure": "heart failure, C-index"}
 FEW = 0.1
 PROBE, FINETUNE = "linear probe", "fine-tuned"
+SCRATCH_EPOCHS = 60
+"""Three times those of the toy recipe: in 20 some random weights had not left their plateau."""
 COHORT_SEED = 2026
 SHUFFLES = 10
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -154,6 +157,8 @@ class Study:
             tree["for_each"] = {"task": list(METRICS)}
             tree["label_fraction"] = FEW
             tree["start_from"] = {} if method == SCRATCH else {"ecg": STAGES[method]}
+            if method == SCRATCH:
+                tree["epochs"] = SCRATCH_EPOCHS
             chosen.append(tree)
         if self.options.quick:
             for tree in chosen:

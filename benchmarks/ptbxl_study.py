@@ -49,7 +49,8 @@ from medmcl.engine.world import World
 from medmcl.evaluation import evaluate_embeddings, label_subset, linear_probe, save_results
 from medmcl.evaluation.results import Result
 from medmcl.objectives import Supervised
-from medmcl.stages.evaluate import run_evaluate, sample_vectors
+from medmcl.stages.evaluate import run_evaluate
+from medmcl.stages.features import sample_vectors
 from medmcl.stages.recipe import EvaluateSpec, ObjectiveSpec, TrainSpec
 from medmcl.stages.run import Run
 from medmcl.stages.train import build_learner, build_views

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from medmcl.command import Command, Group
 
 app = typer.Typer(
     name="medmcl",
@@ -20,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    cls=Group,
 )
 
 CohortOption = Annotated[
@@ -51,7 +56,20 @@ def _start(
     logger.propagate = False
 
 
-@app.command()
+@contextmanager
+def _overrides(pairs: list[str] | None) -> Iterator[dict[str, Any]]:
+    """Read ``--set``; an error about a key that one of them sets names it."""
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.overrides import naming_overrides, parse_overrides
+
+    overrides = parse_overrides(pairs or ())
+    try:
+        yield overrides
+    except ConfigError as error:
+        raise naming_overrides(error, overrides) from None
+
+
+@app.command(cls=Command)
 def pretrain(
     cohort: CohortOption,
     recipe: Annotated[
@@ -68,28 +86,30 @@ def pretrain(
     ] = False,
 ) -> None:
     """Train a recipe on a cohort; ends with a run folder and its report.html."""
-    from medmcl.core.config import parse_overrides
+    from medmcl.core.writing import refuse_unwritable
     from medmcl.stages.launch import relaunch
     from medmcl.stages.pretrain import pretrain as run_pretrain
 
+    refuse_unwritable(out or Path("runs"))
     if devices > 1 and relaunch(devices):
         return
-    run = run_pretrain(
-        cohort,
-        recipe=recipe,
-        out=out,
-        overrides=parse_overrides(set_ or ()),
-        seed=seed,
-        device=device,
-        precision=precision,
-        resume=resume,
-    )
+    with _overrides(set_) as overrides:
+        run = run_pretrain(
+            cohort,
+            recipe=recipe,
+            out=out,
+            overrides=overrides,
+            seed=seed,
+            device=device,
+            precision=precision,
+            resume=resume,
+        )
     if run is not None:
         print(f"run:    {run.path}")
         print(f"report: {run.path / 'report.html'}")
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     cohort: CohortOption,
@@ -103,42 +123,65 @@ def evaluate(
     compare: Annotated[
         list[Path] | None, typer.Option("--compare", help="Another run to set beside. Repeatable.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for report and results.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report and results; must hold none yet.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
     set_: SetOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
     """Score a run on the held-out split of a cohort."""
-    from medmcl.core.config import parse_overrides
-    from medmcl.core.errors import ConfigError
+    from medmcl.core.writing import refuse_unwritable
     from medmcl.stages.evaluate import evaluate as run_evaluate
 
+    fractions = _fractions(label_fraction)
+    if out is not None or run.is_dir():
+        refuse_unwritable(out or run)
+    with _overrides(set_) as overrides:
+        done = run_evaluate(
+            run,
+            cohort,
+            tasks=task or None,
+            label_fractions=fractions,
+            compare=compare or (),
+            out=out,
+            overwrite=overwrite,
+            overrides=overrides,
+            seed=seed,
+            device=device,
+        )
+    print(f"report: {done.folder / 'report.html'}")
+
+
+def _fractions(text: str | None) -> tuple[float, ...] | None:
+    """Read ``0.01,0.1,1``: shares above 0, at most 1."""
+    from medmcl.core.errors import ConfigError
+
+    if text is None:
+        return None
     try:
-        fractions = tuple(float(part) for part in (label_fraction or "").split(",") if part)
+        found = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(
-            "is not a list of numbers", where="--label-fraction", got=label_fraction,
-            expected="0.01,0.1,1",
-        ) from None  # fmt: skip
-    folder = run_evaluate(
-        run,
-        cohort,
-        tasks=task or None,
-        label_fractions=fractions or None,
-        compare=compare or (),
-        out=out,
-        overrides=parse_overrides(set_ or ()),
-        seed=seed,
-        device=device,
-    ).folder
-    print(f"report: {folder / 'report.html'}")
+        found = ()
+    if found and all(0 < one <= 1 for one in found):
+        return found
+    raise ConfigError(
+        "is not a list of shares",
+        where="--label-fraction",
+        got=text or "''",
+        expected="numbers above 0, at most 1, with commas between them: 0.01,0.1,1",
+        mend="10 percent is 0.1",
+    )
 
 
-@app.command()
+@app.command(cls=Command)
 def embed(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     cohort: CohortOption,
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write; must be new.")],
     modality: Annotated[
         str | None, typer.Option(help="Modality to embed; the run's first if not given.")
     ] = None,
@@ -146,21 +189,28 @@ def embed(
     space: Annotated[
         str, typer.Option(help="features (before the projection) or pooled (shared space).")
     ] = "features",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
     set_: SetOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Write the embedding of every record of a cohort, with a quality flag."""
-    from medmcl.core.config import parse_overrides
+    from medmcl.core.writing import refuse_unwritable
+    from medmcl.stages.outputs import claim_file
     from medmcl.stages.run import load
 
-    table = load(run).embed(
-        cohort,
-        modality=modality,
-        stage=stage,
-        space=space,
-        device=device,
-        overrides=parse_overrides(set_ or ()),
-    )
+    claim_file(out, overwrite=overwrite)
+    refuse_unwritable(out, folder=False)
+    with _overrides(set_) as overrides:
+        table = load(run).embed(
+            cohort,
+            modality=modality,
+            stage=stage,
+            space=space,
+            device=device,
+            overrides=overrides,
+        )
     from medmcl.stages.run import write_parquet
 
     write_parquet(table, out)
@@ -168,31 +218,24 @@ def embed(
     print(f"{len(table)} records, {refused} without an embedding: {out}")
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     cohort: CohortOption,
     recipe: Annotated[str | None, typer.Option(help="Recipe to check it for.")] = None,
     set_: SetOption = None,
 ) -> None:
     """Find in seconds what would fail in hours: every fault at once, each with its mend."""
-    from medmcl.core.config import parse_overrides
-    from medmcl.data.check import summarise
     from medmcl.stages.inspect import check as run_check
+    from medmcl.stages.inspect import written
 
-    findings = run_check(cohort, recipe=recipe, overrides=parse_overrides(set_ or ()))
-    for code, count, examples in summarise(findings):
-        more = f" ({count} in all; {len(examples)} shown)" if count > len(examples) else ""
-        print(f"{examples[0].level} {code}{more}")
-        for finding in examples:
-            print(f"  {finding.where}: {finding.what}")
-        print(f"  to mend: {examples[0].mend}")
-    errors = sum(finding.level == "error" for finding in findings)
-    print(f"{errors} errors, {len(findings) - errors} warnings")
-    if errors:
+    with _overrides(set_) as overrides:
+        findings = run_check(cohort, recipe=recipe, overrides=overrides)
+    print(written(findings))
+    if any(finding.level == "error" for finding in findings):
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(cls=Command)
 def simulate(
     kind: Annotated[str, typer.Argument(help="What to simulate: heart.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
@@ -208,33 +251,29 @@ def simulate(
     ] = None,
 ) -> None:
     """Write a cohort whose truth is known."""
-    from medmcl.core.config import parse_overrides
+    from medmcl.core.writing import refuse_unwritable
     from medmcl.data.simulate import simulate as run_simulate
 
-    folder = run_simulate(
-        kind, out, {"subjects": subjects, "seed": seed, **parse_overrides(set_ or ())}
-    )
+    refuse_unwritable(out)
+    with _overrides(set_) as overrides:
+        folder = run_simulate(kind, out, {"subjects": subjects, "seed": seed, **overrides})
     print(f"cohort: {folder}")
 
 
-@app.command()
+@app.command(cls=Command)
 def recipes() -> None:
-    """List the recipes that ship."""
-    from medmcl.core.config import read_yaml
-    from medmcl.stages.recipe import list_recipes
+    """List the recipes that ship, and what a cohort must have for each."""
+    from medmcl.stages.inspect import list_of_recipes
 
-    for name, path in list_recipes().items():
-        print(f"{name:24s} {read_yaml(path).get('about', '')}")
+    print(list_of_recipes())
 
 
-@app.command()
+@app.command(cls=Command)
 def cohorts() -> None:
-    """List the cohorts that ship."""
-    from medmcl.core.config import read_yaml
-    from medmcl.data.cohort import list_cohorts
+    """List the cohorts that ship, with the recipe that each takes if none is named."""
+    from medmcl.stages.inspect import list_of_cohorts
 
-    for name, path in list_cohorts().items():
-        print(f"{name:24s} {read_yaml(path).get('about', '')}")
+    print(list_of_cohorts())
 
 
 def main() -> None:

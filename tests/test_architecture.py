@@ -18,6 +18,7 @@ LAYERS = {
     ),
     "engine": 4,
     "stages": 5,
+    "command": 5,
     "cli": 6,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

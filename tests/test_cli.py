@@ -50,6 +50,36 @@ def test_what_ships_is_listed():
         assert name in listed
 
 
+def test_the_lists_say_what_is_needed_and_what_is_only_a_template():
+    listed = medmcl("recipes").stdout.splitlines()
+    row = next(n for n, line in enumerate(listed) if line.startswith("ecg_text "))
+    assert "needs: ecg, report (text)" in listed[row + 1]
+    listed = medmcl("cohorts").stdout.splitlines()
+    row = next(n for n, line in enumerate(listed) if line.startswith("my_cohort "))
+    assert "template" in listed[row]
+    row = next(n for n, line in enumerate(listed) if line.startswith("demo "))
+    assert "recipe: ecg_cmr_toy" in listed[row + 1]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_no_help_has_stray_backslashes(command):
+    done = medmcl(*([command] if command else []), "--help")
+    assert done.returncode == 0
+    assert "\\" not in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, medmcl.cli as c\n"
+        "sys.argv = ['medmcl', 'pretrain', '--help']\n"
+        "try: c.main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'pandas', 'numpy', 'pydantic'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_from_simulation_to_embeddings(tmp_path):
     made = medmcl(
         "simulate", "heart", "--subjects", 60, "--out", tmp_path / "h", "--set", "form=shards"
@@ -71,6 +101,11 @@ def test_from_simulation_to_embeddings(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "scored" / "report.html").exists()
+    for words in (["evaluate", out, "--out", tmp_path / "scored"],
+                  ["embed", out, "--out", tmp_path / "e.parquet"]):  # fmt: skip
+        again = medmcl(*words, "--cohort", tmp_path / "h")
+        assert again.returncode == 2
+        assert "--overwrite" in again.stderr
     lost = medmcl("evaluate", out, "--cohort", tmp_path / "h", "--set", "on_bad_record=exclude")
     assert lost.returncode == 2
     assert "--set cohort.on_bad_record=" in lost.stderr
@@ -97,6 +132,20 @@ def test_from_simulation_to_embeddings(tmp_path):
         (["simulate", "hart", "--out", "x"], "did you mean 'heart'"),
         (["simulate", "heart", "--out", "x", "--set", "couplin=1"], "did you mean 'coupling'"),
         (["check", "--cohort", "nowhere"], "nowhere"),
+        (["check", "."], "medmcl check --cohort ."),
+        (["check"], "--cohort is missing"),
+        (["chekc"], "did you mean 'check'"),
+        (["evaluate", "--cohort", "{cohort}"], "RUN is missing"),
+        (["check", "--cohort", "{cohort}", "--recipe", "ecg_cmr_ty"], "did you mean"),
+        (["check", "--cohort", "{cohort}", "--set", "data_rot=x"], "--set data_rot=x: unknown"),
+        (["pretrain", "--cohort", "{cohort}", "--devices", "0"], "--devices"),
+        (["pretrain", "--cohort", "{cohort}", "--out", "{cohort}"], "not empty"),
+        (["pretrain", "--cohort", "{cohort}", "--out", "{cohort}/cohort.yaml"], "not a folder"),
+        (["pretrain", "--cohort", "{cohort}", "--out", "{cohort}/cohort.yaml/x"], "not a folder"),
+        (["evaluate", "{cohort}", "--cohort", "{cohort}"], "not a run folder"),
+        (["evaluate", "x", "--cohort", "x", "--label-fraction", "10"], "10 percent is 0.1"),
+        (["evaluate", "x", "--cohort", "x", "--label-fraction", "0.1;1"], "commas"),
+        (["simulate", "heart", "--out", "/proc/x"], "cannot be written"),
     ],
 )
 def test_a_users_mistake_is_one_message_and_exit_code_2(words, said, cohort, tmp_path):

@@ -1,7 +1,7 @@
 """Configuration: YAML files checked by pydantic, with errors that name the field.
 
 Every configurable thing is a frozen `Config`; an unknown key is an error that names its nearest
-known neighbour. Dotted overrides (``--set optimiser.lr=1e-3``) are applied before checking.
+known neighbour. Dotted overrides (`medmcl.core.overrides`) are applied before checking.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +22,8 @@ from medmcl.core.errors import ConfigError, MedmclError
 
 C = TypeVar("C", bound=BaseModel)
 V = TypeVar("V")
+_SHOWN = 40
+"""Names listed in one message; a table may have thousands of columns."""
 
 
 class Config(BaseModel):
@@ -29,13 +32,14 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """Safe YAML that reads ``1e-3`` as a number and refuses a key given twice.
 
     Only ``true`` and ``false`` are truth values, as in YAML 1.2: ``on`` is a key, ``no`` a class.
     """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping whose keys are all different."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -56,15 +60,15 @@ def _read_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | str:
         return text
 
 
-_Loader.yaml_implicit_resolvers = {
+Loader.yaml_implicit_resolvers = {
     letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
-_Loader.add_constructor("!scientific", _read_float)
-_Loader.add_implicit_resolver(
+Loader.add_constructor("!scientific", _read_float)
+Loader.add_implicit_resolver(
     "!scientific",
     re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
@@ -85,7 +89,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
     """Parse YAML text into a mapping."""
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"is not valid YAML: {error}", where=where) from None
     if value is None:
@@ -97,97 +101,96 @@ def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
     return value
 
 
-def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
-    """Turn ``a.b=c`` strings into ``{"a.b": value}``, the value read as YAML."""
-    overrides: dict[str, Any] = {}
-    for pair in pairs:
-        key, sign, text = pair.partition("=")
-        if not sign or not key.strip():
-            raise ConfigError("an override must look like a.b=c", got=pair)
-        try:
-            overrides[key.strip()] = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError:
-            overrides[key.strip()] = text
-    return overrides
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one field: where it stands (names and numbers), and one line about it."""
+
+    path: tuple[str, ...]
+    text: str
 
 
-def apply_override(tree: Any, dotted: str, value: Any) -> None:
-    """Set ``tree[a][b] = value`` in place; list elements by number or by their ``name``."""
-    *parents, last = dotted.split(".")
-    node = tree
-    for part in parents:
-        node = _child(node, part, dotted)
-    if isinstance(node, list):
-        node[_position(node, last, dotted)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise ConfigError("an override runs through a plain value", where=dotted, got=node)
-
-
-def _child(node: Any, part: str, dotted: str) -> Any:
-    if isinstance(node, list):
-        return node[_position(node, part, dotted)]
-    if isinstance(node, dict):
-        child = node.get(part)
-        if child is None:
-            child = node[part] = {}
-        return child
-    raise ConfigError("an override runs through a plain value", where=dotted, got=node)
-
-
-def _position(items: list[Any], part: str, dotted: str) -> int:
-    names = [item.get("name") if isinstance(item, dict) else None for item in items]
-    if part in names:
-        return names.index(part)
-    if part.lstrip("-").isdigit() and -len(items) <= int(part) < len(items):
-        return int(part)
-    known = [name for name in names if name] or [f"0 … {len(items) - 1}"]
-    raise ConfigError(
-        f"no element '{part}' in the list", where=dotted, expected=", ".join(map(str, known))
-    )
+def faults_of(model: type[BaseModel], values: Mapping[str, Any]) -> list[Fault]:
+    """Give every fault of ``values``, each field once."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        found = [Fault(place(values, one), explain(model, one, values)) for one in error.errors()]
+        return list({fault.path: fault for fault in reversed(found)}.values())[::-1]
+    return []
 
 
 def check(model: type[C], values: Mapping[str, Any], where: object, error: type[MedmclError]) -> C:
     """Check ``values`` against ``model``; every fault in one error, each with its field's path."""
-    try:
+    faults = faults_of(model, values)
+    if not faults:
         return model.model_validate(values)
-    except ValidationError as fault:
-        lines = [explain(model, detail) for detail in fault.errors()]
-    what = "is not valid:\n" + "\n".join(f"  - {line}" for line in lines)
+    what = "is not valid:\n" + "\n".join(f"  - {fault.text}" for fault in faults)
     raise error(what, where=where)
 
 
-def explain(model: type[BaseModel], detail: Any) -> str:
-    """Say in one line what pydantic holds against one field."""
-    path = [str(part) for part in detail["loc"]]
+def place(values: Any, detail: Any) -> tuple[str, ...]:
+    """Give the path of a field in ``values``, without the tags that pydantic adds for unions."""
+    whole = detail["type"] in ("missing", "extra_forbidden")
+    found: list[str] = []
+    node, last = values, len(detail["loc"]) - 1
+    for number, part in enumerate(detail["loc"]):
+        try:
+            node = node[part]
+        except (LookupError, TypeError):
+            if not (whole and number == last):
+                continue
+        found.append(str(part))
+    return tuple(found)
+
+
+def explain(model: type[BaseModel], detail: Any, values: Any) -> str:
+    """Say in one line what pydantic holds against one field of ``values``."""
+    path = place(values, detail)
     field = ".".join(path) or "(top level)"
     if detail["type"] == "extra_forbidden":
-        return f"unknown key '{field}'" + nearest(path[-1], _known_keys(model, path[:-1]))
+        known = _known_keys(model, [str(part) for part in detail["loc"][:-1]])
+        return f"unknown key '{field}'" + nearest(path[-1], known)
     if detail["type"] == "missing":
         return f"'{field}' is missing"
     got = detail.get("input")
     shown = "" if isinstance(got, (dict, list)) else f" (got {got!r})"
-    return f"'{field}': {detail['msg'].removeprefix('Value error, ')}{shown}"
+    hint = ""
+    if detail["type"] == "literal_error" and isinstance(got, str):
+        near = closest(got, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
+        hint = f"; did you mean '{near}'?" if near is not None else ""
+    return f"'{field}': {detail['msg'].removeprefix('Value error, ')}{shown}{hint}"
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """Names of the fields at ``path`` below ``model``, as far as annotations tell."""
-    current: Any = model
+    models = [model]
     for part in path:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(part)
-            current = _model_in(field.annotation) if field else current
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return [field.alias or name for name, field in current.model_fields.items()]
-    return []
+        fields = [one.model_fields[part] for one in models if part in one.model_fields]
+        if fields:
+            models = [inner for field in fields for inner in _models_in(field.annotation)]
+        else:
+            models = [one for one in models if _has_tag(one, part)] or models
+    named = {field.alias or name for one in models for name, field in one.model_fields.items()}
+    return sorted(named)
 
 
-def _model_in(annotation: Any) -> Any:
+def _has_tag(model: type[BaseModel], tag: str) -> bool:
+    """Whether a model is the one of a union that pydantic calls ``tag``."""
+    literals = [field.annotation for field in model.model_fields.values()]
+    return model.__name__ == tag or any(get_args(one) == (tag,) for one in literals)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = [_model_in(part) for part in getattr(annotation, "__args__", ())]
-    return next((model for model in found if model is not None), None)
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Give the name in ``known`` that is most like ``name``, capitals aside; None if none is."""
+    names = {one.lower(): one for one in sorted(known, reverse=True)}
+    found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    return names[found[0]] if found else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -195,9 +198,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return ""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"{hint} (known: {', '.join(names)})"
+    near = closest(name, names)
+    hint = f"; did you mean '{near}'?" if near is not None else ""
+    more = f", … and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{hint} (known: {', '.join(names[:_SHOWN])}{more})"
 
 
 def lookup(kind: str, name: str, known: Mapping[str, V]) -> V:

@@ -40,7 +40,9 @@ class Adapter(Protocol):
     ``Source`` is what the cohort says of the files (reader, units, columns); ``Settings`` is how a
     recipe prepares them; ``Augment`` is how a view disturbs them. What `fit` learns (a vocabulary,
     a mean) is in `state` and travels in the run. An adapter whose records are made of more files
-    than their places name also keeps `NamesFiles`.
+    than their places name also keeps `NamesFiles`; one of measurements keeps `Sketches`; one whose
+    records can be described without a trained encoder keeps `SimpleFeatures`; one that judges by
+    likelihood keeps `WeighsOdds`.
     """
 
     kind: ClassVar[str]
@@ -86,11 +88,49 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
+class WeighsOdds(Protocol):
+    """What an adapter adds whose `inspect` judges by likelihood, not by contradiction.
+
+    Among many records the strangest sound one is strange indeed: what is an error in one record
+    must be likelier by the logarithm of their number to be one among ``among``.
+    """
+
+    among: int
+    """Records of the cohort that are judged with this adapter; 1 until it is told."""
+
+
+@runtime_checkable
 class NamesFiles(Protocol):
     """What an adapter adds where a record is made of more files than the paths of its place."""
 
     def files(self, place: Place) -> list[Path]:
         """Every file that `read` reads, also those that are missing; raises nothing."""
+
+
+@runtime_checkable
+class Sketches(Protocol):
+    """What an adapter of measurements adds, so that copies that were saved anew are found."""
+
+    def sketch(self, raw: Any) -> np.ndarray | None:
+        """A few dozen numbers of length 1 that saving anew leaves as they are; None if unfit."""
+
+    def distance(self, raw: Any, other: Any) -> float:
+        """How far two records are from being one measurement: 0 = equal, 1.41 = unrelated."""
+
+
+@runtime_checkable
+class SimpleFeatures(Protocol):
+    """What an adapter adds so that embeddings can be compared with what is plain to see.
+
+    Of a kind without it there is no simple baseline.
+    """
+
+    def simple_features(self, raw: Any) -> Mapping[str, float] | Sequence[str]:
+        """What a plain model reads of one record, as read; called after `fit`.
+
+        Numbers by name, the same names in the same order for every record, NaN where one cannot be
+        told. Or terms (words, codes), which are counted, and weighed on train rows.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,10 @@ class ConfigError(MedmclError):
     """A recipe, an override or a command line that cannot be used."""
 
 
+class OverrideError(ConfigError):
+    """A ``--set`` that cannot be used."""
+
+
 class CohortError(MedmclError):
     """A cohort definition or one of its tables that cannot be used."""
 
@@ -49,6 +53,10 @@ class RecordError(MedmclError):
 
 class ArtefactError(MedmclError):
     """A run, checkpoint or cache that is missing, broken or of another kind."""
+
+
+class LeakageError(MedmclError):
+    """Something was about to be fitted or chosen on what must stay unseen until it is scored."""
 
 
 class ExtraNotInstalledError(MedmclError):

@@ -35,3 +35,8 @@ class Finding:
     def as_dict(self) -> dict[str, str | None]:
         """Give the finding as plain values for JSON."""
         return asdict(self)
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Write a number with its noun: ``1 subject``, ``2 subjects``, ``0 copies``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+
+from medmcl.core.sides import Sides
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression", "survival"]
 
@@ -25,6 +27,7 @@ class Targets:
         unit: Unit of a regression target or of survival time.
         horizons_years: Times at which survival metrics are asked for.
         modality: The modality whose records carry the labels; None = labels belong to subjects.
+        sides: Which split the rows are in; then nothing is fitted on those of `held_out`.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Targets:
     unit: str = ""
     horizons_years: tuple[float, ...] = ()
     modality: str | None = None
+    sides: Sides | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not agree and unknowns that are not zero."""
@@ -45,6 +49,8 @@ class Targets:
             raise ValueError(f"{self.values.shape[1]} columns of values, {len(self.columns)} names")
         if not np.isfinite(self.values).all() or self.values[~self.known].any():
             raise ValueError("values must be finite, and zero where not known")
+        if self.sides is not None and len(self.sides) != len(self.values):
+            raise ValueError(f"sides of {len(self.sides)} rows for {len(self.values)} rows")
 
     @property
     def num_outputs(self) -> int:
@@ -60,4 +66,15 @@ class Targets:
 
     def take(self, rows: np.ndarray) -> Targets:
         """The same task for some rows."""
-        return replace(self, values=self.values[rows], known=self.known[rows])
+        sides = None if self.sides is None else self.sides.take(rows)
+        return replace(self, values=self.values[rows], known=self.known[rows], sides=sides)
+
+    def refuse_leak(self, what: str, *parts: np.ndarray | None) -> None:
+        """Refuse rows (indices) that ``what`` must not be fitted on; see `Sides.refuse_leak`.
+
+        Raises:
+            LeakageError: If the rows' sides are known and a row must stay unseen.
+        """
+        for rows in parts:
+            if self.sides is not None and rows is not None:
+                self.sides.refuse_leak(rows, what)

@@ -25,7 +25,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
 from medmcl.data.reading import Outcome
 
-VERSION = 2  # of what lies in an entry; raise it when preparing changes its meaning
+VERSION = 3  # of what lies in an entry; raise it when preparing changes its meaning
 _STALE_SECONDS = 24 * 3600.0
 
 
@@ -38,12 +38,21 @@ class Stored:
         usable: (R,) bool.
         digests: Hash of each row, empty where not usable.
         findings: Number of the record to what was found in it.
+        sketches: (R, K) by which copies know each other; NaN where a record has none. None if its
+            kind has none.
     """
 
     rows: np.ndarray
     usable: np.ndarray
     digests: list[str]
     findings: dict[int, list[Finding]]
+    sketches: np.ndarray | None = None
+
+    def sketch(self, row: int) -> np.ndarray | None:
+        """Give the sketch of a record."""
+        if self.sketches is None or np.isnan(self.sketches[row, 0]):
+            return None
+        return np.asarray(self.sketches[row])
 
 
 def entry_key(
@@ -107,7 +116,11 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
             folder / f"{modality}.npy", mmap_mode="r" if facts["size"] else None, allow_pickle=False
         )
         digests = list(facts["digests"])
-        if len(rows) != count or len(digests) != count:
+        sketches = None
+        if facts["sketched"]:
+            sketches = np.load(folder / f"{modality}.sketches.npy", allow_pickle=False)
+        lengths = {len(one) for one in (rows, digests, sketches) if one is not None}
+        if lengths != {count}:
             raise ValueError("another number of records")
         findings = {
             int(row): [Finding(**finding) for finding in found]
@@ -116,7 +129,8 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
     except (OSError, ValueError, KeyError, TypeError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    return Stored(rows, np.array([bool(one) for one in digests], dtype=bool), digests, findings)
+    usable = np.array([bool(one) for one in digests], dtype=bool)
+    return Stored(rows, usable, digests, findings, sketches)
 
 
 def write_entry(
@@ -148,11 +162,14 @@ def _fill(
     path = folder / f"{modality}.npy"
     rows: np.ndarray | None = None
     digests: list[str] = []
+    sketches: dict[int, np.ndarray] = {}
     findings: dict[int, list[dict[str, Any]]] = {}
     for number, outcome in enumerate(outcomes):
         if outcome.findings:
             findings[number] = [finding.as_dict() for finding in outcome.findings]
         digests.append(outcome.digest)
+        if outcome.sketch is not None:
+            sketches[number] = outcome.sketch
         if outcome.row is None:
             continue
         if rows is None:
@@ -164,7 +181,17 @@ def _fill(
         np.save(path, rows)
     elif isinstance(rows, np.memmap):
         rows.flush()
-    facts = {"digests": digests, "findings": findings, "size": int(rows.size)}
+    if sketches:
+        numbers = list(sketches)
+        every = np.full((count, len(sketches[numbers[0]])), np.nan, dtype=np.float32)
+        every[numbers] = np.stack([sketches[number] for number in numbers])
+        np.save(folder / f"{modality}.sketches.npy", every)
+    facts = {
+        "digests": digests,
+        "findings": findings,
+        "size": int(rows.size),
+        "sketched": bool(sketches),
+    }
     (folder / f"{modality}.json").write_text(json.dumps(facts), encoding="utf-8")
 
 

@@ -12,14 +12,21 @@ import numpy as np
 
 from medmcl.core.contracts import Adapter, Place
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
 from medmcl.data.cohort import Cohort, load_cohort
+from medmcl.data.copies import find_copies
 from medmcl.data.loading import build_adapters
 from medmcl.data.outcomes import task_texts
+from medmcl.data.overview import (
+    Overview,
+    RecordCount,
+    count_labels,
+    count_records,
+    count_subjects,
+    look_for_scant,
+)
 from medmcl.data.reading import (
-    MEASURED,
     Outcome,
-    duplicates,
     good_raws,
     inspect_together,
     outcomes,
@@ -35,15 +42,28 @@ _LEVELS = ("error", "warning")
 _SCOPES = ("cohort", "task", "record")
 
 
+class Checked(list[Finding]):
+    """The findings of a check, errors first, grouped by scope and code; none twice.
+
+    Attributes:
+        overview: What was looked at; None if the cohort could not be opened. ``print`` it.
+    """
+
+    def __init__(self, findings: Iterable[Finding], overview: Overview | None = None) -> None:
+        super().__init__(grouped(findings))
+        self.overview = overview
+
+
 def check_cohort(
     cohort: Cohort | str | Path,
     inputs: Mapping[str, Mapping[str, Any]] | None = None,
     tasks: Sequence[str] | None = None,
     *,
+    trains: bool = False,
     progress: Callable[[int], object] | None = None,
     limit: int | None = None,
     workers: int = 0,
-) -> list[Finding]:
+) -> Checked:
     """Find every fault of a cohort: file, tables, splits, outcomes, and each record.
 
     Args:
@@ -51,41 +71,81 @@ def check_cohort(
             then faults of cohort.yaml itself are findings too.
         inputs: Modality to a recipe's settings; the other modalities are read with defaults.
         tasks: Tasks to check; all of the cohort if not given.
+        trains: Whether the recipe trains, and so needs people to train on.
         progress: Told how many records are done.
         limit: Read at most this many records of each modality, evenly spaced.
         workers: Processes that read; 0 reads in this one.
 
     Returns:
-        Findings, errors first, grouped by scope and code; none twice.
+        A list of findings, errors first, grouped by scope and code, none twice; its ``overview``
+        says what was looked at.
     """
     if not isinstance(cohort, Cohort):
         opened, findings = load_cohort(cohort)
         if opened is None:
-            return grouped(findings)
+            return Checked(findings)
         cohort = opened
     findings = [finding for finding in cohort.findings if finding.scope != "task"]
     findings += check_tasks(cohort, tasks)
-    findings += _check_leaks(cohort, cohort.spec.tasks if tasks is None else tasks)
+    chosen = list(cohort.spec.tasks if tasks is None else tasks)
+    findings += _check_leaks(cohort, chosen)
     inputs = inputs or {}
     done = 0
+    counts: list[RecordCount] = []
     for name in cohort.spec.modalities:
-        adapter = _build(cohort, name, inputs.get(name, {}), findings)
-        findings += _check_presence(cohort, name, wanted=name in inputs)
         rows = _some(len(cohort.records[name]), limit)
-        ignored = frozenset() if name in inputs else _OF_A_RECIPE
-        read = _read(cohort, name, adapter, rows, workers, _told(progress, done), ignored)
-        records = _check_records(cohort, name, adapter, rows, read)
-        if name in inputs:
-            records += _try_preparing(cohort, name, adapter, rows)
-        if cohort.spec.on_bad_record == "exclude":
-            records = [_excluded(finding) for finding in records]
-            records += _check_left(cohort, name, read, wanted=name in inputs)
-        findings += records
-        readable = [row for row, one in zip(rows, read, strict=True) if one.usable]
-        places = list(cohort.records[name]["place"].iloc[readable])
-        findings += inspect_together(adapter, name, places)
+        found, count = _check_modality(
+            cohort, name, inputs.get(name), rows, workers, _told(progress, done)
+        )
+        findings += found
+        counts.append(count)
         done += len(rows)
-    return grouped(findings)
+    overview = Overview(
+        root=cohort.root,
+        subjects=count_subjects(cohort),
+        records=tuple(counts),
+        labels=count_labels(cohort, chosen),
+        faulty_tasks=tuple(n for n in chosen if n not in cohort.usable_tasks),
+        excludes=cohort.spec.on_bad_record == "exclude",
+    )
+    everyone = cohort.spec.keys.subjects.split.everyone
+    findings += look_for_scant(overview, trains=trains, everyone=everyone)
+    return Checked(findings, overview)
+
+
+def _check_modality(
+    cohort: Cohort,
+    name: str,
+    settings: Mapping[str, Any] | None,
+    rows: list[int],
+    workers: int,
+    progress: Callable[[int], object],
+) -> tuple[list[Finding], RecordCount]:
+    """Check the records of one modality; ``settings`` are those of the recipe that reads it."""
+    wanted = settings is not None
+    findings: list[Finding] = []
+    adapter = _build(cohort, name, settings or {}, findings)
+    findings += _check_presence(cohort, name, wanted=wanted)
+    ignored = frozenset() if wanted else _OF_A_RECIPE
+    read = _read(cohort, name, adapter, rows, workers, progress, ignored)
+    copies = _find_copies(cohort, name, adapter, rows, read)
+    records = _check_records(cohort, name, adapter, rows, read)
+    records += [finding for found in copies.values() for finding in found]
+    if wanted:
+        records += _try_preparing(cohort, name, adapter, rows)
+    if cohort.spec.on_bad_record == "exclude":
+        records = [_excluded(finding) for finding in records]
+        records += _check_left(cohort, name, read, wanted=wanted)
+    readable = [row for row, one in zip(rows, read, strict=True) if one.usable]
+    places = list(cohort.records[name]["place"].iloc[readable])
+    together = inspect_together(adapter, name, places)
+    doubtful = {
+        rows[row]
+        for row, found in copies.items()
+        if any(finding.level == "error" for finding in found)
+    }
+    bad = (set(rows) - set(readable)) | doubtful
+    return [*findings, *records, *together], count_records(cohort, name, rows, bad)
 
 
 def check_tasks(cohort: Cohort, names: Sequence[str] | None = None) -> list[Finding]:
@@ -161,13 +221,9 @@ def _read(
 def _check_records(
     cohort: Cohort, name: str, adapter: Adapter, rows: list[int], read: list[Outcome]
 ) -> list[Finding]:
-    """Give what is wrong with records, and look for copies among them."""
+    """Give what is wrong with records one by one."""
     table = cohort.records[name].iloc[rows]
     findings = [finding for outcome in read for finding in outcome.findings]
-    if adapter.kind in MEASURED:
-        digests = [outcome.digest if outcome.usable else "" for outcome in read]
-        copies = duplicates(adapter.kind, digests, list(table["subject"]), list(table.index))
-        findings += copies.values()
     missing = sum(finding.code.endswith(".missing_file") for finding in findings)
     shown = record_files(adapter, table["place"].iloc[0]) if missing else []
     if missing == len(rows) and not any(path.exists() for path in shown):
@@ -177,13 +233,24 @@ def _check_records(
             Finding(
                 code="check.sampled",
                 where=f"modalities.{name}",
-                what=f"{len(rows)} of {len(cohort.records[name])} records were read",
+                what=f"{len(rows)} of {counted(len(cohort.records[name]), 'record')} read",
                 mend="check without a limit before a long run",
                 level="warning",
                 scope="cohort",
             )
         )
     return findings
+
+
+def _find_copies(
+    cohort: Cohort, name: str, adapter: Adapter, rows: list[int], read: list[Outcome]
+) -> dict[int, list[Finding]]:
+    """Look for copies among the records that can be used."""
+    table = cohort.records[name].iloc[rows]
+    side = cohort.subjects["split"].reindex(table["subject"])
+    digests = [outcome.digest if outcome.usable else "" for outcome in read]
+    sketches = [outcome.sketch for outcome in read]
+    return find_copies(adapter, list(table["place"]), list(side), digests, sketches)
 
 
 def _excluded(finding: Finding) -> Finding:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medmcl.core.config import apply_override, nearest, read_yaml
+from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
+from medmcl.core.overrides import apply_override, blame, written
 from medmcl.core.targets import Targets
 from medmcl.data.codes import CodeMap
 from medmcl.data.locate import choose_root, find_cohort, list_cohorts
@@ -60,7 +62,8 @@ class Cohort:
     maps: Mapping[str, CodeMap] = field(repr=False)
 
     def __repr__(self) -> str:
-        return f"Cohort({self.name!r}, {len(self.subjects)} subjects, {len(self.samples)} samples)"
+        subjects = counted(len(self.subjects), "subject")
+        return f"Cohort({self.name!r}, {subjects}, {counted(len(self.samples), 'sample')})"
 
     def split(self, name: str) -> np.ndarray:
         """Give the numbers of the samples of a split."""
@@ -167,14 +170,20 @@ def load_cohort(
     file = find_cohort(path)
     name = file.parent.name if file.name == "cohort.yaml" else file.stem
     tree = read_yaml(file)
+    if "stages" in tree or str(tree.get("schema")).startswith("medmcl/recipe"):
+        raise CohortError("is a recipe, not a cohort", where=file, mend=f"--recipe {file}")
+    applied = {}
     for key, value in (overrides or {}).items():
-        apply_override(tree, key.removeprefix("cohort."), value)
+        plain = key.removeprefix("cohort.")
+        text = written(plain if plain == "data_root" else f"cohort.{plain}", value)
+        applied[apply_override(tree, plain, value, where=text)] = text
     if isinstance(tree.get("tasks"), dict):  # `--set cohort.tasks.NAME=null` leaves a task out
         gone = {name for name, task in tree["tasks"].items() if task is None}
         for section in ("tasks", "prompts"):
             if isinstance(tree.get(section), dict):
                 tree[section] = {k: v for k, v in tree[section].items() if k not in gone}
     spec, findings = parse_spec(tree, str(file))
+    findings = [_said_of_override(one, applied) for one in findings]
     if spec is None:
         return None, findings
     asked = data_root if data_root is not None else (overrides or {}).get("data_root")
@@ -194,3 +203,10 @@ def load_cohort(
     for task in cohort.labels:
         cohort.findings += cohort._built[task][1]
     return cohort, cohort.findings
+
+
+def _said_of_override(finding: Finding, applied: Mapping[tuple[str, ...], str]) -> Finding:
+    """Let a finding about a key name the override that set the key, if there is one."""
+    field_ = re.search(r"'([\w.]+)'", finding.what)
+    text = blame(field_[1].split("."), applied) if field_ else None
+    return finding if text is None else replace(finding, where=text, mend="correct the override")

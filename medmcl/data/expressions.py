@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,9 +21,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from medmcl.core.config import closest
 from medmcl.core.errors import CohortError
 from medmcl.data.codes import CodeMap, parse_codes
-from medmcl.data.syntax import FORMS, is_col, parse_expression
+from medmcl.data.mistakes import NO_VALUE, odd_column
+from medmcl.data.syntax import FORMS, ExpressionError, is_col, parse_expression
 from medmcl.data.tables import as_text, missing_column, texts
 
 Kind = Literal["number", "text", "truth", "codes"]
@@ -45,6 +48,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+_ALIASES = {"isna": "isnull", "isnan": "isnull", "notna": "notnull", "like": "contains"}
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,20 @@ def evaluate(
     A text that is exactly the name of a column is that column, whatever letters it has.
 
     Raises:
-        CohortError: A form that is not known, a column that does not exist (with its nearest
-            neighbour), or kinds that cannot be compared.
+        ExpressionError: No expression, a form that is not known, or kinds that cannot be compared.
+        CohortError: A column that does not exist (with its nearest neighbour).
     """
     if text in frame.columns:
         return column_values(frame, text)
-    return _Evaluation(frame, maps or {}, text, where).of(parse_expression(text, where))
+    columns = [str(name) for name in frame.columns]
+    try:
+        tree = parse_expression(text, where, columns)
+        return _Evaluation(frame, maps or {}, text, where).of(tree)
+    except CohortError as error:
+        odd = odd_column(text, columns) if isinstance(text, str) else None
+        if odd is None:
+            raise
+        raise ExpressionError(odd.what, where=error.where, got=text, mend=odd.mend) from None
 
 
 def column_values(frame: pd.DataFrame, name: str) -> Values:
@@ -106,14 +118,16 @@ class _Evaluation:
         self, frame: pd.DataFrame, maps: Mapping[str, CodeMap], text: str, where: str
     ) -> None:
         self.frame, self.maps, self.text = frame, maps, text
-        self.where = f"{where}: {text}" if where else text
+        self.where = where or None
         self.depth = 0
 
     def of(self, node: ast.expr) -> Values:
         """Give the value of one node."""
         method = getattr(self, f"_{type(node).__name__.lower()}", None)
         if method is None:
-            raise self._refuse(f"'{ast.unparse(node)[:60]}' is not a form that is known")
+            comma = isinstance(node, ast.Tuple) and re.search(r"(\d),(\d)", self.text)
+            mend = f"write a decimal point: {comma[1]}.{comma[2]}" if comma else None
+            raise self._refuse(f"'{ast.unparse(node)[:60]}' is not a form that is known", mend)
         self.depth += 1
         if self.depth > _DEEPEST:
             raise self._refuse("the expression is nested too deeply")
@@ -121,8 +135,9 @@ class _Evaluation:
         self.depth -= 1
         return result
 
-    def _refuse(self, what: str, mend: str | None = None) -> CohortError:
-        return CohortError(what, where=self.where, expected=FORMS, mend=mend)
+    def _refuse(self, what: str, mend: str | None = None) -> ExpressionError:
+        mend = mend or f"write only {FORMS}"
+        return ExpressionError(what, where=self.where, got=self.text[:200], mend=mend)
 
     def _rows(self, value: Any, kind: Kind, name: str) -> Values:
         dtype = {"number": np.float64, "truth": bool}.get(kind, object)
@@ -151,7 +166,25 @@ class _Evaluation:
             return column_values(self.frame, name)
         if name in self.maps:
             raise self._refuse(f"'{name}' is a map", f"write {name}[column]")
-        raise missing_column(name, [str(c) for c in self.frame.columns], self.where)
+        raise self._no_column(name)
+
+    def _no_column(self, name: str) -> CohortError:
+        """Say that a word is no column: a text without quotes, a missing value, or misspelt."""
+        if name.lower() in NO_VALUE:
+            return self._refuse(f"'{name}' is not known", "write isnull(column), notnull(column)")
+        if name.lower() in ("true", "false"):
+            return self._refuse(f"'{name}' is not known", f"write {name.capitalize()}")
+        columns = [str(column) for column in self.frame.columns]
+        missing = missing_column(name, columns, self.where or "")
+        near, alone = closest(name, columns), self.text.strip("` ") == name
+        mends = [f"write the column {near!r}"] if near else []
+        mends += [] if alone else [f"put words in quotes: {name!r}"]
+        return CohortError(
+            missing.what,
+            where=self.where,
+            got=None if alone else self.text[:200],
+            mend="; or ".join(mends) or missing.mend,
+        )
 
     def _subscript(self, node: ast.Subscript) -> Values:
         if not isinstance(node.value, ast.Name) or node.value.id not in self.maps:
@@ -175,7 +208,7 @@ class _Evaluation:
                 except CohortError as error:
                     raise CohortError(
                         error.what,
-                        where=f"{self.where}, column {cells.name}, row {row}",
+                        where=f"{self.where or self.text}, column {cells.name}, row {row}",
                         got=error.got,
                         expected=error.expected,
                     ) from None
@@ -222,7 +255,9 @@ class _Evaluation:
             return _negate(self._within(left, right))
         work = _COMPARE.get(type(sign))
         if work is None:
-            raise self._refuse("'is' is not known", "write ==, isnull(column) or notnull(column)")
+            function = "notnull" if isinstance(sign, ast.IsNot) else "isnull"
+            name = ast.unparse(left)[:60]
+            raise self._refuse("'is' is not known", f"write {function}({name}), or == to compare")
         a, b = self._alike(self.of(left), self.of(right))
         known = a.known & b.known
         data = np.zeros(len(known), bool)
@@ -284,11 +319,22 @@ class _Evaluation:
             "log": (1, self._log),
         }
         if name not in functions:
-            raise self._refuse(f"there is no function '{name}'")
+            raise self._no_function(node, name, [*functions, "isin"])
         count, work = functions[name]
         if len(node.args) != count or node.keywords:
             raise self._refuse(f"'{name}' takes {count} argument{'s' if count > 1 else ''}")
         return work(*map(self.of, node.args))
+
+    def _no_function(self, node: ast.Call, name: str, known: list[str]) -> ExpressionError:
+        last = name.rpartition(".")[2]
+        meant = _ALIASES.get(last.lower()) or closest(last, known)
+        mend = None
+        if meant is not None:
+            inner = [ast.unparse(argument) for argument in node.args]
+            if "." in name:
+                inner.insert(0, name.split(".")[0])
+            mend = f"write {meant}({', '.join(inner)})"[:120]
+        return self._refuse(f"there is no function '{name}'", mend)
 
     def _options(self, nodes: list[ast.expr]) -> list[Values]:
         flat: list[ast.expr] = []
@@ -335,6 +381,11 @@ class _Evaluation:
         """Give truth (numbers other than 0 are true), or refuse."""
         if value.kind == "truth":
             return value
+        if value.kind == "text":
+            raise self._refuse(
+                f"{value.name!r} is text, and not true or false",
+                "write a whole comparison on each side of and, or: x == 'a' or x == 'b'",
+            )
         number = self.number(value)
         return Values(number.data != 0, number.known, "truth", value.name)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
 from medmcl.data.records import Records, SubjectTable
 from medmcl.data.spec import IndexKeys
 from medmcl.data.tables import dates
@@ -64,7 +64,7 @@ def index_samples(
             Finding(
                 code="index.missing",
                 where="index",
-                what=f"{without} samples have no index date; their dated outcomes are unknown",
+                what=f"{counted(without, 'sample')} without an index date: outcomes unknown",
                 mend="complete the column, or nothing if that is meant",
                 level="warning",
                 scope="cohort",
@@ -80,10 +80,12 @@ def _dates_of(ids: pd.Series, records: Records) -> np.ndarray:
 def _findings(name: str, late: pd.Series, undated: int) -> list[Finding]:
     found = []
     if len(late):
-        what = f"{len(late)} records of {late.nunique()} subjects are dated after the index date"
-        found.append(("after", f"{what} and are left out"))
+        what = f"{counted(len(late), 'record')} of {counted(late.nunique(), 'subject')}"
+        found.append(("after", f"{what} dated after the index date: left out"))
     if undated:
-        found.append(("undated", f"{undated} records have no date and are taken as before it"))
+        found.append(
+            ("undated", f"{counted(undated, 'record')} without a date: taken as before it")
+        )
     return [
         Finding(
             code=f"index.{code}",

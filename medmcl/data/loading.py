@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,17 +18,18 @@ import torch
 from medmcl import modalities
 from medmcl.core.batch import Batch
 from medmcl.core.config import Config, check, nearest
-from medmcl.core.contracts import Adapter, Place
+from medmcl.core.contracts import Adapter, Place, WeighsOdds
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.findings import Finding
+from medmcl.core.sides import Sides
 from medmcl.core.targets import Targets
 from medmcl.data.cache import Stored, entry_key, read_entry, write_entry
 from medmcl.data.cohort import Cohort
+from medmcl.data.copies import find_copies
 from medmcl.data.manifest import listed, refuse
 from medmcl.data.reading import (
     MEASURED,
     Outcome,
-    duplicates,
     good_raws,
     inspect_together,
     outcomes,
@@ -116,13 +117,23 @@ class Prepared:
         Raises:
             CohortError: There is no such task, or it has faults.
         """
-        targets = self.cohort.targets(name)
+        targets = replace(self.cohort.targets(name), sides=self.sides)
         shut = ~np.isin(self.splits, self.opened)
         if not shut.any():
             return targets
         values, known = targets.values.copy(), targets.known.copy()
         values[shut], known[shut] = 0.0, False
         return Targets(**{**vars(targets), "values": values, "known": known})
+
+    @cached_property
+    def sides(self) -> Sides:
+        """Split, subject and content of each sample: what guards whatever is fitted."""
+        measured = [name for name, adapter in self.adapters.items() if adapter.kind in MEASURED]
+        return Sides(
+            splits=self.splits,
+            subjects=self.subjects,
+            contents=tuple(self.identity(name) for name in measured),
+        )
 
     def batch(
         self,
@@ -236,7 +247,10 @@ def build_adapters(cohort: Cohort, inputs: Mapping[str, Mapping[str, Any]]) -> d
         spec = cohort.spec.modalities[name]
         kind = modalities.ADAPTERS[spec.kind]
         settings = check(kind.Settings, given, where=f"inputs.{name}", error=ConfigError)
-        adapters[name] = kind(spec.source, settings)
+        adapter = kind(spec.source, settings)
+        if isinstance(adapter, WeighsOdds):
+            adapter.among = max(1, len(cohort.records[name]))
+        adapters[name] = adapter
     return adapters
 
 
@@ -381,15 +395,15 @@ def _note_copies(
     errors: list[Finding] = []
     for name, adapter in adapters.items():
         one, table = stored[name], cohort.records[name]
-        if adapter.kind in MEASURED:
-            copies = duplicates(
-                adapter.kind, one.digests, list(table["subject"]), list(table.index)
-            )
+        side = cohort.subjects["split"].reindex(table["subject"])
+        sketches = [one.sketch(row) for row in range(len(one.digests))]
+        copies = find_copies(adapter, list(table["place"]), list(side), one.digests, sketches)
+        if copies:
             usable, findings = one.usable.copy(), dict(one.findings)
-            for row, finding in copies.items():
-                usable[row] &= finding.level != "error"
-                findings[row] = [*findings.get(row, []), finding]
-            stored[name] = one = Stored(one.rows, usable, one.digests, findings)
+            for row, found in copies.items():
+                usable[row] &= all(finding.level != "error" for finding in found)
+                findings[row] = [*findings.get(row, []), *found]
+            stored[name] = one = replace(one, usable=usable, findings=findings)
         errors += [
             finding
             for row, found in sorted(one.findings.items())

@@ -10,6 +10,14 @@ from medmcl.core.errors import CohortError
 from medmcl.core.shipped import shipped
 
 PACKAGED = shipped("cohorts")
+TEMPLATE = "my_cohort"
+"""The shipped folder that is there to be copied."""
+
+
+def is_template(file: Path) -> bool:
+    """Whether a cohort.yaml is the shipped template itself."""
+    template = PACKAGED / TEMPLATE / "cohort.yaml"
+    return template.is_file() and file.samefile(template)
 
 
 def list_cohorts() -> dict[str, Path]:
@@ -28,6 +36,10 @@ def find_cohort(path: str | Path) -> Path:
         CohortError: There is none; the error lists the names that are known.
     """
     given = Path(path).expanduser()
+    if given.is_file() and given.suffix not in (".yaml", ".yml"):
+        raise CohortError(
+            "is not a cohort.yaml", where=given, mend="give the folder that holds cohort.yaml"
+        )
     if given.is_file():
         return given.absolute()
     if (given / "cohort.yaml").is_file():
@@ -62,5 +74,10 @@ def choose_root(asked: str | Path | None, written: str | None, name: str, file: 
         root = Path(shared).expanduser().absolute() / name if shared else file.parent
         return root if root.is_dir() else file.parent
     if not root.is_dir():
-        raise CohortError("the data root is not a folder", where=file, got=root)
+        raise CohortError(
+            "the data root is not a folder",
+            where=file if asked is None else f"--set data_root={asked}",
+            got=root,
+            mend="give the folder that holds the data",
+        )
     return root

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from medmcl import modalities as adapters
-from medmcl.core.config import Config, explain, nearest
+from medmcl.core.config import Config, closest, explain, nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding
 from medmcl.data.spec import (
@@ -25,6 +25,12 @@ from medmcl.data.spec import (
 )
 
 C = TypeVar("C", bound=Config)
+_ALL_KEYS = {
+    key
+    for model in (*(adapter.Source for adapter in adapters.ADAPTERS.values()), *TASKS.values())
+    for key in model.model_fields
+}
+"""Keys that some kind of modality or task knows: none of them is a misspelt one."""
 
 
 def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, list[Finding]]:
@@ -65,9 +71,14 @@ def _modality(
     name: str, section: dict[str, Any], where: str, faults: list[Finding]
 ) -> ModalitySpec | None:
     path = f"modalities.{name}"
+    section = _respelt(section, ("kind", "reader"), where, path, faults)
     kind = section.get("kind") or adapters.READERS.get(str(section.get("reader")))
     if not isinstance(kind, str) or kind not in adapters.ADAPTERS:
         faults.append(_unknown_kind(where, path, section))
+        return None
+    reader = section.get("reader")
+    if reader is not None and _reader_fault(kind, reader):
+        faults.append(_invalid(where, f"'{path}.reader': {_reader_fault(kind, reader)}"))
         return None
     model = adapters.ADAPTERS[kind].Source
     own = set(ModalityKeys.model_fields)
@@ -87,14 +98,42 @@ def _modality(
     return ModalitySpec(name=name, kind=kind, keys=keys, source=source)
 
 
+def _reader_fault(kind: str, reader: object) -> str | None:
+    """Say what is wrong with a reader that is not known, or that reads another kind."""
+    if reader == "npy":
+        return None
+    if not isinstance(reader, str) or reader not in adapters.READERS:
+        return f"unknown reader '{reader}'{nearest(str(reader), {*adapters.READERS, 'npy'})}"
+    if adapters.READERS[reader] != kind:
+        return f"'{reader}' reads kind '{adapters.READERS[reader]}', and kind says '{kind}'"
+    return None
+
+
 def _task(name: str, section: dict[str, Any], where: str, faults: list[Finding]) -> Task | None:
     path = f"tasks.{name}"
+    section = _respelt(section, ("kind",), where, path, faults)
     kind = section.get("kind")
     if not isinstance(kind, str) or kind not in TASKS:
         what = f"'{path}.kind' is not a kind of task: {kind!r}{nearest(str(kind), TASKS)}"
         faults.append(_invalid(where, what))
         return None
     return _validate(TASKS[kind], section, where, path, faults)
+
+
+def _respelt(
+    section: dict[str, Any], wanted: tuple[str, ...], where: str, path: str, faults: list[Finding]
+) -> dict[str, Any]:
+    """Note a misspelt key that says how to read the others, and go on as if it were right."""
+    missing = [key for key in wanted if key not in section]
+    known = {*ModalityKeys.model_fields, *_ALL_KEYS}
+    renamed = {}
+    for key in section:
+        meant = closest(str(key), missing) if key not in known else None
+        if meant is not None:
+            faults.append(_finding_of_key(where, f"{path}.{key}", f"; did you mean '{meant}'?"))
+            renamed[key] = meant
+            missing.remove(meant)
+    return {renamed.get(key, key): value for key, value in section.items()}
 
 
 def _validate(
@@ -114,33 +153,42 @@ def _validate(
     unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
     for detail in details:
         if detail["type"] == "extra_forbidden":
-            faults.append(_unknown_key(model, detail, where, dot, beside or set()))
+            faults.append(_unknown_key(model, detail, values, where, dot, beside or set()))
         else:
-            faults.append(_invalid(where, _explain(model, detail, dot)))
+            faults.append(_invalid(where, _explain(model, detail, values, dot)))
     if len(unknown) < len(details):
         return None
     rest = _without(values, [detail["loc"] for detail in unknown])
     return _validate(model, rest, where, path, faults, beside)
 
 
-def _explain(model: type[BaseModel], detail: Any, dot: str) -> str:
-    text = explain(model, detail)
+def _explain(model: type[BaseModel], detail: Any, values: Mapping[str, Any], dot: str) -> str:
+    text = explain(model, detail, values)
     return text.replace("'", f"'{dot}", 1) if dot and text.startswith("'") else text
 
 
 def _unknown_key(
-    model: type[BaseModel], detail: Any, where: str, dot: str, beside: set[str]
+    model: type[BaseModel],
+    detail: Any,
+    values: Mapping[str, Any],
+    where: str,
+    dot: str,
+    beside: set[str],
 ) -> Finding:
     key = ".".join(map(str, detail["loc"]))
     if len(detail["loc"]) == 1:
         known = {field.alias or name for name, field in model.model_fields.items()} | beside
         hint = nearest(key, known)
     else:
-        hint = explain(model, detail).split("'", 2)[2]
+        hint = explain(model, detail, values).split("'", 2)[2]
+    return _finding_of_key(where, f"{dot}{key}", hint)
+
+
+def _finding_of_key(where: str, key: str, hint: str) -> Finding:
     return Finding(
         code="config.unknown_key",
         where=where,
-        what=f"unknown key '{dot}{key}'{hint}",
+        what=f"unknown key '{key}'{hint}",
         mend="correct the key, or take it out",
         scope="cohort",
     )
@@ -196,7 +244,7 @@ def _invalid(where: str, what: str) -> Finding:
         code="config.invalid",
         where=where,
         what=what,
-        mend="see 'What format must my data be in?' in the documentation",
+        mend="see docs/cohort.md (every key), or docs/data_formats.md (formats of data)",
         scope="cohort",
     )
 
@@ -213,8 +261,7 @@ def _unknown_kind(where: str, path: str, section: Mapping[str, Any]) -> Finding:
     elif section["reader"] == "npy":
         what = f"'{path}' needs a kind beside reader: npy ({', '.join(sorted(adapters.ADAPTERS))})"
     else:
-        hint = nearest(str(section["reader"]), {*adapters.READERS, "npy"})
-        what = f"'{path}.reader': unknown reader '{section['reader']}'{hint}"
+        what = f"'{path}.reader': {_reader_fault('', section['reader'])}"
     return _invalid(where, what)
 
 

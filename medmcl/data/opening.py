@@ -14,7 +14,7 @@ import pandas as pd
 
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
 from medmcl.data.codes import CodeMap
 from medmcl.data.expressions import evaluate
 from medmcl.data.index_date import index_samples, keep_before
@@ -23,7 +23,7 @@ from medmcl.data.pairing import pair, sample_frame
 from medmcl.data.records import Records, SubjectTable, load_records, one_row_each
 from medmcl.data.spec import CohortSpec, JoinKeys, Task
 from medmcl.data.splits import row_splits, subject_splits
-from medmcl.data.syntax import columns_of
+from medmcl.data.syntax import ExpressionError, columns_of
 from medmcl.data.tables import Table, join, read_table, texts
 
 T = TypeVar("T")
@@ -139,11 +139,12 @@ class Opening:
         self._count("in the subjects table", ids)
         rows = np.array([one is not None for one in ids], dtype=bool)
         if not rows.all():
-            self._left_out(f"{(~rows).sum()} rows have no subject id")
+            self._left_out(f"{counted(int((~rows).sum()), 'row')} without a subject id")
         if keys.where is not None:
             said = evaluate(keys.where, table.frame, {}, "subjects.where")
             kept = said.known & said.data.astype(bool)
-            self._left_out(f"{(rows & ~kept).sum()} rows do not meet `where: {keys.where}`")
+            lost = int((rows & ~kept).sum())
+            self._left_out(f"{counted(lost, 'row')} not meeting `where: {keys.where}`")
             rows &= kept
         splits = row_splits(table, ids, keys.split)
         split, findings = subject_splits(ids[rows], splits[rows])
@@ -169,7 +170,7 @@ class Opening:
             Finding(
                 code="cohort.left_out",
                 where=f"subjects, table {self.spec.keys.subjects.table}",
-                what=f"{what}; they are left out",
+                what=f"{what}: left out",
                 mend="nothing, if that is meant",
                 level="warning",
                 scope="cohort",
@@ -212,15 +213,15 @@ class Opening:
         candidates = {name: one.candidates for name, one in records.items()}
         pairs = pair(candidates, list(subjects.frame.index), self.spec.keys.pairing, anchor)
         for counter, code, what in (
-            (pairs.beyond_gap, "beyond_gap", "are further than max_gap_days from the next"),
-            (pairs.undated, "undated", "could not be paired because a date is missing"),
+            (pairs.beyond_gap, "beyond_gap", "further than max_gap_days from the next"),
+            (pairs.undated, "undated", "not paired because a date is missing"),
         ):
             for name, count in counter.items():
                 self.findings.append(
                     Finding(
                         code=f"pairing.{code}",
                         where=f"modalities.{name}",
-                        what=f"{count} records {what}; each is a sample without {name}",
+                        what=f"{counted(count, 'record')} {what}; each is a sample without {name}",
                         mend="nothing, if that is meant; otherwise see pairing:",
                         level="warning",
                         scope="cohort",
@@ -271,11 +272,12 @@ class Opening:
             read = [c for text in task_texts(task) for c in columns_of(text, known, name)]
             subjects.require([c for c in read if c in subjects.varying], f"tasks.{name}")
         except CohortError as error:
+            expression = isinstance(error, ExpressionError)
             self.findings.append(
                 Finding(
-                    code="task.varies",
+                    code="task.expression" if expression else "task.varies",
                     where=f"task {name}",
-                    what=f"{error.what} ({error.got or error.where})",
+                    what=f"{error.what} ({'got ' if expression else ''}{error.got or error.where})",
                     mend=error.mend or f"expected {error.expected}",
                     scope="task",
                     task=name,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
 from medmcl.core.targets import Targets
 from medmcl.data.codes import CodeMap
 from medmcl.data.expressions import Values, evaluate
@@ -22,6 +22,7 @@ from medmcl.data.spec import (
     SurvivalKeys,
     Task,
 )
+from medmcl.data.syntax import ExpressionError
 from medmcl.data.tables import as_text, dates, missing_column
 
 DAYS_PER_YEAR = 365.25
@@ -70,12 +71,21 @@ def build_targets(
     try:
         targets = builder.build()
     except CohortError as error:
-        code = error.code if isinstance(error, TaskFaultError) else "missing_column"
+        code = fault_code(error)
         what = error.what + (f" (got {error.got})" if error.got is not None else "")
         builder.add(code, what, error.mend or f"mend the task: expected {error.expected}")
         return None, builder.findings
     builder.look_for_one_class(targets)
     return targets, builder.findings
+
+
+def fault_code(error: CohortError) -> str:
+    """Name the kind of fault that keeps a task from being built."""
+    if isinstance(error, TaskFaultError):
+        return error.code
+    if isinstance(error, ExpressionError):
+        return "expression"
+    return "missing_column" if "no column" in error.what else "invalid"
 
 
 class _Builder:
@@ -193,7 +203,7 @@ class _Builder:
             first = int(np.flatnonzero(below)[0])
             self.add(
                 "negative_time",
-                f"{below.sum()} times are below zero, for example {time.data[first]:g} "
+                f"{counted(int(below.sum()), 'time')} below zero, for example {time.data[first]:g} "
                 f"{task.unit} for {self.labels.names[first]}",
                 "correct the times, or count them from another index date",
             )
@@ -218,15 +228,16 @@ class _Builder:
         if prevalent.any():
             self.add(
                 "prevalent",
-                f"{prevalent.sum()} samples had the event at or before the index date; "
-                "their target is unknown",
+                f"{counted(int(prevalent.sum()), 'sample')} with the event at or before the index "
+                "date; the target is unknown",
                 "nothing, if incident events are asked for",
                 warning=True,
             )
         if late.any():
             self.add(
                 "event_after_censoring",
-                f"{late.sum()} events are dated after the censoring date and count as censored",
+                f"{counted(int(late.sum()), 'event')} dated after the censoring date: "
+                "taken as censored",
                 "nothing, if follow-up ends at the censoring date",
                 warning=True,
             )
@@ -265,7 +276,7 @@ class _Builder:
                     value = self._shown(targets, targets.values[rows, column][0])
                     self.add(
                         "one_class",
-                        f"{what} is {value} for all {rows.sum()} labelled samples{place}",
+                        f"{what} is {value} for {_all(int(rows.sum()))}{place}",
                         "check the column and its expression, or take the task out",
                     )
                     break
@@ -275,6 +286,10 @@ class _Builder:
         if targets.kind == "multiclass":
             return targets.classes[int(value)]
         return f"{value:g}"
+
+
+def _all(count: int) -> str:
+    return "the only labelled sample" if count == 1 else f"all {count:,} labelled samples"
 
 
 def task_texts(task: Task) -> list[str]:

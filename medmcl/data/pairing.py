@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
+from medmcl.core.findings import counted
 from medmcl.data.spec import PairingKeys
 
 DAY = np.timedelta64(1, "D")
@@ -146,8 +147,8 @@ def _unclear(unclear: list[tuple[str, str]], keys: PairingKeys) -> CohortError:
     subjects = list(dict.fromkeys(subject for subject, _ in unclear))
     shown = ", ".join(subjects[:5]) + (", …" if len(subjects) > 5 else "")
     return CohortError(
-        f"{len(subjects)} subjects have several records of {', '.join(names)}, and nothing says "
-        "which belongs to which",
+        f"several records of {', '.join(names)}, and nothing says which belongs to which, for "
+        f"{counted(len(subjects), 'subject')}",
         where="pairing",
         got=f"on: {keys.on}; subjects {shown}",
         mend="pairing: {on: record} with `record:` in both modalities, or pairing: {on: date, "

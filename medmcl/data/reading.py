@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.contracts import Adapter, NamesFiles, Place
+from medmcl.core.contracts import Adapter, NamesFiles, Place, Sketches
 from medmcl.core.errors import MedmclError, RecordError
 from medmcl.core.findings import Finding
 
 MEASURED = ("ecg", "cmr")
 """Kinds whose records never agree to the last bit unless one is a copy of the other."""
+_FIND = "correct the path in cohort.yaml, or say with `present` which subjects have it"
 TOGETHER = 200
 """So many records of a modality are also judged together."""
 
@@ -30,11 +31,13 @@ class Outcome:
         row: The prepared array; None if it was not asked for or the record has faults.
         digest: Hash of the prepared array, or of the raw content; empty if there is none.
         findings: What was found.
+        sketch: Numbers by which copies know each other; None if its kind has none.
     """
 
     row: np.ndarray | None
     digest: str
     findings: tuple[Finding, ...]
+    sketch: np.ndarray | None = None
 
     @property
     def usable(self) -> bool:
@@ -51,7 +54,6 @@ def read_record(adapter: Adapter, place: Place) -> tuple[Any, list[Finding]]:
     """Read and inspect a record; None and the reason if it cannot be read."""
     try:
         raw = adapter.read(place)
-        return raw, adapter.inspect(raw, place)
     except RecordError as error:
         return None, [_unreadable(adapter, place, error)]
     except MedmclError:  # a missing extra, a wrong setting: not the record's fault
@@ -60,15 +62,37 @@ def read_record(adapter: Adapter, place: Place) -> tuple[Any, list[Finding]]:
         fault = RecordError(
             "cannot be read; the file is damaged or of another format",
             got=f"{type(error).__name__}: {str(error)[:200]}",
-            mend="copy it again from its source, or exclude the record",
+            mend="copy it again from its source",
         )
         return None, [_unreadable(adapter, place, fault)]
+    return _inspected(adapter, raw, place)
+
+
+def _inspected(adapter: Adapter, raw: Any, place: Place) -> tuple[Any, list[Finding]]:
+    """Inspect a record that could be read; a check that breaks is one fault of one record."""
+    try:
+        return raw, adapter.inspect(raw, place)
+    except RecordError as error:
+        return None, [_unreadable(adapter, place, error)]
+    except MedmclError:
+        raise
+    except Exception as error:
+        what = f"can be read, but not checked ({type(error).__name__}: {str(error)[:200]})"
+        where = f"subject {place.subject}, record {place.record}"
+        mend = "look at what it holds; if that is sound, the fault is medmcl's: please report it"
+        return None, [Finding(code=f"{adapter.kind}.unchecked", where=where, what=what, mend=mend)]
 
 
 def read_outcome(adapter: Adapter, place: Place) -> Outcome:
     """Read, inspect and hash a record without preparing it."""
     raw, findings = read_record(adapter, place)
-    return Outcome(None, "" if raw is None else content_digest(raw), tuple(findings))
+    if raw is None:
+        return Outcome(None, "", tuple(findings))
+    return Outcome(None, content_digest(raw), tuple(findings), _sketch(adapter, raw))
+
+
+def _sketch(adapter: Adapter, raw: Any) -> np.ndarray | None:
+    return adapter.sketch(raw) if isinstance(adapter, Sketches) else None
 
 
 def prepare_outcome(adapter: Adapter, place: Place) -> Outcome:
@@ -84,7 +108,7 @@ def prepare_outcome(adapter: Adapter, place: Place) -> Outcome:
         what = f"preparing gave shape {row.shape}, or values that are not finite"
         fault = RecordError(what, expected=adapter.prepared_shape)
         return Outcome(None, "", (*findings, _unreadable(adapter, place, fault)))
-    return Outcome(row, content_digest(row), tuple(findings))
+    return Outcome(row, content_digest(row), tuple(findings), _sketch(adapter, raw))
 
 
 def outcomes(
@@ -179,35 +203,6 @@ def _unreadable(adapter: Adapter, place: Place, error: RecordError) -> Finding:
         code=f"{adapter.kind}.{'missing_file' if missing else 'unreadable'}",
         where=where,
         what=error.what + (f" ({'; '.join(details)})" if details else ""),
-        mend=error.mend or "mend the file, or exclude the record: on_bad_record: exclude",
+        mend=error.mend
+        or (_FIND if missing else "copy the file again from its source, or correct it"),
     )
-
-
-def duplicates(
-    kind: str, digests: Sequence[str], subjects: Sequence[str], records: Sequence[str]
-) -> dict[int, Finding]:
-    """Find records of equal content under several ids.
-
-    Between two subjects that is an error (whose is it?), within one a warning.
-
-    Returns:
-        Number of the record to its finding; every copy has one.
-    """
-    rows: dict[str, list[int]] = {}
-    for row, digest in enumerate(digests):
-        if digest:
-            rows.setdefault(digest, []).append(row)
-    found: dict[int, Finding] = {}
-    for copies in rows.values():
-        owners = {subjects[row] for row in copies}
-        for row in copies if len(copies) > 1 else []:
-            others = [f"{records[o]} of subject {subjects[o]}" for o in copies if o != row]
-            shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-            found[row] = Finding(
-                code=f"{kind}.duplicate",
-                where=f"subject {subjects[row]}, record {records[row]}",
-                what=f"has exactly the content of record {shown}",
-                mend="find out whose it is, and take the other row out of the table",
-                level="error" if len(owners) > 1 else "warning",
-            )
-    return found

@@ -13,7 +13,7 @@ import pandas as pd
 
 from medmcl.core.contracts import Place
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
 from medmcl.data.expressions import evaluate
 from medmcl.data.pairing import Candidates
 from medmcl.data.spec import ModalitySpec
@@ -210,7 +210,9 @@ def _own_rows(
     if not known.all():
         lost = (~known).sum()
         findings.append(
-            _left_out(field, f"{lost} of {len(owner)} records belong to no subject in a split")
+            _left_out(
+                field, f"{lost} of {counted(len(owner), 'record')} without a subject in a split"
+            )
         )
     if len(known) and not known.any():
         raise CohortError(
@@ -248,7 +250,7 @@ def _record_ids(
     twice = twice[twice.duplicated()]
     if len(twice):
         raise CohortError(
-            f"{len(twice)} record ids stand more than once",
+            f"{counted(len(twice), 'record id')} more than once",
             where=where,
             got=twice.iloc[0],
             mend="name a column that is unique: record: COLUMN"
@@ -273,7 +275,9 @@ def _present(
         has = said.known & truth
         if not said.known.all():
             unknown = (~said.known).sum()
-            findings.append(_left_out(field, f"for {unknown} rows `present` is unknown"))
+            findings.append(
+                _left_out(field, f"{counted(unknown, 'row')} of which `present` is unknown")
+            )
     if spec.cell_columns:
         has &= table[spec.cell_columns].notna().any(axis=1).to_numpy()
     for name in dict.fromkeys([*spec.needed_columns, *_path_columns(spec)]):
@@ -326,7 +330,7 @@ def _left_out(field: str, what: str) -> Finding:
     return Finding(
         code="cohort.left_out",
         where=field,
-        what=f"{what}; they are left out",
+        what=f"{what}: left out",
         mend="nothing, if that is meant; otherwise complete the tables",
         level="warning",
         scope="cohort",

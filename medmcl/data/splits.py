@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
 from medmcl.core.rng import derive_seed
 from medmcl.data.spec import RandomSplit, SplitKeys
 from medmcl.data.tables import Table, as_text, texts
@@ -96,7 +96,7 @@ def subject_splits(ids: np.ndarray, splits: np.ndarray) -> tuple[pd.Series, list
             Finding(
                 code="cohort.no_split",
                 where="subjects.split",
-                what=f"{without} of {len(first)} subjects are in no split and are left out",
+                what=f"in no split, and left out: {without} of {counted(len(first), 'subject')}",
                 mend="give them a split, or list their value under train, tuning or held_out",
                 level="warning",
                 scope="cohort",

@@ -5,39 +5,52 @@ from __future__ import annotations
 import ast
 import json
 import warnings
+from collections.abc import Iterable
 
 import pandas as pd
 
 from medmcl.core.errors import CohortError
+from medmcl.data.mistakes import find_mistake
 
 _LONGEST = 4000
+_SHOWN = 200
 FORMS = (
     "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, lower, contains, abs, "
     'log, map[column], col("name")'
 )
 
 
-def parse_expression(text: str, where: str) -> ast.expr:
+class ExpressionError(CohortError):
+    """An expression that cannot be understood."""
+
+
+def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> ast.expr:
     """Parse the text of an expression; whether its forms are known is seen at evaluation.
 
+    Args:
+        text: The expression.
+        where: What messages call its place.
+        columns: Columns of its table, to tell a name with a space from a mistake.
+
     Raises:
-        CohortError: It is empty, too long, or no expression.
+        ExpressionError: It is empty, too long, or no expression; says what was probably meant.
     """
     if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST:
-        raise CohortError("an expression must be a text", where=where or None, got=repr(text)[:80])
+        raise ExpressionError(
+            "an expression must be a text", where=where or None, got=repr(text)[:80]
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(_unquote(text).strip(), mode="eval").body
+            plain = _unquote(text).replace("\n", " ").strip()
+            return ast.parse(plain, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise CohortError(
-            f"is not an expression: {getattr(error, 'msg', None) or error}",
-            where=where or None,
-            got=text,
-            expected=FORMS,
-            mend="put a column whose name is no plain word between back quotes",
-        ) from None
-    return tree
+        found = find_mistake(text, map(str, columns))
+        why = found.what if found else getattr(error, "msg", None) or error
+        mend = found.mend if found else f"write only {FORMS}"
+    raise ExpressionError(
+        f"is not an expression: {why}", where=where or None, got=text[:_SHOWN], mend=mend
+    )
 
 
 def _unquote(text: str) -> str:
@@ -74,7 +87,7 @@ def columns_of(text: str, known: pd.Index, where: str = "") -> list[str]:
     if text in known:
         return [text]
     found: list[str] = []
-    tree = parse_expression(text, where)
+    tree = parse_expression(text, where, known)
     outer = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and id(node) not in outer and node.id in known:

@@ -18,6 +18,7 @@ from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder
 from medmcl.encoders.encoded import Encoded, Encoder
 from medmcl.encoders.heads import Head, HeadSettings
+from medmcl.encoders.synchronised import live_norms, nothing_of, on_any_rank, without_rows
 
 EPSILON = 1e-6
 """A projection shorter than this is not stretched to unit length."""
@@ -94,7 +95,9 @@ class Towers(nn.Module):
 
     Only present rows are encoded. What stands in absent rows has no influence on any output or
     gradient, bit for bit. If no row is present, one row of zeros is encoded in evaluation mode and
-    its outcome thrown away, so that all parameters take part in every step of every process.
+    its outcome thrown away, so that all parameters take part in every step of every process. Where
+    other processes have rows and batch norm is synchronised, no rows at all are encoded as well, in
+    training mode, so that no process waits for this one.
     """
 
     def __init__(self, towers: Mapping[str, nn.Module]) -> None:
@@ -176,16 +179,25 @@ class Towers(nn.Module):
                 expected=tower.shape,
             )
         rows = batch.present[name].nonzero().squeeze(1)
+        norms = live_norms(tower)
+        elsewhere = bool(norms) and on_any_rank(len(rows) > 0, norms[0], x.device)
+        joined = None
         if len(rows):
             taken = None if mask is None else mask.index_select(0, rows)
             encoded, pooled = tower(x.index_select(0, rows), taken)
         else:
-            with _evaluating(tower):
+            # What joins the others moves the statistics that a graph of this row would hold on to.
+            with (
+                _evaluating(tower),
+                torch.set_grad_enabled(torch.is_grad_enabled() and not elsewhere),
+            ):
                 hidden = None if mask is None else _first_row(mask)
                 encoded, pooled = tower(x.new_zeros((1, *x.shape[1:])), hidden)
+            if elsewhere:
+                joined = _join(tower, x)
         spread = {"pooled": pooled, "features": widen(encoded.features), "tokens": encoded.tokens}
         outcome = {
-            field: _spread(value, rows, len(x))
+            field: _spread(value, rows, len(x), joined)
             for field, value in spread.items()
             if value is not None
         }
@@ -207,12 +219,20 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _spread(part: Tensor, rows: Tensor, size: int) -> Tensor:
+def _spread(part: Tensor, rows: Tensor, size: int, joined: Tensor | None) -> Tensor:
     """Put encoded rows at their places among zeros; without any, throw the one row away."""
     if len(rows):
         return part.new_zeros((size, *part.shape[1:])).index_copy(0, rows, part)
     nothing = torch.zeros((), dtype=torch.bool, device=part.device)
-    return torch.where(nothing, part, 0.0).expand(size, *part.shape[1:])
+    empty = torch.where(nothing, part, 0.0).expand(size, *part.shape[1:])
+    return empty if joined is None else empty + joined
+
+
+def _join(tower: Tower, x: Tensor) -> Tensor:
+    """Take part in the batch norms of other ranks without a row; a zero that keeps the graph."""
+    with without_rows(x.device):
+        encoded, pooled = tower(x.new_zeros((0, *x.shape[1:])))
+    return nothing_of(pooled, encoded.features, encoded.tokens)
 
 
 def _first_row(mask: Tensor) -> Tensor:

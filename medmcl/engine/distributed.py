@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import Objective
+from medmcl.encoders.synchronised import live_norms, nothing_of, synchronise_norms
 from medmcl.engine.gathering import gather_embeddings, gather_rows
 from medmcl.engine.world import (
     World,
@@ -48,6 +49,7 @@ __all__ = [
     "pick_device",
     "start_world",
     "stop_world",
+    "tied",
     "wrap",
 ]
 
@@ -160,6 +162,22 @@ def _detached(term: Term) -> Term:
     return Term(term.value.detach(), term.count, term.weight)
 
 
+def tied(loss: Tensor, seen: Mapping[str, Embeddings], towers: Mapping[str, nn.Module]) -> Tensor:
+    """Tie the loss, by a zero, to what towers with synchronised batch norm gave.
+
+    Their backward pass is a collective: a rank whose own rows charge nothing for a tower must go
+    through it too. Other towers are left as they are.
+    """
+    parts = [
+        getattr(embeddings, field).get(name)
+        for name, tower in towers.items()
+        if live_norms(tower)
+        for embeddings in seen.values()
+        for field in ("pooled", "features", "tokens")
+    ]
+    return loss + nothing_of(*parts) if parts else loss
+
+
 class Ranked(nn.Module):
     """What DDP wraps: the learner, one parameter that touches every loss, and one that never does.
 
@@ -185,15 +203,21 @@ def wrap(learner: nn.Module, world: World) -> nn.Module:
     """Give the module to call in a training step: the learner, in DDP when there are ranks.
 
     ``learner``'s forward must give (loss, ...). Keep ``learner`` for its weights and its
-    optimiser. Batch norm is turned into synchronised batch norm on GPUs, in place; on a CPU it
+    optimiser. Batch norm is turned into synchronised batch norm on GPUs, in place, with the process
+    group of our own collectives: in DDP's, their order would differ between ranks. On a CPU it
     warns, for there its statistics are those of each rank's rows.
     """
     if world.size == 1:
         return learner
-    norms = [m for m in learner.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module
+        for module in learner.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and not isinstance(module, nn.SyncBatchNorm)
+    ]
     on_gpu = world.device.type == "cuda"
     if norms and on_gpu:
-        learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)
+        learner = synchronise_norms(learner, world.group)
     elif norms:
         warnings.warn(
             "batch norm across CPU processes: statistics are per rank, so the gradient is not that "

@@ -18,7 +18,7 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import derive_seed, torch_generator
 from medmcl.data.views import View
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.distributed import charge, wrap
+from medmcl.engine.distributed import charge, tied, wrap
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest
@@ -63,7 +63,12 @@ class Learner(nn.Module):
         self, views: Mapping[str, Batch], batch: Batch, world: World
     ) -> tuple[Tensor, Terms]:
         """Give the loss to step on and every term of it."""
-        return charge(self.charged, self.encode(views), batch, world)
+        seen = self.encode(views)
+        loss, terms = charge(self.charged, seen, batch, world)
+        if world.size > 1:
+            towers = cast(nn.ModuleDict, self.model.towers)
+            loss = tied(loss, seen, dict(towers.items()))
+        return loss, terms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,9 +24,11 @@ from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.cmr_augment import CMRAugment, disturb
 from medmcl.modalities.cmr_checks import check_geometry, check_voxels, fault
+from medmcl.modalities.cmr_features import cmr_features
 from medmcl.modalities.cmr_geometry import FractionCrop, crop, fit_length, respace
 from medmcl.modalities.cmr_readers import CMRVolume, Stack, join, read_nifti, read_npy, zyx
 from medmcl.modalities.ordered import quantile
+from medmcl.modalities.sketches import cmr_distance, cmr_sketch
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -209,6 +211,18 @@ class CMR:
             mend = "name the column that says it: frames: {es: COLUMN}"
             findings.append(fault("es_guessed", where, what, mend, "warning"))
         return findings
+
+    def sketch(self, raw: CMRVolume) -> np.ndarray | None:
+        """Numbers by which copies know each other; see `medmcl.core.contracts.Sketches`."""
+        return cmr_sketch(raw)
+
+    def distance(self, raw: CMRVolume, other: CMRVolume) -> float:
+        """How far two images are from being one, 0 to 1.41."""
+        return cmr_distance(raw, other)
+
+    def simple_features(self, raw: CMRVolume) -> dict[str, float]:
+        """Intensities, motion and volumes of bright blood, of all frames and slices."""
+        return cmr_features(raw)
 
     def fit(self, raws: Iterable[Any]) -> None:
         """Nothing is learned: every volume is scaled by itself."""

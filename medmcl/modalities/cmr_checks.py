@@ -26,10 +26,10 @@ def check_voxels(raw: CMRVolume, where: str) -> list[Finding]:
     bad = int((~np.isfinite(raw.voxels)).sum())
     if bad:
         what = f"{bad} of {raw.voxels.size} voxels are NaN or infinite"
-        return [fault("nan", where, what, "export the image again, or exclude the record")]
+        return [fault("nan", where, what, "export the image again")]
     if raw.voxels.max() == raw.voxels.min():
         what = f"every voxel is {raw.voxels.flat[0]:g}"
-        return [fault("constant", where, what, "export the image again, or exclude the record")]
+        return [fault("constant", where, what, "export the image again")]
     empty = np.flatnonzero(np.ptp(raw.voxels, axis=(2, 3)).max(axis=0) == 0)
     if len(empty):
         what = f"slices {empty.tolist()} are constant at every time"

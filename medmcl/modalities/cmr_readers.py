@@ -153,7 +153,7 @@ def join(stacks: Mapping[str, Stack], where: str) -> Stack:
                 f"{name} {stack.voxels.shape} {stack.spacing_mm} {stack.orientation}"
                 for name, stack in stacks.items()
             ),
-            mend="correct the paths, or exclude the record",
+            mend="correct the paths",
         )
     return Stack(
         voxels=np.concatenate([stack.voxels for stack in stacks.values()]),
@@ -316,5 +316,5 @@ def _unreadable(path: Path, error: Exception) -> RecordError:
         "cannot be read; the file is damaged or of another format",
         where=path,
         got=f"{type(error).__name__}: {str(error)[:200]}",
-        mend="copy it again from its source, or exclude the record",
+        mend="copy it again from its source",
     )

@@ -23,9 +23,12 @@ from medmcl.core.findings import Finding
 from medmcl.modalities import ecg_checks as checks
 from medmcl.modalities import ecg_signal as steps
 from medmcl.modalities.ecg_augment import ECGAugment, crop_windows, disturb, draw_starts
+from medmcl.modalities.ecg_features import ecg_features
 from medmcl.modalities.ecg_files import wfdb_files
+from medmcl.modalities.ecg_gain_checks import check_gain, check_lead_units
 from medmcl.modalities.ecg_leads import GROUPS, sources, take_lead
 from medmcl.modalities.ecg_levels import Look
+from medmcl.modalities.ecg_rate_check import check_rate
 from medmcl.modalities.ecg_readers import (
     ECGRecord,
     guess_reader,
@@ -34,6 +37,7 @@ from medmcl.modalities.ecg_readers import (
 )
 from medmcl.modalities.ecg_settings import ECGSettings, ECGSource
 from medmcl.modalities.ecg_together import inspect_together
+from medmcl.modalities.sketches import ecg_distance, ecg_sketch
 
 
 class ECG:
@@ -46,6 +50,7 @@ class ECG:
 
     def __init__(self, source: ECGSource, settings: ECGSettings) -> None:
         self.source, self.settings = source, settings
+        self.among = 1
 
     def read(self, place: Place) -> ECGRecord:
         """Read one recording; every lead of the file, in mV, at the file's rate.
@@ -119,10 +124,16 @@ class ECG:
             look = Look(raw)
             findings += checks.check_values(look, used, where)
             findings += checks.check_units(look, used, self.source.units, where)
-            doubts = [*checks.check_rate(look, used, self.source.rate_hz, where)]
-            doubts += checks.check_limb(look, where)
+            findings += check_gain(look, used, where)
+            units = [*check_lead_units(look, used, where)]
+            findings += units
+            doubts = [*check_rate(look, used, self.source.rate_hz, where, self.among)]
+            if not units:
+                doubts += checks.check_limb(look, where)
             if not doubts:  # the looks of chest leads are judged by limb leads and seconds
-                doubts += checks.check_precordial(look, used, where)
+                doubts += checks.check_electrodes(look, used, where, self.among)
+            if not doubts:
+                doubts += checks.check_precordial(look, used, where, self.among)
             findings += doubts
         padded = self.settings.pad is not None
         findings += checks.check_length(raw, self.settings.seconds, padded, where)
@@ -143,6 +154,18 @@ class ECG:
         if not accepted.get(finding.code, False):
             return finding
         return replace(finding, level="warning")
+
+    def sketch(self, raw: ECGRecord) -> np.ndarray | None:
+        """Numbers by which copies know each other; see `medmcl.core.contracts.Sketches`."""
+        return ecg_sketch(raw)
+
+    def distance(self, raw: ECGRecord, other: ECGRecord) -> float:
+        """How far two ECGs are from being one recording, 0 to 1.41."""
+        return ecg_distance(raw, other)
+
+    def simple_features(self, raw: ECGRecord) -> dict[str, float]:
+        """Rhythm, intervals, axes, amplitudes, band powers; of the leads and seconds asked for."""
+        return ecg_features(raw, self.settings.names, self.settings.seconds)
 
     def fit(self, raws: Iterable[Any]) -> None:
         """Nothing is learned: every record is normalised by itself."""
@@ -209,7 +232,7 @@ class ECG:
                 f"holds NaN or infinite samples in {', '.join(broken)}",
                 where=where,
                 got=f"{int((~good).sum())} samples",
-                mend="exclude the record, or set missing_samples: interpolate or zero",
+                mend="mend the file, or set missing_samples: interpolate or zero",
             )
         if self.settings.missing_samples == "zero":
             return np.where(good, rows, 0.0)

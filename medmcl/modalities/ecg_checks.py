@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from medmcl.core.findings import Finding
-from medmcl.modalities import ecg_chest
+from medmcl.modalities import ecg_chest, ecg_electrodes
 from medmcl.modalities.ecg_leads import LIMB, PRECORDIAL, canonical, sources
 from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_limb import LimbFit, exchanged, explain, residual_of
 from medmcl.modalities.ecg_readers import ECGRecord, unit_factor
-from medmcl.modalities.ordered import quantile
+from medmcl.modalities.ecg_shapes import Shapes
 
 AMPLITUDE_MV = (0.02, 20.0)
 """Peak-to-peak range, median over leads, outside which a unit is wrong (PTB-XL: 0.4 to 4.4)."""
@@ -21,20 +21,16 @@ LIMB_TOLERANCE = 0.15
 """Share of the limb leads that may contradict their identities (PTB-XL: at most 0.12)."""
 LIMB_DOUBT = 0.04
 """From this share on, one exchange that halves it is the mistake (PTB-XL as named: never)."""
-CHEST_ERROR, CHEST_DOUBT = 18.0, 5.0
+CHEST_ERROR, CHEST_DOUBT = 10.0, 5.0
 """Log-odds of another naming of the chest leads that are an error, and a warning."""
-REPEATS = 0.2
-"""Autocorrelation from which steepness counts as repeating (PTB-XL: 0.19 and more; noise: 0.14)."""
+LIMB_ERROR, LIMB_UNSURE = 10.0, 6.0
+"""Log-odds of exchanged limb electrodes that are an error, and a warning."""
 CLIPPED_RUN_SECONDS = 0.04
 CLIPPED_SHARE = 0.01
 CLIPPED_AWAY = 0.25
 """A rail is this share of the lead's range away from the middle of what is not on it."""
 CLIPPED_STEPS = 10
 """The same in steps between neighbouring values: a quiet lead in coarse steps is not clipped."""
-PLAUSIBLE_WIDTH_SECONDS = (0.035, 0.18)
-"""Complexes that last so long fit their rate, whatever the heart rate."""
-FAST_DOUBT, SLOW_DOUBT = (120.0, 0.05), (50.0, 0.115)
-"""Beats a minute above, below which complexes of fewer, more seconds are doubtful."""
 
 
 def fault(
@@ -70,14 +66,14 @@ def check_values(look: Look, used: Sequence[str], where: str) -> Iterator[Findin
     if bad.any():
         leads = [f"{lead} ({int(n)})" for lead, n in zip(used, bad.sum(1), strict=True) if n]
         what = f"NaN or infinite samples in {', '.join(leads)} of {bad.shape[1]}"
-        mend = "mend the file, exclude the record, or set missing_samples: interpolate"
+        mend = "mend the file, or set missing_samples: interpolate"
         yield fault("nan", where, what, mend)
     still = look.levels.flat
     flat = [lead for lead, place in zip(used, places, strict=True) if still[place]]
     if flat:
         every = len(flat) == len(used)
         what = "the signal is constant" if every else f"lead {', '.join(flat)} is constant"
-        mend = "exclude the record: an electrode was off, or the export failed"
+        mend = "export it again; if it stays so, an electrode was off"
         yield fault("flat", where, what, mend)
     suspect = _often_extreme(look) & ~still
     clipped = [
@@ -133,18 +129,24 @@ def check_units(
     """A declared unit that is not the header's, or an amplitude that no heart makes."""
     record = look.record
     stated = unit_factor(record.header_units)
-    if declared and stated is not None and stated != unit_factor(declared):
-        what = f"cohort.yaml says {declared}, the file says {record.header_units}"
-        mend = f"set units: {record.header_units}, or leave units out: the file is believed"
-        yield fault("wrong_units", where, what, mend)
+    contradicted = bool(declared) and stated is not None and stated != unit_factor(declared)
+    promise = f"cohort.yaml says {declared}, the file says {record.header_units}"
     amplitude = typical_amplitude(look, used)
-    low, high = AMPLITUDE_MV
-    if amplitude is None or low <= amplitude <= high:
+    if contradicted and (amplitude is None or AMPLITUDE_MV[0] <= amplitude <= AMPLITUDE_MV[1]):
+        mend = f"set units: {record.header_units}, or leave units out: the file is believed"
+        yield fault("wrong_units", where, promise, mend)
+    if amplitude is None:
         return
-    likely = _likely_unit(record.units, amplitude)
-    what = f"leads swing by {amplitude:.3g} mV, which is not plausible for values in {record.units}"
-    mend = f"the values are likely in {likely}: set units: {likely}, or correct the file's header"
-    yield fault("wrong_units", where, what, mend)
+    if not AMPLITUDE_MV[0] <= amplitude <= AMPLITUDE_MV[1]:
+        likely = _likely_unit(record.units, amplitude)
+        what = f"leads swing by {amplitude:.3g} mV: not plausible for values in {record.units}"
+        mend = (
+            f"the values are likely in {likely}: set units: {likely}, or correct the file's header"
+        )
+        if contradicted:  # one fault, one mend
+            what = f"{promise}; but {what}"
+            mend = f"the values are likely in {likely}: correct the file's header"
+        yield fault("wrong_units", where, what, mend)
 
 
 def typical_amplitude(look: Look, used: Sequence[str]) -> float | None:
@@ -163,116 +165,6 @@ def _likely_unit(units: str, amplitude: float) -> str:
         for unit, to_mv in candidates.items()
     }
     return min(distance, key=lambda unit: distance[unit])
-
-
-def check_rate(
-    look: Look, used: Sequence[str], declared: float | None, where: str
-) -> Iterator[Finding]:
-    """A declared rate that is not the header's, or beats that no heart makes, whoever says it.
-
-    An error is what no heart does. Found in PTB-XL: at 5 times the true rate 89 %, at a fifth
-    97 %, at twice or half of it 1 %; false errors: none in 2,534 records. A warning is what few
-    hearts do: at 5 times, a fifth, twice and half of the rate 97, 100, 68 and 72 % are at least a
-    warning; false warnings 0.5 %, which are fast hearts. Infants may look like a rate that is too
-    high.
-    """
-    record = look.record
-    stated = record.header_rate_hz
-    if stated is not None and declared is not None and abs(declared - stated) > 1e-3 * stated:
-        what = f"cohort.yaml says {declared:g} Hz, the file says {stated:g} Hz"
-        mend = f"set rate_hz: {stated:g}, or leave rate_hz out: the file is believed"
-        yield fault("wrong_rate", where, what, mend)
-        return
-    span = look.beginning(used)
-    if len(span) == 0:
-        return
-    span, rate_hz = _coarse(span, record.rate_hz)
-    repeat, samples = _repeats(span)
-    width = samples / rate_hz
-    if FAST_DOUBT[1] <= width <= SLOW_DOUBT[1]:
-        return
-    beats = _beats(repeat, samples, rate_hz)
-    level = _rate_level(beats, width)
-    if level is None:
-        return
-    beating = (
-        f"at {record.rate_hz:g} Hz the heart beats {beats:.0f} times a minute "
-        f"with complexes of {width * 1000:.0f} ms, which "
-    )
-    direction = "lower" if width < FAST_DOUBT[1] else "higher"
-    guess = f"{record.signal_mv.shape[1] / 10:g} if the record lasts 10 s"
-    if level == "warning":
-        mend = f"see whether the rate is {direction} ({guess})"
-        yield fault("wrong_rate", where, f"{beating}few hearts do", mend, "warning")
-        return
-    mend = f"the rate is {direction}: set rate_hz ({guess})"
-    if stated is not None:
-        mend = f"the rate is {direction} ({guess}): correct the file's header"
-    yield fault("wrong_rate", where, f"{beating}no heart does", mend)
-
-
-def _coarse(span: np.ndarray, rate_hz: float) -> tuple[np.ndarray, float]:
-    """Average to about 100 Hz, where what is plausible was measured; a complex widens by it."""
-    step = max(1, round(rate_hz / ecg_chest.SAMPLED_HZ))
-    length = span.shape[1] // step
-    if length < 3:
-        return span, rate_hz
-    return span[:, : length * step].reshape(len(span), length, step).mean(axis=2), rate_hz / step
-
-
-def _rate_level(beats: float, width: float) -> Literal["error", "warning"] | None:
-    """Judge beats a minute and the seconds of a complex together."""
-    narrow, wide = PLAUSIBLE_WIDTH_SECONDS
-    if (beats > 240 and width < narrow) or (beats < 25 and width > wide):
-        return "error"
-    fast = beats > FAST_DOUBT[0] and width < FAST_DOUBT[1]
-    slow = beats < SLOW_DOUBT[0] and width > SLOW_DOUBT[1]
-    return "warning" if fast or slow else None
-
-
-def beat_and_width(signal: np.ndarray, rate_hz: float) -> tuple[float, float]:
-    """Estimate beats a minute, and seconds that a complex lasts, from how steepness repeats.
-
-    Args:
-        signal: (L, S), finite.
-        rate_hz: Rate that is believed.
-
-    Returns:
-        Beats a minute (NaN if nothing repeats) and the time after which the autocorrelation of the
-        steepness has vanished.
-    """
-    repeat, width = _repeats(signal)
-    return _beats(repeat, width, rate_hz), width / rate_hz
-
-
-def _repeats(signal: np.ndarray) -> tuple[np.ndarray, int]:
-    """Autocorrelation of the steepness by lag, (S - 1,), and the lag at which it has vanished."""
-    from scipy.fft import next_fast_len
-
-    slope = np.diff(signal.astype(np.float64), axis=-1)
-    slope /= slope.std(axis=-1, keepdims=True) + 1e-12
-    steep = np.sqrt((slope**2).sum(axis=0))
-    steep = np.minimum(steep, quantile(np.sort(steep), 0.995))
-    steep -= steep.mean()
-    length = len(steep)
-    size = next_fast_len(2 * length, real=True)  # zeros behind the signal do not change its lags
-    spectrum = np.fft.rfft(steep, size)
-    repeat = np.fft.irfft(spectrum * spectrum.conj(), size)[:length]
-    repeat /= (1 - np.arange(length) / length) * max(repeat[0], 1e-12)
-    return repeat, max(1, int(np.argmax(repeat < 0.05)))
-
-
-def _beats(repeat: np.ndarray, width: int, rate_hz: float) -> float:
-    """Beats a minute from the first high peak of the autocorrelation; NaN if nothing repeats."""
-    from scipy.signal import find_peaks
-
-    window = np.ones(width // 2 * 2 + 1) / (width // 2 * 2 + 1)
-    smooth = np.convolve(repeat, window, mode="same")[width : len(repeat) * 2 // 3]
-    peaks, _ = find_peaks(smooth, prominence=0.1)
-    if len(peaks) == 0 or smooth[peaks].max() < REPEATS:
-        return float("nan")
-    high = peaks[smooth[peaks] > 0.6 * smooth[peaks].max()]
-    return 60 * rate_hz / float(high[0] + width)
 
 
 def check_length(record: ECGRecord, seconds: float, padded: bool, where: str) -> Iterator[Finding]:
@@ -338,13 +230,13 @@ def _with_precordial(
     return LimbFit(residual_of(leads, gram[np.ix_(rows, rows)]), min(found)[0], (min(found)[1],))
 
 
-def check_precordial(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
+def check_precordial(
+    look: Look, used: Sequence[str], where: str, among: int = 1
+) -> Iterator[Finding]:
     """Chest leads that look like those of other hearts only under other names.
 
-    Found in PTB-XL by five-fold cross-fitting (2,534 records), as an error (and at least a
-    warning): 43 % (89 %) of all exchanges of two; V1/V2 12 (90), V2/V3 3 (70), V3/V4 4 (83),
-    V4/V5 2 (77), V5/V6 0 (52), V1/V6 81 (99) %. False errors 0.04 % (one record, whose leads do
-    look exchanged), false warnings 0.9 %; in 7,000 simulated hearts none and 0.1 %.
+    ``among`` is as `medmcl.core.contracts.WeighsOdds` says. Rates of detection and of false alarms:
+    ``docs/data_formats.md``.
     `ecg_together` finds the rest where a whole cohort has the same mistake.
     """
     odds = chest_odds(look, used)
@@ -356,7 +248,7 @@ def check_precordial(look: Look, used: Sequence[str], where: str) -> Iterator[Fi
         return
     words = ecg_chest.namings()[1][best]
     mend = "look at the R waves from V1 to V6; correct the names if they are mixed up"
-    if odds[best] > CHEST_ERROR:
+    if odds[best] > CHEST_ERROR + np.log(among):
         what = f"{words}, by the looks of the chest leads (log-odds {odds[best]:.1f})"
         yield fault("swapped_leads", where, what, mend)
     else:
@@ -364,16 +256,38 @@ def check_precordial(look: Look, used: Sequence[str], where: str) -> Iterator[Fi
         yield fault("precordial_order", where, what, mend, "warning")
 
 
+def check_electrodes(
+    look: Look, used: Sequence[str], where: str, among: int = 1
+) -> Iterator[Finding]:
+    """Limb leads that agree with one another and look like those of other hearts if mended only."""
+    shapes = _shapes(look, used)
+    if shapes is None:
+        return
+    odds = ecg_electrodes.log_odds(shapes)
+    if sum(lead in LIMB for lead in look.record.leads) > 2:
+        odds = odds[: ecg_electrodes.ELECTRODES]  # no lead alone is reversed: the others agree
+    best = int(odds.argmax())
+    if odds[best] <= LIMB_UNSURE:
+        return
+    words = ecg_electrodes.WORDS[best]
+    mend = "look at I, II and aVR (which points down); exclude the record, or mend its limb leads"
+    if odds[best] > LIMB_ERROR + np.log(among):
+        what = f"{words}, by the looks of the limb leads (log-odds {odds[best]:.1f})"
+        yield fault("swapped_leads", where, what, mend)
+    else:
+        what = f"perhaps {words}, by the looks of the limb leads (log-odds {odds[best]:.1f})"
+        yield fault("limb_electrodes", where, what, mend, "warning")
+
+
 def chest_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
     """Log-odds of other namings; None without I, II and V1 to V6, or where one does not move."""
-    if any(lead not in used for lead in PRECORDIAL):
-        return None
-    if any(lead not in look.record.leads for lead in ecg_chest.LEADS):
-        return None
-    span = look.beginning(ecg_chest.LEADS)
-    if len(span) == 0 or _any_flat(span):
-        return None
-    return ecg_chest.log_odds(span, look.record.rate_hz)
+    shapes = _shapes(look, used)
+    return None if shapes is None else ecg_chest.log_odds(shapes)
+
+
+def _shapes(look: Look, used: Sequence[str]) -> Shapes | None:
+    """Shapes of I, II, V1 to V6, where all of the chest is used."""
+    return look.shapes if all(lead in used for lead in PRECORDIAL) else None
 
 
 def _any_flat(span: np.ndarray) -> bool:

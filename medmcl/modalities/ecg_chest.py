@@ -1,7 +1,7 @@
 """Mixed-up chest leads: how much better each other naming of V1 to V6 fits than the given one.
 
 Limb leads obey identities; chest leads only resemble those of other hearts. What a lead looks like
-(R, S, T, steepness) and how alike two leads are, inside and outside the QRS complexes, is weighted
+(R, S, T, steepness) and how alike two leads are, as such and given the others, is weighted
 so that the true naming scores highest: a conditional logit over namings, whose score differences
 are log-odds.
 
@@ -17,16 +17,12 @@ from itertools import combinations
 import numpy as np
 
 from medmcl.modalities.ecg_chest_weights import LEAD_WEIGHTS, PAIR_WEIGHTS
-from medmcl.modalities.ecg_leads import PRECORDIAL
+from medmcl.modalities.ecg_shapes import LEADS, MEASURES, Shapes
 
-LEADS = ("I", "II", *PRECORDIAL)
-MEASURES = 8
-LOWEST = np.array([0.2, -3.4, -2.2, -1.6, 0.34, -3.0, -3.0, -2.3])
-"""Measures are cut off at these, the 0.5th percentile of PTB-XL over all leads."""
-HIGHEST = np.array([3.4, -0.19, 1.9, 0.64, 3.2, -0.29, 0.1, -0.01])
-"""The same at the 99.5th percentile."""
-SAMPLED_HZ = 100
-SHORTEST_SECONDS = 2
+RIDGE = 0.02
+"""Added to variances before partial correlations, so that copies of a lead have some."""
+LIKELY = 14.0
+"""Least score of a naming that is believed, whatever the others score (PTB-XL: 15.4)."""
 ALIKE = 0.95
 """Chest leads whose QRS complexes all correlate so have no order (PTB-XL: at most 0.92)."""
 
@@ -54,21 +50,14 @@ EXCHANGES = 15
 """So many of the namings are exchanges of two leads."""
 
 
-def log_odds(span: np.ndarray, rate_hz: float) -> np.ndarray | None:
+def log_odds(shapes: Shapes) -> np.ndarray | None:
     """Weigh the other namings against the one that is given.
-
-    Args:
-        span: I, II, V1 to V6 in mV, medians removed, (8, S).
-        rate_hz: Samples a second.
 
     Returns:
         Log-odds of each of `namings`, (K,); the first is 0, positive is better than as named. None
-        if there is too little signal, or the chest leads are copies of one another.
+        if the chest leads are copies of one another, or no naming looks like a heart's.
     """
-    measured = measure(span, rate_hz)
-    if measured is None:
-        return None
-    lead, pair = measured
+    lead, pair = measure(shapes)
     if pair[0, 2:, 2:].min() > np.arctanh(ALIKE):
         return None
     orders, _ = namings()
@@ -77,65 +66,44 @@ def log_odds(span: np.ndarray, rate_hz: float) -> np.ndarray | None:
     pairs = np.concatenate([pair, pair**2])[:, orders[:, :, None], orders[:, None, :]]
     score = np.einsum("fl,fkl->k", lead_weights, leads)
     score += np.einsum("fij,fkij->k", pair_weights, pairs)
+    if score.max() < LIKELY:
+        return None
     return np.asarray(score - score[0])
 
 
-def measure(span: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Measure leads and pairs of leads, whatever they are called.
-
-    Args:
-        span: I, II, V1 to V6 in mV, medians removed, (8, S).
-        rate_hz: Samples a second.
+def measure(shapes: Shapes) -> tuple[np.ndarray, np.ndarray]:
+    """Give what is weighed: measures of `LEADS`, and of their pairs.
 
     Returns:
-        Each lead's high, low, mean and spread in QRS complexes, its high, low and spread outside,
-        and its steepness, (8, 8), and Fisher's z of the correlations in and outside QRS complexes,
-        (2, 8, 8). None if there is too little signal.
+        (8, 8) as in `Shapes`, and Fisher's z of the correlations in and outside QRS complexes, then
+        of the partial correlations (given all other leads) in and outside, (4, 8, 8).
     """
-    step = max(1, round(rate_hz / SAMPLED_HZ))
-    length = span.shape[1] // step
-    if length < SHORTEST_SECONDS * rate_hz / step:
-        return None
-    rows = span[:, : length * step].reshape(len(span), length, step).mean(axis=2)
-    slope, rows = rows[:, 2:] - rows[:, :-2], rows[:, 1:-1]
-    steep = np.sqrt((slope * slope).sum(axis=0))
-    steepest = np.partition(steep, int(0.98 * len(steep)))[int(0.98 * len(steep))]
-    within = np.convolve(steep > 0.3 * steepest, np.ones(5), "same") > 0
-    if min(within.sum(), (~within).sum()) < 16:
-        return None
-    high, low, mean, spread, inside = _describe(rows[:, within])
-    rest_high, rest_low, _, rest_spread, outside = _describe(rows[:, ~within])
-    scale = spread[2:].mean() + 1e-9
-    measures = [np.arcsinh(3 * part / scale) for part in (high, low, mean)]
-    measures.append(np.log(spread / scale + 1e-3))
-    measures += [np.arcsinh(5 * part / scale) for part in (rest_high, rest_low)]
-    steepness = np.sqrt((slope * slope).mean(axis=1))
-    measures += [np.log(part / scale + 1e-3) for part in (rest_spread, steepness)]
-    bounded = np.clip(np.stack(measures), LOWEST[:, None], HIGHEST[:, None])
-    return bounded, np.stack([inside, outside])
+    alike = shapes.alike[:, : len(LEADS), : len(LEADS)]
+    return shapes.lead[:, : len(LEADS)], np.concatenate([alike, _given_others(alike)])
 
 
-def _describe(rows: np.ndarray) -> tuple[np.ndarray, ...]:
-    """97th and 3rd percentile, mean, spread, and Fisher's z of the correlations of (L, S)."""
-    count = rows.shape[1]
-    ordered = np.sort(rows, axis=1)
-    mean = rows.mean(axis=1)
-    rows = rows - mean[:, None]
-    gram = rows @ rows.T
-    size = np.sqrt(np.diag(gram)) + 1e-9
-    like = np.arctanh(np.clip(gram / size / size[:, None], -0.995, 0.995))
-    high, low = ordered[:, int(0.97 * count)], ordered[:, int(0.03 * count)]
-    return high, low, mean, size / np.sqrt(count), like
+def _given_others(like: np.ndarray) -> np.ndarray:
+    """Fisher's z of partial correlations from that of correlations, (N, L, L); diagonal 0.
+
+    Source: Whittaker 1990, Graphical Models, cor. 5.8.2. Differs: `RIDGE` on the diagonal.
+    """
+    correlation, diagonal = np.tanh(like), np.arange(like.shape[-1])
+    correlation[:, diagonal, diagonal] = 1 + RIDGE
+    precision = np.linalg.inv(correlation)
+    size = np.sqrt(precision[:, diagonal, diagonal])
+    partial = -precision / (size[:, :, None] * size[:, None, :])
+    partial[:, diagonal, diagonal] = 0
+    return np.arctanh(np.minimum(np.maximum(partial, -0.995), 0.995))
 
 
 @cache
 def weights() -> tuple[np.ndarray, np.ndarray]:
-    """Weights of measures and their squares, (16, 8), and of pairs and their squares, (4, 8, 8)."""
+    """Weights of measures and their squares, (16, 8), and of pairs and their squares, (8, 8, 8)."""
     lead = np.zeros((2 * MEASURES, len(LEADS)))
     lead[:, 2:] = np.array(LEAD_WEIGHTS.split(), dtype=float).reshape(2 * MEASURES, -1)
-    pair = np.zeros((4, len(LEADS), len(LEADS)))
+    pair = np.zeros((8, len(LEADS), len(LEADS)))
     first, second = pairs()
-    pair[:, first, second] = np.array(PAIR_WEIGHTS.split(), dtype=float).reshape(4, -1)
+    pair[:, first, second] = np.array(PAIR_WEIGHTS.split(), dtype=float).reshape(8, -1)
     return lead, pair
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.modalities.ecg_shapes import LEADS, Shapes, measure_shapes
 from medmcl.modalities.ordered import quantile
 
 CHECKED_SECONDS = 30.0
@@ -106,6 +107,16 @@ class Look:
         whole = span.shape[1] == self.record.signal_mv.shape[1]
         middle = self.levels.median if whole else _median(np.sort(span, axis=1))
         return span.astype(np.float64) - middle[:, None]
+
+    @cached_property
+    def shapes(self) -> Shapes | None:
+        """Shapes of I, II, V1 to V6; None without them, or where one does not move."""
+        if any(lead not in self.record.leads for lead in LEADS):
+            return None
+        span = self.beginning(LEADS)
+        if len(span) == 0 or (span.min(axis=1) == span.max(axis=1)).any():
+            return None
+        return measure_shapes(span, self.record.rate_hz)
 
     def beginning(self, leads: Sequence[str]) -> np.ndarray:
         """Samples of the first half minute that are finite in all these leads, medians removed.

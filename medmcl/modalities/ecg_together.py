@@ -10,6 +10,9 @@ from medmcl.core.findings import Finding
 from medmcl.modalities.ecg_checks import chest_odds, used_leads
 from medmcl.modalities.ecg_chest import namings
 from medmcl.modalities.ecg_levels import Look
+from medmcl.modalities.ecg_rate import FACTORS as RATES
+from medmcl.modalities.ecg_rate import NEAR, RIGHT, length_odds
+from medmcl.modalities.ecg_rate_check import pool, rate_odds
 from medmcl.modalities.ecg_readers import ECGRecord
 
 FEWEST = 5
@@ -20,8 +23,6 @@ ENOUGH = 12.0
 """Log-odds of all records together that are an error."""
 SAME = 0.8
 """Share of ECGs that last as long as the median; then another length is odd."""
-FACTORS = np.array([2.0, 2.5, 4.0, 5.0, 8.0, 10.0])
-"""Usual rates are such multiples of one another (3 and 6 are lengths: 30 and 60 s)."""
 
 
 def inspect_together(raws: Iterable[ECGRecord], wanted: Sequence[str]) -> list[Finding]:
@@ -32,18 +33,48 @@ def inspect_together(raws: Iterable[ECGRecord], wanted: Sequence[str]) -> list[F
         wanted: Leads that will be used.
 
     Returns:
-        Findings about the cohort. In PTB-XL (folds 9 and 10; 200 draws of 5, 10, 20 or more
-        records, all with the same two chest leads exchanged) V5/V6 was found in 96, 100, 100 % of
-        draws and every other exchange in 100 %; true names were never doubted.
+        Findings about the cohort. How sure they are: ``docs/data_formats.md``.
     """
-    odds, seconds, places = [], [], []
+    odds, shapes, seconds, rates, leads, places = [], [], [], [], [], []
     for raw in raws:
-        found = chest_odds(Look(raw), used_leads(raw, wanted))
+        look, used = Look(raw), used_leads(raw, wanted)
+        found = chest_odds(look, used)
         if found is not None:
             odds.append(found)
+        shape = rate_odds(look, used)
+        shapes.append(np.zeros(len(RATES)) if shape is None else shape)
         seconds.append(raw.seconds)
+        rates.append(raw.rate_hz)
+        leads.append(len(raw.leads))
         places.append(raw.where)
-    return [*_names(odds), *_lengths(np.array(seconds), places)]
+    found_names = [*_names(odds)]
+    wrong = [*_rates(np.array(shapes), rates, seconds, leads)]
+    return [*found_names, *(wrong or _lengths(np.array(seconds), np.array(shapes), places))]
+
+
+def _rates(
+    shapes: np.ndarray, rates: list[float], seconds: list[float], leads: list[int]
+) -> Iterator[Finding]:
+    """Add the log-odds of each factor that rates may be wrong by over records."""
+    if len(shapes) < FEWEST:
+        return
+    lengths = [length_odds(*pair) for pair in zip(seconds, leads, strict=True)]
+    best, sure = pool(shapes + np.array(lengths))
+    if not sure:
+        return
+    likely = sorted({rate / RATES[best] for rate in rates})
+    doubtful = RATES[best] in NEAR
+    yield Finding(
+        code="ecg.wrong_rate",
+        where="all ECGs",
+        what=(
+            f"{int((shapes[:, best] > 0).sum())} of {len(shapes)} ECGs look more usual at "
+            f"{' or '.join(f'{rate:g}' for rate in likely[:3])} Hz"
+        ),
+        mend="correct rate_hz: in cohort.yaml, or the rate in the headers",
+        level="warning" if doubtful else "error",
+        scope="cohort",
+    )
 
 
 def _names(odds: list[np.ndarray]) -> Iterator[Finding]:
@@ -65,25 +96,32 @@ def _names(odds: list[np.ndarray]) -> Iterator[Finding]:
     )
 
 
-def _lengths(seconds: np.ndarray, places: list[str]) -> Iterator[Finding]:
-    """Note ECGs that are a usual ratio of rates longer or shorter than nearly all others."""
+def _lengths(seconds: np.ndarray, shapes: np.ndarray, places: list[str]) -> Iterator[Finding]:
+    """Note ECGs that are a usual ratio of rates longer or shorter than nearly all others.
+
+    It is an error where the shape of the signal speaks for this ratio too.
+    """
     if len(seconds) < FEWEST:
         return
     ratio = np.maximum(seconds, 1e-9) / max(float(np.median(seconds)), 1e-9)
     if (np.abs(ratio - 1) < 0.01).mean() < SAME:
         return
-    ratio = np.maximum(ratio, 1 / ratio)
-    odd = np.flatnonzero((np.abs(ratio[:, None] / FACTORS - 1) < 0.01).any(axis=1))
-    if len(odd):
-        first = odd[0]
-        yield Finding(
-            code="ecg.wrong_rate",
-            where=places[first],
-            what=(
-                f"{len(odd)} of {len(seconds)} ECGs last {seconds[first]:.3g} s or so, "
-                f"the others {np.median(seconds):.3g} s: is their rate wrong?"
-            ),
-            mend="compare the rate in their headers with that of the others",
-            level="warning",
-            scope="cohort",
-        )
+    near = np.abs(ratio[:, None] * np.array(RATES) - 1) < 0.01
+    near[:, RIGHT] = False
+    odd = np.flatnonzero(near.any(axis=1))
+    sure = [n for n in odd if shapes[n][near[n]].max() > 0]
+    for which, level in ((sure, "error"), ([n for n in odd if n not in sure], "warning")):
+        if which:
+            first = which[0]
+            yield Finding(
+                code="ecg.wrong_rate",
+                where=places[first],
+                what=(
+                    f"{len(which)} of {len(seconds)} ECGs last {seconds[first]:.3g} s or so, "
+                    f"the others {np.median(seconds):.3g} s: "
+                    f"{'their rate is wrong' if level == 'error' else 'is their rate wrong?'}"
+                ),
+                mend="compare the rate in their headers with that of the others",
+                level="error" if level == "error" else "warning",
+                scope="cohort",
+            )

@@ -145,7 +145,7 @@ class Tabular:
                     )
                 )
         if all(value is None for value in raw.values()):
-            mend = "say with `present` who has these data, or exclude the record"
+            mend = "say with `present` who has these data"
             findings.append(
                 Finding(code="tabular.empty", where=where, what="every cell is missing", mend=mend)
             )
@@ -198,6 +198,22 @@ class Tabular:
             self.unseen[name] += 1
             return UNSEEN
         return levels.index(value) + 1
+
+    def simple_features(self, raw: Mapping[str, Cell]) -> dict[str, float]:
+        """Standardised numbers, and a 0 or 1 for each category (``sex=M``, ``sex=unseen``)."""
+        self._need_fit()
+        values: dict[str, float] = {}
+        for name, column in self.columns.items():
+            value = raw[name]
+            if column.kind == "number":
+                values[name] = math.nan if value is None else self._standardise(name, float(value))
+                continue
+            levels = self._levels[name]
+            is_seen = value in levels
+            for level in levels:
+                values[f"{name}={level}"] = math.nan if value is None else float(value == level)
+            values[f"{name}=unseen"] = math.nan if value is None else float(not is_seen)
+        return values
 
     def _need_fit(self) -> None:
         if set(self._scales) | set(self._levels) != set(self.columns):

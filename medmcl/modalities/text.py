@@ -22,6 +22,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+from medmcl.modalities.text_features import text_terms
 from medmcl.modalities.text_tokens import LocalModel, Vocabulary, split_words
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -97,7 +98,7 @@ class Text:
         """Empty texts, and texts longer than a row."""
         where = f"{place.subject}/{place.record}"
         if not raw.strip():
-            mend = "say with `present` who has a text, or exclude the record"
+            mend = "say with `present` who has a text"
             return [Finding(code="text.empty", where=where, what="the text is empty", mend=mend)]
         length = 2 + (len(split_words(raw)) if self._tokens is None else self._length(raw))
         if length > self.settings.max_tokens:
@@ -136,6 +137,10 @@ class Text:
         row = np.full(self.settings.max_tokens, tokens.pad, dtype=np.int64)
         row[: len(numbers)] = numbers
         return row
+
+    def simple_features(self, raw: str) -> list[str]:
+        """Runs of 2 to 5 characters within words, whatever tokens an encoder reads."""
+        return text_terms(raw, self.settings.lowercase)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Prepare several texts, for example zero-shot prompts, (N, max_tokens) int64."""

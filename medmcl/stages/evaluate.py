@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmcl.core.config import check, lookup
-from medmcl.core.errors import ArtefactError, CohortError, ConfigError
-from medmcl.core.targets import Targets
+from medmcl.core.config import check
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.cohort import Cohort, open_cohort
-from medmcl.data.loading import Prepared, cache_folder, prepare
-from medmcl.data.views import View
+from medmcl.data.loading import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.evaluate import evaluate_embeddings
-from medmcl.evaluation.localisation import cosine_map
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
-from medmcl.evaluation.zero_shot import zero_shot_classes, zero_shot_labels
+from medmcl.stages.features import covariate_columns, predict, sample_vectors
+from medmcl.stages.maps import held_out_maps
+from medmcl.stages.outputs import claim_report_folder
 from medmcl.stages.recipe import (
     EvaluateSpec,
-    MapSpec,
     ProbeSpec,
     RetrievalSpec,
-    TrainSpec,
-    ZeroShotSpec,
     fill,
 )
-from medmcl.stages.run import Run, embed_records, only_cohort_overrides
+from medmcl.stages.run import Run, only_cohort_overrides
+from medmcl.stages.zero_shot import zero_shot_results
 
 if TYPE_CHECKING:
     import torch
-
-EVALUATE_ROWS = 256
 
 
 @dataclass
@@ -73,6 +68,7 @@ def evaluate(
     label_fractions: Sequence[float] | None = None,
     compare: Sequence[str | Path] = (),
     out: str | Path | None = None,
+    overwrite: bool = False,
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -86,9 +82,13 @@ def evaluate(
         label_fractions: Shares of the train labels; those of the recipe if not given.
         compare: Other runs to set beside, under the names of their folders.
         out: Folder of the report; ``RUN/evaluation-<cohort>`` if not given.
+        overwrite: Write over a report that the folder holds.
         overrides: Cohort overrides, as ``--set``.
         seed: Seed of label subsets and bootstrap.
         device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ArtefactError: The folder holds a report already, or is a run.
     """
     from medmcl.stages.report import write_evaluation_report
 
@@ -98,9 +98,10 @@ def evaluate(
         if isinstance(cohort, Cohort)
         else open_cohort(cohort, only_cohort_overrides(overrides or {}))
     )
+    folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
+    claim_report_folder(folder, overwrite=overwrite)
     spec = _spec_of(opened_run, tasks, label_fractions)
     refuse_faulty(opened, opened.spec.tasks if spec.tasks == "all" else spec.tasks)
-    folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     record = Record(folder / "metrics.jsonl", active=True)
     others = {Path(path).name: Run(path) for path in compare}
     evaluation = run_evaluate(
@@ -177,33 +178,45 @@ def run_evaluate(
     What needs a modality that the cohort does not have is left out, with a note.
     """
     modalities = tuple(name for name in run.recipe.inputs if name in cohort.spec.modalities)
-    prepared = run.prepare(cohort, modalities)
+
+    def heed(_: object = None) -> None:
+        if stop is not None:
+            stop.heed(spec.name)
+
+    prepared = run.prepare(cohort, modalities, progress=heed)
     evaluation = Evaluation(folder=run.path, prepared=prepared)
     seed = run.seed if seed is None else seed
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
     spec = _what_the_cohort_has(spec, cohort, evaluation.notes)
+
+    def now(part: str) -> None:
+        heed()
+        record.say(f"{spec.name}: {part}")
+
     if spec.probe is not None and chosen:
+        now("embeddings")
         features, present = _features(spec, run, prepared, device, others or {})
         if spec.covariates is not None:
-            features["covariates"], present["covariates"] = _covariates(
+            features["covariates"], present["covariates"] = covariate_columns(
                 run, cohort, spec.covariates
             )
         _keep_cloud(evaluation, spec.probe, features, present)
         for task in chosen:
-            if stop is not None:
-                stop.heed(spec.name)
-            record.say(f"{spec.name}: {task}")
+            now(task)
             evaluation.results += _score_task(
                 spec, run, prepared, task, features, present, device, seed, evaluation.notes
             )
     if spec.retrieval is not None:
+        now("retrieval")
         evaluation.results += _retrieval(spec.retrieval, run, prepared, device, spec, seed)
     if spec.zero_shot is not None:
-        evaluation.results += _zero_shot(
+        now("zero-shot")
+        evaluation.results += zero_shot_results(
             spec.zero_shot, run, prepared, device, spec, chosen, seed, evaluation.notes
         )
     if spec.maps is not None:
-        _maps(spec.maps, run, prepared, device, evaluation)
+        now("maps")
+        evaluation.images, evaluation.heat = held_out_maps(spec.maps, run, prepared, device)
     return evaluation
 
 
@@ -258,45 +271,6 @@ def _features(
         features[name] = sample_vectors(other, again, stage, probe.modality, probe.space, device)
     has = prepared.present[probe.modality]
     return features, dict.fromkeys(features, has)
-
-
-def sample_vectors(
-    run: Run,
-    prepared: Prepared,
-    stage: str,
-    modality: str,
-    space: str,
-    device: torch.device,
-) -> np.ndarray:
-    """Embed a modality of every sample, (N, E); zeros where it is absent."""
-    index = prepared.index(modality)
-    records = np.unique(index[index >= 0])
-    vectors = embed_records(run.towers(stage, device), prepared, modality, records, space, device)
-    full = np.zeros((len(index), vectors.shape[1]), dtype=np.float64)
-    full[index >= 0] = vectors[np.searchsorted(records, index[index >= 0])]
-    return full
-
-
-def _covariates(run: Run, cohort: Cohort, modality: str) -> tuple[np.ndarray, np.ndarray]:
-    """A table as plain features: standardised numbers, one column a level, presence flags."""
-    if modality not in cohort.spec.modalities:
-        raise ConfigError(
-            f"the covariates '{modality}' are not a modality of the cohort",
-            expected=", ".join(cohort.spec.modalities),
-        )
-    prepared = prepare(cohort, {modality: {}}, cache=cache_folder(run.path.parent), splits="all")
-    index = prepared.index(modality)
-    stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
-    values, flags = stored[:, 0], stored[:, 1]
-    columns = [flags]
-    for column, levels in enumerate(prepared.adapters[modality].input_shape.cardinalities):
-        if levels == 0:
-            columns.append((values[:, column] * flags[:, column])[:, None])
-        else:
-            hot = values[:, column].astype(int)[:, None] == np.arange(levels)
-            columns.append(hot * flags[:, column][:, None])
-    has = prepared.present[modality]
-    return np.concatenate(columns, axis=1) * has[:, None], has
 
 
 def _keep_cloud(
@@ -356,60 +330,6 @@ def _score_task(
     )
 
 
-def predict(
-    run: Run, stage: str, prepared: Prepared, targets: Targets, device: torch.device
-) -> np.ndarray:
-    """Predictions of a fine-tuned stage on the held-out samples, (N, C); zeros elsewhere.
-
-    Raises:
-        ArtefactError: If the task of the run and of the cohort differ in columns or classes.
-    """
-    import torch
-
-    spec = run.stage(stage)
-    known = run.tasks[str(spec.task)]
-    if (known.columns, known.classes, known.kind) != (
-        targets.columns,
-        targets.classes,
-        targets.kind,
-    ):
-        raise ArtefactError(
-            f"the task '{targets.name}' is not the one the run was trained for",
-            got=f"{targets.kind} {targets.columns} {targets.classes}",
-            expected=f"{known.kind} {known.columns} {known.classes}",
-        )
-    learner = run.learner(stage, device)
-    (objective,) = learner.objectives.values()
-    view = _plain_view(spec, prepared)
-    rows = prepared.rows("held_out")
-    rows = rows[np.logical_and.reduce([prepared.present[name][rows] for name in spec.towers])]
-    answer = np.zeros((len(targets.values), targets.num_outputs))
-    with torch.no_grad():
-        for chosen in _chunks(rows):
-            batch = prepared.batch(chosen, modalities=spec.towers).to(device)
-            embeddings = learner.model(view(batch))
-            answer[chosen] = objective.predict(embeddings).float().cpu().numpy()  # type: ignore[operator]  # Supervised
-    return answer
-
-
-def _plain_view(spec: TrainSpec, prepared: Prepared) -> Callable[[Any], Any]:
-    import torch
-
-    from medmcl.data.views import ViewSettings
-
-    adapters = {name: prepared.adapters[name] for name in spec.towers}
-    view = View(ViewSettings(), adapters, {})
-
-    def show(batch: Any) -> Any:
-        return view(batch, torch.Generator(device=batch.ids.device), disturb=False)
-
-    return show
-
-
-def _chunks(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[i : i + EVALUATE_ROWS] for i in range(0, len(rows), EVALUATE_ROWS)]
-
-
 def _retrieval(
     spec: RetrievalSpec,
     run: Run,
@@ -437,131 +357,3 @@ def _retrieval(
             method=spec.stage,
         )
     return rows
-
-
-def _zero_shot(
-    spec: ZeroShotSpec,
-    run: Run,
-    prepared: Prepared,
-    device: torch.device,
-    stage: EvaluateSpec,
-    tasks: Sequence[str],
-    seed: int,
-    notes: list[str],
-) -> list[Result]:
-    """Score tasks that the cohort has prompts for, by the prompts' embeddings.
-
-    A label is set against its own negative prompts (``not LABEL``), or, where the cohort has none,
-    against the prompts of the other labels.
-    """
-    pooled = sample_vectors(run, prepared, spec.stage, spec.modality, "pooled", device)
-    scale = _logit_scale(run, spec.stage, device)
-    rows: list[Result] = []
-    prompts = prepared.cohort.spec.prompts
-    for task in tasks:
-        if task not in prompts:
-            notes.append(f"zero-shot: the cohort has no prompts for {task}")
-            continue
-        targets = prepared.tasks(task)
-        names = targets.classes if targets.kind == "multiclass" else targets.columns
-
-        def embed(label: str, of: str = task) -> np.ndarray:
-            texts = list(lookup(f"prompts of task {of}", label, prompts[of]))
-            return embed_texts(run, prepared, spec.stage, spec.text, texts, device)
-
-        positive = [embed(str(name)) for name in names]
-        if targets.kind == "multiclass":
-            scores = zero_shot_classes(pooled, positive, logit_scale=scale)
-        else:
-            negative = [
-                embed(f"not {name}")
-                if f"not {name}" in prompts[task]
-                else np.concatenate([p for n, p in enumerate(positive) if n != number])
-                for number, name in enumerate(names)
-            ]
-            scores = zero_shot_labels(pooled, positive, negative, logit_scale=scale)
-        rows += evaluate_embeddings(
-            {},
-            targets,
-            prepared.splits,
-            prepared.subjects,
-            predictions={"zero-shot": scores},
-            present={"zero-shot": prepared.present[spec.modality]},
-            predictions_protocol="zero_shot",
-            cross_validate=False,
-            seed=seed,
-            bootstrap_draws=stage.bootstrap_draws,
-        )
-    return rows
-
-
-def embed_texts(
-    run: Run, prepared: Prepared, stage: str, modality: str, texts: list[str], device: torch.device
-) -> np.ndarray:
-    """Embed texts with the text tower of a stage, (P, D)."""
-    import torch
-
-    from medmcl.core.batch import Batch
-
-    adapter: Any = prepared.adapters[modality]
-    ids = torch.as_tensor(adapter.encode(texts), device=device)
-    batch = Batch(
-        ids=torch.arange(len(texts), device=device),
-        inputs={modality: adapter.plain(ids)},
-        present={modality: torch.ones(len(texts), dtype=torch.bool, device=device)},
-    )
-    with torch.no_grad():
-        pooled = run.towers(stage, device)(batch).pooled[modality]
-    return np.asarray(pooled.float().cpu().numpy())
-
-
-def _logit_scale(run: Run, stage: str, device: torch.device) -> float:
-    for objective in run.learner(stage, device).objectives.values():
-        scale = getattr(objective, "scale", None)
-        if scale is not None:
-            return float(scale().detach())
-    return 1.0
-
-
-def _maps(
-    spec: MapSpec, run: Run, prepared: Prepared, device: torch.device, evaluation: Evaluation
-) -> None:
-    """Cosine maps of a few held-out samples: where the query's embedding looks in the image."""
-    rows = prepared.rows("held_out")
-    rows = rows[prepared.present[spec.query][rows] & prepared.present[spec.image][rows]]
-    images, maps = cosine_maps(run, prepared, spec, rows[: spec.shown], device)
-    evaluation.images, evaluation.heat = images, maps
-
-
-def cosine_maps(
-    run: Run, prepared: Prepared, spec: MapSpec, rows: np.ndarray, device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, H, W) as the encoder saw them, last frame, and their cosine maps (N, h, w)."""
-    tokens, pooled, images, grid = map_parts(run, prepared, spec, rows, device)
-    return images, cosine_map(tokens, pooled, grid)
-
-
-def map_parts(
-    run: Run, prepared: Prepared, spec: MapSpec, rows: np.ndarray, device: torch.device
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
-    """Projected image tokens (N, T, D), query embeddings (N, D), images (N, H, W), token grid."""
-    import torch
-
-    train = run.stage(spec.stage)
-    towers = run.towers(spec.stage, device)
-    view = _plain_view(train, prepared)
-    tokens, pooled, images = [], [], []
-    with torch.no_grad():
-        for chosen in _chunks(rows):
-            batch = view(prepared.batch(chosen, modalities=train.towers).to(device))
-            seen = towers(batch)
-            if spec.image not in seen.tokens:
-                raise ConfigError(f"the encoder of '{spec.image}' gives no tokens to map")
-            tokens.append(towers.project_tokens(spec.image, seen.tokens[spec.image]).cpu().numpy())
-            pooled.append(seen.pooled[spec.query].float().cpu().numpy())
-            images.append(batch.inputs[spec.image][:, -1].float().cpu().numpy())
-    grid = towers.tower(spec.image).facts.grid
-    if grid is None or len(grid) != 2:
-        raise ConfigError(f"the tokens of '{spec.image}' do not lie in a plane", got=grid)
-    flat = (grid[0], grid[1])
-    return np.concatenate(tokens), np.concatenate(pooled), np.concatenate(images), flat

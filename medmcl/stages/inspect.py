@@ -6,11 +6,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.errors import MedmclError
-from medmcl.core.findings import Finding
-from medmcl.data.check import check_cohort, grouped
-from medmcl.data.cohort import Cohort, load_cohort
-from medmcl.stages.recipe import expand, read_recipe
+from medmcl.core.config import read_yaml
+from medmcl.core.errors import MedmclError, OverrideError
+from medmcl.core.findings import Finding, counted
+from medmcl.data.check import Checked, check_cohort
+from medmcl.data.cohort import Cohort, list_cohorts, load_cohort
+from medmcl.data.locate import is_template
+from medmcl.stages.recipe import (
+    RecipeSpec,
+    TrainSpec,
+    expand,
+    find_recipe,
+    kinds,
+    list_recipes,
+    read_recipe,
+)
 from medmcl.stages.run import cohort_overrides, only_cohort_overrides, recipe_overrides
 
 
@@ -20,7 +30,7 @@ def check(
     recipe: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     progress: Callable[[int], object] | None = None,
-) -> list[Finding]:
+) -> Checked:
     """Find every fault of a cohort and of a recipe on it (the cohort's own if none is named).
 
     Args:
@@ -30,37 +40,87 @@ def check(
         progress: Told how many records are done.
 
     Returns:
-        Findings, errors first, grouped by scope and code; none twice.
+        A list of findings, errors first, grouped by scope and code, none twice. Its ``overview``
+        says what was looked at: subjects, records, labels; None if the cohort cannot be opened.
     """
     overrides = dict(overrides or {})
+    if recipe is not None:
+        find_recipe(recipe)
     if isinstance(cohort, Cohort):
         opened: Cohort | None = cohort
     else:
         opened, findings = load_cohort(cohort, cohort_overrides(overrides))
         if opened is None:
-            return grouped(findings)
+            return Checked(findings)
     assert opened is not None  # one way or the other
-    about, inputs = _check_recipe(recipe or opened.spec.recipe, opened, overrides)
-    return grouped([*about, *check_cohort(opened, inputs, progress=progress)])
+    about, spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)
+    inputs = {} if spec is None else _inputs(spec, opened)
+    trains = spec is not None and any(isinstance(stage, TrainSpec) for stage in spec.stages)
+    found = check_cohort(opened, inputs, trains=trains, progress=progress)
+    return Checked([*about, *found], found.overview)
+
+
+_SHOWN = 5
+"""Findings of one code and one mend that are written out."""
+
+
+def written(findings: Checked) -> str:
+    """Write what was found for people: groups with their mends, what was looked at, the sum."""
+    groups: dict[tuple[str, str], dict[str, list[Finding]]] = {}
+    for one in findings:
+        groups.setdefault((one.level, one.code), {}).setdefault(one.mend, []).append(one)
+    root = "" if findings.overview is None else f"{findings.overview.root}/"
+    lines = []
+    for (level, code), mends in groups.items():
+        lines.append(_heading(level, code, list(mends.values())))
+        for mend, found in mends.items():
+            for one in found[:_SHOWN]:
+                said = f"  {one.where}: {one.what}"
+                lines.append(said.replace(root, "") if root else said)
+            lines.append(f"  to mend: {mend}")
+    if findings.overview is not None:
+        lines += ["looked at", *(f"  {line}" for line in str(findings.overview).splitlines())]
+    return "\n".join([*lines, *_sum(findings)])
+
+
+def _heading(level: str, code: str, groups: list[list[Finding]]) -> str:
+    count = sum(map(len, groups))
+    shown = sum(min(len(found), _SHOWN) for found in groups)
+    return f"{level} {code}" + (f" ({count} in all; {shown} shown)" if count > shown else "")
+
+
+def _sum(findings: Checked) -> list[str]:
+    """Say how many faults there are, and how to go on without the records that have them."""
+    errors = [finding for finding in findings if finding.level == "error"]
+    lines = []
+    if any(finding.scope == "record" for finding in errors):
+        lines.append("records with errors can be left out: --set cohort.on_bad_record=exclude")
+    warnings = counted(len(findings) - len(errors), "warning")
+    return [*lines, f"{counted(len(errors), 'error')}, {warnings}"]
 
 
 def _check_recipe(
     name: str | Path | None, cohort: Cohort, overrides: Mapping[str, Any]
-) -> tuple[list[Finding], dict[str, Any]]:
-    """Faults of the recipe itself, and how it prepares the modalities that the cohort has."""
+) -> tuple[list[Finding], RecipeSpec | None]:
+    """Give the faults of the recipe itself, and the recipe if it can be read."""
     if name is None:
         only_cohort_overrides(overrides)
-        return [], {}
+        return [], None
     try:
         spec = read_recipe(name, recipe_overrides(overrides))
         expand(spec, cohort.usable_tasks)
+    except OverrideError:
+        raise
     except MedmclError as error:
-        return [_recipe_finding(str(name), str(error))], {}
-    inputs = {m: s for m, s in spec.inputs.items() if m in cohort.spec.modalities}
-    missing = [m for m in spec.inputs if m not in inputs]
-    return [
-        _recipe_finding(str(name), f"reads '{m}', which the cohort does not have") for m in missing
-    ], inputs
+        return [_recipe_finding(str(name), str(error))], None
+    missing = [m for m in spec.inputs if m not in cohort.spec.modalities]
+    what = "reads '{}', which the cohort does not have"
+    return [_recipe_finding(str(name), what.format(m)) for m in missing], spec
+
+
+def _inputs(spec: RecipeSpec, cohort: Cohort) -> dict[str, Any]:
+    """How the recipe prepares the modalities that the cohort has."""
+    return {m: s for m, s in spec.inputs.items() if m in cohort.spec.modalities}
 
 
 def _recipe_finding(name: str, what: str) -> Finding:
@@ -71,3 +131,29 @@ def _recipe_finding(name: str, what: str) -> Finding:
         mend="mend the recipe, or name another (`medmcl recipes`)",
         scope="cohort",
     )
+
+
+def list_of_recipes() -> str:
+    """Write every recipe with what it is and the modalities it reads."""
+    lines = []
+    for name, path in list_recipes().items():
+        spec = read_recipe(path)
+        needs = ", ".join(
+            modality if kind in (modality, None) else f"{modality} ({kind})"
+            for modality, kind in kinds(spec).items()
+        )
+        lines.append(f"{name:20s} {spec.about}\n{'':20s} needs: {needs}")
+    return "\n".join(lines)
+
+
+def list_of_cohorts() -> str:
+    """Write every cohort with what it is and its recipe; the template is called one."""
+    lines = []
+    for name, path in list_cohorts().items():
+        tree = read_yaml(path)
+        about = str(tree.get("about", ""))
+        if is_template(path):
+            about = "a template without data: copy the folder and fill it in"
+        recipe = tree.get("recipe") or "none; name one with --recipe"
+        lines.append(f"{name:20s} {about}\n{'':20s} recipe: {recipe}")
+    return "\n".join(lines)

@@ -206,7 +206,11 @@ def _run_folder(
         return folder
     if not before.exists():
         if folder.exists() and any(p.name != "metrics.jsonl" for p in folder.iterdir()):
-            raise ArtefactError("there is no run to resume", where=folder)
+            raise ArtefactError(
+                "there is no run to resume",
+                where=folder,
+                mend="give the --out of the run that stopped, or a new --out without --resume",
+            )
         return folder
     old = read_yaml(before)
     new = json.loads(json.dumps(config))

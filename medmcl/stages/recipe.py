@@ -11,16 +11,20 @@ import copy
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from medmcl.core.config import Config, apply_override, check, nearest, read_yaml
-from medmcl.core.errors import ConfigError
+from medmcl.core.config import Config, closest, faults_of, nearest, read_yaml
+from medmcl.core.errors import ConfigError, OverrideError
+from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.shipped import shipped
+from medmcl.data.spec import CohortKeys
 from medmcl.data.views import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
+from medmcl.modalities import ADAPTERS
 
 SCHEMA = "medmcl/recipe@1"
 CONFIGS = shipped("configs")
@@ -166,7 +170,10 @@ def find_recipe(name: str | Path) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise ConfigError(f"there is no recipe '{name}'{nearest(str(name), list_recipes())}")
+    raise ConfigError(
+        f"there is no recipe '{name}'{nearest(str(name), list_recipes())}",
+        mend="give one of the names (`medmcl recipes`), or a yaml file",
+    )
 
 
 def list_recipes() -> dict[str, Path]:
@@ -175,6 +182,17 @@ def list_recipes() -> dict[str, Path]:
     for folder in (CONFIGS, Path("configs")):
         for path in sorted(folder.glob("*.yaml")):
             found.setdefault(path.stem, path)
+    return found
+
+
+def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
+    """Give each modality that a recipe reads with its kind, None where several kinds would do."""
+    tables = {one.covariates for one in recipe.stages if isinstance(one, EvaluateSpec)}
+    found: dict[str, str | None] = {}
+    for name, settings in recipe.inputs.items():
+        fitting = [kind for kind, one in ADAPTERS.items() if not faults_of(one.Settings, settings)]
+        fitting = ["tabular"] if name in tables else fitting
+        found[name] = name if name in ADAPTERS else fitting[0] if len(fitting) == 1 else None
     return found
 
 
@@ -191,39 +209,70 @@ def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     path = find_recipe(name)
     tree = _extended(path, ())
     tree.setdefault("name", path.stem)
+    applied = {}
     for dotted, value in (overrides or {}).items():
-        _refuse_unknown_root(dotted)
-        apply_override(tree, dotted, value)
-    for stage in tree.get("stages", ()):
+        _refuse_unknown_root(dotted, value)
+        applied[apply_override(tree, dotted, value)] = written(dotted, value)
+    stages = tree.get("stages")
+    stages = stages if isinstance(stages, list) else []
+    for stage in stages:
         _fold_objectives(stage)
-    try:
-        return check(RecipeSpec, tree, where=path, error=ConfigError)
-    except ConfigError as fault:
-        names = [stage.get("name", "") for stage in tree.get("stages", ())]
-        raise ConfigError(_with_names(fault.what, names), where=path) from None
+    faults = faults_of(RecipeSpec, tree)
+    if faults:
+        names = [stage.get("name", "") if isinstance(stage, dict) else "" for stage in stages]
+        faults = [replace(one, text=_with_names(one.text, names)) for one in faults]
+        refuse_overrides(faults, applied)
+        what = "is not valid:\n" + "\n".join(f"  - {one.text}" for one in faults)
+        raise ConfigError(what, where=path)
+    return RecipeSpec.model_validate(tree)
 
 
 def _with_names(text: str, names: Sequence[str]) -> str:
-    """Write ``stages.mdm.steps`` where pydantic wrote ``stages.0.train.steps``."""
+    """Write ``stages.mdm.steps`` where pydantic wrote ``stages.0.steps``."""
 
     def named(found: re.Match[str]) -> str:
         number = int(found[1])
-        return f"stages.{names[number]}." if number < len(names) else found[0]
+        name = names[number] if number < len(names) else ""
+        return f"'stages.{name}{found[2]}" if name else found[0]
 
-    return re.sub(r"stages\.(\d+)\.(?:train|evaluate)\.", named, text)
+    return re.sub(r"'stages\.(\d+)([.'])", named, text)
 
 
-def _refuse_unknown_root(dotted: str) -> None:
+def _refuse_unknown_root(dotted: str, value: Any) -> None:
     root = dotted.split(".")[0]
     known = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
     if root not in known:
-        raise ConfigError(f"unknown setting '{dotted}'{nearest(root, [*known, 'cohort'])}")
+        raise unknown_override(dotted, value, known)
+
+
+def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideError:
+    """Give the error for an override that nothing reads, with the one that was probably meant.
+
+    Args:
+        dotted: Its key.
+        value: Its value.
+        known: First keys that the recipe has; none where no recipe is read.
+    """
+    root, dot, rest = dotted.partition(".")
+    cohort = {f.alias or n: f"cohort.{f.alias or n}" for n, f in CohortKeys.model_fields.items()}
+    meant = {**cohort, **{name: name for name in (*known, "data_root", "cohort")}}
+    near = root if root in cohort else closest(root, [name for name in meant if name != root])
+    hint = "" if near is None else f"; did you mean '{meant[near]}'?"
+    write = "" if near is None else f"write {written(meant[near] + dot + rest, value)}"
+    return OverrideError(
+        f"unknown setting '{root}'{hint}",
+        where=written(dotted, value),
+        expected=", ".join([*known, "cohort.NAME", "data_root"]),
+        mend=write or "`medmcl pretrain --help` says how overrides are written",
+    )
 
 
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigError("a recipe extends itself", where=path)
     tree = read_yaml(path)
+    if str(tree.get("schema")).startswith("medmcl/cohort"):
+        raise ConfigError("is a cohort, not a recipe", where=path, mend=f"--cohort {path}")
     parent = tree.pop("extends", None)
     dropped, values = tree.pop("drop", []), tree.pop("set", {})
     if parent is not None:
@@ -235,7 +284,7 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     for name in dropped:
         _drop(tree, name, path)
     for dotted, value in values.items():
-        apply_override(tree, dotted, copy.deepcopy(value))
+        apply_override(tree, dotted, copy.deepcopy(value), where=f"{path}, set: {dotted}")
     return tree
 
 

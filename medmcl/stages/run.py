@@ -8,7 +8,7 @@ adapter), ``tasks.json``, ``provenance.json``, ``checkpoint/<stage>/``, ``metric
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,13 @@ import numpy as np
 import yaml
 
 from medmcl.core.batch import Batch, InputShape
-from medmcl.core.config import check, read_yaml
+from medmcl.core.config import check, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
-from medmcl.stages.recipe import RecipeSpec, TrainSpec, expand
+from medmcl.stages.recipe import RecipeSpec, TrainSpec, expand, unknown_override
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,12 @@ class Run:
                 mend="give the folder that `medmcl pretrain --out` named",
             )
         self.config = read_yaml(self.path / "config.yaml")
+        if not isinstance(self.config.get("recipe"), dict):
+            raise ArtefactError(
+                "is not the config.yaml of a run (it has no recipe)",
+                where=self.path / "config.yaml",
+                mend="give the folder that `medmcl pretrain --out` named",
+            )
         self.recipe = check(
             RecipeSpec,
             self.config.get("recipe", {}),
@@ -105,7 +111,7 @@ class Run:
         """The spec of a train stage, by name."""
         if name not in self.stages:
             raise ConfigError(
-                f"the run has no stage '{name}'", where=self.path, expected=", ".join(self.stages)
+                f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path
             )
         return self.stages[name]
 
@@ -133,8 +139,16 @@ class Run:
         widest = spec.model_copy(update={"towers": tuple(first), "encoder": {}, "frozen": ()})
         return build_towers(self.recipe, widest, self.shapes, self.seed).to(device).eval()
 
-    def prepare(self, cohort: Cohort, modalities: tuple[str, ...]) -> Prepared:
-        """Prepare a cohort exactly as the run's training cohort was, all splits open."""
+    def prepare(
+        self,
+        cohort: Cohort,
+        modalities: tuple[str, ...],
+        progress: Callable[[int], object] | None = None,
+    ) -> Prepared:
+        """Prepare a cohort exactly as the run's training cohort was, all splits open.
+
+        ``progress`` is told how many records are done.
+        """
         entries = {name: self.preprocessing[name] for name in modalities}
         return prepare(
             cohort,
@@ -142,6 +156,7 @@ class Run:
             cache=cache_folder(self.path.parent),
             fitted={name: entry["state"] for name, entry in entries.items()},
             splits="all",
+            progress=progress,
         )
 
     def embed(
@@ -181,7 +196,8 @@ class Run:
         modality = modality or next(iter(self.recipe.inputs))
         if modality not in self.recipe.inputs or modality not in opened.records:
             raise ConfigError(
-                f"modality '{modality}' is not in both the run and the cohort",
+                f"modality '{modality}' is not in both the run and the cohort"
+                f"{nearest(modality, self.recipe.inputs)}",
                 got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(opened.records)}",
             )
         stage = stage or self.default_stage(modality)
@@ -250,12 +266,7 @@ def only_cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides of a command that reads no recipe: they all must concern the cohort."""
     others = recipe_overrides(overrides)
     if others:
-        first = next(iter(others))
-        raise ConfigError(
-            f"nothing here reads the setting '{first}'",
-            expected="cohort.NAME=... or data_root=...",
-            mend=f"for a setting of the cohort: --set cohort.{first}=...",
-        )
+        raise unknown_override(*next(iter(others.items())), known=())
     return cohort_overrides(overrides)
 
 
@@ -337,7 +348,7 @@ def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) ->
     headers = {}
     for name in prepared.cohort.usable_tasks:
         header = vars(replace(prepared.tasks(name))).copy()
-        headers[name] = {k: v for k, v in header.items() if k not in ("values", "known")}
+        headers[name] = {k: v for k, v in header.items() if k not in ("values", "known", "sides")}
     write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
     write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 

@@ -89,17 +89,10 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     checkpoints = setting.checkpoints(spec.name)
     if checkpoints.done is not None:
         return checkpoints.done
-    adapters = {name: prepared.adapters[name] for name in spec.towers}
-    rows = training_rows(spec, prepared, setting.seed)
-    tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(rows)}
-    shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
-    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed)
+    parts = _build(spec, prepared, setting)
+    rows, sampler, learner, views = parts.rows, parts.sampler, parts.learner, parts.views
     _take_weights(learner, spec, setting)
     learner.to(setting.world.device)
-    views = build_views(setting.recipe, spec, learner, adapters, shapes)
-    sampler = UniformSampler(
-        rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
-    )
     tuning = _tuning_batches(spec, prepared, sampler.batch_size)
     wanted = () if spec.task is None else (spec.task,)
     feed = Feed(
@@ -143,16 +136,32 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
 
 def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
     """Build all that a stage needs, so that what would fail after hours fails before the first."""
+    parts = _build(spec, prepared, setting)
+    _plan(spec, len(parts.sampler), setting)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a stage trains, on what, as what it sees."""
+
+    rows: np.ndarray
+    sampler: UniformSampler
+    learner: Learner
+    views: dict[str, View]
+
+
+def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
     rows = training_rows(spec, prepared, setting.seed)
     sampler = UniformSampler(
         rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
     )
-    _plan(spec, len(sampler), setting)
     adapters = {name: prepared.adapters[name] for name in spec.towers}
     shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
     tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(rows)}
     learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed)
-    build_views(setting.recipe, spec, learner, adapters, shapes)
+    return _Parts(
+        rows, sampler, learner, build_views(setting.recipe, spec, learner, adapters, shapes)
+    )
 
 
 def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:

@@ -2,14 +2,13 @@ import pytest
 
 from medmcl.core.config import (
     Config,
-    apply_override,
     check,
     fingerprint,
     lookup,
-    parse_overrides,
     parse_yaml,
 )
 from medmcl.core.errors import ConfigError
+from medmcl.core.overrides import apply_override, parse_overrides
 
 
 class Inner(Config):

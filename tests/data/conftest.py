@@ -16,7 +16,7 @@ def signal(seed: int) -> np.ndarray:
     """Twelve leads in mV, (12, S), whose limb leads obey Einthoven."""
     generator = np.random.default_rng(seed)
     time = np.arange(RATE_HZ * SECONDS) / RATE_HZ
-    beats = np.exp(-(((time % 0.8) - 0.3) ** 2) / 2e-3)
+    beats = np.exp(-(((time % 0.64) - 0.24) ** 2) / 1.3e-3)
     one, two = beats[None] * generator.uniform(0.4, 1.2, (2, 1))
     chest = [beats * height for height in np.linspace(0.3, 1.5, 6) * generator.uniform(0.8, 1.2)]
     rows = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2, *chest]
@@ -104,6 +104,15 @@ class Tiny:
         self.table.to_csv(self.folder / "people.csv", index=False)
         (self.folder / "cohort.yaml").write_text(yaml.safe_dump(self.tree, sort_keys=False))
         return self.folder
+
+    def write_ecg(self, subject: str, rows: np.ndarray, **options) -> None:
+        """Write another ECG, (12, S) mV, for a subject."""
+        write_wfdb(self.folder / "ecg" / subject, rows, **options)
+
+    def read_ecg(self, subject: str) -> np.ndarray:
+        """Read the ECG of a subject as it was written, (12, S) mV."""
+        steps = np.fromfile(self.folder / "ecg" / f"{subject}.dat", dtype="<i2")
+        return steps.reshape(-1, len(LEADS)).T / 1000
 
     def only(self, *names: str) -> "Tiny":
         """Keep some modalities."""

@@ -55,7 +55,7 @@ def test_records_with_a_table_of_their_own_are_paired_and_counted(tiny):
     assert first["cmr"].tolist() == ["s000", "s000"]
     assert cohort.records["ecg"].loc["v2", "place"].paths["path"] == tiny.folder / "ecg/s003"
     assert [f.code for f in cohort.findings] == ["cohort.left_out"]
-    assert "1 of 5 records belong to no subject" in cohort.findings[0].what
+    assert "1 of 5 records without a subject" in cohort.findings[0].what
     assert pd.isna(cohort.records["ecg"].loc["v4", "date"])
 
 
@@ -88,8 +88,8 @@ def test_records_after_the_index_date_are_left_out_and_counted(tiny):
     assert "v2" not in cohort.records["ecg"].index
     assert "v3" in cohort.records["ecg"].index
     found = {f.code: f.what for f in cohort.findings}
-    assert found["index.after"].startswith("1 records of 1 subjects")
-    assert found["index.undated"].startswith("1 records have no date")
+    assert found["index.after"].startswith("1 record of 1 subject")
+    assert found["index.undated"].startswith("1 record without a date")
 
 
 def test_the_index_may_be_the_date_of_a_modality(tiny):
@@ -190,7 +190,7 @@ def test_unknown_presence_is_absence_and_counted(tiny):
     tiny.write()
     cohort = open_cohort(tiny.folder)
     assert cohort.samples["cmr"][0] is None
-    assert "for 1 rows `present` is unknown" in cohort.findings[0].what
+    assert "1 row of which `present` is unknown" in cohort.findings[0].what
 
 
 @pytest.mark.parametrize("way", ["argument", "override", "yaml", "environment"])
@@ -255,9 +255,42 @@ def test_ids_are_text_whatever_they_look_like(tiny):
 
 def test_records_need_ids_that_are_unique(tiny):
     visits(tiny, visit=["v1", "v1", "v2", "v3", "v4"])
-    with pytest.raises(CohortError, match=r"1 record ids stand more than once(?s:.*)v1"):
+    with pytest.raises(CohortError, match=r"1 record id more than once(?s:.*)v1"):
         open_cohort(tiny.folder)
     del tiny.tree["modalities"]["ecg"]["record"]
     tiny.write()
     with pytest.raises(CohortError, match="record: COLUMN"):
         open_cohort(tiny.folder)
+
+
+def test_a_mistake_in_an_expression_has_a_code_of_its_own(tiny):
+    for text, code, what in (
+        ("sick = 1", "task.expression", "(got sick = 1)"),
+        ("site == NOR", "task.missing_column", "there is no column 'NOR'"),
+    ):
+        tiny.tree["tasks"]["sick"]["column"] = text
+        tiny.write()
+        (found,) = open_cohort(tiny.folder).task_findings("sick")
+        assert found.code == code
+        assert what in found.what
+
+
+def test_what_is_wrong_with_an_override_is_said_of_it_and_not_of_the_file(tiny):
+    for overrides, text in (
+        ({"on_bad_recrod": "exclude"}, "--set cohort.on_bad_recrod=exclude: unknown key"),
+        ({"on_bad_record": "drop"}, "--set cohort.on_bad_record=drop: 'on_bad_record'"),
+        ({"tasks.sick.colum": "x"}, "--set cohort.tasks.sick.colum=x: unknown key"),
+        ({"data_root": "/nowhere/at/all"}, "--set data_root=/nowhere/at/all"),
+    ):
+        with pytest.raises(CohortError) as caught:
+            open_cohort(tiny.folder, overrides)
+        assert str(caught.value).startswith(text)
+        assert "cohort.yaml" not in str(caught.value)
+
+
+def test_a_recipe_and_a_table_are_no_cohorts(tiny):
+    (tiny.folder / "r.yaml").write_text("schema: medmcl/recipe@1")
+    with pytest.raises(CohortError, match="is a recipe, not a cohort"):
+        open_cohort(tiny.folder / "r.yaml")
+    with pytest.raises(CohortError, match=r"the folder that holds cohort\.yaml"):
+        open_cohort(tiny.folder / "people.csv")

@@ -111,6 +111,62 @@ def test_what_is_not_known_is_refused_by_name(text, words):
         evaluate(text, FRAME, MAPS, "tasks.x")
 
 
+@pytest.mark.parametrize(
+    ("text", "what", "mend"),
+    [
+        ("age = 1", "a single '=' compares nothing (character 5)", "use =="),
+        ("Group == DCM", "there is no column 'DCM'", "put words in quotes: 'DCM'"),
+        ("Group == Groop", "did you mean 'Group'", "write the column 'Group'; or put words"),
+        ("age > 1 AND ok", "'AND' is not known (character 9)", "write it small: and"),
+        ("NOT ok", "'NOT' is not known", "not"),
+        ("age > 1 && ok", "'&&' is not known (character 9)", "write and"),
+        ("age > 1 || ok", "'||' is not known", "write or"),
+        ("age <> 1", "'<>' is not known (character 5)", "write !="),
+        ("age =! 1", "'=!' is not known", "write !="),
+        ("age => 1", "'=>' is not known", "write >="),
+        ("age === 1", "'===' is not known", "write =="),
+        ("!ok", "'!' is not known", "write not"),
+        ("Group == \u2018DCM\u2019", "not a straight quote (character 10)", "straight quotes"),
+        ("Group == \u201cDCM\u201d", "not a straight quote", "straight quotes"),
+        ("Group == 'DCM", "the quote ' is not closed (character 10)", "'word'"),
+        ("(age > 1 and ok", "'(' is not closed (character 1)", "close it with ')'"),
+        ("age > 1)", "')' closes nothing (character 8)", "take it out"),
+        ("EF (LV) > 1", "the column 'EF (LV)' is no plain word", "`EF (LV)`"),
+        ("ef (lv) = 1", "the column 'EF (LV)' is no plain word", "`EF (LV)`"),
+        ("age is null", "'is' is not known", "isnull(age)"),
+        ("age IS NOT NULL", "'IS' is not known (character 5)", "notnull(age)"),
+        ("age == null", "'null' is not known", "isnull(column)"),
+        ("ok == true", "'true' is not known", "write True"),
+        ("age between 1 and 2", "'between' is not known", "low <= column"),
+        ("Group like 'D'", "'like' is not known", "contains(column, 'part')"),
+        ("Group == D CM", "'D' and 'CM' stand side by side", "'D CM'"),
+        ("age > 1 and", "nothing stands after 'and'", "complete"),
+        ("code == 0123", "0123 is a number with a zero in front", "'0123'"),
+        ("age > 3,5", "is not a form", "3.5"),
+        ("isna(age)", "no function 'isna'", "write isnull(age)"),
+        ("Group.str.contains('D')", "no function", "write contains(Group, 'D')"),
+        ("Group == 'DCM' or 'NOR'", "is text, and not true or false", "whole comparison"),
+    ],
+)
+def test_a_typical_mistake_is_named_with_its_mend(text, what, mend):
+    with pytest.raises(CohortError) as caught:
+        evaluate(text, FRAME, MAPS, "tasks.x")
+    assert what in caught.value.what
+    assert mend in caught.value.mend
+    assert caught.value.where == "tasks.x"
+    assert caught.value.got == text
+
+
+def test_a_mistake_inside_quotes_is_none():
+    assert result("name == 'a = b && (c AND d <> e'") == [False, False, None, False]
+
+
+def test_a_table_of_many_columns_is_not_listed_whole():
+    frame = pd.DataFrame({f"column_{n}": [0] for n in range(500)})
+    with pytest.raises(CohortError, match="and 460 more"):
+        evaluate("nope > 1", frame)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40) | st.text("age()[]'`<>=+-*/ inotdrcol.,\"\\", max_size=30))
 def test_any_text_is_an_expression_or_a_clear_error(text):

@@ -135,6 +135,34 @@ def test_one_fault_has_its_code_too():
     assert "to mend" in text
 
 
+@pytest.mark.parametrize(
+    ("place", "right", "wrong"),
+    [
+        (("modalities", "ecg"), "reader", "raeder"),
+        (("modalities", "clinic"), "reader", "redaer"),
+        (("tasks", "sick"), "kind", "knid"),
+    ],
+)
+def test_a_misspelt_key_that_says_how_to_read_the_others_is_the_only_fault(place, right, wrong):
+    tree = copy.deepcopy(SOUND)
+    section = tree[place[0]][place[1]]
+    section[wrong] = section.pop(right)
+    spec, lines = said(tree)
+    assert spec is not None
+    assert lines == [f"unknown key '{'.'.join(place)}.{wrong}'; did you mean '{right}'?"]
+
+
+@pytest.mark.parametrize("beside", [{}, {"kind": "ecg"}])
+def test_a_misspelt_reader_is_one_fault_with_the_nearest(beside):
+    section = {"reader": "wfbd", "path": "x", **beside}
+    _, lines = said(change(modalities__ecg=section))
+    wrong = [line for line in lines if "reader" in line]
+    assert len(wrong) == 1
+    assert "unknown reader 'wfbd'; did you mean 'wfdb'?" in wrong[0]
+    _, lines = said(change(modalities__ecg={**section, "reader": "wfdb", "kind": "cmr"}))
+    assert lines == ["'modalities.ecg.reader': 'wfdb' reads kind 'ecg', and kind says 'cmr'"]
+
+
 ODD = st.sampled_from(
     [None, True, 3, -1.5, "", "x", [], [1], {}, {"a": 1}, [[1]], {1: 2}, "{", "é"]
 )

@@ -99,7 +99,9 @@ def test_the_anchor_leads_and_leftovers_pair_among_themselves():
 
 def test_several_candidates_that_nothing_tells_apart_are_refused_with_a_mend():
     records = {"ecg": candidates(("s", "e1")), "cmr": candidates(("s", "c1"), ("s", "c2"))}
-    with pytest.raises(CohortError, match=r"1 subjects have several(?s:.*)max_gap_days"):
+    with pytest.raises(
+        CohortError, match=r"several records of cmr(?s:.*)for 1 subject\n(?s:.*)max_gap_days"
+    ):
         samples(records)
 
 

@@ -60,6 +60,7 @@ def test_ukb_cardiac_has_the_82_phenotypes_by_group_and_opens_on_a_made_up_table
         table[name] = generator.integers(0, 2, count)
     for name in ("cad", "af", "diabetes"):
         table[f"{name}_date"] = np.where(table[name] == 1, "2018-05-01", "")
+    table["af_date"][0] = "1902-02-02"  # a special value of UK Biobank: at birth
     table.update(last_date="2022-01-01", age=60, sex="F", bmi=25, systolic_bp=120, smoking="never")
     pd.DataFrame(table).to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
     cohort = open_cohort("ukb_cardiac", data_root=tmp_path)
@@ -68,6 +69,36 @@ def test_ukb_cardiac_has_the_82_phenotypes_by_group_and_opens_on_a_made_up_table
     assert place.paths["path"].name == f"{place.subject}_20205_2_0.xml"
     onset = cohort.targets("cad_onset")
     assert set(onset.values[onset.values[:, 1] == 1, 0]) == {730.0}
+    assert cohort.targets("af_onset").known.all(axis=-1).sum() == count - 1
+
+
+def test_the_columns_of_ukb_cardiac_stand_in_the_order_of_their_fields():
+    spec, _ = parse_spec(read_yaml(list_cohorts()["ukb_cardiac"]), "ukb")
+    field, following = {}, 24100
+    for task in (task for task in spec.tasks.values() if task.kind == "regression"):
+        first, last = map(int, task.about.rsplit("fields ", 1)[1].split("-"))
+        assert (first, last) == (following, following + len(task.columns) - 1)
+        units = task.unit.split(", ")
+        assert len(units) in (1, len(task.columns))
+        field.update({name: first + at for at, name in enumerate(task.columns)})
+        following = last + 1
+    assert following == 24182
+    # by the titles in the Showcase data dictionary
+    known = {
+        "lv_mass": 24105,
+        "rv_edv": 24106,
+        "la_max": 24110,
+        "ra_ef": 24117,
+        "aao_distensibility": 24120,
+        "dao_max_area": 24121,
+        "wt_1": 24124,
+        "wt_global": 24140,
+        "ecc_16": 24156,
+        "err_global": 24174,
+        "ell_1": 24175,
+        "ell_global": 24181,
+    }
+    assert {name: field[name] for name in known} == known
 
 
 @needs("ptbxl")

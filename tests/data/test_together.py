@@ -39,16 +39,29 @@ def hearts(tmp_path):
     return write
 
 
+def shared_faults(folder):
+    found = check_cohort(folder, INPUTS)
+    return [one for one in found if one.scope == "cohort" and one.code.startswith("ecg.")]
+
+
 def test_true_names_pass(hearts, tmp_path):
     folder = hearts(LEADS)
-    assert not [one for one in check_cohort(folder, INPUTS) if one.scope == "cohort"]
+    assert not [
+        one
+        for one in check_cohort(folder, INPUTS)
+        if one.scope == "cohort" and one.code[:4] == "ecg."
+    ]
     prepared = prepare(open_cohort(folder), INPUTS, cache=tmp_path / "cache")
     assert prepared.usable("ecg").all()
 
 
 def test_neighbours_named_alike_wrongly_stop_check_and_training(hearts, tmp_path):
     folder = hearts([*LEADS[:6], "V2", "V1", *LEADS[8:]])
-    faults = [one for one in check_cohort(folder, INPUTS) if one.scope == "cohort"]
+    faults = [
+        one
+        for one in check_cohort(folder, INPUTS)
+        if one.scope == "cohort" and one.code[:4] == "ecg."
+    ]
     assert [one.code for one in faults] == ["ecg.swapped_leads"]
     assert faults[0].level == "error"
     assert faults[0].where == "modalities.ecg, all ECGs"

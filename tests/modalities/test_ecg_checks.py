@@ -7,11 +7,14 @@ import pytest
 
 from medmcl.core.contracts import Place
 from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
-from medmcl.modalities.ecg_checks import beat_and_width, chest_odds, is_clipped
+from medmcl.modalities.ecg_checks import chest_odds, is_clipped
 from medmcl.modalities.ecg_chest import EXCHANGES, LEADS, log_odds, measure, namings, weights
 from medmcl.modalities.ecg_leads import LIMB, LIMB_ROWS, PRECORDIAL, TWELVE
 from medmcl.modalities.ecg_levels import Look, levels_of
 from medmcl.modalities.ecg_limb import exchanged, explain, residual_of
+from medmcl.modalities.ecg_rate import FACTORS, LENGTH_ODDS, RIGHT, length_odds
+from medmcl.modalities.ecg_rate import log_odds as rate_log_odds
+from medmcl.modalities.ecg_rate_check import beat_and_width
 from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.modalities.ecg_together import inspect_together
 from medmcl.modalities.ordered import quantile
@@ -108,7 +111,8 @@ def test_a_declared_unit_or_rate_that_is_not_the_headers_is_found():
 def test_a_rate_at_which_no_heart_beats_is_found_where_the_file_cannot_say(true, declared):
     found = findings(replace(heart(float(true)), rate_hz=float(declared)), pad="zero")
     assert "ecg.wrong_rate" in found
-    assert f"{true:g} if the record lasts 10 s" in found["ecg.wrong_rate"].mend
+    assert f"{true:g}" in found["ecg.wrong_rate"].mend
+    assert found["ecg.wrong_rate"].level == "error"
 
 
 @pytest.mark.parametrize("beats", [45, 72, 110, 160])
@@ -204,9 +208,9 @@ def test_chest_leads_far_out_of_order_are_an_error(first, second):
     assert found["ecg.swapped_leads"].level == "error"
 
 
-def test_neighbouring_chest_leads_are_a_warning_in_one_record():
-    found = findings(swapped(heart(), "V1", "V2"))
-    assert set(found) <= {"ecg.precordial_order"}
+def test_neighbouring_chest_leads_are_named_in_one_record():
+    (found,) = findings(swapped(heart(), "V1", "V2")).values()
+    assert "V1 and V2 are swapped" in found.what
     odds = chest_odds(Look(swapped(heart(), "V1", "V2")), TWELVE)
     assert namings()[1][int(odds.argmax())] == "V1 and V2 are swapped"
 
@@ -246,10 +250,10 @@ def test_odds_are_the_sum_over_leads_and_pairs():
                 value = lead[number, row]
                 total += by_lead[number, place] * value + by_lead[number + 8, place] * value**2
             for other in range(place + 1, 8):
-                for number in range(2):
+                for number in range(4):
                     value = pair[number, row, order[other]]
                     total += by_pair[number, place, other] * value
-                    total += by_pair[number + 2, place, other] * value**2
+                    total += by_pair[number + 4, place, other] * value**2
         return total
 
     expected = [score(order) - score(range(8)) for order in namings()[0]]
@@ -294,10 +298,13 @@ def test_neighbouring_chest_leads_are_found_in_many_records():
 
 def test_records_of_half_the_length_of_all_others_are_noted():
     records = [heart(seed=seed) for seed in range(10)]
-    half = replace(records[0], signal_mv=records[0].signal_mv[:, ::2], where="s9.hea")
+    half = replace(records[0], signal_mv=records[0].signal_mv[:, :500], where="s9.hea")
     (found,) = inspect_together([*records, half], TWELVE)
     assert (found.code, found.level, found.where) == ("ecg.wrong_rate", "warning", "s9.hea")
     assert "1 of 11 ECGs last 5 s" in found.what
+    doubled = replace(records[0], rate_hz=200.0, where="s9.hea")
+    (found,) = inspect_together([*records, doubled], TWELVE)
+    assert (found.code, found.level, found.where) == ("ecg.wrong_rate", "error", "s9.hea")
     assert inspect_together([*records, heart(seconds=30)], TWELVE) == []
     assert inspect_together([*records[:5], *[half] * 5], TWELVE) == []
 
@@ -307,8 +314,8 @@ def test_records_of_half_the_length_of_all_others_are_noted():
     [
         (100, 500, 72, "error"),
         (500, 100, 72, "error"),
-        (250, 500, 72, "warning"),
-        (500, 250, 72, "warning"),
+        (250, 500, 72, "error"),
+        (500, 250, 72, "error"),
         (500, 500, 72, None),
         (500, 500, 110, None),
     ],
@@ -404,3 +411,91 @@ def test_remarks_of_the_reader_reach_the_user():
 
 def test_precordial_names_are_the_twelve_without_the_limb():
     assert LIMB + PRECORDIAL == TWELVE
+
+
+@pytest.mark.parametrize("stated", [50.0, 200.0])
+def test_a_rate_that_all_files_state_wrongly_is_an_error_of_the_cohort(stated):
+    right = [heart(seed=seed, beats=60 + 5 * seed) for seed in range(6)]
+    (found,) = inspect_together([replace(record, rate_hz=stated) for record in right], TWELVE)
+    assert (found.code, found.level, found.scope) == ("ecg.wrong_rate", "error", "cohort")
+    assert "100 Hz" in found.what
+
+
+@pytest.mark.parametrize("rate", [100.0, 250.0, 360.0, 500.0, 1000.0])
+def test_odds_of_rates_do_not_depend_on_the_true_rate_unit_or_offset(rate):
+    record = heart(rate)
+    odds = rate_log_odds(record.signal_mv, rate)
+    assert odds[RIGHT] == 0
+    assert odds[[FACTORS.index(factor) for factor in (0.2, 0.5, 2.0, 5.0)]].max() < 0
+    other = rate_log_odds(record.signal_mv.astype(float) * 1000 + 7, rate)
+    np.testing.assert_allclose(other, odds, atol=0.05)
+
+
+def test_the_usual_length_speaks_for_its_rate_and_any_other_says_nothing():
+    assert (np.delete(length_odds(10.0, 12), RIGHT) == -LENGTH_ODDS).all()
+    assert length_odds(20.0, 12)[FACTORS.index(0.5)] == LENGTH_ODDS
+    assert length_odds(5.0, 12)[FACTORS.index(2.0)] == LENGTH_ODDS
+    assert not length_odds(7.3, 12).any()
+    assert not length_odds(10.0, 2).any()
+
+
+def test_too_short_or_still_signals_have_no_odds_of_rates():
+    assert rate_log_odds(heart(seconds=1).signal_mv, 100) is None
+    assert rate_log_odds(np.zeros((12, 1000)), 100) is None
+
+
+def exchanged_arms(record) -> ECGRecord:
+    def change(x):
+        x[0] *= -1
+        x[[1, 2]] = x[[2, 1]]
+        x[[3, 4]] = x[[4, 3]]
+
+    return changed(record, change)
+
+
+def test_exchanged_arm_electrodes_are_found_though_all_limb_leads_agree():
+    record = exchanged_arms(heart())
+    sound = residual_of(LIMB, np.cov(heart().signal_mv[:6]))
+    assert residual_of(LIMB, np.cov(record.signal_mv[:6])) == pytest.approx(sound, abs=0.01)
+    found = findings(record)
+    assert set(found) == {"ecg.swapped_leads"}
+    assert "right and the left arm are exchanged" in found["ecg.swapped_leads"].what
+
+
+def test_a_reversed_lead_is_found_where_no_third_limb_lead_says_so():
+    record = heart()
+    rows = [0, 1, 6, 7, 8, 9, 10, 11]
+    record = replace(
+        record, signal_mv=record.signal_mv[rows], leads=tuple(TWELVE[row] for row in rows)
+    )
+    assert findings(record) == {}
+    assert set(findings(changed(record, lambda x: np.negative(x[0], x[0])))) == {
+        "ecg.swapped_leads"
+    }
+
+
+@pytest.mark.parametrize(("lead", "factor"), [("V2", 1000), ("I", 1e-3), ("V6", 1e-3)])
+def test_one_lead_in_another_unit_is_named(lead, factor):
+    row = TWELVE.index(lead)
+    found = findings(changed(heart(), lambda x: x.__setitem__(row, x[row] * np.float32(factor))))
+    assert set(found) == {"ecg.wrong_units"}
+    assert found["ecg.wrong_units"].what.startswith(f"lead {lead} swings by")
+    assert found["ecg.wrong_units"].level == "error"
+
+
+def test_one_lead_of_huge_noise_and_a_gain_ten_times_too_high_are_warnings():
+    rng = np.random.default_rng(0)
+    found = findings(changed(heart(), lambda x: x.__setitem__(7, 100 * rng.normal(size=1000))))
+    assert found["ecg.wrong_units"].level == "warning"
+    record = heart()
+    found = findings(replace(record, signal_mv=record.signal_mv * 10))
+    assert found["ecg.wrong_units"].level == "warning"
+
+
+def test_chest_leads_of_one_wave_in_any_size_are_not_judged():
+    rng = np.random.default_rng(0)
+    span = Look(heart()).beginning(LEADS)
+    for _ in range(20):
+        sizes = rng.uniform(0.3, 1.5, size=6)
+        drawn = np.concatenate([span[:2], np.outer(sizes, span[5])])
+        assert log_odds(drawn + 0.005 * rng.normal(size=drawn.shape), 100) is None

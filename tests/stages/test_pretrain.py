@@ -2,8 +2,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -11,34 +9,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from processes import assert_same_weights, finish, start, weights
 from tiny_runs import STAGES, tiny
 
 import medmcl
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.engine.checkpoint import load_weights_file
 from medmcl.engine.record import read_metrics
-
-CODE = """
-import json, sys
-import torch
-import yaml
-torch.set_num_threads(1)
-from medmcl.cli import main
-sys.argv = ["medmcl", *json.loads(sys.argv[1])]
-main()
-"""
-
-
-def weights(run, stage):
-    return medmcl.load(run).checkpoints(stage).weights("last")
-
-
-def assert_same_weights(a, b, stages):
-    for stage in stages:
-        first, second = weights(a, stage), weights(b, stage)
-        assert first.keys() == second.keys()
-        for name, value in first.items():
-            assert torch.equal(value, second[name]), f"{stage}: {name}"
 
 
 def arguments(cohort, out, **more):
@@ -51,20 +28,6 @@ def arguments(cohort, out, **more):
     for key, value in values.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
     return words
-
-
-def start(words):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", CODE, json.dumps(words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-
-
-def finish(process):
-    out, errors = process.communicate()
-    assert process.returncode == 0, errors
-    return out, errors
 
 
 @pytest.fixture(scope="session")
@@ -295,6 +258,10 @@ def test_a_run_is_scored_again_and_beside_another(trained, hearts, tmp_path):
     results = pd.read_csv(evaluation.folder / "results.csv")
     assert set(results[results["task"] == "lvef"]["label_fraction"]) == {0.5, 1.0}
     assert trained.path.name in set(results["method"])
+    with pytest.raises(ArtefactError, match="holds a report already"):
+        medmcl.evaluate(trained.path, hearts, out=tmp_path / "scored", device="cpu")
+    with pytest.raises(ArtefactError, match="its own report stays"):
+        medmcl.evaluate(trained.path, hearts, out=trained.path, overwrite=True, device="cpu")
     with pytest.raises(CohortError, match="did you mean 'lvef'"):
         medmcl.evaluate(trained.path, hearts, tasks=["lvf"], out=tmp_path / "x")
 

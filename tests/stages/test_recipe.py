@@ -1,7 +1,7 @@
 import pytest
 
-from medmcl.core.errors import ConfigError
-from medmcl.stages.recipe import TrainSpec, expand, fill, list_recipes, read_recipe
+from medmcl.core.errors import ConfigError, OverrideError
+from medmcl.stages.recipe import TrainSpec, expand, fill, kinds, list_recipes, read_recipe
 
 
 @pytest.mark.parametrize("name", sorted(list_recipes()))
@@ -78,3 +78,41 @@ def test_the_weight_of_an_objective_and_that_of_a_direction_are_two_things():
     spec = next(s for s in recipe.stages if s.name == "mmcl").objectives["cross_modal"]
     assert spec.loss_weight == 2.0
     assert spec.settings["weight"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "words"),
+    [
+        ("stages.mmcl.epochz", 3, "unknown key 'stages.mmcl.epochz'; did you mean 'epochs'?"),
+        ("stages.mmcl.epochs", "many", "'stages.mmcl.epochs': Input should be a valid number"),
+        ("stages.mmlc.epochs", 3, "no element 'mmlc' in the list; did you mean 'mmcl'? (known: "),
+        ("stages.mmcl.label_fraction", 10, "'stages.mmcl.label_fraction': Input should be less"),
+        ("stages.results.draaws", 3, "did you mean 'draws'? (known: bootstrap_draws"),
+        ("stages", 3, "'stages'"),
+        ("stages.mmcl", 3, "'stages.1': Input should be"),
+        ("stages.mmcl.batch_size.x", 3, "what stands before it is a plain value"),
+        ("data_rot", "/x", "did you mean 'data_root'"),
+        ("on_bad_record", "exclude", "did you mean 'cohort.on_bad_record'"),
+        ("on_bad_recrod", "exclude", "did you mean 'cohort.on_bad_record'"),
+    ],
+)
+def test_what_is_wrong_with_an_override_is_said_of_it_and_not_of_the_file(dotted, value, words):
+    with pytest.raises(OverrideError) as caught:
+        read_recipe("ecg_cmr_toy", {dotted: value})
+    assert str(caught.value).startswith(f"--set {dotted}={value}: ")
+    assert words in str(caught.value)
+    assert "ecg_cmr_toy.yaml" not in str(caught.value)
+
+
+def test_a_fault_of_the_file_stays_a_fault_of_the_file(tmp_path):
+    path = write(tmp_path, "extends: ecg_cmr_toy\nset: {stages.mmcl.epochz: 3}\n")
+    with pytest.raises(ConfigError, match=r"r\.yaml: is not valid(?s:.*)stages\.mmcl\.epochz"):
+        read_recipe(path, {"stages.mmcl.steps": 3})
+    path = write(tmp_path, "extends: ecg_cmr_toy\nset: {stages.mmlc.steps: 3}\n")
+    with pytest.raises(ConfigError, match=r"r\.yaml, set: stages\.mmlc\.steps: there is no"):
+        read_recipe(path)
+
+
+def test_a_recipe_says_which_kinds_it_reads():
+    assert kinds(read_recipe("ecg_text_toy")) == {"ecg": "ecg", "report": "text"}
+    assert kinds(read_recipe("ecg_mdm")) == {"ecg": "ecg"}

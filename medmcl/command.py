@@ -1,0 +1,93 @@
+"""Typer's commands with plain help, and one clear message for a command line that is not whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from typer.core import TyperCommand, TyperGroup
+
+from medmcl.core.errors import ConfigError
+
+_MENDS = {
+    "cohort": "--cohort FOLDER, or a name that `medmcl cohorts` lists (--cohort demo)",
+    "out": "--out PATH that says where to write",
+    "run": "name the run folder first: the one that `medmcl pretrain` printed",
+    "kind": "say what to simulate: medmcl simulate heart --out FOLDER",
+}
+
+
+def _plain(formatter: click.HelpFormatter) -> None:
+    """Take out the backslashes that Typer puts before brackets, though nothing reads markup."""
+    formatter.buffer[:] = [part.replace("\\[", "[") for part in formatter.buffer]
+
+
+class Command(TyperCommand):
+    """A command that says how to complete it."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help without stray backslashes."""
+        super().format_help(ctx, formatter)
+        _plain(formatter)
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the words of the command line.
+
+        Raises:
+            ConfigError: A word that is needed is missing.
+        """
+        words = list(args)
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.MissingParameter as fault:
+            raise self._missing(fault, str(info_name), words) from None
+
+    def _missing(
+        self, fault: click.MissingParameter, command: str, words: list[str]
+    ) -> ConfigError:
+        parameter = fault.param
+        name = str(parameter.name) if parameter is not None else ""
+        shown = f"--{name}" if isinstance(parameter, click.Option) else name.upper()
+        mend = f"add {_MENDS[name]}" if shown[:2] == "--" and name in _MENDS else _MENDS.get(name)
+        takes_words = any(isinstance(one, click.Argument) for one in self.params)
+        if name == "cohort" and words and not takes_words and not words[0].startswith("-"):
+            mend = f"medmcl {command} --cohort {' '.join(words)}"
+        return ConfigError(
+            f"{shown} is missing",
+            where=f"medmcl {command}",
+            got=" ".join(["medmcl", command, *words]),
+            mend=mend or f"medmcl {command} --help",
+        )
+
+
+class Group(TyperGroup):
+    """The commands; one that is not there names the nearest."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help without stray backslashes."""
+        super().format_help(ctx, formatter)
+        _plain(formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named first.
+
+        Raises:
+            ConfigError: There is no such command.
+        """
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            from medmcl.core.config import nearest
+
+            raise ConfigError(
+                f"there is no command '{args[0]}'{nearest(args[0], self.commands)}",
+                where="medmcl",
+                mend="`medmcl --help` says what each does",
+            )
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,129 @@
+"""Overrides: ``--set optimiser.lr=1e-3``, laid over a file before it is checked.
+
+What is wrong with an override is said of the override, not of the file it was laid over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from medmcl.core.config import Fault, Loader, nearest
+from medmcl.core.errors import ConfigError, MedmclError, OverrideError
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turn ``a.b=c`` strings into ``{"a.b": value}``, the value read as YAML."""
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or not key.strip():
+            raise ConfigError("an override must look like a.b=c", got=pair)
+        try:
+            overrides[key.strip()] = yaml.load(text, Loader=Loader)
+        except yaml.YAMLError:
+            overrides[key.strip()] = text
+    return overrides
+
+
+def written(dotted: str, value: Any) -> str:
+    """Write an override as it stands on the command line."""
+    if isinstance(value, bool) or value is None:
+        value = "null" if value is None else str(value).lower()
+    return f"--set {dotted}={value}"
+
+
+def apply_override(
+    tree: Any, dotted: str, value: Any, where: object | None = None
+) -> tuple[str, ...]:
+    """Set ``tree[a][b] = value`` in place; list elements by number or by their ``name``.
+
+    Args:
+        tree: Mappings and lists.
+        dotted: Keys, with dots between them.
+        value: The new value.
+        where: What messages call it; ``--set dotted=value`` if not given.
+
+    Returns:
+        The path that was set, list elements by their number.
+
+    Raises:
+        OverrideError: There is no such element, or a plain value is in the way.
+    """
+    where = where or written(dotted, value)
+    path: list[str] = []
+    *parents, last = dotted.split(".")
+    node = tree
+    for part in parents:
+        key = _key(node, part, where)
+        path.append(str(key))
+        if isinstance(node, dict) and node.get(key) is None:
+            node[key] = {}
+        node = node[key]
+    key = _key(node, last, where)
+    node[key] = value
+    return (*path, str(key))
+
+
+def _key(node: Any, part: str, where: object) -> str | int:
+    if isinstance(node, list):
+        return _position(node, part, where)
+    if isinstance(node, dict):
+        return next((key for key in node if str(key) == part), part)
+    raise OverrideError(
+        f"'{part}' cannot be set: what stands before it is a plain value", where=where, got=node
+    )
+
+
+def _position(items: list[Any], part: str, where: object) -> int:
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    if part in names:
+        return names.index(part)
+    if part.lstrip("-").isdigit() and -len(items) <= int(part) < len(items):
+        return int(part) % len(items)
+    known = [str(name) for name in names if name] or [str(n) for n in range(len(items))]
+    what = f"there is no element '{part}' in the list{nearest(part, known)}"
+    raise OverrideError(what, where=where, mend="correct the name, or give the number")
+
+
+def blame(path: Sequence[str], applied: Mapping[tuple[str, ...], str]) -> str | None:
+    """Give the override that a fault at ``path`` comes from, or None.
+
+    Args:
+        path: Where the fault is.
+        applied: The path of each override to how it was written.
+    """
+    for set_, text in reversed(list(applied.items())):
+        shorter = min(len(set_), len(path))
+        if shorter and tuple(path[:shorter]) == set_[:shorter]:
+            return text
+    return None
+
+
+def refuse_overrides(faults: Sequence[Fault], applied: Mapping[tuple[str, ...], str]) -> None:
+    """Refuse the faults that overrides brought in.
+
+    Raises:
+        OverrideError: Names each override with what is wrong with it.
+    """
+    blamed = [(blame(fault.path, applied), fault.text) for fault in faults]
+    own = [(text, what) for text, what in blamed if text is not None]
+    if len(own) == 1:
+        raise OverrideError(own[0][1], where=own[0][0], mend="correct the override")
+    if own:
+        what = "overrides are not valid:\n" + "\n".join(f"  - {t}: {said}" for t, said in own)
+        raise OverrideError(what, mend="correct the overrides")
+
+
+def naming_overrides(error: MedmclError, overrides: Mapping[str, Any]) -> MedmclError:
+    """Give an error that names the override whose last key it is about, if there is one."""
+    for dotted, value in overrides.items():
+        text = written(dotted, value)
+        if f"'{dotted.rpartition('.')[2]}'" in error.what and text not in str(error):
+            where = text if error.where is None else f"{text}: {error.where}"
+            return OverrideError(
+                error.what, where=where, got=error.got, expected=error.expected, mend=error.mend
+            )
+    return error

@@ -1,0 +1,62 @@
+"""Batch norm over the rows of all ranks: how a rank without a row takes part.
+
+A synchronised batch norm is a collective, forward and backward. A rank on which a modality is
+absent must join it, or the others wait for ever; with no rows it adds nothing to the statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def synchronise_norms(module: nn.Module, group: Any) -> nn.Module:
+    """Turn every batch norm of ``module`` into a synchronised one of the process group, in place.
+
+    With timm's conversion: torch's drops the activation that timm's fused norms hold.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    converted: nn.Module = convert_sync_batchnorm(module, process_group=group)
+    return converted
+
+
+def live_norms(module: nn.Module) -> list[nn.SyncBatchNorm]:
+    """Batch norms that wait for other ranks whenever ``module`` is called: the same on each rank.
+
+    None in evaluation mode (frozen parts too), and none without a process group.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return []
+    norms = [m for m in module.modules() if isinstance(m, nn.SyncBatchNorm) and m.training]
+    return [norm for norm in norms if dist.get_world_size(norm.process_group) > 1]
+
+
+def on_any_rank(flag: bool, norm: nn.SyncBatchNorm, device: torch.device) -> bool:
+    """Whether ``flag`` holds on a rank of the norm's process group; all of them must ask."""
+    raised = torch.tensor([int(flag)], device=device)
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=norm.process_group)
+    return bool(raised.item())
+
+
+@contextmanager
+def without_rows(device: torch.device) -> Iterator[None]:
+    """Let layers take zero rows as other ranks take theirs.
+
+    Autocast is off: a rank without rows sends statistics in the type of its input, ranks with rows
+    in float32. Attention is the plain one, which takes no rows on every device.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with torch.autocast(device.type, enabled=False), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def nothing_of(*parts: Tensor | None) -> Tensor:
+    """A zero whose backward pass goes through all ``parts``, whatever stands in them."""
+    return torch.stack([part[:0].sum().float() for part in parts if part is not None]).sum()
