@@ -15,8 +15,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Small towers: a second thread gains little, and loses much on a busy machine.
-demo: export OMP_NUM_THREADS = 1
+# Small towers: more than two threads gain nothing.
+demo: export OMP_NUM_THREADS = 2
 demo: $(READY)
 	rm -rf $(RUN) cohorts/demo/data
 	$(BIN)/medmcl simulate heart --out cohorts/demo/data --subjects 7000 --set form=both --set files_subset=24

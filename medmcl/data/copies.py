@@ -23,8 +23,8 @@ NEAR = 0.15
 """Sketches so near are compared closely. Unrelated: ECGs of PTB-XL 0.20 or more, ACDC 0.35."""
 CERTAIN, LIKELY = 0.1, 0.35
 """Distance of two records up to which they are one measurement, and look like one: correlations of
-0.98 and 0.94. Saved anew in steps of 10 uV or at another rate: at most 0.17 and 0.22 (PTB-XL).
-Not copies: 1.3 or more in the nearest of PTB-XL, 0.82 in ACDC."""
+0.995 and 0.94. Saved anew in steps of 10 uV or at another rate: at most 0.17 and 0.22 (PTB-XL), so
+some copies are only warned of. Not copies: 1.3 or more in the nearest of PTB-XL, 0.82 in ACDC."""
 _NEIGHBOURS = 3
 _MEND = "find out whose it is, and take the other row out of the table"
 

@@ -37,11 +37,28 @@ def live_norms(module: nn.Module) -> list[nn.SyncBatchNorm]:
     return [norm for norm in norms if dist.get_world_size(norm.process_group) > 1]
 
 
-def on_any_rank(flag: bool, norm: nn.SyncBatchNorm, device: torch.device) -> bool:
-    """Whether ``flag`` holds on a rank of the norm's process group; all of them must ask."""
-    raised = torch.tensor([int(flag)], device=device)
-    dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=norm.process_group)
-    return bool(raised.item())
+def rows_of_all_ranks(rows: int, norm: nn.SyncBatchNorm, device: torch.device) -> int:
+    """Sum of ``rows`` over the ranks of the norm's process group; all of them must ask."""
+    total = torch.tensor([rows], device=device)
+    dist.all_reduce(total, group=norm.process_group)
+    return int(total.item())
+
+
+@contextmanager
+def norms_as_learned(module: nn.Module) -> Iterator[None]:
+    """Let batch norms use, and keep, their running statistics: one row alone has none of its own.
+
+    Torch refuses such a row, or, where norms are synchronised, makes running variances infinite.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    training = [norm for norm in norms if norm.training]
+    for norm in training:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in training:
+            norm.training = True
 
 
 @contextmanager

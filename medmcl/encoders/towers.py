@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -18,7 +18,13 @@ from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder
 from medmcl.encoders.encoded import Encoded, Encoder
 from medmcl.encoders.heads import Head, HeadSettings
-from medmcl.encoders.synchronised import live_norms, nothing_of, on_any_rank, without_rows
+from medmcl.encoders.synchronised import (
+    live_norms,
+    norms_as_learned,
+    nothing_of,
+    rows_of_all_ranks,
+    without_rows,
+)
 
 EPSILON = 1e-6
 """A projection shorter than this is not stretched to unit length."""
@@ -95,7 +101,8 @@ class Towers(nn.Module):
 
     Only present rows are encoded. What stands in absent rows has no influence on any output or
     gradient, bit for bit. If no row is present, one row of zeros is encoded in evaluation mode and
-    its outcome thrown away, so that all parameters take part in every step of every process. Where
+    its outcome thrown away, so that all parameters take part in every step of every process. One
+    row alone passes batch norms with their running statistics, and leaves them as they are. Where
     other processes have rows and batch norm is synchronised, no rows at all are encoded as well, in
     training mode, so that no process waits for this one.
     """
@@ -180,11 +187,13 @@ class Towers(nn.Module):
             )
         rows = batch.present[name].nonzero().squeeze(1)
         norms = live_norms(tower)
-        elsewhere = bool(norms) and on_any_rank(len(rows) > 0, norms[0], x.device)
+        everywhere = rows_of_all_ranks(len(rows), norms[0], x.device) if norms else len(rows)
+        elsewhere = everywhere > 1
         joined = None
         if len(rows):
             taken = None if mask is None else mask.index_select(0, rows)
-            encoded, pooled = tower(x.index_select(0, rows), taken)
+            with norms_as_learned(tower) if everywhere == 1 else nullcontext():
+                encoded, pooled = tower(x.index_select(0, rows), taken)
         else:
             # What joins the others moves the statistics that a graph of this row would hold on to.
             with (

@@ -100,6 +100,8 @@ def _describe(rows: np.ndarray) -> tuple[np.ndarray, ...]:
     share = gram / (size[:, None] * size)
     like = np.arctanh(np.minimum(np.maximum(share, -0.995), 0.995))
     spread = size / np.sqrt(count)
-    mean, spread = (np.concatenate([part, turn]) for part, turn in (
-        (mean, -mean[turned]), (spread, spread[turned])))
+    mean, spread = (
+        np.concatenate([part, turn])
+        for part, turn in ((mean, -mean[turned]), (spread, spread[turned]))
+    )
     return high, low, mean, spread, like

@@ -137,6 +137,23 @@ def test_a_modality_without_any_row_gives_zeros_zero_gradients_and_keeps_statist
     assert seen.padding["report"].all()
 
 
+def test_one_row_alone_passes_batch_norms_with_their_running_statistics():
+    head = {"hidden": 8, "out": 4, "norm": "batch"}
+    towers = build(cmr={"head": head}, ecg={"head": head}).train()
+    towers(batch())  # so that the running statistics are not those of the start
+    before = {name: b.clone() for name, b in towers.named_buffers()}
+    modes = [m.training for m in towers.modules()]
+    one = batch({"cmr": [3], "ecg": [1]})
+    seen = towers(one)
+    charge(seen).backward()
+    assert all(p.grad is not None for p in towers.tower("cmr").parameters())
+    assert all(torch.equal(b, before[name]) for name, b in towers.named_buffers())
+    assert [m.training for m in towers.modules()] == modes
+    learned = towers.eval()(one)
+    for name, row in (("cmr", 3), ("ecg", 1)):
+        torch.testing.assert_close(seen.pooled[name][row], learned.pooled[name][row])
+
+
 def test_pooled_points_have_unit_norm():
     for name, points in build()(batch()).pooled.items():
         torch.testing.assert_close(points.norm(dim=1), torch.ones(ROWS, device="cpu")), name

@@ -56,6 +56,7 @@ CASES = {
     "cmr on rank 0 only": (MIX, {"ecg": ALL, "cmr": ON_FIRST}, False),
     "nothing on rank 1": (MIX, {"ecg": ON_FIRST, "cmr": ON_FIRST}, False),
     "cmr nowhere": (MIX, {"ecg": ALL, "cmr": [0] * ROWS}, False),
+    "one cmr on rank 1": (MIX, {"ecg": ALL, "cmr": [0] * (ROWS - 1) + [1]}, False),
     "no row on rank 1": (MIX, {"ecg": ALL, "cmr": [1, 0] * 5 + [1]}, True),
     "labels on rank 0 only": ({"ecg_labels": MIX["ecg_labels"]}, {"ecg": ALL, "cmr": ALL}, False),
 }

@@ -15,6 +15,7 @@ CASES = (
     "cmr on rank 0 only",
     "nothing on rank 1",
     "cmr nowhere",
+    "one cmr on rank 1",
     "no row on rank 1",
     "labels on rank 0 only",
 )
