@@ -3,8 +3,8 @@
     python benchmarks/ecg_electrodes.py path/to/ptbxl > medmcl/modalities/ecg_electrodes_weights.py
 
 Data and method as in ``ecg_chest_leads.py``. Folds 1 to 8 are fitted; thresholds were chosen on
-folds 7 and 8 with weights of folds 1 to 6; folds 9 and 10 are judged. Rates go to
-stderr. Half a minute.
+folds 7 and 8 with weights of folds 1 to 6; folds 9 and 10 are judged. Rates go to stderr. Half a
+minute of CPU.
 """
 
 from __future__ import annotations

@@ -37,6 +37,10 @@ class Finding:
         return asdict(self)
 
 
+LEAVE_OUT = "; or leave it out: --set cohort.on_bad_record=exclude"
+"""Ends the mend of an error that is a matter of judgement; taken off where it is set already."""
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Write a number with its noun: ``1 subject``, ``2 subjects``, ``0 copies``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

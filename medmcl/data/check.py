@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.config import nearest
 from medmcl.core.contracts import Adapter, Place
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.data.cohort import Cohort, load_cohort
 from medmcl.data.copies import find_copies
 from medmcl.data.loading import build_adapters
@@ -126,6 +127,7 @@ def _check_modality(
     findings: list[Finding] = []
     adapter = _build(cohort, name, settings or {}, findings)
     findings += _check_presence(cohort, name, wanted=wanted)
+    findings += _check_accepted(cohort, name)
     ignored = frozenset() if wanted else _OF_A_RECIPE
     read = _read(cohort, name, adapter, rows, workers, progress, ignored)
     copies = _find_copies(cohort, name, adapter, rows, read)
@@ -136,7 +138,8 @@ def _check_modality(
     if cohort.spec.on_bad_record == "exclude":
         records = [_excluded(finding) for finding in records]
         records += _check_left(cohort, name, read, wanted=wanted)
-    readable = [row for row, one in zip(rows, read, strict=True) if one.usable]
+    usable = [row for row, one in zip(rows, read, strict=True) if one.usable]
+    readable = [row for row, one in zip(rows, read, strict=True) if one.digest]
     places = list(cohort.records[name]["place"].iloc[readable])
     together = inspect_together(adapter, name, places)
     doubtful = {
@@ -144,7 +147,7 @@ def _check_modality(
         for row, found in copies.items()
         if any(finding.level == "error" for finding in found)
     }
-    bad = (set(rows) - set(readable)) | doubtful
+    bad = (set(rows) - set(usable)) | doubtful
     return [*findings, *records, *together], count_records(cohort, name, rows, bad)
 
 
@@ -257,7 +260,8 @@ def _excluded(finding: Finding) -> Finding:
     """Turn the error of a record into a warning: `prepare` leaves the record out and goes on."""
     if finding.level != "error" or finding.scope != "record":
         return finding
-    return replace(finding, level="warning", what=f"{finding.what}; the record will be excluded")
+    what = f"{finding.what}; the record will be excluded"
+    return replace(finding, level="warning", what=what, mend=finding.mend.replace(LEAVE_OUT, ""))
 
 
 def _check_left(
@@ -292,6 +296,25 @@ def _check_presence(cohort: Cohort, name: str, *, wanted: bool) -> list[Finding]
     if not absent:
         return []
     return [_absent(name, what, wanted)]
+
+
+def _check_accepted(cohort: Cohort, name: str) -> list[Finding]:
+    """Note records whose faults are accepted and that are not there."""
+    accepted = getattr(cohort.spec.modalities[name].source, "accept", {})
+    known = set(map(str, cohort.records[name].index))
+    unknown = sorted(set(accepted) - {"*"} - known)
+    if not unknown:
+        return []
+    return [
+        Finding(
+            code="cohort.accept",
+            where=f"modalities.{name}.accept",
+            what=f"there is no record {', '.join(unknown[:5])}{nearest(unknown[0], known)}",
+            mend="write ids of records, as check names them, or take them out",
+            level="warning",
+            scope="cohort",
+        )
+    ]
 
 
 def _absent(name: str, what: str, wanted: bool) -> Finding:

@@ -150,7 +150,8 @@ def good_raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
 def inspect_together(adapter: Adapter, name: str, places: Sequence[Place]) -> list[Finding]:
     """Read up to 200 records, evenly spaced, for what shows only in many of one modality.
 
-    Adapters that look for such faults have ``inspect_together(raws) -> list[Finding]``.
+    Adapters that look for such faults have ``inspect_together(raws) -> list[Finding]``. Records
+    with faults of their own count too: most of them may have the fault that is looked for.
 
     Args:
         adapter: Adapter of the modality.
@@ -161,8 +162,16 @@ def inspect_together(adapter: Adapter, name: str, places: Sequence[Place]) -> li
     if together is None:
         return []
     rows = np.unique(np.linspace(0, len(places) - 1, min(len(places), TOGETHER)).round())
-    found = together(good_raws(adapter, [places[int(row)] for row in rows]))
+    found = together(_raws(adapter, [places[int(row)] for row in rows]))
     return [replace(one, where=f"modalities.{name}, {one.where}") for one in found]
+
+
+def _raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
+    """Give the raw records that can be read."""
+    for place in places:
+        raw, _ = read_record(adapter, place)
+        if raw is not None:
+            yield raw
 
 
 def content_digest(content: Any) -> str:

@@ -39,6 +39,9 @@ from medmcl.modalities.ecg_settings import ECGSettings, ECGSource
 from medmcl.modalities.ecg_together import inspect_together
 from medmcl.modalities.sketches import ecg_distance, ecg_sketch
 
+EVERY = "*"
+"""Stands in ``accept:`` for every record and for the cohort."""
+
 
 class ECG:
     """The ECG adapter; see `medmcl.core.contracts.Adapter`. Nothing is learned from the cohort."""
@@ -123,37 +126,45 @@ class ECG:
         if used:
             look = Look(raw)
             findings += checks.check_values(look, used, where)
-            findings += checks.check_units(look, used, self.source.units, where)
-            findings += check_gain(look, used, where)
+            units = [*checks.check_units(look, used, self.source.units, where)]
+            findings += units or check_gain(look, used, where)  # one fault, one mend
             units = [*check_lead_units(look, used, where)]
             findings += units
             doubts = [*check_rate(look, used, self.source.rate_hz, where, self.among)]
             if not units:
                 doubts += checks.check_limb(look, where)
-            if not doubts:  # the looks of chest leads are judged by limb leads and seconds
-                doubts += checks.check_electrodes(look, used, where, self.among)
-            if not doubts:
-                doubts += checks.check_precordial(look, used, where, self.among)
+            if not doubts:  # looks are judged by limb leads and seconds
+                doubts += checks.check_looks(look, used, where, self.among)
             findings += doubts
         padded = self.settings.pad is not None
         findings += checks.check_length(raw, self.settings.seconds, padded, where)
         mend = "look at the file; what was read may not be what you expect"
         findings += [checks.fault("reader", where, note, mend, "warning") for note in raw.quality]
-        return [self._accepted(finding) for finding in findings]
+        return [self._accepted(finding, place.record) for finding in findings]
 
     def inspect_together(self, raws: Iterable[ECGRecord]) -> list[Finding]:
         """Mistakes that all files share, or that show only beside the other files."""
-        return inspect_together(raws, self.settings.names)
+        findings = inspect_together(raws, self.settings.names)
+        return [self._accepted(finding, EVERY) for finding in findings]
 
-    def _accepted(self, finding: Finding) -> Finding:
-        """Lower to a warning what the settings say how to handle."""
-        accepted = {
+    def _accepted(self, finding: Finding, record: str) -> Finding:
+        """Lower to a warning what the settings say how to handle, and what a person accepted."""
+        handled = {
             "ecg.missing_leads": self.settings.missing_leads != "refuse",
             "ecg.nan": self.settings.missing_samples != "refuse",
         }
-        if not accepted.get(finding.code, False):
+        if handled.get(finding.code, False):
+            return replace(finding, level="warning")
+        accept = self.source.accept
+        codes = {*accept.get(record, ()), *accept.get(EVERY, ())}
+        if finding.level != "error" or finding.code.removeprefix("ecg.") not in codes:
             return finding
-        return replace(finding, level="warning")
+        return replace(
+            finding,
+            level="warning",
+            what=f"{finding.what}; accepted in cohort.yaml",
+            mend="nothing, if somebody looked at it; otherwise take it out of accept:",
+        )
 
     def sketch(self, raw: ECGRecord) -> np.ndarray | None:
         """Numbers by which copies know each other; see `medmcl.core.contracts.Sketches`."""
@@ -207,8 +218,10 @@ class ECG:
         """Select and derive leads, bring them to the rate, take the first seconds. (L, S)."""
         settings = self.settings
         needed = int(np.ceil((settings.seconds + 1) * raw.rate_hz))
-        rows = np.stack([take_lead(lead, raw.leads, raw.signal_mv) for lead in leads])[:, :needed]
-        rows = self._without_gaps(rows.astype(np.float64), leads, raw.where)
+        signal = raw.signal_mv[:, :needed]
+        if tuple(leads) != raw.leads:
+            signal = np.stack([take_lead(lead, raw.leads, signal) for lead in leads])
+        rows = self._without_gaps(signal.astype(np.float64), leads, raw.where)
         rows = steps.resample(rows, raw.rate_hz, settings.rate_hz)[:, : settings.samples]
         short = rows.shape[1] < settings.samples and settings.pad is None
         if short or rows.shape[1] < 3:

@@ -7,20 +7,22 @@ from typing import Literal
 
 import numpy as np
 
-from medmcl.core.findings import Finding
+from medmcl.core.findings import LEAVE_OUT, Finding
 from medmcl.modalities import ecg_chest, ecg_electrodes
 from medmcl.modalities.ecg_leads import LIMB, PRECORDIAL, canonical, sources
 from medmcl.modalities.ecg_levels import Look
-from medmcl.modalities.ecg_limb import LimbFit, exchanged, explain, residual_of
+from medmcl.modalities.ecg_limb import LimbFit, exchanged, explain, residual_of, residuals_of
 from medmcl.modalities.ecg_readers import ECGRecord, unit_factor
 from medmcl.modalities.ecg_shapes import Shapes
+from medmcl.modalities.ordered import median
 
 AMPLITUDE_MV = (0.02, 20.0)
 """Peak-to-peak range, median over leads, outside which a unit is wrong (PTB-XL: 0.4 to 4.4)."""
 LIMB_TOLERANCE = 0.15
 """Share of the limb leads that may contradict their identities (PTB-XL: at most 0.12)."""
 LIMB_DOUBT = 0.04
-"""From this share on, one exchange that halves it is the mistake (PTB-XL as named: never)."""
+"""From this share on, one exchange that halves it is the mistake (PTB-XL as named: never; with a
+chest lead the best exchange leaves 1.5 times as much)."""
 CHEST_ERROR, CHEST_DOUBT = 10.0, 5.0
 """Log-odds of another naming of the chest leads that are an error, and a warning."""
 LIMB_ERROR, LIMB_UNSURE = 10.0, 6.0
@@ -38,6 +40,15 @@ def fault(
 ) -> Finding:
     """Make a finding of the kind ``ecg.<code>``."""
     return Finding(code=f"ecg.{code}", where=where, what=what, mend=mend, level=level)
+
+
+def judged(mend: str, code: str) -> str:
+    """Give the mend of an error that goes by looks: the record may be mended, accepted, left out.
+
+    The record is not named, so that equal faults are told together.
+    """
+    accept = f"accept: {{RECORD: [{code}]}} in cohort.yaml"
+    return f"{mend}; if the record is right, say {accept}{LEAVE_OUT}"
 
 
 def used_leads(record: ECGRecord, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -91,7 +102,9 @@ def _often_extreme(look: Look) -> np.ndarray:
     """Whether 1 % of a lead's finite samples lie at one of its extremes, (L,) bool."""
     rows, levels = look.record.signal_mv, look.levels
     enough = CLIPPED_SHARE * look.finite.sum(axis=1) - 0.5
-    counts = [(rows == extreme[:, None]).sum(axis=1) for extreme in (levels.low, levels.high)]
+    counts = [
+        np.count_nonzero(rows == extreme[:, None], axis=1) for extreme in (levels.low, levels.high)
+    ]
     return np.asarray(np.maximum(*counts) >= enough)
 
 
@@ -153,7 +166,7 @@ def typical_amplitude(look: Look, used: Sequence[str]) -> float | None:
     """Peak to peak in mV (99.9th to 0.1th percentile), median over leads that move."""
     places = look.places(used)
     swings = look.levels.swing[places][~look.levels.flat[places]]
-    return float(np.median(swings)) if len(swings) else None
+    return float(median(np.sort(swings))) if len(swings) else None
 
 
 def _likely_unit(units: str, amplitude: float) -> str:
@@ -190,25 +203,27 @@ def check_limb(look: Look, where: str) -> Iterator[Finding]:
     span = look.beginning(names)
     if len(span) == 0 or _any_flat(span):
         return
-    gram = span @ span.T
     rows = [names.index(lead) for lead in leads]
-    limb = gram[np.ix_(rows, rows)]
+    limb = span[rows] @ span[rows].T
     residual = residual_of(leads, limb)
-    if residual <= LIMB_DOUBT or (
-        residual <= LIMB_TOLERANCE and exchanged(leads, limb) > residual / 2
-    ):
+    if residual <= LIMB_DOUBT:
         return
     goal = min(LIMB_TOLERANCE, residual / 2)
-    fit = explain(leads, limb, goal)
+    fit = None
+    if residual <= LIMB_TOLERANCE and exchanged(leads, limb) > goal:
+        fit = _with_precordial(leads, names, span @ span.T, goal)
+        if fit is None:
+            return
+    fit = fit or explain(leads, limb, goal)
     if not fit.explanations:
-        fit = _with_precordial(leads, names, gram, goal) or fit
+        fit = _with_precordial(leads, names, span @ span.T, goal) or fit
     share = f"{residual:.0%} of the limb leads contradicts I + III = II and its like"
     if fit.explanations:
         what = (
             f"{' (or: '.join(fit.explanations[:3])}{')' * (len(fit.explanations[:3]) - 1)}; {share}"
         )
         mend = f"correct the lead names; {fit.repaired:.1%} would then remain"
-        yield fault("swapped_leads", where, what, mend)
+        yield fault("swapped_leads", where, what, judged(mend, "swapped_leads"))
     else:
         mend = "check names and order of leads; leads recorded one after another do this too"
         yield fault("inconsistent_leads", where, share, mend, "warning")
@@ -218,65 +233,76 @@ def _with_precordial(
     leads: tuple[str, ...], names: list[str], gram: np.ndarray, goal: float
 ) -> LimbFit | None:
     """Look for one limb lead that was exchanged with a precordial one."""
-    rows = [names.index(lead) for lead in leads]
-    found = []
-    for place, lead in enumerate(leads):
-        for other in (name for name in PRECORDIAL if name in names):
-            tried = [*rows[:place], names.index(other), *rows[place + 1 :]]
-            left = residual_of(leads, gram[np.ix_(tried, tried)])
-            found.append((left, f"{lead} and {other} are swapped"))
-    if not found or min(found)[0] > goal:
+    rows = np.array([names.index(lead) for lead in leads])
+    chest = [lead for lead in PRECORDIAL if lead in names]
+    if not chest:
         return None
-    return LimbFit(residual_of(leads, gram[np.ix_(rows, rows)]), min(found)[0], (min(found)[1],))
+    pairs = [(place, other) for place in range(len(leads)) for other in chest]
+    tried = np.tile(rows, (len(pairs), 1))
+    for order, (place, other) in zip(tried, pairs, strict=True):
+        order[place] = names.index(other)
+    left = residuals_of(leads, gram[tried[:, :, None], tried[:, None, :]])
+    best = int(left.argmin())
+    if left[best] > goal:
+        return None
+    place, other = pairs[best]
+    words = f"{leads[place]} and {other} are swapped"
+    return LimbFit(residual_of(leads, gram[np.ix_(rows, rows)]), float(left[best]), (words,))
 
 
-def check_precordial(
-    look: Look, used: Sequence[str], where: str, among: int = 1
-) -> Iterator[Finding]:
-    """Chest leads that look like those of other hearts only under other names.
+def check_looks(look: Look, used: Sequence[str], where: str, among: int = 1) -> Iterator[Finding]:
+    """Leads that look like those of other hearts only under other names, or if mended.
 
-    ``among`` is as `medmcl.core.contracts.WeighsOdds` says. Rates of detection and of false alarms:
-    ``docs/data_formats.md``.
-    `ecg_together` finds the rest where a whole cohort has the same mistake.
+    Limb electrodes that are exchanged (all limb leads agree with one another then), and two chest
+    leads; of the two kinds the likelier is told. ``among`` is as
+    `medmcl.core.contracts.WeighsOdds` says. Rates of detection and of false alarms:
+    ``docs/data_formats.md``. `ecg_together` finds the rest where a whole cohort has the same
+    mistake.
     """
-    odds = chest_odds(look, used)
-    if odds is None:
-        return
-    odds = odds[: ecg_chest.EXCHANGES + 1]
-    best = int(odds.argmax())
-    if odds[best] <= CHEST_DOUBT:
-        return
-    words = ecg_chest.namings()[1][best]
-    mend = "look at the R waves from V1 to V6; correct the names if they are mixed up"
-    if odds[best] > CHEST_ERROR + np.log(among):
-        what = f"{words}, by the looks of the chest leads (log-odds {odds[best]:.1f})"
-        yield fault("swapped_leads", where, what, mend)
-    else:
-        what = f"perhaps {words}, by the looks of the chest leads (log-odds {odds[best]:.1f})"
-        yield fault("precordial_order", where, what, mend, "warning")
+    limb, chest = _limb_odds(look, used), chest_odds(look, used)
+    limb_most = -np.inf if limb is None else limb.max()
+    chest = None if chest is None else chest[: ecg_chest.EXCHANGES + 1]
+    if limb is not None and limb_most > LIMB_UNSURE and (chest is None or limb_most > chest.max()):
+        yield _by_looks(
+            "limb_electrodes",
+            "limb",
+            ecg_electrodes.WORDS[int(limb.argmax())],
+            float(limb_most),
+            LIMB_ERROR + np.log(among),
+            "look at I, II and aVR (which points down); mend the limb leads if they are exchanged",
+            where,
+        )
+    elif chest is not None and chest.max() > CHEST_DOUBT:
+        yield _by_looks(
+            "precordial_order",
+            "chest",
+            ecg_chest.namings()[1][int(chest.argmax())],
+            float(chest.max()),
+            CHEST_ERROR + np.log(among),
+            "look at the R waves from V1 to V6; correct the names if they are mixed up",
+            where,
+        )
 
 
-def check_electrodes(
-    look: Look, used: Sequence[str], where: str, among: int = 1
-) -> Iterator[Finding]:
-    """Limb leads that agree with one another and look like those of other hearts if mended only."""
+def _by_looks(
+    doubt: str, leads: str, words: str, odds: float, bar: float, mend: str, where: str
+) -> Finding:
+    """Make an error of log-odds above the bar, and a warning of the kind ``doubt`` of others."""
+    said = f"{words}, by the looks of the {leads} leads (log-odds {odds:.1f})"
+    if odds > bar:
+        return fault("swapped_leads", where, said, judged(mend, "swapped_leads"))
+    return fault(doubt, where, f"perhaps {said}", mend, "warning")
+
+
+def _limb_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
+    """Log-odds of exchanged limb electrodes; None where the chest is not used or does not move."""
     shapes = _shapes(look, used)
     if shapes is None:
-        return
+        return None
     odds = ecg_electrodes.log_odds(shapes)
     if sum(lead in LIMB for lead in look.record.leads) > 2:
-        odds = odds[: ecg_electrodes.ELECTRODES]  # no lead alone is reversed: the others agree
-    best = int(odds.argmax())
-    if odds[best] <= LIMB_UNSURE:
-        return
-    words = ecg_electrodes.WORDS[best]
-    mend = "look at I, II and aVR (which points down); exclude the record, or mend its limb leads"
-    if odds[best] > LIMB_ERROR + np.log(among):
-        what = f"{words}, by the looks of the limb leads (log-odds {odds[best]:.1f})"
-        yield fault("swapped_leads", where, what, mend)
-    else:
-        what = f"perhaps {words}, by the looks of the limb leads (log-odds {odds[best]:.1f})"
-        yield fault("limb_electrodes", where, what, mend, "warning")
+        return odds[: ecg_electrodes.ELECTRODES]  # no lead alone is reversed: the others agree
+    return odds
 
 
 def chest_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:

@@ -60,12 +60,8 @@ def log_odds(shapes: Shapes) -> np.ndarray | None:
     lead, pair = measure(shapes)
     if pair[0, 2:, 2:].min() > np.arctanh(ALIKE):
         return None
-    orders, _ = namings()
-    lead_weights, pair_weights = weights()
-    leads = np.concatenate([lead, lead**2])[:, orders]
-    pairs = np.concatenate([pair, pair**2])[:, orders[:, :, None], orders[:, None, :]]
-    score = np.einsum("fl,fkl->k", lead_weights, leads)
-    score += np.einsum("fij,fkij->k", pair_weights, pairs)
+    values = [part.ravel() for part in (lead, lead**2, pair, pair**2)]
+    score = _weights_by_naming() @ np.concatenate(values)
     if score.max() < LIKELY:
         return None
     return np.asarray(score - score[0])
@@ -105,6 +101,16 @@ def weights() -> tuple[np.ndarray, np.ndarray]:
     first, second = pairs()
     pair[:, first, second] = np.array(PAIR_WEIGHTS.split(), dtype=float).reshape(8, -1)
     return lead, pair
+
+
+@cache
+def _weights_by_naming() -> np.ndarray:
+    """Weights of all measures as named, for each of `namings`: (K, 16 * 8 + 8 * 8 * 8)."""
+    lead, pair = weights()
+    back = namings()[0].argsort(axis=1)  # under which name a row goes
+    leads = lead[:, back].transpose(1, 0, 2)
+    pairs = pair[:, back[:, :, None], back[:, None, :]].transpose(1, 0, 2, 3)
+    return np.concatenate([part.reshape(len(back), -1) for part in (leads, pairs)], axis=1)
 
 
 def pairs() -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from medmcl.modalities.ecg_electrodes_weights import WEIGHTS
-from medmcl.modalities.ecg_shapes import LEADS, SUM, THIRD, TURNED, Shapes
+from medmcl.modalities.ecg_shapes import LEADS, MEASURES, SUM, THIRD, TURNED, Shapes
 
 WORDS = (
     "nothing",
@@ -56,11 +56,27 @@ def measure(shapes: Shapes) -> np.ndarray:
         (6, 50): eight measures of the three leads; likeness of I to II and V1 to V6, in and outside
         QRS complexes; then of II to V1 to V6.
     """
+    places, signs = _picked()
+    return np.concatenate([shapes.lead.ravel(), shapes.alike.ravel()])[places] * signs
+
+
+@cache
+def _picked() -> tuple[np.ndarray, np.ndarray]:
+    """Which numbers of `Shapes`, laid in a row, `measure` gives, and their signs; (6, 50) each."""
+    measures, rows, alike = MEASURES, len(LEADS) + 2 + len(TURNED), (2, len(LEADS) + 2)
+    numbers = np.arange(1, measures * rows + alike[0] * alike[1] ** 2 + 1)
+    lead, like = np.split(numbers, [measures * rows])
+    picked = _mend(lead.reshape(measures, rows), like.reshape(alike[0], alike[1], alike[1]))
+    return np.abs(picked) - 1, np.sign(picked)
+
+
+def _mend(lead: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Lay out `measure` from the fields of `Shapes`."""
     rows, signs = _mended()
     turned = len(LEADS) + 2 + np.array([TURNED.index(row) for row in rows.ravel()])
     places = np.where(signs > 0, rows, turned.reshape(rows.shape))
-    leads = shapes.lead[:, places].transpose(1, 0, 2)  # (6, 8, 3)
-    alike = shapes.alike[:, rows[:, :2]] * signs[:, :2, None]  # (2, 6, 2, 10)
+    leads = lead[:, places].transpose(1, 0, 2)  # (6, 8, 3)
+    alike = alike[:, rows[:, :2]] * signs[:, :2, None]  # (2, 6, 2, 10)
     both = np.take_along_axis(alike[:, :, 0], rows[None, :, 1:2], axis=2) * signs[None, :, 1:2]
     chest = alike[..., 2 : len(LEADS)]
     one = np.concatenate([both, chest[:, :, 0]], axis=2)
@@ -76,7 +92,7 @@ def _mended() -> tuple[np.ndarray, np.ndarray]:
     same = (want[:, :, None] == measured).all(axis=3)
     opposite = (want[:, :, None] == -measured).all(axis=3)
     rows = np.array([0, 1, THIRD, SUM])[(same | opposite).argmax(axis=2)]
-    return rows, np.where(same.any(axis=2), 1.0, -1.0)
+    return rows, np.where(same.any(axis=2), 1, -1)
 
 
 @cache

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from medmcl.core.findings import Finding
-from medmcl.modalities.ecg_checks import AMPLITUDE_MV, fault, typical_amplitude
+from medmcl.modalities.ecg_checks import AMPLITUDE_MV, fault, judged, typical_amplitude
 from medmcl.modalities.ecg_levels import Look
+from medmcl.modalities.ordered import median
 
 AMPLITUDE_DOUBT = (0.25, 6.0)
 """Peak-to-peak range in mV outside which a gain may be wrong (PTB-XL: 0.4 to 4.4)."""
@@ -35,14 +36,14 @@ def check_lead_units(look: Look, used: Sequence[str], where: str) -> Iterator[Fi
     if len(places) < 3:
         return
     swings = look.levels.swing[places]
-    usual = float(np.median(swings))
+    usual = float(median(np.sort(swings)))
     odd = [n for n, swing in enumerate(swings) if not _within(swing / usual, LEAD_AMPLITUDE)]
     for number in odd if len(odd) < len(places) / 2 else ():
         name = look.record.leads[places[number]]
         what = f"lead {name} swings by {swings[number]:.3g} mV, the others by {usual:.3g}"
         if _in_step(look, name, [look.record.leads[place] for place in places]):
             mend = f"{name} is likely in another unit: correct its gain in the file's header"
-            yield fault("wrong_units", where, what, mend)
+            yield fault("wrong_units", where, what, judged(mend, "wrong_units"))
         else:
             mend = f"look at {name}: an electrode was off, or its gain in the header is wrong"
             yield fault("wrong_units", where, what, mend, "warning")

@@ -10,7 +10,7 @@ import numpy as np
 
 from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.modalities.ecg_shapes import LEADS, Shapes, measure_shapes
-from medmcl.modalities.ordered import quantile
+from medmcl.modalities.ordered import median, quantile
 
 CHECKED_SECONDS = 30.0
 """Identities, order and heart rate are judged by the beginning of a long record."""
@@ -33,7 +33,7 @@ class Levels:
     median: np.ndarray
     swing: np.ndarray
 
-    @property
+    @cached_property
     def flat(self) -> np.ndarray:
         """Whether all finite samples of a lead are alike, (L,) bool."""
         return ~(self.low < self.high)
@@ -58,15 +58,9 @@ def _measure(rows: np.ndarray) -> Levels:
     return Levels(
         low=ordered[:, 0],
         high=ordered[:, -1],
-        median=_median(ordered),
+        median=median(ordered),
         swing=quantile(ends, TAILS[1]) - quantile(ends, TAILS[0]),
     )
-
-
-def _median(ordered: np.ndarray) -> np.ndarray:
-    middle = (ordered.shape[1] - 1) // 2, ordered.shape[1] // 2
-    one, two = (ordered[:, place].astype(np.float64) for place in middle)
-    return np.asarray(one if middle[0] == middle[1] else (one + two) / 2)
 
 
 class Look:
@@ -105,7 +99,7 @@ class Look:
         if span.shape[1] < 3 or not self.finite[:, :length].all():
             return None
         whole = span.shape[1] == self.record.signal_mv.shape[1]
-        middle = self.levels.median if whole else _median(np.sort(span, axis=1))
+        middle = self.levels.median if whole else median(np.sort(span, axis=1))
         return span.astype(np.float64) - middle[:, None]
 
     @cached_property
@@ -122,12 +116,14 @@ class Look:
         """Samples of the first half minute that are finite in all these leads, medians removed.
 
         Returns:
-            (len(leads), S) float64; (0, 0) if fewer than three samples are left.
+            (len(leads), S) float64, not to be written to; (0, 0) if fewer than three samples are
+            left.
         """
         if not len(leads):
             return np.zeros((0, 0))
         if self._sound_beginning is not None:
-            return self._sound_beginning[self.places(leads)]
+            every = tuple(leads) == self.record.leads
+            return self._sound_beginning if every else self._sound_beginning[self.places(leads)]
         length = int(CHECKED_SECONDS * self.record.rate_hz)
         span = self.rows(leads)[:, :length].astype(np.float64)
         span = span[:, np.isfinite(span).all(axis=0)]

@@ -39,7 +39,12 @@ def residual_of(leads: tuple[str, ...], gram: np.ndarray) -> float:
         leads: At least three limb leads.
         gram: Products of the centred leads, (L, L).
     """
-    return float(np.sqrt(_energies(leads, gram[None])[0]))
+    return float(residuals_of(leads, gram[None])[0])
+
+
+def residuals_of(leads: tuple[str, ...], grams: np.ndarray) -> np.ndarray:
+    """Give `residual_of` each of some products (N, L, L); (N,)."""
+    return np.asarray(np.sqrt(_energies(leads, grams)))
 
 
 def explain(leads: tuple[str, ...], gram: np.ndarray, tolerance: float) -> LimbFit:
@@ -68,11 +73,17 @@ def explain(leads: tuple[str, ...], gram: np.ndarray, tolerance: float) -> LimbF
 
 def exchanged(leads: tuple[str, ...], gram: np.ndarray) -> float:
     """Give the smallest residual that an exchange of two names leaves, 0 to 1."""
-    orders = np.tile(np.arange(len(leads)), (len(leads) * (len(leads) - 1) // 2, 1))
-    for order, pair in zip(orders, combinations(range(len(leads)), 2), strict=True):
+    orders = _exchanges(len(leads))
+    return float(residuals_of(leads, gram[orders[:, :, None], orders[:, None, :]]).min())
+
+
+@cache
+def _exchanges(size: int) -> np.ndarray:
+    """Orders in which two of ``size`` rows are exchanged, (pairs, size)."""
+    orders = np.tile(np.arange(size), (size * (size - 1) // 2, 1))
+    for order, pair in zip(orders, combinations(range(size), 2), strict=True):
         order[list(pair)] = order[list(pair[::-1])]
-    energies = _energies(leads, gram[orders[:, :, None], orders[:, None, :]])
-    return float(np.sqrt(energies.min()))
+    return orders
 
 
 def _energies(leads: tuple[str, ...], grams: np.ndarray) -> np.ndarray:

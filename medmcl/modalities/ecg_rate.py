@@ -12,7 +12,7 @@ logarithm of the factor; weights fitted by ``benchmarks/ecg_rates.py`` on folds 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -59,8 +59,8 @@ def log_odds(span: np.ndarray, rate_hz: float) -> np.ndarray | None:
     measured = measure(span, rate_hz)
     if measured is None:
         return None
-    weight, bias = weights()
-    score = np.concatenate([measured, measured**2]) @ weight @ curves() + bias
+    weight, bias = _weights_by_factor()
+    score = np.concatenate([measured, measured**2]) @ weight + bias
     return np.asarray(score - score[RIGHT])
 
 
@@ -86,6 +86,13 @@ def weights() -> tuple[np.ndarray, np.ndarray]:
     return weight, np.array(BIASES.split(), dtype=float)
 
 
+@cache
+def _weights_by_factor() -> tuple[np.ndarray, np.ndarray]:
+    """Weights of measures and their squares by factor, (2 * MEASURES, 12), and biases, (12,)."""
+    weight, bias = weights()
+    return weight @ curves(), bias
+
+
 def curves() -> np.ndarray:
     """Curves of the logarithm of the factor that weights are sums of, (4, 12); 0 at factor 1."""
     log = np.log(FACTORS)
@@ -104,66 +111,96 @@ def measure(span: np.ndarray, rate_hz: float) -> np.ndarray | None:
         with the size of what comes after and before, (MEASURES,). None if there is too little
         signal, or no lead moves.
     """
-    span = span[(span != span[:, :1]).any(axis=1)]
-    if len(span) == 0 or span.shape[1] < SHORTEST_SECONDS * rate_hz:
+    span = _moving(span)
+    short = span.shape[1] < SHORTEST_SECONDS * rate_hz
+    if len(span) == 0 or short or rate_hz < 4 * BAND_HZ[0]:
         return None
-    power, rows = _band(span, rate_hz)
-    slope = np.diff(rows, axis=1)
-    slope /= slope.std(axis=1, keepdims=True) + 1e-12
-    steep = np.sqrt((slope**2).mean(axis=0))
+    spectrum, rows = _band(span, rate_hz)
+    slope = rows[:, 1:] - rows[:, :-1]
+    power, mean = np.einsum("ls,ls->l", slope, slope), slope.sum(axis=1) / slope.shape[1]
+    slope /= (np.sqrt(power / slope.shape[1] - mean**2) + 1e-12)[:, None]
+    steep = _mean_size(slope)
     steep = np.minimum(steep, quantile(np.sort(steep), 0.99))
-    size = np.sqrt((rows**2).mean(axis=0))
+    size = _mean_size(rows)
     size = np.minimum((size[1:] + size[:-1]) / 2, quantile(np.sort(size), 0.99))
-    again, _ = _correlate(steep, steep)
-    after, before = _correlate(steep, size)
-    return np.concatenate(
-        [
-            power,
-            _bins(AGAIN_SECONDS) @ again,
-            _bins(AFTER_SECONDS) @ after,
-            _bins(BEFORE_SECONDS) @ before,
-        ]
-    )
+    lags = _correlate(steep, size)
+    return np.concatenate([spectrum, *(b @ lag for b, lag in zip(_bins(), lags, strict=True))])
+
+
+def _moving(span: np.ndarray) -> np.ndarray:
+    """Leads that do not stay at their first value."""
+    moves = (span != span[:, :1]).any(axis=1)
+    return span if moves.all() else span[moves]
+
+
+def _mean_size(rows: np.ndarray) -> np.ndarray:
+    """Root mean square over leads, (S,)."""
+    return np.asarray(np.sqrt(np.einsum("ls,ls->s", rows, rows) / len(rows)))
 
 
 def _band(span: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
     """Log power by frequency, and the leads between `BAND_HZ` at `GRID_HZ` with unit variance."""
-    length = span.shape[1]
-    seconds = length / rate_hz
-    ramp = np.linspace(-1, 1, length)
-    span = span - span.mean(axis=1, keepdims=True)
-    span = span - np.outer(span @ ramp / (ramp @ ramp), ramp)
-    spectrum = np.fft.rfft(span, axis=1)
-    grid = round(seconds * GRID_HZ)
-    wide = np.zeros((len(span), grid // 2 + 1), dtype=complex)
-    count = min(wide.shape[1], spectrum.shape[1])
-    wide[:, :count] = spectrum[:, :count]
-    hertz = np.arange(wide.shape[1]) / seconds
-    wide[:, (hertz < BAND_HZ[0]) | (hertz > BAND_HZ[1])] = 0
-    rows = np.fft.irfft(wide, grid, axis=1)
-    spread = rows.std(axis=1)
+    ramp, grid, band, kernel = _grid(span.shape[1], rate_hz)
+    spectrum = np.fft.rfft(span - np.multiply.outer(span @ ramp / (ramp @ ramp), ramp), axis=1)
+    spectrum[:, : band.start] = 0
+    spectrum[:, band.stop :] = 0
+    rows = np.fft.irfft(spectrum, grid, axis=1)
+    spread = np.sqrt(np.einsum("ls,ls->l", rows, rows) / grid)
     moves = spread > 1e-9 * max(float(spread.max(initial=0.0)), 1e-30)
-    rows = rows[moves] / spread[moves, None]
-    share = (np.abs(wide[moves]) ** 2 / (spread[moves, None] ** 2)).mean(axis=0)
-    near = np.abs(np.log(np.maximum(hertz, 1e-9))[None] - np.log(SPECTRUM_HZ)[:, None])
-    step = np.log(SPECTRUM_HZ[1] / SPECTRUM_HZ[0])
-    kernel = np.maximum(0, 1 - near / step) * (hertz > 0)
+    wide = spectrum[:, band]
+    if not moves.all():
+        rows, wide, spread = rows[moves], wide[moves], spread[moves]
+    rows /= spread[:, None]
+    share = spread**-2 @ (wide.real**2 + wide.imag**2) / len(wide)
     energy = kernel @ share / max(float(share.sum()), 1e-30)
     return np.log10(energy + 1e-4), rows
 
 
-def _correlate(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation of ``one`` with ``other`` later and earlier, by lag, (LONGEST,) each."""
-    one, other = one - one.mean(), other - other.mean()
-    count = len(one)
-    size = 1 << (count + max(count, LONGEST)).bit_length()
-    spectrum = np.fft.rfft(one, size).conj() * np.fft.rfft(other, size)
-    product = np.fft.irfft(spectrum, size)
-    product /= max(float(np.sqrt((one @ one) * (other @ other))), 1e-12)
+@lru_cache(maxsize=64)
+def _grid(length: int, rate_hz: float) -> tuple[np.ndarray, int, slice, np.ndarray]:
+    """What `_band` needs for signals of one length and rate.
+
+    Returns:
+        A ramp from -1 to 1, (S,); samples on the grid; the frequencies of the spectrum that lie in
+        `BAND_HZ`; and how they are averaged around `SPECTRUM_HZ`, (18, frequencies).
+    """
+    seconds = length / rate_hz
+    grid = round(seconds * GRID_HZ)
+    hertz = np.arange(min(length, grid) // 2 + 1) / seconds
+    within = np.flatnonzero((hertz >= BAND_HZ[0]) & (hertz <= BAND_HZ[1]))
+    band = slice(int(within[0]), int(within[-1]) + 1)
+    near = np.abs(np.log(hertz[band])[None] - np.log(SPECTRUM_HZ)[:, None])
+    kernel = np.maximum(0, 1 - near / np.log(SPECTRUM_HZ[1] / SPECTRUM_HZ[0]))
+    return np.linspace(-1, 1, length), grid, band, kernel
+
+
+def _correlate(steep: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correlation of steepness with itself, and with the size later and earlier, by lag.
+
+    Returns:
+        (LONGEST,) each.
+    """
+    count = len(steep)
+    both = np.stack([steep, size])
+    both -= both.mean(axis=1, keepdims=True)
+    whole = 1 << (count + max(count, LONGEST)).bit_length()
+    spectrum = np.fft.rfft(both, whole, axis=1)
+    product = np.fft.irfft(spectrum[0].conj() * spectrum, whole, axis=1)
+    power = np.einsum("ns,ns->n", both, both)
+    product /= np.maximum(np.sqrt(power[0] * power), 1e-12)[:, None]
+    share = _share(count)
+    later = product[:, :LONGEST] * share
+    return later[0], later[1], product[1, _EARLIER] * share
+
+
+_EARLIER = -np.arange(LONGEST)
+
+
+@lru_cache(maxsize=64)
+def _share(count: int) -> np.ndarray:
+    """Make up for the samples that are missing at a lag; lags with hardly any count 0."""
     lags = np.arange(LONGEST)
-    seen = lags < 0.8 * count
-    share = np.where(seen, 1 / np.maximum(1 - lags / count, 0.2), 0.0)
-    return product[lags] * share, product[-lags] * share
+    return np.where(lags < 0.8 * count, 1 / np.maximum(1 - lags / count, 0.2), 0.0)
 
 
 @cache
@@ -171,13 +208,14 @@ def _centres() -> np.ndarray:
     return np.log(np.maximum(np.arange(LONGEST), 1e-3) / GRID_HZ)
 
 
-def _bins(seconds: np.ndarray) -> np.ndarray:
-    """Weights that average lags around some seconds, on a logarithmic scale, (bins, LONGEST)."""
-    return _weights_of(tuple(seconds))
-
-
 @cache
-def _weights_of(seconds: tuple[float, ...]) -> np.ndarray:
+def _bins() -> tuple[np.ndarray, ...]:
+    """Weights that average lags around some seconds, on a logarithmic scale, (bins, LONGEST)."""
+    every = (AGAIN_SECONDS, AFTER_SECONDS, BEFORE_SECONDS)
+    return tuple(_averages(seconds) for seconds in every)
+
+
+def _averages(seconds: np.ndarray) -> np.ndarray:
     step = np.log(seconds[1] / seconds[0])
     rows = []
     for centre in seconds:

@@ -8,13 +8,15 @@ import numpy as np
 
 from medmcl.core.findings import Finding
 from medmcl.modalities import ecg_rate
-from medmcl.modalities.ecg_checks import fault
+from medmcl.modalities.ecg_checks import fault, judged
 from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_rate import FACTORS, NEAR, RIGHT
 from medmcl.modalities.ordered import quantile
 
 RATE_ERROR, RATE_DOUBT = 6.0, 3.0
 """Log-odds of another rate that are an error, and a warning; set on folds 7 and 8 of PTB-XL."""
+POSSIBLE = (25.0, 250.0)
+"""Beats a minute that a heart may have: a rate at which it does is no error by its looks alone."""
 ALSO = 2.0
 """Other rates that are behind the likeliest by less log-odds are named too."""
 WEIGHT_OF_ONE = 4.0
@@ -32,8 +34,10 @@ def check_rate(
 ) -> Iterator[Finding]:
     """A declared rate that is not the header's, or a time scale that is not a heart's.
 
-    ``among`` is as `medmcl.core.contracts.WeighsOdds` says. Rates of detection and of false alarms:
-    ``docs/data_formats.md``. Infants and animals may look like adults at a rate that is too high.
+    ``among`` is as `medmcl.core.contracts.WeighsOdds` says. A tachycardia with wide complexes looks
+    like a rate that is twice too high, so looks are an error only with another sign: the record
+    would last as long as usual at the other rate, or the heart beats as none does. Rates of
+    detection and of false alarms: ``docs/data_formats.md``.
     """
     record = look.record
     stated = record.header_rate_hz
@@ -45,23 +49,27 @@ def check_rate(
     shape = rate_odds(look, used)
     if shape is None:
         return
-    odds = shape + ecg_rate.length_odds(record.seconds, len(record.leads))
+    length = ecg_rate.length_odds(record.seconds, len(record.leads))
+    odds = shape + length
     best, most = worst(odds)
     if most <= RATE_DOUBT:
         yield from _near(look, used, shape, where)
         return
     close = [n for n in _FAR if odds[n] > odds[best] - ALSO]
     likely = " or ".join(f"{record.rate_hz / FACTORS[n]:g}" for n in close)
-    told, repeats = _told(look, used)
-    if not repeats:
+    told, beats = _told(look, used)
+    if np.isnan(beats):
         return
+    bar = RATE_ERROR + np.log(among)
+    impossible = most > bar and not POSSIBLE[0] <= beats <= POSSIBLE[1]
+    usual = any(odds[n] > bar and length[n] > 0 for n in _FAR)
     said = f"{told}; log-odds {most:.1f} that the rate is {likely} Hz"
     to_mend = f"set rate_hz: {record.rate_hz / FACTORS[best]:g}"
     if stated is not None:
         to_mend = "correct the file's header"
-    if most > RATE_ERROR + np.log(among):
-        mend = f"the rate is likely {likely} Hz: {to_mend}"
-        yield fault("wrong_rate", where, f"no heart looks like this: {said}", mend)
+    if impossible or usual:
+        mend = judged(f"the rate is likely {likely} Hz: {to_mend}", "wrong_rate")
+        yield fault("wrong_rate", where, f"hardly any heart looks like this: {said}", mend)
     else:
         mend = f"see whether the rate is {likely} Hz: {to_mend} if so"
         yield fault("wrong_rate", where, f"few hearts look like this: {said}", mend, "warning")
@@ -102,8 +110,8 @@ def pool(odds: np.ndarray) -> tuple[int, bool]:
     return best, bool(sure) and best != RIGHT
 
 
-def _told(look: Look, used: Sequence[str]) -> tuple[str, bool]:
-    """Say how fast the heart beats and how long complexes last, and whether anything repeats."""
+def _told(look: Look, used: Sequence[str]) -> tuple[str, float]:
+    """Say how fast the heart beats and how long complexes last; and give the beats, or NaN."""
     span = look.beginning(used)
     rate_hz = look.record.rate_hz
     step = max(1, round(rate_hz / ecg_rate.GRID_HZ))
@@ -112,7 +120,7 @@ def _told(look: Look, used: Sequence[str]) -> tuple[str, bool]:
     beats, width = beat_and_width(span, rate_hz / step)
     times = "irregularly" if np.isnan(beats) else f"{beats:.0f} times a minute"
     said = f"at {rate_hz:g} Hz the heart beats {times} with complexes of {width * 1000:.0f} ms"
-    return said, not np.isnan(beats)
+    return said, beats
 
 
 def beat_and_width(signal: np.ndarray, rate_hz: float) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -181,7 +182,8 @@ def to_record(
     factors, left_out = _factors(channels, names, units, where)
     kept = [number for number in range(len(names)) if number not in left_out]
     leads = tuple(names[number][0] for number in kept)
-    if double := {lead for lead in leads if leads.count(lead) > 1}:
+    if len(set(leads)) < len(leads):
+        double = {lead for lead in leads if leads.count(lead) > 1}
         raise RecordError(
             f"lead {', '.join(sorted(double))} stands twice",
             where=where,
@@ -258,7 +260,8 @@ def read_npy(path: Path, axes: str, leads: Sequence[str], row: int | None) -> Ch
         leads: Names along L.
         row: Row of the first axis.
     """
-    array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    stat = path.stat()
+    array = _mapped(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     if array.dtype.kind not in "fiu":
         raise RecordError("must hold real numbers", where=path, got=f"dtype {array.dtype}")
     if row is not None:
@@ -282,6 +285,12 @@ def read_npy(path: Path, axes: str, leads: Sequence[str], row: int | None) -> Ch
         raise RecordError("the record is too long to be an ECG", where=path, got=array.shape)
     signal = np.array(array if axes == "LS" else array.T)
     return Channels(names=tuple(leads), units=(None,) * len(leads), signal=signal, rate_hz=None)
+
+
+@lru_cache(maxsize=4)
+def _mapped(path: Path, *_stamp: int) -> np.ndarray:
+    """Map a file once for all its rows; with another stamp (inode, size, time) map it anew."""
+    return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def read_table(path: Path) -> Channels:

@@ -30,6 +30,20 @@ class ECGSource(Config):
         default="LS", description="npy: lead by sample, or sample by lead"
     )
     row: str | None = Field(default=None, description="npy: column with the row of the array")
+    accept: dict[str, tuple[Literal["swapped_leads", "wrong_rate", "wrong_units"], ...]] = Field(
+        default={},
+        description="record id to faults that somebody looked at and found none: they become "
+        "warnings; '*' is every record and the cohort as a whole",
+    )
+
+    @field_validator("accept", mode="before")
+    @classmethod
+    def _ids_are_texts(cls, accept: Any) -> Any:
+        return (
+            {str(key): codes for key, codes in accept.items()}
+            if isinstance(accept, dict)
+            else accept
+        )
 
     @model_validator(mode="after")
     def _check(self) -> ECGSource:

@@ -64,8 +64,9 @@ def measure_shapes(span: np.ndarray, rate_hz: float) -> Shapes | None:
     within = _complexes(slope[: len(LEADS)])
     if not 16 <= np.count_nonzero(within) <= len(within) - 16:
         return None
-    high, low, mean, spread, inside = _describe(rows[:, within])
-    rest_high, rest_low, _, rest_spread, outside = _describe(rows[:, ~within])
+    places = np.flatnonzero(within), np.flatnonzero(~within)
+    high, low, mean, spread, inside = _describe(rows.take(places[0], axis=1))
+    rest_high, rest_low, _, rest_spread, outside = _describe(rows.take(places[1], axis=1))
     scale = spread[2 : len(LEADS)].mean() + 1e-9
     steepness = np.sqrt(np.einsum("ls,ls->l", slope, slope) / slope.shape[1])
     steepness = np.concatenate([steepness, steepness[list(TURNED)]])
@@ -82,7 +83,8 @@ def _complexes(slope: np.ndarray) -> np.ndarray:
     """Which samples lie in or beside QRS complexes, (S,) bool."""
     steep = np.sqrt(np.einsum("ls,ls->s", slope, slope))
     place = int(0.98 * len(steep))
-    near = np.pad(steep > _STEEP * np.partition(steep, place)[place], 2)
+    near = np.zeros(len(steep) + 4, dtype=bool)
+    near[2:-2] = steep > _STEEP * np.partition(steep, place)[place]
     return np.asarray(near[:-4] | near[1:-3] | near[2:-2] | near[3:-1] | near[4:])
 
 
@@ -90,10 +92,12 @@ def _describe(rows: np.ndarray) -> tuple[np.ndarray, ...]:
     """97th and 3rd percentile, mean and spread, (14,), and Fisher's z of correlations, (10, 10)."""
     count = rows.shape[1]
     top, bottom = (int(share * count) for share in _TOPS)
-    ordered = np.sort(rows, axis=1)
-    turned = list(TURNED)
-    below = -ordered[turned, ::-1]  # upside down, the highest is the lowest
-    high, low = (np.concatenate([ordered[:, n], below[:, n]]) for n in (top, bottom))
+    ends = (top, bottom), (count - 1 - top, count - 1 - bottom)
+    ordered = np.partition(rows, (*ends[0], *ends[1]), axis=1)
+    turned = list(TURNED)  # upside down, the highest is the lowest
+    high, low = (
+        np.concatenate([ordered[:, n], -ordered[turned, m]]) for n, m in zip(*ends, strict=True)
+    )
     mean = rows.sum(axis=1) / count
     gram = rows @ rows.T - count * np.outer(mean, mean)
     size = np.sqrt(np.maximum(np.diagonal(gram), 0)) + 1e-9

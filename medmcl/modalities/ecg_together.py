@@ -52,6 +52,11 @@ def inspect_together(raws: Iterable[ECGRecord], wanted: Sequence[str]) -> list[F
     return [*found_names, *(wrong or _lengths(np.array(seconds), np.array(shapes), places))]
 
 
+def _accept(code: str) -> str:
+    """Say how to go on where a judgement about the cohort is wrong."""
+    return f"; if all is right, say accept: {{'*': [{code}]}} in cohort.yaml"
+
+
 def _rates(
     shapes: np.ndarray, rates: list[float], seconds: list[float], leads: list[int]
 ) -> Iterator[Finding]:
@@ -71,7 +76,7 @@ def _rates(
             f"{int((shapes[:, best] > 0).sum())} of {len(shapes)} ECGs look more usual at "
             f"{' or '.join(f'{rate:g}' for rate in likely[:3])} Hz"
         ),
-        mend="correct rate_hz: in cohort.yaml, or the rate in the headers",
+        mend="correct rate_hz: in cohort.yaml, or the rate in the headers" + _accept("wrong_rate"),
         level="warning" if doubtful else "error",
         scope="cohort",
     )
@@ -91,7 +96,10 @@ def _names(odds: list[np.ndarray]) -> Iterator[Finding]:
         code="ecg.swapped_leads",
         where="all ECGs",
         what=f"{namings()[1][best]}: {better} of {len(odds)} ECGs look more usual with these names",
-        mend="correct leads: in cohort.yaml (a list, or {NAME IN THE FILE: V1}), or the export",
+        mend=(
+            "correct leads: in cohort.yaml (a list, or {NAME IN THE FILE: V1}), or the export"
+            + _accept("swapped_leads")
+        ),
         scope="cohort",
     )
 
@@ -121,7 +129,8 @@ def _lengths(seconds: np.ndarray, shapes: np.ndarray, places: list[str]) -> Iter
                     f"the others {np.median(seconds):.3g} s: "
                     f"{'their rate is wrong' if level == 'error' else 'is their rate wrong?'}"
                 ),
-                mend="compare the rate in their headers with that of the others",
+                mend="compare the rate in their headers with that of the others"
+                + (_accept("wrong_rate") if level == "error" else ""),
                 level="error" if level == "error" else "warning",
                 scope="cohort",
             )

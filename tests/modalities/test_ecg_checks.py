@@ -16,6 +16,7 @@ from medmcl.modalities.ecg_rate import FACTORS, LENGTH_ODDS, RIGHT, length_odds
 from medmcl.modalities.ecg_rate import log_odds as rate_log_odds
 from medmcl.modalities.ecg_rate_check import beat_and_width
 from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.modalities.ecg_shapes import measure_shapes
 from medmcl.modalities.ecg_together import inspect_together
 from medmcl.modalities.ordered import quantile
 
@@ -233,14 +234,16 @@ def test_odds_of_chest_namings_do_not_depend_on_rate_unit_or_order(rate):
 
 def test_odds_of_a_swap_are_those_of_the_true_names_turned_round():
     span = Look(heart()).beginning(LEADS)
-    odds = log_odds(span, 100)
+    odds = log_odds(measure_shapes(span, 100))
     for number, order in enumerate(namings()[0][: EXCHANGES + 1]):
-        np.testing.assert_allclose(log_odds(span[order], 100)[number], -odds[number], atol=1e-9)
+        turned = log_odds(measure_shapes(span[order], 100))
+        np.testing.assert_allclose(turned[number], -odds[number], atol=1e-9)
 
 
 def test_odds_are_the_sum_over_leads_and_pairs():
     span = Look(heart()).beginning(LEADS)
-    lead, pair = measure(span, 100)
+    shapes = measure_shapes(span, 100)
+    lead, pair = measure(shapes)
     by_lead, by_pair = weights()
 
     def score(order):
@@ -257,14 +260,15 @@ def test_odds_are_the_sum_over_leads_and_pairs():
         return total
 
     expected = [score(order) - score(range(8)) for order in namings()[0]]
-    np.testing.assert_allclose(log_odds(span, 100), expected, atol=1e-9)
+    np.testing.assert_allclose(log_odds(shapes), expected, atol=1e-9)
 
 
 def test_too_little_signal_and_copies_of_one_lead_have_no_odds():
-    assert log_odds(np.zeros((8, 150)), 100) is None
-    assert log_odds(np.zeros((8, 1000)), 100) is None
+    assert measure_shapes(np.zeros((8, 150)), 100) is None
+    assert measure_shapes(np.zeros((8, 1000)), 100) is None
     span = Look(heart()).beginning(LEADS)
-    assert log_odds(np.concatenate([span[:2], np.outer(np.arange(1, 7), span[5])]), 100) is None
+    copies = np.concatenate([span[:2], np.outer(np.arange(1, 7), span[5])])
+    assert log_odds(measure_shapes(copies, 100)) is None
     few = replace(heart(), signal_mv=heart().signal_mv[:11], leads=TWELVE[:11])
     assert chest_odds(Look(few), few.leads) is None
 
@@ -314,7 +318,7 @@ def test_records_of_half_the_length_of_all_others_are_noted():
     [
         (100, 500, 72, "error"),
         (500, 100, 72, "error"),
-        (250, 500, 72, "error"),
+        (250, 500, 72, "warning"),  # lasts 10 s as stated: it may be a tachycardia
         (500, 250, 72, "error"),
         (500, 500, 72, None),
         (500, 500, 110, None),
@@ -421,6 +425,16 @@ def test_a_rate_that_all_files_state_wrongly_is_an_error_of_the_cohort(stated):
     assert "100 Hz" in found.what
 
 
+def test_looks_are_an_error_of_the_rate_only_with_another_sign():
+    fast = {"beats": 150, "seconds": 20}
+    for seconds, level in ((7, "warning"), (10, "error")):  # 14 and 20 s as stated would be half
+        record = heart(100.0, beats=75, seconds=seconds)
+        record = replace(record, rate_hz=50.0, header_rate_hz=50.0)
+        found = findings(record, {"reader": "wfdb", "rate_hz": None}, pad="zero")
+        assert found["ecg.wrong_rate"].level == level
+    assert "ecg.wrong_rate" not in findings(heart(100.0, **fast))
+
+
 @pytest.mark.parametrize("rate", [100.0, 250.0, 360.0, 500.0, 1000.0])
 def test_odds_of_rates_do_not_depend_on_the_true_rate_unit_or_offset(rate):
     record = heart(rate)
@@ -498,4 +512,23 @@ def test_chest_leads_of_one_wave_in_any_size_are_not_judged():
     for _ in range(20):
         sizes = rng.uniform(0.3, 1.5, size=6)
         drawn = np.concatenate([span[:2], np.outer(sizes, span[5])])
-        assert log_odds(drawn + 0.005 * rng.normal(size=drawn.shape), 100) is None
+        drawn += 0.005 * rng.normal(size=drawn.shape)
+        assert log_odds(measure_shapes(drawn, 100)) is None
+
+
+@pytest.mark.parametrize("declared", [None, "mV", "uV"])
+@pytest.mark.parametrize("header", ["mV", "uV"])
+@pytest.mark.parametrize("factor", [1e-3, 0.1, 1.0, 10.0, 1000.0])
+def test_units_of_a_record_have_one_finding_with_one_mend(declared, header, factor):
+    record = heart(500.0)
+    record = replace(
+        record,
+        signal_mv=record.signal_mv * np.float32(factor),
+        units=header,
+        header_units=header,
+        header_rate_hz=500.0,
+    )
+    ecg = ECG(ECGSource(reader="wfdb", units=declared), ECGSettings())
+    found = ecg.inspect(record, PLACE)
+    wrong = factor != 1 or declared not in (None, header)
+    assert [finding.code for finding in found] == ["ecg.wrong_units"] * wrong
