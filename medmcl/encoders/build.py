@@ -11,6 +11,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.cine import Cine
+from medmcl.encoders.hf_text import HFText
 from medmcl.encoders.monai3d import Monai3d
 from medmcl.encoders.resnet1d import ResNet1d
 from medmcl.encoders.small_cnn import SmallCNN
@@ -48,5 +49,6 @@ ENCODERS: dict[str, Any] = {
     "monai3d": Monai3d,
     "cine": Cine,
     "text_transformer": TextTransformer,
+    "hf_text": HFText,
     "tabular_mlp": TabularMLP,
 }

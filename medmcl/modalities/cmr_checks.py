@@ -12,6 +12,10 @@ from medmcl.modalities.cmr_readers import CMRVolume, zyx
 
 FEW_SLICES = 7  # the ECG-CMR paper's preprocessing refuses short-axis stacks of 7 slices or less
 MAX_SPACING_MM = 30.0
+MANY_SLICES = 20  # ACDC's stacks have 6 to 18; a cycle has 20 to 50 frames
+MAX_STACK_MM = 200.0  # a heart from base to apex is half as long
+FEW_PIXELS = 24
+MAX_ASPECT = 3.0
 
 
 def fault(
@@ -45,7 +49,7 @@ def check_geometry(
 
     ``declared`` is the cohort's spacing along (x, y, z), if it says one.
     """
-    frames, depth = raw.voxels.shape[:2]
+    depth = raw.voxels.shape[1]
     findings = []
     known = [mm for mm in raw.spacing_mm if not math.isnan(mm)]
     if any(not 0 < mm <= MAX_SPACING_MM for mm in known):
@@ -56,13 +60,7 @@ def check_geometry(
         what = f"the header says {raw.header_spacing_mm} mm along z, y, x, the cohort {declared}"
         mend = "the cohort's is used (x, y, z); correct it, or take spacing_mm out"
         findings.append(fault("spacing", where, what, mend, "warning"))
-    mend = "say which axis is which, in the file's order: axes: xyzt (z runs through the slices)"
-    if frames > 200 or depth > 200 or (frames > 1 and depth > max(frames, 40)):
-        what = f"{frames} frames of {depth} slices: axes t and z look exchanged"
-        findings.append(fault("axes", where, what, mend, "warning"))
-    elif depth > 1 and len(known) == 3 and known[0] < 0.5 * max(known[1:]):
-        what = f"slices {known[0]:g} mm apart with pixels of {max(known[1:]):g} mm"
-        findings.append(fault("axes", where, what, mend, "warning"))
+    findings += check_axes(raw, where)
     if 1 < depth <= FEW_SLICES:
         what = f"{depth} slices; the ECG-CMR paper needs more than {FEW_SLICES} in short axis"
         findings.append(fault("few_slices", where, what, "exclude it if short-axis", "warning"))
@@ -71,6 +69,34 @@ def check_geometry(
         mend = "if all files come from one protocol, set orient: stored"
         findings.append(fault("oblique", where, what, mend, "warning"))
     return findings
+
+
+def check_axes(raw: CMRVolume, where: str) -> list[Finding]:
+    """Find lengths and spacings that no axis of its name has: a warning, once a volume."""
+    frames, depth, rows, columns = raw.voxels.shape
+    z_mm, *plane_mm = raw.spacing_mm
+    what = ""
+    if frames > 200 or depth > 200 or _is_time(raw):
+        what = f"{frames} frames of {depth} slices: axes t and z look exchanged"
+    elif depth > 1 and z_mm < 0.5 * max(plane_mm):
+        what = f"slices {z_mm:g} mm apart with pixels of {max(plane_mm):g} mm"
+    elif min(rows, columns) < FEW_PIXELS or max(rows, columns) > MAX_ASPECT * min(rows, columns):
+        what = f"a plane of {rows} by {columns} pixels: one of them looks like slices or frames"
+    if not what:
+        return []
+    mend = "say which axis is which, in the file's order: axes: xyzt (z runs through the slices)"
+    return [fault("axes", where, what, mend, "warning")]
+
+
+def _is_time(raw: CMRVolume) -> bool:
+    """Whether what is called slices is rather a cardiac cycle."""
+    frames, depth = raw.voxels.shape[:2]
+    if frames == 1 or len(raw.frames) >= frames:  # every frame has a name: a file of its own
+        return False
+    if depth > max(frames, 40):
+        return True
+    many = depth > MANY_SLICES or depth * raw.spacing_mm[0] > MAX_STACK_MM
+    return many and frames <= MANY_SLICES
 
 
 def _agree(header: tuple[float, ...], declared: tuple[float, ...]) -> bool:

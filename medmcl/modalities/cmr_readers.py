@@ -20,6 +20,7 @@ from medmcl.core.errors import RecordError
 
 DEFLATE_LIMIT = 1040  # no deflate stream expands further than 1032 times
 GZIP_MAGIC = b"\x1f\x8b"
+HEADER_BYTES = 540  # of NIfTI-2, the longer one
 SPARE_BYTES = 2**24  # what a file may hold before and after its voxels: header extensions, padding
 MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
@@ -60,7 +61,7 @@ class Stack:
 
 
 def read_nifti(path: Path, axes: str, canonical: bool = True) -> Stack:
-    """Read one NIfTI file (1 or 2; plain or gzip).
+    """Read one NIfTI file (1 or 2; plain or gzip, told by its first bytes, not by its name).
 
     Args:
         path: A ``.nii`` or ``.nii.gz`` file.
@@ -177,9 +178,14 @@ def _open_nifti(path: Path) -> Any:
         raise RecordError(
             "the file is empty (zero bytes)", where=path, mend="copy it again from its source"
         )
+    with path.open("rb") as file:
+        zipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     try:
         with np.errstate(all="ignore"):
-            image: Any = nibabel.load(path)
+            if zipped == path.name.lower().endswith(".gz"):
+                image: Any = nibabel.load(path)
+            else:
+                image = _load_misnamed(path, zipped)
             shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
     except Exception as error:  # nibabel raises many kinds on damaged headers
         raise _unreadable(path, error) from None
@@ -192,7 +198,7 @@ def _open_nifti(path: Path) -> Any:
             got=f"{dtype} {shape}",
             expected="one real number a voxel, no axis of length 0",
         )
-    limit = path.stat().st_size * (1 if path.suffix == ".nii" else DEFLATE_LIMIT)
+    limit = path.stat().st_size * (DEFLATE_LIMIT if zipped else 1)
     if math.prod(shape) * dtype.itemsize > limit:  # before a damaged header claims all memory
         raise RecordError(
             "the file is shorter than its header says",
@@ -201,15 +207,28 @@ def _open_nifti(path: Path) -> Any:
             expected=f"{math.prod(shape) * dtype.itemsize} bytes of voxels {shape}",
             mend="copy it again from its source",
         )
-    with path.open("rb") as file:
-        if file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
-            return image
+    if not zipped:
+        return image
     before = min(max(int(image.dataobj.offset), 0), SPARE_BYTES)
     content = _decompress(path, before + math.prod(shape) * dtype.itemsize + SPARE_BYTES)
     try:
         return type(image).from_bytes(content)
     except Exception as error:  # nibabel raises many kinds on damaged headers
         raise _unreadable(path, error) from None
+
+
+def _load_misnamed(path: Path, zipped: bool) -> Any:
+    """Open a gzip file that is called .nii, or a plain one called .nii.gz; nibabel goes by name."""
+    import nibabel
+
+    with gzip.open(path) if zipped else path.open("rb") as file:
+        start = file.read(HEADER_BYTES)
+        file.seek(0)
+        for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+            if kind.header_class.may_contain_header(start):
+                # voxels of a gzip file are read later, under a limit
+                return kind.from_stream(file) if zipped else kind.from_bytes(file.read())
+    raise ValueError("no NIfTI header")
 
 
 def _decompress(path: Path, limit: int) -> bytes:

@@ -27,20 +27,38 @@ _KNOWN = {
     **{f"C{name[1:]}": name for name in PRECORDIAL},
     **{f"D{name}": name for name in LIMB[:3]},
     **{f"D{number}": name for number, name in enumerate(LIMB[:3], start=1)},
+    **{name[1:].upper(): name for name in LIMB[3:]},
     **_FRANK,
 }
-_PREFIX = re.compile(r"^(MDC_?ECG_?LEAD|LEADS?|ECG|EKG|CHANNEL|EINTHOVEN|GOLDBERGER|WILSON|FRANK)")
+_PREFIX = re.compile(
+    r"^(MDC_?ECG_?LEAD|MDC_?ECG_?ELEC_?POTL|LEADS?|ECG|EKG|CHANNEL"
+    r"|EINTHOVEN|GOLDBERGER|WILSON|FRANK)"
+)
+_SIGN = re.compile(r"^\s*([+-])|(?<=[\s_:])([+-])(?=[A-Z])", re.IGNORECASE)
+_DASHES = str.maketrans("\u2212\u2013\u2010\u2011", "----")
+_UNCLEAR = re.compile(
+    r"[+-][\s)\]]*$|(\b|_)(inv|rev|neg|minus|flip)|neg\b|I[\s.+-]+I", re.IGNORECASE
+)
+"""Names that may mean a reversed lead, or the difference of two: not read as a lead."""
 
 
 @lru_cache(maxsize=4096)
 def canonical(name: str) -> tuple[str, int]:
     """Give the usual spelling of a lead's name, and -1 if the name says that it is reversed.
 
-    ``MDC_ECG_LEAD_AVR``, ``Lead aVR``, ``avr (uV)`` are aVR; ``-aVR`` is aVR reversed; ``DII`` is
-    II; ``C1`` is V1; ``vx`` is Frank's X. A name that is not known comes back as it is.
+    ``MDC_ECG_LEAD_AVR``, ``MDC_ECG_ELEC_POTL_AVR``, ``Lead aVR``, ``avr (uV)``, ``+aVR``, ``VR``
+    are aVR; ``-aVR`` and ``Lead -aVR`` are aVR reversed; ``DII`` is II; ``C1`` is V1; ``vx`` is
+    Frank's X. A name that is not known, or not clear (``aVR-``, ``aVR inverted``, ``I-II``), comes
+    back as it is.
     """
-    plain = re.sub(r"\(.*?\)|\[.*?\]", "", name).strip()
-    sign = -1 if plain.startswith("-") else 1
+    dashed = name.translate(_DASHES)
+    if _UNCLEAR.search(dashed):
+        return name.strip(), 1
+    plain = re.sub(r"\(.*?\)|\[.*?\]", "", dashed).strip()
+    said = _SIGN.search(plain)
+    sign = -1 if said and "-" in said[0] else 1
+    if said:
+        plain = plain[: said.start()] + plain[said.end() :]
     key = re.sub(r"[\s\-.]+", "", plain).upper()
     while (cut := _PREFIX.sub("", key).lstrip("_:")) not in ("", key):
         key = cut

@@ -22,8 +22,9 @@ MAX_VALUES = 200_000_000
 """Samples times leads of one record: a file that says more is broken, or bursts the memory."""
 
 _TO_MV = {
-    **dict.fromkeys(("mv", "millivolt", "millivolts"), 1.0),
-    **dict.fromkeys(("uv", "µv", "μv", "microvolt", "microvolts"), 1e-3),
+    **dict.fromkeys(("mv", "millivolt", "millivolts", "mvolt", "mdc_dim_milli_volt"), 1.0),
+    **dict.fromkeys(("uv", "µv", "μv", "microvolt", "microvolts", "uvolt"), 1e-3),
+    "mdc_dim_micro_volt": 1e-3,
     **dict.fromkeys(("nv", "nanovolt", "nanovolts"), 1e-6),
     **dict.fromkeys(("v", "volt", "volts"), 1e3),
 }
@@ -79,8 +80,12 @@ class ECGRecord:
 
 
 def unit_factor(unit: str | None) -> float | None:
-    """Give what a unit is in mV; None if it is not a voltage."""
-    return None if unit is None else _TO_MV.get(unit.strip().lower())
+    """Give what a unit is in mV; None if it is not a voltage.
+
+    Case does not matter, but in ``MV``: by the SI it is the megavolt, by upper-case habit the
+    millivolt (UCUM knows both), so it counts as unsaid.
+    """
+    return None if unit is None or _is_unsaid(unit) else _TO_MV.get(unit.strip().lower())
 
 
 def read_channels(
@@ -93,7 +98,7 @@ def read_channels(
         path: The file; WFDB takes it with or without ``.hea``.
         axes: Axes of an npy record: ``LS`` or ``SL``.
         leads: Names along L (npy).
-        row: Row of an npy array of records (N, L, S).
+        row: Row of an npy array of records (N, L, S), or of a parquet file with a list a lead.
 
     Raises:
         RecordError: Whatever is wrong with the file, in words.
@@ -106,11 +111,12 @@ def read_channels(
         require_content(path)
         if reader == "npy":
             return read_npy(path, axes, leads, row)
+        if reader == "parquet":
+            return read_table(path, row)
         readers = {
             "muse_xml": ecg_xml.read_muse,
             "ukb_xml": ecg_xml.read_ukb,
             "dicom": ecg_dicom.read_dicom,
-            "parquet": read_table,
         }
         return readers[reader](path)
     except RecordError:
@@ -197,6 +203,7 @@ def to_record(
         )
     scale = np.array([factors[number] * names[number][1] for number in kept], dtype=np.float64)
     stated = [unit for unit in (channels.units[number] for number in kept) if unit]
+    stated = [unit for unit in stated if not _is_unsaid(unit)]
     notes = [f"'{channels.names[number]}' is not a voltage and is left out" for number in left_out]
     with np.errstate(all="ignore"):
         signal = (channels.signal[kept] * scale[:, None]).astype(np.float32)
@@ -248,7 +255,9 @@ def _factors(
 
 
 def _is_unsaid(unit: str | None) -> bool:
-    return unit is None or unit.strip().lower() in ("", "nu", "adu", "n/a", "unknown")
+    if unit is None or unit.strip() == "MV":
+        return True
+    return unit.strip().lower() in ("", "nu", "adu", "n/a", "unknown")
 
 
 def read_npy(path: Path, axes: str, leads: Sequence[str], row: int | None) -> Channels:
@@ -293,27 +302,9 @@ def _mapped(path: Path, *_stamp: int) -> np.ndarray:
     return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
-def read_table(path: Path) -> Channels:
-    """Read a parquet, csv or tsv file with a column a lead; columns of other names are ignored."""
-    import pandas as pd
+def read_table(path: Path, row: int | None = None) -> Channels:
+    """Read a parquet, csv or tsv file whose columns are leads; see `ecg_tables`."""
+    from medmcl.modalities.ecg_tables import read_leads
 
-    if path.name.lower().endswith((".parquet", ".pq")):
-        frame = pd.read_parquet(path)
-    else:
-        separator = "\t" if ".tsv" in path.name.lower() else ","
-        frame = pd.read_csv(path, sep=separator, low_memory=False)
-    columns = [column for column in map(str, frame.columns) if is_known(column)]
-    if not columns:
-        raise RecordError(
-            "no column is named after a lead",
-            where=path,
-            got=", ".join(map(str, frame.columns[:12])),
-            expected="I, II, ..., V6",
-            mend="name the columns after leads",
-        )
-    frame = frame[columns]
-    wrong = [name for name in columns if frame[name].dtype.kind not in "fiu"]
-    if wrong:
-        raise RecordError(f"column '{wrong[0]}' does not hold numbers", where=path)
-    signal = frame.to_numpy(dtype=np.float64).T
-    return Channels(names=tuple(columns), units=(None,) * len(columns), signal=signal, rate_hz=None)
+    names, signal = read_leads(path, row)
+    return Channels(names=names, units=(None,) * len(names), signal=signal, rate_hz=None)

@@ -29,7 +29,11 @@ class ECGSource(Config):
     axes: Literal["LS", "SL"] = Field(
         default="LS", description="npy: lead by sample, or sample by lead"
     )
-    row: str | None = Field(default=None, description="npy: column with the row of the array")
+    row: str | None = Field(
+        default=None,
+        description="npy, parquet with a list a lead: column of your table with the number of the "
+        "row",
+    )
     accept: dict[str, tuple[Literal["swapped_leads", "wrong_rate", "wrong_units"], ...]] = Field(
         default={},
         description="record id to faults that somebody looked at and found none: they become "
@@ -51,8 +55,8 @@ class ECGSource(Config):
             unsaid = [name for name in ("rate_hz", "units") if getattr(self, name) is None]
             if unsaid:
                 raise ValueError(f"the {self.reader} format cannot say it: state {unsaid[0]}")
-        if self.row is not None and self.reader not in ("npy", "ecg"):
-            raise ValueError("row: only the npy reader reads rows")
+        if self.row is not None and self.reader not in ("npy", "parquet", "ecg"):
+            raise ValueError("row: only the readers npy and parquet read rows")
         if self.reader == "npy" and isinstance(self.leads, dict):
             raise ValueError("leads: npy files hold no names; give a list")
         return self

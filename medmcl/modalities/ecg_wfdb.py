@@ -23,6 +23,9 @@ _BYTES = {
 _INVALID = -(2**15)
 """What format 16 stores for a sample that is not valid."""
 MAX_SEGMENTS = 10_000
+_MICRO = (b"\xc2\xb5", b"\xce\xbc", b"\xb5")
+"""The micro sign and the Greek mu in UTF-8, and the micro sign in Latin-1: no ASCII, as headers are
+meant to be, but common; wfdb drops these bytes, and 'V' would remain."""
 
 
 def read_wfdb(path: Path) -> Channels:
@@ -43,9 +46,17 @@ def _read_segment(header: Any, record: Path) -> Channels:
     _check_signal_files(header, record)
     if _is_plain(header):
         return _read_plain(header, record)
-    found = wfdb.rdrecord(str(record), physical=False, smooth_frames=False)
+    found = wfdb.rdrecord(str(record), physical=False, smooth_frames=False, ignore_skew=True)
+    found.units = header.units
     notes = _checksum_notes(found, found.calc_checksum(expanded=True))
-    return _channels(found, found.dac(expanded=True), np.array(found.samps_per_frame), notes)
+    per_frame = np.array(found.samps_per_frame)
+    rows = [
+        row[(skew or 0) * count :]
+        for row, skew, count in zip(
+            found.dac(expanded=True), found.skew, per_frame.tolist(), strict=True
+        )
+    ]
+    return _channels(found, rows, per_frame, notes)
 
 
 def _is_plain(header: Any) -> bool:
@@ -77,7 +88,10 @@ def _read_plain(header: Any, record: Path) -> Channels:
 
 
 def _join(header: Any, record: Path) -> Channels:
-    """Join segments in time; gaps, and signals that a segment has not, are NaN."""
+    """Join segments in time; gaps, and signals that a segment has not, are NaN.
+
+    So are the ends of segments that skew leaves empty, but at the end of the record they are cut.
+    """
     parts = _segments(header, record)
     whole = [part for _, _, part in parts if part is not None]
     if not whole:
@@ -98,10 +112,14 @@ def _join(header: Any, record: Path) -> Channels:
     names = list(units)
     scale = round((whole[0].rate_hz or 0) / header.fs)
     signal = np.full((len(names), total * scale), np.nan)
-    for start, length, content in parts:
+    for start, _, content in parts:
         if content is not None:
             rows = [names.index(name) for name in content.names]
-            signal[rows, start * scale : (start + length) * scale] = content.signal
+            width = content.signal.shape[1]
+            signal[rows, start * scale : start * scale + width] = content.signal
+    start, _, last = parts[-1]
+    if last is not None:
+        signal = signal[:, : start * scale + last.signal.shape[1]]
     notes = dict.fromkeys(note for part in whole for note in part.notes)
     return Channels(
         names=tuple(names),
@@ -168,7 +186,26 @@ def _read_header(record: Path) -> Any:
             where=path,
             got=f"{header.sig_len} samples of {header.n_sig} signals",
         )
+    if getattr(header, "units", None):
+        header.units = _true_units(path, header.units)
     return header
+
+
+def _true_units(path: Path, units: list[str | None]) -> list[str | None]:
+    """Units of the signals with their letters that are no ASCII, which wfdb drops; micro is u."""
+    content = path.read_bytes()
+    if content.isascii():
+        return units
+    for sign in _MICRO:
+        content = content.replace(sign, b"u")
+    lines = [line.split() for line in content.decode("latin-1").splitlines()]
+    lines = [words for words in lines if words and not words[0].startswith("#")]
+    true = list(units)
+    for number, words in enumerate(lines[1 : 1 + len(units)]):
+        _, slash, unit = words[2].partition("/") if len(words) > 2 else ("", "", "")
+        if slash and unit:
+            true[number] = unit
+    return true
 
 
 def _check_name(name: str, record: Path) -> None:
@@ -228,7 +265,11 @@ def _checksum_notes(found: Any, computed: list[int]) -> tuple[str, ...]:
 def _channels(
     record: Any, rows: list[np.ndarray], per_frame: np.ndarray, notes: tuple[str, ...]
 ) -> Channels:
-    """Keep the channels of the leads' sampling rate; the others are left out and noted."""
+    """Keep the channels of the leads' sampling rate; the others are left out and noted.
+
+    ``rows`` begin together but may end apart, where signals are skewed; only the samples that all
+    leads have are taken.
+    """
     names = [str(name or f"channel {n}") for n, name in enumerate(record.sig_name)]
     useful = [
         number
@@ -246,10 +287,14 @@ def _channels(
             mend="write them at one rate",
         )
     left = [f"'{name}' has another sampling rate and is left out" for name in slower]
+    whole = min(len(rows[number]) for number in kept if number in useful)
+    signal = np.full((len(kept), whole), np.nan)
+    for place, number in enumerate(kept):
+        signal[place, : len(rows[number])] = rows[number][:whole]
     return Channels(
         names=tuple(names[number] for number in kept),
         units=tuple(record.units[number] for number in kept),
-        signal=np.stack([rows[number] for number in kept]),
+        signal=signal,
         rate_hz=float(record.fs) * fastest,
         notes=(*notes, *left),
     )

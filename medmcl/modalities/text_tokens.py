@@ -163,7 +163,7 @@ class LocalModel:
             ExtraNotInstalledError: transformers is not installed.
             ConfigError: The folder holds no tokeniser.
         """
-        transformers = _import_transformers()
+        transformers = import_transformers()
         if not folder.is_dir():
             raise ConfigError("there is no such folder", where=folder, mend=COPY_MODEL)
         try:
@@ -207,7 +207,7 @@ class LocalModel:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> LocalModel:
         """Take back what `state` gave."""
-        transformers = _import_transformers()
+        transformers = import_transformers()
         tokenizers = importlib.import_module("tokenizers")  # transformers brings it
         if hashlib.sha256(state["json"].encode()).hexdigest() != state["sha256"]:
             raise ArtefactError("the stored tokeniser was changed", where=state["model"])
@@ -217,7 +217,8 @@ class LocalModel:
         return cls(tokeniser, str(state["model"]))
 
 
-def _import_transformers() -> Any:
+def import_transformers() -> Any:
+    """Import what reads local models; `ExtraNotInstalledError` names the extra that brings it."""
     try:
         import transformers
     except ImportError:

@@ -60,7 +60,7 @@ def build_towers(
     for name in spec.towers:
         tree = dict(lookup("tower", name, recipe.towers))
         tree["encoder"] = {**tree["encoder"], **spec.encoder.get(name, {})}
-        tree["frozen"] = name in spec.frozen
+        tree["frozen"] = name in spec.frozen or tree.get("frozen", False)
         torch.manual_seed(derive_seed(seed, "init", name))
         built[name] = Towers.build({name: shapes[name]}, {name: tree}).towers[name]
     return Towers(built)

@@ -96,7 +96,8 @@ class Tiny:
         }
         for number, subject in enumerate(self.table["subject_id"]):
             write_wfdb(folder / "ecg" / subject, signal(number))
-        np.save(folder / "cmr.npy", generator.uniform(0, 255, (count, 3, 8, 8)).astype(np.float32))
+        images = generator.uniform(0, 255, (count, 3, 24, 24)).astype(np.float32)
+        np.save(folder / "cmr.npy", images)
         self.write()
 
     def write(self) -> Path:

@@ -17,6 +17,7 @@ from medmcl.modalities.ecg import ECG
 
 
 def test_a_batch_holds_prepared_rows_and_zeros_where_absent(tiny, inputs):
+    inputs = {**inputs, "cmr": {**inputs["cmr"], "size": 24}}  # as stored
     prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
     rows = prepared.rows("train")
     batch = prepared.batch(rows, tasks=("sick", "death"))

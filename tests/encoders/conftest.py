@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,7 @@ def _cmr(*shape: int) -> InputShape:
 
 
 ECG = InputShape(kind="ecg", shape=(3, 40))
+TINY_BERT = Path(__file__).parent / "tiny_bert"
 SMALL_VIT = {"patch": 10, "width": 16, "depth": 2, "heads": 2}
 THIN = {"network": "resnet10", "widen": 0.125, "norm": "group"}
 CASES = {
@@ -91,6 +93,16 @@ CASES = {
         "text_transformer",
         InputShape(kind="text", shape=(7,), vocabulary=20),
         {"width": 16, "heads": 2, "depth": 1, "pool": "cls"},
+    ),
+    "hf_text": Case(
+        "hf_text",
+        InputShape(kind="text", shape=(7,), vocabulary=20),
+        {"path": TINY_BERT, "pretrained": False},
+    ),
+    "hf_text_cls": Case(
+        "hf_text",
+        InputShape(kind="text", shape=(7,), vocabulary=20),
+        {"path": TINY_BERT, "pretrained": False, "pool": "cls"},
     ),
     "tabular_mlp": Case(
         "tabular_mlp",

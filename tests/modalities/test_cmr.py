@@ -211,6 +211,30 @@ def test_npy_files_of_objects_or_cut_short_are_refused(tmp_path):
             read_npy(tmp_path / name, "yx")
 
 
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_files_are_read_by_their_first_bytes_and_not_by_their_name(tmp_path, kind):
+    voxels = np.random.default_rng(0).random((5, 4, 3)).astype(np.float32)
+    content = kind(voxels, np.diag([1.5, 1.5, 8.0, 1.0])).to_bytes()
+    (tmp_path / "right.nii").write_bytes(content)
+    (tmp_path / "zipped.nii").write_bytes(gzip.compress(content))
+    (tmp_path / "plain.nii.gz").write_bytes(content)
+    right = read_nifti(tmp_path / "right.nii", "xyz")
+    for name in ("zipped.nii", "plain.nii.gz"):
+        found = read_nifti(tmp_path / name, "xyz")
+        np.testing.assert_array_equal(found.voxels, right.voxels)
+        assert found.spacing_mm == right.spacing_mm
+    for name, damaged in (
+        ("cut.nii", gzip.compress(content)[:-9]),
+        ("cut.nii.gz", content[:-9]),
+        ("head.nii.gz", content[:200]),
+        ("short.nii", gzip.compress(content[:-9])),
+        ("text.nii", gzip.compress(b"no image" * 100)),
+    ):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(RecordError, match=r"damaged|shorter"):
+            read_nifti(tmp_path / name, "xyz")
+
+
 # ------------------------------------------------------------------ damaged files
 
 
@@ -339,13 +363,13 @@ def test_truncated_and_overwritten_files_end_in_a_clear_error(
 
 
 def test_a_healthy_stack_has_no_findings():
-    voxels = np.random.default_rng(0).random((6, 9, 8, 8))
+    voxels = np.random.default_rng(0).random((6, 9, 24, 24))
     assert codes(volume(voxels, ed=0, es=2), adapter()) == set()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_voxels_that_are_not_finite_are_found_and_never_prepared(value):
-    voxels = np.random.default_rng(0).random((1, 9, 8, 8))
+    voxels = np.random.default_rng(0).random((1, 9, 24, 24))
     voxels[0, 2, 3, 4] = value
     assert codes(volume(voxels)) == {("cmr.nan", "error")}
     with pytest.raises(RecordError, match="NaN"):
@@ -353,22 +377,22 @@ def test_voxels_that_are_not_finite_are_found_and_never_prepared(value):
 
 
 def test_constant_volumes_and_empty_slices_are_found():
-    assert codes(volume(np.ones((1, 9, 8, 8)))) == {("cmr.constant", "error")}
+    assert codes(volume(np.ones((1, 9, 24, 24)))) == {("cmr.constant", "error")}
     with pytest.raises(RecordError, match="alike"):
-        adapter(mode="volume_3d").prepare(volume(np.ones((1, 9, 8, 8))))
-    voxels = np.random.default_rng(0).random((1, 9, 8, 8))
+        adapter(mode="volume_3d").prepare(volume(np.ones((1, 9, 24, 24))))
+    voxels = np.random.default_rng(0).random((1, 9, 24, 24))
     voxels[:, 8] = 0
     assert codes(volume(voxels)) == {("cmr.empty_slice", "warning")}
 
 
 @pytest.mark.parametrize("spacing", [(0.0, 1.5, 1.5), (8.0, 40.0, 1.5), (8.0, -1.0, 1.5)])
 def test_spacing_that_cannot_be_is_an_error(spacing):
-    voxels = np.random.default_rng(0).random((1, 9, 8, 8))
+    voxels = np.random.default_rng(0).random((1, 9, 24, 24))
     assert ("cmr.spacing", "error") in codes(volume(voxels, spacing))
 
 
 def test_declared_spacing_overrides_the_header_and_says_when_they_differ(tmp_path):
-    voxels = np.random.default_rng(0).random((8, 8, 9)).astype(np.float32)
+    voxels = np.random.default_rng(0).random((24, 24, 9)).astype(np.float32)
     path = save(tmp_path / "a.nii", voxels)
     for declared, expected in (
         ((1.8, 1.8, 8.0), {("cmr.spacing", "warning")}),
@@ -382,9 +406,34 @@ def test_declared_spacing_overrides_the_header_and_says_when_they_differ(tmp_pat
 
 def test_exchanged_axes_and_short_stacks_are_warned_of():
     rng = np.random.default_rng(0)
-    assert ("cmr.axes", "warning") in codes(volume(rng.random((9, 50, 4, 4))))
-    assert ("cmr.axes", "warning") in codes(volume(rng.random((1, 9, 4, 4)), (1.5, 1.5, 8.0)))
-    assert codes(volume(rng.random((1, 7, 4, 4)))) == {("cmr.few_slices", "warning")}
+    assert ("cmr.axes", "warning") in codes(volume(rng.random((9, 50, 24, 24))))
+    assert ("cmr.axes", "warning") in codes(volume(rng.random((1, 9, 24, 24)), (1.5, 1.5, 8.0)))
+    assert codes(volume(rng.random((1, 7, 24, 24)))) == {("cmr.few_slices", "warning")}
+
+
+@pytest.mark.parametrize(("length", "depth", "mm"), [(28, 10, 10.0), (30, 9, 5.0), (40, 10, 10.0)])
+@pytest.mark.parametrize("affine_mm", [1.0, None])
+def test_time_declared_as_slices_is_found_at_the_lengths_of_acdc(
+    tmp_path, length, depth, mm, affine_mm
+):
+    voxels = np.random.default_rng(0).random((32, 30, length, depth)).astype(np.float32)
+    affine = np.diag([1.5, 1.5, affine_mm or mm, 1.0])
+    path = save(tmp_path / "a.nii", voxels, affine, zooms=(1.5, 1.5, affine_mm or mm, mm))
+    wrong, right = adapter("xyzt", frames=1), adapter("xytz", frames=1)
+    assert ("cmr.axes", "warning") in codes(wrong.read(place(path)), wrong)
+    assert "cmr.axes" not in {code for code, _ in codes(right.read(place(path)), right)}
+
+
+def test_a_deep_stack_of_two_named_frames_is_no_exchange(tmp_path):
+    deep = save(tmp_path / "a.nii", np.random.default_rng(0).random((24, 24, 60)))
+    cmr = adapter("xyz", mode="volume_3d")
+    assert codes(cmr.read(place(ed=deep, es=deep)), cmr) == set()
+
+
+@pytest.mark.parametrize("plane", [(10, 64), (64, 10), (30, 216)])
+def test_a_plane_with_the_slices_or_frames_in_it_is_warned_of(plane):
+    voxels = np.random.default_rng(0).random((1, 9, *plane))
+    assert codes(volume(voxels)) == {("cmr.axes", "warning")}
 
 
 # ------------------------------------------------------------------ frames
@@ -540,6 +589,23 @@ def test_monai_crops_pads_and_resamples_the_same_way():
     theirs = transforms.Resize((15, 90, 90), mode="trilinear")(smooth)
     ours = respace(smooth, (8.0, 2.0, 2.0), (None, 4 / 3, 4 / 3), "x", labels=False)
     np.testing.assert_allclose(np.asarray(theirs), ours.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("percentiles", [(0.0, 99.0), (2.5, 100.0), (0.0, 50.1)])
+def test_monai_scales_intensities_the_same_way(percentiles):
+    transforms = pytest.importorskip("monai.transforms")
+    raw = volume(np.random.default_rng(0).gamma(2.0, 100.0, (1, 9, 24, 24)))
+    low, high = percentiles
+    theirs = transforms.ScaleIntensityRangePercentiles(low, high, 0, 1, clip=True)(raw.voxels)
+    cmr = adapter(
+        mode="volume_3d",
+        slices=9,
+        size=24,
+        crop="center",
+        lower_percentile=low,
+        upper_percentile=high,
+    )
+    np.testing.assert_allclose(cmr.prepare(raw)[0], np.asarray(theirs)[0], atol=1e-6)
 
 
 # ------------------------------------------------------------------ augmentation

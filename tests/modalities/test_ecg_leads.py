@@ -26,6 +26,17 @@ from medmcl.modalities.ecg_leads import LIMB, TWELVE, canonical, is_known, sourc
         ("vx", "X"),
         ("VZ", "Z"),
         ("V4R", "V4R"),
+        *[(f"MDC_ECG_ELEC_POTL_{lead.upper()}", lead) for lead in TWELVE],
+        *[(f"ECG_LEAD_{lead}", lead) for lead in TWELVE],
+        *[(f"ECG {lead}", lead) for lead in TWELVE],
+        *[(f"+{lead}", lead) for lead in TWELVE],
+        *[(f"{lead} ", lead) for lead in TWELVE],
+        *[(lead[1:], lead) for lead in ("aVR", "aVL", "aVF")],
+        *[(f"C{number}", f"V{number}") for number in range(1, 7)],
+        *zip(("D1", "D2", "D3"), ("I", "II", "III"), strict=True),
+        ("Lead +aVR", "aVR"),
+        ("ECG-II", "II"),
+        ("Lead - II", "II"),
     ],
 )
 def test_names_as_found_in_the_wild_become_canonical(name, lead):
@@ -39,9 +50,19 @@ def test_a_name_that_is_no_standard_lead_stays_as_it_is(name):
     assert not is_known(name)
 
 
-def test_cabrera_minus_avr_is_avr_reversed():
-    assert canonical("-aVR") == ("aVR", -1)
-    assert canonical("-avr") == ("aVR", -1)
+@pytest.mark.parametrize(
+    "name", ["-aVR", "-avr", " - aVR", "Lead -aVR", "ECG_-AVR", "\u2212aVR", "\u2013aVR", "-VR"]
+)
+def test_cabrera_minus_avr_is_avr_reversed(name):
+    assert canonical(name) == ("aVR", -1)
+
+
+@pytest.mark.parametrize(
+    "name", ["aVR-", "aVR (-)", "aVR inverted", "aVR_neg", "AVRneg", "I (reversed)", "I-II", "I I"]
+)
+def test_a_name_that_may_mean_two_things_is_no_lead(name):
+    assert canonical(name) == (name, 1)
+    assert not is_known(name)
 
 
 def test_every_pair_of_limb_leads_gives_the_other_four():
