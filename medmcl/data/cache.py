@@ -25,7 +25,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
 from medmcl.data.reading import Outcome
 
-VERSION = 3  # of what lies in an entry; raise it when preparing changes its meaning
+VERSION = 4  # of what lies in an entry; raise it when preparing changes its meaning
 _STALE_SECONDS = 24 * 3600.0
 
 
@@ -40,6 +40,7 @@ class Stored:
         findings: Number of the record to what was found in it.
         sketches: (R, K) by which copies know each other; NaN where a record has none. None if its
             kind has none.
+        shared: What was found in many records together.
     """
 
     rows: np.ndarray
@@ -47,6 +48,7 @@ class Stored:
     digests: list[str]
     findings: dict[int, list[Finding]]
     sketches: np.ndarray | None = None
+    shared: tuple[Finding, ...] = ()
 
     def sketch(self, row: int) -> np.ndarray | None:
         """Give the sketch of a record."""
@@ -126,16 +128,17 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
             int(row): [Finding(**finding) for finding in found]
             for row, found in facts["findings"].items()
         }
+        shared = tuple(Finding(**finding) for finding in facts["shared"])
     except (OSError, ValueError, KeyError, TypeError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     usable = np.array([bool(one) for one in digests], dtype=bool)
-    return Stored(rows, usable, digests, findings, sketches)
+    return Stored(rows, usable, digests, findings, sketches, shared)
 
 
 def write_entry(
     cache: Path, key: str, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...],
-    count: int,
+    count: int, shared: Sequence[Finding] = (),
 ) -> None:  # fmt: skip
     """Write an entry from outcomes in order; it appears whole or not at all."""
     try:
@@ -146,7 +149,7 @@ def write_entry(
     aside = cache / f".{key}.{uuid.uuid4().hex}.part"
     aside.mkdir()
     try:
-        _fill(aside, modality, outcomes, shape, count)
+        _fill(aside, modality, outcomes, shape, count, shared)
         try:
             aside.rename(cache / key)
         except OSError:  # another writer was first
@@ -157,8 +160,9 @@ def write_entry(
 
 
 def _fill(
-    folder: Path, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...], count: int
-) -> None:
+    folder: Path, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...],
+    count: int, shared: Sequence[Finding],
+) -> None:  # fmt: skip
     path = folder / f"{modality}.npy"
     rows: np.ndarray | None = None
     digests: list[str] = []
@@ -189,6 +193,7 @@ def _fill(
     facts = {
         "digests": digests,
         "findings": findings,
+        "shared": [finding.as_dict() for finding in shared],
         "size": int(rows.size),
         "sketched": bool(sketches),
     }

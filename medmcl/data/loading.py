@@ -54,7 +54,7 @@ class Prepared:
         subjects: Subject of each sample as a number, (N,) int64.
         present: Modality to (N,) bool; False also for a record that was excluded.
         excluded: Errors of the records that were left out (``on_bad_record: exclude``).
-        warnings: What is odd about records that were kept.
+        warnings: What is odd about records that were kept, and about many of them together.
         opened: Splits whose rows may be read.
     """
 
@@ -310,7 +310,7 @@ def prepare(
         warnings=[
             finding
             for one in stored.values()
-            for found in one.findings.values()
+            for found in (one.shared, *one.findings.values())
             for finding in found
             if finding.level == "warning"
         ],
@@ -368,7 +368,8 @@ def _stored(
         if faults:
             raise refuse(faults, f"cohort {cohort.name}")
         made = counter(outcomes(adapter, places, prepared=True, workers=workers))
-        write_entry(cache, key, name, made, tuple(adapter.prepared_shape), len(places))
+        shape = tuple(adapter.prepared_shape)
+        write_entry(cache, key, name, made, shape, len(places), shared)
         found = read_entry(cache, key, name, len(places))
     if found is None:
         raise ArtefactError(

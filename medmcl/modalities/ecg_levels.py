@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from medmcl.modalities.ecg_pulse import pulse_of
 from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.modalities.ecg_shapes import LEADS, Shapes, measure_shapes
 from medmcl.modalities.ordered import median, quantile
@@ -72,6 +73,7 @@ class Look:
 
     def __init__(self, record: ECGRecord) -> None:
         self.record = record
+        self._pulses: dict[tuple[str, ...], tuple[float, float]] = {}
 
     def rows(self, leads: Sequence[str]) -> np.ndarray:
         """Rows of some leads, (len(leads), S)."""
@@ -104,13 +106,26 @@ class Look:
 
     @cached_property
     def shapes(self) -> Shapes | None:
-        """Shapes of I, II, V1 to V6; None without them, or where one does not move."""
+        """Shapes of I, II, V1 to V6; None without them, or where one is still or no heart beats."""
         if any(lead not in self.record.leads for lead in LEADS):
+            return None
+        sound = self._sound_beginning is not None
+        if np.isnan(self.pulse(self.record.leads if sound else LEADS)[0]):
             return None
         span = self.beginning(LEADS)
         if len(span) == 0 or (span.min(axis=1) == span.max(axis=1)).any():
             return None
         return measure_shapes(span, self.record.rate_hz)
+
+    def pulse(self, leads: Sequence[str]) -> tuple[float, float]:
+        """Beats a minute in the beginning of some leads, NaN where no heart beats; and width in s.
+
+        See `medmcl.modalities.ecg_pulse.beat_and_width`.
+        """
+        key = tuple(leads)
+        if key not in self._pulses:
+            self._pulses[key] = pulse_of(self.beginning(leads), self.record.rate_hz)
+        return self._pulses[key]
 
     def beginning(self, leads: Sequence[str]) -> np.ndarray:
         """Samples of the first half minute that are finite in all these leads, medians removed.

@@ -15,6 +15,9 @@ import numpy as np
 
 from medmcl.modalities.ecg_leads import LIMB, LIMB_ROWS
 
+MOST = 3
+"""Exchanges and reversals that one mistake may take: more of them explain whatever leads."""
+
 
 @dataclass(frozen=True)
 class LimbFit:
@@ -50,7 +53,8 @@ def residuals_of(leads: tuple[str, ...], grams: np.ndarray) -> np.ndarray:
 def explain(leads: tuple[str, ...], gram: np.ndarray, tolerance: float) -> LimbFit:
     """Look for the fewest exchanges and reversals of leads that bring the residual below tolerance.
 
-    Every assignment of names and signs is tried: 46,080 for six leads.
+    There is none where it takes more than `MOST`. Every assignment of names and signs is tried:
+    46,080 for six leads.
     """
     size = len(leads)
     orders, moves = _orders(size)
@@ -61,8 +65,10 @@ def explain(leads: tuple[str, ...], gram: np.ndarray, tolerance: float) -> LimbF
         flipped = np.outer(signs, signs) * gram
         energy = _energies(leads, flipped[orders[:, :, None], orders[:, None, :]])
         for number in np.flatnonzero(energy <= tolerance**2):
-            said = _describe(leads, orders[number], signs)
-            best.append((int(moves[number]) + flips, float(np.sqrt(energy[number])), said))
+            cost = int(moves[number]) + flips
+            if cost <= MOST:
+                said = _describe(leads, orders[number], signs)
+                best.append((cost, float(np.sqrt(energy[number])), said))
     if not best:
         return LimbFit(residual, residual)
     fewest = min(cost for cost, _, _ in best)

@@ -11,7 +11,6 @@ from medmcl.modalities import ecg_rate
 from medmcl.modalities.ecg_checks import fault, judged
 from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_rate import FACTORS, NEAR, RIGHT
-from medmcl.modalities.ordered import quantile
 
 RATE_ERROR, RATE_DOUBT = 6.0, 3.0
 """Log-odds of another rate that are an error, and a warning; set on folds 7 and 8 of PTB-XL."""
@@ -23,8 +22,6 @@ WEIGHT_OF_ONE = 4.0
 """A record counts at most so much in a cohort, in log-odds."""
 ENOUGH = 12.0
 """Log-odds of all records together that are an error."""
-REPEATS = 0.2
-"""Autocorrelation from which steepness counts as repeating (PTB-XL: 0.19 and more; noise: 0.14)."""
 _FAR = [n for n, factor in enumerate(FACTORS) if factor not in NEAR and n != RIGHT]
 _CLOSE = [FACTORS.index(factor) for factor in NEAR]
 
@@ -57,17 +54,14 @@ def check_rate(
         return
     close = [n for n in _FAR if odds[n] > odds[best] - ALSO]
     likely = " or ".join(f"{record.rate_hz / FACTORS[n]:g}" for n in close)
-    told, beats = _told(look, used)
-    if np.isnan(beats):
-        return
     bar = RATE_ERROR + np.log(among)
-    impossible = most > bar and not POSSIBLE[0] <= beats <= POSSIBLE[1]
-    usual = any(odds[n] > bar and length[n] > 0 for n in _FAR)
-    said = f"{told}; log-odds {most:.1f} that the rate is {likely} Hz"
+    beats = look.pulse(used)[0]
+    sure = any(odds[n] > bar and second_sign(n, length, beats) for n in _FAR)
+    said = f"{_told(look, used)}; log-odds {most:.1f} that the rate is {likely} Hz"
     to_mend = f"set rate_hz: {record.rate_hz / FACTORS[best]:g}"
     if stated is not None:
         to_mend = "correct the file's header"
-    if impossible or usual:
+    if sure:
         mend = judged(f"the rate is likely {likely} Hz: {to_mend}", "wrong_rate")
         yield fault("wrong_rate", where, f"hardly any heart looks like this: {said}", mend)
     else:
@@ -83,7 +77,7 @@ def _near(look: Look, used: Sequence[str], shape: np.ndarray, where: str) -> Ite
         if length[place] > 0 and shape[place] > 0:
             likely = f"{record.rate_hz / FACTORS[place]:g} Hz"
             what = (
-                f"{_told(look, used)[0]}; at {likely} the record lasts "
+                f"{_told(look, used)}; at {likely} the record lasts "
                 f"{ecg_rate.USUAL_SECONDS:g} s, as usual"
             )
             mend = f"see whether the rate is {likely}"
@@ -91,9 +85,23 @@ def _near(look: Look, used: Sequence[str], shape: np.ndarray, where: str) -> Ite
 
 
 def rate_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
-    """Log-odds of `ecg_rate.FACTORS` by the shape of the signal; None if nothing repeats."""
-    span = look.beginning(used)
-    return ecg_rate.log_odds(span, look.record.rate_hz) if len(span) else None
+    """Log-odds of `ecg_rate.FACTORS` by the shape of the signal; None where no heart beats."""
+    if np.isnan(look.pulse(used)[0]):
+        return None
+    return ecg_rate.log_odds(look.beginning(used), look.record.rate_hz)
+
+
+def second_sign(number: int, length: np.ndarray, beats: float) -> bool:
+    """Whether more than looks speaks for a factor: length, or beats that no heart has.
+
+    Args:
+        number: Place in `FACTORS`.
+        length: `ecg_rate.length_odds` of the record.
+        beats: Beats a minute at the stated rate.
+    """
+    too_high = FACTORS[number] > 1
+    impossible = beats > POSSIBLE[1] if too_high else beats < POSSIBLE[0]
+    return bool(length[number] > 0 or impossible)
 
 
 def worst(odds: np.ndarray) -> tuple[int, float]:
@@ -110,59 +118,8 @@ def pool(odds: np.ndarray) -> tuple[int, bool]:
     return best, bool(sure) and best != RIGHT
 
 
-def _told(look: Look, used: Sequence[str]) -> tuple[str, float]:
-    """Say how fast the heart beats and how long complexes last; and give the beats, or NaN."""
-    span = look.beginning(used)
-    rate_hz = look.record.rate_hz
-    step = max(1, round(rate_hz / ecg_rate.GRID_HZ))
-    length = span.shape[1] // step
-    span = span[:, : length * step].reshape(len(span), length, step).mean(axis=2)
-    beats, width = beat_and_width(span, rate_hz / step)
-    times = "irregularly" if np.isnan(beats) else f"{beats:.0f} times a minute"
-    said = f"at {rate_hz:g} Hz the heart beats {times} with complexes of {width * 1000:.0f} ms"
-    return said, beats
-
-
-def beat_and_width(signal: np.ndarray, rate_hz: float) -> tuple[float, float]:
-    """Estimate beats a minute, and seconds that a complex lasts, from how steepness repeats.
-
-    Args:
-        signal: (L, S), finite.
-        rate_hz: Rate that is believed.
-
-    Returns:
-        Beats a minute (NaN if nothing repeats) and the time after which the autocorrelation of the
-        steepness has vanished.
-    """
-    repeat, width = _repeats(signal)
-    return _beats(repeat, width, rate_hz), width / rate_hz
-
-
-def _repeats(signal: np.ndarray) -> tuple[np.ndarray, int]:
-    """Autocorrelation of the steepness by lag, (S - 1,), and the lag at which it has vanished."""
-    from scipy.fft import next_fast_len
-
-    slope = np.diff(signal.astype(np.float64), axis=-1)
-    slope /= slope.std(axis=-1, keepdims=True) + 1e-12
-    steep = np.sqrt((slope**2).sum(axis=0))
-    steep = np.minimum(steep, quantile(np.sort(steep), 0.995))
-    steep -= steep.mean()
-    length = len(steep)
-    size = next_fast_len(2 * length, real=True)  # zeros behind the signal do not change its lags
-    spectrum = np.fft.rfft(steep, size)
-    repeat = np.fft.irfft(spectrum * spectrum.conj(), size)[:length]
-    repeat /= (1 - np.arange(length) / length) * max(repeat[0], 1e-12)
-    return repeat, max(1, int(np.argmax(repeat < 0.05)))
-
-
-def _beats(repeat: np.ndarray, width: int, rate_hz: float) -> float:
-    """Beats a minute from the first high peak of the autocorrelation; NaN if nothing repeats."""
-    from scipy.signal import find_peaks
-
-    window = np.ones(width // 2 * 2 + 1) / (width // 2 * 2 + 1)
-    smooth = np.convolve(repeat, window, mode="same")[width : len(repeat) * 2 // 3]
-    peaks, _ = find_peaks(smooth, prominence=0.1)
-    if len(peaks) == 0 or smooth[peaks].max() < REPEATS:
-        return float("nan")
-    high = peaks[smooth[peaks] > 0.6 * smooth[peaks].max()]
-    return 60 * rate_hz / float(high[0] + width)
+def _told(look: Look, used: Sequence[str]) -> str:
+    """Say how fast the heart beats and how long complexes last."""
+    beats, width = look.pulse(used)
+    said = f"the heart beats {beats:.0f} times a minute with complexes of {width * 1000:.0f} ms"
+    return f"at {look.record.rate_hz:g} Hz {said}"

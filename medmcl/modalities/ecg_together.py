@@ -9,10 +9,11 @@ import numpy as np
 from medmcl.core.findings import Finding
 from medmcl.modalities.ecg_checks import chest_odds, used_leads
 from medmcl.modalities.ecg_chest import namings
+from medmcl.modalities.ecg_leads import PRECORDIAL
 from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_rate import FACTORS as RATES
 from medmcl.modalities.ecg_rate import NEAR, RIGHT, length_odds
-from medmcl.modalities.ecg_rate_check import pool, rate_odds
+from medmcl.modalities.ecg_rate_check import RATE_ERROR, pool, rate_odds, second_sign
 from medmcl.modalities.ecg_readers import ECGRecord
 
 FEWEST = 5
@@ -35,21 +36,23 @@ def inspect_together(raws: Iterable[ECGRecord], wanted: Sequence[str]) -> list[F
     Returns:
         Findings about the cohort. How sure they are: ``docs/data_formats.md``.
     """
-    odds, shapes, seconds, rates, leads, places = [], [], [], [], [], []
+    odds: list[np.ndarray] = []
+    chests = 0
+    shapes, signs, seconds, rates, places = [], [], [], [], []
     for raw in raws:
         look, used = Look(raw), used_leads(raw, wanted)
+        chests += all(lead in used for lead in PRECORDIAL)
         found = chest_odds(look, used)
         if found is not None:
             odds.append(found)
-        shape = rate_odds(look, used)
-        shapes.append(np.zeros(len(RATES)) if shape is None else shape)
+        shapes.append(rate_odds(look, used))
+        signs.append((length_odds(raw.seconds, len(raw.leads)), look.pulse(used)[0]))
         seconds.append(raw.seconds)
         rates.append(raw.rate_hz)
-        leads.append(len(raw.leads))
         places.append(raw.where)
-    found_names = [*_names(odds)]
-    wrong = [*_rates(np.array(shapes), rates, seconds, leads)]
-    return [*found_names, *(wrong or _lengths(np.array(seconds), np.array(shapes), places))]
+    names = [*_names(odds, chests)]
+    wrong = [*_rates(shapes, signs, rates)]
+    return [*names, *(wrong or _lengths(np.array(seconds), shapes, places))]
 
 
 def _accept(code: str) -> str:
@@ -58,33 +61,44 @@ def _accept(code: str) -> str:
 
 
 def _rates(
-    shapes: np.ndarray, rates: list[float], seconds: list[float], leads: list[int]
+    shapes: list[np.ndarray | None], signs: list[tuple[np.ndarray, float]], rates: list[float]
 ) -> Iterator[Finding]:
-    """Add the log-odds of each factor that rates may be wrong by over records."""
-    if len(shapes) < FEWEST:
+    """Add the log-odds of each factor that rates may be wrong by over records where a heart beats.
+
+    It is an error where most of these records are sure by their looks and have another sign too, as
+    `check_rate` asks of one.
+    """
+    judged = [n for n, shape in enumerate(shapes) if shape is not None]
+    if len(judged) < max(FEWEST, len(shapes) / 2):
         return
-    lengths = [length_odds(*pair) for pair in zip(seconds, leads, strict=True)]
-    best, sure = pool(shapes + np.array(lengths))
-    if not sure:
+    every = np.stack([shape for shape in shapes if shape is not None])
+    best, sure = pool(every + np.stack([signs[n][0] for n in judged]))
+    looks = float(np.median(every[:, best]))
+    if not sure or looks <= 0:
         return
-    likely = sorted({rate / RATES[best] for rate in rates})
-    doubtful = RATES[best] in NEAR
+    factor = RATES[best]
+    signed = np.mean([second_sign(best, *signs[n]) for n in judged])
+    error = factor not in NEAR and looks > RATE_ERROR and signed > 0.5
+    likely = " or ".join(f"{rate:g}" for rate in sorted({rates[n] / factor for n in judged})[:3])
+    what = f"{int((every[:, best] > 0).sum())} of {len(shapes)} ECGs look more usual at {likely} Hz"
+    if not error and factor not in NEAR:
+        what += f", or these hearts are {'fast' if factor > 1 else 'slow'}"
     yield Finding(
         code="ecg.wrong_rate",
         where="all ECGs",
-        what=(
-            f"{int((shapes[:, best] > 0).sum())} of {len(shapes)} ECGs look more usual at "
-            f"{' or '.join(f'{rate:g}' for rate in likely[:3])} Hz"
-        ),
+        what=what,
         mend="correct rate_hz: in cohort.yaml, or the rate in the headers" + _accept("wrong_rate"),
-        level="warning" if doubtful else "error",
+        level="error" if error else "warning",
         scope="cohort",
     )
 
 
-def _names(odds: list[np.ndarray]) -> Iterator[Finding]:
-    """Add the log-odds of each naming over records; most of them must prefer it."""
-    if len(odds) < FEWEST:
+def _names(odds: list[np.ndarray], chests: int) -> Iterator[Finding]:
+    """Add the log-odds of each naming over records; most of them must prefer it.
+
+    Nothing is said where half of the ECGs with a chest, ``chests``, look like no heart's.
+    """
+    if len(odds) < max(FEWEST, chests / 2):
         return
     every = np.stack(odds).clip(-WEIGHT_OF_ONE, WEIGHT_OF_ONE)
     total = every.sum(axis=0)
@@ -104,7 +118,9 @@ def _names(odds: list[np.ndarray]) -> Iterator[Finding]:
     )
 
 
-def _lengths(seconds: np.ndarray, shapes: np.ndarray, places: list[str]) -> Iterator[Finding]:
+def _lengths(
+    seconds: np.ndarray, shapes: list[np.ndarray | None], places: list[str]
+) -> Iterator[Finding]:
     """Note ECGs that are a usual ratio of rates longer or shorter than nearly all others.
 
     It is an error where the shape of the signal speaks for this ratio too.
@@ -117,7 +133,7 @@ def _lengths(seconds: np.ndarray, shapes: np.ndarray, places: list[str]) -> Iter
     near = np.abs(ratio[:, None] * np.array(RATES) - 1) < 0.01
     near[:, RIGHT] = False
     odd = np.flatnonzero(near.any(axis=1))
-    sure = [n for n in odd if shapes[n][near[n]].max() > 0]
+    sure = [n for n in odd if _speaks(shapes[n], near[n])]
     for which, level in ((sure, "error"), ([n for n in odd if n not in sure], "warning")):
         if which:
             first = which[0]
@@ -130,7 +146,12 @@ def _lengths(seconds: np.ndarray, shapes: np.ndarray, places: list[str]) -> Iter
                     f"{'their rate is wrong' if level == 'error' else 'is their rate wrong?'}"
                 ),
                 mend="compare the rate in their headers with that of the others"
-                + (_accept("wrong_rate") if level == "error" else ""),
+                + _accept("wrong_rate"),
                 level="error" if level == "error" else "warning",
                 scope="cohort",
             )
+
+
+def _speaks(shape: np.ndarray | None, near: np.ndarray) -> bool:
+    """Whether the shape of a signal, if it is judged, prefers one of some factors, (12,) bool."""
+    return shape is not None and bool(shape[near].max() > 0)

@@ -240,3 +240,19 @@ def test_exchanges_with_two_explanations_are_told_as_the_likelier_one(folder, he
     about = [finding for finding in check(folder) if finding.scope == "record"]
     assert [finding.code for finding in about] == ["ecg.swapped_leads"] * 3
     assert all(finding.what.startswith(f"{' and '.join(pair)} are swapped") for finding in about)
+
+
+def test_what_is_said_of_the_whole_cohort_reaches_the_run_also_from_the_cache(folder, hearts):
+    for name, rows in hearts.items():
+        write(folder, name, rows, rate_hz=500)
+    tree = {**COHORT, "modalities": {"ecg": {**COHORT["modalities"]["ecg"]}}}
+    tree["modalities"]["ecg"]["accept"] = {"*": ["wrong_rate"]}
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    inputs = {"ecg": {"rate_hz": 100, "seconds": 5}}
+    for _ in range(2):
+        prepared = prepare(open_cohort(folder), inputs, cache=folder / "cache")
+        about = [finding for finding in prepared.warnings if finding.scope == "cohort"]
+        assert [(finding.code, finding.level) for finding in about] == [
+            ("ecg.wrong_rate", "warning")
+        ]
+        assert "accepted in cohort.yaml" in about[0].what

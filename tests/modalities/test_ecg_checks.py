@@ -12,9 +12,9 @@ from medmcl.modalities.ecg_chest import EXCHANGES, LEADS, log_odds, measure, nam
 from medmcl.modalities.ecg_leads import LIMB, LIMB_ROWS, PRECORDIAL, TWELVE
 from medmcl.modalities.ecg_levels import Look, levels_of
 from medmcl.modalities.ecg_limb import exchanged, explain, residual_of
+from medmcl.modalities.ecg_pulse import beat_and_width
 from medmcl.modalities.ecg_rate import FACTORS, LENGTH_ODDS, RIGHT, length_odds
 from medmcl.modalities.ecg_rate import log_odds as rate_log_odds
-from medmcl.modalities.ecg_rate_check import beat_and_width
 from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.modalities.ecg_shapes import measure_shapes
 from medmcl.modalities.ecg_together import inspect_together
@@ -532,3 +532,26 @@ def test_units_of_a_record_have_one_finding_with_one_mend(declared, header, fact
     found = ecg.inspect(record, PLACE)
     wrong = factor != 1 or declared not in (None, header)
     assert [finding.code for finding in found] == ["ecg.wrong_units"] * wrong
+
+
+def fast(seconds):
+    """Play simulated beats twice as fast, with a true header."""
+    records = [heart(100.0, beats=60 + 4 * seed, seed=seed, seconds=40) for seed in range(8)]
+    return [
+        replace(one, signal_mv=one.signal_mv[:, : 200 * seconds], rate_hz=200.0,
+                header_rate_hz=200.0)
+        for one in records
+    ]  # fmt: skip
+
+
+def test_hearts_twice_as_fast_are_a_warning_and_a_wrong_rate_is_an_error():
+    for seconds, level in ((10, "warning"), (20, "warning"), (5, "error")):
+        ecg = ECG(ECGSource(reader="wfdb"), ECGSettings(rate_hz=100))
+        (found,) = ecg.inspect_together(fast(seconds))
+        assert (found.code, found.level, found.scope) == ("ecg.wrong_rate", level, "cohort")
+        assert "accept: {'*': [wrong_rate]}" in found.mend
+        assert ("these hearts are fast" in found.what) == (level == "warning")
+        ecg = ECG(ECGSource(reader="wfdb", accept={"*": ("wrong_rate",)}), ECGSettings())
+        (found,) = ecg.inspect_together(fast(seconds))
+        assert found.level == "warning"
+        assert found.what.endswith("accepted in cohort.yaml")
