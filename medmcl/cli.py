@@ -181,7 +181,9 @@ def _fractions(text: str | None) -> tuple[float, ...] | None:
 def embed(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     cohort: CohortOption,
-    out: Annotated[Path, typer.Option(help="Parquet file to write; must be new.")],
+    out: Annotated[
+        Path, typer.Option(help="Table to write (.parquet, .csv or .tsv); must be new.")
+    ],
     modality: Annotated[
         str | None, typer.Option(help="Modality to embed; the run's first if not given.")
     ] = None,
@@ -197,10 +199,10 @@ def embed(
 ) -> None:
     """Write the embedding of every record of a cohort, with a quality flag."""
     from medmcl.core.writing import refuse_unwritable
-    from medmcl.stages.outputs import claim_file
+    from medmcl.stages.outputs import claim_table, write_table
     from medmcl.stages.run import load
 
-    claim_file(out, overwrite=overwrite)
+    claim_table(out, overwrite=overwrite)
     refuse_unwritable(out, folder=False)
     with _overrides(set_) as overrides:
         table = load(run).embed(
@@ -211,9 +213,7 @@ def embed(
             device=device,
             overrides=overrides,
         )
-    from medmcl.stages.run import write_parquet
-
-    write_parquet(table, out)
+    write_table(table, out)
     refused = int((table["quality"] != "ok").sum())
     print(f"{len(table)} records, {refused} without an embedding: {out}")
 

@@ -1,9 +1,9 @@
 """The house: imports go one way, the command line stays light, tensors name their devices."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -75,12 +75,18 @@ def test_help_needs_nothing_heavy():
     assert done.returncode == 0, done.stdout
 
 
+def processor_seconds():
+    """Processor time of all children that have ended, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_answers_in_half_a_second_of_processor_time():
     command = [sys.executable, "-m", "medmcl", "--help"]
     best = 9.0
     for _ in range(3):
-        began = time.perf_counter()
+        began = processor_seconds()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, processor_seconds() - began)
     assert "pretrain" in done.stdout
     assert best < 0.5

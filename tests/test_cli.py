@@ -95,6 +95,10 @@ def test_from_simulation_to_embeddings(tmp_path):
     table = pd.read_parquet(tmp_path / "e.parquet")
     assert list(table.columns[:3]) == ["subject", "record", "quality"]
     assert len(table) == 60
+    done = medmcl("embed", out, "--cohort", tmp_path / "h", "--out", tmp_path / "e.csv")
+    assert done.returncode == 0, done.stderr
+    written = pd.read_csv(tmp_path / "e.csv", dtype={"subject": str, "record": str})
+    pd.testing.assert_frame_equal(written, table, check_dtype=False, rtol=1e-6)
     done = medmcl(
         "evaluate", out, "--cohort", tmp_path / "h", "--task", "lvef", "--label-fraction", "0.5,1",
         "--out", tmp_path / "scored",
@@ -129,6 +133,10 @@ def test_from_simulation_to_embeddings(tmp_path):
         (["pretrain", "--cohort", "{cohort}", "--resume"], "--out"),
         (["evaluate", "nowhere", "--cohort", "{cohort}"], "not a run folder"),
         (["embed", "nowhere", "--cohort", "{cohort}", "--out", "x.parquet"], "not a run folder"),
+        (
+            ["embed", "nowhere", "--cohort", "{cohort}", "--out", "x.xlsx"],
+            "expected: .parquet, .csv, .tsv",
+        ),
         (["simulate", "hart", "--out", "x"], "did you mean 'heart'"),
         (["simulate", "heart", "--out", "x", "--set", "couplin=1"], "did you mean 'coupling'"),
         (["check", "--cohort", "nowhere"], "nowhere"),
@@ -186,6 +194,27 @@ def test_check_names_every_fault_at_once_and_exits_with_2(cohort, tmp_path):
         assert code in done.stdout, code
     assert "duplicate" in done.stdout
     assert "to mend" in done.stdout
+
+
+def test_three_mistakes_of_the_file_and_a_truncated_record_come_in_one_check(tmp_path):
+    made = medmcl("simulate", "heart", "--subjects", 20, "--out", tmp_path / "h")
+    assert made.returncode == 0, made.stderr
+    file = tmp_path / "h" / "cohort.yaml"
+    text = file.read_text()
+    for right, wrong in (
+        ("reader: nifti", "reader: nfti"),
+        ("kind: survival", "kind: survial"),
+        ("schema: medmcl/cohort@1", "schema: medmcl/cohort@9"),
+    ):
+        assert right in text
+        text = text.replace(right, wrong)
+    file.write_text(text)
+    record = sorted((tmp_path / "h" / "ecg").glob("*.dat"))[0]
+    record.write_bytes(record.read_bytes()[:500])
+    done = medmcl("check", "--cohort", tmp_path / "h")
+    assert done.returncode == 2, done.stderr
+    for words in ("'nfti'", "'survial'", "'schema'", "ecg.unreadable", record.name, "4 errors"):
+        assert words in done.stdout, words
 
 
 def test_a_bug_of_ours_is_exit_code_1_with_its_traceback(tmp_path):

@@ -17,6 +17,7 @@ from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.data.cohort import Cohort, load_cohort
 from medmcl.data.copies import find_copies
 from medmcl.data.loading import build_adapters
+from medmcl.data.locate import how_to_get
 from medmcl.data.outcomes import task_texts
 from medmcl.data.overview import (
     Overview,
@@ -110,7 +111,8 @@ def check_cohort(
         excludes=cohort.spec.on_bad_record == "exclude",
     )
     everyone = cohort.spec.keys.subjects.split.everyone
-    findings += look_for_scant(overview, trains=trains, everyone=everyone)
+    if "subjects.split" not in cohort.spec.left_out:
+        findings += look_for_scant(overview, trains=trains, everyone=everyone)
     return Checked(findings, overview)
 
 
@@ -274,11 +276,13 @@ def _check_left(
 
 
 def _nothing_there(cohort: Cohort, name: str, missing: int, shown: Path) -> Finding:
+    access = how_to_get(cohort.spec.keys.access, cohort.path)
+    mend = f"correct path:, or say where the data lie: data_root (now {cohort.root})"
     return Finding(
         code="cohort.no_files",
         where=f"modalities.{name}",
         what=f"none of its {missing} files is there, for example {shown}",
-        mend=f"correct path:, or say where the data lie: data_root (now {cohort.root})",
+        mend=mend if access is None else f"{access}; or {mend}",
         scope="cohort",
     )
 

@@ -18,7 +18,7 @@ from medmcl.core.findings import Finding, counted
 from medmcl.core.overrides import apply_override, blame, written
 from medmcl.core.targets import Targets
 from medmcl.data.codes import CodeMap
-from medmcl.data.locate import choose_root, find_cohort, list_cohorts
+from medmcl.data.locate import choose_root, find_cohort, how_to_get, list_cohorts
 from medmcl.data.manifest import parse_spec, refuse
 from medmcl.data.opening import Opening
 from medmcl.data.outcomes import LabelRows, build_targets
@@ -152,6 +152,7 @@ def open_cohort(
     """
     cohort, findings = load_cohort(path, overrides, data_root)
     errors = [f for f in findings if f.level == "error" and f.scope == "cohort"]
+    errors = list(dict.fromkeys(errors))
     if errors or cohort is None:
         raise refuse(errors, str(path))
     return cohort
@@ -187,7 +188,10 @@ def load_cohort(
     if spec is None:
         return None, findings
     asked = data_root if data_root is not None else (overrides or {}).get("data_root")
-    root = choose_root(asked, spec.keys.data_root, name, file)
+    try:
+        root = choose_root(asked, spec.keys.data_root, name, file)
+    except CohortError as error:
+        return None, [*findings, _no_root(error, how_to_get(spec.keys.access, file))]
     opening = Opening(spec, file, root, findings)
     opened = opening.run(tree)
     if opened is None:
@@ -203,6 +207,17 @@ def load_cohort(
     for task in cohort.labels:
         cohort.findings += cohort._built[task][1]
     return cohort, cohort.findings
+
+
+def _no_root(error: CohortError, access: str | None) -> Finding:
+    mend = error.mend or ""
+    return Finding(
+        code="cohort.data_root",
+        where=str(error.where),
+        what=f"{error.what} (got {error.got})",
+        mend=mend if access is None else f"{access}; or {mend}: --set data_root=FOLDER",
+        scope="cohort",
+    )
 
 
 def _said_of_override(finding: Finding, applied: Mapping[tuple[str, ...], str]) -> Finding:

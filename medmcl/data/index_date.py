@@ -13,18 +13,28 @@ from medmcl.data.spec import IndexKeys
 from medmcl.data.tables import dates
 
 
+def index_dates(subjects: SubjectTable, column: str) -> pd.Series:
+    """Give the index date of each subject.
+
+    Raises:
+        CohortError: There is no such column, or its rows differ within a subject, or are no dates.
+    """
+    subjects.require([column], "index.column")
+    return dates(subjects.frame[column], "index.column")
+
+
 def keep_before(
     name: str, records: Records, subjects: SubjectTable, keys: IndexKeys | None
 ) -> Records:
     """Leave out records dated after the index date of their subject.
 
     Days are compared, not hours: a record of the index day stays. An undated record stays too, and
-    is counted. Nothing is done where the index is the date of a modality (see `index_samples`).
+    is counted; `medmcl.data.undated` speaks of a modality without dates. Nothing is done where the
+    index is the date of a modality (see `index_samples`).
     """
     if keys is None or keys.column is None or not records.has_dates:
         return records
-    subjects.require([keys.column], "index.column")
-    index = dates(subjects.frame[keys.column], "index.column")
+    index = index_dates(subjects, keys.column)
     ours = index.reindex(records.frame["subject"]).to_numpy("M8[D]")
     theirs = records.frame["date"].to_numpy("M8[D]")
     late = theirs > ours  # comparing with NaT gives False
@@ -49,7 +59,7 @@ def index_samples(
         return frame, np.full(len(frame), np.datetime64("NaT"), dtype="M8[ns]"), []
     findings: list[Finding] = []
     if keys.column is not None:
-        index = dates(subjects.frame[keys.column], "index.column")
+        index = index_dates(subjects, keys.column)
         given = index.reindex(frame["subject"]).to_numpy("M8[ns]")
     else:
         given = _dates_of(frame[str(keys.modality)], records[str(keys.modality)])

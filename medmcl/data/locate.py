@@ -81,3 +81,11 @@ def choose_root(asked: str | Path | None, written: str | None, name: str, file: 
             mend="give the folder that holds the data",
         )
     return root
+
+
+def how_to_get(access: str | None, file: Path) -> str | None:
+    """Say how to get the data of a cohort: its ``access:``, or the README beside cohort.yaml."""
+    readme = file.parent / "README.md"
+    if access is not None or not readme.is_file():
+        return access
+    return f"{readme} says how to get the data and lay them out"

@@ -1,11 +1,13 @@
 """From the tree of a cohort.yaml to a `CohortSpec`, every fault of the file at once.
 
-An unknown key is named with its nearest neighbour and taken out, so that the rest can be checked.
+An unknown key is named with its nearest neighbour and taken out; so is every modality, task or
+section that is not valid. The rest is checked, and its data too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +22,8 @@ from medmcl.data.spec import (
     CohortSpec,
     ModalityKeys,
     ModalitySpec,
+    PairingKeys,
+    SubjectsKeys,
     SurvivalKeys,
     Task,
 )
@@ -37,11 +41,11 @@ def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, 
     """Check a whole cohort.yaml.
 
     Returns:
-        The spec, with unknown keys left out of it, and every fault; None if something else is
-        wrong than unknown keys.
+        The spec, without what is at fault (its ``left_out`` names that), and every fault; None if
+        what is wrong leaves no subjects to look at.
     """
     faults: list[Finding] = []
-    keys = _validate(CohortKeys, tree, where, "", faults)
+    keys, sections_out = _cohort_keys(tree, where, faults)
     sections = tree.get("modalities")
     modalities = {
         str(name): _modality(str(name), section, where, faults)
@@ -56,15 +60,87 @@ def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, 
     }
     for kind, names in (("modalities", modalities), ("tasks", tasks)):
         faults += [_bad_name(where, kind, name) for name in names if not name.isidentifier()]
+    if keys is None:
+        return None, faults
+    dangling = _references(keys, modalities, tasks, sections_out)
+    faults += [_invalid(where, what) for _, what in dangling]
+    spec = CohortSpec(
+        keys=keys,
+        modalities={name: value for name, value in modalities.items() if value is not None},
+        tasks={name: value for name, value in tasks.items() if value is not None},
+        left_out=sections_out,
+    )
+    at_fault = sections_out.union(section for section, _ in dangling)
+    return _without_faulty(spec, sections, given, at_fault), faults
+
+
+_STAND_INS: dict[str, Any] = {"schema": "medmcl/cohort@1", "modalities": {"none": {}}}
+"""What replaces a needed section that is at fault; modalities are read from the file itself."""
+
+
+def _cohort_keys(
+    tree: Mapping[str, Any], where: str, faults: list[Finding]
+) -> tuple[CohortKeys | None, frozenset[str]]:
+    """Check the top level; what is at fault is noted, and its default taken.
+
+    Returns:
+        The top level, None where the fault is in what no default can replace; and the dotted names
+        of what was replaced.
+    """
+    keys = _validate(CohortKeys, tree, where, "", faults)
     if keys is not None:
-        faults += _references(keys, modalities, tasks, where)
-    whole = {name: value for name, value in modalities.items() if value is not None}
-    sound = {name: value for name, value in tasks.items() if value is not None}
-    if keys is None or len(whole) < len(modalities) or len(sound) < len(tasks):
-        return None, faults
-    if any(finding.code == "config.invalid" for finding in faults):
-        return None, faults
-    return CohortSpec(keys=keys, modalities=whole, tasks=sound), faults
+        return keys, frozenset()
+    rest, out = dict(tree), set[str]()
+    for _ in range(len(tree) + len(SubjectsKeys.model_fields) + 1):
+        try:
+            return CohortKeys.model_validate(rest), frozenset(out)
+        except ValidationError as error:
+            details = error.errors()
+        unknown = [one["loc"] for one in details if one["type"] == "extra_forbidden"]
+        rest = _without(rest, unknown)
+        for place in (one["loc"] for one in details if one["loc"] not in unknown):
+            if not _stand_in(rest, place, out):
+                return None, frozenset(out)
+    return None, frozenset(out)
+
+
+def _stand_in(rest: dict[str, Any], place: tuple[Any, ...], out: set[str]) -> bool:
+    """Replace what stands at a place that is at fault by its default; False if it has none."""
+    section = place[0]
+    if section == "subjects":
+        key = place[1] if len(place) > 1 else None
+        if key in (None, "table", "id"):
+            return False
+        subjects = {k: v for k, v in rest["subjects"].items() if k != key}
+        if key == "split":
+            subjects["split"] = {"everyone": "train"}
+        rest["subjects"] = subjects
+        out.add(f"subjects.{key}")
+        return True
+    rest.pop(section, None)
+    if section in _STAND_INS:
+        rest[section] = _STAND_INS[section]
+    out.add(str(section))
+    return True
+
+
+def _without_faulty(
+    spec: CohortSpec, modalities: object, tasks: object, sections: Collection[str]
+) -> CohortSpec:
+    """Take out what stands in the file and is not valid, or names what is not there."""
+    named = {"modalities": modalities, "tasks": tasks}
+    written = {
+        kind: [str(name) for name in given] if isinstance(given, dict) else []
+        for kind, given in named.items()
+    }
+    lost = {n for n in written["modalities"] if n not in spec.modalities or not n.isidentifier()}
+    gone = {n for n in written["tasks"] if n not in spec.tasks or not n.isidentifier()}
+    gone |= {name.removeprefix("tasks.") for name in sections if name.startswith("tasks.")}
+    left = spec.without(modalities=lost, tasks=gone, index="index" in sections)
+    plain: dict[str, Any] = {"pairing": PairingKeys(), "prompts": {}}
+    changes = {section: plain[section] for section in plain if section in sections}
+    keys = left.keys.model_copy(update=changes)
+    return replace(left, keys=keys, left_out=left.left_out.union(changes))
 
 
 def _modality(
@@ -72,6 +148,7 @@ def _modality(
 ) -> ModalitySpec | None:
     path = f"modalities.{name}"
     section = _respelt(section, ("kind", "reader"), where, path, faults)
+    section = _nearest_reader(section, where, path, faults)
     kind = section.get("kind") or adapters.READERS.get(str(section.get("reader")))
     if not isinstance(kind, str) or kind not in adapters.ADAPTERS:
         faults.append(_unknown_kind(where, path, section))
@@ -98,6 +175,20 @@ def _modality(
     return ModalitySpec(name=name, kind=kind, keys=keys, source=source)
 
 
+def _nearest_reader(
+    section: dict[str, Any], where: str, path: str, faults: list[Finding]
+) -> dict[str, Any]:
+    """Note a reader that is not known, and go on with the nearest if there is one."""
+    reader = section.get("reader")
+    if not isinstance(reader, str) or reader in adapters.READERS or reader == "npy":
+        return section
+    near = closest(reader, {*adapters.READERS, "npy"})
+    if near is None:
+        return section
+    faults.append(_invalid(where, f"'{path}.reader': {_reader_fault('', reader)}"))
+    return {**section, "reader": near}
+
+
 def _reader_fault(kind: str, reader: object) -> str | None:
     """Say what is wrong with a reader that is not known, or that reads another kind."""
     if reader == "npy":
@@ -116,7 +207,10 @@ def _task(name: str, section: dict[str, Any], where: str, faults: list[Finding])
     if not isinstance(kind, str) or kind not in TASKS:
         what = f"'{path}.kind' is not a kind of task: {kind!r}{nearest(str(kind), TASKS)}"
         faults.append(_invalid(where, what))
-        return None
+        near = closest(kind, TASKS) if isinstance(kind, str) else None
+        if near is None:
+            return None
+        kind, section = near, {**section, "kind": near}
     return _validate(TASKS[kind], section, where, path, faults)
 
 
@@ -164,6 +258,8 @@ def _validate(
 
 def _explain(model: type[BaseModel], detail: Any, values: Mapping[str, Any], dot: str) -> str:
     text = explain(model, detail, values)
+    if dot and text.startswith("'(top level)'"):
+        return text.replace("(top level)", dot.removesuffix("."), 1)
     return text.replace("'", f"'{dot}", 1) if dot and text.startswith("'") else text
 
 
@@ -215,27 +311,30 @@ def _references(
     keys: CohortKeys,
     modalities: Mapping[str, Any],
     tasks: Mapping[str, Task | None],
-    where: str,
-) -> list[Finding]:
-    """Names that must be defined elsewhere in the file."""
+    left_out: Collection[str],
+) -> list[tuple[str, str]]:
+    """Give (section, what is wrong) for names that must be defined elsewhere in the file."""
     used = {
         "pairing.anchor": keys.pairing.anchor,
         "index.modality": keys.index.modality if keys.index else None,
         **{f"tasks.{name}.of": task.of for name, task in tasks.items() if task is not None},
     }
     faults = [
-        _invalid(where, f"'{field}': there is no modality '{name}'{nearest(name, modalities)}")
+        (
+            field.removesuffix(".of").removesuffix(".anchor").removesuffix(".modality"),
+            f"'{field}': there is no modality '{name}'{nearest(name, modalities)}",
+        )
         for field, name in used.items()
         if name is not None and name not in modalities
     ]
     for task in keys.prompts:
         if task not in tasks:
-            faults.append(_invalid(where, f"'prompts': no task '{task}'{nearest(task, tasks)}"))
+            faults.append(("prompts", f"'prompts': no task '{task}'{nearest(task, tasks)}"))
     for name, given in tasks.items():
-        dated = isinstance(given, SurvivalKeys) and given.event_date is not None
-        if dated and keys.index is None:
+        dated = isinstance(given, SurvivalKeys) and given.dated
+        if dated and keys.index is None and "index" not in left_out:
             what = f"'tasks.{name}' counts from an index date, and there is no 'index:'"
-            faults.append(_invalid(where, what))
+            faults.append((f"tasks.{name}", what))
     return faults
 
 

@@ -65,6 +65,15 @@ def odd_column(text: str, columns: Iterable[str]) -> Mistake | None:
     return None
 
 
+def nesting(text: str) -> int:
+    """Give how many brackets stand within one another, at most."""
+    depth = deepest = 0
+    for letter in _without_quoted(text)[0]:
+        depth += (letter in "([{") - (letter in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _at(position: int) -> str:
     return f" (character {position + 1})"
 

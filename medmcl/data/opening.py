@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +17,16 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
 from medmcl.data.codes import CodeMap
 from medmcl.data.expressions import evaluate
-from medmcl.data.index_date import index_samples, keep_before
+from medmcl.data.index_date import index_dates, index_samples, keep_before
+from medmcl.data.locate import how_to_get
 from medmcl.data.outcomes import LabelRows, task_texts
-from medmcl.data.pairing import pair, sample_frame
+from medmcl.data.pairing import Pairs, pair, sample_frame, unclear_error
 from medmcl.data.records import Records, SubjectTable, load_records, one_row_each
 from medmcl.data.spec import CohortSpec, JoinKeys, Task
-from medmcl.data.splits import row_splits, subject_splits
+from medmcl.data.splits import row_splits, stand_in_splits, subject_splits
 from medmcl.data.syntax import ExpressionError, columns_of
-from medmcl.data.tables import Table, join, read_table, texts
+from medmcl.data.tables import NoTableError, Table, join, read_table, texts
+from medmcl.data.undated import undated
 
 T = TypeVar("T")
 
@@ -54,10 +56,14 @@ class Opening:
     def run(self, tree: Mapping[str, Any]) -> Opened | None:
         """Give what could be opened, or None; ``findings`` says what stood in the way."""
         subjects = self._try(self._subjects)
+        if subjects is None:
+            self._look_for_tables()
         maps = {name: self._try(partial(self._map, name)) for name in self.spec.keys.maps}
         if subjects is None:
             return None
         table, split, group = subjects
+        if not self._index_is_sound(table):
+            self.spec = self.spec.without(index=True)
         known_maps = {name: one for name, one in maps.items() if one is not None}
         records = {
             name: self._try(partial(self._records, name, table, known_maps))
@@ -66,9 +72,8 @@ class Opening:
         found = {name: one for name, one in records.items() if one is not None}
         for one in found.values():
             self.findings += one.findings
-        self.spec = self._only(list(found))
-        if not found:
-            return None
+        self.spec = self.spec.without(modalities=set(self.spec.modalities) - set(found))
+        self.findings += undated(self.spec)
         samples = self._try(partial(self._samples, found, table, split))
         if samples is None:
             return None
@@ -86,41 +91,46 @@ class Opening:
             maps=known_maps,
         )
 
-    def _only(self, names: list[str]) -> CohortSpec:
-        """Leave out modalities that cannot be opened, so that the others can be checked."""
-        lost = set(self.spec.modalities) - set(names)
-        keys = self.spec.keys
-        changes: dict[str, Any] = {}
-        if keys.pairing.anchor in lost:
-            changes["pairing"] = keys.pairing.model_copy(update={"anchor": None})
-        if keys.index is not None and keys.index.modality in lost:
-            changes["index"] = None
-        return CohortSpec(
-            keys=keys.model_copy(update=changes),
-            modalities={name: self.spec.modalities[name] for name in names},
-            tasks={name: task for name, task in self.spec.tasks.items() if task.of not in lost},
-        )
+    def _look_for_tables(self) -> None:
+        """Note the other tables that are not there, where there are no subjects to go on with."""
+        for spec in self.spec.modalities.values():
+            if spec.keys.table is not None:
+                self._try(partial(self._table, spec.keys.table, spec.keys.join))
+
+    def _index_is_sound(self, subjects: SubjectTable) -> bool:
+        column = self.spec.keys.index.column if self.spec.keys.index is not None else None
+        return column is None or self._try(partial(index_dates, subjects, column)) is not None
 
     def _try(self, step: Callable[[], T]) -> T | None:
         try:
             return step()
         except CohortError as error:
-            got = f" (got {error.got})" if error.got is not None else ""
-            self.findings.append(
-                Finding(
-                    code="cohort.invalid" if "no column" not in error.what else "cohort.column",
-                    where=str(error.where or self.file),
-                    what=f"{error.what}{got}",
-                    mend=error.mend or f"expected: {error.expected}",
-                    scope="cohort",
-                )
-            )
+            self._note(error)
             return None
+
+    def _note(self, error: CohortError) -> None:
+        got = f" (got {error.got})" if error.got is not None else ""
+        mend = error.mend or f"expected: {error.expected}"
+        access = how_to_get(self.spec.keys.access, self.file)
+        if isinstance(error, NoTableError) and access is not None:
+            mend = f"{access}; or {mend}"
+        self.findings.append(
+            Finding(
+                code="cohort.invalid" if "no column" not in error.what else "cohort.column",
+                where=str(error.where or self.file),
+                what=f"{error.what}{got}",
+                mend=mend,
+                scope="cohort",
+            )
+        )
 
     def _table(self, pattern: str, joins: tuple[JoinKeys, ...] = ()) -> Table:
         table = self._read(pattern)
         for keys in joins:
-            table = join(table, self._read(keys.table), keys.on)
+            try:
+                table = join(table, self._read(keys.table), keys.on)
+            except CohortError as error:  # what reads the columns of the join is noted too
+                self._note(error)
         return table
 
     def _read(self, pattern: str) -> Table:
@@ -140,13 +150,18 @@ class Opening:
         rows = np.array([one is not None for one in ids], dtype=bool)
         if not rows.all():
             self._left_out(f"{counted(int((~rows).sum()), 'row')} without a subject id")
+        said = None
         if keys.where is not None:
-            said = evaluate(keys.where, table.frame, {}, "subjects.where")
+            said = self._try(partial(evaluate, keys.where, table.frame, {}, "subjects.where"))
+        if said is not None:
             kept = said.known & said.data.astype(bool)
             lost = int((rows & ~kept).sum())
             self._left_out(f"{counted(lost, 'row')} not meeting `where: {keys.where}`")
             rows &= kept
-        splits = row_splits(table, ids, keys.split)
+        splits = self._try(partial(row_splits, table, ids, keys.split))
+        if splits is None:
+            splits = stand_in_splits(table, ids, keys.split)
+            self.spec = replace(self.spec, left_out=self.spec.left_out | {"subjects.split"})
         split, findings = subject_splits(ids[rows], splits[rows])
         self.findings += findings
         split = split.dropna()
@@ -157,9 +172,7 @@ class Opening:
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
         group = None
         if keys.group is not None:
-            agreed.require([keys.group], "subjects.group")
-            cells = texts(agreed.frame[keys.group])
-            group = pd.Series(cells, index=agreed.frame.index, dtype=object)
+            group = self._try(partial(_groups, agreed, keys.group))
         return agreed, split, group
 
     def _count(self, step: str, ids: np.ndarray) -> None:
@@ -211,7 +224,12 @@ class Opening:
     ) -> tuple[pd.DataFrame, np.ndarray]:
         anchor = self.spec.anchor
         candidates = {name: one.candidates for name, one in records.items()}
-        pairs = pair(candidates, list(subjects.frame.index), self.spec.keys.pairing, anchor)
+        ids = list(subjects.frame.index)
+        keys = self.spec.keys.pairing
+        pairs = pair(candidates, ids, keys, anchor) if records else Pairs([(s, {}) for s in ids])
+        undated_pairs = any(finding.code == "pairing.no_date" for finding in self.findings)
+        if pairs.unclear and "pairing" not in self.spec.left_out and not undated_pairs:
+            self._note(unclear_error(pairs.unclear, keys))
         for counter, code, what in (
             (pairs.beyond_gap, "beyond_gap", "further than max_gap_days from the next"),
             (pairs.undated, "undated", "not paired because a date is missing"),
@@ -295,3 +313,8 @@ class Opening:
             for file in self.tables[pattern].files:
                 digest.update(file.read_bytes())
         return digest.hexdigest()
+
+
+def _groups(subjects: SubjectTable, column: str) -> pd.Series:
+    subjects.require([column], "subjects.group")
+    return pd.Series(texts(subjects.frame[column]), index=subjects.frame.index, dtype=object)

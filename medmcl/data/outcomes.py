@@ -23,7 +23,7 @@ from medmcl.data.spec import (
     Task,
 )
 from medmcl.data.syntax import ExpressionError
-from medmcl.data.tables import as_text, dates, missing_column
+from medmcl.data.tables import as_text, dates, missing_column, native
 
 DAYS_PER_YEAR = 365.25
 
@@ -143,7 +143,7 @@ class _Builder:
         value = self._value(text)
         data = value.data[value.known]
         if value.kind != "truth" and not (value.kind == "number" and set(data) <= {0.0, 1.0}):
-            shown = ", ".join(repr(cell) for cell in list(dict.fromkeys(data))[:5])
+            shown = ", ".join(repr(native(cell)) for cell in list(dict.fromkeys(data))[:5])
             raise TaskFaultError(
                 "not_binary",
                 f"'{text}' is neither true/false nor 0/1, for example {shown}",

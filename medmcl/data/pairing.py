@@ -48,11 +48,14 @@ class Pairs:
         samples: One (subject, modality to record id) a sample; absent modalities are not named.
         beyond_gap: Modality to anchor records whose nearest record was too far in time.
         undated: Modality to anchor records that could not be paired because a date is missing.
+        unclear: (subject, modality) with several candidates and nothing that says which one; none
+            of them was taken.
     """
 
     samples: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     beyond_gap: Counter[str] = field(default_factory=Counter)
     undated: Counter[str] = field(default_factory=Counter)
+    unclear: list[tuple[str, str]] = field(default_factory=list)
 
 
 def pair(
@@ -66,19 +69,17 @@ def pair(
         keys: The rule.
         anchor: The modality whose records lead samples.
 
-    Raises:
-        CohortError: A subject has several candidates and nothing says which one.
+    Returns:
+        The samples. If any choice is ``unclear`` they are good for a check only.
     """
     order = [anchor, *(name for name in records if name != anchor)]
     rows = {name: _by_subject(records[name]) for name in order}
-    pairs, unclear = Pairs(), []
+    pairs = Pairs()
     for subject in subjects:
         own = {name: rows[name].get(subject, []) for name in order}
         chooser = _Chooser(records, keys, pairs)
         pairs.samples.extend((subject, sample) for sample in chooser.samples(own, order))
-        unclear += [(subject, name) for name in chooser.unclear]
-    if unclear:
-        raise _unclear(unclear, keys)
+        pairs.unclear += [(subject, name) for name in chooser.unclear]
     return pairs
 
 
@@ -142,7 +143,8 @@ class _Chooser:
         return [option for option, ok in zip(options, dated, strict=True) if ok][best]
 
 
-def _unclear(unclear: list[tuple[str, str]], keys: PairingKeys) -> CohortError:
+def unclear_error(unclear: Sequence[tuple[str, str]], keys: PairingKeys) -> CohortError:
+    """Give the error for subjects with several candidates and nothing that says which one."""
     names = sorted({name for _, name in unclear})
     subjects = list(dict.fromkeys(subject for subject, _ in unclear))
     shown = ", ".join(subjects[:5]) + (", …" if len(subjects) > 5 else "")
@@ -164,8 +166,8 @@ def sample_frame(
     A sample is called as its anchor record; one without is called ``modality:record``.
     """
     ids = [
-        sample[anchor] if anchor in sample else ":".join(next(iter(sample.items())))
-        for _, sample in pairs.samples
+        sample[anchor] if anchor in sample else ":".join(next(iter(sample.items()), (subject,)))
+        for subject, sample in pairs.samples
     ]
     frame = pd.DataFrame(
         {

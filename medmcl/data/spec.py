@@ -5,8 +5,10 @@ A modality section has the fields of `ModalityKeys`; its others belong to the ad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -211,6 +213,16 @@ class SurvivalKeys(TaskKeys):
     unit: Literal["days", "weeks", "months", "years"] = "days"
     horizons_years: tuple[float, ...] = ()
 
+    @field_validator("horizons_years")
+    @classmethod
+    def _later_and_later(cls, years: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(isfinite(year) and year > 0 for year in years):
+            raise ValueError("horizons are years after time 0: write numbers above 0, [1, 5]")
+        if any(later <= sooner for sooner, later in pairwise(years)):
+            wanted = ", ".join(f"{year:g}" for year in sorted(set(years)))
+            raise ValueError(f"horizons stand in rising order, each once: write [{wanted}]")
+        return years
+
     @model_validator(mode="after")
     def _one_way(self) -> SurvivalKeys:
         plain = self.time is not None and self.event is not None
@@ -219,6 +231,11 @@ class SurvivalKeys(TaskKeys):
         if plain == dated or sum(name is not None for name in named) != 2:
             raise ValueError("name either time and event, or event_date and censor_date")
         return self
+
+    @property
+    def dated(self) -> bool:
+        """Whether its time is counted from the index date."""
+        return self.event_date is not None
 
 
 Task = BinaryKeys | MulticlassKeys | MultilabelKeys | RegressionKeys | SurvivalKeys
@@ -236,6 +253,8 @@ class CohortKeys(Config):
 
     schema_: Literal["medmcl/cohort@1"] = Field(alias="schema")
     about: str = ""
+    access: str | None = None
+    """One line: how to get the data; shown where they are not found."""
     data_root: str | None = None
     subjects: SubjectsKeys
     modalities: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -291,11 +310,50 @@ class ModalitySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CohortSpec:
-    """A cohort.yaml that is valid."""
+    """What is valid of a cohort.yaml.
+
+    Attributes:
+        keys: The top level.
+        modalities: Those that are valid.
+        tasks: Those that are valid.
+        left_out: Dotted names of what is at fault and was taken out (or replaced by its default),
+            so that the rest can be checked; empty for a file without faults.
+    """
 
     keys: CohortKeys
     modalities: dict[str, ModalitySpec]
     tasks: dict[str, Task]
+    left_out: frozenset[str] = frozenset()
+
+    def without(
+        self, *, modalities: Collection[str] = (), tasks: Collection[str] = (), index: bool = False
+    ) -> CohortSpec:
+        """Take out what is at fault, with everything that hangs on it.
+
+        Args:
+            modalities: Modalities to leave out; an anchor, index or task of theirs goes with them.
+            tasks: Tasks to leave out.
+            index: Leave out the index date; the tasks that count from it go with it.
+        """
+        keys, changes = self.keys, dict[str, Any]()
+        if keys.pairing.anchor in modalities:
+            changes["pairing"] = keys.pairing.model_copy(update={"anchor": None})
+        if index or (keys.index is not None and keys.index.modality in modalities):
+            changes["index"] = None
+        lost = {
+            name
+            for name, task in self.tasks.items()
+            if name in tasks or task.of in modalities or ("index" in changes and _is_dated(task))
+        }
+        gone = {f"modalities.{name}" for name in modalities}
+        gone |= {f"tasks.{name}" for name in lost.union(tasks)}
+        return replace(
+            self,
+            keys=keys.model_copy(update=changes),
+            modalities={k: v for k, v in self.modalities.items() if k not in modalities},
+            tasks={name: task for name, task in self.tasks.items() if name not in lost},
+            left_out=self.left_out.union(gone, changes),
+        )
 
     @property
     def recipe(self) -> str | None:
@@ -314,8 +372,12 @@ class CohortSpec:
 
     @property
     def anchor(self) -> str:
-        """The modality whose records make samples."""
-        return self.keys.pairing.anchor or next(iter(self.modalities))
+        """The modality whose records make samples; empty if there is no modality."""
+        return self.keys.pairing.anchor or next(iter(self.modalities), "")
+
+
+def _is_dated(task: Task) -> bool:
+    return isinstance(task, SurvivalKeys) and task.dated
 
 
 def _as_mapping(columns: Any) -> Any:

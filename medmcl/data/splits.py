@@ -52,6 +52,18 @@ def row_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarray:
     return np.array([None if c is None else _SAME[c.lower()] for c in cells], dtype=object)
 
 
+def stand_in_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarray:
+    """Give each row a split where `row_splits` cannot, so that the rest can be checked.
+
+    Values that name a split say it; other rows are ``held_out``, or ``train`` if no row is.
+    """
+    column = table.frame.get(keys.column)
+    cells = np.full(len(ids), None, dtype=object) if column is None else texts(column)
+    known = [None if cell is None else _SAME.get(cell.lower()) for cell in cells]
+    other = "held_out" if "train" in known else "train"
+    return np.array([other if one is None else one for one in known], dtype=object)
+
+
 def _mapped(cells: np.ndarray, keys: SplitKeys) -> np.ndarray:
     meaning: dict[str, str] = {}
     for split in SPLITS:

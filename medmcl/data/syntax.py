@@ -10,9 +10,10 @@ from collections.abc import Iterable
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.data.mistakes import find_mistake
+from medmcl.data.mistakes import find_mistake, nesting
 
 _LONGEST = 4000
+_DEEPEST = 60
 _SHOWN = 200
 FORMS = (
     "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, lower, contains, abs, "
@@ -33,11 +34,20 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
         columns: Columns of its table, to tell a name with a space from a mistake.
 
     Raises:
-        ExpressionError: It is empty, too long, or no expression; says what was probably meant.
+        ExpressionError: It is empty, too long, nested too deeply, or no expression; says what was
+            probably meant.
     """
-    if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST:
+    if not isinstance(text, str) or not text.strip():
         raise ExpressionError(
             "an expression must be a text", where=where or None, got=repr(text)[:80]
+        )
+    too_much = _too_much(text)
+    if too_much is not None:
+        raise ExpressionError(
+            too_much,
+            where=where or None,
+            got=f"{text[:60]}…",
+            mend="write it shorter, or compute the column in the table",
         )
     try:
         with warnings.catch_warnings():
@@ -51,6 +61,15 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
     raise ExpressionError(
         f"is not an expression: {why}", where=where or None, got=text[:_SHOWN], mend=mend
     )
+
+
+def _too_much(text: str) -> str | None:
+    depth = nesting(text)
+    if depth > _DEEPEST:
+        return f"brackets are nested too deeply: {depth:,} levels, at most {_DEEPEST}"
+    if len(text) > _LONGEST:
+        return f"the expression is too long: {len(text):,} characters, at most {_LONGEST:,}"
+    return None
 
 
 def _unquote(text: str) -> str:

@@ -25,6 +25,10 @@ _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _EXACT = 2.0**53
 
 
+class NoTableError(CohortError):
+    """A table that is not where it should be."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table that was read.
@@ -153,7 +157,7 @@ def dates(column: pd.Series, where: str) -> pd.Series:
         raise CohortError(
             f"{len(bad)} cells are no dates",
             where=f"{where}, column {column.name}",
-            got=repr(bad.iloc[0]),
+            got=repr(native(bad.iloc[0])),
             expected="ISO 8601, for example 2019-03-31 or 2019-03-31 14:05:00",
             mend="write the dates as YYYY-MM-DD",
         )
@@ -278,8 +282,8 @@ def _pairs(path: Path) -> dict[str, str | None]:
     return {key: value or None for key, value in found}
 
 
-def _no_file(path: Path) -> CohortError:
-    return CohortError(
+def _no_file(path: Path) -> NoTableError:
+    return NoTableError(
         "there is no such file",
         where=path,
         mend="correct the name in cohort.yaml, or say where the data lie: "

@@ -2,7 +2,8 @@
 
 Row i of one side belongs to row i of the other; every other row of the batch is a negative.
 Similarity is the cosine, higher = more alike. ``logit_scale`` = 1 / temperature. Half precision is
-widened to float32 before the similarities are taken, also under autocast.
+widened to float32 before the similarities are taken, also under autocast; of two precisions the
+wider one is taken.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def info_nce(
         Scalar, nats; lower is better. log B for embeddings that tell nothing.
 
     Raises:
-        MedmclError: If shapes differ, there are fewer than 2 rows, or the scale is not finite and
-            positive.
+        MedmclError: If shapes differ, values are not real numbers with a fraction, there are fewer
+            than 2 rows, or the scale is not finite and positive.
 
     Source:
         Radford et al. 2021, fig. 3, arXiv 2103.00020; weight per direction: Zhang et al. 2020,
@@ -155,7 +156,14 @@ def _prepare(
             got=len(a),
             mend="leave the term out, or use larger batches",
         )
-    a, b = widen(a), widen(b)
+    if not (a.is_floating_point() and b.is_floating_point()):
+        raise MedmclError(
+            "a and b must hold floating-point numbers",
+            got=f"{a.dtype} and {b.dtype}",
+            mend="embeddings.float()",
+        )
+    wider = torch.promote_types(widen(a).dtype, widen(b).dtype)
+    a, b = a.to(wider), b.to(wider)
     scale = as_one_number(logit_scale, a, "logit_scale")
     if scale.device.type == "cpu" and scale.item() <= 0:
         raise MedmclError("logit_scale must be above 0", got=scale.item())

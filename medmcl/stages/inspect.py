@@ -113,9 +113,16 @@ def _check_recipe(
         raise
     except MedmclError as error:
         return [_recipe_finding(str(name), str(error))], None
-    missing = [m for m in spec.inputs if m not in cohort.spec.modalities]
+    known = {*cohort.spec.modalities, *_faulty_modalities(cohort)}
+    missing = [m for m in spec.inputs if m not in known]
     what = "reads '{}', which the cohort does not have"
     return [_recipe_finding(str(name), what.format(m)) for m in missing], spec
+
+
+def _faulty_modalities(cohort: Cohort) -> list[str]:
+    """Modalities that stand in cohort.yaml and are at fault, which their own finding says."""
+    prefix = "modalities."
+    return [n.removeprefix(prefix) for n in cohort.spec.left_out if n.startswith(prefix)]
 
 
 def _inputs(spec: RecipeSpec, cohort: Cohort) -> dict[str, Any]:

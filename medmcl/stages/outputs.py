@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medmcl.core.errors import ArtefactError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = (".parquet", ".csv", ".tsv")
+"""Suffixes of tables that can be written."""
 REPORT = ("report.html", "report.json", "results.csv")
 
 
@@ -37,3 +43,28 @@ def claim_file(path: Path, *, overwrite: bool) -> None:
         raise ArtefactError(
             "the file is there already", where=path, mend="another --out, or --overwrite"
         )
+
+
+def claim_table(path: Path, *, overwrite: bool) -> None:
+    """Refuse a table whose suffix says no format that is known, or that is there already."""
+    if path.suffix.lower() not in TABLES:
+        raise ArtefactError(
+            "the suffix says no table that can be written",
+            where=path,
+            got=path.suffix or "no suffix",
+            expected=", ".join(TABLES),
+            mend=f"--out {path.with_suffix(TABLES[0])}",
+        )
+    claim_file(path, overwrite=overwrite)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table atomically in the format of its suffix (`TABLES`), the index as columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    plain = table.reset_index()
+    if path.suffix.lower() == ".parquet":
+        plain.to_parquet(aside, index=False)
+    else:
+        plain.to_csv(aside, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+    aside.replace(path)

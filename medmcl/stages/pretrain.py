@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from medmcl.core.config import fingerprint, read_yaml
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import write_atomically
@@ -78,11 +79,11 @@ def pretrain(
     }
     folder = _run_folder(out, opened, spec, config, resume)
     stages = expand(spec, config["tasks"])
-    _refuse_bad_tasks(opened, stages)
+    _refuse_bad_tasks(opened, spec, stages, folder)
     world = start_world(device)
     try:
         with StopRequest() as stop:
-            return _run(folder, opened, spec, stages, config, world, stop)
+            return _run(folder, opened, spec, stages, config, world, stop, resume=resume)
     finally:
         stop_world(world)
 
@@ -95,10 +96,14 @@ def _run(
     config: dict[str, Any],
     world: World,
     stop: StopRequest,
+    *,
+    resume: bool,
 ) -> Run | None:
     first = world.rank == 0
     record = Record(folder / "metrics.jsonl", active=first)
     if first:
+        if resume and not (folder / "config.yaml").exists():
+            record.say(f"nothing to resume in {folder}; starting")
         folder.mkdir(parents=True, exist_ok=True)
         record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
         prepared = _prepare(cohort, spec, folder, first, stop)
@@ -237,8 +242,35 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path}: {old!r} before, {new!r} now"]
 
 
-def _refuse_bad_tasks(cohort: Cohort, stages: list[TrainSpec | EvaluateSpec]) -> None:
-    """Refuse faults of the outcomes that the recipe uses; others are no concern of this run."""
+_READ_AT_ONCE = 2000
+"""Records that are read for the sake of one refusal; with more, faulty outcomes refuse at once."""
+
+
+def _refuse_bad_tasks(
+    cohort: Cohort, spec: RecipeSpec, stages: list[TrainSpec | EvaluateSpec], folder: Path
+) -> None:
+    """Refuse faults of the outcomes that the recipe uses; others are no concern of this run.
+
+    The faults of the records stand in the same refusal where the records are few. They are cached
+    as they are read, so that the next try does not read them again.
+    """
+    try:
+        _refuse_used(cohort, stages)
+    except CohortError as outcomes:
+        count = sum(len(cohort.records.get(name, ())) for name in spec.inputs)
+        if count > _READ_AT_ONCE or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise
+        try:
+            with StopRequest() as stop:
+                _prepare(cohort, spec, folder, shown=True, stop=stop)
+        except MedmclError as records:
+            what = f"{outcomes.what}\n{records.what}"
+            mend = "; ".join(error.mend for error in (outcomes, records) if error.mend)
+            raise CohortError(what, where=outcomes.where, mend=mend) from None
+        raise
+
+
+def _refuse_used(cohort: Cohort, stages: list[TrainSpec | EvaluateSpec]) -> None:
     used: dict[str, None] = {}
     for stage in stages:
         if isinstance(stage, TrainSpec):

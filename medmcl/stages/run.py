@@ -351,11 +351,3 @@ def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) ->
         headers[name] = {k: v for k, v in header.items() if k not in ("values", "known", "sides")}
     write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
     write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-
-
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a table atomically as parquet, the index as columns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    table.reset_index().to_parquet(aside, index=False)
-    aside.replace(path)

@@ -327,3 +327,94 @@ def test_a_summary_keeps_errors_and_warnings_of_one_code_apart():
     assert [(code, count, shown[0].level) for code, count, shown in summary] == [
         ("x.y", 1, "error"), ("x.y", 2, "warning")
     ]  # fmt: skip
+
+
+def truncate(tiny, subject="s001"):
+    path = tiny.folder / "ecg" / f"{subject}.dat"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"schema": "medmcl/cohort@9"}, "config.invalid", "'schema'"),
+        ({"modalities__ecg__reader": "wdfb"}, "config.invalid", "did you mean 'wfdb'"),
+        ({"modalities__report__reader": 5}, "config.invalid", "unknown reader '5'"),
+        ({"modalities__cmr__axes": "abc"}, "config.invalid", "'modalities.cmr': axes"),
+        ({"tasks__death__kind": "survial"}, "config.invalid", "did you mean 'survival'"),
+        ({"tasks__death__unit": "dais"}, "config.invalid", "did you mean 'days'"),
+        ({"tasks__death__horizons_years": [5, 1]}, "config.invalid", "rising order"),
+        ({"subjects__split": {}}, "config.invalid", "either a column, or random"),
+        ({"subjects__where": "agee > 3"}, "cohort.column", "did you mean 'age'"),
+        ({"subjects__group": "sitee"}, "cohort.column", "did you mean 'site'"),
+        ({"subjects__split": "sex"}, "cohort.invalid", "values that name no split: F, M"),
+        (
+            {"subjects__join": [{"table": "none.csv", "on": "subject_id"}]},
+            "cohort.invalid",
+            "no such file",
+        ),
+        ({"index": {"column": "bas"}}, "cohort.column", "no column 'bas'"),
+        ({"pairing": {"max_gap_days": 3}}, "config.invalid", "needs on: date"),
+        ({"modalities__report__table": "none.csv"}, "cohort.invalid", "no such file"),
+        ({"prompts": {"sik": {}}}, "config.invalid", "did you mean 'sick'"),
+        ({"on_bad_record": "drop"}, "config.invalid", "'on_bad_record'"),
+    ],
+)
+def test_whatever_is_wrong_with_the_file_the_records_are_looked_at_too(tiny, changes, code, words):
+    truncate(tiny)
+    spoil(tiny, **changes)
+    findings = found(tiny)
+    errors = [finding for finding in findings if finding.level == "error"]
+    assert sorted(finding.code for finding in errors) == sorted([code, "ecg.unreadable"])
+    assert words in of(findings, code)[0].what
+    with pytest.raises(CohortError):
+        open_cohort(tiny.folder)
+
+
+def test_mistakes_of_many_kinds_come_in_one_check(tiny):
+    truncate(tiny)
+    tiny.table.loc[2, "split"] = "test"
+    tiny.table.loc[5, "days"] = -3
+    tiny.table["grade"] = 2.0
+    tiny.tree["tasks"]["grade"] = {"kind": "binary", "column": "grade"}
+    spoil(
+        tiny,
+        subjectz=1,
+        modalities__ecg__reader="wdfb",
+        modalities__report={"column": "note"},
+        tasks__sick__kind="binry",
+    )
+    findings = found(tiny)
+    said = {(finding.code, finding.level) for finding in findings if finding.level == "error"}
+    assert said == {
+        (code, "error")
+        for code in (
+            "config.unknown_key", "config.invalid", "cohort.invalid", "task.negative_time",
+            "task.not_binary", "ecg.unreadable",
+        )
+    }  # fmt: skip
+    lines = [finding.what for finding in of(findings, "config.invalid")]
+    assert len(lines) == 3, lines
+    for words in ("unknown reader 'wdfb'", "'modalities.report' needs a reader", "binary"):
+        assert any(words in line for line in lines), words
+    assert of(findings, "task.not_binary")[0].what.endswith("for example 2.0")
+
+
+def test_every_table_that_is_missing_is_named(tiny):
+    tiny.tree["modalities"]["report"]["table"] = "reports.csv"
+    tiny.tree["maps"] = {"scp": {"table": "scp.csv", "key": "a", "value": "b"}}
+    tiny.write()
+    (tiny.folder / "people.csv").unlink()
+    places = [finding.where for finding in of(found(tiny), "cohort.invalid")]
+    assert sorted(place.rsplit("/", 1)[1] for place in places) == [
+        "people.csv", "reports.csv", "scp.csv"
+    ]  # fmt: skip
+
+
+def test_the_tasks_are_checked_even_where_no_modality_is_left(tiny):
+    tiny.table.loc[5, "days"] = -3
+    tiny.only("ecg")
+    spoil(tiny, modalities__ecg={"path": "x"})
+    findings = found(tiny)
+    assert of(findings, "task.negative_time")
+    assert of(findings, "config.invalid")

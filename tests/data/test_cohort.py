@@ -1,8 +1,9 @@
 import pandas as pd
 import pytest
+import yaml
 
 from medmcl.core.errors import CohortError
-from medmcl.data.cohort import find_cohort, list_cohorts, open_cohort
+from medmcl.data.cohort import find_cohort, list_cohorts, load_cohort, open_cohort
 
 
 def visits(tiny, **columns):
@@ -294,3 +295,94 @@ def test_a_recipe_and_a_table_are_no_cohorts(tiny):
         open_cohort(tiny.folder / "r.yaml")
     with pytest.raises(CohortError, match=r"the folder that holds cohort\.yaml"):
         open_cohort(tiny.folder / "people.csv")
+
+
+def own_table(tiny, **keys):
+    """Give the report a table of its own, one row a subject, beside the ECG with its visits."""
+    visits(tiny)
+    ids = tiny.table["subject_id"]
+    table = pd.DataFrame(
+        {"subject_id": ids, "rid": "r" + ids, "note": "words", "day": "2019-12-31"}
+    )
+    table.to_csv(tiny.folder / "reports.csv", index=False)
+    tiny.only("ecg", "report")
+    tiny.tree["modalities"]["report"] |= {"table": "reports.csv", **keys}
+    tiny.table["base"] = "2020-02-01"
+
+
+def levels(tiny):
+    _, findings = load_cohort(tiny.write())
+    return [(f.level, f.code, f.where) for f in findings if f.code.endswith("no_date")]
+
+
+REPORT = "modalities.report"
+
+
+@pytest.mark.parametrize("gap", [{}, {"max_gap_days": 30}])
+def test_pairing_by_date_needs_the_dates_of_records_with_a_table_of_their_own(tiny, gap):
+    own_table(tiny, record="rid")
+    tiny.tree["pairing"] = {"on": "date", **gap}
+    assert levels(tiny) == [("error", "pairing.no_date", REPORT)]
+    with pytest.raises(CohortError, match=r"report(?s:.*)no_date(?s:.*)date: COLUMN"):
+        open_cohort(tiny.folder)
+    tiny.tree["modalities"]["report"]["date"] = "day"
+    assert levels(tiny) == []
+    samples = open_cohort(tiny.folder).samples
+    paired = samples[samples["ecg"].notna() & samples["report"].notna()]["ecg"].tolist()
+    assert paired == (["v1", "v3"] if gap else ["v1", "v2", "v3"])  # v2 is 61 days off, v4 undated
+
+
+def test_the_only_record_of_a_person_may_lack_a_date_and_the_gap_that_is_void_is_said(tiny):
+    own_table(tiny)
+    tiny.tree["pairing"] = {"on": "date"}
+    assert levels(tiny) == []
+    tiny.tree["pairing"]["max_gap_days"] = 30
+    assert levels(tiny) == [("warning", "pairing.no_date", REPORT)]
+    assert "max_gap_days: 30" in load_cohort(tiny.folder)[1][-1].what
+    tiny.only("report")  # nothing to pair with
+    assert levels(tiny) == []
+
+
+def test_an_index_date_needs_the_dates_of_records_with_a_table_of_their_own(tiny):
+    own_table(tiny, record="rid")
+    tiny.tree["index"] = {"column": "base"}
+    tiny.tree["pairing"] = {"on": "subject", "anchor": "ecg"}
+    assert levels(tiny) == [("error", "index.no_date", REPORT)]
+    del tiny.tree["modalities"]["report"]["record"]
+    assert levels(tiny) == [("warning", "index.no_date", REPORT)]
+    assert "taken as known at the index date" in load_cohort(tiny.folder)[1][-1].what
+    tiny.tree["modalities"]["report"]["date"] = "day"
+    assert levels(tiny) == []
+
+
+def test_a_modality_of_the_subjects_table_is_taken_as_known_at_the_index_date_and_it_is_said(
+    tiny,
+):
+    visits(tiny)
+    tiny.only("ecg", "clinic")
+    tiny.table["base"] = "2020-02-01"
+    tiny.tree["index"] = {"column": "base"}
+    assert levels(tiny) == [("warning", "index.no_date", "modalities.clinic")]
+
+
+def test_the_modality_that_gives_the_index_date_needs_a_date(tiny):
+    visits(tiny)
+    tiny.only("ecg", "clinic")
+    tiny.tree["index"] = {"modality": "clinic"}
+    assert levels(tiny) == [("error", "index.no_date", "modalities.clinic")]
+
+
+@pytest.mark.parametrize(
+    ("access", "said"), [("ask Ann", "ask Ann; or"), (None, "README.md says how to get the data")]
+)
+def test_where_data_are_not_found_the_mend_says_how_to_get_them(tiny, access, said):
+    (tiny.folder / "README.md").write_text("# how")
+    tiny.tree["access"] = access
+    tiny.write()
+    (tiny.folder / "people.csv").unlink()
+    for cause in ("no such file", "not a folder"):
+        with pytest.raises(CohortError, match=cause) as caught:
+            open_cohort(tiny.folder)
+        assert said in caught.value.mend
+        tiny.tree["data_root"] = "nowhere"
+        (tiny.folder / "cohort.yaml").write_text(yaml.safe_dump(tiny.tree))

@@ -1,7 +1,11 @@
+import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 
+from medmcl.core.errors import CohortError
+from medmcl.data.cohort import load_cohort, open_cohort
 from medmcl.data.heart_cohort import cohort_trees
 from medmcl.data.heart_settings import HeartSettings
 
@@ -11,8 +15,20 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_shipped_demo_cohort_is_what_the_simulator_writes():
     shipped = yaml.safe_load((ROOT / "cohorts" / "demo" / "cohort.yaml").read_text())
     assert shipped.pop("data_root") == "data"
+    assert "--subjects 7000 --set form=both --set files_subset=24" in shipped.pop("access")
     settings = HeartSettings(subjects=7000, form="both", files_subset=24)
     assert shipped == cohort_trees(settings)["cohort.yaml"]
+
+
+def test_where_the_data_are_not_made_yet_the_mend_says_how_to_make_them(tmp_path):
+    shutil.copytree(ROOT / "cohorts" / "demo", tmp_path / "demo", ignore=lambda *_: ["data"])
+    cohort, findings = load_cohort(tmp_path / "demo")
+    assert cohort is None
+    assert [finding.code for finding in findings] == ["cohort.data_root"]
+    for words in ("make demo", "medmcl simulate heart --out cohorts/demo/data", "data_root=FOLDER"):
+        assert words in findings[0].mend
+    with pytest.raises(CohortError, match=r"the data root is not a folder[\s\S]*make demo"):
+        open_cohort(tmp_path / "demo")
 
 
 def test_the_makefile_asks_for_that_cohort():

@@ -74,6 +74,8 @@ def result(text: str) -> list:
         ("code == '0123'", [True, False, None, True]),
         ("'heart' in icd[code]", [True, False, None, True]),
         ("name == 'it`s'", [False, False, None, False]),
+        ("name == '" + "(" * 99 + "'", [False, False, None, False]),
+        ("(" * 60 + "age" + ")" * 60 + " > 1e9", [False, None, False, False]),
     ],
 )
 def test_an_expression_means_what_it_says(text, expected):
@@ -104,6 +106,9 @@ def test_an_expression_means_what_it_says(text, expected):
         ("scp[codes] == 'MI'", "set of codes"),
         ("1" + "0" * 400 + " > age", "too large"),
         ("-" * 200 + "age", "nested too deeply"),
+        ("(" * 2000 + "age" + ")" * 2000, "nested too deeply: 2,000 levels, at most 60"),
+        ("(" * 61 + "age" + ")" * 61, "nested too deeply: 61 levels"),
+        ("age > 1" + " or age > 1" * 400, "too long: 4,407 characters, at most 4,000"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(text, words):

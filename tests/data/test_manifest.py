@@ -114,9 +114,55 @@ def test_every_unknown_key_is_named_with_its_neighbour_and_the_rest_is_kept():
     ],
 )
 def test_a_fault_is_named_by_its_field(changes, words):
-    spec, lines = said(change(**changes))
-    assert spec is None
+    _, lines = said(change(**changes))
     assert any(words in line for line in lines), lines
+
+
+def test_what_is_not_valid_is_taken_out_with_what_hangs_on_it_and_the_rest_is_kept():
+    tree = change(
+        schema="medmcl/cohort@9",
+        subjects__split={"column": "a", "random": {}},
+        modalities__cmr={"reader": "nifti", "path": "x"},
+        modalities__ecg__reader="wdfb",
+        tasks__lvef__columns={"a": "b"},
+        tasks__death={"kind": "survival", "event_date": "a", "censor_date": "b"},
+        index={"modality": "cmr"},
+        pairing={"on": "date", "anchor": "cmrr"},
+    )
+    tree["tasks"]["volume"] = {"kind": "regression", "of": "cmr", "column": "v"}
+    spec, lines = said(tree)
+    assert len(lines) == 6, lines
+    assert set(spec.modalities) == {"ecg", "clinic", "report"}
+    assert set(spec.tasks) == {"sick", "labels"}
+    assert (spec.keys.index, spec.keys.pairing.anchor) == (None, None)
+    assert spec.keys.subjects.split.everyone == "train"
+    assert spec.left_out == {
+        "schema", "subjects.split", "modalities.cmr", "tasks.lvef", "tasks.death", "tasks.volume",
+        "index", "pairing",
+    }  # fmt: skip
+
+
+def test_a_file_whose_subjects_cannot_be_told_is_not_opened():
+    for subjects in ({"table": "p.csv", "split": "split"}, {"id": "i", "split": "s"}, 3):
+        assert said(change(subjects=subjects))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("years", "words"),
+    [
+        ([-1, 5], "numbers above 0"),
+        ([0, 5], "numbers above 0"),
+        ([1, float("inf")], "numbers above 0"),
+        ([5, 1], "write [1, 5]"),
+        ([1, 1, 5], "each once: write [1, 5]"),
+    ],
+)
+def test_horizons_are_later_and_later(years, words):
+    spec, lines = said(change(tasks__death__horizons_years=years))
+    assert len(lines) == 1
+    assert "'tasks.death.horizons_years" in lines[0]
+    assert words in lines[0]
+    assert spec.left_out == {"tasks.death"}
 
 
 def test_several_faults_come_in_one_error():

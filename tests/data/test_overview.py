@@ -144,6 +144,6 @@ def test_columns_known_for_the_same_people_share_a_line(tiny):
 
 
 def test_a_cohort_that_cannot_be_opened_has_no_overview(tiny):
-    tiny.tree["modalities"]["ecg"]["reader"] = "wfdbb"
+    del tiny.tree["subjects"]["id"]
     tiny.write()
     assert check_cohort(tiny.folder).overview is None

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
-from medmcl.data.pairing import Candidates, pair, sample_frame
+from medmcl.data.pairing import Candidates, pair, sample_frame, unclear_error
 from medmcl.data.spec import PairingKeys
 
 
@@ -22,7 +22,9 @@ def candidates(*rows, has_ids=True, has_dates=True):
 def samples(records, **keys):
     subjects = sorted({one for c in records.values() for one in c.subject})
     anchor = keys.get("anchor") or next(iter(records))
-    return [s for _, s in pair(records, subjects, PairingKeys(**keys), anchor).samples]
+    pairs = pair(records, subjects, PairingKeys(**keys), anchor)
+    assert not pairs.unclear
+    return [s for _, s in pairs.samples]
 
 
 @pytest.mark.parametrize(
@@ -99,10 +101,12 @@ def test_the_anchor_leads_and_leftovers_pair_among_themselves():
 
 def test_several_candidates_that_nothing_tells_apart_are_refused_with_a_mend():
     records = {"ecg": candidates(("s", "e1")), "cmr": candidates(("s", "c1"), ("s", "c2"))}
+    pairs = pair(records, ["s"], PairingKeys(), "ecg")
+    assert pairs.unclear == [("s", "cmr")]
     with pytest.raises(
         CohortError, match=r"several records of cmr(?s:.*)for 1 subject\n(?s:.*)max_gap_days"
     ):
-        samples(records)
+        raise unclear_error(pairs.unclear, PairingKeys())
 
 
 def test_what_could_not_be_paired_is_counted():

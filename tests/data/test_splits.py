@@ -4,7 +4,7 @@ import pytest
 
 from medmcl.core.errors import CohortError
 from medmcl.data.spec import RandomSplit, SplitKeys
-from medmcl.data.splits import draw, row_splits, subject_splits
+from medmcl.data.splits import draw, row_splits, stand_in_splits, subject_splits
 from medmcl.data.tables import Table, tidy
 
 
@@ -46,6 +46,14 @@ def test_test_must_be_mapped_by_hand():
         row_splits(table(["train", "test"]), ids(2), SplitKeys(column="fold"))
     keys = SplitKeys(column="fold", train=("train",), held_out=("test",))
     assert list(row_splits(table(["train", "test"]), ids(2), keys)) == ["train", "held_out"]
+
+
+def test_rows_with_an_unknown_split_can_still_be_checked():
+    keys = SplitKeys(column="fold")
+    sides = stand_in_splits(table(["train", "val", "test", None]), ids(4), keys)
+    assert list(sides) == ["train", "tuning", "held_out", "held_out"]
+    assert set(stand_in_splits(table(["a", "b"]), ids(2), keys)) == {"train"}
+    assert set(stand_in_splits(table([1, 2]), ids(2), SplitKeys(column="none"))) == {"train"}
 
 
 def test_values_of_folds_are_mapped_and_others_are_in_no_split():

@@ -199,6 +199,18 @@ def test_what_cannot_be_a_contrast_is_refused(a, b, scale, weight, says):
         info_nce(torch.ones(a, device="cpu"), torch.ones(b, device="cpu"), scale, weight)
 
 
+@pytest.mark.parametrize("loss", [info_nce, nt_xent, lambda a, b, s: sigmoid_loss(a, b, s, -2.0)])
+def test_of_two_precisions_the_wider_is_taken(loss):
+    a, b = (draw(6, 4, seed)[0] for seed in (0, 1))
+    expected = loss(a, b.float().double(), 10.0)
+    for mixed in (loss(a, b.float(), 10.0), loss(b.float(), a, 10.0)):
+        assert mixed.dtype == torch.float64
+    torch.testing.assert_close(loss(a, b.float(), 10.0), expected, rtol=0, atol=0)
+    assert loss(a.float(), b.bfloat16(), 10.0).dtype == torch.float32
+    with pytest.raises(MedmclError, match="floating-point"):
+        loss(a, torch.ones(6, 4, dtype=torch.int64, device="cpu"), 10.0)
+
+
 def test_the_scale_may_be_a_number_or_a_tensor_of_any_rank():
     a, b = draw(4, 3)
     expected = info_nce(a, b, 10)

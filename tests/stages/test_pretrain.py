@@ -209,6 +209,40 @@ def test_a_faulty_outcome_refuses_only_what_uses_it(hearts, tmp_path):
     assert run is not None
 
 
+def test_outcomes_and_records_at_fault_are_refused_together(hearts, tmp_path, monkeypatch):
+    copy = spoil(hearts, tmp_path)
+    table = pd.read_csv(copy / "participants.tsv", sep="\t")
+    table.loc[3, "hf_days"] = -5
+    table.to_csv(copy / "participants.tsv", sep="\t", index=False)
+    kwargs = {"recipe": "ecg_mdm_toy", "device": "cpu", "overrides": tiny("ecg_mdm_toy")}
+    with pytest.raises(CohortError) as caught:
+        medmcl.pretrain(copy, out=tmp_path / "a", **kwargs)
+    for words in ("task.negative_time", "ecg.nan", "ecg.flat"):
+        assert words in caught.value.what
+    for words in ("cohort.tasks.heart_failure=null", "cohort.on_bad_record=exclude"):
+        assert words in caught.value.mend
+    assert not (tmp_path / "a").exists()
+    monkeypatch.setattr("medmcl.stages.pretrain._READ_AT_ONCE", 10)  # too many to wait for
+    with pytest.raises(CohortError) as caught:
+        medmcl.pretrain(copy, out=tmp_path / "b", **kwargs)
+    assert "task.negative_time" in caught.value.what
+    assert "ecg.nan" not in caught.value.what
+
+
+def test_resuming_where_nothing_lies_says_so(hearts, tmp_path, caplog):
+    caplog.set_level("INFO", logger="medmcl")
+    kwargs = {
+        "recipe": "ecg_mdm_toy", "device": "cpu", "out": tmp_path / "new", "resume": True,
+        "overrides": {**tiny("ecg_mdm_toy"), "stages.results.tasks": ["lvef"]},
+    }  # fmt: skip
+    medmcl.pretrain(hearts, **kwargs)
+    said = f"nothing to resume in {tmp_path / 'new'}; starting"
+    assert caplog.messages.count(said) == 1
+    caplog.clear()
+    medmcl.pretrain(hearts, **kwargs)
+    assert said not in caplog.messages
+
+
 def test_a_recipe_for_another_cohort_names_what_is_missing(hearts, tmp_path):
     with pytest.raises(ConfigError, match="nope"):
         medmcl.pretrain(
