@@ -14,12 +14,24 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from medmcl.data.cohort import open_cohort
     from medmcl.data.simulate import simulate
+    from medmcl.evaluation.risk_model import RiskModel
+    from medmcl.stages.embedder import MedMCLEmbedder
     from medmcl.stages.evaluate import evaluate
     from medmcl.stages.inspect import check
     from medmcl.stages.pretrain import pretrain
     from medmcl.stages.run import Run, load
 
-__all__ = ["Run", "check", "evaluate", "load", "open_cohort", "pretrain", "simulate"]
+__all__ = [
+    "MedMCLEmbedder",
+    "RiskModel",
+    "Run",
+    "check",
+    "evaluate",
+    "load",
+    "open_cohort",
+    "pretrain",
+    "simulate",
+]
 
 _HOMES = {
     "check": "medmcl.stages.inspect",
@@ -29,6 +41,8 @@ _HOMES = {
     "pretrain": "medmcl.stages.pretrain",
     "Run": "medmcl.stages.run",
     "load": "medmcl.stages.run",
+    "MedMCLEmbedder": "medmcl.stages.embedder",
+    "RiskModel": "medmcl.evaluation.risk_model",
 }
 
 

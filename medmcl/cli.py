@@ -123,6 +123,13 @@ def evaluate(
     compare: Annotated[
         list[Path] | None, typer.Option("--compare", help="Another run to set beside. Repeatable.")
     ] = None,
+    probe: Annotated[
+        str,
+        typer.Option(
+            help="frozen: the probes that the run kept; refit: fitted on this cohort's train "
+            "split; auto: frozen on another cohort than the run's own."
+        ),
+    ] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Folder for report and results; must hold none yet.")
     ] = None,
@@ -152,8 +159,16 @@ def evaluate(
             overrides=overrides,
             seed=seed,
             device=device,
+            probe=_probe(probe),
         )
     print(f"report: {done.folder / 'report.html'}")
+
+
+def _probe(text: str) -> Any:
+    """Read ``--probe``."""
+    from medmcl.core.config import lookup
+
+    return lookup("--probe", text, {one: one for one in ("auto", "frozen", "refit")})
 
 
 def _fractions(text: str | None) -> tuple[float, ...] | None:

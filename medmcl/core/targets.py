@@ -27,6 +27,8 @@ class Targets:
         unit: Unit of a regression target or of survival time.
         horizons_years: Times at which survival metrics are asked for.
         modality: The modality whose records carry the labels; None = labels belong to subjects.
+        competing: Survival: whether a competing event ended follow-up, (N,) bool; None = no other
+            event competes. Such rows have no event.
         sides: Which split the rows are in; then nothing is fitted on those of `held_out`.
     """
 
@@ -39,6 +41,7 @@ class Targets:
     unit: str = ""
     horizons_years: tuple[float, ...] = ()
     modality: str | None = None
+    competing: np.ndarray | None = field(default=None, compare=False, repr=False)
     sides: Sides | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +54,16 @@ class Targets:
             raise ValueError("values must be finite, and zero where not known")
         if self.sides is not None and len(self.sides) != len(self.values):
             raise ValueError(f"sides of {len(self.sides)} rows for {len(self.values)} rows")
+
+        if self.competing is not None:
+            self._check_competing(self.competing)
+
+    def _check_competing(self, competing: np.ndarray) -> None:
+        if self.kind != "survival" or competing.shape != (len(self.values),):
+            raise ValueError(f"competing {competing.shape} needs a survival task of as many rows")
+        both = competing & (self.values[:, self.columns.index("event")] > 0)
+        if both.any():
+            raise ValueError(f"{int(both.sum())} rows have the event and a competing one; name one")
 
     @property
     def num_outputs(self) -> int:
@@ -67,7 +80,17 @@ class Targets:
     def take(self, rows: np.ndarray) -> Targets:
         """The same task for some rows."""
         sides = None if self.sides is None else self.sides.take(rows)
-        return replace(self, values=self.values[rows], known=self.known[rows], sides=sides)
+        competing = None if self.competing is None else self.competing[rows]
+        return replace(
+            self, values=self.values[rows], known=self.known[rows], sides=sides, competing=competing
+        )
+
+    def of_competing(self) -> Targets:
+        """The same task with the competing event as the event; the own one is censored."""
+        assert self.competing is not None  # asked for where there is one
+        values = self.values.copy()
+        values[:, self.columns.index("event")] = self.competing
+        return replace(self, values=values, competing=None)
 
     def refuse_leak(self, what: str, *parts: np.ndarray | None) -> None:
         """Refuse rows (indices) that ``what`` must not be fitted on; see `Sides.refuse_leak`.

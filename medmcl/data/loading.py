@@ -123,7 +123,8 @@ class Prepared:
             return targets
         values, known = targets.values.copy(), targets.known.copy()
         values[shut], known[shut] = 0.0, False
-        return Targets(**{**vars(targets), "values": values, "known": known})
+        competing = None if targets.competing is None else targets.competing & ~shut
+        return replace(targets, values=values, known=known, competing=competing)
 
     @cached_property
     def sides(self) -> Sides:
@@ -186,14 +187,14 @@ class Prepared:
         for name, one in self.stored.items():
             if not one.usable.all():
                 steps.append(self._step(f"with {name} usable", self.present[name]))
-        left = ~self._lost()
-        return steps + [self._step(name, left & (self.splits == name)) for name in SPLITS]
+        return steps + [self._step(name, self.kept & (self.splits == name)) for name in SPLITS]
 
-    def _lost(self) -> np.ndarray:
-        """Samples that had records and have none that can be used. (N,) bool."""
+    @property
+    def kept(self) -> np.ndarray:
+        """Samples that did not lose every record to a check. (N,) bool."""
         has = {name: self.samples[name].notna().to_numpy() for name in self.cohort.spec.modalities}
         usable = {name: self.present.get(name, there) for name, there in has.items()}
-        return np.any([*has.values()], axis=0) & ~np.any([*usable.values()], axis=0)
+        return np.asarray(~np.any([*has.values()], axis=0) | np.any([*usable.values()], axis=0))
 
     def _step(self, name: str, rows: np.ndarray) -> tuple[str, int, int]:
         return name, len(np.unique(self.subjects[rows])), int(rows.sum())

@@ -208,11 +208,32 @@ class _Builder:
                 "correct the times, or count them from another index date",
             )
             known &= ~below
+        competing = None if task.competing is None else self._competing(task.competing, event)
+        if competing is not None:
+            known = known & competing.known
         targets = self._targets(
             ("time", "event"), [replace(time, known=known), replace(event, known=known)]
         )
-        horizons = tuple(task.horizons_years)
-        return replace(targets, unit=task.unit, horizons_years=horizons)
+        return replace(
+            targets,
+            unit=task.unit,
+            horizons_years=tuple(task.horizons_years),
+            competing=None if competing is None else known & (competing.data > 0),
+        )
+
+    def _competing(self, text: str, event: Values) -> Values:
+        """Whether a competing event ended follow-up; rows that also have the event are a fault."""
+        found = self._truth(text)
+        both = found.known & event.known & (found.data > 0) & (event.data > 0)
+        if both.any():
+            first = int(np.flatnonzero(both)[0])
+            self.add(
+                "two_events",
+                f"{counted(int(both.sum()), 'sample')} with the event and a competing one, for "
+                f"example {self.labels.names[first]}",
+                "let competing: be true only where it ended follow-up before the event",
+            )
+        return replace(found, known=found.known & ~both)
 
     def _from_dates(self, task: SurvivalKeys) -> tuple[Values, Values]:
         """Count time from the index date; an event at or before it makes the target unknown."""
@@ -295,6 +316,6 @@ def _all(count: int) -> str:
 def task_texts(task: Task) -> list[str]:
     """Give every expression and column that a task reads."""
     told = task.model_dump()
-    plain = ("column", "time", "event", "event_date", "censor_date")
+    plain = ("column", "time", "event", "event_date", "censor_date", "competing")
     texts_of = [told[key] for key in plain if told.get(key) is not None]
     return [*texts_of, *(told.get("columns") or {}).values()]

@@ -131,6 +131,26 @@ class IndexKeys(Config):
         return self
 
 
+class SubgroupKeys(Config):
+    """Groups of subjects that results are shown for."""
+
+    column: str
+    """Column of the subjects table, or an expression over its columns."""
+    bands: tuple[float, ...] = ()
+    """Where bands of a number begin: ``[50, 60, 70]`` gives <50, 50 to <60, 60 to <70, >=70."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"column": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _ascending(self) -> SubgroupKeys:
+        if any(b <= a for a, b in zip(self.bands, self.bands[1:], strict=False)):
+            raise ValueError("bands must ascend")
+        return self
+
+
 class PairingKeys(Config):
     """Which records of a subject belong together."""
 
@@ -210,6 +230,7 @@ class SurvivalKeys(TaskKeys):
     event: str | None = None
     event_date: str | None = None
     censor_date: str | None = None
+    competing: str | None = None
     unit: Literal["days", "weeks", "months", "years"] = "days"
     horizons_years: tuple[float, ...] = ()
 
@@ -262,6 +283,8 @@ class CohortKeys(Config):
     tasks: dict[str, dict[str, Any]] = {}
     index: IndexKeys | None = None
     pairing: PairingKeys = PairingKeys()
+    subgroups: dict[str, SubgroupKeys] = {}
+    """Name to the column, with bands where it is a number, that results are shown by."""
     on_bad_record: Literal["refuse", "exclude"] = "refuse"
     recipe: str | None = None
     prompts: dict[str, dict[str, tuple[str, ...]]] = {}

@@ -1,11 +1,23 @@
-"""Evaluation: metrics with intervals, probes, retrieval, geometry, localisation and the report."""
+"""Evaluation: metrics with intervals, probes, retrieval, geometry, localisation and the report.
+
+Functions are found here whatever was imported before: no module of the package is called as one of
+them, or the function is bound after its module.
+"""
 
 from __future__ import annotations
 
+from medmcl.evaluation.baselines import combined, majority
+from medmcl.evaluation.calibration_curve import calibration
+from medmcl.evaluation.competing import cause_specific_cox, cumulative_incidence
 from medmcl.evaluation.cross_validation import repeated_cv
-from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings
+from medmcl.evaluation.d_calibration import d_calibration
+from medmcl.evaluation.decision_curve import net_benefit, net_benefit_survival
+from medmcl.evaluation.delong_method import delong
+from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
+from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
 from medmcl.evaluation.geometry import alignment, degeneracy, effective_rank, uniformity
 from medmcl.evaluation.intervals import Interval, Resampler, bootstrap, paired_difference
+from medmcl.evaluation.kaplan_meier import kaplan_meier
 from medmcl.evaluation.knn import knn
 from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
 from medmcl.evaluation.metrics import (
@@ -17,26 +29,46 @@ from medmcl.evaluation.metrics import (
     balanced_accuracy,
     brier,
     c_index,
+    calibration_intercept,
+    calibration_slope,
+    ici,
     macro,
     mae,
     pearson,
     r2,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+    tpr_at_top,
 )
-from medmcl.evaluation.probe import Fitted, linear_probe
+from medmcl.evaluation.predicted import Given, Method
+from medmcl.evaluation.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
 from medmcl.evaluation.results import Result, load_results, save_results
 from medmcl.evaluation.retrieval import ranks, recall_at_k, retrieval
 from medmcl.evaluation.subsets import label_subset
+from medmcl.evaluation.survival_calibration import survival_calibration
+from medmcl.evaluation.survival_metrics import (
+    brier_at,
+    c_index_ipcw,
+    integrated_brier,
+    time_dependent_auc,
+)
 from medmcl.evaluation.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
 
 __all__ = [
     "METRICS",
     "PROTOCOLS",
+    "Evidence",
     "Fitted",
+    "FittedOn",
+    "Given",
     "Interval",
     "Localisation",
+    "Method",
     "NotEstimable",
     "Resampler",
     "Result",
+    "SubgroupRow",
+    "TaskEvidence",
     "accuracy",
     "alignment",
     "auprc",
@@ -44,12 +76,28 @@ __all__ = [
     "balanced_accuracy",
     "bootstrap",
     "brier",
+    "brier_at",
     "c_index",
+    "c_index_ipcw",
+    "calibration",
+    "calibration_intercept",
+    "calibration_slope",
+    "cause_specific_cox",
+    "combined",
     "cosine_map",
+    "cox_probe",
+    "cumulative_incidence",
+    "d_calibration",
     "degeneracy",
+    "delong",
+    "discrete_time_probe",
     "effective_rank",
     "ensemble",
     "evaluate_embeddings",
+    "evaluate_task",
+    "ici",
+    "integrated_brier",
+    "kaplan_meier",
     "knn",
     "label_subset",
     "linear_probe",
@@ -57,7 +105,10 @@ __all__ = [
     "localise",
     "macro",
     "mae",
+    "majority",
     "mass_inside",
+    "net_benefit",
+    "net_benefit_survival",
     "paired_difference",
     "pearson",
     "r2",
@@ -66,6 +117,11 @@ __all__ = [
     "repeated_cv",
     "retrieval",
     "save_results",
+    "sensitivity_at_specificity",
+    "specificity_at_sensitivity",
+    "survival_calibration",
+    "time_dependent_auc",
+    "tpr_at_top",
     "uniformity",
     "zero_shot_classes",
     "zero_shot_labels",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,6 +61,21 @@ def cross_validation_rows(
             yield repeat, rest[inner != 0] if inner.max() > 0 else rest, tuning, test
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutOfFold:
+    """Predictions of rows by probes that did not see their subjects; zero for rows not asked for.
+
+    Attributes:
+        values: (N, C).
+        curves: Survival: P(T > times), (N, T); None without times, or from a fold without curves.
+        notes: Notes of the probes.
+    """
+
+    values: np.ndarray
+    curves: np.ndarray | None
+    notes: tuple[str, ...]
+
+
 def repeated_cv(
     features: np.ndarray,
     targets: Targets,
@@ -97,25 +112,72 @@ def repeated_cv(
         Kim 2009, Comput Stat Data Anal 53:3735-3745 (repeated cross-validation). Differs: folds by
         subject, predictions averaged before scoring.
     """
-    subjects = np.asarray(subjects)
     chosen = np.flatnonzero(targets.known.any(axis=1)) if rows is None else np.asarray(rows)
+    found = out_of_fold(
+        features,
+        targets,
+        subjects,
+        chosen,
+        protocol=protocol,
+        repeats=repeats,
+        folds=folds,
+        seed=seed,
+        keep=keep,
+    )
+    return found.values, found.notes
+
+
+def out_of_fold(
+    features: np.ndarray,
+    targets: Targets,
+    subjects: np.ndarray,
+    rows: np.ndarray,
+    *,
+    protocol: Callable[..., Fitted] = linear_probe,
+    repeats: int = 5,
+    folds: int = 5,
+    seed: int = 0,
+    keep: Callable[[np.ndarray], np.ndarray] | None = None,
+    times: np.ndarray | None = None,
+) -> OutOfFold:
+    """Do what `repeated_cv` says; give survival curves at ``times`` (T,) too, averaged likewise."""
+    subjects = np.asarray(subjects)
     total = np.zeros((len(features), targets.num_outputs))
+    curves = None if times is None else np.zeros((len(features), len(times)))
     count = np.zeros(len(features))
-    notes: dict[str, Any] = {}
-    plan = cross_validation_rows(targets, subjects, chosen, repeats=repeats, folds=folds, seed=seed)
+    notes: dict[str, None] = {}
+    plan = cross_validation_rows(targets, subjects, rows, repeats=repeats, folds=folds, seed=seed)
+    sides = targets.sides
     for _, train, tuning, test in plan:
         if keep is not None:
             train, tuning = keep(train), keep(tuning)
+        inside = targets
+        if sides is not None:  # in a fold its own test rows are held out, and no others
+            fold = sides.fold(test)
+            inside, allowed = replace(targets, sides=fold), fold.barred == 0
+            copies = int((~allowed[train]).sum() + (~allowed[tuning]).sum())
+            if copies:
+                notes["rows whose record is also in the test fold were not fitted on"] = None
+            train, tuning = train[allowed[train]], tuning[allowed[tuning]]
         both = np.sort(np.concatenate([train, tuning]))
-        fitted = protocol(features, targets, train, tuning, refit_on=both)
+        fitted = protocol(features, inside, train, tuning, refit_on=both)
         guess = fitted.predict(features[test])
         if targets.kind == "survival":
             seen = fitted.predict(features[both])
             guess = (guess - seen.mean()) / max(float(seen.std()), 1e-12)
         total[test] += guess
+        if curves is not None and times is not None and fitted.survival is not None:
+            curves[test] += fitted.survival(features[test], times)
+        elif fitted.survival is None:
+            curves = None
         count[test] += 1
         notes.update(dict.fromkeys(fitted.notes))
-    return total / np.maximum(count, 1)[:, None], tuple(notes)
+    often = np.maximum(count, 1)[:, None]
+    return OutOfFold(
+        values=total / often,
+        curves=None if curves is None else curves / often,
+        notes=tuple(notes),
+    )
 
 
 def _strata(targets: Targets) -> np.ndarray:

@@ -11,13 +11,16 @@ import pandas as pd
 from medmcl.core.rng import derive_seed
 from medmcl.evaluation.pictures import (
     COLOURS,
+    PAGE,
     Picture,
     canvas,
     cells,
     colour,
     encode,
+    mark,
     number,
     shorten,
+    spoken,
     style,
 )
 
@@ -35,9 +38,7 @@ def project(points: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarra
         van der Maaten & Hinton 2008, JMLR 9:2579-2605, started from principal components. Differs:
         none.
     """
-    rows = np.arange(len(points))
-    if len(points) > MOST_POINTS:
-        rows = np.linspace(0, len(points) - 1, MOST_POINTS).astype(int)
+    rows = _shown_rows(len(points))
     x = np.asarray(points, dtype=np.float64)[rows]
     if x.shape[1] == 2:
         return x, rows, "given"
@@ -70,11 +71,11 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
     if len(points) < 3:
         return None
     flat, rows, how = project(points)
-    colours = dict(list(dict(embedding.get("colours") or {}).items())[:6]) or {"": None}
+    colours = _colours(embedding)
     columns = min(3, len(colours))
     lines = -(-len(colours) // columns)
     with style():
-        figure, grid = canvas(7.4, 2.7 * lines, rows=lines, columns=columns)
+        figure, grid = canvas(PAGE, 2.7 * lines, rows=lines, columns=columns)
         for axes in grid.flat:
             axes.axis("off")
         for axes, (task, values) in zip(grid.flat, colours.items(), strict=False):
@@ -84,14 +85,41 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
         modality = str(embedding.get("modality", ""))
         return Picture(
             title=f"Map of {modality or 'the'} embeddings",
-            aid=f"Each dot is a held-out sample ({how} of {len(flat):,}); dots of one colour that "
+            aid=f"Each dot is a held-out sample ({how} of {len(flat):,}); marks of one kind that "
             "lie together mean that the outcome can be read from the embedding. Distances between "
             "far-apart groups mean nothing; unknown outcomes are grey.",
             src=encode(figure, raster=True),
-            alt="Embeddings in the plane coloured by outcome",
+            alt=spoken(
+                "Embeddings in the plane coloured by outcome",
+                [f"{t}: {_known(v, rows)} of {len(flat)} known" for t, v in colours.items()],
+            ),
             header=("task", "samples shown", "with a known outcome"),
-            rows=cells([(t, len(flat), _known(v, rows)) for t, v in colours.items()]),
+            rows=cells([tuple(row.values()) for row in map_rows(embedding)]),
         )
+
+
+def map_rows(embedding: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How many dots each panel of the map shows, and how many have a known outcome."""
+    points = np.asarray(embedding.get("points", np.zeros((0, 2))))
+    if len(points) < 3:
+        return []
+    rows = _shown_rows(len(points))
+    return [
+        {"task": task, "samples shown": len(rows), "with a known outcome": _known(values, rows)}
+        for task, values in _colours(embedding).items()
+    ]
+
+
+def _colours(embedding: Mapping[str, Any]) -> dict[str, Any]:
+    """The tasks that colour a panel; one grey panel if there is none."""
+    return dict(list(dict(embedding.get("colours") or {}).items())[:6]) or {"": None}
+
+
+def _shown_rows(count: int) -> np.ndarray:
+    """Rows of a cloud that are drawn, evenly spaced."""
+    if count <= MOST_POINTS:
+        return np.arange(count)
+    return np.linspace(0, count - 1, MOST_POINTS).astype(int)
 
 
 def _known(values: Any, rows: np.ndarray) -> int:
@@ -119,7 +147,13 @@ def _scatter(figure: Any, axes: Any, flat: np.ndarray, values: np.ndarray | None
         here = np.flatnonzero(~missing)[[value == level for value in known.tolist()]]
         label = f"{level:g}" if isinstance(level, (int, float)) else shorten(level, 16)
         axes.scatter(
-            *flat[here].T, s=size, color=colour(order[level]), label=label, linewidths=0, alpha=0.8
+            *flat[here].T,
+            s=size,
+            color=colour(order[level]),
+            label=label,
+            linewidths=0,
+            alpha=0.8,
+            marker=mark(order[level]),
         )
     axes.legend(
         markerscale=1.8,
@@ -146,7 +180,7 @@ def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
     columns = min(4, count)
     lines = -(-count // columns)
     with style():
-        figure, grid = canvas(7.4, 3.5 * lines, rows=2 * lines, columns=columns)
+        figure, grid = canvas(PAGE, 3.5 * lines, rows=2 * lines, columns=columns)
         for axes in grid.flat:
             axes.axis("off")
         for place in range(count):
@@ -158,17 +192,30 @@ def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
             drawn, ax=list(grid.flat), orientation="horizontal", shrink=0.4, pad=0.01, aspect=40
         )
         bar.set_label("cosine")
-        rows = [(i, number(float(m.max())), number(float(m.mean()))) for i, m in enumerate(heat)]
+        rows = [
+            (i, number(high), number(mean)) for i, high, mean in map(dict.values, cosine_rows(heat))
+        ]
         return Picture(
             title="Where the embedding looks in the image",
             aid="Above the image, below it with its map. Bright = locations that point the same "
             "way as the other modality's embedding. What matters is the mass inside the organ "
             "against that of shuffled subjects.",
             src=encode(figure, raster=True),
-            alt="Images with cosine maps",
+            alt=spoken(
+                "Images with cosine maps",
+                [f"image {i}: highest cosine {high}" for i, high, _ in rows],
+            ),
             header=("image", "highest cosine", "mean cosine"),
-            rows=cells(rows[:count]),
+            rows=cells(rows),
         )
+
+
+def cosine_rows(heat: np.ndarray) -> list[dict[str, Any]]:
+    """Highest and mean cosine of each map that is drawn."""
+    return [
+        {"image": i, "highest cosine": float(one.max()), "mean cosine": float(one.mean())}
+        for i, one in enumerate(heat[:MOST_MAPS])
+    ]
 
 
 def _gray(axes: Any, image: np.ndarray) -> None:

@@ -10,19 +10,27 @@ import pandas as pd
 
 from medmcl.evaluation.pictures import (
     COLOURS,
+    DASHES,
     FAINT,
     INK,
+    PAGE,
+    TALLEST,
     Picture,
     canvas,
     cells,
     colour,
     encode,
+    mark,
     number,
     shorten,
+    spoken,
     style,
 )
+from medmcl.evaluation.presence import Presence, presence
+from medmcl.evaluation.suppression import few
 
 MOST_STAGES = 12  # with a panel of their own
+MOST_MODALITIES = 22  # with a line in the figure of patterns
 
 
 def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
@@ -30,17 +38,17 @@ def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
     if not flow:
         return None
     with style():
-        figure, ((axes,),) = canvas(7.4, 0.42 * len(flow) + 0.7)
+        figure, ((axes,),) = canvas(PAGE, min(0.42 * len(flow), TALLEST - 0.7) + 0.7)
         most = max(1, max(subjects for _, subjects, _ in flow))
         heights = np.arange(len(flow))
-        axes.barh(heights, [subjects for _, subjects, _ in flow], color=COLOURS[0], height=0.62)
+        drawn = [0 if few(n).startswith("<") else n for _, n, _ in flow]
+        axes.barh(heights, drawn, color=COLOURS[0], height=0.62)
         for place, (_, subjects, samples) in enumerate(flow):
-            text = f"{subjects:,} subjects · {samples:,} samples"
-            inside = subjects > 0.55 * most
+            inside = drawn[place] > 0.55 * most
             axes.text(
-                subjects - 0.01 * most if inside else subjects + 0.01 * most,
+                drawn[place] + (-0.01 if inside else 0.01) * most,
                 place,
-                text,
+                f"{few(subjects)} subjects · {few(samples)} samples",
                 va="center",
                 ha="right" if inside else "left",
                 color="white" if inside else INK,
@@ -53,42 +61,27 @@ def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
         axes.tick_params(axis="y", length=0)
         return Picture(
             title="Who was studied",
-            aid="Each bar is what is left after the step named at its left.",
+            aid="From the top: subjects left after each step, then those with each modality, then "
+            "each split.",
             src=encode(figure),
-            alt="Bars of subjects left after each step",
+            alt=spoken(
+                "Bars of subjects left after each step",
+                [f"{step}: {few(a)}" for step, a, _ in flow],
+            ),
             header=("step", "subjects", "samples"),
-            rows=cells([(step, f"{a:,}", f"{b:,}") for step, a, b in flow]),
+            rows=cells([(step, few(a), few(b)) for step, a, b in flow]),
         )
-
-
-def presence_patterns(missingness: pd.DataFrame) -> pd.DataFrame:
-    """Give one row a pattern of present modalities, most frequent first, with ``samples``.
-
-    Args:
-        missingness: Either one bool column a modality and a column ``samples`` of counts (one row a
-            pattern), or the bool columns alone (one row a sample).
-    """
-    if missingness.empty:
-        return pd.DataFrame()
-    table = missingness.copy()
-    if "samples" not in table:
-        table["samples"] = 1
-    modalities = [str(name) for name in table.columns if name != "samples"]
-    table.columns = pd.Index([str(name) for name in table.columns])
-    counted = table.groupby(modalities, sort=False)[["samples"]].sum().reset_index()
-    return counted.sort_values("samples", ascending=False, kind="stable", ignore_index=True)
 
 
 def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture | None:
     """Draw which modalities are present together, as columns of dots under bars of counts."""
-    table = presence_patterns(missingness)
-    names = [name for name in table.columns if name != "samples"]
-    if table.empty or not names:
+    found = presence(missingness)
+    if found is None:
         return None
-    shown = table.head(most)
+    names, shown = found.names[:MOST_MODALITIES], found.patterns[:most]
     with style():
         figure, axes = canvas(
-            7.4,
+            PAGE,
             1.9 + 0.27 * len(names),
             rows=2,
             columns=2,
@@ -100,13 +93,14 @@ def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture |
         (bars, corner), (dots, shares) = axes
         corner.axis("off")
         places = np.arange(len(shown))
-        bars.bar(places, shown["samples"], color=COLOURS[0], width=0.6)
-        for place, count in zip(places, shown["samples"], strict=True):
-            bars.text(place, count, f"{count:,}", ha="center", va="bottom", fontsize=8)
+        bars.bar(places, [one.height for one in shown], color=COLOURS[0], width=0.6)
+        for place, one in enumerate(shown):
+            bars.text(place, one.height, one.shown, ha="center", va="bottom", fontsize=8)
         bars.set(ylabel="samples", xticks=[], xlim=(-0.6, max(len(shown), 4) - 0.4))
         bars.margins(y=0.15)
+        bars.set_ylim(bottom=0)
         for row, name in enumerate(names):
-            has = shown[name].to_numpy(dtype=bool)
+            has = np.array([one.present[name] for one in shown], dtype=bool)
             dots.scatter(places[has], np.full(has.sum(), row), s=60, color=COLOURS[0])
             dots.scatter(
                 places[~has], np.full((~has).sum(), row), s=60, facecolor="white", edgecolor=FAINT
@@ -117,32 +111,38 @@ def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture |
             axis.tick_params(length=0)
             for side in axis.spines.values():
                 side.set_visible(False)
-        total = max(1, int(table["samples"].sum()))
-        part = [
-            float((table[name].astype(bool) * table["samples"]).sum()) / total for name in names
-        ]
-        shares.barh(np.arange(len(names)), [1.0] * len(names), color="#F0F0F0", height=0.5)
-        shares.barh(np.arange(len(names)), part, color=COLOURS[0], height=0.5)
-        for row, value in enumerate(part):
-            shares.text(1.03, row, f"{value:.0%}", va="center", fontsize=8.5)
-        shares.set(yticks=[], xticks=[], xlim=(0, 1.25), ylim=dots.get_ylim())
-        shares.set_title("present in", fontsize=9)
-        hidden = len(table) - len(shown)
+        _share_bars(shares, found, names)
+        shares.set_ylim(dots.get_ylim())
+        hidden = len(found.patterns) - len(shown)
+        unnamed = len(found.names) - len(names)
         return Picture(
             title="Which modalities are present",
             aid="A column is one pattern: filled = present, hollow = absent; the bar above counts "
             "its samples; at the right, the share of samples that have each modality."
-            + (f" {hidden} rarer patterns are in the table only." if hidden else ""),
+            + (f" {hidden} rarer patterns are in the table only." if hidden else "")
+            + (f" {unnamed} more modalities are in the table only." if unnamed else ""),
             src=encode(figure),
-            alt="Patterns of present modalities",
-            header=(*names, "samples"),
+            alt=spoken(
+                "Patterns of present modalities",
+                [f"{one.name}: {one.shown} samples" for one in shown],
+            ),
+            header=(*found.names, "samples"),
             rows=cells(
                 [
-                    (*("present" if row[n] else "absent" for n in names), f"{row['samples']:,}")
-                    for _, row in table.iterrows()
+                    (*("present" if one.present[n] else "absent" for n in found.names), one.shown)
+                    for one in found.patterns
                 ]
             ),
         )
+
+
+def _share_bars(axes: Any, found: Presence, names: Sequence[str]) -> None:
+    axes.barh(range(len(names)), [1.0] * len(names), color="#F0F0F0", height=0.5)
+    axes.barh(range(len(names)), [found.part[n] for n in names], color=COLOURS[0], height=0.5)
+    for row, name in enumerate(names):
+        axes.text(1.03, row, found.shares[name], va="center", fontsize=8.5)
+    axes.set(yticks=[], xticks=[], xlim=(0, 1.35))
+    axes.set_title("present in", fontsize=9)
 
 
 def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | None:
@@ -156,7 +156,7 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | 
     lines = -(-panels // columns)
     rows: list[tuple[object, ...]] = []
     with style():
-        figure, grid = canvas(7.4, 2.4 * lines, rows=lines, columns=columns)
+        figure, grid = canvas(PAGE, min(2.4, TALLEST / lines) * lines, rows=lines, columns=columns)
         for axes in grid.flat[panels:]:
             axes.axis("off")
         for place, (stage, points) in enumerate(stages.items()):
@@ -170,14 +170,17 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | 
             aid="Lower is better; a tuning curve that rises while train falls is overfitting."
             + (f" The first {panels} of {len(stages)} stages." if len(stages) > panels else ""),
             src=encode(figure),
-            alt="Loss curves by stage",
+            alt=spoken(
+                "Loss curves by stage",
+                [f"{row[0]}, {row[1]}: from {row[3]} to {row[4]}, best {row[5]}" for row in rows],
+            ),
             header=("stage", "split", "points", "first", "last", "best", "at step"),
             rows=cells(rows),
         )
 
 
 def _loss_panel(axes: Any, stage: str, points: Mapping[str, list[tuple[float, float]]]) -> None:
-    for kind, mark, look in (("train", "", COLOURS[0]), ("tuning", "o", COLOURS[1])):
+    for kind, dot, look in (("train", "", COLOURS[0]), ("tuning", "o", COLOURS[1])):
         if not points[kind]:
             continue
         steps, losses = np.array(points[kind]).T
@@ -185,7 +188,7 @@ def _loss_panel(axes: Any, stage: str, points: Mapping[str, list[tuple[float, fl
         if kind == "train" and len(losses) > 60:
             axes.plot(steps, losses, color=look, alpha=0.25, linewidth=0.8)
             smooth = pd.Series(losses).rolling(15, min_periods=1, center=True).mean().to_numpy()
-        axes.plot(steps, smooth, color=look, marker=mark, markersize=3.5, label=kind)
+        axes.plot(steps, smooth, color=look, marker=dot, markersize=3.5, label=kind)
     axes.set_title(shorten(stage, 30))
     axes.set_xlabel("step")
     axes.grid(axis="y")
@@ -234,7 +237,7 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
     offset = dict(zip(stages, np.cumsum([0.0, *last.values()]), strict=False))
     names = list(dict.fromkeys(str(row.get("modality", "")) for row in geometry))
     with style():
-        figure, (panels,) = canvas(7.4, 2.5, columns=3)
+        figure, (panels,) = canvas(PAGE, 2.5, columns=3)
         for axes, (key, title, hint) in zip(panels, GEOMETRY, strict=True):
             for position, name in enumerate(names):
                 for stage in stages:
@@ -244,7 +247,13 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
                         x = np.array(x) + offset[stage]
                         label = shorten(name, 18) if stage == _first(geometry, key, name) else None
                         axes.plot(
-                            x, y, color=colour(position), marker="o", markersize=3, label=label
+                            x,
+                            y,
+                            color=colour(position),
+                            linestyle=DASHES[position % len(DASHES)],
+                            marker=mark(position) if len(x) < 12 else "",
+                            markersize=3,
+                            label=label,
                         )
             for stage in stages[1:]:
                 axes.axvline(offset[stage], color="#AAAAAA", linewidth=0.8, linestyle=":")
@@ -266,10 +275,19 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             aid="Collapse shows as an effective rank that falls towards 1 and a uniformity near 0."
             + (" Dotted lines part the stages: " + ", ".join(stages) + "." if stages[1:] else ""),
             src=encode(figure),
-            alt="Effective rank, uniformity and alignment over training",
+            alt=spoken("Effective rank, uniformity and alignment over training", _last(rows)),
             header=("stage", "step", "modality", "effective rank", "uniformity", "alignment"),
             rows=cells(rows),
         )
+
+
+def _last(rows: Sequence[tuple[object, ...]]) -> list[str]:
+    """The last numbers of each stage and modality, in words."""
+    last = {(row[0], row[2]): row for row in rows}
+    return [
+        f"{stage} {name}: effective rank {row[3]}, uniformity {row[4]}, alignment {row[5]}"
+        for (stage, name), row in last.items()
+    ]
 
 
 def _series(

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medmcl.evaluation.result_figures import metric_name
 from medmcl.evaluation.results import Result, difference_rows, flipped, headline_rows
+from medmcl.evaluation.suppression import few
+from medmcl.evaluation.words import measured
 
 if TYPE_CHECKING:
-    from medmcl.evaluation.report import ReportData
+    from medmcl.evaluation.report_data import ReportData
+
+
+MOST_TASKS = 6  # with a sentence of their own
 
 
 def highlighted(results: Sequence[Result]) -> str:
@@ -31,7 +35,11 @@ def headline(
     lines: list[str] = []
     provenance, flow = data.provenance, data.flow
     made = [f"{name} {provenance[name]}" for name in ("recipe", "cohort") if name in provenance]
-    who = f"{flow[-1][1]:,} subjects with {flow[-1][2]:,} samples ({flow[-1][0]})" if flow else ""
+    who = (
+        f"{few(flow[-1][1])} subjects with {few(flow[-1][2])} samples ({flow[-1][0]})"
+        if flow
+        else ""
+    )
     if made or who:
         first = ": ".join(part for part in (" on ".join(made), who) if part)
         lines.append(f"{first[0].upper()}{first[1:]}.")
@@ -40,8 +48,11 @@ def headline(
             "Too few labelled subjects for one split: probes are scored out of fold, by subject, "
             "over all splits; the encoder has seen inputs of the train split."
         )
-    for task in dict.fromkeys(row.task for row in results):
+    tasks = list(dict.fromkeys(row.task for row in results))
+    for task in tasks[:MOST_TASKS]:
         lines += _task_lines(results, task, highlight)
+    if len(tasks) > MOST_TASKS:
+        lines.append(f"{len(tasks) - MOST_TASKS} more tasks are under Discrimination.")
     lines += _retrieval_lines(found)
     return lines or [f"{data.title}: nothing has been evaluated yet."]
 
@@ -59,7 +70,9 @@ def _task_lines(results: Sequence[Result], task: str, highlight: str) -> list[st
         if row.value is None:
             lines.append(f"{task}{labels}: not estimable ({row.note}).")
             continue
-        text = f"{task}{labels}: {row.method} reaches {metric_name(row.metric)} {row.shown}"
+        text = (
+            f"{task}{labels}: {row.method} reaches {measured(row.metric, row.target)} {row.shown}"
+        )
         lines.append(text + _gains(results, task, row) + ".")
     return lines
 
@@ -79,14 +92,17 @@ def _gains(results: Sequence[Result], task: str, row: Result) -> str:
     rival = hardest.versus
     if gains[1:]:
         rival = f"the best of the {len(gains)} others, {rival},"
-    return f"; against {rival} {hardest.shown}{_verdict(hardest)}"
+    return f"; against {rival} {hardest.shown}{verdict(hardest)}"
 
 
-def _verdict(row: Result) -> str:
+def verdict(row: Result) -> str:
+    """Say of a paired difference whether it is better, worse, not clear; empty if unknown."""
     if row.low is None or row.high is None:
         return ""
     if row.low <= 0 <= row.high:
         return ", no clear difference"
+    if row.direction == "target":
+        return ", different"
     better = (row.low > 0) == (row.direction == "higher")
     return ", better" if better else ", worse"
 

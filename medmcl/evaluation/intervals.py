@@ -3,115 +3,33 @@
 Subjects are drawn with replacement, all records of a subject together, and the draw is a matrix of
 whole-number weights, so that a thousand draws are one vectorised evaluation. The same seed and the
 same subjects give the same draws for every metric and method: differences are paired by birth.
+Draws may keep the number of subjects of each outcome (strata), and may go through sites first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from medmcl.core.config import lookup
 from medmcl.core.rng import numpy_generator
-from medmcl.evaluation.metrics import FUNCTIONS, SPECS, Metric, NotEstimable
+from medmcl.evaluation.metric import Metric, NotEstimable
+from medmcl.evaluation.metrics import FUNCTIONS, SPECS
+from medmcl.evaluation.sampled import Interval, Method, Sampled, mean_of
+
+__all__ = [
+    "Interval",
+    "Method",
+    "Resampler",
+    "Sampled",
+    "bootstrap",
+    "mean_of",
+    "paired_difference",
+]
 
 ENTRIES_AT_ONCE = 8_000_000  # weights held at once: 64 MB
-FEW_SUBJECTS = 20  # below this an interval is marked as rough
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A number with its bootstrap interval; `None` where it is not estimable.
-
-    Attributes:
-        value: Point value (mean over seeds), or None.
-        low: Lower end, or None.
-        high: Upper end, or None.
-        n: Rows scored.
-        events: Positives or events among them; None where the outcome has none.
-        note: What a reader must know; the reason if something is None.
-        subjects: Subjects drawn.
-        seeds: Predictions averaged (seeds, or draws of the labelled subset).
-        seed_spread: Standard deviation of the value over them; None for a single one.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    events: int | None = None
-    note: str = ""
-    subjects: int = 0
-    seeds: int = 1
-    seed_spread: float | None = None
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return f"not estimable: {self.note}"
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampled:
-    """Point values and draws of a metric, before they become an `Interval`.
-
-    Attributes:
-        points: One value a seed, (S,); NaN where not estimable.
-        draws: Mean over seeds in each draw, (W,); NaN where not estimable.
-        n: Rows scored.
-        events: Positives or events among them.
-        subjects: Subjects drawn.
-        note: Reason or remark so far.
-    """
-
-    points: np.ndarray
-    draws: np.ndarray
-    n: int
-    events: int | None
-    subjects: int
-    note: str = ""
-
-    def minus(self, other: Sampled) -> Sampled:
-        """Give the paired difference; unequal numbers of seeds are compared by their means."""
-        ours, theirs = self.points, other.points
-        notes = [note for note in (self.note, other.note) if note]
-        if len(ours) != len(theirs) and 1 not in (len(ours), len(theirs)):
-            notes.append(f"{len(ours)} and {len(theirs)} seeds, not paired")
-            ours, theirs = ours.mean(keepdims=True), theirs.mean(keepdims=True)
-        return replace(
-            self,
-            points=ours - theirs,
-            draws=self.draws - other.draws,
-            note="; ".join(dict.fromkeys(notes)),
-        )
-
-    def interval(self, level: float = 0.95) -> Interval:
-        """Turn the draws into a percentile interval with everything a reader must know."""
-        value = float(self.points.mean())
-        base: dict[str, Any] = {"n": self.n, "events": self.events}
-        base["subjects"] = self.subjects
-        seeds = len(self.points)
-        if np.isnan(value):
-            return Interval(value=None, low=None, high=None, note=self.note, seeds=seeds, **base)
-        usable = self.draws[~np.isnan(self.draws)]
-        spread = float(self.points.std(ddof=1)) if seeds > 1 else None
-        found = Interval(value=value, low=None, high=None, seeds=seeds, seed_spread=spread, **base)
-        notes = [self.note] if self.note else []
-        if self.subjects < 2:
-            return replace(found, note="; ".join([*notes, "one subject: no interval"]))
-        if len(usable) < len(self.draws) / 2 or len(usable) < 2:
-            return replace(found, note="; ".join([*notes, "too few events for an interval"]))
-        if len(usable) < len(self.draws):
-            left_out = len(self.draws) - len(usable)
-            notes.append(f"{left_out} of {len(self.draws)} draws were not estimable, left out")
-        if self.subjects < FEW_SUBJECTS:
-            notes.append(f"{self.subjects} subjects: rough interval")
-        low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
-        return replace(found, low=float(low), high=float(high), note="; ".join(notes))
 
 
 class Resampler:
@@ -121,9 +39,26 @@ class Resampler:
         groups: Subject of each row, any codes. (N,)
         draws: Number of bootstrap draws W.
         seed: Seed of the draws.
+        strata: Class of each row, any ordered codes, as its outcome. Every draw has as many
+            subjects of each class as the sample; a subject with rows of several classes is of the
+            highest. (N,)
+        sites: Site of each row; sites are drawn with replacement first, then as many subjects as
+            the site has inside each drawn site. (To draw whole sites, give them as groups.) (N,)
+
+    Raises:
+        ValueError: If both strata and sites are given, for wrong lengths, or for a subject of
+            several sites.
     """
 
-    def __init__(self, groups: Any, *, draws: int = 1000, seed: int = 0) -> None:
+    def __init__(
+        self,
+        groups: Any,
+        *,
+        draws: int = 1000,
+        seed: int = 0,
+        strata: Any = None,
+        sites: Any = None,
+    ) -> None:
         _, codes = np.unique(np.asarray(groups), return_inverse=True)
         self.codes = codes.reshape(-1)
         self.num_rows = len(self.codes)
@@ -131,6 +66,21 @@ class Resampler:
         self.num_draws = draws
         self.seed = seed
         self._whole: np.ndarray | None = None
+        if strata is not None and sites is not None:
+            raise ValueError("bootstrap: give strata or sites, not both")
+        self.parts = None if strata is None else self._subject_codes(strata, "strata")
+        self.sites = None if sites is None else self._subject_codes(sites, "sites")
+
+    def _subject_codes(self, labels: Any, name: str) -> list[np.ndarray]:
+        """The subjects of each class or site."""
+        codes = np.unique(np.asarray(labels), return_inverse=True)[1].reshape(-1)
+        if len(codes) != self.num_rows:
+            raise ValueError(f"bootstrap: {len(codes)} {name} for {self.num_rows} rows")
+        highest = np.full(self.num_subjects, -1)
+        np.maximum.at(highest, self.codes, codes)
+        if name == "sites" and (highest[self.codes] != codes).any():
+            raise ValueError("bootstrap: a subject is at several sites; draw whole sites instead")
+        return [np.flatnonzero(highest == code) for code in range(int(codes.max(initial=-1)) + 1)]
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield weights of the rows for some draws at a time, (N, w)."""
@@ -146,11 +96,38 @@ class Resampler:
             yield weights
 
     def _draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
-        size = self.num_subjects
-        chosen = generator.integers(0, size, size=(count, size))
-        chosen += np.arange(count)[:, None] * size
-        times = np.bincount(chosen.reshape(-1), minlength=count * size).reshape(count, size)
+        if self.sites is not None:
+            times = self._draw_sites(generator, count, self.sites)
+        elif self.parts is not None:
+            times = np.zeros((count, self.num_subjects), dtype=np.int64)
+            for members in self.parts:
+                times[:, members] = _draw_from(generator, count, len(members))
+        else:
+            times = _draw_from(generator, count, self.num_subjects)
         return np.ascontiguousarray(times.T[self.codes], dtype=np.float64)
+
+    def _draw_sites(
+        self, generator: np.random.Generator, count: int, sites: list[np.ndarray]
+    ) -> np.ndarray:
+        drawn = _draw_from(generator, count, len(sites))
+        times = np.zeros((count, self.num_subjects), dtype=np.int64)
+        for members, often in zip(sites, drawn.T, strict=True):
+            size = len(members)
+            times[:, members] = generator.multinomial(often * size, np.full(size, 1 / size))
+        return times
+
+    def leave_out(self) -> Iterator[np.ndarray]:
+        """Yield weights of the rows without one subject (or site) each, (N, j) at a time."""
+        units, number = self.codes, self.num_subjects
+        if self.sites is not None:
+            home = np.empty(self.num_subjects, dtype=np.int64)
+            for code, members in enumerate(self.sites):
+                home[members] = code
+            units, number = home[self.codes], len(self.sites)
+        step = max(1, ENTRIES_AT_ONCE // max(1, self.num_rows))
+        for first in range(0, number, step):
+            out = np.arange(first, min(first + step, number))
+            yield (units[:, None] != out).astype(np.float64)
 
     def sample(
         self,
@@ -158,6 +135,8 @@ class Resampler:
         outcomes: Sequence[Any],
         predictions: Sequence[Any],
         rows: np.ndarray | None = None,
+        *,
+        jackknife: bool = False,
     ) -> Sampled:
         """Evaluate a metric in every draw, averaged over ``predictions`` (one a seed).
 
@@ -166,6 +145,7 @@ class Resampler:
             outcomes: Arrays over all N rows, in the metric's order.
             predictions: One array a seed, each over all N rows.
             rows: Which rows count (a mask or indices); default all.
+            jackknife: Also evaluate it without each subject, for BCa (as many more evaluations).
         """
         spec = _spec(metric)
         chosen = np.arange(self.num_rows) if rows is None else np.arange(self.num_rows)[rows]
@@ -178,6 +158,7 @@ class Resampler:
             "n": len(chosen),
             "events": events,
             "subjects": len(np.unique(self.codes[chosen])),
+            "inflated": spec.inflated,
         }
         ones = np.ones((len(chosen), 1))
         empty = len(chosen) == 0
@@ -186,30 +167,21 @@ class Resampler:
             nothing = np.full(self.num_draws, np.nan)
             reason = "no rows" if empty else spec.missing
             return Sampled(points=points, draws=nothing, note=reason, **base)
-        parts = [
-            np.mean([spec.draws(*a, block[chosen]) for a in arrays], axis=0)
-            for block in self.blocks()
-        ]
-        return Sampled(points=points, draws=np.concatenate(parts), **base)
+
+        def over(blocks: Iterator[np.ndarray]) -> np.ndarray:
+            return np.concatenate(
+                [np.mean([spec.draws(*a, b[chosen]) for a in arrays], axis=0) for b in blocks]
+            )
+
+        left_out = over(self.leave_out()) if jackknife else None
+        return Sampled(points=points, draws=over(self.blocks()), left_out=left_out, **base)
 
 
-def mean_of(parts: Sequence[Sampled], names: Sequence[str]) -> Sampled:
-    """Average columns of a task (macro mean), naming those that are not estimable."""
-    usable = [part for part in parts if not np.isnan(part.points).any()]
-    lost = [name for name, part in zip(names, parts, strict=True) if np.isnan(part.points).any()]
-    if not usable:
-        return replace(parts[0], note=f"estimable for none of {len(parts)} columns")
-    events = [part.events for part in usable if part.events is not None]
-    largest = max(usable, key=lambda part: part.subjects)
-    note = f"mean over {len(usable)} of {len(parts)}; not estimable: {', '.join(lost)}"
-    return Sampled(
-        points=np.mean([part.points for part in usable], axis=0),
-        draws=np.mean([part.draws for part in usable], axis=0),
-        n=max(part.n for part in usable),
-        events=sum(events) if events else None,
-        subjects=largest.subjects,
-        note=note if lost else "",
-    )
+def _draw_from(generator: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """How often each member comes in each draw with replacement, (count, size)."""
+    chosen = generator.integers(0, size, size=(count, size))
+    chosen += np.arange(count)[:, None] * size
+    return np.bincount(chosen.reshape(-1), minlength=count * size).reshape(count, size)
 
 
 def bootstrap(
@@ -221,8 +193,11 @@ def bootstrap(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    strata: Any = None,
+    sites: Any = None,
+    method: Method = "percentile",
 ) -> Interval:
-    """Give a metric with its percentile bootstrap interval over subjects.
+    """Give a metric with its bootstrap interval over subjects.
 
     Args:
         metric: Name of a metric, one of the metric functions, or any function
@@ -234,18 +209,28 @@ def bootstrap(
         draws: Bootstrap draws.
         seed: Seed of the draws; equal seeds and subjects give equal draws.
         level: Coverage aimed at.
+        strata: Class of each row whose number of subjects every draw keeps, or ``"outcome"`` for
+            the (first) outcome above zero. Fits a sample that was taken by outcome.
+        sites: Site of each row; sites are drawn first, then subjects inside them. To draw whole
+            sites, give them as ``groups``.
+        method: ``percentile``, or ``bca`` (one more evaluation a subject).
 
     Returns:
         An `Interval`; draws in which the metric does not exist are left out, and its note counts
-        them.
+        them. Value and interval of a metric that noise can only add to (ICI) are corrected, see
+        `Sampled.corrected`.
+
+    Raises:
+        ValueError: For strata and sites together, or a subject of several sites.
     Source:
-        Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 (percentile interval);
-        Davison & Hinkley 1997, §3.8 (clusters drawn whole). Differs: none.
+        Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 (percentile interval) and
+        14 (BCa); Davison & Hinkley 1997, §3.2 (strata), §3.8 (clusters drawn whole, two-stage).
+        Differs: none. How often the intervals cover is in ``benchmarks/coverage.md``.
     """
     outcomes = _outcomes(targets)
-    codes = np.arange(len(outcomes[0])) if groups is None else groups
-    sampler = Resampler(codes, draws=draws, seed=seed)
-    return sampler.sample(metric, outcomes, [predictions]).interval(level)
+    sampler = _sampler(outcomes, groups, draws=draws, seed=seed, strata=strata, sites=sites)
+    found = sampler.sample(metric, outcomes, [predictions], jackknife=method == "bca")
+    return found.interval(level, method)
 
 
 def paired_difference(
@@ -258,6 +243,9 @@ def paired_difference(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    strata: Any = None,
+    sites: Any = None,
+    method: Method = "percentile",
 ) -> Interval:
     """Give metric(A) - metric(B), averaged over seeds, with an interval over subjects.
 
@@ -275,14 +263,27 @@ def paired_difference(
         draws: Bootstrap draws.
         seed: Seed of the draws.
         level: Coverage aimed at.
+        strata: As in `bootstrap`.
+        sites: As in `bootstrap`.
+        method: As in `bootstrap`.
     Source:
         Davison & Hinkley 1997, §3.8. Differs: the mean over seeds is taken inside each draw.
     """
     outcomes = _outcomes(targets)
+    sampler = _sampler(outcomes, groups, draws=draws, seed=seed, strata=strata, sites=sites)
+    more = method == "bca"
+    ours = sampler.sample(metric, outcomes, predictions, jackknife=more)
+    theirs = sampler.sample(metric, outcomes, baseline, jackknife=more)
+    return ours.minus(theirs).interval(level, method)
+
+
+def _sampler(outcomes: tuple[Any, ...], groups: Any, *, strata: Any, **settings: Any) -> Resampler:
     codes = np.arange(len(outcomes[0])) if groups is None else groups
-    sampler = Resampler(codes, draws=draws, seed=seed)
-    ours = sampler.sample(metric, outcomes, predictions)
-    return ours.minus(sampler.sample(metric, outcomes, baseline)).interval(level)
+    if isinstance(strata, str):
+        if strata != "outcome":
+            raise ValueError(f"bootstrap: strata must be codes or 'outcome', got {strata!r}")
+        strata = np.asarray(outcomes[0]) > 0
+    return Resampler(codes, strata=strata, **settings)
 
 
 def _outcomes(targets: Any) -> tuple[Any, ...]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.evaluation.probe import Fitted
+from medmcl.evaluation.survival_neighbours import survival_neighbours
 
 NEIGHBOURS = (5, 10, 20, 50, 100, 200)
 
@@ -25,23 +25,29 @@ def knn(
     """Predict the mean outcome of the nearest train rows by cosine; k chosen on ``tuning``.
 
     Only neighbours whose outcome is known count, column by column. Embeddings are compared as they
-    are, without standardisation.
+    are, without standardisation. Of a survival task the prediction is the Kaplan-Meier curve of the
+    neighbours, the risk its mean fall until the last event of the train rows, and k has the lowest
+    integrated Brier score on ``tuning``.
 
     Args:
         features: (N, E).
-        targets: The task; survival is refused.
+        targets: The task.
         train: Rows to look among (indices).
         tuning: Rows to choose k on, by squared error (indices).
         strengths: Candidate numbers of neighbours.
         refit_on: Rows to look among once k is chosen; default ``train``.
 
     Raises:
-        ConfigError: For a survival task.
+        LeakageError: A row given is of `held_out`, where the targets know it.
     Source:
         Wu et al. 2018, arXiv 1805.01978 (kNN on embeddings). Differs: neighbours count equally.
     """
+    targets.refuse_leak("the rows that kNN looks among", train, refit_on)
+    targets.refuse_leak("the choice of the number of neighbours", tuning)
     if targets.kind == "survival":
-        raise ConfigError("kNN gives no survival prediction", mend="use the linear_probe protocol")
+        final = train if refit_on is None else refit_on
+        counts = [int(k) for k in strengths or NEIGHBOURS]
+        return survival_neighbours(features, targets, train, tuning, final, counts)
     outcomes, known = one_hot(targets)
     x = np.asarray(features, dtype=np.float64)
     sizes = [int(k) for k in strengths or NEIGHBOURS]

@@ -8,104 +8,66 @@ bootstrap are in `weighted`; both are the same code.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from medmcl.core.config import lookup
 from medmcl.evaluation import weighted
+from medmcl.evaluation.calibration_metrics import (
+    CALIBRATION_INTERCEPT,
+    CALIBRATION_SLOPE,
+    ICI,
+    calibration_intercept,
+    calibration_slope,
+    ici,
+)
+from medmcl.evaluation.metric import (
+    CONSTANT,
+    ONE_CLASS,
+    Draws,
+    Estimate,
+    Metric,
+    NotEstimable,
+    classes_of,
+    probabilities_of,
+)
+from medmcl.evaluation.thresholds import (
+    sensitivity_at_specificity,
+    sensitivity_at_specificity_metric,
+    specificity_at_sensitivity,
+    specificity_at_sensitivity_metric,
+    tpr_at_top,
+    tpr_at_top_metric,
+)
 
-Draws = Callable[..., np.ndarray]
-
-
-@dataclass(frozen=True)
-class NotEstimable:
-    """Stands for a number that the data cannot give. False in a condition.
-
-    Attributes:
-        reason: Why, in one clause.
-    """
-
-    reason: str
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __str__(self) -> str:
-        return f"not estimable: {self.reason}"
-
-
-Estimate = float | NotEstimable
-
-
-def _as_float(array: Any) -> np.ndarray:
-    return np.asarray(array, dtype=np.float64)
-
-
-def classes_of(predictions: Any) -> np.ndarray:
-    """Turn scores (N, C) into the number of the highest class; class numbers (N,) pass."""
-    array = _as_float(predictions)
-    return array.argmax(axis=1).astype(np.float64) if array.ndim == 2 else array
-
-
-def probabilities_of(predictions: Any) -> np.ndarray:
-    """Refuse predictions that are not probabilities."""
-    array = _as_float(predictions)
-    if ((array < 0) | (array > 1)).any():
-        raise ValueError("brier: predictions must be probabilities between 0 and 1")
-    return array
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric as the bootstrap needs it.
-
-    Attributes:
-        name: Its name in tables.
-        direction: Whether higher or lower values are better.
-        draws: ``(*outcomes, predictions, weights (N, W)) -> (W,)``, NaN where it does not exist.
-        missing: What the data lack when the metric does not exist.
-        chance: Value of a prediction that knows nothing, where there is one.
-        counts_events: Whether positives or events of the (first) outcome are worth counting.
-        prepare: What is done to the predictions first; refuses those it cannot use.
-    """
-
-    name: str
-    direction: Literal["higher", "lower"]
-    draws: Draws
-    missing: str
-    chance: float | None = None
-    counts_events: bool = False
-    prepare: Callable[[Any], np.ndarray] = _as_float
-
-    def __call__(self, *arrays: Any, weights: Any = None) -> Estimate:
-        """Give the point value: outcomes first, predictions last."""
-        arrays = self.check(arrays)
-        size = len(arrays[0])
-        if size == 0:
-            return NotEstimable("no rows")
-        columns = np.ones((size, 1)) if weights is None else np.asarray(weights, float)[:, None]
-        if len(columns) != size or (columns < 0).any():
-            raise ValueError(f"{self.name}: weights must be {size} numbers of at least zero")
-        value = float(self.draws(*arrays, columns)[0])
-        return NotEstimable(self.missing) if np.isnan(value) else value
-
-    def check(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
-        """Give the arrays as floats; refuse unequal lengths and numbers that are not finite."""
-        *outcomes, predictions = arrays
-        floats = (*(_as_float(array) for array in outcomes), self.prepare(predictions))
-        sizes = sorted({len(array) for array in floats})
-        if len(sizes) != 1 or any(array.ndim != 1 for array in floats):
-            shapes = ", ".join(str(array.shape) for array in floats)
-            raise ValueError(f"{self.name}: outcomes and predictions must be (N,), got {shapes}")
-        if not all(np.isfinite(array).all() for array in floats):
-            raise ValueError(f"{self.name}: outcomes and predictions must be finite numbers")
-        return floats
-
-
-ONE_CLASS = "all outcomes are of one class"
-CONSTANT = "the outcome does not vary"
+__all__ = [
+    "FUNCTIONS",
+    "METRICS",
+    "SPECS",
+    "Draws",
+    "Estimate",
+    "Metric",
+    "NotEstimable",
+    "accuracy",
+    "auprc",
+    "auroc",
+    "balanced_accuracy",
+    "brier",
+    "c_index",
+    "calibration_intercept",
+    "calibration_slope",
+    "classes_of",
+    "ici",
+    "macro",
+    "mae",
+    "pearson",
+    "probabilities_of",
+    "r2",
+    "sensitivity_at_specificity",
+    "specificity_at_sensitivity",
+    "tpr_at_top",
+]
 
 _AUROC = Metric("auroc", "higher", weighted.auroc, ONE_CLASS, 0.5, True)
 _AUPRC = Metric("auprc", "higher", weighted.auprc, "no positive outcome", None, True)
@@ -285,12 +247,21 @@ FUNCTIONS: dict[str, Callable[..., Estimate]] = {
     "c_index": c_index,
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
+    "sensitivity_at_specificity": sensitivity_at_specificity,
+    "specificity_at_sensitivity": specificity_at_sensitivity,
+    "tpr_at_top": tpr_at_top,
+    "calibration_intercept": calibration_intercept,
+    "calibration_slope": calibration_slope,
+    "ici": ici,
 }
+"""Functions by name; those with an operating point have its default (.9, .9 and .05)."""
 
 SPECS: dict[str, Metric] = {
     spec.name: spec
     for spec in (
         _AUROC, _AUPRC, _BRIER, _R2, _PEARSON, _MAE, _C_INDEX, _ACCURACY, _BALANCED,
+        sensitivity_at_specificity_metric(), specificity_at_sensitivity_metric(),
+        tpr_at_top_metric(), CALIBRATION_INTERCEPT, CALIBRATION_SLOPE, ICI,
     )
 }  # fmt: skip
 

@@ -1,23 +1,33 @@
 """Probes: simple predictors on frozen embeddings, the same for every method.
 
-A probe sees train rows to fit and tuning rows to choose its one setting; rows of `held_out` are not
-among its arguments, so they cannot influence it. Features are standardised with train statistics.
+A probe sees train rows to fit and tuning rows to choose its one setting; where the targets know
+the split of their rows, those of `held_out` are refused. Features are standardised with train
+statistics.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
-from medmcl.evaluation.cox import cox_fit, cox_loss
+from medmcl.evaluation.cox_model import Cox
+from medmcl.evaluation.linear_model import LinearModel, Link, side_by_side
+from medmcl.evaluation.scaling import Scaler, Scaling
+from medmcl.evaluation.survival_models import (
+    COX_STRENGTHS,
+    Standardised,
+    cox_survival,
+    discrete_time_survival,
+)
 
 LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # 1 / C of scikit-learn
 RIDGE_STRENGTHS = tuple(10.0 ** (power / 2) for power in range(8, -9, -1))  # times train rows
-COX_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # against the summed likelihood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,31 +39,31 @@ class Fitted:
             (regression) or a log hazard (survival); higher = more, or earlier.
         chosen: The setting chosen on tuning, one a column (or one for all).
         notes: What a reader must know: constant predictions, settings at the edge of the grid.
+        survival: Survival tasks: features (N, E) and times (T,) to P(T > time), (N, T).
+        times: Survival tasks: times at which that curve was fitted, ascending. (K,)
+        model: All of it as arrays that can be kept; None for a predictor that holds people's rows.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
     chosen: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """Mean and scale of train rows; a feature that does not vary keeps scale one."""
-
-    mean: np.ndarray
-    scale: np.ndarray
+    survival: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    times: np.ndarray | None = None
+    model: LinearModel | None = None
 
     @classmethod
-    def of(cls, features: np.ndarray) -> Scaler:
-        """Learn from train rows, (N, E)."""
-        mean = features.mean(axis=0)
-        spread = features.std(axis=0)
-        flat = spread <= 1e-8 * np.maximum(1e-12, np.abs(mean))
-        return cls(mean, np.where(flat, 1.0, spread))
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Standardise, (N, E)."""
-        return (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
+    def of(
+        cls, model: LinearModel, chosen: tuple[float, ...] = (), notes: tuple[str, ...] = ()
+    ) -> Fitted:
+        """Make a predictor from a model."""
+        return cls(
+            predict=model.predict,
+            chosen=chosen,
+            notes=notes,
+            survival=model.survival if model.has_curves else None,
+            times=model.times if model.has_curves else None,
+            model=model,
+        )
 
 
 def linear_probe(
@@ -64,6 +74,7 @@ def linear_probe(
     *,
     strengths: Sequence[float] | None = None,
     refit_on: np.ndarray | None = None,
+    scaling: Scaling = Scaler.of,
 ) -> Fitted:
     """Fit a linear model with a ridge penalty on frozen features.
 
@@ -79,12 +90,18 @@ def linear_probe(
         tuning: Rows to choose the strength on (indices).
         strengths: Candidates; default a grid of powers of ten.
         refit_on: Rows to fit the chosen strength on; default ``train``.
+        scaling: How columns are scaled before the penalty, learned on the rows fitted on.
+
+    Raises:
+        LeakageError: A row given is of `held_out`, where the targets know it.
     Source:
         Alain & Bengio 2016, arXiv 1610.01644 (linear probes). Differs: penalty chosen on tuning.
     """
+    targets.refuse_leak("a probe and its standardisation", train, refit_on)
+    targets.refuse_leak("the choice of a probe's penalty", tuning)
     x = np.asarray(features, dtype=np.float64)
     final = train if refit_on is None else refit_on
-    job = _Job(x, targets, np.asarray(train), np.asarray(tuning), np.asarray(final))
+    job = _Job(x, targets, np.asarray(train), np.asarray(tuning), np.asarray(final), scaling)
     if targets.kind == "multiclass":
         return _softmax_probe(job, strengths or LOGISTIC_STRENGTHS)
     if targets.kind == "survival":
@@ -104,6 +121,7 @@ class _Job:
     train: np.ndarray
     tuning: np.ndarray
     final: np.ndarray
+    scaling: Scaling
 
     def rows(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known = self.targets.known[:, column]
@@ -115,17 +133,25 @@ class _Job:
 
 def _stack(parts: Sequence[Fitted]) -> Fitted:
     """Join predictors of single columns."""
-    return Fitted(
-        predict=lambda rows: np.column_stack([part.predict(rows)[:, 0] for part in parts]),
+    return Fitted.of(
+        side_by_side([part.model for part in parts if part.model is not None]),
         chosen=tuple(value for part in parts for value in part.chosen),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 
-def _constant(values: np.ndarray, note: str) -> Fitted:
-    return Fitted(
-        predict=lambda rows: np.repeat(np.atleast_2d(values), len(rows), axis=0), notes=(note,)
-    )
+def _constant(link: Link, job: _Job, values: np.ndarray, note: str) -> Fitted:
+    return Fitted.of(constant_model(link, job.x.shape[1], values), notes=(note,))
+
+
+def constant_model(link: Link, width: int, values: np.ndarray) -> LinearModel:
+    """Give the model that predicts ``values`` (C,) for everyone: probabilities, or numbers."""
+    with np.errstate(divide="ignore"):  # a share of zero is minus infinity before the link
+        if link == "logistic":
+            values = np.log(values) - np.log1p(-values)
+        elif link == "softmax":
+            values = np.log(values)
+    return LinearModel.constant(link, width, values)
 
 
 def _logistic_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:
@@ -133,14 +159,16 @@ def _logistic_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitt
     y, name = (job.y(column) > 0).astype(int), job.targets.columns[column]
     if len(np.unique(y[train])) < 2:
         share = float(y[train].mean()) if len(train) else 0.5
-        return _constant(np.array([share]), f"{name}: one class in training, constant prediction")
+        note = f"{name}: one class in training, constant prediction"
+        return _constant("logistic", job, np.array([share]), note)
 
     def loss(probability: np.ndarray) -> float:
         chance = np.where(y[tuning] == 1, probability[:, 1], probability[:, 0])
         return -float(np.log(np.maximum(chance, 1e-15)).mean())
 
-    best, model, scaler = _logistic(job.x, y, train, tuning, final, strengths, loss)
-    return Fitted(predict=lambda rows: model(scaler(rows))[:, 1:], chosen=(best,))
+    best, model, scaler = _logistic(job, y, train, tuning, final, strengths, loss)
+    offset = model.intercept_
+    return Fitted.of(LinearModel.scaled("logistic", scaler, model.coef_.T, offset), (best,))
 
 
 def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
@@ -151,43 +179,42 @@ def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
     if len(present) < 2:
         shares = np.bincount(y[train], minlength=count) / max(1, len(train))
         even = np.full(count, 1 / count)
-        return _constant(
-            shares if len(train) else even, "one class in training, constant prediction"
-        )
-
-    def spread(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        whole = np.zeros((len(probability), count))
-        whole[:, labels] = probability
-        return whole
+        note = "one class in training, constant prediction"
+        return _constant("softmax", job, shares if len(train) else even, note)
 
     def loss(probability: np.ndarray) -> float:
-        chance = spread(probability, present)[np.arange(len(tuning)), y[tuning]]
+        chance = _spread(probability, present, count)[np.arange(len(tuning)), y[tuning]]
         return -float(np.log(np.maximum(chance, 1e-15)).mean())
 
-    best, model, scaler = _logistic(job.x, y, train, tuning, final, strengths, loss)
+    best, model, scaler = _logistic(job, y, train, tuning, final, strengths, loss)
     seen = np.unique(y[final])
     absent = [str(job.targets.classes[c]) for c in range(count) if c not in seen]
     notes = (f"no training row of: {', '.join(absent)}",) if absent else ()
-    return Fitted(
-        predict=lambda rows: spread(model(scaler(rows)), seen), chosen=(best,), notes=notes
-    )
+    weights, offset = model.coef_.T, model.intercept_
+    if len(seen) == 2:  # the log odds of the second class
+        weights, offset = np.hstack([0 * weights, weights]), np.append(0.0, offset)
+    all_weights, all_offsets = np.zeros((len(weights), count)), np.full(count, -np.inf)
+    all_weights[:, seen], all_offsets[seen] = weights, offset
+    found = LinearModel.scaled("softmax", scaler, all_weights, all_offsets)
+    return Fitted.of(found, (best,), notes)
 
 
 def _logistic(
-    x: np.ndarray,
+    job: _Job,
     y: np.ndarray,
     train: np.ndarray,
     tuning: np.ndarray,
     final: np.ndarray,
     strengths: Sequence[float],
     loss: Callable[[np.ndarray], float],
-) -> tuple[float, Callable[[np.ndarray], np.ndarray], Scaler]:
+) -> tuple[float, Any, Scaler]:
     """Walk the penalties from strong to weak; stop when tuning has worsened twice."""
     from scipy.linalg import LinAlgWarning
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    scaler = Scaler.of(x[train])
+    x = job.x
+    scaler = job.scaling(x[train])
     inputs, checks = scaler(x[train]), scaler(x[tuning])
     solver = "newton-cholesky" if len(train) > 2 * x.shape[1] and x.shape[1] <= 1024 else "lbfgs"
     model = LogisticRegression(solver=solver, warm_start=True, max_iter=300)
@@ -202,10 +229,10 @@ def _logistic(
             if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
                 break
         best = strengths[int(np.argmin(losses))] if losses else _middle(strengths)
-        scaler = Scaler.of(x[final])
+        scaler = job.scaling(x[final])
         last = LogisticRegression(solver=solver, C=1 / best, max_iter=1000)
         last.fit(scaler(x[final]), y[final])
-    return best, last.predict_proba, scaler
+    return best, last, scaler
 
 
 def _ridge_column(job: _Job, column: int, strengths: Sequence[float] | None) -> Fitted:
@@ -213,18 +240,19 @@ def _ridge_column(job: _Job, column: int, strengths: Sequence[float] | None) -> 
     y, name = job.y(column), job.targets.columns[column]
     if len(train) < 2 or np.ptp(y[train]) == 0:
         value = float(y[train].mean()) if len(train) else 0.0
-        return _constant(np.array([value]), f"{name}: too little to fit, constant prediction")
+        note = f"{name}: too little to fit, constant prediction"
+        return _constant("value", job, np.array([value]), note)
     grid = strengths or RIDGE_STRENGTHS
-    scaler = Scaler.of(job.x[train])
+    scaler = job.scaling(job.x[train])
     weights, offset = _ridge(scaler(job.x[train]), y[train], grid)
     if len(tuning):
         errors = (scaler(job.x[tuning]) @ weights + offset - y[tuning, None]) ** 2
         best = grid[int(np.argmin(errors.mean(axis=0)))]
     else:
         best = _middle(grid)
-    scaler = Scaler.of(job.x[final])
+    scaler = job.scaling(job.x[final])
     solution, offset = _ridge(scaler(job.x[final]), y[final], [best])
-    return Fitted(predict=lambda rows: scaler(rows) @ solution + offset, chosen=(best,))
+    return Fitted.of(LinearModel.scaled("value", scaler, solution, offset), (best,))
 
 
 def _ridge(x: np.ndarray, y: np.ndarray, strengths: Sequence[float]) -> tuple[np.ndarray, float]:
@@ -242,31 +270,88 @@ def _ridge(x: np.ndarray, y: np.ndarray, strengths: Sequence[float]) -> tuple[np
 
 
 def _cox_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
-    rows = job.targets.complete
-    train, tuning, final = (part[rows[part]] for part in (job.train, job.tuning, job.final))
-    time = job.y(job.targets.columns.index("time"))
-    event = job.y(job.targets.columns.index("event")) > 0
-    if not event[train].any():
-        return _constant(np.array([0.0]), "no event in training, constant risk")
-    scaler = Scaler.of(job.x[train])
-    inputs, checks = scaler(job.x[train]), scaler(job.x[tuning])
-    losses: list[float] = []
-    weights = np.zeros(job.x.shape[1])
-    for strength in strengths if event[tuning].any() else ():
-        weights, _ = cox_fit(
-            inputs, event[train], time[train], ridge=strength, start=weights, max_steps=20
-        )
-        losses.append(cox_loss(weights, checks, event[tuning], time[tuning]))
-        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
-            break
-    best = strengths[int(np.argmin(losses))] if losses else _middle(strengths)
-    scaler = Scaler.of(job.x[final])
-    solution, converged = cox_fit(scaler(job.x[final]), event[final], time[final], ridge=best)
-    notes = [] if losses else ["no event in tuning: penalty not tuned"]
-    notes += [] if converged else ["Cox fit did not converge"]
-    return Fitted(
-        predict=lambda x: (scaler(x) @ solution)[:, None], chosen=(best,), notes=tuple(notes)
+    model = cox_survival(
+        job.x,
+        job.targets,
+        job.train,
+        job.tuning,
+        strengths=strengths,
+        refit_on=job.final,
+        scaling=job.scaling,
     )
+    return Fitted.of(survival_arrays(model), model.chosen, model.notes)
+
+
+def discrete_time_probe(
+    features: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    tuning: np.ndarray,
+    *,
+    strengths: Sequence[float] | None = None,
+    refit_on: np.ndarray | None = None,
+) -> Fitted:
+    """Fit a discrete-time hazards model on frozen features; see `discrete_time_survival`.
+
+    Raises:
+        ConfigError: For a task that is not survival.
+        LeakageError: As `linear_probe`.
+    """
+    require_survival(targets, "discrete_time")
+    model = discrete_time_survival(
+        features, targets, train, tuning, strengths=strengths, refit_on=refit_on
+    )
+    return Fitted.of(survival_arrays(model), model.chosen, model.notes)
+
+
+def cox_probe(
+    features: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    tuning: np.ndarray,
+    *,
+    strengths: Sequence[float] | None = None,
+    refit_on: np.ndarray | None = None,
+) -> Fitted:
+    """Fit a Cox model on frozen features: what `linear_probe` does for a survival task.
+
+    Raises:
+        ConfigError: For a task that is not survival.
+        LeakageError: As `linear_probe`.
+    """
+    require_survival(targets, "cox")
+    return linear_probe(features, targets, train, tuning, strengths=strengths, refit_on=refit_on)
+
+
+def require_survival(targets: Targets, protocol: str) -> None:
+    """Refuse a task that has no time to an event."""
+    if targets.kind != "survival":
+        raise ConfigError(
+            f"the protocol '{protocol}' needs a survival task",
+            where=f"task {targets.name}",
+            got=targets.kind,
+            mend="use the linear_probe protocol",
+        )
+
+
+def survival_arrays(fitted: Standardised) -> LinearModel:
+    """Give a survival model behind its standardisation as one model of raw features."""
+    model, scaler = fitted.model, fitted.scaler
+    weights = model.weights[:, None]
+    if isinstance(model, Cox):
+        # the baseline is that of the training mean; risks count from standardised zero
+        shifted = model.baseline.log_cumulative - float(model.mean @ model.weights)
+        plain = LinearModel.scaled("cox", scaler, weights, 0.0)
+        return replace(plain, times=model.baseline.times, curve=shifted)
+    plain = LinearModel.scaled("discrete_time", scaler, weights, 0.0)
+    return replace(plain, times=model.cuts, curve=model.intercepts)
+
+
+def _spread(probability: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Probabilities of some classes as columns among all."""
+    whole = np.zeros((len(probability), count))
+    whole[:, labels] = probability
+    return whole
 
 
 def _middle(strengths: Sequence[float]) -> float:

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from medmcl.evaluation.metrics import SPECS
 from medmcl.evaluation.pictures import (
-    MARKERS,
+    PAGE,
+    TALLEST,
     Picture,
     canvas,
     cells,
     colour,
     encode,
+    mark,
+    pages,
     shorten,
+    spoken,
     style,
 )
 from medmcl.evaluation.results import Result, difference_rows, flipped, headline_rows
+from medmcl.evaluation.words import fraction_name, measured, metric_name
 
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "brier": "Brier score",
-    "r2": "R²",
-    "pearson": "Pearson r",
-    "mae": "mean absolute error",
-    "c_index": "C-index",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-}
-
-
-def metric_name(metric: str) -> str:
-    """A metric as people write it."""
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
-
-
-def fraction_name(fraction: float) -> str:
-    """A label fraction as people write it."""
-    return f"{100 * fraction:g} % labels"
+MOST_TASKS = 6  # with a panel of their own; every task is in the table
+LABEL = 44  # letters of the name of a line
+LINE, EDGE = 0.2, 0.85  # inches of a line of a forest, and of what is around its lines
 
 
 def retrieval_bars(results: Sequence[Result]) -> Picture | None:
@@ -53,7 +41,9 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
     with style():
         columns = min(4, len(ways))
         lines = -(-len(ways) // columns)
-        figure, grid = canvas(7.4, 2.5 * lines, rows=lines, columns=columns, sharey=True)
+        figure, grid = canvas(
+            PAGE, min(2.5, TALLEST / lines) * lines, rows=lines, columns=columns, sharey=True
+        )
         for axes in grid.flat[len(ways) :]:
             axes.axis("off")
         for axes, way in zip(grid.flat, ways, strict=False):
@@ -75,7 +65,10 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
             aid="Share of held-out queries whose partner (or an equal item) is among the first k; "
             "whiskers are 95 % intervals over subjects, the black line is chance.",
             src=encode(figure),
-            alt="Bars of recall at k",
+            alt=spoken(
+                "Bars of recall at k",
+                [f"{row.target}, {row.method}: {row.metric} {row.shown}" for row in recalls],
+            ),
             header=("direction", "metric", "method", "value (95 % interval)", "queries"),
             rows=cells(
                 [
@@ -104,56 +97,93 @@ def task_forest(results: Sequence[Result]) -> Picture | None:
     panels = {t: rows for t, rows in panels.items() if any(r.value is not None for r in rows)}
     if not panels:
         return None
+    every, panels = panels, _first(panels)
     methods = list(dict.fromkeys(row.method for row in results if not row.versus))
+
+    def finish(axes: Any, row: Result) -> None:
+        better = "higher" if row.direction == "higher" else "lower"
+        axes.set_xlabel(f"{measured(row.metric, row.target)} ({better} is better)")
+        spec = SPECS.get(row.metric)
+        if spec is not None and spec.chance is not None:
+            axes.axvline(spec.chance, color="#777777", linestyle="--", linewidth=0.9)
+
     with style():
-        figure, grid = _panels(panels, methods)
-        for axes, (task, rows) in zip(grid.flat, panels.items(), strict=False):
-            mean = "mean " if rows[0].target == "macro" else ""
-            better = "higher" if rows[0].direction == "higher" else "lower"
-            axes.set_title(shorten(task, 40))
-            axes.set_xlabel(f"{mean}{metric_name(rows[0].metric)} ({better} is better)")
-            spec = SPECS.get(rows[0].metric)
-            if spec is not None and spec.chance is not None:
-                axes.axvline(spec.chance, color="#777777", linestyle="--", linewidth=0.9)
+        images = _images(panels, methods, finish)
         return Picture(
             title="What can be predicted",
             aid="Dot = value on subjects it was not fitted on (held-out, or out of fold where the "
             "protocol says so), line = 95 % bootstrap interval over subjects; "
             "dashed = a prediction that knows nothing. Overlapping lines do not mean 'no "
-            "difference': the paired gains below answer that.",
-            src=encode(figure),
-            alt="Forest plot of task results",
+            "difference': the paired gains below answer that." + _rest(every),
+            src=images[0],
+            further=images[1:],
+            alt=spoken(
+                "Forest plot of task results",
+                [f"{r.task}, {_said(r)} {r.shown}" for rows in every.values() for r in rows],
+            ),
             header=(
                 "task", "metric", "method", "protocol", "labels", "value (95 % interval)",
                 "n", "events", "spread over seeds", "note",
             ),
-            rows=cells([_cells(row) for rows in panels.values() for row in rows]),
+            rows=cells([_cells(row) for rows in every.values() for row in rows]),
         )  # fmt: skip
 
 
-def _panels(panels: Mapping[str, Sequence[Result]], methods: Sequence[str]) -> tuple[Any, Any]:
-    """One forest a task; where all have the same lines, names stand at the left only."""
-    columns = min(2, len(panels))
-    lines = -(-len(panels) // columns)
-    layouts = [_layout(rows, methods) for rows in panels.values()]
-    same = len({tuple(label for label, _ in layout) for layout in layouts}) == 1
-    tallest = max(len(layout) for layout in layouts)
-    figure, grid = canvas(7.4, lines * (0.2 * tallest + 0.85), rows=lines, columns=columns)
-    for axes in grid.flat[len(panels) :]:
-        axes.axis("off")
-    for number, (axes, layout) in enumerate(zip(grid.flat, layouts, strict=False)):
-        for place, (_, row) in enumerate(layout):
-            if row is not None:
-                position = methods.index(row.versus or row.method)
-                _whisker(axes, row, place, colour(position), MARKERS[position % len(MARKERS)])
-        named = not same or number % columns == 0
-        axes.set_yticks(range(len(layout)), [label if named else "" for label, _ in layout])
-        for label, (_, row) in zip(axes.get_yticklabels(), layout, strict=True):
-            label.set_fontweight("normal" if row is not None else "bold")
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(layout) - 0.4, -0.6)
-        axes.grid(axis="x")
-    return figure, grid
+def _first(panels: Mapping[str, list[Result]]) -> dict[str, list[Result]]:
+    """The tasks that get a panel."""
+    return dict(itertools.islice(panels.items(), MOST_TASKS))
+
+
+def _rest(panels: Mapping[str, object]) -> str:
+    more = len(panels) - MOST_TASKS
+    return f" The first {MOST_TASKS} tasks; {more} more are in the table." if more > 0 else ""
+
+
+Finish = Callable[[Any, Result], None]
+"""Draws what a kind of forest adds to a panel, told one of its rows."""
+
+
+def _images(
+    panels: Mapping[str, Sequence[Result]], methods: Sequence[str], finish: Finish
+) -> tuple[str, ...]:
+    """Forests of every task, as few images as fit a page each."""
+    tasks = list(panels)
+    layouts = {task: _layout(panels[task], methods) for task in tasks}
+    same = len({tuple(label for label, _ in layout) for layout in layouts.values()}) == 1
+    longest = max(len(label) for layout in layouts.values() for label, _ in layout)
+    columns = min(2 if same or longest <= LABEL // 2 else 1, len(tasks))
+    tallest = max(len(layout) for layout in layouts.values())
+    height = min(LINE, (TALLEST - EDGE) / tallest) * tallest + EDGE
+    lines = [tasks[k : k + columns] for k in range(0, len(tasks), columns)]
+    images = []
+    for page in pages([height] * len(lines)):
+        figure, grid = canvas(PAGE, height * len(page), rows=len(page), columns=columns)
+        shown = [task for k in page for task in lines[k]]
+        for axes in grid.flat[len(shown) :]:
+            axes.axis("off")
+        for number, (axes, task) in enumerate(zip(grid.flat, shown, strict=False)):
+            named = not same or number % columns == 0
+            _panel(axes, layouts[task], methods, named=named)
+            axes.set_title(shorten(task, 28 if columns > 1 else 60))
+            finish(axes, panels[task][0])
+        images.append(encode(figure))
+    return tuple(images)
+
+
+def _panel(
+    axes: Any, layout: Sequence[tuple[str, Result | None]], methods: Sequence[str], *, named: bool
+) -> None:
+    """One forest; without the names of its lines where the panel at its left has them."""
+    for place, (_, row) in enumerate(layout):
+        if row is not None:
+            position = methods.index(row.versus or row.method)
+            _whisker(axes, row, place, colour(position), mark(position))
+    axes.set_yticks(range(len(layout)), [label if named else "" for label, _ in layout])
+    for label, (_, row) in zip(axes.get_yticklabels(), layout, strict=True):
+        label.set_fontweight("normal" if row is not None else "bold")
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(layout) - 0.4, -0.6)
+    axes.grid(axis="x")
 
 
 def _layout(rows: Sequence[Result], methods: Sequence[str]) -> list[tuple[str, Result | None]]:
@@ -173,13 +203,16 @@ def _layout(rows: Sequence[Result], methods: Sequence[str]) -> list[tuple[str, R
 def _label(row: Result, mixed: bool) -> str:
     """Name of a line; with its protocol where a figure mixes several."""
     name = shorten(f"over {row.versus}" if row.versus else row.method, 28)
-    return f"{name}, {row.protocol.replace('_', ' ')}" if mixed and not row.versus else name
+    if not mixed or row.versus or row.protocol == row.method:
+        return name
+    protocol = row.protocol.replace("_", " ").replace(", 5 x 5-fold by subject", ", 5 x 5-fold")
+    return shorten(f"{name}, {protocol}", LABEL)
 
 
 def _cells(row: Result) -> tuple[object, ...]:
     return (
         row.task,
-        metric_name(row.metric),
+        measured(row.metric, row.target),
         row.method,
         row.protocol,
         fraction_name(row.label_fraction),
@@ -189,6 +222,13 @@ def _cells(row: Result) -> tuple[object, ...]:
         "-" if row.seed_spread is None else f"{row.seed_spread:.3f} ({row.seeds})",
         row.note,
     )
+
+
+def _said(row: Result) -> str:
+    """Metric and method in words."""
+    over = f" minus {row.versus}" if row.versus else ""
+    labels = f", {fraction_name(row.label_fraction)}"
+    return f"{measured(row.metric, row.target)} of {row.method}{over}{labels}:"
 
 
 def _whisker(axes: Any, row: Result, place: float, look: str, mark: str) -> None:
@@ -217,20 +257,26 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
         return None
     methods = list(dict.fromkeys(row.method for row in results if not row.versus))
     tasks = dict.fromkeys(row.task for row in rows)
-    panels = {task: [row for row in rows if row.task == task] for task in tasks}
+    every = {task: [row for row in rows if row.task == task] for task in tasks}
+    panels = _first(every)
+
+    def finish(axes: Any, row: Result) -> None:
+        better = "right" if row.direction == "higher" else "left"
+        axes.axvline(0, color="black", linewidth=0.9)
+        axes.set_xlabel(f"difference in {measured(row.metric, row.target)} ({better} is better)")
+
     with style():
-        figure, grid = _panels(panels, methods)
-        for axes, (task, own) in zip(grid.flat, panels.items(), strict=False):
-            better = "right" if own[0].direction == "higher" else "left"
-            axes.axvline(0, color="black", linewidth=0.9)
-            axes.set_title(shorten(task, 40))
-            axes.set_xlabel(f"difference in {metric_name(own[0].metric)} ({better} is better)")
+        images = _images(panels, methods, finish)
         return Picture(
             title=f"Gain of {shorten(highlight)} over each other method",
             aid="Paired over the same subjects: a line that does not cross 0 is a "
-            "difference that the sample of subjects does not explain.",
-            src=encode(figure),
-            alt="Forest plot of paired differences",
+            "difference that the sample of subjects does not explain." + _rest(every),
+            src=images[0],
+            further=images[1:],
+            alt=spoken(
+                "Forest plot of paired differences",
+                [f"{row.task}, {_said(row)} {row.shown}" for row in rows],
+            ),
             header=(
                 "task", "metric", "difference", "labels", "value (95 % interval)",
                 "n", "spread over seeds", "note",
@@ -242,7 +288,7 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
 def _gain_cells(row: Result) -> tuple[object, ...]:
     return (
         row.task,
-        metric_name(row.metric),
+        measured(row.metric, row.target),
         f"{row.method} minus {row.versus}",
         fraction_name(row.label_fraction),
         row.shown,

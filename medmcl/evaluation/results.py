@@ -23,7 +23,8 @@ class Result:
         target: Column of the task; ``macro`` for the mean over columns.
         kind: Kind of task (binary, ..., survival, retrieval, localisation).
         metric: Metric by name.
-        direction: Whether higher or lower is better.
+        direction: Whether higher or lower is better; ``target``: the nearer to its ideal value (0
+            for an intercept, 1 for a slope or a ratio).
         method: What was evaluated.
         protocol: How predictions were made from it.
         label_fraction: Share of training labels used.
@@ -38,13 +39,14 @@ class Result:
         note: Remarks and reasons.
         versus: Another method; then the row is the paired difference method minus versus.
         subjects: Subjects scored.
+        p_value: Of a difference, two-sided, where there is a test; the note names it.
     """
 
     task: str
     target: str
     kind: str
     metric: str
-    direction: Literal["higher", "lower"]
+    direction: Literal["higher", "lower", "target"]
     method: str
     protocol: str
     label_fraction: float = 1.0
@@ -59,10 +61,11 @@ class Result:
     note: str = ""
     versus: str = ""
     subjects: int = 0
+    p_value: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that are not finite: a table never holds NaN."""
-        for name in ("value", "low", "high", "seed_spread"):
+        for name in ("value", "low", "high", "seed_spread", "p_value"):
             number = getattr(self, name)
             if number is not None and not math.isfinite(number):
                 raise ValueError(f"{name} of {self.task}/{self.metric} is {number}; give None")

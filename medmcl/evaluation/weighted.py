@@ -19,8 +19,8 @@ def auroc(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> 
     starts = _tie_starts(predictions[order])
     positive = targets[order] > 0
     sorted_weights = weights[order]
-    negatives = np.add.reduceat(sorted_weights * ~positive[:, None], starts, axis=0)
-    positives = np.add.reduceat(sorted_weights * positive[:, None], starts, axis=0)
+    negatives = _sum_ties(sorted_weights * ~positive[:, None], starts)
+    positives = _sum_ties(sorted_weights * positive[:, None], starts)
     below = np.cumsum(negatives, axis=0)
     total_negative = below[-1].copy()
     below -= 0.5 * negatives
@@ -33,8 +33,8 @@ def auprc(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> 
     order = np.argsort(-predictions, kind="stable")
     starts = _tie_starts(predictions[order])
     sorted_weights = weights[order]
-    positives = np.add.reduceat(sorted_weights * (targets[order] > 0)[:, None], starts, axis=0)
-    everyone = np.add.reduceat(sorted_weights, starts, axis=0).cumsum(axis=0)
+    positives = _sum_ties(sorted_weights * (targets[order] > 0)[:, None], starts)
+    everyone = _sum_ties(sorted_weights, starts).cumsum(axis=0)
     true_positives = positives.cumsum(axis=0)
     precision = np.divide(
         true_positives, everyone, out=np.zeros_like(true_positives), where=everyone > 0
@@ -131,6 +131,11 @@ def _tie_starts(ordered: np.ndarray) -> np.ndarray:
     """Positions at which a new value begins in a sorted array."""
     changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     return np.concatenate([[0], changes]).astype(np.intp)
+
+
+def _sum_ties(ordered: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Sums of the rows of each tied value; the rows themselves where nothing is tied."""
+    return ordered if len(starts) == len(ordered) else np.add.reduceat(ordered, starts, axis=0)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from medmcl.modalities.ordered import quantile
+from medmcl.modalities.ecg_signal import both_ways
+from medmcl.modalities.ordered import middle, quantile
 
 BEAT_HZ = 500
 """Rate at which beats are measured."""
@@ -17,6 +18,7 @@ CENTRE = round(BEFORE_SECONDS * BEAT_HZ)
 """Sample of the centre of the QRS in a median beat."""
 
 _STEEP_HZ = (5.0, 25.0)  # where a QRS is steep and T waves and muscle are not
+_USUAL = 0.98  # quantile of the steepness of a lead that is its scale
 _COMPLEX_SECONDS = 0.10  # a QRS
 _APART_SECONDS = 0.26  # no two beats are nearer: 230 a minute
 _LOOK_SECONDS = 2.0  # a window this long nearly always holds a beat
@@ -82,19 +84,26 @@ def _lonely(empty: Beats, peaks: np.ndarray) -> Beats:
 
 
 @cache
-def _band() -> np.ndarray:
-    from scipy.signal import butter
+def _band() -> tuple[np.ndarray, np.ndarray]:
+    """Sections of the band pass and their state while the input stays 1."""
+    from scipy.signal import butter, sosfilt_zi
 
-    return np.asarray(butter(2, _STEEP_HZ, btype="bandpass", fs=BEAT_HZ, output="sos"))
+    sections = np.asarray(butter(2, _STEEP_HZ, btype="bandpass", fs=BEAT_HZ, output="sos"))
+    return sections, np.asarray(sosfilt_zi(sections))[:, None]
 
 
 def _steepness(rows: np.ndarray) -> np.ndarray:
     """Mean steepness over leads, smooth over the width of a QRS, (S,)."""
     from scipy.ndimage import uniform_filter1d
-    from scipy.signal import sosfiltfilt
 
-    slope = np.abs(np.gradient(sosfiltfilt(_band(), rows, axis=1), axis=1))
-    usual = quantile(np.sort(slope, axis=1), 0.98)
+    band = both_ways(rows, *_band(), pad=15)  # as in sosfiltfilt
+    slope = np.empty_like(band)  # as of numpy.gradient
+    np.subtract(band[:, 2:], band[:, :-2], out=slope[:, 1:-1])
+    slope[:, 1:-1] /= 2
+    slope[:, 0], slope[:, -1] = band[:, 1] - band[:, 0], band[:, -1] - band[:, -2]
+    np.abs(slope, out=slope)
+    place = int(_USUAL * (slope.shape[1] - 1))
+    usual = quantile(np.partition(slope, (place, place + 1), axis=1), _USUAL)
     moves = usual > 0
     if not moves.any():
         return np.zeros(rows.shape[1])
@@ -124,25 +133,36 @@ def _align(rows: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Move centres to where the QRS fits the median QRS best, and say which fit."""
     margin = _HALF + _SHIFT
     padded = np.pad(rows, ((0, 0), (margin, margin)), mode="edge")
-    lags = np.arange(2 * _SHIFT + 1)
     fit = np.ones(len(peaks))
     for _ in range(2):
         wide = _windows(padded, peaks, 2 * margin + 1)  # (K, L, 2 margin + 1)
-        template = np.median(wide[:, :, _SHIFT:-_SHIFT], axis=0)
-        template = template - template.mean(axis=1, keepdims=True)
-        scores = np.stack([_likeness(wide, template, int(lag)) for lag in lags])
-        best = scores.argmax(axis=0)
-        fit = scores[best, np.arange(len(peaks))]
+        template = middle(wide[:, :, _SHIFT:-_SHIFT])
+        scores = _likeness(wide, template - template.mean(axis=1, keepdims=True))
+        best = scores.argmax(axis=1)
+        fit = scores[np.arange(len(peaks)), best]
         peaks = np.clip(peaks + best - _SHIFT, 0, rows.shape[1] - 1)
     return peaks, fit > _ALIKE
 
 
-def _likeness(wide: np.ndarray, template: np.ndarray, lag: int) -> np.ndarray:
-    """Correlation of each beat with the template at a lag, over leads together, (K,)."""
-    part = wide[:, :, lag : lag + template.shape[1]]
-    part = part - part.mean(axis=2, keepdims=True)
-    size = np.sqrt(np.einsum("klw,klw->k", part, part) * (template**2).sum())
-    return np.asarray(np.einsum("klw,lw->k", part, template) / np.maximum(size, 1e-12))
+def _likeness(wide: np.ndarray, template: np.ndarray) -> np.ndarray:
+    """Correlation of each beat with the template at each lag, over leads together, (K, lags).
+
+    Args:
+        wide: Beats with a margin for the lags, (K, L, W + lags - 1).
+        template: Mean zero in each lead, (L, W).
+    """
+    beats, leads, long = wide.shape
+    width = template.shape[1]
+    lags = long - width + 1
+    padded = np.pad(template, ((0, 0), (lags - 1, lags - 1)))
+    moved = np.lib.stride_tricks.sliding_window_view(padded, lags, axis=1)[:, :, ::-1]
+    found = wide.reshape(beats, leads * long) @ moved.reshape(leads * long, lags)
+    sums = np.zeros((2, beats, leads, long + 1))
+    np.cumsum(wide, axis=2, out=sums[0, :, :, 1:])
+    np.cumsum(wide**2, axis=2, out=sums[1, :, :, 1:])
+    first, second = sums[..., width:] - sums[..., :lags]
+    energy = np.maximum((second - first**2 / width).sum(axis=1), 0)
+    return np.asarray(found / np.maximum(np.sqrt(energy * (template**2).sum()), 1e-12))
 
 
 def _windows(rows: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
@@ -157,7 +177,9 @@ def _median(rows: np.ndarray, peaks: np.ndarray, alike: np.ndarray) -> Beats:
     median, noise = None, np.zeros(len(rows))
     if whole.sum() >= 2:
         beats = _windows(rows, peaks[whole] - CENTRE, CENTRE + after + 1)
-        median = np.median(beats, axis=0)
-        off = np.median(np.abs(beats - median), axis=(0, 2))
+        median = middle(beats)
+        apart = np.abs(beats - median).transpose(1, 0, 2).reshape(len(rows), -1)
+        places = ((apart.shape[1] - 1) // 2, apart.shape[1] // 2)
+        off = np.partition(apart, places, axis=1)[:, places].mean(axis=1)
         noise = 1.48 * 1.25 * off / np.sqrt(len(beats))  # of a median; MAD to deviation
     return Beats(peaks=peaks, alike=alike, median=median, noise=noise)

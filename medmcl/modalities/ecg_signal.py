@@ -28,9 +28,20 @@ def resample(signal: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
     length = signal.shape[-1]
     ends = np.linspace(0, 1, length) if length > 1 else np.zeros(1)
     line = signal[:, :1] * (1 - ends) + signal[:, -1:] * ends
-    moved = resample_poly(signal - line, ratio.numerator, ratio.denominator, axis=-1)
+    flat = signal - line
+    taps = _taps(ratio.numerator, ratio.denominator).astype(flat.dtype)
+    moved = resample_poly(flat, ratio.numerator, ratio.denominator, axis=-1, window=taps)
     position = np.arange(moved.shape[-1]) * float(1 / ratio) / max(length - 1, 1)
     return np.asarray(moved + signal[:, :1] * (1 - position) + signal[:, -1:] * position)
+
+
+@cache
+def _taps(up: int, down: int) -> np.ndarray:
+    """The filter that `resample_poly` designs anew in every call."""
+    from scipy.signal import firwin
+
+    most = max(up, down)
+    return np.asarray(firwin(20 * most + 1, 1 / most, window=("kaiser", 5.0)))
 
 
 def als_lambda_at(lam: float, rate_hz: float) -> float:
@@ -93,10 +104,21 @@ def _penalty_bands(samples: int) -> np.ndarray:
 
 def high_pass(signal: np.ndarray, rate_hz: float, cutoff_hz: float) -> np.ndarray:
     """Remove what is slower than ``cutoff_hz``: Butterworth of order 2, run both ways. (L, S)."""
+    pad = min(int(rate_hz / cutoff_hz), signal.shape[-1] - 1)
+    return both_ways(signal, *_sections(rate_hz, cutoff_hz), pad=pad)
+
+
+def both_ways(signal: np.ndarray, sections: np.ndarray, state: np.ndarray, pad: int) -> np.ndarray:
+    """Filter forth and back over odd ends of ``pad`` samples: zero phase. (L, S).
+
+    Args:
+        signal: (L, S).
+        sections: Second-order sections, (K, 6).
+        state: Theirs while the input stays 1, (K, 1, 2).
+        pad: Samples beyond each end, fewer than S.
+    """
     from scipy.signal import sosfilt
 
-    sections, state = _sections(rate_hz, cutoff_hz)
-    pad = min(int(rate_hz / cutoff_hz), signal.shape[-1] - 1)
     before = 2 * signal[:, :1] - signal[:, pad:0:-1]  # odd about the ends, as in sosfiltfilt,
     after = 2 * signal[:, -1:] - signal[:, -2 : -2 - pad : -1]  # which designs anew in every call
     answer = np.concatenate([before, signal, after], axis=-1)

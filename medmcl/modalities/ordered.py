@@ -1,6 +1,8 @@
-"""Quantiles and medians of values that are sorted already."""
+"""Quantiles and medians: of values that are sorted already, or of few arrays."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 
@@ -37,3 +39,43 @@ def median(ordered: np.ndarray) -> np.ndarray:
     size = ordered.shape[-1]
     one, two = (ordered[..., n].astype(np.float64) for n in ((size - 1) // 2, size // 2))
     return np.asarray(one if size % 2 else (one + two) / 2)
+
+
+def middle(arrays: np.ndarray) -> np.ndarray:
+    """Give what `numpy.median` gives along the first axis, to the last bit, for a few long arrays.
+
+    All places are sorted together by one network of minima and maxima.
+
+    Args:
+        arrays: (K, ...) float64, finite, K >= 1.
+
+    Returns:
+        (...) float64.
+    Source:
+        Batcher 1968, AFIPS 32:307 (merge exchange), as Knuth, The Art of Computer Programming 3,
+        5.2.2 algorithm M. Differs: none.
+    """
+    rows, size = list(np.array(arrays, dtype=np.float64)), len(arrays)
+    for low, high in _network(size):
+        least = np.minimum(rows[low], rows[high])
+        np.maximum(rows[low], rows[high], out=rows[high])
+        rows[low] = least
+    one, two = rows[(size - 1) // 2], rows[size // 2]
+    return np.asarray(one if size % 2 else (one + two) / 2)
+
+
+@cache
+def _network(size: int) -> tuple[tuple[int, int], ...]:
+    """Pairs to compare in turn, lower place first."""
+    pairs = []
+    top = 1 << max(0, (size - 1).bit_length() - 1)
+    step = top
+    while size > 1 and step > 0:
+        far, rest, gap = top, 0, step
+        while True:
+            pairs += [(i, i + gap) for i in range(size - gap) if i & step == rest]
+            if far == step:
+                break
+            gap, far, rest = far - step, far >> 1, step
+        step >>= 1
+    return tuple(pairs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +16,23 @@ from medmcl.data.loading import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
-from medmcl.evaluation.evaluate import evaluate_embeddings
+from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
-from medmcl.stages.features import covariate_columns, predict, sample_vectors
+from medmcl.stages.features import sample_vectors, scored_rows
+from medmcl.stages.groups import sample_groups
+from medmcl.stages.ledger import refuse_seen, run_ledger
 from medmcl.stages.maps import held_out_maps
+from medmcl.stages.methods import gather
 from medmcl.stages.outputs import claim_report_folder
 from medmcl.stages.recipe import (
     EvaluateSpec,
     ProbeSpec,
     RetrievalSpec,
-    fill,
 )
 from medmcl.stages.run import Run, only_cohort_overrides
+from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
+from medmcl.stages.task_scoring import ProbeMode, TaskScoring, frozen_probes
 from medmcl.stages.zero_shot import zero_shot_results
 
 if TYPE_CHECKING:
@@ -47,6 +51,8 @@ class Evaluation:
         images: Image inputs shown with maps, (N, H, W).
         heat: Cosine maps over them, (N, H, W).
         prepared: The cohort as it was scored.
+        evidence: Calibration, decision curves, risk groups, subgroups and the leakage ledger.
+        compared: Runs set beside this one: name to folder.
     """
 
     folder: Path
@@ -58,6 +64,8 @@ class Evaluation:
     images: np.ndarray | None = None
     heat: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    evidence: Evidence = field(default_factory=Evidence)
+    compared: dict[str, Path] = field(default_factory=dict)
 
 
 def evaluate(
@@ -72,8 +80,12 @@ def evaluate(
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
+    probe: ProbeMode = "auto",
 ) -> Evaluation:
     """Score a run on the held-out split of a cohort, its own or another.
+
+    On another cohort the probes that the run kept are applied as they are, nothing is fitted
+    there, and without a held-out split all of its people are scored: external validation.
 
     Args:
         run: Run or its folder.
@@ -86,9 +98,13 @@ def evaluate(
         overrides: Cohort overrides, as ``--set``.
         seed: Seed of label subsets and bootstrap.
         device: ``auto``, ``cpu`` or ``cuda``.
+        probe: ``frozen``: the probes that the run kept; ``refit``: probes fitted on this cohort's
+            train split; ``auto``: frozen on another cohort where the run kept them.
 
     Raises:
-        ArtefactError: The folder holds a report already, or is a run.
+        ArtefactError: The folder holds a report already, or is a run; ``frozen``, and the run
+            kept no probe.
+        CohortError: A compared run learned from records that are held out here.
     """
     from medmcl.stages.report import write_evaluation_report
 
@@ -105,9 +121,17 @@ def evaluate(
     record = Record(folder / "metrics.jsonl", active=True)
     others = {Path(path).name: Run(path) for path in compare}
     evaluation = run_evaluate(
-        spec, opened_run, opened, pick_device(device), record, others=others, seed=seed
+        spec,
+        opened_run,
+        opened,
+        pick_device(device),
+        record,
+        others=others,
+        seed=seed,
+        frozen=frozen_probes(opened_run, opened, probe),
     )
     evaluation.folder = folder
+    evaluation.compared = {name: other.path for name, other in others.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation_report(opened_run, opened, evaluation)
     return evaluation
@@ -172,10 +196,27 @@ def run_evaluate(
     others: Mapping[str, Run] | None = None,
     seed: int | None = None,
     stop: StopRequest | None = None,
+    frozen: Sequence[SavedProbe] = (),
+    keep_probes: bool = False,
 ) -> Evaluation:
     """Run one evaluate stage; see `EvaluateSpec` for what it may hold.
 
     What needs a modality that the cohort does not have is left out, with a note.
+
+    Args:
+        spec: The stage.
+        run: The run.
+        cohort: The cohort to score.
+        device: Where to run.
+        record: Told what is done.
+        others: Other runs to set beside, by name.
+        seed: Seed of label subsets and bootstrap; that of the run if not given.
+        stop: Asked whether to stop.
+        frozen: Kept probes to apply instead of fitting any.
+        keep_probes: Whether to keep the fitted probes in the run: its own evaluate stage does.
+
+    Raises:
+        CohortError: Another run learned from records that are held out here.
     """
     modalities = tuple(name for name in run.recipe.inputs if name in cohort.spec.modalities)
 
@@ -188,27 +229,39 @@ def run_evaluate(
     seed = run.seed if seed is None else seed
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
     spec = _what_the_cohort_has(spec, cohort, evaluation.notes)
+    unlabelled = scored_rows(run, prepared, is_outside=bool(frozen))
 
     def now(part: str) -> None:
         heed()
         record.say(f"{spec.name}: {part}")
 
     if spec.probe is not None and chosen:
+        for name, other in (others or {}).items():
+            again = other.prepare(cohort, (spec.probe.modality,))
+            said = refuse_seen(other, name, cohort, again)
+            evaluation.notes += [said] if said else []
         now("embeddings")
-        features, present = _features(spec, run, prepared, device, others or {})
-        if spec.covariates is not None:
-            features["covariates"], present["covariates"] = covariate_columns(
-                run, cohort, spec.covariates
-            )
-        _keep_cloud(evaluation, spec.probe, features, present)
-        for task in chosen:
-            now(task)
-            evaluation.results += _score_task(
-                spec, run, prepared, task, features, present, device, seed, evaluation.notes
-            )
+        sources = gather(
+            spec, run, prepared, device, others or {}, is_frozen=bool(frozen), heed=heed
+        )
+        scoring = TaskScoring(
+            spec=spec,
+            run=run,
+            prepared=prepared,
+            sources=sources,
+            device=device,
+            seed=seed,
+            notes=evaluation.notes,
+            groups=sample_groups(cohort, prepared.present),
+            frozen=tuple(frozen),
+        )
+        _keep_cloud(evaluation, spec.probe, sources.embeddings, sources.present, unlabelled)
+        _score_tasks(scoring, chosen, evaluation, now, keep_probes=keep_probes)
     if spec.retrieval is not None:
         now("retrieval")
-        evaluation.results += _retrieval(spec.retrieval, run, prepared, device, spec, seed)
+        evaluation.results += _retrieval(
+            spec.retrieval, run, prepared, device, spec, seed, unlabelled
+        )
     if spec.zero_shot is not None:
         now("zero-shot")
         evaluation.results += zero_shot_results(
@@ -216,8 +269,42 @@ def run_evaluate(
         )
     if spec.maps is not None:
         now("maps")
-        evaluation.images, evaluation.heat = held_out_maps(spec.maps, run, prepared, device)
+        shown = held_out_maps(spec.maps, run, prepared, device, unlabelled)
+        if shown is None:
+            evaluation.notes.append("maps left out: no scored sample has both modalities")
+        else:
+            evaluation.images, evaluation.heat = shown
     return evaluation
+
+
+def _score_tasks(
+    scoring: TaskScoring,
+    tasks: Sequence[str],
+    evaluation: Evaluation,
+    now: Callable[[str], None],
+    *,
+    keep_probes: bool,
+) -> None:
+    """Score every task, and keep the probes in the run if asked to."""
+    spec, run, prepared, sources = scoring.spec, scoring.run, scoring.prepared, scoring.sources
+    assert spec.probe is not None
+    evaluation.notes += sources.notes
+    evaluation.evidence = Evidence(fitted=run_ledger(run, [*spec.probe.models.values()]))
+    if keep_probes and sources.covariates is not None and spec.covariates is not None:
+        save_reading(run, spec.covariates, sources.covariates.reading)
+    if keep_probes and sources.simple_reading is not None:
+        save_simple(run, sources.simple_reading)
+    for task in tasks:
+        now(task)
+        done = scoring.score(task)
+        evaluation.results += done.results
+        evaluation.evidence = evaluation.evidence.joined(done.evidence)
+        if keep_probes:
+            targets = prepared.tasks(task)
+            save_probes(
+                run, prepared.cohort, targets, done.models, done.evidence.fitted, spec.probe,
+                done.thresholds,
+            )  # fmt: skip
 
 
 def _what_the_cohort_has(spec: EvaluateSpec, cohort: Cohort, notes: list[str]) -> EvaluateSpec:
@@ -251,83 +338,17 @@ def _what_the_cohort_has(spec: EvaluateSpec, cohort: Cohort, notes: list[str]) -
     return spec.model_copy(update=changes)
 
 
-def _features(
-    spec: EvaluateSpec,
-    run: Run,
-    prepared: Prepared,
-    device: torch.device,
-    others: Mapping[str, Run],
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Frozen embeddings of every method, by sample, and where they exist."""
-    probe = spec.probe
-    if probe is None:
-        return {}, {}
-    features: dict[str, np.ndarray] = {}
-    for label, stage in probe.models.items():
-        features[label] = sample_vectors(run, prepared, stage, probe.modality, probe.space, device)
-    for name, other in others.items():
-        again = other.prepare(prepared.cohort, (probe.modality,))
-        stage = other.default_stage(probe.modality)
-        features[name] = sample_vectors(other, again, stage, probe.modality, probe.space, device)
-    has = prepared.present[probe.modality]
-    return features, dict.fromkeys(features, has)
-
-
 def _keep_cloud(
     evaluation: Evaluation,
     probe: ProbeSpec,
     features: Mapping[str, np.ndarray],
     present: Mapping[str, np.ndarray],
+    rows: np.ndarray,
 ) -> None:
     label = next(iter(probe.models))
-    rows = evaluation.prepared.rows("held_out")
     rows = rows[present[label][rows]]
     evaluation.cloud, evaluation.cloud_rows = features[label][rows], rows
     evaluation.cloud_modality = probe.modality
-
-
-def _score_task(
-    spec: EvaluateSpec,
-    run: Run,
-    prepared: Prepared,
-    task: str,
-    features: Mapping[str, np.ndarray],
-    present: Mapping[str, np.ndarray],
-    device: torch.device,
-    seed: int,
-    notes: list[str],
-) -> list[Result]:
-    targets = prepared.tasks(task)
-    predictions: dict[str | tuple[str, float], np.ndarray] = {}
-    for label, pattern in spec.finetuned.items():
-        for fraction in spec.label_fractions:
-            stage = fill(pattern, {"task": task, "label_fraction": fraction})
-            if stage in run.stages:
-                predictions[label, fraction] = predict(run, stage, prepared, targets, device)
-        if not any(key[0] == label for key in predictions):
-            notes.append(f"{task}: the run has no '{label}' stage for it")
-    labelled = targets.known.any(axis=1) & (prepared.splits == "train")
-    if len(np.unique(prepared.subjects[labelled])) < 2:
-        notes.append(
-            f"{task}: the cohort has no labelled train subjects, so no probe can be fitted on it; "
-            "only fine-tuned stages were scored"
-        )
-        features, present = {}, {}
-        if not predictions:
-            return []
-    return evaluate_embeddings(
-        features,
-        targets,
-        prepared.splits,
-        prepared.subjects,
-        protocol=spec.probe.protocol if spec.probe else "linear_probe",
-        fractions=spec.label_fractions,
-        draws=spec.draws,
-        seed=seed,
-        bootstrap_draws=spec.bootstrap_draws,
-        present=present,
-        predictions=predictions,
-    )
 
 
 def _retrieval(
@@ -337,11 +358,11 @@ def _retrieval(
     device: torch.device,
     stage: EvaluateSpec,
     seed: int,
+    scored: np.ndarray,
 ) -> list[Result]:
     rows: list[Result] = []
     for a, b in spec.pairs:
-        both = prepared.rows("held_out")
-        both = both[prepared.present[a][both] & prepared.present[b][both]]
+        both = scored[prepared.present[a][scored] & prepared.present[b][scored]]
         vectors = [
             sample_vectors(run, prepared, spec.stage, name, "pooled", device)[both]
             for name in (a, b)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.data.views import View, ViewSettings
 from medmcl.stages.recipe import TrainSpec
 from medmcl.stages.run import Run, embed_records
+from medmcl.stages.train_records import learned_from
 
 if TYPE_CHECKING:
     import torch
@@ -39,10 +42,39 @@ def sample_vectors(
     return full
 
 
+def scored_rows(run: Run, prepared: Prepared, *, is_outside: bool = False) -> np.ndarray:
+    """Samples that may be scored without labels: those of held_out.
+
+    ``is_outside``: of another cohort on which nothing is fitted, all if it has no held_out; people
+    whom the run learned from are left out.
+    """
+    rows = prepared.rows("held_out")
+    if not is_outside:
+        return rows
+    rows = rows if len(rows) else np.arange(len(prepared.splits))
+    seen = learned_from(run.path, prepared)
+    if seen is None:
+        return rows
+    return rows[~np.isin(prepared.subjects[rows], prepared.subjects[seen])]
+
+
 def predict(
-    run: Run, stage: str, prepared: Prepared, targets: Targets, device: torch.device
+    run: Run,
+    stage: str,
+    prepared: Prepared,
+    targets: Targets,
+    device: torch.device,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Predictions of a fine-tuned stage on the held-out samples, (N, C); zeros elsewhere.
+    """Predictions of a fine-tuned stage on some samples, (N, C); zeros elsewhere.
+
+    Args:
+        run: The run.
+        stage: Name of the stage.
+        prepared: The cohort.
+        targets: The task, as the cohort has it.
+        device: Where to run.
+        rows: Samples (indices); default the held-out ones.
 
     Raises:
         ArtefactError: If the task of the run and of the cohort differ in columns or classes.
@@ -64,7 +96,7 @@ def predict(
     learner = run.learner(stage, device)
     (objective,) = learner.objectives.values()
     view = plain_view(spec, prepared)
-    rows = prepared.rows("held_out")
+    rows = prepared.rows("held_out") if rows is None else rows
     rows = rows[np.logical_and.reduce([prepared.present[name][rows] for name in spec.towers])]
     answer = np.zeros((len(targets.values), targets.num_outputs))
     with torch.no_grad():
@@ -75,26 +107,71 @@ def predict(
     return answer
 
 
-def covariate_columns(run: Run, cohort: Cohort, modality: str) -> tuple[np.ndarray, np.ndarray]:
-    """A table as plain features: standardised numbers, one column a level, presence flags."""
-    if modality not in cohort.spec.modalities:
-        raise ConfigError(
-            f"the covariates '{modality}' are not a modality of the cohort",
-            expected=", ".join(cohort.spec.modalities),
+@dataclass(frozen=True, kw_only=True)
+class Covariates:
+    """A table as plain features, and what its adapter learned from train rows.
+
+    Attributes:
+        values: Standardised numbers, one column a level, presence flags. (N, F)
+        present: Samples that have the table. (N,) bool
+        reading: Settings and fitted state of the adapter, to read another cohort alike.
+    """
+
+    values: np.ndarray
+    present: np.ndarray
+    reading: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, run: Run, cohort: Cohort, modality: str, *, is_frozen: bool = False
+    ) -> Covariates | None:
+        """Read a modality of a cohort; ``is_frozen``: as the run read its own, None if not kept.
+
+        Raises:
+            ConfigError: The cohort has no such modality.
+        """
+        if modality not in cohort.spec.modalities:
+            raise ConfigError(
+                f"the covariates '{modality}' are not a modality of the cohort",
+                expected=", ".join(cohort.spec.modalities),
+            )
+        kept = kept_reading(run, modality) if is_frozen else {"settings": {}}
+        if kept is None:
+            return None
+        prepared = prepare(
+            cohort,
+            {modality: kept["settings"]},
+            cache=cache_folder(run.path.parent),
+            fitted={modality: kept["state"]} if is_frozen else None,
+            splits="all",
         )
-    prepared = prepare(cohort, {modality: {}}, cache=cache_folder(run.path.parent), splits="all")
-    index = prepared.index(modality)
-    stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
-    values, flags = stored[:, 0], stored[:, 1]
-    columns = [flags]
-    for column, levels in enumerate(prepared.adapters[modality].input_shape.cardinalities):
-        if levels == 0:
-            columns.append((values[:, column] * flags[:, column])[:, None])
-        else:
-            hot = values[:, column].astype(int)[:, None] == np.arange(levels)
-            columns.append(hot * flags[:, column][:, None])
-    has = prepared.present[modality]
-    return np.concatenate(columns, axis=1) * has[:, None], has
+        adapter: Any = prepared.adapters[modality]
+        index = prepared.index(modality)
+        stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
+        values, flags = stored[:, 0], stored[:, 1]
+        columns = [flags]
+        for column, levels in enumerate(adapter.input_shape.cardinalities):
+            if levels == 0:
+                columns.append((values[:, column] * flags[:, column])[:, None])
+            else:
+                hot = values[:, column].astype(int)[:, None] == np.arange(levels)
+                columns.append(hot * flags[:, column][:, None])
+        has = prepared.present[modality]
+        settings = json.loads(adapter.settings.model_dump_json())
+        return cls(
+            values=np.concatenate(columns, axis=1) * has[:, None],
+            present=has,
+            reading={"settings": settings, "state": adapter.state()},
+        )
+
+
+def kept_reading(run: Run, modality: str) -> dict[str, Any] | None:
+    """How the run reads a table: settings and fitted state; None if it did not keep that."""
+    path = run.path / "probes" / "covariates.json"
+    if not path.is_file():
+        return None
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return kept.get(modality)
 
 
 def plain_view(spec: TrainSpec, prepared: Prepared) -> Callable[[Any], Any]:

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 
 def held_out_maps(
-    spec: MapSpec, run: Run, prepared: Prepared, device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images and cosine maps of the first few held-out samples that have both modalities."""
-    rows = prepared.rows("held_out")
+    spec: MapSpec, run: Run, prepared: Prepared, device: torch.device, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Images and cosine maps of the first few of some samples that have both; None of none."""
     rows = rows[prepared.present[spec.query][rows] & prepared.present[spec.image][rows]]
-    return cosine_maps(run, prepared, spec, rows[: spec.shown], device)
+    return cosine_maps(run, prepared, spec, rows[: spec.shown], device) if len(rows) else None
 
 
 def cosine_maps(

@@ -153,7 +153,9 @@ def _run_stages(
             barrier(world)  # no rank reads a stage that the first has not written whole
         elif world.rank == 0:
             evaluations.append(
-                run_evaluate(stage, run, cohort, world.device, setting.record, stop=stop)
+                run_evaluate(
+                    stage, run, cohort, world.device, setting.record, stop=stop, keep_probes=True
+                )
             )
     return facts, evaluations
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -90,13 +90,19 @@ class TrainSpec(Config):
     """Variable to values; ``task: all`` means every task of the cohort."""
 
 
+Baseline = Literal["majority", "covariates", "simple", "covariates+embedding"]
+Protocol = Literal["linear_probe", "knn", "cox", "discrete_time"]
+
+
 class ProbeSpec(Config):
     """Frozen embeddings of one modality, each from a stage of the run."""
 
     modality: str
     models: dict[str, str]
     """Name in the results to stage; ``untrained`` is the first tower before any step."""
-    protocol: str = "linear_probe"
+    protocol: Protocol = "linear_probe"
+    """How tasks are predicted; ``cox`` and ``discrete_time`` hold for survival tasks, others then
+    have the linear probe."""
     space: Literal["features", "pooled"] = "features"
 
 
@@ -132,9 +138,12 @@ class EvaluateSpec(Config):
     name: str = "evaluate"
     probe: ProbeSpec | None = None
     finetuned: dict[str, str] = {}
-    """Name in the results to stage, ``finetune-{task}-{label_fraction}``."""
+    """Name in the results to stage, ``finetune-{task}-{label_fraction}``; the same encoder from
+    scratch is one more of them."""
     covariates: str | None = None
     """Tabular modality that gives the covariates-only baseline."""
+    baselines: tuple[Baseline, ...] | Literal["all"] = "all"
+    """Baselines to fit beside the probe; all that apply if not given."""
     tasks: tuple[str, ...] | Literal["all"] = "all"
     label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
     draws: int = Field(default=1, ge=1)
@@ -143,6 +152,11 @@ class EvaluateSpec(Config):
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     maps: MapSpec | None = None
+
+    @property
+    def wanted_baselines(self) -> tuple[str, ...]:
+        """Baselines by name."""
+        return get_args(Baseline) if self.baselines == "all" else self.baselines
 
 
 StageSpec = Annotated[TrainSpec | EvaluateSpec, Field(discriminator="stage")]

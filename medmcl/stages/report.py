@@ -13,9 +13,10 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.report import ReportData, write_report
-from medmcl.evaluation.results import save_results
 from medmcl.stages.evaluate import Evaluation
 from medmcl.stages.run import Run
+from medmcl.stages.study import is_another, stage_sentence, study_of
+from medmcl.stages.subjects_table import describe_subjects
 
 
 def write_run_report(
@@ -30,16 +31,14 @@ def write_run_report(
     for row in read_metrics(run.path / "metrics.jsonl"):
         curves.setdefault(row["stage"], []).append(row)
     merged = _merge(run, prepared, evaluations)
-    data = _data(run, cohort, merged, curves, [_fact_line(fact) for fact in facts])
+    data = _data(run, cohort, merged, curves, [stage_sentence(fact) for fact in facts])
     write_report(run.path / "report.html", data)
-    save_results(run.path / "results.csv", merged.results)
 
 
 def write_evaluation_report(run: Run, cohort: Cohort, evaluation: Evaluation) -> None:
     """Write the report of ``medmcl evaluate``."""
     data = _data(run, cohort, evaluation, {}, [])
     write_report(evaluation.folder / "report.html", data)
-    save_results(evaluation.folder / "results.csv", evaluation.results)
 
 
 def _merge(run: Run, prepared: Prepared, evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -49,22 +48,8 @@ def _merge(run: Run, prepared: Prepared, evaluations: Sequence[Evaluation]) -> E
     for earlier in evaluations[:-1]:
         last.results[:0] = earlier.results
         last.notes[:0] = earlier.notes
+        last.evidence = earlier.evidence.joined(last.evidence)
     return last
-
-
-def _fact_line(fact: Mapping[str, Any]) -> str:
-    """Say in a sentence what a stage trained on."""
-    spare = fact.get("tuning_left_out", 0)
-    left = f" ({spare} of the tuning split left out of its batches)"
-    best = f", best at step {fact['best_step']}{left if spare else ''}"
-    if fact["best_tuning_loss"] is None:
-        best = ", no tuning loss to choose by: the last step is kept"
-    skipped = f", {fact['skipped_steps']} steps skipped" if fact["skipped_steps"] else ""
-    return (
-        f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects, "
-        f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
-        f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s."
-    )
 
 
 def _data(
@@ -76,20 +61,46 @@ def _data(
 ) -> ReportData:
     prepared = evaluation.prepared
     provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+    tasks = _scored(cohort, evaluation)
     return ReportData(
         title=f"{run.recipe.name} on {cohort.name}",
         subtitle=run.recipe.about,
-        provenance={**provenance, "source": run.recipe.source or "not stated"},
+        provenance={
+            **provenance,
+            "source": run.recipe.source or "not stated",
+            **({"scored cohort": cohort.name} if is_another(run, cohort) else {}),
+        },
+        study=study_of(run, cohort, tasks),
         flow=prepared.flow(),
+        table_one=describe_subjects(prepared, tasks),
         missingness=_presence(prepared),
         findings=[*cohort.findings, *prepared.excluded, *prepared.warnings],
         curves=curves,
         embedding_map=_cloud(evaluation, cohort),
         results=evaluation.results,
+        evidence=evaluation.evidence,
         images=evaluation.images,
         heat=evaluation.heat,
+        compared=_compared(evaluation),
         notes=[*lines, *dict.fromkeys(evaluation.notes)],
     )
+
+
+def _scored(cohort: Cohort, evaluation: Evaluation) -> list[str]:
+    """Tasks that have results, in the order of the cohort; every usable one if none has."""
+    scored = {row.task for row in evaluation.results if row.kind != "retrieval"}
+    usable = cohort.usable_tasks
+    return [task for task in usable if task in scored] or usable
+
+
+def _compared(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """What is known of the runs set beside: their folder, recipe, seed and hashes."""
+    told = ("recipe", "cohort", "config_hash", "seed")
+    found = {}
+    for name, path in evaluation.compared.items():
+        facts = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+        found[name] = {"folder": str(path), **{key: facts.get(key) for key in told}}
+    return found
 
 
 def _presence(prepared: Prepared) -> Any:
@@ -104,12 +115,19 @@ def _cloud(evaluation: Evaluation, cohort: Cohort) -> dict[str, Any]:
     rows = evaluation.cloud_rows
     colours = {}
     for task in cohort.usable_tasks[:6]:
-        colours[task] = _colour(evaluation.prepared.tasks(task).take(rows))
+        targets = evaluation.prepared.tasks(task).take(rows)
+        colours[_coloured(targets)] = _colour(targets)
     return {
         "points": evaluation.cloud,
         "modality": evaluation.cloud_modality,
         "colours": colours,
     }
+
+
+def _coloured(targets: Targets) -> str:
+    """The task, with the one of its columns that gives the colour."""
+    several = len(targets.columns) > 1 and targets.kind != "survival"
+    return f"{targets.name}: {targets.columns[0]}" if several else targets.name
 
 
 def _colour(targets: Targets) -> np.ndarray:

@@ -24,6 +24,7 @@ from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
 from medmcl.stages.recipe import RecipeSpec, TrainSpec, expand, unknown_override
+from medmcl.stages.train_records import save_train_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -350,4 +351,5 @@ def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) ->
         header = vars(replace(prepared.tasks(name))).copy()
         headers[name] = {k: v for k, v in header.items() if k not in ("values", "known", "sides")}
     write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
+    save_train_records(folder, prepared)
     write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))

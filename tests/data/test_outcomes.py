@@ -88,6 +88,21 @@ def test_a_time_below_zero_is_an_error_that_names_a_subject():
     assert "subject s1" in findings[0].what
 
 
+def test_a_competing_event_is_kept_and_both_at_once_are_a_fault():
+    keys = {"kind": "survival", "time": "t", "event": "e == 'own'", "competing": "e == 'other'"}
+    frame = {"t": [1.0, 2, 3, 4], "e": ["own", "other", "none", None]}
+    targets, findings = build(frame, **keys)
+    assert targets.competing.tolist() == [False, True, False, False]
+    assert targets.values[:3, 1].tolist() == [1, 0, 0]
+    assert targets.known[:, 1].tolist() == [True, True, True, False]
+    assert targets.take(np.array([1])).competing.tolist() == [True]
+    assert not [one for one in findings if one.level == "error"]
+    _, findings = build(frame, **{**keys, "competing": "e != 'none'"})
+    fault = next(one for one in findings if one.code == "task.two_events")
+    assert fault.level == "error"
+    assert "1 sample with the event and a competing one" in str(fault)
+
+
 def test_survival_by_dates_counts_from_the_index():
     frame = {
         "hf": ["2021-01-01", None, "2019-06-01", "2020-01-01", None, "2024-01-01"],

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from medmcl.core.targets import Targets
+from medmcl.evaluation import evaluate_task, majority
 from medmcl.evaluation.cross_validation import cross_validation_rows, repeated_cv, subject_folds
 from medmcl.evaluation.metrics import auroc, c_index
+from medmcl.evaluation.predicted import Method
 
 RNG = np.random.default_rng(0)
 SUBJECTS = np.repeat(np.arange(60), 2)
@@ -64,3 +66,45 @@ def test_a_handful_of_subjects_does_not_break(subjects):
     rows = np.flatnonzero(subjects > SUBJECTS)
     guess, _ = repeated_cv(X, Y, SUBJECTS, rows=rows, repeats=1)
     assert np.isfinite(guess).all()
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass", "regression", "survival"])
+def test_constants_of_folds_rank_nobody(kind):
+    """Pooled as they are, a fold's share is low where its own test rows have many events."""
+    generator = np.random.default_rng(5)
+    columns = ("a", "b") if kind in ("multilabel", "regression") else ("a",)
+    values = generator.normal(size=(117, len(columns)))
+    if kind == "survival":
+        columns = ("time", "event")
+        values = np.stack([generator.exponential(size=117), generator.random(117) < 0.5], axis=1)
+    elif kind != "regression":
+        values = (values > 0.5) + 0.0
+    task = Targets(
+        name="t", kind=kind, columns=columns, values=values, known=np.ones(values.shape, bool),
+        classes=("low", "high") if kind == "multiclass" else (),
+    )  # fmt: skip
+    nobody = Method(features=np.zeros((117, 1)), fit=majority, protocol="majority")
+    split = np.where(np.arange(117) < 80, "train", "held_out")
+    found = evaluate_task(
+        {"nobody": nobody, "x": generator.normal(size=(117, 2))}, task, split, np.arange(117),
+        bootstrap_draws=50, shown=["nobody"],
+    )  # fmt: skip
+    rows = {(r.target, r.metric): r for r in found.results if r.method == "nobody"}
+    assert {row.split for row in rows.values()} == {"cross-validation"}
+    half = [r for (_, m), r in rows.items() if m.startswith(("auroc", "c_index", "auc_at"))]
+    assert all(row.value == pytest.approx(0.5) for row in half)
+    assert all(row.low == pytest.approx(0.5) == row.high for row in half)
+    assert bool(half) == (kind != "regression")
+    for (target, metric), row in rows.items():
+        if metric == "auprc" and target != "macro":
+            assert row.value == pytest.approx(values[:, columns.index(target)].mean())
+        if metric.startswith(("calibration_slope", "pearson")):
+            assert row.value is None
+            assert row.note
+        if metric in ("brier", "integrated_brier", "mae"):
+            assert row.value > 0
+    scores = {r.target: r for r in found.results if r.method == "x" and not r.versus
+              and r.metric in ("auroc", "c_index")}  # fmt: skip
+    for row in found.results:
+        if row.versus and row.metric in ("auroc", "c_index"):
+            assert row.value == pytest.approx(scores[row.target].value - 0.5)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from medmcl.evaluation import auroc, bootstrap, c_index, paired_difference
-from medmcl.evaluation.intervals import Resampler, mean_of
+from medmcl.evaluation.intervals import Resampler, Sampled, mean_of
 
 
 @pytest.fixture
@@ -147,3 +149,137 @@ def test_coverage_of_the_auroc_interval_is_roughly_nominal():
         found = bootstrap("auroc", y, y + rng.normal(size=150), draws=200, seed=seed)
         hits += found.low <= truth <= found.high
     assert hits >= 51
+
+
+def test_strata_keep_the_number_of_subjects_of_each_outcome(data):
+    y, _ = data
+    sampler = Resampler(np.arange(120), draws=30, strata=y)
+    (weights,) = sampler.blocks()
+    assert (weights[y > 0].sum(axis=0) == y.sum()).all()
+    assert (weights.sum(axis=0) == 120).all()
+    assert (weights.max(axis=0) > 1).all()
+
+
+def test_a_subject_of_both_outcomes_is_drawn_whole_with_the_positives():
+    subjects, y = np.array([0, 0, 1, 2, 3, 3]), np.array([0, 1, 0, 0, 1, 1])
+    (weights,) = Resampler(subjects, draws=40, strata=y).blocks()
+    assert (weights[0] == weights[1]).all()
+    assert (weights[1] + weights[4] == 2).all()
+    assert (weights[2] + weights[3] == 2).all()
+
+
+def test_stratified_draws_always_have_both_classes():
+    y = np.zeros(30)
+    y[:2] = 1
+    found = bootstrap("auroc", y, np.arange(30.0), draws=100, strata="outcome")
+    assert "not estimable" not in found.note
+
+
+def test_sites_are_drawn_first_and_then_subjects_inside_them():
+    sites = np.repeat(["a", "b", "c", "d"], [10, 20, 30, 40])
+    sampler = Resampler(np.arange(100), draws=4000, sites=sites)
+    weights = np.concatenate(list(sampler.blocks()), axis=1)
+    for site, size in zip("abcd", (10, 20, 30, 40), strict=True):
+        total = weights[sites == site].sum(axis=0)
+        assert set(np.unique(total) % size) == {0}
+        assert (total == 0).mean() == pytest.approx(0.75**4, abs=0.03)
+    one = weights[0]
+    # once drawn, a site's subjects are drawn again with replacement
+    assert one.var() > Resampler(sites, draws=1)._draw(np.random.default_rng(0), 4000)[0].var()
+
+
+def test_differences_between_sites_widen_the_interval_only_if_sites_are_drawn():
+    rng = np.random.default_rng(0)
+    sites = np.repeat(np.arange(8), 40)
+    shift = rng.normal(size=8)[sites]
+    y = (rng.random(320) < 0.4).astype(float)
+    score = shift * (2 * y - 1) + rng.normal(size=320)
+    blind = bootstrap("auroc", y, score, draws=200)
+    two_stage = bootstrap("auroc", y, score, draws=200, sites=sites)
+    whole = bootstrap("auroc", y, score, sites, draws=200)
+    assert two_stage.high - two_stage.low > 1.5 * (blind.high - blind.low)
+    assert whole.high - whole.low > 1.5 * (blind.high - blind.low)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"strata": np.arange(6), "sites": np.arange(6)}, "not both"),
+        ({"sites": np.arange(6)}, "several sites"),
+        ({"strata": np.arange(5)}, "5 strata for 6 rows"),
+        ({"strata": "sex"}, "'outcome'"),
+    ],
+)
+def test_strata_and_sites_that_make_no_sense_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        bootstrap("mae", np.arange(6.0), np.arange(6.0), [0, 0, 1, 1, 2, 2], draws=5, **settings)
+
+
+def test_the_bca_interval_is_that_of_scipy(data):
+    from scipy.stats import bootstrap as scipy_bootstrap
+
+    x = np.random.default_rng(2).exponential(size=60)
+    ours = bootstrap("mae", np.zeros(60), x, draws=4000, method="bca")
+    theirs = scipy_bootstrap(
+        (x,), np.mean, n_resamples=4000, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert "BCa" in ours.note
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    plain = bootstrap("mae", np.zeros(60), x, draws=4000)
+    assert ours.high > plain.high  # a mean of skewed values: moved to the right
+
+
+def test_the_jackknife_leaves_out_subjects_or_sites(data):
+    y, s = data
+    subjects = np.arange(120) // 2
+    sampler = Resampler(subjects, draws=5)
+    found = sampler.sample("auroc", (y,), [s], jackknife=True)
+    slow = [auroc(y[subjects != j], s[subjects != j]) for j in range(60)]
+    assert found.left_out == pytest.approx(slow)
+    sites = subjects // 10
+    found = Resampler(subjects, draws=5, sites=sites).sample("auroc", (y,), [s], jackknife=True)
+    assert found.left_out == pytest.approx([auroc(y[sites != j], s[sites != j]) for j in range(6)])
+
+
+def test_bca_of_a_metric_at_its_limit_falls_back_and_says_so():
+    y = np.repeat([0.0, 1.0], 20)
+    found = bootstrap("auroc", y, np.arange(40.0), draws=50, method="bca")
+    assert "BCa undefined" in found.note
+    assert (found.low, found.high) == (1.0, 1.0)
+
+
+def test_the_paired_difference_takes_bca_and_strata(data):
+    y, s = data
+    rng = np.random.default_rng(0)
+    other = s + rng.normal(size=120)
+    found = paired_difference("auroc", y, [s], [other], draws=200, strata="outcome", method="bca")
+    assert found.low < found.value < found.high
+    assert "BCa" in found.note
+
+
+def test_noise_is_taken_off_a_mean_of_distances_as_in_squares():
+    draws = np.array([0.05, 0.04, 0.06])
+    sampled = Sampled(points=np.array([0.04]), draws=draws, n=9, events=4, subjects=9)
+    assert sampled.corrected().points[0] == 0.04
+    found = replace(sampled, inflated=True).corrected()
+    noise = 0.05**2 - 0.04**2
+    assert found.points[0] == pytest.approx(np.sqrt(0.04**2 - noise))
+    assert found.draws == pytest.approx(np.sqrt(np.maximum(draws**2 - 2 * noise, 0)))
+    assert "0.040 before" in found.note
+    assert not found.inflated
+
+
+def test_the_paired_difference_of_ici_with_itself_is_zero(data):
+    y, s = data
+    p = 1 / (1 + np.exp(-s))
+    found = paired_difference("ici", y, [p], [p], draws=30)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert "corrected for noise" in found.note
+
+
+def test_the_macro_mean_of_ici_is_the_mean_of_corrected_values(data):
+    y, s = data
+    sampler = Resampler(np.arange(120), draws=30)
+    parts = [sampler.sample("ici", (y,), [1 / (1 + np.exp(-k * s))]) for k in (1.0, 2.0)]
+    found = mean_of(parts, ["a", "b"])
+    assert found.points[0] == pytest.approx(np.mean([p.corrected().points[0] for p in parts]))

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.evaluation import knn, linear_probe
 from medmcl.evaluation.metrics import auroc, c_index, r2
 from medmcl.evaluation.probe import Scaler
+from medmcl.evaluation.survival_neighbours import _kaplan_meier
 
 N = 240
 TRAIN, TUNING, HELD = np.arange(120), np.arange(120, 170), np.arange(170, N)
@@ -61,8 +61,6 @@ def test_a_linear_probe_finds_what_is_there(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("protocol", [linear_probe, knn])
 def test_held_out_rows_cannot_change_the_probe(kind, protocol):
-    if kind == "survival" and protocol is knn:
-        pytest.skip("kNN refuses survival")
     x, targets = make(kind)
     before = protocol(x, targets, TRAIN, TUNING)
     other, values = x.copy(), targets.values.copy()
@@ -169,7 +167,26 @@ def test_knn_is_the_mean_of_the_nearest_known_rows():
     assert fitted.predict(x[HELD[:1]])[0] == pytest.approx(expected)
 
 
-def test_knn_refuses_survival():
+def test_survival_of_neighbours_is_their_kaplan_meier_curve():
     x, targets = make("survival")
-    with pytest.raises(ConfigError, match="survival"):
-        knn(x, targets, TRAIN, TUNING)
+    fitted = knn(x, targets, TRAIN, TUNING, strengths=(15,))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    times = np.quantile(targets.values[:, 0], [0.1, 0.3, 0.5, 0.8])
+    for row in HELD[:5]:
+        near = TRAIN[np.argsort(-(unit[row] @ unit[TRAIN].T))[:15]]
+        time, event = targets.values[near].T
+        curve = []
+        for at in times:
+            alive = 1.0
+            for t in np.unique(time[(event > 0) & (time <= at)]):
+                alive *= 1 - ((time == t) & (event > 0)).sum() / (time >= t).sum()
+            curve.append(alive)
+        assert fitted.survival(x[[row]], times)[0] == pytest.approx(np.array(curve))
+    assert fitted.predict(x[HELD]).shape == (len(HELD), 1)
+
+
+def test_tied_times_multiply_to_the_tied_factor_and_censored_rows_leave_last():
+    event = np.array([[True, True, False, False]])
+    time = np.array([[2.0, 2.0, 2.0, 5.0]])
+    found = _kaplan_meier(event, time, np.array([1.0, 2.0, 9.0]))
+    assert found[0] == pytest.approx([1.0, 0.5, 0.5])

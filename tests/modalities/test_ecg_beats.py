@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from medmcl.modalities import ecg_beats
 from medmcl.modalities.ecg_beats import BEAT_HZ, find_beats
 
 
@@ -62,3 +63,29 @@ def test_one_beat_is_a_beat_without_a_median():
     assert len(beats.peaks) == 1
     assert beats.median is None
     assert len(beats.intervals) == 0
+
+
+def test_likeness_at_each_lag_is_the_correlation_of_slow_loops():
+    generator = np.random.default_rng(0)
+    wide, template = generator.normal(size=(5, 3, 30)), generator.normal(size=(3, 21))
+    template -= template.mean(axis=1, keepdims=True)
+    found = ecg_beats._likeness(wide, template)
+    assert found.shape == (5, 10)
+    for beat in range(5):
+        for lag in range(10):
+            part = wide[beat, :, lag : lag + 21]
+            part = part - part.mean(axis=1, keepdims=True)
+            size = np.sqrt((part**2).sum() * (template**2).sum())
+            assert found[beat, lag] == pytest.approx((part * template).sum() / size, abs=1e-12)
+
+
+def test_steepness_is_that_of_scipy_step_by_step():
+    from scipy.ndimage import uniform_filter1d
+    from scipy.signal import butter, sosfiltfilt
+
+    rows = np.random.default_rng(1).normal(size=(4, 1200))
+    band = butter(2, (5.0, 25.0), btype="bandpass", fs=500, output="sos")
+    slope = np.abs(np.gradient(sosfiltfilt(band, rows, axis=1), axis=1))
+    scaled = np.minimum(slope / np.quantile(slope, 0.98, axis=1)[:, None], 3.0)
+    power = uniform_filter1d((scaled**2).mean(axis=0), 50, mode="constant")
+    assert np.allclose(ecg_beats._steepness(rows), np.sqrt(power), atol=1e-10)

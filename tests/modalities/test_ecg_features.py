@@ -9,7 +9,7 @@ import pytest
 from medmcl.data.heart_ecg import LEADS, qrs_duration
 from medmcl.data.heart_settings import HeartSettings
 from medmcl.data.heart_subjects import draw_block
-from medmcl.modalities.ecg_features import ecg_features, feature_names
+from medmcl.modalities.ecg_features import _spectrum, ecg_features, feature_names
 from medmcl.modalities.ecg_leads import TWELVE
 from medmcl.modalities.ecg_readers import ECGRecord
 
@@ -167,3 +167,14 @@ def test_real_recordings_measure_as_adults_do():
     assert 75 < middle["qrs_ms"] < 105
     assert 370 < middle["qtc_ms"] < 430
     assert middle["axis_cos"] > 0.5
+
+
+@pytest.mark.parametrize("span", [200, 201, 500])
+def test_the_spectrum_is_that_of_scipy(span):
+    from scipy.signal import welch
+
+    rows = np.random.default_rng(0).normal(size=(3, 1003)) + 2
+    hertz, power = _spectrum(rows, span, 100.0)
+    expected = welch(rows, fs=100.0, nperseg=span, axis=1)
+    assert np.allclose(hertz, expected[0])
+    assert np.allclose(power, expected[1], rtol=1e-12, atol=1e-30)

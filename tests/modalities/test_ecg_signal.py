@@ -130,3 +130,19 @@ def test_high_pass_removes_drift_and_keeps_beats():
 def test_gaps_are_filled_by_lines_and_ends_are_held():
     row = np.array([[np.nan, 1, np.nan, 3, np.inf, np.nan]])
     np.testing.assert_allclose(steps.fill_gaps(row), [[1, 1, 2, 3, 3, 3]])
+
+
+@pytest.mark.parametrize(("before", "after"), [(100, 500), (250, 500), (1000, 500), (360, 500)])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_kept_filter_is_the_one_that_scipy_designs(before, after, kind):
+    from fractions import Fraction
+
+    from scipy.signal import resample_poly
+
+    ratio = Fraction(after, before)
+    signal = np.random.default_rng(0).normal(size=(2, 301)).astype(kind)
+    signal[:, 0] = signal[:, -1] = 0
+    line = np.zeros_like(signal, dtype=np.float64)
+    expected = resample_poly(signal - line, ratio.numerator, ratio.denominator, axis=-1)
+    found = steps.resample(signal, float(before), float(after))
+    assert np.allclose(found, expected, rtol=0, atol=1e-12)

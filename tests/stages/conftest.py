@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from tiny_runs import tiny
 
+import medmcl
 from medmcl.data.simulate import simulate
 
 
@@ -21,3 +24,13 @@ def hearts(tmp_path_factory) -> Path:
     tree["prompts"] = {"infarct": {"infarct": ["old infarct"], "not infarct": ["no infarct"]}}
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(hearts, tmp_path_factory):
+    """A run of the toy recipe that nothing disturbed."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return medmcl.pretrain(
+        hearts, recipe="ecg_cmr_toy", out=out, overrides=tiny("ecg_cmr_toy"), device="cpu"
+    )

@@ -30,16 +30,6 @@ def arguments(cohort, out, **more):
     return words
 
 
-@pytest.fixture(scope="session")
-def trained(hearts, tmp_path_factory):
-    """A run of the toy recipe that nothing disturbed."""
-    torch.set_num_threads(1)
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    return medmcl.pretrain(
-        hearts, recipe="ecg_cmr_toy", out=out, overrides=tiny("ecg_cmr_toy"), device="cpu"
-    )
-
-
 @pytest.mark.parametrize("recipe", sorted(STAGES))
 def test_every_toy_recipe_runs_to_its_report(recipe, hearts, tmp_path, request):
     if recipe == "ecg_cmr_toy":
@@ -388,6 +378,11 @@ def test_another_cohort_with_the_ecg_alone_is_scored_by_what_it_has(trained, hea
     tree["subjects"]["split"] = {"everyone": "held_out"}
     alone.write_text(yaml.safe_dump(tree), encoding="utf-8")
     evaluation = medmcl.evaluate(trained.path, alone, tasks=["lvef"], out=tmp_path / "y")
+    assert {"MDM + contrastive", "fine-tuned"} <= {row.method for row in evaluation.results}
+    assert "have a record that the run learned from: not scored" in " ".join(evaluation.notes)
+    evaluation = medmcl.evaluate(
+        trained.path, alone, tasks=["lvef"], out=tmp_path / "z", probe="refit"
+    )
     assert {row.method for row in evaluation.results} == {"fine-tuned"}
     assert "no labelled train subjects" in " ".join(evaluation.notes)
 

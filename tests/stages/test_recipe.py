@@ -87,7 +87,7 @@ def test_the_weight_of_an_objective_and_that_of_a_direction_are_two_things():
         ("stages.mmcl.epochs", "many", "'stages.mmcl.epochs': Input should be a valid number"),
         ("stages.mmlc.epochs", 3, "no element 'mmlc' in the list; did you mean 'mmcl'? (known: "),
         ("stages.mmcl.label_fraction", 10, "'stages.mmcl.label_fraction': Input should be less"),
-        ("stages.results.draaws", 3, "did you mean 'draws'? (known: bootstrap_draws"),
+        ("stages.results.draaws", 3, "did you mean 'draws'? (known: baselines"),
         ("stages", 3, "'stages'"),
         ("stages.mmcl", 3, "'stages.1': Input should be"),
         ("stages.mmcl.batch_size.x", 3, "what stands before it is a plain value"),

@@ -1,0 +1,263 @@
+"""What an evaluation hands to its report beside the rows of results: one shape for both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from medmcl.evaluation.calibration_curve import Calibration
+from medmcl.evaluation.d_calibration import DCalibration
+from medmcl.evaluation.decision_curve import DecisionCurve
+from medmcl.evaluation.kaplan_meier import SurvivalCurve
+from medmcl.evaluation.metric import NotEstimable
+from medmcl.evaluation.suppression import FEWEST_SUBJECTS as FEWEST_SUBJECTS
+from medmcl.evaluation.survival_calibration import SurvivalCalibration
+
+HISTOGRAM_BINS = 20
+THRESHOLD_STEPS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskHistogram:
+    """How predicted risks are spread.
+
+    Attributes:
+        edges: Bin edges, ascending. (B + 1,)
+        counts: Rows of each bin. (B,)
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskGroup:
+    """Subjects of neighbouring predicted risk, and what became of them.
+
+    Attributes:
+        name: As ``lowest third``; lowest risk first.
+        low: Lowest predicted risk of the group.
+        high: Highest.
+        n: Rows.
+        events: Events among them.
+        curve: Observed Kaplan-Meier curve; `NotEstimable` says why there is none.
+    """
+
+    name: str
+    low: float
+    high: float
+    n: int
+    events: int
+    curve: SurvivalCurve | NotEstimable
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEvidence:
+    """What the figures of one task, target and method show; None where it was not computed.
+
+    Attributes:
+        task: Task name.
+        target: Column of the task.
+        kind: ``binary``, ``multilabel``, ``multiclass`` or ``survival``.
+        method: What was evaluated.
+        protocol: How predictions were made from it.
+        label_fraction: Share of training labels used.
+        split: Split that was scored.
+        horizon: For survival: the time at which risks are judged, in ``unit``.
+        unit: Unit of time.
+        calibration: Of predicted probabilities, or of the risk by the horizon.
+        d_calibration: For survival.
+        decision: Decision curve; thresholds from `sensible_thresholds` (figures show these).
+        histogram: Spread of predicted risks.
+        risk_groups: For survival: observed curves by predicted risk, lowest first.
+        note: Remarks a reader must see, as which of several seeds it is.
+    """
+
+    task: str
+    target: str
+    kind: str
+    method: str
+    protocol: str
+    label_fraction: float = 1.0
+    split: str = "held_out"
+    horizon: float | None = None
+    unit: str = ""
+    calibration: Calibration | SurvivalCalibration | NotEstimable | None = None
+    d_calibration: DCalibration | NotEstimable | None = None
+    decision: DecisionCurve | NotEstimable | None = None
+    histogram: RiskHistogram | None = None
+    risk_groups: tuple[RiskGroup, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubgroupRow:
+    """One metric of one method among some of the scored subjects.
+
+    Attributes:
+        task: Task name.
+        target: Column of the task.
+        method: What was evaluated.
+        metric: Metric by name.
+        direction: Whether higher, lower, or closeness to a target value is better.
+        attribute: What subjects were grouped by: ``sex``, ``age``, ``site``, ``modalities``,
+            or ``everyone`` for the whole scored split (first, as the line to compare with).
+        group: The group, as ``female`` or ``60-69``.
+        value: The number; None = suppressed, or not estimable: the note says why.
+        low: Lower end of the interval.
+        high: Upper end.
+        n: Rows; None where suppressed.
+        events: Events or positives; None where suppressed or without meaning.
+        subjects: Subjects; None where suppressed.
+        suppressed: Too few subjects to show any number.
+        label_fraction: Share of training labels used.
+        note: Remarks and reasons.
+    """
+
+    task: str
+    target: str
+    method: str
+    metric: str
+    direction: Literal["higher", "lower", "target"]
+    attribute: str
+    group: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    events: int | None = None
+    subjects: int | None = None
+    suppressed: bool = False
+    label_fraction: float = 1.0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of a suppressed group: it would show what must not be shown."""
+        numbers = (self.value, self.low, self.high, self.n, self.events, self.subjects)
+        if self.suppressed and any(number is not None for number in numbers):
+            raise ValueError(f"{self.task}: the suppressed group {self.group} holds numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedOn:
+    """A line of the leakage ledger: something was fitted, and on what.
+
+    Attributes:
+        what: What was fitted or chosen, as ``standardisation of ecg`` or ``threshold``.
+        splits: Splits whose rows were used, as ``("train",)``.
+        subjects: Subjects used; None if not recorded.
+        rows: Rows used.
+        task: Task it belongs to; empty for what all share.
+        method: Method it belongs to; empty for what all share.
+        labels: Whether outcomes were used.
+        note: Remarks, as how it was chosen.
+        use: ``fit``: predictions depend on it. ``out_of_fold``: fitted anew in each fold, so that
+            the predictions of a subject come from fits without it. ``score``: it weighs the
+            metric or sets its cut, alike for every method, and no prediction depends on it.
+    """
+
+    what: str
+    splits: tuple[str, ...]
+    subjects: int | None = None
+    rows: int | None = None
+    task: str = ""
+    method: str = ""
+    labels: bool = False
+    note: str = ""
+    use: Literal["fit", "out_of_fold", "score"] = "fit"
+
+    @property
+    def peeks(self) -> bool:
+        """Whether predictions of ``held_out`` rows depend on them: then they are no test."""
+        return self.use == "fit" and "held_out" in self.splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything an evaluation found beside its `Result` rows.
+
+    Attributes:
+        tasks: Calibration, decision curves and risk groups, by task, target and method.
+        subgroups: Rows in the order they are shown.
+        fitted: The leakage ledger.
+    """
+
+    tasks: tuple[TaskEvidence, ...] = ()
+    subgroups: tuple[SubgroupRow, ...] = ()
+    fitted: tuple[FittedOn, ...] = ()
+
+    def joined(self, other: Evidence) -> Evidence:
+        """Give both together; ledger lines that say the same stand once."""
+        return Evidence(
+            tasks=(*self.tasks, *other.tasks),
+            subgroups=(*self.subgroups, *other.subgroups),
+            fitted=tuple(dict.fromkeys((*self.fitted, *other.fitted))),
+        )
+
+
+def sensible_thresholds(prevalence: float) -> tuple[float, ...]:
+    """Give risk thresholds around a prevalence at which somebody might treat.
+
+    From a tenth of the prevalence (at least 0.001) to five times it (at most 0.95, at least 0.2).
+
+    Args:
+        prevalence: Share with the outcome, inside [0, 1].
+    """
+    high = min(0.95, max(0.2, 5 * prevalence))
+    low = min(high / 2, max(0.001, prevalence / 10))
+    return tuple(float(f"{pt:.4g}") for pt in np.linspace(low, high, THRESHOLD_STEPS))
+
+
+def risk_histogram(probability: np.ndarray, bins: int = HISTOGRAM_BINS) -> RiskHistogram:
+    """Count predicted risks (N,) in equal bins from 0 to the highest risk (rounded up)."""
+    risks = np.asarray(probability, dtype=np.float64)
+    top = min(1.0, max(0.05, float(np.ceil(20 * risks.max(initial=0.0)) / 20)))
+    counts, edges = np.histogram(np.clip(risks, 0, top), bins=bins, range=(0.0, top))
+    return RiskHistogram(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
+
+
+def risk_groups(
+    event: np.ndarray, time: np.ndarray, risk: np.ndarray, groups: int = 3
+) -> tuple[RiskGroup, ...]:
+    """Part subjects by predicted risk and give the observed curve of each part, lowest first.
+
+    Equal risks stay together, so that there may be fewer groups, and of unequal size.
+
+    Args:
+        event: True or 1 = the event was seen. (N,)
+        time: Follow-up. (N,)
+        risk: Higher = earlier event expected. (N,)
+        groups: Number of parts.
+    """
+    from medmcl.evaluation.calibration_curve import rank_groups
+    from medmcl.evaluation.kaplan_meier import kaplan_meier
+
+    happened, followed = np.asarray(event) > 0, np.asarray(time, dtype=np.float64)
+    risks = np.asarray(risk, dtype=np.float64)
+    if len(risks) == 0:
+        return ()
+    parts = rank_groups(risks, groups)
+    names = _group_names(len(parts))
+    return tuple(
+        RiskGroup(
+            name=name,
+            low=float(risks[rows].min()),
+            high=float(risks[rows].max()),
+            n=len(rows),
+            events=int(happened[rows].sum()),
+            curve=kaplan_meier(happened[rows], followed[rows]),
+        )
+        for name, rows in zip(names, parts, strict=True)
+    )
+
+
+def _group_names(count: int) -> Sequence[str]:
+    known = {
+        1: ("everyone (one risk)",),
+        2: ("lower risk", "higher risk"),
+        3: ("lowest third of risk", "middle third of risk", "highest third of risk"),
+    }
+    return known.get(count, [f"risk group {k + 1} of {count}" for k in range(count)])

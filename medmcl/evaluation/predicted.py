@@ -1,0 +1,302 @@
+"""Predictions of one method at one label fraction: fitted here, or made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from medmcl.core.targets import Targets
+from medmcl.evaluation.competing import AbsoluteRisk
+from medmcl.evaluation.cox_model import Baseline, baseline_hazard
+from medmcl.evaluation.cross_validation import out_of_fold
+from medmcl.evaluation.evidence import FittedOn
+from medmcl.evaluation.probe import Fitted
+from medmcl.evaluation.sampled import Sampled
+from medmcl.evaluation.setting import Setting
+from medmcl.evaluation.task_metrics import Line, survival_outcome
+
+Seeds = np.ndarray | Sequence[np.ndarray]
+
+CROSS_VALIDATION = "cross-validation"
+"""What the split of predictions out of fold is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Features and how they are turned into predictions.
+
+    Attributes:
+        features: (N, E), or one array a training seed.
+        fit: A probe: ``(features, targets, train, tuning, refit_on=...) -> Fitted``.
+        protocol: What it is called in the table.
+        fractions: Label fractions it is scored at; None = all of the evaluation.
+        notes: What a reader must know of the features.
+    """
+
+    features: Seeds
+    fit: Callable[..., Fitted]
+    protocol: str
+    fractions: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Predictions made elsewhere.
+
+    Attributes:
+        values: Probabilities, values or risk, (N, C); rows that are not scored are not read.
+        survival: Times (T,) to P(T > time), (N, T); None = risks without curves.
+        protocol: How they were made.
+        fitted: What was fitted for them.
+        notes: What a reader must know.
+    """
+
+    values: np.ndarray
+    survival: Callable[[np.ndarray], np.ndarray] | None = None
+    protocol: str = ""
+    fitted: tuple[FittedOn, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+Predictions = Seeds | Given | Sequence[Given]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Predictions of one method at one label fraction, over the scored rows; one array a seed.
+
+    Attributes:
+        method: Name of the method.
+        protocol: How they were made.
+        fraction: Share of training labels.
+        arrays: One (scored, C) a seed.
+        curves: One (scored, T) a seed: survival at ``horizons.fine``; empty without curves.
+        rows: Scored rows it has predictions for. (scored,) bool
+        split: Split that was scored.
+        notes: What a reader must know.
+        fitted: Ledger lines.
+        models: The predictor of each seed that is fitted on train, of the first draw; beside
+            cross-validation at all labels only.
+        sampled: Metrics by target and name.
+    """
+
+    method: str
+    protocol: str
+    fraction: float
+    arrays: list[np.ndarray]
+    rows: np.ndarray
+    split: str
+    curves: list[np.ndarray] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    fitted: tuple[FittedOn, ...] = ()
+    models: tuple[Fitted, ...] = ()
+    sampled: dict[tuple[str, str], tuple[Line, Sampled]] = field(default_factory=dict)
+
+    @property
+    def pools_constants(self) -> bool:
+        """Whether folds predict constants: pooled, they rank subjects by fold, and mean nothing."""
+        said = any("constant prediction" in note for note in self.notes)
+        return "fold" in self.protocol and said and not self.has_no_features
+
+    @property
+    def has_no_features(self) -> bool:
+        """Whether everyone gets the same prediction by construction, but for the fold."""
+        return any("no features" in note for note in self.notes)
+
+    def everyone_alike(self) -> Predicted:
+        """Give what ranks subjects, or parts them by a cut: out of fold, means of constants.
+
+        A fold's constant is low where its own test rows have many events: pooled, the constants
+        rank subjects by fold, against the outcome. Other predictions pass.
+        """
+        if not (self.has_no_features and self.split == CROSS_VALIDATION):
+            return self
+        return replace(
+            self,
+            arrays=[_meaned(array) for array in self.arrays],
+            curves=[_meaned(curve) for curve in self.curves],
+        )
+
+
+def _meaned(array: np.ndarray) -> np.ndarray:
+    """The mean row in every row; rounding makes none of them differ."""
+    return np.repeat(array.mean(axis=0, keepdims=True), len(array), axis=0)
+
+
+def as_seeds(arrays: Seeds) -> list[np.ndarray]:
+    """One array a seed."""
+    return [arrays] if isinstance(arrays, np.ndarray) and arrays.ndim == 2 else list(arrays)
+
+
+def as_given(predictions: Predictions) -> list[Given]:
+    """One set of predictions a seed."""
+    if isinstance(predictions, Given):
+        return [predictions]
+    if isinstance(predictions, np.ndarray) and predictions.ndim == 2:
+        return [Given(values=predictions)]
+    return [p if isinstance(p, Given) else Given(values=np.asarray(p)) for p in predictions]
+
+
+def predict(setting: Setting, name: str, method: Method, fraction: float) -> Predicted:
+    """Fit a method on each draw of the labelled subset, for each training seed."""
+    arrays: list[np.ndarray] = []
+    curves: list[np.ndarray] = []
+    notes: dict[str, None] = {}
+    ledger: list[FittedOn] = []
+    models: list[Fitted] = []
+    for draw in range(setting.draws if fraction < 1 else 1):
+        for x in as_seeds(method.features):
+            guess, curve, said, fitted = _one(setting, method, x, fraction, draw)
+            arrays.append(guess)
+            curves += [] if curve is None else [curve]
+            notes.update(dict.fromkeys(said))
+            if draw == 0:
+                models += [] if fitted is None else [fitted]
+        if draw == 0:
+            ledger = _ledger(setting, name, method, fraction)
+    crossed = setting.cross_validate
+    return Predicted(
+        method=name,
+        protocol=method.protocol + (", 5 x 5-fold by subject" if crossed else ""),
+        fraction=fraction,
+        arrays=arrays,
+        curves=curves if len(curves) == len(arrays) else [],
+        rows=np.ones(len(setting.scored), dtype=bool),
+        split=CROSS_VALIDATION if crossed else setting.split,
+        notes=(*setting.notes, *method.notes, *notes),
+        fitted=tuple(ledger),
+        models=tuple(models),
+    )
+
+
+def _one(
+    setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], Fitted | None]:
+    """Predict the scored rows from train rows or from the other folds."""
+    targets, times = setting.targets, None if setting.horizons is None else setting.horizons.fine
+    if targets.competing is not None:
+        method = replace(method, fit=AbsoluteRisk(method.fit))
+    rows = setting.scored
+    if setting.cross_validate:
+        found = out_of_fold(
+            x,
+            targets,
+            setting.subjects,
+            rows,
+            protocol=method.fit,
+            seed=setting.seed,
+            keep=lambda part: setting.keep(part, fraction, draw),
+            times=times,
+        )
+        curves = None if found.curves is None else found.curves[rows]
+        fitted = None
+        if fraction == 1 and len(setting.train):  # not scored here, kept for other cohorts
+            fitted = method.fit(x, targets, setting.keep(setting.train, 1.0, 0), setting.tuning)
+        return found.values[rows], curves, found.notes, fitted
+    if len(rows) == 0:
+        return np.zeros((0, targets.num_outputs)), None, (), None
+    fitted = method.fit(x, targets, setting.keep(setting.train, fraction, draw), setting.tuning)
+    curves = None
+    if times is not None and fitted.survival is not None:
+        curves = fitted.survival(x[rows], times)
+    return fitted.predict(x[rows]), curves, fitted.notes, fitted
+
+
+def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> list[FittedOn]:
+    about = {"method": name, "labels": True}
+    if setting.cross_validate:
+        note = "in each fold its test subjects are left out of fit and choice"
+        what = f"{method.protocol}, its standardisation and its setting"
+        lines = [setting.fitted(what, setting.scored, note=note, use="out_of_fold", **about)]
+        if fraction == 1 and len(setting.train):
+            note = "for other cohorts; not scored on this one"
+            what = f"{method.protocol} and its standardisation"
+            lines.append(setting.fitted(what, setting.train, note=note, **about))
+        return lines
+    train = setting.keep(setting.train, fraction, 0)
+    share = "" if fraction == 1 else f"{100 * fraction:g} % of the labels, first draw"
+    lines = [setting.fitted(f"{method.protocol} and its standardisation", train, note=share,
+                            **about)]  # fmt: skip
+    if len(setting.tuning) and method.protocol not in ("majority", "Kaplan-Meier"):
+        lines.append(
+            setting.fitted(f"penalty or setting of {method.protocol}", setting.tuning, **about)
+        )
+    return lines
+
+
+def take(
+    setting: Setting, name: str, fraction: float, predictions: Predictions, protocol: str
+) -> Predicted:
+    """Take predictions made elsewhere; they are scored on the scored split only."""
+    parts, rows = as_given(predictions), setting.scored
+    if setting.targets.competing is not None:  # curves of the own event alone are no risks
+        without = "no absolute risk: nothing was kept of the competing event"
+        parts = [replace(p, survival=None, notes=(*p.notes, without)) for p in parts]
+    curves: list[np.ndarray] = []
+    if setting.horizons is not None and all(part.survival is not None for part in parts):
+        for part in parts:
+            assert part.survival is not None
+            curves.append(np.asarray(part.survival(setting.horizons.fine))[rows])
+    return Predicted(
+        method=name,
+        protocol=parts[0].protocol or protocol,
+        fraction=fraction,
+        arrays=[np.asarray(part.values, dtype=np.float64)[rows] for part in parts],
+        curves=curves,
+        rows=setting.held[rows],
+        split=setting.split,
+        notes=(*setting.notes, *dict.fromkeys(note for part in parts for note in part.notes)),
+        fitted=tuple(dict.fromkeys(line for part in parts for line in part.fitted)),
+    )
+
+
+def with_baseline(
+    risk: np.ndarray, targets: Targets, train: np.ndarray, *, protocol: str = "", method: str = ""
+) -> Given:
+    """Give log hazards predicted elsewhere their survival curves, by a baseline from train rows.
+
+    Args:
+        risk: Log hazard of every row, (N, 1); read for train rows and the scored ones.
+        targets: The survival task over the same rows.
+        train: Rows the baseline hazard is estimated on (indices).
+        protocol: How the log hazards were made.
+        method: Name of the method, for the ledger.
+
+    Raises:
+        LeakageError: A train row is of `held_out`, where the targets know it.
+    Source:
+        Breslow 1972 (discussion of Cox 1972). Differs: none.
+    """
+    targets.refuse_leak("the baseline hazard", train)
+    rows = np.asarray(train, dtype=np.int64)
+    rows = rows[targets.complete[rows]]
+    event, time = survival_outcome(targets, rows)
+    eta = np.asarray(risk, dtype=np.float64)[:, 0]
+    if not event.any():
+        return Given(values=risk, protocol=protocol, notes=("no event to fit a baseline hazard",))
+    baseline = baseline_hazard(eta[rows], event, time)
+    line = FittedOn(
+        what="baseline hazard",
+        splits=("train",),
+        rows=len(rows),
+        task=targets.name,
+        method=method,
+        labels=True,
+        note="Breslow, on predicted log hazards",
+    )
+    return Given(values=risk, survival=_Curves(eta, baseline), protocol=protocol, fitted=(line,))
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Survival of log hazards (N,) over a baseline hazard."""
+
+    eta: np.ndarray
+    baseline: Baseline
+
+    def __call__(self, times: np.ndarray) -> np.ndarray:
+        log_hazard = np.minimum(self.eta[:, None] + self.baseline.log_at(times)[None], 700.0)
+        return np.asarray(np.exp(-np.exp(log_hazard)))

@@ -1,0 +1,277 @@
+"""From predictions to rows of a table: metrics with intervals, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from medmcl.evaluation.delong_method import AUCDifference, delong
+from medmcl.evaluation.intervals import Resampler, Sampled, mean_of
+from medmcl.evaluation.knn import one_hot
+from medmcl.evaluation.metric import Metric, probabilities_of
+from medmcl.evaluation.metrics import METRICS
+from medmcl.evaluation.predicted import Predicted
+from medmcl.evaluation.results import Result
+from medmcl.evaluation.setting import Setting
+from medmcl.evaluation.survival_metric import SurvivalMetric
+from medmcl.evaluation.task_metrics import (
+    FEW_DRAWS,
+    Horizons,
+    Line,
+    basic_lines,
+    event_codes,
+    lines_of,
+    nothing,
+    without_curves,
+)
+
+Scores = dict[tuple[str, str], tuple[Line, Sampled]]
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """The bootstrap of the scored rows, and the same with fewer draws."""
+
+    whole: Resampler
+    short: Resampler
+
+    @classmethod
+    def of(cls, groups: np.ndarray, draws: int, seed: int) -> Samplers:
+        """Draw subjects ``draws`` times, and `FEW_DRAWS` times where a draw is dear."""
+        whole = Resampler(groups, draws=draws, seed=seed)
+        few = min(draws, FEW_DRAWS)
+        return cls(whole, whole if few == draws else Resampler(groups, draws=few, seed=seed))
+
+    def pick(self, line: Line) -> Resampler:
+        """The one that a metric takes."""
+        return self.short if line.dear else self.whole
+
+
+def score(
+    setting: Setting,
+    table: Predicted,
+    samplers: Samplers,
+    rows: np.ndarray,
+    *,
+    only: str | None = None,
+    full: bool = True,
+) -> Scores:
+    """Sample the metrics of a task; the macro mean first where there are several columns.
+
+    Args:
+        setting: The evaluation.
+        table: Predictions.
+        samplers: Bootstrap of the scored rows.
+        rows: Scored rows that count. (scored,) bool
+        only: One metric by name; default all.
+        full: Every metric, not only the basic ones of the kind.
+    """
+    targets = setting.targets.take(setting.scored)
+    found: Scores = {}
+    alike = table.everyone_alike()
+    if targets.kind == "survival":
+        outcome = event_codes(setting.targets, setting.scored)
+        for line in _chosen(setting, 0, only, full):
+            found[targets.name, line.metric] = _survival(
+                setting, alike if line.ranks else table, samplers, line, outcome, rows
+            )
+        return found
+    values, known = one_hot(targets)
+    names = targets.classes if targets.kind == "multiclass" else targets.columns
+    columns: list[Scores] = []
+    for column, name in enumerate(names):
+        part: Scores = {}
+        for line in _chosen(setting, column, only, full):
+            if line.metric in ("accuracy", "balanced_accuracy"):
+                if column == 0:
+                    found["all classes", line.metric] = (
+                        line,
+                        samplers.whole.sample(
+                            line.spec, (targets.values[:, 0],), alike.arrays, rows
+                        ),
+                    )
+                continue
+            arrays = (alike if line.ranks else table).arrays
+            part[name, line.metric] = _column(
+                line, samplers, values[:, column], [a[:, column] for a in arrays],
+                rows & known[:, column],
+            )  # fmt: skip
+        columns.append(part)
+    return _ordered(columns, names, found)
+
+
+def _chosen(setting: Setting, column: int, only: str | None, full: bool) -> list[Line]:
+    lines = lines_of(setting.targets, setting.thresholds, setting.horizons, column)
+    lines = lines if full else basic_lines(lines, setting.targets.kind)
+    return [line for line in lines if only in (None, line.metric)]
+
+
+def _ordered(columns: Sequence[Scores], names: Sequence[str], whole: Scores) -> Scores:
+    """Metric by metric: the macro mean, then each column."""
+    metrics = dict.fromkeys(metric for part in columns for _, metric in part)
+    found: Scores = {}
+    for metric in metrics:
+        parts = [part[name, metric] for name, part in zip(names, columns, strict=True)]
+        if len(parts) > 1:
+            first = parts[0][0]
+            line = replace(first, note="") if first.metric == "net_benefit" else first
+            found["macro", metric] = (line, mean_of([sampled for _, sampled in parts], names))
+        for name, part in zip(names, parts, strict=True):
+            found[name, metric] = part
+    return found | whole
+
+
+def _column(
+    line: Line,
+    samplers: Samplers,
+    outcome: np.ndarray,
+    predictions: list[np.ndarray],
+    rows: np.ndarray,
+) -> tuple[Line, Sampled]:
+    if line.spec.prepare is probabilities_of and any(
+        (p[rows] < 0).any() or (p[rows] > 1).any() for p in predictions
+    ):
+        reason = "the predictions are scores, not probabilities"
+        line = replace(line, spec=nothing(line.spec, reason))
+    return line, samplers.pick(line).sample(line.spec, (outcome,), predictions, rows)
+
+
+def _survival(
+    setting: Setting,
+    table: Predicted,
+    samplers: Samplers,
+    line: Line,
+    outcome: tuple[np.ndarray, np.ndarray],
+    rows: np.ndarray,
+) -> tuple[Line, Sampled]:
+    if line.reads != "values" and not table.curves:
+        line = without_curves(line)
+    arrays = readings(line, table, setting.horizons)
+    codes, followed = outcome
+    if not (isinstance(line.spec, SurvivalMetric) and line.spec.has_causes):
+        outcome = (codes == 1, followed)
+    sampled = samplers.pick(line).sample(line.spec, outcome, arrays, rows)
+    if sampled.events is not None:
+        sampled = replace(sampled, events=int((codes[rows] == 1).sum()))
+    spec: Metric = line.spec
+    if isinstance(spec, SurvivalMetric):
+        event, time = (part[rows] for part in outcome)
+        event = event > 0
+        said = spec.remark(event, time) if len(time) else ""
+        if np.isnan(sampled.points).any() and spec.times:
+            said = spec.why(event, time)
+        if said and said not in sampled.note:
+            note = said if np.isnan(sampled.points).any() else f"{sampled.note}; {said}".strip("; ")
+            sampled = replace(sampled, note=note)
+    return line, sampled
+
+
+def readings(line: Line, table: Predicted, horizons: Horizons | None) -> list[np.ndarray]:
+    """What a survival metric reads of the predictions, one array a seed."""
+    if line.reads == "values":
+        return [array[:, 0] for array in table.arrays]
+    assert horizons is not None
+    where = np.searchsorted(horizons.fine, line.at)
+    if line.reads == "curves":
+        return [curves[:, where] for curves in table.curves]
+    survival = [curves[:, where[0]] for curves in table.curves]
+    return [1 - one for one in survival] if line.reads == "risk" else survival
+
+
+def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result]:
+    """Turn the metrics of one table into rows."""
+    said = "; ".join(table.notes)
+    for (target, metric), (line, sampled) in table.sampled.items():
+        about = about_row(setting, table, target, metric, line.spec)
+        if table.pools_constants:
+            note = "not estimable: a fold had too little to fit on; " + said
+            yield Result(note=note, **about)
+            continue
+        few = f"{FEW_DRAWS} draws" if line.dear and sampled.draws.size == FEW_DRAWS else ""
+        note = "; ".join(text for text in (line.note, few, said) if text)
+        yield Result.of(sampled.interval(level), note=note, **about)
+
+
+def about_row(
+    setting: Setting, table: Predicted, target: str, metric: str, spec: Metric
+) -> dict[str, Any]:
+    """What a row is about."""
+    return {
+        "task": setting.targets.name,
+        "target": target,
+        "kind": setting.targets.kind,
+        "metric": metric,
+        "direction": spec.direction,
+        "method": table.method,
+        "protocol": table.protocol,
+        "label_fraction": table.fraction,
+        "split": table.split,
+    }
+
+
+def differences(
+    setting: Setting,
+    tables: Sequence[Predicted],
+    baseline: str,
+    samplers: Samplers,
+    level: float,
+) -> Iterator[Result]:
+    """Compare each method with the baseline at the same label fraction, draw by draw.
+
+    Metrics that aim at a target (slope, intercept, observed over expected) have no differences: a
+    larger one is not better. Differences of AUROC of single predictions carry DeLong's p value.
+    """
+    for table in tables:
+        pairs = [t for t in tables if t.method == baseline and t.fraction == table.fraction]
+        if table.method == baseline or not pairs:
+            continue
+        if table.pools_constants or pairs[0].pools_constants:
+            continue
+        yield from _pair(setting, table, pairs[0], samplers, level)
+
+
+def _pair(
+    setting: Setting, table: Predicted, other: Predicted, samplers: Samplers, level: float
+) -> Iterator[Result]:
+    ours, theirs = table.sampled, other.sampled
+    common = table.rows & other.rows
+    if not (np.array_equal(common, table.rows) and np.array_equal(common, other.rows)):
+        shared = {metric for _, metric in ours} & {metric for _, metric in theirs}
+        full = not shared <= set(METRICS[setting.targets.kind])
+        ours, theirs = (score(setting, t, samplers, common, full=full) for t in (table, other))
+    narrow = other if common.sum() < table.rows.sum() else table
+    for key, (line, sampled) in ours.items():
+        if key not in theirs or not line.compares:
+            continue
+        mate = theirs[key][1]
+        if np.isnan(sampled.points).any() or np.isnan(mate.points).any():
+            continue
+        about = {**about_row(setting, table, *key, line.spec), "split": narrow.split}
+        p_value = _delong(setting, table, other, key, common)
+        note = line.note if p_value is None else f"p: DeLong, by subject; {line.note}".rstrip("; ")
+        difference = sampled.minus(mate).interval(level)
+        yield Result.of(difference, note=note, versus=other.method, p_value=p_value, **about)
+
+
+def _delong(
+    setting: Setting, table: Predicted, other: Predicted, key: tuple[str, str], rows: np.ndarray
+) -> float | None:
+    """DeLong's p value of a difference in AUROC; None for several seeds, and for macro means."""
+    target, metric = key
+    if metric != "auroc" or target == "macro" or len(table.arrays) > 1 or len(other.arrays) > 1:
+        return None
+    targets = setting.targets.take(setting.scored)
+    values, known = one_hot(targets)
+    names = targets.classes if targets.kind == "multiclass" else targets.columns
+    column = list(names).index(target)
+    use = rows & known[:, column]
+    found = delong(
+        values[use, column],
+        table.everyone_alike().arrays[0][use, column],
+        other.everyone_alike().arrays[0][use, column],
+        setting.subjects[setting.scored][use],
+    )
+    return found.p if isinstance(found, AUCDifference) else None

@@ -1,0 +1,205 @@
+"""What the figures of a task show: calibration, decision curves, histograms, risk groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from medmcl.evaluation.calibration_curve import calibration
+from medmcl.evaluation.d_calibration import DCalibration, d_calibration, survival_at_own_time
+from medmcl.evaluation.decision_curve import net_benefit, net_benefit_survival
+from medmcl.evaluation.evidence import (
+    TaskEvidence,
+    risk_groups,
+    risk_histogram,
+    sensible_thresholds,
+)
+from medmcl.evaluation.knn import one_hot
+from medmcl.evaluation.metric import NotEstimable
+from medmcl.evaluation.predicted import Predicted
+from medmcl.evaluation.results import Result
+from medmcl.evaluation.setting import Setting
+from medmcl.evaluation.survival_calibration import SurvivalCalibration, survival_calibration
+from medmcl.evaluation.task_metrics import MANY_COLUMNS, event_codes, survival_outcome
+
+COMPETING = "not computed under competing risks; observed over expected is in the table"
+GROUPS_CENSOR = (
+    "curves of risk groups count competing events as censored: one minus them overstates the risk"
+)
+NO_CURVES = "the predictions are risks without survival curves"
+
+
+def task_evidence(setting: Setting, table: Predicted, draws: int) -> Iterator[TaskEvidence]:
+    """Give the evidence of every column of a task (of the first `MANY_COLUMNS`, if many).
+
+    Several seeds (or draws of a label subset) are shown by the first, and the note says so.
+    Multiclass tasks are shown one class against the others; regression has none.
+
+    Args:
+        setting: The evaluation.
+        table: Predictions.
+        draws: Bootstrap draws of intervals and bands.
+    """
+    if setting.targets.kind == "regression" or table.pools_constants:
+        return
+    table = table.everyone_alike()
+    if setting.targets.kind == "survival":
+        yield _survival(setting, table, draws)
+        return
+    targets = setting.targets.take(setting.scored)
+    values, known = one_hot(targets)
+    names = targets.classes if targets.kind == "multiclass" else targets.columns
+    for column, name in enumerate(names[:MANY_COLUMNS]):
+        rows = table.rows & known[:, column]
+        yield _probabilities(
+            setting, table, str(name), values[rows, column], table.arrays[0][rows, column],
+            setting.subjects[setting.scored][rows], draws,
+        )  # fmt: skip
+
+
+def _base(setting: Setting, table: Predicted, target: str) -> TaskEvidence:
+    many = len(table.arrays)
+    return TaskEvidence(
+        task=setting.targets.name,
+        target=target,
+        kind=setting.targets.kind,
+        method=table.method,
+        protocol=table.protocol,
+        label_fraction=table.fraction,
+        split=table.split,
+        note=f"the first of {many} seeds or draws" if many > 1 else "",
+    )
+
+
+def _probabilities(
+    setting: Setting,
+    table: Predicted,
+    target: str,
+    y: np.ndarray,
+    p: np.ndarray,
+    groups: np.ndarray,
+    draws: int,
+) -> TaskEvidence:
+    base = _base(setting, table, target)
+    if len(p) == 0 or (p < 0).any() or (p > 1).any():
+        reason = "the predictions are scores, not probabilities" if len(p) else "no rows"
+        missing = NotEstimable(reason)
+        return replace(base, calibration=missing, decision=missing)
+    thresholds = sensible_thresholds(float((y > 0).mean()))
+    return replace(
+        base,
+        calibration=calibration(y, p, groups, draws=draws, seed=setting.seed),
+        decision=net_benefit(y, p, thresholds, groups, draws=draws, seed=setting.seed),
+        histogram=risk_histogram(p),
+    )
+
+
+def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
+    horizons = setting.horizons
+    assert horizons is not None
+    base = replace(_base(setting, table, setting.targets.name), unit=setting.targets.unit)
+    rows = table.rows
+    event, time = (part[rows] for part in survival_outcome(setting.targets, setting.scored))
+    if setting.targets.competing is not None:
+        said = "; ".join(part for part in (base.note, GROUPS_CENSOR) if part)
+        base = replace(base, note=said)
+    risk = table.arrays[0][rows, 0]
+    groups = risk_groups(event, time, risk)
+    if not table.curves or len(time) == 0:
+        missing = NotEstimable(NO_CURVES if len(time) else "no rows")
+        return replace(
+            base, calibration=missing, decision=missing, d_calibration=missing, risk_groups=groups
+        )
+    followed = [at for at in horizons.times if at < time.max()]
+    at = followed[-1] if followed else horizons.times[0]
+    survival = table.curves[0][rows]
+    here = survival[:, int(np.searchsorted(horizons.fine, at))]
+    codes = setting.subjects[setting.scored][rows]
+    share = float((event & (time <= at)).mean())
+    if setting.targets.competing is not None:
+        kinds = event_codes(setting.targets, setting.scored)[0][rows]
+        share = float(((kinds == 1) & (time <= at)).mean())
+        missing = NotEstimable(COMPETING)
+        return replace(
+            base,
+            horizon=at,
+            calibration=missing,
+            d_calibration=missing,
+            decision=net_benefit_survival(
+                kinds, time, 1 - here, at, sensible_thresholds(share), codes, draws=draws,
+                seed=setting.seed,
+            ),
+            histogram=risk_histogram(1 - here),
+            risk_groups=groups,
+        )  # fmt: skip
+    test: DCalibration | NotEstimable = d_calibration(
+        event, time, survival_at_own_time(survival, horizons.fine, time)
+    )
+    return replace(
+        base,
+        horizon=at,
+        calibration=survival_calibration(
+            event, time, here, at, codes, draws=draws, seed=setting.seed
+        ),
+        d_calibration=test,
+        decision=net_benefit_survival(
+            event, time, 1 - here, at, sensible_thresholds(share), codes, draws=draws,
+            seed=setting.seed,
+        ),
+        histogram=risk_histogram(1 - here),
+        risk_groups=groups,
+    )  # fmt: skip
+
+
+def evidence_rows(
+    setting: Setting, table: Predicted, found: TaskEvidence, draws: int
+) -> Iterator[Result]:
+    """Rows of a survival task that its evidence holds: calibration at the horizon, D-calibration.
+
+    The p value of D-calibration stands as it is, without an interval; a low one speaks against the
+    model, a high one does not speak for it.
+    """
+    if setting.horizons is None:
+        return
+    times = setting.horizons.times
+    name = setting.horizons.name(times.index(found.horizon) if found.horizon in times else 0)
+    held, test = found.calibration, found.d_calibration
+    for metric, direction in (("ici", "lower"), ("calibration_slope", "target")):
+        about = _about(table, found, f"{metric}_at_{name}", direction)
+        if isinstance(held, SurvivalCalibration):
+            interval = held.ici if metric == "ici" else held.slope
+            yield Result.of(interval, note="; ".join([f"{draws} draws", *table.notes]), **about)
+        else:
+            yield Result(note=_reason(held), **about)
+    about = _about(table, found, "d_calibration_p", "higher")
+    if isinstance(test, DCalibration):
+        said = [f"p of the test, chi-square {test.statistic:.3g}: no interval", test.note]
+        yield Result(
+            value=test.p_value,
+            n=int(table.rows.sum()),
+            note="; ".join(part for part in said if part),
+            **about,
+        )
+    else:
+        yield Result(note=_reason(test), **about)
+
+
+def _about(table: Predicted, found: TaskEvidence, metric: str, direction: str) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "target": found.target,
+        "kind": found.kind,
+        "metric": metric,
+        "direction": direction,
+        "method": table.method,
+        "protocol": table.protocol,
+        "label_fraction": table.fraction,
+        "split": table.split,
+    }
+
+
+def _reason(missing: object) -> str:
+    return missing.reason if isinstance(missing, NotEstimable) else "not computed"

@@ -1,0 +1,408 @@
+"""Which metrics a task's table holds, and what each of them reads of a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from medmcl.core.targets import Targets
+from medmcl.data.spec import UNITS_PER_YEAR
+from medmcl.evaluation.censoring import clamp_times
+from medmcl.evaluation.decision_curve import incidence_at, net_benefit_metric
+from medmcl.evaluation.metric import Direction, Metric
+from medmcl.evaluation.metrics import METRICS, SPECS
+from medmcl.evaluation.survival_metric import (
+    SurvivalMetric,
+    auc_metric,
+    brier_metric,
+    c_index_ipcw_metric,
+    integrated_brier_metric,
+    survival_probabilities,
+)
+
+Reads = Literal["values", "risk", "survival", "curves"]
+
+FEW_DRAWS = 200
+"""Bootstrap draws where one draw is dear: curves smoothed anew, Kaplan-Meier risks inside groups,
+and tasks of many columns."""
+MANY_COLUMNS = 8
+GRID = 40  # times of the integrated Brier score
+FINE = 200  # times at which predicted curves are kept
+MORE_BINARY = (
+    "sensitivity_at_specificity",
+    "tpr_at_top",
+    "calibration_intercept",
+    "calibration_slope",
+    "ici",
+)
+_RANKING = (
+    "auroc",
+    "auprc",
+    "accuracy",
+    "balanced_accuracy",
+    "pearson",
+    "c_index",
+    "c_index_ipcw",
+    "sensitivity_at_specificity",
+    "tpr_at_top",
+    "calibration_slope",
+    "ici",
+)
+_SEEN = "; competing events are seen, not censored"
+_NOTES = {"sensitivity_at_specificity": "at specificity 0.9", "tpr_at_top": "top 5 %"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One metric of a table.
+
+    Attributes:
+        metric: Its name in the table.
+        spec: How it is computed.
+        reads: What it is given: ``values`` as predicted, the ``risk`` of the event by ``at`` or
+            the ``survival`` at it, or survival ``curves`` over ``at``.
+        at: A time, or the times of a grid.
+        note: What a reader must know of it.
+        dear: Whether `FEW_DRAWS` draws are enough.
+    """
+
+    metric: str
+    spec: Metric
+    reads: Reads = "values"
+    at: tuple[float, ...] = ()
+    note: str = ""
+    dear: bool = False
+
+    @property
+    def compares(self) -> bool:
+        """Whether a difference of two methods has a direction: not where a target is aimed at."""
+        return self.spec.direction != "target"
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it orders or parts subjects by their predictions, or smooths over them."""
+        return self.metric in _RANKING or self.metric.startswith(("auc_at_", "net_benefit"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Horizons:
+    """Times of a survival task, in its unit.
+
+    Attributes:
+        years: Horizons as named, in years or, without any, in the unit of the task.
+        times: The same in the unit of the task.
+        grid: Times of the integrated Brier score, within follow-up.
+        fine: Times at which predicted curves are kept, up to the last follow-up.
+        censoring: Event and time of the rows that give the censoring weights; None = the scored.
+        censoring_of_any: The same where an event of any kind is no censoring.
+        has_competing: Whether other events compete.
+        notes: Where all of that comes from.
+        suffix: What stands behind a horizon in a metric's name.
+    """
+
+    years: tuple[float, ...]
+    times: tuple[float, ...]
+    grid: np.ndarray
+    fine: np.ndarray
+    censoring: tuple[np.ndarray, np.ndarray] | None
+    censoring_of_any: tuple[np.ndarray, np.ndarray] | None
+    has_competing: bool
+    notes: tuple[str, ...]
+    suffix: str
+
+    def name(self, number: int) -> str:
+        """A horizon as it stands in a metric's name, as ``5y``."""
+        return f"{self.years[number]:g}{self.suffix}"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Risks at which net benefit is judged: those that train rows had, where they are known.
+
+    Attributes:
+        risks: Column, or horizon as ``5y``, to a risk inside (0, 1).
+        source: Whose risks they are.
+    """
+
+    risks: Mapping[str, float]
+    source: str = "train"
+
+
+def thresholds_of(targets: Targets, train: np.ndarray, horizons: Horizons | None) -> Thresholds:
+    """Learn the thresholds of a task from train rows (indices).
+
+    Raises:
+        LeakageError: A row is of `held_out`, where the targets know it.
+    """
+    targets.refuse_leak("the threshold of net benefit", train)
+    if horizons is not None:
+        event, time = event_codes(targets, train)
+        each = [_risk_by(event, time, at) for at in horizons.times]
+        named = {horizons.name(k): risk for k, risk in enumerate(each)}
+        return Thresholds({name: risk for name, risk in named.items() if risk is not None})
+    risks = {}
+    for column, name in enumerate(targets.columns):
+        known = train[targets.known[train, column]]
+        share = float((targets.values[known, column] > 0).mean()) if len(known) else 0.0
+        if 0 < share < 1:
+            risks[name] = min(0.99, max(0.001, float(f"{share:.2g}")))
+    return Thresholds(risks if targets.kind in ("binary", "multilabel") else {})
+
+
+def survival_outcome(targets: Targets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Event (bool) and time of some rows."""
+    time = targets.values[rows, targets.columns.index("time")]
+    return targets.values[rows, targets.columns.index("event")] > 0, time
+
+
+def event_codes(targets: Targets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give 0 = censored, 1 = the event, 2 = a competing event, and the time of some rows."""
+    event, time = survival_outcome(targets, rows)
+    codes = event.astype(np.float64)
+    if targets.competing is not None:
+        codes[targets.competing[rows]] = 2
+    return codes, time
+
+
+def horizons_of(targets: Targets, scored: np.ndarray, train: np.ndarray) -> Horizons:
+    """Choose the times of a survival task; the scored outcomes give their reach and no more.
+
+    Args:
+        targets: The task.
+        scored: Rows to score (indices).
+        train: Rows that give censoring weights and, if the task names none, the horizon (indices);
+            without an event among them the scored rows weigh themselves.
+    """
+    time = survival_outcome(targets, scored)[1]
+    seen, when = survival_outcome(targets, train)
+    leaves, left = event_codes(targets, scored)[0] > 0, event_codes(targets, train)[0] > 0
+    is_own = not seen.any()
+    notes = [f"censoring weights from {'the scored rows' if is_own else 'train'}"]
+    years, per_year, suffix = tuple(targets.horizons_years), UNITS_PER_YEAR.get(targets.unit), "y"
+    if not years or per_year is None:
+        base = time if is_own else when
+        middle = float(np.median(base)) if len(base) and np.median(base) > 0 else 1.0
+        years, per_year, suffix = (float(f"{middle:.3g}"),), 1.0, f"_{targets.unit or 'time'}"
+        notes.append(f"no horizon is stated: the median follow-up, {years[0]:g}, is taken")
+    times = tuple(year * per_year for year in years)
+    censoring = None if is_own else (seen, when)
+    last = max(float(time.max(initial=0.0)), 1e-9)
+    wanted = np.linspace(0, min(max(times), last), GRID + 1)[1:]
+    anyone = None if is_own else (left, when)
+    grid = clamp_times(wanted, leaves, time, anyone)[0] if len(time) else wanted[:0]
+    fine = np.unique(np.concatenate([np.linspace(0, last, FINE + 1)[1:], grid, times]))
+    return Horizons(
+        years=years,
+        times=times,
+        grid=grid,
+        fine=fine,
+        censoring=censoring,
+        censoring_of_any=anyone,
+        has_competing=targets.competing is not None,
+        notes=tuple(notes),
+        suffix=suffix,
+    )
+
+
+def _risk_by(event: np.ndarray, time: np.ndarray, at: float) -> float | None:
+    """Observed risk of event 1 by a time, rounded, inside (0, 1); None if it is not reached."""
+    if not (event == 1).any():
+        return None
+    risk = float(incidence_at(event.astype(float), time, np.ones((len(time), 1)), at)[0])
+    return None if np.isnan(risk) or not 0.001 < risk < 0.999 else float(f"{risk:.2g}")
+
+
+def lines_of(
+    targets: Targets, thresholds: Thresholds, horizons: Horizons | None = None, column: int = 0
+) -> list[Line]:
+    """Give every metric of a task (or of one of its columns), the headline first.
+
+    Args:
+        targets: The task.
+        thresholds: Where net benefit is judged.
+        horizons: Of a survival task.
+        column: Column of a binary, multilabel or regression task.
+    """
+    if horizons is not None:
+        return _survival_lines(horizons, thresholds)
+    basic = [Line(metric=name, spec=SPECS[name]) for name in METRICS[targets.kind]]
+    if targets.kind not in ("binary", "multilabel"):
+        return basic
+    many = len(targets.columns) > MANY_COLUMNS
+    more = [
+        Line(metric=name, spec=SPECS[name], note=_NOTES.get(name, ""), dear=many or name == "ici")
+        for name in MORE_BINARY
+    ]
+    if many:  # its curve would be smoothed anew in each draw of each column
+        reason = f"not computed: more than {MANY_COLUMNS} columns"
+        at = MORE_BINARY.index("ici")
+        more[at] = replace(more[at], spec=nothing(SPECS["ici"], reason))
+    return [*basic, *more, _benefit(targets.columns[column], thresholds, many)]
+
+
+def basic_lines(lines: Sequence[Line], kind: str) -> list[Line]:
+    """Those that are computed at every label fraction."""
+    return [line for line in lines if line.metric in METRICS[kind]]
+
+
+def nothing(spec: Metric, reason: str) -> Metric:
+    """The same metric, that does not exist, for a reason."""
+    return Metric(
+        spec.name, spec.direction, _no_draws, reason, spec.chance, spec.counts_events, _as_it_is
+    )
+
+
+def _no_draws(*arrays: np.ndarray) -> np.ndarray:
+    return np.full(arrays[-1].shape[1], np.nan)
+
+
+def _as_it_is(predictions: np.ndarray) -> np.ndarray:
+    return np.zeros(len(predictions))
+
+
+def _benefit(column: str, thresholds: Thresholds, dear: bool) -> Line:
+    threshold = thresholds.risks.get(column)
+    if threshold is None:
+        reason = f"no threshold: {thresholds.source} has one class, or no row"
+        return Line(metric="net_benefit", spec=nothing(net_benefit_metric(0.5), reason))
+    source = thresholds.source
+    note = f"at a risk threshold of {threshold:g}, the share of positives in {source}"
+    return Line(metric="net_benefit", spec=net_benefit_metric(threshold), note=note, dear=dear)
+
+
+def _survival_lines(times: Horizons, thresholds: Thresholds) -> list[Line]:
+    weights, where = times.censoring, "; ".join(times.notes)
+    rank = "competing events count as censored" if times.has_competing else ""
+    where_ranked = "; ".join(part for part in (where, rank) if part)
+    tau = float(times.grid[-1]) if len(times.grid) else None
+    said = "not truncated" if tau is None else f"events before {tau:.4g}"
+    ipcw = c_index_ipcw_metric(censoring=weights, tau=tau)
+    lines = [
+        Line(metric="c_index", spec=SPECS["c_index"], note=rank),
+        Line(metric="c_index_ipcw", spec=ipcw, note=f"{said}; {where_ranked}"),
+    ]
+    for number, at in enumerate(times.times):
+        lines += _horizon_lines(times, thresholds, number, at, (where, where_ranked))
+    if len(times.grid) < 2:
+        reason = "follow-up is too short for a time grid"
+        spec = nothing(integrated_brier_metric([1.0, 2.0]), reason)
+        return [*lines, Line(metric="integrated_brier", spec=spec)]
+    spec = integrated_brier_metric(times.grid, censoring=times.censoring_of_any)
+    spec = replace(spec, has_causes=times.has_competing)
+    where += _SEEN if times.has_competing else ""
+    note = f"over {times.grid[0]:.4g} to {times.grid[-1]:.4g}; {where}"
+    grid = tuple(times.grid.tolist())
+    return [
+        *lines,
+        Line(metric="integrated_brier", spec=spec, reads="curves", at=grid, note=note),
+    ]
+
+
+def _horizon_lines(
+    times: Horizons, thresholds: Thresholds, number: int, at: float, said_of: tuple[str, str]
+) -> list[Line]:
+    where, where_ranked = said_of
+    weights, name, source = times.censoring, times.name(number), thresholds.source
+    threshold = thresholds.risks.get(name)
+    ratio = _by_horizon(_observed_expected, at, "target", 1.0, times)
+    brier = brier_metric(at, censoring=times.censoring_of_any)
+    seen = _SEEN if times.has_competing else ""
+    observed = "Aalen-Johansen" if times.has_competing else "Kaplan-Meier"
+    if threshold is None:
+        reason = f"no threshold: {source} is not followed to the horizon, or has no risk by then"
+        benefit = nothing(_by_horizon(_net_benefit, at, "higher", None, times), reason)
+        said = ""
+    else:
+        kernel = partial(_net_benefit, threshold=threshold)
+        benefit = _by_horizon(kernel, at, "higher", None, times)
+        said = f"at a risk threshold of {threshold:g}, the risk by then in {source}"
+    return [
+        Line(
+            metric=f"auc_at_{name}",
+            spec=auc_metric(at, censoring=weights),
+            reads="risk",
+            at=(at,),
+            note=where_ranked,
+        ),
+        Line(
+            metric=f"brier_at_{name}",
+            spec=replace(brier, has_causes=times.has_competing),
+            reads="survival",
+            at=(at,),
+            note=where + seen,
+        ),
+        Line(
+            metric=f"observed_expected_at_{name}",
+            spec=ratio,
+            reads="risk",
+            at=(at,),
+            note=f"{observed} risk over the mean predicted one{seen}",
+            dear=True,
+        ),
+        Line(
+            metric=f"net_benefit_at_{name}",
+            spec=benefit,
+            reads="risk",
+            at=(at,),
+            note=said + (seen if said else ""),
+            dear=True,
+        ),
+    ]
+
+
+def _by_horizon(
+    kernel: Callable[..., np.ndarray],
+    at: float,
+    direction: Direction,
+    ideal: float | None,
+    times: Horizons,
+) -> SurvivalMetric:
+    return SurvivalMetric(
+        "risk_by_horizon",
+        direction,
+        partial(kernel, horizon=at),
+        "nobody is followed to the horizon",
+        None,
+        True,
+        survival_probabilities,
+        ideal=ideal,
+        has_causes=times.has_competing,
+    )
+
+
+def _observed_expected(
+    event: np.ndarray, time: np.ndarray, risk: np.ndarray, weights: np.ndarray, horizon: float
+) -> np.ndarray:
+    """Observed risk of event 1 by the horizon over the mean predicted one, (W,)."""
+    total = weights.sum(axis=0)
+    mean = np.divide(risk @ weights, total, out=np.zeros_like(total), where=total > 0)
+    seen = incidence_at(event.astype(float), time, weights, horizon)
+    return np.divide(seen, mean, out=np.full_like(total, np.nan), where=mean > 0)
+
+
+def _net_benefit(
+    event: np.ndarray,
+    time: np.ndarray,
+    risk: np.ndarray,
+    weights: np.ndarray,
+    horizon: float,
+    threshold: float,
+) -> np.ndarray:
+    """Net benefit by the horizon of treating risks of at least the threshold, (W,)."""
+    inside = risk >= threshold
+    if not inside.any():
+        return np.zeros(weights.shape[1])
+    size = weights[inside].sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-300)
+    seen = incidence_at(event[inside].astype(float), time[inside], weights[inside], horizon)
+    odds = threshold / (1 - threshold)
+    return np.where(size > 0, size * (seen - (1 - seen) * odds), 0.0)
+
+
+def without_curves(line: Line) -> Line:
+    """The same line for predictions that are risks without survival curves."""
+    reason = "the predictions are risks without survival curves"
+    return replace(line, spec=nothing(line.spec, reason), reads="values")

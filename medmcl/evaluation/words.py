@@ -1,0 +1,83 @@
+"""How metrics, methods and lists are named to readers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "brier": "Brier score",
+    "r2": "R²",
+    "pearson": "Pearson r",
+    "mae": "mean absolute error",
+    "c_index": "C-index",
+    "c_index_ipcw": "C-index (IPCW)",
+    "integrated_brier": "integrated Brier score",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "ici": "ICI",
+    "d_calibration": "D-calibration",
+    "d_calibration_p": "p of D-calibration",
+    "tpr_at_top": "TPR at top",
+}
+
+
+def metric_name(metric: str) -> str:
+    """A metric as people write it."""
+    if metric in METRIC_NAMES:
+        return METRIC_NAMES[metric]
+    stem, at, rest = metric.partition("_at_")
+    if at and stem in METRIC_NAMES:
+        return f"{METRIC_NAMES[stem]} at {_years(rest.replace('_', ' '))}"
+    return _years(re.sub(r"\bauc\b", "AUC", metric.replace("_", " ")))
+
+
+def _years(text: str) -> str:
+    """Write ``5y`` as ``5 years``."""
+    return re.sub(r"\b([\d.]+)y\b", lambda m: span_name(float(m[1]) * 365.25, "days"), text)
+
+
+def measured(metric: str, target: str) -> str:
+    """A metric as people write it, said to be a mean where it is one over targets."""
+    return f"mean {metric_name(metric)}" if target == "macro" else metric_name(metric)
+
+
+def about_what(task: str, target: str) -> str:
+    """Task, with its target where that is another word."""
+    if target in ("", task):
+        return task
+    return f"{task}: mean over targets" if target == "macro" else f"{task}: {target}"
+
+
+def span_name(time: float, unit: str) -> str:
+    """A span of time as people write it: days that make whole quarters of a year as years."""
+    years = time / 365.25
+    if unit == "days" and years > 0 and abs(4 * years - round(4 * years)) < 1e-6:
+        return f"{years:g} year{'' if years == 1 else 's'}"
+    return f"{time:,.5g} {unit}".rstrip()
+
+
+def fraction_name(fraction: float) -> str:
+    """A label fraction as people write it."""
+    return f"{100 * fraction:g} % labels"
+
+
+def counts_shown(n: int, events: int | None, target: str = "") -> str:
+    """Rows with their events in brackets; a mean over targets has no events of its own."""
+    return f"{n:,}" if events is None or target == "macro" else f"{n:,} ({events:,})"
+
+
+def p_shown(value: float | None) -> str:
+    """A p value as people write it; a dash where there is no test."""
+    if value is None:
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def listed(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """Join names, and count those beyond ``most``."""
+    more = len(names) - most
+    shown = between.join(names[:most])
+    return f"{shown}{between}and {more} more" if more > 0 else shown

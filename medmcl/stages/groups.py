@@ -1,0 +1,103 @@
+"""Subgroups of a cohort's samples: sex, age band, site, pattern of modalities, and those named."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.errors import CohortError
+from medmcl.data.cohort import Cohort
+from medmcl.data.expressions import Values, evaluate
+from medmcl.data.spec import SubgroupKeys
+from medmcl.evaluation.subgroups import UNKNOWN
+
+SEXES = ("sex", "gender", "sex_at_birth")
+AGES = ("age", "age_years", "age_at_recruitment", "patient_age", "anchor_age")
+MOST_GROUPS = 30
+AGE_BANDS = (50.0, 60.0, 70.0)
+
+
+def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the group of every sample, (N,) text, by attribute.
+
+    ``subgroups:`` of cohort.yaml is taken if there is one; otherwise columns of the subjects table
+    that are called as sex and age usually are. Site and pattern of modalities come with both.
+
+    Args:
+        cohort: The cohort.
+        present: Modality to (N,) bool: samples with a usable record.
+
+    Raises:
+        CohortError: An expression of ``subgroups:`` cannot be read.
+    """
+    where = cohort.subjects.index.get_indexer(pd.Index(cohort.samples["subject"]))
+    table = cohort.subjects.drop(columns=["split", "group"]).reset_index(drop=True)
+    named = cohort.spec.keys.subgroups or _usual(table)
+    found: dict[str, np.ndarray] = {}
+    for name, keys in named.items():
+        said = evaluate(keys.column, table, cohort.maps, f"subgroups.{name}")
+        found[name] = _labels(said, keys.bands, f"{cohort.path}, subgroups.{name}")[where]
+    sites = cohort.subjects["group"]
+    if "site" not in found and sites.notna().any():
+        found["site"] = sites.fillna(UNKNOWN).astype(str).to_numpy(object)[where]
+    if len(present) > 1:
+        has = np.stack(list(present.values()), axis=1)
+        found["modalities"] = np.array(
+            [" + ".join(n for n, ok in zip(present, row, strict=True) if ok) or "none"
+             for row in has],
+            dtype=object,
+        )  # fmt: skip
+    return found
+
+
+def _usual(table: pd.DataFrame) -> dict[str, SubgroupKeys]:
+    """Columns that are called as sex and age usually are."""
+    names = {str(column).lower(): str(column) for column in reversed(table.columns)}
+    found = {}
+    sex = next((names[one] for one in SEXES if one in names), None)
+    age = next((names[one] for one in AGES if one in names), None)
+    if sex is not None:
+        found["sex"] = SubgroupKeys(column=f'col("{sex}")')
+    if age is not None and pd.to_numeric(table[age], errors="coerce").notna().any():
+        found["age"] = SubgroupKeys(column=f'col("{age}")', bands=AGE_BANDS)
+    return found
+
+
+def _labels(said: Values, bands: tuple[float, ...], where: str) -> np.ndarray:
+    """Turn values of each subject into group names, ``unknown`` where missing. (N,) object."""
+    labels = np.full(len(said.known), UNKNOWN, dtype=object)
+    known = said.known
+    if bands:
+        numbers = pd.to_numeric(pd.Series(said.data, dtype=object), errors="coerce").to_numpy(float)
+        if not np.isfinite(numbers[known]).any() and known.any():
+            raise CohortError("bands need numbers", where=where, got=said.data[known][0])
+        known = known & np.isfinite(numbers)
+        place = np.searchsorted(bands, numbers[known], side="right")
+        labels[known] = _band_names(bands)[place]
+        return labels
+    data = said.data[known]
+    if len(set(map(str, data))) > MOST_GROUPS:
+        raise CohortError(
+            f"has more than {MOST_GROUPS} groups",
+            where=where,
+            mend="write an expression with fewer values, or bands: [50, 60, 70] of a number",
+        )
+    labels[known] = [_text(value) for value in data]
+    return labels
+
+
+def _band_names(bands: tuple[float, ...]) -> np.ndarray:
+    ends = [f"{band:g}" for band in bands]
+    middle = [f"{low} to <{high}" for low, high in itertools.pairwise(ends)]
+    return np.array([f"<{ends[0]}", *middle, f">={ends[-1]}"], dtype=object)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

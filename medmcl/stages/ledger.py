@@ -1,0 +1,103 @@
+"""What a run fitted on which split, and whether people it learned from are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from medmcl.core.errors import CohortError
+from medmcl.data.cohort import Cohort
+from medmcl.data.loading import Prepared
+from medmcl.evaluation.evidence import FittedOn
+from medmcl.stages.recipe import TrainSpec
+from medmcl.stages.run import Run
+from medmcl.stages.train_records import learned_from
+
+
+def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
+    """Give the ledger lines of adapters, training and the choice of checkpoints.
+
+    Args:
+        run: The run.
+        stages: Stages whose weights are used; those they start from are added.
+    """
+    cohort = str(run.config.get("cohort"))
+    lines = [
+        FittedOn(
+            what=f"what {name} ({entry['kind']}) learns: standardisation, vocabulary",
+            splits=("train",),
+            note=f"of {cohort}",
+        )
+        for name, entry in run.preprocessing.items()
+        if entry["state"]
+    ]
+    for stage in _with_parents(run, stages):
+        spec = run.stage(stage)
+        share = f", {100 * float(spec.label_fraction):g} % of the labels" if spec.task else ""
+        weights = FittedOn(
+            what=f"weights of stage {stage}",
+            splits=("train",),
+            task=spec.task or "",
+            labels=spec.task is not None,
+            note=f"of {cohort}{share}",
+        )
+        lines.append(weights)
+        chosen = _chosen_on_tuning(spec)
+        if chosen:
+            lines.append(replace(weights, what=f"{chosen} of stage {stage}", splits=("tuning",)))
+    return tuple(lines)
+
+
+def _chosen_on_tuning(spec: TrainSpec) -> str:
+    parts = ["checkpoint"] if spec.keep == "best" else []
+    parts += ["early stopping"] if spec.patience is not None else []
+    return " and ".join(parts)
+
+
+def _with_parents(run: Run, stages: Sequence[str]) -> list[str]:
+    found: dict[str, None] = {}
+    todo = [stage for stage in stages if stage != "untrained"]
+    while todo:
+        stage = todo.pop(0)
+        if stage not in found:
+            found[stage] = None
+            todo += run.stage(stage).start_from.values()
+    return list(found)
+
+
+def refuse_seen(run: Run, name: str, cohort: Cohort, prepared: Prepared) -> str:
+    """Refuse to set a run beside that learned from people who are scored here.
+
+    Args:
+        run: The other run.
+        name: Its name in the table.
+        cohort: The cohort that is scored.
+        prepared: It, as the other run prepares it.
+
+    Returns:
+        A remark where that cannot be told; empty if all is well.
+
+    Raises:
+        CohortError: Held-out samples here were train or tuning records there.
+    """
+    if run.config.get("cohort_fingerprint") == cohort.fingerprint:
+        return ""
+    seen = learned_from(run.path, prepared)
+    if seen is None:
+        return (
+            f"{name} was trained on another cohort or split, and did not keep which records: "
+            "whether it learned from people who are scored here is unknown"
+        )
+    rows = np.flatnonzero(seen & (prepared.splits == "held_out"))
+    if len(rows):
+        first = ", ".join(prepared.samples["sample"].iloc[rows[:3]].astype(str))
+        raise CohortError(
+            f"the run '{name}' learned from records that are held out here",
+            where=f"--compare {run.path}",
+            got=f"{len(rows)} samples: {first}{', …' if len(rows) > 3 else ''}",
+            expected="runs trained on the same split, or on other people",
+            mend="train it on this cohort's split",
+        )
+    return f"{name} was trained on another cohort or split; none of its records is held out here"

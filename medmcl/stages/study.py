@@ -1,0 +1,185 @@
+"""What a study was, read from the cohort, the recipe and the finished stages of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from medmcl.core.config import Config
+from medmcl.core.findings import counted
+from medmcl.data.cohort import Cohort
+from medmcl.data.spec import (
+    BinaryKeys,
+    MulticlassKeys,
+    MultilabelKeys,
+    RegressionKeys,
+    SplitKeys,
+    SurvivalKeys,
+    Task,
+)
+from medmcl.evaluation.study import Outcome, Predictor, Study
+from medmcl.evaluation.words import listed
+from medmcl.stages.run import Run
+
+MOST_NAMED = 8  # columns or settings in a clause; the others are counted
+
+
+def study_of(run: Run, cohort: Cohort, tasks: Sequence[str]) -> Study:
+    """Collect the facts that the files state; what they do not state stays empty.
+
+    Args:
+        run: The run.
+        cohort: The cohort that was scored.
+        tasks: Its tasks that were scored.
+    """
+    keys = cohort.spec.keys
+    first, last = _dates(cohort)
+    read = [name for name in run.recipe.inputs if name in cohort.spec.modalities]
+    return Study(
+        about=keys.about,
+        first_date=first,
+        last_date=last,
+        sites=None if keys.subjects.group is None else cohort.subjects["group"].nunique(),
+        eligibility=_rules(cohort),
+        split_rule=_split_rule(keys.subjects.split),
+        index=_index(cohort),
+        outcomes=tuple(_outcome(name, cohort.spec.tasks[name]) for name in tasks),
+        predictors=tuple(_predictor(name, run, cohort) for name in read),
+        towers={name: _tower(tower) for name, tower in run.recipe.towers.items()},
+        training=_training(run),
+        external=is_another(run, cohort),
+    )
+
+
+def is_another(run: Run, cohort: Cohort) -> bool:
+    """Whether the cohort is another than the run's own, by its name and by its content."""
+    own = (run.config.get("cohort"), run.config.get("cohort_fingerprint"))
+    return cohort.name != own[0] and cohort.fingerprint != own[1]
+
+
+def stage_sentence(fact: Mapping[str, Any]) -> str:
+    """Say in a sentence what a stage trained on."""
+    spare = fact.get("tuning_left_out", 0)
+    left = f" ({spare} of the tuning split left out of its batches)"
+    best = f", best at step {fact['best_step']}{left if spare else ''}"
+    if fact["best_tuning_loss"] is None:
+        best = ", no tuning loss to choose by: the last step is kept"
+    skipped = f", {fact['skipped_steps']} steps skipped" if fact["skipped_steps"] else ""
+    return (
+        f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects, "
+        f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
+        f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s."
+    )
+
+
+def _training(run: Run) -> tuple[str, ...]:
+    """A sentence a finished stage that trained without labels; the others are counted."""
+    done = {name: run.checkpoints(name).done for name in run.stages}
+    free = [stage_sentence(f) for n, f in done.items() if f and run.stages[n].task is None]
+    tuned = sum(bool(f) and run.stages[n].task is not None for n, f in done.items())
+    return (*free, *([f"{counted(tuned, 'stage')} fine-tuned with labels."] if tuned else []))
+
+
+def _dates(cohort: Cohort) -> tuple[str, str]:
+    """Months of the first and last dated record; a day could point to one person."""
+    dates = [cohort.records[name]["date"].dropna() for name in cohort.spec.modalities]
+    known = [part for part in dates if len(part)]
+    if not known:
+        return "", ""
+    every = pd.concat(known)
+    return f"{every.min():%Y-%m}", f"{every.max():%Y-%m}"
+
+
+def _rules(cohort: Cohort) -> tuple[str, ...]:
+    keys = cohort.spec.keys
+    rules = []
+    if keys.subjects.where is not None:
+        rules.append(f"subjects for whom {keys.subjects.where}")
+    if keys.index is not None:
+        rules.append("records up to the index date")
+    if keys.pairing.max_gap_days is not None:
+        gap = keys.pairing.max_gap_days
+        rules.append(f"records within {gap:g} days of {cohort.spec.anchor}")
+    rules += [f"{n} where {m.keys.present}" for n, m in cohort.spec.modalities.items()
+              if m.keys.present is not None]  # fmt: skip
+    if keys.on_bad_record == "exclude":
+        rules.append("records that pass the checks, the others excluded and counted")
+    return tuple(rules)
+
+
+def _split_rule(split: SplitKeys) -> str:
+    if split.everyone is not None:
+        return f"everyone in {split.everyone}"
+    if split.random is not None:
+        drawn = split.random
+        return (
+            f"by subject, at random ({drawn.tuning:.0%} tuning, {drawn.held_out:.0%} held_out, "
+            f"seed {drawn.seed})"
+        )
+    return f"by subject, as the column {split.column} says"
+
+
+def _index(cohort: Cohort) -> str:
+    index = cohort.spec.keys.index
+    if index is None:
+        return ""
+    return f"the date in {index.column}" if index.column else f"the date of {index.modality}"
+
+
+def _outcome(name: str, task: Task) -> Outcome:
+    unit = task.unit if isinstance(task, RegressionKeys | SurvivalKeys) else ""
+    horizons = task.horizons_years if isinstance(task, SurvivalKeys) else ()
+    return Outcome(name=name, kind=task.kind, definition=_definition(task), about=task.about,
+                   unit=unit, horizons=horizons)  # fmt: skip
+
+
+def _definition(task: Task) -> str:
+    if isinstance(task, BinaryKeys | MulticlassKeys):
+        return task.column
+    if isinstance(task, SurvivalKeys):
+        if task.time is not None:
+            return f"time {task.time}, event {task.event}"
+        return f"event date {task.event_date}, end of follow-up {task.censor_date}"
+    if isinstance(task, RegressionKeys) and task.column is not None:
+        return task.column
+    assert isinstance(task, MultilabelKeys | RegressionKeys)  # of the kinds that are left
+    parts = [n if n == text else f"{n} = {text}" for n, text in task.columns.items()]
+    return listed(parts, MOST_NAMED)
+
+
+def _predictor(name: str, run: Run, cohort: Cohort) -> Predictor:
+    spec = cohort.spec.modalities[name]
+    given = run.recipe.inputs[name]
+    return Predictor(
+        name=name,
+        kind=spec.kind,
+        source=_source(spec.source),
+        preparation=_clause(given) if given else "default settings of its adapter",
+    )
+
+
+def _source(source: Config) -> str:
+    told = source.model_dump(mode="json", exclude_defaults=True)
+    reader = source.model_dump(mode="json").get("reader", "")
+    return _clause({"reader": reader, **{k: v for k, v in told.items() if k != "reader"}})
+
+
+def _tower(tower: Mapping[str, Any]) -> str:
+    encoder = dict(tower.get("encoder", {}))
+    name = encoder.pop("name", "encoder")
+    return f"{name} ({_clause(encoder)})" if encoder else str(name)
+
+
+def _clause(settings: Mapping[str, Any]) -> str:
+    """Settings as ``rate_hz 100, leads 12std``."""
+    return listed([f"{name} {_word(value)}" for name, value in settings.items()], MOST_NAMED)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return listed([str(name) for name in value], MOST_NAMED, " and ")
+    if isinstance(value, list | tuple):
+        return listed([str(part) for part in value], MOST_NAMED, " and ")
+    return "none" if value is None else str(value)

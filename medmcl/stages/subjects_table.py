@@ -1,0 +1,133 @@
+"""Table 1 of a run: the cohort's own columns and outcomes, one row a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.targets import Targets
+from medmcl.data.loading import Prepared
+from medmcl.data.splits import SPLITS
+from medmcl.evaluation.table_one import TableOne, Variable, table_one
+from medmcl.modalities.tabular import TabularSource, read_cell
+
+AGES, SEXES = ("age", "age_years"), ("sex", "gender")
+MOST_OUTCOMES = 30  # outcome columns in the table; the others are counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """A variable with a value of each subject; None or NaN = missing."""
+
+    about: str
+    kind: str
+    values: Sequence[object]
+    unit: str = ""
+
+
+def describe_subjects(prepared: Prepared, tasks: Sequence[str]) -> TableOne:
+    """Describe the subjects of the open splits: age, sex, covariates, site, outcomes.
+
+    A subject with several samples counts once, with the values of the first one that is kept.
+
+    Args:
+        prepared: The cohort as it was scored.
+        tasks: Outcomes to describe.
+    """
+    rows = _first_samples(prepared)
+    covariates = list(_covariates(prepared, rows))
+    outcomes = [one for task in tasks for one in _outcomes(prepared.tasks(task).take(rows))]
+    people = sorted(_people(prepared, rows, covariates), key=_rank)
+    described = [*people, *outcomes[:MOST_OUTCOMES]]
+    table = table_one(
+        pd.DataFrame({str(n): pd.Series(list(one.values), dtype=object)
+                      for n, one in enumerate(described)}),
+        prepared.splits[rows],
+        [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
+                  unit=one.unit, about=one.about) for n, one in enumerate(described)],
+        splits=[name for name in SPLITS if name in prepared.opened],
+    )  # fmt: skip
+    notes = list(table.notes)
+    if len(rows) < int(prepared.kept.sum()):
+        notes.append("Subjects with several samples are described by the first.")
+    if outcomes[MOST_OUTCOMES:]:
+        notes.append(f"{len(outcomes) - MOST_OUTCOMES} more outcome columns are not described.")
+    return replace(table, notes=tuple(notes))
+
+
+def _first_samples(prepared: Prepared) -> np.ndarray:
+    """The first kept sample of each subject in the open splits."""
+    usable = np.flatnonzero(prepared.kept & np.isin(prepared.splits, prepared.opened))
+    return usable[np.sort(np.unique(prepared.subjects[usable], return_index=True)[1])]
+
+
+def _covariates(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
+    """Columns of every modality that is a table, read as its adapter reads them."""
+    cohort = prepared.cohort
+    for name, spec in cohort.spec.modalities.items():
+        source = spec.source
+        if not isinstance(source, TabularSource):
+            continue
+        places = cohort.records[name]["place"]
+        cells = [
+            places[record].values if record is not None and record in places.index else {}
+            for record in prepared.samples[name].iloc[rows]
+        ]
+        for column, about in source.columns.items():
+            yield _Described(
+                about=column,
+                kind=about.kind,
+                unit=about.unit,
+                values=[read_cell(cell.get(column), about.kind)[0] for cell in cells],
+            )
+
+
+def _people(
+    prepared: Prepared, rows: np.ndarray, covariates: Sequence[_Described]
+) -> Iterator[_Described]:
+    """Age and sex of the subjects table where no covariate tells them, covariates, sites."""
+    subjects = prepared.cohort.subjects
+    ids = prepared.samples["subject"].iloc[rows]
+    told = {one.about.lower() for one in covariates}
+    for column in subjects.columns:
+        low = str(column).lower()
+        if low in told or low not in (*AGES, *SEXES):
+            continue
+        kind = "number" if low in AGES else "category"
+        cells = subjects[column].reindex(ids)
+        yield _Described(
+            about=str(column),
+            kind=kind,
+            values=[read_cell(None if pd.isna(cell) else cell, kind)[0] for cell in cells],  # type: ignore[arg-type]  # one of the two
+        )
+    yield from covariates
+    if prepared.cohort.spec.keys.subjects.group is not None:
+        yield _Described(about="site", kind="category", values=list(subjects["group"].reindex(ids)))
+
+
+def _rank(one: _Described) -> int:
+    """Age first, then sex, then the others as they come."""
+    name = one.about.lower()
+    return 0 if name in AGES else 1 if name in SEXES else 2
+
+
+def _outcomes(targets: Targets) -> Iterator[_Described]:
+    for column, name in enumerate(targets.columns):
+        values, known = targets.values[:, column], targets.known[:, column]
+        about = targets.name if len(targets.columns) == 1 else f"{targets.name}: {name}"
+        if targets.kind == "regression" or (targets.kind, name) == ("survival", "time"):
+            numbers = np.where(known, values, np.nan)
+            yield _Described(about=about, kind="number", values=numbers, unit=targets.unit)  # type: ignore[arg-type]  # an array is a sequence of numbers
+            continue
+        levels = targets.classes if targets.kind == "multiclass" else ("no", "yes")
+        yield _Described(
+            about=about,
+            kind="category",
+            values=[
+                levels[int(value)] if here else None
+                for value, here in zip(values, known, strict=True)
+            ],
+        )

@@ -1,0 +1,212 @@
+"""One task of an evaluate stage: which methods are fitted, applied frozen, or made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from medmcl.core.errors import ArtefactError
+from medmcl.core.targets import Targets
+from medmcl.data.cohort import Cohort
+from medmcl.data.loading import Prepared
+from medmcl.evaluation.evaluate import TaskEvaluation, evaluate_task
+from medmcl.evaluation.predicted import Given, Method, Predictions, with_baseline
+from medmcl.evaluation.subsets import label_subset
+from medmcl.evaluation.task_metrics import Thresholds
+from medmcl.stages.features import predict
+from medmcl.stages.ledger import run_ledger
+from medmcl.stages.methods import Sources
+from medmcl.stages.recipe import EvaluateSpec, fill
+from medmcl.stages.run import Run
+from medmcl.stages.saved_probes import SavedProbe, load_probes
+from medmcl.stages.study import is_another
+from medmcl.stages.train_records import learned_from
+
+if TYPE_CHECKING:
+    import torch
+
+ProbeMode = Literal["auto", "frozen", "refit"]
+
+
+def frozen_probes(run: Run, cohort: Cohort, mode: ProbeMode) -> tuple[SavedProbe, ...]:
+    """Give the kept probes to apply; none where probes are to be fitted on the cohort.
+
+    Raises:
+        ArtefactError: ``frozen``, and the run kept none.
+    """
+    if mode == "refit" or (mode == "auto" and not is_another(run, cohort)):
+        return ()
+    kept = tuple(load_probes(run))
+    if mode == "frozen" and not kept:
+        raise ArtefactError(
+            "the run kept no probe",
+            where=run.path / "probes",
+            expected="probes of an evaluate stage in the run's recipe",
+            mend="--probe refit fits them on this cohort's train split",
+        )
+    return kept
+
+
+def _kept_thresholds(probes: Sequence[SavedProbe]) -> Thresholds | None:
+    """Those of the cohort that the probes of a task were fitted on; all probes keep the same."""
+    for probe in probes:
+        if probe.about.get("thresholds"):
+            return Thresholds(probe.about["thresholds"], f"train of {probe.about['cohort']}")
+    return None
+
+
+@dataclass(kw_only=True)
+class TaskScoring:
+    """Scores the tasks of a cohort, all in one way.
+
+    Attributes:
+        spec: The evaluate stage.
+        run: The run.
+        prepared: The cohort as the run prepares it.
+        sources: Features of every method.
+        device: Where to run.
+        seed: Seed of label subsets and bootstrap.
+        notes: What a reader must know; added to.
+        groups: Attribute to the group of each sample.
+        frozen: Kept probes to apply instead of fitting any.
+    """
+
+    spec: EvaluateSpec
+    run: Run
+    prepared: Prepared
+    sources: Sources
+    device: torch.device
+    seed: int
+    notes: list[str]
+    groups: Mapping[str, np.ndarray]
+    frozen: tuple[SavedProbe, ...] = ()
+
+    def score(self, task: str) -> TaskEvaluation:
+        """Score one task."""
+        spec, prepared = self.spec, self.prepared
+        targets = prepared.tasks(task)
+        kept = [one for one in self.frozen if one.task == task]
+        usable = [one for one in kept if one.fits(targets)]
+        splits = prepared.splits
+        if self.frozen:
+            targets, splits = self._outside(targets)
+            if not usable:
+                why = "asks for another kind, columns or unit" if kept else "has no kept probe"
+                self.notes.append(f"{task}: {why}; --probe refit fits one on this cohort")
+        methods: dict[str, Method] = {}
+        predictions: dict[str | tuple[str, float], Predictions] = {}
+        if self.frozen:
+            predictions.update(self._apply(usable, targets))
+        elif self._has_labels(targets):
+            assert spec.probe is not None
+            methods = self.sources.methods(targets, spec.probe.protocol)
+        else:
+            self.notes.append(
+                f"{task}: the cohort has no labelled train subjects, so no probe can be fitted on "
+                "it; only fine-tuned stages were scored"
+            )
+        predictions |= self._finetuned(task, targets, splits)
+        if not methods and not predictions:
+            return TaskEvaluation(results=[])
+        used = {*methods, *(k if isinstance(k, str) else k[0] for k in predictions)}
+        return evaluate_task(
+            methods,
+            targets,
+            splits,
+            prepared.subjects,
+            fractions=spec.label_fractions,
+            draws=spec.draws,
+            seed=self.seed,
+            bootstrap_draws=spec.bootstrap_draws,
+            present={k: v for k, v in self.sources.present.items() if k in used or not self.frozen},
+            predictions=predictions,
+            cross_validate=False if self.frozen else None,
+            groups=self.groups,
+            thresholds=_kept_thresholds(usable) if self.frozen else None,
+            shown=[name for name in used if name not in self.sources.others],
+        )
+
+    def _outside(self, targets: Targets) -> tuple[Targets, np.ndarray]:
+        """Choose the rows to score: held_out, or everybody; not who the run learned from."""
+        prepared = self.prepared
+        known = targets.known.any(axis=1)
+        splits = np.where(prepared.splits == "held_out", "held_out", "not scored").astype(object)
+        if not (known & (splits == "held_out")).any():
+            splits[:] = "held_out"
+            self._say(
+                "the cohort has no held-out split: all of its people are scored, none of them was "
+                "seen in training"
+            )
+        seen = learned_from(self.run.path, prepared)
+        if seen is None:
+            self._say("whether the run learned from people of this cohort is unknown")
+        elif seen.any():
+            shared = np.isin(prepared.subjects, prepared.subjects[seen])
+            people = len(np.unique(prepared.subjects[shared]))
+            splits[shared] = "not scored"
+            self._say(f"{people} subjects have a record that the run learned from: not scored")
+        return replace(targets, sides=None), splits
+
+    def _say(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _has_labels(self, targets: Targets) -> bool:
+        labelled = targets.known.any(axis=1) & (self.prepared.splits == "train")
+        return len(np.unique(self.prepared.subjects[labelled])) >= 2
+
+    def _apply(self, probes: list[SavedProbe], targets: Targets) -> dict[str, Given]:
+        """Predictions of the kept probes of a task, by method."""
+        features = {
+            name: method.features
+            for name, method in self.sources.methods(targets, "linear_probe").items()
+        }
+        found, lost = {}, []
+        for probe in probes:
+            if probe.method in features:
+                found[probe.method] = probe.predict(np.asarray(features[probe.method]))
+            else:
+                lost.append(probe.method)
+        if lost:
+            self._say(f"kept probes without their features here: {', '.join(lost)}")
+        return found
+
+    def _finetuned(
+        self, task: str, targets: Targets, splits: np.ndarray
+    ) -> dict[str | tuple[str, float], Predictions]:
+        """Predictions of fine-tuned stages; of a survival head with a baseline from train rows."""
+        found: dict[str | tuple[str, float], Predictions] = {}
+        scored = np.flatnonzero(splits == "held_out")
+        for label, pattern in self.spec.finetuned.items():
+            for fraction in self.spec.label_fractions:
+                stage = fill(pattern, {"task": task, "label_fraction": fraction})
+                if stage in self.run.stages:
+                    found[label, fraction] = self._stage(stage, label, targets, scored, fraction)
+            if not any(key[0] == label for key in found):
+                self.notes.append(f"{task}: the run has no '{label}' stage for it")
+        return found
+
+    def _stage(
+        self, stage: str, label: str, targets: Targets, scored: np.ndarray, fraction: float
+    ) -> Given:
+        towers = self.run.stage(stage).towers
+        has = np.logical_and.reduce([self.prepared.present[name] for name in towers])
+        train = np.flatnonzero((self.prepared.splits == "train") & targets.known.any(axis=1) & has)
+        ledger = tuple(
+            replace(line, method=label) if line.labels else line
+            for line in run_ledger(self.run, [stage])
+        )
+        wants = targets.kind == "survival" and not self.frozen and len(train) > 0
+        if wants:
+            train = label_subset(
+                targets, self.prepared.subjects, train, fraction, seed=self.run.seed
+            )
+        rows = np.union1d(scored, train) if wants else scored
+        values = predict(self.run, stage, self.prepared, targets, self.device, rows)
+        if not wants:
+            return Given(values=values, protocol="fine_tune", fitted=ledger)
+        given = with_baseline(values, targets, train, protocol="fine_tune", method=label)
+        return replace(given, fitted=(*ledger, *given.fitted))

@@ -1,0 +1,35 @@
+import subprocess
+import sys
+
+import pytest
+
+CHECK = """
+import inspect
+import medmcl.evaluation as e
+assert all(callable(getattr(e, name)) or name in ("METRICS", "PROTOCOLS") for name in e.__all__), [
+    name for name in e.__all__ if not callable(getattr(e, name))]
+assert not any(inspect.ismodule(getattr(e, name)) for name in e.__all__)
+y, p = [0, 1, 0, 1, 1, 0], [0.1, 0.8, 0.4, 0.7, 0.3, 0.2]
+assert e.delong(y, p).value == e.auroc(y, p)
+assert e.bootstrap("auroc", y, p, draws=20).value == e.auroc(y, p)
+assert e.net_benefit(y, p, [0.5]).model[0] == 2 / 6
+assert e.calibration(y, p, draws=20).n == 6
+assert e.c_index([1, 1, 0], [1, 2, 3], [3, 2, 1]) == 1.0
+assert e.integrated_brier([1, 1, 1], [1, 2, 3], [[0.5, 0.5]] * 3, [1.0, 2.0]) == 0.25
+"""
+
+ORDERS = [
+    "",
+    "import medmcl.evaluation.calibration_curve, medmcl.evaluation.decision_curve",
+    "import medmcl.evaluation.report, medmcl.stages.evaluate",
+    "import medmcl.evaluation.knn, medmcl.evaluation.retrieval, medmcl.evaluation.d_calibration",
+    "from medmcl.evaluation.survival_calibration import survival_calibration",
+    "import medmcl; medmcl.evaluation",
+]
+
+
+@pytest.mark.parametrize("before", ORDERS)
+def test_functions_are_functions_whatever_was_imported_before(before):
+    code = f"{before}\n{CHECK}\n{before}\n{CHECK}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
