@@ -71,6 +71,7 @@ def main() -> None:
             np.arange(len(x)),
             predictions=models,
             bootstrap_draws=DRAWS,
+            dear_draws=DRAWS,
             cross_validate=False,
             shown=["a", "b"],
         )
@@ -84,9 +85,9 @@ def main() -> None:
 `OMP_NUM_THREADS={threads} python benchmarks/evaluation_speed.py`, {os.cpu_count()} cores,
 {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}.
 
-{SUBJECTS:,} subjects, {DRAWS:,} bootstrap draws (200 for what is fitted anew in each: ICI,
-Kaplan-Meier risks by a horizon, and the curves of figures; half of that for the second
-model's figures), fixed predictions of two models, every metric of each, their paired
+{SUBJECTS:,} subjects, {DRAWS:,} bootstrap draws of every metric, also of those that are fitted
+anew in each (ICI, Kaplan-Meier risks by a horizon; reports draw 200 there), half of them for
+the second model's figures; fixed predictions of two models, every metric of each, their paired
 differences, calibration and decision curves with bands.
 
 | task | metrics | rows | seconds |

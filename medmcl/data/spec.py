@@ -135,13 +135,17 @@ class SubgroupKeys(Config):
     """Groups of subjects that results are shown for."""
 
     column: str
-    """Column of the subjects table, or an expression over its columns."""
+    """Column of the subjects table or of a tabular modality, or an expression over columns."""
     bands: tuple[float, ...] = ()
     """Where bands of a number begin: ``[50, 60, 70]`` gives <50, 50 to <60, 60 to <70, >=70."""
+    names: dict[str, str] = {}
+    """What groups are called, where the column holds codes."""
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(given.get("names"), dict):
+            given = {**given, "names": {str(k): v for k, v in given["names"].items()}}
         return {"column": given} if isinstance(given, str) else given
 
     @model_validator(mode="after")

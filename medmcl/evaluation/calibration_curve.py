@@ -19,6 +19,7 @@ from medmcl.evaluation.intervals import Interval, Resampler
 from medmcl.evaluation.loess import loess, loess_rows
 from medmcl.evaluation.metric import Metric, NotEstimable, probabilities_of
 
+GAP = 0.02  # share of the range of predictions without any across which no curve is believed
 GRID = 101  # points of the smooth curve, at equal steps of rank and range
 BAND_DRAWS = 200  # draws that the curve's band is made of, at most
 NOISE_POINTS = 200  # places at which the noise of the curve is computed, at most
@@ -247,8 +248,12 @@ def _smooth(
 
 
 def curve_grid(p: np.ndarray) -> np.ndarray:
-    """Places to draw a curve at: half at equal steps, half at equal ranks."""
+    """Places to draw a curve at: half at equal steps, half at equal ranks; none far from any p."""
     even = np.linspace(p.min(), p.max(), GRID // 2 + 1)
+    order = np.sort(p)
+    after = np.searchsorted(order, even).clip(1, max(len(order) - 1, 1))
+    near = np.minimum(np.abs(order[after - 1] - even), np.abs(order[after % len(order)] - even))
+    even = even[near <= GAP * np.ptp(p)]
     return np.unique(np.concatenate([even, np.quantile(p, np.linspace(0, 1, GRID // 2 + 1))]))
 
 

@@ -79,6 +79,7 @@ def evaluate_task(
     draws: int = 10,
     seed: int = 0,
     bootstrap_draws: int = 1000,
+    dear_draws: int = FEW_DRAWS,
     level: float = 0.95,
     present: Mapping[str, np.ndarray] | None = None,
     predictions: Mapping[str | tuple[str, float], Predictions] | None = None,
@@ -108,6 +109,8 @@ def evaluate_task(
         draws: Random subsets for each share below 1, averaged.
         seed: Seed of subsets, folds and bootstrap.
         bootstrap_draws: Bootstrap draws.
+        dear_draws: The same, at most, for what is fitted anew in each draw: the ICI, Kaplan-Meier
+            risks by a horizon, tasks of many columns, bands of curves.
         level: Coverage aimed at.
         present: Method to (N,) bool: samples that have its inputs; default all.
         predictions: Method, or (method, fraction), to predictions (N, C) made elsewhere, scored as
@@ -159,7 +162,9 @@ def evaluate_task(
         take(setting, _name(key), _fraction(key), arrays, predictions_protocol)
         for key, arrays in given.items()
     ]
-    samplers = Samplers.of(setting.subjects[setting.scored], bootstrap_draws, seed)
+    samplers = Samplers.of(
+        setting.subjects[setting.scored], bootstrap_draws, min(dear_draws, bootstrap_draws), seed
+    )
     largest: dict[str, float] = {}
     for table in tables:
         largest[table.method] = max(largest.get(table.method, 0.0), table.fraction)
@@ -170,7 +175,7 @@ def evaluate_task(
     first = baseline or next(iter([*methods, *(_name(key) for key in given)]), "")
     whole = [table for table in tables if table.fraction == largest[table.method]]
     figures = [table for table in whole if table.method in shown]
-    found, more = _figures(setting, figures, first, bootstrap_draws)
+    found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws))
     subgroups = [
         row
         for table in whole
@@ -201,7 +206,7 @@ def _figures(
     for table in tables:
         if setting.targets.kind == "multiclass" and table.method != first:
             continue
-        enough = min(draws, FEW_DRAWS if table.method == first else FEW_DRAWS // 2)
+        enough = draws if table.method == first else draws // 2
         for one in task_evidence(setting, table, enough):
             found.append(one)
             rows += evidence_rows(setting, table, one, enough)

@@ -18,7 +18,6 @@ from medmcl.evaluation.results import Result
 from medmcl.evaluation.setting import Setting
 from medmcl.evaluation.survival_metric import SurvivalMetric
 from medmcl.evaluation.task_metrics import (
-    FEW_DRAWS,
     Horizons,
     Line,
     basic_lines,
@@ -39,10 +38,9 @@ class Samplers:
     short: Resampler
 
     @classmethod
-    def of(cls, groups: np.ndarray, draws: int, seed: int) -> Samplers:
-        """Draw subjects ``draws`` times, and `FEW_DRAWS` times where a draw is dear."""
+    def of(cls, groups: np.ndarray, draws: int, few: int, seed: int) -> Samplers:
+        """Draw subjects ``draws`` times, and ``few`` times where a draw is dear."""
         whole = Resampler(groups, draws=draws, seed=seed)
-        few = min(draws, FEW_DRAWS)
         return cls(whole, whole if few == draws else Resampler(groups, draws=few, seed=seed))
 
     def pick(self, line: Line) -> Resampler:
@@ -190,7 +188,7 @@ def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result
             note = "not estimable: a fold had too little to fit on; " + said
             yield Result(note=note, **about)
             continue
-        few = f"{FEW_DRAWS} draws" if line.dear and sampled.draws.size == FEW_DRAWS else ""
+        few = f"{sampled.draws.size} draws" if line.dear else ""
         note = "; ".join(text for text in (line.note, few, said) if text)
         yield Result.of(sampled.interval(level), note=note, **about)
 

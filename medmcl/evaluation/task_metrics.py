@@ -67,7 +67,7 @@ class Line:
             the ``survival`` at it, or survival ``curves`` over ``at``.
         at: A time, or the times of a grid.
         note: What a reader must know of it.
-        dear: Whether `FEW_DRAWS` draws are enough.
+        dear: Whether a draw costs so much that fewer must do.
     """
 
     metric: str

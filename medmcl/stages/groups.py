@@ -13,6 +13,7 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.expressions import Values, evaluate
 from medmcl.data.spec import SubgroupKeys
 from medmcl.evaluation.subgroups import UNKNOWN
+from medmcl.modalities.tabular import TabularSource
 
 SEXES = ("sex", "gender", "sex_at_birth")
 AGES = ("age", "age_years", "age_at_recruitment", "patient_age", "anchor_age")
@@ -23,8 +24,9 @@ AGE_BANDS = (50.0, 60.0, 70.0)
 def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Give the group of every sample, (N,) text, by attribute.
 
-    ``subgroups:`` of cohort.yaml is taken if there is one; otherwise columns of the subjects table
-    that are called as sex and age usually are. Site and pattern of modalities come with both.
+    ``subgroups:`` of cohort.yaml is taken if there is one; otherwise columns that are called as sex
+    and age usually are, of the subjects table or else of tabular modalities (those of the sample's
+    own record). Site and pattern of modalities come with both.
 
     Args:
         cohort: The cohort.
@@ -34,12 +36,13 @@ def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str
         CohortError: An expression of ``subgroups:`` cannot be read.
     """
     where = cohort.subjects.index.get_indexer(pd.Index(cohort.samples["subject"]))
-    table = cohort.subjects.drop(columns=["split", "group"]).reset_index(drop=True)
+    table = _table(cohort)
     named = cohort.spec.keys.subgroups or _usual(table)
     found: dict[str, np.ndarray] = {}
     for name, keys in named.items():
         said = evaluate(keys.column, table, cohort.maps, f"subgroups.{name}")
-        found[name] = _labels(said, keys.bands, f"{cohort.path}, subgroups.{name}")[where]
+        labels = _labels(said, keys.bands, f"{cohort.path}, subgroups.{name}")
+        found[name] = np.array([keys.names.get(label, label) for label in labels], dtype=object)
     sites = cohort.subjects["group"]
     if "site" not in found and sites.notna().any():
         found["site"] = sites.fillna(UNKNOWN).astype(str).to_numpy(object)[where]
@@ -51,6 +54,23 @@ def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str
             dtype=object,
         )  # fmt: skip
     return found
+
+
+def _table(cohort: Cohort) -> pd.DataFrame:
+    """One row a sample: columns of its subject, and those that only its tabular records have."""
+    table = cohort.subjects.drop(columns=["split", "group"])
+    table = table.loc[cohort.samples["subject"]].reset_index(drop=True)
+    for name, spec in cohort.spec.modalities.items():
+        if not isinstance(spec.source, TabularSource):
+            continue
+        cells = cohort.records[name]["place"].map(lambda place: place.values)
+        rows = [{} if pd.isna(record) else cells.get(record, {}) for record in cohort.samples[name]]
+        for column, about in spec.source.columns.items():
+            if column not in table:
+                values = pd.Series([row.get(column) for row in rows], dtype=object)
+                is_number = about.kind == "number"
+                table[column] = pd.to_numeric(values, errors="coerce") if is_number else values
+    return table
 
 
 def _usual(table: pd.DataFrame) -> dict[str, SubgroupKeys]:
@@ -67,7 +87,7 @@ def _usual(table: pd.DataFrame) -> dict[str, SubgroupKeys]:
 
 
 def _labels(said: Values, bands: tuple[float, ...], where: str) -> np.ndarray:
-    """Turn values of each subject into group names, ``unknown`` where missing. (N,) object."""
+    """Turn values of each sample into group names, ``unknown`` where missing. (N,) object."""
     labels = np.full(len(said.known), UNKNOWN, dtype=object)
     known = said.known
     if bands:

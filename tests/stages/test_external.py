@@ -242,12 +242,37 @@ def test_groups_are_read_from_the_usual_columns_or_from_cohort_yaml(hearts, tmp_
     assert set(found) == {"weight", "old", "site", "modalities"}
     assert set(found["weight"]) <= {"<25", "25 to <30", ">=30", "unknown"}
     assert set(found["old"]) <= {"yes", "no", "unknown"}
+    codes = {"mi": {"column": "infarct", "names": {0: "no infarct", 1: "infarct"}}}
+    change(copy, lambda tree: tree.update(subgroups=codes))
+    found = sample_groups(medmcl.open_cohort(copy), present)
+    infarct = (person["infarct"] == 1).to_numpy()
+    assert (found["mi"] == np.where(infarct, "infarct", "no infarct")).all()
     change(copy, lambda tree: tree.update(subgroups={"who": "subject_id"}))
     with pytest.raises(CohortError, match="more than 30 groups"):
         sample_groups(medmcl.open_cohort(copy), present)
     change(copy, lambda tree: tree.update(subgroups={"w": {"column": "bmi", "bands": [3, 2]}}))
     with pytest.raises(CohortError, match="ascend"):
         medmcl.open_cohort(copy)
+
+
+def test_groups_of_records_are_those_of_the_samples_own_record(hearts, tmp_path):
+    copy = tmp_path / "visits"
+    shutil.copytree(hearts, copy)
+    table = pd.read_csv(copy / "participants.tsv", sep="\t")
+    visits = table[["subject_id", "age", "sex"]].assign(visit=[f"v{n}" for n in range(len(table))])
+    visits.to_csv(copy / "visits.csv", index=False)
+    table.drop(columns=["age", "sex"]).to_csv(copy / "participants.tsv", sep="\t", index=False)
+    own = {"table": "visits.csv", "id": "subject_id", "record": "visit"}
+    change(copy, lambda tree: tree["modalities"]["clinic"].update(own))
+    change(copy, lambda tree: tree["modalities"]["clinic"]["columns"].pop("bmi"))
+    cohort = medmcl.open_cohort(copy)
+    found = sample_groups(cohort, {})
+    person = visits.set_index("subject_id").loc[cohort.samples["subject"]]
+    young, known = (person["age"] < 50).to_numpy(), person["sex"].notna().to_numpy()
+    assert young.any()
+    assert (found["age"][young] == "<50").all()
+    assert (found["age"] == "<50").sum() == young.sum()
+    assert (found["sex"][known] == person["sex"].to_numpy()[known]).all()
 
 
 def test_simple_features_learn_from_train_rows_only(trained, hearts):
