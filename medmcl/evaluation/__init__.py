@@ -11,7 +11,11 @@ from medmcl.evaluation.calibration_curve import calibration
 from medmcl.evaluation.competing import cause_specific_cox, cumulative_incidence
 from medmcl.evaluation.cross_validation import repeated_cv
 from medmcl.evaluation.d_calibration import d_calibration
-from medmcl.evaluation.decision_curve import net_benefit, net_benefit_survival
+from medmcl.evaluation.decision_curve import (
+    net_benefit,
+    net_benefit_metric,
+    net_benefit_survival,
+)
 from medmcl.evaluation.delong_method import delong
 from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
 from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
@@ -47,9 +51,13 @@ from medmcl.evaluation.retrieval import ranks, recall_at_k, retrieval
 from medmcl.evaluation.subsets import label_subset
 from medmcl.evaluation.survival_calibration import survival_calibration
 from medmcl.evaluation.survival_metrics import (
+    auc_metric,
     brier_at,
+    brier_metric,
     c_index_ipcw,
+    c_index_ipcw_metric,
     integrated_brier,
+    integrated_brier_metric,
     time_dependent_auc,
 )
 from medmcl.evaluation.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
@@ -71,14 +79,17 @@ __all__ = [
     "TaskEvidence",
     "accuracy",
     "alignment",
+    "auc_metric",
     "auprc",
     "auroc",
     "balanced_accuracy",
     "bootstrap",
     "brier",
     "brier_at",
+    "brier_metric",
     "c_index",
     "c_index_ipcw",
+    "c_index_ipcw_metric",
     "calibration",
     "calibration_intercept",
     "calibration_slope",
@@ -97,6 +108,7 @@ __all__ = [
     "evaluate_task",
     "ici",
     "integrated_brier",
+    "integrated_brier_metric",
     "kaplan_meier",
     "knn",
     "label_subset",
@@ -108,6 +120,7 @@ __all__ = [
     "majority",
     "mass_inside",
     "net_benefit",
+    "net_benefit_metric",
     "net_benefit_survival",
     "paired_difference",
     "pearson",

@@ -17,7 +17,7 @@ from medmcl.evaluation.calibration_metrics import (
 )
 from medmcl.evaluation.intervals import Interval, Resampler
 from medmcl.evaluation.loess import loess, loess_rows
-from medmcl.evaluation.metric import Metric, NotEstimable, probabilities_of
+from medmcl.evaluation.metric import Metric, NotEstimable, check_level, probabilities_of
 
 GAP = 0.02  # share of the range of predictions without any across which no curve is believed
 GRID = 101  # points of the smooth curve, at equal steps of rank and range
@@ -154,11 +154,13 @@ def calibration(
         strata: As in `bootstrap`.
 
     Returns:
-        `Calibration`; a part that does not exist (slope of separated classes, a curve over fewer
-        than three distinct probabilities) has no value and a reason. `NotEstimable` without rows.
+        `Calibration`; a part that does not exist (slope of separated classes, an ICI of one class,
+        a curve over fewer than three distinct probabilities) has no value and a reason.
+        `NotEstimable` without rows.
 
     Raises:
-        ValueError: If a prediction is not a probability, or for unequal lengths.
+        ValueError: If a prediction is not a probability, for unequal lengths, missing groups and
+            settings out of range.
     Source:
         Van Calster et al. 2019, BMC Med 17:230; Austin & Steyerberg 2019, Stat Med 38:4051-4065.
         Differs: the correction of the ICI.
@@ -167,9 +169,11 @@ def calibration(
         return NotEstimable("no rows")
     y, p = ICI.check((targets, probability))
     y = (y > 0).astype(float)
-    codes = np.arange(len(y)) if groups is None else np.asarray(groups)
+    check_level(level)
+    codes = np.arange(len(y)) if groups is None else groups
     strata = y if isinstance(strata, str) and strata == "outcome" else strata
     sampler = Resampler(codes, draws=draws, seed=seed, strata=strata)
+    sampler.check_rows(targets=[y])
     intercept, slope, ratio, ici = (
         sampler.sample(metric, (y,), [p]).interval(level)
         for metric in (CALIBRATION_INTERCEPT, CALIBRATION_SLOPE, OBSERVED_EXPECTED, ICI)
@@ -196,7 +200,7 @@ def calibration(
 def _distances(y: np.ndarray, p: np.ndarray, codes: np.ndarray | None) -> dict[str, Any]:
     """The uncorrected indices, and the ICI that noise alone would give."""
     names = ("ici_uncorrected", "e50", "e90", "emax", "ici_if_perfect")
-    if len(np.unique(p)) < DISTINCT:
+    if len(np.unique(p)) < DISTINCT or y.min() == y.max():
         return dict.fromkeys(names)
     gap = np.abs(loess(p, y)(p) - p)
     found = (gap.mean(), *np.quantile(gap, [0.5, 0.9]), gap.max(), _noise(y, p, codes))

@@ -26,7 +26,7 @@ def ici_draws(targets: np.ndarray, probability: np.ndarray, weights: np.ndarray)
 def _ici(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> float:
     rows = np.repeat(np.arange(len(p)), counts)
     x, outcome = p[rows], y[rows]
-    if len(x) == 0 or (x[1:] != x[:-1]).sum() < DISTINCT - 1:
+    if len(x) == 0 or (x[1:] != x[:-1]).sum() < DISTINCT - 1 or outcome.min() == outcome.max():
         return float("nan")
     there = counts > 0
     distance = np.abs(loess(x, outcome)(p[there]) - p[there])
@@ -57,7 +57,7 @@ ICI = Metric(
     "ici",
     "lower",
     ici_draws,
-    "fewer than three distinct probabilities",
+    "one class, or fewer than three distinct probabilities",
     None,
     True,
     probabilities_of,
@@ -107,7 +107,7 @@ def ici(targets: Any, probability: Any, weights: Any = None) -> Estimate:
     Mean over rows of the distance between the probability and a loess curve of the outcome. Noise
     can only add to it: perfectly calibrated risks have a positive value (about .03 at 500 rows).
     This is the plain index; `bootstrap` and `calibration` correct value and interval for noise.
-    Needs three distinct probabilities. Weights must be whole numbers.
+    Needs both classes and three distinct probabilities. Weights must be whole numbers.
 
     Raises:
         ValueError: If a prediction is not a probability.

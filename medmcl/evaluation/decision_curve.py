@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.errors import ConfigError
 from medmcl.evaluation import weighted_binary as kernels
 from medmcl.evaluation.intervals import Resampler
-from medmcl.evaluation.kaplan_meier import aalen_johansen_at
-from medmcl.evaluation.metric import Metric, NotEstimable, probabilities_of
+from medmcl.evaluation.kaplan_meier import aalen_johansen_at, codes_of
+from medmcl.evaluation.metric import (
+    Metric,
+    NotEstimable,
+    check_level,
+    numbers,
+    probabilities_of,
+)
 
 THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(1, 100))
 Values = tuple[float | None, ...]
@@ -69,7 +76,7 @@ def net_benefit_metric(threshold: float, prevalence: float | None = None) -> Met
 def net_benefit(
     targets: Any,
     probability: Any,
-    thresholds: Sequence[float] = THRESHOLDS,
+    thresholds: float | Sequence[float] = THRESHOLDS,
     groups: Any = None,
     *,
     prevalence: float | None = None,
@@ -85,7 +92,7 @@ def net_benefit(
     Args:
         targets: Outcome, above zero = positive. (N,)
         probability: Predicted probability. (N,)
-        thresholds: Risk thresholds, each inside (0, 1).
+        thresholds: Risk thresholds, each inside (0, 1); or one.
         groups: Subject of each row, for the interval.
         prevalence: Prevalence in the population where the sample was taken by outcome
             (case-control); default that of the sample.
@@ -122,7 +129,7 @@ def net_benefit_survival(
     time: Any,
     probability_at_t: Any,
     horizon: float,
-    thresholds: Sequence[float] = THRESHOLDS,
+    thresholds: float | Sequence[float] = THRESHOLDS,
     groups: Any = None,
     *,
     draws: int = 0,
@@ -139,7 +146,7 @@ def net_benefit_survival(
         time: Follow-up, not negative. (N,)
         probability_at_t: Predicted probability of the event by the horizon. (N,)
         horizon: In the unit of time.
-        thresholds: Risk thresholds, each inside (0, 1).
+        thresholds: Risk thresholds, each inside (0, 1); or one.
         groups: Subject of each row, for the interval.
         draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
         seed: Seed of the draws.
@@ -159,9 +166,8 @@ def net_benefit_survival(
     if len(np.asarray(time)) == 0:
         return NotEstimable("no rows")
     spec = net_benefit_metric(grid[0])
-    kinds, times, p = spec.check((event, time, probability_at_t))
-    if (times < 0).any():
-        raise ValueError("net_benefit_survival: time must not be negative")
+    kinds, times = codes_of(event, time)
+    *_, p = spec.check((kinds, times, probability_at_t))
     overall = float(incidence_at(kinds, times, np.ones((len(p), 1)), horizon)[0])
     if np.isnan(overall):
         return NotEstimable("nobody is followed to the horizon")
@@ -185,10 +191,10 @@ def incidence_at(
     return aalen_johansen_at(event, time, weights, np.array([float(horizon)]))[0, 0]
 
 
-def _checked(thresholds: Sequence[float], prevalence: float | None) -> tuple[float, ...]:
-    grid = tuple(float(pt) for pt in thresholds)
+def _checked(thresholds: float | Sequence[float], prevalence: float | None) -> tuple[float, ...]:
+    grid = tuple(np.atleast_1d(numbers(thresholds, "thresholds")).reshape(-1).tolist())
     if not grid or not all(0 < pt < 1 for pt in grid):
-        raise ValueError("net benefit: thresholds must lie inside (0, 1)")
+        raise ConfigError("net benefit: thresholds must lie inside (0, 1)", got=thresholds)
     if prevalence is not None and not 0 < prevalence < 1:
         raise ValueError(f"net benefit: prevalence must lie inside (0, 1), got {prevalence}")
     return grid
@@ -217,9 +223,15 @@ def _curve(
     odds = pt / (1 - pt)
     model = np.array([at(threshold, np.ones((n, 1)))[0] for threshold in grid])
     treat_all = prevalence - (1 - prevalence) * odds
-    low, high = _band(grid, at, np.arange(n) if groups is None else groups, draws, seed, level)
+    sampler = None
+    if draws != 0 or groups is not None:
+        codes = np.arange(n) if groups is None else groups
+        sampler = Resampler(codes, draws=draws or 1, seed=seed)
+        sampler.check_rows(targets=[np.empty(n)])
+    (low, high), alone = _band(grid, at, sampler if draws else None, level)
     lost = int(np.isnan(model).sum())
-    note = f"not followed to the horizon at {lost} of {len(grid)} thresholds" if lost else ""
+    notes = [f"not followed to the horizon at {lost} of {len(grid)} thresholds"] if lost else []
+    notes += [alone] if alone else []
     scaled = model / prevalence if prevalence > 0 else np.full(len(grid), np.nan)
     return DecisionCurve(
         thresholds=grid,
@@ -234,30 +246,31 @@ def _curve(
         prevalence=prevalence,
         n=n,
         events=events,
-        note=note,
+        note="; ".join(notes),
     )
 
 
 def _band(
     grid: tuple[float, ...],
     at: Callable[[float, np.ndarray], np.ndarray],
-    groups: Any,
-    draws: int,
-    seed: int,
+    sampler: Resampler | None,
     level: float,
-) -> np.ndarray:
-    """Pointwise percentiles of the model's net benefit, (2, T); NaN without draws."""
-    if draws == 0:
-        return np.full((2, len(grid)), np.nan)
-    sampler = Resampler(groups, draws=draws, seed=seed)
+) -> tuple[np.ndarray, str]:
+    """Pointwise percentiles of the model's net benefit, (2, T), or NaN and the reason."""
+    check_level(level)
+    nothing = np.full((2, len(grid)), np.nan)
+    if sampler is None:
+        return nothing, ""
+    if sampler.num_subjects < 2:
+        return nothing, "one subject: no interval"
     parts = [np.stack([at(pt, block) for pt in grid]) for block in sampler.blocks()]
     found = np.concatenate(parts, axis=1)
-    ends = np.full((2, len(grid)), np.nan)
+    ends = nothing
     for column, row in enumerate(found):
         usable = row[~np.isnan(row)]
-        if len(usable) >= draws / 2:
+        if len(usable) >= sampler.num_draws / 2:
             ends[:, column] = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
-    return ends
+    return ends, ""
 
 
 def _values(array: np.ndarray) -> Values:

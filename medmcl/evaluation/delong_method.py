@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 from scipy.stats import rankdata
 
-from medmcl.evaluation.metric import ONE_CLASS, NotEstimable
+from medmcl.core.errors import ConfigError
+from medmcl.evaluation.intervals import codes_of_labels
+from medmcl.evaluation.metric import ONE_CLASS, NotEstimable, check_level, numbers
 
 Scale = Literal["plain", "logit"]
 
@@ -93,7 +95,8 @@ def delong(
         `AUC`, or `AUCDifference` if b is given; `NotEstimable` for one class.
 
     Raises:
-        ValueError: For unequal lengths or numbers that are not finite.
+        ValueError: For unequal lengths, numbers that are not finite, missing groups, and settings
+            that do not exist.
     Source:
         DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837-845; midranks as in Sun & Xu 2014,
         IEEE Signal Process Lett 21:1389-1393; clusters: Obuchowski 1997, Biometrics 53:567-578;
@@ -101,6 +104,9 @@ def delong(
         Differs: a subject with rows of one class only counts as zero in the other class's
         component, as in Obuchowski; a class's factor m / (m - 1) counts the subjects that have it.
     """
+    check_level(level)
+    if scale not in get_args(Scale):
+        raise ConfigError("no such scale", where="scale", got=scale, expected=get_args(Scale))
     positive, scores, codes = _check(targets, a, b, groups)
     if positive.all() or not positive.any():
         return NotEstimable(ONE_CLASS if len(positive) else "no rows")
@@ -120,14 +126,13 @@ def delong(
 
 
 def _check(targets: Any, a: Any, b: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    arrays = [np.asarray(x, dtype=np.float64) for x in (targets, a, b) if x is not None]
-    codes = np.arange(len(arrays[0])) if groups is None else np.asarray(groups)
+    arrays = [numbers(x, "targets and scores") for x in (targets, a, b) if x is not None]
+    codes = np.arange(arrays[0].size) if groups is None else codes_of_labels(groups, "groups")
     shapes = {array.shape for array in (*arrays, codes)}
     if len(shapes) != 1 or arrays[0].ndim != 1:
         raise ValueError(f"delong: targets, scores and groups must be (N,), got {sorted(shapes)}")
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("delong: targets and scores must be finite numbers")
-    codes = np.unique(codes, return_inverse=True)[1].reshape(-1)
     return arrays[0] > 0, np.stack(arrays[1:]), codes
 
 

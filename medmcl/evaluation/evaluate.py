@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.config import lookup
+from medmcl.core.config import lookup, nearest
+from medmcl.core.errors import ConfigError
+from medmcl.core.sides import TEST
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import Evidence, TaskEvidence
+from medmcl.evaluation.guard import guarded
 from medmcl.evaluation.knn import knn
 from medmcl.evaluation.predicted import (
     Method,
@@ -98,6 +101,12 @@ def evaluate_task(
     has every metric of the task's kind at its largest label fraction, and the basic ones
     (`METRICS`) below it.
 
+    Nothing is fitted on rows whose subject or record is also scored: subjects are those given
+    here, records those of ``targets.sides``. Where the targets know none, equal rows of features
+    count as one record, if they are wide and continuous (`guard.record_codes`: at least 8 values
+    that differ and are no whole numbers); people of the same age, sex and flags are not taken for
+    one another, and a record that is narrow, or changed by a rounding, is not recognised.
+
     Args:
         features: Method to embeddings (N, E), or to one array a training seed; or to a `Method`
             with a probe of its own, as baselines have.
@@ -118,7 +127,7 @@ def evaluate_task(
         predictions_protocol: What to call the way they were made.
         baseline: Method that all others are compared with; default the first.
         cross_validate: True or False to force or forbid cross-validation; default by size.
-        scored_split: The split that is scored.
+        scored_split: The split that is scored; rows of train and tuning are scored with a note.
         groups: Attribute to the group of each sample, (N,) text, for subgroups of the method that
             all others are compared with.
         shown: Methods whose calibration, decision curve and risk groups are collected, at their
@@ -130,8 +139,9 @@ def evaluate_task(
         set. Nothing is NaN: what is not estimable has no value and a note.
 
     Raises:
-        ConfigError: For an unknown protocol.
-        LeakageError: Rows to fit on stand in `held_out`, by split, subject or content.
+        ConfigError: For an unknown protocol or scored split.
+        LeakageError: Rows to fit on stand in `held_out`, by split, subject or content; in
+            cross-validation such a row is left out of the folds that test it.
         ValueError: For arrays of the wrong length.
     """
     fit = lookup("protocol", protocol, PROTOCOLS)
@@ -141,11 +151,14 @@ def evaluate_task(
     }
     given = predictions or {}
     _check_lengths(methods, given, targets, split, subjects)
+    _check_split(scored_split, split)
+    has = present or {}
+    arrays = [(x, has.get(name)) for name, one in methods.items() for x in as_seeds(one.features)]
     setting = decide_rows(
-        targets,
+        guarded(targets, split, subjects, arrays, scored_split),
         np.asarray(split),
         np.asarray(subjects),
-        list((present or {}).values()),
+        list(has.values()),
         split=scored_split,
         draws=draws,
         seed=seed,
@@ -159,8 +172,8 @@ def evaluate_task(
         if method.fractions is None or fraction in method.fractions
     ]
     tables += [
-        take(setting, _name(key), _fraction(key), arrays, predictions_protocol)
-        for key, arrays in given.items()
+        take(setting, _name(key), _fraction(key), parts, predictions_protocol)
+        for key, parts in given.items()
     ]
     samplers = Samplers.of(
         setting.subjects[setting.scored], bootstrap_draws, min(dear_draws, bootstrap_draws), seed
@@ -175,7 +188,7 @@ def evaluate_task(
     first = baseline or next(iter([*methods, *(_name(key) for key in given)]), "")
     whole = [table for table in tables if table.fraction == largest[table.method]]
     figures = [table for table in whole if table.method in shown]
-    found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws))
+    found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws), level)
     subgroups = [
         row
         for table in whole
@@ -195,7 +208,11 @@ def evaluate_task(
 
 
 def _figures(
-    setting: Setting, tables: Sequence[Predicted], first: str, draws: int
+    setting: Setting,
+    tables: Sequence[Predicted],
+    first: str,
+    draws: int,
+    level: float,
 ) -> tuple[list[TaskEvidence], list[Result]]:
     """Collect figures' data and the rows that come with them.
 
@@ -207,10 +224,19 @@ def _figures(
         if setting.targets.kind == "multiclass" and table.method != first:
             continue
         enough = draws if table.method == first else draws // 2
-        for one in task_evidence(setting, table, enough):
+        for one in task_evidence(setting, table, enough, level):
             found.append(one)
             rows += evidence_rows(setting, table, one, enough)
     return found, rows
+
+
+def _check_split(name: str, split: np.ndarray) -> None:
+    known = [str(one) for one in dict.fromkeys(("train", "tuning", TEST, *np.asarray(split)))]
+    if name not in known:
+        raise ConfigError(
+            f"there is no split '{name}' to score{nearest(name, known)}",
+            got=f"scored_split={name!r}",
+        )
 
 
 def _check_lengths(

@@ -220,7 +220,7 @@ def risk_histogram(probability: np.ndarray, bins: int = HISTOGRAM_BINS) -> RiskH
 
 
 def risk_groups(
-    event: np.ndarray, time: np.ndarray, risk: np.ndarray, groups: int = 3
+    event: np.ndarray, time: np.ndarray, risk: np.ndarray, groups: int = 3, *, level: float = 0.95
 ) -> tuple[RiskGroup, ...]:
     """Part subjects by predicted risk and give the observed curve of each part, lowest first.
 
@@ -231,6 +231,7 @@ def risk_groups(
         time: Follow-up. (N,)
         risk: Higher = earlier event expected. (N,)
         groups: Number of parts.
+        level: Coverage of the pointwise intervals.
     """
     from medmcl.evaluation.calibration_curve import rank_groups
     from medmcl.evaluation.kaplan_meier import kaplan_meier
@@ -248,7 +249,7 @@ def risk_groups(
             high=float(risks[rows].max()),
             n=len(rows),
             events=int(happened[rows].sum()),
-            curve=kaplan_meier(happened[rows], followed[rows]),
+            curve=kaplan_meier(happened[rows], followed[rows], level=level),
         )
         for name, rows in zip(names, parts, strict=True)
     )

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.config import lookup
+from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
-from medmcl.evaluation.metric import Metric, NotEstimable
-from medmcl.evaluation.metrics import FUNCTIONS, SPECS
-from medmcl.evaluation.sampled import Interval, Method, Sampled, mean_of
+from medmcl.evaluation import metrics, survival_metrics
+from medmcl.evaluation.metric import Metric, NotEstimable, check_level, is_missing, numbers
+from medmcl.evaluation.sampled import Interval, Method, Sampled, check_method, mean_of
 
 __all__ = [
     "Interval",
@@ -30,6 +31,16 @@ __all__ = [
 ]
 
 ENTRIES_AT_ONCE = 8_000_000  # weights held at once: 64 MB
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {**metrics.FUNCTIONS, **survival_metrics.FUNCTIONS}
+SPECS: dict[str, Metric] = {**metrics.SPECS, **survival_metrics.SPECS}
+NEEDS_SETTINGS = {
+    "time_dependent_auc": "auc_metric(times)",
+    "brier_at": "brier_metric(at)",
+    "integrated_brier": "integrated_brier_metric(times)",
+    "net_benefit": "net_benefit_metric(threshold)",
+}
+"""Metrics that do not exist without a setting, and what gives them one."""
 
 
 class Resampler:
@@ -46,8 +57,8 @@ class Resampler:
             the site has inside each drawn site. (To draw whole sites, give them as groups.) (N,)
 
     Raises:
-        ValueError: If both strata and sites are given, for wrong lengths, or for a subject of
-            several sites.
+        ValueError: If both strata and sites are given, for wrong lengths, for a subject of
+            several sites, missing groups, or draws below one.
     """
 
     def __init__(
@@ -59,11 +70,12 @@ class Resampler:
         strata: Any = None,
         sites: Any = None,
     ) -> None:
-        _, codes = np.unique(np.asarray(groups), return_inverse=True)
-        self.codes = codes.reshape(-1)
+        if isinstance(draws, bool) or draws != int(draws) or draws < 1:
+            raise ConfigError("bootstrap: draws must be a whole number of at least 1", got=draws)
+        self.codes = codes_of_labels(groups, "groups")
         self.num_rows = len(self.codes)
         self.num_subjects = int(self.codes.max(initial=-1)) + 1
-        self.num_draws = draws
+        self.num_draws = int(draws)
         self.seed = seed
         self._whole: np.ndarray | None = None
         if strata is not None and sites is not None:
@@ -73,7 +85,7 @@ class Resampler:
 
     def _subject_codes(self, labels: Any, name: str) -> list[np.ndarray]:
         """The subjects of each class or site."""
-        codes = np.unique(np.asarray(labels), return_inverse=True)[1].reshape(-1)
+        codes = codes_of_labels(labels, name)
         if len(codes) != self.num_rows:
             raise ValueError(f"bootstrap: {len(codes)} {name} for {self.num_rows} rows")
         highest = np.full(self.num_subjects, -1)
@@ -129,6 +141,22 @@ class Resampler:
             out = np.arange(first, min(first + step, number))
             yield (units[:, None] != out).astype(np.float64)
 
+    def check_rows(self, **arrays: Sequence[Any]) -> None:
+        """Refuse arrays that have not one entry a row, by their names.
+
+        Raises:
+            ConfigError: Names the two lengths.
+        """
+        for name, several in arrays.items():
+            for array in several:
+                size = len(array) if np.ndim(array) else 0
+                if size != self.num_rows:
+                    raise ConfigError(
+                        f"bootstrap: {name} and groups must have one entry a row",
+                        got=f"{size} {name}, {self.num_rows} groups (or rows of the first outcome)",
+                        expected="equal lengths, rows in the same order",
+                    )
+
     def sample(
         self,
         metric: str | Callable[..., Any],
@@ -148,12 +176,17 @@ class Resampler:
             jackknife: Also evaluate it without each subject, for BCa (as many more evaluations).
         """
         spec = _spec(metric)
+        if len(predictions) == 0:
+            raise ConfigError(
+                "bootstrap: no predictions", expected="one array a seed, at least one"
+            )
+        self.check_rows(outcomes=outcomes, predictions=predictions)
         chosen = np.arange(self.num_rows) if rows is None else np.arange(self.num_rows)[rows]
         arrays = [
             spec.check([*(np.asarray(o)[chosen] for o in outcomes), np.asarray(p)[chosen]])
             for p in predictions
         ]
-        events = int((np.asarray(outcomes[0])[chosen] > 0).sum()) if spec.counts_events else None
+        events = int((arrays[0][0] > 0).sum()) if spec.counts_events else None
         base: dict[str, Any] = {
             "n": len(chosen),
             "events": events,
@@ -165,7 +198,8 @@ class Resampler:
         points = np.array([np.nan if empty else spec.draws(*a, ones)[0] for a in arrays])
         if np.isnan(points).any():
             nothing = np.full(self.num_draws, np.nan)
-            reason = "no rows" if empty else spec.missing
+            lost = arrays[int(np.isnan(points).argmax())]
+            reason = "no rows" if empty else spec.reason(lost)
             return Sampled(points=points, draws=nothing, note=reason, **base)
 
         def over(blocks: Iterator[np.ndarray]) -> np.ndarray:
@@ -175,6 +209,29 @@ class Resampler:
 
         left_out = over(self.leave_out()) if jackknife else None
         return Sampled(points=points, draws=over(self.blocks()), left_out=left_out, **base)
+
+
+def codes_of_labels(labels: Any, name: str) -> np.ndarray:
+    """Number labels from 0 in ascending order, (N,).
+
+    Raises:
+        ConfigError: If they are missing in places, of kinds that cannot be ordered, or not (N,).
+    """
+    array = np.asarray(labels)
+    if array.ndim != 1:
+        raise ConfigError(f"{name}: must be (N,), one label a row", got=f"shape {array.shape}")
+    lost = int(is_missing(array).sum())
+    if lost:
+        raise ConfigError(
+            f"{name}: a row without a label would be taken for the subject of the others",
+            got=f"{lost} of {len(array)} missing",
+            mend="give each such row a label of its own, or leave it out",
+        )
+    try:
+        return np.unique(array, return_inverse=True)[1].reshape(-1)
+    except TypeError:
+        kinds = sorted({type(label).__name__ for label in array})
+        raise ConfigError(f"{name}: labels must be of one kind", got=", ".join(kinds)) from None
 
 
 def _draw_from(generator: np.random.Generator, count: int, size: int) -> np.ndarray:
@@ -200,10 +257,11 @@ def bootstrap(
     """Give a metric with its bootstrap interval over subjects.
 
     Args:
-        metric: Name of a metric, one of the metric functions, or any function
+        metric: Name of a metric, one of the metric functions, what a ``*_metric`` function gives
+            (as ``integrated_brier_metric(times)``), or any function
             ``(*targets, predictions) -> number``.
         targets: Outcomes (N,); a tuple of arrays for several, as ``(event, time)`` for c_index.
-        predictions: (N,), or (N, C) where the metric takes scores a class.
+        predictions: (N,), or (N, C) where the metric takes scores a class or a column a time.
         groups: Subject of each row; records of one subject are drawn together. Default: each row
             is its own subject.
         draws: Bootstrap draws.
@@ -221,12 +279,15 @@ def bootstrap(
         `Sampled.corrected`.
 
     Raises:
-        ValueError: For strata and sites together, or a subject of several sites.
+        ValueError: For unequal lengths, strata and sites together, a subject of several sites,
+            missing groups, and settings that do not exist.
     Source:
         Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 (percentile interval) and
         14 (BCa); Davison & Hinkley 1997, §3.2 (strata), §3.8 (clusters drawn whole, two-stage).
         Differs: none. How often the intervals cover is in ``benchmarks/coverage.md``.
     """
+    check_level(level)
+    check_method(method)
     outcomes = _outcomes(targets)
     sampler = _sampler(outcomes, groups, draws=draws, seed=seed, strata=strata, sites=sites)
     found = sampler.sample(metric, outcomes, [predictions], jackknife=method == "bca")
@@ -266,9 +327,21 @@ def paired_difference(
         strata: As in `bootstrap`.
         sites: As in `bootstrap`.
         method: As in `bootstrap`.
+
+    Raises:
+        ValueError: As `bootstrap`, and for predictions that are one array instead of a list.
     Source:
         Davison & Hinkley 1997, §3.8. Differs: the mean over seeds is taken inside each draw.
     """
+    check_level(level)
+    check_method(method)
+    for name, several in (("predictions", predictions), ("baseline", baseline)):
+        if np.ndim(several) == 0 or any(np.ndim(array) == 0 for array in several):
+            raise ConfigError(
+                f"paired_difference: {name} must be a list of arrays, one a seed",
+                got=type(several).__name__,
+                mend=f"for a single seed give [{name}]",
+            )
     outcomes = _outcomes(targets)
     sampler = _sampler(outcomes, groups, draws=draws, seed=seed, strata=strata, sites=sites)
     more = method == "bca"
@@ -278,11 +351,15 @@ def paired_difference(
 
 
 def _sampler(outcomes: tuple[Any, ...], groups: Any, *, strata: Any, **settings: Any) -> Resampler:
+    if not outcomes or np.ndim(outcomes[0]) == 0:
+        raise ConfigError(
+            "bootstrap: targets must be (N,), or a tuple of such arrays", got=str(outcomes)
+        )
     codes = np.arange(len(outcomes[0])) if groups is None else groups
     if isinstance(strata, str):
         if strata != "outcome":
             raise ValueError(f"bootstrap: strata must be codes or 'outcome', got {strata!r}")
-        strata = np.asarray(outcomes[0]) > 0
+        strata = numbers(outcomes[0], "targets") > 0
     return Resampler(codes, strata=strata, **settings)
 
 
@@ -293,9 +370,15 @@ def _outcomes(targets: Any) -> tuple[Any, ...]:
 def _spec(metric: str | Callable[..., Any]) -> Metric:
     """Find the vectorised form of a metric, or make a slow one for a foreign function."""
     if isinstance(metric, str):
+        if metric in NEEDS_SETTINGS:
+            raise ConfigError(
+                f"the metric '{metric}' needs a setting", mend=f"give {NEEDS_SETTINGS[metric]}"
+            )
         return lookup("metric", metric, SPECS)
     if isinstance(metric, Metric):
         return metric
+    if not callable(metric):
+        raise ConfigError("a metric is a name or a function", got=type(metric).__name__)
     name = getattr(metric, "__name__", "metric")
     if FUNCTIONS.get(name) is metric:
         return SPECS[name]
@@ -306,7 +389,25 @@ def _spec(metric: str | Callable[..., Any]) -> Metric:
         for column in weights.T:
             rows = np.repeat(np.arange(len(column)), column.astype(int))
             value = metric(*(array[rows] for array in data))
+            if np.ndim(value) or not isinstance(value, int | float | np.number | NotEstimable):
+                raise ConfigError(
+                    f"{name}: the function must give a number", got=type(value).__name__
+                )
             values.append(np.nan if isinstance(value, NotEstimable) else float(value))
         return np.array(values)
 
-    return Metric(name, "higher", draws, "the function gave no number")
+    return _Foreign(name, "higher", draws, "the function gave no number")
+
+
+class _Foreign(Metric):
+    """A function of the user's; its arrays may have columns, (N, ...)."""
+
+    def check(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
+        """Give the arrays as floats; refuse unequal lengths and numbers that are not finite."""
+        floats = tuple(numbers(array, f"{self.name}: outcomes and predictions") for array in arrays)
+        if len({len(array) for array in floats}) != 1:
+            shapes = ", ".join(str(array.shape) for array in floats)
+            raise ConfigError(f"{self.name}: arrays must have the same rows, got {shapes}")
+        if not all(np.isfinite(array).all() for array in floats):
+            raise ConfigError(f"{self.name}: outcomes and predictions must be finite numbers")
+        return floats

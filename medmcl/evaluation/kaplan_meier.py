@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from medmcl.evaluation.metric import Estimate, NotEstimable
+from medmcl.core.errors import ConfigError
+from medmcl.evaluation.metric import Estimate, NotEstimable, numbers
 
 SMALL = 1e-12  # of the total weight: less than this at risk is nobody (rounding of sums)
 
@@ -236,21 +237,46 @@ def outcome_of(event: Any, time: Any) -> tuple[np.ndarray, np.ndarray]:
     """Give the outcome as bool (N,) and float (N,).
 
     Raises:
-        ValueError: If an event is neither true/false nor 0/1, a time is negative or not finite,
-            the lengths differ, or a structured array is given.
+        ConfigError: If an event is missing or neither true/false nor 0/1, a time is negative or not
+            finite, the lengths differ, or something is no number.
     """
-    happened, followed = np.asarray(event), np.asarray(time)
-    for name, array in (("event", happened), ("time", followed)):
-        if array.dtype.names is not None:
-            fields = ", ".join(repr(field) for field in array.dtype.names)
-            raise ValueError(f"{name}: give arrays, not a structured array; its fields: {fields}")
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{name}: must be numbers, got {array.dtype}")
-    if happened.ndim != 1 or happened.shape != followed.shape:
-        raise ValueError(f"event and time must be (N,), got {happened.shape}, {followed.shape}")
-    if not np.isin(happened, (0, 1)).all():
-        raise ValueError("event: must be true/false or 0/1; make competing events 0 or 1 first")
-    followed = followed.astype(np.float64)
-    if not np.isfinite(followed).all() or (followed < 0).any():
-        raise ValueError("time: must be finite and not negative")
-    return happened.astype(bool), followed
+    codes, followed = _numbers_of(event, time)
+    _refuse(
+        ~np.isin(codes, (0, 1)),
+        codes,
+        "event: must be true/false or 0/1",
+        "make competing events 0 or 1 first, leave out rows without outcome, and give event before "
+        "time",
+    )
+    return codes.astype(bool), followed
+
+
+def codes_of(event: Any, time: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Give event codes (0 censored, 1 the event, 2.. competing events) and times as float (N,).
+
+    Raises:
+        ConfigError: As `outcome_of`, and for codes that are not whole numbers of at least zero.
+    """
+    codes, followed = _numbers_of(event, time)
+    _refuse(
+        ~np.isfinite(codes) | (codes < 0) | (codes != np.rint(codes)),
+        codes,
+        "event: must be 0 (censored), 1 (the event) or 2 and above (competing events)",
+        "leave out rows without outcome, and give event before time",
+    )
+    return codes, followed
+
+
+def _numbers_of(event: Any, time: Any) -> tuple[np.ndarray, np.ndarray]:
+    codes, followed = numbers(event, "event"), numbers(time, "time")
+    if codes.ndim != 1 or codes.shape != followed.shape:
+        raise ConfigError(f"event and time must be (N,), got {codes.shape}, {followed.shape}")
+    wrong = ~np.isfinite(followed) | (followed < 0)
+    _refuse(wrong, followed, "time: must be finite and not negative", "leave these rows out")
+    return codes, followed
+
+
+def _refuse(wrong: np.ndarray, values: np.ndarray, what: str, mend: str) -> None:
+    if wrong.any():
+        shown = ", ".join(f"{value:g}" for value in np.unique(values[wrong])[:3])
+        raise ConfigError(what, got=f"{shown} in {int(wrong.sum())} rows", mend=mend)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from medmcl.core.errors import ConfigError
+
 Draws = Callable[..., np.ndarray]
 Direction = Literal["higher", "lower", "target"]
 
@@ -36,9 +38,82 @@ class NotEstimable:
 Estimate = float | NotEstimable
 
 
+def numbers(array: Any, name: str) -> np.ndarray:
+    """Give an array of float64; what is missing in a column of objects becomes NaN.
+
+    Raises:
+        ConfigError: For words, dates, structured arrays and other things that are no numbers.
+    """
+    found = np.asarray(array)
+    if found.dtype.names is not None:
+        raise ConfigError(
+            f"{name}: give arrays, not a structured array",
+            got=f"its fields: {', '.join(map(repr, found.dtype.names))}",
+        )
+    if found.dtype.kind == "O":
+        lost = is_missing(found)
+        if not any(isinstance(value, str) for value in found.flat):
+            try:
+                return np.where(lost, np.nan, found).astype(np.float64)
+            except (TypeError, ValueError):
+                pass
+    if found.dtype.kind not in "biuf":
+        raise ConfigError(
+            f"{name}: must be numbers, got {found.dtype}",
+            got=found.reshape(-1)[:3],
+            expected="numbers or booleans",
+        )
+    return found.astype(np.float64, copy=False)
+
+
+def is_missing(labels: np.ndarray) -> np.ndarray:
+    """Say which values are None, NaN, NaT or pandas' NA, of the same shape."""
+    if labels.dtype.kind in "biuSU":
+        return np.zeros(labels.shape, dtype=bool)
+    import pandas as pd
+
+    return np.asarray(pd.isna(labels))
+
+
 def as_float(array: Any) -> np.ndarray:
-    """Give an array of float64."""
-    return np.asarray(array, dtype=np.float64)
+    """Give predictions as an array of float64."""
+    return numbers(array, "predictions")
+
+
+def weights_of(weights: Any, size: int, name: str) -> np.ndarray:
+    """Give the weights of N rows as a column, (N, 1); default ones.
+
+    Raises:
+        ConfigError: If they are not N finite numbers of at least zero.
+    """
+    if weights is None:
+        return np.ones((size, 1))
+    found = numbers(weights, f"{name}: weights")
+    if found.shape != (size,):
+        raise ConfigError(
+            f"{name}: weights must be {size} numbers of at least zero",
+            got=f"shape {found.shape}",
+            expected=f"shape ({size},)",
+        )
+    bad = ~np.isfinite(found) | (found < 0)
+    if bad.any():
+        raise ConfigError(
+            f"{name}: weights must be {size} numbers of at least zero",
+            got=f"{int(bad.sum())} negative or not finite, as {found[bad][0]}",
+        )
+    return found[:, None]
+
+
+def check_level(level: float) -> None:
+    """Refuse a coverage that is no share.
+
+    Raises:
+        ConfigError: If it does not lie inside (0, 1).
+    """
+    if isinstance(level, bool | str) or not 0 < level < 1:
+        raise ConfigError(
+            "level: the coverage must lie inside (0, 1)", got=level, expected="0.95, for instance"
+        )
 
 
 def classes_of(predictions: Any) -> np.ndarray:
@@ -88,18 +163,23 @@ class Metric:
         size = len(arrays[0])
         if size == 0:
             return NotEstimable("no rows")
-        columns = np.ones((size, 1)) if weights is None else np.asarray(weights, float)[:, None]
-        if len(columns) != size or (columns < 0).any():
-            raise ValueError(f"{self.name}: weights must be {size} numbers of at least zero")
+        columns = weights_of(weights, size, self.name)
         value = float(self.draws(*arrays, columns)[0])
-        return NotEstimable(self.missing) if np.isnan(value) else value
+        if not np.isnan(value):
+            return value
+        rows = columns[:, 0] > 0
+        return NotEstimable(self.reason([array[rows] for array in arrays]))
+
+    def reason(self, arrays: Sequence[np.ndarray]) -> str:  # noqa: ARG002  # subclasses look
+        """Say what checked arrays lack, where the metric does not exist for them."""
+        return self.missing
 
     def check(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
         """Give the arrays as floats; refuse unequal lengths and numbers that are not finite."""
         *outcomes, predictions = arrays
-        floats = (*(as_float(array) for array in outcomes), self.prepare(predictions))
-        sizes = sorted({len(array) for array in floats})
-        if len(sizes) != 1 or any(array.ndim != 1 for array in floats):
+        outcomes = [numbers(array, f"{self.name}: outcome") for array in outcomes]
+        floats = (*outcomes, self.prepare(predictions))
+        if len({array.shape for array in floats}) != 1 or floats[0].ndim != 1:
             shapes = ", ".join(str(array.shape) for array in floats)
             raise ValueError(f"{self.name}: outcomes and predictions must be (N,), got {shapes}")
         if not all(np.isfinite(array).all() for array in floats):

@@ -32,6 +32,7 @@ from medmcl.evaluation.metric import (
     classes_of,
     probabilities_of,
 )
+from medmcl.evaluation.survival_metric import SurvivalMetric
 from medmcl.evaluation.thresholds import (
     sensitivity_at_specificity,
     sensitivity_at_specificity_metric,
@@ -75,7 +76,7 @@ _BRIER = Metric("brier", "lower", weighted.brier, "no rows", None, True, probabi
 _R2 = Metric("r2", "higher", weighted.r2, CONSTANT, 0.0)
 _PEARSON = Metric("pearson", "higher", weighted.pearson, "outcome or prediction does not vary", 0.0)
 _MAE = Metric("mae", "lower", weighted.mae, "no rows")
-_C_INDEX = Metric(
+_C_INDEX = SurvivalMetric(
     "c_index", "higher", weighted.c_index, "no event precedes another's follow-up", 0.5, True
 )
 _ACCURACY = Metric("accuracy", "higher", weighted.accuracy, "no rows", prepare=classes_of)
@@ -164,15 +165,18 @@ def c_index(event: Any, time: Any, risk: Any, weights: Any = None) -> Estimate:
     higher risk; risks within 1e-8 of each other count one half.
 
     Args:
-        event: True = the event was seen, False = censored. (N,)
+        event: True or 1 = the event was seen, False or 0 = censored. (N,)
         time: Follow-up in any unit, not negative. (N,)
         risk: Predicted risk, higher = earlier event expected. (N,)
         weights: How often each row counts; default once. (N,)
+
+    Raises:
+        ConfigError: For events that are missing or other codes, and for malformed arrays.
     Source:
         Harrell et al. 1996, Stat Med 15:361-387. Equals scikit-survival's
         ``concordance_index_censored``. Differs: none.
     """
-    return _C_INDEX(np.asarray(event) > 0, time, risk, weights=weights)
+    return _C_INDEX(event, time, risk, weights=weights)
 
 
 def accuracy(targets: Any, predictions: Any, weights: Any = None) -> Estimate:

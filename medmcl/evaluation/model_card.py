@@ -14,7 +14,7 @@ from medmcl.evaluation.report_data import ReportData
 from medmcl.evaluation.results import Result, headline_rows
 from medmcl.evaluation.suppression import few
 from medmcl.evaluation.survival_calibration import SurvivalCalibration
-from medmcl.evaluation.words import fraction_name, listed, measured
+from medmcl.evaluation.words import at_level, fraction_name, listed, measured
 
 COMPLETE = "To be completed by the author."
 FEW_EVENTS = 100
@@ -79,11 +79,11 @@ def model_card(data: ReportData) -> ModelCard:
                                 p.preparation or "not stated") for p in data.study.predictors),
                     lines=() if data.study.predictors else ("Not stated.",)),
         CardSection(title="Model", lines=_model(data)),
-        CardSection(title="Performance", header=_PERFORMANCE, rows=_performance(data),
+        CardSection(title="Performance", header=_at(_PERFORMANCE, data), rows=_performance(data),
                     lines=() if data.task_rows else ("Nothing was evaluated.",)),
         CardSection(title="Calibration", header=_CALIBRATION, rows=_calibration(data),
                     lines=() if _calibration(data) else ("Not assessed.",)),
-        CardSection(title="Subgroups", header=_SUBGROUPS, rows=_subgroups(data),
+        CardSection(title="Subgroups", header=_at(_SUBGROUPS, data), rows=_subgroups(data),
                     lines=_subgroup_lines(data)),
         CardSection(title="Limits", lines=_limits(data) or ("None were found by the checks.",)),
         CardSection(title="What is not known", lines=_unknown(data)),
@@ -114,6 +114,10 @@ def _front(data: ReportData) -> dict[str, Any]:
         ]
         front["model-index"] = [{"name": name, "results": results}]
     return front
+
+
+def _at(header: Sequence[str], data: ReportData) -> tuple[str, ...]:
+    return tuple(at_level(name, data.level) for name in header)
 
 
 def _training_data(data: ReportData) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from medmcl.evaluation.report_files import write_csv_files
 from medmcl.evaluation.report_json import as_json, json_text, plain_text
 from medmcl.evaluation.report_sections import sections_of
 from medmcl.evaluation.results import Result, save_results
-from medmcl.evaluation.words import fraction_name, metric_name
+from medmcl.evaluation.words import at_level, fraction_name, metric_name
 
 __all__ = ["ReportData", "as_json", "render", "write_report"]
 
@@ -64,7 +64,7 @@ def render(data: ReportData) -> str:
         findings=list(data.findings)[:MOST_FINDINGS],
         hidden_findings=max(0, len(data.findings) - MOST_FINDINGS),
         finding_counts=Counter(finding.code for finding in data.findings).most_common(),
-        header=_TABLE_HEADER,
+        header=tuple(at_level(name, data.level) for name in _TABLE_HEADER),
         rows=[_table_row(row) for row in tasks if not row.versus],
         provenance={str(key): plain_text(value) for key, value in data.provenance.items()},
     )

@@ -41,6 +41,7 @@ class ReportData:
         heat: Their cosine maps, (N, h, w).
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         notes: Remarks a reader must see.
+        level: Coverage that intervals of tasks aim at.
         highlight: The method the report is about; default the first one in ``results``.
     """
 
@@ -62,6 +63,7 @@ class ReportData:
     heat: np.ndarray | None = None
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    level: float = 0.95
     highlight: str = ""
 
     @cached_property

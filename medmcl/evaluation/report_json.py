@@ -33,6 +33,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
             "geometry": list(data.geometry or geometry_of(data.curves)),
             "retrieval": found,
             "results": data.task_rows,
+            "level": data.level,
             "notes": list(data.notes),
             "flow": [],
             "missingness": [],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from medmcl.evaluation import embedding_figures, figures, result_figures
 from medmcl.evaluation.calibration_figures import calibration_plot
@@ -26,11 +27,12 @@ from medmcl.evaluation.subgroup_figures import subgroup_forest
 from medmcl.evaluation.survival_figures import curve_of, risk_group_curves
 from medmcl.evaluation.target_figures import targets_overview
 from medmcl.evaluation.tripod import checklist
-from medmcl.evaluation.words import listed
+from medmcl.evaluation.words import at_level, listed
 
 MOST_REASONS = 8  # in the sentence of an empty section
 
 Maker = Callable[[], Picture | None]
+P = TypeVar("P", Picture, Shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,21 @@ class Section:
 
 def sections_of(data: ReportData) -> tuple[Section, ...]:
     """Make every section; those without content say why."""
-    return (*_people(data), *_performance(data), *_representations(data), *_trust(data))
+    made = (*_people(data), *_performance(data), *_representations(data), *_trust(data))
+    return tuple(
+        replace(
+            one,
+            pictures=tuple(_at_level(part, data.level) for part in one.pictures),
+            tables=tuple(_at_level(part, data.level) for part in one.tables),
+        )
+        for one in made
+    )
+
+
+def _at_level(part: P, level: float) -> P:
+    """A figure or table whose words say the level of its intervals."""
+    header = tuple(at_level(text, level) for text in part.header)
+    return replace(part, aid=at_level(part.aid, level), header=header)
 
 
 def _people(data: ReportData) -> tuple[Section, ...]:

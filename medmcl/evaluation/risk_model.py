@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 # scikit-learn at module level: the class derives from its base. `medmcl` imports this file lazily.
 from sklearn.base import BaseEstimator
@@ -16,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from medmcl.core.errors import ConfigError, LeakageError
+from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics import c_index
 from medmcl.evaluation.outcome import KINDS, Kind, Outcome, read_outcome
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CLASSES = ("binary", "multiclass")
+ALIKE = 1e-8  # features closer than this share of their column are those of one row
+DIRECTIONS = 8
 
 
 def _offered_to(*kinds: str) -> Callable[[Any], bool]:
@@ -103,7 +107,8 @@ class RiskModel(BaseEstimator):
             groups: Subject of each row, (N,): inner folds keep a subject's rows together. Default:
                 every row is its own subject.
             tuning: Other rows ``(X, y)``, or ``(X, y, groups)``, to choose the penalty on. They are
-                not fitted on. Rows that stand in X, too, are warned of, and noted.
+                not fitted on. With ``groups`` theirs are needed, too. Rows whose features stand in
+                X, whatever their outcome, are warned of, and noted.
 
         Raises:
             ConfigError: For outcomes or settings that cannot be used; names what would be.
@@ -116,6 +121,13 @@ class RiskModel(BaseEstimator):
             from sklearn.exceptions import DataConversionWarning
 
             warnings.warn(outcome.warning, DataConversionWarning, stacklevel=2)
+        if groups is not None and tuning is not None and len(tuning) == 2:
+            raise ConfigError(
+                "groups are given, but not those of tuning: shared subjects would go unseen",
+                where="tuning",
+                got="(X, y)",
+                expected="(X, y, groups)",
+            )
         groups = _subjects(groups, len(X))
         self.kind_ = outcome.kind
         if hasattr(self, "classes_"):
@@ -124,6 +136,9 @@ class RiskModel(BaseEstimator):
             self.classes_: np.ndarray = outcome.classes
         notes = list(outcome.notes)
         fitted = self._fit(X, outcome, groups, tuning, notes)
+        self._followed = (
+            np.unique(outcome.targets.values[:, 0]) if self.kind_ == "survival" else None
+        )
         self._fitted = fitted
         self.strength_ = fitted.chosen[0] if fitted.chosen else float("nan")
         self.notes_ = tuple(dict.fromkeys([*notes, *fitted.notes]))
@@ -151,9 +166,12 @@ class RiskModel(BaseEstimator):
         other = read_outcome(tuning[1], outcome.kind, rows=len(x_tuning), classes=outcome.classes)
         if len(tuning) > 2:
             _refuse_shared(groups, _subjects(tuning[2], len(x_tuning)))
-        twice = _rows_in_both(X, outcome.targets.values, x_tuning, other.targets.values)
+        twice = _rows_in_both(X, x_tuning)
         if twice:
-            warning = f"{twice} of {len(x_tuning)} tuning rows are also in X: too weak a penalty"
+            warning = (
+                f"{twice} of {len(x_tuning)} tuning rows are also in X, by their features: if they "
+                "are the same subjects, the penalty is too weak"
+            )
             warnings.warn(warning, UserWarning, stacklevel=4)
             notes.append(warning)
         joined = _join(outcome.targets, other.targets)
@@ -168,12 +186,16 @@ class RiskModel(BaseEstimator):
 
     @property
     def times_(self) -> np.ndarray:
-        """Event times (Cox) or ends of intervals (discrete time) of the fitted rows. (K,)."""
+        """Event times (Cox) or ends of intervals (discrete time) of the fitted rows. (K,).
+
+        Without any event the follow-up times: survival is one at each.
+        """
         check_is_fitted(self, "kind_")
         if self.kind_ != "survival":
             raise AttributeError(f"a RiskModel of kind '{self.kind_}' has no times")
         assert self._fitted.times is not None  # fitted to a survival outcome
-        return self._fitted.times
+        times, followed = self._fitted.times, self._followed
+        return times if len(times) or followed is None else followed
 
     def _check_settings(self) -> None:
         if self.kind not in ("auto", *KINDS):
@@ -326,10 +348,17 @@ def _refuse_shared(fitted: np.ndarray, tuning: np.ndarray) -> None:
         )
 
 
-def _rows_in_both(x: np.ndarray, y: np.ndarray, x_other: np.ndarray, y_other: np.ndarray) -> int:
-    """Count the second rows whose features and outcome a first row has, to the last bit."""
-    first = {row.tobytes() for row in np.column_stack([x, y]).astype(np.float64)}
-    return sum(row.tobytes() in first for row in np.column_stack([x_other, y_other]).astype(float))
+def _rows_in_both(x: np.ndarray, other: np.ndarray) -> int:
+    """Count the second rows whose features a first row has, to 1e-8 of each column's size.
+
+    Near rows are near on a few directions, too: the nearest there is the only candidate.
+    """
+    size = np.abs(x).max(axis=0)
+    size = np.where(size > 0, size, 1.0)
+    first, second = x / size, other / size
+    directions = numpy_generator(0, "near copies").normal(size=(x.shape[1], DIRECTIONS))
+    _, nearest = cKDTree(first @ directions).query(second @ directions)
+    return int((np.abs(first[nearest] - second) <= ALIKE).all(axis=1).sum())
 
 
 def _join(first: Targets, second: Targets) -> Targets:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from medmcl.core.errors import ConfigError
+from medmcl.evaluation.metric import check_level
+
 Method = Literal["percentile", "bca"]
+
+
+def check_method(method: str) -> None:
+    """Refuse an interval that does not exist.
+
+    Raises:
+        ConfigError: For other names than those of `Method`.
+    """
+    if method not in get_args(Method):
+        raise ConfigError("no such interval", where="method", got=method, expected=get_args(Method))
+
 
 FEW_SUBJECTS = 20  # below this an interval is marked as rough
 
@@ -61,6 +75,8 @@ class Sampled:
         note: Reason or remark so far.
         inflated: Whether noise can only add to the metric, see `corrected`.
         left_out: The metric without each subject in turn, (J,), for BCa; None if not asked for.
+        encloses: Whether the interval is widened to the value where it would not hold it: the
+            correction moves value and draws apart.
     """
 
     points: np.ndarray
@@ -71,6 +87,7 @@ class Sampled:
     note: str = ""
     inflated: bool = False
     left_out: np.ndarray | None = None
+    encloses: bool = False
 
     def corrected(self) -> Sampled:
         """Take the noise off a metric that noise can only add to (ICI); others pass.
@@ -95,6 +112,7 @@ class Sampled:
             note="; ".join(text for text in (self.note, note) if text),
             inflated=False,
             left_out=None,
+            encloses=True,
         )
 
     def minus(self, other: Sampled) -> Sampled:
@@ -112,13 +130,19 @@ class Sampled:
             draws=self.draws - other.draws,
             note="; ".join(dict.fromkeys(notes)),
             left_out=_minus(self.left_out, other.left_out),
+            encloses=False,
         )
 
     def interval(self, level: float = 0.95, method: Method = "percentile") -> Interval:
         """Turn the draws into an interval with everything a reader must know.
 
         ``bca`` needs `left_out`; where it is missing, percentiles are given and the note says so.
+
+        Raises:
+            ConfigError: For a level outside (0, 1) or another method.
         """
+        check_level(level)
+        check_method(method)
         if self.inflated:
             return self.corrected().interval(level, method)
         value = float(self.points.mean())
@@ -145,8 +169,10 @@ class Sampled:
             moved = _bca(ends, usable, value, self.left_out)
             ends = ends if moved is None else moved
             notes.append("percentile interval: BCa undefined" if moved is None else "BCa interval")
-        low, high = np.quantile(usable, ends)
-        return replace(found, low=float(low), high=float(high), note="; ".join(notes))
+        low, high = (float(end) for end in np.quantile(usable, ends))
+        if self.encloses:
+            low, high = min(low, value), max(high, value)
+        return replace(found, low=low, high=high, note="; ".join(notes))
 
 
 def _minus(ours: np.ndarray | None, theirs: np.ndarray | None) -> np.ndarray | None:
@@ -191,4 +217,5 @@ def mean_of(parts: Sequence[Sampled], names: Sequence[str]) -> Sampled:
         events=sum(events) if events else None,
         subjects=largest.subjects,
         note=note if lost else "",
+        encloses=any(part.encloses for part in usable),
     )

@@ -220,13 +220,12 @@ def differences(
     """Compare each method with the baseline at the same label fraction, draw by draw.
 
     Metrics that aim at a target (slope, intercept, observed over expected) have no differences: a
-    larger one is not better. Differences of AUROC of single predictions carry DeLong's p value.
+    larger one is not better. Differences of AUROC of single predictions carry DeLong's p value. One
+    that does not exist has no value, and a note of what lacks.
     """
     for table in tables:
         pairs = [t for t in tables if t.method == baseline and t.fraction == table.fraction]
         if table.method == baseline or not pairs:
-            continue
-        if table.pools_constants or pairs[0].pools_constants:
             continue
         yield from _pair(setting, table, pairs[0], samplers, level)
 
@@ -245,13 +244,27 @@ def _pair(
         if key not in theirs or not line.compares:
             continue
         mate = theirs[key][1]
-        if np.isnan(sampled.points).any() or np.isnan(mate.points).any():
-            continue
         about = {**about_row(setting, table, *key, line.spec), "split": narrow.split}
+        lacks = _lacks(table, sampled) or _lacks(other, mate)
+        if lacks:
+            yield Result(
+                n=sampled.n, events=sampled.events, subjects=sampled.subjects,
+                note=f"no difference: {lacks}", versus=other.method, **about,
+            )  # fmt: skip
+            continue
         p_value = _delong(setting, table, other, key, common)
         note = line.note if p_value is None else f"p: DeLong, by subject; {line.note}".rstrip("; ")
         difference = sampled.minus(mate).interval(level)
         yield Result.of(difference, note=note, versus=other.method, p_value=p_value, **about)
+
+
+def _lacks(table: Predicted, sampled: Sampled) -> str:
+    """Say why a method has no number to compare; empty if it has one."""
+    if table.pools_constants:
+        return f"{table.method} is not estimable: a fold had too little to fit on"
+    if np.isnan(sampled.points).any():
+        return f"{table.method} is not estimable: {sampled.note}".removesuffix(": ")
+    return ""
 
 
 def _delong(

@@ -15,6 +15,11 @@ from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.subsets import label_subset
 from medmcl.evaluation.task_metrics import Horizons, Thresholds, horizons_of, thresholds_of
 
+_SEEN = {
+    "train": "rows that the model was fitted on",
+    "tuning": "rows that settings were chosen on",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -83,9 +88,9 @@ class Setting:
             lines.append(self.fitted("censoring weights (IPCW)", rows, note=note, **about))
         if self.thresholds.risks:
             line = self.fitted("risk thresholds of net benefit", train, note=also, **about)
-            if self.thresholds.source != "train":
-                line = replace(line, splits=("train",), subjects=None, rows=None,
-                               note=f"kept: {self.thresholds.source}")  # fmt: skip
+            if not self.thresholds.is_own:
+                line = replace(line, splits=self.thresholds.splits, subjects=None, rows=None,
+                               note=self.thresholds.whose)  # fmt: skip
             lines.append(line)
         return lines
 
@@ -116,6 +121,8 @@ def decide_rows(
     crossed = few if cross_validate is None else cross_validate
     train = np.flatnonzero(usable & (splits == "train"))
     tuning = np.flatnonzero(usable & (splits == "tuning"))
+    if crossed:  # what is kept for other cohorts; folds guard themselves
+        train, tuning = _allowed(targets, train), _allowed(targets, tuning)
     weighed = train
     if not crossed and len(tuning) == 0 and len(train):
         generator = numpy_generator(seed, "stand_in_tuning", targets.name)
@@ -126,6 +133,8 @@ def decide_rows(
         notes.append(
             "cross-validated over all splits: the encoder saw inputs, not labels, of train subjects"
         )
+    elif split in _SEEN:
+        notes.append(f"scored on {split}: {_SEEN[split]}")
     held = usable & (splits == split)
     scored = np.flatnonzero(usable if crossed else held)
     horizons = None

@@ -66,6 +66,7 @@ class Study:
         index: From when outcomes are counted.
         outcomes: Outcomes of the cohort that were scored.
         predictors: Modalities that the run reads.
+        gaps: What was done about inputs and cells that are missing, a clause each.
         towers: Modality to its encoder, in a clause.
         training: A sentence on each training stage.
         licence: Licence of the model, if somebody stated one.
@@ -81,6 +82,7 @@ class Study:
     index: str = ""
     outcomes: tuple[Outcome, ...] = ()
     predictors: tuple[Predictor, ...] = ()
+    gaps: tuple[str, ...] = ()
     towers: Mapping[str, str] = field(default_factory=dict)
     training: tuple[str, ...] = ()
     licence: str = ""

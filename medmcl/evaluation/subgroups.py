@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,7 @@ class _Group:
     name: str
     rows: np.ndarray
     subjects: int
-    least: int | None  # rows of the rarer outcome; None where the outcome has none
+    least: int | None  # subjects of the rarest outcome; None where the outcome has none
 
 
 def pooled_sites(sites: np.ndarray, subjects: np.ndarray) -> np.ndarray:
@@ -49,10 +50,10 @@ def subgroup_rows(
 ) -> list[SubgroupRow]:
     """Score a method among groups of the scored subjects: everyone first, then each attribute.
 
-    Groups of fewer than 20 subjects, or with fewer than 5 rows with or without the event, show no
-    number. Where what is held back of an attribute could be told by subtraction (one group alone,
-    or too few in all), the next smallest group is held back too. Sites of fewer than 20 subjects
-    are pooled first.
+    Groups of fewer than 20 subjects, or with fewer than 5 subjects with or without the event (of
+    any column), show no number. Where what is held back of an attribute could be told by
+    subtraction (one group alone, or too few in all), the next smallest group is held back too.
+    Sites of fewer than 20 subjects are pooled first.
 
     Args:
         setting: The evaluation.
@@ -76,7 +77,7 @@ def subgroup_rows(
         if attribute == "site":
             names = pooled_sites(names, subjects)
         found = [n for n in dict.fromkeys(names.tolist()) if n != UNKNOWN]
-        found = [*sorted(map(str, found)), *([UNKNOWN] if UNKNOWN in names else [])]
+        found = [*sorted(map(str, found), key=_in_order), *([UNKNOWN] if UNKNOWN in names else [])]
         each = [_group(setting, name, table.rows & (names == name)) for name in found]
         each = [group for group in each if group.subjects]
         if len(each) > 1:
@@ -92,12 +93,20 @@ def subgroup_rows(
     return rows
 
 
+def _in_order(name: str) -> tuple[int, float, str]:
+    """Sort bands of numbers by where they begin, other names by letter."""
+    band = re.match(r"(<|>=|)(-?[0-9.]+(?:e[+-]?[0-9]+)?)(?: to <|$)", name)
+    if band is None:
+        return 3, 0.0, name
+    return {"<": 0, "": 1, ">=": 2}[band[1]], float(band[2]), name
+
+
 def held_back(subjects: Sequence[int], least: Sequence[int | None]) -> list[str]:
     """Say why each group of an attribute shows no number; empty where it does.
 
     Args:
         subjects: Subjects of each group.
-        least: Rows of its rarer outcome; None where the outcome has none.
+        least: Subjects of its rarer outcome; None where the outcome has none.
     """
     reasons = [
         TOO_SMALL if n < FEWEST_SUBJECTS or (e is not None and e < FEWEST_EVENTS) else ""
@@ -116,15 +125,21 @@ def held_back(subjects: Sequence[int], least: Sequence[int | None]) -> list[str]
 
 
 def _group(setting: Setting, name: str, rows: np.ndarray) -> _Group:
-    targets = setting.targets
+    targets, here = setting.targets, setting.scored[rows]
+    people = setting.subjects[here]
     least = None
-    if targets.kind in ("binary", "survival"):
-        column = targets.columns.index("event") if targets.kind == "survival" else 0
-        events = targets.values[setting.scored, column][rows] > 0
-        least = int(min(events.sum(), (~events).sum()))
-        if targets.kind == "survival":
-            least = int(events.sum())
-    return _Group(name, rows, len(np.unique(setting.subjects[setting.scored][rows])), least)
+    if targets.kind == "survival":
+        event = targets.values[here, targets.columns.index("event")] > 0
+        least = len(np.unique(people[event]))
+    elif targets.kind in ("binary", "multilabel"):
+        sides = [
+            len(np.unique(people[known & ((values > 0) == positive)]))
+            for values, known in zip(targets.values[here].T, targets.known[here].T, strict=True)
+            if known.any()
+            for positive in (True, False)
+        ]
+        least = min(sides, default=0)
+    return _Group(name, rows, len(np.unique(people)), least)
 
 
 def _row(

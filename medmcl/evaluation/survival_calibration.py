@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.errors import ConfigError
 from medmcl.evaluation.calibration_curve import (
     CalibrationCurve,
     CalibrationGroup,
@@ -16,7 +17,8 @@ from medmcl.evaluation.calibration_curve import (
 from medmcl.evaluation.cox import cox_fit
 from medmcl.evaluation.decision_curve import incidence_at
 from medmcl.evaluation.intervals import Interval, Resampler, Sampled
-from medmcl.evaluation.metric import NotEstimable, probabilities_of
+from medmcl.evaluation.kaplan_meier import outcome_of
+from medmcl.evaluation.metric import NotEstimable, check_level, probabilities_of
 
 CLIP = 1e-6
 KNOTS = (0.1, 0.5, 0.9)  # quantiles; Austin et al. 2020, Harrell 2015 table 2.3
@@ -77,7 +79,7 @@ def survival_calibration(
     `calibration`, ``ici`` is corrected for noise, the others are as published.
 
     Args:
-        event: True = the event was seen. (N,)
+        event: True or 1 = the event was seen, False or 0 = censored. (N,)
         time: Follow-up, not negative. (N,)
         survival_at_t: Predicted probability of no event by the horizon. (N,)
         horizon: In the unit of time.
@@ -98,14 +100,15 @@ def survival_calibration(
         Methods Med Res 25:1692-1706. Differs: Breslow ties (so that a repeated row weighs twice),
         risks are moved into [1e-6, 1 - 1e-6], the correction of the ICI.
     """
-    happened = np.asarray(event) > 0
-    times = np.asarray(time, dtype=np.float64)
+    check_level(level)
+    happened, times = outcome_of(event, time)
     risk = 1 - probabilities_of(survival_at_t)
-    _check(happened, times, risk)
+    _check(times, risk)
     reason = _reason(happened, times, risk, horizon)
     if reason:
         return NotEstimable(reason)
     sampler = Resampler(np.arange(len(times)) if groups is None else groups, draws=draws, seed=seed)
+    sampler.check_rows(targets=[times])
     at = curve_grid(risk)
     whole = _numbers(happened, times, risk, horizon, at)
     if whole is None:
@@ -152,14 +155,14 @@ def survival_calibration(
     )
 
 
-def _check(event: np.ndarray, time: np.ndarray, risk: np.ndarray) -> None:
-    if len({array.shape for array in (event, time, risk)}) != 1 or time.ndim != 1:
-        raise ValueError(
+def _check(time: np.ndarray, risk: np.ndarray) -> None:
+    if time.shape != risk.shape:
+        raise ConfigError(
             "survival_calibration: event, time and survival must be (N,), got "
-            f"{event.shape}, {time.shape}, {risk.shape}"
+            f"{time.shape}, {time.shape}, {risk.shape}"
         )
-    if not (np.isfinite(time).all() and np.isfinite(risk).all()) or (time < 0).any():
-        raise ValueError("survival_calibration: times must be finite and not negative")
+    if not np.isfinite(risk).all():
+        raise ConfigError("survival_calibration: survival must be finite")
 
 
 def _reason(event: np.ndarray, time: np.ndarray, risk: np.ndarray, horizon: float) -> str:

@@ -160,7 +160,8 @@ def brier_over_times(
 
     Matrix products of the squared errors with the draws' weights. Events may be codes, 2 and above
     for competing ones: then survival is one minus the risk of event 1, and who left by a competing
-    event is known not to have it, now and later (Schoop et al. 2011, Biom J 53:88).
+    event is known not to have it, now and later (Schoop et al. 2011, Biom J 53:88). NaN at all
+    times in a draw without event 1 by the last of them.
     """
     own = event == 1
     event = event > 0
@@ -174,7 +175,8 @@ def brier_over_times(
     late = np.divide(controls.T @ weights, curve, out=np.zeros(valid.shape), where=valid)
     total = np.broadcast_to(weights.sum(axis=0), valid.shape)
     scores = _ratio(cases.T @ (weights[event] * inverse) + late, total)
-    return np.where(valid, scores, np.nan)
+    some = (weights[own & (time <= times[-1])] > 0).any(axis=0)
+    return np.where(valid & some, scores, np.nan)
 
 
 def integrated_brier(

@@ -11,12 +11,13 @@ import numpy as np
 
 from medmcl.evaluation import survival_kernels as kernels
 from medmcl.evaluation.censoring import Outcome, grid_of, limit, reached, remark
-from medmcl.evaluation.kaplan_meier import outcome_of
-from medmcl.evaluation.metric import Direction, Estimate, Metric, NotEstimable, as_float
+from medmcl.evaluation.kaplan_meier import codes_of, outcome_of
+from medmcl.evaluation.metric import Direction, Metric, as_float
 
 ROUNDING = 1e-9  # probabilities may leave [0, 1] by this much and are moved back
 NO_PAIR = "no event that the censoring curve can weigh precedes another's follow-up"
 NO_CASE = "no event by the time, or nobody followed beyond it"
+NO_EVENT = "no event by the last of the times"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,7 @@ class SurvivalMetric(Metric):
     def check(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
         """Give event (bool), time and predictions; refuse what is malformed."""
         event, time, predictions = arrays
-        codes = np.asarray(event)
-        happened, followed = outcome_of(codes > 0 if self.has_causes else codes, time)
-        if self.has_causes:
-            happened = codes.astype(np.float64)
+        happened, followed = (codes_of if self.has_causes else outcome_of)(event, time)
         predicted = self.prepare(predictions)
         allowed = {(len(followed),), (len(followed), len(self.times))}
         if predicted.shape not in allowed if self.times else predicted.shape != followed.shape:
@@ -51,14 +49,9 @@ class SurvivalMetric(Metric):
             raise ValueError(f"{self.name}: predictions must be finite numbers")
         return happened, followed, predicted
 
-    def __call__(self, *arrays: Any, weights: Any = None) -> Estimate:
-        """Give the point value, or a reason that names what the data lack."""
-        value = super().__call__(*arrays, weights=weights)
-        if not isinstance(value, NotEstimable):
-            return value
-        event, time = outcome_of(*arrays[:2])
-        rows = np.ones(len(time), bool) if weights is None else np.asarray(weights) > 0
-        return NotEstimable(self.why(event[rows], time[rows]))
+    def reason(self, arrays: Sequence[np.ndarray]) -> str:
+        """Say what checked arrays lack, as `why`."""
+        return self.why(arrays[0] > 0, arrays[1])
 
     def why(self, event: np.ndarray, time: np.ndarray) -> str:
         """Say why the metric does not exist for an outcome."""
@@ -123,7 +116,7 @@ def brier_metric(
 
     if np.ndim(at) != 0:
         raise ValueError("brier_metric: give one time; integrated_brier_metric takes several")
-    return _over_time(name, "lower", draws, "no rows", None, survival_probabilities, at, censoring)
+    return _over_time(name, "lower", draws, NO_EVENT, None, survival_probabilities, at, censoring)
 
 
 def integrated_brier_metric(
@@ -136,7 +129,7 @@ def integrated_brier_metric(
         "integrated_brier",
         "lower",
         kernels.integrated_brier,
-        "no rows",
+        NO_EVENT,
         None,
         survival_probabilities,
         times,

@@ -23,7 +23,7 @@ from medmcl.evaluation.d_calibration import (
     d_calibration_metric,
     survival_at_own_time,
 )
-from medmcl.evaluation.metric import Estimate, NotEstimable, as_float
+from medmcl.evaluation.metric import Estimate, NotEstimable, weights_of
 from medmcl.evaluation.survival_metric import (
     SurvivalMetric,
     auc_metric,
@@ -154,7 +154,8 @@ def brier_at(
 
     At t, an event with T <= t adds S(t)**2 / G(T); a row with T > t adds (1 - S(t))**2 / G(t); a
     row censored by t adds nothing; the sum is divided by N, the number of all rows. For
-    reading: 0.5 for all rows gives 0.25, the true S(t) of the population S(t) * (1 - S(t)).
+    reading: 0.5 for all rows gives 0.25, the true S(t) of the population S(t) * (1 - S(t)). Without
+    an event by the last time nothing is estimable: a forecast of no event would be perfect.
 
     Args:
         event: True or 1 = the event was seen. (N,)
@@ -171,7 +172,8 @@ def brier_at(
         ValueError: For malformed arrays or settings; if survival is no probability.
     Source:
         Graf et al. 1999, Stat Med 18:2529-2545. Equals scikit-survival's ``brier_score``. Differs:
-        times beyond the follow-up, or where G is zero, are not estimable.
+        times beyond the follow-up, or where G is zero, and samples without an event are not
+        estimable.
     """
     grid = grid_of(times)
     spec = (
@@ -194,7 +196,8 @@ def integrated_brier(
     """Give the Brier score averaged over time; lower is better.
 
     Trapezoids over the times within follow-up, divided by the range from the first to the last of
-    them. `clamp_times` and `brier_at` say which times that leaves out.
+    them. `clamp_times` and `brier_at` say which times that leaves out. Needs an event by the last
+    time.
 
     Args:
         event: True or 1 = the event was seen. (N,)
@@ -222,7 +225,7 @@ def _values(
 ) -> OverTime:
     mean = spec(*arrays, weights=weights)
     event, time, predicted = spec.check(arrays)
-    column = np.ones((len(time), 1)) if weights is None else as_float(weights)[:, None]
+    column = weights_of(weights, len(time), spec.name)
     grid = np.array(spec.times)
     found = kernel(event, time, predicted, column, times=grid, censoring=spec.censoring)[:, 0]
     drawn = column[:, 0] > 0
@@ -232,7 +235,8 @@ def _values(
     def reason(position: int) -> str:
         if not kept[position]:
             return limit(time, grid[position], spec.censoring)
-        return f"no event by {grid[position]:g}"
+        by = grid[position] if spec.name == "time_dependent_auc" else grid[-1]
+        return f"no event by {by:g}"
 
     values = tuple(
         NotEstimable(reason(position)) if np.isnan(value) else float(value)

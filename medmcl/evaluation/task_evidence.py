@@ -32,7 +32,9 @@ GROUPS_CENSOR = (
 NO_CURVES = "the predictions are risks without survival curves"
 
 
-def task_evidence(setting: Setting, table: Predicted, draws: int) -> Iterator[TaskEvidence]:
+def task_evidence(
+    setting: Setting, table: Predicted, draws: int, level: float = 0.95
+) -> Iterator[TaskEvidence]:
     """Give the evidence of every column of a task (of the first `MANY_COLUMNS`, if many).
 
     Several seeds (or draws of a label subset) are shown by the first, and the note says so.
@@ -42,12 +44,13 @@ def task_evidence(setting: Setting, table: Predicted, draws: int) -> Iterator[Ta
         setting: The evaluation.
         table: Predictions.
         draws: Bootstrap draws of intervals and bands.
+        level: Coverage aimed at.
     """
     if setting.targets.kind == "regression" or table.pools_constants:
         return
     table = table.everyone_alike()
     if setting.targets.kind == "survival":
-        yield _survival(setting, table, draws)
+        yield _survival(setting, table, draws, level)
         return
     targets = setting.targets.take(setting.scored)
     values, known = one_hot(targets)
@@ -56,7 +59,7 @@ def task_evidence(setting: Setting, table: Predicted, draws: int) -> Iterator[Ta
         rows = table.rows & known[:, column]
         yield _probabilities(
             setting, table, str(name), values[rows, column], table.arrays[0][rows, column],
-            setting.subjects[setting.scored][rows], draws,
+            setting.subjects[setting.scored][rows], draws, level,
         )  # fmt: skip
 
 
@@ -82,6 +85,7 @@ def _probabilities(
     p: np.ndarray,
     groups: np.ndarray,
     draws: int,
+    level: float,
 ) -> TaskEvidence:
     base = _base(setting, table, target)
     if len(p) == 0 or (p < 0).any() or (p > 1).any():
@@ -91,13 +95,13 @@ def _probabilities(
     thresholds = sensible_thresholds(float((y > 0).mean()))
     return replace(
         base,
-        calibration=calibration(y, p, groups, draws=draws, seed=setting.seed),
-        decision=net_benefit(y, p, thresholds, groups, draws=draws, seed=setting.seed),
+        calibration=calibration(y, p, groups, draws=draws, seed=setting.seed, level=level),
+        decision=net_benefit(y, p, thresholds, groups, draws=draws, seed=setting.seed, level=level),
         histogram=risk_histogram(p),
     )
 
 
-def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
+def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> TaskEvidence:
     horizons = setting.horizons
     assert horizons is not None
     base = replace(_base(setting, table, setting.targets.name), unit=setting.targets.unit)
@@ -107,7 +111,7 @@ def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
         said = "; ".join(part for part in (base.note, GROUPS_CENSOR) if part)
         base = replace(base, note=said)
     risk = table.arrays[0][rows, 0]
-    groups = risk_groups(event, time, risk)
+    groups = risk_groups(event, time, risk, level=level)
     if not table.curves or len(time) == 0:
         missing = NotEstimable(NO_CURVES if len(time) else "no rows")
         return replace(
@@ -130,7 +134,7 @@ def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
             d_calibration=missing,
             decision=net_benefit_survival(
                 kinds, time, 1 - here, at, sensible_thresholds(share), codes, draws=draws,
-                seed=setting.seed,
+                seed=setting.seed, level=level,
             ),
             histogram=risk_histogram(1 - here),
             risk_groups=groups,
@@ -142,12 +146,12 @@ def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
         base,
         horizon=at,
         calibration=survival_calibration(
-            event, time, here, at, codes, draws=draws, seed=setting.seed
+            event, time, here, at, codes, draws=draws, seed=setting.seed, level=level
         ),
         d_calibration=test,
         decision=net_benefit_survival(
             event, time, 1 - here, at, sensible_thresholds(share), codes, draws=draws,
-            seed=setting.seed,
+            seed=setting.seed, level=level,
         ),
         histogram=risk_histogram(1 - here),
         risk_groups=groups,

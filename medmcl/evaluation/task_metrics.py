@@ -125,11 +125,29 @@ class Thresholds:
 
     Attributes:
         risks: Column, or horizon as ``5y``, to a risk inside (0, 1).
-        source: Whose risks they are.
+        source: Where they come from, as ``guideline``, or whose risks they are.
+        splits: Splits whose outcomes they were learned on, where medmcl learned them; empty =
+            they are the caller's.
     """
 
     risks: Mapping[str, float]
-    source: str = "train"
+    source: str
+    splits: tuple[str, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether `thresholds_of` learned them from train rows of this task."""
+        return self.source == "train" and self.splits == ("train",)
+
+    @property
+    def whose(self) -> str:
+        """Where they come from, in words."""
+        return f"kept: {self.source}" if self.splits else f"given by the caller: {self.source}"
+
+    def at(self, risk: float, what: str) -> str:
+        """Say at which risk a net benefit is judged, and ``what`` of whom it is."""
+        origin = f"the {what} in {self.source}" if self.splits else self.whose
+        return f"at a risk threshold of {risk:g}, {origin}"
 
 
 def thresholds_of(targets: Targets, train: np.ndarray, horizons: Horizons | None) -> Thresholds:
@@ -143,14 +161,18 @@ def thresholds_of(targets: Targets, train: np.ndarray, horizons: Horizons | None
         event, time = event_codes(targets, train)
         each = [_risk_by(event, time, at) for at in horizons.times]
         named = {horizons.name(k): risk for k, risk in enumerate(each)}
-        return Thresholds({name: risk for name, risk in named.items() if risk is not None})
+        return _of_train({name: risk for name, risk in named.items() if risk is not None})
     risks = {}
     for column, name in enumerate(targets.columns):
         known = train[targets.known[train, column]]
         share = float((targets.values[known, column] > 0).mean()) if len(known) else 0.0
         if 0 < share < 1:
             risks[name] = min(0.99, max(0.001, float(f"{share:.2g}")))
-    return Thresholds(risks if targets.kind in ("binary", "multilabel") else {})
+    return _of_train(risks if targets.kind in ("binary", "multilabel") else {})
+
+
+def _of_train(risks: Mapping[str, float]) -> Thresholds:
+    return Thresholds(risks, "train", ("train",))
 
 
 def survival_outcome(targets: Targets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -268,10 +290,21 @@ def _benefit(column: str, thresholds: Thresholds, dear: bool) -> Line:
     threshold = thresholds.risks.get(column)
     if threshold is None:
         reason = f"no threshold: {thresholds.source} has one class, or no row"
+        if not thresholds.splits:
+            reason = f"no threshold: the caller gave none for {column}"
         return Line(metric="net_benefit", spec=nothing(net_benefit_metric(0.5), reason))
-    source = thresholds.source
-    note = f"at a risk threshold of {threshold:g}, the share of positives in {source}"
-    return Line(metric="net_benefit", spec=net_benefit_metric(threshold), note=note, dear=dear)
+    note = thresholds.at(threshold, "share of positives")
+    spec = net_benefit_metric(threshold)
+    spec = replace(spec, draws=partial(_with_event, spec.draws), missing="no event")
+    return Line(metric="net_benefit", spec=spec, note=note, dear=dear)
+
+
+def _with_event(
+    draws: Callable[..., np.ndarray], targets: np.ndarray, risk: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """The same metric, NaN in draws without a positive: nobody could have been helped."""
+    found = draws(targets, risk, weights)
+    return np.where((targets > 0).astype(float) @ weights > 0, found, np.nan)
 
 
 def _survival_lines(times: Horizons, thresholds: Thresholds) -> list[Line]:
@@ -314,12 +347,14 @@ def _horizon_lines(
     observed = "Aalen-Johansen" if times.has_competing else "Kaplan-Meier"
     if threshold is None:
         reason = f"no threshold: {source} is not followed to the horizon, or has no risk by then"
+        if not thresholds.splits:
+            reason = f"no threshold: the caller gave none for {name}"
         benefit = nothing(_by_horizon(_net_benefit, at, "higher", None, times), reason)
         said = ""
     else:
         kernel = partial(_net_benefit, threshold=threshold)
         benefit = _by_horizon(kernel, at, "higher", None, times)
-        said = f"at a risk threshold of {threshold:g}, the risk by then in {source}"
+        said = thresholds.at(threshold, "risk by then")
     return [
         Line(
             metric=f"auc_at_{name}",
@@ -365,7 +400,7 @@ def _by_horizon(
         "risk_by_horizon",
         direction,
         partial(kernel, horizon=at),
-        "nobody is followed to the horizon",
+        "no event by the horizon, or nobody is followed to it",
         None,
         True,
         survival_probabilities,
@@ -377,11 +412,19 @@ def _by_horizon(
 def _observed_expected(
     event: np.ndarray, time: np.ndarray, risk: np.ndarray, weights: np.ndarray, horizon: float
 ) -> np.ndarray:
-    """Observed risk of event 1 by the horizon over the mean predicted one, (W,)."""
+    """Observed risk of event 1 by the horizon over the mean predicted one, (W,); NaN: no event."""
     total = weights.sum(axis=0)
     mean = np.divide(risk @ weights, total, out=np.zeros_like(total), where=total > 0)
     seen = incidence_at(event.astype(float), time, weights, horizon)
+    seen = np.where(_happens(event, time, weights, horizon), seen, np.nan)
     return np.divide(seen, mean, out=np.full_like(total, np.nan), where=mean > 0)
+
+
+def _happens(
+    event: np.ndarray, time: np.ndarray, weights: np.ndarray, horizon: float
+) -> np.ndarray:
+    """Whether a draw has event 1 by the horizon, (W,): without one, no number judges a risk."""
+    return np.asarray(((event == 1) & (time <= horizon)).astype(float) @ weights > 0)
 
 
 def _net_benefit(
@@ -392,14 +435,19 @@ def _net_benefit(
     horizon: float,
     threshold: float,
 ) -> np.ndarray:
-    """Net benefit by the horizon of treating risks of at least the threshold, (W,)."""
+    """Net benefit by the horizon of treating risks of at least the threshold, (W,); NaN: no event.
+
+    The event must come by the horizon, in somebody treated or not.
+    """
     inside = risk >= threshold
+    happens = _happens(event, time, weights, horizon)
     if not inside.any():
-        return np.zeros(weights.shape[1])
+        return np.where(happens, 0.0, np.nan)
     size = weights[inside].sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-300)
     seen = incidence_at(event[inside].astype(float), time[inside], weights[inside], horizon)
     odds = threshold / (1 - threshold)
-    return np.where(size > 0, size * (seen - (1 - seen) * odds), 0.0)
+    found = np.where(size > 0, size * (seen - (1 - seen) * odds), 0.0)
+    return np.where(happens, found, np.nan)
 
 
 def without_curves(line: Line) -> Line:

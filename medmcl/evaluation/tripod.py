@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medmcl.core.findings import counted
+from medmcl.evaluation.evidence import RiskHistogram
 from medmcl.evaluation.presence import presence
 from medmcl.evaluation.report_data import ReportData
 from medmcl.evaluation.results import headline_rows
@@ -130,10 +131,10 @@ def _predictors(data: ReportData) -> str | None:
 
 def _missing(data: ReportData) -> str | None:
     found = presence(data.missingness)
-    if found is None:
+    if found is None or not data.study.gaps:
         return None
     shares = [f"{name} {share}" for name, share in found.absent.items()]
-    return f"Absent in samples: {listed(shares, MOST_CITED)}; absence is masked, not imputed."
+    return f"Absent in samples: {listed(shares, MOST_CITED)}. {'; '.join(data.study.gaps)}."
 
 
 def _division(data: ReportData) -> str | None:
@@ -175,7 +176,7 @@ def _measures(data: ReportData) -> str | None:
     if not names:
         return None
     spans = any(row.low is not None for row in data.task_rows)
-    wide = ", with 95 % intervals over subjects" if spans else ""
+    wide = f", with {100 * data.level:g} % intervals over subjects" if spans else ""
     compared = any(row.versus for row in data.task_rows)
     paired = "; methods compared by paired differences" if compared else ""
     return f"{listed(list(names), 20)}{wide}{paired}."
@@ -188,7 +189,9 @@ def _calculated(data: ReportData) -> str | None:
 
 def _fairness(data: ReportData) -> str | None:
     names = dict.fromkeys(
-        row.attribute for row in data.evidence.subgroups if row.attribute != "everyone"
+        row.attribute
+        for row in data.evidence.subgroups
+        if row.attribute != "everyone" and row.value is not None
     )
     return f"Performance by {listed(list(names), MOST_CITED)}." if names else None
 
@@ -197,14 +200,28 @@ OUTPUTS = {
     "binary": "a probability",
     "multilabel": "a probability of each label",
     "multiclass": "a probability of each class",
-    "regression": "a number",
     "survival": "a risk",
 }
 
 
+def _span(found: RiskHistogram) -> tuple[float, float]:
+    """Borders of the bins that hold predictions."""
+    held = [k for k, count in enumerate(found.counts) if count]
+    return found.edges[held[0]], found.edges[held[-1] + 1]
+
+
 def _output(data: ReportData) -> str | None:
-    kinds = dict.fromkeys((row.task, row.kind) for row in data.task_rows if row.kind in OUTPUTS)
-    shown = [f"{task}: {OUTPUTS[kind]}" for task, kind in kinds]
+    spans: dict[tuple[str, str], tuple[float, float]] = {}
+    for one in data.evidence.tasks:
+        if one.method == data.method and one.histogram is not None and any(one.histogram.counts):
+            by = f" by {one.horizon:g} {one.unit}".rstrip() if one.horizon is not None else ""
+            key, span = (one.task, OUTPUTS[one.kind] + by), _span(one.histogram)
+            low, high = spans.get(key, span)
+            spans[key] = (min(low, span[0]), max(high, span[1]))
+    shown = [
+        f"{task}: {what}, among the scored from {low:.2f} to {high:.2f}"
+        for (task, what), (low, high) in spans.items()
+    ]
     return listed(shown, MOST_CITED, "; ") + "." if shown else None
 
 

@@ -54,27 +54,34 @@ def mae(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np
 
 def r2(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """One minus residual over total sum of squares; the mean is that of the weighted rows."""
-    centred = targets - targets.mean()  # shift first: the one-pass variance stays accurate
-    total = weights.sum(axis=0)
-    spread = (centred**2) @ weights - (centred @ weights) ** 2 / np.maximum(total, 1e-300)
+    spread = _spread(targets, weights)
     residual = ((targets - predictions) ** 2) @ weights
-    tiny = 1e-12 * np.maximum(1.0, np.abs(targets).max(initial=0.0)) ** 2 * np.maximum(total, 1)
-    return np.where(spread > tiny, 1 - _ratio(residual, np.where(spread > tiny, spread, 1)), np.nan)
+    return 1 - _ratio(residual, spread)
 
 
 def pearson(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Linear correlation."""
     x, y = targets - targets.mean(), predictions - predictions.mean()
     total = np.maximum(weights.sum(axis=0), 1e-300)
-    mean_x, mean_y = (x @ weights) / total, (y @ weights) / total
-    var_x = (x**2) @ weights / total - mean_x**2
-    var_y = (y**2) @ weights / total - mean_y**2
-    tiny_x = 1e-14 * max(1.0, float(np.abs(targets).max(initial=0.0))) ** 2
-    tiny_y = 1e-14 * float(np.abs(predictions).max(initial=0.0)) ** 2
-    exists = (var_x > tiny_x) & (var_y > tiny_y) & (var_y > 0)
-    scale = np.sqrt(np.where(exists, var_x * var_y, 1.0))
-    value = ((x * y) @ weights / total - mean_x * mean_y) / scale
-    return np.where(exists, np.clip(value, -1.0, 1.0), np.nan)
+    together = (x * y) @ weights - (x @ weights) * (y @ weights) / total
+    scale = np.sqrt(_spread(targets, weights)) * np.sqrt(_spread(predictions, weights))
+    return np.clip(_ratio(together, scale), -1.0, 1.0)
+
+
+def _spread(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sum of squares about each draw's own mean, (W,); 0 where it is rounding only.
+
+    Rounding is a spread of up to 8 units in the last place of the largest value. Where one pass
+    would lose digits, because a draw lies far from the mean of all rows, a second is made.
+    """
+    centred = values - values.mean()
+    total = np.maximum(weights.sum(axis=0), 1e-300)
+    raw, mean = (centred**2) @ weights, (centred @ weights) / total
+    spread = raw - mean**2 * total
+    for draw in np.flatnonzero(spread < 1e-6 * raw):
+        spread[draw] = (centred - mean[draw]) ** 2 @ weights[:, draw]
+    floor = 8 * np.finfo(np.float64).eps * np.abs(values).max(initial=0.0)
+    return np.where(spread > floor**2 * total, spread, 0.0)
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -85,14 +92,15 @@ def accuracy(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) 
 def balanced_accuracy(
     targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Mean over the true classes of the share recognised."""
-    per_class = [
-        _mean((predictions == targets)[targets == label], weights[targets == label])
-        for label in np.unique(targets)
-    ]
-    if len(per_class) < 2:
-        return np.full(weights.shape[1], np.nan)
-    return np.asarray(np.mean(per_class, axis=0))
+    """Mean over the true classes of a draw of the share recognised."""
+    per_class = np.array(
+        [
+            _mean((predictions == targets)[targets == label], weights[targets == label])
+            for label in np.unique(targets)
+        ]
+    )
+    drawn = (~np.isnan(per_class)).sum(axis=0)
+    return np.where(drawn > 1, _ratio(np.nansum(per_class, axis=0), drawn), np.nan)
 
 
 def c_index(
@@ -122,8 +130,10 @@ def c_index(
         tied = np.abs(gap) <= tied_tolerance
         won = ((gap > 0) & ~tied).astype(dtype) + np.float32(0.5) * tied.astype(dtype)
         weight = weights[block]
-        concordant += np.einsum("ew,ew->w", weight, np.matmul(won * later, draws))
-        comparable += np.einsum("ew,ew->w", weight, np.matmul(later.astype(dtype), draws))
+        with np.errstate(invalid="ignore"):  # single-precision BLAS may warn of finite numbers
+            above, pairs = np.matmul(won * later, draws), np.matmul(later.astype(dtype), draws)
+        concordant += np.einsum("ew,ew->w", weight, above)
+        comparable += np.einsum("ew,ew->w", weight, pairs)
     return _ratio(concordant, comparable)
 
 

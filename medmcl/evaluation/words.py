@@ -24,6 +24,11 @@ METRIC_NAMES = {
 }
 
 
+def at_level(text: str, level: float) -> str:
+    """Our own text with the coverage that intervals aim at, where it says 95 %."""
+    return re.sub(r"\b95 %(?= (?:bootstrap )?intervals?\b)", f"{100 * level:g} %", text)
+
+
 def metric_name(metric: str) -> str:
     """A metric as people write it."""
     if metric in METRIC_NAMES:

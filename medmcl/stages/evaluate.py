@@ -53,6 +53,8 @@ class Evaluation:
         prepared: The cohort as it was scored.
         evidence: Calibration, decision curves, risk groups, subgroups and the leakage ledger.
         compared: Runs set beside this one: name to folder.
+        gaps: What was done about missing inputs and cells.
+        level: Coverage that its intervals aim at.
     """
 
     folder: Path
@@ -66,6 +68,8 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     evidence: Evidence = field(default_factory=Evidence)
     compared: dict[str, Path] = field(default_factory=dict)
+    gaps: list[str] = field(default_factory=list)
+    level: float = 0.95
 
 
 def evaluate(
@@ -225,7 +229,7 @@ def run_evaluate(
             stop.heed(spec.name)
 
     prepared = run.prepare(cohort, modalities, progress=heed)
-    evaluation = Evaluation(folder=run.path, prepared=prepared)
+    evaluation = Evaluation(folder=run.path, prepared=prepared, level=spec.level)
     seed = run.seed if seed is None else seed
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
     spec = _what_the_cohort_has(spec, cohort, evaluation.notes)
@@ -289,6 +293,7 @@ def _score_tasks(
     spec, run, prepared, sources = scoring.spec, scoring.run, scoring.prepared, scoring.sources
     assert spec.probe is not None
     evaluation.notes += sources.notes
+    evaluation.gaps = ["samples that lack an input of any method are not scored", *sources.gaps]
     evaluation.evidence = Evidence(fitted=run_ledger(run, [*spec.probe.models.values()]))
     if keep_probes and sources.covariates is not None and spec.covariates is not None:
         save_reading(run, spec.covariates, sources.covariates.reading)
@@ -374,6 +379,7 @@ def _retrieval(
             groups=prepared.subjects[both],
             ks=spec.ks,
             draws=stage.bootstrap_draws,
+            level=stage.level,
             seed=seed,
             method=spec.stage,
         )

@@ -42,6 +42,7 @@ class Sources:
         simple_reading: What it learned from train rows.
         baselines: Which baselines are asked for.
         notes: What a reader must know.
+        gaps: What stands in for missing cells and numbers.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -53,6 +54,7 @@ class Sources:
     simple_reading: SimpleReading | None = None
     baselines: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -131,6 +133,7 @@ def gather(
             found.notes.append("covariates left out: the run did not keep how it reads them")
         else:
             found.present[COVARIATES] = found.covariates.present
+            found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
     if "simple" in wanted:
         _simple(found, run, prepared, probe.modality, is_frozen, heed)
     return found
@@ -158,3 +161,4 @@ def _simple(
     found.simple_fit = probe_terms if table.has_terms else linear_probe
     found.simple_name = f"simple features ({modality})"
     found.notes += [table.note()] if table.note() else []
+    found.gaps += [table.note()] if table.note() else []

@@ -149,6 +149,8 @@ class EvaluateSpec(Config):
     draws: int = Field(default=1, ge=1)
     """Draws of each label fraction below 1; results are averaged over them."""
     bootstrap_draws: int = Field(default=1000, ge=100)
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Coverage that intervals aim at; the same in every evaluate stage of a recipe."""
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     maps: MapSpec | None = None
@@ -386,6 +388,12 @@ def fill(tree: Any, variables: Mapping[str, Any]) -> Any:
 
 def _check_order(stages: Sequence[TrainSpec | EvaluateSpec]) -> None:
     made: list[str] = []
+    levels = sorted({spec.level for spec in stages if isinstance(spec, EvaluateSpec)})
+    if len(levels) > 1:
+        raise ConfigError(
+            "evaluate stages differ in 'level', but one report shows their intervals",
+            got=", ".join(f"{level:g}" for level in levels),
+        )
     for spec in stages:
         if spec.name in made:
             raise ConfigError(f"two stages are named '{spec.name}'")

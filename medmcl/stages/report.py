@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def _merge(run: Run, prepared: Prepared, evaluations: Sequence[Evaluation]) -> E
     for earlier in evaluations[:-1]:
         last.results[:0] = earlier.results
         last.notes[:0] = earlier.notes
+        last.gaps[:0] = earlier.gaps
         last.evidence = earlier.evidence.joined(last.evidence)
     return last
 
@@ -70,7 +72,7 @@ def _data(
             "source": run.recipe.source or "not stated",
             **({"scored cohort": cohort.name} if is_another(run, cohort) else {}),
         },
-        study=study_of(run, cohort, tasks),
+        study=replace(study_of(run, cohort, tasks), gaps=tuple(dict.fromkeys(evaluation.gaps))),
         flow=prepared.flow(),
         table_one=describe_subjects(prepared, tasks),
         missingness=_presence(prepared),
@@ -82,6 +84,7 @@ def _data(
         images=evaluation.images,
         heat=evaluation.heat,
         compared=_compared(evaluation),
+        level=evaluation.level,
         notes=[*lines, *dict.fromkeys(evaluation.notes)],
     )
 

@@ -54,7 +54,8 @@ def _kept_thresholds(probes: Sequence[SavedProbe]) -> Thresholds | None:
     """Those of the cohort that the probes of a task were fitted on; all probes keep the same."""
     for probe in probes:
         if probe.about.get("thresholds"):
-            return Thresholds(probe.about["thresholds"], f"train of {probe.about['cohort']}")
+            source = f"train of {probe.about['cohort']}"
+            return Thresholds(probe.about["thresholds"], source, ("train",))
     return None
 
 
@@ -121,6 +122,7 @@ class TaskScoring:
             draws=spec.draws,
             seed=self.seed,
             bootstrap_draws=spec.bootstrap_draws,
+            level=spec.level,
             present={k: v for k, v in self.sources.present.items() if k in used or not self.frozen},
             predictions=predictions,
             cross_validate=False if self.frozen else None,

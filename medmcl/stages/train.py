@@ -17,6 +17,7 @@ from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
+from medmcl.core.sides import Sides
 from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
 from medmcl.data.samplers import UniformSampler
@@ -85,7 +86,11 @@ def build_learner(
 
 
 def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Train one stage from where it stands; give the facts that go into the record."""
+    """Train one stage from where it stands; give the facts that go into the record.
+
+    Raises:
+        LeakageError: A row to train or to choose on is of `held_out`, or its subject is.
+    """
     checkpoints = setting.checkpoints(spec.name)
     if checkpoints.done is not None:
         return checkpoints.done
@@ -94,6 +99,11 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     _take_weights(learner, spec, setting)
     learner.to(setting.world.device)
     tuning = _tuning_batches(spec, prepared, sampler.batch_size)
+    sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+    sides.refuse_leak(rows, f"the weights of stage {spec.name}")
+    if tuning:
+        what = f"the tuning loss of stage {spec.name} (best checkpoint, early stopping)"
+        sides.refuse_leak(np.concatenate(tuning), what)
     wanted = () if spec.task is None else (spec.task,)
     feed = Feed(
         sampler=sampler,

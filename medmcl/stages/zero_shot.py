@@ -72,6 +72,7 @@ def zero_shot_results(
             cross_validate=False,
             seed=seed,
             bootstrap_draws=stage.bootstrap_draws,
+            level=stage.level,
         )
     return rows
 

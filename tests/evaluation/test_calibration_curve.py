@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 
 from medmcl.evaluation import calibration_metrics as single
 from medmcl.evaluation.calibration_curve import Calibration, calibration
-from medmcl.evaluation.intervals import bootstrap
+from medmcl.evaluation.intervals import Sampled, bootstrap, mean_of
 from medmcl.evaluation.loess import loess
 from medmcl.evaluation.metrics import NotEstimable
 
@@ -176,7 +176,11 @@ def test_what_does_not_exist_has_a_reason_and_the_rest_stands():
     one_class = calibration(np.zeros(len(y)), p, draws=20)
     assert one_class.intercept.value is None
     assert one_class.observed_expected.value == 0
-    assert one_class.ici_uncorrected == pytest.approx(p.mean(), abs=1e-6)
+    assert one_class.slope.value is None
+    assert one_class.ici.value is None
+    assert "one class" in one_class.ici.note
+    assert one_class.ici_uncorrected is one_class.emax is one_class.ici_if_perfect is None
+    assert isinstance(single.ici(np.zeros(len(y)), p), NotEstimable)
 
 
 def test_reversed_separation_is_seen_too():
@@ -194,3 +198,29 @@ def test_wrong_input_is_refused():
         calibration([0, 1], [0.2, np.nan])
     with pytest.raises(ValueError, match="whole"):
         single.ici([0, 1, 0], [0.1, 0.2, 0.3], weights=[0.5, 1, 1])
+
+
+def test_groups_of_another_length_are_refused_and_the_groups_hold_means():
+    y, p = sample(60)
+    with pytest.raises(ValueError, match="equal lengths") as said:
+        calibration(y, p, np.arange(59), draws=10)
+    assert "60 targets, 59 groups" in str(said.value)
+    found = calibration(y, p**3, bins=4, draws=10)
+    rows = np.argsort(p)
+    for group, part in zip(found.groups, np.split(rows, 4), strict=True):
+        assert group.predicted == pytest.approx((p[part] ** 3).mean())
+        assert abs(group.predicted - np.median(p[part] ** 3)) > 1e-6
+
+
+def test_the_corrected_index_lies_inside_its_interval():
+    """A mean over columns: each value is corrected to zero, each draw to zero or above."""
+    rng = np.random.default_rng(0)
+    parts = [
+        Sampled(points=np.array([0.01]), draws=rng.uniform(0.005, 0.025, 500), n=90, events=9,
+                subjects=90, inflated=True)
+        for _ in range(20)
+    ]  # fmt: skip
+    mean = mean_of(parts, [str(k) for k in range(20)])
+    assert np.quantile(mean.draws, 0.025) > mean.points[0] == 0
+    found = mean.interval()
+    assert found.low == found.value == 0 < found.high

@@ -174,3 +174,23 @@ def test_wrong_prevalence_and_negative_times_are_refused():
         net_benefit([0, 1], [0.1, 0.2], [0.1], prevalence=1.0)
     with pytest.raises(ValueError, match="negative"):
         net_benefit_survival([0, 1], [-1, 2], [0.1, 0.2], 1, [0.1])
+
+
+def test_one_subject_gives_no_band_and_groups_of_another_length_are_refused():
+    y, p = np.array([0, 1, 0, 1]), np.array([0.1, 0.8, 0.3, 0.6])
+    found = net_benefit(y, p, 0.2, np.zeros(4), draws=20)
+    assert found.low == found.high == (None,)
+    assert found.note == "one subject: no interval"
+    assert found.thresholds == (0.2,)
+    for draws in (0, 10):
+        with pytest.raises(ValueError, match="equal lengths"):
+            net_benefit(y, p, 0.2, np.arange(3), draws=draws)
+    for wrong in ({"level": 95, "draws": 5}, {"draws": -1}):
+        with pytest.raises(ValueError, match=r"level|draws"):
+            net_benefit(y, p, 0.2, **wrong)
+
+
+def test_event_codes_are_whole_numbers():
+    for event in ([0, 1, 0.5], [0, 1, -1], [0, 1, np.nan]):
+        with pytest.raises(ValueError, match="event: must be 0"):
+            net_benefit_survival(event, [1, 2, 3], [0.1, 0.2, 0.3], 2.0)

@@ -162,3 +162,11 @@ def test_unequal_lengths_and_nan_are_refused():
         delong([1, 0], [1, 2, 3])
     with pytest.raises(ValueError, match="finite"):
         delong([1, 0], [1, np.nan])
+
+
+def test_settings_that_do_not_exist_are_refused():
+    y, s = [0, 1, 0, 1, 1], [0.1, 0.4, 0.5, 0.6, 0.7]
+    for wrong in ({"scale": "log"}, {"level": 95}, {"level": 0}, {"groups": [1, 1, np.nan, 2, 3]},
+                  {"groups": ["a", None, "b", "c", "d"]}):  # fmt: skip
+        with pytest.raises(ValueError, match=r"scale|level|missing"):
+            delong(y, s, **wrong)

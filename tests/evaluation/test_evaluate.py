@@ -5,7 +5,9 @@ import pytest
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
-from medmcl.evaluation import METRICS, evaluate_embeddings
+from medmcl.evaluation import METRICS, auroc, delong, evaluate_embeddings, evaluate_task
+from medmcl.evaluation.cross_validation import repeated_cv
+from medmcl.evaluation.task_metrics import Thresholds, horizons_of
 
 N = 300
 RNG = np.random.default_rng(0)
@@ -189,4 +191,142 @@ def test_folds_without_both_classes_are_not_estimable_and_not_an_auroc_of_zero()
     )
     assert rows
     assert all(row.value is None and "not estimable" in row.note for row in rows)
-    assert not [row for row in rows if row.versus]
+    lost = [row for row in rows if row.versus]
+    assert {row.metric for row in lost} >= {"auroc", "brier"}  # said, not left out
+    assert all((row.method, row.versus) == ("b", "a") for row in lost)
+    assert all("a fold had too little to fit on" in row.note for row in lost)
+
+
+def test_a_difference_that_does_not_exist_says_which_method_lacks_what():
+    scores = 5 * GOOD[:, :1]
+    rows = fast({"good": GOOD}, make("binary"), predictions={"zero-shot": scores})
+    lost = {row.metric: row for row in rows if row.versus}
+    assert lost["brier"].value is None
+    assert "zero-shot is not estimable: the predictions are scores" in lost["brier"].note
+    assert (lost["brier"].n, lost["brier"].versus) == (70, "good")
+    assert lost["auroc"].value is not None
+
+
+def test_unknown_splits_are_refused_and_seen_ones_scored_with_a_note():
+    with pytest.raises(ConfigError, match=r"no split 'test' to score.*held_out, train, tuning"):
+        fast({"good": GOOD}, make("binary"), scored_split="test")
+    for split, said in (
+        ("train", "the model was fitted on"),
+        ("tuning", "settings were chosen on"),
+    ):
+        rows = fast({"good": GOOD}, make("binary"), scored_split=split)
+        assert {row.n for row in rows} == {int((split == SPLIT).sum())}
+        assert all(f"scored on {split}: rows that {said}" in r.note for r in rows if not r.versus)
+    plain = fast({"good": GOOD}, make("binary"))
+    assert not [row for row in plain if "scored on" in row.note]
+
+
+@pytest.mark.parametrize("kind", ["binary", "survival"])
+def test_every_interval_has_the_level_that_was_asked_for(kind):
+    """Those of figures and of the rows that come with them, too."""
+    found = []
+    for level in (0.5, 0.95):
+        options = {"bootstrap_draws": 60, "cross_validate": False, "shown": ["good"]}
+        found.append(
+            evaluate_task({"good": GOOD}, make_of(kind), SPLIT, SUBJECTS, level=level, **options)
+        )
+    narrow, wide = ({r.metric: r for r in one.results if r.low is not None} for one in found)
+    assert narrow.keys() == wide.keys()
+    assert any(name.startswith(("ici", "calibration_slope")) for name in wide)
+    for name, row in wide.items():
+        assert narrow[name].high - narrow[name].low < row.high - row.low, name
+    near, far = (one.evidence.tasks[0] for one in found)
+    widths = [
+        [high - low for low, high in zip(one.decision.low, one.decision.high, strict=True)
+         if low is not None] for one in (near, far)
+    ]  # fmt: skip
+    assert sum(widths[0]) < sum(widths[1])
+    assert near.calibration.slope.high < far.calibration.slope.high
+    if kind == "survival":
+        curves = [one.risk_groups[0].curve for one in (near, far)]
+        gaps = [np.nanmean(np.array(c.high, float) - np.array(c.low, float)) for c in curves]
+        assert gaps[0] < gaps[1]
+
+
+TIMES = np.stack([RNG.exponential(np.exp(-2 * Z[:, 0])), RNG.random(N) < 0.6], axis=1)
+LABELS = ((Z[:, :1] + RNG.normal(size=(N, 1))) > 0.5) + 0.0
+
+
+def make_of(kind):
+    """The same outcome at every call."""
+    values, columns = (LABELS, ("y",)) if kind == "binary" else (TIMES, ("time", "event"))
+    return Targets(
+        name="t", kind=kind, columns=columns, values=values, known=np.ones(values.shape, bool)
+    )
+
+
+def test_a_threshold_that_a_caller_gives_is_not_said_to_be_of_train():
+    with pytest.raises(TypeError, match="source"):
+        Thresholds({"y": 0.3})
+    for kind, name in (("binary", "y"), ("survival", "1_time")):
+        task = make_of(kind)
+        if kind == "survival":
+            name = horizons_of(task, np.flatnonzero(SPLIT == "held_out"),
+                               np.flatnonzero(SPLIT == "train")).name(0)  # fmt: skip
+        given = Thresholds({name: 0.3}, "best on held_out")
+        done = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=given,
+                             bootstrap_draws=50, cross_validate=False)  # fmt: skip
+        (line,) = [one for one in done.evidence.fitted if "thresholds" in one.what]
+        assert (line.splits, line.note) == ((), "given by the caller: best on held_out")
+        (row,) = [one for one in done.results if one.metric.startswith("net_benefit")]
+        assert "given by the caller: best on held_out" in row.note
+        assert "in train" not in row.note.split(";")[0]
+        lying = Thresholds({name: 0.3}, "train")
+        done = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=lying,
+                             bootstrap_draws=50, cross_validate=False)  # fmt: skip
+        (line,) = [one for one in done.evidence.fitted if "thresholds" in one.what]
+        assert line.splits == ()
+        none = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=Thresholds({}, "me"),
+                             bootstrap_draws=50, cross_validate=False)  # fmt: skip
+        (row,) = [one for one in none.results if one.metric.startswith("net_benefit")]
+        assert "the caller gave none" in row.note
+        own = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, bootstrap_draws=50,
+                            cross_validate=False)  # fmt: skip
+        (line,) = [one for one in own.evidence.fitted if "thresholds" in one.what]
+        assert line.splits == ("train",)
+
+
+def test_p_of_a_difference_counts_subjects_and_not_rows():
+    twice = np.concatenate([np.flatnonzero(SPLIT != "held_out"),
+                            np.repeat(np.flatnonzero(SPLIT == "held_out"), 2)])  # fmt: skip
+    task, rows = make_of("binary").take(twice), SPLIT[twice] == "held_out"
+    scores = {"a": GOOD[twice][:, :1], "b": (GOOD + 0.5 * BAD)[twice][:, :1]}
+    found = evaluate_embeddings({}, task, SPLIT[twice], SUBJECTS[twice], predictions=scores,
+                                bootstrap_draws=50, cross_validate=False)  # fmt: skip
+    (gain,) = [row for row in found if row.versus and row.metric == "auroc"]
+    y, a, b = task.values[rows, 0], scores["a"][rows, 0], scores["b"][rows, 0]
+    assert gain.p_value == pytest.approx(delong(y, b, a, SUBJECTS[twice][rows]).p)
+    assert gain.p_value > 1.2 * delong(y, b, a).p
+
+
+def test_methods_with_other_rows_are_compared_on_the_rows_of_both():
+    """A probe out of fold covers all rows, predictions made elsewhere the held-out ones."""
+    task = make_of("binary")
+    guess = np.where(SPLIT[:, None] == "held_out", 1 / (1 + np.exp(-GOOD[:, :1])), 0.5)
+    rows = fast({"good": GOOD}, task, cross_validate=True, predictions={"tuned": guess})
+    (gain,) = [row for row in rows if row.versus and row.metric == "auroc"]
+    held = SPLIT == "held_out"
+    folds, _ = repeated_cv(GOOD, task, SUBJECTS)
+    y = task.values[held, 0]
+    expected = auroc(y, guess[held, 0]) - auroc(y, folds[held, 0])
+    assert gain.value == pytest.approx(expected, abs=1e-12)
+    assert (gain.n, gain.split) == (int(held.sum()), "held_out")
+
+
+@pytest.mark.parametrize(("people", "crossed"), [(499, True), (500, False)])
+def test_the_rule_of_cross_validation_counts_subjects_and_not_rows(people, crossed):
+    subjects = np.repeat(np.arange(people), 2)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(len(subjects), 2))
+    split = np.repeat(np.where(np.arange(people) < 400, "train", "held_out"), 2)
+    task = Targets(
+        name="t", kind="binary", columns=("y",), values=(x[:, :1] > 0) + 0.0,
+        known=np.ones((len(x), 1), bool),
+    )  # fmt: skip
+    (first, *_) = evaluate_embeddings({"x": x}, task, split, subjects, bootstrap_draws=20)
+    assert (first.split == "cross-validation") == crossed

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from medmcl import evaluation as e
 from medmcl.evaluation import auroc, bootstrap, c_index, paired_difference
 from medmcl.evaluation.intervals import Resampler, Sampled, mean_of
 
@@ -283,3 +284,86 @@ def test_the_macro_mean_of_ici_is_the_mean_of_corrected_values(data):
     parts = [sampler.sample("ici", (y,), [1 / (1 + np.exp(-k * s))]) for k in (1.0, 2.0)]
     found = mean_of(parts, ["a", "b"])
     assert found.points[0] == pytest.approx(np.mean([p.corrected().points[0] for p in parts]))
+
+
+@pytest.mark.parametrize("cut", ["targets", "predictions", "groups", "second"])
+def test_unequal_lengths_are_refused_with_both(data, cut):
+    y, s = data
+    arrays = {"targets": y, "predictions": s, "groups": np.arange(120), "second": s}
+    arrays[cut] = arrays[cut][:100]
+    groups = None if cut in ("targets", "predictions") else arrays["groups"]
+    with pytest.raises(ValueError, match="equal lengths") as said:
+        paired_difference(
+            "auroc", arrays["targets"], [arrays["predictions"]], [arrays["second"]], groups, draws=5
+        )
+    assert "100" in str(said.value)
+    assert "120" in str(said.value)
+    if cut != "second":
+        with pytest.raises(ValueError, match="equal lengths"):
+            bootstrap("auroc", arrays["targets"], arrays["predictions"], groups, draws=5)
+
+
+def test_settings_that_do_not_exist_are_refused(data):
+    y, s = data
+    wrong = [
+        ({"method": "bcaa"}, "no such interval"),
+        ({"method": "BCA"}, "no such interval"),
+        ({"level": 95}, "level"),
+        ({"level": float("nan")}, "level"),
+        ({"draws": 0}, "draws"),
+        ({"draws": -1}, "draws"),
+        ({"draws": 1.5}, "draws"),
+        ({"groups": np.where(np.arange(120) < 3, np.nan, np.arange(120))}, "3 of 120 missing"),
+        ({"groups": [None, *map(str, range(119))]}, "1 of 120 missing"),
+    ]
+    for settings, text in wrong:
+        with pytest.raises(ValueError, match=text):
+            bootstrap("auroc", y, s, **settings)
+    mixed = np.array([1, *map(str, range(119))], dtype=object)
+    with pytest.raises(ValueError, match="one kind"):
+        bootstrap("auroc", y, s, mixed)
+    with pytest.raises(ValueError, match=r"give \[predictions\]"):
+        paired_difference("auroc", y, s, [s])
+    with pytest.raises(ValueError, match=r"give \[baseline\]"):
+        paired_difference("auroc", y, [s], s)
+
+
+def test_survival_metrics_and_net_benefit_are_bootstrapped():
+    rng = np.random.default_rng(3)
+    risk = rng.normal(size=80)
+    died, left = rng.exponential(np.exp(-risk)), rng.exponential(1.5, 80)
+    outcome = (died <= left, np.minimum(died, left))
+    times = [0.2, 0.5, 0.8]
+    curves = np.exp(-np.exp(risk)[:, None] * np.array(times))
+    named = bootstrap("c_index_ipcw", outcome, risk, draws=30)
+    assert named == bootstrap(e.c_index_ipcw, outcome, risk, draws=30)
+    assert named == bootstrap(e.c_index_ipcw_metric(), outcome, risk, draws=30)
+    assert named.value == e.c_index_ipcw(*outcome, risk)
+    fast = bootstrap(e.integrated_brier_metric(times), outcome, curves, draws=30)
+    slow = bootstrap(lambda *a: e.integrated_brier(*a, times), outcome, curves, draws=30)
+    assert (fast.value, fast.low, fast.high) == pytest.approx((slow.value, slow.low, slow.high))
+    assert fast.low < fast.value < fast.high
+    assert bootstrap(e.auc_metric(0.5), outcome, risk, draws=30).value > 0.5
+    assert bootstrap(e.brier_metric(0.5), outcome, curves[:, 1], draws=30).low > 0
+    y, p = outcome[0], 1 - curves[:, 2]
+    benefit = bootstrap(e.net_benefit_metric(0.3), y, p, draws=30)
+    assert benefit.value == e.net_benefit(y, p, 0.3).model[0]
+    for name in ("integrated_brier", "brier_at", "time_dependent_auc", "net_benefit"):
+        with pytest.raises(ValueError, match="needs a setting") as said:
+            bootstrap(name, outcome, risk)
+        assert "_metric(" in str(said.value)
+    with pytest.raises(ValueError, match="must give a number"):
+        bootstrap(lambda *a: e.brier_at(*a, times), outcome, curves, draws=5)
+
+
+def test_draws_without_a_rare_class_average_the_others():
+    y = np.repeat([0.0, 1.0, 2.0], [30, 30, 1])
+    p = np.where(np.arange(61) % 5 == 0, (y + 1) % 3, y)
+    sampler = Resampler(np.arange(61), draws=50)
+    found = sampler.sample("balanced_accuracy", (y,), [p])
+    assert not np.isnan(found.draws).any()
+    (block,) = sampler.blocks()
+    draw = int(np.flatnonzero(block[60] == 0)[0])
+    rows = np.repeat(np.arange(61), block[:, draw].astype(int))
+    expected = np.mean([(p == y)[rows][y[rows] == k].mean() for k in (0, 1)])
+    assert found.draws[draw] == pytest.approx(expected)

@@ -91,6 +91,76 @@ def test_a_split_that_names_held_out_rows_train_is_refused():
         evaluate_task({"x": X}, targets(), lie, SUBJECTS, cross_validate=False)
 
 
+WIDE = RNG.normal(size=(N, 12))
+
+
+def plain(kind="binary"):
+    """A task that knows nothing of sides, as a caller makes it."""
+    return replace(targets(kind), sides=None)
+
+
+@pytest.mark.parametrize("sides", [None, Sides(splits=SPLIT)])
+@pytest.mark.parametrize("side", [TRAIN, TUNING])
+def test_a_person_on_both_sides_is_refused_by_the_arguments_alone(sides, side):
+    people = SUBJECTS.copy()
+    people[HELD[0]] = people[side[3]]
+    with pytest.raises(LeakageError, match="subjects who are also in held_out"):
+        evaluate_task({"x": X}, replace(plain(), sides=sides), SPLIT, people, cross_validate=False)
+    names = np.where(SPLIT == "held_out", "external", SPLIT)  # a scored split of another name
+    with pytest.raises(LeakageError, match="subjects who are also in held_out"):
+        evaluate_task({"x": X}, plain(), names, people, scored_split="external",
+                      cross_validate=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("sides", [None, Sides(splits=SPLIT)])
+def test_held_out_rows_that_are_copies_of_train_rows_are_refused(sides):
+    task = replace(plain(), sides=sides)
+    copied = WIDE.copy()
+    copied[HELD[:3]] = copied[TRAIN[:3]]
+    with pytest.raises(LeakageError, match="record is also in held_out, under another subject"):
+        evaluate_task({"x": copied}, task, SPLIT, SUBJECTS, cross_validate=False)
+    with pytest.raises(LeakageError, match="3 of 350 rows"):
+        evaluate_task({"y": X, "x": [WIDE, copied]}, task, SPLIT, SUBJECTS, cross_validate=False)
+    evaluate_task({"x": WIDE}, task, SPLIT, SUBJECTS, cross_validate=False, bootstrap_draws=20)
+
+
+@pytest.mark.parametrize(
+    ("what", "x"),
+    [
+        ("few columns", WIDE[:, :7]),
+        ("flags and whole numbers", np.round(3 * WIDE)),
+        ("one age and flags", np.concatenate([WIDE[:, :1], np.round(WIDE[:, 1:])], axis=1)),
+        ("a dead encoder", np.repeat(WIDE[:1], N, axis=0)),
+    ],
+)
+def test_people_who_are_alike_are_not_taken_for_one(what, x):
+    x = x.copy()
+    x[HELD[:3]] = x[TRAIN[:3]]
+    task = plain()
+    evaluate_task({"x": x}, task, SPLIT, SUBJECTS, cross_validate=False, bootstrap_draws=20)
+
+
+def test_rows_without_the_input_are_no_copies_of_one_another():
+    filled = WIDE.copy()
+    gone = np.append(TRAIN[:4], HELD[:4])
+    filled[gone] = WIDE[0]
+    has = ~np.isin(np.arange(N), gone)
+    evaluate_task({"x": filled}, plain(), SPLIT, SUBJECTS, present={"x": has},
+                  cross_validate=False, bootstrap_draws=20)  # fmt: skip
+
+
+def test_cross_validation_of_plain_targets_leaves_copies_out_of_their_folds():
+    people, copied = SUBJECTS.copy(), WIDE.copy()
+    people[HELD[0]] = people[TRAIN[0]]
+    copied[HELD[1:4]] = copied[TRAIN[1:4]]
+    done = evaluate_task({"x": copied}, plain(), SPLIT, people, cross_validate=True,
+                         bootstrap_draws=20)  # fmt: skip
+    assert {row.n for row in done.results} == {N}
+    assert all("also in the test fold were not fitted on" in row.note for row in done.results)
+    kept = next(line for line in done.evidence.fitted if "for other cohorts" in line.note)
+    assert kept.rows == 350 - 4  # nor is the probe that goes to other cohorts
+
+
 @pytest.mark.parametrize("kind", ["binary", "survival"])
 def test_choosing_a_threshold_on_held_out_rows_is_refused(kind):
     task = targets(kind)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import r2_score
 
-from medmcl.evaluation import metrics
+from medmcl import evaluation as e
+from medmcl.evaluation import metrics, weighted
 from medmcl.evaluation.metrics import FUNCTIONS, METRICS, SPECS, NotEstimable
 
 
@@ -187,3 +190,80 @@ def test_every_metric_states_direction_and_source(name):
     assert "is better" in text
     assert "Source:" in text
     assert "Differs:" in text
+
+
+NO_OUTCOMES = {
+    "missing": ([1, np.nan, 0], [1, 2, 3]),
+    "none": ([1, None, 0], [1, 2, 3]),
+    "pandas NA": (pd.Series([1, None, 0], dtype="Int64"), [1, 2, 3]),
+    "pandas boolean": (pd.Series([True, None, False], dtype="boolean"), [1, 2, 3]),
+    "competing": ([1, 2, 0], [1, 2, 3]),
+    "negative code": ([1, -1, 0], [1, 2, 3]),
+    "words": (["1", "0", "1"], [1, 2, 3]),
+    "negative time": ([1, 1, 0], [1, -2, 3]),
+    "swapped": ([1.5, 2.5, 3.5], [1, 1, 0]),
+    "lengths": ([1, 1], [1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("case", NO_OUTCOMES)
+def test_outcomes_that_are_none_are_refused_by_every_survival_metric(case):
+    event, time = NO_OUTCOMES[case]
+    risk = [0.3, 0.2, 0.1]
+    for call in (
+        lambda: e.c_index(event, time, risk),
+        lambda: e.bootstrap("c_index", (event, time), risk, draws=5),
+        lambda: e.c_index_ipcw(event, time, risk),
+        lambda: e.time_dependent_auc(event, time, risk, 1.5),
+        lambda: e.brier_at(event, time, risk, 1.5),
+        lambda: e.survival_calibration(event, time, risk, 1.5),
+    ):
+        with pytest.raises(ValueError, match=r"event|time|equal"):
+            call()
+    if case != "competing":
+        with pytest.raises(ValueError, match=r"event|time"):
+            e.net_benefit_survival(event, time, risk, 2.0)
+    good = e.c_index(pd.Series([1, 1, 0], dtype="Int64"), pd.Series([1, 2, 3]), risk)
+    assert good == e.c_index([True, True, False], [1, 2, 3], risk) == 1.0
+
+
+@pytest.mark.parametrize(
+    "weights", [[1, np.nan, 1, 1], [1, np.inf, 1, 1], [[1]] * 4, [1, 1, 1], -1]
+)
+def test_weights_must_be_one_finite_number_a_row(weights):
+    y, p = [0, 1, 0, 1], [0.1, 0.6, 0.3, 0.4]
+    for call in (
+        lambda: e.auroc(y, p, weights),
+        lambda: e.mae(y, p, weights),
+        lambda: e.c_index(y, [1, 2, 3, 4], p, weights),
+        lambda: e.brier_at(y, [1, 2, 3, 4], p, 2.5, weights=weights),
+    ):
+        with pytest.raises(ValueError, match="weights"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(3e-8, 1e-7), (1.0, 2.4e6), (1e-8, 0), (1e6, 0), (1, 0)]
+)
+def test_an_outcome_varies_at_any_scale(scale, offset):
+    rng = np.random.default_rng(0)
+    z, noise = rng.normal(size=200), rng.normal(size=200)
+    y, p = offset + scale * z, offset + scale * (z + 0.5 * noise)
+    assert e.r2(y, p) == pytest.approx(r2_score(y, p), rel=1e-9)
+    assert e.pearson(y, p) == pytest.approx(np.corrcoef(y, p)[0, 1], rel=1e-7)
+    drawn = e.bootstrap("r2", y, p, draws=50)
+    base = e.bootstrap("r2", z, z + 0.5 * noise, draws=50)
+    assert (drawn.low, drawn.high) == pytest.approx((base.low, base.high), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3331, 2.4e6 + 0.1, 1e-9, 0.0])
+def test_rounding_is_no_variation_not_even_in_a_draw(value):
+    y = np.full(301, value)
+    y[::2] *= 1 + 2.3e-16
+    assert not e.r2(y, np.arange(301.0))
+    assert not e.pearson(np.arange(301.0), y)
+    two = np.array([value, value, value, value + 1])
+    draws = np.array([[3.0, 2, 1, 0], [1, 1, 1, 1]]).T
+    found = weighted.r2(two, np.arange(4.0), draws)
+    assert np.isnan(found[0])
+    assert not np.isnan(found[1])

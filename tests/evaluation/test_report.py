@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -9,8 +10,10 @@ import pytest
 
 from medmcl.core.findings import Finding
 from medmcl.evaluation import Result
+from medmcl.evaluation.model_card import model_card
 from medmcl.evaluation.report import ReportData, as_json, render, write_report
 from medmcl.evaluation.retrieval import retrieval
+from medmcl.evaluation.tripod import checklist
 
 EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 --> {{ 7 * 7 }}'
 
@@ -167,3 +170,13 @@ def test_figures_leave_no_trace_in_matplotlib():
 
 def test_the_same_data_give_the_same_report():
     assert render(full()) == render(full())
+
+
+def test_every_text_says_the_level_of_its_intervals(report):
+    other = dataclasses.replace(report, level=0.9)
+    for page in (render(other), model_card(other).markdown(), str(checklist(other).cited)):
+        assert "90 % interval" in page
+        assert "95 % interval" not in page
+        assert "95 % bootstrap" not in page
+    assert "95 % interval" in render(report)
+    assert as_json(other)["level"] == 0.9

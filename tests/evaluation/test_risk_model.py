@@ -368,3 +368,29 @@ def test_tuning_rows_that_are_fitted_on_are_warned_of_and_shared_subjects_refuse
         warnings.simplefilter("error")
         model = RiskModel("binary").fit(x[:60], y[:60], groups=people[:60], tuning=apart)
     assert not any("also in X" in note for note in model.notes_)
+
+
+def test_copies_are_found_whatever_their_outcome_and_in_spite_of_jitter():
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(80, 6)) * [1, 10, 100, 0.1, 1, 1], np.arange(80) % 2
+    copies = x[50:60] + 1e-10 * rng.normal(size=(10, 6)) * [1, 10, 100, 0.1, 1, 1]
+    tuning = np.concatenate([copies, x[60:]])
+    with pytest.warns(UserWarning, match="10 of 30 tuning rows are also in X"):
+        RiskModel("binary").fit(x[:60], y[:60], tuning=(tuning, 1 - y[50:]))
+
+
+def test_groups_without_those_of_the_tuning_rows_are_refused():
+    x, y = np.random.default_rng(4).normal(size=(80, 2)), np.arange(80) % 2
+    with pytest.raises(ConfigError, match="groups are given") as said:
+        RiskModel("binary").fit(x[:60], y[:60], groups=np.arange(60), tuning=(x[60:], y[60:]))
+    assert "(X, y, groups)" in str(said.value)
+
+
+@pytest.mark.parametrize("hazard", ["cox", "discrete_time"])
+def test_without_an_event_survival_is_one_at_the_follow_up_times(hazard):
+    x = np.random.default_rng(4).normal(size=(12, 2))
+    y = np.column_stack([np.zeros(12), np.repeat([3.0, 1.0, 2.0], 4)])
+    model = RiskModel("survival", hazard=hazard).fit(x, y)
+    assert model.times_.tolist() == [1.0, 2.0, 3.0]
+    assert (model.predict_survival_function(x) == np.ones((12, 3))).all()
+    assert any("no event" in note for note in model.notes_)

@@ -3,7 +3,7 @@ import pytest
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import auroc, evaluate_task, linear_probe
-from medmcl.evaluation.subgroups import WITHHELD, held_back, pooled_sites
+from medmcl.evaluation.subgroups import WITHHELD, _in_order, held_back, pooled_sites
 
 N = 1200
 RNG = np.random.default_rng(1)
@@ -68,6 +68,40 @@ def test_few_events_are_held_back_too():
     assert rows["b"].suppressed  # else the events of a follow from those of everyone
 
 
+def test_few_people_with_an_event_are_not_made_many_by_their_rows():
+    """Three people of a group have the event, in two records each; of b half have it."""
+    values, people = Y.copy(), SUBJECTS.copy()
+    group = np.where(np.arange(N) % 2, "a", "b").astype(object)
+    inside = HELD[group[HELD] == "a"]
+    values[inside] = 0.0
+    values[inside[:6]] = 1.0
+    people[inside[3:6]] = people[inside[:3]]
+    task = Targets(**{**vars(TARGETS), "values": values})
+    done = evaluate_task({"x": X}, task, SPLIT, people, bootstrap_draws=50, groups={"g": group})
+    rows = {r.group: r for r in done.evidence.subgroups}
+    assert rows["a"].suppressed
+    apart = evaluate_task({"x": X}, task, SPLIT, SUBJECTS, bootstrap_draws=50, groups={"g": group})
+    assert not {r.group: r for r in apart.evidence.subgroups}["a"].suppressed
+
+
+@pytest.mark.parametrize("rare", [0.0, 1.0])
+def test_of_many_labels_the_rarest_decides(rare):
+    values = np.concatenate([Y, (X[:, 1:2] > 0) + 0.0], axis=1)
+    group = np.where(np.arange(N) % 2, "a", "b").astype(object)
+    inside = HELD[group[HELD] == "a"]
+    values[inside, 1] = 1 - rare
+    values[inside[:3], 1] = rare
+    many = Targets(
+        name="y", kind="multilabel", columns=("y", "z"), values=values,
+        known=np.ones(values.shape, bool),
+    )  # fmt: skip
+    rows = {r.group: r for r in subgroups({"g": group}, many)}
+    assert rows["a"].suppressed
+    values[inside[:8], 1] = rare
+    rows = {r.group: r for r in subgroups({"g": group}, many)}
+    assert not rows["a"].suppressed
+
+
 def test_small_sites_are_pooled_before_anything_is_shown():
     sites = np.array([f"s{k // 100}" for k in range(N)], dtype=object)
     sites[HELD] = "big"
@@ -98,3 +132,9 @@ def test_what_is_held_back_is_never_one_group_nor_few_people(seed):
 
 def test_subgroups_of_one_group_and_of_no_rows_are_left_out():
     assert {r.attribute for r in subgroups({"sex": np.full(N, "F", dtype=object)})} == {"everyone"}
+
+
+def test_bands_of_numbers_stand_in_their_order():
+    names = [">=100", "60 to <70", "<50", "70 to <100", "50 to <60", "male", "female"]
+    expected = ["<50", "50 to <60", "60 to <70", "70 to <100", ">=100", "female", "male"]
+    assert sorted(names, key=_in_order) == expected

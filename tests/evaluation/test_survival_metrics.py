@@ -416,9 +416,21 @@ def test_tiny_samples_give_a_finite_number_or_a_reason_never_an_error(rows, trai
         assert not isinstance(value, NotEstimable) or value.reason
 
 
-def test_an_all_censored_sample_still_has_a_brier_score():
-    found = sm.brier_at([0, 0], [3.0, 4.0], [[0.9, 0.8], [0.7, 0.6]], [1.0, 2.0])
-    assert found.values == (pytest.approx(0.05), pytest.approx(0.1))
+def test_without_an_event_by_the_last_time_there_is_no_brier_score():
+    """A forecast of no event at all would score 0.0, a perfect score that nobody earned."""
+    curves, times = np.ones((3, 2)), [1.0, 2.0]
+    for event, follow_up in (([0, 0, 0], [3.0, 4.0, 5.0]), ([0, 1, 0], [3.0, 4.0, 5.0])):
+        found = sm.brier_at(event, follow_up, curves, times)
+        assert not any(isinstance(value, float) for value in (*found.values, found.mean))
+        assert found.values[0].reason == "no event by 2"
+        score = sm.integrated_brier(event, follow_up, curves, times)
+        drawn = bootstrap(sm.integrated_brier_metric(times), (event, follow_up), curves, draws=20)
+        assert isinstance(score, NotEstimable)
+        assert "no event" in score.reason
+        assert drawn.value is None
+        assert drawn.note == score.reason
+    one = sm.integrated_brier([0, 1, 0], [3.0, 1.5, 5.0], curves, times)
+    assert one == pytest.approx(0.5 * (0 + 1 / 3))
 
 
 def test_one_time_within_follow_up_is_no_integral():

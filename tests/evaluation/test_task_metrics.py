@@ -101,6 +101,27 @@ def test_survival_rows_equal_the_metric_functions_on_the_probe_s_own_curves():
     assert rows["d_calibration_p"].low is None
 
 
+@pytest.mark.parametrize("when", ["nobody", "later"])
+def test_without_an_event_by_the_horizon_no_number_looks_perfect(when):
+    values = DEATH.values.copy()
+    values[HELD, 1] = 0.0
+    if when == "later":
+        last = HELD[np.argsort(values[HELD, 0])[-20:]]
+        values[last, 1] = 1.0
+    rows = single(score({"x": X}, Targets(**{**vars(DEATH), "values": values})))
+    for name in ("observed_expected_at_1y", "net_benefit_at_1y"):
+        assert rows[name].value is None
+        assert "no event" in rows[name].note
+
+
+def test_without_a_positive_row_there_is_no_net_benefit():
+    values = LABEL.values.copy()
+    values[HELD] = 0.0
+    row = single(score({"x": X}, Targets(**{**vars(LABEL), "values": values})))["net_benefit"]
+    assert row.value is None
+    assert "no event" in row.note
+
+
 def test_horizons_beyond_follow_up_have_a_reason_and_the_grid_is_clamped():
     far = survival(horizons=(2.0, 20.0))
     rows = single(score({"x": X}, far))
@@ -195,7 +216,8 @@ def test_many_columns_have_fewer_draws_and_the_smoothed_curve_is_said_to_be_left
     curves = [r for r in rows if r.metric == "ici" and not r.versus]
     assert [r.target for r in curves] == ["macro", *many.columns]
     assert all(r.value is None and "not computed: more than 8" in r.note for r in curves)
-    assert not [r for r in rows if r.metric == "ici" and r.versus]
+    lost = [r for r in rows if r.metric == "ici" and r.versus]
+    assert all(r.value is None and "not computed: more than 8" in r.note for r in lost)
     slopes = [r for r in rows if r.metric == "calibration_slope"]
     assert [r.target for r in slopes] == ["macro", *many.columns]
     assert all("200 draws" in r.note for r in slopes)

@@ -27,7 +27,7 @@ VALUES = {
     "7": ["500 Hz, 10 s", "128 px", "1 finding of"],
     "8a": ["column mi", "death_days", "1, 5 years"],
     "9b": ["wfdb, 12 leads", "nifti, xyzt"],
-    "11": ["few"],
+    "11": ["few", "train mean and a flag"],
     "12a": ["by subject, at random", "train 200", "tuning 100", "held_out 100"],
     "12b": ["standardisation of ecg on train"],
     "12c": ["vit, 12 layers", "900 steps of 64"],
@@ -35,7 +35,7 @@ VALUES = {
     "12e": ["AUROC", "C-index", "paired"],
     "12g": ["linear probe"],
     "14": ["sex", "age", "site", "modalities"],
-    "15": ["mi: a probability", "death: a risk"],
+    "15": ["mi: a probability, among the scored from 0.0", "death: a risk by 1000 days"],
     "16": ["train"],
     "18f": ["medmcl 0.1.0"],
     "20a": ["in the table 450", "held_out 100"],
@@ -101,6 +101,35 @@ def test_what_remains_to_be_said_stands_beside_the_value(report):
 
 def test_no_value_of_a_suppressed_group_is_cited(report):
     assert not any("Ålesund" in (one.value or "") for one in checklist(report).cited)
+
+
+def test_groups_that_are_all_held_back_fill_nothing(report):
+    """What is said of everyone is not said of groups."""
+    rows = [
+        row if row.attribute == "everyone" else dataclasses.replace(
+            row, value=None, low=None, high=None, n=None, events=None, subjects=None,
+            suppressed=True,
+        )
+        for row in report.evidence.subgroups
+    ]  # fmt: skip
+    assert any(row.value is not None for row in rows)
+    evidence = dataclasses.replace(report.evidence, subgroups=tuple(rows))
+    assert CITE["14"](dataclasses.replace(report, evidence=evidence)) is None
+    assert "everyone" not in CITE["14"](report)
+
+
+def test_missing_data_say_what_was_done_in_this_run(report):
+    assert "not imputed" not in CITE["11"](report)
+    without = dataclasses.replace(report.study, gaps=())
+    assert CITE["11"](dataclasses.replace(report, study=without)) is None
+
+
+def test_outputs_are_cited_with_the_range_that_was_predicted(report):
+    risk = [
+        one.histogram for one in report.evidence.tasks if (one.task, one.method) == ("af", "ours")
+    ]
+    held = [k for k, count in enumerate(risk[0].counts) if count]
+    assert f"to {risk[0].edges[held[-1] + 1]:.2f}" in CITE["15"](report).split("; ")[1]
 
 
 def test_numbers_cited_are_those_of_the_rows(report):

@@ -116,3 +116,14 @@ def test_a_fault_of_the_file_stays_a_fault_of_the_file(tmp_path):
 def test_a_recipe_says_which_kinds_it_reads():
     assert kinds(read_recipe("ecg_text_toy")) == {"ecg": "ecg", "report": "text"}
     assert kinds(read_recipe("ecg_mdm")) == {"ecg": "ecg"}
+
+
+def test_the_level_of_intervals_is_a_share_and_one_for_the_whole_report(tmp_path):
+    with pytest.raises(OverrideError, match="level"):
+        read_recipe("ecg_cmr_toy", {"stages.results.level": 95})
+    recipe = read_recipe("ecg_cmr_toy", {"stages.results.level": 0.9})
+    (spec,) = [stage for stage in recipe.stages if stage.stage == "evaluate"]
+    assert spec.level == 0.9
+    again = spec.model_copy(update={"name": "again", "level": 0.95})
+    with pytest.raises(ConfigError, match="differ in 'level'"):
+        expand(recipe.model_copy(update={"stages": (*recipe.stages, again)}), ["hf"])

@@ -129,6 +129,7 @@ def study_of():
             Predictor(name="ecg", kind="ecg", source="wfdb, 12 leads", preparation="500 Hz, 10 s"),
             Predictor(name="cmr", kind="cmr", source="nifti, xyzt", preparation="128 px"),
         ),
+        gaps=("ecg: the train mean and a flag stand in",),
         towers={"ecg": "vit, 12 layers", "cmr": "resnet50"},
         training=("Stage contrast: 3,000 samples of 2,000 subjects, 900 steps of 64.",),
     )  # fmt: skip
