@@ -1,12 +1,13 @@
 """The command line. Heavy imports happen inside the commands, so ``--help`` answers at once.
 
 Exit codes: 0 done; 2 the user's mistake (command line, configuration, cohort, artefact);
-75 saved on a signal, ``--resume`` goes on; 1 anything else.
+75 saved on a signal or Ctrl-C, ``--resume`` goes on; 1 anything else.
 """
 
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -305,5 +306,14 @@ def main() -> None:
             raise
         from medmcl.engine.signals import EXIT_CODE
 
-        print(f"stopped: {error}; go on with --resume", file=sys.stderr)
+        folder = getattr(error, "folder", None)
+        print(f"stopped: {error}\ngo on with: {_resume_line(folder)}", file=sys.stderr)
         sys.exit(EXIT_CODE)
+
+
+def _resume_line(folder: Path | None) -> str:
+    """Give the command that goes on with the run of this command."""
+    words = ["medmcl", *sys.argv[1:]]
+    if folder is not None and not any(word.split("=")[0] == "--out" for word in words):
+        words += ["--out", str(folder)]
+    return shlex.join(words if "--resume" in words else [*words, "--resume"])

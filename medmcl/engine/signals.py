@@ -1,30 +1,53 @@
-"""A polite end: SIGTERM and SIGUSR1 ask the loop to save and stop after the current step."""
+"""A polite end: SIGTERM, SIGUSR1 and Ctrl-C ask the loop to save and stop after the current step.
+
+A second Ctrl-C ends at once.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
+from pathlib import Path
 from types import FrameType, TracebackType
 
 EXIT_CODE = 75
 """Exit code of a run that saved on a signal and can be resumed (EX_TEMPFAIL of sysexits.h)."""
 
+ONE_PRESS = 0.5
+"""Seconds in which Ctrl-C counts once: launchers send it to a process and to its group."""
+
 
 class Interrupted(Exception):  # noqa: N818 - an event, not an error
     """The run was asked to stop; its state is saved and `--resume` continues it."""
+
+    folder: Path | None = None
+    """The run folder to go on with."""
 
 
 class StopRequest:
     """Listens for stop signals while it is open; only the main thread can listen."""
 
-    signals = (signal.SIGTERM, signal.SIGUSR1)
+    signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
     def __init__(self) -> None:
         self.asked = False
+        self._pressed: float | None = None
         self._before: dict[int, object] = {}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal API
         self.asked = True
+        if number == signal.SIGINT:
+            self._press(time.monotonic())
+
+    def _press(self, now: float) -> None:
+        if self._pressed is None:
+            self._pressed = now
+            _tell("stopping, after the step is saved; Ctrl-C again ends at once")
+        elif now - self._pressed > ONE_PRESS:
+            _tell("ended at once; --resume goes on from the last checkpoint, if there is one")
+            raise KeyboardInterrupt
 
     def heed(self, where: str) -> None:
         """Stop here if a signal came: for work between steps, which is done again on resume."""
@@ -45,3 +68,8 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
+
+
+def _tell(text: str) -> None:
+    """Write a line to stderr from a signal handler, where buffered files must not be used."""
+    os.write(2, f"\n{text}\n".encode())

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medmcl.evaluation.results import Result, difference_rows, flipped, headline_rows
+from medmcl.evaluation.results import (
+    BESIDE,
+    COVARIATES,
+    Result,
+    difference_rows,
+    flipped,
+    headline_rows,
+)
 from medmcl.evaluation.suppression import few
 from medmcl.evaluation.words import measured
 
@@ -27,21 +34,20 @@ def headline(
     """Say on whom, and what was found against each baseline.
 
     Args:
-        data: The report; its provenance may name ``recipe`` and ``cohort``.
+        data: The report; its provenance may name ``recipe``, ``cohort``, ``scored cohort``.
         results: Task rows and differences.
         found: Retrieval rows.
         highlight: The method the report is about.
     """
     lines: list[str] = []
-    provenance, flow = data.provenance, data.flow
-    made = [f"{name} {provenance[name]}" for name in ("recipe", "cohort") if name in provenance]
+    flow = data.flow
     who = (
         f"{few(flow[-1][1])} subjects with {few(flow[-1][2])} samples ({flow[-1][0]})"
         if flow
         else ""
     )
-    if made or who:
-        first = ": ".join(part for part in (" on ".join(made), who) if part)
+    first = ": ".join(part for part in (_made(data), who) if part)
+    if first:
         lines.append(f"{first[0].upper()}{first[1:]}.")
     if any(row.split == "cross-validation" for row in results):
         lines.append(
@@ -55,6 +61,16 @@ def headline(
         lines.append(f"{len(tasks) - MOST_TASKS} more tasks are under Discrimination.")
     lines += _retrieval_lines(found)
     return lines or [f"{data.title}: nothing has been evaluated yet."]
+
+
+def _made(data: ReportData) -> str:
+    """The recipe, and the cohort that was scored; both cohorts if it was trained on another."""
+    recipe = f"recipe {data.provenance['recipe']}" if "recipe" in data.provenance else ""
+    cohort = f"cohort {data.scored_on}" if data.scored_on else ""
+    if data.trained_on and data.scored_on != data.trained_on:
+        trained = f"{recipe or 'a model'} trained on cohort {data.trained_on}"
+        return f"{trained}, scored on {cohort}"
+    return " on ".join(part for part in (recipe, cohort) if part)
 
 
 def _task_lines(results: Sequence[Result], task: str, highlight: str) -> list[str]:
@@ -73,26 +89,38 @@ def _task_lines(results: Sequence[Result], task: str, highlight: str) -> list[st
         text = (
             f"{task}{labels}: {row.method} reaches {measured(row.metric, row.target)} {row.shown}"
         )
-        lines.append(text + _gains(results, task, row) + ".")
+        lines.append(text + _gains(results, task, row) + _added(results, task, row) + ".")
     return lines
 
 
 def _gains(results: Sequence[Result], task: str, row: Result) -> str:
-    """The difference to the hardest rival (the best of the others), in words."""
+    """The difference to the hardest rival: the best of those without the embedding itself."""
     turned = [
         flipped(other) if other.versus == row.method else other
         for other in difference_rows(results, task)
         if other.label_fraction == row.label_fraction
     ]
-    gains = [other for other in turned if other.method == row.method and other.value is not None]
+    every = [other for other in turned if other.method == row.method and other.value is not None]
+    gains = [other for other in every if other.versus != BESIDE]
     if not gains:
         return ""
     sign = 1 if row.direction == "higher" else -1
     hardest = min(gains, key=lambda other: sign * (other.value or 0.0))
     rival = hardest.versus
     if gains[1:]:
-        rival = f"the best of the {len(gains)} others, {rival},"
+        without = " without the embedding" if len(gains) < len(every) else ""
+        rival = f"the best of the {len(gains)} others{without}, {rival},"
     return f"; against {rival} {hardest.shown}{verdict(hardest)}"
+
+
+def _added(results: Sequence[Result], task: str, row: Result) -> str:
+    """What the embedding adds to covariates, where that difference was made."""
+    for other in difference_rows(results, task):
+        turned = flipped(other) if other.versus == BESIDE else other
+        pair = (turned.method, turned.versus) == (BESIDE, COVARIATES)
+        if pair and turned.label_fraction == row.label_fraction and turned.value is not None:
+            return f"; beside covariates the embedding adds {turned.shown}{verdict(turned)}"
+    return ""
 
 
 def verdict(row: Result) -> str:

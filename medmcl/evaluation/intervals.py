@@ -317,9 +317,9 @@ def paired_difference(
     Args:
         metric: As in `bootstrap`.
         targets: As in `bootstrap`.
-        predictions: Predictions of A, one array a seed.
-        baseline: Predictions of B, one array a seed (in the same order; a single one is compared
-            to each of A's, other numbers by their means).
+        predictions: Predictions of A, (N,) or a list of one array a seed.
+        baseline: Predictions of B, (N,) or a list of one array a seed (in the same order; a
+            single one is compared to each of A's, other numbers by their means).
         groups: Subject of each row.
         draws: Bootstrap draws.
         seed: Seed of the draws.
@@ -329,25 +329,30 @@ def paired_difference(
         method: As in `bootstrap`.
 
     Raises:
-        ValueError: As `bootstrap`, and for predictions that are one array instead of a list.
+        ValueError: As `bootstrap`, and for predictions that are a single number.
     Source:
         Davison & Hinkley 1997, §3.8. Differs: the mean over seeds is taken inside each draw.
     """
     check_level(level)
     check_method(method)
-    for name, several in (("predictions", predictions), ("baseline", baseline)):
-        if np.ndim(several) == 0 or any(np.ndim(array) == 0 for array in several):
-            raise ConfigError(
-                f"paired_difference: {name} must be a list of arrays, one a seed",
-                got=type(several).__name__,
-                mend=f"for a single seed give [{name}]",
-            )
+    predictions, baseline = _seeds(predictions, "predictions"), _seeds(baseline, "baseline")
     outcomes = _outcomes(targets)
     sampler = _sampler(outcomes, groups, draws=draws, seed=seed, strata=strata, sites=sites)
     more = method == "bca"
     ours = sampler.sample(metric, outcomes, predictions, jackknife=more)
     theirs = sampler.sample(metric, outcomes, baseline, jackknife=more)
     return ours.minus(theirs).interval(level, method)
+
+
+def _seeds(predictions: Sequence[Any], name: str) -> Sequence[Any]:
+    """Take plain predictions (N,) for those of a single seed."""
+    if not hasattr(predictions, "__len__"):
+        raise ConfigError(
+            f"paired_difference: {name} must be (N,), or a list of arrays, one a seed",
+            got=type(predictions).__name__,
+        )
+    plain = len(predictions) > 0 and all(np.ndim(one) == 0 for one in predictions)
+    return [predictions] if plain else predictions
 
 
 def _sampler(outcomes: tuple[Any, ...], groups: Any, *, strata: Any, **settings: Any) -> Resampler:

@@ -73,7 +73,7 @@ def model_card(data: ReportData) -> ModelCard:
             f"Uses that are out of scope: {COMPLETE}",
             "A research result. The run holds no approval for care.",
         )),
-        CardSection(title="Training data", lines=_training_data(data)),
+        *_data_sections(data),
         CardSection(title="Modalities", header=("modality", "kind", "records", "preparation"),
                     rows=tuple((p.name, p.kind, p.source or "not stated",
                                 p.preparation or "not stated") for p in data.study.predictors),
@@ -103,7 +103,7 @@ def _front(data: ReportData) -> dict[str, Any]:
     if scored:
         front["metrics"] = list(dict.fromkeys(row.metric for row in scored))
         name = str(data.provenance.get("recipe") or data.title)
-        cohort = str(data.provenance.get("cohort") or "not stated")
+        cohort = data.scored_on or "not stated"
         results = [
             {
                 "task": {"type": row.kind, "name": row.task},
@@ -120,7 +120,24 @@ def _at(header: Sequence[str], data: ReportData) -> tuple[str, ...]:
     return tuple(at_level(name, data.level) for name in header)
 
 
-def _training_data(data: ReportData) -> tuple[str, ...]:
+def _data_sections(data: ReportData) -> tuple[CardSection, ...]:
+    """Training data; apart from it the cohort that was scored, if it is another."""
+    if not data.study.external:
+        return (CardSection(title="Training data", lines=_described(data)),)
+    mark = data.provenance.get("cohort_fingerprint")
+    trained = (
+        f"Cohort: {data.trained_on or 'not stated'}" + (f" (fingerprint {mark})." if mark else "."),
+        "Subjects: those of the stages under Model. More is in the model card of the run itself.",
+    )
+    scored = (f"Cohort: {data.scored_on or 'not stated'}.", *_described(data))
+    return (
+        CardSection(title="Training data", lines=trained),
+        CardSection(title="Evaluation data", lines=scored),
+    )
+
+
+def _described(data: ReportData) -> tuple[str, ...]:
+    """What the files of the scored cohort say of it."""
     study, sizes = data.study, {step: subjects for step, subjects, _ in data.flow}
     counts = [
         f"{name} {few(sizes[name])}" for name in ("train", "tuning", "held_out") if name in sizes
@@ -254,6 +271,7 @@ def _scarcest(data: ReportData) -> dict[str, int]:
 
 def _unknown(data: ReportData) -> tuple[str, ...]:
     study, evidence = data.study, data.evidence
+    own = not study.external  # then the study describes the training data
     missing = [
         ("How it performs in another cohort.", study.external),
         ("How it performs in women and men, ages, or sites.", bool(evidence.subgroups)),
@@ -261,8 +279,8 @@ def _unknown(data: ReportData) -> tuple[str, ...]:
         ("Whether acting on it does more good than harm at any threshold.",
          any(one.decision for one in evidence.tasks)),
         ("On what each part was fitted.", bool(evidence.fitted)),
-        ("When the records were made.", bool(study.first_date)),
-        ("From which sites they come.", study.sites is not None),
+        ("When the records it was trained on were made.", own and bool(study.first_date)),
+        ("From which sites they come.", own and study.sites is not None),
         ("How the splits compare.", data.table_one is not None),
     ]  # fmt: skip
     fixed = (

@@ -25,6 +25,7 @@ class ReportData:
         title: Heading.
         subtitle: One line below it.
         provenance: Recipe, cohort, seed, versions, hashes: name to value, shown at the end.
+            ``cohort`` is the one trained on, ``scored cohort`` another one that was scored.
         study: Facts of cohort and recipe, for the checklist and the model card.
         flow: Steps of cohort selection: (step, subjects, samples).
         table_one: The subjects of each split.
@@ -75,6 +76,16 @@ class ReportData:
     def retrieval_rows(self) -> list[Result]:
         """Rows of retrieval, wherever they were put."""
         return [row for row in (*self.results, *self.retrieval) if row.kind == "retrieval"]
+
+    @property
+    def trained_on(self) -> str:
+        """The cohort the run was trained on; empty if unknown."""
+        return str(self.provenance.get("cohort") or "")
+
+    @property
+    def scored_on(self) -> str:
+        """The cohort that was scored; empty if unknown."""
+        return str(self.provenance.get("scored cohort") or self.trained_on)
 
     @cached_property
     def method(self) -> str:

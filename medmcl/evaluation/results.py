@@ -13,6 +13,9 @@ from typing import Any, Literal
 from medmcl.core.errors import ArtefactError
 from medmcl.evaluation.intervals import Interval
 
+COVARIATES, BESIDE = "covariates", "covariates + embedding"
+"""Rows of plain columns, and of the same columns with the embedding beside them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:

@@ -13,7 +13,7 @@ from medmcl.evaluation.intervals import Resampler, Sampled, mean_of
 from medmcl.evaluation.knn import one_hot
 from medmcl.evaluation.metric import Metric, probabilities_of
 from medmcl.evaluation.metrics import METRICS
-from medmcl.evaluation.predicted import Predicted
+from medmcl.evaluation.predicted import CROSS_VALIDATION, Predicted
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.setting import Setting
 from medmcl.evaluation.survival_metric import SurvivalMetric
@@ -169,7 +169,7 @@ def _survival(
 
 def readings(line: Line, table: Predicted, horizons: Horizons | None) -> list[np.ndarray]:
     """What a survival metric reads of the predictions, one array a seed."""
-    if line.reads == "values":
+    if line.reads == "values" or (line.is_order and table.split == CROSS_VALIDATION):
         return [array[:, 0] for array in table.arrays]
     assert horizons is not None
     where = np.searchsorted(horizons.fine, line.at)

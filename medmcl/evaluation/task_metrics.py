@@ -68,6 +68,9 @@ class Line:
         at: A time, or the times of a grid.
         note: What a reader must know of it.
         dear: Whether a draw costs so much that fewer must do.
+        is_order: Whether only the order of risks counts. Out of fold, that is the order of
+            standardised log hazards: risks hold each fold's own baseline, which is low where its
+            test rows have many events, and would rank subjects by fold.
     """
 
     metric: str
@@ -76,6 +79,7 @@ class Line:
     at: tuple[float, ...] = ()
     note: str = ""
     dear: bool = False
+    is_order: bool = False
 
     @property
     def compares(self) -> bool:
@@ -362,6 +366,7 @@ def _horizon_lines(
             reads="risk",
             at=(at,),
             note=where_ranked,
+            is_order=True,
         ),
         Line(
             metric=f"brier_at_{name}",

@@ -87,7 +87,8 @@ def checklist(data: ReportData) -> Checklist:
 
 
 def _source(data: ReportData) -> str | None:
-    about, print_ = data.study.about, data.provenance.get("cohort_fingerprint")
+    about, own = data.study.about, data.provenance.get("cohort_fingerprint")
+    print_ = data.provenance.get("scored cohort fingerprint", own)
     if not about:
         return None
     return f"{about}" + (f" (fingerprint {print_})." if print_ else ".")

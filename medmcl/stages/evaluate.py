@@ -106,13 +106,16 @@ def evaluate(
             train split; ``auto``: frozen on another cohort where the run kept them.
 
     Raises:
-        ArtefactError: The folder holds a report already, or is a run; ``frozen``, and the run
-            kept no probe.
+        ArtefactError: A run is not finished; the folder holds a report already, or is a run;
+            ``frozen``, and the run kept no probe.
         CohortError: A compared run learned from records that are held out here.
     """
     from medmcl.stages.report import write_evaluation_report
 
     opened_run = run if isinstance(run, Run) else Run(run)
+    others = {Path(path).name: Run(path) for path in compare}
+    for one in (opened_run, *others.values()):
+        one.refuse_unfinished()
     opened = (
         cohort
         if isinstance(cohort, Cohort)
@@ -123,7 +126,6 @@ def evaluate(
     spec = _spec_of(opened_run, tasks, label_fractions)
     refuse_faulty(opened, opened.spec.tasks if spec.tasks == "all" else spec.tasks)
     record = Record(folder / "metrics.jsonl", active=True)
-    others = {Path(path).name: Run(path) for path in compare}
     evaluation = run_evaluate(
         spec,
         opened_run,

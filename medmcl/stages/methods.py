@@ -16,6 +16,7 @@ from medmcl.evaluation.baselines import beside, majority, probe_terms
 from medmcl.evaluation.evaluate import PROTOCOLS
 from medmcl.evaluation.predicted import Method
 from medmcl.evaluation.probe import Fitted, linear_probe
+from medmcl.evaluation.results import BESIDE, COVARIATES
 from medmcl.stages.features import Covariates, sample_vectors
 from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.run import Run
@@ -24,7 +25,7 @@ from medmcl.stages.saved_probes import load_simple
 if TYPE_CHECKING:
     import torch
 
-MAJORITY, COVARIATES, BESIDE = "majority", "covariates", "covariates + embedding"
+MAJORITY = "majority"
 SURVIVAL_ONLY = ("cox", "discrete_time")
 
 

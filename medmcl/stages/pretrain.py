@@ -84,6 +84,9 @@ def pretrain(
     try:
         with StopRequest() as stop:
             return _run(folder, opened, spec, stages, config, world, stop, resume=resume)
+    except Interrupted as stopped:
+        stopped.folder = folder
+        raise
     finally:
         stop_world(world)
 
@@ -104,14 +107,10 @@ def _run(
     if first:
         if resume and not (folder / "config.yaml").exists():
             record.say(f"nothing to resume in {folder}; starting")
-        folder.mkdir(parents=True, exist_ok=True)
         record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
         prepared = _prepare(cohort, spec, folder, first, stop)
         if prepared.excluded:
             record.say(prepared.exclusions())
-        write_run_files(folder, config, prepared)
-        if not (folder / "provenance.json").exists():
-            _write_provenance(folder, config, world)
     barrier(world)
     if not first:
         prepared = _prepare(cohort, spec, folder, first, stop)
@@ -124,6 +123,15 @@ def _run(
         record=record,
         stop=stop,
     )
+    for stage in stages:
+        if isinstance(stage, TrainSpec):
+            rehearse(stage, prepared, setting)
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_run_files(folder, config, prepared)
+        if not (folder / "provenance.json").exists():
+            _write_provenance(folder, config, world)
+    barrier(world)  # no rank reads a run that the first has not written whole
     run = Run(folder)
     facts, evaluations = _run_stages(stages, run, cohort, prepared, setting)
     if not first:
@@ -139,11 +147,8 @@ def _run_stages(
     prepared: Prepared,
     setting: Setting,
 ) -> tuple[list[dict[str, Any]], list[Evaluation]]:
-    """Rehearse every train stage, then run all stages; only the first rank evaluates."""
+    """Run all stages; only the first rank evaluates."""
     world, stop = setting.world, setting.stop
-    for stage in stages:
-        if isinstance(stage, TrainSpec):
-            rehearse(stage, prepared, setting)
     facts, evaluations = [], []
     for stage in stages:
         if any_rank(stop.asked, world):

@@ -348,15 +348,43 @@ def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> list[TrainSpec | Evaluat
     Args:
         recipe: The recipe as checked.
         tasks: Tasks of the cohort, for ``task: all``.
+
+    Raises:
+        ConfigError: A stage has both epochs and steps, or neither; names or order do not fit.
     """
     stages: list[TrainSpec | EvaluateSpec] = []
     for spec in recipe.stages:
+        if isinstance(spec, TrainSpec):
+            check_length(spec)
         if isinstance(spec, TrainSpec) and spec.for_each:
             stages.extend(_each(spec, tasks))
         else:
             stages.append(spec)
     _check_order(stages)
     return stages
+
+
+def check_length(spec: TrainSpec) -> None:
+    """Refuse a train stage whose length is not said, or said twice.
+
+    Raises:
+        ConfigError: It has both epochs and steps, or neither.
+    """
+    key = f"--set stages.{spec.name}"
+    if spec.epochs is not None and spec.steps is not None:
+        raise ConfigError(
+            "has both epochs and steps, and only one of them can say how long it trains",
+            where=f"stage {spec.name}",
+            got=f"epochs={spec.epochs:g} and steps={spec.steps}",
+            expected="one of them; the other null",
+            mend=f"'{key}.epochs=null', or '{key}.steps=null'",
+        )
+    if spec.epochs is None and spec.steps is None:
+        raise ConfigError(
+            "has neither epochs nor steps, so it is not said how long it trains",
+            where=f"stage {spec.name}",
+            mend=f"'{key}.epochs=10', or '{key}.steps=1000'",
+        )
 
 
 def _each(spec: TrainSpec, tasks: Sequence[str]) -> Iterable[TrainSpec]:

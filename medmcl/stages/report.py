@@ -64,13 +64,14 @@ def _data(
     prepared = evaluation.prepared
     provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
     tasks = _scored(cohort, evaluation)
+    scored = {"scored cohort": cohort.name, "scored cohort fingerprint": cohort.fingerprint}
     return ReportData(
         title=f"{run.recipe.name} on {cohort.name}",
         subtitle=run.recipe.about,
         provenance={
             **provenance,
             "source": run.recipe.source or "not stated",
-            **({"scored cohort": cohort.name} if is_another(run, cohort) else {}),
+            **(scored if is_another(run, cohort) else {}),
         },
         study=replace(study_of(run, cohort, tasks), gaps=tuple(dict.fromkeys(evaluation.gaps))),
         flow=prepared.flow(),

@@ -116,6 +116,24 @@ class Run:
             )
         return self.stages[name]
 
+    def refuse_unfinished(self, stage: str | None = None) -> None:
+        """Refuse a run that stopped before its train stages, or the one named, were finished.
+
+        Raises:
+            ArtefactError: Names the stages that are missing.
+        """
+        wanted = self.stages if stage is None else {stage: self.stage(stage)}
+        missing = [name for name in wanted if self.checkpoints(name).done is None]
+        if missing:
+            finished = [name for name in self.stages if self.checkpoints(name).done is not None]
+            raise ArtefactError(
+                "is an unfinished run: it stopped before the end of its training",
+                where=self.path,
+                got=f"unfinished: {', '.join(missing)}; finished: {', '.join(finished) or 'none'}",
+                mend="finish it: the same `medmcl pretrain` command with "
+                f"`--out {self.path} --resume`",
+            )
+
     def learner(self, stage: str, device: torch.device) -> Learner:
         """Towers and objectives of a finished stage, in evaluation mode."""
         from medmcl.stages.train import build_learner
@@ -184,6 +202,9 @@ class Run:
         Returns:
             One row a record, indexed by (subject, record): ``quality`` (``ok``, or why there is no
             embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``.
+
+        Raises:
+            ArtefactError: The run, or the stage that is given, is not finished.
         """
         import pandas as pd
 
@@ -193,6 +214,8 @@ class Run:
             raise ConfigError(
                 "is not a space", where="space", got=space, expected="features, pooled"
             )
+        if stage != "untrained":
+            self.refuse_unfinished(stage)
         opened = cohort if isinstance(cohort, Cohort) else _open_tolerant(cohort, overrides)
         modality = modality or next(iter(self.recipe.inputs))
         if modality not in self.recipe.inputs or modality not in opened.records:

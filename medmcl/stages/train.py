@@ -33,7 +33,7 @@ from medmcl.engine.world import World
 from medmcl.evaluation.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
 from medmcl.objectives import build_objective
-from medmcl.stages.recipe import RecipeSpec, TrainSpec
+from medmcl.stages.recipe import RecipeSpec, TrainSpec, check_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,10 +175,7 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
 
 
 def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
-    if (spec.steps is None) == (spec.epochs is None):
-        raise ConfigError(
-            "a train stage needs either 'epochs' or 'steps'", where=f"stage {spec.name}"
-        )
+    check_length(spec)
     steps = spec.steps or max(1, round((spec.epochs or 0) * steps_per_epoch))
     return Plan(
         stage=spec.name,

@@ -108,3 +108,25 @@ def test_constants_of_folds_rank_nobody(kind):
     for row in found.results:
         if row.versus and row.metric in ("auroc", "c_index"):
             assert row.value == pytest.approx(scores[row.target].value - 0.5)
+
+
+def test_out_of_fold_the_auc_at_a_horizon_of_noise_is_a_half():
+    """Pooled risks rank by the baselines of the folds: .26 on average over these seeds."""
+    found = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        waits, ends = rng.exponential(3000, 60), rng.uniform(500, 4000, 60)
+        values = np.column_stack([np.minimum(waits, ends), waits < ends]).astype(float)
+        death = Targets(
+            name="death", kind="survival", columns=("time", "event"), values=values,
+            known=np.ones(values.shape, bool), unit="days", horizons_years=(1.0,),
+        )  # fmt: skip
+        split = np.array(["train"] * 40 + ["held_out"] * 20)
+        rows = evaluate_task(
+            {"noise": rng.normal(size=(60, 2))}, death, split, np.arange(60), bootstrap_draws=20
+        ).results
+        value = next(row.value for row in rows if row.metric == "auc_at_1y")
+        found += [] if value is None else [value]
+    assert len(found) >= 10
+    assert abs(np.mean(found) - 0.5) < 3 * np.std(found) / len(found) ** 0.5
+    assert np.mean(found) > 0.4

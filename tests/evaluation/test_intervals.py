@@ -100,6 +100,14 @@ def test_few_subjects_are_marked_as_rough(data):
     assert "rough" in found.note
 
 
+def test_the_paired_difference_takes_plain_arrays_for_a_single_seed(data):
+    y, s = data[0], data[1]
+    listed = paired_difference("auroc", y, [s], [-s], draws=30)
+    assert paired_difference("auroc", y, s, -s, draws=30) == listed
+    assert paired_difference("auroc", y, s.tolist(), [-s], draws=30) == listed
+    assert listed.value > 0
+
+
 def test_the_paired_difference_of_a_method_with_itself_is_zero(data):
     y, s = data
     found = paired_difference("auroc", y, [s, s + 0.0], [s, s], draws=50)
@@ -322,10 +330,10 @@ def test_settings_that_do_not_exist_are_refused(data):
     mixed = np.array([1, *map(str, range(119))], dtype=object)
     with pytest.raises(ValueError, match="one kind"):
         bootstrap("auroc", y, s, mixed)
-    with pytest.raises(ValueError, match=r"give \[predictions\]"):
-        paired_difference("auroc", y, s, [s])
-    with pytest.raises(ValueError, match=r"give \[baseline\]"):
-        paired_difference("auroc", y, [s], s)
+    with pytest.raises(ValueError, match=r"predictions must be \(N,\)"):
+        paired_difference("auroc", y, 0.5, [s])
+    with pytest.raises(ValueError, match=r"baseline must be \(N,\)"):
+        paired_difference("auroc", y, [s], 0.5)
 
 
 def test_survival_metrics_and_net_benefit_are_bootstrapped():

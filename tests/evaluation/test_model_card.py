@@ -70,6 +70,25 @@ def test_few_events_and_one_cohort_are_limits(report):
     assert "not elsewhere" not in " ".join(section(model_card(elsewhere), "Limits").lines)
 
 
+def test_the_card_of_another_cohort_keeps_training_and_scored_data_apart(report):
+    facts = {**report.provenance, "scored cohort": "there"}
+    study = dataclasses.replace(report.study, external=True)
+    card = model_card(dataclasses.replace(report, provenance=facts, study=study))
+    results = front(card.markdown())["model-index"][0]["results"]
+    assert {one["dataset"]["name"] for one in results} == {"there"}
+    trained = " ".join(section(card, "Training data").lines)
+    assert "Cohort: demo (fingerprint cb3de9c0a8fff9d5)." in trained
+    assert "held_out" not in trained
+    assert "a made cohort" not in trained
+    scored = section(card, "Evaluation data").lines
+    assert "Cohort: there." in scored
+    assert "Subjects: train 200, tuning 100, held_out 100." in scored
+    assert (
+        "When the records it was trained on were made." in section(card, "What is not known").lines
+    )
+    assert "Evaluation data" not in {part.title for part in model_card(report).sections}
+
+
 def test_text_of_users_does_not_become_markdown_or_html():
     evil = "# head\n| a | <b>x</b> [l](u) `c`"
     text = model_card(ReportData(title=evil, study=Study(about=evil))).markdown()

@@ -130,6 +130,36 @@ def test_the_headline_names_the_gain_with_its_interval_and_verdict():
     assert "no clear difference" in lines[1]
 
 
+def test_the_headline_compares_with_methods_that_do_not_hold_the_embedding():
+    beside = "covariates + embedding"
+    rows = [
+        result(),
+        result(method="covariates", value=0.7),
+        result(method=beside, value=0.85),
+        result(method="covariates", versus="ours", value=-0.1, low=-0.15, high=-0.05),
+        result(method=beside, versus="ours", value=0.05, low=0.02, high=0.08),
+    ]
+    line = as_json(ReportData(title="t", results=rows))["headline"][0]
+    assert "against covariates +0.100 (+0.050 to +0.150), better." in line
+    assert "worse" not in line
+    assert "adds" not in line
+    rows.append(result(method=beside, versus="covariates", value=0.15, low=0.1, high=0.2))
+    line = as_json(ReportData(title="t", results=rows))["headline"][0]
+    assert line.endswith(
+        "; beside covariates the embedding adds +0.150 (+0.100 to +0.200), better."
+    )
+
+
+def test_the_headline_names_the_cohort_that_was_scored():
+    facts = {"recipe": "r", "cohort": "here"}
+    own = ReportData(title="t", provenance=facts, flow=[("held_out", 60, 60)])
+    assert as_json(own)["headline"][0].startswith("Recipe r on cohort here: 60 subjects")
+    other = dataclasses.replace(own, provenance={**facts, "scored cohort": "there"})
+    assert as_json(other)["headline"][0].startswith(
+        "Recipe r trained on cohort here, scored on cohort there: 60 subjects"
+    )
+
+
 def test_lower_is_better_turns_the_verdict():
     rows = [
         result(metric="mae", direction="lower", value=2.0, low=1.9, high=2.1),

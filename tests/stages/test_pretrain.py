@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trained, hear
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_killed_run_resumes_to_the_very_same_weights(how, hearts, tmp_path):
     more = {"stages.mmcl.steps": 60, "stages.mmcl.evaluate_every": 5, "stages.mmcl.log_every": 1}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -96,8 +96,9 @@ def test_a_killed_run_resumes_to_the_very_same_weights(how, hearts, tmp_path):
             break
         time.sleep(0.02)
     process.send_signal(how)
-    process.communicate()
-    assert process.returncode == (75 if how == signal.SIGTERM else -signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 75)
+    assert how == signal.SIGKILL or f"--out {killed}" in errors.partition("go on with: ")[2]
     finish(start([*arguments(hearts, killed, **more), "--resume"]))
     assert_same_weights(whole, killed, ("mdm", "mmcl", "finetune-lvef-1.0"))
     strip = [  # every line once, as if nothing had happened
