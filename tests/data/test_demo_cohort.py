@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_shipped_demo_cohort_is_what_the_simulator_writes():
     shipped = yaml.safe_load((ROOT / "cohorts" / "demo" / "cohort.yaml").read_text())
     assert shipped.pop("data_root") == "data"
-    assert "--subjects 7000 --set form=both --set files_subset=24" in shipped.pop("access")
-    settings = HeartSettings(subjects=7000, form="both", files_subset=24)
+    assert "--subjects 6000 --set form=both --set files_subset=24" in shipped.pop("access")
+    settings = HeartSettings(subjects=6000, form="both", files_subset=24)
     assert shipped == cohort_trees(settings)["cohort.yaml"]
 
 
@@ -33,4 +33,4 @@ def test_where_the_data_are_not_made_yet_the_mend_says_how_to_make_them(tmp_path
 
 def test_the_makefile_asks_for_that_cohort():
     text = (ROOT / "Makefile").read_text()
-    assert "--subjects 7000 --set form=both --set files_subset=24" in text
+    assert "--subjects 6000 --set form=both --set files_subset=24" in text
