@@ -33,7 +33,7 @@ def task(kind: str, x: np.ndarray, rng: np.random.Generator) -> Targets:
         columns = ("time", "event")
     return Targets(
         name=kind,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,  # type: ignore[arg-type]  # one of the three kinds
         columns=columns,
         values=values,
         known=np.ones(values.shape, bool),
@@ -87,8 +87,9 @@ def main() -> None:
 
 {SUBJECTS:,} subjects, {DRAWS:,} bootstrap draws of every metric, also of those that are fitted
 anew in each (ICI, Kaplan-Meier risks by a horizon; reports draw 200 there), half of them for
-the second model's figures; fixed predictions of two models, every metric of each, their paired
-differences, calibration and decision curves with bands.
+the second model's figures (bands of calibration curves: 200 at most); fixed predictions of two
+models, every metric of each, their paired differences, calibration and decision curves with
+bands.
 
 | task | metrics | rows | seconds |
 |---|---|---|---|

@@ -17,7 +17,10 @@ from medmcl.evaluation.setting import Setting
 FEWEST_SUBJECTS = 20
 FEWEST_EVENTS = 5
 UNKNOWN = "unknown"
-TOO_SMALL = f"fewer than {FEWEST_SUBJECTS} subjects, or fewer than {FEWEST_EVENTS} with (or without) the event"  # fmt: skip # noqa: E501
+TOO_SMALL = (
+    f"fewer than {FEWEST_SUBJECTS} subjects, "
+    f"or fewer than {FEWEST_EVENTS} with (or without) the event"
+)
 WITHHELD = "withheld, so that a smaller group cannot be told by subtraction"
 
 

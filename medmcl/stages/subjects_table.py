@@ -13,8 +13,8 @@ from medmcl.data.loading import Prepared
 from medmcl.data.splits import SPLITS
 from medmcl.evaluation.table_one import TableOne, Variable, table_one
 from medmcl.modalities.tabular import TabularSource, read_cell
+from medmcl.stages.groups import AGES, SEXES
 
-AGES, SEXES = ("age", "age_years"), ("sex", "gender")
 MOST_OUTCOMES = 30  # outcome columns in the table; the others are counted
 
 

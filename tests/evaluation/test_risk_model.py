@@ -361,7 +361,9 @@ def test_tuning_rows_that_are_fitted_on_are_warned_of_and_shared_subjects_refuse
         model = RiskModel("binary").fit(x[:60], y[:60], tuning=(x[55:75], y[55:75]))
     assert any("also in X" in note for note in model.notes_)
     with pytest.raises(LeakageError, match="subjects that are fitted on") as said:
-        RiskModel("binary").fit(x[:61], y[:61], groups=people[:61], tuning=(x[61:], y[61:], people[61:]))  # fmt: skip # noqa: E501
+        RiskModel("binary").fit(
+            x[:61], y[:61], groups=people[:61], tuning=(x[61:], y[61:], people[61:])
+        )
     assert "1 of 10 tuning subjects, as 30" in str(said.value)
     apart = (x[60:], y[60:], people[60:])
     with warnings.catch_warnings():

@@ -63,7 +63,8 @@ def test_few_events_are_held_back_too():
     group = np.where(np.arange(N) % 2, "a", "b").astype(object)
     values[HELD[group[HELD] == "a"]] = 0.0
     values[HELD[group[HELD] == "a"][:3]] = 1.0
-    rows = {r.group: r for r in subgroups({"g": group}, Targets(**{**vars(TARGETS), "values": values}))}  # fmt: skip # noqa: E501
+    targets = Targets(**{**vars(TARGETS), "values": values})
+    rows = {row.group: row for row in subgroups({"g": group}, targets)}
     assert rows["a"].suppressed
     assert rows["b"].suppressed  # else the events of a follow from those of everyone
 
