@@ -21,10 +21,10 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from medmcl.evaluation.decision_curve import net_benefit_metric
-from medmcl.evaluation.delong_method import AUC, delong
-from medmcl.evaluation.intervals import Interval, Resampler, Sampled
-from medmcl.evaluation.metrics import SPECS
+from medmcl.evaluation.metrics.decision_curve import net_benefit_metric
+from medmcl.evaluation.metrics.delong_method import AUC, delong
+from medmcl.evaluation.metrics.intervals import Interval, Resampler, Sampled
+from medmcl.evaluation.metrics.predictions import SPECS
 
 GRID = np.linspace(-8, 8, 400_001)
 DENSITY = norm.pdf(GRID) * (GRID[1] - GRID[0])

@@ -45,8 +45,8 @@ from medmcl.data.loading import Prepared
 from medmcl.data.simulate import simulate
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation import label_subset, linear_probe
-from medmcl.evaluation.intervals import Resampler, Sampled
 from medmcl.evaluation.localisation import cosine_map, mass_inside
+from medmcl.evaluation.metrics.intervals import Resampler, Sampled
 from medmcl.stages.features import predict, sample_vectors
 from medmcl.stages.maps import map_parts
 from medmcl.stages.recipe import MapSpec, read_recipe

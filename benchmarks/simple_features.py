@@ -28,9 +28,9 @@ from medmcl.data.heart_settings import HeartSettings
 from medmcl.data.heart_subjects import draw_block
 from medmcl.data.loading import Prepared, prepare
 from medmcl.data.simple_features import simple_table
-from medmcl.evaluation.baselines import combined, probe_terms
-from medmcl.evaluation.metrics import auroc, c_index, r2
-from medmcl.evaluation.probe import Fitted, linear_probe
+from medmcl.evaluation.metrics.predictions import auroc, c_index, r2
+from medmcl.evaluation.models.baselines import combined, probe_terms
+from medmcl.evaluation.models.probe import Fitted, linear_probe
 from medmcl.modalities.ecg_features import ecg_features
 from medmcl.modalities.ecg_readers import ECGRecord
 

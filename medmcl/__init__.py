@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from medmcl.data.cohort import open_cohort
     from medmcl.data.simulate import simulate
-    from medmcl.evaluation.risk_model import RiskModel
+    from medmcl.evaluation.models.risk_model import RiskModel
     from medmcl.stages.embedder import MedMCLEmbedder
     from medmcl.stages.evaluate import evaluate
     from medmcl.stages.inspect import check
@@ -42,7 +42,7 @@ _HOMES = {
     "Run": "medmcl.stages.run",
     "load": "medmcl.stages.run",
     "MedMCLEmbedder": "medmcl.stages.embedder",
-    "RiskModel": "medmcl.evaluation.risk_model",
+    "RiskModel": "medmcl.evaluation.models.risk_model",
 }
 
 

@@ -6,25 +6,21 @@ them, or the function is bound after its module.
 
 from __future__ import annotations
 
-from medmcl.evaluation.baselines import combined, majority
-from medmcl.evaluation.calibration_curve import calibration
-from medmcl.evaluation.competing import cause_specific_cox, cumulative_incidence
-from medmcl.evaluation.cross_validation import repeated_cv
-from medmcl.evaluation.d_calibration import d_calibration
-from medmcl.evaluation.decision_curve import (
+from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
+from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
+from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
+from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.d_calibration import d_calibration
+from medmcl.evaluation.metrics.decision_curve import (
     net_benefit,
     net_benefit_metric,
     net_benefit_survival,
 )
-from medmcl.evaluation.delong_method import delong
-from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
-from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
-from medmcl.evaluation.geometry import alignment, degeneracy, effective_rank, uniformity
-from medmcl.evaluation.intervals import Interval, Resampler, bootstrap, paired_difference
-from medmcl.evaluation.kaplan_meier import kaplan_meier
-from medmcl.evaluation.knn import knn
-from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
-from medmcl.evaluation.metrics import (
+from medmcl.evaluation.metrics.delong_method import delong
+from medmcl.evaluation.metrics.geometry import alignment, degeneracy, effective_rank, uniformity
+from medmcl.evaluation.metrics.intervals import Interval, Resampler, bootstrap, paired_difference
+from medmcl.evaluation.metrics.kaplan_meier import kaplan_meier
+from medmcl.evaluation.metrics.predictions import (
     METRICS,
     NotEstimable,
     accuracy,
@@ -44,13 +40,8 @@ from medmcl.evaluation.metrics import (
     specificity_at_sensitivity,
     tpr_at_top,
 )
-from medmcl.evaluation.predicted import Given, Method
-from medmcl.evaluation.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
-from medmcl.evaluation.results import Result, load_results, save_results
-from medmcl.evaluation.retrieval import ranks, recall_at_k, retrieval
-from medmcl.evaluation.subsets import label_subset
-from medmcl.evaluation.survival_calibration import survival_calibration
-from medmcl.evaluation.survival_metrics import (
+from medmcl.evaluation.metrics.survival_calibration import survival_calibration
+from medmcl.evaluation.metrics.survival_metrics import (
     auc_metric,
     brier_at,
     brier_metric,
@@ -60,7 +51,16 @@ from medmcl.evaluation.survival_metrics import (
     integrated_brier_metric,
     time_dependent_auc,
 )
-from medmcl.evaluation.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
+from medmcl.evaluation.models.baselines import combined, majority
+from medmcl.evaluation.models.competing import cause_specific_cox, cumulative_incidence
+from medmcl.evaluation.models.cross_validation import repeated_cv
+from medmcl.evaluation.models.knn import knn
+from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
+from medmcl.evaluation.models.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
+from medmcl.evaluation.predicted import Given, Method
+from medmcl.evaluation.results import Result, load_results, save_results
+from medmcl.evaluation.retrieval import ranks, recall_at_k, retrieval
+from medmcl.evaluation.subsets import label_subset
 
 __all__ = [
     "METRICS",

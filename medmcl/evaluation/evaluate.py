@@ -14,7 +14,8 @@ from medmcl.core.sides import TEST
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import Evidence, TaskEvidence
 from medmcl.evaluation.guard import guarded
-from medmcl.evaluation.knn import knn
+from medmcl.evaluation.models.knn import knn
+from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
 from medmcl.evaluation.predicted import (
     Method,
     Predicted,
@@ -25,7 +26,6 @@ from medmcl.evaluation.predicted import (
     predict,
     take,
 )
-from medmcl.evaluation.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.scoring import Samplers, differences, rows_of, score
 from medmcl.evaluation.setting import Setting, decide_rows

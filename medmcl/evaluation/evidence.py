@@ -8,13 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from medmcl.evaluation.calibration_curve import Calibration
-from medmcl.evaluation.d_calibration import DCalibration
-from medmcl.evaluation.decision_curve import DecisionCurve
-from medmcl.evaluation.kaplan_meier import SurvivalCurve
-from medmcl.evaluation.metric import NotEstimable
+from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.metrics.d_calibration import DCalibration
+from medmcl.evaluation.metrics.decision_curve import DecisionCurve
+from medmcl.evaluation.metrics.kaplan_meier import SurvivalCurve
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
 from medmcl.evaluation.suppression import FEWEST_SUBJECTS as FEWEST_SUBJECTS
-from medmcl.evaluation.survival_calibration import SurvivalCalibration
 
 HISTOGRAM_BINS = 20
 THRESHOLD_STEPS = 60
@@ -233,8 +233,8 @@ def risk_groups(
         groups: Number of parts.
         level: Coverage of the pointwise intervals.
     """
-    from medmcl.evaluation.calibration_curve import rank_groups
-    from medmcl.evaluation.kaplan_meier import kaplan_meier
+    from medmcl.evaluation.metrics.calibration_curve import rank_groups
+    from medmcl.evaluation.metrics.kaplan_meier import kaplan_meier
 
     happened, followed = np.asarray(event) > 0, np.asarray(time, dtype=np.float64)
     risks = np.asarray(risk, dtype=np.float64)

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from medmcl.core.rng import numpy_generator
-from medmcl.evaluation.intervals import Interval, Resampler
-from medmcl.evaluation.metrics import Metric
+from medmcl.evaluation.metrics.intervals import Interval, Resampler
+from medmcl.evaluation.metrics.predictions import Metric
 
 Share = Literal["positive", "softmax"]
 

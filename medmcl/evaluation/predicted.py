@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation.competing import AbsoluteRisk
-from medmcl.evaluation.cox_model import Baseline, baseline_hazard
-from medmcl.evaluation.cross_validation import out_of_fold
 from medmcl.evaluation.evidence import FittedOn
-from medmcl.evaluation.probe import Fitted
-from medmcl.evaluation.sampled import Sampled
+from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.models.competing import AbsoluteRisk
+from medmcl.evaluation.models.cox_model import Baseline, baseline_hazard
+from medmcl.evaluation.models.cross_validation import out_of_fold
+from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.setting import Setting
 from medmcl.evaluation.task_metrics import Line, survival_outcome
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmcl.core.errors import ArtefactError
-from medmcl.evaluation.intervals import Interval
+from medmcl.evaluation.metrics.intervals import Interval
 
 COVARIATES, BESIDE = "covariates", "covariates + embedding"
 """Rows of plain columns, and of the same columns with the embedding beside them."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import gammaln
 
-from medmcl.evaluation.intervals import Interval, Resampler
-from medmcl.evaluation.metrics import Metric
+from medmcl.evaluation.metrics.intervals import Interval, Resampler
+from medmcl.evaluation.metrics.predictions import Metric
 from medmcl.evaluation.results import Result
 
 BLOCK = 8_000_000  # similarities held at once

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.delong_method import AUCDifference, delong
-from medmcl.evaluation.intervals import Resampler, Sampled, mean_of
-from medmcl.evaluation.knn import one_hot
-from medmcl.evaluation.metric import Metric, probabilities_of
-from medmcl.evaluation.metrics import METRICS
+from medmcl.evaluation.metrics.delong_method import AUCDifference, delong
+from medmcl.evaluation.metrics.intervals import Resampler, Sampled, mean_of
+from medmcl.evaluation.metrics.metric import Metric, probabilities_of
+from medmcl.evaluation.metrics.predictions import METRICS
+from medmcl.evaluation.metrics.survival_metric import SurvivalMetric
+from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.predicted import CROSS_VALIDATION, Predicted
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.setting import Setting
-from medmcl.evaluation.survival_metric import SurvivalMetric
 from medmcl.evaluation.task_metrics import (
     Horizons,
     Line,

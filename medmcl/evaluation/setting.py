@@ -10,8 +10,8 @@ import numpy as np
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
-from medmcl.evaluation.cross_validation import SMALL_COHORT, subject_folds
 from medmcl.evaluation.evidence import FittedOn
+from medmcl.evaluation.models.cross_validation import SMALL_COHORT, subject_folds
 from medmcl.evaluation.subsets import label_subset
 from medmcl.evaluation.task_metrics import Horizons, Thresholds, horizons_of, thresholds_of
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medmcl.evaluation.evidence import SubgroupRow
+from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.predicted import Predicted
-from medmcl.evaluation.sampled import Sampled
 from medmcl.evaluation.scoring import Samplers, score
 from medmcl.evaluation.setting import Setting
 

@@ -8,21 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.calibration_curve import calibration
-from medmcl.evaluation.d_calibration import DCalibration, d_calibration, survival_at_own_time
-from medmcl.evaluation.decision_curve import net_benefit, net_benefit_survival
 from medmcl.evaluation.evidence import (
     TaskEvidence,
     risk_groups,
     risk_histogram,
     sensible_thresholds,
 )
-from medmcl.evaluation.knn import one_hot
-from medmcl.evaluation.metric import NotEstimable
+from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.d_calibration import (
+    DCalibration,
+    d_calibration,
+    survival_at_own_time,
+)
+from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration, survival_calibration
+from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.predicted import Predicted
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.setting import Setting
-from medmcl.evaluation.survival_calibration import SurvivalCalibration, survival_calibration
 from medmcl.evaluation.task_metrics import MANY_COLUMNS, event_codes, survival_outcome
 
 COMPETING = "not computed under competing risks; observed over expected is in the table"

@@ -11,11 +11,11 @@ import numpy as np
 
 from medmcl.core.targets import Targets
 from medmcl.data.spec import UNITS_PER_YEAR
-from medmcl.evaluation.censoring import clamp_times
-from medmcl.evaluation.decision_curve import incidence_at, net_benefit_metric
-from medmcl.evaluation.metric import Direction, Metric
-from medmcl.evaluation.metrics import METRICS, SPECS
-from medmcl.evaluation.survival_metric import (
+from medmcl.evaluation.metrics.censoring import clamp_times
+from medmcl.evaluation.metrics.decision_curve import incidence_at, net_benefit_metric
+from medmcl.evaluation.metrics.metric import Direction, Metric
+from medmcl.evaluation.metrics.predictions import METRICS, SPECS
+from medmcl.evaluation.metrics.survival_metric import (
     SurvivalMetric,
     auc_metric,
     brier_metric,

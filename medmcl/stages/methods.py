@@ -12,10 +12,10 @@ from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared, cache_folder
 from medmcl.data.simple_features import simple_table
 from medmcl.data.simple_reading import SimpleReading
-from medmcl.evaluation.baselines import beside, majority, probe_terms
 from medmcl.evaluation.evaluate import PROTOCOLS
+from medmcl.evaluation.models.baselines import beside, majority, probe_terms
+from medmcl.evaluation.models.probe import Fitted, linear_probe
 from medmcl.evaluation.predicted import Method
-from medmcl.evaluation.probe import Fitted, linear_probe
 from medmcl.evaluation.results import BESIDE, COVARIATES
 from medmcl.stages.features import Covariates, sample_vectors
 from medmcl.stages.recipe import EvaluateSpec

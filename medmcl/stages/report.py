@@ -13,7 +13,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.engine.record import read_metrics
-from medmcl.evaluation.report import ReportData, write_report
+from medmcl.evaluation.report.page import ReportData, write_report
 from medmcl.stages.evaluate import Evaluation
 from medmcl.stages.run import Run
 from medmcl.stages.study import is_another, stage_sentence, study_of

@@ -16,9 +16,9 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.simple_reading import SimpleReading
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.evidence import FittedOn
-from medmcl.evaluation.linear_model import LinearModel
+from medmcl.evaluation.models.linear_model import LinearModel
+from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.predicted import Given
-from medmcl.evaluation.probe import Fitted
 from medmcl.stages.recipe import ProbeSpec
 from medmcl.stages.run import Run
 

@@ -19,8 +19,8 @@ from medmcl.data.spec import (
     SurvivalKeys,
     Task,
 )
-from medmcl.evaluation.study import Outcome, Predictor, Study
-from medmcl.evaluation.words import listed
+from medmcl.evaluation.report.study import Outcome, Predictor, Study
+from medmcl.evaluation.report.words import listed
 from medmcl.stages.run import Run
 
 MOST_NAMED = 8  # columns or settings in a clause; the others are counted

@@ -11,7 +11,7 @@ import pandas as pd
 from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
 from medmcl.data.splits import SPLITS
-from medmcl.evaluation.table_one import TableOne, Variable, table_one
+from medmcl.evaluation.report.table_one import TableOne, Variable, table_one
 from medmcl.modalities.tabular import TabularSource, read_cell
 from medmcl.stages.groups import AGES, SEXES
 

@@ -30,7 +30,7 @@ from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.record import Record, Stopwatch
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
-from medmcl.evaluation.geometry import alignment, effective_rank, uniformity
+from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
 from medmcl.objectives import build_objective
 from medmcl.stages.recipe import RecipeSpec, TrainSpec, check_length

@@ -10,8 +10,8 @@ import numpy as np
 from medmcl.core.config import lookup
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evaluate import evaluate_embeddings
+from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
 from medmcl.evaluation.results import Result
-from medmcl.evaluation.zero_shot import zero_shot_classes, zero_shot_labels
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.recipe import EvaluateSpec, ZeroShotSpec
 from medmcl.stages.run import Run

@@ -7,7 +7,7 @@ import pytest
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import Given, evaluate_task, majority
-from medmcl.evaluation.decision_curve import DecisionCurve
+from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.predicted import Method
 
 OWN, OTHER, SIZE = 0.10, 0.15, 4000  # hazards a year

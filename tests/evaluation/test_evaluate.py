@@ -6,7 +6,7 @@ import pytest
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.evaluation import METRICS, auroc, delong, evaluate_embeddings, evaluate_task
-from medmcl.evaluation.cross_validation import repeated_cv
+from medmcl.evaluation.models.cross_validation import repeated_cv
 from medmcl.evaluation.task_metrics import Thresholds, horizons_of
 
 N = 300

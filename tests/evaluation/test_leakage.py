@@ -11,11 +11,11 @@ from medmcl.core.sides import Sides
 from medmcl.core.targets import Targets
 from medmcl.data.simple_features import SimpleTable
 from medmcl.evaluation import evaluate_task, knn, linear_probe, majority
-from medmcl.evaluation.cross_validation import out_of_fold
 from medmcl.evaluation.evidence import FittedOn
+from medmcl.evaluation.models.cross_validation import out_of_fold
+from medmcl.evaluation.models.probe import cox_probe, discrete_time_probe
 from medmcl.evaluation.predicted import with_baseline
-from medmcl.evaluation.probe import cox_probe, discrete_time_probe
-from medmcl.evaluation.report_tables import ledger_shown
+from medmcl.evaluation.report.tables import ledger_shown
 from medmcl.evaluation.task_metrics import horizons_of, thresholds_of
 
 N = 600

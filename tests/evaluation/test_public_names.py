@@ -20,10 +20,11 @@ assert e.integrated_brier([1, 1, 1], [1, 2, 3], [[0.5, 0.5]] * 3, [1.0, 2.0]) ==
 
 ORDERS = [
     "",
-    "import medmcl.evaluation.calibration_curve, medmcl.evaluation.decision_curve",
-    "import medmcl.evaluation.report, medmcl.stages.evaluate",
-    "import medmcl.evaluation.knn, medmcl.evaluation.retrieval, medmcl.evaluation.d_calibration",
-    "from medmcl.evaluation.survival_calibration import survival_calibration",
+    "import medmcl.evaluation.metrics.calibration_curve, medmcl.evaluation.metrics.decision_curve",
+    "import medmcl.evaluation.report.page, medmcl.stages.evaluate",
+    "import medmcl.evaluation.models.knn, medmcl.evaluation.retrieval",
+    "import medmcl.evaluation.metrics.d_calibration",
+    "from medmcl.evaluation.metrics.survival_calibration import survival_calibration",
     "import medmcl; medmcl.evaluation",
 ]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from medmcl.evaluation.presence import presence
+from medmcl.evaluation.report.presence import presence
 from medmcl.evaluation.suppression import WITHHELD, few, few_share, hide, plain_few
 
 

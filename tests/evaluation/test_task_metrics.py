@@ -17,9 +17,9 @@ from medmcl.evaluation import (
     net_benefit_survival,
     time_dependent_auc,
 )
-from medmcl.evaluation.cox_model import cox_model
+from medmcl.evaluation.models.cox_model import cox_model
+from medmcl.evaluation.models.scaling import Scaler
 from medmcl.evaluation.predicted import with_baseline
-from medmcl.evaluation.scaling import Scaler
 from medmcl.evaluation.task_metrics import horizons_of
 
 N = 900

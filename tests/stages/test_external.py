@@ -17,7 +17,7 @@ from medmcl.core.errors import ArtefactError, CohortError, LeakageError
 from medmcl.data.simple_features import simple_table
 from medmcl.data.simulate import simulate
 from medmcl.engine.record import Record
-from medmcl.evaluation.probe import linear_probe
+from medmcl.evaluation.models.probe import linear_probe
 from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.groups import sample_groups
 from medmcl.stages.recipe import EvaluateSpec

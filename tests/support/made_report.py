@@ -6,9 +6,6 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding
-from medmcl.evaluation.calibration_curve import calibration
-from medmcl.evaluation.d_calibration import d_calibration
-from medmcl.evaluation.decision_curve import net_benefit, net_benefit_survival
 from medmcl.evaluation.evidence import (
     Evidence,
     FittedOn,
@@ -18,11 +15,14 @@ from medmcl.evaluation.evidence import (
     risk_histogram,
     sensible_thresholds,
 )
-from medmcl.evaluation.report_data import ReportData
+from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.d_calibration import d_calibration
+from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
+from medmcl.evaluation.metrics.survival_calibration import survival_calibration
+from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.study import Outcome, Predictor, Study
+from medmcl.evaluation.report.table_one import Variable, table_one
 from medmcl.evaluation.results import Result
-from medmcl.evaluation.study import Outcome, Predictor, Study
-from medmcl.evaluation.survival_calibration import survival_calibration
-from medmcl.evaluation.table_one import Variable, table_one
 
 DRAWS = 10
 

@@ -1,0 +1,1 @@
+"""Metrics, their bootstrap intervals, and the curves they are read from."""

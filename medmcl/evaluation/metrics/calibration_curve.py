@@ -1,0 +1,314 @@
+"""Calibration of probabilities: recalibration, ICI, and the curves of the plot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from medmcl.evaluation.metrics import weighted_binary as kernels
+from medmcl.evaluation.metrics.calibration_metrics import (
+    CALIBRATION_INTERCEPT,
+    CALIBRATION_SLOPE,
+    DISTINCT,
+    ICI,
+)
+from medmcl.evaluation.metrics.intervals import Interval, Resampler
+from medmcl.evaluation.metrics.loess import loess, loess_rows
+from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, probabilities_of
+
+GAP = 0.02  # share of the range of predictions without any across which no curve is believed
+GRID = 101  # points of the smooth curve, at equal steps of rank and range
+BAND_DRAWS = 200  # draws that the curve's band is made of, at most
+NOISE_POINTS = 200  # places at which the noise of the curve is computed, at most
+NOISE_ENTRIES = 4_000_000  # entries of the smoother's matrix held at once, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationGroup:
+    """A group of rows with neighbouring predictions.
+
+    Attributes:
+        n: Rows.
+        events: Positives; by Kaplan-Meier, not whole, for survival.
+        predicted: Mean predicted probability.
+        observed: Share of positives.
+        low: Lower end of its interval.
+        high: Upper end.
+    """
+
+    n: int
+    events: float
+    predicted: float
+    observed: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationCurve:
+    """The smooth curve: observed over predicted, with a pointwise bootstrap band.
+
+    Attributes:
+        predicted: Ascending, (M,).
+        observed: Smoothed, (M,); a loess curve may leave [0, 1] a little.
+        low: Lower end, (M,); empty without draws.
+        high: Upper end, (M,); empty without draws.
+    """
+
+    predicted: tuple[float, ...]
+    observed: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Calibration of one set of probabilities; None where a number does not exist.
+
+    Attributes:
+        intercept: Calibration in the large; 0 is best, above 0 = risks are too low.
+        slope: Calibration slope; 1 is best, below 1 = risks are too extreme.
+        joint_intercept: Intercept fitted together with the slope.
+        observed_expected: Positives over the sum of probabilities; 1 is best.
+        ici: Mean distance of the smooth curve from the diagonal, corrected for noise; 0 is best.
+        ici_uncorrected: As published, biased upwards.
+        ici_if_perfect: What the uncorrected index would be on average, were every probability
+            right.
+        e50: Median distance, uncorrected.
+        e90: 90th percentile of the distance, uncorrected.
+        emax: Largest distance, uncorrected.
+        curve: The smooth curve, or None.
+        groups: Tenths of the rows by prediction; fewer where predictions are tied.
+        n: Rows.
+        events: Positives.
+        subjects: Subjects.
+        note: What a reader must know.
+    """
+
+    intercept: Interval
+    slope: Interval
+    joint_intercept: float | None
+    observed_expected: Interval
+    ici: Interval
+    ici_uncorrected: float | None
+    ici_if_perfect: float | None
+    e50: float | None
+    e90: float | None
+    emax: float | None
+    curve: CalibrationCurve | None
+    groups: tuple[CalibrationGroup, ...]
+    n: int
+    events: int
+    subjects: int
+    note: str = ""
+
+
+def _observed_expected(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    below = p @ weights
+    return np.divide((y > 0) @ weights, below, out=np.full_like(below, np.nan), where=below > 0)
+
+
+OBSERVED_EXPECTED = Metric(
+    "observed_expected",
+    "target",
+    _observed_expected,
+    "all probabilities are zero",
+    None,
+    True,
+    probabilities_of,
+    ideal=1.0,
+)
+
+
+def calibration(
+    targets: Any,
+    probability: Any,
+    groups: Any = None,
+    *,
+    bins: int = 10,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    strata: Any = None,
+) -> Calibration | NotEstimable:
+    """Give intercept, slope, ICI and the curves of a calibration plot.
+
+    The curve is R's ``loess`` of the outcome on the probability (span .75, degree 2). The ICI and
+    its kin are distances, so that noise can only add to them: ``ici`` is corrected from bootstrap
+    draws (`Sampled.corrected`; still biased where noise and distance are of one size),
+    ``ici_uncorrected``, ``e50``, ``e90`` and ``emax`` are as published, and ``ici_if_perfect``
+    says how large the uncorrected index is for perfect probabilities. Intercept and slope move
+    probabilities into [1e-6, 1 - 1e-6] first; the note counts those that were 0 or 1.
+
+    Args:
+        targets: Outcome, above zero = positive. (N,)
+        probability: Predicted probability. (N,)
+        groups: Subject of each row, for intervals.
+        bins: Groups of the grouped curve.
+        draws: Bootstrap draws; the curve's band takes the first 200.
+        seed: Seed of the draws.
+        level: Coverage aimed at.
+        strata: As in `bootstrap`.
+
+    Returns:
+        `Calibration`; a part that does not exist (slope of separated classes, an ICI of one class,
+        a curve over fewer than three distinct probabilities) has no value and a reason.
+        `NotEstimable` without rows.
+
+    Raises:
+        ValueError: If a prediction is not a probability, for unequal lengths, missing groups and
+            settings out of range.
+    Source:
+        Van Calster et al. 2019, BMC Med 17:230; Austin & Steyerberg 2019, Stat Med 38:4051-4065.
+        Differs: the correction of the ICI.
+    """
+    if len(np.asarray(targets)) == 0:
+        return NotEstimable("no rows")
+    y, p = ICI.check((targets, probability))
+    y = (y > 0).astype(float)
+    check_level(level)
+    codes = np.arange(len(y)) if groups is None else groups
+    strata = y if isinstance(strata, str) and strata == "outcome" else strata
+    sampler = Resampler(codes, draws=draws, seed=seed, strata=strata)
+    sampler.check_rows(targets=[y])
+    intercept, slope, ratio, ici = (
+        sampler.sample(metric, (y,), [p]).interval(level)
+        for metric in (CALIBRATION_INTERCEPT, CALIBRATION_SLOPE, OBSERVED_EXPECTED, ICI)
+    )
+    joint = float(kernels.logistic_recalibration(y, p, np.ones((len(y), 1)))[0][0])
+    ends = int(((p == 0) | (p == 1)).sum())
+    distances = _distances(y, p, None if groups is None else sampler.codes)
+    return Calibration(
+        intercept=intercept,
+        slope=slope,
+        joint_intercept=None if np.isnan(joint) else joint,
+        observed_expected=ratio,
+        ici=ici,
+        curve=_smooth(y, p, sampler, level),
+        groups=_grouped(y, p, sampler.codes, bins, level),
+        n=len(y),
+        events=int(y.sum()),
+        subjects=sampler.num_subjects,
+        note=f"{ends} probabilities are exactly 0 or 1" if ends else "",
+        **distances,
+    )
+
+
+def _distances(y: np.ndarray, p: np.ndarray, codes: np.ndarray | None) -> dict[str, Any]:
+    """The uncorrected indices, and the ICI that noise alone would give."""
+    names = ("ici_uncorrected", "e50", "e90", "emax", "ici_if_perfect")
+    if len(np.unique(p)) < DISTINCT or y.min() == y.max():
+        return dict.fromkeys(names)
+    gap = np.abs(loess(p, y)(p) - p)
+    found = (gap.mean(), *np.quantile(gap, [0.5, 0.9]), gap.max(), _noise(y, p, codes))
+    return {name: float(value) for name, value in zip(names, found, strict=True)}
+
+
+def _noise(y: np.ndarray, p: np.ndarray, codes: np.ndarray | None) -> float:
+    """Mean absolute noise of the curve under perfect calibration (normal approximation).
+
+    Independent rows have the variance p (1 - p); for clustered rows the sums of residuals inside
+    subjects stand in.
+    """
+    places = max(10, min(NOISE_POINTS, NOISE_ENTRIES // len(p)))
+    at = np.sort(p)
+    if len(p) > places:
+        at = np.quantile(p, (np.arange(places) + 0.5) / places)
+    rows = loess_rows(p, at)
+    if codes is None:
+        variance = (rows**2) @ (p * (1 - p))
+    else:
+        order = np.argsort(codes, kind="stable")
+        starts = np.searchsorted(codes[order], np.arange(int(codes.max()) + 1))
+        sums = np.add.reduceat((rows * (y - p))[:, order], starts, axis=1)
+        variance = (sums**2).sum(axis=1)
+    return float(np.sqrt(2 / np.pi) * np.sqrt(variance).mean())
+
+
+def _smooth(
+    y: np.ndarray, p: np.ndarray, sampler: Resampler, level: float
+) -> CalibrationCurve | None:
+    if len(np.unique(p)) < DISTINCT:
+        return None
+    at = curve_grid(p)
+    order = np.argsort(p, kind="stable")
+    p, y = p[order], y[order]
+    drawn: list[np.ndarray] = []
+    for block in sampler.blocks():
+        for column in block[order].T[: max(0, BAND_DRAWS - len(drawn))]:
+            rows = np.repeat(np.arange(len(p)), column.astype(int))
+            if len(np.unique(p[rows])) >= DISTINCT:
+                drawn.append(loess(p[rows], y[rows])(at))
+        if len(drawn) >= BAND_DRAWS:
+            break
+    ends = _ends(drawn, level) if sampler.num_subjects > 1 else ((), ())
+    observed = loess(p, y)(at)
+    return CalibrationCurve(
+        predicted=tuple(at.tolist()), observed=tuple(observed.tolist()), low=ends[0], high=ends[1]
+    )
+
+
+def curve_grid(p: np.ndarray) -> np.ndarray:
+    """Places to draw a curve at: half at equal steps, half at equal ranks; none far from any p."""
+    even = np.linspace(p.min(), p.max(), GRID // 2 + 1)
+    order = np.sort(p)
+    after = np.searchsorted(order, even).clip(1, max(len(order) - 1, 1))
+    near = np.minimum(np.abs(order[after - 1] - even), np.abs(order[after % len(order)] - even))
+    even = even[near <= GAP * np.ptp(p)]
+    return np.unique(np.concatenate([even, np.quantile(p, np.linspace(0, 1, GRID // 2 + 1))]))
+
+
+def _ends(drawn: list[np.ndarray], level: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if len(drawn) < 2:
+        return (), ()
+    low, high = np.quantile(np.stack(drawn), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return tuple(low.tolist()), tuple(high.tolist())
+
+
+def rank_groups(p: np.ndarray, bins: int) -> list[np.ndarray]:
+    """Rows of each group by prediction; tied predictions stay together."""
+    edges = np.unique(np.quantile(p, np.arange(1, bins) / bins))
+    code = np.searchsorted(edges, p, side="left")
+    return [np.flatnonzero(code == value) for value in np.unique(code)]
+
+
+def _grouped(
+    y: np.ndarray, p: np.ndarray, codes: np.ndarray, bins: int, level: float
+) -> tuple[CalibrationGroup, ...]:
+    found = []
+    for rows in rank_groups(p, bins):
+        share = float(y[rows].mean())
+        low, high = _wilson(share, _effective(y[rows], codes[rows]), level)
+        found.append(
+            CalibrationGroup(
+                n=len(rows),
+                events=float(y[rows].sum()),
+                predicted=float(p[rows].mean()),
+                observed=share,
+                low=low,
+                high=high,
+            )
+        )
+    return tuple(found)
+
+
+def _effective(y: np.ndarray, codes: np.ndarray) -> float:
+    """Rows over the design effect of clustering, at most the rows."""
+    _, inverse = np.unique(codes, return_inverse=True)
+    sums = np.bincount(inverse.reshape(-1), y - y.mean())
+    size, clusters, spread = len(y), len(sums), float(y.var())
+    if clusters in (1, size) or spread == 0:
+        return float(clusters)
+    between = float((sums**2).sum()) * clusters / (clusters - 1) / size**2
+    return size / max(1.0, between / (spread / size))
+
+
+def _wilson(share: float, size: float, level: float) -> tuple[float, float]:
+    """Interval of a proportion, Wilson 1927."""
+    z2 = float(ndtri((1 + level) / 2)) ** 2
+    centre = (share + z2 / (2 * size)) / (1 + z2 / size)
+    half = np.sqrt(z2 * share * (1 - share) / size + (z2 / (2 * size)) ** 2) / (1 + z2 / size)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))

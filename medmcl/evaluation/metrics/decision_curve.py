@@ -1,0 +1,277 @@
+"""Decision curves: what a model is worth to those who would treat above a risk threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.evaluation.metrics import weighted_binary as kernels
+from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.kaplan_meier import aalen_johansen_at, codes_of
+from medmcl.evaluation.metrics.metric import (
+    Metric,
+    NotEstimable,
+    check_level,
+    numbers,
+    probabilities_of,
+)
+
+THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(1, 100))
+Values = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionCurve:
+    """Net benefit over thresholds; None where a number does not exist.
+
+    Attributes:
+        thresholds: Risk thresholds pt, (T,).
+        model: Net benefit of treating those with a risk of at least pt; higher is better.
+        treat_all: Net benefit of treating everyone.
+        treat_none: Zeros.
+        standardised: Net benefit over prevalence: 1 is a perfect model.
+        avoided: Interventions avoided per 100 subjects, net of those missed, against treating all.
+        treated: Share of the subjects the model treats.
+        low: Lower end of the model's interval; all None without draws.
+        high: Upper end.
+        prevalence: Share with the event (by the horizon).
+        n: Rows.
+        events: Events (by the horizon, where there is one).
+        note: What a reader must know.
+    """
+
+    thresholds: tuple[float, ...]
+    model: Values
+    treat_all: Values
+    treat_none: Values
+    standardised: Values
+    avoided: Values
+    treated: Values
+    low: Values
+    high: Values
+    prevalence: float
+    n: int
+    events: int
+    note: str = ""
+
+
+def net_benefit_metric(threshold: float, prevalence: float | None = None) -> Metric:
+    """Give the net benefit at one threshold as a `Metric`, for the bootstrap.
+
+    Raises:
+        ValueError: If the threshold or prevalence does not lie between 0 and 1.
+    """
+    _checked([threshold], prevalence)
+    kernel = partial(kernels.net_benefit, threshold=threshold, prevalence=prevalence)
+    missing = "no rows" if prevalence is None else "one class, while the prevalence is given"
+    name = f"net_benefit_at_{threshold:g}"
+    return Metric(name, "higher", kernel, missing, 0.0, True, probabilities_of)
+
+
+def net_benefit(
+    targets: Any,
+    probability: Any,
+    thresholds: float | Sequence[float] = THRESHOLDS,
+    groups: Any = None,
+    *,
+    prevalence: float | None = None,
+    draws: int = 0,
+    seed: int = 0,
+    level: float = 0.95,
+) -> DecisionCurve | NotEstimable:
+    """Give the decision curve of a binary outcome; higher net benefit is better.
+
+    Net benefit = true positives / n - false positives / n * pt / (1 - pt), where a row is positive
+    if its probability is at least pt. Zero is treating nobody.
+
+    Args:
+        targets: Outcome, above zero = positive. (N,)
+        probability: Predicted probability. (N,)
+        thresholds: Risk thresholds, each inside (0, 1); or one.
+        groups: Subject of each row, for the interval.
+        prevalence: Prevalence in the population where the sample was taken by outcome
+            (case-control); default that of the sample.
+        draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
+        seed: Seed of the draws.
+        level: Coverage aimed at.
+
+    Raises:
+        ValueError: For probabilities, thresholds or a prevalence outside their range.
+    Source:
+        Vickers & Elkin 2006, Med Decis Making 26:565-574; case-control: Pfeiffer & Gail 2020,
+        Biom J 62:764-776; standardised: Kerr et al. 2016, J Clin Oncol 34:2534-2540.
+        Differs: none.
+    """
+    grid = _checked(thresholds, prevalence)
+    spec = net_benefit_metric(grid[0], prevalence)
+    if len(np.asarray(targets)) == 0:
+        return NotEstimable("no rows")
+    y, p = spec.check((targets, probability))
+    events = int((y > 0).sum())
+    if prevalence is not None and events in (0, len(y)):
+        return NotEstimable(spec.missing)
+    share = events / len(y) if prevalence is None else prevalence
+
+    def at(threshold: float, weights: np.ndarray) -> np.ndarray:
+        return kernels.net_benefit(y, p, weights, threshold, prevalence)
+
+    treated = [_share_treated(y > 0, p >= pt, prevalence) for pt in grid]
+    return _curve(grid, at, share, treated, groups, draws, seed, level, n=len(y), events=events)
+
+
+def net_benefit_survival(
+    event: Any,
+    time: Any,
+    probability_at_t: Any,
+    horizon: float,
+    thresholds: float | Sequence[float] = THRESHOLDS,
+    groups: Any = None,
+    *,
+    draws: int = 0,
+    seed: int = 0,
+    level: float = 0.95,
+) -> DecisionCurve | NotEstimable:
+    """Give the decision curve of an event by a horizon, with censoring; higher is better.
+
+    The share with the event among those treated (risk of at least pt) is one minus Kaplan-Meier
+    inside that group, or Aalen-Johansen where competing events are coded.
+
+    Args:
+        event: 0 censored, 1 the event, 2 and above competing events; or bool. (N,)
+        time: Follow-up, not negative. (N,)
+        probability_at_t: Predicted probability of the event by the horizon. (N,)
+        horizon: In the unit of time.
+        thresholds: Risk thresholds, each inside (0, 1); or one.
+        groups: Subject of each row, for the interval.
+        draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
+        seed: Seed of the draws.
+        level: Coverage aimed at.
+
+    Returns:
+        The curve; None at thresholds whose group is not followed to the horizon. `NotEstimable` if
+        nobody is.
+
+    Raises:
+        ValueError: For probabilities or thresholds outside their range, negative times.
+    Source:
+        Vickers et al. 2008, BMC Med Inform Decis Mak 8:53 (Kaplan-Meier and competing risks).
+        Differs: none.
+    """
+    grid = _checked(thresholds, None)
+    if len(np.asarray(time)) == 0:
+        return NotEstimable("no rows")
+    spec = net_benefit_metric(grid[0])
+    kinds, times = codes_of(event, time)
+    *_, p = spec.check((kinds, times, probability_at_t))
+    overall = float(incidence_at(kinds, times, np.ones((len(p), 1)), horizon)[0])
+    if np.isnan(overall):
+        return NotEstimable("nobody is followed to the horizon")
+
+    def at(threshold: float, weights: np.ndarray) -> np.ndarray:
+        inside = p >= threshold
+        size = weights[inside].sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-300)
+        risk = incidence_at(kinds[inside], times[inside], weights[inside], horizon)
+        odds = threshold / (1 - threshold)
+        return np.where(size > 0, size * (risk - (1 - risk) * odds), 0.0)
+
+    treated = [float((p >= pt).mean()) for pt in grid]
+    events = int(((kinds == 1) & (times <= horizon)).sum())
+    return _curve(grid, at, overall, treated, groups, draws, seed, level, n=len(p), events=events)
+
+
+def incidence_at(
+    event: np.ndarray, time: np.ndarray, weights: np.ndarray, horizon: float
+) -> np.ndarray:
+    """Give the risk of event 1 by the horizon in every draw, (W,); NaN if not followed to it."""
+    return aalen_johansen_at(event, time, weights, np.array([float(horizon)]))[0, 0]
+
+
+def _checked(thresholds: float | Sequence[float], prevalence: float | None) -> tuple[float, ...]:
+    grid = tuple(np.atleast_1d(numbers(thresholds, "thresholds")).reshape(-1).tolist())
+    if not grid or not all(0 < pt < 1 for pt in grid):
+        raise ConfigError("net benefit: thresholds must lie inside (0, 1)", got=thresholds)
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise ValueError(f"net benefit: prevalence must lie inside (0, 1), got {prevalence}")
+    return grid
+
+
+def _share_treated(positive: np.ndarray, called: np.ndarray, prevalence: float | None) -> float:
+    if prevalence is None:
+        return float(called.mean())
+    return float(prevalence * called[positive].mean() + (1 - prevalence) * called[~positive].mean())
+
+
+def _curve(
+    grid: tuple[float, ...],
+    at: Callable[[float, np.ndarray], np.ndarray],
+    prevalence: float,
+    treated: Sequence[float],
+    groups: Any,
+    draws: int,
+    seed: int,
+    level: float,
+    *,
+    n: int,
+    events: int,
+) -> DecisionCurve:
+    pt = np.array(grid)
+    odds = pt / (1 - pt)
+    model = np.array([at(threshold, np.ones((n, 1)))[0] for threshold in grid])
+    treat_all = prevalence - (1 - prevalence) * odds
+    sampler = None
+    if draws != 0 or groups is not None:
+        codes = np.arange(n) if groups is None else groups
+        sampler = Resampler(codes, draws=draws or 1, seed=seed)
+        sampler.check_rows(targets=[np.empty(n)])
+    (low, high), alone = _band(grid, at, sampler if draws else None, level)
+    lost = int(np.isnan(model).sum())
+    notes = [f"not followed to the horizon at {lost} of {len(grid)} thresholds"] if lost else []
+    notes += [alone] if alone else []
+    scaled = model / prevalence if prevalence > 0 else np.full(len(grid), np.nan)
+    return DecisionCurve(
+        thresholds=grid,
+        model=_values(model),
+        treat_all=_values(treat_all),
+        treat_none=(0.0,) * len(grid),
+        standardised=_values(scaled),
+        avoided=_values(100 * (model - treat_all) / odds),
+        treated=_values(np.array(treated)),
+        low=_values(low),
+        high=_values(high),
+        prevalence=prevalence,
+        n=n,
+        events=events,
+        note="; ".join(notes),
+    )
+
+
+def _band(
+    grid: tuple[float, ...],
+    at: Callable[[float, np.ndarray], np.ndarray],
+    sampler: Resampler | None,
+    level: float,
+) -> tuple[np.ndarray, str]:
+    """Pointwise percentiles of the model's net benefit, (2, T), or NaN and the reason."""
+    check_level(level)
+    nothing = np.full((2, len(grid)), np.nan)
+    if sampler is None:
+        return nothing, ""
+    if sampler.num_subjects < 2:
+        return nothing, "one subject: no interval"
+    parts = [np.stack([at(pt, block) for pt in grid]) for block in sampler.blocks()]
+    found = np.concatenate(parts, axis=1)
+    ends = nothing
+    for column, row in enumerate(found):
+        usable = row[~np.isnan(row)]
+        if len(usable) >= sampler.num_draws / 2:
+            ends[:, column] = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+    return ends, ""
+
+
+def _values(array: np.ndarray) -> Values:
+    return tuple(None if np.isnan(value) else float(value) for value in array)

@@ -1,0 +1,221 @@
+"""Points and draws of a metric, and the interval they become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from medmcl.core.errors import ConfigError
+from medmcl.evaluation.metrics.metric import check_level
+
+Method = Literal["percentile", "bca"]
+
+
+def check_method(method: str) -> None:
+    """Refuse an interval that does not exist.
+
+    Raises:
+        ConfigError: For other names than those of `Method`.
+    """
+    if method not in get_args(Method):
+        raise ConfigError("no such interval", where="method", got=method, expected=get_args(Method))
+
+
+FEW_SUBJECTS = 20  # below this an interval is marked as rough
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A number with its bootstrap interval; `None` where it is not estimable.
+
+    Attributes:
+        value: Point value (mean over seeds), or None.
+        low: Lower end, or None.
+        high: Upper end, or None.
+        n: Rows scored.
+        events: Positives or events among them; None where the outcome has none.
+        note: What a reader must know; the reason if something is None.
+        subjects: Subjects drawn.
+        seeds: Predictions averaged (seeds, or draws of the labelled subset).
+        seed_spread: Standard deviation of the value over them; None for a single one.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    events: int | None = None
+    note: str = ""
+    subjects: int = 0
+    seeds: int = 1
+    seed_spread: float | None = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"not estimable: {self.note}"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Point values and draws of a metric, before they become an `Interval`.
+
+    Attributes:
+        points: One value a seed, (S,); NaN where not estimable.
+        draws: Mean over seeds in each draw, (W,); NaN where not estimable.
+        n: Rows scored.
+        events: Positives or events among them.
+        subjects: Subjects drawn.
+        note: Reason or remark so far.
+        inflated: Whether noise can only add to the metric, see `corrected`.
+        left_out: The metric without each subject in turn, (J,), for BCa; None if not asked for.
+        encloses: Whether the interval is widened to the value where it would not hold it: the
+            correction moves value and draws apart.
+    """
+
+    points: np.ndarray
+    draws: np.ndarray
+    n: int
+    events: int | None
+    subjects: int
+    note: str = ""
+    inflated: bool = False
+    left_out: np.ndarray | None = None
+    encloses: bool = False
+
+    def corrected(self) -> Sampled:
+        """Take the noise off a metric that noise can only add to (ICI); others pass.
+
+        The sample's noise e is in the value once, in a draw twice. As independent noises add up in
+        squares, e**2 = mean(draws)**2 - value**2, the value becomes sqrt(value**2 - e**2), a draw
+        sqrt(draw**2 - 2 e**2), both at least zero.
+
+        Source:
+            None; coverage and bias are measured in ``benchmarks/coverage.md``.
+        """
+        usable = self.draws[~np.isnan(self.draws)]
+        if not self.inflated or len(usable) == 0:
+            return replace(self, inflated=False)
+        value = float(self.points.mean())
+        noise = max(0.0, float(usable.mean()) ** 2 - value**2)
+        note = f"corrected for noise, {value:.3f} before"
+        return replace(
+            self,
+            points=np.sqrt(np.maximum(self.points**2 - noise, 0)),
+            draws=np.sqrt(np.maximum(self.draws**2 - 2 * noise, 0)),
+            note="; ".join(text for text in (self.note, note) if text),
+            inflated=False,
+            left_out=None,
+            encloses=True,
+        )
+
+    def minus(self, other: Sampled) -> Sampled:
+        """Give the paired difference; unequal numbers of seeds are compared by their means."""
+        if self.inflated or other.inflated:
+            return self.corrected().minus(other.corrected())
+        ours, theirs = self.points, other.points
+        notes = [note for note in (self.note, other.note) if note]
+        if len(ours) != len(theirs) and 1 not in (len(ours), len(theirs)):
+            notes.append(f"{len(ours)} and {len(theirs)} seeds, not paired")
+            ours, theirs = ours.mean(keepdims=True), theirs.mean(keepdims=True)
+        return replace(
+            self,
+            points=ours - theirs,
+            draws=self.draws - other.draws,
+            note="; ".join(dict.fromkeys(notes)),
+            left_out=_minus(self.left_out, other.left_out),
+            encloses=False,
+        )
+
+    def interval(self, level: float = 0.95, method: Method = "percentile") -> Interval:
+        """Turn the draws into an interval with everything a reader must know.
+
+        ``bca`` needs `left_out`; where it is missing, percentiles are given and the note says so.
+
+        Raises:
+            ConfigError: For a level outside (0, 1) or another method.
+        """
+        check_level(level)
+        check_method(method)
+        if self.inflated:
+            return self.corrected().interval(level, method)
+        value = float(self.points.mean())
+        base: dict[str, Any] = {"n": self.n, "events": self.events}
+        base["subjects"] = self.subjects
+        seeds = len(self.points)
+        if np.isnan(value):
+            return Interval(value=None, low=None, high=None, note=self.note, seeds=seeds, **base)
+        usable = self.draws[~np.isnan(self.draws)]
+        spread = float(self.points.std(ddof=1)) if seeds > 1 else None
+        found = Interval(value=value, low=None, high=None, seeds=seeds, seed_spread=spread, **base)
+        notes = [self.note] if self.note else []
+        if self.subjects < 2:
+            return replace(found, note="; ".join([*notes, "one subject: no interval"]))
+        if len(usable) < len(self.draws) / 2 or len(usable) < 2:
+            return replace(found, note="; ".join([*notes, "too few events for an interval"]))
+        if len(usable) < len(self.draws):
+            left_out = len(self.draws) - len(usable)
+            notes.append(f"{left_out} of {len(self.draws)} draws were not estimable, left out")
+        if self.subjects < FEW_SUBJECTS:
+            notes.append(f"{self.subjects} subjects: rough interval")
+        ends = np.array([(1 - level) / 2, (1 + level) / 2])
+        if method == "bca":
+            moved = _bca(ends, usable, value, self.left_out)
+            ends = ends if moved is None else moved
+            notes.append("percentile interval: BCa undefined" if moved is None else "BCa interval")
+        low, high = (float(end) for end in np.quantile(usable, ends))
+        if self.encloses:
+            low, high = min(low, value), max(high, value)
+        return replace(found, low=low, high=high, note="; ".join(notes))
+
+
+def _minus(ours: np.ndarray | None, theirs: np.ndarray | None) -> np.ndarray | None:
+    return None if ours is None or theirs is None else ours - theirs
+
+
+def _bca(
+    ends: np.ndarray, draws: np.ndarray, value: float, left_out: np.ndarray | None
+) -> np.ndarray | None:
+    """Move the quantiles for bias and acceleration; None where the correction does not exist."""
+    if left_out is None or np.isnan(left_out).any():
+        return None
+    below = float((draws < value).mean() + 0.5 * (draws == value).mean())
+    gap = left_out.mean() - left_out
+    spread = float((gap**2).sum())
+    if not 0 < below < 1 or spread == 0:
+        return None
+    bias = ndtri(below)
+    acceleration = float((gap**3).sum()) / (6 * spread**1.5)
+    z = bias + ndtri(ends)
+    moved = ndtr(bias + z / (1 - acceleration * z))
+    return np.asarray(moved) if (1 - acceleration * z > 0).all() else None
+
+
+def mean_of(parts: Sequence[Sampled], names: Sequence[str]) -> Sampled:
+    """Average columns of a task (macro mean), naming those that are not estimable."""
+    parts = [part.corrected() for part in parts]
+    usable = [part for part in parts if not np.isnan(part.points).any()]
+    lost = [name for name, part in zip(names, parts, strict=True) if np.isnan(part.points).any()]
+    if not usable:
+        said = [f"estimable for none of {len(parts)} columns"]
+        reasons = {part.note for part in parts}
+        said += [note for note in reasons if note] if len(reasons) == 1 else []
+        return replace(parts[0], note=": ".join(said))
+    events = [part.events for part in usable if part.events is not None]
+    largest = max(usable, key=lambda part: part.subjects)
+    note = f"mean over {len(usable)} of {len(parts)}; not estimable: {', '.join(lost)}"
+    return Sampled(
+        points=np.mean([part.points for part in usable], axis=0),
+        draws=np.mean([part.draws for part in usable], axis=0),
+        n=max(part.n for part in usable),
+        events=sum(events) if events else None,
+        subjects=largest.subjects,
+        note=note if lost else "",
+        encloses=any(part.encloses for part in usable),
+    )

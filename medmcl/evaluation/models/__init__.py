@@ -1,0 +1,1 @@
+"""What is fitted on embeddings: probes, survival models, neighbours and baselines."""

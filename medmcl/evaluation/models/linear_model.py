@@ -1,0 +1,115 @@
+"""What a fitted linear probe comes down to: a few arrays that can be kept and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.special import expit
+
+from medmcl.evaluation.models.scaling import Scaler
+
+Link = Literal["value", "logistic", "softmax", "cox", "discrete_time"]
+LINKS: tuple[Link, ...] = get_args(Link)
+
+
+def _no_times() -> np.ndarray:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearModel:
+    """Predictions from ``features @ weights + offset``; standardisation is inside the weights.
+
+    Attributes:
+        link: ``value`` (regression), ``logistic`` (a probability a column), ``softmax``
+            (probabilities of classes), ``cox`` or ``discrete_time`` (log hazard, with curves).
+        weights: (E, C).
+        offset: (C,); minus infinity for a class that never occurred.
+        times: Survival: where the baseline steps, or ends of the intervals, ascending. (K,)
+        curve: Survival: log cumulative baseline hazard from each time on (``cox``), or logit of
+            the hazard of each interval (``discrete_time``), of a subject with log hazard 0. (K,)
+    """
+
+    link: Link
+    weights: np.ndarray
+    offset: np.ndarray
+    times: np.ndarray = field(default_factory=_no_times)
+    curve: np.ndarray = field(default_factory=_no_times)
+
+    @classmethod
+    def scaled(
+        cls, link: Link, scaler: Scaler, weights: np.ndarray, offset: np.ndarray | float
+    ) -> LinearModel:
+        """Fold a standardisation into weights (E, C) and offset (C,) of standardised features."""
+        own = np.asarray(weights, dtype=np.float64) / scaler.scale[:, None]
+        return cls(link=link, weights=own, offset=np.atleast_1d(offset - scaler.mean @ own))
+
+    @classmethod
+    def constant(cls, link: Link, width: int, offset: np.ndarray) -> LinearModel:
+        """The same for everyone: ``offset`` (C,), before the link."""
+        return cls(link=link, weights=np.zeros((width, len(offset))), offset=np.asarray(offset))
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Linear predictor, (N, C); a survival model's is its log hazard."""
+        return np.asarray(np.asarray(features, dtype=np.float64) @ self.weights + self.offset)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities, values or log hazard, (N, C)."""
+        scores = self.scores(features)
+        if self.link == "logistic":
+            return np.asarray(expit(scores))
+        if self.link != "softmax":
+            return scores
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether it gives survival curves."""
+        return self.link in ("cox", "discrete_time")
+
+    def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """P(T > times[t]), (N, T)."""
+        from medmcl.evaluation.models.cox_model import Baseline, Cox
+        from medmcl.evaluation.models.discrete_time import DiscreteTime
+
+        if not self.has_curves:
+            raise ValueError(f"a model with link '{self.link}' has no survival curves")
+        risk, one = self.scores(features), np.ones(1)
+        if self.link == "cox":
+            cox = Cox(weights=one, mean=np.zeros(1), baseline=Baseline(self.times, self.curve))
+            return cox.survival(risk, times)
+        model = DiscreteTime(weights=one, intercepts=self.curve, cuts=self.times)
+        return model.survival(risk, times)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name, as `of` takes them."""
+        arrays = {"weights": self.weights, "offset": self.offset}
+        return arrays | ({"times": self.times, "curve": self.curve} if self.has_curves else {})
+
+    @classmethod
+    def of(cls, link: str, arrays: Mapping[str, np.ndarray]) -> LinearModel:
+        """Read back what `arrays` gave.
+
+        Raises:
+            ValueError: For an unknown link, or arrays that do not fit together.
+        """
+        if link not in LINKS:
+            raise ValueError(f"unknown link '{link}'")
+        model = cls(link=link, **{name: np.asarray(a, np.float64) for name, a in arrays.items()})
+        shapes = model.weights.ndim == 2 and model.offset.shape == model.weights.shape[1:]
+        if not shapes or model.times.shape != model.curve.shape:
+            raise ValueError("the arrays of a model do not fit together")
+        return model
+
+
+def side_by_side(parts: list[LinearModel]) -> LinearModel:
+    """Join models of single columns of one link."""
+    return LinearModel(
+        link=parts[0].link,
+        weights=np.concatenate([part.weights for part in parts], axis=1),
+        offset=np.concatenate([part.offset for part in parts]),
+    )

@@ -1,0 +1,212 @@
+"""Outcomes as scikit-learn and scikit-survival users hand them over, read into targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.targets import Targets
+
+Kind = Literal["binary", "multiclass", "continuous", "survival"]
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "continuous", "survival")
+FEW_CLASSES = 10
+"""Whole numbers with more distinct values than this are not taken for classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """An outcome that was read.
+
+    Attributes:
+        kind: What it is.
+        targets: Its values, all known.
+        classes: Classes in order, as they were given (binary, multiclass).
+        notes: What was guessed.
+        warning: What scikit-learn would warn of: a column where one dimension was expected.
+    """
+
+    kind: Kind
+    targets: Targets
+    classes: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    warning: str = ""
+
+
+def read_outcome(
+    y: Any, kind: str = "auto", *, rows: int, classes: np.ndarray | None = None
+) -> Outcome:
+    """Read y.
+
+    Args:
+        y: See `medmcl.evaluation.models.risk_model.RiskModel.fit`.
+        kind: One of `KINDS`, or ``auto`` to guess.
+        rows: Rows of the features.
+        classes: Classes that are known already; other values are refused.
+
+    Raises:
+        ConfigError: Names what is wrong and what would be accepted.
+    """
+    if y is None:
+        raise ConfigError("requires y to be passed, but the target y is None")
+    array, names = _array(y)
+    if array.ndim == 0 or len(array) != rows:
+        raise ConfigError(
+            "X and y have inconsistent numbers of samples", got=f"{rows} and {array.shape}"
+        )
+    guessed = _guess(array) if kind == "auto" else kind
+    guess = f"kind guessed from y: {guessed}; give kind= to decide"
+    notes = (guess,) if kind == "auto" else ()
+    if guessed == "survival":
+        return Outcome(kind="survival", targets=_survival(array, names), notes=notes)
+    warning = ""
+    if array.ndim == 2 and array.shape[1] == 1:
+        warning = "A column-vector y was passed when a 1d array was expected"
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ConfigError(
+            f"a {guessed} outcome has one column", got=f"y should be a 1d array, got {array.shape}"
+        )
+    if guessed == "continuous":
+        return Outcome(kind="continuous", targets=_numbers(array), notes=notes, warning=warning)
+    targets, classes = _classes(array, guessed, classes)
+    found: Kind = "binary" if guessed == "binary" else "multiclass"
+    return Outcome(kind=found, targets=targets, classes=classes, notes=notes, warning=warning)
+
+
+def _array(y: Any) -> tuple[np.ndarray, list[str]]:
+    """Y as an array, and the names of its columns or fields if it has any."""
+    if hasattr(y, "columns"):
+        return y.to_numpy(), [str(name) for name in y.columns]
+    array = np.asarray(y)
+    return array, list(array.dtype.names or ())
+
+
+def _guess(array: np.ndarray) -> Kind:
+    if array.dtype.names or (array.ndim == 2 and array.shape[1] == 2):
+        return "survival"
+    flat = array.ravel()
+    if flat.dtype.kind == "O":
+        flat = _plain(flat)
+    distinct = len(np.unique(flat))
+    if flat.dtype.kind in "fiu":
+        if distinct == 2:
+            return "binary"
+        few = flat.dtype.kind in "iu" and distinct <= FEW_CLASSES
+        return "multiclass" if few else "continuous"
+    return "binary" if distinct <= 2 else "multiclass"
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Objects as numbers where all are, otherwise as words."""
+    try:
+        return np.array(values.tolist())
+    except ValueError:
+        raise ConfigError("y holds values of several kinds", got=values[:3]) from None
+
+
+def _numbers(array: np.ndarray) -> Targets:
+    values = _finite(array)[:, None]
+    return _targets("regression", ("outcome",), values)
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    if np.iscomplexobj(array):
+        raise ConfigError("Complex data not supported in y")
+    try:
+        values = np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError("y must be numbers", got=str(array[:3])) from None
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise ConfigError(
+            "y contains NaN or infinity", got=f"{bad} values", mend="leave these rows out"
+        )
+    return values
+
+
+def _classes(array: np.ndarray, kind: str, known: np.ndarray | None) -> tuple[Targets, np.ndarray]:
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+    if array.dtype.kind == "f":
+        _finite(array)
+    try:
+        check_classification_targets(array)
+    except ValueError as error:
+        raise ConfigError(
+            str(error), mend="RiskModel(kind='continuous'), or turn the values into classes"
+        ) from None
+    found, numbers = np.unique(array, return_inverse=True)
+    if known is not None:
+        strange = np.setdiff1d(found, known)
+        if len(strange):
+            raise ConfigError("y has a class that training has not", got=strange, expected=known)
+        numbers, found = np.searchsorted(known, array), known
+    if len(found) < 2:
+        raise ConfigError(
+            "y has one class; a classifier needs at least 2 classes", got=str(found[0])
+        )
+    if kind == "binary" and len(found) > 2:
+        raise ConfigError(
+            "Only binary classification is supported. The type of the target is "
+            f"{type_of_target(array)}.",
+            mend="RiskModel(kind='multiclass')",
+        )
+    values = numbers[:, None].astype(np.float64)
+    if kind == "binary":
+        return _targets("binary", (str(found[1]),), values), found
+    labels = tuple(str(value) for value in found)
+    return _targets("multiclass", ("outcome",), values, labels), found
+
+
+def _survival(array: np.ndarray, names: list[str]) -> Targets:
+    event, time = _fields(array, names) if array.dtype.names else _columns(array, names)
+    seen, when = _finite(event), _finite(time)
+    if not np.isin(seen, (0.0, 1.0)).all():
+        raise ConfigError(
+            "event must be 0 or 1 (or False and True)",
+            got=np.unique(seen)[:5],
+            mend="give event first and time second, or columns named 'event' and 'time'",
+        )
+    if (when < 0).any():
+        raise ConfigError("times must not be negative", got=f"{int((when < 0).sum())} are")
+    return _targets("survival", ("time", "event"), np.column_stack([when, seen]))
+
+
+def _fields(array: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    truth = [name for name in names if array.dtype[name].kind == "b"]
+    if len(names) != 2 or len(truth) != 1:
+        raise ConfigError(
+            "a structured y has one boolean field (event) and one number (time)",
+            got=array.dtype,
+        )
+    (other,) = (name for name in names if name != truth[0])
+    return array[truth[0]], array[other]
+
+
+def _columns(array: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ConfigError(
+            "a survival outcome has two columns, event and time",
+            got=f"Expected 2D array, got shape {array.shape}",
+        )
+    first = 1 if [name.lower() for name in names] == ["time", "event"] else 0
+    return array[:, first], array[:, 1 - first]
+
+
+def _targets(
+    kind: Literal["binary", "multiclass", "regression", "survival"],
+    columns: tuple[str, ...],
+    values: np.ndarray,
+    classes: tuple[str, ...] = (),
+) -> Targets:
+    return Targets(
+        name="outcome",
+        kind=kind,
+        columns=columns,
+        values=values,
+        known=np.ones(values.shape, dtype=bool),
+        classes=classes,
+    )

@@ -1,0 +1,245 @@
+"""Survival models on frozen features, their penalty chosen on tuning: Cox and discrete time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from medmcl.core.targets import Targets
+from medmcl.evaluation.models.cox import Ties, cox_fit, cox_loss
+from medmcl.evaluation.models.cox_model import Cox, cox_model
+from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
+from medmcl.evaluation.models.scaling import Scaler, Scaling
+
+COX_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # against the summed likelihood
+
+
+class SurvivalModel(Protocol):
+    """What every fitted survival model offers.
+
+    Attributes:
+        times: Times at which the model was fitted: where survival steps or bends. (K,)
+        chosen: The strength of the penalty, if one was chosen.
+        notes: What a reader must know.
+    """
+
+    @property
+    def times(self) -> np.ndarray:
+        """Ascending, (K,)."""
+        ...
+
+    @property
+    def chosen(self) -> tuple[float, ...]:
+        """Strength of the penalty."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks."""
+        ...
+
+    def risk(self, features: np.ndarray) -> np.ndarray:
+        """(N,), higher = earlier event."""
+        ...
+
+    def cumulative_hazard(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """(N, T), not falling along T."""
+        ...
+
+    def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """P(T > times[t]), (N, T), not rising along T."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standardised:
+    """A survival model behind the standardisation of its training rows."""
+
+    model: Cox | DiscreteTime
+    scaler: Scaler
+    chosen: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def times(self) -> np.ndarray:
+        """Times at which the model was fitted, ascending. (K,)."""
+        return self.model.times
+
+    def risk(self, features: np.ndarray) -> np.ndarray:
+        """(N,), higher = earlier."""
+        return self.model.risk(self.scaler(features))
+
+    def cumulative_hazard(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """(N, T)."""
+        return self.model.cumulative_hazard(self.scaler(features), times)
+
+    def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """P(T > times[t]), (N, T)."""
+        return self.model.survival(self.scaler(features), times)
+
+
+def cox_survival(
+    features: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    tuning: np.ndarray,
+    *,
+    strengths: Sequence[float] | None = None,
+    refit_on: np.ndarray | None = None,
+    ties: Ties = "efron",
+    scaling: Scaling = Scaler.of,
+) -> Standardised:
+    """Fit a Cox model with a ridge penalty: what the linear probe fits, with its survival curves.
+
+    The strength is the one with the lowest negative log partial likelihood on ``tuning``; the walk
+    from strong to weak stops when it has risen twice. Without an event in tuning the middle one is
+    taken, with a note; without an event in training the risk is constant, with a note.
+
+    Args:
+        features: (N, E).
+        targets: A survival task over the same N rows; rows not fully known are left out.
+        train: Rows to fit on (indices).
+        tuning: Rows to choose the strength on (indices).
+        strengths: Candidates, against the summed likelihood.
+        refit_on: Rows to fit the chosen strength on; default ``train``.
+        ties: Likelihood of tied events; the baseline is Breslow's.
+        scaling: How columns are scaled before the penalty, learned on the rows fitted on.
+    """
+    rows = _Rows.of(features, targets, train, tuning, refit_on)
+    grid = tuple(strengths or COX_STRENGTHS)
+    x, event, time = rows.part(rows.train)
+    scaler = scaling(x)
+    inputs = scaler(x)
+    weights = np.zeros(x.shape[1])
+
+    def loss(strength: float) -> float:
+        nonlocal weights
+        weights, _ = cox_fit(
+            inputs, event, time, ridge=strength, ties=ties, start=weights, max_steps=20
+        )
+        checks, seen, when = rows.part(rows.tuning)
+        return cox_loss(weights, scaler(checks), seen, when, ties=ties)
+
+    def fit(x: np.ndarray, event: np.ndarray, time: np.ndarray, strength: float) -> Cox:
+        return cox_model(x, event, time, ridge=strength, ties=ties)
+
+    return _tuned(rows, grid, loss, fit, scaling)
+
+
+def discrete_time_survival(
+    features: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    tuning: np.ndarray,
+    *,
+    strengths: Sequence[float] | None = None,
+    refit_on: np.ndarray | None = None,
+    intervals: int = 20,
+) -> Standardised:
+    """Fit a discrete-time hazards model; the ridge has the lowest loss on ``tuning``.
+
+    The loss is the negative log likelihood of the intervals that tuning rows passed through. What
+    `cox_survival` says of rows, walks and missing events holds here.
+
+    Args:
+        features: (N, E).
+        targets: A survival task over the same N rows; rows not fully known are left out.
+        train: Rows to fit on (indices).
+        tuning: Rows to choose the strength on (indices).
+        strengths: Candidates, against the summed likelihood.
+        refit_on: Rows to fit the chosen strength on; default ``train``.
+        intervals: Intervals at most.
+    """
+    rows = _Rows.of(features, targets, train, tuning, refit_on)
+    grid = tuple(strengths or COX_STRENGTHS)
+    x, event, time = rows.part(rows.train)
+    scaler = Scaler.of(x)
+    inputs = scaler(x)
+    last: list[DiscreteTime] = []
+
+    def fit(x: np.ndarray, event: np.ndarray, time: np.ndarray, strength: float) -> DiscreteTime:
+        return discrete_time_model(x, event, time, ridge=strength, intervals=intervals)
+
+    def loss(strength: float) -> float:
+        start = last[-1].weights if last else None
+        last.append(
+            discrete_time_model(
+                inputs, event, time, ridge=strength, intervals=intervals, start=start
+            )
+        )
+        checks, seen, when = rows.part(rows.tuning)
+        return last[-1].loss(scaler(checks), seen, when)
+
+    return _tuned(rows, grid, loss, fit)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of one fit whose time and event are known."""
+
+    x: np.ndarray
+    event: np.ndarray
+    time: np.ndarray
+    train: np.ndarray
+    tuning: np.ndarray
+    final: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        features: np.ndarray,
+        targets: Targets,
+        train: np.ndarray,
+        tuning: np.ndarray,
+        refit_on: np.ndarray | None,
+    ) -> _Rows:
+        targets.refuse_leak("a survival model and its standardisation", train, refit_on)
+        targets.refuse_leak("the choice of a survival model's penalty", tuning)
+        known = targets.complete
+        sets = (train, tuning, train if refit_on is None else refit_on)
+        time = targets.values[:, targets.columns.index("time")]
+        event = targets.values[:, targets.columns.index("event")] > 0
+        chosen = (part[known[part]] for part in (np.asarray(s, dtype=np.int64) for s in sets))
+        return cls(np.asarray(features, dtype=np.float64), event, time, *chosen)
+
+    def part(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.x[rows], self.event[rows], self.time[rows]
+
+
+def _tuned(
+    rows: _Rows,
+    grid: Sequence[float],
+    loss: Callable[[float], float],
+    fit: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Cox | DiscreteTime],
+    scaling: Scaling = Scaler.of,
+) -> Standardised:
+    """Walk the penalties from strong to weak, then fit the best on the final rows."""
+    if not rows.event[rows.train].any() or not rows.event[rows.final].any():
+        return _constant(rows, fit)
+    losses: list[float] = []
+    for strength in grid if rows.event[rows.tuning].any() else ():
+        losses.append(loss(strength))
+        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
+            break
+    best = grid[int(np.argmin(losses))] if losses else grid[len(grid) // 2]
+    x, event, time = rows.part(rows.final)
+    scaler = scaling(x)
+    model = fit(scaler(x), event, time, best)
+    notes = () if losses or len(grid) == 1 else ("no event in tuning: penalty not tuned",)
+    return Standardised(model=model, scaler=scaler, chosen=(best,), notes=(*notes, *model.notes))
+
+
+def _constant(
+    rows: _Rows, fit: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Cox | DiscreteTime]
+) -> Standardised:
+    """The model of rows without an event: constant risk, survival one."""
+    width = rows.x.shape[1]
+    model = fit(np.zeros((1, width)), np.zeros(1, dtype=bool), np.zeros(1), 1.0)
+    return Standardised(
+        model=replace(model, chosen=()),
+        scaler=Scaler(np.zeros(width), np.ones(width)),
+        notes=("no event in training, constant risk",),
+    )

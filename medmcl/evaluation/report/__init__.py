@@ -1,0 +1,1 @@
+"""The report: its figures, tables, checklist and model card."""

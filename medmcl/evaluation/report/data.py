@@ -1,0 +1,94 @@
+"""Everything that a report shows, and its rows sorted into tasks and retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.findings import Finding
+from medmcl.evaluation.evidence import Evidence
+from medmcl.evaluation.report.study import Study
+from medmcl.evaluation.report.table_one import TableOne
+from medmcl.evaluation.results import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """Everything a report shows. Every part may be empty; its section then says so.
+
+    Attributes:
+        title: Heading.
+        subtitle: One line below it.
+        provenance: Recipe, cohort, seed, versions, hashes: name to value, shown at the end.
+            ``cohort`` is the one trained on, ``scored cohort`` another one that was scored.
+        study: Facts of cohort and recipe, for the checklist and the model card.
+        flow: Steps of cohort selection: (step, subjects, samples).
+        table_one: The subjects of each split.
+        missingness: One bool column a modality, and ``samples`` if rows are patterns already.
+        findings: What checks found; what was excluded.
+        curves: Stage to lines of ``metrics.jsonl`` (keys step, split, loss, terms; keys such as
+            ``effective_rank/ecg`` are read as geometry).
+        geometry: Dicts with stage, step, modality, effective_rank, uniformity, alignment.
+        retrieval: Rows of `retrieval`.
+        embedding_map: ``points`` (N, D), ``modality``, ``colours`` (task to values).
+        results: Rows of tasks; retrieval rows among them are moved to ``retrieval``.
+        evidence: Calibration, decision curves, risk groups, subgroups, the leakage ledger.
+        images: Images with maps, (N, H, W).
+        heat: Their cosine maps, (N, h, w).
+        compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
+        notes: Remarks a reader must see.
+        level: Coverage that intervals of tasks aim at.
+        highlight: The method the report is about; default the first one in ``results``.
+    """
+
+    title: str
+    subtitle: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    study: Study = field(default_factory=Study)
+    flow: Sequence[tuple[str, int, int]] = ()
+    table_one: TableOne | None = None
+    missingness: pd.DataFrame = field(default_factory=pd.DataFrame)
+    findings: Sequence[Finding] = ()
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    geometry: Sequence[Mapping[str, Any]] = ()
+    retrieval: Sequence[Result] = ()
+    embedding_map: Mapping[str, Any] = field(default_factory=dict)
+    results: Sequence[Result] = ()
+    evidence: Evidence = field(default_factory=Evidence)
+    images: np.ndarray | None = None
+    heat: np.ndarray | None = None
+    compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    level: float = 0.95
+    highlight: str = ""
+
+    @cached_property
+    def task_rows(self) -> list[Result]:
+        """Rows of tasks, differences among them."""
+        return [row for row in (*self.results, *self.retrieval) if row.kind != "retrieval"]
+
+    @cached_property
+    def retrieval_rows(self) -> list[Result]:
+        """Rows of retrieval, wherever they were put."""
+        return [row for row in (*self.results, *self.retrieval) if row.kind == "retrieval"]
+
+    @property
+    def trained_on(self) -> str:
+        """The cohort the run was trained on; empty if unknown."""
+        return str(self.provenance.get("cohort") or "")
+
+    @property
+    def scored_on(self) -> str:
+        """The cohort that was scored; empty if unknown."""
+        return str(self.provenance.get("scored cohort") or self.trained_on)
+
+    @cached_property
+    def method(self) -> str:
+        """The method the report is about."""
+        first = next((row.method for row in self.task_rows if not row.versus), "")
+        return self.highlight or first

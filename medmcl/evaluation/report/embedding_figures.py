@@ -1,0 +1,238 @@
+"""Figures of embeddings: the map of a cloud, and where an embedding looks in an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.rng import derive_seed
+from medmcl.evaluation.report.pictures import (
+    COLOURS,
+    PAGE,
+    Picture,
+    canvas,
+    cells,
+    colour,
+    encode,
+    mark,
+    number,
+    shorten,
+    spoken,
+    style,
+)
+
+MOST_POINTS = 1500  # of an embedding map
+MOST_MAPS = 8
+
+
+def project(points: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, str]:
+    """Lay embeddings out in the plane: (n, 2), the rows taken, and the name of the method.
+
+    Principal components, then t-SNE where there are enough points; points already in the plane
+    pass. At most 1,500 rows, evenly spaced.
+
+    Source:
+        van der Maaten & Hinton 2008, JMLR 9:2579-2605, started from principal components. Differs:
+        none.
+    """
+    rows = _shown_rows(len(points))
+    x = np.asarray(points, dtype=np.float64)[rows]
+    if x.shape[1] == 2:
+        return x, rows, "given"
+    centred = x - x.mean(axis=0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    components = left * values
+    if components.shape[1] < 2:
+        return np.column_stack([components[:, 0], np.zeros(len(x))]), rows, "PCA"
+    if len(x) < 50 or values[0] <= 1e-9:
+        return components[:, :2], rows, "PCA"
+    from sklearn.manifold import TSNE
+
+    model = TSNE(
+        init="pca",
+        perplexity=min(30, len(x) // 5),
+        random_state=derive_seed(seed, "tsne") % 2**31,
+        max_iter=500,
+    )
+    return model.fit_transform(components[:, :30]), rows, "t-SNE"
+
+
+def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
+    """Draw embeddings in the plane, one panel a task, coloured by its outcome.
+
+    Args:
+        embedding: ``points`` (N, D), ``modality``, and ``colours``: task to values (N,), numbers or
+            class names; NaN or None = unknown.
+    """
+    points = np.asarray(embedding.get("points", np.zeros((0, 2))))
+    if len(points) < 3:
+        return None
+    flat, rows, how = project(points)
+    colours = _colours(embedding)
+    columns = min(3, len(colours))
+    lines = -(-len(colours) // columns)
+    with style():
+        figure, grid = canvas(PAGE, 2.7 * lines, rows=lines, columns=columns)
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, (task, values) in zip(grid.flat, colours.items(), strict=False):
+            chosen = None if values is None else np.asarray(values, dtype=object)[rows]
+            _scatter(figure, axes, flat, chosen)
+            axes.set_title(shorten(task, 30))
+        modality = str(embedding.get("modality", ""))
+        return Picture(
+            title=f"Map of {modality or 'the'} embeddings",
+            aid=f"Each dot is a held-out sample ({how} of {len(flat):,}); marks of one kind that "
+            "lie together mean that the outcome can be read from the embedding. Distances between "
+            "far-apart groups mean nothing; unknown outcomes are grey.",
+            src=encode(figure, raster=True),
+            alt=spoken(
+                "Embeddings in the plane coloured by outcome",
+                [f"{t}: {_known(v, rows)} of {len(flat)} known" for t, v in colours.items()],
+            ),
+            header=("task", "samples shown", "with a known outcome"),
+            rows=cells([tuple(row.values()) for row in map_rows(embedding)]),
+        )
+
+
+def map_rows(embedding: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How many dots each panel of the map shows, and how many have a known outcome."""
+    points = np.asarray(embedding.get("points", np.zeros((0, 2))))
+    if len(points) < 3:
+        return []
+    rows = _shown_rows(len(points))
+    return [
+        {"task": task, "samples shown": len(rows), "with a known outcome": _known(values, rows)}
+        for task, values in _colours(embedding).items()
+    ]
+
+
+def _colours(embedding: Mapping[str, Any]) -> dict[str, Any]:
+    """The tasks that colour a panel; one grey panel if there is none."""
+    return dict(list(dict(embedding.get("colours") or {}).items())[:6]) or {"": None}
+
+
+def _shown_rows(count: int) -> np.ndarray:
+    """Rows of a cloud that are drawn, evenly spaced."""
+    if count <= MOST_POINTS:
+        return np.arange(count)
+    return np.linspace(0, count - 1, MOST_POINTS).astype(int)
+
+
+def _known(values: Any, rows: np.ndarray) -> int:
+    return 0 if values is None else int((~pd.isna(np.asarray(values, dtype=object)[rows])).sum())
+
+
+def _scatter(figure: Any, axes: Any, flat: np.ndarray, values: np.ndarray | None) -> None:
+    size = 14 if len(flat) < 400 else 6
+    missing = np.ones(len(flat), bool) if values is None else np.asarray(pd.isna(values))
+    axes.scatter(*flat[missing].T, s=size, color="#BBBBBB", linewidths=0)
+    if values is None or missing.all():
+        return
+    known = values[~missing]
+    levels = sorted(set(known.tolist()), key=str)
+    if len(levels) > len(COLOURS) and not any(isinstance(level, str) for level in levels):
+        numbers = known.astype(float)
+        low, high = np.quantile(numbers, [0.02, 0.98])
+        drawn = axes.scatter(
+            *flat[~missing].T, s=size, c=numbers, cmap="viridis", vmin=low, vmax=high, linewidths=0
+        )
+        figure.colorbar(drawn, ax=axes, orientation="horizontal", shrink=0.7, pad=0.02, aspect=30)
+        return
+    order = {level: place for place, level in enumerate(levels)}
+    for level in levels[: len(COLOURS)]:
+        here = np.flatnonzero(~missing)[[value == level for value in known.tolist()]]
+        label = f"{level:g}" if isinstance(level, (int, float)) else shorten(level, 16)
+        axes.scatter(
+            *flat[here].T,
+            s=size,
+            color=colour(order[level]),
+            label=label,
+            linewidths=0,
+            alpha=0.8,
+            marker=mark(order[level]),
+        )
+    axes.legend(
+        markerscale=1.8,
+        fontsize=8,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.02),
+        ncols=min(4, len(levels)),
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )
+
+
+def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
+    """Draw images with the cosine map over them.
+
+    Args:
+        images: (N, H, W), any scale.
+        heat: Cosine maps at any resolution, (N, h, w).
+    """
+    count = min(MOST_MAPS, len(images))
+    if count == 0:
+        return None
+    most = max(1e-6, float(np.quantile(heat[:count], 0.995)))
+    columns = min(4, count)
+    lines = -(-count // columns)
+    with style():
+        figure, grid = canvas(PAGE, 3.5 * lines, rows=2 * lines, columns=columns)
+        for axes in grid.flat:
+            axes.axis("off")
+        for place in range(count):
+            line, column = divmod(place, columns)
+            _gray(grid[2 * line, column], images[place])
+            _gray(grid[2 * line + 1, column], images[place])
+            drawn = _over(grid[2 * line + 1, column], images[place].shape, heat[place], most)
+        bar = figure.colorbar(
+            drawn, ax=list(grid.flat), orientation="horizontal", shrink=0.4, pad=0.01, aspect=40
+        )
+        bar.set_label("cosine")
+        rows = [
+            (i, number(high), number(mean)) for i, high, mean in map(dict.values, cosine_rows(heat))
+        ]
+        return Picture(
+            title="Where the embedding looks in the image",
+            aid="Above the image, below it with its map. Bright = locations that point the same "
+            "way as the other modality's embedding. What matters is the mass inside the organ "
+            "against that of shuffled subjects.",
+            src=encode(figure, raster=True),
+            alt=spoken(
+                "Images with cosine maps",
+                [f"image {i}: highest cosine {high}" for i, high, _ in rows],
+            ),
+            header=("image", "highest cosine", "mean cosine"),
+            rows=cells(rows),
+        )
+
+
+def cosine_rows(heat: np.ndarray) -> list[dict[str, Any]]:
+    """Highest and mean cosine of each map that is drawn."""
+    return [
+        {"image": i, "highest cosine": float(one.max()), "mean cosine": float(one.mean())}
+        for i, one in enumerate(heat[:MOST_MAPS])
+    ]
+
+
+def _gray(axes: Any, image: np.ndarray) -> None:
+    low, high = np.quantile(image, [0.01, 0.99])
+    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-9))
+
+
+def _over(axes: Any, shape: tuple[int, ...], heat: np.ndarray, most: float) -> Any:
+    """Lay a map over an image, clear where the cosine is not positive."""
+    height, width = shape
+    strength = np.clip(heat / most, 0, 1)
+    return axes.imshow(
+        heat,
+        cmap="inferno",
+        vmin=0,
+        vmax=most,
+        alpha=0.15 + 0.5 * strength,
+        interpolation="nearest",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )

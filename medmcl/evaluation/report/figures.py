@@ -1,0 +1,315 @@
+"""Figures of cohort and training. Each gives a `Picture`, or None if there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.evaluation.report.pictures import (
+    COLOURS,
+    DASHES,
+    FAINT,
+    INK,
+    PAGE,
+    TALLEST,
+    Picture,
+    canvas,
+    cells,
+    colour,
+    encode,
+    mark,
+    number,
+    shorten,
+    spoken,
+    style,
+)
+from medmcl.evaluation.report.presence import Presence, presence
+from medmcl.evaluation.suppression import few
+
+MOST_STAGES = 12  # with a panel of their own
+MOST_MODALITIES = 22  # with a line in the figure of patterns
+
+
+def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
+    """Draw how many subjects and samples are left after each step."""
+    if not flow:
+        return None
+    with style():
+        figure, ((axes,),) = canvas(PAGE, min(0.42 * len(flow), TALLEST - 0.7) + 0.7)
+        most = max(1, max(subjects for _, subjects, _ in flow))
+        heights = np.arange(len(flow))
+        drawn = [0 if few(n).startswith("<") else n for _, n, _ in flow]
+        axes.barh(heights, drawn, color=COLOURS[0], height=0.62)
+        for place, (_, subjects, samples) in enumerate(flow):
+            inside = drawn[place] > 0.55 * most
+            axes.text(
+                drawn[place] + (-0.01 if inside else 0.01) * most,
+                place,
+                f"{few(subjects)} subjects · {few(samples)} samples",
+                va="center",
+                ha="right" if inside else "left",
+                color="white" if inside else INK,
+                fontsize=8.5,
+            )
+        axes.set_yticks(heights, [shorten(step, 44) for step, _, _ in flow])
+        axes.invert_yaxis()
+        axes.set_xlim(0, most * 1.02)
+        axes.set_xlabel("subjects")
+        axes.tick_params(axis="y", length=0)
+        return Picture(
+            title="Who was studied",
+            aid="From the top: subjects left after each step, then those with each modality, then "
+            "each split.",
+            src=encode(figure),
+            alt=spoken(
+                "Bars of subjects left after each step",
+                [f"{step}: {few(a)}" for step, a, _ in flow],
+            ),
+            header=("step", "subjects", "samples"),
+            rows=cells([(step, few(a), few(b)) for step, a, b in flow]),
+        )
+
+
+def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture | None:
+    """Draw which modalities are present together, as columns of dots under bars of counts."""
+    found = presence(missingness)
+    if found is None:
+        return None
+    names, shown = found.names[:MOST_MODALITIES], found.patterns[:most]
+    with style():
+        figure, axes = canvas(
+            PAGE,
+            1.9 + 0.27 * len(names),
+            rows=2,
+            columns=2,
+            gridspec_kw={
+                "height_ratios": [1.5, 0.3 * len(names) + 0.1],
+                "width_ratios": [2.6, 1],
+            },
+        )
+        (bars, corner), (dots, shares) = axes
+        corner.axis("off")
+        places = np.arange(len(shown))
+        bars.bar(places, [one.height for one in shown], color=COLOURS[0], width=0.6)
+        for place, one in enumerate(shown):
+            bars.text(place, one.height, one.shown, ha="center", va="bottom", fontsize=8)
+        bars.set(ylabel="samples", xticks=[], xlim=(-0.6, max(len(shown), 4) - 0.4))
+        bars.margins(y=0.15)
+        bars.set_ylim(bottom=0)
+        for row, name in enumerate(names):
+            has = np.array([one.present[name] for one in shown], dtype=bool)
+            dots.scatter(places[has], np.full(has.sum(), row), s=60, color=COLOURS[0])
+            dots.scatter(
+                places[~has], np.full((~has).sum(), row), s=60, facecolor="white", edgecolor=FAINT
+            )
+        dots.set(xticks=[], xlim=bars.get_xlim(), ylim=(len(names) - 0.4, -0.6))
+        dots.set_yticks(np.arange(len(names)), [shorten(name, 20) for name in names])
+        for axis in (dots, shares):
+            axis.tick_params(length=0)
+            for side in axis.spines.values():
+                side.set_visible(False)
+        _share_bars(shares, found, names)
+        shares.set_ylim(dots.get_ylim())
+        hidden = len(found.patterns) - len(shown)
+        unnamed = len(found.names) - len(names)
+        return Picture(
+            title="Which modalities are present",
+            aid="A column is one pattern: filled = present, hollow = absent; the bar above counts "
+            "its samples; at the right, the share of samples that have each modality."
+            + (f" {hidden} rarer patterns are in the table only." if hidden else "")
+            + (f" {unnamed} more modalities are in the table only." if unnamed else ""),
+            src=encode(figure),
+            alt=spoken(
+                "Patterns of present modalities",
+                [f"{one.name}: {one.shown} samples" for one in shown],
+            ),
+            header=(*found.names, "samples"),
+            rows=cells(
+                [
+                    (*("present" if one.present[n] else "absent" for n in found.names), one.shown)
+                    for one in found.patterns
+                ]
+            ),
+        )
+
+
+def _share_bars(axes: Any, found: Presence, names: Sequence[str]) -> None:
+    axes.barh(range(len(names)), [1.0] * len(names), color="#F0F0F0", height=0.5)
+    axes.barh(range(len(names)), [found.part[n] for n in names], color=COLOURS[0], height=0.5)
+    for row, name in enumerate(names):
+        axes.text(1.03, row, found.shares[name], va="center", fontsize=8.5)
+    axes.set(yticks=[], xticks=[], xlim=(0, 1.35))
+    axes.set_title("present in", fontsize=9)
+
+
+def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | None:
+    """Draw the loss of each training stage on train and on tuning."""
+    stages = {stage: _points(rows) for stage, rows in curves.items()}
+    stages = {stage: points for stage, points in stages.items() if any(points.values())}
+    if not stages:
+        return None
+    panels = min(len(stages), MOST_STAGES)
+    columns = min(3, panels)
+    lines = -(-panels // columns)
+    rows: list[tuple[object, ...]] = []
+    with style():
+        figure, grid = canvas(PAGE, min(2.4, TALLEST / lines) * lines, rows=lines, columns=columns)
+        for axes in grid.flat[panels:]:
+            axes.axis("off")
+        for place, (stage, points) in enumerate(stages.items()):
+            rows += _loss_rows(stage, points)
+            if place < panels:
+                _loss_panel(grid.flat[place], stage, points)
+        grid.flat[0].set_ylabel("loss")
+        grid.flat[0].legend()
+        return Picture(
+            title="Loss over training",
+            aid="Lower is better; a tuning curve that rises while train falls is overfitting."
+            + (f" The first {panels} of {len(stages)} stages." if len(stages) > panels else ""),
+            src=encode(figure),
+            alt=spoken(
+                "Loss curves by stage",
+                [f"{row[0]}, {row[1]}: from {row[3]} to {row[4]}, best {row[5]}" for row in rows],
+            ),
+            header=("stage", "split", "points", "first", "last", "best", "at step"),
+            rows=cells(rows),
+        )
+
+
+def _loss_panel(axes: Any, stage: str, points: Mapping[str, list[tuple[float, float]]]) -> None:
+    for kind, dot, look in (("train", "", COLOURS[0]), ("tuning", "o", COLOURS[1])):
+        if not points[kind]:
+            continue
+        steps, losses = np.array(points[kind]).T
+        smooth = losses
+        if kind == "train" and len(losses) > 60:
+            axes.plot(steps, losses, color=look, alpha=0.25, linewidth=0.8)
+            smooth = pd.Series(losses).rolling(15, min_periods=1, center=True).mean().to_numpy()
+        axes.plot(steps, smooth, color=look, marker=dot, markersize=3.5, label=kind)
+    axes.set_title(shorten(stage, 30))
+    axes.set_xlabel("step")
+    axes.grid(axis="y")
+
+
+def _loss_rows(
+    stage: str, points: Mapping[str, list[tuple[float, float]]]
+) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for kind in ("train", "tuning"):
+        values = [loss for _, loss in points[kind]]
+        if values:
+            best = int(np.argmin(values))
+            ends = (number(values[0]), number(values[-1]), number(values[best]))
+            rows.append((stage, kind, len(values), *ends, int(points[kind][best][0])))
+    return rows
+
+
+def _points(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Finite (step, loss) points of train and tuning lines."""
+    found: dict[str, list[tuple[float, float]]] = {"train": [], "tuning": []}
+    for row in rows:
+        loss, kind = row.get("loss"), str(row.get("split", "train"))
+        if loss is not None and np.isfinite(loss) and kind in found:
+            found[kind].append((float(row.get("step", 0)), float(loss)))
+    return found
+
+
+GEOMETRY = (
+    ("effective_rank", "effective rank", "higher: more dimensions in use"),
+    ("uniformity", "uniformity", "lower: more evenly spread"),
+    ("alignment", "alignment", "lower: partners closer"),
+)
+
+
+def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
+    """Draw effective rank, uniformity and alignment over training, stage after stage."""
+    stages = list(dict.fromkeys(str(row.get("stage", "")) for row in geometry))[:MOST_STAGES]
+    if not stages:
+        return None
+    every, geometry = geometry, [row for row in geometry if str(row.get("stage", "")) in stages]
+    last = dict.fromkeys(stages, 0.0)
+    for row in geometry:
+        name = str(row.get("stage", ""))
+        last[name] = max(last[name], float(row.get("step", 0)))
+    offset = dict(zip(stages, np.cumsum([0.0, *last.values()]), strict=False))
+    names = list(dict.fromkeys(str(row.get("modality", "")) for row in geometry))
+    with style():
+        figure, (panels,) = canvas(PAGE, 2.5, columns=3)
+        for axes, (key, title, hint) in zip(panels, GEOMETRY, strict=True):
+            for position, name in enumerate(names):
+                for stage in stages:
+                    points = _series(geometry, key, stage, name)
+                    if points:
+                        x, y = zip(*points, strict=True)
+                        x = np.array(x) + offset[stage]
+                        label = shorten(name, 18) if stage == _first(geometry, key, name) else None
+                        axes.plot(
+                            x,
+                            y,
+                            color=colour(position),
+                            linestyle=DASHES[position % len(DASHES)],
+                            marker=mark(position) if len(x) < 12 else "",
+                            markersize=3,
+                            label=label,
+                        )
+            for stage in stages[1:]:
+                axes.axvline(offset[stage], color="#AAAAAA", linewidth=0.8, linestyle=":")
+            axes.set_title(f"{title}\n", fontsize=9.5)
+            axes.text(0, 1.03, hint, transform=axes.transAxes, fontsize=8, color="#555555")
+            axes.set_xlabel("step")
+            axes.grid(axis="y")
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(fontsize=8)
+        rows = [
+            (
+                *(row.get(key, "") for key in ("stage", "step", "modality")),
+                *(number(_finite(row.get(key))) for key, _, _ in GEOMETRY),
+            )
+            for row in every
+        ]
+        return Picture(
+            title="Shape of the embedding space",
+            aid="Collapse shows as an effective rank that falls towards 1 and a uniformity near 0."
+            + (" Dotted lines part the stages: " + ", ".join(stages) + "." if stages[1:] else ""),
+            src=encode(figure),
+            alt=spoken("Effective rank, uniformity and alignment over training", _last(rows)),
+            header=("stage", "step", "modality", "effective rank", "uniformity", "alignment"),
+            rows=cells(rows),
+        )
+
+
+def _last(rows: Sequence[tuple[object, ...]]) -> list[str]:
+    """The last numbers of each stage and modality, in words."""
+    last = {(row[0], row[2]): row for row in rows}
+    return [
+        f"{stage} {name}: effective rank {row[3]}, uniformity {row[4]}, alignment {row[5]}"
+        for (stage, name), row in last.items()
+    ]
+
+
+def _series(
+    rows: Sequence[Mapping[str, Any]], key: str, stage: str, name: str
+) -> list[tuple[float, float]]:
+    return [
+        (float(row.get("step", 0)), float(row[key]))
+        for row in rows
+        if str(row.get("stage", "")) == stage
+        and str(row.get("modality", "")) == name
+        and _finite(row.get(key)) is not None
+    ]
+
+
+def _first(rows: Sequence[Mapping[str, Any]], key: str, name: str) -> str:
+    """The stage in which a line appears first: it alone goes into the legend."""
+    return next(
+        str(row.get("stage", ""))
+        for row in rows
+        if str(row.get("modality", "")) == name and _finite(row.get(key)) is not None
+    )
+
+
+def _finite(value: Any) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)

@@ -1,0 +1,153 @@
+"""The first lines of a report: plain sentences with intervals, made from the result rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medmcl.evaluation.report.words import measured
+from medmcl.evaluation.results import (
+    BESIDE,
+    COVARIATES,
+    Result,
+    difference_rows,
+    flipped,
+    headline_rows,
+)
+from medmcl.evaluation.suppression import few
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.report.data import ReportData
+
+
+MOST_TASKS = 6  # with a sentence of their own
+
+
+def highlighted(results: Sequence[Result]) -> str:
+    """The method a report is about if none is named: the first."""
+    return next((row.method for row in results if not row.versus), "")
+
+
+def headline(
+    data: ReportData, results: Sequence[Result], found: Sequence[Result], highlight: str
+) -> list[str]:
+    """Say on whom, and what was found against each baseline.
+
+    Args:
+        data: The report; its provenance may name ``recipe``, ``cohort``, ``scored cohort``.
+        results: Task rows and differences.
+        found: Retrieval rows.
+        highlight: The method the report is about.
+    """
+    lines: list[str] = []
+    flow = data.flow
+    who = (
+        f"{few(flow[-1][1])} subjects with {few(flow[-1][2])} samples ({flow[-1][0]})"
+        if flow
+        else ""
+    )
+    first = ": ".join(part for part in (_made(data), who) if part)
+    if first:
+        lines.append(f"{first[0].upper()}{first[1:]}.")
+    if any(row.split == "cross-validation" for row in results):
+        lines.append(
+            "Too few labelled subjects for one split: probes are scored out of fold, by subject, "
+            "over all splits; the encoder has seen inputs of the train split."
+        )
+    tasks = list(dict.fromkeys(row.task for row in results))
+    for task in tasks[:MOST_TASKS]:
+        lines += _task_lines(results, task, highlight)
+    if len(tasks) > MOST_TASKS:
+        lines.append(f"{len(tasks) - MOST_TASKS} more tasks are under Discrimination.")
+    lines += _retrieval_lines(found)
+    return lines or [f"{data.title}: nothing has been evaluated yet."]
+
+
+def _made(data: ReportData) -> str:
+    """The recipe, and the cohort that was scored; both cohorts if it was trained on another."""
+    recipe = f"recipe {data.provenance['recipe']}" if "recipe" in data.provenance else ""
+    cohort = f"cohort {data.scored_on}" if data.scored_on else ""
+    if data.trained_on and data.scored_on != data.trained_on:
+        trained = f"{recipe or 'a model'} trained on cohort {data.trained_on}"
+        return f"{trained}, scored on {cohort}"
+    return " on ".join(part for part in (recipe, cohort) if part)
+
+
+def _task_lines(results: Sequence[Result], task: str, highlight: str) -> list[str]:
+    """One sentence for the fewest and one for the most labels."""
+    rows = [row for row in headline_rows(results, task) if row.method == highlight]
+    if not rows:
+        rows = headline_rows(results, task)[:1]
+    fractions = sorted({row.label_fraction for row in rows})
+    lines = []
+    for fraction in dict.fromkeys((*fractions[-1:], *fractions[:1])):
+        row = next(row for row in rows if row.label_fraction == fraction)
+        labels = f" with {100 * fraction:g} % of the labels" if len(fractions) > 1 else ""
+        if row.value is None:
+            lines.append(f"{task}{labels}: not estimable ({row.note}).")
+            continue
+        text = (
+            f"{task}{labels}: {row.method} reaches {measured(row.metric, row.target)} {row.shown}"
+        )
+        lines.append(text + _gains(results, task, row) + _added(results, task, row) + ".")
+    return lines
+
+
+def _gains(results: Sequence[Result], task: str, row: Result) -> str:
+    """The difference to the hardest rival: the best of those without the embedding itself."""
+    turned = [
+        flipped(other) if other.versus == row.method else other
+        for other in difference_rows(results, task)
+        if other.label_fraction == row.label_fraction
+    ]
+    every = [other for other in turned if other.method == row.method and other.value is not None]
+    gains = [other for other in every if other.versus != BESIDE]
+    if not gains:
+        return ""
+    sign = 1 if row.direction == "higher" else -1
+    hardest = min(gains, key=lambda other: sign * (other.value or 0.0))
+    rival = hardest.versus
+    if gains[1:]:
+        without = " without the embedding" if len(gains) < len(every) else ""
+        rival = f"the best of the {len(gains)} others{without}, {rival},"
+    return f"; against {rival} {hardest.shown}{verdict(hardest)}"
+
+
+def _added(results: Sequence[Result], task: str, row: Result) -> str:
+    """What the embedding adds to covariates, where that difference was made."""
+    for other in difference_rows(results, task):
+        turned = flipped(other) if other.versus == BESIDE else other
+        pair = (turned.method, turned.versus) == (BESIDE, COVARIATES)
+        if pair and turned.label_fraction == row.label_fraction and turned.value is not None:
+            return f"; beside covariates the embedding adds {turned.shown}{verdict(turned)}"
+    return ""
+
+
+def verdict(row: Result) -> str:
+    """Say of a paired difference whether it is better, worse, not clear; empty if unknown."""
+    if row.low is None or row.high is None:
+        return ""
+    if row.low <= 0 <= row.high:
+        return ", no clear difference"
+    if row.direction == "target":
+        return ", different"
+    better = (row.low > 0) == (row.direction == "higher")
+    return ", better" if better else ", worse"
+
+
+def _retrieval_lines(found: Sequence[Result]) -> list[str]:
+    lines = []
+    for row in found:
+        if row.method == "chance" or row.value is None or not row.metric.startswith("recall@"):
+            continue
+        chance = [
+            other.value
+            for other in found
+            if other.method == "chance"
+            and (other.target, other.metric) == (row.target, row.metric)
+            and other.value is not None
+        ]
+        by_chance = f" (chance {chance[0]:.3f})" if chance else ""
+        if row.metric == "recall@10":
+            lines.append(f"Retrieval {row.target}: {row.metric} is {row.shown}{by_chance}.")
+    return lines

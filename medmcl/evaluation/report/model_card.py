@@ -1,0 +1,302 @@
+"""The model card: what a model is, on whom it was scored, and what nobody knows about it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medmcl.core.findings import counted
+from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
+from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.words import at_level, fraction_name, listed, measured
+from medmcl.evaluation.results import Result, headline_rows
+from medmcl.evaluation.suppression import few
+
+COMPLETE = "To be completed by the author."
+FEW_EVENTS = 100
+"""Fewer events (or rows without) say little: Collins et al. 2016, Stat Med 35:214-226."""
+MOST_ROWS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardSection:
+    """A section of the card.
+
+    Attributes:
+        title: Heading.
+        lines: Plain sentences.
+        header: Columns of its table.
+        rows: Cells of the table, as text.
+    """
+
+    title: str
+    lines: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """The card; `markdown` writes it as a file."""
+
+    title: str
+    front: dict[str, Any]
+    sections: tuple[CardSection, ...]
+
+    def markdown(self) -> str:
+        """Give the card as Markdown with YAML front matter (JSON values, which YAML reads)."""
+        front = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in
+                 self.front.items()]  # fmt: skip
+        parts = ["---", *front, "---", "", f"# {_plain(self.title)}", ""]
+        for section in self.sections:
+            parts += [f"## {section.title}", ""]
+            parts += [f"- {_plain(line)}" for line in section.lines]
+            parts += [""] if section.lines else []
+            if section.rows:
+                parts += _table(section.header, section.rows)
+        return "\n".join(parts).rstrip() + "\n"
+
+
+def model_card(data: ReportData) -> ModelCard:
+    """Make the card from what the report holds; what it does not hold is said to be missing.
+
+    Source: headings after Mitchell et al. 2019, FAT* 220-229. Differs: a section of what is not
+    known; nothing is filled in that the run does not say.
+    """
+    sections = (
+        CardSection(title="Intended use", lines=(
+            f"Users, setting and decision: {COMPLETE}",
+            f"Uses that are out of scope: {COMPLETE}",
+            "A research result. The run holds no approval for care.",
+        )),
+        *_data_sections(data),
+        CardSection(title="Modalities", header=("modality", "kind", "records", "preparation"),
+                    rows=tuple((p.name, p.kind, p.source or "not stated",
+                                p.preparation or "not stated") for p in data.study.predictors),
+                    lines=() if data.study.predictors else ("Not stated.",)),
+        CardSection(title="Model", lines=_model(data)),
+        CardSection(title="Performance", header=_at(_PERFORMANCE, data), rows=_performance(data),
+                    lines=() if data.task_rows else ("Nothing was evaluated.",)),
+        CardSection(title="Calibration", header=_CALIBRATION, rows=_calibration(data),
+                    lines=() if _calibration(data) else ("Not assessed.",)),
+        CardSection(title="Subgroups", header=_at(_SUBGROUPS, data), rows=_subgroups(data),
+                    lines=_subgroup_lines(data)),
+        CardSection(title="Limits", lines=_limits(data) or ("None were found by the checks.",)),
+        CardSection(title="What is not known", lines=_unknown(data)),
+    )  # fmt: skip
+    return ModelCard(title=f"Model card: {data.title}", front=_front(data), sections=sections)
+
+
+def _front(data: ReportData) -> dict[str, Any]:
+    """Keys of a hub's card that the run can answer, and no others."""
+    front: dict[str, Any] = {"library_name": "medmcl"}
+    if data.study.licence:
+        front["license"] = data.study.licence
+    kinds = dict.fromkeys(predictor.kind for predictor in data.study.predictors)
+    if kinds:
+        front["tags"] = list(kinds)
+    scored = [row for row in _main_rows(data) if row.value is not None]
+    if scored:
+        front["metrics"] = list(dict.fromkeys(row.metric for row in scored))
+        name = str(data.provenance.get("recipe") or data.title)
+        cohort = data.scored_on or "not stated"
+        results = [
+            {
+                "task": {"type": row.kind, "name": row.task},
+                "dataset": {"type": "cohort", "name": cohort, "split": row.split},
+                "metrics": [{"type": row.metric, "value": row.value}],
+            }
+            for row in scored[:MOST_ROWS]
+        ]
+        front["model-index"] = [{"name": name, "results": results}]
+    return front
+
+
+def _at(header: Sequence[str], data: ReportData) -> tuple[str, ...]:
+    return tuple(at_level(name, data.level) for name in header)
+
+
+def _data_sections(data: ReportData) -> tuple[CardSection, ...]:
+    """Training data; apart from it the cohort that was scored, if it is another."""
+    if not data.study.external:
+        return (CardSection(title="Training data", lines=_described(data)),)
+    mark = data.provenance.get("cohort_fingerprint")
+    trained = (
+        f"Cohort: {data.trained_on or 'not stated'}" + (f" (fingerprint {mark})." if mark else "."),
+        "Subjects: those of the stages under Model. More is in the model card of the run itself.",
+    )
+    scored = (f"Cohort: {data.scored_on or 'not stated'}.", *_described(data))
+    return (
+        CardSection(title="Training data", lines=trained),
+        CardSection(title="Evaluation data", lines=scored),
+    )
+
+
+def _described(data: ReportData) -> tuple[str, ...]:
+    """What the files of the scored cohort say of it."""
+    study, sizes = data.study, {step: subjects for step, subjects, _ in data.flow}
+    counts = [
+        f"{name} {few(sizes[name])}" for name in ("train", "tuning", "held_out") if name in sizes
+    ]
+    dates = f"{study.first_date} to {study.last_date}" if study.first_date else "not stated"
+    return (
+        f"Source: {study.about or 'not stated'}.",
+        f"Subjects: {', '.join(counts) or 'not recorded'}.",
+        f"Split: {study.split_rule or 'not stated'}.",
+        f"Dates of records: {dates}.",
+        f"Sites: {'not stated' if study.sites is None else study.sites}.",
+        f"Eligible: {listed(study.eligibility, 8, '; ') or 'not stated'}.",
+    )
+
+
+def _model(data: ReportData) -> tuple[str, ...]:
+    towers = [f"{name}: {what}." for name, what in data.study.towers.items()]
+    return (*towers, *data.study.training) or ("Not stated.",)
+
+
+_PERFORMANCE = (
+    "task", "metric", "method", "protocol", "labels", "split", "value (95 % interval)", "n",
+    "events",
+)  # fmt: skip
+
+
+def _main_rows(data: ReportData) -> list[Result]:
+    """The main metric of every task for the method the card is about."""
+    found = []
+    for task in dict.fromkeys(row.task for row in data.task_rows):
+        rows = [row for row in headline_rows(data.task_rows, task) if row.method == data.method]
+        if rows:
+            most = max(row.label_fraction for row in rows)
+            found += [row for row in rows if row.label_fraction == most][:1]
+    return found
+
+
+def _performance(data: ReportData) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (
+            row.task, measured(row.metric, row.target), row.method, row.protocol.replace("_", " "),
+            fraction_name(row.label_fraction), row.split, row.shown, f"{row.n:,}",
+            "-" if row.events is None else f"{row.events:,}",
+        )
+        for row in _main_rows(data)[:MOST_ROWS]
+    )  # fmt: skip
+
+
+_CALIBRATION = ("task", "target", "slope (1 is best)", "observed / expected (1)", "ICI (0)")
+
+
+def _calibration(data: ReportData) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (one.task, one.target, str(found.slope), str(found.observed_expected), str(found.ici))
+        for one in data.evidence.tasks
+        if isinstance(found := one.calibration, Calibration | SurvivalCalibration)
+        and one.method == data.method
+        and one.label_fraction == 1
+    )[:MOST_ROWS]
+
+
+_SUBGROUPS = ("task", "metric", "by", "group", "value (95 % interval)", "n", "events")
+
+
+def _subgroups(data: ReportData) -> tuple[tuple[str, ...], ...]:
+    rows = [row for row in data.evidence.subgroups if row.method == data.method]
+    return tuple(
+        (
+            row.task, measured(row.metric, row.target), row.attribute, row.group,
+            "too few subjects" if row.suppressed else _value(row.value, row.low, row.high),
+            "-" if row.n is None else f"{row.n:,}",
+            "-" if row.events is None else f"{row.events:,}",
+        )
+        for row in rows[:MOST_ROWS]
+    )  # fmt: skip
+
+
+def _subgroup_lines(data: ReportData) -> tuple[str, ...]:
+    rows = [row for row in data.evidence.subgroups if row.method == data.method]
+    if not rows:
+        return ("Not assessed.",)
+    more = len(rows) - MOST_ROWS
+    return (f"{more} more rows are in subgroups.csv.",) if more > 0 else ()
+
+
+def _value(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "not estimable"
+    return (
+        f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+    )
+
+
+def _limits(data: ReportData) -> tuple[str, ...]:
+    lines = []
+    rows = _main_rows(data)
+    scarce = [f"{task} ({n:,})" for task, n in _scarcest(data).items() if n < FEW_EVENTS]
+    if scarce:
+        lines.append(
+            f"Fewer than {FEW_EVENTS} scored rows with or without the outcome: {listed(scarce, 8)}."
+        )
+    lost = [row.task for row in rows if row.value is None]
+    if lost:
+        lines.append(f"Not estimable: {listed(lost, 8)}.")
+    excluded = sum(finding.level == "error" for finding in data.findings)
+    if excluded:
+        lines.append(f"{counted(excluded, 'finding')} of the checks excluded records.")
+    hidden = dict.fromkeys(
+        f"{row.attribute} {row.group}" for row in data.evidence.subgroups if row.suppressed
+    )
+    if hidden:
+        lines.append(f"Groups with too few subjects to show: {listed(list(hidden), 8)}.")
+    if any(line.peeks for line in data.evidence.fitted):
+        lines.append("Something was fitted on held_out: its results are no test.")
+    if rows and not data.study.external:
+        lines.append("Scored on held-out subjects of the cohort it was trained on, not elsewhere.")
+    return tuple(lines)
+
+
+def _scarcest(data: ReportData) -> dict[str, int]:
+    """Task to its fewest scored rows with or without an outcome, over its targets."""
+    fewest: dict[str, int] = {}
+    for row in data.task_rows:
+        if row.versus or row.events is None or row.target in ("macro", "all classes"):
+            continue
+        if row.method == data.method:
+            count = min(row.events, row.n - row.events)
+            fewest[row.task] = min(count, fewest.get(row.task, count))
+    return fewest
+
+
+def _unknown(data: ReportData) -> tuple[str, ...]:
+    study, evidence = data.study, data.evidence
+    own = not study.external  # then the study describes the training data
+    missing = [
+        ("How it performs in another cohort.", study.external),
+        ("How it performs in women and men, ages, or sites.", bool(evidence.subgroups)),
+        ("Whether its probabilities are calibrated.", bool(_calibration(data))),
+        ("Whether acting on it does more good than harm at any threshold.",
+         any(one.decision for one in evidence.tasks)),
+        ("On what each part was fitted.", bool(evidence.fitted)),
+        ("When the records it was trained on were made.", own and bool(study.first_date)),
+        ("From which sites they come.", own and study.sites is not None),
+        ("How the splits compare.", data.table_one is not None),
+    ]  # fmt: skip
+    fixed = (
+        "Whether outcomes were assessed without knowledge of the inputs.",
+        "What happens to patients when it is used.",
+    )
+    return (*(text for text, known in missing if not known), *fixed)
+
+
+def _plain(text: str) -> str:
+    """Keep text of users from becoming Markdown or HTML."""
+    one_line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", one_line)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header)]
+    body = [[_plain(cell) for cell in row] for row in rows]
+    return [*("| " + " | ".join(cells) + " |" for cells in (*lines, *body)), ""]

@@ -1,0 +1,69 @@
+"""Every number of a report as plain values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.files import report_rows
+from medmcl.evaluation.report.geometry_lines import geometry_of
+from medmcl.evaluation.report.headline import headline
+from medmcl.evaluation.report.tripod import checklist
+
+
+def as_json(data: ReportData) -> dict[str, Any]:
+    """Every number of the report as plain values; what is not a finite number is null."""
+    found = data.retrieval_rows
+    plain = _plain(
+        {
+            "schema": "medmcl/report@1",
+            "title": data.title,
+            "subtitle": data.subtitle,
+            "headline": headline(data, data.task_rows, found, data.method),
+            "provenance": dict(data.provenance),
+            "study": data.study,
+            "findings": [finding.as_dict() for finding in data.findings],
+            "curves": dict(data.curves),
+            "geometry": list(data.geometry or geometry_of(data.curves)),
+            "retrieval": found,
+            "results": data.task_rows,
+            "level": data.level,
+            "notes": list(data.notes),
+            "flow": [],
+            "missingness": [],
+            **report_rows(data),
+            "checklist_count": checklist(data).count,
+        }
+    )
+    return dict(plain)
+
+
+def json_text(data: ReportData) -> str:
+    """The same as JSON text."""
+    return json.dumps(as_json(data), indent=1, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, bool)) or value is None else str(value)
+
+
+def plain_text(value: Any) -> str:
+    """A value as text for the page."""
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

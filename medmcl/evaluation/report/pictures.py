@@ -1,0 +1,161 @@
+"""How a figure of the report is drawn and carried: style, colours, and a self-contained picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from medmcl.evaluation.report.words import listed
+
+# Okabe & Ito 2008: told apart under every common colour blindness, and in grey by lightness
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # beside colour, which not all see
+INK, FAINT = "#222222", "#D9D9D9"
+COLUMN, PAGE = 3.35, 7.1  # inches: 85 mm and 180 mm, the widths that journals print
+TALLEST = 8.4  # inches: what fits a printed page with its heading and reading aid
+SMALL = 8.0  # points: the smallest text, at the width a figure is drawn for
+MOST_SAID = 8  # numbers that a screen reader says of a figure; all are in its table
+
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "text.parse_math": False,  # names come from users: a dollar sign is a dollar sign
+    "svg.fonttype": "path",
+    "svg.hashsalt": "medmcl",  # same numbers, same bytes
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure with its reading aid and the table of what it shows.
+
+    Attributes:
+        title: What it shows, in a few words.
+        aid: One line on how to read it.
+        src: The image as a data address, nothing outside the file.
+        alt: What a screen reader says: what is drawn, and the main numbers.
+        header: Columns of the table behind it.
+        rows: Cells of that table, as text.
+        further: More images of the same figure, where one would not fit a page.
+        narrow: Drawn for one column of print (85 mm), else for the page (180 mm).
+    """
+
+    title: str
+    aid: str
+    src: str
+    alt: str
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    narrow: bool = False
+    further: tuple[str, ...] = ()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the report's style, leaving matplotlib's own settings as they were."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> Any:
+    """Make a figure and its axes without pyplot; ``axes`` is always a (rows, columns) array."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
+
+
+def encode(figure: Any, *, raster: bool = False) -> str:
+    """Give the figure as a data address: SVG, or PNG where there are many points."""
+    buffer = io.BytesIO()
+    kind = "png" if raster else "svg"
+    nothing = {"Software": None} if raster else {"Date": None, "Creator": None}
+    figure.savefig(buffer, format=kind, dpi=200, metadata=nothing)
+    mime = "image/png" if raster else "image/svg+xml"
+    return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def colour(position: int) -> str:
+    """Colour number ``position``, around again after the last."""
+    return COLOURS[position % len(COLOURS)]
+
+
+def mark(position: int) -> str:
+    """Marker number ``position``; where colours start again, markers are shifted against them."""
+    return MARKERS[(position + position // len(COLOURS)) % len(MARKERS)]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for a table; a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def shorten(text: object, most: int = 34) -> str:
+    """Cut long names in their middle, so that labels stay inside the figure and tell apart."""
+    plain = " ".join(str(text).split())
+    if len(plain) <= most:
+        return plain
+    tail = (most - 1) * 2 // 5
+    return f"{plain[: most - 1 - tail]}…{plain[len(plain) - tail :]}"
+
+
+def distinct(names: Sequence[str], most: int = 34) -> dict[str, str]:
+    """Give each name its own short label; those that would look alike are numbered."""
+    labels: dict[str, str] = {}
+    for name in names:
+        label, number = shorten(name, most), 2
+        while label in labels.values():
+            label = f"{shorten(name, most - 4)} ({number})"
+            number += 1
+        labels[name] = label
+    return labels
+
+
+def spoken(lead: str, parts: Sequence[str]) -> str:
+    """What a screen reader says: what is drawn, then its main numbers."""
+    return f"{lead}. {listed(parts, MOST_SAID, '; ')}." if parts else f"{lead}."
+
+
+def pages(heights: Sequence[float]) -> list[range]:
+    """Part panels of some heights, in inches, into images that each fit a printed page."""
+    parts: list[range] = []
+    first, used = 0, 0.0
+    for place, height in enumerate(heights):
+        if used and used + height > TALLEST:
+            parts.append(range(first, place))
+            first, used = place, 0.0
+        used += height
+    return [*parts, range(first, len(heights))]
+
+
+def cells(rows: Sequence[Sequence[object]]) -> tuple[tuple[str, ...], ...]:
+    """Table cells as text."""
+    return tuple(tuple(str(cell) for cell in row) for row in rows)

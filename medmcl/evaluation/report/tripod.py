@@ -1,0 +1,343 @@
+"""The TRIPOD+AI checklist of a report: a part is filled only if it cites a value of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from medmcl.core.findings import counted
+from medmcl.evaluation.evidence import RiskHistogram
+from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.presence import presence
+from medmcl.evaluation.report.tripod_items import PARTS, Part
+from medmcl.evaluation.report.words import listed, measured, metric_name
+from medmcl.evaluation.results import headline_rows
+from medmcl.evaluation.suppression import few
+
+TO_COMPLETE = "to complete by the author"
+MOST_CITED = 6  # names in one citation; the others are counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cited:
+    """A part of the checklist with what the run says.
+
+    Attributes:
+        part: The part.
+        value: What the run can cite; None = to complete by the author.
+    """
+
+    part: Part
+    value: str | None
+
+    @property
+    def shown(self) -> str:
+        """The value and what remains to be said, or that the author must complete it."""
+        if self.value is None:
+            return TO_COMPLETE
+        remains = f" Still to say: {self.part.remains}." if self.part.remains else ""
+        return f"{self.value}{remains}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checklist:
+    """The whole checklist, in order."""
+
+    cited: tuple[Cited, ...]
+
+    @property
+    def items(self) -> dict[int, tuple[Cited, ...]]:
+        """Item number to its parts."""
+        numbers = dict.fromkeys(one.part.item for one in self.cited)
+        return {n: tuple(c for c in self.cited if c.part.item == n) for n in numbers}
+
+    @property
+    def filled(self) -> int:
+        """Items of which every part cites a value."""
+        return sum(all(c.value is not None for c in parts) for parts in self.items.values())
+
+    @property
+    def begun(self) -> int:
+        """Items of which some parts cite a value and some do not."""
+        some = sum(any(c.value is not None for c in parts) for parts in self.items.values())
+        return some - self.filled
+
+    @property
+    def count(self) -> str:
+        """How much of it the run answers, in a sentence."""
+        parts = sum(c.value is not None for c in self.cited)
+        return (
+            f"{self.filled} of {len(self.items)} items have a value from this run in every part, "
+            f"{self.begun} more in some parts ({parts} of {len(self.cited)} parts). A value is no "
+            "judgement: the author checks each of them, and completes the others."
+        )
+
+
+def checklist(data: ReportData) -> Checklist:
+    """Fill in what the run can cite.
+
+    Source: Collins et al. 2024, BMJ 385:e078378. Differs: wording is ours.
+    """
+    return Checklist(
+        cited=tuple(
+            Cited(part=part, value=CITE[part.code](data) if part.code in CITE else None)
+            for part in PARTS
+        )
+    )
+
+
+def _source(data: ReportData) -> str | None:
+    about, own = data.study.about, data.provenance.get("cohort_fingerprint")
+    print_ = data.provenance.get("scored cohort fingerprint", own)
+    if not about:
+        return None
+    return f"{about}" + (f" (fingerprint {print_})." if print_ else ".")
+
+
+def _dates(data: ReportData) -> str | None:
+    study = data.study
+    if not (study.first_date and study.last_date):
+        return None
+    index = f" Outcomes are counted from {study.index}." if study.index else ""
+    return f"Records from {study.first_date} to {study.last_date}.{index}"
+
+
+def _sites(data: ReportData) -> str | None:
+    sites = data.study.sites
+    return None if sites is None else f"{counted(sites, 'site')}."
+
+
+def _eligible(data: ReportData) -> str | None:
+    rules = data.study.eligibility
+    return listed(rules, MOST_CITED, "; ") + "." if rules else None
+
+
+def _preparation(data: ReportData) -> str | None:
+    made = [f"{p.name}: {p.preparation}" for p in data.study.predictors if p.preparation]
+    if not made:
+        return None
+    out = sum(finding.level == "error" for finding in data.findings)
+    return f"{'; '.join(made)}. {counted(out, 'finding')} of the checks excluded records."
+
+
+def _outcomes(data: ReportData) -> str | None:
+    outcomes = [outcome.shown for outcome in data.study.outcomes]
+    return listed(outcomes, MOST_CITED, "; ") + "." if outcomes else None
+
+
+def _predictors(data: ReportData) -> str | None:
+    made = [f"{p.name} ({p.kind}): {p.source}" for p in data.study.predictors if p.source]
+    return "; ".join(made) + "." if made else None
+
+
+def _missing(data: ReportData) -> str | None:
+    found = presence(data.missingness)
+    if found is None or not data.study.gaps:
+        return None
+    shares = [f"{name} {share}" for name, share in found.absent.items()]
+    return f"Absent in samples: {listed(shares, MOST_CITED)}. {'; '.join(data.study.gaps)}."
+
+
+def _division(data: ReportData) -> str | None:
+    sizes = {step: subjects for step, subjects, _ in data.flow}
+    parts = [
+        f"{name} {few(sizes[name])}" for name in ("train", "tuning", "held_out") if name in sizes
+    ]
+    if not (data.study.split_rule and parts):
+        return None
+    return f"{data.study.split_rule}; subjects: {', '.join(parts)}."
+
+
+def _handling(data: ReportData) -> str | None:
+    fitted = [line for line in data.evidence.fitted if not line.labels]
+    if not fitted:
+        return None
+    lines = dict.fromkeys(f"{line.what} on {' and '.join(line.splits)}" for line in fitted)
+    return f"Fitted: {listed(list(lines), MOST_CITED, '; ')}."
+
+
+def _model(data: ReportData) -> str | None:
+    towers = [f"{name}: {what}" for name, what in data.study.towers.items()]
+    if not towers or not data.study.training:
+        return None
+    return f"{'; '.join(towers)}. {' '.join(data.study.training)}"
+
+
+def _clusters(data: ReportData) -> str | None:
+    groups = [row for row in data.evidence.subgroups if row.attribute == "site"]
+    names = dict.fromkeys(row.group for row in groups if row.value is not None)
+    metrics = dict.fromkeys(metric_name(row.metric) for row in groups if row.value is not None)
+    if not names:
+        return None
+    return f"{listed(list(metrics), MOST_CITED)} in each of {counted(len(names), 'site')}."
+
+
+def _measures(data: ReportData) -> str | None:
+    names = dict.fromkeys(metric_name(row.metric) for row in data.task_rows if not row.versus)
+    if not names:
+        return None
+    spans = any(row.low is not None for row in data.task_rows)
+    wide = f", with {100 * data.level:g} % intervals over subjects" if spans else ""
+    compared = any(row.versus for row in data.task_rows)
+    paired = "; methods compared by paired differences" if compared else ""
+    return f"{listed(list(names), 20)}{wide}{paired}."
+
+
+def _calculated(data: ReportData) -> str | None:
+    ways = dict.fromkeys(row.protocol.replace("_", " ") for row in data.task_rows)
+    return f"By {listed(list(ways), MOST_CITED)}, with the weights of the run." if ways else None
+
+
+def _fairness(data: ReportData) -> str | None:
+    names = dict.fromkeys(
+        row.attribute
+        for row in data.evidence.subgroups
+        if row.attribute != "everyone" and row.value is not None
+    )
+    return f"Performance by {listed(list(names), MOST_CITED)}." if names else None
+
+
+OUTPUTS = {
+    "binary": "a probability",
+    "multilabel": "a probability of each label",
+    "multiclass": "a probability of each class",
+    "survival": "a risk",
+}
+
+
+def _span(found: RiskHistogram) -> tuple[float, float]:
+    """Borders of the bins that hold predictions."""
+    held = [k for k, count in enumerate(found.counts) if count]
+    return found.edges[held[0]], found.edges[held[-1] + 1]
+
+
+def _output(data: ReportData) -> str | None:
+    spans: dict[tuple[str, str], tuple[float, float]] = {}
+    for one in data.evidence.tasks:
+        if one.method == data.method and one.histogram is not None and any(one.histogram.counts):
+            by = f" by {one.horizon:g} {one.unit}".rstrip() if one.horizon is not None else ""
+            key, span = (one.task, OUTPUTS[one.kind] + by), _span(one.histogram)
+            low, high = spans.get(key, span)
+            spans[key] = (min(low, span[0]), max(high, span[1]))
+    shown = [
+        f"{task}: {what}, among the scored from {low:.2f} to {high:.2f}"
+        for (task, what), (low, high) in spans.items()
+    ]
+    return listed(shown, MOST_CITED, "; ") + "." if shown else None
+
+
+def _splits_differ(data: ReportData) -> str | None:
+    table = data.table_one
+    if table is None:
+        return None
+    found = [
+        (value, row.variable, table.splits[column])
+        for row in table.rows
+        for column, value in enumerate(row.differences)
+        if value is not None
+    ]
+    if not found:
+        return None
+    value, variable, split = max(found)
+    return (
+        f"Table 1; the largest standardised difference to {table.splits[0]} is {value:.2f} "
+        f"({variable}, {split})."
+    )
+
+
+def _code(data: ReportData) -> str | None:
+    versions = data.provenance.get("versions")
+    version = versions.get("medmcl") if isinstance(versions, dict) else None
+    return f"medmcl {version}." if version else None
+
+
+def _flow(data: ReportData) -> str | None:
+    if not data.flow:
+        return None
+    steps = [f"{step} {few(subjects)}" for step, subjects, _ in data.flow]
+    return f"Subjects: {listed(steps, 12)}; the figure of the flow."
+
+
+def _characteristics(data: ReportData) -> str | None:
+    if data.table_one is None:
+        return None
+    names = list(dict.fromkeys(row.variable for row in data.table_one.rows[1:]))
+    return f"Table 1: {listed(names, MOST_CITED)}." if names else None
+
+
+def _analysed(data: ReportData) -> str | None:
+    rows = [headline_rows(data.task_rows, task)[:1] for task in _tasks(data)]
+    shown = [
+        f"{row.task} {row.n:,}" + ("" if row.events is None else f" with {row.events:,} events")
+        for found in rows
+        for row in found
+    ]
+    fitted = [line for line in data.evidence.fitted if line.labels and line.subjects is not None]
+    if not (shown and fitted):
+        return None
+    trained = dict.fromkeys(f"{line.what} on {line.subjects:,} subjects" for line in fitted)
+    return f"Scored: {listed(shown, MOST_CITED)}. Fitted: {listed(list(trained), MOST_CITED)}."
+
+
+def _specified(data: ReportData) -> str | None:
+    mark = data.provenance.get("config_hash")
+    return f"config.yaml and weights of the run, settings hash {mark}." if mark else None
+
+
+def _performance(data: ReportData) -> str | None:
+    found = []
+    for task in _tasks(data):
+        rows = [row for row in headline_rows(data.task_rows, task) if row.method == data.method]
+        rows = [row for row in rows if row.value is not None and row.low is not None]
+        if rows:
+            best = max(rows, key=lambda row: row.label_fraction)
+            found.append(f"{task}: {measured(best.metric, best.target)} {best.shown}")
+    return listed(found, MOST_CITED, "; ") + "." if found else None
+
+
+def _between(data: ReportData) -> str | None:
+    rows = [r for r in data.evidence.subgroups if r.attribute == "site" and r.value is not None]
+    if len({row.group for row in rows}) < 2:
+        return None
+    first = [r for r in rows if (r.task, r.target, r.method, r.metric) == _key(rows[0])]
+    values = [row.value for row in first if row.value is not None]
+    low, high = min(values), max(values)
+    name = metric_name(rows[0].metric)
+    return f"{rows[0].task}: {name} from {low:.3f} to {high:.3f} over {len(first)} sites."
+
+
+def _key(row: object) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in ("task", "target", "method", "metric"))
+
+
+def _tasks(data: ReportData) -> list[str]:
+    return list(dict.fromkeys(row.task for row in data.task_rows))
+
+
+CITE: dict[str, Callable[[ReportData], str | None]] = {
+    "5a": _source,
+    "5b": _dates,
+    "6a": _sites,
+    "6b": _eligible,
+    "7": _preparation,
+    "8a": _outcomes,
+    "9b": _predictors,
+    "11": _missing,
+    "12a": _division,
+    "12b": _handling,
+    "12c": _model,
+    "12d": _clusters,
+    "12e": _measures,
+    "12g": _calculated,
+    "14": _fairness,
+    "15": _output,
+    "16": _splits_differ,
+    "18f": _code,
+    "20a": _flow,
+    "20b": _characteristics,
+    "20c": _splits_differ,
+    "21": _analysed,
+    "22": _specified,
+    "23a": _performance,
+    "23b": _between,
+}

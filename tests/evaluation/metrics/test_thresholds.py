@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medmcl.evaluation.metrics import thresholds
+from medmcl.evaluation.metrics.intervals import bootstrap
+from medmcl.evaluation.metrics.predictions import NotEstimable
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    y = (rng.random(90) < 0.3).astype(float)
+    return y, np.round(y + rng.normal(size=90), 1)
+
+
+def rates(y, s, threshold):
+    called = s >= threshold
+    return (called & (y > 0)).sum() / (y > 0).sum(), (~called & (y == 0)).sum() / (y == 0).sum()
+
+
+@pytest.mark.parametrize("fixed", [0.0, 0.5, 0.8, 0.9, 0.95, 1.0])
+def test_operating_points_equal_a_search_over_all_thresholds(data, fixed):
+    y, s = data
+    points = [rates(y, s, t) for t in [*np.unique(s), np.inf]]
+    best = max(sens for sens, spec in points if spec >= fixed)
+    assert thresholds.sensitivity_at_specificity(y, s, specificity=fixed) == pytest.approx(best)
+    best = max(spec for sens, spec in points if sens >= fixed)
+    assert thresholds.specificity_at_sensitivity(y, s, sensitivity=fixed) == pytest.approx(best)
+
+
+def test_operating_points_of_a_hand_made_case():
+    y = [0, 0, 0, 0, 1, 0, 1, 1]
+    s = [1, 2, 3, 4, 4, 5, 6, 7]
+    assert thresholds.sensitivity_at_specificity(y, s, specificity=1.0) == pytest.approx(2 / 3)
+    assert thresholds.sensitivity_at_specificity(y, s, specificity=0.8) == pytest.approx(2 / 3)
+    # the positive at 4 comes only with the negative at 4
+    assert thresholds.sensitivity_at_specificity(y, s, specificity=0.6) == pytest.approx(1.0)
+    assert thresholds.specificity_at_sensitivity(y, s, sensitivity=0.9) == pytest.approx(0.6)
+
+
+def test_the_top_equals_the_mean_over_random_orders_of_the_tied(data):
+    y, s = data
+    rng = np.random.default_rng(1)
+    top = 9
+    shares = []
+    for _ in range(4000):
+        order = np.lexsort((rng.random(90), -s))
+        shares.append(y[order[:top]].sum() / y.sum())
+    found = thresholds.tpr_at_top(y, s, fraction=0.1)
+    assert found == pytest.approx(np.mean(shares), abs=0.003)
+    assert thresholds.tpr_at_top(y, s, fraction=1.0) == pytest.approx(1.0)
+    assert thresholds.tpr_at_top(y, np.zeros(90), fraction=0.3) == pytest.approx(0.3)
+
+
+def test_a_border_inside_a_row_counts_it_in_part():
+    assert thresholds.tpr_at_top([1, 0, 0], [3, 2, 1], fraction=0.1) == pytest.approx(0.3)
+
+
+def test_decisions_at_a_threshold_equal_scikit_learn(data):
+    from sklearn import metrics as sk
+
+    y, s = data
+    called = s >= 0.7
+    assert thresholds.sensitivity(y, s, 0.7) == pytest.approx(sk.recall_score(y, called))
+    assert thresholds.specificity(y, s, 0.7) == pytest.approx(sk.recall_score(1 - y, ~called))
+    assert thresholds.ppv(y, s, 0.7) == pytest.approx(sk.precision_score(y, called))
+    assert thresholds.npv(y, s, 0.7) == pytest.approx(sk.precision_score(1 - y, ~called))
+    assert thresholds.f1(y, s, 0.7) == pytest.approx(sk.f1_score(y, called))
+
+
+def test_a_score_at_the_threshold_is_positive():
+    assert thresholds.sensitivity([1, 1], [0.5, 0.4], 0.5) == 0.5
+
+
+@pytest.mark.parametrize("name", ["sensitivity", "specificity", "ppv", "npv", "f1"])
+def test_threshold_metrics_go_into_the_bootstrap(data, name):
+    y, s = data
+    metric = thresholds.threshold_metric(name, 0.7)
+    found = bootstrap(metric, y, s, draws=50)
+    slow = bootstrap(lambda a, b: metric(a, b), y, s, draws=50)
+    assert (found.value, found.low, found.high) == pytest.approx((slow.value, slow.low, slow.high))
+
+
+@pytest.mark.parametrize(
+    ("metric", "arguments", "words"),
+    [
+        (thresholds.sensitivity, ([0, 0], [1, 2], 1), "no positive"),
+        (thresholds.specificity, ([1, 1], [1, 2], 1), "no negative"),
+        (thresholds.ppv, ([0, 1], [1, 2], 5), "nobody is above"),
+        (thresholds.npv, ([0, 1], [1, 2], 0), "nobody is below"),
+        (thresholds.f1, ([0, 0], [1, 2], 0), "no positive"),
+        (thresholds.sensitivity_at_specificity, ([1, 1], [1, 2]), "one class"),
+        (thresholds.specificity_at_sensitivity, ([0, 0], [1, 2]), "one class"),
+        (thresholds.tpr_at_top, ([0, 0], [1, 2]), "no positive"),
+    ],
+)
+def test_what_is_not_estimable_says_why(metric, arguments, words):
+    found = metric(*arguments)
+    assert isinstance(found, NotEstimable)
+    assert words in found.reason
+
+
+def test_nobody_above_the_threshold_is_an_f1_of_zero():
+    assert thresholds.f1([0, 1], [1, 2], 5) == 0.0
+
+
+def test_shares_outside_their_range_and_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="specificity"):
+        thresholds.sensitivity_at_specificity([1, 0], [1, 2], specificity=1.2)
+    with pytest.raises(ValueError, match="fraction"):
+        thresholds.tpr_at_top([1, 0], [1, 2], fraction=0)
+    with pytest.raises(ValueError, match="recall"):
+        thresholds.threshold_metric("recall", 0.5)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medmcl.core.errors import ConfigError
+from medmcl.evaluation.models import competing
+from medmcl.evaluation.models.competing import (
+    CauseSpecific,
+    cause_specific_cox,
+    cumulative_incidence,
+)
+from medmcl.evaluation.models.cox_model import cox_model
+
+
+def simulated(count, seed=0, effect=0.8):
+    """Exponential causes with hazards 0.2 exp(effect x0) and 0.1 exp(-effect x1)."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 2))
+    hazards = np.column_stack([0.2 * np.exp(effect * x[:, 0]), 0.1 * np.exp(-effect * x[:, 1])])
+    latent = rng.exponential(1 / hazards)
+    censored = rng.exponential(8, count)
+    time = np.minimum(latent.min(axis=1), censored)
+    event = np.where(latent.min(axis=1) <= censored, latent.argmin(axis=1) + 1, 0)
+    return x, event, time, hazards
+
+
+def truth(hazards, times, cause):
+    total = hazards.sum(axis=1, keepdims=True)
+    return hazards[:, [cause - 1]] / total * (1 - np.exp(-total * times))
+
+
+def slow_incidence(event, time, when, cause, weights):
+    survival, found = 1.0, 0.0
+    for t in np.unique(time):
+        if t > when:
+            break
+        at_risk = weights[time >= t].sum()
+        if at_risk == 0:
+            break
+        found += survival * weights[(time == t) & (event == cause)].sum() / at_risk
+        survival *= 1 - weights[(time == t) & (event > 0)].sum() / at_risk
+    return found
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 15))
+def test_aalen_johansen_equals_slow_loops_for_every_column_of_weights(seed, count):
+    rng = np.random.default_rng(seed)
+    event, time = rng.integers(0, 4, count), rng.integers(0, 5, count).astype(float)
+    weights = rng.integers(0, 3, (count, 4)).astype(float)
+    weights[:, 0] = 1
+    times = np.array([-1.0, 0.0, 1.5, 3.0, 9.0])
+    for cause in (1, 2):
+        found = cumulative_incidence(event, time, times, cause=cause, weights=weights)
+        for column in range(4):
+            if weights[:, column].sum() == 0:
+                assert np.isnan(found[:, column]).all()
+                continue
+            expected = [slow_incidence(event, time, t, cause, weights[:, column]) for t in times]
+            assert found[:, column] == pytest.approx(expected)
+        single = cumulative_incidence(event, time, times, cause=cause)
+        assert single == pytest.approx(found[:, 0])
+
+
+def test_one_cause_is_one_minus_kaplan_meier_and_ignoring_the_other_overstates():
+    nonparametric = pytest.importorskip("sksurv.nonparametric")
+    _, event, time, _ = simulated(300)
+    t, survival = nonparametric.kaplan_meier_estimator(event > 0, time)
+    assert cumulative_incidence(event > 0, time, t) == pytest.approx(1 - survival)
+    naive = cumulative_incidence(event == 1, time, t)
+    assert (naive >= cumulative_incidence(event, time, t) - 1e-12).all()
+    both = nonparametric.cumulative_incidence_competing_risks(event, time)
+    for cause in (1, 2):
+        found = cumulative_incidence(event, time, both[0], cause=cause)
+        assert found == pytest.approx(both[1][cause])
+
+
+def test_aalen_johansen_recovers_exponential_causes():
+    _, event, time, hazards = simulated(8000, effect=0.0)
+    times = np.array([1.0, 3.0, 6.0])
+    for cause in (1, 2):
+        found = cumulative_incidence(event, time, times, cause=cause)
+        assert found == pytest.approx(truth(hazards[:1], times, cause)[0], abs=0.02)
+
+
+def test_cause_specific_cox_recovers_exponential_causes():
+    x, event, time, hazards = simulated(4000)
+    train, tuning = np.arange(3000), np.arange(3000, 4000)
+    model = cause_specific_cox(x, event, time, train, tuning)
+    times = np.array([0.5, 1.0, 3.0, 6.0])
+    for cause in (1, 2):
+        found = model.cumulative_incidence(x[:600], times, cause=cause)
+        assert np.abs(found - truth(hazards[:600], times, cause)).mean() < 0.03
+    assert model.models[1].model.weights == pytest.approx([0.8, 0.0], abs=0.08)
+    assert model.models[2].model.weights == pytest.approx([0.0, -0.8], abs=0.12)
+    assert len(model.chosen) == 2
+
+
+def test_incidences_equal_slow_loops_and_sum_to_one_minus_survival(monkeypatch):
+    x, event, time, _ = simulated(60)
+    time = np.ceil(time)
+    models = {k: cox_model(x, event == k, time, ridge=0.1) for k in (1, 2)}
+    model = CauseSpecific(models)
+    times = np.array([0.0, 1.0, 2.5, 100.0])
+    monkeypatch.setattr(competing, "CELLS", 50)  # several blocks of rows
+    parts = {k: model.cumulative_incidence(x, times, cause=k) for k in (1, 2)}
+    assert parts[1] + parts[2] == pytest.approx(1 - model.survival(x, times))
+    row, slow, past = x[:1], {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}
+    for t in model.times[model.times <= 2.5]:
+        now = {k: models[k].cumulative_hazard(row, np.array([t]))[0, 0] for k in (1, 2)}
+        steps = {k: now[k] - past[k] for k in (1, 2)}
+        free, whole = np.exp(-sum(past.values())), sum(steps.values())
+        for k in (1, 2):
+            slow[k] += free * (1 - np.exp(-whole)) * steps[k] / whole
+        past = now
+    assert parts[1][0, 2] == pytest.approx(slow[1])
+    assert parts[2][0, 2] == pytest.approx(slow[2])
+
+
+def test_a_single_cause_gives_one_minus_the_survival_of_cox():
+    x, event, time, _ = simulated(60)
+    alone = cox_model(x, event > 0, time, ridge=1.0)
+    times = np.linspace(0, 10, 7)
+    found = CauseSpecific({1: alone}).cumulative_incidence(x, times)
+    assert found == pytest.approx(1 - alone.survival(x, times))
+    assert (CauseSpecific({1: alone}).risk(x) == alone.risk(x)).all()
+
+
+def test_extreme_features_stay_probabilities():
+    x, event, time, _ = simulated(60)
+    model = CauseSpecific({k: cox_model(x, event == k, time) for k in (1, 2)})
+    found = model.cumulative_incidence(1e5 * x, time)
+    assert np.isfinite(found).all()
+    assert ((found >= 0) & (found <= 1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize(
+    ("event", "time"), [([0.5, 1], [1, 2]), ([-1, 1], [1, 2]), ([1, 1], [1, -2]), ([1], [1, 2])]
+)
+def test_faulty_outcomes_are_refused(event, time):
+    with pytest.raises(ConfigError):
+        cumulative_incidence(np.array(event), np.array(time, float), np.array([1.0]))
+
+
+def test_a_cause_that_nobody_has_is_refused():
+    x, event, time, _ = simulated(60)
+    rows = np.arange(60)
+    with pytest.raises(ConfigError):
+        cause_specific_cox(x, event, time, rows, rows, cause=7)
+    model = cause_specific_cox(x, event, time, rows[:40], rows[40:])
+    with pytest.raises(ConfigError):
+        model.cumulative_incidence(x, time, cause=3)
+
+
+def test_notes_name_their_cause():
+    x, event, time, _ = simulated(60)
+    event[:40][event[:40] == 2] = 0
+    model = cause_specific_cox(x, event, time, np.arange(40), np.arange(40, 60))
+    assert "cause 2: no event in training, constant risk" in model.notes
+    assert (model.cumulative_incidence(x, time, cause=2) == 0).all()

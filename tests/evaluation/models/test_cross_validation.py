@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medmcl.core.targets import Targets
+from medmcl.evaluation import evaluate_task, majority
+from medmcl.evaluation.metrics.predictions import auroc, c_index
+from medmcl.evaluation.models.cross_validation import (
+    cross_validation_rows,
+    repeated_cv,
+    subject_folds,
+)
+from medmcl.evaluation.predicted import Method
+
+RNG = np.random.default_rng(0)
+SUBJECTS = np.repeat(np.arange(60), 2)
+X = np.repeat(RNG.normal(size=(60, 3)), 2, axis=0)
+Y = Targets(
+    name="t", kind="binary", columns=("y",), known=np.ones((120, 1), bool),
+    values=(X[:, :1] + 0.5 * np.repeat(RNG.normal(size=(60, 1)), 2, axis=0) > 0.8).astype(float),
+)  # fmt: skip
+
+
+def test_a_subject_never_stands_on_two_sides():
+    plan = list(cross_validation_rows(Y, SUBJECTS, np.arange(120), repeats=2, folds=4))
+    assert len(plan) == 8
+    for _, train, tuning, test in plan:
+        sides = [set(SUBJECTS[rows]) for rows in (train, tuning, test)]
+        assert all(sides)
+        assert sum(map(len, sides)) == len(set.union(*sides))
+    for repeat in range(2):
+        tests = np.concatenate([test for r, _, _, test in plan if r == repeat])
+        assert sorted(tests) == list(range(120))
+
+
+def test_strata_spread_evenly_over_folds():
+    fold = subject_folds(SUBJECTS, Y.values[:, 0], 4, np.random.default_rng(0))
+    positives = [Y.values[fold == f, 0].sum() for f in range(4)]
+    assert max(positives) - min(positives) <= 2
+
+
+def test_predictions_are_out_of_fold_and_find_what_is_there():
+    guess, _ = repeated_cv(X, Y, SUBJECTS, repeats=2, folds=4)
+    assert auroc(Y.values[:, 0], guess[:, 0]) > 0.8
+    names = np.eye(60)[SUBJECTS]  # a feature that only remembers who is who
+    memory, _ = repeated_cv(names, Y, SUBJECTS, repeats=1, folds=4)
+    assert auroc(Y.values[:, 0], memory[:, 0]) < 0.65
+
+
+def test_survival_risks_of_different_folds_can_be_ranked_together():
+    time = np.repeat(RNG.exponential(np.exp(-2 * X[::2, 0])), 2)
+    values = np.stack([time, np.ones(120)], axis=1)
+    targets = Targets(
+        name="s", kind="survival", columns=("time", "event"), values=values,
+        known=np.ones((120, 2), bool),
+    )  # fmt: skip
+    guess, _ = repeated_cv(X, targets, SUBJECTS, repeats=1)
+    assert c_index(values[:, 1], time, guess[:, 0]) > 0.75
+
+
+def test_the_same_seed_gives_the_same_predictions():
+    first, _ = repeated_cv(X, Y, SUBJECTS, repeats=1, folds=3, seed=4)
+    second, _ = repeated_cv(X, Y, SUBJECTS, repeats=1, folds=3, seed=4)
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize("subjects", [1, 2, 3])
+def test_a_handful_of_subjects_does_not_break(subjects):
+    rows = np.flatnonzero(subjects > SUBJECTS)
+    guess, _ = repeated_cv(X, Y, SUBJECTS, rows=rows, repeats=1)
+    assert np.isfinite(guess).all()
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass", "regression", "survival"])
+def test_constants_of_folds_rank_nobody(kind):
+    """Pooled as they are, a fold's share is low where its own test rows have many events."""
+    generator = np.random.default_rng(5)
+    columns = ("a", "b") if kind in ("multilabel", "regression") else ("a",)
+    values = generator.normal(size=(117, len(columns)))
+    if kind == "survival":
+        columns = ("time", "event")
+        values = np.stack([generator.exponential(size=117), generator.random(117) < 0.5], axis=1)
+    elif kind != "regression":
+        values = (values > 0.5) + 0.0
+    task = Targets(
+        name="t", kind=kind, columns=columns, values=values, known=np.ones(values.shape, bool),
+        classes=("low", "high") if kind == "multiclass" else (),
+    )  # fmt: skip
+    nobody = Method(features=np.zeros((117, 1)), fit=majority, protocol="majority")
+    split = np.where(np.arange(117) < 80, "train", "held_out")
+    found = evaluate_task(
+        {"nobody": nobody, "x": generator.normal(size=(117, 2))}, task, split, np.arange(117),
+        bootstrap_draws=50, shown=["nobody"],
+    )  # fmt: skip
+    rows = {(r.target, r.metric): r for r in found.results if r.method == "nobody"}
+    assert {row.split for row in rows.values()} == {"cross-validation"}
+    half = [r for (_, m), r in rows.items() if m.startswith(("auroc", "c_index", "auc_at"))]
+    assert all(row.value == pytest.approx(0.5) for row in half)
+    assert all(row.low == pytest.approx(0.5) == row.high for row in half)
+    assert bool(half) == (kind != "regression")
+    for (target, metric), row in rows.items():
+        if metric == "auprc" and target != "macro":
+            assert row.value == pytest.approx(values[:, columns.index(target)].mean())
+        if metric.startswith(("calibration_slope", "pearson")):
+            assert row.value is None
+            assert row.note
+        if metric in ("brier", "integrated_brier", "mae"):
+            assert row.value > 0
+    scores = {r.target: r for r in found.results if r.method == "x" and not r.versus
+              and r.metric in ("auroc", "c_index")}  # fmt: skip
+    for row in found.results:
+        if row.versus and row.metric in ("auroc", "c_index"):
+            assert row.value == pytest.approx(scores[row.target].value - 0.5)
+
+
+def test_out_of_fold_the_auc_at_a_horizon_of_noise_is_a_half():
+    """Pooled risks rank by the baselines of the folds: .26 on average over these seeds."""
+    found = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        waits, ends = rng.exponential(3000, 60), rng.uniform(500, 4000, 60)
+        values = np.column_stack([np.minimum(waits, ends), waits < ends]).astype(float)
+        death = Targets(
+            name="death", kind="survival", columns=("time", "event"), values=values,
+            known=np.ones(values.shape, bool), unit="days", horizons_years=(1.0,),
+        )  # fmt: skip
+        split = np.array(["train"] * 40 + ["held_out"] * 20)
+        rows = evaluate_task(
+            {"noise": rng.normal(size=(60, 2))}, death, split, np.arange(60), bootstrap_draws=20
+        ).results
+        value = next(row.value for row in rows if row.metric == "auc_at_1y")
+        found += [] if value is None else [value]
+    assert len(found) >= 10
+    assert abs(np.mean(found) - 0.5) < 3 * np.std(found) / len(found) ** 0.5
+    assert np.mean(found) > 0.4

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.targets import Targets
+from medmcl.evaluation import c_index, linear_probe
+from medmcl.evaluation.models.discrete_time import (
+    INTERCEPT_RIDGE,
+    discrete_time_model,
+    interval_ends,
+)
+from medmcl.evaluation.models.survival_models import cox_survival, discrete_time_survival
+
+
+def simulated(count=240, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 3)) * [1, 4, 1] + [0, 10, 0]
+    time = rng.exponential(5 * np.exp(-x[:, 0]))
+    censored = rng.exponential(8, count)
+    return x, time <= censored, np.minimum(time, censored)
+
+
+def task(event, time, known=None):
+    values = np.column_stack([time, event]).astype(float)
+    known = np.ones(len(time), bool) if known is None else known
+    both = np.column_stack([known, known])
+    return Targets(
+        name="death",
+        kind="survival",
+        columns=("time", "event"),
+        values=np.where(both, values, 0),
+        known=both,
+    )
+
+
+def slow_loss(x, event, time, cuts, weights, intercepts):
+    """One term for each person and period."""
+    edges, total = [0.0, *cuts], 0.0
+    for row in range(len(time)):
+        for k in range(len(cuts)):
+            hazard = 1 / (1 + np.exp(-intercepts[k] - x[row] @ weights))
+            if time[row] >= edges[k + 1] and not (event[row] and time[row] == edges[k + 1]):
+                total -= np.log(1 - hazard)
+            elif event[row] and (edges[k] < time[row] or k == 0):
+                total -= np.log(hazard)
+                break
+            else:
+                break
+    return total
+
+
+def test_the_likelihood_equals_a_loop_over_persons_and_periods():
+    x, event, time = simulated(80)
+    model = discrete_time_model(x, event, time, ridge=1.0, intervals=6)
+    expected = slow_loss(x, event, time, model.cuts, model.weights, model.intercepts)
+    assert model.loss(x, event, time) == pytest.approx(expected)
+
+
+def test_the_fit_has_zero_gradient_by_finite_differences():
+    x, event, time = simulated(80)
+    model = discrete_time_model(x, event, time, ridge=0.7, intervals=5)
+    edges = np.concatenate([[0], model.cuts])
+    first = []
+    for k, end in enumerate(model.cuts):
+        inside = event & (time > edges[k]) & (time <= end)
+        passed = inside | (time > end) | (~event & (time >= end))
+        first.append(np.log((inside.sum() + 0.5) / (passed.sum() - inside.sum() + 0.5)))
+
+    def loss(solution):
+        w, a = solution[:3], solution[3:]
+        penalty = 0.35 * w @ w + 0.5 * INTERCEPT_RIDGE * ((a - first) ** 2).sum()
+        return slow_loss(x, event, time, model.cuts, w, a) + penalty
+
+    best = np.concatenate([model.weights, model.intercepts])
+    for axis in range(len(best)):
+        step = np.zeros(len(best))
+        step[axis] = 1e-4
+        assert abs(loss(best + step) - loss(best - step)) / 2e-4 < 2e-3
+
+
+def test_without_effects_survival_at_the_ends_is_kaplan_meier():
+    _, event, time = simulated()
+    event[:] = True  # without censoring inside intervals both are the same estimate
+    model = discrete_time_model(np.zeros((240, 1)), event, time, ridge=1.0, intervals=8)
+    found = model.survival(np.zeros((1, 1)), model.cuts)[0]
+    assert found == pytest.approx([(time > cut).mean() for cut in model.cuts], abs=2e-3)
+
+
+def test_survival_between_the_ends_has_constant_hazard_and_then_is_flat():
+    x, event, time = simulated()
+    model = discrete_time_model(x, event, time, ridge=1.0, intervals=4)
+    a, b = model.cuts[1:3]
+    three = model.survival(x[:5], np.array([a, (a + b) / 2, b]))
+    assert three[:, 1] == pytest.approx(np.sqrt(three[:, 0] * three[:, 2]))
+    ends = model.survival(x[:5], np.array([-1.0, 0.0, model.cuts[-1], 1e9]))
+    assert (ends[:, :2] == 1).all()
+    assert (ends[:, 2] == ends[:, 3]).all()
+
+
+def test_discrete_time_recovers_the_true_survival():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6000, 2))
+    time = rng.exponential(4 * np.exp(-0.7 * x[:, 0]))
+    censored = rng.exponential(10, 6000)
+    event, seen = time <= censored, np.minimum(time, censored)
+    model = discrete_time_model(x, event, seen, ridge=0.01, intervals=40)
+    grid = np.array([0.5, 1.0, 2.0, 4.0])
+    truth = np.exp(-grid * np.exp(0.7 * x[:, :1]) / 4)
+    assert np.abs(model.survival(x, grid) - truth).mean() < 0.02
+
+
+def test_intervals_end_at_event_times_and_each_holds_one():
+    _, event, time = simulated()
+    ends = interval_ends(event, time, 10)
+    assert len(ends) == 10
+    assert np.isin(ends, time[event]).all()
+    assert ends[-1] == time[event].max()
+    assert interval_ends(event, np.ones(240), 10).tolist() == [1.0]
+    assert len(interval_ends(np.zeros(240, bool), time, 10)) == 0
+
+
+@pytest.mark.parametrize("fit", [cox_survival, discrete_time_survival])
+def test_tuning_chooses_a_strength_and_held_out_rows_have_no_say(fit):
+    x, event, time = simulated()
+    train, tuning, held = np.arange(120), np.arange(120, 180), np.arange(180, 240)
+    model = fit(x, task(event, time), train, tuning)
+    assert len(model.chosen) == 1
+    assert c_index(event[held], time[held], model.risk(x[held])) > 0.65
+    changed = x.copy()
+    changed[held] = 1e6
+    flipped = np.where(np.arange(240) < 180, event, ~event)
+    again = fit(changed, task(flipped, time), train, tuning)
+    assert again.chosen == model.chosen
+    assert (again.risk(x) == model.risk(x)).all()
+
+
+@pytest.mark.parametrize("fit", [cox_survival, discrete_time_survival])
+def test_no_events_are_stated(fit):
+    x, event, time = simulated()
+    train, tuning = np.arange(120), np.arange(120, 240)
+    none = fit(x, task(np.zeros(240), time), train, tuning)
+    assert none.notes == ("no event in training, constant risk",)
+    assert (none.survival(x, time[:3]) == 1).all()
+    assert (none.risk(x) == 0).all()
+    late = fit(x, task(event & (np.arange(240) < 120), time), train, tuning)
+    assert "no event in tuning: penalty not tuned" in late.notes
+
+
+def test_the_probe_and_the_model_give_the_same_numbers():
+    x, event, time = simulated()
+    train, tuning = np.arange(120), np.arange(120, 180)
+    both = np.arange(180)
+    targets = task(event, time, known=np.arange(240) % 7 != 3)
+    model = cox_survival(x, targets, train, tuning, refit_on=both)
+    probe = linear_probe(x, targets, train, tuning, refit_on=both)
+    assert probe.chosen == model.chosen
+    assert probe.predict(x)[:, 0] == pytest.approx(model.risk(x), abs=1e-12)
+    curves = model.survival(x, np.arange(5.0))
+    assert probe.survival(x, np.arange(5.0)) == pytest.approx(curves, abs=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"intervals": 0}, {"ridge": -1.0}])
+def test_settings_that_mean_nothing_are_refused(wrong):
+    x, event, time = simulated(20)
+    with pytest.raises(ConfigError):
+        discrete_time_model(x, event, time, **{"ridge": 1.0, **wrong})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 25), st.sampled_from([1e-3, 1.0, 1e3]))
+def test_any_small_table_gives_finite_falling_curves(seed, count, ridge):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-2, 3, (count, 3)).astype(float)
+    time, event = rng.integers(0, 5, count).astype(float), rng.random(count) < 0.5
+    model = discrete_time_model(x, event, time, ridge=ridge, intervals=3)
+    curves = model.survival(x, np.linspace(-1, 7, 9))
+    assert np.isfinite(model.weights).all()
+    assert (np.diff(curves, axis=1) <= 0).all()
+    assert ((curves >= 0) & (curves <= 1)).all()

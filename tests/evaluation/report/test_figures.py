@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_report import (
+    binary_evidence,
+    full_report,
+    result_rows,
+    subgroup_rows,
+    survival_evidence,
+)
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from medmcl.evaluation.evidence import RiskGroup
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.report import embedding_figures, figures, result_figures
+from medmcl.evaluation.report.calibration_figures import calibration_plot
+from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.decision_figures import decision_curves
+from medmcl.evaluation.report.page import render
+from medmcl.evaluation.report.pictures import (
+    DASHES,
+    TALLEST,
+    distinct,
+    mark,
+    pages,
+    shorten,
+    spoken,
+)
+from medmcl.evaluation.report.subgroup_figures import subgroup_forest
+from medmcl.evaluation.report.survival_figures import gridded, risk_group_curves
+from medmcl.evaluation.report.target_figures import targets_overview
+
+METHODS = ("ours", "scratch", "covariates", "bag of codes", "majority", "covariates + ours")
+LONG = "a very long name of a method that nobody could print in a column without cutting it"
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Every figure that is saved, as matplotlib holds it."""
+    found = []
+    save = Figure.savefig
+
+    def kept(self, *args, **kwargs):
+        found.append(self)
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    return found
+
+
+def whole_report(methods=METHODS):
+    rng = np.random.default_rng(0)
+    report = full_report(methods, n=150)
+    tasks = [f"task number {k}" for k in range(8)]
+    return dataclasses.replace(
+        report,
+        results=[
+            *report.results,
+            *result_rows(tasks, methods),
+            *result_rows(["phe"], methods, "multilabel", targets=[f"t{k}" for k in range(40)]),
+        ],
+        retrieval=[
+            dataclasses.replace(row, task="retrieval", target=way, metric=metric, method=method,
+                                kind="retrieval", versus="")
+            for row in report.results[:1] for way in ("ecg → cmr", "cmr → ecg")
+            for metric in ("recall@1", "recall@10") for method in (methods[0], "chance")
+        ],
+        curves={
+            f"stage-{k}": [
+                {"step": s, "split": split, "loss": 2.0 / (s + 1), "effective_rank/ecg": 3.0 + s,
+                 "uniformity/cmr": -1.0, "alignment/ecg~cmr": 1.0}
+                for s in range(20) for split in ("train", "tuning")
+            ]
+            for k in range(14)
+        },
+        embedding_map={"points": rng.normal(size=(80, 4)), "modality": "ecg",
+                       "colours": {"mi": ["yes", "no"] * 40, "ef": rng.normal(size=80)}},
+        images=rng.random((6, 16, 16)), heat=rng.normal(size=(6, 4, 4)),
+        missingness=pd.DataFrame(
+            [[bool(k >> i & 1) for i in range(6)] for k in range(40) for _ in range(6)],
+            columns=[f"modality {i}" for i in range(6)],
+        ),
+    )  # fmt: skip
+
+
+def test_figures_are_legible_in_print_and_nothing_is_cut_off(drawn):
+    """At the size of print: 8 points or more, no wider or taller than a page, inside the paper."""
+    render(whole_report())
+    assert len(drawn) >= 14
+    for figure in drawn:
+        width, height = figure.get_size_inches()
+        assert width <= 7.11
+        assert height <= TALLEST + 0.35
+        figure.draw_without_rendering()
+        paper = figure.bbox
+        for text in figure.findobj(Text):
+            if not text.get_visible() or not text.get_text().strip():
+                continue
+            if text.axes is not None and not text.axes.axison and text.axes.get_title() == "":
+                continue
+            assert text.get_fontsize() >= 8, text.get_text()
+            box = text.get_window_extent()
+            if box.width == 0 or text.get_clip_on():
+                continue
+            inside = (box.x0 >= paper.x0 - 2 and box.x1 <= paper.x1 + 2
+                      and box.y0 >= paper.y0 - 2 and box.y1 <= paper.y1 + 2)  # fmt: skip
+            assert inside, (text.get_text(), box, paper)
+
+
+def test_long_names_stay_inside_the_paper(drawn):
+    methods = (LONG, f"{LONG} again")
+    render(full_report(methods, n=100))
+    for figure in drawn:
+        figure.draw_without_rendering()
+        for text in figure.findobj(Text):
+            if text.get_visible() and text.get_text().strip() and not text.get_clip_on():
+                box = text.get_window_extent()
+                assert box.x0 >= -2, text.get_text()
+                assert box.x1 <= figure.bbox.x1 + 2, text.get_text()
+
+
+@pytest.mark.parametrize("figure_of", [calibration_plot, decision_curves])
+def test_methods_differ_by_more_than_colour(figure_of, drawn):
+    evidence = [binary_evidence("mi", m, 150, seed=k) for k, m in enumerate(METHODS[:5])]
+    assert figure_of(evidence, "ours") is not None
+    lines = [
+        line for line in drawn[0].axes[0].get_lines() if len(line.get_xdata()) > 15
+        and line.get_color() not in ("#777777", "black")
+    ]  # fmt: skip
+    assert len({line.get_color() for line in lines}) == 5
+    assert len({(line.get_linestyle(), line._unscaled_dash_pattern) for line in lines}) == 5
+
+
+def test_risk_groups_differ_by_dash_and_say_who_is_at_risk(drawn):
+    picture = risk_group_curves([survival_evidence("death", "ours")], "ours")
+    lines = [line for line in drawn[0].axes[0].get_lines() if len(line.get_xdata()) > 50]
+    assert len({line.get_linestyle() for line in lines}) == 3
+    texts = [text.get_text() for text in drawn[0].axes[1].texts]
+    assert "at risk" in texts
+    assert "100" in texts
+    assert "survival 0." in picture.alt
+    assert picture.narrow
+
+
+def test_gridded_curves_agree_with_the_steps_they_come_from_while_enough_are_followed():
+    group = survival_evidence("death", "ours").risk_groups[0]
+    times = np.linspace(0, group.curve.times[-1] + 1, 57)
+    found = gridded(group.curve, times)
+    own = list(zip(group.curve.times, group.curve.survival, group.curve.at_risk, strict=True))
+    for k, time in enumerate(times):
+        followed = next((n for t, _, n in own if t >= time), 0)
+        assert found.at_risk[k] == followed
+        if followed < 5:
+            assert math.isnan(found.survival[k])
+            continue
+        before = [s for t, s, _ in own if t <= time]
+        assert found.survival[k] == (before[-1] if before else 1.0)
+    assert found.at_risk[0] == group.n
+    assert math.isnan(found.survival[-1])
+
+
+def test_figures_without_anything_to_show_are_none():
+    lost = NotEstimable("one class")
+    one = dataclasses.replace(
+        binary_evidence("mi", "ours"), calibration=lost, decision=lost, histogram=None
+    )
+    group = RiskGroup(name="everyone", low=0.1, high=0.1, n=9, events=0, curve=lost)
+    assert calibration_plot([one], "ours") is None
+    assert decision_curves([one], "ours") is None
+    assert risk_group_curves([dataclasses.replace(one, risk_groups=(group,))], "ours") is None
+    assert subgroup_forest([], "ours") is None
+    assert targets_overview([], "ours") is None
+    assert result_figures.task_forest([]) is None
+    assert result_figures.gain_forest([], "ours") is None
+    assert result_figures.retrieval_bars([]) is None
+    assert figures.cohort_flow([]) is None
+    assert figures.missingness_patterns(pd.DataFrame()) is None
+    assert figures.loss_curves({"a": [{"step": 1, "loss": math.nan}]}) is None
+    assert figures.geometry_curves([]) is None
+    assert embedding_figures.embedding_map({}) is None
+
+
+def test_a_mixture_of_estimable_and_not_draws_one_and_tables_both():
+    lost = NotEstimable("one class")
+    good = binary_evidence("mi", "ours")
+    bad = dataclasses.replace(binary_evidence("af", "ours"), calibration=lost, decision=lost)
+    for picture in (calibration_plot([good, bad], "ours"), decision_curves([good, bad], "ours")):
+        assert any("one class" in row for row in picture.rows)
+        assert picture.narrow
+
+
+def test_the_highlighted_method_is_the_one_a_panel_is_about():
+    evidence = [binary_evidence("mi", m, seed=k) for k, m in enumerate(("a", "b"))]
+    picture = calibration_plot(evidence, "b")
+    slope = evidence[1].calibration.slope.value
+    assert f"slope {slope:.2f}" in picture.alt
+
+
+def test_many_panels_are_limited_with_a_note():
+    evidence = [binary_evidence(f"t{k}", "ours", 100, seed=k) for k in range(9)]
+    for picture in (calibration_plot(evidence, "ours"), decision_curves(evidence, "ours")):
+        assert "The first 6; 3 others are in the table." in picture.aid
+        assert {row[0] for row in picture.rows} == {f"t{k}" for k in range(9)}
+
+
+def test_subgroups_draw_the_suppressed_by_name_without_a_number(drawn):
+    picture = subgroup_forest(subgroup_rows("mi", "ours"), "ours")
+    axes = drawn[0].axes[0]
+    labels = [label.get_text().strip() for label in axes.get_yticklabels()]
+    place = labels.index("Ålesund")
+    said = [t.get_text() for t in axes.texts if t.get_position()[1] == place]
+    assert said == ["too few subjects to show", "-"]
+    assert "site Ålesund: too few subjects to show" in picture.alt or "more" in picture.alt
+
+
+def test_tall_figures_are_parted_into_images_that_fit_a_page():
+    assert pages([3.0, 3.0, 3.0]) == [range(2), range(2, 3)]
+    assert pages([20.0, 1.0]) == [range(1), range(1, 2)]
+    assert pages([1.0]) == [range(1)]
+    rows = [row for k in range(5) for row in subgroup_rows(f"t{k}", "ours", sites=20)]
+    picture = subgroup_forest(rows, "ours")
+    assert len(picture.further) == 4
+    html = render(ReportData(title="t", results=result_rows(["mi"], ["a", "b"])))
+    assert html.count("<img") == html.count("alt=")
+
+
+def test_names_are_cut_in_the_middle_and_stay_apart():
+    assert shorten("short") == "short"
+    assert len(shorten(LONG)) == 34
+    labels = distinct([f"{LONG} {k}" for k in "ab"] + [LONG], 20)
+    assert len(set(labels.values())) == 3
+    assert all(len(label) <= 20 for label in labels.values())
+    assert len(DASHES) == 5
+    assert spoken("Lead", []) == "Lead."
+    assert spoken("Lead", [str(k) for k in range(10)]).endswith("7; and 2 more.")
+
+
+def test_forests_of_methods_with_long_protocols_do_not_collapse(drawn):
+    rows = result_rows(["mi", "af"], ["MDM + contrastive", "covariates"])
+    crossed = "linear_probe, 5 x 5-fold by subject"
+    rows = [dataclasses.replace(row, protocol=crossed) for row in rows]
+    tuned = dataclasses.replace(rows[0], method="fine-tuned", protocol="fine_tune", versus="")
+    picture = result_figures.task_forest([*rows, tuned])
+    assert picture is not None
+    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert mark(8) != mark(0)  # where colours start again
+    assert "MDM + contrastive, linear probe, 5 x 5-fold" in labels
+    assert drawn[0].axes[0].get_position().width > 0.3

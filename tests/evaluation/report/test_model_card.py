@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import dataclasses
+
+import yaml
+
+from medmcl.evaluation.evidence import Evidence, FittedOn
+from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.model_card import COMPLETE, model_card
+from medmcl.evaluation.report.study import Study
+
+
+def section(card, title):
+    return next(part for part in card.sections if part.title == title)
+
+
+def front(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_a_card_of_nothing_says_what_is_missing_and_claims_nothing():
+    card = model_card(ReportData(title="t"))
+    assert section(card, "Performance").lines == ("Nothing was evaluated.",)
+    assert section(card, "Calibration").lines == ("Not assessed.",)
+    assert any(COMPLETE in line for line in section(card, "Intended use").lines)
+    assert "Source: not stated." in section(card, "Training data").lines
+    assert len(section(card, "What is not known").lines) >= 9
+    assert front(card.markdown()) == {"library_name": "medmcl"}
+
+
+def test_a_full_card_holds_the_values_of_the_run(report):
+    text = model_card(report).markdown()
+    row = next(r for r in report.results if r.task == "mi" and r.method == "ours")
+    assert row.shown in text
+    found = front(text)
+    results = found["model-index"][0]["results"]
+    assert results[0]["metrics"][0] == {"type": "auroc", "value": row.value}
+    assert [one["task"]["name"] for one in results] == ["mi", "af", "death"]
+    assert "a made cohort" in text
+    assert r"train 200, tuning 100, held\_out 100" in text
+    slope = str(report.evidence.tasks[0].calibration.slope)
+    assert slope in text
+
+
+def test_the_card_is_about_the_highlighted_method(report):
+    card = model_card(dataclasses.replace(report, highlight="covariates"))
+    assert {row[2] for row in section(card, "Performance").rows} == {"covariates"}
+
+
+def test_suppressed_groups_hold_no_number(report):
+    rows = [r for r in section(model_card(report), "Subgroups").rows if r[3] == "Ålesund"]
+    assert rows
+    assert all(row[4:] == ("too few subjects", "-", "-") for row in rows)
+    assert any("Ålesund" in line for line in section(model_card(report), "Limits").lines)
+
+
+def test_a_peek_at_held_out_is_a_limit(report):
+    peek = FittedOn(what="threshold", splits=("tuning", "held_out"))
+    peeked = dataclasses.replace(report, evidence=Evidence(fitted=(peek,)))
+    line = "Something was fitted on held_out: its results are no test."
+    assert line in section(model_card(peeked), "Limits").lines
+    assert line not in section(model_card(report), "Limits").lines
+
+
+def test_few_events_and_one_cohort_are_limits(report):
+    lines = " ".join(section(model_card(report), "Limits").lines)
+    assert "mi (60)" in lines
+    assert "not elsewhere" in lines
+    elsewhere = dataclasses.replace(report, study=Study(external=True))
+    assert "not elsewhere" not in " ".join(section(model_card(elsewhere), "Limits").lines)
+
+
+def test_the_card_of_another_cohort_keeps_training_and_scored_data_apart(report):
+    facts = {**report.provenance, "scored cohort": "there"}
+    study = dataclasses.replace(report.study, external=True)
+    card = model_card(dataclasses.replace(report, provenance=facts, study=study))
+    results = front(card.markdown())["model-index"][0]["results"]
+    assert {one["dataset"]["name"] for one in results} == {"there"}
+    trained = " ".join(section(card, "Training data").lines)
+    assert "Cohort: demo (fingerprint cb3de9c0a8fff9d5)." in trained
+    assert "held_out" not in trained
+    assert "a made cohort" not in trained
+    scored = section(card, "Evaluation data").lines
+    assert "Cohort: there." in scored
+    assert "Subjects: train 200, tuning 100, held_out 100." in scored
+    assert (
+        "When the records it was trained on were made." in section(card, "What is not known").lines
+    )
+    assert "Evaluation data" not in {part.title for part in model_card(report).sections}
+
+
+def test_text_of_users_does_not_become_markdown_or_html():
+    evil = "# head\n| a | <b>x</b> [l](u) `c`"
+    text = model_card(ReportData(title=evil, study=Study(about=evil))).markdown()
+    assert "\n# head" not in text.split("---\n")[2].replace("# Model card", "", 1)
+    assert "<b>" not in text.replace("\\<b", "")
+    assert "\\| a \\|" in text

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medmcl.core.findings import Finding
+from medmcl.evaluation import Result
+from medmcl.evaluation.report.model_card import model_card
+from medmcl.evaluation.report.page import ReportData, as_json, render, write_report
+from medmcl.evaluation.report.tripod import checklist
+from medmcl.evaluation.retrieval import retrieval
+
+EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 --> {{ 7 * 7 }}'
+
+
+def result(**changes):
+    about = {
+        "task": "mi", "target": "mi", "kind": "binary", "metric": "auroc",
+        "direction": "higher", "method": "ours", "protocol": "linear_probe", "n": 50,
+        "events": 20, "value": 0.8, "low": 0.7, "high": 0.9,
+    }  # fmt: skip
+    return Result(**{**about, **changes})
+
+
+def full(text="ecg"):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 4))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return ReportData(
+        title=text,
+        subtitle=text,
+        provenance={"recipe": text, "cohort": text, "versions": {text: 1.0}},
+        flow=[(text, 10, 12), ("all", 8, 9)],
+        missingness=pd.DataFrame({text: [True, False] * 6, "cmr": [True] * 12}),
+        findings=[Finding(code=text, where=text, what=text, mend=text)],
+        curves={
+            text: [
+                {"step": 1, "split": "train", "loss": 2.0},
+                {"step": 2, "split": "train", "loss": float("nan")},
+                {"step": 2, "split": "tuning", "loss": 1.5, f"effective_rank/{text}": 3.0},
+            ]
+        },
+        geometry=[{"stage": text, "step": 1, "modality": text, "effective_rank": 2.0}],
+        retrieval=retrieval(x, x, names=(text, "cmr"), draws=20, method=text),
+        embedding_map={
+            "points": x,
+            "modality": text,
+            "colours": {text: [text, None, "b"] * 10, "ef": rng.normal(size=30)},
+        },
+        results=[
+            result(method=text, task=text, target=text, note=text),
+            result(method="scratch", task=text, target=text, value=None, low=None, high=None),
+            result(method="scratch", task=text, target=text, versus=text, value=-0.1, low=-0.2,
+                   high=0.0),
+        ],
+        images=rng.random((2, 8, 8)),
+        heat=rng.normal(size=(2, 4, 4)),
+        notes=[text],
+    )  # fmt: skip
+
+
+def test_an_empty_report_says_so_in_every_section():
+    html = render(ReportData(title="nothing yet"))
+    for sentence in (
+        "nothing has been evaluated yet",
+        "No cohort flow was recorded",
+        "No task was evaluated",
+        "Retrieval was not evaluated",
+        "No embeddings were drawn",
+        "No cosine maps were made",
+        "No training curves were recorded",
+        "nothing was excluded",
+        "There are no results",
+        "Nothing was recorded",
+    ):
+        assert sentence in html
+    assert "<img" not in html
+
+
+def test_a_full_report_holds_every_figure_with_table_and_aid():
+    html = render(full())
+    assert html.count("<figure>") == html.count("<img") == 9
+    assert html.count("How to read this:") == html.count('<figcaption class="aid">') == 9
+    assert html.count("The numbers behind this figure") == 9
+
+
+def test_hostile_text_is_escaped_everywhere(tmp_path):
+    html = write_report(tmp_path / "report.html", full(EVIL)).read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "{{ 7 * 7 }}" in html
+    assert "49" not in re.sub(r"base64,[^\"]*", "", html).split("</style>")[1]
+
+
+def test_the_report_needs_nothing_outside_itself():
+    html = re.sub(r"base64,[^\"]*", "", render(full()))
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|<link|<script|<iframe", html)
+    assert all(src.startswith("data:image/") for src in re.findall(r'src="([^"]*)"', html))
+
+
+def test_json_beside_holds_every_number_and_no_nan(tmp_path):
+    write_report(tmp_path / "deep" / "report.html", full())
+    text = (tmp_path / "deep" / "report.json").read_text(encoding="utf-8")
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert found["results"][0]["value"] == 0.8
+    assert found["flow"][0] == {"step": "ecg", "subjects": 10, "samples": 12}
+    assert found["curves"]["ecg"][1]["loss"] is None
+    assert found["missingness"][0]["samples"] == 6
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_the_headline_names_the_gain_with_its_interval_and_verdict():
+    rows = [
+        result(),
+        result(method="scratch", value=0.7),
+        result(method="other", value=0.75),
+        result(method="scratch", versus="ours", value=-0.1, low=-0.15, high=-0.05),
+        result(method="other", versus="ours", value=-0.05, low=-0.1, high=0.01),
+    ]
+    data = ReportData(title="t", results=rows, flow=[("with ECG", 1000, 1200)])
+    lines = as_json(data)["headline"]
+    assert lines[0] == "1,000 subjects with 1,200 samples (with ECG)."
+    assert "AUROC 0.800 (0.700 to 0.900)" in lines[1]
+    assert "the best of the 2 others, other, +0.050 (-0.010 to +0.100)" in lines[1]
+    assert "no clear difference" in lines[1]
+
+
+def test_the_headline_compares_with_methods_that_do_not_hold_the_embedding():
+    beside = "covariates + embedding"
+    rows = [
+        result(),
+        result(method="covariates", value=0.7),
+        result(method=beside, value=0.85),
+        result(method="covariates", versus="ours", value=-0.1, low=-0.15, high=-0.05),
+        result(method=beside, versus="ours", value=0.05, low=0.02, high=0.08),
+    ]
+    line = as_json(ReportData(title="t", results=rows))["headline"][0]
+    assert "against covariates +0.100 (+0.050 to +0.150), better." in line
+    assert "worse" not in line
+    assert "adds" not in line
+    rows.append(result(method=beside, versus="covariates", value=0.15, low=0.1, high=0.2))
+    line = as_json(ReportData(title="t", results=rows))["headline"][0]
+    assert line.endswith(
+        "; beside covariates the embedding adds +0.150 (+0.100 to +0.200), better."
+    )
+
+
+def test_the_headline_names_the_cohort_that_was_scored():
+    facts = {"recipe": "r", "cohort": "here"}
+    own = ReportData(title="t", provenance=facts, flow=[("held_out", 60, 60)])
+    assert as_json(own)["headline"][0].startswith("Recipe r on cohort here: 60 subjects")
+    other = dataclasses.replace(own, provenance={**facts, "scored cohort": "there"})
+    assert as_json(other)["headline"][0].startswith(
+        "Recipe r trained on cohort here, scored on cohort there: 60 subjects"
+    )
+
+
+def test_lower_is_better_turns_the_verdict():
+    rows = [
+        result(metric="mae", direction="lower", value=2.0, low=1.9, high=2.1),
+        result(metric="mae", direction="lower", versus="scratch", value=-1, low=-1.5, high=-0.5),
+    ]
+    assert as_json(ReportData(title="t", results=rows))["headline"][0].endswith("better.")
+
+
+def test_geometry_is_read_from_metric_lines():
+    data = ReportData(
+        title="t",
+        curves={"a": [{"step": 3, "uniformity/ecg": -2.0, "alignment/ecg~cmr": 0.5, "loss": 1.0}]},
+    )
+    rows = as_json(data)["geometry"]
+    assert {row["modality"] for row in rows} == {"ecg", "ecg~cmr"}
+    assert "Shape of the embedding space" in render(data)
+
+
+def test_many_stages_and_patterns_are_capped_with_a_word():
+    curves = {f"s{i}": [{"step": 1, "split": "train", "loss": 1.0}] for i in range(15)}
+    names = [f"m{i}" for i in range(6)]
+    bits = [[bool(k >> i & 1) for i in range(6)] for k in range(40)]
+    html = render(
+        ReportData(title="t", curves=curves, missingness=pd.DataFrame(bits, columns=names))
+    )
+    assert "The first 12 of 15 stages" in html
+    assert "24 rarer patterns" in html
+
+
+def test_figures_leave_no_trace_in_matplotlib():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    render(full())
+    assert dict(matplotlib.rcParams) == before
+    assert "matplotlib.pyplot" not in vars(matplotlib) or not matplotlib.pyplot.get_fignums()
+
+
+def test_the_same_data_give_the_same_report():
+    assert render(full()) == render(full())
+
+
+def test_every_text_says_the_level_of_its_intervals(report):
+    other = dataclasses.replace(report, level=0.9)
+    for page in (render(other), model_card(other).markdown(), str(checklist(other).cited)):
+        assert "90 % interval" in page
+        assert "95 % interval" not in page
+        assert "95 % bootstrap" not in page
+    assert "95 % interval" in render(report)
+    assert as_json(other)["level"] == 0.9

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from made_report import binary_evidence, full_report, result_rows, subgroup_rows, survival_evidence
+
+from medmcl.evaluation.evidence import Evidence, FittedOn, RiskGroup
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.page import render
+from medmcl.evaluation.report.sections import sections_of
+from medmcl.evaluation.report.tables import discrimination_tables
+from medmcl.evaluation.results import Result
+
+KEYS = [
+    "cohort", "table-one", "missingness", "results", "calibration", "decisions", "survival",
+    "subgroups", "comparisons", "retrieval", "embeddings", "maps", "training", "ledger", "tripod",
+]  # fmt: skip
+FILLED = KEYS[:9] + KEYS[-2:]
+
+
+def by_key(data):
+    return {section.key: section for section in sections_of(data)}
+
+
+def text_of(html):
+    return re.sub(r"base64,[^\"]*", "", html).split("</style>")[1]
+
+
+def test_every_section_is_there_in_order_with_its_anchor(report):
+    html = render(report)
+    sections = by_key(report)
+    assert list(sections) == KEYS
+    for key in KEYS:
+        assert f'<section id="{key}"' in html
+        assert f'href="#{key}"' in html
+    assert [k for k, s in sections.items() if s.pictures or s.tables] == FILLED
+
+
+def test_every_figure_has_an_aid_an_alternative_text_with_numbers_and_its_table(report):
+    for section in sections_of(report):
+        for picture in section.pictures:
+            assert picture.aid.endswith(".")
+            assert len(picture.aid) > 40
+            assert re.search(r"\d", picture.alt), picture.title
+            assert picture.rows
+            assert {len(row) for row in picture.rows} == {len(picture.header)}
+
+
+def test_every_column_of_every_table_has_a_scoped_name(report):
+    html = text_of(render(report))
+    heads = re.findall(r"<thead>.*?</thead>", html, re.DOTALL)
+    assert heads
+    for head in heads:
+        assert re.findall(r"<th(?!ead)[^>]*>", head) == ['<th scope="col">'] * head.count("<th ")
+        assert not re.search(r"<th(?!ead)[^>]*></th>", head)
+    assert '<th scope="row"' in html
+    assert html.count('alt=""') == 0
+
+
+def test_no_table_holds_nan(report):
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", text_of(render(report)))
+    assert not [cell for cell in cells if re.search(r"\b(nan|inf|None)\b", cell)]
+
+
+def test_an_empty_evidence_is_said_section_by_section():
+    sections = by_key(ReportData(title="t"))
+    assert sections["calibration"].empty == "Calibration was not assessed."
+    assert sections["subgroups"].empty == "No subgroup was assessed."
+    assert sections["ledger"].empty == "What was fitted on whom was not recorded."
+
+
+def test_reasons_stand_where_nothing_could_be_computed():
+    lost = NotEstimable("nobody had the outcome")
+    one = dataclasses.replace(
+        binary_evidence("mi", "ours"), calibration=lost, decision=lost, histogram=None
+    )
+    group = RiskGroup(name="everyone", low=0.0, high=1.0, n=20, events=0, curve=lost)
+    dead = dataclasses.replace(
+        survival_evidence("death", "ours"), calibration=lost, decision=lost, d_calibration=lost,
+        risk_groups=(group,),
+    )  # fmt: skip
+    html = render(ReportData(title="t", evidence=Evidence(tasks=(one, dead))))
+    said = "Not estimable: mi: nobody had the outcome; death: nobody had the outcome."
+    assert html.count(said) == 1  # decisions; calibration shows its D-calibration table
+    assert "Not estimable: death: nobody had the outcome." in html
+    assert "not estimable" in html
+
+
+def row(**changes):
+    about = {
+        "task": "mi", "target": "mi", "kind": "binary", "metric": "auroc", "direction": "higher",
+        "method": "ours", "protocol": "linear_probe", "value": 0.8, "low": 0.7, "high": 0.9,
+        "n": 50,
+    }  # fmt: skip
+    return Result(**{**about, **changes})
+
+
+def test_cells_without_a_value_point_to_their_reason():
+    rows = [
+        row(),
+        row(method="b", value=None, low=None, high=None, note="one class only"),
+        row(method="c", value=None, low=None, high=None, note="too few"),
+        row(method="c", metric="brier", direction="lower", value=None, low=None, high=None,
+            note="one class only"),
+    ]  # fmt: skip
+    (table,) = discrimination_tables(rows)
+    assert table.header[-2:] == ("AUROC ↑", "Brier score ↓")
+    assert [line[5] for line in table.rows] == [
+        "0.800 (0.700 to 0.900)", "not estimable [1]", "not estimable [2]"
+    ]  # fmt: skip
+    assert table.rows[2][6] == "not estimable [1]"
+    assert table.notes == ("[1] one class only", "[2] too few")
+    assert "[1] one class only" in render(ReportData(title="t", results=rows))
+
+
+def test_further_metrics_have_a_line_each_with_their_direction():
+    names = ["auroc", "auprc", "brier", "accuracy", "calibration_slope"]
+    rows = [row(metric=name, direction="target" if "slope" in name else "higher") for name in names]
+    wide, further = discrimination_tables(rows)
+    assert len(wide.header) - 5 == 3
+    assert [line[5] for line in further.rows] == ["accuracy ↑", "calibration slope ◎"]
+    assert "◎ the nearer to its ideal" in further.aid
+    assert further.folded == "2 lines"
+    shown = {cell for table in (wide, further) for line in table.rows for cell in line}
+    assert {"0.800 (0.700 to 0.900)"} <= shown
+
+
+def test_differences_are_turned_to_the_method_of_the_report_and_read_aloud():
+    rows = [
+        row(), row(method="b"),
+        row(method="b", versus="ours", value=-0.1, low=-0.2, high=-0.05, p_value=0.0001),
+        row(method="b", versus="ours", metric="brier", direction="lower", value=-0.1, low=-0.2,
+            high=0.05),
+    ]  # fmt: skip
+    data = ReportData(title="t", results=rows, compared={"b": {"recipe": "ecg", "seed": 1}})
+    runs, table = by_key(data)["comparisons"].tables
+    assert runs.header == ("run", "recipe", "seed")
+    assert runs.rows == (("b", "ecg", "1"),)
+    cells = dict(zip(table.header, table.rows[0], strict=True))
+    assert cells["difference"] == "ours minus b"
+    assert cells["value (95 % interval)"] == "+0.100 (+0.050 to +0.200)"
+    assert (cells["reading"], cells["p"]) == ("better", "<0.001")
+    assert table.rows[1][table.header.index("reading")] == "no clear difference"
+    assert table.rows[1][table.header.index("p")] == "-"
+
+
+def test_the_ledger_shouts_when_held_out_was_used():
+    fitted = (
+        FittedOn(what="standardisation of ecg", splits=("train",), subjects=10),
+        FittedOn(what="threshold", splits=("tuning", "held_out"), labels=True, task="mi"),
+    )
+    html = render(ReportData(title="t", evidence=Evidence(fitted=fitted)))
+    assert "tuning + held_out (peeks!)" in html
+    assert "1 of these used held_out: results that depend on them are no test." in html
+    clean = render(ReportData(title="t", evidence=Evidence(fitted=fitted[:1])))
+    assert "Nothing here used held_out." in clean
+
+
+def test_d_calibration_is_on_the_page(report):
+    (table,) = by_key(report)["calibration"].tables
+    found = next(t for t in report.evidence.tasks if t.kind == "survival").d_calibration
+    assert f"{found.statistic:.1f}" in table.rows[0]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [("binary",), ("survival",), ()],
+    ids=["no survival", "only survival", "no outcomes"],
+)
+def test_reports_of_part_of_the_outcomes_render(kept, report):
+    evidence = Evidence(tasks=tuple(t for t in report.evidence.tasks if t.kind in kept))
+    results = [r for r in report.results if r.kind in kept]
+    data = dataclasses.replace(report, evidence=evidence, results=results)
+    sections = by_key(data)
+    assert bool(sections["survival"].pictures) == ("survival" in kept)
+    assert bool(sections["decisions"].pictures) == bool(kept)
+    assert "TRIPOD+AI" in render(data)
+
+
+def test_unicode_and_hostile_names_stand_as_they_are():
+    name = 'Ünïcode 心臓 <b>"x"</b> & $\\alpha$'
+    evidence = Evidence(
+        tasks=(binary_evidence(name, name), survival_evidence(f"{name} 2", name)),
+        subgroups=tuple(subgroup_rows(name, name)),
+        fitted=(FittedOn(what=name, splits=("train",), note=name),),
+    )
+    data = dataclasses.replace(
+        full_report(), title=name, results=result_rows([name], [name, "b"]), evidence=evidence
+    )
+    html = text_of(render(data))
+    assert "<b>&#34;" not in html
+    assert '<b>"x"' not in html
+    assert "心臓 &lt;b&gt;" in html
+
+
+def test_two_hundred_phenotypes_are_drawn_in_part_with_a_note():
+    targets = [f"phecode {k}" for k in range(200)]
+    rows = result_rows(["phe"], ["ours", "scratch"], "multilabel", ("auroc",), targets=targets)
+    section = by_key(ReportData(title="t", results=rows))["results"]
+    overview = next(p for p in section.pictures if p.title == "Every target")
+    assert "110 more are in the table." in overview.aid
+    assert len(overview.rows) == 200
+    (table,) = section.tables
+    assert len(table.rows) == 400
+    assert table.folded

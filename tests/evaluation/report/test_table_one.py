@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medmcl.evaluation.metrics.standardised import smd_categories, smd_numbers
+from medmcl.evaluation.report.table_one import Variable, table_one
+from medmcl.evaluation.suppression import WITHHELD
+
+SEX = Variable(name="sex", kind="category")
+AGE = Variable(name="age", kind="number", unit="years")
+
+
+def made(counts, fewest=5, variables=(SEX,)):
+    """A table of subjects with the given counts: split to level to number."""
+    rows = [
+        (split, level)
+        for split, levels in counts.items()
+        for level, number in levels.items()
+        for _ in range(number)
+    ]
+    frame = pd.DataFrame({"sex": [level for _, level in rows]}, dtype=object)
+    return table_one(frame, [split for split, _ in rows], variables, fewest=fewest)
+
+
+def cells(table, level, variable="sex"):
+    row = next(r for r in table.rows if r.variable == variable and r.level == level)
+    return [cell.text for cell in row.cells]
+
+
+def test_numbers_agree_with_a_slow_computation():
+    rng = np.random.default_rng(0)
+    age = rng.normal(60, 10, 200)
+    split = np.where(np.arange(200) < 120, "train", "held_out")
+    age[3] = np.nan
+    table = table_one(pd.DataFrame({"age": age}), split, [AGE])
+    train, test = age[:120][np.isfinite(age[:120])], age[120:]
+    row = next(r for r in table.rows if r.statistic == "mean (SD)")
+    assert row.variable == "age (years)"
+    assert row.cells[0].mean == pytest.approx(train.mean())
+    assert row.cells[0].sd == pytest.approx(train.std(ddof=1))
+    expected = abs(train.mean() - test.mean()) / np.sqrt((train.var(ddof=1) + test.var(ddof=1)) / 2)
+    assert row.differences == (None, pytest.approx(expected))
+    median = next(r for r in table.rows if r.statistic == "median [IQR]")
+    assert median.cells[1].median == pytest.approx(np.median(test))
+    assert cells(table, "missing", "age (years)") == ["<5", "0 (0.0 %)"]
+
+
+def test_austins_two_level_example_and_the_general_formula_agree():
+    # Austin 2009, equation 2: prevalences p and q
+    p, q = 0.3, 0.45
+    expected = abs(p - q) / np.sqrt((p * (1 - p) + q * (1 - q)) / 2)
+    assert smd_categories(np.array([70, 30]), np.array([55, 45])) == pytest.approx(expected)
+    assert smd_categories(np.array([30, 70]), np.array([45, 55])) == pytest.approx(expected)
+
+
+def test_several_levels_agree_with_yang_and_dalton_written_as_loops():
+    a, b = np.array([20.0, 50, 30]), np.array([30.0, 30, 40])
+    p, q = a / a.sum(), b / b.sum()
+    s = np.empty((2, 2))
+    for k in range(2):
+        for m in range(2):
+            if k == m:
+                s[k, m] = (p[k + 1] * (1 - p[k + 1]) + q[k + 1] * (1 - q[k + 1])) / 2
+            else:
+                s[k, m] = -(p[k + 1] * p[m + 1] + q[k + 1] * q[m + 1]) / 2
+    gap = (p - q)[1:]
+    expected = np.sqrt(gap @ np.linalg.inv(s) @ gap)
+    assert smd_categories(a, b) == pytest.approx(expected)
+    order = [2, 0, 1]
+    assert smd_categories(a[order], b[order]) == pytest.approx(expected)
+
+
+def test_differences_that_do_not_exist_are_none_and_not_nan():
+    assert smd_numbers(np.array([1.0]), np.array([1.0, 2.0])) is None
+    assert smd_numbers(np.ones(5), np.ones(5)) == 0
+    assert smd_numbers(np.ones(5), np.zeros(5)) is None
+    assert smd_categories(np.array([5, 0]), np.array([0, 5])) is None
+    assert smd_categories(np.array([5, 0]), np.array([7, 0])) == 0
+    assert smd_categories(np.array([0, 0]), np.array([7, 1])) is None
+
+
+def test_a_single_small_count_hides_the_next_smallest_and_the_difference():
+    table = made({"train": {"f": 50, "m": 60, "x": 3}, "held_out": {"f": 30, "m": 40, "x": 8}})
+    assert cells(table, "x") == ["<5", "8 (10.3 %)"]
+    assert cells(table, "f")[0] == WITHHELD
+    assert cells(table, "m")[0] == "60 (53.1 %)"
+    first = next(r for r in table.rows if r.variable == "sex")
+    assert first.differences == (None, None)
+
+
+@pytest.mark.parametrize("small", [(1, 1), (2, 2), (4, 4)])
+def test_two_small_counts_that_the_total_would_give_away_hide_a_third(small):
+    table = made({"train": {"a": 40, "b": 30, "c": small[0], "d": small[1]}})
+    assert cells(table, "b") == [WITHHELD]
+    assert cells(table, "c") == cells(table, "d") == ["<5"]
+
+
+def test_two_small_counts_that_hide_each_other_hide_no_more():
+    table = made({"train": {"a": 40, "b": 30, "c": 2, "d": 4}})
+    assert cells(table, "b") == ["30 (39.5 %)"]
+
+
+def test_hidden_missing_subjects_do_not_show_in_the_base_of_shares():
+    table = made({"train": {"f": 120, "m": 80, None: 4}})
+    assert cells(table, "missing") == ["<5"]
+    assert cells(table, "m") == [WITHHELD]
+    assert cells(table, "f") == ["120"]
+
+
+def test_no_hidden_count_follows_from_what_is_shown():
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        levels = dict(zip("abcd", rng.integers(0, 12, 4), strict=True))
+        levels[None] = int(rng.integers(0, 8))
+        table = made({"train": {k: int(v) for k, v in levels.items()}})
+        total = sum(levels.values())
+        shown = {r.level: r.cells[0] for r in table.rows if r.variable == "sex"}
+        hidden = {k for k, c in shown.items() if c.count is None and c.text != "-"}
+        if not hidden or total < 5:
+            continue
+        left = total - sum(c.count for c in shown.values() if c.count is not None)
+        small = [k for k in hidden if shown[k].text == "<5"]
+        possible = set()
+        for values in np.ndindex(*[4] * len(small)):
+            rest = left - sum(v + 1 for v in values)
+            if (rest == 0 and len(small) == len(hidden)) or (rest > 0 and len(small) < len(hidden)):
+                possible.add(values)
+        if len(hidden) > 1:  # else nobody else is there to hide behind
+            assert len(possible) > 1
+
+
+def test_suppression_can_be_turned_off():
+    table = made({"train": {"f": 50, "m": 2}}, fewest=1)
+    assert cells(table, "m") == ["2 (3.8 %)"]
+    assert not any("fewer" in note for note in table.notes)
+
+
+def test_numbers_of_few_subjects_are_not_summarised():
+    frame = pd.DataFrame({"age": [60.0, 61, 62, np.nan, np.nan, np.nan, np.nan, np.nan]})
+    table = table_one(frame, ["train"] * 8, [AGE])
+    assert [c.text for r in table.rows[1:] for c in r.cells] == [WITHHELD] * 3
+
+
+def test_a_subject_with_two_rows_is_refused():
+    frame = pd.DataFrame({"sex": ["f", "m"]}, index=["s1", "s1"])
+    with pytest.raises(ValueError, match="one row a subject"):
+        table_one(frame, ["train", "train"], [SEX])
+
+
+def test_many_levels_are_pooled():
+    table = made({"train": {f"site {k}": 10 + k for k in range(30)}})
+    levels = [r.level for r in table.rows if r.variable == "sex"]
+    assert len(levels) == 12
+    assert levels[-1] == "others"
+    total = sum(r.cells[0].count for r in table.rows if r.variable == "sex")
+    assert total == sum(10 + k for k in range(30))
+
+
+def test_header_and_text_rows_have_one_width():
+    table = made({"train": {"f": 50, "m": 20}, "tuning": {"f": 9, "m": 9}, "held_out": {"f": 7}})
+    assert table.header[-2:] == ("SMD tuning", "SMD held_out")
+    assert {len(row) for row in table.text_rows} == {len(table.header)}

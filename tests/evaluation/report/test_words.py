@@ -1,0 +1,43 @@
+import pytest
+
+from medmcl.evaluation.report.words import (
+    about_what,
+    counts_shown,
+    measured,
+    metric_name,
+    p_shown,
+    span_name,
+)
+
+
+@pytest.mark.parametrize(
+    ("time", "unit", "said"),
+    [
+        (365.25, "days", "1 year"),
+        (3652.5, "days", "10 years"),
+        (182.625, "days", "0.5 years"),
+        (1000, "days", "1,000 days"),
+        (5, "years", "5 years"),
+        (2.5, "", "2.5"),
+    ],
+)
+def test_spans_of_time(time, unit, said):
+    assert span_name(time, unit) == said
+
+
+def test_tasks_and_metrics_are_named_as_people_write_them():
+    assert about_what("mi", "mi") == about_what("mi", "") == "mi"
+    assert about_what("phe", "macro") == "phe: mean over targets"
+    assert about_what("phe", "I21") == "phe: I21"
+    assert measured("r2", "macro") == "mean R²"
+    assert measured("r2", "ef") == "R²"
+    assert metric_name("auc_at_5y") == metric_name("auc_at_5_years") == "AUC at 5 years"
+    assert metric_name("brier_at_1y") == "Brier score at 1 year"
+    assert metric_name("net_benefit_at_10y") == "net benefit at 10 years"
+    assert (p_shown(None), p_shown(0.0004), p_shown(0.25)) == ("-", "<0.001", "0.250")
+
+
+def test_counts_with_events_but_not_of_a_mean():
+    assert counts_shown(1200, None) == "1,200"
+    assert counts_shown(1200, 31, "mi") == "1,200 (31)"
+    assert counts_shown(1200, 1200, "macro") == "1,200"
