@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from medmcl.data.cohort import open_cohort
+    from medmcl.data.processes import lent_processes
     from medmcl.data.simulate import simulate
     from medmcl.evaluation.models.risk_model import RiskModel
     from medmcl.stages.embedder import MedMCLEmbedder
@@ -27,6 +28,7 @@ __all__ = [
     "Run",
     "check",
     "evaluate",
+    "lent_processes",
     "load",
     "open_cohort",
     "pretrain",
@@ -35,6 +37,7 @@ __all__ = [
 
 _HOMES = {
     "check": "medmcl.stages.inspect",
+    "lent_processes": "medmcl.data.processes",
     "open_cohort": "medmcl.data.cohort",
     "simulate": "medmcl.data.simulate",
     "evaluate": "medmcl.stages.evaluate",

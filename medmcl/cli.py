@@ -10,7 +10,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +41,14 @@ SetOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that read records, where that takes longer than starting them; one a "
+        "processor, at most 8, if not given. 0 reads in this process.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same bits on CPU.")]
 
 
@@ -70,6 +78,13 @@ def _overrides(pairs: list[str] | None) -> Iterator[dict[str, Any]]:
         raise naming_overrides(error, overrides) from None
 
 
+def _reading(workers: int | None) -> AbstractContextManager[None]:
+    """Lend processes that read records, for the length of a command."""
+    from medmcl.data.processes import lent_processes, processors
+
+    return lent_processes(processors() if workers is None else workers)
+
+
 @app.command(cls=Command)
 def pretrain(
     cohort: CohortOption,
@@ -82,6 +97,7 @@ def pretrain(
     device: DeviceOption = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes, one device each.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    workers: WorkersOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the unfinished run at --out.")
     ] = False,
@@ -94,7 +110,7 @@ def pretrain(
     refuse_unwritable(out or Path("runs"))
     if devices > 1 and relaunch(devices):
         return
-    with _overrides(set_) as overrides:
+    with _reading(workers), _overrides(set_) as overrides:
         run = run_pretrain(
             cohort,
             recipe=recipe,
@@ -140,6 +156,7 @@ def evaluate(
     set_: SetOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    workers: WorkersOption = None,
 ) -> None:
     """Score a run on the held-out split of a cohort."""
     from medmcl.core.writing import refuse_unwritable
@@ -148,7 +165,7 @@ def evaluate(
     fractions = _fractions(label_fraction)
     if out is not None or run.is_dir():
         refuse_unwritable(out or run)
-    with _overrides(set_) as overrides:
+    with _reading(workers), _overrides(set_) as overrides:
         done = run_evaluate(
             run,
             cohort,
@@ -212,6 +229,7 @@ def embed(
     ] = False,
     set_: SetOption = None,
     device: DeviceOption = "auto",
+    workers: WorkersOption = None,
 ) -> None:
     """Write the embedding of every record of a cohort, with a quality flag."""
     from medmcl.core.writing import refuse_unwritable
@@ -220,7 +238,7 @@ def embed(
 
     claim_table(out, overwrite=overwrite)
     refuse_unwritable(out, folder=False)
-    with _overrides(set_) as overrides:
+    with _reading(workers), _overrides(set_) as overrides:
         table = load(run).embed(
             cohort,
             modality=modality,
@@ -239,12 +257,13 @@ def check(
     cohort: CohortOption,
     recipe: Annotated[str | None, typer.Option(help="Recipe to check it for.")] = None,
     set_: SetOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Find in seconds what would fail in hours: every fault at once, each with its mend."""
     from medmcl.stages.inspect import check as run_check
     from medmcl.stages.inspect import written
 
-    with _overrides(set_) as overrides:
+    with _reading(workers), _overrides(set_) as overrides:
         findings = run_check(cohort, recipe=recipe, overrides=overrides)
     print(written(findings))
     if any(finding.level == "error" for finding in findings):

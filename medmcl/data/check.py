@@ -64,7 +64,6 @@ def check_cohort(
     trains: bool = False,
     progress: Callable[[int], object] | None = None,
     limit: int | None = None,
-    workers: int = 0,
 ) -> Checked:
     """Find every fault of a cohort: file, tables, splits, outcomes, and each record.
 
@@ -76,7 +75,6 @@ def check_cohort(
         trains: Whether the recipe trains, and so needs people to train on.
         progress: Told how many records are done.
         limit: Read at most this many records of each modality, evenly spaced.
-        workers: Processes that read; 0 reads in this one.
 
     Returns:
         A list of findings, errors first, grouped by scope and code, none twice; its ``overview``
@@ -96,9 +94,7 @@ def check_cohort(
     counts: list[RecordCount] = []
     for name in cohort.spec.modalities:
         rows = _some(len(cohort.records[name]), limit)
-        found, count = _check_modality(
-            cohort, name, inputs.get(name), rows, workers, _told(progress, done)
-        )
+        found, count = _check_modality(cohort, name, inputs.get(name), rows, _told(progress, done))
         findings += found
         counts.append(count)
         done += len(rows)
@@ -121,7 +117,6 @@ def _check_modality(
     name: str,
     settings: Mapping[str, Any] | None,
     rows: list[int],
-    workers: int,
     progress: Callable[[int], object],
 ) -> tuple[list[Finding], RecordCount]:
     """Check the records of one modality; ``settings`` are those of the recipe that reads it."""
@@ -131,7 +126,7 @@ def _check_modality(
     findings += _check_presence(cohort, name, wanted=wanted)
     findings += _check_accepted(cohort, name)
     ignored = frozenset() if wanted else _OF_A_RECIPE
-    read = _read(cohort, name, adapter, rows, workers, progress, ignored)
+    read = _read(cohort, name, adapter, rows, progress, ignored)
     copies = _find_copies(cohort, name, adapter, rows, read)
     records = _check_records(cohort, name, adapter, rows, read)
     records += [finding for found in copies.values() for finding in found]
@@ -209,14 +204,13 @@ def _read(
     name: str,
     adapter: Adapter,
     rows: list[int],
-    workers: int,
     progress: Callable[[int], object],
     ignored: frozenset[str],
 ) -> list[Outcome]:
     """Read and inspect records, without the findings to ignore."""
     places: list[Place] = list(cohort.records[name]["place"].iloc[rows])
     read = []
-    for number, outcome in enumerate(outcomes(adapter, places, prepared=False, workers=workers), 1):
+    for number, outcome in enumerate(outcomes(adapter, places, prepared=False), 1):
         kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
         read.append(replace(outcome, findings=kept))
         progress(number)

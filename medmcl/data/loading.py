@@ -263,7 +263,6 @@ def prepare(
     fitted: Mapping[str, Mapping[str, Any]] | None = None,
     splits: Sequence[str] | Literal["all"] = ("train", "tuning"),
     progress: Progress | None = None,
-    workers: int = 0,
 ) -> Prepared:
     """Prepare every record of some modalities once, and open some splits.
 
@@ -275,7 +274,6 @@ def prepare(
             fitted, on records of the train split only.
         splits: Splits whose rows may be read; the others refuse.
         progress: Told how many records are done, over all modalities.
-        workers: Processes that read; 0 reads in this one.
 
     Raises:
         CohortError: Records that cannot be used, unless the cohort says to exclude them.
@@ -291,7 +289,6 @@ def prepare(
             cache,
             (fitted or {}).get(name),
             _Told(progress, done),
-            workers,
         )
         done += len(cohort.records[name])
         if progress is not None:
@@ -343,7 +340,6 @@ def _stored(
     cache: Path,
     state: Mapping[str, Any] | None,
     counter: _Told,
-    workers: int,
 ) -> Stored:
     table = cohort.records[name]
     places: list[Place] = list(table["place"])
@@ -368,7 +364,7 @@ def _stored(
         faults = [finding for finding in shared if finding.level == "error"]
         if faults:
             raise refuse(faults, f"cohort {cohort.name}")
-        made = counter(outcomes(adapter, places, prepared=True, workers=workers))
+        made = counter(outcomes(adapter, places, prepared=True))
         shape = tuple(adapter.prepared_shape)
         write_entry(cache, key, name, made, shape, len(places), shared)
         found = read_entry(cache, key, name, len(places))

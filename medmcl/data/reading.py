@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from medmcl.core.contracts import Adapter, NamesFiles, Place, Sketches
 from medmcl.core.errors import MedmclError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.data.processes import each
 
 MEASURED = ("ecg", "cmr")
 """Kinds whose records never agree to the last bit unless one is a copy of the other."""
@@ -111,32 +111,15 @@ def prepare_outcome(adapter: Adapter, place: Place) -> Outcome:
     return Outcome(row, content_digest(row), tuple(findings), _sketch(adapter, raw))
 
 
-def outcomes(
-    adapter: Adapter, places: Sequence[Place], *, prepared: bool, workers: int = 0
-) -> Iterator[Outcome]:
+def outcomes(adapter: Adapter, places: Sequence[Place], *, prepared: bool) -> Iterator[Outcome]:
     """Give the outcome of each record, in order.
 
     Args:
         adapter: Adapter of the modality; fitted if ``prepared``.
         places: The records.
         prepared: Whether to prepare them, or only to read and inspect.
-        workers: Processes beside this one; 0 reads here.
     """
-    work = prepare_outcome if prepared else read_outcome
-    if workers <= 0 or len(places) < 2 * workers:
-        for place in places:
-            yield work(adapter, place)
-        return
-    size = max(1, min(64, len(places) // (4 * workers)))
-    chunks = [places[first : first + size] for first in range(0, len(places), size)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        tasks = [pool.submit(_chunk, adapter, chunk, prepared) for chunk in chunks]
-        for task in tasks:
-            yield from task.result()
-
-
-def _chunk(adapter: Adapter, places: Sequence[Place], prepared: bool) -> list[Outcome]:
-    return list(outcomes(adapter, places, prepared=prepared))
+    return each(partial(prepare_outcome if prepared else read_outcome, adapter), places)
 
 
 def good_raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:

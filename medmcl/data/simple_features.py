@@ -9,10 +9,8 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.sides import Sides
 from medmcl.data.cache import entry_key
 from medmcl.data.loading import Prepared
+from medmcl.data.processes import each
 from medmcl.data.reading import record_files
 from medmcl.data.simple_reading import FilledNumbers, SimpleReading
 from medmcl.data.term_weights import TermWeights
@@ -125,7 +124,6 @@ def simple_table(
     modality: str,
     *,
     cache: Path | None = None,
-    workers: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> SimpleTable | None:
     """Read the simple features of every usable record; None if the kind has none.
@@ -134,7 +132,6 @@ def simple_table(
         prepared: The cohort; rows of splits that are not open are absent.
         modality: Name of the modality, one of ``prepared.adapters``.
         cache: Folder of prepared records; numbers are kept there. None: measured anew.
-        workers: Processes that read; 0 reads in this one.
         progress: Told how many records are read.
     """
     adapter = prepared.adapters[modality]
@@ -146,7 +143,7 @@ def simple_table(
     kept = None if path is None else _read(path, len(places))
     if kept is None:
         chosen = [place for place, fine in zip(places, usable, strict=True) if fine]
-        found = _told(_features(adapter, chosen, workers), progress)
+        found = _told(each(partial(_measured, adapter), chosen), progress)
         names, values = _stack(found, usable)
         if path is not None and isinstance(values, np.ndarray):
             _write(path, names, values, usable)
@@ -165,13 +162,13 @@ def simple_table(
 
 
 def simple_features(
-    prepared: Prepared, modality: str, *, cache: Path | None = None, workers: int = 0
+    prepared: Prepared, modality: str, *, cache: Path | None = None
 ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray] | None:
     """Give finite features (N, F), their names and who has them (N,); None if the kind has none.
 
     What is learned (means, weights of terms) comes from the train split.
     """
-    table = simple_table(prepared, modality, cache=cache, workers=workers)
+    table = simple_table(prepared, modality, cache=cache)
     if table is None:
         return None
     values, names = table.matrix()
@@ -181,23 +178,9 @@ def simple_features(
 Found = Mapping[str, float] | Sequence[str]
 
 
-def _features(adapter: Any, places: Sequence[Place], workers: int) -> Iterator[Found]:
-    if workers <= 0 or len(places) < 2 * workers:
-        for place in places:
-            yield adapter.simple_features(adapter.read(place))
-        return
-    size = max(1, min(64, len(places) // (4 * workers)))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        tasks = [
-            pool.submit(_chunk, adapter, places[first : first + size])
-            for first in range(0, len(places), size)
-        ]
-        for task in tasks:
-            yield from task.result()
-
-
-def _chunk(adapter: Any, places: Sequence[Place]) -> list[Found]:
-    return list(_features(adapter, places, 0))
+def _measured(adapter: Any, place: Place) -> Found:
+    found: Found = adapter.simple_features(adapter.read(place))
+    return found
 
 
 def _told(found: Iterator[Found], progress: Callable[[int], object] | None) -> Iterator[Found]:

@@ -8,9 +8,11 @@ import pytest
 
 from medmcl.core.contracts import SimpleFeatures
 from medmcl.core.errors import ArtefactError
+from medmcl.data import processes
 from medmcl.data import simple_features as module
 from medmcl.data.cohort import open_cohort
 from medmcl.data.loading import prepare
+from medmcl.data.processes import lent_processes
 from medmcl.data.simple_features import SimpleTable, simple_features, simple_table
 from medmcl.modalities import ADAPTERS
 
@@ -89,7 +91,7 @@ def test_tables_are_the_covariates_that_an_encoder_sees(tiny, inputs):
 def test_numbers_are_measured_once_and_kept(prepared, tiny, monkeypatch):
     cache = tiny.folder / "cache"
     first = simple_table(prepared, "ecg", cache=cache)
-    monkeypatch.setattr(module, "_features", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "_measured", lambda *_: pytest.fail("measured again"))
     again = simple_table(prepared, "ecg", cache=cache)
     assert again.names == first.names
     assert np.array_equal(again.values, first.values, equal_nan=True)
@@ -112,8 +114,12 @@ def test_what_is_kept_is_made_anew_when_damaged_or_when_a_file_changed(prepared,
     )
 
 
-def test_workers_measure_the_same(prepared):
-    one, two = (simple_table(prepared, "ecg", workers=n) for n in (0, 2))
+def test_lent_processes_measure_the_same(prepared, monkeypatch):
+    one = simple_table(prepared, "ecg")
+    monkeypatch.setattr(processes, "_TRIED", 1)
+    monkeypatch.setattr(processes, "_WORTH_SECONDS", 0.0)
+    with lent_processes(2):
+        two = simple_table(prepared, "ecg")
     assert np.array_equal(one.values, two.values, equal_nan=True)
 
 
