@@ -136,9 +136,9 @@ class InputShape:
     """What an encoder must know about its input: all an adapter tells it.
 
     Attributes:
-        kind: ``ecg``, ``cmr``, ``tabular`` or ``text``.
+        kind: ``ecg``, ``cmr``, ``tabular``, ``text`` or ``codes``.
         shape: Shape of one row as the encoder sees it (after cropping), without the batch axis.
-        vocabulary: Number of distinct tokens (text).
+        vocabulary: Number of distinct tokens (text, codes).
         cardinalities: Number of levels of each categorical column (tabular).
         names: Names along the first axis: leads, frames or columns.
     """

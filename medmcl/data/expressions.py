@@ -16,6 +16,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -314,7 +315,8 @@ class _Evaluation:
             "isnull": (1, lambda x: Values(~x.known, np.ones_like(x.known), "truth", x.name)),
             "notnull": (1, lambda x: Values(x.known, np.ones_like(x.known), "truth", x.name)),
             "lower": (1, self._lower),
-            "contains": (2, self._contains),
+            "contains": (2, partial(self._parts, lambda word, part: part in word)),
+            "startswith": (2, partial(self._parts, str.startswith)),
             "abs": (1, lambda x: _finite(np.abs(self.number(x).data), x.name, x.known)),
             "log": (1, self._log),
         }
@@ -348,11 +350,11 @@ class _Evaluation:
         data = np.array([w.lower() if ok else w for w, ok in _pairs(words)], dtype=object)
         return Values(data, words.known, "text", words.name)
 
-    def _contains(self, value: Values, part: Values) -> Values:
+    def _parts(self, test: Callable[[str, str], bool], value: Values, part: Values) -> Values:
         words, parts = self.words(value), self.words(part)
         known = words.known & parts.known
         found = [
-            bool(ok) and p in w for w, p, ok in zip(words.data, parts.data, known, strict=True)
+            bool(ok) and test(w, p) for w, p, ok in zip(words.data, parts.data, known, strict=True)
         ]
         return Values(np.array(found, dtype=bool), known, "truth", words.name)
 

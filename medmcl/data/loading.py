@@ -128,13 +128,15 @@ class Prepared:
 
     @cached_property
     def sides(self) -> Sides:
-        """Split, subject and content of each sample: what guards whatever is fitted."""
+        """Split, subject and content of each sample: what guards whatever is fitted.
+
+        Texts, tables and codes of two people may be equal; without a measured modality nothing
+        stands for a record.
+        """
         measured = [name for name, adapter in self.adapters.items() if adapter.kind in MEASURED]
-        return Sides(
-            splits=self.splits,
-            subjects=self.subjects,
-            contents=tuple(self.identity(name) for name in measured),
-        )
+        contents = tuple(self.identity(name) for name in measured)
+        nothing = np.full(len(self.splits), -1)
+        return Sides(splits=self.splits, subjects=self.subjects, contents=contents or (nothing,))
 
     def batch(
         self,

@@ -16,6 +16,7 @@ from medmcl.core.config import fingerprint
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
 from medmcl.data.codes import CodeMap
+from medmcl.data.event_records import EVENT_KINDS, load_events
 from medmcl.data.expressions import evaluate
 from medmcl.data.index_date import index_dates, index_samples, keep_before
 from medmcl.data.locate import how_to_get
@@ -216,6 +217,8 @@ class Opening:
                 where=f"modalities.{name}",
                 mend="move the join to subjects:, or name the table",
             )
+        if spec.kind in EVENT_KINDS:
+            return load_events(spec, own, subjects, maps, self.spec.keys.index)
         records = load_records(spec, own, subjects, self.root, maps)
         return keep_before(name, records, subjects, self.spec.keys.index)
 

@@ -132,11 +132,11 @@ def load_records(
         table = table.reset_index(drop=True)
         where = subjects.where
     else:
-        table, owner = _own_rows(spec, own, subjects, field, findings)
+        table, owner = own_rows(spec, own, subjects, field, findings)
         where = own.where
-    _require_columns(spec, table, f"{field}, table {where}")
+    require_columns(spec, table, f"{field}, table {where}")
     ids = _record_ids(spec, table, owner, f"{field}, table {where}")
-    has = _present(spec, table, maps, field, findings)
+    has = present(spec, table, maps, field, findings)
     table, owner, ids = table[has], owner[has], ids[has]
     when = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
     if spec.keys.date is not None:
@@ -200,7 +200,7 @@ def _require_agreeing(spec: ModalitySpec, subjects: SubjectTable, field: str) ->
     subjects.require(varying, field)
 
 
-def _own_rows(
+def own_rows(
     spec: ModalitySpec, own: Table, subjects: SubjectTable, field: str, findings: list[Finding]
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Rows of the modality's own table whose subject is known, with the subject's columns."""
@@ -229,7 +229,8 @@ def _own_rows(
     return pd.concat([table, beside], axis=1), owner
 
 
-def _require_columns(spec: ModalitySpec, table: pd.DataFrame, where: str) -> None:
+def require_columns(spec: ModalitySpec, table: pd.DataFrame, where: str) -> None:
+    """Refuse a modality that names columns which are not there, all at once."""
     missing = [name for name in _named_columns(spec) if name not in table.columns]
     faults = [missing_column(name, list(table.columns), where) for name in missing]
     if len(faults) == 1:
@@ -260,7 +261,7 @@ def _record_ids(
     return ids
 
 
-def _present(
+def present(
     spec: ModalitySpec,
     table: pd.DataFrame,
     maps: Mapping,

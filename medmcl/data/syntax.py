@@ -16,8 +16,8 @@ _LONGEST = 4000
 _DEEPEST = 60
 _SHOWN = 200
 FORMS = (
-    "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, lower, contains, abs, "
-    'log, map[column], col("name")'
+    "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, lower, contains, "
+    'startswith, abs, log, map[column], col("name")'
 )
 
 

@@ -8,12 +8,14 @@ a person leaves nothing to choose; what is taken for granted of it is said in a 
 from __future__ import annotations
 
 from medmcl.core.findings import Finding
+from medmcl.data.event_records import EVENT_KINDS
 from medmcl.data.spec import CohortSpec, ModalitySpec
 
 
 def undated(spec: CohortSpec) -> list[Finding]:
     """Give what is wrong with, or taken for granted of, the modalities without ``date:``."""
-    without = [one for one in spec.modalities.values() if one.keys.date is None]
+    dateless = [one for one in spec.modalities.values() if one.keys.date is None]
+    without = [one for one in dateless if one.kind not in EVENT_KINDS]
     findings: list[Finding] = []
     if spec.keys.pairing.on == "date" and len(spec.modalities) > 1:
         for one in without:

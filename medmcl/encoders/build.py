@@ -11,7 +11,9 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.cine import Cine
+from medmcl.encoders.code_transformer import CodeTransformer
 from medmcl.encoders.hf_text import HFText
+from medmcl.encoders.lookup import Lookup
 from medmcl.encoders.monai3d import Monai3d
 from medmcl.encoders.resnet1d import ResNet1d
 from medmcl.encoders.small_cnn import SmallCNN
@@ -51,4 +53,6 @@ ENCODERS: dict[str, Any] = {
     "text_transformer": TextTransformer,
     "hf_text": HFText,
     "tabular_mlp": TabularMLP,
+    "code_transformer": CodeTransformer,
+    "lookup": Lookup,
 }

@@ -6,11 +6,18 @@
 
 from medmcl.core.contracts import Adapter
 from medmcl.modalities.cmr import CMR
+from medmcl.modalities.codes import Codes
 from medmcl.modalities.ecg import ECG
 from medmcl.modalities.tabular import Tabular
 from medmcl.modalities.text import Text
 
-ADAPTERS: dict[str, type[Adapter]] = {"ecg": ECG, "cmr": CMR, "tabular": Tabular, "text": Text}
+ADAPTERS: dict[str, type[Adapter]] = {
+    "ecg": ECG,
+    "cmr": CMR,
+    "tabular": Tabular,
+    "text": Text,
+    "codes": Codes,
+}
 
 READERS: dict[str, str] = {
     "wfdb": "ecg",
@@ -22,4 +29,6 @@ READERS: dict[str, str] = {
     "nifti": "cmr",
     "table": "tabular",
     "text": "text",
+    "events": "codes",
+    "meds": "codes",
 }

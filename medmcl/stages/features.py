@@ -14,7 +14,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.data.views import View, ViewSettings
-from medmcl.stages.recipe import TrainSpec
+from medmcl.stages.recipe import TowersSpec
 from medmcl.stages.run import Run, embed_records
 from medmcl.stages.train_records import learned_from
 
@@ -174,7 +174,7 @@ def kept_reading(run: Run, modality: str) -> dict[str, Any] | None:
     return kept.get(modality)
 
 
-def plain_view(spec: TrainSpec, prepared: Prepared) -> Callable[[Any], Any]:
+def plain_view(spec: TowersSpec, prepared: Prepared) -> Callable[[Any], Any]:
     """Give what turns a batch of a stage's towers into encoder inputs, without augmentation."""
     import torch
 

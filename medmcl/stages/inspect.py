@@ -14,7 +14,7 @@ from medmcl.data.cohort import Cohort, list_cohorts, load_cohort
 from medmcl.data.locate import is_template
 from medmcl.stages.recipe import (
     RecipeSpec,
-    TrainSpec,
+    TowersSpec,
     expand,
     find_recipe,
     kinds,
@@ -55,7 +55,7 @@ def check(
     assert opened is not None  # one way or the other
     about, spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)
     inputs = {} if spec is None else _inputs(spec, opened)
-    trains = spec is not None and any(isinstance(stage, TrainSpec) for stage in spec.stages)
+    trains = spec is not None and any(isinstance(stage, TowersSpec) for stage in spec.stages)
     found = check_cohort(opened, inputs, trains=trains, progress=progress)
     return Checked([*about, *found], found.overview)
 

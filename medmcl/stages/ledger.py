@@ -11,7 +11,7 @@ from medmcl.core.errors import CohortError
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evidence import FittedOn
-from medmcl.stages.recipe import TrainSpec
+from medmcl.stages.recipe import TowersSpec
 from medmcl.stages.run import Run
 from medmcl.stages.train_records import learned_from
 
@@ -50,7 +50,7 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
     return tuple(lines)
 
 
-def _chosen_on_tuning(spec: TrainSpec) -> str:
+def _chosen_on_tuning(spec: TowersSpec) -> str:
     parts = ["checkpoint"] if spec.keep == "best" else []
     parts += ["early stopping"] if spec.patience is not None else []
     return " and ".join(parts)

@@ -23,12 +23,22 @@ from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
+from medmcl.stages.factorise import rehearse_factorise, run_factorise
 from medmcl.stages.launch import choose_precision, new_run_folder
-from medmcl.stages.recipe import EvaluateSpec, RecipeSpec, TrainSpec, expand, read_recipe
+from medmcl.stages.recipe import (
+    AnyStage,
+    EvaluateSpec,
+    RecipeSpec,
+    expand,
+    read_recipe,
+)
 from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, cohort_overrides, recipe_overrides, write_run_files
 from medmcl.stages.train import Setting, rehearse, run_train
 
+REHEARSE: dict[str, Any] = {"train": rehearse, "factorise": rehearse_factorise}
+RUN: dict[str, Any] = {"train": run_train, "factorise": run_factorise}
+"""Stages that make towers: a new kind is one line here and one in `AnyStage`."""
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
 
 
@@ -95,7 +105,7 @@ def _run(
     folder: Path,
     cohort: Cohort,
     spec: RecipeSpec,
-    stages: list[TrainSpec | EvaluateSpec],
+    stages: list[AnyStage],
     config: dict[str, Any],
     world: World,
     stop: StopRequest,
@@ -124,8 +134,8 @@ def _run(
         stop=stop,
     )
     for stage in stages:
-        if isinstance(stage, TrainSpec):
-            rehearse(stage, prepared, setting)
+        if not isinstance(stage, EvaluateSpec):
+            REHEARSE[stage.stage](stage, prepared, setting)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         write_run_files(folder, config, prepared)
@@ -141,7 +151,7 @@ def _run(
 
 
 def _run_stages(
-    stages: list[TrainSpec | EvaluateSpec],
+    stages: list[AnyStage],
     run: Run,
     cohort: Cohort,
     prepared: Prepared,
@@ -153,8 +163,8 @@ def _run_stages(
     for stage in stages:
         if any_rank(stop.asked, world):
             raise Interrupted(f"before {stage.name}")
-        if isinstance(stage, TrainSpec):
-            facts.append(run_train(stage, prepared, setting))
+        if not isinstance(stage, EvaluateSpec):
+            facts.append(RUN[stage.stage](stage, prepared, setting))
             barrier(world)  # no rank reads a stage that the first has not written whole
         elif world.rank == 0:
             evaluations.append(
@@ -254,7 +264,7 @@ _READ_AT_ONCE = 2000
 
 
 def _refuse_bad_tasks(
-    cohort: Cohort, spec: RecipeSpec, stages: list[TrainSpec | EvaluateSpec], folder: Path
+    cohort: Cohort, spec: RecipeSpec, stages: list[AnyStage], folder: Path
 ) -> None:
     """Refuse faults of the outcomes that the recipe uses; others are no concern of this run.
 
@@ -277,10 +287,10 @@ def _refuse_bad_tasks(
         raise
 
 
-def _refuse_used(cohort: Cohort, stages: list[TrainSpec | EvaluateSpec]) -> None:
+def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
     used: dict[str, None] = {}
     for stage in stages:
-        if isinstance(stage, TrainSpec):
+        if not isinstance(stage, EvaluateSpec):
             used |= {} if stage.task is None else {stage.task: None}
         else:
             used |= dict.fromkeys(cohort.spec.tasks if stage.tasks == "all" else stage.tasks)

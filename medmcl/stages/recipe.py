@@ -51,21 +51,50 @@ class WeightsSpec(Config):
     """Name map: ``same``, or a name that `medmcl.encoders.weights` knows."""
 
 
-class TrainSpec(Config):
-    """Train towers with some objectives."""
+class TowersSpec(Config):
+    """What every stage that makes towers says."""
 
-    stage: Literal["train"]
+    stage: str
     name: str
     towers: tuple[str, ...]
     """Modalities whose towers take part."""
     start_from: dict[str, str] = {}
     """Modality to the earlier stage its tower comes from; the others start from the seed."""
-    weights: dict[str, WeightsSpec] = {}
-    """Modality to a local weights file for its encoder."""
     frozen: tuple[str, ...] = ()
     """Modalities whose tower is not trained."""
     encoder: dict[str, dict[str, Any]] = {}
     """Modality to encoder settings that differ in this stage (drop path in fine-tuning)."""
+    objectives: dict[str, ObjectiveSpec] = {}
+    keep: Literal["best", "last"] = "best"
+    """Which checkpoint later stages take."""
+    patience: int | None = Field(None, ge=1)
+    task: str | None = None
+    """Task whose labels train; only labelled samples are drawn."""
+    label_fraction: Annotated[float, Field(gt=0, le=1)] | Placeholder = 1.0
+
+
+class FactoriseSpec(TowersSpec):
+    """Fill the tables of two ``lookup`` towers with the factors of their co-occurrence.
+
+    Counted are the tokens of whole records of train subjects, however long a row is.
+    """
+
+    stage: Literal["factorise"]
+    towers: tuple[str, str]
+    estimator: Literal["claime", "concate", "cl", "within_only"] = "claime"
+    """Cai et al., arXiv 2403.14926: its own, or one of its baselines."""
+    shrink: bool = False
+    """Shrink singular values by what noise adds to them; differs from the paper."""
+    objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
+    keep: Literal["last"] = "last"
+
+
+class TrainSpec(TowersSpec):
+    """Train towers with some objectives."""
+
+    stage: Literal["train"]
+    weights: dict[str, WeightsSpec] = {}
+    """Modality to a local weights file for its encoder."""
     objectives: dict[str, ObjectiveSpec] = Field(min_length=1)
     views: dict[str, ViewSettings] = {}
     """Views of this stage, beside those of the recipe."""
@@ -76,14 +105,8 @@ class TrainSpec(Config):
     evaluate_every: float = Field(1.0, gt=0)
     """Epochs between tuning evaluations (each is also a checkpoint)."""
     log_every: int = Field(50, ge=1)
-    patience: int | None = Field(None, ge=1)
-    keep: Literal["best", "last"] = "best"
-    """Which checkpoint later stages take."""
     rows: Literal["all", "any"] | None = None
     """Samples with all or any of the modalities; all up to two towers, any above."""
-    task: str | None = None
-    """Task whose labels train; only labelled samples are drawn."""
-    label_fraction: Annotated[float, Field(gt=0, le=1)] | Placeholder = 1.0
     draw: int | Placeholder = 0
     """Which draw of the label fraction."""
     for_each: dict[str, Any] = {}
@@ -161,7 +184,8 @@ class EvaluateSpec(Config):
         return get_args(Baseline) if self.baselines == "all" else self.baselines
 
 
-StageSpec = Annotated[TrainSpec | EvaluateSpec, Field(discriminator="stage")]
+AnyStage = TrainSpec | FactoriseSpec | EvaluateSpec
+StageSpec = Annotated[AnyStage, Field(discriminator="stage")]
 
 
 class RecipeSpec(Config):
@@ -342,7 +366,7 @@ def _fold_objectives(stage: Any) -> None:
             }
 
 
-def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> list[TrainSpec | EvaluateSpec]:
+def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> list[AnyStage]:
     """Give the stages in order, each ``for_each`` stage once for each combination.
 
     Args:
@@ -352,7 +376,7 @@ def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> list[TrainSpec | Evaluat
     Raises:
         ConfigError: A stage has both epochs and steps, or neither; names or order do not fit.
     """
-    stages: list[TrainSpec | EvaluateSpec] = []
+    stages: list[AnyStage] = []
     for spec in recipe.stages:
         if isinstance(spec, TrainSpec):
             check_length(spec)
@@ -414,7 +438,7 @@ def fill(tree: Any, variables: Mapping[str, Any]) -> Any:
     return tree
 
 
-def _check_order(stages: Sequence[TrainSpec | EvaluateSpec]) -> None:
+def _check_order(stages: Sequence[AnyStage]) -> None:
     made: list[str] = []
     levels = sorted({spec.level for spec in stages if isinstance(spec, EvaluateSpec)})
     if len(levels) > 1:
@@ -434,9 +458,9 @@ def _check_order(stages: Sequence[TrainSpec | EvaluateSpec]) -> None:
         made.append(spec.name)
 
 
-def needs(spec: TrainSpec | EvaluateSpec) -> list[str]:
+def needs(spec: AnyStage) -> list[str]:
     """Stages a stage reads from, fine-tuned patterns aside."""
-    if isinstance(spec, TrainSpec):
+    if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())
     wanted = [s for s in (spec.probe.models.values() if spec.probe else ()) if s != "untrained"]
     wanted += [part.stage for part in (spec.retrieval, spec.zero_shot, spec.maps) if part]

@@ -23,7 +23,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
-from medmcl.stages.recipe import RecipeSpec, TrainSpec, expand, unknown_override
+from medmcl.stages.recipe import RecipeSpec, TowersSpec, expand, unknown_override
 from medmcl.stages.train_records import save_train_records
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ class Run:
         return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
 
     @property
-    def stages(self) -> dict[str, TrainSpec]:
-        """Every train stage, expanded, by name and in order."""
+    def stages(self) -> dict[str, TowersSpec]:
+        """Every stage that makes towers, expanded, by name and in order."""
         specs = expand(self.recipe, self.config["tasks"])
-        return {spec.name: spec for spec in specs if isinstance(spec, TrainSpec)}
+        return {spec.name: spec for spec in specs if isinstance(spec, TowersSpec)}
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -108,8 +108,8 @@ class Run:
         """Checkpoints of a stage."""
         return Checkpoints(self.path / "checkpoint" / stage)
 
-    def stage(self, name: str) -> TrainSpec:
-        """The spec of a train stage, by name."""
+    def stage(self, name: str) -> TowersSpec:
+        """The spec of a stage that makes towers, by name."""
         if name not in self.stages:
             raise ConfigError(
                 f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path
@@ -150,7 +150,7 @@ class Run:
 
         if stage != "untrained":
             return self.learner(stage, device).model  # type: ignore[return-value]  # Towers
-        first: dict[str, TrainSpec] = {}
+        first: dict[str, TowersSpec] = {}
         for spec in self.stages.values():
             for name in spec.towers:
                 first.setdefault(name, spec)

@@ -60,7 +60,9 @@ def is_another(run: Run, cohort: Cohort) -> bool:
 
 
 def stage_sentence(fact: Mapping[str, Any]) -> str:
-    """Say in a sentence what a stage trained on."""
+    """Say in a sentence what a stage trained on; a stage without steps has said it itself."""
+    if "sentence" in fact:
+        return str(fact["sentence"])
     spare = fact.get("tuning_left_out", 0)
     left = f" ({spare} of the tuning split left out of its batches)"
     best = f", best at step {fact['best_step']}{left if spare else ''}"

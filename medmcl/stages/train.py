@@ -33,7 +33,7 @@ from medmcl.engine.world import World
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
 from medmcl.objectives import build_objective
-from medmcl.stages.recipe import RecipeSpec, TrainSpec, check_length
+from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Setting:
 
 
 def build_towers(
-    recipe: RecipeSpec, spec: TrainSpec, shapes: Mapping[str, InputShape], seed: int
+    recipe: RecipeSpec, spec: TowersSpec, shapes: Mapping[str, InputShape], seed: int
 ) -> Towers:
     """Build towers at their first weights, which depend on seed and modality only."""
     built: dict[str, nn.Module] = {}
@@ -69,7 +69,7 @@ def build_towers(
 
 def build_learner(
     recipe: RecipeSpec,
-    spec: TrainSpec,
+    spec: TowersSpec,
     shapes: Mapping[str, InputShape],
     tasks: Mapping[str, Targets],
     seed: int,

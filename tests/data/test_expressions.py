@@ -65,6 +65,8 @@ def result(text: str) -> list:
         ("abs(-age)", [50.0, None, 70.0, 0.0]),
         ("lower(name) == 'ann'", [False, False, None, True]),
         ("contains(lower(name), 'ann')", [True, False, None, True]),
+        ("startswith(name, 'A')", [True, False, None, True]),
+        ("startswith(name, 'nn')", [False, False, None, False]),
         ("'NORM' in scp[codes]", [True, False, None, False]),
         ("'SR' in scp[codes]", [False, False, None, False]),
         ("'SR' in codes", [True, False, None, True]),

@@ -32,6 +32,13 @@ class Case:
             for row in range(count):
                 x[row, max(1, self.shape.shape[0] - 2 * row - 1) :] = 0
             return x
+        if self.shape.kind == "codes":
+            high = torch.tensor([self.shape.vocabulary, 900], device="cpu")
+            x = (torch.rand(size, generator=generator, device="cpu") * (high - 2)).long() + 2
+            x[0, 1, 1] = -1
+            for row in range(count):
+                x[row, max(1, self.shape.shape[0] - 2 * row - 1) :] = 0
+            return x
         x = torch.randn(size, generator=generator, device="cpu")
         if self.shape.kind == "tabular":
             for column, levels in enumerate(self.shape.cardinalities):
@@ -104,6 +111,12 @@ CASES = {
         InputShape(kind="text", shape=(7,), vocabulary=20),
         {"path": TINY_BERT, "pretrained": False, "pool": "cls"},
     ),
+    "code_transformer": Case(
+        "code_transformer",
+        InputShape(kind="codes", shape=(7, 2), vocabulary=20),
+        {"width": 16, "heads": 2, "dropout": 0.1},
+    ),
+    "lookup": Case("lookup", InputShape(kind="codes", shape=(7, 2), vocabulary=20), {"width": 6}),
     "tabular_mlp": Case(
         "tabular_mlp",
         InputShape(kind="tabular", shape=(2, 5), cardinalities=(0, 3, 0, 4, 0)),

@@ -185,3 +185,45 @@ def test_a_head_has_the_norm_that_is_asked_for(norm, kind):
 def test_group_norm_fits_any_width():
     for channels in (6, 7, 12, 196):
         assert channels % norm_layer("group", channels, 1).num_groups == 0
+
+
+CODES = InputShape(kind="codes", shape=(5, 2), vocabulary=9)
+
+
+def test_code_transformer_reads_days_and_not_the_order_of_rows():
+    torch.manual_seed(0)
+    encoder = build_encoder("code_transformer", CODES, {"width": 16, "heads": 2}).eval()
+    x = torch.tensor([[[2, 400], [3, 30], [4, 1], [0, 0], [0, 0]]], device="cpu")
+    features = encoder(x).features
+    torch.testing.assert_close(encoder(x[:, [2, 0, 1, 3, 4]]).features, features)
+    later = x.clone()
+    later[0, 0, 1] = 4
+    assert (encoder(later).features - features).abs().max() > 1e-4
+    torch.testing.assert_close(encoder(x[:, :3]).features, features)  # padding weighs nothing
+
+
+def test_undated_events_have_no_waves():
+    torch.manual_seed(0)
+    encoder = build_encoder("code_transformer", CODES, {"width": 16, "heads": 2}).eval()
+    x = torch.tensor([[[2, -1], [3, -1], [0, 0], [0, 0], [0, 0]]], device="cpu")
+    before = encoder(x).features
+    torch.nn.init.normal_(encoder.time.weight)
+    torch.testing.assert_close(encoder(x).features, before)
+
+
+def test_lookup_is_the_mean_of_known_codes():
+    encoder = build_encoder("lookup", CODES, {"width": 3})
+    x = torch.tensor(
+        [[[2, 9], [2, 1], [5, 0], [1, 0], [0, 0]], [[1, 0], [0, 0], [0, 0], [0, 0], [0, 0]]],
+        device="cpu",
+    )
+    table = encoder.table.weight
+    encoded = encoder(x).features
+    torch.testing.assert_close(encoded[0], (2 * table[2] + table[5]) / 3)
+    assert not encoded[1].any()
+
+
+@pytest.mark.parametrize("name", ["code_transformer", "lookup"])
+def test_encoders_of_codes_refuse_other_inputs(name):
+    with pytest.raises(ConfigError, match="reads codes"):
+        build_encoder(name, InputShape(kind="tabular", shape=(5, 2)), {})

@@ -1,0 +1,93 @@
+"""A transformer over coded events that knows how long ago each was; token 0 is padding."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.errors import ConfigError
+from medmcl.core.layers import EPSILON, Block, masked_mean
+from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+
+PADDING = 0
+LONGEST_DAYS = 40_000.0
+"""Period of the slowest wave: about a century."""
+
+
+class CodeTransformer(nn.Module):
+    """Code embeddings plus waves of their days, pre-norm blocks, mean of what is no padding.
+
+    Time enters as sines and cosines of the days before the reference, with periods from 2 days to
+    about a century in equal ratios, through a learned linear map. Undated events have none. There
+    are no positions: order is time, and codes of one day have none.
+
+    Source:
+        Continuous-time encodings as in Xu et al. 2020, "Inductive representation learning on
+        temporal graphs", arXiv 2002.07962, eq. 5. Differs: the periods are fixed, not learned.
+    """
+
+    class Settings(Config):
+        """Sizes; ours."""
+
+        width: int = Field(default=128, gt=0, multiple_of=2)
+        depth: int = Field(default=2, ge=1)
+        heads: int = Field(default=4, ge=1)
+        mlp_ratio: float = Field(default=4.0, gt=0)
+        waves: int = Field(default=16, ge=1)
+        """Periods of the time encoding."""
+        dropout: float = Field(default=0.0, ge=0, lt=1)
+        drop_path: float = Field(default=0.0, ge=0, lt=1)
+
+    early: tuple[str, ...] = ("embed.", "time.")
+    frequencies: Tensor
+
+    def __init__(self, shape: InputShape, settings: Settings) -> None:
+        super().__init__()
+        length = require_codes(shape, "code_transformer")
+        self.width = settings.width
+        self.embed = nn.Embedding(shape.vocabulary, self.width)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        steps = torch.linspace(0.0, 1.0, settings.waves, device="cpu")
+        periods = 2.0 * (LONGEST_DAYS / 2.0) ** steps
+        self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
+        self.time = nn.Linear(2 * settings.waves, self.width, bias=False)
+        nn.init.normal_(self.time.weight, std=0.02)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.blocks = nn.ModuleList(
+            Block(self.width, settings.heads, settings.mlp_ratio, settings.drop_path)
+            for _ in range(settings.depth)
+        )
+        self.norm = nn.LayerNorm(self.width, eps=EPSILON)
+        self.num_tokens: int | None = None
+        self.patch: int | None = None
+        self.grid: tuple[int, ...] = (length,)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Encode token numbers and days (B, T, 2) int64; tokens of padding are zero."""
+        unmaskable(mask, "code_transformer")
+        codes, days = x[..., 0], x[..., 1]
+        padding = codes == PADDING
+        angles = days[..., None].to(self.frequencies.dtype) * self.frequencies
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        waves = waves.masked_fill((days < 0)[..., None], 0.0)
+        tokens = self.dropout(self.embed(codes) + self.time(waves))
+        for block in self.blocks:
+            tokens = block(tokens, padding)
+        shown = torch.where(padding[..., None], 0.0, self.norm(tokens))
+        features = self.norm(masked_mean(tokens, padding))
+        return Encoded(features=features, tokens=shown, padding=padding)
+
+
+def require_codes(shape: InputShape, encoder: str) -> int:
+    """Give the number of events of a row, or refuse an input that is not of codes."""
+    length, _ = require_axes(shape, ("events", "code and days"), encoder)
+    if shape.kind != "codes" or shape.vocabulary < 1:
+        raise ConfigError(
+            f"the encoder '{encoder}' reads codes", got=f"{shape.kind}, shape {shape.shape}"
+        )
+    return length

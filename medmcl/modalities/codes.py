@@ -1,0 +1,238 @@
+"""Codes: what happened to a person and when, as token numbers with days before the reference.
+
+The reference is the index date of the cohort, or a person's last event where it has none. Events
+after it never reach an adapter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.contracts import Place
+from medmcl.core.errors import RecordError
+from medmcl.core.findings import Finding
+
+PAD, UNKNOWN = 0, 1
+SPECIAL = ("<pad>", "<unk>")
+UNDATED = -1
+"""In the place of days: nobody wrote down when."""
+LONGEST = 256
+"""Characters of a code that is one; longer ones are text in the wrong column."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """The codes of one person, oldest first, undated ones before all others.
+
+    Attributes:
+        codes: (N,).
+        days: Whole days before the reference, >= 0, or `UNDATED`. (N,) int64
+    """
+
+    codes: tuple[str, ...]
+    days: np.ndarray
+
+
+class CodesSettings(Config):
+    """How a recipe prepares codes. Sizes are ours."""
+
+    max_events: Annotated[int, Field(ge=2)] = Field(
+        default=256, description="events of a row; the latest are kept"
+    )
+    vocabulary: Annotated[int, Field(ge=4)] = Field(
+        default=20_000, description="largest number of distinct codes, the most frequent ones"
+    )
+    min_patients: Annotated[int, Field(ge=1)] = Field(
+        default=2, description="a code that fewer train patients have has no number of its own"
+    )
+    repeats: Literal["all", "day", "first"] = Field(
+        default="all", description="keep every event, each code once a day, or once a person"
+    )
+
+
+class CodesAugment(Config):
+    """How a view disturbs codes: some events are left out."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.2, description="share of events that are left out of a row"
+    )
+    shift_days: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="all days of a row move by up to so many, never below 0"
+    )
+
+
+class CodesSource(Config):
+    """What a cohort says of its events: a long table, a row an event."""
+
+    reader: Literal["events", "meds"] = "events"
+    """``meds``: the columns are called as in MEDS 0.4: subject_id, time, code."""
+    column: str = "code"
+    """Column with the code."""
+
+
+class Codes:
+    """The adapter of coded events; see `medmcl.core.contracts.Adapter`. A raw record is `Events`.
+
+    A place holds them: ``codes`` and ``days`` (see `Events`).
+    """
+
+    kind: ClassVar[str] = "codes"
+    Source: ClassVar[type[Config]] = CodesSource
+    Settings: ClassVar[type[Config]] = CodesSettings
+    Augment: ClassVar[type[Config]] = CodesAugment
+
+    def __init__(self, source: Config, settings: CodesSettings) -> None:
+        self.source, self.settings = source, settings
+        self._words: tuple[str, ...] = ()
+        self._numbers: dict[str, int] = {}
+
+    def read(self, place: Place) -> Events:
+        """The events of a person.
+
+        Raises:
+            RecordError: The place has no events.
+        """
+        codes = place.values.get("codes")
+        days = place.values.get("days")
+        if codes is None or days is None:
+            raise RecordError(
+                "has no events", where=f"{place.subject}/{place.record}",
+                mend="say with `present` who has codes",
+            )  # fmt: skip
+        return Events(tuple(map(str, codes)), np.asarray(days, dtype=np.int64))
+
+    def inspect(self, raw: Events, place: Place) -> list[Finding]:
+        """No code at all; codes that are text; rows that are cut."""
+        where = f"{place.subject}/{place.record}"
+        if not raw.codes:
+            mend = "say with `present` who has codes"
+            return [Finding(code="codes.empty", where=where, what="has no code", mend=mend)]
+        found = []
+        long = [code for code in raw.codes if len(code) > LONGEST]
+        if long:
+            what = f"{len(long)} codes are longer than {LONGEST} characters: {long[0][:40]!r}..."
+            mend = "name the column that holds codes, not descriptions"
+            found.append(Finding(code="codes.long", where=where, what=what, mend=mend))
+        if (raw.days < UNDATED).any():
+            what = f"{int((raw.days < UNDATED).sum())} events lie after the reference date"
+            found.append(Finding(code="codes.late", where=where, what=what, mend="leave them out"))
+        count = len(self._kept(raw).codes)
+        if count > self.settings.max_events:
+            what = f"has {count} events; the latest {self.settings.max_events} are read"
+            mend = "raise max_events if the past matters"
+            found.append(
+                Finding(code="codes.many", where=where, what=what, mend=mend, level="warning")
+            )
+        return found
+
+    def fit(self, raws: Iterable[Events]) -> None:
+        """Learn the vocabulary: codes by the number of people who have them."""
+        people: Counter[str] = Counter()
+        for raw in raws:
+            people.update(set(raw.codes))
+        kept = sorted(
+            (code for code, count in people.items() if count >= self.settings.min_patients),
+            key=lambda code: (-people[code], code),
+        )
+        self._take((*SPECIAL, *kept[: self.settings.vocabulary]))
+
+    def _take(self, words: tuple[str, ...]) -> None:
+        self._words = words
+        self._numbers = {word: number for number, word in enumerate(words)}
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Codes by their number, padding and unknown first; known after `fit`."""
+        if not self._words:
+            raise RuntimeError("fit or load_state comes before the vocabulary is used")
+        return self._words
+
+    def tokens(self, raw: Events) -> np.ndarray:
+        """Numbers of all events that the settings keep, (N,) int64, however many."""
+        numbers = self._numbers if self.vocabulary else {}
+        return np.array(
+            [numbers.get(code, UNKNOWN) for code in self._kept(raw).codes], dtype=np.int64
+        )
+
+    def _kept(self, raw: Events) -> Events:
+        if self.settings.repeats == "all":
+            return raw
+        once = self.settings.repeats == "first"
+        seen: set[tuple[str, int]] = set()
+        rows = []
+        for row, (code, day) in enumerate(zip(raw.codes, raw.days.tolist(), strict=True)):
+            key = (code, 0 if once else day)
+            if key not in seen:
+                seen.add(key)
+                rows.append(row)
+        return Events(tuple(raw.codes[row] for row in rows), raw.days[rows])
+
+    def prepare(self, raw: Events) -> np.ndarray:
+        """Token numbers and days of the latest events, (max_events, 2) int64, padding at the end.
+
+        Oldest first; the days of padding are 0.
+        """
+        kept = self._kept(raw)
+        numbers = self.tokens(raw)[-self.settings.max_events :]
+        row = np.zeros((self.settings.max_events, 2), dtype=np.int64)
+        row[: len(numbers), 0] = numbers
+        row[: len(numbers), 1] = kept.days[-self.settings.max_events :]
+        return row
+
+    def simple_features(self, raw: Events) -> list[str]:
+        """Every code as often as it stands there: a bag of codes."""
+        return list(raw.codes)
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """(max_events, 2)."""
+        return (self.settings.max_events, 2)
+
+    @property
+    def input_shape(self) -> InputShape:
+        """As prepared, with the size of the vocabulary; padding is 0."""
+        return InputShape(
+            kind=self.kind, shape=self.prepared_shape, vocabulary=len(self.vocabulary)
+        )
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The prepared rows as they are."""
+        return x.to(torch.int64)
+
+    def augment(self, x: Tensor, options: CodesAugment, generator: torch.Generator) -> Tensor:
+        """Leave out some events, never all of a row, and move the days of a row together."""
+        x = self.plain(x)
+        there = x[..., 0] != PAD
+        draws = torch.rand(there.shape, generator=generator, device=x.device)
+        draws = draws.masked_fill(~there, -1.0)
+        spared = torch.nn.functional.one_hot(draws.argmax(dim=1), there.shape[1]).bool()
+        out = there & (draws < options.dropout) & ~spared
+        shift = torch.randint(
+            -options.shift_days,
+            options.shift_days + 1,
+            (len(x), 1),
+            generator=generator,
+            device=x.device,
+        )
+        dated = x[..., 1] != UNDATED
+        days = torch.where(there & dated, (x[..., 1] + shift).clamp(min=0), x[..., 1])
+        x = torch.stack([x[..., 0], days], dim=-1)
+        return x.masked_fill(out[..., None], 0)
+
+    def state(self) -> dict[str, Any]:
+        """The vocabulary."""
+        return {"codes": list(self.vocabulary)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self._take(tuple(state["codes"]))

@@ -1,0 +1,203 @@
+"""Recipes over codes: factorised counts and the contrastive comparison, from events to a report."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from processes import weights
+
+import medmcl
+from medmcl.core.errors import ConfigError
+
+PEOPLE, WORDS = 240, 24
+RECIPES = ("claime_toy", "ehr_contrastive_toy")
+TINY = {
+    "claime_toy": {"stages.results.bootstrap_draws": 100},
+    "ehr_contrastive_toy": {
+        "stages.contrast.epochs": None,
+        "stages.contrast.steps": 8,
+        "stages.results.bootstrap_draws": 100,
+    },
+}
+
+
+NOT_SCORED = {"stages.results.tasks": [], "stages.results.retrieval": None}
+
+
+def write_hospital(folder, seed=0):
+    """People with one latent trait: it drives their codes, the words of their notes, and death."""
+    rng = np.random.default_rng(seed)
+    trait = rng.normal(size=PEOPLE)
+    rows, notes = [], []
+    loading = {kind: rng.normal(size=WORDS) for kind in ("ICD", "CUI")}
+    for person in range(PEOPLE):
+        for kind, values in loading.items():
+            chance = np.exp(trait[person] * values)
+            drawn = rng.choice(WORDS, size=30, p=chance / chance.sum())
+            days = rng.integers(0, 900, size=30)
+            rows += [(person, day, f"{kind}//{w}") for w, day in zip(drawn, days, strict=True)]
+            if kind == "CUI":
+                notes.append(" ".join(f"finding{w}" for w in drawn) + ".")
+    events = pd.DataFrame(rows, columns=["subject_id", "day", "code"])
+    events["time"] = pd.Timestamp("2018-01-01") + pd.to_timedelta(events.pop("day"), unit="D")
+    people = pd.DataFrame(
+        {
+            "subject_id": np.arange(PEOPLE),
+            "split": rng.choice(["train", "tuning", "held_out"], PEOPLE, p=[0.5, 0.2, 0.3]),
+            "died": (trait + 0.3 * rng.normal(size=PEOPLE) > 0.5).astype(int),
+            "note": notes,
+        }
+    )
+    folder.mkdir(exist_ok=True)
+    events.to_parquet(folder / "events.parquet", index=False)
+    people.to_csv(folder / "people.tsv", sep="\t", index=False)
+    table = {"reader": "meds", "table": "events.parquet"}
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "people.tsv", "id": "subject_id", "split": "split"},
+        "modalities": {
+            "codes": {**table, "present": "startswith(code, 'ICD//')"},
+            "concepts": {**table, "present": "startswith(code, 'CUI//')"},
+            "notes": {"reader": "text", "column": "note"},
+        },
+        "tasks": {"died": {"kind": "binary", "column": "died"}},
+    }
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    return events, people
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hospital")
+    write_hospital(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def claime(hospital, tmp_path_factory):
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("runs") / "claime"
+    return medmcl.pretrain(hospital, recipe="claime_toy", out=out, overrides=TINY["claime_toy"])
+
+
+def test_tables_are_the_factors_of_the_train_subjects_counts(claime, hospital):
+    events = pd.read_parquet(hospital / "events.parquet")
+    people = pd.read_csv(hospital / "people.tsv", sep="\t")
+    train = set(people["subject_id"][people["split"] == "train"])
+    saved = weights(claime.path, "pmi_svd")
+    tables, words = [], []
+    for name in ("codes", "concepts"):
+        tables.append(saved[f"model.towers.{name}.encoder.table.weight"].double().numpy())
+        words.append(claime.preprocessing[name]["state"]["codes"])
+        assert not tables[-1][:2].any()  # padding and unknown codes
+    own = [events["code"].isin(one) & events["subject_id"].isin(train) for one in words]
+    counts = [
+        np.array([[((mine["subject_id"] == p) & (mine["code"] == w)).sum() for w in one[2:]]
+                  for p in sorted(train)])
+        for one, mine in zip(words, (events[rows] for rows in own), strict=True)
+    ]  # fmt: skip
+    pmi = slow_pmi(*counts)
+    u, s, vt = np.linalg.svd(pmi)
+    best = (u[:, :4] * s[:4]) @ vt[:4]
+    np.testing.assert_allclose(tables[0][2:] @ tables[1][2:].T, best, atol=1e-4)
+
+
+def slow_pmi(x1, x2):
+    """The paper's estimator, cell by cell."""
+    d = np.zeros((x1.shape[1], x2.shape[1]))
+    for one, two in zip(x1, x2, strict=True):
+        d += np.outer(one, two)
+    g1, g2 = ((x * (x.sum(1, keepdims=True) - 1)).sum(0) for x in (x1, x2))
+    apart = x1.sum() * x2.sum() - d.sum()
+    crossed = np.outer(x1.sum(0), x2.sum(0)) - d
+    return g1.sum() * g2.sum() / np.outer(g1, g2) * (d / d.sum() - crossed / apart)
+
+
+def test_the_trait_is_found_without_a_gradient(claime):
+    rows = pd.read_csv(claime.path / "results.csv")
+    rows = rows[(rows["metric"] == "auroc") & (rows["label_fraction"] == 1.0)]
+    value = rows.drop_duplicates("method").set_index("method")["value"]
+    assert value["CLAIME"] > 0.85
+    assert value["CLAIME"] > value["untrained"] - 0.05
+
+
+def test_people_who_are_held_out_change_nothing(claime, hospital, tmp_path):
+    _, people = write_hospital(tmp_path / "other")
+    events = pd.read_parquet(tmp_path / "other" / "events.parquet")
+    held = events["subject_id"].isin(people["subject_id"][people["split"] != "train"])
+    events.loc[held, "code"] = events.loc[held, "code"].str[:4] + "//0"
+    events.to_parquet(tmp_path / "other" / "events.parquet", index=False)
+    again = medmcl.pretrain(
+        tmp_path / "other", recipe="claime_toy", out=tmp_path / "run", overrides=NOT_SCORED
+    )
+    first, second = weights(claime.path, "pmi_svd"), weights(again.path, "pmi_svd")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_run_embeds_and_says_what_it_did(claime, hospital):
+    table = medmcl.load(claime.path).embed(hospital, modality="codes")
+    assert len(table) == PEOPLE
+    report = (claime.path / "report.html").read_text(encoding="utf-8")
+    assert "24 codes and 24 concepts counted over" in report
+    assert "rank 4" in report
+
+
+def test_resume_goes_on_from_the_factors(claime, hospital, monkeypatch):
+    def never(*_):
+        raise AssertionError("counted again")
+
+    monkeypatch.setattr("medmcl.stages.factorise.count_records", never)
+    medmcl.pretrain(
+        hospital, recipe="claime_toy", out=claime.path, overrides=TINY["claime_toy"], resume=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("towers.codes.encoder.width", 5, "both tables have one rank"),
+        ("towers.codes.encoder", {"name": "code_transformer"}, "cannot be filled with factors"),
+        ("stages.pmi_svd.objectives", {"cross_modal": {}}, "objectives"),
+        ("stages.pmi_svd.estimator", "claim", "claime"),
+    ],
+)
+def test_what_cannot_be_factorised_is_refused_before_anything_is_written(
+    key, value, message, hospital, tmp_path
+):
+    with pytest.raises(ConfigError, match=message):
+        medmcl.pretrain(hospital, recipe="claime_toy", out=tmp_path / "run", overrides={key: value})
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("estimator", ["concate", "cl", "within_only"])
+def test_the_baselines_of_the_paper_are_a_word_in_the_recipe(estimator, hospital, tmp_path):
+    run = medmcl.pretrain(
+        hospital,
+        recipe="claime_toy",
+        out=tmp_path / "run",
+        overrides={"stages.pmi_svd.estimator": estimator, **NOT_SCORED},
+    )
+    assert estimator in run.checkpoints("pmi_svd").done["sentence"]
+
+
+def test_codes_and_notes_train_with_the_ordinary_contrastive_objective(hospital, tmp_path):
+    run = medmcl.pretrain(
+        hospital,
+        recipe="ehr_contrastive_toy",
+        out=tmp_path / "run",
+        overrides=TINY["ehr_contrastive_toy"],
+    )
+    assert run.checkpoints("contrast").done["steps"] == 8
+    assert "codes → notes" in set(pd.read_csv(run.path / "results.csv")["target"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_toy_recipes_of_codes_run_in_bf16_on_a_gpu(recipe, hospital, tmp_path):
+    run = medmcl.pretrain(
+        hospital, recipe=recipe, out=tmp_path / "run", overrides=TINY[recipe],
+        device="cuda", precision="bf16",
+    )  # fmt: skip
+    assert run.path.exists()
