@@ -1,7 +1,8 @@
 """The command line. Heavy imports happen inside the commands, so ``--help`` answers at once.
 
 Exit codes: 0 done; 2 the user's mistake (command line, configuration, cohort, artefact);
-75 saved on a signal or Ctrl-C, ``--resume`` goes on; 1 anything else.
+75 saved on a signal or Ctrl-C, ``--resume`` goes on; 130 Ctrl-C where there was nothing to save, or
+pressed twice; 1 anything else.
 """
 
 from __future__ import annotations
@@ -66,13 +67,27 @@ def _start(
 
 
 @contextmanager
-def _overrides(pairs: list[str] | None) -> Iterator[dict[str, Any]]:
-    """Read ``--set``; an error about a key that one of them sets names it."""
+def _overrides(
+    pairs: list[str] | None,
+    cohort: str | None = None,
+    recipe: str | None = None,
+    *,
+    reads_recipe: bool = True,
+) -> Iterator[dict[str, Any]]:
+    """Read ``--set``; an error about a key that one of them sets names it.
+
+    What the files of cohort and recipe say of them is looked up first: what is imported inside the
+    block takes seconds.
+    """
     from medmcl.core.errors import ConfigError
     from medmcl.core.overrides import naming_overrides, parse_overrides
 
     overrides = parse_overrides(pairs or ())
     try:
+        if cohort is not None:
+            from medmcl.stages.settings import refuse_settings
+
+            refuse_settings(cohort, recipe, overrides, reads_recipe=reads_recipe)
         yield overrides
     except ConfigError as error:
         raise naming_overrides(error, overrides) from None
@@ -104,13 +119,14 @@ def pretrain(
 ) -> None:
     """Train a recipe on a cohort; ends with a run folder and its report.html."""
     from medmcl.core.writing import refuse_unwritable
-    from medmcl.stages.launch import relaunch
-    from medmcl.stages.pretrain import pretrain as run_pretrain
 
     refuse_unwritable(out or Path("runs"))
-    if devices > 1 and relaunch(devices):
-        return
-    with _reading(workers), _overrides(set_) as overrides:
+    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+        from medmcl.stages.launch import relaunch
+        from medmcl.stages.pretrain import pretrain as run_pretrain
+
+        if devices > 1 and relaunch(devices):
+            return
         run = run_pretrain(
             cohort,
             recipe=recipe,
@@ -160,12 +176,13 @@ def evaluate(
 ) -> None:
     """Score a run on the held-out split of a cohort."""
     from medmcl.core.writing import refuse_unwritable
-    from medmcl.stages.evaluate import evaluate as run_evaluate
 
     fractions = _fractions(label_fraction)
     if out is not None or run.is_dir():
         refuse_unwritable(out or run)
-    with _reading(workers), _overrides(set_) as overrides:
+    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.evaluate import evaluate as run_evaluate
+
         done = run_evaluate(
             run,
             cohort,
@@ -234,11 +251,12 @@ def embed(
     """Write the embedding of every record of a cohort, with a quality flag."""
     from medmcl.core.writing import refuse_unwritable
     from medmcl.stages.outputs import claim_table, write_table
-    from medmcl.stages.run import load
 
     claim_table(out, overwrite=overwrite)
     refuse_unwritable(out, folder=False)
-    with _reading(workers), _overrides(set_) as overrides:
+    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.run import load
+
         table = load(run).embed(
             cohort,
             modality=modality,
@@ -260,10 +278,10 @@ def check(
     workers: WorkersOption = None,
 ) -> None:
     """Find in seconds what would fail in hours: every fault at once, each with its mend."""
-    from medmcl.stages.inspect import check as run_check
-    from medmcl.stages.inspect import written
+    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+        from medmcl.stages.inspect import check as run_check
+        from medmcl.stages.inspect import written
 
-    with _reading(workers), _overrides(set_) as overrides:
         findings = run_check(cohort, recipe=recipe, overrides=overrides)
     print(written(findings))
     if any(finding.level == "error" for finding in findings):
@@ -287,10 +305,11 @@ def simulate(
 ) -> None:
     """Write a cohort whose truth is known."""
     from medmcl.core.writing import refuse_unwritable
-    from medmcl.data.simulate import simulate as run_simulate
 
     refuse_unwritable(out)
     with _overrides(set_) as overrides:
+        from medmcl.data.simulate import simulate as run_simulate
+
         folder = run_simulate(kind, out, {"subjects": subjects, "seed": seed, **overrides})
     print(f"cohort: {folder}")
 

@@ -9,6 +9,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from medmcl.core.errors import ConfigError
 
+INTERRUPTED = 130
+"""Exit code of a process that Ctrl-C ended (128 + SIGINT), as shells expect it."""
 _MENDS = {
     "cohort": "--cohort FOLDER, or a name that `medmcl cohorts` lists (--cohort demo)",
     "out": "--out PATH that says where to write",
@@ -73,6 +75,14 @@ class Group(TyperGroup):
         """Write the help without stray backslashes."""
         super().format_help(ctx, formatter)
         _plain(formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C that no loop took is one line and exit code 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nstopped by Ctrl-C", err=True)
+            raise SystemExit(INTERRUPTED) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

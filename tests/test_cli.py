@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from tiny_runs import tiny
 
+from medmcl.core.errors import OverrideError
 from medmcl.data.simulate import simulate
+from medmcl.stages.settings import refuse_settings
 
 COMMANDS = ("pretrain", "evaluate", "embed", "check", "simulate", "recipes", "cohorts")
 
@@ -162,6 +164,68 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(words, said, cohort, tmp
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("runs/*/config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pretrain", "--set", "nonsense"], "a.b=c"),
+        (["pretrain", "--set", "stages.mdm.steps=twenty"],
+         "got:      'twenty'\n  expected: a whole number"),
+        (["check", "--set", "stages.mdm.step=3"], "did you mean 'steps'"),
+        (["pretrain", "--set", "cohort.on_bad_recrod=exclude"], "did you mean 'on_bad_record'"),
+        (["evaluate", "run", "--set", "stages.mdm.steps=3"], "unknown setting 'stages'"),
+        (["pretrain", "--recipe", "ecg_cmr_ty"], "did you mean 'ecg_cmr_toy'"),
+        (["simulate", "heart", "--out", "x", "--set", "nonsense"], "a.b=c"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_the_pen_is_told_before_torch_is_imported(words, said, cohort, tmp_path):
+    """Which takes seconds: every bad --set cost them."""
+    where = [] if words[0] == "simulate" else ["--cohort", str(cohort)]
+    code = (
+        "import sys, medmcl.cli as c\n"
+        f"sys.argv = ['medmcl', *{[*words, *where]!r}]\n"
+        "try: c.main()\n"
+        "except SystemExit as left: assert left.code == 2, left.code\n"
+        "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+
+
+def test_a_section_taken_out_by_null_is_no_mistake(cohort):
+    overrides = {"cohort.tasks.lvef": None, "stages.mdm.epochs": 2}
+    refuse_settings(str(cohort), "ecg_cmr_toy", overrides)
+    with pytest.raises(OverrideError, match="did you mean 'epochs'"):
+        refuse_settings(str(cohort), "ecg_cmr_toy", {"stages.mdm.epoch": 2})
+
+
+def test_a_missing_recipe_has_one_mend(cohort, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    text = (cohort / "cohort.yaml").read_text().replace("ecg_cmr_toy", "ecg_cmr_tooy")
+    (copy / "cohort.yaml").write_text(text)
+    done = medmcl("check", "--cohort", copy, "--set", f"data_root={cohort}")
+    block = done.stdout.partition("error recipe\n")[2].partition("looked at")[0]
+    assert "did you mean 'ecg_cmr_toy'?" in block
+    assert block.partition("warning")[0].count("to mend") == 1
+
+
+def test_ctrl_c_before_there_is_a_run_is_one_line(tmp_path):
+    (tmp_path / "cohort.yaml").write_text("{}")
+    code = (
+        "import sys, medmcl.cli as c, medmcl.stages.inspect as i\n"
+        "def pressed(*args, **options): raise KeyboardInterrupt\n"
+        "i.check = pressed\n"
+        f"sys.argv = ['medmcl', 'check', '--cohort', {str(tmp_path)!r}]\n"
+        "c.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr == "\nstopped by Ctrl-C\n"
 
 
 def test_check_names_every_fault_at_once_and_exits_with_2(cohort, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,10 +72,13 @@ class Block:
     Attributes:
         pairs: Token pairs a cell. Within a modality ordered pairs without self-pairs, symmetric.
         patients: Patients who add to the cell; None if it was not counted. A release needs it.
+        pairs_per_patient: Mean over the cells that a release kept, which turns its threshold on
+            patients into one on pairs; None where nothing was suppressed.
     """
 
     pairs: sparse.csr_array
     patients: sparse.csr_array | None = None
+    pairs_per_patient: float | None = None
 
     def __add__(self, other: Block) -> Block:
         return Block(self.pairs + other.pairs, _both(self.patients, other.patients))
@@ -91,20 +95,27 @@ class Counts:
         vocabularies: Of each modality, in order.
         margins: Of each modality.
         blocks: Of each pair (a, b); (a, a) is a within-modality block, which CLAIME does not need.
-        units: Windows that were counted (patients, if the window is the whole record).
-        patients: Patients who were counted.
+        units: Windows that were counted (patients, if the window is the whole record); None if a
+            release withholds it.
+        patients: Patients who were counted; None if a release withholds it.
         window: Which tokens of a patient meet: ``record``, ``month``, ``days:30``, ``visit``, ...
         pairing: ``product`` counts every pair of tokens, ``distinct`` each pair once a window.
+        suppressed_below: Cells of fewer patients are absent: an absent cell is no zero; None if
+            nothing was suppressed.
+        noise_sd: Standard deviation of the noise in every cell, which may then be negative; None
+            if there is none.
         notes: What a reader of these counts must know; not compared.
     """
 
     vocabularies: Mapping[str, Vocabulary]
     margins: Mapping[str, Margin]
     blocks: Mapping[Pair, Block]
-    units: int
-    patients: int
+    units: int | None
+    patients: int | None
     window: str = "record"
     pairing: str = "product"
+    suppressed_below: int | None = None
+    noise_sd: float | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -130,9 +141,10 @@ class Counts:
 
     @property
     def totals(self) -> dict[str, int]:
-        """Tokens of each modality, and the units and patients that were counted."""
-        tokens = {name: int(margin.tokens.sum()) for name, margin in self.margins.items()}
-        return {**tokens, "units": self.units, "patients": self.patients}
+        """Tokens of each modality, and the units and patients if they are known."""
+        tokens = {name: exact_sum(margin.tokens) for name, margin in self.margins.items()}
+        known = {"units": self.units, "patients": self.patients}
+        return {**tokens, **{what: n for what, n in known.items() if n is not None}}
 
     def pair(self, first: str | None = None, second: str | None = None) -> Pair:
         """The named pair of modalities, or the only one if none is named.
@@ -159,17 +171,19 @@ class Counts:
         """Counts of both sites together, exact.
 
         Raises:
-            ArtefactError: If the sites differ in vocabulary, window, pairing rule or blocks.
+            ArtefactError: If the sites differ in vocabulary, window, pairing rule or blocks, or
+                one of them has suppressed cells, which are no zeros.
         """
         self._refuse_unlike(other)
         return Counts(
             vocabularies=self.vocabularies,
             margins={m: self.margins[m] + other.margins[m] for m in self.margins},
             blocks={p: self.blocks[p] + other.blocks[p] for p in self.blocks},
-            units=self.units + other.units,
-            patients=self.patients + other.patients,
+            units=_known_sum(self.units, other.units),
+            patients=_known_sum(self.patients, other.patients),
             window=self.window,
             pairing=self.pairing,
+            noise_sd=_noise_of_sum(self.noise_sd, other.noise_sd),
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
         )
 
@@ -178,6 +192,13 @@ class Counts:
         return self if isinstance(other, int) else other + self
 
     def _refuse_unlike(self, other: Counts) -> None:
+        if self.suppressed_below is not None or other.suppressed_below is not None:
+            raise ArtefactError(
+                "counts with suppressed cells cannot be added: an absent cell is no zero",
+                got=f"suppressed below {self.suppressed_below} and {other.suppressed_below}",
+                expected="counts without suppression",
+                mend="sum the sites securely and suppress the sum, or fill each site, then add",
+            )
         for what in ("window", "pairing"):
             mine, theirs = getattr(self, what), getattr(other, what)
             if mine != theirs:
@@ -206,5 +227,19 @@ class Counts:
             )
 
 
+def exact_sum(values: np.ndarray) -> int:
+    """Sum of int64 values that may lie beyond int64: high and low halves apart."""
+    return (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
+
+
 def _both(mine: Matrix | None, theirs: Matrix | None) -> Matrix | None:
     return None if mine is None or theirs is None else mine + theirs
+
+
+def _known_sum(mine: int | None, theirs: int | None) -> int | None:
+    return None if mine is None or theirs is None else mine + theirs
+
+
+def _noise_of_sum(mine: float | None, theirs: float | None) -> float | None:
+    """Independent noise adds up in squares; counts without noise add none."""
+    return None if mine is None and theirs is None else math.hypot(mine or 0.0, theirs or 0.0)

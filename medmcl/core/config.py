@@ -91,7 +91,7 @@ def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
     try:
         value = yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"is not valid YAML: {error}", where=where) from None
+        raise _yaml_error(error, text, where) from None
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -101,12 +101,38 @@ def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
     return value
 
 
+def _yaml_error(error: yaml.YAMLError, text: str, where: object) -> ConfigError:
+    """Say what is wrong with a text that is no YAML, and where: line, column, the line itself."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:
+        return ConfigError(f"is not valid YAML: {error}", where=where)
+    problem = getattr(error, "problem", None) or "cannot be understood"
+    context, began = getattr(error, "context", None), getattr(error, "context_mark", None)
+    if context is not None:
+        start = "" if began is None or began.line == mark.line else f" from line {began.line + 1}"
+        problem = f"{problem} ({context}{start})"
+    lines = text.splitlines()
+    return ConfigError(
+        f"is not valid YAML: {problem}",
+        where=f"{where}, line {mark.line + 1}, column {mark.column + 1}",
+        got=repr(lines[mark.line]) if mark.line < len(lines) else "the end of the file",
+        mend="keys of one section begin in the same column, with spaces and no tabs; a text with "
+        "': ' or a sign such as { [ * & in front stands in quotes",
+    )
+
+
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one field: where it stands (names and numbers), and one line about it."""
+    """What is wrong with one field: where it stands (names and numbers), and one line about it.
+
+    ``got`` and ``expected`` are said in the line too; None where there is nothing to say.
+    """
 
     path: tuple[str, ...]
     text: str
+    what: str = ""
+    got: str | None = None
+    expected: str | None = None
 
 
 def faults_of(model: type[BaseModel], values: Mapping[str, Any]) -> list[Fault]:
@@ -114,7 +140,7 @@ def faults_of(model: type[BaseModel], values: Mapping[str, Any]) -> list[Fault]:
     try:
         model.model_validate(values)
     except ValidationError as error:
-        found = [Fault(place(values, one), explain(model, one, values)) for one in error.errors()]
+        found = [_fault(model, one, values) for one in error.errors()]
         return list({fault.path: fault for fault in reversed(found)}.values())[::-1]
     return []
 
@@ -143,22 +169,61 @@ def place(values: Any, detail: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "tuple": "a list: [a, b]",
+    "list": "a list: [a, b]",
+    "dict": "a mapping: {{key: value}}",
+    "model": "a mapping: {{key: value}}",
+    "path": "a path",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "literal_error": "{expected}",
+}
+"""What the kinds of fault that pydantic tells apart ask for, by kind or by the start of it."""
+
+
 def explain(model: type[BaseModel], detail: Any, values: Any) -> str:
     """Say in one line what pydantic holds against one field of ``values``."""
+    return _fault(model, detail, values).text
+
+
+def _fault(model: type[BaseModel], detail: Any, values: Any) -> Fault:
     path = place(values, detail)
     field = ".".join(path) or "(top level)"
     if detail["type"] == "extra_forbidden":
         known = _known_keys(model, [str(part) for part in detail["loc"][:-1]])
-        return f"unknown key '{field}'" + nearest(path[-1], known)
+        what = f"unknown key '{field}'" + nearest(path[-1], known)
+        return Fault(path, what, what)
     if detail["type"] == "missing":
-        return f"'{field}' is missing"
-    got = detail.get("input")
-    shown = "" if isinstance(got, (dict, list)) else f" (got {got!r})"
+        return Fault(path, f"'{field}' is missing", f"'{field}' is missing")
+    given = detail.get("input")
+    got = None if isinstance(given, (dict, list)) else repr(given)
+    shown = "" if got is None else f" (got {got})"
+    expected = _expected(detail)
+    if expected is None:
+        what = f"'{field}': {detail['msg'].removeprefix('Value error, ')}"
+        return Fault(path, what + shown, what, got)
     hint = ""
-    if detail["type"] == "literal_error" and isinstance(got, str):
-        near = closest(got, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
+    if detail["type"] == "literal_error" and isinstance(given, str):
+        near = closest(given, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
         hint = f"; did you mean '{near}'?" if near is not None else ""
-    return f"'{field}': {detail['msg'].removeprefix('Value error, ')}{shown}{hint}"
+    what = f"'{field}' cannot be used{hint}"
+    return Fault(path, f"'{field}' must be {expected}{shown}{hint}", what, got, expected)
+
+
+def _expected(detail: Any) -> str | None:
+    """Say in plain words what a field takes; None where pydantic's own message says it."""
+    kind = detail["type"]
+    form = _EXPECTED.get(kind)
+    if kind.endswith(("_type", "_parsing", "_from_float")):
+        form = _EXPECTED.get(kind.partition("_")[0])
+    return None if form is None else form.format(**detail.get("ctx", {}))
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:

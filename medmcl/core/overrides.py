@@ -108,12 +108,19 @@ def refuse_overrides(faults: Sequence[Fault], applied: Mapping[tuple[str, ...], 
     Raises:
         OverrideError: Names each override with what is wrong with it.
     """
-    blamed = [(blame(fault.path, applied), fault.text) for fault in faults]
-    own = [(text, what) for text, what in blamed if text is not None]
+    blamed = [(blame(fault.path, applied), fault) for fault in faults]
+    own = [(text, fault) for text, fault in blamed if text is not None]
     if len(own) == 1:
-        raise OverrideError(own[0][1], where=own[0][0], mend="correct the override")
+        text, fault = own[0]
+        raise OverrideError(
+            fault.what or fault.text,
+            where=text,
+            got=fault.got,
+            expected=fault.expected,
+            mend="correct the override",
+        )
     if own:
-        what = "overrides are not valid:\n" + "\n".join(f"  - {t}: {said}" for t, said in own)
+        what = "overrides are not valid:\n" + "\n".join(f"  - {t}: {f.text}" for t, f in own)
         raise OverrideError(what, mend="correct the overrides")
 
 

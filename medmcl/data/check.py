@@ -14,6 +14,7 @@ from medmcl.core.config import nearest
 from medmcl.core.contracts import Adapter, Place
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
+from medmcl.core.nearby import instead_of
 from medmcl.data.cohort import Cohort, load_cohort
 from medmcl.data.copies import find_copies
 from medmcl.data.loading import build_adapters
@@ -103,7 +104,11 @@ def check_cohort(
         subjects=count_subjects(cohort),
         records=tuple(counts),
         labels=count_labels(cohort, chosen),
-        faulty_tasks=tuple(n for n in chosen if n not in cohort.usable_tasks),
+        faulty_tasks=(
+            *(n for n in chosen if n not in cohort.usable_tasks),
+            *(n for n in cohort.spec.lost("tasks") if tasks is None or n in tasks),
+        ),
+        faulty_modalities=tuple(cohort.spec.lost("modalities")),
         excludes=cohort.spec.on_bad_record == "exclude",
     )
     everyone = cohort.spec.keys.subjects.split.everyone
@@ -130,6 +135,8 @@ def _check_modality(
     copies = _find_copies(cohort, name, adapter, rows, read)
     records = _check_records(cohort, name, adapter, rows, read)
     records += [finding for found in copies.values() for finding in found]
+    if not any(one.usable for one in read):
+        records = _of_all(name, records, len(read))
     if wanted:
         records += _try_preparing(cohort, name, adapter, rows)
     if cohort.spec.on_bad_record == "exclude":
@@ -252,6 +259,31 @@ def _find_copies(
     return find_copies(adapter, list(table["place"]), list(side), digests, sketches)
 
 
+def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:
+    """Rewrite the findings of a modality of which no record can be used: none is to be left out.
+
+    A fault that every record has in the same words, with no file of its own named, is one fault: of
+    what cohort.yaml says.
+    """
+    plain = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in findings]
+    kinds: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in plain:
+        if one.level == "error" and "/" not in one.where:
+            kinds.setdefault((one.code, one.what, one.mend), []).append(one)
+    same = {kind: found for kind, found in kinds.items() if len(found) == count > 1}
+    kept = [one for one in plain if (one.code, one.what, one.mend) not in same]
+    whole = [
+        replace(
+            found[0],
+            where=f"modalities.{name}",
+            what=f"each of its {count:,} records: {what} (the first: {found[0].where})",
+            scope="cohort",
+        )
+        for (_, what, _), found in same.items()
+    ]
+    return [*kept, *whole]
+
+
 def _excluded(finding: Finding) -> Finding:
     """Turn the error of a record into a warning: `prepare` leaves the record out and goes on."""
     if finding.level != "error" or finding.scope != "record":
@@ -270,12 +302,13 @@ def _check_left(
 
 
 def _nothing_there(cohort: Cohort, name: str, missing: int, shown: Path) -> Finding:
+    """Say once that no file of a modality is there, and what is."""
     access = how_to_get(cohort.spec.keys.access, cohort.path)
     mend = f"correct path:, or say where the data lie: data_root (now {cohort.root})"
     return Finding(
         code="cohort.no_files",
         where=f"modalities.{name}",
-        what=f"none of its {missing} files is there, for example {shown}",
+        what=f"none of its {missing} files is there, for example {shown}{instead_of(shown)}",
         mend=mend if access is None else f"{access}; or {mend}",
         scope="cohort",
     )

@@ -26,7 +26,13 @@ from medmcl.core.config import closest
 from medmcl.core.errors import CohortError
 from medmcl.data.codes import CodeMap, parse_codes
 from medmcl.data.mistakes import NO_VALUE, odd_column
-from medmcl.data.syntax import FORMS, ExpressionError, is_col, parse_expression
+from medmcl.data.syntax import (
+    FORMS,
+    ExpressionError,
+    is_col,
+    parse_expression,
+    words_compared_with,
+)
 from medmcl.data.tables import as_text, missing_column, texts
 
 Kind = Literal["number", "text", "truth", "codes"]
@@ -85,7 +91,7 @@ def evaluate(
     columns = [str(name) for name in frame.columns]
     try:
         tree = parse_expression(text, where, columns)
-        return _Evaluation(frame, maps or {}, text, where).of(tree)
+        return _Evaluation(frame, maps or {}, text, where, tree).of(tree)
     except CohortError as error:
         odd = odd_column(text, columns) if isinstance(text, str) else None
         if odd is None:
@@ -116,9 +122,14 @@ class _Evaluation:
     """One expression over one frame; a method for each form that is known."""
 
     def __init__(
-        self, frame: pd.DataFrame, maps: Mapping[str, CodeMap], text: str, where: str
+        self,
+        frame: pd.DataFrame,
+        maps: Mapping[str, CodeMap],
+        text: str,
+        where: str,
+        tree: ast.expr,
     ) -> None:
-        self.frame, self.maps, self.text = frame, maps, text
+        self.frame, self.maps, self.text, self.tree = frame, maps, text, tree
         self.where = where or None
         self.depth = 0
 
@@ -178,13 +189,14 @@ class _Evaluation:
         columns = [str(column) for column in self.frame.columns]
         missing = missing_column(name, columns, self.where or "")
         near, alone = closest(name, columns), self.text.strip("` ") == name
-        mends = [f"write the column {near!r}"] if near else []
-        mends += [] if alone else [f"put words in quotes: {name!r}"]
+        if name in words_compared_with(self.tree, columns):
+            column = f"write the column {near!r}; or " if near else ""
+            mend = f"{column}put words in quotes: {name!r}"
+        else:
+            wanted = f"write the column {near!r} if that is meant" if near else "correct the name"
+            mend = f"{wanted}; or add '{name}' to the table, or take out what reads it"
         return CohortError(
-            missing.what,
-            where=self.where,
-            got=None if alone else self.text[:200],
-            mend="; or ".join(mends) or missing.mend,
+            missing.what, where=self.where, got=None if alone else self.text[:200], mend=mend
         )
 
     def _subscript(self, node: ast.Subscript) -> Values:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding, counted
-from medmcl.data.records import Records, SubjectTable
+from medmcl.data.records import Records
 from medmcl.data.spec import IndexKeys
+from medmcl.data.subject_rows import SubjectTable
 from medmcl.data.tables import dates
 
 

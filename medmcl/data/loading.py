@@ -20,7 +20,7 @@ from medmcl.core.batch import Batch
 from medmcl.core.config import Config, check, nearest
 from medmcl.core.contracts import Adapter, Place, WeighsOdds
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import LEAVE_OUT, Finding
 from medmcl.core.sides import Sides
 from medmcl.core.targets import Targets
 from medmcl.data.cache import Stored, entry_key, read_entry, write_entry
@@ -297,7 +297,8 @@ def prepare(
             progress(done)
     excluded = _note_copies(cohort, adapters, stored)
     if excluded and cohort.spec.on_bad_record == "refuse":
-        raise _refuse_records(cohort, excluded)
+        lost = [name for name, one in stored.items() if len(one.usable) and not one.usable.any()]
+        raise _refuse_records(cohort, excluded, lost)
     numbers = {name: _numbers(cohort, name, one.usable) for name, one in stored.items()}
     return Prepared(
         cohort=cohort,
@@ -413,12 +414,20 @@ def _note_copies(
     return errors
 
 
-def _refuse_records(cohort: Cohort, findings: list[Finding]) -> CohortError:
+def _refuse_records(cohort: Cohort, findings: list[Finding], lost: list[str]) -> CohortError:
+    """Refuse records; to leave them out is no way where all of a modality (``lost``) would go."""
     count = "1 fault" if len(findings) == 1 else f"{len(findings)} faults"
+    mend = "mend them, or leave them out and count them: --set cohort.on_bad_record=exclude"
+    if lost:
+        findings = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in findings]
+        mend = (
+            f"no record of {' or '.join(lost)} can be used: see its section in cohort.yaml, and "
+            "`medmcl check`"
+        )
     return CohortError(
         f"records that cannot be used ({count}):\n{listed(findings)}",
         where=f"cohort {cohort.name}",
-        mend="mend them, or leave them out and count them: --set cohort.on_bad_record=exclude",
+        mend=mend,
     )
 
 

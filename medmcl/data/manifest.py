@@ -160,6 +160,7 @@ def _modality(
     model = adapters.ADAPTERS[kind].Source
     own = set(ModalityKeys.model_fields)
     foreign = set(model.model_fields)
+    section = _respelt(section, tuple(own | foreign), where, path, faults)
     source = _validate(
         model,
         {k: v for k, v in section.items() if k in foreign or k not in own},

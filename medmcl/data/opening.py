@@ -22,10 +22,11 @@ from medmcl.data.index_date import index_dates, index_samples, keep_before
 from medmcl.data.locate import how_to_get
 from medmcl.data.outcomes import LabelRows, task_texts
 from medmcl.data.pairing import Pairs, pair, sample_frame, unclear_error
-from medmcl.data.records import Records, SubjectTable, load_records, one_row_each
+from medmcl.data.records import Records, load_records
 from medmcl.data.spec import CohortSpec, JoinKeys, Task
 from medmcl.data.splits import row_splits, stand_in_splits, subject_splits
-from medmcl.data.syntax import ExpressionError, columns_of
+from medmcl.data.subject_rows import SubjectTable, VaryingError, one_row_each
+from medmcl.data.syntax import columns_of
 from medmcl.data.tables import NoTableError, Table, join, read_table, texts
 from medmcl.data.undated import undated
 
@@ -110,6 +111,9 @@ class Opening:
             return None
 
     def _note(self, error: CohortError) -> None:
+        if isinstance(error, VaryingError):
+            self.findings.append(error.finding())
+            return
         got = f" (got {error.got})" if error.got is not None else ""
         mend = error.mend or f"expected: {error.expected}"
         access = how_to_get(self.spec.keys.access, self.file)
@@ -163,12 +167,14 @@ class Opening:
         if splits is None:
             splits = stand_in_splits(table, ids, keys.split)
             self.spec = replace(self.spec, left_out=self.spec.left_out | {"subjects.split"})
-        split, findings = subject_splits(ids[rows], splits[rows])
+        lines = np.flatnonzero(rows) + 1
+        split, findings = subject_splits(ids[rows], splits[rows], lines)
         self.findings += findings
         split = split.dropna()
         rows &= np.array([one in split.index for one in ids], dtype=bool)
         self._count("in a split", ids[rows])
-        agreed = one_row_each(table.frame[rows], ids[rows], keys.id, keys.table)
+        lines = np.flatnonzero(rows) + 1
+        agreed = one_row_each(table.frame[rows], ids[rows], lines, keys.id, keys.table)
         if not len(agreed.frame):
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
         group = None
@@ -274,7 +280,7 @@ class Opening:
             column = "subject" if task.of is None else task.of
             table = subjects.frame if task.of is None else records[task.of].table
             if task.of is None and not self._agree(name, task, subjects):
-                continue
+                table = subjects.all_columns  # other faults of the task are worth knowing too
             position = pd.Series(np.arange(len(table)), index=table.index)
             rows = position.reindex(frame[column]).fillna(-1).to_numpy(np.int64)
             labels[name] = LabelRows(
@@ -291,15 +297,16 @@ class Opening:
         known = pd.Index([*subjects.frame.columns, *subjects.varying])
         try:
             read = [c for text in task_texts(task) for c in columns_of(text, known, name)]
+        except CohortError:
+            return True  # building the task says what is wrong with its expression
+        try:
             subjects.require([c for c in read if c in subjects.varying], f"tasks.{name}")
-        except CohortError as error:
-            expression = isinstance(error, ExpressionError)
+        except VaryingError as error:
             self.findings.append(
-                Finding(
-                    code="task.expression" if expression else "task.varies",
+                replace(
+                    error.finding(),
+                    code="task.varies",
                     where=f"task {name}",
-                    what=f"{error.what} ({'got ' if expression else ''}{error.got or error.where})",
-                    mend=error.mend or f"expected {error.expected}",
                     scope="task",
                     task=name,
                 )

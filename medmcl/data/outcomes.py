@@ -11,6 +11,7 @@ import pandas as pd
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
 from medmcl.core.targets import Targets
+from medmcl.data.cells import held, no_truth
 from medmcl.data.codes import CodeMap
 from medmcl.data.expressions import Values, evaluate
 from medmcl.data.spec import (
@@ -22,8 +23,8 @@ from medmcl.data.spec import (
     SurvivalKeys,
     Task,
 )
-from medmcl.data.syntax import ExpressionError
-from medmcl.data.tables import as_text, dates, missing_column, native
+from medmcl.data.syntax import ExpressionError, columns_of
+from medmcl.data.tables import as_text, dates, missing_column
 
 DAYS_PER_YEAR = 365.25
 
@@ -114,10 +115,11 @@ class _Builder:
     def build(self) -> Targets:
         """Give the targets."""
         if isinstance(self.task, BinaryKeys):
-            return self._targets((self.name,), [self._truth(self.task.column)])
+            return self._targets((self.name,), [self._truth(self.task.column, "column")])
         if isinstance(self.task, MultilabelKeys):
             columns = self.task.columns
-            return self._targets(tuple(columns), [self._truth(c) for c in columns.values()])
+            values = [self._truth(text, name) for name, text in columns.items()]
+            return self._targets(tuple(columns), values)
         if isinstance(self.task, MulticlassKeys):
             return self._multiclass(self.task)
         if isinstance(self.task, RegressionKeys):
@@ -139,16 +141,15 @@ class _Builder:
             )
         return replace(value, data=value.data.astype(np.float64), kind="number")
 
-    def _truth(self, text: str) -> Values:
+    def _truth(self, text: str, key: str) -> Values:
+        """Give what is true or false; ``key`` is the one of the task that says it."""
         value = self._value(text)
         data = value.data[value.known]
         if value.kind != "truth" and not (value.kind == "number" and set(data) <= {0.0, 1.0}):
-            shown = ", ".join(repr(native(cell)) for cell in list(dict.fromkeys(data))[:5])
-            raise TaskFaultError(
-                "not_binary",
-                f"'{text}' is neither true/false nor 0/1, for example {shown}",
-                mend=f"write what is meant, for example column: \"{text} == 'yes'\"",
-            )
+            plain = text.isidentifier() or text not in self.labels.table.columns
+            said = text if plain else f"`{text}`"
+            what, mend = no_truth(said, key, value, self.labels.rows, self.labels.names)
+            raise TaskFaultError("not_binary", what, mend=mend)
         return replace(value, data=value.data.astype(np.float64), kind="number")
 
     def _targets(self, columns: tuple[str, ...], values: list[Values]) -> Targets:
@@ -194,7 +195,7 @@ class _Builder:
 
     def _survival(self, task: SurvivalKeys) -> Targets:
         if task.time is not None:
-            time, event = self._number(str(task.time)), self._truth(str(task.event))
+            time, event = self._number(str(task.time)), self._truth(str(task.event), "event")
         else:
             time, event = self._from_dates(task)
         known = time.known & event.known
@@ -223,7 +224,7 @@ class _Builder:
 
     def _competing(self, text: str, event: Values) -> Values:
         """Whether a competing event ended follow-up; rows that also have the event are a fault."""
-        found = self._truth(text)
+        found = self._truth(text, "competing")
         both = found.known & event.known & (found.data > 0) & (event.data > 0)
         if both.any():
             first = int(np.flatnonzero(both)[0])
@@ -297,10 +298,20 @@ class _Builder:
                     value = self._shown(targets, targets.values[rows, column][0])
                     self.add(
                         "one_class",
-                        f"{what} is {value} for {_all(int(rows.sum()))}{place}",
+                        f"{what} is {value} for {_all(int(rows.sum()))}{place}"
+                        f"{self._cells(column, rows if place else None)}",
                         "check the column and its expression, or take the task out",
                     )
                     break
+
+    def _cells(self, column: int, samples: np.ndarray | None) -> str:
+        """Say what the cells that an outcome is made of hold, ``"; x holds 0 (50), 2 (10)"``."""
+        texts_of = _texts(self.task)
+        text = texts_of[min(column, len(texts_of) - 1)]
+        table, rows = self.labels.table, self.labels.rows
+        used = np.unique(rows[rows >= 0] if samples is None else rows[samples & (rows >= 0)])
+        read = columns_of(text, table.columns)
+        return "".join(f"; {name} holds {held(table[name].iloc[used])}" for name in read)
 
     @staticmethod
     def _shown(targets: Targets, value: float) -> str:
@@ -311,6 +322,15 @@ class _Builder:
 
 def _all(count: int) -> str:
     return "the only labelled sample" if count == 1 else f"all {count:,} labelled samples"
+
+
+def _texts(task: Task) -> list[str]:
+    """Give the expression of each outcome; a survival task has one, whether the event happened."""
+    if isinstance(task, SurvivalKeys):
+        return [str(task.event if task.event is not None else task.event_date)]
+    if isinstance(task, MultilabelKeys) or (isinstance(task, RegressionKeys) and task.columns):
+        return list(task.columns.values())
+    return [str(task.column)]
 
 
 def task_texts(task: Task) -> list[str]:

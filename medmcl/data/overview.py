@@ -75,6 +75,7 @@ class Overview:
         records: One entry a modality.
         labels: One entry a label of each task that can be used.
         faulty_tasks: Tasks that cannot.
+        faulty_modalities: Modalities whose records could not be listed, so that none was read.
         root: Folder that paths start from.
         excludes: Whether faulty records are left out (``on_bad_record: exclude``).
     """
@@ -84,6 +85,7 @@ class Overview:
     records: tuple[RecordCount, ...]
     labels: tuple[LabelCount, ...]
     faulty_tasks: tuple[str, ...]
+    faulty_modalities: tuple[str, ...]
     excludes: bool
 
     def __str__(self) -> str:
@@ -94,6 +96,7 @@ class Overview:
                 verb = "left out" if self.excludes else "refused"
                 notes.insert(0, f"{_number(one.faulty)} of {_number(one.read)} {verb}")
             rows.append((f"{one.modality} records", *map(_number, one.usable), ", ".join(notes)))
+        rows += [(f"{n} records", "", "", "", "cannot be used") for n in self.faulty_modalities]
         for task in dict.fromkeys(one.task for one in self.labels):
             mine = [one for one in self.labels if one.task == task]
             rows += _label_rows(task, mine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from medmcl.core.findings import Finding, counted
 from medmcl.data.expressions import evaluate
 from medmcl.data.pairing import Candidates
 from medmcl.data.spec import ModalitySpec
+from medmcl.data.subject_rows import SubjectTable, VaryingError
 from medmcl.data.syntax import columns_of
 from medmcl.data.tables import Table, dates, missing_column, native, texts
 
@@ -61,54 +62,6 @@ class Records:
         )
 
 
-@dataclass(frozen=True)
-class SubjectTable:
-    """One row a subject: what modalities and tasks may read of it.
-
-    Attributes:
-        frame: Indexed by subject id; the columns whose rows agree.
-        varying: Column to a subject whose rows differ in it.
-        id: Name of the id column.
-        where: Name of the table.
-    """
-
-    frame: pd.DataFrame
-    varying: Mapping[str, str]
-    id: str
-    where: str
-
-    def require(self, columns: Iterable[str], field: str) -> None:
-        """Refuse columns that do not exist or that differ between the rows of a subject."""
-        for name in columns:
-            if name in self.varying:
-                raise CohortError(
-                    f"column '{name}' differs between the rows of one subject",
-                    where=f"{field}, table {self.where}",
-                    got=f"subject {self.varying[name]}",
-                    mend="let it belong to records: `of: MODALITY` in a task, or `table:`, `id:` "
-                    "and `record:` in a modality",
-                )
-            if name not in self.frame.columns:
-                raise missing_column(name, list(self.frame.columns), f"{field}, {self.where}")
-
-
-def one_row_each(frame: pd.DataFrame, ids: np.ndarray, column: str, where: str) -> SubjectTable:
-    """Give one row a subject, without the columns whose rows differ (named with an example)."""
-    frame = frame.reset_index(drop=True)
-    codes, order = pd.factorize(pd.Series(ids, dtype=object))
-    first = np.unique(codes, return_index=True)[1]
-    unique = frame.iloc[first].set_axis(pd.Index(order, dtype=object, name="subject"), axis=0)
-    varying = {}
-    if len(first) < len(frame):
-        for name in frame.columns:
-            spread = frame[name].iloc[first[codes]].reset_index(drop=True)
-            mine = frame[name]
-            same = (spread == mine).fillna(False) | (spread.isna() & mine.isna())
-            if not same.all():
-                varying[name] = str(ids[int(np.flatnonzero(~same.to_numpy(bool))[0])])
-    return SubjectTable(unique.drop(columns=list(varying)), varying, column, where)
-
-
 def load_records(
     spec: ModalitySpec, own: Table | None, subjects: SubjectTable, root: Path, maps: Mapping
 ) -> Records:
@@ -127,8 +80,12 @@ def load_records(
     field = f"modalities.{spec.name}"
     findings: list[Finding] = []
     if own is None:
-        _require_agreeing(spec, subjects, field)
         table, owner = subjects.frame, subjects.frame.index.to_numpy(object)
+        try:
+            _require_agreeing(spec, subjects, field)
+        except VaryingError as error:
+            findings.append(error.finding())
+            table = subjects.all_columns
         table = table.reset_index(drop=True)
         where = subjects.where
     else:

@@ -382,6 +382,11 @@ class CohortSpec:
             left_out=self.left_out.union(gone, changes),
         )
 
+    def lost(self, section: str) -> list[str]:
+        """Names of the modalities or tasks that were taken out because they are at fault."""
+        prefix = f"{section}."
+        return sorted(n.removeprefix(prefix) for n in self.left_out if n.startswith(prefix))
+
     @property
     def recipe(self) -> str | None:
         """Recipe that `pretrain` takes when none is named."""

@@ -81,26 +81,34 @@ def draw(subject: str, keys: RandomSplit) -> str:
     return "tuning" if share < keys.held_out + keys.tuning else "train"
 
 
-def subject_splits(ids: np.ndarray, splits: np.ndarray) -> tuple[pd.Series, list[Finding]]:
+def subject_splits(
+    ids: np.ndarray, splits: np.ndarray, lines: np.ndarray
+) -> tuple[pd.Series, list[Finding]]:
     """Bring row splits together by subject; a subject in two splits is an error.
+
+    Args:
+        ids: Subject of each row. (N,) object.
+        splits: Split of each row, None where it has none. (N,) object.
+        lines: What messages call each row: its number in the file. (N,) int64.
 
     Returns:
         Split of each subject in order of first row, missing where it has none; and the findings.
     """
-    known = pd.DataFrame({"subject": ids, "split": splits})
+    known = pd.DataFrame({"subject": ids, "split": splits, "line": lines})
     known = known[known["subject"].notna()]
     first = known.groupby("subject", sort=False)["split"].first()
     given = known[known["split"].notna()]
-    several = given.groupby("subject", sort=False)["split"].unique()
+    several = given.groupby("subject", sort=False)["split"].nunique()
     findings = [
         Finding(
             code="cohort.split_leak",
             where=f"subject {subject}",
-            what=f"is in two splits: {', '.join(sorted(values))}",
-            mend="split by subject: give all rows of a subject the same split",
+            what=f"is in {'two' if count == 2 else count} splits: {_told(given, subject)}",
+            mend="is one id wrong? If not, split by subject: give all rows of a subject the same "
+            "split",
             scope="cohort",
         )
-        for subject, values in several[several.map(len) > 1].items()
+        for subject, count in several[several > 1].items()
     ]
     without = int(first.isna().sum())
     if without:
@@ -115,3 +123,9 @@ def subject_splits(ids: np.ndarray, splits: np.ndarray) -> tuple[pd.Series, list
             )
         )
     return first, findings
+
+
+def _told(given: pd.DataFrame, subject: object) -> str:
+    """Write the splits of one subject, each with its first row: ``held_out (row 6), train``."""
+    mine = given[given["subject"] == subject].groupby("split")["line"].first()
+    return ", ".join(f"{split} (row {line})" for split, line in mine.items())

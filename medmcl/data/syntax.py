@@ -114,3 +114,37 @@ def columns_of(text: str, known: pd.Index, where: str = "") -> list[str]:
         elif is_col(node):
             found.append(node.args[0].value)  # type: ignore[attr-defined]  # checked by is_col
     return list(dict.fromkeys(found))
+
+
+def words_compared_with(tree: ast.expr, columns: Iterable[str]) -> set[str]:
+    """Give the names that stand where a value does: equal to a column, or listed for one.
+
+    ``sex == F``, ``stage in [II, III]``, ``isin(stage, II)``: F, II and III were probably meant as
+    texts. In ``has_cmr == 1`` the name is a column, whether the table has it or not.
+    """
+    known, found = set(columns), set[str]()
+    for node in ast.walk(tree):
+        sides = _equated(node)
+        if any(one in known for side in sides for one in _names(side)):
+            found |= {side.id for side in sides if isinstance(side, ast.Name)} - known
+    return found
+
+
+_EQUATING = (ast.Eq, ast.NotEq, ast.In, ast.NotIn)
+
+
+def _equated(node: ast.AST) -> list[ast.expr]:
+    """What a comparison, or a function of several arguments, asks to be the same; lists opened."""
+    sides: list[ast.expr] = []
+    if isinstance(node, ast.Compare) and all(isinstance(sign, _EQUATING) for sign in node.ops):
+        sides = [node.left, *node.comparators]
+    elif isinstance(node, ast.Call):
+        sides = node.args
+    lists = (ast.List, ast.Tuple, ast.Set)
+    return [one for side in sides for one in (side.elts if isinstance(side, lists) else [side])]
+
+
+def _names(node: ast.AST) -> list[str]:
+    inner = list(ast.walk(node))
+    quoted = [one.args[0].value for one in inner if isinstance(one, ast.Call) and is_col(one)]  # type: ignore[attr-defined]  # checked by is_col
+    return [*(one.id for one in inner if isinstance(one, ast.Name)), *quoted]

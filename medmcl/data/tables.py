@@ -19,6 +19,7 @@ import pandas as pd
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
+from medmcl.core.nearby import instead_of
 
 _KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
@@ -284,8 +285,8 @@ def _pairs(path: Path) -> dict[str, str | None]:
 
 def _no_file(path: Path) -> NoTableError:
     return NoTableError(
-        "there is no such file",
+        f"there is no such file{instead_of(path)}",
         where=path,
         mend="correct the name in cohort.yaml, or say where the data lie: "
-        "--set cohort.data_root=FOLDER, or the environment variable MEDMCL_DATA",
+        "--set data_root=FOLDER, or the environment variable MEDMCL_DATA",
     )

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from medmcl.core.batch import Batch
-from medmcl.core.config import Config, check
+from medmcl.core.config import check
 from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
-
-
-class ViewSettings(Config):
-    """What a view does to each modality."""
-
-    modalities: tuple[str, ...] | None = None
-    """Modalities the view shows; all of the model's if not given."""
-    augment: dict[str, dict[str, Any]] = {}
-    """Modality to options of its adapter's augmentation; a modality not named stays plain."""
-    mask: dict[str, float] = {}
-    """Modality to the share of its tokens that is hidden."""
-    at_tuning: Literal["plain", "same"] = "plain"
-    """Whether the tuning loss is taken without augmentation (masks stay) or with it."""
+from medmcl.data.view_settings import ViewSettings
 
 
 def draw_mask(rows: int, tokens: int, ratio: float, generator: torch.Generator) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
 from medmcl.core.config import Config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class OptimiserSettings(Config):
@@ -58,6 +59,8 @@ def build_optimiser(
         depths: Parameter name to (its layer, number of layers of its tower). A parameter without
             an entry (heads, decoders, scales) moves at the full rate.
     """
+    import torch  # not at the top: settings are read without it
+
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:

@@ -157,6 +157,7 @@ class FittedOn:
         use: ``fit``: predictions depend on it. ``out_of_fold``: fitted anew in each fold, so that
             the predictions of a subject come from fits without it. ``score``: it weighs the
             metric or sets its cut, alike for every method, and no prediction depends on it.
+        label_fraction: Share of the train labels that was used; None where that says nothing.
     """
 
     what: str
@@ -168,6 +169,7 @@ class FittedOn:
     labels: bool = False
     note: str = ""
     use: Literal["fit", "out_of_fold", "score"] = "fit"
+    label_fraction: float | None = None
 
     @property
     def peeks(self) -> bool:

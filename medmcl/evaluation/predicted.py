@@ -219,7 +219,7 @@ def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> lis
     train = setting.keep(setting.train, fraction, 0)
     share = "" if fraction == 1 else f"{100 * fraction:g} % of the labels, first draw"
     lines = [setting.fitted(f"{method.protocol} and its standardisation", train, note=share,
-                            **about)]  # fmt: skip
+                            label_fraction=fraction, **about)]  # fmt: skip
     if len(setting.tuning) and method.protocol not in ("majority", "Kaplan-Meier"):
         lines.append(
             setting.fitted(f"penalty or setting of {method.protocol}", setting.tuning, **about)

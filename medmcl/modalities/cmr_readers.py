@@ -138,7 +138,8 @@ def read_npy(path: Path, axes: str, row: int | None = None) -> Stack:
 def join(stacks: Mapping[str, Stack], where: str) -> Stack:
     """Frames in files of their own, stacked on t."""
     if not stacks:
-        raise RecordError("no file is named", where=where or None)
+        mend = "give the modality path: one template, or one for each frame"
+        raise RecordError("no file is named", where=where or None, mend=mend)
     first = next(iter(stacks.values()))
     shapes = {name: stack.voxels.shape for name, stack in stacks.items()}
     alike = all(

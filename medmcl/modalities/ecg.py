@@ -65,7 +65,6 @@ class ECG:
         if path is None:
             raise RecordError(
                 "an ECG is one file",
-                where=f"subject {place.subject}",
                 got=", ".join(place.paths) or "no path",
                 mend="give path: one template, without names",
             )

@@ -28,7 +28,8 @@ from medmcl.stages.embedding_cache import (
     weights_stamp,
     width_of,
 )
-from medmcl.stages.run import Run, only_cohort_overrides
+from medmcl.stages.run import Run
+from medmcl.stages.settings import only_cohort_overrides
 
 
 class MedMCLEmbedder(TransformerMixin, BaseEstimator):

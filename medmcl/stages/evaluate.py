@@ -30,8 +30,9 @@ from medmcl.stages.recipe import (
     ProbeSpec,
     RetrievalSpec,
 )
-from medmcl.stages.run import Run, only_cohort_overrides
+from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
+from medmcl.stages.settings import only_cohort_overrides
 from medmcl.stages.task_scoring import ProbeMode, TaskScoring, frozen_probes
 from medmcl.stages.zero_shot import zero_shot_results
 

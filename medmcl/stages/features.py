@@ -13,7 +13,8 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
-from medmcl.data.views import View, ViewSettings
+from medmcl.data.view_settings import ViewSettings
+from medmcl.data.views import View
 from medmcl.stages.recipe import TowersSpec
 from medmcl.stages.run import Run, embed_records
 from medmcl.stages.train_records import learned_from

@@ -21,7 +21,7 @@ from medmcl.stages.recipe import (
     list_recipes,
     read_recipe,
 )
-from medmcl.stages.run import cohort_overrides, only_cohort_overrides, recipe_overrides
+from medmcl.stages.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 
 
 def check(
@@ -93,7 +93,9 @@ def _sum(findings: Checked) -> list[str]:
     """Say how many faults there are, and how to go on without the records that have them."""
     errors = [finding for finding in findings if finding.level == "error"]
     lines = []
-    if any(finding.scope == "record" for finding in errors):
+    read = findings.overview.records if findings.overview is not None else ()
+    all_lost = any(one.read and one.faulty == one.read for one in read)
+    if any(finding.scope == "record" for finding in errors) and not all_lost:
         lines.append("records with errors can be left out: --set cohort.on_bad_record=exclude")
     warnings = counted(len(findings) - len(errors), "warning")
     return [*lines, f"{counted(len(errors), 'error')}, {warnings}"]
@@ -112,17 +114,11 @@ def _check_recipe(
     except OverrideError:
         raise
     except MedmclError as error:
-        return [_recipe_finding(str(name), str(error))], None
-    known = {*cohort.spec.modalities, *_faulty_modalities(cohort)}
+        return [_recipe_fault(str(name), error)], None
+    known = {*cohort.spec.modalities, *cohort.spec.lost("modalities")}  # its own finding says it
     missing = [m for m in spec.inputs if m not in known]
     what = "reads '{}', which the cohort does not have"
     return [_recipe_finding(str(name), what.format(m)) for m in missing], spec
-
-
-def _faulty_modalities(cohort: Cohort) -> list[str]:
-    """Modalities that stand in cohort.yaml and are at fault, which their own finding says."""
-    prefix = "modalities."
-    return [n.removeprefix(prefix) for n in cohort.spec.left_out if n.startswith(prefix)]
 
 
 def _inputs(spec: RecipeSpec, cohort: Cohort) -> dict[str, Any]:
@@ -130,12 +126,20 @@ def _inputs(spec: RecipeSpec, cohort: Cohort) -> dict[str, Any]:
     return {m: s for m, s in spec.inputs.items() if m in cohort.spec.modalities}
 
 
-def _recipe_finding(name: str, what: str) -> Finding:
+def _recipe_fault(name: str, error: MedmclError) -> Finding:
+    """Give a fault of the recipe itself, with the mend that its error names."""
+    told = (("", error.where), ("got ", error.got), ("expected ", error.expected))
+    notes = [f"{label}{value}" for label, value in told if value is not None]
+    what = error.what + (f" ({'; '.join(notes)})" if notes else "")
+    return _recipe_finding(name, what, error.mend)
+
+
+def _recipe_finding(name: str, what: str, mend: str | None = None) -> Finding:
     return Finding(
         code="recipe",
         where=f"recipe {name}",
         what=what,
-        mend="mend the recipe, or name another (`medmcl recipes`)",
+        mend=mend or "mend the recipe, or name another (`medmcl recipes`)",
         scope="cohort",
     )
 

@@ -33,7 +33,8 @@ from medmcl.stages.recipe import (
     read_recipe,
 )
 from medmcl.stages.report import write_run_report
-from medmcl.stages.run import Run, cohort_overrides, recipe_overrides, write_run_files
+from medmcl.stages.run import Run, write_run_files
+from medmcl.stages.settings import cohort_overrides, recipe_overrides
 from medmcl.stages.train import Setting, rehearse, run_train
 
 REHEARSE: dict[str, Any] = {"train": rehearse, "factorise": rehearse_factorise}

@@ -22,9 +22,8 @@ from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.shipped import shipped
 from medmcl.data.spec import CohortKeys
-from medmcl.data.views import ViewSettings
+from medmcl.data.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
-from medmcl.modalities import ADAPTERS
 
 SCHEMA = "medmcl/recipe@1"
 CONFIGS = shipped("configs")
@@ -227,6 +226,8 @@ def list_recipes() -> dict[str, Path]:
 
 def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
     """Give each modality that a recipe reads with its kind, None where several kinds would do."""
+    from medmcl.modalities import ADAPTERS  # adapters need torch; reading a recipe does not
+
     tables = {one.covariates for one in recipe.stages if isinstance(one, EvaluateSpec)}
     found: dict[str, str | None] = {}
     for name, settings in recipe.inputs.items():
@@ -260,7 +261,10 @@ def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     faults = faults_of(RecipeSpec, tree)
     if faults:
         names = [stage.get("name", "") if isinstance(stage, dict) else "" for stage in stages]
-        faults = [replace(one, text=_with_names(one.text, names)) for one in faults]
+        faults = [
+            replace(one, text=_with_names(one.text, names), what=_with_names(one.what, names))
+            for one in faults
+        ]
         refuse_overrides(faults, applied)
         what = "is not valid:\n" + "\n".join(f"  - {one.text}" for one in faults)
         raise ConfigError(what, where=path)

@@ -23,7 +23,8 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
-from medmcl.stages.recipe import RecipeSpec, TowersSpec, expand, unknown_override
+from medmcl.stages.recipe import RecipeSpec, TowersSpec, expand
+from medmcl.stages.settings import only_cohort_overrides
 from medmcl.stages.train_records import save_train_records
 
 if TYPE_CHECKING:
@@ -275,31 +276,6 @@ def _open_tolerant(cohort: str | Path, overrides: Mapping[str, Any] | None) -> C
     """Open a cohort so that a bad record gets a quality flag instead of refusing the rest."""
     given = only_cohort_overrides(overrides or {})
     return open_cohort(cohort, {"on_bad_record": "exclude", **given})
-
-
-def cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides that concern the cohort: ``cohort.x`` and ``data_root``."""
-    return {
-        key.removeprefix("cohort."): value
-        for key, value in overrides.items()
-        if key.startswith("cohort.") or key == "data_root"
-    }
-
-
-def only_cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides of a command that reads no recipe: they all must concern the cohort."""
-    others = recipe_overrides(overrides)
-    if others:
-        raise unknown_override(*next(iter(others.items())), known=())
-    return cohort_overrides(overrides)
-
-
-def recipe_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides that concern the recipe: all others."""
-    mine = cohort_overrides(overrides)
-    return {
-        key: value for key, value in overrides.items() if key.removeprefix("cohort.") not in mine
-    }
 
 
 def embed_records(

@@ -21,7 +21,8 @@ from medmcl.core.sides import Sides
 from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
 from medmcl.data.samplers import UniformSampler
-from medmcl.data.views import View, ViewSettings
+from medmcl.data.view_settings import ViewSettings
+from medmcl.data.views import View
 from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.weights import NAME_MAPS, load_weights

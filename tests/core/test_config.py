@@ -1,8 +1,12 @@
+from typing import Literal
+
 import pytest
+from pydantic import Field
 
 from medmcl.core.config import (
     Config,
     check,
+    faults_of,
     fingerprint,
     lookup,
     parse_yaml,
@@ -70,3 +74,61 @@ def test_lookup_lists_what_is_known():
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys_but_on_every_value():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint({"a": 1, "b": 2}) != fingerprint({"a": 1, "b": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "words"),
+    [
+        ("a:\n  b: 1\n   c: 2\n", 3, 5, "mapping values are not allowed here"),
+        ("a:\n    b: 1\n  c: 2\n", 3, 3, "expected <block end>"),
+        ("a: [1, 2\nb: 3\n", 2, 2, "from line 1"),
+        ("a: 1\na: 2\n", 2, 1, "the key 'a' stands twice"),
+        ("a:\n\tb: 1\n", 2, 1, "token"),
+    ],
+)
+def test_broken_yaml_names_file_line_and_column(text, line, column, words):
+    with pytest.raises(ConfigError, match="is not valid YAML") as caught:
+        parse_yaml(text, where="my/cohort.yaml")
+    said = str(caught.value)
+    assert f"my/cohort.yaml, line {line}, column {column}: " in said
+    assert words in said
+    assert "unicode string" not in said
+    assert caught.value.mend
+
+
+class Kinds(Config):
+    steps: int = 1
+    rate: float = Field(1.0, gt=0, le=2)
+    on: bool = True
+    name: Literal["adam", "sgd"] = "sgd"
+    sizes: tuple[int, ...] = ()
+    inner: Inner = Inner()
+    label: str = Field("x", pattern="^x")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("steps", "twenty", "a whole number"),
+        ("steps", 1.5, "a whole number"),
+        ("rate", "fast", "a number"),
+        ("rate", 0, "a number above 0"),
+        ("rate", 3, "a number of at most 2"),
+        ("on", "perhaps", "true or false"),
+        ("name", "adamm", "'adam' or 'sgd'"),
+        ("sizes", 3, "a list: [a, b]"),
+        ("inner", 3, "a mapping: {key: value}"),
+        ("label", 3, "a text"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_says_what_was_got_and_expected(field, value, expected):
+    (fault,) = faults_of(Kinds, {field: value})
+    assert fault.text.startswith(f"'{field}' must be {expected} (got {value!r})")
+    assert (fault.got, fault.expected) == (repr(value), expected)
+    assert "Input should" not in fault.text
+
+
+def test_what_has_no_plain_words_keeps_those_of_its_check():
+    (fault,) = faults_of(Kinds, {"label": "y"})
+    assert "pattern" in fault.text
+    assert fault.expected is None

@@ -123,6 +123,11 @@ def test_what_is_not_known_is_refused_by_name(text, words):
     [
         ("age = 1", "a single '=' compares nothing (character 5)", "use =="),
         ("Group == DCM", "there is no column 'DCM'", "put words in quotes: 'DCM'"),
+        ("has_cmr == 1", "there is no column 'has_cmr'", "correct the name; or add 'has_cmr'"),
+        ("grp == 'DCM'", "there is no column 'grp'; did you mean 'Group'", "column 'Group' if"),
+        ("age > limit", "there is no column 'limit'", "or add 'limit' to the table"),
+        ("isin(Group, DCM, 'NOR')", "no column 'DCM'", "put words in quotes: 'DCM'"),
+        ("Group in ['NOR', DCM]", "no column 'DCM'", "put words in quotes: 'DCM'"),
         ("Group == Groop", "did you mean 'Group'", "write the column 'Group'; or put words"),
         ("age > 1 AND ok", "'AND' is not known (character 9)", "write it small: and"),
         ("NOT ok", "'NOT' is not known", "not"),

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -169,3 +171,74 @@ def test_no_label_at_all_and_a_missing_column_are_errors():
     assert targets is None
     assert codes(findings) == [("task.missing_column", "error")]
     assert "'xx'" in findings[0].what
+
+
+MIXED = {"x": ["1", "0", "yes", "0", None, "1"], "t": [1, 2, 3, 4, 5, 6]}
+
+
+@pytest.mark.parametrize(
+    ("task", "key"),
+    [
+        ({"kind": "binary", "column": "x"}, "column"),
+        ({"kind": "survival", "time": "t", "event": "x"}, "event"),
+        ({"kind": "survival", "time": "t", "event": "t > 2", "competing": "x"}, "competing"),
+        ({"kind": "multilabel", "columns": {"AF": "x"}}, "AF"),
+    ],
+)
+def test_one_odd_cell_among_0_and_1_is_named_and_no_mend_loses_the_ones(task, key):
+    _, (finding,) = build(MIXED, **task)
+    assert finding.code == "task.not_binary"
+    assert "is 0 or 1, but for 'yes' (1 row: subject s2)" in finding.what
+    assert "correct the cell to 0, 1 or empty" in finding.mend
+    assert f"{key}: \"isin(x, '1', 'yes')\"" in finding.mend
+
+
+def test_the_mend_of_a_label_works_as_it_is_written():
+    """Taken from the message, it makes every 1 and the odd yes positive, and keeps unknown."""
+    _, (finding,) = build(MIXED, kind="binary", column="x")
+    written = re.search(r'column: "([^"]+)"', finding.mend)[1]
+    targets, findings = build(MIXED, kind="binary", column=written)
+    assert findings == []
+    assert targets.values[:, 0].tolist() == [1, 0, 1, 0, 0, 1]
+    assert targets.known[:, 0].tolist() == [True, True, True, True, False, True]
+
+
+def test_odd_cells_are_counted_by_row_and_a_no_is_never_said_to_mean_yes():
+    cells = ["1"] * 6 + ["0"] * 6 + ["no", "no", "?", "yes"]
+    _, (finding,) = build({"Died (y/n)": cells}, rows=[*range(16), 12, 12], kind="binary",
+                          column="Died (y/n)")  # fmt: skip
+    assert "'no' (2 rows: subject s12, subject s13" in finding.what
+    assert "'yes' (1 row: subject s15)" in finding.what
+    assert "isin(`Died (y/n)`, '1', 'yes')" in finding.mend
+    codes_of_numbers = build({"x": [1, 0, 2, 1, 0]}, kind="binary", column="x")[1][0]
+    assert "but for 2 (1 row: subject s2)" in codes_of_numbers.what
+    assert "isin(x, 1)" in codes_of_numbers.mend
+
+
+def test_words_that_are_neither_are_listed_with_counts():
+    _, (finding,) = build({"g": ["control"] * 3 + ["case"]}, kind="binary", column="g")
+    assert "it holds 'control' (3), 'case' (1)" in finding.what
+    assert "g == 'case'" in finding.mend
+
+
+@pytest.mark.parametrize(
+    ("frame", "task", "words"),
+    [
+        ({"x": [0, 0, 2, None]}, {"kind": "binary", "column": "x == 1"},
+         "x holds 0 (2), 2 (1), empty (1)"),
+        ({"g": ["a", "b", "a"]}, {"kind": "multilabel", "columns": {"B": "g == 'B'"}},
+         "g holds a (2), b (1)"),
+        ({"t": [1, 2], "s": ["Dead", "alive"]},
+         {"kind": "survival", "time": "t", "event": "s == 'dead'"}, "s holds Dead (1), alive (1)"),
+        ({"x": list(range(20)), "y": [5] * 20}, {"kind": "binary", "column": "x > 50"},
+         "12 more values"),
+    ],
+)  # fmt: skip
+def test_an_outcome_all_alike_says_what_the_cells_hold(frame, task, words):
+    _, findings = build(frame, **task)
+    assert words in findings[0].what
+
+
+def test_cells_of_an_outcome_all_alike_in_train_are_those_of_train():
+    _, (finding,) = build({"x": [1, 1, 0]}, train=[1, 1, 0], kind="binary", column="x")
+    assert "x holds 1 (2)" in finding.what

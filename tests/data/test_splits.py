@@ -60,7 +60,7 @@ def test_values_of_folds_are_mapped_and_others_are_in_no_split():
     keys = SplitKeys(column="fold", train=(1, 2), tuning=(9,), held_out=(10,))
     sides = row_splits(table([1, 2, 9, 10, 7]), ids(5), keys)
     assert list(sides) == ["train", "train", "tuning", "held_out", None]
-    split, findings = subject_splits(ids(5), sides)
+    split, findings = subject_splits(ids(5), sides, np.arange(1, 6))
     assert pd.isna(split["s4"])
     assert [f.code for f in findings] == ["cohort.no_split"]
     assert "1 of 5" in findings[0].what
@@ -74,7 +74,7 @@ def test_a_value_in_two_splits_is_refused():
 def test_a_subject_in_two_splits_is_an_error():
     names = np.array(["a", "a", "b"], dtype=object)
     sides = np.array(["train", "held_out", "train"], dtype=object)
-    _, findings = subject_splits(names, sides)
+    _, findings = subject_splits(names, sides, np.arange(1, len(names) + 1))
     assert [(f.code, f.level, f.where) for f in findings] == [
         ("cohort.split_leak", "error", "subject a")
     ]
@@ -82,6 +82,8 @@ def test_a_subject_in_two_splits_is_an_error():
 
 def test_one_row_without_split_does_not_undo_the_other():
     names = np.array(["a", "a"], dtype=object)
-    split, findings = subject_splits(names, np.array([None, "tuning"], dtype=object))
+    split, findings = subject_splits(
+        names, np.array([None, "tuning"], dtype=object), np.array([1, 2])
+    )
     assert split["a"] == "tuning"
     assert findings == []

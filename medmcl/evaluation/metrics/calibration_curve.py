@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from medmcl.evaluation.metrics import weighted_binary as kernels
+from medmcl.evaluation.metrics.brief import brief, span
 from medmcl.evaluation.metrics.calibration_metrics import (
     CALIBRATION_INTERCEPT,
     CALIBRATION_SLOPE,
@@ -63,6 +64,9 @@ class CalibrationCurve:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
+    def __repr__(self) -> str:
+        return brief(self, predicted=span(self.predicted), observed=span(self.observed))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -104,6 +108,18 @@ class Calibration:
     events: int
     subjects: int
     note: str = ""
+
+    def __repr__(self) -> str:
+        return brief(
+            self,
+            intercept=self.intercept,
+            slope=self.slope,
+            observed_expected=self.observed_expected,
+            ici=self.ici,
+            n=self.n,
+            events=self.events,
+            note=self.note,
+        )
 
 
 def _observed_expected(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:

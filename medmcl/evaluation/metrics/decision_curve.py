@@ -11,6 +11,7 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics import weighted_binary as kernels
+from medmcl.evaluation.metrics.brief import brief, span
 from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.metrics.kaplan_meier import aalen_johansen_at, codes_of
 from medmcl.evaluation.metrics.metric import (
@@ -58,6 +59,18 @@ class DecisionCurve:
     n: int
     events: int
     note: str = ""
+
+    def __repr__(self) -> str:
+        best = max((value for value in self.model if value is not None), default=None)
+        return brief(
+            self,
+            thresholds=span(self.thresholds),
+            highest=best,
+            prevalence=self.prevalence,
+            n=self.n,
+            events=self.events,
+            note=self.note,
+        )
 
 
 def net_benefit_metric(threshold: float, prevalence: float | None = None) -> Metric:

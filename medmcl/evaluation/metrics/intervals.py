@@ -209,7 +209,10 @@ class Resampler:
             )
 
         left_out = over(self.leave_out()) if jackknife else None
-        return Sampled(points=points, draws=over(self.blocks()), left_out=left_out, **base)
+        note = spec.remark_of(arrays[0])
+        return Sampled(
+            points=points, draws=over(self.blocks()), left_out=left_out, note=note, **base
+        )
 
 
 def codes_of_labels(labels: Any, name: str) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from medmcl.core.errors import ConfigError
+from medmcl.evaluation.metrics.brief import brief, span
 from medmcl.evaluation.metrics.metric import Estimate, NotEstimable, numbers
 
 SMALL = 1e-12  # of the total weight: less than this at risk is nobody (rounding of sums)
@@ -170,6 +171,15 @@ class SurvivalCurve:
     high: tuple[float, ...]
     at_risk: tuple[float, ...]
     events: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        return brief(
+            self,
+            times=span(self.times),
+            survival=span(self.survival),
+            at_risk=self.at_risk[0],
+            events=sum(self.events),
+        )
 
     def at(self, times: Any) -> tuple[Estimate, ...]:
         """Read the curve at some times; not estimable beyond the last follow-up."""

@@ -57,6 +57,8 @@ def numbers(array: Any, name: str) -> np.ndarray:
                 return np.where(lost, np.nan, found).astype(np.float64)
             except (TypeError, ValueError):
                 pass
+    if found.dtype.kind in "US" or any(isinstance(value, str) for value in found.flat):
+        raise _words(found, name)
     if found.dtype.kind not in "biuf":
         raise ConfigError(
             f"{name}: must be numbers, got {found.dtype}",
@@ -64,6 +66,20 @@ def numbers(array: Any, name: str) -> np.ndarray:
             expected="numbers or booleans",
         )
     return found.astype(np.float64, copy=False)
+
+
+def _words(found: np.ndarray, name: str) -> ConfigError:
+    """Give the error for labels that are words, with how they become numbers."""
+    words = list(dict.fromkeys(str(value) for value in found.flat))
+    more = f", … ({len(words)} different)" if len(words) > 5 else ""
+    return ConfigError(
+        f"{name}: must be numbers, and these are words",
+        got=", ".join(map(repr, words[:5])) + more,
+        expected="1 and 0 or True and False for yes and no; 0, 1, 2, … for several classes; scores "
+        "or probabilities for predictions",
+        mend="compare with the word that means yes, as in y == 'yes'; for several classes, "
+        "np.unique(y, return_inverse=True)[1]",
+    )
 
 
 def is_missing(labels: np.ndarray) -> np.ndarray:
@@ -173,6 +189,10 @@ class Metric:
     def reason(self, arrays: Sequence[np.ndarray]) -> str:  # noqa: ARG002  # subclasses look
         """Say what checked arrays lack, where the metric does not exist for them."""
         return self.missing
+
+    def remark_of(self, arrays: Sequence[np.ndarray]) -> str:  # noqa: ARG002  # subclasses look
+        """Say what of checked arrays the metric leaves out, though it exists; empty if nothing."""
+        return ""
 
     def check(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
         """Give the arrays as floats; refuse unequal lengths and numbers that are not finite."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import ConfigError
+from medmcl.evaluation.metrics.brief import brief
 from medmcl.evaluation.metrics.calibration_curve import (
     CalibrationCurve,
     CalibrationGroup,
@@ -58,6 +59,18 @@ class SurvivalCalibration:
     n: int
     events: int
     note: str = ""
+
+    def __repr__(self) -> str:
+        return brief(
+            self,
+            horizon=self.horizon,
+            slope=self.slope,
+            observed_expected=self.observed_expected,
+            ici=self.ici,
+            n=self.n,
+            events=self.events,
+            note=self.note,
+        )
 
 
 def survival_calibration(

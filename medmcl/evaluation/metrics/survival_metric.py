@@ -66,6 +66,10 @@ class SurvivalMetric(Metric):
                 return f"one time within follow-up: {limit(time, grid[1], self.censoring)}"
         return "no events" if not event.any() else self.missing
 
+    def remark_of(self, arrays: Sequence[np.ndarray]) -> str:
+        """Say which times were left out for checked arrays, as `remark`."""
+        return self.remark(arrays[0] > 0, arrays[1]) if len(arrays[1]) else ""
+
     def remark(self, event: Any, time: Any) -> str:
         """Say which times of the grid were left out and why; empty if none."""
         if not self.times:

@@ -9,6 +9,7 @@ censoring. Times that follow-up does not reach are left out with a note.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -196,8 +197,8 @@ def integrated_brier(
     """Give the Brier score averaged over time; lower is better.
 
     Trapezoids over the times within follow-up, divided by the range from the first to the last of
-    them. `clamp_times` and `brier_at` say which times that leaves out. Needs an event by the last
-    time.
+    them; a warning says which times that leaves out, as does the ``note`` of `brier_at` and of
+    ``bootstrap(integrated_brier_metric(times), ...)``. Needs an event by the last time.
 
     Args:
         event: True or 1 = the event was seen. (N,)
@@ -214,7 +215,13 @@ def integrated_brier(
         ``integrated_brier_score``. Differs: times beyond the follow-up are left out.
     """
     spec = integrated_brier_metric(times, censoring=censoring)
-    return spec(event, time, survival, weights=weights)
+    found = spec(event, time, survival, weights=weights)
+    if not isinstance(found, NotEstimable):
+        followed, column = np.asarray(time), weights_of(weights, len(time), spec.name)[:, 0] > 0
+        note = spec.remark(np.asarray(event)[column], followed[column])
+        if note:
+            warnings.warn(f"integrated_brier: {note}", UserWarning, stacklevel=2)
+    return found
 
 
 def _values(

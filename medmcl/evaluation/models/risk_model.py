@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from medmcl.core.config import closest
 from medmcl.core.errors import ConfigError, LeakageError
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
@@ -199,10 +200,20 @@ class RiskModel(BaseEstimator):
 
     def _check_settings(self) -> None:
         if self.kind not in ("auto", *KINDS):
-            raise ConfigError("is not a kind", where="kind", got=self.kind, expected=list(KINDS))
-        if self.hazard not in ("cox", "discrete_time"):
+            near = closest(str(self.kind), ("auto", *KINDS))
             raise ConfigError(
-                "is not a model", where="hazard", got=self.hazard, expected="cox, discrete_time"
+                "is not a kind" + (f"; did you mean '{near}'?" if near else ""),
+                where="kind",
+                got=self.kind,
+                expected=", ".join(("auto", *KINDS)),
+            )
+        if self.hazard not in ("cox", "discrete_time"):
+            near = closest(str(self.hazard), ("cox", "discrete_time"))
+            raise ConfigError(
+                "is not a model" + (f"; did you mean '{near}'?" if near else ""),
+                where="hazard",
+                got=self.hazard,
+                expected="cox, discrete_time",
             )
         number = isinstance(self.strength, int | float | np.number)
         if self.strength != "auto" and not (number and 0 < float(self.strength) < np.inf):

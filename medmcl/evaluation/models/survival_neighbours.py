@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation.metrics.survival_metrics import integrated_brier
+from medmcl.evaluation.metrics.survival_metric import integrated_brier_metric
 from medmcl.evaluation.models.probe import Fitted
 
 CELLS = 8_000_000  # similarities held at once: 64 MB
@@ -96,7 +96,7 @@ def survival_neighbours(
 def _loss(survival: np.ndarray, event: np.ndarray, time: np.ndarray, grid: np.ndarray) -> float:
     if len(time) == 0 or len(grid) < 2:
         return float("inf")
-    score = integrated_brier(event, time, survival, grid)
+    score = integrated_brier_metric(grid)(event, time, survival)
     return score if isinstance(score, float) else float("inf")
 
 

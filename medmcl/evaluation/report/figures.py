@@ -1,4 +1,4 @@
-"""Figures of cohort and training. Each gives a `Picture`, or None if there is nothing to show."""
+"""Figures of cohort and losses. Each gives a `Picture`, or None if there is nothing to show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pandas as pd
 
 from medmcl.evaluation.report.pictures import (
     COLOURS,
-    DASHES,
     FAINT,
     INK,
     PAGE,
@@ -18,9 +17,7 @@ from medmcl.evaluation.report.pictures import (
     Picture,
     canvas,
     cells,
-    colour,
     encode,
-    mark,
     number,
     shorten,
     spoken,
@@ -215,101 +212,3 @@ def _points(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, fl
         if loss is not None and np.isfinite(loss) and kind in found:
             found[kind].append((float(row.get("step", 0)), float(loss)))
     return found
-
-
-GEOMETRY = (
-    ("effective_rank", "effective rank", "higher: more dimensions in use"),
-    ("uniformity", "uniformity", "lower: more evenly spread"),
-    ("alignment", "alignment", "lower: partners closer"),
-)
-
-
-def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
-    """Draw effective rank, uniformity and alignment over training, stage after stage."""
-    stages = list(dict.fromkeys(str(row.get("stage", "")) for row in geometry))[:MOST_STAGES]
-    if not stages:
-        return None
-    every, geometry = geometry, [row for row in geometry if str(row.get("stage", "")) in stages]
-    last = dict.fromkeys(stages, 0.0)
-    for row in geometry:
-        name = str(row.get("stage", ""))
-        last[name] = max(last[name], float(row.get("step", 0)))
-    offset = dict(zip(stages, np.cumsum([0.0, *last.values()]), strict=False))
-    names = list(dict.fromkeys(str(row.get("modality", "")) for row in geometry))
-    with style():
-        figure, (panels,) = canvas(PAGE, 2.5, columns=3)
-        for axes, (key, title, hint) in zip(panels, GEOMETRY, strict=True):
-            for position, name in enumerate(names):
-                for stage in stages:
-                    points = _series(geometry, key, stage, name)
-                    if points:
-                        x, y = zip(*points, strict=True)
-                        x = np.array(x) + offset[stage]
-                        label = shorten(name, 18) if stage == _first(geometry, key, name) else None
-                        axes.plot(
-                            x,
-                            y,
-                            color=colour(position),
-                            linestyle=DASHES[position % len(DASHES)],
-                            marker=mark(position) if len(x) < 12 else "",
-                            markersize=3,
-                            label=label,
-                        )
-            for stage in stages[1:]:
-                axes.axvline(offset[stage], color="#AAAAAA", linewidth=0.8, linestyle=":")
-            axes.set_title(f"{title}\n", fontsize=9.5)
-            axes.text(0, 1.03, hint, transform=axes.transAxes, fontsize=8, color="#555555")
-            axes.set_xlabel("step")
-            axes.grid(axis="y")
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=8)
-        rows = [
-            (
-                *(row.get(key, "") for key in ("stage", "step", "modality")),
-                *(number(_finite(row.get(key))) for key, _, _ in GEOMETRY),
-            )
-            for row in every
-        ]
-        return Picture(
-            title="Shape of the embedding space",
-            aid="Collapse shows as an effective rank that falls towards 1 and a uniformity near 0."
-            + (" Dotted lines part the stages: " + ", ".join(stages) + "." if stages[1:] else ""),
-            src=encode(figure),
-            alt=spoken("Effective rank, uniformity and alignment over training", _last(rows)),
-            header=("stage", "step", "modality", "effective rank", "uniformity", "alignment"),
-            rows=cells(rows),
-        )
-
-
-def _last(rows: Sequence[tuple[object, ...]]) -> list[str]:
-    """The last numbers of each stage and modality, in words."""
-    last = {(row[0], row[2]): row for row in rows}
-    return [
-        f"{stage} {name}: effective rank {row[3]}, uniformity {row[4]}, alignment {row[5]}"
-        for (stage, name), row in last.items()
-    ]
-
-
-def _series(
-    rows: Sequence[Mapping[str, Any]], key: str, stage: str, name: str
-) -> list[tuple[float, float]]:
-    return [
-        (float(row.get("step", 0)), float(row[key]))
-        for row in rows
-        if str(row.get("stage", "")) == stage
-        and str(row.get("modality", "")) == name
-        and _finite(row.get(key)) is not None
-    ]
-
-
-def _first(rows: Sequence[Mapping[str, Any]], key: str, name: str) -> str:
-    """The stage in which a line appears first: it alone goes into the legend."""
-    return next(
-        str(row.get("stage", ""))
-        for row in rows
-        if str(row.get("modality", "")) == name and _finite(row.get(key)) is not None
-    )
-
-
-def _finite(value: Any) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(value)

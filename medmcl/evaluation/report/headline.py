@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.words import measured
 from medmcl.evaluation.results import (
     BESIDE,
@@ -56,7 +57,7 @@ def headline(
         )
     tasks = list(dict.fromkeys(row.task for row in results))
     for task in tasks[:MOST_TASKS]:
-        lines += _task_lines(results, task, highlight)
+        lines += _task_lines(results, task, highlight, Labelled(data.evidence.fitted))
     if len(tasks) > MOST_TASKS:
         lines.append(f"{len(tasks) - MOST_TASKS} more tasks are under Discrimination.")
     lines += _retrieval_lines(found)
@@ -73,7 +74,9 @@ def _made(data: ReportData) -> str:
     return " on ".join(part for part in (recipe, cohort) if part)
 
 
-def _task_lines(results: Sequence[Result], task: str, highlight: str) -> list[str]:
+def _task_lines(
+    results: Sequence[Result], task: str, highlight: str, labelled: Labelled
+) -> list[str]:
     """One sentence for the fewest and one for the most labels."""
     rows = [row for row in headline_rows(results, task) if row.method == highlight]
     if not rows:
@@ -82,7 +85,8 @@ def _task_lines(results: Sequence[Result], task: str, highlight: str) -> list[st
     lines = []
     for fraction in dict.fromkeys((*fractions[-1:], *fractions[:1])):
         row = next(row for row in rows if row.label_fraction == fraction)
-        labels = f" with {100 * fraction:g} % of the labels" if len(fractions) > 1 else ""
+        people = labelled.people(task, fraction, row.method)
+        labels = f" with {100 * fraction:g} % of the labels{people}" if len(fractions) > 1 else ""
         if row.value is None:
             lines.append(f"{task}{labels}: not estimable ({row.note}).")
             continue

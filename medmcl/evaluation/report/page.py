@@ -8,10 +8,11 @@ from pathlib import Path
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import write_csv_files
 from medmcl.evaluation.report.headline import headline
+from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.numbers import as_json, json_text, plain_text
 from medmcl.evaluation.report.sections import sections_of
-from medmcl.evaluation.report.words import at_level, fraction_name, metric_name
+from medmcl.evaluation.report.words import at_level, metric_name
 from medmcl.evaluation.results import Result, save_results
 
 __all__ = ["ReportData", "as_json", "render", "write_report"]
@@ -54,7 +55,7 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    tasks = data.task_rows
+    tasks, labelled = data.task_rows, Labelled(data.evidence.fitted)
     return environment.get_template("report.html.j2").render(
         data=data,
         most_rows=MOST_ROWS,
@@ -65,7 +66,7 @@ def render(data: ReportData) -> str:
         hidden_findings=max(0, len(data.findings) - MOST_FINDINGS),
         finding_counts=Counter(finding.code for finding in data.findings).most_common(),
         header=tuple(at_level(name, data.level) for name in _TABLE_HEADER),
-        rows=[_table_row(row) for row in tasks if not row.versus],
+        rows=[_table_row(row, labelled) for row in tasks if not row.versus],
         provenance={str(key): plain_text(value) for key, value in data.provenance.items()},
     )
 
@@ -76,15 +77,15 @@ _TABLE_HEADER = (
 )  # fmt: skip
 
 
-def _table_row(row: Result) -> tuple[str, ...]:
+def _table_row(row: Result, labelled: Labelled) -> tuple[str, ...]:
     spread = "" if row.seed_spread is None else f" (SD {row.seed_spread:.3f})"
     return (
         row.task,
         row.target,
         metric_name(row.metric),
         row.method,
-        row.protocol,
-        fraction_name(row.label_fraction),
+        row.protocol.replace("_", " "),
+        labelled.share(row.task, row.label_fraction, row.method),
         row.split,
         row.shown,
         f"{row.n:,}",

@@ -1,4 +1,4 @@
-"""Figures of results: retrieval bars, forest plot of tasks, forest plot of gains."""
+"""Figures of results: forest plot of tasks, forest plot of gains."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from medmcl.evaluation.metrics.predictions import SPECS
+from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.pictures import (
     PAGE,
     TALLEST,
@@ -21,7 +22,7 @@ from medmcl.evaluation.report.pictures import (
     spoken,
     style,
 )
-from medmcl.evaluation.report.words import fraction_name, measured, metric_name
+from medmcl.evaluation.report.words import fraction_name, measured
 from medmcl.evaluation.results import Result, difference_rows, flipped, headline_rows
 
 MOST_TASKS = 6  # with a panel of their own; every task is in the table
@@ -29,68 +30,14 @@ LABEL = 44  # letters of the name of a line
 LINE, EDGE = 0.2, 0.85  # inches of a line of a forest, and of what is around its lines
 
 
-def retrieval_bars(results: Sequence[Result]) -> Picture | None:
-    """Draw recall@k both ways, with chance as a line on each bar."""
-    recalls = [row for row in results if row.metric.startswith("recall@") and row.value is not None]
-    methods = list(dict.fromkeys(row.method for row in recalls if row.method != "chance"))
-    ways = list(dict.fromkeys(row.target for row in recalls if row.method != "chance"))
-    if not methods:
-        return None
-    ks = list(dict.fromkeys(row.metric for row in recalls))
-    width = 0.8 / len(methods)
-    with style():
-        columns = min(4, len(ways))
-        lines = -(-len(ways) // columns)
-        figure, grid = canvas(
-            PAGE, min(2.5, TALLEST / lines) * lines, rows=lines, columns=columns, sharey=True
-        )
-        for axes in grid.flat[len(ways) :]:
-            axes.axis("off")
-        for axes, way in zip(grid.flat, ways, strict=False):
-            for place, method in enumerate(methods):
-                rows = [r for r in recalls if r.target == way and r.method == method]
-                _bars(axes, rows, ks, place * width - 0.4 + width / 2, width, colour(place))
-            for row in (r for r in recalls if r.target == way and r.method == "chance"):
-                spot = ks.index(row.metric)
-                axes.plot([spot - 0.45, spot + 0.45], [row.value] * 2, color="black", lw=1.4)
-            axes.set_title(shorten(way, 34))
-            axes.set_xticks(range(len(ks)), ks)
-            axes.grid(axis="y")
-        grid.flat[0].set_ylabel("share of queries")
-        grid.flat[0].set_ylim(0, 1.02)
-        if len(methods) > 1:
-            grid.flat[0].legend([shorten(method) for method in methods])
-        return Picture(
-            title="Retrieval",
-            aid="Share of held-out queries whose partner (or an equal item) is among the first k; "
-            "whiskers are 95 % intervals over subjects, the black line is chance.",
-            src=encode(figure),
-            alt=spoken(
-                "Bars of recall at k",
-                [f"{row.target}, {row.method}: {row.metric} {row.shown}" for row in recalls],
-            ),
-            header=("direction", "metric", "method", "value (95 % interval)", "queries"),
-            rows=cells(
-                [
-                    (row.target, metric_name(row.metric), row.method, row.shown, f"{row.n:,}")
-                    for row in results
-                ]
-            ),
-        )
+def task_forest(results: Sequence[Result], labelled: Labelled | None = None) -> Picture | None:
+    """Draw each task's main metric for every method and label fraction, with intervals.
 
-
-def _bars(
-    axes: Any, rows: Sequence[Result], ks: Sequence[str], shift: float, width: float, look: str
-) -> None:
-    for row in rows:
-        place = ks.index(row.metric) + shift
-        axes.bar(place, row.value, width=width * 0.9, color=look)
-        if row.low is not None and row.high is not None:
-            axes.plot([place, place], [row.low, row.high], color="#333333", linewidth=1.2)
-
-
-def task_forest(results: Sequence[Result]) -> Picture | None:
-    """Draw each task's main metric for every method and label fraction, with intervals."""
+    Args:
+        results: All rows.
+        labelled: Says how many people a label fraction is.
+    """
+    known = labelled or Labelled()
     panels = {
         task: headline_rows(results, task) for task in dict.fromkeys(row.task for row in results)
     }
@@ -108,7 +55,7 @@ def task_forest(results: Sequence[Result]) -> Picture | None:
             axes.axvline(spec.chance, color="#777777", linestyle="--", linewidth=0.9)
 
     with style():
-        images = _images(panels, methods, finish)
+        images = _images(panels, methods, finish, known)
         return Picture(
             title="What can be predicted",
             aid="Dot = value on subjects it was not fitted on (held-out, or out of fold where the "
@@ -125,7 +72,7 @@ def task_forest(results: Sequence[Result]) -> Picture | None:
                 "task", "metric", "method", "protocol", "labels", "value (95 % interval)",
                 "n", "events", "spread over seeds", "note",
             ),
-            rows=cells([_cells(row) for rows in every.values() for row in rows]),
+            rows=cells([_cells(row, known) for rows in every.values() for row in rows]),
         )  # fmt: skip
 
 
@@ -144,11 +91,14 @@ Finish = Callable[[Any, Result], None]
 
 
 def _images(
-    panels: Mapping[str, Sequence[Result]], methods: Sequence[str], finish: Finish
+    panels: Mapping[str, Sequence[Result]],
+    methods: Sequence[str],
+    finish: Finish,
+    labelled: Labelled,
 ) -> tuple[str, ...]:
     """Forests of every task, as few images as fit a page each."""
     tasks = list(panels)
-    layouts = {task: _layout(panels[task], methods) for task in tasks}
+    layouts = {task: _layout(panels[task], methods, labelled) for task in tasks}
     same = len({tuple(label for label, _ in layout) for layout in layouts.values()}) == 1
     longest = max(len(label) for layout in layouts.values() for label, _ in layout)
     columns = min(2 if same or longest <= LABEL // 2 else 1, len(tasks))
@@ -186,14 +136,16 @@ def _panel(
     axes.grid(axis="x")
 
 
-def _layout(rows: Sequence[Result], methods: Sequence[str]) -> list[tuple[str, Result | None]]:
+def _layout(
+    rows: Sequence[Result], methods: Sequence[str], labelled: Labelled
+) -> list[tuple[str, Result | None]]:
     """Lines of a forest: a heading for each label fraction (most first), then its methods."""
     fractions = sorted({row.label_fraction for row in rows}, reverse=True)
     mixed = len({row.protocol for row in rows}) > 1
     lines: list[tuple[str, Result | None]] = []
     for fraction in fractions:
         if len(fractions) > 1:
-            lines.append((fraction_name(fraction), None))
+            lines.append((labelled.share(rows[0].task, fraction), None))
         group = [row for row in rows if row.label_fraction == fraction]
         group.sort(key=lambda row: methods.index(row.versus or row.method))
         lines += [(_label(row, mixed), row) for row in group]
@@ -209,13 +161,13 @@ def _label(row: Result, mixed: bool) -> str:
     return shorten(f"{name}, {protocol}", LABEL)
 
 
-def _cells(row: Result) -> tuple[object, ...]:
+def _cells(row: Result, labelled: Labelled) -> tuple[object, ...]:
     return (
         row.task,
         measured(row.metric, row.target),
         row.method,
-        row.protocol,
-        fraction_name(row.label_fraction),
+        row.protocol.replace("_", " "),
+        labelled.share(row.task, row.label_fraction, row.method),
         row.shown,
         f"{row.n:,}",
         "-" if row.events is None else f"{row.events:,}",
@@ -240,12 +192,15 @@ def _whisker(axes: Any, row: Result, place: float, look: str, mark: str) -> None
     axes.plot([row.value], [place], marker=mark, color=look, markersize=6, linestyle="")
 
 
-def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
+def gain_forest(
+    results: Sequence[Result], highlight: str, labelled: Labelled | None = None
+) -> Picture | None:
     """Draw paired differences between the highlighted method and each other one.
 
     Args:
         results: All rows.
         highlight: The method the report is about; differences are turned to read "it minus other".
+        labelled: Says how many people a label fraction is.
     """
     rows: list[Result] = []
     for task in dict.fromkeys(row.task for row in results):
@@ -266,7 +221,7 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
         axes.set_xlabel(f"difference in {measured(row.metric, row.target)} ({better} is better)")
 
     with style():
-        images = _images(panels, methods, finish)
+        images = _images(panels, methods, finish, labelled or Labelled())
         return Picture(
             title=f"Gain of {shorten(highlight)} over each other method",
             aid="Paired over the same subjects: a line that does not cross 0 is a "

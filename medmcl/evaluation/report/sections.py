@@ -8,11 +8,18 @@ from typing import TypeVar
 
 from medmcl.evaluation.evidence import TaskEvidence
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.report import embedding_figures, figures, result_figures
+from medmcl.evaluation.report import (
+    embedding_figures,
+    figures,
+    geometry_figures,
+    result_figures,
+    retrieval_figures,
+)
 from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
 from medmcl.evaluation.report.geometry_lines import geometry_of
+from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.subgroup_figures import subgroup_forest
 from medmcl.evaluation.report.survival_figures import curve_of, risk_group_curves
@@ -88,12 +95,12 @@ def _people(data: ReportData) -> tuple[Section, ...]:
 
 def _performance(data: ReportData) -> tuple[Section, ...]:
     tasks, evidence, method = data.task_rows, data.evidence, data.method
-    found = evidence.tasks
+    found, labelled = evidence.tasks, Labelled(evidence.fitted)
     return (
         _section("results", "Discrimination", "No task was evaluated.",
-                 lambda: result_figures.task_forest(tasks),
+                 lambda: result_figures.task_forest(tasks, labelled),
                  lambda: targets_overview(tasks, method),
-                 tables=discrimination_tables(tasks)),
+                 tables=discrimination_tables(tasks, labelled)),
         _section("calibration", "Calibration",
                  _why("Calibration was not assessed.", [(one, one.calibration) for one in found]),
                  lambda: calibration_plot(found, method), tables=d_calibration_shown(found)),
@@ -107,7 +114,7 @@ def _performance(data: ReportData) -> tuple[Section, ...]:
         _section("subgroups", "Subgroups", "No subgroup was assessed.",
                  lambda: subgroup_forest(evidence.subgroups, method)),
         _section("comparisons", "Comparisons", "No two methods were compared.",
-                 lambda: result_figures.gain_forest(tasks, method),
+                 lambda: result_figures.gain_forest(tasks, method, labelled),
                  tables=comparison_tables(data)),
     )  # fmt: skip
 
@@ -117,7 +124,7 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
     images, heat = data.images, data.heat
     return (
         _section("retrieval", "Retrieval", "Retrieval was not evaluated.",
-                 lambda: result_figures.retrieval_bars(data.retrieval_rows)),
+                 lambda: retrieval_figures.retrieval_bars(data.retrieval_rows)),
         _section("embeddings", "Embeddings", "No embeddings were drawn.",
                  lambda: embedding_figures.embedding_map(data.embedding_map)),
         _section("maps", "Cosine maps", "No cosine maps were made.",
@@ -125,7 +132,7 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
                  else embedding_figures.map_pictures(images, heat)),
         _section("training", "Training", "No training curves were recorded.",
                  lambda: figures.loss_curves(data.curves),
-                 lambda: figures.geometry_curves(geometry)),
+                 lambda: geometry_figures.geometry_curves(geometry)),
     )  # fmt: skip
 
 

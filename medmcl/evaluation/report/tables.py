@@ -10,6 +10,7 @@ from medmcl.evaluation.metrics.d_calibration import DCalibration
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.headline import verdict
+from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.panels import ABOUT, about
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.evaluation.report.tripod import Checklist
@@ -47,20 +48,25 @@ class Shown:
     notes: tuple[str, ...] = ()
 
 
-def discrimination_tables(results: Sequence[Result]) -> list[Shown]:
+def discrimination_tables(
+    results: Sequence[Result], labelled: Labelled | None = None
+) -> list[Shown]:
     """Two tables a kind of task: its first metrics side by side, then a line a further metric.
 
-    Cells that are not estimable point to a note below that says why.
+    Cells that are not estimable point to a note below that says why. ``labelled`` says how many
+    people a share of the labels is.
     """
+    labelled = labelled or Labelled()
     plain = [row for row in results if not row.versus]
     tables = []
     for kind in dict.fromkeys(row.kind for row in plain):
         own = [row for row in plain if row.kind == kind]
         names = list(dict.fromkeys(row.metric for row in own))
-        tables.append(_side_by_side(own, names[:MOST_METRICS], f"{kind.capitalize()} outcomes"))
+        title = f"{kind.capitalize()} outcomes"
+        tables.append(_side_by_side(own, names[:MOST_METRICS], title, labelled))
         if names[MOST_METRICS:]:
             rest = [row for row in own if row.metric in names[MOST_METRICS:]]
-            tables.append(_one_a_line(rest, f"{kind.capitalize()} outcomes, further metrics"))
+            tables.append(_one_a_line(rest, f"{title}, further metrics", labelled))
     return tables
 
 
@@ -68,7 +74,9 @@ ARROWS = {"higher": "↑", "lower": "↓", "target": "◎"}
 MARKS = {"↑": "↑ higher is better", "↓": "↓ lower is better", "◎": "◎ the nearer to its ideal"}
 
 
-def _side_by_side(results: Sequence[Result], names: Sequence[str], title: str) -> Shown:
+def _side_by_side(
+    results: Sequence[Result], names: Sequence[str], title: str, labelled: Labelled
+) -> Shown:
     own = [row for row in results if row.metric in names]
     arrows = {row.metric: ARROWS[row.direction] for row in own}
     lines: dict[tuple[object, ...], dict[str, Result]] = {}
@@ -78,7 +86,7 @@ def _side_by_side(results: Sequence[Result], names: Sequence[str], title: str) -
     reasons = _Reasons()
     rows = tuple(
         (
-            *_start(next(iter(found.values()))),
+            *_start(next(iter(found.values())), labelled),
             *(reasons.cell(found[name]) if name in found else "-" for name in names),
         )
         for found in lines.values()
@@ -93,11 +101,11 @@ def _side_by_side(results: Sequence[Result], names: Sequence[str], title: str) -
     )
 
 
-def _one_a_line(results: Sequence[Result], title: str) -> Shown:
+def _one_a_line(results: Sequence[Result], title: str, labelled: Labelled) -> Shown:
     reasons = _Reasons()
     rows = tuple(
         (
-            *_start(row),
+            *_start(row, labelled),
             f"{metric_name(row.metric)} {ARROWS[row.direction]}",
             reasons.cell(row),
             row.note if row.value is not None else "",
@@ -117,12 +125,13 @@ def _one_a_line(results: Sequence[Result], title: str) -> Shown:
 START = ("task", "method", "protocol", "labels", "n (events)")
 
 
-def _start(row: Result) -> tuple[str, ...]:
+def _start(row: Result, labelled: Labelled) -> tuple[str, ...]:
+    share = fraction_name(row.label_fraction).removesuffix(" labels")
     return (
         about_what(row.task, row.target),
         row.method,
         row.protocol.replace("_", " "),
-        fraction_name(row.label_fraction).removesuffix(" labels"),
+        share + labelled.people(row.task, row.label_fraction, row.method),
         counts_shown(row.n, row.events, row.target),
     )
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
 from medmcl import evaluation as e
+from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics import predictions as metrics
 from medmcl.evaluation.metrics import weighted
 from medmcl.evaluation.metrics.predictions import FUNCTIONS, METRICS, SPECS, NotEstimable
@@ -268,3 +269,18 @@ def test_rounding_is_no_variation_not_even_in_a_draw(value):
     found = weighted.r2(two, np.arange(4.0), draws)
     assert np.isnan(found[0])
     assert not np.isnan(found[1])
+
+
+@pytest.mark.parametrize("kind", [str, object])
+def test_labels_that_are_words_say_how_they_become_numbers(kind):
+    y = np.array(["yes", "no", "yes", "no"], dtype=kind)
+    p = np.array([0.9, 0.2, 0.8, 0.4])
+    for name in ("auroc", "auprc", "brier", "accuracy", "balanced_accuracy", "calibration_slope"):
+        with pytest.raises(
+            ConfigError, match=rf"{name}: outcome: must be numbers, .*words"
+        ) as said:
+            getattr(e, name)(y, p)
+        assert "'yes', 'no'" in str(said.value)
+        assert "y == 'yes'" in said.value.mend
+    with pytest.raises(ConfigError, match="predictions: must be numbers"):
+        e.auroc(y == "yes", y)

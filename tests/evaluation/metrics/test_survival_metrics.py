@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -518,3 +519,21 @@ def test_a_metric_says_which_times_it_left_out():
     spec = sm.integrated_brier_metric([1.0, 2.0, time.max() + 1])
     assert "1 of 3 times left out" in spec.remark(event, time)
     assert sm.c_index_ipcw_metric().remark(event, time) == ""
+
+
+def test_the_integrated_brier_score_says_which_times_it_left_out():
+    event, time, risk = cohort(13, 40)
+    times = [1.0, 2.0, time.max() + 1]
+    curves = survival_of(risk, times)
+    with pytest.warns(
+        UserWarning, match=r"integrated_brier: 1 of 3 times left out .*beyond"
+    ) as told:
+        whole = sm.integrated_brier(event, time, curves, times)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sm.integrated_brier(event, time, curves[:, :2], times[:2]) == whole
+    drawn = bootstrap(sm.integrated_brier_metric(times), (event, time), curves, draws=20)
+    assert "1 of 3 times left out" in drawn.note
+    drawn = bootstrap(sm.integrated_brier_metric(times[:2]), (event, time), curves[:, :2], draws=20)
+    assert "left out" not in drawn.note

@@ -396,3 +396,11 @@ def test_without_an_event_survival_is_one_at_the_follow_up_times(hazard):
     assert model.times_.tolist() == [1.0, 2.0, 3.0]
     assert (model.predict_survival_function(x) == np.ones((12, 3))).all()
     assert any("no event" in note for note in model.notes_)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [({"kind": "surv"}, "survival"), ({"hazard": "coxx"}, "cox")]
+)
+def test_a_misspelt_kind_or_hazard_names_the_nearest(wrong, near):
+    with pytest.raises(ConfigError, match=f"did you mean '{near}'"):
+        RiskModel(**wrong).fit(np.eye(4), np.array([0, 1, 0, 1]))

@@ -16,12 +16,19 @@ from made_report import (
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from medmcl.evaluation.evidence import RiskGroup
+from medmcl.evaluation.evidence import FittedOn, RiskGroup
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.report import embedding_figures, figures, result_figures
+from medmcl.evaluation.report import (
+    embedding_figures,
+    figures,
+    geometry_figures,
+    result_figures,
+    retrieval_figures,
+)
 from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
+from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.page import render
 from medmcl.evaluation.report.pictures import (
     DASHES,
@@ -178,11 +185,11 @@ def test_figures_without_anything_to_show_are_none():
     assert targets_overview([], "ours") is None
     assert result_figures.task_forest([]) is None
     assert result_figures.gain_forest([], "ours") is None
-    assert result_figures.retrieval_bars([]) is None
+    assert retrieval_figures.retrieval_bars([]) is None
     assert figures.cohort_flow([]) is None
     assert figures.missingness_patterns(pd.DataFrame()) is None
     assert figures.loss_curves({"a": [{"step": 1, "loss": math.nan}]}) is None
-    assert figures.geometry_curves([]) is None
+    assert geometry_figures.geometry_curves([]) is None
     assert embedding_figures.embedding_map({}) is None
 
 
@@ -252,3 +259,55 @@ def test_forests_of_methods_with_long_protocols_do_not_collapse(drawn):
     assert mark(8) != mark(0)  # where colours start again
     assert "MDM + contrastive, linear probe, 5 x 5-fold" in labels
     assert drawn[0].axes[0].get_position().width > 0.3
+
+
+def recalls(value):
+    row = dataclasses.replace(result_rows(["x"], ["mmcl"])[0], kind="retrieval", metric="recall@1")
+    found = dataclasses.replace(row, target="ecg → cmr", value=value, low=value / 2, high=2 * value)
+    chance = dataclasses.replace(found, method="chance", value=value / 9, low=None, high=None)
+    return [found, chance]
+
+
+@pytest.mark.parametrize(("value", "top"), [(0.01, 0.023), (0.48, 1.02)])
+def test_low_recall_fills_the_axis_and_high_recall_never_leaves_it(drawn, value, top):
+    assert retrieval_figures.retrieval_bars(recalls(value)) is not None
+    assert drawn[0].axes[0].get_ylim() == pytest.approx((0, top))
+
+
+def test_a_measure_that_was_never_taken_has_no_empty_axes(drawn):
+    taken = [{"stage": "mdm", "step": s, "modality": "ecg", "uniformity": -s} for s in (1, 2)]
+    picture = geometry_figures.geometry_curves([*taken, {"stage": "mdm", "alignment": math.nan}])
+    assert [axes.get_title("left").strip() for axes in drawn[0].axes] == ["uniformity"]
+    assert picture.header == ("stage", "step", "modality", "uniformity")
+    assert geometry_figures.geometry_curves([{"stage": "mdm", "alignment": math.nan}]) is None
+
+
+def test_a_share_of_the_labels_says_how_many_people_it_is():
+    rows = result_rows(["mi"], ["ours", "scratch"], metrics=("auroc",))
+    rows += [dataclasses.replace(row, label_fraction=0.1) for row in rows]
+    about = {"what": "probe", "splits": ("train",), "task": "mi", "labels": True}
+    fitted = [
+        FittedOn(**about, method="ours", subjects=430, label_fraction=1.0),
+        FittedOn(**about, method="ours", subjects=43, label_fraction=0.1),
+        FittedOn(**about, method="scratch", subjects=41, label_fraction=0.1),
+    ]
+    report = full_report()
+    evidence = dataclasses.replace(report.evidence, fitted=fitted)
+    html = render(dataclasses.replace(report, results=rows, evidence=evidence))
+    assert "10 % (43 people)" in html
+    assert "10 % (41 people)" in html
+    assert "with 10 % of the labels (43 people): ours" in html
+    known = Labelled(fitted)
+    assert known.share("mi", 0.1) == "10 % labels (41 to 43 people)"
+    assert known.share("af", 0.1) == "10 % labels"
+    few = Labelled([FittedOn(**about, subjects=3, label_fraction=0.01)])
+    assert few.people("mi", 0.01) == " (<5 people)"
+
+
+def test_cells_of_a_wide_table_may_break():
+    """Twelve columns that may not break are wider than a page of 1,000 pixels, and were cut."""
+    html = render(full_report())
+    wide = [part for part in html.split("<table")[1:] if part.count('<th scope="col"') > 6]
+    assert wide
+    assert all(part.startswith(' class="wide"') for part in wide)
+    assert "table.wide td.short { white-space: normal; }" in html

@@ -1,0 +1,54 @@
+"""A path that is not there: what is there that was probably meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medmcl.core.config import closest
+
+_SHOWN = 5
+_LISTED = 2000
+"""Names of a folder that are looked at; a folder may hold a million records."""
+
+
+def instead_of(path: Path) -> str:
+    """Say what stands nearest to a path that is not there, as the end of a sentence.
+
+    ``"; did you mean 'participants.tsv'?"``, or that its folder is not there and which is alike, or
+    what the folder holds. Empty if nothing can be said.
+    """
+    folder = path.parent
+    if folder.is_dir():
+        names = _names(folder, files=True)
+        near = closest(path.name, names)
+        if near is not None and near != path.name:
+            return f"; did you mean '{near}'?"
+        alike = [name for name in names if Path(name).suffix == path.suffix] or names
+        return f"; {folder} holds {_listed(alike)}" if alike else f"; {folder} is empty"
+    while not folder.parent.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    names = _names(folder.parent, files=False)
+    near = closest(folder.name, names)
+    if near is not None:
+        return f"; there is no folder '{folder.name}' in {folder.parent}; did you mean '{near}'?"
+    held = f", which holds {_listed(names)}" if names else ""
+    return f"; there is no folder '{folder.name}' in {folder.parent}{held}"
+
+
+def _names(folder: Path, *, files: bool) -> list[str]:
+    """Name what a folder holds: its files, or its folders; none if it may not be read."""
+    try:
+        found = []
+        for one in folder.iterdir():
+            if not one.name.startswith(".") and (one.is_file() if files else one.is_dir()):
+                found.append(one.name)
+            if len(found) == _LISTED:
+                break
+    except OSError:
+        return []
+    return sorted(found)
+
+
+def _listed(names: list[str]) -> str:
+    more = ", …" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,20 @@
+"""What a recipe may say of a view; read without torch, so that a mistake is told at once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from medmcl.core.config import Config
+
+
+class ViewSettings(Config):
+    """What a view does to each modality."""
+
+    modalities: tuple[str, ...] | None = None
+    """Modalities the view shows; all of the model's if not given."""
+    augment: dict[str, dict[str, Any]] = {}
+    """Modality to options of its adapter's augmentation; a modality not named stays plain."""
+    mask: dict[str, float] = {}
+    """Modality to the share of its tokens that is hidden."""
+    at_tuning: Literal["plain", "same"] = "plain"
+    """Whether the tuning loss is taken without augmentation (masks stay) or with it."""

@@ -1,0 +1,92 @@
+"""Overrides of a command: which are the cohort's, which the recipe's, and what is wrong with them.
+
+Nothing here imports torch, which takes seconds: a slip of the pen is told before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.config import faults_of, read_yaml
+from medmcl.core.errors import MedmclError, OverrideError
+from medmcl.core.overrides import apply_override, refuse_overrides, written
+from medmcl.data.locate import find_cohort
+from medmcl.data.spec import CohortKeys
+from medmcl.stages.recipe import find_recipe, read_recipe, unknown_override
+
+
+def refuse_settings(
+    cohort: str | Path,
+    recipe: str | Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    reads_recipe: bool = True,
+) -> None:
+    """Refuse what can be told of overrides from the files of cohort and recipe alone.
+
+    Whatever else is wrong with these files is left to whoever opens them, with all its faults.
+
+    Args:
+        cohort: Folder, cohort.yaml or name.
+        recipe: File or name; the cohort's own if None.
+        overrides: Dotted key to value, as ``--set``.
+        reads_recipe: Whether the command reads a recipe; otherwise all must concern the cohort.
+
+    Raises:
+        OverrideError: An override that cannot be used.
+        MedmclError: There is no such cohort, or no such recipe.
+    """
+    file = find_cohort(cohort)
+    if recipe is not None:
+        find_recipe(recipe)
+    if not reads_recipe:
+        only_cohort_overrides(overrides)
+    try:
+        tree = read_yaml(file)
+        name = recipe if recipe is not None else tree.get("recipe")
+        _refuse_of_cohort(tree, cohort_overrides(overrides))
+        if reads_recipe and name is not None:
+            read_recipe(name, recipe_overrides(overrides))
+    except OverrideError:
+        raise
+    except MedmclError:  # of the files themselves
+        return
+
+
+def _refuse_of_cohort(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuse overrides of the top level of cohort.yaml; what its adapters read comes later."""
+    applied = {}
+    for key, value in overrides.items():
+        text = written(key if key == "data_root" else f"cohort.{key}", value)
+        applied[apply_override(tree, key, value, where=text)] = text
+    for section in ("tasks", "modalities"):  # null takes one out
+        if isinstance(tree.get(section), dict):
+            tree[section] = {name: one for name, one in tree[section].items() if one is not None}
+    refuse_overrides(faults_of(CohortKeys, tree), applied)
+
+
+def cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that concern the cohort: ``cohort.x`` and ``data_root``."""
+    return {
+        key.removeprefix("cohort."): value
+        for key, value in overrides.items()
+        if key.startswith("cohort.") or key == "data_root"
+    }
+
+
+def only_cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of a command that reads no recipe: they all must concern the cohort."""
+    others = recipe_overrides(overrides)
+    if others:
+        raise unknown_override(*next(iter(others.items())), known=())
+    return cohort_overrides(overrides)
+
+
+def recipe_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that concern the recipe: all others."""
+    mine = cohort_overrides(overrides)
+    return {
+        key: value for key, value in overrides.items() if key.removeprefix("cohort.") not in mine
+    }
