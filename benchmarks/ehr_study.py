@@ -161,7 +161,7 @@ def choose_rank(cohort: Path, out: Path) -> dict[int, float]:
         tree["stages"] = [stage for stage in tree["stages"] if stage["stage"] == "factorise"][:1]
         path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
         run = medmcl.pretrain(scratch, recipe=path, out=scratch / f"run-{rank}")
-        table = run.embed(scratch, modality="codes").set_index("subject")
+        table = run.embed(scratch, modality="codes").reset_index().set_index("subject")
         split = seen["split"].reindex(table.index)
         x = table.filter(regex=r"^e\d+$|^f\d+$|^\d+$").to_numpy()
         y = seen.loc[table.index, ["died", "days"]]

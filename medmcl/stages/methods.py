@@ -83,7 +83,7 @@ class Sources:
             methods[BESIDE] = Method(features=both, fit=together, protocol=linear, fractions=(1.0,))
         if self.simple is not None:
             methods[self.simple_name] = Method(
-                features=self.simple, fit=self.simple_fit, protocol=linear, fractions=(1.0,)
+                features=self.simple, fit=self.simple_fit, protocol=linear
             )
         if "majority" in self.baselines:
             name = "Kaplan-Meier" if survival else MAJORITY
