@@ -198,7 +198,7 @@ def main() -> None:
         "counts": counts,
         "tuning_c_index_by_rank": scores,
         "rank": rank,
-        "rows": rows.where(rows.notna(), None).to_dict("records"),
+        "rows": json.loads(rows.to_json(orient="records", double_precision=12)),
     }
     (arguments.out / "ehr.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     shown = ["metric", "method", "versus", "label_fraction", "value", "low", "high", "seed_spread"]
