@@ -1,0 +1,91 @@
+"""How much one patient may count, by a rule in whole numbers.
+
+A patient adds X1' X2 to the cells, a matrix of Frobenius length at most |X1| |X2|. If no patient's
+counts of a modality are longer (L2, over all windows together) than a public bound B, the cells
+move by B1 B2 at most when a patient comes or goes. Counts are taken in units of 1 / resolution, so
+that shortening them loses little to whole numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from medmcl.core.errors import ArtefactError
+
+MOST = 1 << 12
+"""No token counts oftener than this in one window; keeps every product inside int64."""
+LONGEST = 1 << 16
+
+
+def clip_rows(
+    table: sparse.csr_array,
+    bound: int,
+    resolution: int,
+    patients: Sequence[object] | np.ndarray | None = None,
+) -> sparse.csr_array:
+    """Counts in units of 1 / resolution, shortened so that no patient is longer than ``bound``.
+
+    With n the squared length of a patient and r the smallest whole number that is at least
+    resolution * sqrt(n), a count x becomes floor(x * resolution * (resolution * bound) / r), which
+    is never more than x * resolution * bound / sqrt(n). A patient within the bound keeps
+    x * resolution. What happens to one patient depends on no other.
+
+    Args:
+        table: Counts, int64 (n, d), a row a patient or window.
+        bound: Longest that a patient's counts may be, a constant fixed in public.
+        resolution: Units to a token.
+        patients: Whose window each row is, (n,); every row its own patient if not given.
+
+    Returns:
+        int64 (n, d); the length of a patient is at most resolution * bound.
+    """
+    if not (1 <= bound <= LONGEST and 1 <= resolution <= 256):
+        raise ArtefactError(
+            "clipping needs whole bounds",
+            got=f"bound {bound}, resolution {resolution}",
+            expected=f"1 to {LONGEST}, 1 to 256",
+        )
+    limited = table.copy()
+    short = np.minimum(limited.data, MOST) * resolution
+    length = patient_lengths(table, patients, resolution)[_owners(table, patients)]
+    most = resolution * bound
+    limited.data = np.where(length > most, short * most // np.maximum(length, 1), short)
+    limited.eliminate_zeros()
+    return limited
+
+
+def patient_lengths(
+    table: sparse.csr_array,
+    patients: Sequence[object] | np.ndarray | None = None,
+    resolution: int = 1,
+) -> np.ndarray:
+    """Length (L2) of each patient's counts in units of 1 / resolution, rounded up, int64.
+
+    Patients who have no token at all are there too if they have a row.
+    """
+    rows = table.shape[0]
+    people = rows if patients is None else len(np.unique(np.asarray(patients)))
+    squared = np.zeros(people, dtype=np.int64)
+    values = np.minimum(table.data, MOST) * resolution
+    np.add.at(squared, _owners(table, patients), values**2)
+    return _ceil_sqrt(squared)
+
+
+def _owners(table: sparse.csr_array, patients: Sequence[object] | np.ndarray | None) -> np.ndarray:
+    """Number of the patient of each stored value."""
+    rows = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+    if patients is None:
+        return rows
+    return np.asarray(np.unique(np.asarray(patients), return_inverse=True)[1][rows])
+
+
+def _ceil_sqrt(values: np.ndarray) -> np.ndarray:
+    """Smallest whole number whose square is at least each value; exact, unlike float roots."""
+    root = np.floor(np.sqrt(values.astype(np.float64))).astype(np.int64)
+    root -= root * root > values
+    root += root * root < values
+    assert (root * root >= values).all()
+    return root

@@ -1,0 +1,125 @@
+"""What ``manifest.json`` of saved counts says (schema ``medmcl/cooccurrence@1``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, StrictInt
+
+from medmcl.core.config import Config
+
+SCHEMA: Final = "medmcl/cooccurrence@1"
+Count = Annotated[StrictInt, Field(ge=0)]
+File = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.parquet$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ModalityKeys(Config):
+    """One modality: how many tokens its vocabulary has, and the sums of its margins."""
+
+    name: str
+    version: str
+    size: Count
+    tokens: StrictInt
+    pairs: StrictInt
+
+
+class BlockKeys(Config):
+    """One file of cells, for the tokens of ``first`` (i) and ``second`` (j)."""
+
+    first: str
+    second: str
+    file: File
+    sha256: Sha256
+    cells: Count
+    pairs: StrictInt
+    patients_counted: bool
+    pairs_per_patient: float | None = None
+
+
+class VocabularyKeys(Config):
+    """The file of tokens and margins."""
+
+    file: File
+    sha256: Sha256
+
+
+class ThresholdKeys(Config):
+    """A release in which cells of few patients are absent.
+
+    Attributes:
+        below: Cells of fewer patients are absent.
+        absent: What an absent cell means.
+        public_vocabulary: Whether tokens of few patients are named, because the vocabulary was
+            fixed in public beforehand; otherwise they are left out.
+        sites: Sites that were summed before cells were suppressed.
+        warnings: What this release does not protect against.
+    """
+
+    mode: Literal["threshold"] = "threshold"
+    unit: Literal["patient"] = "patient"
+    below: Annotated[StrictInt, Field(ge=2)]
+    absent: Literal["0 or below the threshold"] = "0 or below the threshold"
+    public_vocabulary: bool
+    sites: Annotated[StrictInt, Field(ge=1)]
+    warnings: tuple[str, ...] = ()
+
+
+class SpentKeys(Config):
+    """What all releases from the same patients cost together, this one included."""
+
+    releases: Count
+    rho: float
+    epsilon: float
+    delta: float
+
+
+class PrivateKeys(Config):
+    """A release under differential privacy.
+
+    Attributes:
+        epsilon: Of this release alone, at ``delta``.
+        rho: Of this release alone, zero-concentrated differential privacy.
+        sigma: Scale of the noise in every cell, in token pairs.
+        clip: Largest length (L2) of a patient's counts, for each modality.
+        resolution: Counts were clipped and noised in units of one over this, squared for pairs.
+        sensitivity: Most that one patient moves all cells (L2), in token pairs.
+        spent: By all releases from these patients.
+    """
+
+    mode: Literal["differential privacy"] = "differential privacy"
+    unit: Literal["patient"] = "patient"
+    neighbours: Literal["add or remove one patient"] = "add or remove one patient"
+    mechanism: Literal["discrete Gaussian"] = "discrete Gaussian"
+    epsilon: float
+    delta: float
+    rho: float
+    sigma: float
+    clip: dict[str, int]
+    resolution: int
+    sensitivity: int
+    spent: SpentKeys
+
+
+class ManifestKeys(Config):
+    """The whole manifest.
+
+    Attributes:
+        medmcl: Version that wrote it.
+        suppressed_below: See `medmcl.cooccurrence.counts.Counts`; likewise ``noise_sd``.
+        release: How the counts were made safe to leave a site; none if they were not.
+    """
+
+    schema_: Literal["medmcl/cooccurrence@1"] = Field(alias="schema")
+    medmcl: str
+    window: str
+    pairing: str
+    units: Count | None
+    patients: Count | None
+    suppressed_below: Count | None = None
+    noise_sd: float | None = None
+    modalities: tuple[ModalityKeys, ...]
+    vocabulary: VocabularyKeys
+    blocks: tuple[BlockKeys, ...]
+    notes: tuple[str, ...] = ()
+    release: Annotated[ThresholdKeys | PrivateKeys, Field(discriminator="mode")] | None = None

@@ -1,0 +1,126 @@
+"""Counts of several sites as those of one: an exact sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from medmcl.cooccurrence.counts import Block, Counts, Margin, Vocabulary
+from medmcl.cooccurrence.exchange import load_counts
+from medmcl.core.errors import ArtefactError, MedmclError
+
+Align = Literal["union"]
+
+
+def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
+    """The sum of the sites, exact and the same in any order.
+
+    Args:
+        sites: Counts, or folders of saved counts.
+        align: What to do if the sites' vocabularies differ. None refuses. ``union`` takes a token
+            that a site does not list as one that none of its patients has: right if every site
+            counted *all* tokens it has. If a site dropped tokens (rare ones, or a coding system it
+            does not map), its pairs with them are lost: they count as never having met, their
+            margins are too small, and their embedding is drawn towards "these avoid each other".
+            Then merge embeddings instead (`medmcl.cooccurrence.stacked.merge_embeddings`).
+
+    Raises:
+        ArtefactError: If there is no site, one is given twice, or they cannot be added; the
+            message names the site.
+    """
+    named = _opened(sites)
+    if align == "union":
+        named = _over_union(named)
+    (_, total), *rest = named
+    for name, counts in rest:
+        try:
+            total = total + counts
+        except MedmclError as error:
+            raise ArtefactError(
+                error.what, where=name, got=error.got, expected=error.expected, mend=error.mend
+            ) from None
+    return replace(total, notes=tuple(sorted(total.notes)))
+
+
+def _opened(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]:
+    if not sites:
+        raise ArtefactError("nothing to merge", expected="one site or more")
+    folders = [Path(one).resolve() for one in sites if not isinstance(one, Counts)]
+    twice = {str(one) for one in folders if folders.count(one) > 1}
+    if twice:
+        raise ArtefactError("a site is given twice", got=", ".join(sorted(twice)))
+    return [
+        (f"site {number}", one) if isinstance(one, Counts) else (str(one), load_counts(one))
+        for number, one in enumerate(sites, 1)
+    ]
+
+
+def _over_union(named: list[tuple[str, Counts]]) -> list[tuple[str, Counts]]:
+    first = named[0][1]
+    union: dict[str, Vocabulary] = {}
+    for modality in first.modalities:
+        versions, tokens = set(), set()
+        for name, counts in named:
+            if modality not in counts.vocabularies:
+                raise ArtefactError("did not count this modality", where=name, expected=modality)
+            versions.add(counts.vocabularies[modality].version)
+            tokens |= set(counts.vocabularies[modality].tokens)
+        if len(versions) > 1:
+            raise ArtefactError(
+                f"the sites counted {modality} in different versions",
+                got=", ".join(f"'{one}'" for one in sorted(versions)),
+                expected="one version: a code may mean something else in another",
+                mend="map the codes to one version before counting",
+            )
+        union[modality] = Vocabulary(tuple(sorted(tokens)), versions.pop())
+    return [(name, _spread(counts, union)) for name, counts in named]
+
+
+def _spread(counts: Counts, union: dict[str, Vocabulary]) -> Counts:
+    """The counts over a larger vocabulary, zeros for tokens that the site does not list."""
+    into, margins = {}, {}
+    for name, words in counts.vocabularies.items():
+        if name not in union:
+            raise ArtefactError("a modality that other sites did not count", got=name)
+        places = {token: place for place, token in enumerate(union[name].tokens)}
+        into[name] = np.array([places[token] for token in words.tokens], dtype=np.int64)
+        one, size = counts.margins[name], len(union[name])
+        margins[name] = Margin(
+            _placed(one.tokens, into[name], size),
+            _placed(one.pairs, into[name], size),
+            None if one.patients is None else _placed(one.patients, into[name], size),
+        )
+    blocks = {}
+    for (a, b), block in counts.blocks.items():
+        shape = (len(union[a]), len(union[b]))
+        pairs, patients = (
+            None if one is None else _placed_cells(one, into[a], into[b], shape)
+            for one in (block.pairs, block.patients)
+        )
+        assert pairs is not None  # a block always has pairs
+        blocks[a, b] = Block(pairs, patients, block.pairs_per_patient)
+    return replace(
+        counts,
+        vocabularies={name: union[name] for name in counts.vocabularies},
+        margins=margins,
+        blocks=blocks,
+    )
+
+
+def _placed(values: np.ndarray, into: np.ndarray, size: int) -> np.ndarray:
+    wide = np.zeros(size, dtype=np.int64)
+    wide[into] = values
+    return wide
+
+
+def _placed_cells(
+    matrix: sparse.csr_array, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
+) -> sparse.csr_array:
+    cells = sparse.coo_array(matrix)
+    i, j = cells.coords
+    return sparse.csr_array((cells.data, (rows[i], columns[j])), shape=shape)

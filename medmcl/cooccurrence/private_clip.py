@@ -1,0 +1,55 @@
+"""Clip bounds chosen from the patients themselves, and paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medmcl.cooccurrence.accounting import add_noise, check_budget, rho_for, rho_of, scale_of
+from medmcl.cooccurrence.clipping import patient_lengths
+from medmcl.cooccurrence.ledger import Ledger
+from medmcl.cooccurrence.tokens import Table, whole
+from medmcl.core.errors import ArtefactError
+
+
+def private_clip(
+    table: Table,
+    *,
+    epsilon: float,
+    delta: float,
+    ledger: Ledger,
+    quantile: float = 0.5,
+    longest: int = 64,
+    patients: Sequence[object] | np.ndarray | None = None,
+) -> int:
+    """A whole clip bound near a quantile of the patients' lengths, under differential privacy.
+
+    Patients are sorted into the bins (0, 1], (1, 2], ... up to ``longest`` by length (L2, rounded
+    up), each into one, so the counts of the bins move by 1 (L2) when a patient comes or goes. The
+    bins get discrete Gaussian noise, and the first is taken up to which the noisy bins hold the
+    quantile of their sum.
+
+    Args:
+        table: Counts of one modality, (n, d), a row a patient or window.
+        epsilon: Of this choice; a small part of what the release will cost is enough.
+        delta: Of this choice.
+        ledger: Charged before noise is drawn.
+        quantile: The median unless given.
+        longest: Bound of the search, a public constant.
+        patients: Whose window each row is.
+
+    Raises:
+        ArtefactError: If the budget does not cover it, or the quantile is none.
+    """
+    check_budget(epsilon, delta)
+    if not (0 < quantile < 1 and longest >= 1):
+        raise ArtefactError("no such quantile or bound", got=f"{quantile}, {longest}",
+                            expected="between 0 and 1, and 1 or more")  # fmt: skip
+    lengths = np.clip(patient_lengths(whole(table, "table"), patients), 1, longest)
+    scale = scale_of(1, rho_for(epsilon, delta))
+    ledger.charge(f"clip bound, quantile {quantile:g}", rho_of(1, scale))
+    bins = np.bincount(lengths, minlength=longest + 1)[1:].astype(np.int64)
+    noisy = add_noise(bins, scale)
+    reached = np.cumsum(noisy) >= quantile * noisy.sum()
+    return int(np.argmax(reached)) + 1 if reached.any() else longest

@@ -1,0 +1,191 @@
+"""Counts that may leave a site: the one door, and the rule of small cells.
+
+Two ways lead here. `release_threshold` leaves out cells of few patients; `release_private`
+(`medmcl.cooccurrence.private`) adds noise with a proven bound. Both keep only cells and
+sums of released cells: no patients of a token or a cell, no number of patients, no total that was
+counted, because each of these could tell what an absent cell hides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from scipy import sparse
+
+from medmcl.cooccurrence.counts import Block, Counts, Vocabulary, exact_sum
+from medmcl.cooccurrence.exchange import save_counts
+from medmcl.cooccurrence.exchange_checks import refuse_telling
+from medmcl.cooccurrence.exchange_manifest import PrivateKeys, ThresholdKeys
+from medmcl.cooccurrence.margins import margins_of_cells
+from medmcl.core.errors import ArtefactError
+
+Keys = TypeVar("Keys", ThresholdKeys, PrivateKeys)
+FEWEST_PATIENTS = 11
+"""CMS and PCORnet show no count of 1 to 10 patients."""
+_TWO_RELEASES = (
+    "A threshold does not hide a patient from someone who holds two releases of nearly the same "
+    "patients and subtracts them, nor from someone who knows the patient's record and traces it; "
+    "differential privacy does."
+)
+_ONE_SITE = (
+    "Cells were suppressed at one site. Sites that sum securely before they suppress lose fewer."
+)
+
+
+@dataclass(frozen=True)
+class Release(Generic[Keys]):
+    """Counts that were made safe, and the statement of how.
+
+    Attributes:
+        counts: Without patients, units and exact totals.
+        keys: What the manifest says of the release.
+        left_out: For the site's own record: how much was suppressed. It is not written, because
+            "one cell was suppressed" would tell which zero is none.
+    """
+
+    counts: Counts
+    keys: Keys
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the release to a new folder (see `save_release`)."""
+        return save_release(self, folder)
+
+
+def save_release(release: Release[Any], folder: str | Path) -> Path:
+    """Write a release; refuses anything else, above all what describes single patients.
+
+    Raises:
+        ArtefactError: If it is no release, or holds more than cells and their sums.
+    """
+    if not isinstance(release, Release):
+        raise ArtefactError(
+            "only a release leaves a site",
+            where=folder,
+            got=type(release).__name__,
+            expected="what release_threshold or release_private gave",
+            mend="patients' rows and exact counts stay; save_counts writes counts for the site",
+        )
+    refuse_telling(release.counts, folder)
+    if release.counts.notes:
+        raise ArtefactError(
+            "notes of the site are no part of a release", where=folder, got=release.counts.notes[0]
+        )
+    return save_counts(release.counts, folder, release=release.keys)
+
+
+def release_threshold(
+    counts: Counts,
+    below: int = FEWEST_PATIENTS,
+    *,
+    public_vocabulary: bool = False,
+    sites: int = 1,
+) -> Release[ThresholdKeys]:
+    """Leave out every cell of fewer patients than ``below``, and all that could tell it.
+
+    An absent cell means 0 or a few, and the manifest says so. Margins are the sums of the released
+    cells; patients, units and counted totals are withheld. Nothing of the release depends on a
+    cell that was left out, so nothing about it can be derived beyond "fewer than ``below``".
+
+    Args:
+        counts: Exact counts with patients counted, best the sum of several sites.
+        below: Fewest patients of a cell that is released.
+        public_vocabulary: The vocabulary was fixed in public before anyone looked at the data, so
+            that naming a token says nothing. Otherwise tokens of few patients are left out.
+        sites: How many sites were summed; written into the manifest.
+
+    Raises:
+        ArtefactError: If patients were not counted, the counts were released before, or no cell
+            is left.
+    """
+    _refuse_unfit(counts, below, public_vocabulary)
+    kept = {name: _kept_tokens(counts, name, below, public_vocabulary) for name in counts.margins}
+    blocks, absent = {}, 0
+    for (a, b), block in counts.blocks.items():
+        blocks[a, b] = _suppress(block, kept[a], kept[b], below)
+        absent += block.pairs.nnz - blocks[a, b].pairs.nnz
+    if not any(block.pairs.nnz for block in blocks.values()):
+        raise ArtefactError(
+            "no cell has enough patients to be released",
+            got=f"{absent} cells, all of fewer than {below} patients",
+            mend="sum several sites first, or count wider windows or coarser codes",
+        )
+    vocabularies = {
+        name: Vocabulary(tuple(np.array(words.tokens, dtype=object)[kept[name]]), words.version)
+        for name, words in counts.vocabularies.items()
+    }
+    released = Counts(
+        vocabularies=vocabularies,
+        margins=margins_of_cells(vocabularies, blocks),
+        blocks=blocks,
+        units=None,
+        patients=None,
+        window=counts.window,
+        pairing=counts.pairing,
+        suppressed_below=below,
+    )
+    warnings = (_TWO_RELEASES, _ONE_SITE) if sites == 1 else (_TWO_RELEASES,)
+    dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
+    return Release(
+        released,
+        ThresholdKeys(
+            below=below, public_vocabulary=public_vocabulary, sites=sites, warnings=warnings
+        ),
+        {"cells suppressed": absent, **dropped},
+    )
+
+
+def refuse_private_vocabulary(vocabularies: Mapping[str, Vocabulary]) -> None:
+    """Refuse a vocabulary that is said to be public but has no name under which it was published.
+
+    Raises:
+        ArtefactError: If a version is empty.
+    """
+    for name, words in vocabularies.items():
+        if not words.version:
+            raise ArtefactError(
+                f"the vocabulary of {name} has no version",
+                expected="the name under which it was fixed in public, 'ICD-10-CM 2025'",
+                mend="count over a published list; a list of what occurred tells who was there",
+            )
+
+
+def _refuse_unfit(counts: Counts, below: int, public_vocabulary: bool) -> None:
+    if below < 2:
+        raise ArtefactError("this threshold hides nobody", got=below, expected="2 or more")
+    if counts.suppressed_below is not None or counts.noise_sd is not None:
+        raise ArtefactError("these counts were released already", expected="exact counts")
+    uncounted = [f"{a} x {b}" for (a, b), block in counts.blocks.items() if block.patients is None]
+    if public_vocabulary:
+        refuse_private_vocabulary(counts.vocabularies)
+    else:
+        uncounted += [name for name, one in counts.margins.items() if one.patients is None]
+    if uncounted:
+        raise ArtefactError(
+            "patients were not counted, and the threshold is one on patients",
+            got=", ".join(uncounted),
+            mend="count with patients; pairs of tokens say nothing of how many patients there are",
+        )
+
+
+def _kept_tokens(counts: Counts, name: str, below: int, public_vocabulary: bool) -> np.ndarray:
+    patients = counts.margins[name].patients
+    if public_vocabulary or patients is None:
+        return np.ones(len(counts.vocabularies[name]), dtype=bool)
+    return np.asarray(patients >= below)
+
+
+def _suppress(block: Block, rows: np.ndarray, columns: np.ndarray, below: int) -> Block:
+    """Cells of enough patients, over the tokens that are kept."""
+    assert block.patients is not None  # _refuse_unfit
+    enough = block.patients.copy()
+    enough.data = (enough.data >= below).astype(np.int64)
+    enough.eliminate_zeros()
+    pairs = sparse.csr_array(block.pairs * enough)[rows][:, columns]
+    patients = sparse.csr_array(block.patients * enough)
+    mean = exact_sum(pairs.data) / max(1, exact_sum(patients.data))
+    return Block(sparse.csr_array(pairs), pairs_per_patient=float(f"{mean:.3g}"))

@@ -1,0 +1,141 @@
+"""Seeds, rounds and masked shares as files, so that sites and coordinator need no connection."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from medmcl.cooccurrence.counts import Counts
+from medmcl.cooccurrence.secure import Round, Share, SiteKeys
+from medmcl.core.config import Config, check
+from medmcl.core.errors import ArtefactError
+
+_SCHEMA = "medmcl/masked-share@1"
+
+
+class KeysKeys(Config):
+    """A site's seeds as a file; it never leaves the site."""
+
+    schema_: Literal["medmcl/site-keys@1"] = Field(alias="schema")
+    site: str
+    seeds: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    spent: tuple[str, ...] = ()
+
+
+class RoundKeys(Config):
+    """A round as a file, the same for all."""
+
+    schema_: Literal["medmcl/secure-round@1"] = Field(alias="schema")
+    name: str
+    sites: tuple[str, ...]
+    layout: str
+
+
+def save_keys(keys: SiteKeys, path: str | Path) -> None:
+    """Write a site's seeds so that only their owner can read the file."""
+    values = {
+        "schema": "medmcl/site-keys@1",
+        "site": keys.site,
+        "seeds": {other: seed.hex() for other, seed in keys.seeds.items()},
+        "spent": sorted(keys.spent),
+    }
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.part")
+    aside.unlink(missing_ok=True)
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(json.dumps(values, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def load_keys(path: str | Path) -> SiteKeys:
+    """Read a site's seeds."""
+    keys = check(KeysKeys, _json(Path(path)), path, ArtefactError)
+    seeds = {other: bytes.fromhex(seed) for other, seed in keys.seeds.items()}
+    return SiteKeys(keys.site, seeds, set(keys.spent))
+
+
+def save_round(turn: Round, path: str | Path) -> None:
+    """Write a round for all sites; nothing in it is secret."""
+    values = {"schema": "medmcl/secure-round@1", **asdict(turn)}
+    Path(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def load_round(path: str | Path) -> Round:
+    """Read a round."""
+    keys = check(RoundKeys, _json(Path(path)), path, ArtefactError)
+    return Round(keys.name, keys.sites, keys.layout)
+
+
+def write_share(counts: Counts, keys: str | Path, turn: Round, path: str | Path) -> Share:
+    """Mask a site's counts and write the share; that the round is spent is written first.
+
+    Args:
+        counts: Of the site.
+        keys: The site's file of seeds.
+        turn: The round.
+        path: Where the share goes.
+    """
+    mine = load_keys(keys)
+    share = mine.share(counts, turn)
+    save_keys(mine, keys)
+    save_share(share, path)
+    return share
+
+
+def save_share(share: Share, path: str | Path) -> None:
+    """Write a masked share (safetensors)."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.part")
+    said = {
+        "schema": _SCHEMA,
+        "site": share.site,
+        "round": share.round,
+        "layout": share.layout,
+        "pairs": json.dumps(dict(share.pairs)),
+        "checksum": share.checksum,
+    }
+    save_file({"values": share.values}, aside, metadata=said)
+    aside.replace(path)
+
+
+def load_share(path: str | Path) -> Share:
+    """Read a masked share.
+
+    Raises:
+        ArtefactError: If the file is no share or was cut short. Whether its numbers are whole is
+            for `medmcl.cooccurrence.secure.add_shares` to say.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            said = file.metadata() or {}
+            values = file.get_tensor("values")
+        if said.get("schema") != _SCHEMA:
+            raise ArtefactError("is no masked share", where=path, got=said.get("schema"))
+        pairs = json.loads(said["pairs"])
+        return Share(said["site"], said["round"], said["layout"], values, pairs, said["checksum"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        if isinstance(error, ArtefactError):
+            raise
+        raise ArtefactError(
+            f"is no masked share, or was cut short: {error}", where=path, mend="have it sent again"
+        ) from None
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"cannot be read: {error}", where=path) from None
+    if not isinstance(values, dict):
+        raise ArtefactError("holds no keys", where=path, got=type(values).__name__)
+    return values

@@ -1,0 +1,62 @@
+"""`medmcl cooccur merge` and the secure sum: several sites' counts become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medmcl.cooccurrence.exchange import load_counts, save_counts
+from medmcl.cooccurrence.flat import empty_like, layout_of
+from medmcl.cooccurrence.merging import Align, merge
+from medmcl.cooccurrence.secure import add_shares, new_round
+from medmcl.cooccurrence.secure_files import load_round, load_share, save_round, write_share
+from medmcl.core.writing import refuse_unwritable
+
+
+def merge_folders(
+    sites: Sequence[Path], out: Path, *, align: Align | None = None
+) -> dict[str, Any]:
+    """Sum saved counts into a new folder; returns totals."""
+    refuse_unwritable(out)
+    counts = merge(*sites, align=align)
+    save_counts(counts, out)
+    return {"out": str(out), "sites": len(sites), **counts.totals}
+
+
+def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]:
+    """Start a secure sum: ``round.json`` for all, and the empty layout for the coordinator.
+
+    Args:
+        counts: Any site's counts; only their vocabularies and blocks are used.
+        sites: Names of all that take part.
+        out: New folder, which holds no count of anybody.
+    """
+    refuse_unwritable(out)
+    empty = empty_like(load_counts(counts))
+    turn = new_round(sites, layout_of(empty))
+    save_counts(empty, out / "layout")
+    save_round(turn, out / "round.json")
+    return {"out": str(out), "round": turn.name, "sites": list(turn.sites)}
+
+
+def share_counts(counts: Path, keys: Path, turn: Path, out: Path) -> dict[str, Any]:
+    """Mask one site's counts for a round; the share may go to the coordinator, ``keys`` may not."""
+    refuse_unwritable(out, folder=False)
+    share = write_share(load_counts(counts), keys, load_round(turn), out)
+    return {"out": str(out), "site": share.site, "round": share.round}
+
+
+def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, Any]:
+    """Sum the shares of all sites into a new folder of exact counts of all of them together.
+
+    Args:
+        shares: One file of each site.
+        started: What `start_round` wrote.
+        out: New folder; suppress or noise it before it goes further.
+    """
+    refuse_unwritable(out)
+    layout = layout_of(load_counts(started / "layout"))
+    total = add_shares([load_share(s) for s in shares], load_round(started / "round.json"), layout)
+    save_counts(total, out)
+    return {"out": str(out), "sites": len(shares), **total.totals}

@@ -1,0 +1,137 @@
+"""Release, merge and secure sum as a site and a coordinator run them, from folder to folder."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_counts import numbers, some_counts
+
+from medmcl.cooccurrence.exchange import load_counts, read_manifest, save_counts
+from medmcl.cooccurrence.ledger import Ledger
+from medmcl.cooccurrence.merging import merge
+from medmcl.cooccurrence.secure import SiteKeys, pair_seed
+from medmcl.cooccurrence.secure_files import save_keys
+from medmcl.cooccurrence.token_rows import read_rows, read_vocabularies
+from medmcl.core.errors import ArtefactError
+from medmcl.stages.cooccur_merge import merge_folders, share_counts, start_round, sum_shares
+from medmcl.stages.cooccur_release import release_folders, release_rows
+
+SITES = ("Ayr", "Bonn", "Cork")
+
+
+@pytest.fixture
+def sites(tmp_path):
+    return [save_counts(some_counts(k, n=40), tmp_path / name) for k, name in enumerate(SITES)]
+
+
+def test_merge_then_release(sites, tmp_path):
+    said = merge_folders(sites, tmp_path / "all")
+    assert said["patients"] == 120
+    assert numbers(load_counts(tmp_path / "all")) == numbers(merge(*sites))
+    told = release_folders(sites, tmp_path / "out")
+    assert told["cells suppressed"] > 0
+    assert read_manifest(tmp_path / "out").release.sites == 3
+    assert load_counts(tmp_path / "out").suppressed_below == 11
+
+
+def test_a_secure_sum_over_files(sites, tmp_path):
+    seeds = {pair: pair_seed() for pair in (("Ayr", "Bonn"), ("Ayr", "Cork"), ("Bonn", "Cork"))}
+    start_round(sites[0], SITES, tmp_path / "round")
+    empty = load_counts(tmp_path / "round" / "layout")
+    assert set(empty.totals.values()) == {0}
+    for name, folder in zip(SITES, sites, strict=True):
+        own = {b if a == name else a: s for (a, b), s in seeds.items() if name in (a, b)}
+        save_keys(SiteKeys(name, own), tmp_path / f"{name}.keys")
+        share_counts(
+            folder, tmp_path / f"{name}.keys", tmp_path / "round" / "round.json",
+            tmp_path / f"{name}.share",
+        )  # fmt: skip
+    shares = [tmp_path / f"{name}.share" for name in SITES]
+    with pytest.raises(ArtefactError, match=r"dropped out(.|\n)*Cork"):
+        sum_shares(shares[:2], tmp_path / "round", tmp_path / "sum")
+    sum_shares(shares, tmp_path / "round", tmp_path / "sum")
+    assert numbers(load_counts(tmp_path / "sum")) == numbers(merge(*sites))
+
+
+@pytest.fixture
+def rows(tmp_path):
+    generator = np.random.default_rng(0)
+    words = [(m, f"{m}:{i}", f"{m} 2025") for m in ("codes", "concepts") for i in range(5)]
+    pd.DataFrame(words, columns=["modality", "code", "version"]).to_csv(
+        tmp_path / "words.csv", index=False
+    )
+    table = pd.DataFrame(
+        {
+            "subject": generator.integers(0, 30, 400),
+            "window": generator.integers(0, 3, 400),
+            "code": (
+                kind := generator.choice([f"{m}:{i}" for m, _, _ in words for i in (0, 9)], 400)
+            ),
+            "modality": [one.split(":")[0] for one in kind],
+            "count": generator.integers(1, 4, 400),
+        }
+    )
+    table.to_parquet(tmp_path / "rows.parquet")
+    Ledger.start(tmp_path / "ledger.json", epsilon=3, delta=1e-6)
+    return table
+
+
+def private(tmp_path, **changes):
+    settings = {"clip": {"codes": 3, "concepts": 3}, "epsilon": 1.0, "delta": 1e-6, **changes}
+    return release_rows(
+        tmp_path / "rows.parquet", tmp_path / "words.csv", tmp_path / "out",
+        ledger=tmp_path / "ledger.json", window="month", **settings,
+    )  # fmt: skip
+
+
+def test_rows_are_summed_by_subject_and_window(rows, tmp_path):
+    words = read_vocabularies(tmp_path / "words.csv")
+    found = read_rows(tmp_path / "rows.parquet", words)
+    listed = rows[rows["code"].str.endswith(":0")]
+    for x, name in ((found.x1, "codes"), (found.x2, "concepts")):
+        part = listed[listed["modality"] == name]
+        for owner in np.unique(found.patients):
+            want = part.loc[part["subject"] == int(owner), "count"].sum()
+            assert x[found.patients == owner].sum() == want
+        gone = rows[(rows["modality"] == name) & rows["code"].str.endswith(":9")]
+        assert found.unlisted[name] == gone["count"].sum()
+    assert len(found.patients) == len(rows[["subject", "window"]].drop_duplicates())
+
+
+def test_a_private_release_from_rows(rows, tmp_path):
+    told = private(tmp_path)
+    assert told["releases"] == 1
+    assert told["unlisted"]["codes"] > 0
+    assert load_counts(tmp_path / "out").noise_sd > 9
+    assert load_counts(tmp_path / "out").window == "month"
+    with pytest.raises(ArtefactError, match="new folder"):
+        private(tmp_path)
+    assert len(Ledger(tmp_path / "ledger.json").read().releases) == 1  # refused before it was paid
+
+
+def test_a_clip_bound_for_every_modality(rows, tmp_path):
+    with pytest.raises(ArtefactError, match="needs a clip bound"):
+        private(tmp_path, clip={"codes": 3})
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("count", 0, "whole and above 0"), ("count", 1.5, "whole and above 0"),
+     ("subject", None, "empty values"), ("modality", "labs", "two modalities")],
+)  # fmt: skip
+def test_rows_that_are_no_counts_are_refused(rows, tmp_path, column, value, said):
+    rows = rows.astype(object)
+    rows.loc[3, column] = value
+    if column == "count":
+        rows["count"] = rows["count"].astype(float)
+    rows.astype({"code": str}).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ArtefactError, match=said):
+        read_rows(tmp_path / "rows.csv", read_vocabularies(tmp_path / "words.csv"))
+
+
+def test_a_vocabulary_in_two_versions_is_refused(tmp_path):
+    (tmp_path / "w.csv").write_text("modality,code,version\ncodes,a,1\ncodes,b,2\n")
+    with pytest.raises(ArtefactError, match="more than one version"):
+        read_vocabularies(tmp_path / "w.csv")
+    (tmp_path / "w.csv").write_text("modality,code\ncodes,a\n")
+    with pytest.raises(ArtefactError, match="lacks columns"):
+        read_vocabularies(tmp_path / "w.csv")
