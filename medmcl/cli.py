@@ -163,6 +163,13 @@ def evaluate(
             "split; auto: frozen on another cohort than the run's own."
         ),
     ] = "auto",
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            help="What the bootstrap draws: subject, site (whole), or stratified (subjects inside "
+            "classes of the outcome); as the recipe says if not given."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report and results; must hold none yet.")
     ] = None,
@@ -195,6 +202,7 @@ def evaluate(
             seed=seed,
             device=device,
             probe=_probe(probe),
+            resample=resample,
         )
     print(f"report: {done.folder / 'report.html'}")
 

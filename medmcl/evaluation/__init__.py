@@ -10,6 +10,7 @@ from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_
 from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
 from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
 from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.competing_calibration import competing_calibration
 from medmcl.evaluation.metrics.d_calibration import d_calibration
 from medmcl.evaluation.metrics.decision_curve import (
     net_benefit,
@@ -18,8 +19,10 @@ from medmcl.evaluation.metrics.decision_curve import (
 )
 from medmcl.evaluation.metrics.delong_method import delong
 from medmcl.evaluation.metrics.geometry import alignment, degeneracy, effective_rank, uniformity
+from medmcl.evaluation.metrics.incidence_curve import incidence_curve
 from medmcl.evaluation.metrics.intervals import Interval, Resampler, bootstrap, paired_difference
 from medmcl.evaluation.metrics.kaplan_meier import kaplan_meier
+from medmcl.evaluation.metrics.multiclass import brier_classes
 from medmcl.evaluation.metrics.predictions import (
     METRICS,
     NotEstimable,
@@ -86,6 +89,7 @@ __all__ = [
     "bootstrap",
     "brier",
     "brier_at",
+    "brier_classes",
     "brier_metric",
     "c_index",
     "c_index_ipcw",
@@ -95,6 +99,7 @@ __all__ = [
     "calibration_slope",
     "cause_specific_cox",
     "combined",
+    "competing_calibration",
     "cosine_map",
     "cox_probe",
     "cumulative_incidence",
@@ -107,6 +112,7 @@ __all__ = [
     "evaluate_embeddings",
     "evaluate_task",
     "ici",
+    "incidence_curve",
     "integrated_brier",
     "integrated_brier_metric",
     "kaplan_meier",

@@ -13,7 +13,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.sides import TEST
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import Evidence, TaskEvidence
-from medmcl.evaluation.guard import guarded
+from medmcl.evaluation.guard import guarded, near_copies
 from medmcl.evaluation.models.knn import knn
 from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
 from medmcl.evaluation.predicted import (
@@ -26,6 +26,7 @@ from medmcl.evaluation.predicted import (
     predict,
     take,
 )
+from medmcl.evaluation.resampling import Resampling, Sites
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.scoring import Samplers, differences, rows_of, score
 from medmcl.evaluation.setting import Setting, decide_rows
@@ -93,6 +94,8 @@ def evaluate_task(
     groups: Mapping[str, np.ndarray] | None = None,
     shown: Sequence[str] = (),
     thresholds: Thresholds | None = None,
+    resample: str = "subject",
+    sites: Sites = None,
 ) -> TaskEvaluation:
     """Score methods on a task, with intervals and paired differences to one of them.
 
@@ -102,10 +105,11 @@ def evaluate_task(
     (`METRICS`) below it.
 
     Nothing is fitted on rows whose subject or record is also scored: subjects are those given
-    here, records those of ``targets.sides``. Where the targets know none, equal rows of features
-    count as one record, if they are wide and continuous (`guard.record_codes`: at least 8 values
-    that differ and are no whole numbers); people of the same age, sex and flags are not taken for
-    one another, and a record that is narrow, or changed by a rounding, is not recognised.
+    here, records those of ``targets.sides``. Where the targets know none, rows of features that
+    are equal but for last bits, a gain and an offset count as one record, if they are wide and
+    continuous (`guard.record_codes`: at least 8 values that differ and are no whole numbers);
+    people of the same age, sex and flags are not taken for one another, and a record that is
+    narrow, or changed by a rounding, is not recognised. Where they do, such rows are a remark.
 
     Args:
         features: Method to embeddings (N, E), or to one array a training seed; or to a `Method`
@@ -133,13 +137,17 @@ def evaluate_task(
         shown: Methods whose calibration, decision curve and risk groups are collected, at their
             largest label fraction.
         thresholds: Risks at which net benefit is judged; default those of the train rows.
+        resample: What the bootstrap of every interval draws: ``subject``, ``site`` (whole sites),
+            or ``stratified`` (subjects inside classes of the outcome). Points stay as they are.
+        sites: Site of each sample, for ``site``. (N,)
 
     Returns:
         Rows for each method, fraction, target and metric; then the differences, their ``versus``
         set. Nothing is NaN: what is not estimable has no value and a note.
 
     Raises:
-        ConfigError: For an unknown protocol or scored split.
+        ConfigError: For an unknown protocol, scored split or resampling; for ``site`` without
+            sites.
         LeakageError: Rows to fit on stand in `held_out`, by split, subject or content; in
             cross-validation such a row is left out of the folds that test it.
         ValueError: For arrays of the wrong length.
@@ -154,8 +162,9 @@ def evaluate_task(
     _check_split(scored_split, split)
     has = present or {}
     arrays = [(x, has.get(name)) for name, one in methods.items() for x in as_seeds(one.features)]
+    known = guarded(targets, split, subjects, arrays, scored_split)
     setting = decide_rows(
-        guarded(targets, split, subjects, arrays, scored_split),
+        known,
         np.asarray(split),
         np.asarray(subjects),
         list(has.values()),
@@ -164,6 +173,8 @@ def evaluate_task(
         seed=seed,
         cross_validate=cross_validate,
         thresholds=thresholds,
+        resampling=Resampling.of(resample, targets, subjects, sites),
+        remarks=_remarks(targets, known, arrays),
     )
     tables = [
         predict(setting, name, method, fraction)
@@ -175,9 +186,7 @@ def evaluate_task(
         take(setting, _name(key), _fraction(key), parts, predictions_protocol)
         for key, parts in given.items()
     ]
-    samplers = Samplers.of(
-        setting.subjects[setting.scored], bootstrap_draws, min(dear_draws, bootstrap_draws), seed
-    )
+    samplers = Samplers.of(setting, bootstrap_draws, min(dear_draws, bootstrap_draws))
     largest: dict[str, float] = {}
     for table in tables:
         largest[table.method] = max(largest.get(table.method, 0.0), table.fraction)
@@ -228,6 +237,18 @@ def _figures(
             found.append(one)
             rows += evidence_rows(setting, table, one, enough)
     return found, rows
+
+
+def _remarks(
+    given: Targets, known: Targets, arrays: Sequence[tuple[np.ndarray, np.ndarray | None]]
+) -> list[str]:
+    """Say how many rows may be copies of held-out records that their bytes do not show."""
+    if given.sides is None or not given.sides.contents:  # the guard took them for copies itself
+        return []
+    count = near_copies(known, arrays)
+    if not count:
+        return []
+    return [f"{count} rows have features equal or proportional to those of a held-out row: copies?"]
 
 
 def _check_split(name: str, split: np.ndarray) -> None:

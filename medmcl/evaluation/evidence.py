@@ -11,6 +11,7 @@ import numpy as np
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.d_calibration import DCalibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
+from medmcl.evaluation.metrics.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
@@ -43,7 +44,8 @@ class RiskGroup:
         high: Highest.
         n: Rows.
         events: Events among them.
-        curve: Observed Kaplan-Meier curve; `NotEstimable` says why there is none.
+        curve: Observed Kaplan-Meier curve, or cumulative incidence (Aalen-Johansen) where other
+            events compete; `NotEstimable` says why there is none.
     """
 
     name: str
@@ -51,7 +53,7 @@ class RiskGroup:
     high: float
     n: int
     events: int
-    curve: SurvivalCurve | NotEstimable
+    curve: SurvivalCurve | IncidenceCurve | NotEstimable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class TaskEvidence:
         protocol: How predictions were made from it.
         label_fraction: Share of training labels used.
         split: Split that was scored.
+        resampling: What the bootstrap of its intervals drew, see `Result`.
         horizon: For survival: the time at which risks are judged, in ``unit``.
         unit: Unit of time.
         calibration: Of predicted probabilities, or of the risk by the horizon.
@@ -83,6 +86,7 @@ class TaskEvidence:
     protocol: str
     label_fraction: float = 1.0
     split: str = "held_out"
+    resampling: str = "subject"
     horizon: float | None = None
     unit: str = ""
     calibration: Calibration | SurvivalCalibration | NotEstimable | None = None
@@ -115,6 +119,7 @@ class SubgroupRow:
         suppressed: Too few subjects to show any number.
         label_fraction: Share of training labels used.
         note: Remarks and reasons.
+        resampling: What the bootstrap of the interval drew, see `Result`.
     """
 
     task: str
@@ -133,6 +138,7 @@ class SubgroupRow:
     suppressed: bool = False
     label_fraction: float = 1.0
     note: str = ""
+    resampling: str = "subject"
 
     def __post_init__(self) -> None:
         """Refuse numbers of a suppressed group: it would show what must not be shown."""
@@ -157,6 +163,7 @@ class FittedOn:
         use: ``fit``: predictions depend on it. ``out_of_fold``: fitted anew in each fold, so that
             the predictions of a subject come from fits without it. ``score``: it weighs the
             metric or sets its cut, alike for every method, and no prediction depends on it.
+            ``seen_labels``: predictions depend on labels of rows that are scored out of fold.
         label_fraction: Share of the train labels that was used; None where that says nothing.
     """
 
@@ -168,13 +175,17 @@ class FittedOn:
     method: str = ""
     labels: bool = False
     note: str = ""
-    use: Literal["fit", "out_of_fold", "score"] = "fit"
+    use: Literal["fit", "out_of_fold", "score", "seen_labels"] = "fit"
     label_fraction: float | None = None
 
     @property
     def peeks(self) -> bool:
-        """Whether predictions of ``held_out`` rows depend on them: then they are no test."""
-        return self.use == "fit" and "held_out" in self.splits
+        """Whether predictions depend on the outcomes they are scored by: then they are no test.
+
+        So it is for what was fitted on rows of ``held_out``, and for an encoder trained with
+        labels that cross-validation scores.
+        """
+        return self.use == "seen_labels" or (self.use == "fit" and "held_out" in self.splits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,23 +233,34 @@ def risk_histogram(probability: np.ndarray, bins: int = HISTOGRAM_BINS) -> RiskH
 
 
 def risk_groups(
-    event: np.ndarray, time: np.ndarray, risk: np.ndarray, groups: int = 3, *, level: float = 0.95
+    event: np.ndarray,
+    time: np.ndarray,
+    risk: np.ndarray,
+    groups: int = 3,
+    *,
+    level: float = 0.95,
+    has_competing: bool | None = None,
 ) -> tuple[RiskGroup, ...]:
     """Part subjects by predicted risk and give the observed curve of each part, lowest first.
 
     Equal risks stay together, so that there may be fewer groups, and of unequal size.
 
     Args:
-        event: True or 1 = the event was seen. (N,)
+        event: True or 1 = the event was seen; 2 and above = a competing event, and then curves are
+            cumulative incidences. (N,)
         time: Follow-up. (N,)
         risk: Higher = earlier event expected. (N,)
         groups: Number of parts.
         level: Coverage of the pointwise intervals.
+        has_competing: Whether other events compete; default if any is there.
     """
     from medmcl.evaluation.metrics.calibration_curve import rank_groups
+    from medmcl.evaluation.metrics.incidence_curve import incidence_curve
     from medmcl.evaluation.metrics.kaplan_meier import kaplan_meier
 
-    happened, followed = np.asarray(event) > 0, np.asarray(time, dtype=np.float64)
+    codes, followed = np.asarray(event, dtype=np.float64), np.asarray(time, dtype=np.float64)
+    competes = bool((codes > 1).any()) if has_competing is None else has_competing
+    observed = incidence_curve if competes else kaplan_meier
     risks = np.asarray(risk, dtype=np.float64)
     if len(risks) == 0:
         return ()
@@ -250,8 +272,8 @@ def risk_groups(
             low=float(risks[rows].min()),
             high=float(risks[rows].max()),
             n=len(rows),
-            events=int(happened[rows].sum()),
-            curve=kaplan_meier(happened[rows], followed[rows], level=level),
+            events=int((codes[rows] == 1).sum()),
+            curve=observed(codes[rows], followed[rows], level=level),
         )
         for name, rows in zip(names, parts, strict=True)
     )

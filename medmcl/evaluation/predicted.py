@@ -33,6 +33,8 @@ class Method:
         protocol: What it is called in the table.
         fractions: Label fractions it is scored at; None = all of the evaluation.
         notes: What a reader must know of the features.
+        label_tasks: Tasks whose train labels the features were trained with, on this cohort: out
+            of fold, those labels are not new to them.
     """
 
     features: Seeds
@@ -40,6 +42,19 @@ class Method:
     protocol: str
     fractions: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    label_tasks: tuple[str, ...] = ()
+
+    def saw(self, task: str) -> str:
+        """Say what the features saw of the train subjects that folds test on."""
+        if task in self.label_tasks:
+            return (
+                f"the encoder was fine-tuned with train labels of {task}, which the folds test on: "
+                "too good"
+            )
+        if self.label_tasks:
+            others = ", ".join(self.label_tasks)
+            return f"the encoder saw inputs of train subjects, and their labels of {others}"
+        return "the encoder saw inputs, not labels, of train subjects"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +89,8 @@ class Predicted:
         fraction: Share of training labels.
         arrays: One (scored, C) a seed.
         curves: One (scored, T) a seed: survival at ``horizons.fine``; empty without curves.
+        orders: The same as ``arrays`` for ranking rows of different folds (`OutOfFold.order`);
+            empty outside cross-validation.
         rows: Scored rows it has predictions for. (scored,) bool
         split: Split that was scored.
         notes: What a reader must know.
@@ -90,6 +107,7 @@ class Predicted:
     rows: np.ndarray
     split: str
     curves: list[np.ndarray] = field(default_factory=list)
+    orders: list[np.ndarray] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     fitted: tuple[FittedOn, ...] = ()
     models: tuple[Fitted, ...] = ()
@@ -118,7 +136,17 @@ class Predicted:
             self,
             arrays=[_meaned(array) for array in self.arrays],
             curves=[_meaned(curve) for curve in self.curves],
+            orders=[_meaned(order) for order in self.orders],
         )
+
+    @property
+    def ranking(self) -> list[np.ndarray]:
+        """What ranks subjects, one (scored, C) a seed: out of fold, standardised in each fold."""
+        return self.orders or self.arrays
+
+    def reading(self, line: Line) -> list[np.ndarray]:
+        """What a metric reads of the predictions, one (scored, C) a seed."""
+        return self.ranking if line.is_order else self.arrays
 
 
 def _meaned(array: np.ndarray) -> np.ndarray:
@@ -144,17 +172,19 @@ def predict(setting: Setting, name: str, method: Method, fraction: float) -> Pre
     """Fit a method on each draw of the labelled subset, for each training seed."""
     arrays: list[np.ndarray] = []
     curves: list[np.ndarray] = []
+    orders: list[np.ndarray] = []
     notes: dict[str, None] = {}
     ledger: list[FittedOn] = []
     models: list[Fitted] = []
     for draw in range(setting.draws if fraction < 1 else 1):
         for x in as_seeds(method.features):
-            guess, curve, said, fitted = _one(setting, method, x, fraction, draw)
-            arrays.append(guess)
-            curves += [] if curve is None else [curve]
-            notes.update(dict.fromkeys(said))
+            one = _one(setting, method, x, fraction, draw)
+            arrays.append(one.values)
+            curves += [] if one.curves is None else [one.curves]
+            orders += [] if one.order is None else [one.order]
+            notes.update(dict.fromkeys(one.notes))
             if draw == 0:
-                models += [] if fitted is None else [fitted]
+                models += [] if one.fitted is None else [one.fitted]
         if draw == 0:
             ledger = _ledger(setting, name, method, fraction)
     crossed = setting.cross_validate
@@ -164,17 +194,32 @@ def predict(setting: Setting, name: str, method: Method, fraction: float) -> Pre
         fraction=fraction,
         arrays=arrays,
         curves=curves if len(curves) == len(arrays) else [],
+        orders=orders,
         rows=np.ones(len(setting.scored), dtype=bool),
         split=CROSS_VALIDATION if crossed else setting.split,
-        notes=(*setting.notes, *method.notes, *notes),
+        notes=(
+            *setting.notes,
+            *([method.saw(setting.targets.name)] if crossed else []),
+            *method.notes,
+            *notes,
+        ),
         fitted=tuple(ledger),
         models=tuple(models),
     )
 
 
-def _one(
-    setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], Fitted | None]:
+@dataclass(frozen=True, kw_only=True)
+class _One:
+    """Predictions of the scored rows by one seed and draw."""
+
+    values: np.ndarray
+    curves: np.ndarray | None = None
+    order: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    fitted: Fitted | None = None
+
+
+def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int) -> _One:
     """Predict the scored rows from train rows or from the other folds."""
     targets, times = setting.targets, None if setting.horizons is None else setting.horizons.fine
     if targets.competing is not None:
@@ -195,14 +240,21 @@ def _one(
         fitted = None
         if fraction == 1 and len(setting.train):  # not scored here, kept for other cohorts
             fitted = method.fit(x, targets, setting.keep(setting.train, 1.0, 0), setting.tuning)
-        return found.values[rows], curves, found.notes, fitted
+        return _One(
+            values=found.values[rows],
+            curves=curves,
+            order=found.order[rows],
+            notes=found.notes,
+            fitted=fitted,
+        )
     if len(rows) == 0:
-        return np.zeros((0, targets.num_outputs)), None, (), None
+        return _One(values=np.zeros((0, targets.num_outputs)))
     fitted = method.fit(x, targets, setting.keep(setting.train, fraction, draw), setting.tuning)
     curves = None
     if times is not None and fitted.survival is not None:
         curves = fitted.survival(x[rows], times)
-    return fitted.predict(x[rows]), curves, fitted.notes, fitted
+    values = fitted.predict(x[rows])
+    return _One(values=values, curves=curves, notes=fitted.notes, fitted=fitted)
 
 
 def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> list[FittedOn]:
@@ -211,6 +263,12 @@ def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> lis
         note = "in each fold its test subjects are left out of fit and choice"
         what = f"{method.protocol}, its standardisation and its setting"
         lines = [setting.fitted(what, setting.scored, note=note, use="out_of_fold", **about)]
+        if setting.targets.name in method.label_tasks:
+            seen = setting.scored[setting.splits[setting.scored] == "train"]
+            note = "the folds test on subjects whose labels the encoder was fine-tuned with"
+            lines.append(
+                setting.fitted("encoder weights", seen, note=note, use="seen_labels", **about)
+            )
         if fraction == 1 and len(setting.train):
             note = "for other cohorts; not scored on this one"
             what = f"{method.protocol} and its standardisation"

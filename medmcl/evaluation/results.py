@@ -43,6 +43,8 @@ class Result:
         versus: Another method; then the row is the paired difference method minus versus.
         subjects: Subjects scored.
         p_value: Of a difference, two-sided, where there is a test; the note names it.
+        resampling: What the bootstrap of the interval drew: ``subject``, ``site`` (whole), or
+            ``stratified`` (subjects inside classes of the outcome).
     """
 
     task: str
@@ -65,6 +67,7 @@ class Result:
     versus: str = ""
     subjects: int = 0
     p_value: float | None = None
+    resampling: str = "subject"
 
     def __post_init__(self) -> None:
         """Refuse numbers that are not finite: a table never holds NaN."""
@@ -138,6 +141,8 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
     """Give the cells of a CSV row back their types; an empty number is None."""
     typed: dict[str, Any] = {}
     for field in fields(Result):
+        if field.name == "resampling" and field.name not in row:  # files before it was written
+            continue
         text, kind = row[field.name], str(field.type)
         if "None" in kind and text == "":
             typed[field.name] = None

@@ -9,6 +9,7 @@ from scipy.special import gammaln
 
 from medmcl.evaluation.metrics.intervals import Interval, Resampler
 from medmcl.evaluation.metrics.predictions import Metric
+from medmcl.evaluation.resampling import site_codes
 from medmcl.evaluation.results import Result
 
 BLOCK = 8_000_000  # similarities held at once
@@ -104,6 +105,7 @@ def retrieval(
     names: tuple[str, str] = ("a", "b"),
     identity: np.ndarray | tuple[np.ndarray | None, np.ndarray | None] | None = None,
     groups: np.ndarray | None = None,
+    sites: np.ndarray | None = None,
     ks: Sequence[int] = (1, 5, 10),
     draws: int = 1000,
     seed: int = 0,
@@ -123,6 +125,7 @@ def retrieval(
             b)``, either None for "all different". Two rows are each other's right answers if they
             are equal on the gallery's side.
         groups: Subject of each row. (N,)
+        sites: Site of each row; then whole sites are drawn, not subjects. (N,)
         ks: Numbers of items looked at.
         draws: Bootstrap draws.
         seed: Seed of the draws.
@@ -136,7 +139,9 @@ def retrieval(
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} rows, b has {len(b)}")
     codes = identity if isinstance(identity, tuple) else (identity, identity)
-    sampler = Resampler(np.arange(len(a)) if groups is None else groups, draws=draws, seed=seed)
+    subjects = np.arange(len(a)) if groups is None else groups
+    clusters = None if sites is None else site_codes(sites, subjects)
+    sampler = Resampler(subjects, draws=draws, seed=seed, clusters=clusters)
     rows: list[Result] = []
     for way, queries, gallery, of_gallery in (
         (f"{names[0]} → {names[1]}", a, b, codes[1]),
@@ -144,6 +149,7 @@ def retrieval(
     ):
         about = {"task": "retrieval", "target": way, "kind": "retrieval", "split": split}
         about["protocol"] = "retrieval"
+        about["resampling"] = "subject" if sites is None else "site"
         same = np.arange(len(a)) if of_gallery is None else np.asarray(of_gallery)
         _, inverse, counts = np.unique(same, return_inverse=True, return_counts=True)
         rank = ranks(queries, gallery, same, same).astype(np.float64)

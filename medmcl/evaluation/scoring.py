@@ -11,10 +11,11 @@ import numpy as np
 from medmcl.evaluation.metrics.delong_method import AUCDifference, delong
 from medmcl.evaluation.metrics.intervals import Resampler, Sampled, mean_of
 from medmcl.evaluation.metrics.metric import Metric, probabilities_of
+from medmcl.evaluation.metrics.multiclass import shares_of
 from medmcl.evaluation.metrics.predictions import METRICS
 from medmcl.evaluation.metrics.survival_metric import SurvivalMetric
 from medmcl.evaluation.models.knn import one_hot
-from medmcl.evaluation.predicted import CROSS_VALIDATION, Predicted
+from medmcl.evaluation.predicted import Predicted
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.setting import Setting
 from medmcl.evaluation.task_metrics import (
@@ -27,6 +28,7 @@ from medmcl.evaluation.task_metrics import (
     without_curves,
 )
 
+RANKED = "subjects ranked by predictions standardised in each fold"
 Scores = dict[tuple[str, str], tuple[Line, Sampled]]
 
 
@@ -38,10 +40,14 @@ class Samplers:
     short: Resampler
 
     @classmethod
-    def of(cls, groups: np.ndarray, draws: int, few: int, seed: int) -> Samplers:
-        """Draw subjects ``draws`` times, and ``few`` times where a draw is dear."""
-        whole = Resampler(groups, draws=draws, seed=seed)
-        return cls(whole, whole if few == draws else Resampler(groups, draws=few, seed=seed))
+    def of(cls, setting: Setting, draws: int, few: int) -> Samplers:
+        """Draw the scored rows ``draws`` times, and ``few`` times where a draw is dear."""
+        rows, seed = setting.scored, setting.seed
+        subjects, more = setting.subjects[rows], setting.resampling.settings(rows)
+        whole = Resampler(subjects, draws=draws, seed=seed, **more)
+        if few == draws:
+            return cls(whole, whole)
+        return cls(whole, Resampler(subjects, draws=few, seed=seed, **more))
 
     def pick(self, line: Line) -> Resampler:
         """The one that a metric takes."""
@@ -58,6 +64,8 @@ def score(
     full: bool = True,
 ) -> Scores:
     """Sample the metrics of a task; the macro mean first where there are several columns.
+
+    Out of fold, metrics that only rank read predictions standardised in each fold.
 
     Args:
         setting: The evaluation.
@@ -83,20 +91,16 @@ def score(
     for column, name in enumerate(names):
         part: Scores = {}
         for line in _chosen(setting, column, only, full):
-            if line.metric in ("accuracy", "balanced_accuracy"):
-                if column == 0:
-                    found["all classes", line.metric] = (
-                        line,
-                        samplers.whole.sample(
-                            line.spec, (targets.values[:, 0],), alike.arrays, rows
-                        ),
-                    )
-                continue
-            arrays = (alike if line.ranks else table).arrays
-            part[name, line.metric] = _column(
-                line, samplers, values[:, column], [a[:, column] for a in arrays],
-                rows & known[:, column],
-            )  # fmt: skip
+            arrays = (alike if line.ranks else table).reading(line)
+            if not line.is_whole:
+                part[name, line.metric] = _column(
+                    line, samplers, values[:, column], [a[:, column] for a in arrays],
+                    rows & known[:, column],
+                )  # fmt: skip
+            elif column == 0:
+                found["all classes", line.metric] = _column(
+                    line, samplers, targets.values[:, 0], arrays, rows
+                )
         columns.append(part)
     return _ordered(columns, names, found)
 
@@ -129,7 +133,7 @@ def _column(
     predictions: list[np.ndarray],
     rows: np.ndarray,
 ) -> tuple[Line, Sampled]:
-    if line.spec.prepare is probabilities_of and any(
+    if line.spec.prepare in (probabilities_of, shares_of) and any(
         (p[rows] < 0).any() or (p[rows] > 1).any() for p in predictions
     ):
         reason = "the predictions are scores, not probabilities"
@@ -169,8 +173,8 @@ def _survival(
 
 def readings(line: Line, table: Predicted, horizons: Horizons | None) -> list[np.ndarray]:
     """What a survival metric reads of the predictions, one array a seed."""
-    if line.reads == "values" or (line.is_order and table.split == CROSS_VALIDATION):
-        return [array[:, 0] for array in table.arrays]
+    if line.reads == "values" or (line.is_order and table.orders):
+        return [array[:, 0] for array in table.reading(line)]
     assert horizons is not None
     where = np.searchsorted(horizons.fine, line.at)
     if line.reads == "curves":
@@ -189,7 +193,8 @@ def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result
             yield Result(note=note, **about)
             continue
         few = f"{sampled.draws.size} draws" if line.dear else ""
-        note = "; ".join(text for text in (line.note, few, said) if text)
+        ranked = RANKED if line.is_order and table.orders else ""
+        note = "; ".join(text for text in (line.note, few, ranked, said) if text)
         yield Result.of(sampled.interval(level), note=note, **about)
 
 
@@ -207,6 +212,7 @@ def about_row(
         "protocol": table.protocol,
         "label_fraction": table.fraction,
         "split": table.split,
+        "resampling": setting.resampling.kind,
     }
 
 
@@ -220,8 +226,9 @@ def differences(
     """Compare each method with the baseline at the same label fraction, draw by draw.
 
     Metrics that aim at a target (slope, intercept, observed over expected) have no differences: a
-    larger one is not better. Differences of AUROC of single predictions carry DeLong's p value. One
-    that does not exist has no value, and a note of what lacks.
+    larger one is not better. Differences of AUROC of single predictions carry DeLong's p value, all
+    others that of the bootstrap (`Sampled.p_value`). One that does not exist has no value, and a
+    note of what lacks.
     """
     for table in tables:
         pairs = [t for t in tables if t.method == baseline and t.fraction == table.fraction]
@@ -252,9 +259,14 @@ def _pair(
                 note=f"no difference: {lacks}", versus=other.method, **about,
             )  # fmt: skip
             continue
-        p_value = _delong(setting, table, other, key, common)
-        note = line.note if p_value is None else f"p: DeLong, by subject; {line.note}".rstrip("; ")
-        difference = sampled.minus(mate).interval(level)
+        apart = sampled.minus(mate)
+        p_value, test = apart.p_value(), "bootstrap, percentile interval inverted"
+        if p_value is not None:  # what gives no interval gives no test either
+            exact = _delong(setting, table, other, key, common)
+            by = "site" if setting.resampling.kind == "site" else "subject"
+            p_value, test = (p_value, test) if exact is None else (exact, f"DeLong, by {by}")
+        note = line.note if p_value is None else f"p: {test}; {line.note}".rstrip("; ")
+        difference = apart.interval(level)
         yield Result.of(difference, note=note, versus=other.method, p_value=p_value, **about)
 
 
@@ -281,8 +293,8 @@ def _delong(
     use = rows & known[:, column]
     found = delong(
         values[use, column],
-        table.everyone_alike().arrays[0][use, column],
-        other.everyone_alike().arrays[0][use, column],
-        setting.subjects[setting.scored][use],
+        table.everyone_alike().ranking[0][use, column],
+        other.everyone_alike().ranking[0][use, column],
+        setting.resampling.units(setting.scored)[use],
     )
     return found.p if isinstance(found, AUCDifference) else None

@@ -12,6 +12,7 @@ from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.models.cross_validation import SMALL_COHORT, subject_folds
+from medmcl.evaluation.resampling import Resampling
 from medmcl.evaluation.subsets import label_subset
 from medmcl.evaluation.task_metrics import Horizons, Thresholds, horizons_of, thresholds_of
 
@@ -39,6 +40,7 @@ class Setting:
         cross_validate: Whether probes are scored out of fold, over all splits.
         horizons: Times of a survival task.
         thresholds: Risks at which net benefit is judged.
+        resampling: Who the bootstrap draws.
         notes: What a reader must know.
     """
 
@@ -55,6 +57,7 @@ class Setting:
     cross_validate: bool
     horizons: Horizons | None
     thresholds: Thresholds
+    resampling: Resampling
     notes: tuple[str, ...]
 
     def keep(self, rows: np.ndarray, fraction: float, draw: int) -> np.ndarray:
@@ -106,17 +109,21 @@ def decide_rows(
     draws: int,
     cross_validate: bool | None,
     thresholds: Thresholds | None = None,
+    resampling: Resampling | None = None,
+    remarks: Sequence[str] = (),
 ) -> Setting:
     """Decide which rows train, tune and score, from labels and presence alone.
 
     With fewer than 500 labelled subjects the split is set aside for cross-validation, unless
-    ``cross_validate`` says otherwise. ``thresholds`` of net benefit: default those of train.
+    ``cross_validate`` says otherwise. ``thresholds`` of net benefit: default those of train;
+    ``resampling``: default by subject. ``remarks`` are added to the notes.
     """
     known = targets.complete if targets.kind == "survival" else targets.known.any(axis=1)
     has = np.all([np.ones(len(splits), dtype=bool), *present], axis=0)
     usable = known & has
     lost = int((known & ~has & (splits == split)).sum())
     notes = [f"{lost} labelled rows lack an input and are left out"] if lost else []
+    notes += remarks
     few = len(np.unique(subjects[usable])) < SMALL_COHORT
     crossed = few if cross_validate is None else cross_validate
     train = np.flatnonzero(usable & (splits == "train"))
@@ -130,13 +137,14 @@ def decide_rows(
         train, tuning = train[fold != 0], train[fold == 0]
         notes.append("no tuning split: a fifth of the train subjects stood in")
     if crossed:
-        notes.append(
-            "cross-validated over all splits: the encoder saw inputs, not labels, of train subjects"
-        )
+        notes.append("cross-validated over all splits")
     elif split in _SEEN:
         notes.append(f"scored on {split}: {_SEEN[split]}")
     held = usable & (splits == split)
     scored = np.flatnonzero(usable if crossed else held)
+    resampling = resampling or Resampling.of("subject", targets, subjects)
+    drawn = resampling.note(scored)
+    notes += [drawn] if drawn else []
     horizons = None
     if targets.kind == "survival":
         horizons = horizons_of(targets, scored, weighed[:0] if crossed else weighed)
@@ -153,6 +161,7 @@ def decide_rows(
         seed=seed,
         cross_validate=crossed,
         horizons=horizons,
+        resampling=resampling,
         thresholds=thresholds or thresholds_of(targets, _allowed(targets, weighed), horizons),
         notes=tuple(notes),
     )

@@ -10,13 +10,14 @@ import numpy as np
 
 from medmcl.evaluation.evidence import SubgroupRow
 from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.predicted import Predicted
+from medmcl.evaluation.resampling import UNKNOWN as UNKNOWN
 from medmcl.evaluation.scoring import Samplers, score
 from medmcl.evaluation.setting import Setting
 
 FEWEST_SUBJECTS = 20
 FEWEST_EVENTS = 5
-UNKNOWN = "unknown"
 TOO_SMALL = (
     f"fewer than {FEWEST_SUBJECTS} subjects, "
     f"or fewer than {FEWEST_EVENTS} with (or without) the event"
@@ -54,9 +55,9 @@ def subgroup_rows(
     """Score a method among groups of the scored subjects: everyone first, then each attribute.
 
     Groups of fewer than 20 subjects, or with fewer than 5 subjects with or without the event (of
-    any column), show no number. Where what is held back of an attribute could be told by
-    subtraction (one group alone, or too few in all), the next smallest group is held back too.
-    Sites of fewer than 20 subjects are pooled first.
+    any column, or class that is scored at all), show no number. Where what is held back of an
+    attribute could be told by subtraction (one group alone, or too few in all), the next smallest
+    group is held back too. Sites of fewer than 20 subjects are pooled first.
 
     Args:
         setting: The evaluation.
@@ -134,11 +135,13 @@ def _group(setting: Setting, name: str, rows: np.ndarray) -> _Group:
     if targets.kind == "survival":
         event = targets.values[here, targets.columns.index("event")] > 0
         least = len(np.unique(people[event]))
-    elif targets.kind in ("binary", "multilabel"):
+    elif targets.kind != "regression":
+        values, known = one_hot(targets)
+        whole = values[setting.scored]
         sides = [
-            len(np.unique(people[known & ((values > 0) == positive)]))
-            for values, known in zip(targets.values[here].T, targets.known[here].T, strict=True)
-            if known.any()
+            len(np.unique(people[known[here, k] & ((values[here, k] > 0) == positive)]))
+            for k in range(values.shape[1])
+            if known[here, k].any() and (targets.kind != "multiclass" or whole[:, k].any())
             for positive in (True, False)
         ]
         least = min(sides, default=0)
@@ -166,6 +169,7 @@ def _row(
         attribute=attribute,
         group=group.name,
         label_fraction=table.fraction,
+        resampling=setting.resampling.kind,
     )
     if reason:
         return replace(base, suppressed=True, note=reason)

@@ -15,6 +15,7 @@ from medmcl.evaluation.evidence import (
     sensible_thresholds,
 )
 from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.competing_calibration import competing_calibration
 from medmcl.evaluation.metrics.d_calibration import (
     DCalibration,
     d_calibration,
@@ -27,12 +28,13 @@ from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.predicted import Predicted
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.setting import Setting
-from medmcl.evaluation.task_metrics import MANY_COLUMNS, event_codes, survival_outcome
+from medmcl.evaluation.task_metrics import MANY_COLUMNS, event_codes
 
-COMPETING = "not computed under competing risks; observed over expected is in the table"
-GROUPS_CENSOR = (
-    "curves of risk groups count competing events as censored: one minus them overstates the risk"
+NO_D_CALIBRATION = (
+    "D-calibration is not defined under competing risks: who has the other event first has no "
+    "survival time of this one"
 )
+BANDS = "bands of risk groups take subjects as independent"
 NO_CURVES = "the predictions are risks without survival curves"
 
 
@@ -63,7 +65,7 @@ def task_evidence(
         rows = table.rows & known[:, column]
         yield _probabilities(
             setting, table, str(name), values[rows, column], table.arrays[0][rows, column],
-            setting.subjects[setting.scored][rows], draws, level,
+            setting.scored[rows], draws, level,
         )  # fmt: skip
 
 
@@ -77,6 +79,7 @@ def _base(setting: Setting, table: Predicted, target: str) -> TaskEvidence:
         protocol=table.protocol,
         label_fraction=table.fraction,
         split=table.split,
+        resampling=setting.resampling.kind,
         note=f"the first of {many} seeds or draws" if many > 1 else "",
     )
 
@@ -87,7 +90,7 @@ def _probabilities(
     target: str,
     y: np.ndarray,
     p: np.ndarray,
-    groups: np.ndarray,
+    rows: np.ndarray,
     draws: int,
     level: float,
 ) -> TaskEvidence:
@@ -96,13 +99,20 @@ def _probabilities(
         reason = "the predictions are scores, not probabilities" if len(p) else "no rows"
         missing = NotEstimable(reason)
         return replace(base, calibration=missing, decision=missing)
-    thresholds = sensible_thresholds(float((y > 0).mean()))
+    thresholds, groups = sensible_thresholds(float((y > 0).mean())), setting.subjects[rows]
+    how = _how(setting, rows, draws, level)
     return replace(
         base,
-        calibration=calibration(y, p, groups, draws=draws, seed=setting.seed, level=level),
-        decision=net_benefit(y, p, thresholds, groups, draws=draws, seed=setting.seed, level=level),
+        calibration=calibration(y, p, groups, **how),
+        decision=net_benefit(y, p, thresholds, groups, **how),
         histogram=risk_histogram(p),
     )
+
+
+def _how(setting: Setting, rows: np.ndarray, draws: int, level: float) -> dict[str, Any]:
+    """How intervals and bands of some rows (indices) are drawn."""
+    more = setting.resampling.settings(rows)
+    return {"draws": draws, "seed": setting.seed, "level": level, **more}
 
 
 def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> TaskEvidence:
@@ -110,56 +120,43 @@ def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> T
     assert horizons is not None
     base = replace(_base(setting, table, setting.targets.name), unit=setting.targets.unit)
     rows = table.rows
-    event, time = (part[rows] for part in survival_outcome(setting.targets, setting.scored))
-    if setting.targets.competing is not None:
-        said = "; ".join(part for part in (base.note, GROUPS_CENSOR) if part)
-        base = replace(base, note=said)
-    risk = table.arrays[0][rows, 0]
-    groups = risk_groups(event, time, risk, level=level)
+    kinds, time = (part[rows] for part in event_codes(setting.targets, setting.scored))
+    competes = setting.targets.competing is not None
+    if setting.resampling.kind == "site":
+        base = replace(base, note="; ".join(part for part in (base.note, BANDS) if part))
+    groups = risk_groups(kinds, time, table.arrays[0][rows, 0], level=level, has_competing=competes)
     if not table.curves or len(time) == 0:
         missing = NotEstimable(NO_CURVES if len(time) else "no rows")
+        lost = NotEstimable(NO_D_CALIBRATION) if competes and len(time) else missing
         return replace(
-            base, calibration=missing, decision=missing, d_calibration=missing, risk_groups=groups
+            base, calibration=missing, decision=missing, d_calibration=lost, risk_groups=groups
         )
     followed = [at for at in horizons.times if at < time.max()]
     at = followed[-1] if followed else horizons.times[0]
     survival = table.curves[0][rows]
     here = survival[:, int(np.searchsorted(horizons.fine, at))]
-    codes = setting.subjects[setting.scored][rows]
-    share = float((event & (time <= at)).mean())
-    if setting.targets.competing is not None:
-        kinds = event_codes(setting.targets, setting.scored)[0][rows]
-        share = float(((kinds == 1) & (time <= at)).mean())
-        missing = NotEstimable(COMPETING)
-        return replace(
-            base,
-            horizon=at,
-            calibration=missing,
-            d_calibration=missing,
-            decision=net_benefit_survival(
-                kinds, time, 1 - here, at, sensible_thresholds(share), codes, draws=draws,
-                seed=setting.seed, level=level,
-            ),
-            histogram=risk_histogram(1 - here),
-            risk_groups=groups,
-        )  # fmt: skip
-    test: DCalibration | NotEstimable = d_calibration(
-        event, time, survival_at_own_time(survival, horizons.fine, time)
-    )
-    return replace(
+    codes, how = setting.subjects[setting.scored[rows]], _how(setting, setting.scored[rows], draws,
+                                                              level)  # fmt: skip
+    thresholds = sensible_thresholds(float(((kinds == 1) & (time <= at)).mean()))
+    base = replace(
         base,
         horizon=at,
-        calibration=survival_calibration(
-            event, time, here, at, codes, draws=draws, seed=setting.seed, level=level
-        ),
-        d_calibration=test,
-        decision=net_benefit_survival(
-            event, time, 1 - here, at, sensible_thresholds(share), codes, draws=draws,
-            seed=setting.seed, level=level,
-        ),
+        decision=net_benefit_survival(kinds, time, 1 - here, at, thresholds, codes, **how),
         histogram=risk_histogram(1 - here),
         risk_groups=groups,
-    )  # fmt: skip
+    )
+    if competes:
+        return replace(
+            base,
+            calibration=competing_calibration(kinds, time, 1 - here, at, codes, **how),
+            d_calibration=NotEstimable(NO_D_CALIBRATION),
+        )
+    own_time = survival_at_own_time(survival, horizons.fine, time)
+    return replace(
+        base,
+        calibration=survival_calibration(kinds == 1, time, here, at, codes, **how),
+        d_calibration=d_calibration(kinds == 1, time, own_time),
+    )
 
 
 def evidence_rows(
@@ -206,6 +203,7 @@ def _about(table: Predicted, found: TaskEvidence, metric: str, direction: str) -
         "protocol": table.protocol,
         "label_fraction": table.fraction,
         "split": table.split,
+        "resampling": found.resampling,
     }
 
 

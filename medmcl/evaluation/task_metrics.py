@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from medmcl.data.spec import UNITS_PER_YEAR
 from medmcl.evaluation.metrics.censoring import clamp_times
 from medmcl.evaluation.metrics.decision_curve import incidence_at, net_benefit_metric
 from medmcl.evaluation.metrics.metric import Direction, Metric
+from medmcl.evaluation.metrics.multiclass import BRIER_CLASSES
 from medmcl.evaluation.metrics.predictions import METRICS, SPECS
 from medmcl.evaluation.metrics.survival_metric import (
     SurvivalMetric,
@@ -53,6 +54,8 @@ _RANKING = (
     "ici",
 )
 _SEEN = "; competing events are seen, not censored"
+_CALIBRATION = ("calibration_intercept", "calibration_slope", "ici")
+_ORDER_ONLY = ("auroc", "auprc", "sensitivity_at_specificity", "tpr_at_top")
 _NOTES = {"sensitivity_at_specificity": "at specificity 0.9", "tpr_at_top": "top 5 %"}
 
 
@@ -69,8 +72,10 @@ class Line:
         note: What a reader must know of it.
         dear: Whether a draw costs so much that fewer must do.
         is_order: Whether only the order of risks counts. Out of fold, that is the order of
-            standardised log hazards: risks hold each fold's own baseline, which is low where its
-            test rows have many events, and would rank subjects by fold.
+            predictions (of survival: log hazards) standardised in each fold: risks hold each
+            fold's own baseline, which is low where its test rows have many events, and would rank
+            subjects by fold.
+        is_whole: Whether it reads all classes at once, not one against the rest.
     """
 
     metric: str
@@ -80,6 +85,7 @@ class Line:
     note: str = ""
     dear: bool = False
     is_order: bool = False
+    is_whole: bool = False
 
     @property
     def compares(self) -> bool:
@@ -255,19 +261,39 @@ def lines_of(
     """
     if horizons is not None:
         return _survival_lines(horizons, thresholds)
-    basic = [Line(metric=name, spec=SPECS[name]) for name in METRICS[targets.kind]]
-    if targets.kind not in ("binary", "multilabel"):
-        return basic
-    many = len(targets.columns) > MANY_COLUMNS
-    more = [
-        Line(metric=name, spec=SPECS[name], note=_NOTES.get(name, ""), dear=many or name == "ici")
-        for name in MORE_BINARY
-    ]
+    if targets.kind == "regression":
+        return [_line(name) for name in METRICS["regression"]]
+    is_classes = targets.kind == "multiclass"
+    count = len(targets.classes if is_classes else targets.columns)
+    many = count > MANY_COLUMNS
+    names = _CALIBRATION if is_classes else MORE_BINARY
+    more = [_line(name, dear=many or name == "ici") for name in names]
     if many:  # its curve would be smoothed anew in each draw of each column
-        reason = f"not computed: more than {MANY_COLUMNS} columns"
-        at = MORE_BINARY.index("ici")
+        reason = f"not computed: more than {MANY_COLUMNS} {'classes' if is_classes else 'columns'}"
+        at = names.index("ici")
         more[at] = replace(more[at], spec=nothing(SPECS["ici"], reason))
+    if is_classes:
+        return [*(_of_classes(name) for name in METRICS["multiclass"]), *more, _no_benefit()]
+    basic = [_line(name) for name in METRICS[targets.kind]]
+    at = METRICS[targets.kind].index("brier")
+    basic[at] = replace(basic[at], spec=_needs_event(basic[at].spec))
     return [*basic, *more, _benefit(targets.columns[column], thresholds, many)]
+
+
+def _line(name: str, **about: Any) -> Line:
+    """The line of a metric of one column."""
+    note, is_order = _NOTES.get(name, ""), name in _ORDER_ONLY
+    return Line(metric=name, spec=SPECS[name], note=note, is_order=is_order, **about)
+
+
+def _of_classes(name: str) -> Line:
+    """The line of a metric of a multiclass task: of one class against the rest, or of all."""
+    if name == "auroc":
+        return _line(name)
+    if name == "brier":
+        note = "summed over classes, from 0 to 2"
+        return Line(metric=name, spec=BRIER_CLASSES, note=note, is_whole=True)
+    return replace(_line(name), is_whole=True)
 
 
 def basic_lines(lines: Sequence[Line], kind: str) -> list[Line]:
@@ -298,15 +324,28 @@ def _benefit(column: str, thresholds: Thresholds, dear: bool) -> Line:
             reason = f"no threshold: the caller gave none for {column}"
         return Line(metric="net_benefit", spec=nothing(net_benefit_metric(0.5), reason))
     note = thresholds.at(threshold, "share of positives")
-    spec = net_benefit_metric(threshold)
-    spec = replace(spec, draws=partial(_with_event, spec.draws), missing="no event")
+    spec = _needs_event(net_benefit_metric(threshold))
     return Line(metric="net_benefit", spec=spec, note=note, dear=dear)
+
+
+def _no_benefit() -> Line:
+    """The line of several classes: it says where the curves are."""
+    reason = (
+        "not defined for several classes: a decision needs one event; the figure has the curves of "
+        "one class against the rest"
+    )
+    return Line(metric="net_benefit", spec=nothing(net_benefit_metric(0.5), reason), is_whole=True)
+
+
+def _needs_event(spec: Metric) -> Metric:
+    """The same metric, not estimable without a positive: a low risk for all would look perfect."""
+    return replace(spec, draws=partial(_with_event, spec.draws), missing="no event")
 
 
 def _with_event(
     draws: Callable[..., np.ndarray], targets: np.ndarray, risk: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """The same metric, NaN in draws without a positive: nobody could have been helped."""
+    """The same metric, NaN in draws without a positive."""
     found = draws(targets, risk, weights)
     return np.where((targets > 0).astype(float) @ weights > 0, found, np.nan)
 

@@ -20,7 +20,7 @@ from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
 from medmcl.stages.features import sample_vectors, scored_rows
-from medmcl.stages.groups import sample_groups
+from medmcl.stages.groups import sample_groups, sample_sites
 from medmcl.stages.ledger import refuse_seen, run_ledger
 from medmcl.stages.maps import held_out_maps
 from medmcl.stages.methods import gather
@@ -56,6 +56,7 @@ class Evaluation:
         compared: Runs set beside this one: name to folder.
         gaps: What was done about missing inputs and cells.
         level: Coverage that its intervals aim at.
+        resampling: What the bootstrap of its intervals draws.
     """
 
     folder: Path
@@ -71,6 +72,7 @@ class Evaluation:
     compared: dict[str, Path] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
     level: float = 0.95
+    resampling: str = "subject"
 
 
 def evaluate(
@@ -86,6 +88,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     probe: ProbeMode = "auto",
+    resample: str | None = None,
 ) -> Evaluation:
     """Score a run on the held-out split of a cohort, its own or another.
 
@@ -105,11 +108,14 @@ def evaluate(
         device: ``auto``, ``cpu`` or ``cuda``.
         probe: ``frozen``: the probes that the run kept; ``refit``: probes fitted on this cohort's
             train split; ``auto``: frozen on another cohort where the run kept them.
+        resample: What the bootstrap draws: ``subject``, ``site`` or ``stratified``; that of the
+            recipe if not given.
 
     Raises:
         ArtefactError: A run is not finished; the folder holds a report already, or is a run;
             ``frozen``, and the run kept no probe.
         CohortError: A compared run learned from records that are held out here.
+        ConfigError: ``site``, and the cohort names no sites.
     """
     from medmcl.stages.report import write_evaluation_report
 
@@ -124,7 +130,7 @@ def evaluate(
     )
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     claim_report_folder(folder, overwrite=overwrite)
-    spec = _spec_of(opened_run, tasks, label_fractions)
+    spec = _spec_of(opened_run, tasks, label_fractions, resample)
     refuse_faulty(opened, opened.spec.tasks if spec.tasks == "all" else spec.tasks)
     record = Record(folder / "metrics.jsonl", active=True)
     evaluation = run_evaluate(
@@ -145,7 +151,10 @@ def evaluate(
 
 
 def _spec_of(
-    run: Run, tasks: Sequence[str] | None, fractions: Sequence[float] | None
+    run: Run,
+    tasks: Sequence[str] | None,
+    fractions: Sequence[float] | None,
+    resample: str | None,
 ) -> EvaluateSpec:
     """The run's own evaluate stage, or a plain probe of its first modality."""
     given = [stage for stage in run.recipe.stages if isinstance(stage, EvaluateSpec)]
@@ -162,6 +171,8 @@ def _spec_of(
         changes["tasks"] = tuple(tasks)
     if fractions is not None:
         changes["label_fractions"] = tuple(fractions)
+    if resample is not None:
+        changes["resample"] = resample
     return check(
         EvaluateSpec, {**spec.model_dump(), **changes}, where="evaluate", error=ConfigError
     )
@@ -232,7 +243,10 @@ def run_evaluate(
             stop.heed(spec.name)
 
     prepared = run.prepare(cohort, modalities, progress=heed)
-    evaluation = Evaluation(folder=run.path, prepared=prepared, level=spec.level)
+    evaluation = Evaluation(
+        folder=run.path, prepared=prepared, level=spec.level, resampling=spec.resample
+    )
+    sites = _sites(spec, cohort)
     seed = run.seed if seed is None else seed
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
     spec = _what_the_cohort_has(spec, cohort, evaluation.notes)
@@ -260,6 +274,7 @@ def run_evaluate(
             seed=seed,
             notes=evaluation.notes,
             groups=sample_groups(cohort, prepared.present),
+            sites=sites,
             frozen=tuple(frozen),
         )
         _keep_cloud(evaluation, spec.probe, sources.embeddings, sources.present, unlabelled)
@@ -267,12 +282,12 @@ def run_evaluate(
     if spec.retrieval is not None:
         now("retrieval")
         evaluation.results += _retrieval(
-            spec.retrieval, run, prepared, device, spec, seed, unlabelled
+            spec.retrieval, run, prepared, device, spec, seed, unlabelled, sites
         )
     if spec.zero_shot is not None:
         now("zero-shot")
         evaluation.results += zero_shot_results(
-            spec.zero_shot, run, prepared, device, spec, chosen, seed, evaluation.notes
+            spec.zero_shot, run, prepared, device, spec, chosen, seed, evaluation.notes, sites
         )
     if spec.maps is not None:
         now("maps")
@@ -282,6 +297,26 @@ def run_evaluate(
         else:
             evaluation.images, evaluation.heat = shown
     return evaluation
+
+
+def _sites(spec: EvaluateSpec, cohort: Cohort) -> np.ndarray | None:
+    """The site of every sample, where sites are drawn.
+
+    Raises:
+        ConfigError: They are to be drawn, and the cohort names none.
+    """
+    if spec.resample != "site":
+        return None
+    sites = sample_sites(cohort)
+    if sites is None:
+        raise ConfigError(
+            "sites are to be drawn, but the cohort names none",
+            where=f"{spec.name}.resample",
+            got="site",
+            expected="`group:` of `subjects:` in cohort.yaml, the column that holds the site",
+            mend=f"name it in {cohort.path}, or draw subjects (resample: subject)",
+        )
+    return sites
 
 
 def _score_tasks(
@@ -367,6 +402,7 @@ def _retrieval(
     stage: EvaluateSpec,
     seed: int,
     scored: np.ndarray,
+    sites: np.ndarray | None,
 ) -> list[Result]:
     rows: list[Result] = []
     for a, b in spec.pairs:
@@ -380,6 +416,7 @@ def _retrieval(
             names=(a, b),
             identity=(prepared.identity(a)[both], prepared.identity(b)[both]),
             groups=prepared.subjects[both],
+            sites=None if sites is None else sites[both],
             ks=spec.ks,
             draws=stage.bootstrap_draws,
             level=stage.level,

@@ -35,7 +35,6 @@ def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str
     Raises:
         CohortError: An expression of ``subgroups:`` cannot be read.
     """
-    where = cohort.subjects.index.get_indexer(pd.Index(cohort.samples["subject"]))
     table = _table(cohort)
     named = cohort.spec.keys.subgroups or _usual(table)
     found: dict[str, np.ndarray] = {}
@@ -43,9 +42,9 @@ def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str
         said = evaluate(keys.column, table, cohort.maps, f"subgroups.{name}")
         labels = _labels(said, keys.bands, f"{cohort.path}, subgroups.{name}")
         found[name] = np.array([keys.names.get(label, label) for label in labels], dtype=object)
-    sites = cohort.subjects["group"]
-    if "site" not in found and sites.notna().any():
-        found["site"] = sites.fillna(UNKNOWN).astype(str).to_numpy(object)[where]
+    sites = sample_sites(cohort)
+    if "site" not in found and sites is not None:
+        found["site"] = sites
     if len(present) > 1:
         has = np.stack(list(present.values()), axis=1)
         found["modalities"] = np.array(
@@ -54,6 +53,15 @@ def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str
             dtype=object,
         )  # fmt: skip
     return found
+
+
+def sample_sites(cohort: Cohort) -> np.ndarray | None:
+    """Give the site of every sample, ``unknown`` where a subject has none, (N,); None without."""
+    sites = cohort.subjects["group"]
+    if not sites.notna().any():
+        return None
+    where = cohort.subjects.index.get_indexer(pd.Index(cohort.samples["subject"]))
+    return np.asarray(sites.fillna(UNKNOWN).astype(str).to_numpy(object)[where])
 
 
 def _table(cohort: Cohort) -> pd.DataFrame:

@@ -67,6 +67,12 @@ def _with_parents(run: Run, stages: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
+    """Tasks with whose train labels the weights of a stage, or of those before it, were trained."""
+    tasks = (run.stage(name).task for name in _with_parents(run, [stage]))
+    return tuple(dict.fromkeys(str(task) for task in tasks if task))
+
+
 def refuse_seen(run: Run, name: str, cohort: Cohort, prepared: Prepared) -> str:
     """Refuse to set a run beside that learned from people who are scored here.
 

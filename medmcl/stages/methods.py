@@ -18,9 +18,11 @@ from medmcl.evaluation.models.probe import Fitted, linear_probe
 from medmcl.evaluation.predicted import Method
 from medmcl.evaluation.results import BESIDE, COVARIATES
 from medmcl.stages.features import Covariates, sample_vectors
+from medmcl.stages.ledger import label_tasks
 from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import load_simple
+from medmcl.stages.study import is_another
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,7 @@ class Sources:
     Attributes:
         embeddings: Method to (N, E): the run's stages, then other runs.
         present: Method to (N,) bool.
+        label_tasks: Method to the tasks whose train labels of this cohort its encoder learned from.
         covariates: Plain columns of a table; None without.
         simple: What is plain to see of the modality; None if it has none, or was not asked for.
         simple_fit: Probe for it.
@@ -48,6 +51,7 @@ class Sources:
 
     embeddings: dict[str, np.ndarray]
     present: dict[str, np.ndarray]
+    label_tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     covariates: Covariates | None = None
     simple: np.ndarray | None = None
     simple_fit: Callable[..., Fitted] = linear_probe
@@ -69,7 +73,12 @@ class Sources:
             protocol = "linear_probe"
         fit = PROTOCOLS[protocol]
         methods = {
-            name: Method(features=x, fit=fit, protocol=protocol)
+            name: Method(
+                features=x,
+                fit=fit,
+                protocol=protocol,
+                label_tasks=self.label_tasks.get(name, ()),
+            )
             for name, x in self.embeddings.items()
         }
         main = next(iter(self.embeddings.values()))
@@ -80,7 +89,13 @@ class Sources:
             )
         if self.covariates is not None and "covariates+embedding" in self.baselines:
             both, together = beside(self.covariates.values, main)
-            methods[BESIDE] = Method(features=both, fit=together, protocol=linear, fractions=(1.0,))
+            methods[BESIDE] = Method(
+                features=both,
+                fit=together,
+                protocol=linear,
+                fractions=(1.0,),
+                label_tasks=self.label_tasks.get(next(iter(self.embeddings)), ()),
+            )
         if self.simple is not None:
             methods[self.simple_name] = Method(
                 features=self.simple, fit=self.simple_fit, protocol=linear
@@ -121,13 +136,24 @@ def gather(
         label: sample_vectors(run, prepared, stage, probe.modality, probe.space, device)
         for label, stage in probe.models.items()
     }
+    learned = {label: (run, stage) for label, stage in probe.models.items()}
     for name, other in others.items():
         again = other.prepare(prepared.cohort, (probe.modality,))
         stage = other.default_stage(probe.modality)
+        learned[name] = other, stage
         embeddings[name] = sample_vectors(other, again, stage, probe.modality, probe.space, device)
     has = prepared.present[probe.modality]
     wanted = spec.wanted_baselines
-    found = Sources(embeddings=embeddings, present=dict.fromkeys(embeddings, has), baselines=wanted)
+    found = Sources(
+        embeddings=embeddings,
+        present=dict.fromkeys(embeddings, has),
+        label_tasks={
+            name: label_tasks(one, stage)
+            for name, (one, stage) in learned.items()
+            if not is_another(one, prepared.cohort)
+        },
+        baselines=wanted,
+    )
     if spec.covariates is not None and {"covariates", "covariates+embedding"} & set(wanted):
         found.covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=is_frozen)
         if found.covariates is None:

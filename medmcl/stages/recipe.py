@@ -113,6 +113,7 @@ class TrainSpec(TowersSpec):
 
 
 Baseline = Literal["majority", "covariates", "simple", "covariates+embedding"]
+Resample = Literal["subject", "site", "stratified"]
 Protocol = Literal["linear_probe", "knn", "cox", "discrete_time"]
 
 
@@ -173,6 +174,9 @@ class EvaluateSpec(Config):
     bootstrap_draws: int = Field(default=1000, ge=100)
     level: float = Field(default=0.95, gt=0, lt=1)
     """Coverage that intervals aim at; the same in every evaluate stage of a recipe."""
+    resample: Resample = "subject"
+    """What the bootstrap draws: ``subject``, ``site`` (whole sites), or ``stratified`` (subjects
+    inside classes of the outcome); the same in every evaluate stage of a recipe."""
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     maps: MapSpec | None = None
@@ -444,12 +448,13 @@ def fill(tree: Any, variables: Mapping[str, Any]) -> Any:
 
 def _check_order(stages: Sequence[AnyStage]) -> None:
     made: list[str] = []
-    levels = sorted({spec.level for spec in stages if isinstance(spec, EvaluateSpec)})
-    if len(levels) > 1:
-        raise ConfigError(
-            "evaluate stages differ in 'level', but one report shows their intervals",
-            got=", ".join(f"{level:g}" for level in levels),
-        )
+    for key in ("level", "resample"):
+        found = sorted({str(getattr(s, key)) for s in stages if isinstance(s, EvaluateSpec)})
+        if len(found) > 1:
+            raise ConfigError(
+                f"evaluate stages differ in '{key}', but one report shows their intervals",
+                got=", ".join(found),
+            )
     for spec in stages:
         if spec.name in made:
             raise ConfigError(f"two stages are named '{spec.name}'")

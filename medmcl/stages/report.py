@@ -86,6 +86,7 @@ def _data(
         heat=evaluation.heat,
         compared=_compared(evaluation),
         level=evaluation.level,
+        resampling=evaluation.resampling,
         notes=[*lines, *dict.fromkeys(evaluation.notes)],
     )
 

@@ -19,11 +19,11 @@ from medmcl.evaluation.task_metrics import Thresholds
 from medmcl.stages.features import predict
 from medmcl.stages.ledger import run_ledger
 from medmcl.stages.methods import Sources
+from medmcl.stages.outside import outside_splits
 from medmcl.stages.recipe import EvaluateSpec, fill
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, load_probes
 from medmcl.stages.study import is_another
-from medmcl.stages.train_records import learned_from
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +72,7 @@ class TaskScoring:
         seed: Seed of label subsets and bootstrap.
         notes: What a reader must know; added to.
         groups: Attribute to the group of each sample.
+        sites: Site of each sample, where sites are drawn; None otherwise.
         frozen: Kept probes to apply instead of fitting any.
     """
 
@@ -83,6 +84,7 @@ class TaskScoring:
     seed: int
     notes: list[str]
     groups: Mapping[str, np.ndarray]
+    sites: np.ndarray | None = None
     frozen: tuple[SavedProbe, ...] = ()
 
     def score(self, task: str) -> TaskEvaluation:
@@ -128,28 +130,17 @@ class TaskScoring:
             cross_validate=False if self.frozen else None,
             groups=self.groups,
             thresholds=_kept_thresholds(usable) if self.frozen else None,
+            resample=spec.resample,
+            sites=self.sites,
             shown=[name for name in used if name not in self.sources.others],
         )
 
     def _outside(self, targets: Targets) -> tuple[Targets, np.ndarray]:
         """Choose the rows to score: held_out, or everybody; not who the run learned from."""
-        prepared = self.prepared
         known = targets.known.any(axis=1)
-        splits = np.where(prepared.splits == "held_out", "held_out", "not scored").astype(object)
-        if not (known & (splits == "held_out")).any():
-            splits[:] = "held_out"
-            self._say(
-                "the cohort has no held-out split: all of its people are scored, none of them was "
-                "seen in training"
-            )
-        seen = learned_from(self.run.path, prepared)
-        if seen is None:
-            self._say("whether the run learned from people of this cohort is unknown")
-        elif seen.any():
-            shared = np.isin(prepared.subjects, prepared.subjects[seen])
-            people = len(np.unique(prepared.subjects[shared]))
-            splits[shared] = "not scored"
-            self._say(f"{people} subjects have a record that the run learned from: not scored")
+        splits, notes = outside_splits(self.run, self.prepared, np.asarray(known))
+        for note in notes:
+            self._say(note)
         return replace(targets, sides=None), splits
 
     def _say(self, note: str) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medmcl.core.config import lookup
+from medmcl.core.errors import CohortError
+from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evaluate import evaluate_embeddings
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
 from medmcl.evaluation.results import Result
 from medmcl.stages.features import sample_vectors
+from medmcl.stages.outside import outside_splits
 from medmcl.stages.recipe import EvaluateSpec, ZeroShotSpec
 from medmcl.stages.run import Run
+from medmcl.stages.study import is_another
 
 if TYPE_CHECKING:
     import torch
@@ -29,11 +34,16 @@ def zero_shot_results(
     tasks: Sequence[str],
     seed: int,
     notes: list[str],
+    sites: np.ndarray | None = None,
 ) -> list[Result]:
     """Score tasks that the cohort has prompts for, by the prompts' embeddings.
 
     A label is set against its own negative prompts (``not LABEL``), or, where the cohort has none,
-    against the prompts of the other labels.
+    against the prompts of the other labels. Of another cohort than the run's own everybody is
+    scored where it has no held-out split, but for people whom the run learned from.
+
+    Raises:
+        CohortError: Nobody who has the outcome may be scored.
     """
     pooled = sample_vectors(run, prepared, spec.stage, spec.modality, "pooled", device)
     scale = _logit_scale(run, spec.stage, device)
@@ -43,7 +53,7 @@ def zero_shot_results(
         if task not in prompts:
             notes.append(f"zero-shot: the cohort has no prompts for {task}")
             continue
-        targets = prepared.tasks(task)
+        targets, splits = _scored(run, prepared, prepared.tasks(task), notes)
         names = targets.classes if targets.kind == "multiclass" else targets.columns
 
         def embed(label: str, of: str = task) -> np.ndarray:
@@ -64,7 +74,7 @@ def zero_shot_results(
         rows += evaluate_embeddings(
             {},
             targets,
-            prepared.splits,
+            splits,
             prepared.subjects,
             predictions={"zero-shot": scores},
             present={"zero-shot": prepared.present[spec.modality]},
@@ -73,8 +83,35 @@ def zero_shot_results(
             seed=seed,
             bootstrap_draws=stage.bootstrap_draws,
             level=stage.level,
+            resample=stage.resample,
+            sites=sites,
         )
     return rows
+
+
+def _scored(
+    run: Run, prepared: Prepared, targets: Targets, notes: list[str]
+) -> tuple[Targets, np.ndarray]:
+    """The task with the split of each sample, ``held_out`` where it is scored."""
+    known, splits = np.asarray(targets.known.any(axis=1)), prepared.splits
+    is_outside = is_another(run, prepared.cohort)
+    if is_outside:
+        splits, said = outside_splits(run, prepared, known)
+        notes += [note for note in said if note not in notes]
+        targets = replace(targets, sides=None)
+    if known.any() and not (known & (splits == "held_out")).any():
+        why = "all of them have a record that the run learned from"
+        if not is_outside:
+            why = "none of them is in held_out, and the run was trained on this cohort"
+        raise CohortError(
+            f"zero-shot: there is nobody to score on {targets.name}",
+            where=f"cohort {prepared.cohort.name}",
+            got=f"{int(known.sum())} samples with the outcome; {why}",
+            expected="people in held_out, or a cohort that the run did not learn from",
+            mend="give the cohort a held_out split (`split:` of `subjects:` in cohort.yaml), or "
+            f"leave the task out (--set cohort.tasks.{targets.name}=null)",
+        )
+    return targets, splits
 
 
 def embed_texts(

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation import Given, evaluate_task, majority
+from medmcl.evaluation import (
+    Given,
+    cumulative_incidence,
+    evaluate_task,
+    kaplan_meier,
+    majority,
+)
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
+from medmcl.evaluation.metrics.incidence_curve import IncidenceCurve
+from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
 from medmcl.evaluation.predicted import Method
 
 OWN, OTHER, SIZE = 0.10, 0.15, 4000  # hazards a year
@@ -61,8 +69,24 @@ def test_risks_are_those_of_competing_exponential_hazards(protocol):
     assert "competing events count as censored" in rows["x", "c_index"].note
     assert rows["x", "net_benefit_at_5y"].value > rows["nobody", "net_benefit_at_5y"].value
     (evidence,) = done.evidence.tasks
-    assert "count competing events as censored" in evidence.note
     assert isinstance(evidence.decision, DecisionCurve)
+    event, time = targets.values[3000:, 1], targets.values[3000:, 0]
+    codes = np.where(targets.competing[3000:], 2, event)
+    order = np.argsort(done.models["x"].predict(x[3000:])[:, 0], kind="stable")
+    lowest, highest = evidence.risk_groups[0], evidence.risk_groups[-1]
+    for group, rows_of in ((lowest, order[: lowest.n]), (highest, order[-highest.n :])):
+        assert isinstance(group.curve, IncidenceCurve)
+        assert group.events == int((codes[rows_of] == 1).sum())
+        at = np.searchsorted(group.curve.times, 5.0, side="right") - 1
+        known = cumulative_incidence(codes[rows_of], time[rows_of], np.array([5.0]))[0]
+        assert group.curve.incidence[at] == pytest.approx(known)
+        naive_km = 1 - kaplan_meier(codes[rows_of] == 1, time[rows_of]).at([5.0])[0]
+        assert group.curve.incidence[at] < naive_km - 0.02  # Kaplan-Meier overstates it
+    assert isinstance(evidence.calibration, SurvivalCalibration)
+    assert rows["x", "calibration_slope_at_5y"].low < 1 < rows["x", "calibration_slope_at_5y"].high
+    assert rows["x", "ici_at_5y"].value < 0.04
+    assert rows["x", "d_calibration_p"].value is None
+    assert "not defined under competing risks" in rows["x", "d_calibration_p"].note
 
 
 def test_the_brier_score_counts_a_competing_event_as_no_event():

@@ -12,9 +12,10 @@ from medmcl.core.targets import Targets
 from medmcl.data.simple_features import SimpleTable
 from medmcl.evaluation import evaluate_task, knn, linear_probe, majority
 from medmcl.evaluation.evidence import FittedOn
+from medmcl.evaluation.guard import record_codes
 from medmcl.evaluation.models.cross_validation import out_of_fold
 from medmcl.evaluation.models.probe import cox_probe, discrete_time_probe
-from medmcl.evaluation.predicted import with_baseline
+from medmcl.evaluation.predicted import Method, with_baseline
 from medmcl.evaluation.report.tables import ledger_shown
 from medmcl.evaluation.task_metrics import horizons_of, thresholds_of
 
@@ -122,6 +123,90 @@ def test_held_out_rows_that_are_copies_of_train_rows_are_refused(sides):
     with pytest.raises(LeakageError, match="3 of 350 rows"):
         evaluate_task({"y": X, "x": [WIDE, copied]}, task, SPLIT, SUBJECTS, cross_validate=False)
     evaluate_task({"x": WIDE}, task, SPLIT, SUBJECTS, cross_validate=False, bootstrap_draws=20)
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("last bits", lambda x: np.nextafter(np.nextafter(x, 9.0), 9.0)),
+        ("float32", lambda x: x.astype(np.float32).astype(float)),
+        ("gain", lambda x: 1000 * x),
+        ("offset", lambda x: x + 3.0),
+        ("gain in float32", lambda x: (x.astype(np.float32) * np.float32(0.3)).astype(float)),
+    ],
+)
+def test_near_copies_of_held_out_rows_are_refused(what, change):
+    copied = WIDE.copy()
+    copied[HELD[:3]] = change(copied[TRAIN[:3]])
+    assert not (copied[HELD[:3]] == copied[TRAIN[:3]]).all(), what
+    with pytest.raises(LeakageError, match="3 of 350 rows"):
+        evaluate_task({"x": copied}, plain(), SPLIT, SUBJECTS, cross_validate=False)
+    codes = record_codes(copied)
+    assert (codes[HELD[:3]] == codes[TRAIN[:3]]).all()
+    assert len(np.unique(codes)) == N - 3
+
+
+def test_what_the_fingerprint_does_not_see_is_not_claimed():
+    for change in (lambda x: np.round(x, 2), lambda x: -x, lambda x: np.roll(x, 1)):
+        copied = WIDE.copy()
+        copied[HELD[0]] = change(copied[TRAIN[0]])
+        codes = record_codes(copied)
+        assert codes[HELD[0]] != codes[TRAIN[0]]
+
+
+def test_an_encoder_that_tells_people_little_apart_makes_no_copies():
+    rng = np.random.default_rng(3)
+    alike = WIDE[:1] + 1e-7 * rng.normal(size=(N, 12))
+    assert len(np.unique(record_codes(alike))) == N
+    again = alike.copy()
+    again[5] = again[9]
+    codes = record_codes(again)
+    assert codes[5] == codes[9]
+    assert len(np.unique(codes)) == N - 1
+
+
+def test_a_task_that_knows_its_records_is_told_of_near_copies_and_goes_on():
+    copied = WIDE.copy()
+    copied[HELD[:3]] = 1000 * copied[TRAIN[:3]]
+    task = targets(sides=Sides(splits=SPLIT, contents=(np.arange(N),)))
+    settings = {"cross_validate": False, "bootstrap_draws": 20}
+    rows = evaluate_task({"x": copied}, task, SPLIT, SUBJECTS, **settings).results
+    assert all("3 rows have features equal or proportional" in r.note for r in rows)
+    rows = evaluate_task({"x": WIDE}, task, SPLIT, SUBJECTS, **settings).results
+    assert not [r for r in rows if "proportional" in r.note]
+
+
+def test_labels_of_the_folds_that_an_encoder_was_trained_with_are_flagged():
+    task, few = plain().take(np.arange(0, N, 4)), np.arange(0, N, 4)
+
+    def ledger(tasks):
+        tuned = Method(
+            features=X[few], fit=linear_probe, protocol="linear_probe", label_tasks=tasks
+        )
+        return evaluate_task(
+            {"tuned": tuned, "plain": X[few]}, task, SPLIT[few], SUBJECTS[few],
+            bootstrap_draws=20,
+        )  # fmt: skip
+
+    done = ledger((task.name,))
+    (line,) = [line for line in done.evidence.fitted if line.use == "seen_labels"]
+    assert (line.method, line.splits, line.labels, line.peeks) == ("tuned", ("train",), True, True)
+    assert line.rows == int((SPLIT[few] == "train").sum())
+    (shown,) = ledger_shown(done.evidence)
+    assert "1 of these used labels that the folds test on" in shown.aid
+    assert any("peeks!" in row[1] for row in shown.rows)
+    notes = {r.method: r.note for r in done.results if r.metric == "auroc" and not r.versus}
+    assert "fine-tuned with train labels of" in notes["tuned"]
+    assert "saw inputs, not labels" not in notes["tuned"]
+    assert "saw inputs, not labels" in notes["plain"]
+    other = ledger(("another",))
+    assert not [line for line in other.evidence.fitted if line.peeks]
+    assert "their labels of another" in other.results[0].note
+    held = evaluate_task(
+        {"tuned": Method(features=X, fit=linear_probe, protocol="p", label_tasks=(task.name,))},
+        plain(), SPLIT, SUBJECTS, bootstrap_draws=20, cross_validate=False,
+    )  # fmt: skip
+    assert not [line for line in held.evidence.fitted if line.peeks]  # held_out is new to it
 
 
 @pytest.mark.parametrize(

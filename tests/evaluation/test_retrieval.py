@@ -94,3 +94,15 @@ def test_each_side_may_have_its_own_equal_items():
 def test_no_rows_are_stated():
     rows = retrieval(A[:0], B[:0], draws=10)
     assert all(row.value is None and row.note == "no rows" for row in rows)
+
+
+def test_by_site_whole_sites_are_drawn_and_no_point_moves():
+    sites = np.arange(len(A)) % 12
+    plain, by_site = (retrieval(A, B, draws=100, sites=s) for s in (None, sites))
+    assert [r.value for r in plain] == [r.value for r in by_site]
+    assert {r.resampling for r in plain} == {"subject"}
+    assert {r.resampling for r in by_site} == {"site"}
+    moved = [a.low != b.low for a, b in zip(plain, by_site, strict=True) if a.low is not None]
+    assert any(moved)
+    few = retrieval(A, B, draws=100, sites=np.arange(len(A)) % 3)
+    assert all("3 sites: too few" in r.note for r in few if r.method != "chance")

@@ -103,6 +103,30 @@ def test_of_many_labels_the_rarest_decides(rare):
     assert not rows["a"].suppressed
 
 
+def test_few_people_of_a_class_are_held_back_and_a_class_of_nobody_is_not_counted():
+    values = np.digitize(X[:, :1], [-0.4, 0.4]).astype(float)
+    group = np.where(np.arange(N) % 2, "a", "b").astype(object)
+    inside = HELD[group[HELD] == "a"]
+    values[inside] = np.where(values[inside] == 2, 1.0, values[inside])
+    values[inside[:4]] = 2.0
+
+    def shown(values):
+        task = Targets(
+            name="y", kind="multiclass", columns=("y",), values=values,
+            known=np.ones((N, 1), bool), classes=("low", "mid", "high", "never"),
+        )  # fmt: skip
+        return {r.group: r for r in subgroups({"g": group}, task)}
+
+    rows = shown(values)
+    assert rows["a"].suppressed
+    assert rows["b"].suppressed  # else those of a follow from everyone
+    assert not rows["everyone"].suppressed
+    values[inside[:8]] = 2.0
+    rows = shown(values)
+    assert not rows["a"].suppressed
+    assert rows["a"].value is not None
+
+
 def test_small_sites_are_pooled_before_anything_is_shown():
     sites = np.array([f"s{k // 100}" for k in range(N)], dtype=object)
     sites[HELD] = "big"

@@ -198,9 +198,15 @@ def test_a_larger_slope_is_no_gain_and_auroc_carries_delong():
     assert gains["auroc"].p_value == pytest.approx(test.p)
     assert gains["auroc"].value == pytest.approx(test.value)
     assert "DeLong" in gains["auroc"].note
-    assert gains["brier"].p_value is None
+    assert "bootstrap" in gains["brier"].note
     seeds = score({"x": [X, X[:, ::-1].copy()], "weak": [weak, weak]}, LABEL)
-    assert all(r.p_value is None for r in seeds)
+    (several,) = [r for r in seeds if r.versus and r.metric == "auroc"]
+    assert "DeLong" not in several.note
+    assert several.p_value is not None
+    assert all(r.p_value is None for r in seeds if not r.versus)
+    for row in [r for r in rows if r.versus]:  # p and the interval of the bootstrap agree
+        if "bootstrap" in row.note and not 0.02 < row.p_value < 0.1:  # 100 draws are coarse
+            assert (row.p_value < 0.05) == (row.low > 0 or row.high < 0), row.metric
 
 
 def test_metrics_beyond_the_basic_ones_stand_at_the_largest_fraction_only():

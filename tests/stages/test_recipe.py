@@ -127,3 +127,14 @@ def test_the_level_of_intervals_is_a_share_and_one_for_the_whole_report(tmp_path
     again = spec.model_copy(update={"name": "again", "level": 0.95})
     with pytest.raises(ConfigError, match="differ in 'level'"):
         expand(recipe.model_copy(update={"stages": (*recipe.stages, again)}), ["hf"])
+
+
+def test_what_is_drawn_has_a_name_and_is_one_for_the_whole_report():
+    with pytest.raises(OverrideError, match="resample"):
+        read_recipe("ecg_cmr_toy", {"stages.results.resample": "hospital"})
+    recipe = read_recipe("ecg_cmr_toy", {"stages.results.resample": "site"})
+    (spec,) = [stage for stage in recipe.stages if stage.stage == "evaluate"]
+    assert spec.resample == "site"
+    again = spec.model_copy(update={"name": "again", "resample": "subject"})
+    with pytest.raises(ConfigError, match="differ in 'resample'"):
+        expand(recipe.model_copy(update={"stages": (*recipe.stages, again)}), ["hf"])

@@ -19,6 +19,7 @@ from medmcl.evaluation.metrics.calibration_metrics import (
 from medmcl.evaluation.metrics.intervals import Interval, Resampler
 from medmcl.evaluation.metrics.loess import loess, loess_rows
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, probabilities_of
+from medmcl.evaluation.metrics.sampled import too_few
 
 GAP = 0.02  # share of the range of predictions without any across which no curve is believed
 GRID = 101  # points of the smooth curve, at equal steps of rank and range
@@ -149,6 +150,7 @@ def calibration(
     seed: int = 0,
     level: float = 0.95,
     strata: Any = None,
+    clusters: Any = None,
 ) -> Calibration | NotEstimable:
     """Give intercept, slope, ICI and the curves of a calibration plot.
 
@@ -168,6 +170,7 @@ def calibration(
         seed: Seed of the draws.
         level: Coverage aimed at.
         strata: As in `bootstrap`.
+        clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
 
     Returns:
         `Calibration`; a part that does not exist (slope of separated classes, an ICI of one class,
@@ -188,7 +191,7 @@ def calibration(
     check_level(level)
     codes = np.arange(len(y)) if groups is None else groups
     strata = y if isinstance(strata, str) and strata == "outcome" else strata
-    sampler = Resampler(codes, draws=draws, seed=seed, strata=strata)
+    sampler = Resampler(codes, draws=draws, seed=seed, strata=strata, clusters=clusters)
     sampler.check_rows(targets=[y])
     intercept, slope, ratio, ici = (
         sampler.sample(metric, (y,), [p]).interval(level)
@@ -204,7 +207,7 @@ def calibration(
         observed_expected=ratio,
         ici=ici,
         curve=_smooth(y, p, sampler, level),
-        groups=_grouped(y, p, sampler.codes, bins, level),
+        groups=_grouped(y, p, sampler.units, bins, level),
         n=len(y),
         events=int(y.sum()),
         subjects=sampler.num_subjects,
@@ -260,7 +263,8 @@ def _smooth(
                 drawn.append(loess(p[rows], y[rows])(at))
         if len(drawn) >= BAND_DRAWS:
             break
-    ends = _ends(drawn, level) if sampler.num_subjects > 1 else ((), ())
+    lacking = too_few(sampler.num_subjects, sampler.num_clusters())
+    ends = ((), ()) if lacking else _ends(drawn, level)
     observed = loess(p, y)(at)
     return CalibrationCurve(
         predicted=tuple(at.tolist()), observed=tuple(observed.tolist()), low=ends[0], high=ends[1]

@@ -21,6 +21,7 @@ from medmcl.evaluation.metrics.metric import (
     numbers,
     probabilities_of,
 )
+from medmcl.evaluation.metrics.sampled import too_few
 
 THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(1, 100))
 Values = tuple[float | None, ...]
@@ -96,6 +97,8 @@ def net_benefit(
     draws: int = 0,
     seed: int = 0,
     level: float = 0.95,
+    strata: Any = None,
+    clusters: Any = None,
 ) -> DecisionCurve | NotEstimable:
     """Give the decision curve of a binary outcome; higher net benefit is better.
 
@@ -112,6 +115,8 @@ def net_benefit(
         draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
         seed: Seed of the draws.
         level: Coverage aimed at.
+        strata: Class of each row whose number of subjects every draw keeps. (N,)
+        clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
 
     Raises:
         ValueError: For probabilities, thresholds or a prevalence outside their range.
@@ -134,7 +139,9 @@ def net_benefit(
         return kernels.net_benefit(y, p, weights, threshold, prevalence)
 
     treated = [_share_treated(y > 0, p >= pt, prevalence) for pt in grid]
-    return _curve(grid, at, share, treated, groups, draws, seed, level, n=len(y), events=events)
+    sampler = _sampler(len(y), groups, draws, seed=seed, strata=strata, clusters=clusters)
+    band = _band(grid, at, sampler if draws else None, level)
+    return _curve(grid, at, share, treated, band, n=len(y), events=events)
 
 
 def net_benefit_survival(
@@ -148,6 +155,8 @@ def net_benefit_survival(
     draws: int = 0,
     seed: int = 0,
     level: float = 0.95,
+    strata: Any = None,
+    clusters: Any = None,
 ) -> DecisionCurve | NotEstimable:
     """Give the decision curve of an event by a horizon, with censoring; higher is better.
 
@@ -164,6 +173,8 @@ def net_benefit_survival(
         draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
         seed: Seed of the draws.
         level: Coverage aimed at.
+        strata: As in `net_benefit`.
+        clusters: As in `net_benefit`.
 
     Returns:
         The curve; None at thresholds whose group is not followed to the horizon. `NotEstimable` if
@@ -194,7 +205,9 @@ def net_benefit_survival(
 
     treated = [float((p >= pt).mean()) for pt in grid]
     events = int(((kinds == 1) & (times <= horizon)).sum())
-    return _curve(grid, at, overall, treated, groups, draws, seed, level, n=len(p), events=events)
+    sampler = _sampler(len(p), groups, draws, seed=seed, strata=strata, clusters=clusters)
+    band = _band(grid, at, sampler if draws else None, level)
+    return _curve(grid, at, overall, treated, band, n=len(p), events=events)
 
 
 def incidence_at(
@@ -219,15 +232,20 @@ def _share_treated(positive: np.ndarray, called: np.ndarray, prevalence: float |
     return float(prevalence * called[positive].mean() + (1 - prevalence) * called[~positive].mean())
 
 
+def _sampler(size: int, groups: Any, draws: int, **settings: Any) -> Resampler | None:
+    if draws == 0 and groups is None:
+        return None
+    sampler = Resampler(np.arange(size) if groups is None else groups, draws=draws or 1, **settings)
+    sampler.check_rows(targets=[np.empty(size)])
+    return sampler
+
+
 def _curve(
     grid: tuple[float, ...],
     at: Callable[[float, np.ndarray], np.ndarray],
     prevalence: float,
     treated: Sequence[float],
-    groups: Any,
-    draws: int,
-    seed: int,
-    level: float,
+    band: tuple[np.ndarray, str],
     *,
     n: int,
     events: int,
@@ -236,12 +254,7 @@ def _curve(
     odds = pt / (1 - pt)
     model = np.array([at(threshold, np.ones((n, 1)))[0] for threshold in grid])
     treat_all = prevalence - (1 - prevalence) * odds
-    sampler = None
-    if draws != 0 or groups is not None:
-        codes = np.arange(n) if groups is None else groups
-        sampler = Resampler(codes, draws=draws or 1, seed=seed)
-        sampler.check_rows(targets=[np.empty(n)])
-    (low, high), alone = _band(grid, at, sampler if draws else None, level)
+    (low, high), alone = band
     lost = int(np.isnan(model).sum())
     notes = [f"not followed to the horizon at {lost} of {len(grid)} thresholds"] if lost else []
     notes += [alone] if alone else []
@@ -274,8 +287,9 @@ def _band(
     nothing = np.full((2, len(grid)), np.nan)
     if sampler is None:
         return nothing, ""
-    if sampler.num_subjects < 2:
-        return nothing, "one subject: no interval"
+    lacking = too_few(sampler.num_subjects, sampler.num_clusters())
+    if lacking:
+        return nothing, lacking
     parts = [np.stack([at(pt, block) for pt in grid]) for block in sampler.blocks()]
     found = np.concatenate(parts, axis=1)
     ends = nothing

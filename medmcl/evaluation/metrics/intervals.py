@@ -3,7 +3,8 @@
 Subjects are drawn with replacement, all records of a subject together, and the draw is a matrix of
 whole-number weights, so that a thousand draws are one vectorised evaluation. The same seed and the
 same subjects give the same draws for every metric and method: differences are paired by birth.
-Draws may keep the number of subjects of each outcome (strata), and may go through sites first.
+Draws may keep the number of subjects of each outcome (strata), may draw whole clusters of subjects,
+and may go through sites first and then subjects inside them.
 """
 
 from __future__ import annotations
@@ -55,11 +56,16 @@ class Resampler:
             subjects of each class as the sample; a subject with rows of several classes is of the
             highest. (N,)
         sites: Site of each row; sites are drawn with replacement first, then as many subjects as
-            the site has inside each drawn site. (To draw whole sites, give them as groups.) (N,)
+            the site has inside each drawn site. (To draw whole sites, give them as clusters.) (N,)
+        clusters: Cluster of each row, as its site; clusters are drawn with replacement, each with
+            all of its subjects. Subjects are still what is counted. (N,)
 
     Raises:
-        ValueError: If both strata and sites are given, for wrong lengths, for a subject of
-            several sites, missing groups, or draws below one.
+        ValueError: If several of strata, sites and clusters are given, for wrong lengths, for a
+            subject of several sites or clusters, missing groups, or draws below one.
+    Source:
+        Davison & Hinkley 1997, §3.8: clusters drawn whole have nearer the right spread than those
+        whose members are drawn anew. Differs: none.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Resampler:
         seed: int = 0,
         strata: Any = None,
         sites: Any = None,
+        clusters: Any = None,
     ) -> None:
         if isinstance(draws, bool) or draws != int(draws) or draws < 1:
             raise ConfigError("bootstrap: draws must be a whole number of at least 1", got=draws)
@@ -79,10 +86,13 @@ class Resampler:
         self.num_draws = int(draws)
         self.seed = seed
         self._whole: np.ndarray | None = None
-        if strata is not None and sites is not None:
-            raise ValueError("bootstrap: give strata or sites, not both")
+        if sum(one is not None for one in (strata, sites, clusters)) > 1:
+            raise ValueError("bootstrap: give strata, sites or clusters, not both")
         self.parts = None if strata is None else self._subject_codes(strata, "strata")
         self.sites = None if sites is None else self._subject_codes(sites, "sites")
+        self.clusters = None if clusters is None else self._subject_codes(clusters, "clusters")
+        self.units = self._units(self.clusters)
+        """Code of what is drawn together: the cluster of each row, or its subject. (N,)"""
 
     def _subject_codes(self, labels: Any, name: str) -> list[np.ndarray]:
         """The subjects of each class or site."""
@@ -91,9 +101,19 @@ class Resampler:
             raise ValueError(f"bootstrap: {len(codes)} {name} for {self.num_rows} rows")
         highest = np.full(self.num_subjects, -1)
         np.maximum.at(highest, self.codes, codes)
-        if name == "sites" and (highest[self.codes] != codes).any():
-            raise ValueError("bootstrap: a subject is at several sites; draw whole sites instead")
+        if name != "strata" and (highest[self.codes] != codes).any():
+            mend = "; draw whole sites instead" if name == "sites" else ""
+            raise ValueError(f"bootstrap: a subject is at several {name}{mend}")
         return [np.flatnonzero(highest == code) for code in range(int(codes.max(initial=-1)) + 1)]
+
+    def _units(self, parts: list[np.ndarray] | None) -> np.ndarray:
+        """Number each row by the part its subject is in; without parts, by its subject."""
+        if parts is None:
+            return self.codes
+        home = np.empty(self.num_subjects, dtype=np.int64)
+        for code, members in enumerate(parts):
+            home[members] = code
+        return home[self.codes]
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield weights of the rows for some draws at a time, (N, w)."""
@@ -111,6 +131,11 @@ class Resampler:
     def _draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
         if self.sites is not None:
             times = self._draw_sites(generator, count, self.sites)
+        elif self.clusters is not None:
+            times = np.zeros((count, self.num_subjects), dtype=np.int64)
+            drawn = _draw_from(generator, count, len(self.clusters))
+            for members, often in zip(self.clusters, drawn.T, strict=True):
+                times[:, members] = often[:, None]
         elif self.parts is not None:
             times = np.zeros((count, self.num_subjects), dtype=np.int64)
             for members in self.parts:
@@ -130,17 +155,19 @@ class Resampler:
         return times
 
     def leave_out(self) -> Iterator[np.ndarray]:
-        """Yield weights of the rows without one subject (or site) each, (N, j) at a time."""
-        units, number = self.codes, self.num_subjects
-        if self.sites is not None:
-            home = np.empty(self.num_subjects, dtype=np.int64)
-            for code, members in enumerate(self.sites):
-                home[members] = code
-            units, number = home[self.codes], len(self.sites)
+        """Yield weights of the rows without one subject (site, cluster) each, (N, j) at a time."""
+        parts = self.sites if self.sites is not None else self.clusters
+        units, number = self._units(parts), self.num_subjects if parts is None else len(parts)
         step = max(1, ENTRIES_AT_ONCE // max(1, self.num_rows))
         for first in range(0, number, step):
             out = np.arange(first, min(first + step, number))
             yield (units[:, None] != out).astype(np.float64)
+
+    def num_clusters(self, rows: np.ndarray | None = None) -> int | None:
+        """Count the clusters of some rows (all by default); None where subjects are drawn."""
+        if self.clusters is None:
+            return None
+        return len(np.unique(self.units if rows is None else self.units[rows]))
 
     def check_rows(self, **arrays: Sequence[Any]) -> None:
         """Refuse arrays that have not one entry a row, by their names.
@@ -192,6 +219,7 @@ class Resampler:
             "n": len(chosen),
             "events": events,
             "subjects": len(np.unique(self.codes[chosen])),
+            "clusters": self.num_clusters(chosen),
             "inflated": spec.inflated,
         }
         ones = np.ones((len(chosen), 1))

@@ -272,7 +272,7 @@ SPECS: dict[str, Metric] = {
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("auroc", "auprc", "brier"),
     "multilabel": ("auroc", "auprc", "brier"),
-    "multiclass": ("auroc", "accuracy", "balanced_accuracy"),
+    "multiclass": ("auroc", "accuracy", "balanced_accuracy", "brier"),
     "regression": ("r2", "pearson", "mae"),
     "survival": ("c_index",),
 }

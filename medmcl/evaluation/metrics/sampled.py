@@ -26,6 +26,8 @@ def check_method(method: str) -> None:
 
 
 FEW_SUBJECTS = 20  # below this an interval is marked as rough
+FEW_CLUSTERS = 10  # the same, where whole clusters (sites) are drawn
+FEWEST_CLUSTERS = 5  # below this there is none: draws of so few have only a handful of values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,7 @@ class Sampled:
         note: Reason or remark so far.
         inflated: Whether noise can only add to the metric, see `corrected`.
         left_out: The metric without each subject in turn, (J,), for BCa; None if not asked for.
+        clusters: Clusters drawn whole, as sites; None where subjects are drawn.
         encloses: Whether the interval is widened to the value where it would not hold it: the
             correction moves value and draws apart.
     """
@@ -87,6 +90,7 @@ class Sampled:
     note: str = ""
     inflated: bool = False
     left_out: np.ndarray | None = None
+    clusters: int | None = None
     encloses: bool = False
 
     def corrected(self) -> Sampled:
@@ -133,6 +137,33 @@ class Sampled:
             encloses=False,
         )
 
+    def no_interval(self) -> str:
+        """Say why the draws give no interval; empty if they do."""
+        usable = int((~np.isnan(self.draws)).sum())
+        said = too_few(self.subjects, self.clusters)
+        if not said and (usable < len(self.draws) / 2 or usable < 2):
+            said = "too few events for an interval"
+        return said
+
+    def p_value(self) -> float | None:
+        """Two-sided p of the value being zero, by inverting the percentile interval.
+
+        The largest level at which the percentile interval does not hold zero, so that a p below
+        .05 and a 95 % interval without zero say the same: twice the smaller share of draws on
+        either side of zero, a draw at zero counted on both, one more in both counts so that no p
+        is zero. None where there is no interval.
+
+        Source:
+            Davison & Hinkley 1997, §4.4.5 and §5.4. Differs: none.
+        """
+        if self.inflated:
+            return self.corrected().p_value()
+        if np.isnan(self.points).any() or self.no_interval():
+            return None
+        draws = self.draws[~np.isnan(self.draws)]
+        sides = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+        return min(1.0, 2 * (sides + 1) / (len(draws) + 1))
+
     def interval(self, level: float = 0.95, method: Method = "percentile") -> Interval:
         """Turn the draws into an interval with everything a reader must know.
 
@@ -155,15 +186,18 @@ class Sampled:
         spread = float(self.points.std(ddof=1)) if seeds > 1 else None
         found = Interval(value=value, low=None, high=None, seeds=seeds, seed_spread=spread, **base)
         notes = [self.note] if self.note else []
-        if self.subjects < 2:
-            return replace(found, note="; ".join([*notes, "one subject: no interval"]))
-        if len(usable) < len(self.draws) / 2 or len(usable) < 2:
-            return replace(found, note="; ".join([*notes, "too few events for an interval"]))
+        lacking = self.no_interval()
+        if lacking:
+            return replace(found, note="; ".join([*notes, lacking]))
         if len(usable) < len(self.draws):
             left_out = len(self.draws) - len(usable)
             notes.append(f"{left_out} of {len(self.draws)} draws were not estimable, left out")
         if self.subjects < FEW_SUBJECTS:
             notes.append(f"{self.subjects} subjects: rough interval")
+        if self.clusters is not None and self.clusters < FEW_CLUSTERS:
+            notes.append(
+                f"{self.clusters} sites: rough interval, {FEW_CLUSTERS} or more are wanted"
+            )
         ends = np.array([(1 - level) / 2, (1 + level) / 2])
         if method == "bca":
             moved = _bca(ends, usable, value, self.left_out)
@@ -173,6 +207,15 @@ class Sampled:
         if self.encloses:
             low, high = min(low, value), max(high, value)
         return replace(found, low=low, high=high, note="; ".join(notes))
+
+
+def too_few(subjects: int, clusters: int | None) -> str:
+    """Say that there are too few to draw from for an interval; empty if there are enough."""
+    if subjects < 2:
+        return "one subject: no interval"
+    if clusters is not None and clusters < FEWEST_CLUSTERS:
+        return f"{clusters} site{'' if clusters == 1 else 's'}: too few for an interval by site"
+    return ""
 
 
 def _minus(ours: np.ndarray | None, theirs: np.ndarray | None) -> np.ndarray | None:
@@ -216,6 +259,7 @@ def mean_of(parts: Sequence[Sampled], names: Sequence[str]) -> Sampled:
         n=max(part.n for part in usable),
         events=sum(events) if events else None,
         subjects=largest.subjects,
+        clusters=largest.clusters,
         note=note if lost else "",
         encloses=any(part.encloses for part in usable),
     )

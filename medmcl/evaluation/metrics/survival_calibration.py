@@ -19,6 +19,7 @@ from medmcl.evaluation.metrics.decision_curve import incidence_at
 from medmcl.evaluation.metrics.intervals import Interval, Resampler, Sampled
 from medmcl.evaluation.metrics.kaplan_meier import outcome_of
 from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
+from medmcl.evaluation.metrics.sampled import too_few
 from medmcl.evaluation.models.cox import cox_fit
 
 CLIP = 1e-6
@@ -32,15 +33,17 @@ class SurvivalCalibration:
 
     Attributes:
         horizon: In the unit of time.
-        slope: Cox coefficient of the log cumulative hazard that was predicted; 1 is best.
-        observed_expected: Kaplan-Meier risk at the horizon over the mean predicted one; 1 is best.
+        slope: Cox coefficient of the log cumulative hazard that was predicted; 1 is best. Under
+            competing risks see `competing_calibration`.
+        observed_expected: Observed risk at the horizon (Kaplan-Meier; Aalen-Johansen under
+            competing risks) over the mean predicted one; 1 is best.
         ici: Mean distance of the smooth curve from the diagonal, corrected for noise; 0 is best.
         ici_uncorrected: As published, biased upwards.
         e50: Median distance, uncorrected.
         e90: 90th percentile of the distance, uncorrected.
         emax: Largest distance, uncorrected.
         curve: Risk by the horizon, observed over predicted.
-        groups: Tenths of the rows by predicted risk, observed by Kaplan-Meier.
+        groups: Tenths of the rows by predicted risk, observed in the same way.
         n: Rows.
         events: Events by the horizon.
         note: What a reader must know.
@@ -84,6 +87,8 @@ def survival_calibration(
     draws: int = 200,
     seed: int = 0,
     level: float = 0.95,
+    strata: Any = None,
+    clusters: Any = None,
 ) -> SurvivalCalibration | NotEstimable:
     """Give slope, ICI and curves of predicted survival at a horizon.
 
@@ -101,6 +106,8 @@ def survival_calibration(
         draws: Bootstrap draws; each fits two Cox models.
         seed: Seed of the draws.
         level: Coverage aimed at.
+        strata: Class of each row whose number of subjects every draw keeps. (N,)
+        clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
 
     Returns:
         `SurvivalCalibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
@@ -120,7 +127,8 @@ def survival_calibration(
     reason = _reason(happened, times, risk, horizon)
     if reason:
         return NotEstimable(reason)
-    sampler = Resampler(np.arange(len(times)) if groups is None else groups, draws=draws, seed=seed)
+    codes = np.arange(len(times)) if groups is None else groups
+    sampler = Resampler(codes, draws=draws, seed=seed, strata=strata, clusters=clusters)
     sampler.check_rows(targets=[times])
     at = curve_grid(risk)
     whole = _numbers(happened, times, risk, horizon, at)
@@ -137,6 +145,7 @@ def survival_calibration(
             column += 1
     events = int((happened & (times <= horizon)).sum())
     base: dict[str, Any] = {"n": len(times), "events": events, "subjects": sampler.num_subjects}
+    base["clusters"] = sampler.num_clusters()
     slope, ratio, ici = (
         Sampled(
             points=whole[k : k + 1], draws=drawn[:, k], inflated=name == "ici", **base
@@ -145,7 +154,8 @@ def survival_calibration(
     )
     usable = drawn[~np.isnan(drawn).any(axis=1), 3:]
     tails = [(1 - level) / 2, (1 + level) / 2]
-    ends = np.quantile(usable, tails, axis=0) if len(usable) > 1 else np.empty((2, 0))
+    enough = len(usable) > 1 and not too_few(sampler.num_subjects, sampler.num_clusters())
+    ends = np.quantile(usable, tails, axis=0) if enough else np.empty((2, 0))
     observed = whole[3 : 3 + len(at)]
     return SurvivalCalibration(
         horizon=float(horizon),
@@ -162,7 +172,7 @@ def survival_calibration(
             low=tuple(ends[0].tolist()),
             high=tuple(ends[1].tolist()),
         ),
-        groups=_grouped(happened, times, risk, horizon, bins, sampler, level),
+        groups=horizon_groups(happened, times, risk, horizon, bins, sampler, level),
         n=len(times),
         events=events,
     )
@@ -250,7 +260,7 @@ class _Spline:
         return np.column_stack([x, bend / (c - a) ** 2]) - self.centre
 
 
-def _grouped(
+def horizon_groups(
     event: np.ndarray,
     time: np.ndarray,
     risk: np.ndarray,
@@ -259,7 +269,10 @@ def _grouped(
     sampler: Resampler,
     level: float,
 ) -> tuple[CalibrationGroup, ...]:
-    """Kaplan-Meier risk of each group with bootstrap ends; groups not followed are left out."""
+    """Observed risk of each group with bootstrap ends; groups not followed are left out.
+
+    By Kaplan-Meier, or Aalen-Johansen where events hold competing ones (2 and above).
+    """
     found = []
     for rows in rank_groups(risk, bins):
         one = np.ones((len(rows), 1))

@@ -11,6 +11,7 @@ from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.probe import Fitted, linear_probe
 
+FLAT = 1e-12  # of their size: predictions that differ by less differ by rounding
 SMALL_COHORT = 500  # subjects; below this a single held-out split says too little
 
 
@@ -48,7 +49,7 @@ def cross_validation_rows(
 
     Which rows are yielded depends on the task, the subjects and the seed, not on any feature.
     """
-    strata = _strata(targets)
+    strata = strata_of(targets)
     for repeat in range(repeats):
         generator = numpy_generator(seed, "cross_validation", targets.name, repeat)
         outer = subject_folds(subjects[rows], strata[rows], folds, generator)
@@ -67,11 +68,14 @@ class OutOfFold:
 
     Attributes:
         values: (N, C).
+        order: The same for ranking rows of different folds: the predictions of each fold centred
+            and scaled by those of the rows it was fitted on, see `repeated_cv`. (N, C)
         curves: Survival: P(T > times), (N, T); None without times, or from a fold without curves.
         notes: Notes of the probes.
     """
 
     values: np.ndarray
+    order: np.ndarray
     curves: np.ndarray | None
     notes: tuple[str, ...]
 
@@ -94,6 +98,11 @@ def repeated_cv(
     is fitted again on all of them. The test subjects take part in neither. For survival, each
     fold's log hazards are centred and scaled by its training rows before they are averaged, since
     only their order has a meaning.
+
+    Probabilities are averaged as they are, and are for what reads probabilities. Pooled, they rank
+    rows of different folds by the fold: its prevalence is low where its test rows have many
+    positives, and it is surest where its test rows happen to speak against it. What only ranks
+    reads `OutOfFold.order`, centred and scaled as log hazards are (``benchmarks/pooled_folds.md``).
 
     Args:
         features: (N, E).
@@ -143,6 +152,7 @@ def out_of_fold(
     """Do what `repeated_cv` says; give survival curves at ``times`` (T,) too, averaged likewise."""
     subjects = np.asarray(subjects)
     total = np.zeros((len(features), targets.num_outputs))
+    order = np.zeros_like(total)
     curves = None if times is None else np.zeros((len(features), len(times)))
     count = np.zeros(len(features))
     notes: dict[str, None] = {}
@@ -162,10 +172,9 @@ def out_of_fold(
         both = np.sort(np.concatenate([train, tuning]))
         fitted = protocol(features, inside, train, tuning, refit_on=both)
         guess = fitted.predict(features[test])
-        if targets.kind == "survival":
-            seen = fitted.predict(features[both])
-            guess = (guess - seen.mean()) / max(float(seen.std()), 1e-12)
-        total[test] += guess
+        scaled = _standardised(guess, fitted.predict(features[both]))
+        order[test] += scaled
+        total[test] += scaled if targets.kind == "survival" else guess
         if curves is not None and times is not None and fitted.survival is not None:
             curves[test] += fitted.survival(features[test], times)
         elif fitted.survival is None:
@@ -175,13 +184,23 @@ def out_of_fold(
     often = np.maximum(count, 1)[:, None]
     return OutOfFold(
         values=total / often,
+        order=order / often,
         curves=None if curves is None else curves / often,
         notes=tuple(notes),
     )
 
 
-def _strata(targets: Targets) -> np.ndarray:
-    """Class to spread over folds: class number, label pattern, event; none for regression."""
+def _standardised(guess: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Centre and scale predictions by those of the rows fitted on; constants become zero."""
+    if len(seen) == 0:  # nothing was fitted: the probe gives a constant
+        return np.zeros_like(guess)
+    spread = seen.std(axis=0)
+    flat = spread <= FLAT * np.maximum(np.abs(seen).max(axis=0, initial=0.0), 1.0)
+    return np.asarray(np.where(flat, 0.0, (guess - seen.mean(axis=0)) / np.where(flat, 1, spread)))
+
+
+def strata_of(targets: Targets) -> np.ndarray:
+    """Class of each row: class number, its rarest label, event; one for regression, (N,)."""
     if targets.kind == "regression":
         return np.zeros(len(targets.values))
     if targets.kind == "survival":

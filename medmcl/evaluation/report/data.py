@@ -43,6 +43,7 @@ class ReportData:
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         notes: Remarks a reader must see.
         level: Coverage that intervals of tasks aim at.
+        resampling: What the bootstrap of intervals drew, see `Result`.
         highlight: The method the report is about; default the first one in ``results``.
     """
 
@@ -65,6 +66,7 @@ class ReportData:
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     level: float = 0.95
+    resampling: str = "subject"
     highlight: str = ""
 
     @cached_property

@@ -16,7 +16,6 @@ from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.d_calibration import DCalibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.metrics.intervals import Interval
-from medmcl.evaluation.metrics.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
 from medmcl.evaluation.report.calibration_figures import groups_shown
@@ -24,7 +23,7 @@ from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.embedding_figures import cosine_rows, map_rows
 from medmcl.evaluation.report.geometry_lines import geometry_of
 from medmcl.evaluation.report.presence import presence
-from medmcl.evaluation.report.survival_figures import curve_of, gridded, last_time
+from medmcl.evaluation.report.survival_figures import curve_of, gridded, last_time, quantity
 from medmcl.evaluation.report.tripod import checklist
 from medmcl.evaluation.suppression import FEWEST_SUBJECTS, few, plain_few
 
@@ -98,8 +97,8 @@ def csv_text(rows: Rows) -> str:
 
 
 def _about(one: TaskEvidence) -> dict[str, Any]:
-    names = ("task", "target", "kind", "method", "protocol", "label_fraction", "split", "horizon",
-             "unit")  # fmt: skip
+    names = ("task", "target", "kind", "method", "protocol", "label_fraction", "split",
+             "resampling", "horizon", "unit")  # fmt: skip
     return {name: getattr(one, name) for name in names}
 
 
@@ -180,7 +179,7 @@ def decision_rows(one: TaskEvidence) -> Rows:
 
 
 def risk_rows(one: TaskEvidence) -> Rows:
-    """Survival of each risk group on an even grid of times."""
+    """Survival (or incidence, where events compete) of each risk group on an even grid."""
     rows: Rows = []
     times = np.linspace(0, last_time(one.risk_groups), CURVE_POINTS)
     for group in one.risk_groups:
@@ -193,15 +192,13 @@ def risk_rows(one: TaskEvidence) -> Rows:
             "n": plain_few(group.n),
             "events": plain_few(group.events) if shown else None,
         }
-        if not isinstance(found, SurvivalCurve):
+        if isinstance(found, NotEstimable):
             rows.append({**base, "note": found.reason})
             continue
         curve = gridded(found, times)
         for k, time in enumerate(times.tolist()):
-            value, low, high = (
-                _number(part[k]) for part in (curve.survival, curve.low, curve.high)
-            )
-            rows.append({**base, "time": time, "survival": value, "low": low, "high": high,
+            value, low, high = (_number(part[k]) for part in (curve.values, curve.low, curve.high))
+            rows.append({**base, "time": time, quantity([group]): value, "low": low, "high": high,
                          "at_risk": few(curve.at_risk[k])})  # fmt: skip
     return rows
 

@@ -34,6 +34,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
             "retrieval": found,
             "results": data.task_rows,
             "level": data.level,
+            "resampling": data.resampling,
             "notes": list(data.notes),
             "flow": [],
             "missingness": [],

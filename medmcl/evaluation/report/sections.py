@@ -34,7 +34,7 @@ from medmcl.evaluation.report.tables import (
 )
 from medmcl.evaluation.report.target_figures import targets_overview
 from medmcl.evaluation.report.tripod import checklist
-from medmcl.evaluation.report.words import at_level, listed
+from medmcl.evaluation.report.words import at_level, listed, over
 
 MOST_REASONS = 8  # in the sentence of an empty section
 
@@ -69,17 +69,17 @@ def sections_of(data: ReportData) -> tuple[Section, ...]:
     return tuple(
         replace(
             one,
-            pictures=tuple(_at_level(part, data.level) for part in one.pictures),
-            tables=tuple(_at_level(part, data.level) for part in one.tables),
+            pictures=tuple(_as_drawn(part, data) for part in one.pictures),
+            tables=tuple(_as_drawn(part, data) for part in one.tables),
         )
         for one in made
     )
 
 
-def _at_level(part: P, level: float) -> P:
-    """A figure or table whose words say the level of its intervals."""
-    header = tuple(at_level(text, level) for text in part.header)
-    return replace(part, aid=at_level(part.aid, level), header=header)
+def _as_drawn(part: P, data: ReportData) -> P:
+    """A figure or table whose words say the level of its intervals, and what they are over."""
+    header = tuple(at_level(text, data.level) for text in part.header)
+    return replace(part, aid=over(at_level(part.aid, data.level), data.resampling), header=header)
 
 
 def _people(data: ReportData) -> tuple[Section, ...]:

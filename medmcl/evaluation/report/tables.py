@@ -186,7 +186,9 @@ def comparison_tables(data: ReportData) -> list[Shown]:
             Shown(
                 title="Every paired difference",
                 aid="Both methods on the same subjects and draws. Better or worse: the 95 % "
-                "interval does not hold 0; of many intervals, some miss it by chance.",
+                "interval does not hold 0; of many intervals, some miss it by chance. p is "
+                "two-sided: DeLong's for an AUROC of one seed, else the bootstrap's (the level at "
+                "which the interval would touch 0).",
                 header=("task", "metric", "difference", "labels", "value (95 % interval)",
                         "reading", "p", "n", "note"),
                 rows=rows,
@@ -291,12 +293,20 @@ def _used(line: FittedOn) -> str:
 
 
 def _peeking(evidence: Evidence) -> str:
-    """Say what held_out was used for."""
+    """Say what of the scored rows was used for predictions."""
     lines = evidence.fitted
-    peeks = sum(line.peeks for line in lines)
-    if peeks:
-        return f"{peeks} of these used held_out: results that depend on them are no test."
+    labels = sum(line.use == "seen_labels" for line in lines)
+    peeks = sum(line.peeks for line in lines) - labels
     said = []
+    if peeks:
+        said.append(f"{peeks} of these used held_out: results that depend on them are no test.")
+    if labels:
+        said.append(
+            f"{labels} of these used labels that the folds test on: results out of fold that "
+            "depend on them are no test. Score such an encoder on people it was not trained on."
+        )
+    if said:
+        return " ".join(said)
     if any(line.use == "out_of_fold" for line in lines):
         said.append("Probes are scored out of fold: no subject is predicted by a fit that saw it.")
     if any(line.use == "score" and "held_out" in line.splits for line in lines):

@@ -11,6 +11,7 @@ from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.presence import presence
 from medmcl.evaluation.report.tripod_items import PARTS, Part
 from medmcl.evaluation.report.words import listed, measured, metric_name
+from medmcl.evaluation.resampling import OVER
 from medmcl.evaluation.results import headline_rows
 from medmcl.evaluation.suppression import few
 
@@ -177,7 +178,8 @@ def _measures(data: ReportData) -> str | None:
     if not names:
         return None
     spans = any(row.low is not None for row in data.task_rows)
-    wide = f", with {100 * data.level:g} % intervals over subjects" if spans else ""
+    drawn = OVER[data.resampling]
+    wide = f", with {100 * data.level:g} % intervals {drawn}" if spans else ""
     compared = any(row.versus for row in data.task_rows)
     paired = "; methods compared by paired differences" if compared else ""
     return f"{listed(list(names), 20)}{wide}{paired}."

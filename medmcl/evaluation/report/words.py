@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from medmcl.evaluation.resampling import OVER
+
 METRIC_NAMES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
@@ -27,6 +29,11 @@ METRIC_NAMES = {
 def at_level(text: str, level: float) -> str:
     """Our own text with the coverage that intervals aim at, where it says 95 %."""
     return re.sub(r"\b95 %(?= (?:bootstrap )?intervals?\b)", f"{100 * level:g} %", text)
+
+
+def over(text: str, resampling: str) -> str:
+    """Our own text with what intervals are over, where it says subjects."""
+    return re.sub(r"\b(intervals? )over subjects\b", rf"\1{OVER[resampling]}", text)
 
 
 def metric_name(metric: str) -> str:

@@ -224,6 +224,35 @@ def test_strata_and_sites_that_make_no_sense_are_refused(settings, words):
         bootstrap("mae", np.arange(6.0), np.arange(6.0), [0, 0, 1, 1, 2, 2], draws=5, **settings)
 
 
+def test_p_is_the_level_at_which_the_percentile_interval_touches_zero(data):
+    y, s = data
+    sampler = Resampler(np.arange(120), draws=1999)
+    checked = 0
+    for seed in range(12):
+        other = s + 0.5 * np.random.default_rng(seed).normal(size=120)
+        apart = sampler.sample("auroc", (y,), [s]).minus(sampler.sample("auroc", (y,), [other]))
+        p = apart.p_value()
+        if 0.02 < p < 0.95:
+            inside, outside = apart.interval(1 - p - 0.004), apart.interval(1 - p + 0.004)
+            assert inside.low > 0 or inside.high < 0
+            assert outside.low <= 0 <= outside.high
+            checked += 1
+    assert checked >= 4
+    same = sampler.sample("auroc", (y,), [s])
+    assert same.minus(same).p_value() == 1.0
+
+
+def test_p_of_two_methods_alike_is_small_as_seldom_as_it_says():
+    small = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        y = (rng.random(150) < 0.4).astype(float)
+        sampler = Resampler(np.arange(150), draws=400, seed=seed)
+        a, b = (sampler.sample("auprc", (y,), [y + 1.5 * rng.normal(size=150)]) for _ in range(2))
+        small += a.minus(b).p_value() < 0.05
+    assert 2 <= small <= 20
+
+
 def test_the_bca_interval_is_that_of_scipy(data):
     from scipy.stats import bootstrap as scipy_bootstrap
 

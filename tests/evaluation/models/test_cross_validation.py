@@ -4,13 +4,23 @@ import numpy as np
 import pytest
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation import evaluate_task, majority
-from medmcl.evaluation.metrics.predictions import auroc, c_index
+from medmcl.evaluation import evaluate_task, linear_probe, majority
+from medmcl.evaluation.metrics.predictions import (
+    auprc,
+    auroc,
+    brier,
+    c_index,
+    calibration_slope,
+    sensitivity_at_specificity,
+    tpr_at_top,
+)
 from medmcl.evaluation.models.cross_validation import (
     cross_validation_rows,
+    out_of_fold,
     repeated_cv,
     subject_folds,
 )
+from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.predicted import Method
 
 RNG = np.random.default_rng(0)
@@ -112,6 +122,99 @@ def test_constants_of_folds_rank_nobody(kind):
     for row in found.results:
         if row.versus and row.metric in ("auroc", "c_index"):
             assert row.value == pytest.approx(scores[row.target].value - 0.5)
+
+
+def cohort(seed, size, strength, kind="binary"):
+    """Noise, or a signal of two features, and many more people of the same kind."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(size + 2000, 2))
+    score = strength * x.sum(axis=1) / 2**0.5 + rng.logistic(size=size + 2000)
+    cuts = [0.85] if kind == "binary" else [-0.7, 0.7]
+    values = np.digitize(score, cuts)[:, None].astype(float)
+    task = Targets(
+        name="t", kind=kind, columns=("y",), values=values, known=np.ones(values.shape, bool),
+        classes=("a", "b", "c") if kind == "multiclass" else (),
+    )  # fmt: skip
+    return x, task
+
+
+def scores(seed, size, strength, kind="binary", **more):
+    x, task = cohort(seed, size, strength, kind)
+    small = np.arange(size)
+    split = np.where(small < size * 0.7, "train", "held_out")
+    rows = evaluate_task(
+        {"x": x[:size]}, task.take(small), split, small, bootstrap_draws=20, **more
+    ).results
+    return x, task, {(r.target, r.metric): r for r in rows}
+
+
+def discriminant(x, task, train, tuning, refit_on=None):
+    """A linear rule in closed form, for many cohorts: the line between the means of two classes."""
+    y = task.values[refit_on, 0] > 0
+    seen = x[refit_on]
+    slope = (seen[y].mean(axis=0) - seen[~y].mean(axis=0)) / seen.var(axis=0)
+    offset = np.log(y.mean() / (1 - y.mean())) - slope @ seen.mean(axis=0)
+    return Fitted(predict=lambda rows: 1 / (1 + np.exp(-(rows @ slope + offset)))[:, None])
+
+
+def pooled_and_standardised(strength, size, cohorts):
+    """Mean AUROC of both, of the rule of all people on 2,000 others, and the errors of these."""
+    found = []
+    for seed in range(cohorts):
+        x, task = cohort(seed, size, strength)
+        rows, others = np.arange(size), np.arange(size, len(x))
+        small = task.take(rows)
+        out = out_of_fold(x[:size], small, rows, rows, protocol=discriminant)
+        rule = discriminant(x, task, rows, rows[:0], refit_on=rows)
+        y = small.values[:, 0]
+        truth = auroc(task.values[others, 0], rule.predict(x[others])[:, 0])
+        found.append([auroc(y, out.values[:, 0]), auroc(y, out.order[:, 0]), truth])
+    table = np.array(found)
+    apart = table[:, 1] - table[:, 2]
+    return table.mean(axis=0), apart.std() / cohorts**0.5
+
+
+@pytest.mark.parametrize("size", [60, 200])
+@pytest.mark.parametrize("strength", [0.0, 1.2])
+def test_out_of_fold_the_auroc_is_that_of_the_rule_of_as_many_people(size, strength):
+    """A half for noise, and of a signal not too good either; pooled as they are it is too low."""
+    (pooled, ours, truth), error = pooled_and_standardised(strength, size, cohorts=150)
+    assert abs(ours - truth) < 3 * error
+    assert abs(ours - truth) < 0.035
+    assert pooled < ours
+
+
+def test_only_what_ranks_reads_standardised_predictions():
+    x, task, rows = scores(0, 80, 1.2)
+    small, y = task.take(np.arange(80)), task.values[:80, 0]
+    found = out_of_fold(x[:80], small, np.arange(80), np.arange(80))
+    assert not np.array_equal(found.order.argsort(axis=0), found.values.argsort(axis=0))
+    for name, metric in (
+        ("auroc", auroc), ("auprc", auprc), ("tpr_at_top", tpr_at_top),
+        ("sensitivity_at_specificity", sensitivity_at_specificity),
+    ):  # fmt: skip
+        assert rows["y", name].value == pytest.approx(metric(y, found.order[:, 0])), name
+        assert "standardised in each fold" in rows["y", name].note
+    for name, metric in (("brier", brier), ("calibration_slope", calibration_slope)):
+        assert rows["y", name].value == pytest.approx(metric(y, found.values[:, 0])), name
+        assert "standardised" not in rows["y", name].note
+
+
+def test_standardised_predictions_are_centred_and_scaled_by_the_rows_fitted_on():
+    seen = []
+
+    def spy(x, task, train, tuning, refit_on=None):
+        fitted = linear_probe(x, task, train, tuning, refit_on=refit_on)
+        seen.append((refit_on, fitted))
+        return fitted
+
+    found = out_of_fold(X, Y, SUBJECTS, np.arange(120), protocol=spy, repeats=1)
+    slow = np.zeros(120)
+    for rows, fitted in seen:
+        test = np.setdiff1d(np.arange(120), rows)
+        own = fitted.predict(X[rows])[:, 0]
+        slow[test] = (fitted.predict(X[test])[:, 0] - own.mean()) / own.std()
+    assert found.order[:, 0] == pytest.approx(slow)
 
 
 def test_out_of_fold_the_auc_at_a_horizon_of_noise_is_a_half():

@@ -16,8 +16,9 @@ from made_report import (
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from medmcl.evaluation.evidence import FittedOn, RiskGroup
+from medmcl.evaluation.evidence import FittedOn, RiskGroup, risk_groups
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.models.competing import cumulative_incidence
 from medmcl.evaluation.report import (
     embedding_figures,
     figures,
@@ -28,6 +29,7 @@ from medmcl.evaluation.report import (
 from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
+from medmcl.evaluation.report.files import risk_rows
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.page import render
 from medmcl.evaluation.report.pictures import (
@@ -155,6 +157,33 @@ def test_risk_groups_differ_by_dash_and_say_who_is_at_risk(drawn):
     assert picture.narrow
 
 
+def test_where_events_compete_groups_rise_and_say_how_they_were_estimated(drawn):
+    rng = np.random.default_rng(0)
+    risk, time = rng.normal(size=300), rng.exponential(3, 300)
+    codes = rng.integers(0, 3, 300)
+    one = dataclasses.replace(
+        survival_evidence("death", "ours"), horizon=2.0, unit="years",
+        risk_groups=risk_groups(codes, time, risk),
+    )  # fmt: skip
+    picture = risk_group_curves([one], "ours")
+    axes = drawn[0].axes[0]
+    lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 50]
+    assert axes.get_ylabel() == "incidence"
+    for line in lines:
+        seen = line.get_ydata()[~np.isnan(line.get_ydata())]
+        assert seen[0] < 0.1
+        assert (np.diff(seen) >= 0).all()
+    assert "cumulative incidence (Aalen-Johansen)" in picture.alt
+    assert "Kaplan-Meier" not in picture.alt
+    assert "incidence 0." in picture.alt
+    group = one.risk_groups[0]
+    inside = np.argsort(risk, kind="stable")[: group.n]
+    known = cumulative_incidence(codes[inside], time[inside], np.array([2.0]))[0]
+    assert f"incidence {known:.3f} at 2 years" in picture.alt
+    rows = risk_rows(one)
+    assert {"incidence"} == {key for key in rows[3] if key in ("incidence", "survival")}
+
+
 def test_gridded_curves_agree_with_the_steps_they_come_from_while_enough_are_followed():
     group = survival_evidence("death", "ours").risk_groups[0]
     times = np.linspace(0, group.curve.times[-1] + 1, 57)
@@ -164,12 +193,12 @@ def test_gridded_curves_agree_with_the_steps_they_come_from_while_enough_are_fol
         followed = next((n for t, _, n in own if t >= time), 0)
         assert found.at_risk[k] == followed
         if followed < 5:
-            assert math.isnan(found.survival[k])
+            assert math.isnan(found.values[k])
             continue
         before = [s for t, s, _ in own if t <= time]
-        assert found.survival[k] == (before[-1] if before else 1.0)
+        assert found.values[k] == (before[-1] if before else 1.0)
     assert found.at_risk[0] == group.n
-    assert math.isnan(found.survival[-1])
+    assert math.isnan(found.values[-1])
 
 
 def test_figures_without_anything_to_show_are_none():

@@ -86,7 +86,7 @@ def test_decision_and_survival_files_hold_what_the_figures_draw(report, folder):
              if (r["method"], r["group"]) == (one.method, one.risk_groups[0].name)]  # fmt: skip
     times = np.array([float(r["time"]) for r in first])
     curve = gridded(one.risk_groups[0].curve, times)
-    for row, value, count in zip(first, curve.survival, curve.at_risk, strict=True):
+    for row, value, count in zip(first, curve.values, curve.at_risk, strict=True):
         assert (row["survival"] == "") == math.isnan(value)
         if row["survival"]:
             assert float(row["survival"]) == value

@@ -1,0 +1,120 @@
+"""Who is drawn by the bootstrap of an evaluation: subjects, whole sites, or subjects by outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.targets import Targets
+from medmcl.evaluation.metrics.metric import is_missing
+from medmcl.evaluation.models.cross_validation import strata_of
+
+Resample = Literal["subject", "site", "stratified"]
+Sites = Sequence[Any] | np.ndarray | None
+UNKNOWN = "unknown"
+OVER = {
+    "subject": "over subjects",
+    "site": "over sites",
+    "stratified": "over subjects stratified by outcome",
+}
+"""What intervals are over, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """How the bootstrap draws the rows of a task.
+
+    Attributes:
+        kind: ``subject``: subjects with all their records. ``site``: whole sites, with all their
+            subjects: what another set of hospitals would have given. ``stratified``: subjects
+            inside the classes of the outcome, whose sizes every draw keeps.
+        subjects: Subject of each row. (N,)
+        clusters: Site of each row, where sites are drawn. (N,) int
+        strata: Class of each row, where they are kept. (N,)
+    """
+
+    kind: Resample
+    subjects: np.ndarray
+    clusters: np.ndarray | None = None
+    strata: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, kind: str, targets: Targets, subjects: np.ndarray, sites: Sites = None
+    ) -> Resampling:
+        """Make it for the rows of a task.
+
+        A subject without a site (missing, or ``unknown``) is drawn on its own.
+
+        Args:
+            kind: One of `Resample`.
+            targets: The task over N rows; its classes are the strata. The pattern of labels counts
+                by the rarest label a row has; numbers have no classes.
+            subjects: Subject of each row. (N,)
+            sites: Site of each row. (N,)
+
+        Raises:
+            ConfigError: Another kind, or sites are to be drawn and none are known.
+        """
+        people = np.asarray(subjects)
+        if kind not in get_args(Resample):
+            raise ConfigError("no such resampling", got=kind, expected=get_args(Resample))
+        if kind == "stratified":
+            strata = strata_of(targets)
+            if targets.competing is not None:
+                strata = np.where(targets.competing, 2, strata)
+            return cls(kind="stratified", subjects=people, strata=strata)
+        if kind == "subject":
+            return cls(kind="subject", subjects=people)
+        if sites is None:
+            raise ConfigError(
+                "sites are to be drawn, but no row has one",
+                got="resample: site",
+                expected="the site of each subject",
+                mend="name its column as `group:` of `subjects:` in cohort.yaml, or draw subjects "
+                "(resample: subject)",
+            )
+        return cls(kind="site", subjects=people, clusters=site_codes(sites, people))
+
+    def settings(self, rows: np.ndarray) -> dict[str, np.ndarray | None]:
+        """Give what `Resampler` and its kin are told of some rows: strata or clusters."""
+        return {
+            "strata": None if self.strata is None else self.strata[rows],
+            "clusters": None if self.clusters is None else self.clusters[rows],
+        }
+
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        """Give the code of what is independent: the site of some rows, or their subject."""
+        return (self.subjects if self.clusters is None else self.clusters)[rows]
+
+    def note(self, rows: np.ndarray) -> str:
+        """Say how the intervals of some rows were drawn; empty for subjects, the default."""
+        if self.strata is not None:
+            if len(np.unique(self.strata[rows])) < 2:
+                return "intervals draw subjects: the outcome has no two classes to keep"
+            return "intervals draw subjects inside classes of the outcome"
+        if self.clusters is None:
+            return ""
+        pairs = np.unique(np.stack([self.clusters[rows], _codes(self.subjects)[rows]]), axis=1)
+        sizes = np.unique(pairs[0], return_counts=True)[1]
+        single = int((sizes == 1).sum())
+        said = f"intervals draw whole sites ({len(sizes)}"
+        return said + (f", {single} of a single subject)" if single else ")")
+
+
+def site_codes(sites: Sequence[Any] | np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """Number the sites; a subject without one (missing, or ``unknown``) is its own, (N,)."""
+    names = np.asarray(sites, dtype=object)
+    none = is_missing(names) | np.array([str(site) == UNKNOWN for site in names], dtype=bool)
+    named = np.array([str(site) for site in np.where(none, "", names)], dtype=str)
+    codes = np.unique(named, return_inverse=True)[1].reshape(-1)
+    own = codes.max(initial=0) + 1 + _codes(subjects)
+    return np.asarray(np.where(none, own, codes))
+
+
+def _codes(labels: np.ndarray) -> np.ndarray:
+    return np.unique(labels, return_inverse=True)[1].reshape(-1)

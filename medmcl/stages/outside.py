@@ -1,0 +1,43 @@
+"""Whom to score of a cohort that the run was not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medmcl.data.loading import Prepared
+from medmcl.stages.run import Run
+from medmcl.stages.train_records import learned_from
+
+EVERYBODY = (
+    "the cohort has no held-out split: all of its people are scored, none of them was seen in "
+    "training"
+)
+
+
+def outside_splits(
+    run: Run, prepared: Prepared, known: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Choose the rows to score: held_out, or everybody; not who the run learned from.
+
+    Args:
+        run: The run.
+        prepared: The cohort, as the run prepares it.
+        known: Samples that have the outcome. (N,) bool
+
+    Returns:
+        ``held_out`` or ``not scored`` for each sample, (N,), and what a reader must know.
+    """
+    notes = []
+    splits = np.where(prepared.splits == "held_out", "held_out", "not scored").astype(object)
+    if not (known & (splits == "held_out")).any():
+        splits[:] = "held_out"
+        notes.append(EVERYBODY)
+    seen = learned_from(run.path, prepared)
+    if seen is None:
+        notes.append("whether the run learned from people of this cohort is unknown")
+    elif seen.any():
+        shared = np.isin(prepared.subjects, prepared.subjects[seen])
+        people = len(np.unique(prepared.subjects[shared]))
+        splits[shared] = "not scored"
+        notes.append(f"{people} subjects have a record that the run learned from: not scored")
+    return splits, tuple(notes)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.targets import Targets
+from medmcl.evaluation import (
+    bootstrap,
+    brier,
+    brier_classes,
+    calibration_slope,
+    evaluate_embeddings,
+    linear_probe,
+)
+
+RNG = np.random.default_rng(0)
+SHARES = RNG.dirichlet(np.ones(3), 60)
+CLASSES = np.array([RNG.choice(3, p=p) for p in SHARES])
+
+
+def test_the_brier_score_of_classes_is_the_loop_over_rows_and_classes():
+    total = sum(
+        (p[k] - (y == k)) ** 2 for p, y in zip(SHARES, CLASSES, strict=True) for k in range(3)
+    )
+    assert brier_classes(CLASSES, SHARES) == pytest.approx(total / 60)
+    twice = brier_classes(np.repeat(CLASSES, 2), np.repeat(SHARES, 2, axis=0))
+    assert brier_classes(CLASSES, SHARES, weights=np.full(60, 2.0)) == pytest.approx(twice)
+    assert brier_classes(CLASSES, np.eye(3)[CLASSES]) == 0
+    two = np.column_stack([1 - SHARES[:, 0], SHARES[:, 0]])
+    assert brier_classes(CLASSES == 0, two) == pytest.approx(2 * brier(CLASSES == 0, SHARES[:, 0]))
+
+
+def test_what_is_no_class_and_no_probability_is_refused():
+    with pytest.raises(ConfigError, match="number of its class"):
+        brier_classes(CLASSES + 1, SHARES)
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        brier_classes(CLASSES, 2 * SHARES)
+    with pytest.raises(ConfigError, match="one probability a class"):
+        brier_classes(CLASSES, SHARES[:, 0])
+
+
+def test_a_task_of_classes_has_its_brier_score_and_the_calibration_of_each_class():
+    size = 700
+    x = RNG.normal(size=(size, 2))
+    values = np.digitize(x[:, :1] + RNG.normal(size=(size, 1)), [-0.5, 0.7]).astype(float)
+    task = Targets(
+        name="t", kind="multiclass", columns=("g",), values=values,
+        known=np.ones((size, 1), bool), classes=("low", "mid", "high"),
+    )  # fmt: skip
+    split = np.array(["train"] * 350 + ["tuning"] * 100 + ["held_out"] * 250)
+    rows = {
+        (r.target, r.metric): r
+        for r in evaluate_embeddings(
+            {"x": x}, task, split, np.arange(size), bootstrap_draws=60, cross_validate=False
+        )
+    }
+    held = np.flatnonzero(split == "held_out")
+    p = linear_probe(x, task, np.arange(350), np.arange(350, 450)).predict(x[held])
+    y = values[held, 0]
+    whole = rows["all classes", "brier"]
+    assert whole.value == pytest.approx(brier_classes(y, p))
+    assert whole.low < whole.value < whole.high
+    assert (whole.direction, whole.note.split(";")[0]) == (
+        "lower",
+        "summed over classes, from 0 to 2",
+    )
+    for k, name in enumerate(task.classes):
+        slope = rows[name, "calibration_slope"]
+        assert slope.value == pytest.approx(calibration_slope(y == k, p[:, k]))
+        known = bootstrap("ici", y == k, p[:, k], draws=60)
+        assert rows[name, "ici"].value == pytest.approx(known.value)
+        assert rows[name, "calibration_intercept"].value is not None
+    mean = np.mean([rows[name, "calibration_slope"].value for name in task.classes])
+    assert rows["macro", "calibration_slope"].value == pytest.approx(mean)
+    benefit = rows["all classes", "net_benefit"]
+    assert benefit.value is None
+    assert "not defined for several classes" in benefit.note
+
+
+def test_scores_of_classes_have_no_brier_score():
+    size = 40
+    task = Targets(
+        name="t", kind="multiclass", columns=("g",), values=CLASSES[:size, None] + 0.0,
+        known=np.ones((size, 1), bool), classes=("a", "b", "c"),
+    )  # fmt: skip
+    rows = evaluate_embeddings(
+        {}, task, np.full(size, "held_out"), np.arange(size), bootstrap_draws=20,
+        predictions={"zero-shot": 9 * SHARES[:size]}, cross_validate=False,
+    )  # fmt: skip
+    found = next(r for r in rows if r.metric == "brier")
+    assert found.value is None
+    assert "scores, not probabilities" in found.note
