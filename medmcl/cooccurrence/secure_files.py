@@ -29,6 +29,14 @@ class KeysKeys(Config):
     spent: tuple[str, ...] = ()
 
 
+class SeedKeys(Config):
+    """The secret of two sites, on its way from one to the other."""
+
+    schema_: Literal["medmcl/pair-seed@1"] = Field(alias="schema")
+    pair: tuple[str, str]
+    seed: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class RoundKeys(Config):
     """A round as a file, the same for all."""
 
@@ -46,7 +54,27 @@ def save_keys(keys: SiteKeys, path: str | Path) -> None:
         "seeds": {other: seed.hex() for other, seed in keys.seeds.items()},
         "spent": sorted(keys.spent),
     }
-    path = Path(path)
+    _write_secret(Path(path), values)
+
+
+def save_seed(seed: bytes, pair: tuple[str, str], path: str | Path) -> None:
+    """Write the seed of a pair so that only its owner can read the file."""
+    values = {"schema": "medmcl/pair-seed@1", "pair": sorted(pair), "seed": seed.hex()}
+    _write_secret(Path(path), values)
+
+
+def load_seed(path: str | Path, pair: tuple[str, str]) -> bytes:
+    """Read the seed of a pair; `ArtefactError` if the file is for another one."""
+    keys = check(SeedKeys, _json(Path(path)), path, ArtefactError)
+    if sorted(keys.pair) != sorted(pair):
+        raise ArtefactError(
+            "is the seed of another pair", where=path, got=" and ".join(keys.pair),
+            expected=" and ".join(sorted(pair)),
+        )  # fmt: skip
+    return bytes.fromhex(keys.seed)
+
+
+def _write_secret(path: Path, values: dict[str, object]) -> None:
     aside = path.with_name(f".{path.name}.part")
     aside.unlink(missing_ok=True)
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -9,8 +9,18 @@ from typing import Any
 from medmcl.cooccurrence.exchange import load_counts, save_counts
 from medmcl.cooccurrence.flat import empty_like, layout_of
 from medmcl.cooccurrence.merging import Align, merge
-from medmcl.cooccurrence.secure import add_shares, new_round
-from medmcl.cooccurrence.secure_files import load_round, load_share, save_round, write_share
+from medmcl.cooccurrence.secure import SiteKeys, add_shares, new_round, pair_seed
+from medmcl.cooccurrence.secure_files import (
+    load_keys,
+    load_round,
+    load_seed,
+    load_share,
+    save_keys,
+    save_round,
+    save_seed,
+    write_share,
+)
+from medmcl.core.errors import ArtefactError
 from medmcl.core.writing import refuse_unwritable
 
 
@@ -60,3 +70,38 @@ def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, An
     total = add_shares([load_share(s) for s in shares], load_round(started / "round.json"), layout)
     save_counts(total, out)
     return {"out": str(out), "sites": len(shares), **total.totals}
+
+
+def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
+    """Agree with another site on the seed of a pair: the first of the two draws it.
+
+    Where ``seed`` is not there yet, it is drawn, kept in ``keys`` and written to ``seed``, which is
+    to be brought to the other site by a channel that nobody else reads. There the same is run with
+    the names exchanged: the seed is taken into that site's keys. Then delete the file.
+
+    Args:
+        site: Name of this site.
+        other: Name of the other.
+        keys: This site's keys; made if they are not there.
+        seed: File that goes from one to the other.
+
+    Raises:
+        ArtefactError: The keys are another site's, have a seed for ``other`` already, or the file
+            is for another pair.
+    """
+    refuse_unwritable(keys, folder=False)
+    own = load_keys(keys) if keys.exists() else SiteKeys(site, {})
+    if own.site != site or other == site or other in own.seeds:
+        raise ArtefactError(
+            f"there is a seed for {other} already" if other in own.seeds else "not of this pair",
+            where=keys,
+            got=f"keys of {own.site}, seeds for {', '.join(own.seeds) or 'nobody'}",
+            expected=f"keys of {site} without a seed for {other}",
+        )
+    drawn = not seed.exists()
+    if drawn:
+        save_seed(pair_seed(), (site, other), seed)
+    shared = load_seed(seed, (site, other))
+    save_keys(SiteKeys(site, {**own.seeds, other: shared}, own.spent), keys)
+    todo = f"bring {seed} to {other} unseen, then delete it" if drawn else f"delete {seed}"
+    return {"keys": str(keys), "seeds_for": sorted([*own.seeds, other]), "next": todo}

@@ -9,10 +9,16 @@ from medmcl.cooccurrence.exchange import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.ledger import Ledger
 from medmcl.cooccurrence.merging import merge
 from medmcl.cooccurrence.secure import SiteKeys, pair_seed
-from medmcl.cooccurrence.secure_files import save_keys
+from medmcl.cooccurrence.secure_files import load_keys, save_keys
 from medmcl.cooccurrence.token_rows import read_rows, read_vocabularies
 from medmcl.core.errors import ArtefactError
-from medmcl.stages.cooccur_merge import merge_folders, share_counts, start_round, sum_shares
+from medmcl.stages.cooccur_merge import (
+    merge_folders,
+    share_counts,
+    share_seed,
+    start_round,
+    sum_shares,
+)
 from medmcl.stages.cooccur_release import release_folders, release_rows
 
 SITES = ("Ayr", "Bonn", "Cork")
@@ -135,3 +141,21 @@ def test_a_vocabulary_in_two_versions_is_refused(tmp_path):
     (tmp_path / "w.csv").write_text("modality,code\ncodes,a\n")
     with pytest.raises(ArtefactError, match="lacks columns"):
         read_vocabularies(tmp_path / "w.csv")
+
+
+def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
+    a, b, seed = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "ab.seed"
+    assert "bring" in share_seed("a", "b", a, seed)["next"]
+    assert seed.stat().st_mode & 0o077 == 0
+    share_seed("b", "a", b, seed)
+    share_seed("a", "c", a, tmp_path / "ac.seed")
+    one, other = load_keys(a), load_keys(b)
+    assert one.seeds["b"] == other.seeds["a"]
+    assert one.seeds["c"] != one.seeds["b"]
+    with pytest.raises(ArtefactError, match="there is a seed for b already"):
+        share_seed("a", "b", a, tmp_path / "again.seed")
+    with pytest.raises(ArtefactError, match="not of this pair"):
+        share_seed("b", "c", a, tmp_path / "bc.seed")
+    with pytest.raises(ArtefactError, match="the seed of another pair"):
+        share_seed("b", "c", b, seed)
+    assert load_keys(b).seeds == other.seeds
