@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -74,7 +75,7 @@ def load_seed(path: str | Path, pair: tuple[str, str]) -> bytes:
     return bytes.fromhex(keys.seed)
 
 
-def _write_secret(path: Path, values: dict[str, object]) -> None:
+def _write_secret(path: Path, values: Mapping[str, object]) -> None:
     aside = path.with_name(f".{path.name}.part")
     aside.unlink(missing_ok=True)
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

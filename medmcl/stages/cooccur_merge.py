@@ -91,9 +91,10 @@ def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
     """
     refuse_unwritable(keys, folder=False)
     own = load_keys(keys) if keys.exists() else SiteKeys(site, {})
-    if own.site != site or other == site or other in own.seeds:
+    mine = own.site == site != other
+    if not mine or other in own.seeds:
         raise ArtefactError(
-            f"there is a seed for {other} already" if other in own.seeds else "not of this pair",
+            f"there is a seed for {other} already" if mine else "keys not of this pair",
             where=keys,
             got=f"keys of {own.site}, seeds for {', '.join(own.seeds) or 'nobody'}",
             expected=f"keys of {site} without a seed for {other}",

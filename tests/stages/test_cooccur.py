@@ -145,7 +145,7 @@ def test_a_vocabulary_in_two_versions_is_refused(tmp_path):
 
 def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
     a, b, seed = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "ab.seed"
-    assert "bring" in share_seed("a", "b", a, seed)["next"]
+    assert str(share_seed("a", "b", a, seed)["next"]).startswith("bring")
     assert seed.stat().st_mode & 0o077 == 0
     share_seed("b", "a", b, seed)
     share_seed("a", "c", a, tmp_path / "ac.seed")
