@@ -52,7 +52,15 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("objectives", "evaluation", "encoders", "modalities", "data", "stages"):
+    if name in (
+        "objectives",
+        "cooccurrence",
+        "evaluation",
+        "encoders",
+        "modalities",
+        "data",
+        "stages",
+    ):
         return importlib.import_module(f"medmcl.{name}")
     raise AttributeError(f"module 'medmcl' has no attribute '{name}'")
 

@@ -298,7 +298,7 @@ def check(
 
 @app.command(cls=Command)
 def simulate(
-    kind: Annotated[str, typer.Argument(help="What to simulate: heart.")],
+    kind: Annotated[str, typer.Argument(help="What to simulate: ehr, heart.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
     subjects: Annotated[int, typer.Option(min=1, help="Number of subjects.")] = 100,
     seed: SeedOption = 0,
@@ -307,7 +307,7 @@ def simulate(
         typer.Option(
             "--set",
             metavar="A=B",
-            help="Override a setting of the simulation (coupling=0.5, form=shards). Repeatable.",
+            help="Override a setting of the simulation (coupling=0.5, case=1). Repeatable.",
         ),
     ] = None,
 ) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from medmcl.cooccurrence.baselines import cl, concate, within_only
 from medmcl.cooccurrence.counts import Block, Counts, Margin, Vocabulary
 from medmcl.cooccurrence.exchange import load_counts, save_counts
+from medmcl.cooccurrence.factorise import factorise
 from medmcl.cooccurrence.ledger import Ledger
 from medmcl.cooccurrence.merging import merge
+from medmcl.cooccurrence.pmi import claime_pmi
 from medmcl.cooccurrence.private import release_private
 from medmcl.cooccurrence.release import release_threshold
 from medmcl.cooccurrence.tokens import count_tokens
+from medmcl.data.ehr_tokens import simulate_tokens as simulate
 
 __all__ = [
     "Block",
@@ -16,10 +20,16 @@ __all__ = [
     "Ledger",
     "Margin",
     "Vocabulary",
+    "cl",
+    "claime_pmi",
+    "concate",
     "count_tokens",
+    "factorise",
     "load_counts",
     "merge",
     "release_private",
     "release_threshold",
     "save_counts",
+    "simulate",
+    "within_only",
 ]

@@ -1,8 +1,8 @@
 """More than two modalities at once: one embedding for all, from the cross-modal blocks alone.
 
 With K modalities, find V_1 ... V_K that minimise sum over a != b of ||V_a V_b' - PMI_ab||_F^2:
-every pair's CLAIME loss, summed. The within-modality blocks, which carry the modality's own noise, are
-left out: they are missing blocks of one symmetric matrix, filled with the current V_a V_a' and
+every pair's CLAIME loss, summed. The within-modality blocks, which carry the modality's own noise,
+are left out: they are missing blocks of one symmetric matrix, filled with the current V_a V_a' and
 factorised again until nothing moves (hard imputation; Mazumder, Hastie and Tibshirani, JMLR 2010).
 With two modalities this is `factorise` itself. Pairs that were not counted are missing in the same
 way, so modalities that never met directly are still related through a third.

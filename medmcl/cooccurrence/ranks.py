@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from medmcl.cooccurrence.svd import truncated_svd
+from medmcl.cooccurrence.svd import Triple, truncated_svd
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 
 FLIPS = 5
+_ONE_CELL = 0.25
 MOST = 500
 """No rank above this is looked for."""
 
@@ -39,35 +40,65 @@ def signflip_rank(
         seed: Of the signs.
 
     Raises:
-        ConfigError: If the rank reaches ``most``, so that it is not known.
+        ConfigError: If the rank reaches ``most``, or if single cells (pairs of rare tokens) are so
+            large that a flipped sign breaks nothing.
     """
     rng = numpy_generator(seed, "sign flips")
-    most = min(most, min(matrix.shape))
     rank, rest = 0, matrix
-    leading = truncated_svd(matrix, min(16, most), seed=seed)
     while True:
-        edge = max(truncated_svd(_flipped(rest, rng), 1, seed=seed)[1][0] for _ in range(flips))
-        edge *= _edge_factor(matrix.shape, rank)
-        while (found := int((leading[1] > edge).sum())) == len(leading[1]) < most:
-            leading = truncated_svd(matrix, min(2 * found, most), seed=seed)
-        if found <= rank:
+        edge = max(_noise_edge(_flipped(rest, rng), seed) for _ in range(flips))
+        left = float(np.prod([1 - rank / d for d in matrix.shape]))  # of the noise in ``rest``
+        edge *= edge_scatter(matrix.shape) / np.sqrt(max(left, 1e-12))
+        u, s, vt = values_above(matrix, edge, most, seed)
+        if len(s) <= rank:
             return max(rank, 1)
-        if found == most < min(matrix.shape):
+        rank, rest = len(s), matrix - (u * s) @ vt
+
+
+def values_above(matrix: np.ndarray, edge: float, most: int, seed: int) -> Triple:
+    """Singular triplets with values above ``edge``.
+
+    Raises:
+        ConfigError: If there are ``most`` or more of them, and more are possible.
+    """
+    most = min(most, min(matrix.shape))
+    look = min(16, most)
+    while True:
+        u, s, vt = truncated_svd(matrix, look, seed=seed)
+        found = int((s > edge).sum())
+        if found < look or look == min(matrix.shape):
+            return u[:, :found], s[:found], vt[:found]
+        if look == most:
             raise ConfigError(
                 f"the rule finds {most} dimensions or more", mend="give the rank as a number"
             )
-        rank = found
-        rest = matrix - (leading[0][:, :rank] * leading[1][:rank]) @ leading[2][:rank]
+        look = min(2 * look, most)
 
 
-def _edge_factor(shape: tuple[int, int], rank: int) -> float:
-    """Noise that left with ``rank`` dimensions, and the scatter of a largest singular value.
+def edge_scatter(shape: tuple[int, ...]) -> float:
+    """Room for the scatter of the largest singular value of noise around its edge.
 
-    The largest singular value of noise scatters by the -2/3 power of the size around its edge;
-    without room for that, noise passes now and then and every round takes more of it away.
+    It scatters by the -2/3 power of the size; without room, noise passes now and then.
     """
-    left = float(np.prod([1 - rank / d for d in shape]))
-    return float((1 + min(shape) ** (-2 / 3)) / np.sqrt(max(left, 1e-12)))
+    return 1 + float(min(shape)) ** (-2 / 3)
+
+
+def _noise_edge(flipped: np.ndarray, seed: int) -> float:
+    """Largest singular value, unless a single cell makes it."""
+    u, s, vt = truncated_svd(flipped, 1, seed=seed)
+    cell = float((u**4).sum() * (vt**4).sum())  # share of its square that lies in one cell
+    if cell > _ONE_CELL:
+        i, j = int(np.abs(u[:, 0]).argmax()), int(np.abs(vt[0]).argmax())
+        raise ConfigError(
+            "the rank cannot be told: single cells are larger than what many have in common",
+            where=f"row {i}, column {j}",
+            got=f"{flipped[i, j]:.3g}, root mean square of all cells "
+            f"{np.sqrt(np.mean(flipped**2)):.3g}",
+            expected="associations of tokens that are frequent enough",
+            mend="give the rank as a number, leave rarer tokens out when counting, or take a "
+            "logarithmic association (log, smoothed)",
+        )
+    return float(s[0])
 
 
 def _flipped(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:

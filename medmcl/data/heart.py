@@ -9,15 +9,12 @@ included.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from medmcl.core.errors import CohortError
 from medmcl.core.rng import numpy_generator
 from medmcl.data import heart_cmr, heart_ecg, heart_files
 from medmcl.data.heart_cohort import cohort_trees, readme, write_yaml
@@ -25,6 +22,7 @@ from medmcl.data.heart_settings import HeartSettings
 from medmcl.data.heart_shards import Shards, number_rows
 from medmcl.data.heart_state import Array
 from medmcl.data.heart_subjects import BLOCK, Block, draw_block, truth_columns
+from medmcl.data.whole_folder import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -39,38 +37,10 @@ def simulate_heart(out: Path, settings: HeartSettings) -> Path:
     Raises:
         CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
     """
-    out = Path(out).absolute()
-    _refuse_foreign(out, settings.overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    partial.mkdir()
-    try:
-        _write(partial, settings)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return out
-
-
-def _refuse_foreign(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise CohortError("is a file, not a folder", where=out, mend="choose another --out")
-    if not any(out.iterdir()):
-        return
-    is_ours = (out / "truth.parquet").is_file() and (out / "cohort.yaml").is_file()
-    if not overwrite:
-        mend = "choose a new folder" + (", or --set overwrite=true" if is_ours else "")
-        raise CohortError("the folder is not empty", where=out, mend=mend)
-    if not is_ours:
-        raise CohortError(
-            "only an earlier simulated cohort is overwritten, and this is none",
-            where=out,
-            mend="choose a new folder, or empty this one by hand",
-        )
+    marks = ("truth.parquet", "cohort.yaml")
+    with whole_folder(out, marks=marks, overwrite=settings.overwrite) as folder:
+        _write(folder, settings)
+    return Path(out).absolute()
 
 
 def _write(folder: Path, settings: HeartSettings) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from medmcl.core.config import Config, check, lookup
 from medmcl.core.errors import ConfigError
+from medmcl.data.ehr import EhrSettings, simulate_ehr
 from medmcl.data.heart import HeartSettings, simulate_heart
 
 SIMULATORS: dict[str, tuple[type[Config], Callable[[Path, Any], Path]]] = {
+    "ehr": (EhrSettings, simulate_ehr),
     "heart": (HeartSettings, simulate_heart),
 }
 

@@ -1,0 +1,56 @@
+"""A simulated cohort's folder appears whole or not at all, and never over somebody's files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from medmcl.core.errors import CohortError
+
+
+@contextmanager
+def whole_folder(out: Path, *, marks: Sequence[str], overwrite: bool) -> Iterator[Path]:
+    """Give a folder to write into; it becomes ``out`` when all went well.
+
+    Args:
+        out: Folder to make; must be new or empty, or an earlier one to overwrite.
+        marks: Files that show that a folder is an earlier simulation of this kind.
+        overwrite: Whether an earlier simulation may be replaced.
+
+    Raises:
+        CohortError: The folder is not empty, and is no earlier simulation to overwrite.
+    """
+    out = Path(out).absolute()
+    _refuse_foreign(out, marks, overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        yield partial
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_foreign(out: Path, marks: Sequence[str], overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise CohortError("is a file, not a folder", where=out, mend="choose another --out")
+    if not any(out.iterdir()):
+        return
+    is_ours = all((out / mark).is_file() for mark in marks)
+    if not overwrite:
+        mend = "choose a new folder" + (", or --set overwrite=true" if is_ours else "")
+        raise CohortError("the folder is not empty", where=out, mend=mend)
+    if not is_ours:
+        raise CohortError(
+            "only an earlier simulated cohort is overwritten, and this is none",
+            where=out,
+            mend="choose a new folder, or empty this one by hand",
+        )

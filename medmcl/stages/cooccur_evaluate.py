@@ -1,0 +1,150 @@
+"""`medmcl cooccur evaluate`: related pairs, relevance, neighbours and a map of an embedding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medmcl.cooccurrence.relations import (
+    Relations,
+    code_system,
+    neighbours,
+    read_relations,
+    relations_from_parents,
+)
+from medmcl.cooccurrence.token_vectors import TokenVectors
+from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.writing import refuse_unwritable
+from medmcl.stages.cooccur_map import draw_map
+from medmcl.stages.cooccur_relations import score_relations, score_relevance
+
+
+def evaluate(
+    table: TokenVectors,
+    out: Path,
+    *,
+    relations: Path | None = None,
+    hierarchy: Path | None = None,
+    relevance: Path | None = None,
+    types: Path | None = None,
+    neighbours_of: Sequence[str] = (),
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score an embedding and write ``evaluation.json``, ``neighbours.csv`` and ``map.svg``.
+
+    Args:
+        table: Vectors.
+        out: Folder to write.
+        relations: Known pairs: first, second, relation (CSV, TSV, parquet).
+        hierarchy: MEDS ``codes.parquet``: code, parent_codes. Parents and siblings are scored as
+            relations, and first parents colour the map.
+        relevance: CSV: query, candidate, relevance.
+        types: CSV: token, type. Random pairs have the types of known ones; if not given, a type is
+            the modality and what stands before ``//``.
+        neighbours_of: Tokens whose ten neighbours are listed.
+        draws: Of the bootstraps.
+        seed: Of random pairs, bootstraps and the map.
+
+    Returns:
+        What stands in ``evaluation.json``.
+
+    Raises:
+        ConfigError: If there is nothing to do.
+        CohortError: If a file cannot be used.
+    """
+    if not (relations or hierarchy or relevance or neighbours_of):
+        raise ConfigError(
+            "nothing to evaluate",
+            expected="relations, a hierarchy, a relevance file, or tokens to list neighbours of",
+        )
+    refuse_unwritable(out)
+    parents = {} if hierarchy is None else read_parents(hierarchy)
+    known = [read_relations(relations, table)] if relations else []
+    if hierarchy is not None:
+        known += [
+            relations_from_parents(parents, table, "parent"),
+            relations_from_parents(parents, table, "sibling"),
+        ]
+    found: dict[str, Any] = {}
+    if known:
+        found["relations"] = _relations(table, _joined(known), types, draws, seed)
+    if relevance is not None:
+        scored = score_relevance(table, relevance, draws=draws, seed=seed)
+        found["relevance"] = [asdict(one) for one in scored]
+    out.mkdir(parents=True, exist_ok=True)
+    if neighbours_of:
+        _write_neighbours(table, neighbours_of, out / "neighbours.csv")
+    families = {code: above[0] for code, above in parents.items() if above}
+    found["on_the_map"] = draw_map(table, families, out / "map.svg", seed=seed)
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    (out / "evaluation.json").write_text(text, encoding="utf-8")
+    return found
+
+
+def read_parents(path: Path) -> dict[str, list[str]]:
+    """Code to its parents, from MEDS ``codes.parquet``.
+
+    Raises:
+        CohortError: If the file has not the columns code and parent_codes.
+    """
+    try:
+        table = pq.read_table(path, columns=["code", "parent_codes"])
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise CohortError(
+            f"is no MEDS codes.parquet: {error}", where=path, expected="code, parent_codes"
+        ) from None
+    both = zip(table["code"].to_pylist(), table["parent_codes"].to_pylist(), strict=True)
+    return {code: [p for p in above or () if p is not None] for code, above in both}
+
+
+def _relations(
+    table: TokenVectors, known: Relations, types: Path | None, draws: int, seed: int
+) -> dict[str, Any]:
+    type_of = code_system if types is None else _types_of(types)
+    scores = score_relations(table, known, type_of=type_of, draws=draws, seed=seed)
+    return {
+        "scores": [asdict(score) for score in scores],
+        "left_out_unknown": known.unknown,
+        "left_out_repeated": known.repeated,
+    }
+
+
+def _types_of(path: Path) -> Any:
+    """From modality and token to a type; what the file does not name is of its code system."""
+    try:
+        given = pd.read_csv(path, dtype=str)
+        named = dict(zip(given["token"], given["type"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise CohortError(
+            f"is no table of types: {error}", where=path, expected="CSV with columns token, type"
+        ) from None
+    return lambda modality, token: named.get(token, code_system(modality, token))
+
+
+def _joined(parts: Sequence[Relations]) -> Relations:
+    return Relations(
+        np.concatenate([part.first for part in parts]),
+        np.concatenate([part.second for part in parts]),
+        np.concatenate([part.kinds for part in parts]),
+        sum(part.unknown for part in parts),
+        sum(part.repeated for part in parts),
+    )
+
+
+def _write_neighbours(table: TokenVectors, tokens: Sequence[str], path: Path) -> None:
+    rows = [
+        (token, rank, modality, other, round(cosine, 4))
+        for token in tokens
+        for rank, (modality, other, cosine) in enumerate(neighbours(table, token), start=1)
+    ]
+    columns = ["token", "rank", "modality", "neighbour", "cosine"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
