@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from medmcl.command import Command, Group
+from medmcl.cooccur_cli import app as cooccur
 
 app = typer.Typer(
     name="medmcl",
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     cls=Group,
 )
+app.add_typer(cooccur)
 
 CohortOption = Annotated[
     str, typer.Option("--cohort", help="Cohort: folder, cohort.yaml, or a name under cohorts/.")

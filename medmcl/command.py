@@ -24,6 +24,15 @@ def _plain(formatter: click.HelpFormatter) -> None:
     formatter.buffer[:] = [part.replace("\\[", "[") for part in formatter.buffer]
 
 
+def _path(name: str | None, parent: click.Context | None) -> str:
+    """Name a command as it is written after ``medmcl``: ``cooccur count``."""
+    words = [str(name)]
+    while parent is not None and parent.parent is not None:
+        words.insert(0, str(parent.info_name))
+        parent = parent.parent
+    return " ".join(words)
+
+
 class Command(TyperCommand):
     """A command that says how to complete it."""
 
@@ -48,7 +57,7 @@ class Command(TyperCommand):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.MissingParameter as fault:
-            raise self._missing(fault, str(info_name), words) from None
+            raise self._missing(fault, _path(info_name, parent), words) from None
 
     def _missing(
         self, fault: click.MissingParameter, command: str, words: list[str]

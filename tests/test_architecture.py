@@ -19,7 +19,8 @@ LAYERS = {
     "engine": 4,
     "stages": 5,
     "command": 5,
-    "cli": 6,
+    "cooccur_cli": 6,
+    "cli": 7,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -13,7 +13,9 @@ from medmcl.core.errors import OverrideError
 from medmcl.data.simulate import simulate
 from medmcl.stages.settings import refuse_settings
 
-COMMANDS = ("pretrain", "evaluate", "embed", "check", "simulate", "recipes", "cohorts")
+COMMANDS = (
+    "pretrain", "evaluate", "embed", "check", "simulate", "recipes", "cohorts", "cooccur",
+)  # fmt: skip
 
 
 def medmcl(*words, cwd=None):

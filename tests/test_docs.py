@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from medmcl.core.config import parse_yaml
+from medmcl.cooccurrence.spec import CooccurrenceKeys
+from medmcl.core.config import check, parse_yaml
+from medmcl.core.errors import ConfigError
 from medmcl.data import spec
 from medmcl.data.manifest import parse_spec
 from medmcl.modalities import ADAPTERS, READERS, tabular
@@ -74,6 +76,11 @@ def of_cohort(tree: dict) -> bool:
     return tree.get("schema") == "medmcl/cohort@1" or ("schema" not in tree and set(tree) <= keys)
 
 
+def of_counts(tree: dict) -> bool:
+    """Whether a YAML block is a spec of co-occurrence counts or a part of one."""
+    return tree.get("schema") == "medmcl/cooccurrence@1" or "sources" in tree
+
+
 def test_there_is_something_to_test():
     names = [page.name for page in PAGES]
     assert {"data_formats.md", "cohort.md"} <= set(names)
@@ -126,7 +133,16 @@ def test_yaml_blocks_are_of_a_kind_that_is_checked(page):
     for block in blocks(page, "yaml"):
         tree = parse_yaml(block.text, said(page, block))
         is_recipe = tree.get("schema") == "medmcl/recipe@1" or "extends" in tree
-        assert of_cohort(tree) or is_recipe, said(page, block)
+        assert of_cohort(tree) or is_recipe or of_counts(tree), said(page, block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_specs_of_counts_and_parts_of_them_are_valid(page):
+    for block in blocks(page, "yaml"):
+        tree = parse_yaml(block.text, said(page, block))
+        if of_counts(tree):
+            whole = {"schema": "medmcl/cooccurrence@1", **tree}
+            check(CooccurrenceKeys, whole, said(page, block), ConfigError)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medmcl.cooccurrence.baselines import cl, concate, within_only
+from medmcl.cooccurrence.counting import count_events
 from medmcl.cooccurrence.counts import Block, Counts, Margin, Vocabulary
 from medmcl.cooccurrence.exchange import load_counts, save_counts
 from medmcl.cooccurrence.factorise import factorise
@@ -11,6 +12,7 @@ from medmcl.cooccurrence.merging import merge
 from medmcl.cooccurrence.pmi import claime_pmi
 from medmcl.cooccurrence.private import release_private
 from medmcl.cooccurrence.release import release_threshold
+from medmcl.cooccurrence.rules import Rules
 from medmcl.cooccurrence.tokens import count_tokens
 from medmcl.data.ehr_tokens import simulate_tokens as simulate
 
@@ -19,10 +21,12 @@ __all__ = [
     "Counts",
     "Ledger",
     "Margin",
+    "Rules",
     "Vocabulary",
     "cl",
     "claime_pmi",
     "concate",
+    "count_events",
     "count_tokens",
     "factorise",
     "load_counts",

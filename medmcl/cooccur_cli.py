@@ -1,0 +1,327 @@
+"""`medmcl cooccur ...`: counts of codes and concepts, without sharing patients.
+
+Heavy imports happen inside the commands, as in `cli`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medmcl.command import Command, Group
+
+app = typer.Typer(
+    name="cooccur",
+    help="Count, release, merge and embed EHR codes and concepts without sharing patients.",
+    no_args_is_help=True,
+    cls=Group,
+)
+
+SpecArgument = Annotated[Path, typer.Argument(help="YAML that says what to count.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Override a value of the spec (window=days:30, data_root=/path). Repeatable.",
+    ),
+]
+
+
+@app.command(cls=Command)
+def count(
+    spec: SpecArgument,
+    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+    set_: SetOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Count on a Ray cluster (extra [ray]).")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a count that was killed.")
+    ] = False,
+) -> None:
+    """Count which codes and concepts stand together in patients' records."""
+    from medmcl.cooccurrence.count import count as run_count
+    from medmcl.cooccurrence.exchange import save_counts
+    from medmcl.cooccurrence.run import Means
+    from medmcl.cooccurrence.spec import load_spec
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out)
+    found = load_spec(spec, parse_overrides(set_ or ()))
+    means = Means(memory=found.keys.memory, workers=workers, ray=ray)
+    counts, tally = run_count(found, out, save_counts, means=means, resume=resume)
+    typer.echo(f"{counts.patients:,} patients, {counts.units:,} units ({counts.window})")
+    for (a, b), block in counts.blocks.items():
+        shape = f"{block.pairs.shape[0]:,} x {block.pairs.shape[1]:,}"
+        typer.echo(
+            f"{a} x {b}: {shape}, {block.pairs.nnz:,} cells, {int(block.pairs.sum()):,} pairs"
+        )
+    if str(tally):
+        typer.echo(tally)
+    typer.echo(f"counts: {out}")
+
+
+@app.command("to-meds", cls=Command)
+def to_meds(
+    spec: SpecArgument,
+    out: Annotated[Path, typer.Option(help="Folder of the dataset to write; must be new.")],
+    set_: SetOption = None,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Files to write; by size if not given.")
+    ] = None,
+) -> None:
+    """Write the sources of a spec (OMOP, Synthea, tables, notes) as MEDS 0.4."""
+    from medmcl.cooccurrence.count import convert
+    from medmcl.cooccurrence.spec import load_spec
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out)
+    done = convert(load_spec(spec, parse_overrides(set_ or ())), out, shards=shards)
+    for name, events in done.events.items():
+        typer.echo(f"{name}: {events:,} events")
+    typer.echo(f"{len(done.subjects):,} patients: {out}")
+
+
+CountsArguments = Annotated[list[Path], typer.Argument(help="Folders of counts, one a site.")]
+AlignOption = Annotated[
+    str | None,
+    typer.Option(help="union: sites counted over vocabularies of their own; see the docs."),
+]
+
+
+@app.command(cls=Command)
+def merge(
+    counts: CountsArguments,
+    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+    align: AlignOption = None,
+) -> None:
+    """Add up the counts of several sites, exactly."""
+    from medmcl.stages.cooccur_merge import merge_folders
+
+    _say(merge_folders(counts, out, align=_align(align)))
+
+
+@app.command(cls=Command)
+def release(
+    counts: CountsArguments,
+    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
+    below: Annotated[int, typer.Option(min=2, help="Cells of fewer patients are left out.")] = 11,
+    public_vocabulary: Annotated[
+        bool,
+        typer.Option("--public-vocabulary", help="Codes were fixed in public: all stay listed."),
+    ] = False,
+    align: AlignOption = None,
+) -> None:
+    """Write counts that may leave: cells of few patients absent, nothing else that tells them.
+
+    Several sites are added up first, which loses fewer cells than suppressing at each.
+    """
+    from medmcl.stages.cooccur_release import release_folders
+
+    _say(
+        release_folders(
+            counts, out, below=below, public_vocabulary=public_vocabulary, align=_align(align)
+        )
+    )
+
+
+@app.command("release-private", cls=Command)
+def release_private(
+    rows: Annotated[Path, typer.Argument(help="Table: subject, modality, code, count.")],
+    vocabulary: Annotated[Path, typer.Option(help="Public table: modality, code, version.")],
+    ledger: Annotated[Path, typer.Option(help="Budget of these patients; see `budget`.")],
+    clip: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=N", help="Longest counts of a patient, a public constant."),
+    ],
+    epsilon: Annotated[float, typer.Option(help="Of this release.")],
+    delta: Annotated[float, typer.Option(help="Of this release; well below 1 / patients.")],
+    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
+    window: Annotated[str, typer.Option(help="Window of a row, if the table has one.")] = "record",
+) -> None:
+    """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
+    from medmcl.stages.cooccur_release import release_rows
+
+    done = release_rows(
+        rows,
+        vocabulary,
+        out,
+        clip=_bounds(clip),
+        epsilon=epsilon,
+        delta=delta,
+        ledger=ledger,
+        window=window,
+    )
+    _say(done)
+
+
+@app.command(cls=Command)
+def budget(
+    ledger: Annotated[Path, typer.Argument(help="File of the ledger.")],
+    epsilon: Annotated[float | None, typer.Option(help="Start one: all releases together.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Start one.")] = None,
+) -> None:
+    """Start the privacy budget of a site's patients, or say what was spent of it."""
+    from medmcl.cooccurrence.ledger import Ledger
+    from medmcl.core.errors import ConfigError
+
+    if (epsilon is None) != (delta is None):
+        raise ConfigError("a budget is an epsilon and a delta", expected="both, or none to read it")
+    if epsilon is not None and delta is not None:
+        Ledger.start(ledger, epsilon=epsilon, delta=delta)
+    kept = Ledger(ledger)
+    whole, spent = kept.read(), kept.spent()
+    _say({"budget": f"epsilon {whole.epsilon:g}, delta {whole.delta:g}", **spent.model_dump()})
+
+
+@app.command("secure-pair", cls=Command)
+def secure_pair(
+    site: Annotated[str, typer.Option(help="This site.")],
+    other: Annotated[str, typer.Option(help="The other one.")],
+    keys: Annotated[Path, typer.Option(help="This site's keys; made if they are not there.")],
+    seed: Annotated[Path, typer.Option(help="File that the first site writes, the second takes.")],
+) -> None:
+    """Agree with another site on a seed: the first draws it, the second takes it from the file."""
+    from medmcl.stages.cooccur_merge import share_seed
+
+    _say(share_seed(site, other, keys, seed))
+
+
+@app.command("secure-start", cls=Command)
+def secure_start(
+    counts: Annotated[Path, typer.Argument(help="Any site's counts: only their shape is read.")],
+    site: Annotated[list[str], typer.Option("--site", help="A site; repeat for each, at least 3.")],
+    out: Annotated[Path, typer.Option(help="New folder: round.json for all, an empty layout.")],
+) -> None:
+    """Start a secure sum over three sites or more."""
+    from medmcl.stages.cooccur_merge import start_round
+
+    _say(start_round(counts, site, out))
+
+
+@app.command("secure-share", cls=Command)
+def secure_share(
+    counts: Annotated[Path, typer.Argument(help="This site's exact counts.")],
+    keys: Annotated[Path, typer.Option(help="This site's keys; they stay here.")],
+    round_: Annotated[Path, typer.Option("--round", help="round.json of the sum.")],
+    out: Annotated[Path, typer.Option(help="File of the share; must be new.")],
+) -> None:
+    """Mask this site's counts for one secure sum; the share may leave, the counts stay."""
+    from medmcl.stages.cooccur_merge import share_counts
+
+    _say(share_counts(counts, keys, round_, out))
+
+
+@app.command("secure-sum", cls=Command)
+def secure_sum(
+    shares: Annotated[list[Path], typer.Argument(help="One share of every site.")],
+    round_: Annotated[Path, typer.Option("--round", help="Folder that secure-start wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+) -> None:
+    """Add up the shares: the exact counts of all sites together, of no site alone."""
+    from medmcl.stages.cooccur_merge import sum_shares
+
+    _say(sum_shares(shares, round_, out))
+
+
+@app.command(cls=Command)
+def embed(
+    counts: Annotated[Path, typer.Argument(help="Folder of counts, exact or released.")],
+    out: Annotated[Path, typer.Option(help="Folder of vectors to write; must be new.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A=B",
+            help="Override a setting (rank=50, shrink=true, association=log). Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Embed codes and concepts: PMI, then SVD."""
+    from medmcl.cooccurrence.embed import EmbedSettings
+    from medmcl.cooccurrence.exchange import load_counts
+    from medmcl.core.config import check
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.stages.cooccur_embed import embed as run_embed
+
+    given = dict(parse_overrides(set_ or ()))
+    settings = check(EmbedSettings, given, where="cooccur embed", error=ConfigError)
+    facts = run_embed(load_counts(counts), out, settings)
+    typer.echo(f"{facts['rank']} dimensions ({facts['rank_rule']}), {facts['association']}")
+    if facts["without_vector"]:
+        typer.echo(f"{facts['without_vector']} tokens have no vector: embedding.json names them")
+    typer.echo(f"vectors: {out}")
+
+
+@app.command(cls=Command)
+def evaluate(
+    vectors: Annotated[Path, typer.Argument(help="Folder that `cooccur embed` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    relations: Annotated[
+        Path | None, typer.Option(help="Known pairs: first, second, relation.")
+    ] = None,
+    hierarchy: Annotated[
+        Path | None, typer.Option(help="MEDS codes.parquet: parents and siblings.")
+    ] = None,
+    relevance: Annotated[
+        Path | None, typer.Option(help="CSV: query, candidate, relevance.")
+    ] = None,
+    types: Annotated[Path | None, typer.Option(help="CSV: token, type.")] = None,
+    neighbours: Annotated[
+        list[str] | None, typer.Option(help="A token whose neighbours to list. Repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of random pairs, bootstraps and map.")] = 0,
+) -> None:
+    """Score an embedding by known relations, relevance and neighbours; draw its map."""
+    from medmcl.stages.cooccur_embed import load_vectors
+    from medmcl.stages.cooccur_evaluate import evaluate as run_evaluate
+
+    found = run_evaluate(
+        load_vectors(vectors),
+        out,
+        relations=relations,
+        hierarchy=hierarchy,
+        relevance=relevance,
+        types=types,
+        neighbours_of=neighbours or (),
+        seed=seed,
+    )
+    for score in found.get("relations", {}).get("scores", ()):
+        auc = score["auc"]
+        interval = "" if auc["low"] is None else f" ({auc['low']:.3f} to {auc['high']:.3f})"
+        value = auc["note"] if auc["value"] is None else f"{auc['value']:.3f}{interval}"
+        typer.echo(f"{score['kind']}: AUC {value}, {score['pairs']} pairs")
+    typer.echo(f"evaluation: {out}")
+
+
+def _say(done: dict[str, Any]) -> None:
+    """One line a fact; lists and tables as JSON."""
+    for name, value in done.items():
+        nested = isinstance(value, (dict, list, tuple))
+        typer.echo(f"{name}: {json.dumps(value, ensure_ascii=False) if nested else value}")
+
+
+def _align(text: str | None) -> Any:
+    from medmcl.core.config import lookup
+
+    return None if text is None else lookup("--align", text, {"union": "union"})
+
+
+def _bounds(pairs: list[str]) -> dict[str, int]:
+    from medmcl.core.errors import ConfigError
+
+    found = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        if not (name and number.isdigit() and int(number) > 0):
+            raise ConfigError("is no bound", where="--clip", got=pair, expected="codes=7")
+        found[name] = int(number)
+    return found

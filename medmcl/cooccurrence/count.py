@@ -1,0 +1,178 @@
+"""`medmcl cooccur count` and `to-meds`: from a spec to counts, or to MEDS."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medmcl.cooccurrence.counts import Counts, Vocabulary
+from medmcl.cooccurrence.reading import Reading, Sighting
+from medmcl.cooccurrence.run import Means, count_shards, scan_shards
+from medmcl.cooccurrence.spec import Spec
+from medmcl.cooccurrence.tally import Tally
+from medmcl.cooccurrence.vocabulary import choose_vocabulary, read_vocabulary
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.data.events_meds import MedsDataset, open_meds
+from medmcl.data.events_spec import MedsKeys
+from medmcl.data.events_write import Written, write_meds
+
+log = logging.getLogger(__name__)
+_SHARD_BYTES = 32 << 20
+_MOST_SHARDS = 256
+
+
+def count(
+    spec: Spec,
+    out: Path,
+    save: Callable[[Counts, Path], Any],
+    *,
+    means: Means,
+    resume: bool = False,
+) -> tuple[Counts, Tally]:
+    """Count what a spec says and save it.
+
+    Work in progress lies in ``<out>.unfinished`` (events of patients and sums; it stays at the
+    site) until the counts are saved.
+
+    Args:
+        spec: What to count.
+        out: Folder of the counts; must be new or empty.
+        save: Writes counts into a folder.
+        means: Workers; ``memory`` is that of the spec.
+        resume: Go on with a count that was killed.
+
+    Raises:
+        ConfigError: The spec names no modality.
+        ArtefactError: Something is there already.
+        CohortError: A source that cannot be used.
+    """
+    if not spec.keys.modalities:
+        raise ConfigError("'modalities' is missing", where=spec.file)
+    if out.exists() and any(out.iterdir()):
+        raise ArtefactError("holds something already", where=out, mend="name a new folder")
+    work = out.with_name(out.name + ".unfinished")
+    if work.exists() and not resume:
+        raise ArtefactError(
+            "a count that was not finished is here", where=work, mend="add --resume, or remove it"
+        )
+    dataset, written = _events(spec, work)
+    reading = _reading(spec, dataset)
+    seen = scan_shards(dataset.shards, reading, means)
+    vocabularies = _vocabularies(spec, seen)
+    counts, tally = count_shards(
+        dataset.shards, reading, vocabularies, spec.keys.rules, work / "parts",
+        means=means, resume=True,
+    )  # fmt: skip
+    save(counts, out)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_tally(out / "counting.json", spec, tally, written)
+    shutil.rmtree(work)
+    return counts, tally
+
+
+def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:
+    """Write the sources of a spec as MEDS 0.4.
+
+    Raises:
+        ConfigError: The source is MEDS already.
+    """
+    sources = [one for one in spec.keys.sources if not isinstance(one, MedsKeys)]
+    if len(sources) < len(spec.keys.sources):
+        raise ConfigError("the source is MEDS already", where=spec.file)
+    rows = [one for source in sources for one in source.rows(spec.root)]
+    done = write_meds(rows, out, shards=shards or _shard_number(spec), name=spec.file.stem)
+    for what, number in (("patient", done.without_subject), ("code", done.without_code)):
+        if number:
+            log.warning("%d rows left out: no %s", number, what)
+    return done
+
+
+def _events(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
+    """Give the events as MEDS, and what became of the rows they were made of.
+
+    They are written into the work folder, if they are not there yet.
+    """
+    if spec.meds is not None:
+        return open_meds(spec.root / spec.meds.path), {}
+    folder, mark = work / "events", work / "events.json"
+    state = _sources_state(spec)
+    if mark.is_file():
+        known = json.loads(mark.read_text(encoding="utf-8"))
+        if known["state"] == state:
+            return open_meds(folder), known["written"]
+    shutil.rmtree(folder, ignore_errors=True)
+    done = convert(spec, folder)
+    log.info("%s", ", ".join(f"{name}: {n:,} events" for name, n in done.events.items()))
+    written = {
+        "events": done.events,
+        "rows_without_patient": done.without_subject,
+        "rows_without_code": done.without_code,
+    }
+    mark.write_text(json.dumps({"state": state, "written": written}), encoding="utf-8")
+    return open_meds(folder), written
+
+
+def _sources_state(spec: Spec) -> str:
+    """Tell whether sources changed: by what the spec says, and size and time of their files."""
+    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(spec)]
+    return fingerprint([[one.model_dump() for one in spec.keys.sources], files])
+
+
+def _files(spec: Spec) -> list[Path]:
+    found: list[Path] = []
+    for source in spec.keys.sources:
+        named = [source.path, getattr(source, "lexicon", None)]
+        joined = getattr(source, "join", None)
+        named.append(joined.table if joined else None)
+        for path in (spec.root / name for name in named if name):
+            found += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [path for path in found if path.is_file()]
+
+
+def _shard_number(spec: Spec) -> int:
+    size = sum(path.stat().st_size for path in _files(spec))
+    return min(max(size // _SHARD_BYTES, 1), _MOST_SHARDS)
+
+
+def _reading(spec: Spec, dataset: MedsDataset) -> Reading:
+    meds = spec.meds
+    if meds is None:
+        return Reading(spec.keys.modalities, "visit_id", None, spec.keys.only)
+    parents = None
+    if meds.roll_up is not False:
+        parents = dataset.parents("" if meds.roll_up is True else meds.roll_up)
+    subjects = dataset.subjects(meds.splits) if meds.splits else None
+    return Reading(spec.keys.modalities, meds.visit, parents, spec.keys.only, subjects)
+
+
+def _vocabularies(spec: Spec, seen: Sighting) -> dict[str, Vocabulary]:
+    keys, found = spec.keys.vocabulary, {}
+    if unknown := set(keys.files) - set(spec.keys.modalities):
+        raise ConfigError(
+            f"vocabulary.files names no modality: {min(unknown)}",
+            where=spec.file,
+            expected=", ".join(spec.keys.modalities),
+        )
+    for name in spec.keys.modalities:
+        if name in keys.files:
+            found[name] = read_vocabulary(spec.root / keys.files[name], keys.version)
+            continue
+        found[name] = choose_vocabulary(
+            seen, name, min_occurrences=keys.min_occurrences, min_patients=keys.min_patients
+        )
+    return found
+
+
+def _write_tally(path: Path, spec: Spec, tally: Tally, written: dict[str, Any]) -> None:
+    found = {
+        "about": "what was read and left out at this site; no part of what is shared",
+        "spec": spec.keys.model_dump(mode="json", by_alias=True),
+        "sources": written,
+        "tally": tally.as_dict(),
+    }
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
