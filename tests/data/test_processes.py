@@ -77,13 +77,13 @@ if __name__ == "__main__":
 def test_no_process_outlives_its_parent(tmp_path, ending):
     script = tmp_path / "starts.py"
     script.write_text(STARTS)
-    parent = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    children = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(children) == 2
-    parent.send_signal(ending)
-    parent.communicate(timeout=60)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, script], **pipes) as parent:
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(children) == 2
+        while parent.poll() is None:  # Python may lose an interrupt that comes in a destructor
+            parent.send_signal(ending)
+            time.sleep(0.5)
     deadline = time.monotonic() + 20
     while any(map(alive, children)) and time.monotonic() < deadline:
         time.sleep(0.1)
