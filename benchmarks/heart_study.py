@@ -61,7 +61,9 @@ SAID = {"lvef": "LV EF, R2", "lv_mass": "LV mass, R2", "heart_failure": "heart f
 FEW = 0.1
 PROBE, FINETUNE = "linear probe", "fine-tuned"
 SCRATCH_EPOCHS = 60
-"""Three times those of the toy recipe: in 20 some random weights had not left their plateau."""
+"""Three times those of its toy recipe: in 20 some random weights had not left their plateau."""
+STEPS, EPOCHS, PATIENCE = 400, 15, 4
+"""Contrastive steps and fine-tuning epochs of the study; the toy recipe has fewer since."""
 COHORT_SEED = 2026
 SHUFFLES = 10
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -146,6 +148,7 @@ class Study:
         whole = read_recipe("ecg_cmr_toy")
         stages = {spec.name: spec.model_dump(mode="json") for spec in whole.stages}
         twins = {OURS: "ecg_cmr_toy", ALONE: "ecg_cmr_no_mdm_toy", MDM: "ecg_mdm_toy"}
+        stages["mmcl"]["steps"] = STEPS
         chosen = [stages["mdm"], stages["mmcl"]]
         if ALONE in arm.methods:
             chosen.append({**stages["mmcl"], "name": "mmcl_alone", "start_from": {}})
@@ -157,8 +160,9 @@ class Study:
             tree["for_each"] = {"task": list(METRICS)}
             tree["label_fraction"] = FEW
             tree["start_from"] = {} if method == SCRATCH else {"ecg": STAGES[method]}
-            if method == SCRATCH:
-                tree["epochs"] = SCRATCH_EPOCHS
+            tree["epochs"] = SCRATCH_EPOCHS if method == SCRATCH else EPOCHS
+            if tree["patience"] is not None:
+                tree["patience"] = PATIENCE
             chosen.append(tree)
         if self.options.quick:
             for tree in chosen:
