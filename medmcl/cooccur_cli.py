@@ -56,15 +56,13 @@ def count(
     found = load_spec(spec, parse_overrides(set_ or ()))
     means = Means(memory=found.keys.memory, workers=workers, ray=ray)
     counts, tally = run_count(found, out, save_counts, means=means, resume=resume)
-    typer.echo(f"{counts.patients:,} patients, {counts.units:,} units ({counts.window})")
+    print(f"{counts.patients:,} patients, {counts.units:,} units ({counts.window})")
     for (a, b), block in counts.blocks.items():
         shape = f"{block.pairs.shape[0]:,} x {block.pairs.shape[1]:,}"
-        typer.echo(
-            f"{a} x {b}: {shape}, {block.pairs.nnz:,} cells, {int(block.pairs.sum()):,} pairs"
-        )
+        print(f"{a} x {b}: {shape}, {block.pairs.nnz:,} cells, {int(block.pairs.sum()):,} pairs")
     if str(tally):
-        typer.echo(tally)
-    typer.echo(f"counts: {out}")
+        print(tally)
+    print(f"counts: {out}")
 
 
 @app.command("to-meds", cls=Command)
@@ -85,8 +83,8 @@ def to_meds(
     refuse_unwritable(out)
     done = convert(load_spec(spec, parse_overrides(set_ or ())), out, shards=shards)
     for name, events in done.events.items():
-        typer.echo(f"{name}: {events:,} events")
-    typer.echo(f"{len(done.subjects):,} patients: {out}")
+        print(f"{name}: {events:,} events")
+    print(f"{len(done.subjects):,} patients: {out}")
 
 
 CountsArguments = Annotated[list[Path], typer.Argument(help="Folders of counts, one a site.")]
@@ -255,10 +253,10 @@ def embed(
     given = dict(parse_overrides(set_ or ()))
     settings = check(EmbedSettings, given, where="cooccur embed", error=ConfigError)
     facts = run_embed(load_counts(counts), out, settings)
-    typer.echo(f"{facts['rank']} dimensions ({facts['rank_rule']}), {facts['association']}")
+    print(f"{facts['rank']} dimensions ({facts['rank_rule']}), {facts['association']}")
     if facts["without_vector"]:
-        typer.echo(f"{facts['without_vector']} tokens have no vector: embedding.json names them")
-    typer.echo(f"vectors: {out}")
+        print(f"{facts['without_vector']} tokens have no vector: embedding.json names them")
+    print(f"vectors: {out}")
 
 
 @app.command(cls=Command)
@@ -298,15 +296,15 @@ def evaluate(
         auc = score["auc"]
         interval = "" if auc["low"] is None else f" ({auc['low']:.3f} to {auc['high']:.3f})"
         value = auc["note"] if auc["value"] is None else f"{auc['value']:.3f}{interval}"
-        typer.echo(f"{score['kind']}: AUC {value}, {score['pairs']} pairs")
-    typer.echo(f"evaluation: {out}")
+        print(f"{score['kind']}: AUC {value}, {score['pairs']} pairs")
+    print(f"evaluation: {out}")
 
 
 def _say(done: dict[str, Any]) -> None:
     """One line a fact; lists and tables as JSON."""
     for name, value in done.items():
         nested = isinstance(value, (dict, list, tuple))
-        typer.echo(f"{name}: {json.dumps(value, ensure_ascii=False) if nested else value}")
+        print(f"{name}: {json.dumps(value, ensure_ascii=False) if nested else value}")
 
 
 def _align(text: str | None) -> Any:

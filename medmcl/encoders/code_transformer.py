@@ -67,6 +67,28 @@ class CodeTransformer(nn.Module):
         self.patch: int | None = None
         self.grid: tuple[int, ...] = (length,)
 
+    @torch.no_grad()
+    def take_vectors(self, table: Tensor) -> None:
+        """Start the code embeddings from vectors (V, R), R up to the width, row i of code i.
+
+        They fill the first R columns, scaled to the spread that the embeddings start with; the
+        others, and codes whose vector is zero, stay as the seed made them.
+
+        Raises:
+            ConfigError: Another vocabulary, or vectors wider than the embeddings.
+        """
+        rows, rank = table.shape
+        if rows != len(self.embed.weight) or rank > self.width:
+            raise ConfigError(
+                "these vectors do not fit the code embeddings",
+                got=f"{rows} codes of {rank} dimensions",
+                expected=f"{len(self.embed.weight)} codes of at most {self.width}",
+            )
+        known = table.abs().sum(dim=1) > 0
+        table = table.to(self.embed.weight)
+        scale = self.embed.weight.std() / table[known].std().clamp(min=1e-12)
+        self.embed.weight[known, :rank] = table[known] * scale
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
         """Encode token numbers and days (B, T, 2) int64; tokens of padding are zero."""
         unmaskable(mask, "code_transformer")

@@ -11,7 +11,7 @@ from medmcl.core.errors import CohortError
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evidence import FittedOn
-from medmcl.stages.recipe import TowersSpec
+from medmcl.stages.recipe import TowersSpec, needs
 from medmcl.stages.run import Run
 from medmcl.stages.train_records import learned_from
 
@@ -63,7 +63,7 @@ def _with_parents(run: Run, stages: Sequence[str]) -> list[str]:
         stage = todo.pop(0)
         if stage not in found:
             found[stage] = None
-            todo += run.stage(stage).start_from.values()
+            todo += needs(run.stage(stage))
     return list(found)
 
 

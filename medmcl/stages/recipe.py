@@ -94,6 +94,8 @@ class TrainSpec(TowersSpec):
     stage: Literal["train"]
     weights: dict[str, WeightsSpec] = {}
     """Modality to a local weights file for its encoder."""
+    vectors: dict[str, str] = {}
+    """Modality to the earlier stage whose table of vectors its code embeddings start from."""
     objectives: dict[str, ObjectiveSpec] = Field(min_length=1)
     views: dict[str, ViewSettings] = {}
     """Views of this stage, beside those of the recipe."""
@@ -467,8 +469,10 @@ def _check_order(stages: Sequence[AnyStage]) -> None:
         made.append(spec.name)
 
 
-def needs(spec: AnyStage) -> list[str]:
+def needs(spec: TowersSpec | EvaluateSpec) -> list[str]:
     """Stages a stage reads from, fine-tuned patterns aside."""
+    if isinstance(spec, TrainSpec):
+        return [*spec.start_from.values(), *spec.vectors.values()]
     if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())
     wanted = [s for s in (spec.probe.models.values() if spec.probe else ()) if s != "untrained"]

@@ -149,6 +149,15 @@ def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
     """Build all that a stage needs, so that what would fail after hours fails before the first."""
     parts = _build(spec, prepared, setting)
     _plan(spec, len(parts.sampler), setting)
+    for name in spec.vectors:
+        encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
+        if not hasattr(encoder, "take_vectors"):
+            raise ConfigError(
+                f"the encoder of '{name}' takes no vectors",
+                where=f"stage {spec.name}, vectors",
+                got=type(encoder).__name__,
+                expected="code_transformer",
+            )
 
 
 @dataclass(frozen=True)
@@ -257,6 +266,22 @@ def _take_weights(learner: Learner, spec: TrainSpec, setting: Setting) -> None:
         setting.record.say(f"{spec.name}: {name} encoder from {source.path}: {report}")
     for name, stage in spec.start_from.items():
         take_tower(towers, name, stage, setting)
+    for name, stage in spec.vectors.items():
+        take_vectors(towers, name, stage, setting)
+
+
+def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> None:
+    """Start the code embeddings of a tower from the table that an earlier stage filled."""
+    encoder = towers.tower(name).encoder
+    saved = setting.checkpoints(stage).weights("last")
+    table = saved.get(f"model.towers.{name}.encoder.table.weight")
+    if table is None:
+        raise ConfigError(
+            f"stage '{stage}' has no table of vectors for '{name}'",
+            where="vectors",
+            expected="a factorise stage with that modality",
+        )
+    encoder.take_vectors(table)  # type: ignore[operator]  # as `rehearse` has made sure
 
 
 def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:

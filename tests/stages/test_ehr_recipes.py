@@ -192,6 +192,51 @@ def test_codes_and_notes_train_with_the_ordinary_contrastive_objective(hospital,
     assert "codes → notes" in set(pd.read_csv(run.path / "results.csv")["target"])
 
 
+TRANSFORMER = {"encoder": {"name": "code_transformer", "width": 16, "heads": 2, "depth": 1}}
+
+
+def with_vectors(folder, encoder="code_transformer"):
+    """CLAIME's vectors, then a transformer over the same codes that starts from them."""
+    inputs = {"max_events": 64, "min_patients": 2}
+    tower = {"encoder": {"name": "lookup", "width": 4}}
+    own = {"codes": TRANSFORMER["encoder"]} if encoder == "code_transformer" else {}
+    tree = {
+        "schema": "medmcl/recipe@1",
+        "inputs": {"codes": inputs, "concepts": inputs},
+        "towers": {"codes": tower, "concepts": tower},
+        "stages": [
+            {"stage": "factorise", "name": "pmi", "towers": ["codes", "concepts"]},
+            {
+                "stage": "train", "name": "tuned", "towers": ["codes"], "encoder": own,
+                "vectors": {"codes": "pmi"}, "task": "died", "steps": 1, "batch_size": 16,
+                "optimiser": {"name": "adamw", "lr": 1e-12, "weight_decay": 0.0},
+                "objectives": {
+                    "supervised": {"task": "died", "modalities": ["codes"], "view": "plain"},
+                },
+            },
+        ],
+    }  # fmt: skip
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_a_transformer_starts_from_the_vectors(hospital, tmp_path):
+    run = medmcl.pretrain(hospital, recipe=with_vectors(tmp_path), out=tmp_path / "run")
+    table = weights(run.path, "pmi")["model.towers.codes.encoder.table.weight"]
+    started = weights(run.path, "tuned")["model.towers.codes.encoder.embed.weight"]
+    ratio = started[2:, :4] / table[2:]
+    torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio), rtol=1e-3, atol=1e-5)
+    assert started[:2].std() > 0  # padding and unknown codes have no vector: from the seed
+    assert started[2:, :4].std() == pytest.approx(started[2:, 4:].std().item(), rel=0.3)
+
+
+def test_an_encoder_without_code_embeddings_takes_no_vectors(hospital, tmp_path):
+    recipe = with_vectors(tmp_path, encoder="lookup")
+    with pytest.raises(ConfigError, match="takes no vectors"):
+        medmcl.pretrain(hospital, recipe=recipe, out=tmp_path / "run")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("recipe", RECIPES)
