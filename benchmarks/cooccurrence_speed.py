@@ -324,7 +324,7 @@ def write_shards(data: Path, events: dict[str, np.ndarray], patients_each: int) 
 
 
 def child(words: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-P", __file__, "--child", *words]  # -P: coverage.py lies here
+    command = [sys.executable, __file__, "--child", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [""])[-1]

@@ -1,8 +1,8 @@
 """How often 95 % intervals hold the true value: simulated samples, truth by integration.
 
-    OMP_NUM_THREADS=1 python benchmarks/coverage.py --out benchmarks
+    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --out benchmarks
 
-Writes coverage.json, and the table at the end of coverage.md. Intervals were chosen on other sizes,
+Writes interval_coverage.json, and the table at the end of interval_coverage.md. Intervals were chosen on other sizes,
 outcomes and seeds (`--tuning`, which also tries BCa).
 """
 
