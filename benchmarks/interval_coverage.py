@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --out benchmarks
 
-Writes interval_coverage.json, and the table at the end of interval_coverage.md. Intervals were chosen on other sizes,
-outcomes and seeds (`--tuning`, which also tries BCa).
+Writes interval_coverage.json, and the table at the end of interval_coverage.md. Intervals were
+chosen on other sizes, outcomes and seeds (`--tuning`, which also tries BCa).
 """
 
 from __future__ import annotations
