@@ -17,7 +17,7 @@ from medmcl.core.findings import Finding, counted
 from medmcl.data.index_date import index_dates
 from medmcl.data.records import Records, SubjectTable, own_rows, present, require_columns
 from medmcl.data.spec import IndexKeys, ModalitySpec
-from medmcl.data.tables import Table, dates, texts
+from medmcl.data.tables import YEARS, Table, event_dates, texts
 from medmcl.modalities.codes import UNDATED
 
 EVENT_KINDS = ("codes",)
@@ -72,7 +72,12 @@ def load_events(
     chosen = present(spec, table, maps, field, findings)
     when = np.full(len(table), np.datetime64("NaT"), dtype="M8[ns]")
     if spec.keys.date is not None:
-        when = dates(table[spec.keys.date], f"{field}.date, table {own.where}").to_numpy("M8[ns]")
+        said = f"{field}.date, table {own.where}"
+        parsed, far = event_dates(table[spec.keys.date], said)
+        when = parsed.to_numpy("M8[ns]")
+        if (far & chosen).any():
+            findings.append(_far(spec.name, int((far & chosen).sum())))
+            chosen &= ~far
     events = pd.DataFrame(
         {
             "subject": owner,
@@ -84,9 +89,20 @@ def load_events(
     start = pd.Series(np.datetime64("NaT"), index=known, dtype="M8[ns]")
     if index is not None and index.column is not None:
         start = index_dates(subjects, index.column).astype("M8[ns]")
-        events, said = _before(spec.name, events, start)
-        findings += said
+        events, left_out = _before(spec.name, events, start)
+        findings += left_out
     return _gathered(events, start, has_dates=spec.keys.date is not None, findings=findings)
+
+
+def _far(name: str, count: int) -> Finding:
+    return Finding(
+        code="codes.date",
+        where=f"modalities.{name}",
+        what=f"{counted(count, 'event')} dated outside {YEARS[0]} to {YEARS[1]}: left out",
+        mend="leave the date empty where nothing is known; such an event counts as undated",
+        level="warning",
+        scope="cohort",
+    )
 
 
 def _named_as_meds(spec: ModalitySpec) -> ModalitySpec:

@@ -19,11 +19,14 @@ import pandas as pd
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
+from medmcl.core.findings import counted
 from medmcl.core.nearby import instead_of
 
 _KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _EXACT = 2.0**53
+YEARS = (1700, 2261)
+"""Dates outside stand for none (year 1, year 9999); nanoseconds since 1970 do not reach further."""
 
 
 class NoTableError(CohortError):
@@ -147,8 +150,35 @@ def dates(column: pd.Series, where: str) -> pd.Series:
     """Read a column as points in time, time zone dropped.
 
     Raises:
-        CohortError: A cell that is there but is no date.
+        CohortError: A cell that is there but is no date, or stands for none (year 1, year 9999).
     """
+    parsed = _parsed(column, where)
+    far = is_placeholder(parsed)
+    if far.any():
+        raise CohortError(
+            f"{counted(int(far.sum()), 'date')} of a year that stands for none",
+            where=f"{where}, column {column.name}",
+            got=str(parsed[far].iloc[0])[:10],
+            expected=f"years {YEARS[0]} to {YEARS[1]}",
+            mend="leave the cell empty where nothing is known",
+        )
+    return parsed
+
+
+def is_placeholder(parsed: pd.Series) -> np.ndarray:
+    """Which points in time lie in no year that anybody was in a hospital. (N,) bool."""
+    years = parsed.dt.year
+    return ((years < YEARS[0]) | (years > YEARS[1])).to_numpy()
+
+
+def event_dates(column: pd.Series, where: str) -> tuple[pd.Series, np.ndarray]:
+    """Read a column as `dates` does; placeholders are given as unknown, and where they stand."""
+    parsed = _parsed(column, where)
+    far = is_placeholder(parsed)
+    return parsed.where(~far, pd.NaT), far
+
+
+def _parsed(column: pd.Series, where: str) -> pd.Series:
     given = column.astype(object).where(column.notna(), None)
     parsed = pd.to_datetime(given, errors="coerce", format="ISO8601")
     if getattr(parsed.dt, "tz", None) is not None:

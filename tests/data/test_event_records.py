@@ -47,7 +47,7 @@ class Hospital:
     def open(self, **changes):
         self.tree.update(changes)
         (self.folder / "data").mkdir(exist_ok=True)
-        times = pd.to_datetime(self.events["time"], format="ISO8601")
+        times = pd.to_datetime(self.events["time"], format="ISO8601").astype("M8[us]")
         shards = self.events.assign(time=times)
         shards.iloc[:5].to_parquet(self.folder / "data" / "0.parquet")
         shards.iloc[5:].to_parquet(self.folder / "data" / "1.parquet")
@@ -162,3 +162,19 @@ def test_a_day_more_makes_another_entry_of_the_cache(hospital, tmp_path):
     hospital.events.loc[0, "time"] = "2020-01-30 23:00"
     again = prepare(hospital.open(), settings, cache=tmp_path / "c").inputs("codes")[0]
     assert (first != again).any()
+
+
+def test_dates_that_stand_for_none_are_left_out_and_counted(hospital):
+    hospital.events["time"] = hospital.events["time"].astype(object)
+    hospital.events.loc[0, "time"] = "9999-12-31"
+    hospital.events.loc[2, "time"] = "0001-01-01"
+    cohort = hospital.open(index={"column": "start"})
+    assert [code for code, _ in events(cohort, "1")] == ["MEDS_BIRTH", "RX//1"]
+    said = {one.code: one.what for one in cohort.findings}
+    assert said["codes.date"] == "2 events dated outside 1700 to 2261: left out"
+
+
+def test_an_index_date_that_stands_for_none_is_refused(hospital):
+    hospital.subjects.loc[0, "start"] = "9999-12-31"
+    with pytest.raises(CohortError, match="a year that stands for none"):
+        hospital.open(index={"column": "start"})
