@@ -1,4 +1,4 @@
-"""The factorise stage: from the codes of train subjects, through their counts, to lookup towers."""
+"""The factorise stage: counts of train subjects, or vectors made elsewhere, fill lookup towers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
 from medmcl.engine.record import Stopwatch
 from medmcl.modalities.codes import Codes
+from medmcl.stages.cooccur_embed import load_vectors
 from medmcl.stages.recipe import FactoriseSpec
 from medmcl.stages.train import Setting, build_towers
 
@@ -47,21 +48,12 @@ def run_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> 
         return checkpoints.done
     with Stopwatch() as watch:
         towers, rank = _towers(spec, prepared, setting)
-        rows = counted_rows(spec, prepared)
-        sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
-        sides.refuse_leak(rows, f"the counts of stage {spec.name}")
-        counts = count_records(spec, prepared, rows)
-        for name, vectors in zip(spec.towers, _factors(spec, counts, rank), strict=True):
-            _fill(towers.tower(name).encoder, vectors)
-    facts = {
-        "stage": spec.name,
-        "keep": spec.keep,
-        "rows": len(rows),
-        "subjects": counts.patients,
-        "rank": rank,
-        "seconds": round(watch.seconds, 3),
-        "sentence": _sentence(spec, counts, rank, watch.seconds),
-    }
+        make = _counted if spec.embedded is None else _taken
+        vectors, facts = make(spec, prepared, rank)
+        for name, one in vectors.items():
+            _fill(towers.tower(name).encoder, one)
+    seconds = round(watch.seconds, 3)
+    facts = {"stage": spec.name, "keep": spec.keep, "rank": rank, "seconds": seconds, **facts}
     if setting.world.rank == 0:
         learner = Learner(towers, {}, {})
         checkpoints.save(1, learner.state_dict(), {}, best=True)
@@ -69,10 +61,70 @@ def run_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> 
     return facts
 
 
+Made = tuple[dict[str, np.ndarray], dict[str, Any]]
+"""Vectors of each modality, and facts."""
+
+
+def _counted(spec: FactoriseSpec, prepared: Prepared, rank: int) -> Made:
+    """Vectors from the counts of train subjects."""
+    rows = counted_rows(spec, prepared)
+    sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+    sides.refuse_leak(rows, f"the counts of stage {spec.name}")
+    counts = count_records(spec, prepared, rows)
+    sizes = " and ".join(f"{len(v)} {name}" for name, v in counts.vocabularies.items())
+    sentence = (
+        f"Stage {spec.name}: {sizes} counted over {counts.patients} subjects, "
+        f"{spec.estimator}, rank {rank}."
+    )
+    vectors = dict(zip(spec.towers, _factors(spec, counts, rank), strict=True))
+    return vectors, {"rows": len(rows), "subjects": counts.patients, "sentence": sentence}
+
+
+def _taken(spec: FactoriseSpec, prepared: Prepared, rank: int) -> Made:
+    """Vectors that were made elsewhere, found by the text of each code; zeros where there is none.
+
+    Raises:
+        ConfigError: Their length is not the rank, or no code of a modality has one.
+    """
+    assert spec.embedded is not None
+    table = load_vectors(spec.embedded)
+    if table.vectors.shape[1] != rank:
+        raise ConfigError(
+            "the vectors have another length than the tables",
+            where=f"stage {spec.name}, embedded: {spec.embedded}",
+            got=f"{table.vectors.shape[1]} dimensions, tables of width {rank}",
+            mend=f"set the width of both lookup encoders to {table.vectors.shape[1]}",
+        )
+    vectors, told = {}, []
+    for name in spec.towers:
+        adapter = prepared.adapters[name]
+        assert isinstance(adapter, Codes)  # checked when the towers were built
+        codes = adapter.vocabulary[FIRST:]
+        found = np.array([-1 if (row := table.find(c)) is None else row for c in codes], dtype=int)
+        own = np.zeros((len(codes), rank))
+        own[found >= 0] = table.vectors[found[found >= 0]]
+        if not own.any():
+            raise ConfigError(
+                f"none of the {len(codes)} codes of {name} has a vector",
+                where=f"stage {spec.name}, embedded: {spec.embedded}",
+                got=f"codes as {codes[0]!r}" if codes else "no codes",
+                expected=f"codes as {table.tokens[0]!r}" if table.tokens else "a table with tokens",
+            )
+        told.append(f"{int(own.any(axis=1).sum())} of {len(codes)} {name}")
+        vectors[name] = own
+    sentence = (
+        f"Stage {spec.name}: vectors of {' and '.join(told)} from {spec.embedded}, rank {rank}; "
+        "whose records they were counted from is not known here."
+    )
+    return vectors, {"rows": 0, "subjects": 0, "sentence": sentence}
+
+
 def rehearse_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> None:
     """Refuse what cannot be factorised before anything is trained."""
-    _towers(spec, prepared, setting)
-    if len(counted_rows(spec, prepared)) < 2:
+    _, rank = _towers(spec, prepared, setting)
+    if spec.embedded is not None:
+        _taken(spec, prepared, rank)
+    elif len(counted_rows(spec, prepared)) < 2:
         raise ConfigError(
             "fewer than two train subjects have both modalities",
             where=f"stage {spec.name}",
@@ -139,6 +191,7 @@ def _towers(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> tuple[
         widths[name] = tower.encoder.width
     rank = min(widths.values())
     smallest = min(shape.vocabulary for shape in shapes.values()) - FIRST
+    smallest = smallest if spec.embedded is None else rank
     if len(set(widths.values())) > 1 or rank > smallest:
         raise ConfigError(
             "the rank does not fit" if rank > smallest else "both tables have one rank",
@@ -155,11 +208,3 @@ def _fill(encoder: torch.nn.Module, vectors: np.ndarray) -> None:
     assert isinstance(encoder, Lookup)  # as `_towers` has made sure
     encoder.table.weight.zero_()
     encoder.table.weight[FIRST:] = torch.from_numpy(vectors).to(encoder.table.weight)
-
-
-def _sentence(spec: FactoriseSpec, counts: Counts, rank: int, seconds: float) -> str:
-    sizes = " and ".join(f"{len(v)} {name}" for name, v in counts.vocabularies.items())
-    return (
-        f"Stage {spec.name}: {sizes} counted over {counts.patients} subjects, "
-        f"{spec.estimator}, rank {rank}; {seconds:.0f} s."
-    )

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medmcl.core.config import Config, closest, faults_of, nearest, read_yaml
 from medmcl.core.errors import ConfigError, OverrideError
@@ -79,13 +79,24 @@ class FactoriseSpec(TowersSpec):
     """
 
     stage: Literal["factorise"]
-    towers: tuple[str, str]
+    towers: tuple[str, ...] = Field(min_length=1, max_length=2)
+    """The two modalities; one is enough where vectors are taken."""
     estimator: Literal["claime", "concate", "cl", "within_only"] = "claime"
     """Cai et al., arXiv 2403.14926: its own, or one of its baselines."""
     shrink: bool = False
     """Shrink singular values by what noise adds to them; differs from the paper."""
+    embedded: Path | None = None
+    """Folder that ``medmcl cooccur embed`` wrote: its vectors are taken, by the text of a code, and
+    nothing is counted here. Whose records its counts hold is not known to the run."""
+
     objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
     keep: Literal["last"] = "last"
+
+    @model_validator(mode="after")
+    def _two_to_count(self) -> FactoriseSpec:
+        if self.embedded is None and len(set(self.towers)) != 2:
+            raise ValueError("towers: two modalities, whose codes are counted together")
+        return self
 
 
 class TrainSpec(TowersSpec):

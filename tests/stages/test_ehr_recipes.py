@@ -1,5 +1,7 @@
 """Recipes over codes: factorised counts and the contrastive comparison, from events to a report."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import yaml
 from processes import weights
 
 import medmcl
+from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import ConfigError
 
 PEOPLE, WORDS = 240, 24
@@ -160,6 +163,7 @@ def test_resume_goes_on_from_the_factors(claime, hospital, monkeypatch):
         ("towers.codes.encoder", {"name": "code_transformer"}, "cannot be filled with factors"),
         ("stages.pmi_svd.objectives", {"cross_modal": {}}, "objectives"),
         ("stages.pmi_svd.estimator", "claim", "claime"),
+        ("stages.pmi_svd.towers", ["codes"], "two modalities"),
     ],
 )
 def test_what_cannot_be_factorised_is_refused_before_anything_is_written(
@@ -235,6 +239,47 @@ def test_an_encoder_without_code_embeddings_takes_no_vectors(hospital, tmp_path)
     recipe = with_vectors(tmp_path, encoder="lookup")
     with pytest.raises(ConfigError, match="takes no vectors"):
         medmcl.pretrain(hospital, recipe=recipe, out=tmp_path / "run")
+
+
+def released(folder, hospital):
+    """Vectors of a network: the codes' own, and those of a code nobody here has."""
+    codes = medmcl.open_cohort(hospital).records["codes"]["place"]
+    tokens = sorted({code for place in codes for code in place.values["codes"]})[:-1]
+    vectors = np.random.default_rng(0).normal(size=(len(tokens) + 1, 4))
+    table = TokenVectors.join({"codes": [*tokens, "ICD//elsewhere"]}, {"codes": vectors})
+    folder.mkdir()
+    table.save(folder / "vectors.parquet")
+    facts = {"schema": "medmcl/token_vectors@1"}
+    (folder / "embedding.json").write_text(json.dumps(facts), encoding="utf-8")
+    return table
+
+
+def test_vectors_of_a_network_embed_the_people_of_a_hospital(hospital, tmp_path):
+    table = released(tmp_path / "vectors", hospital)
+    overrides = {
+        "stages.pmi_svd.embedded": str(tmp_path / "vectors"),
+        "stages.pmi_svd.towers": ["codes"],
+        **NOT_SCORED,
+    }
+    run = medmcl.pretrain(hospital, recipe="claime_toy", out=tmp_path / "run", overrides=overrides)
+    kept = weights(run.path, "pmi_svd")["model.towers.codes.encoder.table.weight"].numpy()
+    for number, code in enumerate(run.preprocessing["codes"]["state"]["codes"]):
+        row = table.find(code)
+        expected = np.zeros(4) if row is None else table.vectors[row]
+        np.testing.assert_allclose(kept[number], expected, atol=1e-6)
+    assert not kept.any(axis=1).all()  # one code of this hospital has no vector
+    assert "is not known here" in run.checkpoints("pmi_svd").done["sentence"]
+    with pytest.raises(ConfigError, match="another length"):
+        medmcl.pretrain(
+            hospital, recipe="claime_toy", out=tmp_path / "other",
+            overrides={**overrides, "towers.codes.encoder.width": 3},
+        )  # fmt: skip
+
+
+def test_a_factorised_run_is_evaluated_on_another_hospital(claime, tmp_path):
+    write_hospital(tmp_path / "other", seed=1)
+    done = medmcl.evaluate(claime.path, tmp_path / "other", out=tmp_path / "report")
+    assert {row.task for row in done.results} >= {"died"}
 
 
 @pytest.mark.gpu
