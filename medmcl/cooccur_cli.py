@@ -46,6 +46,7 @@ def count(
 ) -> None:
     """Count which codes and concepts stand together in patients' records."""
     from medmcl.cooccurrence.count import count as run_count
+    from medmcl.cooccurrence.counts import exact_sum
     from medmcl.cooccurrence.exchange import save_counts
     from medmcl.cooccurrence.run import Means
     from medmcl.cooccurrence.spec import load_spec
@@ -59,7 +60,10 @@ def count(
     print(f"{counts.patients:,} patients, {counts.units:,} units ({counts.window})")
     for (a, b), block in counts.blocks.items():
         shape = f"{block.pairs.shape[0]:,} x {block.pairs.shape[1]:,}"
-        print(f"{a} x {b}: {shape}, {block.pairs.nnz:,} cells, {int(block.pairs.sum()):,} pairs")
+        pairs = exact_sum(block.pairs.data)
+        print(f"{a} x {b}: {shape}, {block.pairs.nnz:,} cells, {pairs:,} pairs")
+    if counts.nested:
+        print(f"nested codes (one event counts for several): {', '.join(counts.nested)}")
     if str(tally):
         print(tally)
     print(f"counts: {out}")
@@ -115,6 +119,10 @@ def release(
         bool,
         typer.Option("--public-vocabulary", help="Codes were fixed in public: all stay listed."),
     ] = False,
+    allow_nested: Annotated[
+        bool,
+        typer.Option("--allow-nested", help="Codes count one another's events: release anyway."),
+    ] = False,
     align: AlignOption = None,
 ) -> None:
     """Write counts that may leave: cells of few patients absent, nothing else that tells them.
@@ -125,7 +133,12 @@ def release(
 
     _say(
         release_folders(
-            counts, out, below=below, public_vocabulary=public_vocabulary, align=_align(align)
+            counts,
+            out,
+            below=below,
+            public_vocabulary=public_vocabulary,
+            allow_nested=allow_nested,
+            align=_align(align),
         )
     )
 

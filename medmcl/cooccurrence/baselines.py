@@ -14,12 +14,13 @@ from scipy import sparse
 
 from medmcl.cooccurrence.counts import Counts, Pair, exact_sum
 from medmcl.cooccurrence.log_pmi import log_pmi
+from medmcl.cooccurrence.pmi import is_released
 from medmcl.core.errors import ArtefactError
 
 
 def concate(counts: Counts, rank: int, pair: Pair | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Log PMI of both modalities stacked, largest eigenvalues: V1 (d1, rank), V2 (d2, rank)."""
-    first, second = counts.pair(*(pair or ()))
+    first, second = _exact_pair(counts, pair)
     vectors = eigen_embedding(log_pmi(_stack(counts, first, second)), rank)
     return _apart(vectors, len(counts.vocabularies[first]))
 
@@ -30,7 +31,7 @@ def cl(counts: Counts, rank: int, pair: Pair | None = None) -> tuple[np.ndarray,
     The linear PMI is CLAIME's with the stack's own margins: pairs of a patient (self-pairs left
     out) against pairs of different patients.
     """
-    first, second = counts.pair(*(pair or ()))
+    first, second = _exact_pair(counts, pair)
     stack = _stack(counts, first, second)
     pmi = _linear_stack(stack, np.concatenate([_tokens(counts, n) for n in (first, second)]))
     return _apart(eigen_embedding(pmi, rank), len(counts.vocabularies[first]))
@@ -40,7 +41,7 @@ def within_only(
     counts: Counts, rank: int, pair: Pair | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log PMI of each modality alone, largest eigenvalues. Rotations are unrelated."""
-    first, second = counts.pair(*(pair or ()))
+    first, second = _exact_pair(counts, pair)
     one, two = (eigen_embedding(log_pmi(_within(counts, n)), rank) for n in (first, second))
     return one, two
 
@@ -53,6 +54,18 @@ def eigen_embedding(matrix: np.ndarray, rank: int) -> np.ndarray:
     largest = np.abs(vectors).argmax(axis=0)
     sign = np.where(vectors[largest, np.arange(rank)] < 0, -1.0, 1.0)
     return vectors * sign * np.sqrt(np.maximum(values, 0.0))
+
+
+def _exact_pair(counts: Counts, pair: Pair | None) -> Pair:
+    """The pair, unless the counts are a release: these methods read an absent cell as zero."""
+    if is_released(counts):
+        raise ArtefactError(
+            "this method needs exact counts: it would read the absent cells of a release as zeros",
+            got=f"cells suppressed below {counts.suppressed_below}, noise of {counts.noise_sd}",
+            mend="embed a release with claime_pmi or `medmcl cooccur embed`, which fill absent "
+            "cells; or run this where the exact counts are",
+        )
+    return counts.pair(*(pair or ()))
 
 
 def _stack(counts: Counts, first: str, second: str) -> sparse.csr_array:

@@ -34,7 +34,7 @@ def clip_rows(
     x * resolution. What happens to one patient depends on no other.
 
     Args:
-        table: Counts, int64 (n, d), a row a patient or window.
+        table: Counts, (n, d), a row a patient or window; what is no count above 0 is 0.
         bound: Longest that a patient's counts may be, a constant fixed in public.
         resolution: Units to a token.
         patients: Whose window each row is, (n,); every row its own patient if not given.
@@ -49,7 +49,7 @@ def clip_rows(
             expected=f"1 to {LONGEST}, 1 to 256",
         )
     limited = table.copy()
-    short = np.minimum(limited.data, MOST) * resolution
+    short = _limited(table.data) * resolution
     length = patient_lengths(table, patients, resolution)[_owners(table, patients)]
     most = resolution * bound
     limited.data = np.where(length > most, short * most // np.maximum(length, 1), short)
@@ -69,9 +69,17 @@ def patient_lengths(
     rows = table.shape[0]
     people = rows if patients is None else len(np.unique(np.asarray(patients)))
     squared = np.zeros(people, dtype=np.int64)
-    values = np.minimum(table.data, MOST) * resolution
+    values = _limited(table.data) * resolution
     np.add.at(squared, _owners(table, patients), values**2)
     return _ceil_sqrt(squared)
+
+
+def _limited(values: np.ndarray) -> np.ndarray:
+    """Values from 0 to `MOST`, int64, whatever type they came in: the bound must hold for all."""
+    over, none = values > MOST, ~(values > 0)
+    limited = np.where(over | none, 0, values).astype(np.int64)
+    limited[over] = MOST
+    return limited
 
 
 def _owners(table: sparse.csr_array, patients: Sequence[object] | np.ndarray | None) -> np.ndarray:

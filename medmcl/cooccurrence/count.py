@@ -37,7 +37,8 @@ def count(
     """Count what a spec says and save it.
 
     Work in progress lies in ``<out>.unfinished`` (events of patients and sums; it stays at the
-    site) until the counts are saved.
+    site) until the counts are saved. What was left out stands in ``<out>.counting.json``, which
+    stays at the site too.
 
     Args:
         spec: What to count.
@@ -53,8 +54,14 @@ def count(
     """
     if not spec.keys.modalities:
         raise ConfigError("'modalities' is missing", where=spec.file)
+    told = out.with_name(out.name + ".counting.json")
     if out.exists() and any(out.iterdir()):
         raise ArtefactError("holds something already", where=out, mend="name a new folder")
+    if told.exists():
+        raise ArtefactError(
+            "tells of a count whose folder was moved", where=told, mend="move it too, or name a "
+            "new folder",
+        )  # fmt: skip
     work = out.with_name(out.name + ".unfinished")
     if work.exists() and not resume:
         raise ArtefactError(
@@ -69,8 +76,8 @@ def count(
         means=means, resume=True,
     )  # fmt: skip
     save(counts, out)
-    out.mkdir(parents=True, exist_ok=True)
-    _write_tally(out / "counting.json", spec, tally, written)
+    # Beside the folder, not in it: the folder may be shared, this may not.
+    _write_tally(told, spec, tally, written)
     shutil.rmtree(work)
     return counts, tally
 

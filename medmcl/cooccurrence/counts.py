@@ -104,6 +104,9 @@ class Counts:
             nothing was suppressed.
         noise_sd: Standard deviation of the noise in every cell, which may then be negative; None
             if there is none.
+        sites: Sites whose counts were added up to these.
+        nested: Modalities in which a code may count the events of another one (a code and its
+            roll-up): a cell may then be the difference of others.
         notes: What a reader of these counts must know; not compared.
     """
 
@@ -116,6 +119,8 @@ class Counts:
     pairing: str = "product"
     suppressed_below: int | None = None
     noise_sd: float | None = None
+    sites: int = 1
+    nested: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -171,8 +176,8 @@ class Counts:
         """Counts of both sites together, exact.
 
         Raises:
-            ArtefactError: If the sites differ in vocabulary, window, pairing rule or blocks, or
-                one of them has suppressed cells, which are no zeros.
+            ArtefactError: If the sites differ in vocabulary, window, pairing rule or blocks, one of
+                them has suppressed cells, which are no zeros, or only one of them is noisy.
         """
         self._refuse_unlike(other)
         return Counts(
@@ -184,6 +189,8 @@ class Counts:
             window=self.window,
             pairing=self.pairing,
             noise_sd=_noise_of_sum(self.noise_sd, other.noise_sd),
+            sites=self.sites + other.sites,
+            nested=tuple(sorted({*self.nested, *other.nested})),
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
         )
 
@@ -198,6 +205,13 @@ class Counts:
                 got=f"suppressed below {self.suppressed_below} and {other.suppressed_below}",
                 expected="counts without suppression",
                 mend="sum the sites securely and suppress the sum, or fill each site, then add",
+            )
+        if (self.noise_sd is None) != (other.noise_sd is None):
+            raise ArtefactError(
+                "noisy counts and exact ones cannot be added: the sum would hold margins that are "
+                "no sums of its cells, and look private",
+                got=f"noise of {self.noise_sd} and {other.noise_sd}",
+                expected="exact counts of every site, or private releases of every site",
             )
         for what in ("window", "pairing"):
             mine, theirs = getattr(self, what), getattr(other, what)
@@ -241,5 +255,5 @@ def _known_sum(mine: int | None, theirs: int | None) -> int | None:
 
 
 def _noise_of_sum(mine: float | None, theirs: float | None) -> float | None:
-    """Independent noise adds up in squares; counts without noise add none."""
-    return None if mine is None and theirs is None else math.hypot(mine or 0.0, theirs or 0.0)
+    """Independent noise adds up in squares."""
+    return None if mine is None or theirs is None else math.hypot(mine, theirs)

@@ -25,6 +25,7 @@ from medmcl.cooccurrence.exchange_checks import (
     check_cells,
     check_margin_sums,
     check_whole,
+    refuse_telling,
 )
 from medmcl.cooccurrence.exchange_manifest import (
     SCHEMA,
@@ -65,9 +66,12 @@ def save_counts(
         release: How the counts were made safe; only a release knows.
 
     Raises:
-        ArtefactError: If the folder holds something, or cannot be written.
+        ArtefactError: If the folder holds something, or cannot be written, or ``release`` stands
+            beside counts that hold more than their cells and sums of them.
     """
     folder = Path(folder)
+    if release is not None:
+        refuse_telling(counts, folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtefactError("counts are written to a new folder", where=folder, got="a used one")
     refuse_unwritable(folder, where="counts")
@@ -111,6 +115,8 @@ def load_counts(folder: str | Path) -> Counts:
         pairing=manifest.pairing,
         suppressed_below=manifest.suppressed_below,
         noise_sd=manifest.noise_sd,
+        sites=_sites(manifest),
+        nested=manifest.nested,
         notes=manifest.notes,
     )
     check_whole(counts, manifest, folder)
@@ -154,16 +160,18 @@ def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | 
             pairs_per_patient=block.pairs_per_patient,
         )
         blocks.append(keys)
-    manifest = ManifestKeys(
-        schema=SCHEMA,
-        medmcl=medmcl.__version__,
-        window=counts.window,
-        pairing=counts.pairing,
-        units=counts.units,
-        patients=counts.patients,
-        suppressed_below=counts.suppressed_below,
-        noise_sd=counts.noise_sd,
-        modalities=tuple(
+    said = {
+        "schema": SCHEMA,
+        "medmcl": medmcl.__version__,
+        "window": counts.window,
+        "pairing": counts.pairing,
+        "units": counts.units,
+        "patients": counts.patients,
+        "suppressed_below": counts.suppressed_below,
+        "noise_sd": counts.noise_sd,
+        "sites": counts.sites,
+        "nested": counts.nested,
+        "modalities": tuple(
             ModalityKeys(
                 name=name,
                 version=words.version,
@@ -173,11 +181,12 @@ def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | 
             )
             for name, words in counts.vocabularies.items()
         ),
-        vocabulary=VocabularyKeys(file=VOCABULARY, sha256=sha256_of(folder / VOCABULARY)),
-        blocks=tuple(blocks),
-        notes=counts.notes,
-        release=release,
-    )
+        "vocabulary": VocabularyKeys(file=VOCABULARY, sha256=sha256_of(folder / VOCABULARY)),
+        "blocks": tuple(blocks),
+        "notes": counts.notes,
+        "release": release,
+    }
+    manifest = check(ManifestKeys, said, MANIFEST, ArtefactError)
     text = json.dumps(manifest.model_dump(by_alias=True), indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -211,6 +220,13 @@ def _read_vocabulary(
         check_margin_sums(margin, keys, path)
         margins[keys.name] = margin
     return vocabularies, margins
+
+
+def _sites(manifest: ManifestKeys) -> int:
+    """As said, or of an older folder what its release says."""
+    if manifest.sites is not None:
+        return manifest.sites
+    return manifest.release.sites if isinstance(manifest.release, ThresholdKeys) else 1
 
 
 def _sizes(folder: Path, keys: BlockKeys, vocabularies: dict[str, Vocabulary]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medmcl.cooccurrence.counts import Block, Counts, Margin, exact_sum
+from medmcl.cooccurrence.exchange_claims import check_private
 from medmcl.cooccurrence.exchange_manifest import (
     BlockKeys,
     ManifestKeys,
@@ -14,7 +15,7 @@ from medmcl.cooccurrence.exchange_manifest import (
     PrivateKeys,
     ThresholdKeys,
 )
-from medmcl.cooccurrence.margins import margins_of_cells
+from medmcl.cooccurrence.released_margins import margins_of_cells
 from medmcl.core.errors import ArtefactError
 
 
@@ -121,8 +122,11 @@ def _check_release(counts: Counts, manifest: ManifestKeys, folder: Path) -> None
         where = f"{folder}, {a} x {b}"  # every patient adds a pair or more
         _none(few, "a cell holds fewer pairs than its threshold on patients", where,
               block.pairs.data)  # fmt: skip
-    if isinstance(release, PrivateKeys) and counts.noise_sd is not None:
+    if isinstance(release, ThresholdKeys):
+        _same("sites", release.sites, counts.sites, folder)
+    if isinstance(release, PrivateKeys):
         _same("standard deviation of the noise", counts.noise_sd, release.sigma, folder)
+        check_private(release, counts.modalities, folder)
 
 
 def refuse_telling(counts: Counts, where: object) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, field_validator
 
+from medmcl.cooccurrence.windows import check_pairing, parse_window
 from medmcl.core.config import Config
+from medmcl.core.errors import ConfigError
 
 SCHEMA: Final = "medmcl/cooccurrence@1"
 Count = Annotated[StrictInt, Field(ge=0)]
+Number = Annotated[StrictInt, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
 File = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.parquet$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -34,7 +39,7 @@ class BlockKeys(Config):
     cells: Count
     pairs: StrictInt
     patients_counted: bool
-    pairs_per_patient: float | None = None
+    pairs_per_patient: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
 
 
 class VocabularyKeys(Config):
@@ -61,7 +66,7 @@ class ThresholdKeys(Config):
     below: Annotated[StrictInt, Field(ge=2)]
     absent: Literal["0 or below the threshold"] = "0 or below the threshold"
     public_vocabulary: bool
-    sites: Annotated[StrictInt, Field(ge=1)]
+    sites: Number
     warnings: tuple[str, ...] = ()
 
 
@@ -69,9 +74,9 @@ class SpentKeys(Config):
     """What all releases from the same patients cost together, this one included."""
 
     releases: Count
-    rho: float
-    epsilon: float
-    delta: float
+    rho: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    epsilon: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    delta: Probability
 
 
 class PrivateKeys(Config):
@@ -91,13 +96,13 @@ class PrivateKeys(Config):
     unit: Literal["patient"] = "patient"
     neighbours: Literal["add or remove one patient"] = "add or remove one patient"
     mechanism: Literal["discrete Gaussian"] = "discrete Gaussian"
-    epsilon: float
-    delta: float
-    rho: float
-    sigma: float
-    clip: dict[str, int]
-    resolution: int
-    sensitivity: int
+    epsilon: Positive
+    delta: Probability
+    rho: Positive
+    sigma: Positive
+    clip: dict[str, Number]
+    resolution: Number
+    sensitivity: Number
     spent: SpentKeys
 
 
@@ -106,7 +111,8 @@ class ManifestKeys(Config):
 
     Attributes:
         medmcl: Version that wrote it.
-        suppressed_below: See `medmcl.cooccurrence.counts.Counts`; likewise ``noise_sd``.
+        suppressed_below: See `medmcl.cooccurrence.counts.Counts`; likewise ``noise_sd``, ``sites``
+            (absent in older folders) and ``nested``.
         release: How the counts were made safe to leave a site; none if they were not.
     """
 
@@ -116,10 +122,29 @@ class ManifestKeys(Config):
     pairing: str
     units: Count | None
     patients: Count | None
-    suppressed_below: Count | None = None
-    noise_sd: float | None = None
+    suppressed_below: Annotated[StrictInt, Field(ge=2)] | None = None
+    noise_sd: Positive | None = None
+    sites: Number | None = None
+    nested: tuple[str, ...] = ()
     modalities: tuple[ModalityKeys, ...]
     vocabulary: VocabularyKeys
     blocks: tuple[BlockKeys, ...]
     notes: tuple[str, ...] = ()
     release: Annotated[ThresholdKeys | PrivateKeys, Field(discriminator="mode")] | None = None
+
+    @field_validator("window")
+    @classmethod
+    def _known_window(cls, window: str) -> str:
+        try:
+            parse_window(window)
+        except ConfigError as error:
+            raise ValueError(f"{error.what}, expected {error.expected}") from None
+        return window
+
+    @field_validator("pairing")
+    @classmethod
+    def _known_pairing(cls, pairing: str) -> str:
+        try:
+            return check_pairing(pairing)
+        except ConfigError as error:
+            raise ValueError(error.what) from None

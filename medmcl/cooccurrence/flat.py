@@ -39,13 +39,14 @@ class Layout:
 
     @property
     def digest(self) -> str:
-        """Hash of all that must agree: tokens, versions, blocks, window, pairing rule."""
+        """Hash of all that must agree: tokens, versions, blocks, window, rules."""
         whole = self.empty
         text = json.dumps(
             [
                 [[name, words.version, words.tokens] for name, words in whole.vocabularies.items()],
                 [whole.window, whole.pairing, list(whole.blocks)],
                 [self.of_tokens, self.of_cells],
+                sorted(whole.nested),
             ]
         )
         return hashlib.sha256(text.encode()).hexdigest()
@@ -68,7 +69,7 @@ def layout_of(counts: Counts) -> Layout:
         for pair, block in sorted(counts.blocks.items())
     }
     return Layout(
-        empty=replace(counts, margins=none, blocks=empty, units=0, patients=0, notes=()),
+        empty=replace(counts, margins=none, blocks=empty, units=0, patients=0, sites=1, notes=()),
         of_tokens=tuple(n for n, one in counts.margins.items() if one.patients is not None),
         of_cells=tuple(
             p for p, block in sorted(counts.blocks.items()) if block.patients is not None

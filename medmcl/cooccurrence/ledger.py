@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from medmcl.cooccurrence.accounting import check_budget, epsilon_of
-from medmcl.cooccurrence.exchange_manifest import SpentKeys
+from medmcl.cooccurrence.exchange_manifest import Positive, Probability, SpentKeys
+from medmcl.core.alone import alone
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 
@@ -25,15 +25,15 @@ class EntryKeys(Config):
     """One release: what it was and what it cost."""
 
     what: str
-    rho: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    rho: Positive
 
 
 class LedgerKeys(Config):
     """The whole file: the budget, fixed when it was made, and every release charged to it."""
 
     schema_: Literal["medmcl/privacy-ledger@1"] = Field(alias="schema")
-    epsilon: float
-    delta: float
+    epsilon: Positive
+    delta: Probability
     releases: tuple[EntryKeys, ...] = ()
 
 
@@ -118,22 +118,9 @@ class Ledger:
             os.fsync(file.fileno())
         aside.replace(self.path)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """Nobody else charges meanwhile: two releases must not both see the same rest."""
-        lock = self.path.with_name(f"{self.path.name}.lock")
-        try:
-            lock.touch(exist_ok=False)
-        except FileExistsError:
-            raise ArtefactError(
-                "another release is being charged, or was killed while it was",
-                where=lock,
-                mend="wait; if nothing runs, remove this file (the ledger itself is whole)",
-            ) from None
-        try:
-            yield
-        finally:
-            lock.unlink()
+        return alone(self.path, "another release is being charged")
 
 
 def _spent(keys: LedgerKeys) -> SpentKeys:

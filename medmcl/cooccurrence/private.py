@@ -24,9 +24,10 @@ from medmcl.cooccurrence.clipping import clip_rows
 from medmcl.cooccurrence.counts import Block, Counts, Vocabulary
 from medmcl.cooccurrence.exchange_manifest import PrivateKeys
 from medmcl.cooccurrence.ledger import Ledger
-from medmcl.cooccurrence.margins import margins_of_cells
 from medmcl.cooccurrence.release import Release, refuse_private_vocabulary
+from medmcl.cooccurrence.released_margins import margins_of_cells
 from medmcl.cooccurrence.tokens import Table, whole
+from medmcl.cooccurrence.windows import parse_window
 from medmcl.core.errors import ArtefactError
 
 RESOLUTION = 16
@@ -60,6 +61,7 @@ def release_private(
         window: Name of the window; sliding windows have no rows and cannot be released so.
 
     Raises:
+        ConfigError: Unknown window.
         ArtefactError: If the tables do not fit, the budget does not cover it, or a row is a window
             and nobody says whose.
     """
@@ -118,6 +120,11 @@ def _refuse_unfit(
     patients: Sequence[object] | np.ndarray | None,
     window: str,
 ) -> None:
+    if parse_window(window).sliding:
+        raise ArtefactError(
+            "sliding windows overlap: they have no rows that could be clipped", got=window,
+            expected="record, month or visit",
+        )  # fmt: skip
     for table, (name, words) in zip(tables, vocabularies.items(), strict=True):
         if table.shape[1] != len(words):
             raise ArtefactError(

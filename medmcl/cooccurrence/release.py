@@ -4,6 +4,10 @@ Two ways lead here. `release_threshold` leaves out cells of few patients; `relea
 (`medmcl.cooccurrence.private`) adds noise with a proven bound. Both keep only cells and
 sums of released cells: no patients of a token or a cell, no number of patients, no total that was
 counted, because each of these could tell what an absent cell hides.
+
+The rule holds cell by cell. Where a code counts the events of others (a code and its roll-up in one
+vocabulary), an absent cell may be the difference of two that are there. Counts that say so
+(`Counts.nested`) are refused; a hierarchy that was counted without saying so cannot be seen here.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from medmcl.cooccurrence.counts import Block, Counts, Vocabulary, exact_sum
 from medmcl.cooccurrence.exchange import save_counts
 from medmcl.cooccurrence.exchange_checks import refuse_telling
 from medmcl.cooccurrence.exchange_manifest import PrivateKeys, ThresholdKeys
-from medmcl.cooccurrence.margins import margins_of_cells
+from medmcl.cooccurrence.released_margins import margins_of_cells
 from medmcl.core.errors import ArtefactError
 
 Keys = TypeVar("Keys", ThresholdKeys, PrivateKeys)
@@ -30,6 +34,10 @@ _TWO_RELEASES = (
     "A threshold does not hide a patient from someone who holds two releases of nearly the same "
     "patients and subtracts them, nor from someone who knows the patient's record and traces it; "
     "differential privacy does."
+)
+_NESTED = (
+    "Cells are not derivable from one another unless one code counts the events of others: release "
+    "one level of a hierarchy."
 )
 _ONE_SITE = (
     "Cells were suppressed at one site. Sites that sum securely before they suppress lose fewer."
@@ -83,26 +91,30 @@ def release_threshold(
     below: int = FEWEST_PATIENTS,
     *,
     public_vocabulary: bool = False,
-    sites: int = 1,
+    allow_nested: bool = False,
 ) -> Release[ThresholdKeys]:
     """Leave out every cell of fewer patients than ``below``, and all that could tell it.
 
     An absent cell means 0 or a few, and the manifest says so. Margins are the sums of the released
     cells; patients, units and counted totals are withheld. Nothing of the release depends on a
-    cell that was left out, so nothing about it can be derived beyond "fewer than ``below``".
+    cell that was left out, so nothing about it can be derived beyond "fewer than ``below``", unless
+    a code counts the events of others: a roll-up G of P1 and P2 gives P2 as G - P1.
 
     Args:
         counts: Exact counts with patients counted, best the sum of several sites.
         below: Fewest patients of a cell that is released.
         public_vocabulary: The vocabulary was fixed in public before anyone looked at the data, so
             that naming a token says nothing. Otherwise tokens of few patients are left out.
-        sites: How many sites were summed; written into the manifest.
+        allow_nested: Release counts that say that their codes are nested (`Counts.nested`): you
+            have seen that no small cell is the difference of two that are released.
 
     Raises:
-        ArtefactError: If patients were not counted, the counts were released before, or no cell
-            is left.
+        ArtefactError: If patients were not counted, the counts were released before, their codes
+            are nested, or no cell is left.
     """
     _refuse_unfit(counts, below, public_vocabulary)
+    if counts.nested and not allow_nested:
+        _refuse_nested(counts)
     kept = {name: _kept_tokens(counts, name, below, public_vocabulary) for name in counts.margins}
     blocks, absent = {}, 0
     for (a, b), block in counts.blocks.items():
@@ -127,13 +139,18 @@ def release_threshold(
         window=counts.window,
         pairing=counts.pairing,
         suppressed_below=below,
+        sites=counts.sites,
+        nested=counts.nested,
     )
-    warnings = (_TWO_RELEASES, _ONE_SITE) if sites == 1 else (_TWO_RELEASES,)
+    warnings = (_TWO_RELEASES, _NESTED, *((_ONE_SITE,) if counts.sites == 1 else ()))
     dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
     return Release(
         released,
         ThresholdKeys(
-            below=below, public_vocabulary=public_vocabulary, sites=sites, warnings=warnings
+            below=below,
+            public_vocabulary=public_vocabulary,
+            sites=counts.sites,
+            warnings=warnings,
         ),
         {"cells suppressed": absent, **dropped},
     )
@@ -172,6 +189,17 @@ def _refuse_unfit(counts: Counts, below: int, public_vocabulary: bool) -> None:
         )
 
 
+def _refuse_nested(counts: Counts) -> None:
+    raise ArtefactError(
+        "codes count the events of others, so that an absent cell may be the difference of two "
+        "that are released",
+        got=f"nested codes in {', '.join(counts.nested)}",
+        expected="codes of which no event counts for two",
+        mend="count one level of the hierarchy (a narrower roll_up, or a vocabulary file of one "
+        "level); allow_nested=True if you have seen that no small cell follows",
+    )
+
+
 def _kept_tokens(counts: Counts, name: str, below: int, public_vocabulary: bool) -> np.ndarray:
     patients = counts.margins[name].patients
     if public_vocabulary or patients is None:
@@ -187,5 +215,5 @@ def _suppress(block: Block, rows: np.ndarray, columns: np.ndarray, below: int) -
     enough.eliminate_zeros()
     pairs = sparse.csr_array(block.pairs * enough)[rows][:, columns]
     patients = sparse.csr_array(block.patients * enough)
-    mean = exact_sum(pairs.data) / max(1, exact_sum(patients.data))
+    mean = exact_sum(pairs.data) / exact_sum(patients.data) if patients.nnz else 1.0
     return Block(sparse.csr_array(pairs), pairs_per_patient=float(f"{mean:.3g}"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from medmcl.cooccurrence.counter import DEFAULT_MEMORY, PairCounter, events_at_a_time
 from medmcl.cooccurrence.counts import Counts, Vocabulary
+from medmcl.cooccurrence.nesting import nested_modalities
 from medmcl.cooccurrence.parts import (
     VERSION,
     Part,
@@ -127,7 +128,8 @@ def count_shards(
         reading, rules, vocabularies, Means(means.memory, fast=means.fast), ""
     ).counter()
     absorb_parts(counter, list_parts(folder))
-    return counter.counts(), counter.tally
+    nested = nested_modalities(reading.parents, vocabularies)
+    return replace(counter.counts(), nested=nested), counter.tally
 
 
 def count_part(shards: Sequence[Shard], task: _Task, path: Path) -> None:

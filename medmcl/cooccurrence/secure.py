@@ -18,7 +18,9 @@ Who sees what:
 - *Key agreement is not done here.* `pair_seed` gives 32 bytes from the operating system; one of the
   two sites makes them and brings them to the other by a channel that the coordinator cannot read.
 - A mask is spent once: two shares with the same masks tell the difference of their counts. The
-  round's name enters every mask, and `SiteKeys` refuses a round that it has masked for before.
+  round's name enters every mask, and `SiteKeys` refuses a round that it has masked for before. So
+  keys that are lost are never rebuilt from an old seed, which would forget the rounds that were
+  masked for: agree on new seeds with every site.
 - A site that drops out stops the round. Nothing is lost: start another round without it.
 """
 
@@ -27,7 +29,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -198,7 +200,8 @@ def add_shares(shares: Sequence[Share], turn: Round, layout: Layout) -> Counts:
             where=f"round {turn.name}",
             mend="a site did not follow the protocol; start a new round",
         )
-    return unflatten(total[:-_TAIL].astype(np.int64), layout)
+    summed = unflatten(total[:-_TAIL].astype(np.int64), layout)
+    return replace(summed, sites=len(turn.sites))
 
 
 def _refuse_absent(shares: Sequence[Share], turn: Round) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 
 from medmcl.cooccurrence.counts import Counts
 from medmcl.cooccurrence.secure import Round, Share, SiteKeys
+from medmcl.core.alone import alone
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 
@@ -35,6 +37,7 @@ class SeedKeys(Config):
 
     schema_: Literal["medmcl/pair-seed@1"] = Field(alias="schema")
     pair: tuple[str, str]
+    drawn_by: str
     seed: str = Field(pattern="^[0-9a-f]{64}$")
 
 
@@ -58,19 +61,36 @@ def save_keys(keys: SiteKeys, path: str | Path) -> None:
     _write_secret(Path(path), values)
 
 
-def save_seed(seed: bytes, pair: tuple[str, str], path: str | Path) -> None:
+def save_seed(seed: bytes, drawn_by: str, other: str, path: str | Path) -> None:
     """Write the seed of a pair so that only its owner can read the file."""
-    values = {"schema": "medmcl/pair-seed@1", "pair": sorted(pair), "seed": seed.hex()}
+    values = {
+        "schema": "medmcl/pair-seed@1",
+        "pair": sorted((drawn_by, other)),
+        "drawn_by": drawn_by,
+        "seed": seed.hex(),
+    }
     _write_secret(Path(path), values)
 
 
-def load_seed(path: str | Path, pair: tuple[str, str]) -> bytes:
-    """Read the seed of a pair; `ArtefactError` if the file is for another one."""
+def load_seed(path: str | Path, site: str, other: str) -> bytes:
+    """Read the seed that ``other`` drew for ``site``.
+
+    Raises:
+        ArtefactError: If the file is for another pair, or ``site`` drew it itself: keys that are
+            rebuilt from an old seed have forgotten which rounds they masked for.
+    """
+    pair = (site, other)
     keys = check(SeedKeys, _json(Path(path)), path, ArtefactError)
     if sorted(keys.pair) != sorted(pair):
         raise ArtefactError(
             "is the seed of another pair", where=path, got=" and ".join(keys.pair),
             expected=" and ".join(sorted(pair)),
+        )  # fmt: skip
+    if keys.drawn_by != other:
+        raise ArtefactError(
+            "was drawn by this site, whose keys had it already", where=path, got=keys.drawn_by,
+            expected=other,
+            mend="keys are never rebuilt from an old seed: delete this file and agree on a new one",
         )  # fmt: skip
     return bytes.fromhex(keys.seed)
 
@@ -112,13 +132,27 @@ def write_share(counts: Counts, keys: str | Path, turn: Round, path: str | Path)
         counts: Of the site.
         keys: The site's file of seeds.
         turn: The round.
-        path: Where the share goes.
+        path: Where the share goes; must be new.
+
+    Raises:
+        ArtefactError: If ``path`` is there already, another share is being made with these keys, or
+            the round cannot be masked for (see `SiteKeys.share`).
     """
-    mine = load_keys(keys)
-    share = mine.share(counts, turn)
-    save_keys(mine, keys)
-    save_share(share, path)
+    with keys_alone(keys):
+        if Path(path).exists():  # before the round is spent
+            raise ArtefactError(
+                "a share is written to a new file", where=path, mend="name another file"
+            )
+        mine = load_keys(keys)
+        share = mine.share(counts, turn)
+        save_keys(mine, keys)
+        save_share(share, path)
     return share
+
+
+def keys_alone(keys: str | Path) -> AbstractContextManager[None]:
+    """Nobody else uses or changes these keys meanwhile: no round is masked for twice."""
+    return alone(Path(keys), "another share or seed is being made with these keys")
 
 
 def save_share(share: Share, path: str | Path) -> None:

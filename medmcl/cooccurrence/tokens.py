@@ -1,4 +1,4 @@
-"""Counts from two token tables that are already in memory: one row a patient or window."""
+"""Counts from two token tables that are already in memory: one row a patient."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from medmcl.core.errors import ArtefactError
 
 Table = Any
 """Array or scipy sparse matrix of non-negative whole numbers, (n, d)."""
+LARGEST = 1 << 31
+"""No token stands oftener in one row; larger values are overflown or no counts at all."""
 
 
 def count_tokens(
@@ -60,17 +62,29 @@ def count_tokens(
 
 
 def whole(table: Table, name: str) -> sparse.csr_array:
-    """The table as int64 CSR, or a refusal: counts are whole and not negative."""
-    matrix = sparse.csr_array(table)
+    """The table as int64 CSR, or a refusal: counts are whole, not negative and at most 2^31.
+
+    Everything is asked of the values as they came: the cast to int64 would turn large ones around.
+    """
+    matrix = sparse.coo_array(table)  # values that stand twice are not yet added, in a small type
     values = matrix.data
+    if values.dtype.kind not in "biuf":
+        raise ArtefactError(f"{name} holds no numbers", got=values.dtype, expected="whole counts")
     if values.size and not (np.isfinite(values).all() and (values >= 0).all()):
         raise ArtefactError(f"{name} holds values that are no counts", expected="0, 1, 2, ...")
     if values.dtype.kind == "f" and not (values == np.floor(values)).all():
         raise ArtefactError(f"{name} holds fractions", expected="whole counts")
-    matrix = matrix.astype(np.int64)
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    return matrix
+    if (values > LARGEST).any():
+        raise ArtefactError(
+            f"{name} holds values too large for counts of one patient",
+            got=f"{int((values > LARGEST).sum())} values, up to {values.max()}",
+            expected=f"at most {LARGEST}",
+            mend="a negative number that was read as unsigned, or an id in place of a count?",
+        )
+    found = sparse.csr_array(matrix.astype(np.int64))
+    found.sum_duplicates()
+    found.eliminate_zeros()
+    return found
 
 
 def margin(table: sparse.csr_array) -> Margin:

@@ -11,6 +11,7 @@ from medmcl.cooccurrence.flat import empty_like, layout_of
 from medmcl.cooccurrence.merging import Align, merge
 from medmcl.cooccurrence.secure import SiteKeys, add_shares, new_round, pair_seed
 from medmcl.cooccurrence.secure_files import (
+    keys_alone,
     load_keys,
     load_round,
     load_seed,
@@ -77,7 +78,8 @@ def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
 
     Where ``seed`` is not there yet, it is drawn, kept in ``keys`` and written to ``seed``, which is
     to be brought to the other site by a channel that nobody else reads. There the same is run with
-    the names exchanged: the seed is taken into that site's keys. Then delete the file.
+    the names exchanged: the seed is taken into that site's keys, and the file is deleted. Keys are
+    never rebuilt from an old seed: they would not know which rounds were masked for.
 
     Args:
         site: Name of this site.
@@ -86,11 +88,29 @@ def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
         seed: File that goes from one to the other.
 
     Raises:
-        ArtefactError: The keys are another site's, have a seed for ``other`` already, or the file
-            is for another pair.
+        ArtefactError: The keys are another site's, have a seed for ``other`` already or are in use,
+            or the file is for another pair, or was drawn by this very site.
     """
     refuse_unwritable(keys, folder=False)
-    own = load_keys(keys) if keys.exists() else SiteKeys(site, {})
+    with keys_alone(keys):
+        own = load_keys(keys) if keys.exists() else SiteKeys(site, {})
+        _refuse_other_pair(own, site, other, keys)
+        drawn = not seed.exists()
+        shared = pair_seed() if drawn else load_seed(seed, site, other)
+        if drawn:
+            save_seed(shared, site, other, seed)
+        save_keys(SiteKeys(site, {**own.seeds, other: shared}, own.spent), keys)
+        if not drawn:
+            seed.unlink()
+    todo = (
+        f"bring {seed} to {other} unseen, and keep no copy"
+        if drawn
+        else f"{seed} was deleted; delete every other copy, and never rebuild keys from one"
+    )
+    return {"keys": str(keys), "seeds_for": sorted([*own.seeds, other]), "next": todo}
+
+
+def _refuse_other_pair(own: SiteKeys, site: str, other: str, keys: Path) -> None:
     mine = own.site == site != other
     if not mine or other in own.seeds:
         raise ArtefactError(
@@ -99,10 +119,3 @@ def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
             got=f"keys of {own.site}, seeds for {', '.join(own.seeds) or 'nobody'}",
             expected=f"keys of {site} without a seed for {other}",
         )
-    drawn = not seed.exists()
-    if drawn:
-        save_seed(pair_seed(), (site, other), seed)
-    shared = load_seed(seed, (site, other))
-    save_keys(SiteKeys(site, {**own.seeds, other: shared}, own.spent), keys)
-    todo = f"bring {seed} to {other} unseen, then delete it" if drawn else f"delete {seed}"
-    return {"keys": str(keys), "seeds_for": sorted([*own.seeds, other]), "next": todo}

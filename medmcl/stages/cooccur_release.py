@@ -21,6 +21,7 @@ def release_folders(
     *,
     below: int = FEWEST_PATIENTS,
     public_vocabulary: bool = False,
+    allow_nested: bool = False,
     align: Align | None = None,
 ) -> dict[str, Any]:
     """Sum saved counts and release the sum without cells of few patients.
@@ -30,6 +31,7 @@ def release_folders(
         out: New folder of the release.
         below: Fewest patients of a released cell.
         public_vocabulary: See `release_threshold`.
+        allow_nested: See `release_threshold`.
         align: See `merge`.
 
     Returns:
@@ -38,7 +40,7 @@ def release_folders(
     refuse_unwritable(out)
     counts = merge(*sites, align=align)
     release = release_threshold(
-        counts, below, public_vocabulary=public_vocabulary, sites=len(sites)
+        counts, below, public_vocabulary=public_vocabulary, allow_nested=allow_nested
     )
     release.save(out)
     return {"out": str(out), **release.left_out, "warnings": list(release.keys.warnings)}

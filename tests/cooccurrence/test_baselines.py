@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from small_counts import some_counts
 
 from medmcl.cooccurrence import cl, concate, count_tokens, within_only
 from medmcl.cooccurrence.baselines import eigen_embedding
 from medmcl.cooccurrence.log_pmi import log_pmi
+from medmcl.cooccurrence.release import release_threshold
 from medmcl.core.errors import ArtefactError, ConfigError
 
 
@@ -68,6 +70,14 @@ def test_within_only_reads_one_modality_alone(tables):
 def test_they_need_the_within_blocks(tables, method):
     with pytest.raises(ArtefactError, match="pairs within codes were not counted"):
         method(count_tokens(*tables), 2)
+
+
+@pytest.mark.parametrize("method", [cl, concate, within_only])
+def test_the_absent_cells_of_a_release_are_not_read_as_zeros(method):
+    release = release_threshold(some_counts(n=200)).counts
+    assert ("codes", "codes") in release.blocks
+    with pytest.raises(ArtefactError, match="absent cells of a release as zeros"):
+        method(release, 2)
 
 
 def test_the_largest_eigenvalues_not_the_largest_in_size():

@@ -13,6 +13,7 @@ import yaml
 
 from medmcl.cooccurrence import count_tokens
 from medmcl.cooccurrence.count import convert, count
+from medmcl.cooccurrence.release import release_threshold
 from medmcl.cooccurrence.run import Means
 from medmcl.cooccurrence.spec import load_spec
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, OverrideError
@@ -76,7 +77,7 @@ def test_windows_end_to_end(folder, window, expected, left_out):
     assert (tally.without_time, tally.implausible_time) == left_out
     assert tally.duplicates == 1
     assert not (folder / "out.unfinished").exists()
-    said = json.loads((folder / "out" / "counting.json").read_text())
+    said = json.loads((folder / "out.counting.json").read_text())
     assert said["tally"]["duplicates"] == 1
     assert said["spec"]["window"] == window
     assert said["sources"]["events"] == {"e": 7}
@@ -114,6 +115,13 @@ def test_codes_are_rolled_up_by_meds_parents(folder):
     )
     counts, _ = counted(spec, folder / "out")
     assert cells(counts) == {("PHE//E", "C1"): 5, ("PHE//E", "C2"): 1}
+    assert counts.nested == ()
+    table["parent_codes"][0] = ["PHE//E", "PHE//F"]
+    pq.write_table(pa.table(table), folder / "meds/metadata/codes.parquet")
+    counts, _ = counted(spec, folder / "nested")
+    assert counts.nested == ("codes",)
+    with pytest.raises(ArtefactError, match="nested codes in codes"):
+        release_threshold(counts)
 
 
 def test_only_the_subjects_of_a_split_are_read(folder):
@@ -149,6 +157,10 @@ def test_a_count_that_failed_is_resumed_and_its_events_reused(folder, monkeypatc
     monkeypatch.setattr("medmcl.cooccurrence.run.read_tokens", None)  # and so are their counts
     counts, _ = counted(spec, out, resume=True)
     assert cells(counts)["DM", "C1"] == 4
+    with pytest.raises(ArtefactError, match="whose folder was moved"):
+        counted(spec, out)
+    out.mkdir()
+    (out / "x").touch()
     with pytest.raises(ArtefactError, match="holds something already"):
         counted(spec, out)
 

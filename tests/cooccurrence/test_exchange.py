@@ -184,6 +184,13 @@ MANIFESTS = [
     (lambda m: m["blocks"][0].update(file="/tmp/x.parquet"), "file'"),
     (lambda m: m.update(epsilon=1), "unknown key 'epsilon'"),
     (lambda m: m.pop("window"), "'window' is missing"),
+    (lambda m: m.update(window="fortnight"), "unknown window 'fortnight'"),
+    (lambda m: m.update(pairing="triples"), "unknown pairing 'triples'"),
+    (lambda m: m["blocks"][0].update(pairs_per_patient=0.5), "pairs_per_patient'"),
+    (lambda m: m["blocks"][0].update(pairs_per_patient=float("inf")), "pairs_per_patient'"),
+    (lambda m: m.update(sites=0), "'sites'"),
+    (lambda m: m.update(noise_sd=float("nan")), "'noise_sd'"),
+    (lambda m: m.update(suppressed_below=1), "'suppressed_below'"),
     (lambda m: m.update(schema="medmcl/cooccurrence@2"), "medmcl/cooccurrence@1"),
     (lambda m: m.update(release={"mode": "threshold", "below": 11, "public_vocabulary": True,
                                  "sites": 1}), "truth about: threshold"),
@@ -198,6 +205,12 @@ def test_a_manifest_that_lies_is_refused(folder, change, said):
     edit(folder, change)
     with pytest.raises(ArtefactError, match=said):
         load_counts(folder)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    with pytest.raises(ArtefactError, match="unknown window 'fortnight'"):
+        save_counts(replace(some_counts(), window="fortnight"), tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_manifest_and_one_that_is_no_json(tmp_path):

@@ -61,6 +61,14 @@ def test_suppressed_cells_are_not_added_as_zeros():
         merge(*sites)
 
 
+def test_noisy_and_exact_counts_are_not_added():
+    exact = some_counts(within=False, patients=False)
+    noisy = replace(some_counts(1, within=False, patients=False), noise_sd=3.0)
+    for order in ((exact, noisy), (noisy, exact)):
+        with pytest.raises(ArtefactError, match="noisy counts and exact ones"):
+            merge(*order)
+
+
 def test_a_union_of_full_vocabularies_equals_the_pooled_count():
     x1, x2 = tables(3, n=80, d1=7, d2=5, rate=0.3)
     codes = [f"c{i}" for i in range(7)]

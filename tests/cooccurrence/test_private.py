@@ -12,12 +12,14 @@ from small_counts import tables, vocabularies
 
 from medmcl.cooccurrence import Vocabulary
 from medmcl.cooccurrence.accounting import add_noise, epsilon_of, rho_for, rho_of, scale_of
-from medmcl.cooccurrence.clipping import clip_rows
+from medmcl.cooccurrence.clipping import clip_rows, patient_lengths
 from medmcl.cooccurrence.exchange import load_counts, read_manifest
+from medmcl.cooccurrence.exchange_claims import least_delta
 from medmcl.cooccurrence.ledger import Ledger
 from medmcl.cooccurrence.merging import merge
 from medmcl.cooccurrence.private import RESOLUTION, release_private
-from medmcl.core.errors import ArtefactError, ExtraNotInstalledError
+from medmcl.cooccurrence.tokens import whole
+from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
 
 
 @pytest.fixture
@@ -34,6 +36,46 @@ def private(ledger, x1, x2, **changes):
 def squares(table):
     """Squared length of each row in Python's own whole numbers."""
     return [sum(int(v) ** 2 for v in row) for row in table.toarray()]
+
+
+HUGE = st.sampled_from(
+    [0, 1, 4095, 4096, 2**31, 2**31 + 1, 2**53, 2**62, 2**63 - 1, 2**63, 2**63 + 5, 2**64 - 1]
+)
+KINDS = st.sampled_from([np.uint64, np.int64, np.float64, np.float32, np.uint32, np.int8])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(HUGE, min_size=1, max_size=6), KINDS, st.integers(1, 9))
+def test_no_value_of_any_type_passes_the_bound(values, kind, bound):
+    """What a cast would turn negative is refused, and clipped if it comes past that."""
+    fit = [v for v in values if kind in (np.float64, np.float32) or v <= np.iinfo(kind).max]
+    row = np.array([fit], dtype=kind)
+    table = sparse.csr_array(row)
+    clipped = clip_rows(table, bound, 16)
+    assert clipped.data.dtype == np.int64
+    assert (clipped.data >= 0).all()
+    assert squares(clipped)[0] <= (16 * bound) ** 2
+    known = np.minimum(np.array([fit], dtype=object), 4096)
+    assert patient_lengths(table)[0] == math.isqrt(max(0, int((known**2).sum()) - 1)) + (
+        1 if known.any() else 0
+    )
+    for one in (row, table):
+        if any(int(v) > 2**31 for v in row[0]):
+            with pytest.raises(ArtefactError, match="too large for counts of one patient"):
+                whole(one, "codes")
+        else:
+            assert whole(one, "codes").toarray().tolist() == [[int(v) for v in row[0]]]
+
+
+def test_values_that_stand_twice_are_added_in_wide_numbers():
+    twice = sparse.coo_array((np.array([200, 100], dtype=np.uint8), ([0, 0], [1, 1])), shape=(1, 2))
+    assert whole(twice, "codes").toarray().tolist() == [[0, 300]]
+
+
+def test_what_is_no_number_is_refused():
+    for table in (np.array([[1 + 2j]]), np.array([[-1]]), np.array([[0.5]]), np.array([[np.nan]])):
+        with pytest.raises(ArtefactError, match="codes holds"):
+            whole(table, "codes")
 
 
 TABLES = st.tuples(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 8),
@@ -162,6 +204,80 @@ def test_a_private_manifest_that_lies_about_its_noise_is_refused(ledger, tmp_pat
     (folder / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(ArtefactError, match="truth about: standard deviation"):
         load_counts(folder)
+
+
+LIES = [
+    ({"sigma": 1.0, "noise_sd": 1.0}, "truth about: rho"),
+    ({"sigma": float("inf"), "noise_sd": float("inf")}, "sigma'"),
+    ({"rho": 1e-6}, "truth about: rho"),
+    ({"rho": 0}, "rho'"),
+    ({"rho": float("nan")}, "rho'"),
+    ({"epsilon": 0.5}, "truth about: epsilon"),
+    ({"epsilon": -1}, "epsilon'"),
+    ({"delta": 0}, "delta'"),
+    ({"delta": 1.0}, "delta'"),
+    ({"delta": 1e-9}, "truth about: epsilon"),
+    ({"sensitivity": 1}, "truth about: sensitivity"),
+    ({"clip": {"codes": 1, "concepts": 1}}, "truth about: sensitivity"),
+    ({"clip": {"codes": 9, "labs": 1}}, "truth about: clip"),
+    ({"clip": {"codes": -3, "concepts": -3}}, "clip"),
+    ({"resolution": 0}, "resolution'"),
+    ({"spent.rho": 1e-6}, "truth about: spent.rho"),
+    ({"spent.releases": 0}, "truth about: spent.rho"),
+    ({"spent.epsilon": 0.1}, "truth about: spent.epsilon"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), LIES, ids=[str(changes) for changes, _ in LIES])
+def test_a_private_manifest_that_contradicts_itself_is_refused(ledger, tmp_path, changes, said):
+    folder = private(ledger, *tables()).save(tmp_path / "out")
+    load_counts(folder)
+    values = json.loads((folder / "manifest.json").read_text())
+    for name, value in changes.items():
+        holder = values if name == "noise_sd" else values["release"]
+        *inside, last = name.split(".")
+        for one in inside:
+            holder = holder[one]
+        holder[last] = value
+    (folder / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(ArtefactError, match=said):
+        load_counts(folder)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 1.0, 7.0])
+@pytest.mark.parametrize("delta", [1e-4, 1e-9])
+def test_what_opendp_says_is_never_taken_for_a_lie(epsilon, delta):
+    rho = rho_for(epsilon, delta)
+    assert least_delta(rho, epsilon_of(rho, delta)) <= delta
+    assert least_delta(rho, 0.7 * epsilon) > delta
+
+
+@pytest.mark.parametrize(("rho", "epsilon"), [(0.1, 0.3), (0.5, 2.0), (2.0, 1.0)])
+def test_least_delta_is_the_integral_over_where_the_densities_differ(rho, epsilon):
+    m = math.sqrt(2 * rho)
+    x = np.linspace(-20, 20, 400_001)
+    densities = [np.exp(-((x - mean) ** 2) / 2) / math.sqrt(2 * math.pi) for mean in (m, 0)]
+    more = np.maximum(densities[0] - math.exp(epsilon) * densities[1], 0)
+    assert least_delta(rho, epsilon) == pytest.approx(more.sum() * (x[1] - x[0]), rel=1e-4)
+
+
+def test_sliding_and_unknown_windows_are_refused_unpaid(ledger):
+    x1, x2 = tables()
+    with pytest.raises(ArtefactError, match="sliding windows overlap"):
+        private(ledger, x1, x2, window="days:3", patients=np.arange(60))
+    with pytest.raises(ConfigError, match="unknown window"):
+        private(ledger, x1, x2, window="fortnight", patients=np.arange(60))
+    assert ledger.read().releases == ()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epsilon": 0}, {"epsilon": -1}, {"epsilon": float("inf")}, {"delta": 2}]
+)
+def test_a_ledger_with_an_endless_budget_is_refused(ledger, wrong):
+    values = json.loads(ledger.path.read_text())
+    ledger.path.write_text(json.dumps({**values, **wrong}))
+    with pytest.raises(ArtefactError, match=next(iter(wrong))):
+        private(ledger, *tables())
 
 
 def test_private_releases_of_sites_add_up_with_their_noise(ledger):

@@ -14,6 +14,7 @@ from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.counts import Block, Margin
 from medmcl.cooccurrence.exchange import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.merging import merge
+from medmcl.cooccurrence.nesting import nested_modalities
 from medmcl.cooccurrence.release import Release, release_threshold, save_release
 from medmcl.core.errors import ArtefactError
 
@@ -137,14 +138,16 @@ def solve_absent(cells, absent, rows, columns):
 
 def test_the_folder_says_what_was_done_and_loads(tmp_path):
     counts = some_counts(4, n=70)
-    release = release_threshold(counts, sites=3)
+    release = release_threshold(replace(counts, sites=3))
     folder = release.save(tmp_path / "out")
     keys = read_manifest(folder)
     assert (keys.units, keys.patients, keys.suppressed_below) == (None, None, 11)
     assert keys.release.below == 11
     assert keys.release.absent == "0 or below the threshold"
     assert keys.release.sites == 3
-    assert len(keys.release.warnings) == 1  # that of a single site is not needed
+    assert len(keys.release.warnings) == 2  # that of a single site is not needed
+    assert "one level of a hierarchy" in keys.release.warnings[1]
+    assert load_counts(folder).sites == 3
     assert numbers(load_counts(folder)) == numbers(release.counts)
     assert all(b.pairs_per_patient > 1 for b in load_counts(folder).blocks.values())
     assert release.left_out["cells suppressed"] == 61  # told to the site, not in the folder
@@ -188,6 +191,77 @@ def test_a_higher_threshold_than_was_kept_is_a_lie(tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(ArtefactError, match="fewer pairs than its threshold"):
         load_counts(folder)
+
+
+def rolled_up():
+    """P1 of 40 patients, P2 of 5, and their roll-up G, in one vocabulary."""
+    p1, p2 = np.arange(100) < 40, (np.arange(100) >= 40) & (np.arange(100) < 45)
+    words = {"codes": Vocabulary(("P1", "P2", "G")), "concepts": Vocabulary(("x",))}
+    x1 = np.stack([p1, p2, p1 | p2], axis=1).astype(int)
+    return count_tokens(x1, np.ones((100, 1), dtype=int), vocabularies=words)
+
+
+def test_nested_codes_give_a_suppressed_cell_away_and_are_refused(tmp_path):
+    counts = rolled_up()
+    leaves = {"c1": ("P1", "G"), "c2": ("P2", "G"), "c3": ("G",)}
+    nested = nested_modalities(leaves, counts.vocabularies)
+    assert nested == ("codes",)
+    counts = load_counts(save_counts(replace(counts, nested=nested), tmp_path / "site"))
+    assert counts.nested == ("codes",)
+    for known in (counts, merge(replace(counts, nested=()), counts)):
+        with pytest.raises(ArtefactError, match=r"difference of two(.|\n)*nested codes in codes"):
+            release_threshold(known, public_vocabulary=False)
+    allowed = release_threshold(counts, allow_nested=True)
+    D = dict(zip(allowed.counts.vocabularies["codes"].tokens, dense(allowed.counts.D), strict=True))
+    assert "P2" not in D
+    assert D["G"][0] - D["P1"][0] == 5  # what the flag is about
+    assert load_counts(allowed.save(tmp_path / "out")).nested == ("codes",)
+
+
+def test_one_level_of_a_hierarchy_is_not_nested():
+    words = {"codes": Vocabulary(("G", "H")), "others": Vocabulary(("K",))}
+    assert nested_modalities(None, words) == ()
+    assert nested_modalities({"a": ("G", "X"), "b": ("H",), "c": ("Y", "Z")}, words) == ()
+    assert nested_modalities({"a": ("G", "K")}, words) == ("codes", "others")
+    assert nested_modalities({"a": ("H", "H")}, words) == ()
+
+
+def test_the_sum_of_three_sites_is_released_as_such(tmp_path):
+    sites = [save_counts(some_counts(k, n=40), tmp_path / str(k)) for k in range(3)]
+    total = save_counts(merge(*sites), tmp_path / "sum")
+    release = release_threshold(load_counts(total))
+    assert release.keys.sites == 3
+    assert not any("one site" in warning for warning in release.keys.warnings)
+
+
+def test_an_older_folder_says_its_sites_in_the_release_only(tmp_path):
+    folder = release_threshold(replace(some_counts(4, n=70), sites=3)).save(tmp_path / "out")
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    values["sites"] = 2
+    path.write_text(json.dumps(values))
+    with pytest.raises(ArtefactError, match="truth about: sites"):
+        load_counts(folder)
+    del values["sites"]
+    path.write_text(json.dumps(values))
+    assert load_counts(folder).sites == 3
+
+
+def test_a_block_without_a_cell_left_loads(tmp_path):
+    x1, x2 = tables(n=200)
+    x1[:, 0] += 1
+    x1[:, 1:] = 0
+    release = release_threshold(count_tokens(x1, x2 * 0 + [1, 0, 0, 0, 0], within=True))
+    assert release.counts.blocks["concepts", "concepts"].pairs.nnz == 0
+    loaded = load_counts(release.save(tmp_path / "out"))
+    assert loaded.blocks["concepts", "concepts"].pairs_per_patient == 1
+
+
+def test_exact_counts_are_not_saved_under_the_name_of_a_release(tmp_path):
+    keys = release_threshold(some_counts(n=200)).keys
+    with pytest.raises(ArtefactError, match="nothing beside its cells"):
+        save_counts(some_counts(n=200), tmp_path / "out", release=keys)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_single_site_is_told_to_sum_first():

@@ -51,6 +51,7 @@ def test_the_sum_is_the_plain_sum(count, kind):
     counts, layout, turn, _, shares = everything(sites, **kind)
     total = add_shares(list(shares.values())[::-1], turn, layout)
     assert numbers(total) == numbers(merge(*counts.values()))
+    assert total.sites == count
 
 
 @settings(max_examples=20, deadline=None)
@@ -180,6 +181,30 @@ def test_another_vocabulary_stays_at_its_site():
     assert not fresh.spent  # refused before the round was spent
 
 
+def test_sites_must_agree_on_whether_codes_are_nested():
+    counts = some_counts()
+    nested = replace(counts, nested=("codes",))
+    assert layout_of(nested).digest != layout_of(counts).digest
+    _, _, turn, keys, _ = everything()
+    fresh = SiteKeys("Cork", keys["Cork"].seeds)
+    with pytest.raises(ArtefactError, match="another layout"):
+        fresh.share(nested, turn)
+
+
+def test_two_shares_are_not_made_with_the_same_keys_at_once(tmp_path):
+    counts, _, turn, _, _ = everything()
+    save_keys(agreed()["Ayr"], tmp_path / "k")
+    (tmp_path / "k.lock").touch()
+    with pytest.raises(ArtefactError, match=r"with these keys(.|\n)*remove this file"):
+        write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
+    assert not (tmp_path / "share").exists()
+    with pytest.raises(ArtefactError, match="cannot be locked"):
+        write_share(counts["Ayr"], tmp_path / "none" / "k", turn, tmp_path / "share")
+    (tmp_path / "k.lock").unlink()
+    write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
+    assert not (tmp_path / "k.lock").exists()
+
+
 def test_missing_and_short_seeds_are_named():
     counts, _, turn, keys, _ = everything()
     for seeds in ({"Bonn": keys["Ayr"].seeds["Bonn"]}, {**keys["Ayr"].seeds, "Cork": b"short"}):
@@ -210,6 +235,10 @@ def test_everything_travels_as_files(tmp_path):
     assert (tmp_path / "Ayr.keys").stat().st_mode & 0o077 == 0
     with pytest.raises(ArtefactError, match="has masked for this round"):
         write_share(counts["Ayr"], tmp_path / "Ayr.keys", turn, tmp_path / "again")
+    with pytest.raises(ArtefactError, match="written to a new file"):
+        write_share(counts["Ayr"], tmp_path / "Ayr.keys", new_round(SITES, layout),
+                    tmp_path / "Ayr.share")  # fmt: skip
+    assert load_keys(tmp_path / "Ayr.keys").spent == {turn.name}  # refused unspent
     whole = (tmp_path / "Bonn.share").read_bytes()
     (tmp_path / "Bonn.share").write_bytes(whole[:-9])
     with pytest.raises(ArtefactError, match=r"Bonn\.share: is no masked share"):

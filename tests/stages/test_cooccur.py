@@ -1,5 +1,7 @@
 """Release, merge and secure sum as a site and a coordinator run them, from folder to folder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,10 +35,21 @@ def test_merge_then_release(sites, tmp_path):
     said = merge_folders(sites, tmp_path / "all")
     assert said["patients"] == 120
     assert numbers(load_counts(tmp_path / "all")) == numbers(merge(*sites))
+    release_folders([tmp_path / "all"], tmp_path / "from-sum")
+    assert read_manifest(tmp_path / "from-sum").release.sites == 3
     told = release_folders(sites, tmp_path / "out")
     assert told["cells suppressed"] > 0
     assert read_manifest(tmp_path / "out").release.sites == 3
     assert load_counts(tmp_path / "out").suppressed_below == 11
+
+
+def test_nested_counts_are_released_only_if_said_twice(tmp_path):
+    site = save_counts(replace(some_counts(n=200), nested=("codes",)), tmp_path / "site")
+    with pytest.raises(ArtefactError, match="nested codes in codes"):
+        release_folders([site], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    told = release_folders([site], tmp_path / "out", allow_nested=True)
+    assert any("one level of a hierarchy" in warning for warning in told["warnings"])
 
 
 def test_a_secure_sum_over_files(sites, tmp_path):
@@ -55,6 +68,8 @@ def test_a_secure_sum_over_files(sites, tmp_path):
     with pytest.raises(ArtefactError, match=r"dropped out(.|\n)*Cork"):
         sum_shares(shares[:2], tmp_path / "round", tmp_path / "sum")
     sum_shares(shares, tmp_path / "round", tmp_path / "sum")
+    release_folders([tmp_path / "sum"], tmp_path / "out")
+    assert read_manifest(tmp_path / "out").release.sites == 3
     assert numbers(load_counts(tmp_path / "sum")) == numbers(merge(*sites))
 
 
@@ -147,7 +162,9 @@ def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
     a, b, seed = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "ab.seed"
     assert str(share_seed("a", "b", a, seed)["next"]).startswith("bring")
     assert seed.stat().st_mode & 0o077 == 0
-    share_seed("b", "a", b, seed)
+    kept = seed.read_bytes()
+    assert "deleted" in str(share_seed("b", "a", b, seed)["next"])
+    assert not seed.exists()
     share_seed("a", "c", a, tmp_path / "ac.seed")
     one, other = load_keys(a), load_keys(b)
     assert one.seeds["b"] == other.seeds["a"]
@@ -156,6 +173,16 @@ def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
         share_seed("a", "b", a, tmp_path / "again.seed")
     with pytest.raises(ArtefactError, match="not of this pair"):
         share_seed("b", "c", a, tmp_path / "bc.seed")
+    seed.write_bytes(kept)
     with pytest.raises(ArtefactError, match="the seed of another pair"):
         share_seed("b", "c", b, seed)
     assert load_keys(b).seeds == other.seeds
+    assert seed.exists()
+    a.unlink()
+    with pytest.raises(ArtefactError, match=r"drawn by this site(.|\n)*never rebuilt"):
+        share_seed("a", "b", a, seed)
+    assert not a.exists()
+    b.with_name("b.json.lock").touch()
+    with pytest.raises(ArtefactError, match="with these keys"):
+        share_seed("b", "d", b, tmp_path / "bd.seed")
+    assert not (tmp_path / "bd.seed").exists()
