@@ -23,6 +23,7 @@ from medmcl.cooccurrence.censored import fill_censored
 from medmcl.cooccurrence.clipping import clip_rows
 from medmcl.cooccurrence.counts import Counts
 from medmcl.cooccurrence.ledger import Ledger
+from medmcl.cooccurrence.linear_pmi import linear_pmi
 from medmcl.cooccurrence.private import release_private
 from medmcl.cooccurrence.release import release_threshold
 from medmcl.cooccurrence.stacked import split_svd
@@ -48,7 +49,6 @@ LOOK = {
 Tables = tuple[np.ndarray, np.ndarray]
 
 
-# Until medmcl.cooccurrence.simulate is there: swap this for it.
 def simulate(n: int, d: int, tokens: float, seed: int) -> tuple[Tables, Tables]:
     """Token counts of two modalities (n, d), and their true vectors (d, RANK); case 2, rho .8."""
     generator = np.random.default_rng(seed)
@@ -78,16 +78,10 @@ def capped(cells: np.ndarray, cap: float) -> np.ndarray:
     return filled
 
 
-# Until medmcl.cooccurrence.suppressed is there: swap this for its linear_pmi.
-def linear_pmi(cells: np.ndarray) -> np.ndarray:
-    rows, columns = cells.sum(axis=1), cells.sum(axis=0)
-    seen = np.outer(rows > 0, columns > 0)
-    ratio = np.divide(cells * cells.sum(), np.outer(rows, columns), np.ones_like(cells), where=seen)
-    return np.asarray(ratio - 1.0)
-
-
 def err(cells: np.ndarray, truth: Tables) -> float:
-    """The paper's error of the embedding that these cells give."""
+    """The paper's error of the embedding that these cells give; nothing left embeds as zeros."""
+    if not cells.any():
+        return nothing(truth)
     vectors = split_svd(linear_pmi(cells), RANK)
     return max(
         float(np.linalg.norm(a @ a.T - v @ v.T)) for a, v in zip(vectors, truth, strict=True)

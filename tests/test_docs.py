@@ -11,6 +11,7 @@ from medmcl.core.config import check, parse_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.data import spec
 from medmcl.data.manifest import parse_spec
+from medmcl.encoders import ENCODERS
 from medmcl.modalities import ADAPTERS, READERS, tabular
 from medmcl.stages.recipe import read_recipe
 
@@ -33,6 +34,7 @@ modalities:
 index: {column: baseline_date}
 tasks:
   superclass: {kind: multilabel, of: ecg, columns: [NORM, MI]}
+  infarct: {kind: binary, column: infarct}
 """
 """What a part of a cohort.yaml on a page is laid over, so that it can be checked as a whole."""
 
@@ -211,6 +213,31 @@ def test_the_cohort_page_explains_every_key(model):
     explained = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
     names = {field.alias or name for name, field in model.model_fields.items()}
     assert names <= explained, f"not explained: {sorted(names - explained)}"
+    assert listed(text, "reader") == {*READERS, "npy"}
+    assert listed(text, "kind") == set(ADAPTERS)
+
+
+def listed(text: str, key: str) -> set[str]:
+    """Values in the first row of a key: its code words up to where the explanation begins."""
+    row = re.search(rf"^\| `{key}` \| (.*)", text, re.MULTILINE)
+    assert row, key
+    return set(re.findall(r"`(\w+)`", row[1].partition(";")[0]))
+
+
+def test_the_recipe_page_has_every_encoder_and_its_defaults():
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Encoders\n")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| (.*) \|$", section, re.MULTILINE))
+    assert set(rows) == set(ENCODERS)
+    for name, row in rows.items():
+        fields = ENCODERS[name].Settings.model_fields
+        said = dict(re.findall(r"`(\w+)`(?: (\[.*?\]|\{.*?\}|[\w.]+))?", row))
+        assert set(said) == set(fields), name
+        for key, field in fields.items():
+            if not field.is_required():
+                value = parse_yaml(f"value: {said[key]}")["value"]
+                shown = list(field.default) if isinstance(field.default, tuple) else field.default
+                assert value == shown, f"{name}.{key}"
 
 
 def test_the_format_page_has_every_reader():

@@ -15,26 +15,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from medmcl.cooccurrence.baselines import eigen_embedding
-from medmcl.cooccurrence.counts import Counts, Pair
-from medmcl.cooccurrence.pmi import claime_pmi
+from medmcl.cooccurrence.counts import Pair
 from medmcl.core.errors import ArtefactError, ConfigError
 
 _ROUNDS = 1000
 _CLOSE = 1e-8
-
-
-def joint_embedding(counts: Counts, rank: int) -> dict[str, np.ndarray]:
-    """CLAIME's embeddings of every modality in one space, name to (d, rank).
-
-    Args:
-        counts: Counts of all or some pairs of modalities.
-        rank: Dimensions.
-
-    Raises:
-        ArtefactError: If a modality is related to no other, directly or through others.
-    """
-    across = {pair: claime_pmi(counts, pair) for pair in counts.blocks if pair[0] != pair[1]}
-    return joint_factorise(across, rank)
 
 
 def joint_factorise(blocks: Mapping[Pair, np.ndarray], rank: int) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ is also a record of `held_out` under another name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -77,10 +76,6 @@ class Sides:
         splits = np.full(len(self), "train", dtype=object)
         splits[test] = TEST
         return replace(self, splits=splits)
-
-    def with_contents(self, contents: Sequence[np.ndarray]) -> Sides:
-        """Give the same with more contents to compare."""
-        return replace(self, contents=(*self.contents, *contents)) if contents else self
 
     def refuse_leak(self, rows: np.ndarray, what: str) -> None:
         """Refuse rows (indices) that nothing may be fitted on.

@@ -74,13 +74,14 @@ def read_table(root: Path, pattern: str) -> Table:
     """
     if not any(letter in pattern for letter in "*?["):
         path = root / pattern
-        return Table(tidy(_read_file(path)), pattern, (path,))
+        return Table(_tidied(_read_file(path), path), pattern, (path,))
     names = glob.glob(str(root / pattern), recursive=True)  # noqa: PTH207  # takes absolute ones
     files = tuple(sorted(path for path in map(Path, names) if path.is_file()))
     if not files:
         raise _no_file(root / pattern)
     if _suffix(files[0]) in _READERS:
-        return Table(tidy(pd.concat(map(_read_file, files), ignore_index=True)), pattern, files)
+        whole = pd.concat(map(_read_file, files), ignore_index=True)
+        return Table(_tidied(whole, root / pattern), pattern, files)
     rows = [{"folder": path.parent.name, "stem": path.stem, **_pairs(path)} for path in files]
     return Table(tidy(pd.DataFrame(rows)), pattern, files)
 
@@ -179,8 +180,16 @@ def event_dates(column: pd.Series, where: str) -> tuple[pd.Series, np.ndarray]:
 
 
 def _parsed(column: pd.Series, where: str) -> pd.Series:
-    given = column.astype(object).where(column.notna(), None)
-    parsed = pd.to_datetime(given, errors="coerce", format="ISO8601")
+    given = pd.Series(texts(column), index=column.index, dtype=object)  # 20190331 may be a number
+    try:
+        parsed = pd.to_datetime(given, errors="coerce", format="ISO8601")
+    except ValueError as error:  # offsets that differ, or some cells without one
+        raise CohortError(
+            "dates of more than one time zone",
+            where=f"{where}, column {column.name}",
+            got=str(error)[:100],
+            mend="write all with the same offset, or all without",
+        ) from None
     if getattr(parsed.dt, "tz", None) is not None:
         parsed = parsed.dt.tz_localize(None)
     bad = column[parsed.isna() & column.notna()]
@@ -267,12 +276,23 @@ def _read_file(path: Path) -> pd.DataFrame:
     try:
         return reader(path)
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged bytes
-        raise CohortError(
-            "cannot be read as a table",
-            where=path,
-            got=f"{type(error).__name__}: {str(error)[:200]}",
-            mend="check the separator, that it is UTF-8, and that the file is complete",
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _tidied(frame: pd.DataFrame, where: Path) -> pd.DataFrame:
+    try:
+        return tidy(frame)
+    except Exception as error:  # text that is no UTF-8 shows here; pyarrow has many kinds for it
+        raise _unreadable(where, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> CohortError:
+    return CohortError(
+        "cannot be read as a table",
+        where=path,
+        got=f"{type(error).__name__}: {str(error)[:200]}",
+        mend="check the separator, that it is UTF-8, and that the file is complete",
+    )
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -333,6 +333,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ArtefactError(f"is damaged: {error}", where=path) from None
 
 
+_OF_ROWS = ("values", "known", "competing", "sides")
+"""Parts of targets that say something of single samples: no run keeps them."""
+
+
 def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) -> None:
     """Write config, preprocessing and tasks of a run."""
     preprocessing = {
@@ -348,7 +352,7 @@ def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) ->
     headers = {}
     for name in prepared.cohort.usable_tasks:
         header = vars(replace(prepared.tasks(name))).copy()
-        headers[name] = {k: v for k, v in header.items() if k not in ("values", "known", "sides")}
+        headers[name] = {k: v for k, v in header.items() if k not in _OF_ROWS}
     write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
     save_train_records(folder, prepared)
     write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))

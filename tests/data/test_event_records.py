@@ -1,12 +1,18 @@
 """Events: rows of a table become one record a subject, cut at the index date, in order of time."""
 
+import csv
+import io
+
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
 from medmcl.data.cohort import open_cohort
 from medmcl.data.loading import prepare
+from medmcl.data.tables import dates, read_table
 
 SUBJECTS = pd.DataFrame(
     {
@@ -157,10 +163,10 @@ def test_an_index_that_is_the_date_of_another_modality_is_refused(hospital):
 
 
 def test_a_day_more_makes_another_entry_of_the_cache(hospital, tmp_path):
-    settings = {"codes": {"min_patients": 1}}
-    first = prepare(hospital.open(), settings, cache=tmp_path / "c").inputs("codes")[0].copy()
+    chosen = {"codes": {"min_patients": 1}}
+    first = prepare(hospital.open(), chosen, cache=tmp_path / "c").inputs("codes")[0].copy()
     hospital.events.loc[0, "time"] = "2020-01-30 23:00"
-    again = prepare(hospital.open(), settings, cache=tmp_path / "c").inputs("codes")[0]
+    again = prepare(hospital.open(), chosen, cache=tmp_path / "c").inputs("codes")[0]
     assert (first != again).any()
 
 
@@ -178,3 +184,113 @@ def test_an_index_date_that_stands_for_none_is_refused(hospital):
     hospital.subjects.loc[0, "start"] = "9999-12-31"
     with pytest.raises(CohortError, match="a year that stands for none"):
         hospital.open(index={"column": "start"})
+
+
+def damaged(draw, data):
+    """The bytes of a file after some damage: cut, overwritten, or others altogether."""
+    how = draw(st.sampled_from(["cut", "overwritten", "inserted", "random"]))
+    if how == "random":
+        return draw(st.binary(max_size=200))
+    at = draw(st.integers(0, len(data) - 1))
+    if how == "cut":
+        return data[:at]
+    some = draw(st.binary(min_size=1, max_size=8))
+    return data[:at] + some + data[at + (len(some) if how == "overwritten" else 0) :]
+
+
+CELLS = st.one_of(
+    st.sampled_from(["1", "2", "", "9999-12-31", "0001-01-01", "2020-02-30", "1e400", "-5", "nan"]),
+    st.text(st.characters(codec="utf-8"), max_size=6),
+)
+
+
+@st.composite
+def csv_files(draw):
+    """An events table as csv: sound but for its bytes, or with a sound header and odd cells."""
+    lines = [("subject_id", "time", "code"), ("1", "2020-01-31", "I10"), ("2", "", "E11")]
+    if draw(st.booleans()):
+        lines += draw(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=4))
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(lines)
+        return text.getvalue().encode()
+    return damaged(draw, "\n".join(map(",".join, lines)).encode())
+
+
+@st.composite
+def parquet_files(draw):
+    """A shard of events as parquet, damaged."""
+    return damaged(draw, SHARD)
+
+
+def shard_bytes():
+    rows = EVENTS[["subject_id", "code"]].assign(
+        time=pd.to_datetime(EVENTS["time"], format="ISO8601").astype("M8[us]")
+    )
+    stream = io.BytesIO()
+    rows.to_parquet(stream)
+    return stream.getvalue()
+
+
+SHARD = shard_bytes()
+LONG = {"reader": "events", "id": "subject_id", "date": "time", "column": "code"}
+
+
+def opened_or_refused(folder, source, data, **changes):
+    """Open a cohort whose events are these bytes; what comes of it is sound, or a CohortError."""
+    (folder / source["table"]).write_bytes(data)
+    SUBJECTS.to_csv(folder / "subjects.tsv", sep="\t", index=False)
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "subjects.tsv", "id": "subject_id", "split": "split"},
+        "modalities": {"codes": source},
+        "tasks": {"died": {"kind": "binary", "column": "died"}},
+        **changes,
+    }
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    try:
+        cohort = open_cohort(folder)
+    except CohortError:
+        return
+    records = cohort.records["codes"]
+    assert set(records.index) <= set(map(str, SUBJECTS["subject_id"]))
+    for place in records["place"]:
+        assert len(place.values["codes"]) == len(place.values["days"]) > 0
+        assert all(isinstance(code, str) and code for code in place.values["codes"])
+        assert min(place.values["days"]) >= -1
+
+
+def test_text_of_a_shard_that_is_no_utf8_is_refused(tmp_path):
+    damage = SHARD.replace(b"ICD//I10", b"ICD//I1\x9c")
+    assert damage != SHARD
+    (tmp_path / "0.parquet").write_bytes(damage)
+    with pytest.raises(CohortError, match="cannot be read as a table"):
+        read_table(tmp_path, "0.parquet")
+
+
+def test_dates_of_two_time_zones_are_refused():
+    column = pd.Series(["2020-01-01T00:00:00+01:00", "2020-01-01T00:00:00+02:00"])
+    with pytest.raises(CohortError, match="more than one time zone"):
+        dates(column, "here")
+
+
+def test_days_that_are_numbers_are_no_dates_but_for_basic_iso():
+    parsed = dates(pd.Series([20190331, 20200101]), "here")
+    assert parsed.dt.strftime("%Y-%m-%d").tolist() == ["2019-03-31", "2020-01-01"]
+    with pytest.raises(CohortError):
+        dates(pd.Series([2, 17]), "here")
+
+
+@pytest.mark.parametrize("index", [{}, {"index": {"column": "start"}}], ids=["plain", "index"])
+@settings(max_examples=60, deadline=None)
+@given(data=csv_files())
+def test_a_damaged_csv_of_events_is_refused_or_read(tmp_path_factory, index, data):
+    folder = tmp_path_factory.mktemp("csv")
+    opened_or_refused(folder, {**LONG, "table": "events.csv"}, data, **index)
+
+
+@pytest.mark.parametrize("source", [LONG, {"reader": "meds"}], ids=["events", "meds"])
+@settings(max_examples=60, deadline=None)
+@given(data=parquet_files())
+def test_a_damaged_shard_is_refused_or_read(tmp_path_factory, source, data):
+    folder = tmp_path_factory.mktemp("shard")
+    opened_or_refused(folder, {**source, "table": "0.parquet"}, data)

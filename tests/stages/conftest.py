@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from small_hospital import write_hospital
 from tiny_runs import tiny
 
 import medmcl
@@ -23,6 +24,14 @@ def hearts(tmp_path_factory) -> Path:
     tree["modalities"]["report"] = {"reader": "text", "column": "report"}
     tree["prompts"] = {"infarct": {"infarct": ["old infarct"], "not infarct": ["no infarct"]}}
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hospital(tmp_path_factory) -> Path:
+    """A cohort of codes, concepts and notes."""
+    folder = tmp_path_factory.mktemp("hospital")
+    write_hospital(folder)
     return folder
 
 

@@ -23,6 +23,15 @@ STAGES = {
     "ecg_scratch_toy": (),
     "ecg_text_toy": ("contrast",),
 }
+TINY_EHR = {
+    "claime_toy": {"stages.results.bootstrap_draws": 100},
+    "ehr_contrastive_toy": {
+        "stages.contrast.epochs": None,
+        "stages.contrast.steps": 8,
+        "stages.results.bootstrap_draws": 100,
+    },
+}
+"""Overrides for recipes over codes, of a `small_hospital`."""
 SHORT = {"inputs.ecg.seconds": 5, "inputs.ecg.crop_seconds": 5}
 """The simulated ECGs last 5 s; the recipes for ECG and text read 10."""
 

@@ -1,0 +1,63 @@
+"""An outcome with competing events goes from cohort.yaml through a run to its reports."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from tiny_runs import tiny
+
+import medmcl
+
+FINETUNE = "stages.finetune-{task}-{label_fraction}"
+
+
+def with_competing(hearts, folder):
+    """The cohort, of whom two in three without heart failure died of something else."""
+    shutil.copytree(hearts, folder)
+    table = pd.read_csv(folder / "participants.tsv", sep="\t")
+    other = np.random.default_rng(0).random(len(table)) < 2 / 3
+    table["cause"] = np.where(table["hf_event"] == 1, "hf", np.where(other, "other", "alive"))
+    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    tree = yaml.safe_load((folder / "cohort.yaml").read_text(encoding="utf-8"))
+    task = {**tree["tasks"]["heart_failure"], "competing": "cause == 'other'"}
+    tree["tasks"] = {"heart_failure": task}
+    tree.pop("prompts")
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return folder
+
+
+def test_a_competing_outcome_goes_from_the_cohort_to_the_report(hearts, tmp_path, monkeypatch):
+    monkeypatch.setattr("medmcl.evaluation.setting.SMALL_COHORT", 10)  # folds would take minutes
+    torch.set_num_threads(1)
+    cohort = with_competing(hearts, tmp_path / "cohort")
+    run = medmcl.pretrain(
+        cohort, recipe="ecg_mdm_toy", out=tmp_path / "run", device="cpu",
+        overrides={
+            **tiny("ecg_mdm_toy"), "stages.results.tasks": ["heart_failure"],
+            f"{FINETUNE}.for_each": {"task": ["heart_failure"], "label_fraction": [1.0]},
+            "stages.results.baselines": ["majority"],
+        },
+    )  # fmt: skip
+    rows = pd.read_csv(run.path / "results.csv", keep_default_na=False)
+    probe = rows[(rows["method"] == "MDM alone") & (rows["versus"] == "")].set_index("metric")
+    assert "competing events count as censored" in probe.loc["c_index", "note"]
+    ratio = probe.loc["observed_expected_at_5y"]
+    assert "Aalen-Johansen" in ratio["note"]
+    assert float(ratio["value"]) > 0
+    tuned = rows[(rows["method"] == "fine-tuned") & (rows["versus"] == "")].set_index("metric")
+    assert tuned.loc["c_index", "value"]
+    assert not tuned.loc["observed_expected_at_5y", "value"]  # it has no model of the other event
+    said = "no absolute risk: nothing was kept of the competing event"
+    assert said in " ".join(tuned["note"])
+    report = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "competing events" in report
+    assert "Aalen-Johansen" in report
+    header = json.loads((run.path / "tasks.json").read_text(encoding="utf-8"))["heart_failure"]
+    assert "competing" not in header  # rows stay with the cohort
+    again = medmcl.evaluate(run.path, cohort, out=tmp_path / "again", device="cpu").results
+    same = {(row.method, row.metric): row.value for row in again if not row.versus}
+    for metric in ("c_index", "observed_expected_at_5y"):
+        assert f"{same['MDM alone', metric]:.6g}" == f"{float(probe.loc[metric, 'value']):.6g}"
