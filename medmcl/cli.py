@@ -43,6 +43,15 @@ SetOption = Annotated[
         "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
     ),
 ]
+CohortSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Override a value of the cohort (cohort.on_bad_record=exclude, data_root=/path); the "
+        "recipe is that of the run. Repeatable.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 WorkersOption = Annotated[
     int | None,
@@ -55,8 +64,21 @@ WorkersOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same bits on CPU.")]
 
 
+def _version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from medmcl import __version__
+
+        print(f"medmcl {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _start(
+    version: Annotated[  # noqa: ARG001  # its callback prints and ends
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
     """Multimodal contrastive learning on medical cohorts."""
@@ -178,7 +200,7 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,
-    set_: SetOption = None,
+    set_: CohortSetOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -254,7 +276,7 @@ def embed(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,
-    set_: SetOption = None,
+    set_: CohortSetOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
@@ -300,7 +322,12 @@ def check(
 
 @app.command(cls=Command)
 def simulate(
-    kind: Annotated[str, typer.Argument(help="What to simulate: ehr, heart.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="heart: ECG and cardiac MR of one heart; ehr: codes and concepts over time (MEDS)."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
     subjects: Annotated[int, typer.Option(min=1, help="Number of subjects.")] = 100,
     seed: SeedOption = 0,
@@ -309,7 +336,8 @@ def simulate(
         typer.Option(
             "--set",
             metavar="A=B",
-            help="Override a setting of the simulation (coupling=0.5, case=1). Repeatable.",
+            help="Override a setting of the simulation (heart: coupling=0.5; ehr: case=1); "
+            "docs/cohort.md, Simulated cohorts, lists them. Repeatable.",
         ),
     ] = None,
 ) -> None:

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from tiny_runs import tiny
 
+from medmcl import __version__
 from medmcl.core.errors import OverrideError
-from medmcl.data.simulate import simulate
+from medmcl.data.simulate import SIMULATORS, simulate
 from medmcl.stages.settings import refuse_settings
 
 COMMANDS = (
@@ -45,6 +46,39 @@ def test_every_command_has_help():
     for command in COMMANDS:
         assert command in done.stdout
         assert medmcl(command, "--help").returncode == 0
+
+
+def test_the_version_is_told():
+    done = medmcl("--version")
+    assert (done.returncode, done.stdout) == (0, f"medmcl {__version__}\n")
+
+
+def test_help_promises_no_override_that_a_command_refuses():
+    for command, reads_recipe in (("pretrain", True), ("evaluate", False), ("embed", False)):
+        shown = " ".join(medmcl(command, "--help").stdout.split())
+        assert "cohort.on_bad_record=exclude" in shown
+        assert ("stages.NAME.epochs=5" in shown) is reads_recipe, command
+
+
+@pytest.mark.parametrize("reads_recipe", [True, False])
+def test_the_mend_of_an_override_of_the_recipe_is_taken(cohort, reads_recipe):
+    """`recipe.stages...` was answered with `cohort.recipe.stages...`, which nothing takes."""
+    given = {"recipe.stages.results.draws": 1}
+    with pytest.raises(OverrideError) as found:
+        refuse_settings(cohort, None, given, reads_recipe=reads_recipe)
+    assert "cohort.recipe" not in str(found.value)
+    if reads_recipe:
+        refuse_settings(cohort, None, {found.value.mend.split()[-1].partition("=")[0]: 1})
+    else:
+        assert "leave it out" in found.value.mend
+
+
+def test_the_kinds_of_simulation_are_listed():
+    shown = " ".join(medmcl("simulate", "--help").stdout.split())
+    assert " ".join(medmcl("embed", "--help").stdout.split()).count("RUN Run folder.") == 1
+    for kind in SIMULATORS:
+        assert f"{kind}:" in shown
+    assert "docs/cohort.md" in shown
 
 
 def test_what_ships_is_listed():
@@ -176,7 +210,12 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(words, said, cohort, tmp
          "got:      'twenty'\n  expected: a whole number"),
         (["check", "--set", "stages.mdm.step=3"], "did you mean 'steps'"),
         (["pretrain", "--set", "cohort.on_bad_recrod=exclude"], "did you mean 'on_bad_record'"),
-        (["evaluate", "run", "--set", "stages.mdm.steps=3"], "unknown setting 'stages'"),
+        (["evaluate", "run", "--set", "stages.mdm.steps=3"],
+         "'stages.mdm.steps' is a value of the recipe, and this command reads none"),
+        (["embed", "run", "--out", "x.csv", "--set", "recipe.stages.mdm.steps=3"],
+         "'recipe.stages.mdm.steps' is a value of the recipe, and this command reads none"),
+        (["pretrain", "--set", "recipe.stages.mdm.steps=3"],
+         "to mend:  write --set stages.mdm.steps=3"),
         (["pretrain", "--recipe", "ecg_cmr_ty"], "did you mean 'ecg_cmr_toy'"),
         (["simulate", "heart", "--out", "x", "--set", "nonsense"], "a.b=c"),
     ],

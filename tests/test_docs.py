@@ -11,6 +11,7 @@ from medmcl.core.config import check, parse_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.data import spec
 from medmcl.data.manifest import parse_spec
+from medmcl.data.simulate import SIMULATORS
 from medmcl.encoders import ENCODERS
 from medmcl.modalities import ADAPTERS, READERS, tabular
 from medmcl.stages.recipe import read_recipe
@@ -238,6 +239,19 @@ def test_the_recipe_page_has_every_encoder_and_its_defaults():
                 value = parse_yaml(f"value: {said[key]}")["value"]
                 shown = list(field.default) if isinstance(field.default, tuple) else field.default
                 assert value == shown, f"{name}.{key}"
+
+
+@pytest.mark.parametrize("kind", SIMULATORS)
+def test_the_cohort_page_lists_every_setting_of_a_simulation_as_the_code_has_it(kind):
+    text = (ROOT / "docs" / "cohort.md").read_text(encoding="utf-8")
+    section = text.split(f"### simulate {kind}\n")[1].split("\n## ")[0].split("\n### ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    fields = SIMULATORS[kind][0].model_fields.items()
+    assert rows == [f"| `{n}` | {_yaml(f.default)} | {f.description} |" for n, f in fields]
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def test_the_format_page_has_every_reader():

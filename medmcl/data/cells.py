@@ -12,16 +12,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from medmcl.core.findings import counted
 from medmcl.data.expressions import Values
-from medmcl.data.mistakes import NO_VALUE
+from medmcl.data.odd_cells import NO, UNCLEAR, named
 from medmcl.data.tables import as_text, native
 
 _SHOWN = 8
-_NAMED = 3
 _ONES, _ZEROS = ("1", "1.0", "true"), ("0", "0.0", "false")
 _YES = frozenset({"yes", "y", "t", "pos", "positive", "case", "event", "dead", "died"})
-_NO = frozenset({"no", "n", "f", "neg", "negative", "unknown", "?", "-", "."}) | NO_VALUE
+_NO = NO | UNCLEAR
 
 
 def held(column: pd.Series) -> str:
@@ -68,7 +66,7 @@ def no_truth(
     odd = known & ~plain
     values = _counts(shown, rows, odd)
     told = [
-        _named(one, count, odd & (shown == one), names, written)
+        named(one, count, names[odd & (shown == one)], written)
         for one, count in list(values.items())[:_SHOWN]
     ]
     more = f" and {len(values) - _SHOWN:,} more values" if len(values) > _SHOWN else ""
@@ -89,11 +87,3 @@ def _counts(shown: np.ndarray, rows: np.ndarray, which: np.ndarray) -> dict[str,
     """Count the rows of the table that hold each value, most first."""
     held_by = dict(zip(rows[which].tolist(), shown[which], strict=True))
     return dict(Counter(held_by.values()).most_common())
-
-
-def _named(
-    value: str, count: int, which: np.ndarray, names: np.ndarray, written: Callable[[object], str]
-) -> str:
-    who = list(dict.fromkeys(names[which]))
-    more = f" and {len(who) - _NAMED:,} more" if len(who) > _NAMED else ""
-    return f"{written(value)} ({counted(count, 'row')}: {', '.join(who[:_NAMED])}{more})"

@@ -12,7 +12,7 @@ import numpy as np
 
 from medmcl.core.config import nearest
 from medmcl.core.contracts import Adapter, Place
-from medmcl.core.errors import ConfigError, MedmclError, RecordError
+from medmcl.core.errors import CohortError, ConfigError, MedmclError, RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.core.nearby import instead_of
 from medmcl.data.cohort import Cohort, load_cohort
@@ -35,7 +35,7 @@ from medmcl.data.reading import (
     outcomes,
     record_files,
 )
-from medmcl.data.splits import SPLITS
+from medmcl.data.splits import SPLITS, filling_seed
 from medmcl.data.syntax import columns_of
 
 _OF_A_RECIPE = frozenset({"ecg.too_short", "cmr.frames", "cmr.es_guessed", "text.long"})
@@ -110,10 +110,12 @@ def check_cohort(
         ),
         faulty_modalities=tuple(cohort.spec.lost("modalities")),
         excludes=cohort.spec.on_bad_record == "exclude",
+        splits_known="subjects.split" not in cohort.spec.left_out,
     )
     everyone = cohort.spec.keys.subjects.split.everyone
-    if "subjects.split" not in cohort.spec.left_out:
-        findings += look_for_scant(overview, trains=trains, everyone=everyone)
+    if overview.splits_known:
+        scant = look_for_scant(overview, trains=trains, everyone=everyone)
+        findings += [_of_the_draw(one, cohort) for one in scant]
     return Checked(findings, overview)
 
 
@@ -153,6 +155,29 @@ def _check_modality(
     }
     bad = (set(rows) - set(usable)) | doubtful
     return [*findings, *records, *together], count_records(cohort, name, rows, bad)
+
+
+def _of_the_draw(finding: Finding, cohort: Cohort) -> Finding:
+    """Say of an empty split that chance left it empty, where it is drawn and has a share."""
+    keys = cohort.spec.keys.subjects.split.random
+    if keys is None or finding.code != "cohort.empty_split":
+        return finding
+    shares = (1 - keys.tuning - keys.held_out, keys.tuning, keys.held_out)
+    share = next(
+        s for name, s in zip(SPLITS, shares, strict=True) if f"the {name} " in finding.what
+    )
+    if not share:
+        return finding
+    ids = [str(one) for one in cohort.subjects.index]
+    seed, column = filling_seed(ids, keys), "say the split in a column"
+    return replace(
+        finding,
+        what=f"{finding.what}; each person is drawn alone, by id, and of {len(ids):,} with a share "
+        f"of {share:g} none was",
+        mend=column
+        if seed is None
+        else f"another seed (random: {{seed: {seed}, ...}} leaves no split empty), or {column}",
+    )
 
 
 def check_tasks(cohort: Cohort, names: Sequence[str] | None = None) -> list[Finding]:
@@ -399,7 +424,10 @@ def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
             continue
         task = cohort.spec.tasks[task_name]
         known = cohort.labels[task_name].table.columns
-        read = {column for text in task_texts(task) for column in columns_of(text, known)}
+        try:
+            read = {column for text in task_texts(task) for column in columns_of(text, known)}
+        except CohortError:  # its own finding says it
+            continue
         for name, spec in cohort.spec.modalities.items():
             both = sorted(read & {*spec.cell_columns, *spec.needed_columns})
             if both:

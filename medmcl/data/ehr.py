@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from pydantic import Field, PositiveInt, model_validator
 from scipy import sparse
 
@@ -24,6 +25,7 @@ from medmcl.data.whole_folder import whole_folder
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 PREFIXES = ("CODE", "CUI")
+MODALITIES = ("codes", "concepts")
 FIRST_DAY = np.datetime64("2010-01-01T08:00:00", "us")
 MEDS_VERSION = "0.4.1"
 MARKS = ("truth.parquet", "metadata/dataset.json")
@@ -48,6 +50,7 @@ class EhrSettings(Config):
     sites: PositiveInt = Field(default=3, description="hospitals; they do not differ")
     tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
     held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
+    recipe: str = Field(default="claime_toy", description="default recipe of the cohort")
     overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
 
     @model_validator(mode="after")
@@ -63,7 +66,8 @@ def simulate_ehr(out: Path, settings: EhrSettings) -> Path:
     """Write a MEDS folder; it appears whole or not at all.
 
     ``data/N.parquet`` (subject_id, time, code, visit_id, site), ``metadata/`` (codes with their
-    family as parent, splits, dataset) and ``truth.parquet`` (the embedding that drew each code).
+    family as parent, splits, dataset), ``truth.parquet`` (the embedding that drew each code) and
+    ``cohort.yaml``.
 
     Raises:
         CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
@@ -171,6 +175,27 @@ def _write_metadata(folder: Path, truth: tuple[Array, Array], settings: EhrSetti
     }
     (folder / "metadata" / "dataset.json").write_text(json.dumps(dataset, indent=2) + "\n")
     (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
+    text = yaml.safe_dump(cohort_tree(settings), sort_keys=False, allow_unicode=True, width=100)
+    (folder / "cohort.yaml").write_text(text, encoding="utf-8")
+
+
+def cohort_tree(settings: EhrSettings) -> dict[str, Any]:
+    """The cohort.yaml of the folder: both vocabularies of one MEDS table, each a modality."""
+    events = {"reader": "meds", "table": "data/*.parquet"}
+    return {
+        "schema": "medmcl/cohort@1",
+        "about": f"simulated EHR: {settings.subjects} subjects, seed {settings.seed}",
+        "subjects": {
+            "table": "metadata/subject_splits.parquet",
+            "id": "subject_id",
+            "split": "split",
+        },
+        "modalities": {
+            name: {**events, "kind": "codes", "present": f"startswith(code, '{prefix}//')"}
+            for name, prefix in zip(MODALITIES, PREFIXES, strict=True)
+        },
+        "recipe": settings.recipe,
+    }
 
 
 def _names(settings: EhrSettings) -> list[str]:
@@ -194,6 +219,7 @@ def _readme(settings: EhrSettings) -> str:
             "",
             "| file | what it holds |",
             "|---|---|",
+            "| `cohort.yaml` | codes and concepts as modalities, for `medmcl pretrain --cohort` |",
             "| `data/N.parquet` | MEDS 0.4 events, with `visit_id` and `site` beside |",
             "| `metadata/codes.parquet` | codes; the parent is the family: largest dimension of "
             "the truth, and its sign |",

@@ -69,7 +69,7 @@ def load_events(
     findings: list[Finding] = []
     table, owner = own_rows(spec, own, subjects, field, findings)
     require_columns(spec, table, f"{field}, table {own.where}")
-    chosen = present(spec, table, maps, field, findings)
+    chosen = present(spec, table, maps, field, findings, owner)
     when = np.full(len(table), np.datetime64("NaT"), dtype="M8[ns]")
     if spec.keys.date is not None:
         said = f"{field}.date, table {own.where}"

@@ -26,6 +26,7 @@ from medmcl.core.config import closest
 from medmcl.core.errors import CohortError
 from medmcl.data.codes import CodeMap, parse_codes
 from medmcl.data.mistakes import NO_VALUE, odd_column
+from medmcl.data.odd_cells import correct, meant_as_one, odd_cells, told
 from medmcl.data.syntax import (
     FORMS,
     ExpressionError,
@@ -37,6 +38,7 @@ from medmcl.data.tables import as_text, missing_column, texts
 
 Kind = Literal["number", "text", "truth", "codes"]
 _DEEPEST = 60
+_SHOWN = 5
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -76,11 +78,16 @@ class Values:
 
 
 def evaluate(
-    text: str, frame: pd.DataFrame, maps: Mapping[str, CodeMap] | None = None, where: str = ""
+    text: str,
+    frame: pd.DataFrame,
+    maps: Mapping[str, CodeMap] | None = None,
+    where: str = "",
+    row_name: Callable[[int], str] | None = None,
 ) -> Values:
     """Give the value of ``text`` for each row of ``frame``.
 
-    A text that is exactly the name of a column is that column, whatever letters it has.
+    A text that is exactly the name of a column is that column, whatever letters it has. Messages
+    call a row by ``row_name``, by its number if not given.
 
     Raises:
         ExpressionError: No expression, a form that is not known, or kinds that cannot be compared.
@@ -91,7 +98,7 @@ def evaluate(
     columns = [str(name) for name in frame.columns]
     try:
         tree = parse_expression(text, where, columns)
-        return _Evaluation(frame, maps or {}, text, where, tree).of(tree)
+        return _Evaluation(frame, maps or {}, text, where, tree, row_name).of(tree)
     except CohortError as error:
         odd = odd_column(text, columns) if isinstance(text, str) else None
         if odd is None:
@@ -128,8 +135,10 @@ class _Evaluation:
         text: str,
         where: str,
         tree: ast.expr,
+        row_name: Callable[[int], str] | None = None,
     ) -> None:
         self.frame, self.maps, self.text, self.tree = frame, maps, text, tree
+        self.row_name = row_name
         self.where = where or None
         self.depth = 0
 
@@ -271,24 +280,48 @@ class _Evaluation:
             function = "notnull" if isinstance(sign, ast.IsNot) else "isnull"
             name = ast.unparse(left)[:60]
             raise self._refuse("'is' is not known", f"write {function}({name}), or == to compare")
-        a, b = self._alike(self.of(left), self.of(right))
+        a, b = self._alike(self.of(left), self.of(right), same=isinstance(sign, ast.Eq))
         known = a.known & b.known
         data = np.zeros(len(known), bool)
         data[known] = work(a.data[known], b.data[known])
         return Values(data, known, "truth", self.text)
 
-    def _alike(self, a: Values, b: Values) -> tuple[Values, Values]:
+    def _alike(self, a: Values, b: Values, *, same: bool) -> tuple[Values, Values]:
+        """Give two values of one kind, or refuse; ``same`` says that they are asked to be equal."""
         if "codes" in (a.kind, b.kind):
             name = a.name if a.kind == "codes" else b.name
             raise self._refuse(f"'{name}' is a set of codes", "write 'CODE' in map[column]")
         if (a.kind == "text") == (b.kind == "text"):
             return (a, b) if a.kind == "text" else (self.number(a), self.number(b))
         words, other = (a, b) if a.kind == "text" else (b, a)
-        shown = next(iter(words.data[words.known]), "")
+        self._refuse_odd(words, other if same else None)
+        held = list(dict.fromkeys(words.data[words.known]))
+        shown = ", ".join(map(repr, held[:_SHOWN])) + (", …" if len(held) > _SHOWN else "")
         raise self._refuse(
-            f"'{words.name}' is text (for example {shown!r}) and '{other.name}' is a number",
-            "compare text with text ('1'), or clean the column so that every cell is a number",
+            f"'{words.name}' is text (for example {held[0] if held else ''!r}) and "
+            f"'{other.name}' is a number",
+            f"compare with a text that it holds ({shown}), or clean the column so that every cell "
+            "is a number",
         )
+
+    def _refuse_odd(self, words: Values, other: Values | None = None) -> None:
+        """Refuse text that is numbers but for a few cells, with who has them.
+
+        No mend compares with text: that would make a no of each of these cells, unnoticed. Asked to
+        be 1 (``other``), it may be said what else means yes.
+        """
+        odd = odd_cells(words.data, words.known)
+        if not odd.any():
+            return
+        mend = correct(odd)
+        one = other is not None and other.name in ("1", "1.0", "True")
+        columns = self.frame.columns
+        if one and words.name in columns and _is(words, column_values(self.frame, words.name)):
+            meant = meant_as_one(words.name, words.data, words.known, odd)
+            if meant is not None:
+                mend += f"; or say every value that means yes: {meant}; any other then means no"
+        what = f"'{words.name}' is a number, but for {told(words.data, odd, self.row_name)}"
+        raise self._refuse(what, mend)
 
     def _within(self, left: ast.expr, right: ast.expr) -> Values:
         item = self.of(left)
@@ -310,7 +343,7 @@ class _Evaluation:
     def _isin(self, item: Values, options: list[Values]) -> Values:
         result = Values(np.zeros_like(item.known), item.known, "truth", item.name)
         for option in options:
-            a, b = self._alike(item, option)
+            a, b = self._alike(item, option, same=True)
             known = a.known & b.known
             same = np.zeros(len(known), bool)
             same[known] = a.data[known] == b.data[known]
@@ -385,6 +418,8 @@ class _Evaluation:
         """Give numbers (truth as 0 and 1), or refuse."""
         if value.kind in ("number", "truth"):
             return Values(value.data.astype(np.float64), value.known, "number", value.name)
+        if value.kind == "text":
+            self._refuse_odd(value)
         shown = next(iter(value.data[value.known]), "")
         raise self._refuse(
             f"'{value.name}' is not a number (for example {shown!r})",
@@ -406,6 +441,11 @@ class _Evaluation:
 
 def _is_minus(node: ast.UnaryOp) -> bool:
     return isinstance(node.op, ast.USub)
+
+
+def _is(words: Values, column: Values) -> bool:
+    """Whether words are the cells of a column as they stand, and not made of them (lower)."""
+    return column.kind == "text" and bool((words.data == column.data).all())
 
 
 def _pairs(value: Values) -> Any:

@@ -14,6 +14,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cells import held, no_truth
 from medmcl.data.codes import CodeMap
 from medmcl.data.expressions import Values, evaluate
+from medmcl.data.odd_cells import correct, odd_cells, told
 from medmcl.data.spec import (
     UNITS_PER_YEAR,
     BinaryKeys,
@@ -46,6 +47,11 @@ class LabelRows:
     names: np.ndarray
     train: np.ndarray
     index: np.ndarray
+
+    def row_name(self, row: int) -> str:
+        """Give what messages call a row of the table: its first sample, or its number, from 1."""
+        samples = np.flatnonzero(self.rows == row)
+        return str(self.names[samples[0]]) if len(samples) else f"row {row + 1}"
 
     def spread(self, values: Values) -> Values:
         """Give each sample the value of its row."""
@@ -127,13 +133,22 @@ class _Builder:
         return self._survival(self.task)
 
     def _value(self, text: str) -> Values:
-        where = f"tasks.{self.name}"
-        return self.labels.spread(evaluate(text, self.labels.table, self.maps, where))
+        return self.labels.spread(self._of_rows(text))
+
+    def _of_rows(self, text: str) -> Values:
+        """Give the value of an expression for each row of the table."""
+        labels = self.labels
+        return evaluate(text, labels.table, self.maps, f"tasks.{self.name}", labels.row_name)
 
     def _number(self, text: str) -> Values:
         value = self._value(text)
         if value.kind not in ("number", "truth"):
             shown = next(iter(value.data[value.known]), "")
+            rows = self._of_rows(text)
+            odd = odd_cells(rows.data, rows.known)
+            if odd.any():
+                what = f"'{text}' is a number, but for {told(rows.data, odd, self.labels.row_name)}"
+                raise TaskFaultError("not_a_number", what, mend=correct(odd))
             raise TaskFaultError(
                 "not_a_number",
                 f"'{text}' is not a number, for example {shown!r}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,7 @@ class Overview:
         faulty_modalities: Modalities whose records could not be listed, so that none was read.
         root: Folder that paths start from.
         excludes: Whether faulty records are left out (``on_bad_record: exclude``).
+        splits_known: Whether ``subjects.split`` can be used; otherwise people are shown in all.
     """
 
     root: Path
@@ -87,26 +88,44 @@ class Overview:
     faulty_tasks: tuple[str, ...]
     faulty_modalities: tuple[str, ...]
     excludes: bool
+    splits_known: bool = True
 
     def __str__(self) -> str:
-        rows = [("", *SPLITS, ""), ("subjects", *map(_number, self.subjects), "")]
+        columns = SPLITS if self.splits_known else ("in all",)
+        empty = ("",) * len(columns)
+        rows = [("", *columns, ""), ("subjects", *map(_number, self._shown(self.subjects)), "")]
+        if not self.splits_known:
+            rows.append(("split", *empty, "cannot be used"))
         for one in self.records:
             notes = [counted(one.absent, "subject") + " without"] if one.absent else []
             if one.faulty:
                 verb = "left out" if self.excludes else "refused"
                 notes.insert(0, f"{_number(one.faulty)} of {_number(one.read)} {verb}")
-            rows.append((f"{one.modality} records", *map(_number, one.usable), ", ".join(notes)))
-        rows += [(f"{n} records", "", "", "", "cannot be used") for n in self.faulty_modalities]
+            usable = map(_number, self._shown(one.usable))
+            rows.append((f"{one.modality} records", *usable, ", ".join(notes)))
+        rows += [(f"{n} records", *empty, "cannot be used") for n in self.faulty_modalities]
         for task in dict.fromkeys(one.task for one in self.labels):
-            mine = [one for one in self.labels if one.task == task]
+            mine = [self._label(one) for one in self.labels if one.task == task]
             rows += _label_rows(task, mine)
-        rows += [(task, "", "", "", "cannot be used") for task in self.faulty_tasks]
+        rows += [(task, *empty, "cannot be used") for task in self.faulty_tasks]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = []
         for first, *numbers, note in rows:
             cells = [f"{n:>{width}}" for n, width in zip(numbers, widths[1:], strict=False)]
             lines.append("  ".join([f"{first:{widths[0]}}", *cells, note]).rstrip())
         return "\n".join(lines)
+
+    def _shown(self, counts: tuple[int, ...]) -> tuple[int, ...]:
+        """Counts by split as they are shown: one sum where nothing says who is in which."""
+        return counts if self.splits_known else (sum(counts),)
+
+    def _label(self, one: LabelCount) -> LabelCount:
+        return replace(
+            one,
+            known=self._shown(one.known),
+            positive=None if one.positive is None else self._shown(one.positive),
+            negative=None if one.negative is None else self._shown(one.negative),
+        )
 
 
 _SHOWN = 8
@@ -124,7 +143,7 @@ def _label_rows(task: str, labels: list[LabelCount]) -> list[tuple[str, ...]]:
         return [(task, *map(_number, labels[0].known), note)]
     rows = [_label_row(one) for one in labels[:_SHOWN]]
     if len(labels) > _SHOWN:
-        rows.append((f"{task}: {len(labels) - _SHOWN} more", "", "", "", ""))
+        rows.append((f"{task}: {len(labels) - _SHOWN} more", *("",) * len(labels[0].known), ""))
     return rows
 
 

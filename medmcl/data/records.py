@@ -93,7 +93,7 @@ def load_records(
         where = own.where
     require_columns(spec, table, f"{field}, table {where}")
     ids = _record_ids(spec, table, owner, f"{field}, table {where}")
-    has = present(spec, table, maps, field, findings)
+    has = present(spec, table, maps, field, findings, owner)
     table, owner, ids = table[has], owner[has], ids[has]
     when = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
     if spec.keys.date is not None:
@@ -224,11 +224,17 @@ def present(
     maps: Mapping,
     field: str,
     findings: list[Finding],
+    owner: np.ndarray,
 ) -> np.ndarray:
-    """Rows that have the modality, by its expression and by the cells it needs. (N,) bool."""
+    """Rows that have the modality, by its expression and by the cells it needs. (N,) bool.
+
+    ``owner`` is the subject of each row, for messages. (N,) object.
+    """
     has = np.ones(len(table), bool)
     if spec.keys.present is not None:
-        said = evaluate(spec.keys.present, table, maps, f"{field}.present")
+        said = evaluate(
+            spec.keys.present, table, maps, f"{field}.present", lambda row: f"subject {owner[row]}"
+        )
         truth = said.data.astype(bool)
         has = said.known & truth
         if not said.known.all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -12,6 +14,7 @@ from medmcl.data.spec import RandomSplit, SplitKeys
 from medmcl.data.tables import Table, as_text, texts
 
 SPLITS = ("train", "tuning", "held_out")
+_TRIED = 50
 _SAME = {
     "train": "train",
     "training": "train",
@@ -79,6 +82,22 @@ def draw(subject: str, keys: RandomSplit) -> str:
     if share < keys.held_out:
         return "held_out"
     return "tuning" if share < keys.held_out + keys.tuning else "train"
+
+
+def filling_seed(subjects: Sequence[str], keys: RandomSplit) -> int | None:
+    """Give the first seed that puts somebody in every split with a share; None if few do.
+
+    Args:
+        subjects: Ids of the subjects.
+        keys: The shares; their seed is not among those that are tried.
+    """
+    shares = {"train": 1.0, "tuning": keys.tuning, "held_out": keys.held_out}
+    wanted = {split for split, share in shares.items() if share}
+    for seed in range(_TRIED):
+        tried = keys.model_copy(update={"seed": seed})
+        if seed != keys.seed and {draw(one, tried) for one in subjects} >= wanted:
+            return seed
+    return None
 
 
 def subject_splits(

@@ -315,6 +315,21 @@ def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideE
         known: First keys that the recipe has; none where no recipe is read.
     """
     root, dot, rest = dotted.partition(".")
+    mine = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
+    if root == "recipe" and rest.split(".")[0] in mine and known:
+        what = "values of the recipe are written without 'recipe.'"
+        mend = f"write {written(rest, value)}"
+        return OverrideError(what, where=written(dotted, value), mend=mend)
+    only_there = root in mine and root not in CohortKeys.model_fields
+    of_recipe = only_there or (root == "recipe" and rest != "")
+    if of_recipe and not known:
+        return OverrideError(
+            f"'{dotted}' is a value of the recipe, and this command reads none: only values of the "
+            "cohort can be set",
+            where=written(dotted, value),
+            expected="cohort.NAME, data_root",
+            mend="leave it out; `medmcl pretrain` takes it, and `medmcl check --recipe NAME`",
+        )
     cohort = {f.alias or n: f"cohort.{f.alias or n}" for n, f in CohortKeys.model_fields.items()}
     meant = {**cohort, **{name: name for name in (*known, "data_root", "cohort")}}
     near = root if root in cohort else closest(root, [name for name in meant if name != root])
@@ -324,7 +339,7 @@ def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideE
         f"unknown setting '{root}'{hint}",
         where=written(dotted, value),
         expected=", ".join([*known, "cohort.NAME", "data_root"]),
-        mend=write or "`medmcl pretrain --help` says how overrides are written",
+        mend=write or "write one of these, or leave it out",
     )
 
 

@@ -44,7 +44,7 @@ def describe_subjects(prepared: Prepared, tasks: Sequence[str]) -> TableOne:
     described = [*people, *outcomes[:MOST_OUTCOMES]]
     table = table_one(
         pd.DataFrame({str(n): pd.Series(list(one.values), dtype=object)
-                      for n, one in enumerate(described)}),
+                      for n, one in enumerate(described)}, index=range(len(rows))),
         prepared.splits[rows],
         [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
                   unit=one.unit, about=one.about) for n, one in enumerate(described)],

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,7 @@ import yaml
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding
 from medmcl.data.check import check_cohort, check_tasks, summarise
-from medmcl.data.cohort import open_cohort
+from medmcl.data.cohort import load_cohort, open_cohort
 from medmcl.data.loading import prepare
 from medmcl.stages.inspect import written
 
@@ -529,3 +531,27 @@ def test_a_wfdb_path_with_its_suffix_works(tiny):
     tiny.tree["modalities"]["ecg"]["path"] = "ecg/{subject_id}.hea"
     tiny.write()
     assert found(tiny) == []
+
+
+def test_an_odd_cell_of_presence_is_named_and_the_mend_keeps_its_record(tiny):
+    tiny.only("clinic", "cmr")
+    tiny.table["has_cmr"] = [*tiny.table["has_cmr"].astype(str)[:-2], "yes", "0"]
+    tiny.write()
+    (found,) = [one for one in check_cohort(tiny.folder) if "cmr" in one.where]
+    assert "'has_cmr' is a number, but for 'yes' (1 row: subject s010)" in found.what
+    mend = re.search(r"isin\(.*?\)", found.mend)[0]
+    tiny.tree["modalities"]["cmr"]["present"] = mend
+    tiny.write()
+    has = set(load_cohort(tiny.folder)[0].records["cmr"]["subject"])
+    assert has == set(tiny.table["subject_id"][tiny.table["has_cmr"].isin(["1", "yes"])])
+
+
+def test_a_task_that_is_no_expression_is_named_and_the_rest_is_checked(tiny):
+    tiny.only("clinic")
+    tiny.tree["tasks"]["died"] = {"kind": "binary", "column": "sick = 1"}
+    tiny.tree["tasks"]["old"] = {"kind": "binary", "column": "agee > 60"}
+    tiny.write()
+    found = {one.where: one for one in check_cohort(tiny.folder) if one.level == "error"}
+    assert set(found) == {"task died", "task old"}
+    assert found["task died"].code == "task.expression"
+    assert "use ==" in found["task died"].mend

@@ -242,3 +242,49 @@ def test_an_outcome_all_alike_says_what_the_cells_hold(frame, task, words):
 def test_cells_of_an_outcome_all_alike_in_train_are_those_of_train():
     _, (finding,) = build({"x": [1, 1, 0]}, train=[1, 1, 0], kind="binary", column="x")
     assert "x holds 1 (2)" in finding.what
+
+
+@pytest.mark.parametrize("text", ["x == 1", "1 == x", "x in (1, 2)", "isin(x, 1)", "x != 0"])
+def test_an_odd_cell_in_a_comparison_is_named_and_no_mend_compares_with_text(text):
+    """Compared with '1' as text, as the message once said, the odd yes became a no unnoticed."""
+    _, (finding,) = build(MIXED, kind="binary", column=text)
+    assert finding.code == "task.expression"
+    assert "'x' is a number, but for 'yes' (1 row: subject s2)" in finding.what
+    assert "correct the cell to a number or empty (unknown)" in finding.mend
+    assert "== '1'" not in finding.mend
+    meant = re.search(r"isin\(.*?\)", finding.mend)
+    assert (meant is None) is (text == "x != 0")
+    if meant is not None:
+        targets, findings = build(MIXED, kind="binary", column=meant[0])
+        assert findings == []
+        assert targets.values[:, 0].tolist() == [1, 0, 1, 0, 0, 1]
+        assert targets.known[:, 0].tolist() == [True, True, True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("cells", "text", "listed"),
+    [
+        (["1", "0", "1.0", "no", "Yes"], "x == 1", "isin(x, '1', '1.0', 'Yes')"),
+        (["1", "0", "0", "?", "yes"], "x == 1", None),  # whoever has ? would become a no
+        (["1", "0", "0", "Yes"], "lower(x) == 1", None),  # the cell says Yes, and not yes
+        (["1", "3", "0", "III"], "x == 3", None),  # what III means is not known
+        (["1", "3", "0", "III"], "x >= 3", None),
+        (["1", "3", "0", "III"], "x + 1 > 3", None),
+    ],
+)
+def test_a_mend_lists_what_means_yes_only_where_that_is_no_guess(cells, text, listed):
+    _, (finding,) = build({"x": cells}, kind="binary", column=text)
+    assert "is a number, but for" in finding.what
+    assert "correct the cell" in finding.mend
+    assert (listed in finding.mend) if listed else ("isin" not in finding.mend)
+
+
+def test_text_that_is_no_number_is_compared_with_what_it_holds():
+    _, (finding,) = build({"x": ["yes", "no", "no"]}, kind="binary", column="x == 1")
+    assert "compare with a text that it holds ('yes', 'no')" in finding.mend
+
+
+def test_an_odd_cell_of_a_regression_is_named_with_its_rows_counted_once():
+    cells = ["61", "89+", "70", "89+"]
+    _, (finding,) = build({"age": cells}, rows=[0, 1, 1, 2], kind="regression", column="age")
+    assert "'age' is a number, but for '89+' (2 rows: subject s1, row 4)" in finding.what

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -147,3 +149,37 @@ def test_a_cohort_that_cannot_be_opened_has_no_overview(tiny):
     del tiny.tree["subjects"]["id"]
     tiny.write()
     assert check_cohort(tiny.folder).overview is None
+
+
+def test_a_split_that_cannot_be_used_shows_people_in_no_split(grown):
+    grown.tree["subjects"]["split"] = "splt"
+    grown.write()
+    checked = check_cohort(grown.folder)
+    assert only(checked, "cohort.column")
+    shown = [line.split() for line in str(checked.overview).splitlines()]
+    assert shown[0] == ["in", "all"]
+    assert shown[1] == ["subjects", "150"]
+    assert "split cannot be used" in " ".join(shown[2])
+    assert ["sick", "75", "of", "150"] in shown
+    assert "train" not in str(checked.overview)
+
+
+def test_an_empty_split_that_was_drawn_says_so_and_names_a_seed_that_works(grown):
+    grown.table = grown.table.iloc[:30]
+    shares = {"tuning": 0.1, "held_out": 0.2}
+    named = 0
+    for seed in range(60):
+        grown.tree["subjects"]["split"] = {"random": {"seed": seed, **shares}}
+        grown.write()
+        for found in only(check_cohort(grown.folder), "cohort.empty_split"):
+            assert "each person is drawn alone, by id, and of 30" in found.what
+            other = int(re.search(r"seed: (\d+)", found.mend)[1])
+            grown.tree["subjects"]["split"] = {"random": {"seed": other, **shares}}
+            grown.write()
+            assert not only(check_cohort(grown.folder), "cohort.empty_split")
+            named += 1
+    assert named
+    grown.tree["subjects"]["split"] = {"random": {"tuning": 0.0, "held_out": 0.5}}
+    grown.write()
+    (found,) = only(check_cohort(grown.folder), "cohort.empty_split")
+    assert "drawn" not in found.what  # nobody asked for one

@@ -242,3 +242,20 @@ def test_toy_recipes_of_codes_run_in_bf16_on_a_gpu(recipe, hospital, tmp_path):
     assert all(row["loss"] is not None and np.isfinite(row["loss"]) for row in rows)
     stage = "pmi_svd" if recipe == "claime_toy" else "contrast"
     assert all(torch.isfinite(value).all() for value in weights(run.path, stage).values())
+
+
+def test_a_simulated_hospital_is_a_cohort_that_its_recipe_takes(tmp_path):
+    """From codes to a report; its subjects have no column beside the split to describe."""
+    settings = {"subjects": 200, "codes": 20, "concepts": 15}
+    folder = medmcl.simulate("ehr", tmp_path / "ehr", settings)
+    checked = medmcl.check(folder)
+    assert [one for one in checked if one.level == "error"] == []
+    events = pd.read_parquet(folder / "data")
+    for name, prefix in (("codes", "CODE//"), ("concepts", "CUI//")):
+        read = next(one for one in checked.overview.records if one.modality == name)
+        assert read.read == events.subject_id[events.code.str.startswith(prefix)].nunique()
+    run = medmcl.pretrain(
+        folder, out=tmp_path / "run", overrides=TINY_EHR["claime_toy"], device="cpu"
+    )
+    assert (run.path / "report.html").is_file()
+    assert medmcl.open_cohort(folder).spec.recipe == "claime_toy"
