@@ -30,6 +30,8 @@ SetOption = Annotated[
     ),
 ]
 
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")]
+
 
 @app.command(cls=Command)
 def count(
@@ -52,11 +54,13 @@ def count(
     from medmcl.cooccurrence.spec import load_spec
     from medmcl.core.overrides import parse_overrides
     from medmcl.core.writing import refuse_unwritable
+    from medmcl.stages.cooccur_count import going_on
 
     refuse_unwritable(out)
     found = load_spec(spec, parse_overrides(set_ or ()))
     means = Means(memory=found.keys.memory, workers=workers, ray=ray)
-    counts, tally = run_count(found, out, save_counts, means=means, resume=resume)
+    with going_on(out):
+        counts, tally = run_count(found, out, save_counts, means=means, resume=resume)
     print(f"{counts.patients:,} patients, {counts.units:,} units ({counts.window})")
     for (a, b), block in counts.blocks.items():
         shape = f"{block.pairs.shape[0]:,} x {block.pairs.shape[1]:,}"
@@ -89,6 +93,21 @@ def to_meds(
     for name, events in done.events.items():
         print(f"{name}: {events:,} events")
     print(f"{len(done.subjects):,} patients: {out}")
+
+
+@app.command(cls=Command)
+def rows(
+    spec: SpecArgument,
+    out: Annotated[Path, typer.Option(help="Table to write (.parquet, .csv); stays at the site.")],
+    set_: SetOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write patients' token counts, a row a subject, modality and code, for `release-private`."""
+    from medmcl.cooccurrence.spec import load_spec
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.stages.cooccur_count import write_rows
+
+    _say(write_rows(load_spec(spec, parse_overrides(set_ or ())), out, overwrite=overwrite))
 
 
 CountsArguments = Annotated[list[Path], typer.Argument(help="Folders of counts, one a site.")]
@@ -131,21 +150,26 @@ def release(
     """
     from medmcl.stages.cooccur_release import release_folders
 
-    _say(
-        release_folders(
-            counts,
-            out,
-            below=below,
-            public_vocabulary=public_vocabulary,
-            allow_nested=allow_nested,
-            align=_align(align),
-        )
+    done = release_folders(
+        counts,
+        out,
+        below=below,
+        public_vocabulary=public_vocabulary,
+        allow_nested=allow_nested,
+        align=_align(align),
     )
+    cells, share, warnings = (done.pop(key) for key in ("cells", "share suppressed", "warnings"))
+    done["cells suppressed"] = f"{done['cells suppressed']:,} of {cells:,} ({share:.1%})"
+    _say(done)
+    for warning in warnings:
+        print(f"warning: {warning}")
 
 
 @app.command("release-private", cls=Command)
 def release_private(
-    rows: Annotated[Path, typer.Argument(help="Table: subject, modality, code, count.")],
+    rows: Annotated[
+        Path, typer.Argument(help="Table: subject, modality, code, count; see `rows`.")
+    ],
     vocabulary: Annotated[Path, typer.Option(help="Public table: modality, code, version.")],
     ledger: Annotated[Path, typer.Option(help="Budget of these patients; see `budget`.")],
     clip: Annotated[
@@ -156,6 +180,13 @@ def release_private(
     delta: Annotated[float, typer.Option(help="Of this release; well below 1 / patients.")],
     out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
     window: Annotated[str, typer.Option(help="Window of a row, if the table has one.")] = "record",
+    allow_unlisted: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unlisted",
+            help="Release also where the vocabulary lists fewer than half of the occurrences.",
+        ),
+    ] = False,
 ) -> None:
     """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
     from medmcl.stages.cooccur_release import release_rows
@@ -169,6 +200,7 @@ def release_private(
         delta=delta,
         ledger=ledger,
         window=window,
+        allow_unlisted=allow_unlisted,
     )
     _say(done)
 
@@ -180,14 +212,9 @@ def budget(
     delta: Annotated[float | None, typer.Option(help="Start one.")] = None,
 ) -> None:
     """Start the privacy budget of a site's patients, or say what was spent of it."""
-    from medmcl.cooccurrence.ledger import Ledger
-    from medmcl.core.errors import ConfigError
+    from medmcl.stages.cooccur_release import start_budget
 
-    if (epsilon is None) != (delta is None):
-        raise ConfigError("a budget is an epsilon and a delta", expected="both, or none to read it")
-    if epsilon is not None and delta is not None:
-        Ledger.start(ledger, epsilon=epsilon, delta=delta)
-    kept = Ledger(ledger)
+    kept = start_budget(ledger, epsilon, delta)
     whole, spent = kept.read(), kept.spent()
     _say({"budget": f"epsilon {whole.epsilon:g}, delta {whole.delta:g}", **spent.model_dump()})
 
@@ -221,7 +248,9 @@ def secure_start(
 def secure_share(
     counts: Annotated[Path, typer.Argument(help="This site's exact counts.")],
     keys: Annotated[Path, typer.Option(help="This site's keys; they stay here.")],
-    round_: Annotated[Path, typer.Option("--round", help="round.json of the sum.")],
+    round_: Annotated[
+        Path, typer.Option("--round", help="Folder of secure-start, or its round.json.")
+    ],
     out: Annotated[Path, typer.Option(help="File of the share; must be new.")],
 ) -> None:
     """Mask this site's counts for one secure sum; the share may leave, the counts stay."""
@@ -233,7 +262,9 @@ def secure_share(
 @app.command("secure-sum", cls=Command)
 def secure_sum(
     shares: Annotated[list[Path], typer.Argument(help="One share of every site.")],
-    round_: Annotated[Path, typer.Option("--round", help="Folder that secure-start wrote.")],
+    round_: Annotated[
+        Path, typer.Option("--round", help="Folder of secure-start, or its round.json.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
 ) -> None:
     """Add up the shares: the exact counts of all sites together, of no site alone."""
@@ -275,7 +306,7 @@ def embed(
 @app.command(cls=Command)
 def evaluate(
     vectors: Annotated[Path, typer.Argument(help="Folder that `cooccur embed` wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must hold no evaluation.")],
     relations: Annotated[
         Path | None, typer.Option(help="Known pairs: first, second, relation.")
     ] = None,
@@ -289,11 +320,13 @@ def evaluate(
     neighbours: Annotated[
         list[str] | None, typer.Option(help="A token whose neighbours to list. Repeatable.")
     ] = None,
+    overwrite: OverwriteOption = False,
     seed: Annotated[int, typer.Option(help="Of random pairs, bootstraps and map.")] = 0,
 ) -> None:
     """Score an embedding by known relations, relevance and neighbours; draw its map."""
     from medmcl.stages.cooccur_embed import load_vectors
     from medmcl.stages.cooccur_evaluate import evaluate as run_evaluate
+    from medmcl.stages.cooccur_evaluate import said
 
     found = run_evaluate(
         load_vectors(vectors),
@@ -304,12 +337,10 @@ def evaluate(
         types=types,
         neighbours_of=neighbours or (),
         seed=seed,
+        overwrite=overwrite,
     )
-    for score in found.get("relations", {}).get("scores", ()):
-        auc = score["auc"]
-        interval = "" if auc["low"] is None else f" ({auc['low']:.3f} to {auc['high']:.3f})"
-        value = auc["note"] if auc["value"] is None else f"{auc['value']:.3f}{interval}"
-        print(f"{score['kind']}: AUC {value}, {score['pairs']} pairs")
+    for line in said(found):
+        print(line)
     print(f"evaluation: {out}")
 
 

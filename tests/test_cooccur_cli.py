@@ -1,10 +1,12 @@
 """`medmcl cooccur ...` from simulated patients to a scored embedding, as three sites run it."""
 
 import json
+import re
 import shutil
 import sys
 import warnings
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -81,10 +83,12 @@ def test_a_secure_sum_is_the_same_sum(hospitals, tmp_path):
     for site in SITES:
         shares.append(tmp_path / f"{site}.share")
         words = ("--keys", tmp_path / f"{site}.keys", "--out", shares[-1])
-        turn = ("--round", tmp_path / "round" / "round.json")
+        turn = ("--round", tmp_path / "round" / ("round.json" if site == "Bonn" else ""))
         assert run("cooccur", "secure-share", hospitals / f"{site}-n", *words, *turn) == 0
     words = ("--round", tmp_path / "round", "--out", tmp_path / "sum")
     assert run("cooccur", "secure-sum", *shares[:2], *words) == 2  # Cork is missing
+    assert run("cooccur", "secure-sum", *shares, *words) == 0
+    words = ("--round", tmp_path / "round" / "round.json", "--out", tmp_path / "again")
     assert run("cooccur", "secure-sum", *shares, *words) == 0
     assert same(load_counts(tmp_path / "sum"), load_counts(hospitals / "all-n"))
 
@@ -98,6 +102,9 @@ def test_two_sites_are_refused(hospitals, tmp_path, capsys):
 def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
     assert run("cooccur", "release", hospitals / "all-n", "--out", tmp_path / "out") == 0
     assert load_counts(tmp_path / "out").suppressed_below == 11
+    told = capsys.readouterr().out
+    assert re.search(r"cells suppressed: \d+ of 120 \(\d+\.\d%\)", told)
+    assert told.count("\nwarning: ") == 2
     words = ("--out", tmp_path / "vectors", "--set", "rank=3")
     assert run("cooccur", "embed", tmp_path / "out", *words) == 0
     related = [("CODE//0", "CODE//1"), ("CODE//2", "CUI//3"), ("CODE//4", "CUI//5")]
@@ -107,6 +114,18 @@ def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
     assert "AUC" in capsys.readouterr().out
     assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["relations"]
     assert len(pd.read_csv(tmp_path / "e" / "neighbours.csv")) >= 10
+    again = ("cooccur", "evaluate", tmp_path / "vectors", "--out", tmp_path / "e")
+    assert run(*again, *words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    known = [*related, ("CODE//1", "CODE//0"), ("CODE//0", "CODE//999")]
+    pd.DataFrame(known, columns=["first", "second"]).to_csv(tmp_path / "known.csv", index=False)
+    assert run(*again, "--relations", tmp_path / "known.csv", "--overwrite") == 0
+    told = capsys.readouterr().out
+    assert "1 pairs left out: a token is not in the table" in told
+    assert "1 pairs left out: given twice" in told
+    assert not (tmp_path / "e" / "neighbours.csv").exists()  # none were asked for this time
+    assert run(*again, "--neighbours", "CODE//O", "--overwrite") == 2
+    assert "nearest: CODE//" in capsys.readouterr().err
 
 
 def test_a_private_release_is_paid_for(tmp_path, capsys):
@@ -149,3 +168,71 @@ def test_mistakes_of_the_user_end_with_2_and_a_message(
     monkeypatch.chdir(tmp_path)
     assert run("cooccur", *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_count_says_how_to_go_on(hospitals, tmp_path, monkeypatch, capsys):
+    words = ("cooccur", "count", hospitals / "Ayr.yaml", "--out", tmp_path / "n")
+
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medmcl.cooccurrence.count.scan_shards", pressed)
+        assert run(*words) == 130  # nothing was counted yet
+    assert not (tmp_path / "n.unfinished").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("medmcl.cooccurrence.exchange.save_counts", pressed)
+        assert run(*words) == 75
+    said = capsys.readouterr().err
+    assert f"go on with: medmcl cooccur count {hospitals / 'Ayr.yaml'}" in said
+    assert said.rstrip().endswith("--resume")
+    assert run(*words, "--resume") == 0
+    assert same(load_counts(tmp_path / "n"), load_counts(hospitals / "Ayr-n"))
+
+
+def test_rows_of_a_spec_are_released(hospitals, tmp_path):
+    rows = tmp_path / "rows.parquet"
+    assert run("cooccur", "rows", hospitals / "all.yaml", "--out", rows) == 0
+    assert run("cooccur", "rows", hospitals / "all.yaml", "--out", rows) == 2  # is there already
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet"]
+    table = pd.read_parquet(rows)
+    exact = load_counts(hospitals / "all-n")
+    for name, margin in exact.margins.items():
+        own = table[table["modality"] == name].groupby("code")["count"]
+        tokens = exact.vocabularies[name].tokens
+        assert own.sum().reindex(tokens).tolist() == margin.tokens.tolist()
+        assert own.size().reindex(tokens).tolist() == margin.patients.tolist()
+    parts = [
+        pd.read_csv(hospitals / f"{kind}.csv").assign(modality=kind, version="1")
+        for kind in ("codes", "concepts")
+    ]
+    pd.concat(parts).to_csv(tmp_path / "words.csv", index=False)
+    budget = ("cooccur", "budget", tmp_path / "b.json", "--epsilon", 2, "--delta", 1e-6)
+    assert run(*budget) == 0
+    release = (
+        "cooccur", "release-private", rows, "--vocabulary", tmp_path / "words.csv",
+        "--ledger", tmp_path / "b.json", "--clip", "codes=4", "--clip", "concepts=4",
+        "--epsilon", 1, "--delta", 1e-6, "--out", tmp_path / "noisy",
+    )  # fmt: skip
+    assert run(*release) == 0
+
+
+def test_an_embedding_of_few_known_cells_is_warned_of(hospitals, tmp_path, capsys):
+    people = load_counts(hospitals / "Ayr-n").cross().patients.toarray()
+    words = (
+        hospitals / "Ayr-n",
+        "--out",
+        tmp_path / "out",
+        "--below",
+        int(np.quantile(people, 0.7)) + 1,
+    )
+    assert run("cooccur", "release", *words, "--public-vocabulary") == 0
+    known = load_counts(tmp_path / "out").D.nnz / 120
+    assert known < 0.5
+    capsys.readouterr()
+    assert (
+        run("cooccur", "embed", tmp_path / "out", "--out", tmp_path / "v", "--set", "rank=2") == 0
+    )
+    assert f"only {100 * known:.0f} % of the cells are known" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "v" / "embedding.json").read_text())
+    assert facts["known_cells"] == pytest.approx(known)

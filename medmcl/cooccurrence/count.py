@@ -14,9 +14,17 @@ from medmcl.cooccurrence.reading import Reading, Sighting
 from medmcl.cooccurrence.run import Means, count_shards, scan_shards
 from medmcl.cooccurrence.spec import Spec
 from medmcl.cooccurrence.tally import Tally
+from medmcl.cooccurrence.uncounted import refuse_unlisted, refuse_unread
+from medmcl.cooccurrence.unfinished import (
+    EVENTS_WRITTEN,
+    PARTS,
+    keeping,
+    refuse_unfinished,
+    work_folder,
+)
 from medmcl.cooccurrence.vocabulary import choose_vocabulary, read_vocabulary
 from medmcl.core.config import fingerprint
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.data.events_meds import MedsDataset, open_meds
 from medmcl.data.events_spec import MedsKeys
 from medmcl.data.events_write import Written, write_meds
@@ -59,27 +67,42 @@ def count(
         raise ArtefactError("holds something already", where=out, mend="name a new folder")
     if told.exists():
         raise ArtefactError(
-            "tells of a count whose folder was moved", where=told, mend="move it too, or name a "
-            "new folder",
-        )  # fmt: skip
-    work = out.with_name(out.name + ".unfinished")
-    if work.exists() and not resume:
-        raise ArtefactError(
-            "a count that was not finished is here", where=work, mend="add --resume, or remove it"
+            "tells of a count whose folder was moved",
+            where=told,
+            mend="move it too, or name a new folder",
         )
-    dataset, written = _events(spec, work)
-    reading = _reading(spec, dataset)
-    seen = scan_shards(dataset.shards, reading, means)
-    vocabularies = _vocabularies(spec, seen)
-    counts, tally = count_shards(
-        dataset.shards, reading, vocabularies, spec.keys.rules, work / "parts",
-        means=means, resume=True,
-    )  # fmt: skip
-    save(counts, out)
+    work = work_folder(out)
+    refuse_unfinished(work, resume=resume)
+    with keeping(work):
+        counts, tally, written = _counted(spec, work, means)
+        save(counts, out)
     # Beside the folder, not in it: the folder may be shared, this may not.
     _write_tally(told, spec, tally, written)
     shutil.rmtree(work)
     return counts, tally
+
+
+def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[str, Any]]:
+    dataset, written = events_of(spec, work)
+    reading = reading_of(spec, dataset)
+    seen = scan_shards(dataset.shards, reading, means)
+    refuse_unread(dataset.shards, reading, seen, spec.file, tuple(spec.keys.vocabulary.files))
+    vocabularies = _vocabularies(spec, seen)
+    refuse_unlisted(seen, vocabularies, spec.file)
+    counts, tally = count_shards(
+        dataset.shards, reading, vocabularies, spec.keys.rules, work / PARTS,
+        means=means, resume=True,
+    )  # fmt: skip
+    if not counts.units:
+        shutil.rmtree(work / PARTS)  # sums of nothing, which would stand in the way of the retry
+        raise CohortError(
+            "the window leaves out every event",
+            where=f"{spec.file}, window",
+            got=f"window {spec.keys.window}; {', '.join(str(tally).splitlines())}",
+            expected="events with a date, or with a visit if the window is one",
+            mend="window: record needs neither; or name the source's columns time and visit",
+        )
+    return counts, tally, written
 
 
 def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:
@@ -99,14 +122,14 @@ def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:
     return done
 
 
-def _events(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
+def events_of(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
     """Give the events as MEDS, and what became of the rows they were made of.
 
     They are written into the work folder, if they are not there yet.
     """
     if spec.meds is not None:
         return open_meds(spec.root / spec.meds.path), {}
-    folder, mark = work / "events", work / "events.json"
+    folder, mark = work / "events", work / EVENTS_WRITTEN
     state = _sources_state(spec)
     if mark.is_file():
         known = json.loads(mark.read_text(encoding="utf-8"))
@@ -146,7 +169,8 @@ def _shard_number(spec: Spec) -> int:
     return min(max(size // _SHARD_BYTES, 1), _MOST_SHARDS)
 
 
-def _reading(spec: Spec, dataset: MedsDataset) -> Reading:
+def reading_of(spec: Spec, dataset: MedsDataset) -> Reading:
+    """Give how a spec makes tokens of the events of a dataset."""
     meds = spec.meds
     if meds is None:
         return Reading(spec.keys.modalities, "visit_id", None, spec.keys.only)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +19,11 @@ import pandas as pd
 
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import CohortError
+from medmcl.core.nearby import require_file
 from medmcl.core.rng import numpy_generator
 
 _TRIES = 200
+_NEAREST = 5
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,14 @@ def neighbours(
         CohortError: If the token is unknown or has no embedding.
     """
     row = table.find(token)
-    if row is None or not table.embedded[row]:
+    if row is None:
+        near = get_close_matches(token, table.tokens, n=_NEAREST, cutoff=0.5)
+        raise CohortError(
+            f"there is no token '{token}'",
+            got=f"{len(table.tokens):,} tokens" + (f"; nearest: {', '.join(near)}" if near else ""),
+            expected="a token as it stands in vectors.parquet, prefix and capitals included",
+        )
+    if not table.embedded[row]:
         raise CohortError(
             f"the token '{token}' has no embedding",
             mend="it never occurred together with another; ask for another token",
@@ -217,6 +227,7 @@ def neighbours(
 
 
 def _read(path: Path) -> pd.DataFrame:
+    require_file(path, CohortError)
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)

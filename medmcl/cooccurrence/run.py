@@ -160,7 +160,7 @@ def _usable_parts(
                 "was counted with other settings",
                 where=part.path,
                 expected="the same window, pairing, modalities, vocabulary and roll-up",
-                mend="name another folder, or remove this one to count anew",
+                mend=f"set them back, or remove {folder} to count anew",
             )
         if there.issuperset(part.shards):
             kept.append(part)

@@ -14,6 +14,7 @@ from medmcl.cooccurrence.rules import Rules
 from medmcl.cooccurrence.windows import parse_window
 from medmcl.core.config import Config, check, faults_of, read_yaml
 from medmcl.core.errors import ConfigError
+from medmcl.core.nearby import require_file
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.data.events_modalities import ModalityRule
 from medmcl.data.events_spec import MedsKeys, Source
@@ -119,6 +120,7 @@ def load_spec(file: Path, overrides: Mapping[str, Any] | None = None) -> Spec:
         ConfigError: Every fault of the file at once, each with its field.
         OverrideError: A fault that an override brought in.
     """
+    require_file(file, ConfigError)
     values = read_yaml(file)
     applied = {
         apply_override(values, dotted, value): written(dotted, value)

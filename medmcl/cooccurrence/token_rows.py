@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,10 @@ from scipy import sparse
 
 from medmcl.cooccurrence.counts import Vocabulary
 from medmcl.core.errors import ArtefactError
+from medmcl.core.nearby import require_file
+
+_TABLES = (".csv", ".parquet")
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,20 @@ class TokenRows:
         x2: Second, int64 (rows, d2).
         patients: Whose row each is, (rows,).
         unlisted: Occurrences of each modality that the vocabulary does not list; left out.
+        examples: Codes of each modality that are not listed, the most frequent first.
     """
 
     x1: sparse.csr_array
     x2: sparse.csr_array
     patients: np.ndarray
     unlisted: dict[str, int]
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> dict[str, int]:
+        """Occurrences of each modality that the vocabulary lists."""
+        both = zip(self.unlisted, (self.x1, self.x2), strict=True)
+        return {name: int(matrix.sum()) for name, matrix in both}
 
 
 def read_vocabularies(path: str | Path) -> dict[str, Vocabulary]:
@@ -58,21 +70,19 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
     counts = pd.to_numeric(table["count"], errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~((counts >= 1) & (counts == np.floor(counts)))
     if wrong.any():
-        raise ArtefactError(
-            "counts are whole and above 0",
-            where=path,
-            got=f"{int(wrong.sum())} that are not, first in row {int(np.argmax(wrong))}",
-        )
+        raise _no_count(Path(path), table["count"], wrong)
     keys = table[["subject", "window"] if "window" in table else ["subject"]]
     row = keys.groupby(list(keys.columns), sort=True).ngroup().to_numpy()
     rows = int(row.max()) + 1 if len(row) else 0
     owners = np.empty(rows, dtype=object)
     owners[row] = table["subject"].astype(str).to_numpy()
-    matrices, unlisted = [], {}
+    matrices, unlisted, examples = [], {}, {}
     for name, words in vocabularies.items():
         here = (table["modality"].astype(str) == name).to_numpy()
-        column = pd.Index(words.tokens).get_indexer(pd.Index(table["code"][here].astype(str)))
+        codes = table["code"][here].astype(str)
+        column = pd.Index(words.tokens).get_indexer(pd.Index(codes))
         listed = column >= 0
+        examples[name] = tuple(codes[~listed].value_counts().index[:_SHOWN])
         unlisted[name] = int(counts[here][~listed].sum())
         cells = (row[here][listed], column[listed])
         values = counts[here][listed].astype(np.int64)
@@ -84,19 +94,44 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
             where=path,
             got=", ".join([*vocabularies, *strange]),
         )
-    return TokenRows(matrices[0], matrices[1], owners.astype(str), unlisted)
+    return TokenRows(matrices[0], matrices[1], owners.astype(str), unlisted, examples)
+
+
+def _no_count(path: Path, counts: pd.Series, wrong: np.ndarray) -> ArtefactError:
+    first = int(np.argmax(wrong))
+    # the header of a CSV is line 1
+    place = f"row {first + 1}" if path.suffix.lower() == ".parquet" else f"line {first + 2}"
+    return ArtefactError(
+        "counts are whole and above 0",
+        where=f"{path}, {place}, column count",
+        got=f"{counts.iloc[first]}; {int(wrong.sum())} of {len(wrong)} rows are so",
+        expected="1, 2, 3, ...",
+    )
 
 
 def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
-    if not path.is_file():
-        raise ArtefactError("no such file", where=path)
-    parquet = path.suffix.lower() == ".parquet"
-    table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str)
+    require_file(path, ArtefactError)
+    kind = path.suffix.lower()
+    columns = ", ".join([*needed, *(f"{name} (optional)" for name in optional)])
+    rows = "count" in needed
+    mend = "make it from a spec: medmcl cooccur rows SPEC --out rows.parquet" if rows else None
+    if kind not in _TABLES:
+        raise ArtefactError(
+            "is no table that can be read", where=path, got=kind or "no suffix",
+            expected=f"{' or '.join(_TABLES)} with the columns {columns}", mend=mend,
+        )  # fmt: skip
+    try:
+        table = pd.read_parquet(path) if kind == ".parquet" else pd.read_csv(path, dtype=str)
+    except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
+        raise ArtefactError(
+            f"is no whole {kind[1:]} table", where=path, got=str(error).splitlines()[0][:200],
+            expected=f"a table with the columns {columns}", mend=mend,
+        ) from None  # fmt: skip
     missing = [name for name in needed if name not in table]
     if missing:
         raise ArtefactError(
-            "lacks columns", where=path, got=", ".join(map(str, table.columns)),
-            expected=", ".join(needed),
+            f"lacks columns: {', '.join(missing)}", where=path,
+            got=", ".join(map(str, table.columns)), expected=columns, mend=mend,
         )  # fmt: skip
     table = table[[*needed, *(name for name in optional if name in table)]]
     empty = [name for name in table if table[name].isna().any()]

@@ -140,9 +140,16 @@ def faults_of(model: type[BaseModel], values: Mapping[str, Any]) -> list[Fault]:
     try:
         model.model_validate(values)
     except ValidationError as error:
-        found = [_fault(model, one, values) for one in error.errors()]
+        found = [_fault(model, one, values) for one in error.errors() if not _echo(one)]
         return list({fault.path: fault for fault in reversed(found)}.values())[::-1]
     return []
+
+
+def _echo(detail: Any) -> bool:
+    """Whether a list is called too short only because pydantic left faulty elements out of it."""
+    given = detail.get("input")
+    short = detail["type"] == "too_short" and isinstance(given, (list, tuple))
+    return short and len(given) > detail["ctx"]["actual_length"]
 
 
 def check(model: type[C], values: Mapping[str, Any], where: object, error: type[MedmclError]) -> C:

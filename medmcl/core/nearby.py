@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medmcl.core.config import closest
+from medmcl.core.errors import MedmclError
 
 _SHOWN = 5
 _LISTED = 2000
@@ -33,6 +34,23 @@ def instead_of(path: Path) -> str:
         return f"; there is no folder '{folder.name}' in {folder.parent}; did you mean '{near}'?"
     held = f", which holds {_listed(names)}" if names else ""
     return f"; there is no folder '{folder.name}' in {folder.parent}{held}"
+
+
+def require_file(path: Path, error: type[MedmclError], *, mend: str | None = None) -> None:
+    """Refuse a path that is no file, in words: nothing there, with what is nearest, or a folder.
+
+    Args:
+        path: What is to be read.
+        error: Kind of the error.
+        mend: What makes such a file, if a command does.
+
+    Raises:
+        MedmclError: Of the kind asked for.
+    """
+    if path.is_dir():
+        raise error("is a folder, not a file", where=path, expected="a file", mend=mend)
+    if not path.exists():
+        raise error(f"there is no such file{instead_of(path)}", where=path, mend=mend)
 
 
 def _names(folder: Path, *, files: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from medmcl.cooccurrence.counts import Counts
 from medmcl.cooccurrence.embed import EmbedSettings, embed_tokens
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError
+from medmcl.core.nearby import instead_of
 from medmcl.core.writing import refuse_unwritable
 
+log = logging.getLogger(__name__)
 VECTORS, FACTS = "vectors.parquet", "embedding.json"
 SCHEMA = "medmcl/token_vectors@1"
+FEWEST_KNOWN = 0.5
+"""Share of known cells below which an embedding is warned of."""
 
 
 def embed(counts: Counts, out: Path, settings: EmbedSettings | None = None) -> dict[str, Any]:
@@ -37,10 +42,31 @@ def embed(counts: Counts, out: Path, settings: EmbedSettings | None = None) -> d
     found = embed_tokens(counts, settings)
     out.mkdir(parents=True, exist_ok=True)
     found.table.save(out / VECTORS)
-    facts = {"schema": SCHEMA, "medmcl": medmcl.__version__, **found.facts}
+    known = known_cells(counts)
+    facts = {"schema": SCHEMA, "medmcl": medmcl.__version__, **found.facts, "known_cells": known}
+    if known < FEWEST_KNOWN:
+        log.warning(
+            "only %.0f %% of the cells are known: the others are 0 or of fewer than %s patients, "
+            "and are taken as 0; sum more sites before the release, or count coarser codes",
+            100 * known, counts.suppressed_below,
+        )  # fmt: skip
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
     (out / FACTS).write_text(text, encoding="utf-8")
     return facts
+
+
+def known_cells(counts: Counts) -> float:
+    """Share of the cells across modalities whose number is known, 0 to 1.
+
+    A cell that a release by threshold left out may be 0 or not; of exact and of noisy counts all
+    cells are known.
+    """
+    if counts.suppressed_below is None:
+        return 1.0
+    across = [b.pairs for pair, b in counts.blocks.items() if pair[0] != pair[1]]
+    across = across or [block.pairs for block in counts.blocks.values()]
+    cells = sum(pairs.shape[0] * pairs.shape[1] for pairs in across)
+    return float(sum(pairs.nnz for pairs in across) / max(cells, 1))
 
 
 def load_vectors(folder: Path) -> TokenVectors:
@@ -49,6 +75,14 @@ def load_vectors(folder: Path) -> TokenVectors:
     Raises:
         ArtefactError: If the folder is none that `embed` wrote.
     """
+    if not (folder / FACTS).is_file():
+        there = "" if folder.exists() else instead_of(folder)
+        raise ArtefactError(
+            "is no folder of token vectors" if folder.exists() else f"is not there{there}",
+            where=folder,
+            expected=f"a folder with {FACTS} and {VECTORS}",
+            mend=f"make it: medmcl cooccur embed COUNTS --out {folder}",
+        )
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -21,10 +21,13 @@ from medmcl.cooccurrence.relations import (
     relations_from_parents,
 )
 from medmcl.cooccurrence.token_vectors import TokenVectors
-from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.nearby import require_file
 from medmcl.core.writing import refuse_unwritable
 from medmcl.stages.cooccur_map import draw_map
 from medmcl.stages.cooccur_relations import score_relations, score_relevance
+
+SCORES, NEIGHBOURS, MAP = "evaluation.json", "neighbours.csv", "map.svg"
 
 
 def evaluate(
@@ -38,6 +41,7 @@ def evaluate(
     neighbours_of: Sequence[str] = (),
     draws: int = 1000,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Score an embedding and write ``evaluation.json``, ``neighbours.csv`` and ``map.svg``.
 
@@ -53,20 +57,23 @@ def evaluate(
         neighbours_of: Tokens whose ten neighbours are listed.
         draws: Of the bootstraps.
         seed: Of random pairs, bootstraps and the map.
+        overwrite: Write over an evaluation that is there.
 
     Returns:
         What stands in ``evaluation.json``.
 
     Raises:
         ConfigError: If there is nothing to do.
-        CohortError: If a file cannot be used.
+        CohortError: If a file cannot be used, or a token to list neighbours of has no vector.
+        ArtefactError: If an evaluation is there already.
     """
     if not (relations or hierarchy or relevance or neighbours_of):
         raise ConfigError(
             "nothing to evaluate",
             expected="relations, a hierarchy, a relevance file, or tokens to list neighbours of",
         )
-    refuse_unwritable(out)
+    _claim(out, overwrite=overwrite)
+    listed = _neighbours(table, neighbours_of)  # before minutes of scoring
     parents = {} if hierarchy is None else read_parents(hierarchy)
     known = [read_relations(relations, table)] if relations else []
     if hierarchy is not None:
@@ -81,13 +88,44 @@ def evaluate(
         scored = score_relevance(table, relevance, draws=draws, seed=seed)
         found["relevance"] = [asdict(one) for one in scored]
     out.mkdir(parents=True, exist_ok=True)
+    (out / NEIGHBOURS).unlink(missing_ok=True)  # of an evaluation that is written over
     if neighbours_of:
-        _write_neighbours(table, neighbours_of, out / "neighbours.csv")
+        listed.to_csv(out / NEIGHBOURS, index=False)
     families = {code: above[0] for code, above in parents.items() if above}
-    found["on_the_map"] = draw_map(table, families, out / "map.svg", seed=seed)
+    found["on_the_map"] = draw_map(table, families, out / MAP, seed=seed)
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-    (out / "evaluation.json").write_text(text, encoding="utf-8")
+    (out / SCORES).write_text(text, encoding="utf-8")
     return found
+
+
+def said(found: dict[str, Any]) -> list[str]:
+    """What `evaluate` found, a line a score, with what was left out and what is not estimable."""
+    lines = []
+    relations = found.get("relations", {})
+    for score in relations.get("scores", ()):
+        lines.append(f"{score['kind']}: AUC {_number(score['auc'])}, {score['pairs']} pairs")
+        if score["unmatched"]:
+            lines.append(f"  {score['unmatched']} pairs left out: no random pair of the same types")
+    for key, why in (
+        ("left_out_unknown", "a token is not in the table or has no vector"),
+        ("left_out_repeated", "given twice, or of a token with itself"),
+    ):
+        if relations.get(key):
+            lines.append(f"{relations[key]} pairs left out: {why}")
+    for score in found.get("relevance", ()):
+        gone = f", {score['unknown']} candidates left out: no vector" if score["unknown"] else ""
+        lines.append(f"{score['query']}: tau {_number(score['tau'])}{gone}")
+    return lines
+
+
+def _number(interval: dict[str, Any]) -> str:
+    """A value with its interval, or the reason why there is none."""
+    why = interval["note"] or "too few tokens to draw from"
+    if interval["value"] is None:
+        return f"not estimable ({why})"
+    if interval["low"] is None:
+        return f"{interval['value']:.3f} (no interval: {why})"
+    return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
 def read_parents(path: Path) -> dict[str, list[str]]:
@@ -96,6 +134,7 @@ def read_parents(path: Path) -> dict[str, list[str]]:
     Raises:
         CohortError: If the file has not the columns code and parent_codes.
     """
+    require_file(path, CohortError)
     try:
         table = pq.read_table(path, columns=["code", "parent_codes"])
     except (OSError, KeyError, pa.ArrowInvalid) as error:
@@ -120,6 +159,7 @@ def _relations(
 
 def _types_of(path: Path) -> Any:
     """From modality and token to a type; what the file does not name is of its code system."""
+    require_file(path, CohortError)
     try:
         given = pd.read_csv(path, dtype=str)
         named = dict(zip(given["token"], given["type"], strict=True))
@@ -140,11 +180,24 @@ def _joined(parts: Sequence[Relations]) -> Relations:
     )
 
 
-def _write_neighbours(table: TokenVectors, tokens: Sequence[str], path: Path) -> None:
+def _claim(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds an evaluation already."""
+    refuse_unwritable(out)
+    there = [name for name in (SCORES, NEIGHBOURS, MAP) if (out / name).exists()]
+    if there and not overwrite:
+        raise ArtefactError(
+            "the folder holds an evaluation already",
+            where=out,
+            got=", ".join(there),
+            mend="another --out, or --overwrite",
+        )
+
+
+def _neighbours(table: TokenVectors, tokens: Sequence[str]) -> pd.DataFrame:
     rows = [
         (token, rank, modality, other, round(cosine, 4))
         for token in tokens
         for rank, (modality, other, cosine) in enumerate(neighbours(table, token), start=1)
     ]
     columns = ["token", "rank", "modality", "neighbour", "cosine"]
-    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    return pd.DataFrame(rows, columns=columns)

@@ -9,7 +9,7 @@ from typing import Any
 from medmcl.cooccurrence.exchange import load_counts, save_counts
 from medmcl.cooccurrence.flat import empty_like, layout_of
 from medmcl.cooccurrence.merging import Align, merge
-from medmcl.cooccurrence.secure import SiteKeys, add_shares, new_round, pair_seed
+from medmcl.cooccurrence.secure import Round, SiteKeys, add_shares, new_round, pair_seed
 from medmcl.cooccurrence.secure_files import (
     keys_alone,
     load_keys,
@@ -22,7 +22,10 @@ from medmcl.cooccurrence.secure_files import (
     write_share,
 )
 from medmcl.core.errors import ArtefactError
+from medmcl.core.nearby import require_file
 from medmcl.core.writing import refuse_unwritable
+
+ROUND = "round.json"
 
 
 def merge_folders(
@@ -47,14 +50,26 @@ def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]
     empty = empty_like(load_counts(counts))
     turn = new_round(sites, layout_of(empty))
     save_counts(empty, out / "layout")
-    save_round(turn, out / "round.json")
+    save_round(turn, out / ROUND)
     return {"out": str(out), "round": turn.name, "sites": list(turn.sites)}
 
 
 def share_counts(counts: Path, keys: Path, turn: Path, out: Path) -> dict[str, Any]:
-    """Mask one site's counts for a round; the share may go to the coordinator, ``keys`` may not."""
+    """Mask one site's counts for a round; the share may go to the coordinator, ``keys`` may not.
+
+    Args:
+        counts: The site's exact counts.
+        keys: Its seeds.
+        turn: What `start_round` wrote, or the ``round.json`` in it.
+        out: File of the share.
+
+    Raises:
+        ArtefactError: A file is missing, a seed too, or the round was masked for before.
+    """
     refuse_unwritable(out, folder=False)
-    share = write_share(load_counts(counts), keys, load_round(turn), out)
+    started = load_round(_round_file(turn))
+    _refuse_unpaired(keys, started)
+    share = write_share(load_counts(counts), keys, started, out)
     return {"out": str(out), "site": share.site, "round": share.round}
 
 
@@ -63,14 +78,43 @@ def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, An
 
     Args:
         shares: One file of each site.
-        started: What `start_round` wrote.
+        started: What `start_round` wrote, or the ``round.json`` in it.
         out: New folder; suppress or noise it before it goes further.
     """
     refuse_unwritable(out)
-    layout = layout_of(load_counts(started / "layout"))
-    total = add_shares([load_share(s) for s in shares], load_round(started / "round.json"), layout)
+    file = _round_file(started)
+    turn = load_round(file)
+    layout = layout_of(load_counts(file.parent / "layout"))
+    for share in shares:
+        require_file(share, ArtefactError)
+    total = add_shares([load_share(share) for share in shares], turn, layout)
     save_counts(total, out)
     return {"out": str(out), "sites": len(shares), **total.totals}
+
+
+def _round_file(given: Path) -> Path:
+    """The file of a round, given itself or the folder that `start_round` wrote."""
+    file = given / ROUND if given.is_dir() else given
+    wrote = "name the folder that `medmcl cooccur secure-start` wrote"
+    require_file(file, ArtefactError, mend=wrote)
+    return file
+
+
+def _refuse_unpaired(keys: Path, turn: Round) -> None:
+    """Refuse keys without a seed for every other site, each with the command that makes it."""
+    pair = f"medmcl cooccur secure-pair --site SITE --other OTHER --keys {keys} --seed FILE"
+    require_file(keys, ArtefactError, mend=f"make them: {pair}")
+    own = load_keys(keys)
+    missing = [site for site in turn.sites if site != own.site and site not in own.seeds]
+    if own.site in turn.sites and missing:
+        pair = pair.replace("SITE", own.site, 1).replace("OTHER", missing[0], 1)
+        raise ArtefactError(
+            f"no seed for {', '.join(missing)}",
+            where=keys,
+            got=f"keys of {own.site}, seeds for {', '.join(own.seeds) or 'nobody'}",
+            expected=f"seeds for all other sites of the round: {', '.join(turn.sites)}",
+            mend=pair,
+        )
 
 
 def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from medmcl.cooccurrence.relations import (
 )
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import CohortError
+from medmcl.core.nearby import require_file
 from medmcl.evaluation import Interval, bootstrap
 
 ALL = "all"
@@ -121,6 +122,7 @@ def score_relevance(
     Raises:
         CohortError: If the file has not these columns, or a relevance is no number.
     """
+    require_file(path, CohortError)
     try:
         given = pd.read_csv(path, dtype={"query": str, "candidate": str})
     except (OSError, ValueError) as error:

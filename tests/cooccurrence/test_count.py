@@ -16,6 +16,7 @@ from medmcl.cooccurrence.count import convert, count
 from medmcl.cooccurrence.release import release_threshold
 from medmcl.cooccurrence.run import Means
 from medmcl.cooccurrence.spec import load_spec
+from medmcl.cooccurrence.spec_rows import rows_of
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, OverrideError
 
 ROWS = [
@@ -343,3 +344,100 @@ def test_eicu_hospitals_counted_apart_are_the_pooled_counts(tmp_path):
         assert (merged.blocks[pair].patients != block.patients).nnz == 0
     for name, margin in pooled.margins.items():
         assert np.array_equal(merged.margins[name].pairs, margin.pairs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"only": {"source": "notes"}}, r"leaves out every event(.|\n)*notes(.|\n)*source: e"),
+        ({"modalities": {"codes": {"prefix": "DM"}, "concepts": {"prefix": "CUI"}}},
+         r"no event is of modality concepts(.|\n)*prefix CUI(.|\n)*C1, DM, HT, C2"),
+        ({"modalities": {"codes": {"prefix": "DM"}, "concepts": {"prefix": "CUI"}},
+          "vocabulary": {"files": {"codes": "w.txt", "concepts": "w.txt"}}},
+         r"no event is of modality concepts(.|\n)*C1, DM, HT, C2"),
+        ({"vocabulary": {"files": {"codes": "w.txt"}}},
+         r"codes lists no code that occurs(.|\n)*DM, HT(.|\n)*dm"),
+    ],
+)  # fmt: skip
+def test_a_spec_by_which_nothing_is_counted_is_refused(folder, changes, said):
+    (folder / "w.txt").write_text("dm\nCUI1\n")
+    spec, out = load_spec(written(folder, **changes)), folder / "out"
+    with pytest.raises(CohortError, match=said) as raised:
+        counted(spec, out)
+    assert "out.unfinished keeps the events" in str(raised.value)
+    counts, _ = counted(load_spec(written(folder)), out)  # mended, and without --resume
+    assert cells(counts)["DM", "C1"] == 4
+    assert not (folder / "out.unfinished").exists()
+
+
+def test_a_window_that_leaves_out_every_event_is_refused(folder):
+    source = {key: value for key, value in SPEC["sources"][0].items() if key != "time"}
+    spec = load_spec(written(folder, sources=[source], window="month"))
+    with pytest.raises(
+        CohortError, match=r"leaves out every event(.|\n)*7 events left out: no date"
+    ):
+        counted(spec, folder / "out")
+    counts, _ = counted(load_spec(written(folder, sources=[source])), folder / "out")
+    assert cells(counts)["DM", "C1"] == 4
+
+
+def test_one_of_three_shared_modalities_may_be_empty_at_a_site(folder, caplog):
+    (folder / "drugs.txt").write_text("RX1\n")
+    modalities = {**SPEC["modalities"], "drugs": {"prefix": "RX"}}
+    vocabulary = {"files": {"drugs": "drugs.txt"}}
+    spec = load_spec(written(folder, modalities=modalities, vocabulary=vocabulary))
+    counts, _ = counted(spec, folder / "out")
+    assert counts.blocks["codes", "drugs"].pairs.nnz == 0
+    assert "no event is of modality drugs" in caplog.text
+
+
+def test_a_fault_of_the_data_leaves_nothing_in_the_way(folder):
+    (folder / "e.csv").rename(folder / "elsewhere.csv")
+    with pytest.raises(CohortError):
+        counted(load_spec(written(folder)), folder / "out")
+    assert not (folder / "out.unfinished").exists()
+    (folder / "elsewhere.csv").rename(folder / "e.csv")
+    counted(load_spec(written(folder)), folder / "out")
+
+
+def test_a_fault_after_counting_says_what_is_kept(folder):
+    spec, out = load_spec(written(folder)), folder / "out"
+
+    def refusing(counts, path):
+        raise ArtefactError("cannot be saved", where=path)
+
+    with pytest.raises(ArtefactError, match=r"out\.unfinished keeps what was counted.*--resume"):
+        count(spec, out, refusing, means=Means())
+    counts, _ = counted(spec, out, resume=True)
+    assert cells(counts)["DM", "C1"] == 4
+
+
+def test_a_faulty_source_is_one_fault_and_no_source_another(folder):
+    source = {**SPEC["sources"][0], "kode": "c"}
+    with pytest.raises(ConfigError) as raised:
+        load_spec(written(folder, sources=[source]))
+    assert str(raised.value).count("  - ") == 1
+    assert "unknown key 'sources.0.kode'" in str(raised.value)
+    with pytest.raises(ConfigError, match="'sources': Tuple should have at least 1 item"):
+        load_spec(written(folder, sources=[]))
+    with pytest.raises(ConfigError, match="is a folder, not a file"):
+        load_spec(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "same_moment"),
+    [({}, 2), ({"pairing": "distinct"}, 1), ({"duplicates": "drop"}, 1)],
+)
+def test_rows_are_the_tokens_of_each_patient(folder, changes, same_moment):
+    table, tally = rows_of(load_spec(written(folder, **changes)), folder / "work")
+    found = {tuple(row[:3]): row[3] for row in table.itertuples(index=False)}
+    assert len(found) == len(table)
+    first, second = sorted({row[0] for row in found}, key=lambda s: (s, "codes", "DM") not in found)
+    dm = 1 if changes.get("pairing") == "distinct" else 2
+    assert found == {
+        (first, "codes", "DM"): dm, (first, "concepts", "C1"): same_moment,
+        (second, "codes", "HT"): 1, (second, "concepts", "C2"): 1, (second, "concepts", "C1"): 1,
+    }  # fmt: skip
+    assert tally.rows == len(ROWS)
+    with pytest.raises(ConfigError, match="rows are of whole records"):
+        rows_of(load_spec(written(folder, window="month")), folder / "more")

@@ -21,7 +21,12 @@ from medmcl.stages.cooccur_merge import (
     start_round,
     sum_shares,
 )
-from medmcl.stages.cooccur_release import release_folders, release_rows
+from medmcl.stages.cooccur_release import (
+    open_budget,
+    release_folders,
+    release_rows,
+    start_budget,
+)
 
 SITES = ("Ayr", "Bonn", "Cork")
 
@@ -119,13 +124,16 @@ def test_rows_are_summed_by_subject_and_window(rows, tmp_path):
 
 
 def test_a_private_release_from_rows(rows, tmp_path):
-    told = private(tmp_path)
+    with pytest.raises(ArtefactError, match=r"too few occurrences of codes(.|\n)*codes:9"):
+        private(tmp_path)  # 172 of 400 are listed
+    assert not Ledger(tmp_path / "ledger.json").read().releases
+    told = private(tmp_path, allow_unlisted=True)
     assert told["releases"] == 1
     assert told["unlisted"]["codes"] > 0
     assert load_counts(tmp_path / "out").noise_sd > 9
     assert load_counts(tmp_path / "out").window == "month"
     with pytest.raises(ArtefactError, match="new folder"):
-        private(tmp_path)
+        private(tmp_path, allow_unlisted=True)
     assert len(Ledger(tmp_path / "ledger.json").read().releases) == 1  # refused before it was paid
 
 
@@ -186,3 +194,74 @@ def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
     with pytest.raises(ArtefactError, match="with these keys"):
         share_seed("b", "d", b, tmp_path / "bd.seed")
     assert not (tmp_path / "bd.seed").exists()
+
+
+def test_misspelt_codes_are_refused_before_the_budget_is_charged(rows, tmp_path):
+    rows.assign(code=rows["code"].str.upper()).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(
+        ArtefactError, match=r"codes; nothing was charged(.|\n)*0 of 400(.|\n)*CODES:"
+    ):
+        private(tmp_path)
+    assert not Ledger(tmp_path / "ledger.json").read().releases
+    assert not (tmp_path / "out").exists()
+
+
+def test_exactly_half_listed_is_enough(rows, tmp_path):
+    table = pd.DataFrame(
+        [(1, m, f"{m}:{k}", 3) for m in ("codes", "concepts") for k in (0, 9)],
+        columns=["subject", "modality", "code", "count"],
+    )
+    table.to_parquet(tmp_path / "rows.parquet")
+    assert private(tmp_path)["unlisted"] == {"codes": 3, "concepts": 3}
+
+
+def test_tables_of_rows_that_are_none(rows, tmp_path):
+    words = read_vocabularies(tmp_path / "words.csv")
+    (tmp_path / "spec.yaml").write_text("schema: medmcl/cooccurrence@1\nsources: [{a: b, c: d}]\n")
+    with pytest.raises(ArtefactError, match=r"no table that can be read(.|\n)*medmcl cooccur rows"):
+        read_rows(tmp_path / "spec.yaml", words)
+    (tmp_path / "spec.csv").write_text("a: b\nc: [d, e, f]\ng: [1,2,3,4]\n")
+    with pytest.raises(ArtefactError, match="no whole csv table"):
+        read_rows(tmp_path / "spec.csv", words)
+    with pytest.raises(ArtefactError, match="is a folder"):
+        read_rows(tmp_path, words)
+    with pytest.raises(ArtefactError, match=r"did you mean 'rows\.parquet'"):
+        read_rows(tmp_path / "row.parquet", words)
+    text = "subject,modality,code,count\n1,codes,codes:0,2\n1,codes,codes:1,two\n"
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(
+        ArtefactError, match=r"bad.csv, line 3, column count(.|\n)*got: +two; 1 of 2"
+    ):
+        read_rows(tmp_path / "bad.csv", words)
+
+
+def test_a_budget_names_the_command_that_starts_it(tmp_path):
+    file = tmp_path / "l.json"
+    with pytest.raises(
+        ArtefactError, match=r"medmcl cooccur budget .*l\.json --epsilon E --delta D"
+    ):
+        open_budget(file)
+    start_budget(file, 1.0, 1e-6)
+    with pytest.raises(ArtefactError, match="fixed once"):
+        start_budget(file, 1.0, 1e-6)
+    assert start_budget(file, None, None).read().epsilon == 1.0
+
+
+def test_keys_without_a_seed_name_the_command_that_makes_it(sites, tmp_path):
+    start_round(sites[0], SITES, tmp_path / "round")
+    save_keys(SiteKeys("Ayr", {"Bonn": pair_seed()}), tmp_path / "Ayr.keys")
+    with pytest.raises(
+        ArtefactError, match=r"no seed for Cork(.|\n)*secure-pair --site Ayr --other Cork"
+    ):
+        share_counts(sites[0], tmp_path / "Ayr.keys", tmp_path / "round", tmp_path / "s")
+    assert not load_keys(tmp_path / "Ayr.keys").spent  # the round can still be masked for
+    with pytest.raises(ArtefactError, match=r"no such file(.|\n)*secure-start"):
+        share_counts(sites[0], tmp_path / "Ayr.keys", tmp_path / "rond", tmp_path / "s")
+
+
+def test_the_share_suppressed_is_of_all_cells(sites, tmp_path):
+    counts = merge(*sites)
+    told = release_folders(sites, tmp_path / "out")
+    left = sum(block.pairs.nnz for block in load_counts(tmp_path / "out").blocks.values())
+    whole = sum(block.pairs.nnz for block in counts.blocks.values())
+    assert told["share suppressed"] == pytest.approx(1 - left / whole)
