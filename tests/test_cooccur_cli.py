@@ -104,7 +104,7 @@ def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
     assert load_counts(tmp_path / "out").suppressed_below == 11
     told = capsys.readouterr().out
     assert re.search(r"cells suppressed: \d+ of 120 \(\d+\.\d%\)", told)
-    assert told.count("\nwarning: ") == 2
+    assert told.count("\nwarning: ") == 3
     words = ("--out", tmp_path / "vectors", "--set", "rank=3")
     assert run("cooccur", "embed", tmp_path / "out", *words) == 0
     related = [("CODE//0", "CODE//1"), ("CODE//2", "CUI//3"), ("CODE//4", "CUI//5")]
