@@ -68,11 +68,26 @@ def check_block_sums(
 
 def check_whole(counts: Counts, manifest: ManifestKeys, folder: Path) -> None:
     """Refuse counts whose parts do not fit one another, or that are not released as said."""
+    _check_people(counts, folder)
     for name in counts.modalities:
         _check_margin(name, counts, folder)
     for (a, b), block in counts.blocks.items():
         _check_block(a, b, block, counts, folder)
     _check_release(counts, manifest, folder)
+
+
+def _check_people(counts: Counts, folder: Path) -> None:
+    """A patient is a unit of the whole record and of a sliding window, and has several months."""
+    if counts.patients is None or counts.units is None:
+        return
+    one_each = counts.window == "record" or counts.window.startswith("days:")
+    if counts.patients > counts.units or (one_each and counts.patients != counts.units):
+        raise ArtefactError(
+            "patients and units do not go together",
+            where=folder / "manifest.json",
+            got=f"{counts.patients} patients, {counts.units} units, window {counts.window}",
+            expected="as many patients as units" if one_each else "no more patients than units",
+        )
 
 
 def _check_margin(name: str, counts: Counts, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -30,8 +31,8 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
             Then merge embeddings instead (`medmcl.cooccurrence.stacked.merge_embeddings`).
 
     Raises:
-        ArtefactError: If there is no site, one is given twice, or they cannot be added; the
-            message names the site.
+        ArtefactError: If there is no site, one is given twice (its folder, or a copy), or they cannot
+            be added; the message names the site.
     """
     named = _opened(sites)
     if align == "union":
@@ -54,10 +55,30 @@ def _opened(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]:
     twice = {str(one) for one in folders if folders.count(one) > 1}
     if twice:
         raise ArtefactError("a site is given twice", got=", ".join(sorted(twice)))
-    return [
+    named = [
         (f"site {number}", one) if isinstance(one, Counts) else (str(one), load_counts(one))
         for number, one in enumerate(sites, 1)
     ]
+    saved = [one for one, given in zip(named, sites, strict=True) if not isinstance(given, Counts)]
+    for (one, mine), (other, theirs) in combinations(saved, 2):
+        if _same(mine, theirs):
+            raise ArtefactError(
+                "two sites hold exactly the same counts",
+                where=other,
+                got=f"all of {one}",
+                expected="counts of other patients",
+                mend="leave out the copy",
+            )
+    return named
+
+
+def _same(mine: Counts, theirs: Counts) -> bool:
+    """Whether two sites agree in every count, and count anything at all."""
+    if mine.totals != theirs.totals or mine.vocabularies != theirs.vocabularies:
+        return False
+    if set(mine.blocks) != set(theirs.blocks) or not any(b.pairs.nnz for b in mine.blocks.values()):
+        return False
+    return all((b.pairs != theirs.blocks[pair].pairs).nnz == 0 for pair, b in mine.blocks.items())
 
 
 def _over_union(named: list[tuple[str, Counts]]) -> list[tuple[str, Counts]]:

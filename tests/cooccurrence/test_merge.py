@@ -1,5 +1,6 @@
 """Sums over sites equal pooled counts; other vocabularies are refused, joined or aligned."""
 
+import shutil
 from dataclasses import replace
 from itertools import permutations
 
@@ -51,6 +52,10 @@ def test_one_site_twice_and_none_are_refused(tmp_path):
     site = save_counts(some_counts(), tmp_path / "a")
     with pytest.raises(ArtefactError, match="given twice"):
         merge(site, tmp_path / "x" / ".." / "a")
+    copy = shutil.copytree(site, tmp_path / "b")
+    other = save_counts(some_counts(seed=1), tmp_path / "c")
+    with pytest.raises(ArtefactError, match=r"exactly the same counts(.|\n)*all of .*a"):
+        merge(site, other, copy)
     with pytest.raises(ArtefactError, match="nothing to merge"):
         merge()
 
