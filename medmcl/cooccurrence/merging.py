@@ -31,8 +31,8 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
             Then merge embeddings instead (`medmcl.cooccurrence.stacked.merge_embeddings`).
 
     Raises:
-        ArtefactError: If there is no site, one is given twice (its folder, or a copy), or they cannot
-            be added; the message names the site.
+        ArtefactError: If there is no site, one is given twice (its folder, or a copy), or they
+            do not go together; the message names the site.
     """
     named = _opened(sites)
     if align == "union":

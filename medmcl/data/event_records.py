@@ -14,7 +14,7 @@ import pandas as pd
 from medmcl.core.contracts import Place
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
-from medmcl.data.index_date import index_dates
+from medmcl.data.index_date import index_dates, left_out_findings
 from medmcl.data.records import Records, SubjectTable, own_rows, present, require_columns
 from medmcl.data.spec import IndexKeys, ModalitySpec
 from medmcl.data.tables import YEARS, Table, event_dates, texts
@@ -124,24 +124,7 @@ def _before(
     ours = start.reindex(events["subject"]).to_numpy("M8[D]")
     late = events["date"].to_numpy("M8[D]") > ours
     undated = int(events["date"].isna().sum())
-    said = []
-    if late.any():
-        people = events["subject"][late].nunique()
-        what = f"{counted(int(late.sum()), 'event')} of {counted(people, 'subject')}"
-        said.append(("after", f"{what} dated after the index date: left out"))
-    if undated:
-        said.append(("undated", f"{counted(undated, 'event')} without a date: taken as before it"))
-    return events[~late], [
-        Finding(
-            code=f"index.{code}",
-            where=f"modalities.{name}",
-            what=what,
-            mend="nothing, if that is meant; otherwise see index:",
-            level="warning",
-            scope="cohort",
-        )
-        for code, what in said
-    ]
+    return events[~late], left_out_findings(name, events["subject"][late], undated, "event")
 
 
 def _gathered(

@@ -40,7 +40,8 @@ def keep_before(
     theirs = records.frame["date"].to_numpy("M8[D]")
     late = theirs > ours  # comparing with NaT gives False
     undated = int(np.isnat(theirs).sum())
-    return records.keep(~late, *_findings(name, records.frame["subject"][late], undated))
+    late_of = records.frame["subject"][late]
+    return records.keep(~late, *left_out_findings(name, late_of, undated))
 
 
 def index_samples(
@@ -67,7 +68,7 @@ def index_samples(
         frame = frame.copy()
         for name, one in records.items():
             late = _dates_of(frame[name], one).astype("M8[D]") > given.astype("M8[D]")
-            findings += _findings(name, frame["subject"][late], 0)
+            findings += left_out_findings(name, frame["subject"][late], 0)
             frame.loc[late, name] = None
     without = int(np.isnat(given).sum())
     if without:
@@ -88,15 +89,23 @@ def _dates_of(ids: pd.Series, records: Records) -> np.ndarray:
     return records.frame["date"].reindex(ids).to_numpy("M8[ns]")
 
 
-def _findings(name: str, late: pd.Series, undated: int) -> list[Finding]:
+def left_out_findings(
+    name: str, late: pd.Series, undated: int, noun: str = "record"
+) -> list[Finding]:
+    """Say what the index date did to a modality.
+
+    Args:
+        name: The modality.
+        late: Subject of each record (or event) dated after it.
+        undated: Records without a date.
+        noun: What they are called.
+    """
     found = []
     if len(late):
-        what = f"{counted(len(late), 'record')} of {counted(late.nunique(), 'subject')}"
+        what = f"{counted(len(late), noun)} of {counted(late.nunique(), 'subject')}"
         found.append(("after", f"{what} dated after the index date: left out"))
     if undated:
-        found.append(
-            ("undated", f"{counted(undated, 'record')} without a date: taken as before it")
-        )
+        found.append(("undated", f"{counted(undated, noun)} without a date: taken as before it"))
     return [
         Finding(
             code=f"index.{code}",
