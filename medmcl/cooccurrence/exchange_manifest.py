@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StrictInt, field_validator
 
-from medmcl.cooccurrence.windows import check_pairing, parse_window
+from medmcl.cooccurrence.windows import WindowName, check_pairing
 from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 
@@ -118,7 +118,7 @@ class ManifestKeys(Config):
 
     schema_: Literal["medmcl/cooccurrence@1"] = Field(alias="schema")
     medmcl: str
-    window: str
+    window: WindowName
     pairing: str
     units: Count | None
     patients: Count | None
@@ -131,15 +131,6 @@ class ManifestKeys(Config):
     blocks: tuple[BlockKeys, ...]
     notes: tuple[str, ...] = ()
     release: Annotated[ThresholdKeys | PrivateKeys, Field(discriminator="mode")] | None = None
-
-    @field_validator("window")
-    @classmethod
-    def _known_window(cls, window: str) -> str:
-        try:
-            parse_window(window)
-        except ConfigError as error:
-            raise ValueError(f"{error.what}, expected {error.expected}") from None
-        return window
 
     @field_validator("pairing")
     @classmethod

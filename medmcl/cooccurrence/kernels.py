@@ -7,6 +7,8 @@ result is never computed, nothing is passed over twice, and sliding windows need
 A *record* (m, 5) int32 says of an item: first item that it meets, one past the last, its weight,
 its patient, and where it stands itself among those it meets (-1 across modalities). What is met is
 one number an item, weight << 32 | token, so that it comes with one load.
+
+The loops have no annotations (each says so to mypy): numba takes the types of its first arguments.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from medmcl.cooccurrence.rules import Rules
-from medmcl.cooccurrence.windows import parse_window
+from medmcl.cooccurrence.windows import WindowName
 from medmcl.core.config import Config, check, faults_of, read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.core.nearby import require_file
@@ -44,7 +44,7 @@ class CooccurrenceKeys(Config):
     modalities: dict[str, ModalityRule] = {}
     only: ModalityRule | None = None
     """What an event must be to be read at all: one site, for example."""
-    window: str = "record"
+    window: WindowName = "record"
     pairing: Literal["product", "distinct"] = "product"
     pairs: tuple[tuple[str, str], ...] | None = None
     """Blocks to count; all pairs of different modalities if not given."""
@@ -64,15 +64,6 @@ class CooccurrenceKeys(Config):
         if size is None:
             raise ValueError("write bytes, or for example 500MB or 2GB")
         return int(float(size[1]) * _UNITS[size[2] or ""])
-
-    @field_validator("window")
-    @classmethod
-    def _known(cls, window: str) -> str:
-        try:
-            parse_window(window)
-        except ConfigError as error:
-            raise ValueError(f"{error.what}, expected {error.expected}") from None
-        return window
 
     @field_validator("sources")
     @classmethod

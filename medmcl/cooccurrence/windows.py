@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
@@ -53,7 +55,7 @@ def parse_window(name: str) -> Window:
         ConfigError: No such window.
     """
     if name in ("record", "month", "visit"):
-        return Window(name)  # type: ignore[arg-type]
+        return Window(name)  # type: ignore[arg-type]  # one of `Kind`, as was asked
     days = re.fullmatch(r"days:(\d{1,7})", name)
     if days is not None and int(days[1]) <= _LONGEST_DAYS:
         return Window("days", int(days[1]))
@@ -61,6 +63,18 @@ def parse_window(name: str) -> Window:
         f"unknown window '{name}'{nearest(name, ('record', 'month', 'visit', 'days:30'))}",
         expected="record, month, visit, or days:N with N from 0 to 1000000",
     )
+
+
+def _known(name: str) -> str:
+    try:
+        parse_window(name)
+    except ConfigError as error:
+        raise ValueError(f"{error.what}, expected {error.expected}") from None
+    return name
+
+
+WindowName = Annotated[str, AfterValidator(_known)]
+"""Name of a window in a file: checked when it is read."""
 
 
 def check_pairing(name: str) -> str:

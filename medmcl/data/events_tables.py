@@ -209,7 +209,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield raw
             return
         with gzip.open(raw) as file:
-            yield file  # type: ignore[misc]
+            yield file  # type: ignore[misc]  # a GzipFile reads as IO[bytes] does
 
 
 def _read_parquet(path: Path, columns: list[str]) -> Iterator[pa.Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,27 @@ from medmcl.stages.train import Setting, build_towers
 FIRST = UNKNOWN + 1
 """Number of the first code of a vocabulary; padding and unknown codes are not counted."""
 
-ESTIMATORS: dict[str, Callable[[Counts, int], tuple[np.ndarray, np.ndarray]]] = {
-    "concate": concate,
-    "cl": cl,
-    "within_only": within_only,
+
+@dataclass(frozen=True)
+class _Estimator:
+    """From counts and rank to the vectors of two modalities.
+
+    Attributes:
+        factors: Makes them; the last argument says whether to shrink the singular values.
+        within: Whether it reads the blocks within modalities.
+    """
+
+    factors: Callable[[Counts, int, bool], tuple[np.ndarray, np.ndarray]]
+    within: bool = True
+
+
+ESTIMATORS = {
+    "claime": _Estimator(lambda c, rank, s: factorise(claime_pmi(c), rank, shrink=s), within=False),
+    "concate": _Estimator(lambda c, rank, _: concate(c, rank)),
+    "cl": _Estimator(lambda c, rank, _: cl(c, rank)),
+    "within_only": _Estimator(lambda c, rank, _: within_only(c, rank)),
 }
-"""Baselines; CLAIME's own estimator is the default."""
+"""By the name that a recipe gives; `FactoriseSpec` knows which of them can shrink."""
 
 
 def run_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
@@ -76,7 +92,9 @@ def _counted(spec: FactoriseSpec, prepared: Prepared, rank: int) -> Made:
         f"Stage {spec.name}: {sizes} counted over {counts.patients} subjects, "
         f"{spec.estimator}, rank {rank}."
     )
-    vectors = dict(zip(spec.towers, _factors(spec, counts, rank), strict=True))
+    vectors = dict(
+        zip(spec.towers, ESTIMATORS[spec.estimator].factors(counts, rank, spec.shrink), strict=True)
+    )
     return vectors, {"rows": len(rows), "subjects": counts.patients, "sentence": sentence}
 
 
@@ -152,7 +170,7 @@ def count_records(spec: FactoriseSpec, prepared: Prepared, rows: np.ndarray) -> 
         words[name] = Vocabulary(adapter.vocabulary[FIRST:])
     return count_tokens(
         *tables,
-        within=spec.estimator != "claime",
+        within=ESTIMATORS[spec.estimator].within,
         patients=False,
         names=spec.towers,
         vocabularies=words,
@@ -166,12 +184,6 @@ def _table(tokens: list[np.ndarray], width: int) -> sparse.csr_array:
     table = sparse.csr_array((ones, columns, ends), shape=(len(tokens), width))
     table.sum_duplicates()
     return table
-
-
-def _factors(spec: FactoriseSpec, counts: Counts, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    if spec.estimator == "claime":
-        return factorise(claime_pmi(counts), rank, shrink=spec.shrink)
-    return ESTIMATORS[spec.estimator](counts, rank)
 
 
 def _towers(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> tuple[Towers, int]:

@@ -96,6 +96,8 @@ class FactoriseSpec(TowersSpec):
     def _two_to_count(self) -> FactoriseSpec:
         if self.embedded is None and len(set(self.towers)) != 2:
             raise ValueError("towers: two modalities, whose codes are counted together")
+        if self.shrink and self.estimator != "claime":
+            raise ValueError(f"shrink: only of the estimator claime, not of {self.estimator}")
         return self
 
 

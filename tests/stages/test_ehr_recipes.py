@@ -17,6 +17,10 @@ from medmcl.core.errors import ConfigError
 from medmcl.engine.record import read_metrics
 
 RECIPES = ("claime_toy", "ehr_contrastive_toy")
+SHRUNK_CONCATE = {
+    "stage": "factorise", "name": "pmi_svd", "towers": ["codes", "concepts"],
+    "estimator": "concate", "shrink": True,
+}  # fmt: skip
 NOT_SCORED = {"stages.results.tasks": [], "stages.results.retrieval": None}
 
 
@@ -111,6 +115,7 @@ def test_resume_goes_on_from_the_factors(claime, hospital, monkeypatch):
         ("stages.pmi_svd.objectives", {"cross_modal": {}}, "objectives"),
         ("stages.pmi_svd.estimator", "claim", "claime"),
         ("stages.pmi_svd.towers", ["codes"], "two modalities"),
+        ("stages.pmi_svd", SHRUNK_CONCATE, "only of the estimator claime"),
     ],
 )
 def test_what_cannot_be_factorised_is_refused_before_anything_is_written(
