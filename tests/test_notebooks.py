@@ -12,6 +12,7 @@ def test_there_is_a_notebook():
     assert NOTEBOOKS
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_valid_and_holds_no_outputs(path):
     notebook = nbformat.read(path, as_version=4)
@@ -24,6 +25,7 @@ def test_a_notebook_is_valid_and_holds_no_outputs(path):
 
 # Jupyter's own warnings about its event loop and folders are not ours to mend.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     from nbclient import NotebookClient
