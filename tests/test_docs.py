@@ -14,6 +14,7 @@ from medmcl.data.manifest import parse_spec
 from medmcl.data.simulate import SIMULATORS
 from medmcl.encoders import ENCODERS
 from medmcl.modalities import ADAPTERS, READERS, tabular
+from medmcl.modalities.image import Image
 from medmcl.stages.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +25,7 @@ FENCE = re.compile(
 )
 EXPECTED = "#>"
 CODE = re.compile(
-    r"`(config|cohort|ecg|cmr|tabular|text|task|pairing|index)\.(?!yaml`|md`)([a-z_]+)`"
+    r"`(config|cohort|ecg|cmr|image|tabular|text|task|pairing|index)\.(?!yaml`|md`)([a-z_]+)`"
 )
 WHOLE = """
 schema: medmcl/cohort@1
@@ -241,6 +242,14 @@ def test_the_recipe_page_has_every_encoder_and_its_defaults():
                 assert value == shown, f"{name}.{key}"
 
 
+def test_the_recipe_page_lists_every_setting_of_images_as_the_code_has_it():
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    section = text.split("\n## Inputs: images\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    fields = [*Image.Settings.model_fields.items(), *Image.Augment.model_fields.items()]
+    assert rows == [f"| `{n}` | {_yaml(f.default)} | {f.description} |" for n, f in fields]
+
+
 @pytest.mark.parametrize("kind", SIMULATORS)
 def test_the_cohort_page_lists_every_setting_of_a_simulation_as_the_code_has_it(kind):
     text = (ROOT / "docs" / "cohort.md").read_text(encoding="utf-8")
@@ -251,7 +260,9 @@ def test_the_cohort_page_lists_every_setting_of_a_simulation_as_the_code_has_it(
 
 
 def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, tuple):
+        return str(list(value))
+    return str(value).lower() if isinstance(value, bool | None) else str(value)
 
 
 def test_the_format_page_has_every_reader():

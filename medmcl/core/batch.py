@@ -136,11 +136,11 @@ class InputShape:
     """What an encoder must know about its input: all an adapter tells it.
 
     Attributes:
-        kind: ``ecg``, ``cmr``, ``tabular``, ``text`` or ``codes``.
+        kind: ``ecg``, ``cmr``, ``image``, ``tabular``, ``text`` or ``codes``.
         shape: Shape of one row as the encoder sees it (after cropping), without the batch axis.
         vocabulary: Number of distinct tokens (text, codes).
         cardinalities: Number of levels of each categorical column (tabular).
-        names: Names along the first axis: leads, frames or columns.
+        names: Names along the first axis: leads, frames, channels or columns.
     """
 
     kind: str

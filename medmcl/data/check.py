@@ -417,7 +417,7 @@ def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int])
 
 
 def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
-    """Note columns that are an input and an outcome at once."""
+    """Note columns that are an input and an outcome at once, or that tell the outcome."""
     findings = []
     for task_name in tasks:
         if task_name not in cohort.labels:
@@ -428,18 +428,42 @@ def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
             read = {column for text in task_texts(task) for column in columns_of(text, known)}
         except CohortError:  # its own finding says it
             continue
+        findings += _unknown_tellers(cohort, task_name, known)
         for name, spec in cohort.spec.modalities.items():
-            both = sorted(read & {*spec.cell_columns, *spec.needed_columns})
-            if both:
-                findings.append(
-                    Finding(
-                        code="task.leak",
-                        where=f"task {task_name}",
-                        what=f"is made of {', '.join(both)}, which the modality '{name}' shows",
-                        mend=f"take the column out of {name}, or never predict the task from it",
-                        level="warning",
-                        scope="task",
-                        task=task_name,
-                    )
-                )
+            shown = {*spec.cell_columns, *spec.needed_columns}
+            for columns, how in ((read, "made of"), (set(task.told_by) - read, "told by")):
+                both = sorted(columns & shown)
+                if both:
+                    findings.append(_leak(task_name, f"is {how} {', '.join(both)}", name))
     return findings
+
+
+def _leak(task: str, what: str, modality: str) -> Finding:
+    return Finding(
+        code="task.leak",
+        where=f"task {task}",
+        what=f"{what}, which the modality '{modality}' shows",
+        mend=f"take the column out of {modality}, or never predict the task from it",
+        level="warning",
+        scope="task",
+        task=task,
+    )
+
+
+def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list[Finding]:
+    """Note names under ``told_by:`` that no table has: they would guard nothing."""
+    columns = {str(one) for one in known}
+    columns |= {one for spec in cohort.spec.modalities.values() for one in spec.cell_columns}
+    unknown = [one for one in cohort.spec.tasks[task].told_by if one not in columns]
+    return [
+        Finding(
+            code="cohort.column",
+            where=f"tasks.{task}.told_by",
+            what=f"there is no column '{one}'{nearest(one, columns)}",
+            mend="correct the name, or take it out",
+            level="warning",
+            scope="task",
+            task=task,
+        )
+        for one in unknown
+    ]

@@ -196,7 +196,7 @@ def _reader_fault(kind: str, reader: object) -> str | None:
         return None
     if not isinstance(reader, str) or reader not in adapters.READERS:
         return f"unknown reader '{reader}'{nearest(str(reader), {*adapters.READERS, 'npy'})}"
-    if adapters.READERS[reader] != kind:
+    if kind not in (adapters.READERS[reader], *adapters.ALSO.get(reader, ())):
         return f"'{reader}' reads kind '{adapters.READERS[reader]}', and kind says '{kind}'"
     return None
 

@@ -1,19 +1,22 @@
 """Modalities: from a record on disk to the tensor an encoder reads, one adapter a kind.
 
 ``ADAPTERS`` names the adapter of each kind. ``READERS`` names the kind that a reader implies; the
-``npy`` reader implies none, so a cohort that uses it states ``kind:``.
+``npy`` reader implies none, so a cohort that uses it states ``kind:``. ``ALSO`` names what a reader
+reads where the cohort states that kind.
 """
 
 from medmcl.core.contracts import Adapter
 from medmcl.modalities.cmr import CMR
 from medmcl.modalities.codes import Codes
 from medmcl.modalities.ecg import ECG
+from medmcl.modalities.image import Image
 from medmcl.modalities.tabular import Tabular
 from medmcl.modalities.text import Text
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "ecg": ECG,
     "cmr": CMR,
+    "image": Image,
     "tabular": Tabular,
     "text": Text,
     "codes": Codes,
@@ -27,8 +30,11 @@ READERS: dict[str, str] = {
     "parquet": "ecg",
     "ecg": "ecg",
     "nifti": "cmr",
+    "image": "image",
     "table": "tabular",
     "text": "text",
     "events": "codes",
     "meds": "codes",
 }
+
+ALSO: dict[str, tuple[str, ...]] = {"nifti": ("image",), "dicom": ("image",)}

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medmcl.core.config import Config
+from medmcl.modalities.jitter import per_row, recolour
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -59,19 +60,15 @@ def disturb(x: Tensor, options: CMRAugment, generator: torch.Generator) -> Tenso
     y = _move(x, options, draws)
     if options.gibbs > 0:
         y = _gibbs(y, draws[:, 10] * options.gibbs)
-    y = _recolour(y, options, draws)
+    y = recolour(y, options.brightness, options.contrast, draws[:, 7:9])
     if options.noise > 0:
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         y = y + options.noise * noise
-    return torch.where(_per_row(draws[:, 9] < options.probability, x), y, x)
-
-
-def _per_row(values: Tensor, x: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (x.ndim - 1))
+    return torch.where(per_row(draws[:, 9] < options.probability, x), y, x)
 
 
 def _move(x: Tensor, options: CMRAugment, draws: Tensor) -> Tensor:
-    x = torch.where(_per_row(draws[:, 0] < options.flip, x), x.flip(-1), x)
+    x = torch.where(per_row(draws[:, 0] < options.flip, x), x.flip(-1), x)
     degrees = options.rotation_deg * (2 * draws[:, 1] - 1)
     degrees = torch.where(draws[:, 2] < options.rotation, degrees, torch.zeros_like(degrees))
     if options.scale == (1.0, 1.0) and options.rotation_deg == 0 and options.ratio == (1.0, 1.0):
@@ -130,17 +127,6 @@ def resample(x: Tensor, radians: Tensor, window: Tensor) -> Tensor:
         planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
     return moved.reshape(x.shape)
-
-
-def _recolour(x: Tensor, options: CMRAugment, draws: Tensor) -> Tensor:
-    if options.brightness > 0:
-        factor = 1 + options.brightness * (2 * draws[:, 7] - 1)
-        x = (x * _per_row(factor, x)).clamp(0, 1)
-    if options.contrast > 0:
-        factor = _per_row(1 + options.contrast * (2 * draws[:, 8] - 1), x)
-        mean = x.mean(dim=tuple(range(1, x.ndim)), keepdim=True)
-        x = (factor * x + (1 - factor) * mean).clamp(0, 1)
-    return x
 
 
 def _gibbs(x: Tensor, shares: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from medmcl.core.findings import Finding
-from medmcl.modalities.cmr_readers import CMRVolume, zyx
+from medmcl.modalities.cmr_readers import CMRVolume
+from medmcl.modalities.volumes import zyx
 
 FEW_SLICES = 7  # the ECG-CMR paper's preprocessing refuses short-axis stacks of 7 slices or less
 MAX_SPACING_MM = 30.0

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
+from medmcl.modalities.dicom import open_dicom
 from medmcl.modalities.ecg_leads import TWELVE, is_known
 from medmcl.modalities.ecg_readers import MAX_VALUES, Channels
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _SCP_NUMBERS = (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8)
 _SCP_CODES = {f"5.6.3-9-{n}": lead for n, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)}
 _MDC_CODES = {f"2:{n}": lead for n, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)}
@@ -23,13 +23,9 @@ def read_dicom(path: Path) -> Channels:
     Channels are scaled by sensitivity and correction factor, in the channel's own unit; samples
     that carry the padding value are NaN.
     """
-    from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
     from pydicom.waveforms import multiplex_array
 
-    if str(read_file_meta_info(path).get("TransferSyntaxUID", "")) == _DEFLATED:
-        raise RecordError("is deflated DICOM, which is not read", where=path)
-    dataset = dcmread(path)
+    dataset = open_dicom(path)
     groups = list(dataset.get("WaveformSequence") or ())
     usable = [
         number

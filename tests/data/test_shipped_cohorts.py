@@ -18,7 +18,7 @@ from medmcl.data.locate import PACKAGED
 from medmcl.data.manifest import parse_spec
 
 DATA = os.environ.get("MEDMCL_DATA")
-SHIPPED = ("acdc", "my_cohort", "ptbxl", "ukb_cardiac")
+SHIPPED = ("acdc", "adni", "my_cohort", "oasis1", "ptbxl", "ukb_cardiac")
 PTBXL_COPIES = (145, 463)
 ACDC_COPIES = ("patient074", "patient076")
 

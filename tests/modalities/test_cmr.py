@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
-from medmcl.modalities import cmr_readers
+from medmcl.modalities import volumes
 from medmcl.modalities.cmr import CMR, CMRAugment, CMRSettings, CMRSource
 from medmcl.modalities.cmr_augment import disturb, resample
-from medmcl.modalities.cmr_geometry import fit_length, respace
-from medmcl.modalities.cmr_readers import CMRVolume, read_nifti, read_npy
+from medmcl.modalities.cmr_readers import CMRVolume
+from medmcl.modalities.resampling import fit_length, respace
+from medmcl.modalities.volumes import read_nifti, read_npy
 
 
 def place(path=None, values=None, **paths):
@@ -313,7 +314,7 @@ def test_a_gzip_file_without_its_trailer_is_refused(tmp_path, packed, cut):
 
 
 def test_a_gzip_file_that_bursts_is_refused_before_it_is_unpacked_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(cmr_readers, "SPARE_BYTES", 4096)
+    monkeypatch.setattr(volumes, "SPARE_BYTES", 4096)
     path = save(tmp_path / "a.nii", np.ones((4, 4, 4), np.float32))
     content = path.read_bytes()
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content + bytes(2000)))

@@ -1,0 +1,112 @@
+"""What a cohort says of its images, and how a recipe prepares them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from medmcl.core.config import Config
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Size = PositiveInt | tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
+
+
+class ImageSource(Config):
+    """What a cohort says of its images."""
+
+    reader: Literal["image", "nifti", "dicom"]
+    axes: str = Field(
+        default="xyz", description="nifti: a letter for each axis of a file, in its order"
+    )
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        default=None, description="along x, y, z; overrides the header"
+    )
+    orient: Literal["canonical", "stored"] = Field(
+        default="canonical",
+        description="turn it as the file says (affine to RAS, EXIF), or leave it as stored",
+    )
+    window: bool = Field(
+        default=True, description="dicom: apply the window (or VOI table) that the file names"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ImageSource:
+        letters = set(self.axes)
+        if not {"x", "y"} <= letters <= set("xyz") or len(letters) != len(self.axes):
+            raise ValueError("axes: each of x, y, z at most once; x and y are needed")
+        for key, reader in (("axes", "nifti"), ("window", "dicom")):
+            if key in self.model_fields_set and self.reader != reader:
+                raise ValueError(f"{key}: only the reader {reader} knows it")
+        return self
+
+
+class ImageSettings(Config):
+    """How a recipe prepares images.
+
+    Two numbers of ``size`` make an image (channels, rows, columns), three a volume (channels,
+    slices, rows, columns).
+    """
+
+    size: Size = Field(
+        default=224, description="[rows, columns], or of a square, or [slices, rows, columns]"
+    )
+    channels: Literal["grey", "colour"] = Field(
+        default="grey", description="`grey`: one, the luminance of a colour; `colour`: three"
+    )
+    plane: Literal["axial", "coronal", "sagittal"] = Field(
+        default="axial",
+        description="`axial`, `coronal` or `sagittal` slice of a volume, where `size` is flat",
+    )
+    slice_at: Fraction = Field(
+        default=0.5, description="which slice of that plane: 0 is inferior, posterior or left"
+    )
+    spacing_mm: PositiveFloat | None = Field(
+        default=None, description="resample every axis to this; none: as acquired"
+    )
+    fit: Literal["pad", "stretch", "crop", "center"] = Field(
+        default="pad",
+        description="to `size`; `pad`: zeros beside the image; `crop`: what sticks out is cut; "
+        "`stretch`: proportions change; `center`: cut or pad about the middle, no resizing",
+    )
+    interpolation: Literal["linear", "cubic", "nearest"] = Field(
+        default="linear",
+        description="`linear` and `cubic` smooth before making an image smaller; `nearest`",
+    )
+    intensity: Literal["percentile", "zscore", "range"] = Field(
+        default="percentile",
+        description="`percentile`: 0 to 1 between two percentiles of the record; `zscore`: mean 0 "
+        "and deviation 1 of what is not 0; `range`: 0 to 1 over `range`",
+    )
+    lower_percentile: Annotated[float, Field(ge=0, lt=50)] = Field(
+        default=0.0, description="what becomes 0"
+    )
+    upper_percentile: Annotated[float, Field(gt=50, le=100)] = Field(
+        default=99.5, description="what becomes 1; of a volume, of all its voxels"
+    )
+    range: tuple[float, float] | None = Field(
+        default=None, description="values that become 0 and 1; none: what 8 or 16 bits can hold"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ImageSettings:
+        if self.range is not None and self.intensity != "range":
+            raise ValueError("range: only intensity: range reads it")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError("range: the first number must be below the second")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns) or (slices, rows, columns)."""
+        return (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether an image is made, not a volume."""
+        return len(self.shape) == 2
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether values end in [0, 1]."""
+        return self.intensity != "zscore"

@@ -1,0 +1,316 @@
+"""Readers of volumes: NIfTI and NumPy files to one array with axes (t, z, y, x).
+
+Which axis of a file is which is never guessed: the cohort says it (``axes: xyzt``). ``z`` is the
+axis that runs through the slices, ``x`` and ``y`` lie in the plane, ``t`` is time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from medmcl.core.errors import RecordError
+
+DEFLATE_LIMIT = 1040  # no deflate stream expands further than 1032 times
+GZIP_MAGIC = b"\x1f\x8b"
+HEADER_BYTES = 540  # of NIfTI-2, the longer one
+SPARE_BYTES = 2**24  # what a file may hold before and after its voxels: header extensions, padding
+Turn = Literal["plane", "body", "none"]
+MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """What one file holds: voxels (T, Z, Y, X), spacing (z, y, x), orientation.
+
+    ``placed`` is False where the file does not say how its axes lie in the body: what nibabel then
+    makes up is a guess.
+    """
+
+    voxels: np.ndarray
+    spacing_mm: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    orientation: str = "???"
+    diagonal: bool = False
+    placed: bool = False
+
+
+def read_nifti(path: Path, axes: str, turn: Turn = "plane") -> Stack:
+    """Read one NIfTI file (1 or 2; plain or gzip, told by its first bytes, not by its name).
+
+    Args:
+        path: A ``.nii`` or ``.nii.gz`` file.
+        axes: A letter for each axis of the file.
+        turn: ``plane``: turn the plane so that x and y grow towards right, anterior or superior,
+            the one nearest to right first; flip z likewise. The slice axis stays the slice axis,
+            however oblique. ``body``: x, y, z grow towards right, anterior, superior, whichever
+            way the slices were cut (nibabel's ``as_closest_canonical``); left as stored where the
+            file does not say how it lies. ``none``: as stored.
+
+    A gzip stream is read to its end, so that its checksum speaks: nibabel stops at the last voxel.
+
+    Raises:
+        RecordError: Missing, empty, cut short, damaged, not NIfTI, or of other axes than declared.
+    """
+    image = _open_nifti(path)
+    letters = _match_axes(image.shape, axes, path)
+    try:
+        with np.errstate(all="ignore"):  # hostile slopes overflow; inspect finds the infinities
+            voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
+            columns = np.asarray(image.affine, dtype=np.float64)[:3, :3]
+    except Exception as error:  # nibabel raises many kinds on damaged bytes
+        raise _unreadable(path, error) from None
+    unit = MM_PER_UNIT[_spatial_unit(image)]
+    spacing = dict.fromkeys("zyx", math.nan)
+    world: dict[str, tuple[int, int]] = {}
+    diagonal = False
+    if np.isfinite(columns).all():
+        directions = _directions(columns)
+        for number, letter in enumerate(letters):
+            if number < 3 and letter in spacing:
+                spacing[letter] = round(float(np.linalg.norm(columns[:, number])) * unit, 6)
+                if number in directions:
+                    world[letter] = directions[number]
+                    diagonal |= letter != "z" and _is_diagonal(columns[:, number])
+    zooms = image.header.get_zooms()
+    for number, letter in enumerate(letters):
+        if number >= 3 and letter in spacing:
+            spacing[letter] = round(float(zooms[number]) * unit, 6)
+    voxels = _to_tzyx(voxels, letters)
+    placed = any(int(image.header[f"{form}form_code"]) > 0 for form in "qs")
+    if turn == "body":
+        world = world if placed else {}
+        voxels, spacing, world = _stand(voxels, spacing, world)
+    elif turn == "plane":
+        voxels, spacing, world = _turn(voxels, spacing, world)
+    return Stack(
+        voxels=np.ascontiguousarray(voxels),
+        spacing_mm=(spacing["z"], spacing["y"], spacing["x"]),
+        orientation="".join(_name(world.get(letter)) for letter in "zyx"),
+        diagonal=diagonal,
+        placed=placed,
+    )
+
+
+def read_npy(path: Path, axes: str, row: int | None = None) -> Stack:
+    """Read one ``.npy`` file, or one row of a memory-mapped one of shape (N, ...).
+
+    Raises:
+        RecordError: Missing, cut short, pickled, no such row, or with other axes than declared.
+    """
+    if not path.is_file():
+        raise _missing(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy raises many kinds on damaged headers
+        raise _unreadable(path, error) from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
+        got = getattr(array, "dtype", type(array).__name__)
+        raise RecordError("holds no plain numbers", where=path, got=got, expected="one .npy array")
+    if row is not None:
+        if array.ndim == 0 or not 0 <= row < len(array):
+            raise RecordError(
+                "has no such row", where=path, got=row, expected=f"0 to {len(array) - 1}"
+            )
+        array = array[row]
+    letters = _match_axes(array.shape, axes, path)
+    return Stack(voxels=np.ascontiguousarray(_to_tzyx(np.asarray(array, np.float32), letters)))
+
+
+def zyx(spacing: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Turn x, y, z as the cohort says it into z, y, x as arrays have it."""
+    return spacing[2], spacing[1], spacing[0]
+
+
+def _open_nifti(path: Path) -> Any:
+    import nibabel
+
+    if not path.is_file():
+        raise _missing(path)
+    if path.stat().st_size == 0:
+        raise RecordError(
+            "the file is empty (zero bytes)", where=path, mend="copy it again from its source"
+        )
+    with path.open("rb") as file:
+        zipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    try:
+        with np.errstate(all="ignore"):
+            if zipped == path.name.lower().endswith(".gz"):
+                image: Any = nibabel.load(path)
+            else:
+                image = _load_misnamed(path, zipped)
+            shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
+    except Exception as error:  # nibabel raises many kinds on damaged headers
+        raise _unreadable(path, error) from None
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise RecordError("is not NIfTI", where=path, got=type(image).__name__, expected=".nii.gz")
+    if dtype.kind not in "buif" or min(shape, default=0) < 1:
+        raise RecordError(
+            "holds no plain intensities",
+            where=path,
+            got=f"{dtype} {shape}",
+            expected="one real number a voxel, no axis of length 0",
+        )
+    limit = path.stat().st_size * (DEFLATE_LIMIT if zipped else 1)
+    if math.prod(shape) * dtype.itemsize > limit:  # before a damaged header claims all memory
+        raise RecordError(
+            "the file is shorter than its header says",
+            where=path,
+            got=f"{path.stat().st_size} bytes on disk",
+            expected=f"{math.prod(shape) * dtype.itemsize} bytes of voxels {shape}",
+            mend="copy it again from its source",
+        )
+    if not zipped:
+        return image
+    before = min(max(int(image.dataobj.offset), 0), SPARE_BYTES)
+    content = _decompress(path, before + math.prod(shape) * dtype.itemsize + SPARE_BYTES)
+    try:
+        return type(image).from_bytes(content)
+    except Exception as error:  # nibabel raises many kinds on damaged headers
+        raise _unreadable(path, error) from None
+
+
+def _load_misnamed(path: Path, zipped: bool) -> Any:
+    """Open a gzip file that is called .nii, or a plain one called .nii.gz; nibabel goes by name."""
+    import nibabel
+
+    with gzip.open(path) if zipped else path.open("rb") as file:
+        start = file.read(HEADER_BYTES)
+        file.seek(0)
+        for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+            if kind.header_class.may_contain_header(start):
+                # voxels of a gzip file are read later, under a limit
+                return kind.from_stream(file) if zipped else kind.from_bytes(file.read())
+    raise ValueError("no NIfTI header")
+
+
+def _decompress(path: Path, limit: int) -> bytes:
+    """Decompress a whole gzip file, checksum and length at its end included."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read(limit)
+            if file.read(1):  # at the end of the stream this reads, and checks, the trailer
+                raise RecordError(
+                    "the file is longer than its header says",
+                    where=path,
+                    got=f"more than {limit} bytes",
+                    mend="copy it again from its source",
+                )
+    except (OSError, EOFError, zlib.error) as error:  # BadGzipFile is an OSError
+        raise _unreadable(path, error) from None
+    return content
+
+
+def _match_axes(shape: tuple[int, ...], axes: str, path: Path) -> list[str]:
+    """A letter for each axis of the array; ``1`` for an axis of length 1 nobody declared."""
+    if len(shape) == len(axes):
+        return list(axes)
+    kept = [number for number, length in enumerate(shape) if length != 1]
+    if len(shape) > len(axes) and len(kept) == len(axes):
+        letters = ["1"] * len(shape)
+        for number, letter in zip(kept, axes, strict=True):
+            letters[number] = letter
+        return letters
+    raise RecordError(
+        "has other axes than the cohort says",
+        where=path,
+        got=f"{len(shape)} axes of lengths {tuple(shape)}",
+        expected=f"{len(axes)} axes ({axes})",
+        mend="say in cohort.yaml what the file's axes are, in its order, for example axes: xyzt",
+    )
+
+
+def _to_tzyx(voxels: np.ndarray, letters: list[str]) -> np.ndarray:
+    voxels = voxels.squeeze(tuple(i for i, letter in enumerate(letters) if letter == "1"))
+    axes = [letter for letter in letters if letter != "1"]
+    order = [axes.index(letter) for letter in "tzyx" if letter in axes]
+    missing = tuple(number for number, letter in enumerate("tzyx") if letter not in axes)
+    return np.expand_dims(voxels.transpose(order), missing)
+
+
+def _directions(columns: np.ndarray) -> dict[int, tuple[int, int]]:
+    """Axis of the file to (body axis it is nearest to, +1 or -1); each body axis once."""
+    from nibabel.orientations import io_orientation
+
+    affine = np.eye(4)
+    affine[:3, :3] = columns
+    nearest = io_orientation(affine)
+    return {
+        number: (int(body), int(sign))
+        for number, (body, sign) in enumerate(nearest)
+        if np.isfinite(body)
+    }
+
+
+def _is_diagonal(column: np.ndarray) -> bool:
+    cosines = np.sort(np.abs(column) / np.linalg.norm(column))
+    return bool(cosines[2] - cosines[1] < 0.1)
+
+
+def _turn(
+    voxels: np.ndarray, spacing: dict[str, float], world: dict[str, tuple[int, int]]
+) -> tuple[np.ndarray, dict[str, float], dict[str, tuple[int, int]]]:
+    """Swap x and y so that x is the one nearest to right, then flip what grows backwards."""
+    if "x" in world and "y" in world and world["x"][0] > world["y"][0]:
+        voxels = voxels.swapaxes(2, 3)
+        spacing = {**spacing, "x": spacing["y"], "y": spacing["x"]}
+        world = {**world, "x": world["y"], "y": world["x"]}
+    return _flip(voxels, spacing, world)
+
+
+def _stand(
+    voxels: np.ndarray, spacing: dict[str, float], world: dict[str, tuple[int, int]]
+) -> tuple[np.ndarray, dict[str, float], dict[str, tuple[int, int]]]:
+    """Order axes so that x, y, z are nearest to right, anterior, superior, then flip likewise."""
+    if len(world) == 3:
+        old = dict(zip("xyz", sorted(world, key=lambda letter: world[letter][0]), strict=True))
+        order = [0, *("tzyx".index(old[letter]) for letter in "zyx")]
+        voxels = voxels.transpose(order)
+        spacing = {new: spacing[letter] for new, letter in old.items()}
+        world = {new: world[letter] for new, letter in old.items()}
+    return _flip(voxels, spacing, world)
+
+
+def _flip(
+    voxels: np.ndarray, spacing: dict[str, float], world: dict[str, tuple[int, int]]
+) -> tuple[np.ndarray, dict[str, float], dict[str, tuple[int, int]]]:
+    backwards = tuple(
+        number for number, letter in enumerate("tzyx") if letter in world and world[letter][1] < 0
+    )
+    return np.flip(voxels, backwards), spacing, {k: (body, 1) for k, (body, _) in world.items()}
+
+
+def _name(direction: tuple[int, int] | None) -> str:
+    if direction is None:
+        return "?"
+    body, sign = direction
+    return ("RAS" if sign > 0 else "LPI")[body]
+
+
+def _spatial_unit(image: Any) -> str:
+    try:
+        return str(image.header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
+
+
+def _missing(path: Path) -> RecordError:
+    return RecordError(
+        "there is no such file",
+        where=path,
+        mend="correct the path in cohort.yaml, or say with `present` which subjects have it",
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> RecordError:
+    return RecordError(
+        "cannot be read; the file is damaged or of another format",
+        where=path,
+        got=f"{type(error).__name__}: {str(error)[:200]}",
+        mend="copy it again from its source",
+    )
