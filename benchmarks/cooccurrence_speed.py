@@ -1,219 +1,57 @@
 """Speed and memory of co-occurrence counts beside scipy, duckdb and a plain numba loop.
 
-``OMP_NUM_THREADS=1 python benchmarks/cooccurrence_speed.py --patients 60000 --codes 5000``
+``python benchmarks/cooccurrence_speed.py``
 
-Each method runs in its own process, on one thread, after a warm-up on a few patients: processor
-seconds of the counting alone, and the process's peak memory with what it had before counting.
-Events are synthetic: codes by Zipf's law (exponent 0.9), 200 events a patient in 15 months of ten
-years. All methods of a task give equal cells, which is checked by a hash.
+One run, one table. Each method runs in its own process on one thread, after a warm-up on a few
+patients, and counts the same rows; medmcl and its peer take turns, and the table gives medians.
+Seconds are processor seconds of the counting alone (user and system); memory is the peak of the
+process, and what it had before counting. A method that goes on past its limit is stopped. All
+methods of a task give equal cells, which is checked by a hash.
 """
 
 from __future__ import annotations
 
+import os
+
+os.environ.update(
+    dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+)
+
 import argparse
-import hashlib
+import contextlib
 import json
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+from cooccurrence_peers import (
+    DAY,
+    EVENTS_A_PATIENT,
+    blocks_of_events,
+    digest,
+    job,
+    read_rows,
+    sizes_of,
+    write_rows,
+)
 
-from medmcl.cooccurrence.counter import PairCounter
-from medmcl.cooccurrence.counts import Vocabulary
-from medmcl.cooccurrence.items import Items, Tokens, arrange
 from medmcl.cooccurrence.rules import Rules
 from medmcl.cooccurrence.run import Means, count_shards, scan_shards
-from medmcl.cooccurrence.tally import Tally
 from medmcl.cooccurrence.windows import parse_window
 
-DAY = 86_400_000_000
-EVENTS_A_PATIENT, MONTHS, YEARS = 200, 15, 10
-METHODS = {
-    "record": ("medmcl", "medmcl + patients", "medmcl numpy", "scipy", "duckdb"),
-    "month": ("medmcl", "medmcl + patients", "medmcl numpy", "scipy", "duckdb"),
-    "days:30": ("medmcl", "medmcl + patients", "medmcl numpy", "two-pass numba", "duckdb"),
-}
-
-
-def make_events(patients: int, codes: int, seed: int) -> dict[str, np.ndarray]:
-    """Subject, day and token of each event, sorted."""
-    draw = np.random.default_rng(seed)
-    count = patients * EVENTS_A_PATIENT
-    weight = 1 / np.arange(1, codes + 1) ** 0.9
-    edges = np.cumsum(weight / weight.sum())
-    token = np.searchsorted(edges, draw.random(count)).clip(max=codes - 1).astype(np.int32)
-    months = draw.integers(0, YEARS * 12, (patients, MONTHS), dtype=np.int64)
-    which = draw.integers(0, MONTHS, (patients, EVENTS_A_PATIENT))
-    month = np.take_along_axis(months, which, axis=1)
-    first = np.arange("2010-01", "2020-01", dtype="datetime64[M]").astype("datetime64[D]")
-    day = first.astype(np.int64)[month] + draw.integers(0, 28, month.shape)
-    day.sort(axis=1)
-    subject = np.repeat(np.arange(patients), EVENTS_A_PATIENT)
-    return {"subject": subject, "day": day.reshape(-1), "token": token}
-
-
-def split(
-    events: dict[str, np.ndarray], codes: int, within: bool
-) -> tuple[Tokens, tuple[int, ...]]:
-    """One modality, or two with every other code in each."""
-    token, sizes = events["token"].astype(np.int64), (codes,)
-    if not within:
-        sizes = (codes - codes // 2, codes // 2)
-        token = token // 2 + (token % 2) * sizes[0]
-    return Tokens(events["subject"], events["day"] * DAY, token), sizes
-
-
-def items_of(tokens: Tokens, sizes: tuple[int, ...], window: str) -> tuple[list[Items], int]:
-    """Rows of each modality (for a sliding window: its days)."""
-    tally = Tally()
-    chunk = arrange(
-        tokens, sizes, parse_window(window), distinct=False, drop_duplicates=False, tally=tally
-    )
-    return list(chunk.modalities), chunk.reach
-
-
-def rows_of(items: list[Items], sizes: tuple[int, ...]) -> list[sparse.csr_array]:
-    """Unit x token tables of the same rows."""
-    places = np.unique(np.concatenate([one.place for one in items]))
-    tables = []
-    for one, size in zip(items, sizes, strict=True):
-        row = np.searchsorted(places, one.place).astype(np.int32)
-        cells = (one.weight.astype(np.int64), (row, one.token.astype(np.int32)))
-        tables.append(sparse.csr_array(cells, shape=(len(places), size)))
-    return tables
-
-
-def pieces(items: list[Items], size: int) -> list[list[Items]]:
-    """Cut items between patients, as the counter cuts events."""
-    patients = int(max(one.patient[-1] for one in items)) + 1
-    step = max(1, size * patients // max(sum(map(len, items)), 1))
-    found = []
-    for begin in range(0, patients, step):
-        some = []
-        for one in items:
-            ends = np.array([begin, begin + step], dtype=one.patient.dtype)
-            at = slice(*np.searchsorted(one.patient, ends))
-            some.append(Items(one.token[at], one.weight[at], one.patient[at], one.place[at]))
-        found.append(some)
-    return found
-
-
-def by_medmcl(
-    items: list[Items], reach: int, sizes: tuple[int, ...], window: str, patients: bool, fast: bool
-) -> sparse.csr_array:
-    names = [f"m{n}" for n in range(len(sizes))]
-    words = {n: Vocabulary(tuple(map(str, range(s)))) for n, s in zip(names, sizes, strict=True)}
-    rules = Rules(window, within=len(sizes) == 1, patients=patients)
-    counter = PairCounter(words, rules, fast=fast)
-    pair = (names[0], names[-1])
-    for some in pieces(items, counter.piece):
-        counter.add_items(pair, some[0], some[-1], reach)
-    return counter.take(pair).pairs
-
-
-def by_scipy(tables: list[sparse.csr_array]) -> sparse.csr_array:
-    product = tables[0].T @ tables[-1]
-    if len(tables) == 1:
-        own = sparse.diags_array(np.asarray(tables[0].sum(axis=0)), dtype=np.int64)
-        product = product - own
-        product.eliminate_zeros()
-    return product
-
-
-def by_duckdb(items: list[Items], reach: int, sizes: tuple[int, ...]) -> sparse.csr_array:
-    import duckdb
-    import pyarrow as pa
-
-    link = duckdb.connect()
-    link.execute("set threads = 1")
-    for name, one in (("a", items[0]), ("b", items[-1])):
-        columns = {"p": one.patient, "t": one.token, "n": one.weight.astype(np.int64),
-                   "place": one.place}  # fmt: skip
-        link.register(name, pa.table(columns))
-    meet = "a.place = b.place"
-    if reach:
-        meet = f"a.p = b.p and b.place between a.place - {reach} and a.place + {reach}"
-    own = "- sum(case when a.place = b.place and a.t = b.t then a.n else 0 end)"
-    found = link.execute(
-        f"select a.t as i, b.t as j, sum(a.n * b.n) {own if len(sizes) == 1 else ''} as v "
-        f"from a join b on {meet} group by all"
-    ).fetchnumpy()
-    where = (found["i"].astype(np.int64), found["j"].astype(np.int64))
-    value = found["v"].astype(np.int64)
-    cells = sparse.csr_array((value, where), shape=(sizes[0], sizes[-1]))
-    cells.eliminate_zeros()
-    return cells
-
-
-def passes(  # type: ignore[no-untyped-def]  # noqa: C901  # two plain loops and their sum
-    token_a, weight_a, place_a, token_b, weight_b, place_b, reach, rows, columns, same
-):
-    """Count the pairs of each row, write their columns down, then sum them row by row."""
-    room = np.zeros(rows + 1, np.int64)
-    low = 0
-    for k in range(len(token_a)):
-        while low < len(place_b) and place_b[low] < place_a[k] - reach:
-            low += 1
-        s = low
-        while s < len(place_b) and place_b[s] <= place_a[k] + reach:
-            s += 1
-        room[token_a[k] + 1] += s - low
-    for i in range(rows):
-        room[i + 1] += room[i]
-    to, met = room.copy(), np.empty(room[rows], np.int32)
-    value = np.empty(room[rows], np.int32)
-    low = 0
-    for k in range(len(token_a)):
-        while low < len(place_b) and place_b[low] < place_a[k] - reach:
-            low += 1
-        s = low
-        at = to[token_a[k]]
-        while s < len(place_b) and place_b[s] <= place_a[k] + reach:
-            met[at] = token_b[s]
-            value[at] = weight_a[k] * (weight_b[s] - (1 if same and s == k else 0))
-            at += 1
-            s += 1
-        to[token_a[k]] = at
-    acc = np.zeros(columns, np.int64)
-    first, used = np.zeros(rows + 1, np.int64), 0
-    out = np.empty(min(room[rows], rows * columns), np.int32)
-    sums = np.empty(len(out), np.int64)
-    for i in range(rows):
-        for at in range(room[i], room[i + 1]):
-            acc[met[at]] += value[at]
-        for j in range(columns):
-            if acc[j] != 0:
-                out[used], sums[used] = j, acc[j]
-                acc[j] = 0
-                used += 1
-        first[i + 1] = used
-    return first, out[:used], sums[:used]
-
-
-def by_two_passes(
-    compiled: Callable[..., Any], items: list[Items], reach: int, sizes: tuple[int, ...]
-) -> sparse.csr_array:
-    a, b = items[0], items[-1]
-    first, columns, values = compiled(
-        a.token, a.weight, a.place, b.token, b.weight, b.place,
-        reach, sizes[0], sizes[-1], len(sizes) == 1,
-    )  # fmt: skip
-    return sparse.csr_array((values, columns, first), shape=(sizes[0], sizes[-1]))
-
-
-def digest(cells: sparse.csr_array) -> str:
-    cells = sparse.csr_array(cells)
-    cells.sort_indices()
-    parts = (cells.indptr, cells.indices, cells.data)
-    joined = b"".join(np.asarray(part, np.int64).tobytes() for part in parts)
-    return hashlib.sha256(joined).hexdigest()[:12]
+PEERS = {"record": "scipy", "month": "scipy", "days:30": "two-pass numba"}
+SMALL = [(60_000, codes, window) for codes in (5_000, 10_000) for window in PEERS]
+LARGE = [(500_000, 10_000, window) for window in ("month", "days:30")]
+KINDS = ("within", "across")
+Result = dict[str, Any]
 
 
 def peak_mb() -> float:
@@ -222,65 +60,129 @@ def peak_mb() -> float:
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
-def prepare(data: Path, codes: int, window: str, within: bool) -> dict[str, Any]:
-    """Write the rows of a task down, so that those who count begin with them alone."""
-    events = {name: np.load(data / f"{name}.npy") for name in ("subject", "day", "token")}
-    tokens, sizes = split(events, codes, within)
-    del events
-    for name, some in (("few", tokens.take(slice(0, 40 * EVENTS_A_PATIENT))), ("all", tokens)):
-        items, reach = items_of(some, sizes, window)
-        for number, one in enumerate(items):
-            for field in ("token", "weight", "patient", "place"):
-                np.save(data / f"{name}-{number}-{field}.npy", getattr(one, field))
-    return {"sizes": sizes, "reach": reach}
-
-
-def prepared(data: Path, name: str, sizes: tuple[int, ...]) -> list[Items]:
-    fields = ("token", "weight", "patient", "place")
-    return [
-        Items(*(np.load(data / f"{name}-{number}-{field}.npy") for field in fields))
-        for number in range(len(sizes))
-    ]
-
-
-def job(
-    items: list[Items], reach: int, sizes: tuple[int, ...], window: str, method: str
-) -> Callable[[], sparse.csr_array]:
-    """What is timed: from the same rows to the cells."""
-    if method == "scipy":
-        tables = rows_of(items, sizes)
-        return lambda: by_scipy(tables)
-    if method == "duckdb":
-        return lambda: by_duckdb(items, reach, sizes)
-    if method == "two-pass numba":
-        compiled = compiled_passes()
-        return lambda: by_two_passes(compiled, items, reach, sizes)
-    fast, patients = method != "medmcl numpy", method == "medmcl + patients"
-    return lambda: by_medmcl(items, reach, sizes, window, patients, fast)
-
-
-@cache
-def compiled_passes() -> Callable[..., Any]:
-    from numba import njit
-
-    compiled: Callable[..., Any] = njit(passes)
-    return compiled
-
-
-def measure(data: Path, codes: int, window: str, within: bool, method: str) -> dict[str, Any]:
-    """Run one method on one task in this process."""
-    sizes = (codes,) if within else (codes - codes // 2, codes // 2)
-    reach = parse_window(window).days
-    job(prepared(data, "few", sizes), reach, sizes, window, method)()
-    work = job(prepared(data, "all", sizes), reach, sizes, window, method)
+def count_on_request(
+    data: Path, codes: int, window: str, within: bool, method: str, seconds: int, room: int
+) -> None:
+    """Get ready, then count once for each line that comes in."""
+    sizes, reach = sizes_of(codes, within), parse_window(window).days
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    job(read_rows(data, "few", sizes), reach, sizes, window, method)()
+    work = job(read_rows(data, "all", sizes), reach, sizes, window, method)
     before = peak_mb()
-    began = time.process_time()
-    cells = work()
-    seconds = time.process_time() - began
-    return {
-        "seconds": round(seconds, 2), "before_mb": round(before), "peak_mb": round(peak_mb()),
-        "cells": int(cells.nnz), "pairs": int(cells.sum()), "hash": digest(cells),
-    }  # fmt: skip
+    for _ in sys.stdin:
+        began = time.process_time()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(began) + seconds, resource.RLIM_INFINITY))
+        try:
+            cells = work()
+        except MemoryError:
+            print(json.dumps({"stopped": f"over {room >> 30} GB"}), flush=True)
+            return
+        found = {"seconds": time.process_time() - began, "before_mb": before, "peak_mb": peak_mb(),
+                 "cells": int(cells.nnz), "pairs": int(cells.sum())}  # fmt: skip
+        resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        print(json.dumps({**found, "hash": digest(cells)}), flush=True)
+        del cells
+
+
+class Contestant:
+    """A process that has the rows of a task in memory and counts when told to."""
+
+    def __init__(self, words: list[str], limit: int) -> None:
+        command = [sys.executable, __file__, "--child", *words]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._limit = limit
+        self.found: list[Result] = []
+
+    def count(self) -> None:
+        """Count once; not again after it was stopped."""
+        assert self._process.stdin
+        assert self._process.stdout
+        if any("stopped" in one for one in self.found):
+            return
+        with contextlib.suppress(BrokenPipeError):
+            print(file=self._process.stdin, flush=True)
+        if line := self._process.stdout.readline():
+            self.found.append(json.loads(line))
+            return
+        code = self._process.wait()
+        late = code == -signal.SIGXCPU
+        self.found.append({"stopped": f"> {self._limit} s" if late else f"failed ({code})"})
+
+    def result(self) -> Result:
+        """Let it end; the medians of what it took."""
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        if any("stopped" in one for one in self.found):
+            return self.found[-1]
+        seconds = [one["seconds"] for one in self.found]
+        return {**self.found[0], "seconds": median(seconds), "all_seconds": seconds}
+
+
+def run_task(task: tuple[int, int, str, str], wanted: argparse.Namespace) -> Result:
+    """All methods on one task."""
+    patients, codes, window, kind = task
+    peer = PEERS[window]
+    with tempfile.TemporaryDirectory(dir=wanted.scratch) as folder:
+        words = [folder, str(codes), window, kind]
+        run_child([*words, "prepare", str(patients), str(wanted.seed)])
+
+        def race(methods: list[str], limit: int, times: int) -> dict[str, Result]:
+            more = [str(limit), str(wanted.room_gb << 30)]
+            racing = {name: Contestant([*words, name, *more], limit) for name in methods}
+            for _ in range(times):
+                for one in racing.values():
+                    one.count()
+            return {name: one.result() for name, one in racing.items()}
+
+        large = patients > 100_000
+        found = race(["medmcl", peer], 300, 1 if large else wanted.times)
+        if not large:
+            found |= race(["medmcl + patients"], 300, 1)
+        if "duckdb" not in wanted.skip and (codes == 5_000 or (large and kind == "within")):
+            found |= race(["duckdb"], wanted.duckdb_limit, 1)
+    hashes = {one["hash"] for one in found.values() if "hash" in one}
+    assert len(hashes) == 1, f"{task}: methods disagree, or none counted"
+    return {"events": patients * EVENTS_A_PATIENT, "codes": codes, "window": window, "kind": kind,
+            "peer": peer, "methods": found}  # fmt: skip
+
+
+def run_child(words: list[str]) -> str:
+    command = [sys.executable, __file__, "--child", *words]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def row_of(result: Result) -> str:
+    """One line of the table."""
+    found = result["methods"]
+    mine, peer = found["medmcl"], found[result["peer"]]
+    ratio = f"{peer['seconds'] / mine['seconds']:.1f}x" if "seconds" in peer else ""
+    cells = [
+        f"{result['events'] / 1e6:g} M", f"{result['codes']:,}",
+        f"{result['window']}, {result['kind']}", _seconds(mine),
+        _seconds(found.get("medmcl + patients")), f"{result['peer']} {_seconds(peer)}", ratio,
+        _seconds(found.get("duckdb")), *(_memory(one) for one in (mine, peer, found.get("duckdb"))),
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+HEAD = (
+    "| events | codes | task | medmcl | with patients | peer | ratio | duckdb | MB medmcl "
+    "| MB peer | MB duckdb |\n|" + "---|" * 11
+)
+
+
+def _seconds(one: Result | None) -> str:
+    if one is None:
+        return ""
+    return f"{one['seconds']:.2f}" if "seconds" in one else str(one["stopped"])
+
+
+def _memory(one: Result | None) -> str:
+    return f"{one['peak_mb']:,.0f} ({one['before_mb']:,.0f})" if one and "peak_mb" in one else ""
 
 
 def measure_shards(data: Path, window: str, memory: int) -> dict[str, Any]:
@@ -304,93 +206,86 @@ def measure_shards(data: Path, window: str, memory: int) -> dict[str, Any]:
     return {
         "seconds": round(time.process_time() - began, 2), "scan_seconds": round(scanned, 2),
         "before_mb": round(before), "peak_mb": round(peak_mb()), "cells": int(counts.D.nnz),
-        "pairs": int(counts.D.sum()), "hash": digest(counts.D),
+        "pairs": int(counts.D.sum()), "hash": digest(counts.D), "shards": len(shards),
     }  # fmt: skip
 
 
-def write_shards(data: Path, events: dict[str, np.ndarray], patients_each: int) -> None:
+def write_shards(data: Path, patients: int, codes: int, seed: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     (data / "shards").mkdir()
-    names = np.array([f"{'AB'[n % 2]}//{n // 2}" for n in range(int(events["token"].max()) + 1)])
-    step = patients_each * EVENTS_A_PATIENT
-    for number, at in enumerate(range(0, len(events["token"]), step)):
-        some = slice(at, at + step)
-        code = pa.DictionaryArray.from_arrays(events["token"][some], names).cast(pa.string())
-        time_ = pa.array(events["day"][some] * DAY).cast(pa.timestamp("us"))
-        columns = {"subject_id": events["subject"][some], "time": time_, "code": code}
+    names = np.array([f"{'AB'[n % 2]}//{n // 2}" for n in range(codes)])
+    for number, events in enumerate(blocks_of_events(patients, codes, seed)):
+        code = pa.DictionaryArray.from_arrays(events["token"], names).cast(pa.string())
+        time_ = pa.array(events["day"] * DAY).cast(pa.timestamp("us"))
+        columns = {"subject_id": events["subject"], "time": time_, "code": code}
         pq.write_table(pa.table(columns), data / "shards" / f"{number:04d}.parquet")
 
 
-def child(words: list[str]) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        return {"failed": f"exit {done.returncode}: {last[:200]}"}
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def run_all(wanted: argparse.Namespace) -> list[dict[str, Any]]:
-    found = []
+def run_shards(wanted: argparse.Namespace) -> str:
+    """From parquet to counts in bounded memory: one line."""
     with tempfile.TemporaryDirectory(dir=wanted.scratch) as folder:
-        data = Path(folder)
-        events = make_events(wanted.patients, wanted.codes, wanted.seed)
-        for name, values in events.items():
-            np.save(data / f"{name}.npy", values)
-        if any(task.endswith("/shards") for task in wanted.tasks):
-            write_shards(data, events, 10_000)
-        del events
-        for window, methods in METHODS.items():
-            for kind in ("within", "across"):
-                if f"{window}/{kind}" not in wanted.tasks:
-                    continue
-                child([str(data), str(wanted.codes), window, kind, "prepare"])
-                for method in methods:
-                    if method in wanted.skip:
-                        continue
-                    words = [str(data), str(wanted.codes), window, kind, method]
-                    found.append({"task": f"{window} {kind}", "method": method, **child(words)})
-                    print(json.dumps(found[-1]), flush=True)
-            if f"{window}/shards" in wanted.tasks:
-                words = [str(data), str(wanted.codes), window, "shards", str(wanted.memory)]
-                found.append({"task": f"{window} shards", "method": "medmcl", **child(words)})
-                print(json.dumps(found[-1]), flush=True)
-    for task in {one["task"] for one in found}:
-        hashes = {one["hash"] for one in found if one["task"] == task and "hash" in one}
-        assert len(hashes) <= 1, f"{task}: methods disagree"
-    return found
+        words = [folder, "10000", "month", "shards"]
+        run_child([*words, "prepare", "500000", str(wanted.seed)])
+        one = json.loads(run_child([*words, str(wanted.memory)]))
+    return (
+        f"100 M events, 10,000 codes, month, from {one['shards']} parquet shards to counts of two "
+        f"modalities with the patients of each cell, memory {wanted.memory / (1 << 30):g} GB: "
+        f"{one['seconds']:.1f} s (of these {one['scan_seconds']:.1f} for the vocabulary), peak "
+        f"{one['peak_mb']:,.0f} MB."
+    )
+
+
+def child(words: list[str]) -> None:
+    """What a process of its own does."""
+    folder, codes, window, kind, method, *more = words
+    if method == "prepare" and kind == "shards":
+        write_shards(Path(folder), int(more[0]), int(codes), int(more[1]))
+    elif method == "prepare":
+        patients, seed = map(int, more)
+        write_rows(Path(folder), patients, int(codes), seed, window, kind == "within")
+    elif kind == "shards":
+        print(json.dumps(measure_shards(Path(folder), window, int(method))))
+    else:
+        seconds, room = map(int, more)
+        within = kind == "within"
+        count_on_request(Path(folder), int(codes), window, within, method, seconds, room)
+
+
+def tasks(wanted: argparse.Namespace) -> Iterator[tuple[int, int, str, str]]:
+    for name, some in (("small", SMALL), ("large", LARGE)):
+        for task in some if name in wanted.parts else ():
+            for kind in KINDS:
+                if wanted.only in f"{task[1]} {task[2]} {kind}":
+                    yield (*task, kind)
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        folder, codes, window, kind, method = sys.argv[2:]
-        if kind == "shards":
-            print(json.dumps(measure_shards(Path(folder), window, int(method))))
-        else:
-            within = kind == "within"
-            if method == "prepare":
-                print(json.dumps(prepare(Path(folder), int(codes), window, within)))
-                return
-            print(json.dumps(measure(Path(folder), int(codes), window, within, method)))
+        child(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", type=int, default=60_000)
-    parser.add_argument("--codes", type=int, default=5000)
+    parser.add_argument("--parts", nargs="*", default=["small", "large", "shards"])
+    parser.add_argument("--only", default="", help="Part of a task's name: '10000 month within'.")
+    parser.add_argument("--times", type=int, default=2, help="Turns of medmcl and its peer.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", type=int, default=2 << 30, help="Bytes, for the shards.")
-    parser.add_argument("--skip", nargs="*", default=[], help="Methods to leave out.")
-    kinds = ("within", "across", "shards")
-    every = [f"{window}/{kind}" for window in METHODS for kind in kinds]
-    parser.add_argument("--tasks", nargs="*", default=every)
+    parser.add_argument("--duckdb-limit", type=int, default=15, help="Processor seconds.")
+    parser.add_argument("--room-gb", type=int, default=18, help="Address space of a process.")
+    parser.add_argument("--skip", nargs="*", default=[], help="'duckdb' to leave it out.")
     parser.add_argument("--scratch", default=None, help="Folder for the events.")
     parser.add_argument("--json", type=Path, help="File to write.")
     wanted = parser.parse_args()
-    found = run_all(wanted)
-    if wanted.json:
-        wanted.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(HEAD, flush=True)
+    found = []
+    for task in tasks(wanted):
+        found.append(run_task(task, wanted))
+        print(row_of(found[-1]), flush=True)
+        if wanted.json:
+            wanted.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if "shards" in wanted.parts:
+        print("\n" + run_shards(wanted), flush=True)
 
 
 if __name__ == "__main__":

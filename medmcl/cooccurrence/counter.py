@@ -13,7 +13,7 @@ from scipy import sparse
 from medmcl.cooccurrence import plain
 from medmcl.cooccurrence.counts import Block, Counts, Margin, Pair, Vocabulary
 from medmcl.cooccurrence.items import Items, Tokens, arrange
-from medmcl.cooccurrence.meetings import meet
+from medmcl.cooccurrence.meetings import meet, records_of
 from medmcl.cooccurrence.rules import Rules, notes_of
 from medmcl.cooccurrence.sums import DenseSum, SparseSum, Sum
 from medmcl.cooccurrence.tally import Tally
@@ -119,7 +119,7 @@ class PairCounter:
             pairs, people = self.diagonals[pair[0]]
             self.diagonals[pair[0]] = (pairs + more, people + who)
         if self._fast:
-            self.sums[pair].add_fast(*_records(a, b, shape[0], reach, same, half))
+            self.sums[pair].add_fast(records_of(a, b, shape[0], reach, same=same, half=half))
             return
         found = meet(a, b, shape[0], reach, same=same, half=half)
         pairs_ = plain.pairs_of(found, shape[1], self._budget)
@@ -187,14 +187,15 @@ class PairCounter:
     def _dense(self, memory: int) -> bool:
         """Whether sums fit as dense arrays."""
         people = self.rules.patients or self._by_patient
-        return self._cells * (12 if people else 8) <= memory // 2
+        return self._cells * (8 if people else 4) <= memory // 2
 
     def _sum(self, pair: Pair, memory: int) -> Sum:
         rows, columns = (len(self.vocabularies[name]) for name in pair)
         people = self.rules.patients or self._by_patient
+        room = memory // 8 // 24
         if self._dense(memory):
-            return DenseSum(rows, columns, patients=people, fast=self._fast)
-        return SparseSum(rows, columns, patients=people, room=memory // 8 // 24)
+            return DenseSum(rows, columns, patients=people, fast=self._fast, room=room)
+        return SparseSum(rows, columns, patients=people, room=room)
 
 
 def _pieces(events: Tokens, size: int) -> Iterator[Tokens]:
@@ -219,19 +220,6 @@ def _choose_fast(asked: bool | None) -> bool:
     if asked is None and not there:
         log.info("counting with numpy; several times faster with pip install 'medmcl[fast]'")
     return there if asked is None else asked
-
-
-def _records(
-    a: Items, b: Items, size: int, reach: int, same: bool, half: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give what the compiled loops read: first, records, what is met (see `kernels`)."""
-    from medmcl.cooccurrence.kernels import by_token
-
-    met = b.token.astype(np.uint64) | (b.weight.astype(np.uint64) << np.uint64(32))
-    first, record = by_token(
-        a.token, a.weight, a.patient, a.place, b.place, reach, size, same, half
-    )
-    return first, record, met
 
 
 def _once(items: Items) -> Items:

@@ -21,35 +21,48 @@ _UP = np.uint64(32)
 
 
 @njit(cache=True, nogil=True)
-def by_token(token, weight, patient, place, others, reach, size, same, half):  # type: ignore[no-untyped-def]
-    """Records of items, by token, each token's in their order: (first (size + 1,), records)."""
+def by_token(  # type: ignore[no-untyped-def]
+    token, weight, patient, place, other_token, other_weight, others, reach, size, same, half
+):
+    """Records of items, by token, each token's in their order: the fields of `meetings.Records`.
+
+    Items and others are read once, in order: what an item meets is a window that slides along.
+    """
     count = len(token)
+    met = np.empty(len(others), np.uint64)
+    for s in range(len(others)):
+        met[s] = np.uint64(other_token[s]) | (np.uint64(other_weight[s]) << _UP)
     first = np.zeros(size + 1, np.int64)
     for k in range(count):
         first[token[k] + 1] += 1
     for i in range(size):
         first[i + 1] += first[i]
-    to = first.copy()
+    to, pairs = first.copy(), np.zeros(size, np.int64)
     record = np.empty((count, 5), np.int32)
-    low = high = 0
+    low = high = inside = meetings = 0
     for k in range(count):
         while low < len(others) and others[low] < place[k] - reach:
+            inside -= other_weight[low]
             low += 1
         while high < len(others) and others[high] <= place[k] + reach:
+            inside += other_weight[high]
             high += 1
         at = to[token[k]]
         to[token[k]] = at + 1
-        record[at, 0] = k + 1 if half else low
+        pairs[token[k]] += weight[k] * np.int64(inside)
+        begin = k + 1 if half else low
+        meetings += high - begin
+        record[at, 0] = begin
         record[at, 1] = high
         record[at, 2] = weight[k]
         record[at, 3] = patient[k]
         record[at, 4] = k if same else -1
-    return first, record
+    return first, record, met, pairs.max() if size else 0, meetings
 
 
 @njit(cache=True, nogil=True)
 def add_pairs(first, record, met, cells):  # type: ignore[no-untyped-def]
-    """Add all pairs to ``cells`` (d_a, d_b) int64."""
+    """Add all pairs to ``cells`` (d_a, d_b) int32; the caller knows that none overflows."""
     for i in range(cells.shape[0]):
         row = cells[i]
         for k in range(first[i], first[i + 1]):
@@ -150,14 +163,18 @@ def filled(cells):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def compress(cells, first, columns, values):  # type: ignore[no-untyped-def]
-    """Write the cells that are not zero as sparse rows that begin at ``first``."""
+def compress(cells, columns, values):  # type: ignore[no-untyped-def]
+    """Write the cells that are not zero as sparse rows, one after the other.
+
+    Every cell is written, and a zero is written over by the next: no branch to be foreseen. So
+    ``columns`` and ``values`` have room for one more than there are.
+    """
+    at = 0
     for i in range(cells.shape[0]):
-        at = first[i]
-        for j in range(cells.shape[1]):
-            if cells[i, j] != 0:
-                columns[at], values[at] = j, cells[i, j]
-                at += 1
+        row = cells[i]
+        for j in range(len(row)):
+            columns[at], values[at] = j, row[j]
+            at += row[j] != 0
 
 
 @njit(cache=True, nogil=True)

@@ -37,6 +37,25 @@ class Meetings:
         return len(self.begin)
 
 
+@dataclass(frozen=True)
+class Records:
+    """The same as the compiled loops read it (see `kernels`).
+
+    Attributes:
+        first: Where the items of each token begin, (d_a + 1,) int64.
+        record: Of each item, (m, 5) int32.
+        met: What is met, (m_b,) uint64.
+        most: Pairs of the token that has most; no cell grows by more.
+        meetings: Items met, of all items together.
+    """
+
+    first: np.ndarray
+    record: np.ndarray
+    met: np.ndarray
+    most: int
+    meetings: int
+
+
 def reach_of(a: Items, b: Items, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """Give the run of items of ``b`` that each item of ``a`` meets, two (m_a,) int64."""
     begin = np.searchsorted(b.place, a.place - reach, side="left")
@@ -71,3 +90,13 @@ def meet(a: Items, b: Items, size: int, reach: int, *, same: bool, half: bool) -
         b.token,
         b.weight,
     )
+
+
+def records_of(a: Items, b: Items, size: int, reach: int, *, same: bool, half: bool) -> Records:
+    """Arrange the same (see `meet`) for the compiled loops."""
+    from medmcl.cooccurrence.kernels import by_token
+
+    found = by_token(
+        a.token, a.weight, a.patient, a.place, b.token, b.weight, b.place, reach, size, same, half
+    )
+    return Records(*found)
