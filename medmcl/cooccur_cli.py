@@ -174,12 +174,22 @@ def release_private(
     ledger: Annotated[Path, typer.Option(help="Budget of these patients; see `budget`.")],
     clip: Annotated[
         list[str],
-        typer.Option(metavar="NAME=N", help="Longest counts of a patient, a public constant."),
+        typer.Option(
+            metavar="NAME=N",
+            help="Longest counts of a patient: a public constant (codes=7), or a quantile that is "
+            "chosen from the patients and paid for (codes=quantile:0.5). Once a modality.",
+        ),
     ],
     epsilon: Annotated[float, typer.Option(help="Of this release.")],
     delta: Annotated[float, typer.Option(help="Of this release; well below 1 / patients.")],
     out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
     window: Annotated[str, typer.Option(help="Window of a row, if the table has one.")] = "record",
+    clip_share: Annotated[
+        float, typer.Option(help="Share of the cost (rho) that chosen bounds take, all together.")
+    ] = 0.1,
+    clip_longest: Annotated[
+        int, typer.Option(min=1, help="Where the search for a quantile ends; fixed in public.")
+    ] = 64,
     allow_unlisted: Annotated[
         bool,
         typer.Option(
@@ -189,20 +199,24 @@ def release_private(
     ] = False,
 ) -> None:
     """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
-    from medmcl.stages.cooccur_release import release_rows
+    from medmcl.stages.cooccur_release import read_bounds, release_rows
 
     done = release_rows(
         rows,
         vocabulary,
         out,
-        clip=_bounds(clip),
+        clip=read_bounds(clip, clip_longest),
         epsilon=epsilon,
         delta=delta,
         ledger=ledger,
         window=window,
+        clip_share=clip_share,
         allow_unlisted=allow_unlisted,
     )
+    warnings = done.pop("warnings")
     _say(done)
+    for warning in warnings:
+        print(f"warning: {warning}")
 
 
 @app.command(cls=Command)
@@ -217,6 +231,7 @@ def budget(
     kept = start_budget(ledger, epsilon, delta)
     whole, spent = kept.read(), kept.spent()
     _say({"budget": f"epsilon {whole.epsilon:g}, delta {whole.delta:g}", **spent.model_dump()})
+    print(f"left for one release: epsilon {kept.left():.4g} at this delta")
 
 
 @app.command("secure-pair", cls=Command)
@@ -273,6 +288,65 @@ def secure_sum(
     _say(sum_shares(shares, round_, out))
 
 
+@app.command("private-start", cls=Command)
+def private_start(
+    vocabulary: Annotated[Path, typer.Argument(help="Public table: modality, code, version.")],
+    site: Annotated[list[str], typer.Option("--site", help="A site; repeat for each, at least 3.")],
+    clip: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=N", help="Longest counts of a patient, a public constant."),
+    ],
+    epsilon: Annotated[float, typer.Option(help="Of the release.")],
+    delta: Annotated[float, typer.Option(help="Of the release; well below 1 / patients.")],
+    out: Annotated[Path, typer.Option(help="File of the round, the same for all; must be new.")],
+    honest: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sites whose noise alone is enough; all but one if not given."),
+    ] = None,
+    window: Annotated[
+        str, typer.Option(help="Window of a row, if the tables have one.")
+    ] = "record",
+) -> None:
+    """Start a private release of three sites or more, of which nobody holds the exact sum."""
+    from medmcl.stages.cooccur_private import start_private
+
+    _say(
+        start_private(
+            vocabulary, site, clip, out, epsilon=epsilon, delta=delta, honest=honest, window=window
+        )
+    )
+
+
+@app.command("private-share", cls=Command)
+def private_share(
+    rows: Annotated[Path, typer.Argument(help="This site's ROWS table; it stays here.")],
+    keys: Annotated[Path, typer.Option(help="This site's keys; they stay here.")],
+    ledger: Annotated[Path, typer.Option(help="Budget of this site's patients; see `budget`.")],
+    round_: Annotated[Path, typer.Option("--round", help="File of private-start.")],
+    out: Annotated[Path, typer.Option(help="File of the share; must be new.")],
+    allow_unlisted: Annotated[
+        bool,
+        typer.Option("--allow-unlisted", help="As in `release-private`."),
+    ] = False,
+) -> None:
+    """Clip this site's patients, add its share of the noise, and mask; the share may leave."""
+    from medmcl.stages.cooccur_private import share_rows
+
+    _say(share_rows(rows, keys, ledger, round_, out, allow_unlisted=allow_unlisted))
+
+
+@app.command("private-sum", cls=Command)
+def private_sum(
+    shares: Annotated[list[Path], typer.Argument(help="One share of every site.")],
+    round_: Annotated[Path, typer.Option("--round", help="File of private-start.")],
+    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
+) -> None:
+    """Add up the shares: a release under differential privacy, the noise of all sites in it."""
+    from medmcl.stages.cooccur_private import sum_private
+
+    _say(sum_private(shares, round_, out))
+
+
 @app.command(cls=Command)
 def embed(
     counts: Annotated[Path, typer.Argument(help="Folder of counts, exact or released.")],
@@ -288,7 +362,7 @@ def embed(
 ) -> None:
     """Embed codes and concepts: PMI, then SVD."""
     from medmcl.cooccurrence.embed import EmbedSettings
-    from medmcl.cooccurrence.exchange import load_counts
+    from medmcl.cooccurrence.exchange import load_counts, read_manifest
     from medmcl.core.config import check
     from medmcl.core.errors import ConfigError
     from medmcl.core.overrides import parse_overrides
@@ -296,10 +370,40 @@ def embed(
 
     given = dict(parse_overrides(set_ or ()))
     settings = check(EmbedSettings, given, where="cooccur embed", error=ConfigError)
-    facts = run_embed(load_counts(counts), out, settings)
+    found, release = load_counts(counts), read_manifest(counts).release
+    facts = run_embed(found, out, settings, release=release)
     print(f"{facts['rank']} dimensions ({facts['rank_rule']}), {facts['association']}")
     if facts["without_vector"]:
         print(f"{facts['without_vector']} tokens have no vector: embedding.json names them")
+    print(f"vectors: {out}")
+
+
+@app.command("merge-embeddings", cls=Command)
+def merge_embeddings(
+    vectors: Annotated[
+        list[Path], typer.Argument(help="Folders that `cooccur embed` wrote, one a site.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of vectors to write; must be new.")],
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Dimensions; the smallest of the sites' if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the permutations that judge each fit.")] = 0,
+) -> None:
+    """Merge the vectors of sites that counted different codes; refused where that is a guess."""
+    from medmcl.stages.cooccur_align import merge_embedded
+
+    facts = merge_embedded(vectors, out, rank=rank, seed=seed)
+    for site in facts["merged"]["sites"]:
+        fit = site["alignment"]
+        how = fit["verdict"]
+        if how == "safe":
+            how = f"{fit['tokens']} shared, safe: residual {fit['residual']:.2f}"
+            how += f" (by chance {fit['residual_by_chance']:.2f})"
+        print(f"{site['site']}: {site['tokens']} tokens, {site['pairs']:,} pairs; {how}")
+    print(f"{facts['rank']} dimensions ({facts['rank_rule']})")
+    print(
+        f"{facts['merged']['unseen_cells']:.0%} of the cells were seen by no site, and are filled"
+    )
     print(f"vectors: {out}")
 
 
@@ -320,11 +424,19 @@ def evaluate(
     neighbours: Annotated[
         list[str] | None, typer.Option(help="A token whose neighbours to list. Repeatable.")
     ] = None,
+    groups: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Exact counts of a group of the patients behind the vectors; name all groups: "
+            "standard errors of neighbours. Repeatable."
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     seed: Annotated[int, typer.Option(help="Of random pairs, bootstraps and map.")] = 0,
 ) -> None:
     """Score an embedding by known relations, relevance and neighbours; draw its map."""
     from medmcl.stages.cooccur_embed import load_vectors
+    from medmcl.stages.cooccur_errors import open_groups
     from medmcl.stages.cooccur_evaluate import evaluate as run_evaluate
     from medmcl.stages.cooccur_evaluate import said
 
@@ -336,6 +448,7 @@ def evaluate(
         relevance=relevance,
         types=types,
         neighbours_of=neighbours or (),
+        groups=open_groups(vectors, groups) if groups else None,
         seed=seed,
         overwrite=overwrite,
     )
@@ -355,15 +468,3 @@ def _align(text: str | None) -> Any:
     from medmcl.core.config import lookup
 
     return None if text is None else lookup("--align", text, {"union": "union"})
-
-
-def _bounds(pairs: list[str]) -> dict[str, int]:
-    from medmcl.core.errors import ConfigError
-
-    found = {}
-    for pair in pairs:
-        name, _, number = pair.partition("=")
-        if not (name and number.isdigit() and int(number) > 0):
-            raise ConfigError("is no bound", where="--clip", got=pair, expected="codes=7")
-        found[name] = int(number)
-    return found

@@ -70,12 +70,17 @@ def test_sites_merged_are_all_patients_counted(hospitals, tmp_path):
     assert same(load_counts(tmp_path / "sum"), load_counts(hospitals / "all-n"))
 
 
-def test_a_secure_sum_is_the_same_sum(hospitals, tmp_path):
+def pair_up(tmp_path):
+    """Keys of the three sites, a seed for each pair."""
     for first, second in (("Ayr", "Bonn"), ("Ayr", "Cork"), ("Bonn", "Cork")):
         for site, other in ((first, second), (second, first)):
             words = ("--site", site, "--other", other, "--keys", tmp_path / f"{site}.keys")
             seed = tmp_path / f"{first}-{second}.seed"
             assert run("cooccur", "secure-pair", *words, "--seed", seed) == 0
+
+
+def test_a_secure_sum_is_the_same_sum(hospitals, tmp_path):
+    pair_up(tmp_path)
     names = [word for site in SITES for word in ("--site", site)]
     start = ("cooccur", "secure-start", hospitals / "Ayr-n", *names)
     assert run(*start, "--out", tmp_path / "round") == 0
@@ -107,6 +112,12 @@ def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
     assert told.count("\nwarning: ") == 3
     words = ("--out", tmp_path / "vectors", "--set", "rank=3")
     assert run("cooccur", "embed", tmp_path / "out", *words) == 0
+    facts = json.loads((tmp_path / "vectors" / "embedding.json").read_text())
+    released = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert facts["release"] == released["release"]
+    assert facts["release"]["below"] == facts["suppressed_below"] == 11
+    assert (facts["window"], facts["totals"]) == ("record", load_counts(tmp_path / "out").totals)
+    assert sum(facts["pairs"].values()) == released["blocks"][0]["pairs"]
     related = [("CODE//0", "CODE//1"), ("CODE//2", "CUI//3"), ("CODE//4", "CUI//5")]
     pd.DataFrame(related, columns=["first", "second"]).to_csv(tmp_path / "known.csv", index=False)
     words = ("--relations", tmp_path / "known.csv", "--neighbours", "CODE//3")
@@ -149,6 +160,16 @@ def test_a_private_release_is_paid_for(tmp_path, capsys):
     assert noisy.D.shape == (3, 3)
     assert run(*release, "--out", tmp_path / "two") == 2
     assert "budget does not cover" in capsys.readouterr().err
+    ledger = json.loads((tmp_path / "ledger.json").read_text())
+    (tmp_path / "ledger.json").write_text(json.dumps({**ledger, "releases": []}))
+    chosen = [word.replace("codes=2", "codes=quantile:0.5") for word in map(str, release)]
+    assert run(*chosen, "--clip-longest", 5, "--out", tmp_path / "chosen") == 0
+    release_keys = json.loads((tmp_path / "chosen" / "manifest.json").read_text())["release"]
+    assert f"clip: {json.dumps(release_keys['clip'])}" in capsys.readouterr().out
+    assert release_keys["clip_chosen"]["codes"]["quantile"] == 0.5
+    for wrong in ("codes=quantile:half", "codes=0", "codes", "concepts=3", "codes=quantile:2"):
+        bad = [word if word != "codes=2" else wrong for word in map(str, release)]
+        assert run(*bad, "--out", tmp_path / "bad") == 2
     assert not (tmp_path / "two").exists()
 
 
@@ -215,6 +236,14 @@ def test_rows_of_a_spec_are_released(hospitals, tmp_path):
         "--epsilon", 1, "--delta", 1e-6, "--out", tmp_path / "noisy",
     )  # fmt: skip
     assert run(*release) == 0
+    words = ("--out", tmp_path / "v", "--set", "rank=1")
+    assert run("cooccur", "embed", tmp_path / "noisy", *words) == 0
+    facts = json.loads((tmp_path / "v" / "embedding.json").read_text())
+    assert (
+        facts["release"]
+        == json.loads((tmp_path / "noisy" / "manifest.json").read_text())["release"]
+    )
+    assert facts["release"]["epsilon"] == pytest.approx(1, abs=1e-6)
 
 
 def test_an_embedding_of_few_known_cells_is_warned_of(hospitals, tmp_path, capsys):
@@ -236,3 +265,92 @@ def test_an_embedding_of_few_known_cells_is_warned_of(hospitals, tmp_path, capsy
     assert f"only {100 * known:.0f} % of the cells are known" in capsys.readouterr().out
     facts = json.loads((tmp_path / "v" / "embedding.json").read_text())
     assert facts["known_cells"] == pytest.approx(known)
+
+
+def test_sites_of_other_vocabularies_are_merged_as_embeddings(hospitals, tmp_path, capsys):
+    for site, words in (("Ayr", 1), ("Bonn", -1)):  # 100 patients a site are too few to be aligned
+        tree = yaml.safe_load((hospitals / "all.yaml").read_text())
+        for kind in ("codes", "concepts"):
+            own = pd.read_csv(hospitals / f"{kind}.csv")
+            own = own[words:] if words > 0 else own[:words]
+            own.to_csv(hospitals / f"{site}-{kind}.csv", index=False)
+            tree["vocabulary"]["files"][kind] = f"{site}-{kind}.csv"
+        (hospitals / f"{site}-own.yaml").write_text(yaml.safe_dump(tree))
+        count = ("cooccur", "count", hospitals / f"{site}-own.yaml", "--out", tmp_path / site)
+        assert run(*count) == 0
+        words = ("--out", tmp_path / f"{site}-v", "--set", "rank=2")
+        assert run("cooccur", "embed", tmp_path / site, *words) == 0
+    capsys.readouterr()
+    both = [tmp_path / "Ayr", tmp_path / "Bonn"]
+    assert run("cooccur", "merge", *both, "--out", tmp_path / "sum") == 2
+    assert "medmcl cooccur merge-embeddings" in capsys.readouterr().err
+    assert run("cooccur", "merge-embeddings", *both, "--out", tmp_path / "v") == 2
+    assert f"medmcl cooccur embed {both[0]} --out" in capsys.readouterr().err
+    vectors = [tmp_path / "Ayr-v", tmp_path / "Bonn-v"]
+    assert run("cooccur", "merge-embeddings", *vectors, "--out", tmp_path / "v") == 0
+    told = capsys.readouterr().out
+    assert "18 shared, safe: residual" in told
+    assert "of the cells were seen by no site" in told
+    words = ("--out", tmp_path / "e", "--neighbours", "CODE//3")
+    assert run("cooccur", "evaluate", tmp_path / "v", *words) == 0
+    assert (
+        run("cooccur", "evaluate", tmp_path / "v", *words, "--overwrite", "--groups", both[0]) == 2
+    )
+    assert "no counts that groups could be left out of" in capsys.readouterr().err
+
+
+def test_neighbours_have_standard_errors_from_the_sites(hospitals, tmp_path, capsys):
+    words = ("--out", tmp_path / "v", "--set", "rank=2")
+    assert run("cooccur", "embed", hospitals / "all-n", *words) == 0
+    groups = [word for site in SITES for word in ("--groups", hospitals / f"{site}-n")]
+    words = ("--out", tmp_path / "e", "--neighbours", "CODE//3", *groups)
+    assert run("cooccur", "evaluate", tmp_path / "v", *words) == 0
+    assert "3 groups left out one by one" in capsys.readouterr().out
+    assert (pd.read_csv(tmp_path / "e" / "neighbours.csv")["standard_error"] > 0).all()
+
+
+def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys):
+    pair_up(tmp_path)
+    rows = [(s, m, f"{m}{k}", 1) for s in range(40) for m in ("codes", "concepts") for k in (0, 1)]
+    columns = ["subject", "modality", "code", "count"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "rows.csv", index=False)
+    words = [(m, f"{m}{k}", "1") for m in ("codes", "concepts") for k in range(3)]
+    vocabulary = pd.DataFrame(words, columns=["modality", "code", "version"])
+    vocabulary.to_csv(tmp_path / "words.csv", index=False)
+    turn = tmp_path / "round.json"
+    sites = [word for site in SITES for word in ("--site", site)]
+    start = (
+        "cooccur", "private-start", tmp_path / "words.csv", "--clip", "codes=2",
+        "--epsilon", 1, "--delta", 1e-6, "--out", turn,
+    )  # fmt: skip
+    assert run(*start, *sites, "--clip", "concepts=quantile:0.5") == 2
+    assert run(*start, *sites[:4], "--clip", "concepts=2") == 2  # two sites
+    assert run(*start, *sites, "--clip", "concepts=2", "--honest", 3) == 2
+    assert not turn.exists()
+    assert run(*start, *sites, "--clip", "concepts=2") == 0
+    assert "as long as 2 of 3 sites add their noise" in capsys.readouterr().out
+    shares = []
+    for site in SITES:
+        budget = ("cooccur", "budget", tmp_path / f"{site}.json", "--delta", 1e-6)
+        assert run(*budget, "--epsilon", 1.2) == 0
+        shares.append(tmp_path / f"{site}.share")
+        share = (
+            "cooccur", "private-share", tmp_path / "rows.csv", "--round", turn,
+            "--keys", tmp_path / f"{site}.keys", "--ledger", tmp_path / f"{site}.json",
+        )  # fmt: skip
+        assert run(*share, "--out", shares[-1]) == 0
+        assert run(*share, "--out", tmp_path / "again.share") == 2  # masked for, and not paid twice
+        ledger = json.loads((tmp_path / f"{site}.json").read_text())
+        assert len(ledger["releases"]) == 1
+    total = ("cooccur", "private-sum", "--round", turn, "--out", tmp_path / "sum")
+    assert run(*total, *shares[:2]) == 2
+    assert "dropped out" in capsys.readouterr().err
+    assert run(*total, *shares) == 0
+    counts = load_counts(tmp_path / "sum")
+    assert (counts.sites, counts.D.shape) == (3, (3, 3))
+    error = counts.D.toarray() - np.array([[120, 120, 0], [120, 120, 0], [0, 0, 0]])
+    assert np.abs(error).max() < 6 * counts.noise_sd
+    values = json.loads(turn.read_text())
+    turn.write_text(json.dumps({**values, "scale": values["scale"] / 2}))
+    assert run(*share, "--out", tmp_path / "less.share") == 2
+    assert "does not keep its promise" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def _within(counts: Counts, name: str) -> sparse.csr_array:
         raise ArtefactError(
             f"pairs within {name} were not counted",
             expected=f"a block {name} x {name}",
-            mend="count with within=True; CLAIME itself does not need it",
+            mend="count with within: true (within=True); CLAIME itself does not need it",
         )
     return counts.blocks[name, name].pairs
 

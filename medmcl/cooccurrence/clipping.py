@@ -42,12 +42,7 @@ def clip_rows(
     Returns:
         int64 (n, d); the length of a patient is at most resolution * bound.
     """
-    if not (1 <= bound <= LONGEST and 1 <= resolution <= 256):
-        raise ArtefactError(
-            "clipping needs whole bounds",
-            got=f"bound {bound}, resolution {resolution}",
-            expected=f"1 to {LONGEST}, 1 to 256",
-        )
+    check_bound(bound, resolution)
     limited = table.copy()
     short = _limited(table.data) * resolution
     length = patient_lengths(table, patients, resolution)[_owners(table, patients)]
@@ -55,6 +50,16 @@ def clip_rows(
     limited.data = np.where(length > most, short * most // np.maximum(length, 1), short)
     limited.eliminate_zeros()
     return limited
+
+
+def check_bound(bound: int, resolution: int) -> None:
+    """Refuse what is no bound, or no resolution."""
+    if not (1 <= bound <= LONGEST and 1 <= resolution <= 256):
+        raise ArtefactError(
+            "clipping needs whole bounds",
+            got=f"bound {bound}, resolution {resolution}",
+            expected=f"1 to {LONGEST}, 1 to 256",
+        )
 
 
 def patient_lengths(

@@ -204,7 +204,9 @@ class Counts:
                 "counts with suppressed cells cannot be added: an absent cell is no zero",
                 got=f"suppressed below {self.suppressed_below} and {other.suppressed_below}",
                 expected="counts without suppression",
-                mend="sum the sites securely and suppress the sum, or fill each site, then add",
+                mend="add the exact counts first and release the sum: medmcl cooccur release A B, "
+                "or secure-start for sites that may not see one another's counts; or embed each "
+                "release and run medmcl cooccur merge-embeddings",
             )
         if (self.noise_sd is None) != (other.noise_sd is None):
             raise ArtefactError(
@@ -237,7 +239,9 @@ class Counts:
                 got=f"versions '{mine.version}' and '{theirs.version}', {len(mine)} and "
                 f"{len(theirs)} tokens, {len(alone)} of them at one site only",
                 expected="the same tokens in the same order",
-                mend="count every site over one shared vocabulary, or merge their embeddings",
+                mend="count every site over one shared vocabulary; or, if every site counted all "
+                "codes that it has, add --align union; or embed each site (medmcl cooccur embed) "
+                "and run medmcl cooccur merge-embeddings on the vectors",
             )
 
 

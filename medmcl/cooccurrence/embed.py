@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from medmcl.cooccurrence.associations import ASSOCIATIONS
-from medmcl.cooccurrence.counts import Counts, Pair
+from medmcl.cooccurrence.counts import Counts, Pair, exact_sum
 from medmcl.cooccurrence.factorise import factorise
 from medmcl.cooccurrence.joint import joint_factorise
 from medmcl.cooccurrence.null_rank import can_draw, null_rank
@@ -78,7 +78,10 @@ def embed_tokens(counts: Counts, settings: EmbedSettings | None = None) -> Embed
         "seed": settings.seed,
         "window": counts.window,
         "pairing": counts.pairing,
+        "versions": {name: counts.vocabularies[name].version for name in vectors},
         "totals": counts.totals,
+        "pairs": {f"{a} x {b}": exact_sum(counts.blocks[a, b].pairs.data) for a, b in pairs},
+        "sites": counts.sites,
         "suppressed_below": counts.suppressed_below,
         "noise_sd": counts.noise_sd,
         "unpaired": without,

@@ -47,6 +47,7 @@ from medmcl.cooccurrence.exchange_tables import (
 )
 from medmcl.core.config import check
 from medmcl.core.errors import ArtefactError
+from medmcl.core.nearby import instead_of
 from medmcl.core.writing import refuse_unwritable
 
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.parquet"
@@ -131,7 +132,7 @@ def read_manifest(folder: str | Path) -> ManifestKeys:
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
-        raise ArtefactError("no counts here", where=folder, expected=f"a folder with {MANIFEST}")
+        raise _no_counts(Path(folder))
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -139,6 +140,18 @@ def read_manifest(folder: str | Path) -> ManifestKeys:
     if not isinstance(values, dict):
         raise ArtefactError("is no manifest", where=path, got=type(values).__name__)
     return check(ManifestKeys, values, path, ArtefactError)
+
+
+def _no_counts(folder: Path) -> ArtefactError:
+    there = "" if folder.exists() else f": there is no such folder{instead_of(folder)}"
+    vectors = (folder / "embedding.json").is_file()
+    return ArtefactError(
+        f"no counts here{there}",
+        where=folder,
+        got="a folder of vectors, which hold no counts" if vectors else None,
+        expected=f"a folder with {MANIFEST}",
+        mend="name the folder that medmcl cooccur count, merge or release wrote",
+    )
 
 
 def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | None) -> None:

@@ -163,7 +163,7 @@ def refuse_telling(counts: Counts, where: object) -> None:
             "a release holds nothing beside its cells and sums of them",
             where=where,
             got="; ".join(told),
-            mend="make it with release_threshold or release_private",
+            mend="make it anew from the exact counts: medmcl cooccur release, or release-private",
         )
 
 

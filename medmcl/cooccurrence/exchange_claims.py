@@ -1,9 +1,10 @@
 """Whether what a private release claims of its noise can be true; needs no OpenDP.
 
 A reader cannot see the patients, but can see that a claim contradicts itself: noise of scale sigma
-on cells that move by the sensitivity costs rho = (sensitivity / sigma)^2 / 2 at least, and rho
-comes to no smaller epsilon than the Gaussian mechanism's own (Balle and Wang, ICML 2018, theorem
-8), below which no conversion can go.
+on cells that move by the sensitivity costs rho = (sensitivity / sigma)^2 / 2 at least, bounds that
+were chosen from the patients cost what they say on top, and rho comes to no smaller epsilon than
+the Gaussian mechanism's own (Balle and Wang, ICML 2018, theorem 8), below which no conversion can
+go. Of noise in shares only those of the honest sites count.
 """
 
 from __future__ import annotations
@@ -30,17 +31,39 @@ def check_private(keys: PrivateKeys, modalities: Sequence[str], where: object) -
     product = math.prod(keys.clip.values())
     if keys.sensitivity != product:
         _lie("sensitivity", keys.sensitivity, f"{product}, the product of the clips", where)
-    least = (keys.sensitivity / keys.sigma) ** 2 / 2
+    for name, chosen in keys.clip_chosen.items():
+        if keys.clip.get(name, math.inf) > chosen.longest:
+            _lie(f"clip of {name}", keys.clip.get(name), f"at most {chosen.longest}", where)
+    bounds = math.fsum(chosen.rho for chosen in keys.clip_chosen.values())
+    least = (keys.sensitivity / _counted_noise(keys, where)) ** 2 / 2 + bounds
     if keys.rho < least * (1 - _ROUNDING):
         _lie("rho", keys.rho, f"{least:.6g} or more at this sensitivity and sigma", where)
-    if keys.spent.releases < 1 or keys.spent.rho < keys.rho * (1 - _ROUNDING):
-        _lie("spent.rho", keys.spent.rho, f"{keys.rho:.6g} or more: this release alone", where)
-    for what, rho, epsilon, delta in (
-        ("epsilon", keys.rho, keys.epsilon, keys.delta),
-        ("spent.epsilon", keys.spent.rho, keys.spent.epsilon, keys.spent.delta),
-    ):
+    claims = [("epsilon", keys.rho, keys.epsilon, keys.delta)]
+    if keys.spent is not None:
+        if keys.spent.releases < 1 or keys.spent.rho < keys.rho * (1 - _ROUNDING):
+            _lie("spent.rho", keys.spent.rho, f"{keys.rho:.6g} or more: this release alone", where)
+        claims.append(("spent.epsilon", keys.spent.rho, keys.spent.epsilon, keys.spent.delta))
+    for what, rho, epsilon, delta in claims:
         if least_delta(rho, epsilon) > delta * (1 + _ROUNDING):
             _lie(what, epsilon, f"more, at rho {rho:.6g} and delta {delta:g}", where)
+
+
+def _counted_noise(keys: PrivateKeys, where: object) -> float:
+    """The noise that the promise rests on: all of it, or that of the honest sites."""
+    shares = keys.shares
+    if (keys.spent is None) != (shares is not None):
+        expected = "what one ledger says where one site added the noise, nothing where several did"
+        _lie("spent", keys.spent, expected, where)
+    if shares is None:
+        return keys.sigma
+    sites = len(set(shares.sites))
+    if sites < len(shares.sites) or not shares.honest < sites:
+        _lie("shares", f"{shares.honest} honest of {', '.join(shares.sites)}",
+             "different sites, all but one of them honest at most", where)  # fmt: skip
+    sigma = shares.each * math.sqrt(sites)
+    if abs(keys.sigma - sigma) > _ROUNDING * sigma:
+        _lie("sigma", keys.sigma, f"{sigma:.6g}, the shares together", where)
+    return shares.each * math.sqrt(shares.honest)
 
 
 def least_delta(rho: float, epsilon: float) -> float:
@@ -62,5 +85,5 @@ def _lie(what: str, got: object, expected: object, where: object) -> None:
         where=where,
         got=got,
         expected=expected,
-        mend="have the release made anew with release_private",
+        mend="have it sent again, or made anew: medmcl cooccur release-private",
     )

@@ -79,31 +79,67 @@ class SpentKeys(Config):
     delta: Probability
 
 
+class ChosenClipKeys(Config):
+    """A clip bound that was chosen from the patients, and what it cost of the release's own.
+
+    Attributes:
+        quantile: Of the patients' lengths, with noise.
+        longest: Bound of the search, fixed in public.
+        rho: Most that the choice cost; part of the release's ``rho``.
+        epsilon: The same at the release's ``delta``.
+    """
+
+    quantile: Probability
+    longest: Number
+    rho: Positive
+    epsilon: Positive
+
+
+class NoiseSharesKeys(Config):
+    """Who added the noise, where no site and no coordinator ever held the exact sum.
+
+    Attributes:
+        sites: Each added a share.
+        honest: So many shares alone cost the release's ``rho``: up to the other sites may pool what
+            they know.
+        each: Scale of one share in every cell, in token pairs.
+    """
+
+    sites: tuple[str, ...]
+    honest: Number
+    each: Positive
+
+
 class PrivateKeys(Config):
     """A release under differential privacy.
 
     Attributes:
-        epsilon: Of this release alone, at ``delta``.
+        epsilon: Of this release alone, private choices of bounds included, at ``delta``.
         rho: Of this release alone, zero-concentrated differential privacy.
         sigma: Scale of the noise in every cell, in token pairs.
         clip: Largest length (L2) of a patient's counts, for each modality.
+        clip_chosen: Those of the bounds that were chosen from the patients; the others are public
+            constants.
         resolution: Counts were clipped and noised in units of one over this, squared for pairs.
         sensitivity: Most that one patient moves all cells (L2), in token pairs.
-        spent: By all releases from these patients.
+        shares: Whose shares the noise is the sum of; none if one site added it all.
+        spent: By all releases from these patients; none where several sites keep a ledger each.
     """
 
     mode: Literal["differential privacy"] = "differential privacy"
     unit: Literal["patient"] = "patient"
     neighbours: Literal["add or remove one patient"] = "add or remove one patient"
-    mechanism: Literal["discrete Gaussian"] = "discrete Gaussian"
+    mechanism: Literal["discrete Gaussian", "sum of discrete Gaussians"] = "discrete Gaussian"
     epsilon: Positive
     delta: Probability
     rho: Positive
     sigma: Positive
     clip: dict[str, Number]
+    clip_chosen: dict[str, ChosenClipKeys] = {}
     resolution: Number
     sensitivity: Number
-    spent: SpentKeys
+    shares: NoiseSharesKeys | None = None
+    spent: SpentKeys | None
 
 
 class ManifestKeys(Config):

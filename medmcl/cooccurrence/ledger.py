@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from medmcl.cooccurrence.accounting import check_budget, epsilon_of
+from medmcl.cooccurrence.accounting import check_budget, epsilon_of, rho_for
 from medmcl.cooccurrence.exchange_manifest import Positive, Probability, SpentKeys
 from medmcl.core.alone import alone
 from medmcl.core.config import Config, check
@@ -64,7 +64,8 @@ class Ledger:
             raise ArtefactError(
                 "there is a ledger already; a budget is fixed once",
                 where=path,
-                mend="open it with Ledger(path), and start a new one for other patients only",
+                mend="read it: medmcl cooccur budget, or Ledger(path); start a new one for other "
+                "patients only",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         ledger = cls(path)
@@ -78,7 +79,10 @@ class Ledger:
             values = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ArtefactError(
-                "no ledger here", where=self.path, mend="Ledger.start(path, epsilon=, delta=)"
+                "no ledger here",
+                where=self.path,
+                mend=f"start one: medmcl cooccur budget {self.path} --epsilon E --delta D "
+                "(Ledger.start)",
             ) from None
         except ValueError as error:
             raise ArtefactError(f"is no JSON: {error}", where=self.path) from None
@@ -101,7 +105,8 @@ class Ledger:
                     where=self.path,
                     got=f"epsilon {spent.epsilon:.3g} together with {len(keys.releases)} before",
                     expected=f"{keys.epsilon:.3g} at delta {keys.delta:g}",
-                    mend=f"a smaller epsilon; spent is {_spent(keys).epsilon:.3g}",
+                    mend=f"an epsilon of at most {_left(keys):.3g} at that delta; spent is "
+                    f"{_spent(keys).epsilon:.3g}",
                 )
             self._write(after)
         return spent
@@ -109,6 +114,10 @@ class Ledger:
     def spent(self) -> SpentKeys:
         """What all releases so far cost together."""
         return _spent(self.read())
+
+    def left(self) -> float:
+        """The largest epsilon, at the ledger's delta, that one more release may cost."""
+        return _left(self.read())
 
     def _write(self, keys: LedgerKeys) -> None:
         aside = self.path.with_name(f".{self.path.name}.part")
@@ -132,3 +141,9 @@ def _spent(keys: LedgerKeys) -> SpentKeys:
         epsilon=epsilon_of(rho, keys.delta),
         delta=keys.delta,
     )
+
+
+def _left(keys: LedgerKeys) -> float:
+    """Costs add up as rho, so more is left than the difference of both epsilons."""
+    rho = rho_for(keys.epsilon, keys.delta) - _spent(keys).rho
+    return epsilon_of(rho, keys.delta) if rho > 0 else 0.0

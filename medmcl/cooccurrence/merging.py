@@ -28,13 +28,14 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
             counted *all* tokens it has. If a site dropped tokens (rare ones, or a coding system it
             does not map), its pairs with them are lost: they count as never having met, their
             margins are too small, and their embedding is drawn towards "these avoid each other".
-            Then merge embeddings instead (`medmcl.cooccurrence.stacked.merge_embeddings`).
+            Then merge embeddings instead (`medmcl cooccur merge-embeddings`, or
+            `medmcl.cooccurrence.stacked.merge_embeddings`).
 
     Raises:
         ArtefactError: If there is no site, one is given twice (its folder, or a copy), or they
             do not go together; the message names the site.
     """
-    named = _opened(sites)
+    named = open_sites(sites)
     if align == "union":
         named = _over_union(named)
     (_, total), *rest = named
@@ -48,7 +49,12 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
     return replace(total, notes=tuple(sorted(total.notes)))
 
 
-def _opened(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]:
+def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]:
+    """Counts with a name for messages, folders read.
+
+    Raises:
+        ArtefactError: If there is none, or one is given twice (its folder, or a copy).
+    """
     if not sites:
         raise ArtefactError("nothing to merge", expected="one site or more")
     folders = [Path(one).resolve() for one in sites if not isinstance(one, Counts)]

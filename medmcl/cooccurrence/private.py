@@ -8,6 +8,7 @@ threshold that the data chose is in it. Neighbours differ by one patient who com
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -17,13 +18,13 @@ from medmcl.cooccurrence.accounting import (
     check_budget,
     epsilon_of,
     rho_for,
-    rho_of,
     scale_of,
 )
-from medmcl.cooccurrence.clipping import clip_rows
+from medmcl.cooccurrence.clipping import check_bound, clip_rows
 from medmcl.cooccurrence.counts import Block, Counts, Vocabulary
-from medmcl.cooccurrence.exchange_manifest import PrivateKeys
+from medmcl.cooccurrence.exchange_manifest import ChosenClipKeys, PrivateKeys
 from medmcl.cooccurrence.ledger import Ledger
+from medmcl.cooccurrence.private_clip import PrivateQuantile, noisy_quantile
 from medmcl.cooccurrence.release import Release, refuse_private_vocabulary
 from medmcl.cooccurrence.released_margins import margins_of_cells
 from medmcl.cooccurrence.tokens import Table, whole
@@ -31,6 +32,9 @@ from medmcl.cooccurrence.windows import parse_window
 from medmcl.core.errors import ArtefactError
 
 RESOLUTION = 16
+CLIP_SHARE = 0.1
+Bound = int | PrivateQuantile
+"""A public constant, or how to choose one from the patients."""
 
 
 def release_private(
@@ -38,12 +42,13 @@ def release_private(
     x2: Table,
     *,
     vocabularies: Mapping[str, Vocabulary],
-    clip: tuple[int, int],
+    clip: tuple[Bound, Bound],
     epsilon: float,
     delta: float,
     ledger: Ledger,
     patients: Sequence[object] | np.ndarray | None = None,
     window: str = "record",
+    clip_share: float = CLIP_SHARE,
 ) -> Release[PrivateKeys]:
     """Noisy pairs across two modalities.
 
@@ -53,30 +58,38 @@ def release_private(
         vocabularies: Of both, in order, fixed in public, with its version.
         clip: Longest (L2) that a patient's counts of each modality may be: constants that were
             chosen without looking at these patients. The noise grows with their product, so about
-            the median length serves better than the largest (see benchmarks).
-        epsilon: Of this release.
+            the median length serves better than the largest (see benchmarks). A `PrivateQuantile`
+            is chosen from these patients, and paid for out of ``epsilon``.
+        epsilon: Of this release, the choice of bounds included.
         delta: Of this release; well below 1 / patients.
         ledger: Budget of these patients, which is charged before noise is drawn.
         patients: Whose window each row is, if a row is a window.
         window: Name of the window; sliding windows have no rows and cannot be released so.
+        clip_share: Share of the cost (rho) that goes for all bounds that are chosen privately.
 
     Raises:
         ConfigError: Unknown window.
         ArtefactError: If the tables do not fit, the budget does not cover it, or a row is a window
             and nobody says whose.
     """
-    first, second = _names(vocabularies)
+    first, second = names_of(vocabularies)
     one, two = whole(x1, first), whole(x2, second)
-    _refuse_unfit((one, two), vocabularies, patients, window)
+    refuse_unfit((one, two), vocabularies, patients, window)
     check_budget(epsilon, delta)
-    bounds = dict(zip((first, second), clip, strict=True))
+    asked = dict(zip((first, second), clip, strict=True))
+    costs = _costs(asked, rho_for(epsilon, delta), clip_share)
+    spent = ledger.charge(f"{first} x {second}, {window}{_choice(asked)}", costs.rho)
+    bounds = {
+        name: noisy_quantile(table, bound, costs.bin_scale, patients)
+        if isinstance(bound, PrivateQuantile)
+        else bound
+        for (name, bound), table in zip(asked.items(), (one, two), strict=True)
+    }
     one = clip_rows(one, bounds[first], RESOLUTION, patients)
     two = clip_rows(two, bounds[second], RESOLUTION, patients)
     units = RESOLUTION**2
     sensitivity = bounds[first] * bounds[second]
-    scale = scale_of(sensitivity * units, rho_for(epsilon, delta))
-    rho = rho_of(sensitivity * units, scale)
-    spent = ledger.charge(f"{first} x {second}, {window}", rho)
+    scale = scale_of(sensitivity * units, costs.cells)
     noisy = add_noise(np.asarray((one.T @ two).todense()), scale)
     pairs = sparse.csr_array((noisy + units // 2) // units)
     blocks = {(first, second): Block(pairs)}
@@ -90,11 +103,21 @@ def release_private(
         noise_sd=scale / units,
     )
     keys = PrivateKeys(
-        epsilon=epsilon_of(rho, delta),
+        epsilon=epsilon_of(costs.rho, delta),
         delta=delta,
-        rho=rho,
+        rho=costs.rho,
         sigma=scale / units,
         clip=bounds,
+        clip_chosen={
+            name: ChosenClipKeys(
+                quantile=bound.quantile,
+                longest=bound.longest,
+                rho=costs.each,
+                epsilon=epsilon_of(costs.each, delta),
+            )
+            for name, bound in asked.items()
+            if isinstance(bound, PrivateQuantile)
+        },
         resolution=RESOLUTION,
         sensitivity=sensitivity,
         spent=spent,
@@ -102,7 +125,52 @@ def release_private(
     return Release(counts, keys)
 
 
-def _names(vocabularies: Mapping[str, Vocabulary]) -> tuple[str, str]:
+@dataclass(frozen=True)
+class _Costs:
+    """How a budget is dealt out.
+
+    Attributes:
+        rho: Of the whole release; never less than its parts together.
+        cells: Most that the cells may cost.
+        each: Most that one private bound may cost; 0 where there is none.
+    """
+
+    rho: float
+    cells: float
+    each: float
+
+    @property
+    def bin_scale(self) -> float:
+        """Noise of the bins in which patients are sorted by length; each patient is in one."""
+        return scale_of(1, self.each)
+
+
+def _costs(asked: Mapping[str, Bound], rho: float, share: float) -> _Costs:
+    private = sum(isinstance(bound, PrivateQuantile) for bound in asked.values())
+    for bound in asked.values():
+        if not isinstance(bound, PrivateQuantile):
+            check_bound(bound, RESOLUTION)
+    if not private:
+        return _Costs(rho, rho, 0.0)
+    if not 0 < share < 1:
+        raise ArtefactError("this share leaves nothing for bounds, or for cells", got=share,
+                            expected="between 0 and 1, say 0.1")  # fmt: skip
+    # a trifle less than the rest, so that rounding cannot make the parts exceed the whole
+    return _Costs(rho, (1 - share) * rho * (1 - 1e-12), share * rho * (1 - 1e-12) / private)
+
+
+def _choice(asked: Mapping[str, Bound]) -> str:
+    """What the ledger says of bounds that were chosen from the patients."""
+    chosen = [
+        f"clip bound of {name} by quantile {bound.quantile:g}"
+        for name, bound in asked.items()
+        if isinstance(bound, PrivateQuantile)
+    ]
+    return f", with {' and '.join(chosen)}" if chosen else ""
+
+
+def names_of(vocabularies: Mapping[str, Vocabulary]) -> tuple[str, str]:
+    """The two modalities of a private release; refuses others, and vocabularies without version."""
     if len(vocabularies) != 2:
         raise ArtefactError(
             "a private release is one pair of modalities",
@@ -114,17 +182,22 @@ def _names(vocabularies: Mapping[str, Vocabulary]) -> tuple[str, str]:
     return first, second
 
 
-def _refuse_unfit(
+def refuse_unfit(
     tables: tuple[sparse.csr_array, sparse.csr_array],
     vocabularies: Mapping[str, Vocabulary],
     patients: Sequence[object] | np.ndarray | None,
     window: str,
 ) -> None:
+    """Refuse tables that a private release cannot be made of."""
     if parse_window(window).sliding:
         raise ArtefactError(
-            "sliding windows overlap: they have no rows that could be clipped", got=window,
+            "sliding windows overlap and have no rows that could be clipped: nothing bounds what "
+            "one patient adds",
+            got=f"window {window}",
             expected="record, month or visit",
-        )  # fmt: skip
+            mend="count and release by month in place of days:N; or release the counts of days:N "
+            "by threshold (medmcl cooccur release)",
+        )
     for table, (name, words) in zip(tables, vocabularies.items(), strict=True):
         if table.shape[1] != len(words):
             raise ArtefactError(
@@ -144,5 +217,6 @@ def _refuse_unfit(
         raise ArtefactError(
             "whose windows are these?",
             got=f"window {window}, no patients",
-            mend="pass patients=, or the noise would hide a window and not a patient",
+            mend="rows need a column subject (patients= in Python), or the noise would hide a "
+            "window and not a patient",
         )

@@ -76,7 +76,8 @@ def save_release(release: Release[Any], folder: str | Path) -> Path:
             where=folder,
             got=type(release).__name__,
             expected="what release_threshold or release_private gave",
-            mend="patients' rows and exact counts stay; save_counts writes counts for the site",
+            mend="make one: medmcl cooccur release or release-private; exact counts and patients' "
+            "rows stay at the site (save_counts)",
         )
     refuse_telling(release.counts, folder)
     if release.counts.notes:
@@ -185,7 +186,8 @@ def _refuse_unfit(counts: Counts, below: int, public_vocabulary: bool) -> None:
         raise ArtefactError(
             "patients were not counted, and the threshold is one on patients",
             got=", ".join(uncounted),
-            mend="count with patients; pairs of tokens say nothing of how many patients there are",
+            mend="count with patients: true in the spec; pairs of tokens say nothing of how many "
+            "patients there are",
         )
 
 
@@ -196,7 +198,7 @@ def _refuse_nested(counts: Counts) -> None:
         got=f"nested codes in {', '.join(counts.nested)}",
         expected="codes of which no event counts for two",
         mend="count one level of the hierarchy (a narrower roll_up, or a vocabulary file of one "
-        "level); allow_nested=True if you have seen that no small cell follows",
+        "level); --allow-nested (allow_nested=True) if you have seen that no small cell follows",
     )
 
 

@@ -14,7 +14,8 @@ Who sees what:
 - The coordinator together with all sites but two learns only the sum of those two; together with
   all but one it learns that one. With two sites each learns the other by subtraction: refused.
 - The sum itself is exact. Small sums tell of patients: suppress (`release_threshold`) before it is
-  published. Sites that want to hide it from the coordinator too must not use this.
+  published. To hide it from the coordinator too, have each site add noise first:
+  `medmcl.cooccurrence.private_sum`.
 - *Key agreement is not done here.* `pair_seed` gives 32 bytes from the operating system; one of the
   two sites makes them and brings them to the other by a channel that the coordinator cannot read.
 - A mask is spent once: two shares with the same masks tell the difference of their counts. The
@@ -131,14 +132,31 @@ class SiteKeys:
             ArtefactError: If the round was masked for before, a seed is missing or too short, the
                 counts are of another layout, or so large that the sum could pass 2^63.
         """
-        self._refuse_unfit(counts, turn)
-        self.spent.add(turn.name)  # first: a share that is lost half-made has spent its masks
-        plain = np.concatenate([flatten(counts), np.ones(_TAIL, dtype=np.int64)])
+        self.check(turn, layout_of(counts).digest)
+        plain = flatten(counts)
         if plain.min() < 0 or int(plain.max()) > (2**63 - 1) // len(turn.sites):
+            self.spent.add(turn.name)
             raise ArtefactError(
                 "counts are negative, or too large to be summed", where=self.site, got=plain.max()
             )
-        values = plain.astype(np.uint64)
+        return self.mask(plain, turn, turn.layout)
+
+    def mask(self, plain: np.ndarray, turn: Round, layout: str) -> Share:
+        """Whole numbers under masks, for one round.
+
+        Args:
+            plain: int64 (size,), negative ones too: sums are modulo 2^64.
+            turn: The round.
+            layout: Hash of what stands where.
+
+        Raises:
+            ArtefactError: If the round was masked for before, a seed is missing or too short, or
+                the layout is not the round's.
+        """
+        self.check(turn, layout)
+        self.spent.add(turn.name)  # first: a share that is lost half-made has spent its masks
+        tailed = np.concatenate([plain, np.ones(_TAIL, dtype=np.int64)])
+        values = tailed.astype(np.int64).view(np.uint64)
         pairs = {}
         for other in turn.sites:
             if other == self.site:
@@ -153,7 +171,8 @@ class SiteKeys:
         checksum = _checksum(self.site, turn.name, turn.layout, values, pairs)
         return Share(self.site, turn.name, turn.layout, values, pairs, checksum)
 
-    def _refuse_unfit(self, counts: Counts, turn: Round) -> None:
+    def check(self, turn: Round, layout: str) -> None:
+        """Refuse a round that cannot be masked for with these keys, or is of another layout."""
         if self.site not in turn.sites:
             raise ArtefactError("takes no part in this round", where=self.site,
                                 expected=", ".join(turn.sites))  # fmt: skip
@@ -162,16 +181,17 @@ class SiteKeys:
                 "has masked for this round before; a second share would tell the difference",
                 where=self.site,
                 got=turn.name,
-                mend="start a new round",
+                mend="start a new round: medmcl cooccur secure-start",
             )
         for other in turn.sites:
             if other != self.site and len(self.seeds.get(other, b"")) != SEED_BYTES:
                 raise ArtefactError(
                     f"has no seed of {SEED_BYTES} bytes for {other}",
                     where=self.site,
-                    mend="one of the two makes it (pair_seed) and brings it to the other",
+                    mend="medmcl cooccur secure-pair: one of the two draws it and brings it to "
+                    "the other",
                 )
-        if layout_of(counts).digest != turn.layout:
+        if layout != turn.layout:
             raise ArtefactError(
                 "counts of another layout than the round's",
                 where=self.site,
@@ -187,21 +207,37 @@ def add_shares(shares: Sequence[Share], turn: Round, layout: Layout) -> Counts:
         ArtefactError: If a site dropped out, sent twice, sent for another round or layout, a share
             was damaged, or two sites used different seeds; the message names the site.
     """
+    total = masked_sum(shares, turn, layout.digest, layout.size)
+    if (total >= 2**63).any():
+        raise _not_cancelled(turn)
+    summed = unflatten(total.astype(np.int64), layout)
+    return replace(summed, sites=len(turn.sites))
+
+
+def masked_sum(shares: Sequence[Share], turn: Round, layout: str, size: int) -> np.ndarray:
+    """The plain sum of all sites modulo 2^64, uint64 (size,).
+
+    Raises:
+        ArtefactError: See `add_shares`.
+    """
     _refuse_absent(shares, turn)
     for share in shares:
-        _refuse_damaged(share, turn, layout)
+        _refuse_damaged(share, turn, layout, size)
     _refuse_other_seeds(shares)
-    total = np.zeros(layout.size + _TAIL, dtype=np.uint64)
+    total = np.zeros(size + _TAIL, dtype=np.uint64)
     for share in shares:
         total += share.values
-    if (total[-_TAIL:] != len(turn.sites)).any() or (total >= 2**63).any():
-        raise ArtefactError(
-            "the masks did not cancel, and no share says why",
-            where=f"round {turn.name}",
-            mend="a site did not follow the protocol; start a new round",
-        )
-    summed = unflatten(total[:-_TAIL].astype(np.int64), layout)
-    return replace(summed, sites=len(turn.sites))
+    if (total[-_TAIL:] != len(turn.sites)).any():
+        raise _not_cancelled(turn)
+    return total[:-_TAIL]
+
+
+def _not_cancelled(turn: Round) -> ArtefactError:
+    return ArtefactError(
+        "the masks did not cancel, and no share says why",
+        where=f"round {turn.name}",
+        mend="a site did not follow the protocol; start a new round: medmcl cooccur secure-start",
+    )
 
 
 def _refuse_absent(shares: Sequence[Share], turn: Round) -> None:
@@ -217,11 +253,12 @@ def _refuse_absent(shares: Sequence[Share], turn: Round) -> None:
                 where=f"round {turn.name}",
                 got=", ".join(sites),
                 expected=f"one share each from {', '.join(turn.sites)}",
-                mend="have it sent, or start a new round with the sites that are there",
+                mend="have it sent, or start a new round with the sites that are there: medmcl "
+                "cooccur secure-start",
             )
 
 
-def _refuse_damaged(share: Share, turn: Round, layout: Layout) -> None:
+def _refuse_damaged(share: Share, turn: Round, layout: str, size: int) -> None:
     where = f"share of {share.site}"
     if not share.is_whole():
         raise ArtefactError("was damaged on its way", where=where, mend="have it sent again")
@@ -230,14 +267,14 @@ def _refuse_damaged(share: Share, turn: Round, layout: Layout) -> None:
             "is of another round", where=where, got=share.round, expected=turn.name,
             mend="an old share was sent again; ask for the one of this round",
         )  # fmt: skip
-    if share.layout != layout.digest or turn.layout != layout.digest:
-        raise ArtefactError("is of another layout", where=where, expected=layout.digest[:16])
-    if share.values.dtype != np.uint64 or share.values.shape != (layout.size + _TAIL,):
+    if share.layout != layout or turn.layout != layout:
+        raise ArtefactError("is of another layout", where=where, expected=layout[:16])
+    if share.values.dtype != np.uint64 or share.values.shape != (size + _TAIL,):
         raise ArtefactError(
             "is of another size",
             where=where,
             got=f"{share.values.dtype} {share.values.shape}",
-            expected=f"uint64 ({layout.size + _TAIL},)",
+            expected=f"uint64 ({size + _TAIL},)",
         )
 
 
@@ -248,7 +285,8 @@ def _refuse_other_seeds(shares: Sequence[Share]) -> None:
             raise ArtefactError(
                 "two sites used different seeds, so their masks do not cancel",
                 where=f"{one} and {other}",
-                mend="agree on one seed again (pair_seed) and start a new round",
+                mend="agree on one seed again (medmcl cooccur secure-pair, with new keys at both "
+                "sites) and start a new round (secure-start)",
             )
 
 

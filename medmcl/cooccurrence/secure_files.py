@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,8 @@ from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 
 _SCHEMA = "medmcl/masked-share@1"
+SECURE_ROUND: Final = "medmcl/secure-round@1"
+PRIVATE_ROUND: Final = "medmcl/private-round@1"
 
 
 class KeysKeys(Config):
@@ -80,7 +82,7 @@ def load_seed(path: str | Path, site: str, other: str) -> bytes:
             rebuilt from an old seed have forgotten which rounds they masked for.
     """
     pair = (site, other)
-    keys = check(SeedKeys, _json(Path(path)), path, ArtefactError)
+    keys = check(SeedKeys, read_json(Path(path)), path, ArtefactError)
     if sorted(keys.pair) != sorted(pair):
         raise ArtefactError(
             "is the seed of another pair", where=path, got=" and ".join(keys.pair),
@@ -108,20 +110,26 @@ def _write_secret(path: Path, values: Mapping[str, object]) -> None:
 
 def load_keys(path: str | Path) -> SiteKeys:
     """Read a site's seeds."""
-    keys = check(KeysKeys, _json(Path(path)), path, ArtefactError)
+    keys = check(KeysKeys, read_json(Path(path)), path, ArtefactError)
     seeds = {other: bytes.fromhex(seed) for other, seed in keys.seeds.items()}
     return SiteKeys(keys.site, seeds, set(keys.spent))
 
 
 def save_round(turn: Round, path: str | Path) -> None:
     """Write a round for all sites; nothing in it is secret."""
-    values = {"schema": "medmcl/secure-round@1", **asdict(turn)}
+    values = {"schema": SECURE_ROUND, **asdict(turn)}
     Path(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def load_round(path: str | Path) -> Round:
     """Read a round."""
-    keys = check(RoundKeys, _json(Path(path)), path, ArtefactError)
+    values = read_json(Path(path))
+    if values.get("schema") == PRIVATE_ROUND:
+        raise ArtefactError(
+            "is a round of a private release, not of an exact sum", where=path,
+            mend="medmcl cooccur private-share and private-sum; for a sum, secure-start",
+        )  # fmt: skip
+    keys = check(RoundKeys, values, path, ArtefactError)
     return Round(keys.name, keys.sites, keys.layout)
 
 
@@ -138,13 +146,18 @@ def write_share(counts: Counts, keys: str | Path, turn: Round, path: str | Path)
         ArtefactError: If ``path`` is there already, another share is being made with these keys, or
             the round cannot be masked for (see `SiteKeys.share`).
     """
+    return write_made(lambda mine: mine.share(counts, turn), keys, path)
+
+
+def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | Path) -> Share:
+    """Write the share that ``make`` gives; `write_share` with another way to make it."""
     with keys_alone(keys):
         if Path(path).exists():  # before the round is spent
             raise ArtefactError(
                 "a share is written to a new file", where=path, mend="name another file"
             )
         mine = load_keys(keys)
-        share = mine.share(counts, turn)
+        share = make(mine)
         save_keys(mine, keys)
         save_share(share, path)
     return share
@@ -176,7 +189,7 @@ def load_share(path: str | Path) -> Share:
 
     Raises:
         ArtefactError: If the file is no share or was cut short. Whether its numbers are whole is
-            for `medmcl.cooccurrence.secure.add_shares` to say.
+            for `medmcl.cooccurrence.secure.masked_sum` to say.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -194,7 +207,8 @@ def load_share(path: str | Path) -> Share:
         ) from None
 
 
-def _json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -41,9 +41,14 @@ def rows_of(spec: Spec, work: Path) -> tuple[pd.DataFrame, Tally]:
         raise ConfigError("'modalities' is missing", where=spec.file)
     if spec.keys.window != "record":
         raise ConfigError(
-            "rows are of whole records", where=spec.file, got=f"window {spec.keys.window}",
-            expected="record", mend="--set window=record",
-        )  # fmt: skip
+            "rows are of whole records",
+            where=spec.file,
+            got=f"window {spec.keys.window}",
+            expected="record",
+            mend="--set window=record; for months or visits make the table yourself, with a column "
+            "window (docs/cooccurrence_exchange.md); sliding windows (days:N) cannot be released "
+            "privately",
+        )
     dataset, _ = events_of(spec, work)
     reading = reading_of(spec, dataset)
     seen = scan_shards(dataset.shards, reading, Means(memory=spec.keys.memory))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medmcl.cooccurrence.safe_overlap import Overlap, refuse_unsafe, rotation
+from medmcl.cooccurrence.svd import truncated_svd
 from medmcl.core.errors import ArtefactError
 
 
@@ -102,9 +103,9 @@ def split_svd(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
         raise ArtefactError(
             "the rank is larger than the matrix", got=rank, expected=f"at most {min(matrix.shape)}"
         )
-    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    root = np.sqrt(s[:rank])
-    return u[:, :rank] * root, vt[:rank].T * root
+    u, s, vt = truncated_svd(matrix, rank)
+    root = np.sqrt(s)
+    return u * root, vt.T * root
 
 
 Token = tuple[int, str]

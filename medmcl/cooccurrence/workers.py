@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from medmcl.core.errors import ExtraNotInstalledError
+from medmcl.core.children import begin, deaf_to_ctrl_c
+from medmcl.core.errors import ExtraNotInstalledError, MedmclError
 
 R = TypeVar("R")
 
@@ -25,14 +28,38 @@ def run_jobs(
         ray: Map over a Ray cluster instead. Its nodes must see the files under the same paths.
 
     Raises:
+        MedmclError: A process was killed, for example for want of memory.
         ExtraNotInstalledError: Ray is asked for and not installed.
     """
     if ray:
         return _on_ray(function, jobs)
     if workers <= 1 or len(jobs) <= 1:
         return [function(*job) for job in jobs]
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        return [one.result() for one in [pool.submit(function, *job) for job in jobs]]
+    return _in_processes(function, jobs, min(workers, len(jobs)))
+
+
+def _in_processes(
+    function: Callable[..., R], jobs: Sequence[tuple[Any, ...]], workers: int
+) -> list[R]:
+    context = get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=begin, initargs=(os.getpid(), stop)
+    ) as pool:
+        try:
+            with deaf_to_ctrl_c():
+                waiting = [pool.submit(function, *job) for job in jobs]
+            return [one.result() for one in waiting]
+        except KeyboardInterrupt:
+            stop.set()  # else the end of the block waits until their shards are counted
+            raise
+        except BrokenProcessPool:
+            raise MedmclError(
+                "a process that was counting died",
+                expected="that it ends by itself",
+                mend="it may have run out of memory: fewer --workers, or a smaller memory in the "
+                "spec; --resume goes on with what was counted",
+            ) from None
 
 
 def _on_ray(function: Callable[..., R], jobs: Sequence[tuple[Any, ...]]) -> list[R]:

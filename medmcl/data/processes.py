@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +13,7 @@ from contextvars import ContextVar
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from medmcl.core.children import begin, deaf_to_ctrl_c
 from medmcl.core.errors import MedmclError
 
 A = TypeVar("A")
@@ -42,7 +41,7 @@ class _Processes:
             self.pool = ProcessPoolExecutor(
                 self.count,
                 mp_context=get_context("spawn"),
-                initializer=_begin,
+                initializer=begin,
                 initargs=(os.getpid(),),
             )
         return self.pool
@@ -109,7 +108,8 @@ def _in_processes(work: Callable[[A], B], items: Sequence[A], processes: _Proces
     try:
         pool = processes.start()
         for chunk in chunks:
-            waiting.append(pool.submit(_chunk, work, chunk))
+            with deaf_to_ctrl_c():  # processes start as work comes
+                waiting.append(pool.submit(_chunk, work, chunk))
             if len(waiting) > 3 * processes.count:
                 yield from waiting.popleft().result()
         while waiting:
@@ -127,15 +127,3 @@ def _in_processes(work: Callable[[A], B], items: Sequence[A], processes: _Proces
 
 def _chunk(work: Callable[[Any], B], items: Sequence[Any]) -> list[B]:
     return [work(item) for item in items]
-
-
-def _begin(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)

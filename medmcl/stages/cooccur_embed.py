@@ -10,6 +10,8 @@ from typing import Any
 import medmcl
 from medmcl.cooccurrence.counts import Counts
 from medmcl.cooccurrence.embed import EmbedSettings, embed_tokens
+from medmcl.cooccurrence.exchange import MANIFEST
+from medmcl.cooccurrence.exchange_manifest import PrivateKeys, ThresholdKeys
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError
 from medmcl.core.nearby import instead_of
@@ -22,13 +24,21 @@ FEWEST_KNOWN = 0.5
 """Share of known cells below which an embedding is warned of."""
 
 
-def embed(counts: Counts, out: Path, settings: EmbedSettings | None = None) -> dict[str, Any]:
+def embed(
+    counts: Counts,
+    out: Path,
+    settings: EmbedSettings | None = None,
+    *,
+    release: ThresholdKeys | PrivateKeys | None = None,
+) -> dict[str, Any]:
     """Embed, and write ``vectors.parquet`` and ``embedding.json`` into a new folder.
 
     Args:
         counts: Exact or released.
         out: Folder; must be new or empty.
         settings: Defaults if not given.
+        release: How the counts were made safe to leave a site, as their manifest says it; carried
+            into ``embedding.json``. None says that the vectors are of exact counts.
 
     Returns:
         What was done, as `Embedded.facts`.
@@ -36,23 +46,35 @@ def embed(counts: Counts, out: Path, settings: EmbedSettings | None = None) -> d
     Raises:
         ArtefactError: If the folder holds something, or the counts cannot be embedded.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ArtefactError("the folder is not empty", where=out, mend="choose a new folder")
-    refuse_unwritable(out)
+    refuse_used(out)
     found = embed_tokens(counts, settings)
-    out.mkdir(parents=True, exist_ok=True)
-    found.table.save(out / VECTORS)
     known = known_cells(counts)
-    facts = {"schema": SCHEMA, "medmcl": medmcl.__version__, **found.facts, "known_cells": known}
+    said = None if release is None else release.model_dump(mode="json")
+    facts = write_vectors(found.table, {**found.facts, "known_cells": known, "release": said}, out)
     if known < FEWEST_KNOWN:
         log.warning(
             "only %.0f %% of the cells are known: the others are 0 or of fewer than %s patients, "
             "and are taken as 0; sum more sites before the release, or count coarser codes",
             100 * known, counts.suppressed_below,
         )  # fmt: skip
-    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-    (out / FACTS).write_text(text, encoding="utf-8")
     return facts
+
+
+def refuse_used(out: Path) -> None:
+    """Refuse a folder that holds something, or cannot be written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ArtefactError("the folder is not empty", where=out, mend="choose a new folder")
+    refuse_unwritable(out)
+
+
+def write_vectors(table: TokenVectors, facts: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Write a folder of vectors; gives the facts as they stand in it, schema and version first."""
+    out.mkdir(parents=True, exist_ok=True)
+    table.save(out / VECTORS)
+    said = {"schema": SCHEMA, "medmcl": medmcl.__version__, **facts}
+    text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+    (out / FACTS).write_text(text, encoding="utf-8")
+    return said
 
 
 def known_cells(counts: Counts) -> float:
@@ -75,22 +97,37 @@ def load_vectors(folder: Path) -> TokenVectors:
     Raises:
         ArtefactError: If the folder is none that `embed` wrote.
     """
+    read_facts(folder)
+    return TokenVectors.load(folder / VECTORS)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What ``embedding.json`` of an embedded folder says.
+
+    Raises:
+        ArtefactError: If the folder is none that `embed` wrote.
+    """
     if not (folder / FACTS).is_file():
         there = "" if folder.exists() else instead_of(folder)
+        counts = (folder / MANIFEST).is_file()
         raise ArtefactError(
             "is no folder of token vectors" if folder.exists() else f"is not there{there}",
             where=folder,
+            got="a folder of counts" if counts else None,
             expected=f"a folder with {FACTS} and {VECTORS}",
-            mend=f"make it: medmcl cooccur embed COUNTS --out {folder}",
+            mend=f"embed them: medmcl cooccur embed {folder} --out VECTORS"
+            if counts
+            else f"make it: medmcl cooccur embed COUNTS --out {folder}",
         )
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtefactError(
-            f"is no folder of token vectors: {error}", where=folder, mend="make it: cooccur embed"
+            f"is no folder of token vectors: {error}",
+            where=folder,
+            mend="make it: medmcl cooccur embed COUNTS --out FOLDER",
         ) from None
-    if facts.get("schema") != SCHEMA:
-        raise ArtefactError(
-            "is of another kind", where=folder / FACTS, got=facts.get("schema"), expected=SCHEMA
-        )
-    return TokenVectors.load(folder / VECTORS)
+    kind = facts.get("schema") if isinstance(facts, dict) else type(facts).__name__
+    if kind != SCHEMA:
+        raise ArtefactError("is of another kind", where=folder / FACTS, got=kind, expected=SCHEMA)
+    return dict(facts)

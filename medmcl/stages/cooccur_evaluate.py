@@ -24,6 +24,7 @@ from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.nearby import require_file
 from medmcl.core.writing import refuse_unwritable
+from medmcl.stages.cooccur_errors import Groups
 from medmcl.stages.cooccur_map import draw_map
 from medmcl.stages.cooccur_relations import score_relations, score_relevance
 
@@ -39,6 +40,7 @@ def evaluate(
     relevance: Path | None = None,
     types: Path | None = None,
     neighbours_of: Sequence[str] = (),
+    groups: Groups | None = None,
     draws: int = 1000,
     seed: int = 0,
     overwrite: bool = False,
@@ -55,6 +57,8 @@ def evaluate(
         types: CSV: token, type. Random pairs have the types of known ones; if not given, a type is
             the modality and what stands before ``//``.
         neighbours_of: Tokens whose ten neighbours are listed.
+        groups: Counts of groups of the patients behind the vectors, for standard errors of the
+            neighbours' cosines.
         draws: Of the bootstraps.
         seed: Of random pairs, bootstraps and the map.
         overwrite: Write over an evaluation that is there.
@@ -71,9 +75,18 @@ def evaluate(
         raise ConfigError(
             "nothing to evaluate",
             expected="relations, a hierarchy, a relevance file, or tokens to list neighbours of",
+            mend="add --relations FILE, --hierarchy FILE, --relevance FILE or --neighbours TOKEN",
+        )
+    if groups is not None and not neighbours_of:
+        raise ConfigError(
+            "standard errors are those of neighbours, and no token to list them of is named",
+            mend="add --neighbours TOKEN",
         )
     _claim(out, overwrite=overwrite)
     listed = _neighbours(table, neighbours_of)  # before minutes of scoring
+    found: dict[str, Any] = {}
+    if groups is not None:
+        listed["standard_error"], found["standard_errors"] = groups.errors(table, listed)
     parents = {} if hierarchy is None else read_parents(hierarchy)
     known = [read_relations(relations, table)] if relations else []
     if hierarchy is not None:
@@ -81,7 +94,6 @@ def evaluate(
             relations_from_parents(parents, table, "parent"),
             relations_from_parents(parents, table, "sibling"),
         ]
-    found: dict[str, Any] = {}
     if known:
         found["relations"] = _relations(table, _joined(known), types, draws, seed)
     if relevance is not None:
@@ -101,6 +113,12 @@ def evaluate(
 def said(found: dict[str, Any]) -> list[str]:
     """What `evaluate` found, a line a score, with what was left out and what is not estimable."""
     lines = []
+    errors = found.get("standard_errors")
+    if errors:
+        lines.append(
+            f"standard errors of neighbours: {errors['groups']} groups left out one by one, "
+            f"themselves good to about {errors['error_of_the_error']:.0%}"
+        )
     relations = found.get("relations", {})
     for score in relations.get("scores", ()):
         lines.append(f"{score['kind']}: AUC {_number(score['auc'])}, {score['pairs']} pairs")

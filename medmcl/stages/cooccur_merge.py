@@ -67,8 +67,8 @@ def share_counts(counts: Path, keys: Path, turn: Path, out: Path) -> dict[str, A
         ArtefactError: A file is missing, a seed too, or the round was masked for before.
     """
     refuse_unwritable(out, folder=False)
-    started = load_round(_round_file(turn))
-    _refuse_unpaired(keys, started)
+    started = load_round(round_file(turn))
+    refuse_unpaired(keys, started)
     share = write_share(load_counts(counts), keys, started, out)
     return {"out": str(out), "site": share.site, "round": share.round}
 
@@ -82,7 +82,7 @@ def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, An
         out: New folder; suppress or noise it before it goes further.
     """
     refuse_unwritable(out)
-    file = _round_file(started)
+    file = round_file(started)
     turn = load_round(file)
     layout = layout_of(load_counts(file.parent / "layout"))
     for share in shares:
@@ -92,15 +92,15 @@ def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, An
     return {"out": str(out), "sites": len(shares), **total.totals}
 
 
-def _round_file(given: Path) -> Path:
+def round_file(given: Path) -> Path:
     """The file of a round, given itself or the folder that `start_round` wrote."""
     file = given / ROUND if given.is_dir() else given
-    wrote = "name the folder that `medmcl cooccur secure-start` wrote"
+    wrote = "name what `medmcl cooccur secure-start` (or private-start) wrote"
     require_file(file, ArtefactError, mend=wrote)
     return file
 
 
-def _refuse_unpaired(keys: Path, turn: Round) -> None:
+def refuse_unpaired(keys: Path, turn: Round) -> None:
     """Refuse keys without a seed for every other site, each with the command that makes it."""
     pair = f"medmcl cooccur secure-pair --site SITE --other OTHER --keys {keys} --seed FILE"
     require_file(keys, ArtefactError, mend=f"make them: {pair}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medmcl.cooccurrence.ledger import Ledger
 from medmcl.cooccurrence.merging import Align, merge
-from medmcl.cooccurrence.private import release_private
+from medmcl.cooccurrence.private import CLIP_SHARE, Bound, release_private
+from medmcl.cooccurrence.private_clip import PrivateQuantile
 from medmcl.cooccurrence.release import FEWEST_PATIENTS, release_threshold
 from medmcl.cooccurrence.token_rows import TokenRows, read_rows, read_vocabularies
 from medmcl.core.errors import ArtefactError, ConfigError
@@ -59,11 +61,12 @@ def release_rows(
     vocabulary: Path,
     out: Path,
     *,
-    clip: Mapping[str, int],
+    clip: Mapping[str, Bound],
     epsilon: float,
     delta: float,
     ledger: Path,
     window: str = "record",
+    clip_share: float = CLIP_SHARE,
     allow_unlisted: bool = False,
 ) -> dict[str, Any]:
     """Release patients' token counts as noisy pairs under differential privacy.
@@ -72,15 +75,18 @@ def release_rows(
         rows: Long table of one site's patients (`medmcl.cooccurrence.token_rows.read_rows`).
         vocabulary: Table fixed in public (`read_vocabularies`).
         out: New folder of the release.
-        clip: Longest counts of a patient for each modality, public constants.
+        clip: Longest counts of a patient for each modality: public constants, or quantiles to be
+            chosen from these patients.
         epsilon: Of this release.
         delta: Of this release.
         ledger: The budget of these patients, a file that `start_budget` made.
         window: Name of the window that ``rows`` has, if it has one.
+        clip_share: Share of the cost that goes for bounds that are chosen from the patients.
         allow_unlisted: Release also where the vocabulary lists fewer than half of the occurrences.
 
     Returns:
-        What to tell the site: budget spent, and occurrences that the vocabulary does not list.
+        What to tell the site: bounds, noise, budget spent, and occurrences that the vocabulary does
+        not list.
 
     Raises:
         ArtefactError: A file that cannot be used, no budget, or a vocabulary that hardly lists
@@ -95,11 +101,12 @@ def release_rows(
             "every modality needs a clip bound",
             got=", ".join(clip) or "none",
             expected=", ".join(vocabularies),
+            mend=" ".join(f"--clip {name}=N" for name in vocabularies),
         )
     kept = open_budget(ledger)
     found = read_rows(rows, vocabularies)
     if not allow_unlisted:
-        _refuse_unlisted(found, vocabulary)
+        refuse_unlisted(found, vocabulary)
     first, second = vocabularies
     release = release_private(
         found.x1,
@@ -111,12 +118,56 @@ def release_rows(
         ledger=kept,
         patients=found.patients,
         window=window,
+        clip_share=clip_share,
     )
     release.save(out)
-    return {"out": str(out), "unlisted": found.unlisted, **release.keys.spent.model_dump()}
+    keys = release.keys
+    ends = [
+        f"{name}: the bound is that of the search, {one.longest}; the quantile may lie beyond it"
+        for name, one in keys.clip_chosen.items()
+        if keys.clip[name] == one.longest
+    ]
+    return {
+        "out": str(out),
+        "clip": keys.clip,
+        "noise": f"{keys.sigma:.4g} pairs in every cell (standard deviation)",
+        "unlisted": found.unlisted,
+        **kept.spent().model_dump(),
+        "warnings": ends,
+    }
 
 
-def _refuse_unlisted(found: TokenRows, vocabulary: Path) -> None:
+def read_bounds(pairs: Sequence[str], longest: int) -> dict[str, Bound]:
+    """Bounds as the command line gives them: ``codes=7``, ``codes=quantile:0.5``.
+
+    Raises:
+        ConfigError: What is no bound, or a modality that is given twice.
+        ArtefactError: No such quantile.
+    """
+    found: dict[str, Bound] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        kind, _, share = text.partition(":")
+        known = text.isdecimal() and int(text) > 0
+        if not name or not (known or (kind == "quantile" and _is_number(share))):
+            raise ConfigError(
+                "is no bound", where="--clip", got=pair,
+                expected="codes=7, a public constant, or codes=quantile:0.5",
+            )  # fmt: skip
+        if name in found:
+            raise ConfigError(f"gives {name} twice", where="--clip", got=", ".join(pairs))
+        found[name] = int(text) if known else PrivateQuantile(float(share), longest)
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def refuse_unlisted(found: TokenRows, vocabulary: Path) -> None:
     """Refuse rows that the vocabulary hardly knows: their release would be paid for noise."""
     for name, listed in found.listed.items():
         whole = listed + found.unlisted[name]

@@ -296,6 +296,10 @@ def test_the_ledger_adds_up_and_stops(tmp_path):
     assert [s.rho for s in spent] == pytest.approx([rho, 2 * rho, 3 * rho], rel=1e-9)
     assert spent[2].epsilon == pytest.approx(epsilon_of(3 * rho, 1e-6), rel=1e-9)
     assert 1 < spent[1].epsilon < 2  # less than twice: rho adds up, epsilon need not
+    left = ledger.left()
+    assert 0 < left < 1
+    with pytest.raises(ArtefactError, match=f"at most {left:.3g} at that delta"):
+        private(ledger, *x, epsilon=left * 1.001)
     with pytest.raises(ArtefactError, match=r"budget does not cover(.|\n)*with 3 before"):
         private(ledger, *x)
     assert ledger.spent() == spent[2]

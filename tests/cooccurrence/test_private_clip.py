@@ -1,12 +1,18 @@
 """A clip bound near the median that is paid for, whatever one patient does."""
 
+import json
+
 import numpy as np
 import pytest
-from small_counts import tables
+from small_counts import tables, vocabularies
 
+from medmcl.cooccurrence import private as release_module
 from medmcl.cooccurrence import private_clip as module
+from medmcl.cooccurrence.accounting import add_noise, epsilon_of, rho_for
+from medmcl.cooccurrence.exchange import load_counts, read_manifest
 from medmcl.cooccurrence.ledger import Ledger
-from medmcl.cooccurrence.private_clip import private_clip
+from medmcl.cooccurrence.private import RESOLUTION, release_private
+from medmcl.cooccurrence.private_clip import PrivateQuantile, private_clip
 from medmcl.core.errors import ArtefactError
 
 
@@ -48,4 +54,73 @@ def test_what_is_no_quantile_is_refused_unpaid(ledger):
     for wrong in ({"quantile": 1.0}, {"longest": 0}, {"epsilon": -1}):
         with pytest.raises(ArtefactError):
             private_clip(table, **{"epsilon": 1, "delta": 1e-6, "ledger": ledger, **wrong})
+    assert ledger.read().releases == ()
+
+
+def release(ledger, x1, x2, clip, **changes):
+    words = vocabularies(x1.shape[1], x2.shape[1])
+    settings = {"vocabularies": words, "clip": clip, "epsilon": 1.0, "delta": 1e-6, **changes}
+    return release_private(x1, x2, ledger=ledger, **settings)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_all_noise_of_a_release_with_chosen_bounds_is_within_its_epsilon(ledger, monkeypatch, both):
+    """The cost of each draw by the formula, from the scales that were really drawn with."""
+    scales = {"bins": [], "cells": []}
+
+    def spy(kind):
+        return lambda values, scale: scales[kind].append(scale) or add_noise(values, scale)
+
+    monkeypatch.setattr(module, "add_noise", spy("bins"))
+    monkeypatch.setattr(release_module, "add_noise", spy("cells"))
+    generator = np.random.default_rng(0)
+    x1, x2 = generator.poisson(1.0, (2000, 30)), generator.poisson(0.5, (2000, 20))
+    chosen = PrivateQuantile(0.5, 20)
+    made = release(ledger, x1, x2, (chosen, chosen if both else 3), clip_share=0.2)
+    keys = made.keys
+    assert abs(keys.clip["codes"] - np.median(lengths(x1))) <= 1
+    assert keys.clip["concepts"] == 3 or both
+    assert len(scales["bins"]) == 1 + both
+    bins = [1 / (2 * scale**2) for scale in scales["bins"]]
+    moved = keys.clip["codes"] * keys.clip["concepts"] * RESOLUTION**2
+    cells = (moved / scales["cells"][0]) ** 2 / 2
+    whole = rho_for(1.0, 1e-6)
+    assert sum(bins) + cells <= whole
+    assert sum(bins) + cells > 0.999 * whole  # nothing is wasted
+    assert sum(bins) == pytest.approx(0.2 * whole)
+    assert (keys.rho, keys.epsilon) == (whole, epsilon_of(whole, 1e-6))
+    said = keys.clip_chosen["codes"]
+    assert (said.quantile, said.longest) == (0.5, 20)
+    assert bins[0] <= said.rho == pytest.approx(bins[0])
+    assert said.epsilon == epsilon_of(said.rho, 1e-6)
+    assert set(keys.clip_chosen) == ({"codes", "concepts"} if both else {"codes"})
+    (entry,) = ledger.read().releases
+    assert entry.rho == whole
+    assert "clip bound of codes by quantile 0.5" in entry.what
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"longest": 1}, "truth about: clip of codes"), ({"rho": 1.0}, "truth about: rho")],
+)
+def test_what_a_manifest_says_of_chosen_bounds_is_checked(
+    ledger, tmp_path, monkeypatch, change, message
+):
+    monkeypatch.setattr(module, "add_noise", lambda bins, _: bins)  # a bound above 1 for certain
+    x1, x2 = tables(n=60)
+    folder = release(ledger, x1 + 1, x2, (PrivateQuantile(), 3)).save(tmp_path / "out")
+    load_counts(folder)
+    assert read_manifest(folder).release.clip_chosen["codes"].longest == 64
+    values = json.loads((folder / "manifest.json").read_text())
+    values["release"]["clip_chosen"]["codes"].update(change)
+    (folder / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(ArtefactError, match=message):
+        load_counts(folder)
+
+
+def test_impossible_bounds_and_shares_are_refused_unpaid(ledger):
+    x1, x2 = tables()
+    for wrong in ({"clip": (0, 3)}, {"clip_share": 0.0}, {"clip_share": 1.0}):
+        with pytest.raises(ArtefactError):
+            release(ledger, x1, x2, **{"clip": (PrivateQuantile(), 3), **wrong})
     assert ledger.read().releases == ()
