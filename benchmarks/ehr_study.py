@@ -86,7 +86,7 @@ def build(folder: Path, out: Path, seed: int) -> dict[str, int]:
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "people.tsv", sep="\t", index=False)
     events[events["subject_id"].isin(kept.index)].to_parquet(out / "events.parquet", index=False)
-    source = {"reader": "meds", "table": "events.parquet"}
+    source = {"reader": "events", "table": "events.parquet", "id": "subject_id", "date": "time"}
     tree = {
         "schema": "medmcl/cohort@1",
         "subjects": {"table": "people.tsv", "id": "subject_id", "split": "split"},

@@ -38,9 +38,13 @@ def count(
     spec: SpecArgument,
     out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
     set_: SetOption = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, or tasks on Ray; 1, or the cluster's CPUs."),
+    ] = None,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Count on a Ray cluster (extra [ray]).")
+        bool,
+        typer.Option("--ray", help="Count on a Ray cluster, RAY_ADDRESS or here (extra [ray])."),
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a count that was killed.")

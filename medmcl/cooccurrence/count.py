@@ -6,10 +6,12 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from medmcl.cooccurrence.counts import Counts, Vocabulary
+from medmcl.cooccurrence.on_ray import ray_cluster
 from medmcl.cooccurrence.reading import Reading, Sighting
 from medmcl.cooccurrence.run import Means, count_shards, scan_shards
 from medmcl.cooccurrence.spec import Spec
@@ -52,7 +54,8 @@ def count(
         spec: What to count.
         out: Folder of the counts; must be new or empty.
         save: Writes counts into a folder.
-        means: Workers; ``memory`` is that of the spec.
+        means: Workers; ``memory`` is that of the spec. Ray that is not running is started, and
+            stopped at the end.
         resume: Go on with a count that was killed.
 
     Raises:
@@ -73,8 +76,8 @@ def count(
         )
     work = work_folder(out)
     refuse_unfinished(work, resume=resume)
-    with keeping(work):
-        counts, tally, written = _counted(spec, work, means)
+    with keeping(work), ray_cluster() if means.ray else nullcontext():
+        counts, tally, written = _counted(spec, work.absolute(), means)
         save(counts, out)
     # Beside the folder, not in it: the folder may be shared, this may not.
     _write_tally(told, spec, tally, written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from medmcl.cooccurrence.counter import DEFAULT_MEMORY, PairCounter, events_at_a_time
 from medmcl.cooccurrence.counts import Counts, Vocabulary
 from medmcl.cooccurrence.nesting import nested_modalities
+from medmcl.cooccurrence.on_ray import cluster_cpus
 from medmcl.cooccurrence.parts import (
     VERSION,
     Part,
@@ -36,20 +38,29 @@ class Means:
 
     Attributes:
         memory: Bytes for sums and buffers, of all workers together.
-        workers: Processes.
+        workers: Processes, or tasks on Ray. If not given 1; on Ray, the CPUs of the cluster.
         ray: Use a Ray cluster instead of processes.
         fast: Use numba; where it is installed, if not given.
     """
 
     memory: int = DEFAULT_MEMORY
-    workers: int = 1
+    workers: int | None = None
     ray: bool = False
     fast: bool | None = None
 
     @property
     def each(self) -> int:
         """Bytes of one worker."""
-        return max(self.memory // max(self.workers, 1), 1)
+        return max(self.memory // self.tasks, 1)
+
+    @property
+    def tasks(self) -> int:
+        """Workers, 1 if nothing is said."""
+        return max(self.workers or 1, 1)
+
+    def settled(self) -> Means:
+        """Give the same with the number of workers; asks the Ray cluster for its CPUs."""
+        return replace(self, workers=cluster_cpus()) if self.ray and not self.workers else self
 
 
 @dataclass(frozen=True)
@@ -74,11 +85,11 @@ def scan_shards(shards: Sequence[Path], reading: Reading, means: Means | None = 
     Raises:
         CohortError: A damaged or unsorted shard, or a subject in two.
     """
-    means = means or Means()
+    means = (means or Means()).settled()
     size = events_at_a_time(means.each)
-    jobs = [(share, reading, size) for share in _shares(shards, means.workers)]
+    jobs = [(share, reading, size) for share in _shares(shards, means.tasks)]
     seen = Sighting()
-    for one in run_jobs(scan, jobs, workers=means.workers, ray=means.ray):
+    for one in run_jobs(scan, jobs, workers=means.tasks, ray=means.ray):
         seen += one
     refuse_shared_subjects(seen)
     return seen
@@ -106,9 +117,10 @@ def count_shards(
         resume: Go on with what is in ``folder``. Shards that changed are counted again.
 
     Raises:
-        ArtefactError: The folder holds parts of another count, or parts and no ``resume``.
+        ArtefactError: The folder holds parts of another count, or parts and no ``resume``; or the
+            parts that workers wrote do not hold every shard once.
     """
-    means = means or Means()
+    means = (means or Means()).settled()
     settings = _settings(reading, vocabularies, rules)
     task = _Task(reading, rules, vocabularies, means, settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,16 +130,18 @@ def count_shards(
     left = {shard.path: shard for shard in hashed if shard.hash not in done}
     if parts:
         log.info("going on: %d of %d shards are counted", len(shards) - len(left), len(shards))
-    shares = _shares(list(left), means.workers)
+    shares = _shares(list(left), means.tasks)
     jobs = [
         ([left[path] for path in share], task, _new_part(folder, number))
         for number, share in enumerate(shares)
     ]
-    run_jobs(count_part, jobs, workers=means.workers, ray=means.ray)
+    run_jobs(count_part, jobs, workers=means.tasks, ray=means.ray)
     counter = _Task(
         reading, rules, vocabularies, Means(means.memory, fast=means.fast), ""
     ).counter()
-    absorb_parts(counter, list_parts(folder))
+    finished = list_parts(folder)
+    _refuse_incomplete(finished, hashed, settings, folder)
+    absorb_parts(counter, finished)
     nested = nested_modalities(reading.parents, vocabularies)
     return replace(counter.counts(), nested=nested), counter.tally
 
@@ -172,6 +186,31 @@ def _usable_parts(
         )  # fmt: skip
         part.path.unlink()
     return kept
+
+
+def _refuse_incomplete(
+    parts: Sequence[Part], shards: Sequence[Shard], settings: str, folder: Path
+) -> None:
+    """Refuse parts that do not hold every shard once, counted with these settings.
+
+    A worker of a cluster may have written elsewhere, or one that was taken for dead over another.
+
+    Raises:
+        ArtefactError: They do not.
+    """
+    ours = [part for part in parts if part.settings == settings]
+    counted = Counter(one for part in ours for one in part.shards)
+    asked = Counter(shard.hash for shard in shards)
+    lost = [shard.path.name for shard in shards if shard.hash not in counted]
+    more = (counted - asked).total()
+    if lost or more or len(ours) < len(parts):
+        raise ArtefactError(
+            "does not hold every shard once",
+            where=folder,
+            got=f"{len(lost)} of {len(shards)} missing ({', '.join(lost[:3])}), {more} too many, "
+            f"{len(parts) - len(ours)} parts of another count",
+            mend="see that all workers write to this folder and no other count does; remove it",
+        )
 
 
 def _settings(reading: Reading, vocabularies: Mapping[str, Vocabulary], rules: Rules) -> str:

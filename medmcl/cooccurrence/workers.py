@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from importlib import import_module
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from medmcl.cooccurrence.on_ray import map_on_ray
 from medmcl.core.children import begin, deaf_to_ctrl_c
-from medmcl.core.errors import ExtraNotInstalledError, MedmclError
+from medmcl.core.errors import MedmclError
 
 R = TypeVar("R")
 
@@ -30,9 +30,11 @@ def run_jobs(
     Raises:
         MedmclError: A process was killed, for example for want of memory.
         ExtraNotInstalledError: Ray is asked for and not installed.
+        ConfigError: The Ray cluster does not answer.
+        ArtefactError: Ray gave up a job.
     """
     if ray:
-        return _on_ray(function, jobs)
+        return map_on_ray(function, jobs)
     if workers <= 1 or len(jobs) <= 1:
         return [function(*job) for job in jobs]
     return _in_processes(function, jobs, min(workers, len(jobs)))
@@ -60,15 +62,3 @@ def _in_processes(
                 mend="it may have run out of memory: fewer --workers, or a smaller memory in the "
                 "spec; --resume goes on with what was counted",
             ) from None
-
-
-def _on_ray(function: Callable[..., R], jobs: Sequence[tuple[Any, ...]]) -> list[R]:
-    try:
-        ray = import_module("ray")
-    except ImportError:
-        raise ExtraNotInstalledError("ray", "ray") from None
-    if not ray.is_initialized():
-        ray.init()
-    remote = ray.remote(function)
-    found: list[R] = ray.get([remote.remote(*job) for job in jobs])
-    return found

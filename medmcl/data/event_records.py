@@ -6,23 +6,30 @@ date, or from a subject's last event where the cohort has none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from medmcl.core.contracts import Place
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding
+from medmcl.data.event_checks import repeated_events, undated_events, usable_events
+from medmcl.data.events_meds import check_schema, meds_of
 from medmcl.data.index_date import index_dates, left_out_findings
 from medmcl.data.records import Records, SubjectTable, own_rows, present, require_columns
 from medmcl.data.spec import IndexKeys, ModalitySpec
-from medmcl.data.tables import YEARS, Table, event_dates, texts
+from medmcl.data.tables import Table, event_dates, texts
 from medmcl.modalities.codes import UNDATED
 
 EVENT_KINDS = ("codes",)
 """Kinds whose record is made of many rows of a table."""
 _MEDS = {"id": "subject_id", "date": "time"}
+_NO_MEDS = (
+    "say reader: events, with id:, date: and column:, which reads any table with a row an event; "
+    "or convert it with `medmcl cooccur to-meds`"
+)
 
 
 def load_events(
@@ -42,7 +49,8 @@ def load_events(
         index: The index date of the cohort.
 
     Raises:
-        CohortError: There is no table or column, or the index is the date of a modality.
+        CohortError: There is no table or column, no event has a code, or the index is the date of
+            a modality.
     """
     field = f"modalities.{spec.name}"
     if own is None:
@@ -70,39 +78,57 @@ def load_events(
     table, owner = own_rows(spec, own, subjects, field, findings)
     require_columns(spec, table, f"{field}, table {own.where}")
     chosen = present(spec, table, maps, field, findings, owner)
+    codes = texts(table[spec.source.model_dump()["column"]])
     when = np.full(len(table), np.datetime64("NaT"), dtype="M8[ns]")
+    far = np.zeros(len(table), dtype=bool)
     if spec.keys.date is not None:
-        said = f"{field}.date, table {own.where}"
-        parsed, far = event_dates(table[spec.keys.date], said)
+        parsed, far = event_dates(table[spec.keys.date], f"{field}.date, table {own.where}")
         when = parsed.to_numpy("M8[ns]")
-        if (far & chosen).any():
-            findings.append(_far(spec.name, int((far & chosen).sum())))
-            chosen &= ~far
-    events = pd.DataFrame(
-        {
-            "subject": owner,
-            "code": texts(table[spec.source.model_dump()["column"]]),
-            "date": when,
-        }
-    )[chosen]
-    known = subjects.frame.index
-    start = pd.Series(np.datetime64("NaT"), index=known, dtype="M8[ns]")
+    usable, said = usable_events(spec.name, codes, chosen, far)
+    findings += said
+    events = pd.DataFrame({"subject": owner, "code": codes, "date": when})[usable]
+    start = pd.Series(np.datetime64("NaT"), index=subjects.frame.index, dtype="M8[ns]")
+    has_dates = spec.keys.date is not None
     if index is not None and index.column is not None:
         start = index_dates(subjects, index.column).astype("M8[ns]")
         events, left_out = _before(spec.name, events, start)
         findings += left_out
-    return _gathered(events, start, has_dates=spec.keys.date is not None, findings=findings)
+    elif has_dates:
+        findings += undated_events(spec.name, events)
+    findings += repeated_events(spec.name, events)
+    events = _rolled_up(spec, events, own.files)
+    return _gathered(events, start, has_dates=has_dates, findings=findings)
 
 
-def _far(name: str, count: int) -> Finding:
-    return Finding(
-        code="codes.date",
-        where=f"modalities.{name}",
-        what=f"{counted(count, 'event')} dated outside {YEARS[0]} to {YEARS[1]}: left out",
-        mend="leave the date empty where nothing is known; such an event counts as undated",
-        level="warning",
-        scope="cohort",
-    )
+def code_columns(modalities: Iterable[ModalitySpec], pattern: str) -> tuple[str, ...]:
+    """Give the columns of a table that hold codes of some modality, and stay text."""
+    ours = [m for m in modalities if m.kind in EVENT_KINDS and m.keys.table == pattern]
+    return tuple(m.source.model_dump()["column"] for m in ours)
+
+
+def check_shards(spec: ModalitySpec, files: Sequence[Path]) -> None:
+    """Refuse parquet files that are called MEDS and have other columns or types.
+
+    Order and contiguity do not matter here: rows are gathered by subject.
+
+    Raises:
+        CohortError: A column is missing or of another type.
+    """
+    if spec.source.model_dump()["reader"] != "meds" or spec.keys.id or spec.keys.date:
+        return
+    for path in files:
+        if path.suffix == ".parquet":
+            check_schema(path, mend=_NO_MEDS)
+
+
+def _rolled_up(spec: ModalitySpec, events: pd.DataFrame, files: Sequence[Path]) -> pd.DataFrame:
+    """Put the parents of a code in its place, one event each; a code without parents stays."""
+    asked = spec.source.model_dump()["roll_up"]
+    if asked is False:
+        return events
+    parents = meds_of(files).parents("" if asked is True else asked)
+    found = pd.Series([parents.get(c, (c,)) for c in events["code"]], events.index, dtype=object)
+    return events.assign(code=found).explode("code")
 
 
 def _named_as_meds(spec: ModalitySpec) -> ModalitySpec:

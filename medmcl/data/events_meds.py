@@ -96,6 +96,20 @@ def open_meds(folder: Path) -> MedsDataset:
     return MedsDataset(folder, shards)
 
 
+def meds_of(shards: Sequence[Path]) -> MedsDataset:
+    """Give the dataset that some shards lie in, under its ``data/``.
+
+    Raises:
+        CohortError: They do not.
+    """
+    above = [folder.parent for folder in shards[0].parents if folder.name == "data"]
+    if not above:
+        raise CohortError(
+            "lies in no MEDS dataset", where=shards[0], expected="FOLDER/data/.../SHARD.parquet"
+        )
+    return MedsDataset(above[0], tuple(shards))
+
+
 def open_parquet(path: Path, **more: Any) -> pq.ParquetFile:
     """Open a parquet file.
 
@@ -108,12 +122,13 @@ def open_parquet(path: Path, **more: Any) -> pq.ParquetFile:
         raise _damaged(path, error) from None
 
 
-def check_schema(path: Path, columns: Sequence[str] = ()) -> pq.ParquetFile:
+def check_schema(path: Path, columns: Sequence[str] = (), mend: str = _TO_MEND) -> pq.ParquetFile:
     """Open a shard whose columns are those of MEDS 0.4.
 
     Args:
         path: The shard.
         columns: Further columns that it must have, of text or whole numbers.
+        mend: What can be done about a wrong type, or a column of MEDS that is missing.
 
     Raises:
         CohortError: Not a whole parquet file, or a column is missing or of another type.
@@ -124,7 +139,7 @@ def check_schema(path: Path, columns: Sequence[str] = ()) -> pq.ParquetFile:
             raise CohortError(
                 f"there is no column '{name}'{nearest(name, schema.names)}",
                 where=path,
-                mend=_TO_MEND if name in ("subject_id", "time", "code") else None,
+                mend=mend if name in ("subject_id", "time", "code") else None,
             )
         kind = schema.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -134,7 +149,7 @@ def check_schema(path: Path, columns: Sequence[str] = ()) -> pq.ParquetFile:
                 where=path,
                 got=str(kind),
                 expected=" or ".join(kinds[:2]),
-                mend=_TO_MEND,
+                mend=mend,
             )
     texts = [n for n in ("code", *columns) if str(schema.field(n).type) in _TEXT]
     return open_parquet(path, read_dictionary=texts)

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,10 +68,31 @@ def write_meds(
 
     Raises:
         ArtefactError: The folder holds something.
-        CohortError: No event at all, or two patients that get the same number.
+        CohortError: No event at all, a source that cannot be read, or two patients that get the
+            same number; nothing is left in the folder then.
     """
     if out.exists() and any(out.iterdir()):
         raise ArtefactError("holds something already", where=out, mend="name a new folder")
+    with _removed_on_failure(out):
+        return _write(sources, out, shards, name)
+
+
+@contextmanager
+def _removed_on_failure(out: Path) -> Iterator[None]:
+    """Leave nothing of a folder that was new or empty, so that the command can be given again."""
+    was_there = out.exists()
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        if was_there:
+            out.mkdir(exist_ok=True)
+        raise
+
+
+def _write(
+    sources: Iterable[tuple[str, Iterator[pa.Table]]], out: Path, shards: int, name: str
+) -> Written:
     dealt = out / ".unsorted"
     dealt.mkdir(parents=True)
     done, described = Written(), dict[str, str]()

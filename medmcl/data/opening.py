@@ -16,7 +16,7 @@ from medmcl.core.config import fingerprint
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
 from medmcl.data.codes import CodeMap
-from medmcl.data.event_records import EVENT_KINDS, load_events
+from medmcl.data.event_records import EVENT_KINDS, check_shards, code_columns, load_events
 from medmcl.data.expressions import evaluate
 from medmcl.data.index_date import index_dates, index_samples, keep_before
 from medmcl.data.locate import how_to_get
@@ -144,7 +144,8 @@ class Opening:
             beside = self.file.parent
             magic = any(letter in pattern for letter in "*?[")
             here = magic or (self.root / pattern).exists() or not (beside / pattern).exists()
-            self.tables[pattern] = read_table(self.root if here else beside, pattern)
+            codes = code_columns(self.spec.modalities.values(), pattern)
+            self.tables[pattern] = read_table(self.root if here else beside, pattern, codes)
         return self.tables[pattern]
 
     def _subjects(self) -> tuple[SubjectTable, pd.Series, pd.Series | None]:
@@ -224,6 +225,8 @@ class Opening:
                 mend="move the join to subjects:, or name the table",
             )
         if spec.kind in EVENT_KINDS:
+            if spec.keys.table is not None:
+                check_shards(spec, self._read(spec.keys.table).files)
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
         records = load_records(spec, own, subjects, self.root, maps)
         return keep_before(name, records, subjects, self.spec.keys.index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,25 +63,30 @@ def missing_column(column: str, known: list[str], where: str) -> CohortError:
     )
 
 
-def read_table(root: Path, pattern: str) -> Table:
+def read_table(root: Path, pattern: str, text: Collection[str] = ()) -> Table:
     """Read ``root / pattern``: one file, or a glob of tables or of key-value files.
 
     A glob of key-value files (``KEY: value`` lines) gives one row a file, with the columns
     ``folder`` (name of its folder) and ``stem`` (its name without suffix) beside.
+
+    Args:
+        root: Where the pattern starts.
+        pattern: Path or glob.
+        text: Columns that stay text as it stands: 250.00 and 250 are two codes.
 
     Raises:
         CohortError: No such file, a format that is not known, or bytes that cannot be read.
     """
     if not any(letter in pattern for letter in "*?["):
         path = root / pattern
-        return Table(_tidied(_read_file(path), path), pattern, (path,))
+        return Table(_tidied(_read_file(path), path, text), pattern, (path,))
     names = glob.glob(str(root / pattern), recursive=True)  # noqa: PTH207  # takes absolute ones
     files = tuple(sorted(path for path in map(Path, names) if path.is_file()))
     if not files:
         raise _no_file(root / pattern)
     if _suffix(files[0]) in _READERS:
         whole = pd.concat(map(_read_file, files), ignore_index=True)
-        return Table(_tidied(whole, root / pattern), pattern, files)
+        return Table(_tidied(whole, root / pattern, text), pattern, files)
     rows = [{"folder": path.parent.name, "stem": path.stem, **_pairs(path)} for path in files]
     return Table(tidy(pd.DataFrame(rows)), pattern, files)
 
@@ -181,6 +186,8 @@ def event_dates(column: pd.Series, where: str) -> tuple[pd.Series, np.ndarray]:
 
 def _parsed(column: pd.Series, where: str) -> pd.Series:
     given = pd.Series(texts(column), index=column.index, dtype=object)  # 20190331 may be a number
+    signed = np.array([str(cell)[:1] in ("-", "+") for cell in given], dtype=bool)
+    given = given.mask(signed, "an offset")  # pandas takes -1440 for a year
     try:
         parsed = pd.to_datetime(given, errors="coerce", format="ISO8601")
     except ValueError as error:  # offsets that differ, or some cells without one
@@ -204,9 +211,12 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
     return parsed
 
 
-def tidy(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give every column as numbers, booleans or text."""
-    columns = {str(name): _tidy_column(frame[name]) for name in frame.columns}
+def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
+    """Give every column as numbers, booleans or text; those of ``text`` as text."""
+    columns = {
+        str(name): (_text_column if name in text else _tidy_column)(frame[name])
+        for name in frame.columns
+    }
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
 
 
@@ -227,6 +237,11 @@ def _tidy_column(column: pd.Series) -> pd.Series:
         return number.reindex(column.index)
     spread = given.reindex(column.index).astype(object)
     return spread.where(spread.notna(), None)
+
+
+def _text_column(column: pd.Series) -> pd.Series:
+    cells = pd.Series(texts(column), dtype=object)
+    return cells.where(cells != "", None)
 
 
 def _numbers(given: pd.Series) -> pd.Series | None:
@@ -279,9 +294,9 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise _unreadable(path, error) from None
 
 
-def _tidied(frame: pd.DataFrame, where: Path) -> pd.DataFrame:
+def _tidied(frame: pd.DataFrame, where: Path, text: Collection[str]) -> pd.DataFrame:
     try:
-        return tidy(frame)
+        return tidy(frame, text)
     except Exception as error:  # text that is no UTF-8 shows here; pyarrow has many kinds for it
         raise _unreadable(where, error) from None
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from medmcl.core.batch import InputShape
@@ -26,12 +26,10 @@ PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
 UNDATED = -1
 """In the place of days: nobody wrote down when."""
-LONGEST = 256
-"""Characters of a code that is one; longer ones are text in the wrong column."""
 
 
 @dataclass(frozen=True)
-class Events:
+class CodeSequence:
     """The codes of one person, oldest first, undated ones before all others.
 
     Attributes:
@@ -75,15 +73,23 @@ class CodesSource(Config):
     """What a cohort says of its events: a long table, a row an event."""
 
     reader: Literal["events", "meds"] = "events"
-    """``meds``: the columns are called as in MEDS 0.4: subject_id, time, code."""
+    """``meds``: columns are called, and of the type, as in MEDS 0.4: subject_id, time, code."""
     column: str = "code"
     """Column with the code."""
+    roll_up: str | bool = False
+    """``meds``: a code is read as its ``parent_codes`` (all, or those with a prefix)."""
+
+    @model_validator(mode="after")
+    def _of_meds(self) -> CodesSource:
+        if self.reader != "meds" and self.roll_up is not False:
+            raise ValueError("roll_up reads metadata/codes.parquet: it needs reader: meds")
+        return self
 
 
 class Codes:
-    """The adapter of coded events; see `medmcl.core.contracts.Adapter`. A raw record is `Events`.
+    """Adapter of coded events; see `medmcl.core.contracts.Adapter`. Raw records are `CodeSequence`.
 
-    A place holds them: ``codes`` and ``days`` (see `Events`).
+    A place holds them: ``codes`` and ``days`` (see `CodeSequence`).
     """
 
     kind: ClassVar[str] = "codes"
@@ -96,7 +102,7 @@ class Codes:
         self._words: tuple[str, ...] = ()
         self._numbers: dict[str, int] = {}
 
-    def read(self, place: Place) -> Events:
+    def read(self, place: Place) -> CodeSequence:
         """The events of a person.
 
         Raises:
@@ -109,20 +115,15 @@ class Codes:
                 "has no events", where=f"{place.subject}/{place.record}",
                 mend="say with `present` who has codes",
             )  # fmt: skip
-        return Events(tuple(map(str, codes)), np.asarray(days, dtype=np.int64))
+        return CodeSequence(tuple(map(str, codes)), np.asarray(days, dtype=np.int64))
 
-    def inspect(self, raw: Events, place: Place) -> list[Finding]:
-        """No code at all; codes that are text; rows that are cut."""
+    def inspect(self, raw: CodeSequence, place: Place) -> list[Finding]:
+        """No code at all; events after the reference; rows that are cut."""
         where = f"{place.subject}/{place.record}"
         if not raw.codes:
             mend = "say with `present` who has codes"
             return [Finding(code="codes.empty", where=where, what="has no code", mend=mend)]
         found = []
-        long = [code for code in raw.codes if len(code) > LONGEST]
-        if long:
-            what = f"{len(long)} codes are longer than {LONGEST} characters: {long[0][:40]!r}..."
-            mend = "name the column that holds codes, not descriptions"
-            found.append(Finding(code="codes.long", where=where, what=what, mend=mend))
         if (raw.days < UNDATED).any():
             what = f"{int((raw.days < UNDATED).sum())} events lie after the reference date"
             found.append(Finding(code="codes.late", where=where, what=what, mend="leave them out"))
@@ -135,7 +136,7 @@ class Codes:
             )
         return found
 
-    def fit(self, raws: Iterable[Events]) -> None:
+    def fit(self, raws: Iterable[CodeSequence]) -> None:
         """Learn the vocabulary: codes by the number of people who have them."""
         people: Counter[str] = Counter()
         for raw in raws:
@@ -157,14 +158,14 @@ class Codes:
             raise RuntimeError("fit or load_state comes before the vocabulary is used")
         return self._words
 
-    def tokens(self, raw: Events) -> np.ndarray:
+    def tokens(self, raw: CodeSequence) -> np.ndarray:
         """Numbers of all events that the settings keep, (N,) int64, however many."""
         numbers = self._numbers if self.vocabulary else {}
         return np.array(
             [numbers.get(code, UNKNOWN) for code in self._kept(raw).codes], dtype=np.int64
         )
 
-    def _kept(self, raw: Events) -> Events:
+    def _kept(self, raw: CodeSequence) -> CodeSequence:
         if self.settings.repeats == "all":
             return raw
         once = self.settings.repeats == "first"
@@ -175,9 +176,9 @@ class Codes:
             if key not in seen:
                 seen.add(key)
                 rows.append(row)
-        return Events(tuple(raw.codes[row] for row in rows), raw.days[rows])
+        return CodeSequence(tuple(raw.codes[row] for row in rows), raw.days[rows])
 
-    def prepare(self, raw: Events) -> np.ndarray:
+    def prepare(self, raw: CodeSequence) -> np.ndarray:
         """Token numbers and days of the latest events, (max_events, 2) int64, padding at the end.
 
         Oldest first; the days of padding are 0.
@@ -189,7 +190,7 @@ class Codes:
         row[: len(numbers), 1] = kept.days[-self.settings.max_events :]
         return row
 
-    def simple_features(self, raw: Events) -> list[str]:
+    def simple_features(self, raw: CodeSequence) -> list[str]:
         """Every code as often as it stands there: a bag of codes."""
         return list(raw.codes)
 

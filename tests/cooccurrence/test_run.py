@@ -1,6 +1,7 @@
 """Counting over shards: resumed, parallel, bounded, and what is refused or left out."""
 
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -13,13 +14,14 @@ import pytest
 
 from medmcl.cooccurrence import Vocabulary, run
 from medmcl.cooccurrence.counting import count_events
+from medmcl.cooccurrence.on_ray import ray_cluster
 from medmcl.cooccurrence.parts import list_parts
 from medmcl.cooccurrence.reading import Reading, read_tokens
 from medmcl.cooccurrence.rules import Rules
 from medmcl.cooccurrence.run import Means, count_shards, scan_shards
 from medmcl.cooccurrence.tally import Tally
 from medmcl.cooccurrence.vocabulary import choose_vocabulary, read_vocabulary
-from medmcl.core.errors import ArtefactError, CohortError, ExtraNotInstalledError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError, ExtraNotInstalledError
 from medmcl.data.events_modalities import ModalityRule
 
 MODALITIES = {
@@ -184,25 +186,132 @@ def test_a_subject_in_two_shards_is_refused(shards, tmp_path):
         assert named in str(raised.value)
 
 
+class RayStub:
+    """The part of Ray that is called, doing the work at once."""
+
+    exceptions = types.SimpleNamespace(
+        RayTaskError=type("RayTaskError", (Exception,), {}),
+        RayError=type("RayError", (Exception,), {}),
+    )
+
+    def __init__(self, cpus=3.0, answers=True):
+        self.said, self.cpus, self.answers = [], cpus, answers
+
+    def is_initialized(self):
+        return "init" in self.said and "shutdown" not in self.said
+
+    def init(self, **_):
+        if not self.answers:
+            raise ConnectionError("nobody there")
+        self.said.append("init")
+
+    def shutdown(self):
+        self.said.append("shutdown")
+
+    def nodes(self):
+        return [{}]
+
+    def cluster_resources(self):
+        return {"CPU": self.cpus}
+
+    def remote(self, function):
+        return types.SimpleNamespace(
+            remote=lambda *job: self.said.append(function.__name__) or function(*job)
+        )
+
+    def get(self, found):
+        return found
+
+
 def test_ray_maps_the_same_function(shards, tmp_path, monkeypatch):
     vocabulary, rules = vocabularies(shards), RULES[0]
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ExtraNotInstalledError, match=r"medmcl\[ray\]"):
         count_shards(shards, READING, vocabulary, rules, tmp_path / "a", means=Means(ray=True))
-    mapped = []
-    stub = types.SimpleNamespace(
-        is_initialized=lambda: False,
-        init=lambda: mapped.append("init"),
-        remote=lambda f: types.SimpleNamespace(
-            remote=lambda *job: mapped.append(f.__name__) or f(*job)
-        ),
-        get=list,
-    )
+    stub = RayStub()
     monkeypatch.setitem(sys.modules, "ray", stub)
     means = Means(ray=True, workers=2)
     mine, _ = count_shards(shards, READING, vocabulary, rules, tmp_path / "b", means=means)
-    assert mapped == ["init", "count_part", "count_part"]
-    same(mine, count_shards(shards, READING, vocabulary, rules, tmp_path / "c")[0])
+    assert stub.said == ["init", "count_part", "count_part"]
+    alone = count_shards(shards, READING, vocabulary, rules, tmp_path / "c")[0]
+    same(mine, alone)
+    stub.said.clear()
+    with ray_cluster():  # as many tasks as CPUs, and stopped at the end
+        mine, _ = count_shards(
+            shards, READING, vocabulary, rules, tmp_path / "d", means=Means(ray=True)
+        )
+    assert stub.said == ["init", "count_part", "count_part", "count_part", "shutdown"]
+    same(mine, alone)
+
+
+def test_what_ray_cannot_do_is_told(shards, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", RayStub(answers=False))
+    for address, said in (("127.0.0.1:1", "refused"), ("auto", "nobody there")):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(ConfigError, match=f"{address}: .*does not answer(?s:.)*{said}"):
+            scan_shards(shards, READING, Means(ray=True))
+    monkeypatch.delenv("RAY_ADDRESS")
+    stub = RayStub()
+
+    def give_up(_):
+        raise stub.exceptions.RayError("out of memory\non some node")
+
+    stub.get = give_up
+    monkeypatch.setitem(sys.modules, "ray", stub)
+    with pytest.raises(ArtefactError, match=r"scan: Ray gave up(?s:.)*RayError: out of memory"):
+        scan_shards(shards, READING, Means(ray=True))
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_parts_that_do_not_hold_every_shard_once_are_refused(shards, tmp_path, monkeypatch, lost):
+    """A worker that was taken for dead may write its part over that of its successor."""
+    vocabulary, whole = vocabularies(shards), run.count_part
+
+    def odd(some, task, path):
+        whole(some[:-1] if lost else some, task, path)
+        if not lost:
+            whole(some[:1], task, path.with_name("part-00077.npz"))
+
+    monkeypatch.setattr(run, "count_part", odd)
+    told = r"1 of 5 missing \(s\d\.parquet\), 0 too many" if lost else "0 of 5 missing .*1 too many"
+    with pytest.raises(ArtefactError, match=f"every shard once(?s:.)*{told}"):
+        count_shards(shards, READING, vocabulary, Rules(), tmp_path / "a")
+
+
+@pytest.fixture
+def real_ray(monkeypatch):
+    pytest.importorskip("ray", reason="needs the extra [ray]")
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that happens to run here
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # writes no token into the home folder
+    with ray_cluster():
+        yield
+
+
+def test_on_ray(shards, tmp_path, monkeypatch, real_ray):
+    """Counts are those of one process, also if a worker is killed; an error names its shard."""
+    vocabulary, rules, whole = vocabularies(shards), RULES[1], run.count_part
+    alone, tally = count_shards(shards, READING, vocabulary, rules, tmp_path / "a")
+    killed = tmp_path / "killed"
+
+    def killed_once(some, task, path):
+        if killed.exists() or path.name != "part-00000.npz":
+            whole(some, task, path)
+            return
+        whole(some[:1], task, path)
+        killed.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(run, "count_part", killed_once)
+    means = Means(ray=True, workers=2)
+    mine, told = count_shards(shards, READING, vocabulary, rules, tmp_path / "b", means=means)
+    assert killed.exists()
+    same(mine, alone)
+    assert told == tally
+    assert len(list_parts(tmp_path / "b")) == 2
+
+    shards[3].write_bytes(shards[3].read_bytes()[:2000])
+    with pytest.raises(CohortError, match=r"^\S+s3\.parquet: is not a whole parquet file"):
+        scan_shards(shards, READING, means)
 
 
 def test_numba_is_asked_for_by_its_extra(shards, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 
 import pandas as pd
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
 from medmcl.data.cohort import open_cohort
+from medmcl.data.events_tables import EventTable, read_events
+from medmcl.data.events_write import write_meds
 from medmcl.data.loading import prepare
 from medmcl.data.tables import dates, read_table
 
@@ -184,6 +187,111 @@ def test_an_index_date_that_stands_for_none_is_refused(hospital):
     hospital.subjects.loc[0, "start"] = "9999-12-31"
     with pytest.raises(CohortError, match="a year that stands for none"):
         hospital.open(index={"column": "start"})
+
+
+def said(cohort):
+    return {one.code: one.what for one in cohort.findings}
+
+
+def test_what_is_left_out_kept_twice_or_undated_is_counted(hospital):
+    hospital.events = pd.concat(
+        [EVENTS, EVENTS.iloc[[0, 0, 3]], EVENTS.iloc[[1]].assign(code="x" * 10_000)],
+        ignore_index=True,
+    )
+    cohort = hospital.open()
+    assert events(cohort, "1").count(("ICD//I10", 31)) == 3
+    assert events(cohort, "2") == [("ICD//E11", 0)]
+    told = said(cohort)
+    assert told["codes.repeated"].startswith("3 events equal to another")
+    assert told["codes.undated"].startswith("2 events without a date")
+    assert told["codes.no_code"] == "1 event without a code: left out"
+    assert told["codes.long"] == "1 event with a code longer than 1,000 characters: left out"
+    assert all(one.level == "warning" for one in cohort.findings)
+
+
+def test_a_column_of_texts_is_no_column_of_codes(hospital):
+    hospital.events["code"] = "Patient admitted with pain. " * 50
+    with pytest.raises(CohortError, match="every code is longer than 1,000 characters"):
+        hospital.open()
+
+
+def test_rows_and_shards_in_any_order_give_the_same(hospital):
+    sorted_ = [events(hospital.open(), one) for one in "123"]
+    hospital.events = EVENTS.sample(frac=1, random_state=4)
+    assert [events(hospital.open(), one) for one in "123"] == sorted_
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: e.assign(subject_id=e["subject_id"].astype(str)), "subject_id' has the wrong"),
+        (lambda e: e.assign(code=pd.Categorical(e["code"]).codes), "code' has the wrong type"),
+        (lambda e: e.rename(columns={"code": "kode"}), "no column 'code'; did you mean 'kode'"),
+    ],
+)
+def test_shards_that_are_not_meds_are_refused(hospital, change, message):
+    hospital.events = change(EVENTS)
+    with pytest.raises(CohortError, match=rf"[01]\.parquet.*{message}(?s:.)*reader: events"):
+        hospital.open()
+
+
+def test_a_shard_that_is_cut_short_is_refused(hospital):
+    hospital.open()
+    shard = hospital.folder / "data" / "1.parquet"
+    shard.write_bytes(shard.read_bytes()[:-40])
+    with pytest.raises(CohortError, match=r"1\.parquet.*cannot be read"):
+        open_cohort(hospital.folder)
+
+
+def test_codes_are_rolled_up_as_in_counting(hospital):
+    hospital.open()
+    parents = {"ICD//I10": ["PHE//401", "CCS//98"], "ICD//E11": ["PHE//250"], "RX//1": ["ATC//C"]}
+    (hospital.folder / "metadata").mkdir()
+    table = {"code": list(parents), "parent_codes": list(parents.values())}
+    pd.DataFrame(table).to_parquet(hospital.folder / "metadata" / "codes.parquet")
+    codes = hospital.tree["modalities"]["codes"]
+    codes["roll_up"] = "PHE//"
+    cohort = hospital.open()
+    assert events(cohort, "1")[1:4] == [("PHE//250", 366), ("PHE//401", 31), ("RX//1", 1)]
+    codes["roll_up"] = True
+    assert events(hospital.open(), "1")[2:4] == [("PHE//401", 31), ("CCS//98", 31)]
+    codes |= {"reader": "events", "date": "time", "column": "code"}
+    with pytest.raises(CohortError, match="needs reader: meds"):
+        hospital.open()
+
+
+def test_codes_that_look_like_numbers_stay_as_they_are_written(tmp_path):
+    """250 and 250.00 are two codes of ICD-9."""
+    (tmp_path / "events.csv").write_text("subject_id,time,code\n1,,250\n1,,250.00\n1,,0410\n")
+    SUBJECTS.to_csv(tmp_path / "subjects.tsv", sep="\t", index=False)
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "subjects.tsv", "id": "subject_id", "split": "split"},
+        "modalities": {"codes": {**LONG, "table": "events.csv"}},
+        "tasks": {"died": {"kind": "binary", "column": "died"}},
+    }
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    assert [code for code, _ in events(open_cohort(tmp_path), "1")] == ["250", "250.00", "0410"]
+
+
+def test_offsets_become_dates_on_the_way_to_meds(hospital):
+    """The readers of a cohort want dates; negative offsets come to it by `cooccur to-meds`."""
+    columns = {"subject": "who", "time": "minutes", "code": "code"}
+    path = hospital.folder / "stay.csv"
+    path.write_text("who,minutes,code\n1,-1440,LAB//A\n1,0,LAB//B\n1,-10080,LAB//C\n")
+    table = EventTable(path=path, name="stay", columns=columns, offset_unit="minutes")
+    hospital.open()
+    shutil.rmtree(hospital.folder / "data")
+    write_meds([("stay", read_events(table))], hospital.folder / "meds", shards=1)
+    hospital.tree["modalities"]["codes"]["table"] = "meds/data/*.parquet"
+    (hospital.folder / "cohort.yaml").write_text(yaml.safe_dump(hospital.tree))
+    cohort = open_cohort(hospital.folder)
+    assert events(cohort, "1") == [("LAB//C", 7), ("LAB//A", 1), ("LAB//B", 0)]
+    long = {"reader": "events", "table": "stay.csv", "id": "who", "date": "minutes"}
+    hospital.tree["modalities"]["codes"] = long
+    (hospital.folder / "cohort.yaml").write_text(yaml.safe_dump(hospital.tree))
+    with pytest.raises(CohortError, match="3 cells are no dates"):
+        open_cohort(hospital.folder)
 
 
 def damaged(draw, data):

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -221,6 +222,21 @@ def test_rows_without_patient_or_code_are_counted(tmp_path):
     done, _ = written(tmp_path, frame)
     assert (done.without_subject, done.without_code) == (3, 3)
     assert done.events == {"t": 34}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_source_that_cannot_be_read_leaves_nothing_behind(tmp_path, there):
+    """The command can be given again once the source is mended."""
+    if there:
+        (tmp_path / "meds").mkdir()
+    random_rows(50).to_csv(tmp_path / "t.csv", index=False)
+    table = EventTable(path=tmp_path / "t.csv", name="t", columns=COLUMNS)
+    bad = replace(table, columns={**COLUMNS, "code": "kode"})
+    sources = [[("t", read_events(one))] for one in (table, bad)]
+    with pytest.raises(CohortError, match="no column 'kode'"):
+        write_meds([*sources[0], *sources[1]], tmp_path / "meds", shards=2)
+    assert not (tmp_path / "meds").exists() or not list((tmp_path / "meds").iterdir())
+    assert write_meds([("t", read_events(table))], tmp_path / "meds", shards=2).events
 
 
 def test_nothing_to_write_and_a_full_folder_are_refused(tmp_path):

@@ -8,14 +8,14 @@ from medmcl.modalities.codes import (
     UNDATED,
     Codes,
     CodesAugment,
+    CodeSequence,
     CodesSettings,
     CodesSource,
-    Events,
 )
 
 
 def events(*pairs):
-    return Events(tuple(code for code, _ in pairs), np.array([day for _, day in pairs]))
+    return CodeSequence(tuple(code for code, _ in pairs), np.array([day for _, day in pairs]))
 
 
 @pytest.fixture
@@ -57,9 +57,6 @@ def test_faults(adapter):
     assert [one.code for one in adapter.inspect(events(), place)] == ["codes.empty"]
     late = adapter.inspect(events(("A", -2)), place)
     assert [one.code for one in late] == ["codes.late"]
-    long = adapter.inspect(events(("A" * 10_000, 2)), place)
-    assert [one.code for one in long] == ["codes.long"]
-    assert len(long[0].what) < 200
     many = adapter.inspect(events(*[("A", n) for n in range(9)]), place)
     assert [(one.code, one.level) for one in many] == [("codes.many", "warning")]
     assert adapter.inspect(events(("A", 3)), place) == []
