@@ -136,11 +136,12 @@ class InputShape:
     """What an encoder must know about its input: all an adapter tells it.
 
     Attributes:
-        kind: ``ecg``, ``cmr``, ``image``, ``tabular``, ``text`` or ``codes``.
+        kind: ``ecg``, ``cmr``, ``image``, ``tabular``, ``text``, ``codes`` or ``graph``.
         shape: Shape of one row as the encoder sees it (after cropping), without the batch axis.
         vocabulary: Number of distinct tokens (text, codes).
         cardinalities: Number of levels of each categorical column (tabular).
-        names: Names along the first axis: leads, frames, channels or columns.
+        names: Names along the first axis: leads, frames, channels, columns or regions.
+        channels: Number of weights of an edge (graph).
     """
 
     kind: str
@@ -148,3 +149,4 @@ class InputShape:
     vocabulary: int = 0
     cardinalities: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    channels: int = 0

@@ -30,6 +30,8 @@ from medmcl.data.syntax import columns_of
 from medmcl.data.tables import NoTableError, Table, join, read_table, texts
 from medmcl.data.undated import undated
 
+POOLED = "pooled"
+"""Name of the group that small groups are pooled into."""
 T = TypeVar("T")
 
 
@@ -180,8 +182,28 @@ class Opening:
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
         group = None
         if keys.group is not None:
-            group = self._try(partial(_groups, agreed, keys.group))
+            group = self._try(partial(self._groups, agreed, keys.group, keys.group_min))
         return agreed, split, group
+
+    def _groups(self, subjects: SubjectTable, column: str, least: int) -> pd.Series:
+        """Group of each subject; those of fewer than ``least`` subjects are one, `POOLED`."""
+        subjects.require([column], "subjects.group")
+        names = pd.Series(texts(subjects.frame[column]), index=subjects.frame.index, dtype=object)
+        sizes = names.value_counts()
+        small = sizes[sizes < least]
+        if len(small):
+            self.findings.append(
+                Finding(
+                    code="cohort.pooled",
+                    where="subjects.group",
+                    what=f"{counted(len(small), 'group')} of fewer than {least} subjects "
+                    f"({int(small.sum())} in all) are one group, '{POOLED}'",
+                    mend="nothing, if that is meant; otherwise lower group_min",
+                    level="warning",
+                    scope="cohort",
+                )
+            )
+        return names.mask(names.isin(small.index), POOLED)
 
     def _count(self, step: str, ids: np.ndarray) -> None:
         self.counts.append((step, len(set(ids) - {None}), len(ids)))
@@ -326,8 +348,3 @@ class Opening:
             for file in self.tables[pattern].files:
                 digest.update(file.read_bytes())
         return digest.hexdigest()
-
-
-def _groups(subjects: SubjectTable, column: str) -> pd.Series:
-    subjects.require([column], "subjects.group")
-    return pd.Series(texts(subjects.frame[column]), index=subjects.frame.index, dtype=object)

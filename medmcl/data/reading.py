@@ -16,7 +16,7 @@ from medmcl.core.errors import MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.processes import each
 
-MEASURED = ("ecg", "cmr", "image")
+MEASURED = ("ecg", "cmr", "image", "graph")
 """Kinds whose records never agree to the last bit unless one is a copy of the other."""
 _FIND = "correct the path in cohort.yaml, or say with `present` which subjects have it"
 TOGETHER = 200

@@ -85,6 +85,8 @@ class SubjectsKeys(Config):
     split: SplitKeys
     group: str | None = None
     """Column with the site or group of a subject."""
+    group_min: int = Field(1, ge=1)
+    """Groups of fewer subjects are pooled into one, ``pooled``."""
     join: tuple[JoinKeys, ...] = ()
     where: str | None = None
     """Expression; rows for which it is not true are left out and counted."""

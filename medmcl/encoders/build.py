@@ -10,8 +10,11 @@ from torch import nn
 from medmcl.core.batch import InputShape
 from medmcl.core.config import check, lookup
 from medmcl.core.errors import ConfigError
+from medmcl.encoders.brainnet_cnn import BrainNetCNN
 from medmcl.encoders.cine import Cine
 from medmcl.encoders.code_transformer import CodeTransformer
+from medmcl.encoders.graph_dense import GraphDense
+from medmcl.encoders.graph_pyg import GraphPyG
 from medmcl.encoders.hf_text import HFText
 from medmcl.encoders.lookup import Lookup
 from medmcl.encoders.monai3d import Monai3d
@@ -55,4 +58,7 @@ ENCODERS: dict[str, Any] = {
     "tabular_mlp": TabularMLP,
     "code_transformer": CodeTransformer,
     "lookup": Lookup,
+    "brainnet_cnn": BrainNetCNN,
+    "graph_pyg": GraphPyG,
+    "graph_dense": GraphDense,
 }

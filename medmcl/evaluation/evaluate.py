@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from medmcl.evaluation.predicted import (
     predict,
     take,
 )
-from medmcl.evaluation.resampling import Resampling, Sites
+from medmcl.evaluation.resampling import Resampling, Sites, site_codes
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.scoring import Samplers, differences, rows_of, score
 from medmcl.evaluation.setting import Setting, decide_rows
@@ -96,6 +96,7 @@ def evaluate_task(
     thresholds: Thresholds | None = None,
     resample: str = "subject",
     sites: Sites = None,
+    folds: Literal["subject", "site"] = "subject",
 ) -> TaskEvaluation:
     """Score methods on a task, with intervals and paired differences to one of them.
 
@@ -140,6 +141,8 @@ def evaluate_task(
         resample: What the bootstrap of every interval draws: ``subject``, ``site`` (whole sites),
             or ``stratified`` (subjects inside classes of the outcome). Points stay as they are.
         sites: Site of each sample, for ``site``. (N,)
+        folds: What cross-validation leaves out at once: subjects, or whole sites (subjects without
+            one on their own).
 
     Returns:
         Rows for each method, fraction, target and metric; then the differences, their ``versus``
@@ -175,6 +178,7 @@ def evaluate_task(
         thresholds=thresholds,
         resampling=Resampling.of(resample, targets, subjects, sites),
         remarks=_remarks(targets, known, arrays),
+        fold_sites=_fold_sites(folds, sites, np.asarray(subjects)),
     )
     tables = [
         predict(setting, name, method, fraction)
@@ -249,6 +253,19 @@ def _remarks(
     if not count:
         return []
     return [f"{count} rows have features equal or proportional to those of a held-out row: copies?"]
+
+
+def _fold_sites(folds: str, sites: Sites, subjects: np.ndarray) -> np.ndarray | None:
+    """Site of each row, where folds are of whole sites."""
+    if folds == "subject":
+        return None
+    if folds != "site" or sites is None:
+        raise ConfigError(
+            "folds of whole sites need the site of each subject" if folds == "site" else
+            "there are no such folds", got=f"folds: {folds}", expected="subject, or site",
+            mend="name the column of sites as `group:` of `subjects:` in cohort.yaml",
+        )  # fmt: skip
+    return site_codes(sites, subjects)
 
 
 def _check_split(name: str, split: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.models.competing import AbsoluteRisk
 from medmcl.evaluation.models.cox_model import Baseline, baseline_hazard
-from medmcl.evaluation.models.cross_validation import out_of_fold
+from medmcl.evaluation.models.cross_validation import out_of_fold, site_folds, subject_folds
 from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.setting import Setting
 from medmcl.evaluation.task_metrics import Line, survival_outcome
@@ -190,7 +190,7 @@ def predict(setting: Setting, name: str, method: Method, fraction: float) -> Pre
     crossed = setting.cross_validate
     return Predicted(
         method=name,
-        protocol=method.protocol + (", 5 x 5-fold by subject" if crossed else ""),
+        protocol=method.protocol + (f", 5 x 5-fold by {setting.folds}" if crossed else ""),
         fraction=fraction,
         arrays=arrays,
         curves=curves if len(curves) == len(arrays) else [],
@@ -229,8 +229,9 @@ def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw:
         found = out_of_fold(
             x,
             targets,
-            setting.subjects,
+            setting.subjects if setting.fold_sites is None else setting.fold_sites,
             rows,
+            draw=subject_folds if setting.fold_sites is None else site_folds,
             protocol=method.fit,
             seed=setting.seed,
             keep=lambda part: setting.keep(part, fraction, draw),

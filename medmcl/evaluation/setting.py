@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import FittedOn
@@ -38,6 +39,7 @@ class Setting:
         draws: Random subsets of each label fraction below 1.
         seed: Seed of subsets, folds and bootstrap.
         cross_validate: Whether probes are scored out of fold, over all splits.
+        fold_sites: Site of each row, where folds are of whole sites. (N,) int
         horizons: Times of a survival task.
         thresholds: Risks at which net benefit is judged.
         resampling: Who the bootstrap draws.
@@ -59,6 +61,12 @@ class Setting:
     thresholds: Thresholds
     resampling: Resampling
     notes: tuple[str, ...]
+    fold_sites: np.ndarray | None = None
+
+    @property
+    def folds(self) -> str:
+        """What a fold is made of: ``subject`` or ``site``."""
+        return "subject" if self.fold_sites is None else "site"
 
     def keep(self, rows: np.ndarray, fraction: float, draw: int) -> np.ndarray:
         """Reduce rows to a share of labelled subjects."""
@@ -111,12 +119,14 @@ def decide_rows(
     thresholds: Thresholds | None = None,
     resampling: Resampling | None = None,
     remarks: Sequence[str] = (),
+    fold_sites: np.ndarray | None = None,
 ) -> Setting:
     """Decide which rows train, tune and score, from labels and presence alone.
 
     With fewer than 500 labelled subjects the split is set aside for cross-validation, unless
     ``cross_validate`` says otherwise. ``thresholds`` of net benefit: default those of train;
-    ``resampling``: default by subject. ``remarks`` are added to the notes.
+    ``resampling``: default by subject. ``remarks`` are added to the notes. ``fold_sites``: the site
+    of each row; then folds are of whole sites.
     """
     known = targets.complete if targets.kind == "survival" else targets.known.any(axis=1)
     has = np.all([np.ones(len(splits), dtype=bool), *present], axis=0)
@@ -137,7 +147,7 @@ def decide_rows(
         train, tuning = train[fold != 0], train[fold == 0]
         notes.append("no tuning split: a fifth of the train subjects stood in")
     if crossed:
-        notes.append("cross-validated over all splits")
+        notes.append("cross-validated over all splits" + _by_site(fold_sites, usable))
     elif split in _SEEN:
         notes.append(f"scored on {split}: {_SEEN[split]}")
     held = usable & (splits == split)
@@ -164,7 +174,21 @@ def decide_rows(
         resampling=resampling,
         thresholds=thresholds or thresholds_of(targets, _allowed(targets, weighed), horizons),
         notes=tuple(notes),
+        fold_sites=fold_sites if crossed else None,
     )
+
+
+def _by_site(sites: np.ndarray | None, usable: np.ndarray) -> str:
+    """Say of how many sites the folds are; empty if they are of subjects."""
+    if sites is None:
+        return ""
+    count = len(np.unique(sites[usable]))
+    if count < 2:
+        raise ConfigError(
+            "folds of whole sites need two sites at least", got=f"{count} with labelled subjects",
+            mend="cross-validate by subject (folds: subject), or lower group_min in cohort.yaml",
+        )  # fmt: skip
+    return f", in folds of whole sites ({count})"
 
 
 def _allowed(targets: Targets, rows: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from medmcl.core.contracts import Adapter
 from medmcl.modalities.cmr import CMR
 from medmcl.modalities.codes import Codes
 from medmcl.modalities.ecg import ECG
+from medmcl.modalities.graph import Graph
 from medmcl.modalities.image import Image
 from medmcl.modalities.tabular import Tabular
 from medmcl.modalities.text import Text
@@ -20,6 +21,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "tabular": Tabular,
     "text": Text,
     "codes": Codes,
+    "graph": Graph,
 }
 
 READERS: dict[str, str] = {
@@ -35,6 +37,9 @@ READERS: dict[str, str] = {
     "text": "text",
     "events": "codes",
     "meds": "codes",
+    "connectivity": "graph",
+    "timeseries": "graph",
+    "edge_list": "graph",
 }
 
 ALSO: dict[str, tuple[str, ...]] = {"nifti": ("image",), "dicom": ("image",)}

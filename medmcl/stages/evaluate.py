@@ -246,7 +246,7 @@ def run_evaluate(
     evaluation = Evaluation(
         folder=run.path, prepared=prepared, level=spec.level, resampling=spec.resample
     )
-    sites = _sites(spec, cohort)
+    sites = _sites(spec, cohort, is_frozen=bool(frozen))
     seed = run.seed if seed is None else seed
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
     spec = _what_the_cohort_has(spec, cohort, evaluation.notes)
@@ -282,7 +282,14 @@ def run_evaluate(
     if spec.retrieval is not None:
         now("retrieval")
         evaluation.results += _retrieval(
-            spec.retrieval, run, prepared, device, spec, seed, unlabelled, sites
+            spec.retrieval,
+            run,
+            prepared,
+            device,
+            spec,
+            seed,
+            unlabelled,
+            sites if spec.resample == "site" else None,
         )
     if spec.zero_shot is not None:
         now("zero-shot")
@@ -299,22 +306,27 @@ def run_evaluate(
     return evaluation
 
 
-def _sites(spec: EvaluateSpec, cohort: Cohort) -> np.ndarray | None:
-    """The site of every sample, where sites are drawn.
+def _sites(spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool) -> np.ndarray | None:
+    """The site of every sample, where sites are drawn or folds are made of them.
+
+    Kept probes are applied without folds.
 
     Raises:
-        ConfigError: They are to be drawn, and the cohort names none.
+        ConfigError: The cohort names none.
     """
-    if spec.resample != "site":
+    key = "resample" if spec.resample == "site" else "folds"
+    if getattr(spec, key) != "site" or (key == "folds" and is_frozen):
         return None
     sites = sample_sites(cohort)
     if sites is None:
+        is_drawn = key == "resample"
         raise ConfigError(
-            "sites are to be drawn, but the cohort names none",
-            where=f"{spec.name}.resample",
+            f"{'sites are to be drawn' if is_drawn else 'folds are of sites'}, but the cohort "
+            "names none",
+            where=f"{spec.name}.{key}",
             got="site",
             expected="`group:` of `subjects:` in cohort.yaml, the column that holds the site",
-            mend=f"name it in {cohort.path}, or draw subjects (resample: subject)",
+            mend=f"name it in {cohort.path}, or draw subjects ({key}: subject)",
         )
     return sites
 

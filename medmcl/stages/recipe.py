@@ -192,9 +192,17 @@ class EvaluateSpec(Config):
     resample: Resample = "subject"
     """What the bootstrap draws: ``subject``, ``site`` (whole sites), or ``stratified`` (subjects
     inside classes of the outcome); the same in every evaluate stage of a recipe."""
+    folds: Literal["auto", "subject", "site", "none"] = "auto"
+    """``subject`` or ``site``: probes are scored out of fold, in 5 x 5 folds of subjects or of
+    whole sites; ``none``: on the held-out split; ``auto``: by subject below 500 labelled ones."""
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     maps: MapSpec | None = None
+
+    @property
+    def cross_validate(self) -> bool | None:
+        """Whether probes are scored out of fold; None: as the number of subjects says."""
+        return None if self.folds == "auto" else self.folds != "none"
 
     @property
     def wanted_baselines(self) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ class TaskScoring:
         seed: Seed of label subsets and bootstrap.
         notes: What a reader must know; added to.
         groups: Attribute to the group of each sample.
-        sites: Site of each sample, where sites are drawn; None otherwise.
+        sites: Site of each sample, where sites are drawn or folds are of sites; None otherwise.
         frozen: Kept probes to apply instead of fitting any.
     """
 
@@ -127,11 +127,12 @@ class TaskScoring:
             level=spec.level,
             present={k: v for k, v in self.sources.present.items() if k in used or not self.frozen},
             predictions=predictions,
-            cross_validate=False if self.frozen else None,
+            cross_validate=False if self.frozen else spec.cross_validate,
             groups=self.groups,
             thresholds=_kept_thresholds(usable) if self.frozen else None,
             resample=spec.resample,
             sites=self.sites,
+            folds="site" if spec.folds == "site" and not self.frozen else "subject",
             shown=[name for name in used if name not in self.sources.others],
         )
 

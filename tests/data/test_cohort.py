@@ -386,3 +386,17 @@ def test_where_data_are_not_found_the_mend_says_how_to_get_them(tiny, access, sa
         assert said in caught.value.mend
         tiny.tree["data_root"] = "nowhere"
         (tiny.folder / "cohort.yaml").write_text(yaml.safe_dump(tiny.tree))
+
+
+def test_small_groups_are_pooled_and_told(tiny):
+    tiny.table["site"] = ["A"] * 6 + ["B"] * 2 + ["C"] * 3 + [None]
+    tiny.tree["subjects"]["group_min"] = 5
+    cohort = open_cohort(tiny.write())
+    groups = cohort.subjects["group"]
+    assert groups.value_counts().to_dict() == {"A": 6, "pooled": 5}
+    assert groups.isna().sum() == 1
+    (told,) = [one for one in cohort.findings if one.code == "cohort.pooled"]
+    assert told.level == "warning"
+    assert "2 groups of fewer than 5 subjects (5 in all)" in told.what
+    tiny.tree["subjects"]["group_min"] = 1
+    assert set(open_cohort(tiny.write()).subjects["group"].dropna()) == {"A", "B", "C"}

@@ -18,7 +18,7 @@ from medmcl.data.locate import PACKAGED
 from medmcl.data.manifest import parse_spec
 
 DATA = os.environ.get("MEDMCL_DATA")
-SHIPPED = ("acdc", "adni", "my_cohort", "oasis1", "ptbxl", "ukb_cardiac")
+SHIPPED = ("abide", "acdc", "adni", "my_cohort", "oasis1", "ptbxl", "ukb_cardiac")
 PTBXL_COPIES = (145, 463)
 ACDC_COPIES = ("patient074", "patient076")
 
@@ -245,3 +245,29 @@ def test_acdc_reads_both_frames_of_every_patient(tmp_path):
     table = pd.read_csv(cohort.root / "parameters.csv").set_index("patient")["EF(LV)"]
     lvef = dict(zip(cohort.samples["subject"], cohort.targets("lvef").values[:, 0], strict=True))
     assert lvef == pytest.approx({p.name: 100 * table[p.name] for p in patients})
+
+
+@needs("abide")
+def test_abide_checks_without_an_error_and_reads_each_persons_own_matrix(tmp_path):
+    cohort = open_cohort("abide")
+    findings = check_cohort(cohort, limit=80)
+    assert errors(findings) == []
+    pooled = [one for one in findings if one.code == "cohort.pooled"]
+    table = pd.read_csv(cohort.root / "subjects.csv").set_index("sub_id")
+    sizes = table["site"].value_counts()
+    assert len(pooled) == (sizes < 20).any()
+    assert (cohort.subjects["group"].value_counts() >= 20).all()
+    institution = cohort.subjects["site"].str.extract(r"^([A-Z]+)")[0]
+    assert (cohort.subjects.groupby(institution)["split"].nunique() == 1).all()
+    for name, said in (("autism", table["DX_GROUP"] == 1), ("sex", table["SEX"] == 2)):
+        known = said.loc[cohort.samples["subject"].astype(int)].to_numpy()
+        np.testing.assert_array_equal(cohort.targets(name).values[:, 0], known)
+    few = open_cohort("abide", {"subjects.where": "sub_id % 40 == 0"})
+    prepared = prepare(few, {"connectome": {}}, cache=tmp_path, splits="all")
+    with np.load(cohort.root / "fc_upper_int8.npz") as file:
+        stored = dict(zip(file["sub_id"].tolist(), file["fc_q127"], strict=True))
+    row, column = np.triu_indices(200, 1)
+    rows = prepared.inputs("connectome")
+    for record, matrix in zip(few.records["connectome"].index, rows, strict=True):
+        np.testing.assert_allclose(matrix[0][row, column + 1] * 127, stored[int(record)], atol=1e-4)
+    assert prepared.adapters["connectome"].atlas.names[0] == "7Networks_LH_Vis_1"

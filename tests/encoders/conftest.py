@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
+from medmcl.core.graph_rows import Graphs, pack
 from medmcl.encoders import build_encoder
 
 
@@ -39,6 +40,8 @@ class Case:
             for row in range(count):
                 x[row, max(1, self.shape.shape[0] - 2 * row - 1) :] = 0
             return x
+        if self.shape.kind == "graph":
+            return graph_rows(self.shape, count, generator)
         x = torch.randn(size, generator=generator, device="cpu")
         if self.shape.kind == "tabular":
             for column, levels in enumerate(self.shape.cardinalities):
@@ -49,6 +52,25 @@ class Case:
             x[:, 1] = (x[:, 1] > -0.5).float()
             x[0, 1], x[1, 1] = 1.0, 0.0
         return x
+
+
+def graph_rows(shape: InputShape, count: int, generator: torch.Generator) -> Tensor:
+    """Random symmetric graphs with about half of all edges; the first lacks its last region."""
+    regions, channels = shape.shape[0], shape.channels
+    features = shape.shape[1] - 1 - channels * regions
+    edges = torch.randn(count, channels, regions, regions, generator=generator, device="cpu")
+    edges = (edges * (edges > 0 if channels > 1 else edges.abs() > 0.6)).triu(1)
+    nodes = torch.randn(count, regions, features, generator=generator, device="cpu")
+    present = torch.ones(count, regions, dtype=torch.bool, device="cpu")
+    present[0, -1] = False
+    pairs = present[:, None, :, None] & present[:, None, None]
+    edges = torch.where(pairs, edges + edges.transpose(2, 3), 0.0)
+    return pack(Graphs(present, edges, nodes * present[..., None]))
+
+
+def _graph(regions: int, channels: int, features: int) -> InputShape:
+    shape = (regions, 1 + channels * regions + features)
+    return InputShape(kind="graph", shape=shape, channels=channels)
 
 
 def _cmr(*shape: int) -> InputShape:
@@ -122,6 +144,14 @@ CASES = {
         InputShape(kind="tabular", shape=(2, 5), cardinalities=(0, 3, 0, 4, 0)),
         {"cell_width": 4, "hidden": 12, "width": 10, "dropout": 0.1},
     ),
+    "brainnet_cnn": Case(
+        "brainnet_cnn", _graph(6, 2, 3), {"edges": (3, 4), "nodes": 8, "width": 10}
+    ),
+    "graph_dense": Case("graph_dense", _graph(6, 1, 3), {"width": 10, "dropout": 0.1}),
+    "graph_dense_concat": Case(
+        "graph_dense", _graph(6, 2, 3), {"width": 10, "conv": "gin", "pool": "concat"}
+    ),
+    "graph_pyg": Case("graph_pyg", _graph(6, 2, 3), {"width": 10, "conv": "gcn", "pool": "max"}),
 }
 
 

@@ -140,10 +140,11 @@ def test_unknown_names_and_keys_are_refused_with_the_nearest():
         build_encoder("ecg_vit", shape, {"widht": 8})
 
 
-def test_importing_encoders_imports_neither_timm_nor_monai():
+def test_importing_encoders_imports_neither_timm_nor_monai_nor_pyg():
     code = (
         "import sys, medmcl.encoders; "
-        "sys.exit(any(m in sys.modules for m in ('timm', 'monai', 'torchvision')))"
+        "heavy = ('timm', 'monai', 'torchvision', 'torch_geometric'); "
+        "sys.exit(any(m in sys.modules for m in heavy))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -333,3 +333,22 @@ def test_the_rule_of_cross_validation_counts_subjects_and_not_rows(people, cross
     )  # fmt: skip
     (first, *_) = evaluate_embeddings({"x": x}, task, split, subjects, bootstrap_draws=20)
     assert (first.split == "cross-validation") == crossed
+
+
+def test_cross_validation_may_leave_out_whole_sites():
+    targets, split, subjects = make("binary"), SPLIT, SUBJECTS
+    sites = np.array([f"site {code % 7}" for code in subjects], dtype=object)
+    settings = {"cross_validate": True, "draws": 1, "bootstrap_draws": 100}
+    features = {"x": GOOD}
+    found = evaluate_task(
+        features, targets, split, subjects, folds="site", sites=sites, **settings
+    ).results
+    assert {row.protocol for row in found} == {"linear_probe, 5 x 5-fold by site"}
+    assert all("in folds of whole sites (7)" in row.note for row in found)
+    plain = evaluate_task(features, targets, split, subjects, sites=sites, **settings).results
+    assert {row.protocol for row in plain} == {"linear_probe, 5 x 5-fold by subject"}
+    with pytest.raises(ConfigError, match=r"need the site(?s:.*)group:"):
+        evaluate_task(features, targets, split, subjects, folds="site", **settings)
+    one = np.full(len(subjects), "a")
+    with pytest.raises(ConfigError, match="two sites at least"):
+        evaluate_task(features, targets, split, subjects, folds="site", sites=one, **settings)

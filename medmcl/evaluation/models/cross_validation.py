@@ -36,28 +36,57 @@ def subject_folds(
     return fold[codes]
 
 
+def site_folds(
+    sites: np.ndarray, _strata: np.ndarray, folds: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Assign each row to a fold so that a site lies in one fold and folds are of like size. (N,).
+
+    Sites come in random order, each to the fold that has fewest rows so far; classes are not
+    balanced.
+
+    Args:
+        sites: Site of each row. (N,)
+        _strata: Class of each row; not read.
+        folds: Number of folds, at most the number of sites.
+        generator: Source of the order.
+    """
+    _, codes, sizes = np.unique(sites, return_inverse=True, return_counts=True)
+    filled = np.zeros(min(folds, len(sizes)), dtype=np.int64)
+    fold = np.empty(len(sizes), dtype=np.int64)
+    for site in generator.permutation(len(sizes)):
+        fold[site] = filled.argmin()
+        filled[fold[site]] += sizes[site]
+    return fold[codes]
+
+
+Folds = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
+"""`subject_folds`, or `site_folds`."""
+
+
 def cross_validation_rows(
     targets: Targets,
     subjects: np.ndarray,
     rows: np.ndarray,
     *,
+    draw: Folds = subject_folds,
     repeats: int = 5,
     folds: int = 5,
     seed: int = 0,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (repeat, train, tuning, test) rows; tuning is a quarter of the training subjects.
 
-    Which rows are yielded depends on the task, the subjects and the seed, not on any feature.
+    With sites for ``subjects`` and ``draw=site_folds``, of the training sites. Which rows are
+    yielded depends on the task, the subjects and the seed, not on any feature.
     """
     strata = strata_of(targets)
     for repeat in range(repeats):
         generator = numpy_generator(seed, "cross_validation", targets.name, repeat)
-        outer = subject_folds(subjects[rows], strata[rows], folds, generator)
+        outer = draw(subjects[rows], strata[rows], folds, generator)
         for fold in np.unique(outer):
             test, rest = rows[outer == fold], rows[outer != fold]
             if len(rest) == 0:
                 continue
-            inner = subject_folds(subjects[rest], strata[rest], 4, generator)
+            inner = draw(subjects[rest], strata[rest], 4, generator)
             tuning = rest[inner == 0] if inner.max() > 0 else rest[:0]
             yield repeat, rest[inner != 0] if inner.max() > 0 else rest, tuning, test
 
@@ -148,15 +177,21 @@ def out_of_fold(
     seed: int = 0,
     keep: Callable[[np.ndarray], np.ndarray] | None = None,
     times: np.ndarray | None = None,
+    draw: Folds = subject_folds,
 ) -> OutOfFold:
-    """Do what `repeated_cv` says; give survival curves at ``times`` (T,) too, averaged likewise."""
+    """Do what `repeated_cv` says; give survival curves at ``times`` (T,) too, averaged likewise.
+
+    With sites for ``subjects`` and ``draw=site_folds``, folds are of whole sites.
+    """
     subjects = np.asarray(subjects)
     total = np.zeros((len(features), targets.num_outputs))
     order = np.zeros_like(total)
     curves = None if times is None else np.zeros((len(features), len(times)))
     count = np.zeros(len(features))
     notes: dict[str, None] = {}
-    plan = cross_validation_rows(targets, subjects, rows, repeats=repeats, folds=folds, seed=seed)
+    plan = cross_validation_rows(
+        targets, subjects, rows, draw=draw, repeats=repeats, folds=folds, seed=seed
+    )
     sides = targets.sides
     for _, train, tuning, test in plan:
         if keep is not None:

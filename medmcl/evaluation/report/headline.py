@@ -50,10 +50,16 @@ def headline(
     first = ": ".join(part for part in (_made(data), who) if part)
     if first:
         lines.append(f"{first[0].upper()}{first[1:]}.")
-    if any(row.split == "cross-validation" for row in results):
+    crossed = [row for row in results if row.split == "cross-validation"]
+    if any(row.protocol.endswith("by site") for row in crossed):
         lines.append(
-            "Too few labelled subjects for one split: probes are scored out of fold, by subject, "
-            "over all splits; the encoder has seen inputs of the train split."
+            "Probes are scored out of fold, whole sites left out, over all splits; the encoder has "
+            "seen inputs of the train split."
+        )
+    elif crossed:
+        lines.append(
+            "Probes are scored out of fold, by subject, over all splits; the encoder has seen "
+            "inputs of the train split."
         )
     tasks = list(dict.fromkeys(row.task for row in results))
     for task in tasks[:MOST_TASKS]:

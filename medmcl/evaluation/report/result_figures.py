@@ -157,7 +157,7 @@ def _label(row: Result, mixed: bool) -> str:
     name = shorten(f"over {row.versus}" if row.versus else row.method, 28)
     if not mixed or row.versus or row.protocol == row.method:
         return name
-    protocol = row.protocol.replace("_", " ").replace(", 5 x 5-fold by subject", ", 5 x 5-fold")
+    protocol = row.protocol.replace("_", " ").partition(" by ")[0]
     return shorten(f"{name}, {protocol}", LABEL)
 
 

@@ -18,6 +18,7 @@ from medmcl.evaluation.models.cross_validation import (
     cross_validation_rows,
     out_of_fold,
     repeated_cv,
+    site_folds,
     subject_folds,
 )
 from medmcl.evaluation.models.probe import Fitted
@@ -48,6 +49,39 @@ def test_strata_spread_evenly_over_folds():
     fold = subject_folds(SUBJECTS, Y.values[:, 0], 4, np.random.default_rng(0))
     positives = [Y.values[fold == f, 0].sum() for f in range(4)]
     assert max(positives) - min(positives) <= 2
+
+
+SITES = np.repeat([0, 1, 2, 3, 4, 5, 6, 7], [40, 20, 20, 12, 10, 8, 6, 4])
+
+
+def test_a_site_never_stands_on_two_sides_and_folds_are_of_like_size():
+    plan = list(
+        cross_validation_rows(Y, SITES, np.arange(120), draw=site_folds, repeats=3, folds=4)
+    )
+    assert len(plan) == 12
+    for _, train, tuning, test in plan:
+        sides = [set(SITES[rows]) for rows in (train, tuning, test)]
+        assert all(sides)
+        assert sum(map(len, sides)) == len(set.union(*sides))
+    made = [
+        {frozenset(SITES[test]) for r, _, _, test in plan if r == repeat} for repeat in range(3)
+    ]
+    assert made[0] != made[1] or made[1] != made[2]
+    few = site_folds(SITES[:80], np.zeros(80), 5, np.random.default_rng(0))
+    assert sorted(np.unique(few)) == [0, 1, 2]  # no fold without rows
+
+
+def test_predictions_of_a_site_come_from_the_other_sites():
+    own = np.eye(8)[SITES]  # a feature that only remembers the site
+    label = Targets(
+        name="t", kind="binary", columns=("y",), known=np.ones((120, 1), bool),
+        values=(SITES % 2 == 0)[:, None].astype(float),
+    )  # fmt: skip
+    settings = {"repeats": 2, "folds": 4}
+    known = out_of_fold(own, label, SUBJECTS, np.arange(120), **settings)
+    assert auroc(label.values[:, 0], known.order[:, 0]) == 1
+    blind = out_of_fold(own, label, SITES, np.arange(120), draw=site_folds, **settings)
+    assert auroc(label.values[:, 0], blind.order[:, 0]) <= 0.5
 
 
 def test_predictions_are_out_of_fold_and_find_what_is_there():
