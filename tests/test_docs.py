@@ -25,7 +25,7 @@ FENCE = re.compile(
 )
 EXPECTED = "#>"
 CODE = re.compile(
-    r"`(config|cohort|ecg|cmr|image|graph|tabular|text|task|pairing|index)\.(?!yaml`|md`)([a-z_]+)`"
+    r"`(config|cohort|ecg|cmr|image|graph|tabular|text|task|pairing|index|genetics)\.(?!yaml`|md`)([a-z_]+)`"
 )
 WHOLE = """
 schema: medmcl/cohort@1

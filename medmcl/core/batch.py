@@ -136,12 +136,15 @@ class InputShape:
     """What an encoder must know about its input: all an adapter tells it.
 
     Attributes:
-        kind: ``ecg``, ``cmr``, ``image``, ``tabular``, ``text``, ``codes`` or ``graph``.
+        kind: ``ecg``, ``cmr``, ``image``, ``tabular``, ``text``, ``codes``, ``graph`` or
+            ``genetics``.
         shape: Shape of one row as the encoder sees it (after cropping), without the batch axis.
         vocabulary: Number of distinct tokens (text, codes).
         cardinalities: Number of levels of each categorical column (tabular).
-        names: Names along the first axis: leads, frames, channels, columns or regions.
+        names: Names along the first axis: leads, frames, channels, columns or regions; of genetics,
+            its variants.
         channels: Number of weights of an edge (graph).
+        places: Chromosome and position of each variant, ``10:101955`` (genetics).
     """
 
     kind: str
@@ -150,3 +153,4 @@ class InputShape:
     cardinalities: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     channels: int = 0
+    places: tuple[str, ...] = ()

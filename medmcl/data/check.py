@@ -392,6 +392,9 @@ def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int])
     table = cohort.records[name].iloc[rows]
     side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
     train = list(table["place"][side == "train"])
+    spread = _some(len(train), _FIT_ON)  # files may be sorted by outcome
+    others = sorted(set(range(len(train))) - set(spread))
+    train = [train[row] for row in (*spread, *others)]
     faults: list[MedmclError] = []
     prepared = 0
     try:

@@ -18,6 +18,7 @@ from medmcl.core.findings import Finding, counted
 from medmcl.data.codes import CodeMap
 from medmcl.data.event_records import EVENT_KINDS, check_shards, code_columns, load_events
 from medmcl.data.expressions import evaluate
+from medmcl.data.genotype_records import GENOTYPE_KINDS, keep_genotyped
 from medmcl.data.index_date import index_dates, index_samples, keep_before
 from medmcl.data.locate import how_to_get
 from medmcl.data.outcomes import LabelRows, task_texts
@@ -251,6 +252,8 @@ class Opening:
                 check_shards(spec, self._read(spec.keys.table).files)
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
         records = load_records(spec, own, subjects, self.root, maps)
+        if spec.kind in GENOTYPE_KINDS:
+            records = keep_genotyped(spec, records)
         return keep_before(name, records, subjects, self.spec.keys.index)
 
     def _samples(

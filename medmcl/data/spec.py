@@ -336,7 +336,14 @@ class ModalitySpec:
         """All columns of its table that the adapter reads."""
         frames = self.source.model_dump().get("frames")
         named = list(frames.values()) if isinstance(frames, dict) else []
-        return [*self.needed_columns, *self.cell_columns, *named]
+        return [*self.needed_columns, *self.cell_columns, *named, *self._grouping]
+
+    @property
+    def _grouping(self) -> list[str]:
+        """Columns that say in whom genotypes are judged together."""
+        told = self.source.model_dump()
+        ancestry = told.get("ancestry")
+        return [*(told.get("controls") or ()), *([ancestry] if ancestry is not None else [])]
 
 
 @dataclass(frozen=True, kw_only=True)

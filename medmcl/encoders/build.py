@@ -20,6 +20,7 @@ from medmcl.encoders.lookup import Lookup
 from medmcl.encoders.monai3d import Monai3d
 from medmcl.encoders.resnet1d import ResNet1d
 from medmcl.encoders.small_cnn import SmallCNN
+from medmcl.encoders.snp_pathway import SNPPathway
 from medmcl.encoders.tabular_mlp import TabularMLP
 from medmcl.encoders.text_transformer import TextTransformer
 from medmcl.encoders.timm_image import TimmImage
@@ -61,4 +62,5 @@ ENCODERS: dict[str, Any] = {
     "brainnet_cnn": BrainNetCNN,
     "graph_pyg": GraphPyG,
     "graph_dense": GraphDense,
+    "snp_pathway": SNPPathway,
 }

@@ -9,6 +9,7 @@ from medmcl.core.contracts import Adapter
 from medmcl.modalities.cmr import CMR
 from medmcl.modalities.codes import Codes
 from medmcl.modalities.ecg import ECG
+from medmcl.modalities.genetics import Genetics
 from medmcl.modalities.graph import Graph
 from medmcl.modalities.image import Image
 from medmcl.modalities.tabular import Tabular
@@ -22,6 +23,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "text": Text,
     "codes": Codes,
     "graph": Graph,
+    "genetics": Genetics,
 }
 
 READERS: dict[str, str] = {
@@ -40,6 +42,8 @@ READERS: dict[str, str] = {
     "connectivity": "graph",
     "timeseries": "graph",
     "edge_list": "graph",
+    "plink": "genetics",
+    "dosages": "genetics",
 }
 
 ALSO: dict[str, tuple[str, ...]] = {"nifti": ("image",), "dicom": ("image",)}

@@ -79,6 +79,14 @@ def _cmr(*shape: int) -> InputShape:
 
 ECG = InputShape(kind="ecg", shape=(3, 40))
 TINY_BERT = Path(__file__).parent / "tiny_bert"
+MAPS = Path(__file__).parent / "gene_maps"
+GENOTYPES = InputShape(
+    kind="genetics",
+    shape=(2, 8),
+    cardinalities=(0,) * 8,
+    names=tuple(f"rs{n}" for n in range(8)),
+    places=("1:100", "1:5000", "1:20000", "2:100", "2:40000", "3:100", "3:100000", "X:100"),
+)
 SMALL_VIT = {"patch": 10, "width": 16, "depth": 2, "heads": 2}
 THIN = {"network": "resnet10", "widen": 0.125, "norm": "group"}
 CASES = {
@@ -152,6 +160,20 @@ CASES = {
         "graph_dense", _graph(6, 2, 3), {"width": 10, "conv": "gin", "pool": "concat"}
     ),
     "graph_pyg": Case("graph_pyg", _graph(6, 2, 3), {"width": 10, "conv": "gcn", "pool": "max"}),
+    "snp_pathway": Case(
+        "snp_pathway",
+        GENOTYPES,
+        {
+            "genes": MAPS / "genes.csv",
+            "pathways": MAPS / "pathways.gmt",
+            "interactions": MAPS / "interactions.csv",
+            "channels": 2,
+            "rest": 3,
+            "width": 10,
+            "dropout": 0.1,
+        },
+    ),
+    "snp_bottleneck": Case("snp_pathway", GENOTYPES, {"rest": 4, "width": 10}),
 }
 
 

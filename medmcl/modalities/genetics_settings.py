@@ -1,0 +1,84 @@
+"""What a cohort says of its genotypes, and how a recipe prepares and disturbs them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from medmcl.core.config import Config
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Label = str | int | float | bool
+
+
+class GeneticsSource(Config):
+    """What a cohort says of its genotypes: one fileset holds everybody (or a batch of them)."""
+
+    reader: Literal["plink", "dosages"]
+    column: str | None = None
+    """Column with a person's name in the files; the subject id if not given."""
+    individual: Literal["iid", "fid_iid"] = "iid"
+    """PLINK: what people are called."""
+    controls: dict[str, Label] | None = None
+    """Column to the value of those in whom Hardy-Weinberg equilibrium is tested; all if none."""
+    ancestry: str | None = None
+    """Column of the ancestry; equilibrium is tested in each apart."""
+    gives: Literal["dosages", "components"] = "dosages"
+
+    @field_validator("controls")
+    @classmethod
+    def _one(cls, controls: dict[str, Label] | None) -> dict[str, Label] | None:
+        if controls is not None and len(controls) != 1:
+            raise ValueError("name one column and its value: {case: 0}")
+        return controls
+
+
+class GeneticsSettings(Config):
+    """How a recipe chooses and prepares variants.
+
+    Thresholds are usual ones (Anderson et al. 2010, Nat Protoc 5:1564-1573; Marees et al. 2018, Int
+    J Methods Psychiatr Res 27:e1608), judged on train people only.
+    """
+
+    variant_call_rate: Share = Field(
+        default=0.95, description="a variant called in a smaller share of people is left out"
+    )
+    subject_call_rate: Share = Field(
+        default=0.95, description="a person with a smaller share of calls cannot be used"
+    )
+    min_frequency: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        default=0.01, description="of the rarer allele; rarer variants are left out"
+    )
+    equilibrium_p: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=1e-6, description="a lower exact Hardy-Weinberg p leaves a variant out; 0 = none"
+    )
+    ambiguous: Literal["keep", "exclude"] = Field(
+        default="keep", description="A/T and C/G variants, whose strand letters cannot tell"
+    )
+    prune_r2: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="of two near variants in stronger linkage the later is left out"
+    )
+    prune_window: Annotated[int, Field(ge=1)] = Field(
+        default=50, description="variants before, kept and on the chromosome, that are compared"
+    )
+    prune_for: Literal["components", "all"] = Field(
+        default="components", description="what is made of the pruned variants only"
+    )
+    components: Annotated[int, Field(ge=0)] = Field(
+        default=10, description="components of ancestry, fitted on train people"
+    )
+    residualise: bool = Field(
+        default=False, description="take out of each dosage what the components explain of it"
+    )
+    panel_share: Share = Field(
+        default=0.9, description="another file must have this share of the variants"
+    )
+
+
+class GeneticsAugment(Config):
+    """How a view disturbs genotypes: some calls are left out."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="share of calls that are left out"
+    )
