@@ -267,7 +267,11 @@ def embed(
         Path, typer.Option(help="Table to write (.parquet, .csv or .tsv); must be new.")
     ],
     modality: Annotated[
-        str | None, typer.Option(help="Modality to embed; the run's first if not given.")
+        str | None,
+        typer.Option(
+            help="Modality to embed; the run's first if not given. Several (a,b) or all: the mean "
+            "of those a sample has; with --space pooled."
+        ),
     ] = None,
     stage: Annotated[str | None, typer.Option(help="Stage whose tower to use.")] = None,
     space: Annotated[
@@ -291,7 +295,7 @@ def embed(
 
         table = load(run).embed(
             cohort,
-            modality=modality,
+            modality=modality.split(",") if modality and "," in modality else modality,
             stage=stage,
             space=space,
             device=device,
@@ -299,7 +303,8 @@ def embed(
         )
     write_table(table, out)
     refused = int((table["quality"] != "ok").sum())
-    print(f"{len(table)} records, {refused} without an embedding: {out}")
+    unit = "samples" if "modalities" in table else "records"
+    print(f"{len(table)} {unit}, {refused} without an embedding: {out}")
 
 
 @app.command(cls=Command)

@@ -204,7 +204,8 @@ def anchors(page: Path) -> set[str]:
 
 KEYS = [
     spec.CohortKeys, spec.SubjectsKeys, spec.SplitKeys, spec.RandomSplit, spec.JoinKeys,
-    spec.ModalityKeys, spec.MapKeys, spec.IndexKeys, spec.PairingKeys, *spec.TASKS.values(),
+    spec.ModalityKeys, spec.MapKeys, spec.IndexKeys, spec.PairingKeys, spec.RemoveKeys,
+    *spec.TASKS.values(),
     *(adapter.Source for adapter in ADAPTERS.values()), tabular.Column,
 ]  # fmt: skip
 

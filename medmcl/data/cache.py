@@ -24,6 +24,7 @@ from medmcl.core.contracts import Place
 from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
 from medmcl.data.reading import Outcome
+from medmcl.data.wide_cells import WideCells
 
 VERSION = 4  # of what lies in an entry; raise it when preparing changes its meaning
 _STALE_SECONDS = 24 * 3600.0
@@ -74,7 +75,9 @@ def entry_key(
     for place in places:
         names = {name: _stamp(path, folders)[:2] for name, path in place.paths.items()}
         stamps = [_stamp(path, folders) for path in files(place)]
-        record = [place.record, place.subject, dict(place.values), names, stamps]
+        values = place.values
+        cells = values.stamp() if isinstance(values, WideCells) else dict(values)
+        record = [place.record, place.subject, cells, names, stamps]
         digest.update(json.dumps(record, default=str).encode())
     return digest.hexdigest()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ def check_cohort(
     chosen = list(cohort.spec.tasks if tasks is None else tasks)
     findings += _check_leaks(cohort, chosen)
     inputs = inputs or {}
+    findings += _check_together(cohort, inputs)
     done = 0
     counts: list[RecordCount] = []
     for name in cohort.spec.modalities:
@@ -344,14 +345,53 @@ def _check_presence(cohort: Cohort, name: str, *, wanted: bool) -> list[Finding]
     has = cohort.samples[name].notna().to_numpy()
     splits = cohort.samples["split"].to_numpy(object)
     if not has.any():
-        what, absent = "no subject has it", True
-    elif (splits == SPLITS[0]).any() and not has[splits == SPLITS[0]].any():
-        what, absent = "no subject of the train split has it", True
-    else:
-        absent = False
-    if not absent:
-        return []
-    return [_absent(name, what, wanted)]
+        return [_absent(name, "no subject has it", wanted)]
+    findings = []
+    for split in SPLITS:
+        here = splits == split
+        if here.any() and not has[here].any():
+            what = f"no subject of the {split} split has it"
+            consequence = _WITHOUT.get(split, "")
+            found = _absent(name, what + consequence, wanted and split == SPLITS[0])
+            findings.append(found)
+    return findings
+
+
+_WITHOUT = {
+    "tuning": ": the tuning loss says nothing of it",
+    "held_out": ": nothing predicted from it can be scored",
+}
+
+
+def _check_together(cohort: Cohort, inputs: Collection[str]) -> list[Finding]:
+    """Note people who have none of a recipe's inputs, and pairs of inputs that nobody has both."""
+    names = [name for name in inputs if name in cohort.samples]
+    has = {name: cohort.samples[name].notna().to_numpy() for name in names}
+    train = (cohort.samples["split"] == SPLITS[0]).to_numpy()
+    findings = []
+    if names:
+        nothing = ~np.any(list(has.values()), axis=0)
+        people = cohort.samples["subject"][nothing].nunique()
+        if people:
+            what = f"{counted(people, 'subject')} without any of {', '.join(names)}: not used"
+            findings.append(_of_inputs("cohort.no_input", what))
+    for a, b in combinations(names, 2):
+        both = int((has[a] & has[b] & train).sum())
+        if both < 2 and (has[a] & train).any() and (has[b] & train).any():
+            what = f"{counted(both, 'train sample')} with both {a} and {b}: they cannot be aligned"
+            findings.append(_of_inputs("cohort.no_pair", what))
+    return findings
+
+
+def _of_inputs(code: str, what: str) -> Finding:
+    return Finding(
+        code=code,
+        where="modalities",
+        what=what,
+        mend="nothing, if that is meant; otherwise see present: and pairing:",
+        level="warning",
+        scope="cohort",
+    )
 
 
 def _check_accepted(cohort: Cohort, name: str) -> list[Finding]:

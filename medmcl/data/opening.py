@@ -21,10 +21,12 @@ from medmcl.data.expressions import evaluate
 from medmcl.data.genotype_records import GENOTYPE_KINDS, keep_genotyped
 from medmcl.data.index_date import index_dates, index_samples, keep_before
 from medmcl.data.locate import how_to_get
+from medmcl.data.named_columns import write_out
 from medmcl.data.outcomes import LabelRows, task_texts
 from medmcl.data.pairing import Pairs, pair, sample_frame, unclear_error
 from medmcl.data.records import Records, load_records
-from medmcl.data.spec import CohortSpec, JoinKeys, Task
+from medmcl.data.removal import draw_removal, kept_records, thin
+from medmcl.data.spec import CohortSpec, JoinKeys, ModalitySpec, Task
 from medmcl.data.splits import row_splits, stand_in_splits, subject_splits
 from medmcl.data.subject_rows import SubjectTable, VaryingError, one_row_each
 from medmcl.data.syntax import columns_of
@@ -86,7 +88,7 @@ class Opening:
         shown = table.frame.copy()
         shown["split"] = split.reindex(shown.index)
         shown["group"] = None if group is None else group.reindex(shown.index)
-        return Opened(
+        opened = Opened(
             fingerprint=self._fingerprint(tree),
             subjects=shown,
             records={name: one.frame for name, one in found.items()},
@@ -94,6 +96,24 @@ class Opening:
             counts=self.counts,
             labels=self._labels(found, table, frame, index),
             maps=known_maps,
+        )
+        return opened if self.spec.keys.remove is None else self._thinned(opened)
+
+    def _thinned(self, opened: Opened) -> Opened:
+        """Take entries out as ``remove:`` says; labels were read before, and stay."""
+        keys, names = self.spec.keys.remove, list(opened.records)
+        assert keys is not None
+        removal = self._try(partial(draw_removal, keys, opened.samples, names))
+        if removal is None:
+            return opened
+        self.findings.append(removal.finding(keys))
+        frame = thin(opened.samples, removal, names)
+        rows = frame[names].notna().any(axis=1).to_numpy()
+        return replace(
+            opened,
+            samples=frame[rows].reset_index(drop=True),
+            records={n: kept_records(one, removal, n) for n, one in opened.records.items()},
+            labels={name: one.take(rows) for name, one in opened.labels.items()},
         )
 
     def _look_for_tables(self) -> None:
@@ -247,6 +267,7 @@ class Opening:
                 where=f"modalities.{name}",
                 mend="move the join to subjects:, or name the table",
             )
+        spec = self._written_out(spec, own, subjects)
         if spec.kind in EVENT_KINDS:
             if spec.keys.table is not None:
                 check_shards(spec, self._read(spec.keys.table).files)
@@ -255,6 +276,21 @@ class Opening:
         if spec.kind in GENOTYPE_KINDS:
             records = keep_genotyped(spec, records)
         return keep_before(name, records, subjects, self.spec.keys.index)
+
+    def _written_out(
+        self, spec: ModalitySpec, own: Table | None, subjects: SubjectTable
+    ) -> ModalitySpec:
+        """Write out the columns that a table modality names by patterns."""
+        keys, people = spec.keys, self.spec.keys.subjects
+        reserved = {keys.id or people.id, keys.record, keys.date, people.id}
+        frame = subjects.frame if own is None else own.frame
+        if own is None:
+            reserved |= {people.split.column, people.group}
+        written = write_out(spec, list(map(str, frame.columns)), reserved - {None})  # type: ignore[arg-type]
+        if written is not spec:
+            modalities = {**self.spec.modalities, spec.name: written}
+            self.spec = replace(self.spec, modalities=modalities)
+        return written
 
     def _samples(
         self, records: Mapping[str, Records], subjects: SubjectTable, split: pd.Series
@@ -291,9 +327,26 @@ class Opening:
                 got=frame["sample"][frame["sample"].duplicated()].iloc[0],
                 mend="give records ids without ':'",
             )
+        self._say_who_has_nothing(subjects, frame)
         frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
         self.findings += noted
         return frame, index
+
+    def _say_who_has_nothing(self, subjects: SubjectTable, frame: pd.DataFrame) -> None:
+        """Count subjects of whom no record is there: they make no sample."""
+        nothing = len(set(subjects.frame.index) - set(frame["subject"]))
+        if nothing and len(frame):
+            self.findings.append(
+                Finding(
+                    code="cohort.nothing_present",
+                    where="modalities",
+                    what=f"{counted(nothing, 'subject')} with no record of any modality: left out",
+                    mend="nothing, if that is meant; otherwise see id: and present: of the "
+                    "modalities",
+                    level="warning",
+                    scope="cohort",
+                )
+            )
 
     def _labels(
         self,

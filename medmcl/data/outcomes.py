@@ -48,6 +48,11 @@ class LabelRows:
     train: np.ndarray
     index: np.ndarray
 
+    def take(self, samples: np.ndarray) -> LabelRows:
+        """Give the same for some samples, (N,) bool."""
+        parts = {n: getattr(self, n)[samples] for n in ("rows", "names", "train", "index")}
+        return replace(self, **parts)
+
     def row_name(self, row: int) -> str:
         """Give what messages call a row of the table: its first sample, or its number, from 1."""
         samples = np.flatnonzero(self.rows == row)

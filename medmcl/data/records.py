@@ -20,6 +20,10 @@ from medmcl.data.spec import ModalitySpec
 from medmcl.data.subject_rows import SubjectTable, VaryingError
 from medmcl.data.syntax import columns_of
 from medmcl.data.tables import Table, dates, missing_column, native, texts
+from medmcl.data.wide_cells import WideCells, wide_columns
+
+MOST_NAMED = 20
+"""Missing columns that a message names; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +193,13 @@ def own_rows(
 def require_columns(spec: ModalitySpec, table: pd.DataFrame, where: str) -> None:
     """Refuse a modality that names columns which are not there, all at once."""
     missing = [name for name in _named_columns(spec) if name not in table.columns]
-    faults = [missing_column(name, list(table.columns), where) for name in missing]
-    if len(faults) == 1:
+    faults = [missing_column(name, list(table.columns), where) for name in missing[:MOST_NAMED]]
+    if len(missing) == 1:
         raise faults[0]
     if faults:
         what = "\n".join(fault.what for fault in faults)
+        if len(missing) > MOST_NAMED:
+            what += f"\nand {len(missing) - MOST_NAMED:,} more columns are not there"
         raise CohortError(what, where=where, mend=faults[0].mend)
 
 
@@ -253,11 +259,16 @@ def _places(
     spec: ModalitySpec, table: pd.DataFrame, owner: np.ndarray, ids: np.ndarray, root: Path
 ) -> np.ndarray:
     named = _named_columns(spec)
-    columns = {name: [native(cell) for cell in table[name]] for name in named}
+    wide = wide_columns(table, named)
+    order = {name: place for place, name in enumerate(wide)}
+    numbers = table[wide].to_numpy(np.float64)
+    columns = {n: [native(cell) for cell in table[n]] for n in named if n not in order}
     templates = _templates(spec)
     places = np.empty(len(table), dtype=object)
     for row in range(len(table)):
-        values = {name: cells[row] for name, cells in columns.items()}
+        values: Mapping[str, Any] = {name: cells[row] for name, cells in columns.items()}
+        if wide:
+            values = WideCells(order, numbers[row].copy(), values)
         places[row] = Place(
             subject=owner[row],
             record=ids[row],

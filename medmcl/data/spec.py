@@ -172,6 +172,16 @@ class PairingKeys(Config):
         return self
 
 
+class RemoveKeys(Config):
+    """Entries that are taken out at random, to study a method with fewer of them."""
+
+    share: float = Field(ge=0, lt=1)
+    """Of all entries; an entry is what a subject has of a modality. Nobody loses all."""
+    seed: int = 0
+    modalities: tuple[str, ...] = ()
+    """Whose entries may go; all if not given."""
+
+
 class TaskKeys(Config):
     """What every task may say."""
 
@@ -294,6 +304,8 @@ class CohortKeys(Config):
     subgroups: dict[str, SubgroupKeys] = {}
     """Name to the column, with bands where it is a number, that results are shown by."""
     on_bad_record: Literal["refuse", "exclude"] = "refuse"
+    remove: RemoveKeys | None = None
+    """Entries to take out at random: ``--set cohort.remove.share=0.4``."""
     recipe: str | None = None
     prompts: dict[str, dict[str, tuple[str, ...]]] = {}
     """Task to class (or label) to the texts that describe it, for zero-shot classification."""

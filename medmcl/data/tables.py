@@ -24,6 +24,9 @@ from medmcl.core.nearby import instead_of
 
 _KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
+_BETWEEN = "\x1f"
+_NO_NUMBER = re.compile(rf"(?:^|{_BETWEEN})[-+]?0\d|[_a-df-zA-DF-Z]", re.ASCII)
+_INTEGERS = re.compile(rf"(?:[-+]?\d{{1,18}}{_BETWEEN})*[-+]?\d{{1,18}}", re.ASCII)
 _EXACT = 2.0**53
 YEARS = (1700, 2261)
 """Dates outside stand for none (year 1, year 9999); nanoseconds since 1970 do not reach further."""
@@ -213,11 +216,16 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
 
 def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
     """Give every column as numbers, booleans or text; those of ``text`` as text."""
+    frame = frame.reset_index(drop=True).set_axis([str(name) for name in frame.columns], axis=1)
+    plain = frame.select_dtypes("float64").drop(columns=list(text), errors="ignore")
+    wide = 2 * plain.shape[1] > frame.shape[1]  # tables of numbers are tidy as they are
     columns = {
-        str(name): (_text_column if name in text else _tidy_column)(frame[name])
+        name: (_text_column if name in text else _tidy_column)(frame[name])
         for name in frame.columns
+        if not (wide and name in plain.columns)
     }
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
+    tidied = pd.DataFrame(columns, index=frame.index)
+    return pd.concat([tidied, plain], axis=1)[frame.columns] if wide else tidied
 
 
 def _tidy_column(column: pd.Series) -> pd.Series:
@@ -226,6 +234,9 @@ def _tidy_column(column: pd.Series) -> pd.Series:
         return column.astype(str).where(column.notna(), None)
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return column
+    plain = _plain_numbers(column)
+    if plain is not None:
+        return plain
     given = column[column.notna()]
     is_text = pd.api.types.infer_dtype(given) == "string"
     given = given.str.strip() if is_text else given.map(_cell_text)
@@ -242,6 +253,36 @@ def _tidy_column(column: pd.Series) -> pd.Series:
 def _text_column(column: pd.Series) -> pd.Series:
     cells = pd.Series(texts(column), dtype=object)
     return cells.where(cells != "", None)
+
+
+def _plain_numbers(column: pd.Series) -> pd.Series | None:
+    """Read text that is numbers without a doubt; None where the long way must tell.
+
+    One search of all cells is many times faster than one a cell: wide tables have 20,000 columns.
+    """
+    places, given = [], []
+    for place, cell in enumerate(column.tolist()):
+        if isinstance(cell, str):
+            stripped = cell.strip()
+            if stripped:
+                places.append(place)
+                given.append(stripped)
+        elif cell is not None and cell is not pd.NA and cell == cell:  # neither text nor missing
+            return None
+    text = _BETWEEN.join(given)
+    if not given or text.count(_BETWEEN) != len(given) - 1 or _NO_NUMBER.search(text):
+        return None
+    try:
+        numbers = pd.to_numeric(np.array(given, dtype=object))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if _INTEGERS.fullmatch(text):
+        values, gone = np.ones(len(column), dtype=np.int64), np.ones(len(column), dtype=bool)
+        values[places], gone[places] = numbers.astype(np.int64), False
+        return pd.Series(pd.arrays.IntegerArray(values, gone), name=column.name)
+    values = np.full(len(column), np.nan)
+    values[places] = numbers.astype(np.float64)
+    return pd.Series(values, name=column.name)
 
 
 def _numbers(given: pd.Series) -> pd.Series | None:

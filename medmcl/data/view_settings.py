@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from medmcl.core.config import Config
+
+Chance = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ViewSettings(Config):
@@ -16,5 +20,8 @@ class ViewSettings(Config):
     """Modality to options of its adapter's augmentation; a modality not named stays plain."""
     mask: dict[str, float] = {}
     """Modality to the share of its tokens that is hidden."""
+    drop: Chance | dict[str, Chance] = {}
+    """Chance of a row to lose a modality that it has, one for all or by modality; a row never loses
+    all that the view shows of it."""
     at_tuning: Literal["plain", "same"] = "plain"
     """Whether the tuning loss is taken without augmentation (masks stay) or with it."""

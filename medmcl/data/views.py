@@ -26,6 +26,36 @@ def draw_mask(rows: int, tokens: int, ratio: float, generator: torch.Generator) 
     return rank >= kept
 
 
+def draw_absence(
+    present: Mapping[str, Tensor], chances: Mapping[str, float], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Take whole modalities from rows at random: modality to (B,) bool, what is still present.
+
+    Each present entry goes with its own chance, independently. A row that would lose everything
+    keeps one, drawn evenly from what it had. So of rows with M modalities and one chance p, the
+    share p - p^M / M of entries is lost, and of the rows with both of a pair (1 - p)^2 still have
+    both.
+
+    Args:
+        present: Modality to (B,) bool, all that is shown of the rows.
+        chances: Modality to the chance of a row to lose it; others are kept.
+        generator: Source of the draws.
+
+    Source:
+        Modality dropout: Neverova et al. 2016, arXiv 1501.00102. Differs: a row never loses all.
+    """
+    names = list(present)
+    has = torch.stack([present[name] for name in names])
+    draws = torch.rand(2, *has.shape, generator=generator, device=generator.device).to(has.device)
+    chance = torch.tensor([chances.get(n, 0.0) for n in names], device=has.device)[:, None]
+    kept = has & (draws[0] >= chance)
+    last = torch.where(has, draws[1], -1.0).argmax(dim=0)
+    bare = has.any(dim=0) & ~kept.any(dim=0)
+    numbers = torch.arange(len(names), device=has.device)[:, None]
+    kept = kept | (bare & (numbers == last))
+    return {name: kept[number] for number, name in enumerate(names)}
+
+
 class View:
     """Turns prepared rows into what encoders read.
 
@@ -57,6 +87,16 @@ class View:
                 raise ConfigError(
                     "a mask ratio lies in [0, 1)", where=f"{where}.mask.{name}", got=ratio
                 )
+        drop = settings.drop
+        chances = dict.fromkeys(shown, drop) if isinstance(drop, float | int) else dict(drop)
+        for name in chances:
+            if name not in shown:
+                raise ConfigError(
+                    f"the view drops '{name}', which it does not show",
+                    where=f"{where}.drop",
+                    expected=", ".join(shown),
+                )
+        self.chances = {name: chance for name, chance in chances.items() if chance > 0}
         self.settings = settings
         self.adapters = {name: adapters[name] for name in shown}
         self.num_tokens = num_tokens
@@ -69,7 +109,7 @@ class View:
         }
 
     def __call__(self, batch: Batch, generator: torch.Generator, *, disturb: bool = True) -> Batch:
-        """Show the batch. ``disturb=False``: no augmentation, masks as usual."""
+        """Show the batch. ``disturb=False``: nothing augmented, nothing dropped, masks as usual."""
         inputs, masks = {}, {}
         augment = disturb or self.settings.at_tuning == "same"
         for name, adapter in self.adapters.items():
@@ -82,11 +122,20 @@ class View:
                 masks[name] = draw_mask(
                     len(batch), self.num_tokens[name], self.settings.mask[name], generator
                 )
+        present = {name: batch.present[name] for name in inputs}
+        if augment and self.chances:
+            present = draw_absence(present, self.chances, generator)
+            inputs = {name: _without(x, present[name]) for name, x in inputs.items()}
         return Batch(
             ids=batch.ids,
             inputs=inputs,
-            present={name: batch.present[name] for name in inputs},
+            present=present,
             targets=batch.targets,
             known=batch.known,
             masks=masks,
         )
+
+
+def _without(x: Tensor, present: Tensor) -> Tensor:
+    """Zeros in absent rows, whatever stood there."""
+    return torch.where(present.reshape(-1, *[1] * (x.ndim - 1)), x, torch.zeros_like(x))

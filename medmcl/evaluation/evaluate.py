@@ -26,6 +26,7 @@ from medmcl.evaluation.predicted import (
     predict,
     take,
 )
+from medmcl.evaluation.presence import presence_rows
 from medmcl.evaluation.resampling import Resampling, Sites, site_codes
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.scoring import Samplers, differences, rows_of, score
@@ -97,6 +98,7 @@ def evaluate_task(
     resample: str = "subject",
     sites: Sites = None,
     folds: Literal["subject", "site"] = "subject",
+    patterns: np.ndarray | None = None,
 ) -> TaskEvaluation:
     """Score methods on a task, with intervals and paired differences to one of them.
 
@@ -143,6 +145,8 @@ def evaluate_task(
         sites: Site of each sample, for ``site``. (N,)
         folds: What cross-validation leaves out at once: subjects, or whole sites (subjects without
             one on their own).
+        patterns: What each sample has, as ``ecg + cmr``: the headline of every method is shown by
+            it, and as if only some modalities were there where a method has variants. (N,)
 
     Returns:
         Rows for each method, fraction, target and metric; then the differences, their ``versus``
@@ -180,8 +184,9 @@ def evaluate_task(
         remarks=_remarks(targets, known, arrays),
         fold_sites=_fold_sites(folds, sites, np.asarray(subjects)),
     )
+    most = max(fractions, default=1.0)
     tables = [
-        predict(setting, name, method, fraction)
+        predict(setting, name, method, fraction, with_variants=fraction == most)
         for fraction in fractions
         for name, method in methods.items()
         if method.fractions is None or fraction in method.fractions
@@ -210,7 +215,15 @@ def evaluate_task(
     ]
     ledger = [*setting.ledger(), *(line for table in tables for line in table.fitted)]
     evidence = Evidence(
-        tasks=tuple(found), subgroups=tuple(subgroups), fitted=tuple(dict.fromkeys(ledger))
+        tasks=tuple(found),
+        subgroups=tuple(subgroups),
+        presence=tuple(
+            row
+            for table in whole
+            if patterns is not None
+            for row in presence_rows(setting, table, patterns, samplers, level)
+        ),
+        fitted=tuple(dict.fromkeys(ledger)),
     )
     return TaskEvaluation(
         results=[*rows, *more, *differences(setting, tables, first, samplers, level)],

@@ -148,6 +148,65 @@ class SubgroupRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PresenceRow:
+    """The headline of one method among subjects who have, or might have, some modalities only.
+
+    Attributes:
+        task: Task name.
+        target: Column of the task.
+        method: What was evaluated.
+        metric: Metric by name.
+        direction: Whether higher, lower, or closeness to a target value is better.
+        asked: ``as they are``: subjects with this pattern of modalities. ``as if``: subjects who
+            have more, predicted as if only these were there; then the difference is paired, to
+            the same subjects with all they have.
+        modalities: As ``ecg + cmr``; patterns of few subjects are pooled.
+        value: The number; None = suppressed, or not estimable: the note says why.
+        low: Lower end of the interval.
+        high: Upper end.
+        difference: What is lost (or gained), if some were not there.
+        difference_low: Lower end of its interval.
+        difference_high: Upper end.
+        p_value: Two-sided, of the difference; of the bootstrap.
+        n: Rows; None where suppressed.
+        events: Events or positives; None where suppressed or without meaning.
+        subjects: Subjects; None where suppressed.
+        suppressed: Too few subjects to show any number.
+        label_fraction: Share of training labels used.
+        note: Remarks and reasons.
+        resampling: What the bootstrap of the interval drew, see `Result`.
+    """
+
+    task: str
+    target: str
+    method: str
+    metric: str
+    direction: Literal["higher", "lower", "target"]
+    asked: Literal["as they are", "as if"]
+    modalities: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    n: int | None = None
+    events: int | None = None
+    subjects: int | None = None
+    suppressed: bool = False
+    label_fraction: float = 1.0
+    note: str = ""
+    resampling: str = "subject"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of a suppressed group: it would show what must not be shown."""
+        numbers = (self.value, self.difference, self.n, self.events, self.subjects)
+        if self.suppressed and any(number is not None for number in numbers):
+            raise ValueError(f"{self.task}: the suppressed rows {self.modalities} hold numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FittedOn:
     """A line of the leakage ledger: something was fitted, and on what.
 
@@ -195,11 +254,13 @@ class Evidence:
     Attributes:
         tasks: Calibration, decision curves and risk groups, by task, target and method.
         subgroups: Rows in the order they are shown.
+        presence: By what subjects have, and as if they had less.
         fitted: The leakage ledger.
     """
 
     tasks: tuple[TaskEvidence, ...] = ()
     subgroups: tuple[SubgroupRow, ...] = ()
+    presence: tuple[PresenceRow, ...] = ()
     fitted: tuple[FittedOn, ...] = ()
 
     def joined(self, other: Evidence) -> Evidence:
@@ -207,6 +268,7 @@ class Evidence:
         return Evidence(
             tasks=(*self.tasks, *other.tasks),
             subgroups=(*self.subgroups, *other.subgroups),
+            presence=(*self.presence, *other.presence),
             fitted=tuple(dict.fromkeys((*self.fitted, *other.fitted))),
         )
 

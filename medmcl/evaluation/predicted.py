@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,14 @@ from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.models.competing import AbsoluteRisk
 from medmcl.evaluation.models.cox_model import Baseline, baseline_hazard
-from medmcl.evaluation.models.cross_validation import out_of_fold, site_folds, subject_folds
+from medmcl.evaluation.models.cross_validation import (
+    OutOfFold,
+    out_of_fold,
+    site_folds,
+    subject_folds,
+)
 from medmcl.evaluation.models.probe import Fitted
+from medmcl.evaluation.models.together import Variant
 from medmcl.evaluation.setting import Setting
 from medmcl.evaluation.task_metrics import Line, survival_outcome
 
@@ -35,6 +42,7 @@ class Method:
         notes: What a reader must know of the features.
         label_tasks: Tasks whose train labels the features were trained with, on this cohort: out
             of fold, those labels are not new to them.
+        variants: What else is predicted of the rows: as if only some modalities were there.
     """
 
     features: Seeds
@@ -43,6 +51,7 @@ class Method:
     fractions: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     label_tasks: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
 
     def saw(self, task: str) -> str:
         """Say what the features saw of the train subjects that folds test on."""
@@ -67,6 +76,7 @@ class Given:
         protocol: How they were made.
         fitted: What was fitted for them.
         notes: What a reader must know.
+        variants: What is predicted as if only some modalities were there, and of which rows.
     """
 
     values: np.ndarray
@@ -74,6 +84,7 @@ class Given:
     protocol: str = ""
     fitted: tuple[FittedOn, ...] = ()
     notes: tuple[str, ...] = ()
+    variants: tuple[tuple[Variant, Given], ...] = ()
 
 
 Predictions = Seeds | Given | Sequence[Given]
@@ -98,6 +109,7 @@ class Predicted:
         models: The predictor of each seed that is fitted on train, of the first draw; beside
             cross-validation at all labels only.
         sampled: Metrics by target and name.
+        variants: The same method as if only some modalities were there; ``method`` says which.
     """
 
     method: str
@@ -112,6 +124,7 @@ class Predicted:
     fitted: tuple[FittedOn, ...] = ()
     models: tuple[Fitted, ...] = ()
     sampled: dict[tuple[str, str], tuple[Line, Sampled]] = field(default_factory=dict)
+    variants: tuple[Predicted, ...] = ()
 
     @property
     def pools_constants(self) -> bool:
@@ -168,44 +181,62 @@ def as_given(predictions: Predictions) -> list[Given]:
     return [p if isinstance(p, Given) else Given(values=np.asarray(p)) for p in predictions]
 
 
-def predict(setting: Setting, name: str, method: Method, fraction: float) -> Predicted:
-    """Fit a method on each draw of the labelled subset, for each training seed."""
-    arrays: list[np.ndarray] = []
-    curves: list[np.ndarray] = []
-    orders: list[np.ndarray] = []
-    notes: dict[str, None] = {}
+def predict(
+    setting: Setting, name: str, method: Method, fraction: float, *, with_variants: bool = False
+) -> Predicted:
+    """Fit a method on each draw of the labelled subset, for each training seed.
+
+    ``with_variants``: also what the same predictors say of the method's variants.
+    """
+    parts: list[_One] = []
+    variants = method.variants if with_variants else ()
     ledger: list[FittedOn] = []
     models: list[Fitted] = []
     for draw in range(setting.draws if fraction < 1 else 1):
         for x in as_seeds(method.features):
-            one = _one(setting, method, x, fraction, draw)
-            arrays.append(one.values)
-            curves += [] if one.curves is None else [one.curves]
-            orders += [] if one.order is None else [one.order]
-            notes.update(dict.fromkeys(one.notes))
+            one = _one(setting, replace(method, variants=variants), x, fraction, draw)
+            parts.append(one)
             if draw == 0:
                 models += [] if one.fitted is None else [one.fitted]
         if draw == 0:
             ledger = _ledger(setting, name, method, fraction)
     crossed = setting.cross_validate
-    return Predicted(
+    whole = _joined(
+        parts,
         method=name,
         protocol=method.protocol + (f", 5 x 5-fold by {setting.folds}" if crossed else ""),
         fraction=fraction,
-        arrays=arrays,
-        curves=curves if len(curves) == len(arrays) else [],
-        orders=orders,
         rows=np.ones(len(setting.scored), dtype=bool),
         split=CROSS_VALIDATION if crossed else setting.split,
         notes=(
             *setting.notes,
             *([method.saw(setting.targets.name)] if crossed else []),
             *method.notes,
-            *notes,
+            *dict.fromkeys(note for part in parts for note in part.notes),
         ),
-        fitted=tuple(ledger),
-        models=tuple(models),
     )
+    whole = replace(whole, fitted=tuple(ledger), models=tuple(models))
+    others = [
+        replace(
+            _joined([part.variants[number] for part in parts], like=whole),
+            method=variant.name,
+            rows=np.asarray(variant.has)[setting.scored],
+        )
+        for number, variant in enumerate(variants)
+    ]
+    return replace(whole, variants=tuple(others))
+
+
+def _joined(parts: Sequence[_One], like: Predicted | None = None, **about: Any) -> Predicted:
+    """Put seeds and draws together; ``like``: as another that says the rest."""
+    arrays = [part.values for part in parts]
+    curves = [part.curves for part in parts if part.curves is not None]
+    own: dict[str, Any] = {
+        "arrays": arrays,
+        "curves": curves if len(curves) == len(arrays) else [],
+        "orders": [part.order for part in parts if part.order is not None],
+    }
+    return Predicted(**own, **about) if like is None else replace(like, **own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +248,7 @@ class _One:
     order: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     fitted: Fitted | None = None
+    variants: tuple[_One, ...] = ()
 
 
 def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int) -> _One:
@@ -226,36 +258,53 @@ def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw:
         method = replace(method, fit=AbsoluteRisk(method.fit))
     rows = setting.scored
     if setting.cross_validate:
-        found = out_of_fold(
-            x,
-            targets,
-            setting.subjects if setting.fold_sites is None else setting.fold_sites,
-            rows,
-            draw=subject_folds if setting.fold_sites is None else site_folds,
-            protocol=method.fit,
-            seed=setting.seed,
-            keep=lambda part: setting.keep(part, fraction, draw),
-            times=times,
-        )
-        curves = None if found.curves is None else found.curves[rows]
-        fitted = None
-        if fraction == 1 and len(setting.train):  # not scored here, kept for other cohorts
-            fitted = method.fit(x, targets, setting.keep(setting.train, 1.0, 0), setting.tuning)
+        return _crossed(setting, method, x, fraction, draw)
+    if len(rows) == 0:
+        nothing = _One(values=np.zeros((0, targets.num_outputs)))
+        return replace(nothing, variants=(nothing,) * len(method.variants))
+    fitted = method.fit(x, targets, setting.keep(setting.train, fraction, draw), setting.tuning)
+
+    def said(features: np.ndarray) -> _One:
+        curves = None
+        if times is not None and fitted.survival is not None:
+            curves = fitted.survival(features, times)
+        values = fitted.predict(features)
+        return _One(values=values, curves=curves, notes=fitted.notes, fitted=fitted)
+
+    others = tuple(said(one.features(rows)) for one in method.variants)
+    return replace(said(x[rows]), variants=others)
+
+
+def _crossed(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int) -> _One:
+    """Predict the scored rows from the other folds."""
+    targets, rows = setting.targets, setting.scored
+    found = out_of_fold(
+        x,
+        targets,
+        setting.subjects if setting.fold_sites is None else setting.fold_sites,
+        rows,
+        draw=subject_folds if setting.fold_sites is None else site_folds,
+        protocol=method.fit,
+        seed=setting.seed,
+        keep=lambda part: setting.keep(part, fraction, draw),
+        times=None if setting.horizons is None else setting.horizons.fine,
+        variants=method.variants,
+    )
+    fitted = None
+    if fraction == 1 and len(setting.train):  # not scored here, kept for other cohorts
+        fitted = method.fit(x, targets, setting.keep(setting.train, 1.0, 0), setting.tuning)
+
+    def of_rows(one: OutOfFold) -> _One:
         return _One(
-            values=found.values[rows],
-            curves=curves,
-            order=found.order[rows],
-            notes=found.notes,
+            values=one.values[rows],
+            curves=None if one.curves is None else one.curves[rows],
+            order=one.order[rows],
+            notes=one.notes,
             fitted=fitted,
         )
-    if len(rows) == 0:
-        return _One(values=np.zeros((0, targets.num_outputs)))
-    fitted = method.fit(x, targets, setting.keep(setting.train, fraction, draw), setting.tuning)
-    curves = None
-    if times is not None and fitted.survival is not None:
-        curves = fitted.survival(x[rows], times)
-    values = fitted.predict(x[rows])
-    return _One(values=values, curves=curves, notes=fitted.notes, fitted=fitted)
+
+    others = tuple(of_rows(found.variants[one.name]) for one in method.variants)
+    return replace(of_rows(found), variants=others)
 
 
 def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> list[FittedOn]:
@@ -291,6 +340,20 @@ def take(
 ) -> Predicted:
     """Take predictions made elsewhere; they are scored on the scored split only."""
     parts, rows = as_given(predictions), setting.scored
+    whole = _taken(setting, name, fraction, parts, protocol)
+    if len(parts) != 1:
+        return whole
+    others = []
+    for variant, given in parts[0].variants:
+        one = _taken(setting, variant.name, fraction, [given], protocol)
+        others.append(replace(one, rows=one.rows & np.asarray(variant.has)[rows]))
+    return replace(whole, variants=tuple(others))
+
+
+def _taken(
+    setting: Setting, name: str, fraction: float, parts: list[Given], protocol: str
+) -> Predicted:
+    rows = setting.scored
     if setting.targets.competing is not None:  # curves of the own event alone are no risks
         without = "no absolute risk: nothing was kept of the competing event"
         parts = [replace(p, survival=None, notes=(*p.notes, without)) for p in parts]

@@ -26,11 +26,26 @@ WITHHELD = "withheld, so that a smaller group cannot be told by subtraction"
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
+    """Scored rows that are shown together.
+
+    Attributes:
+        name: Its name.
+        rows: (scored,) bool.
+        subjects: How many.
+        least: Subjects of the rarest outcome; None where the outcome has none.
+    """
+
     name: str
     rows: np.ndarray
     subjects: int
-    least: int | None  # subjects of the rarest outcome; None where the outcome has none
+    least: int | None
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether no number of it is shown."""
+        few = self.least is not None and self.least < FEWEST_EVENTS
+        return self.subjects < FEWEST_SUBJECTS or few
 
 
 def pooled_sites(sites: np.ndarray, subjects: np.ndarray) -> np.ndarray:
@@ -75,14 +90,14 @@ def subgroup_rows(
         wanted.append("calibration_slope")
     chosen = {metric: next(key for key in table.sampled if key[1] == metric) for metric in wanted}
     subjects = setting.subjects[setting.scored]
-    parts: dict[str, list[_Group]] = {"everyone": [_group(setting, "everyone", table.rows)]}
+    parts: dict[str, list[Group]] = {"everyone": [group_of(setting, "everyone", table.rows)]}
     for attribute, labels in groups.items():
         names = np.asarray(labels, dtype=object)[setting.scored]
         if attribute == "site":
             names = pooled_sites(names, subjects)
         found = [n for n in dict.fromkeys(names.tolist()) if n != UNKNOWN]
         found = [*sorted(map(str, found), key=_in_order), *([UNKNOWN] if UNKNOWN in names else [])]
-        each = [_group(setting, name, table.rows & (names == name)) for name in found]
+        each = [group_of(setting, name, table.rows & (names == name)) for name in found]
         each = [group for group in each if group.subjects]
         if len(each) > 1:
             parts[attribute] = each
@@ -128,7 +143,8 @@ def held_back(subjects: Sequence[int], least: Sequence[int | None]) -> list[str]
     return reasons
 
 
-def _group(setting: Setting, name: str, rows: np.ndarray) -> _Group:
+def group_of(setting: Setting, name: str, rows: np.ndarray) -> Group:
+    """Count the subjects of some scored rows (scored,), and those of their rarest outcome."""
     targets, here = setting.targets, setting.scored[rows]
     people = setting.subjects[here]
     least = None
@@ -145,7 +161,7 @@ def _group(setting: Setting, name: str, rows: np.ndarray) -> _Group:
             for positive in (True, False)
         ]
         least = min(sides, default=0)
-    return _Group(name, rows, len(np.unique(people)), least)
+    return Group(name, rows, len(np.unique(people)), least)
 
 
 def _row(
@@ -153,7 +169,7 @@ def _row(
     table: Predicted,
     samplers: Samplers,
     attribute: str,
-    group: _Group,
+    group: Group,
     metric: str,
     key: tuple[str, str],
     reason: str,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -47,7 +48,11 @@ class Column(Config):
 
 
 class TabularSource(Config):
-    """What a cohort says of a table modality: its columns, ``{age: number, sex: category}``."""
+    """What a cohort says of a table modality: its columns, ``{age: number, sex: category}``.
+
+    A list of names, or one name, stands for numbers. Names may be patterns (``gene_*``), which
+    opening a cohort writes out.
+    """
 
     reader: Literal["table"] = "table"
     columns: dict[str, Column] = Field(min_length=1)
@@ -55,7 +60,11 @@ class TabularSource(Config):
     @field_validator("columns", mode="before")
     @classmethod
     def _expand(cls, columns: Any) -> Any:
-        """Let ``age: number`` stand for ``age: {kind: number}``."""
+        """Let ``age: number`` stand for ``age: {kind: number}``, and names alone for numbers."""
+        if isinstance(columns, str):
+            columns = [columns]
+        if isinstance(columns, list | tuple) and all(isinstance(one, str) for one in columns):
+            columns = dict.fromkeys(columns, "number")
         if not isinstance(columns, Mapping):
             return columns
         return {
@@ -112,27 +121,26 @@ class Tabular:
         Raises:
             RecordError: The table has no such column.
         """
-        missing = [name for name in self.columns if name not in place.values]
+        values = place.values
+        missing = [name for name in self.columns if name not in values]
         if missing:
             raise RecordError(
-                f"the table has no column {', '.join(map(repr, missing))}",
+                f"the table has no column {_some(map(repr, missing))}",
                 where=f"{place.subject}/{place.record}",
-                expected=", ".join(map(str, place.values)),
+                expected=_some(map(str, values)),
                 mend="correct the names under columns in cohort.yaml",
             )
         return {
-            name: read_cell(place.values[name], column.kind)[0]
-            for name, column in self.columns.items()
+            name: read_cell(values[name], column.kind)[0] for name, column in self.columns.items()
         }
 
     def inspect(self, raw: Mapping[str, Cell], place: Place) -> list[Finding]:
         """Numbers that are none or out of range, new categories, records without any cell."""
         where = f"{place.subject}/{place.record}"
         findings = []
-        for name, column in self.columns.items():
-            cell = place.values.get(name)
-            value, is_readable = read_cell(cell, column.kind)
-            if not is_readable:
+        for name in self._worth_a_look(raw):
+            column, value, cell = self.columns[name], raw[name], place.values.get(name)
+            if value is None and not read_cell(cell, column.kind)[1]:
                 findings.append(_unreadable(name, cell, where))
             elif isinstance(value, float) and not _within(value, column):
                 findings.append(_out_of_range(name, value, column, where))
@@ -151,6 +159,20 @@ class Tabular:
             )
         return findings
 
+    def _worth_a_look(self, raw: Mapping[str, Cell]) -> list[str]:
+        """Columns with no value, or whose value may be at fault; of wide tables these are few."""
+        bare = self._bare
+        return [name for name, value in raw.items() if value is None or name not in bare]
+
+    @cached_property
+    def _bare(self) -> frozenset[str]:
+        """Number columns without limits."""
+        return frozenset(
+            name
+            for name, column in self.columns.items()
+            if column.kind == "number" and column.min is None and column.max is None
+        )
+
     def _is_unseen(self, name: str, value: str) -> bool:
         return name in self._levels and value not in self._levels[name]
 
@@ -158,9 +180,9 @@ class Tabular:
         """Learn mean and deviation of each number, and the categories of each category column."""
         cells: dict[str, list[Any]] = {name: [] for name in self.columns}
         for raw in raws:
-            for name in self.columns:
-                if raw[name] is not None:
-                    cells[name].append(raw[name])
+            for name, value in raw.items():
+                if value is not None:
+                    cells[name].append(value)
         self._scales, self._levels = {}, {}
         self.unseen.clear()
         for name, column in self.columns.items():
@@ -175,16 +197,28 @@ class Tabular:
         """Values and flags, (2, F) float32: standardised numbers, numbers of categories."""
         self._need_fit()
         row = np.zeros((2, len(self.columns)), dtype=np.float32)
+        cells = [raw[name] for name in self.columns]
+        row[1] = [cell is not None for cell in cells]
+        numbers, names = self._number_columns
+        if len(numbers):
+            means, deviations = np.array([self._scales[name] for name in names]).T
+            values = np.array([cells[k] for k in numbers], dtype=np.float64)  # None becomes NaN
+            scaled = (values - means) / deviations
+            limit = self.settings.clip_sd
+            scaled = scaled if limit is None else np.clip(scaled, -limit, limit)
+            row[0, numbers] = np.where(np.isnan(values), 0.0, scaled)
         for number, (name, column) in enumerate(self.columns.items()):
-            value = raw[name]
-            if value is None:
-                continue
-            row[1, number] = 1.0
-            if column.kind == "number":
-                row[0, number] = self._standardise(name, float(value))
-            else:
+            value = cells[number]
+            if column.kind == "category" and value is not None:
                 row[0, number] = self._level(name, str(value))
         return row
+
+    @cached_property
+    def _number_columns(self) -> tuple[np.ndarray, list[str]]:
+        """Places and names of the columns that are numbers."""
+        numbers = [k for k, column in enumerate(self.columns.values()) if column.kind == "number"]
+        names = list(self.columns)
+        return np.array(numbers, dtype=np.int64), [names[k] for k in numbers]
 
     def _standardise(self, name: str, value: float) -> float:
         mean, deviation = self._scales[name]
@@ -269,8 +303,17 @@ class Tabular:
         self._need_fit()
 
 
+def _some(names: Iterable[str], most: int = 8) -> str:
+    """The first few names, and how many more there are."""
+    every = list(names)
+    more = len(every) - most
+    return ", ".join(every[:most]) + (f", … ({more:,} more)" if more > 0 else "")
+
+
 def read_cell(cell: Any, kind: Literal["number", "category"]) -> tuple[Cell, bool]:
     """Give what a cell holds and whether that could be read; None where it is missing."""
+    if type(cell) is float and kind == "number" and math.isfinite(cell):
+        return cell, True
     if cell is None or str(cell).strip().lower() in MISSING_WORDS:
         return None, True
     if kind == "category":

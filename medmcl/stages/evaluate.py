@@ -249,7 +249,7 @@ def run_evaluate(
     sites = _sites(spec, cohort, is_frozen=bool(frozen))
     seed = run.seed if seed is None else seed
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
-    spec = _what_the_cohort_has(spec, cohort, evaluation.notes)
+    spec = _what_the_cohort_has(spec, run, cohort, evaluation.notes)
     unlabelled = scored_rows(run, prepared, is_outside=bool(frozen))
 
     def now(part: str) -> None:
@@ -258,7 +258,7 @@ def run_evaluate(
 
     if spec.probe is not None and chosen:
         for name, other in (others or {}).items():
-            again = other.prepare(cohort, (spec.probe.modality,))
+            again = other.prepare(cohort, _shared(spec.probe, run, other, cohort))
             said = refuse_seen(other, name, cohort, again)
             evaluation.notes += [said] if said else []
         now("embeddings")
@@ -304,6 +304,23 @@ def run_evaluate(
         else:
             evaluation.images, evaluation.heat = shown
     return evaluation
+
+
+def _shared(probe: ProbeSpec, run: Run, other: Run, cohort: Cohort) -> tuple[str, ...]:
+    """Modalities of a probe that another run and the cohort have, too.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    wanted = probe.read(run.recipe.inputs)
+    found = [n for n in wanted if n in other.recipe.inputs and n in cohort.spec.modalities]
+    if not found:
+        raise ConfigError(
+            f"the run to compare with does not read {' or '.join(wanted)}",
+            where=other.path,
+            expected=", ".join(other.recipe.inputs),
+        )
+    return tuple(found)
 
 
 def _sites(spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool) -> np.ndarray | None:
@@ -362,12 +379,15 @@ def _score_tasks(
             )  # fmt: skip
 
 
-def _what_the_cohort_has(spec: EvaluateSpec, cohort: Cohort, notes: list[str]) -> EvaluateSpec:
+def _what_the_cohort_has(
+    spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str]
+) -> EvaluateSpec:
     """Leave out parts that read modalities which the cohort does not have, each with a note."""
     have = cohort.spec.modalities
     parts: dict[str, tuple[str, ...]] = {}
-    if spec.probe is not None:
-        parts["probe"] = (spec.probe.modality,)
+    wanted = () if spec.probe is None else spec.probe.read(run.recipe.inputs)
+    if spec.probe is not None and not (spec.probe.several and any(n in have for n in wanted)):
+        parts["probe"] = wanted
     if spec.covariates is not None:
         parts["covariates"] = (spec.covariates,)
     if spec.zero_shot is not None:
@@ -387,7 +407,7 @@ def _what_the_cohort_has(spec: EvaluateSpec, cohort: Cohort, notes: list[str]) -
             notes.append(f"{part} left out: the cohort has no {', '.join(missing)}")
     if changes.get("probe", spec.probe) is None and spec.probe is not None:
         raise ConfigError(
-            f"the cohort has no '{spec.probe.modality}', the modality whose embeddings are scored",
+            f"the cohort has no '{', '.join(wanted)}', the modality whose embeddings are scored",
             expected=", ".join(have),
         )
     return spec.model_copy(update=changes)
@@ -403,7 +423,8 @@ def _keep_cloud(
     label = next(iter(probe.models))
     rows = rows[present[label][rows]]
     evaluation.cloud, evaluation.cloud_rows = features[label][rows], rows
-    evaluation.cloud_modality = probe.modality
+    named = probe.modality if isinstance(probe.modality, str) else " + ".join(probe.modality)
+    evaluation.cloud_modality = "all modalities" if named == "all" else named
 
 
 def _retrieval(

@@ -18,6 +18,8 @@ from medmcl.modalities.tabular import TabularSource
 SEXES = ("sex", "gender", "sex_at_birth")
 AGES = ("age", "age_years", "age_at_recruitment", "patient_age", "anchor_age")
 MOST_GROUPS = 30
+WIDE = 64
+"""Columns beyond which a table is not looked through for what nobody names."""
 AGE_BANDS = (50.0, 60.0, 70.0)
 
 
@@ -35,7 +37,7 @@ def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str
     Raises:
         CohortError: An expression of ``subgroups:`` cannot be read.
     """
-    table = _table(cohort)
+    table = _table(cohort, " ".join(one.column for one in cohort.spec.keys.subgroups.values()))
     named = cohort.spec.keys.subgroups or _usual(table)
     found: dict[str, np.ndarray] = {}
     for name, keys in named.items():
@@ -64,8 +66,11 @@ def sample_sites(cohort: Cohort) -> np.ndarray | None:
     return np.asarray(sites.fillna(UNKNOWN).astype(str).to_numpy(object)[where])
 
 
-def _table(cohort: Cohort) -> pd.DataFrame:
-    """One row a sample: columns of its subject, and those that only its tabular records have."""
+def _table(cohort: Cohort, named: str) -> pd.DataFrame:
+    """One row a sample: columns of its subject, and those that only its tabular records have.
+
+    Of wide tables only the columns that ``named`` names, and those called as sex and age are.
+    """
     table = cohort.subjects.drop(columns=["split", "group"])
     table = table.loc[cohort.samples["subject"]].reset_index(drop=True)
     for name, spec in cohort.spec.modalities.items():
@@ -73,7 +78,10 @@ def _table(cohort: Cohort) -> pd.DataFrame:
             continue
         cells = cohort.records[name]["place"].map(lambda place: place.values)
         rows = [{} if pd.isna(record) else cells.get(record, {}) for record in cohort.samples[name]]
+        wide = len(spec.source.columns) > WIDE
         for column, about in spec.source.columns.items():
+            if wide and column.lower() not in (*SEXES, *AGES) and column not in named:
+                continue
             if column not in table:
                 values = pd.Series([row.get(column) for row in rows], dtype=object)
                 is_number = about.kind == "number"

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared, cache_folder
 from medmcl.data.simple_features import simple_table
 from medmcl.data.simple_reading import SimpleReading
+from medmcl.data.splits import SPLITS
 from medmcl.evaluation.evaluate import PROTOCOLS
 from medmcl.evaluation.models.baselines import beside, majority, probe_terms
+from medmcl.evaluation.models.fusion import Fusion, fuse
 from medmcl.evaluation.models.probe import Fitted, linear_probe
+from medmcl.evaluation.models.together import Together, Variant
 from medmcl.evaluation.predicted import Method
 from medmcl.evaluation.results import BESIDE, COVARIATES
 from medmcl.stages.features import Covariates, sample_vectors
 from medmcl.stages.ledger import label_tasks
-from medmcl.stages.recipe import EvaluateSpec
-from medmcl.stages.run import Run
+from medmcl.stages.recipe import EvaluateSpec, ProbeSpec
+from medmcl.stages.run import Run, vector_width
 from medmcl.stages.saved_probes import load_simple
 from medmcl.stages.study import is_another
 
@@ -42,11 +47,16 @@ class Sources:
         covariates: Plain columns of a table; None without.
         simple: What is plain to see of the modality; None if it has none, or was not asked for.
         simple_fit: Probe for it.
+        simple_variants: The same as if only some modalities were there.
         simple_name: Its name in the table.
         simple_reading: What it learned from train rows.
         baselines: Which baselines are asked for.
         notes: What a reader must know.
         gaps: What stands in for missing cells and numbers.
+        fused: Method to the modalities it reads, where it reads several; `embeddings` then holds
+            what its probe reads.
+        fusion: How these are brought together.
+        seed: Of what is drawn in doing so.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -55,11 +65,15 @@ class Sources:
     covariates: Covariates | None = None
     simple: np.ndarray | None = None
     simple_fit: Callable[..., Fitted] = linear_probe
+    simple_variants: tuple[Variant, ...] = ()
     simple_name: str = ""
     simple_reading: SimpleReading | None = None
     baselines: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
+    fused: dict[str, Together] = field(default_factory=dict)
+    fusion: Fusion = "mean"
+    seed: int = 0
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -81,6 +95,12 @@ class Sources:
             )
             for name, x in self.embeddings.items()
         }
+        for name, together in self.fused.items():
+            own = fuse(together, self.fusion, probe=fit, seed=self.seed)
+            words = self.fusion.replace("_", " ")
+            methods[name] = replace(
+                methods[name], fit=own.fit, protocol=f"{protocol}, {words}", variants=own.variants
+            )
         main = next(iter(self.embeddings.values()))
         linear = "cox" if survival and protocol == "cox" else "linear_probe"
         if self.covariates is not None and "covariates" in self.baselines:
@@ -88,17 +108,20 @@ class Sources:
                 features=self.covariates.values, fit=linear_probe, protocol=linear
             )
         if self.covariates is not None and "covariates+embedding" in self.baselines:
-            both, together = beside(self.covariates.values, main)
+            both, side_by_side = beside(self.covariates.values, main)
             methods[BESIDE] = Method(
                 features=both,
-                fit=together,
+                fit=side_by_side,
                 protocol=linear,
                 fractions=(1.0,),
                 label_tasks=self.label_tasks.get(next(iter(self.embeddings)), ()),
             )
         if self.simple is not None:
             methods[self.simple_name] = Method(
-                features=self.simple, fit=self.simple_fit, protocol=linear
+                features=self.simple,
+                fit=self.simple_fit,
+                protocol=linear,
+                variants=self.simple_variants,
             )
         if "majority" in self.baselines:
             name = "Kaplan-Meier" if survival else MAJORITY
@@ -132,28 +155,36 @@ def gather(
     """
     probe = spec.probe
     assert probe is not None
-    embeddings = {
-        label: sample_vectors(run, prepared, stage, probe.modality, probe.space, device)
-        for label, stage in probe.models.items()
-    }
     learned = {label: (run, stage) for label, stage in probe.models.items()}
+    here = dict.fromkeys(learned, prepared)
     for name, other in others.items():
-        again = other.prepare(prepared.cohort, (probe.modality,))
-        stage = other.default_stage(probe.modality)
-        learned[name] = other, stage
-        embeddings[name] = sample_vectors(other, again, stage, probe.modality, probe.space, device)
-    has = prepared.present[probe.modality]
+        read = [n for n in probe.read(run.recipe.inputs) if n in other.recipe.inputs]
+        read = [n for n in read if n in prepared.cohort.spec.modalities]
+        here[name] = other.prepare(prepared.cohort, tuple(read))
+        learned[name] = other, other.default_stage(read[0])
+    together = {
+        name: _together(probe, one, stage, here[name], device)
+        for name, (one, stage) in learned.items()
+    }
     wanted = spec.wanted_baselines
     found = Sources(
-        embeddings=embeddings,
-        present=dict.fromkeys(embeddings, has),
+        embeddings={},
+        present={name: one.any for name, one in together.items()},
         label_tasks={
             name: label_tasks(one, stage)
             for name, (one, stage) in learned.items()
             if not is_another(one, prepared.cohort)
         },
         baselines=wanted,
+        fused=together if probe.several else {},
+        fusion=probe.fusion,
+        seed=run.seed,
     )
+    for name, one in together.items():
+        (first, *_) = one.vectors.values()
+        found.embeddings[name] = fuse(one, probe.fusion).features if probe.several else first
+    if probe.several:
+        _say_who_is_left(found, probe, run, prepared)
     if spec.covariates is not None and {"covariates", "covariates+embedding"} & set(wanted):
         found.covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=is_frozen)
         if found.covariates is None:
@@ -161,9 +192,55 @@ def gather(
         else:
             found.present[COVARIATES] = found.covariates.present
             found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
-    if "simple" in wanted:
+    if "simple" in wanted and isinstance(probe.modality, str) and not probe.several:
         _simple(found, run, prepared, probe.modality, is_frozen, heed)
+    elif "simple" in wanted:
+        _simple_of_several(found, run, prepared, is_frozen, heed)
     return found
+
+
+def _together(
+    probe: ProbeSpec, run: Run, stage: str, prepared: Prepared, device: torch.device
+) -> Together:
+    """Embed what a stage has towers for; what the cohort does not have is absent for everyone."""
+    towers = run.towers(stage, device)
+    names = [name for name in probe.read(run.recipe.inputs) if name in towers.towers]
+    if not names or (not probe.several and names[0] not in prepared.present):
+        raise ConfigError(
+            f"stage '{stage}' has no tower for {', '.join(probe.read(run.recipe.inputs))}",
+            where=run.path,
+            expected=", ".join(towers.towers),
+        )
+    nobody, rows = np.zeros(len(prepared.splits), dtype=bool), len(prepared.splits)
+    return Together(
+        vectors={
+            name: sample_vectors(run, prepared, stage, name, probe.space, device)
+            if name in prepared.present
+            else np.zeros((rows, vector_width(towers, name, probe.space)))
+            for name in names
+        },
+        present={name: prepared.present.get(name, nobody) for name in names},
+    )
+
+
+def _say_who_is_left(found: Sources, probe: ProbeSpec, run: Run, prepared: Prepared) -> None:
+    """Note stages without some tower, and samples that have nothing to be predicted from."""
+    wanted = probe.read(run.recipe.inputs)
+    for name, one in found.fused.items():
+        lacks = [other for other in wanted if other not in one.names]
+        if lacks:
+            found.notes.append(f"{name}: no tower for {', '.join(lacks)}; the others are read")
+    for split in SPLITS:
+        here = prepared.splits == split
+        for name in wanted:
+            if here.any() and not prepared.present.get(name, np.zeros(len(here), bool))[here].any():
+                found.notes.append(f"{name} is absent for everyone in {split}")
+        nothing = int((here & ~found.present[next(iter(found.present))]).sum())
+        if nothing:
+            found.notes.append(
+                f"{counted(nothing, 'sample')} of {split} without any of {', '.join(wanted)}: "
+                + ("not scored" if split == "held_out" else "not used")
+            )
 
 
 def _simple(
@@ -189,3 +266,32 @@ def _simple(
     found.simple_name = f"simple features ({modality})"
     found.notes += [table.note()] if table.note() else []
     found.gaps += [table.note()] if table.note() else []
+
+
+def _simple_of_several(
+    found: Sources,
+    run: Run,
+    prepared: Prepared,
+    is_frozen: bool,
+    heed: Callable[[Any], None] | None,
+) -> None:
+    """Early fusion: what is plain to see of each modality, side by side, with presence flags."""
+    if is_frozen:
+        found.notes.append("simple features of several modalities are not kept in a run: left out")
+        return
+    vectors, present = {}, {}
+    for name in next(iter(found.fused.values())).names:
+        if name not in prepared.present:
+            continue
+        table = simple_table(prepared, name, cache=cache_folder(run.path.parent), progress=heed)
+        if table is not None and len(table.train):
+            vectors[name], present[name] = table.matrix()[0], table.present
+            found.gaps += [table.note()] if table.note() else []
+    if not vectors:
+        found.notes.append("simple features left out: these kinds of modalities have none")
+        return
+    fused = fuse(Together(vectors=vectors, present=present), "learned", seed=found.seed)
+    found.simple, found.simple_fit = fused.features, fused.fit
+    found.simple_variants = fused.variants
+    found.simple_name = f"simple features ({' + '.join(vectors)})"
+    found.present[found.simple_name] = fused.present

@@ -133,15 +133,57 @@ Protocol = Literal["linear_probe", "knn", "cox", "discrete_time"]
 
 
 class ProbeSpec(Config):
-    """Frozen embeddings of one modality, each from a stage of the run."""
+    """Frozen embeddings of one modality, or of several, each from a stage of the run."""
 
-    modality: str
+    modality: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """One, a list, or ``all`` of the recipe's inputs. Of several, any subset will do: rows that
+    have at least one are predicted."""
+    fusion: Literal["mean", "product_of_experts", "learned"] = "mean"
+    """How several modalities are brought together."""
     models: dict[str, str]
     """Name in the results to stage; ``untrained`` is the first tower before any step."""
     protocol: Protocol = "linear_probe"
     """How tasks are predicted; ``cox`` and ``discrete_time`` hold for survival tasks, others then
     have the linear probe."""
     space: Literal["features", "pooled"] = "features"
+    """``pooled`` for the mean of several modalities: only there do they share a space."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared_space(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "space" in given:
+            return given
+        several = given.get("modality") == "all" or isinstance(given.get("modality"), list | tuple)
+        mean = given.get("fusion", "mean") == "mean"
+        return {**given, "space": "pooled"} if several and mean else given
+
+    @model_validator(mode="after")
+    def _can_be_fused(self) -> ProbeSpec:
+        if not self.several:
+            return self
+        if len(set(self.modality)) < len(self.modality) and self.modality != "all":
+            raise ValueError("modality: one stands twice")
+        if self.fusion == "mean" and self.space == "features":
+            raise ValueError(
+                "fusion: mean needs space: pooled, the space that modalities share; or choose "
+                "fusion: learned"
+            )
+        if self.fusion != "mean" and self.protocol in ("knn", "discrete_time"):
+            raise ValueError(
+                f"fusion: {self.fusion} fits linear probes: protocol: linear_probe, or fusion: mean"
+            )
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether it reads several modalities, of which any subset will do."""
+        return self.modality == "all" or not isinstance(self.modality, str)
+
+    def read(self, inputs: Iterable[str]) -> tuple[str, ...]:
+        """Give the modalities it reads of a recipe with these inputs."""
+        if self.modality == "all":
+            return tuple(inputs)
+        return (self.modality,) if isinstance(self.modality, str) else self.modality
 
 
 class MapSpec(Config):

@@ -8,7 +8,7 @@ adapter), ``tasks.json``, ``provenance.json``, ``checkpoint/<stage>/``, ``metric
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,17 +183,18 @@ class Run:
         self,
         cohort: Cohort | str | Path,
         *,
-        modality: str | None = None,
+        modality: str | Sequence[str] | None = None,
         stage: str | None = None,
         space: str = "features",
         device: str = "auto",
         overrides: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Embed every record of one modality of a cohort.
+        """Embed every record of one modality of a cohort, or every sample by several.
 
         Args:
             cohort: Cohort, folder or name.
-            modality: Modality to embed; the first of the recipe if not given.
+            modality: Modality to embed; the first of the recipe if not given. Several, or ``all``:
+                the mean of those that a sample has, in the space they share (``pooled``).
             stage: Stage whose tower to use; the last one trained without labels if not given.
             space: ``features`` (E wide, before the projection head: for probes) or ``pooled``
                 (D wide, unit norm, shared by modalities: for retrieval).
@@ -202,7 +203,8 @@ class Run:
 
         Returns:
             One row a record, indexed by (subject, record): ``quality`` (``ok``, or why there is no
-            embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``.
+            embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``. Of several
+            modalities one row a sample, see `medmcl.stages.fused_embeddings.embed_fused`.
 
         Raises:
             ArtefactError: The run, or the stage that is given, is not finished.
@@ -219,6 +221,8 @@ class Run:
             self.refuse_unfinished(stage)
         opened = cohort if isinstance(cohort, Cohort) else _open_tolerant(cohort, overrides)
         modality = modality or next(iter(self.recipe.inputs))
+        if modality == "all" or not isinstance(modality, str):
+            return self._embed_several(opened, modality, stage, space, device)
         if modality not in self.recipe.inputs or modality not in opened.records:
             raise ConfigError(
                 f"modality '{modality}' is not in both the run and the cohort"
@@ -249,6 +253,23 @@ class Run:
             [table["subject"].astype(str), table.index.astype(str)], names=["subject", "record"]
         )
         return frame
+
+    def _embed_several(
+        self, cohort: Cohort, modality: str | Sequence[str], stage: str | None, space: str,
+        device: str,
+    ) -> pd.DataFrame:  # fmt: skip
+        from medmcl.engine.world import pick_device
+        from medmcl.stages.fused_embeddings import embed_fused
+
+        if space != "pooled":
+            raise ConfigError(
+                "several modalities share no space but 'pooled'",
+                where="space",
+                got=space,
+                mend="--space pooled, or space='pooled'",
+            )
+        names = tuple(self.recipe.inputs) if modality == "all" else tuple(modality)
+        return embed_fused(self, cohort, names, stage, pick_device(device))
 
     def default_stage(self, modality: str) -> str:
         """The last finished stage that trained this modality's tower without labels."""
@@ -290,7 +311,6 @@ def embed_records(
     import torch
 
     adapter = prepared.adapters[modality]
-    width = None
     parts: list[np.ndarray] = []
     towers.eval()
     with torch.no_grad():
@@ -302,10 +322,15 @@ def embed_records(
             )
             vectors = getattr(towers(batch), space)[modality]
             parts.append(vectors.float().cpu().numpy())
-            width = vectors.shape[1]
-    if width is None:
-        return np.zeros((0, 0), dtype=np.float32)
+    if not parts:
+        return np.zeros((0, vector_width(towers, modality, space)), dtype=np.float32)
     return np.concatenate(parts)
+
+
+def vector_width(towers: Towers, modality: str, space: str) -> int:
+    """Give the width of the embeddings of a modality: E of features, D of pooled."""
+    tower = towers.tower(modality)
+    return tower.facts.width if space == "features" or tower.head is None else tower.head.width
 
 
 def _record_batches(

@@ -69,8 +69,11 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     if fact["best_tuning_loss"] is None:
         best = ", no tuning loss to choose by: the last step is kept"
     skipped = f", {fact['skipped_steps']} steps skipped" if fact["skipped_steps"] else ""
+    lacking = fact.get("lacking", 0)
+    without = f" ({counted(lacking, 'train sample')} without its modalities left out)"
     return (
-        f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects, "
+        f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects"
+        f"{without if lacking else ''}, "
         f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
         f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,11 @@ from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
 from medmcl.data.splits import SPLITS
 from medmcl.evaluation.report.table_one import TableOne, Variable, table_one
-from medmcl.modalities.tabular import TabularSource, read_cell
+from medmcl.modalities.tabular import Column, TabularSource, read_cell
 from medmcl.stages.groups import AGES, SEXES
 
 MOST_OUTCOMES = 30  # outcome columns in the table; the others are counted
+MOST_COVARIATES = 40  # columns of one modality; of a wider one the first, the others are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,10 @@ def describe_subjects(prepared: Prepared, tasks: Sequence[str]) -> TableOne:
     notes = list(table.notes)
     if len(rows) < int(prepared.kept.sum()):
         notes.append("Subjects with several samples are described by the first.")
+    for name, columns in _tables(prepared):
+        if len(columns) > MOST_COVARIATES:
+            rest = len(columns) - MOST_COVARIATES
+            notes.append(f"{rest:,} more columns of {name} are not described.")
     if outcomes[MOST_OUTCOMES:]:
         notes.append(f"{len(outcomes) - MOST_OUTCOMES} more outcome columns are not described.")
     return replace(table, notes=tuple(notes))
@@ -64,19 +69,23 @@ def _first_samples(prepared: Prepared) -> np.ndarray:
     return usable[np.sort(np.unique(prepared.subjects[usable], return_index=True)[1])]
 
 
+def _tables(prepared: Prepared) -> Iterator[tuple[str, Mapping[str, Column]]]:
+    """Every modality that is a table, with its columns."""
+    for name, spec in prepared.cohort.spec.modalities.items():
+        if isinstance(spec.source, TabularSource):
+            yield name, spec.source.columns
+
+
 def _covariates(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
     """Columns of every modality that is a table, read as its adapter reads them."""
     cohort = prepared.cohort
-    for name, spec in cohort.spec.modalities.items():
-        source = spec.source
-        if not isinstance(source, TabularSource):
-            continue
+    for name, columns in _tables(prepared):
         places = cohort.records[name]["place"]
         cells = [
             places[record].values if record is not None and record in places.index else {}
             for record in prepared.samples[name].iloc[rows]
         ]
-        for column, about in source.columns.items():
+        for column, about in list(columns.items())[:MOST_COVARIATES]:
             yield _Described(
                 about=column,
                 kind=about.kind,

@@ -134,6 +134,7 @@ class TaskScoring:
             sites=self.sites,
             folds="site" if spec.folds == "site" and not self.frozen else "subject",
             shown=[name for name in used if name not in self.sources.others],
+            patterns=self.groups.get("modalities") if self.sources.fused else None,
         )
 
     def _outside(self, targets: Targets) -> tuple[Targets, np.ndarray]:
@@ -154,16 +155,18 @@ class TaskScoring:
 
     def _apply(self, probes: list[SavedProbe], targets: Targets) -> dict[str, Given]:
         """Predictions of the kept probes of a task, by method."""
-        features = {
-            name: method.features
-            for name, method in self.sources.methods(targets, "linear_probe").items()
-        }
-        found, lost = {}, []
+        methods = self.sources.methods(targets, "linear_probe")
+        every = np.arange(len(targets.values))
+        found: dict[str, Given] = {}
+        lost = []
         for probe in probes:
-            if probe.method in features:
-                found[probe.method] = probe.predict(np.asarray(features[probe.method]))
-            else:
+            if probe.method not in methods:
                 lost.append(probe.method)
+                continue
+            method = methods[probe.method]
+            others = [(one, probe.predict(one.features(every))) for one in method.variants]
+            given = probe.predict(np.asarray(method.features))
+            found[probe.method] = replace(given, variants=tuple(others))
         if lost:
             self._say(f"kept probes without their features here: {', '.join(lost)}")
         return found

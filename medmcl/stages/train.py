@@ -129,6 +129,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "keep": spec.keep,
         "rows": len(rows),
         "subjects": len(np.unique(prepared.subjects[rows])),
+        "lacking": _lacking(spec, prepared),
         "tuning_rows": int(sum(map(len, tuning))),
         "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
         "batch_size": sampler.batch_size,
@@ -172,6 +173,7 @@ class _Parts:
 
 def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
     rows = training_rows(spec, prepared, setting.seed)
+    _refuse_absent(spec, prepared, rows)
     sampler = UniformSampler(
         rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
     )
@@ -182,6 +184,34 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
     return _Parts(
         rows, sampler, learner, build_views(setting.recipe, spec, learner, adapters, shapes)
     )
+
+
+def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> None:
+    """Refuse a tower that no training row has the modality of: it would stay as it is built.
+
+    Raises:
+        ConfigError: Names the modality, and how many rows there are.
+    """
+    train = prepared.rows("train")
+    for name in spec.towers:
+        if len(rows) and prepared.present[name][rows].any():
+            continue
+        lone = not prepared.present[name][train].any()
+        only = "train" if spec.task is None else f"train with a label of {spec.task}"
+        needs = ", ".join(spec.towers)
+        what = (
+            f"no sample of {only} has '{name}', so its tower would learn nothing"
+            if lone or len(rows)
+            else f"no sample of {only} has all of {needs}"
+        )
+        raise ConfigError(
+            what,
+            where=f"stage {spec.name}",
+            got=", ".join(f"{n} {int(prepared.present[n][train].sum())}" for n in spec.towers)
+            + f" of {len(train)} train samples",
+            mend="leave it out of towers, give the cohort a split in which somebody has it, or "
+            "take rows: any",
+        )
 
 
 def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
@@ -204,6 +234,12 @@ def _with_modalities(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> n
     wanted = spec.rows or ("all" if len(spec.towers) <= 2 else "any")
     have = np.stack([prepared.present[name][rows] for name in spec.towers])
     return rows[have.all(axis=0) if wanted == "all" else have.any(axis=0)]
+
+
+def _lacking(spec: TrainSpec, prepared: Prepared) -> int:
+    """Train samples that a stage leaves out because they lack modalities."""
+    train = prepared.rows("train")
+    return len(train) - len(_with_modalities(spec, prepared, train))
 
 
 def training_rows(spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:

@@ -31,6 +31,7 @@ PRESENCE = (
     "one pair only on rank 0",
     "nothing on rank 1",
     "no row on rank 1",
+    "dropped in one view, not in another",
     "one modality nowhere",
 )
 

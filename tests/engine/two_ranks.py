@@ -64,6 +64,12 @@ PRESENCE = {
         "cmr": [1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0],
         "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
     },
+    "dropped in one view, not in another": {
+        "ecg": [1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0],
+        "cmr": [1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0],
+        "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
+        "drops": {"augmented": "ecg", "augmented_2": "cmr", "masked": "report"},
+    },
     "one modality nowhere": {
         "ecg": [1] * ROWS,
         "cmr": [0] * ROWS,
@@ -188,9 +194,12 @@ def make_shape(tasks):
 def make_views(presence, tasks, dtype):
     generator = torch.Generator(device="cpu").manual_seed(0)
     present = {m: torch.tensor(presence[m], dtype=torch.bool, device="cpu") for m in MODALITIES}
-    views = {}
+    whole, views = present, {}
     for view in VIEWS:
-        inputs = {}
+        inputs, present = {}, dict(whole)
+        dropped = presence.get("drops", {}).get(view)
+        if dropped is not None:  # as modality dropout does: other rows in each view
+            present[dropped] = whole[dropped] & (torch.arange(ROWS, device="cpu") % 3 > 0)
         for name in MODALITIES:
             x = torch.randn(ROWS, LEADS, SAMPLES, generator=generator, dtype=dtype, device="cpu")
             inputs[name] = x * present[name][:, None, None]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.probe import Fitted, linear_probe
+from medmcl.evaluation.models.together import Variant
 
 FLAT = 1e-12  # of their size: predictions that differ by less differ by rounding
 SMALL_COHORT = 500  # subjects; below this a single held-out split says too little
@@ -101,12 +102,14 @@ class OutOfFold:
             and scaled by those of the rows it was fitted on, see `repeated_cv`. (N, C)
         curves: Survival: P(T > times), (N, T); None without times, or from a fold without curves.
         notes: Notes of the probes.
+        variants: Name of a variant to what the same probes say of it.
     """
 
     values: np.ndarray
     order: np.ndarray
     curves: np.ndarray | None
     notes: tuple[str, ...]
+    variants: dict[str, OutOfFold] = field(default_factory=dict)
 
 
 def repeated_cv(
@@ -178,16 +181,19 @@ def out_of_fold(
     keep: Callable[[np.ndarray], np.ndarray] | None = None,
     times: np.ndarray | None = None,
     draw: Folds = subject_folds,
+    variants: Sequence[Variant] = (),
 ) -> OutOfFold:
     """Do what `repeated_cv` says; give survival curves at ``times`` (T,) too, averaged likewise.
 
-    With sites for ``subjects`` and ``draw=site_folds``, folds are of whole sites.
+    With sites for ``subjects`` and ``draw=site_folds``, folds are of whole sites. ``variants``:
+    the same probes also predict the rows as if other modalities were there.
     """
     subjects = np.asarray(subjects)
-    total = np.zeros((len(features), targets.num_outputs))
-    order = np.zeros_like(total)
-    curves = None if times is None else np.zeros((len(features), len(times)))
-    count = np.zeros(len(features))
+    shape = (len(features), targets.num_outputs)
+    everything = Variant(
+        name="", has=np.ones(len(features), bool), features=lambda r: features[r], modalities=()
+    )
+    sums = [_Sum(one, shape, targets.kind == "survival", times) for one in (everything, *variants)]
     notes: dict[str, None] = {}
     plan = cross_validation_rows(
         targets, subjects, rows, draw=draw, repeats=repeats, folds=folds, seed=seed
@@ -206,23 +212,51 @@ def out_of_fold(
             train, tuning = train[allowed[train]], tuning[allowed[tuning]]
         both = np.sort(np.concatenate([train, tuning]))
         fitted = protocol(features, inside, train, tuning, refit_on=both)
-        guess = fitted.predict(features[test])
-        scaled = _standardised(guess, fitted.predict(features[both]))
-        order[test] += scaled
-        total[test] += scaled if targets.kind == "survival" else guess
-        if curves is not None and times is not None and fitted.survival is not None:
-            curves[test] += fitted.survival(features[test], times)
-        elif fitted.survival is None:
-            curves = None
-        count[test] += 1
+        for one in sums:
+            one.add(fitted, test, both)
         notes.update(dict.fromkeys(fitted.notes))
-    often = np.maximum(count, 1)[:, None]
-    return OutOfFold(
-        values=total / often,
-        order=order / often,
-        curves=None if curves is None else curves / often,
-        notes=tuple(notes),
-    )
+    first, *rest = (one.mean(tuple(notes)) for one in sums)
+    return replace(first, variants={v.name: one for v, one in zip(variants, rest, strict=True)})
+
+
+class _Sum:
+    """Predictions of the rows of a variant, summed over repeats."""
+
+    def __init__(
+        self, variant: Variant, shape: tuple[int, int], survives: bool, times: np.ndarray | None
+    ) -> None:
+        self.variant, self.survives, self.times = variant, survives, times
+        self.total, self.order = np.zeros(shape), np.zeros(shape)
+        self.curves = None if times is None else np.zeros((shape[0], len(times)))
+        self.count = np.zeros(shape[0])
+
+    def add(self, fitted: Fitted, test: np.ndarray, both: np.ndarray) -> None:
+        """Predict the test rows of a fold; ``both`` are the rows fitted on."""
+        one = self.variant
+        test, both = test[one.has[test]], both[one.has[both]]
+        if not len(test):
+            return
+        features = one.features(test)
+        guess = fitted.predict(features)
+        seen = fitted.predict(one.features(both)) if len(both) else guess[:0]
+        scaled = _standardised(guess, seen)
+        self.order[test] += scaled
+        self.total[test] += scaled if self.survives else guess
+        if fitted.survival is None:
+            self.curves = None
+        elif self.curves is not None and self.times is not None:
+            self.curves[test] += fitted.survival(features, self.times)
+        self.count[test] += 1
+
+    def mean(self, notes: tuple[str, ...]) -> OutOfFold:
+        """Average over repeats."""
+        often = np.maximum(self.count, 1)[:, None]
+        return OutOfFold(
+            values=self.total / often,
+            order=self.order / often,
+            curves=None if self.curves is None else self.curves / often,
+            notes=notes,
+        )
 
 
 def _standardised(guess: np.ndarray, seen: np.ndarray) -> np.ndarray:

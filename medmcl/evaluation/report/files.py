@@ -50,6 +50,7 @@ def _parts(data: ReportData) -> dict[str, Rows]:
         "risk_groups": [row for one in tasks for row in risk_rows(one)],
         "d_calibration": [row for one in tasks for row in _d_rows(one)],
         "subgroups": [asdict(row) for row in data.evidence.subgroups],
+        "presence": [asdict(row) for row in data.evidence.presence],
         "fitted_on": [
             {**asdict(line), "splits": " ".join(line.splits)} for line in data.evidence.fitted
         ],

@@ -21,6 +21,7 @@ from medmcl.evaluation.report.decision_figures import decision_curves
 from medmcl.evaluation.report.geometry_lines import geometry_of
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.pictures import Picture
+from medmcl.evaluation.report.presence_table import presence_tables
 from medmcl.evaluation.report.subgroup_figures import subgroup_forest
 from medmcl.evaluation.report.survival_figures import curve_of, risk_group_curves
 from medmcl.evaluation.report.tables import (
@@ -113,6 +114,9 @@ def _performance(data: ReportData) -> tuple[Section, ...]:
                  lambda: risk_group_curves(found, method), short="Survival"),
         _section("subgroups", "Subgroups", "No subgroup was assessed.",
                  lambda: subgroup_forest(evidence.subgroups, method)),
+        _section("presence", "By modalities present",
+                 "No method that reads several modalities was scored.",
+                 tables=presence_tables(evidence.presence), short="By modalities"),
         _section("comparisons", "Comparisons", "No two methods were compared.",
                  lambda: result_figures.gain_forest(tasks, method, labelled),
                  tables=comparison_tables(data)),

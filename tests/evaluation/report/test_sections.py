@@ -16,9 +16,10 @@ from medmcl.evaluation.results import Result
 
 KEYS = [
     "cohort", "table-one", "missingness", "results", "calibration", "decisions", "survival",
-    "subgroups", "comparisons", "retrieval", "embeddings", "maps", "training", "ledger", "tripod",
+    "subgroups", "presence", "comparisons", "retrieval", "embeddings", "maps", "training", "ledger",
+    "tripod",
 ]  # fmt: skip
-FILLED = KEYS[:9] + KEYS[-2:]
+FILLED = [key for key in KEYS[:10] if key != "presence"] + KEYS[-2:]  # one modality was probed
 
 
 def by_key(data):
