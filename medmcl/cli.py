@@ -330,7 +330,8 @@ def simulate(
     kind: Annotated[
         str,
         typer.Argument(
-            help="heart: ECG and cardiac MR of one heart; ehr: codes and concepts over time (MEDS)."
+            help="heart: ECG and cardiac MR of one heart; ehr: codes and concepts over time "
+            "(MEDS); modalities: many tables, related as a tree is."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
@@ -341,8 +342,8 @@ def simulate(
         typer.Option(
             "--set",
             metavar="A=B",
-            help="Override a setting of the simulation (heart: coupling=0.5; ehr: case=1); "
-            "docs/cohort.md, Simulated cohorts, lists them. Repeatable.",
+            help="Override a setting of the simulation (heart: coupling=0.5; ehr: case=1; "
+            "modalities: rho=0.7); docs/cohort.md, Simulated cohorts, lists them. Repeatable.",
         ),
     ] = None,
 ) -> None:

@@ -171,7 +171,8 @@ class Objective(Protocol):
     global batch; the engine gathers the fields of `Embeddings` named in ``gathers``, presence and
     targets, and each rank computes the whole value. ``rows``: its terms are means over rows; the
     engine weights them by `Term.count`.
-    A term without enough rows is left out of the answer, never zero.
+    A term without enough rows is left out of the answer, never zero. An objective of which a part
+    keeps `Watches` is shown rows that it is not charged for.
     """
 
     views: tuple[str, ...]
@@ -182,8 +183,59 @@ class Objective(Protocol):
     def __call__(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProbeRows:
+    """How much of the train split is kept for watching.
+
+    Attributes:
+        share: Share of the train subjects.
+        most: The most rows, one a subject.
+    """
+
+    share: float
+    most: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What a part of an objective saw.
+
+    Attributes:
+        row: Plain values for the record of the run.
+        changed: Whether the loss means something else from here on, so that earlier tuning losses
+            are no longer comparable.
+    """
+
+    row: Mapping[str, Any]
+    changed: bool
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """What a part of an objective (an `nn.Module`) adds that learns from rows no step trains on.
+
+    The stage keeps ``probe`` rows of the train split apart. After each step that is ``due`` (and
+    before the first one, step 0) the engine encodes them in plain view, in evaluation mode and
+    without gradient, and every rank is shown the same embeddings, on the CPU. What is learned must
+    be in the module's state.
+    """
+
+    @property
+    def probe(self) -> ProbeRows: ...
+
+    def due(self, step: int, steps: int) -> bool: ...
+
+    def observe(self, seen: Embeddings, step: int, steps: int) -> Observation: ...
+
+    def findings(self) -> list[Finding]: ...
+
+
 class PairGraph(Protocol):
     """Which pairs of modalities are aligned, and how strongly."""
+
+    @property
+    def possible(self) -> Sequence[tuple[str, str]]:
+        """Every pair it may ever align, each once."""
 
     def __call__(self, embeddings: Embeddings, batch: Batch) -> dict[tuple[str, str], float]: ...
 

@@ -10,10 +10,12 @@ from medmcl.core.config import Config, check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.data.ehr import EhrSettings, simulate_ehr
 from medmcl.data.heart import HeartSettings, simulate_heart
+from medmcl.data.latent_tree import LatentTreeSettings, simulate_modalities
 
 SIMULATORS: dict[str, tuple[type[Config], Callable[[Path, Any], Path]]] = {
     "ehr": (EhrSettings, simulate_ehr),
     "heart": (HeartSettings, simulate_heart),
+    "modalities": (LatentTreeSettings, simulate_modalities),
 }
 
 

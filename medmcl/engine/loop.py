@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from medmcl.engine.distributed import charge, tied, wrap
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest
+from medmcl.engine.watching import watch
 from medmcl.engine.world import World, any_rank
 
 MAX_SKIPPED = 20
@@ -88,6 +90,19 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Rows of the train split that no step trains on.
+
+    Attributes:
+        batches: Sample numbers, batch by batch.
+        view: How they are shown; never disturbed.
+    """
+
+    batches: tuple[np.ndarray, ...]
+    view: View
+
+
+@dataclass(frozen=True, kw_only=True)
 class Feed:
     """Where a stage's rows come from.
 
@@ -96,12 +111,14 @@ class Feed:
         load: Sample numbers to a CPU batch of prepared rows.
         tuning: Fixed batches of the tuning split; may be empty.
         selector: Which rows of a loaded batch deserve a step; None keeps all.
+        probe: What parts of objectives that watch are shown; needed if there are any.
     """
 
     sampler: Sampler
     load: Callable[[np.ndarray], Batch]
     tuning: tuple[np.ndarray, ...] = ()
     selector: Selector | None = None
+    probe: Probe | None = None
 
     def batches(self, first: int, plan: Plan, world: World) -> Iterator[Batch]:
         """Give this rank's part of each global batch from step ``first`` on, one read ahead."""
@@ -178,7 +195,9 @@ def fit(
     """
     optimiser = build_optimiser(learner, plan.optimiser, depths or {})
     state = _resume(learner, optimiser, checkpoints)
-    record.rewind(plan.stage, state.step)
+    record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
+    if state.step == 0:
+        _watch(learner, feed, plan, state, record, world)
     step_module = wrap(learner, world)
     if plan.patience is not None and state.without_gain >= plan.patience:
         return state  # it had ended early, and was killed before it could say so
@@ -187,6 +206,7 @@ def fit(
             _step(step_module, learner, batch, feed, views, plan, optimiser, state, world)
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
             last = state.step == plan.steps
+            _watch(learner, feed, plan, state, record, world)
             if state.step % plan.log_every == 0 or last:
                 _report_step(plan, state, optimiser, record)
             stopping = any_rank(stop.asked, world)
@@ -345,6 +365,36 @@ def _evaluate(
         f"{'  (best)' if better else ''}"
     )
     return better
+
+
+def _watch(
+    learner: Learner,
+    feed: Feed,
+    plan: Plan,
+    state: Progress,
+    record: Record,
+    world: World,
+) -> None:
+    """Show the probe rows to what watches; a loss of another meaning has no best so far."""
+    encode = partial(_encode_probe, learner, feed, plan, world)
+    for row, changed in watch(learner.objectives, encode, state.step, plan.steps, world):
+        record.write({"stage": plan.stage, "split": "probe", **row})
+        if changed:
+            state.best, state.without_gain = math.inf, 0
+
+
+@torch.no_grad()
+def _encode_probe(learner: Learner, feed: Feed, plan: Plan, world: World) -> list[Embeddings]:
+    if feed.probe is None:
+        raise RuntimeError("an objective watches, and the feed has no probe rows")
+    learner.eval()
+    found = []
+    for number, rows in enumerate(feed.probe.batches):
+        batch = feed.load(rows).to(world.device)
+        generator = torch_generator(plan.seed, plan.stage, "probe", number, device=world.device)
+        with autocast(plan.precision, world.device):
+            found.append(learner.model(feed.probe.view(batch, generator, disturb=False)))
+    return found
 
 
 def _save(

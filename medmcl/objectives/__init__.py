@@ -13,6 +13,7 @@ from torch import nn
 from medmcl.core.config import check, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
+from medmcl.objectives.centroid import CentroBind
 from medmcl.objectives.contrastive import info_nce, nt_xent, sigmoid_loss
 from medmcl.objectives.cross_modal import CrossModal
 from medmcl.objectives.in_modal import InModal
@@ -20,19 +21,26 @@ from medmcl.objectives.masked import Masked
 from medmcl.objectives.reconstruction import masked_modelling
 from medmcl.objectives.supervised import Supervised
 from medmcl.objectives.survival import cox_partial_likelihood
+from medmcl.objectives.total_correlation import Symile, symile
+from medmcl.objectives.volume import Gram, gram
 
 __all__ = [
     "OBJECTIVES",
+    "CentroBind",
     "CrossModal",
+    "Gram",
     "InModal",
     "Masked",
     "Supervised",
+    "Symile",
     "build_objective",
     "cox_partial_likelihood",
+    "gram",
     "info_nce",
     "masked_modelling",
     "nt_xent",
     "sigmoid_loss",
+    "symile",
 ]
 
 
@@ -60,4 +68,7 @@ OBJECTIVES: dict[str, Any] = {
     "in_modal": InModal,
     "masked": Masked,
     "supervised": Supervised,
+    "symile": Symile,
+    "gram": Gram,
+    "centrobind": CentroBind,
 }

@@ -14,6 +14,8 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import ModelShape, PairGraph
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.contrastive import info_nce, sigmoid_loss
+from medmcl.objectives.learned_pairs import LearnedPairs
+from medmcl.objectives.learned_settings import Learned
 from medmcl.objectives.pairs import Star, pair_graph, readable_pairs
 from medmcl.objectives.scale import LogitScale, ScaleSettings
 
@@ -21,8 +23,9 @@ from medmcl.objectives.scale import LogitScale, ScaleSettings
 class CrossModal(nn.Module):
     """Charges for every pair of modalities over the rows that have both.
 
-    A pair with fewer than two such rows is left out. The loss is the mean over the pairs that
-    remain, weighted by the pair graph.
+    A pair with fewer than ``min_rows`` such rows is left out. The loss is the mean over the pairs
+    that remain, weighted by the pair graph. With one pair it is CLIP's, with a star ImageBind's.
+    It sees what any two modalities share, and nothing that shows only in three of them together.
 
     Source:
         Radford et al. 2021, arXiv 2103.00020; for ECG and CMR: Turgut et al. 2025,
@@ -34,16 +37,21 @@ class CrossModal(nn.Module):
         """What is aligned, and how."""
 
         pairs: Annotated[
-            Literal["all"] | Star | tuple[tuple[str, str] | tuple[str, str, float], ...],
+            Literal["all"] | Star | Learned | tuple[tuple[str, str] | tuple[str, str, float], ...],
             BeforeValidator(readable_pairs),
         ] = "all"
-        """Pairs [a, b] or [a, b, weight]; or ``all``; or {star: anchor}."""
+        """Pairs [a, b] or [a, b, weight]; ``all``; {star: anchor}; or {learn: tree}: `Learned`."""
         loss: Literal["info_nce", "siglip"] = "info_nce"
         """InfoNCE in Turgut et al. 2025; the sigmoid loss of Zhai et al. 2023 as an alternative."""
         weight: float = Field(default=0.5, ge=0, le=1)
         """InfoNCE: share of the direction a to b of a pair [a, b]; 0.5 in Turgut et al. 2025."""
         scale: ScaleSettings = ScaleSettings()
         """Logit scale; fixed at 10 in Turgut et al. 2025."""
+        scale_per_pair: bool = False
+        """Whether each pair has a scale of its own."""
+        min_rows: int | None = Field(default=None, ge=2)
+        """Rows of a batch below which a pair is left out of the step; if not given, 2, and 8 where
+        the pairs are learned."""
         bias: float = -10.0
         """Sigmoid loss: the logit bias at the start (Zhai et al. 2023); learned if the scale is."""
         view: str = "augmented"
@@ -55,26 +63,37 @@ class CrossModal(nn.Module):
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
         super().__init__()
         self.settings = settings
-        graph = pair_graph(settings.pairs, tuple(shape.inputs))
-        self.graph: PairGraph = graph
+        learned = isinstance(settings.pairs, Learned)
+        graph: PairGraph = (
+            LearnedPairs(settings.pairs, tuple(shape.inputs))
+            if isinstance(settings.pairs, Learned)
+            else pair_graph(settings.pairs, tuple(shape.inputs))
+        )
+        self.graph = graph
+        self.min_rows = settings.min_rows or (8 if learned else 2)
         self.views: tuple[str, ...] = (settings.view,)
-        self.terms: tuple[str, ...] = tuple(f"cross_modal/{a}~{b}" for a, b in graph.weights)
-        self.scale = LogitScale(settings.scale)
+        self.terms: tuple[str, ...] = tuple(f"cross_modal/{a}~{b}" for a, b in graph.possible)
+        if settings.scale_per_pair:
+            own = {f"{a}~{b}": LogitScale(settings.scale) for a, b in graph.possible}
+            self.scales = nn.ModuleDict(own)
+        else:
+            self.scale = LogitScale(settings.scale)
         if settings.loss == "siglip":
             self.bias = nn.Parameter(
                 torch.tensor([settings.bias], device="cpu"), requires_grad=settings.scale.learned
             )
 
     def forward(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]:
-        """Give a term for each pair with at least two rows."""
+        """Give a term for each pair with enough rows."""
         embeddings = seen[self.settings.view]
-        scale = self.scale()
+        shared = None if self.settings.scale_per_pair else self.scale()
         charged: dict[str, tuple[Tensor, int, float]] = {}
         for (a, b), weight in self.graph(embeddings, batch).items():
             for name in (a, b):
                 require_pooled(embeddings, name, self.settings.view)
             rows = embeddings.batch.both(a, b).nonzero().squeeze(1)
-            if len(rows) >= 2:
+            if len(rows) >= self.min_rows:
+                scale = self.scales[f"{a}~{b}"]() if shared is None else shared
                 value = self._compare(embeddings.pooled[a][rows], embeddings.pooled[b][rows], scale)
                 charged[f"cross_modal/{a}~{b}"] = (value, len(rows), weight)
         total = sum(weight for _, _, weight in charged.values())

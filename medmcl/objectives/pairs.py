@@ -8,6 +8,20 @@ from itertools import combinations
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.config import Config, lookup
 from medmcl.core.errors import ConfigError
+from medmcl.objectives.trees import nearest_neighbours, spanning_tree
+
+__all__ = [
+    "FixedPairs",
+    "Pair",
+    "Star",
+    "complete_pairs",
+    "explicit_pairs",
+    "nearest_neighbours",
+    "pair_graph",
+    "readable_pairs",
+    "spanning_tree",
+    "star_pairs",
+]
 
 Pair = tuple[str, str]
 
@@ -21,10 +35,13 @@ class Star(Config):
 def readable_pairs(value: object) -> object:
     """Refuse what cannot be read as pairs, in one sentence; `pair_graph` asks about names."""
     star = isinstance(value, Star) or (isinstance(value, dict) and set(value) == {"star"})
+    learned = isinstance(value, dict) and "learn" in value
     listed = isinstance(value, list | tuple) and all(_is_pair(pair) for pair in value)
-    if value == "all" or star or listed:
+    if value == "all" or star or listed or learned or isinstance(value, Config):
         return value
-    raise ValueError("write all, {star: modality}, or a list of pairs [a, b] or [a, b, weight]")
+    raise ValueError(
+        "write all, {star: modality}, {learn: tree}, or a list of pairs [a, b] or [a, b, weight]"
+    )
 
 
 def _is_pair(pair: object) -> bool:
@@ -57,6 +74,11 @@ class FixedPairs:
             raise ConfigError("there is no pair of modalities to align",
                               expected="at least two modalities with a tower")  # fmt: skip
         self.weights = dict(weights)
+
+    @property
+    def possible(self) -> tuple[Pair, ...]:
+        """Every pair it may align."""
+        return tuple(self.weights)
 
     def __call__(
         self,

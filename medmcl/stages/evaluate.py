@@ -396,9 +396,9 @@ def _what_the_cohort_has(
         parts["maps"] = (spec.maps.query, spec.maps.image)
     changes: dict[str, Any] = {}
     if spec.retrieval is not None:
-        pairs = tuple(p for p in spec.retrieval.pairs if all(name in have for name in p))
+        pairs = tuple(p for p in spec.retrieval.named if all(name in have for name in p))
         changes["retrieval"] = spec.retrieval.model_copy(update={"pairs": pairs}) if pairs else None
-        if len(pairs) < len(spec.retrieval.pairs):
+        if len(pairs) < len(spec.retrieval.named):
             notes.append(f"retrieval left out: the cohort has only {', '.join(have)}")
     for part, needed in parts.items():
         missing = [name for name in needed if name not in have]
@@ -438,14 +438,15 @@ def _retrieval(
     sites: np.ndarray | None,
 ) -> list[Result]:
     rows: list[Result] = []
-    for a, b in spec.pairs:
+    vectors = {
+        name: sample_vectors(run, prepared, spec.stage, name, "pooled", device)
+        for name in dict.fromkeys(name for pair in spec.named for name in pair)
+    }
+    for a, b in spec.named:
         both = scored[prepared.present[a][scored] & prepared.present[b][scored]]
-        vectors = [
-            sample_vectors(run, prepared, spec.stage, name, "pooled", device)[both]
-            for name in (a, b)
-        ]
         rows += retrieval(
-            *vectors,
+            vectors[a][both],
+            vectors[b][both],
             names=(a, b),
             identity=(prepared.identity(a)[both], prepared.identity(b)[both]),
             groups=prepared.subjects[both],

@@ -73,6 +73,7 @@ def _table(cohort: Cohort, named: str) -> pd.DataFrame:
     """
     table = cohort.subjects.drop(columns=["split", "group"])
     table = table.loc[cohort.samples["subject"]].reset_index(drop=True)
+    more: dict[str, pd.Series] = {}
     for name, spec in cohort.spec.modalities.items():
         if not isinstance(spec.source, TabularSource):
             continue
@@ -82,11 +83,11 @@ def _table(cohort: Cohort, named: str) -> pd.DataFrame:
         for column, about in spec.source.columns.items():
             if wide and column.lower() not in (*SEXES, *AGES) and column not in named:
                 continue
-            if column not in table:
+            if column not in table and column not in more:
                 values = pd.Series([row.get(column) for row in rows], dtype=object)
                 is_number = about.kind == "number"
-                table[column] = pd.to_numeric(values, errors="coerce") if is_number else values
-    return table
+                more[column] = pd.to_numeric(values, errors="coerce") if is_number else values
+    return pd.concat([table, pd.DataFrame(more, index=table.index)], axis=1)
 
 
 def _usual(table: pd.DataFrame) -> dict[str, SubgroupKeys]:

@@ -12,6 +12,7 @@ from medmcl.core.findings import Finding, counted
 from medmcl.data.check import Checked, check_cohort
 from medmcl.data.cohort import Cohort, list_cohorts, load_cohort
 from medmcl.data.locate import is_template
+from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.recipe import (
     RecipeSpec,
     TowersSpec,
@@ -109,7 +110,7 @@ def _check_recipe(
         only_cohort_overrides(overrides)
         return [], None
     try:
-        spec = read_recipe(name, recipe_overrides(overrides))
+        spec = for_cohort(read_recipe(name, recipe_overrides(overrides)), kinds_of(cohort))
         expand(spec, cohort.usable_tasks)
     except OverrideError:
         raise
@@ -153,6 +154,8 @@ def list_of_recipes() -> str:
             modality if kind in (modality, None) else f"{modality} ({kind})"
             for modality, kind in kinds(spec).items()
         )
+        if spec.modalities == "all":
+            needs = f"any two modalities or more, of the kinds {', '.join(spec.kinds)}"
         lines.append(f"{name:20s} {spec.about}\n{'':20s} needs: {needs}")
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
+from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
 from medmcl.stages.launch import choose_precision, new_run_folder
@@ -77,7 +78,9 @@ def pretrain(
     opened = (
         cohort if isinstance(cohort, Cohort) else open_cohort(cohort, cohort_overrides(overrides))
     )
-    spec = read_recipe(_recipe_name(recipe, opened), recipe_overrides(overrides))
+    spec = for_cohort(
+        read_recipe(_recipe_name(recipe, opened), recipe_overrides(overrides)), kinds_of(opened)
+    )
     where = pick_device(device)
     config = {
         "cohort": opened.name,

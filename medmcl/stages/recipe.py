@@ -105,6 +105,8 @@ class TrainSpec(TowersSpec):
     """Train towers with some objectives."""
 
     stage: Literal["train"]
+    towers: tuple[str, ...] = ()
+    """Modalities whose towers take part; all that the recipe reads if not given."""
     weights: dict[str, WeightsSpec] = {}
     """Modality to a local weights file for its encoder."""
     vectors: dict[str, str] = {}
@@ -199,8 +201,14 @@ class RetrievalSpec(Config):
     """Retrieval between two modalities with the towers of one stage."""
 
     stage: str
-    pairs: tuple[tuple[str, str], ...]
+    pairs: tuple[tuple[str, str], ...] | Literal["all"]
+    """``all``: every two modalities of the stage."""
     ks: tuple[int, ...] = (1, 5, 10)
+
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """The pairs by name; none while ``all`` waits for a cohort."""
+        return () if self.pairs == "all" else self.pairs
 
 
 class ZeroShotSpec(Config):
@@ -256,6 +264,15 @@ AnyStage = TrainSpec | FactoriseSpec | EvaluateSpec
 StageSpec = Annotated[AnyStage, Field(discriminator="stage")]
 
 
+class KindSpec(Config):
+    """What a recipe does with a modality that it does not name, by its kind."""
+
+    input: dict[str, Any] = {}
+    """How its adapter prepares it."""
+    tower: dict[str, Any]
+    """Its encoder and projection head."""
+
+
 class RecipeSpec(Config):
     """A whole recipe, as it is written into the run."""
 
@@ -263,12 +280,22 @@ class RecipeSpec(Config):
     name: str = ""
     about: str = ""
     source: str = ""
-    inputs: dict[str, dict[str, Any]]
+    modalities: tuple[str, ...] | Literal["all"] = ()
+    """Modalities of the cohort that are read beside those of ``inputs``, as ``kinds`` says."""
+    kinds: dict[str, KindSpec] = {}
+    """Kind of modality to how it is prepared and encoded, for those that ``modalities`` adds."""
+    inputs: dict[str, dict[str, Any]] = {}
     """Modality to how its adapter prepares it."""
-    towers: dict[str, dict[str, Any]]
+    towers: dict[str, dict[str, Any]] = {}
     """Modality to its encoder and projection head."""
     views: dict[str, ViewSettings] = {}
     stages: tuple[StageSpec, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _reads_something(self) -> RecipeSpec:
+        if not self.inputs and not self.modalities:
+            raise ValueError("inputs: at least one modality, or `modalities: all` and `kinds`")
+        return self
 
 
 def find_recipe(name: str | Path) -> Path:

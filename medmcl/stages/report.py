@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.findings import Finding
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
@@ -33,7 +34,8 @@ def write_run_report(
         curves.setdefault(row["stage"], []).append(row)
     merged = _merge(run, prepared, evaluations)
     data = _data(run, cohort, merged, curves, [stage_sentence(fact) for fact in facts])
-    write_report(run.path / "report.html", data)
+    learned = [Finding(**one) for fact in facts for one in fact.get("findings", ())]
+    write_report(run.path / "report.html", replace(data, findings=[*data.findings, *learned]))
 
 
 def write_evaluation_report(run: Run, cohort: Cohort, evaluation: Evaluation) -> None:

@@ -27,13 +27,15 @@ from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.weights import NAME_MAPS, load_weights
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.loop import Feed, Learner, Plan, fit
+from medmcl.engine.loop import Feed, Learner, Plan, Probe, fit
 from medmcl.engine.record import Record, Stopwatch
 from medmcl.engine.signals import StopRequest
+from medmcl.engine.watching import watchers
 from medmcl.engine.world import World
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
 from medmcl.objectives import build_objective
+from medmcl.stages.probe_rows import keep_apart
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length
 
 
@@ -96,12 +98,13 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     if checkpoints.done is not None:
         return checkpoints.done
     parts = _build(spec, prepared, setting)
-    rows, sampler, learner, views = parts.rows, parts.sampler, parts.learner, parts.views
+    rows, sampler, learner = parts.rows, parts.sampler, parts.learner
     _take_weights(learner, spec, setting)
     learner.to(setting.world.device)
     tuning = _tuning_batches(spec, prepared, sampler.batch_size)
     sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
     sides.refuse_leak(rows, f"the weights of stage {spec.name}")
+    sides.refuse_leak(parts.probe_rows, f"what stage {spec.name} learns from probe rows")
     if tuning:
         what = f"the tuning loss of stage {spec.name} (best checkpoint, early stopping)"
         sides.refuse_leak(np.concatenate(tuning), what)
@@ -110,12 +113,13 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         sampler=sampler,
         load=lambda chosen: prepared.batch(chosen, tasks=wanted, modalities=spec.towers),
         tuning=tuning,
+        probe=parts.probe,
     )
     with Stopwatch() as watch:
         state = fit(
             learner,
             feed,
-            views,
+            parts.views,
             _plan(spec, len(sampler), setting),
             record=setting.record,
             checkpoints=checkpoints,
@@ -140,10 +144,21 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "empty_steps": state.empty_steps,
         "seconds": round(watch.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
+        **_watched(parts, setting),
     }
     if setting.world.rank == 0:
         checkpoints.finish(facts)
     return facts
+
+
+def _watched(parts: _Parts, setting: Setting) -> dict[str, Any]:
+    """What was learned from probe rows speaks for itself; nothing if nothing watched."""
+    if parts.probe is None:
+        return {}
+    found = [one for part in watchers(parts.learner.objectives).values() for one in part.findings()]
+    for one in found:
+        setting.record.say(f"warning: {one}")
+    return {"probe_rows": len(parts.probe_rows), "findings": [one.as_dict() for one in found]}
 
 
 def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
@@ -169,20 +184,35 @@ class _Parts:
     sampler: UniformSampler
     learner: Learner
     views: dict[str, View]
+    probe_rows: np.ndarray
+    probe: Probe | None
 
 
 def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
-    rows = training_rows(spec, prepared, setting.seed)
-    _refuse_absent(spec, prepared, rows)
+    everyone = training_rows(spec, prepared, setting.seed)
+    _refuse_absent(spec, prepared, everyone)
+    adapters = {name: prepared.adapters[name] for name in spec.towers}
+    shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
+    tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(everyone)}
+    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed)
+    wanted = [part.probe for part in watchers(learner.objectives).values()]
+    subjects = prepared.subjects[everyone]
+    rows, probe_rows = keep_apart(everyone, subjects, wanted, (setting.seed, spec.name))
     sampler = UniformSampler(
         rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
     )
-    adapters = {name: prepared.adapters[name] for name in spec.towers}
-    shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
-    tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(rows)}
-    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed)
+    probe = None
+    if wanted:
+        cuts = range(spec.batch_size, len(probe_rows), spec.batch_size)
+        plain = View(ViewSettings(), adapters, {}, where="the view of the probe rows")
+        probe = Probe(batches=tuple(np.split(probe_rows, list(cuts))), view=plain)
     return _Parts(
-        rows, sampler, learner, build_views(setting.recipe, spec, learner, adapters, shapes)
+        rows,
+        sampler,
+        learner,
+        build_views(setting.recipe, spec, learner, adapters, shapes),
+        probe_rows,
+        probe,
     )
 
 

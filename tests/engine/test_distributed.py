@@ -104,6 +104,15 @@ def test_gathered_embeddings_are_those_of_the_global_batch(ranks):
 
 
 @pytest.mark.dist
+def test_what_watches_concludes_the_same_on_every_rank(ranks):
+    first, second = (rank["watching"] for rank in ranks)
+    assert first == second
+    assert first["rows"] == first["history"] == 1
+    assert first["quiet"] == []
+    assert len(first["row"]["scores"]) == 3
+
+
+@pytest.mark.dist
 def test_ranks_that_differ_all_raise_instead_of_hanging(ranks):
     for rank in ranks:
         assert "different modalities" in rank["unlike"]

@@ -34,6 +34,7 @@ from medmcl.engine.distributed import (
     stop_world,
     wrap,
 )
+from medmcl.engine.watching import watch
 from medmcl.objectives import build_objective
 
 ROWS, FIRST = 13, 8
@@ -103,6 +104,11 @@ MIX = {
         {"task": "regression", "modalities": ["ecg", "cmr"], "pooling": "attention", "heads": 2},
         1.0,
     ),
+    "tree": ("cross_modal", {"pairs": {"learn": "tree"}, "min_rows": 2, "scale_per_pair": True,
+                             "scale": SCALE}, 1.0),
+    "symile": ("symile", {"scale": SCALE}, 0.5),
+    "gram": ("gram", {"scale": SCALE}, 0.5),
+    "centre": ("centrobind", {"scale": SCALE}, 0.5),
     "hazard": ("supervised", {"task": "survival", "modalities": "ecg", "pooling": "mean"}, 1.0),
 }  # fmt: skip
 
@@ -314,6 +320,24 @@ def naive_error(world):
     return total
 
 
+def check_watching(world):
+    """What the watcher of each rank concludes, though ranks other than the first see nonsense."""
+    learner = Learner({"tree": MIX["tree"]}, make_shape(make_tasks()))
+    graph = learner.objectives["tree"].graph
+    graph.settings = graph.settings.model_copy(update={"min_rows": 2, "warm_up": 0.0})
+    torch.manual_seed(5 + world.rank)
+
+    def encode():
+        batch = make_views(PRESENCE["patchy"], {}, torch.float32)["augmented"]
+        with torch.no_grad():
+            return [learner.model(batch[part(World(rank, 2))]) for rank in range(2)]
+
+    found = [row for row, _ in watch(learner.objectives, encode, 0, 10, world)]
+    quiet = list(watch(learner.objectives, encode, 3, 10, world))
+    return {"row": found[0], "rows": len(found), "quiet": quiet,
+            "history": len(graph.history)}  # fmt: skip
+
+
 def check_gathering(world):
     tasks = make_tasks()
     views = make_views(PRESENCE["patchy"], tasks, torch.float64)
@@ -386,6 +410,7 @@ def main(folder):
         "any": [any_rank(world.rank == 1, world), any_rank(False, world)],
         "broadcast": broadcast({"from": world.rank}, world),
         "gathering": check_gathering(world),
+        "watching": check_watching(world),
         "unlike": unlike_ranks_say(world),
         "rows": gradient_reaches_its_rank(world),
         "naive": naive_error(world),

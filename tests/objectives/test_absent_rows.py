@@ -21,10 +21,15 @@ PRESENT = {
 CASES = {
     "cross_modal": {"view": "a"},
     "in_modal": {"modality": "cmr", "views": ["a", "b"]},
+    "symile": {"view": "a"},
+    "gram": {"view": "a"},
+    "centrobind": {"view": "a"},
     "masked": {"modality": "ecg", "view": "a", "decoder": {"width": 8, "depth": 1, "heads": 2}},
     "supervised": {"task": "regression", "modalities": ["ecg", "cmr"], "view": "a", "join": "mean"},
 }
 MORE = {
+    "two of three": ("gram", {"view": "a", "modalities": ["ecg", "report"]}),
+    "all tuples": ("symile", {"view": "a", "negatives": "all"}),
     "siglip": ("cross_modal", {"view": "a", "loss": "siglip"}),
     "simclr, cross": ("in_modal", {"modality": "cmr", "views": ["a", "b"], "negatives": "cross"}),
     "hidden patches": ("masked", CASES["masked"] | {"over": "masked"}),

@@ -15,6 +15,14 @@ DECODER = {"width": 16, "depth": 1, "heads": 2}
 CASES = {
     "cross_modal": ("cross_modal", {"scale": SCALE}),
     "siglip": ("cross_modal", {"loss": "siglip", "scale": SCALE, "pairs": {"star": "ecg"}}),
+    "learned": (
+        "cross_modal",
+        {"pairs": {"learn": "tree"}, "min_rows": 2, "scale": SCALE, "scale_per_pair": True},
+    ),
+    "symile": ("symile", {"scale": SCALE, "negatives": "all"}),
+    "symile_shifted": ("symile", {"scale": SCALE, "modalities": ["ecg", "cmr"]}),
+    "gram": ("gram", {"scale": SCALE}),
+    "centrobind": ("centrobind", {"scale": SCALE}),
     "in_modal": ("in_modal", {"modality": "ecg", "scale": SCALE}),
     "in_modal_cross": ("in_modal", {"modality": "ecg", "negatives": "cross"}),
     "masked": ("masked", {"modality": "ecg", "decoder": DECODER}),

@@ -19,6 +19,7 @@ from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
 from medmcl.evaluation.report.geometry_lines import geometry_of
+from medmcl.evaluation.report.graph_figures import graph_pictures
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.presence_table import presence_tables
@@ -126,6 +127,9 @@ def _performance(data: ReportData) -> tuple[Section, ...]:
 def _representations(data: ReportData) -> tuple[Section, ...]:
     geometry = data.geometry or geometry_of(data.curves)
     images, heat = data.images, data.heat
+    graphs = graph_pictures(data.curves)
+    learned = Section(key="graph", title="Learned pairs", pictures=graphs, tables=(), empty="",
+                      short="Pairs")  # fmt: skip
     return (
         _section("retrieval", "Retrieval", "Retrieval was not evaluated.",
                  lambda: retrieval_figures.retrieval_bars(data.retrieval_rows)),
@@ -137,6 +141,7 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
         _section("training", "Training", "No training curves were recorded.",
                  lambda: figures.loss_curves(data.curves),
                  lambda: geometry_figures.geometry_curves(geometry)),
+        *([learned] if graphs else []),
     )  # fmt: skip
 
 

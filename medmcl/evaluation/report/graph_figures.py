@@ -1,0 +1,168 @@
+"""Figures of a pair graph that was learned: what it became, and how its scores got there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from medmcl.evaluation.report.pictures import (
+    COLOURS,
+    DASHES,
+    FAINT,
+    INK,
+    PAGE,
+    Picture,
+    canvas,
+    cells,
+    colour,
+    encode,
+    number,
+    shorten,
+    spoken,
+    style,
+)
+
+GREY = "#8A8A8A"
+MOST_LABELLED = 16  # edges with their score written beside them
+Rows = Sequence[Mapping[str, Any]]
+
+
+def graph_pictures(curves: Mapping[str, Rows]) -> tuple[Picture, ...]:
+    """Draw every learned graph of a run: the last one, and all scores over training."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for stage, rows in curves.items():
+        for row in rows:
+            if row.get("split") == "probe" and "edges" in row:
+                found.setdefault(stage, []).append(row)
+    pictures = [(_final(stage, rows), _over_time(stage, rows)) for stage, rows in found.items()]
+    return tuple(picture for pair in pictures for picture in pair)
+
+
+def _final(stage: str, rows: Rows) -> Picture:
+    last = rows[-1]
+    edges = {f"{a}~{b}": (a, b, weight) for a, b, weight in last["edges"]}
+    names = sorted({name for pair in last["scores"] for name in pair.split("~")})
+    angles = [math.pi / 2 - 2 * math.pi * k / len(names) for k in range(len(names))]
+    places = {n: (math.cos(t), math.sin(t)) for n, t in zip(names, angles, strict=True)}
+    most = max([abs(last["scores"][key] or 0.0) for key in edges], default=0.0) or 1.0
+    with style():
+        figure, ((axes,),) = canvas(PAGE * 0.72, 4.3)
+        for key, (a, b, _) in edges.items():
+            score = last["scores"][key]
+            (x0, y0), (x1, y1) = places[a], places[b]
+            width = 1 + 2.5 * max(0.0, score or 0.0) / most
+            axes.plot([x0, x1], [y0, y1], color=COLOURS[0], linewidth=width, zorder=1)
+            if len(edges) <= MOST_LABELLED:
+                axes.text(
+                    x0 + 0.5 * (x1 - x0), y0 + 0.5 * (y1 - y0), number(score, 2), fontsize=8.5,
+                    ha="center", va="center", zorder=2,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+                )  # fmt: skip
+        for name, (x, y) in places.items():
+            alone = name in last["isolated"]
+            axes.scatter(
+                [x], [y], s=170, zorder=3, linewidth=1.5,
+                facecolor="white" if alone else COLOURS[0], edgecolor=GREY if alone else COLOURS[0],
+            )  # fmt: skip
+            side = "left" if x > 0.1 else "right" if x < -0.1 else "center"
+            axes.text(
+                x * 1.16, y * 1.16, shorten(name, 20), ha=side, va="center", zorder=4,
+                color=GREY if alone else INK,
+            )  # fmt: skip
+        axes.set(xlim=(-2.0, 2.0), ylim=(-1.35, 1.35), xticks=[], yticks=[], aspect="equal")
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        src = encode(figure)
+    table = [
+        (
+            key.replace("~", " ~ "),
+            "yes" if key in edges else "no",
+            number(score),
+            number(last["fresh"][key]),
+            number(last["null_sds"][key], 1),
+            str((rows[0].get("rows") or {}).get(key, "-")),
+            f"{_share(rows, key):.0%}",
+        )
+        for key, score in sorted(last["scores"].items(), key=lambda one: -(one[1] or -math.inf))
+    ]
+    return Picture(
+        title=f"The pairs that stage {stage} learned to align",
+        aid="A line is an edge of the last graph, thicker and numbered by its score on rows that "
+        "were kept apart. Hollow: a modality without an edge, which is not trained. "
+        + _PHASES.get(str(last["phase"]), ""),
+        src=src,
+        alt=spoken(
+            f"The learned graph over {len(names)} modalities",
+            [f"{key.replace('~', ' and ')}: {number(last['scores'][key], 2)}" for key in edges],
+        ),
+        header=("pair", "edge", "score", "last measured", "margin, SD of null", "probe rows",
+                "observations as an edge"),
+        rows=cells(table),
+    )  # fmt: skip
+
+
+_PHASES = {
+    "no edge": "No pair was related enough: every pair is aligned, and this graph says nothing.",
+    "warm-up": "The warm-up was not over: every pair is aligned.",
+}
+
+
+def _share(rows: Rows, key: str) -> float:
+    return sum(any(f"{a}~{b}" == key for a, b, _ in row["edges"]) for row in rows) / len(rows)
+
+
+def _over_time(stage: str, rows: Rows) -> Picture:
+    used = [f"{a}~{b}" for a, b, _ in rows[-1]["edges"]]
+    whole = len(used) == len(rows[-1]["scores"])
+    steps = [row["step"] for row in rows]
+    start = next((row["step"] for row in rows if row["phase"] != "warm-up"), None)
+    with style():
+        figure, ((top,), (bottom,)) = canvas(
+            PAGE, 4.4, rows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1]}
+        )
+        for key in rows[-1]["scores"]:
+            if key not in used or whole:
+                top.plot(steps, _series(rows, key), color=FAINT, linewidth=1.0, zorder=1)
+        for place, key in enumerate([] if whole else used):
+            dashes = DASHES[place // len(COLOURS) % len(DASHES)]
+            top.plot(steps, _series(rows, key), color=colour(place), linestyle=dashes, zorder=2,
+                     label=shorten(key.replace("~", " ~ "), 24))  # fmt: skip
+        for axes in (top, bottom):
+            if start is not None and start > 0:
+                axes.axvline(start, color=GREY, linewidth=0.9, linestyle=":")
+        if start is not None and start > 0:
+            top.text(start, 1.02, "first graph", transform=top.get_xaxis_transform(), fontsize=8,
+                     ha="center", color=GREY)  # fmt: skip
+        top.set_ylabel("score (running mean)")
+        top.grid(axis="y")
+        if not whole and len(used) <= MOST_LABELLED:
+            figure.legend(*top.get_legend_handles_labels(), loc="outside right upper", fontsize=8.5)
+        changes = [row["changed"] for row in rows]
+        width = 0.7 * min([b - a for a, b in pairwise(steps)], default=1.0)
+        bottom.bar(steps, changes, width=width, color=COLOURS[1])
+        bottom.set(xlabel="step", ylabel="edges changed", ylim=(0, max(1, *changes) * 1.1))
+        src = encode(figure)
+    return Picture(
+        title=f"Scores of pairs while stage {stage} trained",
+        aid="Above: in colour the edges of the last graph, in grey every other pair. Below: edges "
+        "that came or went at each rebuild; a graph to be believed stops changing.",
+        src=src,
+        alt=spoken(
+            f"Scores of {len(rows[-1]['scores'])} pairs at {len(rows)} steps",
+            [f"step {one['step']}: {one['changed']} changed" for one in rows if one["changed"]],
+        ),
+        header=("step", "phase", "edges changed", "shared with the one before (Jaccard)", "edges"),
+        rows=cells(
+            [
+                (row["step"], row["phase"], row["changed"], number(row["jaccard"], 2),
+                 ", ".join(f"{a} ~ {b}" for a, b, _ in row["edges"]))
+                for row in rows
+            ]
+        ),
+    )  # fmt: skip
+
+
+def _series(rows: Rows, key: str) -> list[float]:
+    return [math.nan if row["scores"][key] is None else row["scores"][key] for row in rows]

@@ -1,0 +1,78 @@
+"""What objectives over many modalities at once share: their points, side by side and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medmcl.core.batch import Embeddings
+from medmcl.core.config import Config, lookup
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.objectives.contrastive import widen
+from medmcl.objectives.cross_modal import require_pooled
+from medmcl.objectives.scale import ScaleSettings
+
+Many = Sequence[Tensor] | Mapping[str, Tensor]
+
+
+class SeveralSettings(Config):
+    """Which modalities are taken together."""
+
+    modalities: tuple[str, ...] | Literal["all"] = "all"
+    """Rows with all of them are charged for; rows that lack one are left out."""
+    scale: ScaleSettings = ScaleSettings()
+    view: str = "augmented"
+    """The view whose embeddings are compared."""
+
+
+def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
+    """Give M tensors (B, D) as one (M, B, D), in float32 or wider, of unit length if asked.
+
+    Raises:
+        MedmclError: If there are fewer than 2 modalities or rows, shapes differ, or values are not
+            real numbers with a fraction.
+    """
+    points = list(embeddings.values() if isinstance(embeddings, Mapping) else embeddings)
+    if len(points) < 2:
+        raise MedmclError("at least 2 modalities are needed", got=len(points))
+    shapes = {tuple(x.shape) for x in points}
+    if len(shapes) > 1 or points[0].ndim != 2:
+        raise MedmclError("embeddings must be matrices of one shape (B, D)", got=sorted(shapes))
+    if len(points[0]) < 2:
+        raise MedmclError(
+            "a contrastive loss needs at least 2 rows: with fewer there is no negative",
+            got=len(points[0]),
+            mend="leave the term out, or use larger batches",
+        )
+    if not all(x.is_floating_point() for x in points):
+        raise MedmclError("embeddings must hold floating-point numbers", mend="embeddings.float()")
+    wider = widen(points[0]).dtype
+    for x in points[1:]:
+        wider = torch.promote_types(wider, widen(x).dtype)
+    whole = torch.stack([x.to(wider) for x in points])
+    return functional.normalize(whole, dim=-1) if normalise else whole
+
+
+def named_modalities(settings: SeveralSettings, shape: ModelShape) -> tuple[str, ...]:
+    """Modalities that are taken together; `ConfigError` if one has no tower or stands twice."""
+    if settings.modalities == "all":
+        names = tuple(shape.inputs)
+    else:
+        names = tuple(lookup("modality", n, {m: m for m in shape.inputs})
+                      for n in settings.modalities)  # fmt: skip
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError("at least two different modalities are needed", got=", ".join(names))
+    return names
+
+
+def rows_with_all(embeddings: Embeddings, names: Sequence[str], view: str) -> Tensor:
+    """Numbers of the rows that have every modality named, (rows,)."""
+    for name in names:
+        require_pooled(embeddings, name, view)
+    present = torch.stack([embeddings.batch.present[name] for name in names])
+    return present.all(0).nonzero().squeeze(1)

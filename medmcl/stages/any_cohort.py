@@ -1,0 +1,79 @@
+"""A recipe for any cohort becomes the recipe for this one: every modality by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ConfigError
+from medmcl.data.cohort import Cohort
+from medmcl.stages.recipe import AnyStage, EvaluateSpec, RecipeSpec, TrainSpec
+
+
+def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
+    """Name every modality where the recipe says ``all`` or leaves towers open.
+
+    Args:
+        recipe: The recipe as read.
+        kinds: Modality of the cohort to its kind, in the cohort's order.
+
+    Returns:
+        A recipe of which every stage names its towers; itself if it named them all.
+
+    Raises:
+        ConfigError: A modality that the cohort does not have, or of a kind that the recipe does
+            not know.
+    """
+    inputs, towers = dict(recipe.inputs), dict(recipe.towers)
+    for name in kinds if recipe.modalities == "all" else recipe.modalities:
+        if name not in kinds:
+            raise ConfigError(
+                f"the recipe '{recipe.name}' reads '{name}', which the cohort does not have"
+                f"{nearest(name, kinds)}",
+                where="modalities",
+                expected=", ".join(kinds),
+            )
+        if name in inputs and name in towers:
+            continue
+        if kinds[name] not in recipe.kinds:
+            raise ConfigError(
+                f"the recipe '{recipe.name}' does not say how to encode '{name}', which is of kind "
+                f"'{kinds[name]}'",
+                where="kinds",
+                expected=", ".join(recipe.kinds) or "a kind with its tower",
+                mend=f"--set 'kinds.{kinds[name]}={{tower: {{encoder: {{name: ...}}}}}}', or name "
+                "the modalities to read: --set 'modalities=[a, b]'",
+            )
+        default = recipe.kinds[kinds[name]]
+        inputs.setdefault(name, dict(default.input))
+        towers.setdefault(name, dict(default.tower))
+    everyone = tuple(name for name in inputs if name in towers)
+    named = [_named(stage, everyone) for stage in recipe.stages]
+    sizes = {stage.name: getattr(stage, "towers", ()) for stage in named}
+    stages = tuple(_paired(stage, sizes) for stage in named)
+    update = {"modalities": (), "kinds": {}, "inputs": inputs, "towers": towers, "stages": stages}
+    return recipe.model_copy(update=update)
+
+
+def kinds_of(cohort: Cohort) -> dict[str, str]:
+    """Modality of a cohort to its kind."""
+    return {name: one.kind for name, one in cohort.spec.modalities.items()}
+
+
+def _named(stage: AnyStage, everyone: tuple[str, ...]) -> AnyStage:
+    if isinstance(stage, TrainSpec) and not stage.towers:
+        return stage.model_copy(update={"towers": everyone})
+    return stage
+
+
+def _paired(stage: AnyStage, towers: Mapping[str, Any]) -> AnyStage:
+    if not isinstance(stage, EvaluateSpec) or stage.retrieval is None:
+        return stage
+    if stage.retrieval.pairs != "all":
+        return stage
+    pairs = tuple(combinations(towers.get(stage.retrieval.stage, ()), 2))
+    return stage.model_copy(
+        update={"retrieval": stage.retrieval.model_copy(update={"pairs": pairs})}
+    )

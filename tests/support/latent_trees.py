@@ -1,0 +1,86 @@
+"""Small cohorts whose tree is known, and stages that learn a pair graph on them."""
+
+import json
+
+import torch
+
+from medmcl.data.cohort import open_cohort
+from medmcl.data.latent_tree import LatentTreeSettings, simulate_modalities
+from medmcl.data.loading import prepare
+from medmcl.engine.record import Record
+from medmcl.engine.signals import StopRequest
+from medmcl.engine.world import World
+from medmcl.stages.any_cohort import for_cohort, kinds_of
+from medmcl.stages.recipe import read_recipe
+from medmcl.stages.train import Setting, build_learner, run_train
+
+OURS = {"learn": "tree", "warm_up": 0.34, "every": 20, "probe_share": 0.25, "probe_rows": 300}
+SMALL = {
+    "kinds.tabular.tower": {
+        "encoder": {"name": "tabular_mlp", "cell_width": 2, "hidden": 48, "depth": 1, "width": 32},
+        "head": {"hidden": 32, "out": 16},
+    },
+    "stages.bind.optimiser": {"name": "adamw", "lr": 3e-3, "weight_decay": 0.0, "warmup": 0.05},
+    "stages.bind.evaluate_every": 1000,
+    "stages.bind.log_every": 1000,
+    "stages.bind.batch_size": 96,
+}
+PAIRS = "stages.bind.objectives.cross_modal.pairs"
+
+
+def cohort_of(folder, **settings):
+    """Give (prepared, truth) of a simulated cohort; every split open."""
+    chosen = {"subjects": 1800, "modalities": 5, "columns": 24, "held_out": 0.2, "tuning": 0.0}
+    made = simulate_modalities(folder / "cohort", LatentTreeSettings(**{**chosen, **settings}))
+    cohort = open_cohort(made)
+    recipe = for_cohort(read_recipe("autobind_toy"), kinds_of(cohort))
+    prepared = prepare(cohort, recipe.inputs, cache=folder / "cache", splits="all")
+    return prepared, json.loads((made / "truth.json").read_text())
+
+
+def recipe_of(prepared, pairs, steps, **more):
+    wanted = {**SMALL, PAIRS: {**OURS, **pairs}, "stages.bind.steps": steps, **more}
+    return for_cohort(read_recipe("autobind_toy", wanted), kinds_of(prepared.cohort))
+
+
+def learn(prepared, folder, pairs=None, *, steps=150, seed=0, **more):
+    """Train; give (history of the graph, facts of the stage, model)."""
+    recipe = recipe_of(prepared, pairs or {}, steps, **more)
+    spec = recipe.stages[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    with StopRequest() as stop:
+        record = Record(folder / "metrics.jsonl", active=True)
+        setting = Setting(
+            recipe=recipe, seed=seed, precision="fp32", world=World(), folder=folder,
+            record=record, stop=stop,
+        )  # fmt: skip
+        facts = run_train(spec, prepared, setting)
+    shapes = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
+    learner = build_learner(recipe, spec, shapes, {}, seed)
+    learner.load_state_dict(setting.checkpoints("bind").weights("last"))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["split"] == "probe"], facts, learner.model
+
+
+def edges_of(row):
+    """Edges of an observation."""
+    return {(a, b) for a, b, _ in row["edges"]}
+
+
+def true_edges(truth):
+    return {tuple(edge) for edge in truth["edges"]}
+
+
+@torch.no_grad()
+def recall(model, prepared, edges):
+    """Mean recall@1 over edges and directions, on people of held_out who have both."""
+    batch = prepared.batch(prepared.rows("held_out"))
+    plain = {name: prepared.adapters[name].plain(x) for name, x in batch.inputs.items()}
+    seen = model.eval()(batch.with_inputs(plain))
+    found = []
+    for a, b in edges:
+        both = batch.both(a, b)
+        similarity = seen.pooled[a][both] @ seen.pooled[b][both].T
+        own = torch.arange(len(similarity), device="cpu")
+        found += [(s.argmax(1) == own).float().mean().item() for s in (similarity, similarity.T)]
+    return sum(found) / len(found)
