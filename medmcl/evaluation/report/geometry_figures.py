@@ -23,6 +23,8 @@ from medmcl.evaluation.report.pictures import (
     style,
 )
 
+_NAMED = 8
+"""Lines of a panel that its legend has room for."""
 GEOMETRY = (
     ("effective_rank", "effective rank", "higher: more dimensions in use"),
     ("uniformity", "uniformity", "lower: more evenly spread"),
@@ -45,6 +47,7 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
     drawn = [one for one in GEOMETRY if any(_finite(row.get(one[0])) is not None for row in every)]
     if not drawn:
         return None
+    crowded = False
     with style():
         figure, (panels,) = canvas(PAGE, 2.5, columns=len(drawn))
         for axes, (key, title, hint) in zip(panels, drawn, strict=True):
@@ -70,7 +73,9 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             axes.text(0, 1.03, hint, transform=axes.transAxes, fontsize=8, color="#555555")
             axes.set_xlabel("step")
             axes.grid(axis="y")
-            if axes.get_legend_handles_labels()[0]:
+            lines = len(axes.get_legend_handles_labels()[0])
+            crowded = crowded or lines > _NAMED
+            if 0 < lines <= _NAMED:
                 axes.legend(fontsize=8)
         rows = [
             (
@@ -82,6 +87,7 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
         return Picture(
             title="Shape of the embedding space",
             aid="Collapse shows as an effective rank that falls towards 1 and a uniformity near 0."
+            + (f" Of more than {_NAMED} lines none is named: see the numbers." if crowded else "")
             + (" Dotted lines part the stages: " + ", ".join(stages) + "." if stages[1:] else ""),
             src=encode(figure),
             alt=spoken("Shape of the space over training", _last(rows, [d[1] for d in drawn])),

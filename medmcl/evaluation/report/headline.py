@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.words import measured
 from medmcl.evaluation.results import (
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 
 MOST_TASKS = 6  # with a sentence of their own
+_DIRECTIONS = 4
+"""So many directions of retrieval have a sentence of their own."""
 
 
 def highlighted(results: Sequence[Result]) -> str:
@@ -146,18 +150,24 @@ def verdict(row: Result) -> str:
 
 
 def _retrieval_lines(found: Sequence[Result]) -> list[str]:
-    lines = []
-    for row in found:
-        if row.method == "chance" or row.value is None or not row.metric.startswith("recall@"):
-            continue
-        chance = [
-            other.value
-            for other in found
-            if other.method == "chance"
-            and (other.target, other.metric) == (row.target, row.metric)
-            and other.value is not None
-        ]
-        by_chance = f" (chance {chance[0]:.3f})" if chance else ""
-        if row.metric == "recall@10":
-            lines.append(f"Retrieval {row.target}: {row.metric} is {row.shown}{by_chance}.")
-    return lines
+    """A line a direction; of many directions the best, the worst and the middle."""
+    chance = {row.target: row.value for row in found
+              if row.method == "chance" and row.metric == "recall@10"}  # fmt: skip
+    ours = [row for row in found if row.method != "chance" and row.metric == "recall@10"]
+    told = sorted((row for row in ours if row.value is not None), key=lambda row: -_number(row))
+    if len(told) <= _DIRECTIONS:
+        return [_retrieval_line(row, chance.get(row.target)) for row in ours if row in told]
+    middle = float(np.median([_number(row) for row in told]))
+    lines = [
+        f"Retrieval in {len(told)} directions: median recall@10 is {middle:.3f}; best and worst:"
+    ]
+    return lines + [_retrieval_line(row, chance.get(row.target)) for row in (told[0], told[-1])]
+
+
+def _retrieval_line(row: Result, chance: float | None) -> str:
+    by_chance = "" if chance is None else f" (chance {chance:.3f})"
+    return f"Retrieval {row.target}: {row.metric} is {row.shown}{by_chance}."
+
+
+def _number(row: Result) -> float:
+    return float("nan") if row.value is None else row.value

@@ -46,9 +46,9 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
                 spot = ks.index(row.metric)
                 axes.plot([spot - 0.45, spot + 0.45], [row.value] * 2, color="black", lw=1.4)
             axes.set_title(shorten(way, 34))
-            axes.set_xticks(range(len(ks)), ks)
+            axes.set_xticks(range(len(ks)), [one.removeprefix("recall") for one in ks])
             axes.grid(axis="y")
-        grid.flat[0].set_ylabel("share of queries")
+        grid.flat[0].set_ylabel("recall")
         grid.flat[0].set_ylim(0, _top(recalls))
         if len(methods) > 1:
             grid.flat[0].legend([shorten(method) for method in methods])
