@@ -59,12 +59,20 @@ def count(
         resume: Go on with a count that was killed.
 
     Raises:
-        ConfigError: The spec names no modality.
+        ConfigError: The spec names no modality, or no pair of them to count.
         ArtefactError: Something is there already.
         CohortError: A source that cannot be used.
     """
     if not spec.keys.modalities:
         raise ConfigError("'modalities' is missing", where=spec.file)
+    if not spec.keys.rules.blocks(list(spec.keys.modalities)):
+        raise ConfigError(
+            "nothing would be counted but single codes",
+            where=spec.file,
+            got=f"{', '.join(spec.keys.modalities)}; within: false"
+            + ("" if spec.keys.pairs is None else "; pairs: none"),
+            expected="two modalities or more, or within: true",
+        )
     told = out.with_name(out.name + ".counting.json")
     if out.exists() and any(out.iterdir()):
         raise ArtefactError("holds something already", where=out, mend="name a new folder")

@@ -73,6 +73,8 @@ def check_whole(counts: Counts, manifest: ManifestKeys, folder: Path) -> None:
         _check_margin(name, counts, folder)
     for (a, b), block in counts.blocks.items():
         _check_block(a, b, block, counts, folder)
+    if strange := sorted(set(counts.nested) - set(counts.modalities)):
+        _same("nested", ", ".join(strange), ", ".join(counts.modalities), folder)
     _check_release(counts, manifest, folder)
 
 
@@ -128,6 +130,8 @@ def _check_block(a: str, b: str, block: Block, counts: Counts, folder: Path) -> 
 def _check_release(counts: Counts, manifest: ManifestKeys, folder: Path) -> None:
     release = manifest.release
     below = release.below if isinstance(release, ThresholdKeys) else None
+    if release is None:
+        _check_unreleased(counts, folder)
     if release is not None:
         _same("threshold", counts.suppressed_below, below, folder)
         _same("noise", counts.noise_sd is not None, isinstance(release, PrivateKeys), folder)
@@ -142,6 +146,23 @@ def _check_release(counts: Counts, manifest: ManifestKeys, folder: Path) -> None
     if isinstance(release, PrivateKeys):
         _same("standard deviation of the noise", counts.noise_sd, release.sigma, folder)
         check_private(release, counts.modalities, folder)
+
+
+def _check_unreleased(counts: Counts, folder: Path) -> None:
+    """A sum of noisy releases is no release; suppressed cells, and units withheld, are of one.
+
+    Without its statement a release would pass for exact counts, its absent cells for zeros.
+    """
+    withheld = counts.units is None and counts.noise_sd is None
+    if counts.suppressed_below is None and not withheld:
+        return
+    raise ArtefactError(
+        "the manifest does not tell the truth about: release",
+        where=folder,
+        got="no release, and units withheld" if withheld else "no release, and cells suppressed",
+        expected="how the counts were made safe; or exact counts, with their units",
+        mend="have the folder sent again as medmcl cooccur release wrote it",
+    )
 
 
 def refuse_telling(counts: Counts, where: object) -> None:

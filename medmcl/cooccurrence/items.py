@@ -7,7 +7,7 @@ differ by at most the *reach*: 0 where a place is a unit (record, month, visit),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def _usable(events: Tokens, window: Window, tally: Tally) -> Tokens:
     if window.kind == "visit":
         visit = events.visit if events.visit is not None else np.full(len(events), NO_VISIT)
         tally.without_visit += int((visit == NO_VISIT).sum())
-        events = events.take(visit != NO_VISIT)
+        events = replace(events, visit=visit).take(visit != NO_VISIT)
     return events
 
 

@@ -44,6 +44,13 @@ _ONE_SITE = (
 )
 
 
+_OWN_COUNTS = (
+    "The threshold holds for the sum. A site that subtracts its own counts from a cell sees what "
+    "the other sites added, however few their patients; where there are two sites, that is the "
+    "other one's cell."
+)
+
+
 @dataclass(frozen=True)
 class Release(Generic[Keys]):
     """Counts that were made safe, and the statement of how.
@@ -99,7 +106,8 @@ def release_threshold(
     An absent cell means 0 or a few, and the manifest says so. Margins are the sums of the released
     cells; patients, units and counted totals are withheld. Nothing of the release depends on a
     cell that was left out, so nothing about it can be derived beyond "fewer than ``below``", unless
-    a code counts the events of others: a roll-up G of P1 and P2 gives P2 as G - P1.
+    a code counts the events of others: a roll-up G of P1 and P2 gives P2 as G - P1. Of a sum of
+    sites, the cells of the sum are meant: a site can subtract its own from them.
 
     Args:
         counts: Exact counts with patients counted, best the sum of several sites.
@@ -143,7 +151,7 @@ def release_threshold(
         sites=counts.sites,
         nested=counts.nested,
     )
-    warnings = (_TWO_RELEASES, _NESTED, *((_ONE_SITE,) if counts.sites == 1 else ()))
+    warnings = (_TWO_RELEASES, _NESTED, _ONE_SITE if counts.sites == 1 else _OWN_COUNTS)
     dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
     return Release(
         released,

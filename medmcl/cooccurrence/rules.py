@@ -35,13 +35,20 @@ class Rules:
         """Give the blocks to count.
 
         Raises:
-            ConfigError: A pair names no modality.
+            ConfigError: A pair names no modality, or stands in both orders.
         """
         for pair in self.pairs or ():
             if unknown := set(pair) - set(modalities):
                 raise ConfigError(
                     f"there is no modality '{min(unknown)}'", expected=", ".join(modalities)
                 )
+        turned = [(a, b) for a, b in self.pairs or () if a < b and (b, a) in (self.pairs or ())]
+        if turned:
+            raise ConfigError(
+                "a pair of modalities stands in both orders, and would be counted twice",
+                got=", ".join(f"{a} x {b} and {b} x {a}" for a, b in turned),
+                expected="each pair in one order",
+            )
         across = self.pairs if self.pairs is not None else tuple(combinations(modalities, 2))
         own = tuple((name, name) for name in modalities) if self.within else ()
         return tuple(dict.fromkeys((*across, *own)))

@@ -67,6 +67,10 @@ class Round:
     def __post_init__(self) -> None:
         if len(set(self.sites)) < len(self.sites):
             raise ArtefactError("a site takes part twice", got=", ".join(self.sites))
+        if not all(site.strip() for site in self.sites):
+            raise ArtefactError(
+                "a site has no name", got=", ".join(map(repr, self.sites)), expected="a name each"
+            )
         if len(self.sites) < FEWEST_SITES:
             raise ArtefactError(
                 "too few sites to hide one: each would learn the other by subtraction",

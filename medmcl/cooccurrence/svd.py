@@ -47,7 +47,8 @@ def truncated_svd(
     Raises:
         ConfigError: Unknown solver, impossible rank, or values that are not finite.
     """
-    if matrix.ndim != 2 or not 1 <= rank <= min(matrix.shape):
+    whole = isinstance(rank, (int, np.integer))
+    if matrix.ndim != 2 or not whole or not 1 <= rank <= min(matrix.shape):
         raise ConfigError(
             "a matrix has no such rank", got=rank, expected=f"1 to {min(matrix.shape)}"
         )

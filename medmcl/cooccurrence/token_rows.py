@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from medmcl.cooccurrence.counts import Vocabulary
+from medmcl.cooccurrence.tokens import LARGEST
 from medmcl.core.errors import ArtefactError
 from medmcl.core.nearby import require_file
 
@@ -27,6 +28,7 @@ class TokenRows:
         patients: Whose row each is, (rows,).
         unlisted: Occurrences of each modality that the vocabulary does not list; left out.
         examples: Codes of each modality that are not listed, the most frequent first.
+        windowed: Whether the table says of which window a row is; else rows are of whole records.
     """
 
     x1: sparse.csr_array
@@ -34,6 +36,7 @@ class TokenRows:
     patients: np.ndarray
     unlisted: dict[str, int]
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    windowed: bool = False
 
     @property
     def listed(self) -> dict[str, int]:
@@ -64,15 +67,17 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
     """Token counts from CSV or parquet: subject, modality, code, count, and window if there is one.
 
     Raises:
-        ArtefactError: If a column is missing, a value empty, or a count no whole number above 0.
+        ArtefactError: If a column is missing, a value empty, or a count no whole number above 0
+            and at most 2^31.
     """
     table = _read(Path(path), ("subject", "modality", "code", "count"), optional=("window",))
     counts = pd.to_numeric(table["count"], errors="coerce").to_numpy(dtype=np.float64)
-    wrong = ~((counts >= 1) & (counts == np.floor(counts)))
+    wrong = ~((counts >= 1) & (counts <= LARGEST) & (counts == np.floor(counts)))
     if wrong.any():
         raise _no_count(Path(path), table["count"], wrong)
-    keys = table[["subject", "window"] if "window" in table else ["subject"]]
-    row = keys.groupby(list(keys.columns), sort=True).ngroup().to_numpy()
+    windowed = "window" in table
+    keys = table[["subject", "window"] if windowed else ["subject"]]
+    row = _numbered(keys, Path(path))
     rows = int(row.max()) + 1 if len(row) else 0
     owners = np.empty(rows, dtype=object)
     owners[row] = table["subject"].astype(str).to_numpy()
@@ -94,7 +99,45 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
             where=path,
             got=", ".join([*vocabularies, *strange]),
         )
-    return TokenRows(matrices[0], matrices[1], owners.astype(str), unlisted, examples)
+    return TokenRows(matrices[0], matrices[1], owners.astype(str), unlisted, examples, windowed)
+
+
+def refuse_other_window(rows: TokenRows, window: str, path: Path, mend: str) -> None:
+    """Refuse a release that would call its rows by another window than they are of.
+
+    Args:
+        rows: What `read_rows` gave.
+        window: As the manifest will say it.
+        path: Of the table.
+        mend: How to name the window.
+
+    Raises:
+        ArtefactError: Rows of windows that are called whole records, or the reverse.
+    """
+    if rows.windowed == (window != "record"):
+        return
+    kind = "a window of a patient" if rows.windowed else "the whole record of a patient"
+    raise ArtefactError(
+        f"a row is {kind}, and the release would say otherwise",
+        where=path,
+        got=f"{'a' if rows.windowed else 'no'} column window, and window {window}",
+        expected="the column window with month or visit, no such column with record",
+        mend=mend,
+    )
+
+
+def _numbered(keys: pd.DataFrame, path: Path) -> np.ndarray:
+    """The number of each row's subject and window."""
+    try:
+        number = keys.groupby(list(keys.columns), sort=True).ngroup()
+    except TypeError:  # lists, or names that cannot be put in order
+        raise ArtefactError(
+            f"{' and '.join(keys.columns)} cannot be told apart and put in order",
+            where=path,
+            got=", ".join(f"{name}: {type(keys[name].iloc[0]).__name__}" for name in keys),
+            expected="names of one type, text or whole numbers",
+        ) from None
+    return number.to_numpy()
 
 
 def _no_count(path: Path, counts: pd.Series, wrong: np.ndarray) -> ArtefactError:
@@ -102,7 +145,7 @@ def _no_count(path: Path, counts: pd.Series, wrong: np.ndarray) -> ArtefactError
     # the header of a CSV is line 1
     place = f"row {first + 1}" if path.suffix.lower() == ".parquet" else f"line {first + 2}"
     return ArtefactError(
-        "counts are whole and above 0",
+        f"counts are whole, above 0 and at most {LARGEST}",
         where=f"{path}, {place}, column count",
         got=f"{counts.iloc[first]}; {int(wrong.sum())} of {len(wrong)} rows are so",
         expected="1, 2, 3, ...",

@@ -58,7 +58,7 @@ def _event_table(folder: Path, name: str) -> EventTable:
         join = (note, _cased("note_id", there), _cased("note_id", header_of(note)))
         if "term_exists" in map(str.lower, there):
             drop["term_exists"] = ("N", "n")
-    elif "visit_occurrence_id" not in map(str.lower, there):
+    if "visit_occurrence_id" not in map(str.lower, there):
         del columns["visit"]
     return EventTable(
         path=path,

@@ -18,7 +18,7 @@ from medmcl.stages.cooccur_embed import load_vectors, read_facts, refuse_used, w
 
 _ALIKE = ("association", "shrink", "weighted", "window", "pairing", "versions")
 """What sites must agree in, as ``embedding.json`` names it."""
-_KEPT = ("totals", "suppressed_below", "noise_sd", "known_cells", "release")
+_KEPT = ("totals", "suppressed_below", "noise_sd", "known_cells", "release", "notes")
 """What is carried over of each site."""
 
 
@@ -116,6 +116,13 @@ def _refuse_unfit(site: _Site) -> None:
             expected="an embedding of this version of medmcl",
             mend="embed the site's counts again: medmcl cooccur embed COUNTS --out FOLDER",
         )
+    if faults := _faults(site.facts):
+        raise ArtefactError(
+            f"embedding.json holds what it cannot: {', '.join(faults)}",
+            where=site.name,
+            got=", ".join(str(site.facts[key])[:60] for key in faults),
+            mend="embed the site's counts again: medmcl cooccur embed COUNTS --out FOLDER",
+        )
     if not (len(site.facts["pairs"]) == 1 and _pairs(site) > 0):
         raise ArtefactError(
             "embeddings of one pair of modalities are merged, with pairs that were seen",
@@ -123,6 +130,18 @@ def _refuse_unfit(site: _Site) -> None:
             got=", ".join(f"{pair}: {n}" for pair, n in site.facts["pairs"].items()),
             expected="two modalities",
         )
+
+
+def _faults(facts: Mapping[str, Any]) -> list[str]:
+    """Keys whose value is of another type than `embed` writes."""
+    pairs, versions = facts["pairs"], facts["versions"]
+    good = {
+        "rank": type(facts["rank"]) is int and facts["rank"] > 0,
+        "sites": type(facts["sites"]) is int and facts["sites"] > 0,
+        "pairs": isinstance(pairs, dict) and all(type(n) is int for n in pairs.values()),
+        "versions": isinstance(versions, dict) and len(versions) > 1,
+    }
+    return [key for key, fine in good.items() if not fine]
 
 
 def _refuse_unlike(one: _Site, other: _Site) -> None:

@@ -38,7 +38,8 @@ def embed(
         out: Folder; must be new or empty.
         settings: Defaults if not given.
         release: How the counts were made safe to leave a site, as their manifest says it; carried
-            into ``embedding.json``. None says that the vectors are of exact counts.
+            into ``embedding.json``. None says that the vectors are of exact counts, or, where
+            there is noise, of a sum of private releases; its notes have the promise of each.
 
     Returns:
         What was done, as `Embedded.facts`.
@@ -50,11 +51,14 @@ def embed(
     found = embed_tokens(counts, settings)
     known = known_cells(counts)
     said = None if release is None else release.model_dump(mode="json")
-    facts = write_vectors(found.table, {**found.facts, "known_cells": known, "release": said}, out)
+    notes = list(counts.notes) if counts.noise_sd is not None else []
+    more = {"known_cells": known, "release": said, "notes": notes}
+    facts = write_vectors(found.table, {**found.facts, **more}, out)
     if known < FEWEST_KNOWN:
         log.warning(
             "only %.0f %% of the cells are known: the others are 0 or of fewer than %s patients, "
-            "and are taken as 0; sum more sites before the release, or count coarser codes",
+            "and are taken at what they most likely hold, as if codes and concepts were "
+            "independent there; sum more sites before the release, or count coarser codes",
             100 * known, counts.suppressed_below,
         )  # fmt: skip
     return facts

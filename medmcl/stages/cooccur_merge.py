@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medmcl.cooccurrence.exchange import load_counts, save_counts
+from medmcl.cooccurrence.exchange import load_counts, read_manifest, save_counts
+from medmcl.cooccurrence.exchange_manifest import PrivateKeys
 from medmcl.cooccurrence.flat import empty_like, layout_of
 from medmcl.cooccurrence.merging import Align, merge
 from medmcl.cooccurrence.secure import Round, SiteKeys, add_shares, new_round, pair_seed
@@ -31,11 +33,29 @@ ROUND = "round.json"
 def merge_folders(
     sites: Sequence[Path], out: Path, *, align: Align | None = None
 ) -> dict[str, Any]:
-    """Sum saved counts into a new folder; returns totals."""
+    """Sum saved counts into a new folder; returns totals.
+
+    What private releases promise their patients is no promise of the sum's, whose manifest keeps it
+    as notes.
+    """
     refuse_unwritable(out)
     counts = merge(*sites, align=align)
-    save_counts(counts, out)
+    promised = (_promise(number, site) for number, site in enumerate(sites, 1))
+    notes = (*counts.notes, *(one for one in promised if one))
+    save_counts(replace(counts, notes=tuple(dict.fromkeys(notes))), out)
     return {"out": str(out), "sites": len(sites), **counts.totals}
+
+
+def _promise(number: int, site: Path) -> str | None:
+    keys = read_manifest(site).release
+    if not isinstance(keys, PrivateKeys):
+        return None
+    spent = "" if keys.spent is None else f", {keys.spent.epsilon:.6g} with all releases before"
+    return (
+        f"site {number}: differential privacy, epsilon {keys.epsilon:.6g}{spent}, delta "
+        f"{keys.delta:g}, unit {keys.unit}, clip "
+        + ", ".join(f"{name} {bound}" for name, bound in keys.clip.items())
+    )
 
 
 def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]:
@@ -155,6 +175,9 @@ def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
 
 
 def _refuse_other_pair(own: SiteKeys, site: str, other: str, keys: Path) -> None:
+    if not (site.strip() and other.strip()):
+        raise ArtefactError("a site has no name", got=f"'{site}' and '{other}'",
+                            mend="--site NAME --other NAME")  # fmt: skip
     mine = own.site == site != other
     if not mine or other in own.seeds:
         raise ArtefactError(

@@ -13,7 +13,7 @@ from medmcl.cooccurrence.private_files import load_private_round, save_private_r
 from medmcl.cooccurrence.private_sum import make_plan, share_privately, sum_privately
 from medmcl.cooccurrence.secure import Round
 from medmcl.cooccurrence.secure_files import load_share, write_made
-from medmcl.cooccurrence.token_rows import read_rows, read_vocabularies
+from medmcl.cooccurrence.token_rows import read_rows, read_vocabularies, refuse_other_window
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.nearby import require_file
 from medmcl.core.writing import refuse_unwritable
@@ -107,6 +107,9 @@ def share_rows(
     refuse_unpaired(keys, turn)
     kept = open_budget(ledger)
     found = read_rows(rows, dict(plan.vocabularies))
+    refuse_other_window(
+        found, plan.window, rows, "rows as the round wants them, or private-start with --window"
+    )
     if not allow_unlisted:
         refuse_unlisted(found, started)
     share = write_made(

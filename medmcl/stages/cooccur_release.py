@@ -12,7 +12,12 @@ from medmcl.cooccurrence.merging import Align, merge
 from medmcl.cooccurrence.private import CLIP_SHARE, Bound, release_private
 from medmcl.cooccurrence.private_clip import PrivateQuantile
 from medmcl.cooccurrence.release import FEWEST_PATIENTS, release_threshold
-from medmcl.cooccurrence.token_rows import TokenRows, read_rows, read_vocabularies
+from medmcl.cooccurrence.token_rows import (
+    TokenRows,
+    read_rows,
+    read_vocabularies,
+    refuse_other_window,
+)
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.writing import refuse_unwritable
 
@@ -105,6 +110,7 @@ def release_rows(
         )
     kept = open_budget(ledger)
     found = read_rows(rows, vocabularies)
+    refuse_other_window(found, window, rows, "name it: --window month, or --window record")
     if not allow_unlisted:
         refuse_unlisted(found, vocabulary)
     first, second = vocabularies

@@ -381,6 +381,32 @@ def test_a_window_that_leaves_out_every_event_is_refused(folder):
     assert cells(counts)["DM", "C1"] == 4
 
 
+def test_visits_that_a_source_does_not_tell_are_no_internal_error(folder):
+    convert(load_spec(written(folder)), folder / "meds")
+    source = {"kind": "meds", "path": "meds"}
+    spec = load_spec(written(folder, sources=[source], window="visit"))
+    with pytest.raises(
+        CohortError, match=r"leaves out every event(.|\n)*7 events left out: no vis"
+    ):
+        counted(spec, folder / "out")
+    told = load_spec(written(folder, sources=[{**source, "visit": "visit_id"}], window="visit"))
+    assert cells(counted(told, folder / "out")[0]) == {("DM", "C1"): 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"modalities": {"codes": {"prefix": "DM"}}}, "nothing would be counted(.|\n)*within"),
+        ({"pairs": []}, "nothing would be counted(.|\n)*pairs: none"),
+        ({"pairs": [["concepts", "codes"], ["codes", "concepts"]]}, "stands in both orders"),
+    ],
+)
+def test_pairs_that_are_none_or_twice_the_same_are_refused(folder, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        counted(load_spec(written(folder, **changes)), folder / "out")
+    assert not (folder / "out.unfinished").exists()
+
+
 def test_one_of_three_shared_modalities_may_be_empty_at_a_site(folder, caplog):
     (folder / "drugs.txt").write_text("RX1\n")
     modalities = {**SPEC["modalities"], "drugs": {"prefix": "RX"}}

@@ -200,6 +200,9 @@ MANIFESTS = [
     (lambda m: m.update(suppressed_below=11, release={
         "mode": "threshold", "below": 11, "public_vocabulary": True, "sites": 1}),
      "nothing beside its cells"),
+    (lambda m: m.update(suppressed_below=11), "no release, and cells suppressed"),
+    (lambda m: m.update(units=None, patients=None), "no release, and units withheld"),
+    (lambda m: m.update(nested=["labs"]), "truth about: nested"),
 ]  # fmt: skip
 
 

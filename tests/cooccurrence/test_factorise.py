@@ -160,7 +160,7 @@ def test_a_rank_beyond_the_limit_is_not_guessed():
         signflip_rank(low_rank(200, 150, rank=20, noise=1e-6)[1], most=10)
 
 
-@pytest.mark.parametrize("rank", [0, 71])
+@pytest.mark.parametrize("rank", [0, 71, 2.5, "all"])
 def test_impossible_rank(rank):
     with pytest.raises(ConfigError, match="no such rank"):
         factorise(low_rank()[1], rank)

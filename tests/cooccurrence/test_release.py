@@ -145,7 +145,7 @@ def test_the_folder_says_what_was_done_and_loads(tmp_path):
     assert keys.release.below == 11
     assert keys.release.absent == "0 or below the threshold"
     assert keys.release.sites == 3
-    assert len(keys.release.warnings) == 2  # that of a single site is not needed
+    assert len(keys.release.warnings) == 3  # that of a single site is not needed
     assert "one level of a hierarchy" in keys.release.warnings[1]
     assert load_counts(folder).sites == 3
     assert numbers(load_counts(folder)) == numbers(release.counts)
@@ -232,6 +232,19 @@ def test_the_sum_of_three_sites_is_released_as_such(tmp_path):
     release = release_threshold(load_counts(total))
     assert release.keys.sites == 3
     assert not any("one site" in warning for warning in release.keys.warnings)
+
+
+def test_a_site_reads_few_patients_of_the_others_off_a_sum_and_the_manifest_says_so():
+    """The attack that no threshold on the sum stops: subtract one's own counts."""
+    mine, theirs = some_counts(0, n=300), some_counts(1, n=6)
+    release = release_threshold(mine + theirs)
+    left = dense(release.counts.D) - dense(mine.D)
+    assert (dense(release.counts.D) > 0).all()
+    np.testing.assert_array_equal(left, dense(theirs.D))
+    assert 0 < theirs.cross().patients.max() < 11
+    assert any("subtracts its own counts" in warning for warning in release.keys.warnings)
+    alone = release_threshold(mine)
+    assert not any("subtracts its own" in warning for warning in alone.keys.warnings)
 
 
 def test_an_older_folder_says_its_sites_in_the_release_only(tmp_path):

@@ -117,6 +117,8 @@ def test_fewer_than_three_sites_are_refused(sites):
 def test_a_site_twice_is_refused():
     with pytest.raises(ArtefactError, match="takes part twice"):
         new_round(("Ayr", "Bonn", "Ayr"), layout_of(some_counts()))
+    with pytest.raises(ArtefactError, match="has no name"):
+        new_round(("Ayr", "Bonn", " "), layout_of(some_counts()))
 
 
 def refused(shares, turn, layout, said):

@@ -78,6 +78,14 @@ def test_omop_tables_and_notes(tmp_path, kind, capitals):
     assert "note" not in found
 
 
+def test_notes_of_omop_need_no_visits(tmp_path):
+    write_omop(tmp_path)
+    notes = pd.DataFrame(OMOP["note"]).drop(columns="visit_occurrence_id")
+    notes.to_csv(tmp_path / "note.csv", index=False)
+    found = read(omop_tables(tmp_path, ["note_nlp"]))
+    assert [row[3] for row in found["note_nlp"]] == [None, None]
+
+
 def test_missing_omop_tables_are_named(tmp_path):
     with pytest.raises(CohortError, match="holds no OMOP table"):
         omop_tables(tmp_path)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from small_counts import numbers, some_counts
 
+from medmcl.cooccurrence.embed import EmbedSettings
 from medmcl.cooccurrence.exchange import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.ledger import Ledger
 from medmcl.cooccurrence.merging import merge
@@ -14,6 +15,7 @@ from medmcl.cooccurrence.secure import SiteKeys, pair_seed
 from medmcl.cooccurrence.secure_files import load_keys, save_keys
 from medmcl.cooccurrence.token_rows import read_rows, read_vocabularies
 from medmcl.core.errors import ArtefactError
+from medmcl.stages.cooccur_embed import embed, read_facts
 from medmcl.stages.cooccur_merge import (
     merge_folders,
     share_counts,
@@ -21,6 +23,7 @@ from medmcl.stages.cooccur_merge import (
     start_round,
     sum_shares,
 )
+from medmcl.stages.cooccur_private import share_rows, start_private
 from medmcl.stages.cooccur_release import (
     open_budget,
     release_folders,
@@ -102,10 +105,16 @@ def rows(tmp_path):
 
 
 def private(tmp_path, **changes):
-    settings = {"clip": {"codes": 3, "concepts": 3}, "epsilon": 1.0, "delta": 1e-6, **changes}
+    settings = {
+        "clip": {"codes": 3, "concepts": 3},
+        "epsilon": 1.0,
+        "delta": 1e-6,
+        "window": "month",
+        **changes,
+    }
     return release_rows(
         tmp_path / "rows.parquet", tmp_path / "words.csv", tmp_path / "out",
-        ledger=tmp_path / "ledger.json", window="month", **settings,
+        ledger=tmp_path / "ledger.json", **settings,
     )  # fmt: skip
 
 
@@ -137,6 +146,56 @@ def test_a_private_release_from_rows(rows, tmp_path):
     assert len(Ledger(tmp_path / "ledger.json").read().releases) == 1  # refused before it was paid
 
 
+@pytest.mark.parametrize(
+    ("column", "window", "said"),
+    [(True, "record", "a column window, and window record"),
+     (False, "month", "no column window, and window month")],
+)  # fmt: skip
+def test_rows_are_not_called_by_another_window_and_nothing_is_paid(
+    rows, tmp_path, column, window, said
+):
+    if not column:
+        rows.drop(columns="window").to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ArtefactError, match=f"the release would say otherwise(.|\n)*{said}"):
+        private(tmp_path, allow_unlisted=True, window=window)
+    assert not Ledger(tmp_path / "ledger.json").read().releases
+    start = ("codes=3", "concepts=3")
+    turn, out = tmp_path / "round.json", tmp_path / "A.share"
+    seeds = {other: pair_seed() for other in SITES[1:]}
+    save_keys(SiteKeys("Ayr", seeds), tmp_path / "Ayr.keys")
+    start_private(tmp_path / "words.csv", SITES, start, turn, epsilon=1, delta=1e-6, window=window)
+    with pytest.raises(ArtefactError, match=said):
+        share_rows(
+            tmp_path / "rows.parquet", tmp_path / "Ayr.keys", tmp_path / "ledger.json", turn, out,
+            allow_unlisted=True,
+        )  # fmt: skip
+    assert not load_keys(tmp_path / "Ayr.keys").spent
+    assert not out.exists()
+
+
+def test_subjects_that_are_lists_are_refused(rows, tmp_path):
+    rows.assign(subject=[[s] for s in rows["subject"]]).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ArtefactError, match=r"cannot be told apart(.|\n)*subject: ndarray"):
+        read_rows(tmp_path / "rows.parquet", read_vocabularies(tmp_path / "words.csv"))
+
+
+def test_a_sum_of_private_releases_keeps_what_each_promised(rows, tmp_path):
+    folders = []
+    for number, epsilon in enumerate((1.0, 0.5)):
+        private(tmp_path, allow_unlisted=True, epsilon=epsilon)
+        folders.append((tmp_path / "out").rename(tmp_path / f"site{number}"))
+    merge_folders(folders, tmp_path / "sum")
+    keys = read_manifest(tmp_path / "sum")
+    assert keys.release is None
+    for number, (note, said) in enumerate(zip(keys.notes, ("1", "0.5"), strict=True), 1):
+        assert note.startswith(f"site {number}: differential privacy, epsilon {said}, ")
+        assert note.endswith("delta 1e-06, unit patient, clip codes 3, concepts 3")
+    # vectors carry it on; the noise of so few patients would hide everything
+    summed = replace(some_counts(n=200), noise_sd=1.0, notes=keys.notes)
+    embed(summed, tmp_path / "vectors", EmbedSettings(rank=1))
+    assert read_facts(tmp_path / "vectors")["notes"] == list(keys.notes)
+
+
 def test_a_clip_bound_for_every_modality(rows, tmp_path):
     with pytest.raises(ArtefactError, match="needs a clip bound"):
         private(tmp_path, clip={"codes": 3})
@@ -144,7 +203,8 @@ def test_a_clip_bound_for_every_modality(rows, tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "value", "said"),
-    [("count", 0, "whole and above 0"), ("count", 1.5, "whole and above 0"),
+    [("count", 0, "whole, above 0"), ("count", 1.5, "whole, above 0"),
+     ("count", 1e20, "at most 2147483648"),
      ("subject", None, "empty values"), ("modality", "labs", "two modalities")],
 )  # fmt: skip
 def test_rows_that_are_no_counts_are_refused(rows, tmp_path, column, value, said):
@@ -179,6 +239,8 @@ def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
     assert one.seeds["c"] != one.seeds["b"]
     with pytest.raises(ArtefactError, match="there is a seed for b already"):
         share_seed("a", "b", a, tmp_path / "again.seed")
+    with pytest.raises(ArtefactError, match="has no name"):
+        share_seed("a", "", a, tmp_path / "again.seed")
     with pytest.raises(ArtefactError, match="not of this pair"):
         share_seed("b", "c", a, tmp_path / "bc.seed")
     seed.write_bytes(kept)
@@ -212,7 +274,7 @@ def test_exactly_half_listed_is_enough(rows, tmp_path):
         columns=["subject", "modality", "code", "count"],
     )
     table.to_parquet(tmp_path / "rows.parquet")
-    assert private(tmp_path)["unlisted"] == {"codes": 3, "concepts": 3}
+    assert private(tmp_path, window="record")["unlisted"] == {"codes": 3, "concepts": 3}
 
 
 def test_tables_of_rows_that_are_none(rows, tmp_path):

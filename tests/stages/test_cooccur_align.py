@@ -130,6 +130,8 @@ def test_a_token_without_a_vector_somewhere_takes_the_one_it_has_elsewhere(sites
         ({"pairs": None}, "embed the site's counts again"),
         ({"pairs": {"codes x concepts": -5}}, "pairs that were seen"),
         ({"merged": {}}, "was merged before"),
+        ({"pairs": {"a": "b"}, "rank": "two"}, "holds what it cannot: rank, pairs"),
+        ({"versions": {}, "sites": True}, "holds what it cannot: sites, versions"),
     ],
 )
 def test_what_does_not_go_together_is_refused(sites, tmp_path, change, message):
