@@ -118,9 +118,12 @@ class Group(TyperGroup):
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             from medmcl.core.config import nearest
 
+            whole = "medmcl"
+            if ctx.parent is not None:
+                whole = f"medmcl {_path(ctx.info_name, ctx.parent)}"
             raise ConfigError(
                 f"there is no command '{args[0]}'{nearest(args[0], self.commands)}",
-                where="medmcl",
-                mend="`medmcl --help` says what each does",
+                where=whole,
+                mend=f"`{whole} --help` says what each does",
             )
         return super().resolve_command(ctx, args)

@@ -72,8 +72,8 @@ def count(
         print(f"{a} x {b}: {shape}, {block.pairs.nnz:,} cells, {pairs:,} pairs")
     if counts.nested:
         print(f"nested codes (one event counts for several): {', '.join(counts.nested)}")
-    if str(tally):
-        print(tally)
+    for line in (*tally.left_out(), *tally.repeats(dropped=found.keys.duplicates == "drop")):
+        print(line)
     print(f"counts: {out}")
 
 
@@ -164,9 +164,7 @@ def release(
     )
     cells, share, warnings = (done.pop(key) for key in ("cells", "share suppressed", "warnings"))
     done["cells suppressed"] = f"{done['cells suppressed']:,} of {cells:,} ({share:.1%})"
-    _say(done)
-    for warning in warnings:
-        print(f"warning: {warning}")
+    _say_warned({**done, "warnings": warnings})
 
 
 @app.command("release-private", cls=Command)
@@ -201,6 +199,12 @@ def release_private(
             help="Release also where the vocabulary lists fewer than half of the occurrences.",
         ),
     ] = False,
+    allow_noise: Annotated[
+        bool,
+        typer.Option(
+            "--allow-noise", help="Release also where noise hides cells of up to 100 patients."
+        ),
+    ] = False,
 ) -> None:
     """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
     from medmcl.stages.cooccur_release import read_bounds, release_rows
@@ -216,11 +220,9 @@ def release_private(
         window=window,
         clip_share=clip_share,
         allow_unlisted=allow_unlisted,
+        allow_noise=allow_noise,
     )
-    warnings = done.pop("warnings")
-    _say(done)
-    for warning in warnings:
-        print(f"warning: {warning}")
+    _say_warned(done)
 
 
 @app.command(cls=Command)
@@ -310,13 +312,27 @@ def private_start(
     window: Annotated[
         str, typer.Option(help="Window of a row, if the tables have one.")
     ] = "record",
+    allow_noise: Annotated[
+        bool,
+        typer.Option(
+            "--allow-noise", help="Release also where noise hides cells of up to 100 patients."
+        ),
+    ] = False,
 ) -> None:
     """Start a private release of three sites or more, of which nobody holds the exact sum."""
     from medmcl.stages.cooccur_private import start_private
 
     _say(
         start_private(
-            vocabulary, site, clip, out, epsilon=epsilon, delta=delta, honest=honest, window=window
+            vocabulary,
+            site,
+            clip,
+            out,
+            epsilon=epsilon,
+            delta=delta,
+            honest=honest,
+            window=window,
+            allow_noise=allow_noise,
         )
     )
 
@@ -336,7 +352,7 @@ def private_share(
     """Clip this site's patients, add its share of the noise, and mask; the share may leave."""
     from medmcl.stages.cooccur_private import share_rows
 
-    _say(share_rows(rows, keys, ledger, round_, out, allow_unlisted=allow_unlisted))
+    _say_warned(share_rows(rows, keys, ledger, round_, out, allow_unlisted=allow_unlisted))
 
 
 @app.command("private-sum", cls=Command)
@@ -459,6 +475,13 @@ def evaluate(
     for line in said(found):
         print(line)
     print(f"evaluation: {out}")
+
+
+def _say_warned(done: dict[str, Any]) -> None:
+    """As `_say`, warnings last, one a line."""
+    _say({name: value for name, value in done.items() if name != "warnings"})
+    for warning in done["warnings"]:
+        print(f"warning: {warning}")
 
 
 def _say(done: dict[str, Any]) -> None:

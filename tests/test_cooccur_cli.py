@@ -132,8 +132,9 @@ def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
     pd.DataFrame(known, columns=["first", "second"]).to_csv(tmp_path / "known.csv", index=False)
     assert run(*again, "--relations", tmp_path / "known.csv", "--overwrite") == 0
     told = capsys.readouterr().out
-    assert "1 pairs left out: a token is not in the table" in told
-    assert "1 pairs left out: given twice" in told
+    known = tmp_path / "known.csv"
+    assert f"1 pairs of {known} left out: a token is not among the vectors" in told
+    assert f"1 pairs of {known} left out: given twice" in told
     assert not (tmp_path / "e" / "neighbours.csv").exists()  # none were asked for this time
     assert run(*again, "--neighbours", "CODE//O", "--overwrite") == 2
     assert "nearest: CODE//" in capsys.readouterr().err
@@ -354,3 +355,12 @@ def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys):
     turn.write_text(json.dumps({**values, "scale": values["scale"] / 2}))
     assert run(*share, "--out", tmp_path / "less.share") == 2
     assert "does not keep its promise" in capsys.readouterr().err
+
+
+def test_a_command_that_does_not_exist_points_to_the_help_of_its_group(capsys):
+    assert run("cooccur", "cuont") == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'count'?" in said
+    assert "`medmcl cooccur --help`" in said
+    assert run("cooccurr") == 2
+    assert "`medmcl --help`" in capsys.readouterr().err

@@ -7,11 +7,15 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medmcl.cooccurrence.counts import Counts, Vocabulary
 from medmcl.cooccurrence.on_ray import ray_cluster
+from medmcl.cooccurrence.provenance import Provenance
 from medmcl.cooccurrence.reading import Reading, Sighting
 from medmcl.cooccurrence.run import Means, count_shards, scan_shards
 from medmcl.cooccurrence.spec import Spec
@@ -80,7 +84,7 @@ def count(
         raise ArtefactError(
             "tells of a count whose folder was moved",
             where=told,
-            mend="move it too, or name a new folder",
+            mend="move it too, or remove it if those counts are gone; or name a new folder",
         )
     work = work_folder(out)
     refuse_unfinished(work, resume=resume)
@@ -97,6 +101,7 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
     dataset, written = events_of(spec, work)
     reading = reading_of(spec, dataset)
     seen = scan_shards(dataset.shards, reading, means)
+    _warn_missing(dataset, reading, seen)
     refuse_unread(dataset.shards, reading, seen, spec.file, tuple(spec.keys.vocabulary.files))
     vocabularies = _vocabularies(spec, seen)
     refuse_unlisted(seen, vocabularies, spec.file)
@@ -113,7 +118,29 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
             expected="events with a date, or with a visit if the window is one",
             mend="window: record needs neither; or name the source's columns time and visit",
         )
-    return counts, tally, written
+    provenance = Provenance(
+        outside_vocabulary=tally.outside_vocabulary,
+        splits=None if spec.meds is None else _splits(spec.meds, dataset),
+    )
+    return replace(counts, provenance=provenance), tally, written
+
+
+def _splits(meds: MedsKeys, dataset: MedsDataset) -> tuple[str, ...] | None:
+    """Splits whose subjects are counted: those asked for, or all that the source lists."""
+    return tuple(sorted(set(meds.splits))) if meds.splits else dataset.splits()
+
+
+def _warn_missing(dataset: MedsDataset, reading: Reading, seen: Sighting) -> None:
+    """Warn of subjects that the splits list and no shard has: a shard may be lost."""
+    listed = reading.subjects if reading.subjects is not None else dataset.subjects()
+    there = np.concatenate([np.zeros(0, dtype=np.int64), *seen.subjects.values()])
+    missing = int((~np.isin(listed, there)).sum())
+    if missing:
+        log.warning(
+            "%s of %s subjects of metadata/subject_splits.parquet are in no shard under %s: they "
+            "had no events, or a shard is missing",
+            f"{missing:,}", f"{len(listed):,}", dataset.folder / "data",
+        )  # fmt: skip
 
 
 def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:

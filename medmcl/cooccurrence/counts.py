@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import sparse
 
+from medmcl.cooccurrence.provenance import Provenance
 from medmcl.core.errors import ArtefactError
 
 Matrix = TypeVar("Matrix", np.ndarray, sparse.csr_array)
@@ -108,6 +109,7 @@ class Counts:
         nested: Modalities in which a code may count the events of another one (a code and its
             roll-up): a cell may then be the difference of others.
         notes: What a reader of these counts must know; not compared.
+        provenance: Where the counts come from; not compared.
     """
 
     vocabularies: Mapping[str, Vocabulary]
@@ -122,6 +124,7 @@ class Counts:
     sites: int = 1
     nested: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
+    provenance: Provenance = field(default=Provenance(), compare=False)
 
     def __post_init__(self) -> None:
         for (a, b), block in self.blocks.items():
@@ -192,6 +195,7 @@ class Counts:
             sites=self.sites + other.sites,
             nested=tuple(sorted({*self.nested, *other.nested})),
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+            provenance=self.provenance + other.provenance,
         )
 
     def __radd__(self, other: int | Counts) -> Counts:
@@ -239,9 +243,9 @@ class Counts:
                 got=f"versions '{mine.version}' and '{theirs.version}', {len(mine)} and "
                 f"{len(theirs)} tokens, {len(alone)} of them at one site only",
                 expected="the same tokens in the same order",
-                mend="count every site over one shared vocabulary; or, if every site counted all "
-                "codes that it has, add --align union; or embed each site (medmcl cooccur embed) "
-                "and run medmcl cooccur merge-embeddings on the vectors",
+                mend="embed each site (medmcl cooccur embed) and run medmcl cooccur "
+                "merge-embeddings on the vectors; or count every site over one shared vocabulary; "
+                "or, only if every site counted all codes that it has, add --align union",
             )
 
 

@@ -82,6 +82,7 @@ def embed_tokens(counts: Counts, settings: EmbedSettings | None = None) -> Embed
         "totals": counts.totals,
         "pairs": {f"{a} x {b}": exact_sum(counts.blocks[a, b].pairs.data) for a, b in pairs},
         "sites": counts.sites,
+        "splits": counts.provenance.splits,
         "suppressed_below": counts.suppressed_below,
         "noise_sd": counts.noise_sd,
         "unpaired": without,

@@ -27,6 +27,7 @@ from medmcl.cooccurrence.exchange_checks import (
     check_whole,
     refuse_telling,
 )
+from medmcl.cooccurrence.exchange_checksum import check_checksum, with_checksum
 from medmcl.cooccurrence.exchange_manifest import (
     SCHEMA,
     BlockKeys,
@@ -45,6 +46,7 @@ from medmcl.cooccurrence.exchange_tables import (
     sha256_of,
     vocabulary_table,
 )
+from medmcl.cooccurrence.provenance import Provenance
 from medmcl.core.config import check
 from medmcl.core.errors import ArtefactError
 from medmcl.core.nearby import instead_of
@@ -119,8 +121,10 @@ def load_counts(folder: str | Path) -> Counts:
         sites=_sites(manifest),
         nested=manifest.nested,
         notes=manifest.notes,
+        provenance=Provenance(manifest.merged_from, manifest.outside_vocabulary, manifest.splits),
     )
     check_whole(counts, manifest, folder)
+    check_checksum(folder / MANIFEST)
     return counts
 
 
@@ -143,7 +147,9 @@ def read_manifest(folder: str | Path) -> ManifestKeys:
 
 
 def _no_counts(folder: Path) -> ArtefactError:
-    there = "" if folder.exists() else f": there is no such folder{instead_of(folder)}"
+    there = (
+        "" if folder.exists() else f": there is no such folder{instead_of(folder, folders=True)}"
+    )
     vectors = (folder / "embedding.json").is_file()
     return ArtefactError(
         f"no counts here{there}",
@@ -184,6 +190,9 @@ def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | 
         "noise_sd": counts.noise_sd,
         "sites": counts.sites,
         "nested": counts.nested,
+        "merged_from": counts.provenance.merged_from,
+        "outside_vocabulary": counts.provenance.outside_vocabulary,
+        "splits": counts.provenance.splits,
         "modalities": tuple(
             ModalityKeys(
                 name=name,
@@ -200,7 +209,8 @@ def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | 
         "release": release,
     }
     manifest = check(ManifestKeys, said, MANIFEST, ArtefactError)
-    text = json.dumps(manifest.model_dump(by_alias=True), indent=2, ensure_ascii=False)
+    values = with_checksum(manifest.model_dump(by_alias=True, mode="json"))
+    text = json.dumps(values, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 

@@ -172,6 +172,9 @@ def refuse_telling(counts: Counts, where: object) -> None:
         f"patients of {a} x {b}" for (a, b), k in counts.blocks.items() if k.patients is not None
     ]
     told += [what for what in ("units", "patients") if getattr(counts, what) is not None]
+    origin = counts.provenance
+    told += ["events outside the vocabulary"] if origin.outside_vocabulary is not None else []
+    told += ["fingerprints of the counts behind it"] if origin.merged_from else []
     if counts.suppressed_below is None and counts.noise_sd is None:
         told.append("exact cells")
     expected = margins_of_cells(counts.vocabularies, counts.blocks)

@@ -149,7 +149,10 @@ class ManifestKeys(Config):
         medmcl: Version that wrote it.
         suppressed_below: See `medmcl.cooccurrence.counts.Counts`; likewise ``noise_sd``, ``sites``
             (absent in older folders) and ``nested``.
+        merged_from: See `medmcl.cooccurrence.provenance.Provenance`; likewise
+            ``outside_vocabulary`` and ``splits``.
         release: How the counts were made safe to leave a site; none if they were not.
+        checksum: Of all the rest (`medmcl.cooccurrence.exchange_checksum`); none in older folders.
     """
 
     schema_: Literal["medmcl/cooccurrence@1"] = Field(alias="schema")
@@ -162,11 +165,15 @@ class ManifestKeys(Config):
     noise_sd: Positive | None = None
     sites: Number | None = None
     nested: tuple[str, ...] = ()
+    merged_from: tuple[Sha256, ...] = ()
+    outside_vocabulary: Count | None = None
+    splits: tuple[str, ...] | None = None
     modalities: tuple[ModalityKeys, ...]
     vocabulary: VocabularyKeys
     blocks: tuple[BlockKeys, ...]
     notes: tuple[str, ...] = ()
     release: Annotated[ThresholdKeys | PrivateKeys, Field(discriminator="mode")] | None = None
+    checksum: Sha256 | None = None
 
     @field_validator("pairing")
     @classmethod

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.counts import Block, Counts, Margin
+from medmcl.cooccurrence.provenance import Provenance
 from medmcl.core.errors import ArtefactError
 
 
@@ -69,7 +70,16 @@ def layout_of(counts: Counts) -> Layout:
         for pair, block in sorted(counts.blocks.items())
     }
     return Layout(
-        empty=replace(counts, margins=none, blocks=empty, units=0, patients=0, sites=1, notes=()),
+        empty=replace(
+            counts,
+            margins=none,
+            blocks=empty,
+            units=0,
+            patients=0,
+            sites=1,
+            notes=(),
+            provenance=Provenance(),
+        ),
         of_tokens=tuple(n for n, one in counts.margins.items() if one.patients is not None),
         of_cells=tuple(
             p for p, block in sorted(counts.blocks.items()) if block.patients is not None

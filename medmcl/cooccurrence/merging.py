@@ -13,6 +13,7 @@ from scipy import sparse
 
 from medmcl.cooccurrence.counts import Block, Counts, Margin, Vocabulary
 from medmcl.cooccurrence.exchange import load_counts
+from medmcl.cooccurrence.provenance import origins
 from medmcl.core.errors import ArtefactError, MedmclError
 
 Align = Literal["union"]
@@ -32,10 +33,11 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
             `medmcl.cooccurrence.stacked.merge_embeddings`).
 
     Raises:
-        ArtefactError: If there is no site, one is given twice (its folder, or a copy), or they
-            do not go together; the message names the site.
+        ArtefactError: If there is no site, one is given twice (its folder, a copy, or a sum that
+            holds it), or they do not go together; the message names the site.
     """
     named = open_sites(sites)
+    behind = {one for _, counts in named for one in origins(counts)}
     if align == "union":
         named = _over_union(named)
     (_, total), *rest = named
@@ -44,16 +46,25 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
             total = total + counts
         except MedmclError as error:
             raise ArtefactError(
-                error.what, where=name, got=error.got, expected=error.expected, mend=error.mend
-            ) from None
-    return replace(total, notes=tuple(sorted(total.notes)))
+                error.what, where=_blamed(named, name), got=error.got, expected=error.expected,
+                mend=error.mend,
+            ) from None  # fmt: skip
+    provenance = replace(total.provenance, merged_from=tuple(sorted(behind)))
+    return replace(total, notes=tuple(sorted(total.notes)), provenance=provenance)
+
+
+def _blamed(named: Sequence[tuple[str, Counts]], name: str) -> str:
+    """Who a refusal is about: all that are suppressed, or both that differ; nobody knows which."""
+    suppressed = [one for one, counts in named if counts.suppressed_below is not None]
+    return ", ".join(suppressed) or f"{name}, beside {named[0][0]}"
 
 
 def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]:
     """Counts with a name for messages, folders read.
 
     Raises:
-        ArtefactError: If there is none, or one is given twice (its folder, or a copy).
+        ArtefactError: If there is none, or one is given twice (its folder, a copy, or a sum that
+            holds it).
     """
     if not sites:
         raise ArtefactError("nothing to merge", expected="one site or more")
@@ -75,19 +86,63 @@ def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]
                 expected="counts of other patients",
                 mend="leave out the copy",
             )
+    _refuse_overlap(saved)
     return named
+
+
+def _refuse_overlap(saved: Sequence[tuple[str, Counts]]) -> None:
+    """Refuse sums that hold the same counts: their patients would count twice."""
+    behind = [(name, set(origins(counts))) for name, counts in saved if _any_pair(counts)]
+    for (one, mine), (other, theirs) in combinations(behind, 2):
+        shared = len(mine & theirs)
+        if shared:
+            raise ArtefactError(
+                "the same counts would be added twice: their manifests (merged_from) share them",
+                where=other,
+                got=f"{shared} of the {len(theirs)} counts behind it are in {one} too",
+                expected="counts of other patients",
+                mend="give each site once, or the sum without the sites that are in it",
+            )
 
 
 def _same(mine: Counts, theirs: Counts) -> bool:
     """Whether two sites agree in every count, and count anything at all."""
     if mine.totals != theirs.totals or mine.vocabularies != theirs.vocabularies:
         return False
-    if set(mine.blocks) != set(theirs.blocks) or not any(b.pairs.nnz for b in mine.blocks.values()):
+    if set(mine.blocks) != set(theirs.blocks) or not _any_pair(mine):
         return False
     return all((b.pairs != theirs.blocks[pair].pairs).nnz == 0 for pair, b in mine.blocks.items())
 
 
+def _any_pair(counts: Counts) -> bool:
+    return any(block.pairs.nnz for block in counts.blocks.values())
+
+
+def _refuse_dropped(named: Sequence[tuple[str, Counts]]) -> None:
+    """Refuse a union of vocabularies where a site left out events of codes that it does not list.
+
+    Its patients may have these codes, so that "none has it" is wrong. Sites of one vocabulary left
+    out the same codes.
+    """
+    if all(counts.vocabularies == named[0][1].vocabularies for _, counts in named):
+        return
+    for name, counts in named:
+        if counts.provenance.outside_vocabulary:
+            raise ArtefactError(
+                "was counted without codes that its patients have: in a union they would count as "
+                "codes that nobody there has",
+                where=name,
+                got=f"{counts.provenance.outside_vocabulary:,} events left out: their codes are "
+                "outside the vocabulary (a file, or too rare for its limits)",
+                expected="sites that counted all codes they have",
+                mend="embed each site (medmcl cooccur embed) and run medmcl cooccur "
+                "merge-embeddings on the vectors; or count every site over one shared vocabulary, "
+                "or without vocabulary.min_occurrences and min_patients",
+            )
+
+
 def _over_union(named: list[tuple[str, Counts]]) -> list[tuple[str, Counts]]:
+    _refuse_dropped(named)
     first = named[0][1]
     union: dict[str, Vocabulary] = {}
     for modality in first.modalities:

@@ -7,6 +7,7 @@ threshold that the data chose is in it. Neighbours differ by one patient who com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ from medmcl.core.errors import ArtefactError
 
 RESOLUTION = 16
 CLIP_SHARE = 0.1
+MOST_HIDDEN = 100
+"""Patients at their bound whom the noise of a cell may equal; a public constant."""
 Bound = int | PrivateQuantile
 """A public constant, or how to choose one from the patients."""
 
@@ -49,6 +52,7 @@ def release_private(
     patients: Sequence[object] | np.ndarray | None = None,
     window: str = "record",
     clip_share: float = CLIP_SHARE,
+    allow_noise: bool = False,
 ) -> Release[PrivateKeys]:
     """Noisy pairs across two modalities.
 
@@ -66,11 +70,12 @@ def release_private(
         patients: Whose window each row is, if a row is a window.
         window: Name of the window; sliding windows have no rows and cannot be released so.
         clip_share: Share of the cost (rho) that goes for all bounds that are chosen privately.
+        allow_noise: Release also where noise hides every cell of `MOST_HIDDEN` patients.
 
     Raises:
         ConfigError: Unknown window.
-        ArtefactError: If the tables do not fit, the budget does not cover it, or a row is a window
-            and nobody says whose.
+        ArtefactError: If the tables do not fit, the budget does not cover it, noise would hide
+            nearly everything, or a row is a window and nobody says whose.
     """
     first, second = names_of(vocabularies)
     one, two = whole(x1, first), whole(x2, second)
@@ -78,6 +83,8 @@ def release_private(
     check_budget(epsilon, delta)
     asked = dict(zip((first, second), clip, strict=True))
     costs = _costs(asked, rho_for(epsilon, delta), clip_share)
+    if not allow_noise:
+        refuse_hidden(1 / math.sqrt(2 * costs.cells), epsilon)
     spent = ledger.charge(f"{first} x {second}, {window}{_choice(asked)}", costs.rho)
     bounds = {
         name: noisy_quantile(table, bound, costs.bin_scale, patients)
@@ -123,6 +130,30 @@ def release_private(
         spent=spent,
     )
     return Release(counts, keys)
+
+
+def refuse_hidden(patients: float, epsilon: float) -> None:
+    """Refuse noise that no plausible cell stands out of, before anything is charged.
+
+    Judged by what is public: the noise of a cell over the most that one patient may add to it (the
+    product of the clip bounds). No patient is looked at.
+
+    Args:
+        patients: That quotient.
+        epsilon: Of the release, for the message.
+
+    Raises:
+        ArtefactError: It is above `MOST_HIDDEN`.
+    """
+    if patients > MOST_HIDDEN:
+        raise ArtefactError(
+            "noise would hide nearly every cell; nothing was charged",
+            got=f"epsilon {epsilon:g}: noise in each cell (standard deviation) as large as what "
+            f"{patients:,.0f} patients add who all have the most that the clips allow in that cell",
+            expected=f"at most {MOST_HIDDEN} such patients; most patients add far less to a cell",
+            mend="a larger epsilon, more patients by several sites together (private-start), or "
+            "threshold release; --allow-noise (allow_noise=True) releases all the same",
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import pandas as pd
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import CohortError
 from medmcl.core.nearby import require_file
+from medmcl.core.plain_text import encoding_mend, separator_mend
 from medmcl.core.rng import numpy_generator
 
 _TRIES = 200
@@ -63,6 +64,7 @@ def read_relations(path: Path, table: TokenVectors) -> Relations:
             where=path,
             got=", ".join(map(str, given.columns)),
             expected="first, second and, if you like, relation",
+            mend=separator_mend(given.columns),
         )
     kinds = given["relation"].astype(str) if "relation" in given else ["related"] * len(given)
     return relations_of(
@@ -233,4 +235,6 @@ def _read(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
     except (OSError, ValueError) as error:
-        raise CohortError(f"cannot be read: {error}", where=path) from None
+        raise CohortError(
+            f"cannot be read: {error}", where=path, mend=encoding_mend(path)
+        ) from None

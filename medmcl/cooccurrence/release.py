@@ -24,6 +24,7 @@ from medmcl.cooccurrence.counts import Block, Counts, Vocabulary, exact_sum
 from medmcl.cooccurrence.exchange import save_counts
 from medmcl.cooccurrence.exchange_checks import refuse_telling
 from medmcl.cooccurrence.exchange_manifest import PrivateKeys, ThresholdKeys
+from medmcl.cooccurrence.provenance import Provenance
 from medmcl.cooccurrence.released_margins import margins_of_cells
 from medmcl.core.errors import ArtefactError
 
@@ -150,6 +151,7 @@ def release_threshold(
         suppressed_below=below,
         sites=counts.sites,
         nested=counts.nested,
+        provenance=Provenance(splits=counts.provenance.splits),
     )
     warnings = (_TWO_RELEASES, _NESTED, _ONE_SITE if counts.sites == 1 else _OWN_COUNTS)
     dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
@@ -176,7 +178,8 @@ def refuse_private_vocabulary(vocabularies: Mapping[str, Vocabulary]) -> None:
             raise ArtefactError(
                 f"the vocabulary of {name} has no version",
                 expected="the name under which it was fixed in public, 'ICD-10-CM 2025'",
-                mend="count over a published list; a list of what occurred tells who was there",
+                mend="count over a published list and name it (vocabulary.version in the spec, a "
+                "column version in a public table); a list of what occurred tells who was there",
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,15 @@ class VocabularyKeys(Config):
     files: dict[str, str] = {}
     """Modality to a file with its codes, so that all sites count the same."""
     version: str = ""
-    """Of the files; sites whose versions differ are not added up."""
+    """Of the files; sites whose versions differ are not added up. A year is taken as text."""
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _text(cls, given: Any) -> Any:
+        if isinstance(given, float):
+            raise ValueError("write it in quotes as well: 2025.1 and 2025.10 are one number")
+        whole = isinstance(given, int) and not isinstance(given, bool)
+        return str(given) if whole or isinstance(given, date) else given
 
 
 class CooccurrenceKeys(Config):

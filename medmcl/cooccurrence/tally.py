@@ -46,8 +46,18 @@ class Tally:
 
     def __str__(self) -> str:
         """Say what was left out or stands out, one line each."""
+        return "\n".join([*self.left_out(), *self.repeats()])
+
+    def left_out(self) -> list[str]:
+        """Say what was left out, a line each, but for duplicates."""
         said = [(getattr(self, name), text) for name, text in _SAID.items()]
-        return "\n".join(f"{number:,} events {text}" for number, text in said if number)
+        return [f"{number:,} events {text}" for number, text in said if number]
+
+    def repeats(self, *, dropped: bool | None = None) -> list[str]:
+        """Say how many events equal another, and what became of them if that is known."""
+        became = "" if dropped is None else ": left out" if dropped else ": kept and counted"
+        what = "events equal another in patient, time, visit and code"
+        return [f"{self.duplicates:,} {what}{became}"] if self.duplicates else []
 
     def as_dict(self) -> dict[str, int]:
         """Give the numbers as plain values for JSON."""
@@ -63,5 +73,4 @@ _SAID = {
     "without_time": "left out: no date, which the window needs",
     "implausible_time": "left out: a date before 1700 or after 2399, taken for a placeholder",
     "without_visit": "left out: no visit, which the window needs",
-    "duplicates": "that equal another in patient, time, visit and code",
 }

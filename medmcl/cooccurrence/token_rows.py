@@ -13,6 +13,7 @@ from medmcl.cooccurrence.counts import Vocabulary
 from medmcl.cooccurrence.tokens import LARGEST
 from medmcl.core.errors import ArtefactError
 from medmcl.core.nearby import require_file
+from medmcl.core.plain_text import encoding_mend, separator_mend
 
 _TABLES = (".csv", ".parquet")
 _SHOWN = 3
@@ -29,6 +30,8 @@ class TokenRows:
         unlisted: Occurrences of each modality that the vocabulary does not list; left out.
         examples: Codes of each modality that are not listed, the most frequent first.
         windowed: Whether the table says of which window a row is; else rows are of whole records.
+        repeated: Rows of the table that have subject, window, modality and code of one before them;
+            their counts were added up.
     """
 
     x1: sparse.csr_array
@@ -37,6 +40,7 @@ class TokenRows:
     unlisted: dict[str, int]
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     windowed: bool = False
+    repeated: int = 0
 
     @property
     def listed(self) -> dict[str, int]:
@@ -99,7 +103,16 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
             where=path,
             got=", ".join([*vocabularies, *strange]),
         )
-    return TokenRows(matrices[0], matrices[1], owners.astype(str), unlisted, examples, windowed)
+    same = table[[*keys.columns, "modality", "code"]].astype(str)
+    return TokenRows(
+        matrices[0],
+        matrices[1],
+        owners.astype(str),
+        unlisted,
+        examples,
+        windowed=windowed,
+        repeated=int(same.duplicated().sum()),
+    )
 
 
 def refuse_other_window(rows: TokenRows, window: str, path: Path, mend: str) -> None:
@@ -168,13 +181,14 @@ def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -
     except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
         raise ArtefactError(
             f"is no whole {kind[1:]} table", where=path, got=str(error).splitlines()[0][:200],
-            expected=f"a table with the columns {columns}", mend=mend,
+            expected=f"a table with the columns {columns}", mend=encoding_mend(path) or mend,
         ) from None  # fmt: skip
     missing = [name for name in needed if name not in table]
     if missing:
         raise ArtefactError(
             f"lacks columns: {', '.join(missing)}", where=path,
-            got=", ".join(map(str, table.columns)), expected=columns, mend=mend,
+            got=", ".join(map(str, table.columns)), expected=columns,
+            mend=separator_mend(table.columns) or mend,
         )  # fmt: skip
     table = table[[*needed, *(name for name in optional if name in table)]]
     empty = [name for name in table if table[name].isna().any()]

@@ -49,9 +49,6 @@ def keeping(work: Path) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        _tidy(work)
-        raise
     except (ArtefactError, CohortError, ConfigError) as error:
         kept = _tidy(work)
         if kept is None:
@@ -63,6 +60,9 @@ def keeping(work: Path) -> Iterator[None]:
             expected=error.expected,
             mend=kept if error.mend is None else f"{error.mend}; {kept}",
         ) from None
+    except BaseException:  # Ctrl-C among them
+        _tidy(work)
+        raise
 
 
 def _tidy(work: Path) -> str | None:

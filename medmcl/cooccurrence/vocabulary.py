@@ -9,6 +9,7 @@ import numpy as np
 from medmcl.cooccurrence.counts import Vocabulary
 from medmcl.cooccurrence.reading import Sighting
 from medmcl.core.errors import CohortError
+from medmcl.core.plain_text import encoding_mend
 from medmcl.data.tables import read_table, texts
 
 
@@ -40,7 +41,13 @@ def read_vocabulary(path: Path, version: str = "") -> Vocabulary:
     if path.suffix == ".txt":
         if not path.is_file():
             raise CohortError("there is no such file", where=path)
-        lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+        try:
+            lines = map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise CohortError(
+                f"cannot be read: {error}", where=path,
+                mend=encoding_mend(path) or "save it as UTF-8",
+            ) from None  # fmt: skip
         return Vocabulary(tuple(line for line in lines if line), version)
     codes = texts(read_table(path.parent, path.name).require("code", "vocabulary"))
     return Vocabulary(tuple(code for code in codes if code is not None), version)

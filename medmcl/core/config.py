@@ -191,6 +191,9 @@ _EXPECTED = {
     "less_than": "a number below {lt:g}",
     "less_than_equal": "a number of at most {le:g}",
     "literal_error": "{expected}",
+    "union_tag_invalid": "one of {expected_tags}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
 }
 """What the kinds of fault that pydantic tells apart ask for, by kind or by the start of it."""
 
@@ -209,7 +212,13 @@ def _fault(model: type[BaseModel], detail: Any, values: Any) -> Fault:
         return Fault(path, what, what)
     if detail["type"] == "missing":
         return Fault(path, f"'{field}' is missing", f"'{field}' is missing")
-    given = detail.get("input")
+    given, choices = detail.get("input"), detail.get("ctx", {}).get("expected", "")
+    if detail["type"].startswith("union_tag"):  # a mapping of one kind of several
+        key = str(detail["ctx"]["discriminator"]).strip("'")
+        field = f"{field}.{key}"
+        if detail["type"] == "union_tag_not_found":
+            return Fault(path, f"'{field}' is missing", f"'{field}' is missing")
+        given, choices = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
     got = None if isinstance(given, (dict, list)) else repr(given)
     shown = "" if got is None else f" (got {got})"
     expected = _expected(detail)
@@ -217,8 +226,8 @@ def _fault(model: type[BaseModel], detail: Any, values: Any) -> Fault:
         what = f"'{field}': {detail['msg'].removeprefix('Value error, ')}"
         return Fault(path, what + shown, what, got)
     hint = ""
-    if detail["type"] == "literal_error" and isinstance(given, str):
-        near = closest(given, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
+    if detail["type"] in ("literal_error", "union_tag_invalid") and isinstance(given, str):
+        near = closest(given, re.findall(r"'([^']*)'", str(choices)))
         hint = f"; did you mean '{near}'?" if near is not None else ""
     what = f"'{field}' cannot be used{hint}"
     return Fault(path, f"'{field}' must be {expected}{shown}{hint}", what, got, expected)

@@ -12,15 +12,19 @@ _LISTED = 2000
 """Names of a folder that are looked at; a folder may hold a million records."""
 
 
-def instead_of(path: Path) -> str:
+def instead_of(path: Path, *, folders: bool = False) -> str:
     """Say what stands nearest to a path that is not there, as the end of a sentence.
 
     ``"; did you mean 'participants.tsv'?"``, or that its folder is not there and which is alike, or
     what the folder holds. Empty if nothing can be said.
+
+    Args:
+        path: What is not there.
+        folders: A folder is meant: name folders, not files.
     """
     folder = path.parent
     if folder.is_dir():
-        names = _names(folder, files=True)
+        names = _names(folder, files=not folders)
         near = closest(path.name, names)
         if near is not None and near != path.name:
             return f"; did you mean '{near}'?"

@@ -215,7 +215,13 @@ def _readme(settings: EhrSettings) -> str:
             "Codes `CODE//i` and concepts `CUI//i` are drawn by the generator of CLAIME (Cai et "
             "al., arXiv 2403.14926, section 5): one hidden state a subject draws both, noise "
             "within each modality is independent of the other's. Events fall on visits at "
-            "random: time tells nothing.",
+            "random: time tells nothing. Count whole records (`window: record`): narrower windows "
+            "lose pairs and gain nothing.",
+            "",
+            f"The seed draws the truth too: `CODE//3` of another seed means something else, so two "
+            f"simulations are no two hospitals of one world. This one has {settings.sites} sites "
+            "in the column `site`; count them apart with `only: {column: site, values: [site_0]}` "
+            "in the spec of `medmcl cooccur count`, and merge.",
             "",
             "| file | what it holds |",
             "|---|---|",

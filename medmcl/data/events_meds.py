@@ -56,19 +56,39 @@ class MedsDataset:
         kept = {c: tuple(p for p in ps or () if p.startswith(prefix)) for c, ps in found}
         return {code: parents for code, parents in kept.items() if parents}
 
-    def subjects(self, splits: Sequence[str]) -> np.ndarray:
+    @property
+    def _splits_file(self) -> Path:
+        return self.folder / "metadata" / "subject_splits.parquet"
+
+    def splits(self) -> tuple[str, ...] | None:
+        """Give the names of all splits, sorted; None if the dataset lists none."""
+        if not self._splits_file.is_file():
+            return None
+        known = self._split_table()["split"].unique().to_pylist()
+        return tuple(sorted(str(one) for one in known if one is not None)) or None
+
+    def _split_table(self) -> pa.Table:
+        table = open_parquet(self._splits_file).read()
+        for column in ("subject_id", "split"):
+            if column not in table.column_names:
+                raise CohortError(f"there is no column '{column}'", where=self._splits_file)
+        return table
+
+    def subjects(self, splits: Sequence[str] = ()) -> np.ndarray:
         """Give who is in some splits by ``metadata/subject_splits.parquet``, sorted int64.
+
+        Args:
+            splits: Names; if none is given, all that are listed, nobody where there is no file.
 
         Raises:
             CohortError: There is no such file, or nobody is in them.
         """
-        path = self.folder / "metadata" / "subject_splits.parquet"
+        path = self._splits_file
+        if not splits:
+            return self._listed() if path.is_file() else np.zeros(0, dtype=np.int64)
         if not path.is_file():
             raise CohortError("there are no splits", where=path, expected="as in MEDS 0.4")
-        table = open_parquet(path).read()
-        for column in ("subject_id", "split"):
-            if column not in table.column_names:
-                raise CohortError(f"there is no column '{column}'", where=path)
+        table = self._split_table()
         chosen = pc.is_in(table["split"], pa.array(splits, pa.string()))
         found = np.unique(table["subject_id"].filter(chosen).to_numpy())
         if not len(found):
@@ -76,6 +96,9 @@ class MedsDataset:
             got = ", ".join(splits)
             raise CohortError("nobody is in these splits", where=path, got=got, expected=known)
         return found.astype(np.int64)
+
+    def _listed(self) -> np.ndarray:
+        return np.unique(self._split_table()["subject_id"].drop_null().to_numpy()).astype(np.int64)
 
 
 def open_meds(folder: Path) -> MedsDataset:

@@ -10,7 +10,7 @@ import gzip
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from csv import reader as split_lines
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from pyarrow import csv
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
+from medmcl.core.plain_text import encoding_mend, separator_of
 from medmcl.data.events_meds import open_parquet
 from medmcl.data.events_times import offsets, parse_times
 
@@ -70,7 +71,7 @@ def read_events(table: EventTable) -> Iterator[pa.Table]:
     asked = {*table.columns.values(), *table.keep, *table.drop}
     joined = _Join(table, asked) if table.join else None
     here = asked if joined is None else (asked - joined.columns.keys()) | {joined.on}
-    read = kept = 0
+    read = kept = blanks = points = 0
     for rows in _read(table.path, sorted(here)):
         read += rows.num_rows
         if joined is not None:
@@ -79,9 +80,24 @@ def read_events(table: EventTable) -> Iterator[pa.Table]:
             found = pc.is_in(_text(rows[name]), pa.array(values, pa.string()))
             rows = rows.filter(found if name in table.keep else pc.invert(found))
         kept += rows.num_rows
+        blanks += _number_of(rows, table, ("code",), r"^\s|\s$")
+        points += _number_of(rows, table, ("subject", "visit"), r"^\s*\d+\.0\s*$")
         yield _canonical(rows, table)
     if read > kept:
         log.info("%s: %d of %d rows left out by keep or drop", table.name, read - kept, read)
+    if blanks:
+        log.info("%s: %d codes had blanks around them, which are taken off", table.name, blanks)
+    if points:
+        log.info("%s: %d ids written as 11.0 are read as 11", table.name, points)
+
+
+def _number_of(rows: pa.Table, table: EventTable, names: Sequence[str], pattern: str) -> int:
+    """How many cells of some columns look so."""
+    found = 0
+    for column in (table.columns[name] for name in names if name in table.columns):
+        text = rows[column].cast(pa.string())
+        found += pc.sum(pc.match_substring_regex(text, pattern)).as_py() or 0
+    return found
 
 
 def _canonical(rows: pa.Table, table: EventTable) -> pa.Table:
@@ -173,19 +189,30 @@ def header_of(path: Path) -> list[str]:
         raise CohortError("there is no such file", where=path)
     if _suffix(path) == ".parquet":
         return list(open_parquet(path).schema_arrow.names)
-    with _opened(path) as file:
-        header = file.readline().decode("utf-8-sig").rstrip("\r\n")
-    if _suffix(path) in _LINES:
+    header = _first_line(path)
+    if _suffix(path) not in _LINES:
+        return next(split_lines([header], delimiter=_separator(path, header)), [])
+    try:
         return list(json.loads(header))
-    return next(split_lines([header], delimiter=_separator(path)), [])
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
 
 
-def _separator(path: Path) -> str:
-    return "\t" if _suffix(path) == ".tsv" else ","
+def _first_line(path: Path) -> str:
+    try:
+        with _opened(path) as file:
+            return file.readline().decode("utf-8-sig").rstrip("\r\n")
+    except (OSError, EOFError, ValueError) as error:  # text that is no UTF-8 among them
+        raise _damaged(path, error) from None
+
+
+def _separator(path: Path, header: str) -> str:
+    """As the name says; where the header has none of it, what it has (``;`` of a German Excel)."""
+    return separator_of(header, "\t" if _suffix(path) == ".tsv" else ",")
 
 
 def _read_csv(path: Path, columns: list[str]) -> Iterator[pa.Table]:
-    separator = _separator(path)
+    separator = _separator(path, _first_line(path))
     _require(columns, header_of(path), path)
     options = {
         "parse_options": csv.ParseOptions(delimiter=separator, newlines_in_values=True),
@@ -238,7 +265,7 @@ def _read_lines(path: Path, columns: list[str]) -> Iterator[pa.Table]:
                     yield _of_rows(rows, columns)
                     rows = []
     except (OSError, EOFError, ValueError, AttributeError, TypeError) as error:
-        raise _damaged(f"{path}, line {number}", error) from None
+        raise _damaged(path, error, f", line {number}" if number else "") from None
     _require(columns, sorted(known), path)
     yield _of_rows(rows, columns)
 
@@ -257,11 +284,12 @@ def _require(columns: list[str], there: list[str], path: Path) -> None:
             )
 
 
-def _damaged(where: object, error: Exception) -> CohortError:
+def _damaged(path: Path, error: Exception, line: str = "") -> CohortError:
     text = re.sub(r"\s+", " ", str(error))[:200]
     return CohortError(
         "cannot be read as a table of events",
-        where=where,
+        where=f"{path}{line}",
         got=f"{type(error).__name__}: {text}",
-        mend="check that the file is complete, UTF-8, and separated as its name says",
+        mend=encoding_mend(path)
+        or "check that the file is complete, UTF-8, and separated as its name says",
     )

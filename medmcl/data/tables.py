@@ -21,6 +21,7 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.core.nearby import instead_of
+from medmcl.core.plain_text import encoding_mend
 
 _KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
@@ -347,7 +348,8 @@ def _unreadable(path: Path, error: Exception) -> CohortError:
         "cannot be read as a table",
         where=path,
         got=f"{type(error).__name__}: {str(error)[:200]}",
-        mend="check the separator, that it is UTF-8, and that the file is complete",
+        mend=encoding_mend(path)
+        or "check the separator, that it is UTF-8, and that the file is complete",
     )
 
 
@@ -380,7 +382,9 @@ def _pairs(path: Path) -> dict[str, str | None]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"cannot be read: {error}", where=path) from None
+        raise CohortError(
+            f"cannot be read: {error}", where=path, mend=encoding_mend(path)
+        ) from None
     found = [match.groups() for match in map(_KEY_VALUE.match, lines) if match]
     if not found:
         raise CohortError(

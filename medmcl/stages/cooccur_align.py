@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -14,11 +15,20 @@ from medmcl.cooccurrence.safe_overlap import MOST_RESIDUAL, PERMUTATIONS, WEAKES
 from medmcl.cooccurrence.stacked import Merged, SiteMatrix, merge_embeddings
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError
-from medmcl.stages.cooccur_embed import load_vectors, read_facts, refuse_used, write_vectors
+from medmcl.stages.cooccur_embed import (
+    ONE_DIMENSION,
+    load_vectors,
+    read_facts,
+    refuse_used,
+    write_vectors,
+)
 
+log = logging.getLogger(__name__)
 _ALIKE = ("association", "shrink", "weighted", "window", "pairing", "versions")
 """What sites must agree in, as ``embedding.json`` names it."""
-_KEPT = ("totals", "suppressed_below", "noise_sd", "known_cells", "release", "notes")
+_KEPT = (
+    "totals", "splits", "suppressed_below", "noise_sd", "known_cells", "release", "notes",
+)  # fmt: skip
 """What is carried over of each site."""
 
 
@@ -77,10 +87,13 @@ def merge_embedded(
         **{key: sites[0].facts[key] for key in _ALIKE if key != "association"},
         "seed": seed,
         "sites": sum(int(site.facts["sites"]) for site in sites),
+        "splits": _splits(sites),
         "pairs": {f"{first} x {second}": int(sum(_pairs(site) for site in sites))},
         "without_vector": int((~table.embedded).sum()),
         "merged": _told(sites, merged),
     }
+    if chosen == 1:
+        log.warning("%s", ONE_DIMENSION)
     return write_vectors(table, facts, out)
 
 
@@ -179,6 +192,13 @@ def _modalities(sites: Sequence[_Site]) -> tuple[str, str]:
                 expected=f"{first}, {second}",
             )  # fmt: skip
     return first, second
+
+
+def _splits(sites: Sequence[_Site]) -> list[str] | None:
+    """Splits that any site counted; None if one does not say."""
+    each = [site.facts.get("splits") for site in sites]
+    known = [set(one) for one in each if one is not None]
+    return sorted(set().union(*known)) if len(known) == len(each) else None
 
 
 def _pairs(site: _Site) -> int:

@@ -1,11 +1,15 @@
-"""`medmcl cooccur count` and `rows` as commands: Ctrl-C that can be gone on from, and the table."""
+"""`medmcl cooccur count` and `rows` as commands: stops that can be gone on from, and the table."""
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from medmcl.cooccurrence.spec import Spec
@@ -18,19 +22,47 @@ from medmcl.stages.outputs import claim_table, write_table
 
 @contextmanager
 def going_on(out: Path) -> Iterator[None]:
-    """Say of a count that Ctrl-C stopped how to go on, where something of it is kept.
+    """Say of a count that Ctrl-C or SIGTERM stopped how to go on, where something of it is kept.
 
     Raises:
         Interrupted: Something is kept.
         KeyboardInterrupt: Nothing is.
+        SystemExit: Nothing is, and it was SIGTERM: 143, as shells say it.
     """
     try:
-        yield
-    except KeyboardInterrupt:
-        work = work_folder(out)
+        with _sigterm_as_ctrl_c():
+            yield
+    except KeyboardInterrupt as stop:
+        work, ended = work_folder(out), isinstance(stop, _Terminated)
+        if not work.exists() and ended:
+            sys.stderr.write("stopped by SIGTERM; there was nothing to keep\n")
+            raise SystemExit(128 + signal.SIGTERM) from None
         if not work.exists():
             raise
-        raise Interrupted(f"by Ctrl-C; what was done so far is kept in {work}") from None
+        how = "SIGTERM" if ended else "Ctrl-C"
+        raise Interrupted(f"by {how}; what was done so far is kept in {work}") from None
+
+
+class _Terminated(KeyboardInterrupt):
+    """A scheduler, or `kill`, asked the process to end."""
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C; only the main thread can listen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal API
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough while the end is tidied up
+    raise _Terminated
 
 
 def write_rows(spec: Spec, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
@@ -54,4 +86,7 @@ def write_rows(spec: Spec, out: Path, *, overwrite: bool = False) -> dict[str, A
     told |= {
         f"occurrences of {m}": int(n) for m, n in table.groupby("modality")["count"].sum().items()
     }
-    return told | ({"left out": str(tally).splitlines()} if str(tally) else {})
+    gone = tally.left_out()
+    repeats = tally.repeats(dropped=spec.keys.duplicates == "drop")
+    told |= {"left out": gone} if gone else {}
+    return told | ({"duplicates": repeats[0]} if repeats else {})

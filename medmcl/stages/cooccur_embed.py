@@ -12,6 +12,7 @@ from medmcl.cooccurrence.counts import Counts
 from medmcl.cooccurrence.embed import EmbedSettings, embed_tokens
 from medmcl.cooccurrence.exchange import MANIFEST
 from medmcl.cooccurrence.exchange_manifest import PrivateKeys, ThresholdKeys
+from medmcl.cooccurrence.exchange_tables import sha256_of
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError
 from medmcl.core.nearby import instead_of
@@ -20,8 +21,15 @@ from medmcl.core.writing import refuse_unwritable
 log = logging.getLogger(__name__)
 VECTORS, FACTS = "vectors.parquet", "embedding.json"
 SCHEMA = "medmcl/token_vectors@1"
+DIGEST = "vectors_sha256"
 FEWEST_KNOWN = 0.5
 """Share of known cells below which an embedding is warned of."""
+ONE_DIMENSION = (
+    "the vectors have one dimension: every cosine is 1 or -1, so that neighbours, their order and "
+    "AUCs tell next to nothing; count more patients, fewer codes (vocabulary.min_occurrences) or a "
+    "wider window (window: record), or embed with a rank of your own (--set rank=10), whose "
+    "further dimensions these counts do not show to be more than chance"
+)
 
 
 def embed(
@@ -57,10 +65,12 @@ def embed(
     if known < FEWEST_KNOWN:
         log.warning(
             "only %.0f %% of the cells are known: the others are 0 or of fewer than %s patients, "
-            "and are taken at what they most likely hold, as if codes and concepts were "
-            "independent there; sum more sites before the release, or count coarser codes",
+            "and stand at what they are expected to hold below that; sum more sites before the "
+            "release, or count coarser codes",
             100 * known, counts.suppressed_below,
         )  # fmt: skip
+    if found.table.vectors.shape[1] == 1:
+        log.warning("%s", ONE_DIMENSION)
     return facts
 
 
@@ -75,7 +85,8 @@ def write_vectors(table: TokenVectors, facts: dict[str, Any], out: Path) -> dict
     """Write a folder of vectors; gives the facts as they stand in it, schema and version first."""
     out.mkdir(parents=True, exist_ok=True)
     table.save(out / VECTORS)
-    said = {"schema": SCHEMA, "medmcl": medmcl.__version__, **facts}
+    digest = sha256_of(out / VECTORS)
+    said = {"schema": SCHEMA, "medmcl": medmcl.__version__, **facts, DIGEST: digest}
     text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
     (out / FACTS).write_text(text, encoding="utf-8")
     return said
@@ -99,10 +110,19 @@ def load_vectors(folder: Path) -> TokenVectors:
     """The vectors of an embedded folder.
 
     Raises:
-        ArtefactError: If the folder is none that `embed` wrote.
+        ArtefactError: If the folder is none that `embed` wrote, or its vectors are not those that
+            ``embedding.json`` was written for.
     """
-    read_facts(folder)
-    return TokenVectors.load(folder / VECTORS)
+    said = read_facts(folder).get(DIGEST)  # older folders have none
+    table = TokenVectors.load(folder / VECTORS)
+    if said is not None and said != sha256_of(folder / VECTORS):
+        raise ArtefactError(
+            f"are not the vectors that {FACTS} was written for",
+            where=folder / VECTORS,
+            expected=f"sha256 {str(said)[:16]}…",
+            mend="copy both files of one folder, or embed the counts again",
+        )
+    return table
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -112,7 +132,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         ArtefactError: If the folder is none that `embed` wrote.
     """
     if not (folder / FACTS).is_file():
-        there = "" if folder.exists() else instead_of(folder)
+        there = "" if folder.exists() else instead_of(folder, folders=True)
         counts = (folder / MANIFEST).is_file()
         raise ArtefactError(
             "is no folder of token vectors" if folder.exists() else f"is not there{there}",

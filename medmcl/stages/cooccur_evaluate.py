@@ -23,7 +23,9 @@ from medmcl.cooccurrence.relations import (
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.nearby import require_file
+from medmcl.core.plain_text import encoding_mend
 from medmcl.core.writing import refuse_unwritable
+from medmcl.stages.cooccur_embed import ONE_DIMENSION
 from medmcl.stages.cooccur_errors import Groups
 from medmcl.stages.cooccur_map import draw_map
 from medmcl.stages.cooccur_relations import score_relations, score_relevance
@@ -85,6 +87,8 @@ def evaluate(
     _claim(out, overwrite=overwrite)
     listed = _neighbours(table, neighbours_of)  # before minutes of scoring
     found: dict[str, Any] = {}
+    if table.vectors.shape[1] == 1:
+        found["warnings"] = [ONE_DIMENSION]
     if groups is not None:
         listed["standard_error"], found["standard_errors"] = groups.errors(table, listed)
     parents = {} if hierarchy is None else read_parents(hierarchy)
@@ -95,7 +99,9 @@ def evaluate(
             relations_from_parents(parents, table, "sibling"),
         ]
     if known:
-        found["relations"] = _relations(table, _joined(known), types, draws, seed)
+        files = [str(path) for path in (relations, hierarchy) if path is not None]
+        scores = _relations(table, _joined(known), types, draws, seed)
+        found["relations"] = {"files": files, **scores}
     if relevance is not None:
         scored = score_relevance(table, relevance, draws=draws, seed=seed)
         found["relevance"] = [asdict(one) for one in scored]
@@ -112,7 +118,7 @@ def evaluate(
 
 def said(found: dict[str, Any]) -> list[str]:
     """What `evaluate` found, a line a score, with what was left out and what is not estimable."""
-    lines = []
+    lines = [f"warning: {text}" for text in found.get("warnings", ())]
     errors = found.get("standard_errors")
     if errors:
         lines.append(
@@ -125,11 +131,12 @@ def said(found: dict[str, Any]) -> list[str]:
         if score["unmatched"]:
             lines.append(f"  {score['unmatched']} pairs left out: no random pair of the same types")
     for key, why in (
-        ("left_out_unknown", "a token is not in the table or has no vector"),
+        ("left_out_unknown", "a token is not among the vectors, or has none"),
         ("left_out_repeated", "given twice, or of a token with itself"),
     ):
         if relations.get(key):
-            lines.append(f"{relations[key]} pairs left out: {why}")
+            named = " and ".join(relations["files"])
+            lines.append(f"{relations[key]} pairs of {named} left out: {why}")
     for score in found.get("relevance", ()):
         gone = f", {score['unknown']} candidates left out: no vector" if score["unknown"] else ""
         lines.append(f"{score['query']}: tau {_number(score['tau'])}{gone}")
@@ -183,8 +190,9 @@ def _types_of(path: Path) -> Any:
         named = dict(zip(given["token"], given["type"], strict=True))
     except (OSError, ValueError, KeyError) as error:
         raise CohortError(
-            f"is no table of types: {error}", where=path, expected="CSV with columns token, type"
-        ) from None
+            f"is no table of types: {error}", where=path, expected="CSV with columns token, type",
+            mend=encoding_mend(path),
+        ) from None  # fmt: skip
     return lambda modality, token: named.get(token, code_system(modality, token))
 
 

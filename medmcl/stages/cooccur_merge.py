@@ -43,7 +43,7 @@ def merge_folders(
     promised = (_promise(number, site) for number, site in enumerate(sites, 1))
     notes = (*counts.notes, *(one for one in promised if one))
     save_counts(replace(counts, notes=tuple(dict.fromkeys(notes))), out)
-    return {"out": str(out), "sites": len(sites), **counts.totals}
+    return {"out": str(out), "sites": counts.sites, **counts.totals}
 
 
 def _promise(number: int, site: Path) -> str | None:
@@ -109,7 +109,7 @@ def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, An
         require_file(share, ArtefactError)
     total = add_shares([load_share(share) for share in shares], turn, layout)
     save_counts(total, out)
-    return {"out": str(out), "sites": len(shares), **total.totals}
+    return {"out": str(out), "sites": total.sites, **total.totals}
 
 
 def round_file(given: Path) -> Path:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medmcl.cooccurrence.private import RESOLUTION
+from medmcl.cooccurrence.private import RESOLUTION, refuse_hidden
 from medmcl.cooccurrence.private_files import load_private_round, save_private_round
 from medmcl.cooccurrence.private_sum import make_plan, share_privately, sum_privately
 from medmcl.cooccurrence.secure import Round
@@ -18,7 +19,12 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.nearby import require_file
 from medmcl.core.writing import refuse_unwritable
 from medmcl.stages.cooccur_merge import refuse_unpaired, round_file
-from medmcl.stages.cooccur_release import open_budget, read_bounds, refuse_unlisted
+from medmcl.stages.cooccur_release import (
+    open_budget,
+    read_bounds,
+    refuse_unlisted,
+    repeated_rows,
+)
 
 
 def start_private(
@@ -31,6 +37,7 @@ def start_private(
     delta: float,
     honest: int | None = None,
     window: str = "record",
+    allow_noise: bool = False,
 ) -> dict[str, Any]:
     """Write the file of a round: who takes part, and how much noise each of them adds.
 
@@ -43,6 +50,7 @@ def start_private(
         delta: Of the release.
         honest: Sites whose noise alone keeps the promise; all but one if not given.
         window: Of the rows.
+        allow_noise: See `medmcl.cooccurrence.private.release_private`.
 
     Returns:
         What to tell.
@@ -72,6 +80,9 @@ def start_private(
     plan = make_plan(
         words, ordered, epsilon=epsilon, delta=delta, sites=len(sites), honest=honest, window=window
     )
+    whole = plan.scale / RESOLUTION**2 * math.sqrt(len(sites))
+    if not allow_noise:
+        refuse_hidden(whole / plan.sensitivity, epsilon)
     turn = Round(secrets.token_hex(16), tuple(sites), plan.digest)
     save_private_round(turn, plan, out)
     each = plan.scale / RESOLUTION**2
@@ -80,7 +91,8 @@ def start_private(
         "round": turn.name,
         "sites": list(turn.sites),
         "noise of each site": f"{each:.4g} pairs in every cell (standard deviation)",
-        "noise of the release": f"{each * math.sqrt(len(sites)):.4g}",
+        "noise of the release": f"{whole:.4g}; one patient adds at most {plan.sensitivity} to a "
+        "cell",
         "promise": f"epsilon {epsilon:g}, delta {delta:g}, as long as {plan.honest} of "
         f"{len(sites)} sites add their noise and keep it to themselves",
     }
@@ -112,21 +124,35 @@ def share_rows(
     )
     if not allow_unlisted:
         refuse_unlisted(found, started)
-    share = write_made(
-        lambda mine: share_privately(
-            found.x1, found.x2, plan=plan, turn=turn, keys=mine, ledger=kept,
-            patients=found.patients,
-        ),
-        keys,
-        out,
-    )  # fmt: skip
+    with _private_round():
+        share = write_made(
+            lambda mine: share_privately(
+                found.x1, found.x2, plan=plan, turn=turn, keys=mine, ledger=kept,
+                patients=found.patients,
+            ),
+            keys,
+            out,
+        )  # fmt: skip
     return {
         "out": str(out),
         "site": share.site,
         "round": share.round,
         "unlisted": found.unlisted,
         **kept.spent().model_dump(),
+        "warnings": repeated_rows(found),
     }
+
+
+@contextmanager
+def _private_round() -> Iterator[None]:
+    """Name the command that starts a private round, where the masks know of plain sums only."""
+    try:
+        yield
+    except ArtefactError as error:
+        mend = error.mend and error.mend.replace("secure-start", "private-start")
+        raise ArtefactError(
+            error.what, where=error.where, got=error.got, expected=error.expected, mend=mend
+        ) from None
 
 
 def sum_private(shares: Sequence[Path], started: Path, out: Path) -> dict[str, Any]:
@@ -141,7 +167,8 @@ def sum_private(shares: Sequence[Path], started: Path, out: Path) -> dict[str, A
     turn, plan = load_private_round(round_file(started))
     for share in shares:
         require_file(share, ArtefactError)
-    release = sum_privately([load_share(share) for share in shares], turn, plan)
+    with _private_round():
+        release = sum_privately([load_share(share) for share in shares], turn, plan)
     release.save(out)
     return {
         "out": str(out),

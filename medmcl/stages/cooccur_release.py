@@ -73,6 +73,7 @@ def release_rows(
     window: str = "record",
     clip_share: float = CLIP_SHARE,
     allow_unlisted: bool = False,
+    allow_noise: bool = False,
 ) -> dict[str, Any]:
     """Release patients' token counts as noisy pairs under differential privacy.
 
@@ -88,6 +89,7 @@ def release_rows(
         window: Name of the window that ``rows`` has, if it has one.
         clip_share: Share of the cost that goes for bounds that are chosen from the patients.
         allow_unlisted: Release also where the vocabulary lists fewer than half of the occurrences.
+        allow_noise: See `medmcl.cooccurrence.private.release_private`.
 
     Returns:
         What to tell the site: bounds, noise, budget spent, and occurrences that the vocabulary does
@@ -125,6 +127,7 @@ def release_rows(
         patients=found.patients,
         window=window,
         clip_share=clip_share,
+        allow_noise=allow_noise,
     )
     release.save(out)
     keys = release.keys
@@ -136,10 +139,11 @@ def release_rows(
     return {
         "out": str(out),
         "clip": keys.clip,
-        "noise": f"{keys.sigma:.4g} pairs in every cell (standard deviation)",
+        "noise": f"{keys.sigma:.4g} pairs in every cell (standard deviation); one patient adds at "
+        f"most {keys.sensitivity} to a cell",
         "unlisted": found.unlisted,
         **kept.spent().model_dump(),
-        "warnings": ends,
+        "warnings": [*ends, *repeated_rows(found)],
     }
 
 
@@ -164,6 +168,16 @@ def read_bounds(pairs: Sequence[str], longest: int) -> dict[str, Bound]:
             raise ConfigError(f"gives {name} twice", where="--clip", got=", ".join(pairs))
         found[name] = int(text) if known else PrivateQuantile(float(share), longest)
     return found
+
+
+def repeated_rows(found: TokenRows) -> list[str]:
+    """What to say of rows that stand twice."""
+    if not found.repeated:
+        return []
+    return [
+        f"{found.repeated:,} rows repeat the subject, window, modality and code of another: their "
+        "counts were added up; make sure that no row is a copy"
+    ]
 
 
 def _is_number(text: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,11 @@ from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
 from medmcl.engine.record import Stopwatch
 from medmcl.modalities.codes import Codes
-from medmcl.stages.cooccur_embed import load_vectors
+from medmcl.stages.cooccur_embed import load_vectors, read_facts
 from medmcl.stages.recipe import FactoriseSpec
 from medmcl.stages.train import Setting, build_towers
 
+log = logging.getLogger(__name__)
 FIRST = UNKNOWN + 1
 """Number of the first code of a vocabulary; padding and unknown codes are not counted."""
 
@@ -130,11 +132,33 @@ def _taken(spec: FactoriseSpec, prepared: Prepared, rank: int) -> Made:
             )
         told.append(f"{int(own.any(axis=1).sum())} of {len(codes)} {name}")
         vectors[name] = own
+    splits = read_facts(spec.embedded).get("splits")
     sentence = (
         f"Stage {spec.name}: vectors of {' and '.join(told)} from {spec.embedded}, rank {rank}; "
-        "whose records they were counted from is not known here."
+        f"{counted_on(splits)}."
     )
-    return vectors, {"rows": 0, "subjects": 0, "sentence": sentence}
+    facts = {"rows": 0, "subjects": 0, "counted_on": splits, "sentence": sentence}
+    return vectors, facts
+
+
+def counted_on(splits: Sequence[str] | None) -> str:
+    """Say on whose records vectors were counted, by the splits that ``embedding.json`` names."""
+    if splits is None:
+        return "whose records they were counted from is not known here"
+    named = "split" if len(splits) == 1 else "splits"
+    return f"counted on {named} {', '.join(splits)} of their source"
+
+
+def _warn_of_scored(spec: FactoriseSpec) -> None:
+    """Warn of vectors that were counted on more than train: on people who may be scored."""
+    assert spec.embedded is not None
+    splits = read_facts(spec.embedded).get("splits")
+    if splits is not None and set(splits) - {"train"}:
+        log.warning(
+            "stage %s: the vectors of %s were %s: if people of this cohort are among them, their "
+            "held-out records went into the vectors that score them; count with splits: [train]",
+            spec.name, spec.embedded, counted_on(splits),
+        )  # fmt: skip
 
 
 def rehearse_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> None:
@@ -142,6 +166,7 @@ def rehearse_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting
     _, rank = _towers(spec, prepared, setting)
     if spec.embedded is not None:
         _taken(spec, prepared, rank)
+        _warn_of_scored(spec)
     elif len(counted_rows(spec, prepared)) < 2:
         raise ConfigError(
             "fewer than two train subjects have both modalities",

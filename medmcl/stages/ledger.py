@@ -11,6 +11,7 @@ from medmcl.core.errors import CohortError
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evidence import FittedOn
+from medmcl.stages.factorise import counted_on
 from medmcl.stages.recipe import FactoriseSpec, TowersSpec, needs
 from medmcl.stages.run import Run
 from medmcl.stages.train_records import learned_from
@@ -44,7 +45,8 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
             note=f"of {cohort}{share}",
         )
         if isinstance(spec, FactoriseSpec) and spec.embedded is not None:
-            note = f"from {spec.embedded}; whose records were counted is not known"
+            done = run.checkpoints(stage).done or {}
+            note = f"from {spec.embedded}; {counted_on(done.get('counted_on'))}"
             weights = replace(weights, what=f"vectors of stage {stage}", splits=(), note=note)
         lines.append(weights)
         chosen = _chosen_on_tuning(spec)

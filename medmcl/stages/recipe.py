@@ -87,7 +87,8 @@ class FactoriseSpec(TowersSpec):
     """Shrink singular values by what noise adds to them; differs from the paper."""
     embedded: Path | None = None
     """Folder that ``medmcl cooccur embed`` wrote: its vectors are taken, by the text of a code, and
-    nothing is counted here. Whose records its counts hold is not known to the run."""
+    nothing is counted here. Of whose records its counts are, the run knows no more than the splits
+    that they name."""
 
     objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
     keep: Literal["last"] = "last"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,15 @@ import yaml
 
 from medmcl.cooccurrence import count_tokens
 from medmcl.cooccurrence.count import convert, count
+from medmcl.cooccurrence.provenance import Provenance
 from medmcl.cooccurrence.release import release_threshold
 from medmcl.cooccurrence.run import Means
 from medmcl.cooccurrence.spec import load_spec
 from medmcl.cooccurrence.spec_rows import rows_of
+from medmcl.cooccurrence.unfinished import work_folder
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, OverrideError
+from medmcl.engine.signals import Interrupted
+from medmcl.stages.cooccur_count import going_on, write_rows
 
 ROWS = [
     ("p1", "2020-01-30", "DM", "a"), ("p1", "2020-02-02", "C1", "a"),
@@ -139,9 +144,101 @@ def test_only_the_subjects_of_a_split_are_read(folder):
     assert counts.patients == 1
     assert counts.totals["codes"] + counts.totals["concepts"] == len(rows) == tally.events
     assert tally.other_splits == len(ROWS) - len(rows)
+    assert counts.provenance == Provenance(outside_vocabulary=0, splits=("train",))
+    everybody = load_spec(written(folder, sources=[{"kind": "meds", "path": "meds"}]))
+    assert counted(everybody, folder / "all")[0].provenance.splits == ("held_out", "train")
     spec = load_spec(written(folder, sources=[{**source, "splits": ["tune"]}]))
     with pytest.raises(CohortError, match="nobody is in these splits"):
         counted(spec, folder / "none")
+
+
+def test_subjects_of_a_lost_shard_are_missed(folder, caplog):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    done = convert(load_spec(written(folder)), folder / "meds")
+    listed = [*done.subjects.values(), 77, 78, 79]
+    table = {"subject_id": listed, "split": ["train"] * 4 + ["held_out"]}
+    pq.write_table(pa.table(table), folder / "meds/metadata/subject_splits.parquet")
+    source = {"kind": "meds", "path": "meds"}
+    counted(load_spec(written(folder, sources=[source])), folder / "out")
+    assert "3 of 5 subjects of metadata/subject_splits.parquet are in no shard" in caplog.text
+    caplog.clear()
+    counted(load_spec(written(folder, sources=[{**source, "splits": ["train"]}])), folder / "train")
+    assert "2 of 4 subjects" in caplog.text
+    table = {"subject_id": list(done.subjects.values()), "split": ["train"] * 2}
+    pq.write_table(pa.table(table), folder / "meds/metadata/subject_splits.parquet")
+    caplog.clear()
+    counted(load_spec(written(folder, sources=[source])), folder / "whole")
+    assert "in no shard" not in caplog.text
+
+
+def test_events_outside_the_vocabulary_are_counted_in_the_manifest(folder):
+    spec = load_spec(written(folder, vocabulary={"min_occurrences": 2}))
+    counts, _ = counted(spec, folder / "out")
+    assert counts.provenance == Provenance(outside_vocabulary=2)  # HT and C2, once each
+
+
+def test_a_year_is_a_version(folder):
+    given = {"vocabulary.version": 2025}
+    assert load_spec(written(folder), given).keys.vocabulary.version == "2025"
+    with pytest.raises(OverrideError, match="in quotes as well"):
+        load_spec(written(folder), {"vocabulary.version": 2025.1})
+
+
+def test_a_kind_that_does_not_exist_names_the_nearest(folder):
+    with pytest.raises(ConfigError, match=r"sources\.0\.kind' must be one of(.|\n)*mean 'meds'\?"):
+        load_spec(written(folder, sources=[{"kind": "mdes", "path": "m"}]))
+    with pytest.raises(ConfigError, match=r"'sources\.0\.kind' is missing"):
+        load_spec(written(folder, sources=[{"path": "m"}]))
+
+
+@pytest.mark.parametrize("signs", ["utf-16", "latin-1"])
+def test_a_table_that_is_no_utf_8_is_refused_and_leaves_nothing(folder, signs):
+    text = (folder / "e.csv").read_text()
+    (folder / "e.csv").write_text(text.replace("p,t", "p,t,\xfc"), encoding=signs)
+    with pytest.raises(CohortError, match="UTF-16: save it" if signs == "utf-16" else "UTF-8"):
+        counted(load_spec(written(folder)), folder / "out")
+    assert not (folder / "out.unfinished").exists()
+
+
+def test_a_vocabulary_file_that_is_no_utf_8_is_refused(folder):
+    (folder / "codes.txt").write_text("DM\nHT\n", encoding="utf-16")
+    spec = load_spec(written(folder, vocabulary={"files": {"codes": "codes.txt"}}))
+    with pytest.raises(CohortError, match="UTF-16: save it as UTF-8"):
+        counted(spec, folder / "out")
+
+
+def test_a_surprise_leaves_nothing_in_the_way(folder, monkeypatch):
+    def surprised(*_, **__):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("medmcl.cooccurrence.count.scan_shards", surprised)
+    monkeypatch.setattr("medmcl.cooccurrence.count.convert", surprised)
+    with pytest.raises(RuntimeError):
+        counted(load_spec(written(folder)), folder / "out")
+    assert not (folder / "out.unfinished").exists()
+
+
+def test_sigterm_ends_a_count_as_ctrl_c_does(tmp_path, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as left, going_on(tmp_path / "out"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert left.value.code == 143
+    assert "nothing to keep" in capsys.readouterr().err
+    work_folder(tmp_path / "out").mkdir()
+    with pytest.raises(Interrupted, match="by SIGTERM; what was done"), going_on(tmp_path / "out"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("rule", ["keep", "drop"])
+def test_duplicates_are_not_called_left_out_where_they_are_kept(folder, rule):
+    told = write_rows(load_spec(written(folder, duplicates=rule)), folder / f"{rule}.csv")
+    became = {"keep": "kept and counted", "drop": "left out"}[rule]
+    assert told["duplicates"].startswith("1 events equal another")
+    assert told["duplicates"].endswith(became)
+    assert not any("equal another" in line for line in told.get("left out", ()))
 
 
 def test_a_count_that_failed_is_resumed_and_its_events_reused(folder, monkeypatch):
@@ -444,7 +541,7 @@ def test_a_faulty_source_is_one_fault_and_no_source_another(folder):
         load_spec(written(folder, sources=[source]))
     assert str(raised.value).count("  - ") == 1
     assert "unknown key 'sources.0.kode'" in str(raised.value)
-    with pytest.raises(ConfigError, match="'sources': Tuple should have at least 1 item"):
+    with pytest.raises(ConfigError, match="'sources' must be at least 1 of them"):
         load_spec(written(folder, sources=[]))
     with pytest.raises(ConfigError, match="is a folder, not a file"):
         load_spec(folder)

@@ -149,3 +149,15 @@ def test_tokens_must_be_told_apart():
         TokenVectors(("a", "a"), ("x", "x"), np.ones((2, 2)))
     with pytest.raises(ArtefactError, match="differ in number"):
         TokenVectors(("a",), ("x",), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("text", "signs", "said"),
+    [("first,second\na,b\n", "utf-16", "UTF-16: save it as UTF-8"),
+     ("first;second\na;b\n", "utf-8", "separated by ';'")],
+)  # fmt: skip
+def test_pairs_in_another_writing_say_what_to_do(tmp_path, text, signs, said):
+    (tmp_path / "p.csv").write_text(text, encoding=signs)
+    table = TokenVectors(("a", "b"), ("x", "y"), np.eye(2))
+    with pytest.raises(CohortError, match=said):
+        read_relations(tmp_path / "p.csv", table)

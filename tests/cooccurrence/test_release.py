@@ -255,7 +255,7 @@ def test_an_older_folder_says_its_sites_in_the_release_only(tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(ArtefactError, match="truth about: sites"):
         load_counts(folder)
-    del values["sites"]
+    del values["sites"], values["checksum"]  # of a time before there were any
     path.write_text(json.dumps(values))
     assert load_counts(folder).sites == 3
 

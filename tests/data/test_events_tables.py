@@ -15,7 +15,7 @@ import pytest
 from medmcl.core.errors import ArtefactError, CohortError
 from medmcl.data import events_write
 from medmcl.data.events_meds import open_meds, read_shard
-from medmcl.data.events_tables import EventTable, read_events
+from medmcl.data.events_tables import EventTable, header_of, read_events
 from medmcl.data.events_times import offsets, parse_times
 from medmcl.data.events_write import number_of, write_meds
 
@@ -246,3 +246,48 @@ def test_nothing_to_write_and_a_full_folder_are_refused(tmp_path):
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(ArtefactError, match="holds something already"):
         write_meds([], tmp_path / "full", shards=1)
+
+
+def test_codes_and_ids_are_tidied_and_it_is_said(tmp_path, caplog):
+    (tmp_path / "e.csv").write_text("p,c\n1.0, DM\n2,HT\n3.0,C1 \n4.5,C2\n", encoding="utf-8")
+    table = EventTable(path=tmp_path / "e.csv", name="e", columns={"subject": "p", "code": "c"})
+    with caplog.at_level("INFO"):
+        (rows,) = read_events(table)
+    assert rows["subject"].to_pylist() == ["1", "2", "3", "4.5"]
+    assert rows["code"].to_pylist() == ["DM", "HT", "C1", "C2"]
+    assert "2 codes had blanks around them" in caplog.text
+    assert "2 ids written as 11.0" in caplog.text
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_a_csv_without_commas_is_split_at_what_it_has(tmp_path, sign):
+    lines = ["p,t,c", "1,2020-01-02,DM"]
+    text = "\n".join(lines).replace(",", sign) + "\n"
+    (tmp_path / "e.csv").write_text(text, encoding="utf-8")
+    columns = {"subject": "p", "time": "t", "code": "c"}
+    (rows,) = read_events(EventTable(path=tmp_path / "e.csv", name="e", columns=columns))
+    assert rows["code"].to_pylist() == ["DM"]
+    assert header_of(tmp_path / "e.csv") == ["p", "t", "c"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_utf_16_is_one_clear_error(tmp_path, suffix):
+    path = tmp_path / f"e.{suffix}"
+    path.write_text("p,c\n1,DM\n", encoding="utf-16")
+    table = EventTable(path=path, name="e", columns={"subject": "p", "code": "c"})
+    with pytest.raises(CohortError, match=r"table of events(.|\n)*UTF-16: save it"):
+        list(read_events(table))
+    with pytest.raises(CohortError, match=r"UTF-16: save it as UTF-8"):
+        header_of(path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("31.03.2019", "write year, month, day"), ("3/31/2019 10:00", "write year, month, day"),
+     ("20190331", "with hyphens: 2019-03-31")],
+)  # fmt: skip
+def test_a_date_in_another_form_says_how_to_write_it(tmp_path, cell, said):
+    (tmp_path / "e.csv").write_text(f"p,t,c\n1,{cell},DM\n", encoding="utf-8")
+    columns = {"subject": "p", "time": "t", "code": "c"}
+    with pytest.raises(CohortError, match=said):
+        list(read_events(EventTable(path=tmp_path / "e.csv", name="e", columns=columns)))

@@ -23,7 +23,7 @@ from medmcl.stages.cooccur_merge import (
     start_round,
     sum_shares,
 )
-from medmcl.stages.cooccur_private import share_rows, start_private
+from medmcl.stages.cooccur_private import share_rows, start_private, sum_private
 from medmcl.stages.cooccur_release import (
     open_budget,
     release_folders,
@@ -194,6 +194,54 @@ def test_a_sum_of_private_releases_keeps_what_each_promised(rows, tmp_path):
     summed = replace(some_counts(n=200), noise_sd=1.0, notes=keys.notes)
     embed(summed, tmp_path / "vectors", EmbedSettings(rank=1))
     assert read_facts(tmp_path / "vectors")["notes"] == list(keys.notes)
+
+
+def test_noise_that_hides_everything_is_refused_before_it_is_paid(rows, tmp_path):
+    with pytest.raises(ArtefactError, match=r"hide nearly every cell; nothing was charged"):
+        private(tmp_path, epsilon=0.01, allow_unlisted=True)
+    assert not Ledger(tmp_path / "ledger.json").read().releases
+    assert not (tmp_path / "out").exists()
+    told = private(tmp_path, epsilon=0.01, allow_unlisted=True, allow_noise=True)
+    assert told["releases"] == 1
+    noise = load_counts(tmp_path / "out").noise_sd
+    assert noise > 100 * 9  # the limit: a hundred patients at the product of the clips
+    names = ("a", "b", "c")
+    start = {"epsilon": 0.01, "delta": 1e-6}
+    bounds = ["codes=3", "concepts=3"]
+    with pytest.raises(ArtefactError, match="hide nearly every cell"):
+        start_private(tmp_path / "words.csv", names, bounds, tmp_path / "r.json", **start)
+    words = (tmp_path / "words.csv", names, bounds, tmp_path / "r.json")
+    assert start_private(*words, **start, allow_noise=True)["round"]
+
+
+def test_rows_that_stand_twice_are_added_up_and_told(rows, tmp_path):
+    words = read_vocabularies(tmp_path / "words.csv")
+    keys = ["subject", "window", "modality", "code"]
+    once = rows.groupby(keys, as_index=False)["count"].sum()
+    once.to_parquet(tmp_path / "once.parquet")
+    repeated = len(rows) - len(once)
+    assert repeated > 0
+    one, two = (read_rows(tmp_path / f"{n}.parquet", words) for n in ("rows", "once"))
+    assert (one.repeated, two.repeated) == (repeated, 0)
+    assert (one.x1 != two.x1).nnz == 0
+    warnings = private(tmp_path, allow_unlisted=True)["warnings"]
+    assert any(f"{repeated:,} rows repeat" in warning for warning in warnings)
+
+
+def test_a_private_round_is_started_anew_by_its_own_command(rows, tmp_path):
+    names = ("a", "b", "c")
+    words = (tmp_path / "words.csv", names, ["codes=3", "concepts=3"], tmp_path / "r.json")
+    start_private(*words, epsilon=1.0, delta=1e-6)
+    share_seed("a", "b", tmp_path / "a.keys", tmp_path / "ab")
+    share_seed("a", "c", tmp_path / "a.keys", tmp_path / "ac")
+    share = (tmp_path / "rows.parquet", tmp_path / "a.keys", tmp_path / "ledger.json")
+    table = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="window")
+    table.to_parquet(tmp_path / "rows.parquet")
+    share_rows(*share, tmp_path / "r.json", tmp_path / "a.share", allow_unlisted=True)
+    with pytest.raises(ArtefactError, match=r"masked for this round(.|\n)*private-start"):
+        share_rows(*share, tmp_path / "r.json", tmp_path / "a2.share", allow_unlisted=True)
+    with pytest.raises(ArtefactError, match=r"dropped out(.|\n)*cooccur private-start"):
+        sum_private([tmp_path / "a.share"], tmp_path / "r.json", tmp_path / "sum")
 
 
 def test_a_clip_bound_for_every_modality(rows, tmp_path):

@@ -12,7 +12,7 @@ from medmcl.cooccurrence.stacked import SiteMatrix
 from medmcl.cooccurrence.stacked import merge_embeddings as merge_matrices
 from medmcl.core.errors import ArtefactError
 from medmcl.stages.cooccur_align import merge_embedded
-from medmcl.stages.cooccur_embed import embed, load_vectors, read_facts
+from medmcl.stages.cooccur_embed import embed, load_vectors, read_facts, write_vectors
 
 SIZES, PATIENTS, RANK = (50, 40), 8000, 4
 
@@ -112,8 +112,8 @@ def test_a_token_without_a_vector_somewhere_takes_the_one_it_has_elsewhere(sites
     empty = table.vectors.copy()
     empty[table.tokens.index(shared)] = 0.0
     shutil.copytree(sites[1], tmp_path / "y")
-    type(table)(table.tokens, table.modalities, empty).save(tmp_path / "y" / "vectors.parquet")
-    assert facts == read_facts(tmp_path / "y")
+    emptied = type(table)(table.tokens, table.modalities, empty)
+    write_vectors(emptied, facts, tmp_path / "y")
     told = merge_embedded([sites[0], tmp_path / "y"], tmp_path / "out")
     found, whole = load_vectors(tmp_path / "out"), load_vectors(sites[0])
     assert told["without_vector"] == 0

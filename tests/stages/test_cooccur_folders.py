@@ -1,6 +1,7 @@
 """`cooccur embed` and `cooccur evaluate` on a simulated cohort whose families are known."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from medmcl.cooccurrence import Vocabulary, count_tokens, simulate
+from medmcl.cooccurrence.censored import filled
+from medmcl.cooccurrence.embed import EmbedSettings
+from medmcl.cooccurrence.exchange import load_counts
+from medmcl.cooccurrence.release import release_threshold
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.data.simulate import simulate as write_cohort
-from medmcl.stages.cooccur_embed import embed, load_vectors
-from medmcl.stages.cooccur_evaluate import evaluate
+from medmcl.stages.cooccur_embed import embed, known_cells, load_vectors
+from medmcl.stages.cooccur_evaluate import evaluate, said
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +104,59 @@ def test_a_hierarchy_that_is_none(embedded, tmp_path):
     pd.DataFrame({"code": ["a"]}).to_parquet(tmp_path / "codes.parquet")
     with pytest.raises(CohortError, match="no MEDS codes"):
         evaluate(load_vectors(embedded), tmp_path / "out", hierarchy=tmp_path / "codes.parquet")
+
+
+def test_one_dimension_is_warned_of(tmp_path, caplog):
+    """Every cosine is 1 or -1: neighbours by the alphabet, which look like a result."""
+    x1, x2, *_ = simulate(300, 12, 10, 2, 2, seed=0)
+    counts = count_tokens(x1, x2)
+    facts = embed(counts, tmp_path / "one", EmbedSettings(rank=1))
+    assert facts["rank"] == 1
+    assert "one dimension" in caplog.text
+    assert "window: record" in caplog.text
+    table = load_vectors(tmp_path / "one")
+    token = table.tokens[0]
+    found = evaluate(table, tmp_path / "scores", neighbours_of=[token], draws=20)
+    assert "one dimension" in said(found)[0]
+    caplog.clear()
+    embed(counts, tmp_path / "two", EmbedSettings(rank=2))
+    assert "one dimension" not in caplog.text
+    table = load_vectors(tmp_path / "two")
+    found = evaluate(table, tmp_path / "2", neighbours_of=[token], draws=20)
+    assert "warnings" not in found
+
+
+def test_vectors_of_another_run_are_refused(embedded, tmp_path):
+    x1, x2, *_ = simulate(300, 60, 50, 4, 2, seed=1)
+    counts = count_tokens(x1, x2)
+    embed(counts, tmp_path / "out", EmbedSettings(rank=4))
+    load_vectors(tmp_path / "out")
+    shutil.copy(embedded / "vectors.parquet", tmp_path / "out" / "vectors.parquet")
+    with pytest.raises(ArtefactError, match=r"not the vectors that embedding\.json"):
+        load_vectors(tmp_path / "out")
+
+
+def test_suppressed_cells_stand_at_what_is_expected_of_them(tmp_path, caplog):
+    x1, x2, *_ = simulate(400, 30, 30, 4, 2, seed=0, mean_tokens=5)
+    release = release_threshold(count_tokens(x1, x2), 11)
+    counts = release.counts
+    embed(counts, tmp_path / "out", EmbedSettings(rank=2), release=release.keys)
+    assert known_cells(counts) < 0.5
+    assert "expected to hold" in caplog.text
+    assert "taken as 0" not in caplog.text
+    cells, block = filled(counts), counts.cross()
+    absent = block.pairs.toarray() == 0
+    rows, columns = (block.pairs.sum(axis=axis) > 0 for axis in (1, 0))
+    met = absent & np.logical_and.outer(rows, columns)  # tokens with a released cell
+    assert met.any()
+    assert (cells[met] > 0).all()
+    assert (cells[absent] < 11 * block.pairs_per_patient).all()
+
+
+def test_a_folder_that_is_not_there_has_folders_beside_it(embedded, tmp_path):
+    (tmp_path / "vectors").mkdir()
+    (tmp_path / "vektors.txt").touch()
+    with pytest.raises(ArtefactError, match=r"did you mean 'vectors'\?"):
+        load_vectors(tmp_path / "vektors")
+    with pytest.raises(ArtefactError, match=r"did you mean 'vectors'\?"):
+        load_counts(tmp_path / "vektors")

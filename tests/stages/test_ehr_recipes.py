@@ -15,6 +15,8 @@ import medmcl
 from medmcl.cooccurrence.token_vectors import TokenVectors
 from medmcl.core.errors import ConfigError
 from medmcl.engine.record import read_metrics
+from medmcl.stages.factorise import counted_on
+from medmcl.stages.ledger import run_ledger
 
 RECIPES = ("claime_toy", "ehr_contrastive_toy")
 SHRUNK_CONCATE = {
@@ -201,12 +203,12 @@ def released(folder, hospital):
     table = TokenVectors.join({"codes": [*tokens, "ICD//elsewhere"]}, {"codes": vectors})
     folder.mkdir()
     table.save(folder / "vectors.parquet")
-    facts = {"schema": "medmcl/token_vectors@1"}
+    facts = {"schema": "medmcl/token_vectors@1", "splits": ["held_out", "train"]}
     (folder / "embedding.json").write_text(json.dumps(facts), encoding="utf-8")
     return table
 
 
-def test_vectors_of_a_network_embed_the_people_of_a_hospital(hospital, tmp_path):
+def test_vectors_of_a_network_embed_the_people_of_a_hospital(hospital, tmp_path, caplog):
     table = released(tmp_path / "vectors", hospital)
     overrides = {
         "stages.pmi_svd.embedded": str(tmp_path / "vectors"),
@@ -220,7 +222,13 @@ def test_vectors_of_a_network_embed_the_people_of_a_hospital(hospital, tmp_path)
         expected = np.zeros(4) if row is None else table.vectors[row]
         np.testing.assert_allclose(kept[number], expected, atol=1e-6)
     assert not kept.any(axis=1).all()  # one code of this hospital has no vector
-    assert "is not known here" in run.checkpoints("pmi_svd").done["sentence"]
+    said = "counted on splits held_out, train of their source"
+    assert said in run.checkpoints("pmi_svd").done["sentence"]
+    (line,) = (one for one in run_ledger(run, ["pmi_svd"]) if one.what.startswith("vectors"))
+    assert line.note.endswith(said)
+    assert "their held-out records went into the vectors" in caplog.text
+    assert counted_on(["train"]) == "counted on split train of their source"
+    assert counted_on(None).endswith("is not known here")
     with pytest.raises(ConfigError, match="another length"):
         medmcl.pretrain(
             hospital, recipe="claime_toy", out=tmp_path / "other",
