@@ -37,6 +37,9 @@ class Finding:
         return asdict(self)
 
 
+LEARNED_GRAPH = "the learned pair graph"
+"""Where a finding on it says that it lies; codes of the modality `graph` begin alike."""
+
 LEAVE_OUT = "; or leave it out: --set cohort.on_bad_record=exclude"
 """Ends the mend of an error that is a matter of judgement; taken off where it is set already."""
 

@@ -138,7 +138,8 @@ class Opening:
             self.findings.append(error.finding())
             return
         got = f" (got {error.got})" if error.got is not None else ""
-        mend = error.mend or f"expected: {error.expected}"
+        expected = None if error.expected is None else f"expected: {error.expected}"
+        mend = "; ".join(part for part in (error.mend, expected) if part)
         access = how_to_get(self.spec.keys.access, self.file)
         if isinstance(error, NoTableError) and access is not None:
             mend = f"{access}; or {mend}"

@@ -172,7 +172,9 @@ def own_rows(
         lost = (~known).sum()
         findings.append(
             _left_out(
-                field, f"{lost} of {counted(len(owner), 'record')} without a subject in a split"
+                field,
+                f"{lost} of {counted(len(owner), 'record')} without a subject in a split"
+                f" (for example {next(iter(owner[~known]))!r})",
             )
         )
     if len(known) and not known.any():

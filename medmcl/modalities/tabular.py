@@ -21,7 +21,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
 
 Cell = float | str | None
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -114,6 +114,7 @@ class Tabular:
         self.unseen: Counter[str] = Counter()
         self._scales: dict[str, tuple[float, float]] = {}
         self._levels: dict[str, list[str]] = {}
+        self._without_variation: list[str] = []
 
     def read(self, place: Place) -> dict[str, Cell]:
         """Column to a number, a category or None; a number that cannot be read is None too.
@@ -185,6 +186,9 @@ class Tabular:
                     cells[name].append(value)
         self._scales, self._levels = {}, {}
         self.unseen.clear()
+        self._without_variation = [
+            name for name, seen in cells.items() if all(one == seen[0] for one in seen)
+        ]
         for name, column in self.columns.items():
             if column.kind == "number":
                 self._scales[name] = _scale(cells[name])
@@ -192,6 +196,23 @@ class Tabular:
                 counts = Counter(cells[name])
                 least = self.settings.min_count
                 self._levels[name] = sorted(v for v, n in counts.items() if n >= least)
+
+    def inspect_together(self, raws: Iterable[Mapping[str, Cell]]) -> list[Finding]:  # noqa: ARG002  (the adapters' signature)
+        """Name the columns that had one value or none in the rows that `fit` saw."""
+        names = self._without_variation
+        if not names:
+            return []
+        what = f"{counted(len(names), 'column')} of {len(self.columns):,} with one value or none "
+        return [
+            Finding(
+                code="tabular.constant",
+                where="columns",
+                what=f"{what}in train, which tell nothing: {_some(names)}",
+                mend="nothing, if that is meant; otherwise complete the table, or leave them out "
+                "of columns:",
+                level="warning",
+            )
+        ]
 
     def prepare(self, raw: Mapping[str, Cell]) -> np.ndarray:
         """Values and flags, (2, F) float32: standardised numbers, numbers of categories."""

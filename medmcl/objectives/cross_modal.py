@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
@@ -16,7 +16,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.objectives.contrastive import info_nce, sigmoid_loss
 from medmcl.objectives.learned_pairs import LearnedPairs
 from medmcl.objectives.learned_settings import Learned
-from medmcl.objectives.pairs import Star, pair_graph, readable_pairs
+from medmcl.objectives.pairs import Star, form_of_pairs, pair_graph, readable_pairs
 from medmcl.objectives.scale import LogitScale, ScaleSettings
 
 
@@ -37,7 +37,11 @@ class CrossModal(nn.Module):
         """What is aligned, and how."""
 
         pairs: Annotated[
-            Literal["all"] | Star | Learned | tuple[tuple[str, str] | tuple[str, str, float], ...],
+            Annotated[Literal["all"], Tag("all")]
+            | Annotated[Star, Tag("Star")]
+            | Annotated[Learned, Tag("Learned")]
+            | Annotated[tuple[tuple[str, str] | tuple[str, str, float], ...], Tag("list")],
+            Discriminator(form_of_pairs),  # so that a fault is told of the form that was meant
             BeforeValidator(readable_pairs),
         ] = "all"
         """Pairs [a, b] or [a, b, weight]; ``all``; {star: anchor}; or {learn: tree}: `Learned`."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import LEARNED_GRAPH, Finding, counted
 from medmcl.objectives.learned_settings import Learned
 from medmcl.objectives.pairs import Pair
 
@@ -15,6 +15,10 @@ STEADY = 0.8
 called unstable."""
 ABOVE_NULL = 3.0
 """Standard deviations of the null that the margin of an edge must exceed."""
+
+FADED = 0.5
+"""Share of its highest score below which the last score of a pair that is still trained says that
+the towers have learned the train people by heart."""
 
 HARDLY = 0.2
 """Share of the steps that a pair must have been trained for before it may be left out unflagged."""
@@ -34,13 +38,14 @@ def graph_findings(history: History, settings: Learned, allowed: Sequence[Pair])
     if not built:
         return [_warning("never_built", "no graph was built before the stage ended",
                          "train longer, or shorten warm_up")]  # fmt: skip
-    last = built[-1]
+    last, faded = built[-1], list(_faded(history))
     if last["phase"] == "no edge":
-        return [*_unscored(last, settings), _no_edge(settings)]
+        return [*_unscored(history, settings), *faded, _no_edge(settings)]
     return [
-        *_unscored(last, settings),
+        *_unscored(history, settings),
         *_unstable(built),
-        *_at_null(last),
+        *faded,
+        *_at_null(last, longer=not faded),
         *_hardly_trained(history, allowed),
         *_isolated(last),
     ]
@@ -56,14 +61,17 @@ def _no_edge(settings: Learned) -> Finding:
     )
 
 
-def _unscored(last: Mapping[str, Any], settings: Learned) -> Iterator[Finding]:
-    missing = [pair for pair, score in last["scores"].items() if score is None]
+def _unscored(history: History, settings: Learned) -> Iterator[Finding]:
+    rows = history[0].get("rows", {})
+    missing = [pair for pair, score in history[-1]["scores"].items() if score is None]
     if missing:
+        named = ", ".join(f"{pair} ({rows[pair]})" if pair in rows else pair for pair in missing)
         yield _warning(
             "unscored",
-            f"{', '.join(missing)}: fewer than {settings.min_rows} probe rows have both, so there "
+            f"{named}: fewer than {settings.min_rows} probe rows have both, so there "
             "is no score and no edge",
-            "raise probe_share or probe_rows, or lower min_rows",
+            f"raise probe_share (now {settings.probe_share:g}) or probe_rows (now "
+            f"{settings.probe_rows}), or lower min_rows, below pairs: of the objective",
         )
 
 
@@ -84,7 +92,33 @@ def stability(built: History) -> float:
     return 1.0 if not later else sum(row["jaccard"] for row in later) / len(later)
 
 
-def _at_null(last: Mapping[str, Any]) -> Iterator[Finding]:
+def _faded(history: History) -> Iterator[Finding]:
+    """Pairs in use that once told much more about each other, beyond doubt, than they do now."""
+    last, faded, best = history[-1], [], 0
+    for a, b, _ in last["edges"]:
+        pair = f"{a}~{b}"
+        seen = [row for row in history if row["fresh"][pair] is not None]
+        if not seen:
+            continue
+        most = max(seen, key=lambda row: row["fresh"][pair])
+        is_sure = (most["null_sds"][pair] or 0.0) >= ABOVE_NULL
+        if is_sure and seen[-1]["fresh"][pair] < FADED * most["fresh"][pair]:
+            faded.append(
+                f"{pair} ({most['fresh'][pair]:.2g} at step {most['step']}, "
+                f"{seen[-1]['fresh'][pair]:.2g} at the end)"
+            )
+            best = max(best, most["step"])
+    if faded:
+        yield _warning(
+            "faded",
+            f"{', '.join(faded)}: the score on people kept apart fell to less than half while the "
+            "pair was trained: the train people are learned by heart",
+            f"train no longer than {best} steps (steps: or epochs: of the stage), with smaller "
+            "towers or more weight_decay, or gather more data",
+        )
+
+
+def _at_null(last: Mapping[str, Any], *, longer: bool) -> Iterator[Finding]:
     weak = [
         f"{a}~{b}"
         for a, b, _ in last["edges"]
@@ -95,7 +129,7 @@ def _at_null(last: Mapping[str, Any]) -> Iterator[Finding]:
             "margin_at_null",
             f"{', '.join(weak)}: aligned, yet held-back pairs are no more alike than rows paired "
             f"at random (margin below {ABOVE_NULL:g} standard deviations)",
-            "do not read these edges; gather more data, or train longer",
+            "do not read these edges; gather more data" + (", or train longer" if longer else ""),
         )
 
 
@@ -130,6 +164,4 @@ def _isolated(last: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _warning(code: str, what: str, mend: str) -> Finding:
-    return Finding(
-        code=f"graph.{code}", where="the learned pair graph", what=what, mend=mend, level="warning"
-    )
+    return Finding(code=f"graph.{code}", where=LEARNED_GRAPH, what=what, mend=mend, level="warning")

@@ -44,6 +44,17 @@ def readable_pairs(value: object) -> object:
     )
 
 
+def form_of_pairs(value: object) -> str:
+    """Which form `readable_pairs` has let pass: ``all``, ``list``, or the name of its settings."""
+    if isinstance(value, str):
+        return "all"
+    if isinstance(value, Config):
+        return type(value).__name__
+    if isinstance(value, dict):
+        return "Learned" if "learn" in value else "Star"
+    return "list"
+
+
 def _is_pair(pair: object) -> bool:
     if not isinstance(pair, list | tuple) or len(pair) not in (2, 3):
         return False

@@ -57,6 +57,7 @@ def test_records_with_a_table_of_their_own_are_paired_and_counted(tiny):
     assert cohort.records["ecg"].loc["v2", "place"].paths["path"] == tiny.folder / "ecg/s003"
     assert [f.code for f in cohort.findings] == ["cohort.left_out"]
     assert "1 of 5 records without a subject" in cohort.findings[0].what
+    assert "(for example 'zz')" in cohort.findings[0].what
     assert pd.isna(cohort.records["ecg"].loc["v4", "date"])
 
 

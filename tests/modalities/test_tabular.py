@@ -66,6 +66,19 @@ def test_numbers_are_standardised_over_the_present_training_cells():
     assert row[1].tolist() == [1, 1, 1]
 
 
+def test_columns_with_one_value_or_none_in_train_are_named_once_for_all():
+    rows = [{"age": 40, "sex": "f", "bmi": None}, {"age": 60, "sex": "f", "bmi": None}]
+    table = fitted(rows)
+    (finding,) = table.inspect_together([])
+    assert (finding.code, finding.level) == ("tabular.constant", "warning")
+    assert finding.what.startswith("2 columns of 3 ")
+    assert finding.what.endswith(": sex, bmi")
+    assert fitted().inspect_together([]) == []
+    elsewhere = adapter()
+    elsewhere.load_state(table.state())  # another cohort: nothing was learned from it
+    assert elsewhere.inspect_together([]) == []
+
+
 def test_categories_are_numbered_from_one_and_new_ones_are_zero_and_counted():
     table = fitted()
     x = prepared(table, [{**TRAIN[0], "sex": sex} for sex in ("f", "m", "x", "x")])

@@ -87,3 +87,18 @@ def test_pairs_that_cannot_be_read_get_one_sentence(model_shape, pairs):
     with pytest.raises(ConfigError, match="write all, ") as error:
         build_objective("cross_modal", {"pairs": pairs}, model_shape)
     assert str(error.value).count("  - ") == 1
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        ({"learn": "tre"}, "'pairs.learn' must be .*did you mean 'tree'"),
+        ({"learn": "tree", "flor": 0.1}, "unknown key 'pairs.flor'; did you mean 'floor'"),
+        ({"learn": "tree", "every": 0}, "'pairs.every' must be a number of at least 1"),
+        ({"star": 3}, "'pairs.star' must be a text"),
+    ],
+)
+def test_a_mistake_in_pairs_is_told_once_and_of_the_form_that_was_meant(model_shape, pairs, says):
+    with pytest.raises(ConfigError, match=says) as error:
+        build_objective("cross_modal", {"pairs": pairs}, model_shape)
+    assert str(error.value).count("  - ") == 1

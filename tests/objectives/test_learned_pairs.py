@@ -116,6 +116,7 @@ def test_with_nothing_to_learn_from_every_pair_stays_aligned_and_it_is_said():
     assert len(edges(few)) == 6
     codes = [finding.code for finding in few.findings()]
     assert codes == ["graph.unscored", "graph.too_little_data"]
+    assert f"a~b ({ROWS}), " in few.findings()[0].what
 
 
 def test_a_graph_that_keeps_changing_is_flagged():
@@ -140,6 +141,34 @@ def test_an_edge_whose_pairs_are_no_more_alike_than_chance_is_flagged():
     one = graph(score="cosine")
     one.observe(shown(0.0), 20, 40)
     assert "graph.margin_at_null" in [finding.code for finding in one.findings()]
+
+
+def test_a_score_that_falls_while_its_pair_is_trained_is_flagged_and_a_cut_pair_is_not():
+    one = graph(ema=0.0)
+    one.observe(shown(0.7), 20, 40)
+    assert one.findings() == []
+    one.observe(shown(0.45), 40, 40)
+    assert edges(one) == CHAIN
+    (finding,) = one.findings()
+    assert finding.code == "graph.faded"
+    highest = {pair: max(row["fresh"][pair] for row in one.history) for pair in ("a~b", "c~d")}
+    assert all(f"{pair} ({most:.2g} at step 20" in finding.what for pair, most in highest.items())
+    assert "a~c" not in finding.what  # falls as well, but is no longer trained
+    assert "no longer than 20 steps" in finding.mend
+
+    risen = graph(ema=0.0)
+    risen.observe(shown(0.45), 20, 40)
+    risen.observe(shown(0.7), 40, 40)
+    assert risen.findings() == []
+
+
+def test_who_has_learned_by_heart_is_not_told_to_train_longer():
+    one = graph(ema=0.9)
+    one.observe(shown(0.7), 20, 40)
+    one.observe(shown(0.0), 40, 40)
+    found = {finding.code: finding for finding in one.findings()}
+    assert set(found) == {"graph.faded", "graph.margin_at_null"}
+    assert "longer" not in found["graph.margin_at_null"].mend
 
 
 def test_hysteresis_keeps_an_edge_until_another_is_clearly_better():

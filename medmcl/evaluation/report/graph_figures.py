@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from medmcl.core.findings import LEARNED_GRAPH, Finding
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     DASHES,
-    FAINT,
     INK,
     PAGE,
     Picture,
@@ -29,15 +30,27 @@ MOST_LABELLED = 16  # edges with their score written beside them
 Rows = Sequence[Mapping[str, Any]]
 
 
-def graph_pictures(curves: Mapping[str, Rows]) -> tuple[Picture, ...]:
-    """Draw every learned graph of a run: the last one, and all scores over training."""
+def graph_pictures(
+    curves: Mapping[str, Rows], findings: Sequence[Finding] = ()
+) -> tuple[Picture, ...]:
+    """Draw every learned graph of a run: the last one, and all scores over training.
+
+    Args:
+        curves: Stage to its rows; those of the probe hold graphs.
+        findings: Of the run; what speaks against a learned graph stands below the first figure.
+    """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for stage, rows in curves.items():
         for row in rows:
             if row.get("split") == "probe" and "edges" in row:
                 found.setdefault(stage, []).append(row)
     pictures = [(_final(stage, rows), _over_time(stage, rows)) for stage, rows in found.items()]
-    return tuple(picture for pair in pictures for picture in pair)
+    every = [picture for pair in pictures for picture in pair]
+    against = [one for one in findings if one.where == LEARNED_GRAPH]
+    if every and against:
+        warned = " ".join(f"Warning: {one.what} ({one.code})." for one in against)
+        every[0] = replace(every[0], aid=f"{every[0].aid} {warned}")
+    return tuple(every)
 
 
 def _final(stage: str, rows: Rows) -> Picture:
@@ -90,7 +103,7 @@ def _final(stage: str, rows: Rows) -> Picture:
     return Picture(
         title=f"The pairs that stage {stage} learned to align",
         aid="A line is an edge of the last graph, thicker and numbered by its score on rows that "
-        "were kept apart. Hollow: a modality without an edge, which is not trained. "
+        "were kept apart. Hollow: a modality without an edge, which is not trained."
         + _PHASES.get(str(last["phase"]), ""),
         src=src,
         alt=spoken(
@@ -104,8 +117,8 @@ def _final(stage: str, rows: Rows) -> Picture:
 
 
 _PHASES = {
-    "no edge": "No pair was related enough: every pair is aligned, and this graph says nothing.",
-    "warm-up": "The warm-up was not over: every pair is aligned.",
+    "no edge": " No pair was related enough: every pair is aligned, and this graph says nothing.",
+    "warm-up": " The warm-up was not over: every pair is aligned.",
 }
 
 
@@ -122,9 +135,10 @@ def _over_time(stage: str, rows: Rows) -> Picture:
         figure, ((top,), (bottom,)) = canvas(
             PAGE, 4.4, rows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1]}
         )
-        for key in rows[-1]["scores"]:
-            if key not in used or whole:
-                top.plot(steps, _series(rows, key), color=FAINT, linewidth=1.0, zorder=1)
+        grey = [key for key in rows[-1]["scores"] if whole or key not in used]
+        for place, key in enumerate(grey):
+            label = "_" if place else "other pairs"  # the first stands for all of them
+            top.plot(steps, _series(rows, key), color=GREY, linewidth=1.0, zorder=1.5, label=label)
         for place, key in enumerate([] if whole else used):
             dashes = DASHES[place // len(COLOURS) % len(DASHES)]
             top.plot(steps, _series(rows, key), color=colour(place), linestyle=dashes, zorder=2,

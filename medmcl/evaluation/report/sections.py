@@ -127,7 +127,7 @@ def _performance(data: ReportData) -> tuple[Section, ...]:
 def _representations(data: ReportData) -> tuple[Section, ...]:
     geometry = data.geometry or geometry_of(data.curves)
     images, heat = data.images, data.heat
-    graphs = graph_pictures(data.curves)
+    graphs = graph_pictures(data.curves, data.findings)
     learned = Section(key="graph", title="Learned pairs", pictures=graphs, tables=(), empty="",
                       short="Pairs")  # fmt: skip
     return (

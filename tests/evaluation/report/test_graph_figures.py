@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 
+from medmcl.core.findings import LEARNED_GRAPH, Finding
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.graph_figures import graph_pictures
 from medmcl.evaluation.report.sections import sections_of
@@ -37,6 +38,18 @@ def test_the_last_graph_and_all_scores_are_drawn_with_their_numbers():
         drawn = base64.b64decode(picture.src.partition(",")[2])
         assert drawn.startswith(b"<?xml")
     assert graph_pictures({"bind": ROWS})[0] == final
+
+
+def test_what_speaks_against_a_graph_stands_below_it():
+    against = Finding(code="graph.faded", where=LEARNED_GRAPH, what="it fell", mend="m")
+    other = Finding(code="graph.nan", where="s1/r1", what="a matrix with NaN", mend="m")
+    final, over_time = graph_pictures({"bind": ROWS}, [other, against])
+    assert final.aid.endswith("Warning: it fell (graph.faded).")
+    assert "NaN" not in final.aid
+    assert "Warning" not in over_time.aid
+    data = ReportData(title="t", curves={"bind": ROWS}, findings=[against])
+    (section,) = [one for one in sections_of(data) if one.key == "graph"]
+    assert "it fell" in section.pictures[0].aid
 
 
 def test_a_report_has_the_section_only_where_a_graph_was_learned():
