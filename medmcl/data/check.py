@@ -33,6 +33,7 @@ from medmcl.data.reading import (
     good_raws,
     inspect_together,
     outcomes,
+    read_record,
     record_files,
 )
 from medmcl.data.splits import SPLITS, filling_seed
@@ -138,10 +139,14 @@ def _check_modality(
     copies = _find_copies(cohort, name, adapter, rows, read)
     records = _check_records(cohort, name, adapter, rows, read)
     records += [finding for found in copies.values() for finding in found]
+    beside: dict[int, list[Finding]] = {}
     if not any(one.usable for one in read):
         records = _of_all(name, records, len(read))
     if wanted:
         records += _try_preparing(cohort, name, adapter, rows)
+        sound = [row for row, one in zip(rows, read, strict=True) if one.usable]
+        beside = _beside_train(cohort, name, adapter, sound)
+        records += [finding for found in beside.values() for finding in found]
     if cohort.spec.on_bad_record == "exclude":
         records = [_excluded(finding) for finding in records]
         records += _check_left(cohort, name, read, wanted=wanted)
@@ -154,7 +159,7 @@ def _check_modality(
         for row, found in copies.items()
         if any(finding.level == "error" for finding in found)
     }
-    bad = (set(rows) - set(usable)) | doubtful
+    bad = (set(rows) - set(usable)) | doubtful | set(beside)
     return [*findings, *records, *together], count_records(cohort, name, rows, bad)
 
 
@@ -422,6 +427,21 @@ def _absent(name: str, what: str, wanted: bool) -> Finding:
         level="error" if wanted else "warning",
         scope="cohort",
     )
+
+
+def _beside_train(
+    cohort: Cohort, name: str, adapter: Adapter, rows: list[int]
+) -> dict[int, list[Finding]]:
+    """Errors of sound records that show only once the adapter knows from train what is usual.
+
+    Adapters that judge records so say ``inspects_fitted = True``.
+    """
+    if not getattr(adapter, "inspects_fitted", False):
+        return {}
+    places = cohort.records[name]["place"].iloc[rows]
+    found = {row: read_record(adapter, place)[1] for row, place in zip(rows, places, strict=True)}
+    errors = {row: [one for one in all_ if one.level == "error"] for row, all_ in found.items()}
+    return {row: some for row, some in errors.items() if some}
 
 
 def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int]) -> list[Finding]:

@@ -28,6 +28,8 @@ from medmcl.engine.world import World, any_rank
 
 MAX_SKIPPED = 20
 """Steps in a row with a loss that is not finite before a run gives up."""
+MAX_EMPTY = 20
+"""Steps from the first on without rows to charge for before a run gives up; at least an epoch."""
 
 Terms = Mapping[str, tuple[Tensor, int]]
 
@@ -192,6 +194,8 @@ def fit(
     Raises:
         Interrupted: A stop signal came; the state is saved.
         ArtefactError: The loss was not finite for `MAX_SKIPPED` steps in a row.
+        ConfigError: No objective had rows to charge for in the first epoch (`MAX_EMPTY` steps
+            if it is shorter), or in any step.
     """
     optimiser = build_optimiser(learner, plan.optimiser, depths or {})
     state = _resume(learner, optimiser, checkpoints)
@@ -252,6 +256,7 @@ def _step(
     state.step += 1
     if not terms:  # no rank had rows to charge for
         state.empty_steps += 1
+        _refuse_nothing(plan, state)
         return
     loss.backward()
     norm = nn.utils.clip_grad_norm_(
@@ -267,6 +272,17 @@ def _step(
         "gradient_norm": norm.item(),
         **{name: value.item() for name, (value, _) in terms.items()},
     }
+
+
+def _refuse_nothing(plan: Plan, state: Progress) -> None:
+    if state.empty_steps == state.step >= min(plan.steps, max(plan.steps_per_epoch, MAX_EMPTY)):
+        raise ConfigError(
+            f"no objective had rows to charge for in the first {state.step} steps, so nothing was "
+            "trained",
+            where=f"stage {plan.stage}",
+            mend="raise batch_size, lower the objective's min_rows, or gather people who have "
+            "several modalities (medmcl check)",
+        )
 
 
 def _skip(plan: Plan, state: Progress) -> None:

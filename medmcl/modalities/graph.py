@@ -42,6 +42,9 @@ class Graph:
     Settings: ClassVar[type[Config]] = GraphSettings
     Augment: ClassVar[type[Config]] = GraphAugment
 
+    inspects_fitted: ClassVar[bool] = True
+    """Whether a record has another number of regions is known after `fit`."""
+
     def __init__(self, source: GraphSource, settings: GraphSettings) -> None:
         self.source, self.settings = source, settings
         self._fitted = False

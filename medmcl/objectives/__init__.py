@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from medmcl.core.config import check, lookup
-from medmcl.core.contracts import ModelShape
+from medmcl.core.config import Config, check, lookup
+from medmcl.core.contracts import ModelShape, ProbeRows
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.centroid import CentroBind
 from medmcl.objectives.contrastive import info_nce, nt_xent, sigmoid_loss
@@ -41,6 +41,7 @@ __all__ = [
     "nt_xent",
     "sigmoid_loss",
     "symile",
+    "wanted_probe",
 ]
 
 
@@ -58,9 +59,24 @@ def build_objective(
     Raises:
         ConfigError: If the name, a key or a value cannot be used.
     """
+    kind, checked = _checked(name, settings, where)
+    return kind(checked, shape)
+
+
+def wanted_probe(name: str, settings: Mapping[str, Any], where: object = None) -> ProbeRows | None:
+    """Say how many rows an objective will ask for that no step trains on, before it is built.
+
+    Raises:
+        ConfigError: As `build_objective`.
+    """
+    probe: ProbeRows | None = getattr(_checked(name, settings, where)[1], "probe", None)
+    return probe
+
+
+def _checked(name: str, settings: Mapping[str, Any], where: object) -> tuple[Any, Config]:
     kind = lookup("objective", name, OBJECTIVES)
     place = f"objective '{name}'" if where is None else where
-    return kind(check(kind.Settings, settings, where=place, error=ConfigError), shape)
+    return kind, check(kind.Settings, settings, where=place, error=ConfigError)
 
 
 OBJECTIVES: dict[str, Any] = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import Config
-from medmcl.core.contracts import ModelShape, PairGraph
+from medmcl.core.contracts import ModelShape, PairGraph, ProbeRows
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.contrastive import info_nce, sigmoid_loss
 from medmcl.objectives.learned_pairs import LearnedPairs
@@ -60,6 +60,11 @@ class CrossModal(nn.Module):
         """Sigmoid loss: the logit bias at the start (Zhai et al. 2023); learned if the scale is."""
         view: str = "augmented"
         """The view whose embeddings are compared."""
+
+        @property
+        def probe(self) -> ProbeRows | None:
+            """Rows that no step may train on, where the pairs are learned."""
+            return self.pairs.probe if isinstance(self.pairs, Learned) else None
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)

@@ -83,7 +83,7 @@ class LearnedPairs(nn.Module):
     @property
     def probe(self) -> ProbeRows:
         """How many rows of the train split scores are taken on."""
-        return ProbeRows(share=self.settings.probe_share, most=self.settings.probe_rows)
+        return self.settings.probe
 
     def due(self, step: int, steps: int) -> bool:
         """At every rebuild, where the warm-up ends, and at the end; at the start without one."""

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from medmcl.core.config import Config
+from medmcl.core.contracts import ProbeRows
 from medmcl.objectives.edge_scores import FLOORS
 
 
@@ -51,6 +52,11 @@ class Learned(Config):
         if self.anchor is not None and self.learn != "star":
             raise ValueError("anchor: only of learn: star")
         return self
+
+    @property
+    def probe(self) -> ProbeRows:
+        """How many rows of the train split scores are taken on."""
+        return ProbeRows(share=self.probe_share, most=self.probe_rows)
 
     @property
     def cut_below(self) -> float | None:

@@ -26,7 +26,7 @@ from medmcl.engine.record import Stopwatch
 from medmcl.modalities.codes import Codes
 from medmcl.stages.cooccur_embed import load_vectors, read_facts
 from medmcl.stages.recipe import FactoriseSpec
-from medmcl.stages.train import Setting, build_towers
+from medmcl.stages.train import Setting, build_towers, watched_later
 
 log = logging.getLogger(__name__)
 FIRST = UNKNOWN + 1
@@ -67,7 +67,7 @@ def run_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> 
     with Stopwatch() as watch:
         towers, rank = _towers(spec, prepared, setting)
         make = _counted if spec.embedded is None else _taken
-        vectors, facts = make(spec, prepared, rank)
+        vectors, facts = make(spec, prepared, rank, setting)
         for name, one in vectors.items():
             _fill(towers.tower(name).encoder, one)
     seconds = round(watch.seconds, 3)
@@ -83,9 +83,9 @@ Made = tuple[dict[str, np.ndarray], dict[str, Any]]
 """Vectors of each modality, and facts."""
 
 
-def _counted(spec: FactoriseSpec, prepared: Prepared, rank: int) -> Made:
+def _counted(spec: FactoriseSpec, prepared: Prepared, rank: int, setting: Setting) -> Made:
     """Vectors from the counts of train subjects."""
-    rows = counted_rows(spec, prepared)
+    rows = counted_rows(spec, prepared, setting)
     sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
     sides.refuse_leak(rows, f"the counts of stage {spec.name}")
     counts = count_records(spec, prepared, rows)
@@ -100,7 +100,12 @@ def _counted(spec: FactoriseSpec, prepared: Prepared, rank: int) -> Made:
     return vectors, {"rows": len(rows), "subjects": counts.patients, "sentence": sentence}
 
 
-def _taken(spec: FactoriseSpec, prepared: Prepared, rank: int) -> Made:
+def _taken(
+    spec: FactoriseSpec,
+    prepared: Prepared,
+    rank: int,
+    setting: Setting,  # noqa: ARG001  (as `_counted`)
+) -> Made:
     """Vectors that were made elsewhere, found by the text of each code; zeros where there is none.
 
     Raises:
@@ -165,9 +170,9 @@ def rehearse_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting
     """Refuse what cannot be factorised before anything is trained."""
     _, rank = _towers(spec, prepared, setting)
     if spec.embedded is not None:
-        _taken(spec, prepared, rank)
+        _taken(spec, prepared, rank, setting)
         _warn_of_scored(spec)
-    elif len(counted_rows(spec, prepared)) < 2:
+    elif len(counted_rows(spec, prepared, setting)) < 2:
         raise ConfigError(
             "fewer than two train subjects have both modalities",
             where=f"stage {spec.name}",
@@ -175,9 +180,13 @@ def rehearse_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting
         )
 
 
-def counted_rows(spec: FactoriseSpec, prepared: Prepared) -> np.ndarray:
-    """Samples of the train split that have both modalities, one a subject."""
+def counted_rows(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+    """Samples of the train split that have both modalities, one a subject.
+
+    Without subjects on whom a later stage that takes these vectors learns pairs.
+    """
     rows = prepared.rows("train")
+    rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, setting))]
     rows = rows[np.logical_and.reduce([prepared.present[name][rows] for name in spec.towers])]
     first: np.ndarray = rows[np.unique(prepared.subjects[rows], return_index=True)[1]]
     return first

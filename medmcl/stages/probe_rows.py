@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from medmcl.core.contracts import ProbeRows
 from medmcl.core.errors import CohortError
 from medmcl.core.rng import numpy_generator
+from medmcl.stages.recipe import AnyStage, TrainSpec
 
 
 def keep_apart(
@@ -50,3 +51,31 @@ def keep_apart(
     shuffled = generator.permutation(np.flatnonzero(apart))
     _, first = np.unique(subjects[shuffled], return_index=True)
     return rows[~apart], np.sort(rows[shuffled[first]])
+
+
+def going_on_from(name: str, stages: Sequence[AnyStage]) -> list[TrainSpec]:
+    """Later stages with weights of the stage ``name``, at first hand or through others."""
+    reached, found = {name}, []
+    for stage in stages:  # in their order: a stage goes on from earlier ones only
+        if isinstance(stage, TrainSpec) and reached & _sources(stage):
+            reached.add(stage.name)
+            found.append(stage)
+    return found
+
+
+def _sources(stage: TrainSpec) -> set[str]:
+    return {*stage.start_from.values(), *stage.vectors.values()}
+
+
+def kept_for_later(
+    name: str, stages: Sequence[AnyStage], probed: Callable[[TrainSpec], np.ndarray]
+) -> np.ndarray:
+    """Give the subjects that a stage may not train on, as a later one that goes on from it watches.
+
+    Args:
+        name: The stage.
+        stages: Those of the recipe, in their order.
+        probed: A stage to the subjects it watches.
+    """
+    found = [probed(later) for later in going_on_from(name, stages)]
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=object)

@@ -69,11 +69,15 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     if fact["best_tuning_loss"] is None:
         best = ", no tuning loss to choose by: the last step is kept"
     skipped = f", {fact['skipped_steps']} steps skipped" if fact["skipped_steps"] else ""
+    empty = fact.get("empty_steps", 0)
+    skipped += f", {empty} without rows to charge for" if empty else ""
     lacking = fact.get("lacking", 0)
     without = f" ({counted(lacking, 'train sample')} without its modalities left out)"
+    kept = fact.get("kept_for_later", 0)
+    later = f" ({counted(kept, 'subject')} left for a later stage to learn pairs on)"
     return (
         f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects"
-        f"{without if lacking else ''}, "
+        f"{without if lacking else ''}{later if kept else ''}, "
         f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
         f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s."
     )

@@ -34,9 +34,9 @@ from medmcl.engine.watching import watchers
 from medmcl.engine.world import World
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
-from medmcl.objectives import build_objective
-from medmcl.stages.probe_rows import keep_apart
-from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length
+from medmcl.objectives import build_objective, wanted_probe
+from medmcl.stages.probe_rows import keep_apart, kept_for_later
+from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "rows": len(rows),
         "subjects": len(np.unique(prepared.subjects[rows])),
         "lacking": _lacking(spec, prepared),
+        "kept_for_later": len(watched_later(spec, prepared, setting)),
         "tuning_rows": int(sum(map(len, tuning))),
         "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
         "batch_size": sampler.batch_size,
@@ -198,6 +199,7 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
     wanted = [part.probe for part in watchers(learner.objectives).values()]
     subjects = prepared.subjects[everyone]
     rows, probe_rows = keep_apart(everyone, subjects, wanted, (setting.seed, spec.name))
+    rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, setting))]
     sampler = UniformSampler(
         rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
     )
@@ -214,6 +216,22 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
         probe_rows,
         probe,
     )
+
+
+def watched_later(spec: TowersSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+    """Subjects that a stage leaves out, since one that goes on from it learns pairs on them."""
+
+    def probed(later: TrainSpec) -> np.ndarray:
+        asked = [wanted_probe(o.kind, o.settings) for o in later.objectives.values()]
+        wanted = [one for one in asked if one is not None]
+        if not wanted:
+            return prepared.subjects[:0]
+        rows = training_rows(later, prepared, setting.seed)
+        key = (setting.seed, later.name)
+        return prepared.subjects[keep_apart(rows, prepared.subjects[rows], wanted, key)[1]]
+
+    stages = expand(setting.recipe, list(prepared.cohort.spec.tasks))
+    return kept_for_later(spec.name, stages, probed)
 
 
 def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> None:

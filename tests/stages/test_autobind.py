@@ -7,14 +7,33 @@ import json
 import numpy as np
 import pytest
 import torch
-from latent_trees import cohort_of, edges_of, learn, recall, recipe_of, true_edges
+from latent_trees import (
+    cohort_of,
+    edges_of,
+    learn,
+    plainly,
+    recall,
+    recipe_of,
+    true_edges,
+    untrained,
+)
+from torch import nn
 
-from medmcl.core.errors import CohortError
+from medmcl.core.batch import InputShape
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import CohortError, ConfigError
+from medmcl.data.samplers import UniformSampler
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
+from medmcl.engine.watching import watchers
 from medmcl.engine.world import World
+from medmcl.objectives import build_objective, wanted_probe
+from medmcl.objectives.edge_scores import SCORES, score_pairs
+from medmcl.objectives.trees import spanning_tree
 from medmcl.stages import train as train_stage
 from medmcl.stages.probe_rows import keep_apart
+from medmcl.stages.recipe import ObjectiveSpec
+from medmcl.stages.study import stage_sentence
 from medmcl.stages.train import Setting, run_train
 
 
@@ -22,6 +41,12 @@ from medmcl.stages.train import Setting, run_train
 def strong(tmp_path_factory):
     """rho 0.9."""
     return cohort_of(tmp_path_factory.mktemp("strong"))
+
+
+@pytest.fixture(scope="module")
+def weak(tmp_path_factory):
+    """rho 0.5."""
+    return cohort_of(tmp_path_factory.mktemp("weak"), rho=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +68,8 @@ def test_a1_the_tree_is_found_and_nothing_speaks_against_it(strong, through):
     assert facts["rows"] + facts["probe_rows"] == len(strong[0].rows("train"))
 
 
-def test_a2_without_warm_up_the_run_is_flagged(tmp_path):
-    prepared, truth = cohort_of(tmp_path, rho=0.5)
+def test_a2_without_warm_up_the_run_is_flagged(weak, tmp_path):
+    prepared, truth = weak
     history, facts, _ = learn(
         prepared, tmp_path / "cold", {"warm_up": 0.0, "score": "cosine", "every": 1, "ema": 0.0},
         steps=60,
@@ -52,6 +77,29 @@ def test_a2_without_warm_up_the_run_is_flagged(tmp_path):
     assert len(edges_of(history[-1]) & true_edges(truth)) < 4
     assert "graph.locked_in" in codes(facts)
     assert history[0]["step"] == 0
+
+
+def test_a3_before_any_training_cka_knows_the_tree_and_cosines_do_not(weak):
+    prepared, truth = weak
+    found = {"cka": [], "cosine": []}
+    for seed in range(8):
+        seen = plainly(untrained(prepared, seed), prepared, "train")
+        names = tuple(sorted(seen.pooled))
+        for score, each in found.items():
+            scores, _ = score_pairs(seen, names, SCORES[score], 32)
+            tree = {(names[i], names[j]) for i, j in spanning_tree(scores)}
+            each.append(len(tree & true_edges(truth)) / 4)
+    assert np.mean(found["cka"]) >= 0.8
+    assert np.mean(found["cosine"]) <= 0.6
+
+
+def test_a4_the_tree_trains_fewer_pairs_and_retrieves_no_worse(strong, through, tmp_path):
+    prepared, truth = strong
+    full, _, model = learn(prepared, tmp_path, {"learn": "full", "floor": -1.0})
+    assert len(edges_of(full[-1])) == 10
+    assert len(edges_of(through[0][-1])) == 4
+    edges = truth["edges"]
+    assert recall(through[2], prepared, edges) >= recall(model, prepared, edges)
 
 
 def test_a5_pure_noise_is_cut_and_a_star_on_it_is_useless(tmp_path):
@@ -151,6 +199,73 @@ def _probe():
     from medmcl.core.contracts import ProbeRows
 
     return ProbeRows(share=0.5, most=10)
+
+
+def chained(prepared, later):
+    """The stage of `learn` goes on from one that aligns every pair; both end after two steps."""
+    recipe = recipe_of(prepared, later, 2)
+    bind, results = recipe.stages
+    first = bind.model_copy(update={
+        "name": "before", "keep": "last",
+        "objectives": {"cross_modal": ObjectiveSpec(
+            kind="cross_modal", settings={"pairs": "all", "view": "plain"})},
+    })  # fmt: skip
+    middle = first.model_copy(update={"name": "middle", "start_from": {bind.towers[0]: "before"}})
+    bind = bind.model_copy(update={"start_from": {bind.towers[1]: "middle"}})
+    return recipe.model_copy(update={"stages": (first, middle, bind, results)})
+
+
+def drawn(recipe, prepared, folder, monkeypatch):
+    """Subjects that each stage trains on and watches, by the name of the stage."""
+    seen = {}
+
+    class Spy(UniformSampler):
+        def __init__(self, rows, subjects, **more):
+            seen[len(seen)] = set(subjects)
+            super().__init__(rows, subjects, **more)
+
+    monkeypatch.setattr(train_stage, "UniformSampler", Spy)
+    with StopRequest() as stop:
+        setting = Setting(
+            recipe=recipe, seed=0, precision="fp32", world=World(), folder=folder,
+            record=Record(folder / "metrics.jsonl", active=True), stop=stop,
+        )  # fmt: skip
+        facts = [run_train(stage, prepared, setting) for stage in recipe.stages[:-1]]
+        watched = train_stage._build(recipe.stages[-2], prepared, setting).probe_rows
+    return seen, set(prepared.subjects[watched]), facts
+
+
+def test_nobody_who_is_watched_was_trained_on_in_a_stage_that_this_one_goes_on_from(
+    strong, monkeypatch, tmp_path
+):
+    prepared = strong[0]
+    seen, watched, facts = drawn(chained(prepared, {}), prepared, tmp_path, monkeypatch)
+    everybody = set(prepared.subjects[prepared.rows("train")])
+    assert len(watched) == 300
+    for trained in (seen[0], seen[1], seen[2]):
+        assert trained == everybody - watched
+    assert [one["kept_for_later"] for one in facts] == [300, 300, 0]
+    assert "300 subjects left for a later stage" in stage_sentence(facts[0])
+
+
+def test_a_stage_that_never_had_rows_to_charge_for_is_no_result(strong, tmp_path):
+    with pytest.raises(ConfigError, match=r"(?s)bind.*first 3 steps.*batch_size"):
+        learn(strong[0], tmp_path, steps=3, **{"stages.bind.batch_size": 4})
+
+
+def test_what_an_objective_watches_is_known_before_it_is_built():
+    table = InputShape(kind="tabular", shape=(2, 3), cardinalities=(0, 0, 0))
+    shape = ModelShape(inputs=dict.fromkeys("ab", table), widths=dict.fromkeys("ab", 8))
+    for kind, settings in (
+        ("cross_modal", {"pairs": {"learn": "knn", "probe_share": 0.3, "probe_rows": 40}}),
+        ("cross_modal", {}),
+        ("symile", {}),
+        ("gram", {}),
+        ("centrobind", {}),
+    ):
+        built = watchers(nn.ModuleDict({"x": build_objective(kind, settings, shape)}))
+        asked = wanted_probe(kind, settings)
+        assert [one.probe for one in built.values()] == ([] if asked is None else [asked])
 
 
 def test_one_probe_row_a_person_and_everybody_on_one_side():

@@ -113,6 +113,20 @@ def test_a_bad_graph_stops_a_run_or_is_left_out_and_counted(brains):
     assert told == [("graph.constant", "warning")]
 
 
+def test_check_finds_a_graph_of_another_region_count_as_the_run_would(brains):
+    path = written(brains, recipe())
+    np.savetxt(brains / "rois" / "p07.1D", np.random.default_rng(1).normal(size=(FRAMES, 9)))
+    masked = {"cohort.modalities.brain.absent_regions": "mask"}
+    found = [one for one in medmcl.check(brains, recipe=path, overrides=masked)
+             if one.level == "error"]  # fmt: skip
+    assert [(one.code, "p07" in one.where) for one in found] == [("graph.regions", True)]
+    with pytest.raises(CohortError, match=r"p07(?s:.*)graph.regions"):
+        medmcl.pretrain(brains, recipe=path, out=brains / "a", device="cpu", overrides=masked)
+    out = {**masked, "cohort.on_bad_record": "exclude"}
+    told = [one for one in medmcl.check(brains, recipe=path, overrides=out) if "p07" in one.where]
+    assert [(one.code, one.level) for one in told] == [("graph.regions", "warning")]
+
+
 @pytest.mark.skipif(
     DATA is None or not (Path(DATA) / "abide").is_dir(), reason="needs MEDMCL_DATA with abide"
 )

@@ -71,12 +71,25 @@ def true_edges(truth):
     return {tuple(edge) for edge in truth["edges"]}
 
 
+def untrained(prepared, seed):
+    """Towers that never took a step."""
+    recipe = recipe_of(prepared, {}, 1)
+    shapes = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
+    return build_learner(recipe, recipe.stages[0], shapes, {}, seed).model
+
+
 @torch.no_grad()
+def plainly(model, prepared, split):
+    """Embeddings of a split in plain view."""
+    batch = prepared.batch(prepared.rows(split))
+    plain = {name: prepared.adapters[name].plain(x) for name, x in batch.inputs.items()}
+    return model.eval()(batch.with_inputs(plain))
+
+
 def recall(model, prepared, edges):
     """Mean recall@1 over edges and directions, on people of held_out who have both."""
-    batch = prepared.batch(prepared.rows("held_out"))
-    plain = {name: prepared.adapters[name].plain(x) for name, x in batch.inputs.items()}
-    seen = model.eval()(batch.with_inputs(plain))
+    seen = plainly(model, prepared, "held_out")
+    batch = seen.batch
     found = []
     for a, b in edges:
         both = batch.both(a, b)

@@ -230,7 +230,7 @@ class _Gaussian:
     """Numbers: posterior mean of a Gaussian prior and Gaussian experts.
 
     Attributes:
-        job: How the columns of a table are parted; its rows are not read.
+        widths: Columns of each modality's block.
         models: Expert of each modality.
         priors: Mean of the outcome among the rows of each expert. (M, C)
         gains: Precision that each expert adds to the prior, zero or more. (M, C)
