@@ -1,0 +1,80 @@
+"""The study of real brains: who is in a test fold changes nothing that others are predicted by."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medmcl.core.targets import Targets
+from medmcl.evaluation.models.cross_validation import cross_validation_rows
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import brain_binding
+
+    monkeypatch.setattr(brain_binding, "STEPS", 3)
+    monkeypatch.setattr(brain_binding, "LABEL_STEPS", 3)
+    yield brain_binding
+    for name in ("brain_binding", "brain_binding_page", "brain_binding_people"):
+        sys.modules.pop(name, None)
+
+
+def people(study, rows: int = 120):
+    rng = np.random.default_rng(0)
+    raw = {
+        "scan": rng.normal(size=(rows, 30)),
+        "one": rng.normal(size=(rows, 2)),
+        "two": rng.normal(size=(rows, 3)),
+    }
+    raw["one"][::7, 1] = np.nan
+    raw["scan"][::5] = np.nan
+    known = (np.arange(rows) < 100)[:, None]
+    values = np.where(known, rng.integers(0, 2, (rows, 1)), 0).astype(float)
+    ids = np.array([f"p{i}" for i in range(rows)])
+    return study.People(
+        layout=study.LAYOUTS["oasis1"].__class__(
+            task="autism", components={"scan": 5}, table="", groups={}, draw=lambda: None
+        ),
+        raw=raw,
+        present={name: ~np.isnan(x).all(axis=1) for name, x in raw.items()},
+        targets=Targets(name="autism", kind="binary", columns=("y",), values=values, known=known),
+        subjects=ids,
+        units=ids,
+    )
+
+
+def test_no_method_sees_the_people_of_its_test_fold(study):
+    """Other inputs, entries and labels of some test people leave the other predictions alone."""
+    mine = people(study)
+    plan = cross_validation_rows(mine.targets, mine.units, mine.labelled)
+    _, train, tuning, test = next(plan)
+    both = np.sort(np.concatenate([train, tuning]))
+    changed, kept = test[::2], test[1::2]
+
+    raw = {name: x.copy() for name, x in mine.raw.items()}
+    values = mine.targets.values.copy()
+    values[test] = 1 - values[test]
+    for x in raw.values():
+        x[changed] = 100.0
+    raw["scan"][changed[:3]] = np.nan
+    other = replace(
+        mine,
+        raw=raw,
+        present={name: ~np.isnan(x).all(axis=1) for name, x in raw.items()},
+        targets=replace(mine.targets, values=values),
+    )
+
+    first = study.scores(study.Fold(mine, train, tuning, both, 3), 0.0)
+    second = study.scores(study.Fold(other, train, tuning, both, 3), 0.0)
+
+    assert "star on one" in first
+    assert len(first) > 12
+    for name, guess in first.items():
+        np.testing.assert_allclose(second[name][kept], guess[kept], atol=1e-6, err_msg=name)
+        assert not np.allclose(second[name][changed], guess[changed]), name
