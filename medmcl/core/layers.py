@@ -5,6 +5,8 @@ Dropout and drop path draw from torch's own generator, which the engine seeds an
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -65,16 +67,19 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with GELU between them."""
+    """Two linear layers with GELU between them: exact, or (``approximate``) in its tanh form."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(
+        self, width: int, hidden: int, approximate: Literal["none", "tanh"] = "none"
+    ) -> None:
         super().__init__()
+        self.approximate = approximate
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give (..., E)."""
-        out: Tensor = self.fc2(functional.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(functional.gelu(self.fc1(x), approximate=self.approximate))
         return out
 
 
@@ -136,6 +141,37 @@ class AttentionPool(nn.Module):
             query, tokens, tokens, key_padding_mask=ignored, need_weights=False
         )
         out: Tensor = self.norm(pooled[:, 0])
+        return out
+
+
+class ProbePool(nn.Module):
+    """Pools tokens by attention of one learned probe, then y + MLP(LayerNorm(y)): MAP pooling.
+
+    Source:
+        Zhai et al. 2022, arXiv 2106.04560, as the code of V-MoE has it. Differs: padding is left
+        out of the attention.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        require_heads(width, heads)
+        self.probe = nn.Parameter(nn.Linear(width, 1).weight.detach()[None])
+        nn.init.xavier_uniform_(self.probe[0].data)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm = nn.LayerNorm(width, eps=EPSILON)
+        self.mlp = MLP(width, hidden, approximate="tanh")
+        start_linear(self.mlp.fc1)
+        start_linear(self.mlp.fc2)
+
+    def forward(self, tokens: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Give (B, E) for tokens (B, T, E); ``padding`` (B, T) bool, True = ignored."""
+        query = self.probe.expand(len(tokens), -1, -1)
+        ignored = None if padding is None else ~attendable(padding)
+        pooled, _ = self.attention(
+            query, tokens, tokens, key_padding_mask=ignored, need_weights=False
+        )
+        pooled = pooled[:, 0]
+        out: Tensor = pooled + self.mlp(self.norm(pooled))
         return out
 
 

@@ -9,23 +9,36 @@ from __future__ import annotations
 from medmcl.encoders.build import ENCODERS, build_encoder
 from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.encoded import Encoded, Encoder
+from medmcl.encoders.experts import Dispatch, dispatch, expert_choice
 from medmcl.encoders.heads import Head, HeadSettings
+from medmcl.encoders.moe import ExpertSettings, MoE
+from medmcl.encoders.shared import SharedTower
+from medmcl.encoders.shared_settings import SharedSettings
 from medmcl.encoders.towers import Tower, Towers, TowerSettings
+from medmcl.encoders.upcycling import upcycle
 from medmcl.encoders.weights import NAME_MAPS, LoadReport, load_weights
 
 __all__ = [
     "ENCODERS",
     "NAME_MAPS",
+    "Dispatch",
     "Encoded",
     "Encoder",
+    "ExpertSettings",
     "Head",
     "HeadSettings",
     "LoadReport",
+    "MoE",
+    "SharedSettings",
+    "SharedTower",
     "Tower",
     "TowerSettings",
     "Towers",
     "build_encoder",
+    "dispatch",
+    "expert_choice",
     "layer_depth",
     "load_weights",
     "num_layers",
+    "upcycle",
 ]

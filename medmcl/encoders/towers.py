@@ -197,10 +197,10 @@ class Towers(nn.Module):
         else:
             # What joins the others moves the statistics that a graph of this row would hold on to.
             with (
-                _evaluating(tower),
+                evaluating(tower),
                 torch.set_grad_enabled(torch.is_grad_enabled() and not elsewhere),
             ):
-                hidden = None if mask is None else _first_row(mask)
+                hidden = None if mask is None else first_row(mask)
                 encoded, pooled = tower(x.new_zeros((1, *x.shape[1:])), hidden)
             if elsewhere:
                 joined = _join(tower, x)
@@ -244,12 +244,13 @@ def _join(tower: Tower, x: Tensor) -> Tensor:
     return nothing_of(pooled, encoded.features, encoded.tokens)
 
 
-def _first_row(mask: Tensor) -> Tensor:
+def first_row(mask: Tensor) -> Tensor:
+    """Give a mask of one row, (1, T): the first, or nothing hidden where there is none."""
     return mask[:1] if len(mask) else mask.new_zeros((1, mask.shape[1]))
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Keep a pass from changing batch statistics; then restore every mode as it was."""
     training = [part for part in module.modules() if part.training]
     module.eval()

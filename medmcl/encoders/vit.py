@@ -50,13 +50,7 @@ class ECGViT(nn.Module):
     def __init__(self, shape: InputShape, settings: Settings) -> None:
         super().__init__()
         leads, samples = require_axes(shape, ("leads", "samples"), "ecg_vit")
-        if samples % settings.patch:
-            raise ConfigError(
-                "the signal is not a whole number of patches long",
-                where="encoder 'ecg_vit'",
-                got=f"{samples} samples, patch {settings.patch}",
-                mend=f"choose a patch that divides {samples}, or another crop_seconds or rate_hz",
-            )
+        require_patches(samples, settings.patch, "ecg_vit")
         rows = 1 if settings.joint_leads else leads
         self.grid: tuple[int, int] = (rows, samples // settings.patch)
         self.width, self.patch = settings.width, settings.patch
@@ -86,9 +80,7 @@ class ECGViT(nn.Module):
 
     def patches(self, x: Tensor) -> Tensor:
         """Cut signals (B, L, S) into patches, (B, T, leads a patch * samples a patch)."""
-        rows, (leads, _), span = len(x), self.grid, self.spanned
-        cut = x.reshape(rows, leads, span, self.grid[1], self.patch)
-        return cut.transpose(2, 3).reshape(rows, self.num_tokens, span * self.patch)
+        return cut_signal(x, self.spanned, self.patch)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
         """Encode signals.
@@ -110,3 +102,25 @@ class ECGViT(nn.Module):
             tokens = block(tokens)
         tokens = tokens[:, 1:]
         return Encoded(features=self.norm(tokens.mean(1)), tokens=self.norm(tokens))
+
+
+def cut_signal(x: Tensor, span: int, patch: int) -> Tensor:
+    """Cut signals (B, L, S) into patches of ``span`` leads and ``patch`` samples, lead-major.
+
+    Returns:
+        (B, L / span * S / patch, span * patch).
+    """
+    rows, leads, samples = x.shape
+    cut = x.reshape(rows, leads // span, span, samples // patch, patch)
+    return cut.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def require_patches(samples: int, patch: int, encoder: str) -> None:
+    """Refuse a signal that is not a whole number of patches long."""
+    if samples % patch:
+        raise ConfigError(
+            "the signal is not a whole number of patches long",
+            where=f"encoder '{encoder}'",
+            got=f"{samples} samples, patch {patch}",
+            mend=f"choose a patch that divides {samples}, or another crop_seconds or rate_hz",
+        )

@@ -66,11 +66,12 @@ def gather_embeddings(embeddings: Embeddings, fields: Iterable[str], world: Worl
     """Give the embeddings of the global batch, in rank order, differentiably.
 
     Ranks may hold different numbers of rows. Presence, targets and what is known come along;
-    inputs and masks do not: empty tensors stand where inputs were. ``stats`` stay this rank's.
+    inputs and masks do not: empty tensors stand where inputs were. ``stats`` stay this rank's
+    unless they are asked for; then each must have a row for every row of the batch.
 
     Args:
         embeddings: What this rank's model gave.
-        fields: Which of ``pooled``, ``features``, ``tokens`` to gather.
+        fields: Which of ``pooled``, ``features``, ``tokens``, ``stats`` to gather.
         world: The ranks; all must call with the same fields.
 
     Raises:
@@ -174,5 +175,5 @@ def _rebuild(local: Embeddings, facts: Tensors, values: Tensors, rows: int) -> E
         features=named(values, "features", local.features),
         tokens=named(values, "tokens", local.tokens),
         padding=named(facts, "padding", local.padding),
-        stats=local.stats,
+        stats={**local.stats, **named(values, "stats", local.stats)},
     )

@@ -19,6 +19,7 @@ from medmcl.objectives.cross_modal import CrossModal
 from medmcl.objectives.in_modal import InModal
 from medmcl.objectives.masked import Masked
 from medmcl.objectives.reconstruction import masked_modelling
+from medmcl.objectives.router import RouterBalance
 from medmcl.objectives.supervised import Supervised
 from medmcl.objectives.survival import cox_partial_likelihood
 from medmcl.objectives.total_correlation import Symile, symile
@@ -31,6 +32,7 @@ __all__ = [
     "Gram",
     "InModal",
     "Masked",
+    "RouterBalance",
     "Supervised",
     "Symile",
     "build_objective",
@@ -87,4 +89,5 @@ OBJECTIVES: dict[str, Any] = {
     "symile": Symile,
     "gram": Gram,
     "centrobind": CentroBind,
+    "router": RouterBalance,
 }

@@ -77,6 +77,17 @@ def test_two_ranks_step_like_one(ranks, precision, bound, presence):
 
 
 @pytest.mark.dist
+def test_a_shared_tower_with_experts_steps_and_routes_like_one(ranks):
+    for rank in ranks:
+        for presence, found in rank["shared"].items():
+            assert found["gradient"] < 1e-10, presence
+            assert found["loss"] < 1e-10, presence
+            assert found["routing"] < 1e-12, presence
+            assert found["untouched"] == [], presence
+            assert found["dropped"] > 0, presence
+
+
+@pytest.mark.dist
 def test_every_objective_alone_steps_like_one(ranks):
     for rank in ranks:
         for name, found in rank["alone"].items():

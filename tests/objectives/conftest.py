@@ -8,6 +8,7 @@ import torch
 
 from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
+from medmcl.core.gates import FIELDS, RouterSums
 from medmcl.core.targets import Targets
 
 ROWS, SHARED, WIDTH, TOKENS = 7, 6, 8, 12
@@ -101,6 +102,25 @@ def make_seen(tasks):
             leaves[view, field, name] = x.requires_grad_()
             return x
 
+        beside = torch.Generator(device="cpu").manual_seed(seed + 1)
+
+        def routed(view, name):
+            """Sums over the 5 tokens of each row that is present, in 2 layers of 4 experts."""
+            sums = {}
+            for field in FIELDS:
+                wide = field in ("gates", "routed", "first", "load")
+                x = torch.randn(
+                    ROWS, 2, 4 if wide else 1, generator=beside, dtype=dtype, device="cpu"
+                )[order]
+                x = 5 * (x.softmax(-1) if wide else x.square())
+                if field == "tokens":
+                    x = torch.full_like(x, 5.0)
+                x[~flags[name]] = absent
+                if field not in ("tokens", "kept", "first"):
+                    leaves[view, field, name] = x.requires_grad_()
+                sums[field] = x
+            return RouterSums.of(sums).stats(name)
+
         def view(name, visible, masks):
             signal = torch.randn(ROWS, 3, 20, generator=generator, dtype=dtype, device="cpu")[order]
             signal[~flags["ecg"]] = absent
@@ -113,6 +133,7 @@ def make_seen(tasks):
                 pooled={m: draw(name, "pooled", m, SHARED) for m in MODALITIES},
                 features={m: draw(name, "features", m, WIDTH) for m in MODALITIES},
                 tokens={m: draw(name, "tokens", m, visible, WIDTH) for m in MODALITIES},
+                stats={key: x for m in MODALITIES for key, x in routed(name, m).items()},
             )
 
         noise = torch.rand(ROWS, TOKENS, generator=generator, device="cpu")

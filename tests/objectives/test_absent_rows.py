@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
+from medmcl.core.gates import FIELDS, RouterSums
 from medmcl.objectives import OBJECTIVES, build_objective
 
 ROWS, SHARED, WIDTH, TOKENS, VISIBLE = 7, 6, 8, 12, 5
@@ -26,6 +27,7 @@ CASES = {
     "centrobind": {"view": "a"},
     "masked": {"modality": "ecg", "view": "a", "decoder": {"width": 8, "depth": 1, "heads": 2}},
     "supervised": {"task": "regression", "modalities": ["ecg", "cmr"], "view": "a", "join": "mean"},
+    "router": {"view": "a", "gshard": True, "local": ["ecg"], "min_experts": {"cmr": None}},
 }
 MORE = {
     "two of three": ("gram", {"view": "a", "modalities": ["ecg", "report"]}),
@@ -76,6 +78,17 @@ def views_of(tasks, fill, *, masked):
                 x[~has] = fill(x[~has])
                 torch.random.set_rng_state(state)
                 parts[group][name] = x if group == "inputs" else x.requires_grad_()
+        parts["stats"] = {}
+        for name in MODALITIES:
+            sums = {f: torch.rand(ROWS, 2, 4, device="cpu") + 1 for f in FIELDS}
+            for field in ("entropy", "z", "kept", "tokens"):
+                sums[field] = sums[field][..., :1]
+            for x in sums.values():
+                state = torch.random.get_rng_state()
+                x[~present[name]] = fill(x[~present[name]])
+                torch.random.set_rng_state(state)
+            stats = RouterSums.of(sums).stats(name)
+            parts["stats"].update({key: x.requires_grad_() for key, x in stats.items()})
         order = torch.rand(ROWS, TOKENS, device="cpu").argsort(1).argsort(1)
         batch = Batch(
             ids=torch.arange(ROWS, device="cpu"),
@@ -110,7 +123,7 @@ def test_the_content_of_absent_rows_changes_nothing(label, tasks):
         given = [
             x
             for embeddings in seen.values()
-            for group in ("pooled", "features", "tokens")
+            for group in ("pooled", "features", "tokens", "stats")
             for x in getattr(embeddings, group).values()
         ]
         wanted = [*(p for p in objective.parameters() if p.requires_grad), *given]

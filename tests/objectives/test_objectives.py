@@ -41,6 +41,7 @@ CASES = {
         {"task": "regression", "modalities": ["ecg", "cmr"], "join": "mean", "pooling": "mean"},
     ),
     "survival": ("supervised", {"task": "survival", "modalities": "ecg"}),
+    "router": ("router", {"gshard": True, "min_experts": {"ecg": None, "report": 3.9}}),
 }
 
 
@@ -70,7 +71,7 @@ def test_it_declares_what_it_reads_and_charges(objective, make_seen):
     seen, batch, _ = make_seen()
     assert set(objective.views) <= set(seen)
     assert objective.across_ranks in ("gather", "rows")
-    assert set(objective.gathers) <= {"pooled", "features", "tokens"}
+    assert set(objective.gathers) <= {"pooled", "features", "tokens", "stats"}
     assert bool(objective.gathers) == (objective.across_ranks == "gather")
     terms = objective(seen, batch)
     assert terms
@@ -140,7 +141,7 @@ def test_one_row_is_no_contrast_and_no_survival_but_a_mean(objective, make_seen)
     single = {name: [0, 0, 1, 0, 0, 0, 0] for name in ("ecg", "cmr", "report")}
     seen, batch, _ = make_seen(present=single)
     terms = objective(seen, batch)
-    if objective.across_ranks == "gather":
+    if "pooled" in objective.gathers:
         assert terms == {}
     else:
         assert all(torch.isfinite(term.value) for term in terms.values())

@@ -1,0 +1,92 @@
+"""A shared tower with experts on one rank of several, against the same on one process."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from medmcl.core.batch import Batch, InputShape
+from medmcl.encoders.shared import SharedTower
+from medmcl.engine.distributed import World, gather_embeddings, wrap
+from medmcl.engine.loop import Learner
+from medmcl.objectives import build_objective
+
+ROWS, GROUP = 8, 2
+"""Rows of the global batch, half of them on each rank; and rows that share slots."""
+INPUTS = {
+    "image": InputShape(kind="image", shape=(1, 8, 8)),
+    "text": InputShape(kind="text", shape=(5,), vocabulary=11),
+}
+SHARED_PRESENCE = {
+    "patchy": {"image": [1, 1, 0, 1, 1, 0, 1, 1], "text": [1, 0, 1, 1, 1, 1, 1, 0]},
+    "no text on rank 1": {"image": [1] * 8, "text": [1, 1, 1, 1, 0, 0, 0, 0]},
+    "nothing on rank 1": {"image": [1, 1, 1, 1, 0, 0, 0, 0], "text": [1, 0, 1, 1, 0, 0, 0, 0]},
+}
+
+
+def make_learner():
+    torch.manual_seed(2)
+    experts = {"experts": 4, "noise": 0.0, "capacity_factor": 0.8, "group_rows": GROUP}
+    tower = SharedTower.build(
+        INPUTS,
+        {"width": 16, "depth": 4, "heads": 2, "out": 6, "experts": experts,
+         "entrances": {"image": {"patch": 4}}},
+    )  # fmt: skip
+    shape = tower.shape(INPUTS)
+    settings = {
+        "cross_modal": {"view": "plain", "scale": {"init": 5.0, "learned": True}},
+        "router": {"view": "plain", "gshard": True},
+    }
+    objectives = {name: build_objective(name, own, shape) for name, own in settings.items()}
+    return Learner(tower, objectives, {"cross_modal": 1.0, "router": 0.3}).double()
+
+
+def make_batch(presence):
+    generator = torch.Generator(device="cpu").manual_seed(4)
+    present = {
+        n: torch.tensor(p, device="cpu").bool() for n, p in SHARED_PRESENCE[presence].items()
+    }
+    image = torch.randn(
+        ROWS, *INPUTS["image"].shape, generator=generator, dtype=torch.float64, device="cpu"
+    )
+    text = torch.randint(1, 11, (ROWS, 5), generator=generator, device="cpu")
+    text[1::3, 3:] = 0
+    inputs = {
+        "image": image * present["image"][:, None, None, None],
+        "text": text * present["text"][:, None],
+    }
+    return Batch(ids=torch.arange(ROWS, device="cpu"), inputs=inputs, present=present)
+
+
+def compare_shared(presence, world):
+    """Take one step on all ranks and one alone on all rows; give how far apart they are."""
+    alone = make_learner()
+    shared = copy.deepcopy(alone)
+    batch = make_batch(presence)
+    mine = batch[torch.arange(ROWS, device="cpu").tensor_split(world.size)[world.rank]]
+    loss, _ = alone({"plain": batch}, batch, World())
+    loss.backward()
+    module = wrap(shared, world)
+    shared_loss, _ = module({"plain": mine}, mine, world)
+    shared_loss.backward()
+    worst, untouched = 0.0, []
+    largest = max(p.grad.norm().item() for p in alone.parameters() if p.grad is not None)
+    for (name, ours), theirs in zip(shared.named_parameters(), alone.parameters(), strict=True):
+        if (ours.grad is None) != (theirs.grad is None):
+            untouched.append(name)
+        elif ours.grad is not None:
+            gap = (ours.grad - theirs.grad).norm().item()
+            worst = max(worst, gap / max(theirs.grad.norm().item(), 1e-3 * largest))
+    with torch.no_grad():
+        whole = alone.model(batch).stats
+        gathered = gather_embeddings(shared.model(mine), ("stats",), world).stats
+    offered = sum(whole[f"router/tokens/{name}"].sum().item() for name in INPUTS)
+    kept = sum(whole[f"router/kept/{name}"].sum().item() for name in INPUTS)
+    return {
+        "gradient": worst,
+        "loss": abs(loss.item() - shared_loss.item()) / abs(loss.item()),
+        "routing": max((gathered[key] - x).abs().max().item() for key, x in whole.items()),
+        "untouched": untouched,
+        "dropped": offered - kept,
+    }
