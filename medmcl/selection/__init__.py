@@ -1,0 +1,54 @@
+"""Which pairs deserve training: scores of a pool, choices from scores, and choices within a batch.
+
+Higher = keep, everywhere. To add a scorer: a class that keeps the contract `Scorer`, and a line in
+`SCORERS`; a selector within batches: a `Choice`, and a line in `CHOICES`.
+"""
+
+from __future__ import annotations
+
+from medmcl.selection.choices import BigLoss, Choice, HighestCorrelation, RandomChoice, SmallLoss
+from medmcl.selection.differential import Differential
+from medmcl.selection.duplicates import exact_duplicates, near_duplicates
+from medmcl.selection.keep import Keep
+from medmcl.selection.pair_scores import clip_score, neg_clip_loss, pair_losses
+from medmcl.selection.pools import map_parquet
+from medmcl.selection.ranking import rank_fusion, ranks, top_share, two_stage
+from medmcl.selection.scorers import SCORERS, ClipScore, NegClipLoss, NormSim
+from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic, second_moment
+
+CHOICES: dict[str, type[Choice]] = {
+    "differential": Differential,
+    "random": RandomChoice,
+    "small_loss": SmallLoss,
+    "big_loss": BigLoss,
+    "clip_score": HighestCorrelation,
+}
+"""Name in a recipe to selector within batches."""
+
+__all__ = [
+    "CHOICES",
+    "SCORERS",
+    "BigLoss",
+    "Choice",
+    "ClipScore",
+    "Differential",
+    "HighestCorrelation",
+    "Keep",
+    "NegClipLoss",
+    "NormSim",
+    "RandomChoice",
+    "SmallLoss",
+    "clip_score",
+    "exact_duplicates",
+    "map_parquet",
+    "near_duplicates",
+    "neg_clip_loss",
+    "norm_sim",
+    "norm_sim_dynamic",
+    "pair_losses",
+    "rank_fusion",
+    "ranks",
+    "second_moment",
+    "top_share",
+    "two_stage",
+]

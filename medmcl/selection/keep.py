@@ -1,0 +1,242 @@
+"""The artefact `Keep`: which rows of a cohort deserve training, by which scores and which rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import medmcl
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import ArtefactError
+from medmcl.selection.ranking import ranks
+
+SCHEMA = "medmcl/keep@1"
+_MARK = b"medmcl"
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Scores of rows, and which of them are kept.
+
+    Attributes:
+        ids: Of each row, (N,): whole numbers or strings, each once.
+        scores: Name to (N,), higher = keep; never NaN.
+        kept: (N,) bool.
+        rule: In words: what was kept, by which scores and shares.
+        cohort: Fingerprint of the cohort the ids are of.
+        provenance: Plain JSON values: teacher, temperature, batch size, seed, parents.
+        copies: Kind (``exact``, ``near``) to (N,) int64: position of the first row of a row's
+            group of duplicates; its own where there is none.
+    """
+
+    ids: np.ndarray
+    kept: np.ndarray
+    rule: str
+    cohort: str
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    copies: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "kept"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name)))
+        for name in ("scores", "copies"):
+            plain = {key: np.asarray(value) for key, value in getattr(self, name).items()}
+            object.__setattr__(self, name, plain)
+        if self.ids.ndim != 1 or self.ids.dtype.kind not in "iuUO":
+            raise ArtefactError(
+                "ids must be whole numbers or strings on one axis",
+                got=f"{self.ids.dtype}, shape {self.ids.shape}",
+            )
+        if self.kept.dtype != bool:
+            raise ArtefactError("kept must be true or false for each row", got=self.kept.dtype)
+        for name, value in {"kept": self.kept, **self.scores, **self.copies}.items():
+            if value.shape != self.ids.shape:
+                raise ArtefactError(
+                    f"'{name}' has another shape than the ids",
+                    got=value.shape,
+                    expected=self.ids.shape,
+                )
+        for name, value in self.scores.items():
+            if np.isnan(value).any():
+                raise ArtefactError(f"{int(np.isnan(value).sum())} scores '{name}' are NaN")
+        if len(set(self.ids.tolist())) < len(self.ids):
+            raise ArtefactError("an id stands twice", expected="each once")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def kept_ids(self) -> np.ndarray:
+        """Ids of the rows that are kept, in their order."""
+        return np.asarray(self.ids[self.kept])
+
+    @property
+    def ranks(self) -> dict[str, np.ndarray]:
+        """Name of a score to ranks, (N,): 1 = the highest."""
+        named = self.scores.items()
+        return {name: ranks(torch.from_numpy(np.array(value))).numpy() for name, value in named}
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of who is kept, by which rule, of which cohort: for the run's provenance."""
+        return fingerprint([self.cohort, self.rule, sorted(map(str, self.kept_ids.tolist()))])
+
+    def among(self, ids: Sequence[Any] | np.ndarray, cohort: str) -> np.ndarray:
+        """Tell which rows of a cohort are kept.
+
+        Args:
+            ids: Ids of the rows to ask about, all that the cohort has; rows that were never scored
+                are not kept.
+            cohort: Its fingerprint.
+
+        Returns:
+            (len(ids),) bool.
+
+        Raises:
+            ArtefactError: If this was made of another cohort, or has ids that are not among these.
+        """
+        self._same_cohort(cohort)
+        known = np.asarray(ids).tolist()
+        self._refuse_unknown(set(self.ids.tolist()) - set(known), "the cohort")
+        chosen = set(self.kept_ids.tolist())
+        return np.array([one in chosen for one in known], dtype=bool)
+
+    def union(self, other: Keep | Collection[Any]) -> Keep:
+        """Keep what this or another filter keeps; rows and scores stay these.
+
+        Args:
+            other: A `Keep` of the same cohort, or the ids that another filter keeps.
+
+        Raises:
+            ArtefactError: If the other is of another cohort, or keeps ids that are not here.
+        """
+        there, rule = self._other(other)
+        return self._combined(self.kept | there, f"({self.rule}) or ({rule})", other)
+
+    def intersection(self, other: Keep | Collection[Any]) -> Keep:
+        """Keep what this and another filter keep; as `union`."""
+        there, rule = self._other(other)
+        return self._combined(self.kept & there, f"({self.rule}) and ({rule})", other)
+
+    def save(self, path: Path) -> None:
+        """Write parquet: id, kept, score.NAME, rank.NAME, copy_of.KIND (an id, empty if none).
+
+        The rule, the cohort's fingerprint and the provenance are in the metadata of the file.
+        """
+        columns: dict[str, Any] = {"id": pa.array(self.ids.tolist()), "kept": self.kept}
+        placed = self.ranks
+        for name, value in self.scores.items():
+            columns[f"score.{name}"] = value
+            columns[f"rank.{name}"] = placed[name]
+        for kind, first in self.copies.items():
+            alone = first == np.arange(len(self))
+            columns[f"copy_of.{kind}"] = pa.array(self.ids[first].tolist(), mask=alone)
+        said = {
+            "schema": SCHEMA,
+            "medmcl": medmcl.__version__,
+            "rule": self.rule,
+            "cohort": self.cohort,
+            "provenance": dict(self.provenance),
+        }
+        table = pa.table(columns).replace_schema_metadata({_MARK: json.dumps(said).encode()})
+        aside = path.with_name(f".{path.name}.part")
+        pq.write_table(table, aside)
+        aside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, *, cohort: str | None = None) -> Keep:
+        """Read what `save` wrote.
+
+        Args:
+            path: The file.
+            cohort: Fingerprint of the cohort it must be of; not asked if None.
+
+        Raises:
+            ArtefactError: If the file is none, or of another cohort.
+        """
+        try:
+            table = pq.read_table(path)
+            said = json.loads((table.schema.metadata or {})[_MARK])
+            if said["schema"] != SCHEMA:
+                raise KeyError(said["schema"])
+            found = cls(
+                ids=_plain(table["id"]),
+                kept=_plain(table["kept"]),
+                rule=said["rule"],
+                cohort=said["cohort"],
+                scores={n: _plain(table[f"score.{n}"]) for n in _names(table, "score.")},
+                provenance=said["provenance"],
+                copies={n: _first(table, n) for n in _names(table, "copy_of.")},
+            )
+        except FileNotFoundError:
+            raise ArtefactError("there is no such file", where=path) from None
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ArtefactError(
+                f"is no keep file that can be read: {error}",
+                where=path,
+                expected=f"parquet with the schema {SCHEMA}, as `Keep.save` writes it",
+            ) from None
+        if cohort is not None:
+            found._same_cohort(cohort, path)
+        return found
+
+    def _same_cohort(self, cohort: str, where: object = None) -> None:
+        if cohort != self.cohort:
+            raise ArtefactError(
+                "the keep file was made of another cohort, or the cohort has changed since",
+                where=where,
+                got=f"fingerprint {self.cohort}",
+                expected=f"fingerprint {cohort}",
+                mend="select again from this cohort",
+            )
+
+    def _refuse_unknown(self, unknown: set[Any], where: str) -> None:
+        if unknown:
+            shown = ", ".join(map(str, sorted(unknown, key=str)[:_SHOWN]))
+            raise ArtefactError(
+                f"{len(unknown)} ids are unknown to {where}",
+                got=shown + (", …" if len(unknown) > _SHOWN else ""),
+                mend="the ids must be those of the cohort the rows were scored in",
+            )
+
+    def _other(self, other: Keep | Collection[Any]) -> tuple[np.ndarray, str]:
+        if isinstance(other, Keep):
+            self._same_cohort(other.cohort)
+            rule, there = other.rule, set(other.kept_ids.tolist())
+        else:
+            rule = f"{len(other)} ids given"
+            there = {one.item() if isinstance(one, np.generic) else one for one in other}
+        ids = self.ids.tolist()
+        self._refuse_unknown(there - set(ids), "this keep file")
+        return np.array([one in there for one in ids], dtype=bool), rule
+
+    def _combined(self, kept: np.ndarray, rule: str, other: Keep | Collection[Any]) -> Keep:
+        theirs = dict(other.provenance) if isinstance(other, Keep) else None
+        parents = {"parents": [dict(self.provenance), theirs]}
+        return replace(self, kept=kept, rule=rule, provenance=parents)
+
+
+def _names(table: pa.Table, prefix: str) -> list[str]:
+    return [n.removeprefix(prefix) for n in table.column_names if n.startswith(prefix)]
+
+
+def _plain(column: pa.ChunkedArray) -> np.ndarray:
+    if column.null_count:
+        raise TypeError("empty cells")
+    return np.array(column.to_numpy())
+
+
+def _first(table: pa.Table, kind: str) -> np.ndarray:
+    rows = {one: row for row, one in enumerate(table["id"].to_pylist())}
+    of = table[f"copy_of.{kind}"].to_pylist()
+    return np.array([row if one is None else rows[one] for row, one in enumerate(of)], np.int64)
