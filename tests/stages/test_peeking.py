@@ -95,5 +95,6 @@ def spoil(prepared):
         values[held] = values[held][::-1] * 5 + 100
         return replace(task, values=values)
 
-    other.cohort = SimpleNamespace(targets=changed, records=prepared.cohort.records)
+    cohort = prepared.cohort
+    other.cohort = SimpleNamespace(targets=changed, records=cohort.records, spec=cohort.spec)
     return other
