@@ -21,7 +21,7 @@ _UP = np.uint64(32)
 
 
 @njit(cache=True, nogil=True)
-def by_token(  # type: ignore[no-untyped-def]
+def by_token(  # type: ignore[no-untyped-def]  # numba
     token, weight, patient, place, other_token, other_weight, others, reach, size, same, half
 ):
     """Records of items, by token, each token's in their order: the fields of `meetings.Records`.
@@ -61,7 +61,7 @@ def by_token(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def add_pairs(first, record, met, cells):  # type: ignore[no-untyped-def]
+def add_pairs(first, record, met, cells):  # type: ignore[no-untyped-def]  # numba
     """Add all pairs to ``cells`` (d_a, d_b) int32; the caller knows that none overflows."""
     for i in range(cells.shape[0]):
         row = cells[i]
@@ -75,7 +75,7 @@ def add_pairs(first, record, met, cells):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def add_both(first, record, met, cells, people, seen, stamp):  # type: ignore[no-untyped-def]
+def add_both(first, record, met, cells, people, seen, stamp):  # type: ignore[no-untyped-def]  # numba
     """Add all pairs to ``cells``, and each patient once a cell to ``people``.
 
     ``seen`` holds, for each column, the mark of the last patient in this row; marks start from
@@ -113,7 +113,7 @@ def add_both(first, record, met, cells, people, seen, stamp):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def rows_of(rows, first, record, met, width, room):  # type: ignore[no-untyped-def]
+def rows_of(rows, first, record, met, width, room):  # type: ignore[no-untyped-def]  # numba
     """Count some rows for a sparse result: (lengths, columns, pairs, people).
 
     ``room`` is an upper bound of the cells in these rows.
@@ -151,7 +151,7 @@ def rows_of(rows, first, record, met, width, room):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def filled(cells):  # type: ignore[no-untyped-def]
+def filled(cells):  # type: ignore[no-untyped-def]  # numba
     """Cells of each row that are not zero, (d_a,) int64."""
     found = np.zeros(cells.shape[0], np.int64)
     for i in range(cells.shape[0]):
@@ -163,7 +163,7 @@ def filled(cells):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def compress(cells, columns, values):  # type: ignore[no-untyped-def]
+def compress(cells, columns, values):  # type: ignore[no-untyped-def]  # numba
     """Write the cells that are not zero as sparse rows, one after the other.
 
     Every cell is written, and a zero is written over by the next: no branch to be foreseen. So
@@ -178,7 +178,7 @@ def compress(cells, columns, values):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def mirror(cells):  # type: ignore[no-untyped-def]
+def mirror(cells):  # type: ignore[no-untyped-def]  # numba
     """Give A + A' in place, tile by tile."""
     size, tile = cells.shape[0], 64
     for top in range(0, size, tile):

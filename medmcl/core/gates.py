@@ -50,7 +50,7 @@ class RouterSums:
     @classmethod
     def of(cls, named: Mapping[str, Tensor | None]) -> RouterSums:
         """Make it of fields by name; what is not named is None."""
-        return cls(**{field: named.get(field) for field in FIELDS})  # type: ignore[arg-type]
+        return cls(**{field: named.get(field) for field in FIELDS})  # type: ignore[arg-type]  # optional ones only
 
     @classmethod
     def read(cls, stats: Mapping[str, Tensor], modality: str) -> RouterSums | None:

@@ -287,7 +287,9 @@ class Opening:
         frame = subjects.frame if own is None else own.frame
         if own is None:
             reserved |= {people.split.column, people.group}
-        written = write_out(spec, list(map(str, frame.columns)), reserved - {None})  # type: ignore[arg-type]
+        written = write_out(
+            spec, list(map(str, frame.columns)), {one for one in reserved if one is not None}
+        )
         if written is not spec:
             modalities = {**self.spec.modalities, spec.name: written}
             self.spec = replace(self.spec, modalities=modalities)

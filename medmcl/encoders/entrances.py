@@ -84,7 +84,7 @@ class Table(nn.Module):
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002
+    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
         super().__init__()
         (length,) = require_axes(shape, ("tokens",), "table")
         if shape.vocabulary < 1:
@@ -123,7 +123,7 @@ class Signal(nn.Module):
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002
+    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
         super().__init__()
         leads, samples = require_axes(shape, ("leads", "samples"), "signal")
         require_patches(samples, settings.patch, "signal")
@@ -151,7 +151,7 @@ class AnyEncoder(nn.Module):
 
     early: tuple[str, ...] = ("encoder.",)
 
-    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002
+    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
         super().__init__()
         own = dict(settings.encoder)
         if "name" not in own:

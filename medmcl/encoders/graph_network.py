@@ -5,6 +5,7 @@ Both have the same parameters under the same names, and give the same numbers.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
@@ -85,7 +86,7 @@ class GraphBlock(nn.Module):
         return kept
 
 
-class GraphNetwork(nn.Module):
+class GraphNetwork(nn.Module, ABC):
     """Graph convolutions over regions and their edges, and a pool of the regions.
 
     Invariant to the order of the regions if its node features move with them (``strength``,
@@ -120,9 +121,9 @@ class GraphNetwork(nn.Module):
             self.narrow = nn.Linear(self.width, NARROW)
             self.join = nn.Linear(NARROW * regions, self.width)
 
+    @abstractmethod
     def gather(self, graphs: Graphs) -> Gather:
         """How states of these graphs become weighted sums over neighbours."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
         """Encode graphs (B, R, 1 + C·R + F)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.config import check, lookup
-from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.errors import ConfigError
 from medmcl.core.gates import RouterSums
 from medmcl.encoders.encoded import Encoded
 from medmcl.encoders.entrances import build_entrance, real_tokens
@@ -84,13 +84,7 @@ class SharedTower(Towers):
     def _enter(self, name: str, batch: Batch) -> Stream:
         """Turn the present rows of a modality into tokens; without any, one row that is cut off."""
         tower, x, mask = self.tower(name), batch.inputs[name], batch.masks.get(name)
-        if tuple(x.shape[1:]) != tower.shape:
-            raise MedmclError(
-                "an input does not have the shape its tower was built for",
-                where=f"modality {name}",
-                got=tuple(x.shape[1:]),
-                expected=tower.shape,
-            )
+        tower.refuse_other(x, name)
         rows = batch.present[name].nonzero().squeeze(1)
         if len(rows):
             taken = None if mask is None else mask.index_select(0, rows)

@@ -72,6 +72,16 @@ class Tower(nn.Module):
         """The encoder, typed: width, num_tokens, patch, grid."""
         return cast(Encoder, self.encoder)
 
+    def refuse_other(self, x: Tensor, modality: str) -> None:
+        """Raise `MedmclError` if rows (B, ...) are not of the shape it was built for."""
+        if tuple(x.shape[1:]) != self.shape:
+            raise MedmclError(
+                "an input does not have the shape its tower was built for",
+                where=f"modality {modality}",
+                got=tuple(x.shape[1:]),
+                expected=self.shape,
+            )
+
     def _frozen_parts(self) -> list[nn.Module]:
         if self.frozen == "encoder":
             return [self.encoder]
@@ -178,13 +188,7 @@ class Towers(nn.Module):
     def _encode(self, name: str, batch: Batch) -> dict[str, Tensor]:
         """Encode the present rows of one modality, and spread them over the batch."""
         tower, x, mask = self.tower(name), batch.inputs[name], batch.masks.get(name)
-        if tuple(x.shape[1:]) != tower.shape:
-            raise MedmclError(
-                "an input does not have the shape its tower was built for",
-                where=f"modality {name}",
-                got=tuple(x.shape[1:]),
-                expected=tower.shape,
-            )
+        tower.refuse_other(x, name)
         rows = batch.present[name].nonzero().squeeze(1)
         norms = live_norms(tower)
         everywhere = rows_of_all_ranks(len(rows), norms[0], x.device) if norms else len(rows)

@@ -143,8 +143,7 @@ class SubgroupRow:
     def __post_init__(self) -> None:
         """Refuse numbers of a suppressed group: it would show what must not be shown."""
         numbers = (self.value, self.low, self.high, self.n, self.events, self.subjects)
-        if self.suppressed and any(number is not None for number in numbers):
-            raise ValueError(f"{self.task}: the suppressed group {self.group} holds numbers")
+        _refuse_shown(self.suppressed, numbers, f"{self.task}: the suppressed group {self.group}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,9 +200,17 @@ class PresenceRow:
 
     def __post_init__(self) -> None:
         """Refuse numbers of a suppressed group: it would show what must not be shown."""
-        numbers = (self.value, self.difference, self.n, self.events, self.subjects)
-        if self.suppressed and any(number is not None for number in numbers):
-            raise ValueError(f"{self.task}: the suppressed rows {self.modalities} hold numbers")
+        numbers = (
+            self.value, self.low, self.high, self.difference, self.difference_low,
+            self.difference_high, self.p_value, self.n, self.events, self.subjects,
+        )  # fmt: skip
+        where = f"{self.task}: the suppressed pattern {self.modalities}"
+        _refuse_shown(self.suppressed, numbers, where)
+
+
+def _refuse_shown(suppressed: bool, numbers: Sequence[float | None], where: str) -> None:
+    if suppressed and any(number is not None for number in numbers):
+        raise ValueError(f"{where} holds numbers")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import ModelShape
 from medmcl.objectives.contrastive import info_nce
 from medmcl.objectives.cross_modal import require_pooled
-from medmcl.objectives.scale import LogitScale
-from medmcl.objectives.several import SeveralSettings, named_modalities
+from medmcl.objectives.several import Several, SeveralSettings
 
 
-class CentroBind(nn.Module):
+class CentroBind(Several):
     """Charges for every modality against the mean point of the other present ones.
 
     Sees: what a modality shares with the others on average; needs no middle modality, and uses
@@ -32,16 +30,10 @@ class CentroBind(nn.Module):
     class Settings(SeveralSettings):
         """What is aligned. ``modalities``: rows with two of them or more are charged for."""
 
-    across_ranks: Literal["gather", "rows"] = "gather"
-    gathers: tuple[str, ...] = ("pooled",)
-
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
-        super().__init__()
+        super().__init__(settings, shape)
         self.settings = settings
-        self.names = named_modalities(settings, shape)
-        self.views: tuple[str, ...] = (settings.view,)
         self.terms: tuple[str, ...] = tuple(f"centrobind/{name}" for name in self.names)
-        self.scale = LogitScale(settings.scale)
 
     def forward(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from medmcl.core.batch import Embeddings
@@ -15,7 +15,7 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives.contrastive import widen
 from medmcl.objectives.cross_modal import require_pooled
-from medmcl.objectives.scale import ScaleSettings
+from medmcl.objectives.scale import LogitScale, ScaleSettings
 
 Many = Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -28,6 +28,25 @@ class SeveralSettings(Config):
     scale: ScaleSettings = ScaleSettings()
     view: str = "augmented"
     """The view whose embeddings are compared."""
+
+
+class Several(nn.Module):
+    """What every objective over many modalities has: their names, one view, one scale."""
+
+    across_ranks: Literal["gather", "rows"] = "gather"
+    gathers: tuple[str, ...] = ("pooled",)
+
+    def __init__(self, settings: SeveralSettings, shape: ModelShape) -> None:
+        super().__init__()
+        self.names = named_modalities(settings, shape)
+        self.views: tuple[str, ...] = (settings.view,)
+        self.scale = LogitScale(settings.scale)
+
+    def together(self, seen: Mapping[str, Embeddings]) -> list[Tensor] | None:
+        """Points of the rows that have every modality, (rows, D) each; None of fewer than two."""
+        (view,) = self.views
+        rows = rows_with_all(seen[view], self.names, view)
+        return [seen[view].pooled[name][rows] for name in self.names] if len(rows) > 1 else None
 
 
 def stacked(embeddings: Many, normalise: bool = True) -> Tensor:

@@ -7,19 +7,17 @@ from functools import reduce
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.objectives.contrastive import as_one_number
-from medmcl.objectives.scale import LogitScale
 from medmcl.objectives.several import (
     Many,
+    Several,
     SeveralSettings,
-    named_modalities,
-    rows_with_all,
     stacked,
 )
 
@@ -97,7 +95,7 @@ def _against_all(points: Tensor, anchor: int, scale: Tensor) -> tuple[Tensor, Te
     return scale * (points[anchor] @ tuples.T), step * torch.arange(rows, device=points.device)
 
 
-class Symile(nn.Module):
+class Symile(Several):
     """Charges for all modalities together, over the rows that have every one of them.
 
     Sees: everything they share, also what shows in no pair (with c = a xor b, any two are
@@ -119,16 +117,10 @@ class Symile(nn.Module):
         """Multiply the inner product by D^((M - 2) / 2), so that random rows have logits as spread
         as two modalities have and the scale means the same."""
 
-    across_ranks: Literal["gather", "rows"] = "gather"
-    gathers: tuple[str, ...] = ("pooled",)
-
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
-        super().__init__()
+        super().__init__(settings, shape)
         self.settings = settings
-        self.names = named_modalities(settings, shape)
-        self.views: tuple[str, ...] = (settings.view,)
         self.terms: tuple[str, ...] = (f"symile/{'+'.join(self.names)}",)
-        self.scale = LogitScale(settings.scale)
 
     def forward(
         self,
@@ -136,11 +128,9 @@ class Symile(nn.Module):
         batch: Batch,  # noqa: ARG002  (the contract's signature)
     ) -> dict[str, Term]:
         """Give one term, or none with fewer than two rows."""
-        embeddings = seen[self.settings.view]
-        rows = rows_with_all(embeddings, self.names, self.settings.view)
-        if len(rows) < 2:
+        points = self.together(seen)
+        if points is None:
             return {}
-        points = [embeddings.pooled[name][rows] for name in self.names]
         wider = points[0].shape[1] ** ((len(points) - 2) / 2) if self.settings.rescale else 1.0
         value = symile(points, wider * self.scale(), self.settings.negatives)
-        return {self.terms[0]: Term(value, len(rows))}
+        return {self.terms[0]: Term(value, len(points[0]))}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings, Term
@@ -15,12 +14,10 @@ from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.objectives.contrastive import as_one_number
-from medmcl.objectives.scale import LogitScale
 from medmcl.objectives.several import (
     Many,
+    Several,
     SeveralSettings,
-    named_modalities,
-    rows_with_all,
     stacked,
 )
 
@@ -110,7 +107,7 @@ def _volumes(similarity: Tensor, others: Tensor, eps: float) -> Tensor:
     return (base * height.sqrt()).to(similarity.dtype)
 
 
-class Gram(nn.Module):
+class Gram(Several):
     """Charges for all modalities together by their volume, over the rows that have every one.
 
     Sees: whether M vectors lie in a common plane, so also what shows in no pair. Cannot: tell a
@@ -132,19 +129,13 @@ class Gram(nn.Module):
         volume less this cosine."""
         eps: float = Field(default=EPS, gt=0)
 
-    across_ranks: Literal["gather", "rows"] = "gather"
-    gathers: tuple[str, ...] = ("pooled",)
-
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
-        super().__init__()
+        super().__init__(settings, shape)
         self.settings = settings
-        self.names = named_modalities(settings, shape)
         numbers = {name: number for number, name in enumerate(self.names)}
         anchor = settings.anchor
         self.anchor = 0 if anchor is None else lookup("modality", anchor, numbers)
-        self.views: tuple[str, ...] = (settings.view,)
         self.terms: tuple[str, ...] = (f"gram/{'+'.join(self.names)}",)
-        self.scale = LogitScale(settings.scale)
 
     def forward(
         self,
@@ -152,15 +143,9 @@ class Gram(nn.Module):
         batch: Batch,  # noqa: ARG002  (the contract's signature)
     ) -> dict[str, Term]:
         """Give one term, or none with fewer than two rows."""
-        embeddings = seen[self.settings.view]
-        rows = rows_with_all(embeddings, self.names, self.settings.view)
-        if len(rows) < 2:
+        points = self.together(seen)
+        if points is None:
             return {}
-        value = gram(
-            [embeddings.pooled[name][rows] for name in self.names],
-            self.scale(),
-            self.anchor,
-            self.settings.cosine,
-            self.settings.eps,
-        )
-        return {self.terms[0]: Term(value, len(rows))}
+        settings = self.settings
+        value = gram(points, self.scale(), self.anchor, settings.cosine, settings.eps)
+        return {self.terms[0]: Term(value, len(points[0]))}

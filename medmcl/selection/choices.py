@@ -10,6 +10,7 @@ Chance is a pure function of seed, epoch and sample id.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -23,7 +24,7 @@ from medmcl.core.rng import derive_seed
 Values = Tensor | np.ndarray
 
 
-class Choice:
+class Choice(ABC):
     """A selector over global batches.
 
     Args:
@@ -83,8 +84,9 @@ class Choice:
         order = np.lexsort((self.chance(ids, epoch), -scores))
         return order[: self.count(rows, len(ids))]
 
+    @abstractmethod
     def _positions(self, ids: np.ndarray, values: np.ndarray, rows: int, epoch: int) -> np.ndarray:
-        raise NotImplementedError
+        """Which of the sound rows to keep, (K,) int64; ``rows`` counts the others too."""
 
 
 class RandomChoice(Choice):

@@ -23,7 +23,7 @@ class ClipScore:
 
     pair: tuple[str, str]
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002  (the contract)
         """Score rows, (N,), higher = keep."""
         image, text = _of(pooled, *self.pair)
         return clip_score(image, text)
@@ -40,7 +40,7 @@ class NegClipLoss:
     tail: Tail = "wrap"
     seed: int = 0
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002  (the contract)
         """Score rows, (N,), higher = keep."""
         image, text = _of(pooled, *self.pair)
         return neg_clip_loss(
@@ -62,7 +62,7 @@ class NormSim:
     target: Rows
     p: float = 2
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002  (the contract)
         """Score rows, (N,), higher = keep."""
         (rows,) = _of(pooled, self.modality)
         if self.p != 2:

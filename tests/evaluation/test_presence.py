@@ -118,10 +118,18 @@ def test_patterns_of_few_are_pooled_and_small_pools_are_held_back():
     suppressed = [row for row in found.evidence.presence if row.suppressed]
     assert suppressed
     assert all(row.value is None and row.n is None and row.note for row in suppressed)
-    with pytest.raises(ValueError, match="suppressed"):
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["value", "low", "high", "difference", "difference_low", "difference_high", "p_value", "n",
+     "events", "subjects"],
+)  # fmt: skip
+def test_a_suppressed_row_holds_no_number_at_all(number):
+    with pytest.raises(ValueError, match="suppressed pattern only a holds numbers"):
         PresenceRow(
             task="t", target="t", method="m", metric="auroc", direction="higher",
-            asked="as if", modalities="only a", suppressed=True, n=3,
+            asked="as if", modalities="only a", suppressed=True, **{number: 3},
         )  # fmt: skip
 
 

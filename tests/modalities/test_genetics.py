@@ -120,7 +120,10 @@ def test_nothing_left_and_nobody_there_are_errors(world):
 def test_only_controls_and_one_ancestry_at_a_time_are_tested_for_equilibrium():
     source = GeneticsSource(reader="plink", controls={"case": 0}, ancestry="population")
     adapter = Genetics(source, GeneticsSettings())
-    place = lambda **cells: Place(subject="s", record="s", values=cells)  # noqa: E731
+
+    def place(**cells):
+        return Place(subject="s", record="s", values=cells)
+
     assert adapter._group(place(case=0.0, population="A")) == "A"
     assert adapter._group(place(case=1, population="A")) is None
     assert adapter._group(place(case=None, population="A")) is None

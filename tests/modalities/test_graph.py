@@ -170,7 +170,10 @@ def test_files_that_do_not_fit_are_named(tmp_path):
     (tmp_path / "short.txt").write_text("a\nb\n")
     swapped = pd.DataFrame(correlations(), index=NAMES[::-1], columns=NAMES)
     swapped.to_csv(tmp_path / "swapped.csv")
-    at = lambda name, **more: place(tmp_path / name, **more)  # noqa: E731
+
+    def at(name, **more):
+        return place(tmp_path / name, **more)
+
     for source, where, words in (
         ({}, at("none.npy"), "no such file"),
         ({}, at("wide.npy"), "no square matrix(?s:.*)5 x 7(?s:.*)reader: timeseries"),
