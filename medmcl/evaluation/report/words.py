@@ -92,4 +92,4 @@ def listed(names: Sequence[str], most: int, between: str = ", ") -> str:
     """Join names, and count those beyond ``most``."""
     more = len(names) - most
     shown = between.join(names[:most])
-    return f"{shown}{between}and {more} more" if more > 0 else shown
+    return f"{shown}{between.removesuffix('and ')}and {more} more" if more > 0 else shown

@@ -3,6 +3,7 @@ import pytest
 from medmcl.evaluation.report.words import (
     about_what,
     counts_shown,
+    listed,
     measured,
     metric_name,
     p_shown,
@@ -41,3 +42,12 @@ def test_counts_with_events_but_not_of_a_mean():
     assert counts_shown(1200, None) == "1,200"
     assert counts_shown(1200, 31, "mi") == "1,200 (31)"
     assert counts_shown(1200, 1200, "macro") == "1,200"
+
+
+@pytest.mark.parametrize(
+    ("between", "said"),
+    [(", ", "a, b, and 2 more"), ("; ", "a; b; and 2 more"), (" and ", "a and b and 2 more")],
+)
+def test_names_beyond_the_most_are_counted_once_said(between, said):
+    assert listed(["a", "b", "c", "d"], 2, between) == said
+    assert listed(["a", "b"], 2, between) == between.join("ab")
