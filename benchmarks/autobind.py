@@ -38,9 +38,10 @@ from medmcl.engine.world import World
 from medmcl.objectives.edge_scores import SCORES, score_pairs
 from medmcl.objectives.trees import spanning_tree
 from medmcl.stages.any_cohort import for_cohort, kinds_of
+from medmcl.stages.models import Setting, build_learner
 from medmcl.stages.probe_rows import keep_apart
 from medmcl.stages.recipe import read_recipe
-from medmcl.stages.train import Setting, build_learner, run_train
+from medmcl.stages.train import run_train
 
 HERE = Path(__file__).parent
 PAIRS = "stages.bind.objectives.cross_modal.pairs"

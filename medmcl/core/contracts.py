@@ -143,6 +143,7 @@ class ModelShape:
         num_tokens: Modality to T where tokens are maskable, otherwise absent.
         patch: Modality to samples per patch where the encoder cuts a (lead, time) signal.
         tasks: Task name to its targets (header; rows may be empty).
+        experts: Experts of a router; 0 where the model has no routers.
     """
 
     inputs: Mapping[str, InputShape]
@@ -150,6 +151,7 @@ class ModelShape:
     num_tokens: Mapping[str, int] = field(default_factory=dict)
     patch: Mapping[str, int] = field(default_factory=dict)
     tasks: Mapping[str, Targets] = field(default_factory=dict)
+    experts: int = 0
 
 
 class Model(Protocol):

@@ -38,6 +38,11 @@ def same(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:  # n
     return state
 
 
+def run_names(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:  # noqa: ARG001  (a NameMap)
+    """Take the model out of a checkpoint of a medmcl run; what its objectives learned is left."""
+    return _under("model.", state) or state
+
+
 def timm_names(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:  # noqa: ARG001  (a NameMap)
     """Map timm's (and torchvision's ResNet) names to those of the encoder ``timm``."""
     return {f"model.{name}": value for name, value in state.items()}

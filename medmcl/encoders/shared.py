@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, InputShape
-from medmcl.core.config import check, lookup
+from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
 from medmcl.core.gates import RouterSums
+from medmcl.encoders.depths import block_depths
 from medmcl.encoders.encoded import Encoded
 from medmcl.encoders.entrances import build_entrance, real_tokens
 from medmcl.encoders.heads import Head, HeadSettings
 from medmcl.encoders.moe import Places, Routing, no_sums, sum_rows
 from medmcl.encoders.shared_settings import SharedSettings
-from medmcl.encoders.towers import Tower, Towers, evaluating, first_row, widen
+from medmcl.encoders.towers import (
+    Tower,
+    Towers,
+    evaluating,
+    first_row,
+    keep_evaluating,
+    widen,
+)
 from medmcl.encoders.trunk import Stream, Trunk
+
+TRUNK = "shared"
+"""What the part that modalities share is called in a recipe, beside the modalities."""
 
 
 class SharedTower(Towers):
@@ -36,34 +47,72 @@ class SharedTower(Towers):
         at evaluation; a choice of pooling; heads have a bias.
     """
 
-    def __init__(self, towers: Mapping[str, nn.Module], trunk: Trunk) -> None:
+    def __init__(
+        self, towers: Mapping[str, nn.Module], trunk: Trunk, *, frozen_trunk: bool = False
+    ) -> None:
         super().__init__(towers)
         self.trunk = trunk
+        self.frozen_trunk = frozen_trunk
+        if frozen_trunk:
+            trunk.requires_grad_(False)
+        self.train(self.training)
 
     @classmethod
     def build(
         cls,
         inputs: Mapping[str, InputShape],
         settings: SharedSettings | Mapping[str, Any],
+        *,
+        frozen: Container[str] = (),
+        seed: Callable[[str], object] | None = None,
     ) -> SharedTower:
         """Build the tower for every modality of ``inputs``, in that order.
+
+        Args:
+            inputs: Modality to the shape of its input.
+            settings: Checked, or as plain values. Entrances of modalities that are not in
+                ``inputs`` are not built.
+            frozen: Modalities whose entrance and last map are not trained; `TRUNK` for the trunk.
+            seed: Called with the name of each part before its first weights are drawn.
 
         Raises:
             ConfigError: Names the modality and the field.
         """
         if not isinstance(settings, SharedSettings):
             settings = check(SharedSettings, settings, where="shared", error=ConfigError)
-        for name in settings.entrances:
-            lookup("modality", name, dict(inputs))
+            seeded = seed or (lambda _: None)
         size, built = settings.sizes, {}
         for name, shape in inputs.items():
             own = settings.entrances.get(name, {})
+            seeded(name)
             entrance = build_entrance(
                 shape, own, size.width, size.patch, where=f"shared.entrances.{name}"
             )
             head = Head(size.width, HeadSettings(layers=1, out=settings.out or size.width))
-            built[name] = Tower(entrance, head, shape.shape)
-        return cls(built, Trunk(settings))
+            built[name] = Tower(entrance, head, shape.shape, frozen=name in frozen)
+        seeded(TRUNK)
+        return cls(built, Trunk(settings), frozen_trunk=TRUNK in frozen)
+
+    @property
+    def experts(self) -> int:
+        """Experts of a router; 0: the tower is dense."""
+        return 0 if self.trunk.experts is None else self.trunk.experts.experts
+
+    def train(self, mode: bool = True) -> SharedTower:
+        """Set training mode; a frozen trunk stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen_trunk:
+            keep_evaluating(self.trunk)
+        return self
+
+    def depths(self) -> dict[str, tuple[int, int]]:
+        """Give (its layer, layers) of each parameter; entrances are layer 0, heads have none."""
+        own = {f"trunk.{name}": depth for name, depth in block_depths(self.trunk, ()).items()}
+        last = len(self.trunk.blocks) + 1
+        for name in self.towers:
+            for parameter, _ in self.tower(name).encoder.named_parameters():
+                own[f"towers.{name}.encoder.{parameter}"] = 0
+        return {name: (depth, last) for name, depth in own.items()}
 
     def forward(self, batch: Batch) -> Embeddings:
         """Encode the modalities of a batch that have an entrance, together."""

@@ -16,6 +16,7 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder
+from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.encoded import Encoded, Encoder
 from medmcl.encoders.heads import Head, HeadSettings
 from medmcl.encoders.synchronised import (
@@ -91,8 +92,7 @@ class Tower(nn.Module):
         """Set training mode; frozen parts stay in evaluation mode, statistics and all."""
         super().train(mode)
         for part in self._frozen_parts():
-            for module in part.modules():
-                module.training = False
+            keep_evaluating(part)
         return self
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Encoded, Tensor]:
@@ -172,7 +172,23 @@ class Towers(nn.Module):
             num_tokens={name: e.num_tokens for name, e in facts.items() if e.num_tokens},
             patch={name: e.patch for name, e in facts.items() if e.patch},
             tasks=dict(tasks or {}),
+            experts=self.experts,
         )
+
+    @property
+    def experts(self) -> int:
+        """Experts of a router; 0: it has no routers."""
+        return 0
+
+    def depths(self) -> dict[str, tuple[int, int]]:
+        """Give (its layer, layers of its tower) of each encoder parameter, by name."""
+        found: dict[str, tuple[int, int]] = {}
+        for name in self.towers:
+            encoder = self.tower(name).encoder
+            last = num_layers(encoder)
+            for parameter, layer in layer_depth(encoder).items():
+                found[f"towers.{name}.encoder.{parameter}"] = (layer, last)
+        return found
 
     def forward(self, batch: Batch) -> Embeddings:
         """Encode the modalities of a batch that have a tower."""
@@ -246,6 +262,12 @@ def _join(tower: Tower, x: Tensor) -> Tensor:
     with without_rows(x.device):
         encoded, pooled = tower(x.new_zeros((0, *x.shape[1:])))
     return nothing_of(pooled, encoded.features, encoded.tokens)
+
+
+def keep_evaluating(module: nn.Module) -> None:
+    """Put a frozen module into evaluation mode, all its parts with it."""
+    for part in module.modules():
+        part.training = False
 
 
 def first_row(mask: Tensor) -> Tensor:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medmcl.core.errors import ArtefactError
-from medmcl.encoders.shared import SharedTower
+from medmcl.encoders.name_maps import run_names
 
 
-def upcycle(tower: SharedTower, dense: Mapping[str, Tensor]) -> None:
+def upcycle(tower: nn.Module, dense: Mapping[str, Tensor]) -> None:
     """Give a tower with experts the weights of a dense one of its sizes, in place.
 
     Each expert starts as the MLP of its block; routers keep their first weights. With the setting
@@ -23,8 +22,8 @@ def upcycle(tower: SharedTower, dense: Mapping[str, Tensor]) -> None:
         routers do not start anew at zero.
 
     Args:
-        tower: With experts.
-        dense: Names and values of a `SharedTower` without experts (its ``state_dict``).
+        tower: A `SharedTower` with experts, or its trunk.
+        dense: Names and values of the same without experts (its ``state_dict``).
 
     Raises:
         ArtefactError: A name is missing, left over, or has another shape.
@@ -39,18 +38,37 @@ def upcycle(tower: SharedTower, dense: Mapping[str, Tensor]) -> None:
         found = dense.get(source)
         shape = value.shape[1:] if ".moe.mlps." in name else value.shape
         if found is None or found.shape != shape:
-            _refuse(source, None if found is None else tuple(found.shape), tuple(shape))
+            raise _other(source, None if found is None else tuple(found.shape), tuple(shape))
         used.add(source)
-        taken[name] = torch.as_tensor(found, device=value.device).expand(value.shape)
+        taken[name] = found.to(value.device).expand(value.shape)
     left = sorted(set(dense) - used)
     if left:
-        _refuse(left[0], tuple(dense[left[0]].shape), None)
+        raise _other(left[0], tuple(dense[left[0]].shape), None)
     tower.load_state_dict({**own, **taken})
+
+
+def is_upcycling(tower: nn.Module, given: Mapping[str, Tensor]) -> bool:
+    """Whether ``tower`` has experts and the weights are of a tower without."""
+    return any(".moe." in name for name in tower.state_dict()) and not any(
+        ".moe." in name for name in given
+    )
+
+
+def upcycled(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Map the file of a run with a dense shared tower to one with experts (a name map)."""
+    given = run_names(state, module)
+    mapped = {}
+    for name, value in module.state_dict().items():
+        found = given.pop(_source(name) or "", None)
+        if found is not None:
+            is_expert = ".moe.mlps." in name and found.shape == value.shape[1:]
+            mapped[name] = found.expand(value.shape) if is_expert else found
+    return {**given, **mapped}
 
 
 def _source(name: str) -> str | None:
     """Name in the dense tower of a parameter; None for those of routers."""
-    if ".moe.router." in name:
+    if ".moe." in name and ".moe.mlps." not in name:
         return None
     for part, layer in (("1", "fc1"), ("2", "fc2")):
         for kind in ("weight", "bias"):
@@ -58,8 +76,8 @@ def _source(name: str) -> str | None:
     return name
 
 
-def _refuse(name: str, got: object, expected: object) -> None:
-    raise ArtefactError(
+def _other(name: str, got: object, expected: object) -> ArtefactError:
+    return ArtefactError(
         "the dense tower does not fit",
         where=name,
         got="nothing of this name" if got is None else got,

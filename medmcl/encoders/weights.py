@@ -20,9 +20,11 @@ from medmcl.encoders.name_maps import (
     authors_ecg,
     authors_image,
     open_clip,
+    run_names,
     same,
     timm_names,
 )
+from medmcl.encoders.upcycling import upcycled
 
 __all__ = [
     "NAME_MAPS",
@@ -207,6 +209,8 @@ def _some(names: list[str] | tuple[str, ...]) -> str:
 
 NAME_MAPS: dict[str, Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]] = {
     "same": same,
+    "run": run_names,
+    "upcycled": upcycled,
     "timm": timm_names,
     "open_clip": open_clip,
     "authors_ecg": authors_ecg,

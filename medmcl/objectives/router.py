@@ -163,6 +163,13 @@ class RouterBalance(nn.Module):
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
         super().__init__()
         self.settings = settings
+        if not shape.experts:
+            raise ConfigError(
+                "the model has no routers to charge",
+                where="objective 'router'",
+                mend="use a shared tower with experts (`shared:` in the recipe, with experts), or "
+                "leave the objective out",
+            )
         self.modalities = tuple(shape.inputs)
         text = {name for name, one in shape.inputs.items() if one.kind == "text"}
         local = settings.local if settings.local is not None else tuple(sorted(text))
@@ -179,6 +186,13 @@ class RouterBalance(nn.Module):
                     "a modality uses at least one expert",
                     where=f"objective 'router': min_experts.{name}",
                     got=least,
+                )
+            if least is not None and least > shape.experts:
+                raise ConfigError(
+                    "a modality cannot use more experts than there are",
+                    where=f"objective 'router': min_experts.{name}",
+                    got=least,
+                    expected=f"at most {shape.experts}",
                 )
         self.views: tuple[str, ...] = (settings.view,)
         classic = ("importance", "load", "z", "gshard")
@@ -235,13 +249,6 @@ class RouterBalance(nn.Module):
     def _global(self, name: str, one: RouterSums) -> Tensor:
         experts = one.gates.shape[-1]
         least = self.least.get(name) if self.least else max(1.0, self.shares[name] * experts)
-        if least is not None and least > experts:
-            raise ConfigError(
-                "a modality cannot use more experts than there are",
-                where=f"objective 'router': min_experts.{name}",
-                got=least,
-                expected=f"at most {experts}",
-            )
         return _global(one.gates / one.tokens, None if least is None else math.log(least))
 
     def _term(self, layers: Tensor, one: RouterSums) -> Term:

@@ -10,6 +10,7 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.stages.recipe import AnyStage, EvaluateSpec, RecipeSpec, TrainSpec
+from medmcl.stages.roles import with_names
 
 
 def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
@@ -26,7 +27,10 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         ConfigError: A modality that the cohort does not have, or of a kind that the recipe does
             not know.
     """
-    inputs, towers = dict(recipe.inputs), dict(recipe.towers)
+    recipe = with_names(recipe, kinds)
+    shared = recipe.shared
+    inputs = dict(recipe.inputs)
+    towers = dict(recipe.towers if shared is None else shared.get("entrances", {}))
     for name in kinds if recipe.modalities == "all" else recipe.modalities:
         if name not in kinds:
             raise ConfigError(
@@ -49,11 +53,12 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         default = recipe.kinds[kinds[name]]
         inputs.setdefault(name, dict(default.input))
         towers.setdefault(name, dict(default.tower))
-    everyone = tuple(name for name in inputs if name in towers)
+    everyone = tuple(name for name in inputs if name in towers or shared is not None)
     named = [_named(stage, everyone) for stage in recipe.stages]
     sizes = {stage.name: getattr(stage, "towers", ()) for stage in named}
     stages = tuple(_paired(stage, sizes) for stage in named)
-    update = {"modalities": (), "kinds": {}, "inputs": inputs, "towers": towers, "stages": stages}
+    built = {"towers": towers} if shared is None else {"shared": {**shared, "entrances": towers}}
+    update = {"modalities": (), "kinds": {}, "inputs": inputs, "stages": stages, **built}
     return recipe.model_copy(update=update)
 
 

@@ -25,8 +25,9 @@ from medmcl.engine.loop import Learner
 from medmcl.engine.record import Stopwatch
 from medmcl.modalities.codes import Codes
 from medmcl.stages.cooccur_embed import load_vectors, read_facts
+from medmcl.stages.models import Setting, build_towers
 from medmcl.stages.recipe import FactoriseSpec
-from medmcl.stages.train import Setting, build_towers, watched_later
+from medmcl.stages.train import watched_later
 
 log = logging.getLogger(__name__)
 FIRST = UNKNOWN + 1

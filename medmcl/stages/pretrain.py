@@ -26,6 +26,7 @@ from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
 from medmcl.stages.launch import choose_precision, new_run_folder
+from medmcl.stages.models import Setting
 from medmcl.stages.recipe import (
     AnyStage,
     EvaluateSpec,
@@ -36,7 +37,7 @@ from medmcl.stages.recipe import (
 from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, write_run_files
 from medmcl.stages.settings import cohort_overrides, recipe_overrides
-from medmcl.stages.train import Setting, rehearse, run_train
+from medmcl.stages.train import rehearse, run_train
 
 REHEARSE: dict[str, Any] = {"train": rehearse, "factorise": rehearse_factorise}
 RUN: dict[str, Any] = {"train": run_train, "factorise": run_factorise}

@@ -43,7 +43,7 @@ class ObjectiveSpec(Config):
 
 
 class WeightsSpec(Config):
-    """Weights of a tower's encoder from a local file."""
+    """Weights of a tower's encoder from a local file; under ``shared``, of a whole shared tower."""
 
     path: Path
     names: str = "same"
@@ -58,11 +58,13 @@ class TowersSpec(Config):
     towers: tuple[str, ...]
     """Modalities whose towers take part."""
     start_from: dict[str, str] = {}
-    """Modality to the earlier stage its tower comes from; the others start from the seed."""
+    """Modality to the earlier stage its tower comes from; the others start from the seed. What a
+    shared tower shares comes from that stage too, or from the one named for ``shared``."""
     frozen: tuple[str, ...] = ()
-    """Modalities whose tower is not trained."""
+    """Modalities whose tower is not trained; ``shared`` for what a shared tower shares."""
     encoder: dict[str, dict[str, Any]] = {}
-    """Modality to encoder settings that differ in this stage (drop path in fine-tuning)."""
+    """Modality to encoder settings that differ in this stage (drop path in fine-tuning); to those
+    of its entrance, and ``shared`` to those of the tower, where it is shared."""
     objectives: dict[str, ObjectiveSpec] = {}
     keep: Literal["best", "last"] = "best"
     """Which checkpoint later stages take."""
@@ -270,8 +272,8 @@ class KindSpec(Config):
 
     input: dict[str, Any] = {}
     """How its adapter prepares it."""
-    tower: dict[str, Any]
-    """Its encoder and projection head."""
+    tower: dict[str, Any] = {}
+    """Its encoder and projection head; its entrance, where the tower is shared."""
 
 
 class RecipeSpec(Config):
@@ -281,6 +283,8 @@ class RecipeSpec(Config):
     name: str = ""
     about: str = ""
     source: str = ""
+    roles: dict[str, str] = {}
+    """Name in this recipe to a kind: the cohort's modality of that kind takes its place."""
     modalities: tuple[str, ...] | Literal["all"] = ()
     """Modalities of the cohort that are read beside those of ``inputs``, as ``kinds`` says."""
     kinds: dict[str, KindSpec] = {}
@@ -289,6 +293,9 @@ class RecipeSpec(Config):
     """Modality to how its adapter prepares it."""
     towers: dict[str, dict[str, Any]] = {}
     """Modality to its encoder and projection head."""
+    shared: dict[str, Any] | None = None
+    """One tower for all modalities, in the place of ``towers``: the settings of
+    `medmcl.encoders.shared_settings.SharedSettings`."""
     views: dict[str, ViewSettings] = {}
     stages: tuple[StageSpec, ...] = Field(min_length=1)
 
@@ -296,6 +303,12 @@ class RecipeSpec(Config):
     def _reads_something(self) -> RecipeSpec:
         if not self.inputs and not self.modalities:
             raise ValueError("inputs: at least one modality, or `modalities: all` and `kinds`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_tower(self) -> RecipeSpec:
+        if self.shared is not None and self.towers:
+            raise ValueError("shared: a recipe has one shared tower or `towers`, not both")
         return self
 
 

@@ -137,7 +137,7 @@ class Run:
 
     def learner(self, stage: str, device: torch.device) -> Learner:
         """Towers and objectives of a finished stage, in evaluation mode."""
-        from medmcl.stages.train import build_learner
+        from medmcl.stages.models import build_learner
 
         spec = self.stage(stage)
         tasks = {} if spec.task is None else {spec.task: self.tasks[spec.task]}
@@ -147,7 +147,7 @@ class Run:
 
     def towers(self, stage: str, device: torch.device) -> Towers:
         """Towers of a finished stage; ``untrained`` gives the first weights, before any step."""
-        from medmcl.stages.train import build_towers
+        from medmcl.stages.models import build_towers
 
         if stage != "untrained":
             return self.learner(stage, device).model  # type: ignore[return-value]  # Towers

@@ -21,6 +21,7 @@ from medmcl.data.spec import (
 )
 from medmcl.evaluation.report.study import Outcome, Predictor, Study
 from medmcl.evaluation.report.words import listed
+from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.run import Run
 
 MOST_NAMED = 8  # columns or settings in a clause; the others are counted
@@ -47,7 +48,7 @@ def study_of(run: Run, cohort: Cohort, tasks: Sequence[str]) -> Study:
         index=_index(cohort),
         outcomes=tuple(_outcome(name, cohort.spec.tasks[name]) for name in tasks),
         predictors=tuple(_predictor(name, run, cohort) for name in read),
-        towers={name: _tower(tower) for name, tower in run.recipe.towers.items()},
+        towers=_towers(run.recipe),
         training=_training(run),
         external=is_another(run, cohort),
     )
@@ -173,6 +174,16 @@ def _source(source: Config) -> str:
     told = source.model_dump(mode="json", exclude_defaults=True)
     reader = source.model_dump(mode="json").get("reader", "")
     return _clause({"reader": reader, **{k: v for k, v in told.items() if k != "reader"}})
+
+
+def _towers(recipe: RecipeSpec) -> dict[str, str]:
+    """Each modality to its tower in a clause, or what all share under that name."""
+    if recipe.shared is None:
+        return {name: _tower(tower) for name, tower in recipe.towers.items()}
+    own = {key: value for key, value in recipe.shared.items() if key != "entrances"}
+    entrances = recipe.shared.get("entrances", {})
+    what = {f"entrance of {name}": _clause(one) for name, one in entrances.items() if one}
+    return {"one tower for all modalities": _clause(own) or "at its defaults", **what}
 
 
 def _tower(tower: Mapping[str, Any]) -> str:

@@ -5,87 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from medmcl.core.batch import Embeddings, InputShape
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, ModelShape
 from medmcl.core.errors import ConfigError
-from medmcl.core.rng import derive_seed
 from medmcl.core.sides import Sides
-from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
 from medmcl.data.samplers import UniformSampler
 from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
-from medmcl.encoders.depths import layer_depth, num_layers
-from medmcl.encoders.towers import Towers
-from medmcl.encoders.weights import NAME_MAPS, load_weights
-from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Feed, Learner, Plan, Probe, fit
-from medmcl.engine.record import Record, Stopwatch
-from medmcl.engine.signals import StopRequest
+from medmcl.engine.record import Stopwatch
 from medmcl.engine.watching import watchers
-from medmcl.engine.world import World
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
-from medmcl.objectives import build_objective, wanted_probe
+from medmcl.objectives import wanted_probe
+from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What all stages of a run share."""
-
-    recipe: RecipeSpec
-    seed: int
-    precision: str
-    world: World
-    folder: Path
-    record: Record
-    stop: StopRequest
-
-    def checkpoints(self, stage: str) -> Checkpoints:
-        """Checkpoints of a stage of this run."""
-        return Checkpoints(self.folder / "checkpoint" / stage)
-
-
-def build_towers(
-    recipe: RecipeSpec, spec: TowersSpec, shapes: Mapping[str, InputShape], seed: int
-) -> Towers:
-    """Build towers at their first weights, which depend on seed and modality only."""
-    built: dict[str, nn.Module] = {}
-    for name in spec.towers:
-        tree = dict(lookup("tower", name, recipe.towers))
-        tree["encoder"] = {**tree["encoder"], **spec.encoder.get(name, {})}
-        tree["frozen"] = name in spec.frozen or tree.get("frozen", False)
-        torch.manual_seed(derive_seed(seed, "init", name))
-        built[name] = Towers.build({name: shapes[name]}, {name: tree}).towers[name]
-    return Towers(built)
-
-
-def build_learner(
-    recipe: RecipeSpec,
-    spec: TowersSpec,
-    shapes: Mapping[str, InputShape],
-    tasks: Mapping[str, Targets],
-    seed: int,
-) -> Learner:
-    """Build towers and objectives of a stage; objectives are seeded by stage and label."""
-    towers = build_towers(recipe, spec, shapes, seed)
-    shape = towers.shape(shapes, tasks)
-    objectives, weights = {}, {}
-    for label, objective in spec.objectives.items():
-        torch.manual_seed(derive_seed(seed, "objective", spec.name, label))
-        objectives[label] = build_objective(objective.kind, objective.settings, shape)
-        weights[label] = objective.loss_weight
-    return Learner(towers, objectives, weights)
 
 
 def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
@@ -99,7 +40,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         return checkpoints.done
     parts = _build(spec, prepared, setting)
     rows, sampler, learner = parts.rows, parts.sampler, parts.learner
-    _take_weights(learner, spec, setting)
+    take_weights(learner, spec, setting)
     learner.to(setting.world.device)
     tuning = _tuning_batches(spec, prepared, sampler.batch_size)
     sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
@@ -166,6 +107,8 @@ def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
     """Build all that a stage needs, so that what would fail after hours fails before the first."""
     parts = _build(spec, prepared, setting)
     _plan(spec, len(parts.sampler), setting)
+    if setting.recipe.shared is not None:
+        trunk_stage(spec)
     for name in spec.vectors:
         encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
         if not hasattr(encoder, "take_vectors"):
@@ -341,53 +284,10 @@ def build_views(
     }
 
 
-def _take_weights(learner: Learner, spec: TrainSpec, setting: Setting) -> None:
-    towers: Towers = learner.model  # type: ignore[assignment]  # built by build_learner
-    for name, source in spec.weights.items():
-        report = load_weights(
-            towers.tower(name).encoder, source.path, lookup("name map", source.names, NAME_MAPS)
-        )
-        setting.record.say(f"{spec.name}: {name} encoder from {source.path}: {report}")
-    for name, stage in spec.start_from.items():
-        take_tower(towers, name, stage, setting)
-    for name, stage in spec.vectors.items():
-        take_vectors(towers, name, stage, setting)
-
-
-def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> None:
-    """Start the code embeddings of a tower from the table that an earlier stage filled."""
-    encoder = towers.tower(name).encoder
-    saved = setting.checkpoints(stage).weights("last")
-    table = saved.get(f"model.towers.{name}.encoder.table.weight")
-    if table is None:
-        raise ConfigError(
-            f"stage '{stage}' has no table of vectors for '{name}'",
-            where="vectors",
-            expected="a factorise stage with that modality",
-        )
-    encoder.take_vectors(table)  # type: ignore[operator]  # as `rehearse` has made sure
-
-
-def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
-    """Copy the weights of one tower from a finished stage; every name must fit."""
-    checkpoints = setting.checkpoints(stage)
-    keep = (checkpoints.done or {}).get("keep", "best")
-    saved = checkpoints.weights(keep)
-    prefix = f"model.towers.{name}."
-    own = {key[len(prefix) :]: value for key, value in saved.items() if key.startswith(prefix)}
-    if not own:
-        raise ConfigError(f"stage '{stage}' has no tower '{name}' to start from")
-    towers.towers[name].load_state_dict(own)
-
-
 def _depths(learner: Learner) -> dict[str, tuple[int, int]]:
     """Layer of each encoder parameter, under its name in the learner."""
-    depths: dict[str, tuple[int, int]] = {}
-    for name, tower in learner.model.towers.items():  # type: ignore[operator, union-attr]  # Towers
-        last = num_layers(tower.encoder)
-        for parameter, layer in layer_depth(tower.encoder).items():
-            depths[f"model.towers.{name}.encoder.{parameter}"] = (layer, last)
-    return depths
+    found: dict[str, tuple[int, int]] = learner.model.depths()  # type: ignore[operator]  # Towers
+    return {f"model.{name}": depth for name, depth in found.items()}
 
 
 def describe_geometry(seen: Mapping[str, Embeddings]) -> dict[str, Any]:

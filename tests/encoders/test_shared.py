@@ -292,7 +292,6 @@ def test_upcycling_from_another_tower_is_refused():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"entrances": {"imag": {}}}, "did you mean 'image'"),
         ({"entrances": {**ENTRANCES, "image": {"patch": 5}}}, "8 x 12 pixels, patch 5"),
         ({"entrances": {**ENTRANCES, "image": {"name": "patch"}}}, "did you mean 'patches'"),
         ({"entrances": {**ENTRANCES, "ecg": {"patch": 7}}}, "40 samples, patch 7"),

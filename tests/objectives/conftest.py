@@ -72,6 +72,7 @@ def model_shape(tasks):
         num_tokens={"ecg": TOKENS},
         patch={"ecg": 5},
         tasks=tasks,
+        experts=4,
     )
 
 

@@ -111,6 +111,7 @@ def test_the_content_of_absent_rows_changes_nothing(label, tasks):
         num_tokens=dict.fromkeys(MODALITIES, TOKENS),
         patch=dict.fromkeys(MODALITIES, PATCH),
         tasks=tasks,
+        experts=4,
     )
     found = []
     for fill in FILLS.values():

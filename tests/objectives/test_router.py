@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -29,6 +30,7 @@ SHAPE = ModelShape(
         "text": InputShape(kind="text", shape=(4,), vocabulary=9),
     },
     widths={"image": 4, "text": 4},
+    experts=4,
 )
 
 
@@ -280,6 +282,7 @@ def test_a_modality_without_tokens_is_left_out_and_so_is_the_load_without_noise(
         ({"local": ["txt"]}, "did you mean 'text'"),
         ({"min_experts": {"txt": 3}}, "did you mean 'text'"),
         ({"min_experts": {"text": 0}}, "min_experts.text"),
+        ({"min_experts": {"text": 5}}, "at most 4"),
         ({"importance": False, "load": False, "z": False, "local": [], "min_experts": {}},
          "nothing is charged"),
     ],
@@ -290,12 +293,9 @@ def test_settings_that_cannot_be_used_are_refused(settings, words):
     assert words in str(error.value)
 
 
-def test_more_experts_than_there_are_are_refused():
-    with pytest.raises(ConfigError, match="at most 4"):
-        charged(routers({"image": [2], "text": [2]}), min_experts={"text": 5})
-
-
 def test_a_model_without_routers_is_refused():
+    with pytest.raises(ConfigError, match="no routers to charge"):
+        build_objective("router", {}, dataclasses.replace(SHAPE, experts=0))
     batch = Batch(ids=torch.arange(2, device="cpu"), inputs={}, present={})
     with pytest.raises(ConfigError, match="shows no router"):
         build_objective("router", {"view": "plain"}, SHAPE)(

@@ -31,10 +31,11 @@ from medmcl.objectives import build_objective, wanted_probe
 from medmcl.objectives.edge_scores import SCORES, score_pairs
 from medmcl.objectives.trees import spanning_tree
 from medmcl.stages import train as train_stage
+from medmcl.stages.models import Setting
 from medmcl.stages.probe_rows import keep_apart
 from medmcl.stages.recipe import ObjectiveSpec
 from medmcl.stages.study import stage_sentence
-from medmcl.stages.train import Setting, run_train
+from medmcl.stages.train import run_train
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 
 from medmcl.core.batch import InputShape
+from medmcl.stages.models import build_towers
 from medmcl.stages.recipe import read_recipe
-from medmcl.stages.train import build_towers
 
 SHAPES = {
     "ecg": InputShape(kind="ecg", shape=(12, 400)),

@@ -1,0 +1,177 @@
+"""The model of a train stage: built at its first weights, then filled from where it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import lookup
+from medmcl.core.errors import ConfigError
+from medmcl.core.rng import derive_seed
+from medmcl.core.targets import Targets
+from medmcl.encoders.shared import TRUNK, SharedTower
+from medmcl.encoders.towers import Towers
+from medmcl.encoders.upcycling import is_upcycling, upcycle
+from medmcl.encoders.weights import NAME_MAPS, load_weights
+from medmcl.engine.checkpoint import Checkpoints
+from medmcl.engine.loop import Learner
+from medmcl.engine.record import Record
+from medmcl.engine.signals import StopRequest
+from medmcl.engine.world import World
+from medmcl.objectives import build_objective
+from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all stages of a run share."""
+
+    recipe: RecipeSpec
+    seed: int
+    precision: str
+    world: World
+    folder: Path
+    record: Record
+    stop: StopRequest
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """Checkpoints of a stage of this run."""
+        return Checkpoints(self.folder / "checkpoint" / stage)
+
+
+def build_towers(
+    recipe: RecipeSpec, spec: TowersSpec, shapes: Mapping[str, InputShape], seed: int
+) -> Towers:
+    """Build towers at their first weights, which depend on seed and modality only."""
+    if recipe.shared is not None:
+        return _build_shared(recipe.shared, spec, shapes, seed)
+    built: dict[str, nn.Module] = {}
+    for name in spec.towers:
+        tree = dict(lookup("tower", name, recipe.towers))
+        tree["encoder"] = {**tree["encoder"], **spec.encoder.get(name, {})}
+        tree["frozen"] = name in spec.frozen or tree.get("frozen", False)
+        torch.manual_seed(derive_seed(seed, "init", name))
+        built[name] = Towers.build({name: shapes[name]}, {name: tree}).towers[name]
+    return Towers(built)
+
+
+def _build_shared(
+    settings: Mapping[str, Any], spec: TowersSpec, shapes: Mapping[str, InputShape], seed: int
+) -> SharedTower:
+    """Build the tower that modalities share; ``encoder.shared`` of a stage changes its settings."""
+    entrances = dict(settings.get("entrances", {}))
+    for name in entrances:
+        lookup("modality", name, shapes)
+    for name in spec.towers:
+        entrances[name] = {**entrances.get(name, {}), **spec.encoder.get(name, {})}
+    tree = {**settings, **spec.encoder.get(TRUNK, {}), "entrances": entrances}
+    return SharedTower.build(
+        {name: lookup("modality", name, shapes) for name in spec.towers},
+        tree,
+        frozen=spec.frozen,
+        seed=lambda part: torch.manual_seed(derive_seed(seed, "init", part)),
+    )
+
+
+def build_learner(
+    recipe: RecipeSpec,
+    spec: TowersSpec,
+    shapes: Mapping[str, InputShape],
+    tasks: Mapping[str, Targets],
+    seed: int,
+) -> Learner:
+    """Build towers and objectives of a stage; objectives are seeded by stage and label."""
+    towers = build_towers(recipe, spec, shapes, seed)
+    shape = towers.shape(shapes, tasks)
+    objectives, weights = {}, {}
+    for label, objective in spec.objectives.items():
+        torch.manual_seed(derive_seed(seed, "objective", spec.name, label))
+        objectives[label] = build_objective(objective.kind, objective.settings, shape)
+        weights[label] = objective.loss_weight
+    return Learner(towers, objectives, weights)
+
+
+def take_weights(learner: Learner, spec: TrainSpec, setting: Setting) -> None:
+    """Fill the model of a stage from weights files, earlier stages and tables of vectors."""
+    towers: Towers = learner.model  # type: ignore[assignment]  # built by build_learner
+    for name, source in spec.weights.items():
+        whole = name == TRUNK and isinstance(towers, SharedTower)
+        module = towers if whole else towers.tower(name).encoder
+        report = load_weights(module, source.path, lookup("name map", source.names, NAME_MAPS))
+        what = "the shared tower" if whole else f"{name} encoder"
+        setting.record.say(f"{spec.name}: {what} from {source.path}: {report}")
+    if isinstance(towers, SharedTower):
+        _take_trunk(towers, spec, setting)
+    for name, stage in spec.start_from.items():
+        if name != TRUNK:
+            take_tower(towers, name, stage, setting)
+    for name, stage in spec.vectors.items():
+        take_vectors(towers, name, stage, setting)
+
+
+def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> None:
+    """Start the code embeddings of a tower from the table that an earlier stage filled."""
+    encoder = towers.tower(name).encoder
+    saved = setting.checkpoints(stage).weights("last")
+    table = saved.get(f"model.towers.{name}.encoder.table.weight")
+    if table is None:
+        raise ConfigError(
+            f"stage '{stage}' has no table of vectors for '{name}'",
+            where="vectors",
+            expected="a factorise stage with that modality",
+        )
+    encoder.take_vectors(table)  # type: ignore[operator]  # as `rehearse` has made sure
+
+
+def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
+    """Copy the weights of one tower from a finished stage; every name must fit."""
+    own = _kept(stage, f"model.towers.{name}.", setting)
+    if not own:
+        raise ConfigError(f"stage '{stage}' has no tower '{name}' to start from")
+    towers.towers[name].load_state_dict(own)
+
+
+def _take_trunk(towers: SharedTower, spec: TrainSpec, setting: Setting) -> None:
+    """Copy what modalities share from the stage they start from; a dense one becomes experts."""
+    stage = trunk_stage(spec)
+    if stage is None:
+        return
+    own = _kept(stage, "model.trunk.", setting)
+    if is_upcycling(towers.trunk, own):
+        upcycle(towers.trunk, own)
+        setting.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
+    else:
+        towers.trunk.load_state_dict(own)
+
+
+def trunk_stage(spec: TrainSpec) -> str | None:
+    """The stage that the shared part of a tower starts from; None: from the seed.
+
+    Raises:
+        ConfigError: Modalities start from different stages, and none is named for what they share.
+    """
+    if TRUNK in spec.start_from:
+        return spec.start_from[TRUNK]
+    named = sorted(set(spec.start_from.values()))
+    if len(named) > 1:
+        raise ConfigError(
+            "modalities start from different stages, and what they share can start from one only",
+            where=f"stage {spec.name}, start_from",
+            got=", ".join(named),
+            mend=f"add `{TRUNK}: {named[-1]}` to start_from, or name one stage for all",
+        )
+    return named[0] if named else None
+
+
+def _kept(stage: str, prefix: str, setting: Setting) -> dict[str, Tensor]:
+    """Weights under ``prefix`` of the checkpoint that a finished stage keeps."""
+    checkpoints = setting.checkpoints(stage)
+    keep = (checkpoints.done or {}).get("keep", "best")
+    saved = checkpoints.weights(keep)
+    return {key[len(prefix) :]: value for key, value in saved.items() if key.startswith(prefix)}

@@ -1,0 +1,74 @@
+"""Names that a recipe gives to modalities of a kind: the cohort's own take their place.
+
+``roles: {picture: image, caption: text}`` lets the recipe write ``picture`` wherever it means the
+cohort's images, whatever they are called there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medmcl.core.errors import ConfigError
+from medmcl.stages.recipe import RecipeSpec
+
+
+def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
+    """Give a recipe whose roles are modalities of the cohort; itself if it has no roles.
+
+    A modality of the cohort that is called like the role takes it, else the only one of its kind.
+    What was set under the cohort's own name (``--set inputs.cxr.size=320``) adds to the role's.
+
+    Args:
+        recipe: The recipe as read.
+        kinds: Modality of the cohort to its kind.
+
+    Raises:
+        ConfigError: The cohort has none, or several, of the kind of a role.
+    """
+    if not recipe.roles:
+        return recipe
+    named = {role: _modality(role, kind, kinds) for role, kind in recipe.roles.items()}
+    tree = recipe.model_dump(mode="json", by_alias=True, exclude={"roles", "kinds"})
+    kept = {key: tree.pop(key) for key in ("name", "about", "source", "schema")}
+    kinds_spec = recipe.model_dump(mode="json")["kinds"]
+    return RecipeSpec.model_validate({**_renamed(tree, named), **kept, "kinds": kinds_spec})
+
+
+def _modality(role: str, kind: str, kinds: Mapping[str, str]) -> str:
+    if role in kinds:
+        return role
+    fitting = [name for name, one in kinds.items() if one == kind]
+    if len(fitting) == 1:
+        return fitting[0]
+    have = ", ".join(f"{name} ({one})" for name, one in kinds.items())
+    raise ConfigError(
+        f"the recipe's '{role}' is the cohort's {kind}, of which it has "
+        + (f"several: {', '.join(fitting)}" if fitting else "none"),
+        where="roles",
+        got=have,
+        expected=f"one modality of kind {kind}, or one named '{role}'",
+        mend=f"leave the others out: --set 'cohort.modalities.{fitting[-1]}=null'"
+        if fitting
+        else f"give cohort.yaml a modality of kind {kind}, or choose another recipe",
+    )
+
+
+def _renamed(tree: Any, named: Mapping[str, str]) -> Any:
+    """Put names in the place of roles, in keys and values."""
+    if isinstance(tree, dict):
+        found: dict[str, Any] = {}
+        for key, value in sorted(tree.items(), key=lambda item: item[0] not in named):
+            new, inner = named.get(key, key), _renamed(value, named)
+            found[new] = _joined(found[new], inner) if new in found else inner
+        return {named.get(key, key): found[named.get(key, key)] for key in tree}
+    if isinstance(tree, list):
+        return [_renamed(part, named) for part in tree]
+    return named.get(tree, tree) if isinstance(tree, str) else tree
+
+
+def _joined(base: Any, more: Any) -> Any:
+    """Add what was set under the cohort's own name; it wins."""
+    if isinstance(base, dict) and isinstance(more, dict):
+        return {**base, **{k: _joined(base[k], v) if k in base else v for k, v in more.items()}}
+    return more
