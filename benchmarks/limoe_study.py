@@ -170,7 +170,7 @@ def scores(run: Any, folder: Path) -> dict[str, Any]:
     prepared = run.prepare(opened, ("image", "caption"))
     rows = prepared.rows("held_out")
     truth = pd.read_parquet(folder / "truth.parquet").set_index("subject_id")
-    truth = truth.loc[prepared.subjects[rows]]
+    truth = truth.loc[opened.subjects.index[prepared.subjects[rows]]]
     points = {
         name: sample_vectors(run, prepared, "contrast", name, "pooled", device)[rows]
         for name in ("image", "caption")

@@ -11,11 +11,14 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.ehr import EhrSettings, simulate_ehr
 from medmcl.data.heart import HeartSettings, simulate_heart
 from medmcl.data.latent_tree import LatentTreeSettings, simulate_modalities
+from medmcl.data.shapes import simulate_shapes
+from medmcl.data.shapes_settings import ShapesSettings
 
 SIMULATORS: dict[str, tuple[type[Config], Callable[[Path, Any], Path]]] = {
     "ehr": (EhrSettings, simulate_ehr),
     "heart": (HeartSettings, simulate_heart),
     "modalities": (LatentTreeSettings, simulate_modalities),
+    "shapes": (ShapesSettings, simulate_shapes),
 }
 
 
