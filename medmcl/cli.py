@@ -360,6 +360,40 @@ def simulate(
 
 
 @app.command(cls=Command)
+def shards(
+    cohort: CohortOption,
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    per_shard: Annotated[int, typer.Option(min=1, help="Samples of a shard.")] = 1000,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option("--modality", help="Images or texts to write; all if not given. Repeatable."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a value of the cohort (cohort.tasks.NAME=null, data_root=/path). "
+            "Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Write images, texts and targets as WebDataset tar shards, and a cohort that reads them."""
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out)
+    with _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.data.cohort import open_cohort
+        from medmcl.data.shards import write_shards
+
+        done = write_shards(open_cohort(cohort, overrides), out, per_shard, modality or ())
+    for one in done.left_out:
+        print(f"not written: {one}")
+    counts = ", ".join(f"{count} {split}" for split, count in done.shards.items())
+    print(f"cohort: {done.folder} ({done.samples} samples; shards: {counts})")
+
+
+@app.command(cls=Command)
 def recipes() -> None:
     """List the recipes that ship, and what a cohort must have for each."""
     from medmcl.stages.inspect import list_of_recipes

@@ -15,7 +15,7 @@ from medmcl.data.simulate import SIMULATORS, simulate
 from medmcl.stages.settings import refuse_settings
 
 COMMANDS = (
-    "pretrain", "evaluate", "embed", "check", "simulate", "recipes", "cohorts", "cooccur",
+    "pretrain", "evaluate", "embed", "check", "simulate", "shards", "recipes", "cohorts", "cooccur",
 )  # fmt: skip
 
 

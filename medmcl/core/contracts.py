@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -230,6 +230,25 @@ class Watches(Protocol):
     def observe(self, seen: Embeddings, step: int, steps: int) -> Observation: ...
 
     def findings(self) -> list[Finding]: ...
+
+
+@runtime_checkable
+class MovesAfterSteps(Protocol):
+    """What a part of a learner (an `nn.Module`) adds that a rule moves, not a gradient.
+
+    The engine calls ``after_step`` once a step, on every rank and for all such parts in one order,
+    before anything is saved. What has moved must be in the module's state, and what a part gathered
+    during the step must be gone afterwards: a checkpoint does not hold it.
+    """
+
+    def after_step(self, total: Callable[[Tensor], Tensor], *, taken: bool) -> None:
+        """Move.
+
+        Args:
+            total: Sums a tensor over the ranks; a collective, so all ranks call it alike.
+            taken: Whether the optimiser moved; it did not if the batch had nothing to charge for,
+                or a loss or gradient that is not finite.
+        """
 
 
 class PairGraph(Protocol):

@@ -24,7 +24,8 @@ class RouterSums:
     Attributes:
         gates: Clean gates, (B, L, E).
         routed: Gates that routed: with the noise of training, (B, L, E).
-        first: Tokens whose largest routing gate is this expert's, (B, L, E).
+        first: Tokens whose first choice is this expert, (B, L, E): that with the largest routing
+            gate, or the largest sum of gate and bias where there is a bias.
         load: Probability that the expert is among the K largest under fresh noise, (B, L, E);
             None without noise, where it has no gradient.
         entropy: Entropy of the clean gates in nats, (B, L, 1).

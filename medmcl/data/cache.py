@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core import members
 from medmcl.core.contracts import Place
 from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
@@ -99,6 +100,9 @@ def _stamp(path: Path, folders: dict[Path, _Folder]) -> list[Any]:
 
 
 def _list(folder: Path) -> _Folder:
+    packed = members.stamps(folder)
+    if packed is not None:
+        return _Folder(os.path.realpath(folder), packed)
     files: dict[str, tuple[int, int, str]] = {}
     if folder.is_dir():
         with os.scandir(folder) as entries:

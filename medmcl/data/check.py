@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core import members
 from medmcl.core.config import nearest
 from medmcl.core.contracts import Adapter, Place
 from medmcl.core.errors import CohortError, ConfigError, MedmclError, RecordError
@@ -263,7 +264,7 @@ def _check_records(
     findings = [finding for outcome in read for finding in outcome.findings]
     missing = sum(finding.code.endswith(".missing_file") for finding in findings)
     shown = record_files(adapter, table["place"].iloc[0]) if missing else []
-    if missing == len(rows) and not any(path.exists() for path in shown):
+    if missing == len(rows) and not any(members.exists(path) for path in shown):
         findings = [_nothing_there(cohort, name, missing, shown[0])] if shown else findings
     if len(rows) < len(cohort.records[name]):
         findings.append(

@@ -37,7 +37,8 @@ class Cohort:
         spec: Its cohort.yaml, checked.
         path: Its cohort.yaml.
         root: Folder that paths start from.
-        fingerprint: Hash of what cohort.yaml says and of the bytes of its tables.
+        fingerprint: Hash of what cohort.yaml says and of the bytes of its tables; of shards and
+            folders of images, of the rows that they are read as.
         subjects: Indexed by subject id: ``split``, ``group`` and the columns of the table.
         records: Modality to its records, indexed by record id: ``subject, date, place``.
         samples: One row a sample: ``sample, subject, split`` and the record of each modality

@@ -15,7 +15,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -350,12 +350,18 @@ class _Evaluation:
             result = _either(result, Values(same, known, "truth", item.name))
         return result
 
+    def _null_if(self, item: Values, options: list[Values]) -> Values:
+        """Take values for missing: codes that say that nothing is known."""
+        among = self._isin(item, options)
+        return replace(item, known=item.known & ~among.data)
+
     def _call(self, node: ast.Call) -> Values:
         if is_col(node):
             return self._column(node.args[0].value)  # type: ignore[attr-defined]  # by is_col
         name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)[:40]
-        if name == "isin" and len(node.args) >= 2 and not node.keywords:
-            return self._isin(self.of(node.args[0]), self._options(node.args[1:]))
+        several = {"isin": self._isin, "nullif": self._null_if}
+        if name in several and len(node.args) >= 2 and not node.keywords:
+            return several[name](self.of(node.args[0]), self._options(node.args[1:]))
         functions: dict[str, tuple[int, Callable[..., Values]]] = {
             "isnull": (1, lambda x: Values(~x.known, np.ones_like(x.known), "truth", x.name)),
             "notnull": (1, lambda x: Values(x.known, np.ones_like(x.known), "truth", x.name)),
@@ -366,7 +372,7 @@ class _Evaluation:
             "log": (1, self._log),
         }
         if name not in functions:
-            raise self._no_function(node, name, [*functions, "isin"])
+            raise self._no_function(node, name, [*functions, *several])
         count, work = functions[name]
         if len(node.args) != count or node.keywords:
             raise self._refuse(f"'{name}' takes {count} argument{'s' if count > 1 else ''}")

@@ -24,7 +24,7 @@ from medmcl.data.locate import how_to_get
 from medmcl.data.named_columns import write_out
 from medmcl.data.outcomes import LabelRows, task_texts
 from medmcl.data.pairing import Pairs, pair, sample_frame, unclear_error
-from medmcl.data.records import Records, load_records
+from medmcl.data.records import Records, load_records, refuse_packed
 from medmcl.data.removal import draw_removal, kept_records, thin
 from medmcl.data.spec import CohortSpec, JoinKeys, ModalitySpec, Task
 from medmcl.data.splits import row_splits, stand_in_splits, subject_splits
@@ -166,10 +166,11 @@ class Opening:
         """Read a table from the data root, or from beside cohort.yaml if it is not there."""
         if pattern not in self.tables:
             beside = self.file.parent
-            magic = any(letter in pattern for letter in "*?[")
+            magic = any(letter in pattern for letter in "*?[") or pattern.endswith(".tar")
             here = magic or (self.root / pattern).exists() or not (beside / pattern).exists()
             codes = code_columns(self.spec.modalities.values(), pattern)
             self.tables[pattern] = read_table(self.root if here else beside, pattern, codes)
+            self.findings += [_listing(pattern, note) for note in self.tables[pattern].notes]
         return self.tables[pattern]
 
     def _subjects(self) -> tuple[SubjectTable, pd.Series, pd.Series | None]:
@@ -274,6 +275,7 @@ class Opening:
                 check_shards(spec, self._read(spec.keys.table).files)
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
         records = load_records(spec, own, subjects, self.root, maps)
+        refuse_packed(spec, records)
         if spec.kind in GENOTYPE_KINDS:
             records = keep_genotyped(spec, records)
         return keep_before(name, records, subjects, self.spec.keys.index)
@@ -404,6 +406,18 @@ class Opening:
         digest.update(fingerprint(said).encode())
         for pattern in sorted(self.tables):
             digest.update(pattern.encode())
-            for file in self.tables[pattern].files:
-                digest.update(file.read_bytes())
+            for content in self.tables[pattern].content():
+                digest.update(content)
         return digest.hexdigest()
+
+
+def _listing(pattern: str, note: str) -> Finding:
+    """What is odd about a table that lists files."""
+    return Finding(
+        code="cohort.listing",
+        where=f"table {pattern}",
+        what=note,
+        mend="nothing, if that is meant; otherwise write the shards anew",
+        level="warning",
+        scope="cohort",
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core import members
 from medmcl.core.contracts import Adapter, NamesFiles, Place, Sketches
 from medmcl.core.errors import MedmclError, RecordError
 from medmcl.core.findings import Finding
@@ -182,7 +183,7 @@ def _feed(digest: Any, content: Any) -> None:
 
 
 def _unreadable(adapter: Adapter, place: Place, error: RecordError) -> Finding:
-    missing = not all(file.exists() for file in record_files(adapter, place))
+    missing = not all(members.exists(file) for file in record_files(adapter, place))
     details = [
         f"{label} {value}"
         for label, value in (("got", error.got), ("expected", error.expected))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medmcl.core import members
 from medmcl.core.contracts import Place
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
@@ -24,6 +26,10 @@ from medmcl.data.wide_cells import WideCells, wide_columns
 
 MOST_NAMED = 20
 """Missing columns that a message names; the others are counted."""
+READ_IN_SHARDS = ("image", "text")
+"""Readers that also read members of tar archives."""
+_FIRST_LETTERS = re.compile(r"\.\d+")
+"""``{id:.2}``: the first two letters, of a number its first two digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +124,26 @@ def load_records(
         has_dates=spec.keys.date is not None,
         findings=tuple(findings),
     )
+
+
+def refuse_packed(spec: ModalitySpec, records: Records) -> None:
+    """Refuse records in shards that their reader cannot read there; the first one tells.
+
+    Raises:
+        CohortError: A path leads into a tar archive, and the reader needs files of their own.
+    """
+    reader = spec.source.model_dump().get("reader")
+    if reader in READ_IN_SHARDS or not len(records.frame):
+        return
+    for path in records.frame["place"].iloc[0].paths.values():
+        if members.split(path) is not None:
+            raise CohortError(
+                f"the reader {reader} reads no files inside of a tar",
+                where=f"modalities.{spec.name}.path",
+                got=path,
+                expected=f"one of the readers {', '.join(READ_IN_SHARDS)}",
+                mend="unpack the shards, and name the files: path: FOLDER/{key}...",
+            )
 
 
 def template_columns(template: str, where: str) -> list[str]:
@@ -292,6 +318,8 @@ def _fill(template: str, values: Mapping[str, Any], where: str) -> str:
         cell = values[name]
         if isinstance(cell, float) and cell.is_integer():
             cell = int(cell)
+        if isinstance(cell, int) and _FIRST_LETTERS.fullmatch(form or ""):
+            cell = str(cell)
         try:
             parts.append(format(cell, form or ""))
         except (ValueError, TypeError) as error:

@@ -341,7 +341,10 @@ class ModalitySpec:
     @property
     def cell_columns(self) -> list[str]:
         """Columns that are the record itself; absent only if all of them are."""
-        return list(map(str, self.source.model_dump().get("columns") or ()))
+        told = self.source.model_dump()
+        texts = told.get("column")
+        several = texts if isinstance(texts, tuple) else ()
+        return list(map(str, told.get("columns") or several))
 
     @property
     def source_columns(self) -> list[str]:

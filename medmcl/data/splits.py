@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pandas as pd
@@ -68,11 +69,19 @@ def stand_in_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarra
 
 
 def _mapped(cells: np.ndarray, keys: SplitKeys) -> np.ndarray:
+    """Give what the values of a column mean; one with ``*`` or ``?`` stands for several."""
     meaning: dict[str, str] = {}
     for split in SPLITS:
         for value in getattr(keys, split):
             if meaning.setdefault(as_text(value), split) != split:
                 raise CohortError(f"the value {value!r} is in two splits", where="subjects.split")
+    patterns = {one: split for one, split in meaning.items() if "*" in one or "?" in one}
+    for cell in {cell for cell in cells if cell is not None and cell not in meaning}:
+        fits = {split for one, split in patterns.items() if fnmatchcase(cell, one)}
+        if len(fits) > 1:
+            raise CohortError(f"the value {cell!r} is in two splits", where="subjects.split")
+        if fits:
+            meaning[cell] = fits.pop()
     return np.array([None if c is None else meaning.get(c) for c in cells], dtype=object)
 
 

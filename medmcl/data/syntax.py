@@ -16,7 +16,7 @@ _LONGEST = 4000
 _DEEPEST = 60
 _SHOWN = 200
 FORMS = (
-    "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, lower, contains, "
+    "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, nullif, lower, contains, "
     'startswith, abs, log, map[column], col("name")'
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.core.nearby import instead_of
 from medmcl.core.plain_text import encoding_mend
+from medmcl.data.listed_files import is_listing, is_packed, list_files
 
 _KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
@@ -45,11 +46,22 @@ class Table:
         frame: Its rows; numbers, booleans or text with missing cells.
         where: What messages call it.
         files: The files it came from, for the fingerprint.
+        listed: Whether its rows list files (shards, a folder): the fingerprint takes the rows.
+        notes: What is odd about it, in words.
     """
 
     frame: pd.DataFrame
     where: str
     files: tuple[Path, ...]
+    listed: bool = False
+    notes: tuple[str, ...] = ()
+
+    def content(self) -> Iterator[bytes]:
+        """What the fingerprint takes; of a list of files what it says, not what they hold."""
+        if self.listed:
+            yield self.frame.to_csv(index=False).encode("utf-8", "surrogatepass")
+        else:
+            yield from (file.read_bytes() for file in self.files)
 
     def require(self, column: str, field: str) -> pd.Series:
         """Give a column; the error names its nearest neighbour and the field that asked."""
@@ -68,10 +80,11 @@ def missing_column(column: str, known: list[str], where: str) -> CohortError:
 
 
 def read_table(root: Path, pattern: str, text: Collection[str] = ()) -> Table:
-    """Read ``root / pattern``: one file, or a glob of tables or of key-value files.
+    """Read ``root / pattern``: one file, or a glob of tables, key-value files, images or shards.
 
     A glob of key-value files (``KEY: value`` lines) gives one row a file, with the columns
-    ``folder`` (name of its folder) and ``stem`` (its name without suffix) beside.
+    ``folder`` (name of its folder) and ``stem`` (its name without suffix) beside. Images and tar
+    shards give one row a sample: see `medmcl.data.listed_files`.
 
     Args:
         root: Where the pattern starts.
@@ -83,16 +96,26 @@ def read_table(root: Path, pattern: str, text: Collection[str] = ()) -> Table:
     """
     if not any(letter in pattern for letter in "*?["):
         path = root / pattern
+        if path.is_file() and is_packed(path):
+            return _listed(root, pattern, (path,), text)
         return Table(_tidied(_read_file(path), path, text), pattern, (path,))
     names = glob.glob(str(root / pattern), recursive=True)  # noqa: PTH207  # takes absolute ones
     files = tuple(sorted(path for path in map(Path, names) if path.is_file()))
     if not files:
         raise _no_file(root / pattern)
+    if is_listing(files):
+        return _listed(root, pattern, files, text)
     if _suffix(files[0]) in _READERS:
         whole = pd.concat(map(_read_file, files), ignore_index=True)
         return Table(_tidied(whole, root / pattern, text), pattern, files)
     rows = [{"folder": path.parent.name, "stem": path.stem, **_pairs(path)} for path in files]
     return Table(tidy(pd.DataFrame(rows)), pattern, files)
+
+
+def _listed(root: Path, pattern: str, files: tuple[Path, ...], text: Collection[str]) -> Table:
+    found = list_files(root, pattern, files)
+    frame = _tidied(found.frame, root / pattern, text)
+    return Table(frame, pattern, files, listed=True, notes=found.notes)
 
 
 def join(left: Table, right: Table, on: Mapping[str, str]) -> Table:
@@ -328,7 +351,8 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise CohortError(
             "is not a table that can be read",
             where=path,
-            expected="csv, tsv or parquet (csv and tsv also .gz), or a glob of key-value files",
+            expected="csv, tsv or parquet (csv and tsv also .gz), a tar of WebDataset, or a glob "
+            "of key-value files or of images",
         )
     try:
         return reader(path)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medmcl.core.batch import InputShape
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ConfigError, MedmclError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +81,21 @@ def visible_order(mask: Tensor) -> Tensor:
     """Give the places of the tokens that are not hidden, (B, V) int64, ascending in each row.
 
     Args:
-        mask: (B, T) bool, True = hidden; every row must hide the same number.
+        mask: (B, T) bool, True = hidden; every row must hide the same number, and not all.
+
+    Raises:
+        MedmclError: Nothing is left of the rows.
     """
     hidden = mask.sum(1)
     least, most = torch.stack([hidden.min(), hidden.max()]).tolist()
     if least != most:
         raise ValueError(f"every row must hide the same number of tokens, got {least} to {most}")
+    if most == mask.shape[1]:
+        raise MedmclError(
+            "a mask hides every token: nothing is left to encode",
+            got=f"{int(most)} of {mask.shape[1]} tokens hidden in each of {len(mask)} rows",
+            mend="hide fewer tokens, or state the modality absent in those rows",
+        )
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)
     return order[:, : mask.shape[1] - int(most)]
 

@@ -27,6 +27,7 @@ class Dispatch:
         weight: Gate of the pair, (N,); carries the gradient to the router.
         slot: Place in the expert's buffer, (N,) int64, below its capacity.
         count: Pairs of each expert, (E,) int64.
+        asked: Pairs of each expert before its slots ran out, (E,) int64.
         tokens: S, tokens that were offered.
         capacity: C, slots of an expert (the most of any group).
     """
@@ -35,6 +36,7 @@ class Dispatch:
     weight: Tensor
     slot: Tensor
     count: Tensor
+    asked: Tensor
     tokens: int
     capacity: int
 
@@ -63,13 +65,14 @@ def dispatch(
     capacity: int | Tensor | None,
     priority: bool = False,
     group: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Dispatch:
     """Send each token to the K experts with its largest gates, as far as they have room.
 
     First choices of all tokens are served before second choices. Among equal choices earlier tokens
-    are served first; with ``priority`` those with the larger first gate, ties in token order, so
-    that what an over-full expert drops are the lowest gates. Gates are not normalised again, and of
-    equal gates the expert with the lower number is chosen.
+    are served first; with ``priority`` those with the larger gate of their first choice, ties in
+    token order, so that what an over-full expert drops are the lowest gates. Gates are not
+    normalised again, and of equal gates the expert with the lower number is chosen.
 
     Source:
         Riquelme et al. 2021, arXiv 2106.05974, section 4 and appendix C (batch priority routing);
@@ -82,12 +85,20 @@ def dispatch(
             for no limit.
         priority: Whether tokens are served in order of their largest gate.
         group: Group of each token, (S,) int64 from 0; groups do not compete. None: one group.
+        bias: Added to the gates to choose the K, (E,); weights and priority are by gates alone.
 
     Raises:
-        MedmclError: K is not in 1 to E, a capacity is below 1, or gates are not finite.
+        MedmclError: K is not in 1 to E, a capacity is below 1, gates are not finite, or the bias
+            has another shape.
     """
     _check(gates, k, capacity)
-    return route(gates, k, capacity, priority, group)
+    if bias is not None and bias.shape != gates.shape[1:]:
+        raise MedmclError(
+            "a bias has one number an expert",
+            got=tuple(bias.shape),
+            expected=tuple(gates.shape[1:]),
+        )
+    return route(gates, k, capacity, priority, group, bias)
 
 
 def expert_choice(
@@ -119,25 +130,33 @@ def route(
     capacity: int | Tensor | None,
     priority: bool,
     group: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Dispatch:
     """`dispatch` without its checks: gates that are not finite go through to the outcome."""
     tokens, experts = gates.shape
-    top = gates.detach().sort(dim=1, descending=True, stable=True)
-    chosen = top.indices[:, :k]
+    chosen = choose(gates, k, bias)
     order = torch.arange(tokens, device=gates.device)
     if priority:
-        order = top.values[:, 0].argsort(descending=True, stable=True)
+        first = gates.detach().gather(1, chosen[:, :1])[:, 0]
+        order = first.argsort(descending=True, stable=True)
     token = order.repeat(k)  # choice after choice
     expert = chosen[order].T.reshape(-1)
     key, groups = (expert, 1) if group is None else _with_group(expert, group[token])
     by_expert = key.argsort(stable=True)
     slot = _rank(key[by_expert], experts * groups)
     token, expert = token[by_expert], expert[by_expert]
+    asked = torch.bincount(expert, minlength=experts)
     if capacity is not None:
         limit = capacity if group is None or isinstance(capacity, int) else capacity[group[token]]
         fits = (slot < limit).nonzero().squeeze(1)
         token, expert, slot = token[fits], expert[fits], slot[fits]
-    return _dispatch(gates, token, expert, slot, capacity)
+    return _dispatch(gates, token, expert, slot, capacity, asked)
+
+
+def choose(gates: Tensor, k: int, bias: Tensor | None = None) -> Tensor:
+    """Numbers of the K experts of each token, best first, (S, K) int64."""
+    liked = gates.detach() if bias is None else gates.detach() + bias
+    return liked.sort(dim=1, descending=True, stable=True).indices[:, :k]
 
 
 def route_experts(
@@ -243,9 +262,15 @@ def _rank(key: Tensor, keys: int) -> Tensor:
 
 
 def _dispatch(
-    gates: Tensor, token: Tensor, expert: Tensor, slot: Tensor, capacity: int | Tensor | None
+    gates: Tensor,
+    token: Tensor,
+    expert: Tensor,
+    slot: Tensor,
+    capacity: int | Tensor | None,
+    asked: Tensor | None = None,
 ) -> Dispatch:
     tokens, experts = gates.shape
+    count = torch.bincount(expert, minlength=experts)
     if capacity is None:
         room = int(slot.max()) + 1 if len(slot) else 1
     else:
@@ -254,7 +279,8 @@ def _dispatch(
         token=token,
         weight=gates.reshape(-1).index_select(0, token * experts + expert),
         slot=slot,
-        count=torch.bincount(expert, minlength=experts),
+        count=count,
+        asked=count if asked is None else asked,
         tokens=tokens,
         capacity=room,
     )

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from medmcl.core.config import Config
 from medmcl.core.gates import entropy, load_probability, z_squared
-from medmcl.encoders.experts import Dispatch, Rounding, route, route_experts, slots
+from medmcl.encoders.experts import Dispatch, Rounding, choose, route, route_experts, slots
+from medmcl.encoders.load_bias import LoadBias
 
 
 class ExpertSettings(Config):
@@ -43,6 +44,10 @@ class ExpertSettings(Config):
     normalise: bool = False
     """Whether the K gates of a token are divided by their sum (for K of at least 2; CLIP-UP). Not
     so in V-MoE and LIMoE."""
+    bias_rate: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Loss-free balance (Wang et al. 2024; 0.001 there): each step moves a bias an expert by this
+    towards equal loads over all tokens; it chooses experts and does not weigh them. 0: none. The
+    balance losses are then best off, and the entropies on: balance sees no modality."""
     last: int | None = Field(default=None, ge=1)
     """Only the last so many of every second block have experts; all of them if not given."""
 
@@ -55,6 +60,8 @@ class ExpertSettings(Config):
                 "normalise needs tokens that choose 2 experts or more: the gate of one would be 1, "
                 "and the router would learn nothing"
             )
+        if self.bias_rate and self.routing == "experts":
+            raise ValueError("bias_rate needs tokens that choose: experts that choose are balanced")
         return self
 
     @property
@@ -89,11 +96,13 @@ class Routing:
     Attributes:
         logits: Without noise, (N, E) float32.
         noisy: With the noise that routed; None where there was none.
+        bias: What was added to the gates to choose, (E,); None where nothing was.
         dispatch: Who takes which token.
     """
 
     logits: Tensor
     noisy: Tensor | None
+    bias: Tensor | None
     dispatch: Dispatch
 
 
@@ -207,6 +216,8 @@ class MoE(nn.Module):
         self.settings = settings
         self.router = Router(width, settings.experts)
         self.mlps = ExpertMLPs(settings.experts, width, hidden)
+        rate = settings.bias_rate
+        self.balance = LoadBias(settings.experts, rate) if rate else None
 
     def forward(self, x: Tensor, places: Places) -> tuple[Tensor, Routing]:
         """Route the real tokens of ``x``.
@@ -223,28 +234,32 @@ class MoE(nn.Module):
         if self.training and self.settings.noise:
             noisy = logits + torch.randn_like(logits) * self.settings.noise_std
         gates = (logits if noisy is None else noisy).softmax(-1)
-        routed = self._dispatch(gates, places)
+        bias = None if self.balance is None else self.balance.bias
+        routed = self._dispatch(gates, places, bias)
+        learns = self.training and torch.is_grad_enabled() and self.router.weight.requires_grad
+        if self.balance is not None and learns:
+            self.balance.count(routed.asked)
         token = places.real.index_select(0, routed.token)
         made = self.mlps(x.index_select(0, token), routed.count)
         weight = routed.weight
         if self.settings.normalise:
-            chosen = gates.topk(self.settings.k, dim=-1).values.sum(-1)
+            chosen = gates.gather(1, choose(gates, self.settings.k, bias)).sum(-1)
             weight = weight / chosen.index_select(0, routed.token)
         weighted = made * weight[:, None].to(made.dtype)
         out = weighted.new_zeros(len(x), x.shape[1]).index_add(0, token, weighted)
-        return out, Routing(logits=logits, noisy=noisy, dispatch=routed)
+        return out, Routing(logits=logits, noisy=noisy, bias=bias, dispatch=routed)
 
-    def _dispatch(self, gates: Tensor, places: Places) -> Dispatch:
+    def _dispatch(self, gates: Tensor, places: Places, bias: Tensor | None) -> Dispatch:
         own = self.settings
         if not self.training:
             if own.routing == "tokens":
-                return route(gates, own.k, None, priority=False)
+                return route(gates, own.k, None, priority=False, bias=bias)
             sizes = torch.bincount(places.sequence, minlength=places.sequences).tolist()
             return route_experts(gates, self._room(sizes, gates.device), places.sequence)
         room = self._room(places.sizes, gates.device)
         if own.routing == "experts":
             return route_experts(gates, room, places.group)
-        return route(gates, own.k, room, own.priority, places.group)
+        return route(gates, own.k, room, own.priority, places.group, bias)
 
     def _room(self, sizes: tuple[int, ...] | list[int], device: torch.device) -> int | Tensor:
         own = self.settings
@@ -263,7 +278,8 @@ def sum_rows(routing: Routing, places: Places, settings: ExpertSettings) -> dict
     """
     clean = routing.logits.softmax(-1)
     routed = clean if routing.noisy is None else routing.noisy.softmax(-1)
-    first = functional.one_hot(routed.argmax(-1), settings.experts)
+    liked = routed if routing.bias is None else routed + routing.bias
+    first = functional.one_hot(liked.argmax(-1), settings.experts)
     columns = {
         "gates": clean,
         "routed": routed,

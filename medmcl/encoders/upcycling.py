@@ -67,7 +67,7 @@ def upcycled(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
 
 
 def _source(name: str) -> str | None:
-    """Name in the dense tower of a parameter; None for those of routers."""
+    """Name in the dense tower of a parameter; None for those of routers and their biases."""
     if ".moe." in name and ".moe.mlps." not in name:
         return None
     for part, layer in (("1", "fc1"), ("2", "fc2")):

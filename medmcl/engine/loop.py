@@ -20,6 +20,7 @@ from medmcl.core.rng import derive_seed, torch_generator
 from medmcl.data.views import View
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import charge, tied, wrap
+from medmcl.engine.moving import move
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest
@@ -255,6 +256,7 @@ def _step(
         loss, terms = step_module(seen, batch, world)
     state.step += 1
     if not terms:  # no rank had rows to charge for
+        move(learner, world, taken=False)
         state.empty_steps += 1
         _refuse_nothing(plan, state)
         return
@@ -263,9 +265,11 @@ def _step(
         learner.parameters(), plan.optimiser.clip_norm or math.inf, foreach=None
     )
     if any_rank(not (math.isfinite(loss.item()) and math.isfinite(norm.item())), world):
+        move(learner, world, taken=False)
         _skip(plan, state)
         return
     optimiser.step()
+    move(learner, world, taken=True)
     state.skipped_in_a_row = 0
     state.recent = {
         "loss": loss.item(),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from medmcl.core.errors import ConfigError
 
@@ -97,6 +98,15 @@ def any_rank(flag: bool, world: World) -> bool:
     raised = torch.tensor([int(flag)], device=world.device)
     dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=world.group)
     return bool(raised.item())
+
+
+def total(x: Tensor, world: World) -> Tensor:
+    """Give the sum of ``x`` over the ranks, without gradient. All ranks must call it."""
+    if world.size == 1:
+        return x
+    summed = x.detach().clone()
+    dist.all_reduce(summed, group=world.group)
+    return summed
 
 
 def broadcast(value: V, world: World) -> V:

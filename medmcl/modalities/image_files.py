@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from medmcl.core import members
 from medmcl.core.errors import RecordError
 from medmcl.modalities.image_record import ImageRecord
 
@@ -25,30 +26,36 @@ def read_image(path: Path, *, turn: bool = True) -> ImageRecord:
     Palettes, CMYK and YCbCr become red, green, blue; three channels that are equal become one.
 
     Args:
-        path: The file.
+        path: The file, or a member of a tar archive: ``shards/000.tar/a.png``.
         turn: Whether to turn it upright as its EXIF orientation says.
 
     Raises:
         RecordError: Missing, empty, cut short, damaged, of another format, larger than any image,
             more than one image, or partly transparent.
     """
-    from PIL import Image
-
-    if not path.is_file():
+    if not members.is_file(path):
         raise RecordError(
             "there is no such file",
             where=path,
             mend="correct the path in cohort.yaml, or say with `present` which subjects have it",
         )
-    if path.stat().st_size == 0:
-        raise RecordError(
-            "the file is empty (zero bytes)", where=path, mend="copy it again from its source"
-        )
+    with members.open_binary(path) as file:
+        if not file.read(1):
+            raise RecordError(
+                "the file is empty (zero bytes)", where=path, mend="copy it again from its source"
+            )
+        file.seek(0)
+        return _decoded(file, path, turn)
+
+
+def _decoded(file: IO[bytes], path: Path, turn: bool) -> ImageRecord:
+    from PIL import Image
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata; pixels that are missing raise
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 return _record(image, path, turn)
         except RecordError:
             raise

@@ -1,12 +1,13 @@
 """Text: reports and notes as token numbers, with a vocabulary learned from the cohort.
 
 Works offline: words seen often in training have a number of their own, other words are spelled in
-pieces of up to three characters. ``model: path`` takes the tokeniser of a local transformers model
-instead. Padding is 0 in every case.
+pieces of up to three characters; ``tokeniser: bpe`` learns byte pairs instead. ``model: path``
+takes the tokeniser of a local transformers model. Padding is 0 in every case.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,17 +15,22 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from medmcl.core import members
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+from medmcl.modalities.text_bpe import BASE, BytePairs
 from medmcl.modalities.text_features import text_terms
+from medmcl.modalities.text_sections import ReportText, take_sections
 from medmcl.modalities.text_tokens import LocalModel, Vocabulary, split_words
 
+Tokens = Vocabulary | BytePairs | LocalModel
+"""What turns a text to numbers (``encode``) and a number to what it stands for (``spelling``)."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -32,10 +38,15 @@ class TextSource(Config):
     """What a cohort says of its texts."""
 
     reader: Literal["text"] = "text"
-    column: str | None = Field(
-        default=None, description="column with the text; none: one .txt file a record"
+    column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="column with the text, or several, one after another; none: one .txt file a "
+        "record",
     )
     encoding: str = "utf-8"
+    sections: tuple[str, ...] = Field(
+        default=(), description="of a report, in this order: [findings, impression]; none: all"
+    )
 
 
 class TextSettings(Config):
@@ -48,16 +59,23 @@ class TextSettings(Config):
         default=8000, description="largest number of distinct tokens"
     )
     min_count: Annotated[int, Field(ge=1)] = Field(
-        default=2, description="a word seen less often has no number of its own"
+        default=2, description="a word (`bpe`: a pair) seen less often has no number of its own"
     )
     lowercase: bool = True
-    tokeniser: Literal["words", "trigrams"] = Field(
+    tokeniser: Literal["words", "trigrams", "bpe"] = Field(
         default="trigrams",
-        description="unknown words: spelled in pieces of 1 to 3 characters, or one <unk>",
+        description="unknown words: spelled in pieces of 1 to 3 characters, or one <unk> (`words`);"
+        " `bpe`: byte pairs, nothing is unknown",
     )
     model: Path | None = Field(
         default=None, description="folder of a transformers tokeniser, used instead ([text])"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> TextSettings:
+        if self.tokeniser == "bpe" and self.vocabulary < BASE:
+            raise ValueError(f"vocabulary: byte pairs start from {BASE} tokens; give more")
+        return self
 
 
 class TextAugment(Config):
@@ -80,27 +98,44 @@ class Text:
 
     def __init__(self, source: TextSource, settings: TextSettings) -> None:
         self.source, self.settings = source, settings
-        self._tokens: Vocabulary | LocalModel | None = None
+        self._tokens: Tokens | None = None
         if settings.model is not None and settings.model.is_dir():
             self._tokens = LocalModel.from_folder(settings.model)
 
     def read(self, place: Place) -> str:
-        """The text of a cell or of a file; an empty cell is an empty text.
+        """The text of a cell, of several or of a file; an empty cell is an empty text.
+
+        With `sections` only those, or all of a text that has none of them (`ReportText.whole`).
 
         Raises:
             RecordError: No such column or file, or bytes that are not text in the encoding.
         """
-        if self.source.column is not None:
-            return _read_cell(place, self.source.column)
-        return _read_file(place, self.source.encoding)
+        column, sections = self.source.column, self.source.sections
+        if column is None:
+            text = _read_file(place, self.source.encoding)
+        else:
+            columns = (column,) if isinstance(column, str) else column
+            cells = [_read_cell(place, one) for one in columns]
+            text = "\n".join(cell for cell in cells if cell)
+        return take_sections(text, sections) if sections else text
 
     def inspect(self, raw: str, place: Place) -> list[Finding]:
-        """Empty texts, and texts longer than a row."""
+        """Empty texts (or of which no token is made), lacking sections, texts longer than a row."""
         where = f"{place.subject}/{place.record}"
-        if not raw.strip():
+        length = 2 + (len(split_words(raw)) if self._tokens is None else self._length(raw))
+        if length == 2:
             mend = "say with `present` who has a text"
             return [Finding(code="text.empty", where=where, what="the text is empty", mend=mend)]
-        length = 2 + (len(split_words(raw)) if self._tokens is None else self._length(raw))
+        return [*self._whole(raw, where), *self._long(length, where)]
+
+    def _whole(self, raw: str, where: str) -> list[Finding]:
+        if not (isinstance(raw, ReportText) and raw.whole):
+            return []
+        what = f"no section {' or '.join(self.source.sections)}: the whole text is taken"
+        mend = "nothing, if that is meant; otherwise name its headers under sections:"
+        return [Finding(code="text.whole", where=where, what=what, mend=mend, level="warning")]
+
+    def _long(self, length: int, where: str) -> list[Finding]:
         if length > self.settings.max_tokens:
             what = f"the text has {length} tokens or more; {self.settings.max_tokens} are read"
             mend = "raise max_tokens if the end matters"
@@ -114,6 +149,13 @@ class Text:
         """Learn the vocabulary; a local model's is taken as it is."""
         if self.settings.model is not None:
             self._tokens = LocalModel.from_folder(self.settings.model)
+        elif self.settings.tokeniser == "bpe":
+            self._tokens = BytePairs.learn(
+                raws,
+                size=self.settings.vocabulary,
+                min_count=self.settings.min_count,
+                lowercase=self.settings.lowercase,
+            )
         else:
             self._tokens = Vocabulary.learn(
                 raws,
@@ -124,7 +166,7 @@ class Text:
             )
 
     @property
-    def tokens(self) -> Vocabulary | LocalModel:
+    def tokens(self) -> Tokens:
         """What turns words to numbers; known after `fit`."""
         if self._tokens is None:
             raise RuntimeError("fit or load_state comes before the vocabulary is used")
@@ -181,11 +223,13 @@ class Text:
         """Take back what `state` gave."""
         if "model" in state:
             self._tokens = LocalModel.from_state(state)
+        elif "merges" in state:
+            self._tokens = BytePairs.from_state(state)
         else:
             self._tokens = Vocabulary.from_state(state)
 
 
-def _shuffle_sentences(x: Tensor, draws: Tensor, tokens: Vocabulary | LocalModel) -> Tensor:
+def _shuffle_sentences(x: Tensor, draws: Tensor, tokens: Tokens) -> Tensor:
     """Put the sentences of each row (B, T) in random order; a sentence ends at . ! ? or ;."""
     is_stop = torch.zeros_like(x, dtype=torch.bool)
     for stop in tokens.stops:
@@ -218,7 +262,8 @@ def _read_file(place: Place, encoding: str) -> str:
         mend = "give the modality a path, or a column"
         raise RecordError("neither a column nor a file holds the text", where=where, mend=mend)
     try:
-        text = path.read_text(encoding=encoding)
+        with members.open_binary(path) as raw, io.TextIOWrapper(raw, encoding=encoding) as file:
+            text = file.read()
     except FileNotFoundError:
         mend = "correct the path in cohort.yaml, or say with `present` which subjects have it"
         raise RecordError("there is no such file", where=path, mend=mend) from None

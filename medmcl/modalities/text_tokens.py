@@ -117,6 +117,10 @@ class Vocabulary:
             start += size
         return numbers
 
+    def spelling(self, number: int) -> str:
+        """Show one token; a piece of a word begins with ``##``."""
+        return self.words[number]
+
     @property
     def stops(self) -> tuple[int, ...]:
         """Numbers of the signs that end a sentence."""
@@ -186,6 +190,10 @@ class LocalModel:
         """Give the numbers of a text, without start, end and padding."""
         numbers = self.tokeniser(text, add_special_tokens=False, verbose=False)["input_ids"]
         return [int(number) for number in numbers]
+
+    def spelling(self, number: int) -> str:
+        """Show one token as the model's own tokeniser writes it."""
+        return str(self.tokeniser.convert_ids_to_tokens(int(number)))
 
     @property
     def stops(self) -> tuple[int, ...]:

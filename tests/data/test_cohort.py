@@ -187,6 +187,31 @@ def test_cells_and_paths_that_are_missing_are_absences(tiny):
     assert samples["clinic"].notna().all()
 
 
+def test_a_path_may_take_the_first_letters_of_a_number_or_a_text(tiny):
+    tiny.table["number"] = 10000032.0 + tiny.table.index
+    tiny.table["share"] = 0.125
+    tiny.tree["modalities"]["ecg"]["path"] = "p{number:.2}/{number}/{subject_id:.1}/{share:.2}"
+    tiny.write()
+    places = open_cohort(tiny.folder).records["ecg"]["place"]
+    parts = [place.paths["path"].parts[-4:] for place in places]
+    assert parts[0] == ("p10", "10000032", "s", "0.12")  # of a fraction: its digits, as always
+
+
+def test_a_text_of_several_columns_is_absent_where_all_are_empty(tiny):
+    tiny.table["findings"] = [None if n < 2 else "a" for n in tiny.table.index]
+    tiny.table["impression"] = [None if n < 1 else "b" for n in tiny.table.index]
+    tiny.tree["modalities"]["report"]["column"] = ["findings", "impression"]
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    texts = [place.values for place in cohort.records["report"]["place"]]
+    assert cohort.samples["report"].isna().sum() == 1
+    assert texts[0] == {"findings": None, "impression": "b"} | texts[0]
+    tiny.tree["modalities"]["report"]["column"] = ["findings", "impresion"]
+    tiny.write()
+    with pytest.raises(CohortError, match="impresion"):
+        open_cohort(tiny.folder)
+
+
 def test_unknown_presence_is_absence_and_counted(tiny):
     tiny.table["has_cmr"] = tiny.table["has_cmr"].where(tiny.table.index > 0)
     tiny.write()

@@ -18,7 +18,10 @@ from medmcl.data.locate import PACKAGED
 from medmcl.data.manifest import parse_spec
 
 DATA = os.environ.get("MEDMCL_DATA")
-SHIPPED = ("abide", "acdc", "adni", "my_cohort", "oasis1", "ptbxl", "ukb_cardiac")
+SHIPPED = (
+    *("abide", "acdc", "adni", "covid_cxr", "iu_xray", "mimic_cxr", "my_cohort", "oasis1"),
+    *("ptbxl", "roco", "ukb_cardiac"),
+)
 PTBXL_COPIES = (145, 463)
 ACDC_COPIES = ("patient074", "patient076")
 

@@ -69,6 +69,17 @@ def test_values_of_folds_are_mapped_and_others_are_in_no_split():
 def test_a_value_in_two_splits_is_refused():
     with pytest.raises(CohortError, match="two splits"):
         row_splits(table([1]), ids(1), SplitKeys(column="fold", train=(1,), tuning=(1,)))
+    with pytest.raises(CohortError, match="'site12' is in two splits"):
+        row_splits(
+            table(["site12"]), ids(1), SplitKeys(column="fold", train=("*1*",), tuning=("*2",))
+        )
+
+
+def test_a_value_may_stand_for_several_and_one_that_is_named_goes_first():
+    keys = SplitKeys(column="fold", train=("x_train_*",), tuning=("x_train_7",), held_out=("t?",))
+    names = ["x_train_1", "x_train_7", "t5", "t55", "X_train_1", None]
+    sides = row_splits(table(names), ids(6), keys)
+    assert list(sides) == ["train", "tuning", "held_out", None, None, None]
 
 
 def test_a_subject_in_two_splits_is_an_error():

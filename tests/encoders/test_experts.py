@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from medmcl.core.errors import MedmclError
 from medmcl.encoders.experts import dispatch, expert_choice, slots
+from medmcl.encoders.moe import ExpertSettings, MoE, Places, sum_rows
 
 NUMBERS = golden("limoe_vmoe_router")
 
@@ -173,6 +174,26 @@ def test_memory_is_linear_in_tokens(tokens, way):
     with Largest() as largest:
         found.combine()
     assert largest.numbers == tokens * 8 * room  # the form that is avoided, and the test sees it
+
+
+@pytest.mark.parametrize("settings", [{}, {"k": 2}, {"routing": "experts"}, {"bias_rate": 0.1}])
+def test_a_layer_forward_and_backward_is_linear_in_tokens(settings):
+    """No tensor of any operation is larger than the experts' hidden layer of their slots."""
+    tokens, width, hidden, experts, factor = 3000, 4, 16, 8, 1.25
+    torch.manual_seed(0)
+    moe = MoE(width, hidden, ExpertSettings(experts=experts, capacity_factor=factor, **settings))
+    every = torch.arange(tokens, device="cpu")
+    places = Places(real=every, sequence=every // 100, sequences=30, group=None, sizes=(tokens,))
+    x = torch.randn(tokens, width, device="cpu", requires_grad=True)
+    with Largest() as largest:
+        y, routing = moe(x, places)
+        sums = sum_rows(routing, places, moe.settings)
+        (y.sum() + sum(one.sum() for one in sums.values())).backward()
+    k = settings.get("k", 1)
+    columns = 5 * experts  # the sums of a row lie side by side
+    assert largest.numbers <= tokens * max(k * factor * hidden, columns)
+    assert largest.numbers < tokens * experts * slots(tokens, k, factor, experts) / 50
+    assert x.grad.any()
 
 
 @pytest.mark.parametrize(

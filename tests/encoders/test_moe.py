@@ -175,6 +175,18 @@ def test_evaluation_drops_nothing_and_rows_do_not_compete():
         assert routing == "experts" or found.dispatch.kept.all()
 
 
+@pytest.mark.parametrize("settings", [{}, {"k": 2, "priority": False}])
+def test_order_of_tokens_is_nothing_when_nothing_drops(settings):
+    moe = layer(capacity_factor=4.0, **settings)
+    x = random(30, 6)
+    order = random(30, seed=3).argsort()
+    y, routing = moe(x, one_group(30))
+    assert routing.dispatch.kept.all()
+    torch.testing.assert_close(moe(x[order], one_group(30))[0], y[order])
+    tight = layer(capacity_factor=0.5, **{**settings, "priority": False})
+    assert not torch.allclose(tight(x[order], one_group(30))[0], tight(x, one_group(30))[0][order])
+
+
 def test_noise_is_drawn_in_training_only_with_the_sigma_that_was_said():
     moe = layer(experts=4, noise=2.0)
     _, routing = moe(random(4000, 6), one_group(4000))

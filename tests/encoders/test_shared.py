@@ -200,6 +200,15 @@ def test_a_modality_of_padding_only_does_no_harm():
     charge(seen).backward()
 
 
+@pytest.mark.parametrize("pool", ["gap", "map"])
+def test_a_mask_that_hides_every_token_is_refused(pool):
+    given = batch(masked=True)
+    hidden = {"ecg": torch.ones_like(given.masks["ecg"])}
+    all_hidden = Batch(ids=given.ids, inputs=given.inputs, present=given.present, masks=hidden)
+    with pytest.raises(MedmclError, match="12 of 12 tokens hidden"):
+        build(pool=pool)(all_hidden)
+
+
 def test_router_losses_reach_the_routers():
     tower = build(experts={"noise": 1.0})
     objective = build_objective("router", {"view": "plain"}, tower.shape(INPUTS))
@@ -251,10 +260,63 @@ def test_sizes_have_the_shapes_that_their_names_say(size, width, depth, heads, t
     assert active < total
 
 
-def test_the_largest_size_has_as_many_parameters_as_its_paper_says():
-    _, total, active = millions("H/14")
-    assert total == pytest.approx(5600, rel=0.02)
-    assert active == pytest.approx(675, rel=0.02)
+@pytest.mark.parametrize(
+    ("size", "active", "total"),
+    [
+        ("B/16", 112, 990),  # 0.1 B of a token in the paper
+        ("L/16", 339, 3461),  # 0.3 B
+        ("H/14", 675, 5560),  # 675 M and 5.6 B
+    ],
+)
+def test_a_token_meets_as_many_parameters_as_the_paper_says(size, active, total):
+    tower, found, met = millions(size)
+    assert met == pytest.approx(active, rel=0.01)
+    assert found == pytest.approx(total, rel=0.01)
+    width, hidden = tower.trunk.blocks[0].mlp.fc1.weight.shape[::-1]
+    expert = (2 * width * hidden + width + hidden) / 1e6
+    assert found - met == pytest.approx(len(tower.trunk.moes) * 31 * expert)
+
+
+@pytest.mark.parametrize("size", ["tiny", "S/16", "B/32", "B/16"])
+def test_a_step_runs_at_sizes_that_are_trained_through(size):
+    inputs = {
+        "image": InputShape(kind="image", shape=(1, 32, 32)),
+        "text": InputShape(kind="text", shape=(3,), vocabulary=9),
+    }
+    with torch.device("meta"):
+        tower = SharedTower.build(inputs, {"size": size, "experts": {"experts": 2}})
+    tower = tower.to_empty(device="cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in tower.named_parameters():
+            if "norm" in name:
+                parameter.fill_(float(name.endswith("weight")))
+            else:
+                parameter.uniform_(-0.03, 0.03)
+    flags = {name: torch.ones(2, dtype=torch.bool, device="cpu") for name in inputs}
+    given = Batch(
+        ids=torch.arange(2, device="cpu"),
+        inputs={"image": torch.randn(2, 1, 32, 32, device="cpu"),
+                "text": torch.tensor([[1, 2, 3], [4, 5, 0]], device="cpu")},
+        present=flags,
+    )  # fmt: skip
+
+    def apart():
+        seen = tower.eval()(given)
+        return (seen.pooled["image"] - seen.pooled["text"]).square().sum()
+
+    torch.manual_seed(1)
+    seen = tower.train()(given)
+    (seen.pooled["image"] - seen.pooled["text"]).square().sum().backward()
+    for name, parameter in tower.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    with torch.no_grad():
+        before = apart()
+        rate = 0.1 / torch.stack([p.grad.norm() for p in tower.parameters()]).norm()
+        for parameter in tower.parameters():
+            parameter -= rate * parameter.grad
+        assert apart() < before
 
 
 def test_without_experts_it_is_a_dense_tower_of_equal_active_size():
@@ -269,7 +331,7 @@ def test_without_experts_it_is_a_dense_tower_of_equal_active_size():
 
 def test_upcycled_experts_begin_as_the_dense_tower_and_can_part():
     dense = SharedTower.build(INPUTS, {**SMALL, "experts": None}).eval()
-    tower = build(experts={"k": 2, "normalise": True})
+    tower = build(experts={"k": 2, "normalise": True, "bias_rate": 0.1})
     router = tower.trunk.blocks[1].moe.router.weight.clone()
     upcycle(tower, dense.state_dict())
     assert torch.equal(tower.trunk.blocks[1].moe.router.weight, router)

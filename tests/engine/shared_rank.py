@@ -10,6 +10,7 @@ from medmcl.core.batch import Batch, InputShape
 from medmcl.encoders.shared import SharedTower
 from medmcl.engine.distributed import World, gather_embeddings, wrap
 from medmcl.engine.loop import Learner
+from medmcl.engine.moving import move
 from medmcl.objectives import build_objective
 
 ROWS, GROUP = 8, 2
@@ -27,7 +28,8 @@ SHARED_PRESENCE = {
 
 def make_learner():
     torch.manual_seed(2)
-    experts = {"experts": 4, "noise": 0.0, "capacity_factor": 0.8, "group_rows": GROUP}
+    experts = {"experts": 4, "noise": 0.0, "capacity_factor": 0.8, "group_rows": GROUP,
+               "bias_rate": 0.05}  # fmt: skip
     tower = SharedTower.build(
         INPUTS,
         {"width": 16, "depth": 4, "heads": 2, "out": 6, "experts": experts,
@@ -78,6 +80,10 @@ def compare_shared(presence, world):
         elif ours.grad is not None:
             gap = (ours.grad - theirs.grad).norm().item()
             worst = max(worst, gap / max(theirs.grad.norm().item(), 1e-3 * largest))
+    move(alone, World(), taken=True)
+    move(shared, world, taken=True)
+    steps = [torch.stack([moe.balance.bias for moe in own.model.trunk.moes])
+             for own in (alone, shared)]  # fmt: skip
     with torch.no_grad():
         whole = alone.model(batch).stats
         gathered = gather_embeddings(shared.model(mine), ("stats",), world).stats
@@ -89,4 +95,6 @@ def compare_shared(presence, world):
         "routing": max((gathered[key] - x).abs().max().item() for key, x in whole.items()),
         "untouched": untouched,
         "dropped": offered - kept,
+        "bias": (steps[0] - steps[1]).abs().max().item(),
+        "moved": steps[0].abs().max().item(),
     }

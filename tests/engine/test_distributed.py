@@ -85,6 +85,8 @@ def test_a_shared_tower_with_experts_steps_and_routes_like_one(ranks):
             assert found["routing"] < 1e-12, presence
             assert found["untouched"] == [], presence
             assert found["dropped"] > 0, presence
+            assert found["bias"] == 0, presence
+            assert found["moved"] > 0, presence
 
 
 @pytest.mark.dist

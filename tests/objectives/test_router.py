@@ -111,35 +111,6 @@ def test_a_gate_that_underflows_has_a_finite_gradient():
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", ["entropy", "classic"])
-def test_only_global_entropy_leads_text_away_from_one_expert(kind):
-    """All text starts on expert 0, and images make up for it: the balance losses see no fault."""
-    experts, texts, images = 4, 8, 96
-    logits = torch.zeros(texts + images, experts, dtype=torch.float64, device="cpu")
-    logits[:texts, 0] = 6.0
-    logits[texts:] = random(images, experts) * 0.1
-    wanted = (texts + images) / experts
-    logits[texts:, 0] += math.log(
-        (wanted - texts) / (images - wanted + texts) * (experts - 1)
-    )  # images leave expert 0 the room that text takes
-    logits.requires_grad_()
-    steps = torch.optim.SGD([logits], lr=10.0)
-    for step in range(200):
-        noise = random(*logits.shape, seed=step) / experts
-        if kind == "entropy":
-            value = global_entropy(logits[:texts].softmax(-1), math.log(3))
-        else:
-            value = importance(logits.softmax(-1)) + load(logits, logits + noise, 1 / experts, 1)
-        steps.zero_grad()
-        value.backward()
-        steps.step()
-    mean = logits[:texts].detach().softmax(-1).mean(0)
-    if kind == "entropy":
-        assert math.exp(entropy(mean)) > 2.9
-    else:
-        assert mean[0] > 0.99
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [

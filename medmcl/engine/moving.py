@@ -1,0 +1,26 @@
+"""Moves what a rule moves after a step, and no gradient."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+import torch
+from torch import nn
+
+from medmcl.core.contracts import MovesAfterSteps
+from medmcl.engine.world import World, total
+
+
+@torch.no_grad()
+def move(learner: nn.Module, world: World, *, taken: bool) -> None:
+    """Tell every part that keeps `MovesAfterSteps` that a step has ended. All ranks must call it.
+
+    Args:
+        learner: What may hold such parts.
+        world: The ranks.
+        taken: Whether the optimiser moved.
+    """
+    for part in learner.modules():
+        if hasattr(type(part), "after_step"):  # isinstance alone would take milliseconds a step
+            cast(MovesAfterSteps, part).after_step(partial(total, world=world), taken=taken)
