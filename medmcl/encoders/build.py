@@ -12,6 +12,7 @@ from medmcl.core.config import check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.brainnet_cnn import BrainNetCNN
 from medmcl.encoders.cine import Cine
+from medmcl.encoders.clip_text import ClipText
 from medmcl.encoders.code_transformer import CodeTransformer
 from medmcl.encoders.graph_dense import GraphDense
 from medmcl.encoders.graph_pyg import GraphPyG
@@ -55,6 +56,7 @@ ENCODERS: dict[str, Any] = {
     "monai3d": Monai3d,
     "cine": Cine,
     "text_transformer": TextTransformer,
+    "clip_text": ClipText,
     "hf_text": HFText,
     "tabular_mlp": TabularMLP,
     "code_transformer": CodeTransformer,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+
+from medmcl.core.errors import ArtefactError
+from medmcl.encoders.clip_text import ClipText
 
 NameMap = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 
@@ -32,6 +36,17 @@ CLIP_VIT = (
     (r"^transformer\.resblocks\.(\d+)\.mlp\.c_proj\.", r"blocks.\1.mlp.fc2."),
 )
 
+# open_clip's text tower, to the encoder ``clip_text``.
+CLIP_TEXT = (
+    (r"^token_embedding\.", "embed."),
+    (r"^positional_embedding$", "positions"),
+    (r"^ln_final\.", "norm."),
+    (r"^transformer\.resblocks\.(\d+)\.ln_([12])\.", r"blocks.\1.norm\2."),
+    (r"^transformer\.resblocks\.(\d+)\.attn\.", r"blocks.\1.self_attn."),
+    (r"^transformer\.resblocks\.(\d+)\.mlp\.c_fc\.", r"blocks.\1.linear1."),
+    (r"^transformer\.resblocks\.(\d+)\.mlp\.c_proj\.", r"blocks.\1.linear2."),
+)
+
 
 def same(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:  # noqa: ARG001  (a NameMap)
     """Leave names as they are: files that medmcl wrote, or that were renamed before."""
@@ -49,24 +64,55 @@ def timm_names(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]
 
 
 def open_clip(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Map the image tower of an open_clip model to the encoder ``timm``; the text tower is left.
+    """Map an open_clip model to the encoder ``timm`` (its image tower) or ``clip_text`` (its text).
 
-    Towers that open_clip took from timm (``visual.trunk.``), its own ViT and its ResNet.
+    Image towers that open_clip took from timm (``visual.trunk.``), and its own ViT; not its ResNet.
+    The projections into the shared space are not of an encoder: `open_clip_projection`.
     """
+    if isinstance(module, ClipText):
+        return _clip_text(state)
     trunk = _under("visual.trunk.", state)
     if trunk:
         return timm_names(trunk, module)
-    renamed = {}
-    for name, value in (_under("visual.", state) or state).items():
-        new = name
-        for pattern, replacement in CLIP_VIT:
-            new = re.sub(pattern, replacement, new)
-        renamed[new] = value
+    renamed = _renamed(_under("visual.", state) or state, CLIP_VIT)
     if "class_embedding" in renamed:
         renamed["cls_token"] = renamed.pop("class_embedding").reshape(1, 1, -1)
     if "positional_embedding" in renamed:
         renamed["pos_embed"] = renamed.pop("positional_embedding")[None]
     return timm_names(renamed, module)
+
+
+def _clip_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The text tower; CLIP's token n becomes number n + 1, since 0 is padding."""
+    if "logit_bias" in state:
+        raise ArtefactError(
+            "the text tower of SigLIP is not that of CLIP: it looks ahead, and reads other tokens",
+            mend="take its image tower only, or weights of a CLIP model",
+        )
+    inside = {name: value for name, value in state.items() if not name.startswith("visual.")}
+    renamed = _renamed(_under("text.", inside) or inside, CLIP_TEXT)
+    table = renamed.get("embed.weight")
+    if table is not None and table.ndim == 2:
+        renamed["embed.weight"] = torch.cat([torch.zeros_like(table[:1]), table])
+    return renamed
+
+
+def open_clip_projection(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Take a tower's projection out of ``state``: ``weight`` (D, E), and ``bias`` if there is one.
+
+    Args:
+        state: Tensors of an open_clip model; those of the projection are removed.
+        module: The encoder, which says whose projection is wanted.
+
+    Returns:
+        Nothing where the file has none (image towers of SigLIP).
+    """
+    of_text = isinstance(module, ClipText)
+    for name in ("text_projection", "text.text_projection") if of_text else ("visual.proj",):
+        if name in state:
+            return {"weight": state.pop(name).T.contiguous()}
+    linear = "text.text_projection." if of_text else "visual.head.proj."
+    return {part: state.pop(linear + part) for part in ("weight", "bias") if linear + part in state}
 
 
 def authors_image(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
@@ -104,6 +150,16 @@ def authors_ecg(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor
         if "cls_token" in state:
             state["cls_token"] = state["cls_token"] + positions[:, :1]
     return state
+
+
+def _renamed(state: dict[str, Tensor], patterns: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+    renamed = {}
+    for name, value in state.items():
+        new = name
+        for pattern, replacement in patterns:
+            new = re.sub(pattern, replacement, new)
+        renamed[new] = value
+    return renamed
 
 
 def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class LoadReport:
         missing: Names of the module that the file does not have; they keep their first values.
         unexpected: Names of the file (as mapped) that the module does not have.
         mismatched: Names with another shape, and (shape in the file, shape in the module).
-        resized: Names whose positions were interpolated to the module's grid.
+        resized: Names whose positions were brought to the module's grid.
         share: Share of the module's numbers that came from the file.
     """
 
@@ -92,15 +93,21 @@ def load_weights(
         ArtefactError: The file cannot be read, or less than ``least`` of the module fits it.
     """
     source = Path(path)
-    given = (names or same)(read_weights(source), module)
+    return fit_weights(module, (names or same)(read_weights(source), module), source, least=least)
+
+
+def fit_weights(
+    module: nn.Module, given: Mapping[str, Tensor], source: Path, *, least: float
+) -> LoadReport:
+    """Load what fits of tensors by the module's names, as `load_weights` does with a file's."""
     own = module.state_dict()
     taken, resized, mismatched = {}, [], {}
     for name, target in own.items():
         value = given.get(name)
         if value is None:
             continue
-        if value.shape != target.shape and name == "positions":
-            value, old = resize_positions(value, getattr(module, "grid", None)), value
+        if value.shape != target.shape:
+            value, old = _resized(name, value, module), value
             if value.shape == target.shape:
                 resized.append(name)
             else:
@@ -188,12 +195,36 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
     }
 
 
+def _resized(name: str, value: Tensor, module: nn.Module) -> Tensor:
+    """Bring positions to the module's grid; whatever else has another shape stays as it is."""
+    grid = getattr(module, "grid", None)
+    if name == "positions":
+        return resize_positions(value, grid)
+    if name == "model.pos_embed" and grid is not None and value.ndim == 3:
+        return _resized_of_timm(value, grid, module.model.num_prefix_tokens)  # type: ignore[union-attr, arg-type]  # a ViT of timm
+    return value
+
+
+def _resized_of_timm(positions: Tensor, grid: tuple[int, ...], prefix: int) -> Tensor:
+    """Interpolate positions (1, prefix + T, E) of a square grid as timm does."""
+    if math.isqrt(positions.shape[1] - prefix) ** 2 != positions.shape[1] - prefix:
+        return positions
+    from timm.layers import resample_abs_pos_embed
+
+    return resample_abs_pos_embed(positions, new_size=list(grid), num_prefix_tokens=prefix)
+
+
 def resize_positions(positions: Tensor, grid: tuple[int, ...] | None) -> Tensor:
-    """Interpolate positions (T, E) along time to ``grid`` (leads, time); as they are if it cannot.
+    """Bring positions (T, E) to ``grid``; as they are if it cannot.
+
+    Of leads and time they are interpolated along time; of tokens in a row, which are counted from
+    the first, the last are left out.
 
     Source:
         Bicubic as in Touvron et al. 2021 (DeiT) and Turgut et al. 2025 (code). Differs: none.
     """
+    if grid is not None and len(grid) == 1:
+        return positions[: grid[0]]
     if grid is None or len(grid) != 2 or positions.ndim != 2 or len(positions) % grid[0]:
         return positions
     width = positions.shape[1]

@@ -28,6 +28,7 @@ from medmcl.modalities.image_geometry import fit_to, resize_to, take_slice
 from medmcl.modalities.image_record import ImageRecord
 from medmcl.modalities.image_scale import grey, scale
 from medmcl.modalities.image_settings import ImageSettings, ImageSource
+from medmcl.modalities.image_timm import fit_as_timm, normalised
 from medmcl.modalities.resampling import respaced
 from medmcl.modalities.sketches import block_means, image_distance, image_sketch
 from medmcl.modalities.volumes import read_nifti, zyx
@@ -148,6 +149,17 @@ class Image:
             wanted = (None if settings.is_flat else want, want, want)
             lengths = respaced(tuple(x.shape[1:]), spacing, wanted, raw.where)
             x = resize_to(x, tuple(lengths), settings.interpolation)
+        if settings.fit == "timm":
+            as_stored = settings.intensity == "range" and settings.range is None
+            return fit_as_timm(
+                x,
+                settings.shape[0],
+                settings.crop_pct,
+                settings.interpolation,
+                eight_bits=as_stored
+                and raw.pixels.dtype == np.uint8
+                and settings.spacing_mm is None,
+            )
         depth, rows, columns = (1, *settings.shape) if settings.is_flat else settings.shape
         return fit_to(x, (depth, rows, columns), settings.fit, settings.interpolation)
 
@@ -166,12 +178,17 @@ class Image:
         return ("grey",) if self.settings.channels == "grey" else ("red", "green", "blue")
 
     def plain(self, x: Tensor) -> Tensor:
-        """The prepared rows as they are."""
-        return x.to(torch.float32)
+        """The prepared rows, with mean and deviation taken out where the recipe asks for it."""
+        return self._normalised(x.to(torch.float32))
 
     def augment(self, x: Tensor, options: ImageAugment, generator: torch.Generator) -> Tensor:
         """Turn, zoom, cut, brightness, contrast, a hole, noise: one draw a row."""
-        return disturb(self.plain(x), options, generator, unit=self.settings.is_unit)
+        unit = self.settings.is_unit
+        return self._normalised(disturb(x.to(torch.float32), options, generator, unit=unit))
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        taken = self.settings.mean_and_std
+        return x if taken is None else normalised(x, *taken)
 
     def state(self) -> dict[str, Any]:
         """What images of the train split are like."""

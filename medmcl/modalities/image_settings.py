@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from medmcl.core.config import Config
+from medmcl.modalities.image_timm import USUAL, Normalise, Three
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Size = PositiveInt | tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -64,10 +65,15 @@ class ImageSettings(Config):
     spacing_mm: PositiveFloat | None = Field(
         default=None, description="resample every axis to this; none: as acquired"
     )
-    fit: Literal["pad", "stretch", "crop", "center"] = Field(
+    fit: Literal["pad", "stretch", "crop", "center", "timm"] = Field(
         default="pad",
         description="to `size`; `pad`: zeros beside the image; `crop`: what sticks out is cut; "
-        "`stretch`: proportions change; `center`: cut or pad about the middle, no resizing",
+        "`stretch`: proportions change; `center`: cut or pad about the middle, no resizing; "
+        "`timm`: `crop` to the pixel as timm and CLIP do it",
+    )
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="`fit: timm`: share of the resized side that is kept; timm's name and number",
     )
     interpolation: Literal["linear", "cubic", "nearest"] = Field(
         default="linear",
@@ -87,9 +93,20 @@ class ImageSettings(Config):
     range: tuple[float, float] | None = Field(
         default=None, description="values that become 0 and 1; none: what 8 or 16 bits can hold"
     )
+    normalise: Literal["none", "clip", "imagenet", "half"] | Normalise = Field(
+        default="none",
+        description="what a pretrained network saw: mean and deviation of each colour taken out of "
+        "0 to 1 (`clip`, `imagenet`, `half` and half, or {mean, std}), after augmentation",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ImageSettings:
+        if self.normalise != "none" and (self.channels == "grey" or not self.is_unit):
+            raise ValueError("normalise: needs channels: colour, and another intensity than zscore")
+        if self.fit == "timm" and not (self.is_flat and len(set(self.shape)) == 1 and self.is_unit):
+            raise ValueError("fit: timm makes square images, of another intensity than zscore")
+        if self.crop_pct != 1 and self.fit != "timm":
+            raise ValueError("crop_pct: only fit: timm reads it")
         if self.range is not None and self.intensity != "range":
             raise ValueError("range: only intensity: range reads it")
         if self.range is not None and not self.range[0] < self.range[1]:
@@ -108,5 +125,12 @@ class ImageSettings(Config):
 
     @property
     def is_unit(self) -> bool:
-        """Whether values end in [0, 1]."""
+        """Whether prepared values lie in [0, 1]."""
         return self.intensity != "zscore"
+
+    @property
+    def mean_and_std(self) -> tuple[Three, Three] | None:
+        """What is taken out of each colour; None: nothing."""
+        if isinstance(self.normalise, Normalise):
+            return self.normalise.mean, self.normalise.std
+        return USUAL.get(self.normalise)

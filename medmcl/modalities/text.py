@@ -2,7 +2,8 @@
 
 Works offline: words seen often in training have a number of their own, other words are spelled in
 pieces of up to three characters; ``tokeniser: bpe`` learns byte pairs instead. ``model: path``
-takes the tokeniser of a local transformers model. Padding is 0 in every case.
+takes the tokeniser of a local transformers model, ``clip_vocabulary: path`` CLIP's. Padding is 0 in
+every case.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.text_bpe import BASE, BytePairs
+from medmcl.modalities.text_clip import ClipTokens
 from medmcl.modalities.text_features import text_terms
 from medmcl.modalities.text_sections import ReportText, take_sections
 from medmcl.modalities.text_tokens import LocalModel, Vocabulary, split_words
 
-Tokens = Vocabulary | BytePairs | LocalModel
+Tokens = Vocabulary | BytePairs | LocalModel | ClipTokens
 """What turns a text to numbers (``encode``) and a number to what it stands for (``spelling``)."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -70,6 +72,16 @@ class TextSettings(Config):
     model: Path | None = Field(
         default=None, description="folder of a transformers tokeniser, used instead ([text])"
     )
+    clip_vocabulary: Path | None = Field(
+        default=None,
+        description="CLIP's vocabulary in a local file, used instead; its length is 77",
+    )
+
+    @model_validator(mode="after")
+    def _one_tokeniser(self) -> TextSettings:
+        if self.model is not None and self.clip_vocabulary is not None:
+            raise ValueError("clip_vocabulary: not beside model, which has a tokeniser of its own")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> TextSettings:
@@ -81,7 +93,8 @@ class TextSettings(Config):
 class TextAugment(Config):
     """How a view disturbs texts (EDA, Wei and Zou 2019, arXiv 1901.11196, random deletion).
 
-    Differs: a dropped token becomes <unk> and leaves its place; whole sentences can be shuffled.
+    Differs: a dropped token becomes <unk> (of CLIP, which has none: padding) and leaves its place;
+    whole sentences can be shuffled.
     """
 
     dropout: Probability = Field(default=0.1, description="share of tokens that become <unk>")
@@ -101,6 +114,8 @@ class Text:
         self._tokens: Tokens | None = None
         if settings.model is not None and settings.model.is_dir():
             self._tokens = LocalModel.from_folder(settings.model)
+        if settings.clip_vocabulary is not None and settings.clip_vocabulary.is_file():
+            self._tokens = ClipTokens.from_file(settings.clip_vocabulary)
 
     def read(self, place: Place) -> str:
         """The text of a cell, of several or of a file; an empty cell is an empty text.
@@ -146,9 +161,11 @@ class Text:
         return len(self.tokens.encode(raw))
 
     def fit(self, raws: Iterable[str]) -> None:
-        """Learn the vocabulary; a local model's is taken as it is."""
+        """Learn the vocabulary; a local model's, or CLIP's, is taken as it is."""
         if self.settings.model is not None:
             self._tokens = LocalModel.from_folder(self.settings.model)
+        elif self.settings.clip_vocabulary is not None:
+            self._tokens = ClipTokens.from_file(self.settings.clip_vocabulary)
         elif self.settings.tokeniser == "bpe":
             self._tokens = BytePairs.learn(
                 raws,
@@ -221,12 +238,16 @@ class Text:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-        if "model" in state:
-            self._tokens = LocalModel.from_state(state)
-        elif "merges" in state:
-            self._tokens = BytePairs.from_state(state)
-        else:
-            self._tokens = Vocabulary.from_state(state)
+        kinds: tuple[tuple[str, type[LocalModel] | type[ClipTokens] | type[BytePairs]], ...] = (
+            ("model", LocalModel),
+            ("clip", ClipTokens),
+            ("merges", BytePairs),
+        )
+        for key, kind in kinds:
+            if key in state:
+                self._tokens = kind.from_state(state)
+                return
+        self._tokens = Vocabulary.from_state(state)
 
 
 def _shuffle_sentences(x: Tensor, draws: Tensor, tokens: Tokens) -> Tensor:

@@ -151,7 +151,11 @@ def list_of_recipes() -> str:
     for name, path in list_recipes().items():
         spec = read_recipe(path)
         needs = ", ".join(
-            modality if kind in (modality, None) else f"{modality} ({kind})"
+            f"{kind} of any name"
+            if modality in spec.roles
+            else modality
+            if kind in (modality, None)
+            else f"{modality} ({kind})"
             for modality, kind in kinds(spec).items()
         )
         if spec.modalities == "all":

@@ -12,19 +12,20 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import lookup
+from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.core.targets import Targets
 from medmcl.encoders.shared import TRUNK, SharedTower
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.upcycling import is_upcycling, upcycle
-from medmcl.encoders.weights import NAME_MAPS, load_weights
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Learner
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.objectives import build_objective
+from medmcl.stages.file_weights import load_files
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec
 
 
@@ -97,15 +98,13 @@ def build_learner(
     return Learner(towers, objectives, weights)
 
 
-def take_weights(learner: Learner, spec: TrainSpec, setting: Setting) -> None:
+def take_weights(
+    learner: Learner, spec: TrainSpec, adapters: Mapping[str, Adapter], setting: Setting
+) -> None:
     """Fill the model of a stage from weights files, earlier stages and tables of vectors."""
     towers: Towers = learner.model  # type: ignore[assignment]  # built by build_learner
-    for name, source in spec.weights.items():
-        whole = name == TRUNK and isinstance(towers, SharedTower)
-        module = towers if whole else towers.tower(name).encoder
-        report = load_weights(module, source.path, lookup("name map", source.names, NAME_MAPS))
-        what = "the shared tower" if whole else f"{name} encoder"
-        setting.record.say(f"{spec.name}: {what} from {source.path}: {report}")
+    for line in load_files(towers, spec, adapters):
+        setting.record.say(line)
     if isinstance(towers, SharedTower):
         _take_trunk(towers, spec, setting)
     for name, stage in spec.start_from.items():

@@ -43,11 +43,16 @@ class ObjectiveSpec(Config):
 
 
 class WeightsSpec(Config):
-    """Weights of a tower's encoder from a local file; under ``shared``, of a whole shared tower."""
+    """Weights from a local file: of an encoder, and of its projection if asked for.
+
+    Under ``shared``: of a whole shared tower.
+    """
 
     path: Path
     names: str = "same"
     """Name map: ``same``, or a name that `medmcl.encoders.weights` knows."""
+    head: bool = False
+    """Whether the projection comes from the file as well (name map ``open_clip``)."""
 
 
 class TowersSpec(Config):
@@ -111,7 +116,7 @@ class TrainSpec(TowersSpec):
     towers: tuple[str, ...] = ()
     """Modalities whose towers take part; all that the recipe reads if not given."""
     weights: dict[str, WeightsSpec] = {}
-    """Modality to a local weights file for its encoder."""
+    """Modality to a local weights file for its tower."""
     vectors: dict[str, str] = {}
     """Modality to the earlier stage whose table of vectors its code embeddings start from."""
     objectives: dict[str, ObjectiveSpec] = Field(min_length=1)
@@ -343,6 +348,8 @@ def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
     for name, settings in recipe.inputs.items():
         fitting = [kind for kind, one in ADAPTERS.items() if not faults_of(one.Settings, settings)]
         fitting = ["tabular"] if name in tables else fitting
+        if name in recipe.roles:
+            fitting = [recipe.roles[name]]
         found[name] = name if name in ADAPTERS else fitting[0] if len(fitting) == 1 else None
     return found
 

@@ -24,6 +24,7 @@ from medmcl.engine.watching import watchers
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
 from medmcl.objectives import wanted_probe
+from medmcl.stages.file_weights import load_files
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
@@ -40,7 +41,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         return checkpoints.done
     parts = _build(spec, prepared, setting)
     rows, sampler, learner = parts.rows, parts.sampler, parts.learner
-    take_weights(learner, spec, setting)
+    take_weights(learner, spec, prepared.adapters, setting)
     learner.to(setting.world.device)
     tuning = _tuning_batches(spec, prepared, sampler.batch_size)
     sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
@@ -109,6 +110,7 @@ def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
     _plan(spec, len(parts.sampler), setting)
     if setting.recipe.shared is not None:
         trunk_stage(spec)
+    load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
     for name in spec.vectors:
         encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
         if not hasattr(encoder, "take_vectors"):

@@ -131,6 +131,11 @@ CASES = {
         InputShape(kind="text", shape=(7,), vocabulary=20),
         {"width": 16, "heads": 2, "depth": 1, "pool": "cls"},
     ),
+    "clip_text": Case(
+        "clip_text",
+        InputShape(kind="text", shape=(7,), vocabulary=20),
+        {"width": 16, "heads": 2, "depth": 2},
+    ),
     "hf_text": Case(
         "hf_text",
         InputShape(kind="text", shape=(7,), vocabulary=20),

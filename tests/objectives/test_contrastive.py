@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from golden_numbers import golden
 from torch.nn import functional
 
 from medmcl.core.errors import MedmclError
@@ -81,14 +79,9 @@ def test_info_nce_equals_what_the_authors_of_ecg_cmr_publish(scale, weight, valu
     assert info_nce(image, ecg, scale, weight).item() == pytest.approx(value, abs=1e-5)
 
 
-@pytest.fixture
-def golden():
-    root = os.environ.get("MEDMCL_DATA")
-    file = Path(root or ".").resolve().parent / "golden" / "par_openclip_losses.npz"
-    if root is None or not file.exists():
-        pytest.skip("MEDMCL_DATA is not set, or no golden vectors lie beside it")
-    with np.load(file) as arrays:
-        return {name: torch.tensor(arrays[name], device="cpu") for name in arrays.files}
+@pytest.fixture(name="golden")
+def losses_of_open_clip():
+    return golden("open_clip_losses")
 
 
 def golden_leaves(golden, *numbers):

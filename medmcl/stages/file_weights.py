@@ -1,0 +1,68 @@
+"""Weights of local files in the towers of a stage, and whether the pixels suit them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.config import lookup
+from medmcl.core.contracts import Adapter
+from medmcl.core.errors import ConfigError
+from medmcl.encoders.shared import TRUNK, SharedTower
+from medmcl.encoders.tower_weights import load_tower
+from medmcl.encoders.towers import Towers
+from medmcl.encoders.weights import NAME_MAPS, load_weights
+from medmcl.stages.recipe import TrainSpec, WeightsSpec
+
+
+def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter]) -> list[str]:
+    """Load what a stage's ``weights`` name; give what is to be said of it.
+
+    Raises:
+        ConfigError: No such tower or name map, or another head than the file's.
+        ArtefactError: A file that cannot be read, or does not fit.
+    """
+    lines = []
+    for name, source in spec.weights.items():
+        if name == TRUNK and isinstance(towers, SharedTower):
+            lines.append(_load_shared(towers, spec.name, source))
+            continue
+        tower = towers.tower(name)
+        report = load_tower(tower, source.path, source.names, head=source.head)
+        parts = "encoder and projection" if source.head else "encoder"
+        lines.append(f"{spec.name}: {name} {parts} from {source.path}: {report}")
+        lines += other_pixels(name, tower.encoder, adapters[name])
+    return lines
+
+
+def _load_shared(towers: SharedTower, stage: str, source: WeightsSpec) -> str:
+    if source.head:
+        raise ConfigError(
+            "heads come with the rest of a shared tower",
+            where=f"stage {stage}, weights.{TRUNK}",
+            mend="leave out head: true",
+        )
+    report = load_weights(towers, source.path, lookup("name map", source.names, NAME_MAPS))
+    return f"{stage}: the shared tower from {source.path}: {report}"
+
+
+def other_pixels(name: str, encoder: Any, adapter: Adapter) -> list[str]:
+    """Warn where a model of timm was trained on pixels that were normalised in another way."""
+    usual = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}
+    if not hasattr(adapter.settings, "mean_and_std") or not {"mean", "std"} <= set(usual):
+        return []
+    wanted = tuple(usual["mean"]), tuple(usual["std"])
+    given = adapter.settings.mean_and_std or ((0.0,) * 3, (1.0,) * 3)
+    if np.allclose(wanted, given, atol=1e-3):
+        return []
+    return [
+        f"warning: {name}: weights from a file, and pixels with mean {_some(given[0])} and "
+        f"deviation {_some(given[1])} taken out; timm's model has {_some(wanted[0])} and "
+        f"{_some(wanted[1])} (inputs.{name}.normalise)"
+    ]
+
+
+def _some(values: tuple[float, ...]) -> str:
+    return "[" + ", ".join(f"{value:.3g}" for value in values) + "]"
