@@ -94,7 +94,8 @@ class Embeddings:
         features: Modality to its representation before the projection head, (B, E).
         tokens: Modality to its tokens, (B, T, E); only the visible ones if the batch is masked.
         padding: Modality to (B, T) bool; True = the token is padding.
-        stats: Side numbers that encoders report and objectives may charge for.
+        stats: Side numbers that encoders report and objectives may charge for, (B, ...): sums over
+            what a row is made of, so that they add up over rows, steps and ranks.
     """
 
     batch: Batch

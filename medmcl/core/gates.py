@@ -66,6 +66,12 @@ def stat_name(field: str, modality: str) -> str:
     return f"router/{field}/{modality}"
 
 
+def routed_modalities(stats: Mapping[str, Tensor]) -> list[str]:
+    """Modalities that `Embeddings.stats` (or sums of them) holds router sums of."""
+    prefix = stat_name("gates", "")
+    return [name.removeprefix(prefix) for name in stats if name.startswith(prefix)]
+
+
 def entropy(gates: Tensor) -> Tensor:
     """Entropy of each distribution of the last axis in nats, (...); 0 = one expert, at most log E.
 

@@ -122,6 +122,13 @@ class Trunk(nn.Module):
         """The layers of experts, first to last."""
         return [module for module in self.modules() if isinstance(module, MoE)]
 
+    @property
+    def expert_blocks(self) -> list[int]:
+        """Numbers of the blocks with experts, from 0; in the order of `moes`."""
+        return [
+            n for n, block in enumerate(self.blocks) if cast(SharedBlock, block).moe is not None
+        ]
+
     def forward(
         self, streams: dict[str, Stream]
     ) -> tuple[dict[str, Encoded], list[Routing], Places | None]:

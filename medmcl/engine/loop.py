@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -24,6 +24,8 @@ from medmcl.engine.moving import move
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest
+from medmcl.engine.state import Progress
+from medmcl.engine.tally import Sums, added, over_ranks, row_sums
 from medmcl.engine.watching import watch
 from medmcl.engine.world import World, any_rank
 
@@ -33,6 +35,8 @@ MAX_EMPTY = 20
 """Steps from the first on without rows to charge for before a run gives up; at least an epoch."""
 
 Terms = Mapping[str, tuple[Tensor, int]]
+Summarise = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
+"""From sums of what encoders report of rows to numbers for the record."""
 
 
 class Learner(nn.Module):
@@ -51,6 +55,8 @@ class Learner(nn.Module):
                 raise ConfigError("an objective cannot have this name", got=name)
         self.objectives = nn.ModuleDict(dict(objectives))
         self.weights = dict(weights)
+        self.row_sums: Sums = {}
+        """What encoders reported of the rows of the last batch, summed over them."""
 
     def encode(self, views: Mapping[str, Batch]) -> dict[str, Embeddings]:
         """Encode every view."""
@@ -69,6 +75,7 @@ class Learner(nn.Module):
     ) -> tuple[Tensor, Terms]:
         """Give the loss to step on and every term of it."""
         seen = self.encode(views)
+        self.row_sums = row_sums(seen)
         loss, terms = charge(self.charged, seen, batch, world)
         if world.size > 1:
             towers = cast(nn.ModuleDict, self.model.towers)
@@ -149,22 +156,6 @@ class Feed:
             epoch, skip = epoch + 1, 0
 
 
-@dataclass
-class Progress:
-    """What a stage must remember between steps; saved with the weights."""
-
-    step: int = 0
-    best: float = math.inf
-    best_step: int = 0
-    without_gain: int = 0
-    skipped_steps: int = 0
-    empty_steps: int = 0
-    """Steps whose batch no objective had rows to charge for."""
-    skipped_in_a_row: int = 0
-    seconds: float = 0.0
-    recent: dict[str, float] = field(default_factory=dict)
-
-
 def fit(
     learner: Learner,
     feed: Feed,
@@ -177,6 +168,7 @@ def fit(
     depths: Mapping[str, tuple[int, int]] | None = None,
     stop: StopRequest,
     describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None = None,
+    summarise: Summarise | None = None,
 ) -> Progress:
     """Train a stage to its end, from its last checkpoint if there is one.
 
@@ -191,6 +183,8 @@ def fit(
         depths: Parameter name to (layer, last layer) for layer-wise rate decay.
         stop: Whether somebody asked the run to stop.
         describe: Numbers on the embeddings of the tuning split, for the record.
+        summarise: Numbers on sums of ``stats`` over rows, for the record: over all steps and ranks
+            since the last line of training, and over the tuning split.
 
     Raises:
         Interrupted: A stop signal came; the state is saved.
@@ -199,7 +193,7 @@ def fit(
             if it is shorter), or in any step.
     """
     optimiser = build_optimiser(learner, plan.optimiser, depths or {})
-    state = _resume(learner, optimiser, checkpoints)
+    state = _resume(learner, optimiser, checkpoints, world)
     record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
     if state.step == 0:
         _watch(learner, feed, plan, state, record, world)
@@ -213,12 +207,12 @@ def fit(
             last = state.step == plan.steps
             _watch(learner, feed, plan, state, record, world)
             if state.step % plan.log_every == 0 or last:
-                _report_step(plan, state, optimiser, record)
+                _report_step(plan, state, optimiser, record, world, summarise)
             stopping = any_rank(stop.asked, world)
             due = state.step % plan.evaluate_every == 0 or last
             if due or stopping:
                 better = due and _evaluate(
-                    learner, feed, views, plan, state, record, world, describe
+                    learner, feed, views, plan, state, record, world, describe, summarise
                 )
                 _save(learner, optimiser, state, checkpoints, world, best=better)
             if stopping and not last:
@@ -270,6 +264,7 @@ def _step(
         return
     optimiser.step()
     move(learner, world, taken=True)
+    state.note(norm.item(), learner.row_sums)
     state.skipped_in_a_row = 0
     state.recent = {
         "loss": loss.item(),
@@ -306,14 +301,24 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 def _report_step(
-    plan: Plan, state: Progress, optimiser: torch.optim.Optimizer, record: Record
+    plan: Plan,
+    state: Progress,
+    optimiser: torch.optim.Optimizer,
+    record: Record,
+    world: World,
+    summarise: Summarise | None,
 ) -> None:
+    """Write a line of training, and begin to sum anew."""
+    told = {} if summarise is None else summarise(over_ranks(state.sums, world))
     rate = max(group["lr"] for group in optimiser.param_groups)
     row = {"stage": plan.stage, "split": "train", "step": state.step,
            "epoch": state.step / plan.steps_per_epoch, "lr": rate,
            "skipped_steps": state.skipped_steps, "empty_steps": state.empty_steps,
-           **state.recent}  # fmt: skip
+           "gradient_spikes": state.gradient_spikes,
+           "largest_gradient_norm": state.largest_norm or None,  # none: no step was taken
+           **state.recent, **told}  # fmt: skip
     record.write(row)
+    state.begin_line()
     record.say(
         f"{plan.stage}  step {state.step}/{plan.steps}"
         f"  loss {state.recent.get('loss', math.nan):.4f}  lr {rate:.2e}"
@@ -328,6 +333,7 @@ def tuning_loss(
     plan: Plan,
     world: World,
     describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None = None,
+    summarise: Summarise | None = None,
 ) -> dict[str, Any]:
     """Mean loss and terms over the tuning batches, with the same masks every time.
 
@@ -338,6 +344,7 @@ def tuning_loss(
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
     described: list[dict[str, Any]] = []
+    rows_summed: Sums = {}
     for number, rows in enumerate(feed.tuning):
         batch = feed.load(rows).to(world.device)
         generator = torch_generator(plan.seed, plan.stage, "tuning", number, device=world.device)
@@ -351,12 +358,13 @@ def tuning_loss(
         for name, (value, count) in entries.items():
             sums[name] = sums.get(name, 0.0) + value.item() * count
             counts[name] = counts.get(name, 0.0) + count
+        rows_summed = added(rows_summed, row_sums(embeddings))
         if describe is not None:
             described.append(describe(embeddings))
     means: dict[str, Any] = {name: total / counts[name] for name, total in sums.items()}
     for name in described[0] if described else ():
         means[name] = float(np.mean([row[name] for row in described if name in row]))
-    return means
+    return means if summarise is None else {**means, **summarise(rows_summed)}
 
 
 def _evaluate(
@@ -368,9 +376,10 @@ def _evaluate(
     record: Record,
     world: World,
     describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None,
+    summarise: Summarise | None,
 ) -> bool:
     """Write the tuning line; tell whether this is the best state so far."""
-    means = tuning_loss(learner, feed, views, plan, world, describe)
+    means = tuning_loss(learner, feed, views, plan, world, describe, summarise)
     if "loss" not in means:
         return True  # nothing to choose by: the last state is the best known
     record.write({"stage": plan.stage, "split": "tuning", "step": state.step,
@@ -426,17 +435,18 @@ def _save(
     *,
     best: bool,
 ) -> None:
+    saved = state.saved(world)
     if world.rank == 0:
-        training = {"progress": dict(vars(state)), "optimiser": optimiser.state_dict()}
+        training = {"progress": saved, "optimiser": optimiser.state_dict()}
         checkpoints.save(state.step, learner.state_dict(), training, best=best)
 
 
 def _resume(
-    learner: Learner, optimiser: torch.optim.Optimizer, checkpoints: Checkpoints
+    learner: Learner, optimiser: torch.optim.Optimizer, checkpoints: Checkpoints, world: World
 ) -> Progress:
     training = checkpoints.training()
     if training is None:
         return Progress()
     learner.load_state_dict(checkpoints.weights("last"))
     optimiser.load_state_dict(training["optimiser"])
-    return Progress(**training["progress"])
+    return Progress.resumed(training["progress"], world)

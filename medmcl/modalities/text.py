@@ -208,6 +208,10 @@ class Text:
             rows[number] = self.prepare(text)
         return rows
 
+    def spell(self, number: int) -> str:
+        """What a token number stands for, as people read it."""
+        return self.tokens.spelling(number)
+
     @property
     def prepared_shape(self) -> tuple[int, ...]:
         """(max_tokens,)."""

@@ -17,8 +17,10 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.evidence import Evidence
+from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
+from medmcl.stages.expert_report import expert_content
 from medmcl.stages.features import sample_vectors, scored_rows
 from medmcl.stages.groups import sample_groups, sample_sites
 from medmcl.stages.ledger import refuse_seen, run_ledger
@@ -57,6 +59,7 @@ class Evaluation:
         gaps: What was done about missing inputs and cells.
         level: Coverage that its intervals aim at.
         resampling: What the bootstrap of its intervals draws.
+        experts: What the experts of a shared tower take of the tuning split.
     """
 
     folder: Path
@@ -73,6 +76,7 @@ class Evaluation:
     gaps: list[str] = field(default_factory=list)
     level: float = 0.95
     resampling: str = "subject"
+    experts: list[ExpertContent] = field(default_factory=list)
 
 
 def evaluate(
@@ -303,7 +307,28 @@ def run_evaluate(
             evaluation.notes.append("maps left out: no scored sample has both modalities")
         else:
             evaluation.images, evaluation.heat = shown
+    _look_at_experts(spec, run, evaluation, device, seed, now)
     return evaluation
+
+
+def _look_at_experts(
+    spec: EvaluateSpec,
+    run: Run,
+    evaluation: Evaluation,
+    device: torch.device,
+    seed: int,
+    now: Callable[[str], None],
+) -> None:
+    """Keep what the experts of a stage take, or a note that says why there is nothing."""
+    if spec.experts is None:
+        return
+    now("experts")
+    found = expert_content(spec.experts, run, evaluation.prepared, device, seed)
+    if isinstance(found, str):
+        evaluation.notes.append(found)
+    else:
+        evaluation.experts.append(found)
+        evaluation.notes += found.left_out
 
 
 def _shared(probe: ProbeSpec, run: Run, other: Run, cohort: Cohort) -> tuple[str, ...]:

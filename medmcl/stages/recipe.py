@@ -205,6 +205,19 @@ class MapSpec(Config):
     shown: int = 6
 
 
+class ExpertsSpec(Config):
+    """What the experts of a shared tower take, shown on rows of the tuning split."""
+
+    stage: str
+    rows: int = Field(default=512, ge=1)
+    """Samples that are looked at, drawn by the seed; all if there are fewer."""
+    shown_words: int = Field(default=8, ge=0)
+    """Words an expert; one that an expert takes from fewer than 5 subjects is not named."""
+    shown_pieces: int = Field(default=0, ge=0)
+    """Patches of images and stretches of signals an expert, each of another subject. They are
+    pieces of single people's records, so none is shown unless a number is given."""
+
+
 class RetrievalSpec(Config):
     """Retrieval between two modalities with the towers of one stage."""
 
@@ -256,6 +269,7 @@ class EvaluateSpec(Config):
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     maps: MapSpec | None = None
+    experts: ExpertsSpec | None = None
 
     @property
     def cross_validate(self) -> bool | None:
@@ -602,5 +616,5 @@ def needs(spec: TowersSpec | EvaluateSpec) -> list[str]:
     if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())
     wanted = [s for s in (spec.probe.models.values() if spec.probe else ()) if s != "untrained"]
-    wanted += [part.stage for part in (spec.retrieval, spec.zero_shot, spec.maps) if part]
-    return wanted
+    parts = (spec.retrieval, spec.zero_shot, spec.maps, spec.experts)
+    return wanted + [part.stage for part in parts if part]

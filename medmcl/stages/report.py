@@ -35,7 +35,15 @@ def write_run_report(
     merged = _merge(run, prepared, evaluations)
     data = _data(run, cohort, merged, curves, [stage_sentence(fact) for fact in facts])
     learned = [Finding(**one) for fact in facts for one in fact.get("findings", ())]
-    write_report(run.path / "report.html", replace(data, findings=[*data.findings, *learned]))
+    kept = {fact["stage"]: _kept_step(fact) for fact in facts if "best_step" in fact}
+    data = replace(data, findings=[*data.findings, *learned], kept_steps=kept)
+    write_report(run.path / "report.html", data)
+
+
+def _kept_step(fact: Mapping[str, Any]) -> int:
+    """The step whose weights a stage keeps."""
+    is_best = fact["keep"] == "best" and fact["best_tuning_loss"] is not None
+    return int(fact["best_step"] if is_best else fact["steps"])
 
 
 def write_evaluation_report(run: Run, cohort: Cohort, evaluation: Evaluation) -> None:
@@ -52,6 +60,7 @@ def _merge(run: Run, prepared: Prepared, evaluations: Sequence[Evaluation]) -> E
         last.results[:0] = earlier.results
         last.notes[:0] = earlier.notes
         last.gaps[:0] = earlier.gaps
+        last.experts[:0] = earlier.experts
         last.evidence = earlier.evidence.joined(last.evidence)
     return last
 
@@ -86,6 +95,7 @@ def _data(
         evidence=evaluation.evidence,
         images=evaluation.images,
         heat=evaluation.heat,
+        experts=evaluation.experts,
         compared=_compared(evaluation),
         level=evaluation.level,
         resampling=evaluation.resampling,

@@ -72,6 +72,8 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     skipped = f", {fact['skipped_steps']} steps skipped" if fact["skipped_steps"] else ""
     empty = fact.get("empty_steps", 0)
     skipped += f", {empty} without rows to charge for" if empty else ""
+    spikes = fact.get("gradient_spikes", 0)
+    skipped += f", {counted(spikes, 'spike')} of the gradient norm" if spikes else ""
     lacking = fact.get("lacking", 0)
     without = f" ({counted(lacking, 'train sample')} without its modalities left out)"
     kept = fact.get("kept_for_later", 0)

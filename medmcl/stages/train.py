@@ -24,6 +24,7 @@ from medmcl.engine.watching import watchers
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
 from medmcl.objectives import wanted_probe
+from medmcl.stages.expert_report import summary_of
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
@@ -69,6 +70,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
             stop=setting.stop,
             depths=_depths(learner),
             describe=describe_geometry,
+            summarise=summary_of(learner.model),
         )
     facts = {
         "stage": spec.name,
@@ -85,6 +87,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "best_tuning_loss": None if math.isinf(state.best) else state.best,
         "skipped_steps": state.skipped_steps,
         "empty_steps": state.empty_steps,
+        "gradient_spikes": state.gradient_spikes,
         "seconds": round(watch.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
         **_watched(parts, setting),

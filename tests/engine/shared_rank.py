@@ -11,6 +11,7 @@ from medmcl.encoders.shared import SharedTower
 from medmcl.engine.distributed import World, gather_embeddings, wrap
 from medmcl.engine.loop import Learner
 from medmcl.engine.moving import move
+from medmcl.engine.tally import on_the_first, over_ranks
 from medmcl.objectives import build_objective
 
 ROWS, GROUP = 8, 2
@@ -92,9 +93,19 @@ def compare_shared(presence, world):
     return {
         "gradient": worst,
         "loss": abs(loss.item() - shared_loss.item()) / abs(loss.item()),
+        "sums": compare_sums(alone.row_sums, shared.row_sums, world),
         "routing": max((gathered[key] - x).abs().max().item() for key, x in whole.items()),
         "untouched": untouched,
         "dropped": offered - kept,
         "bias": (steps[0] - steps[1]).abs().max().item(),
         "moved": steps[0].abs().max().item(),
     }
+
+
+def compare_sums(alone, shared, world):
+    """How far what all ranks report of rows is from what one process does, added up both ways."""
+    first = on_the_first(shared, world)
+    if world.rank and any(x.any() for x in first.values()):
+        return float("inf")  # it would be counted twice
+    both = over_ranks(shared, world), over_ranks(first, world)
+    return max((found[key] - x).abs().max().item() for found in both for key, x in alone.items())

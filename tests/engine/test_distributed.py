@@ -83,6 +83,7 @@ def test_a_shared_tower_with_experts_steps_and_routes_like_one(ranks):
             assert found["gradient"] < 1e-10, presence
             assert found["loss"] < 1e-10, presence
             assert found["routing"] < 1e-12, presence
+            assert found["sums"] < 1e-11, presence
             assert found["untouched"] == [], presence
             assert found["dropped"] > 0, presence
             assert found["bias"] == 0, presence

@@ -5,6 +5,7 @@ import json
 import signal
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -12,10 +13,15 @@ from processes import assert_same_weights, start
 
 import medmcl
 from medmcl.core.errors import ConfigError
+from medmcl.data.cohort import open_cohort
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.record import read_metrics
+from medmcl.engine.record import Record, read_metrics
+from medmcl.stages import expert_report
 from medmcl.stages.any_cohort import for_cohort
-from medmcl.stages.recipe import RecipeSpec, read_recipe
+from medmcl.stages.evaluate import run_evaluate
+from medmcl.stages.models import build_towers
+from medmcl.stages.recipe import EvaluateSpec, RecipeSpec, read_recipe
+from medmcl.stages.run import Run
 
 KINDS = {"ecg": "ecg", "cmr": "cmr", "report": "text"}
 DENSE = {"experts": None}
@@ -69,6 +75,8 @@ RECIPE = {
             "finetuned": {"tuned": "tuned"},
             "retrieval": {"stage": "contrast", "pairs": [["signal", "words"]]},
             "zero_shot": {"stage": "contrast", "modality": "signal", "text": "words"},
+            "experts": {"stage": "contrast", "rows": 60, "shown_words": 3,
+                        "shown_pieces": 2},
             "bootstrap_draws": 100,
         },
     ],
@@ -125,6 +133,95 @@ def test_router_losses_are_recorded(run):
     } <= named  # fmt: skip
 
 
+def test_routing_is_recorded_by_modality_and_block(run):
+    rows = [row for row in read_metrics(run.path / "metrics.jsonl") if row["stage"] == "contrast"]
+    for row in rows:
+        for name in ("ecg", "report"):
+            assert len(row[f"experts/share/{name}/1"]) == 4
+            assert 1 <= row[f"experts/effective/{name}/1"] <= 4 + 1e-5
+            dropped = row[f"experts/dropped/{name}/1"]
+            assert row[f"experts/processed/{name}"] == pytest.approx(1 - dropped)
+    train = [row for row in rows if row["split"] == "train"]
+    tuning = [row for row in rows if row["split"] == "tuning"]
+    assert {row["experts/tokens/ecg"] for row in train} == {32 * 10}
+    assert all(row["experts/dropped/ecg/1"] == 0 for row in tuning)
+    assert any(row["experts/dropped/ecg/1"] > 0 for row in train)
+    assert run.checkpoints("contrast").done["gradient_spikes"] == 0  # too few steps to have any
+
+
+def test_the_report_shows_what_experts_take_of_the_tuning_split(run):
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert '<section id="experts"' in html
+    found = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    done = run.checkpoints("contrast").done
+    shares = [row for row in found["expert_shares"] if row["stage"] == "contrast"]
+    assert {(row["split"], row["step"]) for row in shares} == {("tuning", done["best_step"])}
+    pieces = pd.DataFrame(found["expert_pieces"])
+    assert set(pieces["modality"]) == {"ecg"}
+    assert pieces.groupby("expert").size().max() <= 2
+    assert set(pieces["grid_row"]) == {0}
+
+
+class Sure(Run):
+    """The run with words and routers drawn anew: after six steps one expert takes all words."""
+
+    def towers(self, stage, device):
+        model = super().towers(stage, device)
+        torch.manual_seed(0)
+        torch.nn.init.normal_(model.tower("report").encoder.embed.weight)
+        for moe in model.trunk.moes:
+            torch.nn.init.normal_(moe.router.weight)
+        return model
+
+
+class Dense(Run):
+    """The run as if its tower had no experts."""
+
+    def towers(self, stage, device):
+        recipe = self.recipe.model_copy(update={"shared": {**self.recipe.shared, **DENSE}})
+        return build_towers(recipe, self.stage(stage), self.shapes, 0).to(device)
+
+
+def experts_of(run, hearts, **asked):
+    spec = EvaluateSpec(stage="evaluate", tasks=(), experts={"stage": "contrast", **asked})
+    record = Record(run.path / "unused.jsonl", active=False)
+    return run_evaluate(spec, run, open_cohort(hearts), torch.device("cpu"), record)
+
+
+def test_words_are_named_if_five_people_have_them_and_pieces_if_asked_for(run, hearts):
+    people = pd.read_csv(hearts / "participants.tsv", sep="\t")
+    texts = people.loc[people["split"] == "tuning", "report"]
+    (content,) = experts_of(Sure(run.path), hearts, shown_words=50).experts
+    assert content.split == "tuning"
+    assert content.block == 1
+    assert content.subjects <= len(texts)
+    assert len({one.expert for one in content.words["report"]}) > 1
+    for one in content.words["report"]:
+        if not one.word.startswith("<"):
+            word = one.word.removeprefix("##")
+            assert texts.str.contains(word, regex=False).sum() >= 5, word
+    rare = {w for text in texts for w in text.split() if texts.str.contains(w).sum() < 5}
+    assert rare
+    assert content.hidden_words["report"] > 0
+    assert not content.pieces
+    (more,) = experts_of(Sure(run.path), hearts, rows=8, shown_pieces=1, shown_words=0).experts
+    assert (more.rows, set(more.pieces), more.words) == (8, {"ecg"}, {})
+    assert more.names["ecg"] == ("II", "V1", "V5")
+
+
+def test_what_cannot_be_cut_is_noted(run, hearts, monkeypatch):
+    monkeypatch.setattr(expert_report, "can_cut", lambda shape, _: shape.kind != "ecg")
+    done = experts_of(run, hearts, shown_pieces=2, rows=5)
+    assert done.notes == ["pieces of 'ecg' left out: no patches of an image or a signal"]
+    assert not done.experts[0].pieces
+
+
+def test_a_stage_without_experts_is_noted(run, hearts):
+    done = experts_of(Dense(run.path), hearts)
+    assert done.experts == []
+    assert done.notes == ["experts left out: stage 'contrast' has none"]
+
+
 def test_a_frozen_trunk_stays_and_the_rest_moves(run):
     before, after = weights(run, "contrast"), weights(run, "tuned")
     assert not any("report" in name for name in after)
@@ -153,6 +250,7 @@ def test_a_killed_run_ends_like_one_that_was_not(run, hearts, tmp_path):
     process.communicate()
     resumed = pretrain(hearts, recipe, out, resume=True)
     assert_same_weights(resumed.path, run.path, ("contrast", "tuned"))
+    assert read_metrics(resumed.path / "metrics.jsonl") == read_metrics(run.path / "metrics.jsonl")
 
 
 def test_experts_can_start_from_a_dense_stage(hearts, tmp_path):

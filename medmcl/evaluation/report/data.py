@@ -12,6 +12,7 @@ import pandas as pd
 
 from medmcl.core.findings import Finding
 from medmcl.evaluation.evidence import Evidence
+from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.report.study import Study
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.evaluation.results import Result
@@ -40,6 +41,8 @@ class ReportData:
         evidence: Calibration, decision curves, risk groups, subgroups, the leakage ledger.
         images: Images with maps, (N, H, W).
         heat: Their cosine maps, (N, h, w).
+        experts: What the experts of shared towers take.
+        kept_steps: Stage to the step whose weights it keeps.
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         notes: Remarks a reader must see.
         level: Coverage that intervals of tasks aim at.
@@ -63,6 +66,8 @@ class ReportData:
     evidence: Evidence = field(default_factory=Evidence)
     images: np.ndarray | None = None
     heat: np.ndarray | None = None
+    experts: Sequence[ExpertContent] = ()
+    kept_steps: Mapping[str, int] = field(default_factory=dict)
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     level: float = 0.95

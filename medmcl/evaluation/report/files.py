@@ -21,6 +21,7 @@ from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
 from medmcl.evaluation.report.calibration_figures import groups_shown
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.embedding_figures import cosine_rows, map_rows
+from medmcl.evaluation.report.expert_lines import expert_rows, share_rows
 from medmcl.evaluation.report.geometry_lines import geometry_of
 from medmcl.evaluation.report.presence import presence
 from medmcl.evaluation.report.survival_figures import curve_of, gridded, last_time, quantity
@@ -61,6 +62,10 @@ def _parts(data: ReportData) -> dict[str, Rows]:
         "missingness": _missingness(data),
         "training": _training(data),
         "geometry": [dict(row) for row in data.geometry or geometry_of(data.curves)],
+        "experts": expert_rows(data.curves),
+        "expert_shares": share_rows(data.curves, data.kept_steps),
+        "expert_words": [row for one in data.experts for row in one.word_rows()],
+        "expert_pieces": [row for one in data.experts for row in one.piece_rows()],
         "embedding_map": map_rows(data.embedding_map),
         "cosine_maps": [] if data.heat is None else cosine_rows(data.heat),
         "compared_runs": [{"run": name, **facts} for name, facts in data.compared.items()],

@@ -12,12 +12,16 @@ from medmcl.evaluation.report import (
     embedding_figures,
     figures,
     geometry_figures,
+    gradient_figures,
     result_figures,
     retrieval_figures,
 )
 from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
+from medmcl.evaluation.report.expert_content_figures import content_pictures
+from medmcl.evaluation.report.expert_figures import routing_curves, share_pictures
+from medmcl.evaluation.report.expert_lines import expert_rows, share_rows
 from medmcl.evaluation.report.geometry_lines import geometry_of
 from medmcl.evaluation.report.graph_figures import graph_pictures
 from medmcl.evaluation.report.labelled import Labelled
@@ -128,6 +132,7 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
     geometry = data.geometry or geometry_of(data.curves)
     images, heat = data.images, data.heat
     graphs = graph_pictures(data.curves, data.findings)
+    routers = _experts(data)
     learned = Section(key="graph", title="Learned pairs", pictures=graphs, tables=(), empty="",
                       short="Pairs")  # fmt: skip
     return (
@@ -140,9 +145,22 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
                  else embedding_figures.map_pictures(images, heat)),
         _section("training", "Training", "No training curves were recorded.",
                  lambda: figures.loss_curves(data.curves),
+                 lambda: gradient_figures.gradient_norms(data.curves),
                  lambda: geometry_figures.geometry_curves(geometry)),
         *([learned] if graphs else []),
+        *([routers] if routers.pictures else []),
     )  # fmt: skip
+
+
+def _experts(data: ReportData) -> Section:
+    """What routers did; shown only where a run has some."""
+    pictures = (
+        *share_pictures(share_rows(data.curves, data.kept_steps)),
+        *routing_curves(expert_rows(data.curves)),
+        *(picture for one in data.experts for picture in content_pictures(one)),
+    )
+    return Section(key="experts", title="Experts", pictures=pictures, tables=(), empty="",
+                   short="Experts")  # fmt: skip
 
 
 def _trust(data: ReportData) -> tuple[Section, ...]:

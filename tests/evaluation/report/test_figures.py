@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from made_experts import CONTENT, CURVES, signal_content
 from made_report import (
     binary_evidence,
     full_report,
@@ -87,7 +88,8 @@ def whole_report(methods=METHODS):
                 for s in range(20) for split in ("train", "tuning")
             ]
             for k in range(14)
-        },
+        } | CURVES,
+        experts=[CONTENT, signal_content()],
         embedding_map={"points": rng.normal(size=(80, 4)), "modality": "ecg",
                        "colours": {"mi": ["yes", "no"] * 40, "ef": rng.normal(size=80)}},
         images=rng.random((6, 16, 16)), heat=rng.normal(size=(6, 4, 4)),

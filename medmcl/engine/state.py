@@ -1,0 +1,66 @@
+"""What a stage must remember between steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from medmcl.engine.spikes import WINDOW, is_spike
+from medmcl.engine.tally import Sums, added, on_the_first
+from medmcl.engine.world import World
+
+
+@dataclass
+class Progress:
+    """What a stage must remember between steps; saved with the weights."""
+
+    step: int = 0
+    best: float = math.inf
+    best_step: int = 0
+    without_gain: int = 0
+    skipped_steps: int = 0
+    empty_steps: int = 0
+    """Steps whose batch no objective had rows to charge for."""
+    skipped_in_a_row: int = 0
+    seconds: float = 0.0
+    recent: dict[str, float] = field(default_factory=dict)
+    gradient_spikes: int = 0
+    """Steps whose gradient norm was a spike (`medmcl.engine.spikes`)."""
+    norms: list[float] = field(default_factory=list)
+    """Gradient norms of the last steps, before clipping."""
+    largest_norm: float = 0.0
+    """Largest gradient norm since the last line of the record."""
+    sums: Sums = field(default_factory=dict)
+    """What encoders reported of rows in the steps since that line: this rank's part."""
+
+    def note(self, norm: float, sums: Sums) -> None:
+        """Add a step that was taken to what the next line of the record says."""
+        self.gradient_spikes += is_spike(norm, self.norms)
+        self.norms = [*self.norms, norm][-WINDOW:]
+        self.largest_norm = max(self.largest_norm, norm)
+        self.sums = added(self.sums, sums)
+
+    def begin_line(self) -> None:
+        """Forget what the line of the record that was just written has said."""
+        self.largest_norm, self.sums = 0.0, {}
+
+    def saved(self, world: World) -> dict[str, Any]:
+        """Give plain values and CPU tensors, of all ranks together. All ranks must call it.
+
+        What is summed moves to the first rank, so that a resumed run adds in the same order.
+        """
+        self.sums = on_the_first(self.sums, world)
+        return {**vars(self), "sums": {name: x.cpu() for name, x in self.sums.items()}}
+
+    @classmethod
+    def resumed(cls, saved: Mapping[str, Any], world: World) -> Progress:
+        """Take back what `saved` gave; what an older file does not have starts anew."""
+        state = cls(**saved)
+        for name, x in state.sums.items():
+            own = x if world.leads else torch.zeros_like(x)
+            state.sums[name] = own.to(world.device)
+        return state

@@ -1,0 +1,147 @@
+"""What a stage remembers between steps: gradient spikes, sums of rows, and both after a stop."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from small_shared import INPUTS, ROWS, batch, build
+
+from medmcl.engine import spikes
+from medmcl.engine.checkpoint import Checkpoints
+from medmcl.engine.loop import Feed, Learner, Plan, fit
+from medmcl.engine.optimiser import OptimiserSettings
+from medmcl.engine.record import Record
+from medmcl.engine.signals import Interrupted
+from medmcl.engine.state import Progress
+from medmcl.engine.tally import added, row_sums
+from medmcl.engine.world import World
+from medmcl.objectives import build_objective
+
+STEPS = 11
+
+
+def test_spikes_are_counted_as_a_slow_loop_counts_them():
+    rng = np.random.default_rng(3)
+    norms = rng.lognormal(0, 1.2, 400).tolist()
+    state, wanted = Progress(), 0
+    for number, norm in enumerate(norms):
+        state.note(norm, {})
+        before = norms[max(0, number - 100) : number]
+        wanted += len(before) >= 20 and norm > 10 * statistics.median(before)
+    assert state.gradient_spikes == wanted
+    assert 3 < wanted < 60
+    assert state.largest_norm == max(norms)
+    assert state.norms == norms[-100:]
+
+
+def test_the_first_steps_and_a_slow_rise_are_no_spikes():
+    assert not spikes.is_spike(1e6, [1.0] * 19)
+    assert spikes.is_spike(11.0, [1.0] * 20)
+    assert not spikes.is_spike(10.0, [1.0] * 20)
+    assert not spikes.is_spike(11.0, [1e-3] * 900 + [2.0] * 100)
+
+
+def test_a_checkpoint_of_an_older_version_can_be_resumed():
+    new = {"gradient_spikes", "norms", "largest_norm", "sums"}
+    old = {k: v for k, v in Progress(step=7, recent={"loss": 1.0}).saved(World()).items()
+           if k not in new}  # fmt: skip
+    assert set(old) == {field.name for field in fields(Progress)} - new
+    state = Progress.resumed(old, World())
+    assert (state.step, state.gradient_spikes, state.norms, state.sums) == (7, 0, [], {})
+
+
+def test_row_sums_add_up_over_views_and_leave_no_gradient():
+    model, rows = build(), batch()
+    seen = {"a": model(rows), "b": model(rows[torch.arange(3, device="cpu")])}
+    found = row_sums(seen)
+    for name, x in seen["a"].stats.items():
+        want = x.detach().double().sum(0) + seen["b"].stats[name].detach().double().sum(0)
+        torch.testing.assert_close(found[name], want)
+        assert not found[name].requires_grad
+    assert added({}, found) == found
+    assert set(added(found, {"other": torch.ones(1, device="cpu")})) == {*found, "other"}
+
+
+class Stop:
+    """Asks to stop after the step of a number."""
+
+    def __init__(self, after=STEPS + 1):
+        self.after, self.step = after, 0
+
+    @property
+    def asked(self):
+        self.step += 1
+        return self.step == self.after
+
+
+def train(folder, stop, steps=STEPS):
+    tower = build(depth=2, capacity_factor=0.6)
+    objective = build_objective("cross_modal", {"view": "plain"}, tower.shape(INPUTS))
+    learner = Learner(tower, {"cross_modal": objective}, {"cross_modal": 1.0})
+    whole = batch()
+
+    def view(rows, generator, disturb=True):
+        noise = torch.randn(1, generator=generator, device="cpu").exp() if disturb else 1.0
+        return rows.with_inputs({**rows.inputs, "image": rows.inputs["image"] * noise})
+
+    plan = Plan(stage="s", steps=steps, steps_per_epoch=steps, evaluate_every=4, log_every=3,
+                seed=0, optimiser=OptimiserSettings(lr=1e-4))  # fmt: skip
+    state = fit(
+        learner,
+        Feed(sampler=lambda _: iter([np.arange(ROWS)] * steps),
+             load=lambda rows: whole[torch.from_numpy(rows)], tuning=(np.arange(ROWS),)),
+        {"plain": view},
+        plan,
+        record=Record(folder / "metrics.jsonl", active=True),
+        checkpoints=Checkpoints(folder / "checkpoint"),
+        world=World(),
+        stop=stop,
+        summarise=lambda sums: {n: x.flatten().tolist() for n, x in sums.items()},
+    )  # fmt: skip
+    lines = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    return state, lines
+
+
+@pytest.fixture(scope="module")
+def touchy():
+    """Spikes that a run of eleven steps can have: a fifth above the median."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spikes, "FEWEST", 2)
+        patch.setattr(spikes, "FACTOR", 1.2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def through(touchy, tmp_path_factory):
+    """A run that nothing stopped."""
+    return train(tmp_path_factory.mktemp("through"), Stop())
+
+
+@pytest.mark.parametrize("after", [1, 5])
+def test_a_stopped_run_sums_and_counts_as_one_that_was_not(through, after, tmp_path):
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    with pytest.raises(Interrupted):
+        train(folder, Stop(after))
+    state, lines = train(folder, Stop())
+    assert lines == through[1]
+    assert vars(state) == vars(through[0])
+    assert 0 < state.gradient_spikes < STEPS
+
+
+def test_a_line_of_training_is_over_all_steps_since_the_one_before(through):
+    rows = [line for line in through[1] if line["split"] == "train"]
+    assert [row["step"] for row in rows] == [3, 6, 9, 11]
+    tokens = [row["router/tokens/text"][0] for row in rows]
+    assert tokens == [tokens[0]] * 3 + [tokens[0] / 3 * 2]
+    assert all(row["largest_gradient_norm"] >= row["gradient_norm"] for row in rows)
+    assert any(row["largest_gradient_norm"] > row["gradient_norm"] for row in rows)
+    kept = sum(row["router/kept/text"][0] for row in rows)
+    assert 0 < kept < sum(tokens)
+    tuning = next(line for line in through[1] if line["split"] == "tuning")
+    assert tuning["router/kept/text"] == tuning["router/tokens/text"] == [tokens[0] / 3]
