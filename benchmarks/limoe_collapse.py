@@ -1,7 +1,7 @@
 """Does text collapse in a shared tower with experts, and what do entropies and priority change?
 
     python benchmarks/limoe_collapse.py --out OUT [--seeds 3] [--steps 300] [--workers 1]
-        [--minutes M] [--sets NAME ...] [--report-only]
+        [--minutes M] [--experts N ...] [--sets NAME ...] [--report-only]
 
 Image tokens to a text token (4, 16, 32) x experts (4, 8, 16) x what is charged x seeds. The tower
 is ``tiny`` (width 64, 4 blocks, experts in 2, MLP ratio 2), trained from scratch on pictures of one
@@ -79,7 +79,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
     """All runs, seed by seed."""
     for seed in range(options.seeds):
         for ratio in RATIOS:
-            for experts in EXPERTS:
+            for experts in options.experts:
                 for losses in options.sets:
                     yield Cell(ratio, experts, losses, seed, options.steps)
 
@@ -293,6 +293,7 @@ def main() -> None:
     reader.add_argument("--seeds", type=int, default=3)
     reader.add_argument("--steps", type=int, default=300)
     reader.add_argument("--workers", type=int, default=1)
+    reader.add_argument("--experts", type=int, nargs="+", default=EXPERTS)
     reader.add_argument("--minutes", type=float, default=math.inf)
     reader.add_argument("--sets", nargs="+", choices=SETS, default=USUAL)
     reader.add_argument("--report-only", action="store_true")

@@ -1,7 +1,8 @@
 """Names that a recipe gives to modalities of a kind: the cohort's own take their place.
 
 ``roles: {picture: image, caption: text}`` lets the recipe write ``picture`` wherever it means the
-cohort's images, whatever they are called there.
+cohort's images, whatever they are called there. The name is replaced wherever it stands alone, as a
+key or as a value, so it must not be that of a setting.
 """
 
 from __future__ import annotations
