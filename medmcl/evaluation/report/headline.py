@@ -92,6 +92,7 @@ def _task_lines(
     if not rows:
         rows = headline_rows(results, task)[:1]
     fractions = sorted({row.label_fraction for row in rows})
+    unlabelled = [row for row in headline_rows(results, task) if row.protocol == "zero_shot"]
     lines = []
     for fraction in dict.fromkeys((*fractions[-1:], *fractions[:1])):
         row = next(row for row in rows if row.label_fraction == fraction)
@@ -104,6 +105,9 @@ def _task_lines(
             f"{task}{labels}: {row.method} reaches {measured(row.metric, row.target)} {row.shown}"
         )
         lines.append(text + _gains(results, task, row) + _added(results, task, row) + ".")
+    for row in unlabelled:
+        if row not in rows and row.value is not None:
+            lines.append(f"{task} without any label, by prompts: {row.shown}.")
     return lines
 
 

@@ -150,6 +150,14 @@ def test_the_headline_compares_with_methods_that_do_not_hold_the_embedding():
     )
 
 
+def test_the_headline_says_what_prompts_reach_without_labels():
+    rows = [result(method="probe"), result(method="zero-shot", protocol="zero_shot", value=0.61)]
+    lines = as_json(ReportData(title="t", results=rows))["headline"]
+    assert lines[-1].startswith(f"{rows[0].task} without any label, by prompts: 0.61")
+    alone = as_json(ReportData(title="t", results=rows[1:]))["headline"]
+    assert not any("by prompts" in line for line in alone)  # it is the line of the task itself
+
+
 def test_the_headline_names_the_cohort_that_was_scored():
     facts = {"recipe": "r", "cohort": "here"}
     own = ReportData(title="t", provenance=facts, flow=[("held_out", 60, 60)])
