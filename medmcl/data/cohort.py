@@ -179,11 +179,7 @@ def load_cohort(
         plain = key.removeprefix("cohort.")
         text = written(plain if plain == "data_root" else f"cohort.{plain}", value)
         applied[apply_override(tree, plain, value, where=text)] = text
-    if isinstance(tree.get("tasks"), dict):  # `--set cohort.tasks.NAME=null` leaves a task out
-        gone = {name for name, task in tree["tasks"].items() if task is None}
-        for section in ("tasks", "prompts"):
-            if isinstance(tree.get(section), dict):
-                tree[section] = {k: v for k, v in tree[section].items() if k not in gone}
+    _leave_out_nulls(tree)
     spec, findings = parse_spec(tree, str(file))
     findings = [_said_of_override(one, applied) for one in findings]
     if spec is None:
@@ -208,6 +204,16 @@ def load_cohort(
     for task in cohort.labels:
         cohort.findings += cohort._built[task][1]
     return cohort, cohort.findings
+
+
+def _leave_out_nulls(tree: dict[str, Any]) -> None:
+    """Take out what ``--set cohort.tasks.NAME=null`` or ``cohort.modalities.NAME=null`` names."""
+    for kind, sections in {"tasks": ("tasks", "prompts"), "modalities": ("modalities",)}.items():
+        if isinstance(tree.get(kind), dict):
+            gone = {name for name, given in tree[kind].items() if given is None}
+            for section in sections:
+                if isinstance(tree.get(section), dict):
+                    tree[section] = {k: v for k, v in tree[section].items() if k not in gone}
 
 
 def _no_root(error: CohortError, access: str | None) -> Finding:

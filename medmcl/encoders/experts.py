@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -91,6 +92,7 @@ def dispatch(
         MedmclError: K is not in 1 to E, a capacity is below 1, gates are not finite, or the bias
             has another shape.
     """
+    capacity = _whole(capacity)
     _check(gates, k, capacity)
     if bias is not None and bias.shape != gates.shape[1:]:
         raise MedmclError(
@@ -120,6 +122,7 @@ def expert_choice(
     Raises:
         MedmclError: A capacity is below 1, or gates are not finite.
     """
+    capacity = _whole(capacity)
     _check(gates, 1, capacity)
     return route_experts(gates, capacity, group)
 
@@ -213,6 +216,11 @@ def slots(
     exact = round(tokens * k * factor / experts, 9)
     whole = math.ceil(exact) if rounding == "ceil" else round(exact)
     return max(1, math.ceil(whole / multiple_of) * multiple_of)
+
+
+def _whole(capacity: int | Tensor | None) -> int | Tensor | None:
+    """Give a whole number of another library (``numpy.int64``) as Python's."""
+    return int(capacity) if isinstance(capacity, Integral) else capacity
 
 
 def _check(gates: Tensor, k: int, capacity: int | Tensor | None) -> None:

@@ -64,7 +64,8 @@ def load(logits: Tensor, noisy_logits: Tensor, noise_std: float, k: int) -> Tens
             got=f"sigma {noise_std}, k {k}, {logits.shape[1]} experts",
             expected="sigma above 0, and k from 1 to the number of experts",
         )
-    return _variation(core.load_probability(logits, noisy_logits, noise_std, k).mean(0))
+    found = core.load_probability(logits, noisy_logits, float(noise_std), k)
+    return _variation(found.mean(0))
 
 
 def gshard(gates: Tensor) -> Tensor:
@@ -116,7 +117,8 @@ def global_entropy(gates: Tensor, threshold: float | None) -> Tensor:
         threshold: tau. Above log E it cannot be reached: something is always charged. None charges
             -H(mean gates), without a bound.
     """
-    return _global(_tokens(gates).mean(0), threshold)
+    least = None if threshold is None else float(threshold)
+    return _global(_tokens(gates).mean(0), least)
 
 
 class RouterBalance(nn.Module):

@@ -37,7 +37,7 @@ def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
 
 
 def _modality(role: str, kind: str, kinds: Mapping[str, str]) -> str:
-    if role in kinds:
+    if kinds.get(role) == kind:
         return role
     fitting = [name for name, one in kinds.items() if one == kind]
     if len(fitting) == 1:

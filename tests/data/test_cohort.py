@@ -302,6 +302,12 @@ def test_a_mistake_in_an_expression_has_a_code_of_its_own(tiny):
         assert what in found.what
 
 
+def test_null_leaves_a_modality_out(tiny):
+    cohort = open_cohort(tiny.folder, {"cohort.modalities.cmr": None})
+    assert list(cohort.spec.modalities) == [n for n in tiny.tree["modalities"] if n != "cmr"]
+    assert cohort.findings == []
+
+
 def test_what_is_wrong_with_an_override_is_said_of_it_and_not_of_the_file(tiny):
     for overrides, text in (
         ({"on_bad_recrod": "exclude"}, "--set cohort.on_bad_recrod=exclude: unknown key"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from golden_numbers import case, golden
@@ -124,6 +125,13 @@ def test_order_of_tokens_is_nothing_when_nothing_drops(priority):
     whole, moved = dispatch(g, 2, None, priority), dispatch(g[order], 2, None, priority)
     assert whole.kept.all()
     torch.testing.assert_close(moved.combine().sum(2), whole.combine().sum(2)[order])
+
+
+def test_a_capacity_may_be_a_whole_number_of_numpy():
+    g = gates(9, 4)
+    found, want = dispatch(g, 1, np.int64(2), True), dispatch(g, 1, 2, True)
+    assert torch.equal(found.combine(), want.combine())
+    assert torch.equal(expert_choice(g, np.int64(2)).token, expert_choice(g, 2).token)
 
 
 def test_groups_do_not_compete():

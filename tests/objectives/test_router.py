@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from golden_numbers import case, golden
@@ -74,6 +75,13 @@ def test_entropies_and_z_are_the_reference(number):
         assert z_loss(logits).item() == pytest.approx(want[f"z_loss_{name}"], rel=1e-12)
         information = -unbounded - local_entropy(gates).item()
         assert information == pytest.approx(want[f"mutual_information_{name}"], rel=1e-6)
+
+
+def test_thresholds_and_sigmas_may_be_arrays_of_one_number():
+    logits, noise = random(5, 4).requires_grad_(), random(5, 4, seed=1)
+    gates = logits.softmax(-1)
+    assert global_entropy(gates, np.array(2.0)) == global_entropy(gates, 2.0)
+    assert load(logits, logits + noise, np.array(0.5), 1) == load(logits, logits + noise, 0.5, 1)
 
 
 def test_balanced_and_collapsed_routers_have_the_values_that_follow():

@@ -124,6 +124,12 @@ def test_every_protocol_reads_the_shared_tower(run):
     assert {row["protocol"].split(",")[0] for row in report["retrieval"]} == {"retrieval"}
 
 
+def test_the_report_says_how_tokens_are_routed(run):
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    told = ", ".join(f"{name} {value}" for name, value in run.recipe.shared["experts"].items())
+    assert f"experts: {told}" in page
+
+
 def test_router_losses_are_recorded(run):
     rows = read_metrics(run.path / "metrics.jsonl")
     named = {name for row in rows if row.get("stage") == "contrast" for name in row}
@@ -350,6 +356,13 @@ def test_roles_take_the_only_modality_of_their_kind():
     assert found.inputs["ecg"]["seconds"] == 10
     assert found.stages[0].objectives["cross_modal"].settings["pairs"] == [["ecg", "report"]]
     assert found.stages[0].objectives["router"].settings["local"] == ["report"]
+
+
+def test_a_modality_called_like_a_role_takes_it_only_if_it_is_of_its_kind():
+    found = for_cohort(read_recipe("limoe_ecg_toy"), {"caption": "ecg", "picture": "text"})
+    assert found.stages[0].objectives["cross_modal"].settings["pairs"] == [["caption", "picture"]]
+    assert found.inputs["caption"]["seconds"] == 10
+    assert found.inputs["picture"]["max_tokens"] == 48
 
 
 @pytest.mark.parametrize(
