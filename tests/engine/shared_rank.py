@@ -27,9 +27,9 @@ SHARED_PRESENCE = {
 }
 
 
-def make_learner():
+def make_learner(noise=0.0):
     torch.manual_seed(2)
-    experts = {"experts": 4, "noise": 0.0, "capacity_factor": 0.8, "group_rows": GROUP,
+    experts = {"experts": 4, "noise": noise, "capacity_factor": 0.8, "group_rows": GROUP,
                "bias_rate": 0.05}  # fmt: skip
     tower = SharedTower.build(
         INPUTS,
@@ -62,13 +62,27 @@ def make_batch(presence):
     return Batch(ids=torch.arange(ROWS, device="cpu"), inputs=inputs, present=present)
 
 
-def compare_shared(presence, world):
+def noise_of_the_token(logits):
+    """In place of random noise: large, and the same for a token wherever it is routed."""
+    return torch.sin(1e3 * logits.detach())
+
+
+def compare_noisy(world):
+    """The same with noise, where the load is charged as well."""
+    drawn, torch.randn_like = torch.randn_like, noise_of_the_token
+    try:
+        return compare_shared("patchy", world, noise=1.0)
+    finally:
+        torch.randn_like = drawn
+
+
+def compare_shared(presence, world, noise=0.0):
     """Take one step on all ranks and one alone on all rows; give how far apart they are."""
-    alone = make_learner()
+    alone = make_learner(noise)
     shared = copy.deepcopy(alone)
     batch = make_batch(presence)
     mine = batch[torch.arange(ROWS, device="cpu").tensor_split(world.size)[world.rank]]
-    loss, _ = alone({"plain": batch}, batch, World())
+    loss, terms = alone({"plain": batch}, batch, World())
     loss.backward()
     module = wrap(shared, world)
     shared_loss, _ = module({"plain": mine}, mine, world)
@@ -92,6 +106,7 @@ def compare_shared(presence, world):
     kept = sum(whole[f"router/kept/{name}"].sum().item() for name in INPUTS)
     return {
         "gradient": worst,
+        "terms": sorted(terms),
         "loss": abs(loss.item() - shared_loss.item()) / abs(loss.item()),
         "sums": compare_sums(alone.row_sums, shared.row_sums, world),
         "routing": max((gathered[key] - x).abs().max().item() for key, x in whole.items()),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared_rank import SHARED_PRESENCE, compare_shared
+from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared
 from torch import nn
 from torch.nn import functional
 
@@ -417,6 +417,7 @@ def main(folder):
         "naive": naive_error(world),
         "training": training_error(world),
         "batch_norm": batch_norm_says(world),
+        "noisy": compare_noisy(world),
         "shared": {presence: compare_shared(presence, world) for presence in SHARED_PRESENCE},
         "float64": {p: compare(MIX, p, torch.float64, world) for p in PRESENCE},
         "float32": {p: compare(MIX, p, torch.float32, world) for p in PRESENCE},

@@ -1,0 +1,58 @@
+"""The shipped LIMoE recipes, a few steps each: pictures and captions, ECGs and reports."""
+
+import json
+
+import pytest
+import torch
+
+import medmcl
+from medmcl.data.simulate import simulate
+from medmcl.engine.record import read_metrics
+
+SHORT = {
+    "stages.contrast.steps": 3,
+    "stages.contrast.batch_size": 24,
+    "stages.contrast.log_every": 1,
+    "stages.results.label_fractions": [1.0],
+    "stages.results.baselines": [],
+    "stages.results.bootstrap_draws": 100,
+}
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes") / "cohort"
+    simulate("shapes", folder, {"subjects": 80, "size": 32, "colours": 2, "shapes": 2})
+    return folder
+
+
+def check(run, image, text):
+    report = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    protocols = {row["protocol"].split(",")[0] for row in report["results"]}
+    assert {"linear_probe", "zero_shot"} <= protocols
+    assert {row["target"] for row in report["retrieval"]} == {
+        f"{image} → {text}",
+        f"{text} → {image}",
+    }
+    rows = [row for row in read_metrics(run.path / "metrics.jsonl") if row["split"] == "train"]
+    assert {f"experts/processed/{image}", f"router/local/{text}"} <= set(rows[-1])
+    assert all(row["loss"] > 0 for row in rows)
+
+
+def test_limoe_toy_runs_on_shapes(shapes, tmp_path):
+    torch.set_num_threads(1)
+    run = medmcl.pretrain(
+        shapes, recipe="limoe_toy", out=tmp_path / "run", device="cpu",
+        overrides={**SHORT, "stages.results.tasks": ["colour"]},
+    )  # fmt: skip
+    check(run, "image", "caption")
+
+
+def test_limoe_ecg_toy_runs_on_ecgs_and_their_reports(hearts, tmp_path):
+    torch.set_num_threads(1)
+    length = {"inputs.ecg.seconds": 5, "inputs.ecg.crop_seconds": 5}
+    run = medmcl.pretrain(
+        hearts, recipe="limoe_ecg_toy", out=tmp_path / "run", device="cpu",
+        overrides={**SHORT, **length, "stages.results.tasks": ["infarct"]},
+    )  # fmt: skip
+    check(run, "ecg", "report")
