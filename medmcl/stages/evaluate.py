@@ -433,7 +433,9 @@ def _what_the_cohort_has(
     if changes.get("probe", spec.probe) is None and spec.probe is not None:
         raise ConfigError(
             f"the cohort has no '{', '.join(wanted)}', the modality whose embeddings are scored",
-            expected=", ".join(have),
+            got=", ".join(have),
+            mend="if it has it under another name, call it as the run does in a copy of its "
+            "cohort.yaml",
         )
     return spec.model_copy(update=changes)
 

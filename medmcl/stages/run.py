@@ -223,11 +223,14 @@ class Run:
         modality = modality or next(iter(self.recipe.inputs))
         if modality == "all" or not isinstance(modality, str):
             return self._embed_several(opened, modality, stage, space, device)
-        if modality not in self.recipe.inputs or modality not in opened.records:
+        known = self.recipe.inputs
+        near = "" if modality in known else nearest(modality, known)
+        if modality not in known or modality not in opened.records:
             raise ConfigError(
-                f"modality '{modality}' is not in both the run and the cohort"
-                f"{nearest(modality, self.recipe.inputs)}",
+                f"modality '{modality}' is not in both the run and the cohort{near}",
                 got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(opened.records)}",
+                mend="if the cohort has it under another name, call it as the run does in a copy "
+                "of its cohort.yaml",
             )
         stage = stage or self.default_stage(modality)
         if stage != "untrained" and modality not in self.stage(stage).towers:
