@@ -285,11 +285,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {', '.join(names[:_SHOWN])}{more})"
 
 
-def lookup(kind: str, name: str, known: Mapping[str, V]) -> V:
+def lookup(kind: str, name: str, known: Mapping[str, V], where: object = None) -> V:
     """Look ``name`` up in a literal map; failure lists what is known and the nearest match."""
     if name in known:
         return known[name]
-    raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}")
+    raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}", where=where)
 
 
 def fingerprint(value: Any) -> str:

@@ -5,6 +5,7 @@ What is wrong with an override is said of the override, not of the file it was l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -125,12 +126,44 @@ def refuse_overrides(faults: Sequence[Fault], applied: Mapping[tuple[str, ...], 
 
 
 def naming_overrides(error: MedmclError, overrides: Mapping[str, Any]) -> MedmclError:
-    """Give an error that names the override whose last key it is about, if there is one."""
-    for dotted, value in overrides.items():
-        text = written(dotted, value)
-        if f"'{dotted.rpartition('.')[2]}'" in error.what and text not in str(error):
-            where = text if error.where is None else f"{text}: {error.where}"
-            return OverrideError(
-                error.what, where=where, got=error.got, expected=error.expected, mend=error.mend
-            )
-    return error
+    """Give an error that names the override that it is about, if there is one.
+
+    That is the one whose whole key fits best: the last keys to a field that the error quotes, those
+    before them to what else it says, above all to where the fault is.
+    """
+    scores = {dotted: _fit(error, tuple(dotted.split("."))) for dotted in overrides}
+    dotted = max(scores, key=scores.__getitem__, default="")
+    if not scores.get(dotted):
+        return error
+    text = written(dotted, overrides[dotted])
+    if text in str(error):
+        return error
+    where = text if error.where is None else f"{text}: {error.where}"
+    return OverrideError(
+        error.what, where=where, got=error.got, expected=error.expected, mend=error.mend
+    )
+
+
+_ADVICE = re.compile(r"; did you mean '[^']*'\?|\(known: [^)]*\)")
+_QUOTED = re.compile(r"'([^\s']+)'")
+_WORD = re.compile(r"[^\s.,:;'\"()]+")
+
+
+def _fit(error: MedmclError, keys: tuple[str, ...]) -> int:
+    """How well the keys of an override fit what an error is about; 0: not at all."""
+    what = _ADVICE.sub("", error.what)
+    place = tuple(_WORD.findall(re.sub(r"^stage ", "stages ", str(error.where or ""))))
+    if place[: len(keys)] == keys:  # it set what the fault lies in
+        return 1 + len(keys)
+    words = {*place, *_WORD.findall(what)}
+    for number in range(len(keys)):
+        said = sum(key in words for key in keys[:number])
+        known = said > 0 or number == 0
+        for field in (tuple(one.split(".")) for one in _QUOTED.findall(what)):
+            own = keys[number:]
+            if field == own and (known or error.where is None):
+                return 1 + said + len(own)
+            shorter = min(len(field), len(own))
+            if field[:shorter] == own[:shorter] and known:
+                return 1 + said
+    return 0

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import check, lookup
+from medmcl.core.config import Config, check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.brainnet_cnn import BrainNetCNN
 from medmcl.encoders.cine import Cine
@@ -42,10 +42,32 @@ def build_encoder(
     Raises:
         ConfigError: If the name, a key, a value or the shape cannot be used.
     """
+    kind, checked = _checked(name, settings, where)
+    built: nn.Module = kind(shape, checked)
+    return built
+
+
+def check_encoder(given: Mapping[str, Any], where: object = None) -> None:
+    """Check ``name`` and settings of an encoder, as far as no shape is needed.
+
+    Raises:
+        ConfigError: As `build_encoder`, or there is no ``name``.
+    """
+    _checked(*split_name(given, where), where)
+
+
+def split_name(given: Mapping[str, Any], where: object) -> tuple[str, dict[str, Any]]:
+    """Give the ``name`` of an encoder and its settings; `ConfigError` if it has no name."""
+    own = dict(given)
+    if "name" not in own:
+        raise ConfigError("an encoder needs a 'name'", where=where)
+    return str(own.pop("name")), own
+
+
+def _checked(name: str, settings: Mapping[str, Any], where: object) -> tuple[Any, Config]:
     kind = lookup("encoder", name, ENCODERS)
     place = f"encoder '{name}'" if where is None else where
-    built: nn.Module = kind(shape, check(kind.Settings, settings, where=place, error=ConfigError))
-    return built
+    return kind, check(kind.Settings, settings, where=place, error=ConfigError)
 
 
 ENCODERS: dict[str, Any] = {

@@ -16,7 +16,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import Config, check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import masked_mean, start_linear
-from medmcl.encoders.build import build_encoder
+from medmcl.encoders.build import build_encoder, check_encoder, split_name
 from medmcl.encoders.encoded import (
     Encoded,
     Encoder,
@@ -153,10 +153,7 @@ class AnyEncoder(nn.Module):
 
     def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
         super().__init__()
-        own = dict(settings.encoder)
-        if "name" not in own:
-            raise ConfigError("an encoder needs a 'name'", where="entrance 'encoder'")
-        name = own.pop("name")
+        name, own = split_name(settings.encoder, "entrance 'encoder'")
         self.encoder = build_encoder(name, shape, own)
         facts = cast(Encoder, self.encoder)
         if facts.grid is None:
@@ -200,19 +197,39 @@ def build_entrance(
     Raises:
         ConfigError: If the name, a key, a value or the shape cannot be used.
     """
+    kind, given = _checked(shape.kind, settings, where)
+    built: nn.Module = kind(shape, given, width, patch)
+    return built
+
+
+def check_entrance(input_kind: str, settings: Mapping[str, Any], where: object) -> None:
+    """Check ``name`` and settings of an entrance, as far as no shape is needed.
+
+    Args:
+        input_kind: Kind of what it reads.
+        settings: As for `build_entrance`.
+        where: Place in the recipe, for the error.
+
+    Raises:
+        ConfigError: If the name, a key or a value cannot be used.
+    """
+    _, given = _checked(input_kind, settings, where)
+    if isinstance(given, AnyEncoder.Settings):
+        check_encoder(given.encoder, f"{where}.encoder")
+
+
+def _checked(input_kind: str, settings: Mapping[str, Any], where: object) -> tuple[Any, Config]:
     own = dict(settings)
-    usual = "encoder" if "encoder" in own else BY_KIND.get(shape.kind)
+    usual = "encoder" if "encoder" in own else BY_KIND.get(input_kind)
     name = own.pop("name", usual)
     if name is None:
         raise ConfigError(
-            f"a {shape.kind} has no entrance of its own to a shared tower",
+            f"a {input_kind} has no entrance of its own to a shared tower",
             where=where,
             mend="name an encoder whose tokens enter: encoder: {name: ...}",
         )
-    kind = lookup("entrance", name, ENTRANCES)
-    given = check(kind.Settings, own, where=where, error=ConfigError)
-    built: nn.Module = kind(shape, given, width, patch)
-    return built
+    kind = lookup("entrance", str(name), ENTRANCES)
+    return kind, check(kind.Settings, own, where=where, error=ConfigError)
 
 
 def real_tokens(encoded: Encoded) -> Tensor:

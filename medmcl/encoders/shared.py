@@ -80,7 +80,7 @@ class SharedTower(Towers):
         """
         if not isinstance(settings, SharedSettings):
             settings = check(SharedSettings, settings, where="shared", error=ConfigError)
-            seeded = seed or (lambda _: None)
+        seeded = seed or (lambda _: None)
         size, built = settings.sizes, {}
         for name, shape in inputs.items():
             own = settings.entrances.get(name, {})

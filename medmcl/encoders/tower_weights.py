@@ -37,17 +37,24 @@ def load_tower(tower: Tower, path: str | Path, names: str, *, head: bool = False
     """
     source = Path(path)
     mapped = lookup("name map", names, NAME_MAPS)
-    if head and names not in PROJECTIONS:
-        raise ConfigError(
-            f"the name map '{names}' knows no projections",
-            expected=", ".join(sorted(PROJECTIONS)),
-            mend="leave out head: true; the head then starts from the seed",
-        )
+    if head:
+        require_projections(names)
     state = read_weights(source)
     if head:
         _load_head(tower, PROJECTIONS[names](state, tower.encoder), source)
     least = 1.0 if names in WHOLE else 0.5
     return fit_weights(tower.encoder, mapped(state, tower.encoder), source, least=least)
+
+
+def require_projections(names: str, where: object = None) -> None:
+    """Refuse a name map whose files hold no projection that a head could take."""
+    if names not in PROJECTIONS:
+        raise ConfigError(
+            f"the name map '{names}' knows no projections",
+            where=where,
+            expected=", ".join(sorted(PROJECTIONS)),
+            mend="leave out head: true; the head then starts from the seed",
+        )
 
 
 def _load_head(tower: Tower, found: dict[str, Tensor], source: Path) -> None:

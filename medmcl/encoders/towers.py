@@ -15,7 +15,7 @@ from medmcl.core.config import Config, check, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.targets import Targets
-from medmcl.encoders.build import build_encoder
+from medmcl.encoders.build import build_encoder, split_name
 from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.encoded import Encoded, Encoder
 from medmcl.encoders.heads import Head, HeadSettings
@@ -148,10 +148,8 @@ class Towers(nn.Module):
             where = f"towers.{name}"
             if not isinstance(given, TowerSettings):
                 given = check(TowerSettings, given, where=where, error=ConfigError)
-            own = dict(given.encoder)
-            if "name" not in own:
-                raise ConfigError("an encoder needs a 'name'", where=f"{where}.encoder")
-            encoder = build_encoder(own.pop("name"), shape, own, where=f"{where}.encoder")
+            kind, own = split_name(given.encoder, f"{where}.encoder")
+            encoder = build_encoder(kind, shape, own, where=f"{where}.encoder")
             width = cast(Encoder, encoder).width
             head = None if given.head is None else Head(width, given.head)
             built[name] = Tower(encoder, head, shape.shape, given.frozen)

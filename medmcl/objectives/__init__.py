@@ -36,6 +36,7 @@ __all__ = [
     "Supervised",
     "Symile",
     "build_objective",
+    "check_objective",
     "cox_partial_likelihood",
     "gram",
     "info_nce",
@@ -61,7 +62,7 @@ def build_objective(
     Raises:
         ConfigError: If the name, a key or a value cannot be used.
     """
-    kind, checked = _checked(name, settings, where)
+    kind, checked = check_objective(name, settings, where)
     return kind(checked, shape)
 
 
@@ -71,11 +72,18 @@ def wanted_probe(name: str, settings: Mapping[str, Any], where: object = None) -
     Raises:
         ConfigError: As `build_objective`.
     """
-    probe: ProbeRows | None = getattr(_checked(name, settings, where)[1], "probe", None)
+    probe: ProbeRows | None = getattr(check_objective(name, settings, where)[1], "probe", None)
     return probe
 
 
-def _checked(name: str, settings: Mapping[str, Any], where: object) -> tuple[Any, Config]:
+def check_objective(
+    name: str, settings: Mapping[str, Any], where: object = None
+) -> tuple[Any, Config]:
+    """Give the class of an objective and its settings, checked as far as no model is needed.
+
+    Raises:
+        ConfigError: As `build_objective`.
+    """
     kind = lookup("objective", name, OBJECTIVES)
     place = f"objective '{name}'" if where is None else where
     return kind, check(kind.Settings, settings, where=place, error=ConfigError)

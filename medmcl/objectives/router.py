@@ -8,7 +8,7 @@ finite gives a loss that is not finite, never a number.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -165,37 +165,16 @@ class RouterBalance(nn.Module):
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
         super().__init__()
         self.settings = settings
-        if not shape.experts:
-            raise ConfigError(
-                "the model has no routers to charge",
-                where="objective 'router'",
-                mend="use a shared tower with experts (`shared:` in the recipe, with experts), or "
-                "leave the objective out",
-            )
         self.modalities = tuple(shape.inputs)
+        self.refuse_unfit(settings, self.modalities, shape.experts)
         text = {name for name, one in shape.inputs.items() if one.kind == "text"}
         local = settings.local if settings.local is not None else tuple(sorted(text))
-        self.local = tuple(lookup("modality", n, {m: m for m in shape.inputs}) for n in local)
+        self.local = local
         asked = settings.min_experts
         self.least: dict[str, float | None] = dict(asked or {})
         self.shares: dict[str, float] = {}
         if asked is None:
             self.shares = {n: (9 if n in text else 20) / 32 for n in self.modalities}
-        for name, least in self.least.items():
-            lookup("modality", name, dict(shape.inputs))
-            if least is not None and not 1 <= least < math.inf:
-                raise ConfigError(
-                    "a modality uses at least one expert",
-                    where=f"objective 'router': min_experts.{name}",
-                    got=least,
-                )
-            if least is not None and least > shape.experts:
-                raise ConfigError(
-                    "a modality cannot use more experts than there are",
-                    where=f"objective 'router': min_experts.{name}",
-                    got=least,
-                    expected=f"at most {shape.experts}",
-                )
         self.views: tuple[str, ...] = (settings.view,)
         classic = ("importance", "load", "z", "gshard")
         self.terms: tuple[str, ...] = (
@@ -205,6 +184,49 @@ class RouterBalance(nn.Module):
         )
         if not self.terms:
             raise ConfigError("nothing is charged", where="objective 'router'")
+
+    @staticmethod
+    def refuse_unfit(
+        settings: Settings,
+        modalities: Sequence[str],
+        experts: int,
+        where: str = "objective 'router'",
+        mend: str = "leave the objective out",
+    ) -> None:
+        """Refuse settings that do not suit a model, from what a recipe says of it.
+
+        Args:
+            settings: What is charged.
+            modalities: Modalities of the model.
+            experts: Experts of its routers; 0: it has none.
+            where: Place in the recipe, for the error.
+            mend: How the objective is left out.
+
+        Raises:
+            ConfigError: There is no router, no such modality, or a number of experts is impossible.
+        """
+        if not experts:
+            raise ConfigError(
+                "the model has no routers to charge",
+                where=where,
+                mend=f"{mend}, or use a shared tower with experts (`shared:` in the recipe, with "
+                "experts)",
+            )
+        known = {name: name for name in modalities}
+        for name in settings.local or ():
+            lookup("modality", name, known, where=f"{where}: local")
+        for name, least in (settings.min_experts or {}).items():
+            place = f"{where}: min_experts.{name}"
+            lookup("modality", name, known, where=place)
+            if least is not None and not 1 <= least < math.inf:
+                raise ConfigError("a modality uses at least one expert", where=place, got=least)
+            if least is not None and least > experts:
+                raise ConfigError(
+                    "a modality cannot use more experts than there are",
+                    where=place,
+                    got=least,
+                    expected=f"at most {experts}",
+                )
 
     def forward(
         self,

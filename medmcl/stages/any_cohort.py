@@ -9,6 +9,7 @@ from typing import Any
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
+from medmcl.stages.model_settings import entrances_of
 from medmcl.stages.recipe import AnyStage, EvaluateSpec, RecipeSpec, TrainSpec
 from medmcl.stages.roles import with_names
 
@@ -25,12 +26,12 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
 
     Raises:
         ConfigError: A modality that the cohort does not have, or of a kind that the recipe does
-            not know.
+            not know; or entrances that are no mappings.
     """
     recipe = with_names(recipe, kinds)
     shared = recipe.shared
     inputs = dict(recipe.inputs)
-    towers = dict(recipe.towers if shared is None else shared.get("entrances", {}))
+    towers = dict(recipe.towers if shared is None else entrances_of(shared))
     for name in kinds if recipe.modalities == "all" else recipe.modalities:
         if name not in kinds:
             raise ConfigError(

@@ -11,7 +11,7 @@ from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.shared import TRUNK, SharedTower
-from medmcl.encoders.tower_weights import load_tower
+from medmcl.encoders.tower_weights import load_tower, require_projections
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.weights import NAME_MAPS, load_weights
 from medmcl.stages.recipe import TrainSpec, WeightsSpec
@@ -38,14 +38,24 @@ def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter])
 
 
 def _load_shared(towers: SharedTower, stage: str, source: WeightsSpec) -> str:
-    if source.head:
-        raise ConfigError(
-            "heads come with the rest of a shared tower",
-            where=f"stage {stage}, weights.{TRUNK}",
-            mend="leave out head: true",
-        )
+    refuse_source(TRUNK, source, f"stage {stage}, weights.{TRUNK}")
     report = load_weights(towers, source.path, lookup("name map", source.names, NAME_MAPS))
     return f"{stage}: the shared tower from {source.path}: {report}"
+
+
+def refuse_source(name: str, source: WeightsSpec, where: str) -> None:
+    """Refuse what can be told of weights from a file before it is read.
+
+    Raises:
+        ConfigError: There is no such name map, or a head is asked for where none can come from it.
+    """
+    lookup("name map", source.names, NAME_MAPS, where=where)
+    if source.head and name == TRUNK:
+        raise ConfigError(
+            "heads come with the rest of a shared tower", where=where, mend="leave out head: true"
+        )
+    if source.head:
+        require_projections(source.names, where)
 
 
 def other_pixels(name: str, encoder: Any, adapter: Adapter) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.objectives import build_objective
 from medmcl.stages.file_weights import load_files
+from medmcl.stages.model_settings import shared_settings, tower_settings
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec
 
 
@@ -51,33 +51,18 @@ def build_towers(
 ) -> Towers:
     """Build towers at their first weights, which depend on seed and modality only."""
     if recipe.shared is not None:
-        return _build_shared(recipe.shared, spec, shapes, seed)
+        return SharedTower.build(
+            {name: lookup("modality", name, shapes) for name in spec.towers},
+            shared_settings(recipe, spec),
+            frozen=spec.frozen,
+            seed=lambda part: torch.manual_seed(derive_seed(seed, "init", part)),
+        )
     built: dict[str, nn.Module] = {}
     for name in spec.towers:
-        tree = dict(lookup("tower", name, recipe.towers))
-        tree["encoder"] = {**tree["encoder"], **spec.encoder.get(name, {})}
-        tree["frozen"] = name in spec.frozen or tree.get("frozen", False)
+        settings = tower_settings(recipe, spec, name)
         torch.manual_seed(derive_seed(seed, "init", name))
-        built[name] = Towers.build({name: shapes[name]}, {name: tree}).towers[name]
+        built[name] = Towers.build({name: shapes[name]}, {name: settings}).towers[name]
     return Towers(built)
-
-
-def _build_shared(
-    settings: Mapping[str, Any], spec: TowersSpec, shapes: Mapping[str, InputShape], seed: int
-) -> SharedTower:
-    """Build the tower that modalities share; ``encoder.shared`` of a stage changes its settings."""
-    entrances = dict(settings.get("entrances", {}))
-    for name in entrances:
-        lookup("modality", name, shapes)
-    for name in spec.towers:
-        entrances[name] = {**entrances.get(name, {}), **spec.encoder.get(name, {})}
-    tree = {**settings, **spec.encoder.get(TRUNK, {}), "entrances": entrances}
-    return SharedTower.build(
-        {name: lookup("modality", name, shapes) for name in spec.towers},
-        tree,
-        frozen=spec.frozen,
-        seed=lambda part: torch.manual_seed(derive_seed(seed, "init", part)),
-    )
 
 
 def build_learner(

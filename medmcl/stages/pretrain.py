@@ -26,6 +26,7 @@ from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
 from medmcl.stages.launch import choose_precision, new_run_folder
+from medmcl.stages.model_checks import refuse_models
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import (
     AnyStage,
@@ -82,6 +83,8 @@ def pretrain(
     spec = for_cohort(
         read_recipe(_recipe_name(recipe, opened), recipe_overrides(overrides)), kinds_of(opened)
     )
+    stages = expand(spec, list(opened.spec.tasks))
+    refuse_models(spec, list(opened.spec.tasks), kinds_of(opened))
     where = pick_device(device)
     config = {
         "cohort": opened.name,
@@ -93,7 +96,6 @@ def pretrain(
         "recipe": json.loads(spec.model_dump_json(by_alias=True)),
     }
     folder = _run_folder(out, opened, spec, config, resume)
-    stages = expand(spec, config["tasks"])
     _refuse_bad_tasks(opened, spec, stages, folder)
     world = start_world(device)
     try:

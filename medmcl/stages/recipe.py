@@ -388,6 +388,7 @@ def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     stages = tree.get("stages")
     stages = stages if isinstance(stages, list) else []
     for stage in stages:
+        _drop_nulls(stage)
         _fold_objectives(stage)
     faults = faults_of(RecipeSpec, tree)
     if faults:
@@ -502,6 +503,22 @@ def _named(node: Any, name: str) -> Any:
     return node.get(name) if isinstance(node, dict) else None
 
 
+BY_NAME = (
+    "objectives", "start_from", "encoder", "weights", "vectors", "views", "finetuned"
+)  # fmt: skip
+"""Keys of a stage that map names to what stands for them; null takes a name out, or all."""
+
+
+def _drop_nulls(stage: Any) -> None:
+    """Take out of a stage what was set to null where nothing is as good as no entry."""
+    for key in BY_NAME if isinstance(stage, dict) else ():
+        if isinstance(stage.get(key), dict):
+            stage[key] = {name: one for name, one in stage[key].items() if one is not None}
+    for key in (*BY_NAME, "frozen"):
+        if isinstance(stage, dict) and key in stage and stage[key] is None:
+            del stage[key]
+
+
 def _fold_objectives(stage: Any) -> None:
     """Let an objective's settings stand beside ``kind`` and ``loss_weight`` in the file."""
     objectives: Any = stage.get("objectives") if isinstance(stage, dict) else None
@@ -530,10 +547,7 @@ def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> list[AnyStage]:
     for spec in recipe.stages:
         if isinstance(spec, TrainSpec):
             check_length(spec)
-        if isinstance(spec, TrainSpec) and spec.for_each:
-            stages.extend(_each(spec, tasks))
-        else:
-            stages.append(spec)
+        stages.extend(each(spec, tasks))
     _check_order(stages)
     return stages
 
@@ -561,7 +575,11 @@ def check_length(spec: TrainSpec) -> None:
         )
 
 
-def _each(spec: TrainSpec, tasks: Sequence[str]) -> Iterable[TrainSpec]:
+def each(spec: AnyStage, tasks: Sequence[str]) -> Iterable[AnyStage]:
+    """Give the stages that one is written for: itself, or one for each combination."""
+    if not isinstance(spec, TrainSpec) or not spec.for_each:
+        yield spec
+        return
     values = {
         name: list(tasks) if chosen == "all" else list(chosen)
         for name, chosen in spec.for_each.items()

@@ -1,0 +1,234 @@
+"""What can be known of a recipe's models before any record is read.
+
+A slip of the pen in a tower, a stage or an objective is told at once, not when the records of a
+cohort are prepared. What depends on the shape of an input is left to the rehearsal of the stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import cast
+
+from medmcl.core.config import check, lookup, nearest
+from medmcl.core.errors import ConfigError
+from medmcl.core.nearby import instead_of
+from medmcl.data.view_settings import ViewSettings
+from medmcl.encoders.build import check_encoder
+from medmcl.encoders.entrances import check_entrance
+from medmcl.encoders.shared import TRUNK
+from medmcl.modalities import ADAPTERS
+from medmcl.objectives import OBJECTIVES, RouterBalance, check_objective
+from medmcl.stages.file_weights import refuse_source
+from medmcl.stages.model_settings import entrances_of, shared_settings, tower_settings
+from medmcl.stages.models import trunk_stage
+from medmcl.stages.recipe import (
+    FactoriseSpec,
+    ObjectiveSpec,
+    RecipeSpec,
+    TowersSpec,
+    TrainSpec,
+    WeightsSpec,
+    each,
+)
+
+Check = Callable[[], object]
+_SHOWN = 3
+"""Weights files of a run that are named."""
+
+
+def refuse_models(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) -> None:
+    """Refuse a recipe whose models cannot be built, from the recipe alone.
+
+    Args:
+        recipe: The recipe as resolved for a cohort (`medmcl.stages.any_cohort.for_cohort`).
+        tasks: Tasks of the cohort.
+        kinds: Modality of the cohort to its kind.
+
+    Raises:
+        ConfigError: The first fault.
+    """
+    for fault in faults_of_models(recipe, tasks, kinds):
+        raise fault
+
+
+def faults_of_models(
+    recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]
+) -> list[ConfigError]:
+    """Give every fault that `refuse_models` would refuse, each once."""
+    found: dict[tuple[str, ...], ConfigError] = {}
+    for one in _checks(recipe, tasks, kinds):
+        try:
+            one()
+        except ConfigError as error:
+            found.setdefault((str(error.where), error.what, str(error.got)), error)
+    return list(found.values())
+
+
+def _checks(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) -> Iterable[Check]:
+    """Give the checks of a recipe; those of a stage with ``for_each`` name it as it is written."""
+    yield partial(_refuse_unread_towers, recipe, kinds)
+    for name, view in recipe.views.items():
+        yield partial(_refuse_view, f"views.{name}", view, recipe, kinds)
+    made: dict[str, TowersSpec] = {}
+    for written in recipe.stages:
+        for stage in each(written, tasks):
+            if isinstance(stage, TowersSpec):
+                as_written = stage.model_copy(update={"name": written.name})
+                yield from _stage_checks(recipe, as_written, dict(made), kinds)
+                made[stage.name] = stage
+
+
+def _stage_checks(
+    recipe: RecipeSpec, spec: TowersSpec, made: Mapping[str, TowersSpec], kinds: Mapping[str, str]
+) -> Iterable[Check]:
+    yield partial(_refuse_names, recipe, spec)
+    yield partial(_refuse_starts, recipe, spec, made)
+    if recipe.shared is not None:
+        yield partial(shared_settings, recipe, spec)
+    for name in spec.towers:
+        if name in recipe.inputs:
+            yield partial(_check_tower, recipe, spec, name, kinds.get(name))
+    for label, objective in spec.objectives.items():
+        yield partial(_check_objective, recipe, spec, label, objective)
+    if isinstance(spec, TrainSpec):
+        for name, view in spec.views.items():
+            yield partial(_refuse_view, f"stage {spec.name}, views.{name}", view, recipe, kinds)
+        for name, source in spec.weights.items():
+            yield partial(_check_file, spec, name, source)
+
+
+def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
+    """Refuse a tower, or an entrance, of what the recipe does not read: nothing would use it."""
+    own = recipe.shared is None
+    section = "towers" if own else "shared.entrances"
+    for name in recipe.towers if own else entrances_of(recipe.shared or {}):
+        if name in recipe.inputs:
+            continue
+        alike = [one for one in recipe.inputs if kinds.get(one) == name]
+        hint = f"; did you mean '{alike[0]}', which is of kind {name}?" if len(alike) == 1 else ""
+        raise ConfigError(
+            f"unknown modality '{name}'" + (hint or nearest(name, recipe.inputs)),
+            where=f"{section}.{name}",
+            expected=f"a modality that the recipe reads: {', '.join(recipe.inputs)}",
+            mend=f"write {section}.{(alike or list(recipe.inputs))[0]}, or leave it out"
+            if len(alike) == 1 or len(recipe.inputs) == 1
+            else "correct the name, or leave it out",
+        )
+
+
+def _known(names: Iterable[str], known: Iterable[str], where: str, what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{what} '{name}'{nearest(name, known)}",
+                where=where,
+                mend="correct the name, or leave it out",
+            )
+
+
+def _refuse_names(recipe: RecipeSpec, spec: TowersSpec) -> None:
+    """Refuse keys of a stage that name no tower of it."""
+    _known(spec.towers, recipe.inputs, f"stage {spec.name}, towers", "the recipe reads no")
+    whole = [*spec.towers, *([] if recipe.shared is None else [TRUNK])]
+    named: dict[str, Iterable[str]] = {
+        "frozen": spec.frozen, "encoder": spec.encoder, "start_from": spec.start_from
+    }  # fmt: skip
+    if isinstance(spec, TrainSpec):
+        named["weights"] = spec.weights
+        _known(spec.vectors, spec.towers, f"stage {spec.name}, vectors", "the stage has no tower")
+    for key, names in named.items():
+        _known(names, whole, f"stage {spec.name}, {key}", "the stage has no tower")
+
+
+def _refuse_starts(recipe: RecipeSpec, spec: TowersSpec, made: Mapping[str, TowersSpec]) -> None:
+    """Refuse to start a tower from a stage that has none, or that is no stage of towers."""
+    where = f"stage {spec.name}, start_from"
+    for name, stage in spec.start_from.items():
+        if stage not in made or (name != TRUNK and name not in made[stage].towers):
+            has = ", ".join(made[stage].towers) if stage in made else "no towers"
+            raise ConfigError(
+                f"stage '{stage}' has no tower '{name}' to start from", where=where, got=has
+            )
+    if not isinstance(spec, TrainSpec):
+        return
+    for name, stage in spec.vectors.items():
+        source = made.get(stage)
+        if not isinstance(source, FactoriseSpec) or name not in source.towers:
+            raise ConfigError(
+                f"stage '{stage}' has no table of vectors for '{name}'",
+                where=f"stage {spec.name}, vectors",
+                expected="a factorise stage with that modality",
+            )
+    if recipe.shared is not None:
+        trunk_stage(spec)
+
+
+def _check_tower(recipe: RecipeSpec, spec: TowersSpec, name: str, kind: str | None) -> None:
+    """Check a tower, or an entrance; what only the kind of input says is left out without it."""
+    if recipe.shared is None:
+        given = tower_settings(recipe, spec, name)
+        check_encoder(given.encoder, f"towers.{name}.encoder")
+        return
+    changed = spec.encoder.get(name, {})
+    entrance = {**entrances_of(recipe.shared).get(name, {}), **changed}
+    if kind is not None:
+        check_entrance(kind, entrance, f"shared.entrances.{name}")
+
+
+def _check_objective(
+    recipe: RecipeSpec, spec: TowersSpec, label: str, objective: ObjectiveSpec
+) -> None:
+    where = f"stage {spec.name}, objectives.{label}"
+    own = lookup("objective", objective.kind, OBJECTIVES, where=where).Settings
+    for key in objective.settings:
+        if key not in own.model_fields:
+            known = (*own.model_fields, "kind", "loss_weight")  # these two stand beside them
+            raise ConfigError(f"unknown key '{key}'{nearest(key, known)}", where=where)
+    kind, checked = check_objective(objective.kind, objective.settings, where)
+    if kind is not RouterBalance:
+        return
+    experts = None if recipe.shared is None else shared_settings(recipe, spec).experts
+    RouterBalance.refuse_unfit(
+        cast(RouterBalance.Settings, checked),
+        spec.towers,
+        0 if experts is None else experts.experts,
+        where=where,
+        mend=f"leave the objective out: --set 'stages.{spec.name}.objectives.{label}=null'",
+    )
+
+
+def _refuse_view(
+    where: str, view: ViewSettings, recipe: RecipeSpec, kinds: Mapping[str, str]
+) -> None:
+    """Refuse a view of what the recipe does not read, and options that an adapter has not."""
+    drop = view.drop if isinstance(view.drop, Mapping) else ()
+    named = {"modalities": view.modalities or (), "mask": view.mask, "drop": drop}
+    for key, names in {**named, "augment": view.augment}.items():
+        _known(names, recipe.inputs, f"{where}.{key}", "the recipe reads no")
+    for name, options in view.augment.items():
+        if name in kinds:
+            place = f"{where}.augment.{name}"
+            check(ADAPTERS[kinds[name]].Augment, options, where=place, error=ConfigError)
+
+
+def _check_file(spec: TrainSpec, name: str, source: WeightsSpec) -> None:
+    """Refuse weights of a file that is not there, or with a name map that nobody knows."""
+    where = f"stage {spec.name}, weights.{name}"
+    refuse_source(name, source, where)
+    if source.path.is_file():
+        return
+    kept = sorted(source.path.glob("**/step-*/weights.safetensors"))
+    shown = ", ".join(map(str, kept[-_SHOWN:]))
+    is_folder = source.path.is_dir()
+    raise ConfigError(
+        f"{source.path} is a folder, not a file"
+        if is_folder
+        else f"there is no such file: {source.path}{instead_of(source.path)}",
+        where=where,
+        expected="a file: .safetensors, or .pth, .pt, .ckpt",
+        mend=f"give one of its files: {shown}, with names: run"
+        if kept
+        else "give the path of the file, or for another run "
+        "RUN/checkpoint/STAGE/step-NUMBER/weights.safetensors with names: run",
+    )
