@@ -17,6 +17,8 @@ from torch import Tensor
 from medmcl.core.errors import MedmclError
 
 Rounding = Literal["ceil", "round"]
+OUTSIDE = 0.02
+"""How far a gate may lie outside 0 to 1: what rounding to few bits explains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +91,13 @@ def dispatch(
         bias: Added to the gates to choose the K, (E,); weights and priority are by gates alone.
 
     Raises:
-        MedmclError: K is not in 1 to E, a capacity is below 1, gates are not finite, or the bias
-            has another shape.
+        MedmclError: K is not in 1 to E, a capacity is below 1, capacities and groups do not fit,
+            gates are not finite or no distribution (logits), or the bias has another shape.
     """
     capacity = _whole(capacity)
     _check(gates, k, capacity)
+    _check_gates(gates)
+    _check_groups(len(gates), capacity, group)
     if bias is not None and bias.shape != gates.shape[1:]:
         raise MedmclError(
             "a bias has one number an expert",
@@ -120,10 +124,13 @@ def expert_choice(
         group: Group of each token, (S,) int64 from 0. None: one group.
 
     Raises:
-        MedmclError: A capacity is below 1, or gates are not finite.
+        MedmclError: A capacity is below 1, capacities and groups do not fit, or gates are not
+            finite or no distribution (logits).
     """
     capacity = _whole(capacity)
     _check(gates, 1, capacity)
+    _check_gates(gates)
+    _check_groups(len(gates), capacity, group)
     return route_experts(gates, capacity, group)
 
 
@@ -247,12 +254,47 @@ def _check(gates: Tensor, k: int, capacity: int | Tensor | None) -> None:
             got=f"capacity {int(least)}",
             mend="raise the capacity, or give None for no limit",
         )
+
+
+def _check_gates(gates: Tensor) -> None:
+    """Refuse what can be no softmax: numbers that are not finite, and logits."""
     bad = ~gates.isfinite()
     if bad.any():
         raise MedmclError(
             "gates are not finite: the router's logits or its input overflowed",
             got=f"{int(bad.any(1).sum())} of {len(gates)} tokens, first {int(bad.nonzero()[0, 0])}",
             mend="look at the input, lower the learning rate, or compute the router in float32",
+        )
+    odd = ((gates.detach() < -OUTSIDE) | (gates.detach() > 1 + OUTSIDE)).any(1)
+    if odd.any():
+        first = int(odd.nonzero()[0, 0])
+        low, high = (float(one) for one in gates.detach()[first].aminmax())
+        raise MedmclError(
+            "gates are no distribution over the experts",
+            got=f"{int(odd.sum())} of {len(gates)} tokens; token {first} from {low:.4g} to "
+            f"{high:.4g}",
+            expected="numbers from 0 to 1, the softmax over all experts",
+            mend="give logits.softmax(-1), not the router's logits",
+        )
+
+
+def _check_groups(tokens: int, capacity: int | Tensor | None, group: Tensor | None) -> None:
+    """Refuse groups that are not of these tokens, and capacities that are not of these groups."""
+    if group is not None and (group.shape != (tokens,) or (tokens and int(group.min()) < 0)):
+        raise MedmclError(
+            "each token needs the number of its group",
+            got=f"{tuple(group.shape)} group numbers, {tokens} tokens",
+            expected=f"({tokens},), whole numbers from 0",
+        )
+    if not isinstance(capacity, Tensor):
+        return
+    groups = 1 if group is None or not tokens else int(group.max()) + 1
+    fits = capacity.numel() == 1 if group is None else capacity.ndim == 1 <= len(capacity)
+    if not fits or capacity.numel() < groups:
+        raise MedmclError(
+            "each group needs a capacity",
+            got=f"capacities {tuple(capacity.shape)}, {groups} groups",
+            expected=f"({groups},), or one whole number for all groups",
         )
 
 

@@ -71,6 +71,8 @@ class ExpertContent:
         rows: How many were looked at.
         subjects: How many people they are of.
         shares: Modality to the share of its tokens that each expert takes, (E,).
+        gates: Modality to the mean gate with which its tokens are taken; of first choices between
+            1/E (even) and 1.
         words: Text modality to its words.
         hidden_words: Text modality to the number of (expert, token) pairs that stand out, but in
             too few people to be named.
@@ -85,6 +87,7 @@ class ExpertContent:
     rows: int
     subjects: int
     shares: Mapping[str, np.ndarray]
+    gates: Mapping[str, float] = field(default_factory=dict)
     words: Mapping[str, Sequence[TakenWord]] = field(default_factory=dict)
     hidden_words: Mapping[str, int] = field(default_factory=dict)
     pieces: Mapping[str, Sequence[TakenPiece]] = field(default_factory=dict)

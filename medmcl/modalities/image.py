@@ -22,6 +22,7 @@ from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.image_augment import ImageAugment, disturb
 from medmcl.modalities.image_checks import Look, Usual, check_file, check_pixels, compare
+from medmcl.modalities.image_depths import check_depths
 from medmcl.modalities.image_dicom import read_dicom_image
 from medmcl.modalities.image_files import read_image
 from medmcl.modalities.image_geometry import fit_to, resize_to, take_slice
@@ -83,8 +84,9 @@ class Image:
         return [*check_pixels(raw, where), *check_file(raw, where, turned=turned)]
 
     def inspect_together(self, raws: Iterable[ImageRecord]) -> list[Finding]:
-        """Images of another size, on their side, or with other channels than the rest."""
-        return compare(raws, self._usual)
+        """Images of another size, on their side, with other channels or bits than the rest."""
+        seen = [Look.at(raw) for raw in raws]
+        return [*compare(seen, self._usual), *check_depths(seen, self.settings)]
 
     def sketch(self, raw: ImageRecord) -> np.ndarray | None:
         """Numbers by which copies know each other; see `medmcl.core.contracts.Sketches`."""

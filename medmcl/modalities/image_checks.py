@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +22,7 @@ FEWEST = 5
 MOST = 0.8
 """Share of a cohort that must agree, before the others are odd."""
 TWICE = 2.0
-_NOT_SQUARE, _ALIKE = 1.05, 1.03
+_OBLONG, _ALIKE = 1.15, 1.03
 
 
 def fault(
@@ -85,12 +85,15 @@ class Look(NamedTuple):
     channels: int
     shape: tuple[int, int]
     where: str
+    full_scale: float
+    largest: float
 
     @classmethod
     def at(cls, raw: ImageRecord) -> Look:
         """Take it from an image."""
         rows, columns = raw.pixels.shape[-2:]
-        return cls(raw.channels, (rows, columns), raw.where)
+        largest = float(raw.pixels.max())
+        return cls(raw.channels, (rows, columns), raw.where, raw.full_scale, largest)
 
 
 @dataclass(frozen=True)
@@ -122,15 +125,14 @@ class Usual:
         return cls(int(state["channels"]), tuple(state["shape"]))
 
 
-def compare(raws: Iterable[ImageRecord], usual: Usual | None) -> list[Finding]:
+def compare(seen: Sequence[Look], usual: Usual | None) -> list[Finding]:
     """Find images unlike the others: of another size, lying on their side, with other channels.
 
     Args:
-        raws: Images as read.
+        seen: Looks at the images.
         usual: What the images of the train split were like; None: what most of these are like.
             Without it something is said only where at least 5 images are looked at and 80 % agree.
     """
-    seen = [Look.at(raw) for raw in raws]
     if not seen or (usual is None and len(seen) < FEWEST):
         return []
     most = len(seen) if usual is not None else (1 - MOST) * len(seen)
@@ -171,9 +173,9 @@ def compare(raws: Iterable[ImageRecord], usual: Usual | None) -> list[Finding]:
 def _is_sideways(shape: Sequence[int], usual: Sequence[int]) -> bool:
     """Whether the proportions are those of the others with rows and columns exchanged."""
     mine, others = shape[0] / shape[1], usual[0] / usual[1]
-    oblong = max(others, 1 / others) > _NOT_SQUARE
+    turned = min(mine, 1 / others) > _OBLONG or min(1 / mine, others) > _OBLONG
     ratio = mine * others
-    return oblong and max(ratio, 1 / ratio) < _ALIKE and max(mine, 1 / mine) > _NOT_SQUARE
+    return turned and max(ratio, 1 / ratio) < _ALIKE
 
 
 def _is_odd(shape: Sequence[int], usual: Sequence[int]) -> bool:

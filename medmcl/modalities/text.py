@@ -2,8 +2,8 @@
 
 Works offline: words seen often in training have a number of their own, other words are spelled in
 pieces of up to three characters; ``tokeniser: bpe`` learns byte pairs instead. ``model: path``
-takes the tokeniser of a local transformers model, ``clip_vocabulary: path`` CLIP's. Padding is 0 in
-every case.
+takes the tokeniser of a local transformers model, ``clip_vocabulary: path`` CLIP's,
+``vocabulary_of: run`` that of an earlier run. Padding is 0 in every case.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from medmcl.core.findings import Finding
 from medmcl.modalities.text_bpe import BASE, BytePairs
 from medmcl.modalities.text_clip import ClipTokens
 from medmcl.modalities.text_features import text_terms
+from medmcl.modalities.text_of_run import tokens_of_run
 from medmcl.modalities.text_sections import ReportText, take_sections
 from medmcl.modalities.text_tokens import LocalModel, Vocabulary, split_words
 
@@ -76,11 +77,21 @@ class TextSettings(Config):
         default=None,
         description="CLIP's vocabulary in a local file, used instead; its length is 77",
     )
+    vocabulary_of: Path | None = Field(
+        default=None, description="run folder whose tokeniser is used instead, as it was learned"
+    )
+    vocabulary_name: str | None = Field(
+        default=None, description="which text modality of that run, if it has several"
+    )
 
     @model_validator(mode="after")
     def _one_tokeniser(self) -> TextSettings:
         if self.model is not None and self.clip_vocabulary is not None:
             raise ValueError("clip_vocabulary: not beside model, which has a tokeniser of its own")
+        if self.vocabulary_of is not None and (self.model or self.clip_vocabulary):
+            raise ValueError("vocabulary_of: not beside model or clip_vocabulary, which have one")
+        if self.vocabulary_name is not None and self.vocabulary_of is None:
+            raise ValueError("vocabulary_name: only vocabulary_of reads it")
         return self
 
     @model_validator(mode="after")
@@ -161,11 +172,14 @@ class Text:
         return len(self.tokens.encode(raw))
 
     def fit(self, raws: Iterable[str]) -> None:
-        """Learn the vocabulary; a local model's, or CLIP's, is taken as it is."""
+        """Learn the vocabulary; a local model's, CLIP's or a run's is taken as it is."""
         if self.settings.model is not None:
             self._tokens = LocalModel.from_folder(self.settings.model)
         elif self.settings.clip_vocabulary is not None:
             self._tokens = ClipTokens.from_file(self.settings.clip_vocabulary)
+        elif self.settings.vocabulary_of is not None:
+            run, name = self.settings.vocabulary_of, self.settings.vocabulary_name
+            self.load_state(tokens_of_run(run, name))
         elif self.settings.tokeniser == "bpe":
             self._tokens = BytePairs.learn(
                 raws,

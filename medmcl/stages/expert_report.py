@@ -19,6 +19,7 @@ from medmcl.evaluation.expert_content import (
     surest,
     taken_words,
 )
+from medmcl.evaluation.suppression import FEWEST_SUBJECTS
 from medmcl.stages.expert_pieces import can_cut, cut
 from medmcl.stages.features import chunks, plain_view
 from medmcl.stages.recipe import ExpertsSpec, TowersSpec
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 SPLIT = "tuning"
 """Rows that are looked at: no weight was fitted to them, and held_out is not opened for it."""
+
+NO_WORD = (
+    "words of '{name}' left out: no word that an expert takes more often than others do comes from "
+    f"{FEWEST_SUBJECTS} people"
+)
 
 
 def summary_of(model: nn.Module) -> Callable[[Mapping[str, torch.Tensor]], dict[str, Any]] | None:
@@ -75,6 +81,7 @@ def expert_content(
         if hasattr(adapter, "spell"):
             if spec.shown_words and one.inputs.shape == one.expert.shape:
                 words[name], hidden[name] = _words(one, subjects, adapter, spec.shown_words)
+                left_out += [] if words[name] else [NO_WORD.format(name=name)]
             elif spec.shown_words:
                 left_out.append(f"words of '{name}' left out: its tokens are not those of the text")
         elif spec.shown_pieces and can_cut(adapter.input_shape, grid):
@@ -88,6 +95,7 @@ def expert_content(
         rows=len(rows),
         subjects=len(np.unique(prepared.subjects[rows])),
         shares={name: one.shares(model.experts) for name, one in found.items()},
+        gates={name: one.mean_gate for name, one in found.items()},
         words=words,
         hidden_words=hidden,
         pieces=pieces,
@@ -116,6 +124,12 @@ class _Routed:
         """Share of the tokens that each expert takes, (E,)."""
         counts = np.bincount(self.expert[self.expert >= 0], minlength=experts)
         return np.asarray(counts / max(1, counts.sum()))
+
+    @property
+    def mean_gate(self) -> float:
+        """Mean gate of the tokens that somebody takes; 0 if there is none."""
+        taken = self.gate[self.expert >= 0]
+        return float(taken.mean(dtype=np.float64)) if taken.size else 0.0
 
 
 def _routed(

@@ -14,6 +14,7 @@ from medmcl.encoders.shared import TRUNK, SharedTower
 from medmcl.encoders.tower_weights import load_tower, require_projections
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.weights import NAME_MAPS, load_weights
+from medmcl.stages.file_vocabulary import OF_RUNS, FileTokens
 from medmcl.stages.recipe import TrainSpec, WeightsSpec
 
 
@@ -21,26 +22,41 @@ def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter])
     """Load what a stage's ``weights`` name; give what is to be said of it.
 
     Raises:
-        ConfigError: No such tower or name map, or another head than the file's.
+        ConfigError: No such tower or name map, another head than the file's, or a table of words
+            that are numbered otherwise.
         ArtefactError: A file that cannot be read, or does not fit.
     """
     lines = []
     for name, source in spec.weights.items():
         if name == TRUNK and isinstance(towers, SharedTower):
-            lines.append(_load_shared(towers, spec.name, source))
+            lines += _load_shared(towers, spec, source, adapters)
             continue
         tower = towers.tower(name)
         report = load_tower(tower, source.path, source.names, head=source.head)
         parts = "encoder and projection" if source.head else "encoder"
         lines.append(f"{spec.name}: {name} {parts} from {source.path}: {report}")
         lines += other_pixels(name, tower.encoder, adapters[name])
+        if source.names in OF_RUNS:
+            lines += FileTokens(
+                name=name, adapter=adapters[name], tower=tower.encoder, prefix="",
+                path=source.path, where=f"stage {spec.name}, weights.{name}", same_name=False,
+            ).compare(report)  # fmt: skip
     return lines
 
 
-def _load_shared(towers: SharedTower, stage: str, source: WeightsSpec) -> str:
-    refuse_source(TRUNK, source, f"stage {stage}, weights.{TRUNK}")
+def _load_shared(
+    towers: SharedTower, spec: TrainSpec, source: WeightsSpec, adapters: Mapping[str, Adapter]
+) -> list[str]:
+    where = f"stage {spec.name}, weights.{TRUNK}"
+    refuse_source(TRUNK, source, where)
     report = load_weights(towers, source.path, lookup("name map", source.names, NAME_MAPS))
-    return f"{stage}: the shared tower from {source.path}: {report}"
+    lines = [f"{spec.name}: the shared tower from {source.path}: {report}"]
+    for name in spec.towers if source.names in OF_RUNS else ():
+        lines += FileTokens(
+            name=name, adapter=adapters[name], tower=towers.tower(name),
+            prefix=f"towers.{name}.", path=source.path, where=where, same_name=True,
+        ).compare(report)  # fmt: skip
+    return lines
 
 
 def refuse_source(name: str, source: WeightsSpec, where: str) -> None:

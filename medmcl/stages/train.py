@@ -42,6 +42,11 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         return checkpoints.done
     parts = _build(spec, prepared, setting)
     rows, sampler, learner = parts.rows, parts.sampler, parts.learner
+    if sampler.batch_size < spec.batch_size:
+        setting.record.say(
+            f"{spec.name}: {sampler.batch_size:,} subjects, so batches of "
+            f"{sampler.batch_size:,}, not {spec.batch_size:,}"
+        )
     take_weights(learner, spec, prepared.adapters, setting)
     learner.to(setting.world.device)
     tuning = _tuning_batches(spec, prepared, sampler.batch_size)

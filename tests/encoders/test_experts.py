@@ -23,6 +23,10 @@ def gates(tokens, experts, seed=0, sharp=1.0):
     return (logits * sharp).softmax(-1)
 
 
+def whole(values):
+    return torch.tensor(values, device="cpu")
+
+
 def slowly(g, k, capacity, priority, group=None):
     """The rule, token by token: (token, expert) to slot."""
     tokens = list(range(len(g)))
@@ -215,13 +219,31 @@ def test_a_layer_forward_and_backward_is_linear_in_tokens(settings):
         ({"gates": torch.full((3, 4), math.nan, device="cpu")}, "3 of 3 tokens"),
         ({"gates": torch.ones(3, 4, dtype=torch.int64, device="cpu")}, "int64"),
         ({"gates": torch.ones(3, device="cpu")}, "(3,)"),
+        ({"gates": gates(3, 4).log()}, "3 of 3 tokens; token 0 from -"),
+        ({"gates": whole([[2.0, -1.0]])}, "token 0 from -1 to 2"),
+        ({"capacity": whole([2]), "group": whole([0, 1, 0])}, "(1,), 2 groups"),
+        ({"capacity": whole([2, 2])}, "(2,), 1 groups"),
+        ({"group": whole([0, 1])}, "(2,) group numbers, 3 tokens"),
+        ({"group": whole([0, -1, 0])}, "from 0"),
     ],
 )
 def test_bad_input_is_refused(change, words):
-    given = {"gates": gates(3, 4), "k": 1, "capacity": 2, "priority": True} | change
+    given = {"gates": gates(3, 4), "k": 1, "capacity": 2} | change
     with pytest.raises(MedmclError) as error:
         dispatch(**given)
     assert words in str(error.value)
+    if given["k"] == 1:
+        with pytest.raises(MedmclError) as error:
+            expert_choice(given["gates"], given["capacity"], given.get("group"))
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_gates_of_few_bits_are_a_distribution(kind):
+    logits = torch.randn(500, 64, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+    few = logits.to(kind).softmax(-1)
+    assert (few.double().sum(1) != 1).any()
+    assert dispatch(few, 1, None).count.sum() == 500
 
 
 @pytest.mark.parametrize("given", [(4, 1, 0.0, 2), (4, 1, math.inf, 2), (4, 0, 1.0, 2)])

@@ -268,6 +268,44 @@ def test_images_unlike_the_others_are_found_together():
     assert adapter().inspect_together(mixed) == []
     square = of([(1, 40, 40)] * 8 + [(1, 39, 41)])
     assert adapter().inspect_together(square) == []
+    nearly = of([(1, 99, 104)] * 58 + [(1, 97, 90)] * 2)
+    assert adapter().inspect_together(nearly) == []
+
+
+def deep(largest, dtype="uint16"):
+    pixels = RNG.integers(0, largest, (1, 20, 20)).astype(dtype)
+    pixels[0, 0, 0] = largest
+    return record(pixels, where=f"file of {largest}")
+
+
+def depths(raws, **settings):
+    return {f.code: f for f in adapter(**settings).inspect_together(raws)}
+
+
+def test_radiographs_of_12_bits_in_files_of_16_are_found_together():
+    raws = [deep(largest) for largest in (4095, 3000, 60000)]
+    found = depths(raws, intensity="range")
+    assert set(found) == {"image.dim"}
+    said = found["image.dim"]
+    assert "2 of 3 images use at most 6.2% of 16 bits: probably 12 bits" in said.what
+    assert "file of 4095" in said.what
+    assert "[0, 4095]" in said.mend
+    assert (said.level, said.scope) == ("warning", "cohort")
+    dark = adapter(intensity="range", size=20).prepare(raws[0]).max()
+    assert dark < 0.07  # what it warns of, and what its mend does
+    assert adapter(intensity="range", range=[0, 4095], size=20).prepare(raws[0]).max() == 1
+    assert depths(raws, intensity="range", range=[0, 4095]) == {}
+    assert depths(raws, intensity="percentile") == {}
+    assert depths([deep(16384)], intensity="range") == {}
+
+
+@pytest.mark.parametrize("limits", [None, [0, 65535]])
+def test_files_of_8_and_16_bits_in_one_cohort_are_found(limits):
+    raws = [deep(200, "uint8"), deep(60000), deep(61000)]
+    found = depths(raws, intensity="range", range=limits)
+    assert set(found) == {"image.mixed_depth"}
+    assert "1 of 3 images have 8 bits and 2 have 16" in found["image.mixed_depth"].what
+    assert depths(raws) == depths(raws[1:], intensity="range") == {}
 
 
 def test_what_is_usual_is_learned_on_train_and_travels():

@@ -218,8 +218,15 @@ def test_words_are_named_if_five_people_have_them_and_pieces_if_asked_for(run, h
 def test_what_cannot_be_cut_is_noted(run, hearts, monkeypatch):
     monkeypatch.setattr(expert_report, "can_cut", lambda shape, _: shape.kind != "ecg")
     done = experts_of(run, hearts, shown_pieces=2, rows=5)
-    assert done.notes == ["pieces of 'ecg' left out: no patches of an image or a signal"]
-    assert not done.experts[0].pieces
+    no_pieces, no_words = done.notes
+    assert no_pieces == "pieces of 'ecg' left out: no patches of an image or a signal"
+    assert no_words.startswith("words of 'report' left out: no word")  # one expert takes all
+    assert "5 people" in no_words
+    (content,) = done.experts
+    assert not content.pieces
+    assert not content.words["report"]
+    assert all(0.25 <= gate <= 1 for gate in content.gates.values())
+    assert set(content.gates) == {"ecg", "report"}
 
 
 def test_a_stage_without_experts_is_noted(run, hearts):
@@ -259,17 +266,21 @@ def test_a_killed_run_ends_like_one_that_was_not(run, hearts, tmp_path):
     assert read_metrics(resumed.path / "metrics.jsonl") == read_metrics(run.path / "metrics.jsonl")
 
 
-def test_experts_can_start_from_a_dense_stage(hearts, tmp_path):
+def test_experts_can_start_from_a_dense_stage(hearts, tmp_path, caplog):
     def two_stages(tree):
         only(tree, "contrast")
         dense, experts = tree["stages"][0], copy.deepcopy(tree["stages"][0])
-        dense.update(name="dense", encoder={"shared": DENSE}, steps=2)
+        dense.update(name="dense", encoder={"shared": DENSE}, steps=2, batch_size=1024)
         del dense["objectives"]["router"]
         experts.update(start_from={"signal": "dense", "words": "dense"}, steps=1)
         experts["optimiser"] = {"lr": 0.0, "weight_decay": 0.0}
         tree["stages"] = [dense, experts]
 
-    run = pretrain(hearts, write(tmp_path, two_stages), tmp_path / "run")
+    with caplog.at_level("INFO"):
+        run = pretrain(hearts, write(tmp_path, two_stages), tmp_path / "run")
+    subjects = run.checkpoints("dense").done["batch_size"]
+    said = f"dense: {subjects} subjects, so batches of {subjects}, not 1,024"
+    assert caplog.text.count(", so batches of ") == caplog.text.count(said) == 1
     dense, experts = weights(run, "dense"), weights(run, "contrast")
     assert not any(".moe." in name for name in dense)
     copies = experts["model.trunk.blocks.1.moe.mlps.weight1"]

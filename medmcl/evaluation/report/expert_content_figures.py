@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.evaluation.expert_content import ExpertContent, TakenPiece, TakenWord
+from medmcl.evaluation.report.expert_evenness import against_even
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     PAGE,
@@ -22,11 +23,17 @@ from medmcl.evaluation.report.pictures import (
     spoken,
     style,
 )
+from medmcl.evaluation.report.words import listed
 from medmcl.evaluation.suppression import FEWEST_SUBJECTS
 
 MOST_EXPERTS = 12  # drawn; words of all are in the table
 COLUMNS = 3  # panels of words beside one another
 MOST_PIECES = 8  # of an expert, beside one another
+
+SIGNS = (
+    " ▁ marks the start of a word, ## a piece of one; <cls> and <end> are the start and end of a "
+    "text, <unk> is a word without a number."
+)
 
 
 def content_pictures(content: ExpertContent) -> list[Picture]:
@@ -56,6 +63,19 @@ def _looked_at(content: ExpertContent) -> str:
     return f"{content.rows:,} samples of the {content.split} split"
 
 
+def _wordless(content: ExpertContent, modality: str, found: Sequence[int]) -> str:
+    """Name the experts that have no word to show."""
+    lacking = [str(e) for e in range(len(content.shares[modality])) if e not in found]
+    return f" Without any word: expert {listed(lacking, MOST_EXPERTS)}." if lacking else ""
+
+
+def _decided(content: ExpertContent, modality: str, what: str, gate: float | None = None) -> str:
+    """Say how far gates are from even ones; nothing where they were not kept."""
+    gate = content.gates.get(modality) if gate is None else gate
+    experts = len(content.shares[modality])
+    return "" if gate is None else " " + against_even(what, gate, experts)
+
+
 def _words(content: ExpertContent, modality: str) -> Picture:
     found = content.words[modality]
     every = [one.expert for one in found]
@@ -78,7 +98,9 @@ def _words(content: ExpertContent, modality: str) -> Picture:
         "others do, the most telling first; the bar is the share of a word's occurrences that go "
         f"to it. {_looked_at(content)}; a word counts once for each token, start and end of a text "
         f"are tokens too. Not named: {hidden:,} pairs of expert and word from fewer than "
-        f"{FEWEST_SUBJECTS} people." + _rest(every, experts),
+        f"{FEWEST_SUBJECTS} people." + _wordless(content, modality, every) + SIGNS
+        + _decided(content, modality, "The mean gate of all tokens")
+        + _rest(every, experts),
         src=src,
         alt=spoken("Words by expert", [_said(found, expert) for expert in experts]),
         header=("expert", "word", "taken", "share of the expert's tokens",
@@ -113,8 +135,9 @@ def _pieces(content: ExpertContent, modality: str) -> Picture:
     found = content.pieces[modality]
     every = [one.expert for one in found]
     experts = _most(content, modality, every)
-    columns = min(MOST_PIECES, max(every.count(e) for e in experts))
     is_signal = bool(content.names.get(modality))
+    most = max(every.count(e) for e in experts)
+    columns = min(MOST_PIECES, most) if is_signal else MOST_PIECES  # patches keep their size
     side = min(0.62, (TALLEST - 0.3) / len(experts))
     with style():
         figure, grid = canvas(PAGE, 0.3 + side * len(experts), rows=len(experts), columns=columns)
@@ -135,7 +158,15 @@ def _pieces(content: ExpertContent, modality: str) -> Picture:
     return Picture(
         title=f"{what} of {modality} that each expert takes most surely, {_about(content)}",
         aid=f"{box}, one token, with its neighbours around it; the highest gates first, one a "
-        f"person, of {_looked_at(content)}. Below the expert, its share of all tokens.{leads} "
+        f"person, of {_looked_at(content)}. Under the expert's number, its share of all tokens of "
+        f"{modality}.{leads}"
+        + _decided(
+            content,
+            modality,
+            "The mean gate of those shown",
+            float(np.mean([one.gate for one in found])),
+        )
+        + " "
         "These are pieces of single people's records, shown because the recipe asks for them "
         "(experts.shown_pieces)." + _rest(every, experts),
         src=src,

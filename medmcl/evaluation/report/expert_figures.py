@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.report.expert_evenness import information_share, undecided
 from medmcl.evaluation.report.pictures import (
     DASHES,
     INK,
@@ -26,11 +28,17 @@ from medmcl.evaluation.report.pictures import (
 MOST_STAGES = 4  # with figures of their own
 MOST_NUMBERED = 16  # experts whose share is written into its cell
 FEWEST_POINTS = 2  # of a curve
+LEAST_NATS = 0.1  # the scale of information ends here or above, so that next to nothing looks it
 PANELS = (
     ("processed", "tokens processed", "share that an expert took; higher is better"),
     ("used", "experts in use", "first choice of 1 % of the tokens or more"),
     ("effective", "effective experts", "of the mean gates; 1: all on one expert"),
     ("mutual_information", "information of expert and token", "nats; higher: surer, more diverse"),
+)
+INFORMATION = (
+    " At the right, the information of expert and token, as a share of its ceiling log E, "
+    "{ceiling:.2f} nats: near 0 % the gates hardly tell one token from another, and the first "
+    "choice is a matter of small differences."
 )
 Rows = Sequence[Mapping[str, Any]]
 
@@ -43,21 +51,25 @@ def share_pictures(rows: Rows) -> list[Picture]:
 
 def _shares(stage: str, rows: Rows) -> Picture:
     lines: dict[tuple[int, str], dict[int, float]] = {}
-    for row in rows:
+    about = {}
+    for row in sorted(rows, key=lambda row: row["block"]):
         lines.setdefault((row["block"], row["modality"]), {})[row["expert"]] = row["share"]
-    lines = dict(sorted(lines.items(), key=lambda one: one[0][0]))
+        about[row["block"], row["modality"]] = row
     experts = 1 + max(row["expert"] for row in rows)
+    told = {place: information_share(row, experts) for place, row in about.items()}
     table = np.array([[own.get(e, np.nan) for e in range(experts)] for own in lines.values()])
     with style():
         height = min(0.7 + 0.3 * len(lines), TALLEST)
         numbered = experts <= MOST_NUMBERED
-        height = height if numbered else max(height, 1.6)  # for the name of the scale
+        height = height if numbered else min(height + 0.6, TALLEST)  # for the scale below
         figure, ((axes,),) = canvas(PAGE, height)
         drawn = axes.imshow(table, cmap="Blues", vmin=0, vmax=max(table.max(), 1e-9), aspect="auto")
         if numbered:
             _write_shares(axes, table)
         else:
-            figure.colorbar(drawn, ax=axes, label="share of tokens", pad=0.015, aspect=12)
+            figure.colorbar(
+                drawn, ax=axes, label="share of tokens", pad=0.02, aspect=12, location="bottom"
+            )
         blocks = [block for block, _ in lines]
         for place in range(1, len(blocks)):
             if blocks[place] != blocks[place - 1]:
@@ -65,6 +77,7 @@ def _shares(stage: str, rows: Rows) -> Picture:
         axes.set_yticks(range(len(lines)), [f"block {b} · {shorten(m, 18)}" for b, m in lines])
         axes.set_xticks(range(0, experts, 1 if experts <= 32 else 8))
         axes.set_xlabel("expert")
+        _write_information(axes, list(told.values()))
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)
@@ -74,21 +87,40 @@ def _shares(stage: str, rows: Rows) -> Picture:
     said = [
         f"block {block}, {name}: most on expert {max(own, key=lambda e: own[e])}, "
         f"{max(own.values()):.0%}"
+        + (f", information {_percent(told[block, name])}" if told[block, name] is not None else "")
         for (block, name), own in lines.items()
     ]
     return Picture(
         title=f"Which expert each modality's tokens choose, stage {stage}",
         aid=f"A row is one modality in one block and adds up to 100 %: the share of its tokens "
         f"whose first choice is the expert, on {where}, with the weights of step "
-        f"{first['step']:,}. Even use: {1 / experts:.1%} each; one dark cell in a row: a collapse.",
+        f"{first['step']:,}. Even use: {1 / experts:.1%} each; one dark cell in a row: a collapse."
+        + (INFORMATION.format(ceiling=math.log(experts)) if None not in told.values() else "")
+        + (" " + little if (little := undecided(list(about.values()), experts)) else ""),
         src=src,
         alt=spoken(f"Shares of tokens of {experts} experts", said),
-        header=("block", "modality", "expert", "share", "split", "step"),
+        header=("block", "modality", "expert", "share", "information of the row", "split", "step"),
         rows=cells([
-            (row["block"], row["modality"], row["expert"], f"{row['share']:.2%}", row["split"],
-             row["step"]) for row in rows
+            (row["block"], row["modality"], row["expert"], f"{row['share']:.2%}",
+             _percent(told[row["block"], row["modality"]]), row["split"], row["step"])
+            for row in rows
         ]),
     )  # fmt: skip
+
+
+def _percent(share: float | None) -> str:
+    """A share with one digit below 10 %, so that little is not nothing."""
+    return "-" if share is None else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+
+
+def _write_information(axes: Any, told: Sequence[float | None]) -> None:
+    """At the right of each row, how much the gates tell of the token."""
+    if all(share is None for share in told):
+        return
+    axes.text(1.015, 1.0, "information", transform=axes.transAxes, fontsize=8, va="bottom")
+    for place, share in enumerate(told):
+        axes.text(1.015, place, _percent(share), transform=axes.get_yaxis_transform(),
+                  va="center", fontsize=8.5)  # fmt: skip
 
 
 def _write_shares(axes: Any, table: np.ndarray) -> None:
@@ -111,7 +143,7 @@ def _curves(stage: str, rows: Rows) -> Picture | None:
     by = {split: [row for row in every if row["split"] == split] for split in ("train", "tuning")}
     quiet = by["tuning"] or by["train"]
     shown = {key: by["train"] or quiet if key == "processed" else quiet for key, _, _ in PANELS}
-    if len({row["step"] for row in shown["processed"]}) < FEWEST_POINTS:
+    if max(len({row["step"] for row in own}) for own in shown.values()) < FEWEST_POINTS:
         return None
     names = list(dict.fromkeys(row["modality"] for row in every))
     blocks = sorted({row["block"] for row in every})
@@ -127,6 +159,8 @@ def _curves(stage: str, rows: Rows) -> Picture | None:
             axes.grid(axis="y")
             if key in ("used", "effective"):
                 axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
+            elif key == "mutual_information":
+                axes.set_ylim(0, max(LEAST_NATS, 1.08 * axes.get_ylim()[1]))
         grid[0, 0].set_ylim(top=1.02)
         for axes in grid[1]:
             axes.set_xlabel("step")

@@ -32,7 +32,8 @@ def expert_rows(curves: Curves) -> list[dict[str, Any]]:
 def share_rows(curves: Curves, kept: Mapping[str, int]) -> list[dict[str, Any]]:
     """Give a row for each expert, block and modality of the weights that a stage keeps.
 
-    On the tuning split; of a stage without tuning rows, over its last steps of training.
+    On the tuning split; of a stage without tuning rows, over its last steps of training. Beside the
+    share ``mutual_information`` and ``effective`` of block and modality, None if not recorded.
 
     Args:
         curves: Stage to lines of the record.
@@ -47,6 +48,8 @@ def share_rows(curves: Curves, kept: Mapping[str, int]) -> list[dict[str, Any]]:
                 about = {"stage": stage, "split": line.get("split", "train"),
                          "step": line.get("step", 0), "modality": modality,
                          "block": block}  # fmt: skip
+                for other in ("mutual_information", "effective"):
+                    about[other] = line.get(f"experts/{other}/{modality}/{block}")
                 rows += [{**about, "expert": e, "share": share} for e, share in enumerate(shares)]
     return rows
 

@@ -185,6 +185,7 @@ def _loss_panel(axes: Any, stage: str, points: Mapping[str, list[tuple[float, fl
         if kind == "train" and len(losses) > 60:
             axes.plot(steps, losses, color=look, alpha=0.25, linewidth=0.8)
             smooth = pd.Series(losses).rolling(15, min_periods=1, center=True).mean().to_numpy()
+        dot = "o" if len(losses) == 1 else dot  # a line of one point is not seen
         axes.plot(steps, smooth, color=look, marker=dot, markersize=3.5, label=kind)
     axes.set_title(shorten(stage, 30))
     axes.set_xlabel("step")

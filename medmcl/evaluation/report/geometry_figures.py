@@ -69,6 +69,7 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
                         )
             for stage in stages[1:]:
                 axes.axvline(offset[stage], color="#AAAAAA", linewidth=0.8, linestyle=":")
+            axes.ticklabel_format(axis="y", useOffset=False)  # it would lie on the title
             axes.set_title(f"{title}\n", fontsize=9.5)
             axes.text(0, 1.03, hint, transform=axes.transAxes, fontsize=8, color="#555555")
             axes.set_xlabel("step")

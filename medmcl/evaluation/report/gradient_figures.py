@@ -82,10 +82,12 @@ def _panel(axes: Any, stage: str, rows: Rows) -> None:
     from matplotlib.ticker import NullFormatter
 
     steps = [row["step"] for row in rows]
+    dot = "o" if len(steps) == 1 else ""  # a line of one point is not seen
     axes.plot(steps, [row["largest_gradient_norm"] for row in rows], color=COLOURS[1],
-              linewidth=1.0, label="largest since the point before")  # fmt: skip
+              linewidth=1.0, marker=dot, markersize=3.5,
+              label="largest since the point before")  # fmt: skip
     axes.plot(steps, [row["gradient_norm"] for row in rows], color=COLOURS[0], linewidth=1.2,
-              label="of single steps")  # fmt: skip
+              marker=dot, markersize=3.5, label="of single steps")  # fmt: skip
     before, marked = 0, []
     for row in rows:
         if row["gradient_spikes"] > before:
