@@ -274,9 +274,27 @@ class Scorer(Protocol):
 
 
 class Selector(Protocol):
-    """Which rows of a loaded batch deserve a step."""
+    """Which rows of a global batch deserve a step. What it remembers is kept with the weights."""
 
-    def __call__(self, model: Model, batch: Batch) -> Batch: ...
+    def show(self, batch: Batch) -> Batch:
+        """Give the view by which rows are judged."""
+        ...
+
+    def measure(self, seen: Embeddings) -> Tensor:
+        """Give a number for each row of the global batch, (B,); NaN where it cannot be judged."""
+        ...
+
+    def choose(self, ids: Tensor, values: Tensor, epoch: int) -> Tensor:
+        """Give the positions to keep, sorted, (K,) int64, the same on every rank."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """What a resumed run needs to choose as if never interrupted."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` gave."""
+        ...
 
 
 class Stage(Protocol):

@@ -23,6 +23,7 @@ from medmcl.engine.distributed import charge, tied, wrap
 from medmcl.engine.moving import move
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
+from medmcl.engine.selecting import keep_rows
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.state import Progress
 from medmcl.engine.tally import Sums, added, over_ranks, row_sums
@@ -120,7 +121,7 @@ class Feed:
         sampler: Epoch to global batches of sample numbers.
         load: Sample numbers to a CPU batch of prepared rows.
         tuning: Fixed batches of the tuning split; may be empty.
-        selector: Which rows of a loaded batch deserve a step; None keeps all.
+        selector: Which rows of a global batch deserve a step; None keeps all.
         probe: What parts of objectives that watch are shown; needed if there are any.
     """
 
@@ -130,19 +131,23 @@ class Feed:
     selector: Selector | None = None
     probe: Probe | None = None
 
-    def batches(self, first: int, plan: Plan, world: World) -> Iterator[Batch]:
-        """Give this rank's part of each global batch from step ``first`` on, one read ahead."""
+    def batches(self, first: int, plan: Plan, world: World) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Give each global batch from step ``first`` on, as sample numbers, and this rank's part.
+
+        One is read ahead.
+        """
         with ThreadPoolExecutor(max_workers=1) as reader:
             ahead = None
-            for rows in self._rows(first, plan, world):
-                coming = reader.submit(self.load, rows)
+            for rows in self._rows(first, plan):
+                own = np.array_split(rows, world.size)[world.rank]
+                coming = rows, reader.submit(self.load, own)
                 if ahead is not None:
-                    yield ahead.result()
+                    yield ahead[0], ahead[1].result()
                 ahead = coming
             if ahead is not None:
-                yield ahead.result()
+                yield ahead[0], ahead[1].result()
 
-    def _rows(self, first: int, plan: Plan, world: World) -> Iterator[np.ndarray]:
+    def _rows(self, first: int, plan: Plan) -> Iterator[np.ndarray]:
         epoch, skip = divmod(first, plan.steps_per_epoch)
         step = first
         while step < plan.steps:
@@ -151,7 +156,7 @@ class Feed:
                     continue
                 if step >= plan.steps:
                     return
-                yield np.array_split(rows, world.size)[world.rank]
+                yield rows
                 step += 1
             epoch, skip = epoch + 1, 0
 
@@ -193,7 +198,7 @@ def fit(
             if it is shorter), or in any step.
     """
     optimiser = build_optimiser(learner, plan.optimiser, depths or {})
-    state = _resume(learner, optimiser, checkpoints, world)
+    state = _resume(learner, optimiser, checkpoints, world, feed.selector)
     record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
     if state.step == 0:
         _watch(learner, feed, plan, state, record, world)
@@ -201,8 +206,8 @@ def fit(
     if plan.patience is not None and state.without_gain >= plan.patience:
         return state  # it had ended early, and was killed before it could say so
     with progress(plan.stage, plan.steps, shown=world.rank == 0) as bar:
-        for batch in feed.batches(state.step, plan, world):
-            _step(step_module, learner, batch, feed, views, plan, optimiser, state, world)
+        for rows, batch in feed.batches(state.step, plan, world):
+            _step(step_module, learner, rows, batch, feed, views, plan, optimiser, state, world)
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
             last = state.step == plan.steps
             _watch(learner, feed, plan, state, record, world)
@@ -214,7 +219,7 @@ def fit(
                 better = due and _evaluate(
                     learner, feed, views, plan, state, record, world, describe, summarise
                 )
-                _save(learner, optimiser, state, checkpoints, world, best=better)
+                _save(learner, optimiser, state, checkpoints, world, feed.selector, best=better)
             if stopping and not last:
                 raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")
             if plan.patience is not None and state.without_gain >= plan.patience:
@@ -228,6 +233,7 @@ def fit(
 def _step(
     step_module: nn.Module,
     learner: Learner,
+    rows: np.ndarray,
     batch: Batch,
     feed: Feed,
     views: Mapping[str, View],
@@ -241,7 +247,12 @@ def _step(
     learner.train()
     batch = batch.to(world.device)
     if feed.selector is not None:
-        batch = feed.selector(learner.model, batch)
+        with autocast(plan.precision, world.device):
+            kept = keep_rows(
+                rows, batch, learner.model, feed.selector, state, world,
+                epoch=state.step // plan.steps_per_epoch,
+            )  # fmt: skip
+        batch = feed.load(kept).to(world.device)
     generator = torch_generator(*key, "views", device=world.device)
     seen = {name: view(batch, generator) for name, view in views.items()}
     set_rate(optimiser, rate_at(state.step, plan.steps, plan.optimiser))
@@ -316,6 +327,7 @@ def _report_step(
            "skipped_steps": state.skipped_steps, "empty_steps": state.empty_steps,
            "gradient_spikes": state.gradient_spikes,
            "largest_gradient_norm": state.largest_norm or None,  # none: no step was taken
+           **({"kept_rows": state.kept_rows} if state.judged_rows else {}),
            **state.recent, **told}  # fmt: skip
     record.write(row)
     state.begin_line()
@@ -432,21 +444,30 @@ def _save(
     state: Progress,
     checkpoints: Checkpoints,
     world: World,
+    selector: Selector | None,
     *,
     best: bool,
 ) -> None:
     saved = state.saved(world)
     if world.rank == 0:
         training = {"progress": saved, "optimiser": optimiser.state_dict()}
+        if selector is not None:
+            training["selector"] = dict(selector.state_dict())
         checkpoints.save(state.step, learner.state_dict(), training, best=best)
 
 
 def _resume(
-    learner: Learner, optimiser: torch.optim.Optimizer, checkpoints: Checkpoints, world: World
+    learner: Learner,
+    optimiser: torch.optim.Optimizer,
+    checkpoints: Checkpoints,
+    world: World,
+    selector: Selector | None,
 ) -> Progress:
     training = checkpoints.training()
     if training is None:
         return Progress()
     learner.load_state_dict(checkpoints.weights("last"))
     optimiser.load_state_dict(training["optimiser"])
+    if selector is not None:
+        selector.load_state_dict(training.get("selector", {}))
     return Progress.resumed(training["progress"], world)

@@ -28,6 +28,12 @@ class Progress:
     skipped_in_a_row: int = 0
     seconds: float = 0.0
     recent: dict[str, float] = field(default_factory=dict)
+    judged_rows: int = 0
+    """Rows of which a selector was asked whether they deserve a step, over all ranks."""
+    kept_rows: int = 0
+    """Rows it kept."""
+    selection_seconds: float = 0.0
+    """Time of judging and choosing."""
     gradient_spikes: int = 0
     """Steps whose gradient norm was a spike (`medmcl.engine.spikes`)."""
     norms: list[float] = field(default_factory=list)

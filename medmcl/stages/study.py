@@ -72,6 +72,9 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     skipped = f", {fact['skipped_steps']} steps skipped" if fact["skipped_steps"] else ""
     empty = fact.get("empty_steps", 0)
     skipped += f", {empty} without rows to charge for" if empty else ""
+    if fact.get("judged_rows"):
+        kept, judged = (f"{fact[name]:,}" for name in ("kept_rows", "judged_rows"))
+        skipped += f", {kept} of {judged} rows kept ({fact['selection_seconds']:g} s of judging)"
     spikes = fact.get("gradient_spikes", 0)
     skipped += f", {counted(spikes, 'spike')} of the gradient norm" if spikes else ""
     lacking = fact.get("lacking", 0)

@@ -20,13 +20,16 @@ from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
 from medmcl.engine.loop import Feed, Learner, Plan, Probe, fit
 from medmcl.engine.record import Stopwatch
+from medmcl.engine.state import Progress
 from medmcl.engine.watching import watchers
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
 from medmcl.objectives import wanted_probe
+from medmcl.selection.online import Online
 from medmcl.stages.expert_report import summary_of
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
+from medmcl.stages.online import build_selector
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
 
@@ -61,6 +64,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         sampler=sampler,
         load=lambda chosen: prepared.batch(chosen, tasks=wanted, modalities=spec.towers),
         tuning=tuning,
+        selector=parts.selector,
         probe=parts.probe,
     )
     with Stopwatch() as watch:
@@ -95,11 +99,23 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "gradient_spikes": state.gradient_spikes,
         "seconds": round(watch.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
+        **_selected(state),
         **_watched(parts, setting),
     }
     if setting.world.rank == 0:
         checkpoints.finish(facts)
     return facts
+
+
+def _selected(state: Progress) -> dict[str, Any]:
+    """What a selector judged and kept, and the seconds it took; nothing without one."""
+    if not state.judged_rows:
+        return {}
+    return {
+        "judged_rows": state.judged_rows,
+        "kept_rows": state.kept_rows,
+        "selection_seconds": round(state.selection_seconds, 3),
+    }
 
 
 def _watched(parts: _Parts, setting: Setting) -> dict[str, Any]:
@@ -140,6 +156,7 @@ class _Parts:
     views: dict[str, View]
     probe_rows: np.ndarray
     probe: Probe | None
+    selector: Online | None
 
 
 def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
@@ -168,6 +185,7 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
         build_views(setting.recipe, spec, learner, adapters, shapes),
         probe_rows,
         probe,
+        build_selector(spec, learner, adapters, len(prepared.splits), setting.seed),
     )
 
 

@@ -46,6 +46,7 @@ def ranks(tmp_path_factory):
             [sys.executable, "-W", "error", str(worker), str(folder)],
             env={
                 **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),  # also tests/support
                 "RANK": str(rank),
                 "WORLD_SIZE": "2",
                 "LOCAL_RANK": str(rank),
@@ -228,3 +229,11 @@ def test_a_device_that_is_not_there_is_refused():
         assert pick_device("auto").type == "cpu"
         with pytest.raises(ConfigError, match="no CUDA device"):
             pick_device("cuda")
+
+
+def test_ranks_select_as_one_process_and_share_evenly(ranks):
+    for rank in ranks:
+        assert all(rank["selecting"]["shares"])
+        assert all(rank["selecting"]["history"])
+    rows = [rank["selecting"]["rows"] for rank in ranks]
+    assert max(rows) - min(rows) <= 1

@@ -13,6 +13,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import judged_pairs
 import numpy as np
 import torch
 from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared
@@ -35,6 +36,8 @@ from medmcl.engine.distributed import (
     stop_world,
     wrap,
 )
+from medmcl.engine.selecting import keep_rows
+from medmcl.engine.state import Progress
 from medmcl.engine.watching import watch
 from medmcl.objectives import build_objective
 
@@ -403,6 +406,21 @@ def batch_norm_says(world):
     return [str(warning.message) for warning in caught]
 
 
+def check_selecting(world):
+    """Whether every rank gets its share of what one process alone would keep, three times over."""
+    own, load = judged_pairs.learner(), judged_pairs.load
+    alone, together = judged_pairs.selector(), judged_pairs.selector()
+    found = []
+    for epoch in range(3):
+        rows = np.random.default_rng(epoch).permutation(judged_pairs.SAMPLES)[:ROWS]
+        mine = np.array_split(rows, world.size)[world.rank]
+        whole = keep_rows(rows, load(rows), own.model, alone, Progress(), World(), epoch=epoch)
+        share = keep_rows(rows, load(mine), own.model, together, Progress(), world, epoch=epoch)
+        found.append(share.tolist() == np.array_split(whole, world.size)[world.rank].tolist())
+    same = [torch.equal(x, together.state_dict()[n]) for n, x in alone.state_dict().items()]
+    return {"shares": found, "history": same, "rows": len(share)}
+
+
 def main(folder):
     torch.set_num_threads(1)
     world = start_world("cpu", init_method=f"file://{folder}/rendezvous")
@@ -418,6 +436,7 @@ def main(folder):
         "training": training_error(world),
         "batch_norm": batch_norm_says(world),
         "noisy": compare_noisy(world),
+        "selecting": check_selecting(world),
         "shared": {presence: compare_shared(presence, world) for presence in SHARED_PRESENCE},
         "float64": {p: compare(MIX, p, torch.float64, world) for p in PRESENCE},
         "float32": {p: compare(MIX, p, torch.float32, world) for p in PRESENCE},

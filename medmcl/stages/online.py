@@ -1,0 +1,71 @@
+"""The selector of a train stage, as its recipe says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from medmcl.core.batch import Batch
+from medmcl.core.config import lookup
+from medmcl.core.contracts import Adapter
+from medmcl.core.errors import ConfigError
+from medmcl.core.rng import derive_seed
+from medmcl.data.view_settings import ViewSettings
+from medmcl.data.views import View
+from medmcl.engine.loop import Learner
+from medmcl.selection import CHOICES
+from medmcl.selection.choices import Choice
+from medmcl.selection.differential import Differential
+from medmcl.selection.online import Online
+from medmcl.stages.recipe import SelectorSpec, TrainSpec
+
+
+def build_selector(
+    spec: TrainSpec, learner: Learner, adapters: Mapping[str, Adapter], samples: int, seed: int
+) -> Online | None:
+    """Build the selector of a stage; None if it has none.
+
+    Args:
+        spec: The stage.
+        learner: Its objectives know the logit scale.
+        adapters: Of its modalities.
+        samples: Of the cohort; history is kept by sample number.
+        seed: Of the run.
+
+    Raises:
+        ConfigError: A modality of the pair has no tower here, or losses are read and no objective
+            has a logit scale.
+    """
+    asked = spec.selector
+    if asked is None:
+        return None
+    where = f"stage {spec.name}, selector"
+    for name in asked.pair:
+        lookup("tower", name, dict.fromkeys(spec.towers))
+    choice = _choice(asked, samples, derive_seed(seed, "selector", spec.name))
+    scales = [found for one in learner.objectives.values() if (found := _scale(one)) is not None]
+    if choice.reads == "loss" and not scales:
+        raise ConfigError(
+            f"{asked.kind} reads the contrastive loss, and no objective has a logit scale",
+            where=where,
+            mend="train with cross_modal, or choose kind: clip_score",
+        )
+    view = View(ViewSettings(), adapters, {}, where=where)
+
+    def show(batch: Batch) -> Batch:
+        return view(batch, torch.Generator(device=batch.ids.device), disturb=False)
+
+    return Online(choice, asked.pair, show, lambda: float(scales[0]().detach()))
+
+
+def _choice(asked: SelectorSpec, samples: int, seed: int) -> Choice:
+    if asked.kind == "differential":
+        return Differential(ratio=asked.ratio, samples=samples, seed=seed, **asked.history)
+    return CHOICES[asked.kind](asked.ratio, seed=seed)
+
+
+def _scale(objective: nn.Module) -> nn.Module | None:
+    scale = getattr(objective, "scale", None)
+    return scale if isinstance(scale, nn.Module) else None
