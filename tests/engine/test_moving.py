@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from stopping import Stop, plain
 
 from medmcl.core.batch import Batch, InputShape
 from medmcl.encoders.shared import SharedTower
@@ -40,22 +41,6 @@ def load(rows):
         },
         present={"image": present, "text": present},
     )
-
-
-def plain(batch, generator, disturb=True):
-    return batch
-
-
-class Stop:
-    """Asks to stop when it has been looked at so many times."""
-
-    def __init__(self, after):
-        self.left = after
-
-    @property
-    def asked(self):
-        self.left -= 1
-        return self.left == 0
 
 
 def learner():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from judged_pairs import SAMPLES, learner, load, selector
+from stopping import Stop, plain
 
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Feed, Plan, fit
@@ -21,22 +22,6 @@ from medmcl.engine.world import World
 BATCH = 12
 EPOCH = SAMPLES // BATCH
 STEPS = 3 * EPOCH
-
-
-def plain(batch, generator, disturb=True):
-    return batch
-
-
-class Stop:
-    """Asks to stop when it has been looked at so many times."""
-
-    def __init__(self, after):
-        self.left = after
-
-    @property
-    def asked(self):
-        self.left -= 1
-        return self.left == 0
 
 
 def sampler(epoch):
