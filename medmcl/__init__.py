@@ -1,7 +1,8 @@
 """medmcl: multimodal contrastive learning on medical cohorts.
 
-The verbs of the command line are functions here: `pretrain`, `evaluate`, `check`, `simulate` and,
-for a finished run, ``load(run).embed(cohort)``. Importing this package imports nothing heavy.
+The verbs of the command line are functions here: `pretrain`, `evaluate`, `select`, `check`,
+`simulate` and, for a finished run, ``load(run).embed(cohort)``. Importing this package imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from medmcl.stages.inspect import check
     from medmcl.stages.pretrain import pretrain
     from medmcl.stages.run import Run, load
+    from medmcl.stages.select_command import select
 
 __all__ = [
     "MedMCLEmbedder",
@@ -32,6 +34,7 @@ __all__ = [
     "load",
     "open_cohort",
     "pretrain",
+    "select",
     "simulate",
 ]
 
@@ -44,6 +47,7 @@ _HOMES = {
     "pretrain": "medmcl.stages.pretrain",
     "Run": "medmcl.stages.run",
     "load": "medmcl.stages.run",
+    "select": "medmcl.stages.select_command",
     "MedMCLEmbedder": "medmcl.stages.embedder",
     "RiskModel": "medmcl.evaluation.models.risk_model",
 }
@@ -59,6 +63,7 @@ def __getattr__(name: str) -> Any:
         "encoders",
         "modalities",
         "data",
+        "selection",
         "stages",
     ):
         return importlib.import_module(f"medmcl.{name}")

@@ -136,6 +136,10 @@ def pretrain(
     device: DeviceOption = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes, one device each.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Keep file of `medmcl select`: only what it keeps is trained on."),
+    ] = None,
     workers: WorkersOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the unfinished run at --out.")
@@ -159,6 +163,7 @@ def pretrain(
             seed=seed,
             device=device,
             precision=precision,
+            keep=keep,
             resume=resume,
         )
     if run is not None:
@@ -305,6 +310,94 @@ def embed(
     refused = int((table["quality"] != "ok").sum())
     unit = "samples" if "modalities" in table else "records"
     print(f"{len(table)} {unit}, {refused} without an embedding: {out}")
+
+
+@app.command(cls=Command)
+def select(
+    run: Annotated[Path, typer.Argument(help="Run folder: its towers are the teacher.")],
+    cohort: CohortOption,
+    out: Annotated[Path, typer.Option(help="Keep file to write (.parquet); must be new.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by",
+            metavar="KIND:SHARE",
+            help="A step of the rule: keep this share of the pool by clip_score, neg_clip_loss, "
+            "norm_sim or norm_sim_dynamic. Repeatable, one after the other; of the run's own "
+            "select stage if not given, else neg_clip_loss:0.3.",
+        ),
+    ] = None,
+    pair: Annotated[
+        str | None, typer.Option(help="The two modalities, a,b; the run's first two if not given.")
+    ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="Stage whose towers score; several if each left out a fold. Repeatable."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Cohort whose train split norm_sim should be near to; if not given, the tuning "
+            "split of --cohort."
+        ),
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--and",
+            help="Another filter: keep only what it keeps as well (a keep file, or a text file of "
+            "ids). Repeatable.",
+        ),
+    ] = None,
+    or_else: Annotated[
+        list[Path] | None,
+        typer.Option("--or", help="Another filter: keep what it keeps, too; after --and."),
+    ] = None,
+    shown: Annotated[
+        int, typer.Option(min=0, help="Pairs in each row of the contact sheet; 0 shows none.")
+    ] = 6,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a value of the selection (select.scores.norm_sim.p=inf), or of the "
+            "cohort (cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+) -> None:
+    """Choose the pairs of a cohort that are worth training on; `pretrain --keep` takes the file."""
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out, folder=False)
+    with _reading(workers), _overrides(set_) as overrides:
+        from medmcl.stages.select_command import select as run_select
+
+        given: dict[str, Any] = {"select.shown": shown}
+        given |= {} if target is None else {"select.scores.norm_sim.target": {"cohort": target}}
+        done = run_select(
+            run,
+            cohort,
+            out=out,
+            by=by or (),
+            pair=None if pair is None else pair.split(","),
+            stages=stage or (),
+            also=also or (),
+            or_else=or_else or (),
+            overwrite=overwrite,
+            overrides={**given, **overrides},
+            device=device,
+        )
+    print(done.sentence)
+    for note in done.notes:
+        print(note)
+    print(f"keep:   {out}")
+    print(f"report: {out.with_suffix('.html')}")
 
 
 @app.command(cls=Command)

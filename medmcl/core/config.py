@@ -244,13 +244,13 @@ def _expected(detail: Any) -> str | None:
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """Names of the fields at ``path`` below ``model``, as far as annotations tell."""
-    models = [model]
+    models = union = [model]
     for part in path:
         fields = [one.model_fields[part] for one in models if part in one.model_fields]
         if fields:
-            models = [inner for field in fields for inner in _models_in(field.annotation)]
-        else:
-            models = [one for one in models if _has_tag(one, part)] or models
+            models = union = [inner for field in fields for inner in _models_in(field.annotation)]
+        else:  # a tag, or a key that may be called like one: the tag comes last
+            models = [one for one in union if _has_tag(one, part)] or models
     named = {field.alias or name for one in models for name, field in one.model_fields.items()}
     return sorted(named)
 

@@ -1,6 +1,7 @@
 """The scorers as parts of a recipe: settings at birth, then `(ids, pooled) -> (N,)`.
 
-Each keeps the contract `Scorer`: over a batch, or over a table of embeddings of a whole cohort.
+Each keeps the contract `Scorer`: over a batch, or over a table of embeddings of a whole cohort,
+which may be memory-mapped. They compute where tensors are, or on ``device``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from medmcl.core.errors import MedmclError
@@ -22,11 +24,12 @@ class ClipScore:
     """Cosine of two modalities; see `clip_score`."""
 
     pair: tuple[str, str]
+    device: torch.device | str | None = None
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002  (the contract)
+    def __call__(self, ids: Tensor, pooled: Mapping[str, Rows]) -> Tensor:  # noqa: ARG002  (the contract)
         """Score rows, (N,), higher = keep."""
         image, text = _of(pooled, *self.pair)
-        return clip_score(image, text)
+        return clip_score(image, text, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,9 @@ class NegClipLoss:
     divisions: int = DIVISIONS
     tail: Tail = "wrap"
     seed: int = 0
+    device: torch.device | str | None = None
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002  (the contract)
+    def __call__(self, ids: Tensor, pooled: Mapping[str, Rows]) -> Tensor:  # noqa: ARG002  (the contract)
         """Score rows, (N,), higher = keep."""
         image, text = _of(pooled, *self.pair)
         return neg_clip_loss(
@@ -51,6 +55,7 @@ class NegClipLoss:
             tail=self.tail,
             divisions=self.divisions,
             seed=self.seed,
+            device=self.device,
         )
 
 
@@ -61,26 +66,27 @@ class NormSim:
     modality: str
     target: Rows
     p: float = 2
+    device: torch.device | str | None = None
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002  (the contract)
+    def __call__(self, ids: Tensor, pooled: Mapping[str, Rows]) -> Tensor:  # noqa: ARG002  (the contract)
         """Score rows, (N,), higher = keep."""
         (rows,) = _of(pooled, self.modality)
         if self.p != 2:
-            return norm_sim(rows, self.target, self.p)
-        pool = Pool(rows, self.modality)
+            return norm_sim(rows, self.target, self.p, device=self.device)
+        pool = Pool(rows, self.modality, self.device)
         with full_precision(pool.device):
             return norm_from_moment(pool, self._moment.to(pool.device), len(self.target))
 
     @cached_property
     def _moment(self) -> Tensor:
-        return second_moment(self.target)
+        return second_moment(self.target, device=self.device)
 
 
 SCORERS = {"clip_score": ClipScore, "neg_clip_loss": NegClipLoss, "norm_sim": NormSim}
 """Name in a recipe to scorer."""
 
 
-def _of(pooled: Mapping[str, Tensor], *names: str) -> list[Tensor]:
+def _of(pooled: Mapping[str, Rows], *names: str) -> list[Rows]:
     for name in names:
         if name not in pooled:
             raise MedmclError(

@@ -12,8 +12,9 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evidence import FittedOn
 from medmcl.stages.factorise import counted_on
-from medmcl.stages.recipe import FactoriseSpec, TowersSpec, needs
+from medmcl.stages.recipe import FactoriseSpec, TowersSpec
 from medmcl.stages.run import Run
+from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.train_records import learned_from
 
 
@@ -35,6 +36,9 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
         if entry["state"]
     ]
     for stage in _with_parents(run, stages):
+        if stage in run.selections:
+            lines.append(_selected(run.selections[stage], cohort))
+            continue
         spec = run.stage(stage)
         share = f", {100 * float(spec.label_fraction):g} % of the labels" if spec.task else ""
         weights = FittedOn(
@@ -55,6 +59,24 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
     return tuple(lines)
 
 
+def _selected(spec: SelectSpec, cohort: str) -> FittedOn:
+    """The line of a select stage: it chooses among train rows, perhaps near to a target."""
+    splits, note = {"train"}, [f"of {cohort}"]
+    labelled = ""
+    for target in spec.targets:
+        here = target.cohort is None
+        splits |= {target.split or "tuning"} if here else set()
+        note += [] if here else [f"near to {target.cohort}"]
+        labelled = target.task or labelled
+    return FittedOn(
+        what=f"rows that stage {spec.name} keeps",
+        splits=tuple(one for one in ("train", "tuning") if one in splits),
+        task=labelled,
+        labels=bool(labelled),
+        note=", ".join(note),
+    )
+
+
 def _chosen_on_tuning(spec: TowersSpec) -> str:
     parts = ["checkpoint"] if spec.keep == "best" else []
     parts += ["early stopping"] if spec.patience is not None else []
@@ -68,13 +90,19 @@ def _with_parents(run: Run, stages: Sequence[str]) -> list[str]:
         stage = todo.pop(0)
         if stage not in found:
             found[stage] = None
-            todo += needs(run.stage(stage))
+            todo += run.needs(stage)
     return list(found)
 
 
 def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
     """Tasks with whose train labels the weights of a stage, or of those before it, were trained."""
-    tasks = (run.stage(name).task for name in _with_parents(run, [stage]))
+    tasks: list[str | None] = []
+    for name in _with_parents(run, [stage]):
+        chosen = run.selections.get(name)
+        if chosen is None:
+            tasks.append(run.stage(name).task)
+        else:
+            tasks += [target.task for target in chosen.targets]
     return tuple(dict.fromkeys(str(task) for task in tasks if task))
 
 

@@ -31,6 +31,8 @@ from medmcl.stages.recipe import (
     WeightsSpec,
     each,
 )
+from medmcl.stages.select_spec import SelectSpec
+from medmcl.stages.teachers import refuse_teacher
 
 Check = Callable[[], object]
 _SHOWN = 3
@@ -71,8 +73,14 @@ def _checks(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) 
     for name, view in recipe.views.items():
         yield partial(_refuse_view, f"views.{name}", view, recipe, kinds)
     made: dict[str, TowersSpec] = {}
+    chosen: list[str] = []
     for written in recipe.stages:
         for stage in each(written, tasks):
+            if isinstance(stage, SelectSpec):
+                yield partial(_refuse_selection, recipe, stage, dict(made))
+                chosen.append(stage.name)
+            if isinstance(stage, TrainSpec):
+                yield partial(_refuse_selected_by, stage, tuple(chosen))
             if isinstance(stage, TowersSpec):
                 as_written = stage.model_copy(update={"name": written.name})
                 yield from _stage_checks(recipe, as_written, dict(made), kinds)
@@ -96,6 +104,30 @@ def _stage_checks(
             yield partial(_refuse_view, f"stage {spec.name}, views.{name}", view, recipe, kinds)
         for name, source in spec.weights.items():
             yield partial(_check_file, spec, name, source)
+
+
+def _refuse_selection(recipe: RecipeSpec, spec: SelectSpec, made: Mapping[str, TowersSpec]) -> None:
+    """Refuse a select stage of what the recipe does not read, or of teachers that have no tower."""
+    where = f"stage {spec.name}"
+    _known(spec.wanted, recipe.inputs, f"{where}, pair and scores", "the recipe reads no")
+    for name in spec.teachers:
+        refuse_teacher(made.get(name), name, spec, where)
+
+
+def _refuse_selected_by(spec: TrainSpec, chosen: Sequence[str]) -> None:
+    if spec.selected_by is not None and spec.selected_by not in chosen:
+        raise ConfigError(
+            f"'{spec.selected_by}' is no select stage before it{nearest(spec.selected_by, chosen)}",
+            where=f"stage {spec.name}, selected_by",
+            expected=", ".join(chosen) or "the name of a select stage",
+        )
+    if spec.without_fold is not None and not 0 <= int(spec.without_fold) < spec.folds:
+        raise ConfigError(
+            "there is no such fold",
+            where=f"stage {spec.name}, without_fold",
+            got=spec.without_fold,
+            expected=f"0 to {spec.folds - 1}, as folds: {spec.folds}",
+        )
 
 
 def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.objectives import build_objective
+from medmcl.objectives.scale import LogitScale
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.model_settings import shared_settings, tower_settings
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec
@@ -40,6 +41,8 @@ class Setting:
     folder: Path
     record: Record
     stop: StopRequest
+    keep: Path | None = None
+    """Keep file that ``--keep`` named."""
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """Checkpoints of a stage of this run."""
@@ -81,6 +84,15 @@ def build_learner(
         objectives[label] = build_objective(objective.kind, objective.settings, shape)
         weights[label] = objective.loss_weight
     return Learner(towers, objectives, weights)
+
+
+def scale_of(learner: Learner) -> LogitScale | None:
+    """The logit scale of the first objective that has one; 1 / its value is the temperature."""
+    for objective in learner.objectives.values():
+        scale = getattr(objective, "scale", None)
+        if isinstance(scale, LogitScale):
+            return scale
+    return None
 
 
 def take_weights(

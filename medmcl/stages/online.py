@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from medmcl.core.batch import Batch
 from medmcl.core.config import lookup
@@ -19,6 +18,7 @@ from medmcl.selection import CHOICES
 from medmcl.selection.choices import Choice
 from medmcl.selection.differential import Differential
 from medmcl.selection.online import Online
+from medmcl.stages.models import scale_of
 from medmcl.stages.recipe import SelectorSpec, TrainSpec
 
 
@@ -45,8 +45,8 @@ def build_selector(
     for name in asked.pair:
         lookup("tower", name, dict.fromkeys(spec.towers))
     choice = _choice(asked, samples, derive_seed(seed, "selector", spec.name))
-    scales = [found for one in learner.objectives.values() if (found := _scale(one)) is not None]
-    if choice.reads == "loss" and not scales:
+    scale = scale_of(learner)
+    if choice.reads == "loss" and scale is None:
         raise ConfigError(
             f"{asked.kind} reads the contrastive loss, and no objective has a logit scale",
             where=where,
@@ -57,15 +57,12 @@ def build_selector(
     def show(batch: Batch) -> Batch:
         return view(batch, torch.Generator(device=batch.ids.device), disturb=False)
 
-    return Online(choice, asked.pair, show, lambda: float(scales[0]().detach()))
+    return Online(
+        choice, asked.pair, show, lambda: 1.0 if scale is None else float(scale().detach())
+    )
 
 
 def _choice(asked: SelectorSpec, samples: int, seed: int) -> Choice:
     if asked.kind == "differential":
         return Differential(ratio=asked.ratio, samples=samples, seed=seed, **asked.history)
     return CHOICES[asked.kind](asked.ratio, seed=seed)
-
-
-def _scale(objective: nn.Module) -> nn.Module | None:
-    scale = getattr(objective, "scale", None)
-    return scale if isinstance(scale, nn.Module) else None

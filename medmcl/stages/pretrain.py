@@ -25,6 +25,7 @@ from medmcl.engine.world import World, any_rank, barrier, pick_device, start_wor
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
+from medmcl.stages.kept_rows import copy_keep, read_keep
 from medmcl.stages.launch import choose_precision, new_run_folder
 from medmcl.stages.model_checks import refuse_models
 from medmcl.stages.models import Setting
@@ -37,12 +38,18 @@ from medmcl.stages.recipe import (
 )
 from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, write_run_files
+from medmcl.stages.select import rehearse_select, run_select
+from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.settings import cohort_overrides, recipe_overrides
 from medmcl.stages.train import rehearse, run_train
 
-REHEARSE: dict[str, Any] = {"train": rehearse, "factorise": rehearse_factorise}
-RUN: dict[str, Any] = {"train": run_train, "factorise": run_factorise}
-"""Stages that make towers: a new kind is one line here and one in `AnyStage`."""
+REHEARSE: dict[str, Any] = {
+    "train": rehearse,
+    "factorise": rehearse_factorise,
+    "select": rehearse_select,
+}
+RUN: dict[str, Any] = {"train": run_train, "factorise": run_factorise, "select": run_select}
+"""Stages that make something for later ones: a new kind is one line here and one in `AnyStage`."""
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
 
 
@@ -55,6 +62,7 @@ def pretrain(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
+    keep: str | Path | None = None,
     resume: bool = False,
 ) -> Run | None:
     """Run every stage of a recipe on a cohort and write the report.
@@ -67,6 +75,8 @@ def pretrain(
         seed: Seed of everything random.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32`` or ``bf16``.
+        keep: Keep file of this cohort (`medmcl.select`); stages that train without labels draw
+            only rows that it keeps.
         resume: Go on with the unfinished run at ``out``; the same weights as if never stopped.
 
     Returns:
@@ -95,12 +105,14 @@ def pretrain(
         "precision": choose_precision(precision, where),
         "recipe": json.loads(spec.model_dump_json(by_alias=True)),
     }
+    if keep is not None:
+        config["keep"] = read_keep(keep, opened).fingerprint
     folder = _run_folder(out, opened, spec, config, resume)
     _refuse_bad_tasks(opened, spec, stages, folder)
     world = start_world(device)
     try:
         with StopRequest() as stop:
-            return _run(folder, opened, spec, stages, config, world, stop, resume=resume)
+            return _run(folder, opened, spec, stages, config, world, stop, keep=keep, resume=resume)
     except Interrupted as stopped:
         stopped.folder = folder
         raise
@@ -117,6 +129,7 @@ def _run(
     world: World,
     stop: StopRequest,
     *,
+    keep: str | Path | None,
     resume: bool,
 ) -> Run | None:
     first = world.rank == 0
@@ -139,15 +152,13 @@ def _run(
         folder=folder,
         record=record,
         stop=stop,
+        keep=None if keep is None else Path(keep),
     )
     for stage in stages:
         if not isinstance(stage, EvaluateSpec):
             REHEARSE[stage.stage](stage, prepared, setting)
     if first:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_run_files(folder, config, prepared)
-        if not (folder / "provenance.json").exists():
-            _write_provenance(folder, config, world)
+        _write_first_files(folder, config, prepared, setting)
     barrier(world)  # no rank reads a run that the first has not written whole
     run = Run(folder)
     facts, evaluations = _run_stages(stages, run, cohort, prepared, setting)
@@ -155,6 +166,18 @@ def _run(
         return None
     write_run_report(run, cohort, prepared, facts, evaluations)
     return run
+
+
+def _write_first_files(
+    folder: Path, config: dict[str, Any], prepared: Prepared, setting: Setting
+) -> None:
+    """Write what a run is before its first step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_run_files(folder, config, prepared)
+    if setting.keep is not None:
+        copy_keep(setting.keep, folder)
+    if not (folder / "provenance.json").exists():
+        _write_provenance(folder, config, setting.world)
 
 
 def _run_stages(
@@ -297,7 +320,10 @@ def _refuse_bad_tasks(
 def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
     used: dict[str, None] = {}
     for stage in stages:
-        if not isinstance(stage, EvaluateSpec):
+        if isinstance(stage, SelectSpec):
+            own = (one.task for one in stage.targets if one.cohort is None)
+            used |= {task: None for task in own if task is not None}
+        elif not isinstance(stage, EvaluateSpec):
             used |= {} if stage.task is None else {stage.task: None}
         else:
             used |= dict.fromkeys(cohort.spec.tasks if stage.tasks == "all" else stage.tasks)

@@ -24,6 +24,7 @@ from medmcl.core.shipped import shipped
 from medmcl.data.spec import CohortKeys
 from medmcl.data.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
+from medmcl.stages.select_spec import SelectSpec
 
 SCHEMA = "medmcl/recipe@1"
 CONFIGS = shipped("configs")
@@ -168,6 +169,12 @@ class TrainSpec(TowersSpec):
     """Samples with all or any of the modalities; all up to two towers, any above."""
     draw: int | Placeholder = 0
     """Which draw of the label fraction."""
+    selected_by: str | None = None
+    """Earlier select stage; only rows that it keeps are drawn."""
+    without_fold: int | Placeholder | None = None
+    """Fold of the subjects that is left out, for a select stage to score."""
+    folds: int = Field(default=2, ge=2)
+    """Folds that ``without_fold`` counts, from 0."""
     for_each: dict[str, Any] = {}
     """Variable to values; ``task: all`` means every task of the cohort."""
 
@@ -317,7 +324,7 @@ class EvaluateSpec(Config):
         return get_args(Baseline) if self.baselines == "all" else self.baselines
 
 
-AnyStage = TrainSpec | FactoriseSpec | EvaluateSpec
+AnyStage = TrainSpec | FactoriseSpec | SelectSpec | EvaluateSpec
 StageSpec = Annotated[AnyStage, Field(discriminator="stage")]
 
 
@@ -662,10 +669,13 @@ def _check_order(stages: Sequence[AnyStage]) -> None:
         made.append(spec.name)
 
 
-def needs(spec: TowersSpec | EvaluateSpec) -> list[str]:
+def needs(spec: TowersSpec | SelectSpec | EvaluateSpec) -> list[str]:
     """Stages a stage reads from, fine-tuned patterns aside."""
+    if isinstance(spec, SelectSpec):
+        return list(spec.teachers)
     if isinstance(spec, TrainSpec):
-        return [*spec.start_from.values(), *spec.vectors.values()]
+        chosen = [] if spec.selected_by is None else [spec.selected_by]
+        return [*spec.start_from.values(), *spec.vectors.values(), *chosen]
     if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())
     wanted = [s for s in (spec.probe.models.values() if spec.probe else ()) if s != "untrained"]

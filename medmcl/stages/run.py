@@ -23,7 +23,8 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
-from medmcl.stages.recipe import RecipeSpec, TowersSpec, expand
+from medmcl.stages.recipe import RecipeSpec, TowersSpec, expand, needs
+from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.settings import only_cohort_overrides
 from medmcl.stages.train_records import save_train_records
 
@@ -80,6 +81,11 @@ class Run:
         return {spec.name: spec for spec in specs if isinstance(spec, TowersSpec)}
 
     @property
+    def selections(self) -> dict[str, SelectSpec]:
+        """Every select stage, by name and in order."""
+        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, SelectSpec)}
+
+    @property
     def preprocessing(self) -> dict[str, Any]:
         """Settings, fitted state and input shape of every adapter, by modality."""
         return _read_json(self.path / "preprocessing.json")
@@ -116,6 +122,11 @@ class Run:
                 f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path
             )
         return self.stages[name]
+
+    def needs(self, name: str) -> list[str]:
+        """Stages that a stage reads from; a select stage reads from its teachers."""
+        chosen = self.selections.get(name)
+        return list(chosen.teachers) if chosen is not None else needs(self.stage(name))
 
     def refuse_unfinished(self, stage: str | None = None) -> None:
         """Refuse a run that stopped before its train stages, or the one named, were finished.

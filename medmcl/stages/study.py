@@ -81,9 +81,11 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     without = f" ({counted(lacking, 'train sample')} without its modalities left out)"
     kept = fact.get("kept_for_later", 0)
     later = f" ({counted(kept, 'subject')} left for a later stage to learn pairs on)"
+    gone = fact.get("not_selected", 0)
+    chosen = f" ({counted(gone, 'sample')} left out by selection or fold)" if gone else ""
     return (
         f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects"
-        f"{without if lacking else ''}{later if kept else ''}, "
+        f"{without if lacking else ''}{later if kept else ''}{chosen}, "
         f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
         f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s."
     )

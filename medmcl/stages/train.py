@@ -28,6 +28,8 @@ from medmcl.objectives import wanted_probe
 from medmcl.selection.online import Online
 from medmcl.stages.expert_report import summary_of
 from medmcl.stages.file_weights import load_files
+from medmcl.stages.folds import without_fold
+from medmcl.stages.kept_rows import kept_rows
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.online import build_selector
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
@@ -87,6 +89,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "rows": len(rows),
         "subjects": len(np.unique(prepared.subjects[rows])),
         "lacking": _lacking(spec, prepared),
+        "not_selected": parts.not_selected,
         "kept_for_later": len(watched_later(spec, prepared, setting)),
         "tuning_rows": int(sum(map(len, tuning))),
         "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
@@ -157,6 +160,8 @@ class _Parts:
     probe_rows: np.ndarray
     probe: Probe | None
     selector: Online | None
+    not_selected: int
+    """Rows that a selection, or a fold that is left out, took away."""
 
 
 def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
@@ -170,6 +175,11 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
     subjects = prepared.subjects[everyone]
     rows, probe_rows = keep_apart(everyone, subjects, wanted, (setting.seed, spec.name))
     rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, setting))]
+    drawn, probe_rows = (
+        kept_rows(without_fold(some, spec, prepared, setting.seed), spec, prepared, setting)
+        for some in (rows, probe_rows)
+    )
+    left, rows = len(rows) - len(drawn), drawn
     sampler = UniformSampler(
         rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
     )
@@ -186,6 +196,7 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
         probe_rows,
         probe,
         build_selector(spec, learner, adapters, len(prepared.splits), setting.seed),
+        left,
     )
 
 

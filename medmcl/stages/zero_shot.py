@@ -16,6 +16,7 @@ from medmcl.evaluation.evaluate import evaluate_embeddings
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
 from medmcl.evaluation.results import Result
 from medmcl.stages.features import sample_vectors
+from medmcl.stages.models import scale_of
 from medmcl.stages.outside import outside_splits
 from medmcl.stages.recipe import EvaluateSpec, ZeroShotSpec
 from medmcl.stages.run import Run
@@ -135,8 +136,5 @@ def embed_texts(
 
 
 def _logit_scale(run: Run, stage: str, device: torch.device) -> float:
-    for objective in run.learner(stage, device).objectives.values():
-        scale = getattr(objective, "scale", None)
-        if scale is not None:
-            return float(scale().detach())
-    return 1.0
+    scale = scale_of(run.learner(stage, device))
+    return 1.0 if scale is None else float(scale().detach())

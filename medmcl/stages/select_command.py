@@ -1,0 +1,152 @@
+"""``medmcl select``: a finished run judges the pairs of a cohort and writes a keep file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from medmcl.core.config import check, nearest
+from medmcl.core.errors import ConfigError
+from medmcl.core.overrides import apply_override
+from medmcl.data.cohort import Cohort, open_cohort
+from medmcl.engine.world import pick_device
+from medmcl.selection.keep import Keep
+from medmcl.stages.outputs import claim_file
+from medmcl.stages.run import Run
+from medmcl.stages.select import Selected, select_pairs
+from medmcl.stages.select_filters import read_filter
+from medmcl.stages.select_spec import Kind, SelectSpec
+from medmcl.stages.settings import only_cohort_overrides
+
+DEFAULT = "neg_clip_loss:0.3"
+"""What is kept if nobody says: 30 % by negCLIPLoss, the published share for web pages."""
+
+
+def select(
+    run: Run | str | Path,
+    cohort: Cohort | str | Path,
+    *,
+    out: str | Path,
+    by: Sequence[str] = (),
+    pair: Sequence[str] | None = None,
+    stages: Sequence[str] = (),
+    also: Sequence[str | Path] = (),
+    or_else: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> Selected:
+    """Score the pairs of a cohort's train split with a run, and write which are worth training on.
+
+    Args:
+        run: A finished run, or its folder.
+        cohort: Cohort, folder or name; the run's own or another one.
+        out: The keep file to write (.parquet).
+        by: Steps ``KIND:SHARE`` one after the other, shares of the pool. If none is given, those of
+            the run's own select stage, else `DEFAULT`.
+        pair: The two modalities; the run's first two if not given.
+        stages: Teachers: a stage, or several that were trained without a fold each. If none is
+            given, those of the run's own select stage, else the last that trained without labels.
+        also: Keep files, or files of ids, of other filters: kept is what they keep as well.
+        or_else: The same: kept is what they keep, too; after ``also``.
+        overwrite: Write over what is there.
+        overrides: Dotted key to value; ``select.x`` of the selection (`SelectSpec`), others of the
+            cohort.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        MedmclError: The run, the cohort or the selection cannot be used; nothing was written.
+    """
+    path = Path(out)
+    if path.suffix.lower() != ".parquet":
+        raise ConfigError(
+            "a keep file is parquet", where=path, mend=f"--out {path.with_suffix('.parquet')}"
+        )
+    claim_file(path, overwrite=overwrite)
+    run = run if isinstance(run, Run) else Run(run)
+    own = {k: v for k, v in (overrides or {}).items() if k.startswith("select.")}
+    others = {k: v for k, v in (overrides or {}).items() if k not in own}
+    opened = (
+        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))
+    )
+    spec = selection_of(run, by, pair, stages, own)
+    for name in spec.teachers:
+        run.refuse_unfinished(name)
+    missing = [name for name in spec.wanted if name not in opened.records]
+    if missing:
+        raise ConfigError(
+            f"the cohort has no modality '{missing[0]}'{nearest(missing[0], opened.records)}",
+            got=f"run: {', '.join(run.recipe.inputs)}; cohort: {', '.join(opened.records)}",
+            mend="if the cohort has it under another name, call it as the run does in a copy of "
+            "its cohort.yaml",
+        )
+    prepared = run.prepare(opened, spec.wanted)
+    filters = [(Keep.intersection, read_filter(one, opened)) for one in also]
+    filters += [(Keep.union, read_filter(one, opened)) for one in or_else]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = select_pairs(spec, run, prepared, pick_device(device), path.parent)
+    for combine, other in filters:
+        found = found.with_keep(combine(found.keep, other))
+    found.keep.save(path)
+    return found
+
+
+def selection_of(
+    run: Run,
+    by: Sequence[str],
+    pair: Sequence[str] | None,
+    stages: Sequence[str],
+    overrides: Mapping[str, Any],
+) -> SelectSpec:
+    """Give the selection that a command line asks for, upon that of the run if it has one.
+
+    Raises:
+        ConfigError: A step or key that nobody knows; a run without two towers in one stage.
+    """
+    earlier = list(run.selections.values())
+    tree: dict[str, Any] = earlier[-1].model_dump(mode="json") if earlier else {}
+    if not earlier:
+        teacher = stages[0] if stages else run.default_stage(next(iter(run.recipe.inputs)))
+        towers = run.stage(teacher).towers
+        if pair is None and len(towers) < 2:
+            raise ConfigError(
+                f"stage '{teacher}' has one tower, and a pair needs two",
+                where=run.path,
+                got=", ".join(towers),
+                mend="name a stage with two towers: --stage NAME",
+            )
+        tree = {"stage": "select", "name": "select", "teachers": [teacher], "pair": towers[:2]}
+    tree |= {} if pair is None else {"pair": tuple(pair)}
+    tree |= {"teachers": tuple(stages)} if stages else {}
+    if by or not earlier:
+        steps = [_step(text) for text in (by or (DEFAULT,))]
+        kept = tree.get("scores", {})
+        tree["scores"] = {kind: kept.get(kind, {}) for kind, _ in steps}
+        tree["rule"] = [{"by": kind, "share": share} for kind, share in steps]
+    for key, value in overrides.items():
+        apply_override(tree, key.removeprefix("select."), value)
+    return check(SelectSpec, tree, where="the selection", error=ConfigError)
+
+
+def _step(text: str) -> tuple[str, float]:
+    """Read ``KIND:SHARE``."""
+    kind, _, share = text.partition(":")
+    known = get_args(Kind)
+    try:
+        number = float(share)
+    except ValueError:
+        number = 0.0
+    if kind in known and 0 < number <= 1:
+        return kind, number
+    what = "is no step of a rule"
+    if kind not in known:
+        what = f"there is no score '{kind}'{nearest(kind, known)}"
+    raise ConfigError(
+        what,
+        where="--by",
+        got=text,
+        expected=f"KIND:SHARE, a share of the pool above 0 and at most 1; kinds: "
+        f"{', '.join(known)}",
+        mend=f"--by {DEFAULT}",
+    )

@@ -1,0 +1,103 @@
+"""Which teacher of a select stage scores which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.data.loading import Prepared
+from medmcl.stages.folds import folds_of
+from medmcl.stages.recipe import TowersSpec, TrainSpec
+from medmcl.stages.select_spec import SelectSpec
+
+
+def scored_by(
+    spec: SelectSpec, stages: Mapping[str, TowersSpec], prepared: Prepared, seed: int
+) -> dict[str, np.ndarray]:
+    """Give the rows of the train split that each teacher scores, those that have every modality.
+
+    Args:
+        spec: The select stage.
+        stages: Name to stage, of the recipe or run that has the teachers.
+        prepared: The cohort.
+        seed: Of the run.
+
+    Raises:
+        ConfigError: A teacher cannot score, folds do not fit, or a teacher has fewer than 2 pairs.
+    """
+    where = f"stage {spec.name}"
+    rows = prepared.rows("train", spec.wanted)
+    able = [refuse_teacher(stages.get(name), name, spec, where) for name in spec.teachers]
+    parts = _parts(rows, able, prepared, seed, where)
+    few = [name for name, own in parts.items() if len(own) < 2]
+    if few:
+        train = prepared.rows("train")
+        have = [f"{name} {int(prepared.present[name][train].sum())}" for name in spec.wanted]
+        raise ConfigError(
+            f"a pool must have at least 2 pairs, for {few[0]} to score",
+            where=where,
+            got=f"{len(rows)} train samples with {' and '.join(spec.wanted)} ({', '.join(have)})",
+            mend="a pair of modalities that subjects of the train split have",
+        )
+    return parts
+
+
+def refuse_teacher(
+    teacher: TowersSpec | None, name: str, spec: SelectSpec, where: str
+) -> TowersSpec:
+    """Refuse a teacher that is no stage with the towers a select stage needs; else give it."""
+    if teacher is None:
+        raise ConfigError(
+            f"the teacher '{name}' is no stage before it that has towers", where=where
+        )
+    lacks = [one for one in spec.wanted if one not in teacher.towers]
+    if lacks:
+        raise ConfigError(
+            f"the teacher '{name}' has no tower of {', '.join(lacks)}",
+            where=where,
+            expected=f"a stage with towers of {', '.join(spec.wanted)}",
+        )
+    return teacher
+
+
+def _parts(
+    rows: np.ndarray, teachers: Sequence[TowersSpec], prepared: Prepared, seed: int, where: str
+) -> dict[str, np.ndarray]:
+    """Give the rows that each teacher scores: those of the fold it was trained without.
+
+    Args:
+        rows: The pool.
+        teachers: Stages; one alone that was trained on everybody scores everybody.
+        prepared: The cohort.
+        seed: Of the run.
+        where: What an error calls the place.
+
+    Raises:
+        ConfigError: Folds differ in number, or are not each left out by one teacher.
+    """
+    folded = {
+        int(one.without_fold): one
+        for one in teachers
+        if isinstance(one, TrainSpec) and one.without_fold is not None
+    }
+    if not folded and len(teachers) == 1:
+        return {teachers[0].name: rows}
+    counts = {one.folds for one in folded.values()}
+    fits = len(counts) == 1 and set(folded) == set(range(min(counts)))
+    if not fits or len(folded) < len(teachers):
+        told = (
+            f"{one.name}: without {getattr(one, 'without_fold', None)} "
+            f"of {getattr(one, 'folds', None)}"
+            for one in teachers
+        )
+        raise ConfigError(
+            "several teachers must each leave out another fold, all folds of one number",
+            where=where,
+            got=", ".join(told),
+            expected="for example two, with folds: 2 and without_fold: 0 and 1; or one alone "
+            "without folds",
+        )
+    fold = folds_of(prepared, min(counts), seed)[rows]
+    return {one.name: rows[fold == number] for number, one in folded.items()}

@@ -1,0 +1,351 @@
+"""Selection as a stage and as a command: on coloured squares, some with another's caption."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from processes import assert_same_weights
+from small_squares import write_squares
+
+import medmcl
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
+from medmcl.engine.checkpoint import Checkpoints
+from medmcl.selection import Keep, neg_clip_loss, norm_sim
+from medmcl.stages.folds import folds_of
+from medmcl.stages.run import Run
+from medmcl.stages.select_command import selection_of
+
+VIT = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+SEEING = {"kind": "differential", "pair": ["picture", "caption"], "ratio": 1.0, "warmup_epochs": 9}
+"""Keeps every row, and its history tells which rows a stage was shown."""
+LENGTH = {"batch_size": 24, "epochs": None, "steps": 12, "selector": SEEING}
+SMALL = {
+    "inputs.picture.size": 32,
+    "inputs.caption.max_tokens": 16,
+    "towers.picture.encoder.options": VIT,
+    **{
+        f"stages.{stage}.{key}": value
+        for stage in ("teacher-{half}", "contrast")
+        for key, value in {
+            "batch_size": 24,
+            "epochs": None,
+            "steps": 12,
+            "selector": SEEING,
+        }.items()
+    },
+    "stages.results.bootstrap_draws": 100,
+    "stages.results.tasks": [],
+    "stages.results.draws": 1,
+}
+ONE = {
+    **{k.replace("teacher-{half}", "contrast"): v for k, v in SMALL.items() if "teacher" not in k},
+}
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    torch.set_num_threads(1)
+    return write_squares(tmp_path_factory.mktemp("squares") / "cohort", people=144, side=48)
+
+
+@pytest.fixture(scope="module")
+def run(squares, tmp_path_factory):
+    return medmcl.pretrain(
+        squares, recipe="select_then_train_toy", out=tmp_path_factory.mktemp("runs") / "run",
+        overrides=SMALL, device="cpu",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def keep(run):
+    return Keep.load(run.path / "selection" / "chosen.parquet")
+
+
+def shown(run, stage):
+    """Numbers of the samples that a stage was shown."""
+    saved = Checkpoints(run.path / "checkpoint" / stage).training()["selector"]
+    return saved["seen"].nonzero().flatten().numpy()
+
+
+def facts(run, stage):
+    return json.loads((run.path / "checkpoint" / stage / "done.json").read_text("utf-8"))
+
+
+def test_each_teacher_is_trained_without_the_subjects_it_scores(run, squares):
+    cohort = medmcl.open_cohort(squares)
+    train = set(cohort.split("train").tolist())
+    prepared = run.prepare(cohort, ("image", "caption"))
+    fold = folds_of(prepared, 2, run.seed)
+    for number in (0, 1):
+        seen = set(shown(run, f"teacher-{number}").tolist())
+        assert seen == {row for row in train if fold[row] != number}
+        assert facts(run, f"teacher-{number}")["not_selected"] == len(train) - len(seen)
+
+
+def test_scores_are_those_of_the_teacher_that_never_saw_the_row(run, squares, keep):
+    cohort = medmcl.open_cohort(squares)
+    prepared = run.prepare(cohort, ("image", "caption"))
+    fold = folds_of(prepared, 2, run.seed)
+    ids = cohort.samples["sample"].astype(str).to_numpy()
+    train = cohort.split("train")
+    np.testing.assert_array_equal(keep.ids, ids[train])
+    tuning = cohort.split("tuning")
+    for number in (0, 1):
+        stage = f"teacher-{number}"
+        sides = {
+            name: run.embed(cohort, modality=name, stage=stage, space="pooled")
+            .drop(columns="quality").to_numpy(np.float32)
+            for name in ("image", "caption")
+        }  # fmt: skip
+        rows = train[fold[train] == number]
+        objective = next(iter(run.learner(stage, torch.device("cpu")).objectives.values()))
+        temperature = 1 / float(objective.scale().detach())
+        expected = neg_clip_loss(
+            sides["image"][rows], sides["caption"][rows], temperature, len(rows), divisions=1
+        )
+        at = np.searchsorted(train, rows)
+        np.testing.assert_allclose(keep.scores["neg_clip_loss"][at], expected, atol=2e-6)
+        near = norm_sim(sides["image"][rows], sides["image"][tuning], 2)
+        np.testing.assert_allclose(keep.scores["norm_sim"][at], near, rtol=1e-5)
+        best = np.argsort(-keep.scores["neg_clip_loss"][at], kind="stable")[: int(0.7 * len(at))]
+        assert set(np.flatnonzero(keep.kept[at])) == set(best.tolist())
+
+
+def test_the_stage_after_it_trains_on_kept_rows_only(run, squares, keep):
+    ids = medmcl.open_cohort(squares).samples["sample"].astype(str).to_numpy()
+    assert set(ids[shown(run, "contrast")]) == set(keep.kept_ids)
+    found = facts(run, "contrast")
+    assert found["rows"] == int(keep.kept.sum())
+    assert found["not_selected"] == int((~keep.kept).sum())
+
+
+def test_the_report_says_what_was_kept_and_of_what(run, keep):
+    report = (run.path / "report.html").read_text("utf-8")
+    assert f"{int(keep.kept.sum())} of 96 pairs kept" in report
+    assert "best 70 % of the pool by neg_clip_loss" in report
+    assert keep.provenance["teachers"]["teacher-0"]["rows"] > 0
+    assert keep.provenance["config"]
+    assert keep.cohort == run.config["cohort_fingerprint"]
+
+
+def test_equal_captions_are_flagged(squares, keep):
+    captions = pd.read_csv(squares / "pictures.csv").query("split == 'train'")["caption"]
+    repeats = int(captions.duplicated().sum())
+    first = keep.copies["exact_caption"]
+    assert int((first != np.arange(len(first))).sum()) == repeats > 0
+    assert {"exact_image", "exact_caption", "near"} == set(keep.copies)
+
+
+@pytest.mark.parametrize("lost", ["selection", "done", "contrast"])
+def test_a_run_killed_anywhere_goes_on_to_the_same_end(run, squares, tmp_path, lost):
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    shutil.rmtree(copy / "checkpoint" / "contrast")
+    if lost != "contrast":
+        (copy / "checkpoint" / "chosen" / "done.json").unlink()
+        (copy / "selection" / ".pool-left").mkdir()
+    if lost == "selection":
+        (copy / "selection" / "chosen.parquet").unlink()
+    again = medmcl.pretrain(
+        squares, recipe="select_then_train_toy", out=copy, overrides=SMALL, device="cpu",
+        resume=True,
+    )  # fmt: skip
+    assert_same_weights(run.path, again.path, ["contrast"])
+    there = sorted(path.name for path in (copy / "selection").iterdir())
+    assert there == ["chosen.parquet"]
+    old, new = (Keep.load(one.path / "selection" / "chosen.parquet") for one in (run, again))
+    np.testing.assert_array_equal(old.kept, new.kept)
+    np.testing.assert_array_equal(old.scores["neg_clip_loss"], new.scores["neg_clip_loss"])
+
+
+def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, keep, tmp_path):
+    out = tmp_path / "keep.parquet"
+    found = medmcl.select(run, squares, out=out, device="cpu")
+    again = Keep.load(out)
+    np.testing.assert_array_equal(again.kept, keep.kept)
+    assert again.rule == keep.rule
+    assert not any("warning" in note for note in found.notes)
+    table = pd.read_parquet(out)
+    assert {"id", "kept", "score.neg_clip_loss", "rank.neg_clip_loss"} <= set(table.columns)
+    best = table.loc[table["rank.neg_clip_loss"] == 1, "score.neg_clip_loss"].item()
+    assert best == table["score.neg_clip_loss"].max()
+    made = medmcl.pretrain(
+        squares, recipe="clip_toy", out=tmp_path / "kept", overrides=ONE, keep=out, device="cpu"
+    )
+    ids = medmcl.open_cohort(squares).samples["sample"].astype(str).to_numpy()
+    assert set(ids[shown(made, "contrast")]) == set(keep.kept_ids)
+    assert made.config["keep"] == again.fingerprint
+    copied = Keep.load(made.path / "selection" / "given.parquet")
+    assert copied.fingerprint == again.fingerprint
+    with pytest.raises(ConfigError, match="other settings"):  # without the file it was begun with
+        medmcl.pretrain(
+            squares, recipe="clip_toy", out=tmp_path / "kept", overrides=ONE, resume=True,
+            device="cpu",
+        )  # fmt: skip
+
+
+def test_a_keep_file_of_another_cohort_or_that_keeps_nothing_is_refused(
+    run, squares, keep, tmp_path
+):
+    out = tmp_path / "keep.parquet"
+    keep.save(out)
+    other = shutil.copytree(squares, tmp_path / "other")
+    table = pd.read_csv(other / "pictures.csv")
+    table.loc[0, "caption"] = "changed"
+    table.to_csv(other / "pictures.csv", index=False)
+    with pytest.raises(ArtefactError, match="another cohort"):
+        medmcl.pretrain(other, recipe="clip_toy", out=tmp_path / "a", keep=out, overrides=ONE)
+    assert not (tmp_path / "a").exists()
+    nothing = Keep(ids=keep.ids, kept=np.zeros(len(keep), bool), rule="none", cohort=keep.cohort)
+    nothing.save(out)
+    with pytest.raises(ConfigError, match="keeps no row"):
+        medmcl.pretrain(squares, recipe="clip_toy", out=tmp_path / "a", keep=out, overrides=ONE)
+    strange = Keep(
+        ids=np.array(["s0000", "nobody"]), kept=np.ones(2, bool), rule="?", cohort=keep.cohort
+    )
+    strange.save(out)
+    with pytest.raises(ArtefactError, match="1 ids are unknown"):
+        medmcl.pretrain(squares, recipe="clip_toy", out=tmp_path / "a", keep=out, overrides=ONE)
+    out.write_bytes(b"PAR1 no table")
+    with pytest.raises(ArtefactError, match="no keep file"):
+        medmcl.pretrain(squares, recipe="clip_toy", out=tmp_path / "a", keep=out, overrides=ONE)
+
+
+def test_filters_of_others_are_intersected_and_united(run, squares, keep, tmp_path):
+    listed = tmp_path / "ids.txt"
+    listed.write_text("\n".join(keep.ids[:40]) + "\n")
+    keep.save(tmp_path / "own.parquet")
+    found = medmcl.select(
+        run, squares, out=tmp_path / "k.parquet", by=["clip_score:0.5"], also=[listed],
+        or_else=[tmp_path / "own.parquet"], device="cpu",
+    )  # fmt: skip
+    alone = medmcl.select(
+        run, squares, out=tmp_path / "a.parquet", by=["clip_score:0.5"], device="cpu"
+    )
+    first = np.arange(len(keep)) < 40
+    np.testing.assert_array_equal(found.keep.kept, (alone.keep.kept & first) | keep.kept)
+    assert "40 ids given" in found.keep.rule
+    listed.write_text("nobody\n")
+    with pytest.raises(ArtefactError, match="unknown to the cohort"):
+        medmcl.select(run, squares, out=tmp_path / "b.parquet", also=[listed], device="cpu")
+    assert not (tmp_path / "b.parquet").exists()
+
+
+def test_norm_sim_near_to_another_cohort(run, squares, tmp_path):
+    other = shutil.copytree(squares, tmp_path / "red")
+    table = pd.read_csv(other / "pictures.csv")
+    table[table["colour"] == "red"].to_csv(other / "pictures.csv", index=False)
+    found = medmcl.select(
+        run, squares, out=tmp_path / "k.parquet", by=["norm_sim:0.3"], device="cpu",
+        overrides={"select.scores.norm_sim.target": {"cohort": str(other)}},
+    )  # fmt: skip
+    told = found.keep.provenance["teachers"]["teacher-0"]["target of norm_sim"]
+    assert told == {"cohort": "red", "rows": 32}
+    again = medmcl.select(
+        run, squares, out=tmp_path / "l.parquet", by=["norm_sim:0.3"], device="cpu",
+        overrides={"select.scores.norm_sim.target": {
+            "split": "train", "task": "colour", "label": "red"}},
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.keep.kept, again.keep.kept)
+
+
+def test_norm_sim_dynamic_needs_no_target(run, squares, tmp_path):
+    found = medmcl.select(
+        run, squares, out=tmp_path / "k.parquet", by=["norm_sim_dynamic:0.5"], device="cpu",
+        overrides={"select.scores.norm_sim_dynamic.rounds": 4},
+    )  # fmt: skip
+    assert found.keep.kept.sum() == sum(
+        part["rows"] // 2 for part in found.keep.provenance["teachers"].values()
+    )
+
+
+def test_one_teacher_of_everybody_is_warned_of(run, squares, tmp_path):
+    found = medmcl.select(run, squares, out=tmp_path / "k.parquet", stages=["contrast"])
+    assert any("warning: the teacher was trained on 96 of the rows" in one for one in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"by": ["clip_scor:0.3"]}, "did you mean 'clip_score'?"),
+        ({"by": ["clip_score:30"]}, "at most 1"),
+        ({"by": ["clip_score"]}, "KIND:SHARE"),
+        ({"by": ["clip_score:0.3", "norm_sim:0.5"]}, "more than the steps before have left"),
+        ({"by": ["clip_score:0.001"]}, "is no row"),
+        ({"stages": ["teacher-0"]}, "another fold"),
+        ({"stages": ["chosen"]}, "no stage 'chosen'"),
+        ({"pair": ["image", "image"]}, "two different modalities"),
+        ({"pair": ["image", "txt"]}, "no modality 'txt'"),
+        ({"overrides": {"select.scores.norm_sim.target": {"task": "colour", "label": "pink"}},
+          "by": ["norm_sim:0.5"]}, "no label 'pink'"),
+        ({"overrides": {"select.rule": [{"by": "x", "share": 1}]}}, "there is no score 'x'"),
+        ({"overrides": {"select.near": 3}}, "near"),
+        ({"overrides": {"stages.x": 3}}, "reads none"),
+        ({"out": "k.csv"}, "k.parquet"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_for_is_said_plainly(run, squares, tmp_path, more, words):
+    asked = {"out": tmp_path / "k.parquet", "device": "cpu", **more}
+    with pytest.raises(MedmclError) as error:
+        medmcl.select(run, squares, **asked)
+    assert words in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cohort_without_train_pairs_has_no_pool(run, squares, tmp_path):
+    other = shutil.copytree(squares, tmp_path / "other")
+    table = pd.read_csv(other / "pictures.csv")
+    table["split"] = table["split"].replace("train", "tuning")
+    table.to_csv(other / "pictures.csv", index=False)
+    with pytest.raises(ConfigError, match="at least 2 pairs") as error:
+        medmcl.select(run, other, out=tmp_path / "k.parquet", device="cpu")
+    assert "0 train samples with image and caption" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stages.chosen.teachers": ["teacher-0"]}, "another fold"),
+        ({"stages.chosen.teachers": ["teacher-2", "teacher-1"]}, "teacher-2"),
+        ({"stages.chosen.pair": ["picture", "words"]}, "words"),
+        ({"stages.contrast.selected_by": "chosn"}, "chosn"),
+        ({"stages.contrast.selected_by": "teacher-0"}, "no select stage before it"),
+        ({"stages.teacher-{half}.folds": 3}, "another fold"),
+        ({"stages.teacher-{half}.for_each": {"half": [0, 2]}}, "teacher-1"),
+        ({"stages.contrast.without_fold": 2}, "no such fold"),
+        ({"stages.chosen.scores.norm_sim.target": {"task": "colour", "label": "pink"}},
+         "no label 'pink'"),
+        ({"stages.chosen.rule": [{"by": "neg_clip_loss"}]}, "say one"),
+        ({"stages.chosen.rule": [{"by": ["neg_clip_loss", "norm_sim"], "at_least": 0}]},
+         "fused ranks have no scale"),
+        ({"stages.chosen.scores.norm_sim.kind": "norm_sim_dynamic",
+          "stages.chosen.scores.norm_sim.target": None}, "known: kind, modality, rounds"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_could_not_select_is_refused_before_training(
+    squares, tmp_path, change, words
+):
+    with pytest.raises(MedmclError) as error:
+        medmcl.pretrain(
+            squares, recipe="select_then_train_toy", out=tmp_path / "run",
+            overrides={**SMALL, **change}, device="cpu",
+        )  # fmt: skip
+    assert words in str(error.value)
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_run_without_select_stage_selects_by_the_published_share(squares, run, tmp_path):
+    plain = Run(shutil.copytree(run.path, tmp_path / "plain"))
+    tree = yaml.safe_load((plain.path / "config.yaml").read_text("utf-8"))
+    stages = tree["recipe"]["stages"]
+    tree["recipe"]["stages"] = [one for one in stages if one["stage"] != "select"]
+    for one in tree["recipe"]["stages"]:
+        one |= {"selected_by": None} if one["stage"] == "train" else {}
+    (plain.path / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    spec = selection_of(Run(plain.path), (), None, (), {})
+    assert (spec.teachers, spec.pair) == (("contrast",), ("image", "caption"))
+    assert [(step.by, step.share) for step in spec.rule] == [("neg_clip_loss", 0.3)]
