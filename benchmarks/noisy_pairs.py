@@ -1,0 +1,382 @@
+"""Do scores find wrong pairs, and does it help to train without them? Simulated, and on PTB-XL.
+
+    python benchmarks/noisy_pairs.py WORLD --work FOLDER --out OUT
+
+WORLD is ``shapes`` (`medmcl simulate shapes`: pictures of 32 pixels and captions that name shape,
+colour and texture) or ``ptbxl`` (ECGs and their reports, found by MEDMCL_DATA). A known share of the
+train pairs, 10, 20 or 40 %, has the caption or report of another; tuning and held-out pairs are
+clean. A swapped pair counts as noise only if its text or its labels differ from its own.
+
+Finding noise: pairs are scored by two teachers that were trained on the noisy pairs, each without
+the half of the subjects that it scores (cross-fitted); by one trained on all of them (in sample);
+and by two cross-fitted ones trained on the clean pairs (a ceiling nobody has). Noise is what has
+the lowest scores, as many as there were swapped.
+
+Training: on all pairs, on a random part, on what CLIP score, negCLIPLoss (cross-fitted teachers)
+or the truth keep, as many pairs as were not swapped; the same number of steps each, the checkpoint
+of the lowest tuning loss. Three seeds of weights and batches; the swaps are the same. Held-out
+subjects are scored once.
+
+NormSim sees one side of a pair, so it cannot find noise: it is judged by how many of what it keeps
+have the label that its target, tuning rows with that label, has.
+
+Writes ``noisy_pairs_WORLD.json`` to OUT, run after run; those that are in it are not made again.
+``noisy_pairs_page.py`` prints the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from sklearn.metrics import roc_auc_score
+
+import medmcl
+from medmcl.data.cohort import Cohort, open_cohort
+from medmcl.data.simulate import simulate
+from medmcl.evaluation.models.probe import linear_probe
+from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
+from medmcl.evaluation.retrieval import ranks
+from medmcl.selection.keep import Keep
+from medmcl.stages.features import sample_vectors
+from medmcl.stages.run import Run
+from medmcl.stages.zero_shot import embed_texts
+
+SEEDS = (0, 1, 2)
+SHARES = (0.4, 0.2, 0.1)
+SCORERS = ("clip_score", "neg_clip_loss")
+ARMS = ("all", "random", *SCORERS, "truth")
+RELEVANT = 0.2
+"""Share that NormSim keeps."""
+DEVICE = torch.device("cpu")
+SHAPES = {
+    "subjects": 3600,
+    "size": 32,
+    "seed": 17,
+    "shapes": 6,
+    "colours": 6,
+    "textures": 3,
+    "counts": 1,
+    "positions": 1,
+    "pixel_noise": 0.02,
+    "caption_detail": ["texture", "colour"],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A cohort whose pairs can be swapped, and how it is learned.
+
+    Attributes:
+        image, text: Its two modalities.
+        tasks: Tasks of zero-shot and probe.
+        hits: K of the recall that is told.
+        target: Task and label that NormSim should be near to.
+        steps, batch, rate: Of every training.
+    """
+
+    name: str
+    image: str
+    text: str
+    tasks: tuple[str, ...]
+    hits: int
+    target: tuple[str, str]
+    steps: int
+    batch: int
+    rate: float
+
+    def cohort(self, work: Path, share: float) -> Cohort:
+        """The cohort with a share of its train pairs swapped."""
+        if self.name == "ptbxl":
+            return open_cohort("ptbxl", {"noisy_pairs.share": share})
+        folder = work / f"cohort-{round(100 * share)}"
+        if not (folder / "cohort.yaml").is_file():
+            simulate("shapes", folder, {**SHAPES, "noisy_pairs": share})
+        return open_cohort(folder)
+
+    def noise(self, cohort: Cohort, work: Path, share: float) -> pd.Series:
+        """Whether the pair of a sample is noise, by sample id."""
+        if self.name == "ptbxl":
+            return pd.Series(cohort.noise.noisy, cohort.samples["sample"].astype(str))  # type: ignore[union-attr]
+        path = work / f"cohort-{round(100 * share)}" / "truth.parquet"
+        truth = pd.read_parquet(path).set_index("subject_id")["noisy"]
+        return pd.Series(truth.to_numpy(bool), truth.index.astype(str))
+
+
+WORLDS = {
+    "shapes": World(
+        name="shapes", image="image", text="caption", tasks=("shape", "colour", "texture"), hits=1,
+        target=("colour", "red"), steps=400, batch=128, rate=2.0e-3,
+    ),
+    "ptbxl": World(
+        name="ptbxl", image="ecg", text="report", tasks=("superclass",), hits=10,
+        target=("superclass", "MI"), steps=180, batch=128, rate=1.0e-3,
+    ),
+}  # fmt: skip
+
+
+def recipe(world: World, *, halves: bool) -> dict[str, Any]:
+    """One training, or two that leave out a half of the subjects each."""
+    train: dict[str, Any] = {
+        "stage": "train",
+        "name": "contrast",
+        "towers": [world.image, world.text],
+        "objectives": {
+            "cross_modal": {"pairs": [[world.image, world.text]], "loss": "info_nce",
+                            "weight": 0.5, "scale": {"init": 14.3, "learned": True}},
+        },
+        "batch_size": world.batch,
+        "steps": world.steps,
+        "keep": "best",
+        "optimiser": {"name": "adamw", "lr": world.rate, "weight_decay": 0.05, "warmup": 0.1,
+                      "clip_norm": 1.0},
+    }  # fmt: skip
+    if halves:
+        train |= {"name": "half-{half}", "for_each": {"half": [0, 1]}, "without_fold": "{half}"}
+    if world.name == "ptbxl":
+        return {
+            "extends": "ecg_text_toy",
+            "name": "noisy",
+            "about": "one training on ECGs and their reports",
+            "source": "benchmarks/noisy_pairs.py",
+            "stages": [train],
+        }
+    options = {"patch_size": 8, "embed_dim": 64, "depth": 4, "num_heads": 4, "class_token": False,
+               "global_pool": "avg"}  # fmt: skip
+    head = {"layers": 1, "out": 64}
+    return {
+        "schema": "medmcl/recipe@1",
+        "name": "noisy",
+        "inputs": {
+            "image": {"size": 32, "channels": "colour", "intensity": "range"},
+            "caption": {"max_tokens": 16, "vocabulary": 256, "tokeniser": "words"},
+        },
+        "towers": {
+            "image": {
+                "encoder": {"name": "timm", "model": "vit_tiny_patch16_224", "options": options},
+                "head": head,
+            },
+            "caption": {
+                "encoder": {"name": "text_transformer", "width": 64, "depth": 4, "heads": 4},
+                "head": head,
+            },
+        },
+        "views": {"augmented": {"augment": {}}},
+        "stages": [train],
+    }
+
+
+def trained(
+    world: World, work: Path, share: float, seed: int, *, halves: bool, keep: Path | None = None
+) -> tuple[Run, float]:
+    """Train once in a folder of its own; give the run and its processor seconds."""
+    folder = work / "runs" / f"{'halves' if halves else 'one'}-{round(100 * share)}-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    written = work / "recipe.yaml"
+    tree = recipe(world, halves=halves)
+    if "extends" in tree:
+        tree = {"set": {}, **tree}
+    written.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    began = time.process_time()
+    run = medmcl.pretrain(
+        world.cohort(work, share), recipe=written, out=folder, seed=seed, device="cpu", keep=keep
+    )
+    assert run is not None  # one process
+    return run, time.process_time() - began
+
+
+def found_noise(
+    run: Run, cohort: Cohort, noise: pd.Series, stages: tuple[str, ...], work: Path, share: float
+) -> list[dict[str, Any]]:
+    """How well each score finds noise with these teachers; keep files stay in ``work``."""
+    rows = []
+    for kind in SCORERS:
+        path = work / f"{kind}.parquet"
+        done = medmcl.select(
+            run, cohort, out=path, by=[f"{kind}:{1 - share:g}"], stages=stages, device="cpu",
+            overwrite=True,
+        )  # fmt: skip
+        wrong = noise.reindex(done.keep.ids).to_numpy(bool)
+        left = ~done.keep.kept
+        rows.append(
+            {
+                "scorer": kind,
+                "auroc": float(roc_auc_score(wrong, -done.keep.scores[kind])),
+                "precision": float(wrong[left].mean()),
+                "recall": float(left[wrong].mean()),
+                "base rate": float(wrong.mean()),
+                "pairs": len(wrong),
+                "seconds": done.seconds,
+            }
+        )
+    return rows
+
+
+def relevance(run: Run, cohort: Cohort, world: World, work: Path) -> list[dict[str, Any]]:
+    """How many of what NormSim keeps have the label of its target."""
+    task, label = world.target
+    rows = []
+    for p in (2, "inf"):
+        done = medmcl.select(
+            run, cohort, out=work / "near.parquet", by=[f"norm_sim:{RELEVANT}"],
+            stages=("half-0", "half-1"), device="cpu", overwrite=True,
+            overrides={"select.pair": [world.image, world.text], "select.scores.norm_sim.p": p,
+                       "select.scores.norm_sim.target": {"task": task, "label": label}},
+        )  # fmt: skip
+        targets = cohort.targets(task)
+        names = targets.classes if targets.kind == "multiclass" else targets.columns
+        column = list(map(str, names)).index(label)
+        has = (
+            targets.values[:, 0] == column
+            if targets.kind == "multiclass"
+            else targets.values[:, column] > 0
+        )[done.rows]
+        rows.append(
+            {
+                "p": str(p),
+                "kept": float(has[done.keep.kept].mean()),
+                "base rate": float(has.mean()),
+            }
+        )
+    return rows
+
+
+def scored(run: Run, world: World, cohort: Cohort, work: Path, name: str) -> dict[str, Any]:
+    """What each held-out subject got right; predictions of tasks go to ``work``."""
+    prepared = run.prepare(cohort, (world.image, world.text))
+    rows = prepared.rows("held_out", (world.image, world.text))
+    points = {
+        side: sample_vectors(run, prepared, "contrast", side, "pooled", DEVICE)
+        for side in (world.image, world.text)
+    }
+    image, text = (points[side][rows] for side in (world.image, world.text))
+    identity = prepared.identity(world.text)[rows]
+    right = {
+        way: (ranks(a, b, identity, identity) <= world.hits).astype(int).tolist()
+        for way, a, b in (("image to text", image, text), ("text to image", text, image))
+    }
+    features = sample_vectors(run, prepared, "contrast", world.image, "features", DEVICE)
+    predictions: dict[str, np.ndarray] = {}
+    for task in world.tasks:
+        predictions[f"zero-shot {task}"] = zero_shot(run, world, cohort, prepared, points, task)
+        targets = prepared.tasks(task)
+        train = prepared.rows("train", (world.image,))
+        train = train[targets.known[train].any(axis=1)]
+        tuning = prepared.rows("tuning", (world.image,))
+        fitted = linear_probe(features, targets, train, tuning)
+        predictions[f"probe {task}"] = fitted.predict(features)
+    folder = work / "predictions"
+    folder.mkdir(exist_ok=True)
+    np.savez_compressed(folder / f"{name}.npz", **predictions)  # type: ignore[arg-type]
+    return {"right": right}
+
+
+def zero_shot(
+    run: Run, world: World, cohort: Cohort, prepared: Any, points: Mapping[str, np.ndarray],
+    task: str,
+) -> np.ndarray:  # fmt: skip
+    """Probabilities by the prompts of the cohort, (N, C)."""
+    prompts = cohort.spec.prompts[task]
+    targets = prepared.tasks(task)
+    names = targets.classes if targets.kind == "multiclass" else targets.columns
+    said = [
+        embed_texts(run, prepared, "contrast", world.text, list(prompts[str(name)]), DEVICE)
+        for name in names
+    ]
+    if targets.kind == "multiclass":
+        return zero_shot_classes(points[world.image], said, logit_scale=10.0)
+    others = [
+        np.concatenate([p for k, p in enumerate(said) if k != own]) for own in range(len(said))
+    ]
+    return zero_shot_labels(points[world.image], said, others, logit_scale=10.0)
+
+
+def kept_by(
+    arm: str, cohort: Cohort, noise: pd.Series, work: Path, share: float, seed: int
+) -> Path | None:
+    """The keep file of an arm: `found_noise` left those of the scorers."""
+    if arm == "all":
+        return None
+    if arm in SCORERS:
+        return work / f"{arm}.parquet"
+    like = Keep.load(work / "clip_score.parquet")
+    if arm == "truth":
+        kept = ~noise.reindex(like.ids).to_numpy(bool)
+    else:
+        kept = np.zeros(len(like), dtype=bool)
+        number = int(like.kept.sum())
+        kept[np.random.default_rng(seed).permutation(len(like))[:number]] = True
+    path = work / f"{arm}.parquet"
+    Keep(ids=like.ids, kept=kept, rule=arm, cohort=like.cohort).save(path)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("world", choices=WORLDS)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    world, work = WORLDS[given.world], given.work / given.world
+    work.mkdir(parents=True, exist_ok=True)
+    file = given.out / f"noisy_pairs_{world.name}.json"
+    done: list[dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.is_file() else []
+
+    def add(row: dict[str, Any]) -> None:
+        done.append(row)
+        file.write_text(json.dumps(done) + "\n", encoding="utf-8")
+        print(json.dumps({k: v for k, v in row.items() if k != "right"}), flush=True)
+
+    def there(**key: Any) -> bool:
+        return any(key.items() <= row.items() for row in done)
+
+    halves = ("half-0", "half-1")
+    for seed in SEEDS:
+        clean = None
+        for share in SHARES:
+            key = {"share": share, "seed": seed}
+            if all(there(arm=arm, **key) for arm in ARMS):
+                continue
+            cohort = world.cohort(work, share)
+            noise = world.noise(cohort, work, share)
+            if not there(teacher="clean", **key):
+                if clean is None:
+                    clean, _ = trained(world, work, 0.0, seed, halves=True)
+                for row in found_noise(clean, cohort, noise, halves, work, share):
+                    add({**key, "teacher": "clean", **row})
+            run, seconds = trained(world, work, share, seed, halves=True)
+            found = found_noise(run, cohort, noise, halves, work, share)
+            if not there(teacher="cross-fitted", **key):
+                for row in found:
+                    add({**key, "teacher": "cross-fitted", "training": seconds, **row})
+                for near in relevance(run, cohort, world, work):
+                    add({**key, "norm_sim": True, **near})
+            for arm in ARMS:
+                if there(arm=arm, **key):
+                    continue
+                keep = kept_by(arm, cohort, noise, work, share, seed)
+                run, seconds = trained(world, work, share, seed, halves=False, keep=keep)
+                name = f"{round(100 * share)}-{seed}-{arm}"
+                add({**key, "arm": arm, "training": seconds,
+                     "pairs": run.checkpoints("contrast").done["rows"],  # type: ignore[index]
+                     **scored(run, world, cohort, work, name)})  # fmt: skip
+                if arm == "all":
+                    aside = work / "in-sample"
+                    aside.mkdir(exist_ok=True)
+                    for row in found_noise(run, cohort, noise, ("contrast",), aside, share):
+                        add({**key, "teacher": "in sample", **row})
+
+
+if __name__ == "__main__":
+    main()
