@@ -3,9 +3,9 @@
     python benchmarks/noisy_pairs.py WORLD --work FOLDER --out OUT
 
 WORLD is ``shapes`` (`medmcl simulate shapes`: pictures of 32 pixels and captions that name shape,
-colour and texture) or ``ptbxl`` (ECGs and their reports, found by MEDMCL_DATA). A known share of the
-train pairs, 10, 20 or 40 %, has the caption or report of another; tuning and held-out pairs are
-clean. A swapped pair counts as noise only if its text or its labels differ from its own.
+colour and texture) or ``ptbxl`` (ECGs and their reports, found by MEDMCL_DATA). A known share of
+the train pairs, 10, 20 or 40 %, has the caption or report of another; tuning and held-out pairs
+are clean. A swapped pair counts as noise only if its text or its labels differ from its own.
 
 Finding noise: pairs are scored by two teachers that were trained on the noisy pairs, each without
 the half of the subjects that it scores (cross-fitted); by one trained on all of them (in sample);
@@ -58,6 +58,7 @@ SCORERS = ("clip_score", "neg_clip_loss")
 ARMS = ("all", "random", *SCORERS, "truth")
 RELEVANT = 0.2
 """Share that NormSim keeps."""
+HALVES = ("half-0", "half-1")
 DEVICE = torch.device("cpu")
 SHAPES = {
     "subjects": 3600,
@@ -229,7 +230,7 @@ def relevance(run: Run, cohort: Cohort, world: World, work: Path) -> list[dict[s
     for p in (2, "inf"):
         done = medmcl.select(
             run, cohort, out=work / "near.parquet", by=[f"norm_sim:{RELEVANT}"],
-            stages=("half-0", "half-1"), device="cpu", overwrite=True,
+            stages=HALVES, device="cpu", overwrite=True,
             overrides={"select.pair": [world.image, world.text], "select.scores.norm_sim.p": p,
                        "select.scores.norm_sim.target": {"task": task, "label": label}},
         )  # fmt: skip
@@ -301,9 +302,7 @@ def zero_shot(
     return zero_shot_labels(points[world.image], said, others, logit_scale=10.0)
 
 
-def kept_by(
-    arm: str, cohort: Cohort, noise: pd.Series, work: Path, share: float, seed: int
-) -> Path | None:
+def kept_by(arm: str, noise: pd.Series, work: Path, seed: int) -> Path | None:
     """The keep file of an arm: `found_noise` left those of the scorers."""
     if arm == "all":
         return None
@@ -321,6 +320,75 @@ def kept_by(
     return path
 
 
+class Study:
+    """The runs of one world, and the file they are written to."""
+
+    def __init__(self, world: World, work: Path, file: Path) -> None:
+        self.world, self.work, self.file = world, work, file
+        self.done: list[dict[str, Any]] = (
+            json.loads(file.read_text("utf-8")) if file.is_file() else []
+        )
+
+    def add(self, key: Mapping[str, Any], *rows: dict[str, Any]) -> None:
+        """Keep rows."""
+        for row in rows:
+            self.done.append({**key, **row})
+            told = {k: v for k, v in self.done[-1].items() if k != "right"}
+            print(json.dumps(told), flush=True)
+        self.file.write_text(json.dumps(self.done) + "\n", encoding="utf-8")
+
+    def there(self, **key: Any) -> bool:
+        """Whether a row is kept already."""
+        return any(key.items() <= row.items() for row in self.done)
+
+    def clean_teachers(self, seed: int) -> None:
+        """Score every noisy cohort by teachers of the clean one."""
+        if all(self.there(teacher="clean", share=share, seed=seed) for share in SHARES):
+            return
+        run, _ = trained(self.world, self.work, 0.0, seed, halves=True)
+        for share in SHARES:
+            cohort, noise = self.noisy(share)
+            rows = found_noise(run, cohort, noise, HALVES, self.work, share)
+            key = {"share": share, "seed": seed, "teacher": "clean"}
+            if not self.there(**key):
+                self.add(key, *rows)
+
+    def noisy(self, share: float) -> tuple[Cohort, pd.Series]:
+        """The cohort with wrong pairs, and which they are."""
+        cohort = self.world.cohort(self.work, share)
+        return cohort, self.world.noise(cohort, self.work, share)
+
+    def arms(self, share: float, seed: int) -> None:
+        """Find noise with teachers of the noisy cohort, and train on what they keep."""
+        key = {"share": share, "seed": seed}
+        if all(self.there(arm=arm, **key) for arm in ARMS):
+            return
+        cohort, noise = self.noisy(share)
+        run, seconds = trained(self.world, self.work, share, seed, halves=True)
+        rows = found_noise(run, cohort, noise, HALVES, self.work, share)
+        if not self.there(teacher="cross-fitted", **key):
+            self.add({**key, "teacher": "cross-fitted", "training": seconds}, *rows)
+            self.add({**key, "norm_sim": True}, *relevance(run, cohort, self.world, self.work))
+        for arm in ARMS:
+            if not self.there(arm=arm, **key):
+                self.one_arm(arm, cohort, noise, share, seed)
+
+    def one_arm(self, arm: str, cohort: Cohort, noise: pd.Series, share: float, seed: int) -> None:
+        """Train on what an arm keeps, and score it."""
+        key = {"share": share, "seed": seed}
+        keep = kept_by(arm, noise, self.work, seed)
+        run, seconds = trained(self.world, self.work, share, seed, halves=False, keep=keep)
+        pairs = (run.checkpoints("contrast").done or {})["rows"]
+        name = f"{round(100 * share)}-{seed}-{arm}"
+        found = scored(run, self.world, cohort, self.work, name)
+        if arm == "all" and not self.there(teacher="in sample", **key):
+            aside = self.work / "in-sample"
+            aside.mkdir(exist_ok=True)
+            rows = found_noise(run, cohort, noise, ("contrast",), aside, share)
+            self.add({**key, "teacher": "in sample"}, *rows)
+        self.add({**key, "arm": arm, "training": seconds, "pairs": pairs}, found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("world", choices=WORLDS)
@@ -328,54 +396,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    world, work = WORLDS[given.world], given.work / given.world
+    work = given.work / given.world
     work.mkdir(parents=True, exist_ok=True)
-    file = given.out / f"noisy_pairs_{world.name}.json"
-    done: list[dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.is_file() else []
-
-    def add(row: dict[str, Any]) -> None:
-        done.append(row)
-        file.write_text(json.dumps(done) + "\n", encoding="utf-8")
-        print(json.dumps({k: v for k, v in row.items() if k != "right"}), flush=True)
-
-    def there(**key: Any) -> bool:
-        return any(key.items() <= row.items() for row in done)
-
-    halves = ("half-0", "half-1")
+    study = Study(WORLDS[given.world], work, given.out / f"noisy_pairs_{given.world}.json")
     for seed in SEEDS:
-        clean = None
+        study.clean_teachers(seed)
         for share in SHARES:
-            key = {"share": share, "seed": seed}
-            if all(there(arm=arm, **key) for arm in ARMS):
-                continue
-            cohort = world.cohort(work, share)
-            noise = world.noise(cohort, work, share)
-            if not there(teacher="clean", **key):
-                if clean is None:
-                    clean, _ = trained(world, work, 0.0, seed, halves=True)
-                for row in found_noise(clean, cohort, noise, halves, work, share):
-                    add({**key, "teacher": "clean", **row})
-            run, seconds = trained(world, work, share, seed, halves=True)
-            found = found_noise(run, cohort, noise, halves, work, share)
-            if not there(teacher="cross-fitted", **key):
-                for row in found:
-                    add({**key, "teacher": "cross-fitted", "training": seconds, **row})
-                for near in relevance(run, cohort, world, work):
-                    add({**key, "norm_sim": True, **near})
-            for arm in ARMS:
-                if there(arm=arm, **key):
-                    continue
-                keep = kept_by(arm, cohort, noise, work, share, seed)
-                run, seconds = trained(world, work, share, seed, halves=False, keep=keep)
-                name = f"{round(100 * share)}-{seed}-{arm}"
-                add({**key, "arm": arm, "training": seconds,
-                     "pairs": run.checkpoints("contrast").done["rows"],  # type: ignore[index]
-                     **scored(run, world, cohort, work, name)})  # fmt: skip
-                if arm == "all":
-                    aside = work / "in-sample"
-                    aside.mkdir(exist_ok=True)
-                    for row in found_noise(run, cohort, noise, ("contrast",), aside, share):
-                        add({**key, "teacher": "in sample", **row})
+            study.arms(share, seed)
 
 
 if __name__ == "__main__":
