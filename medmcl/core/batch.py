@@ -65,8 +65,8 @@ class Batch:
             masks={name: change(x) for name, x in self.masks.items()},
         )
 
-    def __getitem__(self, rows: Tensor) -> Batch:
-        """Take rows by index or by a boolean mask."""
+    def __getitem__(self, rows: Tensor | slice) -> Batch:
+        """Take rows by index, by a boolean mask, or from one to another (without a copy)."""
         return self._map(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> Batch:

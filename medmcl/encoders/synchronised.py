@@ -62,6 +62,22 @@ def norms_as_learned(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def statistics_put_back(module: nn.Module) -> Iterator[None]:
+    """Let batch norms move their running statistics, and put them back: for a pass that is redone.
+
+    Within, each norm sees them as it will when the pass is done again.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(x, x.clone()) for norm in norms for x in norm.buffers(recurse=False)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for x, kept in before:
+                x.copy_(kept)
+
+
+@contextmanager
 def without_rows(device: torch.device) -> Iterator[None]:
     """Let layers take zero rows as other ranks take theirs.
 

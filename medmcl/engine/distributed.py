@@ -47,6 +47,7 @@ __all__ = [
     "gather_embeddings",
     "gather_rows",
     "pick_device",
+    "share_norms",
     "start_world",
     "stop_world",
     "tied",
@@ -209,23 +210,28 @@ def wrap(learner: nn.Module, world: World) -> nn.Module:
     """
     if world.size == 1:
         return learner
+    return nn.parallel.DistributedDataParallel(
+        Ranked(share_norms(learner, world), world.device),
+        device_ids=[world.device.index] if world.device.type == "cuda" else None,
+        find_unused_parameters=True,
+    )
+
+
+def share_norms(learner: nn.Module, world: World) -> nn.Module:
+    """Give the learner with batch norms over the rows of all ranks, as `wrap` says."""
     norms = [
         module
         for module in learner.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
         and not isinstance(module, nn.SyncBatchNorm)
     ]
-    on_gpu = world.device.type == "cuda"
-    if norms and on_gpu:
-        learner = synchronise_norms(learner, world.group)
-    elif norms:
-        warnings.warn(
-            "batch norm across CPU processes: statistics are per rank, so the gradient is not that "
-            "of one process; use encoders without batch norm, or GPUs",
-            stacklevel=2,
-        )
-    return nn.parallel.DistributedDataParallel(
-        Ranked(learner, world.device),
-        device_ids=[world.device.index] if on_gpu else None,
-        find_unused_parameters=True,
+    if world.size == 1 or not norms:
+        return learner
+    if world.device.type == "cuda":
+        return synchronise_norms(learner, world.group)
+    warnings.warn(
+        "batch norm across CPU processes: statistics are per rank, so the gradient is not that "
+        "of one process; use encoders without batch norm, or GPUs",
+        stacklevel=3,
     )
+    return learner

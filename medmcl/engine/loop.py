@@ -18,8 +18,10 @@ from medmcl.core.contracts import Objective, Sampler, Selector
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import derive_seed, torch_generator
 from medmcl.data.views import View
+from medmcl.engine.accumulating import Terms, accumulate, encode_in_parts
+from medmcl.engine.averaging import average_gradients
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.distributed import charge, tied, wrap
+from medmcl.engine.distributed import charge, share_norms, tied, wrap
 from medmcl.engine.moving import move
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
@@ -35,7 +37,6 @@ MAX_SKIPPED = 20
 MAX_EMPTY = 20
 """Steps from the first on without rows to charge for before a run gives up; at least an epoch."""
 
-Terms = Mapping[str, tuple[Tensor, int]]
 Summarise = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
 """From sums of what encoders report of rows to numbers for the record."""
 
@@ -59,9 +60,9 @@ class Learner(nn.Module):
         self.row_sums: Sums = {}
         """What encoders reported of the rows of the last batch, summed over them."""
 
-    def encode(self, views: Mapping[str, Batch]) -> dict[str, Embeddings]:
-        """Encode every view."""
-        return {name: self.model(batch) for name, batch in views.items()}
+    def encode(self, views: Mapping[str, Batch], parts: int = 1) -> dict[str, Embeddings]:
+        """Encode every view; in parts where nothing is learned."""
+        return {name: encode_in_parts(self.model, batch, parts) for name, batch in views.items()}
 
     @property
     def charged(self) -> dict[str, tuple[Objective, float]]:
@@ -75,7 +76,12 @@ class Learner(nn.Module):
         self, views: Mapping[str, Batch], batch: Batch, world: World
     ) -> tuple[Tensor, Terms]:
         """Give the loss to step on and every term of it."""
-        seen = self.encode(views)
+        return self.charge(self.encode(views), batch, world)
+
+    def charge(
+        self, seen: dict[str, Embeddings], batch: Batch, world: World
+    ) -> tuple[Tensor, Terms]:
+        """Give the loss of views that are encoded, and every term of it."""
         self.row_sums = row_sums(seen)
         loss, terms = charge(self.charged, seen, batch, world)
         if world.size > 1:
@@ -96,6 +102,8 @@ class Plan:
     seed: int
     optimiser: OptimiserSettings
     precision: str = "fp32"
+    accumulate: int = 1
+    """Parts that each batch of a rank is encoded in."""
     patience: int | None = None
     """Tuning evaluations without a better loss before the stage ends early."""
 
@@ -202,7 +210,7 @@ def fit(
     record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
     if state.step == 0:
         _watch(learner, feed, plan, state, record, world)
-    step_module = wrap(learner, world)
+    step_module = (wrap if plan.accumulate == 1 else share_norms)(learner, world)
     if plan.patience is not None and state.without_gain >= plan.patience:
         return state  # it had ended early, and was killed before it could say so
     with progress(plan.stage, plan.steps, shown=world.rank == 0) as bar:
@@ -250,22 +258,20 @@ def _step(
         with autocast(plan.precision, world.device):
             kept = keep_rows(
                 rows, batch, learner.model, feed.selector, state, world,
-                epoch=state.step // plan.steps_per_epoch,
+                epoch=state.step // plan.steps_per_epoch, parts=plan.accumulate,
             )  # fmt: skip
         batch = feed.load(kept).to(world.device)
     generator = torch_generator(*key, "views", device=world.device)
     seen = {name: view(batch, generator) for name, view in views.items()}
     set_rate(optimiser, rate_at(state.step, plan.steps, plan.optimiser))
     optimiser.zero_grad(set_to_none=True)
-    with autocast(plan.precision, world.device):
-        loss, terms = step_module(seen, batch, world)
+    loss, terms = _learn(step_module, learner, seen, batch, plan, key, world)
     state.step += 1
     if not terms:  # no rank had rows to charge for
         move(learner, world, taken=False)
         state.empty_steps += 1
         _refuse_nothing(plan, state)
         return
-    loss.backward()
     norm = nn.utils.clip_grad_norm_(
         learner.parameters(), plan.optimiser.clip_norm or math.inf, foreach=None
     )
@@ -282,6 +288,36 @@ def _step(
         "gradient_norm": norm.item(),
         **{name: value.item() for name, (value, _) in terms.items()},
     }
+
+
+def _learn(
+    step_module: nn.Module,
+    learner: Learner,
+    seen: Mapping[str, Batch],
+    batch: Batch,
+    plan: Plan,
+    key: tuple[str | int, ...],
+    world: World,
+) -> tuple[Tensor, Terms]:
+    """Give the loss and its terms, and every parameter its gradient if there are any."""
+    cast_down = partial(autocast, plan.precision, world.device)
+    if plan.accumulate == 1:
+        with cast_down():
+            loss, terms = step_module(seen, batch, world)
+        if terms:
+            loss.backward()
+        return loss, terms
+    loss, terms = accumulate(
+        learner.model,
+        lambda joined: learner.charge(joined, batch, world),
+        seen,
+        parts=plan.accumulate,
+        key=key,
+        autocast=cast_down,
+    )
+    if terms:
+        average_gradients(learner, world)
+    return loss, terms
 
 
 def _refuse_nothing(plan: Plan, state: Progress) -> None:
@@ -362,7 +398,7 @@ def tuning_loss(
         generator = torch_generator(plan.seed, plan.stage, "tuning", number, device=world.device)
         seen = {name: view(batch, generator, disturb=False) for name, view in views.items()}
         with autocast(plan.precision, world.device):
-            embeddings = learner.encode(seen)
+            embeddings = learner.encode(seen, plan.accumulate)
             loss, terms = charge(learner.charged, embeddings, batch, alone)
         if not terms:
             continue
@@ -434,7 +470,8 @@ def _encode_probe(learner: Learner, feed: Feed, plan: Plan, world: World) -> lis
         batch = feed.load(rows).to(world.device)
         generator = torch_generator(plan.seed, plan.stage, "probe", number, device=world.device)
         with autocast(plan.precision, world.device):
-            found.append(learner.model(feed.probe.view(batch, generator, disturb=False)))
+            shown = feed.probe.view(batch, generator, disturb=False)
+            found.append(encode_in_parts(learner.model, shown, plan.accumulate))
     return found
 
 

@@ -13,6 +13,7 @@ import torch
 
 from medmcl.core.batch import Batch
 from medmcl.core.contracts import Selector
+from medmcl.engine.accumulating import encode_in_parts
 from medmcl.engine.gathering import gather_embeddings
 from medmcl.engine.state import Progress
 from medmcl.engine.world import World
@@ -28,6 +29,7 @@ def keep_rows(
     world: World,
     *,
     epoch: int,
+    parts: int = 1,
 ) -> np.ndarray:
     """Give this rank's share of the rows that deserve the step. All ranks must call it.
 
@@ -42,11 +44,13 @@ def keep_rows(
         state: Counts what was judged and kept, and the time it took.
         world: The ranks.
         epoch: From 0.
+        parts: Parts that the rows are encoded in; all are judged together.
     """
     began = time.perf_counter()
     was_training = model.training
     model.eval()
-    seen = gather_embeddings(model(selector.show(batch)), ("pooled",), world)
+    own = encode_in_parts(model, selector.show(batch), parts)
+    seen = gather_embeddings(own, ("pooled",), world)
     model.train(was_training)
     ids = torch.from_numpy(np.asarray(rows, dtype=np.int64))
     kept = selector.choose(ids, selector.measure(seen), epoch).numpy()

@@ -22,6 +22,7 @@ from medmcl.objectives import OBJECTIVES, RouterBalance, check_objective
 from medmcl.stages.file_weights import refuse_source
 from medmcl.stages.model_settings import entrances_of, shared_settings, tower_settings
 from medmcl.stages.models import trunk_stage
+from medmcl.stages.parts import refuse_parts
 from medmcl.stages.recipe import (
     FactoriseSpec,
     ObjectiveSpec,
@@ -100,6 +101,7 @@ def _stage_checks(
     for label, objective in spec.objectives.items():
         yield partial(_check_objective, recipe, spec, label, objective)
     if isinstance(spec, TrainSpec):
+        yield partial(refuse_parts, recipe, spec)
         for name, view in spec.views.items():
             yield partial(_refuse_view, f"stage {spec.name}, views.{name}", view, recipe, kinds)
         for name, source in spec.weights.items():

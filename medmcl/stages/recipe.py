@@ -158,6 +158,9 @@ class TrainSpec(TowersSpec):
     """Views of this stage, beside those of the recipe."""
     optimiser: OptimiserSettings = OptimiserSettings()
     batch_size: int = Field(128, ge=2)
+    accumulate: int = Field(1, ge=1)
+    """Parts that each process encodes its batch in, twice each: less memory, more time, the loss of
+    the whole batch."""
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, gt=0)
     evaluate_every: float = Field(1.0, gt=0)

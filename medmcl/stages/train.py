@@ -32,6 +32,7 @@ from medmcl.stages.folds import without_fold
 from medmcl.stages.kept_rows import kept_rows
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.online import build_selector
+from medmcl.stages.parts import norms_of_parts, refuse_empty_parts
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
 
@@ -52,6 +53,8 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
             f"{spec.name}: {sampler.batch_size:,} subjects, so batches of "
             f"{sampler.batch_size:,}, not {spec.batch_size:,}"
         )
+    for warning in norms_of_parts(spec, learner.model):  # type: ignore[arg-type]  # Towers
+        setting.record.say(f"warning: {warning}")
     take_weights(learner, spec, prepared.adapters, setting)
     learner.to(setting.world.device)
     tuning = _tuning_batches(spec, prepared, sampler.batch_size)
@@ -135,6 +138,7 @@ def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
     """Build all that a stage needs, so that what would fail after hours fails before the first."""
     parts = _build(spec, prepared, setting)
     _plan(spec, len(parts.sampler), setting)
+    refuse_empty_parts(spec, parts.sampler.batch_size, setting.world.size)
     if setting.recipe.shared is not None:
         trunk_stage(spec)
     load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
@@ -256,6 +260,7 @@ def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
         seed=setting.seed,
         optimiser=spec.optimiser,
         precision=setting.precision,
+        accumulate=spec.accumulate,
         patience=spec.patience,
     )
 

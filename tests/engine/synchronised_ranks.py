@@ -13,6 +13,7 @@ import copy
 import json
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,14 @@ from torch import nn
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.targets import Targets
 from medmcl.encoders import Towers
+from medmcl.engine.accumulating import accumulate, join
+from medmcl.engine.averaging import average_gradients
 from medmcl.engine.distributed import World, barrier, start_world, stop_world, wrap
 from medmcl.engine.loop import Learner
 from medmcl.objectives import build_objective
 
 ROWS, FIRST = 11, 6
+PARTS = 2
 SHAPES = {
     "ecg": InputShape(kind="ecg", shape=(2, 24)),
     "cmr": InputShape(kind="cmr", shape=(2, 8, 8)),
@@ -180,6 +184,12 @@ def compare(case, world):
     rows = torch.arange(ROWS, device="cpu").tensor_split([cut])[world.rank]
     loss, terms = step(alone, batch, World())
     shared_loss, shared_terms = step(module, batch[rows], world)
+    found = _apart(shared, alone)
+    return {"loss": abs(loss - shared_loss), "terms": terms == shared_terms, **found}
+
+
+def _apart(shared, alone):
+    """How far gradients and running statistics are apart."""
     gradient = max(
         (_or_zeros(ours) - _or_zeros(theirs)).abs().max().item()
         for ours, theirs in zip(shared.parameters(), alone.parameters(), strict=True)
@@ -190,12 +200,31 @@ def compare(case, world):
         if "running" in name
     )
     largest = max(_or_zeros(p).abs().max().item() for p in alone.parameters())
-    return {
-        "loss": abs(loss - shared_loss),
-        "gradient": gradient / largest,
-        "statistics": statistics,
-        "terms": terms == shared_terms,
-    }
+    return {"gradient": gradient / largest, "statistics": statistics}
+
+
+def compare_in_parts(case, world):
+    """The same with each rank's rows in parts; alone, a part is that of all ranks together."""
+    mix, presence, nobody_on_second = CASES[case]
+    tasks = make_tasks(known_on_first=case.startswith("labels"))
+    alone = make_learner(mix, tasks)
+    shared = copy.deepcopy(alone)
+    on_cpu(shared, world.group)
+    batch = make_batch(presence, tasks)
+    cut = ROWS if nobody_on_second else FIRST
+    ranks = torch.arange(ROWS, device="cpu").tensor_split([cut])
+    parts = [torch.cat(part) for part in zip(*(r.tensor_split(PARTS) for r in ranks), strict=True)]
+    turned = batch[torch.cat(parts)]
+    encoded = join([alone.model(batch[rows]) for rows in parts], turned)
+    loss, _ = alone.charge({"plain": encoded}, turned, World())
+    loss.backward()
+    own = batch[ranks[world.rank]]
+    shared_loss, _ = accumulate(
+        shared.model, lambda seen: shared.charge(seen, own, world), {"plain": own},
+        parts=PARTS, key=(0, world.rank), autocast=nullcontext,
+    )  # fmt: skip
+    average_gradients(shared, world)
+    return {"loss": abs(loss.item() - shared_loss.item()), **_apart(shared, alone)}
 
 
 def _or_zeros(parameter):
@@ -206,6 +235,7 @@ def main(folder):
     torch.set_num_threads(1)
     world = start_world("cpu", init_method=f"file://{folder}/rendezvous")
     found = {name: compare(name, world) for name in CASES}
+    found["in parts"] = {name: compare_in_parts(name, world) for name in CASES}
     barrier(world)
     stop_world(world)
     (folder / f"rank-{world.rank}.json").write_text(json.dumps(found), encoding="utf-8")

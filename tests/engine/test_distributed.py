@@ -65,7 +65,9 @@ def ranks(tmp_path_factory):
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize(("precision", "bound"), [("float64", 1e-10), ("float32", 1e-5)])
+@pytest.mark.parametrize(
+    ("precision", "bound"), [("float64", 1e-10), ("float32", 1e-5), ("in parts", 1e-10)]
+)
 @pytest.mark.parametrize("presence", PRESENCE)
 def test_two_ranks_step_like_one(ranks, precision, bound, presence):
     for rank in ranks:

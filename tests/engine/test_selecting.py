@@ -29,11 +29,11 @@ def sampler(epoch):
     return iter(order.reshape(EPOCH, BATCH))
 
 
-def train(own, chosen, folder, stop_after=math.inf, seen=None):
+def train(own, chosen, folder, stop_after=math.inf, seen=None, parts=1):
     folder.mkdir(exist_ok=True)
     plan = Plan(
         stage="pretrain", steps=STEPS, steps_per_epoch=EPOCH, evaluate_every=99, log_every=1,
-        seed=1, optimiser=OptimiserSettings(),
+        seed=1, optimiser=OptimiserSettings(), accumulate=parts,
     )  # fmt: skip
 
     def told(rows):
@@ -82,16 +82,16 @@ def test_judging_draws_no_dropout_and_leaves_the_random_numbers_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("mode", ["momentum", "warmup"])
-def test_a_run_that_was_killed_in_mid_epoch_selects_like_one_that_never_was(mode, tmp_path):
+@pytest.mark.parametrize(("mode", "parts"), [("momentum", 1), ("warmup", 1), ("momentum", 4)])
+def test_a_run_that_was_killed_in_mid_epoch_selects_like_one_that_never_was(mode, parts, tmp_path):
     options = {"mode": mode, **({"warmup_epochs": 1} if mode == "warmup" else {})}
     whole, killed, resumed = learner(), learner(), learner()
     first, second, third = (selector(**options) for _ in range(3))
     all_rows, late = [], []
-    train(whole, first, tmp_path / "whole", seen=all_rows)
+    train(whole, first, tmp_path / "whole", seen=all_rows, parts=parts)
     with pytest.raises(Interrupted):
-        train(killed, second, tmp_path / "parts", stop_after=EPOCH + 2)
-    train(resumed, third, tmp_path / "parts", seen=late)
+        train(killed, second, tmp_path / "parts", stop_after=EPOCH + 2, parts=parts)
+    train(resumed, third, tmp_path / "parts", seen=late, parts=parts)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     for name, value in first.state_dict().items():
@@ -102,6 +102,24 @@ def test_a_run_that_was_killed_in_mid_epoch_selects_like_one_that_never_was(mode
 
     assert chosen(late) <= chosen(all_rows)
     assert len(chosen(late)) == STEPS - EPOCH - 2
+
+
+@pytest.mark.parametrize("kind", ["differential", "big_loss"])
+def test_in_parts_the_same_rows_are_kept_and_lead_to_the_same_weights(kind, tmp_path):
+    found = []
+    for parts in (1, 4):
+        own, seen = learner(dropout=0.0), []
+        chosen = selector(kind, own)
+        state = train(own, chosen, tmp_path / f"{parts}", seen=seen, parts=parts)
+        kept = [one.tolist() for one in seen if len(one) < BATCH]  # not what is read ahead
+        found.append((own.state_dict(), chosen.state_dict(), state, kept))
+    (weights, history, whole, rows), (other, others, state, kept) = found
+    assert kept == rows
+    assert len(kept) == STEPS
+    assert (state.judged_rows, state.kept_rows) == (whole.judged_rows, whole.kept_rows)
+    for mine, theirs in ((weights, other), (history, others)):
+        for name, value in mine.items():
+            torch.testing.assert_close(theirs[name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_history_of_another_cohort_is_refused(tmp_path):

@@ -52,3 +52,12 @@ def test_a_rank_without_rows_joins_the_batch_norm_of_the_others(found, case):
         assert rank[case]["loss"] < 1e-10
         assert rank[case]["gradient"] < 1e-9
         assert rank[case]["statistics"] < 1e-10
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("case", CASES)
+def test_in_parts_batch_norm_is_over_a_part_of_all_ranks(found, case):
+    for rank in found:
+        assert rank["in parts"][case]["loss"] < 1e-10
+        assert rank["in parts"][case]["gradient"] < 1e-9
+        assert rank["in parts"][case]["statistics"] < 1e-10

@@ -10,6 +10,7 @@ import copy
 import json
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.core.targets import Targets
+from medmcl.engine.accumulating import accumulate
+from medmcl.engine.averaging import average_gradients
 from medmcl.engine.distributed import (
     World,
     any_rank,
@@ -41,6 +44,8 @@ from medmcl.engine.state import Progress
 from medmcl.engine.watching import watch
 from medmcl.objectives import build_objective
 
+PARTS = 3
+"""In which a rank encodes its rows, where it does."""
 ROWS, FIRST = 13, 8
 """Rows of the global batch, and how many of them rank 0 usually holds."""
 CUTS = {1: (), 2: (FIRST,), 3: (5, FIRST)}
@@ -160,7 +165,9 @@ class Learner(nn.Module):
         self.weights = {name: weight for name, (_, _, weight) in mix.items()}
 
     def forward(self, views, batch, world):
-        seen = {name: self.model(view) for name, view in views.items()}
+        return self.charge({name: self.model(view) for name, view in views.items()}, batch, world)
+
+    def charge(self, seen, batch, world):
         charged = {name: (o, self.weights[name]) for name, o in self.objectives.items()}
         return charge(charged, seen, batch, world)
 
@@ -244,7 +251,17 @@ def step(module, views, world):
     return loss.item(), {name: (value.item(), count) for name, (value, count) in terms.items()}
 
 
-def compare(mix, presence, dtype, world):
+def step_in_parts(learner, views, world):
+    """Give (loss, terms) after the gradients of a batch that was encoded in parts."""
+    loss, terms = accumulate(
+        learner.model, lambda seen: learner.charge(seen, views["augmented"], world), views,
+        parts=PARTS, key=(0, "step", world.rank), autocast=nullcontext,
+    )  # fmt: skip
+    average_gradients(learner, world)
+    return loss.item(), {name: (value.item(), count) for name, (value, count) in terms.items()}
+
+
+def compare(mix, presence, dtype, world, *, in_parts=False):
     """Take one step on all ranks and one alone on all rows; give how far apart they are."""
     tasks = make_tasks()
     torch.manual_seed(1)
@@ -253,8 +270,9 @@ def compare(mix, presence, dtype, world):
     views = make_views(PRESENCE[presence], tasks, dtype)
     loss, terms = step(alone, views, World())
     rows = part(world, presence)
-    shared_loss, shared_terms = step(
-        wrap(shared, world), {name: view[rows] for name, view in views.items()}, world
+    own = {name: view[rows] for name, view in views.items()}
+    shared_loss, shared_terms = (
+        step_in_parts(shared, own, world) if in_parts else step(wrap(shared, world), own, world)
     )
     worst, untouched = 0.0, []
     largest = max(p.grad.norm().item() for p in alone.parameters() if p.grad is not None)
@@ -415,7 +433,9 @@ def check_selecting(world):
         rows = np.random.default_rng(epoch).permutation(judged_pairs.SAMPLES)[:ROWS]
         mine = np.array_split(rows, world.size)[world.rank]
         whole = keep_rows(rows, load(rows), own.model, alone, Progress(), World(), epoch=epoch)
-        share = keep_rows(rows, load(mine), own.model, together, Progress(), world, epoch=epoch)
+        share = keep_rows(
+            rows, load(mine), own.model, together, Progress(), world, epoch=epoch, parts=PARTS
+        )
         found.append(share.tolist() == np.array_split(whole, world.size)[world.rank].tolist())
     same = [torch.equal(x, together.state_dict()[n]) for n, x in alone.state_dict().items()]
     return {"shares": found, "history": same, "rows": len(share)}
@@ -440,6 +460,7 @@ def main(folder):
         "shared": {presence: compare_shared(presence, world) for presence in SHARED_PRESENCE},
         "float64": {p: compare(MIX, p, torch.float64, world) for p in PRESENCE},
         "float32": {p: compare(MIX, p, torch.float32, world) for p in PRESENCE},
+        "in parts": {p: compare(MIX, p, torch.float64, world, in_parts=True) for p in PRESENCE},
         "alone": {
             name: compare({name: case}, "patchy", torch.float64, world)
             for name, case in MIX.items()

@@ -69,6 +69,7 @@ SHARED = [
     ("stages.contrast.objectives.rotuer", {}, "unknown objective 'rotuer'"),
     ("shared.experts", None, "--set 'stages.contrast.objectives.router=null'"),
     ("stages.contrast.encoder", {"shared": {"experts": None}}, "no routers to charge"),
+    ("stages.contrast.accumulate", 2, "cannot be encoded in parts where a shared tower has exp"),
     ("stages.contrast.towers", ["picture", "captoin"], "the recipe reads no 'captoin'"),
     ("views.augmented.augment.reprot", {"dropout": 0.1}, "did you mean 'report'"),
     ("views.augmented.augment.picture.rotatoin_deg", 3, "did you mean 'rotation_deg'"),
@@ -86,6 +87,8 @@ APART = [
     ("stages.contrast.frozen", ["cxrr"], "did you mean 'cxr'"),
     ("stages.contrast.weights", {"cxr": {"path": "{files}/x", "head": True}}, "no projections"),
     ("stages.contrast.objectives.router", {"loss_weight": 0.04}, "no routers to charge"),
+    ("stages.contrast.accumulate", 65, "at most 64"),
+    ("stages.contrast.accumulate", 0, "a number of at least 1"),
 ]
 CASES = [*(("limoe_toy", *one) for one in SHARED), *(("clip_toy", *one) for one in APART)]
 

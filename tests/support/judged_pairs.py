@@ -37,12 +37,12 @@ def load(rows):
     )
 
 
-def learner():
+def learner(dropout=0.2):
     """Two small towers and a contrastive objective, at weights of a seed."""
     torch.manual_seed(3)
     tower = {
         "encoder": {"name": "tabular_mlp", "hidden": 8, "depth": 1, "width": 8, "cell_width": 2,
-                    "dropout": 0.2},
+                    "dropout": dropout},
         "head": {"layers": 1, "out": 6},
     }  # fmt: skip
     towers = Towers.build(INPUTS, dict.fromkeys(INPUTS, tower))
