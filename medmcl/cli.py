@@ -355,7 +355,7 @@ def select(
     ] = None,
     shown: Annotated[
         int, typer.Option(min=0, help="Pairs in each row of the contact sheet; 0 shows none.")
-    ] = 6,
+    ] = 4,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,

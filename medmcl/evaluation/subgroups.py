@@ -96,7 +96,7 @@ def subgroup_rows(
         if attribute == "site":
             names = pooled_sites(names, subjects)
         found = [n for n in dict.fromkeys(names.tolist()) if n != UNKNOWN]
-        found = [*sorted(map(str, found), key=_in_order), *([UNKNOWN] if UNKNOWN in names else [])]
+        found = [*sorted(map(str, found), key=in_order), *([UNKNOWN] if UNKNOWN in names else [])]
         each = [group_of(setting, name, table.rows & (names == name)) for name in found]
         each = [group for group in each if group.subjects]
         if len(each) > 1:
@@ -112,7 +112,7 @@ def subgroup_rows(
     return rows
 
 
-def _in_order(name: str) -> tuple[int, float, str]:
+def in_order(name: str) -> tuple[int, float, str]:
     """Sort bands of numbers by where they begin, other names by letter."""
     band = re.match(r"(<|>=|)(-?[0-9.]+(?:e[+-]?[0-9]+)?)(?: to <|$)", name)
     if band is None:

@@ -40,6 +40,7 @@ from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, write_run_files
 from medmcl.stages.select import rehearse_select, run_select
 from medmcl.stages.select_spec import SelectSpec
+from medmcl.stages.selection_report import selections_of
 from medmcl.stages.settings import cohort_overrides, recipe_overrides
 from medmcl.stages.train import rehearse, run_train
 
@@ -164,7 +165,9 @@ def _run(
     facts, evaluations = _run_stages(stages, run, cohort, prepared, setting)
     if not first:
         return None
-    write_run_report(run, cohort, prepared, facts, evaluations)
+    write_run_report(
+        run, cohort, prepared, facts, evaluations, selections=selections_of(run, prepared)
+    )
     return run
 
 

@@ -15,6 +15,7 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.report.page import ReportData, write_report
+from medmcl.evaluation.selection_evidence import SelectionEvidence
 from medmcl.stages.evaluate import Evaluation
 from medmcl.stages.run import Run
 from medmcl.stages.study import is_another, stage_sentence, study_of
@@ -27,6 +28,7 @@ def write_run_report(
     prepared: Prepared,
     facts: Sequence[Mapping[str, Any]],
     evaluations: Sequence[Evaluation],
+    selections: Sequence[SelectionEvidence] = (),
 ) -> None:
     """Write ``report.html``, ``report.json`` and ``results.csv`` of a run."""
     curves: dict[str, list[dict[str, Any]]] = {fact["stage"]: [] for fact in facts}
@@ -36,7 +38,9 @@ def write_run_report(
     data = _data(run, cohort, merged, curves, [stage_sentence(fact) for fact in facts])
     learned = [Finding(**one) for fact in facts for one in fact.get("findings", ())]
     kept = {fact["stage"]: _kept_step(fact) for fact in facts if "best_step" in fact}
-    data = replace(data, findings=[*data.findings, *learned], kept_steps=kept)
+    data = replace(
+        data, findings=[*data.findings, *learned], kept_steps=kept, selections=selections
+    )
     write_report(run.path / "report.html", data)
 
 

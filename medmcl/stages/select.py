@@ -298,15 +298,6 @@ def _notes(
     cross_fitted: bool,
 ) -> tuple[str, ...]:
     notes = []
-    for kind, first in copies.items():
-        repeats = int((first != np.arange(len(first))).sum())
-        if repeats:
-            what = (
-                "pairs are near-duplicates of others, as the teacher sees them"
-                if kind == "near"
-                else f"{kind.removeprefix('exact_')} records repeat another's"
-            )
-            notes.append(f"{repeats:,} {what}")
     if "near" not in copies:
         notes.append(f"near-duplicates were not looked for in more than {MOST_COMPARED:,} pairs")
     left = len(prepared.rows("train")) - len(rows)

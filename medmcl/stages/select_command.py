@@ -10,13 +10,16 @@ from medmcl.core.config import check, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import apply_override
 from medmcl.data.cohort import Cohort, open_cohort
+from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.world import pick_device
+from medmcl.evaluation.report.selection_page import selection_page
 from medmcl.selection.keep import Keep
 from medmcl.stages.outputs import claim_file
 from medmcl.stages.run import Run
 from medmcl.stages.select import Selected, select_pairs
 from medmcl.stages.select_filters import read_filter
 from medmcl.stages.select_spec import Kind, SelectSpec
+from medmcl.stages.selection_report import evidence_of
 from medmcl.stages.settings import only_cohort_overrides
 
 DEFAULT = "neg_clip_loss:0.3"
@@ -42,7 +45,7 @@ def select(
     Args:
         run: A finished run, or its folder.
         cohort: Cohort, folder or name; the run's own or another one.
-        out: The keep file to write (.parquet).
+        out: The keep file to write (.parquet); a page for people, .html, beside it.
         by: Steps ``KIND:SHARE`` one after the other, shares of the pool. If none is given, those of
             the run's own select stage, else `DEFAULT`.
         pair: The two modalities; the run's first two if not given.
@@ -63,7 +66,8 @@ def select(
         raise ConfigError(
             "a keep file is parquet", where=path, mend=f"--out {path.with_suffix('.parquet')}"
         )
-    claim_file(path, overwrite=overwrite)
+    for one in (path, path.with_suffix(".html")):
+        claim_file(one, overwrite=overwrite)
     run = run if isinstance(run, Run) else Run(run)
     own = {k: v for k, v in (overrides or {}).items() if k.startswith("select.")}
     others = {k: v for k, v in (overrides or {}).items() if k not in own}
@@ -88,7 +92,14 @@ def select(
     found = select_pairs(spec, run, prepared, pick_device(device), path.parent)
     for combine, other in filters:
         found = found.with_keep(combine(found.keep, other))
+    page = selection_page(
+        evidence_of(spec, prepared, found.keep, found.rows, found.notes),
+        title=f"{path.name}: pairs of {opened.name}",
+        subtitle=found.sentence,
+        provenance={**found.keep.provenance, "cohort fingerprint": opened.fingerprint},
+    )
     found.keep.save(path)
+    write_atomically(path.with_suffix(".html"), page)
     return found
 
 

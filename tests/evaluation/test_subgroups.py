@@ -3,7 +3,7 @@ import pytest
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import auroc, evaluate_task, linear_probe
-from medmcl.evaluation.subgroups import WITHHELD, _in_order, held_back, pooled_sites
+from medmcl.evaluation.subgroups import WITHHELD, held_back, in_order, pooled_sites
 
 N = 1200
 RNG = np.random.default_rng(1)
@@ -162,4 +162,4 @@ def test_subgroups_of_one_group_and_of_no_rows_are_left_out():
 def test_bands_of_numbers_stand_in_their_order():
     names = [">=100", "60 to <70", "<50", "70 to <100", "50 to <60", "male", "female"]
     expected = ["<50", "50 to <60", "60 to <70", "70 to <100", ">=100", "female", "male"]
-    assert sorted(names, key=_in_order) == expected
+    assert sorted(names, key=in_order) == expected

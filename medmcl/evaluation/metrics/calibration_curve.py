@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from medmcl.evaluation.metrics import weighted_binary as kernels
 from medmcl.evaluation.metrics.brief import brief, span
@@ -19,6 +18,7 @@ from medmcl.evaluation.metrics.calibration_metrics import (
 from medmcl.evaluation.metrics.intervals import Interval, Resampler
 from medmcl.evaluation.metrics.loess import loess, loess_rows
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, probabilities_of
+from medmcl.evaluation.metrics.proportions import effective_size, wilson
 from medmcl.evaluation.metrics.sampled import too_few
 
 GAP = 0.02  # share of the range of predictions without any across which no curve is believed
@@ -301,7 +301,7 @@ def _grouped(
     found = []
     for rows in rank_groups(p, bins):
         share = float(y[rows].mean())
-        low, high = _wilson(share, _effective(y[rows], codes[rows]), level)
+        low, high = wilson(share, effective_size(y[rows], codes[rows]), level)
         found.append(
             CalibrationGroup(
                 n=len(rows),
@@ -313,22 +313,3 @@ def _grouped(
             )
         )
     return tuple(found)
-
-
-def _effective(y: np.ndarray, codes: np.ndarray) -> float:
-    """Rows over the design effect of clustering, at most the rows."""
-    _, inverse = np.unique(codes, return_inverse=True)
-    sums = np.bincount(inverse.reshape(-1), y - y.mean())
-    size, clusters, spread = len(y), len(sums), float(y.var())
-    if clusters in (1, size) or spread == 0:
-        return float(clusters)
-    between = float((sums**2).sum()) * clusters / (clusters - 1) / size**2
-    return size / max(1.0, between / (spread / size))
-
-
-def _wilson(share: float, size: float, level: float) -> tuple[float, float]:
-    """Interval of a proportion, Wilson 1927."""
-    z2 = float(ndtri((1 + level) / 2)) ** 2
-    centre = (share + z2 / (2 * size)) / (1 + z2 / size)
-    half = np.sqrt(z2 * share * (1 - share) / size + (z2 / (2 * size)) ** 2) / (1 + z2 / size)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))

@@ -16,6 +16,7 @@ from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.report.study import Study
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.evaluation.results import Result
+from medmcl.evaluation.selection_evidence import SelectionEvidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class ReportData:
         images: Images with maps, (N, H, W).
         heat: Their cosine maps, (N, h, w).
         experts: What the experts of shared towers take.
+        selections: What each ``select`` stage kept.
         kept_steps: Stage to the step whose weights it keeps.
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         notes: Remarks a reader must see.
@@ -67,6 +69,7 @@ class ReportData:
     images: np.ndarray | None = None
     heat: np.ndarray | None = None
     experts: Sequence[ExpertContent] = ()
+    selections: Sequence[SelectionEvidence] = ()
     kept_steps: Mapping[str, int] = field(default_factory=dict)
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()

@@ -24,6 +24,8 @@ from medmcl.evaluation.report.embedding_figures import cosine_rows, map_rows
 from medmcl.evaluation.report.expert_lines import expert_rows, share_rows
 from medmcl.evaluation.report.geometry_lines import geometry_of
 from medmcl.evaluation.report.presence import presence
+from medmcl.evaluation.report.selection_figures import score_rows
+from medmcl.evaluation.report.selection_lines import selection_rows
 from medmcl.evaluation.report.survival_figures import curve_of, gridded, last_time, quantity
 from medmcl.evaluation.report.tripod import checklist
 from medmcl.evaluation.suppression import FEWEST_SUBJECTS, few, plain_few
@@ -66,6 +68,8 @@ def _parts(data: ReportData) -> dict[str, Rows]:
         "expert_shares": share_rows(data.curves, data.kept_steps),
         "expert_words": [row for one in data.experts for row in one.word_rows()],
         "expert_pieces": [row for one in data.experts for row in one.piece_rows()],
+        "selection_groups": selection_rows(data.selections, data.level),
+        "selection_scores": [row for one in data.selections for row in score_rows(one)],
         "embedding_map": map_rows(data.embedding_map),
         "cosine_maps": [] if data.heat is None else cosine_rows(data.heat),
         "compared_runs": [{"run": name, **facts} for name, facts in data.compared.items()],

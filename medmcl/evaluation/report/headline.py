@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medmcl.evaluation.report.labelled import Labelled
+from medmcl.evaluation.report.selection_lines import selection_headline
 from medmcl.evaluation.report.words import measured
 from medmcl.evaluation.results import (
     BESIDE,
@@ -54,6 +55,7 @@ def headline(
     first = ": ".join(part for part in (_made(data), who) if part)
     if first:
         lines.append(f"{first[0].upper()}{first[1:]}.")
+    lines += selection_headline(data.selections)
     crossed = [row for row in results if row.split == "cross-validation"]
     if any(row.protocol.endswith("by site") for row in crossed):
         lines.append(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import write_csv_files
+from medmcl.evaluation.report.frame import fill
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.model_card import model_card
@@ -18,7 +19,6 @@ from medmcl.evaluation.results import Result, save_results
 __all__ = ["ReportData", "as_json", "render", "write_report"]
 
 MOST_FINDINGS = 200
-MOST_ROWS = 300  # of a table on the page; all are in the CSV files
 
 
 def write_report(path: Path, data: ReportData) -> Path:
@@ -46,19 +46,12 @@ def write_report(path: Path, data: ReportData) -> Path:
 
 def render(data: ReportData) -> str:
     """Give the report as HTML text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("medmcl.evaluation.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     tasks, labelled = data.task_rows, Labelled(data.evidence.fitted)
-    return environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
+        title=data.title,
+        subtitle=data.subtitle,
         data=data,
-        most_rows=MOST_ROWS,
         headline=headline(data, tasks, data.retrieval_rows, data.method),
         sections=sections_of(data),
         card=model_card(data),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from medmcl.evaluation.evidence import TaskEvidence
@@ -27,6 +27,8 @@ from medmcl.evaluation.report.graph_figures import graph_pictures
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.presence_table import presence_tables
+from medmcl.evaluation.report.section import Section
+from medmcl.evaluation.report.selection_section import selection_sections
 from medmcl.evaluation.report.subgroup_figures import subgroup_forest
 from medmcl.evaluation.report.survival_figures import curve_of, risk_group_curves
 from medmcl.evaluation.report.tables import (
@@ -46,27 +48,6 @@ MOST_REASONS = 8  # in the sentence of an empty section
 
 Maker = Callable[[], Picture | None]
 P = TypeVar("P", Picture, Shown)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the report.
-
-    Attributes:
-        key: Its anchor.
-        title: Heading.
-        pictures: Figures.
-        tables: Tables, after the figures.
-        empty: The sentence that says why there is neither.
-        short: Its name in the menu.
-    """
-
-    key: str
-    title: str
-    pictures: tuple[Picture, ...]
-    tables: tuple[Shown, ...]
-    empty: str
-    short: str
 
 
 def sections_of(data: ReportData) -> tuple[Section, ...]:
@@ -96,6 +77,7 @@ def _people(data: ReportData) -> tuple[Section, ...]:
                  tables=table_one_shown(data.table_one)),
         _section("missingness", "Missing modalities", "No missingness was recorded.",
                  lambda: figures.missingness_patterns(data.missingness), short="Missingness"),
+        *selection_sections(data.selections, data.level),
     )  # fmt: skip
 
 

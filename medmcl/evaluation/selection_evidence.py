@@ -1,0 +1,158 @@
+"""What a selection of pairs is judged by: scores, who is kept, and pairs to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+Row = Literal["best", "borderline", "worst"]
+ROWS: tuple[Row, ...] = ("best", "borderline", "worst")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShownImage:
+    """An image as read.
+
+    Attributes:
+        pixels: (H, W), or (H, W, 3) in colour; the top row first, higher = brighter, any unit.
+        aspect: Height of a pixel over its width.
+        note: What of the record it is, as ``axial slice 12 of 24``; empty for all of it.
+    """
+
+    pixels: np.ndarray
+    aspect: float = 1.0
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShownSignal:
+    """Some leads of an ECG as read.
+
+    Attributes:
+        values_mv: (L, S) in mV; NaN where the file marks a sample as invalid.
+        leads: Name of each row.
+        rate_hz: Samples a second.
+        note: What of the record it is, as ``first 5 of 10 s``.
+    """
+
+    values_mv: np.ndarray
+    leads: tuple[str, ...]
+    rate_hz: float
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownCells:
+    """A row of a table.
+
+    Attributes:
+        cells: (name, value as text, with its unit).
+        note: What is not shown of it; empty if nothing.
+    """
+
+    cells: tuple[tuple[str, str], ...]
+    note: str = ""
+
+
+Content = ShownImage | ShownSignal | ShownCells | str
+"""A record as a person looks at it; a `str` is a text."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Side:
+    """One modality's record of a pair.
+
+    Attributes:
+        name: The modality.
+        content: What is looked at.
+    """
+
+    name: str
+    content: Content
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShownPair:
+    """A pair to look at.
+
+    Attributes:
+        id: Id of the row.
+        kept: Whether it is kept.
+        scores: Name to its score, higher = keep.
+        sides: Its records.
+    """
+
+    id: str
+    kept: bool
+    scores: Mapping[str, float]
+    sides: tuple[Side, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SelectionEvidence:
+    """What is known of a selection of N pairs.
+
+    Attributes:
+        name: Of the selection: its stage, or the run that scored.
+        kept: (N,) bool.
+        rule: In words: what was kept, by which scores and shares.
+        scores: Name to (N,), higher = keep; may be infinite, never NaN.
+        groups: Attribute (a task, sex, site) to group to its members, (N,) bool; groups of one
+            attribute may overlap (labels of a multilabel task).
+        subjects: Code of the subject of each pair, (N,); None = every pair is of its own.
+        pairs: Row of the contact sheet to its pairs, in the order shown; empty: no sheet.
+        sheet_by: The score by which ``pairs`` were chosen.
+        copies: Kind of duplicates to (N,) int64: position of the first pair of a pair's group, its
+            own where it has no duplicate.
+        warnings: What a reader must see; those about groups are found here.
+        notes: What else there is to say.
+    """
+
+    name: str
+    kept: np.ndarray
+    rule: str
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    subjects: np.ndarray | None = None
+    pairs: Mapping[Row, tuple[ShownPair, ...]] = field(default_factory=dict)
+    sheet_by: str = ""
+    copies: Mapping[str, np.ndarray] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse columns that do not agree, scores that are NaN and a selection of nothing."""
+        if self.kept.dtype != bool or self.kept.ndim != 1 or not len(self.kept):
+            raise ValueError(f"kept must be (N,) bool, N >= 1, got {self.kept.shape}")
+        columns = {**self.scores, **self.copies}
+        for attribute, members in self.groups.items():
+            columns |= {f"{attribute}: {name}": rows for name, rows in members.items()}
+        if self.subjects is not None:
+            columns["subjects"] = self.subjects
+        for name, values in columns.items():
+            if values.shape != self.kept.shape:
+                raise ValueError(f"'{name}' has shape {values.shape}, kept has {self.kept.shape}")
+        for name, values in self.scores.items():
+            if np.isnan(values).any():
+                raise ValueError(f"score '{name}' is NaN for {int(np.isnan(values).sum())} pairs")
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+
+def cut_of(scores: np.ndarray, kept: np.ndarray) -> float | None:
+    """The lowest kept score, if no pair that is not kept has a higher one; else None.
+
+    None also where all are kept, none is, or every score is the same: nothing was cut by it.
+
+    Args:
+        scores: (N,), higher = keep.
+        kept: (N,) bool.
+    """
+    if kept.all() or not kept.any() or scores.min() == scores.max():
+        return None
+    lowest = scores[kept].min()
+    return float(lowest) if lowest >= scores[~kept].max() else None
