@@ -394,7 +394,7 @@ def select(
             device=device,
         )
     print(done.sentence)
-    for note in done.notes:
+    for note in (*done.repeats, *done.notes):
         print(note)
     print(f"keep:   {out}")
     print(f"report: {out.with_suffix('.html')}")

@@ -20,6 +20,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.codes import CodeMap
 from medmcl.data.locate import choose_root, find_cohort, how_to_get, list_cohorts
 from medmcl.data.manifest import parse_spec, refuse
+from medmcl.data.noisy_pairs import Noise
 from medmcl.data.opening import Opening
 from medmcl.data.outcomes import LabelRows, build_targets
 from medmcl.data.spec import CohortSpec
@@ -47,6 +48,8 @@ class Cohort:
         counts: The first steps of `flow`.
         labels: Task to where its labels stand.
         maps: Code maps that expressions may read.
+        noise: Which pairs ``noisy_pairs:`` made wrong; None where it made none. The truth that a
+            selection of data is judged by: for evaluation only, never read by training.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Cohort:
     counts: list[tuple[str, int, int]] = field(repr=False)
     labels: Mapping[str, LabelRows] = field(repr=False)
     maps: Mapping[str, CodeMap] = field(repr=False)
+    noise: Noise | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         subjects = counted(len(self.subjects), "subject")
@@ -71,6 +75,15 @@ class Cohort:
         if name not in SPLITS:
             raise CohortError(f"there is no split '{name}'{nearest(name, SPLITS)}")
         return np.flatnonzero((self.samples["split"] == name).to_numpy())
+
+    def own_records(self, modality: str) -> pd.Series:
+        """Give the record of each sample that is its own, whatever ``noisy_pairs:`` exchanged.
+
+        For describing people; what is trained on is ``samples``.
+        """
+        if self.noise is None or self.noise.modality != modality:
+            return self.samples[modality]
+        return pd.Series(self.noise.own, index=self.samples.index, dtype=object)
 
     @cached_property
     def _built(self) -> dict[str, tuple[Targets | None, list[Finding]]]:

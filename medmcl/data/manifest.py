@@ -22,7 +22,9 @@ from medmcl.data.spec import (
     CohortSpec,
     ModalityKeys,
     ModalitySpec,
+    NoisyPairsKeys,
     PairingKeys,
+    RegressionKeys,
     SubjectsKeys,
     SurvivalKeys,
     Task,
@@ -137,7 +139,7 @@ def _without_faulty(
     gone = {n for n in written["tasks"] if n not in spec.tasks or not n.isidentifier()}
     gone |= {name.removeprefix("tasks.") for name in sections if name.startswith("tasks.")}
     left = spec.without(modalities=lost, tasks=gone, index="index" in sections)
-    plain: dict[str, Any] = {"pairing": PairingKeys(), "prompts": {}}
+    plain: dict[str, Any] = {"pairing": PairingKeys(), "prompts": {}, "noisy_pairs": None}
     changes = {section: plain[section] for section in plain if section in sections}
     keys = left.keys.model_copy(update=changes)
     return replace(left, keys=keys, left_out=left.left_out.union(changes))
@@ -336,7 +338,30 @@ def _references(
         if dated and keys.index is None and "index" not in left_out:
             what = f"'tasks.{name}' counts from an index date, and there is no 'index:'"
             faults.append((f"tasks.{name}", what))
-    return faults
+    return [*faults, *_noisy_references(keys.noisy_pairs, modalities, tasks)]
+
+
+def _noisy_references(
+    keys: NoisyPairsKeys | None, modalities: Mapping[str, Any], tasks: Mapping[str, Task | None]
+) -> list[tuple[str, str]]:
+    """Faults of names under ``noisy_pairs:``; without a share nothing reads them."""
+    if keys is None or not keys.share:
+        return []
+    faults = []
+    if keys.modality not in modalities:
+        hint = nearest(keys.modality, modalities)
+        faults.append(f"'noisy_pairs.modality': there is no modality '{keys.modality}'{hint}")
+    elif len(modalities) < 2:
+        faults.append(f"'noisy_pairs': there is no modality beside '{keys.modality}' to pair with")
+    if keys.task is not None and keys.task not in tasks:
+        hint = nearest(keys.task, tasks)
+        faults.append(f"'noisy_pairs.task': there is no task '{keys.task}'{hint}")
+    elif isinstance(tasks.get(str(keys.task)), RegressionKeys | SurvivalKeys):
+        faults.append(
+            f"'noisy_pairs.task': '{keys.task}' has no label sets; name a binary, multiclass or "
+            "multilabel task"
+        )
+    return [("noisy_pairs", what) for what in faults]
 
 
 def _invalid(where: str, what: str) -> Finding:

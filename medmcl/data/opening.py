@@ -22,11 +22,12 @@ from medmcl.data.genotype_records import GENOTYPE_KINDS, keep_genotyped
 from medmcl.data.index_date import index_dates, index_samples, keep_before
 from medmcl.data.locate import how_to_get
 from medmcl.data.named_columns import write_out
-from medmcl.data.outcomes import LabelRows, task_texts
+from medmcl.data.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
+from medmcl.data.outcomes import LabelRows, build_targets, task_texts
 from medmcl.data.pairing import Pairs, pair, sample_frame, unclear_error
 from medmcl.data.records import Records, load_records, refuse_packed
 from medmcl.data.removal import draw_removal, kept_records, thin
-from medmcl.data.spec import CohortSpec, JoinKeys, ModalitySpec, Task
+from medmcl.data.spec import CohortSpec, JoinKeys, ModalitySpec, NoisyPairsKeys, Task
 from medmcl.data.splits import row_splits, stand_in_splits, subject_splits
 from medmcl.data.subject_rows import SubjectTable, VaryingError, one_row_each
 from medmcl.data.syntax import columns_of
@@ -49,6 +50,7 @@ class Opened:
     counts: list[tuple[str, int, int]]
     labels: Mapping[str, LabelRows]
     maps: Mapping[str, CodeMap]
+    noise: Noise | None = None
 
 
 class Opening:
@@ -97,7 +99,9 @@ class Opening:
             labels=self._labels(found, table, frame, index),
             maps=known_maps,
         )
-        return opened if self.spec.keys.remove is None else self._thinned(opened)
+        if self.spec.keys.remove is not None:
+            opened = self._thinned(opened)
+        return opened if self.spec.noisy_pairs is None else self._shuffled(opened)
 
     def _thinned(self, opened: Opened) -> Opened:
         """Take entries out as ``remove:`` says; labels were read before, and stay."""
@@ -115,6 +119,49 @@ class Opening:
             records={n: kept_records(one, removal, n) for n, one in opened.records.items()},
             labels={name: one.take(rows) for name, one in opened.labels.items()},
         )
+
+    def _shuffled(self, opened: Opened) -> Opened:
+        """Let pairs exchange records as ``noisy_pairs:`` says; labels ``of`` a record go with it.
+
+        All that was read before stays with its sample: index dates, and labels of other things.
+        """
+        keys = self.spec.noisy_pairs
+        assert keys is not None
+        is_there = keys.task is None or keys.task in opened.labels
+        if keys.modality not in opened.records or not is_there:
+            return opened  # it is at fault itself, which is noted
+        noise = self._try(partial(self._noise, keys, opened))
+        if noise is None:
+            return opened
+        samples, name = opened.samples, keys.modality
+        self.findings.append(noise_finding(keys, noise, samples["split"].to_numpy(object)))
+        moved = {
+            task: replace(rows, rows=rows.rows[noise.record_of])
+            for task, rows in opened.labels.items()
+            if self.spec.tasks[task].of == name
+        }
+        given = pd.Series(noise.own[noise.record_of], index=samples.index, dtype=object)
+        return replace(
+            opened,
+            samples=samples.assign(**{name: given}),
+            labels={**opened.labels, **moved},
+            noise=noise,
+        )
+
+    def _noise(self, keys: NoisyPairsKeys, opened: Opened) -> Noise:
+        targets = None
+        if keys.task is not None:
+            task = self.spec.tasks[keys.task]
+            targets = build_targets(keys.task, task, opened.labels[keys.task], opened.maps)[0]
+            if targets is None:
+                raise CohortError(
+                    f"the label sets of the task '{keys.task}' cannot be read",
+                    where="noisy_pairs.task",
+                    mend=f"mend the task {keys.task}, or name another",
+                )
+        names = list(opened.records)
+        says = Sayings(self.spec.modalities[keys.modality], opened.records[keys.modality])
+        return draw_noise(keys, opened.samples, names, targets, says)
 
     def _look_for_tables(self) -> None:
         """Note the other tables that are not there, where there are no subjects to go on with."""
@@ -402,7 +449,8 @@ class Opening:
 
     def _fingerprint(self, tree: Mapping[str, Any]) -> str:
         digest = hashlib.blake2b(digest_size=8)
-        said = {key: value for key, value in tree.items() if key != "data_root"}
+        unread = {"data_root"} | ({"noisy_pairs"} if self.spec.noisy_pairs is None else set())
+        said = {key: value for key, value in tree.items() if key not in unread}
         digest.update(fingerprint(said).encode())
         for pattern in sorted(self.tables):
             digest.update(pattern.encode())

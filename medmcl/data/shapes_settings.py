@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from medmcl.core.config import Config
 from medmcl.data.shapes_words import COLOURS, FILLERS, POSITIONS, SHAPES, TEXTURES
+from medmcl.data.spec import NoisyWithin
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Named = Literal["count", "texture", "colour", "position"]
@@ -54,7 +55,7 @@ class ShapesSettings(Config):
         description="share of train pairs that get the caption of another train picture; tuning "
         "and held_out stay clean",
     )
-    noisy_within: Literal["any", "within", "across"] = Field(
+    noisy_within: NoisyWithin = Field(
         default="any",
         description="whose caption: any picture's, one of the same shape (within) or of another "
         "(across)",

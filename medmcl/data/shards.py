@@ -82,10 +82,17 @@ def write_shards(
 
     Raises:
         CohortError: A modality of another reader, a folder that is not empty, labels of subjects
-            that differ from sample to sample.
+            that differ from sample to sample, pairs that were made wrong (``noisy_pairs:``).
         RecordError: A file that is not there, is no image by its name, or is no text; left out and
             counted where the cohort says ``on_bad_record: exclude``.
     """
+    if cohort.noise is not None:
+        raise CohortError(
+            "shards would hold wrong pairs, and nothing would say which",
+            where=cohort.path,
+            got=cohort.noise,
+            mend="write them with share: 0 under noisy_pairs:, and set it for the shards",
+        )
     parts = _parts(cohort, modalities)
     names = [part.name for part in parts]
     targets = target_fields(cohort, names)

@@ -16,6 +16,8 @@ from pydantic import Field, field_validator, model_validator
 from medmcl.core.config import Config
 
 Scalar = str | int | float | bool
+NoisyWithin = Literal["any", "within", "across"]
+"""Among whom records change places: everybody, one class, different classes."""
 UNITS_PER_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 
 
@@ -182,6 +184,41 @@ class RemoveKeys(Config):
     """Whose entries may go; all if not given."""
 
 
+class NoisyPairsKeys(Config):
+    """Pairs that exchange a record, to study methods on wrong pairs; held_out stays right."""
+
+    modality: str
+    """Whose records change places."""
+    task: str | None = None
+    """Whose label sets say what is within and across, and whether a swap makes noise."""
+    share: float = Field(0.0, ge=0, lt=1)
+    """Of the samples of each split that have the modality and another one."""
+    within: NoisyWithin = "any"
+    """Whose record: any sample's, one of the same label set (within) or of another (across)."""
+    splits: tuple[str, ...] = Field(("train",), min_length=1)
+    seed: int = 0
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _one_split(cls, splits: Any) -> Any:
+        return (splits,) if isinstance(splits, str) else splits
+
+    @field_validator("splits")
+    @classmethod
+    def _scores_stay_true(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        if "held_out" in splits:
+            raise ValueError("held_out stays as it is, what is scored must be right: write [train]")
+        if len(set(splits)) < len(splits) or not set(splits) <= {"train", "tuning"}:
+            raise ValueError("takes train and tuning, each once: write [train]")
+        return splits
+
+    @model_validator(mode="after")
+    def _label_sets_need_a_task(self) -> NoisyPairsKeys:
+        if self.within != "any" and self.task is None:
+            raise ValueError(f"within: {self.within} compares label sets: name their task")
+        return self
+
+
 class TaskKeys(Config):
     """What every task may say."""
 
@@ -306,6 +343,8 @@ class CohortKeys(Config):
     on_bad_record: Literal["refuse", "exclude"] = "refuse"
     remove: RemoveKeys | None = None
     """Entries to take out at random: ``--set cohort.remove.share=0.4``."""
+    noisy_pairs: NoisyPairsKeys | None = None
+    """Pairs to make wrong: ``--set cohort.noisy_pairs.share=0.2``."""
     recipe: str | None = None
     prompts: dict[str, dict[str, tuple[str, ...]]] = {}
     """Task to class (or label) to the texts that describe it, for zero-shot classification."""
@@ -422,6 +461,12 @@ class CohortSpec:
     def on_bad_record(self) -> Literal["refuse", "exclude"]:
         """What to do with a record that cannot be used."""
         return self.keys.on_bad_record
+
+    @property
+    def noisy_pairs(self) -> NoisyPairsKeys | None:
+        """Which pairs are to be made wrong; None where none are."""
+        keys = self.keys.noisy_pairs
+        return keys if keys is not None and keys.share else None
 
     @property
     def prompts(self) -> dict[str, dict[str, tuple[str, ...]]]:

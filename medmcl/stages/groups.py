@@ -78,7 +78,8 @@ def _table(cohort: Cohort, named: str) -> pd.DataFrame:
         if not isinstance(spec.source, TabularSource):
             continue
         cells = cohort.records[name]["place"].map(lambda place: place.values)
-        rows = [{} if pd.isna(record) else cells.get(record, {}) for record in cohort.samples[name]]
+        own = cohort.own_records(name)
+        rows = [{} if pd.isna(record) else cells.get(record, {}) for record in own]
         wide = len(spec.source.columns) > WIDE
         for column, about in spec.source.columns.items():
             if wide and column.lower() not in (*SEXES, *AGES) and column not in named:

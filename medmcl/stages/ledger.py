@@ -26,6 +26,7 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
         stages: Stages whose weights are used; those they start from are added.
     """
     cohort = str(run.config.get("cohort"))
+    wrong = f"; {run.config['noisy_pairs']}" if "noisy_pairs" in run.config else ""
     lines = [
         FittedOn(
             what=f"what {name} ({entry['kind']}) learns: standardisation, vocabulary",
@@ -46,7 +47,7 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
             splits=("train",),
             task=spec.task or "",
             labels=spec.task is not None,
-            note=f"of {cohort}{share}",
+            note=f"of {cohort}{share}{wrong}",
         )
         if isinstance(spec, FactoriseSpec) and spec.embedded is not None:
             done = run.checkpoints(stage).done or {}

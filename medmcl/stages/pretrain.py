@@ -101,6 +101,7 @@ def pretrain(
         "cohort": opened.name,
         "cohort_overrides": cohort_overrides(overrides),
         "cohort_fingerprint": opened.fingerprint,
+        **({} if opened.noise is None else {"noisy_pairs": str(opened.noise)}),
         "tasks": list(opened.spec.tasks),
         "seed": seed,
         "precision": choose_precision(precision, where),
@@ -140,8 +141,8 @@ def _run(
             record.say(f"nothing to resume in {folder}; starting")
         record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
         prepared = _prepare(cohort, spec, folder, first, stop)
-        if prepared.excluded:
-            record.say(prepared.exclusions())
+        for line in _remarks(prepared):
+            record.say(line)
     barrier(world)
     if not first:
         prepared = _prepare(cohort, spec, folder, first, stop)
@@ -227,6 +228,13 @@ def _prepare(
             bar(done)
 
         return prepare(cohort, spec.inputs, cache=cache_folder(folder.parent), progress=told)
+
+
+def _remarks(prepared: Prepared) -> list[str]:
+    """What whoever starts a run should know of its data: wrong pairs, records left out."""
+    noise = prepared.cohort.noise
+    wrong = [] if noise is None else [f"pairs made wrong on purpose: {noise}"]
+    return [*wrong, *([prepared.exclusions()] if prepared.excluded else [])]
 
 
 def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:

@@ -214,8 +214,9 @@ class Run:
 
         Returns:
             One row a record, indexed by (subject, record): ``quality`` (``ok``, or why there is no
-            embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``. Of several
-            modalities one row a sample, see `medmcl.stages.fused_embeddings.embed_fused`.
+            embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``. Which records are
+            one sample says ``cohort.samples`` alone, also where ``noisy_pairs:`` exchanged them.
+            Of several modalities one row a sample: `medmcl.stages.fused_embeddings.embed_fused`.
 
         Raises:
             ArtefactError: The run, or the stage that is given, is not finished.

@@ -69,6 +69,22 @@ class Selected:
         kept, of = int(self.keep.kept.sum()), len(self.keep)
         return f"{kept:,} of {counted(of, 'pair')} kept ({100 * kept / of:.1f} %): {self.keep.rule}"
 
+    @property
+    def repeats(self) -> tuple[str, ...]:
+        """How many pairs are flagged as duplicates, a line for each kind that there is."""
+        lines = []
+        for kind, first in self.keep.copies.items():
+            again = first != np.arange(len(first))
+            what = (
+                "pairs are near-duplicates of earlier ones, as the teacher sees them"
+                if kind == "near"
+                else f"{kind.removeprefix('exact_')} records repeat an earlier one"
+            )
+            if again.any():
+                kept = int((again & self.keep.kept).sum())
+                lines.append(f"{int(again.sum()):,} {what}; {kept:,} of them kept")
+        return tuple(lines)
+
     def with_keep(self, keep: Keep) -> Selected:
         """Give the same with another choice among its rows."""
         return replace(self, keep=keep)
@@ -94,7 +110,7 @@ def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[s
     found = select_pairs(spec, run, prepared, setting.world.device, path.parent)
     found.keep.save(path)
     setting.record.say(f"{spec.name}: {found.sentence}")
-    for note in found.notes:
+    for note in (*found.repeats, *found.notes):
         setting.record.say(f"{spec.name}: {note}")
     facts = {
         "stage": spec.name,

@@ -123,6 +123,8 @@ def _rules(cohort: Cohort) -> tuple[str, ...]:
               if m.keys.present is not None]  # fmt: skip
     if keys.on_bad_record == "exclude":
         rules.append("records that pass the checks, the others excluded and counted")
+    if cohort.noise is not None:
+        rules.append(f"pairs made wrong on purpose: {cohort.noise}")
     return tuple(rules)
 
 

@@ -83,7 +83,7 @@ def _covariates(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
         places = cohort.records[name]["place"]
         cells = [
             places[record].values if record is not None and record in places.index else {}
-            for record in prepared.samples[name].iloc[rows]
+            for record in cohort.own_records(name).iloc[rows]
         ]
         for column, about in list(columns.items())[:MOST_COVARIATES]:
             yield _Described(
