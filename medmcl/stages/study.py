@@ -92,10 +92,11 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
 
 
 def _training(run: Run) -> tuple[str, ...]:
-    """A sentence a finished stage that trained without labels; the others are counted."""
-    done = {name: run.checkpoints(name).done for name in run.stages}
-    free = [stage_sentence(f) for n, f in done.items() if f and run.stages[n].task is None]
-    tuned = sum(bool(f) and run.stages[n].task is not None for n, f in done.items())
+    """A sentence a finished stage that selected, or trained without labels; others are counted."""
+    made = {name: spec.task for name, spec in run.stages.items()} | dict.fromkeys(run.selections)
+    done = {name: run.checkpoints(name).done for name in made}
+    free = [stage_sentence(f) for n, f in done.items() if f and made[n] is None]
+    tuned = sum(bool(f) and made[n] is not None for n, f in done.items())
     return (*free, *([f"{counted(tuned, 'stage')} fine-tuned with labels."] if tuned else []))
 
 

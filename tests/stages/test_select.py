@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from processes import assert_same_weights
+from processes import assert_same_weights, finish, start
 from small_squares import write_squares
 
 import medmcl
@@ -349,3 +349,32 @@ def test_a_run_without_select_stage_selects_by_the_published_share(squares, run,
     spec = selection_of(Run(plain.path), (), None, (), {})
     assert (spec.teachers, spec.pair) == (("contrast",), ("image", "caption"))
     assert [(step.by, step.share) for step in spec.rule] == [("neg_clip_loss", 0.3)]
+
+
+def test_two_processes_select_as_one(squares, tmp_path):
+    plain = {
+        "cross_modal": {"pairs": [["picture", "caption"]], "loss": "info_nce", "view": "plain"}
+    }
+    changes = {
+        f"stages.{stage}.{key}": value
+        for stage in ("teacher-{half}", "contrast")
+        for key, value in {"objectives": plain, "steps": 4}.items()
+    }
+    given = {**SMALL, **changes, "stages.results.retrieval": None, "stages.results.zero_shot": None}
+    alone = medmcl.pretrain(
+        squares, recipe="select_then_train_toy", out=tmp_path / "one", overrides=given, device="cpu"
+    )
+    words = ["pretrain", "--cohort", str(squares), "--recipe", "select_then_train_toy",
+             "--out", str(tmp_path / "two"), "--device", "cpu", "--devices", "2",
+             "--workers", "0"]  # fmt: skip
+    for key, value in given.items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    finish(start(words))
+    both = Run(tmp_path / "two")
+    one, two = (Keep.load(run.path / "selection" / "chosen.parquet") for run in (alone, both))
+    np.testing.assert_array_equal(one.ids, two.ids)
+    scores = one.scores["neg_clip_loss"]
+    np.testing.assert_allclose(scores, two.scores["neg_clip_loss"], atol=2e-5)
+    assert scores.std() > 1e-3
+    assert (one.kept != two.kept).sum() <= 2  # a rounding apart, at the border
+    assert facts(both, "contrast")["rows"] == int(two.kept.sum())
