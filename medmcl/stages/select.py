@@ -325,6 +325,8 @@ def _notes(
              if isinstance(one, NegClipLossSpec) and one.batch_size >= len(rows)]  # fmt: skip
     if small:
         notes.append(f"{', '.join(small)}: the pool is smaller than a batch, so it is one batch")
+    made_wrong = [one for one in prepared.cohort.findings if one.code == "cohort.noisy_pairs"]
+    notes += [f"warning: {one.what}" for one in made_wrong]
     seen = learned_from(run.path, prepared)
     met = len(rows) if seen is None else int(seen[rows].sum())
     if met and not cross_fitted:
