@@ -199,12 +199,13 @@ def trained(
 
 
 def found_noise(
-    run: Run, cohort: Cohort, noise: pd.Series, stages: tuple[str, ...], work: Path, share: float
+    run: Run, cohort: Cohort, noise: pd.Series, stages: tuple[str, ...], folder: Path, share: float
 ) -> list[dict[str, Any]]:
-    """How well each score finds noise with these teachers; keep files stay in ``work``."""
+    """How well each score finds noise with these teachers; keep files stay in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for kind in SCORERS:
-        path = work / f"{kind}.parquet"
+        path = folder / f"{kind}.parquet"
         done = medmcl.select(
             run, cohort, out=path, by=[f"{kind}:{1 - share:g}"], stages=stages, device="cpu",
             overwrite=True,
@@ -304,20 +305,20 @@ def zero_shot(
     return zero_shot_labels(points[world.image], said, others, logit_scale=10.0)
 
 
-def kept_by(arm: str, noise: pd.Series, work: Path, seed: int) -> Path | None:
+def kept_by(arm: str, noise: pd.Series, folder: Path, seed: int) -> Path | None:
     """The keep file of an arm: `found_noise` left those of the scorers."""
     if arm == "all":
         return None
     if arm in SCORERS:
-        return work / f"{arm}.parquet"
-    like = Keep.load(work / "clip_score.parquet")
+        return folder / f"{arm}.parquet"
+    like = Keep.load(folder / "clip_score.parquet")
     if arm == "truth":
         kept = ~noise.reindex(like.ids).to_numpy(bool)
     else:
         kept = np.zeros(len(like), dtype=bool)
         number = int(like.kept.sum())
         kept[np.random.default_rng(seed).permutation(len(like))[:number]] = True
-    path = work / f"{arm}.parquet"
+    path = folder / f"{arm}.parquet"
     Keep(ids=like.ids, kept=kept, rule=arm, cohort=like.cohort).save(path)
     return path
 
@@ -350,7 +351,7 @@ class Study:
         run, _ = trained(self.world, self.work, 0.0, seed, halves=True)
         for share in SHARES:
             cohort, noise = self.noisy(share)
-            rows = found_noise(run, cohort, noise, HALVES, self.work, share)
+            rows = found_noise(run, cohort, noise, HALVES, self.work / "clean", share)
             key = {"share": share, "seed": seed, "teacher": "clean"}
             if not self.there(**key):
                 self.add(key, *rows)
@@ -360,32 +361,38 @@ class Study:
         cohort = self.world.cohort(self.work, share)
         return cohort, self.world.noise(cohort, self.work, share)
 
-    def arms(self, share: float, seed: int) -> None:
-        """Find noise with teachers of the noisy cohort, and train on what they keep."""
+    def kept(self, share: float, seed: int) -> Path:
+        """Folder of the keep files of the cross-fitted teachers."""
+        return self.work / "keep" / f"{round(100 * share)}-{seed}"
+
+    def find(self, share: float, seed: int) -> None:
+        """Find noise with teachers of the noisy cohort."""
         key = {"share": share, "seed": seed}
-        if all(self.there(arm=arm, **key) for arm in ARMS):
+        if self.there(teacher="cross-fitted", **key):
             return
         cohort, noise = self.noisy(share)
         run, seconds = trained(self.world, self.work, share, seed, halves=True)
-        rows = found_noise(run, cohort, noise, HALVES, self.work, share)
-        if not self.there(teacher="cross-fitted", **key):
-            self.add({**key, "teacher": "cross-fitted", "training": seconds}, *rows)
-            self.add({**key, "norm_sim": True}, *relevance(run, cohort, self.world, self.work))
+        rows = found_noise(run, cohort, noise, HALVES, self.kept(share, seed), share)
+        self.add({**key, "norm_sim": True}, *relevance(run, cohort, self.world, self.work))
+        self.add({**key, "teacher": "cross-fitted", "training": seconds}, *rows)
+
+    def arms(self, share: float, seed: int) -> None:
+        """Train on what each arm keeps."""
+        cohort, noise = self.noisy(share)
         for arm in ARMS:
-            if not self.there(arm=arm, **key):
+            if not self.there(arm=arm, share=share, seed=seed):
                 self.one_arm(arm, cohort, noise, share, seed)
 
     def one_arm(self, arm: str, cohort: Cohort, noise: pd.Series, share: float, seed: int) -> None:
         """Train on what an arm keeps, and score it."""
         key = {"share": share, "seed": seed}
-        keep = kept_by(arm, noise, self.work, seed)
+        keep = kept_by(arm, noise, self.kept(share, seed), seed)
         run, seconds = trained(self.world, self.work, share, seed, halves=False, keep=keep)
         pairs = (run.checkpoints("contrast").done or {})["rows"]
         name = f"{round(100 * share)}-{seed}-{arm}"
         found = scored(run, self.world, cohort, self.work, name)
         if arm == "all" and not self.there(teacher="in sample", **key):
             aside = self.work / "in-sample"
-            aside.mkdir(exist_ok=True)
             rows = found_noise(run, cohort, noise, ("contrast",), aside, share)
             self.add({**key, "teacher": "in sample"}, *rows)
         self.add({**key, "arm": arm, "training": seconds, "pairs": pairs}, found)
@@ -404,6 +411,9 @@ def main() -> None:
     for seed in SEEDS:
         study.clean_teachers(seed)
         for share in SHARES:
+            study.find(share, seed)
+    for share in SHARES:
+        for seed in SEEDS:
             study.arms(share, seed)
 
 
