@@ -324,7 +324,7 @@ def _notes(
     small = [name for name, one in spec.scores.items()
              if isinstance(one, NegClipLossSpec) and one.batch_size >= len(rows)]  # fmt: skip
     if small:
-        notes.append(f"{', '.join(small)}: the pool is smaller than a batch, so it is one batch")
+        notes.append(f"the pool is smaller than a batch of {', '.join(small)}, so it is one batch")
     made_wrong = [one for one in prepared.cohort.findings if one.code == "cohort.noisy_pairs"]
     notes += [f"warning: {one.what}" for one in made_wrong]
     seen = learned_from(run.path, prepared)
