@@ -2,92 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from medmcl.core.config import fingerprint
-from medmcl.core.errors import ConfigError
-from medmcl.core.findings import counted
-from medmcl.core.rng import derive_seed
 from medmcl.data.loading import Prepared
-from medmcl.encoders.towers import Towers
-from medmcl.engine.record import Stopwatch
-from medmcl.selection.duplicates import near_duplicates
-from medmcl.selection.keep import Keep
-from medmcl.selection.rule import Chooser, Step, follow, written
-from medmcl.selection.scorers import SCORERS
-from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
-from medmcl.stages.models import Setting, scale_of
+from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TowersSpec, expand
 from medmcl.stages.run import Run
-from medmcl.stages.select_spec import (
-    NegClipLossSpec,
-    NormSimDynamicSpec,
-    NormSimSpec,
-    ScoreSpec,
-    SelectSpec,
-)
-from medmcl.stages.select_target import target_cohort, target_rows
-from medmcl.stages.teacher_pool import pool_vectors
+from medmcl.stages.select_pairs import POOL, select_pairs
+from medmcl.stages.select_spec import NormSimSpec, SelectSpec
+from medmcl.stages.select_target import target_rows
 from medmcl.stages.teachers import scored_by
-from medmcl.stages.train_records import learned_from
 
-POOL = ".pool-"
-"""What the name of a folder with embeddings begins with, until they are scored."""
-MOST_COMPARED = 50_000
-"""Rows up to which near-duplicates are looked for: the time grows with their square."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selected:
-    """What a selection found.
-
-    Attributes:
-        keep: Scores, choice, rule and provenance.
-        rows: Sample numbers of the pool, (N,), in the order of ``keep``.
-        notes: What a reader must know.
-        seconds: It took, embedding included.
-    """
-
-    keep: Keep
-    rows: np.ndarray
-    notes: tuple[str, ...]
-    seconds: float
-
-    @property
-    def sentence(self) -> str:
-        """What was kept of what, in a line."""
-        kept, of = int(self.keep.kept.sum()), len(self.keep)
-        return f"{kept:,} of {counted(of, 'pair')} kept ({100 * kept / of:.1f} %): {self.keep.rule}"
-
-    @property
-    def repeats(self) -> tuple[str, ...]:
-        """How many pairs are flagged as duplicates, a line for each kind that there is."""
-        lines = []
-        for kind, first in self.keep.copies.items():
-            again = first != np.arange(len(first))
-            what = (
-                "pairs are near-duplicates of earlier ones, as the teacher sees them"
-                if kind == "near"
-                else f"{kind.removeprefix('exact_')} records repeat an earlier one"
-            )
-            if again.any():
-                kept = int((again & self.keep.kept).sum())
-                lines.append(f"{int(again.sum()):,} {what}; {kept:,} of them kept")
-        return tuple(lines)
-
-    def with_keep(self, keep: Keep) -> Selected:
-        """Give the same with another choice among its rows."""
-        return replace(self, keep=keep)
+_LOOK = 0.5
+"""Seconds between two looks whether the first rank is done."""
 
 
 def keep_file(folder: Path, stage: str) -> Path:
@@ -101,21 +31,25 @@ def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[s
     if checkpoints.done is not None:
         return checkpoints.done
     if setting.world.rank != 0:
-        return {"stage": spec.name}
+        return _awaited(spec, setting)
     path = keep_file(setting.folder, spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f"{POOL}*"):  # of a killed process
         shutil.rmtree(stale)
     run = Run(setting.folder)
-    found = select_pairs(spec, run, prepared, setting.world.device, path.parent)
+
+    def heed() -> None:
+        setting.stop.heed(f"{spec.name}: scoring")
+
+    found = select_pairs(spec, run, prepared, setting.world.device, path.parent, heed)
     found.keep.save(path)
     setting.record.say(f"{spec.name}: {found.sentence}")
     for note in (*found.repeats, *found.notes):
         setting.record.say(f"{spec.name}: {note}")
     facts = {
         "stage": spec.name,
-        "sentence": " ".join([f"Stage {spec.name}: {found.sentence};", *_ended(found.notes),
-                              f"{found.seconds:.0f} s."]),
+        "sentence": "; ".join([f"Stage {spec.name}: {found.sentence}", *found.notes,
+                               f"{found.seconds:.0f} s."]),
         "rows": len(found.keep),
         "kept": int(found.keep.kept.sum()),
         "fingerprint": found.keep.fingerprint,
@@ -127,6 +61,14 @@ def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[s
     return facts
 
 
+def _awaited(spec: SelectSpec, setting: Setting) -> dict[str, Any]:
+    """Wait until the first rank has selected; it may take longer than ranks wait for a message."""
+    while (done := setting.checkpoints(spec.name).done) is None:
+        setting.stop.heed(f"{spec.name}: waiting for the first process")
+        time.sleep(_LOOK)
+    return done
+
+
 def rehearse_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> None:
     """Refuse a selection that could not be made, before anything is trained."""
     stages = expand(setting.recipe, list(prepared.cohort.spec.tasks))
@@ -136,208 +78,3 @@ def rehearse_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> N
         if isinstance(score, NormSimSpec) and score.target.cohort is None:
             where = f"stage {spec.name}, scores.{name}.target"
             target_rows(score.target, prepared, score.modality or spec.pair[0], where)
-
-
-def select_pairs(
-    spec: SelectSpec, run: Run, prepared: Prepared, device: torch.device, folder: Path
-) -> Selected:
-    """Score every pair of the train split, and choose by the rule.
-
-    Args:
-        spec: Teachers, scores, rule.
-        run: Holds the teachers.
-        prepared: The cohort, as the run prepares it.
-        device: Where to encode and to score.
-        folder: Where embeddings lie meanwhile: 4 bytes x D x modalities for each pair.
-
-    Returns:
-        The choice. Shares hold within what each teacher scores, so that one that is sterner than
-        another is not.
-
-    Raises:
-        ConfigError: Teachers cannot score, a target is empty, or there are fewer than 2 pairs.
-        LeakageError: A row, or its subject, is of held_out.
-    """
-    with Stopwatch() as watch, tempfile.TemporaryDirectory(dir=folder, prefix=POOL) as aside:
-        parts = scored_by(spec, run.stages, prepared, run.seed)
-        rows = np.sort(np.concatenate(list(parts.values())))
-        prepared.sides.refuse_leak(rows, f"the choice of stage {spec.name}")
-        kept = np.zeros(len(rows), dtype=bool)
-        scores = {name: np.zeros(len(rows)) for name in spec.scores}
-        near = np.arange(len(rows))
-        told: dict[str, Any] = {}
-        for teacher, own in parts.items():
-            here = Path(aside) / teacher
-            here.mkdir(parents=True)
-            part = _Part(spec, run, prepared, teacher, own, here, device)
-            at = np.searchsorted(rows, own)
-            found, chosen = part.judged()
-            kept[at] = chosen
-            for name, values in found.items():
-                scores[name][at] = values
-            near[at] = at[part.near()]
-            told[teacher] = part.told
-    exact = {f"exact_{name}": _repeated(prepared.identity(name)[rows]) for name in spec.pair}
-    copies = exact if len(rows) > MOST_COMPARED else {**exact, "near": near}
-    keep = Keep(
-        ids=prepared.samples["sample"].astype(str).to_numpy()[rows],
-        scores=scores,
-        kept=kept,
-        rule=written(_steps(spec)),
-        cohort=prepared.cohort.fingerprint,
-        copies=copies,
-        provenance={
-            "cohort": prepared.cohort.name,
-            "run": str(run.path),
-            "config": fingerprint(run.config),
-            "seed": run.seed,
-            "spec": json.loads(spec.model_dump_json()),
-            "teachers": told,
-        },
-    )
-    notes = _notes(spec, run, prepared, rows, copies, cross_fitted=len(parts) > 1)
-    return Selected(keep=keep, rows=rows, notes=notes, seconds=watch.seconds)
-
-
-class _Part:
-    """What one teacher scores."""
-
-    def __init__(
-        self, spec: SelectSpec, run: Run, prepared: Prepared, teacher: str, rows: np.ndarray,
-        folder: Path, device: torch.device,
-    ) -> None:  # fmt: skip
-        self.spec, self.run, self.prepared, self.rows = spec, run, prepared, rows
-        self.folder, self.device = folder, device
-        self.learner = run.learner(teacher, device)
-        self.towers = cast(Towers, self.learner.model)
-        self.pooled = pool_vectors(self.towers, prepared, spec.wanted, rows, folder, device)
-        self.told: dict[str, Any] = {"rows": len(rows), "scores": {}}
-
-    def judged(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Give every score, (n,) each, and which rows are kept, (n,) bool."""
-        scores, choosers = {}, {}
-        for name, score in self.spec.scores.items():
-            if isinstance(score, NormSimDynamicSpec):
-                choosers[name] = self._chooser(score)
-            else:
-                scores[name] = self._scores(name, score).cpu()
-        nothing = {"": torch.zeros(len(self.rows), device="cpu")}
-        kept = follow(_steps(self.spec), scores or nothing, choosers)
-        for name in choosers:  # no score decided: what is told is the nearness to what was kept
-            side = self.pooled[self._side(self.spec.scores[name])]
-            scores[name] = norm_sim(side, side[kept.numpy()], 2, device=self.device).cpu()
-        return {name: one.double().numpy() for name, one in scores.items()}, kept.numpy()
-
-    def near(self) -> np.ndarray:
-        """First row of each row's group of pairs that are alike on both sides, (n,) int64."""
-        if len(self.rows) > MOST_COMPARED:
-            return np.arange(len(self.rows))
-        sides = [
-            near_duplicates(self.pooled[name], self.spec.near, device=self.device).numpy()
-            for name in self.spec.pair
-        ]
-        return _repeated(sides[0] * len(self.rows) + sides[1])
-
-    def _side(self, score: ScoreSpec) -> str:
-        return getattr(score, "modality", None) or self.spec.pair[0]
-
-    def _scores(self, name: str, score: ScoreSpec) -> Tensor:
-        ids = torch.from_numpy(self.rows)
-        settings = self._settings(name, score)
-        self.told["scores"][name] = {
-            key: value
-            for key, value in settings.items()
-            if isinstance(value, int | float | str | tuple)
-        }
-        return SCORERS[score.kind](**settings, device=self.device)(ids, self.pooled)
-
-    def _settings(self, name: str, score: ScoreSpec) -> dict[str, Any]:
-        where = f"stage {self.spec.name}, scores.{name}"
-        if isinstance(score, NormSimSpec):
-            side = self._side(score)
-            place = target_cohort(score.target, self.run, self.prepared, side)
-            rows = target_rows(score.target, place, side, f"{where}.target")
-            folder = self.folder / f"target-{name}"
-            folder.mkdir()
-            target = pool_vectors(self.towers, place, (side,), rows, folder, self.device)[side]
-            p = float(score.p)
-            self.told[f"target of {name}"] = {"cohort": place.cohort.name, "rows": len(rows)}
-            return {"modality": side, "target": target, "p": p}
-        if not isinstance(score, NegClipLossSpec):
-            return {"pair": self.spec.pair}
-        temperature = score.temperature
-        if temperature is None:
-            scale = scale_of(self.learner)
-            if scale is None:
-                raise ConfigError(
-                    "the teacher has no temperature of its own",
-                    where=where,
-                    mend="name one: temperature: 0.07",
-                )
-            temperature = 1 / float(scale().detach())
-        return {
-            "pair": self.spec.pair,
-            "temperature": temperature,
-            "batch_size": score.batch_size,
-            "divisions": score.divisions if score.batch_size < len(self.rows) else 1,
-            "tail": score.tail,
-            "seed": derive_seed(self.run.seed, "select", self.spec.name, name),
-        }
-
-    def _chooser(self, score: NormSimDynamicSpec) -> Chooser:
-        side = self.pooled[self._side(score)]
-        device = self.device
-
-        def choose(left: Tensor, number: int) -> Tensor:
-            return norm_sim_dynamic(side, number, score.rounds, start=left, device=device).cpu()
-
-        return choose
-
-
-def _steps(spec: SelectSpec) -> list[Step]:
-    return [Step(by=one.names, share=one.share, at_least=one.at_least) for one in spec.rule]
-
-
-def _repeated(codes: np.ndarray) -> np.ndarray:
-    """Position of the first row with the same code, (N,) int64."""
-    _, first, which = np.unique(codes, return_index=True, return_inverse=True)
-    return np.asarray(first[which])
-
-
-def _notes(
-    spec: SelectSpec,
-    run: Run,
-    prepared: Prepared,
-    rows: np.ndarray,
-    copies: Mapping[str, np.ndarray],
-    *,
-    cross_fitted: bool,
-) -> tuple[str, ...]:
-    notes = []
-    if "near" not in copies:
-        notes.append(f"near-duplicates were not looked for in more than {MOST_COMPARED:,} pairs")
-    left = len(prepared.rows("train")) - len(rows)
-    if left:
-        notes.append(
-            f"{counted(left, 'train sample')} without {' and '.join(spec.wanted)} not scored"
-        )
-    small = [name for name, one in spec.scores.items()
-             if isinstance(one, NegClipLossSpec) and one.batch_size >= len(rows)]  # fmt: skip
-    if small:
-        notes.append(f"the pool is smaller than a batch of {', '.join(small)}, so it is one batch")
-    made_wrong = [one for one in prepared.cohort.findings if one.code == "cohort.noisy_pairs"]
-    notes += [f"warning: {one.what}" for one in made_wrong]
-    seen = learned_from(run.path, prepared)
-    met = len(rows) if seen is None else int(seen[rows].sum())
-    if met and not cross_fitted:
-        whose = "perhaps all" if seen is None else f"{met:,}"
-        notes.append(
-            f"warning: the teacher was trained on {whose} of the rows it scores, and what it "
-            "learned by heart scores high; teachers without a fold (`without_fold`) score rows "
-            "that they never saw"
-        )
-    return tuple(notes)
-
-
-def _ended(notes: tuple[str, ...]) -> list[str]:
-    return [f"{note};" for note in notes]

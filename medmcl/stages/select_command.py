@@ -16,8 +16,8 @@ from medmcl.evaluation.report.selection_page import selection_page
 from medmcl.selection.keep import Keep
 from medmcl.stages.outputs import claim_file
 from medmcl.stages.run import Run
-from medmcl.stages.select import Selected, select_pairs
 from medmcl.stages.select_filters import read_filter
+from medmcl.stages.select_pairs import Selected, select_pairs
 from medmcl.stages.select_spec import Kind, SelectSpec
 from medmcl.stages.selection_report import evidence_of
 from medmcl.stages.settings import only_cohort_overrides
