@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -260,7 +261,9 @@ def _step(
                 rows, batch, learner.model, feed.selector, state, world,
                 epoch=state.step // plan.steps_per_epoch, parts=plan.accumulate,
             )  # fmt: skip
+        began = time.perf_counter()
         batch = feed.load(kept).to(world.device)
+        state.selection_seconds += time.perf_counter() - began
     generator = torch_generator(*key, "views", device=world.device)
     seen = {name: view(batch, generator) for name, view in views.items()}
     set_rate(optimiser, rate_at(state.step, plan.steps, plan.optimiser))

@@ -36,6 +36,8 @@ class Keep:
         provenance: Plain JSON values: teacher, temperature, batch size, seed, parents.
         copies: Kind (``exact``, ``near``) to (N,) int64: position of the first row of a row's
             group of duplicates; its own where there is none.
+        parts: Name of the teacher that scored each row, (N,): scores of one are comparable, and
+            `ranks` compare rows by the share of their part that is lower. None: one scored all.
     """
 
     ids: np.ndarray
@@ -45,6 +47,7 @@ class Keep:
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     copies: Mapping[str, np.ndarray] = field(default_factory=dict)
+    parts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "kept"):
@@ -59,7 +62,8 @@ class Keep:
             )
         if self.kept.dtype != bool:
             raise ArtefactError("kept must be true or false for each row", got=self.kept.dtype)
-        for name, value in {"kept": self.kept, **self.scores, **self.copies}.items():
+        parts = {} if self.parts is None else {"parts": self.parts}
+        for name, value in {"kept": self.kept, **self.scores, **self.copies, **parts}.items():
             if value.shape != self.ids.shape:
                 raise ArtefactError(
                     f"'{name}' has another shape than the ids",
@@ -82,9 +86,23 @@ class Keep:
 
     @property
     def ranks(self) -> dict[str, np.ndarray]:
-        """Name of a score to ranks, (N,): 1 = the highest."""
+        """Name of a score to ranks, (N,): 1 = the highest, each number once."""
         named = self.scores.items()
-        return {name: ranks(torch.from_numpy(np.array(value))).numpy() for name, value in named}
+        return {name: _ranks(self.comparable(value)) for name, value in named}
+
+    def comparable(self, scores: np.ndarray) -> np.ndarray:
+        """Give scores that rows of all parts can be compared by, (N,), higher = keep.
+
+        The scores themselves if one teacher scored all; else the share of a row's part that ranks
+        no higher.
+        """
+        if self.parts is None or len(set(self.parts.tolist())) < 2:
+            return scores
+        found = np.zeros(len(scores))
+        for part in sorted(set(self.parts.tolist())):
+            own = self.parts == part
+            found[own] = 1 - (_ranks(scores[own]) - 0.5) / own.sum()
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -138,6 +156,8 @@ class Keep:
         for name, value in self.scores.items():
             columns[f"score.{name}"] = value
             columns[f"rank.{name}"] = placed[name]
+        if self.parts is not None:
+            columns["teacher"] = pa.array(self.parts.tolist())
         for kind, first in self.copies.items():
             alone = first == np.arange(len(self))
             columns[f"copy_of.{kind}"] = pa.array(self.ids[first].tolist(), mask=alone)
@@ -177,6 +197,7 @@ class Keep:
                 scores={n: _plain(table[f"score.{n}"]) for n in _names(table, "score.")},
                 provenance=said["provenance"],
                 copies={n: _first(table, n) for n in _names(table, "copy_of.")},
+                parts=_plain(table["teacher"]) if "teacher" in table.column_names else None,
             )
         except FileNotFoundError:
             raise ArtefactError("there is no such file", where=path) from None
@@ -224,6 +245,10 @@ class Keep:
         theirs = dict(other.provenance) if isinstance(other, Keep) else None
         parents = {"parents": [dict(self.provenance), theirs]}
         return replace(self, kept=kept, rule=rule, provenance=parents)
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    return ranks(torch.from_numpy(np.array(scores))).numpy()
 
 
 def _names(table: pa.Table, prefix: str) -> list[str]:

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.selection.keep import Keep
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TrainSpec
-from medmcl.stages.select import keep_file
 
 GIVEN = "given"
 """Name, in the run folder, of the keep file that ``--keep`` named."""
+
+
+def keep_file(folder: Path, stage: str) -> Path:
+    """Where a run keeps what a select stage chose, or what ``--keep`` gave (`GIVEN`)."""
+    return folder / "selection" / f"{stage}.parquet"
 
 
 def read_keep(path: Path | str, cohort: Cohort) -> Keep:
@@ -34,7 +38,7 @@ def read_keep(path: Path | str, cohort: Cohort) -> Keep:
 
 
 def copy_keep(path: Path, folder: Path) -> None:
-    """Put the keep file that was given into the run folder, so that the run tells all of itself."""
+    """Put the keep file that was given into the run folder: from then on the run reads its own."""
     target = keep_file(folder, GIVEN)
     if target.exists():
         return
@@ -55,16 +59,12 @@ def kept_rows(
 
     Raises:
         ConfigError: No row is left.
+        ArtefactError: What a select stage kept is gone, or is not what it kept.
     """
-    cohort = prepared.cohort
-    files = [] if spec.selected_by is None else [keep_file(setting.folder, spec.selected_by)]
-    files += [setting.keep] if setting.keep is not None and spec.task is None else []
-    left = rows
-    for path in files:
-        if path != setting.keep and not path.exists():  # a rehearsal: not yet selected
-            continue
-        keep = Keep.load(path, cohort=cohort.fingerprint)
-        left = left[keep.among(_ids(cohort), cohort.fingerprint)[left]]
+    left = rows if spec.task is not None else given_rows(rows, prepared, setting)
+    if spec.selected_by is not None:
+        keep = _selected(spec.selected_by, prepared.cohort, setting)
+        left = left if keep is None else left[_flags(keep, prepared)[left]]
     if len(rows) and not len(left):
         raise ConfigError(
             "the selection keeps none of the rows that the stage would train on",
@@ -73,6 +73,36 @@ def kept_rows(
             mend="keep a larger share",
         )
     return left
+
+
+def given_rows(rows: np.ndarray, prepared: Prepared, setting: Setting) -> np.ndarray:
+    """Leave out the rows that the file of ``--keep`` does not keep; all stay without one."""
+    if setting.keep is None:
+        return rows
+    keep = Keep.load(setting.keep, cohort=prepared.cohort.fingerprint)
+    return rows[_flags(keep, prepared)[rows]]
+
+
+def _selected(stage: str, cohort: Cohort, setting: Setting) -> Keep | None:
+    """What a select stage of this run kept; None if it has not run yet."""
+    done = setting.checkpoints(stage).done
+    if done is None:
+        return None
+    path = keep_file(setting.folder, stage)
+    keep = Keep.load(path, cohort=cohort.fingerprint)
+    if keep.fingerprint != done["fingerprint"]:
+        raise ArtefactError(
+            f"is not what stage {stage} kept",
+            where=path,
+            got=f"fingerprint {keep.fingerprint}",
+            expected=f"fingerprint {done['fingerprint']}",
+            mend=f"put the file back, or delete {setting.checkpoints(stage).folder} and --resume",
+        )
+    return keep
+
+
+def _flags(keep: Keep, prepared: Prepared) -> np.ndarray:
+    return keep.among(_ids(prepared.cohort), prepared.cohort.fingerprint)
 
 
 def _ids(cohort: Cohort) -> list[str]:

@@ -12,6 +12,7 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evidence import FittedOn
 from medmcl.stages.factorise import counted_on
+from medmcl.stages.keep_provenance import given_keep, specs_of
 from medmcl.stages.recipe import FactoriseSpec, TowersSpec
 from medmcl.stages.run import Run
 from medmcl.stages.select_spec import SelectSpec
@@ -38,7 +39,8 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
     ]
     for stage in _with_parents(run, stages):
         if stage in run.selections:
-            lines.append(_selected(run.selections[stage], cohort))
+            what = f"rows that stage {stage} keeps"
+            lines += _selected(run.selections[stage], cohort, what)
             continue
         spec = run.stage(stage)
         share = f", {100 * float(spec.label_fraction):g} % of the labels" if spec.task else ""
@@ -57,25 +59,39 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
         chosen = _chosen_on_tuning(spec)
         if chosen:
             lines.append(replace(weights, what=f"{chosen} of stage {stage}", splits=("tuning",)))
-    return tuple(lines)
+    return (*lines, *_given(run, cohort))
 
 
-def _selected(spec: SelectSpec, cohort: str) -> FittedOn:
-    """The line of a select stage: it chooses among train rows, perhaps near to a target."""
-    splits, note = {"train"}, [f"of {cohort}"]
-    labelled = ""
+def _selected(spec: SelectSpec, cohort: str, what: str) -> list[FittedOn]:
+    """The lines of a selection: it chooses among train rows, perhaps near to targets."""
+    lines = [FittedOn(what=what, splits=("train",), note=f"of {cohort}")]
     for target in spec.targets:
         here = target.cohort is None
-        splits |= {target.split or "tuning"} if here else set()
-        note += [] if here else [f"near to {target.cohort}"]
-        labelled = target.task or labelled
-    return FittedOn(
-        what=f"rows that stage {spec.name} keeps",
-        splits=tuple(one for one in ("train", "tuning") if one in splits),
-        task=labelled,
-        labels=bool(labelled),
-        note=", ".join(note),
-    )
+        labels = target.task is not None
+        note = f"near to rows of {cohort if here else target.cohort}"
+        label = "" if target.label is None else f" with the label {target.label}"
+        lines.append(
+            FittedOn(
+                what=what,
+                splits=(target.split or "tuning",) if here else (),
+                task=str(target.task) if here and labels else "",
+                labels=here and labels,
+                note=note + (label if here or not labels else f"{label} of {target.task}"),
+            )
+        )
+    return lines
+
+
+def _given(run: Run, cohort: str) -> list[FittedOn]:
+    """The lines of the keep file that a run was given."""
+    keep = given_keep(run)
+    if keep is None:
+        return []
+    specs = specs_of(keep)
+    what = "rows that --keep keeps"
+    if not specs:
+        return [FittedOn(what=what, splits=("train",), note=f"of {cohort}; {keep.rule}")]
+    return [line for spec in specs for line in _selected(spec, cohort, what)]
 
 
 def _chosen_on_tuning(spec: TowersSpec) -> str:
@@ -103,7 +119,10 @@ def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
         if chosen is None:
             tasks.append(run.stage(name).task)
         else:
-            tasks += [target.task for target in chosen.targets]
+            tasks += [target.task for target in chosen.targets if target.cohort is None]
+    given = given_keep(run)
+    for spec in () if given is None else specs_of(given):
+        tasks += [target.task for target in spec.targets if target.cohort is None]
     return tuple(dict.fromkeys(str(task) for task in tasks if task))
 
 

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import Record, progress
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
+from medmcl.selection.keep import Keep
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
-from medmcl.stages.kept_rows import copy_keep, read_keep
+from medmcl.stages.kept_rows import GIVEN, copy_keep, keep_file, read_keep
 from medmcl.stages.launch import choose_precision, new_run_folder
 from medmcl.stages.model_checks import refuse_models
 from medmcl.stages.models import Setting
@@ -107,6 +109,8 @@ def pretrain(
         "precision": choose_precision(precision, where),
         "recipe": json.loads(spec.model_dump_json(by_alias=True)),
     }
+    if keep is None and resume and out is not None and keep_file(Path(out), GIVEN).exists():
+        keep = keep_file(Path(out), GIVEN)
     if keep is not None:
         config["keep"] = read_keep(keep, opened).fingerprint
     folder = _run_folder(out, opened, spec, config, resume)
@@ -162,6 +166,8 @@ def _run(
     if first:
         _write_first_files(folder, config, prepared, setting)
     barrier(world)  # no rank reads a run that the first has not written whole
+    if setting.keep is not None:
+        setting = replace(setting, keep=keep_file(folder, GIVEN))
     run = Run(folder)
     facts, evaluations = _run_stages(stages, run, cohort, prepared, setting)
     if not first:
@@ -181,7 +187,7 @@ def _write_first_files(
     if setting.keep is not None:
         copy_keep(setting.keep, folder)
     if not (folder / "provenance.json").exists():
-        _write_provenance(folder, config, setting.world)
+        _write_provenance(folder, config, setting.world, setting.keep)
 
 
 def _run_stages(
@@ -283,7 +289,7 @@ def _run_folder(
             "the run to resume was started with other settings",
             where=folder,
             got="; ".join(differing[:10]),
-            mend="give the same cohort, recipe, --set and --seed, or start a new --out",
+            mend="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
         )
     return folder
 
@@ -341,7 +347,15 @@ def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
     refuse_faulty(cohort, used)
 
 
-def _write_provenance(folder: Path, config: dict[str, Any], world: World) -> None:
+def _parent(path: Path) -> dict[str, Any]:
+    """What made the keep file that was given."""
+    keep = Keep.load(path)
+    return {"keep": keep.fingerprint, "rule": keep.rule, "of": dict(keep.provenance)}
+
+
+def _write_provenance(
+    folder: Path, config: dict[str, Any], world: World, keep: Path | None
+) -> None:
     provenance = {
         "recipe": config["recipe"]["name"],
         "cohort": config["cohort"],
@@ -358,7 +372,7 @@ def _write_provenance(folder: Path, config: dict[str, Any], world: World) -> Non
         "processes": world.size,
         "versions": {name: _version(name) for name in PACKAGES},
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
-        "parents": [],
+        "parents": [] if keep is None else [_parent(keep)],
     }
     write_atomically(folder / "provenance.json", json.dumps(provenance, indent=1))
 

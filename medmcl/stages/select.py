@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 from medmcl.data.loading import Prepared
+from medmcl.stages.kept_rows import given_rows, keep_file
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TowersSpec, expand
 from medmcl.stages.run import Run
@@ -18,11 +18,6 @@ from medmcl.stages.teachers import scored_by
 
 _LOOK = 0.5
 """Seconds between two looks whether the first rank is done."""
-
-
-def keep_file(folder: Path, stage: str) -> Path:
-    """Where a run keeps what a select stage chose."""
-    return folder / "selection" / f"{stage}.parquet"
 
 
 def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
@@ -41,7 +36,8 @@ def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[s
     def heed() -> None:
         setting.stop.heed(f"{spec.name}: scoring")
 
-    found = select_pairs(spec, run, prepared, setting.world.device, path.parent, heed)
+    pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting)
+    found = select_pairs(spec, run, prepared, setting.world.device, path.parent, pool, heed)
     found.keep.save(path)
     setting.record.say(f"{spec.name}: {found.sentence}")
     for note in (*found.repeats, *found.notes):
@@ -73,7 +69,8 @@ def rehearse_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> N
     """Refuse a selection that could not be made, before anything is trained."""
     stages = expand(setting.recipe, list(prepared.cohort.spec.tasks))
     made = {one.name: one for one in stages if isinstance(one, TowersSpec)}
-    scored_by(spec, made, prepared, setting.seed)
+    pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting)
+    scored_by(spec, made, prepared, setting.seed, pool)
     for name, score in spec.scores.items():
         if isinstance(score, NormSimSpec) and score.target.cohort is None:
             where = f"stage {spec.name}, scores.{name}.target"

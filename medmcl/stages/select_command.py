@@ -89,7 +89,8 @@ def select(
     filters = [(Keep.intersection, read_filter(one, opened)) for one in also]
     filters += [(Keep.union, read_filter(one, opened)) for one in or_else]
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = select_pairs(spec, run, prepared, pick_device(device), path.parent)
+    pool = prepared.rows("train", spec.wanted)
+    found = select_pairs(spec, run, prepared, pick_device(device), path.parent, pool)
     for combine, other in filters:
         found = found.with_keep(combine(found.keep, other))
     page = selection_page(

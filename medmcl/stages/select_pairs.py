@@ -25,6 +25,7 @@ from medmcl.selection.keep import Keep
 from medmcl.selection.rule import Chooser, Step, follow, written
 from medmcl.selection.scorers import SCORERS
 from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
+from medmcl.stages.kept_rows import keep_file
 from medmcl.stages.models import scale_of
 from medmcl.stages.run import Run
 from medmcl.stages.select_spec import (
@@ -94,9 +95,10 @@ def select_pairs(
     prepared: Prepared,
     device: torch.device,
     folder: Path,
+    pool: np.ndarray,
     heed: Callable[[], object] = lambda: None,
 ) -> Selected:
-    """Score every pair of the train split, and choose by the rule.
+    """Score every pair of a pool, and choose by the rule.
 
     Args:
         spec: Teachers, scores, rule.
@@ -104,6 +106,7 @@ def select_pairs(
         prepared: The cohort, as the run prepares it.
         device: Where to encode and to score.
         folder: Where embeddings lie meanwhile: 4 bytes x D x modalities for each pair.
+        pool: Train rows that have every modality, sample numbers.
         heed: Called between blocks of pairs and between scores; what it raises ends the work.
 
     Returns:
@@ -115,12 +118,13 @@ def select_pairs(
         LeakageError: A row, or its subject, is of held_out.
     """
     with Stopwatch() as watch, tempfile.TemporaryDirectory(dir=folder, prefix=POOL) as aside:
-        parts = scored_by(spec, run.stages, prepared, run.seed)
+        parts = scored_by(spec, run.stages, prepared, run.seed, pool)
         rows = np.sort(np.concatenate(list(parts.values())))
         prepared.sides.refuse_leak(rows, f"the choice of stage {spec.name}")
         kept = np.zeros(len(rows), dtype=bool)
         scores = {name: np.zeros(len(rows)) for name in spec.scores}
         near = np.arange(len(rows))
+        who = np.empty(len(rows), dtype=object)
         told: dict[str, Any] = {}
         for teacher, own in parts.items():
             here = Path(aside) / teacher
@@ -131,7 +135,9 @@ def select_pairs(
             kept[at] = chosen
             for name, values in found.items():
                 scores[name][at] = values
-            near[at] = at[part.near()]
+            who[at] = teacher
+            if len(rows) <= MOST_COMPARED:
+                near[at] = at[part.near()]
             told[teacher] = part.told
     exact = {f"exact_{name}": _repeated(prepared.identity(name)[rows]) for name in spec.pair}
     copies = exact if len(rows) > MOST_COMPARED else {**exact, "near": near}
@@ -142,6 +148,7 @@ def select_pairs(
         rule=written(_steps(spec)),
         cohort=prepared.cohort.fingerprint,
         copies=copies,
+        parts=who,
         provenance={
             "cohort": prepared.cohort.name,
             "run": str(run.path),
@@ -151,7 +158,7 @@ def select_pairs(
             "teachers": told,
         },
     )
-    notes = _notes(spec, run, prepared, rows, copies, cross_fitted=len(parts) > 1)
+    notes = _notes(spec, run, prepared, rows, copies, parts)
     return Selected(keep=keep, rows=rows, notes=notes, seconds=watch.seconds)
 
 
@@ -187,8 +194,6 @@ class _Part:
 
     def near(self) -> np.ndarray:
         """First row of each row's group of pairs that are alike on both sides, (n,) int64."""
-        if len(self.rows) > MOST_COMPARED:
-            return np.arange(len(self.rows))
         sides = [
             near_duplicates(self.pooled[name], self.spec.near, device=self.device).numpy()
             for name in self.spec.pair
@@ -269,8 +274,7 @@ def _notes(
     prepared: Prepared,
     rows: np.ndarray,
     copies: Mapping[str, np.ndarray],
-    *,
-    cross_fitted: bool,
+    parts: Mapping[str, np.ndarray],
 ) -> tuple[str, ...]:
     notes = []
     if "near" not in copies:
@@ -280,19 +284,39 @@ def _notes(
         notes.append(
             f"{counted(left, 'train sample')} without {' and '.join(spec.wanted)} not scored"
         )
+    smallest = min(map(len, parts.values()))
+    if len(parts) > 1:
+        notes.append(
+            "each teacher's scores are ranked and cut on their own, and near-duplicates looked for "
+            "among the pairs of one teacher"
+        )
     small = [name for name, one in spec.scores.items()
-             if isinstance(one, NegClipLossSpec) and one.batch_size >= len(rows)]  # fmt: skip
+             if isinstance(one, NegClipLossSpec) and one.batch_size >= smallest]  # fmt: skip
     if small:
-        notes.append(f"the pool is smaller than a batch of {', '.join(small)}, so it is one batch")
+        notes.append(
+            f"a teacher's pool is smaller than a batch of {', '.join(small)}, so it is one batch"
+        )
     made_wrong = [one for one in prepared.cohort.findings if one.code == "cohort.noisy_pairs"]
     notes += [f"warning: {one.what}" for one in made_wrong]
-    seen = learned_from(run.path, prepared)
-    met = len(rows) if seen is None else int(seen[rows].sum())
-    if met and not cross_fitted:
-        whose = "perhaps all" if seen is None else f"{met:,}"
-        notes.append(
-            f"warning: the teacher was trained on {whose} of the rows it scores, and what it "
-            "learned by heart scores high; teachers without a fold (`without_fold`) score rows "
-            "that they never saw"
-        )
+    if len(parts) == 1:
+        notes += _met(spec, run, prepared, rows)
     return tuple(notes)
+
+
+def _met(spec: SelectSpec, run: Run, prepared: Prepared, rows: np.ndarray) -> list[str]:
+    """Warn of a teacher that was trained on rows it scores."""
+    teacher = spec.teachers[0]
+    seen = learned_from(run.path, prepared, spec.pair)
+    by = getattr(run.stages[teacher], "selected_by", None)
+    if seen is not None and by is not None:
+        kept = set(Keep.load(keep_file(run.path, by)).kept_ids.tolist())
+        seen &= prepared.samples["sample"].astype(str).isin(kept).to_numpy()
+    count = len(rows) if seen is None else int(seen[rows].sum())
+    if not count:
+        return []
+    whose = "perhaps all" if seen is None else f"{count:,}"
+    return [
+        f"warning: the teacher was trained on {whose} of the rows it scores, and what it learned "
+        "by heart scores high; teachers without a fold (`without_fold`) score rows that they never "
+        "saw"
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +16,10 @@ from medmcl.evaluation.selection_evidence import Row, SelectionEvidence, ShownPa
 from medmcl.evaluation.subgroups import in_order, pooled_sites
 from medmcl.selection.keep import Keep
 from medmcl.stages.groups import sample_groups
+from medmcl.stages.keep_provenance import given_keep, specs_of
+from medmcl.stages.kept_rows import keep_file
 from medmcl.stages.record_sides import side_of
 from medmcl.stages.run import Run
-from medmcl.stages.select import keep_file
 from medmcl.stages.select_spec import SelectSpec
 
 Groups = dict[str, dict[str, np.ndarray]]
@@ -33,7 +34,19 @@ def selections_of(run: Run, prepared: Prepared) -> list[SelectionEvidence]:
         rows = np.array([numbers[str(one)] for one in keep.ids], dtype=np.int64)
         notes = (run.checkpoints(name).done or {}).get("notes", ())
         found.append(evidence_of(spec, prepared, keep, rows, notes))
+    given = given_keep(run)
+    if given is not None:
+        found.insert(0, _given(given, prepared, numbers))
     return found
+
+
+def _given(keep: Keep, prepared: Prepared, numbers: Mapping[str, int]) -> SelectionEvidence:
+    """What the report shows of the file that ``--keep`` named; no pairs if nobody says of what."""
+    rows = np.array([numbers[str(one)] for one in keep.ids], dtype=np.int64)
+    for spec in specs_of(keep):
+        if set(spec.pair) <= set(prepared.adapters) and spec.rule[0].names[0] in keep.scores:
+            return evidence_of(spec.model_copy(update={"name": "--keep"}), prepared, keep, rows, ())
+    return selection_evidence(prepared, keep, rows, (), name="--keep", shown=0)
 
 
 def evidence_of(
@@ -59,7 +72,7 @@ def selection_evidence(
     prepared: Prepared,
     keep: Keep,
     rows: np.ndarray,
-    pair: tuple[str, str],
+    pair: tuple[str, ...],
     *,
     name: str,
     shown: int = 4,
@@ -72,7 +85,7 @@ def selection_evidence(
         prepared: The cohort; the splits of ``rows`` must be open.
         keep: What is kept of N pairs.
         rows: Number of the sample of each row of ``keep``, (N,).
-        pair: The two modalities.
+        pair: The two modalities; none where nobody says of what, and no pairs are shown.
         name: Of the selection, for titles: its stage.
         shown: Pairs in each row of the contact sheet; 0 shows none. They are single people's.
         score: The score that pairs are shown by; default the first one.
@@ -99,7 +112,7 @@ def selection_evidence(
     chosen: dict[Row, list[int]] = {}
     if shown and by:
         alike = [subjects, *keep.copies.values()]
-        chosen = rows_to_show(keep.scores[by], keep.kept, alike, shown)
+        chosen = rows_to_show(keep.comparable(keep.scores[by]), keep.kept, alike, shown)
     return SelectionEvidence(
         name=name,
         kept=keep.kept,
@@ -118,7 +131,7 @@ def selection_evidence(
 
 
 def _shown(
-    prepared: Prepared, keep: Keep, row: int, at: int, pair: tuple[str, str]
+    prepared: Prepared, keep: Keep, row: int, at: int, pair: tuple[str, ...]
 ) -> ShownPair:  # fmt: skip
     return ShownPair(
         id=str(keep.ids[at]),

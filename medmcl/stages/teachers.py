@@ -14,21 +14,25 @@ from medmcl.stages.select_spec import SelectSpec
 
 
 def scored_by(
-    spec: SelectSpec, stages: Mapping[str, TowersSpec], prepared: Prepared, seed: int
+    spec: SelectSpec,
+    stages: Mapping[str, TowersSpec],
+    prepared: Prepared,
+    seed: int,
+    rows: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Give the rows of the train split that each teacher scores, those that have every modality.
+    """Give the rows of the pool that each teacher scores.
 
     Args:
         spec: The select stage.
         stages: Name to stage, of the recipe or run that has the teachers.
         prepared: The cohort.
         seed: Of the run.
+        rows: The pool: train rows that have every modality.
 
     Raises:
         ConfigError: A teacher cannot score, folds do not fit, or a teacher has fewer than 2 pairs.
     """
     where = f"stage {spec.name}"
-    rows = prepared.rows("train", spec.wanted)
     able = [refuse_teacher(stages.get(name), name, spec, where) for name in spec.teachers]
     parts = _parts(rows, able, prepared, seed, where)
     few = [name for name, own in parts.items() if len(own) < 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,15 @@ def save_train_records(folder: Path, prepared: Prepared) -> None:
     aside.replace(path)
 
 
-def learned_from(folder: Path, prepared: Prepared) -> np.ndarray | None:
+def learned_from(folder: Path, prepared: Prepared, whole: Sequence[str] = ()) -> np.ndarray | None:
     """Say which samples hold a record of a run's train or tuning split, (N,) bool; None: unknown.
 
     Records are told by their content as the run prepares it, so that names do not matter.
+
+    Args:
+        folder: The run.
+        prepared: The cohort, as the run prepares it.
+        whole: Modalities of which every record must be known; any one will do if not given.
     """
     from safetensors.numpy import load_file
 
@@ -47,9 +53,9 @@ def learned_from(folder: Path, prepared: Prepared) -> np.ndarray | None:
     if not path.is_file():
         return None
     kept = load_file(path)
-    seen = np.zeros(len(prepared.samples), dtype=bool)
+    seen = np.full(len(prepared.samples), bool(whole))
     for name, stored in prepared.stored.items():
-        if name not in kept:
+        if name not in kept or (whole and name not in whole):
             continue
         index = prepared.index(name)
         usable = index >= 0
@@ -57,5 +63,7 @@ def learned_from(folder: Path, prepared: Prepared) -> np.ndarray | None:
         known = np.zeros(len(digests), dtype=bool)
         filled = digests != ""
         known[filled] = np.isin(_numbers(digests[filled]), kept[name].view(np.uint64))
-        seen[usable] |= known[index[usable]]
+        here = np.zeros(len(seen), dtype=bool)
+        here[usable] = known[index[usable]]
+        seen = seen & here if whole else seen | here
     return seen
