@@ -184,10 +184,11 @@ def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, k
     assert made.config["keep"] == again.fingerprint
     copied = Keep.load(made.path / "selection" / "given.parquet")
     assert copied.fingerprint == again.fingerprint
-    with pytest.raises(ConfigError, match="other settings"):  # without the file it was begun with
+    replace(again, kept=~again.kept).save(out)
+    with pytest.raises(ConfigError, match="other settings"):
         medmcl.pretrain(
-            squares, recipe="clip_toy", out=tmp_path / "kept", overrides=ONE, resume=True,
-            device="cpu",
+            squares, recipe="clip_toy", out=tmp_path / "kept", overrides=ONE, keep=out,
+            resume=True, device="cpu",
         )  # fmt: skip
 
 
