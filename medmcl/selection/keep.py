@@ -146,11 +146,12 @@ class Keep:
         there, rule = self._other(other)
         return self._combined(self.kept & there, f"({self.rule}) and ({rule})", other)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write parquet: id, kept, score.NAME, rank.NAME, copy_of.KIND (an id, empty if none).
 
         The rule, the cohort's fingerprint and the provenance are in the metadata of the file.
         """
+        path = Path(path)
         columns: dict[str, Any] = {"id": pa.array(self.ids.tolist()), "kept": self.kept}
         placed = self.ranks
         for name, value in self.scores.items():
@@ -174,7 +175,7 @@ class Keep:
         aside.replace(path)
 
     @classmethod
-    def load(cls, path: Path, *, cohort: str | None = None) -> Keep:
+    def load(cls, path: Path | str, *, cohort: str | None = None) -> Keep:
         """Read what `save` wrote.
 
         Args:
