@@ -337,8 +337,8 @@ def select(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Cohort whose train split norm_sim should be near to; if not given, the tuning "
-            "split of --cohort."
+            help="Cohort whose train split every norm_sim of the rule should be near to; if not "
+            "given, as the selection says: the tuning split of --cohort."
         ),
     ] = None,
     also: Annotated[
@@ -378,8 +378,6 @@ def select(
     with _reading(workers), _overrides(set_) as overrides:
         from medmcl.stages.select_command import select as run_select
 
-        given: dict[str, Any] = {"select.shown": shown}
-        given |= {} if target is None else {"select.scores.norm_sim.target": {"cohort": target}}
         done = run_select(
             run,
             cohort,
@@ -387,10 +385,11 @@ def select(
             by=by or (),
             pair=None if pair is None else pair.split(","),
             stages=stage or (),
+            target=target,
             also=also or (),
             or_else=or_else or (),
             overwrite=overwrite,
-            overrides={**given, **overrides},
+            overrides={"select.shown": shown, **overrides},
             device=device,
         )
     print(done.sentence)

@@ -111,6 +111,13 @@ class CrossModal(nn.Module):
             for name, (value, count, weight) in charged.items()
         }
 
+    def scale_of(self, pair: tuple[str, str]) -> LogitScale | None:
+        """The scale that a pair, in either order, is compared at; None if it is not aligned."""
+        for a, b in self.graph.possible:
+            if {a, b} == set(pair):
+                return self.scales[f"{a}~{b}"] if self.settings.scale_per_pair else self.scale  # type: ignore[return-value]  # LogitScale
+        return None
+
     def _compare(self, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
         if self.settings.loss == "siglip":
             return sigmoid_loss(a, b, scale, self.bias)

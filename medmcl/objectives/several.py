@@ -42,6 +42,10 @@ class Several(nn.Module):
         self.views: tuple[str, ...] = (settings.view,)
         self.scale = LogitScale(settings.scale)
 
+    def scale_of(self, pair: tuple[str, str]) -> LogitScale | None:
+        """The scale of all modalities together; None if one of the pair is not among them."""
+        return self.scale if set(pair) <= set(self.names) else None
+
     def together(self, seen: Mapping[str, Embeddings]) -> list[Tensor] | None:
         """Points of the rows that have every modality, (rows, D) each; None of fewer than two."""
         (view,) = self.views

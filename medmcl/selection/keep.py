@@ -114,7 +114,7 @@ class Keep:
 
         Args:
             ids: Ids of the rows to ask about, all that the cohort has; rows that were never scored
-                are not kept.
+                are not kept. Numbers and texts are compared as texts.
             cohort: Its fingerprint.
 
         Returns:
@@ -124,9 +124,11 @@ class Keep:
             ArtefactError: If this was made of another cohort, or has ids that are not among these.
         """
         self._same_cohort(cohort)
-        known = np.asarray(ids).tolist()
-        self._refuse_unknown(set(self.ids.tolist()) - set(known), "the cohort")
-        chosen = set(self.kept_ids.tolist())
+        known, own = np.asarray(ids).tolist(), self.ids.tolist()
+        if {type(one) for one in known} != {type(one) for one in own}:
+            known, own = [str(one) for one in known], [str(one) for one in own]
+        self._refuse_unknown(set(own) - set(known), "the cohort")
+        chosen = {one for one, kept in zip(own, self.kept.tolist(), strict=True) if kept}
         return np.array([one in chosen for one in known], dtype=bool)
 
     def union(self, other: Keep | Collection[Any]) -> Keep:

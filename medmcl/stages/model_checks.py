@@ -33,7 +33,7 @@ from medmcl.stages.recipe import (
     each,
 )
 from medmcl.stages.select_spec import SelectSpec
-from medmcl.stages.teachers import refuse_teacher
+from medmcl.stages.teachers import refuse_seen, refuse_teacher
 
 Check = Callable[[], object]
 _SHOWN = 3
@@ -113,7 +113,7 @@ def _refuse_selection(recipe: RecipeSpec, spec: SelectSpec, made: Mapping[str, T
     where = f"stage {spec.name}"
     _known(spec.wanted, recipe.inputs, f"{where}, pair and scores", "the recipe reads no")
     for name in spec.teachers:
-        refuse_teacher(made.get(name), name, spec, where)
+        refuse_seen(refuse_teacher(made.get(name), name, spec, where), made, where)
 
 
 def _refuse_selected_by(spec: TrainSpec, chosen: Sequence[str]) -> None:

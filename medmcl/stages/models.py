@@ -24,6 +24,7 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.objectives import build_objective
+from medmcl.objectives.cross_modal import CrossModal
 from medmcl.objectives.scale import LogitScale
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.model_settings import shared_settings, tower_settings
@@ -86,13 +87,37 @@ def build_learner(
     return Learner(towers, objectives, weights)
 
 
-def scale_of(learner: Learner) -> LogitScale | None:
-    """The logit scale of the first objective that has one; 1 / its value is the temperature."""
-    for objective in learner.objectives.values():
-        scale = getattr(objective, "scale", None)
-        if isinstance(scale, LogitScale):
+def scale_of(learner: Learner, pair: tuple[str, str]) -> LogitScale | None:
+    """The logit scale at which two modalities are aligned; 1 / its value is the temperature.
+
+    It is that of the first cross_modal objective that aligns them; without one, of the first that
+    takes them together with others. None if no objective compares them.
+    """
+    able = [one for one in learner.objectives.values() if hasattr(one, "scale_of")]
+    for objective in sorted(able, key=lambda one: not isinstance(one, CrossModal)):
+        scale: LogitScale | None = objective.scale_of(pair)  # type: ignore[operator]  # a method
+        if scale is not None:
             return scale
     return None
+
+
+def temperature_of(learner: Learner, pair: tuple[str, str], where: str) -> float:
+    """The temperature to which a teacher was trained to tell pairs.
+
+    Raises:
+        ConfigError: None of its objectives aligns the pair.
+    """
+    scale = scale_of(learner, pair)
+    if scale is None:
+        raise ConfigError(
+            "the teacher has no temperature of its own",
+            where=where,
+            got=f"objectives: {', '.join(learner.objectives) or 'none'}; none of them aligns "
+            f"{' and '.join(pair)}",
+            expected="a teacher trained with cross_modal on this pair",
+            mend="name one: temperature: 0.07",
+        )
+    return 1 / float(scale().detach())
 
 
 def take_weights(

@@ -36,7 +36,7 @@ def build_selector(
 
     Raises:
         ConfigError: A modality of the pair has no tower here, or losses are read and no objective
-            has a logit scale.
+            aligns the pair at a logit scale.
     """
     asked = spec.selector
     if asked is None:
@@ -45,12 +45,13 @@ def build_selector(
     for name in asked.pair:
         lookup("tower", name, dict.fromkeys(spec.towers))
     choice = _choice(asked, samples, derive_seed(seed, "selector", spec.name))
-    scale = scale_of(learner)
+    scale = scale_of(learner, asked.pair)
     if choice.reads == "loss" and scale is None:
         raise ConfigError(
-            f"{asked.kind} reads the contrastive loss, and no objective has a logit scale",
+            f"{asked.kind} reads the contrastive loss, and no objective has a scale of the pair",
             where=where,
-            mend="train with cross_modal, or choose kind: clip_score",
+            got=" and ".join(asked.pair),
+            mend="train with cross_modal on this pair, or choose kind: clip_score",
         )
     view = View(ViewSettings(), adapters, {}, where=where)
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
+
+from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading import Prepared
+from medmcl.engine.loop import Learner
+from medmcl.selection.rule import Chooser, follow
 from medmcl.stages.kept_rows import given_rows, keep_file
-from medmcl.stages.models import Setting
+from medmcl.stages.models import Setting, build_learner, temperature_of
 from medmcl.stages.recipe import TowersSpec, expand
 from medmcl.stages.run import Run
-from medmcl.stages.select_pairs import POOL, select_pairs
-from medmcl.stages.select_spec import NormSimSpec, SelectSpec
-from medmcl.stages.select_target import target_rows
+from medmcl.stages.select_pairs import POOL, select_pairs, steps_of
+from medmcl.stages.select_spec import (
+    NegClipLossSpec,
+    NormSimDynamicSpec,
+    NormSimSpec,
+    SelectSpec,
+)
+from medmcl.stages.select_target import target_of
 from medmcl.stages.teachers import scored_by
 
 _LOOK = 0.5
@@ -70,8 +83,51 @@ def rehearse_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> N
     stages = expand(setting.recipe, list(prepared.cohort.spec.tasks))
     made = {one.name: one for one in stages if isinstance(one, TowersSpec)}
     pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting)
-    scored_by(spec, made, prepared, setting.seed, pool)
+    parts = scored_by(spec, made, prepared, setting.seed, pool)
+    refuse_rule(spec, parts)
     for name, score in spec.scores.items():
-        if isinstance(score, NormSimSpec) and score.target.cohort is None:
-            where = f"stage {spec.name}, scores.{name}.target"
-            target_rows(score.target, prepared, score.modality or spec.pair[0], where)
+        where = f"stage {spec.name}, scores.{name}"
+        if isinstance(score, NormSimSpec) and (
+            score.target.cohort is None or setting.world.rank == 0
+        ):
+            side = score.modality or spec.pair[0]
+            target_of(score.target, prepared, setting.folder, side, f"{where}.target")
+        if isinstance(score, NegClipLossSpec) and score.temperature is None:
+            for teacher in parts:
+                learner = _first_learner(made[teacher], prepared, setting)
+                temperature_of(learner, spec.pair, f"{where}, teacher {teacher}")
+
+
+def _first_learner(teacher: TowersSpec, prepared: Prepared, setting: Setting) -> Learner:
+    """A teacher before its first step."""
+    shapes = {name: prepared.adapters[name].input_shape for name in teacher.towers}
+    tasks = {} if teacher.task is None else {teacher.task: prepared.tasks(teacher.task)}
+    return build_learner(setting.recipe, teacher, shapes, tasks, setting.seed)
+
+
+def refuse_rule(spec: SelectSpec, parts: Mapping[str, np.ndarray]) -> None:
+    """Refuse a rule whose shares no scores could fulfil.
+
+    It is followed on scores that are all equal and that no ``at_least`` drops.
+
+    Args:
+        spec: The select stage.
+        parts: Teacher to the rows that it scores.
+
+    Raises:
+        ConfigError: A share is no row, or more than the steps before can leave.
+    """
+    dynamic = [n for n, one in spec.scores.items() if isinstance(one, NormSimDynamicSpec)]
+    choosers: dict[str, Chooser] = dict.fromkeys(dynamic, lambda left, number: left[:number])
+    for teacher, rows in parts.items():
+        alike = torch.full((len(rows),), math.inf, device="cpu")
+        try:
+            follow(steps_of(spec), {"": alike, **dict.fromkeys(spec.scores, alike)}, choosers)
+        except MedmclError as error:
+            raise ConfigError(
+                error.what,
+                where=f"stage {spec.name}, rule, {len(rows)} pairs that {teacher} scores",
+                got=error.got,
+                expected=error.expected,
+                mend=error.mend,
+            ) from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,11 +18,13 @@ from medmcl.evaluation.report.selection_page import selection_page
 from medmcl.selection.keep import Keep
 from medmcl.stages.outputs import claim_file
 from medmcl.stages.run import Run
+from medmcl.stages.select import refuse_rule
 from medmcl.stages.select_filters import read_filter
 from medmcl.stages.select_pairs import Selected, select_pairs
 from medmcl.stages.select_spec import Kind, SelectSpec
 from medmcl.stages.selection_report import evidence_of
 from medmcl.stages.settings import only_cohort_overrides
+from medmcl.stages.teachers import scored_by
 
 DEFAULT = "neg_clip_loss:0.3"
 """What is kept if nobody says: 30 % by negCLIPLoss, the published share for web pages."""
@@ -34,6 +38,7 @@ def select(
     by: Sequence[str] = (),
     pair: Sequence[str] | None = None,
     stages: Sequence[str] = (),
+    target: str | Path | None = None,
     also: Sequence[str | Path] = (),
     or_else: Sequence[str | Path] = (),
     overwrite: bool = False,
@@ -51,6 +56,8 @@ def select(
         pair: The two modalities; the run's first two if not given.
         stages: Teachers: a stage, or several that were trained without a fold each. If none is
             given, those of the run's own select stage, else the last that trained without labels.
+        target: Cohort whose train split every norm_sim of the rule should be near to; as the
+            selection says if not given.
         also: Keep files, or files of ids, of other filters: kept is what they keep as well.
         or_else: The same: kept is what they keep, too; after ``also``.
         overwrite: Write over what is there.
@@ -74,7 +81,7 @@ def select(
     opened = (
         cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))
     )
-    spec = selection_of(run, by, pair, stages, own)
+    spec = selection_of(run, by, pair, stages, own, target=target)
     for name in spec.teachers:
         run.refuse_unfinished(name)
     missing = [name for name in spec.wanted if name not in opened.records]
@@ -86,13 +93,16 @@ def select(
             "its cohort.yaml",
         )
     prepared = run.prepare(opened, spec.wanted)
-    filters = [(Keep.intersection, read_filter(one, opened)) for one in also]
-    filters += [(Keep.union, read_filter(one, opened)) for one in or_else]
+    rows = prepared.rows("train", spec.wanted)
+    refuse_rule(spec, scored_by(spec, run.stages, prepared, run.seed, rows))
+    pool = opened.samples["sample"].astype(str).to_numpy()[rows]
+    read = [(Keep.intersection, read_filter(one, opened, pool)) for one in also]
+    read += [(Keep.union, read_filter(one, opened, pool)) for one in or_else]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pool = prepared.rows("train", spec.wanted)
-    found = select_pairs(spec, run, prepared, pick_device(device), path.parent, pool)
-    for combine, other in filters:
+    found = select_pairs(spec, run, prepared, pick_device(device), path.parent, rows)
+    for combine, (other, _) in read:
         found = found.with_keep(combine(found.keep, other))
+    found = replace(found, notes=(*found.notes, *(note for _, (_, note) in read if note)))
     page = selection_page(
         evidence_of(spec, prepared, found.keep, found.rows, found.notes),
         title=f"{path.name}: pairs of {opened.name}",
@@ -110,11 +120,14 @@ def selection_of(
     pair: Sequence[str] | None,
     stages: Sequence[str],
     overrides: Mapping[str, Any],
+    *,
+    target: str | Path | None = None,
 ) -> SelectSpec:
     """Give the selection that a command line asks for, upon that of the run if it has one.
 
     Raises:
-        ConfigError: A step or key that nobody knows; a run without two towers in one stage.
+        ConfigError: A step or key that nobody knows; a run without two towers in one stage; a
+            target, and no norm_sim that would be near to it.
     """
     earlier = list(run.selections.values())
     tree: dict[str, Any] = earlier[-1].model_dump(mode="json") if earlier else {}
@@ -134,11 +147,45 @@ def selection_of(
     if by or not earlier:
         steps = [_step(text) for text in (by or (DEFAULT,))]
         kept = tree.get("scores", {})
-        tree["scores"] = {kind: kept.get(kind, {}) for kind, _ in steps}
+        tree["scores"] = {kind: _settings_of(kind, kept) for kind, _ in steps}
         tree["rule"] = [{"by": kind, "share": share} for kind, share in steps]
+    spec = _overridden(tree, overrides)
+    if target is None:
+        return spec
+    read = {name for step in spec.rule for name in step.names}
+    near = [name for name in spec.scores if name in read and spec.scores[name].kind == "norm_sim"]
+    if not near:
+        raise ConfigError(
+            "a target is named, and the rule reads no norm_sim that would be near to it",
+            where="--target",
+            got=f"{target}; the rule reads {', '.join(sorted(read))}",
+            mend="--by norm_sim:SHARE, or leave --target out",
+        )
+    for name in near:
+        tree.setdefault("scores", {}).setdefault(name, {})["target"] = {}
+    last = {f"scores.{name}.target.cohort": str(target) for name in near}
+    return _overridden(tree, {**overrides, **last})
+
+
+def _overridden(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> SelectSpec:
+    laid = copy.deepcopy(dict(tree))
     for key, value in overrides.items():
-        apply_override(tree, key.removeprefix("select."), value)
-    return check(SelectSpec, tree, where="the selection", error=ConfigError)
+        apply_override(laid, key.removeprefix("select."), copy.deepcopy(value))
+    return check(SelectSpec, laid, where="the selection", error=ConfigError)
+
+
+def _settings_of(kind: str, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings of the run's own score of a kind, whatever its name; none if it has none."""
+    alike = {name: dict(one) for name, one in scores.items() if one["kind"] == kind}
+    if len(alike) > 1 and kind not in alike:
+        raise ConfigError(
+            f"the run's selection has several scores of kind {kind}, and one must be meant",
+            where="--by",
+            got=", ".join(alike),
+            mend="name the score in a rule: --set 'select.rule=[{by: "
+            f"{next(iter(alike))}, share: 0.3}}]'",
+        )
+    return alike.get(kind, next(iter(alike.values()), {}))
 
 
 def _step(text: str) -> tuple[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 
 from medmcl.core.config import fingerprint
-from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading import Prepared
@@ -26,7 +26,7 @@ from medmcl.selection.rule import Chooser, Step, follow, written
 from medmcl.selection.scorers import SCORERS
 from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
 from medmcl.stages.kept_rows import keep_file
-from medmcl.stages.models import scale_of
+from medmcl.stages.models import temperature_of
 from medmcl.stages.run import Run
 from medmcl.stages.select_spec import (
     NegClipLossSpec,
@@ -35,7 +35,7 @@ from medmcl.stages.select_spec import (
     ScoreSpec,
     SelectSpec,
 )
-from medmcl.stages.select_target import target_cohort, target_rows
+from medmcl.stages.select_target import target_of
 from medmcl.stages.teacher_pool import pool_vectors
 from medmcl.stages.teachers import scored_by
 from medmcl.stages.train_records import learned_from
@@ -145,7 +145,7 @@ def select_pairs(
         ids=prepared.samples["sample"].astype(str).to_numpy()[rows],
         scores=scores,
         kept=kept,
-        rule=written(_steps(spec)),
+        rule=written(steps_of(spec)),
         cohort=prepared.cohort.fingerprint,
         copies=copies,
         parts=who,
@@ -186,7 +186,7 @@ class _Part:
             else:
                 scores[name] = self._scores(name, score).cpu()
         nothing = {"": torch.zeros(len(self.rows), device="cpu")}
-        kept = follow(_steps(self.spec), scores or nothing, choosers)
+        kept = follow(steps_of(self.spec), scores or nothing, choosers)
         for name in choosers:  # no score decided: what is told is the nearness to what was kept
             side = self.pooled[self._side(self.spec.scores[name])]
             scores[name] = norm_sim(side, side[kept.numpy()], 2, device=self.device).cpu()
@@ -207,7 +207,7 @@ class _Part:
         ids = torch.from_numpy(self.rows)
         settings = self._settings(name, score)
         self.told["scores"][name] = {
-            key: value
+            key: "inf" if value == math.inf else value  # JSON has no infinity
             for key, value in settings.items()
             if isinstance(value, int | float | str | tuple)
         }
@@ -217,8 +217,9 @@ class _Part:
         where = f"stage {self.spec.name}, scores.{name}"
         if isinstance(score, NormSimSpec):
             side = self._side(score)
-            place = target_cohort(score.target, self.run, self.prepared, side)
-            rows = target_rows(score.target, place, side, f"{where}.target")
+            place, rows = target_of(
+                score.target, self.prepared, self.run.path, side, f"{where}.target"
+            )
             folder = self.folder / f"target-{name}"
             folder.mkdir()
             vectors = pool_vectors(
@@ -231,14 +232,7 @@ class _Part:
             return {"pair": self.spec.pair}
         temperature = score.temperature
         if temperature is None:
-            scale = scale_of(self.learner)
-            if scale is None:
-                raise ConfigError(
-                    "the teacher has no temperature of its own",
-                    where=where,
-                    mend="name one: temperature: 0.07",
-                )
-            temperature = 1 / float(scale().detach())
+            temperature = temperature_of(self.learner, self.spec.pair, where)
         return {
             "pair": self.spec.pair,
             "temperature": temperature,
@@ -258,7 +252,8 @@ class _Part:
         return choose
 
 
-def _steps(spec: SelectSpec) -> list[Step]:
+def steps_of(spec: SelectSpec) -> list[Step]:
+    """Give the rule of a stage as `follow` reads it."""
     return [Step(by=one.names, share=one.share, at_least=one.at_least) for one in spec.rule]
 
 

@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 from medmcl.core.config import nearest
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ConfigError, LeakageError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import open_cohort
-from medmcl.data.loading import Prepared
-from medmcl.stages.run import Run
+from medmcl.data.loading import Prepared, cache_folder, prepare
+from medmcl.data.reading import MEASURED
 from medmcl.stages.select_spec import TargetSpec
 
 
-def target_cohort(spec: TargetSpec, run: Run, prepared: Prepared, modality: str) -> Prepared:
-    """Give the cohort that a target is of, prepared as the run's: this one, or the one named."""
+def target_of(
+    spec: TargetSpec, prepared: Prepared, run: Path, modality: str, where: str
+) -> tuple[Prepared, np.ndarray]:
+    """Give the cohort and the rows that a pool should be near to.
+
+    Args:
+        spec: What the recipe says.
+        prepared: The cohort that is selected from.
+        run: The run folder; prepared records are kept beside it.
+        modality: What is compared.
+        where: What an error calls the place.
+
+    Returns:
+        The cohort, prepared as this one is, and sample numbers of it.
+
+    Raises:
+        ConfigError: The cohort has no such modality, or the target would be empty.
+        LeakageError: A row, or its subject, is of held_out, there or in the cohort selected from.
+    """
     if spec.cohort is None:
-        return prepared
-    return run.prepare(open_cohort(spec.cohort), (modality,))
+        return prepared, target_rows(spec, prepared, modality, where)
+    place = _another(spec.cohort, prepared, run, modality, where)
+    rows = target_rows(spec, place, modality, where)
+    refuse_held_out(rows, place, prepared, modality, where)
+    return place, rows
+
+
+def _another(name: str, prepared: Prepared, run: Path, modality: str, where: str) -> Prepared:
+    """Prepare one modality of another cohort as that of this one was."""
+    opened = open_cohort(name)
+    if modality not in opened.records:
+        raise ConfigError(
+            f"the target cohort has no modality '{modality}'{nearest(modality, opened.records)}",
+            where=where,
+            got=f"{opened.name}: {', '.join(opened.records)}",
+            mend=f"call it '{modality}' in a copy of its cohort.yaml, or name a score of another "
+            "modality",
+        )
+    adapter = prepared.adapters[modality]
+    return prepare(
+        opened,
+        {modality: json.loads(adapter.settings.model_dump_json())},
+        cache=cache_folder(run.parent),
+        fitted={modality: json.loads(json.dumps(adapter.state()))},  # as a run keeps it
+        splits="all",
+    )
 
 
 def target_rows(spec: TargetSpec, place: Prepared, modality: str, where: str) -> np.ndarray:
@@ -25,7 +69,7 @@ def target_rows(spec: TargetSpec, place: Prepared, modality: str, where: str) ->
 
     Args:
         spec: What the recipe says.
-        place: The cohort, from `target_cohort`.
+        place: The cohort.
         modality: What must be present.
         where: What an error calls the place.
 
@@ -49,6 +93,47 @@ def target_rows(spec: TargetSpec, place: Prepared, modality: str, where: str) ->
         )
     place.sides.refuse_leak(rows, "the target of NormSim")
     return rows
+
+
+def refuse_held_out(
+    rows: np.ndarray, place: Prepared, prepared: Prepared, modality: str, where: str
+) -> None:
+    """Refuse rows of another cohort that this one holds out: by their subject, or their record.
+
+    Texts and tables of two people may be equal, so that records tell only where they are measured.
+
+    Args:
+        rows: Sample numbers of ``place``.
+        place: The target cohort.
+        prepared: The cohort that is selected from.
+        modality: What is compared.
+        where: What an error calls the place.
+
+    Raises:
+        LeakageError: Says how many are held out here.
+    """
+    cohort = prepared.cohort
+    split = cohort.subjects["split"]
+    people = set(map(str, split.index[split == "held_out"]))
+    subjects = place.samples["subject"].astype(str).to_numpy()[rows]
+    known = np.array([one in people for one in subjects], dtype=bool)
+    equal = np.zeros(len(rows), dtype=bool)
+    if prepared.adapters[modality].kind in MEASURED:
+        theirs = np.asarray(place.stored[modality].digests, dtype=str)[place.index(modality)[rows]]
+        held = split.reindex(cohort.records[modality]["subject"]).to_numpy() == "held_out"
+        ours = np.asarray(prepared.stored[modality].digests, dtype=str)[held]
+        equal = np.isin(theirs, ours[ours != ""])
+    if (known | equal).any():
+        raise LeakageError(
+            "the target of NormSim would see who is held out in the cohort that is selected from",
+            where=where,
+            got=f"{int((known | equal).sum())} of {len(rows)} rows of {place.cohort.name}: "
+            f"{len(set(subjects[known]))} subjects by their id, {int(equal.sum())} rows by their "
+            f"{modality}",
+            expected=f"nobody of held_out of {cohort.name}",
+            mend="leave them out of the target cohort, or name a split or label without them; "
+            "people who only share an id need ids of their own",
+        )
 
 
 def _labelled(targets: Targets, rows: np.ndarray, label: str | None, where: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
 from medmcl.stages.folds import folds_of
-from medmcl.stages.recipe import TowersSpec, TrainSpec
+from medmcl.stages.recipe import FactoriseSpec, TowersSpec, TrainSpec
 from medmcl.stages.select_spec import SelectSpec
 
 
@@ -30,20 +30,30 @@ def scored_by(
         rows: The pool: train rows that have every modality.
 
     Raises:
-        ConfigError: A teacher cannot score, folds do not fit, or a teacher has fewer than 2 pairs.
+        ConfigError: A teacher cannot score or comes from a stage that saw what it scores, folds do
+            not fit, or a teacher has fewer than 2 pairs.
     """
     where = f"stage {spec.name}"
     able = [refuse_teacher(stages.get(name), name, spec, where) for name in spec.teachers]
+    for one in able:
+        refuse_seen(one, stages, where)
     parts = _parts(rows, able, prepared, seed, where)
     few = [name for name, own in parts.items() if len(own) < 2]
     if few:
+        fold = _fold(stages[few[0]])
+        whose = "" if fold is None else (
+            f"; {len(parts[few[0]])} of them in fold {fold[0]} of {fold[1]}, the one that "
+            f"{few[0]} was trained without"
+        )  # fmt: skip
         train = prepared.rows("train")
         have = [f"{name} {int(prepared.present[name][train].sum())}" for name in spec.wanted]
         raise ConfigError(
             f"a pool must have at least 2 pairs, for {few[0]} to score",
             where=where,
-            got=f"{len(rows)} train samples with {' and '.join(spec.wanted)} ({', '.join(have)})",
-            mend="a pair of modalities that subjects of the train split have",
+            got=f"{len(rows)} train samples with {' and '.join(spec.wanted)} ({', '.join(have)})"
+            f"{whose}",
+            mend="a pair of modalities that subjects of the train split have"
+            + ("" if fold is None else ", more subjects, or fewer folds"),
         )
     return parts
 
@@ -64,6 +74,59 @@ def refuse_teacher(
             expected=f"a stage with towers of {', '.join(spec.wanted)}",
         )
     return teacher
+
+
+def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: str) -> None:
+    """Refuse a teacher without a fold that starts from a stage which was trained on that fold.
+
+    Vectors that were made elsewhere, as weights of a file, are not of this run and are let pass.
+
+    Args:
+        teacher: A stage that scores.
+        stages: Name to stage, of all before it.
+        where: What an error calls the place.
+
+    Raises:
+        ConfigError: Names the stage that the teacher comes from.
+    """
+    fold = _fold(teacher)
+    if fold is None:
+        return
+    met: set[str] = set()
+    todo = _parents(teacher)
+    while todo:
+        name = todo.pop(0)
+        if name in met or name not in stages:
+            continue
+        met.add(name)
+        parent = stages[name]
+        todo += _parents(parent)
+        if isinstance(parent, FactoriseSpec) and parent.embedded is not None:
+            continue
+        theirs = _fold(parent)
+        if theirs != fold:
+            raise ConfigError(
+                f"the teacher '{teacher.name}' scores fold {fold[0]} of {fold[1]}, and starts from "
+                f"stage '{name}', which was trained on it",
+                where=where,
+                got=f"{name}: trained on everybody" if theirs is None
+                else f"{name}: without fold {theirs[0]} of {theirs[1]}",
+                expected=f"stages with without_fold: {fold[0]} and folds: {fold[1]}, all the way",
+                mend=f"train '{name}' once for each fold, or let the teacher start from the seed",
+            )  # fmt: skip
+
+
+def _parents(stage: TowersSpec) -> list[str]:
+    """Stages that the weights of a stage start from."""
+    vectors = stage.vectors.values() if isinstance(stage, TrainSpec) else ()
+    return [*stage.start_from.values(), *vectors]
+
+
+def _fold(stage: TowersSpec) -> tuple[int, int] | None:
+    """The fold that a stage was trained without, and of how many; None: on everybody."""
+    if not isinstance(stage, TrainSpec) or stage.without_fold is None:
+        return None
+    return int(stage.without_fold), stage.folds
 
 
 def _parts(

@@ -47,7 +47,7 @@ def zero_shot_results(
         CohortError: Nobody who has the outcome may be scored.
     """
     pooled = sample_vectors(run, prepared, spec.stage, spec.modality, "pooled", device)
-    scale = _logit_scale(run, spec.stage, device)
+    scale = _logit_scale(run, spec.stage, (spec.modality, spec.text), device)
     rows: list[Result] = []
     prompts = prepared.cohort.spec.prompts
     for task in tasks:
@@ -135,6 +135,6 @@ def embed_texts(
     return np.asarray(pooled.float().cpu().numpy())
 
 
-def _logit_scale(run: Run, stage: str, device: torch.device) -> float:
-    scale = scale_of(run.learner(stage, device))
+def _logit_scale(run: Run, stage: str, pair: tuple[str, str], device: torch.device) -> float:
+    scale = scale_of(run.learner(stage, device), pair)
     return 1.0 if scale is None else float(scale().detach())

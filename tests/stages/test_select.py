@@ -13,18 +13,24 @@ from processes import assert_same_weights, finish, start
 from small_squares import write_squares
 
 import medmcl
-from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
+from medmcl.core.batch import InputShape
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import ArtefactError, ConfigError, LeakageError, MedmclError
 from medmcl.engine.checkpoint import Checkpoints
+from medmcl.engine.loop import Learner
+from medmcl.objectives import build_objective
 from medmcl.selection import Keep, neg_clip_loss, norm_sim
 from medmcl.stages.folds import folds_of
 from medmcl.stages.ledger import label_tasks, run_ledger
+from medmcl.stages.model_checks import faults_of_models
+from medmcl.stages.models import scale_of
 from medmcl.stages.run import Run
 from medmcl.stages.select_command import selection_of
+from medmcl.stages.teachers import scored_by
 
 VIT = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 SEEING = {"kind": "differential", "pair": ["picture", "caption"], "ratio": 1.0, "warmup_epochs": 9}
 """Keeps every row, and its history tells which rows a stage was shown."""
-LENGTH = {"batch_size": 24, "epochs": None, "steps": 12, "selector": SEEING}
 SMALL = {
     "inputs.picture.size": 32,
     "inputs.caption.max_tokens": 16,
@@ -257,6 +263,129 @@ def test_norm_sim_near_to_another_cohort(run, squares, tmp_path):
     np.testing.assert_array_equal(found.keep.kept, again.keep.kept)
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_target_of_people_who_are_held_out_here_is_refused(run, squares, tmp_path, renamed):
+    other = shutil.copytree(squares, tmp_path / "other")
+    table = pd.read_csv(other / "pictures.csv", dtype=str)
+    theirs = table["split"] == "held_out"
+    table["split"] = "train"
+    if renamed:  # the same pictures by other names
+        for name in table["subject_id"]:
+            (other / "images" / f"{name}.png").rename(other / "images" / f"other-{name}.png")
+        table["subject_id"] = "other-" + table["subject_id"]
+    table.to_csv(other / "pictures.csv", index=False)
+    asked = {"by": ["norm_sim:0.3"], "target": other, "device": "cpu"}
+    with pytest.raises(LeakageError) as error:
+        medmcl.select(run, squares, out=tmp_path / "k.parquet", **asked)
+    said = str(error.value)
+    assert f"{theirs.sum()} of {len(table)} rows of other" in said
+    assert f"{0 if renamed else theirs.sum()} subjects by their id" in said
+    assert f"{theirs.sum()} rows by their image" in said
+    assert "leave them out of the target cohort" in said
+    if renamed:  # equal captions are no sign of one person
+        words = {"select.scores.norm_sim.modality": "caption"}
+        medmcl.select(run, squares, out=tmp_path / "k.parquet", overrides=words, **asked)
+
+
+def test_a_target_cohort_that_calls_the_modality_otherwise_is_refused(run, squares, tmp_path):
+    other = shutil.copytree(squares, tmp_path / "other")
+    text = (other / "cohort.yaml").read_text("utf-8").replace("  image:", "  photo:")
+    (other / "cohort.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        medmcl.select(
+            run, squares, out=tmp_path / "k.parquet", by=["norm_sim:0.3"], target=other,
+            device="cpu",
+        )  # fmt: skip
+    assert "stage chosen, scores.norm_sim.target" in str(error.value)
+    assert "call it 'image'" in str(error.value)
+
+
+NAMED = {
+    "select.scores": {"near": {"kind": "norm_sim", "p": 3, "modality": "caption"},
+                      "fit": {"kind": "clip_score"}},
+    "select.rule": [{"by": "near", "share": 0.5}],
+}  # fmt: skip
+
+
+def test_a_target_is_that_of_every_norm_sim_that_the_rule_reads(run):
+    spec = selection_of(run, (), None, (), NAMED, target="there")
+    assert spec.scores["near"].target.model_dump() == {
+        "cohort": "there", "split": None, "task": None, "label": None
+    }  # fmt: skip
+    more = {**NAMED, "select.scores.near.target": {"task": "colour"}}
+    assert selection_of(run, (), None, (), more, target="there").scores["near"].target.task
+    by = selection_of(run, ("norm_sim:0.5",), None, (), {}, target="there")
+    assert by.scores["norm_sim"].target.cohort == "there"
+    assert by.scores["norm_sim"].target.split is None
+    unread = {**NAMED, "select.rule": [{"by": "fit", "share": 0.5}]}
+    with pytest.raises(ConfigError, match="reads no norm_sim"):
+        selection_of(run, (), None, (), unread, target="there")
+
+
+def test_a_step_by_kind_keeps_the_settings_of_the_score_of_that_kind(run, tmp_path):
+    own = Run(shutil.copytree(run.path, tmp_path / "run"))
+    tree = yaml.safe_load((own.path / "config.yaml").read_text("utf-8"))
+    chosen = next(one for one in tree["recipe"]["stages"] if one["name"] == "chosen")
+    chosen["scores"], chosen["rule"] = NAMED["select.scores"], NAMED["select.rule"]
+    (own.path / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    spec = selection_of(Run(own.path), ("norm_sim:0.3",), None, (), {})
+    assert (spec.scores["norm_sim"].p, spec.scores["norm_sim"].modality) == (3, "caption")
+    chosen["scores"] = {**chosen["scores"], "nearer": {"kind": "norm_sim"}}
+    (own.path / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    with pytest.raises(ConfigError, match="several scores of kind norm_sim"):
+        selection_of(Run(own.path), ("norm_sim:0.3",), None, (), {})
+
+
+def test_ids_of_a_filter_that_are_not_in_the_pool_are_counted(run, squares, keep, tmp_path):
+    cohort = medmcl.open_cohort(squares)
+    ids = cohort.samples["sample"].astype(str).to_numpy()
+    everybody = Keep(
+        ids=ids, kept=np.ones(len(ids), bool), rule="all", cohort=cohort.fingerprint
+    )  # fmt: skip
+    everybody.save(tmp_path / "all.parquet")
+    (tmp_path / "all.txt").write_text("\n".join(ids) + "\n")
+    found = medmcl.select(
+        run, squares, out=tmp_path / "k.parquet", also=[tmp_path / "all.parquet"],
+        or_else=[tmp_path / "all.txt"], device="cpu",
+    )  # fmt: skip
+    left = len(ids) - len(keep)
+    assert left > 0
+    assert found.keep.kept.all()
+    for name in ("all.parquet", "all.txt"):
+        assert f"{left} ids of {name} are not in the pool" in found.notes
+    assert f"{left} ids of all.txt are not in the pool" in (tmp_path / "k.html").read_text("utf-8")
+
+
+def test_ids_that_are_numbers_are_compared_as_texts():
+    keep = Keep(ids=np.array([1, 2]), kept=np.array([True, False]), rule="all", cohort="c")
+    assert keep.among(["3", "2", "1"], "c").tolist() == [False, False, True]
+    with pytest.raises(ArtefactError, match="1 ids are unknown"):
+        keep.among(["2", "3"], "c")
+
+
+@pytest.mark.parametrize("per_pair", [False, True])
+def test_the_temperature_is_that_of_the_pair(per_pair):
+    """A scale of one modality with itself, or of other pairs, is not the pair's."""
+    table = InputShape(kind="tabular", shape=(4,))
+    shape = ModelShape(inputs=dict.fromkeys("abc", table), widths=dict.fromkeys("abc", 8))
+    given = {
+        "own": ("in_modal", {"modality": "a", "scale": {"init": 5}}),
+        "others": ("cross_modal", {"pairs": [["a", "c"]], "scale": {"init": 7}}),
+        "right": ("cross_modal", {"pairs": [["c", "b"], ["a", "b"]], "scale": {"init": 9},
+                                  "scale_per_pair": per_pair}),
+    }  # fmt: skip
+    objectives = {name: build_objective(*one, shape) for name, one in given.items()}
+    if per_pair:
+        objectives["right"].scales["c~b"].log.data.fill_(0.0)
+    learner = Learner(torch.nn.Identity(), objectives, dict.fromkeys(objectives, 1.0))
+    for pair in (("a", "b"), ("b", "a")):
+        assert scale_of(learner, pair)().item() == pytest.approx(9)
+    assert scale_of(learner, ("a", "c"))().item() == pytest.approx(7)
+    assert scale_of(learner, ("b", "c"))().item() == pytest.approx(1 if per_pair else 9)
+    only = Learner(torch.nn.Identity(), {"own": objectives["own"]}, {"own": 1.0})
+    assert scale_of(only, ("a", "b")) is None
+
+
 def test_norm_sim_dynamic_needs_no_target(run, squares, tmp_path):
     found = medmcl.select(
         run, squares, out=tmp_path / "k.parquet", by=["norm_sim_dynamic:0.5"], device="cpu",
@@ -312,6 +441,22 @@ def test_a_cohort_without_train_pairs_has_no_pool(run, squares, tmp_path):
     assert "0 train samples with image and caption" in str(error.value)
 
 
+def test_a_fold_with_one_pair_is_named(run, squares, tmp_path):
+    other = shutil.copytree(squares, tmp_path / "other")
+    table = pd.read_csv(other / "pictures.csv")
+    prepared = run.prepare(medmcl.open_cohort(squares), ("image", "caption"))
+    fold = folds_of(prepared, 2, run.seed)
+    train = np.flatnonzero(table["split"] == "train")
+    few = np.concatenate([train[fold[train] == 0][:3], train[fold[train] == 1][:1]])
+    table.loc[np.setdiff1d(train, few), "split"] = "tuning"
+    table.to_csv(other / "pictures.csv", index=False)
+    with pytest.raises(ConfigError, match="for teacher-1 to score") as error:
+        medmcl.select(run, other, out=tmp_path / "k.parquet", device="cpu")
+    assert "1 of them in fold 1 of 2, the one that teacher-1 was trained without" in str(
+        error.value
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -325,6 +470,17 @@ def test_a_cohort_without_train_pairs_has_no_pool(run, squares, tmp_path):
         ({"stages.contrast.without_fold": 2}, "no such fold"),
         ({"stages.chosen.scores.norm_sim.target": {"task": "colour", "label": "pink"}},
          "no label 'pink'"),
+        ({"stages.chosen.scores.norm_sim.target": {"cohort": "no such cohort"}}, "no such cohort"),
+        ({"stages.chosen.rule": [{"by": "neg_clip_loss", "share": 0.3},
+                                 {"by": "norm_sim", "share": 0.5}]}, "steps before have left"),
+        ({"stages.chosen.rule": [{"by": "neg_clip_loss", "share": 0.001}]}, "is no row"),
+        ({"stages.chosen.scores": {"neg_clip_loss": {}, "agreed": {"kind": "norm_sim_dynamic"}},
+          "stages.chosen.rule": [{"by": "neg_clip_loss", "at_least": 5},
+                                 {"by": "agreed", "share": 0.5},
+                                 {"by": "neg_clip_loss", "share": 0.6}]}, "steps before have left"),
+        ({"stages.teacher-{half}.objectives":
+          {"in_modal": {"modality": "picture", "views": ["plain", "augmented"]}}},
+         "no temperature of its own"),
         ({"stages.chosen.rule": [{"by": "neg_clip_loss"}]}, "say one"),
         ({"stages.chosen.rule": [{"by": ["neg_clip_loss", "norm_sim"], "at_least": 0}]},
          "fused ranks have no scale"),
@@ -342,6 +498,39 @@ def test_a_recipe_that_could_not_select_is_refused_before_training(
         )  # fmt: skip
     assert words in str(error.value)
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_teacher_that_comes_from_a_stage_which_saw_its_fold_is_refused(run, squares):
+    prepared = run.prepare(medmcl.open_cohort(squares), ("image", "caption"))
+    spec, made = run.selections["chosen"], run.stages
+
+    def ask(origin, key="start_from", **first):
+        """Rows by teacher; teacher-0 starts from ``origin``, after stages of these settings."""
+        plain = made["contrast"].model_copy(update={"selected_by": None})
+        before = {
+            name: plain.model_copy(update={"name": name, **told}) for name, told in first.items()
+        }
+        taught = made["teacher-0"].model_copy(update={key: {"image": origin}})
+        stages = {**before, "teacher-0": taught, "teacher-1": made["teacher-1"]}
+        recipe = run.recipe.model_copy(update={"stages": (*stages.values(), spec)})
+        kinds = {"image": "image", "caption": "text"}
+        assert ("which was trained on it" in str(faults_of_models(recipe, [], kinds))) == refused
+        rows = prepared.rows("train", spec.wanted)
+        return scored_by(spec, stages, prepared, run.seed, rows)
+
+    refused = False
+    assert set(ask("a", a={"without_fold": 0})) == {"teacher-0", "teacher-1"}
+    refused = True
+    half = {"without_fold": 0, "start_from": {"image": "a"}}
+    for origin, key, before in (
+        ("a", "start_from", {"a": {}}),
+        ("a", "vectors", {"a": {}}),
+        ("a", "start_from", {"a": {"without_fold": 1}}),
+        ("a", "start_from", {"a": {"without_fold": 0, "folds": 3}}),
+        ("b", "start_from", {"a": {}, "b": half}),
+    ):
+        with pytest.raises(ConfigError, match="starts from stage 'a', which was trained on it"):
+            ask(origin, key, **before)
 
 
 def test_a_run_without_select_stage_selects_by_the_published_share(squares, run, tmp_path):
