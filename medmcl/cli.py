@@ -322,9 +322,9 @@ def select(
         typer.Option(
             "--by",
             metavar="KIND:SHARE",
-            help="A step of the rule: keep this share of the pool by clip_score, neg_clip_loss, "
-            "norm_sim or norm_sim_dynamic. Repeatable, one after the other; of the run's own "
-            "select stage if not given, else neg_clip_loss:0.3.",
+            help="A step of the rule: keep this share of the whole pool, however many steps there "
+            "are, by clip_score, neg_clip_loss, norm_sim or norm_sim_dynamic. Repeatable; of the "
+            "run's own select stage if not given, else neg_clip_loss:0.3.",
         ),
     ] = None,
     pair: Annotated[

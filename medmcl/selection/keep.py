@@ -208,7 +208,8 @@ class Keep:
             raise ArtefactError(
                 f"is no keep file that can be read: {error}",
                 where=path,
-                expected=f"parquet with the schema {SCHEMA}, as `Keep.save` writes it",
+                expected=f"parquet with the schema {SCHEMA}, as `medmcl select` writes it",
+                mend="a list of ids becomes one with `medmcl select --and FILE`",
             ) from None
         if cohort is not None:
             found._same_cohort(cohort, path)

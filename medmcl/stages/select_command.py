@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from medmcl.core.config import check, nearest
+from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import apply_override
 from medmcl.data.cohort import Cohort, open_cohort
@@ -84,6 +84,8 @@ def select(
     spec = selection_of(run, by, pair, stages, own, target=target)
     for name in spec.teachers:
         run.refuse_unfinished(name)
+    for name in spec.wanted:
+        lookup("modality of the run", name, dict.fromkeys(run.recipe.inputs), where=run.path)
     missing = [name for name in spec.wanted if name not in opened.records]
     if missing:
         raise ConfigError(
@@ -103,6 +105,13 @@ def select(
     for combine, (other, _) in read:
         found = found.with_keep(combine(found.keep, other))
     found = replace(found, notes=(*found.notes, *(note for _, (_, note) in read if note)))
+    if not found.keep.kept.any():
+        raise ConfigError(
+            "the rule and the filters together keep no pair, so nothing is written",
+            where=path,
+            got=found.keep.rule,
+            mend="keep a larger share, or look into the files of --and",
+        )
     page = selection_page(
         evidence_of(spec, prepared, found.keep, found.rows, found.notes),
         title=f"{path.name}: pairs of {opened.name}",

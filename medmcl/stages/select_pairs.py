@@ -42,6 +42,8 @@ from medmcl.stages.train_records import learned_from
 
 POOL = ".pool-"
 """What the name of a folder with embeddings begins with, until they are scored."""
+MOST_ALIKE = 0.9
+"""Share of near-duplicates above which a teacher is warned of."""
 MOST_COMPARED = 50_000
 """Rows up to which near-duplicates are looked for: the time grows with their square."""
 
@@ -274,6 +276,12 @@ def _notes(
     notes = []
     if "near" not in copies:
         notes.append(f"near-duplicates were not looked for in more than {MOST_COMPARED:,} pairs")
+    again = copies["near"] != np.arange(len(rows)) if "near" in copies else np.zeros(1, bool)
+    if again.mean() > MOST_ALIKE:
+        notes.append(
+            f"warning: {int(again.sum()):,} of {len(rows):,} pairs are near-duplicates to the "
+            "teacher: it hardly tells pairs apart, as before it has learned, or after it collapsed"
+        )
     left = len(prepared.rows("train")) - len(rows)
     if left:
         notes.append(

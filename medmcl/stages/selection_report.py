@@ -110,8 +110,10 @@ def selection_evidence(
     by = next(iter(keep.scores), "") if score is None else score
     subjects = prepared.subjects[rows]
     chosen: dict[Row, list[int]] = {}
+    placed = keep.ranks.get(by)
     if shown and by:
-        alike = [subjects, *keep.copies.values()]
+        equal = [first for kind, first in keep.copies.items() if kind != "near"]
+        alike = [subjects, *equal]  # near-duplicates are what a weak teacher takes for them
         chosen = rows_to_show(keep.comparable(keep.scores[by]), keep.kept, alike, shown)
     return SelectionEvidence(
         name=name,
@@ -121,7 +123,7 @@ def selection_evidence(
         groups=pair_groups(prepared, rows),
         subjects=subjects,
         pairs={
-            line: tuple(_shown(prepared, keep, int(rows[at]), at, pair) for at in places)
+            line: tuple(_shown(prepared, keep, int(rows[at]), at, pair, placed) for at in places)
             for line, places in chosen.items()
         },
         sheet_by=by,
@@ -131,12 +133,18 @@ def selection_evidence(
 
 
 def _shown(
-    prepared: Prepared, keep: Keep, row: int, at: int, pair: tuple[str, ...]
-) -> ShownPair:  # fmt: skip
+    prepared: Prepared,
+    keep: Keep,
+    row: int,
+    at: int,
+    pair: tuple[str, ...],
+    ranks: np.ndarray | None,
+) -> ShownPair:
+    place = {} if ranks is None else {"rank": float(ranks[at])}
     return ShownPair(
         id=str(keep.ids[at]),
         kept=bool(keep.kept[at]),
-        scores={name: float(values[at]) for name, values in keep.scores.items()},
+        scores={**{name: float(values[at]) for name, values in keep.scores.items()}, **place},
         sides=tuple(side_of(prepared, modality, row) for modality in pair),
     )
 

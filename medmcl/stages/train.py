@@ -55,6 +55,11 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         )
     for warning in norms_of_parts(spec, learner.model):  # type: ignore[arg-type]  # Towers
         setting.record.say(f"warning: {warning}")
+    if parts.not_selected:
+        setting.record.say(
+            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by selection or "
+            "fold"
+        )
     take_weights(learner, spec, prepared.adapters, setting)
     learner.to(setting.world.device)
     tuning = _tuning_batches(spec, prepared, sampler.batch_size)

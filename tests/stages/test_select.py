@@ -176,7 +176,7 @@ def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, k
     again = Keep.load(out)
     np.testing.assert_array_equal(again.kept, keep.kept)
     assert again.rule == keep.rule
-    assert not any("warning" in note for note in found.notes)
+    assert not any("was trained on" in note for note in found.notes)
     table = pd.read_parquet(out)
     assert {"id", "kept", "score.neg_clip_loss", "rank.neg_clip_loss"} <= set(table.columns)
     best = table.sort_values("rank.neg_clip_loss").groupby("teacher").first()
@@ -239,6 +239,13 @@ def test_filters_of_others_are_intersected_and_united(run, squares, keep, tmp_pa
     first = np.arange(len(keep)) < 40
     np.testing.assert_array_equal(found.keep.kept, (alone.keep.kept & first) | keep.kept)
     assert "40 ids given" in found.keep.rule
+    rest = next(one for one in alone.keep.ids[~alone.keep.kept])
+    listed.write_text(f"{rest}\n")
+    with pytest.raises(ConfigError, match="keep no pair"):
+        medmcl.select(
+            run, squares, out=tmp_path / "b.parquet", by=["clip_score:0.5"], also=[listed],
+            device="cpu",
+        )  # fmt: skip
     listed.write_text("nobody\n")
     with pytest.raises(ArtefactError, match="unknown to the cohort"):
         medmcl.select(run, squares, out=tmp_path / "b.parquet", also=[listed], device="cpu")
@@ -414,7 +421,7 @@ def test_one_teacher_of_everybody_is_warned_of(run, squares, tmp_path):
         ({"stages": ["teacher-0"]}, "another fold"),
         ({"stages": ["chosen"]}, "no stage 'chosen'"),
         ({"pair": ["image", "image"]}, "two different modalities"),
-        ({"pair": ["image", "txt"]}, "no modality 'txt'"),
+        ({"pair": ["image", "txt"]}, "unknown modality of the run 'txt'"),
         ({"overrides": {"select.scores.norm_sim.target": {"task": "colour", "label": "pink"}},
           "by": ["norm_sim:0.5"]}, "no label 'pink'"),
         ({"overrides": {"select.rule": [{"by": "x", "share": 1}]}}, "there is no score 'x'"),
