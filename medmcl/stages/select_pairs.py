@@ -282,11 +282,13 @@ def _notes(
             f"warning: {int(again.sum()):,} of {len(rows):,} pairs are near-duplicates to the "
             "teacher: it hardly tells pairs apart, as before it has learned, or after it collapsed"
         )
-    left = len(prepared.rows("train")) - len(rows)
-    if left:
-        notes.append(
-            f"{counted(left, 'train sample')} without {' and '.join(spec.wanted)} not scored"
-        )
+    able = len(prepared.rows("train", spec.wanted))
+    for left, why in (
+        (len(prepared.rows("train")) - able, f"without {' and '.join(spec.wanted)}"),
+        (able - len(rows), "left out by --keep"),
+    ):
+        if left:
+            notes.append(f"{counted(left, 'train sample')} {why} not scored")
     smallest = min(map(len, parts.values()))
     if len(parts) > 1:
         notes.append(
