@@ -113,7 +113,7 @@ class World:
     def noise(self, cohort: Cohort, work: Path, share: float) -> pd.Series:
         """Whether the pair of a sample is noise, by sample id."""
         if self.name == "ptbxl":
-            return pd.Series(cohort.noise.noisy, cohort.samples["sample"].astype(str))  # type: ignore[union-attr]
+            return pd.Series(cohort.noise.noisy, cohort.samples["sample"].astype(str))  # type: ignore[union-attr]  # pairs are swapped
         path = work / f"cohort-{round(100 * share)}" / "truth.parquet"
         truth = pd.read_parquet(path).set_index("subject_id")["noisy"]
         return pd.Series(truth.to_numpy(bool), truth.index.astype(str))
@@ -269,7 +269,7 @@ def scored(run: Run, world: World, cohort: Cohort, work: Path, name: str) -> dic
         predictions[f"probe {task}"] = fitted.predict(features)
     folder = work / "predictions"
     folder.mkdir(exist_ok=True)
-    np.savez_compressed(folder / f"{name}.npz", **predictions)  # type: ignore[arg-type]
+    np.savez_compressed(folder / f"{name}.npz", **predictions)  # type: ignore[arg-type]  # arrays by name
     return {"right": right}
 
 

@@ -188,7 +188,7 @@ class Outcomes:
 
 def _shown(row: Result, *, seeds: bool = True) -> str:
     each = f" [sd {100 * row.seed_spread:.1f}]" if seeds and row.seed_spread is not None else ""
-    return f"{100 * row.value:.1f} ({100 * row.low:.1f} to {100 * row.high:.1f}){each}"  # type: ignore[operator]
+    return f"{100 * row.value:.1f} ({100 * row.low:.1f} to {100 * row.high:.1f}){each}"  # type: ignore[operator]  # estimable
 
 
 def training(told: Outcomes) -> list[str]:

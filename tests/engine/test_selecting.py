@@ -59,6 +59,15 @@ def test_half_of_the_pairs_take_the_step_and_rows_that_are_none_stay(kind, tmp_p
     assert state.selection_seconds > 0
 
 
+def test_a_selector_is_told_the_epoch_of_each_batch(tmp_path):
+    own, epochs = learner(), []
+    chosen = selector("clip_score", own)
+    choose = chosen.choose
+    chosen.choose = lambda ids, values, epoch: epochs.append(epoch) or choose(ids, values, epoch)
+    train(own, chosen, tmp_path)
+    assert epochs == [step // EPOCH for step in range(STEPS)]
+
+
 def test_what_is_kept_is_the_choice_of_the_models_cosines():
     own, rows = learner(), np.arange(BATCH)
     own.model.eval()

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import small_squares
 import torch
 from small_squares import write_squares
 
@@ -12,22 +13,12 @@ from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.record import read_metrics
 
 SMALL = {
-    "inputs.picture.size": 32,
-    "inputs.caption.max_tokens": 16,
-    "towers.picture.encoder.options": {
-        "patch_size": 8,
-        "embed_dim": 16,
-        "depth": 1,
-        "num_heads": 2,
-    },
+    **small_squares.SMALL,
     "stages.contrast.batch_size": 24,
     "stages.contrast.epochs": None,
     "stages.contrast.steps": 12,
     "stages.contrast.log_every": 1,
     "stages.contrast.selector.warmup_epochs": 1,
-    "stages.results.bootstrap_draws": 100,
-    "stages.results.tasks": [],
-    "stages.results.draws": 1,
 }
 
 

@@ -3,10 +3,12 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import small_squares
 import torch
 import yaml
 from processes import assert_same_weights, finish, start
@@ -21,6 +23,7 @@ from medmcl.engine.loop import Learner
 from medmcl.objectives import build_objective
 from medmcl.selection import Keep, neg_clip_loss, norm_sim
 from medmcl.stages.folds import folds_of
+from medmcl.stages.kept_rows import kept_rows
 from medmcl.stages.ledger import label_tasks, run_ledger
 from medmcl.stages.model_checks import faults_of_models
 from medmcl.stages.models import scale_of
@@ -28,13 +31,10 @@ from medmcl.stages.run import Run
 from medmcl.stages.select_command import selection_of
 from medmcl.stages.teachers import scored_by
 
-VIT = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 SEEING = {"kind": "differential", "pair": ["picture", "caption"], "ratio": 1.0, "warmup_epochs": 9}
 """Keeps every row, and its history tells which rows a stage was shown."""
 SMALL = {
-    "inputs.picture.size": 32,
-    "inputs.caption.max_tokens": 16,
-    "towers.picture.encoder.options": VIT,
+    **small_squares.SMALL,
     **{
         f"stages.{stage}.{key}": value
         for stage in ("teacher-{half}", "contrast")
@@ -45,9 +45,6 @@ SMALL = {
             "selector": SEEING,
         }.items()
     },
-    "stages.results.bootstrap_draws": 100,
-    "stages.results.tasks": [],
-    "stages.results.draws": 1,
 }
 ONE = {
     **{k.replace("teacher-{half}", "contrast"): v for k, v in SMALL.items() if "teacher" not in k},
@@ -638,3 +635,29 @@ def test_ranks_and_the_choice_agree_though_two_teachers_scored(keep):
         own = keep.parts == part
         order = np.argsort(ranks[own])
         assert (np.diff(keep.scores["neg_clip_loss"][own][order]) <= 0).all()
+
+
+def test_a_selection_holds_for_the_stage_that_names_it_and_keep_for_unlabelled_ones(
+    run, squares, keep, tmp_path
+):
+    replace(keep, kept=~keep.kept).save(tmp_path / "others.parquet")
+    prepared = run.prepare(medmcl.open_cohort(squares), ("image", "caption"))
+    rows = prepared.rows("train")
+    ids = prepared.samples["sample"].astype(str).to_numpy()
+    plain = run.stage("contrast").model_copy(update={"selected_by": None})
+
+    def drawn(given, **told):
+        setting = SimpleNamespace(
+            folder=run.path, checkpoints=run.checkpoints, keep=given and tmp_path / "others.parquet"
+        )
+        left = kept_rows(rows, plain.model_copy(update=told), prepared, setting)
+        return set(ids[left])
+
+    everyone, chosen = set(ids[rows]), set(keep.kept_ids)
+    assert drawn(None) == drawn(None, task="colour") == everyone
+    assert drawn(True) == everyone - chosen
+    assert drawn(True, task="colour") == everyone  # labels are not judged by a file of pairs
+    assert drawn(None, selected_by="chosen") == chosen
+    assert drawn(None, selected_by="chosen", task="colour") == chosen
+    with pytest.raises(ConfigError, match="keeps none of the rows"):
+        drawn(True, selected_by="chosen")

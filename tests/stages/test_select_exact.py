@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import small_squares
 import torch
 import yaml
 from small_squares import write_squares
@@ -19,14 +20,7 @@ CPU = torch.device("cpu")
 NEAR = 0.9
 SIDES = ("image", "caption")
 SMALL = {
-    "inputs.picture.size": 32,
-    "inputs.caption.max_tokens": 16,
-    "towers.picture.encoder.options": {
-        "patch_size": 8,
-        "embed_dim": 16,
-        "depth": 1,
-        "num_heads": 2,
-    },
+    **small_squares.SMALL,
     **{
         f"stages.{stage}.{key}": value
         for stage in ("teacher-{half}", "contrast")
@@ -37,9 +31,6 @@ SMALL = {
             "optimiser.lr": 1e-2,
         }.items()
     },
-    "stages.results.tasks": [],
-    "stages.results.draws": 1,
-    "stages.results.bootstrap_draws": 100,
     "stages.results.retrieval": None,
     "stages.results.zero_shot": None,
 }

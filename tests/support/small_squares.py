@@ -10,6 +10,20 @@ from PIL import Image
 COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 70, 220)}
 PLACES = {"top": 0.05, "bottom": 0.5}
 """Place to the share of the picture above the square."""
+SMALL = {
+    "inputs.picture.size": 32,
+    "inputs.caption.max_tokens": 16,
+    "towers.picture.encoder.options": {
+        "patch_size": 8,
+        "embed_dim": 16,
+        "depth": 1,
+        "num_heads": 2,
+    },
+    "stages.results.bootstrap_draws": 100,
+    "stages.results.tasks": [],
+    "stages.results.draws": 1,
+}
+"""Overrides of the toy recipes of pictures and captions: a tower that a test can pay for."""
 
 
 def write_squares(folder: Path, people: int = 96, side: int = 64) -> Path:
