@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -25,9 +25,9 @@ from medmcl.selection.keep import Keep
 from medmcl.selection.rule import Chooser, Step, follow, written
 from medmcl.selection.scorers import SCORERS
 from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
-from medmcl.stages.kept_rows import keep_file
 from medmcl.stages.models import temperature_of
 from medmcl.stages.run import Run
+from medmcl.stages.select_notes import MOST_COMPARED, notes_of
 from medmcl.stages.select_spec import (
     NegClipLossSpec,
     NormSimDynamicSpec,
@@ -38,14 +38,9 @@ from medmcl.stages.select_spec import (
 from medmcl.stages.select_target import target_of
 from medmcl.stages.teacher_pool import pool_vectors
 from medmcl.stages.teachers import scored_by
-from medmcl.stages.train_records import learned_from
 
 POOL = ".pool-"
 """What the name of a folder with embeddings begins with, until they are scored."""
-MOST_ALIKE = 0.9
-"""Share of near-duplicates above which a teacher is warned of."""
-MOST_COMPARED = 50_000
-"""Rows up to which near-duplicates are looked for: the time grows with their square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +155,7 @@ def select_pairs(
             "teachers": told,
         },
     )
-    notes = _notes(spec, run, prepared, rows, copies, parts)
+    notes = notes_of(spec, run, prepared, rows, copies, parts)
     return Selected(keep=keep, rows=rows, notes=notes, seconds=watch.seconds)
 
 
@@ -263,65 +258,3 @@ def _repeated(codes: np.ndarray) -> np.ndarray:
     """Position of the first row with the same code, (N,) int64."""
     _, first, which = np.unique(codes, return_index=True, return_inverse=True)
     return np.asarray(first[which])
-
-
-def _notes(
-    spec: SelectSpec,
-    run: Run,
-    prepared: Prepared,
-    rows: np.ndarray,
-    copies: Mapping[str, np.ndarray],
-    parts: Mapping[str, np.ndarray],
-) -> tuple[str, ...]:
-    notes = []
-    if "near" not in copies:
-        notes.append(f"near-duplicates were not looked for in more than {MOST_COMPARED:,} pairs")
-    again = copies["near"] != np.arange(len(rows)) if "near" in copies else np.zeros(1, bool)
-    if again.mean() > MOST_ALIKE:
-        notes.append(
-            f"warning: {int(again.sum()):,} of {len(rows):,} pairs are near-duplicates to the "
-            "teacher: it hardly tells pairs apart, as before it has learned, or after it collapsed"
-        )
-    able = len(prepared.rows("train", spec.wanted))
-    for left, why in (
-        (len(prepared.rows("train")) - able, f"without {' and '.join(spec.wanted)}"),
-        (able - len(rows), "left out by --keep"),
-    ):
-        if left:
-            notes.append(f"{counted(left, 'train sample')} {why} not scored")
-    smallest = min(map(len, parts.values()))
-    if len(parts) > 1:
-        notes.append(
-            "each teacher's scores are ranked and cut on their own, and near-duplicates looked for "
-            "among the pairs of one teacher"
-        )
-    small = [name for name, one in spec.scores.items()
-             if isinstance(one, NegClipLossSpec) and one.batch_size >= smallest]  # fmt: skip
-    if small:
-        notes.append(
-            f"a teacher's pool is smaller than a batch of {', '.join(small)}, so it is one batch"
-        )
-    made_wrong = [one for one in prepared.cohort.findings if one.code == "cohort.noisy_pairs"]
-    notes += [f"warning: {one.what}" for one in made_wrong]
-    if len(parts) == 1:
-        notes += _met(spec, run, prepared, rows)
-    return tuple(notes)
-
-
-def _met(spec: SelectSpec, run: Run, prepared: Prepared, rows: np.ndarray) -> list[str]:
-    """Warn of a teacher that was trained on rows it scores."""
-    teacher = spec.teachers[0]
-    seen = learned_from(run.path, prepared, spec.pair)
-    by = getattr(run.stages[teacher], "selected_by", None)
-    if seen is not None and by is not None:
-        kept = set(Keep.load(keep_file(run.path, by)).kept_ids.tolist())
-        seen &= prepared.samples["sample"].astype(str).isin(kept).to_numpy()
-    count = len(rows) if seen is None else int(seen[rows].sum())
-    if not count:
-        return []
-    whose = "perhaps all" if seen is None else f"{count:,}"
-    return [
-        f"warning: the teacher was trained on {whose} of the rows it scores, and what it learned "
-        "by heart scores high; teachers without a fold (`without_fold`) score rows that they never "
-        "saw"
-    ]
