@@ -14,7 +14,16 @@ LAYERS = {
     "modalities": 1,
     "data": 2,
     **dict.fromkeys(
-        ("encoders", "objectives", "selection", "cooccurrence", "threats", "evaluation"), 3
+        (
+            "encoders",
+            "objectives",
+            "selection",
+            "grouping",
+            "cooccurrence",
+            "threats",
+            "evaluation",
+        ),
+        3,
     ),
     "engine": 4,
     "stages": 5,

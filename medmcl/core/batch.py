@@ -12,6 +12,19 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+GROUPS = "groups"
+"""Target (B, 1) that numbers the group of each row, where negatives are of a row's own group."""
+
+
+def taught(modality: str, space: str) -> str:
+    """Target under which stands what an earlier stage makes of a modality.
+
+    Args:
+        modality: Its name.
+        space: ``features``, (B, E) or ``pooled``, (B, D).
+    """
+    return f"taught/{modality}/{space}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:

@@ -16,6 +16,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.objectives.centroid import CentroBind
 from medmcl.objectives.contrastive import info_nce, nt_xent, sigmoid_loss
 from medmcl.objectives.cross_modal import CrossModal
+from medmcl.objectives.distil import Distil
 from medmcl.objectives.in_modal import InModal
 from medmcl.objectives.masked import Masked
 from medmcl.objectives.reconstruction import masked_modelling
@@ -29,6 +30,7 @@ __all__ = [
     "OBJECTIVES",
     "CentroBind",
     "CrossModal",
+    "Distil",
     "Gram",
     "InModal",
     "Masked",
@@ -98,4 +100,5 @@ OBJECTIVES: dict[str, Any] = {
     "gram": Gram,
     "centrobind": CentroBind,
     "router": RouterBalance,
+    "distil": Distil,
 }

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medmcl.core.errors import MedmclError
+from medmcl.objectives.grouped import compared_rows, other_groups
 from medmcl.objectives.tiled import tiled_info_nce
 
 TILE_FROM = {"cpu": 2048}
@@ -28,6 +29,7 @@ def info_nce(
     logit_scale: float | Tensor,
     weight: float = 0.5,
     normalise: bool = True,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """Give the symmetric InfoNCE loss: ``weight`` CE(a to b) + (1 - ``weight``) CE(b to a).
 
@@ -40,30 +42,43 @@ def info_nce(
         logit_scale: 1 / temperature, a number or a tensor of one element: 10 for 0.1.
         weight: Share of the a-to-b direction (each row of ``a`` looks for its ``b``), in [0, 1].
         normalise: Whether rows are scaled to unit length first.
+        groups: Group of each row, (B,): negatives are the other rows of a row's own group, and
+            rows that are alone in theirs are left out. The loss is the mean of the losses of the
+            groups, each alone in a batch, weighted by their rows.
 
     Returns:
         Scalar, nats; lower is better. log B for embeddings that tell nothing.
 
     Raises:
         MedmclError: If shapes differ, values are not real numbers with a fraction, there are fewer
-            than 2 rows, or the scale is not finite and positive.
+            than 2 rows, the scale is not finite and positive, or every row is alone in its group.
 
     Source:
         Radford et al. 2021, fig. 3, arXiv 2103.00020; weight per direction: Zhang et al. 2020,
-        eq. (4), arXiv 2010.00747, as in Turgut et al. 2025. Differs: none.
+        eq. (4), arXiv 2010.00747, as in Turgut et al. 2025. Groups: Zhang et al. 2024,
+        arXiv 2402.11816, whose code has batches of one group only. Differs: none.
     """
     _check_share(weight)
     a, b, scale = _prepare(a, b, logit_scale, normalise)
+    a, b, groups = compared_rows(a, b, groups)
     with torch.autocast(a.device.type, enabled=False):
-        if len(a) >= TILE_FROM.get(a.device.type, TILE_FROM_ELSEWHERE):
+        if groups is None and len(a) >= TILE_FROM.get(a.device.type, TILE_FROM_ELSEWHERE):
             return tiled_info_nce(a, b, scale, weight)
         logits = scale * (a @ b.T)
+        if groups is not None:
+            logits = logits.masked_fill(other_groups(groups), -math.inf)
         own = torch.arange(len(a), device=a.device)
         forth, back = functional.cross_entropy(logits, own), functional.cross_entropy(logits.T, own)
         return weight * forth + (1 - weight) * back
 
 
-def nt_xent(a: Tensor, b: Tensor, logit_scale: float | Tensor, normalise: bool = True) -> Tensor:
+def nt_xent(
+    a: Tensor,
+    b: Tensor,
+    logit_scale: float | Tensor,
+    normalise: bool = True,
+    groups: Tensor | None = None,
+) -> Tensor:
     """Give the NT-Xent loss of two views: negatives are all other rows of both views.
 
     Args:
@@ -71,6 +86,7 @@ def nt_xent(a: Tensor, b: Tensor, logit_scale: float | Tensor, normalise: bool =
         b: Embeddings of the second view of the same rows, (B, D).
         logit_scale: 1 / temperature.
         normalise: Whether rows are scaled to unit length first.
+        groups: As in `info_nce`.
 
     Returns:
         Scalar, nats; lower is better. log (2 B - 1) for embeddings that tell nothing.
@@ -82,10 +98,13 @@ def nt_xent(a: Tensor, b: Tensor, logit_scale: float | Tensor, normalise: bool =
         Chen et al. 2020, eq. (1), arXiv 2002.05709. Differs: none.
     """
     a, b, scale = _prepare(a, b, logit_scale, normalise)
+    a, b, groups = compared_rows(a, b, groups)
     with torch.autocast(a.device.type, enabled=False):
         both = torch.cat([a, b])
-        itself = torch.eye(len(both), dtype=torch.bool, device=a.device)
-        logits = (scale * (both @ both.T)).masked_fill(itself, -math.inf)
+        hidden = torch.eye(len(both), dtype=torch.bool, device=a.device)
+        if groups is not None:
+            hidden = hidden | other_groups(groups).repeat(2, 2)
+        logits = (scale * (both @ both.T)).masked_fill(hidden, -math.inf)
         partner = torch.arange(len(both), device=a.device).roll(len(a))
         return functional.cross_entropy(logits, partner)
 
@@ -96,6 +115,7 @@ def sigmoid_loss(
     logit_scale: float | Tensor,
     logit_bias: float | Tensor,
     normalise: bool = True,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """Give the sigmoid loss: every pair of rows is its own yes-or-no question.
 
@@ -105,6 +125,7 @@ def sigmoid_loss(
         logit_scale: 1 / temperature.
         logit_bias: Added to every logit; about -log B at the start, as most pairs do not match.
         normalise: Whether rows are scaled to unit length first.
+        groups: As in `info_nce`.
 
     Returns:
         Scalar, nats a row (the sum over its B pairs); lower is better.
@@ -116,11 +137,15 @@ def sigmoid_loss(
         Zhai et al. 2023, algorithm 1, arXiv 2303.15343. Differs: none.
     """
     a, b, scale = _prepare(a, b, logit_scale, normalise)
+    a, b, groups = compared_rows(a, b, groups)
     bias = as_one_number(logit_bias, a, "logit_bias")
     with torch.autocast(a.device.type, enabled=False):
         logits = scale * (a @ b.T) + bias
         sign = 2 * torch.eye(len(a), dtype=a.dtype, device=a.device) - 1
-        return -functional.logsigmoid(sign * logits).sum() / len(a)
+        answers = functional.logsigmoid(sign * logits)
+        if groups is not None:
+            answers = answers.masked_fill(other_groups(groups), 0.0)
+        return -answers.sum() / len(a)
 
 
 def as_one_number(value: float | Tensor, like: Tensor, name: str) -> Tensor:

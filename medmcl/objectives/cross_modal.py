@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -14,6 +14,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import ModelShape, PairGraph, ProbeRows
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.contrastive import info_nce, sigmoid_loss
+from medmcl.objectives.grouped import with_groups
 from medmcl.objectives.learned_pairs import LearnedPairs
 from medmcl.objectives.learned_settings import Learned
 from medmcl.objectives.pairs import Star, form_of_pairs, pair_graph, readable_pairs
@@ -68,6 +69,7 @@ class CrossModal(nn.Module):
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
+    takes_groups: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
         super().__init__()
@@ -100,10 +102,13 @@ class CrossModal(nn.Module):
         for (a, b), weight in self.graph(embeddings, batch).items():
             for name in (a, b):
                 require_pooled(embeddings, name, self.settings.view)
-            rows = embeddings.batch.both(a, b).nonzero().squeeze(1)
+            both = embeddings.batch.both(a, b).nonzero().squeeze(1)
+            rows, groups = with_groups(embeddings.batch, both)
             if len(rows) >= self.min_rows:
                 scale = self.scales[f"{a}~{b}"]() if shared is None else shared
-                value = self._compare(embeddings.pooled[a][rows], embeddings.pooled[b][rows], scale)
+                value = self._compare(
+                    embeddings.pooled[a][rows], embeddings.pooled[b][rows], scale, groups
+                )
                 charged[f"cross_modal/{a}~{b}"] = (value, len(rows), weight)
         total = sum(weight for _, _, weight in charged.values())
         return {
@@ -118,10 +123,10 @@ class CrossModal(nn.Module):
                 return self.scales[f"{a}~{b}"] if self.settings.scale_per_pair else self.scale  # type: ignore[return-value]  # LogitScale
         return None
 
-    def _compare(self, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+    def _compare(self, a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None) -> Tensor:
         if self.settings.loss == "siglip":
-            return sigmoid_loss(a, b, scale, self.bias)
-        return info_nce(a, b, scale, self.settings.weight)
+            return sigmoid_loss(a, b, scale, self.bias, groups=groups)
+        return info_nce(a, b, scale, self.settings.weight, groups=groups)
 
 
 def require_pooled(embeddings: Embeddings, modality: str, view: str) -> None:

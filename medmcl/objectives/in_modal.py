@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
@@ -14,6 +14,7 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.contrastive import info_nce, nt_xent
 from medmcl.objectives.cross_modal import require_pooled
+from medmcl.objectives.grouped import with_groups
 from medmcl.objectives.scale import LogitScale, ScaleSettings
 
 
@@ -38,6 +39,7 @@ class InModal(nn.Module):
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
+    takes_groups: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
         super().__init__()
@@ -60,9 +62,11 @@ class InModal(nn.Module):
         for view in self.settings.views:
             require_pooled(seen[view], name, view)
         present = first.batch.present[name] & second.batch.present[name]
-        rows = present.nonzero().squeeze(1)
+        rows, groups = with_groups(first.batch, present.nonzero().squeeze(1))
         if len(rows) < 2:
             return {}
         compare = nt_xent if self.settings.negatives == "all" else info_nce
-        value = compare(first.pooled[name][rows], second.pooled[name][rows], self.scale())
+        value = compare(
+            first.pooled[name][rows], second.pooled[name][rows], self.scale(), groups=groups
+        )
         return {self.terms[0]: Term(value, len(rows))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +10,7 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.stages.model_settings import entrances_of
-from medmcl.stages.recipe import AnyStage, EvaluateSpec, RecipeSpec, TrainSpec
+from medmcl.stages.recipe import AnyStage, EvaluateSpec, JoinSpec, RecipeSpec, TrainSpec
 from medmcl.stages.roles import with_names
 
 
@@ -55,7 +55,9 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         inputs.setdefault(name, dict(default.input))
         towers.setdefault(name, dict(default.tower))
     everyone = tuple(name for name in inputs if name in towers or shared is not None)
-    named = [_named(stage, everyone) for stage in recipe.stages]
+    named: list[AnyStage] = []
+    for stage in recipe.stages:
+        named.append(_named(stage, everyone, named))
     sizes = {stage.name: getattr(stage, "towers", ()) for stage in named}
     stages = tuple(_paired(stage, sizes) for stage in named)
     built = {"towers": towers} if shared is None else {"shared": {**shared, "entrances": towers}}
@@ -68,9 +70,14 @@ def kinds_of(cohort: Cohort) -> dict[str, str]:
     return {name: one.kind for name, one in cohort.spec.modalities.items()}
 
 
-def _named(stage: AnyStage, everyone: tuple[str, ...]) -> AnyStage:
+def _named(stage: AnyStage, everyone: tuple[str, ...], before: Sequence[AnyStage]) -> AnyStage:
     if isinstance(stage, TrainSpec) and not stage.towers:
         return stage.model_copy(update={"towers": everyone})
+    if isinstance(stage, JoinSpec) and not stage.towers:
+        have = {one.name: getattr(one, "towers", ()) for one in before}
+        parts = [have.get(name, ()) for name in stage.of]
+        shared = tuple(name for name in parts[0] if all(name in part for part in parts))
+        return stage.model_copy(update={"towers": shared})
     return stage
 
 

@@ -12,8 +12,9 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evidence import FittedOn
 from medmcl.stages.factorise import counted_on
+from medmcl.stages.group_spec import told
 from medmcl.stages.keep_provenance import given_keep, specs_of
-from medmcl.stages.recipe import FactoriseSpec, TowersSpec
+from medmcl.stages.recipe import FactoriseSpec, TowersSpec, TrainSpec
 from medmcl.stages.run import Run
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.train_records import learned_from
@@ -42,7 +43,12 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
             what = f"rows that stage {stage} keeps"
             lines += _selected(run.selections[stage], cohort, what)
             continue
+        if stage in run.clusters:
+            what = f"groups of stage {stage}, for negatives"
+            lines.append(FittedOn(what=what, splits=("train",), note=f"of {cohort}"))
+            continue
         spec = run.stage(stage)
+        lines += _columns(spec, cohort)
         share = f", {100 * float(spec.label_fraction):g} % of the labels" if spec.task else ""
         weights = FittedOn(
             what=f"weights of stage {stage}",
@@ -60,6 +66,14 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
         if chosen:
             lines.append(replace(weights, what=f"{chosen} of stage {stage}", splits=("tuning",)))
     return (*lines, *_given(run, cohort))
+
+
+def _columns(spec: TowersSpec, cohort: str) -> list[FittedOn]:
+    """The line of columns whose values make the groups that a stage finds its negatives in."""
+    if not isinstance(spec, TrainSpec) or spec.groups is None or not spec.groups.columns:
+        return []
+    what = f"negatives of stage {spec.name}: of one {told(spec.groups.columns)}"
+    return [FittedOn(what=what, splits=("train",), note=f"columns of {cohort}")]
 
 
 def _selected(spec: SelectSpec, cohort: str, what: str) -> list[FittedOn]:
@@ -116,6 +130,8 @@ def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
     tasks: list[str | None] = []
     for name in _with_parents(run, [stage]):
         chosen = run.selections.get(name)
+        if name in run.clusters:
+            continue
         if chosen is None:
             tasks.append(run.stage(name).task)
         else:

@@ -20,11 +20,14 @@ from medmcl.encoders.shared import TRUNK
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives import OBJECTIVES, RouterBalance, check_objective
 from medmcl.stages.file_weights import refuse_source
+from medmcl.stages.group_checks import refuse_clusters, refuse_join, refuse_sources
+from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.model_settings import entrances_of, shared_settings, tower_settings
 from medmcl.stages.models import trunk_stage
 from medmcl.stages.parts import refuse_parts
 from medmcl.stages.recipe import (
     FactoriseSpec,
+    JoinSpec,
     ObjectiveSpec,
     RecipeSpec,
     TowersSpec,
@@ -75,13 +78,20 @@ def _checks(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) 
         yield partial(_refuse_view, f"views.{name}", view, recipe, kinds)
     made: dict[str, TowersSpec] = {}
     chosen: list[str] = []
+    clustered: dict[str, ClusterSpec] = {}
     for written in recipe.stages:
         for stage in each(written, tasks):
             if isinstance(stage, SelectSpec):
                 yield partial(_refuse_selection, recipe, stage, dict(made))
                 chosen.append(stage.name)
+            if isinstance(stage, ClusterSpec):
+                yield partial(refuse_clusters, stage, dict(made), dict(clustered))
+                clustered[stage.name] = stage
+            if isinstance(stage, JoinSpec):
+                yield partial(refuse_join, stage, dict(made))
             if isinstance(stage, TrainSpec):
                 yield partial(_refuse_selected_by, stage, tuple(chosen))
+                yield partial(refuse_sources, stage, dict(made), dict(clustered))
             if isinstance(stage, TowersSpec):
                 as_written = stage.model_copy(update={"name": written.name})
                 yield from _stage_checks(recipe, as_written, dict(made), kinds)
@@ -179,6 +189,13 @@ def _refuse_starts(recipe: RecipeSpec, spec: TowersSpec, made: Mapping[str, Towe
     """Refuse to start a tower from a stage that has none, or that is no stage of towers."""
     where = f"stage {spec.name}, start_from"
     for name, stage in spec.start_from.items():
+        if isinstance(made.get(stage), JoinSpec):
+            raise ConfigError(
+                f"'{stage}' joins several models, and a tower cannot start from all of them",
+                where=where,
+                mend=f"start from one of them, or learn from it: teacher: {stage}, with the "
+                "objective distil",
+            )
         if stage not in made or (name != TRUNK and name not in made[stage].towers):
             has = ", ".join(made[stage].towers) if stage in made else "no towers"
             raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.core.targets import Targets
+from medmcl.encoders.joined import Joined
 from medmcl.encoders.shared import TRUNK, SharedTower
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.upcycling import is_upcycling, upcycle
@@ -28,7 +29,7 @@ from medmcl.objectives.cross_modal import CrossModal
 from medmcl.objectives.scale import LogitScale
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.model_settings import shared_settings, tower_settings
-from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec
+from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +54,34 @@ class Setting:
 def build_towers(
     recipe: RecipeSpec, spec: TowersSpec, shapes: Mapping[str, InputShape], seed: int
 ) -> Towers:
-    """Build towers at their first weights, which depend on seed and modality only."""
+    """Build towers at their first weights, which depend on seed, restart and modality only."""
+    if isinstance(spec, JoinSpec):
+        parts = [build_towers(recipe, part, shapes, seed) for part in parts_of(recipe, spec)]
+        return Joined(parts, spec.towers, spec.how)
+    start = () if spec.restart == 0 else (spec.restart,)
     if recipe.shared is not None:
         return SharedTower.build(
             {name: lookup("modality", name, shapes) for name in spec.towers},
             shared_settings(recipe, spec),
             frozen=spec.frozen,
-            seed=lambda part: torch.manual_seed(derive_seed(seed, "init", part)),
+            seed=lambda part: torch.manual_seed(derive_seed(seed, "init", part, *start)),
         )
     built: dict[str, nn.Module] = {}
     for name in spec.towers:
         settings = tower_settings(recipe, spec, name)
-        torch.manual_seed(derive_seed(seed, "init", name))
+        torch.manual_seed(derive_seed(seed, "init", name, *start))
         built[name] = Towers.build({name: shapes[name]}, {name: settings}).towers[name]
     return Towers(built)
+
+
+def parts_of(recipe: RecipeSpec, spec: JoinSpec) -> list[TowersSpec]:
+    """Give the stages that a join stage joins.
+
+    Raises:
+        ConfigError: One of them is no stage with towers that is written out in the recipe.
+    """
+    made = {stage.name: stage for stage in recipe.stages if isinstance(stage, TowersSpec)}
+    return [lookup("stage with towers", name, made, f"stage {spec.name}, of") for name in spec.of]
 
 
 def build_learner(
@@ -75,10 +90,20 @@ def build_learner(
     shapes: Mapping[str, InputShape],
     tasks: Mapping[str, Targets],
     seed: int,
+    taught: Mapping[str, int] | None = None,
 ) -> Learner:
-    """Build towers and objectives of a stage; objectives are seeded by stage and label."""
+    """Build towers and objectives of a stage; objectives are seeded by stage and label.
+
+    Args:
+        recipe: The recipe.
+        spec: The stage.
+        shapes: Modality to the shape of its input.
+        tasks: Tasks whose labels it learns.
+        seed: Of the run.
+        taught: Modality to the width of the features of the stage that it learns from.
+    """
     towers = build_towers(recipe, spec, shapes, seed)
-    shape = towers.shape(shapes, tasks)
+    shape = replace(towers.shape(shapes, tasks), taught=dict(taught or {}))
     objectives, weights = {}, {}
     for label, objective in spec.objectives.items():
         torch.manual_seed(derive_seed(seed, "objective", spec.name, label))
@@ -152,7 +177,7 @@ def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> Non
 
 def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
     """Copy the weights of one tower from a finished stage; every name must fit."""
-    own = _kept(stage, f"model.towers.{name}.", setting)
+    own = kept_weights(stage, f"model.towers.{name}.", setting)
     if not own:
         raise ConfigError(f"stage '{stage}' has no tower '{name}' to start from")
     towers.towers[name].load_state_dict(own)
@@ -163,7 +188,7 @@ def _take_trunk(towers: SharedTower, spec: TrainSpec, setting: Setting) -> None:
     stage = trunk_stage(spec)
     if stage is None:
         return
-    own = _kept(stage, "model.trunk.", setting)
+    own = kept_weights(stage, "model.trunk.", setting)
     if is_upcycling(towers.trunk, own):
         upcycle(towers.trunk, own)
         setting.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
@@ -190,7 +215,7 @@ def trunk_stage(spec: TrainSpec) -> str | None:
     return named[0] if named else None
 
 
-def _kept(stage: str, prefix: str, setting: Setting) -> dict[str, Tensor]:
+def kept_weights(stage: str, prefix: str, setting: Setting) -> dict[str, Tensor]:
     """Weights under ``prefix`` of the checkpoint that a finished stage keeps."""
     checkpoints = setting.checkpoints(stage)
     keep = (checkpoints.done or {}).get("keep", "best")

@@ -25,10 +25,14 @@ from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
 from medmcl.selection.keep import Keep
 from medmcl.stages.any_cohort import for_cohort, kinds_of
+from medmcl.stages.cluster import rehearse_cluster, run_cluster
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
+from medmcl.stages.group_spec import ClusterSpec
+from medmcl.stages.join import rehearse_join, run_join
 from medmcl.stages.kept_rows import GIVEN, copy_keep, keep_file, read_keep
 from medmcl.stages.launch import choose_precision, new_run_folder
+from medmcl.stages.left_out import leave_out, why_left_out
 from medmcl.stages.model_checks import refuse_models
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import (
@@ -50,8 +54,16 @@ REHEARSE: dict[str, Any] = {
     "train": rehearse,
     "factorise": rehearse_factorise,
     "select": rehearse_select,
+    "cluster": rehearse_cluster,
+    "join": rehearse_join,
 }
-RUN: dict[str, Any] = {"train": run_train, "factorise": run_factorise, "select": run_select}
+RUN: dict[str, Any] = {
+    "train": run_train,
+    "factorise": run_factorise,
+    "select": run_select,
+    "cluster": run_cluster,
+    "join": run_join,
+}
 """Stages that make something for later ones: a new kind is one line here and one in `AnyStage`."""
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
 
@@ -204,7 +216,7 @@ def _run_stages(
         if any_rank(stop.asked, world):
             raise Interrupted(f"before {stage.name}")
         if not isinstance(stage, EvaluateSpec):
-            facts.append(RUN[stage.stage](stage, prepared, setting))
+            facts.append(_run_stage(stage, prepared, setting))
             barrier(world)  # no rank reads a stage that the first has not written whole
         elif world.rank == 0:
             evaluations.append(
@@ -213,6 +225,21 @@ def _run_stages(
                 )
             )
     return facts, evaluations
+
+
+def _run_stage(stage: AnyStage, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    """Run a stage, unless a cluster stage before it found that it would not pay."""
+    reason = why_left_out(stage, setting.checkpoints)
+    if not reason:
+        done: dict[str, Any] = RUN[stage.stage](stage, prepared, setting)
+        return done
+    facts = leave_out(stage, reason)
+    setting.record.say(f"{stage.name}: left out, {reason}")
+    if setting.world.rank == 0:
+        checkpoints = setting.checkpoints(stage.name)
+        checkpoints.folder.mkdir(parents=True, exist_ok=True)
+        checkpoints.finish(facts)
+    return facts
 
 
 def _prepare(
@@ -340,6 +367,8 @@ def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
         if isinstance(stage, SelectSpec):
             own = (one.task for one in stage.targets if one.cohort is None)
             used |= {task: None for task in own if task is not None}
+        elif isinstance(stage, ClusterSpec):
+            continue
         elif not isinstance(stage, EvaluateSpec):
             used |= {} if stage.task is None else {stage.task: None}
         else:

@@ -9,7 +9,7 @@ import numpy as np
 from medmcl.core.contracts import ProbeRows
 from medmcl.core.errors import CohortError
 from medmcl.core.rng import numpy_generator
-from medmcl.stages.recipe import AnyStage, TrainSpec
+from medmcl.stages.recipe import AnyStage, JoinSpec, TrainSpec
 
 
 def keep_apart(
@@ -57,14 +57,18 @@ def going_on_from(name: str, stages: Sequence[AnyStage]) -> list[TrainSpec]:
     """Later stages with weights of the stage ``name``, at first hand or through others."""
     reached, found = {name}, []
     for stage in stages:  # in their order: a stage goes on from earlier ones only
-        if isinstance(stage, TrainSpec) and reached & _sources(stage):
+        if isinstance(stage, TrainSpec | JoinSpec) and reached & _sources(stage):
             reached.add(stage.name)
-            found.append(stage)
+            found += [stage] if isinstance(stage, TrainSpec) else []
     return found
 
 
-def _sources(stage: TrainSpec) -> set[str]:
-    return {*stage.start_from.values(), *stage.vectors.values()}
+def _sources(stage: TrainSpec | JoinSpec) -> set[str]:
+    """Stages whose weights, or what they make of records, a stage goes on from."""
+    if isinstance(stage, JoinSpec):
+        return set(stage.of)
+    taught = () if stage.teacher is None else (stage.teacher,)
+    return {*stage.start_from.values(), *stage.vectors.values(), *taught}
 
 
 def kept_for_later(

@@ -24,6 +24,7 @@ from medmcl.core.shipped import shipped
 from medmcl.data.spec import CohortKeys
 from medmcl.data.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
+from medmcl.stages.group_spec import ClusterSpec, GroupsSpec
 from medmcl.stages.select_spec import SelectSpec
 
 SCHEMA = "medmcl/recipe@1"
@@ -78,6 +79,32 @@ class TowersSpec(Config):
     task: str | None = None
     """Task whose labels train; only labelled samples are drawn."""
     label_fraction: Annotated[float, Field(gt=0, le=1)] | Placeholder = 1.0
+    restart: int = Field(default=0, ge=0)
+    """Number of the random start: another one begins at other weights and draws other batches."""
+
+
+class JoinSpec(TowersSpec):
+    """Several stages as one model: what they make of a record, brought together.
+
+    Earlier stages that a cluster stage left out are left out here as well.
+    """
+
+    stage: Literal["join"]
+    of: tuple[str, ...] = Field(min_length=1)
+    """The stages."""
+    towers: tuple[str, ...] = ()
+    """Modalities; those that all of the stages have, if not given."""
+    how: Literal["concatenation", "average"] = "concatenation"
+    """Embeddings side by side, or their mean; each is scaled to unit length first."""
+
+    objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
+    keep: Literal["last"] = "last"
+
+    @model_validator(mode="after")
+    def _each_once(self) -> JoinSpec:
+        if len(set(self.of)) < len(self.of):
+            raise ValueError("of: a stage stands twice")
+        return self
 
 
 class FactoriseSpec(TowersSpec):
@@ -178,6 +205,10 @@ class TrainSpec(TowersSpec):
     """Fold of the subjects that is left out, for a select stage to score."""
     folds: int = Field(default=2, ge=2)
     """Folds that ``without_fold`` counts, from 0."""
+    groups: GroupsSpec | None = None
+    """Groups within which negatives are found; all rows if not given."""
+    teacher: str | None = None
+    """Earlier stage whose embeddings the objective ``distil`` learns."""
     for_each: dict[str, Any] = {}
     """Variable to values; ``task: all`` means every task of the cohort."""
 
@@ -327,7 +358,7 @@ class EvaluateSpec(Config):
         return get_args(Baseline) if self.baselines == "all" else self.baselines
 
 
-AnyStage = TrainSpec | FactoriseSpec | SelectSpec | EvaluateSpec
+AnyStage = TrainSpec | FactoriseSpec | ClusterSpec | JoinSpec | SelectSpec | EvaluateSpec
 StageSpec = Annotated[AnyStage, Field(discriminator="stage")]
 
 
@@ -672,12 +703,17 @@ def _check_order(stages: Sequence[AnyStage]) -> None:
         made.append(spec.name)
 
 
-def needs(spec: TowersSpec | SelectSpec | EvaluateSpec) -> list[str]:
+def needs(spec: AnyStage | TowersSpec) -> list[str]:
     """Stages a stage reads from, fine-tuned patterns aside."""
     if isinstance(spec, SelectSpec):
         return list(spec.teachers)
+    if isinstance(spec, ClusterSpec):
+        return [spec.of, *([] if spec.after is None else [spec.after])]
+    if isinstance(spec, JoinSpec):
+        return list(spec.of)
     if isinstance(spec, TrainSpec):
-        chosen = [] if spec.selected_by is None else [spec.selected_by]
+        grouped = None if spec.groups is None else spec.groups.stage
+        chosen = [one for one in (spec.selected_by, grouped, spec.teacher) if one is not None]
         return [*spec.start_from.values(), *spec.vectors.values(), *chosen]
     if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())

@@ -23,7 +23,9 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
-from medmcl.stages.recipe import RecipeSpec, TowersSpec, expand, needs
+from medmcl.stages.group_spec import ClusterSpec
+from medmcl.stages.left_out import joined_spec
+from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, expand, needs
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.settings import only_cohort_overrides
 from medmcl.stages.train_records import save_train_records
@@ -86,6 +88,15 @@ class Run:
         return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, SelectSpec)}
 
     @property
+    def clusters(self) -> dict[str, ClusterSpec]:
+        """Every cluster stage, by name and in order."""
+        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, ClusterSpec)}
+
+    def left_out(self, stage: str) -> str:
+        """Say why the run did without a stage; empty if it did not."""
+        return str((self.checkpoints(stage).done or {}).get("left_out", ""))
+
+    @property
     def preprocessing(self) -> dict[str, Any]:
         """Settings, fitted state and input shape of every adapter, by modality."""
         return _read_json(self.path / "preprocessing.json")
@@ -121,12 +132,12 @@ class Run:
             raise ConfigError(
                 f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path
             )
-        return self.stages[name]
+        found = self.stages[name]
+        return joined_spec(found, self.checkpoints) if isinstance(found, JoinSpec) else found
 
     def needs(self, name: str) -> list[str]:
         """Stages that a stage reads from; a select stage reads from its teachers."""
-        chosen = self.selections.get(name)
-        return list(chosen.teachers) if chosen is not None else needs(self.stage(name))
+        return needs(self.selections.get(name) or self.clusters.get(name) or self.stage(name))
 
     def refuse_unfinished(self, stage: str | None = None) -> None:
         """Refuse a run that stopped before its train stages, or the one named, were finished.
@@ -149,10 +160,12 @@ class Run:
     def learner(self, stage: str, device: torch.device) -> Learner:
         """Towers and objectives of a finished stage, in evaluation mode."""
         from medmcl.stages.models import build_learner
+        from medmcl.stages.taught import taught_widths
 
         spec = self.stage(stage)
         tasks = {} if spec.task is None else {spec.task: self.tasks[spec.task]}
-        learner = build_learner(self.recipe, spec, self.shapes, tasks, self.seed)
+        widths = taught_widths(self.recipe, spec, self.shapes, self.checkpoints)
+        learner = build_learner(self.recipe, spec, self.shapes, tasks, self.seed, widths)
         learner.load_state_dict(self.checkpoints(stage).weights(spec.keep))
         return learner.to(device).eval()
 

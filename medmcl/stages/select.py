@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading import Prepared
 from medmcl.engine.loop import Learner
 from medmcl.selection.rule import Chooser, follow
+from medmcl.stages.first_rank import awaited
 from medmcl.stages.kept_rows import given_rows, keep_file
 from medmcl.stages.models import Setting, build_learner, temperature_of
 from medmcl.stages.recipe import TowersSpec, expand
@@ -29,9 +29,6 @@ from medmcl.stages.select_spec import (
 from medmcl.stages.select_target import target_of
 from medmcl.stages.teachers import scored_by
 
-_LOOK = 0.5
-"""Seconds between two looks whether the first rank is done."""
-
 
 def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
     """Select, on the first rank; give the facts that go into the record."""
@@ -39,7 +36,7 @@ def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[s
     if checkpoints.done is not None:
         return checkpoints.done
     if setting.world.rank != 0:
-        return _awaited(spec, setting)
+        return awaited(spec.name, setting)
     path = keep_file(setting.folder, spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f"{POOL}*"):  # of a killed process
@@ -68,14 +65,6 @@ def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[s
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
     checkpoints.finish(facts)
     return facts
-
-
-def _awaited(spec: SelectSpec, setting: Setting) -> dict[str, Any]:
-    """Wait until the first rank has selected; it may take longer than ranks wait for a message."""
-    while (done := setting.checkpoints(spec.name).done) is None:
-        setting.stop.heed(f"{spec.name}: waiting for the first process")
-        time.sleep(_LOOK)
-    return done
 
 
 def rehearse_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> None:

@@ -21,7 +21,7 @@ from medmcl.data.spec import (
 )
 from medmcl.evaluation.report.study import Outcome, Predictor, Study
 from medmcl.evaluation.report.words import listed
-from medmcl.stages.recipe import RecipeSpec
+from medmcl.stages.recipe import RecipeSpec, expand
 from medmcl.stages.run import Run
 
 MOST_NAMED = 8  # columns or settings in a clause; the others are counted
@@ -75,6 +75,7 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     if fact.get("judged_rows"):
         kept, judged = (f"{fact[name]:,}" for name in ("kept_rows", "judged_rows"))
         skipped += f", {kept} of {judged} rows kept ({fact['selection_seconds']:g} s of judging)"
+    skipped += _within(fact)
     spikes = fact.get("gradient_spikes", 0)
     skipped += f", {counted(spikes, 'spike')} of the gradient norm" if spikes else ""
     lacking = fact.get("lacking", 0)
@@ -91,9 +92,23 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     )
 
 
+def _within(fact: Mapping[str, Any]) -> str:
+    """Say of which groups negatives were, and which rows were in no batch."""
+    if "groups" not in fact:
+        return ""
+    alone, waiting = fact["alone_rows"], fact["waiting_rows"]
+    out = f", {counted(alone, 'row')} alone in their group left out" if alone else ""
+    out += f", {counted(waiting, 'row')} of people with many waiting an epoch" if waiting else ""
+    notes = "".join(f"; {note}" for note in fact["notes"])
+    return f", negatives within {counted(fact['groups'], 'group')}{out}{notes}"
+
+
 def _training(run: Run) -> tuple[str, ...]:
-    """A sentence a finished stage that selected, or trained without labels; others are counted."""
-    made = {name: spec.task for name, spec in run.stages.items()} | dict.fromkeys(run.selections)
+    """A sentence a finished stage that trained without labels, or only prepared; others counted."""
+    tasks = {name: spec.task for name, spec in run.stages.items()}
+    order = [stage.name for stage in expand(run.recipe, run.config["tasks"])]
+    others = (*run.selections, *run.clusters)
+    made = {name: tasks.get(name) for name in order if name in tasks or name in others}
     done = {name: run.checkpoints(name).done for name in made}
     free = [stage_sentence(f) for n, f in done.items() if f and made[n] is None]
     tuned = sum(bool(f) and made[n] is not None for n, f in done.items())

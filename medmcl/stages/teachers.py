@@ -9,7 +9,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
 from medmcl.stages.folds import folds_of
-from medmcl.stages.recipe import FactoriseSpec, TowersSpec, TrainSpec
+from medmcl.stages.recipe import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
 from medmcl.stages.select_spec import SelectSpec
 
 
@@ -92,6 +92,7 @@ def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: st
     fold = _fold(teacher)
     if fold is None:
         return
+    _refuse_clusters(teacher, teacher, where)
     met: set[str] = set()
     todo = _parents(teacher)
     while todo:
@@ -100,6 +101,7 @@ def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: st
             continue
         met.add(name)
         parent = stages[name]
+        _refuse_clusters(parent, teacher, where)
         todo += _parents(parent)
         if isinstance(parent, FactoriseSpec) and parent.embedded is not None:
             continue
@@ -116,10 +118,24 @@ def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: st
             )  # fmt: skip
 
 
+def _refuse_clusters(stage: TowersSpec, teacher: TowersSpec, where: str) -> None:
+    """Refuse clusters behind a teacher without a fold: other stages, of every fold, made them."""
+    if isinstance(stage, TrainSpec) and stage.groups is not None and stage.groups.stage is not None:
+        raise ConfigError(
+            f"the teacher '{teacher.name}' leaves out a fold, and '{stage.name}' is trained within "
+            f"groups of the cluster stage '{stage.groups.stage}'",
+            where=where,
+            expected="groups of columns, or none",
+        )
+
+
 def _parents(stage: TowersSpec) -> list[str]:
     """Stages that the weights of a stage start from."""
+    if isinstance(stage, JoinSpec):
+        return list(stage.of)
     vectors = stage.vectors.values() if isinstance(stage, TrainSpec) else ()
-    return [*stage.start_from.values(), *vectors]
+    taught = [stage.teacher] if isinstance(stage, TrainSpec) and stage.teacher else []
+    return [*stage.start_from.values(), *vectors, *taught]
 
 
 def _fold(stage: TowersSpec) -> tuple[int, int] | None:

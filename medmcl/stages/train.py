@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from medmcl.core.batch import Embeddings, InputShape
+from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, ModelShape
 from medmcl.core.errors import ConfigError
+from medmcl.core.rng import derive_seed
 from medmcl.core.sides import Sides
+from medmcl.data.group_sampler import WithinGroupSampler
 from medmcl.data.loading import Prepared
 from medmcl.data.samplers import UniformSampler
 from medmcl.data.view_settings import ViewSettings
@@ -24,17 +26,20 @@ from medmcl.engine.state import Progress
 from medmcl.engine.watching import watchers
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.subsets import label_subset
+from medmcl.grouping.groups import NOWHERE
 from medmcl.objectives import wanted_probe
 from medmcl.selection.online import Online
 from medmcl.stages.expert_report import summary_of
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.folds import without_fold
+from medmcl.stages.grouped_rows import RowGroups, group_sampler, groups_of, tuning_in_groups
 from medmcl.stages.kept_rows import kept_rows
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.online import build_selector
 from medmcl.stages.parts import norms_of_parts, refuse_empty_parts
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
+from medmcl.stages.taught import Lesson, as_targets, lesson, taught_widths
 
 
 def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
@@ -62,17 +67,18 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         )
     take_weights(learner, spec, prepared.adapters, setting)
     learner.to(setting.world.device)
-    tuning = _tuning_batches(spec, prepared, sampler.batch_size)
+    for note in () if parts.groups is None else parts.groups.notes:
+        setting.record.say(f"{spec.name}: {note}")
+    tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
     sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
     sides.refuse_leak(rows, f"the weights of stage {spec.name}")
     sides.refuse_leak(parts.probe_rows, f"what stage {spec.name} learns from probe rows")
     if tuning:
         what = f"the tuning loss of stage {spec.name} (best checkpoint, early stopping)"
         sides.refuse_leak(np.concatenate(tuning), what)
-    wanted = () if spec.task is None else (spec.task,)
     feed = Feed(
         sampler=sampler,
-        load=lambda chosen: prepared.batch(chosen, tasks=wanted, modalities=spec.towers),
+        load=_loader(spec, prepared, parts.groups, lesson(spec, prepared, setting)),
         tuning=tuning,
         selector=parts.selector,
         probe=parts.probe,
@@ -110,12 +116,46 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "gradient_spikes": state.gradient_spikes,
         "seconds": round(watch.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
+        **_grouped(parts),
         **_selected(state),
         **_watched(parts, setting),
     }
     if setting.world.rank == 0:
         checkpoints.finish(facts)
     return facts
+
+
+def _loader(
+    spec: TrainSpec, prepared: Prepared, groups: RowGroups | None, lesson_: Lesson
+) -> Callable[[np.ndarray], Batch]:
+    """Give what loads samples: records, labels, groups where batches mix them, what is taught."""
+    wanted = () if spec.task is None else (spec.task,)
+    more = dict(lesson_)
+    if groups is not None and groups.is_mixed:
+        more[GROUPS] = groups.targets
+
+    def load(chosen: np.ndarray) -> Batch:
+        batch = prepared.batch(chosen, tasks=wanted, modalities=spec.towers)
+        if not more:
+            return batch
+        values, known = as_targets(more, chosen)
+        return replace(batch, targets={**batch.targets, **values}, known={**batch.known, **known})
+
+    return load
+
+
+def _grouped(parts: _Parts) -> dict[str, Any]:
+    """Groups that negatives are of, and rows that are in no batch; nothing without groups."""
+    if parts.groups is None:
+        return {}
+    sampler, inside = parts.sampler, parts.groups.numbers[parts.rows]
+    waiting = sampler.waiting if isinstance(sampler, WithinGroupSampler) else 0
+    return {
+        "groups": len(np.unique(inside)),
+        "alone_rows": sampler.alone if isinstance(sampler, WithinGroupSampler) else 0,
+        "waiting_rows": waiting,
+        "notes": list(parts.groups.notes),
+    }
 
 
 def _selected(state: Progress) -> dict[str, Any]:
@@ -163,14 +203,15 @@ class _Parts:
     """What a stage trains, on what, as what it sees."""
 
     rows: np.ndarray
-    sampler: UniformSampler
+    sampler: UniformSampler | WithinGroupSampler
     learner: Learner
     views: dict[str, View]
     probe_rows: np.ndarray
     probe: Probe | None
     selector: Online | None
     not_selected: int
-    """Rows that a selection, or a fold that is left out, took away."""
+    """Rows that a selection, a fold or a group that is left out, took away."""
+    groups: RowGroups | None
 
 
 def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
@@ -179,7 +220,8 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
     adapters = {name: prepared.adapters[name] for name in spec.towers}
     shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
     tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(everyone)}
-    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed)
+    widths = taught_widths(setting.recipe, spec, _all_shapes(prepared), setting.checkpoints)
+    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed, widths)
     wanted = [part.probe for part in watchers(learner.objectives).values()]
     subjects = prepared.subjects[everyone]
     rows, probe_rows = keep_apart(everyone, subjects, wanted, (setting.seed, spec.name))
@@ -188,10 +230,12 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
         kept_rows(without_fold(some, spec, prepared, setting.seed), spec, prepared, setting)
         for some in (rows, probe_rows)
     )
+    groups = groups_of(spec, drawn, prepared, setting)
+    if groups is not None:
+        drawn = drawn[groups.numbers[drawn] != NOWHERE]
     left, rows = len(rows) - len(drawn), drawn
-    sampler = UniformSampler(
-        rows, prepared.subjects[rows], batch_size=spec.batch_size, seed=setting.seed
-    )
+    seed = derive_seed(setting.seed, "restart", spec.restart) if spec.restart else setting.seed
+    sampler = group_sampler(groups, rows, prepared, spec.batch_size, seed)
     probe = None
     if wanted:
         cuts = range(spec.batch_size, len(probe_rows), spec.batch_size)
@@ -206,7 +250,12 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
         probe,
         build_selector(spec, learner, adapters, len(prepared.splits), setting.seed),
         left,
+        groups,
     )
+
+
+def _all_shapes(prepared: Prepared) -> dict[str, InputShape]:
+    return {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
 
 
 def watched_later(spec: TowersSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
@@ -306,11 +355,18 @@ def _tuning_rows(spec: TrainSpec, prepared: Prepared) -> np.ndarray:
     return rows
 
 
-def _tuning_batches(spec: TrainSpec, prepared: Prepared, batch_size: int) -> tuple[np.ndarray, ...]:
-    """Fixed batches of equal size (the loss of a batch depends on its size); none if too few."""
+def _tuning_batches(
+    spec: TrainSpec, prepared: Prepared, batch_size: int, groups: RowGroups | None
+) -> tuple[np.ndarray, ...]:
+    """Fixed batches of equal size (the loss of a batch depends on its size); none if too few.
+
+    Where training has batches of one group, so has tuning.
+    """
     rows = _tuning_rows(spec, prepared)
     if len(rows) < 2:
         return ()
+    if groups is not None and not groups.is_mixed:
+        return tuning_in_groups(rows, groups, batch_size)
     size = min(batch_size, len(rows))
     whole = len(rows) // size
     return tuple(np.split(rows[: whole * size], whole))

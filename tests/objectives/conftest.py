@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medmcl.core.batch import Batch, Embeddings, InputShape
+from medmcl.core.batch import Batch, Embeddings, InputShape, taught
 from medmcl.core.contracts import ModelShape
 from medmcl.core.gates import FIELDS, RouterSums
 from medmcl.core.targets import Targets
@@ -73,6 +73,7 @@ def model_shape(tasks):
         patch={"ecg": 5},
         tasks=tasks,
         experts=4,
+        taught={"ecg": 5, "report": 4},
     )
 
 
@@ -95,6 +96,12 @@ def make_seen(tasks):
         known = {
             name: torch.tensor(task.known, device="cpu")[order] for name, task in tasks.items()
         }
+        lessons = torch.Generator(device="cpu").manual_seed(seed + 2)
+        for name, width in (("ecg", 5), ("report", 4)):
+            for space, size in (("features", width), ("pooled", SHARED)):
+                x = torch.randn(ROWS, size, generator=lessons, device="cpu")[order]
+                targets[taught(name, space)] = x
+                known[taught(name, space)] = torch.ones_like(x, dtype=torch.bool)
         leaves = {}
 
         def draw(view, field, name, *shape):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medmcl.core.batch import Batch, Embeddings, InputShape
+from medmcl.core.batch import Batch, Embeddings, InputShape, taught
 from medmcl.core.contracts import ModelShape
 from medmcl.core.gates import FIELDS, RouterSums
 from medmcl.objectives import OBJECTIVES, build_objective
@@ -27,6 +27,7 @@ CASES = {
     "centrobind": {"view": "a"},
     "masked": {"modality": "ecg", "view": "a", "decoder": {"width": 8, "depth": 1, "heads": 2}},
     "supervised": {"task": "regression", "modalities": ["ecg", "cmr"], "view": "a", "join": "mean"},
+    "distil": {"view": "a"},
     "router": {"view": "a", "gshard": True, "local": ["ecg"], "min_experts": {"cmr": None}},
 }
 MORE = {
@@ -62,6 +63,11 @@ def views_of(tasks, fill, *, masked):
     """Two views with different presence (as modality dropout leaves it), spoiled where absent."""
     torch.manual_seed(0)
     seen = {}
+    lessons = {
+        taught(name, space): torch.randn(ROWS, width, device="cpu")
+        for name, width in (("ecg", 5), ("cmr", 4))
+        for space, width in (("features", width), ("pooled", SHARED))
+    }
     for number, view in enumerate("ab"):
         count = VISIBLE if masked else TOKENS
         shapes = {"inputs": (LEADS, SAMPLES), "pooled": (SHARED,), "features": (WIDTH,),
@@ -94,8 +100,10 @@ def views_of(tasks, fill, *, masked):
             ids=torch.arange(ROWS, device="cpu"),
             inputs=parts.pop("inputs"),
             present=present,
-            targets={n: torch.tensor(t.values, device="cpu").float() for n, t in tasks.items()},
-            known={n: torch.tensor(t.known, device="cpu") for n, t in tasks.items()},
+            targets={n: torch.tensor(t.values, device="cpu").float() for n, t in tasks.items()}
+            | lessons,
+            known={n: torch.tensor(t.known, device="cpu") for n, t in tasks.items()}
+            | {name: torch.ones_like(x, dtype=torch.bool) for name, x in lessons.items()},
             masks=dict.fromkeys(["ecg"], order >= VISIBLE) if masked else {},
         )
         seen[view] = Embeddings(batch=batch, **parts)
@@ -112,6 +120,7 @@ def test_the_content_of_absent_rows_changes_nothing(label, tasks):
         patch=dict.fromkeys(MODALITIES, PATCH),
         tasks=tasks,
         experts=4,
+        taught={"ecg": 5, "cmr": 4},
     )
     found = []
     for fill in FILLS.values():

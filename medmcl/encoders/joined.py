@@ -1,0 +1,114 @@
+"""Several models as one: what each makes of a record, side by side or averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmcl.core.batch import Batch, Embeddings
+from medmcl.core.errors import ConfigError
+from medmcl.encoders.towers import EPSILON, Towers
+
+How = Literal["concatenation", "average"]
+
+
+class _Width(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+
+class _Side(nn.Module):
+    """What stands for the tower of a modality: its widths, and that it has no tokens."""
+
+    num_tokens: int | None = None
+    patch: int | None = None
+    grid: tuple[int, ...] | None = None
+    early: tuple[str, ...] = ()
+
+    def __init__(self, features: int, pooled: int) -> None:
+        super().__init__()
+        self.width = features
+        self.head = _Width(pooled)
+
+    @property
+    def facts(self) -> _Side:
+        return self
+
+    @property
+    def encoder(self) -> _Side:
+        return self
+
+    def layer_depths(self) -> dict[str, int]:
+        """No layer of its own."""
+        return {}
+
+
+class Joined(Towers):
+    """The model: several models read the same batch, and their embeddings are brought together.
+
+    Those of each are scaled to unit length first, so that none outweighs the others. Similarities
+    of concatenated points are the mean of the similarities of the models.
+
+    Args:
+        parts: The models.
+        names: Modalities that all of them have.
+        how: ``concatenation``, or ``average`` of equal widths.
+
+    Raises:
+        ConfigError: A part lacks a modality; widths differ and are to be averaged.
+
+    Source:
+        Zhang et al. 2024, arXiv 2402.11816 (cross-stage integration). Differs: the authors' code
+        joins points that are not scaled, so that a stage with longer ones outweighs the others.
+    """
+
+    def __init__(self, parts: Sequence[Towers], names: Sequence[str], how: How) -> None:
+        sides: dict[str, nn.Module] = {}
+        for name in names:
+            towers = [part.tower(name) for part in parts]
+            features = [tower.facts.width for tower in towers]
+            pooled = [t.facts.width if t.head is None else t.head.width for t in towers]
+            if how == "average" and (len(set(features)) > 1 or len(set(pooled)) > 1):
+                raise ConfigError(
+                    "embeddings of different widths have no average",
+                    where=f"modality {name}",
+                    got=f"features {features}, pooled {pooled}",
+                    mend="how: concatenation",
+                )
+            taken = slice(None) if how == "concatenation" else slice(1)
+            sides[name] = _Side(sum(features[taken]), sum(pooled[taken]))
+        super().__init__(sides)
+        self.how = how
+        self.parts = nn.ModuleList(parts)
+
+    def depths(self) -> dict[str, tuple[int, int]]:
+        """None: it is not trained."""
+        return {}
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """Encode the modalities of a batch with every part."""
+        seen = [part(batch) for part in self.parts]
+        return Embeddings(
+            batch=batch,
+            features={
+                name: self._bring([one.features[name] for one in seen])
+                for name in self.towers
+                if name in batch.inputs
+            },
+            pooled={
+                name: self._bring([one.pooled[name] for one in seen])
+                for name in self.towers
+                if name in batch.inputs
+            },
+        )
+
+    def _bring(self, parts: Sequence[Tensor]) -> Tensor:
+        unit = [functional.normalize(part, dim=-1, eps=EPSILON) for part in parts]
+        if self.how == "average":
+            return functional.normalize(torch.stack(unit).mean(0), dim=-1, eps=EPSILON)
+        return torch.cat(unit, dim=-1) / len(unit) ** 0.5

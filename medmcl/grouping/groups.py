@@ -1,0 +1,158 @@
+"""The artefact `Groups`: which rows of a cohort share what was learned already, or a confounder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import ArtefactError
+
+SCHEMA = "medmcl/groups@1"
+_MARK = b"medmcl"
+NOWHERE = -1
+"""Group of a row that is in none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Rows of a cohort to integers.
+
+    Attributes:
+        ids: Of each row, (N,), each once.
+        groups: Group of each row, from which batches are made, (N,) int64.
+        labels: Accumulated label of each row, before small groups were merged, (N,) int64.
+        clusters: Cluster of each row in this stage, (N,) int64.
+        cohort: Fingerprint of the cohort the ids are of.
+        provenance: Plain JSON values: stage, modality, K, seed, what came before.
+    """
+
+    ids: np.ndarray
+    groups: np.ndarray
+    labels: np.ndarray
+    clusters: np.ndarray
+    cohort: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", np.asarray(self.ids).astype(str))
+        for name in ("groups", "labels", "clusters"):
+            value = np.asarray(getattr(self, name))
+            if value.shape != self.ids.shape or value.dtype.kind not in "iu":
+                raise ArtefactError(
+                    f"'{name}' must be a whole number for each row",
+                    got=f"{value.dtype}, shape {value.shape}",
+                    expected=f"shape {self.ids.shape}",
+                )
+            object.__setattr__(self, name, value.astype(np.int64))
+        if len(np.unique(self.ids)) < len(self.ids):
+            raise ArtefactError("an id stands twice", expected="each once")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of who is in which group, of which cohort."""
+        rows = sorted(zip(self.ids.tolist(), self.groups.tolist(), strict=True))
+        return fingerprint([self.cohort, rows])
+
+    def of(self, ids: Sequence[Any], field_name: str = "groups") -> np.ndarray:
+        """Give a number of each of ``ids``, (N,) int64; `NOWHERE` where it is not in any group."""
+        values = getattr(self, field_name).tolist()
+        known = dict(zip(self.ids.tolist(), values, strict=True))
+        return np.array([known.get(str(one), NOWHERE) for one in ids], dtype=np.int64)
+
+    def save(self, path: Path) -> None:
+        """Write a parquet file (sample, group, label, cluster), whole or not at all."""
+        about = {"schema": SCHEMA, "cohort": self.cohort, "provenance": dict(self.provenance)}
+        table = pa.table(
+            {
+                "sample": pa.array(self.ids.tolist(), pa.string()),
+                "group": self.groups,
+                "label": self.labels,
+                "cluster": self.clusters,
+            }
+        ).replace_schema_metadata({_MARK: json.dumps(about).encode()})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.part")
+        pq.write_table(table, aside)
+        aside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path | str, cohort: str | None = None) -> Groups:
+        """Read what `save` wrote.
+
+        Args:
+            path: The file.
+            cohort: Fingerprint of the cohort that it must be of; any if not given.
+
+        Raises:
+            ArtefactError: It is missing, damaged, no groups file, or of another cohort.
+        """
+        try:
+            table = pq.read_table(path)
+            about = json.loads((table.schema.metadata or {})[_MARK])
+            if about["schema"] != SCHEMA:
+                raise ArtefactError(
+                    "is not a groups file", where=path, got=about["schema"], expected=SCHEMA
+                )
+            columns = {
+                name: table.column(name).to_numpy() for name in ("group", "label", "cluster")
+            }
+            ids = np.array(table.column("sample").to_pylist())
+        except FileNotFoundError:
+            raise ArtefactError("there is no such file", where=path) from None
+        except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
+            raise ArtefactError(f"is not a readable groups file: {error}", where=path) from None
+        if cohort is not None and about["cohort"] != cohort:
+            raise ArtefactError(
+                "is of another cohort",
+                where=path,
+                got=f"fingerprint {about['cohort']}",
+                expected=f"fingerprint {cohort}",
+            )
+        return cls(
+            ids=ids,
+            groups=columns["group"],
+            labels=columns["label"],
+            clusters=columns["cluster"],
+            cohort=about["cohort"],
+            provenance=about["provenance"],
+        )
+
+
+def accumulate(before: np.ndarray, clusters: np.ndarray, number: int) -> np.ndarray:
+    """Give the label of each row over all partitions so far: y = K y_before + c, (N,) int64.
+
+    Args:
+        before: Labels of the stages before, (N,); zeros before the first.
+        clusters: Cluster in this stage, 0 to K - 1, (N,); a negative one gives `NOWHERE`.
+        number: K of this stage.
+
+    Source:
+        Zhang et al. 2024, arXiv 2402.11816. Differs from the authors' code, which adds up the
+        clusters of the last stage over and over, so that only the last partition counts.
+    """
+    label = before.astype(np.int64) * number + clusters.astype(np.int64)
+    return np.where((before < 0) | (clusters < 0), NOWHERE, label)
+
+
+def product(parts: Sequence[np.ndarray], numbers: Sequence[int]) -> np.ndarray:
+    """Give the cluster of each row in several partitions at once, (N,) int64.
+
+    Args:
+        parts: Cluster of each row in each partition, (N,) each.
+        numbers: Clusters of each partition.
+    """
+    found = np.zeros(len(parts[0]), dtype=np.int64)
+    for one, number in zip(parts, numbers, strict=True):
+        found = accumulate(found, one, number)
+    return found

@@ -1,0 +1,299 @@
+"""The cluster stage: rows that a stage cannot part form a group, over all stages so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.findings import counted
+from medmcl.core.rng import derive_seed
+from medmcl.core.sides import Sides
+from medmcl.data.loading import Prepared
+from medmcl.grouping import (
+    Groups,
+    accumulate,
+    added,
+    choose_clusters,
+    kmeans,
+    merge_small,
+    nearest_centre,
+    product,
+    share_below,
+)
+from medmcl.grouping.groups import NOWHERE
+from medmcl.grouping.kmeans import unit_rows
+from medmcl.stages.first_rank import awaited
+from medmcl.stages.folds import without_fold
+from medmcl.stages.group_spec import ClusterSpec
+from medmcl.stages.kept_rows import given_rows
+from medmcl.stages.models import Setting
+from medmcl.stages.recipe import TrainSpec
+from medmcl.stages.run import Run, embed_records
+
+MOST = 0.5
+"""Share of rows in groups that are too small beyond which another stage does not pay."""
+ONE_GROUP = 0.95
+"""Share of rows in one group from which on it is said: negatives there are as everywhere."""
+
+
+def groups_file(folder: Path, stage: str) -> Path:
+    """Where a run keeps the groups of a cluster stage."""
+    return folder / "groups" / f"{stage}.parquet"
+
+
+def run_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    """Embed, cluster, accumulate and merge, on the first rank; give the facts for the record.
+
+    Raises:
+        MedmclError: The embedding is constant or not finite.
+        LeakageError: A row that is clustered is of `held_out`, or its subject is.
+    """
+    checkpoints = setting.checkpoints(spec.name)
+    if checkpoints.done is not None:
+        return checkpoints.done
+    if setting.world.rank != 0:
+        return awaited(spec.name, setting)
+    began = time.perf_counter()
+    work = _Work(spec, prepared, setting, Run(setting.folder))
+    groups, facts = work.cluster()
+    groups.save(groups_file(setting.folder, spec.name))
+    for note in facts["notes"]:
+        setting.record.say(f"{spec.name}: {note}")
+    seconds = round(time.perf_counter() - began, 3)
+    facts = {"stage": spec.name, "fingerprint": groups.fingerprint, "seconds": seconds, **facts}
+    facts["sentence"] = "; ".join([f"Stage {spec.name}: {facts['notes'][0]}", *facts["notes"][1:],
+                                   f"{seconds:.1f} s."])  # fmt: skip
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.finish(facts)
+    return facts
+
+
+def rehearse_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> None:
+    """Refuse more clusters than rows before anything is trained."""
+    rows = fitted_rows(spec, prepared, setting)
+    for name in spec.modalities:
+        number = len(rows[name])
+        if spec.clusters != "auto" and number < spec.clusters:
+            raise ConfigError(
+                "there are fewer rows than clusters",
+                where=f"stage {spec.name}, clusters",
+                got=f"{spec.clusters} clusters of {number} train rows with {name}",
+                mend=f"--set stages.{spec.name}.clusters=N with N below {max(3, number // 10)}",
+            )
+
+
+def load_groups(stage: str, prepared: Prepared, setting: Setting) -> Groups | None:
+    """Read the groups of a cluster stage of this run; None if it has not run yet.
+
+    Raises:
+        ArtefactError: The file is gone, damaged, or not what the stage wrote.
+    """
+    done = setting.checkpoints(stage).done
+    if done is None:
+        return None
+    path = groups_file(setting.folder, stage)
+    groups = Groups.load(path, cohort=prepared.cohort.fingerprint)
+    if groups.fingerprint != done["fingerprint"]:
+        raise ArtefactError(
+            f"is not what stage {stage} wrote",
+            where=path,
+            got=f"fingerprint {groups.fingerprint}",
+            expected=f"fingerprint {done['fingerprint']}",
+            mend=f"put the file back, or delete {setting.checkpoints(stage).folder} and --resume",
+        )
+    return groups
+
+
+def fitted_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> dict[str, np.ndarray]:
+    """Give the train rows that clusters of each modality are learned from.
+
+    Those that the stage they come from could have trained on: without the fold it leaves out, and
+    kept by the file of ``--keep``.
+    """
+    of = next(stage for stage in setting.recipe.stages if stage.name == spec.of)
+    rows = given_rows(prepared.rows("train"), prepared, setting)
+    if isinstance(of, TrainSpec):
+        rows = without_fold(rows, of, prepared, setting.seed)
+    return {name: rows[prepared.present[name][rows]] for name in spec.modalities}
+
+
+@dataclass
+class _Work:
+    """One cluster stage at work."""
+
+    spec: ClusterSpec
+    prepared: Prepared
+    setting: Setting
+    run: Run
+    notes: list[str] = field(default_factory=list)
+
+    def cluster(self) -> tuple[Groups, dict[str, Any]]:
+        """Give the groups of train and tuning rows, and the facts."""
+        spec, prepared = self.spec, self.prepared
+        rows = np.concatenate([prepared.rows("train"), prepared.rows("tuning")])
+        learned = fitted_rows(spec, prepared, self.setting)
+        sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+        for name, own in learned.items():
+            sides.refuse_leak(own, f"the clusters of {name} of stage {spec.name}")
+        vectors = {name: self._vectors(spec.of, name, rows) for name in spec.modalities}
+        fits = {name: np.isin(rows, own) for name, own in learned.items()}
+        clusters, number = self._parted(vectors, fits, rows)
+        before, radix = self._before(rows)
+        labels = accumulate(before, clusters, number)
+        fit = np.logical_and.reduce([*fits.values()]) & (labels != NOWHERE)
+        beside = np.concatenate([unit_rows(one) for one in vectors.values()], axis=1)
+        groups = self._merged(beside, labels, before, fit)
+        found = Groups(
+            ids=prepared.samples["sample"].to_numpy()[rows],
+            groups=groups,
+            labels=labels,
+            clusters=clusters,
+            cohort=prepared.cohort.fingerprint,
+            provenance={
+                "stage": spec.name,
+                "of": spec.of,
+                "clusters": number,
+                "labels_at_most": radix * number,
+                "seed": self.setting.seed,
+                "after": spec.after,
+            },
+        )
+        stopped = self._stopped(beside[fit], labels[fit], rows[fit])
+        if stopped:
+            self.notes.append(f"no stage is trained within these groups: {stopped}")
+        sizes = np.unique(groups[fit], return_counts=True)[1]
+        facts = {
+            "rows": int(fit.sum()),
+            "clusters": number,
+            "groups": len(sizes),
+            "largest_share": round(float(sizes.max() / sizes.sum()), 4),
+            "notes": self.notes,
+            **({"stopped": stopped} if stopped else {}),
+        }
+        return found, facts
+
+    def _vectors(self, stage: str, name: str, rows: np.ndarray) -> np.ndarray:
+        """Embed a modality of some samples with a stage, (N, D); zeros where it is absent."""
+        self.setting.stop.heed(f"{self.spec.name}: embedding")
+        device = self.setting.world.device
+        towers = self.run.towers(stage, device)
+        index = self.prepared.index(name)[rows]
+        records = np.unique(index[index >= 0])
+        space = self.spec.space
+        known = embed_records(towers, self.prepared, name, records, space, device)
+        full = np.zeros((len(rows), known.shape[1]), dtype=np.float32)
+        full[index >= 0] = known[np.searchsorted(records, index[index >= 0])]
+        return full
+
+    def _parted(
+        self, vectors: Mapping[str, np.ndarray], fits: Mapping[str, np.ndarray], rows: np.ndarray
+    ) -> tuple[np.ndarray, int]:
+        """Give the cluster of each row, `NOWHERE` where it lacks a modality, and their number."""
+        has = {name: self.prepared.present[name][rows] for name in vectors}
+        sides, every = dict(vectors), dict(fits)
+        if self.spec.together == "side_by_side" and len(vectors) > 1:
+            whole = " and ".join(vectors)
+            sides = {whole: np.concatenate([unit_rows(x) for x in vectors.values()], axis=1)}
+            every = {whole: np.logical_and.reduce([*fits.values()])}
+            has = {whole: np.logical_and.reduce([*has.values()])}
+        parts, numbers = [], []
+        for name, x in sides.items():
+            seed = derive_seed(self.setting.seed, "clusters", self.spec.name, name)
+            fit = every[name]
+            if self.spec.clusters == "auto":
+                number = choose_clusters(x[fit], seed)
+            else:
+                number = self.spec.clusters
+            where = f"stage {self.spec.name}, embeddings of {self.spec.of}"
+            found = kmeans(x[fit], number, seed, self.spec.backend, where)
+            parts.append(np.where(has[name], nearest_centre(x, found.centres), NOWHERE))
+            numbers.append(number)
+        told = " x ".join(f"{n} of {name}" for n, name in zip(numbers, sides, strict=True))
+        fit = np.logical_and.reduce([*fits.values()])
+        self.notes.append(f"{int(fit.sum()):,} train rows of {self.spec.of} in clusters: {told}")
+        nowhere = int((~np.logical_and.reduce([*has.values()])).sum())
+        if nowhere:
+            self.notes.append(f"{counted(nowhere, 'row')} without {told} in a group of their own")
+        return product(parts, numbers), int(np.prod(numbers))
+
+    def _before(self, rows: np.ndarray) -> tuple[np.ndarray, int]:
+        """Labels that go on, and how many they may be; zeros before the first stage."""
+        if self.spec.after is None:
+            return np.zeros(len(rows), dtype=np.int64), 1
+        earlier = load_groups(self.spec.after, self.prepared, self.setting)
+        assert earlier is not None  # the order of stages is checked
+        ids = self.prepared.samples["sample"].to_numpy()[rows]
+        return earlier.of(ids, "labels"), int(earlier.provenance["labels_at_most"])
+
+    def _merged(
+        self, vectors: np.ndarray, labels: np.ndarray, before: np.ndarray, fit: np.ndarray
+    ) -> np.ndarray:
+        """Join small groups of the rows that clusters are learned from; others go with them."""
+        spec = self.spec
+        names, sizes = np.unique(labels[fit], return_counts=True)
+        merged = merge_small(vectors[fit], labels[fit], spec.smallest, before[fit])
+        becomes = dict(zip(labels[fit].tolist(), merged.tolist(), strict=True))
+        groups = np.array([becomes.get(label, NOWHERE) for label in labels.tolist()])
+        unseen = (groups == NOWHERE) & (labels != NOWHERE)
+        if unseen.any():
+            kept = np.unique(merged)
+            means = np.stack([vectors[fit][merged == one].mean(axis=0) for one in kept])
+            groups[unseen] = kept[
+                np.argmax(unit_rows(vectors[unseen]) @ unit_rows(means).T, axis=1)
+            ]
+        small = int((sizes < spec.smallest).sum())
+        left = np.unique(merged, return_counts=True)[1]
+        self.notes.append(
+            f"{counted(len(left), 'group')} of {int(left.min()):,} to {int(left.max()):,} rows"
+        )
+        if small:
+            moved = int((labels[fit] != merged).sum())
+            self.notes.append(
+                f"{small} of {len(names)} groups had fewer than {spec.smallest} rows: {moved:,} "
+                "rows joined the nearest group"
+            )
+        share = left.max() / left.sum()
+        if share >= ONE_GROUP:
+            self.notes.append(
+                f"one group holds {100 * share:.0f} % of the rows: within it negatives are as "
+                "without groups"
+            )
+        return groups.astype(np.int64)
+
+    def _stopped(self, vectors: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> str:
+        """Say why to train within the groups would not pay; empty if it may."""
+        spec = self.spec
+        if not spec.stop:
+            return ""
+        small = share_below(labels, spec.smallest)
+        if small > MOST:
+            return (
+                f"groups too small, {100 * small:.0f} % of the rows are in groups of fewer than "
+                f"{spec.smallest}"
+            )
+        before = self._stages_before()
+        if not before:
+            return ""
+        seed = derive_seed(self.setting.seed, "added", spec.name)
+        earlier = [unit_rows(self._vectors(s, n, rows)) for s in before for n in spec.modalities]
+        adds = added(vectors, np.concatenate(earlier, axis=1), seed)
+        self.notes.append(f"{spec.of} adds {100 * adds:.0f} % to {', '.join(before)}")
+        if adds < spec.adds:
+            return f"{spec.of} adds {100 * adds:.1f} %, less than {100 * spec.adds:g} %"
+        return ""
+
+    def _stages_before(self) -> list[str]:
+        """Stages whose clusters came before, the first one first."""
+        specs = {s.name: s for s in self.setting.recipe.stages if isinstance(s, ClusterSpec)}
+        found: list[str] = []
+        after = self.spec.after
+        while after is not None:
+            found.insert(0, specs[after].of)
+            after = specs[after].after
+        return found

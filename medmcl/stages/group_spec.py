@@ -1,0 +1,86 @@
+"""What a recipe says of groups: clusters of a stage's embeddings, and batches within groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from medmcl.core.config import Config
+
+
+class ClusterSpec(Config):
+    """Cluster what a stage has learned: rows of one group share it, so it cannot part them.
+
+    Clusters are those of train rows; tuning rows go to the nearest centre.
+    """
+
+    stage: Literal["cluster"]
+    name: str
+    of: str
+    """Earlier stage whose embeddings are clustered."""
+    modality: str | tuple[str, ...]
+    """One, or several: the product of their partitions, or ``side_by_side``."""
+    together: Literal["product", "side_by_side"] = "product"
+    """Of several modalities: each parted into ``clusters``, and every combination is a cluster; or
+    one partition of their embeddings side by side."""
+    space: Literal["features", "pooled"] = "features"
+    """What is clustered: what comes before the projection head, or the shared space."""
+    clusters: int | Literal["auto"] = Field(default=10, ge=2)
+    """K, of each modality; ``auto``: of 2 to 20, by the silhouette."""
+    after: str | None = None
+    """Earlier cluster stage, whose labels go on: y = K y_before + c."""
+    smallest: int = Field(default=32, ge=2)
+    """Rows that a group must have; a smaller one joins the nearest."""
+    stop: bool = True
+    """Whether stages that train within these groups are left out where they would not pay: more
+    than half of the rows are in groups below ``smallest``, or this stage adds less than ``adds``
+    to those before it."""
+    adds: float = Field(default=0.05, ge=0, lt=1)
+    """Share of this stage's embedding that earlier ones must not give already, by a linear map."""
+    backend: Literal["sklearn", "faiss"] = "sklearn"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are clustered."""
+        return (self.modality,) if isinstance(self.modality, str) else self.modality
+
+    @model_validator(mode="after")
+    def _each_once(self) -> ClusterSpec:
+        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
+            raise ValueError("modality: one, or a list of different ones")
+        return self
+
+
+class GroupsSpec(Config):
+    """Groups within which a stage finds its negatives: of a cluster stage, or of columns."""
+
+    stage: str | None = None
+    """Earlier cluster stage."""
+    columns: tuple[str, ...] = ()
+    """``site``, ``sex``, ``age`` (in bands), a subgroup of the cohort or a column of its subjects;
+    of several, every combination is a group."""
+    batches: Literal["one_group", "mixed"] = "one_group"
+    """Batches of one group each; or of all, where a row is compared with its own group only."""
+    smallest: int = Field(default=32, ge=2)
+    """Of columns: smaller groups are pooled."""
+    missing: Literal["refuse", "group", "leave_out"] = "refuse"
+    """Of columns: what is done with rows without a value: nothing is trained; they are a group of
+    their own, whose rows may differ in the value; or they are left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stage_by_name(cls, given: Any) -> Any:
+        return {"stage": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _one_source(self) -> GroupsSpec:
+        if (self.stage is None) == (not self.columns):
+            raise ValueError("groups: either `stage`, a cluster stage, or `columns`, a list")
+        return self
+
+
+def told(names: Sequence[str]) -> str:
+    """Name columns of which every combination is a group."""
+    return " x ".join(names)

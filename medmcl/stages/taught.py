@@ -1,0 +1,81 @@
+"""What a stage learns from: embeddings that an earlier stage makes of its rows, as targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from medmcl.core.batch import taught
+from medmcl.data.loading import Prepared
+from medmcl.stages.left_out import Look, joined_spec
+from medmcl.stages.models import Setting, build_towers
+from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, TrainSpec
+
+if TYPE_CHECKING:
+    from medmcl.core.batch import InputShape
+
+Lesson = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Target to its values for every sample, (N, E) float32, and which are known, (N, 1) bool."""
+
+
+def taught_widths(
+    recipe: RecipeSpec,
+    spec: TowersSpec,
+    shapes: Mapping[str, InputShape],
+    look: Look,
+) -> dict[str, int]:
+    """Give the width of the features that a stage learns from, by modality; none without teacher.
+
+    Args:
+        recipe: The recipe.
+        spec: The stage.
+        shapes: Modality to the shape of its input.
+        look: Name of a stage to its checkpoints: a joined teacher may lack stages.
+    """
+    if not isinstance(spec, TrainSpec) or spec.teacher is None:
+        return {}
+    teacher = next(s for s in recipe.stages if s.name == spec.teacher)
+    assert isinstance(teacher, TowersSpec)  # `refuse_models` has made sure
+    if isinstance(teacher, JoinSpec):
+        teacher = joined_spec(teacher, look)
+    towers = build_towers(recipe, teacher, shapes, 0)
+    return {name: towers.tower(name).facts.width for name in spec.towers if name in towers.towers}
+
+
+def lesson(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Lesson:
+    """Embed the train and tuning rows with the teacher, undisturbed; nothing without one."""
+    from medmcl.stages.run import Run, embed_records
+
+    if spec.teacher is None:
+        return {}
+    device = setting.world.device
+    towers = Run(setting.folder).towers(spec.teacher, device)
+    open_ = np.isin(prepared.splits, ["train", "tuning"])
+    found: Lesson = {}
+    for name in spec.towers:
+        if name not in towers.towers:
+            continue
+        index = np.where(open_, prepared.index(name), -1)
+        records = np.unique(index[index >= 0])
+        for space in ("features", "pooled"):
+            setting.stop.heed(f"{spec.name}: embedding with {spec.teacher}")
+            known = embed_records(towers, prepared, name, records, space, device)
+            full = np.zeros((len(index), known.shape[1]), dtype=np.float32)
+            full[index >= 0] = known[np.searchsorted(records, index[index >= 0])]
+            found[taught(name, space)] = (full, (index >= 0)[:, None])
+    return found
+
+
+def as_targets(
+    lesson_: Lesson, rows: np.ndarray
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Give the targets of some samples, and which of them are known."""
+    values = {name: torch.from_numpy(full[rows]) for name, (full, _) in lesson_.items()}
+    known = {
+        name: torch.from_numpy(has[rows]).expand(len(rows), full.shape[1])
+        for name, (full, has) in lesson_.items()
+    }
+    return values, known
