@@ -17,6 +17,7 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
 from medmcl.core.overrides import apply_override, blame, written
 from medmcl.core.targets import Targets
+from medmcl.data.choices import Choice
 from medmcl.data.codes import CodeMap
 from medmcl.data.locate import choose_root, find_cohort, how_to_get, list_cohorts
 from medmcl.data.manifest import parse_spec, refuse
@@ -50,6 +51,7 @@ class Cohort:
         maps: Code maps that expressions may read.
         noise: Which pairs ``noisy_pairs:`` made wrong; None where it made none. The truth that a
             selection of data is judged by: for evaluation only, never read by training.
+        choices: Name to pairs of samples, for the metric ``paired_choice``.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Cohort:
     labels: Mapping[str, LabelRows] = field(repr=False)
     maps: Mapping[str, CodeMap] = field(repr=False)
     noise: Noise | None = field(default=None, repr=False)
+    choices: Mapping[str, Choice] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         subjects = counted(len(self.subjects), "subject")
@@ -220,8 +223,9 @@ def load_cohort(
 
 
 def _leave_out_nulls(tree: dict[str, Any]) -> None:
-    """Take out what ``--set cohort.tasks.NAME=null`` or ``cohort.modalities.NAME=null`` names."""
-    for kind, sections in {"tasks": ("tasks", "prompts"), "modalities": ("modalities",)}.items():
+    """Take out what ``--set cohort.tasks.NAME=null`` names; modalities and choices alike."""
+    named = {"tasks": ("tasks", "prompts"), "modalities": ("modalities",), "choices": ("choices",)}
+    for kind, sections in named.items():
         if isinstance(tree.get(kind), dict):
             gone = {name for name, given in tree[kind].items() if given is None}
             for section in sections:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ import pandas as pd
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
+from medmcl.data.choices import Choice, choice_findings, read_choice
 from medmcl.data.codes import CodeMap
 from medmcl.data.event_records import EVENT_KINDS, check_shards, code_columns, load_events
 from medmcl.data.expressions import evaluate
@@ -51,6 +52,7 @@ class Opened:
     labels: Mapping[str, LabelRows]
     maps: Mapping[str, CodeMap]
     noise: Noise | None = None
+    choices: Mapping[str, Choice] = field(default_factory=dict)
 
 
 class Opening:
@@ -101,6 +103,7 @@ class Opening:
         )
         if self.spec.keys.remove is not None:
             opened = self._thinned(opened)
+        opened = replace(opened, choices=self._choices(table, opened))
         return opened if self.spec.noisy_pairs is None else self._shuffled(opened)
 
     def _thinned(self, opened: Opened) -> Opened:
@@ -119,6 +122,17 @@ class Opening:
             records={n: kept_records(one, removal, n) for n, one in opened.records.items()},
             labels={name: one.take(rows) for name, one in opened.labels.items()},
         )
+
+    def _choices(self, subjects: SubjectTable, opened: Opened) -> dict[str, Choice]:
+        """Read ``choices:``, noting pairs that are none."""
+        found = {}
+        for name, keys in self.spec.keys.choices.items():
+            step = partial(read_choice, name, keys, subjects, opened.samples, opened.maps)
+            choice = self._try(step)
+            if choice is not None:
+                found[name] = choice
+                self.findings += choice_findings(choice, opened.samples)
+        return found
 
     def _shuffled(self, opened: Opened) -> Opened:
         """Let pairs exchange records as ``noisy_pairs:`` says; labels ``of`` a record go with it.

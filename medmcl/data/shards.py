@@ -105,6 +105,8 @@ def write_shards(
     done.left_out += targets.left_out
     if cohort.spec.keys.subgroups:
         done.left_out.append("subgroups: their columns are not targets")
+    if cohort.spec.keys.choices:
+        done.left_out.append("choices: their columns are not targets")
     has = cohort.samples[names].notna().any(axis=1).to_numpy()
     if not has.all():
         done.left_out.append(
@@ -275,7 +277,9 @@ def _tree(cohort: Cohort, parts: Sequence[_Part], targets: TargetFields) -> dict
 
 def _modality(cohort: Cohort, part: _Part) -> dict[str, Any]:
     source = cohort.spec.modalities[part.name].source
-    told = source.model_dump(exclude_unset=True, exclude={"column", "encoding"}, mode="json")
+    told = source.model_dump(
+        exclude_unset=True, exclude={"column", "encoding", "prefix"}, mode="json"
+    )
     if told["reader"] == "image":
         column = "image" if part.alone else part.name
     else:

@@ -159,6 +159,16 @@ class SubgroupKeys(Config):
         return self
 
 
+class ChoiceKeys(Config):
+    """Pairs of samples that differ in one thing: each statement must choose its own image."""
+
+    pair: str
+    """Column of the subjects table, or an expression over its columns: two samples with the same
+    value are a pair; one without a value is in none."""
+    attribute: str | None = None
+    """Column or expression: what the pair differs in. Results are shown by it."""
+
+
 class PairingKeys(Config):
     """Which records of a subject belong together."""
 
@@ -348,6 +358,8 @@ class CohortKeys(Config):
     recipe: str | None = None
     prompts: dict[str, dict[str, tuple[str, ...]]] = {}
     """Task to class (or label) to the texts that describe it, for zero-shot classification."""
+    choices: dict[str, ChoiceKeys] = {}
+    """Name to the column that pairs samples, for the metric ``paired_choice``."""
 
     @field_validator("prompts", mode="before")
     @classmethod

@@ -60,6 +60,7 @@ from medmcl.evaluation.models.cross_validation import repeated_cv
 from medmcl.evaluation.models.knn import knn
 from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
 from medmcl.evaluation.models.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
+from medmcl.evaluation.paired_choice import compare_choices, paired_choice, right_pairs
 from medmcl.evaluation.predicted import Given, Method
 from medmcl.evaluation.results import Result, load_results, save_results
 from medmcl.evaluation.retrieval import ranks, recall_at_k, retrieval
@@ -99,6 +100,7 @@ __all__ = [
     "calibration_slope",
     "cause_specific_cox",
     "combined",
+    "compare_choices",
     "competing_calibration",
     "cosine_map",
     "cox_probe",
@@ -128,6 +130,7 @@ __all__ = [
     "net_benefit",
     "net_benefit_metric",
     "net_benefit_survival",
+    "paired_choice",
     "paired_difference",
     "pearson",
     "r2",
@@ -135,6 +138,7 @@ __all__ = [
     "recall_at_k",
     "repeated_cv",
     "retrieval",
+    "right_pairs",
     "save_results",
     "sensitivity_at_specificity",
     "specificity_at_sensitivity",

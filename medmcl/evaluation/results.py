@@ -16,6 +16,9 @@ from medmcl.evaluation.metrics.intervals import Interval
 COVARIATES, BESIDE = "covariates", "covariates + embedding"
 """Rows of plain columns, and of the same columns with the embedding beside them."""
 
+APART = ("retrieval", "paired_choice")
+"""Kinds that are no tasks: they have sections of their own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -24,7 +27,7 @@ class Result:
     Attributes:
         task: Task name.
         target: Column of the task; ``macro`` for the mean over columns.
-        kind: Kind of task (binary, ..., survival, retrieval, localisation).
+        kind: Kind of task (binary, ..., survival, retrieval, paired_choice, localisation).
         metric: Metric by name.
         direction: Whether higher or lower is better; ``target``: the nearer to its ideal value (0
             for an intercept, 1 for a slope or a ratio).
@@ -43,8 +46,8 @@ class Result:
         versus: Another method; then the row is the paired difference method minus versus.
         subjects: Subjects scored.
         p_value: Of a difference, two-sided, where there is a test; the note names it.
-        resampling: What the bootstrap of the interval drew: ``subject``, ``site`` (whole), or
-            ``stratified`` (subjects inside classes of the outcome).
+        resampling: What the bootstrap of the interval drew: ``subject``, ``site`` (whole),
+            ``stratified`` (subjects inside classes of the outcome), or ``pair`` (of two samples).
     """
 
     task: str

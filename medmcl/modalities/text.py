@@ -50,6 +50,9 @@ class TextSource(Config):
     sections: tuple[str, ...] = Field(
         default=(), description="of a report, in this order: [findings, impression]; none: all"
     )
+    prefix: str = Field(
+        default="", description='words put before every text that is not empty: "a photo of "'
+    )
 
 
 class TextSettings(Config):
@@ -132,6 +135,7 @@ class Text:
         """The text of a cell, of several or of a file; an empty cell is an empty text.
 
         With `sections` only those, or all of a text that has none of them (`ReportText.whole`).
+        With `prefix` that comes first, but an empty text stays empty.
 
         Raises:
             RecordError: No such column or file, or bytes that are not text in the encoding.
@@ -143,7 +147,9 @@ class Text:
             columns = (column,) if isinstance(column, str) else column
             cells = [_read_cell(place, one) for one in columns]
             text = "\n".join(cell for cell in cells if cell)
-        return take_sections(text, sections) if sections else text
+        text = take_sections(text, sections) if sections else text
+        prefix = self.source.prefix
+        return _behind(prefix, text) if prefix and text.strip() else text
 
     def inspect(self, raw: str, place: Place) -> list[Finding]:
         """Empty texts (or of which no token is made), lacking sections, texts longer than a row."""
@@ -278,6 +284,12 @@ def _shuffle_sentences(x: Tensor, draws: Tensor, tokens: Tokens) -> Tensor:
     order = order.masked_fill(x == tokens.cls, -1.0)
     order = order.masked_fill(x == tokens.end, 2.0).masked_fill(x == tokens.pad, 3.0)
     return x.gather(1, order.argsort(dim=1, stable=True))
+
+
+def _behind(prefix: str, text: str) -> str:
+    """Put words before a text, which stays what it is."""
+    both = prefix + text
+    return ReportText(both, text.whole) if isinstance(text, ReportText) else both
 
 
 def _read_cell(place: Place, column: str) -> str:

@@ -27,8 +27,10 @@ from medmcl.stages.ledger import refuse_seen, run_ledger
 from medmcl.stages.maps import held_out_maps
 from medmcl.stages.methods import gather
 from medmcl.stages.outputs import claim_report_folder
+from medmcl.stages.paired_choice import paired_choice_results
 from medmcl.stages.recipe import (
     EvaluateSpec,
+    PairedChoiceSpec,
     ProbeSpec,
     RetrievalSpec,
 )
@@ -36,6 +38,7 @@ from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
 from medmcl.stages.settings import only_cohort_overrides
 from medmcl.stages.task_scoring import ProbeMode, TaskScoring, frozen_probes
+from medmcl.stages.trained_models import what_was_trained
 from medmcl.stages.zero_shot import zero_shot_results
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ class Evaluation:
 
     Attributes:
         folder: Where its report lies.
-        results: Task results, retrieval and zero-shot rows.
+        results: Task results, retrieval, zero-shot and paired-choice rows.
         cloud: Held-out embeddings of the first probe method, (N, E), for the map.
         cloud_rows: Their sample numbers.
         images: Image inputs shown with maps, (N, H, W).
@@ -134,7 +137,7 @@ def evaluate(
     )
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     claim_report_folder(folder, overwrite=overwrite)
-    spec = _spec_of(opened_run, tasks, label_fractions, resample)
+    spec = _with_choices(_spec_of(opened_run, tasks, label_fractions, resample), opened)
     refuse_faulty(opened, opened.spec.tasks if spec.tasks == "all" else spec.tasks)
     record = Record(folder / "metrics.jsonl", active=True)
     evaluation = run_evaluate(
@@ -180,6 +183,17 @@ def _spec_of(
     return check(
         EvaluateSpec, {**spec.model_dump(), **changes}, where="evaluate", error=ConfigError
     )
+
+
+def _with_choices(spec: EvaluateSpec, cohort: Cohort) -> EvaluateSpec:
+    """Score a cohort's pairs by the towers of ``zero_shot``, where the recipe names no models."""
+    zero_shot = spec.zero_shot
+    if not cohort.choices or spec.paired_choice is not None or zero_shot is None:
+        return spec
+    chosen = PairedChoiceSpec(
+        models={zero_shot.stage: zero_shot.stage}, image=zero_shot.modality, text=zero_shot.text
+    )
+    return spec.model_copy(update={"paired_choice": chosen})
 
 
 def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
@@ -253,6 +267,7 @@ def run_evaluate(
     sites = _sites(spec, cohort, is_frozen=bool(frozen))
     seed = run.seed if seed is None else seed
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
+    spec = what_was_trained(spec, run, evaluation.notes)
     spec = _what_the_cohort_has(spec, run, cohort, evaluation.notes)
     unlabelled = scored_rows(run, prepared, is_outside=bool(frozen))
 
@@ -300,15 +315,40 @@ def run_evaluate(
         evaluation.results += zero_shot_results(
             spec.zero_shot, run, prepared, device, spec, chosen, seed, evaluation.notes, sites
         )
-    if spec.maps is not None:
-        now("maps")
-        shown = held_out_maps(spec.maps, run, prepared, device, unlabelled)
-        if shown is None:
-            evaluation.notes.append("maps left out: no scored sample has both modalities")
-        else:
-            evaluation.images, evaluation.heat = shown
+    if spec.paired_choice is not None:
+        now("paired choice")
+        evaluation.results += paired_choice_results(
+            spec.paired_choice,
+            run,
+            prepared,
+            device,
+            spec,
+            seed,
+            evaluation.notes,
+            sites if spec.resample == "site" else None,
+        )
+    _look_at_maps(spec, run, evaluation, device, unlabelled, now)
     _look_at_experts(spec, run, evaluation, device, seed, now)
     return evaluation
+
+
+def _look_at_maps(
+    spec: EvaluateSpec,
+    run: Run,
+    evaluation: Evaluation,
+    device: torch.device,
+    scored: np.ndarray,
+    now: Callable[[str], None],
+) -> None:
+    """Keep cosine maps of scored samples, or a note that says why there are none."""
+    if spec.maps is None:
+        return
+    now("maps")
+    shown = held_out_maps(spec.maps, run, evaluation.prepared, device, scored)
+    if shown is None:
+        evaluation.notes.append("maps left out: no scored sample has both modalities")
+    else:
+        evaluation.images, evaluation.heat = shown
 
 
 def _look_at_experts(
@@ -415,10 +455,7 @@ def _what_the_cohort_has(
         parts["probe"] = wanted
     if spec.covariates is not None:
         parts["covariates"] = (spec.covariates,)
-    if spec.zero_shot is not None:
-        parts["zero_shot"] = (spec.zero_shot.modality, spec.zero_shot.text)
-    if spec.maps is not None:
-        parts["maps"] = (spec.maps.query, spec.maps.image)
+    parts |= _of_two(spec)
     changes: dict[str, Any] = {}
     if spec.retrieval is not None:
         pairs = tuple(p for p in spec.retrieval.named if all(name in have for name in p))
@@ -438,6 +475,18 @@ def _what_the_cohort_has(
             "cohort.yaml",
         )
     return spec.model_copy(update=changes)
+
+
+def _of_two(spec: EvaluateSpec) -> dict[str, tuple[str, ...]]:
+    """Parts that read two modalities together, with their names."""
+    parts: dict[str, tuple[str, ...]] = {}
+    if spec.zero_shot is not None:
+        parts["zero_shot"] = (spec.zero_shot.modality, spec.zero_shot.text)
+    if spec.paired_choice is not None:
+        parts["paired_choice"] = (spec.paired_choice.image, spec.paired_choice.text)
+    if spec.maps is not None:
+        parts["maps"] = (spec.maps.query, spec.maps.image)
+    return parts
 
 
 def _keep_cloud(

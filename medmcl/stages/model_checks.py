@@ -26,9 +26,11 @@ from medmcl.stages.model_settings import entrances_of, shared_settings, tower_se
 from medmcl.stages.models import trunk_stage
 from medmcl.stages.parts import refuse_parts
 from medmcl.stages.recipe import (
+    EvaluateSpec,
     FactoriseSpec,
     JoinSpec,
     ObjectiveSpec,
+    PairedChoiceSpec,
     RecipeSpec,
     TowersSpec,
     TrainSpec,
@@ -89,6 +91,8 @@ def _checks(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) 
                 clustered[stage.name] = stage
             if isinstance(stage, JoinSpec):
                 yield partial(refuse_join, stage, dict(made))
+            if isinstance(stage, EvaluateSpec) and stage.paired_choice is not None:
+                yield partial(_refuse_choosers, stage.name, stage.paired_choice, dict(made))
             if isinstance(stage, TrainSpec):
                 yield partial(_refuse_selected_by, stage, tuple(chosen))
                 yield partial(refuse_sources, stage, dict(made), dict(clustered))
@@ -124,6 +128,18 @@ def _refuse_selection(recipe: RecipeSpec, spec: SelectSpec, made: Mapping[str, T
     _known(spec.wanted, recipe.inputs, f"{where}, pair and scores", "the recipe reads no")
     for name in spec.teachers:
         refuse_seen(refuse_teacher(made.get(name), name, spec, where), made, where)
+
+
+def _refuse_choosers(name: str, spec: PairedChoiceSpec, made: Mapping[str, TowersSpec]) -> None:
+    """Refuse models that have no tower for the images, or none for the texts, of pairs."""
+    for model in spec.models.values():
+        for side in (spec.image, spec.text):
+            if model in made and side not in made[model].towers:
+                raise ConfigError(
+                    f"stage '{model}' has no tower for '{side}'",
+                    where=f"stage {name}, paired_choice",
+                    expected=f"a stage with towers for {spec.image} and {spec.text}",
+                )
 
 
 def _refuse_selected_by(spec: TrainSpec, chosen: Sequence[str]) -> None:

@@ -316,6 +316,15 @@ class ZeroShotSpec(Config):
     text: str
 
 
+class PairedChoiceSpec(Config):
+    """Pairs of the cohort's ``choices:``: does each statement find its own of two images?"""
+
+    models: dict[str, str] = Field(min_length=1)
+    """Name in the results to stage, or ``untrained``; later ones are compared with the first."""
+    image: str
+    text: str
+
+
 class EvaluateSpec(Config):
     """Score frozen embeddings and fine-tuned models on the held-out split."""
 
@@ -344,6 +353,7 @@ class EvaluateSpec(Config):
     whole sites; ``none``: on the held-out split; ``auto``: by subject below 500 labelled ones."""
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
+    paired_choice: PairedChoiceSpec | None = None
     maps: MapSpec | None = None
     experts: ExpertsSpec | None = None
 
@@ -717,6 +727,7 @@ def needs(spec: AnyStage | TowersSpec) -> list[str]:
         return [*spec.start_from.values(), *spec.vectors.values(), *chosen]
     if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())
-    wanted = [s for s in (spec.probe.models.values() if spec.probe else ()) if s != "untrained"]
+    scored = [part.models.values() for part in (spec.probe, spec.paired_choice) if part]
+    wanted = [stage for models in scored for stage in models if stage != "untrained"]
     parts = (spec.retrieval, spec.zero_shot, spec.maps, spec.experts)
     return wanted + [part.stage for part in parts if part]

@@ -15,6 +15,7 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.report.page import ReportData, write_report
+from medmcl.evaluation.results import APART
 from medmcl.evaluation.selection_evidence import SelectionEvidence
 from medmcl.stages.evaluate import Evaluation
 from medmcl.stages.run import Run
@@ -109,7 +110,7 @@ def _data(
 
 def _scored(cohort: Cohort, evaluation: Evaluation) -> list[str]:
     """Tasks that have results, in the order of the cohort; every usable one if none has."""
-    scored = {row.task for row in evaluation.results if row.kind != "retrieval"}
+    scored = {row.task for row in evaluation.results if row.kind not in APART}
     usable = cohort.usable_tasks
     return [task for task in usable if task in scored] or usable
 

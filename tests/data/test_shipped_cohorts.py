@@ -19,8 +19,8 @@ from medmcl.data.manifest import parse_spec
 
 DATA = os.environ.get("MEDMCL_DATA")
 SHIPPED = (
-    *("abide", "acdc", "adni", "covid_cxr", "iu_xray", "mimic_cxr", "my_cohort", "oasis1"),
-    *("ptbxl", "roco", "ukb_cardiac"),
+    *("abide", "acdc", "adni", "covid_cxr", "iu_xray", "mimic_cxr", "mmvp", "my_cohort"),
+    *("oasis1", "ptbxl", "roco", "ukb_cardiac"),
 )
 PTBXL_COPIES = (145, 463)
 ACDC_COPIES = ("patient074", "patient076")

@@ -67,6 +67,20 @@ def test_a_cell_is_read_as_it_is_and_an_empty_one_is_empty_text():
         text.read(place({"note": "a"}))
 
 
+def test_words_come_before_every_text_but_an_empty_one(tmp_path):
+    text = adapter({"column": ("a", "b"), "prefix": "a photo of "})
+    assert text.read(place({"a": "a dog", "b": "outside"})) == "a photo of a dog\noutside"
+    assert text.read(place({"a": "", "b": None})) == ""
+    (tmp_path / "x.txt").write_text("a dog")
+    read = adapter({"prefix": "a photo of "}).read(place(path=tmp_path / "x.txt"))
+    assert read == "a photo of a dog"
+    cut = adapter({"column": "a", "sections": ("impression",), "prefix": "Says: "})
+    assert cut.read(place({"a": "FINDINGS: x.\nIMPRESSION: Clear."})) == "Says: Clear."
+    whole = cut.read(place({"a": "Clear."}))
+    assert whole == "Says: Clear."
+    assert [one.code for one in cut.inspect(whole, place())] == ["text.whole"]
+
+
 def test_a_file_is_read_in_the_declared_encoding(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("Größe".encode("latin-1"))

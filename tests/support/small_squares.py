@@ -65,3 +65,24 @@ def write_squares(folder: Path, people: int = 96, side: int = 64) -> Path:
     }
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     return folder
+
+
+def pair_squares(folder: Path) -> Path:
+    """Pair held-out pictures that differ in place, or in colour, and write ``choices:``.
+
+    Of six pictures in a row one pair differs in place only, two in colour only.
+    """
+    table = pd.read_csv(folder / "pictures.csv")
+    pair, attribute = [], []
+    for number, split in enumerate(table["split"]):
+        block, within = divmod(number, 6)
+        mate = {0: 0, 3: 0, 1: 1, 2: 1, 4: 2, 5: 2}[within]
+        is_paired = split == "held_out"
+        pair.append(f"{block}-{mate}" if is_paired else None)
+        attribute.append(("place" if mate == 0 else "colour") if is_paired else None)
+    table.assign(pair=pair, differs=attribute).to_csv(folder / "pictures.csv", index=False)
+    path = folder / "cohort.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["choices"] = {"squares": {"pair": "pair", "attribute": "differs"}}
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return folder

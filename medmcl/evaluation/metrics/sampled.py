@@ -80,6 +80,7 @@ class Sampled:
         clusters: Clusters drawn whole, as sites; None where subjects are drawn.
         encloses: Whether the interval is widened to the value where it would not hold it: the
             correction moves value and draws apart.
+        drawn: What ``subjects`` counts, for notes.
     """
 
     points: np.ndarray
@@ -92,6 +93,7 @@ class Sampled:
     left_out: np.ndarray | None = None
     clusters: int | None = None
     encloses: bool = False
+    drawn: str = "subjects"
 
     def corrected(self) -> Sampled:
         """Take the noise off a metric that noise can only add to (ICI); others pass.
@@ -140,7 +142,7 @@ class Sampled:
     def no_interval(self) -> str:
         """Say why the draws give no interval; empty if they do."""
         usable = int((~np.isnan(self.draws)).sum())
-        said = too_few(self.subjects, self.clusters)
+        said = too_few(self.subjects, self.clusters, self.drawn)
         if not said and (usable < len(self.draws) / 2 or usable < 2):
             said = "too few events for an interval"
         return said
@@ -193,7 +195,7 @@ class Sampled:
             left_out = len(self.draws) - len(usable)
             notes.append(f"{left_out} of {len(self.draws)} draws were not estimable, left out")
         if self.subjects < FEW_SUBJECTS:
-            notes.append(f"{self.subjects} subjects: rough interval")
+            notes.append(f"{self.subjects} {self.drawn}: rough interval")
         if self.clusters is not None and self.clusters < FEW_CLUSTERS:
             notes.append(
                 f"{self.clusters} sites: rough interval, {FEW_CLUSTERS} or more are wanted"
@@ -209,10 +211,10 @@ class Sampled:
         return replace(found, low=low, high=high, note="; ".join(notes))
 
 
-def too_few(subjects: int, clusters: int | None) -> str:
+def too_few(subjects: int, clusters: int | None, drawn: str = "subjects") -> str:
     """Say that there are too few to draw from for an interval; empty if there are enough."""
     if subjects < 2:
-        return "one subject: no interval"
+        return f"one {drawn.removesuffix('s')}: no interval"
     if clusters is not None and clusters < FEWEST_CLUSTERS:
         return f"{clusters} site{'' if clusters == 1 else 's'}: too few for an interval by site"
     return ""

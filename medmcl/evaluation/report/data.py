@@ -1,4 +1,4 @@
-"""Everything that a report shows, and its rows sorted into tasks and retrieval."""
+"""Everything that a report shows, and its rows sorted into tasks, retrieval and paired choice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.report.study import Study
 from medmcl.evaluation.report.table_one import TableOne
-from medmcl.evaluation.results import Result
+from medmcl.evaluation.results import APART, Result
 from medmcl.evaluation.selection_evidence import SelectionEvidence
 
 
@@ -38,7 +38,7 @@ class ReportData:
         geometry: Dicts with stage, step, modality, effective_rank, uniformity, alignment.
         retrieval: Rows of `retrieval`.
         embedding_map: ``points`` (N, D), ``modality``, ``colours`` (task to values).
-        results: Rows of tasks; retrieval rows among them are moved to ``retrieval``.
+        results: Rows of tasks; rows of retrieval and of paired choice among them are shown apart.
         evidence: Calibration, decision curves, risk groups, subgroups, the leakage ledger.
         images: Images with maps, (N, H, W).
         heat: Their cosine maps, (N, h, w).
@@ -80,12 +80,17 @@ class ReportData:
     @cached_property
     def task_rows(self) -> list[Result]:
         """Rows of tasks, differences among them."""
-        return [row for row in (*self.results, *self.retrieval) if row.kind != "retrieval"]
+        return [row for row in (*self.results, *self.retrieval) if row.kind not in APART]
 
     @cached_property
     def retrieval_rows(self) -> list[Result]:
         """Rows of retrieval, wherever they were put."""
         return [row for row in (*self.results, *self.retrieval) if row.kind == "retrieval"]
+
+    @cached_property
+    def choice_rows(self) -> list[Result]:
+        """Rows of paired choice, differences among them."""
+        return [row for row in self.results if row.kind == "paired_choice"]
 
     @property
     def trained_on(self) -> str:

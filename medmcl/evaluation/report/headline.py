@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medmcl.evaluation.paired_choice import CHANCE, OVERALL
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.selection_lines import selection_headline
 from medmcl.evaluation.report.words import measured
@@ -73,6 +74,7 @@ def headline(
     if len(tasks) > MOST_TASKS:
         lines.append(f"{len(tasks) - MOST_TASKS} more tasks are under Discrimination.")
     lines += _retrieval_lines(found)
+    lines += _choice_lines(data.choice_rows)
     return lines or [f"{data.title}: nothing has been evaluated yet."]
 
 
@@ -173,6 +175,29 @@ def _retrieval_lines(found: Sequence[Result]) -> list[str]:
 def _retrieval_line(row: Result, chance: float | None) -> str:
     by_chance = "" if chance is None else f" (chance {chance:.3f})"
     return f"Retrieval {row.target}: {row.metric} is {row.shown}{by_chance}."
+
+
+def _choice_lines(found: Sequence[Result]) -> list[str]:
+    """A line a set of pairs: every model, later ones against the first."""
+    lines = []
+    for task in dict.fromkeys(row.task for row in found):
+        rows = [row for row in found if (row.task, row.target) == (task, OVERALL)]
+        gains = {row.method: row for row in rows if row.versus and row.value is not None}
+        said = [
+            f"{row.method} {row.shown}"
+            + (
+                f", against {gains[row.method].versus} {gains[row.method].shown}"
+                f"{verdict(gains[row.method])}"
+                if row.method in gains
+                else ""
+            )
+            for row in rows
+            if not row.versus and row.method != "chance"
+        ]
+        lines.append(
+            f"Paired choice {task}, {rows[0].n:,} pairs (chance {CHANCE}): {'; '.join(said)}."
+        )
+    return lines
 
 
 def _number(row: Result) -> float:

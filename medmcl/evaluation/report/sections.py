@@ -17,6 +17,7 @@ from medmcl.evaluation.report import (
     retrieval_figures,
 )
 from medmcl.evaluation.report.calibration_figures import calibration_plot
+from medmcl.evaluation.report.choice_figures import choice_differences, choice_pictures
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
 from medmcl.evaluation.report.expert_content_figures import content_pictures
@@ -114,12 +115,13 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
     geometry = data.geometry or geometry_of(data.curves)
     images, heat = data.images, data.heat
     graphs = graph_pictures(data.curves, data.findings)
-    routers = _experts(data)
+    routers, choices = _experts(data), _choices(data)
     learned = Section(key="graph", title="Learned pairs", pictures=graphs, tables=(), empty="",
                       short="Pairs")  # fmt: skip
     return (
         _section("retrieval", "Retrieval", "Retrieval was not evaluated.",
                  lambda: retrieval_figures.retrieval_bars(data.retrieval_rows)),
+        *([choices] if choices.pictures else []),
         _section("embeddings", "Embeddings", "No embeddings were drawn.",
                  lambda: embedding_figures.embedding_map(data.embedding_map)),
         _section("maps", "Cosine maps", "No cosine maps were made.",
@@ -132,6 +134,13 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
         *([learned] if graphs else []),
         *([routers] if routers.pictures else []),
     )  # fmt: skip
+
+
+def _choices(data: ReportData) -> Section:
+    """Pairs whose statements chose between two images; shown only where there were some."""
+    pictures, tables = choice_pictures(data.choice_rows), choice_differences(data.choice_rows)
+    return Section(key="choices", title="Paired choice", pictures=tuple(pictures),
+                   tables=tuple(tables), empty="", short="Pairs told apart")  # fmt: skip
 
 
 def _experts(data: ReportData) -> Section:
