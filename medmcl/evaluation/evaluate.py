@@ -99,6 +99,7 @@ def evaluate_task(
     sites: Sites = None,
     folds: Literal["subject", "site"] = "subject",
     patterns: np.ndarray | None = None,
+    further_metrics: bool = True,
 ) -> TaskEvaluation:
     """Score methods on a task, with intervals and paired differences to one of them.
 
@@ -147,6 +148,8 @@ def evaluate_task(
             one on their own).
         patterns: What each sample has, as ``ecg + cmr``: the headline of every method is shown by
             it, and as if only some modalities were there where a method has variants. (N,)
+        further_metrics: Every metric of the kind at the largest label fraction; False: the basic
+            ones there, too.
 
     Returns:
         Rows for each method, fraction, target and metric; then the differences, their ``versus``
@@ -200,7 +203,7 @@ def evaluate_task(
     for table in tables:
         largest[table.method] = max(largest.get(table.method, 0.0), table.fraction)
     for table in tables:
-        full = table.fraction == largest[table.method]
+        full = further_metrics and table.fraction == largest[table.method]
         table.sampled.update(score(setting, table, samplers, table.rows, full=full))
     rows = [row for table in tables for row in rows_of(setting, table, level)]
     first = baseline or next(iter([*methods, *(_name(key) for key in given)]), "")

@@ -30,7 +30,8 @@ class Result:
         kind: Kind of task (binary, ..., survival, retrieval, paired_choice, localisation).
         metric: Metric by name.
         direction: Whether higher or lower is better; ``target``: the nearer to its ideal value (0
-            for an intercept, 1 for a slope or a ratio).
+            for an intercept, 1 for a slope or a ratio). ``chance``, of a confounder: neither; the
+            nearer to chance, the less an embedding tells of it.
         method: What was evaluated.
         protocol: How predictions were made from it.
         label_fraction: Share of training labels used.
@@ -54,7 +55,7 @@ class Result:
     target: str
     kind: str
     metric: str
-    direction: Literal["higher", "lower", "target"]
+    direction: Literal["higher", "lower", "target", "chance"]
     method: str
     protocol: str
     label_fraction: float = 1.0
@@ -193,7 +194,7 @@ def flipped(row: Result) -> Result:
         row,
         method=row.versus,
         versus=row.method,
-        value=None if row.value is None else -row.value,
-        low=None if row.high is None else -row.high,
-        high=None if row.low is None else -row.low,
+        value=None if row.value is None else 0.0 - row.value,  # of 0 not -0
+        low=None if row.high is None else 0.0 - row.high,
+        high=None if row.low is None else 0.0 - row.low,
     )

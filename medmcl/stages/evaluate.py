@@ -16,10 +16,12 @@ from medmcl.data.loading import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
+from medmcl.evaluation.confounders import Confounder
 from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
+from medmcl.stages.confounders import ask_confounders
 from medmcl.stages.expert_report import expert_content
 from medmcl.stages.features import sample_vectors, scored_rows
 from medmcl.stages.groups import sample_groups, sample_sites
@@ -63,6 +65,7 @@ class Evaluation:
         level: Coverage that its intervals aim at.
         resampling: What the bootstrap of its intervals draws.
         experts: What the experts of a shared tower take of the tuning split.
+        confounders: How well site, sex, age are predicted from the same embeddings.
     """
 
     folder: Path
@@ -80,6 +83,7 @@ class Evaluation:
     level: float = 0.95
     resampling: str = "subject"
     experts: list[ExpertContent] = field(default_factory=list)
+    confounders: list[Confounder] = field(default_factory=list)
 
 
 def evaluate(
@@ -275,7 +279,7 @@ def run_evaluate(
         heed()
         record.say(f"{spec.name}: {part}")
 
-    if spec.probe is not None and chosen:
+    if spec.probe is not None and (chosen or spec.confounders):
         for name, other in (others or {}).items():
             again = other.prepare(cohort, _shared(spec.probe, run, other, cohort))
             said = refuse_seen(other, name, cohort, again)
@@ -298,6 +302,7 @@ def run_evaluate(
         )
         _keep_cloud(evaluation, spec.probe, sources.embeddings, sources.present, unlabelled)
         _score_tasks(scoring, chosen, evaluation, now, keep_probes=keep_probes)
+        evaluation.confounders = ask_confounders(scoring, now)
     if spec.retrieval is not None:
         now("retrieval")
         evaluation.results += _retrieval(

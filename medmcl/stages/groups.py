@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -37,11 +37,8 @@ def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str
     Raises:
         CohortError: An expression of ``subgroups:`` cannot be read.
     """
-    table = _table(cohort, " ".join(one.column for one in cohort.spec.keys.subgroups.values()))
-    named = cohort.spec.keys.subgroups or _usual(table)
     found: dict[str, np.ndarray] = {}
-    for name, keys in named.items():
-        said = evaluate(keys.column, table, cohort.maps, f"subgroups.{name}")
+    for name, keys, said in _said(cohort):
         labels = _labels(said, keys.bands, f"{cohort.path}, subgroups.{name}")
         found[name] = np.array([keys.names.get(label, label) for label in labels], dtype=object)
     sites = sample_sites(cohort)
@@ -57,6 +54,22 @@ def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str
     return found
 
 
+def sample_numbers(cohort: Cohort) -> dict[str, np.ndarray]:
+    """Give the numbers that bands are cut from, (N,) float64, by attribute; NaN where unknown.
+
+    Raises:
+        CohortError: An expression of ``subgroups:`` cannot be read.
+    """
+    return {name: _numbers(said) for name, keys, said in _said(cohort) if keys.bands}
+
+
+def attribute_names(cohort: Cohort) -> tuple[str, ...]:
+    """Name the attributes of `sample_groups` that say who a subject is: all but ``modalities``."""
+    named = cohort.spec.keys.subgroups or _usual(_table(cohort, ""))
+    has_sites = cohort.subjects["group"].notna().any()
+    return tuple(dict.fromkeys([*named, *(["site"] if has_sites else [])]))
+
+
 def sample_sites(cohort: Cohort) -> np.ndarray | None:
     """Give the site of every sample, ``unknown`` where a subject has none, (N,); None without."""
     sites = cohort.subjects["group"]
@@ -64,6 +77,19 @@ def sample_sites(cohort: Cohort) -> np.ndarray | None:
         return None
     where = cohort.subjects.index.get_indexer(pd.Index(cohort.samples["subject"]))
     return np.asarray(sites.fillna(UNKNOWN).astype(str).to_numpy(object)[where])
+
+
+def _said(cohort: Cohort) -> Iterator[tuple[str, SubgroupKeys, Values]]:
+    """Each attribute that is named, or usual, with its value of each sample."""
+    table = _table(cohort, " ".join(one.column for one in cohort.spec.keys.subgroups.values()))
+    for name, keys in (cohort.spec.keys.subgroups or _usual(table)).items():
+        yield name, keys, evaluate(keys.column, table, cohort.maps, f"subgroups.{name}")
+
+
+def _numbers(said: Values) -> np.ndarray:
+    """Values as numbers, NaN where unknown or none, (N,) float64."""
+    numbers = pd.to_numeric(pd.Series(said.data, dtype=object), errors="coerce").to_numpy(float)
+    return np.where(said.known & np.isfinite(numbers), numbers, np.nan)
 
 
 def _table(cohort: Cohort, named: str) -> pd.DataFrame:
@@ -109,7 +135,7 @@ def _labels(said: Values, bands: tuple[float, ...], where: str) -> np.ndarray:
     labels = np.full(len(said.known), UNKNOWN, dtype=object)
     known = said.known
     if bands:
-        numbers = pd.to_numeric(pd.Series(said.data, dtype=object), errors="coerce").to_numpy(float)
+        numbers = _numbers(said)
         if not np.isfinite(numbers[known]).any() and known.any():
             raise CohortError("bands need numbers", where=where, got=said.data[known][0])
         known = known & np.isfinite(numbers)

@@ -26,6 +26,7 @@ from medmcl.engine.world import World, any_rank, barrier, pick_device, start_wor
 from medmcl.selection.keep import Keep
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.cluster import rehearse_cluster, run_cluster
+from medmcl.stages.confounders import confounder_names
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
 from medmcl.stages.group_spec import ClusterSpec
@@ -373,6 +374,7 @@ def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
             used |= {} if stage.task is None else {stage.task: None}
         else:
             used |= dict.fromkeys(cohort.spec.tasks if stage.tasks == "all" else stage.tasks)
+            confounder_names(stage, cohort)  # refuses what the cohort does not know
     refuse_faulty(cohort, used)
 
 

@@ -351,11 +351,20 @@ class EvaluateSpec(Config):
     folds: Literal["auto", "subject", "site", "none"] = "auto"
     """``subject`` or ``site``: probes are scored out of fold, in 5 x 5 folds of subjects or of
     whole sites; ``none``: on the held-out split; ``auto``: by subject below 500 labelled ones."""
+    confounders: tuple[str, ...] | Literal["all"] = ()
+    """What else the models of ``probe`` are asked for, beside tasks: attributes of subjects (site,
+    sex, age, those of ``subgroups:``; ``all`` of these), or columns of the subjects table."""
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     paired_choice: PairedChoiceSpec | None = None
     maps: MapSpec | None = None
     experts: ExpertsSpec | None = None
+
+    @model_validator(mode="after")
+    def _confounders_are_asked_of_models(self) -> EvaluateSpec:
+        if self.confounders and self.probe is None:
+            raise ValueError("confounders: they are asked of the models of `probe`: name some")
+        return self
 
     @property
     def cross_validate(self) -> bool | None:

@@ -66,6 +66,7 @@ def _merge(run: Run, prepared: Prepared, evaluations: Sequence[Evaluation]) -> E
         last.notes[:0] = earlier.notes
         last.gaps[:0] = earlier.gaps
         last.experts[:0] = earlier.experts
+        last.confounders[:0] = earlier.confounders
         last.evidence = earlier.evidence.joined(last.evidence)
     return last
 
@@ -101,6 +102,7 @@ def _data(
         images=evaluation.images,
         heat=evaluation.heat,
         experts=evaluation.experts,
+        confounders=evaluation.confounders,
         compared=_compared(evaluation),
         level=evaluation.level,
         resampling=evaluation.resampling,

@@ -87,6 +87,11 @@ class TaskScoring:
     sites: np.ndarray | None = None
     frozen: tuple[SavedProbe, ...] = ()
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether the cohort is another than the run's own."""
+        return is_another(self.run, self.prepared.cohort)
+
     def score(self, task: str) -> TaskEvaluation:
         """Score one task."""
         spec, prepared = self.spec, self.prepared
@@ -142,10 +147,11 @@ class TaskScoring:
         known = targets.known.any(axis=1)
         splits, notes = outside_splits(self.run, self.prepared, np.asarray(known))
         for note in notes:
-            self._say(note)
+            self.say(note)
         return replace(targets, sides=None), splits
 
-    def _say(self, note: str) -> None:
+    def say(self, note: str) -> None:
+        """Add a note, once."""
         if note not in self.notes:
             self.notes.append(note)
 
@@ -168,7 +174,7 @@ class TaskScoring:
             given = probe.predict(np.asarray(method.features))
             found[probe.method] = replace(given, variants=tuple(others))
         if lost:
-            self._say(f"kept probes without their features here: {', '.join(lost)}")
+            self.say(f"kept probes without their features here: {', '.join(lost)}")
         return found
 
     def _finetuned(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding
+from medmcl.evaluation.confounders import Confounder
 from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.report.study import Study
@@ -43,6 +44,7 @@ class ReportData:
         images: Images with maps, (N, H, W).
         heat: Their cosine maps, (N, h, w).
         experts: What the experts of shared towers take.
+        confounders: How well site, sex, age are predicted from the embeddings of tasks.
         selections: What each ``select`` stage kept.
         kept_steps: Stage to the step whose weights it keeps.
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
@@ -69,6 +71,7 @@ class ReportData:
     images: np.ndarray | None = None
     heat: np.ndarray | None = None
     experts: Sequence[ExpertContent] = ()
+    confounders: Sequence[Confounder] = ()
     selections: Sequence[SelectionEvidence] = ()
     kept_steps: Mapping[str, int] = field(default_factory=dict)
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -68,6 +68,8 @@ def _parts(data: ReportData) -> dict[str, Rows]:
         "expert_shares": share_rows(data.curves, data.kept_steps),
         "expert_words": [row for one in data.experts for row in one.word_rows()],
         "expert_pieces": [row for one in data.experts for row in one.piece_rows()],
+        "confounders": [row for one in data.confounders for row in one.plain_rows()],
+        "confounders_fitted_on": [row for one in data.confounders for row in one.plain_fits()],
         "selection_groups": selection_rows(data.selections, data.level),
         "selection_scores": [row for one in data.selections for row in score_rows(one)],
         "embedding_map": map_rows(data.embedding_map),

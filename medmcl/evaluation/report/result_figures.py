@@ -127,7 +127,7 @@ def _panel(
     for place, (_, row) in enumerate(layout):
         if row is not None:
             position = methods.index(row.versus or row.method)
-            _whisker(axes, row, place, colour(position), mark(position))
+            whisker(axes, row, place, colour(position), mark(position))
     axes.set_yticks(range(len(layout)), [label if named else "" for label, _ in layout])
     for label, (_, row) in zip(axes.get_yticklabels(), layout, strict=True):
         label.set_fontweight("normal" if row is not None else "bold")
@@ -183,7 +183,8 @@ def _said(row: Result) -> str:
     return f"{measured(row.metric, row.target)} of {row.method}{over}{labels}:"
 
 
-def _whisker(axes: Any, row: Result, place: float, look: str, mark: str) -> None:
+def whisker(axes: Any, row: Result, place: float, look: str, mark: str) -> None:
+    """Draw a value with its interval at a height of a forest, or say that there is none."""
     if row.value is None:
         axes.text(0.02, place, "not estimable", transform=axes.get_yaxis_transform(), fontsize=8)
         return

@@ -18,6 +18,7 @@ from medmcl.evaluation.report import (
 )
 from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.choice_figures import choice_differences, choice_pictures
+from medmcl.evaluation.report.confounder_section import confounder_sections
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
 from medmcl.evaluation.report.expert_content_figures import content_pictures
@@ -119,6 +120,7 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
     learned = Section(key="graph", title="Learned pairs", pictures=graphs, tables=(), empty="",
                       short="Pairs")  # fmt: skip
     return (
+        *confounder_sections(data.confounders, data.task_rows),
         _section("retrieval", "Retrieval", "Retrieval was not evaluated.",
                  lambda: retrieval_figures.retrieval_bars(data.retrieval_rows)),
         *([choices] if choices.pictures else []),

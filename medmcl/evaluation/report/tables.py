@@ -83,7 +83,7 @@ def _side_by_side(
     for row in own:
         key = (row.task, row.target, row.method, row.protocol, row.label_fraction, row.split)
         lines.setdefault(key, {})[row.metric] = row
-    reasons = _Reasons()
+    reasons = Reasons()
     rows = tuple(
         (
             *_start(next(iter(found.values())), labelled),
@@ -102,7 +102,7 @@ def _side_by_side(
 
 
 def _one_a_line(results: Sequence[Result], title: str, labelled: Labelled) -> Shown:
-    reasons = _Reasons()
+    reasons = Reasons()
     rows = tuple(
         (
             *_start(row, labelled),
@@ -145,7 +145,7 @@ def _folded(rows: Sequence[object]) -> str:
     return f"{len(rows)} lines" if len(rows) > OPEN_ROWS else ""
 
 
-class _Reasons:
+class Reasons:
     """Numbers reasons in the order in which cells ask for them."""
 
     def __init__(self) -> None:
