@@ -423,7 +423,8 @@ def simulate(
         str,
         typer.Argument(
             help="heart: ECG and cardiac MR of one heart; ehr: codes and concepts over time "
-            "(MEDS); modalities: many tables, related as a tree is; shapes: pictures with captions."
+            "(MEDS); modalities: many tables, related as a tree is; shapes: pictures with "
+            "captions; trifactor: factors of unequal ease in vectors, digits or pictures."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
@@ -435,8 +436,8 @@ def simulate(
             "--set",
             metavar="A=B",
             help="Override a setting of the simulation (heart: coupling=0.5; ehr: case=1; "
-            "modalities: rho=0.7; shapes: noisy_pairs=0.3); docs/cohort.md, Simulated cohorts, "
-            "lists them. Repeatable.",
+            "modalities: rho=0.7; shapes: noisy_pairs=0.3; trifactor: world=digits); "
+            "docs/cohort.md, Simulated cohorts, lists them. Repeatable.",
         ),
     ] = None,
 ) -> None:

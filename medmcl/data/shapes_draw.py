@@ -93,6 +93,9 @@ def draw_picture(
     size: int,
     pixel_noise: float,
     rng: np.random.Generator,
+    *,
+    tilt: float = _TILT,
+    ground: float | None = None,
 ) -> Array:
     """Draw a picture, (size, size, 3) uint8.
 
@@ -102,15 +105,17 @@ def draw_picture(
         size: Pixels along a side.
         pixel_noise: Standard deviation of the noise of a pixel and channel; 1 = white.
         rng: Draws ground, shades, tilts and noise.
+        tilt: A copy is turned by at most this, in radians, either way.
+        ground: Grey of the ground, 0 to 1; a tinted one is drawn if not given.
     """
-    ground = rng.uniform(*_GREY) + rng.uniform(-_TINT, _TINT, 3)
+    behind = rng.uniform(*_GREY) + rng.uniform(-_TINT, _TINT, 3)
     shade = np.clip(np.array(RGB[values["colour"]]) + rng.uniform(-0.03, 0.03, 3), 0, 1)
     picture = np.empty((size, size, 3), dtype=np.float32)
-    picture[:] = ground
+    picture[:] = behind if ground is None else ground
     radius = layout.radius * size
     for middle in layout.middles * size:
-        tilt, phase = rng.uniform(-_TILT, _TILT), rng.uniform(0, 1)
-        rows, columns, x, y = _points(middle, radius, size, tilt)
+        turn, phase = rng.uniform(-tilt, tilt), rng.uniform(0, 1)
+        rows, columns, x, y = _points(middle, radius, size, turn)
         inside = SHAPE_TESTS[values["shape"]](x, y)
         tone = _INK + (1 - _INK) * TEXTURE_TONES[values["texture"]](x, y, phase)
         cover, bright = _pixels(inside), _pixels(inside * tone)
@@ -124,7 +129,7 @@ def draw_picture(
 
 
 def _points(
-    middle: Array, radius: float, size: int, tilt: float
+    middle: Array, radius: float, size: int, turn: float
 ) -> tuple[slice, slice, Array, Array]:
     """The pixels about a copy, and its own coordinates at their fine points."""
     first = np.maximum(np.floor(middle - radius - 1).astype(int), 0)
@@ -135,7 +140,7 @@ def _points(
         for a, b in zip(first, last, strict=True)
     )
     x, y = (x[None] - middle[0]) / radius, (y[:, None] - middle[1]) / radius
-    c, s = math.cos(tilt), math.sin(tilt)
+    c, s = math.cos(turn), math.sin(turn)
     return rows, columns, c * x + s * y, c * y - s * x
 
 
@@ -223,11 +228,36 @@ def _faded(_: Array, y: Array, __: float) -> Array:
     return np.clip(0.5 - 0.6 * y, 0, 1)
 
 
+def _ringed(x: Array, y: Array, phase: float) -> Array:
+    return (np.hypot(x, y) / 0.6 + phase) % 1 < 0.5
+
+
+def _zigzag(x: Array, y: Array, phase: float) -> Array:
+    return (y / 0.7 + 1.2 * np.abs((x / 0.9) % 1 - 0.5) + phase) % 1 < 0.5
+
+
+def _gridded(x: Array, y: Array, phase: float) -> Array:
+    return ((x / 0.6 + phase) % 1 > 0.35) & ((y / 0.6 + phase) % 1 > 0.35)
+
+
+def _halved(x: Array, _: Array, __: float) -> Array:
+    return x < 0
+
+
+def _quartered(x: Array, y: Array, _: float) -> Array:
+    return x * y > 0
+
+
 TEXTURE_TONES: dict[str, Callable[[Array, Array, float], Array]] = {
     "solid": _solid,
     "striped": _striped,
     "dotted": _dotted,
     "checked": _checked,
     "faded": _faded,
+    "ringed": _ringed,
+    "zigzag": _zigzag,
+    "gridded": _gridded,
+    "halved": _halved,
+    "quartered": _quartered,
 }
-"""Texture to tone of a point: 1 the colour, 0 ink."""
+"""Texture to tone of a point: 1 the colour, 0 ink. Captioned shapes know the first five."""

@@ -13,12 +13,15 @@ from medmcl.data.heart import HeartSettings, simulate_heart
 from medmcl.data.latent_tree import LatentTreeSettings, simulate_modalities
 from medmcl.data.shapes import simulate_shapes
 from medmcl.data.shapes_settings import ShapesSettings
+from medmcl.data.trifactor import simulate_trifactor
+from medmcl.data.trifactor_settings import TrifactorSettings
 
 SIMULATORS: dict[str, tuple[type[Config], Callable[[Path, Any], Path]]] = {
     "ehr": (EhrSettings, simulate_ehr),
     "heart": (HeartSettings, simulate_heart),
     "modalities": (LatentTreeSettings, simulate_modalities),
     "shapes": (ShapesSettings, simulate_shapes),
+    "trifactor": (TrifactorSettings, simulate_trifactor),
 }
 
 

@@ -89,11 +89,16 @@ class TabularAugment(Config):
 
     Source: corruption after SCARF (Bahri et al. 2022, arXiv 2106.15147), rate .3 as in Hager et
     al. 2023 (arXiv 2303.14080); SCARF's own is .6. Differs: values come from the present cells of
-    the same column in the batch, not in the training set; absent cells stay absent.
+    the same column in the batch, not in the training set; absent cells stay absent; ``noise`` is
+    not SCARF's.
     """
 
     corruption: Probability = Field(default=0.3, description="share of present cells replaced")
     dropout: Probability = Field(default=0.0, description="share of present cells made absent")
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0,
+        description="Gaussian noise added to present numbers, in deviations of the train column",
+    )
 
 
 class Tabular:
@@ -301,12 +306,17 @@ class Tabular:
         return torch.stack([values, flags], dim=1)
 
     def augment(self, x: Tensor, options: TabularAugment, generator: torch.Generator) -> Tensor:
-        """Replace some present cells by present cells of other rows, and drop some."""
+        """Replace some present cells by those of other rows, add noise to numbers, drop some."""
         x = self.plain(x)
         values, flags = x[:, 0], x[:, 1]
         draws = torch.rand(3, *values.shape, generator=generator, device=x.device)
         donors = _draw_donors(values, flags, draws[0])
         values = torch.where((draws[1] < options.corruption) & (flags > 0), donors, values)
+        if options.noise:
+            numbers = torch.as_tensor(self._number_columns[0], device=x.device)
+            shape = (len(values), len(numbers))
+            noise = torch.randn(shape, generator=generator, device=x.device)
+            values = values.index_add(1, numbers, noise, alpha=options.noise)
         flags = flags * (draws[2] >= options.dropout)
         return self.plain(torch.stack([values, flags], dim=1))
 

@@ -176,7 +176,8 @@ def test_whatever_stands_in_an_absent_cell_changes_nothing():
     for rubbish in (math.nan, math.inf, -7.0, 1e30):
         spoiled[:, 0][absent] = rubbish
         assert torch.equal(table.plain(spoiled), x)
-        for options in (TabularAugment(corruption=0.5, dropout=0.3), TabularAugment()):
+        noisy = TabularAugment(corruption=0.5, dropout=0.3, noise=0.5)
+        for options in (noisy, TabularAugment(corruption=0.5, dropout=0.3), TabularAugment()):
             one = table.augment(spoiled, options, generator(1))
             assert torch.equal(one, table.augment(x, options, generator(1)))
 
@@ -224,6 +225,42 @@ def test_dropout_makes_present_cells_absent_at_its_rate():
     assert torch.equal(y[:, 0], y[:, 1])
     still = adapter().augment(x, TabularAugment(corruption=0.0, dropout=0.0), generator())
     assert torch.equal(still, x)
+
+
+def test_noise_is_added_to_present_numbers_alone_and_of_its_size():
+    table = fitted()
+    rows = prepared(table, TRAIN).repeat(2000, 1, 1)
+    options = TabularAugment(corruption=0.0, noise=0.3)
+    y = table.augment(rows, options, generator())
+    assert torch.equal(y[:, 1], rows[:, 1])  # absence stays absence
+    change = y[:, 0] - rows[:, 0]
+    present = rows[:, 1] > 0
+    assert not change[~present].any()
+    assert not change[:, 1].any()  # sex is a category: its number is a name
+    for number in (0, 2):
+        moved = change[:, number][present[:, number]]
+        assert float(moved.std()) == pytest.approx(0.3, abs=0.015)  # units of prepared cells
+        assert abs(float(moved.mean())) < 0.02
+    both = change[present[:, 0] & present[:, 2]]
+    assert abs(float(torch.corrcoef(both[:, [0, 2]].T)[0, 1])) < 0.05
+    again = table.augment(rows, options, generator(1))
+    assert not torch.equal(y, again)
+
+
+def test_noise_of_zero_draws_what_was_drawn_before_it_was_known():
+    table = fitted()
+    rows = prepared(table, TRAIN).repeat(10, 1, 1)
+    generators = [generator(3), generator(3)]
+    one = table.augment(rows, TabularAugment(corruption=0.4, dropout=0.2), generators[0])
+    torch.rand(3, *rows[:, 0].shape, generator=generators[1], device="cpu")
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
+    noisy = table.augment(
+        rows, TabularAugment(corruption=0.4, dropout=0.2, noise=1e-6), generator(3)
+    )
+    torch.testing.assert_close(noisy, one, atol=1e-4, rtol=0)
+    for wrong in (-0.1, math.inf, math.nan):
+        with pytest.raises(ValidationError, match="noise"):
+            TabularAugment(noise=wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""Settings of the simulated cohort of factors of unequal ease."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from medmcl.core.config import Config
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Likely = Annotated[float, Field(ge=0, le=1)]
+FACTORS = {
+    "vectors": ("easy", "middle", "hard"),
+    "digits": ("digit",),
+    "pictures": ("colour", "texture", "shape"),
+}
+"""World to its factors, in the order in which captions name them."""
+PAIRED = {"vectors": ("hard",), "digits": ("digit",), "pictures": ("colour", "texture", "shape")}
+"""World to the factors that pairs differ in."""
+_ONLY = {
+    "levels": ("vectors", "pictures"),
+    "keep": ("vectors", "pictures"),
+    "ease": ("vectors",),
+    "noise": ("vectors",),
+    "bits": ("digits",),
+    "size": ("pictures",),
+    "pixel_noise": ("pictures",),
+    "unseen": ("pictures",),
+}
+_LEVELS = {"vectors": 10, "pictures": 6}
+
+
+class TrifactorSettings(Config):
+    """Which world, how many levels, how easy each factor is, and what captions keep."""
+
+    subjects: PositiveInt = Field(
+        default=1000, description="number of subjects, those of `pairs` on top"
+    )
+    seed: int = Field(default=0, description="same seed, same bytes")
+    world: Literal["vectors", "digits", "pictures"] = Field(
+        default="vectors", description="vectors, digits or pictures"
+    )
+    levels: Annotated[int, Field(ge=2, le=10)] | None = Field(
+        default=None,
+        description="vectors, pictures: levels of each factor; none: 10 of vectors, 6 of pictures",
+    )
+    ease: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        default=(1.0, 0.6, 0.25),
+        description="vectors: norm of the levels of easy, middle, hard, none above the one before",
+    )
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.05, description="vectors: noise of a latent number, standard deviation"
+    )
+    keep: tuple[Likely, Likely, Likely] = Field(
+        default=(0.95, 0.8, 0.6),
+        description="vectors, pictures: chance of a caption to name easy, middle, hard (colour, "
+        "texture, shape)",
+    )
+    bits: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=8, description="digits: random bits shown under each digit"
+    )
+    size: Annotated[int, Field(ge=16, le=1024)] = Field(
+        default=32, description="pictures: pixels along a side; textures blur below 32"
+    )
+    pixel_noise: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.02,
+        description="pictures: noise of a pixel and channel, standard deviation; 1 = white",
+    )
+    unseen: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.2,
+        description="pictures: share of the combinations of three levels that held_out alone "
+        "shows, and it no others; 0: every split shows all",
+    )
+    pairs: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="pairs of held-out subjects who differ in one factor only: hard; digit; so "
+        "many each of colour, texture, shape",
+    )
+    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
+    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
+    recipe: str = Field(default="mcl_toy", description="default recipe of the cohort")
+    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrifactorSettings:
+        for name in sorted(self.model_fields_set & set(_ONLY)):
+            if self.world not in _ONLY[name]:
+                known = " and ".join(_ONLY[name])
+                raise ValueError(f"{name}: the world {self.world} has none, only {known}: leave it")
+        if self.tuning + self.held_out >= 1:
+            raise ValueError("tuning + held_out must leave something to train on")
+        if list(self.ease) != sorted(self.ease, reverse=True):
+            raise ValueError("ease: easy comes first, write [1.0, 0.6, 0.25]")
+        if self.world == "pictures" and self.unseen and not self.held_out:
+            raise ValueError(
+                "unseen combinations need a held_out split to be shown in: set unseen=0, or "
+                "held_out above 0"
+            )
+        return self
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the factors of this world."""
+        return FACTORS[self.world]
+
+    @property
+    def level_count(self) -> int:
+        """Levels of each factor (of vectors and pictures)."""
+        return self.levels or _LEVELS[self.world]
+
+    @property
+    def rows(self) -> int:
+        """Subjects with those of pairs."""
+        return self.subjects + 2 * self.pairs * len(PAIRED[self.world])
