@@ -12,7 +12,7 @@ import numpy as np
 
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
-from medmcl.core.rng import derive_seed
+from medmcl.core.rng import derive_seed, numpy_generator
 from medmcl.core.sides import Sides
 from medmcl.data.loading import Prepared
 from medmcl.grouping import (
@@ -149,6 +149,8 @@ class _Work:
         fit = np.logical_and.reduce([*fits.values()]) & (labels != NOWHERE)
         beside = np.concatenate([unit_rows(one) for one in vectors.values()], axis=1)
         groups = self._merged(beside, labels, before, fit)
+        if spec.placebo:
+            labels, groups, clusters = self._dealt_out([labels, groups, clusters], fit)
         found = Groups(
             ids=prepared.samples["sample"].to_numpy()[rows],
             groups=groups,
@@ -265,6 +267,15 @@ class _Work:
                 "without groups"
             )
         return groups.astype(np.int64)
+
+    def _dealt_out(self, values: list[np.ndarray], fit: np.ndarray) -> list[np.ndarray]:
+        """Give the values of train rows to others of them, and of other rows to others of those."""
+        generator = numpy_generator(self.setting.seed, "placebo", self.spec.name)
+        order = np.arange(len(fit))
+        for part in (np.flatnonzero(fit), np.flatnonzero(~fit)):
+            order[part] = generator.permutation(part)
+        self.notes.append("placebo: the groups are dealt out at random")
+        return [value[order] for value in values]
 
     def _stopped(self, vectors: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> str:
         """Say why to train within the groups would not pay; empty if it may."""

@@ -40,6 +40,8 @@ class ClusterSpec(Config):
     adds: float = Field(default=0.05, ge=0, lt=1)
     """Share of this stage's embedding that earlier ones must not give already, by a linear map."""
     backend: Literal["sklearn", "faiss"] = "sklearn"
+    placebo: bool = False
+    """Deal the groups out to other rows at random: a control with groups of the same sizes."""
 
     @property
     def modalities(self) -> tuple[str, ...]:

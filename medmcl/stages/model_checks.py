@@ -205,13 +205,6 @@ def _refuse_starts(recipe: RecipeSpec, spec: TowersSpec, made: Mapping[str, Towe
     """Refuse to start a tower from a stage that has none, or that is no stage of towers."""
     where = f"stage {spec.name}, start_from"
     for name, stage in spec.start_from.items():
-        if isinstance(made.get(stage), JoinSpec):
-            raise ConfigError(
-                f"'{stage}' joins several models, and a tower cannot start from all of them",
-                where=where,
-                mend=f"start from one of them, or learn from it: teacher: {stage}, with the "
-                "objective distil",
-            )
         if stage not in made or (name != TRUNK and name not in made[stage].towers):
             has = ", ".join(made[stage].towers) if stage in made else "no towers"
             raise ConfigError(

@@ -177,7 +177,7 @@ def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> Non
 
 def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
     """Copy the weights of one tower from a finished stage; every name must fit."""
-    own = kept_weights(stage, f"model.towers.{name}.", setting)
+    own = kept_weights(stage, f"{_model_of(stage, setting)}towers.{name}.", setting)
     if not own:
         raise ConfigError(f"stage '{stage}' has no tower '{name}' to start from")
     towers.towers[name].load_state_dict(own)
@@ -188,7 +188,7 @@ def _take_trunk(towers: SharedTower, spec: TrainSpec, setting: Setting) -> None:
     stage = trunk_stage(spec)
     if stage is None:
         return
-    own = kept_weights(stage, "model.trunk.", setting)
+    own = kept_weights(stage, f"{_model_of(stage, setting)}trunk.", setting)
     if is_upcycling(towers.trunk, own):
         upcycle(towers.trunk, own)
         setting.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
@@ -213,6 +213,12 @@ def trunk_stage(spec: TrainSpec) -> str | None:
             mend=f"add `{TRUNK}: {named[-1]}` to start_from, or name one stage for all",
         )
     return named[0] if named else None
+
+
+def _model_of(stage: str, setting: Setting) -> str:
+    """Prefix of the model that a stage gives to start from: of joined ones the last."""
+    parts = (setting.checkpoints(stage).done or {}).get("parts")
+    return "model." if parts is None else f"model.parts.{len(parts) - 1}."
 
 
 def kept_weights(stage: str, prefix: str, setting: Setting) -> dict[str, Tensor]:

@@ -65,8 +65,9 @@ class TowersSpec(Config):
     towers: tuple[str, ...]
     """Modalities whose towers take part."""
     start_from: dict[str, str] = {}
-    """Modality to the earlier stage its tower comes from; the others start from the seed. What a
-    shared tower shares comes from that stage too, or from the one named for ``shared``."""
+    """Modality to the earlier stage its tower comes from, of joined ones the last; the others
+    start from the seed. What a shared tower shares comes from that stage too, or from the one named
+    for ``shared``."""
     frozen: tuple[str, ...] = ()
     """Modalities whose tower is not trained; ``shared`` for what a shared tower shares."""
     encoder: dict[str, dict[str, Any]] = {}

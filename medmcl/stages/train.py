@@ -54,9 +54,10 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     parts = _build(spec, prepared, setting)
     rows, sampler, learner = parts.rows, parts.sampler, parts.learner
     if sampler.batch_size < spec.batch_size:
+        whole = "the largest group has " if isinstance(sampler, WithinGroupSampler) else ""
         setting.record.say(
-            f"{spec.name}: {sampler.batch_size:,} subjects, so batches of "
-            f"{sampler.batch_size:,}, not {spec.batch_size:,}"
+            f"{spec.name}: {whole}{sampler.batch_size:,} subjects, so batches of "
+            f"{'at most ' if whole else ''}{sampler.batch_size:,}, not {spec.batch_size:,}"
         )
     for warning in norms_of_parts(spec, learner.model):  # type: ignore[arg-type]  # Towers
         setting.record.say(f"warning: {warning}")
