@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -36,6 +38,8 @@ class TabularMLP(nn.Module):
         """E, width of the features."""
         dropout: float = Field(default=0.0, ge=0, lt=1)
         """After each hidden layer."""
+        norm: Literal["layer", "none"] = "layer"
+        """Before each ReLU."""
 
     early: tuple[str, ...] = ("direction", "offset", "missing", "levels.")
 
@@ -69,7 +73,7 @@ class TabularMLP(nn.Module):
             self.blocks.append(
                 nn.Sequential(
                     nn.Linear(inward, settings.hidden),
-                    nn.LayerNorm(settings.hidden),
+                    nn.LayerNorm(settings.hidden) if settings.norm == "layer" else nn.Identity(),
                     nn.ReLU(),
                     nn.Dropout(settings.dropout),
                 )

@@ -221,7 +221,8 @@ class _Work:
         self.notes.append(f"{int(fit.sum()):,} train rows of {self.spec.of} in clusters: {told}")
         nowhere = int((~np.logical_and.reduce([*has.values()])).sum())
         if nowhere:
-            self.notes.append(f"{counted(nowhere, 'row')} without {told} in a group of their own")
+            lacks = " and ".join(vectors)
+            self.notes.append(f"{counted(nowhere, 'row')} without {lacks} in a group of their own")
         return product(parts, numbers), int(np.prod(numbers))
 
     def _before(self, rows: np.ndarray) -> tuple[np.ndarray, int]:

@@ -58,6 +58,7 @@ def refuse_join(spec: JoinSpec, made: Made) -> None:
                 where=where,
                 expected=", ".join(able),
             )
+    for name in spec.of:
         lacks = [one for one in spec.towers if one not in made[name].towers]
         if lacks or not spec.towers:
             raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,7 @@ class ClusterSpec(Config):
     one partition of their embeddings side by side."""
     space: Literal["features", "pooled"] = "features"
     """What is clustered: what comes before the projection head, or the shared space."""
-    clusters: int | Literal["auto"] = Field(default=10, ge=2)
+    clusters: Annotated[int, Field(ge=2)] | Literal["auto"] = 10
     """K, of each modality; ``auto``: of 2 to 20, by the silhouette."""
     after: str | None = None
     """Earlier cluster stage, whose labels go on: y = K y_before + c."""

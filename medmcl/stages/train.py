@@ -63,8 +63,8 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         setting.record.say(f"warning: {warning}")
     if parts.not_selected:
         setting.record.say(
-            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by selection or "
-            "fold"
+            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by selection, "
+            "fold or group"
         )
     take_weights(learner, spec, prepared.adapters, setting)
     learner.to(setting.world.device)
