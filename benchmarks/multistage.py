@@ -173,7 +173,7 @@ def run_of(world: str, cohort: Path, tree: dict[str, Any], seed: int, folder: Pa
     folder.parent.mkdir(parents=True, exist_ok=True)
     file = folder.parent / f"{folder.name}.yaml"
     tree = {key: value for key, value in tree.items() if value is not None}
-    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     found = medmcl.pretrain(cohort, recipe=file, out=folder, seed=seed, device="cpu")
     assert found is not None, world
     return found

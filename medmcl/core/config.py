@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -98,6 +98,18 @@ def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
         raise ConfigError(
             "must be a YAML mapping (key: value)", where=where, got=type(value).__name__
         )
+    return cast(dict[str, Any], _apart(value))
+
+
+def _apart(value: Any) -> Any:
+    """Copy what stands behind an anchor for each place that names it.
+
+    YAML gives one object for all of them: what is set at one place would change the others.
+    """
+    if isinstance(value, dict):
+        return {key: _apart(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_apart(one) for one in value]
     return value
 
 

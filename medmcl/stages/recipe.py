@@ -99,6 +99,13 @@ class JoinSpec(TowersSpec):
     """Embeddings side by side, or their mean; each is scaled to unit length first."""
 
     objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
+    start_from: dict[str, str] = Field(default={}, max_length=0)
+    frozen: tuple[str, ...] = Field(default=(), max_length=0)
+    encoder: dict[str, dict[str, Any]] = Field(default={}, max_length=0)
+    patience: None = None
+    task: None = None
+    label_fraction: Annotated[float, Field(ge=1, le=1)] = 1.0
+    restart: Literal[0] = 0
     keep: Literal["last"] = "last"
 
     @model_validator(mode="after")

@@ -140,3 +140,15 @@ def test_what_is_drawn_has_a_name_and_is_one_for_the_whole_report():
     again = spec.model_copy(update={"name": "again", "resample": "subject"})
     with pytest.raises(ConfigError, match="differ in 'resample'"):
         expand(recipe.model_copy(update={"stages": (*recipe.stages, again)}), ["hf"])
+
+
+def test_what_is_set_at_one_place_of_an_anchor_leaves_the_others_as_they_are():
+    recipe = read_recipe("mcl", {"stages.base.optimiser.lr": 5e-5})
+    rates = {s.name: s.optimiser.lr for s in recipe.stages if isinstance(s, TrainSpec)}
+    assert rates == {"base": 5e-5, "stage_1": 1e-3, "stage_2": 1e-3, "distilled": 1e-3}
+
+
+def test_a_join_stage_refuses_what_it_would_not_read():
+    for key, value in {"restart": 1, "start_from": {"record": "base"}, "task": "hf"}.items():
+        with pytest.raises(ConfigError, match=key):
+            read_recipe("mcl", {f"stages.joined.{key}": value})
