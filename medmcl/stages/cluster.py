@@ -132,6 +132,7 @@ class _Work:
     setting: Setting
     run: Run
     notes: list[str] = field(default_factory=list)
+    told: str = ""
 
     def cluster(self) -> tuple[Groups, dict[str, Any]]:
         """Give the groups of train and tuning rows, and the facts."""
@@ -147,6 +148,7 @@ class _Work:
         before, radix = self._before(rows)
         labels = accumulate(before, clusters, number)
         fit = np.logical_and.reduce([*fits.values()]) & (labels != NOWHERE)
+        self.notes.insert(0, f"{int(fit.sum()):,} train rows of {spec.of} in clusters: {self.told}")
         beside = np.concatenate([unit_rows(one) for one in vectors.values()], axis=1)
         groups = self._merged(beside, labels, before, fit)
         if spec.placebo:
@@ -216,9 +218,7 @@ class _Work:
             found = kmeans(x[fit], number, seed, self.spec.backend, where)
             parts.append(np.where(has[name], nearest_centre(x, found.centres), NOWHERE))
             numbers.append(number)
-        told = " x ".join(f"{n} of {name}" for n, name in zip(numbers, sides, strict=True))
-        fit = np.logical_and.reduce([*fits.values()])
-        self.notes.append(f"{int(fit.sum()):,} train rows of {self.spec.of} in clusters: {told}")
+        self.told = " x ".join(f"{n} of {name}" for n, name in zip(numbers, sides, strict=True))
         nowhere = int((~np.logical_and.reduce([*has.values()])).sum())
         if nowhere:
             lacks = " and ".join(vectors)
