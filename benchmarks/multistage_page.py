@@ -16,6 +16,7 @@ import numpy as np
 ARMS = ("base", "stage_1", "stage_2", "joined", "distilled", "ensemble", "placebo", "last",
         "ceiling", "untrained")  # fmt: skip
 AGAINST = ("base", "ensemble", "placebo", "last")
+CLUSTERINGS = ("groups", "random", "last_groups")
 DRAWS = 2000
 Row = dict[str, Any]
 
@@ -70,7 +71,7 @@ def differences(runs: Sequence[Row], key: str, names: Sequence[str]) -> list[str
         cells = []
         for name in names:
             own, other = (rights(runs, key, name, one) for one in ("joined", arm))
-            paired = [a - b for a, b in zip(own, other, strict=False)]
+            paired = [a - b for a, b in zip(own, other, strict=True)] if other else []
             cells.append(interval(paired) if other else "")
         if any(cells):
             lines.append(f"| {arm} | " + " | ".join(cells) + " |")
@@ -109,12 +110,12 @@ def main() -> None:
             seeds = ", ".join(str(one["seed"]) for one in runs)
             cpu = sum(one["cpu_seconds"] for one in runs) / len(runs)
             share = [
-                max(s for n, s in one["wall_seconds"].items() if n.startswith("groups"))
+                max(s for n, s in one["wall_seconds"].items() if n.startswith(CLUSTERINGS))
                 / one["wall_seconds"]["stage_1"]
                 for one in runs
             ]
             print(f"\n## {world}, {setting}\n\nSeeds {seeds}; {cpu:.0f} CPU seconds a seed; the "
-                  f"slower clustering {100 * min(share):.1f} to {100 * max(share):.1f} % of the "
+                  f"slowest clustering {100 * min(share):.1f} to {100 * max(share):.1f} % of the "
                   "time of a stage.\n")  # fmt: skip
             print("\n".join(table(runs, "factor", factors)), "\n")
             print("\n".join(differences(runs, "factor", factors)), "\n")

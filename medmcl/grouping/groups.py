@@ -60,8 +60,9 @@ class Groups:
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of who is in which group, of which cohort."""
-        rows = sorted(zip(self.ids.tolist(), self.groups.tolist(), strict=True))
+        """Short hash of who is in which group, label and cluster, of which cohort."""
+        parts = (self.ids, self.groups, self.labels, self.clusters)
+        rows = sorted(zip(*(part.tolist() for part in parts), strict=True))
         return fingerprint([self.cohort, rows])
 
     def of(self, ids: Sequence[Any], field_name: str = "groups") -> np.ndarray:

@@ -30,16 +30,15 @@ from medmcl.grouping.groups import NOWHERE
 from medmcl.grouping.kmeans import unit_rows
 from medmcl.stages.first_rank import awaited
 from medmcl.stages.folds import without_fold
-from medmcl.stages.group_spec import ClusterSpec
-from medmcl.stages.kept_rows import given_rows
+from medmcl.stages.group_spec import ClusterSpec, nearly_all
+from medmcl.stages.kept_rows import given_rows, kept_rows
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TrainSpec
 from medmcl.stages.run import Run, embed_records
 
 MOST = 0.5
 """Share of rows in groups that are too small beyond which another stage does not pay."""
-ONE_GROUP = 0.95
-"""Share of rows in one group from which on it is said: negatives there are as everywhere."""
+_MOST_LABELS = 2**62
 
 
 def groups_file(folder: Path, stage: str) -> Path:
@@ -114,13 +113,19 @@ def fitted_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> dict
     """Give the train rows that clusters of each modality are learned from.
 
     Those that the stage they come from could have trained on: without the fold it leaves out, and
-    kept by the file of ``--keep``.
+    kept by its selection and by the file of ``--keep``.
     """
-    of = next(stage for stage in setting.recipe.stages if stage.name == spec.of)
-    rows = given_rows(prepared.rows("train"), prepared, setting)
-    if isinstance(of, TrainSpec):
-        rows = without_fold(rows, of, prepared, setting.seed)
+    rows = _able_rows(spec, prepared, setting)
     return {name: rows[prepared.present[name][rows]] for name in spec.modalities}
+
+
+def _able_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+    """Train rows that a stage whose embeddings are clustered could have trained on."""
+    of = next(stage for stage in setting.recipe.stages if stage.name == spec.of)
+    rows = prepared.rows("train")
+    if not isinstance(of, TrainSpec):
+        return given_rows(rows, prepared, setting)
+    return kept_rows(without_fold(rows, of, prepared, setting.seed), of, prepared, setting)
 
 
 @dataclass
@@ -146,13 +151,22 @@ class _Work:
         fits = {name: np.isin(rows, own) for name, own in learned.items()}
         clusters, number = self._parted(vectors, fits, rows)
         before, radix = self._before(rows)
+        if radix * number > _MOST_LABELS:
+            raise ConfigError(
+                "there may be more labels than can be numbered",
+                where=f"stage {spec.name}",
+                got=f"{radix:,} before, times {number:,} clusters",
+                mend="fewer clusters, fewer modalities, or a shorter chain of `after`",
+            )
         labels = accumulate(before, clusters, number)
-        fit = np.logical_and.reduce([*fits.values()]) & (labels != NOWHERE)
+        fit = np.isin(rows, _able_rows(spec, prepared, self.setting))
         self.notes.insert(0, f"{int(fit.sum()):,} train rows of {spec.of} in clusters: {self.told}")
         beside = np.concatenate([unit_rows(one) for one in vectors.values()], axis=1)
         groups = self._merged(beside, labels, before, fit)
         if spec.placebo:
-            labels, groups, clusters = self._dealt_out([labels, groups, clusters], fit)
+            is_tuning = self.prepared.splits[rows] == "tuning"
+            parts = [fit, is_tuning, ~fit & ~is_tuning]
+            labels, groups, clusters = self._dealt_out([labels, groups, clusters], parts)
         found = Groups(
             ids=prepared.samples["sample"].to_numpy()[rows],
             groups=groups,
@@ -198,7 +212,7 @@ class _Work:
     def _parted(
         self, vectors: Mapping[str, np.ndarray], fits: Mapping[str, np.ndarray], rows: np.ndarray
     ) -> tuple[np.ndarray, int]:
-        """Give the cluster of each row, `NOWHERE` where it lacks a modality, and their number."""
+        """Give the cluster of each row and their number; rows that lack a modality are one more."""
         has = {name: self.prepared.present[name][rows] for name in vectors}
         sides, every = dict(vectors), dict(fits)
         if self.spec.together == "side_by_side" and len(vectors) > 1:
@@ -206,7 +220,7 @@ class _Work:
             sides = {whole: np.concatenate([unit_rows(x) for x in vectors.values()], axis=1)}
             every = {whole: np.logical_and.reduce([*fits.values()])}
             has = {whole: np.logical_and.reduce([*has.values()])}
-        parts, numbers = [], []
+        parts, numbers, told = [], [], []
         for name, x in sides.items():
             seed = derive_seed(self.setting.seed, "clusters", self.spec.name, name)
             fit = every[name]
@@ -216,13 +230,13 @@ class _Work:
                 number = self.spec.clusters
             where = f"stage {self.spec.name}, embeddings of {self.spec.of}"
             found = kmeans(x[fit], number, seed, self.spec.backend, where)
-            parts.append(np.where(has[name], nearest_centre(x, found.centres), NOWHERE))
-            numbers.append(number)
-        self.told = " x ".join(f"{n} of {name}" for n, name in zip(numbers, sides, strict=True))
-        nowhere = int((~np.logical_and.reduce([*has.values()])).sum())
-        if nowhere:
-            lacks = " and ".join(vectors)
-            self.notes.append(f"{counted(nowhere, 'row')} without {lacks} in a group of their own")
+            parts.append(np.where(has[name], nearest_centre(x, found.centres), number))
+            lacks = int((~has[name]).sum())
+            numbers.append(number + (lacks > 0))
+            told.append(f"{number} of {name}")
+            if lacks:
+                self.notes.append(f"{counted(lacks, 'row')} without {name}: a cluster of their own")
+        self.told = " x ".join(told)
         return product(parts, numbers), int(np.prod(numbers))
 
     def _before(self, rows: np.ndarray) -> tuple[np.ndarray, int]:
@@ -261,20 +275,15 @@ class _Work:
                 f"{small} of {len(names)} groups had fewer than {spec.smallest} rows: {moved:,} "
                 "rows joined the nearest group"
             )
-        share = left.max() / left.sum()
-        if share >= ONE_GROUP:
-            self.notes.append(
-                f"one group holds {100 * share:.0f} % of the rows: within it negatives are as "
-                "without groups"
-            )
+        self.notes += nearly_all(left)
         return groups.astype(np.int64)
 
-    def _dealt_out(self, values: list[np.ndarray], fit: np.ndarray) -> list[np.ndarray]:
-        """Give the values of train rows to others of them, and of other rows to others of those."""
+    def _dealt_out(self, values: list[np.ndarray], sides: list[np.ndarray]) -> list[np.ndarray]:
+        """Give the values of each row to another of its side."""
         generator = numpy_generator(self.setting.seed, "placebo", self.spec.name)
-        order = np.arange(len(fit))
-        for part in (np.flatnonzero(fit), np.flatnonzero(~fit)):
-            order[part] = generator.permutation(part)
+        order = np.arange(len(sides[0]))
+        for side in sides:
+            order[side] = generator.permutation(np.flatnonzero(side))
         self.notes.append("placebo: the groups are dealt out at random")
         return [value[order] for value in values]
 
@@ -293,19 +302,20 @@ class _Work:
         if not before:
             return ""
         seed = derive_seed(self.setting.seed, "added", spec.name)
-        earlier = [unit_rows(self._vectors(s, n, rows)) for s in before for n in spec.modalities]
+        earlier = [unit_rows(self._vectors(s.of, n, rows)) for s in before for n in s.modalities]
         adds = added(vectors, np.concatenate(earlier, axis=1), seed)
-        self.notes.append(f"{spec.of} adds {100 * adds:.0f} % to {', '.join(before)}")
+        told = ", ".join(dict.fromkeys(one.of for one in before))
+        self.notes.append(f"{spec.of} adds {100 * adds:.0f} % to {told}")
         if adds < spec.adds:
             return f"{spec.of} adds {100 * adds:.1f} %, less than {100 * spec.adds:g} %"
         return ""
 
-    def _stages_before(self) -> list[str]:
-        """Stages whose clusters came before, the first one first."""
+    def _stages_before(self) -> list[ClusterSpec]:
+        """Cluster stages that came before, the first one first."""
         specs = {s.name: s for s in self.setting.recipe.stages if isinstance(s, ClusterSpec)}
-        found: list[str] = []
+        found: list[ClusterSpec] = []
         after = self.spec.after
         while after is not None:
-            found.insert(0, specs[after].of)
+            found.insert(0, specs[after])
             after = specs[after].after
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from medmcl.core.config import Config
@@ -81,6 +82,21 @@ class GroupsSpec(Config):
         if (self.stage is None) == (not self.columns):
             raise ValueError("groups: either `stage`, a cluster stage, or `columns`, a list")
         return self
+
+
+ONE_GROUP = 0.95
+"""Share of rows in one group from which on it is said."""
+
+
+def nearly_all(sizes: np.ndarray) -> list[str]:
+    """Warn where one of groups of these sizes holds nearly all rows; nothing where none does."""
+    share = sizes.max() / sizes.sum() if len(sizes) else 0.0
+    if share < ONE_GROUP:
+        return []
+    return [
+        f"warning: one group holds {100 * share:.0f} % of the rows: within it negatives are as "
+        "without groups"
+    ]
 
 
 def told(names: Sequence[str]) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
-from medmcl.data.cohort import Cohort
 from medmcl.data.group_sampler import WithinGroupSampler
 from medmcl.data.loading import Prepared
 from medmcl.data.samplers import UniformSampler
@@ -19,12 +18,12 @@ from medmcl.grouping import pool_small
 from medmcl.grouping.groups import NOWHERE
 from medmcl.objectives import OBJECTIVES
 from medmcl.stages.cluster import load_groups
-from medmcl.stages.group_spec import GroupsSpec, told
-from medmcl.stages.groups import sample_groups
+from medmcl.stages.group_spec import GroupsSpec, nearly_all, told
+from medmcl.stages.groups import sample_groups, sample_table
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TrainSpec
 
-ONE_GROUP = 0.95
+_OTHERS = "(others)"
 MOST_VALUES = 50
 """Values of a column beyond which it is no column of groups."""
 
@@ -118,34 +117,66 @@ def column_groups(
     notes: list[str] = []
     if missing[rows].any():
         notes.append(_missing(spec, columns, rows, missing, where))
-    joined = np.array([" / ".join(values) for values in zip(*columns, strict=True)], dtype=object)
-    if spec.missing == "group":
-        joined[missing] = UNKNOWN
-    names, codes = np.unique(joined.astype(str), return_inverse=True)
-    known = ~missing if spec.missing == "leave_out" else np.ones(len(joined), dtype=bool)
-    trained = np.zeros(len(joined), dtype=bool)
+    known = ~missing if spec.missing == "leave_out" else np.ones(len(missing), dtype=bool)
+    trained = np.zeros(len(missing), dtype=bool)
     trained[rows] = True
     trained &= known
     if not trained.any():
         raise CohortError("no row that the stage trains on has a value", where=where)
-    pooled = pool_small(codes[trained], spec.smallest)
-    becomes = dict(zip(codes[trained].tolist(), pooled.tolist(), strict=True))
-    found = np.array([becomes.get(code, NOWHERE) for code in codes.tolist()])
-    found[~known] = NOWHERE
-    left, counts = np.unique(pooled, return_counts=True)
+    if spec.missing == "group":
+        columns = [np.where(missing, UNKNOWN, one) for one in columns]
+    found, small = pooled_columns(columns, trained, spec.smallest)
+    counts = np.unique(found[trained], return_counts=True)[1]
     notes.insert(
-        0, f"{counted(len(left), 'group')} by {told(spec.columns)}, of {int(counts.min()):,} to "
+        0, f"{counted(len(counts), 'group')} by {told(spec.columns)}, of {int(counts.min()):,} to "
         f"{int(counts.max()):,} rows"
     )  # fmt: skip
-    sizes = np.unique(codes[trained], return_counts=True)
-    small = [str(names[c]) for c, n in zip(*sizes, strict=True) if n < spec.smallest]
-    if small and len(sizes[0]) > 1:
+    if small:
         shown = ", ".join(small[:5]) + (", ..." if len(small) > 5 else "")
         notes.append(
-            f"{len(small)} of {len(sizes[0])} groups had fewer than {spec.smallest} rows and were "
-            f"pooled: {shown}"
+            f"{counted(len(small), 'group')} of fewer than {spec.smallest} rows pooled: {shown}"
         )
-    return found, tuple(notes)
+    found[~known] = NOWHERE
+    return found, (*notes, *nearly_all(counts))
+
+
+def pooled_columns(
+    columns: list[np.ndarray], trained: np.ndarray, smallest: int
+) -> tuple[np.ndarray, list[str]]:
+    """Give a group for every combination of values, and the names of those that were pooled.
+
+    Small groups give up the column of the most values first, then the next, so that what is left
+    of the others is still shared; what is small in the end is pooled.
+
+    Args:
+        columns: Value of each row in each column, (N,) text each.
+        trained: Rows that groups are counted over, (N,) bool.
+        smallest: Rows that a group must have.
+
+    Returns:
+        Group of each row, (N,) int64, `NOWHERE` where no trained row has its values.
+    """
+    values = np.stack([one.astype(str) for one in columns], axis=1)
+    names, codes = np.unique(values, axis=0, return_inverse=True)
+    codes = codes.reshape(-1)
+    sizes = np.bincount(codes[trained], minlength=len(names))
+    small = (sizes > 0) & (sizes < smallest)
+    merged = names.astype(object)
+    order = sorted(range(len(columns)), key=lambda one: -len(np.unique(values[:, one])))
+    for column in order:
+        _, groups = np.unique(merged.astype(str), axis=0, return_inverse=True)
+        groups = groups.reshape(-1)
+        still = np.bincount(groups, weights=sizes)[groups] < smallest
+        if not still[sizes > 0].any():
+            break
+        merged[still, column] = _OTHERS
+    groups = np.unique(merged.astype(str), axis=0, return_inverse=True)[1].reshape(-1)
+    seen = sizes > 0
+    counted_ = np.repeat(groups[seen], sizes[seen])
+    becomes = dict(zip(counted_.tolist(), pool_small(counted_, smallest).tolist(), strict=True))
+    of_name = np.array([becomes.get(group, NOWHERE) for group in groups.tolist()])
+    pooled = [" / ".join(name) for name in names[small]] if seen.sum() > 1 else []
+    return of_name[codes], pooled
 
 
 def _missing(
@@ -181,20 +212,16 @@ def _column(name: str, prepared: Prepared, where: str) -> np.ndarray:
     known = {k: v for k, v in sample_groups(cohort, {}).items() if k != "modalities"}
     if name in known:
         return np.asarray(known[name], dtype=object)
-    own = [c for c in cohort.subjects.columns if c not in ("split", "group")]
-    if name not in own:
+    table = sample_table(cohort, name)
+    if name not in table:
+        able = dict.fromkeys([*known, *map(str, table.columns)])
         raise ConfigError(
-            f"there is no column '{name}' to group by{nearest(name, [*known, *own])}",
+            f"there is no column '{name}' to group by{nearest(name, able)}",
             where=where,
-            expected=", ".join(dict.fromkeys([*known, *own])),
-            mend="a column of the subjects table, site, sex, age, or an entry of `subgroups:` in "
-            "cohort.yaml",
+            expected="site, sex, age, an entry of `subgroups:` in cohort.yaml, a column of the "
+            "subjects table or of a table of each record",
         )
-    return _of_subjects(name, cohort, where)
-
-
-def _of_subjects(name: str, cohort: Cohort, where: str) -> np.ndarray:
-    values = cohort.subjects[name].reindex(cohort.samples["subject"])
+    values = table[name]
     found = values.astype(object).where(values.notna(), UNKNOWN).map(_text).to_numpy(object)
     found[found == ""] = UNKNOWN
     different = len(set(found.tolist()))
@@ -210,24 +237,17 @@ def _of_subjects(name: str, cohort: Cohort, where: str) -> np.ndarray:
 
 
 def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _numbered(
     labels: np.ndarray, rows: np.ndarray, is_mixed: bool, notes: tuple[str, ...]
 ) -> RowGroups:
-    """Number the groups from 0 on, and say what may make them useless."""
-    names, counts = np.unique(labels[rows][labels[rows] != NOWHERE], return_counts=True)
+    """Number the groups from 0 on."""
+    names = np.unique(labels[rows][labels[rows] != NOWHERE])
     number: Mapping[int, int] = {int(name): code for code, name in enumerate(names)}
     numbers = np.array([number.get(int(one), NOWHERE) for one in labels], dtype=np.int64)
-    said = list(notes)
-    if len(counts) and counts.max() / counts.sum() >= ONE_GROUP:
-        share = 100 * counts.max() / counts.sum()
-        said.append(
-            f"warning: one group holds {share:.0f} % of the rows: within it negatives are as "
-            "without groups"
-        )
-    return RowGroups(numbers=numbers, is_mixed=is_mixed, notes=tuple(said))
+    return RowGroups(numbers=numbers, is_mixed=is_mixed, notes=notes)
 
 
 def _refuse_blind(spec: TrainSpec) -> None:

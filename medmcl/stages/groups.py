@@ -65,7 +65,7 @@ def sample_numbers(cohort: Cohort) -> dict[str, np.ndarray]:
 
 def attribute_names(cohort: Cohort) -> tuple[str, ...]:
     """Name the attributes of `sample_groups` that say who a subject is: all but ``modalities``."""
-    named = cohort.spec.keys.subgroups or _usual(_table(cohort, ""))
+    named = cohort.spec.keys.subgroups or _usual(sample_table(cohort, ""))
     has_sites = cohort.subjects["group"].notna().any()
     return tuple(dict.fromkeys([*named, *(["site"] if has_sites else [])]))
 
@@ -81,7 +81,9 @@ def sample_sites(cohort: Cohort) -> np.ndarray | None:
 
 def _said(cohort: Cohort) -> Iterator[tuple[str, SubgroupKeys, Values]]:
     """Each attribute that is named, or usual, with its value of each sample."""
-    table = _table(cohort, " ".join(one.column for one in cohort.spec.keys.subgroups.values()))
+    table = sample_table(
+        cohort, " ".join(one.column for one in cohort.spec.keys.subgroups.values())
+    )
     for name, keys in (cohort.spec.keys.subgroups or _usual(table)).items():
         yield name, keys, evaluate(keys.column, table, cohort.maps, f"subgroups.{name}")
 
@@ -92,7 +94,7 @@ def _numbers(said: Values) -> np.ndarray:
     return np.where(said.known & np.isfinite(numbers), numbers, np.nan)
 
 
-def _table(cohort: Cohort, named: str) -> pd.DataFrame:
+def sample_table(cohort: Cohort, named: str) -> pd.DataFrame:
     """One row a sample: columns of its subject, and those that only its tabular records have.
 
     Of wide tables only the columns that ``named`` names, and those called as sex and age are.

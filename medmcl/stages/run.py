@@ -163,6 +163,10 @@ class Run:
         from medmcl.stages.taught import taught_widths
 
         spec = self.stage(stage)
+        if self.left_out(stage):
+            raise ArtefactError(
+                f"the run did without the stage '{stage}': {self.left_out(stage)}", where=self.path
+            )
         tasks = {} if spec.task is None else {spec.task: self.tasks[spec.task]}
         widths = taught_widths(self.recipe, spec, self.shapes, self.checkpoints)
         learner = build_learner(self.recipe, spec, self.shapes, tasks, self.seed, widths)

@@ -27,6 +27,7 @@ from medmcl.stages.select_spec import (
     SelectSpec,
 )
 from medmcl.stages.select_target import target_of
+from medmcl.stages.taught import taught_widths
 from medmcl.stages.teachers import scored_by
 
 
@@ -91,7 +92,9 @@ def _first_learner(teacher: TowersSpec, prepared: Prepared, setting: Setting) ->
     """A teacher before its first step."""
     shapes = {name: prepared.adapters[name].input_shape for name in teacher.towers}
     tasks = {} if teacher.task is None else {teacher.task: prepared.tasks(teacher.task)}
-    return build_learner(setting.recipe, teacher, shapes, tasks, setting.seed)
+    every = {name: one.input_shape for name, one in prepared.adapters.items()}
+    widths = taught_widths(setting.recipe, teacher, every, setting.checkpoints)
+    return build_learner(setting.recipe, teacher, shapes, tasks, setting.seed, widths)
 
 
 def refuse_rule(spec: SelectSpec, parts: Mapping[str, np.ndarray]) -> None:

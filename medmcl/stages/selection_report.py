@@ -30,6 +30,8 @@ def selections_of(run: Run, prepared: Prepared) -> list[SelectionEvidence]:
     found = []
     numbers = {str(one): row for row, one in enumerate(prepared.samples["sample"])}
     for name, spec in run.selections.items():
+        if run.left_out(name):
+            continue
         keep = Keep.load(keep_file(run.path, name), cohort=prepared.cohort.fingerprint)
         rows = np.array([numbers[str(one)] for one in keep.ids], dtype=np.int64)
         notes = (run.checkpoints(name).done or {}).get("notes", ())

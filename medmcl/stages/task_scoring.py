@@ -186,7 +186,7 @@ class TaskScoring:
         for label, pattern in self.spec.finetuned.items():
             for fraction in self.spec.label_fractions:
                 stage = fill(pattern, {"task": task, "label_fraction": fraction})
-                if stage in self.run.stages:
+                if stage in self.run.stages and not self.run.left_out(stage):
                     found[label, fraction] = self._stage(stage, label, targets, scored, fraction)
             if not any(key[0] == label for key in found):
                 self.notes.append(f"{task}: the run has no '{label}' stage for it")

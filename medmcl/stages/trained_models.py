@@ -22,7 +22,6 @@ def what_was_trained(spec: EvaluateSpec, run: Run, notes: list[str]) -> Evaluate
         if given is not None:
             models = _there(given.models, run, notes)
             changes[part] = given.model_copy(update={"models": models}) if models else None
-    changes["finetuned"] = _there(spec.finetuned, run, notes)
     for part in _OF_ONE:
         given = getattr(spec, part)
         reason = "" if given is None else run.left_out(given.stage)

@@ -84,7 +84,8 @@ def run(factors, tmp_path_factory):
 def test_labels_are_those_of_all_partitions_and_held_out_is_in_none(run, factors):
     first, second = groups_of(run, "groups_1"), groups_of(run, "groups_2")
     assert (first.labels == first.clusters).all()
-    assert (second.labels == 4 * first.of(second.ids) + second.clusters).all()
+    before = first.of(second.ids, "labels")
+    assert (second.labels == 4 * before + second.clusters).all()
     people = pd.read_csv(factors / "participants.tsv", sep="\t").set_index("subject_id")
     assert set(people.loc[first.ids, "split"]) == {"train", "tuning"}
     assert len(first) == (people["split"] != "held_out").sum()
@@ -313,7 +314,7 @@ def test_groups_of_columns_are_every_combination_and_small_ones_are_pooled(facto
     notes = " ".join(facts(found, "grouped")["notes"])
     assert "groups by scanner x easy" in notes
     assert "rare / " in notes
-    assert "were pooled" in notes
+    assert "of fewer than 12 rows pooled" in notes
     lines = [line.what for line in run_ledger(found, ["grouped"])]
     assert "negatives of stage grouped: of one scanner x easy" in lines
 
@@ -425,3 +426,49 @@ def test_the_sampler_of_a_stage_with_columns_deals_one_group_a_batch(factors, tm
     easy = people.loc[samples, "easy"].to_numpy()
     assert seen
     assert all(len(set(easy[batch])) == 1 for batch in seen)
+
+
+def test_rows_without_a_modality_are_a_cluster_of_their_own_and_keep_earlier_labels(
+    factors, tmp_path
+):
+    cohort = shutil.copytree(factors, tmp_path / "f")
+    path = cohort / "participants.tsv"
+    people = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    people.loc[::3, "caption"] = ""
+    people.to_csv(path, sep="\t", index=False)
+    given = {
+        **{f"stages.{name}.steps": 2 for name in (*STAGES, "distilled")},
+        **{f"stages.{name}.rows": "any" for name in (*STAGES, "distilled")},
+        "stages.groups_1.clusters": 3,
+        "stages.groups_1.smallest": 2,
+        "stages.groups_2.modality": ["picture", "caption"],
+        "stages.groups_2.clusters": 2,
+        "stages.groups_2.smallest": 5,
+        "stages.groups_2.adds": 0.0,
+        "stages.results.probe": None,
+        "stages.results.retrieval": None,
+        "stages.results.zero_shot": None,
+        "stages.results.paired_choice": None,
+    }
+    found = pretrain(cohort, tmp_path / "r", given, "mcl_clip_toy")
+    first, second = groups_of(found, "groups_1"), groups_of(found, "groups_2")
+    lacks = (people.set_index("subject_id").loc[second.ids, "caption"] == "").to_numpy()
+    assert second.provenance["clusters"] == 2 * 3
+    assert (second.clusters[lacks] % 3 == 2).all()
+    assert (second.clusters[~lacks] % 3 < 2).all()
+    assert (second.labels == 6 * first.of(second.ids, "labels") + second.clusters).all()
+    done = facts(found, "stage_2")
+    assert (done["rows"], done["alone_rows"], done["not_selected"]) == (210, 0, 0)
+    assert "without caption: a cluster of their own" in " ".join(facts(found, "groups_2")["notes"])
+
+
+def test_small_groups_of_columns_keep_the_column_that_has_few_values():
+    from medmcl.stages.grouped_rows import pooled_columns
+
+    site = np.array(["big"] * 40 + [f"s{n % 10}" for n in range(40)], dtype=object)
+    sex = np.array(["f", "m"] * 40, dtype=object)
+    groups, pooled = pooled_columns([site, sex], np.ones(80, dtype=bool), 10)
+    assert len(pooled) == 10
+    assert len(np.unique(groups)) == 4
+    assert all(len(set(sex[groups == one])) == 1 for one in np.unique(groups))
+    assert all(len(set(site[groups == one])) in (1, 5) for one in np.unique(groups))
