@@ -106,7 +106,7 @@ def _within(fact: Mapping[str, Any]) -> str:
 def _training(run: Run) -> tuple[str, ...]:
     """A sentence a finished stage that trained without labels, or only prepared; others counted."""
     tasks = {name: spec.task for name, spec in run.stages.items()}
-    order = [stage.name for stage in expand(run.recipe, run.config["tasks"])]
+    order = [stage.name for stage in expand(run.recipe, run.config.get("tasks", ()))]
     others = (*run.selections, *run.clusters)
     made = {name: tasks.get(name) for name in order if name in tasks or name in others}
     done = {name: run.checkpoints(name).done for name in made}

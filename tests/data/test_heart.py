@@ -196,7 +196,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path):
             simulate("heart", tmp_path / "out", wrong)
     with pytest.raises(ConfigError, match="heart"):
         simulate("hart", tmp_path / "out")
-    assert set(SIMULATORS) == {"ehr", "heart", "modalities", "shapes"}
+    assert set(SIMULATORS) == {"ehr", "heart", "modalities", "shapes", "trifactor"}
     assert "subjects" in json.dumps(HeartSettings.model_json_schema())
 
 

@@ -129,7 +129,12 @@ def test_a_file_comes_back_as_it_was(tmp_path):
 
 def test_fingerprint_tells_who_is_in_which_group_in_any_order():
     one = made()
-    turned = made(ids=["c", "b", "a"], groups=np.array([4, 0, 0]))
+    turned = made(
+        ids=["c", "b", "a"],
+        groups=np.array([4, 0, 0]),
+        labels=np.array([4, 1, 0]),
+        clusters=np.array([4, 1, 0]),
+    )
     moved = made(groups=np.array([0, 4, 4]))
     assert one.fingerprint == turned.fingerprint != moved.fingerprint
 

@@ -30,6 +30,7 @@ from medmcl.engine.world import World
 from medmcl.objectives import build_objective, wanted_probe
 from medmcl.objectives.edge_scores import SCORES, score_pairs
 from medmcl.objectives.trees import spanning_tree
+from medmcl.stages import grouped_rows
 from medmcl.stages import train as train_stage
 from medmcl.stages.models import Setting
 from medmcl.stages.probe_rows import keep_apart
@@ -225,7 +226,7 @@ def drawn(recipe, prepared, folder, monkeypatch):
             seen[len(seen)] = set(subjects)
             super().__init__(rows, subjects, **more)
 
-    monkeypatch.setattr(train_stage, "UniformSampler", Spy)
+    monkeypatch.setattr(grouped_rows, "UniformSampler", Spy)
     with StopRequest() as stop:
         setting = Setting(
             recipe=recipe, seed=0, precision="fp32", world=World(), folder=folder,
