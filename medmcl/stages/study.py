@@ -21,7 +21,7 @@ from medmcl.data.spec import (
 )
 from medmcl.evaluation.report.study import Outcome, Predictor, Study
 from medmcl.evaluation.report.words import listed
-from medmcl.stages.recipe import RecipeSpec, expand
+from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.run import Run
 
 MOST_NAMED = 8  # columns or settings in a clause; the others are counted
@@ -105,10 +105,8 @@ def _within(fact: Mapping[str, Any]) -> str:
 
 def _training(run: Run) -> tuple[str, ...]:
     """A sentence a finished stage that trained without labels, or only prepared; others counted."""
-    tasks = {name: spec.task for name, spec in run.stages.items()}
-    order = [stage.name for stage in expand(run.recipe, run.config.get("tasks", ()))]
-    others = (*run.selections, *run.clusters)
-    made = {name: tasks.get(name) for name in order if name in tasks or name in others}
+    made = {name: spec.task for name, spec in run.stages.items()}
+    made |= dict.fromkeys((*run.selections, *run.clusters))
     done = {name: run.checkpoints(name).done for name in made}
     free = [stage_sentence(f) for n, f in done.items() if f and made[n] is None]
     tuned = sum(bool(f) and made[n] is not None for n, f in done.items())
