@@ -48,7 +48,11 @@ def test_groups_that_mean_nothing_are_no_better_than_ordinary_encoders(study):
 
 
 def test_clusters_walk_down_the_order_of_ease(study):
-    """M4: the second stage does not fall back to what the first one saw."""
+    """M4: the second stage does not fall back to what the first one saw.
+
+    The authors' labels, of the last partition alone, show only in a third partition: that labels
+    are of all partitions is tested in tests/grouping.
+    """
     _, told = study
     assert told["groups_1", "easy"] >= 0.9
     assert told["groups_2", "easy"] <= 0.45

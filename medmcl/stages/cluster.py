@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.rng import derive_seed, numpy_generator
 from medmcl.core.sides import Sides
@@ -28,13 +28,13 @@ from medmcl.grouping import (
 )
 from medmcl.grouping.groups import NOWHERE
 from medmcl.grouping.kmeans import unit_rows
-from medmcl.stages.first_rank import awaited
+from medmcl.stages.first_rank import awaited, refuse_changed
 from medmcl.stages.folds import without_fold
 from medmcl.stages.group_spec import ClusterSpec, nearly_all
 from medmcl.stages.kept_rows import given_rows, kept_rows
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TrainSpec
-from medmcl.stages.run import Run, embed_records
+from medmcl.stages.run import Run, embed_samples
 
 MOST = 0.5
 """Share of rows in groups that are too small beyond which another stage does not pay."""
@@ -75,9 +75,9 @@ def run_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> dict
 
 def rehearse_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> None:
     """Refuse more clusters than rows before anything is trained."""
-    rows = fitted_rows(spec, prepared, setting)
+    rows = able_rows(spec, prepared, setting)
     for name in spec.modalities:
-        number = len(rows[name])
+        number = int(prepared.present[name][rows].sum())
         if spec.clusters != "auto" and number < spec.clusters:
             raise ConfigError(
                 "there are fewer rows than clusters",
@@ -93,34 +93,20 @@ def load_groups(stage: str, prepared: Prepared, setting: Setting) -> Groups | No
     Raises:
         ArtefactError: The file is gone, damaged, or not what the stage wrote.
     """
-    done = setting.checkpoints(stage).done
-    if done is None:
+    if setting.checkpoints(stage).done is None:
         return None
     path = groups_file(setting.folder, stage)
     groups = Groups.load(path, cohort=prepared.cohort.fingerprint)
-    if groups.fingerprint != done["fingerprint"]:
-        raise ArtefactError(
-            f"is not what stage {stage} wrote",
-            where=path,
-            got=f"fingerprint {groups.fingerprint}",
-            expected=f"fingerprint {done['fingerprint']}",
-            mend=f"put the file back, or delete {setting.checkpoints(stage).folder} and --resume",
-        )
+    refuse_changed(groups.fingerprint, path, stage, setting)
     return groups
 
 
-def fitted_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> dict[str, np.ndarray]:
-    """Give the train rows that clusters of each modality are learned from.
+def able_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+    """Give the train rows that clusters are learned from, of those that have the modality.
 
     Those that the stage they come from could have trained on: without the fold it leaves out, and
     kept by its selection and by the file of ``--keep``.
     """
-    rows = _able_rows(spec, prepared, setting)
-    return {name: rows[prepared.present[name][rows]] for name in spec.modalities}
-
-
-def _able_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
-    """Train rows that a stage whose embeddings are clustered could have trained on."""
     of = next(stage for stage in setting.recipe.stages if stage.name == spec.of)
     rows = prepared.rows("train")
     if not isinstance(of, TrainSpec):
@@ -143,12 +129,12 @@ class _Work:
         """Give the groups of train and tuning rows, and the facts."""
         spec, prepared = self.spec, self.prepared
         rows = np.concatenate([prepared.rows("train"), prepared.rows("tuning")])
-        learned = fitted_rows(spec, prepared, self.setting)
+        able = able_rows(spec, prepared, self.setting)
         sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
-        for name, own in learned.items():
-            sides.refuse_leak(own, f"the clusters of {name} of stage {spec.name}")
+        sides.refuse_leak(able, f"the clusters of stage {spec.name}")
         vectors = {name: self._vectors(spec.of, name, rows) for name in spec.modalities}
-        fits = {name: np.isin(rows, own) for name, own in learned.items()}
+        fit = np.isin(rows, able)
+        fits = {name: fit & prepared.present[name][rows] for name in spec.modalities}
         clusters, number = self._parted(vectors, fits, rows)
         before, radix = self._before(rows)
         if radix * number > _MOST_LABELS:
@@ -159,7 +145,6 @@ class _Work:
                 mend="fewer clusters, fewer modalities, or a shorter chain of `after`",
             )
         labels = accumulate(before, clusters, number)
-        fit = np.isin(rows, _able_rows(spec, prepared, self.setting))
         self.notes.insert(0, f"{int(fit.sum()):,} train rows of {spec.of} in clusters: {self.told}")
         beside = np.concatenate([unit_rows(one) for one in vectors.values()], axis=1)
         groups = self._merged(beside, labels, before, fit)
@@ -201,13 +186,7 @@ class _Work:
         self.setting.stop.heed(f"{self.spec.name}: embedding")
         device = self.setting.world.device
         towers = self.run.towers(stage, device)
-        index = self.prepared.index(name)[rows]
-        records = np.unique(index[index >= 0])
-        space = self.spec.space
-        known = embed_records(towers, self.prepared, name, records, space, device)
-        full = np.zeros((len(rows), known.shape[1]), dtype=np.float32)
-        full[index >= 0] = known[np.searchsorted(records, index[index >= 0])]
-        return full
+        return embed_samples(towers, self.prepared, name, rows, self.spec.space, device)
 
     def _parted(
         self, vectors: Mapping[str, np.ndarray], fits: Mapping[str, np.ndarray], rows: np.ndarray

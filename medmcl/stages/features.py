@@ -16,7 +16,7 @@ from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
 from medmcl.stages.recipe import TowersSpec
-from medmcl.stages.run import Run, embed_records
+from medmcl.stages.run import Run, embed_samples
 from medmcl.stages.train_records import learned_from
 
 if TYPE_CHECKING:
@@ -35,12 +35,9 @@ def sample_vectors(
     device: torch.device,
 ) -> np.ndarray:
     """Embed a modality of every sample, (N, E); zeros where it is absent."""
-    index = prepared.index(modality)
-    records = np.unique(index[index >= 0])
-    vectors = embed_records(run.towers(stage, device), prepared, modality, records, space, device)
-    full = np.zeros((len(index), vectors.shape[1]), dtype=np.float64)
-    full[index >= 0] = vectors[np.searchsorted(records, index[index >= 0])]
-    return full
+    rows = np.arange(len(prepared.splits))
+    towers = run.towers(stage, device)
+    return embed_samples(towers, prepared, modality, rows, space, device).astype(np.float64)
 
 
 def scored_rows(run: Run, prepared: Prepared, *, is_outside: bool = False) -> np.ndarray:

@@ -73,8 +73,7 @@ def groups_of(
         if found is None:
             return None
         numbers = found.of(prepared.samples["sample"].astype(str).tolist())
-        own_group = int(numbers.max()) + 1  # of rows that lack what was clustered
-        return _numbered(np.where(numbers == NOWHERE, own_group, numbers), rows, is_mixed, ())
+        return _numbered(numbers, rows, is_mixed, ())
     labels, notes = column_groups(spec.groups, rows, prepared, f"stage {spec.name}, groups")
     return _numbered(labels, rows, is_mixed, notes)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.selection.keep import Keep
+from medmcl.stages.first_rank import refuse_changed
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TrainSpec
 
@@ -85,19 +86,11 @@ def given_rows(rows: np.ndarray, prepared: Prepared, setting: Setting) -> np.nda
 
 def _selected(stage: str, cohort: Cohort, setting: Setting) -> Keep | None:
     """What a select stage of this run kept; None if it has not run yet."""
-    done = setting.checkpoints(stage).done
-    if done is None:
+    if setting.checkpoints(stage).done is None:
         return None
     path = keep_file(setting.folder, stage)
     keep = Keep.load(path, cohort=cohort.fingerprint)
-    if keep.fingerprint != done["fingerprint"]:
-        raise ArtefactError(
-            f"is not what stage {stage} kept",
-            where=path,
-            got=f"fingerprint {keep.fingerprint}",
-            expected=f"fingerprint {done['fingerprint']}",
-            mend=f"put the file back, or delete {setting.checkpoints(stage).folder} and --resume",
-        )
+    refuse_changed(keep.fingerprint, path, stage, setting, did="kept")
     return keep
 
 

@@ -359,6 +359,23 @@ def embed_records(
     return np.concatenate(parts)
 
 
+def embed_samples(
+    towers: Towers,
+    prepared: Prepared,
+    modality: str,
+    rows: np.ndarray,
+    space: str,
+    device: torch.device,
+) -> np.ndarray:
+    """Encode a modality of samples, each record once. Returns (N, E); zeros where it is absent."""
+    index = prepared.index(modality)[rows]
+    records = np.unique(index[index >= 0])
+    known = embed_records(towers, prepared, modality, records, space, device)
+    full = np.zeros((len(rows), known.shape[1]), dtype=np.float32)
+    full[index >= 0] = known[np.searchsorted(records, index[index >= 0])]
+    return full
+
+
 def vector_width(towers: Towers, modality: str, space: str) -> int:
     """Give the width of the embeddings of a modality: E of features, D of pooled."""
     tower = towers.tower(modality)

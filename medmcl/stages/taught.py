@@ -47,25 +47,25 @@ def taught_widths(
 
 def lesson(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Lesson:
     """Embed the train and tuning rows with the teacher, undisturbed; nothing without one."""
-    from medmcl.stages.run import Run, embed_records
+    from medmcl.stages.run import Run, embed_samples
 
     if spec.teacher is None:
         return {}
     device = setting.world.device
     towers = Run(setting.folder).towers(spec.teacher, device)
-    open_ = np.isin(prepared.splits, ["train", "tuning"])
+    rows = np.flatnonzero(np.isin(prepared.splits, ["train", "tuning"]))
     found: Lesson = {}
     for name in spec.towers:
         if name not in towers.towers:
             continue
-        index = np.where(open_, prepared.index(name), -1)
-        records = np.unique(index[index >= 0])
+        known = np.zeros((len(prepared.splits), 1), dtype=bool)
+        known[rows, 0] = prepared.index(name)[rows] >= 0
         for space in ("features", "pooled"):
             setting.stop.heed(f"{spec.name}: embedding with {spec.teacher}")
-            known = embed_records(towers, prepared, name, records, space, device)
-            full = np.zeros((len(index), known.shape[1]), dtype=np.float32)
-            full[index >= 0] = known[np.searchsorted(records, index[index >= 0])]
-            found[taught(name, space)] = (full, (index >= 0)[:, None])
+            vectors = embed_samples(towers, prepared, name, rows, space, device)
+            full = np.zeros((len(known), vectors.shape[1]), dtype=np.float32)
+            full[rows] = vectors
+            found[taught(name, space)] = (full, known)
     return found
 
 

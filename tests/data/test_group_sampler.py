@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
 from medmcl.data.group_sampler import WithinGroupSampler, batches_of
+from medmcl.engine.loop import Feed, Plan
+from medmcl.engine.optimiser import OptimiserSettings
+from medmcl.engine.world import World
 
 
 def sampler(groups, batch_size=8, subjects=None, seed=0):
@@ -52,9 +55,16 @@ def test_rows_of_one_each_are_all_in_an_epoch_and_batches_are_even():
 
 def test_ranks_part_an_epoch_exactly():
     made = sampler([0] * 21 + [1] * 9 + [2] * 7)
-    ranks = [
-        np.concatenate([np.array_split(batch, 2)[rank] for batch in made(5)]) for rank in range(2)
-    ]
+    plan = Plan(
+        stage="s", steps=len(made), steps_per_epoch=len(made), evaluate_every=9, log_every=9,
+        seed=0, optimiser=OptimiserSettings(),
+    )  # fmt: skip
+    feed = Feed(sampler=made, load=lambda own: own)
+    worlds = [World(rank=rank, size=2) for rank in range(2)]
+    dealt = [[own for _, own in feed.batches(0, plan, world)] for world in worlds]
+    wanted = [set(batch.tolist()) for batch in made(0)]
+    assert [set(a.tolist()) | set(b.tolist()) for a, b in zip(*dealt, strict=True)] == wanted
+    ranks = [np.concatenate(one) for one in dealt]
     assert not set(ranks[0]) & set(ranks[1])
     assert set(ranks[0]) | set(ranks[1]) == set(range(100, 137))
 

@@ -149,9 +149,13 @@ def test_probes_are_fitted_on_train_and_chosen_on_tuning_alone(tmp_path, monkeyp
     assert {line.task for line in found["site"].fitted} == {"site"}
 
 
+def west_held_out(people):
+    others = np.where(people.index % 4, "train", "tuning")
+    return np.where(people["centre"] == "west", TEST, others)
+
+
 def test_a_site_that_train_never_saw_is_told_in_folds_of_subjects(tmp_path, monkeypatch):
-    fold = lambda p: np.where(p["centre"] == "west", TEST, np.where(p.index % 4, "train", "tuning"))  # noqa: E731
-    cohort = write_clinic(tmp_path, fold=fold)
+    cohort = write_clinic(tmp_path, fold=west_held_out)
     plain, seen = methods.PROTOCOLS["linear_probe"], []
 
     def spy(features, targets, train, tuning, **more):
@@ -185,8 +189,12 @@ def test_folds_are_of_subjects_where_those_of_tasks_are_of_sites(tmp_path):
 
 
 def test_whole_sites_are_not_drawn_where_they_are_the_classes(tmp_path):
-    clinics = lambda p: np.array([f"c{k % 12:02d}" for k in range(len(p))])  # noqa: E731
-    scanner = lambda p: np.where(np.arange(len(p)) % 12 < 6, "old", "new")  # noqa: E731
+    def clinics(people):
+        return np.array([f"c{k % 12:02d}" for k in range(len(people))])
+
+    def scanner(people):
+        return np.where(np.arange(len(people)) % 12 < 6, "old", "new")
+
     cohort = write_clinic(tmp_path, centre=clinics, scanner=scanner)
     embeddings = {"noise": told(cohort)["removed"]}
     found, _ = asked(
@@ -247,8 +255,7 @@ def test_numbers_of_many_values_are_numbers_and_bands_are_not_asked(tmp_path):
 
 
 def test_many_classes_are_asked_one_by_one(tmp_path, monkeypatch):
-    fold = lambda p: np.where(p["centre"] == "west", TEST, np.where(p.index % 4, "train", "tuning"))  # noqa: E731
-    cohort = write_clinic(tmp_path, fold=fold)
+    cohort = write_clinic(tmp_path, fold=west_held_out)
     monkeypatch.setattr(confounders, "MOST_TOGETHER", 20)  # three classes of 8 + 1 numbers are more
     found, _ = asked(cohort, tmp_path, told(cohort), ("site",))
     site = found["site"]
