@@ -15,7 +15,8 @@ Arms, all of the recipe `mcl_toy` or `mcl_clip_toy` unless said: ``base`` one st
 ``stage_2`` alone; ``joined`` MCL, the three side by side; ``ensemble`` three ordinary encoders of
 other first weights and batches, as wide as MCL; ``placebo`` MCL within groups dealt out at random;
 ``last`` MCL whose second groups are those of the last partition alone, as the authors' script has
-them; ``distilled`` one encoder that learns from MCL; ``ceiling`` the encoder trained with the
+them; ``oracle`` MCL whose groups are the true levels of the easy factor, then of the two easier
+ones; ``distilled`` one encoder that learns from MCL; ``ceiling`` the encoder trained with the
 labels of the hardest factor; ``untrained``.
 
 A ridge classifier, its penalty chosen on tuning, names the level of each factor from frozen
@@ -59,12 +60,13 @@ EXTRA: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["base", "other_1", "other_2"]},
     "placebo": {"of": ["base", "placebo_1", "placebo_2"]},
     "last": {"of": ["base", "stage_1", "last_2"]},
+    "oracle": {"of": ["base", "oracle_1", "oracle_2"]},
 }
 """Arms that are joined of other stages than those of MCL."""
 VIEW_SETTINGS = {
     "digits": {
-        "rotation_deg": 0, "zoom": [1.0, 1.0], "crop": [0.85, 1.0], "brightness": 0.0,
-        "contrast": 0.0, "noise": 0.3,
+        "rotation_deg": 0, "zoom": [1.0, 1.0], "crop": [0.85, 1.0], "brightness": 0.1,
+        "contrast": 0.3, "noise": 0.3,
     },
     "pictures": {
         "rotation_deg": 15, "zoom": [0.9, 1.1], "crop": [0.7, 1.0], "brightness": 0.05,
@@ -73,10 +75,14 @@ VIEW_SETTINGS = {
 }  # fmt: skip
 VIT = {
     "name": "timm", "model": "vit_tiny_patch16_224",
-    "options": {"patch_size": 4, "embed_dim": 64, "depth": 3, "num_heads": 4},
+    "options": {"embed_dim": 64, "depth": 2, "num_heads": 4},
 }  # fmt: skip
+"""Four by four patches, whatever the size of the pictures."""
 DECAYING = {"name": "adamw", "weight_decay": 1e-4, "warmup": 0.1, "schedule": "cosine"}
-RESNET = {"name": "timm", "model": "resnet10t"}
+RESNET = {
+    "name": "timm", "model": "resnet10t",
+    "options": {"channels": [32, 64, 96, 128], "stem_width": 16},
+}  # fmt: skip
 
 
 def recipe_of(
@@ -91,16 +97,7 @@ def recipe_of(
     main = next(iter(tree["roles"]))
     tree["stages"] = [known[name] for name in MCL]
     arms = set(arms)
-    if "ensemble" in arms:
-        for number in (1, 2):
-            other = copy.deepcopy(known["base"])
-            tree["stages"].append({**other, "name": f"other_{number}", "restart": number})
-    if "placebo" in arms:
-        tree["stages"] += _placebo(known)
-    if "last" in arms:
-        tree["stages"].append({**known["groups_2"], "name": "last_groups", "after": None})
-        within = {"groups": {"stage": "last_groups"}, "name": "last_2"}
-        tree["stages"].append({**copy.deepcopy(known["stage_2"]), **within})
+    tree["stages"] += _controls(world, arms, known)
     for name, spec in EXTRA.items():
         if name in arms:
             tree["stages"].append({**known["joined"], "name": name, **spec})
@@ -110,6 +107,27 @@ def recipe_of(
         tree["stages"].append(_ceiling(known["base"], main, factor))
     _change(tree, world, changes, main)
     return tree
+
+
+def _controls(world: str, arms: set[str], known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The stages that arms beside MCL are joined of."""
+    stages: list[dict[str, Any]] = []
+    if "ensemble" in arms:
+        for number in (1, 2):
+            other = copy.deepcopy(known["base"])
+            stages.append({**other, "name": f"other_{number}", "restart": number})
+    if "placebo" in arms:
+        stages += _placebo(known)
+    if "oracle" in arms:
+        for number in (1, 2):
+            own = {"columns": list(FACTORS[world][:number]), "smallest": 16}
+            stage = copy.deepcopy(known[f"stage_{number}"])
+            stages.append({**stage, "name": f"oracle_{number}", "groups": own})
+    if "last" in arms:
+        stages.append({**known["groups_2"], "name": "last_groups", "after": None})
+        within = {"groups": {"stage": "last_groups"}, "name": "last_2"}
+        stages.append({**copy.deepcopy(known["stage_2"]), **within})
+    return stages
 
 
 def _placebo(known: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -152,9 +170,13 @@ def _change(tree: dict[str, Any], world: str, changes: Mapping[str, Any], main: 
         return
     tree["roles"][main] = "image"
     grey = world == "digits"
-    tree["inputs"][main] = {"size": 28 if grey else 32, "channels": "grey" if grey else "colour",
+    size = 28 if grey else 32
+    tree["inputs"][main] = {"size": size, "channels": "grey" if grey else "colour",
                             "intensity": "range"}  # fmt: skip
-    tree["towers"][main]["encoder"] = changes.get("encoder", VIT)
+    encoder = copy.deepcopy(changes.get("encoder", VIT))
+    if encoder["model"].startswith("vit"):
+        encoder["options"]["patch_size"] = size // 4
+    tree["towers"][main]["encoder"] = encoder
     for view in tree["views"].values():
         view["augment"][main] = VIEW_SETTINGS[world]
 
@@ -270,71 +292,68 @@ def seconds_of(run: Run) -> dict[str, float]:
     return {name: one["seconds"] for name, one in done.items() if "seconds" in one}
 
 
-WORLDS: dict[str, dict[str, Any]] = {
+CONTROLS = ("ensemble", "placebo", "ceiling")
+FACTORS = {
+    "vectors": ("easy", "middle", "hard"),
+    "captions": ("easy", "middle", "hard"),
+    "digits": ("digit",),
+    "pictures": ("colour", "texture", "shape"),
+}
+COHORTS: dict[str, dict[str, Any]] = {
+    "vectors": VECTORS,
+    "captions": {**VECTORS, "pairs": 250},
+    "digits": {"subjects": 1797, "world": "digits"},
+    "pictures": {"subjects": 3000, "world": "pictures", "pairs": 60},
+}
+Setting = tuple[tuple[int, ...], dict[str, Any], tuple[str, ...]]
+SETTINGS: dict[str, dict[str, Setting]] = {
     "vectors": {
-        "cohort": VECTORS,
-        "factors": ("easy", "middle", "hard"),
-        "settings": {
-            "main": (SEEDS, {}, ("ensemble", "placebo", "last", "distilled", "ceiling")),
-            "steps 1200": ((0, 1, 2), {"steps": 1200}, ("ensemble",)),
-            "K 3": ((0,), {"clusters": 3}, ()),
-            "K 5": ((0,), {"clusters": 5}, ()),
-            "K 20": ((0,), {"clusters": 20}, ()),
-            "K auto": ((0,), {"clusters": "auto"}, ()),
-            "tau .07": ((0,), {"scale": 14.2857}, ("ensemble",)),
-            "tau .5": ((0,), {"scale": 2.0}, ("ensemble",)),
-            "layer norm": ((0, 1, 2), {"norm": "layer"}, ("ensemble",)),
-            "decaying rate": ((0, 1, 2), {"optimiser": DECAYING}, ("ensemble",)),
-        },
+        "main": (SEEDS, {}, (*CONTROLS, "last", "distilled")),
+        "steps 1200": (SEEDS[:3], {"steps": 1200}, CONTROLS),
+        "K 3": (SEEDS[:1], {"clusters": 3}, CONTROLS),
+        "K 5": (SEEDS[:1], {"clusters": 5}, CONTROLS),
+        "K 20": (SEEDS[:1], {"clusters": 20}, CONTROLS),
+        "K auto": (SEEDS[:1], {"clusters": "auto"}, CONTROLS),
+        "tau .07": (SEEDS[:1], {"scale": 14.2857}, CONTROLS),
+        "tau .5": (SEEDS[:1], {"scale": 2.0}, CONTROLS),
+        "layer norm": (SEEDS[:1], {"norm": "layer"}, CONTROLS),
+        "decaying rate": (SEEDS[:3], {"optimiser": DECAYING}, CONTROLS),
     },
     "captions": {
-        "cohort": {**VECTORS, "pairs": 250},
-        "factors": ("easy", "middle", "hard"),
-        "settings": {
-            "main": ((0, 1, 2), {}, ("ensemble", "placebo", "distilled", "ceiling")),
-            "3 x 3": ((0, 1, 2), {"modality": ["record", "caption"], "clusters": 3}, ()),
-        },
+        "main": (SEEDS[:3], {}, (*CONTROLS, "distilled")),
+        "3 x 3": (SEEDS[:3], {"modality": ["vector", "caption"], "clusters": 3}, CONTROLS),
     },
     "digits": {
-        "cohort": {"subjects": 1797, "world": "digits"},
-        "factors": ("digit",),
-        "settings": {
-            f"bits {bits}": (
-                (0, 1, 2), {"bits": bits, "clusters": 8},
-                ("ensemble", "placebo", "ceiling") if bits in (0, 8) else ("ensemble",),
-            )
-            for bits in BITS
+        **{
+            f"bits {bits}": (SEEDS[:3], {"bits": bits, "clusters": 8}, CONTROLS) for bits in BITS
         },
+        "bits 8, ResNet": (SEEDS[:3], {"bits": 8, "clusters": 8, "encoder": RESNET}, CONTROLS),
     },
     "pictures": {
-        "cohort": {"subjects": 3000, "world": "pictures", "pairs": 60},
-        "factors": ("colour", "texture", "shape"),
-        "settings": {
-            f"{name}{' captions' if clip else ''}": (
-                (0, 1), {"encoder": encoder, "clip": clip, "clusters": 6, "steps": 400},
-                ("ensemble", "ceiling"),
-            )
-            for clip in (False, True)
-            for name, encoder in (("ViT", VIT), ("ResNet", RESNET))
-        },
+        f"{name}{', captions' if clip else ''}": (
+            SEEDS[:2], {"encoder": encoder, "clip": clip, "clusters": 6}, (*CONTROLS, "oracle"),
+        )
+        for clip in (False, True)
+        for name, encoder in (("ViT", VIT), ("ResNet", RESNET))
     },
 }  # fmt: skip
+"""Of each world, what is run: seeds, changes to the shipped toy, arms beside MCL."""
 
 
 def main() -> None:
     """Make what is missing."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("world", choices=WORLDS)
+    parser.add_argument("world", choices=SETTINGS)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*")
     parser.add_argument("--settings", nargs="*")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    world = WORLDS[args.world]
+    world, factors = args.world, FACTORS[args.world]
     file = args.out / f"multistage_{args.world}.json"
     kept = json.loads(file.read_text()) if file.exists() else []
-    for label, (seeds, changes, arms) in world["settings"].items():
+    for label, (seeds, changes, arms) in SETTINGS[world].items():
         for seed in seeds:
             asked = (not args.seeds or seed in args.seeds) and (
                 not args.settings or label in args.settings
@@ -343,18 +362,18 @@ def main() -> None:
             if there or not asked:
                 continue
             began = time.process_time()
-            made = {**world["cohort"], **{k: v for k, v in changes.items() if k == "bits"}}
-            cohort = args.work / f"{args.world}-{made.get('bits', '')}-{seed}"
+            made = {**COHORTS[world], **{k: v for k, v in changes.items() if k == "bits"}}
+            cohort = args.work / f"{world}-{made.get('bits', '')}-{seed}"
             if not cohort.exists():
                 simulate("trifactor", cohort, {"seed": seed, **made})
-            factor = world["factors"][-1]
-            tree = recipe_of(args.world, arms, changes, factor)
-            folder = args.work / "runs" / f"{args.world}-{label.replace(' ', '_')}-{seed}"
-            run = run_of(args.world, cohort, tree, seed, folder)
-            rows = scored(run, cohort, arms, world["factors"])
+            factor = factors[-1]
+            tree = recipe_of(world, arms, changes, factor)
+            folder = args.work / "runs" / f"{world}-{label.replace(' ', '_')}-{seed}"
+            run = run_of(world, cohort, tree, seed, folder)
+            rows = scored(run, cohort, arms, factors)
             if "caption" in run.recipe.inputs and made.get("pairs"):
                 rows += chosen(run, cohort, arms)
-            rows += clusters_of(run, cohort, world["factors"])
+            rows += clusters_of(run, cohort, factors)
             kept.append({
                 "setting": label, "seed": seed, "rows": rows, "wall_seconds": seconds_of(run),
                 "cpu_seconds": round(time.process_time() - began, 1),

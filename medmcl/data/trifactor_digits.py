@@ -1,4 +1,4 @@
-"""World of digits: a written digit above random bits, which are easier to see than the digit."""
+"""World of digits: a written digit behind gratings, which are easier to see than the digit."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ from medmcl.data.trifactor_world import World
 Array = np.ndarray
 SIDE = 28
 """Pixels along a side of a picture."""
-MARGIN = 2
-"""Pixels that are empty at every edge: so far a picture can be shifted without hiding a bit."""
-_DIGIT = (2, 6)
+_DIGIT = 6
 """Row and column at which the digit begins, of 16 by 16 pixels."""
-BLOCK, PITCH, A_ROW = 2, 3, 8
-"""Side of a bit's block, from block to block, and blocks in a row."""
-_FIRST_ROW = 20
-OFF, ON = 80, 255
-"""Grey of a bit that is 0 and one that is 1: both are seen, so a shift moves all and hides none."""
+GROUND, INK, SWING = 80, 140, 35
+"""Grey where nothing is, what the darkest stroke adds to it, and what a grating adds at most."""
+_CYCLES = (5.0, 8.5)
+"""Waves of a grating across the picture: of the first eight, and of the others."""
 
 
 def digits_world(settings: TrifactorSettings) -> World:
     """Choose digits and draw bits.
 
-    Source: RandBit of Chen, Luo & Li 2021 (arXiv 2011.02803). Differs: the bits are a strip of
-    grey blocks burnt into the picture, as a scanner's marker is, no further channels; digits are
-    the 1,797 of scikit-learn (8 by 8, each used once), doubled in size, no MNIST.
+    Source: RandBit of Chen, Luo & Li 2021 (arXiv 2011.02803). Differs: a bit is a grating laid over
+    the picture, there or not, as the interference of a scanner is, no further channel: crops and
+    noise leave it, and an encoder that pools over places sees it; digits are the 1,797 of
+    scikit-learn (8 by 8, each used once), doubled in size, no MNIST.
 
     Raises:
         ConfigError: There are too few digits.
@@ -64,8 +62,8 @@ def digits_world(settings: TrifactorSettings) -> World:
         | bit_task,
         write=write,
         about=(
-            f"A picture shows a digit, and under it {settings.bits} random bits: light blocks are "
-            "1, dark ones 0.",
+            f"A picture shows a digit and {settings.bits} random bits: each is a fine grating over "
+            "the whole picture, there (1) or not (0).",
             "The digits are those of scikit-learn's `load_digits`: Alpaydin & Kaynak, Optical "
             "Recognition of Handwritten Digits, UCI repository, CC BY 4.0.",
         ),
@@ -77,20 +75,20 @@ def digits_world(settings: TrifactorSettings) -> World:
 
 
 def draw_digit(digit: Array, bits: Array) -> Array:
-    """Draw a digit (8, 8) of 0 to 16 and the bits under it, (28, 28) uint8."""
-    picture = np.zeros((SIDE, SIDE), dtype=np.uint8)
-    row, column = _DIGIT
-    large = np.kron(digit, np.ones((2, 2))) * 255 / 16
-    picture[row : row + 16, column : column + 16] = large.round().astype(np.uint8)
-    for number, bit in enumerate(bits):
-        row, column = block_corner(number)
-        picture[row : row + BLOCK, column : column + BLOCK] = ON if bit else OFF
-    return picture
+    """Draw a digit (8, 8) of 0 to 16 and a grating for every bit that is 1, (28, 28) uint8."""
+    picture = np.full((SIDE, SIDE), float(GROUND))
+    inside = slice(_DIGIT, _DIGIT + 16)
+    picture[inside, inside] += np.kron(digit, np.ones((2, 2))) * INK / 16
+    for number in np.flatnonzero(bits):
+        picture += SWING * grating(int(number))
+    return picture.round().clip(0, 255).astype(np.uint8)
 
 
-def block_corner(number: int) -> tuple[int, int]:
-    """Row and column at which the block of a bit begins."""
-    return _FIRST_ROW + PITCH * (number // A_ROW), MARGIN + PITCH * (number % A_ROW)
+def grating(number: int) -> Array:
+    """Waves of -1 to 1 of one bit, (28, 28): eight directions, then the same, finer."""
+    angle = np.pi * (3 * number % 8 + 0.5 * (number // 8)) / 8
+    across = np.linspace(0, 2 * np.pi * _CYCLES[number // 8], SIDE, endpoint=False)
+    return np.sin(np.cos(angle) * across[:, None] + np.sin(angle) * across)
 
 
 def _draw_bits(settings: TrifactorSettings) -> Array:

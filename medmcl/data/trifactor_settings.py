@@ -58,7 +58,7 @@ class TrifactorSettings(Config):
         "texture, shape)",
     )
     bits: Annotated[int, Field(ge=0, le=16)] = Field(
-        default=8, description="digits: random bits shown under each digit"
+        default=8, description="digits: random bits, each a grating over the picture"
     )
     size: Annotated[int, Field(ge=16, le=1024)] = Field(
         default=32, description="pictures: pixels along a side; textures blur below 32"
