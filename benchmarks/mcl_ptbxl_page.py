@@ -28,8 +28,6 @@ from medmcl.evaluation.results import Result
 from medmcl.stages.groups import sample_groups, sample_numbers
 
 DRAWS = 1000
-OLDEST = 90.0
-"""Ages above 89 are written as 300 by the authors of PTB-XL."""
 FEWEST = 5
 """Positives and negatives that a device must have for an AUROC of its own."""
 K = f"k{CHOSEN}_"
@@ -82,7 +80,7 @@ class Data:
         site[np.isin(site, small) & (site != UNKNOWN)] = "others"
         self.site = site
         sides = cohort.targets("superclass").sides
-        age = np.minimum(sample_numbers(cohort)["age"], OLDEST)
+        age = sample_numbers(cohort)["age"]
         self.tasks = {name: cohort.targets(name) for name in ("superclass", "scp")}
         self.asked = {
             "device": _classes("device", self.device, sides),

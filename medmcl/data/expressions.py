@@ -370,6 +370,8 @@ class _Evaluation:
             "startswith": (2, partial(self._parts, str.startswith)),
             "abs": (1, lambda x: _finite(np.abs(self.number(x).data), x.name, x.known)),
             "log": (1, self._log),
+            "min": (2, partial(self._extreme, np.minimum)),
+            "max": (2, partial(self._extreme, np.maximum)),
         }
         if name not in functions:
             raise self._no_function(node, name, [*functions, *several])
@@ -413,6 +415,11 @@ class _Evaluation:
         number = self.number(value)
         with np.errstate(all="ignore"):
             return _finite(np.log(number.data), number.name, number.known)
+
+    def _extreme(self, of: np.ufunc, a: Values, b: Values) -> Values:
+        """Smaller or larger of two numbers; unknown where one is."""
+        one, other = self.number(a), self.number(b)
+        return _finite(of(one.data, other.data), one.name, one.known & other.known)
 
     def words(self, value: Values) -> Values:
         """Give text, or refuse."""

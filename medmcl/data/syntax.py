@@ -17,7 +17,7 @@ _DEEPEST = 60
 _SHOWN = 200
 FORMS = (
     "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, nullif, lower, contains, "
-    'startswith, abs, log, map[column], col("name")'
+    'startswith, abs, log, min, max, map[column], col("name")'
 )
 
 

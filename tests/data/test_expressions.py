@@ -68,6 +68,8 @@ def result(text: str) -> list:
         ("1 / age > 0", [True, None, True, None]),
         ("log(age) > 4", [False, None, True, None]),
         ("abs(-age)", [50.0, None, 70.0, 0.0]),
+        ("min(age, 60)", [50.0, None, 60.0, 0.0]),
+        ("max(60, min(age, 65))", [60.0, None, 65.0, 60.0]),
         ("lower(name) == 'ann'", [False, False, None, True]),
         ("contains(lower(name), 'ann')", [True, False, None, True]),
         ("startswith(name, 'A')", [True, False, None, True]),
