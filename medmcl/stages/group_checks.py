@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.stages.group_spec import ClusterSpec
-from medmcl.stages.recipe import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
+from medmcl.stages.recipe import EvaluateSpec, FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
 
 Made = Mapping[str, TowersSpec]
 """Name to stage, of all before that have towers."""
@@ -67,6 +67,23 @@ def refuse_join(spec: JoinSpec, made: Made) -> None:
                 else "the stages have no modality in common",
                 where=where,
                 got=", ".join(f"{one}: {' and '.join(made[one].towers)}" for one in spec.of),
+            )
+
+
+def refuse_joined(spec: EvaluateSpec, made: Made) -> None:
+    """Refuse cosine maps and experts of joined stages: they have several of each.
+
+    Raises:
+        ConfigError: Names the stage and the key.
+    """
+    for key, part in (("maps", spec.maps), ("experts", spec.experts)):
+        joined = None if part is None else made.get(part.stage)
+        if isinstance(joined, JoinSpec):
+            raise ConfigError(
+                "is looked at in one stage, not in joined ones",
+                where=f"stage {spec.name}, {key}.stage",
+                got=f"{joined.name}, joined of {', '.join(joined.of)}",
+                expected=" or ".join(joined.of),
             )
 
 

@@ -20,7 +20,7 @@ from medmcl.encoders.shared import TRUNK
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives import OBJECTIVES, RouterBalance, check_objective
 from medmcl.stages.file_weights import refuse_source
-from medmcl.stages.group_checks import refuse_clusters, refuse_join, refuse_sources
+from medmcl.stages.group_checks import refuse_clusters, refuse_join, refuse_joined, refuse_sources
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.model_settings import entrances_of, shared_settings, tower_settings
 from medmcl.stages.models import trunk_stage
@@ -30,7 +30,6 @@ from medmcl.stages.recipe import (
     FactoriseSpec,
     JoinSpec,
     ObjectiveSpec,
-    PairedChoiceSpec,
     RecipeSpec,
     TowersSpec,
     TrainSpec,
@@ -91,8 +90,9 @@ def _checks(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) 
                 clustered[stage.name] = stage
             if isinstance(stage, JoinSpec):
                 yield partial(refuse_join, stage, dict(made))
-            if isinstance(stage, EvaluateSpec) and stage.paired_choice is not None:
-                yield partial(_refuse_choosers, stage.name, stage.paired_choice, dict(made))
+            if isinstance(stage, EvaluateSpec):
+                yield partial(refuse_joined, stage, dict(made))
+                yield partial(_refuse_choosers, stage, dict(made))
             if isinstance(stage, TrainSpec):
                 yield partial(_refuse_selected_by, stage, tuple(chosen))
                 yield partial(refuse_sources, stage, dict(made), dict(clustered))
@@ -130,14 +130,17 @@ def _refuse_selection(recipe: RecipeSpec, spec: SelectSpec, made: Mapping[str, T
         refuse_seen(refuse_teacher(made.get(name), name, spec, where), made, where)
 
 
-def _refuse_choosers(name: str, spec: PairedChoiceSpec, made: Mapping[str, TowersSpec]) -> None:
+def _refuse_choosers(stage: EvaluateSpec, made: Mapping[str, TowersSpec]) -> None:
     """Refuse models that have no tower for the images, or none for the texts, of pairs."""
+    spec = stage.paired_choice
+    if spec is None:
+        return
     for model in spec.models.values():
         for side in (spec.image, spec.text):
             if model in made and side not in made[model].towers:
                 raise ConfigError(
                     f"stage '{model}' has no tower for '{side}'",
-                    where=f"stage {name}, paired_choice",
+                    where=f"stage {stage.name}, paired_choice",
                     expected=f"a stage with towers for {spec.image} and {spec.text}",
                 )
 

@@ -367,6 +367,11 @@ def test_a_column_of_too_many_values_is_refused(factors, tmp_path):
             "has a teacher, and no objective that learns from it",
         ),
         (
+            {"stages.results.maps": {"stage": "joined", "query": "record", "image": "record"}},
+            "looked at in one stage, not in joined ones",
+        ),
+        ({"stages.results.experts": {"stage": "joined"}}, "not in joined ones"),
+        (
             {
                 "stages.stage_1.groups": {"stage": "groups_1", "batches": "mixed"},
                 "stages.stage_1.objectives": {"gram": {"modalities": ["record"]}},
