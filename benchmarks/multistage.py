@@ -15,9 +15,9 @@ Arms, all of the recipe `mcl_toy` or `mcl_clip_toy` unless said: ``base`` one st
 ``stage_2`` alone; ``joined`` MCL, the three side by side; ``ensemble`` three ordinary encoders of
 other first weights and batches, as wide as MCL; ``placebo`` MCL within groups dealt out at random;
 ``last`` MCL whose second groups are those of the last partition alone, as the authors' script has
-them; ``oracle`` MCL whose groups are the true levels of the easy factor, then of the two easier
-ones; ``distilled`` one encoder that learns from MCL; ``ceiling`` the encoder trained with the
-labels of the hardest factor; ``untrained``.
+them (a third clustering of both says what they fall back to); ``oracle`` MCL whose groups are the
+true levels of the easy factor, then of the two easier ones; ``distilled`` one encoder that learns
+from MCL; ``ceiling`` the encoder trained with the labels of the hardest factor; ``untrained``.
 
 A ridge classifier, its penalty chosen on tuning, names the level of each factor from frozen
 features; held-out subjects are scored once. The world and everything trained change with the seed.
@@ -127,6 +127,10 @@ def _controls(world: str, arms: set[str], known: Mapping[str, Any]) -> list[dict
         stages.append({**known["groups_2"], "name": "last_groups", "after": None})
         within = {"groups": {"stage": "last_groups"}, "name": "last_2"}
         stages.append({**copy.deepcopy(known["stage_2"]), **within})
+        third = {"name": "groups_3", "of": "stage_2", "after": "groups_2"}
+        stages.append({**known["groups_2"], **third})
+        third = {"name": "last_groups_3", "of": "last_2", "after": None}
+        stages.append({**known["groups_2"], **third})
     return stages
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from golden_numbers import case, golden
 from safetensors.torch import load_file, save_file
 from small_squares import write_squares
@@ -110,6 +112,7 @@ def test_the_recipes_differ_in_the_loss_only():
     assert own[1]["bias"] == -10.0
 
 
+STAGES = ("base", "stage_1", "stage_2", "distilled")
 HEAD = {"layers": 1, "bias": False, "out": 6}
 PRETRAINED = {
     **SMALL,
@@ -192,3 +195,62 @@ def test_pixels_that_the_network_was_not_trained_on_are_warned_of(
     trained(squares, tmp_path, "clip_toy", {**pretrained[0], "inputs.image.normalise": "none"})
     assert "warning: image: weights from a file" in caplog.text
     assert "inputs.image.normalise" in caplog.text
+
+
+def test_stages_within_clusters_go_on_from_clips_weights_with_the_text_tower_locked(
+    squares, tmp_path, pretrained
+):
+    given, state = pretrained
+    own = {k: v for k, v in given.items() if not k.startswith(("stages.", "towers.image.enc"))}
+    source = given["stages.contrast.weights"]
+    tree = {
+        "extends": "mcl_clip",
+        "about": "from CLIP's weights",
+        "drop": ["results"],
+        "set": {
+            **{f"stages.{name}.batch_size": 16 for name in STAGES},
+            **{f"stages.{name}.epochs": None for name in STAGES},
+            **{f"stages.{name}.steps": 2 for name in STAGES},
+            **{f"stages.groups_{n}.clusters": 3 for n in (1, 2)},
+            **{f"stages.groups_{n}.smallest": 8 for n in (1, 2)},
+            **{f"stages.groups_{n}.stop": False for n in (1, 2)},
+            "stages.base.frozen": ["caption"],
+        },
+    }
+    (tmp_path / "mcl.yaml").write_text(yaml.safe_dump(tree))
+    made = medmcl.pretrain(
+        squares,
+        recipe=tmp_path / "mcl.yaml",
+        out=tmp_path / "run",
+        overrides={
+            **copy.deepcopy(own),
+            "stages.base.weights": source,
+            "towers.image.encoder": {
+                "name": "timm",
+                "model": "vit_base_patch16_clip_224",
+                "options": given["towers.image.encoder.options"],
+            },
+        },
+        device="cpu",
+    )
+    pictures = {}
+    for stage in ("base", "stage_1", "stage_2"):
+        towers = made.towers(stage, torch.device("cpu"))
+        words = towers.tower("caption")
+        assert torch.equal(words.head.layers[0].weight, state["text_projection"].T)
+        assert torch.equal(words.encoder.embed.weight[1:], state["token_embedding.weight"])
+        pictures[stage] = towers.tower("image").head.layers[0].weight
+        near = state["visual.proj"].T
+        torch.testing.assert_close(pictures[stage], near, rtol=0, atol=0.02)
+    assert not torch.equal(pictures["stage_1"], pictures["base"])
+    assert not torch.equal(pictures["stage_1"], pictures["stage_2"])
+    captions = made.embed(squares, modality="caption", space="pooled", stage="base")
+    joined = made.embed(squares, modality="caption", space="pooled", stage="joined")
+    width = captions.filter(regex=r"^e\d+$").shape[1]
+    for part in range(3):
+        assert np.allclose(
+            joined.filter(regex=r"^e\d+$").to_numpy()[:, part * width : (part + 1) * width]
+            * 3**0.5,
+            captions.filter(regex=r"^e\d+$").to_numpy(),
+            atol=1e-6,
+        )
