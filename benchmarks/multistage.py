@@ -325,6 +325,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
     },
     "captions": {
         "main": (SEEDS[:3], {}, (*CONTROLS, "distilled")),
+        "steps 1200": (SEEDS[:3], {"steps": 1200}, (*CONTROLS, "distilled")),
         "3 x 3": (SEEDS[:3], {"modality": ["vector", "caption"], "clusters": 3}, CONTROLS),
     },
     "digits": {

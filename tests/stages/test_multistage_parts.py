@@ -1,4 +1,4 @@
-"""Multistage learning over other parts: a ResNet, a ViT, SigLIP, masked modelling, several ECGs."""
+"""Multistage learning over other parts: a ResNet, a ViT, SigLIP, masked modelling of ECGs."""
 
 import json
 
