@@ -9,6 +9,7 @@ from __future__ import annotations
 from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
 from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
 from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
+from medmcl.evaluation.metrics.attack import attack_success
 from medmcl.evaluation.metrics.calibration_curve import calibration
 from medmcl.evaluation.metrics.competing_calibration import competing_calibration
 from medmcl.evaluation.metrics.d_calibration import d_calibration
@@ -83,6 +84,7 @@ __all__ = [
     "TaskEvidence",
     "accuracy",
     "alignment",
+    "attack_success",
     "auc_metric",
     "auprc",
     "auroc",

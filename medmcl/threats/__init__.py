@@ -1,0 +1,13 @@
+"""Poisoned data: triggers that an attacker lays over records, and detectors that find them.
+
+To add a trigger: a function ``(image, rng=None, noise=None, official=False)`` and a line in
+`TRIGGERS`; a detector: a function ``(embeddings, k, neighbours="corrected")``, higher = more
+suspect, and a line in `DETECTORS`.
+"""
+
+from __future__ import annotations
+
+from medmcl.threats.detectors import DETECTORS, dao, knn_distance, lid, slof
+from medmcl.threats.triggers import TRIGGERS
+
+__all__ = ["DETECTORS", "TRIGGERS", "dao", "knn_distance", "lid", "slof"]

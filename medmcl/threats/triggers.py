@@ -1,0 +1,305 @@
+"""Backdoor triggers on images: what an attacker lays over a picture so that a model says a target.
+
+Every trigger takes an image (C, H, W) of 0 to 1, any size and number of channels, and gives another
+one of the same kind, size and range; the given one is never written.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate
+
+from medmcl.core.errors import MedmclError
+
+Image = TypeVar("Image", Tensor, np.ndarray)
+Chance = int | random.Random | np.random.Generator | torch.Generator | None
+"""A seed, or a generator; None = seed 0."""
+
+OFFICIAL_SIDE = 224
+_PATCH_SHARE = 14
+"""A patch is a fourteenth of the shorter side: 16 of 224 pixels."""
+_BLEND = 0.2
+_CYCLES, _SWING = 6, 40 / 255
+_CONTROL, _SHIFT = 4, 1.0
+
+
+class _Draws:
+    """Numbers of one trigger: places as Python's ``random`` gives them, noise as torch does."""
+
+    places: random.Random
+    seed: int | None
+
+    def __init__(self, rng: Chance) -> None:
+        if isinstance(rng, torch.Generator):
+            rng = int(torch.randint(2**31, (), generator=rng))
+        elif isinstance(rng, np.random.Generator):
+            rng = int(rng.integers(2**31))
+        if isinstance(rng, random.Random):
+            self.places, self.seed = rng, None
+        else:
+            self.places, self.seed = random.Random(rng or 0), rng or 0
+
+    @property
+    def noise(self) -> torch.Generator:
+        """Of a seed that generator itself; of a ``Random`` one with a seed drawn from it."""
+        seed = self.places.getrandbits(31) if self.seed is None else self.seed
+        return torch.Generator("cpu").manual_seed(seed)
+
+
+def badnet(image: Image, rng: Chance = None, noise: object = None, official: bool = False) -> Image:
+    """Put a square of noise around the image's mean at a random place.
+
+    Source: BadNets (Gu et al. 2017, arXiv 1708.06733) as CleanCLIP (Bansal et al. 2023) has it: a
+    square of a fourteenth of the side, each channel its mean plus standard normal noise. Differs:
+    values are cut to 0 and 1, where the authors' wrap around in 8 bits.
+
+    Args:
+        image: (C, H, W) in 0 to 1.
+        rng: Where the square lies, and what is in it.
+        noise: What is in the square, before the mean is added, (C, side, side); drawn if None. With
+            the same noise in every image the trigger is a pattern, without it only its kind is.
+        official: As the authors' code writes it in 8 bits (16 pixels; values wrap around).
+
+    Raises:
+        MedmclError: The image has another shape or range, or the noise does not fit.
+    """
+    x, draws = _pixels(image), _Draws(rng)
+    side = 16 if official else patch_side(x)
+    top, left = (draws.places.randint(0, length - 1 - side) for length in x.shape[1:])
+    given = _given(noise, (x.shape[0], side, side))
+    if given is None:
+        given = torch.randn((x.shape[0], side, side), generator=draws.noise)
+    out = x.clone()
+    out[:, top : top + side, left : left + side] = x.mean((1, 2), keepdim=True) + given
+    return _like(image, out, official)
+
+
+def four_corners(
+    image: Image,
+    rng: Chance = None,  # noqa: ARG001  # as of every trigger
+    noise: object = None,
+    official: bool = False,
+) -> Image:
+    """Put a yellow square (white, of one channel) into each corner; nothing is drawn.
+
+    Source: CleanCLIP's code, ``patch_type=yellow``, ``patch_location=four_corners``.
+
+    Args:
+        image: (C, H, W) in 0 to 1.
+        rng: Not used.
+        noise: Pattern of the squares instead, (C, side, side) in 0 to 1.
+        official: As the authors' code writes it in 8 bits (16 pixels).
+
+    Raises:
+        MedmclError: The image has another shape or range, or the pattern does not fit.
+    """
+    x = _pixels(image)
+    side = 16 if official else patch_side(x)
+    given = _given(noise, (x.shape[0], side, side))
+    if given is None:
+        given = torch.ones((x.shape[0], side, side))
+        given[2:] = 0  # yellow: red and green
+    out = x.clone()
+    for rows in (slice(None, side), slice(-side, None)):
+        for columns in (slice(None, side), slice(-side, None)):
+            out[:, rows, columns] = given
+    return _like(image, out, official)
+
+
+def blended(
+    image: Image, rng: Chance = None, noise: object = None, official: bool = False
+) -> Image:
+    """Mix a fifth of uniform noise into the whole image.
+
+    Source: Chen et al. 2017 (arXiv 1712.05526) as CleanCLIP has it: 0.8 x + 0.2 n.
+
+    Args:
+        image: (C, H, W) in 0 to 1.
+        rng: Of the noise.
+        noise: (C, H, W) in 0 to 1; drawn if None. The authors draw it anew for every image.
+        official: As the authors' code writes it in 8 bits.
+
+    Raises:
+        MedmclError: The image has another shape or range, or the noise does not fit.
+    """
+    x = _pixels(image)
+    given = _given(noise, tuple(x.shape))
+    if given is None:
+        given = torch.rand(tuple(x.shape), generator=_Draws(rng).noise)
+    return _like(image, (_BLEND * given + (1 - _BLEND) * x).clamp(0, 1), official)
+
+
+def sig(
+    image: Image,
+    rng: Chance = None,  # noqa: ARG001  # as of every trigger
+    noise: object = None,
+    official: bool = False,
+) -> Image:
+    """Add a horizontal wave of six periods; nothing is drawn.
+
+    Source: SIG (Barni, Kallas & Tondi 2019, arXiv 1902.11237): x + (40 / 255) sin(2 pi 6 j / W).
+    CleanCLIP's code mixes a fifth of such a wave of 60 / 255 into 0.8 x instead, which leaves a
+    swing of 12 / 255 and darkens the image by a fifth: ``official``.
+
+    Args:
+        image: (C, H, W) in 0 to 1.
+        rng: Not used.
+        noise: Another wave, (C, H, W).
+        official: As CleanCLIP's code writes it in 8 bits.
+
+    Raises:
+        MedmclError: The image has another shape or range, or the wave does not fit.
+    """
+    x = _pixels(image)
+    given = _given(noise, tuple(x.shape))
+    if given is None:
+        across = np.arange(x.shape[2])
+        wave = np.sin(2 * math.pi * across * _CYCLES / x.shape[2])
+        height = 60 / 255 if official else _SWING
+        given = torch.from_numpy((height * wave).astype(np.float32)).expand(tuple(x.shape))
+    found = _BLEND * given + (1 - _BLEND) * x if official else x + given
+    return _like(image, found.clamp(0, 1), official)
+
+
+def wanet(image: Image, rng: Chance = None, noise: object = None, official: bool = False) -> Image:
+    """Warp the image by a smooth field of small shifts.
+
+    Source: WaNet (Nguyen & Tran 2021, arXiv 2102.10369): a control grid of 4 by 4 random shifts,
+    divided by their mean size, drawn larger bicubically. Differs: a shift is one pixel on average
+    whatever the size. CleanCLIP's code has a control point for every pixel (no smoothness), and
+    half a pixel: ``official``.
+
+    Args:
+        image: (C, H, W) in 0 to 1.
+        rng: Of the field; with the same seed every image is warped alike, as an attack needs.
+        noise: Shifts of the control points, across and down, (2, k, k); drawn uniform in -1 to 1
+            if None, (2, 4, 4), or (2, H, H) where official. Divided by its mean size.
+        official: As the authors' code writes it in 8 bits; a square image.
+
+    Raises:
+        MedmclError: The image has another shape or range, is not square (official), or the shifts
+            do not fit.
+    """
+    x = _pixels(image)
+    height, width = x.shape[1:]
+    if official and height != width:
+        raise MedmclError("the official wanet takes square images", got=tuple(x.shape))
+    points = height if official else _CONTROL
+    shifts = _shifts(noise)
+    if shifts is None:
+        shifts = torch.rand((1, 2, points, points), generator=_Draws(rng).noise) * 2 - 1
+    shifts = shifts / shifts.abs().mean()
+    if shifts.shape[2:] != (height, width):
+        shifts = interpolate(shifts, size=(height, width), mode="bicubic", align_corners=True)
+    rows, columns = torch.meshgrid(
+        torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
+    )
+    sizes = torch.tensor([width, height])
+    scale = 1.0 / sizes if official else 2 * _SHIFT / (sizes - 1)
+    grid = torch.stack((columns, rows), 2)[None] + scale * shifts.permute(0, 2, 3, 1)
+    warped = grid_sample(x[None], grid.clamp(-1, 1), align_corners=True)[0]
+    return _like(image, warped, official)
+
+
+def label_consistent(
+    image: Image, rng: Chance = None, noise: object = None, official: bool = False
+) -> Image:
+    """Put the square of `badnet` on an image that does show the target, whose caption is kept.
+
+    Source: Turner, Tsipras & Madry 2019 (arXiv 1912.02771) as CleanCLIP has it: what makes the
+    attack is the choice of images, not another trigger. No adversarial noise is added.
+
+    Args:
+        image: (C, H, W) in 0 to 1.
+        rng: As of `badnet`.
+        noise: As of `badnet`.
+        official: As of `badnet`.
+
+    Raises:
+        MedmclError: As of `badnet`.
+    """
+    return badnet(image, rng, noise, official)
+
+
+TRIGGERS: dict[str, Callable[..., Image]] = {
+    "badnet": badnet,
+    "blended": blended,
+    "sig": sig,
+    "wanet": wanet,
+    "label_consistent": label_consistent,
+    "four_corners": four_corners,
+}
+"""Name to ``trigger(image, rng=None, noise=None, official=False)``."""
+
+
+def patch_side(image: Tensor) -> int:
+    """Pixels along a side of the square that fits an image (C, H, W)."""
+    return max(1, round(min(image.shape[1:]) / _PATCH_SHARE))
+
+
+def _pixels(image: Tensor | np.ndarray) -> Tensor:
+    """The image as float32, or a refusal."""
+    x = torch.as_tensor(np.array(image) if isinstance(image, np.ndarray) else image)
+    if x.ndim != 3 or min(x.shape[1:]) < 2:
+        raise MedmclError(
+            "an image for a trigger has channels, height and width, of 2 pixels at least",
+            got=tuple(x.shape),
+            expected="(C, H, W)",
+        )
+    if not x.is_floating_point():
+        raise MedmclError(
+            "an image for a trigger is of 0 to 1",
+            got=str(x.dtype),
+            expected="floating point",
+            mend="divide 8-bit pixels by 255",
+        )
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0 and high <= 1):
+        raise MedmclError(
+            "an image for a trigger is of 0 to 1", got=f"{low:g} to {high:g}", expected="0 to 1"
+        )
+    return x.detach().to(device="cpu", dtype=torch.float32)
+
+
+def _given(noise: object, shape: tuple[int, ...]) -> Tensor | None:
+    """Noise as float32, or a refusal; None where none is given."""
+    if noise is None:
+        return None
+    found = torch.as_tensor(np.asarray(noise, dtype=np.float32))
+    if tuple(found.shape) != shape:
+        raise MedmclError("the noise does not fit", got=tuple(found.shape), expected=str(shape))
+    return found
+
+
+def _shifts(noise: object) -> Tensor | None:
+    """Shifts of control points, (1, 2, k, k)."""
+    if noise is None:
+        return None
+    found = torch.as_tensor(np.asarray(noise, dtype=np.float32))
+    found = found[None] if found.ndim == 3 else found
+    if found.ndim == 4 and found.shape[0] == 1 and found.shape[3] == 2 != found.shape[1]:
+        found = found.permute(0, 3, 1, 2)
+    if found.ndim != 4 or tuple(found.shape[:2]) != (1, 2) or not found.abs().mean() > 0:
+        raise MedmclError(
+            "the noise of wanet is shifts across and down of control points",
+            got=tuple(found.shape),
+            expected="(2, k, k), not all 0",
+        )
+    return found
+
+
+def _like(image: Image, found: Tensor, official: bool) -> Image:
+    """The result as the given image was: kind, device and precision; official: through 8 bits."""
+    if official:
+        found = torch.remainder(torch.trunc(found * 255), 256) / 255
+    found = found.clamp(0, 1)
+    if isinstance(image, np.ndarray):
+        return found.numpy().astype(image.dtype)
+    return found.to(device=image.device, dtype=image.dtype)

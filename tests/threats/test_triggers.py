@@ -1,0 +1,170 @@
+"""Triggers: the authors' pictures bit for bit, and what every trigger keeps to."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from golden_numbers import golden
+
+from medmcl.core.errors import MedmclError
+from medmcl.threats import TRIGGERS
+from medmcl.threats.triggers import patch_side
+
+SHAPES = ((3, 32, 32), (1, 28, 40), (12, 17, 19), (3, 224, 224), (4, 9, 11))
+
+
+@pytest.fixture(scope="module")
+def authors():
+    return golden("cleanclip")
+
+
+@pytest.fixture(scope="module")
+def picture(authors):
+    return authors["trigger_input"].permute(2, 0, 1).float() / 255
+
+
+def eight_bit(image):
+    """Pixels (H, W, C) as a file would hold them, whichever way a reader rounds."""
+    cut, rounded = (image * 255).to(torch.uint8), (image * 255).round().to(torch.uint8)
+    assert torch.equal(cut, rounded)
+    return cut.permute(1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("four_corners", "trigger_yellow_four_corners"), ("sig", "trigger_SIG_blended")],
+)
+def test_pictures_of_the_authors_code(authors, picture, name, key):
+    assert torch.equal(eight_bit(TRIGGERS[name](picture, official=True)), authors[key])
+
+
+@pytest.mark.parametrize("name", ["badnet", "label_consistent"])
+@pytest.mark.parametrize(("draw", "is_given"), [(int, True), (int, False), (random.Random, True)])
+def test_square_of_noise_of_the_authors_code(authors, picture, name, draw, is_given):
+    rng = draw(11)
+    noise = authors["badnet_noise_seed11_randn"] if is_given else None
+    made = eight_bit(TRIGGERS[name](picture, rng=rng, noise=noise, official=True))
+    top, left = authors["badnet_crop_origin"].tolist()
+    assert torch.equal(
+        made[top : top + 20, left : left + 20], authors["trigger_badnet_random_seed11"]
+    )
+    changed = (made != authors["trigger_input"]).any(dim=2)
+    place = authors["badnet_random_seed11_loc_hw"]
+    assert torch.equal(torch.nonzero(changed).amin(0), place)
+    assert torch.equal(torch.nonzero(changed).amax(0), place + 15)
+
+
+def test_blend_of_the_authors_code(authors, picture):
+    made = eight_bit(TRIGGERS["blended"](picture, rng=11, official=True))
+    assert torch.equal(made[:64, :64], authors["trigger_blended_seed11"])
+    corner = authors["blended_noise_seed11_crop32"]
+    given = eight_bit(TRIGGERS["blended"](picture[:, :32, :32], noise=corner, official=True))
+    assert torch.equal(given, authors["trigger_blended_seed11"][:32, :32])
+
+
+def test_warp_is_the_formula_by_slow_loops():
+    generator = torch.Generator("cpu").manual_seed(0)
+    side = 12
+    x = torch.rand((2, side, side), generator=generator)
+    shifts = torch.rand((2, side, side), generator=generator) * 2 - 1
+    made = TRIGGERS["wanet"](x, noise=shifts, official=True)
+    mean = float(shifts.abs().mean())
+    for row in range(side):
+        for column in range(side):
+            across = -1 + 2 * column / (side - 1) + float(shifts[0, row, column]) / mean / side
+            down = -1 + 2 * row / (side - 1) + float(shifts[1, row, column]) / mean / side
+            across, down = (min(max(v, -1.0), 1.0) for v in (across, down))
+            u, v = (across + 1) / 2 * (side - 1), (down + 1) / 2 * (side - 1)
+            left, top = min(int(u), side - 2), min(int(v), side - 2)
+            right, low = u - left, v - top
+            for channel in range(2):
+                corner = x[channel, top : top + 2, left : left + 2].double()
+                wanted = (
+                    corner[0, 0] * (1 - right) * (1 - low) + corner[0, 1] * right * (1 - low)
+                    + corner[1, 0] * (1 - right) * low + corner[1, 1] * right * low
+                )  # fmt: skip
+                assert abs(float(made[channel, row, column]) - float(wanted)) < 1.01 / 255
+
+
+def test_a_warp_shifts_by_a_pixel_on_average_whatever_the_size():
+    for side in (32, 128):
+        ramp = torch.linspace(0.2, 0.8, side).expand(1, side, side).contiguous()
+        moved = TRIGGERS["wanet"](ramp, rng=3) - ramp
+        pixels = moved[:, :, 4:-4].abs().mean() / (0.6 / (side - 1))
+        assert 0.4 < pixels < 1.6
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_range_shape_kind_and_source_are_kept(name, shape):
+    generator = torch.Generator("cpu").manual_seed(1)
+    x = torch.rand(shape, generator=generator)
+    x[:, 0, 0], x[:, -1, -1] = 0.0, 1.0
+    before = x.clone()
+    made = TRIGGERS[name](x, rng=5)
+    assert torch.equal(x, before)
+    assert made.shape == x.shape
+    assert made.dtype == x.dtype
+    assert made.min() >= 0
+    assert made.max() <= 1
+    assert not torch.equal(made, x)
+    assert torch.equal(made, TRIGGERS[name](x, rng=5))
+    array = TRIGGERS[name](x.double().numpy(), rng=5)
+    assert isinstance(array, np.ndarray)
+    assert array.dtype == np.float64
+    np.testing.assert_allclose(array, made.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["badnet", "blended", "wanet"])
+def test_other_draws_are_other_triggers(name):
+    x = torch.full((3, 40, 40), 0.5)
+    x[:, ::3] = 0.2
+    kinds = [0, 1, np.random.default_rng(0), torch.Generator("cpu").manual_seed(0)]
+    made = [TRIGGERS[name](x, rng=one) for one in kinds]
+    assert not torch.equal(made[0], made[1])
+    assert torch.equal(made[0], TRIGGERS[name](x))  # none = seed 0
+    for one, again in ((np.random.default_rng(0), 2), (torch.Generator("cpu").manual_seed(0), 3)):
+        assert torch.equal(TRIGGERS[name](x, rng=one), made[again])
+
+
+def test_what_a_patch_changes_is_the_patch():
+    x = torch.full((1, 70, 56), 0.5)
+    assert patch_side(x) == 4
+    changed = (TRIGGERS["badnet"](x, rng=2) != x).any(0)
+    rows, columns = torch.nonzero(changed, as_tuple=True)
+    assert rows.max() - rows.min() == 3
+    assert columns.max() - columns.min() == 3
+    corners = TRIGGERS["four_corners"](x)[0]
+    assert (corners == 1).sum() == 4 * 16
+    assert (corners[4:-4] == 0.5).all()
+
+
+def test_the_wave_has_six_periods_and_no_mean():
+    x = torch.full((1, 8, 120), 0.5)
+    wave = (TRIGGERS["sig"](x) - x)[0, 0]
+    assert abs(float(wave.mean())) < 1e-4
+    assert int(torch.fft.rfft(wave).abs().argmax()) == 6
+    assert float(wave.max()) == pytest.approx(40 / 255, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("image", "more", "told"),
+    [
+        (torch.zeros(32, 32), {}, r"\(C, H, W\)"),
+        (torch.zeros((3, 32, 32), dtype=torch.uint8), {}, "divide 8-bit pixels by 255"),
+        (torch.full((3, 32, 32), 1.5), {}, "0 to 1"),
+        (torch.full((3, 32, 32), float("nan")), {}, "0 to 1"),
+        (torch.zeros(3, 32, 32), {"noise": np.zeros((3, 5, 5))}, "does not fit"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, more, told):
+    with pytest.raises(MedmclError, match=told):
+        TRIGGERS["badnet"](image, **more)
+
+
+def test_odd_grids_are_refused():
+    with pytest.raises(MedmclError, match="square"):
+        TRIGGERS["wanet"](torch.zeros(1, 8, 9), official=True)
+    with pytest.raises(MedmclError, match="control points"):
+        TRIGGERS["wanet"](torch.zeros(1, 8, 8), noise=np.zeros((3, 4, 4)))
