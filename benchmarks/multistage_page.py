@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 ARMS = ("base", "stage_1", "stage_2", "joined", "distilled", "ensemble", "placebo", "last",
-        "ceiling", "untrained")  # fmt: skip
+        "oracle", "ceiling", "untrained")  # fmt: skip
+SHORT = ("base", "joined", "ensemble", "placebo", "oracle", "ceiling", "untrained")
+IN_FULL = "main"
+"""Setting whose tables are printed whole; of others the hardest factor."""
 AGAINST = ("base", "ensemble", "placebo", "last")
 CLUSTERINGS = ("groups", "random", "last_groups")
 DRAWS = 2000
@@ -92,6 +95,64 @@ def clusters(runs: Sequence[Row], factors: Sequence[str]) -> list[str]:
     return lines
 
 
+def mean(values: Sequence[np.ndarray]) -> str:
+    """Mean over seeds and, of several, least to most."""
+    seeds = [100 * row.mean() for row in values]
+    spread = f" ({min(seeds):.1f} to {max(seeds):.1f})" if len(seeds) > 1 else ""
+    return f"{np.mean(seeds):.1f}{spread}" if seeds else ""
+
+
+def summary(every: Sequence[Row], key: str, what: str) -> list[str]:
+    """One row a setting: arms and what MCL has more than three of them, of one factor or pairs."""
+    settings = list(dict.fromkeys(one["setting"] for one in every))
+    told = {setting: [one for one in every if one["setting"] == setting] for setting in settings}
+    shown = [arm for arm in SHORT if any(rights(runs, key, what, arm) for runs in told.values())]
+    less = [arm for arm in ("base", "ensemble", "placebo") if arm in shown]
+    heads = ["setting", "seeds", *shown, *(f"joined less {arm}" for arm in less)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for setting, runs in told.items():
+        if not (own := rights(runs, key, what, "joined")):
+            continue
+        cells = [mean(rights(runs, key, what, arm)) for arm in shown]
+        for arm in less:
+            other = rights(runs, key, what, arm)
+            paired = [a - b for a, b in zip(own, other, strict=True)] if other else []
+            cells.append(interval(paired))
+        lines.append(f"| {setting} | {len(runs)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def in_full(world: str, setting: str, runs: Sequence[Row]) -> list[str]:
+    """Every table of one setting."""
+    own = [r for one in runs for r in one["rows"]]
+    factors = list(dict.fromkeys(r["factor"] for r in own if "accuracy" in r))
+    pairs = list(dict.fromkeys(r["pairs"] for r in own if "pairs" in r))
+    seeds = ", ".join(str(one["seed"]) for one in runs)
+    cpu = [one["cpu_seconds"] for one in runs]
+    lines = [f"## {world}, {setting}", "", f"Seeds {seeds}; {min(cpu):.0f} to {max(cpu):.0f} CPU "
+             f"seconds a seed; {of_clustering(runs)}.", ""]  # fmt: skip
+    lines += [*table(runs, "factor", factors), "", *differences(runs, "factor", factors), ""]
+    if pairs:
+        lines += ["Both of a pair right:", "", *table(runs, "pairs", pairs), ""]
+        lines += [*differences(runs, "pairs", pairs), ""]
+    return [*lines, "Mutual information of clusters and factors, normalised, on train rows:", "",
+            *clusters(runs, factors), ""]  # fmt: skip
+
+
+def of_clustering(runs: Sequence[Row]) -> str:
+    """What a clustering takes of the wall time of the first stage within its groups."""
+    share = [
+        seconds / one["wall_seconds"]["stage_1"]
+        for one in runs
+        for name, seconds in one["wall_seconds"].items()
+        if name.startswith(CLUSTERINGS)
+    ]
+    return (
+        f"a clustering takes {100 * min(share):.1f} to {100 * max(share):.1f} % of the time of a "
+        "stage"
+    )
+
+
 def main() -> None:
     """Print every table that there are rows for."""
     parser = argparse.ArgumentParser()
@@ -102,28 +163,17 @@ def main() -> None:
         if not file.exists():
             continue
         every = json.loads(file.read_text())
-        for setting in dict.fromkeys(one["setting"] for one in every):
-            runs = [one for one in every if one["setting"] == setting]
-            own = [r for one in runs for r in one["rows"]]
-            factors = list(dict.fromkeys(r["factor"] for r in own if "accuracy" in r))
-            pairs = list(dict.fromkeys(r["pairs"] for r in own if "pairs" in r))
-            seeds = ", ".join(str(one["seed"]) for one in runs)
-            cpu = sum(one["cpu_seconds"] for one in runs) / len(runs)
-            share = [
-                max(s for n, s in one["wall_seconds"].items() if n.startswith(CLUSTERINGS))
-                / one["wall_seconds"]["stage_1"]
-                for one in runs
-            ]
-            print(f"\n## {world}, {setting}\n\nSeeds {seeds}; {cpu:.0f} CPU seconds a seed; the "
-                  f"slowest clustering {100 * min(share):.1f} to {100 * max(share):.1f} % of the "
-                  "time of a stage.\n")  # fmt: skip
-            print("\n".join(table(runs, "factor", factors)), "\n")
-            print("\n".join(differences(runs, "factor", factors)), "\n")
-            if pairs:
-                print("Both of a pair right:\n")
-                print("\n".join(table(runs, "pairs", pairs)), "\n")
-                print("\n".join(differences(runs, "pairs", pairs)), "\n")
-            print("\n".join(clusters(runs, factors)))
+        full = [one for one in every if one["setting"] == IN_FULL]
+        if full:
+            print("\n".join(in_full(world, IN_FULL, full)))
+        own = [r for one in every for r in one["rows"]]
+        factor = list(dict.fromkeys(r["factor"] for r in own if "accuracy" in r))[-1]
+        print(f"## {world}, every setting: {factor}\n\nOf each arm the mean over seeds and least "
+              f"to most; {of_clustering(every)}.\n")  # fmt: skip
+        print("\n".join(summary(every, "factor", factor)), "\n")
+        for kind in dict.fromkeys(r["pairs"] for r in own if "pairs" in r):
+            print(f"Both of a pair right, pairs that differ in {kind} only:\n")
+            print("\n".join(summary(every, "pairs", kind)), "\n")
 
 
 if __name__ == "__main__":
