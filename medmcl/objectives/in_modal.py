@@ -23,7 +23,8 @@ class InModal(nn.Module):
 
     Source:
         Chen et al. 2020, eq. (1), arXiv 2002.05709. Differs: ``negatives: cross`` leaves out the
-        negatives within a view; negatives come from all ranks.
+        negatives within a view, as the in-modal term of Bansal et al. 2023 (CleanCLIP,
+        arXiv 2303.03323) does; negatives come from all ranks.
     """
 
     class Settings(Config):
@@ -34,6 +35,9 @@ class InModal(nn.Module):
         """Two views of the same rows, disturbed independently."""
         negatives: Literal["cross", "all"] = "all"
         """``all``: other rows of both views (SimCLR); ``cross``: of the other view only."""
+        weight: float = Field(default=0.5, ge=0, le=1)
+        """Of ``cross``: share of the direction from the first view to the second. 1 with views
+        ``[plain, augmented]``: CleanCLIP's term, where a record looks for its augmented view."""
         scale: ScaleSettings = ScaleSettings()
         """Logit scale; 10 = temperature 0.1, the ECG SimCLR baseline of Turgut et al. 2025."""
 
@@ -46,6 +50,12 @@ class InModal(nn.Module):
         lookup("modality", settings.modality, shape.inputs)
         if settings.views[0] == settings.views[1]:
             raise ConfigError("in_modal needs two different views", got=settings.views[0])
+        if settings.negatives == "all" and settings.weight != 0.5:
+            raise ConfigError(
+                "in_modal: with negatives of both views the loss has no directions to weigh",
+                got=f"weight: {settings.weight:g}, negatives: all",
+                mend="set negatives: cross, or leave weight out",
+            )
         self.settings = settings
         self.views: tuple[str, ...] = settings.views
         self.terms: tuple[str, ...] = (f"in_modal/{settings.modality}",)
@@ -65,8 +75,9 @@ class InModal(nn.Module):
         rows, groups = with_groups(first.batch, present.nonzero().squeeze(1))
         if len(rows) < 2:
             return {}
-        compare = nt_xent if self.settings.negatives == "all" else info_nce
-        value = compare(
-            first.pooled[name][rows], second.pooled[name][rows], self.scale(), groups=groups
-        )
+        a, b = first.pooled[name][rows], second.pooled[name][rows]
+        if self.settings.negatives == "all":
+            value = nt_xent(a, b, self.scale(), groups=groups)
+        else:
+            value = info_nce(a, b, self.scale(), self.settings.weight, groups=groups)
         return {self.terms[0]: Term(value, len(rows))}
