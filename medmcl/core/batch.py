@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-GROUPS = "groups"
+GROUPS = "negatives/groups"
 """Target (B, 1) that numbers the group of each row, where negatives are of a row's own group."""
 
 

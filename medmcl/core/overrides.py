@@ -74,7 +74,10 @@ def _key(node: Any, part: str, where: object) -> str | int:
     if isinstance(node, dict):
         return next((key for key in node if str(key) == part), part)
     raise OverrideError(
-        f"'{part}' cannot be set: what stands before it is a plain value", where=where, got=node
+        f"'{part}' cannot be set: what stands before it is a plain value",
+        where=where,
+        got=node,
+        mend=f"set the whole of it: '{{{part}: ...}}' one name before",
     )
 
 

@@ -22,7 +22,7 @@ CHANCE = 0.25
 """Both of two statements right, where each chooses by a coin of its own."""
 KIND = "paired_choice"
 OVERALL, MACRO = "overall", "macro"
-TIE = 1e-12  # cosines nearer than this are equal but for rounding
+TIE = 1e-6  # cosines nearer than this are equal but for rounding: embeddings are float32
 _SHARE = Metric(
     KIND,
     "higher",

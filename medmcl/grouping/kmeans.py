@@ -20,7 +20,7 @@ CANDIDATES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 """Numbers of clusters that `choose_clusters` looks at."""
 _STARTS, _ITERATIONS, _TOLERANCE = 4, 100, 1e-5
 _LOOKED_AT = 2000
-_FLAT = 1e-6
+_FLAT = 1e-4
 """Spread of unit vectors below which they are one point."""
 
 

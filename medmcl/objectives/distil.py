@@ -20,9 +20,9 @@ from medmcl.objectives.cross_modal import require_pooled
 class Distil(nn.Module):
     """Charges where features do not tell those of the teacher, and where similarities differ.
 
-    Two terms a modality: ``vectors``, the share of the variance of the teacher's features, in the
-    batch, that a linear map of the student's leaves unexplained; ``relations``, the mean squared
-    difference of the cosines of all two rows. And for every two modalities the relations across.
+    Two terms a modality: ``vectors``, the share of the variance of the teacher's features, over
+    train rows, that a linear map of the student's leaves unexplained; ``relations``, the mean
+    squared difference of the cosines of all two rows; and those of rows of every two modalities.
     The teacher sees records undisturbed; the student sees the view.
 
     Source:
@@ -108,19 +108,21 @@ def _relation(a: str, b: str) -> str:
 
 
 def unexplained(own: Tensor, taught_: Tensor) -> Tensor:
-    """Give the squared distance to the teacher as a share of its variance in the batch.
+    """Give the squared distance to the teacher's features, whose variance over train rows is 1.
+
+    The variance in the batch would not do: records of which the teacher says the same, such
+    as reports of normal findings, would then cost without bound.
 
     Args:
         own: What the student says, (B, E).
-        taught_: What the teacher says, (B, E).
+        taught_: What the teacher says, (B, E), scaled so that the variances of its columns over
+            train rows sum to 1.
 
     Returns:
-        Scalar, lower is better; 0 = equal, 1 = no better than the mean of the batch.
+        Scalar, lower is better; 0 = equal, 1 = no better than the mean of train rows.
     """
     own = widen(own)
-    taught_ = taught_.to(own.dtype)
-    spread = (taught_ - taught_.mean(0)).square().sum().clamp_min(1e-12)
-    return (own - taught_).square().sum() / spread
+    return (own - taught_.to(own.dtype)).square().sum(dim=1).mean()
 
 
 def relations(a: Tensor, b: Tensor, taught_a: Tensor, taught_b: Tensor) -> Tensor:

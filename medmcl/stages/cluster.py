@@ -147,7 +147,7 @@ class _Work:
         labels = accumulate(before, clusters, number)
         self.notes.insert(0, f"{int(fit.sum()):,} train rows of {spec.of} in clusters: {self.told}")
         beside = np.concatenate([unit_rows(one) for one in vectors.values()], axis=1)
-        groups = self._merged(beside, labels, before, fit)
+        groups = self._merged(beside, labels, before, prepared.subjects[rows], fit)
         if spec.placebo:
             is_tuning = self.prepared.splits[rows] == "tuning"
             parts = [fit, is_tuning, ~fit & ~is_tuning]
@@ -210,6 +210,9 @@ class _Work:
             where = f"stage {self.spec.name}, embeddings of {self.spec.of}"
             found = kmeans(x[fit], number, seed, self.spec.backend, where)
             parts.append(np.where(has[name], nearest_centre(x, found.centres), number))
+            used = len(np.unique(found.labels))
+            if used < number:
+                self.notes.append(f"warning: only {used} of {number} clusters of {name} have rows")
             lacks = int((~has[name]).sum())
             numbers.append(number + (lacks > 0))
             told.append(f"{number} of {name}")
@@ -228,13 +231,24 @@ class _Work:
         return earlier.of(ids, "labels"), int(earlier.provenance["labels_at_most"])
 
     def _merged(
-        self, vectors: np.ndarray, labels: np.ndarray, before: np.ndarray, fit: np.ndarray
+        self,
+        vectors: np.ndarray,
+        labels: np.ndarray,
+        before: np.ndarray,
+        people: np.ndarray,
+        fit: np.ndarray,
     ) -> np.ndarray:
-        """Join small groups of the rows that clusters are learned from; others go with them."""
+        """Join groups of few people among whom clusters are learned from; others go with them.
+
+        A person counts once in a group, since a batch takes one record of each.
+        """
         spec = self.spec
-        names, sizes = np.unique(labels[fit], return_counts=True)
-        merged = merge_small(vectors[fit], labels[fit], spec.smallest, before[fit])
-        becomes = dict(zip(labels[fit].tolist(), merged.tolist(), strict=True))
+        pairs = np.stack([labels[fit], people[fit]])
+        once = np.flatnonzero(fit)[np.unique(pairs, axis=1, return_index=True)[1]]
+        names, sizes = np.unique(labels[once], return_counts=True)
+        joined = merge_small(vectors[once], labels[once], spec.smallest, before[once])
+        becomes = dict(zip(labels[once].tolist(), joined.tolist(), strict=True))
+        merged = np.array([becomes[label] for label in labels[fit].tolist()])
         groups = np.array([becomes.get(label, NOWHERE) for label in labels.tolist()])
         unseen = (groups == NOWHERE) & (labels != NOWHERE)
         if unseen.any():
@@ -251,7 +265,7 @@ class _Work:
         if small:
             moved = int((labels[fit] != merged).sum())
             self.notes.append(
-                f"{small} of {len(names)} groups had fewer than {spec.smallest} rows: {moved:,} "
+                f"{small} of {len(names)} groups had fewer than {spec.smallest} people: {moved:,} "
                 "rows joined the nearest group"
             )
         self.notes += nearly_all(left)

@@ -80,7 +80,7 @@ def confounder_names(
         notes = [] if attributes else ["confounders: the cohort has none of site, sex, age"]
         return list(attributes), notes
     columns = [str(one) for one in cohort.subjects.columns if one not in ("split", "group")]
-    have = [*attributes, *columns]
+    have = list(dict.fromkeys([*attributes, *columns]))
     missing = [name for name in dict.fromkeys(spec.confounders) if name not in have]
     for name in missing:
         if name not in USUAL and is_own:

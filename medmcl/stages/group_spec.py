@@ -33,7 +33,7 @@ class ClusterSpec(Config):
     after: str | None = None
     """Earlier cluster stage, whose labels go on: y = K y_before + c."""
     smallest: int = Field(default=32, ge=2)
-    """Rows that a group must have; a smaller one joins the nearest."""
+    """People of whom a group must have train rows; a smaller one joins the nearest."""
     stop: bool = True
     """Whether stages that train within these groups are left out where they would not pay: more
     than half of the rows are in groups below ``smallest``, or this stage adds less than ``adds``
@@ -67,20 +67,27 @@ class GroupsSpec(Config):
     batches: Literal["one_group", "mixed"] = "one_group"
     """Batches of one group each; or of all, where a row is compared with its own group only."""
     smallest: int = Field(default=32, ge=2)
-    """Of columns: smaller groups are pooled."""
+    """Of columns: people that a group must have; smaller ones are pooled."""
     missing: Literal["refuse", "group", "leave_out"] = "refuse"
     """Of columns: what is done with rows without a value: nothing is trained; they are a group of
     their own, whose rows may differ in the value; or they are left out."""
+    placebo: bool = False
+    """Of columns: deal the groups out to other rows at random: a control with groups of the same
+    sizes, as many steps and nothing in common."""
 
     @model_validator(mode="before")
     @classmethod
-    def _stage_by_name(cls, given: Any) -> Any:
-        return {"stage": given} if isinstance(given, str) else given
+    def _in_short(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"stage": given}
+        return {"columns": given} if isinstance(given, list | tuple) else given
 
     @model_validator(mode="after")
     def _one_source(self) -> GroupsSpec:
         if (self.stage is None) == (not self.columns):
             raise ValueError("groups: either `stage`, a cluster stage, or `columns`, a list")
+        if self.placebo and self.stage is not None:
+            raise ValueError("groups: placebo is of columns; of clusters it is set at their stage")
         return self
 
 

@@ -7,25 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmcl.core.config import nearest
-from medmcl.core.errors import CohortError, ConfigError
-from medmcl.core.findings import counted
+from medmcl.core.errors import ConfigError
 from medmcl.data.group_sampler import WithinGroupSampler
 from medmcl.data.loading import Prepared
 from medmcl.data.samplers import UniformSampler
-from medmcl.evaluation.subgroups import UNKNOWN
-from medmcl.grouping import pool_small
 from medmcl.grouping.groups import NOWHERE
 from medmcl.objectives import OBJECTIVES
 from medmcl.stages.cluster import load_groups
-from medmcl.stages.group_spec import GroupsSpec, nearly_all, told
-from medmcl.stages.groups import sample_groups, sample_table
+from medmcl.stages.column_groups import column_groups
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TrainSpec
 
-_OTHERS = "(others)"
-MOST_VALUES = 50
-"""Values of a column beyond which it is no column of groups."""
+MOST_ALONE = 0.1
+"""Share of rows without a negative in mixed batches beyond which it is a warning."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,8 @@ def groups_of(
             return None
         numbers = found.of(prepared.samples["sample"].astype(str).tolist())
         return _numbered(numbers, rows, is_mixed, ())
-    labels, notes = column_groups(spec.groups, rows, prepared, f"stage {spec.name}, groups")
+    where = f"stage {spec.name}, groups"
+    labels, notes = column_groups(spec.groups, rows, prepared.cohort, where, setting.seed)
     return _numbered(labels, rows, is_mixed, notes)
 
 
@@ -87,6 +82,16 @@ def group_sampler(
         return UniformSampler(rows, subjects, batch_size=batch_size, seed=seed)
     own = groups.numbers[rows]
     return WithinGroupSampler(rows, subjects, own, batch_size=batch_size, seed=seed)
+
+
+def alone_share(groups: RowGroups, sampler: UniformSampler) -> float:
+    """Give the share of the rows of mixed batches that are alone in their group, of one epoch."""
+    alone = drawn = 0
+    for batch in sampler(0):
+        sizes = np.unique(groups.numbers[batch], return_counts=True)[1]
+        alone += int((sizes == 1).sum())
+        drawn += len(batch)
+    return alone / max(drawn, 1)
 
 
 def tuning_in_groups(
@@ -102,141 +107,6 @@ def tuning_in_groups(
         if group != NOWHERE and len(own) >= 2:
             batches += np.array_split(own, -(-len(own) // batch_size))
     return tuple(batches)
-
-
-def column_groups(
-    spec: GroupsSpec, rows: np.ndarray, prepared: Prepared, where: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Give the group of each sample by columns, (N,) int64, and what is worth saying.
-
-    Groups of fewer than ``smallest`` of the ``rows`` are pooled.
-    """
-    columns = [_column(name, prepared, where) for name in spec.columns]
-    missing = np.logical_or.reduce([one == UNKNOWN for one in columns])
-    notes: list[str] = []
-    if missing[rows].any():
-        notes.append(_missing(spec, columns, rows, missing, where))
-    known = ~missing if spec.missing == "leave_out" else np.ones(len(missing), dtype=bool)
-    trained = np.zeros(len(missing), dtype=bool)
-    trained[rows] = True
-    trained &= known
-    if not trained.any():
-        raise CohortError("no row that the stage trains on has a value", where=where)
-    if spec.missing == "group":
-        columns = [np.where(missing, UNKNOWN, one) for one in columns]
-    found, small = pooled_columns(columns, trained, spec.smallest)
-    counts = np.unique(found[trained], return_counts=True)[1]
-    notes.insert(
-        0, f"{counted(len(counts), 'group')} by {told(spec.columns)}, of {int(counts.min()):,} to "
-        f"{int(counts.max()):,} rows"
-    )  # fmt: skip
-    if small:
-        shown = ", ".join(small[:5]) + (", ..." if len(small) > 5 else "")
-        notes.append(
-            f"{counted(len(small), 'group')} of fewer than {spec.smallest} rows pooled: {shown}"
-        )
-    found[~known] = NOWHERE
-    return found, (*notes, *nearly_all(counts))
-
-
-def pooled_columns(
-    columns: list[np.ndarray], trained: np.ndarray, smallest: int
-) -> tuple[np.ndarray, list[str]]:
-    """Give a group for every combination of values, and the names of those that were pooled.
-
-    Small groups give up the column of the most values first, then the next, so that what is left
-    of the others is still shared; what is small in the end is pooled.
-
-    Args:
-        columns: Value of each row in each column, (N,) text each.
-        trained: Rows that groups are counted over, (N,) bool.
-        smallest: Rows that a group must have.
-
-    Returns:
-        Group of each row, (N,) int64, `NOWHERE` where no trained row has its values.
-    """
-    values = np.stack([one.astype(str) for one in columns], axis=1)
-    names, codes = np.unique(values, axis=0, return_inverse=True)
-    codes = codes.reshape(-1)
-    sizes = np.bincount(codes[trained], minlength=len(names))
-    small = (sizes > 0) & (sizes < smallest)
-    merged = names.astype(object)
-    order = sorted(range(len(columns)), key=lambda one: -len(np.unique(values[:, one])))
-    for column in order:
-        _, groups = np.unique(merged.astype(str), axis=0, return_inverse=True)
-        groups = groups.reshape(-1)
-        still = np.bincount(groups, weights=sizes)[groups] < smallest
-        if not still[sizes > 0].any():
-            break
-        merged[still, column] = _OTHERS
-    groups = np.unique(merged.astype(str), axis=0, return_inverse=True)[1].reshape(-1)
-    seen = sizes > 0
-    counted_ = np.repeat(groups[seen], sizes[seen])
-    becomes = dict(zip(counted_.tolist(), pool_small(counted_, smallest).tolist(), strict=True))
-    of_name = np.array([becomes.get(group, NOWHERE) for group in groups.tolist()])
-    pooled = [" / ".join(name) for name in names[small]] if seen.sum() > 1 else []
-    return of_name[codes], pooled
-
-
-def _missing(
-    spec: GroupsSpec,
-    columns: list[np.ndarray],
-    rows: np.ndarray,
-    missing: np.ndarray,
-    where: str,
-) -> str:
-    """Say what is done with rows without a value; refuse them if the recipe does not say."""
-    count = int(missing[rows].sum())
-    if spec.missing == "refuse":
-        lacks = {
-            name: int((one[rows] == UNKNOWN).sum())
-            for name, one in zip(spec.columns, columns, strict=True)
-        }
-        raise CohortError(
-            "rows that the stage trains on have no value in a column of groups",
-            where=where,
-            got=f"{count:,} of {len(rows):,} rows; "
-            + ", ".join(f"{name}: {n:,}" for name, n in lacks.items() if n),
-            expected="a value in every row",
-            mend="fill them in, or say what to do: groups.missing=leave_out, or "
-            "groups.missing=group (they are one group, whose rows may differ in the value)",
-        )
-    done = "left out" if spec.missing == "leave_out" else "a group of their own"
-    return f"{counted(count, 'row')} without a value: {done}"
-
-
-def _column(name: str, prepared: Prepared, where: str) -> np.ndarray:
-    """Give the value of each sample as text, `UNKNOWN` where it has none, (N,) object."""
-    cohort = prepared.cohort
-    known = {k: v for k, v in sample_groups(cohort, {}).items() if k != "modalities"}
-    if name in known:
-        return np.asarray(known[name], dtype=object)
-    table = sample_table(cohort, name)
-    if name not in table:
-        able = dict.fromkeys([*known, *map(str, table.columns)])
-        raise ConfigError(
-            f"there is no column '{name}' to group by{nearest(name, able)}",
-            where=where,
-            expected="site, sex, age, an entry of `subgroups:` in cohort.yaml, a column of the "
-            "subjects table or of a table of each record",
-        )
-    values = table[name]
-    found = values.astype(object).where(values.notna(), UNKNOWN).map(_text).to_numpy(object)
-    found[found == ""] = UNKNOWN
-    different = len(set(found.tolist()))
-    if different > MOST_VALUES:
-        raise ConfigError(
-            f"'{name}' has too many values for groups",
-            where=where,
-            got=f"{different:,} values",
-            expected=f"at most {MOST_VALUES}",
-            mend="cut it into bands: `subgroups:` of cohort.yaml with bands: [50, 60, 70]",
-        )
-    return np.asarray(found)
-
-
-def _text(value: object) -> str:
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _numbered(

@@ -13,6 +13,7 @@ from medmcl.data.check import Checked, check_cohort
 from medmcl.data.cohort import Cohort, list_cohorts, load_cohort
 from medmcl.data.locate import is_template
 from medmcl.stages.any_cohort import for_cohort, kinds_of
+from medmcl.stages.cohort_checks import faults_with
 from medmcl.stages.model_checks import faults_of_models
 from medmcl.stages.recipe import (
     RecipeSpec,
@@ -117,7 +118,9 @@ def _check_recipe(
         raise
     except MedmclError as error:
         return [_recipe_fault(str(name), error)], None
-    faults = faults_of_models(spec, cohort.usable_tasks, kinds_of(cohort))
+    faults: list[MedmclError] = [*faults_of_models(spec, cohort.usable_tasks, kinds_of(cohort))]
+    if not faults:
+        faults = faults_with(cohort, expand(spec, cohort.usable_tasks))
     about = [_recipe_fault(str(name), fault) for fault in faults]
     known = {*cohort.spec.modalities, *cohort.spec.lost("modalities")}  # its own finding says it
     missing = [m for m in spec.inputs if m not in known]

@@ -26,10 +26,9 @@ from medmcl.engine.world import World, any_rank, barrier, pick_device, start_wor
 from medmcl.selection.keep import Keep
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.cluster import rehearse_cluster, run_cluster
-from medmcl.stages.confounders import confounder_names
+from medmcl.stages.cohort_checks import faults_with, used_tasks
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
-from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.join import rehearse_join, run_join
 from medmcl.stages.kept_rows import GIVEN, copy_keep, keep_file, read_keep
 from medmcl.stages.launch import choose_precision, new_run_folder
@@ -46,7 +45,6 @@ from medmcl.stages.recipe import (
 from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, write_run_files
 from medmcl.stages.select import rehearse_select, run_select
-from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.selection_report import selections_of
 from medmcl.stages.settings import cohort_overrides, recipe_overrides
 from medmcl.stages.train import rehearse, run_train
@@ -363,19 +361,9 @@ def _refuse_bad_tasks(
 
 
 def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
-    used: dict[str, None] = {}
-    for stage in stages:
-        if isinstance(stage, SelectSpec):
-            own = (one.task for one in stage.targets if one.cohort is None)
-            used |= {task: None for task in own if task is not None}
-        elif isinstance(stage, ClusterSpec):
-            continue
-        elif not isinstance(stage, EvaluateSpec):
-            used |= {} if stage.task is None else {stage.task: None}
-        else:
-            used |= dict.fromkeys(cohort.spec.tasks if stage.tasks == "all" else stage.tasks)
-            confounder_names(stage, cohort)  # refuses what the cohort does not know
-    refuse_faulty(cohort, used)
+    for fault in faults_with(cohort, stages):
+        raise fault
+    refuse_faulty(cohort, used_tasks(cohort, stages))
 
 
 def _parent(path: Path) -> dict[str, Any]:

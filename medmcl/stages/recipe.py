@@ -723,9 +723,14 @@ def _check_order(stages: Sequence[AnyStage]) -> None:
             raise ConfigError(f"two stages are named '{spec.name}'")
         for wanted in needs(spec):
             if wanted not in made:
+                grouped = spec.groups if isinstance(spec, TrainSpec) else None
+                is_group = grouped is not None and grouped.stage == wanted
                 raise ConfigError(
                     f"stage '{spec.name}' needs the stage '{wanted}' before it"
-                    f"{nearest(wanted, made)}"
+                    f"{nearest(wanted, made)}",
+                    mend=f"for groups by a column of the cohort, write groups: [{wanted}]"
+                    if is_group
+                    else None,
                 )
         made.append(spec.name)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from medmcl.core.batch import taught
+from medmcl.core.errors import MedmclError
 from medmcl.data.loading import Prepared
 from medmcl.stages.left_out import Look, joined_spec
 from medmcl.stages.models import Setting, build_towers
@@ -16,6 +17,9 @@ from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, TrainSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
+
+_FLAT = 1e-10
+"""Variance, as a share of the mean square of a row, that is rounding."""
 
 Lesson = dict[str, tuple[np.ndarray, np.ndarray]]
 """Target to its values for every sample, (N, E) float32, and which are known, (N, 1) bool."""
@@ -46,7 +50,13 @@ def taught_widths(
 
 
 def lesson(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Lesson:
-    """Embed the train and tuning rows with the teacher, undisturbed; nothing without one."""
+    """Embed the train and tuning rows with the teacher, undisturbed; nothing without one.
+
+    Features are scaled so that the variances of their columns over train rows sum to 1.
+
+    Raises:
+        MedmclError: The teacher says the same of every record.
+    """
     from medmcl.stages.run import Run, embed_samples
 
     if spec.teacher is None:
@@ -63,10 +73,25 @@ def lesson(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Lesson:
         for space in ("features", "pooled"):
             setting.stop.heed(f"{spec.name}: embedding with {spec.teacher}")
             vectors = embed_samples(towers, prepared, name, rows, space, device)
+            if space == "features":
+                train = known[rows, 0] & (prepared.splits[rows] == "train")
+                vectors = vectors / _deviation(vectors[train], spec, name)
             full = np.zeros((len(known), vectors.shape[1]), dtype=np.float32)
             full[rows] = vectors
             found[taught(name, space)] = (full, known)
     return found
+
+
+def _deviation(vectors: np.ndarray, spec: TrainSpec, name: str) -> float:
+    """Root of the variances of the columns, summed."""
+    variance = float(vectors.var(axis=0, dtype=np.float64).sum()) if len(vectors) else 0.0
+    if variance <= _FLAT * float(np.square(vectors, dtype=np.float64).sum() / max(len(vectors), 1)):
+        raise MedmclError(
+            "the teacher says the same of every record: there is nothing to learn from it",
+            where=f"stage {spec.name}, teacher",
+            got=f"{spec.teacher}, {name}: variance {variance:.3g} of {len(vectors):,} train rows",
+        )
+    return variance**0.5
 
 
 def as_targets(

@@ -32,7 +32,14 @@ from medmcl.selection.online import Online
 from medmcl.stages.expert_report import summary_of
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.folds import without_fold
-from medmcl.stages.grouped_rows import RowGroups, group_sampler, groups_of, tuning_in_groups
+from medmcl.stages.grouped_rows import (
+    MOST_ALONE,
+    RowGroups,
+    alone_share,
+    group_sampler,
+    groups_of,
+    tuning_in_groups,
+)
 from medmcl.stages.kept_rows import kept_rows
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.online import build_selector
@@ -68,7 +75,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         )
     take_weights(learner, spec, prepared.adapters, setting)
     learner.to(setting.world.device)
-    for note in () if parts.groups is None else parts.groups.notes:
+    for note in _group_notes(parts):
         setting.record.say(f"{spec.name}: {note}")
     tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
     sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
@@ -145,6 +152,22 @@ def _loader(
     return load
 
 
+def _group_notes(parts: _Parts) -> list[str]:
+    """What is worth saying of the groups; of mixed ones how many rows have no negative."""
+    groups, sampler = parts.groups, parts.sampler
+    if groups is None:
+        return []
+    if not groups.is_mixed or isinstance(sampler, WithinGroupSampler):
+        return [*groups.notes]
+    share = alone_share(groups, sampler)
+    much = "warning: " if share > MOST_ALONE else ""
+    return [
+        *groups.notes,
+        f"{much}{100 * share:.1f} % of the rows of mixed batches are alone in their group and "
+        "leave the loss; a larger batch_size leaves fewer",
+    ]
+
+
 def _grouped(parts: _Parts) -> dict[str, Any]:
     """Groups that negatives are of, and rows that are in no batch; nothing without groups."""
     if parts.groups is None:
@@ -155,7 +178,7 @@ def _grouped(parts: _Parts) -> dict[str, Any]:
         "groups": len(np.unique(inside)),
         "alone_rows": sampler.alone if isinstance(sampler, WithinGroupSampler) else 0,
         "waiting_rows": waiting,
-        "notes": list(parts.groups.notes),
+        "notes": _group_notes(parts),
     }
 
 

@@ -53,13 +53,20 @@ def test_relations_by_slow_loops():
     assert relations(a, b, p, q).item() == pytest.approx(total / ROWS**2, abs=1e-6)
 
 
-def test_unexplained_is_0_for_the_truth_and_1_for_the_mean():
+def test_unexplained_is_the_mean_squared_distance_of_rows():
     x = torch.randn(50, 4, generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")
     assert unexplained(x, x).item() == 0
-    assert unexplained(x.mean(0).expand(50, 4), x).item() == pytest.approx(1, abs=1e-6)
-    slow = sum(float((x[i] * 0.5 - x[i]).square().sum()) for i in range(50))
-    spread = sum(float((x[i] - x.mean(0)).square().sum()) for i in range(50))
-    assert unexplained(0.5 * x, x).item() == pytest.approx(slow / spread, abs=1e-6)
+    slow = sum(float((x[i] * 0.5 - x[i]).square().sum()) for i in range(50)) / 50
+    assert unexplained(0.5 * x, x).item() == pytest.approx(slow, abs=1e-6)
+    unit = x / x.var(0, correction=0).sum().sqrt()  # as `lesson` gives it
+    assert unexplained(unit.mean(0).expand(50, 4), unit).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_rows_of_which_the_teacher_says_the_same_cost_no_more_than_others():
+    """Normal reports are often word for word alike."""
+    x = torch.randn(8, 4, generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")
+    alike = x[:1].expand(8, 4)
+    assert unexplained(alike + 0.1, alike).item() == pytest.approx(0.04, abs=1e-6)
 
 
 def test_the_terms_are_means_by_weight_over_rows_that_are_there_and_known():

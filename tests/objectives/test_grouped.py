@@ -154,3 +154,8 @@ def test_in_modal_and_siglip_read_groups():
     (term,) = sig({"plain": first}, batch).values()
     wanted = by_groups(LOSSES["sigmoid"], a, b, GROUPS_OF)
     assert term.value.item() == pytest.approx(wanted.item(), abs=1e-6)
+
+
+def test_no_task_can_be_taken_for_groups():
+    """Names of tasks are letters, digits and _: a task called groups must not choose negatives."""
+    assert "/" in GROUPS

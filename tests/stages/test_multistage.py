@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from processes import assert_same_weights, finish, start
+from sklearn.metrics import normalized_mutual_info_score
 
 import medmcl
 import medmcl.stages.pretrain
@@ -19,7 +20,10 @@ from medmcl.data.loading import Prepared
 from medmcl.data.simulate import simulate
 from medmcl.grouping import Groups
 from medmcl.stages.cluster import groups_file
+from medmcl.stages.column_groups import column_groups
+from medmcl.stages.group_spec import GroupsSpec
 from medmcl.stages.ledger import label_tasks, run_ledger
+from medmcl.stages.recipe import read_recipe
 from medmcl.stages.run import Run
 
 STAGES = ("base", "stage_1", "stage_2")
@@ -295,8 +299,12 @@ COLUMNS = {"stages.grouped.steps": 3, "stages.plain.steps": 3, "stages.results.p
 
 
 def by_columns(cohort, out, **groups):
+    (out.parent / "columns.yaml").write_text(
+        "extends: deconfound_toy\nabout: a test\ndrop: [placebo]\n"
+        "set:\n  stages.results.probe.models: {grouped: grouped}\n"
+    )
     given = {**COLUMNS, "stages.grouped.groups": groups}
-    return pretrain(cohort, out, given, "deconfound_toy")
+    return pretrain(cohort, out, given, out.parent / "columns.yaml")
 
 
 def with_site(factors, folder, site):
@@ -314,7 +322,7 @@ def test_groups_of_columns_are_every_combination_and_small_ones_are_pooled(facto
     notes = " ".join(facts(found, "grouped")["notes"])
     assert "groups by scanner x easy" in notes
     assert "rare / " in notes
-    assert "of fewer than 12 rows pooled" in notes
+    assert "of fewer than 12 people pooled" in notes
     lines = [line.what for line in run_ledger(found, ["grouped"])]
     assert "negatives of stage grouped: of one scanner x easy" in lines
 
@@ -331,6 +339,42 @@ def test_missing_values_of_a_column_are_refused_unless_it_is_said_what_to_do(fac
     assert left["rows"] + left["not_selected"] == kept["rows"] == 210
     assert (left["groups"], kept["groups"]) == (2, 3)
     assert f"{left['not_selected']} rows without a value: left out" in left["notes"]
+
+
+def test_a_column_that_small_groups_give_up_is_warned_of(factors, tmp_path):
+    cohort = with_site(factors, tmp_path / "f", lambda n: f"s{n % 3}")
+    found = by_columns(cohort, tmp_path / "r", columns=["scanner", "easy"], smallest=40)
+    notes = " ".join(facts(found, "grouped")["notes"])
+    assert re.search(r"warning: easy is not one within the groups of 100 % of the rows", notes)
+    assert "warning: scanner" not in notes
+
+
+def test_groups_that_mean_nothing_have_the_sizes_of_those_of_columns(factors, tmp_path):
+    recipe = read_recipe("deconfound_toy")
+    assert recipe.stages[2].groups.placebo
+    seen = {}
+    for placebo in (False, True):
+        spec = GroupsSpec(columns=["easy"], smallest=2, placebo=placebo)
+        cohort = medmcl.open_cohort(factors)
+        rows = np.flatnonzero(cohort.samples["split"] == "train")
+        seen[placebo] = column_groups(spec, rows, cohort, "here", 0)[0][rows]
+    assert sorted(np.bincount(seen[True])) == sorted(np.bincount(seen[False]))
+    assert normalized_mutual_info_score(*seen.values()) < 0.1
+
+
+def test_groups_by_the_outcome_are_refused_by_run_and_check(factors, tmp_path):
+    with pytest.raises(ConfigError, match="the groups are those of the task 'middle'"):
+        by_columns(factors, tmp_path / "r", columns=["middle"])
+    for key, value, told in (
+        ("stages.grouped.groups", ["middle"], "those of the task 'middle'"),
+        ("stages.grouped.groups", ["scaner"], "there is no column 'scaner'"),
+        ("stages.results.confounders", ["scanner"], "there is no confounder 'scanner'"),
+    ):
+        findings = medmcl.check(factors, recipe="deconfound_toy", overrides={key: value})
+        assert any(told in one.what for one in findings), told
+    many = {"stages.groups_1.clusters": 5000}
+    findings = medmcl.check(factors, recipe="mcl_toy", overrides=many)
+    assert any("fewer rows than clusters" in one.what for one in findings)
 
 
 def test_one_group_that_holds_nearly_all_is_warned_of(factors, tmp_path):
@@ -468,11 +512,11 @@ def test_rows_without_a_modality_are_a_cluster_of_their_own_and_keep_earlier_lab
 
 
 def test_small_groups_of_columns_keep_the_column_that_has_few_values():
-    from medmcl.stages.grouped_rows import pooled_columns
+    from medmcl.stages.column_groups import pooled_columns
 
     site = np.array(["big"] * 40 + [f"s{n % 10}" for n in range(40)], dtype=object)
     sex = np.array(["f", "m"] * 40, dtype=object)
-    groups, pooled = pooled_columns([site, sex], np.ones(80, dtype=bool), 10)
+    groups, pooled = pooled_columns([site, sex], np.ones(80, dtype=bool), np.arange(80), 10)
     assert len(pooled) == 10
     assert len(np.unique(groups)) == 4
     assert all(len(set(sex[groups == one])) == 1 for one in np.unique(groups))

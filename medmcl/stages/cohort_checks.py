@@ -1,0 +1,79 @@
+"""Faults that a recipe has with one cohort, seen from its tables alone: groups, K, confounders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.data.cohort import Cohort
+from medmcl.stages.column_groups import column_groups, refuse_outcomes
+from medmcl.stages.confounders import confounder_names
+from medmcl.stages.group_spec import ClusterSpec
+from medmcl.stages.recipe import AnyStage, EvaluateSpec, SelectSpec, TrainSpec
+
+
+def faults_with(cohort: Cohort, stages: Sequence[AnyStage]) -> list[MedmclError]:
+    """Give every fault of the expanded stages with this cohort that needs no record to be read."""
+    found = []
+    for check in _checks(cohort, stages):
+        try:
+            check()
+        except MedmclError as fault:
+            found.append(fault)
+    return found
+
+
+def used_tasks(cohort: Cohort, stages: Sequence[AnyStage]) -> list[str]:
+    """Name the tasks that stages train on, score, or choose rows near to."""
+    used: dict[str, None] = {}
+    for stage in stages:
+        if isinstance(stage, SelectSpec):
+            own = (one.task for one in stage.targets if one.cohort is None)
+            used |= {task: None for task in own if task is not None}
+        elif isinstance(stage, EvaluateSpec):
+            used |= dict.fromkeys(cohort.spec.tasks if stage.tasks == "all" else stage.tasks)
+        elif not isinstance(stage, ClusterSpec) and stage.task is not None:
+            used[stage.task] = None
+    return list(used)
+
+
+def _checks(cohort: Cohort, stages: Sequence[AnyStage]) -> Iterable[Callable[[], object]]:
+    tasks = [one for one in used_tasks(cohort, stages) if one in cohort.spec.tasks]
+    for stage in stages:
+        if isinstance(stage, EvaluateSpec):
+            yield partial(confounder_names, stage, cohort)
+        if isinstance(stage, ClusterSpec):
+            yield partial(_refuse_many, stage, cohort)
+        if isinstance(stage, TrainSpec) and stage.groups is not None and stage.groups.columns:
+            where = f"stage {stage.name}, groups"
+            yield partial(refuse_outcomes, stage.groups, tasks, cohort, where)
+            rows = _train_rows(cohort, stage.towers)
+            yield partial(column_groups, stage.groups, rows, cohort, where, 0)
+
+
+def _train_rows(cohort: Cohort, modalities: Iterable[str]) -> np.ndarray:
+    """Train samples with a record of any of the modalities, (N,)."""
+    samples = cohort.samples
+    known = [name for name in modalities if name in cohort.spec.modalities]
+    has = samples[known].notna().any(axis=1) if known else samples["split"].notna()
+    return np.flatnonzero((samples["split"] == "train") & has)
+
+
+def _refuse_many(spec: ClusterSpec, cohort: Cohort) -> None:
+    """Refuse more clusters than there are train rows to cluster."""
+    if spec.clusters == "auto":
+        return
+    for name in spec.modalities:
+        rows = len(_train_rows(cohort, [name]))
+        if spec.clusters > rows:
+            raise ConfigError(
+                "there are fewer rows than clusters",
+                where=f"stage {spec.name}, clusters",
+                got=f"{spec.clusters:,} clusters of {rows:,} train rows with {name}",
+                expected=f"at most {rows:,}; groups of {spec.smallest} people or more need "
+                f"{max(2, rows // spec.smallest)} or fewer",
+                mend=f"--set stages.{spec.name}.clusters={max(2, rows // spec.smallest)}",
+            )
