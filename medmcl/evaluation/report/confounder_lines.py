@@ -62,6 +62,21 @@ def told_lines(found: Sequence[Confounder], results: Sequence[Result]) -> list[T
     return [*lines, *(line for line in own if line is not None)]
 
 
+def confounder_headline(found: Sequence[Confounder]) -> list[str]:
+    """One sentence a confounder: how well each model tells it, by the first metric."""
+    sentences = []
+    for one in found:
+        line = _of_confounder(one, METRICS[one.kind][0], models_of(found))
+        told = [f"{name} {row.shown}" for name, row in line.values.items() if row.value is not None]
+        if told:
+            blind = "" if line.chance is None else f", {line.chance:g} = not at all"
+            sentences.append(
+                f"How well {one.name} is told from the embeddings ({line.named}{blind}): "
+                f"{'; '.join(told)}."
+            )
+    return sentences
+
+
 def _of_confounder(one: Confounder, metric: str, models: Sequence[str]) -> ToldLine:
     rows = {name: one.row(metric, name) for name in models}
     apart = [row for row in one.rows if row.versus and row.metric == metric]

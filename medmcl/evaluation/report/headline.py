@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medmcl.evaluation.paired_choice import CHANCE, OVERALL
+from medmcl.evaluation.report.confounder_lines import confounder_headline
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.selection_lines import selection_headline
 from medmcl.evaluation.report.words import measured
@@ -73,6 +74,7 @@ def headline(
         lines += _task_lines(results, task, highlight, Labelled(data.evidence.fitted))
     if len(tasks) > MOST_TASKS:
         lines.append(f"{len(tasks) - MOST_TASKS} more tasks are under Discrimination.")
+    lines += confounder_headline(data.confounders)
     lines += _retrieval_lines(found)
     lines += _choice_lines(data.choice_rows)
     return lines or [f"{data.title}: nothing has been evaluated yet."]

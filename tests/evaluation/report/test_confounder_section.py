@@ -130,12 +130,20 @@ def test_the_figure_shows_tasks_on_the_scale_of_confounders_and_counts_the_other
     assert section.tables[0].rows[0][4] == "not estimable [1]"
 
 
-def test_they_are_in_no_headline_no_result_and_no_card(tmp_path):
+def test_they_are_in_no_result_and_no_card_and_follow_the_tasks_in_short(tmp_path):
     plain = ReportData(title="t", results=TASKS)
     data = ReportData(title="t", results=TASKS, confounders=[site(), age()])
     told, before = as_json(data), as_json(plain)
     assert [key for key in told if key not in before] == ["confounders"]
-    assert {k: v for k, v in told.items() if k != "confounders"} == before
+    assert {k: v for k, v in told.items() if k != "confounders"} | {"headline": 0} == before | {
+        "headline": 0
+    }
+    *tasks, of_site, of_age = told["headline"]
+    assert tasks == before["headline"]
+    assert of_site.startswith("How well site is told from the embeddings (mean AUROC")
+    assert "0.5 = not at all): before 0.900" in of_site
+    assert "; after 0.600" in of_site
+    assert "after" not in of_age  # not estimable
     assert 'id="confounders"' not in render(plain)
     page = render(data)
     assert 'id="confounders"' in page
