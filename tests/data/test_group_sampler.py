@@ -1,5 +1,7 @@
 """Batches of one group: every row once, ranks part an epoch, one subject never twice."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,6 +83,15 @@ def test_same_seed_and_epoch_same_batches():
     assert first == again
     assert first != later
     assert first != other
+
+
+def test_who_goes_together_is_drawn_anew_each_epoch_whatever_the_order_of_subjects():
+    """Dealt in the order of subjects, the same people would be each other's negatives for good."""
+    made = sampler([0] * 12, 4)
+    epochs = [{frozenset(batch.tolist()) for batch in made(epoch)} for epoch in range(60)]
+    assert len({frozenset(epoch) for epoch in epochs}) > 50
+    met = {pair for epoch in epochs for batch in epoch for pair in combinations(sorted(batch), 2)}
+    assert met == set(combinations(range(100, 112), 2))
 
 
 def test_an_epoch_does_not_end_in_the_largest_group():

@@ -60,6 +60,27 @@ def test_a_small_group_prefers_one_of_its_own_parent_to_a_nearer_one():
     assert merge_small(x, labels, 3, parents).tolist() == [7] * 5 + [8] * 7
 
 
+def pointing(*groups):
+    """Rows of groups that each point one way, of (label, rows, degrees): vectors and labels."""
+    labels, rows, degrees = map(np.array, zip(*groups, strict=True))
+    angles = np.deg2rad(np.repeat(degrees, rows))
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1), np.repeat(labels, rows)
+
+
+def test_a_group_that_another_joined_is_where_all_its_rows_are():
+    """1 joins 2, whose mean moves from 90 to 78 degrees: 3 is nearer now, where 4 was before."""
+    x, labels = pointing((1, 2, 60), (2, 3, 90), (3, 9, 20), (4, 9, 150))
+    assert merge_small(x, labels, 6).tolist() == [3] * 2 + [3] * 3 + [3] * 9 + [4] * 9
+    alone = labels != 1
+    assert merge_small(x[alone], labels[alone], 6).tolist() == [4] * 3 + [3] * 9 + [4] * 9
+
+
+def test_the_smallest_group_is_the_first_that_joins_another():
+    """1 joins 2, which is large enough by that; were 2 the first, it would join 3, and 1 too."""
+    x, labels = pointing((1, 1, 0), (2, 2, 40), (3, 3, 60))
+    assert merge_small(x, labels, 3).tolist() == [2] * 3 + [3] * 3
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), smallest=st.integers(1, 40), number=st.integers(1, 12))
 def test_nobody_is_lost_and_no_group_stays_small(seed, smallest, number):
@@ -103,6 +124,13 @@ def test_what_a_stage_adds_is_what_no_linear_map_gives():
     assert added(new, before, seed=0) > 0.95
     half = np.concatenate([known / known.std(), new / new.std()], axis=1)
     assert added(half, before, seed=0) == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_a_stage_adds_is_judged_on_rows_that_the_map_was_not_fitted_on():
+    """A map of 80 columns fits most of 100 rows of noise, and tells nothing of the next 100."""
+    generator = np.random.default_rng(0)
+    before, new = generator.normal(size=(200, 80)), generator.normal(size=(200, 6))
+    assert added(new, before, seed=0) == 1.0
 
 
 def made(**changes):
