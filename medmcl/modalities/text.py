@@ -11,108 +11,30 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from medmcl.core import members
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
-from medmcl.modalities.text_bpe import BASE, BytePairs
+from medmcl.modalities.text_augment import TextAugment, disturb_words
+from medmcl.modalities.text_bpe import BytePairs
 from medmcl.modalities.text_clip import ClipTokens
 from medmcl.modalities.text_features import text_terms
+from medmcl.modalities.text_marks import token_marks
 from medmcl.modalities.text_of_run import tokens_of_run
 from medmcl.modalities.text_sections import ReportText, take_sections
+from medmcl.modalities.text_settings import TextSettings, TextSource
 from medmcl.modalities.text_tokens import LocalModel, Vocabulary, split_words
 
 Tokens = Vocabulary | BytePairs | LocalModel | ClipTokens
 """What turns a text to numbers (``encode``) and a number to what it stands for (``spelling``)."""
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class TextSource(Config):
-    """What a cohort says of its texts."""
-
-    reader: Literal["text"] = "text"
-    column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        default=None,
-        description="column with the text, or several, one after another; none: one .txt file a "
-        "record",
-    )
-    encoding: str = "utf-8"
-    sections: tuple[str, ...] = Field(
-        default=(), description="of a report, in this order: [findings, impression]; none: all"
-    )
-    prefix: str = Field(
-        default="", description='words put before every text that is not empty: "a photo of "'
-    )
-
-
-class TextSettings(Config):
-    """How a recipe prepares texts. Sizes are ours: the ECG-CMR paper has no text."""
-
-    max_tokens: Annotated[int, Field(ge=3)] = Field(
-        default=128, description="length of a row, start and end included; PTB-XL's need < 64"
-    )
-    vocabulary: Annotated[int, Field(ge=16)] = Field(
-        default=8000, description="largest number of distinct tokens"
-    )
-    min_count: Annotated[int, Field(ge=1)] = Field(
-        default=2, description="a word (`bpe`: a pair) seen less often has no number of its own"
-    )
-    lowercase: bool = True
-    tokeniser: Literal["words", "trigrams", "bpe"] = Field(
-        default="trigrams",
-        description="unknown words: spelled in pieces of 1 to 3 characters, or one <unk> (`words`);"
-        " `bpe`: byte pairs, nothing is unknown",
-    )
-    model: Path | None = Field(
-        default=None, description="folder of a transformers tokeniser, used instead ([text])"
-    )
-    clip_vocabulary: Path | None = Field(
-        default=None,
-        description="CLIP's vocabulary in a local file, used instead; its length is 77",
-    )
-    vocabulary_of: Path | None = Field(
-        default=None, description="run folder whose tokeniser is used instead, as it was learned"
-    )
-    vocabulary_name: str | None = Field(
-        default=None, description="which text modality of that run, if it has several"
-    )
-
-    @model_validator(mode="after")
-    def _one_tokeniser(self) -> TextSettings:
-        if self.model is not None and self.clip_vocabulary is not None:
-            raise ValueError("clip_vocabulary: not beside model, which has a tokeniser of its own")
-        if self.vocabulary_of is not None and (self.model or self.clip_vocabulary):
-            raise ValueError("vocabulary_of: not beside model or clip_vocabulary, which have one")
-        if self.vocabulary_name is not None and self.vocabulary_of is None:
-            raise ValueError("vocabulary_name: only vocabulary_of reads it")
-        return self
-
-    @model_validator(mode="after")
-    def _check(self) -> TextSettings:
-        if self.tokeniser == "bpe" and self.vocabulary < BASE:
-            raise ValueError(f"vocabulary: byte pairs start from {BASE} tokens; give more")
-        return self
-
-
-class TextAugment(Config):
-    """How a view disturbs texts (EDA, Wei and Zou 2019, arXiv 1901.11196, random deletion).
-
-    Differs: a dropped token becomes <unk> (of CLIP, which has none: padding) and leaves its place;
-    whole sentences can be shuffled.
-    """
-
-    dropout: Probability = Field(default=0.1, description="share of tokens that become <unk>")
-    shuffle: Probability = Field(default=0.0, description="of shuffling a text's sentences")
 
 
 class Text:
@@ -210,20 +132,28 @@ class Text:
         return self._tokens
 
     def prepare(self, raw: str) -> np.ndarray:
-        """Token numbers, (max_tokens,) int64: start, text, end, padding; the end is never cut."""
+        """Token numbers, (max_tokens,) int64: start, text, end, padding; the end is never cut.
+
+        With ``marks: true`` (2, max_tokens): the marks of the tokens below them, 0 beside the text.
+        """
         tokens, room = self.tokens, self.settings.max_tokens - 2
-        numbers = [tokens.cls, *tokens.encode(raw)[:room], tokens.end]
+        encoded = tokens.encode(raw)
+        numbers = [tokens.cls, *encoded[:room], tokens.end]
         row = np.full(self.settings.max_tokens, tokens.pad, dtype=np.int64)
         row[: len(numbers)] = numbers
-        return row
+        if not self.settings.marks:
+            return row
+        marks = np.zeros_like(row)
+        marks[1 : len(numbers) - 1] = token_marks(raw, tokens, encoded)[:room]
+        return np.stack([row, marks])
 
     def simple_features(self, raw: str) -> list[str]:
         """Runs of 2 to 5 characters within words, whatever tokens an encoder reads."""
         return text_terms(raw, self.settings.lowercase)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Prepare several texts, for example zero-shot prompts, (N, max_tokens) int64."""
-        rows = np.zeros((len(texts), self.settings.max_tokens), dtype=np.int64)
+        """Prepare several texts, for example zero-shot prompts, (N, *prepared_shape) int64."""
+        rows = np.zeros((len(texts), *self.prepared_shape), dtype=np.int64)
         for number, text in enumerate(texts):
             rows[number] = self.prepare(text)
         return rows
@@ -234,21 +164,36 @@ class Text:
 
     @property
     def prepared_shape(self) -> tuple[int, ...]:
-        """(max_tokens,)."""
-        return (self.settings.max_tokens,)
+        """(max_tokens,), or (2, max_tokens) with marks."""
+        length = self.settings.max_tokens
+        return (2, length) if self.settings.marks else (length,)
 
     @property
     def input_shape(self) -> InputShape:
-        """As prepared, with the size of the vocabulary; padding is 0."""
-        return InputShape(kind=self.kind, shape=self.prepared_shape, vocabulary=len(self.tokens))
+        """The tokens, with the size of the vocabulary; padding is 0."""
+        shape = (self.settings.max_tokens,)
+        return InputShape(kind=self.kind, shape=shape, vocabulary=len(self.tokens))
 
     def plain(self, x: Tensor) -> Tensor:
-        """The prepared rows as they are."""
-        return x.to(torch.int64)
+        """The tokens of the prepared rows, (B, max_tokens)."""
+        return (x[:, 0] if self.settings.marks else x).to(torch.int64)
 
     def augment(self, x: Tensor, options: TextAugment, generator: torch.Generator) -> Tensor:
-        """Shuffle sentences of some rows, and turn some tokens to <unk>."""
-        x, tokens = self.plain(x), self.tokens
+        """Take and move words by marks, shuffle sentences, and turn some tokens to <unk>.
+
+        Raises:
+            ConfigError: An option needs marks, and none were prepared.
+        """
+        tokens = self.tokens
+        if options.by_marks and not self.settings.marks:
+            raise ConfigError(
+                "a view takes or moves words of which no marks are prepared",
+                got=f"{', '.join(options.by_marks)}; marks: false",
+                mend="say in the recipe's inputs of these texts: marks: true",
+            )
+        prepared, x = x, self.plain(x)
+        if options.by_marks:
+            x = disturb_words(x, prepared[:, 1], options, tokens, generator)
         draws = torch.rand(2, *x.shape, generator=generator, device=x.device)
         chosen = torch.rand(len(x), 1, generator=generator, device=x.device) < options.shuffle
         x = torch.where(chosen, _shuffle_sentences(x, draws[0], tokens), x)

@@ -191,6 +191,13 @@ class LocalModel:
         numbers = self.tokeniser(text, add_special_tokens=False, verbose=False)["input_ids"]
         return [int(number) for number in numbers]
 
+    def places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Give the numbers of a text, and the first character of each and the one behind it."""
+        made = self.tokeniser(
+            text, add_special_tokens=False, verbose=False, return_offsets_mapping=True
+        )
+        return list(map(int, made["input_ids"])), [(a, b) for a, b in made["offset_mapping"]]
+
     def spelling(self, number: int) -> str:
         """Show one token as the model's own tokeniser writes it."""
         return str(self.tokeniser.convert_ids_to_tokens(int(number)))

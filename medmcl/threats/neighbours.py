@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def embeddings_of(given: object, k: int) -> Tensor:
     Raises:
         MedmclError: Another shape, numbers that are not finite, or too few rows.
     """
-    x = torch.as_tensor(given)
+    x = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.asarray(given))
     if x.ndim != 2:
         raise MedmclError("embeddings are a matrix", got=tuple(x.shape), expected="(N, E)")
     x = x.double()  # float32 loses the distance of rows that are nearly one
@@ -50,7 +51,7 @@ def embeddings_of(given: object, k: int) -> Tensor:
             got=f"k = {k} of {len(x)} rows",
             expected=f"1 <= k <= {len(x) - 2}",
         )
-    return x.detach()
+    return x
 
 
 def nearest(x: Tensor, reference: Tensor, k: int, own: Sequence[int] = (0,)) -> Near:

@@ -38,7 +38,7 @@ class _Draws:
 
     def __init__(self, rng: Chance) -> None:
         if isinstance(rng, torch.Generator):
-            rng = int(torch.randint(2**31, (), generator=rng))
+            rng = int(torch.randint(2**31, (), generator=rng, device=rng.device))
         elif isinstance(rng, np.random.Generator):
             rng = int(rng.integers(2**31))
         if isinstance(rng, random.Random):
@@ -50,7 +50,7 @@ class _Draws:
     def noise(self) -> torch.Generator:
         """Of a seed that generator itself; of a ``Random`` one with a seed drawn from it."""
         seed = self.places.getrandbits(31) if self.seed is None else self.seed
-        return torch.Generator("cpu").manual_seed(seed)
+        return torch.Generator(device="cpu").manual_seed(seed)
 
 
 def badnet(image: Image, rng: Chance = None, noise: object = None, official: bool = False) -> Image:
@@ -75,7 +75,7 @@ def badnet(image: Image, rng: Chance = None, noise: object = None, official: boo
     top, left = (draws.places.randint(0, length - 1 - side) for length in x.shape[1:])
     given = _given(noise, (x.shape[0], side, side))
     if given is None:
-        given = torch.randn((x.shape[0], side, side), generator=draws.noise)
+        given = torch.randn((x.shape[0], side, side), generator=draws.noise, device="cpu")
     out = x.clone()
     out[:, top : top + side, left : left + side] = x.mean((1, 2), keepdim=True) + given
     return _like(image, out, official)
@@ -104,7 +104,7 @@ def four_corners(
     side = 16 if official else patch_side(x)
     given = _given(noise, (x.shape[0], side, side))
     if given is None:
-        given = torch.ones((x.shape[0], side, side))
+        given = torch.ones((x.shape[0], side, side), device="cpu")
         given[2:] = 0  # yellow: red and green
     out = x.clone()
     for rows in (slice(None, side), slice(-side, None)):
@@ -132,7 +132,7 @@ def blended(
     x = _pixels(image)
     given = _given(noise, tuple(x.shape))
     if given is None:
-        given = torch.rand(tuple(x.shape), generator=_Draws(rng).noise)
+        given = torch.rand(tuple(x.shape), generator=_Draws(rng).noise, device="cpu")
     return _like(image, (_BLEND * given + (1 - _BLEND) * x).clamp(0, 1), official)
 
 
@@ -194,14 +194,17 @@ def wanet(image: Image, rng: Chance = None, noise: object = None, official: bool
     points = height if official else _CONTROL
     shifts = _shifts(noise)
     if shifts is None:
-        shifts = torch.rand((1, 2, points, points), generator=_Draws(rng).noise) * 2 - 1
+        drawn = torch.rand((1, 2, points, points), generator=_Draws(rng).noise, device="cpu")
+        shifts = drawn * 2 - 1
     shifts = shifts / shifts.abs().mean()
     if shifts.shape[2:] != (height, width):
         shifts = interpolate(shifts, size=(height, width), mode="bicubic", align_corners=True)
     rows, columns = torch.meshgrid(
-        torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
+        torch.linspace(-1, 1, height, device="cpu"),
+        torch.linspace(-1, 1, width, device="cpu"),
+        indexing="ij",
     )
-    sizes = torch.tensor([width, height])
+    sizes = torch.tensor([width, height], device="cpu")
     scale = 1.0 / sizes if official else 2 * _SHIFT / (sizes - 1)
     grid = torch.stack((columns, rows), 2)[None] + scale * shifts.permute(0, 2, 3, 1)
     warped = grid_sample(x[None], grid.clamp(-1, 1), align_corners=True)[0]
@@ -246,7 +249,7 @@ def patch_side(image: Tensor) -> int:
 
 def _pixels(image: Tensor | np.ndarray) -> Tensor:
     """The image as float32, or a refusal."""
-    x = torch.as_tensor(np.array(image) if isinstance(image, np.ndarray) else image)
+    x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if x.ndim != 3 or min(x.shape[1:]) < 2:
         raise MedmclError(
             "an image for a trigger has channels, height and width, of 2 pixels at least",
@@ -272,17 +275,23 @@ def _given(noise: object, shape: tuple[int, ...]) -> Tensor | None:
     """Noise as float32, or a refusal; None where none is given."""
     if noise is None:
         return None
-    found = torch.as_tensor(np.asarray(noise, dtype=np.float32))
+    found = _numbers(noise)
     if tuple(found.shape) != shape:
         raise MedmclError("the noise does not fit", got=tuple(found.shape), expected=str(shape))
     return found
+
+
+def _numbers(noise: object) -> Tensor:
+    if isinstance(noise, Tensor):
+        return noise.detach().to(device="cpu", dtype=torch.float32)
+    return torch.from_numpy(np.array(noise, dtype=np.float32))
 
 
 def _shifts(noise: object) -> Tensor | None:
     """Shifts of control points, (1, 2, k, k)."""
     if noise is None:
         return None
-    found = torch.as_tensor(np.asarray(noise, dtype=np.float32))
+    found = _numbers(noise)
     found = found[None] if found.ndim == 3 else found
     if found.ndim == 4 and found.shape[0] == 1 and found.shape[3] == 2 != found.shape[1]:
         found = found.permute(0, 3, 1, 2)
