@@ -97,6 +97,15 @@ def test_a_model_that_sees_no_difference_is_right_in_none():
     assert not right_pairs(same, same[pair], pair).any()  # both statements choose the same image
 
 
+def test_rounding_of_float32_is_no_difference():
+    """A record embedded in another batch differs by some 1e-7."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(N // 2, 6)).repeat(2, axis=0)
+    text = rng.normal(size=(N, 6))
+    rounded = image + rng.normal(size=image.shape) * 3e-8 * np.abs(image)
+    assert not right_pairs(rounded, text, np.repeat(np.arange(N // 2), 2)).any()
+
+
 def test_one_statement_of_a_pair_that_ties_makes_it_wrong():
     image = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     assert right_pairs(image, [[1, 0, 0], [0, 1, 0]], [0, 0]).tolist() == [True]
