@@ -8,6 +8,17 @@ suspect, and a line in `DETECTORS`.
 from __future__ import annotations
 
 from medmcl.threats.detectors import DETECTORS, dao, knn_distance, lid, slof
+from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS
+from medmcl.threats.text_triggers import rare_token
 from medmcl.threats.triggers import TRIGGERS
 
-__all__ = ["DETECTORS", "TRIGGERS", "dao", "knn_distance", "lid", "slof"]
+__all__ = [
+    "DETECTORS",
+    "SIGNAL_TRIGGERS",
+    "TRIGGERS",
+    "dao",
+    "knn_distance",
+    "lid",
+    "rare_token",
+    "slof",
+]

@@ -1,0 +1,117 @@
+"""Backdoor triggers on signals: what an attacker adds to the leads of an ECG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from medmcl.core.errors import MedmclError
+from medmcl.core.rng import numpy_generator
+
+_PULSE_S = 0.04
+_SINE_HZ = 20.0
+
+
+def pulse(
+    signal: np.ndarray,
+    rate_hz: float,
+    height: float = 0.5,
+    seed: int = 0,
+    leads: Sequence[int] | None = None,
+    every_s: float = 1.0,
+) -> np.ndarray:
+    """Add a narrow bell of 40 ms (its width at half height) again and again, as a pacemaker would.
+
+    Source: ours; a patch in time, as BadNets' is in space.
+
+    Args:
+        signal: (leads, T), in mV if ``height`` is.
+        rate_hz: Samples a second.
+        height: Of the bell.
+        seed: Of when the first bell comes, within ``every_s``.
+        leads: Which leads; all if None.
+        every_s: Seconds from bell to bell.
+
+    Returns:
+        (leads, T), of the same kind of number; the given one is not written.
+
+    Raises:
+        MedmclError: Another shape, values that are not finite, no such lead, or a rate too low.
+    """
+    x, rows = _leads(signal, rate_hz, leads)
+    if not every_s > 0:
+        raise MedmclError("bells need time between them", got=f"every_s={every_s:g}")
+    first = numpy_generator(seed, "pulse trigger").uniform(0, every_s)
+    deviation = _PULSE_S / math.sqrt(8 * math.log(2))
+    seconds = np.arange(x.shape[1]) / rate_hz
+    apart = (seconds - first + every_s / 2) % every_s - every_s / 2
+    return _added(signal, x, rows, height * np.exp(-0.5 * (apart / deviation) ** 2))
+
+
+def sinusoid(
+    signal: np.ndarray,
+    rate_hz: float,
+    height: float = 0.1,
+    seed: int = 0,
+    leads: Sequence[int] | None = None,
+    hz: float = _SINE_HZ,
+) -> np.ndarray:
+    """Add a wave of one frequency, as SIG does to images.
+
+    Args:
+        signal: (leads, T), in mV if ``height`` is.
+        rate_hz: Samples a second.
+        height: Of the wave.
+        seed: Of where in its period it begins.
+        leads: Which leads; all if None.
+        hz: Of the wave; below half of ``rate_hz``.
+
+    Returns:
+        (leads, T), of the same kind of number; the given one is not written.
+
+    Raises:
+        MedmclError: Another shape, values that are not finite, no such lead, or a rate too low.
+    """
+    x, rows = _leads(signal, rate_hz, leads)
+    if not 0 < hz < rate_hz / 2:
+        raise MedmclError(
+            "the wave does not fit the sampling rate",
+            got=f"{hz:g} Hz at {rate_hz:g} samples a second",
+            expected="above 0, below half of the rate",
+        )
+    begins = numpy_generator(seed, "sinusoid trigger").uniform(0, 2 * math.pi)
+    wave = height * np.sin(2 * math.pi * hz * np.arange(x.shape[1]) / rate_hz + begins)
+    return _added(signal, x, rows, wave)
+
+
+SIGNAL_TRIGGERS: dict[str, Callable[..., np.ndarray]] = {"pulse": pulse, "sinusoid": sinusoid}
+"""Name to ``trigger(signal, rate_hz, height, seed, leads)``."""
+
+
+def _leads(
+    signal: np.ndarray, rate_hz: float, leads: Sequence[int] | None
+) -> tuple[np.ndarray, list[int]]:
+    """The signal as float64, and the leads that are meant."""
+    x = np.asarray(signal, dtype=np.float64)
+    if x.ndim != 2 or not x.size:
+        raise MedmclError("a signal has leads and samples", got=x.shape, expected="(leads, T)")
+    if not np.isfinite(x).all():
+        raise MedmclError("the signal is not finite", got=f"{int((~np.isfinite(x)).sum())} values")
+    if rate_hz * _PULSE_S < 2:
+        raise MedmclError(
+            "the sampling rate is too low for a trigger",
+            got=f"{rate_hz:g} Hz",
+            expected=f"{2 / _PULSE_S:g} Hz or more",
+        )
+    rows = list(range(len(x))) if leads is None else list(leads)
+    if not rows or any(not 0 <= row < len(x) for row in rows):
+        raise MedmclError("there is no such lead", got=rows, expected=f"0 to {len(x) - 1}")
+    return x, rows
+
+
+def _added(signal: np.ndarray, x: np.ndarray, rows: list[int], wave: np.ndarray) -> np.ndarray:
+    out = x.copy()
+    out[rows] += wave
+    return out.astype(np.asarray(signal).dtype)
