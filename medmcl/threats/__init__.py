@@ -8,6 +8,7 @@ suspect, and a line in `DETECTORS`.
 from __future__ import annotations
 
 from medmcl.threats.detectors import DETECTORS, dao, knn_distance, lid, slof
+from medmcl.threats.poisoning import Poison, draw_poison
 from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS
 from medmcl.threats.text_triggers import rare_token
 from medmcl.threats.triggers import TRIGGERS
@@ -16,7 +17,9 @@ __all__ = [
     "DETECTORS",
     "SIGNAL_TRIGGERS",
     "TRIGGERS",
+    "Poison",
     "dao",
+    "draw_poison",
     "knn_distance",
     "lid",
     "rare_token",
