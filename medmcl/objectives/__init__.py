@@ -16,6 +16,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.objectives.centroid import CentroBind
 from medmcl.objectives.contrastive import info_nce, nt_xent, sigmoid_loss
 from medmcl.objectives.cross_modal import CrossModal
+from medmcl.objectives.depart import Depart
 from medmcl.objectives.distil import Distil
 from medmcl.objectives.in_modal import InModal
 from medmcl.objectives.masked import Masked
@@ -30,6 +31,7 @@ __all__ = [
     "OBJECTIVES",
     "CentroBind",
     "CrossModal",
+    "Depart",
     "Distil",
     "Gram",
     "InModal",
@@ -100,5 +102,6 @@ OBJECTIVES: dict[str, Any] = {
     "gram": Gram,
     "centrobind": CentroBind,
     "router": RouterBalance,
+    "depart": Depart,
     "distil": Distil,
 }

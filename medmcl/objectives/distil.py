@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -50,6 +50,7 @@ class Distil(nn.Module):
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("features", "pooled")
+    is_taught: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, shape: ModelShape) -> None:
         super().__init__()

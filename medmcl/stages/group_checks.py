@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
+from medmcl.objectives import OBJECTIVES
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.recipe import EvaluateSpec, FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
 
@@ -101,20 +102,24 @@ def refuse_sources(spec: TrainSpec, made: Made, clustered: Clustered) -> None:
             where=f"{where}, groups",
             expected=", ".join(clustered) or "a cluster stage before it, or `columns: [site]`",
         )
-    learns = any(one.kind == "distil" for one in spec.objectives.values())
+    taught = {
+        one.kind
+        for one in spec.objectives.values()
+        if getattr(OBJECTIVES.get(one.kind), "is_taught", False)
+    }
     if spec.teacher is None:
-        if learns:
+        if taught:
             raise ConfigError(
-                "the objective distil has nothing to learn from",
+                f"the objective {', '.join(sorted(taught))} has nothing to learn from",
                 where=where,
                 mend=f"name an earlier stage: --set stages.{spec.name}.teacher=NAME",
             )
         return
-    if not learns:
+    if not taught:
         raise ConfigError(
             "has a teacher, and no objective that learns from it",
             where=f"{where}, teacher",
-            mend="add `distil: {}` to its objectives, or leave the teacher out",
+            mend="add `distil: {}` (or `depart: {}`) to its objectives, or leave the teacher out",
         )
     if spec.teacher not in made:
         raise ConfigError(
