@@ -164,6 +164,7 @@ def main() -> None:
         if not file.exists():
             continue
         every = json.loads(file.read_text())
+        every.sort(key=lambda one: one["setting"] != IN_FULL)
         full = [one for one in every if one["setting"] == IN_FULL]
         if full:
             print("\n".join(in_full(world, IN_FULL, full)))
