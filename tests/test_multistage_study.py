@@ -4,7 +4,16 @@ import pytest
 
 import medmcl.stages.pretrain
 from benchmarks import multistage
-from benchmarks.multistage import COHORTS, FACTORS, chosen, clusters_of, recipe_of, run_of, scored
+from benchmarks.multistage import (
+    COHORTS,
+    CONTROLS,
+    FACTORS,
+    chosen,
+    clusters_of,
+    recipe_of,
+    run_of,
+    scored,
+)
 from medmcl.data.simulate import simulate
 
 
@@ -31,7 +40,7 @@ def accuracies(run, cohort, arms, factors):
 @pytest.fixture(scope="module")
 def study(vectors, tmp_path_factory):
     """Accuracy of each arm on each factor, and what the clusters of each stage tell."""
-    arms, factors = ("ensemble", "placebo", "last"), FACTORS["vectors"]
+    arms, factors = (*CONTROLS, "last"), FACTORS["vectors"]
     run = trained("vectors", vectors, tmp_path_factory.mktemp("main") / "run", arms)
     told = {(r["clusters"], r["factor"]): r["nmi"] for r in clusters_of(run, vectors, factors)}
     return accuracies(run, vectors, arms, factors), told
@@ -44,6 +53,7 @@ def test_one_stage_leaves_the_hard_factor_and_further_stages_find_it(study):
     assert found["joined", "hard"] >= 70
     assert found["joined", "hard"] - found["base", "hard"] >= 30
     assert min(found["joined", "easy"], found["joined", "middle"]) >= 97
+    assert found["ceiling", "hard"] >= 80  # it can be learned, with labels
 
 
 def test_as_many_ordinary_encoders_find_less(study):
@@ -95,13 +105,17 @@ def test_a_low_temperature_suppresses_less(vectors, tmp_path, monkeypatch):
 def test_captions_leave_the_hard_factor_too(tmp_path):
     """M7, CLIP-style; the bounds on pairs over base and ensemble are missed: see the page."""
     cohort = simulate("trifactor", tmp_path / "cohort", {**COHORTS["captions"], "seed": 0})
-    run = trained("captions", cohort, tmp_path / "run")
-    found = accuracies(run, cohort, (), ("hard",))
+    run = trained("captions", cohort, tmp_path / "run", CONTROLS)
+    found = accuracies(run, cohort, CONTROLS, ("hard",))
     assert found["base", "hard"] <= 70
     assert found["joined", "hard"] - found["base", "hard"] >= 15
-    pairs = {row["arm"]: row["share"] for row in chosen(run, cohort, ())}
+    for control in ("ensemble", "placebo"):
+        assert found["joined", "hard"] - found[control, "hard"] >= 1.5
+    assert found["ceiling", "hard"] >= 80
+    pairs = {row["arm"]: row["share"] for row in chosen(run, cohort, CONTROLS)}
     assert pairs["joined"] - pairs["base"] >= 4
-    assert pairs["joined"] >= 95
+    assert pairs["joined"] - pairs["placebo"] >= 2
+    assert pairs["joined"] >= max(95, pairs["ensemble"])
 
 
 def test_bits_that_both_views_share_hide_the_digit_from_one_stage(tmp_path):
@@ -112,7 +126,10 @@ def test_bits_that_both_views_share_hide_the_digit_from_one_stage(tmp_path):
         changes = {"bits": bits, "clusters": 8, "steps": 200}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(multistage, "MCL", multistage.MCL if bits else ("base",))
-            run = trained("digits", cohort, tmp_path / f"r{bits}", changes=changes)
-        found[bits] = accuracies(run, cohort, (), ("digit",))
+            arms = ("ensemble", "ceiling") if bits else ()
+            run = trained("digits", cohort, tmp_path / f"r{bits}", arms, changes)
+        found[bits] = accuracies(run, cohort, arms, ("digit",))
     assert found[0]["base", "digit"] - found[4]["base", "digit"] >= 15
     assert found[4]["joined", "digit"] - found[4]["base", "digit"] >= 15
+    assert found[4]["joined", "digit"] >= found[4]["ensemble", "digit"]
+    assert found[4]["ceiling", "digit"] >= 80
