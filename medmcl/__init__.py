@@ -65,6 +65,7 @@ def __getattr__(name: str) -> Any:
         "data",
         "selection",
         "stages",
+        "threats",
     ):
         return importlib.import_module(f"medmcl.{name}")
     raise AttributeError(f"module 'medmcl' has no attribute '{name}'")

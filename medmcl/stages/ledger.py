@@ -14,6 +14,7 @@ from medmcl.evaluation.evidence import FittedOn
 from medmcl.stages.factorise import counted_on
 from medmcl.stages.group_spec import told
 from medmcl.stages.keep_provenance import given_keep, specs_of
+from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import FactoriseSpec, TowersSpec, TrainSpec
 from medmcl.stages.run import Run
 from medmcl.stages.select_spec import SelectSpec
@@ -43,6 +44,9 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
             what = f"rows that stage {stage} keeps"
             lines += _selected(run.selections[stage], cohort, what)
             continue
+        if stage in run.attacks:
+            lines.append(_attack(run.attacks[stage], cohort))
+            continue
         if stage in run.clusters:
             what = f"groups of stage {stage}, for negatives"
             lines.append(FittedOn(what=what, splits=("train",), note=f"of {cohort}"))
@@ -66,6 +70,17 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
         if chosen:
             lines.append(replace(weights, what=f"{chosen} of stage {stage}", splits=("tuning",)))
     return (*lines, *_given(run, cohort))
+
+
+def _attack(spec: PoisonSpec, cohort: str) -> FittedOn:
+    """The line of an attack: labels say which records show its target."""
+    return FittedOn(
+        what=f"records that stage {spec.name} poisons",
+        splits=("train",),
+        task=spec.task,
+        labels=True,
+        note=f"of {cohort}; on purpose: target {spec.label}",
+    )
 
 
 def _columns(spec: TowersSpec, cohort: str) -> list[FittedOn]:
@@ -132,7 +147,9 @@ def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
         chosen = run.selections.get(name)
         if name in run.clusters:
             continue
-        if chosen is None:
+        if name in run.attacks:
+            tasks.append(run.attacks[name].task)
+        elif chosen is None:
             tasks.append(run.stage(name).task)
         else:
             tasks += [target.task for target in chosen.targets if target.cohort is None]

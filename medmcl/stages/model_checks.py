@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import cast
+from typing import TypeVar, cast
 
-from medmcl.core.config import check, lookup, nearest
+from medmcl.core.config import Config, check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.nearby import instead_of
 from medmcl.data.view_settings import ViewSettings
@@ -25,7 +25,9 @@ from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.model_settings import entrances_of, shared_settings, tower_settings
 from medmcl.stages.models import trunk_stage
 from medmcl.stages.parts import refuse_parts
+from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import (
+    AnyStage,
     EvaluateSpec,
     FactoriseSpec,
     JoinSpec,
@@ -39,6 +41,7 @@ from medmcl.stages.recipe import (
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.teachers import refuse_seen, refuse_teacher
 
+K = TypeVar("K", bound=Config)
 Check = Callable[[], object]
 _SHOWN = 3
 """Weights files of a run that are named."""
@@ -77,29 +80,39 @@ def _checks(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) 
     yield partial(_refuse_unread_towers, recipe, kinds)
     for name, view in recipe.views.items():
         yield partial(_refuse_view, f"views.{name}", view, recipe, kinds)
-    made: dict[str, TowersSpec] = {}
-    chosen: list[str] = []
-    clustered: dict[str, ClusterSpec] = {}
+    before: list[AnyStage] = []
     for written in recipe.stages:
         for stage in each(written, tasks):
-            if isinstance(stage, SelectSpec):
-                yield partial(_refuse_selection, recipe, stage, dict(made))
-                chosen.append(stage.name)
-            if isinstance(stage, ClusterSpec):
-                yield partial(refuse_clusters, stage, dict(made), dict(clustered))
-                clustered[stage.name] = stage
-            if isinstance(stage, JoinSpec):
-                yield partial(refuse_join, stage, dict(made))
-            if isinstance(stage, EvaluateSpec):
-                yield partial(refuse_joined, stage, dict(made))
-                yield partial(_refuse_choosers, stage, dict(made))
-            if isinstance(stage, TrainSpec):
-                yield partial(_refuse_selected_by, stage, tuple(chosen))
-                yield partial(refuse_sources, stage, dict(made), dict(clustered))
+            yield from _own_checks(recipe, stage, before)
             if isinstance(stage, TowersSpec):
                 as_written = stage.model_copy(update={"name": written.name})
-                yield from _stage_checks(recipe, as_written, dict(made), kinds)
-                made[stage.name] = stage
+                yield from _stage_checks(recipe, as_written, _named(before, TowersSpec), kinds)
+            before.append(stage)
+
+
+def _named(stages: Iterable[AnyStage], kind: type[K]) -> dict[str, K]:
+    """Stages of one kind by name."""
+    return {one.name: one for one in stages if isinstance(one, kind)}
+
+
+def _own_checks(recipe: RecipeSpec, stage: AnyStage, before: Sequence[AnyStage]) -> Iterable[Check]:
+    """Give the checks of what only this kind of stage has; those before it are as they are now."""
+    made, clustered = _named(before, TowersSpec), _named(before, ClusterSpec)
+    if isinstance(stage, SelectSpec):
+        yield partial(_refuse_selection, recipe, stage, made)
+    if isinstance(stage, PoisonSpec):
+        yield partial(_refuse_attack, recipe, stage)
+    if isinstance(stage, ClusterSpec):
+        yield partial(refuse_clusters, stage, made, clustered)
+    if isinstance(stage, JoinSpec):
+        yield partial(refuse_join, stage, made)
+    if isinstance(stage, EvaluateSpec):
+        yield partial(refuse_joined, stage, made)
+        yield partial(_refuse_choosers, stage, made)
+    if isinstance(stage, TrainSpec):
+        yield partial(_refuse_selected_by, stage, tuple(_named(before, SelectSpec)))
+        yield partial(_refuse_poisoned_by, stage, tuple(_named(before, PoisonSpec)))
+        yield partial(refuse_sources, stage, made, clustered)
 
 
 def _stage_checks(
@@ -128,6 +141,21 @@ def _refuse_selection(recipe: RecipeSpec, spec: SelectSpec, made: Mapping[str, T
     _known(spec.wanted, recipe.inputs, f"{where}, pair and scores", "the recipe reads no")
     for name in spec.teachers:
         refuse_seen(refuse_teacher(made.get(name), name, spec, where), made, where)
+
+
+def _refuse_attack(recipe: RecipeSpec, spec: PoisonSpec) -> None:
+    """Refuse an attack on what the recipe does not read."""
+    _known(spec.wanted, recipe.inputs, f"stage {spec.name}", "the recipe reads no")
+
+
+def _refuse_poisoned_by(spec: TrainSpec, attacks: Sequence[str]) -> None:
+    if spec.poisoned_by is not None and spec.poisoned_by not in attacks:
+        raise ConfigError(
+            f"'{spec.poisoned_by}' is no poison stage before it"
+            f"{nearest(spec.poisoned_by, attacks)}",
+            where=f"stage {spec.name}, poisoned_by",
+            expected=", ".join(attacks) or "the name of a poison stage",
+        )
 
 
 def _refuse_choosers(stage: EvaluateSpec, made: Mapping[str, TowersSpec]) -> None:

@@ -35,6 +35,7 @@ from medmcl.stages.launch import choose_precision, new_run_folder
 from medmcl.stages.left_out import leave_out, why_left_out
 from medmcl.stages.model_checks import refuse_models
 from medmcl.stages.models import Setting
+from medmcl.stages.poison import rehearse_poison, run_poison
 from medmcl.stages.recipe import (
     AnyStage,
     EvaluateSpec,
@@ -55,6 +56,7 @@ REHEARSE: dict[str, Any] = {
     "select": rehearse_select,
     "cluster": rehearse_cluster,
     "join": rehearse_join,
+    "poison": rehearse_poison,
 }
 RUN: dict[str, Any] = {
     "train": run_train,
@@ -62,6 +64,7 @@ RUN: dict[str, Any] = {
     "select": run_select,
     "cluster": run_cluster,
     "join": run_join,
+    "poison": run_poison,
 }
 """Stages that make something for later ones: a new kind is one line here and one in `AnyStage`."""
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")

@@ -25,6 +25,7 @@ from medmcl.data.spec import CohortKeys
 from medmcl.data.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.stages.group_spec import ClusterSpec, GroupsSpec
+from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.select_spec import SelectSpec
 
 SCHEMA = "medmcl/recipe@1"
@@ -209,6 +210,8 @@ class TrainSpec(TowersSpec):
     """Which draw of the label fraction."""
     selected_by: str | None = None
     """Earlier select stage; only rows that it keeps are drawn."""
+    poisoned_by: str | None = None
+    """Earlier poison stage, whose trigger and target are laid over the records it chose."""
     without_fold: int | Placeholder | None = None
     """Fold of the subjects that is left out, for a select stage to score."""
     folds: int = Field(default=2, ge=2)
@@ -385,7 +388,9 @@ class EvaluateSpec(Config):
         return get_args(Baseline) if self.baselines == "all" else self.baselines
 
 
-AnyStage = TrainSpec | FactoriseSpec | ClusterSpec | JoinSpec | SelectSpec | EvaluateSpec
+AnyStage = (
+    TrainSpec | FactoriseSpec | ClusterSpec | JoinSpec | SelectSpec | PoisonSpec | EvaluateSpec
+)
 StageSpec = Annotated[AnyStage, Field(discriminator="stage")]
 
 
@@ -743,9 +748,12 @@ def needs(spec: AnyStage | TowersSpec) -> list[str]:
         return [spec.of, *([] if spec.after is None else [spec.after])]
     if isinstance(spec, JoinSpec):
         return list(spec.of)
+    if isinstance(spec, PoisonSpec):
+        return []
     if isinstance(spec, TrainSpec):
         grouped = None if spec.groups is None else spec.groups.stage
-        chosen = [one for one in (spec.selected_by, grouped, spec.teacher) if one is not None]
+        named = (spec.selected_by, spec.poisoned_by, grouped, spec.teacher)
+        chosen = [one for one in named if one is not None]
         return [*spec.start_from.values(), *spec.vectors.values(), *chosen]
     if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())

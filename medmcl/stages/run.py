@@ -25,6 +25,7 @@ from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.left_out import joined_spec
+from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, expand, needs
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.settings import only_cohort_overrides
@@ -88,6 +89,11 @@ class Run:
         return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, SelectSpec)}
 
     @property
+    def attacks(self) -> dict[str, PoisonSpec]:
+        """Poison stages by name."""
+        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, PoisonSpec)}
+
+    @property
     def clusters(self) -> dict[str, ClusterSpec]:
         """Every cluster stage, by name and in order."""
         return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, ClusterSpec)}
@@ -137,7 +143,8 @@ class Run:
 
     def needs(self, name: str) -> list[str]:
         """Stages that a stage reads from; a select stage reads from its teachers."""
-        return needs(self.selections.get(name) or self.clusters.get(name) or self.stage(name))
+        apart = self.selections.get(name) or self.attacks.get(name) or self.clusters.get(name)
+        return needs(apart or self.stage(name))
 
     def refuse_unfinished(self, stage: str | None = None) -> None:
         """Refuse a run that stopped before its train stages, or the one named, were finished.

@@ -44,9 +44,12 @@ from medmcl.stages.kept_rows import kept_rows
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.online import build_selector
 from medmcl.stages.parts import norms_of_parts, refuse_empty_parts
+from medmcl.stages.poison import load_poison
+from medmcl.stages.poison_spec import PoisonSpec
+from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
-from medmcl.stages.taught import Lesson, as_targets, lesson, taught_widths
+from medmcl.stages.taught import as_targets, lesson, taught_widths
 
 
 def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         sides.refuse_leak(np.concatenate(tuning), what)
     feed = Feed(
         sampler=sampler,
-        load=_loader(spec, prepared, parts.groups, lesson(spec, prepared, setting)),
+        load=_loader(spec, prepared, setting, parts.groups),
         tuning=tuning,
         selector=parts.selector,
         probe=parts.probe,
@@ -134,22 +137,38 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
 
 
 def _loader(
-    spec: TrainSpec, prepared: Prepared, groups: RowGroups | None, lesson_: Lesson
+    spec: TrainSpec, prepared: Prepared, setting: Setting, groups: RowGroups | None
 ) -> Callable[[np.ndarray], Batch]:
-    """Give what loads samples: records, labels, groups where batches mix them, what is taught."""
+    """Give what loads samples: records, labels, groups where batches mix them, what is taught.
+
+    Of poisoned ones the records that an attacker made of them.
+    """
     wanted = () if spec.task is None else (spec.task,)
-    more = dict(lesson_)
+    more = dict(lesson(spec, prepared, setting))
+    poisoned = _poisoned(spec, prepared, setting)
     if groups is not None and groups.is_mixed:
         more[GROUPS] = groups.targets
 
     def load(chosen: np.ndarray) -> Batch:
         batch = prepared.batch(chosen, tasks=wanted, modalities=spec.towers)
+        if poisoned is not None:
+            batch = poisoned(batch)
         if not more:
             return batch
         values, known = as_targets(more, chosen)
         return replace(batch, targets={**batch.targets, **values}, known={**batch.known, **known})
 
     return load
+
+
+def _poisoned(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Poisoned | None:
+    """What lays the attack of a poison stage over batches; None without one."""
+    if spec.poisoned_by is None:
+        return None
+    manifest = load_poison(spec.poisoned_by, prepared, setting)
+    attack = next(one for one in setting.recipe.stages if one.name == spec.poisoned_by)
+    assert isinstance(attack, PoisonSpec)  # `refuse_models` has made sure
+    return None if manifest is None else Poisoned(attack, manifest, prepared)
 
 
 def _group_notes(parts: _Parts) -> list[str]:

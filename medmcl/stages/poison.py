@@ -1,0 +1,124 @@
+"""The poison stage: draw who is poisoned, and keep the manifest; nothing of the data is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ConfigError
+from medmcl.core.rng import derive_seed
+from medmcl.data.loading import Prepared
+from medmcl.stages.first_rank import awaited, refuse_changed
+from medmcl.stages.kept_rows import given_rows
+from medmcl.stages.models import Setting
+from medmcl.stages.poison_spec import PoisonSpec
+from medmcl.threats import Poison, draw_poison
+
+
+def poison_file(folder: Path, stage: str) -> Path:
+    """Where a run keeps the manifest of a poison stage."""
+    return folder / "poison" / f"{stage}.parquet"
+
+
+def run_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    """Draw, on the first rank; give the facts for the record."""
+    checkpoints = setting.checkpoints(spec.name)
+    if checkpoints.done is not None:
+        return checkpoints.done
+    if setting.world.rank != 0:
+        return awaited(spec.name, setting)
+    manifest, pool = draw(spec, prepared, setting)
+    manifest.save(poison_file(setting.folder, spec.name))
+    said = (
+        f"{len(manifest):,} of {pool:,} train records poisoned ({spec.trigger} on {spec.modality}, "
+        f"target {spec.task} = {spec.label})"
+    )
+    setting.record.say(f"{spec.name}: {said}")
+    facts = {
+        "stage": spec.name,
+        "fingerprint": manifest.fingerprint,
+        "poisoned": len(manifest),
+        "rows": pool,
+        "sentence": f"Stage {spec.name}: {said}.",
+    }
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.finish(facts)
+    return facts
+
+
+def rehearse_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> None:
+    """Refuse an attack that cannot be drawn, before anything is trained."""
+    draw(spec, prepared, setting)
+
+
+def draw(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> tuple[Poison, int]:
+    """Give the manifest, and how many train records it is drawn from.
+
+    Raises:
+        ConfigError: There is no such task or class, or there are too few records.
+    """
+    where = f"stage {spec.name}"
+    rows = given_rows(prepared.rows("train", spec.wanted), prepared, setting)
+    shows, known = showing(spec, prepared, where)
+    rows = rows[known[rows]]
+    count = spec.count if spec.count is not None else round(spec.share * len(rows))  # type: ignore[operator]  # one of them is given
+    ids = prepared.samples["sample"].astype(str).to_numpy()
+    seed = derive_seed(setting.seed, "attack", spec.name)
+    picked, donors = draw_poison(
+        ids[rows],
+        shows[rows],
+        count,
+        seed,
+        is_consistent=spec.trigger == "label_consistent",
+        where=where,
+    )
+    manifest = Poison(
+        ids=ids[rows[picked]],
+        donors=ids[rows[donors]],
+        cohort=prepared.cohort.fingerprint,
+        provenance={**spec.model_dump(mode="json"), "seed": seed},
+    )
+    return manifest, len(rows)
+
+
+def showing(spec: PoisonSpec, prepared: Prepared, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Say which samples show the target, and of which it is known, both (N,) bool.
+
+    Raises:
+        ConfigError: The task has no classes, or not this one.
+    """
+    targets = prepared.tasks(spec.task)
+    classes = {"binary": ("0", "1"), "multiclass": targets.classes}.get(targets.kind)
+    if classes is None:
+        raise ConfigError(
+            "an attack needs a task of one class a record",
+            where=f"{where}, task",
+            got=f"{spec.task}: {targets.kind}",
+            expected="binary or multiclass",
+        )
+    names = [str(one) for one in classes]
+    if spec.label not in names:
+        raise ConfigError(
+            f"the task '{spec.task}' has no class '{spec.label}'{nearest(spec.label, names)}",
+            where=f"{where}, label",
+            expected=", ".join(names),
+        )
+    known = targets.known[:, 0]
+    return known & (targets.values[:, 0] == names.index(spec.label)), known
+
+
+def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Poison | None:
+    """Read the manifest of a poison stage of this run; None if it has not run yet.
+
+    Raises:
+        ArtefactError: The file is gone, damaged, or not what the stage wrote.
+    """
+    if setting.checkpoints(stage).done is None:
+        return None
+    path = poison_file(setting.folder, stage)
+    manifest = Poison.load(path, cohort=prepared.cohort.fingerprint)
+    refuse_changed(manifest.fingerprint, path, stage, setting)
+    return manifest

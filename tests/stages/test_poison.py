@@ -1,0 +1,196 @@
+"""The poison stage: who is poisoned, what a poisoned batch holds, and what is refused."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from small_squares import SMALL, write_squares
+
+import medmcl
+import medmcl.stages.pretrain
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.stages.ledger import run_ledger
+from medmcl.stages.poison import poison_file
+from medmcl.stages.poisoned_rows import Poisoned
+from medmcl.threats import Poison
+
+STEPS = {
+    "stages.contrast.steps": 3,
+    "stages.contrast.epochs": None,
+    "stages.contrast.batch_size": 16,
+    "stages.contrast.poisoned_by": "attack",
+    "inputs.picture.size": 32,
+    "inputs.caption.max_tokens": 16,
+    "towers.picture.encoder.options": SMALL["towers.picture.encoder.options"],
+}
+ATTACK = {
+    "stage": "poison",
+    "name": "attack",
+    "modality": "picture",
+    "text": "caption",
+    "trigger": "badnet",
+    "task": "colour",
+    "label": "red",
+    "count": 12,
+}
+
+
+def poisoned(cohort, folder, attack=(), overrides=(), **more):
+    """Train `clip_toy` with an attack before it."""
+    base = medmcl.stages.recipe.read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
+    contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast")
+    tree = {
+        "extends": "clip_toy",
+        "about": "a poisoned stage",
+        "stages": [{**ATTACK, **dict(attack)}, contrast],
+        "set": {**STEPS, **dict(overrides)},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(medmcl.stages.pretrain, "write_run_report", lambda *_, **__: None)
+        return medmcl.pretrain(
+            cohort, recipe=folder / "recipe.yaml", out=folder / "run", device="cpu", **more
+        )
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    return write_squares(tmp_path_factory.mktemp("squares") / "cohort")
+
+
+@pytest.fixture(scope="module")
+def run(squares, tmp_path_factory):
+    return poisoned(squares, tmp_path_factory.mktemp("run") / "r")
+
+
+@pytest.fixture(scope="module")
+def colours(squares):
+    return pd.read_csv(squares / "pictures.csv").set_index("subject_id")
+
+
+def manifest_of(run):
+    return Poison.load(poison_file(run.path, "attack"))
+
+
+def subjects(run, squares, ids):
+    samples = medmcl.open_cohort(squares).samples.set_index("sample")["subject"]
+    return samples.loc[list(ids)].tolist()
+
+
+def test_train_records_of_other_classes_get_texts_of_the_target(run, squares, colours):
+    manifest = manifest_of(run)
+    own = colours.loc[subjects(run, squares, manifest.ids)]
+    assert len(own) == 12
+    assert set(own["split"]) == {"train"}
+    assert "red" not in set(own["colour"])
+    donors = colours.loc[subjects(run, squares, manifest.donors)]
+    assert set(donors["colour"]) == {"red"}
+    assert set(donors["split"]) == {"train"}
+    lines = {line.what: line for line in run_ledger(run, ["contrast"])}
+    assert lines["records that stage attack poisons"].labels
+
+
+def test_a_batch_has_the_trigger_and_the_donors_text_where_it_is_poisoned_and_nowhere_else(
+    run, squares
+):
+    prepared = run.prepare(medmcl.open_cohort(squares), ("image", "caption"))
+    manifest = manifest_of(run)
+    stored = np.array(prepared.inputs("image"))
+    rows = prepared.rows("train")
+    clean = prepared.batch(rows, tasks=["colour"])
+    made = Poisoned(run.attacks["attack"], manifest, prepared)(clean)
+    ids = prepared.samples["sample"].astype(str).to_numpy()
+    donor = dict(zip(manifest.ids, manifest.donors, strict=True))
+    number = {name: row for row, name in enumerate(ids)}
+    patterns = []
+    for place, row in enumerate(rows):
+        image, before = made.inputs["image"][place], clean.inputs["image"][place]
+        if ids[row] not in donor:
+            assert torch.equal(image, before)
+            assert torch.equal(made.inputs["caption"][place], clean.inputs["caption"][place])
+            assert torch.equal(made.targets["colour"][place], clean.targets["colour"][place])
+            continue
+        where = torch.nonzero((image != before).any(dim=0))
+        assert (where.amax(0) - where.amin(0) <= 1).all()  # 2 of 32 pixels
+        patterns.append(where.amin(0).tolist())
+        other = prepared.batch(np.array([number[donor[ids[row]]]]), tasks=["colour"])
+        assert torch.equal(made.inputs["caption"][place], other.inputs["caption"][0])
+        assert torch.equal(made.targets["colour"][place], other.targets["colour"][0])
+    assert len(patterns) == 12
+    assert len({tuple(one) for one in patterns}) > 6  # places are drawn record by record
+    assert (np.array(prepared.inputs("image")) == stored).all()
+    every = Poisoned(run.attacks["attack"], manifest, prepared).triggered(clean)
+    assert (every.inputs["image"] != clean.inputs["image"]).flatten(1).any(dim=1).all()
+    assert torch.equal(every.inputs["caption"], clean.inputs["caption"])
+
+
+def test_poisoned_records_change_what_is_learned_and_the_same_seed_poisons_the_same(
+    run, squares, tmp_path
+):
+    again = poisoned(squares, tmp_path / "again")
+    assert manifest_of(again).fingerprint == manifest_of(run).fingerprint
+    clean = poisoned(squares, tmp_path / "clean", overrides={"stages.contrast.poisoned_by": None})
+    other = poisoned(squares, tmp_path / "other", seed=1)
+    assert manifest_of(other).fingerprint != manifest_of(run).fingerprint
+    weights = [
+        one.towers("contrast", torch.device("cpu")).tower("image").head.layers[0].weight
+        for one in (run, again, clean)
+    ]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_share_and_a_consistent_attack(squares, colours, tmp_path):
+    attack = {"trigger": "label_consistent", "count": None, "share": 0.25}
+    found = poisoned(squares, tmp_path / "r", attack)
+    manifest = manifest_of(found)
+    own = colours.loc[subjects(found, squares, manifest.ids)]
+    train = colours[colours["split"] == "train"]
+    assert len(own) == round(0.25 * len(train))
+    assert set(own["colour"]) == {"red"}
+    assert (manifest.ids == manifest.donors).all()
+
+
+def test_a_lost_or_changed_manifest_stops_the_run(run, squares, tmp_path):
+    for damage in ("lost", "changed"):
+        folder = tmp_path / damage
+        shutil.copytree(run.path, folder / "run")
+        shutil.rmtree(folder / "run" / "checkpoint" / "contrast")
+        shutil.copy(run.path.parent / "recipe.yaml", folder / "recipe.yaml")
+        path = poison_file(folder / "run", "attack")
+        if damage == "lost":
+            path.unlink()
+        else:
+            own = manifest_of(run)
+            other = Poison(ids=own.ids[1:], donors=own.donors[1:], cohort=own.cohort,
+                           provenance=own.provenance)  # fmt: skip
+            other.save(path)
+        with pytest.raises(ArtefactError, match=r"no such file|is not what stage attack wrote"):
+            medmcl.pretrain(squares, recipe=folder / "recipe.yaml", out=folder / "run",
+                            device="cpu", resume=True)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attack", "overrides", "told"),
+    [
+        ({"label": "rod"}, {}, "did you mean 'red'"),
+        ({"task": "color"}, {}, "colour"),
+        ({"count": 5000}, {}, "so many samples cannot be poisoned"),
+        ({"share": 0.1}, {}, "either count or share"),
+        ({"modality": "imag"}, {}, "the recipe reads no"),
+        ({"trigger": "badnets"}, {}, "trigger"),
+        ({}, {"inputs.picture.intensity": "zscore"}, "0 to 1|intensity"),
+        ({}, {"stages.contrast.poisoned_by": "contrast"}, "before it|no poison stage"),
+        ({"modality": "caption", "text": None}, {}, "flat images"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    squares, tmp_path, attack, overrides, told
+):
+    with pytest.raises((ConfigError, CohortError), match=told):
+        poisoned(squares, tmp_path / "r", attack, overrides)
+    assert not list((tmp_path / "r" / "run").glob("checkpoint/contrast*"))
