@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from medmcl.core.cohort_rows import read_rows, write_rows
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
 
 SCHEMA = "medmcl/groups@1"
-_MARK = b"medmcl"
 NOWHERE = -1
 """Group of a row that is in none."""
 
@@ -73,19 +70,14 @@ class Groups:
 
     def save(self, path: Path) -> None:
         """Write a parquet file (sample, group, label, cluster), whole or not at all."""
+        columns = {
+            "sample": self.ids.tolist(),
+            "group": self.groups,
+            "label": self.labels,
+            "cluster": self.clusters,
+        }
         about = {"schema": SCHEMA, "cohort": self.cohort, "provenance": dict(self.provenance)}
-        table = pa.table(
-            {
-                "sample": pa.array(self.ids.tolist(), pa.string()),
-                "group": self.groups,
-                "label": self.labels,
-                "cluster": self.clusters,
-            }
-        ).replace_schema_metadata({_MARK: json.dumps(about).encode()})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
-        pq.write_table(table, aside)
-        aside.replace(path)
+        write_rows(path, columns, about)
 
     @classmethod
     def load(cls, path: Path | str, cohort: str | None = None) -> Groups:
@@ -98,33 +90,14 @@ class Groups:
         Raises:
             ArtefactError: It is missing, damaged, no groups file, or of another cohort.
         """
-        try:
-            table = pq.read_table(path)
-            about = json.loads((table.schema.metadata or {})[_MARK])
-            if about["schema"] != SCHEMA:
-                raise ArtefactError(
-                    "is not a groups file", where=path, got=about["schema"], expected=SCHEMA
-                )
-            columns = {
-                name: table.column(name).to_numpy() for name in ("group", "label", "cluster")
-            }
-            ids = np.array(table.column("sample").to_pylist())
-        except FileNotFoundError:
-            raise ArtefactError("there is no such file", where=path) from None
-        except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
-            raise ArtefactError(f"is not a readable groups file: {error}", where=path) from None
-        if cohort is not None and about["cohort"] != cohort:
-            raise ArtefactError(
-                "is of another cohort",
-                where=path,
-                got=f"fingerprint {about['cohort']}",
-                expected=f"fingerprint {cohort}",
-            )
+        names = ("sample", "group", "label", "cluster")
+        table, about = read_rows(path, SCHEMA, "groups file", names, cohort)
+        groups, labels, clusters = (table.column(name).to_numpy() for name in names[1:])
         return cls(
-            ids=ids,
-            groups=columns["group"],
-            labels=columns["label"],
-            clusters=columns["cluster"],
+            ids=np.array(table.column("sample").to_pylist()),
+            groups=groups,
+            labels=labels,
+            clusters=clusters,
             cohort=about["cohort"],
             provenance=about["provenance"],
         )

@@ -85,11 +85,12 @@ def group_sampler(
 
 
 def alone_share(groups: RowGroups, sampler: UniformSampler) -> float:
-    """Give the share of the rows of mixed batches that are alone in their group, of one epoch."""
+    """Give the share of the rows of mixed batches that are alone, or in no group, of one epoch."""
     alone = drawn = 0
     for batch in sampler(0):
-        sizes = np.unique(groups.numbers[batch], return_counts=True)[1]
-        alone += int((sizes == 1).sum())
+        own = groups.numbers[batch]
+        sizes = np.unique(own[own != NOWHERE], return_counts=True)[1]
+        alone += int((sizes == 1).sum() + (own == NOWHERE).sum())
         drawn += len(batch)
     return alone / max(drawn, 1)
 

@@ -6,22 +6,19 @@ of them has instead of its own; who loads them lays both over what was read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from medmcl.core.cohort_rows import read_rows, write_rows
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import derive_seed
 
 SCHEMA = "medmcl/poison@1"
-_MARK = b"medmcl"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,13 +64,7 @@ class Poison:
     def save(self, path: Path) -> None:
         """Write a parquet file (sample, donor), whole or not at all."""
         about = {"schema": SCHEMA, "cohort": self.cohort, "provenance": dict(self.provenance)}
-        table = pa.table(
-            {"sample": self.ids.tolist(), "donor": self.donors.tolist()}
-        ).replace_schema_metadata({_MARK: json.dumps(about).encode()})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
-        pq.write_table(table, aside)
-        aside.replace(path)
+        write_rows(path, {"sample": self.ids.tolist(), "donor": self.donors.tolist()}, about)
 
     @classmethod
     def load(cls, path: Path | str, cohort: str | None = None) -> Poison:
@@ -86,31 +77,10 @@ class Poison:
         Raises:
             ArtefactError: It is missing, damaged, no manifest, or of another cohort.
         """
-        try:
-            table = pq.read_table(path)
-            about = json.loads((table.schema.metadata or {})[_MARK])
-            if about["schema"] != SCHEMA:
-                raise ArtefactError(
-                    "is no manifest of poison", where=path, got=about["schema"], expected=SCHEMA
-                )
-            ids, donors = (table.column(name).to_pylist() for name in ("sample", "donor"))
-        except FileNotFoundError:
-            raise ArtefactError("there is no such file", where=path) from None
-        except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
-            raise ArtefactError(f"is not a readable manifest: {error}", where=path) from None
-        if cohort is not None and about["cohort"] != cohort:
-            raise ArtefactError(
-                "is of another cohort",
-                where=path,
-                got=f"fingerprint {about['cohort']}",
-                expected=f"fingerprint {cohort}",
-            )
-        return cls(
-            ids=np.array(ids, dtype=str),
-            donors=np.array(donors, dtype=str),
-            cohort=about["cohort"],
-            provenance=about["provenance"],
-        )
+        names = ("sample", "donor")
+        table, about = read_rows(path, SCHEMA, "manifest of poison", names, cohort)
+        ids, donors = (np.array(table.column(name).to_pylist(), dtype=str) for name in names)
+        return cls(ids=ids, donors=donors, cohort=about["cohort"], provenance=about["provenance"])
 
 
 def draw_poison(

@@ -12,6 +12,7 @@ import medmcl
 import medmcl.stages.cluster
 import medmcl.stages.pretrain
 from medmcl.core.batch import taught
+from medmcl.data.samplers import UniformSampler
 from medmcl.data.simulate import simulate
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
@@ -20,7 +21,7 @@ from medmcl.grouping import Groups
 from medmcl.grouping.kmeans import unit_rows
 from medmcl.stages.cluster import groups_file, run_cluster
 from medmcl.stages.group_spec import ClusterSpec
-from medmcl.stages.grouped_rows import RowGroups, tuning_in_groups
+from medmcl.stages.grouped_rows import RowGroups, alone_share, tuning_in_groups
 from medmcl.stages.models import Setting
 from medmcl.stages.taught import lesson
 
@@ -243,6 +244,20 @@ def test_tuning_batches_are_of_the_rows_of_one_group_each():
     rows = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])  # 10 and 11 are of another split
     batches = tuning_in_groups(rows, RowGroups(numbers=numbers, is_mixed=False), 3)
     assert [batch.tolist() for batch in batches] == [[0, 2, 4], [6, 8], [1, 3]]
+
+
+def test_rows_without_a_negative_in_mixed_batches_are_counted():
+    numbers = np.array([0, 0, 0, 1, 1, 2, -1, 0])
+    rows = np.arange(8)
+    groups = RowGroups(numbers=numbers, is_mixed=True)
+    whole = UniformSampler(rows, rows, batch_size=8, seed=0)
+    assert alone_share(groups, whole) == 2 / 8  # the one of group 2, and the one of none
+    pairs = UniformSampler(rows, rows, batch_size=2, seed=0)
+    slow = 0
+    for batch in pairs(0):
+        one, other = numbers[batch]
+        slow += 2 * (one != other or one == -1)
+    assert alone_share(groups, pairs) == slow / 8
 
 
 def test_groups_of_mixed_batches_reach_the_loss(factors, tmp_path):

@@ -90,7 +90,7 @@ def test_another_cohort_damage_and_other_files_are_refused(tmp_path):
     with pytest.raises(ArtefactError, match="another cohort"):
         Poison.load(path, "def")
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ArtefactError, match="not a readable manifest"):
+    with pytest.raises(ArtefactError, match="not a readable manifest of poison"):
         Poison.load(path)
     with pytest.raises(ArtefactError, match="poisoned twice"):
         manifest(ids=["a"] * 12)

@@ -1,0 +1,67 @@
+"""Parquet files of rows of one cohort, with what they are and whose in their metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medmcl.core.errors import ArtefactError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MARK = b"medmcl"
+
+
+def write_rows(path: Path, columns: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write columns with ``about`` (plain JSON values) in the metadata, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    marked = {_MARK: json.dumps(dict(about)).encode()}
+    table = pa.table(dict(columns)).replace_schema_metadata(marked)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    pq.write_table(table, aside)
+    aside.replace(path)
+
+
+def read_rows(
+    path: Path | str, schema: str, what: str, columns: tuple[str, ...], cohort: str | None
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Read what `write_rows` wrote.
+
+    Args:
+        path: The file.
+        schema: That ``about`` must name.
+        what: What an error calls such a file.
+        columns: That it must have.
+        cohort: Fingerprint of the cohort that it must be of; any if None.
+
+    Raises:
+        ArtefactError: It is missing, damaged, of another kind, or of another cohort.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        about = dict(json.loads((table.schema.metadata or {})[_MARK]))
+        found, own = about["schema"], about["cohort"]
+        lacks = [name for name in columns if name not in table.column_names]
+    except FileNotFoundError:
+        raise ArtefactError("there is no such file", where=path) from None
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
+        raise ArtefactError(f"is not a readable {what}: {error}", where=path) from None
+    if found != schema or lacks:
+        raise ArtefactError(f"is no {what}", where=path, got=found, expected=schema)
+    if cohort is not None and own != cohort:
+        raise ArtefactError(
+            "is of another cohort",
+            where=path,
+            got=f"fingerprint {own}",
+            expected=f"fingerprint {cohort}",
+        )
+    return table, about
