@@ -6,6 +6,7 @@ them, or the function is bound after its module.
 
 from __future__ import annotations
 
+from medmcl.evaluation.attack_rates import attack_rates
 from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
 from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
 from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
@@ -84,6 +85,7 @@ __all__ = [
     "TaskEvidence",
     "accuracy",
     "alignment",
+    "attack_rates",
     "attack_success",
     "auc_metric",
     "auprc",

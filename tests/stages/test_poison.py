@@ -12,6 +12,7 @@ from small_squares import SMALL, write_squares
 import medmcl
 import medmcl.stages.pretrain
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.stages.attacked import attacked
 from medmcl.stages.ledger import run_ledger
 from medmcl.stages.poison import poison_file
 from medmcl.stages.poisoned_rows import Poisoned
@@ -194,3 +195,18 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     with pytest.raises((ConfigError, CohortError), match=told):
         poisoned(squares, tmp_path / "r", attack, overrides)
     assert not list((tmp_path / "r" / "run").glob("checkpoint/contrast*"))
+
+
+def test_an_attack_is_judged_on_held_out_records_by_prompts(run, squares, colours):
+    found = attacked(run, squares, "contrast", draws=20)
+    held = colours[colours["split"] == "held_out"]
+    others = int((held["colour"] != "red").sum())
+    # a share of so many records, whatever three steps have learned
+    assert found["attack_success"].value * others == pytest.approx(
+        round(found["attack_success"].value * others)
+    )
+    assert found["clean_accuracy"].value * len(held) == pytest.approx(
+        round(found["clean_accuracy"].value * len(held))
+    )
+    with pytest.raises(ConfigError, match="poison stage"):
+        attacked(run, squares, "contrast", attack="atack")
