@@ -83,19 +83,12 @@ def test_clusters_walk_down_the_order_of_ease(study):
     assert told["last_groups_3", "easy"] >= 0.75
 
 
-@pytest.mark.parametrize(
-    ("changes", "most", "least"),
-    [({"clusters": 5}, 50, 73), ({"steps": 800}, 35, 78)],
-    ids=["fewer clusters", "twice as long"],
-)
-def test_fewer_clusters_do_and_training_longer_does_not_help_one_stage(
-    vectors, tmp_path, changes, most, least
-):
+def test_half_the_clusters_do_and_training_longer_does_not_help_one_stage(vectors, tmp_path):
     """M5 and M6: with K = 5; in 800 steps one stage suppresses more, not less."""
-    run = trained("vectors", vectors, tmp_path / "run", changes=changes)
+    run = trained("vectors", vectors, tmp_path / "run", changes={"clusters": 5, "steps": 800})
     found = accuracies(run, vectors, (), ("hard",))
-    assert found["base", "hard"] <= most
-    assert found["joined", "hard"] >= least
+    assert found["base", "hard"] <= 35
+    assert found["joined", "hard"] >= 73
 
 
 def test_a_low_temperature_suppresses_less(vectors, tmp_path, monkeypatch):
@@ -108,16 +101,14 @@ def test_a_low_temperature_suppresses_less(vectors, tmp_path, monkeypatch):
 def test_captions_leave_the_hard_factor_too(tmp_path):
     """M7, CLIP-style; the bounds on pairs over base and ensemble are missed: see the page."""
     cohort = simulate("trifactor", tmp_path / "cohort", {**COHORTS["captions"], "seed": 0})
-    run = trained("captions", cohort, tmp_path / "run", CONTROLS)
-    found = accuracies(run, cohort, CONTROLS, ("hard",))
+    arms = ("ensemble",)
+    run = trained("captions", cohort, tmp_path / "run", arms)
+    found = accuracies(run, cohort, arms, ("hard",))
     assert found["base", "hard"] <= 70
     assert found["joined", "hard"] - found["base", "hard"] >= 15
-    for control in ("ensemble", "placebo"):
-        assert found["joined", "hard"] - found[control, "hard"] >= 1.5
-    assert found["ceiling", "hard"] >= 80
-    pairs = {row["arm"]: row["share"] for row in chosen(run, cohort, CONTROLS)}
+    assert found["joined", "hard"] - found["ensemble", "hard"] >= 1.5
+    pairs = {row["arm"]: row["share"] for row in chosen(run, cohort, arms)}
     assert pairs["joined"] - pairs["base"] >= 4
-    assert pairs["joined"] - pairs["placebo"] >= 2
     assert pairs["joined"] >= max(95, pairs["ensemble"])
 
 
@@ -129,10 +120,9 @@ def test_bits_that_both_views_share_hide_the_digit_from_one_stage(tmp_path):
         changes = {"bits": bits, "clusters": 8, "steps": 200, "encoder": SMALL_VIT}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(multistage, "MCL", multistage.MCL if bits else ("base",))
-            arms = ("ensemble", "ceiling") if bits else ()
+            arms = ("ensemble",) if bits else ()
             run = trained("digits", cohort, tmp_path / f"r{bits}", arms, changes)
         found[bits] = accuracies(run, cohort, arms, ("digit",))
     assert found[0]["base", "digit"] - found[4]["base", "digit"] >= 7
     assert found[4]["joined", "digit"] - found[4]["base", "digit"] >= 11
     assert found[4]["joined", "digit"] - found[4]["ensemble", "digit"] >= 2
-    assert found[4]["ceiling", "digit"] >= 75

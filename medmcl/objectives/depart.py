@@ -55,14 +55,14 @@ class Depart(nn.Module):
         self.terms: tuple[str, ...] = tuple(f"depart/{name}" for name in self.names)
 
     def forward(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]:
-        """Give a term for each modality that has a row; negative: the further, the lower."""
+        """Give a term for each modality that has two rows; negative: the further, the lower."""
         embeddings = seen[self.settings.view]
         found = {}
         for name in self.names:
             require_pooled(embeddings, name, self.settings.view)
             known = batch.known[taught(name, "pooled")][:, 0]
             rows = (embeddings.batch.present[name] & known).nonzero().squeeze(1)
-            if len(rows):
+            if len(rows) >= 2:
                 far = departure(
                     embeddings.pooled[name][rows],
                     batch.targets[taught(name, "pooled")][rows],

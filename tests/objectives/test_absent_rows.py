@@ -28,6 +28,7 @@ CASES = {
     "masked": {"modality": "ecg", "view": "a", "decoder": {"width": 8, "depth": 1, "heads": 2}},
     "supervised": {"task": "regression", "modalities": ["ecg", "cmr"], "view": "a", "join": "mean"},
     "distil": {"view": "a"},
+    "depart": {"view": "a", "threshold": 4.0},
     "router": {"view": "a", "gshard": True, "local": ["ecg"], "min_experts": {"cmr": None}},
 }
 MORE = {
@@ -67,6 +68,9 @@ def views_of(tasks, fill, *, masked):
         taught(name, space): torch.randn(ROWS, width, device="cpu")
         for name, width in (("ecg", 5), ("cmr", 4))
         for space, width in (("features", width), ("pooled", SHARED))
+    }
+    lessons = {
+        k: functional.normalize(x, dim=1) if "pooled" in k else x for k, x in lessons.items()
     }
     for number, view in enumerate("ab"):
         count = VISIBLE if masked else TOKENS
