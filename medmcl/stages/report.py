@@ -106,6 +106,7 @@ def _data(
         compared=_compared(evaluation),
         level=evaluation.level,
         resampling=evaluation.resampling,
+        left_out=_left_out(run),
         notes=[*lines, *dict.fromkeys(evaluation.notes)],
     )
 
@@ -125,6 +126,12 @@ def _compared(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
         facts = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
         found[name] = {"folder": str(path), **{key: facts.get(key) for key in told}}
     return found
+
+
+def _left_out(run: Run) -> tuple[str, ...]:
+    """Stages that were not trained, each with the reason."""
+    reasons = {name: run.left_out(name) for name in run.stages}
+    return tuple(f"{name} ({reason})" for name, reason in reasons.items() if reason)
 
 
 def _presence(prepared: Prepared) -> Any:

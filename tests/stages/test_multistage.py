@@ -228,6 +228,9 @@ def test_what_names_a_stage_that_was_left_out_is_left_out_too_with_a_note(factor
     report = json.loads((found.path / "report.json").read_text())
     assert "second left out: stage stage_1 was not trained" in " ".join(report["notes"])
     assert "second" not in {row["method"] for row in report["results"]}
+    (line,) = [one for one in report["headline"] if "Not every stage was trained" in one]
+    assert "stage_1 (groups_1: groups too small" in line
+    assert "stage_2 (" in line
 
 
 def test_a_stage_that_adds_nothing_stops_the_next(factors, tmp_path):

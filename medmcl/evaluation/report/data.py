@@ -48,6 +48,7 @@ class ReportData:
         selections: What each ``select`` stage kept.
         kept_steps: Stage to the step whose weights it keeps.
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
+        left_out: Stages of the recipe that were not trained, each with the reason.
         notes: Remarks a reader must see.
         level: Coverage that intervals of tasks aim at.
         resampling: What the bootstrap of intervals drew, see `Result`.
@@ -75,6 +76,7 @@ class ReportData:
     selections: Sequence[SelectionEvidence] = ()
     kept_steps: Mapping[str, int] = field(default_factory=dict)
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
     level: float = 0.95
     resampling: str = "subject"

@@ -57,6 +57,11 @@ def headline(
     first = ": ".join(part for part in (_made(data), who) if part)
     if first:
         lines.append(f"{first[0].upper()}{first[1:]}.")
+    if data.left_out:
+        lines.append(
+            f"Not every stage was trained: {'; '.join(data.left_out)}. What needed them is left "
+            "out, and what is joined is joined of the others."
+        )
     lines += selection_headline(data.selections)
     crossed = [row for row in results if row.split == "cross-validation"]
     if any(row.protocol.endswith("by site") for row in crossed):
