@@ -80,11 +80,11 @@ class Special(Protocol):
     """Numbers of the tokens that are no text."""
 
     @property
-    def pad(self) -> Any: ...  # noqa: D102
+    def pad(self) -> Any: ...  # noqa: D102  # the class says what they are
     @property
-    def cls(self) -> Any: ...  # noqa: D102
+    def cls(self) -> Any: ...  # noqa: D102  # the class says what they are
     @property
-    def end(self) -> Any: ...  # noqa: D102
+    def end(self) -> Any: ...  # noqa: D102  # the class says what they are
 
 
 def disturb_words(

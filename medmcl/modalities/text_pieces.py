@@ -48,9 +48,9 @@ ABBREVIATIONS = word_set(
 ANSWERS = word_set("no yes none not negative nein ja keine kein nicht oui non aucun")
 """What stays with the question before it."""
 
-_PIECE = re.compile(r"[^\W_]+(?:[-'’./,:+·][^\W_]+)*|[\W_]+")  # noqa: RUF001
-_PLAIN = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")  # noqa: RUF001
-_STOP = re.compile(r"([.!?]+)[)\]}\"'”’»*]*$")  # noqa: RUF001
+_PIECE = re.compile(r"[^\W_]+(?:[-'’./,:+·][^\W_]+)*|[\W_]+")  # noqa: RUF001  # typographic quotes are meant
+_PLAIN = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")  # noqa: RUF001  # typographic quotes are meant
+_STOP = re.compile(r"([.!?]+)[)\]}\"'”’»*]*$")  # noqa: RUF001  # typographic quotes are meant
 _OPENING, _CLOSING = "([{", ")]}"
 
 

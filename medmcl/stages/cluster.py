@@ -30,6 +30,7 @@ from medmcl.grouping.groups import NOWHERE
 from medmcl.grouping.kmeans import unit_rows
 from medmcl.stages.first_rank import awaited, refuse_changed
 from medmcl.stages.folds import without_fold
+from medmcl.stages.group_checks import refuse_many
 from medmcl.stages.group_spec import ClusterSpec, nearly_all
 from medmcl.stages.kept_rows import given_rows, kept_rows
 from medmcl.stages.models import Setting
@@ -77,14 +78,7 @@ def rehearse_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) ->
     """Refuse more clusters than rows before anything is trained."""
     rows = able_rows(spec, prepared, setting)
     for name in spec.modalities:
-        number = int(prepared.present[name][rows].sum())
-        if spec.clusters != "auto" and number < spec.clusters:
-            raise ConfigError(
-                "there are fewer rows than clusters",
-                where=f"stage {spec.name}, clusters",
-                got=f"{spec.clusters} clusters of {number} train rows with {name}",
-                mend=f"--set stages.{spec.name}.clusters=N with N below {max(3, number // 10)}",
-            )
+        refuse_many(spec, name, int(prepared.present[name][rows].sum()))
 
 
 def load_groups(stage: str, prepared: Prepared, setting: Setting) -> Groups | None:

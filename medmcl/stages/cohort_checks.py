@@ -7,10 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.errors import MedmclError
 from medmcl.data.cohort import Cohort
 from medmcl.stages.column_groups import column_groups, refuse_outcomes
 from medmcl.stages.confounders import confounder_names
+from medmcl.stages.group_checks import refuse_many
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.recipe import AnyStage, EvaluateSpec, SelectSpec, TrainSpec
 
@@ -46,7 +47,8 @@ def _checks(cohort: Cohort, stages: Sequence[AnyStage]) -> Iterable[Callable[[],
         if isinstance(stage, EvaluateSpec):
             yield partial(confounder_names, stage, cohort)
         if isinstance(stage, ClusterSpec):
-            yield partial(_refuse_many, stage, cohort)
+            for name in stage.modalities:
+                yield partial(refuse_many, stage, name, len(_train_rows(cohort, [name])))
         if isinstance(stage, TrainSpec) and stage.groups is not None and stage.groups.columns:
             where = f"stage {stage.name}, groups"
             yield partial(refuse_outcomes, stage.groups, tasks, cohort, where)
@@ -60,20 +62,3 @@ def _train_rows(cohort: Cohort, modalities: Iterable[str]) -> np.ndarray:
     known = [name for name in modalities if name in cohort.spec.modalities]
     has = samples[known].notna().any(axis=1) if known else samples["split"].notna()
     return np.flatnonzero((samples["split"] == "train") & has)
-
-
-def _refuse_many(spec: ClusterSpec, cohort: Cohort) -> None:
-    """Refuse more clusters than there are train rows to cluster."""
-    if spec.clusters == "auto":
-        return
-    for name in spec.modalities:
-        rows = len(_train_rows(cohort, [name]))
-        if spec.clusters > rows:
-            raise ConfigError(
-                "there are fewer rows than clusters",
-                where=f"stage {spec.name}, clusters",
-                got=f"{spec.clusters:,} clusters of {rows:,} train rows with {name}",
-                expected=f"at most {rows:,}; groups of {spec.smallest} people or more need "
-                f"{max(2, rows // spec.smallest)} or fewer",
-                mend=f"--set stages.{spec.name}.clusters={max(2, rows // spec.smallest)}",
-            )

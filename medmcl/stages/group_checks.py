@@ -44,6 +44,24 @@ def refuse_clusters(spec: ClusterSpec, made: Made, clustered: Clustered) -> None
         )
 
 
+def refuse_many(spec: ClusterSpec, name: str, rows: int) -> None:
+    """Refuse more clusters than there are train rows with a modality.
+
+    Raises:
+        ConfigError: Names the stage.
+    """
+    if spec.clusters != "auto" and spec.clusters > rows:
+        fewer = max(2, rows // spec.smallest)
+        raise ConfigError(
+            "there are fewer rows than clusters",
+            where=f"stage {spec.name}, clusters",
+            got=f"{spec.clusters:,} clusters of {rows:,} train rows with {name}",
+            expected=f"at most {rows:,}; groups of {spec.smallest} people or more need {fewer} or "
+            "fewer",
+            mend=f"--set stages.{spec.name}.clusters={fewer}",
+        )
+
+
 def refuse_join(spec: JoinSpec, made: Made) -> None:
     """Refuse to join what has no towers, or no modality in common.
 

@@ -78,7 +78,8 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         )
     take_weights(learner, spec, prepared.adapters, setting)
     learner.to(setting.world.device)
-    for note in _group_notes(parts):
+    group_notes = _group_notes(parts)
+    for note in group_notes:
         setting.record.say(f"{spec.name}: {note}")
     tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
     sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
@@ -127,7 +128,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "gradient_spikes": state.gradient_spikes,
         "seconds": round(watch.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
-        **_grouped(parts),
+        **_grouped(parts, group_notes),
         **_selected(state),
         **_watched(parts, setting),
     }
@@ -187,7 +188,7 @@ def _group_notes(parts: _Parts) -> list[str]:
     ]
 
 
-def _grouped(parts: _Parts) -> dict[str, Any]:
+def _grouped(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     """Groups that negatives are of, and rows that are in no batch; nothing without groups."""
     if parts.groups is None:
         return {}
@@ -197,7 +198,7 @@ def _grouped(parts: _Parts) -> dict[str, Any]:
         "groups": len(np.unique(inside)),
         "alone_rows": sampler.alone if isinstance(sampler, WithinGroupSampler) else 0,
         "waiting_rows": waiting,
-        "notes": _group_notes(parts),
+        "notes": notes,
     }
 
 

@@ -29,7 +29,7 @@ def attack_on_images(
     generator = torch.Generator(device="cpu").manual_seed(derive_seed(seed, "pattern", name))
     noise: Tensor | None = None
     if name in ("badnet", "label_consistent"):
-        side = 16 if official else patch_side(torch.empty((channels, *size), device="cpu"))
+        side = patch_side(torch.empty((channels, *size), device="cpu"), official)
         noise = torch.randn((channels, side, side), generator=generator, device="cpu")
     elif name == "blended":
         noise = torch.rand((channels, *size), generator=generator, device="cpu")

@@ -22,7 +22,7 @@ Image = TypeVar("Image", Tensor, np.ndarray)
 Chance = int | random.Random | np.random.Generator | torch.Generator | None
 """A seed, or a generator; None = seed 0."""
 
-OFFICIAL_SIDE = 224
+_OFFICIAL_PATCH = 16
 _PATCH_SHARE = 14
 """A patch is a fourteenth of the shorter side: 16 of 224 pixels."""
 _BLEND = 0.2
@@ -71,7 +71,7 @@ def badnet(image: Image, rng: Chance = None, noise: object = None, official: boo
         MedmclError: The image has another shape or range, or the noise does not fit.
     """
     x, draws = _pixels(image), _Draws(rng)
-    side = 16 if official else patch_side(x)
+    side = patch_side(x, official)
     top, left = (draws.places.randint(0, length - 1 - side) for length in x.shape[1:])
     given = _given(noise, (x.shape[0], side, side))
     if given is None:
@@ -101,7 +101,7 @@ def four_corners(
         MedmclError: The image has another shape or range, or the pattern does not fit.
     """
     x = _pixels(image)
-    side = 16 if official else patch_side(x)
+    side = patch_side(x, official)
     given = _given(noise, (x.shape[0], side, side))
     if given is None:
         given = torch.ones((x.shape[0], side, side), device="cpu")
@@ -242,9 +242,21 @@ TRIGGERS: dict[str, Callable[..., Image]] = {
 """Name to ``trigger(image, rng=None, noise=None, official=False)``."""
 
 
-def patch_side(image: Tensor) -> int:
-    """Pixels along a side of the square that fits an image (C, H, W)."""
-    return max(1, round(min(image.shape[1:]) / _PATCH_SHARE))
+def patch_side(image: Tensor, official: bool = False) -> int:
+    """Pixels along a side of the square: what fits an image (C, H, W), or the authors' 16.
+
+    Raises:
+        MedmclError: The authors' square does not fit the image.
+    """
+    if not official:
+        return max(1, round(min(image.shape[1:]) / _PATCH_SHARE))
+    if min(image.shape[1:]) <= _OFFICIAL_PATCH:
+        raise MedmclError(
+            "the official square does not fit the image",
+            got=tuple(image.shape),
+            expected=f"more than {_OFFICIAL_PATCH} pixels each way",
+        )
+    return _OFFICIAL_PATCH
 
 
 def _pixels(image: Tensor | np.ndarray) -> Tensor:

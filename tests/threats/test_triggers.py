@@ -163,6 +163,13 @@ def test_what_is_no_image_is_refused(image, more, told):
         TRIGGERS["badnet"](image, **more)
 
 
+@pytest.mark.parametrize("name", ["badnet", "label_consistent", "four_corners"])
+def test_the_official_square_needs_room(name):
+    with pytest.raises(MedmclError, match="does not fit the image"):
+        TRIGGERS[name](torch.zeros(3, 16, 40), official=True)
+    assert TRIGGERS[name](torch.zeros(3, 17, 40), official=True).shape == (3, 17, 40)
+
+
 def test_odd_grids_are_refused():
     with pytest.raises(MedmclError, match="square"):
         TRIGGERS["wanet"](torch.zeros(1, 8, 9), official=True)
