@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from multistage import seconds_of
 
 import medmcl
 from medmcl.data.cohort import Cohort, open_cohort
@@ -186,7 +187,8 @@ def made(cohort: Cohort, work: Path, block: str, what: str, seed: int) -> list[d
     aside.mkdir(exist_ok=True)
     np.savez(aside / f"{block}-{what}-{seed}.npz", **vectors)  # type: ignore[arg-type]  # arrays by name
     return [{"block": block, "what": what, "seed": seed, "cpu_s": round(seconds, 1),
-             "stages": list(vectors), "epochs": EPOCHS, "groups": _groups(run)}]  # fmt: skip
+             "stages": list(vectors), "epochs": EPOCHS, "groups": _groups(run),
+             "wall_seconds": seconds_of(run)}]  # fmt: skip
 
 
 def _groups(run: Run) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import normalized_mutual_info_score
 
 import medmcl
+from medmcl.data.cohort import open_cohort
 from medmcl.data.simulate import simulate
 from medmcl.evaluation.paired_choice import right_pairs
 from medmcl.grouping import Groups
@@ -218,9 +219,10 @@ def scored(run: Run, cohort: Path, arms: Sequence[str], factors: Sequence[str]) 
     if "pair" in people:
         people = people[people["pair"].isna()]
     modality = next(iter(run.recipe.inputs))
+    opened = open_cohort(cohort)
     rows = []
     for arm, stage in named(run, arms).items():
-        frame = run.embed(cohort, modality=modality, stage=stage)
+        frame = run.embed(opened, modality=modality, stage=stage)
         frame.index = frame.index.get_level_values("subject")
         x = frame.filter(regex=r"^e\d+$").reindex(people.index).to_numpy()
         for factor in factors:
@@ -272,13 +274,14 @@ def chosen(run: Run, cohort: Path, arms: Sequence[str]) -> list[dict[str, Any]]:
     people = people.set_index("subject_id")
     people = people[people["pair"].notna()]
     first, second = list(run.recipe.inputs)[:2]
+    opened = open_cohort(cohort)
     rows = []
     for arm, stage in named(run, arms).items():
         if stage == "untrained" or second not in run.stage(stage).towers:
             continue
         sides = []
         for name in (first, second):
-            frame = run.embed(cohort, modality=name, stage=stage, space="pooled")
+            frame = run.embed(opened, modality=name, stage=stage, space="pooled")
             frame.index = frame.index.get_level_values("subject")
             sides.append(frame.filter(regex=r"^e\d+$").reindex(people.index).to_numpy())
         for attribute, own in people.groupby("attribute"):

@@ -26,6 +26,20 @@ def numpy_generator(seed: int, *key: str | int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, *key))
 
 
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed torch's own generators, of the CPU and of ``device``.
+
+    On a CPU, `torch.manual_seed` would also write down the stack for devices that are not there,
+    which takes longer than what it is for.
+    """
+    import torch
+
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def torch_generator(seed: int, *key: str | int, device: str | torch.device) -> torch.Generator:
     """Give a torch generator on ``device`` for this purpose and position."""
     import torch

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings
-from medmcl.core.rng import derive_seed
+from medmcl.core.rng import derive_seed, seed_torch
 from medmcl.encoders.synchronised import statistics_put_back
 
 FIELDS = ("pooled", "features", "tokens", "padding", "stats")
@@ -64,9 +64,10 @@ def accumulate(
     pieces = {name: split(view, parts) for name, view in views.items()}
 
     def encode(name: str, number: int) -> Embeddings:
-        torch.manual_seed(derive_seed(int(seed), *purpose, "part", name, number))
+        piece = pieces[name][number]
+        seed_torch(derive_seed(int(seed), *purpose, "part", name, number), piece.ids.device)
         with autocast():
-            encoded: Embeddings = model(pieces[name][number])
+            encoded: Embeddings = model(piece)
             return encoded
 
     with torch.no_grad(), statistics_put_back(model):
@@ -74,7 +75,8 @@ def accumulate(
             name: _with_leaves(join([encode(name, n) for n in range(parts)], view))
             for name, view in views.items()
         }
-    torch.manual_seed(derive_seed(int(seed), *purpose))  # as where encoders draw nothing
+    device = next(iter(views.values())).ids.device
+    seed_torch(derive_seed(int(seed), *purpose), device)  # as where encoders draw nothing
     with autocast():
         loss, terms = charge(seen)
     if not terms:

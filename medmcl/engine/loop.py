@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.contracts import Objective, Sampler, Selector
 from medmcl.core.errors import ArtefactError, ConfigError
-from medmcl.core.rng import derive_seed, torch_generator
+from medmcl.core.rng import derive_seed, seed_torch, torch_generator
 from medmcl.data.views import View
 from medmcl.engine.accumulating import Terms, accumulate, encode_in_parts
 from medmcl.engine.averaging import average_gradients
@@ -252,7 +252,7 @@ def _step(
     world: World,
 ) -> None:
     key = (plan.seed, plan.stage, "step", state.step, world.rank)
-    torch.manual_seed(derive_seed(*key))
+    seed_torch(derive_seed(*key), world.device)
     learner.train()
     batch = batch.to(world.device)
     if feed.selector is not None:

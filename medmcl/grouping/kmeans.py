@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import euclidean_distances, silhouette_score
 from threadpoolctl import threadpool_limits
 
 from medmcl.core.errors import ConfigError, MedmclError
@@ -108,10 +108,13 @@ def choose_clusters(vectors: np.ndarray, seed: int, candidates: Sequence[int] = 
         unit = unit[np.random.default_rng(seed).permutation(len(unit))[:_LOOKED_AT]]
     able = [k for k in candidates if 10 * k <= len(unit)] or [min(candidates)]
     scores = {}
+    with threadpool_limits(1):
+        apart = euclidean_distances(unit.astype(np.float64))  # once, for every K
+    np.fill_diagonal(apart, 0.0)
     for k in able:
         labels = kmeans(unit, k, seed).labels
         several = len(np.unique(labels)) > 1
-        scores[k] = float(silhouette_score(unit, labels)) if several else -1.0
+        scores[k] = float(silhouette_score(apart, labels, metric="precomputed")) if several else -1
     return max(able, key=lambda k: (round(scores[k], 6), -k))
 
 

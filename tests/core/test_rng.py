@@ -1,6 +1,6 @@
 import torch
 
-from medmcl.core.rng import derive_seed, numpy_generator, torch_generator
+from medmcl.core.rng import derive_seed, numpy_generator, seed_torch, torch_generator
 
 
 def test_a_seed_depends_on_every_part_of_its_key_and_on_their_borders():
@@ -13,3 +13,11 @@ def test_the_same_key_draws_the_same_numbers():
     assert (numpy_generator(3, "x").random(4) == numpy_generator(3, "x").random(4)).all()
     a, b = (torch.rand(4, generator=torch_generator(3, "x", device="cpu")) for _ in range(2))
     assert torch.equal(a, b)
+
+
+def test_seeding_a_cpu_gives_what_torch_gives():
+    torch.manual_seed(11)
+    asked = torch.rand(5)
+    torch.rand(3)
+    seed_torch(11, torch.device("cpu"))
+    assert torch.equal(torch.rand(5), asked)
