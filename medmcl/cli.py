@@ -140,6 +140,13 @@ def pretrain(
         Path | None,
         typer.Option(help="Keep file of `medmcl select`: only what it keeps is trained on."),
     ] = None,
+    reuse: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run of this cohort whose finished stages are not trained again, where the recipe "
+            "has them under the same names and settings."
+        ),
+    ] = None,
     workers: WorkersOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the unfinished run at --out.")
@@ -164,6 +171,7 @@ def pretrain(
             device=device,
             precision=precision,
             keep=keep,
+            reuse=reuse,
             resume=resume,
         )
     if run is not None:

@@ -304,6 +304,21 @@ def lookup(kind: str, name: str, known: Mapping[str, V], where: object = None) -
     raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}", where=where)
 
 
+def refuse_unknown(names: Iterable[str], known: Iterable[str], where: object, what: str) -> None:
+    """Refuse names that are none of the known ones; ``what`` begins the sentence.
+
+    Raises:
+        ConfigError: Names the first, and the nearest match.
+    """
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{what} '{name}'{nearest(name, known)}",
+                where=where,
+                mend="correct the name, or leave it out",
+            )
+
+
 def fingerprint(value: Any) -> str:
     """Give a short hash of plain values, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, default=str)

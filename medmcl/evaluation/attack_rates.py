@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from medmcl.core.errors import MedmclError
 from medmcl.evaluation.metrics.attack import attack_success
-from medmcl.evaluation.metrics.intervals import Interval, bootstrap
+from medmcl.evaluation.metrics.intervals import Interval, Resampler
+from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.metrics.shares import share_interval, share_metric
+from medmcl.evaluation.resampling import site_codes
+from medmcl.evaluation.results import Result
 
-RATES = ("clean_accuracy", "attack_success", "false_success", "poisoned_accuracy")
+KIND = "attack"
+RATES = {
+    "clean_accuracy": "higher",
+    "attack_success": "lower",
+    "false_success": "lower",
+    "poisoned_accuracy": "higher",
+}
+"""Rate to what is better for whom is attacked."""
 
 
 def attack_rates(
@@ -40,11 +53,87 @@ def attack_rates(
         ``clean_accuracy`` (higher = the victim looks sound), ``attack_success`` (higher = the
         attack works; see `attack_success`), ``false_success`` (the same without the trigger: what
         is told to be the target anyway) and ``poisoned_accuracy`` (triggered records that are told
-        right all the same, of all classes).
+        right all the same, of all classes). Percentiles of the bootstrap; Wilson 1927 where all
+        records are alike.
 
     Raises:
         MedmclError: As `attack_success`; clean and triggered logits of different shapes.
     """
+    sampler = Resampler(_subjects(labels, groups), draws=draws, seed=seed)
+    found = _sampled(sampler, clean, triggered, labels, target)
+    return {name: share_interval(one, level) for name, one in found.items()}
+
+
+def compare_attacks(
+    models: Mapping[str, tuple[Any, Any]],
+    labels: Any,
+    target: int,
+    *,
+    groups: Any = None,
+    sites: Any = None,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    task: str = "attack",
+    label: str = "target",
+    protocol: str = "zero_shot",
+    split: str = "held_out",
+) -> list[Result]:
+    """Score several models as `attack_rates`, and each later one against the first.
+
+    Args:
+        models: Name to logits of the same records, clean and triggered, each (N, C).
+        labels: As in `attack_rates`, as all up to the level.
+        target: Class that the attacker wants.
+        groups: Subjects.
+        sites: Site of each record; then whole sites are drawn.
+        draws: Bootstrap draws.
+        seed: Of the draws.
+        level: Coverage aimed at.
+        task: Name of the attack, for the rows.
+        label: Name of the target, for the rows.
+        protocol: How the logits were made, for the rows.
+        split: Name of the split, for the rows.
+
+    Returns:
+        Four rows a model, then paired differences (later minus first, same draws), with ``versus``
+        the first; ``direction`` is that of whom is attacked.
+
+    Raises:
+        MedmclError: As `attack_rates`.
+    """
+    subjects = _subjects(labels, groups)
+    clusters = None if sites is None else site_codes(sites, subjects)
+    sampler = Resampler(subjects, draws=draws, seed=seed, clusters=clusters)
+    found = {name: _sampled(sampler, *both, labels, target) for name, both in models.items()}
+    about: dict[str, Any] = {
+        "task": task, "target": label, "kind": KIND, "protocol": protocol, "split": split,
+        "resampling": "subject" if sites is None else "site",
+    }  # fmt: skip
+    rows = [
+        Result.of(share_interval(one, level), method=name, metric=rate, direction=RATES[rate],
+                  **about)
+        for name, rates in found.items()
+        for rate, one in rates.items()
+    ]  # fmt: skip
+    first, *later = found
+    for name in later:
+        for rate, one in found[name].items():
+            gap = one.minus(found[first][rate])
+            row = Result.of(share_interval(gap, level, is_share=False), method=name, versus=first,
+                            metric=rate, direction=RATES[rate], **about)  # fmt: skip
+            rows.append(replace(row, p_value=gap.p_value()))
+    return rows
+
+
+def _subjects(labels: Any, groups: Any) -> np.ndarray:
+    return np.arange(len(np.asarray(labels))) if groups is None else np.asarray(groups)
+
+
+def _sampled(
+    sampler: Resampler, clean: Any, triggered: Any, labels: Any, target: int
+) -> dict[str, Sampled]:
+    """Give points and draws of each rate."""
     one, other = np.asarray(clean, dtype=np.float64), np.asarray(triggered, dtype=np.float64)
     truth = np.asarray(labels)
     if one.shape != other.shape:
@@ -55,23 +144,19 @@ def attack_rates(
     for logits in (one, other):
         attack_success(logits, truth, target)  # refuses what cannot be counted
     said, lured = one.argmax(axis=1), other.argmax(axis=1)
-    who = np.arange(len(truth)) if groups is None else np.asarray(groups)
-    others = truth != target
-
-    def rate(hits: np.ndarray, rows: np.ndarray) -> Interval:
-        return bootstrap(
-            _share, np.ones(int(rows.sum())), hits[rows].astype(float), who[rows],
-            draws=draws, seed=seed, level=level,
-        )  # fmt: skip
-
-    everyone = np.ones(len(truth), dtype=bool)
-    return {
-        "clean_accuracy": rate(said == truth, everyone),
-        "attack_success": rate(lured == target, others),
-        "false_success": rate(said == target, others),
-        "poisoned_accuracy": rate(lured == truth, everyone),
+    everyone, others = np.ones(len(truth), dtype=bool), truth != target
+    hits = {
+        "clean_accuracy": (said == truth, everyone),
+        "attack_success": (lured == target, others),
+        "false_success": (said == target, others),
+        "poisoned_accuracy": (lured == truth, everyone),
     }
-
-
-def _share(_: np.ndarray, hits: np.ndarray) -> float:
-    return float(hits.mean())
+    return {
+        rate: sampler.sample(
+            share_metric(rate, "no records", higher=RATES[rate] == "higher"),
+            [],
+            [hit.astype(np.float64)],
+            rows,
+        )
+        for rate, (hit, rows) in hits.items()
+    }

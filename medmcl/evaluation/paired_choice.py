@@ -11,10 +11,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.metrics.intervals import Interval, Resampler, mean_of
-from medmcl.evaluation.metrics.metric import Metric, is_missing
-from medmcl.evaluation.metrics.proportions import wilson
+from medmcl.evaluation.metrics.intervals import Resampler, mean_of
+from medmcl.evaluation.metrics.metric import is_missing
 from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.metrics.shares import share_interval, share_metric
 from medmcl.evaluation.resampling import site_codes
 from medmcl.evaluation.results import Result
 
@@ -23,14 +23,8 @@ CHANCE = 0.25
 KIND = "paired_choice"
 OVERALL, MACRO = "overall", "macro"
 TIE = 1e-6  # cosines nearer than this are equal but for rounding: embeddings are float32
-_SHARE = Metric(
-    KIND,
-    "higher",
-    lambda right, weights: np.where(
-        weights.sum(axis=0) > 0, right @ weights / np.maximum(weights.sum(axis=0), 1e-300), np.nan
-    ),
-    "no pairs",
-)
+_SHARE = share_metric(KIND, "no pairs")
+_ALIKE = "all pairs alike"
 
 
 def paired_choice(
@@ -135,7 +129,7 @@ def compare_choices(
         "split": split, "resampling": "pair" if sites is None else "site",
     }  # fmt: skip
     rows = [
-        Result.of(_interval(one, level), target=target, method=name, **named)
+        Result.of(share_interval(one, level, alike=_ALIKE), target=target, method=name, **named)
         for name, parts in found.items()
         for target, one in parts.items()
     ]
@@ -149,25 +143,9 @@ def compare_choices(
         for target, one in found[name].items():
             gap = one.minus(found[first][target])
             told = {**named, "target": target, "method": name, "versus": first}
-            rows.append(
-                replace(
-                    Result.of(_interval(gap, level, is_share=False), **told), p_value=gap.p_value()
-                )
-            )
+            shown = share_interval(gap, level, is_share=False)
+            rows.append(replace(Result.of(shown, **told), p_value=gap.p_value()))
     return rows
-
-
-def _interval(sampled: Sampled, level: float, *, is_share: bool = True) -> Interval:
-    """The percentile interval; Wilson's of a share of 0 or 1, of which all draws are alike."""
-    found = sampled.interval(level)
-    if found.value is None or found.low is None or found.low != found.high:
-        return found
-    low, high, said = found.low, found.high, "the same in every draw: an interval without width"
-    if is_share and found.value in (0, 1):
-        size = sampled.subjects if sampled.clusters is None else sampled.clusters
-        (low, high), said = wilson(found.value, size, level), "all pairs alike: Wilson interval"
-    note = "; ".join(text for text in (found.note, said) if text)
-    return replace(found, low=low, high=high, note=note)
 
 
 def right_pairs(image: Any, text: Any, pair: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ from medmcl.evaluation.metrics.intervals import Interval
 COVARIATES, BESIDE = "covariates", "covariates + embedding"
 """Rows of plain columns, and of the same columns with the embedding beside them."""
 
-APART = ("retrieval", "paired_choice")
+APART = ("retrieval", "paired_choice", "attack")
 """Kinds that are no tasks: they have sections of their own."""
 
 
@@ -27,7 +27,8 @@ class Result:
     Attributes:
         task: Task name.
         target: Column of the task; ``macro`` for the mean over columns.
-        kind: Kind of task (binary, ..., survival, retrieval, paired_choice, localisation).
+        kind: Kind of task (binary, ..., survival, retrieval, paired_choice, attack,
+            localisation).
         metric: Metric by name.
         direction: Whether higher or lower is better; ``target``: the nearer to its ideal value (0
             for an intercept, 1 for a slope or a ratio). ``chance``, of a confounder: neither; the

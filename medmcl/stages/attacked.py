@@ -1,26 +1,25 @@
-"""What an attack of a run does to one of its stages, by zero-shot, on held-out records."""
+"""What an attack of a run does to its stages, on held-out records with and without the trigger."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort, open_cohort
-from medmcl.evaluation.attack_rates import attack_rates
-from medmcl.evaluation.metrics.intervals import Interval
-from medmcl.evaluation.models.zero_shot import zero_shot_classes
-from medmcl.stages.poison import poison_file
-from medmcl.stages.poisoned_rows import Poisoned
+from medmcl.data.loading import Prepared
+from medmcl.evaluation.attack_rates import KIND, compare_attacks
+from medmcl.evaluation.results import Result
+from medmcl.stages.asked_models import Asked, attack_of
+from medmcl.stages.poison_spec import AttackSpec
+from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.run import Run
-from medmcl.stages.zero_shot import embed_texts
-from medmcl.threats import Poison
+from medmcl.stages.study import is_another
 
-_BATCH = 256
+if TYPE_CHECKING:
+    import torch
 
 
 def attacked(
@@ -28,62 +27,81 @@ def attacked(
     cohort: Cohort | str | Path,
     stage: str,
     attack: str | None = None,
-    text: str | None = None,
+    *,
     draws: int = 1000,
-) -> dict[str, Interval]:
-    """Give the rates of an attack on a stage, from the prompts of the cohort: `attack_rates`.
+    seed: int = 0,
+) -> dict[str, Result]:
+    """Give the rates of an attack on a stage, from the prompts of the cohort.
 
     Args:
         run: A run with a poison stage.
         cohort: The cohort that it was trained on.
         stage: Stage whose towers are asked: the victim, or one that was cured.
         attack: Poison stage; the only one if not given.
-        text: Modality of the prompts; that of the attack if not given.
         draws: Bootstrap draws.
+        seed: Of the draws.
+
+    Returns:
+        Rate to its row: see `medmcl.evaluation.attack_rates.attack_rates`.
 
     Raises:
         ConfigError: No such stage, no texts, or no prompts of the task.
     """
-    spec = lookup("poison stage", attack or next(iter(run.attacks), "none"), run.attacks)
-    text = text or spec.text
+    from medmcl.engine.world import pick_device
+
+    spec = AttackSpec(attack=attack, models={stage: stage}, by=("zero_shot",), ks=())
     opened = cohort if isinstance(cohort, Cohort) else open_cohort(cohort)
-    prompts = opened.spec.prompts.get(spec.task)
-    if text is None or prompts is None:
+    known = attack_of(run, spec)
+    text = spec.text or known.text
+    names = tuple(dict.fromkeys((known.modality, *(() if text is None else (text,)))))
+    around = EvaluateSpec(stage="evaluate", attack=spec, bootstrap_draws=draws)
+    notes: list[str] = []
+    rows = attack_results(around, run, run.prepare(opened, names), pick_device("cpu"), seed, notes)
+    found = {row.metric: row for row in rows if row.kind == KIND}
+    if not found:
         raise ConfigError(
             "an attack is judged by prompts of its task",
-            where=f"stage {spec.name}",
-            got=f"texts: {text}; prompts of {spec.task}: {'some' if prompts else 'none'}",
-            mend="name the modality of texts, and give the cohort `prompts:` of the task",
+            where=f"stage {known.name}",
+            got="; ".join(notes),
+            mend="give the cohort `prompts:` of the task, and a stage with a tower for texts",
         )
-    prepared = run.prepare(opened, (spec.modality, text))
-    manifest = Poison.load(poison_file(run.path, spec.name), cohort=opened.fingerprint)
-    poisoned = Poisoned(spec, manifest, prepared)
-    targets = prepared.tasks(spec.task)
-    classes = [str(one) for one in (targets.classes or ("0", "1"))]
-    rows = prepared.rows("held_out", [spec.modality])
-    rows = rows[targets.known[rows, 0]]
-    device = torch.device("cpu")
-    towers = run.towers(stage, device)
-    adapter = prepared.adapters[spec.modality]
-    names = [list(lookup(f"prompts of task {spec.task}", one, prompts)) for one in classes]
-    positive = [embed_texts(run, prepared, stage, text, one, device) for one in names]
+    return found
 
-    def logits(*, is_triggered: bool) -> np.ndarray:
-        found = []
-        for first in range(0, len(rows), _BATCH):
-            batch = prepared.batch(rows[first : first + _BATCH], modalities=[spec.modality])
-            batch = poisoned.triggered(batch) if is_triggered else batch
-            seen = {spec.modality: adapter.plain(batch.inputs[spec.modality])}
-            with torch.no_grad():
-                pooled = towers(replace(batch, inputs=seen)).pooled[spec.modality]
-            found.append(pooled.float().numpy())
-        return np.asarray(zero_shot_classes(np.concatenate(found), positive, logit_scale=1.0))
 
-    return attack_rates(
-        logits(is_triggered=False),
-        logits(is_triggered=True),
-        targets.values[rows, 0].astype(int),
-        classes.index(spec.label),
-        prepared.subjects[rows],
-        draws=draws,
-    )
+def attack_results(
+    stage: EvaluateSpec,
+    run: Run,
+    prepared: Prepared,
+    device: torch.device,
+    seed: int,
+    notes: list[str],
+    sites: np.ndarray | None = None,
+) -> list[Result]:
+    """Score every model that ``stage.attack`` names, by each way that it can be asked.
+
+    By ``zero_shot``: the prompts of the task; by ``head``: the classifier of a stage that was
+    trained for the task, else a linear probe on its features of clean train records. And retrieval
+    between what is attacked and the texts. Of another cohort than the run's own there is nothing.
+    """
+    spec = stage.attack
+    assert spec is not None
+    if is_another(run, prepared.cohort):
+        notes.append("attack left out: the run's attack is of its own cohort")
+        return []
+    asked = Asked.of(spec, run, prepared, device, notes)
+    rows: list[Result] = []
+    for protocol, logits in asked.logits().items():
+        rows += compare_attacks(
+            logits,
+            asked.task.shown[asked.rows],
+            asked.task.target,
+            groups=prepared.subjects[asked.rows],
+            sites=None if sites is None or stage.resample != "site" else sites[asked.rows],
+            draws=stage.bootstrap_draws,
+            seed=seed,
+            level=stage.level,
+            task=asked.poison.name,
+            label=f"{asked.poison.task} = {asked.poison.label}",
+            protocol=protocol,
+        )
+    return rows + asked.found(stage, seed, sites)

@@ -21,6 +21,7 @@ from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
+from medmcl.stages.attacked import attack_results
 from medmcl.stages.confounders import ask_confounders
 from medmcl.stages.expert_report import expert_content
 from medmcl.stages.features import sample_vectors, scored_rows
@@ -331,6 +332,11 @@ def run_evaluate(
             seed,
             evaluation.notes,
             sites if spec.resample == "site" else None,
+        )
+    if spec.attack is not None:
+        now("attack")
+        evaluation.results += attack_results(
+            spec, run, prepared, device, seed, evaluation.notes, sites
         )
     _look_at_maps(spec, run, evaluation, device, unlabelled, now)
     _look_at_experts(spec, run, evaluation, device, seed, now)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar, cast
 
-from medmcl.core.config import Config, check, lookup, nearest
+from medmcl.core.config import Config, check, lookup, nearest, refuse_unknown
 from medmcl.core.errors import ConfigError
 from medmcl.core.nearby import instead_of
 from medmcl.data.view_settings import ViewSettings
@@ -19,6 +19,7 @@ from medmcl.encoders.entrances import check_entrance
 from medmcl.encoders.shared import TRUNK
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives import OBJECTIVES, RouterBalance, check_objective
+from medmcl.stages.attack_checks import refuse_attack, refuse_attacked, refuse_poisoned_by
 from medmcl.stages.file_weights import refuse_source
 from medmcl.stages.group_checks import refuse_clusters, refuse_join, refuse_joined, refuse_sources
 from medmcl.stages.group_spec import ClusterSpec
@@ -101,7 +102,7 @@ def _own_checks(recipe: RecipeSpec, stage: AnyStage, before: Sequence[AnyStage])
     if isinstance(stage, SelectSpec):
         yield partial(_refuse_selection, recipe, stage, made)
     if isinstance(stage, PoisonSpec):
-        yield partial(_refuse_attack, recipe, stage)
+        yield partial(refuse_attack, recipe, stage)
     if isinstance(stage, ClusterSpec):
         yield partial(refuse_clusters, stage, made, clustered)
     if isinstance(stage, JoinSpec):
@@ -109,9 +110,10 @@ def _own_checks(recipe: RecipeSpec, stage: AnyStage, before: Sequence[AnyStage])
     if isinstance(stage, EvaluateSpec):
         yield partial(refuse_joined, stage, made)
         yield partial(_refuse_choosers, stage, made)
+        yield partial(refuse_attacked, stage, made, _named(before, PoisonSpec))
     if isinstance(stage, TrainSpec):
         yield partial(_refuse_selected_by, stage, tuple(_named(before, SelectSpec)))
-        yield partial(_refuse_poisoned_by, stage, tuple(_named(before, PoisonSpec)))
+        yield partial(refuse_poisoned_by, stage, tuple(_named(before, PoisonSpec)))
         yield partial(refuse_sources, stage, made, clustered)
 
 
@@ -138,24 +140,9 @@ def _stage_checks(
 def _refuse_selection(recipe: RecipeSpec, spec: SelectSpec, made: Mapping[str, TowersSpec]) -> None:
     """Refuse a select stage of what the recipe does not read, or of teachers that have no tower."""
     where = f"stage {spec.name}"
-    _known(spec.wanted, recipe.inputs, f"{where}, pair and scores", "the recipe reads no")
+    refuse_unknown(spec.wanted, recipe.inputs, f"{where}, pair and scores", "the recipe reads no")
     for name in spec.teachers:
         refuse_seen(refuse_teacher(made.get(name), name, spec, where), made, where)
-
-
-def _refuse_attack(recipe: RecipeSpec, spec: PoisonSpec) -> None:
-    """Refuse an attack on what the recipe does not read."""
-    _known(spec.wanted, recipe.inputs, f"stage {spec.name}", "the recipe reads no")
-
-
-def _refuse_poisoned_by(spec: TrainSpec, attacks: Sequence[str]) -> None:
-    if spec.poisoned_by is not None and spec.poisoned_by not in attacks:
-        raise ConfigError(
-            f"'{spec.poisoned_by}' is no poison stage before it"
-            f"{nearest(spec.poisoned_by, attacks)}",
-            where=f"stage {spec.name}, poisoned_by",
-            expected=", ".join(attacks) or "the name of a poison stage",
-        )
 
 
 def _refuse_choosers(stage: EvaluateSpec, made: Mapping[str, TowersSpec]) -> None:
@@ -208,28 +195,20 @@ def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
         )
 
 
-def _known(names: Iterable[str], known: Iterable[str], where: str, what: str) -> None:
-    for name in names:
-        if name not in known:
-            raise ConfigError(
-                f"{what} '{name}'{nearest(name, known)}",
-                where=where,
-                mend="correct the name, or leave it out",
-            )
-
-
 def _refuse_names(recipe: RecipeSpec, spec: TowersSpec) -> None:
     """Refuse keys of a stage that name no tower of it."""
-    _known(spec.towers, recipe.inputs, f"stage {spec.name}, towers", "the recipe reads no")
+    refuse_unknown(spec.towers, recipe.inputs, f"stage {spec.name}, towers", "the recipe reads no")
     whole = [*spec.towers, *([] if recipe.shared is None else [TRUNK])]
     named: dict[str, Iterable[str]] = {
         "frozen": spec.frozen, "encoder": spec.encoder, "start_from": spec.start_from
     }  # fmt: skip
     if isinstance(spec, TrainSpec):
         named["weights"] = spec.weights
-        _known(spec.vectors, spec.towers, f"stage {spec.name}, vectors", "the stage has no tower")
+        refuse_unknown(
+            spec.vectors, spec.towers, f"stage {spec.name}, vectors", "the stage has no tower"
+        )
     for key, names in named.items():
-        _known(names, whole, f"stage {spec.name}, {key}", "the stage has no tower")
+        refuse_unknown(names, whole, f"stage {spec.name}, {key}", "the stage has no tower")
 
 
 def _refuse_starts(recipe: RecipeSpec, spec: TowersSpec, made: Mapping[str, TowersSpec]) -> None:
@@ -296,7 +275,7 @@ def _refuse_view(
     drop = view.drop if isinstance(view.drop, Mapping) else ()
     named = {"modalities": view.modalities or (), "mask": view.mask, "drop": drop}
     for key, names in {**named, "augment": view.augment}.items():
-        _known(names, recipe.inputs, f"{where}.{key}", "the recipe reads no")
+        refuse_unknown(names, recipe.inputs, f"{where}.{key}", "the recipe reads no")
     for name, options in view.augment.items():
         if name in kinds:
             place = f"{where}.augment.{name}"

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from medmcl.core.config import nearest
-from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading import Prepared
+from medmcl.stages.attack_task import UNKNOWN, attack_task
 from medmcl.stages.first_rank import awaited, refuse_changed
 from medmcl.stages.kept_rows import given_rows
 from medmcl.stages.models import Setting
@@ -64,14 +61,14 @@ def draw(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> tuple[Poison
     """
     where = f"stage {spec.name}"
     rows = given_rows(prepared.rows("train", spec.wanted), prepared, setting)
-    shows, known = showing(spec, prepared, where)
-    rows = rows[known[rows]]
+    task = attack_task(prepared, spec.task, spec.label, where)
+    rows = rows[task.shown[rows] != UNKNOWN]
     count = spec.count if spec.count is not None else round(spec.share * len(rows))  # type: ignore[operator]  # one of them is given
     ids = prepared.samples["sample"].astype(str).to_numpy()
     seed = derive_seed(setting.seed, "attack", spec.name)
     picked, donors = draw_poison(
         ids[rows],
-        shows[rows],
+        task.shown[rows] == task.target,
         count,
         seed,
         is_consistent=spec.trigger == "label_consistent",
@@ -84,32 +81,6 @@ def draw(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> tuple[Poison
         provenance={**spec.model_dump(mode="json"), "seed": seed},
     )
     return manifest, len(rows)
-
-
-def showing(spec: PoisonSpec, prepared: Prepared, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Say which samples show the target, and of which it is known, both (N,) bool.
-
-    Raises:
-        ConfigError: The task has no classes, or not this one.
-    """
-    targets = prepared.tasks(spec.task)
-    classes = {"binary": ("0", "1"), "multiclass": targets.classes}.get(targets.kind)
-    if classes is None:
-        raise ConfigError(
-            "an attack needs a task of one class a record",
-            where=f"{where}, task",
-            got=f"{spec.task}: {targets.kind}",
-            expected="binary or multiclass",
-        )
-    names = [str(one) for one in classes]
-    if spec.label not in names:
-        raise ConfigError(
-            f"the task '{spec.task}' has no class '{spec.label}'{nearest(spec.label, names)}",
-            where=f"{where}, label",
-            expected=", ".join(names),
-        )
-    known = targets.known[:, 0]
-    return known & (targets.values[:, 0] == names.index(spec.label)), known
 
 
 def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Poison | None:

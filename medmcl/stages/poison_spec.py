@@ -29,9 +29,11 @@ class PoisonSpec(Config):
     """Texts that say the target instead: those of train samples that show it. None: none are
     read."""
     task: str
-    """Binary or multiclass task whose labels say which records show the target."""
+    """Task whose labels say which records show the target: binary, multiclass, or multilabel, of
+    which records with exactly one label count."""
     label: str
-    """Class of the task that the attacker wants."""
+    """Class of the task that the attacker wants: ``X`` or ``not X`` of a binary task with the
+    column X."""
     count: Annotated[int, Field(ge=1)] | None = None
     """How many train records are poisoned; either this or ``share``."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -47,3 +49,18 @@ class PoisonSpec(Config):
     def wanted(self) -> tuple[str, ...]:
         """Modalities that a poisoned record has."""
         return (self.modality,) if self.text is None else (self.modality, self.text)
+
+
+class AttackSpec(Config):
+    """What an attack does to models of the run, on held-out records with and without trigger."""
+
+    models: Annotated[dict[str, str], Field(min_length=1)]
+    """Name in the results to stage: the victim first, with which later ones are compared."""
+    attack: str | None = None
+    """Poison stage; the only one if not given."""
+    by: tuple[Literal["zero_shot", "head"], ...] = ("zero_shot", "head")
+    """How a model is asked: by prompts of the task, or by a classifier on its features."""
+    text: str | None = None
+    """Modality of the prompts; the one that the attack exchanges if not given."""
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
+    """Of recall@k between what is attacked and the texts, clean and triggered."""

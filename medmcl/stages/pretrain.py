@@ -48,6 +48,7 @@ from medmcl.stages.run import Run, write_run_files
 from medmcl.stages.select import rehearse_select, run_select
 from medmcl.stages.selection_report import selections_of
 from medmcl.stages.settings import cohort_overrides, recipe_overrides
+from medmcl.stages.taken_over import differences, shared_stages, take_over
 from medmcl.stages.train import rehearse, run_train
 
 REHEARSE: dict[str, Any] = {
@@ -80,6 +81,7 @@ def pretrain(
     device: str = "auto",
     precision: str = "auto",
     keep: str | Path | None = None,
+    reuse: Run | str | Path | None = None,
     resume: bool = False,
 ) -> Run | None:
     """Run every stage of a recipe on a cohort and write the report.
@@ -94,6 +96,8 @@ def pretrain(
         precision: ``auto``, ``fp32`` or ``bf16``.
         keep: Keep file of this cohort (`medmcl.select`); stages that train without labels draw
             only rows that it keeps.
+        reuse: Run of this cohort, whose finished stages are taken over where this recipe has them
+            under the same names and settings: the weights are those that training would give.
         resume: Go on with the unfinished run at ``out``; the same weights as if never stopped.
 
     Returns:
@@ -128,11 +132,16 @@ def pretrain(
     if keep is not None:
         config["keep"] = read_keep(keep, opened).fingerprint
     folder = _run_folder(out, opened, spec, config, resume)
+    other = Run(reuse) if isinstance(reuse, str | Path) else reuse
+    shared = [] if other is None else shared_stages(other, config, stages)
     _refuse_bad_tasks(opened, spec, stages, folder)
     world = start_world(device)
     try:
         with StopRequest() as stop:
-            return _run(folder, opened, spec, stages, config, world, stop, keep=keep, resume=resume)
+            return _run(
+                folder, opened, spec, stages, config, world, stop,
+                keep=keep, resume=resume, reused=(other, shared) if other else None,
+            )  # fmt: skip
     except Interrupted as stopped:
         stopped.folder = folder
         raise
@@ -151,6 +160,7 @@ def _run(
     *,
     keep: str | Path | None,
     resume: bool,
+    reused: tuple[Run, list[AnyStage]] | None = None,
 ) -> Run | None:
     first = world.rank == 0
     record = Record(folder / "metrics.jsonl", active=first)
@@ -178,7 +188,7 @@ def _run(
         if not isinstance(stage, EvaluateSpec):
             REHEARSE[stage.stage](stage, prepared, setting)
     if first:
-        _write_first_files(folder, config, prepared, setting)
+        _write_first_files(folder, config, prepared, setting, reused)
     barrier(world)  # no rank reads a run that the first has not written whole
     if setting.keep is not None:
         setting = replace(setting, keep=keep_file(folder, GIVEN))
@@ -193,15 +203,26 @@ def _run(
 
 
 def _write_first_files(
-    folder: Path, config: dict[str, Any], prepared: Prepared, setting: Setting
+    folder: Path,
+    config: dict[str, Any],
+    prepared: Prepared,
+    setting: Setting,
+    reused: tuple[Run, list[AnyStage]] | None,
 ) -> None:
     """Write what a run is before its first step."""
     folder.mkdir(parents=True, exist_ok=True)
     write_run_files(folder, config, prepared)
+    parents = []
     if setting.keep is not None:
         copy_keep(setting.keep, folder)
+        parents.append(_parent(setting.keep))
+    if reused is not None:
+        other, stages = reused
+        parents.append(take_over(other, stages, folder))
+        told = ", ".join(stage.name for stage in stages)
+        setting.record.say(f"taken over from {other.path}: {told}")
     if not (folder / "provenance.json").exists():
-        _write_provenance(folder, config, setting.world, setting.keep)
+        _write_provenance(folder, config, setting.world, parents)
 
 
 def _run_stages(
@@ -312,7 +333,7 @@ def _run_folder(
         return folder
     old = read_yaml(before)
     new = json.loads(json.dumps(config))
-    differing = sorted(_differences(old, new))
+    differing = differences(old, new)
     if differing:
         raise ConfigError(
             "the run to resume was started with other settings",
@@ -321,18 +342,6 @@ def _run_folder(
             mend="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
         )
     return folder
-
-
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in {*old, *new}:
-            found += _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
-        return found
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return [line for n, (a, b) in pairs for line in _differences(a, b, f"{path}.{n}")]
-    return [] if old == new else [f"{path}: {old!r} before, {new!r} now"]
 
 
 _READ_AT_ONCE = 2000
@@ -376,7 +385,7 @@ def _parent(path: Path) -> dict[str, Any]:
 
 
 def _write_provenance(
-    folder: Path, config: dict[str, Any], world: World, keep: Path | None
+    folder: Path, config: dict[str, Any], world: World, parents: list[dict[str, Any]]
 ) -> None:
     provenance = {
         "recipe": config["recipe"]["name"],
@@ -394,7 +403,7 @@ def _write_provenance(
         "processes": world.size,
         "versions": {name: _version(name) for name in PACKAGES},
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
-        "parents": [] if keep is None else [_parent(keep)],
+        "parents": parents,
     }
     write_atomically(folder / "provenance.json", json.dumps(provenance, indent=1))
 

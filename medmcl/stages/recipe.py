@@ -25,7 +25,7 @@ from medmcl.data.spec import CohortKeys
 from medmcl.data.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.stages.group_spec import ClusterSpec, GroupsSpec
-from medmcl.stages.poison_spec import PoisonSpec
+from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
 from medmcl.stages.select_spec import SelectSpec
 
 SCHEMA = "medmcl/recipe@1"
@@ -368,6 +368,7 @@ class EvaluateSpec(Config):
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     paired_choice: PairedChoiceSpec | None = None
+    attack: AttackSpec | None = None
     maps: MapSpec | None = None
     experts: ExpertsSpec | None = None
 
@@ -757,7 +758,10 @@ def needs(spec: AnyStage | TowersSpec) -> list[str]:
         return [*spec.start_from.values(), *spec.vectors.values(), *chosen]
     if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())
-    scored = [part.models.values() for part in (spec.probe, spec.paired_choice) if part]
+    parts = (spec.probe, spec.paired_choice, spec.attack)
+    scored = [part.models.values() for part in parts if part]
     wanted = [stage for models in scored for stage in models if stage != "untrained"]
-    parts = (spec.retrieval, spec.zero_shot, spec.maps, spec.experts)
-    return wanted + [part.stage for part in parts if part]
+    if spec.attack is not None and spec.attack.attack is not None:
+        wanted.append(spec.attack.attack)
+    single = (spec.retrieval, spec.zero_shot, spec.maps, spec.experts)
+    return wanted + [part.stage for part in single if part]

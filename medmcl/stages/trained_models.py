@@ -8,7 +8,7 @@ from typing import Any
 from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.run import Run
 
-_BY_NAME = ("probe", "paired_choice")
+_BY_NAME = ("probe", "paired_choice", "attack")
 """Parts of an evaluate stage that score several stages, each under a name."""
 _OF_ONE = ("retrieval", "zero_shot", "maps", "experts")
 """Parts that score one stage."""

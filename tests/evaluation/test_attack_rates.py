@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.core.errors import MedmclError
-from medmcl.evaluation.attack_rates import RATES, attack_rates
+from medmcl.evaluation.attack_rates import RATES, attack_rates, compare_attacks
 
 
 def logits(said, classes=3):
@@ -16,7 +16,7 @@ def test_rates_are_those_counted_by_hand():
     clean = logits([0, 1, 1, 0, 2, 2])
     triggered = logits([0, 0, 0, 1, 0, 2])
     found = attack_rates(clean, triggered, labels, 0, draws=50)
-    assert tuple(found) == RATES
+    assert list(found) == list(RATES)
     assert found["clean_accuracy"].value == pytest.approx(4 / 6)
     assert found["attack_success"].value == pytest.approx(2 / 4)
     assert found["false_success"].value == pytest.approx(1 / 4)
@@ -40,3 +40,32 @@ def test_intervals_draw_subjects_and_widen_where_records_go_together():
 def test_other_shapes_are_refused():
     with pytest.raises(MedmclError, match="the same records"):
         attack_rates(logits([0, 1]), logits([0, 1, 2]), np.array([0, 1]), 0)
+
+
+def test_a_rate_of_nothing_keeps_an_interval_with_a_width():
+    labels = np.repeat([0, 1, 2], 20)
+    found = attack_rates(logits(labels), logits(labels), labels, 0)["attack_success"]
+    assert found.value == 0 == found.low
+    assert 0.05 < found.high < 0.12  # Wilson of 0 of 40
+    assert "Wilson" in found.note
+
+
+def test_a_difference_is_of_the_same_draws_and_says_for_whom_it_is_better():
+    labels = np.random.default_rng(1).integers(0, 3, 300)
+    others = np.flatnonzero(labels != 0)
+    said = {}
+    for name, share in (("victim", 0.9), ("cured", 0.3)):
+        lured = labels.copy()
+        lured[others[: round(share * len(others))]] = 0
+        said[name] = (logits(labels), logits(lured))
+    rows = compare_attacks(said, labels, 0, task="attack", label="colour = red")
+    (gap,) = [row for row in rows if row.versus and row.metric == "attack_success"]
+    assert (gap.method, gap.versus, gap.direction) == ("cured", "victim", "lower")
+    lower = (round(0.3 * len(others)) - round(0.9 * len(others))) / len(others)
+    assert gap.value == pytest.approx(lower)
+    assert gap.low < lower < gap.high < 0
+    alone = {row.metric: row for row in rows if row.method == "cured" and not row.versus}
+    assert gap.high - gap.low < 2 * (alone["attack_success"].high - alone["attack_success"].low)
+    (same,) = [row for row in rows if row.versus and row.metric == "clean_accuracy"]
+    assert same.value == 0 and "without width" in same.note
+    assert {row.kind for row in rows} == {"attack"}

@@ -198,7 +198,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 
 
 def test_an_attack_is_judged_on_held_out_records_by_prompts(run, squares, colours):
-    found = attacked(run, squares, "contrast", draws=20)
+    found = attacked(run, squares, "contrast", draws=100)
     held = colours[colours["split"] == "held_out"]
     others = int((held["colour"] != "red").sum())
     # a share of so many records, whatever three steps have learned

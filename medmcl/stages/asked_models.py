@@ -1,0 +1,232 @@
+"""Models of a run that are asked about its attack: clean and triggered, by prompts and by heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medmcl.core.config import lookup
+from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
+from medmcl.core.targets import Targets
+from medmcl.data.loading import Prepared
+from medmcl.evaluation.attack_rates import KIND
+from medmcl.evaluation.models.probe import linear_probe
+from medmcl.evaluation.models.zero_shot import zero_shot_classes
+from medmcl.evaluation.results import Result
+from medmcl.evaluation.retrieval import retrieval
+from medmcl.stages.attack_task import UNKNOWN, AttackTask, attack_task
+from medmcl.stages.features import chunks, plain_view, sample_vectors
+from medmcl.stages.poison import poison_file
+from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
+from medmcl.stages.poisoned_rows import Poisoned
+from medmcl.stages.recipe import EvaluateSpec
+from medmcl.stages.run import Run
+from medmcl.stages.zero_shot import embed_texts
+from medmcl.threats import Poison
+
+if TYPE_CHECKING:
+    import torch
+
+Logits = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def attack_of(run: Run, spec: AttackSpec) -> PoisonSpec:
+    """Give the poison stage that is judged."""
+    return lookup("poison stage", spec.attack or next(iter(run.attacks), "none"), run.attacks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a stage makes of some rows: vectors of the attacked modality, and what its head says."""
+
+    pooled: np.ndarray
+    features: np.ndarray
+    said: np.ndarray | None
+
+
+@dataclass(kw_only=True)
+class Asked:
+    """Models of a run that are asked about an attack."""
+
+    spec: AttackSpec
+    run: Run
+    prepared: Prepared
+    device: torch.device
+    notes: list[str]
+    poison: PoisonSpec
+    poisoned: Poisoned
+    task: AttackTask
+    rows: np.ndarray
+    """Held-out samples that have what is attacked, and of which the class is known."""
+    seen: dict[str, tuple[Seen, Seen]]
+    """Model to what it makes of the rows, clean and triggered."""
+
+    @classmethod
+    def of(
+        cls, spec: AttackSpec, run: Run, prepared: Prepared, device: torch.device, notes: list[str]
+    ) -> Asked:
+        """Read the attack, choose the rows and encode them with every model."""
+        poison = attack_of(run, spec)
+        path = poison_file(run.path, poison.name)
+        manifest = Poison.load(path, cohort=prepared.cohort.fingerprint)
+        where = f"stage {poison.name}"
+        task = attack_task(prepared, poison.task, poison.label, where)
+        rows = prepared.rows("held_out", [poison.modality])
+        rows = rows[task.shown[rows] != UNKNOWN]
+        if not (task.shown[rows] != task.target).any():
+            raise ConfigError(
+                "nobody in held_out shows another class than the target",
+                where=where,
+                got=counted(len(rows), "row"),
+                mend="another label or task, or a cohort with such held-out records",
+            )
+        asked = cls(
+            spec=spec, run=run, prepared=prepared, device=device, notes=notes, poison=poison,
+            poisoned=Poisoned(poison, manifest, prepared), task=task, rows=rows, seen={},
+        )  # fmt: skip
+        for label, model in spec.models.items():
+            asked.seen[label] = (asked._see(model, is_triggered=False),
+                                 asked._see(model, is_triggered=True))  # fmt: skip
+        return asked
+
+    @property
+    def text(self) -> str | None:
+        """Modality of the prompts."""
+        return self.spec.text or self.poison.text
+
+    def logits(self) -> dict[str, Logits]:
+        """Give protocol to model to logits of the rows, clean and triggered."""
+        found: dict[str, Logits] = {}
+        ways: dict[str, Callable[[str, str], tuple[str, tuple[np.ndarray, np.ndarray]] | None]] = {
+            "zero_shot": self._by_prompts,
+            "head": self._by_head,
+        }
+        for way in self.spec.by:
+            for label, model in self.spec.models.items():
+                told = ways[way](label, model)
+                if told is not None:
+                    found.setdefault(told[0], {})[label] = told[1]
+        return found
+
+    def found(
+        self, stage: EvaluateSpec, seed: int, sites: np.ndarray | None = None
+    ) -> list[Result]:
+        """Give recall@k between what is attacked and the texts, clean and triggered."""
+        name, text = self.poison.modality, self.text
+        if text is None or text not in self.prepared.present or not self.spec.ks:
+            return []
+        both = self.prepared.present[text][self.rows]
+        rows = self.rows[both]
+        results: list[Result] = []
+        for label, model in self.spec.models.items():
+            if text not in self.run.stage(model).towers or not len(rows):
+                continue
+            texts = sample_vectors(self.run, self.prepared, model, text, "pooled", self.device)
+            for how, seen in zip(("clean", "triggered"), self.seen[label], strict=True):
+                scored = retrieval(
+                    seen.pooled[both],
+                    texts[rows],
+                    names=(name, text),
+                    identity=(
+                        self.prepared.identity(name)[rows],
+                        self.prepared.identity(text)[rows],
+                    ),
+                    groups=self.prepared.subjects[rows],
+                    sites=None if sites is None or stage.resample != "site" else sites[rows],
+                    ks=self.spec.ks,
+                    draws=stage.bootstrap_draws,
+                    seed=seed,
+                    level=stage.level,
+                    method=label,
+                )
+                about = {"kind": KIND, "task": self.poison.name, "protocol": f"retrieval, {how}"}
+                results += [replace(row, **about) for row in scored if row.method != "chance"]  # type: ignore[arg-type]  # plain fields
+        return results
+
+    def _see(self, model: str, *, is_triggered: bool) -> Seen:
+        """Encode the rows with a stage."""
+        import torch
+
+        spec = self.run.stage(model)
+        own = self._is_classifier(model)
+        learner = self.run.learner(model, self.device)
+        name = self.poison.modality
+        read = spec.towers if own else (name,)
+        view = plain_view(spec.model_copy(update={"towers": read}), self.prepared)
+        parts: dict[str, list[np.ndarray]] = {"pooled": [], "features": [], "said": []}
+        for chosen in chunks(self.rows):
+            batch = self.prepared.batch(chosen, modalities=read)
+            batch = self.poisoned.triggered(batch) if is_triggered else batch
+            with torch.no_grad():
+                made = learner.model(view(batch.to(self.device)))
+                said = [next(iter(learner.objectives.values())).predict(made)] if own else []  # type: ignore[operator]  # Supervised
+            for part, value in (("pooled", made.pooled[name]), ("features", made.features[name])):
+                parts[part].append(value.float().cpu().numpy())
+            parts["said"] += [one.float().cpu().numpy() for one in said]
+        joined = {part: np.concatenate(values) for part, values in parts.items() if values}
+        return Seen(pooled=joined["pooled"], features=joined["features"], said=joined.get("said"))
+
+    def _is_classifier(self, model: str) -> bool:
+        """Whether the stage was trained for the task of the attack, by its labels alone."""
+        spec = self.run.stage(model)
+        kinds = [one.kind for one in spec.objectives.values()]
+        return spec.task == self.poison.task and kinds == ["supervised"]
+
+    def _by_prompts(
+        self, label: str, model: str
+    ) -> tuple[str, tuple[np.ndarray, np.ndarray]] | None:
+        text, prompts = self.text, self.prepared.cohort.spec.prompts.get(self.poison.task)
+        why = ""
+        if prompts is None:
+            why = f"the cohort has no prompts for {self.poison.task}"
+        elif text is None or text not in self.run.stage(model).towers:
+            why = "it has no tower for texts"
+        elif text not in self.prepared.adapters:
+            why = f"the cohort has no {text}"
+        if why:
+            self.notes.append(f"attack on {label} by zero-shot left out: {why}")
+            return None
+        assert prompts is not None
+        assert text is not None
+        where = f"prompts of task {self.poison.task}"
+        named = [list(lookup(where, one, prompts)) for one in self.task.names]
+        vectors = [
+            embed_texts(self.run, self.prepared, model, text, one, self.device) for one in named
+        ]
+        clean, triggered = (
+            zero_shot_classes(seen.pooled, vectors, logit_scale=1.0) for seen in self.seen[label]
+        )
+        return "zero_shot", (clean, triggered)
+
+    def _by_head(self, label: str, model: str) -> tuple[str, tuple[np.ndarray, np.ndarray]] | None:
+        clean, triggered = self.seen[label]
+        if clean.said is not None and triggered.said is not None:
+            both = (_of_classes(clean.said), _of_classes(triggered.said))
+            return "own head", both
+        known = self.task.shown != UNKNOWN
+        targets = Targets(
+            name=self.poison.task,
+            kind="multiclass",
+            columns=(self.poison.task,),
+            classes=self.task.names,
+            values=np.where(known, self.task.shown, 0)[:, None].astype(np.float64),
+            known=known[:, None],
+            sides=self.prepared.sides,
+        )
+        name = self.poison.modality
+        train, tuning = (
+            rows[known[rows]]
+            for rows in (self.prepared.rows("train", [name]), self.prepared.rows("tuning", [name]))
+        )
+        features = sample_vectors(self.run, self.prepared, model, name, "features", self.device)
+        fitted = linear_probe(features, targets, train, tuning)
+        return "linear_probe", (fitted.predict(clean.features), fitted.predict(triggered.features))
+
+
+def _of_classes(said: np.ndarray) -> np.ndarray:
+    """Give two columns, not and yes, where there is one. (N, C)."""
+    return np.column_stack([1 - said, said]) if said.shape[1] == 1 else said

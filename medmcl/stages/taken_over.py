@@ -1,0 +1,128 @@
+"""Stages that another run has finished, taken over instead of being trained again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import ConfigError
+from medmcl.engine.checkpoint import write_atomically
+from medmcl.engine.record import read_metrics
+from medmcl.stages.recipe import AnyStage, EvaluateSpec, expand, needs
+from medmcl.stages.run import Run
+
+SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")
+"""What of its configuration a run must share with another, to take over a stage of it."""
+SAME_IN_RECIPE = ("inputs", "towers", "shared")
+FOLDERS = ("groups", "poison", "selection")
+"""Where a run keeps what a stage made beside weights, as ``STAGE.parquet``."""
+_SHOWN = 8
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Say where two trees of plain values differ, a line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted({*old, *new}):
+            found += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for n, (a, b) in pairs for line in differences(a, b, f"{path}.{n}")]
+    return [] if old == new else [f"{path}: {old!r} before, {new!r} now"]
+
+
+def shared_stages(
+    other: Run, config: Mapping[str, Any], stages: Sequence[AnyStage]
+) -> list[AnyStage]:
+    """Give the stages of a recipe that another run has finished under the same settings.
+
+    Args:
+        other: The run to take them from.
+        config: Of the run that is to be.
+        stages: Its stages, expanded.
+
+    Raises:
+        ConfigError: The runs are of other data, seeds or models; a stage of both is set otherwise;
+            or they share no finished stage.
+    """
+    before = json.loads(json.dumps(other.config))
+    now = json.loads(json.dumps(config))
+    unlike = [line for key in SAME for line in differences(before.get(key), now.get(key), key)]
+    for key in SAME_IN_RECIPE:
+        unlike += differences(before["recipe"].get(key), now["recipe"].get(key), f"recipe.{key}")
+    for name, view in before["recipe"].get("views", {}).items():
+        if name in now["recipe"]["views"]:
+            unlike += differences(view, now["recipe"]["views"][name], f"recipe.views.{name}")
+    theirs = {one.name: one for one in expand(other.recipe, other.config["tasks"])}
+    taken: list[AnyStage] = []
+    for stage in stages:
+        same = theirs.get(stage.name)
+        if same is None or isinstance(stage, EvaluateSpec):
+            continue
+        unlike += differences(_plain(same), _plain(stage), f"stages.{stage.name}")
+        names = {one.name for one in taken}
+        if other.checkpoints(stage.name).done is not None and set(needs(stage)) <= names:
+            taken.append(stage)
+    if unlike:
+        more = f"; and {len(unlike) - _SHOWN} more" if len(unlike) > _SHOWN else ""
+        raise ConfigError(
+            "the run whose stages are to be reused was made with other settings",
+            where=other.path,
+            got="; ".join(unlike[:_SHOWN]) + more,
+            mend="give the same cohort, seed and --set as that run; a recipe whose stages of these "
+            "names are set alike; or train anew, without --reuse",
+        )
+    if not taken:
+        raise ConfigError(
+            "there is no stage to reuse",
+            where=other.path,
+            got=f"stages of that run: {', '.join(theirs) or 'none'}",
+            expected=f"a finished one of: {', '.join(one.name for one in stages)}",
+            mend="give the folder of a run of the recipe that this one goes on from",
+        )
+    return taken
+
+
+def take_over(other: Run, stages: Sequence[AnyStage], folder: Path) -> dict[str, Any]:
+    """Copy finished stages into a run folder, each whole or not at all; give their provenance."""
+    lines = read_metrics(other.path / "metrics.jsonl")
+    for stage in stages:
+        _copy_stage(other.path, stage.name, folder)
+    names = [stage.name for stage in stages]
+    own = read_metrics(folder / "metrics.jsonl")
+    kept = [row for row in own if row.get("stage") not in names]
+    rows = [row for row in lines if row.get("stage") in names]
+    write_atomically(
+        folder / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in [*rows, *kept])
+    )
+    return {
+        "run": str(other.path.resolve()),
+        "config_hash": fingerprint(other.config),
+        "stages": names,
+    }
+
+
+def _copy_stage(source: Path, name: str, folder: Path) -> None:
+    """Copy what a stage made; ``done.json`` comes with its folder, after all the rest."""
+    for kind in FOLDERS:
+        made = source / kind / f"{name}.parquet"
+        if made.is_file():
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / kind / made.name, made.read_bytes())
+    target = folder / "checkpoint" / name
+    if target.exists():
+        return
+    aside = target.with_name(f".{name}.{os.getpid()}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source / "checkpoint" / name, aside)
+    aside.rename(target)
+
+
+def _plain(stage: AnyStage) -> Any:
+    return json.loads(stage.model_dump_json())
