@@ -21,6 +21,19 @@ class ScaleSettings(Config):
     max: float = Field(default=100.0, gt=0)
     """Largest value a learned scale may take (Radford et al. 2021, section 2.5)."""
 
+    of: str | None = None
+    """Objective of the same stage whose scale this one uses: one temperature for both."""
+    start_from: str | None = None
+    """Earlier stage with an objective of the same name: its scale is gone on with."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ScaleSettings:
+        if self.of is not None and self.model_fields_set != {"of"}:
+            raise ValueError("of: the other objective says all of the scale; leave the rest out")
+        if self.start_from is not None and "init" in self.model_fields_set:
+            raise ValueError("start_from: the scale begins where that stage left it; no init")
+        return self
+
     @model_validator(mode="after")
     def _start_below_max(self) -> ScaleSettings:
         if self.init > self.max:

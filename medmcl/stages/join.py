@@ -9,8 +9,9 @@ import torch
 from medmcl.data.loading import Prepared
 from medmcl.encoders.joined import Joined
 from medmcl.engine.loop import Learner
+from medmcl.stages.kept_weights import kept_weights
 from medmcl.stages.left_out import joined_spec
-from medmcl.stages.models import Setting, build_learner, kept_weights
+from medmcl.stages.models import Setting, build_learner
 from medmcl.stages.recipe import JoinSpec
 
 MODEL = "model."

@@ -39,6 +39,7 @@ from medmcl.stages.recipe import (
     WeightsSpec,
     each,
 )
+from medmcl.stages.scales import refuse_scales
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.teachers import refuse_seen, refuse_teacher
 
@@ -127,6 +128,7 @@ def _stage_checks(
     for name in spec.towers:
         if name in recipe.inputs:
             yield partial(_check_tower, recipe, spec, name, kinds.get(name))
+    yield partial(refuse_scales, spec, made)
     for label, objective in spec.objectives.items():
         yield partial(_check_objective, recipe, spec, label, objective)
     if isinstance(spec, TrainSpec):

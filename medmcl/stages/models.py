@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import lookup
@@ -28,8 +28,10 @@ from medmcl.objectives import build_objective
 from medmcl.objectives.cross_modal import CrossModal
 from medmcl.objectives.scale import LogitScale
 from medmcl.stages.file_weights import load_files
+from medmcl.stages.kept_weights import kept_weights
 from medmcl.stages.model_settings import shared_settings, tower_settings
 from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, TrainSpec
+from medmcl.stages.scales import tie_scales
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,7 @@ def build_learner(
         torch.manual_seed(derive_seed(seed, "objective", spec.name, label))
         objectives[label] = build_objective(objective.kind, objective.settings, shape)
         weights[label] = objective.loss_weight
+    tie_scales(objectives, spec)
     return Learner(towers, objectives, weights)
 
 
@@ -219,11 +222,3 @@ def _model_of(stage: str, setting: Setting) -> str:
     """Prefix of the model that a stage gives to start from: of joined ones the last."""
     parts = (setting.checkpoints(stage).done or {}).get("parts")
     return "model." if parts is None else f"model.parts.{len(parts) - 1}."
-
-
-def kept_weights(stage: str, prefix: str, setting: Setting) -> dict[str, Tensor]:
-    """Weights under ``prefix`` of the checkpoint that a finished stage keeps."""
-    checkpoints = setting.checkpoints(stage)
-    keep = (checkpoints.done or {}).get("keep", "best")
-    saved = checkpoints.weights(keep)
-    return {key[len(prefix) :]: value for key, value in saved.items() if key.startswith(prefix)}

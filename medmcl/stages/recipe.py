@@ -1,6 +1,7 @@
 """Recipes: a YAML list of stages, checked, extended, overridden and expanded.
 
-A recipe may extend another (``extends``), leave out stages or keys of it (``drop``) and set single
+A recipe may extend another (``extends``), leave out stages or keys of it (``drop``), put stages
+before one of its (``insert``) and set single
 values (``set``, the same dotted form as ``--set`` on the command line). A stage with ``for_each``
 becomes one stage for each combination of its variables, written ``{task}`` in its strings.
 """
@@ -43,6 +44,12 @@ class ObjectiveSpec(Config):
     loss_weight: float = Field(default=1.0, gt=0)
     """Share of this objective in the loss of the stage."""
     settings: dict[str, Any] = {}
+
+    def scale_option(self, name: str) -> str | None:
+        """What its ``scale`` says of ``name``; None if nothing."""
+        scale = self.settings.get("scale")
+        found = scale.get(name) if isinstance(scale, dict) else None
+        return found if isinstance(found, str) else None
 
 
 class WeightsSpec(Config):
@@ -575,6 +582,7 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError("is a cohort, not a recipe", where=path, mend=f"--cohort {path}")
     parent = tree.pop("extends", None)
     dropped, values = tree.pop("drop", []), tree.pop("set", {})
+    inserted = tree.pop("insert", {})
     if parent is not None:
         base = _extended(find_recipe(parent), (*seen, path))
         base.pop("name", None)
@@ -583,9 +591,24 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         tree = base
     for name in dropped:
         _drop(tree, name, path)
+    for name, stages in inserted.items():
+        _insert(tree, name, stages, path)
     for dotted, value in values.items():
         apply_override(tree, dotted, copy.deepcopy(value), where=f"{path}, set: {dotted}")
     return tree
+
+
+def _insert(tree: dict[str, Any], name: str, stages: list[Any], path: Path) -> None:
+    """Put stages before the one of this name."""
+    known: list[Any] = tree.get("stages", [])
+    found = _named(known, name)
+    if found is None:
+        names = [one.get("name", "") for one in known]
+        raise ConfigError(
+            f"inserts stages before '{name}', which is not there{nearest(name, names)}", where=path
+        )
+    place = known.index(found)
+    tree["stages"] = [*known[:place], *stages, *known[place:]]
 
 
 def _drop(tree: dict[str, Any], name: str, path: Path) -> None:
@@ -754,7 +777,8 @@ def needs(spec: AnyStage | TowersSpec) -> list[str]:
     if isinstance(spec, TrainSpec):
         grouped = None if spec.groups is None else spec.groups.stage
         named = (spec.selected_by, spec.poisoned_by, grouped, spec.teacher)
-        chosen = [one for one in named if one is not None]
+        scales = [one.scale_option("start_from") for one in spec.objectives.values()]
+        chosen = [one for one in (*named, *scales) if one is not None]
         return [*spec.start_from.values(), *spec.vectors.values(), *chosen]
     if isinstance(spec, TowersSpec):
         return list(spec.start_from.values())

@@ -49,6 +49,7 @@ from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
+from medmcl.stages.scales import take_scales
 from medmcl.stages.taught import as_targets, lesson, taught_widths
 
 
@@ -77,6 +78,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
             "fold or group"
         )
     take_weights(learner, spec, prepared.adapters, setting)
+    take_scales(learner, spec, setting)
     learner.to(setting.world.device)
     group_notes = _group_notes(parts)
     for note in group_notes:

@@ -1,5 +1,7 @@
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,17 @@ def test_the_rate_rises_linearly_from_above_zero_and_falls_along_half_a_cosine()
     for step in range(2, 11):
         half = 0.5 * (1 + math.cos(math.pi * (step - 2) / 8))
         assert rates[step] == pytest.approx(0.25 + 0.75 * half)
+
+
+def test_the_rate_is_what_the_authors_of_cleanclip_mean_at_both_ends_not_what_their_loop_sets():
+    golden = np.load(Path(__file__).parents[1] / "golden" / "cleanclip.npz")
+    steps, warm = int(golden["sched_total"]), int(golden["sched_warmup"])
+    settings = OptimiserSettings(lr=float(golden["sched_base_lr"]), warmup=warm / steps)
+    ours = settings.lr * np.array([rate_at(step, steps, settings) for step in range(steps)])
+    assert ours == pytest.approx(golden["sched_intended_lr"], rel=1e-9)
+    assert ours[0] == pytest.approx(1e-4)
+    assert ours[-1] < 1e-6
+    assert np.diff(ours[-5:]).max() < 0 < np.diff(golden["sched_official_called_lr"][-5:]).min()
 
 
 def test_layers_further_down_move_more_slowly_and_norms_are_not_decayed():

@@ -97,6 +97,11 @@ class ReportData:
         """Rows of paired choice, differences among them."""
         return [row for row in self.results if row.kind == "paired_choice"]
 
+    @cached_property
+    def attack_rows(self) -> list[Result]:
+        """Rows of attacks, differences among them."""
+        return [row for row in self.results if row.kind == "attack"]
+
     @property
     def trained_on(self) -> str:
         """The cohort the run was trained on; empty if unknown."""

@@ -82,6 +82,7 @@ def headline(
     lines += confounder_headline(data.confounders)
     lines += _retrieval_lines(found)
     lines += _choice_lines(data.choice_rows)
+    lines += _attack_lines(data.attack_rows)
     return lines or [f"{data.title}: nothing has been evaluated yet."]
 
 
@@ -203,6 +204,26 @@ def _choice_lines(found: Sequence[Result]) -> list[str]:
         ]
         lines.append(
             f"Paired choice {task}, {rows[0].n:,} pairs (chance {CHANCE}): {'; '.join(said)}."
+        )
+    return lines
+
+
+def _attack_lines(found: Sequence[Result]) -> list[str]:
+    """A line an attack and model, of the first way in which it was asked."""
+    lines = []
+    for task, model in dict.fromkeys((row.task, row.method) for row in found if not row.versus):
+        rows = [row for row in found if (row.task, row.method) == (task, model)]
+        rates = {row.metric: row for row in rows
+                 if row.protocol == rows[0].protocol and not row.versus}  # fmt: skip
+        gaps = [row for row in rows if row.versus and row.metric == "attack_success"]
+        success, clean = rates.get("attack_success"), rates.get("clean_accuracy")
+        if success is None or clean is None:
+            continue
+        gap = gaps[0] if gaps and gaps[0].protocol == success.protocol else None
+        against = "" if gap is None else f", against {gap.versus} {gap.shown}{verdict(gap)}"
+        lines.append(
+            f"Attack {task} ({success.target}) on {model}, {success.protocol.replace('_', '-')}: "
+            f"success {success.shown}{against}; clean accuracy {clean.shown}."
         )
     return lines
 

@@ -33,6 +33,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
             "geometry": list(data.geometry or geometry_of(data.curves)),
             "retrieval": found,
             "paired_choice": data.choice_rows,
+            "attack": data.attack_rows,
             "results": data.task_rows,
             "level": data.level,
             "resampling": data.resampling,

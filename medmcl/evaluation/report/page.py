@@ -37,7 +37,7 @@ def write_report(path: Path, data: ReportData) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path.with_suffix(".json"), json_text(data))
-    every = [*data.task_rows, *data.retrieval_rows, *data.choice_rows]
+    every = [*data.task_rows, *data.retrieval_rows, *data.choice_rows, *data.attack_rows]
     save_results(path.parent / "results.csv", every)
     write_csv_files(path.parent, data)
     _write(path.parent / "model_card.md", model_card(data).markdown())

@@ -16,6 +16,7 @@ from medmcl.evaluation.report import (
     result_figures,
     retrieval_figures,
 )
+from medmcl.evaluation.report.attack_figures import attack_pictures, attack_tables
 from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.choice_figures import choice_differences, choice_pictures
 from medmcl.evaluation.report.confounder_section import confounder_sections
@@ -116,7 +117,7 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
     geometry = data.geometry or geometry_of(data.curves)
     images, heat = data.images, data.heat
     graphs = graph_pictures(data.curves, data.findings)
-    routers, choices = _experts(data), _choices(data)
+    routers, choices, attacks = _experts(data), _choices(data), _attacks(data)
     learned = Section(key="graph", title="Learned pairs", pictures=graphs, tables=(), empty="",
                       short="Pairs")  # fmt: skip
     return (
@@ -124,6 +125,7 @@ def _representations(data: ReportData) -> tuple[Section, ...]:
         _section("retrieval", "Retrieval", "Retrieval was not evaluated.",
                  lambda: retrieval_figures.retrieval_bars(data.retrieval_rows)),
         *([choices] if choices.pictures else []),
+        *([attacks] if attacks.pictures else []),
         _section("embeddings", "Embeddings", "No embeddings were drawn.",
                  lambda: embedding_figures.embedding_map(data.embedding_map)),
         _section("maps", "Cosine maps", "No cosine maps were made.",
@@ -143,6 +145,13 @@ def _choices(data: ReportData) -> Section:
     pictures, tables = choice_pictures(data.choice_rows), choice_differences(data.choice_rows)
     return Section(key="choices", title="Paired choice", pictures=tuple(pictures),
                    tables=tuple(tables), empty="", short="Pairs told apart")  # fmt: skip
+
+
+def _attacks(data: ReportData) -> Section:
+    """What a trigger does to the models; shown only where there was an attack."""
+    rows = data.attack_rows
+    return Section(key="attack", title="Attack", pictures=tuple(attack_pictures(rows)),
+                   tables=tuple(attack_tables(rows)), empty="", short="Attack")  # fmt: skip
 
 
 def _experts(data: ReportData) -> Section:

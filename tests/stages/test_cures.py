@@ -1,0 +1,212 @@
+"""Cures of a poisoned model: from a victim run, what is taken over, and how they are judged."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from small_squares import SMALL, write_squares
+
+import medmcl
+import medmcl.stages.pretrain
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.evaluation.results import load_results
+from medmcl.stages.poison import poison_file
+from medmcl.threats import Poison
+
+TINY = {
+    **{key: value for key, value in SMALL.items() if key.startswith("inputs")},
+    "towers.picture.encoder": {
+        "name": "timm", "model": "vit_tiny_patch16_224",
+        "options": {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2},
+    },
+    "stages.attack.count": 12,
+    "stages.victim.steps": 4,
+    "stages.victim.epochs": None,
+    "stages.victim.batch_size": 16,
+    "stages.results.bootstrap_draws": 100,
+}  # fmt: skip
+CURED = {"stages.cured.steps": 3, "stages.cured.epochs": None, "stages.cured.batch_size": 16}
+OBJECTIVES = "stages.cured.objectives"
+CURES = ("cleanclip_toy", "par_toy", "supervised_cure_toy")
+
+
+def trained(cohort, recipe, out, overrides=(), **more):
+    found = medmcl.pretrain(
+        cohort, recipe=recipe, out=out, overrides={**TINY, **dict(overrides)}, device="cpu", **more
+    )
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    return write_squares(tmp_path_factory.mktemp("squares") / "cohort")
+
+
+@pytest.fixture(scope="module")
+def victim(squares, tmp_path_factory):
+    return trained(squares, "poisoned_toy", tmp_path_factory.mktemp("victim") / "run")
+
+
+@pytest.fixture(scope="module")
+def cured(squares, victim, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cured")
+    return {name: trained(squares, name, folder / name, CURED, reuse=victim) for name in CURES}
+
+
+def weights(run, stage):
+    return run.checkpoints(stage).weights("last")
+
+
+@pytest.mark.parametrize("name", CURES)
+def test_a_cure_goes_on_from_the_victim_of_another_run(name, cured, victim):
+    run = cured[name]
+    for key, value in weights(victim, "victim").items():
+        assert torch.equal(weights(run, "victim")[key], value)
+    manifest = Poison.load(poison_file(run.path, "attack"))
+    assert manifest.fingerprint == Poison.load(poison_file(victim.path, "attack")).fingerprint
+    own, before = weights(run, "cured"), weights(victim, "victim")
+    moved = [key for key in own if key in before and key.startswith("model.towers.image")
+             and not torch.equal(own[key], before[key])]  # fmt: skip
+    assert moved
+    for key in moved:  # a few small steps from there, not another start
+        assert torch.allclose(own[key], before[key], atol=0.02)
+    (parent,) = json.loads((run.path / "provenance.json").read_text())["parents"]
+    assert parent["stages"] == ["attack", "victim"]
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"victim", "cured"}
+
+
+def test_what_is_taken_over_is_what_training_gives(cured, squares, tmp_path):
+    run = trained(squares, "cleanclip_toy", tmp_path / "whole", CURED)
+    for stage in ("victim", "cured"):
+        for key, value in weights(cured["cleanclip_toy"], stage).items():
+            assert torch.equal(weights(run, stage)[key], value), (stage, key)
+
+
+def test_a_report_shows_the_attack_on_victim_and_cured(cured):
+    rows = load_results(cured["cleanclip_toy"].path / "results.csv")
+    attack = [row for row in rows if row.kind == "attack"]
+    asked = {(row.method, row.protocol) for row in attack}
+    assert asked >= {(m, p) for m in ("victim", "cured") for p in ("zero_shot", "linear_probe")}
+    assert {(m, p) for m, p in asked if p.startswith("retrieval")} == {
+        (m, f"retrieval, {how}") for m in ("victim", "cured") for how in ("clean", "triggered")
+    }
+    (gap,) = [row for row in attack if row.versus and row.metric == "attack_success"
+              and row.protocol == "zero_shot"]  # fmt: skip
+    assert (gap.method, gap.versus) == ("cured", "victim")
+    page = (cured["cleanclip_toy"].path / "report.html").read_text()
+    assert "Attack attack: colour = red" in page
+    assert "Retrieval, clean and triggered" in page
+    assert "Attack attack (colour = red) on cured, zero-shot: success" in page
+
+
+def test_a_supervised_cure_is_judged_by_its_own_head_and_left_out_of_zero_shot(cured):
+    run = cured["supervised_cure_toy"]
+    rows = load_results(run.path / "results.csv")
+    asked = {(row.method, row.protocol) for row in rows if row.kind == "attack" and not row.versus}
+    assert ("cured", "own head") in asked
+    assert ("cured", "zero_shot") not in asked
+    assert (
+        "attack on cured by zero-shot left out: it has no tower for texts"
+        in (run.path / "report.html").read_text()
+    )
+
+
+def test_terms_share_one_temperature_that_goes_on_from_the_victim(cured, victim):
+    run = cured["cleanclip_toy"]
+    before = weights(victim, "victim")["objectives.cross_modal.scale.log"]
+    own = weights(run, "cured")
+    scales = [own[f"objectives.{label}.scale.log"] for label in ("cross_modal", "image", "text")]
+    assert all(torch.equal(one, scales[0]) for one in scales)
+    assert 0 < abs(float(scales[0] - before)) < 0.01
+    assert float(before) != pytest.approx(np.log(14.2857), abs=1e-6)
+    learner = run.learner("cured", torch.device("cpu"))
+    assert learner.objectives["image"].scale is learner.objectives["cross_modal"].scale
+    par = weights(cured["par_toy"], "cured")["objectives.cross_modal.scale.log"]
+    assert torch.equal(par, before)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "more", "told"),
+    [
+        ({"stages.victim.steps": 5}, {}, "stages.victim.steps: 4 before, 5 now"),
+        ({"stages.attack.count": 9}, {}, "stages.attack.count: 12 before, 9 now"),
+        ({"inputs.picture.size": 40}, {}, "recipe.inputs.image.size: 32 before, 40 now"),
+        ({}, {"seed": 1}, "seed: 0 before, 1 now"),
+        ({"towers.picture.head.out": 32}, {}, "recipe.towers.image.head.out"),
+        ({"views.augmented.augment.picture.contrast": 0.2}, {}, "recipe.views.augmented"),
+    ],
+)
+def test_a_victim_of_other_settings_is_refused_before_anything_is_written(
+    overrides, more, told, victim, squares, tmp_path
+):
+    with pytest.raises(ConfigError, match="made with other settings") as error:
+        trained(squares, "cleanclip_toy", tmp_path / "r", {**CURED, **overrides}, reuse=victim,
+                **more)  # fmt: skip
+    assert told in str(error.value)
+    assert not (tmp_path / "r" / "config.yaml").exists()
+
+
+def test_a_victim_of_another_cohort_or_recipe_is_refused(victim, squares, tmp_path):
+    other = write_squares(tmp_path / "other", people=90)
+    with pytest.raises(ConfigError, match="cohort_fingerprint"):
+        trained(other, "cleanclip_toy", tmp_path / "r", CURED, reuse=victim)
+    names = {
+        key: value for key, value in TINY.items() if "victim" not in key and "attack" not in key
+    }
+    with pytest.raises(ConfigError, match=r"recipe\.inputs|no stage to reuse"):
+        medmcl.pretrain(
+            squares, recipe="clip_toy", out=tmp_path / "s", overrides=names, reuse=victim,
+            device="cpu",
+        )  # fmt: skip
+    with pytest.raises(ArtefactError, match="not a run folder"):
+        trained(squares, "cleanclip_toy", tmp_path / "t", CURED, reuse=tmp_path)
+
+
+def test_a_killed_run_that_took_stages_over_goes_on_to_the_same_weights(
+    cured, victim, squares, tmp_path, monkeypatch
+):
+    def stopped(*_, **__):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(medmcl.stages.pretrain.RUN, "train", stopped)
+        with pytest.raises(RuntimeError, match="killed"):
+            trained(squares, "par_toy", tmp_path / "r", CURED, reuse=victim)
+    run = trained(squares, "par_toy", tmp_path / "r", CURED, resume=True)
+    for key, value in weights(cured["par_toy"], "cured").items():
+        assert torch.equal(weights(run, "cured")[key], value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            {"stages.cured.objectives.image.scale": {"of": "cros_modal"}},
+            "did you mean 'cross_modal'",
+        ),
+        ({"stages.cured.objectives.image.scale": {"of": "text"}}, "scale of its own called 'text'"),
+        (
+            {"stages.cured.objectives.image.scale": {"of": "cross_modal", "init": 3.0}},
+            "leave the rest",
+        ),
+        ({"stages.cured.objectives.cross_modal.scale.start_from": "attack"}, "called 'attack'"),
+        ({"stages.cured.objectives.cross_modal.scale.init": 5.0}, "no init"),
+        ({"stages.results.attack.attack": "atack"}, "atack"),
+        ({"stages.results.attack.models": {"victim": "vctim"}}, "vctim"),
+        ({"stages.results.attack.by": ["zero_short"]}, "zero_short"),
+    ],
+)
+def test_slips_of_the_pen_are_refused_before_records_are_read(overrides, told, squares, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        trained(squares, "cleanclip_toy", tmp_path / "r", {**CURED, **overrides})
+    assert told in str(error.value)
+
+
+def test_an_attack_of_another_cohort_is_left_out_with_a_note(cured, tmp_path):
+    other = write_squares(tmp_path / "other", people=90)
+    found = medmcl.evaluate(cured["cleanclip_toy"], other, out=tmp_path / "e", device="cpu")
+    assert not [row for row in found.results if row.kind == "attack"]
+    assert any("the run's attack is of its own cohort" in note for note in found.notes)
