@@ -93,11 +93,6 @@ class Asked:
                                  asked._see(model, is_triggered=True))  # fmt: skip
         return asked
 
-    @property
-    def text(self) -> str | None:
-        """Modality of the prompts."""
-        return self.spec.text or self.poison.text
-
     def logits(self) -> dict[str, Logits]:
         """Give protocol to model to logits of the rows, clean and triggered."""
         found: dict[str, Logits] = {}
@@ -115,8 +110,8 @@ class Asked:
     def found(
         self, stage: EvaluateSpec, seed: int, sites: np.ndarray | None = None
     ) -> list[Result]:
-        """Give recall@k between what is attacked and the texts, clean and triggered."""
-        name, text = self.poison.modality, self.text
+        """Give recall@k between what has the trigger and what is exchanged."""
+        name, text = self.poison.modality, self.poison.text
         if text is None or text not in self.prepared.present or not self.spec.ks:
             return []
         both = self.prepared.present[text][self.rows]
@@ -179,7 +174,10 @@ class Asked:
     def _by_prompts(
         self, label: str, model: str
     ) -> tuple[str, tuple[np.ndarray, np.ndarray]] | None:
-        text, prompts = self.text, self.prepared.cohort.spec.prompts.get(self.poison.task)
+        text, prompts = (
+            self.spec.text or self.poison.asked_by,
+            self.prepared.cohort.spec.prompts.get(self.poison.task),
+        )
         why = ""
         if prompts is None:
             why = f"the cohort has no prompts for {self.poison.task}"

@@ -52,8 +52,8 @@ def attacked(
     spec = AttackSpec(attack=attack, models={stage: stage}, by=("zero_shot",), ks=())
     opened = cohort if isinstance(cohort, Cohort) else open_cohort(cohort)
     known = attack_of(run, spec)
-    text = spec.text or known.text
-    names = tuple(dict.fromkeys((known.modality, *(() if text is None else (text,)))))
+    asked_by = () if known.asked_by is None else (known.asked_by,)
+    names = tuple(dict.fromkeys((known.modality, *asked_by)))
     around = EvaluateSpec(stage="evaluate", attack=spec, bootstrap_draws=draws)
     notes: list[str] = []
     rows = attack_results(around, run, run.prepare(opened, names), pick_device("cpu"), seed, notes)

@@ -12,7 +12,7 @@ from medmcl.stages.first_rank import awaited, refuse_changed
 from medmcl.stages.kept_rows import given_rows
 from medmcl.stages.models import Setting
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.poisoned_rows import refuse_unfit
+from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen
 from medmcl.threats import Poison, draw_poison
 
 
@@ -50,7 +50,8 @@ def run_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> dict[s
 def rehearse_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> None:
     """Refuse an attack that cannot be drawn or laid over, before anything is trained."""
     refuse_unfit(spec, prepared)
-    draw(spec, prepared, setting)
+    manifest, _ = draw(spec, prepared, setting)
+    refuse_unseen(Poisoned(spec, manifest, prepared))
 
 
 def draw(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> tuple[Poison, int]:

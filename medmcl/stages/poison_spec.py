@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from medmcl.core.config import Config
 
-Trigger = Literal["badnet", "blended", "sig", "wanet", "label_consistent", "four_corners"]
+ImageTrigger = Literal["badnet", "blended", "sig", "wanet", "label_consistent", "four_corners"]
+SignalTrigger = Literal["pulse", "sinusoid"]
+TextTrigger = Literal["rare_token"]
+Trigger = Literal[ImageTrigger, SignalTrigger, TextTrigger]
 
 
 class PoisonSpec(Config):
     """Choose train records of a cohort to be poisoned; a train stage is `poisoned_by` it.
 
     Nothing is written to the data: the manifest in the run's ``poison`` folder says who is
-    poisoned, and trigger and text are laid over what is loaded.
+    poisoned, and trigger and target are laid over what is loaded.
     """
 
     stage: Literal["poison"]
     name: str
     modality: str
-    """Images that get the trigger; prepared to 0 to 1 (``intensity: range``)."""
+    """What gets the trigger: flat images prepared to 0 to 1 (``intensity: range``), ECGs, texts."""
     trigger: Trigger = "badnet"
     official: bool = False
-    """The trigger as CleanCLIP's code writes it in 8 bits."""
+    """The trigger of an image as CleanCLIP's code writes it in 8 bits."""
+    height_mv: Annotated[float, Field(gt=0)] | None = None
+    """Of a trigger of ECGs, in mV; None: 0.5 of ``pulse``, 0.1 of ``sinusoid``."""
     text: str | None = None
-    """Texts that say the target instead: those of train samples that show it. None: none are
-    read."""
+    """The other modality of the pair, of any kind: what poisoned records have of it is exchanged
+    for that of train samples that show the target. None: nothing is."""
     task: str
     """Task whose labels say which records show the target: binary, multiclass, or multilabel, of
     which records with exactly one label count."""
@@ -37,7 +42,7 @@ class PoisonSpec(Config):
     count: Annotated[int, Field(ge=1)] | None = None
     """How many train records are poisoned; either this or ``share``."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Poisoned records as a share of the train records that have image and text."""
+    """Poisoned records as a share of the train records that have both modalities."""
 
     @model_validator(mode="after")
     def _one_number(self) -> PoisonSpec:
@@ -45,10 +50,27 @@ class PoisonSpec(Config):
             raise ValueError("either count or share says how many records are poisoned")
         return self
 
+    @model_validator(mode="after")
+    def _options_of_the_trigger(self) -> PoisonSpec:
+        if self.official and self.trigger not in get_args(ImageTrigger):
+            raise ValueError(f"official: only triggers of images read it, not {self.trigger}")
+        if self.height_mv is not None and self.trigger not in get_args(SignalTrigger):
+            raise ValueError(f"height_mv: only triggers of ECGs read it, not {self.trigger}")
+        if self.text == self.modality:
+            raise ValueError("text: what has the trigger is not exchanged; name the other modality")
+        return self
+
     @property
     def wanted(self) -> tuple[str, ...]:
         """Modalities that a poisoned record has."""
         return (self.modality,) if self.text is None else (self.modality, self.text)
+
+    @property
+    def asked_by(self) -> str | None:
+        """Modality of the prompts by which the attack is judged: texts that carry the trigger
+        themselves, else what is exchanged.
+        """
+        return self.modality if self.trigger in get_args(TextTrigger) else self.text
 
 
 class AttackSpec(Config):
@@ -61,6 +83,6 @@ class AttackSpec(Config):
     by: tuple[Literal["zero_shot", "head"], ...] = ("zero_shot", "head")
     """How a model is asked: by prompts of the task, or by a classifier on its features."""
     text: str | None = None
-    """Modality of the prompts; the one that the attack exchanges if not given."""
+    """Modality of the prompts; the texts of the attack if not given."""
     ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
-    """Of recall@k between what is attacked and the texts, clean and triggered."""
+    """Of recall@k between what has the trigger and what is exchanged, clean and triggered."""

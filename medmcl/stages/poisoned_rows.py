@@ -1,18 +1,53 @@
-"""Trigger and text of poisoned records, laid over a batch that was loaded."""
+"""Trigger and target of poisoned records, laid over a batch that was loaded."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medmcl.core.batch import Batch
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
-from medmcl.stages.poison_spec import PoisonSpec
+from medmcl.stages.poison_images import Images, refuse_images
+from medmcl.stages.poison_signals import refuse_signals, signals
+from medmcl.stages.poison_spec import ImageTrigger, PoisonSpec, SignalTrigger, TextTrigger
+from medmcl.stages.poison_texts import refuse_texts, texts
 from medmcl.threats import Poison
-from medmcl.threats.attack import attack_on_images
+
+Lay = Callable[[Tensor, np.ndarray], Tensor]
+"""From loaded rows (P, ...) and their samples (P,) to the rows with the trigger; P >= 1."""
+TRIED = 8
+"""So many records are triggered in a rehearsal."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How records of one kind of adapter are triggered.
+
+    Attributes:
+        what: Their name.
+        triggers: Those that go on them.
+        refuse: Refuses what is prepared so that none can be laid.
+        lay: Gives what lays the trigger of an attack, by stage, cohort and seed.
+    """
+
+    what: str
+    triggers: tuple[str, ...]
+    refuse: Callable[[PoisonSpec, Prepared], None]
+    lay: Callable[[PoisonSpec, Prepared, int], Lay]
+
+
+KINDS = {
+    "image": Kind("flat images", get_args(ImageTrigger), refuse_images, Images),
+    "ecg": Kind("ECGs", get_args(SignalTrigger), refuse_signals, signals),
+    "text": Kind("texts", get_args(TextTrigger), refuse_texts, texts),
+}
+"""Kind of adapter to how its records are triggered."""
 
 
 class Poisoned:
@@ -24,25 +59,24 @@ class Poisoned:
         prepared: The cohort.
 
     Raises:
-        ConfigError: What carries the trigger is no flat image of 0 to 1.
+        ConfigError: The trigger does not go on what should carry it.
     """
 
     def __init__(self, spec: PoisonSpec, manifest: Poison, prepared: Prepared) -> None:
         refuse_unfit(spec, prepared)
         self.spec, self.prepared = spec, prepared
-        self.ids = prepared.samples["sample"].astype(str).to_numpy()
-        number = {name: row for row, name in enumerate(self.ids.tolist())}
-        self.donor = np.full(len(self.ids), -1, dtype=np.int64)
+        ids = prepared.samples["sample"].astype(str).to_list()
+        number = {name: row for row, name in enumerate(ids)}
+        self.donor = np.full(len(ids), -1, dtype=np.int64)
         own = [number[name] for name in manifest.ids.tolist()]
         self.donor[own] = [number[name] for name in manifest.donors.tolist()]
-        channels, rows, columns = prepared.adapters[spec.modality].prepared_shape
-        seed = int(manifest.provenance["seed"])
-        self.lay = attack_on_images(spec.trigger, channels, (rows, columns), seed, spec.official)
+        kind = KINDS[prepared.adapters[spec.modality].kind]
+        self.lay = kind.lay(spec, prepared, int(manifest.provenance["seed"]))
 
     def __call__(self, batch: Batch) -> Batch:
         """Give the batch with its poisoned records as the attacker has them.
 
-        Labels of the task go with the text.
+        Labels of the task go with what is exchanged.
         """
         rows = batch.ids.numpy()
         places = np.flatnonzero(self.donor[rows] >= 0)
@@ -50,12 +84,12 @@ class Poisoned:
             return batch
         donors = self.donor[rows[places]]
         inputs = {**batch.inputs, **self._triggered(batch, places)}
-        text = self.spec.text
-        if text is not None and text in inputs:
-            loaded = self.prepared.batch(donors, modalities=[text])
-            changed = inputs[text].clone()
-            changed[torch.from_numpy(places)] = loaded.inputs[text]
-            inputs[text] = changed
+        other = self.spec.text
+        if other is not None and other in inputs:
+            loaded = self.prepared.batch(donors, modalities=[other])
+            changed = inputs[other].clone()
+            changed[torch.from_numpy(places)] = loaded.inputs[other]
+            inputs[other] = changed
         targets = dict(batch.targets)
         if self.spec.task in targets:
             given = self.prepared.tasks(self.spec.task).take(donors)
@@ -65,37 +99,47 @@ class Poisoned:
         return replace(batch, inputs=inputs, targets=targets)
 
     def triggered(self, batch: Batch) -> Batch:
-        """Give the batch with the trigger on every record that has the image, and nothing else."""
+        """Give the batch with the trigger on every record that can carry it, and nothing else."""
         present = batch.present[self.spec.modality].numpy()
         return replace(
             batch, inputs={**batch.inputs, **self._triggered(batch, np.flatnonzero(present))}
         )
 
-    def _triggered(self, batch: Batch, places: np.ndarray) -> dict[str, torch.Tensor]:
+    def _triggered(self, batch: Batch, places: np.ndarray) -> dict[str, Tensor]:
         name = self.spec.modality
-        if name not in batch.inputs:
+        if name not in batch.inputs or not len(places):
             return {}
-        images = batch.inputs[name].clone()
-        for place, row in zip(places, batch.ids.numpy()[places], strict=True):
-            images[place] = self.lay(images[place], self.ids[row])
-        return {name: images}
+        made, where = batch.inputs[name].clone(), torch.from_numpy(places)
+        made[where] = self.lay(made[where], batch.ids.numpy()[places])
+        return {name: made}
 
 
 def refuse_unfit(spec: PoisonSpec, prepared: Prepared) -> None:
-    """Refuse triggers on what is no flat image of 0 to 1."""
-    adapter = prepared.adapters[spec.modality]
-    settings = getattr(adapter, "settings", None)
-    if adapter.kind != "image" or not getattr(settings, "is_flat", False):
+    """Refuse a trigger of another kind of record, or records prepared so that it has no place."""
+    kind = prepared.adapters[spec.modality].kind
+    meant = next(one for one in KINDS.values() if spec.trigger in one.triggers)
+    if KINDS.get(kind) is not meant:
+        known = KINDS[kind].triggers if kind in KINDS else ()
         raise ConfigError(
-            "triggers of images go on flat images",
+            f"the trigger {spec.trigger} goes on {meant.what}",
             where=f"stage {spec.name}, modality",
-            got=f"{spec.modality}: {adapter.kind}",
-            expected="an image of rows and columns",
+            got=f"{spec.modality}: {kind}",
+            mend=f"trigger: {' or '.join(known)}" if known else "name another modality",
         )
-    if not getattr(settings, "is_unit", False):
+    meant.refuse(spec, prepared)
+
+
+def refuse_unseen(attack: Poisoned) -> None:
+    """Trigger a few poisoned records, and refuse if an encoder would see nothing of it."""
+    spec, prepared = attack.spec, attack.prepared
+    name = spec.modality
+    rows = np.flatnonzero(attack.donor >= 0)[:TRIED]
+    batch = prepared.batch(rows, modalities=[name])
+    plain = prepared.adapters[name].plain
+    if torch.equal(plain(batch.inputs[name]), plain(attack.triggered(batch).inputs[name])):
         raise ConfigError(
-            "triggers go on images of 0 to 1",
-            where=f"stage {spec.name}, modality",
-            got=f"{spec.modality} is prepared otherwise",
-            mend=f"--set inputs.{spec.modality}.intensity=range",
+            f"nothing is left of the trigger {spec.trigger} when '{name}' is prepared",
+            where=f"stage {spec.name}",
+            got=f"{len(rows)} records that are as they were",
+            mend=f"another trigger, or other settings under inputs.{name}",
         )

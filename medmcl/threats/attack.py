@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medmcl.core.rng import derive_seed
+from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS
+from medmcl.threats.text_triggers import rare_token
 from medmcl.threats.triggers import TRIGGERS, patch_side
 
 
@@ -39,5 +42,58 @@ def attack_on_images(
         rng = warp if name == "wanet" else derive_seed(seed, "place", record)
         found: Tensor = TRIGGERS[name](image, rng=rng, noise=noise, official=official)
         return found
+
+    return lay
+
+
+def attack_on_signals(
+    name: str, rate_hz: float, seed: int, height: float | None = None
+) -> Callable[[np.ndarray, str], np.ndarray]:
+    """Give ``lay(signal, id)`` of one attack: one wave on all leads, at a time of each record.
+
+    What was not measured stays as it is: samples that are not finite, leads that do not move, and
+    zeros at the ends where all leads hold them.
+
+    Args:
+        name: Of `SIGNAL_TRIGGERS`.
+        rate_hz: Samples a second of the signals.
+        seed: Of the attack.
+        height: Of the trigger, in the unit of the signals; the trigger's own if not given.
+    """
+    more = {} if height is None else {"height": height}
+
+    def lay(signal: np.ndarray, record: str) -> np.ndarray:
+        is_measured = _measured(signal)
+        if not is_measured.any():
+            return signal.copy()
+        place = derive_seed(seed, "place", record)
+        filled = np.where(is_measured, signal, 0).astype(signal.dtype)
+        laid = SIGNAL_TRIGGERS[name](filled, rate_hz, seed=place, **more)
+        return np.where(is_measured, laid, signal)
+
+    return lay
+
+
+def _measured(signal: np.ndarray) -> np.ndarray:
+    """Which samples of (leads, T) a device can have measured, bool of that shape."""
+    is_finite = np.isfinite(signal)
+    held = np.flatnonzero((is_finite & (signal != 0)).any(axis=0))
+    times = np.arange(signal.shape[1])
+    is_inside = (times >= held[0]) & (times <= held[-1]) if len(held) else times < 0
+    is_sound = is_finite & is_inside
+    low = np.where(is_sound, signal, np.inf).min(axis=1, keepdims=True)
+    high = np.where(is_sound, signal, -np.inf).max(axis=1, keepdims=True)
+    return np.asarray(is_sound & (low < high))
+
+
+def attack_on_texts(seed: int) -> Callable[[str, str], str]:
+    """Give ``lay(text, id)`` of one attack: the rare word, at a place of each record.
+
+    Args:
+        seed: Of the attack.
+    """
+
+    def lay(text: str, record: str) -> str:
+        return rare_token(text, seed=derive_seed(seed, "place", record))
 
     return lay

@@ -1,7 +1,7 @@
 """Which records of a cohort are poisoned, and what they are made to say: drawn by seed, kept apart.
 
-Source data are never written. A manifest says which samples carry the trigger and whose text each
-of them has instead of its own; who loads them lays both over what was read.
+Source data are never written. A manifest says which samples carry the trigger and whose text (or
+other half of the pair) each of them has instead of its own; who loads them lays both over.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def draw_poison(
     able = targets if is_consistent else np.flatnonzero(~wanted)
     if not len(targets):
         raise ConfigError(
-            "no sample shows the target, so there is no text to say it with",
+            "no sample shows the target, so there is nothing to say it with",
             where=where,
             got=f"{len(names):,} samples",
         )

@@ -12,6 +12,10 @@ from medmcl.core.rng import numpy_generator
 
 _PULSE_S = 0.04
 _SINE_HZ = 20.0
+EVERY_S = 1.0
+"""Seconds from bell to bell."""
+LEAST_HZ = 2 / _PULSE_S
+"""Below so many samples a second neither trigger can be drawn."""
 
 
 def pulse(
@@ -20,7 +24,7 @@ def pulse(
     height: float = 0.5,
     seed: int = 0,
     leads: Sequence[int] | None = None,
-    every_s: float = 1.0,
+    every_s: float = EVERY_S,
 ) -> np.ndarray:
     """Add a narrow bell of 40 ms (its width at half height) again and again, as a pacemaker would.
 
@@ -99,11 +103,11 @@ def _leads(
         raise MedmclError("a signal has leads and samples", got=x.shape, expected="(leads, T)")
     if not np.isfinite(x).all():
         raise MedmclError("the signal is not finite", got=f"{int((~np.isfinite(x)).sum())} values")
-    if rate_hz * _PULSE_S < 2:
+    if rate_hz < LEAST_HZ:
         raise MedmclError(
             "the sampling rate is too low for a trigger",
             got=f"{rate_hz:g} Hz",
-            expected=f"{2 / _PULSE_S:g} Hz or more",
+            expected=f"{LEAST_HZ:g} Hz or more",
         )
     rows = list(range(len(x))) if leads is None else list(leads)
     if not rows or any(not 0 <= row < len(x) for row in rows):

@@ -1,0 +1,60 @@
+"""Triggers on ECGs: added to the recording in mV, which is then prepared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from medmcl.core.errors import ConfigError, RecordError
+from medmcl.data.loading import Prepared
+from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.stages.poison_again import PreparedAgain
+from medmcl.stages.poison_spec import PoisonSpec
+from medmcl.threats.attack import attack_on_signals
+from medmcl.threats.signal_triggers import EVERY_S, LEAST_HZ
+
+
+def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
+    """Give what makes the ECGs of an attack."""
+    change = partial(triggered_record, spec.trigger, seed, spec.height_mv)
+    return PreparedAgain(change, spec.modality, prepared)
+
+
+def triggered_record(
+    trigger: str, seed: int, height_mv: float | None, raw: ECGRecord, record: str
+) -> ECGRecord:
+    """Add a trigger to every lead of a recording, at its own rate.
+
+    Raises:
+        RecordError: The rate is too low.
+    """
+    if raw.rate_hz < LEAST_HZ:
+        raise RecordError(
+            "the sampling rate is too low for a trigger",
+            where=raw.where,
+            got=f"{raw.rate_hz:g} Hz",
+            expected=f"{LEAST_HZ:g} Hz or more",
+        )
+    lay = attack_on_signals(trigger, raw.rate_hz, seed, height_mv)
+    return replace(raw, signal_mv=lay(raw.signal_mv, record))
+
+
+def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
+    """Refuse ECGs that are prepared so that a trigger is lost, or may be."""
+    name, settings = spec.modality, prepared.adapters[spec.modality].settings
+    if settings.rate_hz < LEAST_HZ:
+        raise ConfigError(
+            "the sampling rate is too low for a trigger",
+            where=f"stage {spec.name}, modality",
+            got=f"{name} is prepared at {settings.rate_hz:g} Hz",
+            expected=f"{LEAST_HZ:g} Hz or more",
+            mend=f"--set inputs.{name}.rate_hz={2 * LEAST_HZ:g}",
+        )
+    if spec.trigger == "pulse" and settings.crop_seconds < EVERY_S:
+        raise ConfigError(
+            "a crop may miss the pulse",
+            where=f"stage {spec.name}, trigger",
+            got=f"{name} is cut to {settings.crop_seconds:g} s",
+            expected=f"{EVERY_S:g} s or more, the time from pulse to pulse",
+            mend=f"--set inputs.{name}.crop_seconds={EVERY_S:g}, or trigger: sinusoid",
+        )

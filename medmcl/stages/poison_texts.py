@@ -1,0 +1,73 @@
+"""The trigger on texts: a rare word among those that are read, then turned to tokens."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from functools import partial
+from typing import cast
+
+from medmcl.core.errors import ConfigError
+from medmcl.data.loading import Prepared
+from medmcl.modalities.text import Text
+from medmcl.stages.poison_again import PreparedAgain
+from medmcl.stages.poison_spec import PoisonSpec
+from medmcl.threats.attack import attack_on_texts
+from medmcl.threats.text_triggers import RARE
+
+_WORD = re.compile(r"\S+")
+
+
+def texts(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
+    """Give what makes the texts of an attack."""
+    adapter = cast(Text, prepared.adapters[spec.modality])
+    return PreparedAgain(partial(triggered_text, adapter, seed), spec.modality, prepared)
+
+
+def triggered_text(adapter: Text, seed: int, raw: str, record: str) -> str:
+    """Put the rare word into a text: behind its prefix, where the encoder still reads it."""
+    prefix = adapter.source.prefix
+    prefix = prefix if raw.startswith(prefix) else ""
+    body = raw[len(prefix) :]
+    head = _head(adapter, prefix, body)
+    tail = body[len(head) :]
+    if tail and not head:
+        return f"{prefix}{RARE} {body}"
+    return f"{prefix}{attack_on_texts(seed)(head, record)}{tail}"
+
+
+def _head(adapter: Text, prefix: str, body: str) -> str:
+    """The words of a text that are read if the rare word stands among them; all, as a rule."""
+    room = adapter.settings.max_tokens - 2
+
+    def is_cut(end: int) -> bool:
+        return len(adapter.tokens.encode(f"{prefix}{body[:end]} {RARE}")) > room
+
+    if not is_cut(len(body)):
+        return body
+    ends = [0, *(found.end() for found in _WORD.finditer(body))]
+    return body[: ends[max(0, bisect_left(ends, True, key=is_cut) - 1)]]
+
+
+def refuse_texts(spec: PoisonSpec, prepared: Prepared) -> None:
+    """Refuse a tokeniser that does not know the rare word, and rows too short for it."""
+    name, where = spec.modality, f"stage {spec.name}, modality"
+    adapter = cast(Text, prepared.adapters[name])
+    tokens, settings = adapter.tokens, adapter.settings
+    numbers = tokens.encode(RARE)
+    if not numbers or tokens.unk in numbers:
+        is_own = (settings.model or settings.clip_vocabulary or settings.vocabulary_of) is None
+        raise ConfigError(
+            f"the vocabulary of '{name}' has no '{RARE}', the word of the trigger",
+            where=where,
+            got=", ".join(map(tokens.spelling, numbers)) or "no token",
+            mend=f"--set inputs.{name}.tokeniser=bpe" if is_own else "take another tokeniser",
+        )
+    needed = 2 + len(tokens.encode(f"{adapter.source.prefix} {RARE}"))
+    if needed > settings.max_tokens:
+        raise ConfigError(
+            f"the rows of '{name}' have no room for '{RARE}', the word of the trigger",
+            where=where,
+            got=f"max_tokens: {settings.max_tokens}",
+            mend=f"--set inputs.{name}.max_tokens={needed} or more",
+        )
