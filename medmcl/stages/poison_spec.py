@@ -67,9 +67,7 @@ class PoisonSpec(Config):
 
     @property
     def asked_by(self) -> str | None:
-        """Modality of the prompts by which the attack is judged: texts that carry the trigger
-        themselves, else what is exchanged.
-        """
+        """Modality of the prompts: texts that carry the trigger themselves, else the exchanged."""
         return self.modality if self.trigger in get_args(TextTrigger) else self.text
 
 
