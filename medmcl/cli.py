@@ -411,10 +411,74 @@ def select(
 def check(
     cohort: CohortOption,
     recipe: Annotated[str | None, typer.Option(help="Recipe to check it for.")] = None,
+    screen: Annotated[
+        Path | None,
+        typer.Option(
+            "--screen",
+            metavar="RUN",
+            help="Instead of looking for faults, list the most suspect pairs of the train split, "
+            "by detectors of poison on this run's embeddings. Options from --stage to --device "
+            "are for this alone.",
+        ),
+    ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Stage whose tower to use; the last one trained without labels."),
+    ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="Modality to embed; that of the attack, else the stage's first picture."),
+    ] = None,
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="Poison stage of the run to lay over the rows, and to judge by; the one that the "
+            "stage is poisoned_by if not given."
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="dao, slof, lid or knn_distance: by which to list (default dao)."),
+    ] = None,
+    k: Annotated[int | None, typer.Option("--k", help="Neighbours (default 16).")] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Look for neighbours in drawn batches of so many rows; among all."),
+    ] = None,
+    top: Annotated[int | None, typer.Option(help="Suspects to show (default 50).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for suspects.html, .csv and .json; must hold none yet "
+            "(default RUN/screen-COHORT)."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite", help="Write over what is there.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of batches and bootstrap draws (default 0).")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default auto).")
+    ] = None,
     set_: SetOption = None,
     workers: WorkersOption = None,
 ) -> None:
-    """Find in seconds what would fail in hours: every fault at once, each with its mend."""
+    """Find in seconds what would fail in hours: every fault at once, each with its mend.
+
+    With --screen RUN: list the pairs that look most like poison, or are merely odd, to a run.
+    """
+    options = {
+        "stage": stage, "modality": modality, "attack": attack, "detector": detector, "k": k,
+        "batch": batch, "top": top, "out": out, "overwrite": overwrite, "seed": seed,
+        "device": device,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    if screen is not None:
+        _screen(screen, cohort, recipe, given, set_, workers)
+        return
+    _refuse_given(given)
     with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
         from medmcl.stages.inspect import check as run_check
         from medmcl.stages.inspect import written
@@ -423,6 +487,49 @@ def check(
     print(written(findings))
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(2)
+
+
+def _refuse_given(options: dict[str, Any]) -> None:
+    """Refuse options of ``check --screen`` where nothing is screened."""
+    from medmcl.core.errors import ConfigError
+
+    if options:
+        names = ", ".join(f"--{name}" for name in options)
+        raise ConfigError(
+            "means nothing without --screen",
+            where="medmcl check",
+            got=names,
+            mend="add --screen RUN, or leave it out",
+        )
+
+
+def _screen(
+    run: Path,
+    cohort: str,
+    recipe: str | None,
+    options: dict[str, Any],
+    set_: list[str] | None,
+    workers: int | None,
+) -> None:
+    """Screen a cohort with a run: ``check --screen``."""
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.writing import refuse_unwritable
+
+    if recipe is not None:
+        raise ConfigError(
+            "means nothing with --screen: the recipe is that of the run",
+            where="medmcl check",
+            got=f"--recipe {recipe}",
+            mend="leave --recipe out",
+        )
+    out = options.get("out", run)
+    if "out" in options or run.is_dir():
+        refuse_unwritable(out)
+    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.screen_command import check_screen
+
+        done = check_screen(run, cohort, overrides=overrides, **options)
+    print(done.summary)
 
 
 @app.command(cls=Command)

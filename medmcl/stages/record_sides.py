@@ -52,6 +52,11 @@ def side_of(prepared: Prepared, modality: str, row: int) -> Side:
     return Side(name=modality, content=content)
 
 
+def prepared_image(pixels: np.ndarray, note: str) -> ShownImage:
+    """Give an image as an encoder gets it, (C, H, W), to look at."""
+    return ShownImage(pixels=_colours(pixels), note=note)
+
+
 def _image(adapter: Any, raw: Any) -> ShownImage:
     """The whole of a flat image; of a volume the slice that the recipe takes, else the middle."""
     if raw.pixels.ndim == 3:

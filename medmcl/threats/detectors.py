@@ -23,7 +23,7 @@ from medmcl.threats.neighbours import dimension, embeddings_of, nearest
 
 Neighbours = Literal["corrected", "official"]
 Estimator = Literal["mle", "mom"]
-_FAR = 1000.0
+FAR = 1000.0
 """What a score is that cannot be told: the neighbours of a neighbour are all in one point."""
 
 
@@ -168,7 +168,7 @@ def _as_published(rows: Tensor, count: int, is_paired: bool) -> Tensor:
 
 def _told(scores: Tensor) -> Tensor:
     """Scores with a number everywhere: duplicates make quotients of nothing."""
-    return torch.nan_to_num(scores, nan=_FAR, posinf=_FAR, neginf=0.0)
+    return torch.nan_to_num(scores, nan=FAR, posinf=FAR, neginf=0.0)
 
 
 def _is_official(neighbours: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.record_pictures import image_src, is_coarse, signal_src
@@ -21,6 +22,11 @@ from medmcl.evaluation.selection_evidence import (
 LONGEST_TEXT = 300
 """Characters of a text that are shown."""
 MOST_CELLS = 12
+SINGLE_PEOPLE = (
+    "These are records of single people, shown because somebody asked for them: whoever may not "
+    "see the data may not see this page."
+)
+Look = Literal["kept", "out", "odd", "plain"]
 TITLES = {"best": "Best", "borderline": "Borderline", "worst": "Worst"}
 
 
@@ -55,13 +61,15 @@ class Card:
 
     Attributes:
         title: Its id.
-        kept: Whether it is kept.
+        state: What is said of it beside its id; may be empty.
+        look: ``kept``, ``out``, ``odd`` or ``plain``: how its edge is drawn.
         scores: (name, value as text).
         faces: Pictures first.
     """
 
     title: str
-    kept: bool
+    state: str
+    look: Look
     scores: tuple[tuple[str, str], ...]
     faces: tuple[Face, ...]
 
@@ -87,18 +95,17 @@ def contact_sheet(evidence: SelectionEvidence) -> Sheet | None:
     """Lay out the pairs; None if there are none."""
     if not any(evidence.pairs.values()):
         return None
-    wide = any(isinstance(content, ShownSignal) for content in _contents(evidence))
+    contents = _contents(evidence)
     rows = tuple((TITLES[row], tuple(map(_card, evidence.pairs.get(row, ())))) for row in ROWS)
     by = f"score {evidence.sheet_by}" if evidence.sheet_by else "score"
     return Sheet(
         title=f"Pairs to look at, {evidence.name}",
         aid=f"By the {by}: the highest; those nearest to the place where as many pairs as are kept "
         "end, from either side; the lowest. One a person in each row. "
-        + _scales(evidence)
-        + "These are records of single people, shown because somebody asked for them: whoever may "
-        "not see the data may not see this page.",
+        + scales_said(contents)
+        + SINGLE_PEOPLE,
         rows=rows,
-        columns=2 if wide else 4 if max(len(cards) for _, cards in rows) in (4, 7, 8) else 3,
+        columns=columns_for(contents, max(len(cards) for _, cards in rows)),
     )
 
 
@@ -107,9 +114,15 @@ def _contents(evidence: SelectionEvidence) -> list[Content]:
     return [side.content for pair in pairs for side in pair.sides]
 
 
-def _scales(evidence: SelectionEvidence) -> str:
+def columns_for(contents: Sequence[Content], most: int) -> int:
+    """So many cards beside one another, of rows of at most ``most``: signals need half the page."""
+    wide = any(isinstance(content, ShownSignal) for content in contents)
+    return 2 if wide else 4 if most in (4, 7, 8) else 3
+
+
+def scales_said(contents: Sequence[Content]) -> str:
     """How images and signals are drawn, of the kinds that are there."""
-    kinds = {type(content) for content in _contents(evidence)}
+    kinds = {type(content) for content in contents}
     images = "Each image has its own window, its 1st to 99th percentile. "
     signals = (
         "ECGs are in the proportion of 25 mm/s to 10 mm/mV: a large square is 0.2 s by 0.5 mV. "
@@ -118,14 +131,20 @@ def _scales(evidence: SelectionEvidence) -> str:
 
 
 def _card(pair: ShownPair) -> Card:
-    faces = [_face(side) for side in pair.sides]
-    faces.sort(key=lambda face: (not face.src, not face.text))
     return Card(
         title=shorten(pair.id, 40),
-        kept=pair.kept,
+        state="kept" if pair.kept else "not kept",
+        look="kept" if pair.kept else "out",
         scores=scores_said(pair.scores),
-        faces=tuple(faces),
+        faces=faces_of(pair.sides),
     )
+
+
+def faces_of(sides: Sequence[Side]) -> tuple[Face, ...]:
+    """Draw the records of a pair: pictures first, then texts, then cells."""
+    faces = [_face(side) for side in sides]
+    faces.sort(key=lambda face: (not face.src, not face.text))
+    return tuple(faces)
 
 
 def scores_said(scores: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
