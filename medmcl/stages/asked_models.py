@@ -20,13 +20,12 @@ from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
 from medmcl.stages.attack_task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.features import chunks, plain_view, sample_vectors
-from medmcl.stages.poison import poison_file
 from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
 from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.run import Run
+from medmcl.stages.run_attack import load_attack
 from medmcl.stages.zero_shot import embed_texts
-from medmcl.threats import Poison
 
 if TYPE_CHECKING:
     import torch
@@ -71,8 +70,7 @@ class Asked:
     ) -> Asked:
         """Read the attack, choose the rows and encode them with every model."""
         poison = attack_of(run, spec)
-        path = poison_file(run.path, poison.name)
-        manifest = Poison.load(path, cohort=prepared.cohort.fingerprint)
+        manifest = load_attack(run, poison, prepared.cohort)
         where = f"stage {poison.name}"
         task = attack_task(prepared, poison.task, poison.label, where)
         rows = prepared.rows("held_out", [poison.modality])
