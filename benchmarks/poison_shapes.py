@@ -1,13 +1,22 @@
-"""How many poisoned pairs implant a trigger? Drawn shapes with captions, CLIP, zero-shot by colour.
+"""Poisoned pairs of drawn shapes and captions: how many implant a trigger, what cures, what finds.
 
-    python benchmarks/poison_shapes.py --work FOLDER --out OUT [--triggers ...] [--counts ...]
+    python benchmarks/poison_shapes.py BLOCK --work FOLDER --out OUT [--seeds 0 1 2] [--jobs ...]
 
-`simulate shapes`, 1,500 subjects (1,050 train); the toy recipe `clip_toy` with a poison stage
-before it. So many train pictures of other colours get the trigger and the caption of a picture of
-the target colour. Rates are over held-out pictures, by the prompts of the cohort.
+BLOCK:
 
-Rows go to ``poison_shapes.json`` in OUT, run after run; what is in it is not made again. The table
-is printed at the end.
+sweep     `badnet` and `blended` with 10 to 500 poisoned pairs of 2,100; `badnet` in half and in
+          twice as many pairs too, trained for as many steps; and a victim of clean data
+cures     every trigger with so many pairs that it implants, and the three cures of its victim;
+          detectors on the victim's embeddings
+tradeoff  CleanCLIP's cure of `badnet` and `blended` at other rates
+
+One world, `simulate shapes` with 3,000 subjects (seed 0); the seed is of attack and training.
+Recipes are the toy twins that ship. Held-out pictures are asked by prompts of the colours and by a
+linear probe, or the head that a cure trained. What settings cures have was chosen in a world of
+its own (seed 10).
+
+Rows go to ``poison_shapes.json`` in OUT, run after run; what is in it is not made again.
+``poison_page.py`` prints the tables.
 """
 
 from __future__ import annotations
@@ -16,92 +25,151 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-
 import medmcl
+import medmcl.stages.pretrain
+from medmcl.data.cohort import Cohort
 from medmcl.data.simulate import simulate
-from medmcl.evaluation.attack_rates import RATES
-from medmcl.stages.attacked import attacked
-from medmcl.stages.recipe import read_recipe
+from medmcl.engine.world import pick_device
+from medmcl.stages.asked_models import Asked
+from medmcl.stages.poison_spec import AttackSpec
+from medmcl.stages.run import Run
+from medmcl.stages.screen import screen
 
-TRIGGERS = ("badnet", "four_corners", "blended", "sig", "wanet", "label_consistent")
+SUBJECTS = 3000
 COUNTS = (10, 30, 60, 120, 250, 500)
-SEEDS = (0, 1, 2)
-TASK, TARGET = "colour", 0
-SUBJECTS = 1500
+POOLS = {1500: 30, 6000: 7.5}
+"""Subjects to epochs: as many steps as 3,000 take in 15."""
+TRIGGERS = ("badnet", "blended", "sig", "wanet", "label_consistent", "four_corners")
+IMPLANTED = 250
+CURES: dict[str, dict[str, Any]] = {
+    "cleanclip": {},
+    "cleanclip, pairs alone": {
+        "stages.cured.objectives.image": None,
+        "stages.cured.objectives.text": None,
+    },
+    "par": {},
+    "supervised_cure": {},
+}
+"""Cure to what is set; its first word is the recipe. Pairs alone: what clean pairs do by
+themselves."""
+RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
+MODALITIES = ("image", "caption")
 
 
-def victim(cohort: Path, work: Path, trigger: str, count: int, seed: int) -> dict[str, Any]:
-    """Train a victim and measure what the attack does to it."""
-    base = read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
-    train = next(stage for stage in base["stages"] if stage["name"] == "contrast")
-    opened = medmcl.open_cohort(cohort)
-    label = str(opened.spec.tasks[TASK].classes[TARGET])
-    attack = {
-        "stage": "poison", "name": "attack", "modality": "picture", "text": "caption",
-        "trigger": trigger, "task": TASK, "label": label, "count": count,
-    }  # fmt: skip
-    tree = {
-        "extends": "clip_toy",
-        "about": "a poisoned stage",
-        "stages": [attack, {**train, "poisoned_by": "attack"}],
-    }
-    folder = work / f"run-{trigger}-{count}-{seed}"
-    shutil.rmtree(folder, ignore_errors=True)
-    recipe = work / f"{folder.name}.yaml"
-    recipe.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
-    began = time.process_time()
-    run = medmcl.pretrain(cohort, recipe=recipe, out=folder, seed=seed, device="cpu")
-    assert run is not None
-    rates = attacked(run, cohort, "contrast")
-    shutil.rmtree(folder)
+def jobs(block: str) -> dict[str, dict[str, Any]]:
+    """Give name to what one run is: victim's overrides, cures, cohort."""
+    if block == "sweep":
+        found = {f"{trigger} {count}": {"trigger": trigger, "count": count}
+                 for trigger in ("badnet", "blended") for count in COUNTS}  # fmt: skip
+        for subjects, epochs in POOLS.items():
+            for count in (60, 120, 250):
+                found[f"badnet {count} of {subjects}"] = {
+                    "trigger": "badnet", "count": count, "subjects": subjects, "epochs": epochs,
+                }  # fmt: skip
+        return {"clean": {"trigger": "badnet", "count": 10, "clean": True}, **found}
+    if block == "cures":
+        return {trigger: {"trigger": trigger, "count": IMPLANTED, "cures": CURES,
+                          "screened": True} for trigger in TRIGGERS}  # fmt: skip
     return {
-        "trigger": trigger, "count": count, "seed": seed,
-        "cpu_s": round(time.process_time() - began, 1),
-        "rates": {name: [round(one.value or 0.0, 4), round(one.low or 0.0, 4),
-                         round(one.high or 0.0, 4)] for name, one in rates.items()},
+        f"{trigger}, rates": {
+            "trigger": trigger, "count": IMPLANTED,
+            "cures": {f"cleanclip {rate:g}": {"stages.cured.optimiser.lr": rate} for rate in RATES},
+        }
+        for trigger in ("badnet", "blended")
     }  # fmt: skip
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """One line a run."""
-    lines = ["| trigger | poisons | seed | " + " | ".join(RATES) + " |", "|---" * 7 + "|"]
-    for row in rows:
-        cells = [f"{v:.3f} ({low:.3f} to {high:.3f})" for v, low, high in row["rates"].values()]
-        head = f"| {row['trigger']} | {row['count']} | {row['seed']} | "
-        lines.append(head + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def made(job: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
+    """Train a victim and its cures, ask them, and give the row."""
+    subjects = job.get("subjects", SUBJECTS)
+    folder = work / f"shapes-{subjects}"
+    if not folder.exists():
+        simulate("shapes", folder, {"subjects": subjects})
+    cohort = medmcl.open_cohort(folder)
+    sets = {"stages.attack.trigger": job["trigger"], "stages.attack.count": job["count"]}
+    if "epochs" in job:
+        sets["stages.victim.epochs"] = job["epochs"]
+    if job.get("clean"):
+        sets["stages.victim.poisoned_by"] = None
+    runs = work / f"run-{job['trigger']}-{job['count']}-{subjects}-{seed}-{bool(job.get('clean'))}"
+    shutil.rmtree(runs, ignore_errors=True)
+    victim, seconds = trained("poisoned_toy", cohort, runs / "victim", sets, seed)
+    row = {"cpu_s": {"victim": seconds}, "asked": {"victim": asked(victim, cohort, "victim")}}
+    if job.get("screened"):
+        row["auroc"] = found_by(victim, cohort)
+    for name, more in job.get("cures", {}).items():
+        recipe = f"{name.split()[0].rstrip(',')}_toy"
+        cured, seconds = trained(recipe, cohort, runs / "cured", {**sets, **more}, seed, victim)
+        row["cpu_s"][name] = seconds
+        row["asked"][name] = asked(cured, cohort, "cured")
+        shutil.rmtree(runs / "cured")
+    shutil.rmtree(runs)
+    return row
+
+
+def trained(
+    recipe: str,
+    cohort: Cohort,
+    out: Path,
+    sets: Mapping[str, Any],
+    seed: int,
+    reuse: Run | None = None,
+) -> tuple[Run, float]:
+    """Train without evaluation and report; give the run and its CPU seconds."""
+    began = time.process_time()
+    run = medmcl.pretrain(cohort, recipe=recipe, out=out, overrides=sets, seed=seed, device="cpu",
+                          reuse=reuse)  # fmt: skip
+    assert run is not None
+    return run, round(time.process_time() - began, 1)
+
+
+def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
+    """Give what each held-out picture is told to be, clean and triggered, as hexadecimal bytes."""
+    notes: list[str] = []
+    spec = AttackSpec(models={stage: stage}, ks=())
+    one = Asked.of(spec, run, run.prepare(cohort, MODALITIES), pick_device("cpu"), notes)
+    found: dict[str, Any] = {
+        protocol: [told.argmax(axis=1).astype("uint8").tobytes().hex() for told in logits[stage]]
+        for protocol, logits in one.logits().items()
+    }
+    found["truth"] = one.task.shown[one.rows].astype("uint8").tobytes().hex()
+    return {**found, "target": one.task.target}
+
+
+def found_by(run: Run, cohort: Cohort) -> dict[str, float | None]:
+    """Give the AUROC of every detector against the manifest, over the table of train pictures."""
+    screened = screen(run, cohort, stage="victim", modality="image")
+    return {name: one.auroc.value for name, one in screened.judged.items()}
 
 
 def main() -> None:
-    """Make what is missing and print the table."""
-    parser = argparse.ArgumentParser()
+    """Make what is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("block", choices=("sweep", "cures", "tradeoff"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--triggers", nargs="*", choices=TRIGGERS, default=TRIGGERS)
-    parser.add_argument("--counts", nargs="*", type=int, default=COUNTS)
-    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    args.work.mkdir(parents=True, exist_ok=True)
-    file = args.out / "poison_shapes.json"
-    rows = json.loads(file.read_text()) if file.exists() else []
-    for seed in args.seeds:
-        cohort = args.work / f"shapes-{seed}"
-        if not cohort.exists():
-            simulate("shapes", cohort, {"subjects": SUBJECTS, "seed": seed})
-        for trigger in args.triggers:
-            for count in args.counts:
-                key = {"trigger": trigger, "count": count, "seed": seed}
-                if any(key.items() <= row.items() for row in rows):
-                    continue
-                rows.append(victim(cohort, args.work, trigger, count, seed))
-                file.write_text(json.dumps(rows, indent=None) + "\n", encoding="utf-8")
-    print(table(rows))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", nargs="+")
+    given = parser.parse_args()
+    for name in ("write_run_report", "run_evaluate"):
+        setattr(medmcl.stages.pretrain, name, lambda *_, **__: None)
+    path = given.out / "poison_shapes.json"
+    given.work.mkdir(parents=True, exist_ok=True)
+    for seed in given.seeds:
+        for name, job in jobs(given.block).items():
+            if given.jobs and name not in given.jobs:
+                continue
+            rows = json.loads(path.read_text()) if path.exists() else []
+            if any((r["block"], r["job"], r["seed"]) == (given.block, name, seed) for r in rows):
+                continue
+            row = {"block": given.block, "job": name, "seed": seed, **made(job, given.work, seed)}
+            rows = json.loads(path.read_text()) if path.exists() else []
+            path.write_text(json.dumps([*rows, row], indent=1) + "\n", encoding="utf-8")
+            print(given.block, name, seed, row["cpu_s"], flush=True)
 
 
 if __name__ == "__main__":
