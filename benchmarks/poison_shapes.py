@@ -48,8 +48,8 @@ IMPLANTED = 250
 CURES: dict[str, dict[str, Any]] = {
     "cleanclip": {},
     "cleanclip, pairs alone": {
-        "stages.cured.objectives.image": None,
-        "stages.cured.objectives.text": None,
+        "stages.cured.objectives.of_record": None,
+        "stages.cured.objectives.of_words": None,
     },
     "par": {},
     "supervised_cure": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -25,3 +26,8 @@ class ViewSettings(Config):
     all that the view shows of it."""
     at_tuning: Literal["plain", "same"] = "plain"
     """Whether the tuning loss is taken without augmentation (masks stay) or with it."""
+
+    def with_default(self, modality: str, options: Mapping[str, Any]) -> ViewSettings:
+        """Give the view with these options of a modality's augmentation, where it says nothing."""
+        augment = {**self.augment, modality: {**options, **self.augment.get(modality, {})}}
+        return self.model_copy(update={"augment": augment})

@@ -9,7 +9,9 @@ from typing import Any
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
+from medmcl.data.view_settings import ViewSettings
 from medmcl.stages.model_settings import entrances_of
+from medmcl.stages.poison_spec import USUAL, PoisonSpec
 from medmcl.stages.recipe import AnyStage, EvaluateSpec, JoinSpec, RecipeSpec, TrainSpec
 from medmcl.stages.roles import with_names
 
@@ -30,7 +32,7 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     """
     recipe = with_names(recipe, kinds)
     shared = recipe.shared
-    inputs = dict(recipe.inputs)
+    inputs, views = dict(recipe.inputs), dict(recipe.views)
     towers = dict(recipe.towers if shared is None else entrances_of(shared))
     for name in kinds if recipe.modalities == "all" else recipe.modalities:
         if name not in kinds:
@@ -40,9 +42,10 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
                 where="modalities",
                 expected=", ".join(kinds),
             )
-        if name in inputs and name in towers:
+        known = recipe.kinds.get(kinds[name])
+        if known is None and name in inputs and name in towers:
             continue
-        if kinds[name] not in recipe.kinds:
+        if known is None:
             raise ConfigError(
                 f"the recipe '{recipe.name}' does not say how to encode '{name}', which is of kind "
                 f"'{kinds[name]}'",
@@ -51,17 +54,25 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
                 mend=f"--set 'kinds.{kinds[name]}={{tower: {{encoder: {{name: ...}}}}}}', or name "
                 "the modalities to read: --set 'modalities=[a, b]'",
             )
-        default = recipe.kinds[kinds[name]]
-        inputs.setdefault(name, dict(default.input))
-        towers.setdefault(name, dict(default.tower))
+        inputs[name] = {**known.input, **inputs.get(name, {})}
+        towers[name] = {**known.tower, **towers.get(name, {})}
+        for view, options in known.augment.items():
+            views[view] = views.get(view, ViewSettings()).with_default(name, options)
     everyone = tuple(name for name in inputs if name in towers or shared is not None)
     named: list[AnyStage] = []
     for stage in recipe.stages:
-        named.append(_named(stage, everyone, named))
+        named.append(_named(stage, everyone, named, kinds))
     sizes = {stage.name: getattr(stage, "towers", ()) for stage in named}
     stages = tuple(_paired(stage, sizes) for stage in named)
     built = {"towers": towers} if shared is None else {"shared": {**shared, "entrances": towers}}
-    update = {"modalities": (), "kinds": {}, "inputs": inputs, "stages": stages, **built}
+    update = {
+        "modalities": (),
+        "kinds": {},
+        "inputs": inputs,
+        "views": views,
+        "stages": stages,
+        **built,
+    }
     return recipe.model_copy(update=update)
 
 
@@ -70,7 +81,15 @@ def kinds_of(cohort: Cohort) -> dict[str, str]:
     return {name: one.kind for name, one in cohort.spec.modalities.items()}
 
 
-def _named(stage: AnyStage, everyone: tuple[str, ...], before: Sequence[AnyStage]) -> AnyStage:
+def _named(
+    stage: AnyStage,
+    everyone: tuple[str, ...],
+    before: Sequence[AnyStage],
+    kinds: Mapping[str, str],
+) -> AnyStage:
+    if isinstance(stage, PoisonSpec) and stage.trigger == "usual":
+        usual = USUAL.get(kinds.get(stage.modality, ""), stage.trigger)
+        return stage.model_copy(update={"trigger": usual})
     if isinstance(stage, TrainSpec) and not stage.towers:
         return stage.model_copy(update={"towers": everyone})
     if isinstance(stage, JoinSpec) and not stage.towers:

@@ -158,7 +158,7 @@ def list_of_recipes() -> str:
     for name, path in list_recipes().items():
         spec = read_recipe(path)
         needs = ", ".join(
-            f"{kind} of any name"
+            f"{' or '.join(spec.kinds_of(modality))} of any name"
             if modality in spec.roles
             else modality
             if kind in (modality, None)

@@ -12,6 +12,8 @@ ImageTrigger = Literal["badnet", "blended", "sig", "wanet", "label_consistent", 
 SignalTrigger = Literal["pulse", "sinusoid"]
 TextTrigger = Literal["rare_token"]
 Trigger = Literal[ImageTrigger, SignalTrigger, TextTrigger]
+USUAL: dict[str, Trigger] = {"image": "badnet", "ecg": "pulse", "text": "rare_token"}
+"""Kind of modality to its trigger, where a recipe names none."""
 
 
 class PoisonSpec(Config):
@@ -25,7 +27,8 @@ class PoisonSpec(Config):
     name: str
     modality: str
     """What gets the trigger: flat images prepared to 0 to 1 (``intensity: range``), ECGs, texts."""
-    trigger: Trigger = "badnet"
+    trigger: Trigger | Literal["usual"] = "usual"
+    """``usual``: ``badnet`` on images, ``pulse`` on ECGs, ``rare_token`` on texts."""
     official: bool = False
     """The trigger of an image as CleanCLIP's code writes it in 8 bits."""
     height_mv: Annotated[float, Field(gt=0)] | None = None

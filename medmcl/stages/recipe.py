@@ -409,6 +409,8 @@ class KindSpec(Config):
     """How its adapter prepares it."""
     tower: dict[str, Any] = {}
     """Its encoder and projection head; its entrance, where the tower is shared."""
+    augment: dict[str, dict[str, Any]] = {}
+    """View to how it disturbs the modality."""
 
 
 class RecipeSpec(Config):
@@ -418,8 +420,9 @@ class RecipeSpec(Config):
     name: str = ""
     about: str = ""
     source: str = ""
-    roles: dict[str, str] = {}
-    """Name in this recipe to a kind: the cohort's modality of that kind takes its place."""
+    roles: dict[str, str | tuple[str, ...]] = {}
+    """Name in this recipe to a kind: the cohort's modality of that kind takes its place. Of several
+    kinds the first that the cohort has."""
     modalities: tuple[str, ...] | Literal["all"] = ()
     """Modalities of the cohort that are read beside those of ``inputs``, as ``kinds`` says."""
     kinds: dict[str, KindSpec] = {}
@@ -445,6 +448,11 @@ class RecipeSpec(Config):
         if self.shared is not None and self.towers:
             raise ValueError("shared: a recipe has one shared tower or `towers`, not both")
         return self
+
+    def kinds_of(self, role: str) -> tuple[str, ...]:
+        """Kinds of modality that may take a role."""
+        able = self.roles[role]
+        return (able,) if isinstance(able, str) else able
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -479,8 +487,10 @@ def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
         fitting = [kind for kind, one in ADAPTERS.items() if not faults_of(one.Settings, settings)]
         fitting = ["tabular"] if name in tables else fitting
         if name in recipe.roles:
-            fitting = [recipe.roles[name]]
+            fitting = list(recipe.kinds_of(name))
         found[name] = name if name in ADAPTERS else fitting[0] if len(fitting) == 1 else None
+    for role in recipe.roles:
+        found.setdefault(role, recipe.kinds_of(role)[0])
     return found
 
 

@@ -29,20 +29,24 @@ def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     """
     if not recipe.roles:
         return recipe
-    named = {role: _modality(role, kind, kinds) for role, kind in recipe.roles.items()}
+    named = {role: _modality(role, recipe.kinds_of(role), kinds) for role in recipe.roles}
     tree = recipe.model_dump(mode="json", by_alias=True, exclude={"roles", "kinds"})
     kept = {key: tree.pop(key) for key in ("name", "about", "source", "schema")}
     kinds_spec = recipe.model_dump(mode="json")["kinds"]
     return RecipeSpec.model_validate({**_renamed(tree, named), **kept, "kinds": kinds_spec})
 
 
-def _modality(role: str, kind: str, kinds: Mapping[str, str]) -> str:
-    if kinds.get(role) == kind:
+def _modality(role: str, able: tuple[str, ...], kinds: Mapping[str, str]) -> str:
+    """Name the modality that takes a role; of several kinds the first that the cohort has."""
+    if kinds.get(role) in able:
         return role
-    fitting = [name for name, one in kinds.items() if one == kind]
+    fitting: list[str] = []
+    for one in able:
+        fitting = fitting or [name for name, kind in kinds.items() if kind == one]
     if len(fitting) == 1:
         return fitting[0]
     have = ", ".join(f"{name} ({one})" for name, one in kinds.items())
+    kind = " or ".join(able)
     raise ConfigError(
         f"the recipe's '{role}' is the cohort's {kind}, of which it has "
         + (f"several: {', '.join(fitting)}" if fitting else "none"),

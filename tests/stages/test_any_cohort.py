@@ -112,3 +112,23 @@ def test_a_recipe_that_reads_nothing_is_refused(tmp_path):
     path.write_text("extends: autobind_toy\ndrop: [modalities]\n")
     with pytest.raises(ConfigError, match="at least one modality"):
         read_recipe(path)
+
+
+def test_a_role_of_several_kinds_is_prepared_encoded_and_disturbed_as_its_kind():
+    recipe = read_recipe("cleanclip_toy", {"inputs.ecg.rate_hz": 50})
+    pictures = for_cohort(read_recipe("cleanclip_toy"), {"scan": "image", "report": "text"})
+    assert list(pictures.inputs) == ["scan", "report"]
+    assert pictures.views["disturbed"].augment["scan"]["rotation_deg"] == 15
+    assert pictures.stages[0].trigger == "badnet"
+    signals = for_cohort(recipe, {"note": "text", "ecg": "ecg", "age": "tabular"})
+    assert signals.inputs["ecg"]["rate_hz"] == 50  # what is set wins, the rest is of the kind
+    assert signals.inputs["ecg"]["normalise"] == "none"
+    assert signals.towers["ecg"]["encoder"]["name"] == "resnet1d"
+    assert signals.views["augmented"].augment["ecg"]["lead_dropout"] == 0.2
+    assert signals.stages[0].trigger == "pulse"
+    both = for_cohort(read_recipe("poisoned_toy"), {"e": "ecg", "x": "image", "t": "text"})
+    assert list(both.inputs) == ["x", "t"]
+    with pytest.raises(ConfigError, match="is the cohort's image or ecg, of which it has none"):
+        for_cohort(read_recipe("poisoned_toy"), {"t": "text"})
+    with pytest.raises(ConfigError, match="several: a, b"):
+        for_cohort(read_recipe("poisoned_toy"), {"a": "image", "b": "image", "t": "text"})

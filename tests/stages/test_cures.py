@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_squares import SMALL, write_squares
+from small_squares import write_squares
 
 import medmcl
 import medmcl.stages.pretrain
@@ -15,8 +15,9 @@ from medmcl.stages.poison import poison_file
 from medmcl.threats import Poison
 
 TINY = {
-    **{key: value for key, value in SMALL.items() if key.startswith("inputs")},
-    "towers.picture.encoder": {
+    "kinds.image.input.size": 32,
+    "kinds.text.input.max_tokens": 16,
+    "kinds.image.tower.encoder": {
         "name": "timm", "model": "vit_tiny_patch16_224",
         "options": {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2},
     },
@@ -118,12 +119,14 @@ def test_terms_share_one_temperature_that_goes_on_from_the_victim(cured, victim)
     run = cured["cleanclip_toy"]
     before = weights(victim, "victim")["objectives.cross_modal.scale.log"]
     own = weights(run, "cured")
-    scales = [own[f"objectives.{label}.scale.log"] for label in ("cross_modal", "image", "text")]
+    scales = [
+        own[f"objectives.{label}.scale.log"] for label in ("cross_modal", "of_record", "of_words")
+    ]
     assert all(torch.equal(one, scales[0]) for one in scales)
     assert 0 < abs(float(scales[0] - before)) < 0.01
     assert float(before) != pytest.approx(np.log(14.2857), abs=1e-6)
     learner = run.learner("cured", torch.device("cpu"))
-    assert learner.objectives["image"].scale is learner.objectives["cross_modal"].scale
+    assert learner.objectives["of_record"].scale is learner.objectives["cross_modal"].scale
     par = weights(cured["par_toy"], "cured")["objectives.cross_modal.scale.log"]
     assert torch.equal(par, before)
 
@@ -133,10 +136,10 @@ def test_terms_share_one_temperature_that_goes_on_from_the_victim(cured, victim)
     [
         ({"stages.victim.steps": 5}, {}, "stages.victim.steps: 4 before, 5 now"),
         ({"stages.attack.count": 9}, {}, "stages.attack.count: 12 before, 9 now"),
-        ({"inputs.picture.size": 40}, {}, "recipe.inputs.image.size: 32 before, 40 now"),
+        ({"kinds.image.input.size": 40}, {}, "recipe.inputs.image.size: 32 before, 40 now"),
         ({}, {"seed": 1}, "seed: 0 before, 1 now"),
-        ({"towers.picture.head.out": 32}, {}, "recipe.towers.image.head.out"),
-        ({"views.augmented.augment.picture.contrast": 0.2}, {}, "recipe.views.augmented"),
+        ({"kinds.image.tower.head.out": 32}, {}, "recipe.towers.image.head.out"),
+        ({"kinds.image.augment.augmented.contrast": 0.2}, {}, "recipe.views.augmented"),
     ],
 )
 def test_a_victim_of_other_settings_is_refused_before_anything_is_written(
@@ -184,12 +187,15 @@ def test_a_killed_run_that_took_stages_over_goes_on_to_the_same_weights(
     ("overrides", "told"),
     [
         (
-            {"stages.cured.objectives.image.scale": {"of": "cros_modal"}},
+            {"stages.cured.objectives.of_record.scale": {"of": "cros_modal"}},
             "did you mean 'cross_modal'",
         ),
-        ({"stages.cured.objectives.image.scale": {"of": "text"}}, "scale of its own called 'text'"),
         (
-            {"stages.cured.objectives.image.scale": {"of": "cross_modal", "init": 3.0}},
+            {"stages.cured.objectives.of_record.scale": {"of": "of_words"}},
+            "scale of its own called 'of_words'",
+        ),
+        (
+            {"stages.cured.objectives.of_record.scale": {"of": "cross_modal", "init": 3.0}},
             "leave the rest",
         ),
         ({"stages.cured.objectives.cross_modal.scale.start_from": "attack"}, "called 'attack'"),

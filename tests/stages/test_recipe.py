@@ -12,10 +12,10 @@ def test_every_shipped_recipe_is_valid_and_expands(name):
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         if isinstance(stage, TrainSpec):
-            assert set(stage.towers) <= set(
-                recipe.towers if recipe.shared is None else recipe.inputs
-            )
-            assert set(stage.towers) <= set(recipe.inputs)
+            built = set(recipe.towers if recipe.shared is None else recipe.inputs)
+            by_kind = set() if recipe.modalities == "all" else set(recipe.modalities)
+            assert set(stage.towers) <= built | by_kind
+            assert set(stage.towers) <= set(recipe.inputs) | by_kind
 
 
 def test_every_recipe_has_a_toy_twin():
@@ -89,7 +89,7 @@ def test_the_weight_of_an_objective_and_that_of_a_direction_are_two_things():
         ("stages.mmcl.epochs", "many", "'stages.mmcl.epochs' cannot be used"),
         ("stages.mmlc.epochs", 3, "no element 'mmlc' in the list; did you mean 'mmcl'? (known: "),
         ("stages.mmcl.label_fraction", 10, "expected: a number of at most 1"),
-        ("stages.results.draaws", 3, "did you mean 'draws'? (known: baselines"),
+        ("stages.results.draaws", 3, "did you mean 'draws'? (known: attack, baselines"),
         ("stages", 3, "'stages'"),
         ("stages.mmcl", 3, "expected: a mapping"),
         ("stages.mmcl.batch_size.x", 3, "what stands before it is a plain value"),
@@ -152,3 +152,13 @@ def test_a_join_stage_refuses_what_it_would_not_read():
     for key, value in {"restart": 1, "start_from": {"record": "base"}, "task": "hf"}.items():
         with pytest.raises(ConfigError, match=key):
             read_recipe("mcl", {f"stages.joined.{key}": value})
+
+
+def test_stages_are_put_before_one_of_the_extended_recipe(tmp_path):
+    extra = "{stage: train, name: more, towers: [ecg], steps: 3, objectives: {masked: {}}}"
+    path = write(tmp_path, f"extends: ecg_cmr_toy\ninsert: {{results: [{extra}]}}\n")
+    names = [stage.name for stage in read_recipe(path).stages]
+    base = [stage.name for stage in read_recipe("ecg_cmr_toy").stages]
+    assert names == [*base[: base.index("results")], "more", *base[base.index("results") :]]
+    with pytest.raises(ConfigError, match="before 'resluts', which is not there; did you mean"):
+        read_recipe(write(tmp_path, f"extends: ecg_cmr_toy\ninsert: {{resluts: [{extra}]}}\n"))
