@@ -57,7 +57,6 @@ CURES: dict[str, dict[str, Any]] = {
 """Cure to what is set; its first word is the recipe. Pairs alone: what clean pairs do by
 themselves."""
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
-MODALITIES = ("image", "caption")
 
 
 def jobs(block: str) -> dict[str, dict[str, Any]]:
@@ -102,7 +101,7 @@ def made(job: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
     if job.get("screened"):
         row["auroc"] = found_by(victim, cohort)
     for name, more in job.get("cures", {}).items():
-        recipe = f"{name.split()[0].rstrip(',')}_toy"
+        recipe = f"{name.split(',')[0].split()[0]}_toy"
         cured, seconds = trained(recipe, cohort, runs / "cured", {**sets, **more}, seed, victim)
         row["cpu_s"][name] = seconds
         row["asked"][name] = asked(cured, cohort, "cured")
@@ -128,10 +127,11 @@ def trained(
 
 
 def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
-    """Give what each held-out picture is told to be, clean and triggered, as hexadecimal bytes."""
+    """Give what each held-out record is told to be, clean and triggered, as hexadecimal bytes."""
     notes: list[str] = []
     spec = AttackSpec(models={stage: stage}, ks=())
-    one = Asked.of(spec, run, run.prepare(cohort, MODALITIES), pick_device("cpu"), notes)
+    prepared = run.prepare(cohort, tuple(run.recipe.inputs))
+    one = Asked.of(spec, run, prepared, pick_device("cpu"), notes)
     found: dict[str, Any] = {
         protocol: [told.argmax(axis=1).astype("uint8").tobytes().hex() for told in logits[stage]]
         for protocol, logits in one.logits().items()
@@ -141,8 +141,8 @@ def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
 
 
 def found_by(run: Run, cohort: Cohort) -> dict[str, float | None]:
-    """Give the AUROC of every detector against the manifest, over the table of train pictures."""
-    screened = screen(run, cohort, stage="victim", modality="image")
+    """Give the AUROC of every detector against the manifest, over the table of train records."""
+    screened = screen(run, cohort, stage="victim", modality=run.attacks["attack"].modality)
     return {name: one.auroc.value for name, one in screened.judged.items()}
 
 
