@@ -43,8 +43,11 @@ SUBJECTS = 3000
 COUNTS = (10, 30, 60, 120, 250, 500)
 POOLS = {1500: 30, 6000: 7.5}
 """Subjects to epochs: as many steps as 3,000 take in 15."""
-TRIGGERS = ("badnet", "blended", "sig", "wanet", "label_consistent", "four_corners")
-IMPLANTED = 250
+IMPLANTED = {
+    "badnet": 250, "blended": 30, "sig": 60, "wanet": 250, "label_consistent": 250,
+    "four_corners": 120,
+}  # fmt: skip
+"""Poisons with which cures are tried: by the sweep for the first two, guessed for the others."""
 CURES: dict[str, dict[str, Any]] = {
     "cleanclip": {},
     "cleanclip, pairs alone": {
@@ -71,11 +74,11 @@ def jobs(block: str) -> dict[str, dict[str, Any]]:
                 }  # fmt: skip
         return {"clean": {"trigger": "badnet", "count": 10, "clean": True}, **found}
     if block == "cures":
-        return {trigger: {"trigger": trigger, "count": IMPLANTED, "cures": CURES,
-                          "screened": True} for trigger in TRIGGERS}  # fmt: skip
+        return {trigger: {"trigger": trigger, "count": count, "cures": CURES, "screened": True}
+                for trigger, count in IMPLANTED.items()}  # fmt: skip
     return {
         f"{trigger}, rates": {
-            "trigger": trigger, "count": IMPLANTED,
+            "trigger": trigger, "count": IMPLANTED[trigger],
             "cures": {f"cleanclip {rate:g}": {"stages.cured.optimiser.lr": rate} for rate in RATES},
         }
         for trigger in ("badnet", "blended")
