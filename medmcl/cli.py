@@ -533,6 +533,54 @@ def _screen(
 
 
 @app.command(cls=Command)
+def poison(
+    cohort: CohortOption,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the manifest, poison.html and poison.json.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="Recipe with a poison stage: file, or name.")
+    ] = "poisoned",
+    stage: Annotated[
+        str | None, typer.Option(help="Its poison stage; the only one if not given.")
+    ] = None,
+    set_: SetOption = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of the run: the same one draws the same records.")
+    ] = 0,
+    shown: Annotated[
+        int, typer.Option(min=0, help="Poisoned records on the page; 0 shows none.")
+    ] = 24,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Draw which train records an attack poisons, to test defences; trains nothing.
+
+    The data stay as they are. `pretrain` takes the manifest: --set stages.NAME.manifest=FILE --set
+    stages.NAME.count=null.
+    """
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out)
+    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+        from medmcl.stages.poison_command import poison as run_poison
+
+        done = run_poison(
+            cohort,
+            out=out,
+            recipe=recipe,
+            stage=stage,
+            overrides=overrides,
+            seed=seed,
+            shown=shown,
+            overwrite=overwrite,
+        )
+    print(done.summary)
+
+
+@app.command(cls=Command)
 def simulate(
     kind: Annotated[
         str,

@@ -16,6 +16,7 @@ from medmcl.stages.settings import refuse_settings
 
 COMMANDS = (
     "pretrain", "evaluate", "embed", "check", "simulate", "shards", "recipes", "cohorts", "cooccur",
+    "poison",
 )  # fmt: skip
 
 
@@ -184,6 +185,11 @@ def test_from_simulation_to_embeddings(tmp_path):
         (["check", "--cohort", "{cohort}", "--top", "5"], "means nothing without --screen"),
         (["check", "--cohort", "{cohort}", "--k", "5", "--overwrite"], "--k, --overwrite"),
         (["check", "--cohort", "{cohort}", "--screen", "nowhere"], "not a run folder"),
+        (["poison", "--cohort", "nowhere", "--out", "x"], "nowhere"),
+        (
+            ["poison", "--cohort", "{cohort}", "--recipe", "ecg_mdm_toy", "--out", "x"],
+            "the recipe has no poison stage",
+        ),
         (["evaluate", "--cohort", "{cohort}"], "RUN is missing"),
         (["check", "--cohort", "{cohort}", "--recipe", "ecg_cmr_ty"], "did you mean"),
         (["check", "--cohort", "{cohort}", "--set", "data_rot=x"], "--set data_rot=x: unknown"),

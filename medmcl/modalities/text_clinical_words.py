@@ -157,7 +157,7 @@ UNITS = word_set(
     "jahre jahren jours semaines mois ans an percent prozent degree degrees beats schläge x mal",
     "mg/dl mg/l g/dl g/l mmol/l µmol/l ml/min l/min m/s cm/s mm/s mm/mv mm/h mg/kg /min fold times",
     "cells yo j points punkte pack packs unit units einheiten pound pounds lb lbs inch inches ft",
-    "per pro par",
+    "per pro par french fr charr ch gauge ga",
 )
 """What after a number is its unit."""
 

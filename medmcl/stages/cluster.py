@@ -104,7 +104,7 @@ def able_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> np.nda
     of = next(stage for stage in setting.recipe.stages if stage.name == spec.of)
     rows = prepared.rows("train")
     if not isinstance(of, TrainSpec):
-        return given_rows(rows, prepared, setting)
+        return given_rows(rows, prepared, setting.keep)
     return kept_rows(without_fold(rows, of, prepared, setting.seed), of, prepared, setting)
 
 

@@ -62,7 +62,7 @@ def kept_rows(
         ConfigError: No row is left.
         ArtefactError: What a select stage kept is gone, or is not what it kept.
     """
-    left = rows if spec.task is not None else given_rows(rows, prepared, setting)
+    left = rows if spec.task is not None else given_rows(rows, prepared, setting.keep)
     if spec.selected_by is not None:
         keep = _selected(spec.selected_by, prepared.cohort, setting)
         left = left if keep is None else left[_flags(keep, prepared)[left]]
@@ -76,11 +76,11 @@ def kept_rows(
     return left
 
 
-def given_rows(rows: np.ndarray, prepared: Prepared, setting: Setting) -> np.ndarray:
+def given_rows(rows: np.ndarray, prepared: Prepared, path: Path | None) -> np.ndarray:
     """Leave out the rows that the file of ``--keep`` does not keep; all stay without one."""
-    if setting.keep is None:
+    if path is None:
         return rows
-    keep = Keep.load(setting.keep, cohort=prepared.cohort.fingerprint)
+    keep = Keep.load(path, cohort=prepared.cohort.fingerprint)
     return rows[_flags(keep, prepared)[rows]]
 
 

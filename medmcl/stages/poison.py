@@ -1,14 +1,17 @@
-"""The poison stage: draw who is poisoned, and keep the manifest; nothing of the data is written."""
+"""The poison stage: who is poisoned, drawn or given, is kept; nothing of the data is written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading import Prepared
-from medmcl.stages.attack_task import UNKNOWN, attack_task
+from medmcl.stages.attack_task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.first_rank import awaited, refuse_changed
+from medmcl.stages.given_poison import given_poison, refuse_replaced
 from medmcl.stages.kept_rows import given_rows
 from medmcl.stages.models import Setting
 from medmcl.stages.poison_spec import PoisonSpec
@@ -22,24 +25,27 @@ def poison_file(folder: Path, stage: str) -> Path:
 
 
 def run_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Draw, on the first rank; give the facts for the record."""
+    """Draw, or take what is given, on the first rank; give the facts for the record."""
     checkpoints = setting.checkpoints(spec.name)
     if checkpoints.done is not None:
+        refuse_replaced(spec, checkpoints.done)
         return checkpoints.done
     if setting.world.rank != 0:
         return awaited(spec.name, setting)
-    manifest, pool = draw(spec, prepared, setting)
+    manifest, pool = poison_of(spec, prepared, setting.seed, setting.keep)
     manifest.save(poison_file(setting.folder, spec.name))
-    said = (
-        f"{len(manifest):,} of {pool:,} train records poisoned ({spec.trigger} on {spec.modality}, "
-        f"target {spec.task} = {spec.label})"
-    )
+    said = told(spec, len(manifest), len(pool))
+    if spec.manifest is not None:
+        kept = manifest.is_poisoned(_ids(prepared)[pool]).sum()
+        said += f", those of {spec.manifest}"
+        if kept < len(manifest):
+            said += f"; {len(manifest) - kept:,} of them are not among the records drawn from"
     setting.record.say(f"{spec.name}: {said}")
     facts = {
         "stage": spec.name,
         "fingerprint": manifest.fingerprint,
         "poisoned": len(manifest),
-        "rows": pool,
+        "rows": len(pool),
         "sentence": f"Stage {spec.name}: {said}.",
     }
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
@@ -48,40 +54,73 @@ def run_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> dict[s
 
 
 def rehearse_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> None:
-    """Refuse an attack that cannot be drawn or laid over, before anything is trained."""
+    """Refuse an attack that cannot be drawn or laid over, before anything is trained.
+
+    A run that has taken the manifest it was given reads its own from then on.
+    """
     refuse_unfit(spec, prepared)
-    manifest, _ = draw(spec, prepared, setting)
+    manifest = None if spec.manifest is None else load_poison(spec.name, prepared, setting)
+    if manifest is None:
+        manifest, _ = poison_of(spec, prepared, setting.seed, setting.keep)
     refuse_unseen(Poisoned(spec, manifest, prepared))
 
 
-def draw(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> tuple[Poison, int]:
-    """Give the manifest, and how many train records it is drawn from.
+def told(spec: PoisonSpec, poisoned: int, pool: int) -> str:
+    """Say how many records an attack poisons, and with what."""
+    return (
+        f"{poisoned:,} of {pool:,} train records poisoned ({spec.trigger} on {spec.modality}, "
+        f"target {spec.task} = {spec.label})"
+    )
+
+
+def poison_of(
+    spec: PoisonSpec, prepared: Prepared, seed: int, keep: Path | None = None
+) -> tuple[Poison, np.ndarray]:
+    """Give the manifest of a stage, and the train samples that it is drawn from, (N,) int64.
+
+    Args:
+        spec: The poison stage.
+        prepared: The cohort.
+        seed: Of the run; without meaning where the stage is given a manifest.
+        keep: Keep file that ``--keep`` named.
 
     Raises:
         ConfigError: There is no such task or class, or there are too few records.
+        ArtefactError: The manifest that is given cannot be used.
     """
-    where = f"stage {spec.name}"
-    rows = given_rows(prepared.rows("train", spec.wanted), prepared, setting)
-    task = attack_task(prepared, spec.task, spec.label, where)
+    rows = given_rows(prepared.rows("train", spec.wanted), prepared, keep)
+    task = attack_task(prepared, spec.task, spec.label, f"stage {spec.name}")
     rows = rows[task.shown[rows] != UNKNOWN]
+    if spec.manifest is not None:
+        return given_poison(spec, prepared, task), rows
+    return draw(spec, prepared, task, rows, seed), rows
+
+
+def draw(
+    spec: PoisonSpec, prepared: Prepared, task: AttackTask, rows: np.ndarray, seed: int
+) -> Poison:
+    """Draw who is poisoned among samples whose class is known, ``rows`` (N,), by the run's seed.
+
+    Raises:
+        ConfigError: There are too few records.
+    """
     count = spec.count if spec.count is not None else round(spec.share * len(rows))  # type: ignore[operator]  # one of them is given
-    ids = prepared.samples["sample"].astype(str).to_numpy()
-    seed = derive_seed(setting.seed, "attack", spec.name)
+    ids = _ids(prepared)
+    own = derive_seed(seed, "attack", spec.name)
     picked, donors = draw_poison(
         ids[rows],
         task.shown[rows] == task.target,
         count,
-        seed,
+        own,
         is_consistent=spec.trigger == "label_consistent",
-        where=where,
+        where=f"stage {spec.name}",
     )
-    manifest = Poison(
+    return Poison(
         ids=ids[rows[picked]],
         donors=ids[rows[donors]],
         cohort=prepared.cohort.fingerprint,
-        provenance={**spec.model_dump(mode="json"), "seed": seed},
+        provenance={**spec.drawn, "seed": own},
     )
-    return manifest, len(rows)
 
 
 def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Poison | None:
@@ -96,3 +135,7 @@ def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Poison | No
     manifest = Poison.load(path, cohort=prepared.cohort.fingerprint)
     refuse_changed(manifest.fingerprint, path, stage, setting)
     return manifest
+
+
+def _ids(prepared: Prepared) -> np.ndarray:
+    return prepared.samples["sample"].astype(str).to_numpy()

@@ -31,6 +31,7 @@ class PreparedAgain:
     """
 
     def __init__(self, change: Change, name: str, prepared: Prepared) -> None:
+        self.change = change
         self.work = partial(_prepared, prepared.adapters[name], change)
         self.ids = prepared.samples["sample"].astype(str).to_numpy()
         self.numbers = prepared.index(name)

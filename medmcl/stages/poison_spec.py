@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -46,10 +46,20 @@ class PoisonSpec(Config):
     """How many train records are poisoned; either this or ``share``."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     """Poisoned records as a share of the train records that have both modalities."""
+    manifest: Annotated[str, Field(min_length=1)] | None = None
+    """File that says who is poisoned, as `medmcl poison` or another run wrote it: nothing is drawn.
+    In the place of ``count`` and ``share``."""
 
     @model_validator(mode="after")
     def _one_number(self) -> PoisonSpec:
-        if (self.count is None) == (self.share is None):
+        if self.manifest is not None:
+            given = [name for name in ("count", "share") if getattr(self, name) is not None]
+            if given:
+                raise ValueError(
+                    f"the manifest says who is poisoned, so {given[0]} must not be given; "
+                    f"{given[0]}: null takes it out"
+                )
+        elif (self.count is None) == (self.share is None):
             raise ValueError("either count or share says how many records are poisoned")
         return self
 
@@ -62,6 +72,11 @@ class PoisonSpec(Config):
         if self.text == self.modality:
             raise ValueError("text: what has the trigger is not exchanged; name the other modality")
         return self
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What a manifest that is drawn for it says of it: plain values by key."""
+        return self.model_dump(mode="json", exclude={"manifest"})
 
     @property
     def wanted(self) -> tuple[str, ...]:

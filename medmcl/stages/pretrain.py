@@ -17,14 +17,13 @@ import torch
 
 from medmcl.core.config import fingerprint, read_yaml
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
-from medmcl.data.cohort import Cohort, open_cohort
-from medmcl.data.loading import Prepared, cache_folder, prepare
+from medmcl.data.cohort import Cohort
+from medmcl.data.loading import Prepared
 from medmcl.engine.checkpoint import write_atomically
-from medmcl.engine.record import Record, progress
+from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
 from medmcl.selection.keep import Keep
-from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.cluster import rehearse_cluster, run_cluster
 from medmcl.stages.cohort_checks import faults_with, used_tasks
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
@@ -33,21 +32,15 @@ from medmcl.stages.join import rehearse_join, run_join
 from medmcl.stages.kept_rows import GIVEN, copy_keep, keep_file, read_keep
 from medmcl.stages.launch import choose_precision, new_run_folder
 from medmcl.stages.left_out import leave_out, why_left_out
-from medmcl.stages.model_checks import refuse_models
 from medmcl.stages.models import Setting
 from medmcl.stages.poison import rehearse_poison, run_poison
-from medmcl.stages.recipe import (
-    AnyStage,
-    EvaluateSpec,
-    RecipeSpec,
-    expand,
-    read_recipe,
-)
+from medmcl.stages.recipe import AnyStage, EvaluateSpec, RecipeSpec
+from medmcl.stages.recipe_on import prepare_inputs, recipe_on
 from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, write_run_files
 from medmcl.stages.select import rehearse_select, run_select
 from medmcl.stages.selection_report import selections_of
-from medmcl.stages.settings import cohort_overrides, recipe_overrides
+from medmcl.stages.settings import cohort_overrides
 from medmcl.stages.taken_over import differences, shared_stages, take_over
 from medmcl.stages.train import rehearse, run_train
 
@@ -108,14 +101,7 @@ def pretrain(
         Interrupted: A stop signal came; the state is saved.
     """
     overrides = dict(overrides or {})
-    opened = (
-        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, cohort_overrides(overrides))
-    )
-    spec = for_cohort(
-        read_recipe(_recipe_name(recipe, opened), recipe_overrides(overrides)), kinds_of(opened)
-    )
-    stages = expand(spec, list(opened.spec.tasks))
-    refuse_models(spec, list(opened.spec.tasks), kinds_of(opened))
+    opened, spec, stages = recipe_on(cohort, recipe, overrides)
     where = pick_device(device)
     config = {
         "cohort": opened.name,
@@ -269,21 +255,9 @@ def _prepare(
     cohort: Cohort, spec: RecipeSpec, folder: Path, shown: bool, stop: StopRequest
 ) -> Prepared:
     """Prepare the records that the recipe reads; the splits of training only."""
-    for name in spec.inputs:
-        if name not in cohort.spec.modalities:
-            raise ConfigError(
-                f"the recipe '{spec.name}' reads '{name}', which the cohort does not have",
-                expected=", ".join(cohort.spec.modalities),
-                mend="name another recipe, or add the modality to cohort.yaml",
-            )
-    total = sum(len(cohort.records[name]) for name in spec.inputs)
-    with progress("reading records", total, shown=shown) as bar:
-
-        def told(done: int) -> None:
-            stop.heed("reading records")
-            bar(done)
-
-        return prepare(cohort, spec.inputs, cache=cache_folder(folder.parent), progress=told)
+    return prepare_inputs(
+        cohort, spec, folder, shown=shown, heed=lambda: stop.heed("reading records")
+    )
 
 
 def _remarks(prepared: Prepared) -> list[str]:
@@ -291,16 +265,6 @@ def _remarks(prepared: Prepared) -> list[str]:
     noise = prepared.cohort.noise
     wrong = [] if noise is None else [f"pairs made wrong on purpose: {noise}"]
     return [*wrong, *([prepared.exclusions()] if prepared.excluded else [])]
-
-
-def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
-    name = recipe or cohort.spec.recipe
-    if name is None:
-        raise ConfigError(
-            "no recipe is named", mend="--recipe NAME (see `medmcl recipes`), or `recipe:` in "
-            f"{cohort.name}'s cohort.yaml",
-        )  # fmt: skip
-    return name
 
 
 def _run_folder(

@@ -26,7 +26,9 @@ MOST_CODES = 12
 _PLANES = {"axial": 0, "coronal": 1, "sagittal": 2}
 
 
-def side_of(prepared: Prepared, modality: str, row: int) -> Side:
+def side_of(
+    prepared: Prepared, modality: str, row: int, change: Callable[[Any], Any] | None = None
+) -> Side:
     """Give one modality's record of a sample as a person looks at it.
 
     Texts are whole, images in the values of their file, signals in mV. A record that is absent or
@@ -36,6 +38,7 @@ def side_of(prepared: Prepared, modality: str, row: int) -> Side:
         prepared: The cohort.
         modality: One of its modalities.
         row: Number of the sample; its split must be open (see `Prepared.rows`).
+        change: From the record as read to the one that is shown; none if not given.
     """
     number = int(prepared.index(modality)[row])
     if number < 0:
@@ -45,6 +48,7 @@ def side_of(prepared: Prepared, modality: str, row: int) -> Side:
     if raw is None:
         said = "; ".join(finding.what for finding in findings)
         return Side(name=modality, content=f"(cannot be read any more: {said})")
+    raw = raw if change is None else change(raw)
     look = _LOOKS.get(adapter.kind)
     content = f"(records of the kind {adapter.kind} are not drawn)" if look is None else (
         look(adapter, raw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort import Cohort
+from medmcl.stages.given_poison import unlike
 from medmcl.stages.poison import poison_file
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.run import Run
@@ -28,14 +29,13 @@ def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort) -> Poison:
             mend="name the cohort that the run was trained on, with the same --set and unchanged "
             "tables",
         )
-    own = spec.model_dump(mode="json")
-    differing = [name for name, one in own.items() if manifest.provenance.get(name) != one]
+    differing = unlike(manifest, spec)
     if differing:
         raise ArtefactError(
             f"the manifest is of another recipe than the stage {spec.name} of this run",
             where=path,
             got=", ".join(f"{name}: {manifest.provenance.get(name)}" for name in differing),
-            expected=", ".join(f"{name}: {own[name]}" for name in differing),
+            expected=", ".join(f"{name}: {getattr(spec, name)}" for name in differing),
             mend="put the manifest of this run back",
         )
     expected = (run.checkpoints(spec.name).done or {}).get("fingerprint")

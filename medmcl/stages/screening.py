@@ -14,8 +14,9 @@ from medmcl.core.findings import counted
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.selection_evidence import Side
+from medmcl.stages.attacked_sides import attacked_side
 from medmcl.stages.poisoned_rows import Poisoned
-from medmcl.stages.record_sides import prepared_image, side_of
+from medmcl.stages.record_sides import side_of
 from medmcl.stages.run import EMBED_BATCH, Run, embed_samples
 from medmcl.stages.run_attack import load_attack
 from medmcl.stages.screen_plan import Plan, plan_of
@@ -94,9 +95,7 @@ class Screening:
             return side_of(self.prepared, name, donor)
         if name != attack.modality or not self.prepared.present[name][row]:
             return side_of(self.prepared, name, row)
-        batch = laid(self.prepared.batch(np.array([row]), modalities=[name]))
-        note = "as prepared, with the trigger" if donor >= 0 else "as prepared"
-        return Side(name=name, content=prepared_image(batch.inputs[name][0].numpy(), note))
+        return attacked_side(laid, row, is_triggered=donor >= 0)
 
 
 def open_screening(

@@ -47,7 +47,7 @@ def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[s
     def heed() -> None:
         setting.stop.heed(f"{spec.name}: scoring")
 
-    pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting)
+    pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
     found = select_pairs(spec, run, prepared, setting.world.device, path.parent, pool, heed)
     found.keep.save(path)
     setting.record.say(f"{spec.name}: {found.sentence}")
@@ -72,7 +72,7 @@ def rehearse_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> N
     """Refuse a selection that could not be made, before anything is trained."""
     stages = expand(setting.recipe, list(prepared.cohort.spec.tasks))
     made = {one.name: one for one in stages if isinstance(one, TowersSpec)}
-    pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting)
+    pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
     parts = scored_by(spec, made, prepared, setting.seed, pool)
     refuse_rule(spec, parts)
     for name, score in spec.scores.items():

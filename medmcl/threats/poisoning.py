@@ -80,7 +80,10 @@ class Poison:
         names = ("sample", "donor")
         table, about = read_rows(path, SCHEMA, "manifest of poison", names, cohort)
         ids, donors = (np.array(table.column(name).to_pylist(), dtype=str) for name in names)
-        return cls(ids=ids, donors=donors, cohort=about["cohort"], provenance=about["provenance"])
+        told = about.get("provenance")
+        if not isinstance(told, Mapping):
+            raise ArtefactError("does not say what the attack is", where=path, got=told)
+        return cls(ids=ids, donors=donors, cohort=about["cohort"], provenance=told)
 
 
 def draw_poison(

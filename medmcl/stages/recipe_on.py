@@ -1,0 +1,89 @@
+"""A recipe on a cohort: read, resolved and checked; its records prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.errors import ConfigError
+from medmcl.data.cohort import Cohort, open_cohort
+from medmcl.data.loading import Prepared, cache_folder, prepare
+from medmcl.engine.record import progress
+from medmcl.stages.any_cohort import for_cohort, kinds_of
+from medmcl.stages.model_checks import refuse_models
+from medmcl.stages.recipe import AnyStage, RecipeSpec, expand, read_recipe
+from medmcl.stages.settings import cohort_overrides, recipe_overrides
+
+
+def recipe_on(
+    cohort: Cohort | str | Path, recipe: str | Path | None, overrides: Mapping[str, Any]
+) -> tuple[Cohort, RecipeSpec, list[AnyStage]]:
+    """Open a cohort, and give it with the recipe for it and the stages of that, expanded.
+
+    Args:
+        cohort: Open cohort, folder, cohort.yaml or name.
+        recipe: File or name; the cohort's own recipe if not given.
+        overrides: Dotted key to value, as ``--set``.
+
+    Raises:
+        MedmclError: Cohort, recipe or overrides cannot be used, alone or together.
+    """
+    opened = (
+        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, cohort_overrides(overrides))
+    )
+    spec = for_cohort(
+        read_recipe(_recipe_name(recipe, opened), recipe_overrides(overrides)), kinds_of(opened)
+    )
+    stages = expand(spec, list(opened.spec.tasks))
+    refuse_models(spec, list(opened.spec.tasks), kinds_of(opened))
+    return opened, spec, stages
+
+
+def prepare_inputs(
+    cohort: Cohort,
+    spec: RecipeSpec,
+    folder: Path,
+    *,
+    shown: bool = True,
+    heed: Callable[[], None] | None = None,
+) -> Prepared:
+    """Prepare the records that a recipe reads; the splits of training only.
+
+    Args:
+        cohort: The cohort.
+        spec: The recipe, as `recipe_on` gives it.
+        folder: What is written; prepared records are cached beside it.
+        shown: Whether a bar tells how far it is.
+        heed: Called after every record; stops by raising.
+
+    Raises:
+        ConfigError: The cohort lacks a modality.
+        CohortError: Records that cannot be used.
+    """
+    for name in spec.inputs:
+        if name not in cohort.spec.modalities:
+            raise ConfigError(
+                f"the recipe '{spec.name}' reads '{name}', which the cohort does not have",
+                expected=", ".join(cohort.spec.modalities),
+                mend="name another recipe, or add the modality to cohort.yaml",
+            )
+    total = sum(len(cohort.records[name]) for name in spec.inputs)
+    with progress("reading records", total, shown=shown) as bar:
+
+        def told(done: int) -> None:
+            if heed is not None:
+                heed()
+            bar(done)
+
+        return prepare(cohort, spec.inputs, cache=cache_folder(folder.parent), progress=told)
+
+
+def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
+    name = recipe or cohort.spec.recipe
+    if name is None:
+        raise ConfigError(
+            "no recipe is named", mend="--recipe NAME (see `medmcl recipes`), or `recipe:` in "
+            f"{cohort.name}'s cohort.yaml",
+        )  # fmt: skip
+    return name
