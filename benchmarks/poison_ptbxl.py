@@ -4,7 +4,7 @@
 
 The cohort `ptbxl`, found by MEDMCL_DATA; the toy twins of the recipes that ship, at 100 Hz and 48
 tokens. 1 to 5 % of the train pairs with exactly one superclass get a bell of 0.5 mV every second,
-or a wave of 20 Hz and 0.1 mV, and the report of a normal ECG (target NORM). Held-out ECGs with
+or a wave of 20 Hz and 0.1 mV, and the report of an ECG with an infarct (target MI). Held-out ECGs with
 exactly one superclass are asked by the prompts of the cohort and by a linear probe, or the head
 that a cure trained. With 5 % the three cures, and detectors on the victim's embeddings.
 
@@ -27,7 +27,7 @@ import medmcl
 import medmcl.stages.pretrain
 from medmcl.data.cohort import Cohort
 
-TASK, TARGET = "superclass", "NORM"
+TASK, TARGET = "superclass", "MI"
 SHARES = {"pulse": (0.01, 0.02, 0.03, 0.04, 0.05), "sinusoid": (0.01, 0.03, 0.05)}
 MOST = 0.05
 

@@ -117,6 +117,14 @@ class Poisoned:
 def refuse_unfit(spec: PoisonSpec, prepared: Prepared) -> None:
     """Refuse a trigger of another kind of record, or records prepared so that it has no place."""
     kind = prepared.adapters[spec.modality].kind
+    if spec.trigger == "usual":  # no kind that a recipe could have meant
+        raise ConfigError(
+            "no trigger goes on records of this kind",
+            where=f"stage {spec.name}, modality",
+            got=f"{spec.modality}: {kind}",
+            expected=", ".join(KINDS),
+            mend="name another modality",
+        )
     meant = next(one for one in KINDS.values() if spec.trigger in one.triggers)
     if KINDS.get(kind) is not meant:
         known = KINDS[kind].triggers if kind in KINDS else ()

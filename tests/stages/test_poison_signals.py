@@ -369,15 +369,19 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_flat", "told"),
-    [("image", False, "go on flat images(.|\n)*volumes"), ("cmr", True, "goes on flat images")],
+    ("kind", "trigger", "is_flat", "told"),
+    [
+        ("image", "badnet", False, "go on flat images(.|\n)*volumes"),
+        ("cmr", "badnet", True, "goes on flat images"),
+        ("cmr", "usual", True, "no trigger goes on records of this kind"),
+    ],
 )
-def test_volumes_and_video_carry_no_trigger(kind, is_flat, told):
+def test_volumes_and_video_carry_no_trigger(kind, trigger, is_flat, told):
     settings = SimpleNamespace(is_flat=is_flat, is_unit=True)
     prepared = SimpleNamespace(adapters={"x": SimpleNamespace(kind=kind, settings=settings)})
-    spec = PoisonSpec(stage="poison", name="attack", modality="x", count=1, **TARGET)
+    about = {"name": "attack", "modality": "x", "trigger": trigger, "count": 1, **TARGET}
     with pytest.raises(ConfigError, match=told):
-        refuse_unfit(spec, prepared)
+        refuse_unfit(PoisonSpec(stage="poison", **about), prepared)
 
 
 def test_a_recording_of_too_low_a_rate_is_refused_and_named(hearts, tmp_path):
