@@ -4,9 +4,9 @@
 
 The cohort `ptbxl`, found by MEDMCL_DATA; the toy twins of the recipes that ship, at 100 Hz and 48
 tokens. 1 to 5 % of the train pairs with exactly one superclass get a bell of 0.5 mV every second,
-or a wave of 20 Hz and 0.1 mV, and the report of an ECG with an infarct (target MI). Held-out ECGs with
-exactly one superclass are asked by the prompts of the cohort and by a linear probe, or the head
-that a cure trained. With 5 % the three cures, and detectors on the victim's embeddings.
+or a wave of 20 Hz and 0.1 mV, and the report of an ECG with an infarct (target MI). Held-out ECGs
+with exactly one superclass are asked by the prompts of the cohort and by a linear probe, or the
+head that a cure trained. With 5 % the three cures, and detectors on the victim's embeddings.
 
 Settings are those of `poison_shapes.py`: nothing was chosen here. Rows go to ``poison_ptbxl.json``
 in OUT, run after run; what is in it is not made again. ``poison_page.py`` prints the tables.
