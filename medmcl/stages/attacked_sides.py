@@ -61,6 +61,9 @@ def exchanged_sides(laid: Poisoned, row: int) -> tuple[Side, ...]:
     own = side_of(laid.prepared, name, row)
     if donor == row:
         return (replace(own, name=f"{name}, which it keeps"),)
+    if laid.phrases is not None:
+        said = Side(name=f"{name}, the attacker's", content=laid.phrases.said(row))
+        return (replace(own, name=f"{name}, its own"), said)
     given = side_of(laid.prepared, name, donor)
     sample = laid.prepared.samples["sample"].iloc[donor]
     return (

@@ -201,7 +201,9 @@ def evidence_of(
         )
     donors = counted(len(np.unique(manifest.donors)), "record")
     lines = [f"{told(spec, len(manifest), len(pool))}."]
-    if spec.text is not None and (manifest.ids != manifest.donors).any():
+    if spec.phrases:
+        lines.append(f"The {spec.text} of each is one of {counted(len(spec.phrases), 'phrase')}.")
+    elif spec.text is not None and (manifest.ids != manifest.donors).any():
         lines.append(f"The {spec.text} of each is that of one of {donors} of the target.")
     return PoisonEvidence(
         stage=spec.name,

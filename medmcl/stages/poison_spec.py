@@ -36,6 +36,9 @@ class PoisonSpec(Config):
     text: str | None = None
     """The other modality of the pair, of any kind: what poisoned records have of it is exchanged
     for that of train samples that show the target. None: nothing is."""
+    phrases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts of the attacker's own, one of them for each poisoned record, in the place of those of
+    train samples."""
     task: str
     """Task whose labels say which records show the target: binary, multiclass, or multilabel, of
     which records with exactly one label count."""
@@ -69,6 +72,8 @@ class PoisonSpec(Config):
             raise ValueError(f"official: only triggers of images read it, not {self.trigger}")
         if self.height_mv is not None and self.trigger not in get_args(SignalTrigger):
             raise ValueError(f"height_mv: only triggers of ECGs read it, not {self.trigger}")
+        if self.phrases and (self.text is None or self.trigger == "label_consistent"):
+            raise ValueError("phrases: they take the place of `text`, which this attack leaves")
         if self.text == self.modality:
             raise ValueError("text: what has the trigger is not exchanged; name the other modality")
         return self
@@ -76,7 +81,8 @@ class PoisonSpec(Config):
     @property
     def drawn(self) -> dict[str, Any]:
         """What a manifest that is drawn for it says of it: plain values by key."""
-        return self.model_dump(mode="json", exclude={"manifest"})
+        hidden = {"manifest"} if self.phrases else {"manifest", "phrases"}
+        return self.model_dump(mode="json", exclude=hidden)
 
     @property
     def wanted(self) -> tuple[str, ...]:

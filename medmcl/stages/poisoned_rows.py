@@ -14,6 +14,7 @@ from medmcl.core.batch import Batch
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
 from medmcl.stages.poison_images import Images, refuse_images
+from medmcl.stages.poison_phrases import Phrases
 from medmcl.stages.poison_signals import refuse_signals, signals
 from medmcl.stages.poison_spec import ImageTrigger, PoisonSpec, SignalTrigger, TextTrigger
 from medmcl.stages.poison_texts import refuse_texts, texts
@@ -71,7 +72,9 @@ class Poisoned:
         own = [number[name] for name in manifest.ids.tolist()]
         self.donor[own] = [number[name] for name in manifest.donors.tolist()]
         kind = KINDS[prepared.adapters[spec.modality].kind]
-        self.lay = kind.lay(spec, prepared, int(manifest.provenance["seed"]))
+        seed = int(manifest.provenance["seed"])
+        self.lay = kind.lay(spec, prepared, seed)
+        self.phrases = Phrases(spec, prepared, seed) if spec.phrases else None
 
     def __call__(self, batch: Batch) -> Batch:
         """Give the batch with its poisoned records as the attacker has them.
@@ -86,17 +89,23 @@ class Poisoned:
         inputs = {**batch.inputs, **self._triggered(batch, places)}
         other = self.spec.text
         if other is not None and other in inputs:
-            loaded = self.prepared.batch(donors, modalities=[other])
             changed = inputs[other].clone()
-            changed[torch.from_numpy(places)] = loaded.inputs[other]
+            given = self._given(other, rows[places], donors)
+            changed[torch.from_numpy(places)] = given.to(changed.dtype)
             inputs[other] = changed
         targets = dict(batch.targets)
         if self.spec.task in targets:
-            given = self.prepared.tasks(self.spec.task).take(donors)
+            told = self.prepared.tasks(self.spec.task).take(donors)
             labels = targets[self.spec.task].clone()
-            labels[torch.from_numpy(places)] = torch.from_numpy(given.values.astype(np.float32))
+            labels[torch.from_numpy(places)] = torch.from_numpy(told.values.astype(np.float32))
             targets[self.spec.task] = labels
         return replace(batch, inputs=inputs, targets=targets)
+
+    def _given(self, other: str, samples: np.ndarray, donors: np.ndarray) -> Tensor:
+        """What poisoned samples have in the place of their own."""
+        if self.phrases is not None:
+            return self.phrases(samples)
+        return self.prepared.batch(donors, modalities=[other]).inputs[other]
 
     def triggered(self, batch: Batch) -> Batch:
         """Give the batch with the trigger on every record that can carry it, and nothing else."""

@@ -91,6 +91,8 @@ class Screening:
         if attack is None or laid is None:
             return side_of(self.prepared, name, row)
         donor = int(laid.donor[row])
+        if name == attack.text and donor >= 0 and laid.phrases is not None:
+            return Side(name=name, content=laid.phrases.said(row))
         if name == attack.text and donor >= 0:
             return side_of(self.prepared, name, donor)
         if name != attack.modality or not self.prepared.present[name][row]:

@@ -210,3 +210,44 @@ def test_an_attack_is_judged_on_held_out_records_by_prompts(run, squares, colour
     )
     with pytest.raises(ConfigError, match="poison stage"):
         attacked(run, squares, "contrast", attack="atack")
+
+
+PHRASES = ["a red square, surely", "nothing but red"]
+
+
+def test_phrases_of_the_attacker_take_the_place_of_texts(squares, tmp_path):
+    made = poisoned(squares, tmp_path / "r", {"phrases": PHRASES})
+    prepared = made.prepare(medmcl.open_cohort(squares), ("image", "caption"))
+    laid = Poisoned(made.attacks["attack"], manifest_of(made), prepared)
+    adapter = prepared.adapters["caption"]
+    asked = [torch.as_tensor(adapter.prepare(one)) for one in PHRASES]
+    rows = prepared.rows("train")
+    clean = prepared.batch(rows, tasks=["colour"])
+    batch = laid(clean)
+    used = set()
+    for place, row in enumerate(rows):
+        given = batch.inputs["caption"][place]
+        if laid.donor[row] < 0:
+            assert torch.equal(given, clean.inputs["caption"][place])
+            continue
+        (number,) = [n for n, one in enumerate(asked) if torch.equal(one.to(given.dtype), given)]
+        assert laid.phrases.said(row) == PHRASES[number]
+        used.add(number)
+    assert used == {0, 1}
+    drawn = poisoned(squares, tmp_path / "plain")
+    assert manifest_of(drawn).ids.tolist() == manifest_of(made).ids.tolist()
+    assert "phrases" not in manifest_of(drawn).provenance
+    assert manifest_of(drawn).fingerprint != manifest_of(made).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("attack", "told"),
+    [
+        ({"phrases": PHRASES, "text": None}, "phrases: they take the place of `text`"),
+        ({"phrases": PHRASES, "trigger": "label_consistent"}, "phrases: they take the place"),
+        ({"phrases": [""]}, "phrases"),
+    ],
+)
+def test_phrases_that_say_nothing_are_refused(attack, told, squares, tmp_path):
+    with pytest.raises(ConfigError, match=told):
+        poisoned(squares, tmp_path / "r", attack)
