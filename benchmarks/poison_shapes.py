@@ -11,9 +11,9 @@ cures     every trigger with so many pairs that it implants, and the three cures
 tradeoff  CleanCLIP's cure of `badnet` and `blended` at other rates
 
 One world, `simulate shapes` with 3,000 subjects (seed 0); the seed is of attack and training.
-Recipes are the toy twins that ship, in bf16. Held-out pictures are asked by prompts of the colours and by a
-linear probe, or the head that a cure trained. What settings cures have was chosen in a world of
-its own (seed 10).
+Recipes are the toy twins that ship, in bf16. Held-out pictures are asked by prompts of the colours
+and by a linear probe, or the head that a cure trained. What settings cures have was chosen in a
+world of its own (seed 10).
 
 Rows go to ``poison_shapes.json`` in OUT, run after run; what is in it is not made again.
 ``poison_page.py`` prints the tables.
