@@ -28,7 +28,7 @@ import medmcl.stages.pretrain
 from medmcl.data.cohort import Cohort
 
 TASK, TARGET = "superclass", "MI"
-SHARES = {"pulse": (0.01, 0.02, 0.03, 0.04, 0.05), "sinusoid": (0.01, 0.03, 0.05)}
+SHARES = {"pulse": (0.01, 0.02, 0.03, 0.05), "sinusoid": (0.01, 0.05)}
 MOST = 0.05
 
 

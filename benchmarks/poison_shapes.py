@@ -5,7 +5,8 @@
 BLOCK:
 
 sweep     `badnet` and `blended` with 10 to 500 poisoned pairs of 2,100; `badnet` in half and in
-          twice as many pairs too, trained for as many steps; and a victim of clean data
+          twice as many pairs too, trained for as many steps; and a victim of clean data. After the
+          first seed only `ONCE_MORE` of them
 cures     every trigger with so many pairs that it implants, and the three cures of its victim;
           detectors on the victim's embeddings
 tradeoff  CleanCLIP's cure of `badnet` and `blended` at other rates
@@ -57,8 +58,12 @@ CURES: dict[str, dict[str, Any]] = {
     "par": {},
     "supervised_cure": {},
 }
-"""Cure to what is set; its first word is the recipe. Pairs alone: what clean pairs do by
-themselves."""
+"""Cure to what is set; its first word is the recipe. Pairs alone (of two triggers): what clean
+pairs do by themselves."""
+ONCE_MORE = (
+    "clean", "badnet 30", "badnet 60", "badnet 120", "badnet 250", "badnet 500", "blended 10",
+    "blended 30", "blended 60", "blended 250", "badnet 120 of 1500", "badnet 120 of 6000",
+)  # fmt: skip
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
 
 
@@ -74,8 +79,14 @@ def jobs(block: str) -> dict[str, dict[str, Any]]:
                 }  # fmt: skip
         return {"clean": {"trigger": "badnet", "count": 10, "clean": True}, **found}
     if block == "cures":
-        return {trigger: {"trigger": trigger, "count": count, "cures": CURES, "screened": True}
-                for trigger, count in IMPLANTED.items()}  # fmt: skip
+        return {
+            trigger: {
+                "trigger": trigger, "count": count, "screened": True,
+                "cures": {name: more for name, more in CURES.items()
+                          if not more or trigger in ("badnet", "blended")},
+            }
+            for trigger, count in IMPLANTED.items()
+        }  # fmt: skip
     return {
         f"{trigger}, rates": {
             "trigger": trigger, "count": IMPLANTED[trigger],
@@ -165,6 +176,8 @@ def main() -> None:
     for seed in given.seeds:
         for name, job in jobs(given.block).items():
             if given.jobs and name not in given.jobs:
+                continue
+            if given.block == "sweep" and seed != given.seeds[0] and name not in ONCE_MORE:
                 continue
             rows = json.loads(path.read_text()) if path.exists() else []
             if any((r["block"], r["job"], r["seed"]) == (given.block, name, seed) for r in rows):
