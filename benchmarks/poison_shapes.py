@@ -30,6 +30,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import medmcl
 import medmcl.stages.pretrain
 from medmcl.data.cohort import Cohort
@@ -45,7 +47,7 @@ COUNTS = (10, 30, 60, 120, 250, 500)
 POOLS = {1500: 30, 6000: 7.5}
 """Subjects to epochs: as many steps as 3,000 take in 15."""
 IMPLANTED = {
-    "badnet": 250, "blended": 30, "sig": 60, "wanet": 250, "label_consistent": 250,
+    "badnet": 250, "blended": 30, "sig": 60, "wanet": 250, "label_consistent": 200,
     "four_corners": 120,
 }  # fmt: skip
 """Poisons with which cures are tried: by the sweep for the first two, guessed for the others."""
@@ -53,7 +55,7 @@ CURES: dict[str, dict[str, Any]] = {
     "cleanclip": {},
     "cleanclip, pairs alone": {
         "stages.cured.objectives.of_record": None,
-        "stages.cured.objectives.of_words": None,
+        "stages.cured.objectives.of_report": None,
     },
     "par": {},
     "supervised_cure": {},
@@ -141,7 +143,10 @@ def trained(
 
 
 def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
-    """Give what each held-out record is told to be, clean and triggered, as hexadecimal bytes."""
+    """Give what each held-out record is told to be, clean and triggered, as hexadecimal bytes.
+
+    ``people``: number of its person, two bytes each.
+    """
     notes: list[str] = []
     spec = AttackSpec(models={stage: stage}, ks=())
     prepared = run.prepare(cohort, tuple(run.recipe.inputs))
@@ -150,6 +155,8 @@ def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
         protocol: [told.argmax(axis=1).astype("uint8").tobytes().hex() for told in logits[stage]]
         for protocol, logits in one.logits().items()
     }
+    people = np.unique(prepared.subjects[one.rows], return_inverse=True)[1]
+    found["people"] = people.astype("<u2").tobytes().hex()
     found["truth"] = one.task.shown[one.rows].astype("uint8").tobytes().hex()
     return {**found, "target": one.task.target}
 

@@ -120,7 +120,7 @@ def test_terms_share_one_temperature_that_goes_on_from_the_victim(cured, victim)
     before = weights(victim, "victim")["objectives.cross_modal.scale.log"]
     own = weights(run, "cured")
     scales = [
-        own[f"objectives.{label}.scale.log"] for label in ("cross_modal", "of_record", "of_words")
+        own[f"objectives.{label}.scale.log"] for label in ("cross_modal", "of_record", "of_report")
     ]
     assert all(torch.equal(one, scales[0]) for one in scales)
     assert 0 < abs(float(scales[0] - before)) < 0.01
@@ -191,8 +191,8 @@ def test_a_killed_run_that_took_stages_over_goes_on_to_the_same_weights(
             "did you mean 'cross_modal'",
         ),
         (
-            {"stages.cured.objectives.of_record.scale": {"of": "of_words"}},
-            "scale of its own called 'of_words'",
+            {"stages.cured.objectives.of_record.scale": {"of": "of_report"}},
+            "scale of its own called 'of_report'",
         ),
         (
             {"stages.cured.objectives.of_record.scale": {"of": "cross_modal", "init": 3.0}},
