@@ -48,6 +48,13 @@ def read_rows(
 
     try:
         table = pq.read_table(path)
+        if _MARK not in (table.schema.metadata or {}):
+            raise ArtefactError(
+                f"is not a readable {what}: it lacks what medmcl writes beside the rows",
+                where=path,
+                mend="cut such a file with pyarrow, whose tables keep their metadata, not with "
+                "pandas",
+            )
         about = dict(json.loads((table.schema.metadata or {})[_MARK]))
         found, own = about["schema"], about["cohort"]
         lacks = [name for name in columns if name not in table.column_names]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from medmcl.core.config import nearest
+from medmcl.core.config import check, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.data.view_settings import ViewSettings
@@ -89,7 +89,8 @@ def _named(
 ) -> AnyStage:
     if isinstance(stage, PoisonSpec) and stage.trigger == "usual":
         usual = USUAL.get(kinds.get(stage.modality, ""), stage.trigger)
-        return stage.model_copy(update={"trigger": usual})
+        given = {**stage.model_dump(), "trigger": usual}
+        return check(PoisonSpec, given, where=f"stage {stage.name}", error=ConfigError)
     if isinstance(stage, TrainSpec) and not stage.towers:
         return stage.model_copy(update={"towers": everyone})
     if isinstance(stage, JoinSpec) and not stage.towers:

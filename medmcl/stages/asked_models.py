@@ -70,7 +70,7 @@ class Asked:
     ) -> Asked:
         """Read the attack, choose the rows and encode them with every model."""
         poison = attack_of(run, spec)
-        manifest = load_attack(run, poison, prepared.cohort)
+        manifest = load_attack(run, poison)  # of this cohort, perhaps with other prompts by now
         where = f"stage {poison.name}"
         task = attack_task(prepared, poison.task, poison.label, where)
         rows = prepared.rows("held_out", [poison.modality])
@@ -94,15 +94,14 @@ class Asked:
     def logits(self) -> dict[str, Logits]:
         """Give protocol to model to logits of the rows, clean and triggered."""
         found: dict[str, Logits] = {}
-        ways: dict[str, Callable[[str, str], tuple[str, tuple[np.ndarray, np.ndarray]] | None]] = {
+        ways: dict[str, Callable[[str, str], Logits]] = {
             "zero_shot": self._by_prompts,
-            "head": self._by_head,
+            "head": self._by_heads,
         }
         for way in self.spec.by:
             for label, model in self.spec.models.items():
-                told = ways[way](label, model)
-                if told is not None:
-                    found.setdefault(told[0], {})[label] = told[1]
+                for protocol, told in ways[way](label, model).items():
+                    found.setdefault(protocol, {})[label] = told
         return found
 
     def found(
@@ -169,9 +168,7 @@ class Asked:
         kinds = [one.kind for one in spec.objectives.values()]
         return spec.task == self.poison.task and kinds == ["supervised"]
 
-    def _by_prompts(
-        self, label: str, model: str
-    ) -> tuple[str, tuple[np.ndarray, np.ndarray]] | None:
+    def _by_prompts(self, label: str, model: str) -> Logits:
         text, prompts = (
             self.spec.text or self.poison.asked_by,
             self.prepared.cohort.spec.prompts.get(self.poison.task),
@@ -185,7 +182,7 @@ class Asked:
             why = f"the cohort has no {text}"
         if why:
             self.notes.append(f"attack on {label} by zero-shot left out: {why}")
-            return None
+            return {}
         assert prompts is not None
         assert text is not None
         where = f"prompts of task {self.poison.task}"
@@ -196,13 +193,14 @@ class Asked:
         clean, triggered = (
             zero_shot_classes(seen.pooled, vectors, logit_scale=1.0) for seen in self.seen[label]
         )
-        return "zero_shot", (clean, triggered)
+        return {"zero_shot": (clean, triggered)}
 
-    def _by_head(self, label: str, model: str) -> tuple[str, tuple[np.ndarray, np.ndarray]] | None:
+    def _by_heads(self, label: str, model: str) -> Logits:
+        """By a linear probe, and by the stage's own head where it has one."""
         clean, triggered = self.seen[label]
+        found: Logits = {}
         if clean.said is not None and triggered.said is not None:
-            both = (_of_classes(clean.said), _of_classes(triggered.said))
-            return "own head", both
+            found["own head"] = (_of_classes(clean.said), _of_classes(triggered.said))
         known = self.task.shown != UNKNOWN
         targets = Targets(
             name=self.poison.task,
@@ -220,7 +218,8 @@ class Asked:
         )
         features = sample_vectors(self.run, self.prepared, model, name, "features", self.device)
         fitted = linear_probe(features, targets, train, tuning)
-        return "linear_probe", (fitted.predict(clean.features), fitted.predict(triggered.features))
+        both = (fitted.predict(clean.features), fitted.predict(triggered.features))
+        return {**found, "linear_probe": both}
 
 
 def _of_classes(said: np.ndarray) -> np.ndarray:

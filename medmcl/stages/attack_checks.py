@@ -40,6 +40,9 @@ def refuse_attacked(
             where=where,
             got=f"poison stages: {', '.join(attacks) or 'none'}",
             expected="one poison stage before it, or `attack: NAME`",
+            mend="leave `attack` out of the evaluate stage, or go on from the recipe `poisoned`"
+            if not attacks
+            else None,
         )
     name = spec.attack or next(iter(attacks))
     if name not in attacks:
@@ -49,6 +52,12 @@ def refuse_attacked(
             expected=", ".join(attacks) or "the name of a poison stage",
         )
     for model in spec.models.values():
+        if model not in made:
+            raise ConfigError(
+                f"'{model}' is no stage with towers before it{nearest(model, made)}",
+                where=where,
+                expected=", ".join(made),
+            )
         if model in made and attacks[name].modality not in made[model].towers:
             raise ConfigError(
                 f"stage '{model}' has no tower for '{attacks[name].modality}', which the attack "

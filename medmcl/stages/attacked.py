@@ -11,8 +11,10 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.attack_rates import KIND, compare_attacks
+from medmcl.evaluation.evidence import Evidence, FittedOn
 from medmcl.evaluation.results import Result
 from medmcl.stages.asked_models import Asked, attack_of
+from medmcl.stages.ledger import run_ledger
 from medmcl.stages.poison_spec import AttackSpec
 from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.run import Run
@@ -105,3 +107,17 @@ def attack_results(
             protocol=protocol,
         )
     return rows + asked.found(stage, seed, sites)
+
+
+def attack_ledger(run: Run, stage: EvaluateSpec, known: Evidence) -> tuple[FittedOn, ...]:
+    """Give what the models of ``stage.attack`` and its probes were fitted on, but for the known."""
+    spec = stage.attack
+    assert spec is not None
+    lines = run_ledger(run, [*spec.models.values()])
+    if "head" in spec.by:
+        task = attack_of(run, spec).task
+        note = f"of {run.config['cohort']}, clean; penalty chosen on tuning"
+        probe = FittedOn(what="linear probe of the attack section", splits=("train",), task=task,
+                         labels=True, note=note)  # fmt: skip
+        lines = (*lines, probe)
+    return tuple(line for line in lines if line not in known.fitted)

@@ -21,7 +21,7 @@ from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
-from medmcl.stages.attacked import attack_results
+from medmcl.stages.attacked import attack_ledger, attack_results
 from medmcl.stages.confounders import ask_confounders
 from medmcl.stages.expert_report import expert_content
 from medmcl.stages.features import sample_vectors, scored_rows
@@ -337,6 +337,9 @@ def run_evaluate(
         now("attack")
         evaluation.results += attack_results(
             spec, run, prepared, device, seed, evaluation.notes, sites
+        )
+        evaluation.evidence = evaluation.evidence.joined(
+            Evidence(fitted=attack_ledger(run, spec, evaluation.evidence))
         )
     _look_at_maps(spec, run, evaluation, device, unlabelled, now)
     _look_at_experts(spec, run, evaluation, device, seed, now)

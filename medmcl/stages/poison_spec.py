@@ -63,14 +63,22 @@ class PoisonSpec(Config):
                     f"{given[0]}: null takes it out"
                 )
         elif (self.count is None) == (self.share is None):
-            raise ValueError("either count or share says how many records are poisoned")
+            both = self.count is not None
+            raise ValueError(
+                "count and share are both given, and one of them says how many records are "
+                "poisoned: set the other to null"
+                if both
+                else "how many records are poisoned? give count, or share"
+            )
         return self
 
     @model_validator(mode="after")
     def _options_of_the_trigger(self) -> PoisonSpec:
-        if self.official and self.trigger not in get_args(ImageTrigger):
+        is_open = self.trigger == "usual"
+        if self.official and not is_open and self.trigger not in get_args(ImageTrigger):
             raise ValueError(f"official: only triggers of images read it, not {self.trigger}")
-        if self.height_mv is not None and self.trigger not in get_args(SignalTrigger):
+        is_signal = is_open or self.trigger in get_args(SignalTrigger)
+        if self.height_mv is not None and not is_signal:
             raise ValueError(f"height_mv: only triggers of ECGs read it, not {self.trigger}")
         if self.phrases and (self.text is None or self.trigger == "label_consistent"):
             raise ValueError("phrases: they take the place of `text`, which this attack leaves")

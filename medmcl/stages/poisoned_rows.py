@@ -69,8 +69,9 @@ class Poisoned:
         ids = prepared.samples["sample"].astype(str).to_list()
         number = {name: row for row, name in enumerate(ids)}
         self.donor = np.full(len(ids), -1, dtype=np.int64)
-        own = [number[name] for name in manifest.ids.tolist()]
-        self.donor[own] = [number[name] for name in manifest.donors.tolist()]
+        for name, donor in zip(manifest.ids.tolist(), manifest.donors.tolist(), strict=True):
+            if name in number and donor in number:  # training asks for the very cohort
+                self.donor[number[name]] = number[donor]
         kind = KINDS[prepared.adapters[spec.modality].kind]
         seed = int(manifest.provenance["seed"])
         self.lay = kind.lay(spec, prepared, seed)

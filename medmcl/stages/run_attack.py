@@ -11,8 +11,13 @@ from medmcl.stages.run import Run
 from medmcl.threats import Poison
 
 
-def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort) -> Poison:
+def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort | None = None) -> Poison:
     """Read the manifest of a poison stage, and make sure whose it is.
+
+    Args:
+        run: The run.
+        spec: Its poison stage.
+        cohort: What the manifest must be of to the letter; None where only the trigger is wanted.
 
     Raises:
         ArtefactError: It is missing or damaged, of another cohort, of another recipe than the
@@ -20,7 +25,7 @@ def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort) -> Poison:
     """
     path = poison_file(run.path, spec.name)
     manifest = Poison.load(path)
-    if manifest.cohort != cohort.fingerprint:
+    if cohort is not None and manifest.cohort != cohort.fingerprint:
         raise ArtefactError(
             f"the manifest of stage {spec.name} is of another cohort",
             where=path,

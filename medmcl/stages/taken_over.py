@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from medmcl.core.config import fingerprint
 from medmcl.core.errors import ConfigError
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import read_metrics
+from medmcl.objectives import wanted_probe
+from medmcl.stages.probe_rows import going_on_from
 from medmcl.stages.recipe import AnyStage, EvaluateSpec, expand, needs
 from medmcl.stages.run import Run
 
@@ -56,9 +58,10 @@ def shared_stages(
     unlike = [line for key in SAME for line in differences(before.get(key), now.get(key), key)]
     for key in SAME_IN_RECIPE:
         unlike += differences(before["recipe"].get(key), now["recipe"].get(key), f"recipe.{key}")
-    for name, view in before["recipe"].get("views", {}).items():
-        if name in now["recipe"]["views"]:
-            unlike += differences(view, now["recipe"]["views"][name], f"recipe.views.{name}")
+    views, own_views = (tree["recipe"].get("views", {}) for tree in (before, now))
+    for name in sorted({*views, "plain"} & {*own_views, *views}):
+        if name in own_views or name == "plain":
+            unlike += differences(views.get(name), own_views.get(name), f"recipe.views.{name}")
     theirs = {one.name: one for one in expand(other.recipe, other.config["tasks"])}
     taken: list[AnyStage] = []
     for stage in stages:
@@ -66,6 +69,12 @@ def shared_stages(
         if same is None or isinstance(stage, EvaluateSpec):
             continue
         unlike += differences(_plain(same), _plain(stage), f"stages.{stage.name}")
+        own, before_it = (_watchers(stage.name, some) for some in (stages, theirs.values()))
+        if own != before_it:
+            unlike.append(
+                f"stages.{stage.name}: rows kept for {', '.join(before_it) or 'no later stage'} "
+                f"before, for {', '.join(own) or 'none'} now"
+            )
         names = {one.name for one in taken}
         if other.checkpoints(stage.name).done is not None and set(needs(stage)) <= names:
             taken.append(stage)
@@ -87,6 +96,16 @@ def shared_stages(
             mend="give the folder of a run of the recipe that this one goes on from",
         )
     return taken
+
+
+def _watchers(name: str, stages: Iterable[AnyStage]) -> dict[str, Any]:
+    """Later stages for which a stage keeps rows apart, with their settings."""
+    later = going_on_from(name, list(stages))
+    return {
+        one.name: _plain(one)
+        for one in later
+        if any(wanted_probe(o.kind, o.settings) is not None for o in one.objectives.values())
+    }
 
 
 def take_over(other: Run, stages: Sequence[AnyStage], folder: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from medmcl.core.errors import MedmclError
 BLOCK = 1024
 """Rows whose distances to all others are held at once."""
 _EPSILON = 1e-4
+_SAME = 1e-6
+"""Distance, in mean lengths of a row, below which rows are copies: embeddings are float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +67,10 @@ def nearest(x: Tensor, reference: Tensor, k: int, own: Sequence[int] = (0,)) -> 
             a row is no neighbour of itself.
     """
     distances, rows = [], []
+    same = _SAME * float(x.norm(dim=1).mean())
     for first in range(0, len(x), BLOCK):
         block = torch.cdist(x[first : first + BLOCK], reference)
+        block[block < same] = 0.0
         mine = torch.arange(len(block), device=block.device)
         for begin in own:
             block[mine, begin + first + mine] = torch.inf

@@ -181,7 +181,7 @@ def test_a_lost_or_changed_manifest_stops_the_run(run, squares, tmp_path):
         ({"label": "rod"}, {}, "did you mean 'red'"),
         ({"task": "color"}, {}, "colour"),
         ({"count": 5000}, {}, "so many samples cannot be poisoned"),
-        ({"share": 0.1}, {}, "either count or share"),
+        ({"share": 0.1}, {}, "count and share are both given"),
         ({"modality": "imag"}, {}, "the recipe reads no"),
         ({"trigger": "badnets"}, {}, "trigger"),
         ({}, {"inputs.picture.intensity": "zscore"}, "0 to 1|intensity"),

@@ -223,7 +223,8 @@ def _attack_lines(found: Sequence[Result]) -> list[str]:
         against = "" if gap is None else f", against {gap.versus} {gap.shown}{verdict(gap)}"
         lines.append(
             f"Attack {task} ({success.target}) on {model}, {success.protocol.replace('_', '-')}: "
-            f"success {success.shown}{against}; clean accuracy {clean.shown}."
+            f"success {success.shown}{against}; without the trigger "
+            f"{rates['false_success'].shown}; clean accuracy {clean.shown}."
         )
     return lines
 
