@@ -109,8 +109,8 @@ def attack_results(
     return rows + asked.found(stage, seed, sites)
 
 
-def attack_ledger(run: Run, stage: EvaluateSpec, known: Evidence) -> tuple[FittedOn, ...]:
-    """Give what the models of ``stage.attack`` and its probes were fitted on, but for the known."""
+def attack_ledger(run: Run, stage: EvaluateSpec) -> Evidence:
+    """Give what the models of ``stage.attack`` and its probes were fitted on."""
     spec = stage.attack
     assert spec is not None
     lines = run_ledger(run, [*spec.models.values()])
@@ -120,4 +120,4 @@ def attack_ledger(run: Run, stage: EvaluateSpec, known: Evidence) -> tuple[Fitte
         probe = FittedOn(what="linear probe of the attack section", splits=("train",), task=task,
                          labels=True, note=note)  # fmt: skip
         lines = (*lines, probe)
-    return tuple(line for line in lines if line not in known.fitted)
+    return Evidence(fitted=lines)

@@ -338,9 +338,7 @@ def run_evaluate(
         evaluation.results += attack_results(
             spec, run, prepared, device, seed, evaluation.notes, sites
         )
-        evaluation.evidence = evaluation.evidence.joined(
-            Evidence(fitted=attack_ledger(run, spec, evaluation.evidence))
-        )
+        evaluation.evidence = evaluation.evidence.joined(attack_ledger(run, spec))
     _look_at_maps(spec, run, evaluation, device, unlabelled, now)
     _look_at_experts(spec, run, evaluation, device, seed, now)
     return evaluation

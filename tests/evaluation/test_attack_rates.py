@@ -70,3 +70,19 @@ def test_a_difference_is_of_the_same_draws_and_says_for_whom_it_is_better():
     assert same.value == 0
     assert "without width" in same.note
     assert {row.kind for row in rows} == {"attack"}
+
+
+def test_whole_sites_are_drawn_where_they_are_given():
+    generator = np.random.default_rng(3)
+    labels = generator.integers(1, 3, 400)
+    site = np.repeat(np.arange(8), 50)
+    hit = site % 2 == 0
+    told = {"m": (logits(labels), logits(np.where(hit, 0, labels)))}
+    rows = {}
+    for name, sites in (("subjects", None), ("sites", site)):
+        found = compare_attacks(told, labels, 0, sites=sites)
+        rows[name] = next(row for row in found if row.metric == "attack_success")
+    assert rows["sites"].resampling == "site"
+    assert rows["sites"].high - rows["sites"].low > 3 * (
+        rows["subjects"].high - rows["subjects"].low
+    )

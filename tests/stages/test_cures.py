@@ -11,7 +11,10 @@ import medmcl
 import medmcl.stages.pretrain
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.evaluation.results import load_results
+from medmcl.stages.any_cohort import for_cohort
 from medmcl.stages.poison import poison_file
+from medmcl.stages.recipe import ObjectiveSpec, expand, read_recipe
+from medmcl.stages.taken_over import shared_stages
 from medmcl.threats import Poison
 
 TINY = {
@@ -108,6 +111,8 @@ def test_a_supervised_cure_is_judged_by_its_own_head_and_left_out_of_zero_shot(c
     rows = load_results(run.path / "results.csv")
     asked = {(row.method, row.protocol) for row in rows if row.kind == "attack" and not row.versus}
     assert ("cured", "own head") in asked
+    gaps = [row for row in rows if row.kind == "attack" and row.versus]
+    assert {row.protocol for row in gaps} == {"linear_probe"}
     assert ("cured", "zero_shot") not in asked
     assert (
         "attack on cured by zero-shot left out: it has no tower for texts"
@@ -216,3 +221,65 @@ def test_an_attack_of_another_cohort_is_left_out_with_a_note(cured, tmp_path):
     found = medmcl.evaluate(cured["cleanclip_toy"], other, out=tmp_path / "e", device="cpu")
     assert not [row for row in found.results if row.kind == "attack"]
     assert any("the run's attack is of its own cohort" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["cleanclip", "par", "supervised_cure"])
+@pytest.mark.parametrize("twin", ["", "_toy"])
+def test_shipped_cures_are_those_of_their_sources(name, twin):
+    recipe = for_cohort(read_recipe(f"{name}{twin}"), {"image": "image", "caption": "text"})
+    attack, victim, cured, results = recipe.stages
+    assert victim.poisoned_by == attack.name
+    assert cured.poisoned_by is None
+    assert set(cured.start_from.values()) == {"victim"}
+    assert set(cured.start_from) == set(cured.towers)
+    assert list(results.attack.models) == ["victim", "cured"]
+    assert all(view.augment.get("image", {}).get("flip", 0) == 0 for view in recipe.views.values())
+    if name == "cleanclip":
+        terms = {label: cured.objectives[label] for label in ("of_record", "of_report")}
+        for label, modality in (("of_record", "image"), ("of_report", "caption")):
+            own = terms[label].settings
+            assert (own["modality"], own["views"], own["negatives"], own["weight"]) == (
+                modality, ["plain", "disturbed"], "cross", 1.0,
+            )  # fmt: skip
+            assert terms[label].loss_weight == 0.5
+            assert own["scale"] == {"of": "cross_modal"}
+        assert cured.objectives["cross_modal"].loss_weight == 1
+        assert cured.objectives["cross_modal"].settings["view"] == "plain"
+    if name == "par":
+        assert cured.teacher == "victim"
+        assert cured.objectives["depart"].settings["threshold"] == 2.15
+
+
+def test_a_stage_that_keeps_rows_for_a_later_one_is_not_taken_for_one_that_does_not(victim):
+    config = victim.config
+    stages = expand(victim.recipe, config["tasks"])
+    base = next(stage for stage in stages if stage.name == "victim")
+    learn = {"kind": "cross_modal", "settings": {"pairs": {"learn": "tree"}}}
+    later = base.model_copy(
+        update={
+            "name": "bind",
+            "poisoned_by": None,
+            "start_from": {"image": "victim"},
+            "objectives": {"cross_modal": ObjectiveSpec.model_validate(learn)},
+        }
+    )
+    assert [one.name for one in shared_stages(victim, config, stages)] == ["attack", "victim"]
+    with pytest.raises(ConfigError, match="rows kept for no later stage before, for bind now"):
+        shared_stages(victim, config, [*stages[:-1], later, stages[-1]])
+
+
+def test_a_stage_whose_source_is_not_taken_is_not_taken_either(cured):
+    run = cured["cleanclip_toy"]
+    stages = expand(run.recipe, run.config["tasks"])
+    (run.path / "checkpoint" / "victim" / "done.json").rename(run.path / "aside.json")
+    try:
+        assert [one.name for one in shared_stages(run, run.config, stages)] == ["attack"]
+    finally:
+        (run.path / "aside.json").rename(run.path / "checkpoint" / "victim" / "done.json")
+
+
+@pytest.mark.parametrize("key", ["precision", "keep", "noisy_pairs"])
+def test_runs_of_other_precision_or_rows_share_no_stage(key, victim):
+    other = {**victim.config, key: "other"}
+    with pytest.raises(ConfigError, match=f"{key}: .* before, 'other' now"):
+        shared_stages(victim, other, expand(victim.recipe, victim.config["tasks"]))

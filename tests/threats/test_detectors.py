@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from medmcl.core.errors import MedmclError
 from medmcl.threats import DETECTORS, dao, knn_distance, lid, slof
 from medmcl.threats import neighbours as blocks
+from medmcl.threats.detectors import FAR
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,15 @@ def test_texts_of_another_number_and_another_estimator_are_refused():
         slof(np.eye(10), 3, texts=np.eye(9, 10))
     with pytest.raises(MedmclError, match="mle or mom"):
         lid(np.eye(10), 3, estimator="ml")
+
+
+@pytest.mark.parametrize("width", [8, 64, 512])
+def test_copies_are_told_at_any_width(width):
+    """Records that are equal but for rounding are copies, as the page of a screening says."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(600, width))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x[570:] = x[570] + 1e-8 * generator.normal(size=(30, width))
+    scores = slof(x, 16)
+    assert (scores[570:] == FAR).all()
+    assert scores[:570].max() <= FAR
