@@ -16,9 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.metrics.proportions import wilson
+
 DRAWS = 2000
 Row = Mapping[str, Any]
 Said = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+Hits = tuple[np.ndarray, np.ndarray]
+"""Whether a rate holds of each record that is asked, a line a seed, (seeds, N); whose they are."""
 RATES: dict[str, Callable[[Said], tuple[np.ndarray, np.ndarray]]] = {
     "clean accuracy": lambda s: (s[0] == s[2], np.ones(len(s[2]), dtype=bool)),
     "attack success": lambda s: (s[1] == s[3], s[2] != s[3]),
@@ -39,26 +43,39 @@ def said(row: Row, model: str, protocol: str) -> Said | None:
     return clean, triggered, truth, asked["target"]
 
 
-def hits(rows: Sequence[Row], model: str, protocol: str, rate: str) -> np.ndarray | None:
-    """Give whether the rate holds of each record that is asked, a line a seed, (seeds, N)."""
-    found = []
+def hits(rows: Sequence[Row], model: str, protocol: str, rate: str) -> Hits | None:
+    """Give whether the rate holds of each record that is asked; None if it was not asked so."""
+    found, people = [], np.zeros(0)
     for row in rows:
         told = said(row, model, protocol)
         if told is None:
             return None
         holds, of = RATES[rate](told)
         found.append(holds[of].astype(np.float64))
-    return np.stack(found) if found else None
+        given = row["asked"][model].get("people")
+        known = np.arange(len(of)) if given is None else np.frombuffer(bytes.fromhex(given), "<u2")
+        people = known[of]
+    return (np.stack(found), people) if found else None
 
 
-def cell(values: np.ndarray | None, sign: str = "") -> str:
+def less(one: Hits | None, other: Hits | None) -> Hits | None:
+    """Give the difference, record by record."""
+    return None if one is None or other is None else (one[0] - other[0], one[1])
+
+
+def cell(given: Hits | None, sign: str = "") -> str:
     """Write mean, interval over people and range over seeds, in percent."""
-    if values is None:
+    if given is None:
         return ""
+    values, people = given
     mean = values.mean(axis=0)
+    codes = np.unique(people, return_inverse=True)[1]
+    sums, sizes = np.bincount(codes, mean), np.bincount(codes)
     generator = np.random.default_rng(0)
-    drawn = mean[generator.integers(len(mean), size=(DRAWS, len(mean)))].mean(axis=1)
-    low, high = 100 * np.percentile(drawn, [2.5, 97.5])
+    drawn = generator.integers(len(sums), size=(DRAWS, len(sums)))
+    low, high = 100 * np.percentile(sums[drawn].sum(1) / sizes[drawn].sum(1), [2.5, 97.5])
+    if low == high and not sign:  # all alike: Wilson
+        low, high = (100 * edge for edge in wilson(float(mean.mean()), len(sums), 0.95))
     seeds = 100 * values.mean(axis=1)
     spread = f"; {seeds.min():{sign}.1f} to {seeds.max():{sign}.1f}" if len(values) > 1 else ""
     return f"{100 * mean.mean():{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f}{spread})"
@@ -96,14 +113,13 @@ def cures(rows: Sequence[Row]) -> str:
     for job, own in by_job(rows).items():
         for model in own[0]["asked"]:
             head = "own head" if said(own[0], model, "own head") is not None else "linear_probe"
-            lines.append([
-                job, model, *(cell(hits(own, model, "zero_shot", rate))
-                              for rate in ("clean accuracy", "attack success")),
-                *(cell(hits(own, model, head, rate))
-                  for rate in ("clean accuracy", "attack success")), head.replace("_", " "),
-            ])  # fmt: skip
-    return table(["trigger", "model", "clean accuracy, prompts", "attack success, prompts",
-                  "clean accuracy, head", "attack success, head", "head"], lines)  # fmt: skip
+            asked = [("zero_shot", rate) for rate in RATES]
+            asked += [(head, rate) for rate in ("clean accuracy", "attack success")]
+            cells = [cell(hits(own, model, way, rate)) for way, rate in asked]
+            lines.append([job, model, str(len(own)), *cells, head.replace("_", " ")])
+    names = [f"{rate}, prompts" for rate in RATES]
+    head_names = ["clean accuracy, head", "attack success, head", "head"]
+    return table(["trigger", "model", "seeds", *names, *head_names], lines)
 
 
 def gaps(rows: Sequence[Row]) -> str:
@@ -111,17 +127,13 @@ def gaps(rows: Sequence[Row]) -> str:
     lines = []
     for job, own in by_job(rows).items():
         for model in [name for name in own[0]["asked"] if name != "victim"]:
-            line = [job, model]
-            for rate in ("clean accuracy", "attack success"):
-                one, other = (hits(own, m, "zero_shot", rate) for m in (model, "victim"))
-                line.append("" if one is None or other is None else cell(one - other, "+"))
-            one, other = (hits(own, m, "zero_shot", "attack success") for m in (model, "victim"))
-            gone = (
-                ""
-                if one is None or other is None
-                else f"{100 * (1 - one.mean() / other.mean()):.0f} %"
-            )
-            lines.append([*line, gone])
+            both = {rate: [hits(own, m, "zero_shot", rate) for m in (model, "victim")]
+                    for rate in ("clean accuracy", "attack success")}  # fmt: skip
+            one, other = both["attack success"]
+            gone = ""
+            if one is not None and other is not None and other[0].mean() > 0:
+                gone = f"{100 * (1 - one[0].mean() / other[0].mean()):.0f} %"
+            lines.append([job, model, *(cell(less(*pair), "+") for pair in both.values()), gone])
     return table(["trigger", "cured by", "clean accuracy", "attack success", "of it gone"], lines)
 
 
@@ -160,7 +172,7 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
         for rate, line in (("attack success", "-"), ("clean accuracy", "--")):
             values = [hits(own, "victim", "zero_shot", rate) for _, own in points]
             known = [one for one in values if one is not None]
-            means = [100 * one.mean() for one in known]
+            means = [100 * one[0].mean() for one in known]
             left.plot([count for count, _ in points], means, line, color=colour, marker="o",
                       markersize=3, label=f"{trigger}, {rate}")  # fmt: skip
         for job, own in by_job(curves).items():
@@ -169,7 +181,7 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
             models = list(own[0]["asked"])
             both = ("clean accuracy", "attack success")
             pairs = [[hits(own, m, "zero_shot", rate) for rate in both] for m in models]
-            x, y = ([100 * one[k].mean() for one in pairs if one[k] is not None] for k in (0, 1))  # type: ignore[union-attr]  # none is missing
+            x, y = ([100 * one[k][0].mean() for one in pairs if one[k] is not None] for k in (0, 1))  # type: ignore[index]  # none is missing
             right.plot(x, y, color=colour, marker="o", markersize=3, label=trigger)
             for name, a, b in zip(models, x, y, strict=True):
                 right.annotate(name.removeprefix("cleanclip "), (a, b), fontsize=7,

@@ -3,10 +3,11 @@
     python benchmarks/text_views.py --out OUT [--notes 400] [--draws 5]
 
 Notes of the MTSamples subset, found by MEDMCL_DATA; the first 128 tokens of each, as byte pairs.
-``ours``: words taken (0.1), words swapped (0.1), sentences shuffled (0.5), by marks: the view
-`disturbed` of the shipped cures, but for whole sentences that go. ``with sentences``: that view
-itself. ``random``: any word deleted (0.1) and a tenth of the words swapped, after everything but
-letters is gone, as EDA (Wei and Zou 2019) cleans and disturbs its texts, in the CleanCLIP pipeline.
+``ours``: the view `disturbed` of the shipped cures, by marks: words taken (0.1), words swapped
+(0.1), sentences shuffled (0.5). ``with sentences``: and whole sentences that go (0.1). ``random``:
+what EDA (Wei and Zou 2019) does in the CleanCLIP pipeline: everything but letters goes, then one of
+four ways is drawn for a text: a tenth of the words deleted, a tenth swapped; words inserted, or
+synonyms put in their place, leave the text as it is here, as no thesaurus is at hand.
 
 Counted by patterns of their own, not by the lists that the views go by: runs of digits; units
 behind a number; no, not, without, denies, negative, never; left, right, bilateral. Lost: of those
@@ -56,13 +57,16 @@ def read(tokens: Any, numbers: list[int]) -> str:
 
 
 def at_random(text: str, draw: random.Random) -> str:
-    """Disturb a text without looking at what its words mean."""
+    """Disturb a text without looking at what its words mean: one of four ways, drawn."""
     words = re.sub(r"[^a-z ]", " ", text.replace("-", " ")).split()
-    kept = [word for word in words if draw.random() >= 0.1] or words[:1]
-    for _ in range(max(1, len(kept) // 10)):
-        a, b = draw.randrange(len(kept)), draw.randrange(len(kept))
-        kept[a], kept[b] = kept[b], kept[a]
-    return " ".join(kept)
+    way = draw.choice(("delete", "swap", "insert", "replace"))
+    if way == "delete":
+        words = [word for word in words if draw.random() >= 0.1] or words[:1]
+    if way == "swap":
+        for _ in range(max(1, len(words) // 10)):
+            a, b = draw.randrange(len(words)), draw.randrange(len(words))
+            words[a], words[b] = words[b], words[a]
+    return " ".join(words)
 
 
 def moved(before: str, after: str) -> float:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from medmcl.core.config import nearest, refuse_unknown
 from medmcl.core.errors import ConfigError
+from medmcl.data.cohort import Cohort
+from medmcl.stages.attack_task import UNKNOWN, task_of_classes
 from medmcl.stages.poison_spec import PoisonSpec
+from medmcl.stages.poisoned_rows import refuse_other_kind
 from medmcl.stages.recipe import EvaluateSpec, RecipeSpec, TowersSpec, TrainSpec
 
 
@@ -65,3 +68,39 @@ def refuse_attacked(
                 where=where,
                 expected="a stage with that tower",
             )
+
+
+def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
+    """Refuse an attack that the tables of a cohort show to be impossible.
+
+    Raises:
+        ConfigError: No such task, class or kind of record, or fewer records than are to be
+            poisoned.
+        CohortError: The task has faults.
+    """
+    where = f"stage {spec.name}"
+    if not set(spec.wanted) <= set(cohort.spec.modalities):
+        return  # refused where the recipe's inputs are
+    if spec.task not in cohort.spec.tasks:
+        raise ConfigError(
+            f"the cohort has no task '{spec.task}'{nearest(spec.task, cohort.spec.tasks)}",
+            where=f"{where}, task",
+            mend=f"--set stages.{spec.name}.task=TASK --set stages.{spec.name}.label=CLASS",
+        )
+    task = task_of_classes(cohort.targets(spec.task), spec.label, where)
+    kind = cohort.spec.modalities[spec.modality].kind
+    if spec.trigger != "usual":
+        refuse_other_kind(spec, kind)
+    samples = cohort.samples
+    able = (samples["split"] == "train").to_numpy() & (task.shown != UNKNOWN)
+    able &= samples[list(spec.wanted)].notna().all(axis=1).to_numpy()
+    is_target = task.shown == task.target
+    pool = able & (is_target if spec.trigger == "label_consistent" else ~is_target)
+    if spec.count is not None and spec.count > pool.sum():
+        raise ConfigError(
+            "so many samples cannot be poisoned",
+            where=where,
+            got=f"count: {spec.count:,}",
+            expected=f"1 to {int(pool.sum()):,}",
+            mend=f"--set stages.{spec.name}.count={int(pool.sum())} or fewer",
+        )

@@ -36,8 +36,12 @@ def attack_task(prepared: Prepared, task: str, label: str, where: str) -> Attack
     Raises:
         ConfigError: The task has no classes, or not this one.
     """
-    targets = prepared.tasks(task)
-    classes = _classes(targets)
+    return task_of_classes(prepared.tasks(task), label, where)
+
+
+def task_of_classes(targets: Targets, label: str, where: str) -> AttackTask:
+    """Find the wanted class among those of a task; see `attack_task`."""
+    task, classes = targets.name, _classes(targets)
     if classes is None:
         raise ConfigError(
             "an attack needs a task of classes",
@@ -51,6 +55,7 @@ def attack_task(prepared: Prepared, task: str, label: str, where: str) -> Attack
             f"the task '{task}' has no class '{label}'{nearest(label, names)}",
             where=f"{where}, label",
             expected=", ".join(names),
+            mend=f"--set {where.replace('stage ', 'stages.')}.label=CLASS",
         )
     return AttackTask(names=names, shown=shown, target=names.index(label))
 

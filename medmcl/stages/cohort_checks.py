@@ -9,10 +9,12 @@ import numpy as np
 
 from medmcl.core.errors import MedmclError
 from medmcl.data.cohort import Cohort
+from medmcl.stages.attack_checks import refuse_attack_on
 from medmcl.stages.column_groups import column_groups, refuse_outcomes
 from medmcl.stages.confounders import confounder_names
 from medmcl.stages.group_checks import refuse_many
 from medmcl.stages.group_spec import ClusterSpec
+from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import AnyStage, EvaluateSpec, SelectSpec, TrainSpec
 
 
@@ -44,6 +46,8 @@ def used_tasks(cohort: Cohort, stages: Sequence[AnyStage]) -> list[str]:
 def _checks(cohort: Cohort, stages: Sequence[AnyStage]) -> Iterable[Callable[[], object]]:
     tasks = [one for one in used_tasks(cohort, stages) if one in cohort.spec.tasks]
     for stage in stages:
+        if isinstance(stage, PoisonSpec):
+            yield partial(refuse_attack_on, stage, cohort)
         if isinstance(stage, EvaluateSpec):
             yield partial(confounder_names, stage, cohort)
         if isinstance(stage, ClusterSpec):

@@ -126,7 +126,15 @@ class Poisoned:
 
 def refuse_unfit(spec: PoisonSpec, prepared: Prepared) -> None:
     """Refuse a trigger of another kind of record, or records prepared so that it has no place."""
-    kind = prepared.adapters[spec.modality].kind
+    refuse_other_kind(spec, prepared.adapters[spec.modality].kind).refuse(spec, prepared)
+
+
+def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:
+    """Give how records of a kind are triggered; refuse a trigger of another kind.
+
+    Raises:
+        ConfigError: Names the triggers that would do.
+    """
     if spec.trigger == "usual":  # no kind that a recipe could have meant
         raise ConfigError(
             "no trigger goes on records of this kind",
@@ -144,7 +152,7 @@ def refuse_unfit(spec: PoisonSpec, prepared: Prepared) -> None:
             got=f"{spec.modality}: {kind}",
             mend=f"trigger: {' or '.join(known)}" if known else "name another modality",
         )
-    meant.refuse(spec, prepared)
+    return meant
 
 
 def refuse_unseen(attack: Poisoned) -> None:

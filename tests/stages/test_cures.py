@@ -283,3 +283,21 @@ def test_runs_of_other_precision_or_rows_share_no_stage(key, victim):
     other = {**victim.config, key: "other"}
     with pytest.raises(ConfigError, match=f"{key}: .* before, 'other' now"):
         shared_stages(victim, other, expand(victim.recipe, victim.config["tasks"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"stages.attack.task": "color"}, "the cohort has no task 'color'; did you mean 'colour'"),
+        ({"stages.attack.label": "rad"}, "no class 'rad'; did you mean 'red'"),
+        ({"stages.attack.count": 400}, "so many samples cannot be poisoned"),
+        ({"stages.attack.trigger": "pulse"}, "the trigger pulse goes on ECGs"),
+    ],
+)
+def test_check_finds_an_attack_that_cannot_be(overrides, told, squares):
+    settings = {**TINY, **overrides}
+    found = medmcl.check(squares, recipe="poisoned_toy", overrides=settings)
+    said = [str(one.what) for one in found if one.level == "error"]
+    assert any(told in one for one in said), said
+    assert not [f for f in medmcl.check(squares, recipe="poisoned_toy", overrides=TINY)
+                if f.level == "error"]  # fmt: skip
