@@ -19,6 +19,8 @@ import numpy as np
 from medmcl.evaluation.metrics.proportions import wilson
 
 DRAWS = 2000
+IMPLANTED = 0.2
+"""Attack success above which there is something to cure."""
 Row = Mapping[str, Any]
 Said = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 Hits = tuple[np.ndarray, np.ndarray]
@@ -131,7 +133,7 @@ def gaps(rows: Sequence[Row]) -> str:
                     for rate in ("clean accuracy", "attack success")}  # fmt: skip
             one, other = both["attack success"]
             gone = ""
-            if one is not None and other is not None and other[0].mean() > 0:
+            if one is not None and other is not None and other[0].mean() > IMPLANTED:
                 gone = f"{100 * (1 - one[0].mean() / other[0].mean()):.0f} %"
             lines.append([job, model, *(cell(less(*pair), "+") for pair in both.values()), gone])
     return table(["trigger", "cured by", "clean accuracy", "attack success", "of it gone"], lines)
