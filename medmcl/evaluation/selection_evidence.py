@@ -20,11 +20,13 @@ class ShownImage:
         pixels: (H, W), or (H, W, 3) in colour; the top row first, higher = brighter, any unit.
         aspect: Height of a pixel over its width.
         note: What of the record it is, as ``axial slice 12 of 24``; empty for all of it.
+        window: Values drawn as black and as white; its 1st and 99th percentile if not given.
     """
 
     pixels: np.ndarray
     aspect: float = 1.0
     note: str = ""
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

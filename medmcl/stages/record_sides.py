@@ -57,8 +57,8 @@ def side_of(
 
 
 def prepared_image(pixels: np.ndarray, note: str) -> ShownImage:
-    """Give an image as an encoder gets it, (C, H, W), to look at."""
-    return ShownImage(pixels=_colours(pixels), note=note)
+    """Give an image as it is prepared, (C, H, W) of 0 to 1, to look at."""
+    return ShownImage(pixels=_colours(pixels), note=note, window=(0.0, 1.0))
 
 
 def _image(adapter: Any, raw: Any) -> ShownImage:

@@ -123,11 +123,12 @@ def columns_for(contents: Sequence[Content], most: int) -> int:
 def scales_said(contents: Sequence[Content]) -> str:
     """How images and signals are drawn, of the kinds that are there."""
     kinds = {type(content) for content in contents}
-    images = "Each image has its own window, its 1st to 99th percentile. "
+    own = any(isinstance(one, ShownImage) and one.window is None for one in contents)
+    images = "Each image has its own window, its 1st to 99th percentile. " if own else ""
     signals = (
         "ECGs are in the proportion of 25 mm/s to 10 mm/mV: a large square is 0.2 s by 0.5 mV. "
     )
-    return (images if ShownImage in kinds else "") + (signals if ShownSignal in kinds else "")
+    return images + (signals if ShownSignal in kinds else "")
 
 
 def _card(pair: ShownPair) -> Card:

@@ -38,7 +38,12 @@ def image_src(image: ShownImage) -> str:
     """The image as a PNG data address, with square pixels."""
     from PIL import Image
 
-    grey = np.round(windowed(image.pixels) * 255).astype(np.uint8)
+    if image.window is None:
+        shown = windowed(image.pixels)
+    else:
+        low, high = image.window
+        shown = np.clip((np.nan_to_num(image.pixels, nan=low) - low) / (high - low), 0, 1)
+    grey = np.round(shown * 255).astype(np.uint8)
     rows, columns = grey.shape[0] * image.aspect, float(grey.shape[1])
     factor = min(1.0, LONGEST / max(rows, columns))
     size = (max(1, round(columns * factor)), max(1, round(rows * factor)))
