@@ -187,7 +187,8 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
             right.plot(x, y, color=colour, marker="o", markersize=3, label=trigger)
             for name, a, b in zip(models, x, y, strict=True):
                 right.annotate(name.removeprefix("cleanclip "), (a, b), fontsize=7,
-                               xytext=(3, 3), textcoords="offset points")  # fmt: skip
+                               xytext=(4, 3) if trigger == "badnet" else (-24, -8),
+                               textcoords="offset points")  # fmt: skip
     left.set_xscale("log")
     left.set_xlabel("poisoned pairs of 2,100")
     left.set_ylabel("%")

@@ -33,10 +33,12 @@ MOST = 0.05
 
 
 def jobs() -> dict[str, dict[str, Any]]:
-    """Give name to trigger and share; a victim of clean data first."""
+    """Give name to trigger and share; models of clean data first, asked about each trigger."""
     found = {f"{trigger} {100 * share:g} %": {"trigger": trigger, "share": share}
              for trigger, shares in SHARES.items() for share in shares}  # fmt: skip
-    return {"clean": {"trigger": "pulse", "share": 0.01, "clean": True}, **found}
+    clean = {f"clean, {trigger}": {"trigger": trigger, "share": 0.01, "clean": True}
+             for trigger in SHARES}  # fmt: skip
+    return {**clean, **found}
 
 
 def made(job: Mapping[str, Any], cohort: Cohort, work: Path, seed: int) -> dict[str, Any]:

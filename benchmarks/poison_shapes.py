@@ -5,7 +5,7 @@
 BLOCK:
 
 sweep     `badnet` and `blended` with 10 to 500 poisoned pairs of 2,100; `badnet` in half and in
-          twice as many pairs too, trained for as many steps; and a victim of clean data. After the
+          twice as many pairs too, trained for as many steps; and models of clean data, asked about each trigger. After the
           first seed only `ONCE_MORE` of them
 cures     every trigger with so many pairs that it implants, and the three cures of its victim;
           detectors on the victim's embeddings
@@ -63,7 +63,7 @@ CURES: dict[str, dict[str, Any]] = {
 """Cure to what is set; its first word is the recipe. Pairs alone (of two triggers): what clean
 pairs do by themselves."""
 ONCE_MORE = (
-    "clean", "badnet 30", "badnet 60", "badnet 120", "badnet 250", "badnet 500", "blended 10",
+    "clean, badnet", "badnet 30", "badnet 60", "badnet 120", "badnet 250", "badnet 500", "blended 10",
     "blended 30", "blended 60", "blended 250", "badnet 120 of 1500", "badnet 120 of 6000",
 )  # fmt: skip
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
@@ -79,7 +79,9 @@ def jobs(block: str) -> dict[str, dict[str, Any]]:
                 found[f"badnet {count} of {subjects}"] = {
                     "trigger": "badnet", "count": count, "subjects": subjects, "epochs": epochs,
                 }  # fmt: skip
-        return {"clean": {"trigger": "badnet", "count": 10, "clean": True}, **found}
+        clean = {f"clean, {trigger}": {"trigger": trigger, "count": 10, "clean": True}
+                 for trigger in IMPLANTED}  # fmt: skip
+        return {**clean, **found}
     if block == "cures":
         return {
             trigger: {
