@@ -5,8 +5,8 @@
 BLOCK:
 
 sweep     `badnet` and `blended` with 10 to 500 poisoned pairs of 2,100; `badnet` in half and in
-          twice as many pairs too, trained for as many steps; and models of clean data, asked about each trigger. After the
-          first seed only `ONCE_MORE` of them
+          twice as many pairs too, trained for as many steps; and models of clean data, asked about
+          each trigger. After the first seed only `ONCE_MORE` of them
 cures     every trigger with so many pairs that it implants, and the three cures of its victim;
           detectors on the victim's embeddings
 tradeoff  CleanCLIP's cure of `badnet` and `blended` at other rates
@@ -63,8 +63,8 @@ CURES: dict[str, dict[str, Any]] = {
 """Cure to what is set; its first word is the recipe. Pairs alone (of two triggers): what clean
 pairs do by themselves."""
 ONCE_MORE = (
-    "clean, badnet", "badnet 30", "badnet 60", "badnet 120", "badnet 250", "badnet 500", "blended 10",
-    "blended 30", "blended 60", "blended 250", "badnet 120 of 1500", "badnet 120 of 6000",
+    "clean, badnet", "badnet 30", "badnet 60", "badnet 120", "badnet 250", "badnet 500",
+    "blended 10", "blended 30", "blended 60", "blended 250", "badnet 120 of 1500", "badnet 120 of 6000",
 )  # fmt: skip
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
 
