@@ -64,7 +64,8 @@ CURES: dict[str, dict[str, Any]] = {
 pairs do by themselves."""
 ONCE_MORE = (
     "clean, badnet", "badnet 30", "badnet 60", "badnet 120", "badnet 250", "badnet 500",
-    "blended 10", "blended 30", "blended 60", "blended 250", "badnet 120 of 1500", "badnet 120 of 6000",
+    "blended 10", "blended 30", "blended 60", "blended 250", "badnet 120 of 1500",
+    "badnet 120 of 6000",
 )  # fmt: skip
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
 
