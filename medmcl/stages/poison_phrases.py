@@ -38,7 +38,9 @@ class Phrases:
             )
         self.phrases, self.seed = spec.phrases, seed
         self.ids = prepared.samples["sample"].astype(str).to_numpy()
-        self.rows = torch.stack([torch.as_tensor(adapter.prepare(one)) for one in spec.phrases])
+        self.rows = torch.stack(
+            [torch.as_tensor(adapter.prepare(one), device="cpu") for one in spec.phrases]
+        )
 
     def __call__(self, samples: np.ndarray) -> Tensor:
         """Give the prepared phrases of samples (by number), (P, ...)."""

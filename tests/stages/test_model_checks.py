@@ -105,7 +105,7 @@ def unread(monkeypatch):
     def read(*_, **__):
         pytest.fail("records were read")
 
-    monkeypatch.setattr("medmcl.stages.pretrain.prepare", read)
+    monkeypatch.setattr("medmcl.stages.recipe_on.prepare", read)
 
 
 @pytest.mark.parametrize(("recipe", "dotted", "value", "words"), CASES)
