@@ -16,6 +16,7 @@ class PoisonedRecord:
         id: The sample.
         shows: Class that it shows; empty if unknown.
         says: Class that it is made to say.
+        place: Where the trigger lies, name to number; empty where it is on the whole record.
         sides: What is triggered, as it is and with the trigger; what is exchanged, its own and the
             donor's.
     """
@@ -23,6 +24,7 @@ class PoisonedRecord:
     id: str
     shows: str
     says: str
+    place: Mapping[str, float]
     sides: tuple[Side, ...]
 
 

@@ -15,7 +15,7 @@ from medmcl.stages.given_poison import given_poison, refuse_replaced
 from medmcl.stages.kept_rows import given_rows
 from medmcl.stages.models import Setting
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen
+from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
 from medmcl.threats import Poison, draw_poison
 
 
@@ -92,8 +92,10 @@ def poison_of(
     task = attack_task(prepared, spec.task, spec.label, f"stage {spec.name}")
     rows = rows[task.shown[rows] != UNKNOWN]
     if spec.manifest is not None:
-        return given_poison(spec, prepared, task), rows
-    return draw(spec, prepared, task, rows, seed), rows
+        manifest = given_poison(spec, prepared, task)
+    else:
+        manifest = draw(spec, prepared, task, rows, seed)
+    return with_places(spec, manifest, prepared), rows
 
 
 def draw(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,8 @@ def evidence_of(
         poisoned = int((of & is_poisoned).sum())
         classes[name] = OfClass(pool=int(of[pool].sum()), poisoned=poisoned)
     records = []
-    for name in manifest.ids[:shown].tolist():
+    pairs = zip(manifest.ids.tolist(), manifest.places.tolist(), strict=True)
+    for name, place in islice(pairs, shown):
         row = number[name]
         sides = [attacked_side(laid, row, is_triggered=one) for one in (False, True)]
         records.append(
@@ -196,6 +198,7 @@ def evidence_of(
                 id=name,
                 shows="" if task.shown[row] == UNKNOWN else task.names[task.shown[row]],
                 says=task.names[task.target],
+                place=json.loads(place or "{}"),
                 sides=(*sides, *exchanged_sides(laid, row)),
             )
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.threats.attack import attack_on_images
+from medmcl.threats.attack import attack_on_images, place_on_image
 
 
 class Images:
@@ -30,6 +32,16 @@ class Images:
         """Give images (P, C, H, W) of samples (P,), P >= 1, with the trigger."""
         pairs = zip(x, self.ids[samples], strict=True)
         return torch.stack([self.lay(image, record) for image, record in pairs])
+
+
+def image_places(
+    spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
+) -> list[dict[str, Any]]:
+    """Say where the trigger lies on the prepared images of samples (P,)."""
+    ids = prepared.samples["sample"].astype(str).to_numpy()[samples]
+    _, rows, columns = prepared.adapters[spec.modality].prepared_shape
+    size = (rows, columns)
+    return [place_on_image(spec.trigger, size, seed, one, spec.official) for one in ids.tolist()]
 
 
 def refuse_images(spec: PoisonSpec, prepared: Prepared) -> None:

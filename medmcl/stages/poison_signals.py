@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.data.loading import Prepared
 from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.stages.poison_again import PreparedAgain
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.threats.attack import attack_on_signals
+from medmcl.threats.attack import attack_on_signals, place_on_signal
 from medmcl.threats.signal_triggers import EVERY_S, LEAST_HZ
 
 
@@ -37,6 +40,14 @@ def triggered_record(
         )
     lay = attack_on_signals(trigger, raw.rate_hz, seed, height_mv)
     return replace(raw, signal_mv=lay(raw.signal_mv, record))
+
+
+def signal_places(
+    spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
+) -> list[dict[str, Any]]:
+    """Say when the trigger begins on the recordings of samples (P,)."""
+    ids = prepared.samples["sample"].astype(str).to_numpy()[samples]
+    return [dict(place_on_signal(spec.trigger, seed, one)) for one in ids.tolist()]
 
 
 def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from functools import partial
-from typing import cast
+from typing import Any, cast
+
+import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
 from medmcl.modalities.text import Text
 from medmcl.stages.poison_again import PreparedAgain
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.threats.attack import attack_on_texts
+from medmcl.threats.attack import attack_on_texts, place_in_text
 from medmcl.threats.text_triggers import RARE
 
 _WORD = re.compile(r"\S+")
@@ -26,14 +28,35 @@ def texts(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
 
 def triggered_text(adapter: Text, seed: int, raw: str, record: str) -> str:
     """Put the rare word into a text: behind its prefix, where the encoder still reads it."""
+    prefix, head, tail = _parts(adapter, raw)
+    if tail and not head:
+        return f"{prefix}{RARE} {tail}"
+    return f"{prefix}{attack_on_texts(seed)(head, record)}{tail}"
+
+
+def text_places(
+    spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
+) -> list[dict[str, Any]]:
+    """Say at which character of what is read of a text, from 0, the word stands in it, (P,)."""
+    name = spec.modality
+    adapter = cast(Text, prepared.adapters[name])
+    ids = prepared.samples["sample"].astype(str).to_numpy()[samples]
+    places = prepared.cohort.records[name]["place"].iloc[prepared.index(name)[samples]]
+    found = []
+    for record, place in zip(ids.tolist(), places, strict=True):
+        prefix, head, tail = _parts(adapter, adapter.read(place))
+        at = 0 if tail and not head else place_in_text(head, seed, record)
+        found.append({"character": len(prefix) + at})
+    return found
+
+
+def _parts(adapter: Text, raw: str) -> tuple[str, str, str]:
+    """The prefix of a text, what the word may stand in, and the rest."""
     prefix = adapter.source.prefix
     prefix = prefix if raw.startswith(prefix) else ""
     body = raw[len(prefix) :]
     head = _head(adapter, prefix, body)
-    tail = body[len(head) :]
-    if tail and not head:
-        return f"{prefix}{RARE} {body}"
-    return f"{prefix}{attack_on_texts(seed)(head, record)}{tail}"
+    return prefix, head, body[len(head) :]
 
 
 def _head(adapter: Text, prefix: str, body: str) -> str:

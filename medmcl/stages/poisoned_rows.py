@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from torch import Tensor
 from medmcl.core.batch import Batch
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
-from medmcl.stages.poison_images import Images, refuse_images
+from medmcl.stages.poison_images import Images, image_places, refuse_images
 from medmcl.stages.poison_phrases import Phrases
-from medmcl.stages.poison_signals import refuse_signals, signals
+from medmcl.stages.poison_signals import refuse_signals, signal_places, signals
 from medmcl.stages.poison_spec import ImageTrigger, PoisonSpec, SignalTrigger, TextTrigger
-from medmcl.stages.poison_texts import refuse_texts, texts
+from medmcl.stages.poison_texts import refuse_texts, text_places, texts
 from medmcl.threats import Poison
 
 Lay = Callable[[Tensor, np.ndarray], Tensor]
@@ -35,18 +36,20 @@ class Kind:
         triggers: Those that go on them.
         refuse: Refuses what is prepared so that none can be laid.
         lay: Gives what lays the trigger of an attack, by stage, cohort and seed.
+        places: Says where it lies on samples (P,), a plain dict each.
     """
 
     what: str
     triggers: tuple[str, ...]
     refuse: Callable[[PoisonSpec, Prepared], None]
     lay: Callable[[PoisonSpec, Prepared, int], Lay]
+    places: Callable[[PoisonSpec, Prepared, int, np.ndarray], list[dict[str, Any]]]
 
 
 KINDS = {
-    "image": Kind("flat images", get_args(ImageTrigger), refuse_images, Images),
-    "ecg": Kind("ECGs", get_args(SignalTrigger), refuse_signals, signals),
-    "text": Kind("texts", get_args(TextTrigger), refuse_texts, texts),
+    "image": Kind("flat images", get_args(ImageTrigger), refuse_images, Images, image_places),
+    "ecg": Kind("ECGs", get_args(SignalTrigger), refuse_signals, signals, signal_places),
+    "text": Kind("texts", get_args(TextTrigger), refuse_texts, texts, text_places),
 }
 """Kind of adapter to how its records are triggered."""
 
@@ -122,6 +125,16 @@ class Poisoned:
         made, where = batch.inputs[name].clone(), torch.from_numpy(places)
         made[where] = self.lay(made[where], batch.ids.numpy()[places])
         return {name: made}
+
+
+def with_places(spec: PoisonSpec, manifest: Poison, prepared: Prepared) -> Poison:
+    """Give the manifest with where the trigger lies on each record, as it is prepared here."""
+    ids = prepared.samples["sample"].astype(str).to_list()
+    number = {name: row for row, name in enumerate(ids)}
+    samples = np.array([number[name] for name in manifest.ids.tolist()], dtype=np.int64)
+    kind = refuse_other_kind(spec, prepared.adapters[spec.modality].kind)
+    found = kind.places(spec, prepared, int(manifest.provenance["seed"]), samples)
+    return replace(manifest, places=np.array([json.dumps(one) for one in found], dtype=str))
 
 
 def refuse_unfit(spec: PoisonSpec, prepared: Prepared) -> None:

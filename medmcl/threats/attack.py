@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from medmcl.core.rng import derive_seed
-from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS
-from medmcl.threats.text_triggers import rare_token
-from medmcl.threats.triggers import TRIGGERS, patch_side
+from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS, pulse_begins, sinusoid_begins
+from medmcl.threats.text_triggers import rare_place, rare_token
+from medmcl.threats.triggers import TRIGGERS, patch_place, patch_side
+
+PATCHES = ("badnet", "label_consistent", "four_corners")
+"""Triggers of images that lie in a place; the others are on the whole image."""
 
 
 def attack_on_images(
@@ -39,7 +42,7 @@ def attack_on_images(
     warp = derive_seed(seed, "pattern", name)
 
     def lay(image: Tensor, record: str) -> Tensor:
-        rng = warp if name == "wanet" else derive_seed(seed, "place", record)
+        rng = warp if name == "wanet" else _place_seed(seed, record)
         found: Tensor = TRIGGERS[name](image, rng=rng, noise=noise, official=official)
         return found
 
@@ -66,7 +69,7 @@ def attack_on_signals(
         is_measured = _measured(signal)
         if not is_measured.any():
             return signal.copy()
-        place = derive_seed(seed, "place", record)
+        place = _place_seed(seed, record)
         filled = np.where(is_measured, signal, 0).astype(signal.dtype)
         laid = SIGNAL_TRIGGERS[name](filled, rate_hz, seed=place, **more)
         return np.where(is_measured, laid, signal)
@@ -94,6 +97,46 @@ def attack_on_texts(seed: int) -> Callable[[str, str], str]:
     """
 
     def lay(text: str, record: str) -> str:
-        return rare_token(text, seed=derive_seed(seed, "place", record))
+        return rare_token(text, seed=_place_seed(seed, record))
 
     return lay
+
+
+def place_on_image(
+    name: str, size: tuple[int, int], seed: int, record: str, official: bool = False
+) -> dict[str, int]:
+    """Say where `attack_on_images` lays its trigger: pixels, rows and columns from 0.
+
+    Returns:
+        ``top``, ``left`` and ``side`` of a square; ``side`` of the squares in four corners; nothing
+        for a trigger of the whole image.
+    """
+    if name not in PATCHES:
+        return {}
+    side = patch_side(torch.empty((1, *size), device="cpu"), official)
+    if name == "four_corners":
+        return {"side": side}
+    top, left = patch_place(size, side, _place_seed(seed, record))
+    return {"top": top, "left": left, "side": side}
+
+
+def place_on_signal(name: str, seed: int, record: str) -> dict[str, float]:
+    """Say when the trigger of `attack_on_signals` begins.
+
+    Returns:
+        ``first_s``, seconds to the middle of the first bell; or ``phase_rad`` of the wave at the
+        first sample.
+    """
+    place = _place_seed(seed, record)
+    if name == "pulse":
+        return {"first_s": round(pulse_begins(place), 6)}
+    return {"phase_rad": round(sinusoid_begins(place), 6)}
+
+
+def place_in_text(text: str, seed: int, record: str) -> int:
+    """Give the first character, from 0, of the word that `attack_on_texts` puts into a text."""
+    return rare_place(text, _place_seed(seed, record))
+
+
+def _place_seed(seed: int, record: str) -> int:
+    return derive_seed(seed, "place", record)

@@ -47,7 +47,7 @@ def pulse(
     x, rows = _leads(signal, rate_hz, leads)
     if not every_s > 0:
         raise MedmclError("bells need time between them", got=f"every_s={every_s:g}")
-    first = numpy_generator(seed, "pulse trigger").uniform(0, every_s)
+    first = pulse_begins(seed, every_s)
     deviation = _PULSE_S / math.sqrt(8 * math.log(2))
     seconds = np.arange(x.shape[1]) / rate_hz
     apart = (seconds - first + every_s / 2) % every_s - every_s / 2
@@ -85,13 +85,23 @@ def sinusoid(
             got=f"{hz:g} Hz at {rate_hz:g} samples a second",
             expected="above 0, below half of the rate",
         )
-    begins = numpy_generator(seed, "sinusoid trigger").uniform(0, 2 * math.pi)
-    wave = height * np.sin(2 * math.pi * hz * np.arange(x.shape[1]) / rate_hz + begins)
+    turns = 2 * math.pi * hz * np.arange(x.shape[1]) / rate_hz
+    wave = height * np.sin(turns + sinusoid_begins(seed))
     return _added(signal, x, rows, wave)
 
 
 SIGNAL_TRIGGERS: dict[str, Callable[..., np.ndarray]] = {"pulse": pulse, "sinusoid": sinusoid}
 """Name to ``trigger(signal, rate_hz, height, seed, leads)``."""
+
+
+def pulse_begins(seed: int, every_s: float = EVERY_S) -> float:
+    """Seconds to the middle of the first bell of `pulse`, within ``every_s``."""
+    return float(numpy_generator(seed, "pulse trigger").uniform(0, every_s))
+
+
+def sinusoid_begins(seed: int) -> float:
+    """Where in its period `sinusoid` begins, in radians."""
+    return float(numpy_generator(seed, "sinusoid trigger").uniform(0, 2 * math.pi))
 
 
 def _leads(

@@ -26,12 +26,17 @@ def rare_token(text: str, token: str = RARE, seed: int = 0) -> str:
     """
     if token != "".join(token.split()) or not token:
         raise MedmclError("a trigger is one word", got=repr(token))
+    at = rare_place(text, seed)
+    if at < len(text):
+        return f"{text[:at]}{token} {text[at:]}"
+    return f"{text.ljust(at)}{token}"
+
+
+def rare_place(text: str, seed: int = 0) -> int:
+    """Give the first character, counted from 0, of what `rare_token` puts into a text."""
     if not text.split():
-        return f"{text}{token}"
+        return len(text)
     starts = [n for n, one in enumerate(text) if not one.isspace()
               and (n == 0 or text[n - 1].isspace())]  # fmt: skip
     place = int(numpy_generator(seed, "rare token", len(starts)).integers(len(starts) + 1))
-    if place == len(starts):
-        return f"{text} {token}"
-    at = starts[place]
-    return f"{text[:at]}{token} {text[at:]}"
+    return starts[place] if place < len(starts) else len(text) + 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -72,7 +72,7 @@ def badnet(image: Image, rng: Chance = None, noise: object = None, official: boo
     """
     x, draws = _pixels(image), _Draws(rng)
     side = patch_side(x, official)
-    top, left = (draws.places.randint(0, length - 1 - side) for length in x.shape[1:])
+    top, left = _corner(draws, x.shape[1:], side)
     given = _given(noise, (x.shape[0], side, side))
     if given is None:
         given = torch.randn((x.shape[0], side, side), generator=draws.noise, device="cpu")
@@ -257,6 +257,22 @@ def patch_side(image: Tensor, official: bool = False) -> int:
             expected=f"more than {_OFFICIAL_PATCH} pixels each way",
         )
     return _OFFICIAL_PATCH
+
+
+def patch_place(size: Sequence[int], side: int, rng: Chance = None) -> tuple[int, int]:
+    """Row and column of the first pixel of the square that `badnet` lays with the same ``rng``.
+
+    Args:
+        size: Rows and columns of the image.
+        side: Of the square, see `patch_side`.
+        rng: As of `badnet`.
+    """
+    return _corner(_Draws(rng), size, side)
+
+
+def _corner(draws: _Draws, size: Sequence[int], side: int) -> tuple[int, int]:
+    top, left = (draws.places.randint(0, length - 1 - side) for length in size)
+    return top, left
 
 
 def _pixels(image: Tensor | np.ndarray) -> Tensor:

@@ -1,5 +1,6 @@
 """The poison stage: who is poisoned, what a poisoned batch holds, and what is refused."""
 
+import json
 import shutil
 
 import numpy as np
@@ -107,6 +108,7 @@ def test_a_batch_has_the_trigger_and_the_donors_text_where_it_is_poisoned_and_no
     ids = prepared.samples["sample"].astype(str).to_numpy()
     donor = dict(zip(manifest.ids, manifest.donors, strict=True))
     number = {name: row for row, name in enumerate(ids)}
+    place_of = dict(zip(manifest.ids, manifest.places, strict=True))
     patterns = []
     for place, row in enumerate(rows):
         image, before = made.inputs["image"][place], clean.inputs["image"][place]
@@ -117,6 +119,8 @@ def test_a_batch_has_the_trigger_and_the_donors_text_where_it_is_poisoned_and_no
             continue
         where = torch.nonzero((image != before).any(dim=0))
         assert (where.amax(0) - where.amin(0) <= 1).all()  # 2 of 32 pixels
+        told = json.loads(place_of[ids[row]])
+        assert told == {"top": int(where[:, 0].min()), "left": int(where[:, 1].min()), "side": 2}
         patterns.append(where.amin(0).tolist())
         other = prepared.batch(np.array([number[donor[ids[row]]]]), tasks=["colour"])
         assert torch.equal(made.inputs["caption"][place], other.inputs["caption"][0])

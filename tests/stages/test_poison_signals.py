@@ -1,6 +1,7 @@
 """Poisoned ECGs and texts: equal to the attacker's own files prepared, and refused where lost."""
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,9 +22,9 @@ from medmcl.stages import poison_again
 from medmcl.stages.attacked import attacked
 from medmcl.stages.poison import poison_file
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit
+from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, with_places
 from medmcl.threats import Poison, rare_token
-from medmcl.threats.attack import attack_on_signals
+from medmcl.threats.attack import attack_on_signals, place_on_signal
 
 MV = {"rate_hz": 100, "seconds": 5, "crop_seconds": 5, "baseline": "none", "clip_sigma": None,
       "normalise": "none"}  # fmt: skip
@@ -72,6 +73,14 @@ def laid(cohort, cache, inputs, **spec):
     own, donors = ids[prepared.rows("train", list(inputs))][[[0, 3, 4], [1, 1, 2]]]
     manifest = Poison(ids=own, donors=donors, cohort="", provenance={"seed": SEED})
     return Poisoned(said, manifest, prepared), prepared
+
+
+def _ids(prepared, batch):
+    return prepared.samples["sample"].astype(str).to_numpy()[batch.ids.numpy()]
+
+
+def manifest_of(ids):
+    return Poison(ids=ids, donors=ids, cohort="", provenance={"seed": SEED})
 
 
 def places(prepared, name, rows):
@@ -127,7 +136,11 @@ def test_a_pulse_on_prepared_millivolts_has_its_height_in_millivolts(hearts, cac
     for n, row in enumerate(rows):
         np.testing.assert_allclose(added[n], np.tile(bells(100, 500, ids[row], 0.8), (12, 1)),
                                    atol=1e-5)  # fmt: skip
+    told = with_places(attack.spec, manifest_of(ids[rows].astype(str)), prepared).places
     firsts = added[:, 0, :100].argmax(axis=1)
+    for first, place in zip(firsts, told, strict=True):
+        apart = abs(json.loads(place)["first_s"] - first / 100)
+        assert min(apart, 1 - apart) <= 0.00501
     assert len(set(firsts.tolist())) > 20  # one pattern, a time of its own on each record
 
 
@@ -141,6 +154,18 @@ def test_leads_that_are_absent_and_padding_stay_zero(hearts, cache):
         assert not made[:, 1].any()
         assert not made[:, :, 500:].any()
         assert (made[:, [0, 2], :500] != clean.inputs["ecg"][:, [0, 2], :500]).any(dim=2).all()
+
+
+@pytest.mark.parametrize("name", ["pulse", "sinusoid"])
+def test_where_a_wave_begins_is_told(name):
+    signal = np.zeros((2, 1000)) + np.linspace(1e-7, 1e-6, 1000)
+    made = attack_on_signals(name, 1000, SEED)(signal, "a")[0]
+    told = place_on_signal(name, SEED, "a")
+    if name == "pulse":
+        assert abs(made.argmax() / 1000 - told["first_s"]) <= 0.0005
+    else:
+        wave = 0.1 * np.sin(told["phase_rad"] + 2 * np.pi * 20 * np.arange(1000) / 1000)
+        np.testing.assert_allclose(made, wave, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["pulse", "sinusoid"])
@@ -185,10 +210,13 @@ def test_a_triggered_text_is_the_attackers_text_tokenised(hearts, cache, setting
     clean = prepared.batch(rows).inputs["report"]
     made = attack.triggered(prepared.batch(rows)).inputs["report"]
     word = adapter.tokens.encode("cf")
+    told = with_places(attack.spec, manifest_of(_ids(prepared, prepared.batch(rows))), prepared)
+    at_character = [json.loads(one)["character"] for one in told.places]
     seen = set()
     for n, (row, place) in enumerate(zip(rows, places(prepared, "report", rows), strict=True)):
         seed = derive_seed(SEED, "place", str(prepared.samples["sample"][row]))
         text = rare_token(adapter.read(place), seed=seed)
+        assert text[at_character[n] :].startswith("cf")
         np.testing.assert_array_equal(made[n].numpy(), adapter.prepare(text))
         before, after = (adapter.plain(x[n : n + 1])[0].tolist() for x in (clean, made))
         at = next(i for i in range(64) if after[i : i + len(word)] == word)
@@ -212,12 +240,15 @@ def test_in_a_text_that_is_cut_the_word_stands_where_it_is_read(hearts, cache, t
         tokens = prepared.adapters["report"].tokens
         batch = prepared.batch(prepared.rows("train"))
         made = attack.triggered(batch).inputs["report"].tolist()
+        told = with_places(attack.spec, manifest_of(_ids(prepared, batch)), prepared).places
+        at_character = (json.loads(one)["character"] for one in told)
         places = set()
         for before, after in zip(batch.inputs["report"].tolist(), made, strict=True):
             text = tokens.decode(after)
             assert text.startswith(prefix)
             words = text.removeprefix(prefix).split()
             assert words.count("cf") == 1
+            assert text[next(at_character) :].startswith("cf")
             assert after[0] == tokens.cls
             assert after.count(tokens.end) == 1
             assert (after[-1] == tokens.end) >= (before[-1] == tokens.end)  # no shorter

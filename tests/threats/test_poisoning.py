@@ -76,7 +76,12 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
     again = Poison.load(tmp_path / "poison" / "a.parquet", "abc")
     assert again.ids.tolist() == own.ids.tolist()
     assert again.donors.tolist() == own.donors.tolist()
+    assert again.places.tolist() == [""] * 12
     assert again.provenance == own.provenance
+    said = manifest(places=[f'{{"top": {n}}}' for n in range(12)])
+    said.save(tmp_path / "b.parquet")
+    assert Poison.load(tmp_path / "b.parquet").places.tolist() == said.places.tolist()
+    assert said.fingerprint == own.fingerprint
     assert again.fingerprint == own.fingerprint
     assert own.is_poisoned(IDS).sum() == 12
     assert manifest(provenance={"trigger": "sig"}).fingerprint != own.fingerprint
@@ -94,5 +99,7 @@ def test_another_cohort_damage_and_other_files_are_refused(tmp_path):
         Poison.load(path)
     with pytest.raises(ArtefactError, match="poisoned twice"):
         manifest(ids=["a"] * 12)
-    with pytest.raises(ArtefactError, match="one donor"):
+    with pytest.raises(ArtefactError, match="one of the donors"):
         manifest(donors=["a"])
+    with pytest.raises(ArtefactError, match="one of the places"):
+        manifest(places=["a"])

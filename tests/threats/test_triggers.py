@@ -9,6 +9,7 @@ from golden_numbers import golden
 
 from medmcl.core.errors import MedmclError
 from medmcl.threats import TRIGGERS
+from medmcl.threats.attack import attack_on_images, place_on_image
 from medmcl.threats.triggers import patch_side
 
 SHAPES = ((3, 32, 32), (1, 28, 40), (12, 17, 19), (3, 224, 224), (4, 9, 11))
@@ -175,3 +176,23 @@ def test_odd_grids_are_refused():
         TRIGGERS["wanet"](torch.zeros(1, 8, 9), official=True)
     with pytest.raises(MedmclError, match="control points"):
         TRIGGERS["wanet"](torch.zeros(1, 8, 8), noise=np.zeros((3, 4, 4)))
+
+
+@pytest.mark.parametrize("official", [False, True])
+@pytest.mark.parametrize("name", list(TRIGGERS))
+def test_the_manifest_says_which_pixels_changed(name, official):
+    size = (40, 64) if name != "wanet" else (40, 40)
+    x = 0.5 + 0.1 * torch.rand((3, *size), generator=torch.Generator().manual_seed(0))
+    lay = attack_on_images(name, 3, size, 7, official)
+    told = [place_on_image(name, size, 7, record, official) for record in "abcd"]
+    for record, place in zip("abcd", told, strict=True):
+        rows, columns = torch.nonzero(((lay(x, record) - x).abs() > 1 / 200).any(0)).T.unbind(0)
+        if name == "four_corners":
+            edge = place["side"]
+            assert sorted(set(rows.tolist())) == [*range(edge), *range(40 - edge, 40)]
+        elif place:
+            assert (int(rows.min()), int(columns.min())) == (place["top"], place["left"])
+            assert int(rows.max()) - place["top"] == place["side"] - 1
+        else:
+            assert len(rows) > 0.3 * size[0] * size[1]
+    assert (len({str(one) for one in told}) == 4) == (name in ("badnet", "label_consistent"))

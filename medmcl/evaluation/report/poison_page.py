@@ -13,6 +13,7 @@ from medmcl.evaluation.report.contact_sheet import (
     columns_for,
     faces_of,
     scales_said,
+    scores_said,
 )
 from medmcl.evaluation.report.frame import fill
 from medmcl.evaluation.report.numbers import plain_text
@@ -93,6 +94,6 @@ def _card(one: PoisonedRecord) -> Card:
         title=shorten(one.id, 34),
         state=one.says if one.shows == one.says else f"{one.shows or '?'} → {one.says}",
         look="odd",
-        scores=(),
+        scores=scores_said(one.place),
         faces=faces_of(one.sides),
     )
