@@ -77,7 +77,7 @@ def column_groups(
         ConfigError: There is no such column, or it has too many values.
         CohortError: Rows have no value, and it is not said what to do with them.
     """
-    columns = [_column(name, cohort, where) for name in spec.columns]
+    columns = [column_texts(name, cohort, where) for name in spec.columns]
     missing = np.logical_or.reduce([one == UNKNOWN for one in columns])
     notes: list[str] = []
     if missing[rows].any():
@@ -197,8 +197,17 @@ def _missing(
     return f"{counted(count, 'row')} without a value: {done}"
 
 
-def _column(name: str, cohort: Cohort, where: str) -> np.ndarray:
-    """Give the value of each sample as text, `UNKNOWN` where it has none, (N,) object."""
+def column_texts(name: str, cohort: Cohort, where: str) -> np.ndarray:
+    """Give the value of each sample as text, `UNKNOWN` where it has none, (N,) object.
+
+    Args:
+        name: ``site``, ``sex``, ``age`` (in bands), a subgroup of the cohort, or a column.
+        cohort: Whose samples.
+        where: What an error calls the place.
+
+    Raises:
+        ConfigError: There is no such column, or it has too many values.
+    """
     known = {k: v for k, v in sample_groups(cohort, {}).items() if k != "modalities"}
     if name in known:
         return np.asarray(known[name], dtype=object)

@@ -1,4 +1,4 @@
-"""Which rows a train stage may draw: those that a keep file, or a select stage before it, keeps."""
+"""Which rows a train stage may draw: those of its subset that a keep file, or a selection, keeps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from medmcl.selection.keep import Keep
 from medmcl.stages.first_rank import refuse_changed
 from medmcl.stages.models import Setting
 from medmcl.stages.recipe import TrainSpec
+from medmcl.stages.subset import in_subset
 
 GIVEN = "given"
 """Name, in the run folder, of the keep file that ``--keep`` named."""
@@ -52,7 +53,7 @@ def copy_keep(path: Path, folder: Path) -> None:
 def kept_rows(
     rows: np.ndarray, spec: TrainSpec, prepared: Prepared, setting: Setting
 ) -> np.ndarray:
-    """Leave out the rows that a selection does not keep.
+    """Leave out the rows that are not of the stage's subset, or that a selection does not keep.
 
     The file that ``--keep`` named holds for stages that train without labels: it judges pairs, not
     labels. What a stage is ``selected_by`` holds for it alone. In a rehearsal, before the select
@@ -62,6 +63,7 @@ def kept_rows(
         ConfigError: No row is left.
         ArtefactError: What a select stage kept is gone, or is not what it kept.
     """
+    rows = in_subset(rows, spec.subset, prepared, setting.seed, f"stage {spec.name}")
     left = rows if spec.task is not None else given_rows(rows, prepared, setting.keep)
     if spec.selected_by is not None:
         keep = _selected(spec.selected_by, prepared.cohort, setting)

@@ -28,6 +28,7 @@ from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.stages.group_spec import ClusterSpec, GroupsSpec
 from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
 from medmcl.stages.select_spec import SelectSpec
+from medmcl.stages.subset import SubsetSpec
 
 SCHEMA = "medmcl/recipe@1"
 CONFIGS = shipped("configs")
@@ -217,6 +218,8 @@ class TrainSpec(TowersSpec):
     """Which draw of the label fraction."""
     selected_by: str | None = None
     """Earlier select stage; only rows that it keeps are drawn."""
+    subset: SubsetSpec | None = None
+    """Train subjects that the stage is confined to; all of them if not given."""
     poisoned_by: str | None = None
     """Earlier poison stage, whose trigger and target are laid over the records it chose."""
     without_fold: int | Placeholder | None = None

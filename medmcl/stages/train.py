@@ -74,8 +74,8 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         setting.record.say(f"warning: {warning}")
     if parts.not_selected:
         setting.record.say(
-            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by selection, "
-            "fold or group"
+            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by subset, "
+            "selection, fold or group"
         )
     take_weights(learner, spec, prepared.adapters, setting)
     take_scales(learner, spec, setting)
@@ -256,7 +256,7 @@ class _Parts:
     probe: Probe | None
     selector: Online | None
     not_selected: int
-    """Rows that a selection, a fold or a group that is left out, took away."""
+    """Rows that a subset, a selection, a fold or a group that is left out, took away."""
     groups: RowGroups | None
 
 

@@ -1,0 +1,100 @@
+"""Train subjects that a stage is confined to: a share of them, or those that a column picks out.
+
+What a cure can trust is such a part: records that somebody looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from medmcl.core.config import Config
+from medmcl.core.errors import ConfigError
+from medmcl.core.rng import derive_seed
+from medmcl.data.loading import Prepared
+from medmcl.stages.column_groups import column_texts
+
+
+class SubsetSpec(Config):
+    """A share of the train subjects, drawn by the run's seed, or samples by a column."""
+
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    column: str | None = None
+    """Of the subjects table or of tables of each record; ``site``, ``sex``, ``age``, a subgroup."""
+    values: tuple[str, ...] = ()
+    """Those of the column that are taken."""
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _as_text(cls, given: object) -> object:
+        many = given if isinstance(given, list | tuple) else [given]
+        return tuple(str(one) if isinstance(one, int) else one for one in many)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SubsetSpec:
+        if (self.share is None) == (self.column is None):
+            raise ValueError("subset: either `share`, or `column` with `values`")
+        if bool(self.values) != (self.column is not None):
+            raise ValueError("subset: `column` says where to look, and `values` which are taken")
+        return self
+
+
+def in_subset(
+    rows: np.ndarray, spec: SubsetSpec | None, prepared: Prepared, seed: int, where: str
+) -> np.ndarray:
+    """Leave the rows out that are not of the subset; all stay without one.
+
+    Which subjects a share holds depends on the seed and the ids of the train subjects, not on the
+    stage: stages with the same share are trained on the same people, and those of a small share
+    are among those of a larger one.
+
+    Args:
+        rows: Sample numbers, (N,).
+        spec: What the stage says of its subset.
+        prepared: The cohort.
+        seed: Of the run.
+        where: What an error calls the place.
+
+    Raises:
+        ConfigError: There is no such column or value.
+    """
+    if spec is None:
+        return rows
+    is_in = (
+        np.isin(prepared.subjects, _drawn(spec.share, prepared, seed))
+        if spec.share is not None
+        else _picked(spec, prepared, where)
+    )
+    left = rows[is_in[rows]]
+    if len(rows) and not len(left):
+        raise ConfigError(
+            "none of the rows that the stage would train on is of its subset",
+            where=f"{where}, subset",
+            got=f"0 of {len(rows):,} rows",
+            mend="a larger share, or other values",
+        )
+    return left
+
+
+def _picked(spec: SubsetSpec, prepared: Prepared, where: str) -> np.ndarray:
+    """Samples with one of the values in the column, (N,) bool."""
+    found = column_texts(str(spec.column), prepared.cohort, f"{where}, subset")
+    known = sorted(set(found[prepared.rows("train")].tolist()))
+    unknown = [one for one in spec.values if one not in known]
+    if unknown:
+        raise ConfigError(
+            f"no train record has {spec.column} = {unknown[0]}",
+            where=f"{where}, subset.values",
+            got=", ".join(spec.values),
+            expected=", ".join(known),
+        )
+    return np.isin(found.astype(str), spec.values)
+
+
+def _drawn(share: float, prepared: Prepared, seed: int) -> np.ndarray:
+    """Subjects of a share of the train split, one at least."""
+    people = np.unique(prepared.subjects[prepared.rows("train")])
+    order = np.argsort([derive_seed(seed, "subset", str(one)) for one in people], kind="stable")
+    return np.asarray(people[order[: max(1, round(share * len(people)))]])

@@ -1,0 +1,124 @@
+"""A stage that is confined to some subjects: who they are, and what it trains on."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_squares import SMALL, write_squares
+
+import medmcl
+import medmcl.stages.pretrain
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.data.loading import prepare
+from medmcl.stages.subset import SubsetSpec, in_subset
+
+STEPS = {
+    **SMALL,
+    "stages.contrast.steps": 4,
+    "stages.contrast.epochs": None,
+    "stages.contrast.batch_size": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    folder = write_squares(tmp_path_factory.mktemp("squares") / "cohort")
+    table = pd.read_csv(folder / "pictures.csv")
+    table["reviewed"] = np.where(np.arange(len(table)) % 7 == 0, "yes", "no")
+    table.loc[3, "reviewed"] = None
+    table.to_csv(folder / "pictures.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(squares, tmp_path_factory):
+    inputs = {"caption": {"max_tokens": 16}}
+    cache = tmp_path_factory.mktemp("cache")
+    return prepare(medmcl.open_cohort(squares), inputs, cache=cache, splits="all")
+
+
+def people(prepared, rows):
+    return set(prepared.subjects[rows].tolist())
+
+
+def test_a_share_is_of_train_subjects_and_nested_and_of_the_seed(prepared):
+    rows = prepared.rows("train")
+    found = {share: people(prepared, in_subset(rows, SubsetSpec(share=share), prepared, 3, ""))
+             for share in (0.001, 0.1, 0.5)}  # fmt: skip
+    everyone = len(people(prepared, rows))
+    assert [len(one) for one in found.values()] == [1, round(0.1 * everyone), round(0.5 * everyone)]
+    assert found[0.001] < found[0.1] < found[0.5]
+    half = SubsetSpec(share=0.5)
+    assert people(prepared, in_subset(rows, half, prepared, 4, "")) != found[0.5]
+    some = rows[::3]
+    again = in_subset(some, half, prepared, 3, "")
+    assert people(prepared, again) == found[0.5] & people(prepared, some)
+    assert in_subset(rows, None, prepared, 3, "") is rows
+
+
+def test_every_subject_is_drawn_alike(prepared):
+    rows = prepared.rows("train")
+    drawn = np.zeros(len(prepared.subjects))
+    for seed in range(200):
+        drawn[in_subset(rows, SubsetSpec(share=0.25), prepared, seed, "")] += 1
+    assert abs(drawn[rows] / 200 - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 200)
+
+
+def test_a_column_picks_out_samples(prepared, squares):
+    table = pd.read_csv(squares / "pictures.csv").set_index("subject_id")["reviewed"]
+    rows = prepared.rows("train")
+    spec = SubsetSpec(column="reviewed", values=["yes"])
+    found = in_subset(rows, spec, prepared, 0, "")
+    subject = prepared.samples["subject"].to_numpy()
+    assert set(subject[found]) == {one for one in subject[rows] if table[one] == "yes"}
+    assert 0 < len(found) < len(rows) / 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"column": "revieved", "values": ["yes"]}, "reviewed"),
+        ({"column": "reviewed", "values": ["Yes"]}, "expected: (.*)no, (.*)yes"),
+    ],
+)
+def test_what_is_not_there_is_refused(prepared, spec, told):
+    with pytest.raises(ConfigError, match=told):
+        in_subset(prepared.rows("train"), SubsetSpec(**spec), prepared, 0, "stage a")
+    everyone = np.flatnonzero(prepared.samples["sample"].notna())
+    with pytest.raises(ConfigError, match="none of the rows"):
+        other = everyone[~np.isin(everyone, prepared.rows("train"))]
+        in_subset(other, SubsetSpec(share=0.5), prepared, 0, "stage a")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"share": 0}, {"share": 1}, {"share": 0.1, "column": "a", "values": ["b"]},
+     {"column": "a"}, {"values": ["a"]}, {"share": 0.1, "values": ["a"]}],
+)  # fmt: skip
+def test_a_subset_is_said_one_way(given):
+    with pytest.raises((MedmclError, ValueError), match=r"share|subset"):
+        SubsetSpec(**given)
+
+
+def test_a_stage_trains_on_its_subset_alone(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr(medmcl.stages.pretrain, "write_run_report", lambda *_, **__: None)
+    seen = []
+    loaded = medmcl.data.loading.Prepared.batch
+
+    def watched(self, rows, *args, **more):
+        seen.append(np.asarray(rows))
+        return loaded(self, rows, *args, **more)
+
+    monkeypatch.setattr(medmcl.data.loading.Prepared, "batch", watched)
+    sets = {**STEPS, "stages.contrast.subset": {"column": "reviewed", "values": ["yes"]}}
+    run = medmcl.pretrain(squares, recipe="clip_toy", out=tmp_path / "run", overrides=sets,
+                          device="cpu")  # fmt: skip
+    done = run.checkpoints("contrast").done
+    table = pd.read_csv(squares / "pictures.csv")
+    able = table[(table["split"] == "train") & (table["reviewed"] == "yes")]
+    assert done["rows"] == len(able)
+    assert done["not_selected"] == (table["split"] == "train").sum() - len(able)
+    samples = medmcl.open_cohort(squares).samples
+    trained = {row for rows in seen if len(rows) == 4 for row in rows.tolist()}
+    sides = medmcl.open_cohort(squares).subjects["split"]
+    subjects = {samples["subject"][row] for row in trained}
+    assert {one for one in subjects if sides[one] == "train"} <= set(able["subject_id"])
