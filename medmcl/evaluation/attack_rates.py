@@ -1,4 +1,4 @@
-"""An attack in four numbers with intervals: what it does, and what it leaves as it was."""
+"""An attack in a few numbers with intervals: what it does, and what it leaves as it was."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from medmcl.evaluation.resampling import site_codes
 from medmcl.evaluation.results import Result
 
 KIND = "attack"
+EFFECT = "trigger_effect"
 RATES = {
     "clean_accuracy": "higher",
     "attack_success": "lower",
     "false_success": "lower",
+    EFFECT: "lower",
     "poisoned_accuracy": "higher",
 }
 """Rate to what is better for whom is attacked."""
@@ -52,16 +54,17 @@ def attack_rates(
     Returns:
         ``clean_accuracy`` (higher = the victim looks sound), ``attack_success`` (higher = the
         attack works; see `attack_success`), ``false_success`` (the same without the trigger: what
-        is told to be the target anyway) and ``poisoned_accuracy`` (triggered records that are told
-        right all the same, of all classes). Percentiles of the bootstrap; Wilson 1927 where all
-        records are alike.
+        is told to be the target anyway), ``trigger_effect`` (attack success less false success, the
+        same records and draws: what the trigger itself does, -1 to 1) and ``poisoned_accuracy``
+        (triggered records that are told right all the same, of all classes). Percentiles of the
+        bootstrap; Wilson 1927 of a share where all records are alike.
 
     Raises:
         MedmclError: As `attack_success`; clean and triggered logits of different shapes.
     """
     sampler = Resampler(_subjects(labels, groups), draws=draws, seed=seed)
     found = _sampled(sampler, clean, triggered, labels, target)
-    return {name: share_interval(one, level) for name, one in found.items()}
+    return {name: _interval(name, one, level) for name, one in found.items()}
 
 
 def compare_attacks(
@@ -96,7 +99,7 @@ def compare_attacks(
         split: Name of the split, for the rows.
 
     Returns:
-        Four rows a model, then paired differences (later minus first, same draws), with ``versus``
+        A row for each of `RATES` and model, then paired differences (later minus first, same draws), with ``versus``
         the first; ``direction`` is that of whom is attacked.
 
     Raises:
@@ -111,7 +114,7 @@ def compare_attacks(
         "resampling": "subject" if sites is None else "site",
     }  # fmt: skip
     rows = [
-        Result.of(share_interval(one, level), method=name, metric=rate, direction=RATES[rate],
+        Result.of(_interval(rate, one, level), method=name, metric=rate, direction=RATES[rate],
                   **about)
         for name, rates in found.items()
         for rate, one in rates.items()
@@ -151,7 +154,7 @@ def _sampled(
         "false_success": (said == target, others),
         "poisoned_accuracy": (lured == truth, everyone),
     }
-    return {
+    found = {
         rate: sampler.sample(
             share_metric(rate, "no records", higher=RATES[rate] == "higher"),
             [],
@@ -160,3 +163,9 @@ def _sampled(
         )
         for rate, (hit, rows) in hits.items()
     }
+    found[EFFECT] = found["attack_success"].minus(found["false_success"])
+    return {rate: found[rate] for rate in RATES}
+
+
+def _interval(rate: str, sampled: Sampled, level: float) -> Interval:
+    return share_interval(sampled, level, is_share=rate != EFFECT)

@@ -5,6 +5,7 @@ import pytest
 
 from medmcl.core.errors import MedmclError
 from medmcl.evaluation.attack_rates import RATES, attack_rates, compare_attacks
+from medmcl.evaluation.report import headline
 
 
 def logits(said, classes=3):
@@ -21,6 +22,7 @@ def test_rates_are_those_counted_by_hand():
     assert found["attack_success"].value == pytest.approx(2 / 4)
     assert found["false_success"].value == pytest.approx(1 / 4)
     assert found["poisoned_accuracy"].value == pytest.approx(4 / 6)
+    assert found["trigger_effect"].value == pytest.approx(2 / 4 - 1 / 4)
 
 
 def test_intervals_draw_subjects_and_widen_where_records_go_together():
@@ -35,6 +37,35 @@ def test_intervals_draw_subjects_and_widen_where_records_go_together():
     assert alone.value == pytest.approx(wide.value) == pytest.approx(hit.mean())
     assert alone.low < alone.value < alone.high
     assert (wide.high - wide.low) > 2 * (alone.high - alone.low)
+
+
+def test_the_effect_of_a_trigger_is_paired_and_may_be_below_zero():
+    generator = np.random.default_rng(2)
+    labels = generator.integers(1, 3, 300)
+    told = np.where(generator.random(300) < 0.5, 0, labels)  # half are told so anyway
+    found = attack_rates(logits(told), logits(told), labels, 0)
+    assert found["attack_success"].value == pytest.approx((told == 0).mean())
+    effect = found["trigger_effect"]
+    assert effect.low == effect.value == effect.high == 0
+    shifted = np.where(generator.random(300) < 0.2, labels, told)
+    fewer = attack_rates(logits(told), logits(shifted), labels, 0)["trigger_effect"]
+    expected = ((shifted == 0).astype(float) - (told == 0)).mean()
+    assert fewer.value == pytest.approx(expected)
+    assert fewer.low < expected < fewer.high < 0
+    drawn = attack_rates(logits(told), logits(shifted), labels, 0)
+    wide = drawn["attack_success"].high - drawn["attack_success"].low
+    assert fewer.high - fewer.low < 0.8 * wide  # not as two rates side by side
+
+
+def test_in_short_says_that_an_attack_did_not_take():
+    labels = np.random.default_rng(4).integers(0, 3, 300)
+    lured = np.where(np.arange(300) % 10 < 8, 0, labels)
+    right = logits(labels)
+    for triggered, took in ((logits(lured), True), (right, False)):
+        told = {"victim": (right, triggered), "cured": (right, right)}
+        rows = compare_attacks(told, labels, 0, task="attack", label="colour = red")
+        lines = headline.attack_lines(rows)
+        assert ["did not take" in line for line in lines] == [not took, False]
 
 
 def test_other_shapes_are_refused():

@@ -31,6 +31,7 @@ NAMES = {
     "clean_accuracy": "clean accuracy",
     "attack_success": "attack success",
     "false_success": "told so without the trigger",
+    "trigger_effect": "difference that the trigger makes",
     "poisoned_accuracy": "accuracy with the trigger",
 }
 WIDTH, HEIGHT = 3.1, 2.9  # inches of a panel
@@ -73,7 +74,8 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
             aid="Each model once for each way of asking it, on held-out records; lines are 95 % "
             "bootstrap intervals. Attack success: share of records of other classes that are told "
             "to be the target once they carry the trigger; beside it in the table, how many are "
-            "told so without it. Lower right is where a defence should be.",
+            "told so without it, and the paired difference of the two. Lower right is where a "
+            "defence should be.",
             src=encode(figure),
             alt=spoken(
                 "Attack success and clean accuracy of each model",

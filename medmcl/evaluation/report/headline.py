@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medmcl.evaluation.attack_rates import EFFECT
 from medmcl.evaluation.paired_choice import CHANCE, OVERALL
 from medmcl.evaluation.report.confounder_lines import confounder_headline
 from medmcl.evaluation.report.labelled import Labelled
@@ -82,7 +83,7 @@ def headline(
     lines += confounder_headline(data.confounders)
     lines += _retrieval_lines(found)
     lines += _choice_lines(data.choice_rows)
-    lines += _attack_lines(data.attack_rows)
+    lines += attack_lines(data.attack_rows)
     return lines or [f"{data.title}: nothing has been evaluated yet."]
 
 
@@ -208,7 +209,7 @@ def _choice_lines(found: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _attack_lines(found: Sequence[Result]) -> list[str]:
+def attack_lines(found: Sequence[Result]) -> list[str]:
     """A line an attack and model, of the first way in which it was asked."""
     lines = []
     for task, model in dict.fromkeys((row.task, row.method) for row in found if not row.versus):
@@ -225,8 +226,19 @@ def _attack_lines(found: Sequence[Result]) -> list[str]:
             f"Attack {task} ({success.target}) on {model}, {success.protocol.replace('_', '-')}: "
             f"success {success.shown}{against}; without the trigger "
             f"{rates['false_success'].shown}; clean accuracy {clean.shown}."
+            f"{_untaken(rates[EFFECT]) if model == found[0].method else ''}"
         )
     return lines
+
+
+def _untaken(effect: Result) -> str:
+    """Say that an attack did not take, where the trigger makes nobody be told the target."""
+    if effect.low is None or effect.low > 0:
+        return ""
+    return (
+        f" The attack did not take, asked so: the trigger makes a difference of {effect.shown}, "
+        "and there is nothing to cure."
+    )
 
 
 def _number(row: Result) -> float:
