@@ -6,10 +6,11 @@ BLOCK:
 
 sweep     `badnet` and `blended` with 10 to 500 poisoned pairs of 2,100; `badnet` in half and in
           twice as many pairs too, trained for as many steps; and models of clean data, asked about
-          each trigger. After the first seed only `ONCE_MORE` of them
+          each trigger
 cures     every trigger with so many pairs that it implants, and the three cures of its victim;
           detectors on the victim's embeddings
 tradeoff  CleanCLIP's cure of `badnet` and `blended` at other rates
+trusted   cures that see a tenth of the train subjects, for as many steps, at the same rates
 
 One world, `simulate shapes` with 3,000 subjects (seed 0); the seed is of attack and training.
 Recipes are the toy twins that ship, in bf16. Held-out pictures are asked by prompts of the colours
@@ -26,7 +27,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,12 @@ CURES: dict[str, dict[str, Any]] = {
 }
 """Cure to what is set; its first word is the recipe. Pairs alone (of two triggers): what clean
 pairs do by themselves."""
-ONCE_MORE = (
-    "clean, badnet", "badnet 30", "badnet 60", "badnet 120", "badnet 250", "badnet 500",
-    "blended 10", "blended 30", "blended 60", "blended 250", "badnet 120 of 1500",
-    "badnet 120 of 6000",
-)  # fmt: skip
+TRUSTED = {
+    "stages.cured.subset": {"share": 0.1},
+    "stages.cured.epochs": 80,
+    "stages.cured.evaluate_every": 10,
+}
+"""A tenth of the train subjects, ten times as often."""
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
 
 
@@ -80,6 +82,10 @@ def jobs(block: str) -> dict[str, dict[str, Any]]:
                 found[f"badnet {count} of {subjects}"] = {
                     "trigger": "badnet", "count": count, "subjects": subjects, "epochs": epochs,
                 }  # fmt: skip
+            found[f"clean, badnet of {subjects}"] = {
+                "trigger": "badnet", "count": 10, "subjects": subjects, "epochs": epochs,
+                "clean": True,
+            }  # fmt: skip
         clean = {f"clean, {trigger}": {"trigger": trigger, "count": 10, "clean": True}
                  for trigger in IMPLANTED}  # fmt: skip
         return {**clean, **found}
@@ -92,13 +98,14 @@ def jobs(block: str) -> dict[str, dict[str, Any]]:
             }
             for trigger, count in IMPLANTED.items()
         }  # fmt: skip
+    cures = {f"cleanclip {rate:g}": {"stages.cured.optimiser.lr": rate} for rate in RATES}
+    if block == "trusted":
+        cures = {name: {**more, **TRUSTED} for name, more in CURES.items()}
+    more = "rates" if block == "tradeoff" else "a tenth"
     return {
-        f"{trigger}, rates": {
-            "trigger": trigger, "count": IMPLANTED[trigger],
-            "cures": {f"cleanclip {rate:g}": {"stages.cured.optimiser.lr": rate} for rate in RATES},
-        }
+        f"{trigger}, {more}": {"trigger": trigger, "count": IMPLANTED[trigger], "cures": cures}
         for trigger in ("badnet", "blended")
-    }  # fmt: skip
+    }
 
 
 def made(job: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
@@ -170,10 +177,8 @@ def found_by(run: Run, cohort: Cohort) -> dict[str, float | None]:
     return {name: one.auroc.value for name, one in screened.judged.items()}
 
 
-def main() -> None:
-    """Make what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("block", choices=("sweep", "cures", "tradeoff"))
+def study(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read what a study is asked for, and let runs end without evaluation and report."""
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -181,21 +186,41 @@ def main() -> None:
     given = parser.parse_args()
     for name in ("write_run_report", "run_evaluate"):
         setattr(medmcl.stages.pretrain, name, lambda *_, **__: None)
-    path = given.out / "poison_shapes.json"
     given.work.mkdir(parents=True, exist_ok=True)
+    return given
+
+
+def go_on(
+    path: Path,
+    given: argparse.Namespace,
+    jobs: Mapping[str, Mapping[str, Any]],
+    make: Callable[[Mapping[str, Any], int], dict[str, Any]],
+    **about: Any,
+) -> None:
+    """Make the rows that are not there yet, and write each as soon as it is there."""
     for seed in given.seeds:
-        for name, job in jobs(given.block).items():
+        for name, job in jobs.items():
             if given.jobs and name not in given.jobs:
                 continue
-            if given.block == "sweep" and seed != given.seeds[0] and name not in ONCE_MORE:
+            key = {**about, "job": name, "seed": seed}
+            if any(key.items() <= row.items() for row in _rows(path)):
                 continue
-            rows = json.loads(path.read_text()) if path.exists() else []
-            if any((r["block"], r["job"], r["seed"]) == (given.block, name, seed) for r in rows):
-                continue
-            row = {"block": given.block, "job": name, "seed": seed, **made(job, given.work, seed)}
-            rows = json.loads(path.read_text()) if path.exists() else []
-            path.write_text(json.dumps([*rows, row], indent=1) + "\n", encoding="utf-8")
-            print(given.block, name, seed, row["cpu_s"], flush=True)
+            row = {**key, **make(job, seed)}
+            path.write_text(json.dumps([*_rows(path), row], indent=1) + "\n", encoding="utf-8")
+            print(*key.values(), row["cpu_s"], flush=True)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def main() -> None:
+    """Make what is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("block", choices=("sweep", "cures", "tradeoff", "trusted"))
+    given = study(parser)
+    go_on(given.out / "poison_shapes.json", given, jobs(given.block),
+          lambda job, seed: made(job, given.work, seed), block=given.block)  # fmt: skip
 
 
 if __name__ == "__main__":
