@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from medmcl.evaluation.metrics.proportions import wilson
 DRAWS = 2000
 IMPLANTED = 0.2
 """Attack success above which there is something to cure."""
+BY_HEAD = ("clean accuracy", "attack success", "without trigger")
 Row = Mapping[str, Any]
 Said = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 Hits = tuple[np.ndarray, np.ndarray]
@@ -36,8 +38,8 @@ triggered, true, and the target."""
 
 
 def said(row: Row, model: str, protocol: str) -> Said | None:
-    """Give what a model says of each record; None if it was not asked so."""
-    asked = row["asked"][model]
+    """Give what a model says of each record; None if it is not there, or was not asked so."""
+    asked = row["asked"].get(model, {})
     if protocol not in asked:
         return None
     clean, triggered = (np.frombuffer(bytes.fromhex(one), dtype="u1") for one in asked[protocol])
@@ -90,23 +92,56 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def by_job(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of each job, in order."""
+    """Rows of each job by seed: clean models first, then by trigger, pool and number of poisons."""
     found: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (_order(row["job"]), row["seed"])):
         found.setdefault(row["job"], []).append(row)
     return found
 
 
+def _order(job: str) -> tuple[Any, ...]:
+    name, *numbers = re.split(r"(\d+)", job)
+    is_clean = job.startswith("clean")
+    return (not is_clean, name, *reversed([int(one) for one in numbers[::2]]))
+
+
 def sweep(rows: Sequence[Row]) -> str:
-    """How many poisons implant."""
+    """How many poisons implant; and how the clean accuracy stands to that of clean models."""
     rates = ("clean accuracy", "attack success", "without trigger")
+    ways = {"prompts": "zero_shot", "probe": "linear_probe"}
+    jobs = by_job(rows)
+    lines = []
+    for job, own in jobs.items():
+        cells = [cell(hits(own, "victim", way, rate)) for way in ways.values() for rate in rates]
+        lines.append([job, str(len(own)), *cells, cell(cost_of(own, jobs), "+")])
+    names = [f"{rate}, {name}" for name in ways for rate in rates]
+    return table(["poisons", "seeds", *names, "clean accuracy less clean model's, prompts"], lines)
+
+
+def victims(rows: Sequence[Row], sweeps: Sequence[Row]) -> str:
+    """What the victims of the cures lost of their clean accuracy."""
+    jobs = by_job(sweeps)
     lines = []
     for job, own in by_job(rows).items():
-        probe = hits(own, "victim", "linear_probe", "attack success")
-        lines.append([job, str(len(own)), *(cell(hits(own, "victim", "zero_shot", rate))
-                                           for rate in rates), cell(probe)])  # fmt: skip
-    return table(["poisons", "seeds", *(f"{rate}, prompts" for rate in rates),
-                  "attack success, probe"], lines)  # fmt: skip
+        success = cell(hits(own, "victim", "zero_shot", "attack success"))
+        lines.append([job, str(len(own)), success, cell(cost_of(own, jobs), "+")])
+    return table(["victim of", "seeds", "attack success, prompts",
+                  "clean accuracy less clean model's, prompts"], lines)  # fmt: skip
+
+
+def cost_of(own: Sequence[Row], jobs: Mapping[str, Sequence[Row]]) -> Hits | None:
+    """Give clean accuracy less that of the model of clean data and the same seed, by record.
+
+    Which trigger a clean model is asked about does not matter to what it says of clean records.
+    """
+    world = own[0]["job"].partition(" of ")[2]
+    jobs = {job: rows for job, rows in jobs.items() if job.partition(" of ")[2] == world}
+    clean = {row["seed"]: row for job, rows in jobs.items() for row in rows
+             if job.startswith("clean")}  # fmt: skip
+    if own[0]["job"].startswith("clean") or any(row["seed"] not in clean for row in own):
+        return None
+    both = (own, [clean[row["seed"]] for row in own])
+    return less(*(hits(one, "victim", "zero_shot", "clean accuracy") for one in both))
 
 
 def cures(rows: Sequence[Row]) -> str:
@@ -114,14 +149,35 @@ def cures(rows: Sequence[Row]) -> str:
     lines = []
     for job, own in by_job(rows).items():
         for model in own[0]["asked"]:
-            head = "own head" if said(own[0], model, "own head") is not None else "linear_probe"
+            head = head_of(own, model)
             asked = [("zero_shot", rate) for rate in RATES]
-            asked += [(head, rate) for rate in ("clean accuracy", "attack success")]
+            asked += [(head, rate) for rate in BY_HEAD]
             cells = [cell(hits(own, model, way, rate)) for way, rate in asked]
             lines.append([job, model, str(len(own)), *cells, head.replace("_", " ")])
     names = [f"{rate}, prompts" for rate in RATES]
-    head_names = ["clean accuracy, head", "attack success, head", "head"]
+    head_names = [*(f"{rate}, head" for rate in BY_HEAD), "head"]
     return table(["trigger", "model", "seeds", *names, *head_names], lines)
+
+
+def head_of(rows: Sequence[Row], model: str) -> str:
+    """The head that a model has: its own, or a probe."""
+    return "own head" if said(rows[0], model, "own head") is not None else "linear_probe"
+
+
+def overview(rows: Sequence[Row]) -> str:
+    """Attacks by defences: mean attack success and clean accuracy."""
+    models = list(dict.fromkeys(model for row in rows for model in row["asked"]))
+    lines = []
+    for job, own in by_job(rows).items():
+        for way in ("prompts", "head"):
+            cells = []
+            for model in models:
+                by = "zero_shot" if way == "prompts" else head_of(own, model)
+                both = [hits(own, model, by, rate) for rate in ("attack success", "clean accuracy")]
+                means = [f"{100 * one[0].mean():.1f}" for one in both if one is not None]
+                cells.append(f"{means[0]} ({means[1]})" if means else "")
+            lines.append([job, way, *cells])
+    return table(["trigger", "asked by", *models], lines)
 
 
 def gaps(rows: Sequence[Row]) -> str:
@@ -129,14 +185,30 @@ def gaps(rows: Sequence[Row]) -> str:
     lines = []
     for job, own in by_job(rows).items():
         for model in [name for name in own[0]["asked"] if name != "victim"]:
-            both = {rate: [hits(own, m, "zero_shot", rate) for m in (model, "victim")]
-                    for rate in ("clean accuracy", "attack success")}  # fmt: skip
-            one, other = both["attack success"]
-            gone = ""
-            if one is not None and other is not None and other[0].mean() > IMPLANTED:
-                gone = f"{100 * (1 - one[0].mean() / other[0].mean()):.0f} %"
-            lines.append([job, model, *(cell(less(*pair), "+") for pair in both.values()), gone])
-    return table(["trigger", "cured by", "clean accuracy", "attack success", "of it gone"], lines)
+            cells = []
+            for ways in (("zero_shot", "zero_shot"), (head_of(own, model), "linear_probe")):
+                both = {rate: [hits(own, m, way, rate)
+                               for m, way in zip((model, "victim"), ways, strict=True)]
+                        for rate in ("clean accuracy", "attack success")}  # fmt: skip
+                cells += [cell(less(*pair), "+") for pair in both.values()]
+                cells.append(gone(*both["attack success"]))
+            lines.append([job, model, *cells])
+    names = ("clean accuracy", "attack success", "of it gone")
+    return table(["trigger", "cured by", *(f"{name}, {way}" for way in ("prompts", "head")
+                                          for name in names)], lines)  # fmt: skip
+
+
+def gone(one: Hits | None, other: Hits | None) -> str:
+    """Write the share of the attack success that a cure took, where there was some."""
+    if one is None or other is None or other[0].mean() <= IMPLANTED:
+        return ""
+    return f"{100 * (1 - one[0].mean() / other[0].mean()):.0f} %"
+
+
+def both(rows: Sequence[Row]) -> str:
+    """Cures, and cured less victim."""
+    aid = "Cured less victim (an own head less the probe of the victim):"
+    return f"{cures(rows)}\n{aid}\n\n{gaps(rows)}"
 
 
 def detectors(rows: Sequence[Row]) -> str:
@@ -207,23 +279,32 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    read = {name: given.out / f"poison_{name}.json" for name in ("shapes", "ptbxl")}
-    shapes, ptbxl = (json.loads(p.read_text()) if p.exists() else [] for p in read.values())
-    block = {name: [row for row in shapes if row["block"] == name]
-             for name in ("sweep", "cures", "tradeoff")}  # fmt: skip
-    most = [row for row in ptbxl if len(row["asked"]) > 1]
+    names = {"shapes": "Shapes", "ptbxl": "PTB-XL", "covid_cxr": "COVID X-rays"}
+    read = {name: given.out / f"poison_{name}.json" for name in names}
+    rows = {name: json.loads(path.read_text()) for name, path in read.items() if path.exists()}
+    block = {name: [row for row in rows["shapes"] if row["block"] == name]
+             for name in ("sweep", "cures", "trusted", "tradeoff")}  # fmt: skip
     parts = {
+        "Shapes: attacks and defences": overview(block["cures"]),
         "Shapes: how many poisons implant": sweep(block["sweep"]),
-        "Shapes: cures": cures(block["cures"]) + "\nCured less victim, by prompts:\n\n"
-        + gaps(block["cures"]),
+        "Shapes: what the victims lost": victims(block["cures"], block["sweep"]),
+        "Shapes: cures": both(block["cures"]),
+        "Shapes: cures that see a tenth": both(block["trusted"]),
         "Shapes: the cure at other rates": cures(block["tradeoff"]),
         "Shapes: detectors, AUROC against the manifest": detectors(block["cures"]),
         "Shapes: what cures cost": cost(block["cures"]),
-        "PTB-XL: how many poisons implant": sweep(ptbxl),
-        "PTB-XL: cures": cures(most) + "\nCured less victim, by prompts:\n\n" + gaps(most),
-        "PTB-XL: detectors, AUROC against the manifest": detectors(most),
-        "PTB-XL: what cures cost": cost(most),
-    }  # fmt: skip
+    }
+    for name in ("ptbxl", "covid_cxr"):
+        own, title = rows.get(name, []), names[name]
+        most = [row for row in own if len(row["asked"]) > 1]
+        parts |= {
+            f"{title}: attacks and defences": overview(most),
+            f"{title}: how many poisons implant": sweep([r for r in own if r not in most
+                                                         or "auroc" in r]),
+            f"{title}: cures": both(most),
+            f"{title}: detectors, AUROC against the manifest": detectors(most),
+            f"{title}: what cures cost": cost([row for row in most if "auroc" in row]),
+        }  # fmt: skip
     for title, text in parts.items():
         print(f"## {title}\n\n{text}")
     if block["sweep"]:

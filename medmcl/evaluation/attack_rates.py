@@ -99,8 +99,8 @@ def compare_attacks(
         split: Name of the split, for the rows.
 
     Returns:
-        A row for each of `RATES` and model, then paired differences (later minus first, same draws), with ``versus``
-        the first; ``direction`` is that of whom is attacked.
+        A row for each of `RATES` and model, then paired differences (later minus first, same
+        draws), with ``versus`` the first; ``direction`` is that of whom is attacked.
 
     Raises:
         MedmclError: As `attack_rates`.

@@ -16,6 +16,7 @@ from medmcl.stages.group_checks import refuse_many
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import AnyStage, EvaluateSpec, SelectSpec, TrainSpec
+from medmcl.stages.subset import picked
 
 
 def faults_with(cohort: Cohort, stages: Sequence[AnyStage]) -> list[MedmclError]:
@@ -53,11 +54,21 @@ def _checks(cohort: Cohort, stages: Sequence[AnyStage]) -> Iterable[Callable[[],
         if isinstance(stage, ClusterSpec):
             for name in stage.modalities:
                 yield partial(refuse_many, stage, name, len(_train_rows(cohort, [name])))
-        if isinstance(stage, TrainSpec) and stage.groups is not None and stage.groups.columns:
-            where = f"stage {stage.name}, groups"
-            yield partial(refuse_outcomes, stage.groups, tasks, cohort, where)
-            rows = _train_rows(cohort, stage.towers)
-            yield partial(column_groups, stage.groups, rows, cohort, where, 0)
+        if isinstance(stage, TrainSpec):
+            yield from _columns(stage, tasks, cohort)
+
+
+def _columns(
+    stage: TrainSpec, tasks: Sequence[str], cohort: Cohort
+) -> Iterable[Callable[[], object]]:
+    """Checks of what a train stage reads of columns: its groups, its subset."""
+    if stage.groups is not None and stage.groups.columns:
+        where = f"stage {stage.name}, groups"
+        yield partial(refuse_outcomes, stage.groups, tasks, cohort, where)
+        rows = _train_rows(cohort, stage.towers)
+        yield partial(column_groups, stage.groups, rows, cohort, where, 0)
+    if stage.subset is not None and stage.subset.column is not None:
+        yield partial(picked, stage.subset, cohort, f"stage {stage.name}")
 
 
 def _train_rows(cohort: Cohort, modalities: Iterable[str]) -> np.ndarray:

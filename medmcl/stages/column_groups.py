@@ -215,7 +215,7 @@ def column_texts(name: str, cohort: Cohort, where: str) -> np.ndarray:
     if name not in table:
         able = dict.fromkeys([*known, *map(str, table.columns)])
         raise ConfigError(
-            f"there is no column '{name}' to group by{nearest(name, able)}",
+            f"there is no column '{name}'{nearest(name, able)}",
             where=where,
             expected="site, sex, age, an entry of `subgroups:` in cohort.yaml, a column of the "
             "subjects table or of a table of each record",
@@ -227,7 +227,7 @@ def column_texts(name: str, cohort: Cohort, where: str) -> np.ndarray:
     different = len(set(found.tolist()))
     if different > MOST_VALUES:
         raise ConfigError(
-            f"'{name}' has too many values for groups",
+            f"'{name}' has too many values",
             where=where,
             got=f"{different:,} values",
             expected=f"at most {MOST_VALUES}",

@@ -1,4 +1,4 @@
-"""Which rows a train stage may draw: those of its subset that a keep file, or a selection, keeps."""
+"""Which rows a train stage may draw: those of its subset that a keep file or a selection keeps."""
 
 from __future__ import annotations
 

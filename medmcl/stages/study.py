@@ -83,7 +83,9 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     kept = fact.get("kept_for_later", 0)
     later = f" ({counted(kept, 'subject')} left for a later stage to learn pairs on)"
     gone = fact.get("not_selected", 0)
-    chosen = f" ({counted(gone, 'sample')} left out by subset, selection, fold or group)" if gone else ""
+    chosen = (
+        f" ({counted(gone, 'sample')} left out by subset, selection, fold or group)" if gone else ""
+    )
     return (
         f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects"
         f"{without if lacking else ''}{later if kept else ''}{chosen}, "

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
+from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.stages.column_groups import column_texts
 
@@ -65,7 +66,7 @@ def in_subset(
     is_in = (
         np.isin(prepared.subjects, _drawn(spec.share, prepared, seed))
         if spec.share is not None
-        else _picked(spec, prepared, where)
+        else picked(spec, prepared.cohort, where)
     )
     left = rows[is_in[rows]]
     if len(rows) and not len(left):
@@ -78,10 +79,19 @@ def in_subset(
     return left
 
 
-def _picked(spec: SubsetSpec, prepared: Prepared, where: str) -> np.ndarray:
-    """Samples with one of the values in the column, (N,) bool."""
-    found = column_texts(str(spec.column), prepared.cohort, f"{where}, subset")
-    known = sorted(set(found[prepared.rows("train")].tolist()))
+def picked(spec: SubsetSpec, cohort: Cohort, where: str) -> np.ndarray:
+    """Give the samples with one of the values in the column, (N,) bool.
+
+    Args:
+        spec: A subset with ``column``.
+        cohort: Whose samples.
+        where: What an error calls the stage.
+
+    Raises:
+        ConfigError: There is no such column, or no train sample has one of the values.
+    """
+    found = column_texts(str(spec.column), cohort, f"{where}, subset").astype(str)
+    known = sorted(set(found[(cohort.samples["split"] == "train").to_numpy()].tolist()))
     unknown = [one for one in spec.values if one not in known]
     if unknown:
         raise ConfigError(
@@ -90,7 +100,7 @@ def _picked(spec: SubsetSpec, prepared: Prepared, where: str) -> np.ndarray:
             got=", ".join(spec.values),
             expected=", ".join(known),
         )
-    return np.isin(found.astype(str), spec.values)
+    return np.isin(found, spec.values)
 
 
 def _drawn(share: float, prepared: Prepared, seed: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """A stage that is confined to some subjects: who they are, and what it trains on."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ import medmcl
 import medmcl.stages.pretrain
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading import prepare
+from medmcl.stages.cohort_checks import faults_with
+from medmcl.stages.recipe import TrainSpec
 from medmcl.stages.subset import SubsetSpec, in_subset
 
 STEPS = {
@@ -38,6 +42,12 @@ def prepared(squares, tmp_path_factory):
 
 def people(prepared, rows):
     return set(prepared.subjects[rows].tolist())
+
+
+def trained_on(subset):
+    objectives = {"cross_modal": {"kind": "cross_modal"}}
+    return TrainSpec(stage="train", name="a", towers=["image", "caption"], epochs=1,
+                     objectives=objectives, subset=subset)  # fmt: skip
 
 
 def test_a_share_is_of_train_subjects_and_nested_and_of_the_seed(prepared):
@@ -83,10 +93,12 @@ def test_a_column_picks_out_samples(prepared, squares):
 def test_what_is_not_there_is_refused(prepared, spec, told):
     with pytest.raises(ConfigError, match=told):
         in_subset(prepared.rows("train"), SubsetSpec(**spec), prepared, 0, "stage a")
-    everyone = np.flatnonzero(prepared.samples["sample"].notna())
+    (fault,) = faults_with(prepared.cohort, [trained_on(spec)])
+    assert re.search(told, str(fault))
+    assert not faults_with(prepared.cohort, [trained_on({"share": 0.5})])
+    held_out = prepared.rows("held_out")
     with pytest.raises(ConfigError, match="none of the rows"):
-        other = everyone[~np.isin(everyone, prepared.rows("train"))]
-        in_subset(other, SubsetSpec(share=0.5), prepared, 0, "stage a")
+        in_subset(held_out, SubsetSpec(share=0.5), prepared, 0, "stage a")
 
 
 @pytest.mark.parametrize(
