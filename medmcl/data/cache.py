@@ -27,7 +27,7 @@ from medmcl.core.findings import Finding
 from medmcl.data.reading import Outcome
 from medmcl.data.wide_cells import WideCells
 
-VERSION = 5  # of what lies in an entry; raise it when preparing changes its meaning
+VERSION = 6  # of what lies in an entry; raise it when preparing changes its meaning
 _STALE_SECONDS = 24 * 3600.0
 
 

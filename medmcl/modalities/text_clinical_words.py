@@ -1,11 +1,11 @@
 """Words that an augmentation of reports must not take: English, German, some French and Swedish.
 
 Kinds, by what a report says with them: negation, side and position, comparison and change,
-uncertainty, time, numbers and their units. Words are compared without case, umlauts as two letters
-and other accents dropped (`folded`). German adjectives are known in all endings, other words by
-their stem where nothing harmless begins with it. The lists are ours; NegEx (Chapman et al. 2001,
-J Biomed Inform 34:301) is where the idea of cues with a direction comes from. A word they do not
-know is not protected; a misspelled one neither.
+uncertainty, time and dosing, numbers and their units. Words are compared without case, umlauts as
+two letters and other accents dropped (`folded`). German adjectives are known in all endings, other
+words by their stem where nothing harmless begins with it. The lists are ours; NegEx (Chapman et al.
+2001, J Biomed Inform 34:301) is where the idea of cues with a direction comes from. A word they do
+not know is not protected; a misspelled one neither, nor AS, the left ear, which is "as" to them.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ _SIDES = word_set(
     "proximal distal apical basal central peripheral cranial caudal dorsal ventral above below",
     "li re bds bd beide beider beiden beides ant post lat inf sup",
     "avl avr avf lll rll lul rul rml lbbb rbbb lad rca lcx",
+    "lca lm lima rima lvh rvh lae rae lah lph",
+    "od os ou ad au lv rv la ra lue rue lle rle luq ruq llq rlq lij rij lsc rsc bil bilat b/l",
     "gauche gauches droit droite droits droites bilatéral bilatérale bilatéraux supérieur",
     "supérieure inférieur inférieure antérieur antérieure postérieur postérieure",
 ) | _declined(
@@ -132,6 +134,9 @@ _TIME = word_set(
     "january february march april june july august september october november december",
     "jan feb mar apr jun jul aug sep sept oct nov dec",
     "monday tuesday wednesday thursday friday saturday sunday",
+    "qd qod bid tid qid qhs qam qpm prn po iv im sc sq sl hs ac pc stat daily nightly",
+    "weekly hourly",
+    "tgl tägl täglich wöchentlich morgens mittags abends nachts matin midi soir dagligen",
     "heute gestern morgen seit vor nach vorher bisher erneut aktuell früher uhr zustand z.n st.n",
     "januar februar märz mai juni juli oktober dezember okt dez",
     "montag dienstag mittwoch donnerstag freitag samstag sonntag",

@@ -107,7 +107,7 @@ def test_texts_without_letters():
 
 KNOWN = (
     "Left links rechte BEIDSEITS anterior inferiorer bilateral zwei III kein weniger Vergrößert "
-    "cannot unlikely gestern augmenté mögl 3rd V5"
+    "cannot unlikely gestern augmenté mögl 3rd V5 OD OU bid t.i.d. PRN daily RUQ LVH b/l täglich"
 )
 
 
