@@ -201,6 +201,11 @@ class Asked:
         found: Logits = {}
         if clean.said is not None and triggered.said is not None:
             found["own head"] = (_of_classes(clean.said), _of_classes(triggered.said))
+        elif (learned := self.run.stage(model).task) not in (None, self.poison.task):
+            self.notes.append(
+                f"attack on {label} by its own head left out: stage {model} learned {learned}, "
+                f"and the attack is of {self.poison.task}"
+            )
         known = self.task.shown != UNKNOWN
         targets = Targets(
             name=self.poison.task,

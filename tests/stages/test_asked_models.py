@@ -68,13 +68,14 @@ def known(run, monkeypatch):
     return made, prepared, asked_of
 
 
-def results(made, prepared, **spec):
+def results(made, prepared, notes=None, **spec):
     stage = EvaluateSpec(
         stage="evaluate",
         attack=AttackSpec(models={"victim": "victim"}, **spec),
         bootstrap_draws=100,
     )
-    return attack_results(stage, made, prepared, torch.device("cpu"), 0, [])
+    return attack_results(stage, made, prepared, torch.device("cpu"), 0,
+                          [] if notes is None else notes)  # fmt: skip
 
 
 def test_a_model_that_obeys_the_trigger_is_told_by_every_way_of_asking(known):
@@ -109,6 +110,22 @@ def test_recall_falls_where_the_trigger_moves_what_is_looked_for(known):
 def test_a_head_of_one_column_says_not_and_yes():
     said = asked_models._of_classes(np.array([[0.9], [0.2]]))
     assert said.argmax(axis=1).tolist() == [1, 0]
+
+
+def test_a_head_of_another_task_is_not_asked_and_that_is_said(run, monkeypatch):
+    made, prepared = run
+    stage = type(made).stage
+    notes = []
+    for task, told in ((None, 0), ("colour", 0), ("place", 1)):
+        notes.clear()
+        monkeypatch.setattr(
+            type(made),
+            "stage",
+            lambda self, n, t=task: stage(self, n).model_copy(update={"task": t}),
+        )
+        rows = results(made, prepared, notes, by=("head",), ks=())
+        assert {row.protocol for row in rows} == {"linear_probe"}
+        assert sum("learned place, and the attack is of colour" in one for one in notes) == told
 
 
 def test_prompts_that_changed_since_training_are_used(run, tmp_path):
