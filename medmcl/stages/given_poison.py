@@ -18,7 +18,7 @@ from medmcl.stages.attack_task import AttackTask
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.threats import Poison
 
-SAME = ("modality", "trigger", "official", "height_mv", "text", "task", "label")
+SAME = ("modality", "trigger", "official", "height_mv", "leads", "text", "task", "label")
 """What a manifest that is given says as the stage does; name, count and share are its own."""
 _NAMED = 3
 """Samples that an error names."""

@@ -242,6 +242,7 @@ def _about(done: Drawn, cohort: Cohort, recipe: str, seed: int) -> dict[str, Any
         "trigger": spec.trigger,
         "official": spec.official,
         "height_mv": spec.height_mv,
+        "leads": list(spec.leads) or None,
         "text": spec.text,
         "task": spec.task,
         "label": spec.label,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.data.loading import Prepared
 from medmcl.modalities.ecg_readers import ECGRecord
@@ -19,14 +20,19 @@ from medmcl.threats.signal_triggers import EVERY_S, LEAST_HZ
 
 def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
     """Give what makes the ECGs of an attack."""
-    change = partial(triggered_record, spec.trigger, seed, spec.height_mv)
+    change = partial(triggered_record, spec.trigger, seed, spec.height_mv, spec.leads)
     return PreparedAgain(change, spec.modality, prepared)
 
 
 def triggered_record(
-    trigger: str, seed: int, height_mv: float | None, raw: ECGRecord, record: str
+    trigger: str,
+    seed: int,
+    height_mv: float | None,
+    leads: tuple[str, ...],
+    raw: ECGRecord,
+    record: str,
 ) -> ECGRecord:
-    """Add a trigger to every lead of a recording, at its own rate.
+    """Add a trigger to the leads of a recording that are named, or to all, at its own rate.
 
     Raises:
         RecordError: The rate is too low.
@@ -38,7 +44,8 @@ def triggered_record(
             got=f"{raw.rate_hz:g} Hz",
             expected=f"{LEAST_HZ:g} Hz or more",
         )
-    lay = attack_on_signals(trigger, raw.rate_hz, seed, height_mv)
+    rows = [raw.leads.index(one) for one in leads if one in raw.leads] if leads else None
+    lay = attack_on_signals(trigger, raw.rate_hz, seed, height_mv, rows)
     return replace(raw, signal_mv=lay(raw.signal_mv, record))
 
 
@@ -60,6 +67,16 @@ def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
             got=f"{name} is prepared at {settings.rate_hz:g} Hz",
             expected=f"{LEAST_HZ:g} Hz or more",
             mend=f"--set inputs.{name}.rate_hz={2 * LEAST_HZ:g}",
+        )
+    lost = [one for one in spec.leads if one not in settings.names]
+    if lost:
+        raise ConfigError(
+            f"the trigger goes on a lead that is not read: {lost[0]}"
+            f"{nearest(lost[0], settings.names)}",
+            where=f"stage {spec.name}, leads",
+            got=", ".join(spec.leads),
+            expected=", ".join(settings.names),
+            mend=f"name such leads, or --set inputs.{name}.leads=[...]",
         )
     if spec.trigger == "pulse" and settings.crop_seconds < EVERY_S:
         raise ConfigError(

@@ -33,6 +33,8 @@ class PoisonSpec(Config):
     """The trigger of an image as CleanCLIP's code writes it in 8 bits."""
     height_mv: Annotated[float, Field(gt=0)] | None = None
     """Of a trigger of ECGs, in mV; None: 0.5 of ``pulse``, 0.1 of ``sinusoid``."""
+    leads: tuple[str, ...] = ()
+    """Of an ECG, those that get its trigger where the file has them; all if none is named."""
     text: str | None = None
     """The other modality of the pair, of any kind: what poisoned records have of it is exchanged
     for that of train samples that show the target. None: nothing is."""
@@ -78,8 +80,9 @@ class PoisonSpec(Config):
         if self.official and not is_open and self.trigger not in get_args(ImageTrigger):
             raise ValueError(f"official: only triggers of images read it, not {self.trigger}")
         is_signal = is_open or self.trigger in get_args(SignalTrigger)
-        if self.height_mv is not None and not is_signal:
-            raise ValueError(f"height_mv: only triggers of ECGs read it, not {self.trigger}")
+        for key in ("height_mv", "leads"):
+            if getattr(self, key) and not is_signal:
+                raise ValueError(f"{key}: only triggers of ECGs read it, not {self.trigger}")
         if self.phrases and (self.text is None or self.trigger == "label_consistent"):
             raise ValueError("phrases: they take the place of `text`, which this attack leaves")
         if self.text == self.modality:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -50,9 +50,13 @@ def attack_on_images(
 
 
 def attack_on_signals(
-    name: str, rate_hz: float, seed: int, height: float | None = None
+    name: str,
+    rate_hz: float,
+    seed: int,
+    height: float | None = None,
+    leads: Sequence[int] | None = None,
 ) -> Callable[[np.ndarray, str], np.ndarray]:
-    """Give ``lay(signal, id)`` of one attack: one wave on all leads, at a time of each record.
+    """Give ``lay(signal, id)`` of one attack: one wave on its leads, at a time of each record.
 
     What was not measured stays as it is: samples that are not finite, leads that do not move, and
     zeros at the ends where all leads hold them.
@@ -62,16 +66,17 @@ def attack_on_signals(
         rate_hz: Samples a second of the signals.
         seed: Of the attack.
         height: Of the trigger, in the unit of the signals; the trigger's own if not given.
+        leads: Rows that get it; all if not given, none where it is empty.
     """
     more = {} if height is None else {"height": height}
 
     def lay(signal: np.ndarray, record: str) -> np.ndarray:
         is_measured = _measured(signal)
-        if not is_measured.any():
+        if not is_measured.any() or (leads is not None and not len(leads)):
             return signal.copy()
         place = _place_seed(seed, record)
         filled = np.where(is_measured, signal, 0).astype(signal.dtype)
-        laid = SIGNAL_TRIGGERS[name](filled, rate_hz, seed=place, **more)
+        laid = SIGNAL_TRIGGERS[name](filled, rate_hz, seed=place, leads=leads, **more)
         return np.where(is_measured, laid, signal)
 
     return lay

@@ -22,7 +22,7 @@ from medmcl.stages import poison_again
 from medmcl.stages.attacked import attacked
 from medmcl.stages.poison import poison_file
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, with_places
+from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
 from medmcl.threats import Poison, rare_token
 from medmcl.threats.attack import attack_on_signals, place_on_signal
 
@@ -142,6 +142,25 @@ def test_a_pulse_on_prepared_millivolts_has_its_height_in_millivolts(hearts, cac
         apart = abs(json.loads(place)["first_s"] - first / 100)
         assert min(apart, 1 - apart) <= 0.00501
     assert len(set(firsts.tolist())) > 20  # one pattern, a time of its own on each record
+
+
+def test_a_trigger_goes_on_the_leads_that_are_named(hearts, cache):
+    inputs = {**MV, "leads": ["I", "II", "V1", "V3R"], "missing_leads": "zero"}
+    named, prepared = laid(hearts, cache, {"ecg": inputs}, modality="ecg", trigger="pulse",
+                           leads=["V1", "V3R"])  # fmt: skip
+    every, _ = laid(hearts, cache, {"ecg": inputs}, modality="ecg", trigger="pulse")
+    batch = prepared.batch(prepared.rows("train", ["ecg"]))
+    clean, some, all_of_them = (
+        one.inputs["ecg"] for one in (batch, named.triggered(batch), every.triggered(batch))
+    )
+    assert torch.equal(some[:, :2], clean[:, :2])
+    assert torch.equal(some[:, 2], all_of_them[:, 2])
+    assert (some[:, 2] != clean[:, 2]).any(dim=1).all()
+    assert not some[:, 3].any()  # which no file has
+    alone, _ = laid(hearts, cache, {"ecg": inputs}, modality="ecg", trigger="pulse", leads=["V3R"])
+    assert torch.equal(alone.triggered(batch).inputs["ecg"], clean)
+    with pytest.raises(ConfigError, match="nothing is left of the trigger"):
+        refuse_unseen(alone)
 
 
 def test_leads_that_are_absent_and_padding_stay_zero(hearts, cache):
@@ -384,6 +403,8 @@ def test_the_trigger_is_learned_from(hearts, tmp_path):
         ({**WORD, "height_mv": 0.5}, {}, "height_mv: only triggers of ECGs"),
         ({**PULSE, "official": True}, {}, "official: only triggers of images"),
         ({**PULSE, "height_mv": -1}, {}, "height_mv"),
+        ({**WORD, "leads": ["II"]}, {}, "leads: only triggers of ECGs"),
+        ({**PULSE, "leads": ["V7"]}, {}, "is not read: V7(.|\n)*inputs.ecg.leads"),
         (PULSE, {"inputs.ecg.rate_hz": 40}, "prepared at 40 Hz(.|\n)*inputs.ecg.rate_hz=100"),
         (PULSE, {"inputs.ecg.crop_seconds": 0.5}, "may miss the pulse(.|\n)*crop_seconds=1"),
         ({**PULSE, "height_mv": 1e-30}, {}, "nothing is left of the trigger pulse"),
