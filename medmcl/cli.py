@@ -433,19 +433,19 @@ def check(
         str | None,
         typer.Option(
             help="Poison stage of the run to lay over the rows, and to judge by; the one that the "
-            "stage is poisoned_by if not given."
+            "stage is poisoned_by if not given; none: no attack, on any cohort."
         ),
     ] = None,
     detector: Annotated[
         str | None,
-        typer.Option(help="dao, slof, lid or knn_distance: by which to list (default dao)."),
+        typer.Option(help="dao, slof, lid or knn_distance: by which to list first (default dao)."),
     ] = None,
-    k: Annotated[int | None, typer.Option("--k", help="Neighbours (default 16).")] = None,
+    k: Annotated[int | None, typer.Option("--k", min=1, help="Neighbours (default 16).")] = None,
     batch: Annotated[
         int | None,
         typer.Option(help="Look for neighbours in drawn batches of so many rows; among all."),
     ] = None,
-    top: Annotated[int | None, typer.Option(help="Suspects to show (default 50).")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Suspects to show (default 50).")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -558,8 +558,7 @@ def poison(
 ) -> None:
     """Draw which train records an attack poisons, to test defences; trains nothing.
 
-    The data stay as they are. `pretrain` takes the manifest: --set stages.NAME.manifest=FILE --set
-    stages.NAME.count=null.
+    The data stay as they are. `pretrain` takes the manifest: --set stages.NAME.manifest=FILE.
     """
     from medmcl.core.writing import refuse_unwritable
 

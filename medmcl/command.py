@@ -19,6 +19,12 @@ _MENDS = {
     "kind": "say what to simulate: medmcl simulate heart --out FOLDER",
 }
 
+_NUMBERS = {
+    "integer range": "a whole number", "integer": "a whole number",
+    "float range": "a number", "float": "a number",
+}  # fmt: skip
+"""What click calls numbers, and what they are; the longer names first."""
+
 
 def _plain(formatter: click.HelpFormatter) -> None:
     """Take out the backslashes that Typer puts before brackets, though nothing reads markup."""
@@ -43,6 +49,21 @@ def _restore_help(command: click.Command) -> None:
             parameter.help = next((one.help for one in said if isinstance(one, ArgumentInfo)), None)
 
 
+def _unusable(fault: click.BadParameter, command: str) -> ConfigError:
+    """Say which value cannot be read, and what its option is."""
+    name = "" if fault.param is None else fault.param.opts[0]
+    option = name if name.startswith("-") else name.upper()
+    said = getattr(fault.param, "help", None)
+    what = fault.message.rstrip(".")
+    for typed, plain in _NUMBERS.items():
+        what = what.replace(f"a valid {typed}", plain)
+    return ConfigError(
+        what,
+        where=f"medmcl {command}, {option}" if option else f"medmcl {command}",
+        mend=f"{option}: {said}" if said else f"medmcl {command} --help",
+    )
+
+
 class Command(TyperCommand):
     """A command that says how to complete it."""
 
@@ -65,13 +86,15 @@ class Command(TyperCommand):
         """Read the words of the command line.
 
         Raises:
-            ConfigError: A word that is needed is missing.
+            ConfigError: A word that is needed is missing, or a value cannot be read.
         """
         words = list(args)
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.MissingParameter as fault:
             raise self._missing(fault, _path(info_name, parent), words) from None
+        except click.BadParameter as fault:
+            raise _unusable(fault, _path(info_name, parent)) from None
 
     def _missing(
         self, fault: click.MissingParameter, command: str, words: list[str]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,6 +30,8 @@ class Config(BaseModel):
     """Base of all settings: unknown keys refused, values frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    exclusive: ClassVar[tuple[str, ...]] = ()
+    """Keys of which one is given: an override that gives one takes the others out."""
 
 
 class Loader(yaml.SafeLoader):
@@ -297,11 +299,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {', '.join(names[:_SHOWN])}{more})"
 
 
-def lookup(kind: str, name: str, known: Mapping[str, V], where: object = None) -> V:
+def lookup(
+    kind: str,
+    name: str,
+    known: Mapping[str, V],
+    where: object = None,
+    mend: str | None = None,
+) -> V:
     """Look ``name`` up in a literal map; failure lists what is known and the nearest match."""
     if name in known:
         return known[name]
-    raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}", where=where)
+    raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}", where=where, mend=mend)
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str], where: object, what: str) -> None:

@@ -97,6 +97,7 @@ class ScreenEvidence:
         lines: What was done, in sentences.
         warnings: What a reader must see.
         attack: Name of the attack that is laid over the rows; empty without.
+        others: Every other detector to its own most suspect, fewer of them.
     """
 
     stage: str
@@ -109,6 +110,7 @@ class ScreenEvidence:
     lines: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     attack: str = ""
+    others: Mapping[str, tuple[Suspect, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.scores[self.detector])

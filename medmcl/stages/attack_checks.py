@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from medmcl.core.config import nearest, refuse_unknown
+import numpy as np
+
+from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
+from medmcl.stages.attack_pool import refuse_pool
 from medmcl.stages.attack_task import UNKNOWN, task_of_classes
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.poisoned_rows import refuse_other_kind
 from medmcl.stages.recipe import EvaluateSpec, RecipeSpec, TowersSpec, TrainSpec
+from medmcl.stages.roles import refuse_unread
 
 
 def refuse_attack(recipe: RecipeSpec, spec: PoisonSpec) -> None:
     """Refuse an attack on what the recipe does not read."""
-    refuse_unknown(spec.wanted, recipe.inputs, f"stage {spec.name}", "the recipe reads no")
+    refuse_unread(spec.wanted, recipe, f"stage {spec.name}")
 
 
 def refuse_poisoned_by(spec: TrainSpec, attacks: Sequence[str]) -> None:
@@ -74,8 +78,8 @@ def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
     """Refuse an attack that the tables of a cohort show to be impossible.
 
     Raises:
-        ConfigError: No such task, class or kind of record, or fewer records than are to be
-            poisoned.
+        ConfigError: No such task, class or kind of record, nobody who shows the class, or fewer
+            records than are to be poisoned.
         CohortError: The task has faults.
     """
     where = f"stage {spec.name}"
@@ -85,6 +89,7 @@ def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
         raise ConfigError(
             f"the cohort has no task '{spec.task}'{nearest(spec.task, cohort.spec.tasks)}",
             where=f"{where}, task",
+            expected=", ".join(cohort.spec.tasks) or "a task in its cohort.yaml",
             mend=f"--set stages.{spec.name}.task=TASK --set stages.{spec.name}.label=CLASS",
         )
     task = task_of_classes(cohort.targets(spec.task), spec.label, where)
@@ -94,13 +99,5 @@ def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
     samples = cohort.samples
     able = (samples["split"] == "train").to_numpy() & (task.shown != UNKNOWN)
     able &= samples[list(spec.wanted)].notna().all(axis=1).to_numpy()
-    is_target = task.shown == task.target
-    pool = able & (is_target if spec.trigger == "label_consistent" else ~is_target)
-    if spec.count is not None and spec.count > pool.sum():
-        raise ConfigError(
-            "so many samples cannot be poisoned",
-            where=where,
-            got=f"count: {spec.count:,}",
-            expected=f"1 to {int(pool.sum()):,}",
-            mend=f"--set stages.{spec.name}.count={int(pool.sum())} or fewer",
-        )
+    if spec.manifest is None:
+        refuse_pool(spec, task, np.flatnonzero(able))

@@ -23,6 +23,8 @@ from medmcl.stages.study import is_another
 if TYPE_CHECKING:
     import torch
 
+FOREIGN = "the run's attack is of its own cohort"
+
 
 def attacked(
     run: Run,
@@ -47,13 +49,21 @@ def attacked(
         Rate to its row: see `medmcl.evaluation.attack_rates.attack_rates`.
 
     Raises:
-        ConfigError: No such stage, no texts, or no prompts of the task.
+        ConfigError: No such stage, no texts, no prompts of the task, or another cohort.
     """
     from medmcl.engine.world import pick_device
 
     spec = AttackSpec(attack=attack, models={stage: stage}, by=("zero_shot",), ks=())
     opened = cohort if isinstance(cohort, Cohort) else open_cohort(cohort)
     known = attack_of(run, spec)
+    if is_another(run, opened):
+        raise ConfigError(
+            FOREIGN,
+            where=f"stage {known.name}",
+            got=opened.name,
+            expected=run.config["cohort"],
+            mend="name the cohort that the run was trained on",
+        )
     asked_by = () if known.asked_by is None else (known.asked_by,)
     names = tuple(dict.fromkeys((known.modality, *asked_by)))
     around = EvaluateSpec(stage="evaluate", attack=spec, bootstrap_draws=draws)
@@ -70,6 +80,14 @@ def attacked(
     return found
 
 
+def own_attack(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str]) -> EvaluateSpec:
+    """Give a stage without its attack on another cohort than the run's own, and note why."""
+    if spec.attack is None or not is_another(run, cohort):
+        return spec
+    notes.append(f"attack left out: {FOREIGN}")
+    return spec.model_copy(update={"attack": None})
+
+
 def attack_results(
     stage: EvaluateSpec,
     run: Run,
@@ -83,13 +101,10 @@ def attack_results(
 
     By ``zero_shot``: the prompts of the task; by ``head``: the classifier of a stage that was
     trained for the task, else a linear probe on its features of clean train records. And retrieval
-    between what is attacked and the texts. Of another cohort than the run's own there is nothing.
+    between what is attacked and the texts. The cohort is the run's own.
     """
     spec = stage.attack
     assert spec is not None
-    if is_another(run, prepared.cohort):
-        notes.append("attack left out: the run's attack is of its own cohort")
-        return []
     asked = Asked.of(spec, run, prepared, device, notes)
     rows: list[Result] = []
     for protocol, logits in asked.logits().items():

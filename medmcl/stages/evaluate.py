@@ -21,7 +21,7 @@ from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
-from medmcl.stages.attacked import attack_ledger, attack_results
+from medmcl.stages.attacked import attack_ledger, attack_results, own_attack
 from medmcl.stages.confounders import ask_confounders
 from medmcl.stages.expert_report import expert_content
 from medmcl.stages.features import sample_vectors, scored_rows
@@ -274,6 +274,7 @@ def run_evaluate(
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
     spec = what_was_trained(spec, run, evaluation.notes)
     spec = _what_the_cohort_has(spec, run, cohort, evaluation.notes)
+    spec = own_attack(spec, run, cohort, evaluation.notes)
     unlabelled = scored_rows(run, prepared, is_outside=bool(frozen))
 
     def now(part: str) -> None:

@@ -24,6 +24,7 @@ from medmcl.stages.recipe import (
     list_recipes,
     read_recipe,
 )
+from medmcl.stages.roles import roles_said
 from medmcl.stages.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 
 
@@ -124,7 +125,7 @@ def _check_recipe(
     about = [_recipe_fault(str(name), fault) for fault in faults]
     known = {*cohort.spec.modalities, *cohort.spec.lost("modalities")}  # its own finding says it
     missing = [m for m in spec.inputs if m not in known]
-    what = "reads '{}', which the cohort does not have"
+    what = "reads '{}', which the cohort does not have" + roles_said(spec)
     about += [_recipe_finding(str(name), what.format(m)) for m in missing]
     return about, spec
 

@@ -39,6 +39,7 @@ from medmcl.stages.recipe import (
     WeightsSpec,
     each,
 )
+from medmcl.stages.roles import refuse_unread
 from medmcl.stages.scales import refuse_scales
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.teachers import refuse_seen, refuse_teacher
@@ -142,7 +143,7 @@ def _stage_checks(
 def _refuse_selection(recipe: RecipeSpec, spec: SelectSpec, made: Mapping[str, TowersSpec]) -> None:
     """Refuse a select stage of what the recipe does not read, or of teachers that have no tower."""
     where = f"stage {spec.name}"
-    refuse_unknown(spec.wanted, recipe.inputs, f"{where}, pair and scores", "the recipe reads no")
+    refuse_unread(spec.wanted, recipe, f"{where}, pair and scores")
     for name in spec.teachers:
         refuse_seen(refuse_teacher(made.get(name), name, spec, where), made, where)
 
@@ -199,7 +200,7 @@ def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
 
 def _refuse_names(recipe: RecipeSpec, spec: TowersSpec) -> None:
     """Refuse keys of a stage that name no tower of it."""
-    refuse_unknown(spec.towers, recipe.inputs, f"stage {spec.name}, towers", "the recipe reads no")
+    refuse_unread(spec.towers, recipe, f"stage {spec.name}, towers")
     whole = [*spec.towers, *([] if recipe.shared is None else [TRUNK])]
     named: dict[str, Iterable[str]] = {
         "frozen": spec.frozen, "encoder": spec.encoder, "start_from": spec.start_from
@@ -277,7 +278,7 @@ def _refuse_view(
     drop = view.drop if isinstance(view.drop, Mapping) else ()
     named = {"modalities": view.modalities or (), "mask": view.mask, "drop": drop}
     for key, names in {**named, "augment": view.augment}.items():
-        refuse_unknown(names, recipe.inputs, f"{where}.{key}", "the recipe reads no")
+        refuse_unread(names, recipe, f"{where}.{key}")
     for name, options in view.augment.items():
         if name in kinds:
             place = f"{where}.augment.{name}"

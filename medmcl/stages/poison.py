@@ -9,6 +9,7 @@ import numpy as np
 
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading import Prepared
+from medmcl.stages.attack_pool import count_of, refuse_pool
 from medmcl.stages.attack_task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.first_rank import awaited, refuse_changed
 from medmcl.stages.given_poison import given_poison, refuse_replaced
@@ -104,15 +105,15 @@ def draw(
     """Draw who is poisoned among samples whose class is known, ``rows`` (N,), by the run's seed.
 
     Raises:
-        ConfigError: There are too few records.
+        ConfigError: There are too few records, or none of the target.
     """
-    count = spec.count if spec.count is not None else round(spec.share * len(rows))  # type: ignore[operator]  # one of them is given
+    refuse_pool(spec, task, rows)
     ids = _ids(prepared)
     own = derive_seed(seed, "attack", spec.name)
     picked, donors = draw_poison(
         ids[rows],
         task.shown[rows] == task.target,
-        count,
+        count_of(spec, len(rows)),
         own,
         is_consistent=spec.trigger == "label_consistent",
         where=f"stage {spec.name}",

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.config import lookup, nearest
+from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort import Cohort
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.poison_evidence import OfClass, PoisonedRecord, PoisonEvidence
 from medmcl.evaluation.report.poison_page import poison_page
+from medmcl.stages.attack_checks import refuse_attack_on
 from medmcl.stages.attack_task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.attacked_sides import attacked_side, exchanged_sides
 from medmcl.stages.evaluate import refuse_faulty
@@ -104,13 +105,17 @@ def poison(
             was written.
     """
     if shown < 0:
-        raise ConfigError("so many records cannot be shown", where="--shown", got=shown)
+        raise ConfigError(
+            "so many records cannot be shown", where="--shown", got=shown, mend=f"--shown {SHOWN}"
+        )
     folder = Path(out)
     _claim(folder, FILES, overwrite=overwrite)
     opened, resolved, stages = recipe_on(cohort, recipe, dict(overrides or {}))
     spec = attack_among(stages, stage, resolved.name)
     _claim(folder, [f"{spec.name}.parquet"], overwrite=overwrite)
-    _refuse_task(spec, opened)
+    if spec.task in opened.spec.tasks:
+        refuse_faulty(opened, [spec.task])
+    refuse_attack_on(spec, opened)
     prepared = prepare_inputs(opened, resolved, folder)
     refuse_unfit(spec, prepared)
     manifest, pool = poison_of(spec, prepared, seed)
@@ -216,19 +221,6 @@ def evidence_of(
         records=tuple(records),
         poisoned=len(manifest),
     )
-
-
-def _refuse_task(spec: PoisonSpec, cohort: Cohort) -> None:
-    """Refuse a task that is not there, or is at fault."""
-    if spec.task not in cohort.spec.tasks:
-        key = f"--set stages.{spec.name}"
-        raise ConfigError(
-            f"the cohort has no task '{spec.task}'{nearest(spec.task, cohort.spec.tasks)}",
-            where=f"stage {spec.name}, task",
-            expected=", ".join(cohort.spec.tasks) or "a task in its cohort.yaml",
-            mend=f"{key}.task=TASK {key}.label=CLASS",
-        )
-    refuse_faulty(cohort, [spec.task])
 
 
 def _about(done: Drawn, cohort: Cohort, recipe: str, seed: int) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def refuse_images(spec: PoisonSpec, prepared: Prepared) -> None:
         raise ConfigError(
             "triggers go on images of 0 to 1",
             where=f"stage {spec.name}, modality",
-            got=f"{spec.modality} is prepared otherwise",
+            got=f"{spec.modality}: intensity: {settings.intensity}",
+            expected="intensity: range, or percentile",
             mend=f"--set inputs.{spec.modality}.intensity=range",
         )

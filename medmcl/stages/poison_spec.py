@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -23,10 +23,13 @@ class PoisonSpec(Config):
     poisoned, and trigger and target are laid over what is loaded.
     """
 
+    exclusive: ClassVar[tuple[str, ...]] = ("count", "share", "manifest")
+
     stage: Literal["poison"]
     name: str
     modality: str
-    """What gets the trigger: flat images prepared to 0 to 1 (``intensity: range``), ECGs, texts."""
+    """What gets the trigger: flat images prepared to 0 to 1 (``intensity: range``, ``percentile``),
+    ECGs, texts."""
     trigger: Trigger | Literal["usual"] = "usual"
     """``usual``: ``badnet`` on images, ``pulse`` on ECGs, ``rare_token`` on texts."""
     official: bool = False
@@ -61,14 +64,13 @@ class PoisonSpec(Config):
             given = [name for name in ("count", "share") if getattr(self, name) is not None]
             if given:
                 raise ValueError(
-                    f"the manifest says who is poisoned, so {given[0]} must not be given; "
-                    f"{given[0]}: null takes it out"
+                    f"the manifest says who is poisoned, so {given[0]} must not be given beside it"
                 )
         elif (self.count is None) == (self.share is None):
             both = self.count is not None
             raise ValueError(
                 "count and share are both given, and one of them says how many records are "
-                "poisoned: set the other to null"
+                "poisoned: leave the other out"
                 if both
                 else "how many records are poisoned? give count, or share"
             )
@@ -119,3 +121,9 @@ class AttackSpec(Config):
     """Modality of the prompts; the texts of the attack if not given."""
     ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
     """Of recall@k between what has the trigger and what is exchanged, clean and triggered."""
+
+    @model_validator(mode="after")
+    def _asked_somehow(self) -> AttackSpec:
+        if not self.by:
+            raise ValueError("by: how is a model asked? zero_shot, head, or both")
+        return self

@@ -41,7 +41,7 @@ from medmcl.stages.run import Run, write_run_files
 from medmcl.stages.select import rehearse_select, run_select
 from medmcl.stages.selection_report import selections_of
 from medmcl.stages.settings import cohort_overrides
-from medmcl.stages.taken_over import differences, shared_stages, take_over
+from medmcl.stages.taken_over import differences, named, shared_stages, take_over
 from medmcl.stages.train import rehearse, run_train
 
 REHEARSE: dict[str, Any] = {
@@ -300,9 +300,9 @@ def _run_folder(
     differing = differences(old, new)
     if differing:
         raise ConfigError(
-            "the run to resume was started with other settings",
+            "the run to resume was started with other settings (then -> now)",
             where=folder,
-            got="; ".join(differing[:10]),
+            got=named(differing),
             mend="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
         )
     return folder

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from medmcl.core.config import Config, closest, faults_of, nearest, read_yaml
 from medmcl.core.errors import ConfigError, OverrideError
@@ -439,6 +439,18 @@ class RecipeSpec(Config):
     `medmcl.encoders.shared_settings.SharedSettings`."""
     views: dict[str, ViewSettings] = {}
     stages: tuple[StageSpec, ...] = Field(min_length=1)
+    _taken: dict[str, str] = PrivateAttr(default={})
+
+    @property
+    def taken(self) -> dict[str, str]:
+        """Role to the modality that took its place; empty before that, and without roles."""
+        return self._taken
+
+    def with_taken(self, taken: Mapping[str, str]) -> RecipeSpec:
+        """Give the recipe that knows which roles it had; nothing that is written says so."""
+        known = self.model_copy()
+        known._taken = dict(taken)
+        return known
 
     @model_validator(mode="after")
     def _reads_something(self) -> RecipeSpec:
@@ -510,10 +522,9 @@ def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     path = find_recipe(name)
     tree = _extended(path, ())
     tree.setdefault("name", path.stem)
-    applied = {}
     for dotted, value in (overrides or {}).items():
         _refuse_unknown_root(dotted, value)
-        applied[apply_override(tree, dotted, value)] = written(dotted, value)
+    applied = _lay(tree, overrides or {})
     stages = tree.get("stages")
     stages = stages if isinstance(stages, list) else []
     for stage in stages:
@@ -606,9 +617,39 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         _drop(tree, name, path)
     for name, stages in inserted.items():
         _insert(tree, name, stages, path)
-    for dotted, value in values.items():
-        apply_override(tree, dotted, copy.deepcopy(value), where=f"{path}, set: {dotted}")
+    _lay(tree, copy.deepcopy(values), where=f"{path}, set: ")
     return tree
+
+
+def _lay(
+    tree: dict[str, Any], values: Mapping[str, Any], where: str = ""
+) -> dict[tuple[str, ...], str]:
+    """Set values over a recipe; what one of them excludes, and none of them says, is taken out.
+
+    Returns:
+        The path of each to how it was written.
+    """
+    laid = {}
+    for dotted, value in values.items():
+        path = apply_override(tree, dotted, value, where=where and f"{where}{dotted}")
+        laid[path] = written(dotted, value)
+    stages = tree.get("stages")
+    for number, stage in enumerate(stages if isinstance(stages, list) else ()):
+        exclusive = _exclusive(stage)
+        said = {key for key in exclusive if ("stages", str(number), key) in laid}
+        if any(stage[key] is not None for key in said):
+            for key in {*exclusive} - said:
+                stage.pop(key, None)
+    return laid
+
+
+def _exclusive(stage: Any) -> tuple[str, ...]:
+    """Keys of which a stage says one (`Config.exclusive`); none of a stage of no known kind."""
+    kind = stage.get("stage") if isinstance(stage, dict) else None
+    for one in get_args(AnyStage):
+        if get_args(one.model_fields["stage"].annotation) == (kind,):
+            return tuple(one.exclusive)
+    return ()
 
 
 def _insert(tree: dict[str, Any], name: str, stages: list[Any], path: Path) -> None:

@@ -13,6 +13,7 @@ from medmcl.engine.record import progress
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.model_checks import refuse_models
 from medmcl.stages.recipe import AnyStage, RecipeSpec, expand, read_recipe
+from medmcl.stages.roles import roles_said
 from medmcl.stages.settings import cohort_overrides, recipe_overrides
 
 
@@ -65,8 +66,8 @@ def prepare_inputs(
         if name not in cohort.spec.modalities:
             raise ConfigError(
                 f"the recipe '{spec.name}' reads '{name}', which the cohort does not have",
-                expected=", ".join(cohort.spec.modalities),
-                mend="name another recipe, or add the modality to cohort.yaml",
+                expected=", ".join(cohort.spec.modalities) + roles_said(spec),
+                mend="correct the name, name another recipe, or add the modality to cohort.yaml",
             )
     total = sum(len(cohort.records[name]) for name in spec.inputs)
     with progress("reading records", total, shown=shown) as bar:

@@ -7,9 +7,10 @@ key or as a value, so it must not be that of a setting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from medmcl.core.config import closest
 from medmcl.core.errors import ConfigError
 from medmcl.stages.recipe import RecipeSpec
 
@@ -33,7 +34,31 @@ def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     tree = recipe.model_dump(mode="json", by_alias=True, exclude={"roles", "kinds"})
     kept = {key: tree.pop(key) for key in ("name", "about", "source", "schema")}
     kinds_spec = recipe.model_dump(mode="json")["kinds"]
-    return RecipeSpec.model_validate({**_renamed(tree, named), **kept, "kinds": kinds_spec})
+    resolved = {**_renamed(tree, named), **kept, "kinds": kinds_spec}
+    return RecipeSpec.model_validate(resolved).with_taken(named)
+
+
+def roles_said(recipe: RecipeSpec) -> str:
+    """Name the roles of a recipe and what took them, to follow a list; empty without roles."""
+    said = ", ".join(f"{role} (here {name})" for role, name in recipe.taken.items())
+    return said and f"; by the recipe's roles {said}"
+
+
+def refuse_unread(names: Iterable[str], recipe: RecipeSpec, where: object) -> None:
+    """Refuse modalities that a recipe, as resolved for a cohort, does not read.
+
+    Raises:
+        ConfigError: Names the first, the nearest, and what is read, by modality and by role.
+    """
+    for name in names:
+        if name not in recipe.inputs:
+            near = closest(name, [*recipe.inputs, *recipe.taken])
+            raise ConfigError(
+                f"the recipe reads no '{name}'" + (f"; did you mean '{near}'?" if near else ""),
+                where=where,
+                expected=", ".join(recipe.inputs) + roles_said(recipe),
+                mend="correct the name, or leave it out",
+            )
 
 
 def _modality(role: str, able: tuple[str, ...], kinds: Mapping[str, str]) -> str:

@@ -32,7 +32,7 @@ def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort | None = None) -> Poi
             got=f"{cohort.name}, fingerprint {cohort.fingerprint}",
             expected=f"{run.config.get('cohort', 'a cohort')}, fingerprint {manifest.cohort}",
             mend="name the cohort that the run was trained on, with the same --set and unchanged "
-            "tables",
+            "tables; or --attack none, to look at this one without the attack",
         )
     differing = unlike(manifest, spec)
     if differing:

@@ -112,7 +112,7 @@ def screen(
         modality: What is embedded; by default that of the attack, else the stage's first picture.
         attack: Poison stage whose triggers and texts are laid over the rows; by default the one
             that the stage itself is ``poisoned_by``. A stage that only started from a victim needs
-            it named.
+            it named. ``none``: none, the rows as they are.
         k: Neighbours.
         batch: Rows within which neighbours are looked for, drawn by seed; all if not given.
         top: Most suspect rows among which poisoned ones are counted.
@@ -144,8 +144,7 @@ def screened(
     device: str = "auto",
 ) -> Screened:
     """Embed, score and judge the rows of a screening; see `screen`."""
-    if top < 1:
-        raise ConfigError("one row or more is looked at", where="top", got=top)
+    refuse_top(top)
     rows = ready.rows
     refuse_few(len(rows), k, batch)
     is_whole = len(batches_of(len(rows), batch, seed)) == 1
@@ -180,6 +179,22 @@ def screened(
         left_out=ready.left_out,
         notes=(*ready.notes, *_untold(scores, k)),
     )
+
+
+def refuse_top(top: int) -> None:
+    """Refuse to look at no row.
+
+    Raises:
+        ConfigError: ``top`` is below 1.
+    """
+    if top < 1:
+        raise ConfigError(
+            "one row or more is looked at",
+            where="--top",
+            got=top,
+            expected="a whole number of 1 or more",
+            mend=f"--top {TOP}",
+        )
 
 
 def _untold(scores: Mapping[str, np.ndarray], k: int) -> list[str]:

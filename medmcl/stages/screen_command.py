@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.config import fingerprint, lookup
+from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort import Cohort
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.report.screen_page import ODD, screen_page
 from medmcl.evaluation.screen_evidence import ScreenEvidence, Suspect
 from medmcl.stages.outputs import claim_file, write_table
 from medmcl.stages.run import Run
-from medmcl.stages.screen import TOP, Screened, screened
-from medmcl.stages.screening import Screening, open_screening
+from medmcl.stages.screen import TOP, Screened, refuse_top, screened
+from medmcl.stages.screening import Screening, open_screening, opened_cohort
 from medmcl.threats import DETECTORS
 
 FILES = ("suspects.csv", "suspects.json", "suspects.html")
 SCHEMA = "medmcl/screen@1"
+TOP_OF_OTHERS = 12
+"""Suspects by a detector that nobody asked for, on the page at most."""
 _PRINTED = 5
 """Suspects that a terminal shows."""
 
@@ -90,10 +93,11 @@ def check_screen(
         stage: As there.
         modality: As there.
         attack: As there.
-        detector: By which suspects are listed; all are in the table.
+        detector: By which suspects are listed first; all are in the table, and the first rows of
+            each on the page.
         k: As there.
         batch: As there.
-        top: So many suspects are shown.
+        top: So many suspects of this detector are shown; of the others `TOP_OF_OTHERS` at most.
         out: Folder for the files; ``screen-COHORT`` in the run if not given.
         overwrite: Write over what is there.
         draws: As there.
@@ -104,12 +108,15 @@ def check_screen(
     Raises:
         MedmclError: As there; no such detector; files that are there already. Nothing was written.
     """
-    lookup("detector", detector, DETECTORS)
+    lookup("detector", detector, DETECTORS, mend="--detector dao")
+    refuse_top(top)
     if out is not None:
         _claim(Path(out), overwrite=overwrite)
-    ready = open_screening(run, cohort, stage, modality, attack, overrides)
-    folder = Path(out) if out else ready.run.path / f"screen-{ready.prepared.cohort.name}"
+    run = run if isinstance(run, Run) else Run(run)
+    cohort = opened_cohort(cohort, overrides)
+    folder = Path(out) if out else run.path / f"screen-{cohort.name}"
     _claim(folder, overwrite=overwrite)
+    ready = open_screening(run, cohort, stage, modality, attack)
     found = screened(ready, k=k, batch=batch, top=top, draws=draws, seed=seed, device=device)
     opened = ready.prepared.cohort
     about = {
@@ -142,8 +149,20 @@ def check_screen(
 
 
 def _claim(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a screening: it has every detector already."""
     for name in FILES:
-        claim_file(folder / name, overwrite=overwrite)
+        try:
+            claim_file(folder / name, overwrite=overwrite)
+        except ArtefactError as error:
+            if not (folder / FILES[0]).is_file():
+                raise
+            raise ArtefactError(
+                error.what,
+                where=error.where,
+                mend=f"{folder / FILES[0]} holds the scores and ranks of every detector, "
+                f"{FILES[2]} the first rows of each; to screen again, another --out, or "
+                "--overwrite",
+            ) from None
 
 
 def _numbers(found: Screened) -> dict[str, Any]:
@@ -163,26 +182,31 @@ def evidence_of(
     """Give what a page shows of a screening: its numbers, and the records of the suspects."""
     table = found.table
     has_truth = "poisoned" in table
-    suspects = []
-    for place, row in found.suspects(detector, top).iterrows():
-        suspects.append(
-            Suspect(
-                id=row["sample"],
-                subject=row["subject"],
-                rank=int(row[f"{detector}_rank"]),
-                scores={name: float(row[name]) for name in DETECTORS},
-                is_poisoned=bool(row["poisoned"]) if has_truth else None,
-                sides=ready.sides(int(found.rows[int(place)])),  # type: ignore[call-overload]  # a RangeIndex
-            )
-        )
+    few = min(top, TOP_OF_OTHERS)
     return ScreenEvidence(
         stage=found.stage,
         modality=found.modality,
         detector=detector,
         scores={name: table[name].to_numpy() for name in DETECTORS},
         is_poisoned=table["poisoned"].to_numpy() if has_truth else None,
-        suspects=tuple(suspects),
+        suspects=_suspects(ready, found, detector, top),
+        others={name: _suspects(ready, found, name, few) for name in DETECTORS if name != detector},
         judged=found.judged,
         lines=found.lines[1:],
         attack=found.attack,
+    )
+
+
+def _suspects(ready: Screening, found: Screened, detector: str, top: int) -> tuple[Suspect, ...]:
+    """Give the most suspect rows by a detector, with their records."""
+    return tuple(
+        Suspect(
+            id=row["sample"],
+            subject=row["subject"],
+            rank=int(row[f"{detector}_rank"]),
+            scores={name: float(row[name]) for name in DETECTORS},
+            is_poisoned=bool(row["poisoned"]) if "poisoned" in row else None,
+            sides=ready.sides(int(found.rows[int(place)])),  # type: ignore[call-overload]  # a RangeIndex
+        )
+        for place, row in found.suspects(detector, top).iterrows()
     )

@@ -12,6 +12,8 @@ from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import TrainSpec
 from medmcl.stages.run import Run
 
+NO_ATTACK = "none"
+"""Said in the place of a poison stage: the rows are seen as they are, and nothing is judged."""
 MOST_BESIDE = 2
 """Other modalities of a record that are shown beside the one that is screened."""
 _PICTURES = ("image", "cmr")
@@ -61,7 +63,8 @@ def plan_of(
         stage: The last finished one that trained the modality's tower without labels, by default.
         modality: That of the attack by default, else the stage's first with pictures, else its
             first.
-        attack: Poison stage; the one that the stage was trained under by default, if any.
+        attack: Poison stage; the one that the stage was trained under by default, if any;
+            `NO_ATTACK` for none.
 
     Raises:
         ConfigError: No such stage, modality, tower or attack; or the cohort lacks a modality.
@@ -73,8 +76,7 @@ def plan_of(
     spec = run.stage(chosen)
     run.refuse_unfinished(chosen)
     direct = spec.poisoned_by if isinstance(spec, TrainSpec) else None
-    name = attack or direct
-    laid = None if name is None else lookup("poison stage", name, run.attacks, where=run.path)
+    laid = _laid(run, attack or direct)
     modality = modality or _default(run, spec.towers, laid)
     if modality not in spec.towers:
         raise ConfigError(
@@ -89,10 +91,17 @@ def plan_of(
         modality=modality,
         attack=laid,
         beside=tuple(dict.fromkeys(others))[:MOST_BESIDE],
-        notes=tuple(_notes(run, chosen, modality, laid)),
+        notes=tuple(_notes(run, chosen, modality, laid, direct)),
     )
     _refuse_lacking(plan, run, cohort)
     return plan
+
+
+def _laid(run: Run, name: str | None) -> PoisonSpec | None:
+    if name is None or name == NO_ATTACK:
+        return None
+    mend = f"--attack {NO_ATTACK} lays none"
+    return lookup("poison stage", name, run.attacks, where=run.path, mend=mend)
 
 
 def _likely(run: Run) -> str:
@@ -107,11 +116,18 @@ def _default(run: Run, towers: Sequence[str], attack: PoisonSpec | None) -> str:
     return next((name for name in towers if kinds[name] in _PICTURES), towers[0])
 
 
-def _notes(run: Run, stage: str, modality: str, attack: PoisonSpec | None) -> list[str]:
+def _notes(
+    run: Run, stage: str, modality: str, attack: PoisonSpec | None, direct: str | None
+) -> list[str]:
     if attack is not None and modality not in attack.wanted:
         return [
             f"the attack of stage {attack.name} does not touch {modality}: its detection here is "
             "chance"
+        ]
+    if attack is None and direct is not None:
+        return [
+            f"stage {stage} was trained under the attack of stage {direct}, which is not laid over "
+            "the rows here: they are seen as they are and nothing is judged"
         ]
     if attack is None and run.attacks:
         names = ", ".join(run.attacks)

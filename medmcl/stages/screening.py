@@ -100,6 +100,15 @@ class Screening:
         return attacked_side(laid, row, is_triggered=donor >= 0)
 
 
+def opened_cohort(
+    cohort: Cohort | str | Path, overrides: Mapping[str, Any] | None = None
+) -> Cohort:
+    """Open what is screened, of which nothing but the cohort can be set."""
+    if isinstance(cohort, Cohort):
+        return cohort
+    return open_cohort(cohort, only_cohort_overrides(overrides or {}))
+
+
 def open_screening(
     run: Run | str | Path,
     cohort: Cohort | str | Path,
@@ -110,11 +119,7 @@ def open_screening(
 ) -> Screening:
     """Open run and cohort, and find the rows; see `medmcl.stages.screen.screen`."""
     run = run if isinstance(run, Run) else Run(run)
-    opened = (
-        cohort
-        if isinstance(cohort, Cohort)
-        else open_cohort(cohort, only_cohort_overrides(overrides or {}))
-    )
+    opened = opened_cohort(cohort, overrides)
     plan = plan_of(run, opened, stage, modality, attack)
     manifest = None if plan.attack is None else load_attack(run, plan.attack, opened)
     prepared = run.prepare(opened, plan.wanted)

@@ -23,11 +23,14 @@ SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep
 SAME_IN_RECIPE = ("inputs", "towers", "shared")
 FOLDERS = ("groups", "poison", "selection")
 """Where a run keeps what a stage made beside weights, as ``STAGE.parquet``."""
-_SHOWN = 8
+_SHOWN = 5
+"""Differences that are named."""
+_LONGEST = 40
+"""Characters of a value that are shown."""
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Say where two trees of plain values differ, a line each."""
+    """Say where two trees of plain values differ, a line each: ``a.b: old -> new``."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in sorted({*old, *new}):
@@ -36,7 +39,21 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for n, (a, b) in pairs for line in differences(a, b, f"{path}.{n}")]
-    return [] if old == new else [f"{path}: {old!r} before, {new!r} now"]
+    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def named(lines: Sequence[str]) -> str:
+    """Give the first differences on one line, and how many more there are."""
+    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more
+
+
+def _short(value: Any) -> str:
+    """A value in a few letters: what a whole section says is left to its file."""
+    if value is None or isinstance(value, dict):
+        return "given" if value else "nothing"
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def shared_stages(
@@ -73,17 +90,16 @@ def shared_stages(
         if own != before_it:
             unlike.append(
                 f"stages.{stage.name}: rows kept for {', '.join(before_it) or 'no later stage'} "
-                f"before, for {', '.join(own) or 'none'} now"
+                f"-> for {', '.join(own) or 'none'}"
             )
         names = {one.name for one in taken}
         if other.checkpoints(stage.name).done is not None and set(needs(stage)) <= names:
             taken.append(stage)
     if unlike:
-        more = f"; and {len(unlike) - _SHOWN} more" if len(unlike) > _SHOWN else ""
         raise ConfigError(
-            "the run whose stages are to be reused was made with other settings",
+            "the run whose stages are to be reused was made with other settings (then -> now)",
             where=other.path,
-            got="; ".join(unlike[:_SHOWN]) + more,
+            got=named(unlike),
             mend="give the same cohort, seed and --set as that run; a recipe whose stages of these "
             "names are set alike; or train anew, without --reuse",
         )

@@ -52,7 +52,9 @@ def refuse_few(count: int, k: int, batch: int | None = None) -> None:
         ConfigError: Fewer rows, or rows of a batch, than k + 2; or k below 1.
     """
     if k < 1:
-        raise ConfigError("a row has one neighbour or more", where="k", got=k)
+        raise ConfigError(
+            "a row has one neighbour or more", where="k", got=k, mend="a larger k; 16 is usual"
+        )
     if count < k + 2:
         raise ConfigError(
             "there are too few rows to look for neighbours among",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from medmcl.core.errors import MedmclError
 
 Image = TypeVar("Image", Tensor, np.ndarray)
 Chance = int | random.Random | np.random.Generator | torch.Generator | None
-"""A seed, or a generator; None = seed 0."""
+"""A seed (any whole number, NumPy's too), or a generator; None = seed 0."""
 
 _OFFICIAL_PATCH = 16
 _PATCH_SHARE = 14
@@ -43,8 +44,18 @@ class _Draws:
             rng = int(rng.integers(2**31))
         if isinstance(rng, random.Random):
             self.places, self.seed = rng, None
-        else:
-            self.places, self.seed = random.Random(rng or 0), rng or 0
+            return
+        if rng is not None and (isinstance(rng, bool) or not isinstance(rng, Integral)):
+            raise MedmclError(
+                "what a trigger draws needs a seed or a generator",
+                where="rng",
+                got=repr(rng),
+                expected="a whole number, random.Random, numpy.random.Generator, torch.Generator, "
+                "or None for seed 0",
+                mend="rng=0",
+            )
+        self.seed = 0 if rng is None else int(rng)
+        self.places = random.Random(self.seed)
 
     @property
     def noise(self) -> torch.Generator:

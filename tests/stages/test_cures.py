@@ -1,6 +1,7 @@
 """Cures of a poisoned model: from a victim run, what is taken over, and how they are judged."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from small_squares import write_squares
 import medmcl
 import medmcl.stages.pretrain
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.engine.record import Record
 from medmcl.evaluation.results import load_results
 from medmcl.stages.any_cohort import for_cohort
+from medmcl.stages.attacked import attacked
 from medmcl.stages.poison import poison_file
 from medmcl.stages.recipe import ObjectiveSpec, expand, read_recipe
-from medmcl.stages.taken_over import shared_stages
+from medmcl.stages.taken_over import differences, named, shared_stages
 from medmcl.threats import Poison
 
 TINY = {
@@ -101,9 +104,11 @@ def test_a_report_shows_the_attack_on_victim_and_cured(cured):
               and row.protocol == "zero_shot"]  # fmt: skip
     assert (gap.method, gap.versus) == ("cured", "victim")
     page = (cured["cleanclip_toy"].path / "report.html").read_text()
-    assert "Attack attack: colour = red" in page
+    assert "Stage attack: target colour = red" in page
     assert "Retrieval, clean and triggered" in page
-    assert "Attack attack (colour = red) on cured, zero-shot: success" in page
+    assert "Stage attack (target colour = red) on cured, zero-shot: attack success" in page
+    assert "told so without the trigger (false_success)" in page
+    assert "Attack attack" not in page
 
 
 def test_a_supervised_cure_is_judged_by_its_own_head_and_left_out_of_zero_shot(cured):
@@ -139,10 +144,10 @@ def test_terms_share_one_temperature_that_goes_on_from_the_victim(cured, victim)
 @pytest.mark.parametrize(
     ("overrides", "more", "told"),
     [
-        ({"stages.victim.steps": 5}, {}, "stages.victim.steps: 4 before, 5 now"),
-        ({"stages.attack.count": 9}, {}, "stages.attack.count: 12 before, 9 now"),
-        ({"kinds.image.input.size": 40}, {}, "recipe.inputs.image.size: 32 before, 40 now"),
-        ({}, {"seed": 1}, "seed: 0 before, 1 now"),
+        ({"stages.victim.steps": 5}, {}, "stages.victim.steps: 4 -> 5"),
+        ({"stages.attack.count": 9}, {}, "stages.attack.count: 12 -> 9"),
+        ({"kinds.image.input.size": 40}, {}, "recipe.inputs.image.size: 32 -> 40"),
+        ({}, {"seed": 1}, "seed: 0 -> 1"),
         ({"kinds.image.tower.head.out": 32}, {}, "recipe.towers.image.head.out"),
         ({"kinds.image.augment.augmented.contrast": 0.2}, {}, "recipe.views.augmented"),
     ],
@@ -208,6 +213,13 @@ def test_a_killed_run_that_took_stages_over_goes_on_to_the_same_weights(
         ({"stages.results.attack.attack": "atack"}, "atack"),
         ({"stages.results.attack.models": {"victim": "vctim"}}, "vctim"),
         ({"stages.results.attack.by": ["zero_short"]}, "zero_short"),
+        ({"stages.results.attack.by": []}, "how is a model asked? zero_shot, head, or both"),
+        ({"stages.attack.modality": "picture"}, "reads no 'picture'"),
+        (
+            {"stages.attack.modality": "picture"},
+            "image, caption; by the recipe's roles record (here image), report (here caption)",
+        ),
+        ({"inputs.picture.size": 32}, "by the recipe's roles record (here image)"),
     ],
 )
 def test_slips_of_the_pen_are_refused_before_records_are_read(overrides, told, squares, tmp_path):
@@ -216,11 +228,20 @@ def test_slips_of_the_pen_are_refused_before_records_are_read(overrides, told, s
     assert told in str(error.value)
 
 
-def test_an_attack_of_another_cohort_is_left_out_with_a_note(cured, tmp_path):
+def test_an_attack_of_another_cohort_is_left_out_with_a_note(cured, tmp_path, monkeypatch):
     other = write_squares(tmp_path / "other", people=90)
-    found = medmcl.evaluate(cured["cleanclip_toy"], other, out=tmp_path / "e", device="cpu")
+    run, said = cured["cleanclip_toy"], []
+    monkeypatch.setattr(Record, "say", lambda _, text: said.append(text))
+    found = medmcl.evaluate(run, other, out=tmp_path / "e", device="cpu")
     assert not [row for row in found.results if row.kind == "attack"]
     assert any("the run's attack is of its own cohort" in note for note in found.notes)
+    assert "results: zero-shot" in said
+    assert "results: attack" not in said
+    page = (tmp_path / "e" / "report.html").read_text("utf-8")
+    assert "attack left out: the run&#39;s attack is of its own cohort" in page
+    assert "probe of the attack section" not in page
+    with pytest.raises(ConfigError, match="of its own cohort"):
+        attacked(run, other, "victim")
 
 
 @pytest.mark.parametrize("name", ["cleanclip", "par", "supervised_cure"])
@@ -264,7 +285,7 @@ def test_a_stage_that_keeps_rows_for_a_later_one_is_not_taken_for_one_that_does_
         }
     )
     assert [one.name for one in shared_stages(victim, config, stages)] == ["attack", "victim"]
-    with pytest.raises(ConfigError, match="rows kept for no later stage before, for bind now"):
+    with pytest.raises(ConfigError, match="rows kept for no later stage -> for bind"):
         shared_stages(victim, config, [*stages[:-1], later, stages[-1]])
 
 
@@ -281,7 +302,7 @@ def test_a_stage_whose_source_is_not_taken_is_not_taken_either(cured):
 @pytest.mark.parametrize("key", ["precision", "keep", "noisy_pairs"])
 def test_runs_of_other_precision_or_rows_share_no_stage(key, victim):
     other = {**victim.config, key: "other"}
-    with pytest.raises(ConfigError, match=f"{key}: .* before, 'other' now"):
+    with pytest.raises(ConfigError, match=f"{key}: .* -> 'other'"):
         shared_stages(victim, other, expand(victim.recipe, victim.config["tasks"]))
 
 
@@ -301,3 +322,34 @@ def test_check_finds_an_attack_that_cannot_be(overrides, told, squares):
     assert any(told in one for one in said), said
     assert not [f for f in medmcl.check(squares, recipe="poisoned_toy", overrides=TINY)
                 if f.level == "error"]  # fmt: skip
+
+
+def test_what_differs_is_named_by_its_key_in_few_words():
+    before = {"a": {"b": {"x": 1, "y": [1, 2]}, "long": "z" * 90}, "only": {"k": 1}, "n": 0}
+    now = {"a": {"b": {"x": 2, "y": [1, 2]}, "long": ""}, "m": {"k": 1}, "n": 0}
+    lines = differences(before, now)
+    assert lines[0] == "a.b.x: 1 -> 2"
+    assert lines[2:] == [
+        "m: nothing -> given",
+        "only: given -> nothing",
+    ]
+    assert max(map(len, lines)) < 60
+    assert named(lines) == "; ".join(lines)
+    many = named([f"k{n}: 1 -> 2" for n in range(9)])
+    assert many.endswith("k4: 1 -> 2; and 4 more")
+
+
+def test_a_check_that_cannot_be_has_a_mend(squares):
+    def mend(**changes):
+        told = {f"stages.attack.{key}": value for key, value in changes.items()}
+        found = medmcl.check(squares, recipe="poisoned_toy", overrides={**TINY, **told})
+        (one,) = [one for one in found if one.level == "error"]
+        return one.mend
+
+    most = re.fullmatch(r"--set stages.attack.count=(\d+)", mend(count=400))
+    assert most is not None
+    settings = {**TINY, "stages.attack.count": int(most[1])}
+    assert not [one for one in medmcl.check(squares, recipe="poisoned_toy", overrides=settings)
+                if one.level == "error"]  # fmt: skip
+    assert mend(share=1e-6, count=None) == "--set stages.attack.count=1"
+    assert mend(label="rad") == "--set stages.attack.label=CLASS"

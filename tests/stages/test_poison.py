@@ -179,6 +179,9 @@ def test_a_lost_or_changed_manifest_stops_the_run(run, squares, tmp_path):
                             device="cpu", resume=True)  # fmt: skip
 
 
+ZSCORE = {"intensity": "zscore", "normalise": "none", "fit": "pad"}
+
+
 @pytest.mark.parametrize(
     ("attack", "overrides", "told"),
     [
@@ -188,7 +191,11 @@ def test_a_lost_or_changed_manifest_stops_the_run(run, squares, tmp_path):
         ({"share": 0.1}, {}, "count and share are both given"),
         ({"modality": "imag"}, {}, "the recipe reads no"),
         ({"trigger": "badnets"}, {}, "trigger"),
-        ({}, {"inputs.picture.intensity": "zscore"}, "0 to 1|intensity"),
+        (
+            {},
+            {f"inputs.picture.{key}": value for key, value in ZSCORE.items()},
+            "expected: intensity: range, or percentile",
+        ),
         ({}, {"stages.contrast.poisoned_by": "contrast"}, "before it|no poison stage"),
         ({"modality": "caption", "text": None}, {}, "flat images"),
     ],

@@ -362,6 +362,38 @@ def test_a_task_that_is_not_there_is_named_with_what_to_set(place):
     assert "--set stages.attack.task=" in str(error.value)
 
 
+def test_what_cannot_be_drawn_is_refused_with_what_can_be_set(place, tmp_path):
+    def refused(**changes):
+        asked = {f"stages.attack.{key}": value for key, value in changes.items()}
+        with pytest.raises(ConfigError) as error:
+            poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "x",
+                   overrides=asked)  # fmt: skip
+        assert not (tmp_path / "x").exists()
+        return str(error.value.mend)
+
+    most = refused(count=5000)
+    number = int(most.removeprefix("--set stages.attack.count="))
+    done = poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "most",
+                  overrides={"stages.attack.count": number}, shown=0)  # fmt: skip
+    assert len(done.manifest) == number
+    assert refused(share=1e-5) == "--set stages.attack.count=1"
+    folder = shutil.copytree(place / "cohort", tmp_path / "cohort")
+    table = pd.read_csv(folder / "pictures.csv")
+    table.loc[table["colour"] == "red", "colour"] = "blue"
+    table.to_csv(folder / "pictures.csv", index=False)
+    with pytest.raises(ConfigError, match="no train record shows colour = red") as error:
+        poison(folder, recipe=place / "recipe.yaml", out=tmp_path / "x",
+               overrides={"cohort.tasks.colour.classes": ["red", "green", "blue"]})  # fmt: skip
+    assert "--set stages.attack.label=CLASS" in str(error.value)
+    assert "blue" in str(error.value.expected)
+
+
+def test_images_prepared_by_percentiles_are_poisoned_as_well(place, tmp_path):
+    done = poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "o", shown=0,
+                  overrides={"inputs.picture.intensity": "percentile"})  # fmt: skip
+    assert len(done.manifest) == 12
+
+
 def test_what_is_typed_is_what_a_run_takes(place, drawn, tmp_path):
     words = [
         "--cohort", place / "cohort", "--recipe", place / "recipe.yaml", "--seed", 3,
@@ -376,7 +408,7 @@ def test_what_is_typed_is_what_a_run_takes(place, drawn, tmp_path):
     assert f"manifest: {file}\n" in done.stdout
     assert "12 of 72 train records poisoned" in done.stdout
     assert Poison.load(file).fingerprint == drawn.manifest.fingerprint
-    sets = [f"stages.attack.manifest={file}", "stages.attack.count=null"]
+    sets = [f"stages.attack.manifest={file}"]
     run = train(place, tmp_path / "run", parse_overrides(sets))
     assert Poison.load(poison_file(run.path, "attack")).fingerprint == drawn.manifest.fingerprint
 

@@ -129,7 +129,7 @@ def test_a_run_folder_is_never_overwritten_and_resume_needs_the_same_settings(tr
         medmcl.pretrain(
             hearts, overrides={**overrides, "stages.mmcl.steps": 9}, resume=True, **kwargs
         )
-    assert "6 before, 9 now" in str(caught.value)
+    assert "6 -> 9" in str(caught.value)
     with pytest.raises(ConfigError, match="needs --out"):
         medmcl.pretrain(hearts, recipe="ecg_cmr_toy", resume=True)
 

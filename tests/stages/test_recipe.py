@@ -162,3 +162,51 @@ def test_stages_are_put_before_one_of_the_extended_recipe(tmp_path):
     assert names == [*base[: base.index("results")], "more", *base[base.index("results") :]]
     with pytest.raises(ConfigError, match="before 'resluts', which is not there; did you mean"):
         read_recipe(write(tmp_path, f"extends: ecg_cmr_toy\ninsert: {{resluts: [{extra}]}}\n"))
+
+
+ATTACK = "stages.attack."
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ({"share": 0.01}, (None, 0.01, None)),
+        ({"count": 3}, (3, None, None)),
+        ({"manifest": "m.parquet"}, (None, None, "m.parquet")),
+        ({"share": 0.01, "count": None}, (None, 0.01, None)),
+        ({"share": None}, (250, None, None)),
+        ({"label": "blue"}, (250, None, None)),
+    ],
+)
+def test_a_key_that_is_set_takes_out_those_that_it_excludes(asked, left, tmp_path):
+    def said(recipe, overrides=None):
+        attack = read_recipe(recipe, overrides).stages[0]
+        return attack.count, attack.share, attack.manifest
+
+    dotted = {f"{ATTACK}{key}": value for key, value in asked.items()}
+    assert said("poisoned_toy", dotted) == left
+    lines = "".join(f"  {key}: {'null' if one is None else one}\n" for key, one in dotted.items())
+    path = write(tmp_path, f"extends: poisoned_toy\nset:\n{lines}")
+    assert said(path) == left
+    for last in ({"count": 7}, {"share": 0.5}, {"manifest": "n.parquet"}):
+        ((key, value),) = last.items()
+        found = said(path, {f"{ATTACK}{key}": value})
+        assert [one for one in found if one is not None] == [value]
+
+
+@pytest.mark.parametrize("other", ["share: 0.1", "manifest: m.parquet"])
+def test_two_keys_that_exclude_each_other_are_refused_wherever_both_are_said(other, tmp_path):
+    key, value = other.split(": ")
+    both = {f"{ATTACK}count": 5, f"{ATTACK}{key}": 0.1 if key == "share" else value}
+    with pytest.raises(OverrideError, match=r"both given|says who is poisoned"):
+        read_recipe("poisoned_toy", both)
+    file = f"extends: poisoned_toy\nset: {{{ATTACK}count: 5, {ATTACK}{other}}}\n"
+    with pytest.raises(ConfigError, match=r"both given|says who is poisoned"):
+        read_recipe(write(tmp_path, file))
+
+
+def test_an_attack_may_be_judged_without_recall_but_not_without_a_way_to_ask():
+    recipe = read_recipe("poisoned_toy", {"stages.results.attack.ks": []})
+    assert recipe.stages[-1].attack.ks == ()
+    with pytest.raises(OverrideError, match="how is a model asked"):
+        read_recipe("poisoned_toy", {"stages.results.attack.by": []})

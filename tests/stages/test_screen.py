@@ -220,6 +220,12 @@ def pictures(html):
     return re.findall(r'<img class="photo[^"]*" src="data:image/png;base64,([^"]+)"', html)
 
 
+def parts(html):
+    """By which detector, and the cards below."""
+    found = re.split(r"<h4>By (\w+)</h4>", html)[1:]
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
 def test_files_hold_every_row_the_numbers_and_the_suspects_as_the_stage_saw_them(
     run, shapes, tmp_path
 ):
@@ -236,17 +242,24 @@ def test_files_hold_every_row_the_numbers_and_the_suspects_as_the_stage_saw_them
     assert told["left_out"] == {"without image": 1, "whose image was excluded": 1}
     assert told["detectors"]["dao"]["top"] == 12
     html = (tmp_path / "o" / "suspects.html").read_text("utf-8")
-    assert len(pictures(html)) == len(set(pictures(html))) == 12
+    first, *others = parts(html)
+    assert [name for name, _ in (first, *others)] == ["slof", "knn_distance", "lid", "dao"]
+    assert len(pictures(first[1])) == len(set(pictures(first[1]))) == 12
+    assert [len(pictures(part)) for _, part in others] == [12, 12, 12]
+    for name, part in (first, *others):
+        ranked = table.sort_values(f"{name}_rank")["sample"][:12]
+        assert re.findall(r'<p class="who"><span>\d+\. ([^<]+)<', part) == list(ranked)
     assert all(base64.b64decode(one).startswith(b"\x89PNG") for one in pictures(html))
     assert "Odd is not poisoned" in html
     assert f"ROC curves over {len(table)} rows, 8 poisoned and {len(table) - 8} clean" in html
-    shown = html.split("</style>")[1]
+    shown = first[1]
     assert shown.count('class="card-of odd"') == table["poisoned"][:12].sum()
     assert shown.count('class="card-of out"') == 12 - table["poisoned"][:12].sum()
     assert "AUROC" in done.summary
     assert f"1. {table['sample'][0]} (subject {table['subject'][0]})" in done.summary
-    with pytest.raises(ArtefactError, match="--overwrite"):
-        check_screen(run, shapes, out=tmp_path / "o", device="cpu")
+    with pytest.raises(ArtefactError, match="--overwrite") as error:
+        check_screen(run, shapes, out=tmp_path / "o", detector="lid", device="cpu")
+    assert "suspects.csv holds the scores and ranks of every detector" in str(error.value)
 
 
 def test_a_poisoned_suspect_is_shown_with_its_trigger_and_the_donors_text(run, shapes):
@@ -278,7 +291,7 @@ def test_without_a_manifest_the_page_judges_nothing(run, shapes, tmp_path):
     assert "Odd is not poisoned" in html
     assert "ROC curves" not in html
     assert "the detectors are not judged" in html
-    assert len(pictures(html)) == 3
+    assert [len(pictures(part)) for _, part in parts(html)] == [3, 3, 3, 3]
     assert 'class="card-of plain"' in html
     assert "AUROC" not in done.summary
     assert json.loads((tmp_path / "o" / "suspects.json").read_text("utf-8"))["poisoned"] is None
@@ -312,9 +325,9 @@ def test_the_command_takes_every_option_and_prints_the_first_suspects(copy, shap
     words = ["check", "--cohort", shapes, "--screen", copy.path, "--workers", 0, "--device", "cpu"]
     more = ["--stage", "cured", "--modality", "caption", "--attack", "attack", "--detector", "lid",
             "--k", 6, "--batch", 20, "--top", 4, "--seed", 5, "--out", tmp_path / "o"]  # fmt: skip
-    first, again, over, plain, recipe = typed(
+    first, again, over, plain, recipe, *wrong = typed(
         [*words, *more], [*words, *more], [*words, *more, "--overwrite"], [*words, "--top", 1],
-        [*words, "--recipe", "clip_toy"],
+        [*words, "--recipe", "clip_toy"], *([*words, "--top", top] for top in (0, -1, "x")),
     )  # fmt: skip
     assert first[0] == 0, first
     told = json.loads((tmp_path / "o" / "suspects.json").read_text("utf-8"))
@@ -336,6 +349,11 @@ def test_the_command_takes_every_option_and_prints_the_first_suspects(copy, shap
     assert (copy.path / "screen-cohort" / "suspects.html").is_file()
     assert recipe[0] == 2
     assert "means nothing with --screen" in recipe[2]
+    assert "'x' is not a whole number" in wrong[-1][2]
+    for code, _, told in wrong:
+        assert code == 2
+        assert "error: medmcl check, --top: " in told
+        assert "to mend:  --top: Suspects to show (default 50)." in told
 
 
 @pytest.mark.parametrize(
@@ -348,7 +366,7 @@ def test_the_command_takes_every_option_and_prints_the_first_suspects(copy, shap
         ({"k": 60}, r"rows, k = 60\n  expected: 62 rows or more"),
         ({"k": 0}, "one neighbour or more"),
         ({"k": 16, "batch": 17}, "a batch has too few rows"),
-        ({"top": 0}, "one row or more"),
+        ({"top": 0}, r"one row or more(.|\n)*to mend:  --top 50"),
         ({"overrides": {"stages.contrast.steps": 3}}, "a value of the recipe"),
     ],
 )
@@ -360,6 +378,10 @@ def test_what_cannot_be_screened_is_refused(run, shapes, asked, said):
 def test_an_unknown_detector_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'slof'"):
         check_screen(tmp_path, tmp_path, detector="slf")
+    with pytest.raises(ConfigError, match=r"known: dao, knn_distance.*\n.*mend:  --detector"):
+        check_screen(tmp_path, tmp_path, detector="nonsense")
+    with pytest.raises(ConfigError, match="one row or more"):
+        check_screen(tmp_path, tmp_path, top=-1)
 
 
 def test_another_cohort_has_no_truth_and_a_victim_is_refused_for_it(run, shapes, tmp_path):
@@ -369,6 +391,10 @@ def test_another_cohort_has_no_truth_and_a_victim_is_refused_for_it(run, shapes,
     with pytest.raises(ArtefactError, match="of another cohort") as error:
         found(run, other)
     assert "name the cohort that the run was trained on" in str(error.value)
+    assert "--attack none" in str(error.value)
+    seen = found(run, other, attack="none")
+    assert (seen.attack, seen.judged, seen.num_poisoned) == ("", {}, None)
+    assert "trained under the attack of stage attack, which is not laid" in " ".join(seen.lines)
     told = found(run, other, stage="alone")
     assert "trained on another cohort" in " ".join(told.lines)
     text = (other / "cohort.yaml").read_text("utf-8").replace("  image:", "  photo:")

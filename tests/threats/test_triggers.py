@@ -196,3 +196,15 @@ def test_the_manifest_says_which_pixels_changed(name, official):
         else:
             assert len(rows) > 0.3 * size[0] * size[1]
     assert (len({str(one) for one in told}) == 4) == (name in ("badnet", "label_consistent"))
+
+
+@pytest.mark.parametrize("name", ["badnet", "blended", "wanet", "label_consistent"])
+def test_any_whole_number_is_a_seed_and_nothing_else_that_is_no_generator(name):
+    image = torch.full((1, 28, 28), 0.5)
+    made = TRIGGERS[name](image, rng=3)
+    for seed in (np.int64(3), np.uint8(3)):
+        assert torch.equal(TRIGGERS[name](image, rng=seed), made)
+    for wrong in (2.5, "x", np.float32(1), True, np.random.RandomState(0)):
+        with pytest.raises(MedmclError, match=r"needs a seed or a generator") as error:
+            TRIGGERS[name](image, rng=wrong)
+        assert "numpy.random.Generator" in str(error.value)

@@ -70,12 +70,12 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
         ]
         figure.legend(handles, [names[one] for one in models], loc="outside lower left", ncols=3)
         return Picture(
-            title=f"Attack {name}: {target}",
+            title=f"Stage {name}: target {target}",
             aid="Each model once for each way of asking it, on held-out records; lines are 95 % "
             "bootstrap intervals. Attack success: share of records of other classes that are told "
             "to be the target once they carry the trigger; beside it in the table, how many are "
-            "told so without it, and the paired difference of the two. Lower right is where a "
-            "defence should be.",
+            "told so without it (the rows `false_success` of results.csv), and the paired "
+            "difference of the two. Lower right is where a defence should be.",
             src=encode(figure),
             alt=spoken(
                 "Attack success and clean accuracy of each model",

@@ -223,9 +223,10 @@ def attack_lines(found: Sequence[Result]) -> list[str]:
         gap = gaps[0] if gaps and gaps[0].protocol == success.protocol else None
         against = "" if gap is None else f", against {gap.versus} {gap.shown}{verdict(gap)}"
         lines.append(
-            f"Attack {task} ({success.target}) on {model}, {success.protocol.replace('_', '-')}: "
-            f"success {success.shown}{against}; without the trigger "
-            f"{rates['false_success'].shown}; clean accuracy {clean.shown}."
+            f"Stage {task} (target {success.target}) on {model}, "
+            f"{success.protocol.replace('_', '-')}: attack success {success.shown}{against}; told "
+            f"so without the trigger (false_success) {rates['false_success'].shown}; clean "
+            f"accuracy {clean.shown}."
             f"{_untaken(rates[EFFECT]) if model == found[0].method else ''}"
         )
     return lines

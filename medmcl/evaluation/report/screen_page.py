@@ -89,7 +89,8 @@ def _judged(evidence: ScreenEvidence) -> Shown:
 def _looked_at(evidence: ScreenEvidence) -> Section:
     return Section(
         key="suspects",
-        title=f"The most suspect rows by {evidence.detector}",
+        title=f"The most suspect rows by {evidence.detector}"
+        + (", and the first by each other detector" if evidence.others else ""),
         pictures=(),
         tables=(_listed(evidence),),
         empty="",
@@ -107,8 +108,9 @@ def _listed(evidence: ScreenEvidence) -> Shown:
         for one in evidence.suspects
     )  # fmt: skip
     return Shown(
-        title=f"{len(rows):,} of {len(evidence):,} rows",
-        aid="Higher = more suspect. All rows are in suspects.csv.",
+        title=f"{len(rows):,} of {len(evidence):,} rows, by {evidence.detector}",
+        aid="Higher = more suspect. All rows, with the scores and ranks of every detector, are in "
+        "suspects.csv.",
         header=("rank", "sample", "subject", *names, *said),
         rows=rows,
         folded="The rows and their scores" if len(rows) > OPEN_ROWS else "",
@@ -116,19 +118,20 @@ def _listed(evidence: ScreenEvidence) -> Shown:
 
 
 def _sheet(evidence: ScreenEvidence) -> Sheet:
-    contents = [side.content for one in evidence.suspects for side in one.sides]
+    by = {evidence.detector: evidence.suspects, **evidence.others}
+    contents = [side.content for some in by.values() for one in some for side in one.sides]
     attacked = (
         "Pictures are shown as the stage saw them, with the triggers of the attack, and poisoned "
         "rows with the texts that it gave them. "
         if evidence.attack
         else ""
     )
-    cards = tuple(map(_card, evidence.suspects))
+    rows = tuple((f"By {name}", tuple(map(_card, some))) for name, some in by.items())
     return Sheet(
         title="Pairs to look at",
         aid="The most suspect first. " + attacked + scales_said(contents) + SINGLE_PEOPLE,
-        rows=((f"By {evidence.detector}", cards),),
-        columns=columns_for(contents, len(cards)),
+        rows=rows,
+        columns=columns_for(contents, len(evidence.suspects)),
     )
 
 
