@@ -551,6 +551,10 @@ def poison(
     shown: Annotated[
         int, typer.Option(min=0, help="Poisoned records on the page; 0 shows none.")
     ] = 24,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Keep file of `medmcl select`: only what it keeps can be poisoned."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,
@@ -574,6 +578,7 @@ def poison(
             overrides=overrides,
             seed=seed,
             shown=shown,
+            keep=keep,
             overwrite=overwrite,
         )
     print(done.summary)

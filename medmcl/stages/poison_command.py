@@ -22,6 +22,7 @@ from medmcl.stages.attack_checks import refuse_attack_on
 from medmcl.stages.attack_task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.attacked_sides import attacked_side, exchanged_sides
 from medmcl.stages.evaluate import refuse_faulty
+from medmcl.stages.kept_rows import read_keep
 from medmcl.stages.outputs import claim_file
 from medmcl.stages.poison import poison_of, told
 from medmcl.stages.poison_spec import PoisonSpec
@@ -84,6 +85,7 @@ def poison(
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     shown: int = SHOWN,
+    keep: str | Path | None = None,
     overwrite: bool = False,
 ) -> Drawn:
     """Draw who is poisoned, as a run of the recipe would, and write manifest, numbers and page.
@@ -98,6 +100,7 @@ def poison(
         overrides: Dotted key to value, as ``--set``.
         seed: Of the run; the same one draws the same manifest.
         shown: So many poisoned records are on the page.
+        keep: Keep file that the run will have: only what it keeps can be poisoned.
         overwrite: Write over what is there.
 
     Raises:
@@ -118,7 +121,9 @@ def poison(
     refuse_attack_on(spec, opened)
     prepared = prepare_inputs(opened, resolved, folder)
     refuse_unfit(spec, prepared)
-    manifest, pool = poison_of(spec, prepared, seed)
+    if keep is not None:
+        read_keep(keep, opened)
+    manifest, pool = poison_of(spec, prepared, seed, None if keep is None else Path(keep))
     laid = Poisoned(spec, manifest, prepared)
     refuse_unseen(laid)
     task = attack_task(prepared, spec.task, spec.label, f"stage {spec.name}")

@@ -28,7 +28,7 @@ from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.stages.group_spec import ClusterSpec, GroupsSpec
 from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
 from medmcl.stages.select_spec import SelectSpec
-from medmcl.stages.subset import SubsetSpec
+from medmcl.stages.subset_spec import SubsetSpec
 
 SCHEMA = "medmcl/recipe@1"
 CONFIGS = shipped("configs")

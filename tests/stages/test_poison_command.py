@@ -445,6 +445,15 @@ def test_a_keep_file_may_leave_poisoned_records_out_and_the_run_says_so(place, d
     assert (told["poisoned"], told["rows"]) == (12, 67)
     assert "5 of them are not among the records drawn from" in told["sentence"]
     assert run.checkpoints("contrast").done["rows"] == 67
+    again = poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "kept", shown=0,
+                   keep=tmp_path / "k.parquet")  # fmt: skip
+    assert len(again.pool) == 67
+    assert not np.isin(drawn.manifest.ids[:5], again.manifest.ids).any()
+    Keep(ids=ids, kept=kept, rule="screened", cohort="another").save(tmp_path / "o.parquet")
+    with pytest.raises(ArtefactError, match="another cohort"):
+        poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "no",
+               keep=tmp_path / "o.parquet")  # fmt: skip
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_consistent_attack_keeps_its_texts(place):

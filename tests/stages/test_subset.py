@@ -13,7 +13,8 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading import prepare
 from medmcl.stages.cohort_checks import faults_with
 from medmcl.stages.recipe import TrainSpec
-from medmcl.stages.subset import SubsetSpec, in_subset
+from medmcl.stages.subset import in_subset
+from medmcl.stages.subset_spec import SubsetSpec
 
 STEPS = {
     **SMALL,
