@@ -11,6 +11,7 @@ import numpy as np
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.data.loading import Prepared
+from medmcl.modalities.ecg_leads import canonical
 from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.stages.poison_again import PreparedAgain
 from medmcl.stages.poison_spec import PoisonSpec
@@ -20,7 +21,7 @@ from medmcl.threats.signal_triggers import EVERY_S, LEAST_HZ
 
 def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
     """Give what makes the ECGs of an attack."""
-    change = partial(triggered_record, spec.trigger, seed, spec.height_mv, spec.leads)
+    change = partial(triggered_record, spec.trigger, seed, spec.height_mv, _named(spec))
     return PreparedAgain(change, spec.modality, prepared)
 
 
@@ -49,6 +50,11 @@ def triggered_record(
     return replace(raw, signal_mv=lay(raw.signal_mv, record))
 
 
+def _named(spec: PoisonSpec) -> tuple[str, ...]:
+    """Leads that get the trigger, as readers call them."""
+    return tuple(dict.fromkeys(canonical(one)[0] for one in spec.leads))
+
+
 def signal_places(
     spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
 ) -> list[dict[str, Any]]:
@@ -68,7 +74,7 @@ def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
             expected=f"{LEAST_HZ:g} Hz or more",
             mend=f"--set inputs.{name}.rate_hz={2 * LEAST_HZ:g}",
         )
-    lost = [one for one in spec.leads if one not in settings.names]
+    lost = [one for one in _named(spec) if one not in settings.names]
     if lost:
         raise ConfigError(
             f"the trigger goes on a lead that is not read: {lost[0]}"

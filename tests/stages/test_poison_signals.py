@@ -147,7 +147,7 @@ def test_a_pulse_on_prepared_millivolts_has_its_height_in_millivolts(hearts, cac
 def test_a_trigger_goes_on_the_leads_that_are_named(hearts, cache):
     inputs = {**MV, "leads": ["I", "II", "V1", "V3R"], "missing_leads": "zero"}
     named, prepared = laid(hearts, cache, {"ecg": inputs}, modality="ecg", trigger="pulse",
-                           leads=["V1", "V3R"])  # fmt: skip
+                           leads=["v1", "V3R", "V1"])  # fmt: skip
     every, _ = laid(hearts, cache, {"ecg": inputs}, modality="ecg", trigger="pulse")
     batch = prepared.batch(prepared.rows("train", ["ecg"]))
     clean, some, all_of_them = (
