@@ -40,7 +40,7 @@ from medmcl.objectives.trees import spanning_tree
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.models import Setting, build_learner
 from medmcl.stages.probe_rows import keep_apart
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.train import run_train
 
 HERE = Path(__file__).parent

@@ -41,7 +41,7 @@ SEEDS = (0, 1, 2)
 
 def contrastive(folder: Path, epochs: int) -> Path:
     """The toy recipe with codes in place of notes."""
-    from medmcl.stages.recipe import read_recipe
+    from medmcl.stages.recipe_file import read_recipe
 
     tree = json.loads(read_recipe("ehr_contrastive_toy").model_dump_json(by_alias=True))
     for part in (tree["inputs"], tree["towers"], tree["views"]["augmented"]["augment"]):

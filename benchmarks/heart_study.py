@@ -47,9 +47,10 @@ from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation import label_subset, linear_probe
 from medmcl.evaluation.localisation import cosine_map, mass_inside
 from medmcl.evaluation.metrics.intervals import Resampler, Sampled
+from medmcl.stages.evaluate_spec import MapSpec
 from medmcl.stages.features import predict, sample_vectors
 from medmcl.stages.maps import map_parts
-from medmcl.stages.recipe import MapSpec, read_recipe
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.run import Run
 
 CPU = torch.device("cpu")

@@ -49,7 +49,7 @@ from medmcl.data.cohort import open_cohort
 from medmcl.data.simulate import simulate
 from medmcl.evaluation.paired_choice import right_pairs
 from medmcl.grouping import Groups
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.run import Run
 
 SEEDS = (0, 1, 2, 3, 4)

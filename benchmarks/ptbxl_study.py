@@ -50,11 +50,12 @@ from medmcl.evaluation import evaluate_embeddings, label_subset, linear_probe, s
 from medmcl.evaluation.results import Result
 from medmcl.objectives import Supervised
 from medmcl.stages.evaluate import run_evaluate
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.models import build_learner
-from medmcl.stages.recipe import EvaluateSpec, ObjectiveSpec, TrainSpec
 from medmcl.stages.run import Run
 from medmcl.stages.train import build_views
+from medmcl.stages.train_spec import ObjectiveSpec, TrainSpec
 
 TASK = "superclass"
 FRACTIONS = (0.01, 0.1, 1.0)

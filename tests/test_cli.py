@@ -333,7 +333,7 @@ def test_three_mistakes_of_the_file_and_a_truncated_record_come_in_one_check(tmp
 
 def test_a_bug_of_ours_is_exit_code_1_with_its_traceback(tmp_path):
     code = (
-        "import medmcl.cli, medmcl.stages.recipe as r\n"
+        "import medmcl.cli, medmcl.stages.recipe_file as r\n"
         "r.list_recipes = lambda: 1 / 0\n"
         "import sys; sys.argv = ['medmcl', 'recipes']; medmcl.cli.main()"
     )

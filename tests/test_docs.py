@@ -15,7 +15,7 @@ from medmcl.data.simulate import SIMULATORS
 from medmcl.encoders import ENCODERS
 from medmcl.modalities import ADAPTERS, READERS, tabular
 from medmcl.modalities.image import Image
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if page.is_file()]

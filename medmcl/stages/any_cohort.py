@@ -10,10 +10,12 @@ from medmcl.core.config import check, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.data.view_settings import ViewSettings
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.model_settings import entrances_of
 from medmcl.stages.poison_spec import USUAL, PoisonSpec
-from medmcl.stages.recipe import AnyStage, EvaluateSpec, JoinSpec, RecipeSpec, TrainSpec
+from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.roles import with_names
+from medmcl.stages.train_spec import JoinSpec, TrainSpec
 
 
 def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:

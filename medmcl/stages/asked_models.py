@@ -19,10 +19,10 @@ from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
 from medmcl.stages.attack_task import UNKNOWN, AttackTask, attack_task
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.features import chunks, plain_view, sample_vectors
 from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
 from medmcl.stages.poisoned_rows import Poisoned
-from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.run import Run
 from medmcl.stages.run_attack import load_attack
 from medmcl.stages.zero_shot import embed_texts

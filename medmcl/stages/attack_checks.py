@@ -11,10 +11,12 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.stages.attack_pool import refuse_pool
 from medmcl.stages.attack_task import UNKNOWN, task_of_classes
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.poisoned_rows import refuse_other_kind
-from medmcl.stages.recipe import EvaluateSpec, RecipeSpec, TowersSpec, TrainSpec
+from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.roles import refuse_unread
+from medmcl.stages.train_spec import TowersSpec, TrainSpec
 
 
 def refuse_attack(recipe: RecipeSpec, spec: PoisonSpec) -> None:

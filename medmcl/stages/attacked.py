@@ -14,9 +14,9 @@ from medmcl.evaluation.attack_rates import KIND, compare_attacks
 from medmcl.evaluation.evidence import Evidence, FittedOn
 from medmcl.evaluation.results import Result
 from medmcl.stages.asked_models import Asked, attack_of
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.ledger import run_ledger
 from medmcl.stages.poison_spec import AttackSpec
-from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.run import Run
 from medmcl.stages.study import is_another
 

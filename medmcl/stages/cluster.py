@@ -34,8 +34,8 @@ from medmcl.stages.group_checks import refuse_many
 from medmcl.stages.group_spec import ClusterSpec, nearly_all
 from medmcl.stages.kept_rows import given_rows, kept_rows
 from medmcl.stages.models import Setting
-from medmcl.stages.recipe import TrainSpec
 from medmcl.stages.run import Run, embed_samples
+from medmcl.stages.train_spec import TrainSpec
 
 MOST = 0.5
 """Share of rows in groups that are too small beyond which another stage does not pay."""

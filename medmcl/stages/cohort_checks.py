@@ -12,11 +12,14 @@ from medmcl.data.cohort import Cohort
 from medmcl.stages.attack_checks import refuse_attack_on
 from medmcl.stages.column_groups import column_groups, refuse_outcomes
 from medmcl.stages.confounders import confounder_names
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.group_checks import refuse_many
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.recipe import AnyStage, EvaluateSpec, SelectSpec, TrainSpec
+from medmcl.stages.recipe import AnyStage
+from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.subset import picked
+from medmcl.stages.train_spec import TrainSpec
 
 
 def faults_with(cohort: Cohort, stages: Sequence[AnyStage]) -> list[MedmclError]:

@@ -20,9 +20,9 @@ from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.models.cross_validation import SMALL_COHORT
 from medmcl.evaluation.resampling import UNKNOWN, site_codes
 from medmcl.evaluation.suppression import few
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.groups import attribute_names, sample_numbers
 from medmcl.stages.methods import MAJORITY
-from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.task_scoring import TaskScoring
 
 USUAL = ("site", "sex", "age")

@@ -23,6 +23,7 @@ from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
 from medmcl.stages.attacked import attack_ledger, attack_results, own_attack
 from medmcl.stages.confounders import ask_confounders
+from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec, ProbeSpec, RetrievalSpec
 from medmcl.stages.expert_report import expert_content
 from medmcl.stages.features import sample_vectors, scored_rows
 from medmcl.stages.groups import sample_groups, sample_sites
@@ -31,12 +32,6 @@ from medmcl.stages.maps import held_out_maps
 from medmcl.stages.methods import gather
 from medmcl.stages.outputs import claim_report_folder
 from medmcl.stages.paired_choice import paired_choice_results
-from medmcl.stages.recipe import (
-    EvaluateSpec,
-    PairedChoiceSpec,
-    ProbeSpec,
-    RetrievalSpec,
-)
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
 from medmcl.stages.settings import only_cohort_overrides

@@ -20,10 +20,11 @@ from medmcl.evaluation.expert_content import (
     taken_words,
 )
 from medmcl.evaluation.suppression import FEWEST_SUBJECTS
+from medmcl.stages.evaluate_spec import ExpertsSpec
 from medmcl.stages.expert_pieces import can_cut, cut
 from medmcl.stages.features import chunks, plain_view
-from medmcl.stages.recipe import ExpertsSpec, TowersSpec
 from medmcl.stages.run import Run
+from medmcl.stages.train_spec import TowersSpec
 
 if TYPE_CHECKING:
     import torch

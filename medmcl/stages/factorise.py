@@ -26,8 +26,8 @@ from medmcl.engine.record import Stopwatch
 from medmcl.modalities.codes import Codes
 from medmcl.stages.cooccur_embed import load_vectors, read_facts
 from medmcl.stages.models import Setting, build_towers
-from medmcl.stages.recipe import FactoriseSpec
 from medmcl.stages.train import watched_later
+from medmcl.stages.train_spec import FactoriseSpec
 
 log = logging.getLogger(__name__)
 FIRST = UNKNOWN + 1

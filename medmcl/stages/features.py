@@ -15,9 +15,9 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
-from medmcl.stages.recipe import TowersSpec
 from medmcl.stages.run import Run, embed_samples
 from medmcl.stages.train_records import learned_from
+from medmcl.stages.train_spec import TowersSpec
 
 if TYPE_CHECKING:
     import torch

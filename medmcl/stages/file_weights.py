@@ -15,7 +15,7 @@ from medmcl.encoders.tower_weights import load_tower, require_projections
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.weights import NAME_MAPS, load_weights
 from medmcl.stages.file_vocabulary import OF_RUNS, FileTokens
-from medmcl.stages.recipe import TrainSpec, WeightsSpec
+from medmcl.stages.train_spec import TrainSpec, WeightsSpec
 
 
 def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading import Prepared
-from medmcl.stages.recipe import TrainSpec
+from medmcl.stages.train_spec import TrainSpec
 
 
 def folds_of(prepared: Prepared, folds: int, seed: int) -> np.ndarray:

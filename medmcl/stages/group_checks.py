@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.objectives import OBJECTIVES
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.group_spec import ClusterSpec
-from medmcl.stages.recipe import EvaluateSpec, FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
+from medmcl.stages.train_spec import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
 
 Made = Mapping[str, TowersSpec]
 """Name to stage, of all before that have towers."""

@@ -16,7 +16,7 @@ from medmcl.objectives import OBJECTIVES
 from medmcl.stages.cluster import load_groups
 from medmcl.stages.column_groups import column_groups
 from medmcl.stages.models import Setting
-from medmcl.stages.recipe import TrainSpec
+from medmcl.stages.train_spec import TrainSpec
 
 MOST_ALONE = 0.1
 """Share of rows without a negative in mixed batches beyond which it is a warning."""

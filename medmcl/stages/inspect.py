@@ -14,18 +14,13 @@ from medmcl.data.cohort import Cohort, list_cohorts, load_cohort
 from medmcl.data.locate import is_template
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.cohort_checks import faults_with
+from medmcl.stages.expansion import expand
 from medmcl.stages.model_checks import faults_of_models
-from medmcl.stages.recipe import (
-    RecipeSpec,
-    TowersSpec,
-    expand,
-    find_recipe,
-    kinds,
-    list_recipes,
-    read_recipe,
-)
+from medmcl.stages.recipe import RecipeSpec
+from medmcl.stages.recipe_file import find_recipe, kinds, list_recipes, read_recipe
 from medmcl.stages.roles import roles_said
 from medmcl.stages.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
+from medmcl.stages.train_spec import TowersSpec
 
 
 def check(

@@ -12,7 +12,7 @@ from medmcl.engine.loop import Learner
 from medmcl.stages.kept_weights import kept_weights
 from medmcl.stages.left_out import joined_spec
 from medmcl.stages.models import Setting, build_learner
-from medmcl.stages.recipe import JoinSpec
+from medmcl.stages.train_spec import JoinSpec
 
 MODEL = "model."
 """Prefix of the model's weights in a checkpoint."""

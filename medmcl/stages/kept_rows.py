@@ -13,8 +13,8 @@ from medmcl.data.loading import Prepared
 from medmcl.selection.keep import Keep
 from medmcl.stages.first_rank import refuse_changed
 from medmcl.stages.models import Setting
-from medmcl.stages.recipe import TrainSpec
 from medmcl.stages.subset import in_subset
+from medmcl.stages.train_spec import TrainSpec
 
 GIVEN = "given"
 """Name, in the run folder, of the keep file that ``--keep`` named."""

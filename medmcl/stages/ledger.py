@@ -15,10 +15,10 @@ from medmcl.stages.factorise import counted_on
 from medmcl.stages.group_spec import told
 from medmcl.stages.keep_provenance import given_keep, specs_of
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.recipe import FactoriseSpec, TowersSpec, TrainSpec
 from medmcl.stages.run import Run
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.train_records import learned_from
+from medmcl.stages.train_spec import FactoriseSpec, TowersSpec, TrainSpec
 
 
 def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.stages.recipe import AnyStage, JoinSpec, TrainSpec, needs
+from medmcl.stages.expansion import needs
+from medmcl.stages.recipe import AnyStage
+from medmcl.stages.train_spec import JoinSpec, TrainSpec
 
 Look = Callable[[str], Checkpoints]
 """Name of a stage to its checkpoints."""

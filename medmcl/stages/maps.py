@@ -9,8 +9,8 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.localisation import cosine_map
+from medmcl.stages.evaluate_spec import MapSpec
 from medmcl.stages.features import chunks, plain_view
-from medmcl.stages.recipe import MapSpec
 from medmcl.stages.run import Run
 
 if TYPE_CHECKING:

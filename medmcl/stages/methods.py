@@ -22,9 +22,9 @@ from medmcl.evaluation.models.probe import Fitted, linear_probe
 from medmcl.evaluation.models.together import Together, Variant
 from medmcl.evaluation.predicted import Method
 from medmcl.evaluation.results import BESIDE, COVARIATES
+from medmcl.stages.evaluate_spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.features import Covariates, sample_vectors
 from medmcl.stages.ledger import label_tasks
-from medmcl.stages.recipe import EvaluateSpec, ProbeSpec
 from medmcl.stages.run import Run, vector_width
 from medmcl.stages.saved_probes import load_simple
 from medmcl.stages.study import is_another

@@ -20,6 +20,8 @@ from medmcl.encoders.shared import TRUNK
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives import OBJECTIVES, RouterBalance, check_objective
 from medmcl.stages.attack_checks import refuse_attack, refuse_attacked, refuse_poisoned_by
+from medmcl.stages.evaluate_spec import EvaluateSpec
+from medmcl.stages.expansion import each
 from medmcl.stages.file_weights import refuse_source
 from medmcl.stages.group_checks import refuse_clusters, refuse_join, refuse_joined, refuse_sources
 from medmcl.stages.group_spec import ClusterSpec
@@ -27,22 +29,19 @@ from medmcl.stages.model_settings import entrances_of, shared_settings, tower_se
 from medmcl.stages.models import trunk_stage
 from medmcl.stages.parts import refuse_parts
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.recipe import (
-    AnyStage,
-    EvaluateSpec,
-    FactoriseSpec,
-    JoinSpec,
-    ObjectiveSpec,
-    RecipeSpec,
-    TowersSpec,
-    TrainSpec,
-    WeightsSpec,
-    each,
-)
+from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.roles import refuse_unread
 from medmcl.stages.scales import refuse_scales
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.teachers import refuse_seen, refuse_teacher
+from medmcl.stages.train_spec import (
+    FactoriseSpec,
+    JoinSpec,
+    ObjectiveSpec,
+    TowersSpec,
+    TrainSpec,
+    WeightsSpec,
+)
 
 K = TypeVar("K", bound=Config)
 Check = Callable[[], object]

@@ -10,7 +10,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.encoders.shared import TRUNK
 from medmcl.encoders.shared_settings import SharedSettings
 from medmcl.encoders.towers import TowerSettings
-from medmcl.stages.recipe import RecipeSpec, TowersSpec
+from medmcl.stages.recipe import RecipeSpec
+from medmcl.stages.train_spec import TowersSpec
 
 
 def tower_settings(recipe: RecipeSpec, spec: TowersSpec, name: str) -> TowerSettings:

@@ -30,8 +30,9 @@ from medmcl.objectives.scale import LogitScale
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.kept_weights import kept_weights
 from medmcl.stages.model_settings import shared_settings, tower_settings
-from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, TrainSpec
+from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.scales import tie_scales
+from medmcl.stages.train_spec import JoinSpec, TowersSpec, TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True)

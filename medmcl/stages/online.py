@@ -19,7 +19,7 @@ from medmcl.selection.choices import Choice
 from medmcl.selection.differential import Differential
 from medmcl.selection.online import Online
 from medmcl.stages.models import scale_of
-from medmcl.stages.recipe import SelectorSpec, TrainSpec
+from medmcl.stages.train_spec import SelectorSpec, TrainSpec
 
 
 def build_selector(

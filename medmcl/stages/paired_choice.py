@@ -11,8 +11,8 @@ from medmcl.data.choices import Choice
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.paired_choice import compare_choices
 from medmcl.evaluation.results import Result
+from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec
 from medmcl.stages.features import sample_vectors
-from medmcl.stages.recipe import EvaluateSpec, PairedChoiceSpec
 from medmcl.stages.run import Run
 from medmcl.stages.study import is_another
 from medmcl.stages.train_records import learned_from

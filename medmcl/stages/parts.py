@@ -9,7 +9,8 @@ from torch import nn
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.towers import Towers
 from medmcl.stages.model_settings import shared_settings
-from medmcl.stages.recipe import RecipeSpec, TrainSpec
+from medmcl.stages.recipe import RecipeSpec
+from medmcl.stages.train_spec import TrainSpec
 
 
 def refuse_parts(recipe: RecipeSpec, spec: TrainSpec) -> None:

@@ -27,6 +27,7 @@ from medmcl.selection.keep import Keep
 from medmcl.stages.cluster import rehearse_cluster, run_cluster
 from medmcl.stages.cohort_checks import faults_with, used_tasks
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.factorise import rehearse_factorise, run_factorise
 from medmcl.stages.join import rehearse_join, run_join
 from medmcl.stages.kept_rows import GIVEN, copy_keep, keep_file, read_keep
@@ -34,7 +35,7 @@ from medmcl.stages.launch import choose_precision, new_run_folder
 from medmcl.stages.left_out import leave_out, why_left_out
 from medmcl.stages.models import Setting
 from medmcl.stages.poison import rehearse_poison, run_poison
-from medmcl.stages.recipe import AnyStage, EvaluateSpec, RecipeSpec
+from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.recipe_on import prepare_inputs, recipe_on
 from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, write_run_files

@@ -9,7 +9,8 @@ import numpy as np
 from medmcl.core.contracts import ProbeRows
 from medmcl.core.errors import CohortError
 from medmcl.core.rng import numpy_generator
-from medmcl.stages.recipe import AnyStage, JoinSpec, TrainSpec
+from medmcl.stages.recipe import AnyStage
+from medmcl.stages.train_spec import JoinSpec, TrainSpec
 
 
 def keep_apart(

@@ -11,8 +11,10 @@ from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.record import progress
 from medmcl.stages.any_cohort import for_cohort, kinds_of
+from medmcl.stages.expansion import expand
 from medmcl.stages.model_checks import refuse_models
-from medmcl.stages.recipe import AnyStage, RecipeSpec, expand, read_recipe
+from medmcl.stages.recipe import AnyStage, RecipeSpec
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.roles import roles_said
 from medmcl.stages.settings import cohort_overrides, recipe_overrides
 

@@ -23,13 +23,15 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
+from medmcl.stages.expansion import expand, needs
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.left_out import joined_spec
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, expand, needs
+from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.select_spec import SelectSpec
 from medmcl.stages.settings import only_cohort_overrides
 from medmcl.stages.train_records import save_train_records
+from medmcl.stages.train_spec import JoinSpec, TowersSpec
 
 if TYPE_CHECKING:
     import pandas as pd

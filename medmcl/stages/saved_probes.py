@@ -19,7 +19,7 @@ from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.predicted import Given
-from medmcl.stages.recipe import ProbeSpec
+from medmcl.stages.evaluate_spec import ProbeSpec
 from medmcl.stages.run import Run
 
 SCHEMA = "medmcl/probe@1"

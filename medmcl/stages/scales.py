@@ -11,7 +11,7 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.engine.loop import Learner
 from medmcl.stages.kept_weights import kept_weights
-from medmcl.stages.recipe import ObjectiveSpec, TowersSpec
+from medmcl.stages.train_spec import ObjectiveSpec, TowersSpec
 
 if TYPE_CHECKING:
     from medmcl.stages.models import Setting

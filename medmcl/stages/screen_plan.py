@@ -9,8 +9,8 @@ from medmcl.core.config import lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.stages.poison_spec import PoisonSpec
-from medmcl.stages.recipe import TrainSpec
 from medmcl.stages.run import Run
+from medmcl.stages.train_spec import TrainSpec
 
 NO_ATTACK = "none"
 """Said in the place of a poison stage: the rows are seen as they are, and nothing is judged."""

@@ -14,10 +14,10 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading import Prepared
 from medmcl.engine.loop import Learner
 from medmcl.selection.rule import Chooser, follow
+from medmcl.stages.expansion import expand
 from medmcl.stages.first_rank import awaited
 from medmcl.stages.kept_rows import given_rows, keep_file
 from medmcl.stages.models import Setting, build_learner, temperature_of
-from medmcl.stages.recipe import TowersSpec, expand
 from medmcl.stages.run import Run
 from medmcl.stages.select_pairs import POOL, select_pairs, steps_of
 from medmcl.stages.select_spec import (
@@ -29,6 +29,7 @@ from medmcl.stages.select_spec import (
 from medmcl.stages.select_target import target_of
 from medmcl.stages.taught import taught_widths
 from medmcl.stages.teachers import scored_by
+from medmcl.stages.train_spec import TowersSpec
 
 
 def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from medmcl.core.errors import MedmclError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.data.locate import find_cohort
 from medmcl.data.spec import CohortKeys
-from medmcl.stages.recipe import find_recipe, read_recipe, unknown_override
+from medmcl.stages.recipe_file import find_recipe, read_recipe, unknown_override
 
 
 def refuse_settings(

@@ -14,8 +14,10 @@ from medmcl.core.errors import ConfigError
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import read_metrics
 from medmcl.objectives import wanted_probe
+from medmcl.stages.evaluate_spec import EvaluateSpec
+from medmcl.stages.expansion import expand, needs
 from medmcl.stages.probe_rows import going_on_from
-from medmcl.stages.recipe import AnyStage, EvaluateSpec, expand, needs
+from medmcl.stages.recipe import AnyStage
 from medmcl.stages.run import Run
 
 SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")

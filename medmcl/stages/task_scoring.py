@@ -16,11 +16,12 @@ from medmcl.evaluation.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.predicted import Given, Method, Predictions, with_baseline
 from medmcl.evaluation.subsets import label_subset
 from medmcl.evaluation.task_metrics import Thresholds
+from medmcl.stages.evaluate_spec import EvaluateSpec
+from medmcl.stages.expansion import fill
 from medmcl.stages.features import predict
 from medmcl.stages.ledger import run_ledger
 from medmcl.stages.methods import Sources
 from medmcl.stages.outside import outside_splits
-from medmcl.stages.recipe import EvaluateSpec, fill
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, load_probes
 from medmcl.stages.study import is_another

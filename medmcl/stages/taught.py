@@ -13,7 +13,8 @@ from medmcl.core.errors import MedmclError
 from medmcl.data.loading import Prepared
 from medmcl.stages.left_out import Look, joined_spec
 from medmcl.stages.models import Setting, build_towers
-from medmcl.stages.recipe import JoinSpec, RecipeSpec, TowersSpec, TrainSpec
+from medmcl.stages.recipe import RecipeSpec
+from medmcl.stages.train_spec import JoinSpec, TowersSpec, TrainSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape

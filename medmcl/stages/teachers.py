@@ -9,8 +9,8 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading import Prepared
 from medmcl.stages.folds import folds_of
-from medmcl.stages.recipe import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
 from medmcl.stages.select_spec import SelectSpec
+from medmcl.stages.train_spec import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
 
 
 def scored_by(

@@ -29,6 +29,7 @@ from medmcl.evaluation.subsets import label_subset
 from medmcl.grouping.groups import NOWHERE
 from medmcl.objectives import wanted_probe
 from medmcl.selection.online import Online
+from medmcl.stages.expansion import check_length, expand
 from medmcl.stages.expert_report import summary_of
 from medmcl.stages.file_weights import load_files
 from medmcl.stages.folds import without_fold
@@ -48,9 +49,10 @@ from medmcl.stages.poison import load_poison
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
-from medmcl.stages.recipe import RecipeSpec, TowersSpec, TrainSpec, check_length, expand
+from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.scales import take_scales
 from medmcl.stages.taught import as_targets, lesson, taught_widths
+from medmcl.stages.train_spec import TowersSpec, TrainSpec
 
 
 def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medmcl.stages.recipe import EvaluateSpec
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.run import Run
 
 _BY_NAME = ("probe", "paired_choice", "attack")

@@ -15,10 +15,10 @@ from medmcl.data.loading import Prepared
 from medmcl.evaluation.evaluate import evaluate_embeddings
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
 from medmcl.evaluation.results import Result
+from medmcl.stages.evaluate_spec import EvaluateSpec, ZeroShotSpec
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.models import scale_of
 from medmcl.stages.outside import outside_splits
-from medmcl.stages.recipe import EvaluateSpec, ZeroShotSpec
 from medmcl.stages.run import Run
 from medmcl.stages.study import is_another
 

@@ -11,7 +11,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.record import read_metrics
 from medmcl.stages.parts import refuse_empty_parts
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 
 SMALL = {
     "inputs.picture.size": 16,

@@ -11,7 +11,7 @@ import pytest
 import medmcl
 from medmcl.core.errors import ConfigError
 from medmcl.stages.any_cohort import for_cohort
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 
 COHORT = """
 schema: medmcl/cohort@1

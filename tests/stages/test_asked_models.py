@@ -10,8 +10,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.stages import asked_models
 from medmcl.stages.asked_models import Asked, Seen
 from medmcl.stages.attacked import attack_results
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.poison_spec import AttackSpec
-from medmcl.stages.recipe import EvaluateSpec
 
 CLASSES = ("blue", "green", "red")
 TARGET = 2

@@ -34,9 +34,9 @@ from medmcl.stages import grouped_rows
 from medmcl.stages import train as train_stage
 from medmcl.stages.models import Setting
 from medmcl.stages.probe_rows import keep_apart
-from medmcl.stages.recipe import ObjectiveSpec
 from medmcl.stages.study import stage_sentence
 from medmcl.stages.train import run_train
+from medmcl.stages.train_spec import ObjectiveSpec
 
 
 @pytest.fixture(scope="module")

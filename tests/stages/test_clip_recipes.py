@@ -16,7 +16,7 @@ from small_squares import write_squares
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 
 SMALL = {
     "inputs.image.size": 32,

@@ -19,9 +19,9 @@ from medmcl.evaluation.results import load_results
 from medmcl.stages import confounders, methods
 from medmcl.stages.confounders import POOLED, ask_confounders, confounder_names
 from medmcl.stages.evaluate import run_evaluate
+from medmcl.stages.evaluate_spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.groups import sample_groups, sample_numbers, sample_sites
 from medmcl.stages.methods import Sources
-from medmcl.stages.recipe import EvaluateSpec, ProbeSpec
 from medmcl.stages.task_scoring import TaskScoring
 
 N = 600

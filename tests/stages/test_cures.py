@@ -15,9 +15,11 @@ from medmcl.engine.record import Record
 from medmcl.evaluation.results import load_results
 from medmcl.stages.any_cohort import for_cohort
 from medmcl.stages.attacked import attacked
+from medmcl.stages.expansion import expand
 from medmcl.stages.poison import poison_file
-from medmcl.stages.recipe import ObjectiveSpec, expand, read_recipe
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.taken_over import differences, named, shared_stages
+from medmcl.stages.train_spec import ObjectiveSpec
 from medmcl.threats import Poison
 
 TINY = {

@@ -19,8 +19,8 @@ from medmcl.data.simulate import simulate
 from medmcl.engine.record import Record
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.stages.evaluate import run_evaluate
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.groups import sample_groups
-from medmcl.stages.recipe import EvaluateSpec
 from medmcl.stages.saved_probes import load_probes, save_probes, save_simple
 from medmcl.stages.train_records import learned_from
 

@@ -14,7 +14,7 @@ from medmcl.modalities.codes import Codes
 from medmcl.modalities.text import Text, TextSettings, TextSource
 from medmcl.stages.file_vocabulary import check_vocabulary
 from medmcl.stages.file_weights import load_files
-from medmcl.stages.recipe import TrainSpec
+from medmcl.stages.train_spec import TrainSpec
 
 HERE = ["no effusion seen today", "small effusion seen now"] * 3
 THERE = ["old infarct with block", "new infarct with pause"] * 3  # as many words

@@ -4,7 +4,7 @@ import pytest
 
 from medmcl.core.batch import InputShape
 from medmcl.stages.models import build_towers
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 
 SHAPES = {
     "ecg": InputShape(kind="ecg", shape=(12, 400)),

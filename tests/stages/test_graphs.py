@@ -13,7 +13,7 @@ import medmcl
 from medmcl.core.errors import CohortError
 from medmcl.engine.record import Record
 from medmcl.stages.evaluate import run_evaluate
-from medmcl.stages.recipe import EvaluateSpec
+from medmcl.stages.evaluate_spec import EvaluateSpec
 
 DATA = os.environ.get("MEDMCL_DATA")
 REGIONS, FRAMES, PEOPLE = 8, 60, 60

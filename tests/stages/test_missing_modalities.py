@@ -17,8 +17,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.check import check_cohort
 from medmcl.engine.record import Record
 from medmcl.stages.evaluate import evaluate, run_evaluate
+from medmcl.stages.evaluate_spec import ProbeSpec
 from medmcl.stages.pretrain import pretrain
-from medmcl.stages.recipe import ProbeSpec
 
 FEW = {"baselines": ["majority"], "tasks": ["case"]}
 NAMES = list(TABLES)

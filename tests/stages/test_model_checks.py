@@ -12,8 +12,8 @@ from medmcl.core.overrides import naming_overrides
 from medmcl.stages.any_cohort import for_cohort
 from medmcl.stages.model_checks import faults_of_models
 from medmcl.stages.models import build_towers
-from medmcl.stages.recipe import kinds as kinds_of_recipe
-from medmcl.stages.recipe import list_recipes, read_recipe
+from medmcl.stages.recipe_file import kinds as kinds_of_recipe
+from medmcl.stages.recipe_file import list_recipes, read_recipe
 
 KINDS = {"cxr": "image", "report": "text"}
 RUN = "checkpoint/contrast/step-00000003"

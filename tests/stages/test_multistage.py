@@ -23,7 +23,7 @@ from medmcl.stages.cluster import groups_file
 from medmcl.stages.column_groups import column_groups
 from medmcl.stages.group_spec import GroupsSpec
 from medmcl.stages.ledger import label_tasks, run_ledger
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.run import Run
 
 STAGES = ("base", "stage_1", "stage_2")

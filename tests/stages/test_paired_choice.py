@@ -14,8 +14,10 @@ from small_squares import SMALL, pair_squares, write_squares
 import medmcl
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation import load_results, right_pairs
+from medmcl.stages.evaluate_spec import EvaluateSpec
+from medmcl.stages.expansion import needs
 from medmcl.stages.model_checks import faults_of_models
-from medmcl.stages.recipe import EvaluateSpec, needs, read_recipe
+from medmcl.stages.recipe_file import read_recipe
 
 ASKED = {"models": {"first": "untrained", "later": "contrast"}, "image": "picture",
          "text": "caption"}  # fmt: skip

@@ -15,8 +15,9 @@ from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.stages import train
+from medmcl.stages.expansion import expand
 from medmcl.stages.models import Setting
-from medmcl.stages.recipe import expand, read_recipe
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.train import run_train
 
 STAGE = "finetune-lvef-1.0"

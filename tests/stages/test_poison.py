@@ -17,6 +17,7 @@ from medmcl.stages.attacked import attacked
 from medmcl.stages.ledger import run_ledger
 from medmcl.stages.poison import poison_file
 from medmcl.stages.poisoned_rows import Poisoned
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.threats import Poison
 
 STEPS = {
@@ -42,7 +43,7 @@ ATTACK = {
 
 def poisoned(cohort, folder, attack=(), overrides=(), **more):
     """Train `clip_toy` with an attack before it."""
-    base = medmcl.stages.recipe.read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
+    base = read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
     contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast")
     tree = {
         "extends": "clip_toy",

@@ -30,6 +30,7 @@ from medmcl.stages.ledger import run_ledger
 from medmcl.stages.poison import poison_file
 from medmcl.stages.poison_command import poison
 from medmcl.stages.poisoned_rows import Poisoned
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.run_attack import load_attack
 from medmcl.stages.screening import open_screening
 from medmcl.threats import Poison
@@ -45,7 +46,7 @@ GIVEN = {"stages.attack.count": None}
 
 def recipe(folder, *attacks, **more):
     """Write a recipe of attacks and a stage that is poisoned by the first."""
-    base = medmcl.stages.recipe.read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
+    base = read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
     contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast")
     tree = {
         "extends": "clip_toy",
@@ -489,7 +490,9 @@ def hearts(tmp_path_factory):
     ],
 )
 def test_ecgs_are_shown_in_mv_and_texts_in_words(hearts, tmp_path, attack):
-    base = medmcl.stages.recipe.read_recipe("ecg_text_toy").model_dump(mode="json", by_alias=True)
+    base = medmcl.stages.recipe_file.read_recipe("ecg_text_toy").model_dump(
+        mode="json", by_alias=True
+    )
     train = next(stage for stage in base["stages"] if stage["stage"] == "train")
     one = {"stage": "poison", "name": "attack", "task": "infarct", "label": "infarct", "count": 2}
     path = tmp_path / "recipe.yaml"

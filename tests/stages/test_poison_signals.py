@@ -327,7 +327,9 @@ def test_records_are_prepared_once_while_there_is_room_and_never_written(
 
 def poisoned(cohort, folder, attack, overrides=()):
     """Train three steps of `ecg_text_toy` with an attack before them."""
-    base = medmcl.stages.recipe.read_recipe("ecg_text_toy").model_dump(mode="json", by_alias=True)
+    base = medmcl.stages.recipe_file.read_recipe("ecg_text_toy").model_dump(
+        mode="json", by_alias=True
+    )
     contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast")
     attack = {"stage": "poison", "name": "attack", **TARGET, "count": 6, **dict(attack)}
     tree = {

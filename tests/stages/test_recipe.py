@@ -1,7 +1,9 @@
 import pytest
 
 from medmcl.core.errors import ConfigError, OverrideError
-from medmcl.stages.recipe import TrainSpec, expand, fill, kinds, list_recipes, read_recipe
+from medmcl.stages.expansion import expand, fill
+from medmcl.stages.recipe_file import kinds, list_recipes, read_recipe
+from medmcl.stages.train_spec import TrainSpec
 
 
 @pytest.mark.parametrize("name", sorted(list_recipes()))

@@ -15,7 +15,7 @@ from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.targets import Targets
 from medmcl.engine.record import Record
 from medmcl.stages.evaluate import run_evaluate
-from medmcl.stages.recipe import EvaluateSpec
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.zero_shot import _scored
 
 

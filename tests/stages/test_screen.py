@@ -22,6 +22,7 @@ from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.data.simulate import simulate
 from medmcl.stages import screening
 from medmcl.stages.poison import poison_file
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.run import Run
 from medmcl.stages.screen import screen, screened
 from medmcl.stages.screen_command import FILES, check_screen, evidence_of
@@ -40,7 +41,7 @@ STAGES = ["contrast", "cured", "alone"]
 
 def recipe():
     """`clip_toy` with an attack on its stage, one that starts from it, and one of pictures only."""
-    base = medmcl.stages.recipe.read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
+    base = read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
     contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast") | SHORT
     cured = {"name": "cured", "start_from": {"picture": "contrast", "caption": "contrast"}}
     alone = {

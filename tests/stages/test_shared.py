@@ -19,8 +19,10 @@ from medmcl.engine.record import Record, read_metrics
 from medmcl.stages import expert_report
 from medmcl.stages.any_cohort import for_cohort
 from medmcl.stages.evaluate import run_evaluate
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.models import build_towers
-from medmcl.stages.recipe import EvaluateSpec, RecipeSpec, read_recipe
+from medmcl.stages.recipe import RecipeSpec
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.run import Run
 
 KINDS = {"ecg": "ecg", "cmr": "cmr", "report": "text"}

@@ -12,9 +12,9 @@ import medmcl.stages.pretrain
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading import prepare
 from medmcl.stages.cohort_checks import faults_with
-from medmcl.stages.recipe import TrainSpec
 from medmcl.stages.subset import in_subset
 from medmcl.stages.subset_spec import SubsetSpec
+from medmcl.stages.train_spec import TrainSpec
 
 STEPS = {
     **SMALL,

@@ -12,7 +12,7 @@ from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.models import Setting, build_learner
-from medmcl.stages.recipe import read_recipe
+from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.train import run_train
 
 OURS = {"learn": "tree", "warm_up": 0.34, "every": 20, "probe_share": 0.25, "probe_rows": 300}

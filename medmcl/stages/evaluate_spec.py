@@ -1,0 +1,179 @@
+"""What a recipe says of evaluate stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from medmcl.core.config import Config
+from medmcl.stages.poison_spec import AttackSpec
+
+Baseline = Literal["majority", "covariates", "simple", "covariates+embedding"]
+
+
+Resample = Literal["subject", "site", "stratified"]
+
+
+Protocol = Literal["linear_probe", "knn", "cox", "discrete_time"]
+
+
+class ProbeSpec(Config):
+    """Frozen embeddings of one modality, or of several, each from a stage of the run."""
+
+    modality: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """One, a list, or ``all`` of the recipe's inputs. Of several, any subset will do: rows that
+    have at least one are predicted."""
+    fusion: Literal["mean", "product_of_experts", "learned"] = "mean"
+    """How several modalities are brought together."""
+    models: dict[str, str]
+    """Name in the results to stage; ``untrained`` is the first tower before any step."""
+    protocol: Protocol = "linear_probe"
+    """How tasks are predicted; ``cox`` and ``discrete_time`` hold for survival tasks, others then
+    have the linear probe."""
+    space: Literal["features", "pooled"] = "features"
+    """``pooled`` for the mean of several modalities: only there do they share a space."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared_space(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "space" in given:
+            return given
+        several = given.get("modality") == "all" or isinstance(given.get("modality"), list | tuple)
+        mean = given.get("fusion", "mean") == "mean"
+        return {**given, "space": "pooled"} if several and mean else given
+
+    @model_validator(mode="after")
+    def _can_be_fused(self) -> ProbeSpec:
+        if not self.several:
+            return self
+        if len(set(self.modality)) < len(self.modality) and self.modality != "all":
+            raise ValueError("modality: one stands twice")
+        if self.fusion == "mean" and self.space == "features":
+            raise ValueError(
+                "fusion: mean needs space: pooled, the space that modalities share; or choose "
+                "fusion: learned"
+            )
+        if self.fusion != "mean" and self.protocol in ("knn", "discrete_time"):
+            raise ValueError(
+                f"fusion: {self.fusion} fits linear probes: protocol: linear_probe, or fusion: mean"
+            )
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether it reads several modalities, of which any subset will do."""
+        return self.modality == "all" or not isinstance(self.modality, str)
+
+    def read(self, inputs: Iterable[str]) -> tuple[str, ...]:
+        """Give the modalities it reads of a recipe with these inputs."""
+        if self.modality == "all":
+            return tuple(inputs)
+        return (self.modality,) if isinstance(self.modality, str) else self.modality
+
+
+class MapSpec(Config):
+    """Where an embedding of ``query`` looks in the image tokens of ``image``."""
+
+    stage: str
+    query: str
+    image: str
+    shown: int = 6
+
+
+class ExpertsSpec(Config):
+    """What the experts of a shared tower take, shown on rows of the tuning split."""
+
+    stage: str
+    rows: int = Field(default=512, ge=1)
+    """Samples that are looked at, drawn by the seed; all if there are fewer."""
+    shown_words: int = Field(default=8, ge=0)
+    """Words an expert; one that an expert takes from fewer than 5 subjects is not named."""
+    shown_pieces: int = Field(default=0, ge=0)
+    """Patches of images and stretches of signals an expert, each of another subject. They are
+    pieces of single people's records, so none is shown unless a number is given."""
+
+
+class RetrievalSpec(Config):
+    """Retrieval between two modalities with the towers of one stage."""
+
+    stage: str
+    pairs: tuple[tuple[str, str], ...] | Literal["all"]
+    """``all``: every two modalities of the stage."""
+    ks: tuple[int, ...] = (1, 5, 10)
+
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """The pairs by name; none while ``all`` waits for a cohort."""
+        return () if self.pairs == "all" else self.pairs
+
+
+class ZeroShotSpec(Config):
+    """Classification by the prompts of the cohort."""
+
+    stage: str
+    modality: str
+    text: str
+
+
+class PairedChoiceSpec(Config):
+    """Pairs of the cohort's ``choices:``: does each statement find its own of two images?"""
+
+    models: dict[str, str] = Field(min_length=1)
+    """Name in the results to stage, or ``untrained``; later ones are compared with the first."""
+    image: str
+    text: str
+
+
+class EvaluateSpec(Config):
+    """Score frozen embeddings and fine-tuned models on the held-out split."""
+
+    stage: Literal["evaluate"]
+    name: str = "evaluate"
+    probe: ProbeSpec | None = None
+    finetuned: dict[str, str] = {}
+    """Name in the results to stage, ``finetune-{task}-{label_fraction}``; the same encoder from
+    scratch is one more of them."""
+    covariates: str | None = None
+    """Tabular modality that gives the covariates-only baseline."""
+    baselines: tuple[Baseline, ...] | Literal["all"] = "all"
+    """Baselines to fit beside the probe; all that apply if not given."""
+    tasks: tuple[str, ...] | Literal["all"] = "all"
+    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
+    draws: int = Field(default=1, ge=1)
+    """Draws of each label fraction below 1; results are averaged over them."""
+    bootstrap_draws: int = Field(default=1000, ge=100)
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Coverage that intervals aim at; the same in every evaluate stage of a recipe."""
+    resample: Resample = "subject"
+    """What the bootstrap draws: ``subject``, ``site`` (whole sites), or ``stratified`` (subjects
+    inside classes of the outcome); the same in every evaluate stage of a recipe."""
+    folds: Literal["auto", "subject", "site", "none"] = "auto"
+    """``subject`` or ``site``: probes are scored out of fold, in 5 x 5 folds of subjects or of
+    whole sites; ``none``: on the held-out split; ``auto``: by subject below 500 labelled ones."""
+    confounders: tuple[str, ...] | Literal["all"] = ()
+    """What else the models of ``probe`` are asked for, beside tasks: attributes of subjects (site,
+    sex, age, those of ``subgroups:``; ``all`` of these), or columns of the subjects table."""
+    retrieval: RetrievalSpec | None = None
+    zero_shot: ZeroShotSpec | None = None
+    paired_choice: PairedChoiceSpec | None = None
+    attack: AttackSpec | None = None
+    maps: MapSpec | None = None
+    experts: ExpertsSpec | None = None
+
+    @model_validator(mode="after")
+    def _confounders_are_asked_of_models(self) -> EvaluateSpec:
+        if self.confounders and self.probe is None:
+            raise ValueError("confounders: they are asked of the models of `probe`: name some")
+        return self
+
+    @property
+    def cross_validate(self) -> bool | None:
+        """Whether probes are scored out of fold; None: as the number of subjects says."""
+        return None if self.folds == "auto" else self.folds != "none"
+
+    @property
+    def wanted_baselines(self) -> tuple[str, ...]:
+        """Baselines by name."""
+        return get_args(Baseline) if self.baselines == "all" else self.baselines
