@@ -37,7 +37,7 @@ def in_subset(
     if spec is None:
         return rows
     is_in = (
-        np.isin(prepared.subjects, _drawn(spec.share, prepared, seed))
+        _drawn(spec.share, prepared, seed)
         if spec.share is not None
         else picked(spec, prepared.cohort, where)
     )
@@ -77,7 +77,8 @@ def picked(spec: SubsetSpec, cohort: Cohort, where: str) -> np.ndarray:
 
 
 def _drawn(share: float, prepared: Prepared, seed: int) -> np.ndarray:
-    """Subjects of a share of the train split, one at least."""
-    people = np.unique(prepared.subjects[prepared.rows("train")])
-    order = np.argsort([derive_seed(seed, "subset", str(one)) for one in people], kind="stable")
-    return np.asarray(people[order[: max(1, round(share * len(people)))]])
+    """Samples of a share of the train subjects, of one at least, (N,) bool."""
+    names = prepared.samples["subject"].astype(str).to_numpy()
+    people = np.unique(names[prepared.rows("train")])
+    order = np.argsort([derive_seed(seed, "subset", one) for one in people], kind="stable")
+    return np.isin(names, people[order[: max(1, round(share * len(people)))]])

@@ -1,6 +1,7 @@
 """A stage that is confined to some subjects: who they are, and what it trains on."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,23 @@ def test_a_share_is_of_train_subjects_and_nested_and_of_the_seed(prepared):
     again = in_subset(some, half, prepared, 3, "")
     assert people(prepared, again) == found[0.5] & people(prepared, some)
     assert in_subset(rows, None, prepared, 3, "") is rows
+
+
+def test_a_share_is_the_same_in_another_order_and_without_others(prepared, squares, tmp_path):
+    """Of ids alone: neither rows of the table nor people outside train matter."""
+    shutil.copytree(squares, tmp_path / "c")
+    table = pd.read_csv(tmp_path / "c" / "pictures.csv")
+    table = table[table["split"].ne("held_out") | (table.index % 2 == 0)].sample(
+        frac=1, random_state=1
+    )
+    table.to_csv(tmp_path / "c" / "pictures.csv", index=False)
+    other = prepare(medmcl.open_cohort(tmp_path / "c"), {"caption": {"max_tokens": 16}},
+                    cache=tmp_path / "cache", splits="all")  # fmt: skip
+    named = []
+    for one in (prepared, other):
+        rows = in_subset(one.rows("train"), SubsetSpec(share=0.25), one, 3, "")
+        named.append(set(one.samples["subject"].to_numpy()[rows]))
+    assert named[0] == named[1]
 
 
 def test_every_subject_is_drawn_alike(prepared):
