@@ -13,7 +13,7 @@ covid_cxr  X-rays and notes, 66 train pairs of 48 people. 10 or 20 of those with
 The toy twins of the recipes that ship. Held-out records are asked by the prompts of the cohort and
 by a linear probe, or the head that a cure trained. Where most is poisoned the three cures, and
 detectors on the victim's embeddings; of PTB-XL also cures that see a tenth of the train subjects,
-for as many steps.
+for about as many steps.
 
 Settings are those of `poison_shapes.py`: nothing was chosen here. Rows go to
 ``poison_COHORT.json`` in OUT, run after run; what is in it is not made again. ``poison_page.py``

@@ -21,7 +21,8 @@ from medmcl.evaluation.metrics.proportions import wilson
 
 DRAWS = 2000
 IMPLANTED = 0.2
-"""Attack success above which there is something to cure."""
+"""Effect of a trigger above which there is something to cure: attack success less what is told so
+without it."""
 BY_HEAD = ("clean accuracy", "attack success", "without trigger")
 Row = Mapping[str, Any]
 Said = tuple[np.ndarray, np.ndarray, np.ndarray, int]
@@ -191,15 +192,28 @@ def gaps(rows: Sequence[Row]) -> str:
                                for m, way in zip((model, "victim"), ways, strict=True)]
                         for rate in ("clean accuracy", "attack success")}  # fmt: skip
                 cells += [cell(less(*pair), "+") for pair in both.values()]
-                cells.append(gone(*both["attack success"]))
+                cells.append(
+                    gone(
+                        *(
+                            effect(own, m, way)
+                            for m, way in zip((model, "victim"), ways, strict=True)
+                        )
+                    )
+                )
             lines.append([job, model, *cells])
-    names = ("clean accuracy", "attack success", "of it gone")
+    names = ("clean accuracy", "attack success", "of the trigger's effect gone")
     return table(["trigger", "cured by", *(f"{name}, {way}" for way in ("prompts", "head")
                                           for name in names)], lines)  # fmt: skip
 
 
+def effect(rows: Sequence[Row], model: str, way: str) -> Hits | None:
+    """Give attack success less what is told so without the trigger, by record."""
+    rates = ("attack success", "without trigger")
+    return less(*(hits(rows, model, way, rate) for rate in rates))
+
+
 def gone(one: Hits | None, other: Hits | None) -> str:
-    """Write the share of the attack success that a cure took, where there was some."""
+    """Write the share of a trigger's effect that a cure took, where there was some."""
     if one is None or other is None or other[0].mean() <= IMPLANTED:
         return ""
     return f"{100 * (1 - one[0].mean() / other[0].mean()):.0f} %"
@@ -207,7 +221,8 @@ def gone(one: Hits | None, other: Hits | None) -> str:
 
 def both(rows: Sequence[Row]) -> str:
     """Cures, and cured less victim."""
-    aid = "Cured less victim (an own head less the probe of the victim):"
+    aid = ("Cured less victim (an own head less the probe of the victim; probes are fitted on all "
+           "clean train labels):")  # fmt: skip
     return f"{cures(rows)}\n{aid}\n\n{gaps(rows)}"
 
 
@@ -262,7 +277,7 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
                                xytext=(4, 3) if trigger == "badnet" else (-24, -8),
                                textcoords="offset points")  # fmt: skip
     left.set_xscale("log")
-    left.set_xlabel("poisoned pairs of 2,100")
+    left.set_xlabel("poisoned train pairs")
     left.set_ylabel("%")
     right.set_xlabel("clean accuracy, %")
     right.set_ylabel("attack success, %")

@@ -10,7 +10,7 @@ sweep     `badnet` and `blended` with 10 to 500 poisoned pairs of 2,100; `badnet
 cures     every trigger with so many pairs that it implants, and the three cures of its victim;
           detectors on the victim's embeddings
 tradeoff  CleanCLIP's cure of `badnet` and `blended` at other rates
-trusted   cures that see a tenth of the train subjects, for as many steps, at the same rates
+trusted   cures that see a tenth of the train subjects, for about as many steps, at the same rates
 
 One world, `simulate shapes` with 3,000 subjects (seed 0); the seed is of attack and training.
 Recipes are the toy twins that ship, in bf16. Held-out pictures are asked by prompts of the colours
@@ -168,7 +168,7 @@ def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
     people = np.unique(prepared.subjects[one.rows], return_inverse=True)[1]
     found["people"] = people.astype("<u2").tobytes().hex()
     found["truth"] = one.task.shown[one.rows].astype("uint8").tobytes().hex()
-    return {**found, "target": one.task.target}
+    return {**found, "target": one.task.target, "notes": notes}
 
 
 def found_by(run: Run, cohort: Cohort) -> dict[str, float | None]:

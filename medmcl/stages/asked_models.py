@@ -150,17 +150,32 @@ class Asked:
         read = spec.towers if own else (name,)
         view = plain_view(spec.model_copy(update={"towers": read}), self.prepared)
         parts: dict[str, list[np.ndarray]] = {"pooled": [], "features": [], "said": []}
+        untouched = 0
         for chosen in chunks(self.rows):
             batch = self.prepared.batch(chosen, modalities=read)
-            batch = self.poisoned.triggered(batch) if is_triggered else batch
+            if is_triggered:
+                before = batch.inputs[name].flatten(1)
+                batch = self.poisoned.triggered(batch)
+                untouched += int((before == batch.inputs[name].flatten(1)).all(1).sum())
             with torch.no_grad():
                 made = learner.model(view(batch.to(self.device)))
                 said = [next(iter(learner.objectives.values())).predict(made)] if own else []  # type: ignore[operator]  # Supervised
             for part, value in (("pooled", made.pooled[name]), ("features", made.features[name])):
                 parts[part].append(value.float().cpu().numpy())
             parts["said"] += [one.float().cpu().numpy() for one in said]
+        if untouched:
+            self._say_untouched(untouched)
         joined = {part: np.concatenate(values) for part, values in parts.items() if values}
         return Seen(pooled=joined["pooled"], features=joined["features"], said=joined.get("said"))
+
+    def _say_untouched(self, count: int) -> None:
+        """Say once, not for every model, that records carry nothing of the trigger."""
+        said = (
+            f"attack: {count:,} of {len(self.rows):,} held-out records are as they were, with "
+            "nothing of the trigger left on them; they count like the others"
+        )
+        if said not in self.notes:
+            self.notes.append(said)
 
     def _is_classifier(self, model: str) -> bool:
         """Whether the stage was trained for the task of the attack, by its labels alone."""

@@ -17,7 +17,7 @@ from medmcl.data.syntax import columns_of
 from medmcl.evaluation.subgroups import UNKNOWN
 from medmcl.grouping import pool_small
 from medmcl.grouping.groups import NOWHERE
-from medmcl.stages.group_spec import GroupsSpec, nearly_all, told
+from medmcl.stages.group_spec import GroupsSpec, cell_text, nearly_all, told
 from medmcl.stages.groups import sample_groups, sample_table
 
 _OTHERS = "(others)"
@@ -222,7 +222,7 @@ def column_texts(name: str, cohort: Cohort, where: str) -> np.ndarray:
             mend=f"name one of {', '.join(list(able)[:_SHOWN])}",
         )
     values = table[name]
-    found = values.astype(object).where(values.notna(), UNKNOWN).map(_text).to_numpy(object)
+    found = values.astype(object).where(values.notna(), UNKNOWN).map(cell_text).to_numpy(object)
     found[found == ""] = UNKNOWN
     different = len(set(found.tolist()))
     if different > MOST_VALUES:
@@ -235,7 +235,3 @@ def column_texts(name: str, cohort: Cohort, where: str) -> np.ndarray:
             "[50, 60, 70]; an id is no column of groups",
         )
     return np.asarray(found)
-
-
-def _text(value: object) -> str:
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

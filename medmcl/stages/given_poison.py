@@ -15,6 +15,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.overrides import written
 from medmcl.data.loading import Prepared
 from medmcl.stages.attack_task import AttackTask
+from medmcl.stages.poison_signals import lead_name
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.threats import Poison
 
@@ -71,7 +72,13 @@ def unlike(manifest: Poison, spec: PoisonSpec) -> list[str]:
     """
     own = spec.drawn
     names = own if spec.manifest is None else SAME
-    return [name for name in names if manifest.provenance.get(name) != own[name]]
+    said = manifest.provenance
+    return [name for name in names if _plain(name, said.get(name)) != _plain(name, own[name])]
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value of the stage as it counts: leads by their usual names, in any order."""
+    return sorted({lead_name(str(one)) for one in value or ()}) if name == "leads" else value
 
 
 def refuse_replaced(spec: PoisonSpec, done: Mapping[str, Any]) -> None:

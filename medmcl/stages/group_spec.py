@@ -109,3 +109,8 @@ def nearly_all(sizes: np.ndarray) -> list[str]:
 def told(names: Sequence[str]) -> str:
     """Name columns of which every combination is a group."""
     return " x ".join(names)
+
+
+def cell_text(value: object) -> str:
+    """Write a value of a column, or one that is meant to be: 1 for 1.0."""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

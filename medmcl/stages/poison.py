@@ -35,12 +35,7 @@ def run_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> dict[s
         return awaited(spec.name, setting)
     manifest, pool = poison_of(spec, prepared, setting.seed, setting.keep)
     manifest.save(poison_file(setting.folder, spec.name))
-    said = told(spec, len(manifest), len(pool))
-    if spec.manifest is not None:
-        kept = manifest.is_poisoned(_ids(prepared)[pool]).sum()
-        said += f", those of {spec.manifest}"
-        if kept < len(manifest):
-            said += f"; {len(manifest) - kept:,} of them are not among the records drawn from"
+    said = told(spec, manifest, _ids(prepared)[pool])
     setting.record.say(f"{spec.name}: {said}")
     facts = {
         "stage": spec.name,
@@ -66,12 +61,25 @@ def rehearse_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> N
     refuse_unseen(Poisoned(spec, manifest, prepared))
 
 
-def told(spec: PoisonSpec, poisoned: int, pool: int) -> str:
-    """Say how many records an attack poisons, and with what."""
-    return (
-        f"{poisoned:,} of {pool:,} train records poisoned ({spec.trigger} on {spec.modality}, "
+def told(spec: PoisonSpec, manifest: Poison, pool: np.ndarray) -> str:
+    """Say how many records an attack poisons, and with what.
+
+    Args:
+        spec: The poison stage.
+        manifest: Who is poisoned.
+        pool: Ids of the train samples that could be, (N,): a given manifest may have others, such
+            as a keep file leaves out.
+    """
+    inside = int(manifest.is_poisoned(pool.tolist()).sum())
+    said = (
+        f"{inside:,} of {len(pool):,} train records poisoned ({spec.trigger} on {spec.modality}, "
         f"target {spec.task} = {spec.label})"
     )
+    if spec.manifest is not None:
+        said += f", of the {len(manifest):,} of {spec.manifest}"
+    if inside < len(manifest):
+        said += f"; {len(manifest) - inside:,} are not among the records drawn from"
+    return said
 
 
 def poison_of(

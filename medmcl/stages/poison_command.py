@@ -121,8 +121,7 @@ def poison(
     refuse_attack_on(spec, opened)
     prepared = prepare_inputs(opened, resolved, folder)
     refuse_unfit(spec, prepared)
-    if keep is not None:
-        read_keep(keep, opened)
+    kept = None if keep is None else read_keep(keep, opened)
     manifest, pool = poison_of(spec, prepared, seed, None if keep is None else Path(keep))
     laid = Poisoned(spec, manifest, prepared)
     refuse_unseen(laid)
@@ -134,7 +133,8 @@ def poison(
         evidence=evidence_of(laid, manifest, pool, task, shown),
         folder=folder,
     )
-    about = _about(done, opened, resolved.name, seed)
+    by = None if kept is None else f"{keep}, fingerprint {kept.fingerprint}"
+    about = _about(done, opened, resolved.name, seed, by)
     page = poison_page(
         done.evidence,
         title=f"{opened.name}: records that stage {spec.name} poisons",
@@ -213,7 +213,7 @@ def evidence_of(
             )
         )
     donors = counted(len(np.unique(manifest.donors)), "record")
-    lines = [f"{told(spec, len(manifest), len(pool))}."]
+    lines = [f"{told(spec, manifest, np.array(ids)[pool])}."]
     if spec.phrases:
         lines.append(f"The {spec.text} of each is one of {counted(len(spec.phrases), 'phrase')}.")
     elif spec.text is not None and (manifest.ids != manifest.donors).any():
@@ -228,7 +228,7 @@ def evidence_of(
     )
 
 
-def _about(done: Drawn, cohort: Cohort, recipe: str, seed: int) -> dict[str, Any]:
+def _about(done: Drawn, cohort: Cohort, recipe: str, seed: int, keep: str | None) -> dict[str, Any]:
     spec = done.spec
     return {
         "cohort": cohort.name,
@@ -243,6 +243,7 @@ def _about(done: Drawn, cohort: Cohort, recipe: str, seed: int) -> dict[str, Any
         "text": spec.text,
         "task": spec.task,
         "label": spec.label,
+        "kept by": keep,
         "poisoned": len(done.manifest),
         "pool": len(done.pool),
         "seed": seed if spec.manifest is None else None,

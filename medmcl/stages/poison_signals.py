@@ -18,6 +18,9 @@ from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.threats.attack import attack_on_signals, place_on_signal
 from medmcl.threats.signal_triggers import EVERY_S, LEAST_HZ
 
+_SHOWN = 3
+"""Samples that an error names."""
+
 
 def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
     """Give what makes the ECGs of an attack."""
@@ -52,15 +55,46 @@ def triggered_record(
 
 def _named(spec: PoisonSpec) -> tuple[str, ...]:
     """Leads that get the trigger, as readers call them."""
-    return tuple(dict.fromkeys(canonical(one)[0] for one in spec.leads))
+    return tuple(dict.fromkeys(map(lead_name, spec.leads)))
+
+
+def lead_name(said: str) -> str:
+    """Give a lead's name as readers do; one that is called reversed stays as it is, and unknown."""
+    name, sign = canonical(said)
+    return name if sign > 0 else said
 
 
 def signal_places(
     spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Say when the trigger begins on the recordings of samples (P,)."""
+    """Say when the trigger begins on the recordings of samples (P,).
+
+    Raises:
+        ConfigError: Recordings have none of the leads that are named.
+    """
     ids = prepared.samples["sample"].astype(str).to_numpy()[samples]
+    if spec.leads:
+        _refuse_without(spec, prepared, samples, ids)
     return [dict(place_on_signal(spec.trigger, seed, one)) for one in ids.tolist()]
+
+
+def _refuse_without(
+    spec: PoisonSpec, prepared: Prepared, samples: np.ndarray, ids: np.ndarray
+) -> None:
+    """Refuse to poison recordings whose files have none of the leads that get the trigger."""
+    adapter, wanted = prepared.adapters[spec.modality], set(_named(spec))
+    table = prepared.cohort.records[spec.modality]["place"]
+    places = table.iloc[prepared.index(spec.modality)[samples]]
+    lacking = [one for one, place in zip(ids.tolist(), places, strict=True)
+               if not wanted & set(adapter.read(place).leads)]  # fmt: skip
+    if lacking:
+        raise ConfigError(
+            "poisoned ECGs have none of the leads that get the trigger",
+            where=f"stage {spec.name}, leads",
+            got=f"{len(lacking):,} of {len(ids):,}: {', '.join(lacking[:_SHOWN])}",
+            expected=f"{' or '.join(sorted(wanted))} in the file; leads that are derived get none",
+            mend="name leads that all files have, or none: then all get it",
+        )
 
 
 def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:

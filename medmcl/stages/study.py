@@ -82,12 +82,13 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     without = f" ({counted(lacking, 'train sample')} without its modalities left out)"
     kept = fact.get("kept_for_later", 0)
     later = f" ({counted(kept, 'subject')} left for a later stage to learn pairs on)"
+    bad = f", {fact['poisoned']} of them poisoned" if "poisoned" in fact else ""
     gone = fact.get("not_selected", 0)
     chosen = (
         f" ({counted(gone, 'sample')} left out by subset, selection, fold or group)" if gone else ""
     )
     return (
-        f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects"
+        f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects{bad}"
         f"{without if lacking else ''}{later if kept else ''}{chosen}, "
         f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
         f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s."

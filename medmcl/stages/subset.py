@@ -72,6 +72,9 @@ def picked(spec: SubsetSpec, cohort: Cohort, where: str) -> np.ndarray:
             where=f"{where}, subset.values",
             got=", ".join(spec.values),
             expected=", ".join(known),
+            mend='write "yes" and "no" in quotes: without them YAML reads them as True and False'
+            if unknown[0] in ("True", "False")
+            else None,
         )
     return np.isin(found, spec.values)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from medmcl.core.config import Config
+from medmcl.stages.group_spec import cell_text
 
 
 class SubsetSpec(Config):
@@ -16,13 +17,13 @@ class SubsetSpec(Config):
     column: str | None = None
     """Of the subjects table or of tables of each record; ``site``, ``sex``, ``age``, a subgroup."""
     values: tuple[str, ...] = ()
-    """Those of the column that are taken."""
+    """Those of the column that are taken; ``unknown``: rows without one."""
 
     @field_validator("values", mode="before")
     @classmethod
     def _as_text(cls, given: object) -> object:
         many = given if isinstance(given, list | tuple) else [given]
-        return tuple(str(one) if isinstance(one, int) else one for one in many)
+        return tuple(map(cell_text, many))
 
     @model_validator(mode="after")
     def _one_way(self) -> SubsetSpec:

@@ -82,6 +82,13 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     take_weights(learner, spec, prepared.adapters, setting)
     take_scales(learner, spec, setting)
     learner.to(setting.world.device)
+    attack = _poisoned(spec, prepared, setting)
+    poisoned = 0 if attack is None else int((attack.donor[rows] >= 0).sum())
+    if attack is not None:
+        setting.record.say(
+            f"{'' if poisoned else 'warning: '}{spec.name}: {poisoned:,} of {len(rows):,} samples "
+            f"are poisoned by {spec.poisoned_by}"
+        )
     group_notes = _group_notes(parts)
     for note in group_notes:
         setting.record.say(f"{spec.name}: {note}")
@@ -94,7 +101,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         sides.refuse_leak(np.concatenate(tuning), what)
     feed = Feed(
         sampler=sampler,
-        load=_loader(spec, prepared, setting, parts.groups),
+        load=_loader(spec, prepared, setting, parts.groups, attack),
         tuning=tuning,
         selector=parts.selector,
         probe=parts.probe,
@@ -132,6 +139,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "gradient_spikes": state.gradient_spikes,
         "seconds": round(watch.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
+        **({} if attack is None else {"poisoned": poisoned}),
         **_grouped(parts, group_notes),
         **_selected(state),
         **_watched(parts, setting),
@@ -142,7 +150,11 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
 
 
 def _loader(
-    spec: TrainSpec, prepared: Prepared, setting: Setting, groups: RowGroups | None
+    spec: TrainSpec,
+    prepared: Prepared,
+    setting: Setting,
+    groups: RowGroups | None,
+    poisoned: Poisoned | None,
 ) -> Callable[[np.ndarray], Batch]:
     """Give what loads samples: records, labels, groups where batches mix them, what is taught.
 
@@ -150,7 +162,6 @@ def _loader(
     """
     wanted = () if spec.task is None else (spec.task,)
     more = dict(lesson(spec, prepared, setting))
-    poisoned = _poisoned(spec, prepared, setting)
     if groups is not None and groups.is_mixed:
         more[GROUPS] = groups.targets
 

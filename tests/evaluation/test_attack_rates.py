@@ -66,6 +66,15 @@ def test_in_short_says_that_an_attack_did_not_take():
         rows = compare_attacks(told, labels, 0, task="attack", label="colour = red")
         lines = headline.attack_lines(rows)
         assert ["did not take" in line for line in lines] == [not took, False]
+    by = {
+        "zero_shot": {"victim": (right, right)},
+        "linear_probe": {"victim": (right, logits(lured))},
+    }
+    rows = [row for way, told in by.items()
+            for row in compare_attacks(told, labels, 0, task="attack", protocol=way)]  # fmt: skip
+    (line,) = headline.attack_lines(rows)
+    assert "did not take" not in line
+    assert "but it does by linear-probe 0.8" in line
 
 
 def test_other_shapes_are_refused():

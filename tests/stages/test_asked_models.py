@@ -1,5 +1,7 @@
 """Models whose answers are known, asked about an attack: each rate is what it must be."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from medmcl.stages.asked_models import Asked, Seen
 from medmcl.stages.attacked import attack_results
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.poison_spec import AttackSpec
+from medmcl.stages.poisoned_rows import Poisoned
 
 CLASSES = ("blue", "green", "red")
 TARGET = 2
@@ -71,7 +74,7 @@ def known(run, monkeypatch):
 def results(made, prepared, notes=None, **spec):
     stage = EvaluateSpec(
         stage="evaluate",
-        attack=AttackSpec(models={"victim": "victim"}, **spec),
+        attack=AttackSpec(**{"models": {"victim": "victim"}, **spec}),
         bootstrap_draws=100,
     )
     return attack_results(stage, made, prepared, torch.device("cpu"), 0,
@@ -126,6 +129,26 @@ def test_a_head_of_another_task_is_not_asked_and_that_is_said(run, monkeypatch):
         rows = results(made, prepared, notes, by=("head",), ks=())
         assert {row.protocol for row in rows} == {"linear_probe"}
         assert sum("learned place, and the attack is of colour" in one for one in notes) == told
+
+
+def test_records_without_anything_of_the_trigger_are_counted_once(run, monkeypatch):
+    made, prepared = run
+    triggered = Poisoned.triggered
+
+    def half(self, batch):
+        changed = triggered(self, batch)
+        images = changed.inputs["image"].clone()
+        images[::2] = batch.inputs["image"][::2]
+        return dataclasses.replace(changed, inputs={**changed.inputs, "image": images})
+
+    held = len(prepared.rows("held_out"))
+    for lay, told in ((triggered, 0), (half, 1)):
+        monkeypatch.setattr(Poisoned, "triggered", lay)
+        notes = []
+        results(made, prepared, notes, models={"a": "victim", "b": "victim"}, ks=())
+        said = [one for one in notes if "nothing of the trigger left" in one]
+        assert len(said) == told
+        assert all(f"{-(-held // 2)} of {held} held-out" in one for one in said)
 
 
 def test_prompts_that_changed_since_training_are_used(run, tmp_path):

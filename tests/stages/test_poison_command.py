@@ -444,7 +444,16 @@ def test_a_keep_file_may_leave_poisoned_records_out_and_the_run_says_so(place, d
     )  # fmt: skip
     told = run.checkpoints("attack").done
     assert (told["poisoned"], told["rows"]) == (12, 67)
-    assert "5 of them are not among the records drawn from" in told["sentence"]
+    assert "7 of 67 train records poisoned" in told["sentence"]
+    assert "; 5 are not among the records drawn from" in told["sentence"]
+    assert run.checkpoints("contrast").done["poisoned"] == 7
+    shown = poison(
+        place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "s", shown=0,
+        keep=tmp_path / "k.parquet", overrides={"stages.attack.manifest": str(drawn.path)},
+    )  # fmt: skip
+    assert shown.evidence.lines[0].startswith("7 of 67 train records poisoned")
+    numbers = json.loads((tmp_path / "s" / "poison.json").read_text())
+    assert keep.fingerprint in numbers["kept by"]
     assert run.checkpoints("contrast").done["rows"] == 67
     again = poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "kept", shown=0,
                    keep=tmp_path / "k.parquet")  # fmt: skip

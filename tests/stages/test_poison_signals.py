@@ -161,6 +161,10 @@ def test_a_trigger_goes_on_the_leads_that_are_named(hearts, cache):
     assert torch.equal(alone.triggered(batch).inputs["ecg"], clean)
     with pytest.raises(ConfigError, match="nothing is left of the trigger"):
         refuse_unseen(alone)
+    ids = _ids(prepared, batch)
+    with pytest.raises(ConfigError, match=r"none of the leads that get the trigger(.|\n)*V3R"):
+        with_places(alone.spec, manifest_of(ids), prepared)
+    assert with_places(named.spec, manifest_of(ids), prepared).places.all()
 
 
 def test_leads_that_are_absent_and_padding_stay_zero(hearts, cache):
@@ -406,6 +410,7 @@ def test_the_trigger_is_learned_from(hearts, tmp_path):
         ({**PULSE, "official": True}, {}, "official: only triggers of images"),
         ({**PULSE, "height_mv": -1}, {}, "height_mv"),
         ({**WORD, "leads": ["II"]}, {}, "leads: only triggers of ECGs"),
+        ({**PULSE, "leads": ["-aVR"]}, {}, "is not read: -aVR"),
         ({**PULSE, "leads": ["V7"]}, {}, "is not read: V7(.|\n)*inputs.ecg.leads"),
         (PULSE, {"inputs.ecg.rate_hz": 40}, "prepared at 40 Hz(.|\n)*inputs.ecg.rate_hz=100"),
         (PULSE, {"inputs.ecg.crop_seconds": 0.5}, "may miss the pulse(.|\n)*crop_seconds=1"),

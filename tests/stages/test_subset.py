@@ -107,6 +107,7 @@ def test_a_column_picks_out_samples(prepared, squares):
     [
         ({"column": "revieved", "values": ["yes"]}, "reviewed"),
         ({"column": "reviewed", "values": ["Yes"]}, "expected: (.*)no, (.*)yes"),
+        ({"column": "reviewed", "values": [True]}, "in quotes"),
     ],
 )
 def test_what_is_not_there_is_refused(prepared, spec, told):
@@ -118,6 +119,13 @@ def test_what_is_not_there_is_refused(prepared, spec, told):
     held_out = prepared.rows("held_out")
     with pytest.raises(ConfigError, match="none of the rows"):
         in_subset(held_out, SubsetSpec(share=0.5), prepared, 0, "stage a")
+
+
+def test_values_are_written_as_cells_are():
+    given = [1.0, 2, 0.5, True, "yes"]
+    said = SubsetSpec(column="a", values=given).values
+    assert said == ("1", "2", "0.5", "True", "yes")
+    assert SubsetSpec(column="a", values="yes").values == ("yes",)
 
 
 @pytest.mark.parametrize(

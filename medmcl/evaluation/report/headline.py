@@ -227,18 +227,29 @@ def attack_lines(found: Sequence[Result]) -> list[str]:
             f"{success.protocol.replace('_', '-')}: attack success {success.shown}{against}; told "
             f"so without the trigger (false_success) {rates['false_success'].shown}; clean "
             f"accuracy {clean.shown}."
-            f"{_untaken(rates[EFFECT]) if model == found[0].method else ''}"
+            f"{_untaken(rows) if model == found[0].method else ''}"
         )
     return lines
 
 
-def _untaken(effect: Result) -> str:
-    """Say that an attack did not take, where the trigger makes nobody be told the target."""
-    if effect.low is None or effect.low > 0:
+def _untaken(rows: Sequence[Result]) -> str:
+    """Say that an attack did not take, or only by another way of asking than the first.
+
+    It took where the trigger makes more be told the target: the interval lies above 0.
+    """
+    effects = [row for row in rows if row.metric == EFFECT and not row.versus]
+    if not effects or effects[0].low is None or effects[0].low > 0:
         return ""
+    others = [f"{row.protocol.replace('_', '-')} {row.shown}" for row in effects[1:]
+              if row.low is not None and row.low > 0]  # fmt: skip
+    if others:
+        return (
+            f" Asked so the trigger makes no such difference ({effects[0].shown}), but it does by "
+            f"{' and '.join(others)}."
+        )
     return (
-        f" The attack did not take, asked so: the trigger makes a difference of {effect.shown}, "
-        "and there is nothing to cure."
+        f" The attack did not take: the trigger makes no such difference ({effects[0].shown}), "
+        "however the model is asked."
     )
 
 
