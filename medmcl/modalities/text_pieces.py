@@ -6,6 +6,7 @@ a sentence ends with it. Everything else is protected:
 
 - every run of signs: ``%``, ``<``, ``-``, brackets and stops;
 - words that `text_clinical_words` lists, all with a digit, and a unit behind a number;
+- "about", "up to" and their like before a number, "to", "out of", "and" between two;
 - the words of a denied clause: after "no", "kein", "sans" up to its end, with "not", "absent",
   "nicht", "pas" from its start. A clause ends with the sentence, at ``;`` and at "but", "aber",
   "mais" and their like, **not at a comma**: "no effusion, edema or mass" is one denial. Where this
@@ -14,9 +15,12 @@ a sentence ends with it. Everything else is protected:
   with their stop, which without them would seem to end a sentence.
 
 A sentence ends at ``.``, ``!`` or ``?`` before white space, but not after an abbreviation, a
-single letter or a bare number (``Dr.``, ``z. B.``, ``No. 3``, ``1.``, ``12.03.``), not in brackets,
-not before a small letter where the text begins with a capital, and not between a question and its
-"no". Line breaks end none: reports are wrapped in the middle of sentences. These rules are ours.
+single letter or a bare number (``Dr.``, ``z. B.``, ``No. 3``, ``1.``, ``12.03.``), not between a
+short word and a number (``Jan. 12``), unless this counts a list (``No mass. 2. Effusion``), not in
+brackets, not before a small letter where the text begins with a capital, and not between a question
+and its "no". What may be an abbreviation or a word ("min", "inc") ends none: two sentences as one
+are moved whole, half a sentence would be torn. Line breaks end none: reports are wrapped in the
+middle of sentences. These rules are ours.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medmcl.modalities.text_clinical_words import (
+    BOUNDS,
+    LINKS,
+    UNITS_WITH_STOP,
     denies_after,
     denies_clause,
     ends_clause,
@@ -36,17 +43,24 @@ from medmcl.modalities.text_clinical_words import (
     word_set,
 )
 
-ABBREVIATIONS = word_set(
-    "dr drs prof mr mrs ms med dipl vs ca approx fig figs tab vol max min incl excl st ",
-    "pat pt pts resp cf al etc dept ref est ext int dx hx rx tx fx ant post lat inf sup ",
-    "med bzw ggf evtl inkl exkl bds li re sog syst diast abs gr abb insb insbes usw u o zn ",
-    "mögl fragl wahrsch path pathol neg pos unvollst inkompl kompl unspez supraventr ventr ",
-    "intraventr unbest chron akut abn anter amplitudkrit biphas indiff desz asz asc desc ",
-    "tel str bes allg entspr vermutl vgl jew mind geb klin radiol kardiol rad env mme",
+ABBREVIATIONS = UNITS_WITH_STOP - {"in"} | word_set(
+    "jan feb mar apr jun jul aug sep sept oct nov dec okt dez janv fevr avr juil maj",
+    "mon tue tues wed thu thur thurs fri sat sun",
+    "dr drs prof mr mrs ms med dipl jr sr vs ca approx fig figs tab vol max min incl excl st inc",
+    "ltd corp mt pat pt pts resp cf al etc dept ref est ext int dx hx rx tx fx sx ant post lat inf",
+    "sup lt rt bil bilat unilat contralat ipsilat prox dist med bds li re ob unt mittl hö vä",
+    "wt ht temp cont appt hosp inj sol soln susp supp oint elix pulv rep sig disp amt avg",
+    "tel str kl",
+    "bzw ggf evtl inkl exkl sog syst diast abs gr abb insb insbes usw usf u o zn wg bzgl vgl jew",
+    "mögl fragl wahrsch path pathol neg pos unvollst inkompl kompl unspez supraventr ventr evt",
+    "intraventr unbest chron akut abn anter amplitudkrit biphas indiff desz asz asc desc env mme",
+    "bes allg entspr vermutl mind geb klin radiol kardiol rad beh vänst",
 )
 """What a full stop belongs to; short for a word, in reports of three languages."""
 ANSWERS = word_set("no yes none not negative nein ja keine kein nicht oui non aucun")
 """What stays with the question before it."""
+
+_SHORT = 4  # letters that a word may have whose stop before a number ends no sentence
 
 _PIECE = re.compile(r"[^\W_]+(?:[-'’./,:+·][^\W_]+)*|[\W_]+")  # noqa: RUF001  # typographic quotes are meant
 _PLAIN = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")  # noqa: RUF001  # typographic quotes are meant
@@ -89,7 +103,7 @@ def split_pieces(text: str) -> list[Piece]:
     ends = [here and ends_of[chunk] for here, chunk in zip(last, whose, strict=True)]
     alone = [_is_alone(pieces, ended) for pieces, ended in zip(cut, ends_of, strict=True)]
     free = [one and alone[chunk] for one, chunk in zip(_free(texts), whose, strict=True)]
-    for start, stop in _denied(texts, words, ends):
+    for start, stop in (*_denied(texts, words, ends), *_around_numbers(texts, words)):
         free[start:stop] = [False] * (stop - start)
     return [Piece(*one) for one in zip(texts, whose, words, free, ends, strict=True)]
 
@@ -105,16 +119,36 @@ def _is_alone(pieces: Sequence[str], ended: bool) -> bool:
 
 def _free(texts: Sequence[str]) -> list[bool]:
     """Whether each piece is a word that may go for what it is, units behind numbers included."""
-    free, counted = [], False
+    return [
+        _PLAIN.fullmatch(text) is not None and not counted and not is_protected(text)
+        for text, counted in zip(texts, _counted(texts), strict=True)
+    ]
+
+
+def _counted(texts: Sequence[str]) -> list[bool]:
+    """Whether each piece is a number, or a unit behind one; signs are what stands before them."""
+    found, counted = [], False
     for text in texts:
-        if not _is_word(text):
-            free.append(False)
+        if _is_word(text):
+            counted = is_number(text) or (counted and is_unit(text))
+        found.append(counted)
+    return found
+
+
+def _around_numbers(texts: Sequence[str], words: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Give where words that bound a number, or link it to the number before, begin and end."""
+    start, strong = 0, False  # of the words that lead to the next number, and whether they matter
+    for number, (text, counted) in enumerate(zip(texts, _counted(texts), strict=True)):
+        if not words[number]:
             continue
-        is_unit_here = counted and is_unit(text)
-        counted = is_number(text) or is_unit_here
-        is_plain = _PLAIN.fullmatch(text) is not None
-        free.append(is_plain and not counted and not is_protected(text))
-    return free
+        if is_number(text):
+            if strong:
+                yield start, number
+            start, strong = number + 1, True
+        elif folded(text) in LINKS:
+            strong = strong or folded(text) in BOUNDS
+        else:
+            start, strong = number + 1, counted
 
 
 def _denied(
@@ -180,7 +214,7 @@ def _ends(
         return False
     if not following:
         return True
-    ahead = next((one for one in following if _is_word(one)), "")
+    ahead = _first_word(following)
     if "?" in stop[1] and folded(ahead) in ANSWERS:
         return False
     if stop[1] != "." or len(pieces) == 1:
@@ -188,15 +222,27 @@ def _ends(
     if has_capitals and ahead[:1].islower():
         return False
     counted = bool(before) and is_number(before[0][-1])
-    return not _is_shortened(pieces[-2], ahead, counted)
+    return not _is_shortened(pieces[-2], following, counted)
 
 
-def _is_shortened(word: str, ahead: str, counted: bool) -> bool:
+def _first_word(pieces: Sequence[str]) -> str:
+    return next((one for one in pieces if _is_word(one)), "")
+
+
+def _is_shortened(word: str, following: Sequence[str], counted: bool) -> bool:
     """Whether a full stop belongs to the word before it: an abbreviation, a letter, a number."""
     short = folded(word)
     if counted and is_unit(short):
-        return False
+        return short in UNITS_WITH_STOP
+    before_number = _first_word(following)[:1].isdigit()
     if short in ("no", "nr", "nos"):
-        return ahead[:1].isdigit()
+        return before_number
+    if before_number and short.isalpha() and len(short) <= _SHORT and not _is_item(following):
+        return True
     is_number_only = short[:1].isdigit() and not any(map(str.isalpha, short))
     return len(short) == 1 or "." in short or is_number_only or short in ABBREVIATIONS
+
+
+def _is_item(pieces: Sequence[str]) -> bool:
+    """Whether a chunk is the number of a list's line: ``2.``, ``2)``."""
+    return len(pieces) == 2 and pieces[0].isdigit() and pieces[1] in (".", ")")

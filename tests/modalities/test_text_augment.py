@@ -1,10 +1,14 @@
 """What reports say survives augmentation by marks, over many seeds; and does not survive EDA."""
 
+import itertools
 import random
 import re
+from functools import lru_cache
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medmcl.modalities.text import Text, TextAugment, TextSettings, TextSource
@@ -50,8 +54,8 @@ SEEDS = 60
 
 
 def fitted(texts=tuple(CASES), **chosen):
-    settings = {"tokeniser": "words", "min_count": 1, "lowercase": False, "max_tokens": 64}
-    text = Text(TextSource(column="x"), TextSettings(**{**settings, "marks": True, **chosen}))
+    usual = {"tokeniser": "words", "min_count": 1, "lowercase": False, "max_tokens": 64}
+    text = Text(TextSource(column="x"), TextSettings(**{**usual, "marks": True, **chosen}))
     text.fit(texts)
     return text
 
@@ -290,3 +294,86 @@ def test_tokens_are_not_dropped_beside_marks_unless_asked_for():
     for wrong in ({"delete": 1.2}, {"swap": -0.1}, {"shuffle": 0.1, "sentence_shuffle": 0.1}):
         with pytest.raises(ValidationError):
             TextAugment(**wrong)
+
+
+# what a view must leave, from no list of the code: words, and words beside a number
+UNITS = (
+    "o'clock fingerbreadth fingerbreadths liter liters litre litres gm gms gram grams ounce ounces "
+    "oz tablet tablets tab tabs capsule capsules cap caps centimeter centimeters centimetres "
+    "millimeter millimeters millimetre milligram milligrams microgram micrograms milliliter "
+    "milliliters pill pills dose doses puff puffs drop drops teaspoon teaspoons cup cups mile "
+    "miles block blocks Tabletten Kapseln Tropfen Milligramm Zentimeter comprimés gouttes timmar"
+)
+COUNTS = (
+    "thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
+    "seventy eighty ninety hundred hundreds thousand million dozen half quarter sixth tenth "
+    "twenty-five dreizehn fünfzehn neunzehn dreißig neunzig hundert dreihundert tausend dutzend "
+    "fünfundzwanzig dreimal viermal onze seize vingt trente cent mille tretton tjugo hundra tusen"
+)
+ALONE = (
+    "unable inability lack lacks lacked lacking fail fails failed failure held avoid avoids "
+    "avoided refuse refuses refused stop stopped discontinue discontinued without nontender "
+    "nondisplaced nonobstructive Nichtraucher beschwerdefrei schmerzfreie komplikationslos "
+    "unauffällig kaum nirgends weder niemand saknar ingen impossible incapable once twice every "
+    "each supine prone proximally distally medially decubitus upright sitting standing inward "
+    "outward leftward backwards dextroscoliosis levoscoliosis Oberlappen Mittellappen "
+    "Unterlappen Oberfeld Unterfeld kontralateral ipsilateral kontralaterale rechtsseitig "
+    "linksseitige vänstersidig sitzender"
+)
+NEAR = "approximately about over under around nearly almost within until"
+PHRASES = [
+    *(f"{number} {unit}" for unit in UNITS.split() for number in ("5", "two hundred")),
+    *(f"{count} mg" for count in COUNTS.split()),
+    *ALONE.split(),
+    *(f"{word} 7" for word in NEAR.split()),
+    *(
+        "3 to 5",
+        "up to 5",
+        "at least 5",
+        "two out of ten",
+        "one and a half tablets",
+        "one hundred and five mg",
+    ),
+    *("every other day", "each alternate week", "twice a day", "from 5 mg to 10 mg"),
+]
+FILL = ("pictures were shown", "walls looked well", "this image came", "films had wires")
+
+
+@lru_cache
+def of_all_phrases():
+    words = [" ".join([*FILL, *PHRASES, *(f"{100 + n} ." for n in range(4))])]
+    return fitted(words, max_tokens=160)
+
+
+def joined(phrase):
+    return " ".join(split_words(phrase))
+
+
+@pytest.mark.parametrize("start", range(0, len(PHRASES), 64))
+def test_every_word_of_the_kinds_survives(start):
+    phrases, text = PHRASES[start : start + 64], of_all_phrases()
+    reports = [f"{FILL[0]} {one} {FILL[1]}. {FILL[2]} here." for one in phrases]
+    lost = set()
+    for seed in range(12):
+        for phrase, row in zip(phrases, disturb(text, reports, STRONG, seed), strict=True):
+            if not is_sound(spoken(text, row), [[joined(phrase)]]):
+                lost.add(phrase)
+    assert not lost
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(PHRASES), min_size=1, max_size=3), min_size=1, max_size=4),
+    st.integers(0, 2**31),
+)
+def test_words_of_the_kinds_stay_in_order_in_their_sentence(written, seed):
+    text, between = of_all_phrases(), itertools.cycle(FILL)
+    report = " ".join(
+        " ".join([f"{100 + n} {next(between)}", *(f"{one} {next(between)}" for one in phrases)])
+        + "."
+        for n, phrases in enumerate(written)
+    )
+    found = sentences(spoken(text, disturb(text, [report], STRONG, seed)[0]))
+    assert sorted(one[:3] for one in found) == [f"{100 + n}" for n in range(len(written))]
+    for one in found:
+        assert is_sound(one.split(), [[joined(phrase) for phrase in written[int(one[:3]) - 100]]])

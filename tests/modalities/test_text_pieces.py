@@ -39,16 +39,29 @@ Epanchement absent. => Epanchement absent . |
 non-displaced fracture => non-displaced fracture
 Nodule of 5.2 cm seen => <Nodule> <of> 5.2 cm <seen>
 cm marks on film => <cm> <marks> <on> <film>
-LVEF 62 % at 120 ml per minute today => <LVEF> 62 % <at> 120 ml per minute today
+LVEF 62 % at 120 ml per minute today => <LVEF> 62 % at 120 ml per minute today
 two weeks ago => two weeks ago
 pressure >120 mmHg on 12.03.2020 => <pressure> > 120 mmHg <on> 12.03.2020
-QRS 0,12 s in lead III and aVL => <QRS> 0,12 s <in> <lead> III <and> aVL
+QRS 0,12 s in lead III and aVL => <QRS> 0,12 s in <lead> III <and> aVL
 Left-sided opacity in RIGHT lung => Left-sided <opacity> <in> RIGHT <lung>
 Überdrehter Linkstyp, oberes Feld => <Überdrehter> Linkstyp , oberes <Feld>
 opacity has increased more than once => <opacity> <has> increased more than once
 wahrscheinlich Infarkt, evtl. Ischämie => wahrscheinlich <Infarkt> , evtl . <Ischämie>
 possible edema versus pneumonia => possible <edema> versus <pneumonia>
 ventrikuläre Extrasystole(n) gesehen => <ventrikuläre> Extrasystole ( n ) <gesehen>
+cut at 3 o'clock here => <cut> <at> 3 o'clock <here>
+one hundred and five mg given => one hundred and five mg <given>
+twenty-five tablets given => twenty-five tablets <given>
+wires of 3 to 5 mm here => <wires> <of> 3 to 5 mm <here>
+about 3 wires about here => about 3 <wires> <about> <here>
+up to approximately a 3 cm wire => up to approximately a 3 cm <wire>
+two out of the ten wires => two out of the ten <wires>
+from 5 mg to 10 mg and fine => from 5 mg to 10 mg <and> <fine>
+wires every other day here => <wires> every other day <here>
+Patient was unable to walk; well => <Patient> <was> unable to walk ; <well>
+Aspirin held, nontender but nonetheless well => <Aspirin> held , nontender but <nonetheless> <well>
+hip capsule, close kilos, other dose => <hip> <capsule> , <close> <kilos> , <other> <dose>
+eine andere, einander achtsam => <eine> <andere> , <einander> <achtsam>
 """
 
 
@@ -79,6 +92,19 @@ def test_what_is_protected(line):
         ("Lungs are\nclear. Heart is\n\nbig.", ["Lungs are clear.", "Heart is big."]),
         ("It is \"clear.\" Good (very.) End", ["It is \"clear.\"", "Good (very.)", "End"]),
         ("Übergang in V3. Gut.", ["Übergang in V3.", "Gut."]),
+        ("On Jan. 12 she fell. On Feb. 3 she left.",
+         ["On Jan. 12 she fell.", "On Feb. 3 she left."]),
+        ("Nodule of the Lt. Lung. Effusion of the Rt. Lung.",
+         ["Nodule of the Lt. Lung.", "Effusion of the Rt. Lung."]),
+        ("opacity in lt. lung is seen. good.", ["opacity in lt. lung is seen.", "good."]),
+        ("Wt. 70 kg. Temp. 39.2 today. Good.", ["Wt. 70 kg.", "Temp. 39.2 today.", "Good."]),
+        ("Tabs. 5 mg. Give 2 Tabs. PO. Good.", ["Tabs. 5 mg.", "Give 2 Tabs. PO.", "Good."]),
+        ("Rest 5 min. Inj. Lasix. Good.", ["Rest 5 min. Inj. Lasix.", "Good."]),
+        ("Appt. Mon. 3 pm. Cont. Lasix.", ["Appt. Mon. 3 pm.", "Cont. Lasix."]),
+        ("mass of 3 sq. cm today. good.", ["mass of 3 sq. cm today.", "good."]),
+        ("In the U.S. Army. Good.", ["In the U.S. Army.", "Good."]),
+        ("Abs. 7 ok. No mass. 2. Clear.", ["Abs. 7 ok.", "No mass.", "2. Clear."]),
+        ("Clear lungs. 3 wires seen.", ["Clear lungs.", "3 wires seen."]),
     ],
 )  # fmt: skip
 def test_where_sentences_end(text, sentences):
