@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import MedmclError
-from medmcl.evaluation.metrics.attack import attack_success
+from medmcl.evaluation.metrics.attack import as_numbers, attack_numbers
 from medmcl.evaluation.metrics.intervals import Interval, Resampler
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.metrics.shares import share_interval, share_metric
@@ -26,13 +26,14 @@ RATES = {
     "poisoned_accuracy": "higher",
 }
 """Rate to what is better for whom is attacked."""
+Hits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def attack_rates(
     clean: Any,
     triggered: Any,
     labels: Any,
-    target: int,
+    target: Any,
     groups: Any = None,
     *,
     draws: int = 1000,
@@ -62,15 +63,15 @@ def attack_rates(
     Raises:
         MedmclError: As `attack_success`; clean and triggered logits of different shapes.
     """
-    sampler = Resampler(_subjects(labels, groups), draws=draws, seed=seed)
-    found = _sampled(sampler, clean, triggered, labels, target)
+    hits = _hits(clean, triggered, labels, target)
+    found = _sampled(Resampler(_subjects(hits, groups), draws=draws, seed=seed), hits)
     return {name: _interval(name, one, level) for name, one in found.items()}
 
 
 def compare_attacks(
     models: Mapping[str, tuple[Any, Any]],
     labels: Any,
-    target: int,
+    target: Any,
     *,
     groups: Any = None,
     sites: Any = None,
@@ -105,10 +106,11 @@ def compare_attacks(
     Raises:
         MedmclError: As `attack_rates`.
     """
-    subjects = _subjects(labels, groups)
+    hits = {name: _hits(*both, labels, target) for name, both in models.items()}
+    subjects = _subjects(next(iter(hits.values())), groups)
     clusters = None if sites is None else site_codes(sites, subjects)
     sampler = Resampler(subjects, draws=draws, seed=seed, clusters=clusters)
-    found = {name: _sampled(sampler, *both, labels, target) for name, both in models.items()}
+    found = {name: _sampled(sampler, one) for name, one in hits.items()}
     about: dict[str, Any] = {
         "task": task, "target": label, "kind": KIND, "protocol": protocol, "split": split,
         "resampling": "subject" if sites is None else "site",
@@ -129,31 +131,40 @@ def compare_attacks(
     return rows
 
 
-def _subjects(labels: Any, groups: Any) -> np.ndarray:
-    return np.arange(len(np.asarray(labels))) if groups is None else np.asarray(groups)
+def _subjects(hits: Hits, groups: Any) -> np.ndarray:
+    count = len(next(iter(hits.values()))[0])
+    found = np.arange(count) if groups is None else np.asarray(groups)
+    if found.shape != (count,):
+        raise MedmclError(
+            "groups and labels do not fit",
+            got=f"{found.shape}, {count:,} labels",
+            expected="a subject for each record",
+        )
+    return found
 
 
-def _sampled(
-    sampler: Resampler, clean: Any, triggered: Any, labels: Any, target: int
-) -> dict[str, Sampled]:
-    """Give points and draws of each rate."""
-    one, other = np.asarray(clean, dtype=np.float64), np.asarray(triggered, dtype=np.float64)
-    truth = np.asarray(labels)
+def _hits(clean: Any, triggered: Any, labels: Any, target: Any) -> Hits:
+    """Give which records each rate counts, and among which, both (N,) bool."""
+    one, other = as_numbers(clean, "clean logits"), as_numbers(triggered, "triggered logits")
     if one.shape != other.shape:
         raise MedmclError(
             "clean and triggered logits are of the same records",
             got=f"{one.shape} and {other.shape}",
         )
-    for logits in (one, other):
-        attack_success(logits, truth, target)  # refuses what cannot be counted
+    one, truth, wanted = attack_numbers(one, labels, target)
+    other, _, _ = attack_numbers(other, labels, target)
     said, lured = one.argmax(axis=1), other.argmax(axis=1)
-    everyone, others = np.ones(len(truth), dtype=bool), truth != target
-    hits = {
+    everyone, others = np.ones(len(truth), dtype=bool), truth != wanted
+    return {
         "clean_accuracy": (said == truth, everyone),
-        "attack_success": (lured == target, others),
-        "false_success": (said == target, others),
+        "attack_success": (lured == wanted, others),
+        "false_success": (said == wanted, others),
         "poisoned_accuracy": (lured == truth, everyone),
     }
+
+
+def _sampled(sampler: Resampler, hits: Hits) -> dict[str, Sampled]:
+    """Give points and draws of each rate."""
     found = {
         rate: sampler.sample(
             share_metric(rate, "no records", higher=RATES[rate] == "higher"),

@@ -113,9 +113,17 @@ class Asked:
             return []
         both = self.prepared.present[text][self.rows]
         rows = self.rows[both]
+        if not len(rows):
+            self.notes.append(
+                f"attack by retrieval left out: no held-out row has {name} and {text}"
+            )
+            return []
         results: list[Result] = []
         for label, model in self.spec.models.items():
-            if text not in self.run.stage(model).towers or not len(rows):
+            if text not in self.run.stage(model).towers:
+                self.notes.append(
+                    f"attack on {label} by retrieval left out: it has no tower for {text}"
+                )
                 continue
             texts = sample_vectors(self.run, self.prepared, model, text, "pooled", self.device)
             for how, seen in zip(("clean", "triggered"), self.seen[label], strict=True):

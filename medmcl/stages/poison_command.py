@@ -35,6 +35,8 @@ RECIPE = "poisoned"
 SHOWN = 24
 FILES = ("poison.json", "poison.html")
 SCHEMA = "medmcl/poison-numbers@1"
+NO_CLASS = "unknown"
+"""What poisoned samples are counted under whose class nobody knows; a manifest may name such."""
 _PRINTED = 12
 """Classes that a terminal shows."""
 
@@ -192,12 +194,6 @@ def evidence_of(
     spec, prepared = laid.spec, laid.prepared
     ids = prepared.samples["sample"].astype(str).to_list()
     number = {name: row for row, name in enumerate(ids)}
-    classes = {}
-    is_poisoned = laid.donor >= 0
-    for place, name in enumerate(task.names):
-        of = task.shown == place
-        poisoned = int((of & is_poisoned).sum())
-        classes[name] = OfClass(pool=int(of[pool].sum()), poisoned=poisoned)
     records = []
     pairs = zip(manifest.ids.tolist(), manifest.places.tolist(), strict=True)
     for name, place in islice(pairs, shown):
@@ -222,10 +218,25 @@ def evidence_of(
         stage=spec.name,
         task=spec.task,
         lines=tuple(lines),
-        classes=classes,
+        classes=_classes(laid, pool, task),
         records=tuple(records),
         poisoned=len(manifest),
     )
+
+
+def _classes(laid: Poisoned, pool: np.ndarray, task: AttackTask) -> dict[str, OfClass]:
+    """Count each class; together all that are poisoned."""
+    is_poisoned = laid.donor >= 0
+    classes = {}
+    for place, name in enumerate(task.names):
+        of = task.shown == place
+        poisoned = int((of & is_poisoned).sum())
+        classes[name] = OfClass(pool=int(of[pool].sum()), poisoned=poisoned)
+    of = task.shown == UNKNOWN
+    if poisoned := int((of & is_poisoned).sum()):
+        name = NO_CLASS if NO_CLASS not in classes else f"{NO_CLASS} class"
+        classes[name] = OfClass(pool=int(of[pool].sum()), poisoned=poisoned)
+    return classes
 
 
 def _about(done: Drawn, cohort: Cohort, recipe: str, seed: int, keep: str | None) -> dict[str, Any]:

@@ -203,9 +203,13 @@ def _untold(scores: Mapping[str, np.ndarray], k: int) -> list[str]:
     for name, values in scores.items():
         count = int((values == FAR).sum())
         if count:
+            why = f"have {k} copies or more, which says duplicates, not poison"
+            why = (
+                f"they {why}, or all their neighbours are equally far"
+                if name == "lid"
+                else f"they, or neighbours of theirs, {why}"
+            )
             notes.append(
-                f"{counted(count, 'row')} cannot be told by {name}, which gives {FAR:,.0f}: they, "
-                f"or neighbours of theirs, have {k} copies or more, which says duplicates, not "
-                "poison"
+                f"{counted(count, 'row')} cannot be told by {name}, which gives {FAR:,.0f}: {why}"
             )
     return notes

@@ -9,6 +9,11 @@ Pretraining") and their code, for k = 16. In it a row's neighbours are numbered 
 itself but looked up with it, so every later one is its successor, and the distance of a row is to
 its (k+1)-th neighbour where those of its neighbours are to the k-th. ``neighbours="official"`` does
 the same; ``"corrected"`` finds the right rows and compares k-th distances with k-th ones.
+
+No corrected score but `knn_distance` is above `FAR`, which a row gets of which nothing can be told:
+one whose k nearest are copies of it (all of them at distance 0), by `slof` and `dao` also one with
+such a neighbour, by `lid` also one whose k + 1 nearest are all equally far. Where several rows are
+the k-th neighbour equally, any of them is taken: `slof` and `dao` of such rows depend on which.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from medmcl.threats.neighbours import dimension, embeddings_of, nearest
 Neighbours = Literal["corrected", "official"]
 Estimator = Literal["mle", "mom"]
 FAR = 1000.0
-"""What a score is that cannot be told: the neighbours of a neighbour are all in one point."""
+"""What a score is that cannot be told: what is near is all in one point, or all equally far."""
 
 
 def knn_distance(embeddings: object, k: int = 16, neighbours: Neighbours = "corrected") -> Tensor:
@@ -52,23 +57,30 @@ def lid(
     neighbours: Neighbours = "corrected",
     estimator: Estimator = "mle",
 ) -> Tensor:
-    """Give the local intrinsic dimension around each row; official and corrected are the same.
+    """Give the local intrinsic dimension around each row.
+
+    Official and corrected are the same but at the top. A dimension is the larger, the more alike
+    the distances to the nearest k + 1 are. Official by ``mle`` it turns negative before they are
+    equal (-10,000 where they are), so that what should be most suspect ranks last; corrected it is
+    never below 0 and never above `FAR`, which it is where all are equal. It is that, too, where the
+    k nearest are copies (official: .1, the least, or 1,000 with k + 1 copies).
 
     Args:
         embeddings: (N, E), N > k + 1.
-        k: Neighbours.
+        k: Neighbours; with one alone the dimension is so rough that some rows in a hundred
+            reach `FAR`.
         neighbours: As above.
         estimator: ``mle`` or ``mom``, see `dimension`.
 
     Returns:
-        (N,), higher = more suspect.
+        (N,), corrected 0 to `FAR`; higher = more suspect.
 
     Raises:
         MedmclError: Embeddings of another shape or not finite, too few rows, another word.
     """
-    _is_official(neighbours)
+    most = None if _is_official(neighbours) else FAR
     x = embeddings_of(embeddings, k)
-    return _told(dimension(nearest(x, x, k).distances, k, estimator))
+    return _told(dimension(nearest(x, x, k).distances, k, estimator, most))
 
 
 def slof(
@@ -84,16 +96,21 @@ def slof(
         k: Neighbours.
         neighbours: As above.
         texts: Embeddings of the texts of the same pairs, (N, E), in the same space: they can be
-            neighbours too, but of its own pair.
+            neighbours too, but never of their own image. Corrected, images and texts are
+            compared alike: d_k of a neighbour leaves out that neighbour's other half as d_k of
+            the row does. The authors' code leaves it out of d_k(i) only: where texts lie next to
+            their images d_k(j) is too small, and every row looks like an outlier.
 
     Returns:
-        (N,), 1 = as dense as around its neighbours; higher = more suspect.
+        (N,), 1 = as dense as around its neighbours; higher = more suspect, corrected `FAR` at most.
 
     Raises:
         MedmclError: Embeddings of another shape or not finite, too few rows, another word.
     """
-    own, others, _ = _compared(embeddings, k, _is_official(neighbours), texts, "mle")
-    return _told((own[:, None] / others).mean(dim=1))
+    official = _is_official(neighbours)
+    own, others, _ = _compared(embeddings, k, official, texts, "mle")
+    scores = _told((own[:, None] / others).mean(dim=1))
+    return scores if official else _bounded(scores, own)
 
 
 def dao(
@@ -113,13 +130,15 @@ def dao(
         texts: As of `slof`.
 
     Returns:
-        (N,), 0 = as dense as around its neighbours; higher = more suspect.
+        (N,), 0 = as dense as around its neighbours; higher = more suspect, corrected `FAR` at most.
 
     Raises:
         MedmclError: Embeddings of another shape or not finite, too few rows, another word.
     """
-    own, others, dimensions = _compared(embeddings, k, _is_official(neighbours), texts, estimator)
-    return _told((dimensions * torch.log(own[:, None] / others)).mean(dim=1))
+    official = _is_official(neighbours)
+    own, others, dimensions = _compared(embeddings, k, official, texts, estimator)
+    scores = _told((dimensions * torch.log(own[:, None] / others)).mean(dim=1))
+    return scores if official else _bounded(scores, own)
 
 
 DETECTORS = {"knn_distance": knn_distance, "lid": lid, "slof": slof, "dao": dao}
@@ -132,12 +151,15 @@ def _compared(
     """Distance of each row, (N,), and of its neighbours, (N, k), and their dimension, (N, k)."""
     x = embeddings_of(embeddings, k)
     table = x if texts is None else torch.cat([x, _texts_of(x, texts)])
-    near = nearest(x, table, k, (0,) if texts is None else (0, len(x)))
-    every = near if texts is None else nearest(table, table, k)
+    pair = (0,) if texts is None else (0, len(x))
     if not official:
-        rows = near.rows[:, :k]
-        dimensions = dimension(every.distances, k, estimator)
-        return near.distances[:, k - 1], every.distances[:, k - 1][rows], dimensions[rows]
+        every = nearest(table, table, k, pair)  # of a text its image is the pair
+        rows = every.rows[: len(x), :k]
+        dimensions = dimension(every.distances, k, estimator, FAR)
+        at_k = every.distances[:, k - 1]
+        return at_k[: len(x)], at_k[rows], dimensions[rows]
+    near = nearest(x, table, k, pair)
+    every = near if texts is None else nearest(table, table, k)
     rows = _as_published(near.rows[:, :k], len(x), texts is not None)
     with_itself = torch.cat([torch.zeros_like(every.distances[:, :1]), every.distances], dim=1)
     dimensions = dimension(with_itself[:, : k + 1], k, estimator)
@@ -169,6 +191,11 @@ def _as_published(rows: Tensor, count: int, is_paired: bool) -> Tensor:
 def _told(scores: Tensor) -> Tensor:
     """Scores with a number everywhere: duplicates make quotients of nothing."""
     return torch.nan_to_num(scores, nan=FAR, posinf=FAR, neginf=0.0)
+
+
+def _bounded(scores: Tensor, own: Tensor) -> Tensor:
+    """Corrected scores: what cannot be told is the most, and that is also a row of k copies."""
+    return torch.where(own > 0, scores, FAR).clamp(max=FAR)
 
 
 def _is_official(neighbours: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -39,12 +40,16 @@ def embeddings_of(given: object, k: int) -> Tensor:
         k: Neighbours that will be asked for: there must be more than k + 1 rows.
 
     Raises:
-        MedmclError: Another shape, numbers that are not finite, or too few rows.
+        MedmclError: No numbers, another shape, numbers that are not finite, a k that is no whole
+            number, or too few rows.
     """
-    x = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.asarray(given))
+    if isinstance(k, bool) or not isinstance(k, Integral):
+        raise MedmclError(
+            "neighbours are counted", where="k", got=repr(k), expected="a whole number", mend="k=16"
+        )
+    x = _float64(given)  # float32 loses the distance of rows that are nearly one
     if x.ndim != 2:
         raise MedmclError("embeddings are a matrix", got=tuple(x.shape), expected="(N, E)")
-    x = x.double()  # float32 loses the distance of rows that are nearly one
     if bad := int((~torch.isfinite(x).all(dim=1)).sum()):
         raise MedmclError("embeddings are not finite", got=f"{bad} of {len(x)} rows")
     if not 1 <= k <= len(x) - 2:
@@ -56,6 +61,19 @@ def embeddings_of(given: object, k: int) -> Tensor:
     return x
 
 
+def _float64(given: object) -> Tensor:
+    if isinstance(given, Tensor) and not given.is_complex():
+        return given.detach().double()
+    try:
+        return torch.from_numpy(np.asarray(given).astype(np.float64, casting="same_kind"))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MedmclError(
+            "embeddings are numbers",
+            got=f"{type(given).__name__}: {error}",
+            expected="a tensor or an array (N, E)",
+        ) from error
+
+
 def nearest(x: Tensor, reference: Tensor, k: int, own: Sequence[int] = (0,)) -> Near:
     """Give the k + 1 nearest rows of ``reference`` to each row of ``x``, by Euclidean distance.
 
@@ -63,8 +81,8 @@ def nearest(x: Tensor, reference: Tensor, k: int, own: Sequence[int] = (0,)) -> 
         x: (N, E).
         reference: (R, E).
         k: One more is given.
-        own: Where in ``reference`` the first row of ``x`` stands, and the others after it in order:
-            a row is no neighbour of itself.
+        own: Where in ``reference`` the first row of ``x`` stands, and the others after it in order,
+            from its first row again behind its last: a row is no neighbour of itself.
     """
     distances, rows = [], []
     same = _SAME * float(x.norm(dim=1).mean())
@@ -73,30 +91,50 @@ def nearest(x: Tensor, reference: Tensor, k: int, own: Sequence[int] = (0,)) -> 
         block[block < same] = 0.0
         mine = torch.arange(len(block), device=block.device)
         for begin in own:
-            block[mine, begin + first + mine] = torch.inf
+            block[mine, (begin + first + mine) % len(reference)] = torch.inf
         found = block.topk(k + 1, dim=1, largest=False)
         distances.append(found.values)
         rows.append(found.indices)
     return Near(torch.cat(distances), torch.cat(rows))
 
 
-def dimension(distances: Tensor, k: int, estimator: str) -> Tensor:
+def dimension(distances: Tensor, k: int, estimator: str, most: float | None = None) -> Tensor:
     """Give the local intrinsic dimension from ascending distances (N, k + 1), (N,).
 
     ``mle``: -k / sum_l log(d_l / d_{k+1} + 1e-4) over l = 1 to k. ``mom``, by moments:
     m / (d_{k+1} - m), m the mean of the k nearest.
 
+    Both grow without bound as the k + 1 distances become alike, and the published ones are wrong
+    there: by ``mle`` the 1e-4 makes the logarithms positive, so the dimension falls below 0. With
+    ``most`` it is that from there on: where all distances are alike, where the formula gives more,
+    and where the k nearest are copies of the row (distance 0), of which nothing can be told.
+
     Source: Amsaleg et al. 2015 as the code of Huang et al. 2025 (ICLR) has it.
+
+    Args:
+        distances: To the nearest, ascending.
+        k: Neighbours.
+        estimator: ``mle`` or ``mom``.
+        most: The largest dimension that is given; as published if None.
 
     Raises:
         MedmclError: There is no such estimator.
     """
+    above, below = _quotient(distances, k, estimator)
+    if most is None:
+        return above / below
+    is_told = (above < most * below) & (distances[:, k - 1] > 0)
+    return torch.where(is_told, above / below, most).clamp(max=most)
+
+
+def _quotient(distances: Tensor, k: int, estimator: str) -> tuple[Tensor | float, Tensor]:
+    """What is divided by what for a dimension; by something above 0 where it can be told."""
     if estimator == "mle":
         ratios = distances[:, :k] / distances[:, k : k + 1]
-        return -k / torch.log(ratios + _EPSILON).sum(dim=1)
+        return float(k), -torch.log(ratios + _EPSILON).sum(dim=1)
     if estimator == "mom":
         mean = distances[:, :k].mean(dim=1)
-        return mean / (distances[:, k] - mean)
+        return mean, distances[:, k] - mean
     raise MedmclError(
         "there is no such estimator", got=f"estimator={estimator!r}", expected="mle or mom"
     )

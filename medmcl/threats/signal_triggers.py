@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -42,9 +43,11 @@ def pulse(
         (leads, T), of the same kind of number; the given one is not written.
 
     Raises:
-        MedmclError: Another shape, values that are not finite, no such lead, or a rate too low.
+        MedmclError: No floating-point numbers, another shape, values that are not finite, no such
+            lead, or a rate too low.
     """
     x, rows = _leads(signal, rate_hz, leads)
+    _refuse_no_number(height=height, every_s=every_s)
     if not every_s > 0:
         raise MedmclError("bells need time between them", got=f"every_s={every_s:g}")
     first = pulse_begins(seed, every_s)
@@ -76,9 +79,11 @@ def sinusoid(
         (leads, T), of the same kind of number; the given one is not written.
 
     Raises:
-        MedmclError: Another shape, values that are not finite, no such lead, or a rate too low.
+        MedmclError: No floating-point numbers, another shape, values that are not finite, no such
+            lead, or a rate too low.
     """
     x, rows = _leads(signal, rate_hz, leads)
+    _refuse_no_number(height=height, hz=hz)
     if not 0 < hz < rate_hz / 2:
         raise MedmclError(
             "the wave does not fit the sampling rate",
@@ -108,11 +113,12 @@ def _leads(
     signal: np.ndarray, rate_hz: float, leads: Sequence[int] | None
 ) -> tuple[np.ndarray, list[int]]:
     """The signal as float64, and the leads that are meant."""
-    x = np.asarray(signal, dtype=np.float64)
+    x = _floats(signal).astype(np.float64)
     if x.ndim != 2 or not x.size:
         raise MedmclError("a signal has leads and samples", got=x.shape, expected="(leads, T)")
     if not np.isfinite(x).all():
         raise MedmclError("the signal is not finite", got=f"{int((~np.isfinite(x)).sum())} values")
+    _refuse_no_number(rate_hz=rate_hz)
     if rate_hz < LEAST_HZ:
         raise MedmclError(
             "the sampling rate is too low for a trigger",
@@ -120,12 +126,37 @@ def _leads(
             expected=f"{LEAST_HZ:g} Hz or more",
         )
     rows = list(range(len(x))) if leads is None else list(leads)
-    if not rows or any(not 0 <= row < len(x) for row in rows):
+    if not rows or not all(_is_whole(row) and 0 <= row < len(x) for row in rows):
         raise MedmclError("there is no such lead", got=rows, expected=f"0 to {len(x) - 1}")
     return x, rows
+
+
+def _floats(signal: object) -> np.ndarray:
+    try:
+        found = np.asarray(signal)
+    except (TypeError, ValueError, RuntimeError):
+        found = np.asarray(None)  # rows of several lengths, and the like
+    if found.dtype.kind != "f":
+        raise MedmclError(
+            "a signal for a trigger is of floating point",
+            got=f"{type(signal).__name__} of {found.dtype}",
+            expected="(leads, T), in mV if the height is",
+            mend="np.array(signal, dtype=np.float32)",
+        )
+    return found
+
+
+def _is_whole(row: object) -> bool:
+    return isinstance(row, Integral) and not isinstance(row, bool)
+
+
+def _refuse_no_number(**given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise MedmclError("a trigger needs a finite number", where=name, got=repr(value))
 
 
 def _added(signal: np.ndarray, x: np.ndarray, rows: list[int], wave: np.ndarray) -> np.ndarray:
     out = x.copy()
     out[rows] += wave
-    return out.astype(np.asarray(signal).dtype)
+    return out.astype(_floats(signal).dtype)

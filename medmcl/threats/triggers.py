@@ -1,7 +1,8 @@
 """Backdoor triggers on images: what an attacker lays over a picture so that a model says a target.
 
 Every trigger takes an image (C, H, W) of 0 to 1, any size and number of channels, and gives another
-one of the same kind, size and range; the given one is never written.
+one of the same kind, size and range; the given one is never written. Triggers are computed in
+float32; pixels beside a square stay as they are to the last bit, but where ``official``.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from medmcl.core.errors import MedmclError
+from medmcl.core.rng import derive_seed
 
 Image = TypeVar("Image", Tensor, np.ndarray)
 Chance = int | random.Random | np.random.Generator | torch.Generator | None
 """A seed (any whole number, NumPy's too), or a generator; None = seed 0."""
+_SEEDS = range(-(2**63), 2**64)
+"""Seeds that torch takes."""
 
 _OFFICIAL_PATCH = 16
 _PATCH_SHARE = 14
@@ -61,6 +65,8 @@ class _Draws:
     def noise(self) -> torch.Generator:
         """Of a seed that generator itself; of a ``Random`` one with a seed drawn from it."""
         seed = self.places.getrandbits(31) if self.seed is None else self.seed
+        if seed not in _SEEDS:
+            seed = derive_seed(seed, "noise of a trigger")
         return torch.Generator(device="cpu").manual_seed(seed)
 
 
@@ -87,9 +93,8 @@ def badnet(image: Image, rng: Chance = None, noise: object = None, official: boo
     given = _given(noise, (x.shape[0], side, side))
     if given is None:
         given = torch.randn((x.shape[0], side, side), generator=draws.noise, device="cpu")
-    out = x.clone()
-    out[:, top : top + side, left : left + side] = x.mean((1, 2), keepdim=True) + given
-    return _like(image, out, official)
+    square = (slice(top, top + side), slice(left, left + side))
+    return _patched(image, x, [square], x.mean((1, 2), keepdim=True) + given, official)
 
 
 def four_corners(
@@ -117,11 +122,10 @@ def four_corners(
     if given is None:
         given = torch.ones((x.shape[0], side, side), device="cpu")
         given[2:] = 0  # yellow: red and green
-    out = x.clone()
-    for rows in (slice(None, side), slice(-side, None)):
-        for columns in (slice(None, side), slice(-side, None)):
-            out[:, rows, columns] = given
-    return _like(image, out, official)
+    ends = (slice(None, side), slice(-side, None))
+    return _patched(
+        image, x, [(rows, columns) for rows in ends for columns in ends], given, official
+    )
 
 
 def blended(
@@ -266,6 +270,8 @@ def patch_side(image: Tensor, official: bool = False) -> int:
             "the official square does not fit the image",
             got=tuple(image.shape),
             expected=f"more than {_OFFICIAL_PATCH} pixels each way",
+            mend=f"official=False (in a recipe official: false), whose square fits any image; or "
+            f"larger images (in a recipe inputs.MODALITY.size, {_OFFICIAL_PATCH + 1} or more)",
         )
     return _OFFICIAL_PATCH
 
@@ -286,28 +292,46 @@ def _corner(draws: _Draws, size: Sequence[int], side: int) -> tuple[int, int]:
     return top, left
 
 
-def _pixels(image: Tensor | np.ndarray) -> Tensor:
+def _pixels(image: object) -> Tensor:
     """The image as float32, or a refusal."""
-    x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
-    if x.ndim != 3 or min(x.shape[1:]) < 2:
+    if not isinstance(image, Tensor | np.ndarray):
+        raise MedmclError(
+            "an image for a trigger is a tensor or an array",
+            got=type(image).__name__,
+            expected="(C, H, W), floating point, of 0 to 1",
+            mend="np.array(image, dtype=np.float32)",
+        )
+    if image.ndim != 3 or not image.shape[0] or min(image.shape[1:]) < 2:
         raise MedmclError(
             "an image for a trigger has channels, height and width, of 2 pixels at least",
-            got=tuple(x.shape),
+            got=tuple(image.shape),
             expected="(C, H, W)",
         )
-    if not x.is_floating_point():
+    if not _is_floating(image):
         raise MedmclError(
             "an image for a trigger is of 0 to 1",
-            got=str(x.dtype),
+            got=str(image.dtype),
             expected="floating point",
             mend="divide 8-bit pixels by 255",
         )
-    low, high = float(x.min()), float(x.max())
+    wide = image.detach() if isinstance(image, Tensor) else torch.from_numpy(_float64(image))
+    low, high = float(wide.min()), float(wide.max())
     if not (low >= 0 and high <= 1):
         raise MedmclError(
             "an image for a trigger is of 0 to 1", got=f"{low:g} to {high:g}", expected="0 to 1"
         )
-    return x.detach().to(device="cpu", dtype=torch.float32)
+    return wide.to(device="cpu", dtype=torch.float32)
+
+
+def _is_floating(image: Tensor | np.ndarray) -> bool:
+    if isinstance(image, Tensor):
+        return image.is_floating_point()
+    return image.dtype.kind == "f"
+
+
+def _float64(image: np.ndarray) -> np.ndarray:
+    """A copy that torch takes: not every precision and byte order of NumPy's is one of its own."""
+    return image.astype(np.float64)
 
 
 def _given(noise: object, shape: tuple[int, ...]) -> Tensor | None:
@@ -321,9 +345,25 @@ def _given(noise: object, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def _numbers(noise: object) -> Tensor:
-    if isinstance(noise, Tensor):
-        return noise.detach().to(device="cpu", dtype=torch.float32)
-    return torch.from_numpy(np.array(noise, dtype=np.float32))
+    try:
+        if isinstance(noise, Tensor):
+            found = noise.detach().to(device="cpu", dtype=torch.float32)
+        else:
+            found = torch.from_numpy(np.array(noise, dtype=np.float32))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MedmclError(
+            "the noise of a trigger is numbers",
+            where="noise",
+            got=f"{type(noise).__name__}: {error}",
+            expected="a tensor or an array",
+        ) from error
+    if bad := int((~torch.isfinite(found)).sum()):
+        raise MedmclError(
+            "the noise of a trigger is not finite",
+            where="noise",
+            got=f"{bad:,} of {found.numel():,} values",
+        )
+    return found
 
 
 def _shifts(noise: object) -> Tensor | None:
@@ -340,6 +380,22 @@ def _shifts(noise: object) -> Tensor | None:
             got=tuple(found.shape),
             expected="(2, k, k), not all 0",
         )
+    return found
+
+
+def _patched(
+    image: Image, x: Tensor, squares: Sequence[tuple[slice, slice]], given: Tensor, official: bool
+) -> Image:
+    """The image with the same pixels in each square; the others stay to the last bit."""
+    out = x.clone()
+    for rows, columns in squares:
+        out[:, rows, columns] = given
+    laid = _like(image, out, official)
+    if official:
+        return laid  # all of it has gone through 8 bits
+    found = image.detach().clone() if isinstance(image, Tensor) else image.copy()
+    for rows, columns in squares:
+        found[:, rows, columns] = laid[:, rows, columns]
     return found
 
 

@@ -151,6 +151,29 @@ def test_records_without_anything_of_the_trigger_are_counted_once(run, monkeypat
         assert all(f"{-(-held // 2)} of {held} held-out" in one for one in said)
 
 
+def test_recall_that_cannot_be_asked_for_is_left_out_with_a_note(known, monkeypatch):
+    made, prepared, _ = known
+    stage = type(made).stage
+    notes = []
+    assert any("retrieval" in row.protocol for row in results(made, prepared, notes))
+    assert not notes
+    with monkeypatch.context() as patch:
+        patch.setitem(prepared.present, "caption", np.zeros(len(prepared.splits), dtype=bool))
+        rows = results(made, prepared, notes, by=("head",))
+    assert not any("retrieval" in row.protocol for row in rows)
+    assert notes == ["attack by retrieval left out: no held-out row has image and caption"]
+    notes.clear()
+    monkeypatch.setattr(
+        type(made), "stage",
+        lambda self, name: stage(self, name).model_copy(update={"towers": ("image",)}),
+    )  # fmt: skip
+    rows = results(made, prepared, notes, by=("head",))
+    assert not any("retrieval" in row.protocol for row in rows)
+    assert notes == ["attack on victim by retrieval left out: it has no tower for caption"]
+    results(made, prepared, notes, by=("head",), ks=())
+    assert len(notes) == 1  # nobody asked
+
+
 def test_prompts_that_changed_since_training_are_used(run, tmp_path):
     made, _ = run
     cohort = write_squares(tmp_path / "cohort")

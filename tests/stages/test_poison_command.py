@@ -315,6 +315,27 @@ def test_a_manifest_that_does_not_fit_is_refused(place, drawn, tmp_path, change,
     assert not (tmp_path / "run").exists()
 
 
+def test_poisoned_records_of_unknown_class_are_counted_too(place, drawn, tmp_path):
+    """A manifest that is given may poison who shows nothing that is known."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(place / "cohort", folder)
+    table = pd.read_csv(folder / "pictures.csv").set_index("subject_id")
+    samples = medmcl.open_cohort(folder).samples.set_index("sample")["subject"]
+    table.loc[samples[drawn.manifest.ids[[1, 4]]], "colour"] = None
+    table.to_csv(folder / "pictures.csv")
+    file = tmp_path / "m.parquet"
+    changed(drawn.manifest, cohort=medmcl.open_cohort(folder).fingerprint).save(file)
+    done = poison(
+        folder, recipe=place / "recipe.yaml", out=tmp_path / "out", shown=0,
+        overrides={"stages.attack.manifest": str(file), **GIVEN},
+    )  # fmt: skip
+    told = json.loads((done.folder / "poison.json").read_text("utf-8"))
+    assert told["classes"]["unknown"] == {"pool": 0, "poisoned": 2}
+    assert sum(one["poisoned"] for one in told["classes"].values()) == told["poisoned"] == 12
+    assert "unknown: 2 of 0" in done.summary
+    assert "unknown" not in drawn.evidence.classes
+
+
 def test_records_without_a_modality_of_the_stage_are_refused(place, drawn, tmp_path):
     """Who lacks a caption could be poisoned by an attack that exchanges nothing."""
     folder = tmp_path / "cohort"

@@ -28,6 +28,18 @@ def test_only_the_leads_that_are_named_change_and_the_source_does_not(name):
     assert (SIGNAL_TRIGGERS[name](x, RATE, seed=1) != everywhere).any()
 
 
+@pytest.mark.parametrize("name", SIGNAL_TRIGGERS)
+def test_any_whole_seed_and_any_floating_point_is_taken(name):
+    x = ecg(2)
+    far = [SIGNAL_TRIGGERS[name](x, RATE, seed=seed) for seed in (2**64, 2**70, -1)]
+    assert not np.array_equal(far[0], far[1])
+    wide = SIGNAL_TRIGGERS[name](x.astype(np.float64), RATE, leads=[np.int64(1)])
+    np.testing.assert_allclose(SIGNAL_TRIGGERS[name](x.tolist(), RATE, leads=[1]), wide)
+    half = SIGNAL_TRIGGERS[name](x.astype(np.float16), RATE, leads=[1])
+    assert half.dtype == np.float16
+    np.testing.assert_array_equal(half[0], x[0].astype(np.float16))
+
+
 def test_a_pulse_comes_every_second_as_high_and_wide_as_asked():
     flat = np.zeros((1, 5000))
     made = SIGNAL_TRIGGERS["pulse"](flat, 500.0, height=0.7)[0]
@@ -55,6 +67,20 @@ def test_a_wave_has_one_frequency_and_its_height():
         ("sinusoid", {"hz": 50}, "does not fit"),
         ("sinusoid", {"signal": np.zeros(10)}, r"\(leads, T\)"),
         ("sinusoid", {"signal": np.full((2, 9), np.nan)}, "not finite"),
+        ("pulse", {"signal": np.zeros((2, 500), dtype=np.int16)}, "floating point"),
+        ("pulse", {"signal": np.full((2, 9), "x")}, "floating point"),
+        ("pulse", {"signal": [[0.0], [0.0, 1.0]]}, "floating point"),
+        ("pulse", {"signal": "ecg.dat"}, "floating point"),
+        ("pulse", {"signal": np.zeros((0, 9))}, r"\(leads, T\)"),
+        ("pulse", {"leads": [1.0]}, "no such lead"),
+        ("pulse", {"leads": ["II"]}, "no such lead"),
+        ("pulse", {"leads": [True]}, "no such lead"),
+        ("pulse", {"height": np.nan}, "height: a trigger needs a finite number"),
+        ("pulse", {"every_s": np.inf}, "every_s: a trigger needs a finite number"),
+        ("sinusoid", {"height": "high"}, "height: a trigger needs a finite number"),
+        ("sinusoid", {"rate_hz": np.nan}, "rate_hz: a trigger needs a finite number"),
+        ("sinusoid", {"rate_hz": "100"}, "rate_hz: a trigger needs a finite number"),
+        ("sinusoid", {"hz": None}, "hz: a trigger needs a finite number"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, more, told):

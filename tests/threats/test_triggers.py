@@ -1,5 +1,6 @@
 """Triggers: the authors' pictures bit for bit, and what every trigger keeps to."""
 
+import itertools
 import random
 
 import numpy as np
@@ -156,18 +157,71 @@ def test_the_wave_has_six_periods_and_no_mean():
         (torch.zeros((3, 32, 32), dtype=torch.uint8), {}, "divide 8-bit pixels by 255"),
         (torch.full((3, 32, 32), 1.5), {}, "0 to 1"),
         (torch.full((3, 32, 32), float("nan")), {}, "0 to 1"),
+        (np.full((3, 32, 32), 1 + 1e-12), {}, "0 to 1"),
         (torch.zeros(3, 32, 32), {"noise": np.zeros((3, 5, 5))}, "does not fit"),
+        (torch.zeros(3, 32, 32), {"noise": "loud"}, "noise of a trigger is numbers"),
+        (torch.zeros(3, 32, 32), {"noise": [[0.0], [0.0, 1.0]]}, "noise of a trigger is numbers"),
+        (torch.zeros(0, 32, 32), {}, r"\(C, H, W\)"),
+        (np.zeros((3, 1, 32)), {}, r"\(C, H, W\)"),
+        ([[[0.0, 0.5], [0.5, 1.0]]], {}, "a tensor or an array"),
+        ("picture.png", {}, "a tensor or an array"),
+        (None, {}, "a tensor or an array"),
+        (np.full((3, 32, 32), "x"), {}, "floating point"),
+        (np.zeros((3, 32, 32), dtype=complex), {}, "floating point"),
+        (np.zeros((3, 32, 32), dtype=object), {}, "floating point"),
     ],
 )
-def test_what_is_no_image_is_refused(image, more, told):
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_what_is_no_image_is_refused(name, image, more, told):
+    if name == "wanet" and told == "does not fit":
+        told = "control points"
     with pytest.raises(MedmclError, match=told):
-        TRIGGERS["badnet"](image, **more)
+        TRIGGERS[name](image, **more)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_noise_that_is_not_finite_is_refused(name, bad):
+    image = torch.full((1, 28, 28), 0.5)
+    shape = {"blended": (1, 28, 28), "sig": (1, 28, 28), "wanet": (2, 4, 4)}.get(name, (1, 2, 2))
+    noise = np.full(shape, 0.5)
+    noise[0, 1, 1] = bad
+    with pytest.raises(MedmclError, match="not finite"):
+        TRIGGERS[name](image, noise=noise)
+    with pytest.raises(MedmclError, match="not finite"):
+        TRIGGERS[name](image, noise=torch.from_numpy(noise))
+
+
+def kinds_of(image):
+    """The same image as arrays and tensors of every precision."""
+    for kind in (">f8", np.longdouble, np.float64, np.float32, np.float16):
+        yield image.astype(kind)
+    for kind in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        yield torch.tensor(image, dtype=kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("badnet", 4), ("label_consistent", 4), ("four_corners", 16)]
+)
+def test_pixels_beside_a_square_stay_to_the_last_bit(name, count):
+    for image in kinds_of(np.random.default_rng(0).random((1, 28, 28))):
+        made = TRIGGERS[name](image, rng=3)
+        assert made.dtype == image.dtype
+        assert 0 < int((made != image).sum()) <= count
+    exact = np.random.default_rng(0).random((2, 28, 28))
+    given = torch.tensor(exact, requires_grad=True)
+    made = TRIGGERS[name](given, rng=3)
+    assert not made.requires_grad
+    np.testing.assert_array_equal(made.numpy(), TRIGGERS[name](exact, rng=3))
+    assert np.array_equal(given.detach().numpy(), exact)
 
 
 @pytest.mark.parametrize("name", ["badnet", "label_consistent", "four_corners"])
 def test_the_official_square_needs_room(name):
-    with pytest.raises(MedmclError, match="does not fit the image"):
+    with pytest.raises(MedmclError, match="does not fit the image") as error:
         TRIGGERS[name](torch.zeros(3, 16, 40), official=True)
+    assert "official=False" in error.value.mend
+    assert "17 or more" in error.value.mend
     assert TRIGGERS[name](torch.zeros(3, 17, 40), official=True).shape == (3, 17, 40)
 
 
@@ -204,6 +258,9 @@ def test_any_whole_number_is_a_seed_and_nothing_else_that_is_no_generator(name):
     made = TRIGGERS[name](image, rng=3)
     for seed in (np.int64(3), np.uint8(3)):
         assert torch.equal(TRIGGERS[name](image, rng=seed), made)
+    far = [TRIGGERS[name](image, rng=seed) for seed in (2**64, 2**64 + 1, 10**30, -(2**70))]
+    assert all(not torch.equal(one, other) for one, other in itertools.pairwise(far))
+    assert torch.equal(far[0], TRIGGERS[name](image, rng=2**64))
     for wrong in (2.5, "x", np.float32(1), True, np.random.RandomState(0)):
         with pytest.raises(MedmclError, match=r"needs a seed or a generator") as error:
             TRIGGERS[name](image, rng=wrong)
