@@ -8,10 +8,7 @@ float32; pixels beside a square stay as they are to the last bit, but where ``of
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Sequence
-from numbers import Integral
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +16,15 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from medmcl.core.errors import MedmclError
-from medmcl.core.rng import derive_seed
-
-Image = TypeVar("Image", Tensor, np.ndarray)
-Chance = int | random.Random | np.random.Generator | torch.Generator | None
-"""A seed (any whole number, NumPy's too), or a generator; None = seed 0."""
-_SEEDS = range(-(2**63), 2**64)
-"""Seeds that torch takes."""
+from medmcl.threats.trigger_input import (
+    Chance,
+    Draws,
+    Image,
+    given_noise,
+    given_shifts,
+    like,
+    pixels_of,
+)
 
 _OFFICIAL_PATCH = 16
 _PATCH_SHARE = 14
@@ -33,41 +32,6 @@ _PATCH_SHARE = 14
 _BLEND = 0.2
 _CYCLES, _SWING = 6, 40 / 255
 _CONTROL, _SHIFT = 4, 1.0
-
-
-class _Draws:
-    """Numbers of one trigger: places as Python's ``random`` gives them, noise as torch does."""
-
-    places: random.Random
-    seed: int | None
-
-    def __init__(self, rng: Chance) -> None:
-        if isinstance(rng, torch.Generator):
-            rng = int(torch.randint(2**31, (), generator=rng, device=rng.device))
-        elif isinstance(rng, np.random.Generator):
-            rng = int(rng.integers(2**31))
-        if isinstance(rng, random.Random):
-            self.places, self.seed = rng, None
-            return
-        if rng is not None and (isinstance(rng, bool) or not isinstance(rng, Integral)):
-            raise MedmclError(
-                "what a trigger draws needs a seed or a generator",
-                where="rng",
-                got=repr(rng),
-                expected="a whole number, random.Random, numpy.random.Generator, torch.Generator, "
-                "or None for seed 0",
-                mend="rng=0",
-            )
-        self.seed = 0 if rng is None else int(rng)
-        self.places = random.Random(self.seed)
-
-    @property
-    def noise(self) -> torch.Generator:
-        """Of a seed that generator itself; of a ``Random`` one with a seed drawn from it."""
-        seed = self.places.getrandbits(31) if self.seed is None else self.seed
-        if seed not in _SEEDS:
-            seed = derive_seed(seed, "noise of a trigger")
-        return torch.Generator(device="cpu").manual_seed(seed)
 
 
 def badnet(image: Image, rng: Chance = None, noise: object = None, official: bool = False) -> Image:
@@ -87,10 +51,10 @@ def badnet(image: Image, rng: Chance = None, noise: object = None, official: boo
     Raises:
         MedmclError: The image has another shape or range, or the noise does not fit.
     """
-    x, draws = _pixels(image), _Draws(rng)
+    x, draws = pixels_of(image), Draws(rng)
     side = patch_side(x, official)
     top, left = _corner(draws, x.shape[1:], side)
-    given = _given(noise, (x.shape[0], side, side))
+    given = given_noise(noise, (x.shape[0], side, side))
     if given is None:
         given = torch.randn((x.shape[0], side, side), generator=draws.noise, device="cpu")
     square = (slice(top, top + side), slice(left, left + side))
@@ -116,9 +80,9 @@ def four_corners(
     Raises:
         MedmclError: The image has another shape or range, or the pattern does not fit.
     """
-    x = _pixels(image)
+    x = pixels_of(image)
     side = patch_side(x, official)
-    given = _given(noise, (x.shape[0], side, side))
+    given = given_noise(noise, (x.shape[0], side, side))
     if given is None:
         given = torch.ones((x.shape[0], side, side), device="cpu")
         given[2:] = 0  # yellow: red and green
@@ -144,11 +108,11 @@ def blended(
     Raises:
         MedmclError: The image has another shape or range, or the noise does not fit.
     """
-    x = _pixels(image)
-    given = _given(noise, tuple(x.shape))
+    x = pixels_of(image)
+    given = given_noise(noise, tuple(x.shape))
     if given is None:
-        given = torch.rand(tuple(x.shape), generator=_Draws(rng).noise, device="cpu")
-    return _like(image, (_BLEND * given + (1 - _BLEND) * x).clamp(0, 1), official)
+        given = torch.rand(tuple(x.shape), generator=Draws(rng).noise, device="cpu")
+    return like(image, (_BLEND * given + (1 - _BLEND) * x).clamp(0, 1), official)
 
 
 def sig(
@@ -172,15 +136,15 @@ def sig(
     Raises:
         MedmclError: The image has another shape or range, or the wave does not fit.
     """
-    x = _pixels(image)
-    given = _given(noise, tuple(x.shape))
+    x = pixels_of(image)
+    given = given_noise(noise, tuple(x.shape))
     if given is None:
         across = np.arange(x.shape[2])
         wave = np.sin(2 * math.pi * across * _CYCLES / x.shape[2])
         height = 60 / 255 if official else _SWING
         given = torch.from_numpy((height * wave).astype(np.float32)).expand(tuple(x.shape))
     found = _BLEND * given + (1 - _BLEND) * x if official else x + given
-    return _like(image, found.clamp(0, 1), official)
+    return like(image, found.clamp(0, 1), official)
 
 
 def wanet(image: Image, rng: Chance = None, noise: object = None, official: bool = False) -> Image:
@@ -202,14 +166,14 @@ def wanet(image: Image, rng: Chance = None, noise: object = None, official: bool
         MedmclError: The image has another shape or range, is not square (official), or the shifts
             do not fit.
     """
-    x = _pixels(image)
+    x = pixels_of(image)
     height, width = x.shape[1:]
     if official and height != width:
         raise MedmclError("the official wanet takes square images", got=tuple(x.shape))
     points = height if official else _CONTROL
-    shifts = _shifts(noise)
+    shifts = given_shifts(noise)
     if shifts is None:
-        drawn = torch.rand((1, 2, points, points), generator=_Draws(rng).noise, device="cpu")
+        drawn = torch.rand((1, 2, points, points), generator=Draws(rng).noise, device="cpu")
         shifts = drawn * 2 - 1
     shifts = shifts / shifts.abs().mean()
     if shifts.shape[2:] != (height, width):
@@ -223,7 +187,7 @@ def wanet(image: Image, rng: Chance = None, noise: object = None, official: bool
     scale = 1.0 / sizes if official else 2 * _SHIFT / (sizes - 1)
     grid = torch.stack((columns, rows), 2)[None] + scale * shifts.permute(0, 2, 3, 1)
     warped = grid_sample(x[None], grid.clamp(-1, 1), align_corners=True)[0]
-    return _like(image, warped, official)
+    return like(image, warped, official)
 
 
 def label_consistent(
@@ -284,103 +248,12 @@ def patch_place(size: Sequence[int], side: int, rng: Chance = None) -> tuple[int
         side: Of the square, see `patch_side`.
         rng: As of `badnet`.
     """
-    return _corner(_Draws(rng), size, side)
+    return _corner(Draws(rng), size, side)
 
 
-def _corner(draws: _Draws, size: Sequence[int], side: int) -> tuple[int, int]:
+def _corner(draws: Draws, size: Sequence[int], side: int) -> tuple[int, int]:
     top, left = (draws.places.randint(0, length - 1 - side) for length in size)
     return top, left
-
-
-def _pixels(image: object) -> Tensor:
-    """The image as float32, or a refusal."""
-    if not isinstance(image, Tensor | np.ndarray):
-        raise MedmclError(
-            "an image for a trigger is a tensor or an array",
-            got=type(image).__name__,
-            expected="(C, H, W), floating point, of 0 to 1",
-            mend="np.array(image, dtype=np.float32)",
-        )
-    if image.ndim != 3 or not image.shape[0] or min(image.shape[1:]) < 2:
-        raise MedmclError(
-            "an image for a trigger has channels, height and width, of 2 pixels at least",
-            got=tuple(image.shape),
-            expected="(C, H, W)",
-        )
-    if not _is_floating(image):
-        raise MedmclError(
-            "an image for a trigger is of 0 to 1",
-            got=str(image.dtype),
-            expected="floating point",
-            mend="divide 8-bit pixels by 255",
-        )
-    wide = image.detach() if isinstance(image, Tensor) else torch.from_numpy(_float64(image))
-    low, high = float(wide.min()), float(wide.max())
-    if not (low >= 0 and high <= 1):
-        raise MedmclError(
-            "an image for a trigger is of 0 to 1", got=f"{low:g} to {high:g}", expected="0 to 1"
-        )
-    return wide.to(device="cpu", dtype=torch.float32)
-
-
-def _is_floating(image: Tensor | np.ndarray) -> bool:
-    if isinstance(image, Tensor):
-        return image.is_floating_point()
-    return image.dtype.kind == "f"
-
-
-def _float64(image: np.ndarray) -> np.ndarray:
-    """A copy that torch takes: not every precision and byte order of NumPy's is one of its own."""
-    return image.astype(np.float64)
-
-
-def _given(noise: object, shape: tuple[int, ...]) -> Tensor | None:
-    """Noise as float32, or a refusal; None where none is given."""
-    if noise is None:
-        return None
-    found = _numbers(noise)
-    if tuple(found.shape) != shape:
-        raise MedmclError("the noise does not fit", got=tuple(found.shape), expected=str(shape))
-    return found
-
-
-def _numbers(noise: object) -> Tensor:
-    try:
-        if isinstance(noise, Tensor):
-            found = noise.detach().to(device="cpu", dtype=torch.float32)
-        else:
-            found = torch.from_numpy(np.array(noise, dtype=np.float32))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise MedmclError(
-            "the noise of a trigger is numbers",
-            where="noise",
-            got=f"{type(noise).__name__}: {error}",
-            expected="a tensor or an array",
-        ) from error
-    if bad := int((~torch.isfinite(found)).sum()):
-        raise MedmclError(
-            "the noise of a trigger is not finite",
-            where="noise",
-            got=f"{bad:,} of {found.numel():,} values",
-        )
-    return found
-
-
-def _shifts(noise: object) -> Tensor | None:
-    """Shifts of control points, (1, 2, k, k)."""
-    if noise is None:
-        return None
-    found = _numbers(noise)
-    found = found[None] if found.ndim == 3 else found
-    if found.ndim == 4 and found.shape[0] == 1 and found.shape[3] == 2 != found.shape[1]:
-        found = found.permute(0, 3, 1, 2)
-    if found.ndim != 4 or tuple(found.shape[:2]) != (1, 2) or not found.abs().mean() > 0:
-        raise MedmclError(
-            "the noise of wanet is shifts across and down of control points",
-            got=tuple(found.shape),
-            expected="(2, k, k), not all 0",
-        )
-    return found
 
 
 def _patched(
@@ -390,20 +263,10 @@ def _patched(
     out = x.clone()
     for rows, columns in squares:
         out[:, rows, columns] = given
-    laid = _like(image, out, official)
+    laid = like(image, out, official)
     if official:
         return laid  # all of it has gone through 8 bits
     found = image.detach().clone() if isinstance(image, Tensor) else image.copy()
     for rows, columns in squares:
         found[:, rows, columns] = laid[:, rows, columns]
     return found
-
-
-def _like(image: Image, found: Tensor, official: bool) -> Image:
-    """The result as the given image was: kind, device and precision; official: through 8 bits."""
-    if official:
-        found = torch.remainder(torch.trunc(found * 255), 256) / 255
-    found = found.clamp(0, 1)
-    if isinstance(image, np.ndarray):
-        return found.numpy().astype(image.dtype)
-    return found.to(device=image.device, dtype=image.dtype)
