@@ -70,7 +70,7 @@ def _columns(
         yield partial(refuse_outcomes, stage.groups, tasks, cohort, where)
         rows = _train_rows(cohort, stage.towers)
         yield partial(column_groups, stage.groups, rows, cohort, where, 0)
-    if stage.subset is not None and stage.subset.column is not None:
+    if stage.subset is not None and stage.subset.share is None:
         yield partial(picked, stage.subset, cohort, f"stage {stage.name}")
 
 

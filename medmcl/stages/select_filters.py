@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,26 +36,37 @@ def read_filter(path: str | Path, cohort: Cohort, pool: np.ndarray) -> tuple[Kee
         here = np.isin(texts, pool)
         part = replace(keep, ids=texts[here], kept=keep.kept[here], scores={}, copies={})
         return part, _note(int(keep.kept[~here].sum()), where)
+    named = listed_ids(where, ids, "a keep file (.parquet), or a text file with a sample id a line")
+    there = set(pool.tolist())
+    kept = [one for one in dict.fromkeys(named) if one in there]
+    return kept, _note(len(set(named)) - len(kept), where)
+
+
+def listed_ids(where: Path, known: Sequence[str], expected: str) -> list[str]:
+    """Read a text file with an id in each line.
+
+    Args:
+        where: The file.
+        known: Ids of the cohort.
+        expected: What an error says the file should be.
+
+    Raises:
+        ArtefactError: It cannot be read, or names ids unknown to the cohort.
+    """
     try:
         lines = where.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(
-            f"cannot be read: {error}",
-            where=where,
-            expected="a keep file (.parquet), or a text file with a sample id in each line",
-        ) from None
+        raise ArtefactError(f"cannot be read: {error}", where=where, expected=expected) from None
     named = [line.strip() for line in lines if line.strip()]
-    unknown = sorted(set(named) - set(ids))
+    unknown = sorted(set(named) - set(known))
     if unknown:
         raise ArtefactError(
             f"{len(unknown)} ids are unknown to the cohort",
             where=where,
             got=", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else ""),
-            expected=f"ids of samples, as {ids[0] if ids else 'none'}",
+            expected=f"ids of the cohort, as {known[0] if known else 'none'}",
         )
-    there = set(pool.tolist())
-    kept = [one for one in dict.fromkeys(named) if one in there]
-    return kept, _note(len(set(named)) - len(kept), where)
+    return named
 
 
 def _note(left: int, where: Path) -> str:

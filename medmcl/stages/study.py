@@ -67,6 +67,9 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     spare = fact.get("tuning_left_out", 0)
     left = f" ({spare} of the tuning split left out of its batches)"
     best = f", best at step {fact['best_step']}{left if spare else ''}"
+    if fact.get("keep") == "last" and fact["best_step"] != fact["steps"]:
+        best = f", the last step kept (tuning loss was best at step {fact['best_step']})"
+        best += left if spare else ""
     if fact["best_tuning_loss"] is None:
         best = ", no tuning loss to choose by: the last step is kept"
     skipped = f", {fact['skipped_steps']} steps skipped" if fact["skipped_steps"] else ""
@@ -84,9 +87,9 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     later = f" ({counted(kept, 'subject')} left for a later stage to learn pairs on)"
     bad = f", {fact['poisoned']} of them poisoned" if "poisoned" in fact else ""
     gone = fact.get("not_selected", 0)
-    chosen = (
-        f" ({counted(gone, 'sample')} left out by subset, selection, fold or group)" if gone else ""
-    )
+    why = f"subset ({fact['subset']}), " if "subset" in fact else ""
+    why += "selection, fold or group"
+    chosen = f" ({counted(gone, 'sample')} left out by {why})" if gone else ""
     return (
         f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects{bad}"
         f"{without if lacking else ''}{later if kept else ''}{chosen}, "

@@ -5,13 +5,17 @@ What a cure can trust is such a part: records that somebody looked at.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.stages.column_groups import column_texts
+from medmcl.stages.select_filters import listed_ids
 from medmcl.stages.subset_spec import SubsetSpec
 
 
@@ -53,16 +57,19 @@ def in_subset(
 
 
 def picked(spec: SubsetSpec, cohort: Cohort, where: str) -> np.ndarray:
-    """Give the samples with one of the values in the column, (N,) bool.
+    """Give the samples with one of the values in the column, or on the list, (N,) bool.
 
     Args:
-        spec: A subset with ``column``.
+        spec: A subset with ``column`` or ``file``.
         cohort: Whose samples.
         where: What an error calls the stage.
 
     Raises:
         ConfigError: There is no such column, or no train sample has one of the values.
+        ArtefactError: The list cannot be read, or has ids that the cohort does not have.
     """
+    if spec.file is not None:
+        return _listed(spec.file, cohort)
     found = column_texts(str(spec.column), cohort, f"{where}, subset").astype(str)
     known = sorted(set(found[(cohort.samples["split"] == "train").to_numpy()].tolist()))
     unknown = [one for one in spec.values if one not in known]
@@ -77,6 +84,43 @@ def picked(spec: SubsetSpec, cohort: Cohort, where: str) -> np.ndarray:
             else None,
         )
     return np.isin(found, spec.values)
+
+
+def _listed(file: str, cohort: Cohort) -> np.ndarray:
+    samples, subjects = (cohort.samples[one].astype(str).tolist() for one in ("sample", "subject"))
+    expected = "a text file with the id of a sample or a subject in each line"
+    named = listed_ids(Path(file), [*samples, *subjects], expected)
+    return np.isin(samples, named) | np.isin(subjects, named)
+
+
+def list_of(spec: SubsetSpec | None) -> str:
+    """Short hash of the list of a subset; empty without one, or where the file is gone."""
+    path = None if spec is None or spec.file is None else Path(spec.file)
+    if path is None or not path.is_file():
+        return ""
+    return fingerprint(sorted({one.strip() for one in path.read_text("utf-8").splitlines()} - {""}))
+
+
+def refuse_another_list(spec: SubsetSpec | None, was: object, where: str) -> None:
+    """Refuse to go on where the list is another one by now.
+
+    Args:
+        spec: What the stage says of its subset.
+        was: Hash of the list that the stage was trained on, or began with.
+        where: What an error calls the stage.
+
+    Raises:
+        ArtefactError: The file has other ids.
+    """
+    now = list_of(spec)
+    if was and now and now != was:
+        raise ArtefactError(
+            "is not the list that the stage was trained on",
+            where=f"{where}, subset: {spec.file if spec else ''}",
+            got=f"fingerprint {now}",
+            expected=f"fingerprint {was}",
+            mend="put the list back, or start a new run with this one",
+        )
 
 
 def _drawn(share: float, prepared: Prepared, seed: int) -> np.ndarray:

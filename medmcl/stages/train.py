@@ -20,6 +20,7 @@ from medmcl.data.loading import Prepared
 from medmcl.data.samplers import UniformSampler
 from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
+from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.loop import Feed, Learner, Plan, Probe, fit
 from medmcl.engine.record import Stopwatch
 from medmcl.engine.state import Progress
@@ -51,6 +52,8 @@ from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.scales import take_scales
+from medmcl.stages.subset import list_of, refuse_another_list
+from medmcl.stages.subset_spec import SubsetSpec
 from medmcl.stages.taught import as_targets, lesson, taught_widths
 from medmcl.stages.train_spec import TowersSpec, TrainSpec
 
@@ -63,7 +66,9 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     """
     checkpoints = setting.checkpoints(spec.name)
     if checkpoints.done is not None:
+        refuse_another_list(spec.subset, checkpoints.done.get("subset_list"), f"stage {spec.name}")
         return checkpoints.done
+    _keep_list(spec, setting)
     parts = _build(spec, prepared, setting)
     rows, sampler, learner = parts.rows, parts.sampler, parts.learner
     if sampler.batch_size < spec.batch_size:
@@ -76,8 +81,8 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         setting.record.say(f"warning: {warning}")
     if parts.not_selected:
         setting.record.say(
-            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by subset, "
-            "selection, fold or group"
+            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by "
+            f"{'selection, fold or group' if spec.subset is None else _left_by(spec.subset)}"
         )
     take_weights(learner, spec, prepared.adapters, setting)
     take_scales(learner, spec, setting)
@@ -140,6 +145,8 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "seconds": round(watch.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
         **({} if attack is None else {"poisoned": poisoned}),
+        **({} if spec.subset is None else {"subset": spec.subset.said}),
+        **({"subset_list": list_of(spec.subset)} if list_of(spec.subset) else {}),
         **_grouped(parts, group_notes),
         **_selected(state),
         **_watched(parts, setting),
@@ -147,6 +154,20 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     if setting.world.rank == 0:
         checkpoints.finish(facts)
     return facts
+
+
+def _left_by(subset: SubsetSpec) -> str:
+    return f"subset ({subset.said}), selection, fold or group"
+
+
+def _keep_list(spec: TrainSpec, setting: Setting) -> None:
+    """Remember the list that a stage begins with: one that changed meanwhile is refused."""
+    path = setting.folder / "subset" / f"{spec.name}.txt"
+    if path.is_file():
+        refuse_another_list(spec.subset, path.read_text(encoding="utf-8"), f"stage {spec.name}")
+    elif list_of(spec.subset) and setting.world.rank == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, list_of(spec.subset))
 
 
 def _loader(

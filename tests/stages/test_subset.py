@@ -10,10 +10,10 @@ from small_squares import SMALL, write_squares
 
 import medmcl
 import medmcl.stages.pretrain
-from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.data.loading import prepare
 from medmcl.stages.cohort_checks import faults_with
-from medmcl.stages.subset import in_subset
+from medmcl.stages.subset import in_subset, list_of, refuse_another_list
 from medmcl.stages.subset_spec import SubsetSpec
 from medmcl.stages.train_spec import TrainSpec
 
@@ -136,6 +136,49 @@ def test_values_are_written_as_cells_are():
 def test_a_subset_is_said_one_way(given):
     with pytest.raises((MedmclError, ValueError), match=r"share|subset"):
         SubsetSpec(**given)
+
+
+def test_a_list_names_samples_or_subjects(prepared, tmp_path):
+    rows = prepared.rows("train")
+    samples = prepared.samples["sample"].astype(str).to_numpy()
+    subjects = prepared.samples["subject"].astype(str).to_numpy()
+    path = tmp_path / "reviewed.txt"
+    path.write_text(f"{samples[rows[0]]}\n\n {subjects[rows[3]]} \n{samples[rows[0]]}\n")
+    spec = SubsetSpec(file=str(path))
+    assert in_subset(rows, spec, prepared, 0, "").tolist() == [rows[0], rows[3]]
+    first = list_of(spec)
+    path.write_text(f"{subjects[rows[3]]}\n{samples[rows[0]]}\n")
+    assert list_of(spec) == first  # in any order
+    refuse_another_list(spec, first, "stage a")
+    path.write_text(f"{samples[rows[0]]}\n")
+    with pytest.raises(ArtefactError, match="not the list that the stage was trained on"):
+        refuse_another_list(spec, first, "stage a")
+    path.write_text("nobody\n")
+    with pytest.raises(ArtefactError, match=r"1 ids are unknown(.|\n)*nobody"):
+        in_subset(rows, spec, prepared, 0, "")
+    assert len(faults_with(prepared.cohort, [trained_on({"file": str(path)})])) == 1
+    path.unlink()
+    refuse_another_list(spec, first, "stage a")  # gone, and no other
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        in_subset(rows, spec, prepared, 0, "")
+
+
+def test_a_list_may_be_written_later_and_must_not_change(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr(medmcl.stages.pretrain, "write_run_report", lambda *_, **__: None)
+    monkeypatch.setattr(medmcl.stages.pretrain, "run_evaluate", lambda *_, **__: None)
+    table = pd.read_csv(squares / "pictures.csv")
+    names = table.loc[table["split"] == "train", "subject_id"].tolist()
+    path = tmp_path / "reviewed.txt"
+    path.write_text("\n".join(names[:9]))
+    sets = {**STEPS, "stages.contrast.subset.file": str(path)}
+    told = {"recipe": "clip_toy", "overrides": sets, "device": "cpu"}
+    run = medmcl.pretrain(squares, out=tmp_path / "run", **told)
+    done = run.checkpoints("contrast").done
+    assert (done["rows"], done["subset"]) == (9, str(path))
+    path.write_text("\n".join(names[:8]))
+    for more in ({"out": tmp_path / "run", "resume": True}, {"out": tmp_path / "b", "reuse": run}):
+        with pytest.raises(ArtefactError, match="not the list that the stage was trained on"):
+            medmcl.pretrain(squares, **told, **more)
 
 
 def test_a_stage_trains_on_its_subset_alone(squares, tmp_path, monkeypatch):
