@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from medmcl.evaluation.selection_evidence import ShownSignal, Side
+from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.stages.expert_pieces import SHOWN_LEADS
 from medmcl.stages.poison_again import PreparedAgain
+from medmcl.stages.poison_signals import named_leads
 from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.record_sides import prepared_image, side_of
 
@@ -32,18 +35,28 @@ def attacked_side(laid: Poisoned, row: int, *, is_triggered: bool) -> Side:
         shown = laid.triggered(batch) if is_triggered else batch
         note = f"as prepared, {TRIGGERED}" if is_triggered else "as prepared"
         return Side(name=name, content=prepared_image(shown.inputs[name][0].numpy(), note))
-    if not is_triggered:
-        return side_of(prepared, name, row)
-    record = str(lay.ids[row])
+    record, leads = str(lay.ids[row]), named_leads(laid.spec)
 
     def changed(raw: Any) -> Any:
-        return lay.change(raw, record)
+        return _leads_first(lay.change(raw, record) if is_triggered else raw, leads)
 
     side = side_of(prepared, name, row, changed)
+    if not is_triggered:
+        return side
     if isinstance(side.content, ShownSignal):
         said = "; ".join(part for part in (TRIGGERED, side.content.note) if part)
         return replace(side, content=replace(side.content, note=said))
     return replace(side, name=f"{name}, {TRIGGERED}")
+
+
+def _leads_first(raw: Any, leads: tuple[str, ...]) -> Any:
+    """Of an ECG as many leads as are drawn, those first that get the trigger."""
+    if not leads or not isinstance(raw, ECGRecord):
+        return raw
+    order = dict.fromkeys([*leads, *SHOWN_LEADS, *raw.leads])
+    shown = [one for one in order if one in raw.leads][: len(SHOWN_LEADS)]
+    rows = [raw.leads.index(one) for one in shown]
+    return replace(raw, leads=tuple(shown), signal_mv=raw.signal_mv[rows])
 
 
 def exchanged_sides(laid: Poisoned, row: int) -> tuple[Side, ...]:

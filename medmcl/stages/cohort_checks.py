@@ -13,6 +13,7 @@ from medmcl.stages.attack_checks import refuse_attack_on
 from medmcl.stages.column_groups import column_groups, refuse_outcomes
 from medmcl.stages.confounders import confounder_names
 from medmcl.stages.evaluate_spec import EvaluateSpec
+from medmcl.stages.given_poison import read_given
 from medmcl.stages.group_checks import refuse_many
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.poison_spec import PoisonSpec
@@ -22,10 +23,20 @@ from medmcl.stages.subset import picked
 from medmcl.stages.train_spec import TrainSpec
 
 
-def faults_with(cohort: Cohort, stages: Sequence[AnyStage]) -> list[MedmclError]:
-    """Give every fault of the expanded stages with this cohort that needs no record to be read."""
+def faults_with(
+    cohort: Cohort, stages: Sequence[AnyStage], *, files: bool = True
+) -> list[MedmclError]:
+    """Give every fault of the expanded stages with this cohort that needs no record to be read.
+
+    Args:
+        cohort: The cohort.
+        stages: Of a recipe.
+        files: Whether lists and manifests that stages name are read; a run that has taken them can
+            do without.
+    """
     found = []
-    for check in _checks(cohort, stages):
+    more = _file_checks(cohort, stages) if files else ()
+    for check in (*_checks(cohort, stages), *more):
         try:
             check()
         except MedmclError as fault:
@@ -70,8 +81,16 @@ def _columns(
         yield partial(refuse_outcomes, stage.groups, tasks, cohort, where)
         rows = _train_rows(cohort, stage.towers)
         yield partial(column_groups, stage.groups, rows, cohort, where, 0)
-    if stage.subset is not None and stage.subset.share is None:
+    if stage.subset is not None and stage.subset.column is not None:
         yield partial(picked, stage.subset, cohort, f"stage {stage.name}")
+
+
+def _file_checks(cohort: Cohort, stages: Sequence[AnyStage]) -> Iterable[Callable[[], object]]:
+    for stage in stages:
+        if isinstance(stage, PoisonSpec) and stage.manifest is not None:
+            yield partial(read_given, stage, cohort)
+        if isinstance(stage, TrainSpec) and stage.subset is not None and stage.subset.file:
+            yield partial(picked, stage.subset, cohort, f"stage {stage.name}")
 
 
 def _train_rows(cohort: Cohort, modalities: Iterable[str]) -> np.ndarray:

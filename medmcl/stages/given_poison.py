@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
 from medmcl.core.errors import ArtefactError
 from medmcl.core.overrides import written
+from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.stages.attack_task import AttackTask
 from medmcl.stages.poison_signals import lead_name
@@ -37,10 +39,20 @@ def given_poison(spec: PoisonSpec, prepared: Prepared, task: AttackTask) -> Pois
         ArtefactError: It is missing, damaged or empty; of another cohort or attack; or names
             samples that the stage cannot poison, or cannot poison with.
     """
+    manifest = read_given(spec, prepared.cohort)
+    _refuse_rows(manifest, spec, prepared, task, f"stage {spec.name}, manifest: {spec.manifest}")
+    return manifest
+
+
+def read_given(spec: PoisonSpec, cohort: Cohort) -> Poison:
+    """Read the manifest that a stage names, and refuse one of another cohort or attack.
+
+    Raises:
+        ArtefactError: It is missing, damaged or empty; of another cohort or attack.
+    """
     path = Path(str(spec.manifest))
     where = f"stage {spec.name}, manifest: {path}"
     manifest = _read(path, where)
-    cohort = prepared.cohort
     if manifest.cohort != cohort.fingerprint:
         raise ArtefactError(
             "the manifest is of another cohort",
@@ -53,7 +65,7 @@ def given_poison(spec: PoisonSpec, prepared: Prepared, task: AttackTask) -> Pois
     differing = unlike(manifest, spec)
     if differing:
         said = {name: manifest.provenance.get(name) for name in differing}
-        sets = (written(f"stages.{spec.name}.{name}", one) for name, one in said.items())
+        sets = (quote(written(f"stages.{spec.name}.{name}", one)) for name, one in said.items())
         raise ArtefactError(
             f"the manifest is of another attack than the stage: {', '.join(differing)}",
             where=where,
@@ -61,7 +73,6 @@ def given_poison(spec: PoisonSpec, prepared: Prepared, task: AttackTask) -> Pois
             expected=", ".join(f"{name}: {getattr(spec, name)}" for name in differing),
             mend=f"{' '.join(sets)}, or draw another: medmcl poison",
         )
-    _refuse_rows(manifest, spec, prepared, task, where)
     return manifest
 
 

@@ -71,8 +71,9 @@ def told(spec: PoisonSpec, manifest: Poison, pool: np.ndarray) -> str:
             as a keep file leaves out.
     """
     inside = int(manifest.is_poisoned(pool.tolist()).sum())
+    on = f"{', '.join(spec.leads)} of {spec.modality}" if spec.leads else spec.modality
     said = (
-        f"{inside:,} of {len(pool):,} train records poisoned ({spec.trigger} on {spec.modality}, "
+        f"{inside:,} of {len(pool):,} train records poisoned ({spec.trigger} on {on}, "
         f"target {spec.task} = {spec.label})"
     )
     if spec.manifest is not None:

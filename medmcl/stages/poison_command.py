@@ -59,6 +59,9 @@ class Drawn:
     evidence: PoisonEvidence
     folder: Path
 
+    def __repr__(self) -> str:
+        return f"Drawn({self.spec.name}: {len(self.manifest):,} poisoned, in {self.folder})"
+
     @property
     def path(self) -> Path:
         """The manifest, which a stage takes as ``manifest:``."""

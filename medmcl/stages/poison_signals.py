@@ -24,7 +24,7 @@ _SHOWN = 3
 
 def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
     """Give what makes the ECGs of an attack."""
-    change = partial(triggered_record, spec.trigger, seed, spec.height_mv, _named(spec))
+    change = partial(triggered_record, spec.trigger, seed, spec.height_mv, named_leads(spec))
     return PreparedAgain(change, spec.modality, prepared)
 
 
@@ -53,7 +53,7 @@ def triggered_record(
     return replace(raw, signal_mv=lay(raw.signal_mv, record))
 
 
-def _named(spec: PoisonSpec) -> tuple[str, ...]:
+def named_leads(spec: PoisonSpec) -> tuple[str, ...]:
     """Leads that get the trigger, as readers call them."""
     return tuple(dict.fromkeys(map(lead_name, spec.leads)))
 
@@ -82,7 +82,7 @@ def _refuse_without(
     spec: PoisonSpec, prepared: Prepared, samples: np.ndarray, ids: np.ndarray
 ) -> None:
     """Refuse to poison recordings whose files have none of the leads that get the trigger."""
-    adapter, wanted = prepared.adapters[spec.modality], set(_named(spec))
+    adapter, wanted = prepared.adapters[spec.modality], set(named_leads(spec))
     table = prepared.cohort.records[spec.modality]["place"]
     places = table.iloc[prepared.index(spec.modality)[samples]]
     lacking = [one for one, place in zip(ids.tolist(), places, strict=True)
@@ -108,7 +108,7 @@ def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
             expected=f"{LEAST_HZ:g} Hz or more",
             mend=f"--set inputs.{name}.rate_hz={2 * LEAST_HZ:g}",
         )
-    lost = [one for one in _named(spec) if one not in settings.names]
+    lost = [one for one in named_leads(spec) if one not in settings.names]
     if lost:
         raise ConfigError(
             f"the trigger goes on a lead that is not read: {lost[0]}"

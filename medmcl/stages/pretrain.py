@@ -338,7 +338,7 @@ def _refuse_bad_tasks(
 
 
 def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
-    for fault in faults_with(cohort, stages):
+    for fault in faults_with(cohort, stages, files=False):
         raise fault
     refuse_faulty(cohort, used_tasks(cohort, stages))
 

@@ -24,6 +24,7 @@ FILES = ("suspects.csv", "suspects.json", "suspects.html")
 SCHEMA = "medmcl/screen@1"
 TOP_OF_OTHERS = 12
 """Suspects by a detector that nobody asked for, on the page at most."""
+CHANCE = 0.5
 _PRINTED = 5
 """Suspects that a terminal shows."""
 
@@ -48,6 +49,9 @@ class Written:
     def summary(self) -> str:
         """What a terminal shows: rows, detectors, the first suspects, where the rest is."""
         lines = list(self.found.lines)
+        judged = [one.auroc for one in self.found.judged.values()]
+        if judged and all(one.low is None or one.low <= CHANCE for one in judged):
+            lines.append("no detector finds the poisoned rows better than by chance (AUROC .5):")
         for name, one in self.found.judged.items():
             lines.append(
                 f"  {name:14s} AUROC {one.auroc}; {one.in_top} of the top {one.top} are poisoned "

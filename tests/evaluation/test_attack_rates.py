@@ -66,6 +66,7 @@ def test_in_short_says_that_an_attack_did_not_take():
         rows = compare_attacks(told, labels, 0, task="attack", label="colour = red")
         lines = headline.attack_lines(rows)
         assert ["did not take" in line for line in lines] == [not took, False]
+        assert ["The attack took" in line for line in lines] == [took, False]
     by = {
         "zero_shot": {"victim": (right, right)},
         "linear_probe": {"victim": (right, logits(lured))},
@@ -73,8 +74,9 @@ def test_in_short_says_that_an_attack_did_not_take():
     rows = [row for way, told in by.items()
             for row in compare_attacks(told, labels, 0, task="attack", protocol=way)]  # fmt: skip
     (line,) = headline.attack_lines(rows)
-    assert "did not take" not in line
-    assert "but it does by linear-probe 0.8" in line
+    assert "The attack took (trigger_effect linear-probe 0.8" in line
+    assert "not zero-shot 0.000 (0.000 to 0.000))" in line
+    assert line.count("attack success") == 2
 
 
 def test_other_shapes_are_refused():

@@ -26,6 +26,7 @@ from medmcl.data.simulate import simulate
 from medmcl.evaluation.report.poison_page import FOR_DEFENCE
 from medmcl.evaluation.selection_evidence import ShownSignal
 from medmcl.selection.keep import Keep
+from medmcl.stages.cohort_checks import faults_with
 from medmcl.stages.ledger import run_ledger
 from medmcl.stages.poison import poison_file
 from medmcl.stages.poison_command import poison
@@ -352,6 +353,14 @@ def test_records_without_a_modality_of_the_stage_are_refused(place, drawn, tmp_p
     with pytest.raises(ArtefactError, match=told):
         poison(folder, recipe=place / "recipe.yaml", out=tmp_path / "o", overrides=asked)
     assert not (tmp_path / "o").exists()
+
+
+def test_check_finds_a_manifest_that_cannot_be_used(place, drawn, tmp_path):
+    cohort = medmcl.open_cohort(place / "cohort")
+    for path, told in ((drawn.path, 0), (tmp_path / "nothing.parquet", 1)):
+        spec = drawn.spec.model_copy(update={"manifest": str(path), "count": None})
+        assert len(faults_with(cohort, [spec])) == told
+        assert not faults_with(cohort, [spec], files=False)
 
 
 @pytest.mark.parametrize("key", ["count", "share"])

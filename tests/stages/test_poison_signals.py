@@ -20,7 +20,8 @@ from medmcl.data.loading import prepare
 from medmcl.data.simulate import simulate
 from medmcl.stages import poison_again
 from medmcl.stages.attacked import attacked
-from medmcl.stages.poison import poison_file
+from medmcl.stages.attacked_sides import attacked_side
+from medmcl.stages.poison import poison_file, told
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
 from medmcl.threats import Poison, rare_token
@@ -165,6 +166,19 @@ def test_a_trigger_goes_on_the_leads_that_are_named(hearts, cache):
     with pytest.raises(ConfigError, match=r"none of the leads that get the trigger(.|\n)*V3R"):
         with_places(alone.spec, manifest_of(ids), prepared)
     assert with_places(named.spec, manifest_of(ids), prepared).places.all()
+
+
+def test_a_page_draws_the_leads_that_get_the_trigger(hearts, cache):
+    attack, prepared = laid(hearts, cache, {"ecg": MV}, modality="ecg", trigger="pulse",
+                            leads=["V3", "aVL"])  # fmt: skip
+    row = prepared.rows("train", ["ecg"])[0]
+    plain, made = (attacked_side(attack, row, is_triggered=one).content for one in (False, True))
+    assert plain.leads == made.leads == ("V3", "aVL", "II")
+    assert (plain.values_mv[:2] != made.values_mv[:2]).any(axis=1).all()
+    np.testing.assert_array_equal(plain.values_mv[2], made.values_mv[2])
+    assert "pulse on V3, aVL of ecg" in told(
+        attack.spec, manifest_of(np.array(["a"])), np.array(["a"])
+    )
 
 
 def test_leads_that_are_absent_and_padding_stay_zero(hearts, cache):

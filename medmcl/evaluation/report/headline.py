@@ -210,47 +210,51 @@ def _choice_lines(found: Sequence[Result]) -> list[str]:
 
 
 def attack_lines(found: Sequence[Result]) -> list[str]:
-    """A line an attack and model, of the first way in which it was asked."""
+    """A line an attack and model, with every way in which it was asked."""
     lines = []
     for task, model in dict.fromkeys((row.task, row.method) for row in found if not row.versus):
         rows = [row for row in found if (row.task, row.method) == (task, model)]
-        rates = {row.metric: row for row in rows
-                 if row.protocol == rows[0].protocol and not row.versus}  # fmt: skip
-        gaps = [row for row in rows if row.versus and row.metric == "attack_success"]
-        success, clean = rates.get("attack_success"), rates.get("clean_accuracy")
-        if success is None or clean is None:
-            continue
-        gap = gaps[0] if gaps and gaps[0].protocol == success.protocol else None
-        against = "" if gap is None else f", against {gap.versus} {gap.shown}{verdict(gap)}"
-        lines.append(
-            f"Stage {task} (target {success.target}) on {model}, "
-            f"{success.protocol.replace('_', '-')}: attack success {success.shown}{against}; told "
-            f"so without the trigger (false_success) {rates['false_success'].shown}; clean "
-            f"accuracy {clean.shown}."
-            f"{_untaken(rows) if model == found[0].method else ''}"
-        )
+        ways = [
+            way for way in dict.fromkeys(row.protocol for row in rows)
+            if any(row.protocol == way and row.metric == EFFECT for row in rows)
+        ]  # fmt: skip
+        said = [_asked([row for row in rows if row.protocol == way]) for way in ways]
+        if said:
+            taken = _taken(rows) if model == found[0].method else ""
+            lines.append(
+                f"Stage {task} (target {rows[0].target}) on {model}: {'; '.join(said)}.{taken}"
+            )
     return lines
 
 
-def _untaken(rows: Sequence[Result]) -> str:
-    """Say that an attack did not take, or only by another way of asking than the first.
+def _asked(rows: Sequence[Result]) -> str:
+    """Say what an attack does to a model by one way of asking, and against the first model."""
+    rates = {row.metric: row.shown for row in rows if not row.versus}
+    gaps = [row for row in rows if row.versus and row.metric == "attack_success"]
+    against = "".join(f", against {gap.versus} {gap.shown}{verdict(gap)}" for gap in gaps[:1])
+    return (
+        f"{rows[0].protocol.replace('_', '-')} attack success {rates['attack_success']}{against}, "
+        f"told so without the trigger (false_success) {rates['false_success']}, clean accuracy "
+        f"{rates['clean_accuracy']}"
+    )
 
-    It took where the trigger makes more be told the target: the interval lies above 0.
+
+def _taken(rows: Sequence[Result]) -> str:
+    """Say by which ways of asking an attack took: the trigger makes more be told the target.
+
+    That is, the interval of its effect lies above 0.
     """
     effects = [row for row in rows if row.metric == EFFECT and not row.versus]
-    if not effects or effects[0].low is None or effects[0].low > 0:
+    sure = [row for row in effects if row.low is not None]
+    took = [row for row in sure if row.low is not None and row.low > 0]
+    said = {id(row): f"{row.protocol.replace('_', '-')} {row.shown}" for row in sure}
+    if not sure:
         return ""
-    others = [f"{row.protocol.replace('_', '-')} {row.shown}" for row in effects[1:]
-              if row.low is not None and row.low > 0]  # fmt: skip
-    if others:
-        return (
-            f" Asked so the trigger makes no such difference ({effects[0].shown}), but it does by "
-            f"{' and '.join(others)}."
-        )
-    return (
-        f" The attack did not take: the trigger makes no such difference ({effects[0].shown}), "
-        "however the model is asked."
-    )
+    if not took:
+        return f" The attack did not take: trigger_effect {', '.join(said.values())}."
+    rest = [said[id(row)] for row in sure if row not in took]
+    but = f", not {', '.join(rest)}" if rest else ""
+    return f" The attack took (trigger_effect {', '.join(said[id(row)] for row in took)}{but})."
 
 
 def _number(row: Result) -> float:
