@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.config import fingerprint
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import read_metrics
 from medmcl.objectives import wanted_probe
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.expansion import expand, needs
+from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.probe_rows import going_on_from
 from medmcl.stages.recipe import AnyStage
 from medmcl.stages.run import Run
+from medmcl.threats import Poison
 
 SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")
 """What of its configuration a run must share with another, to take over a stage of it."""
@@ -87,7 +89,7 @@ def shared_stages(
         same = theirs.get(stage.name)
         if same is None or isinstance(stage, EvaluateSpec):
             continue
-        unlike += differences(_plain(same), _plain(stage), f"stages.{stage.name}")
+        unlike += differences(*_compared(other, same, stage), f"stages.{stage.name}")
         own, before_it = (_watchers(stage.name, some) for some in (stages, theirs.values()))
         if own != before_it:
             unlike.append(
@@ -114,6 +116,21 @@ def shared_stages(
             mend="give the folder of a run of the recipe that this one goes on from",
         )
     return taken
+
+
+def _compared(other: Run, before: AnyStage, now: AnyStage) -> tuple[Any, Any]:
+    """What a stage says in either run; of an attack, who is poisoned counts, not how it is said."""
+    old, new = _plain(before), _plain(now)
+    done = other.checkpoints(now.name).done
+    if isinstance(now, PoisonSpec) and now.manifest is not None and done is not None:
+        try:
+            found = Poison.load(now.manifest).fingerprint
+        except ArtefactError:  # gone, which a run that has its own copy can do with
+            found = ""
+        if found == done.get("fingerprint"):
+            old, new = ({key: value for key, value in tree.items() if key not in now.exclusive}
+                        for tree in (old, new))  # fmt: skip
+    return old, new
 
 
 def _watchers(name: str, stages: Iterable[AnyStage]) -> dict[str, Any]:

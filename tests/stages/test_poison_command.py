@@ -460,6 +460,22 @@ def test_a_stage_that_took_a_manifest_is_taken_over_unless_the_file_is_another(
         train(place, tmp_path / "third", asked, reuse=first)
 
 
+def test_a_victim_is_reused_with_its_own_manifest_wherever_that_lies(place, run, tmp_path):
+    own = poison_file(run.path, "attack")
+    shutil.copyfile(own, tmp_path / "elsewhere.parquet")
+    for n, path in enumerate((own, tmp_path / "elsewhere.parquet")):
+        again = train(place, tmp_path / f"{n}", {"stages.attack.manifest": str(path), **GIVEN},
+                      reuse=run)  # fmt: skip
+        parents = json.loads((again.path / "provenance.json").read_text("utf-8"))["parents"]
+        assert parents[0]["stages"] == ["attack", "contrast"]
+    other = Poison.load(own)
+    Poison(ids=other.ids[1:], donors=other.donors[1:], cohort=other.cohort,
+           provenance=other.provenance).save(tmp_path / "less.parquet")  # fmt: skip
+    with pytest.raises(ConfigError, match=r"stages.attack.manifest"):
+        train(place, tmp_path / "no", {"stages.attack.manifest": str(tmp_path / "less.parquet"),
+                                       **GIVEN}, reuse=run)  # fmt: skip
+
+
 def test_a_keep_file_may_leave_poisoned_records_out_and_the_run_says_so(place, drawn, tmp_path):
     """As whoever screens a cohort, leaves the suspects out and trains anew under the attack."""
     cohort = medmcl.open_cohort(place / "cohort")
