@@ -23,6 +23,8 @@ DRAWS = 2000
 IMPLANTED = 0.2
 """Effect of a trigger above which there is something to cure: attack success less what is told so
 without it."""
+NEAR = (0.45, 7.0)
+"""Points of clean accuracy and attack success within which one label of the figure is enough."""
 BY_HEAD = ("clean accuracy", "attack success", "without trigger")
 Row = Mapping[str, Any]
 Said = tuple[np.ndarray, np.ndarray, np.ndarray, int]
@@ -255,6 +257,7 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
+    labelled: list[tuple[float, float]] = []
     for trigger, colour in (("badnet", "#0072B2"), ("blended", "#D55E00")):
         points = [(int(job.split()[1]), own) for job, own in by_job(sweeps).items()
                   if job.startswith(trigger) and "of" not in job]  # fmt: skip
@@ -273,6 +276,9 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
             x, y = ([100 * one[k][0].mean() for one in pairs if one[k] is not None] for k in (0, 1))  # type: ignore[index]  # none is missing
             right.plot(x, y, color=colour, marker="o", markersize=3, label=trigger)
             for name, a, b in zip(models, x, y, strict=True):
+                if any(abs(a - c) < NEAR[0] and abs(b - d) < NEAR[1] for c, d in labelled):
+                    continue
+                labelled.append((a, b))
                 right.annotate(name.removeprefix("cleanclip "), (a, b), fontsize=7,
                                xytext=(4, 3) if trigger == "badnet" else (-24, -8),
                                textcoords="offset points")  # fmt: skip

@@ -161,7 +161,7 @@ def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:
         known = KINDS[kind].triggers if kind in KINDS else ()
         raise ConfigError(
             f"the trigger {spec.trigger} goes on {meant.what}",
-            where=f"stage {spec.name}, modality",
+            where=f"stage {spec.name}, trigger",
             got=f"{spec.modality}: {kind}",
             mend=f"trigger: {' or '.join(known)}" if known else "name another modality",
         )
