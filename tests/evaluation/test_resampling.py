@@ -10,7 +10,7 @@ from medmcl.core.targets import Targets
 from medmcl.evaluation import bootstrap, delong, evaluate_task, linear_probe
 from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.resampling import Resample, Resampling
-from medmcl.stages import recipe
+from medmcl.stages import evaluate_spec
 
 N = 900
 RNG = np.random.default_rng(0)
@@ -173,7 +173,7 @@ def test_a_resampling_without_sites_or_of_another_name_is_refused():
         run(task(), "site", sites=None)
     with pytest.raises(ConfigError, match="no such resampling"):
         run(task(), "hospital")
-    assert get_args(Resample) == get_args(recipe.Resample)
+    assert get_args(Resample) == get_args(evaluate_spec.Resample)
 
 
 def test_numbers_have_no_classes_and_say_that_subjects_are_drawn():

@@ -108,7 +108,7 @@ def test_a_report_shows_the_attack_on_victim_and_cured(cured):
     page = (cured["cleanclip_toy"].path / "report.html").read_text()
     assert "Stage attack: target colour = red" in page
     assert "Retrieval, clean and triggered" in page
-    assert "Stage attack (target colour = red) on cured, zero-shot: attack success" in page
+    assert "Stage attack (target colour = red) on cured: zero-shot attack success" in page
     assert "told so without the trigger (false_success)" in page
     assert "Attack attack" not in page
 
