@@ -648,7 +648,10 @@ def test_a_selection_holds_for_the_stage_that_names_it_and_keep_for_unlabelled_o
 
     def drawn(given, **told):
         setting = SimpleNamespace(
-            folder=run.path, checkpoints=run.checkpoints, keep=given and tmp_path / "others.parquet"
+            seed=0,
+            folder=run.path,
+            checkpoints=run.checkpoints,
+            keep=given and tmp_path / "others.parquet",
         )
         left = kept_rows(rows, plain.model_copy(update=told), prepared, setting)
         return set(ids[left])
