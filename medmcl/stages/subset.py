@@ -1,4 +1,4 @@
-"""Train subjects that a stage is confined to: a share of them, or those that a column picks out.
+"""Train records that a stage is confined to: of a share of the subjects, by a column, or listed.
 
 What a cure can trust is such a part: records that somebody looked at.
 """
@@ -36,7 +36,8 @@ def in_subset(
         where: What an error calls the place.
 
     Raises:
-        ConfigError: There is no such column or value.
+        ConfigError: There is no such column or value, or no row is left.
+        ArtefactError: The list cannot be read, or has ids that the cohort does not have.
     """
     if spec is None:
         return rows

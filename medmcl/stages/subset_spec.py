@@ -1,4 +1,4 @@
-"""What a train stage says of the subjects that it is confined to."""
+"""What a train stage says of the records that it is confined to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ class SubsetSpec(Config):
     """Of the subjects table or of tables of each record; ``site``, ``sex``, ``age``, a subgroup."""
     values: tuple[str, ...] = ()
     """Those of the column that are taken; ``unknown``: rows without one."""
-
     file: Annotated[str, Field(min_length=1)] | None = None
     """Text file with the id of a sample or a subject in each line."""
 

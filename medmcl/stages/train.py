@@ -68,7 +68,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
     if checkpoints.done is not None:
         refuse_another_list(spec.subset, checkpoints.done.get("subset_list"), f"stage {spec.name}")
         return checkpoints.done
-    _keep_list(spec, setting)
+    listed = _keep_list(spec, setting)
     parts = _build(spec, prepared, setting)
     rows, sampler, learner = parts.rows, parts.sampler, parts.learner
     if sampler.batch_size < spec.batch_size:
@@ -146,7 +146,7 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "parameters": sum(p.numel() for p in learner.model.parameters()),
         **({} if attack is None else {"poisoned": poisoned}),
         **({} if spec.subset is None else {"subset": spec.subset.said}),
-        **({"subset_list": list_of(spec.subset)} if list_of(spec.subset) else {}),
+        **({"subset_list": listed} if listed else {}),
         **_grouped(parts, group_notes),
         **_selected(state),
         **_watched(parts, setting),
@@ -160,14 +160,17 @@ def _left_by(subset: SubsetSpec) -> str:
     return f"subset ({subset.said}), selection, fold or group"
 
 
-def _keep_list(spec: TrainSpec, setting: Setting) -> None:
-    """Remember the list that a stage begins with: one that changed meanwhile is refused."""
-    path = setting.folder / "subset" / f"{spec.name}.txt"
+def _keep_list(spec: TrainSpec, setting: Setting) -> str:
+    """Remember and give the list that a stage begins with: one that changed since is refused."""
+    path, now = setting.folder / "subset" / f"{spec.name}.txt", list_of(spec.subset)
     if path.is_file():
-        refuse_another_list(spec.subset, path.read_text(encoding="utf-8"), f"stage {spec.name}")
-    elif list_of(spec.subset) and setting.world.rank == 0:
+        began = path.read_text(encoding="utf-8")
+        refuse_another_list(spec.subset, began, f"stage {spec.name}")
+        return began
+    if now and setting.world.rank == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, list_of(spec.subset))
+        write_atomically(path, now)
+    return now
 
 
 def _loader(
