@@ -45,7 +45,7 @@ from medmcl.evaluation.retrieval import ranks
 from medmcl.stages import pretrain, train
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.run import Run
-from medmcl.stages.zero_shot import embed_texts
+from medmcl.stages.zero_shot import embed_prompts
 
 SEEDS = (0, 1, 2)
 NOISE = (0.0, 0.4)
@@ -254,12 +254,9 @@ def scores(
     for task in ATTRIBUTES:
         classes = list(prompts[task])
         is_true = truth[task].to_numpy()[rows]
-        texts = [
-            embed_texts(run, prepared, "contrast", "caption", list(prompts[task][name]), CPU)
-            for name in classes
-        ]
+        texts = embed_prompts(run, prepared, "contrast", "caption", prompts[task], CPU)
         said = np.array(classes)[
-            zero_shot_classes(points["image"], texts, logit_scale=10.0).argmax(1)
+            zero_shot_classes(points["image"], list(texts.values()), logit_scale=10.0).argmax(1)
         ]
         right[f"zero-shot {task}"] = said == is_true
         targets = prepared.tasks(task)

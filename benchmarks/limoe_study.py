@@ -35,7 +35,7 @@ from medmcl.engine.record import read_metrics
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.evaluation.retrieval import ranks
 from medmcl.stages.features import sample_vectors
-from medmcl.stages.zero_shot import embed_texts
+from medmcl.stages.zero_shot import embed_prompts
 
 SEEDS = (0, 1, 2)
 RATE = 2.0e-3
@@ -178,12 +178,9 @@ def scores(run: Any, folder: Path) -> dict[str, Any]:
     right: dict[str, Any] = {}
     for task in ATTRIBUTES:
         classes = list(prompts[task])
-        texts = [
-            embed_texts(run, prepared, "contrast", "caption", list(prompts[task][name]), device)
-            for name in classes
-        ]
+        texts = embed_prompts(run, prepared, "contrast", "caption", prompts[task], device)
         said = np.array(classes)[
-            zero_shot_classes(points["image"], texts, logit_scale=10.0).argmax(1)
+            zero_shot_classes(points["image"], list(texts.values()), logit_scale=10.0).argmax(1)
         ]
         right[task] = (said == truth[task].to_numpy()).astype(int).tolist()
     identity = pd.factorize(truth[list(ATTRIBUTES)].agg("/".join, axis=1))[0]

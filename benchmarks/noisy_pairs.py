@@ -50,7 +50,7 @@ from medmcl.evaluation.retrieval import ranks
 from medmcl.selection.keep import Keep
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.run import Run
-from medmcl.stages.zero_shot import embed_texts
+from medmcl.stages.zero_shot import embed_prompts
 
 SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.2, 0.1)
@@ -281,10 +281,8 @@ def zero_shot(
     prompts = cohort.spec.prompts[task]
     targets = prepared.tasks(task)
     names = targets.classes if targets.kind == "multiclass" else targets.columns
-    said = [
-        embed_texts(run, prepared, "contrast", world.text, list(prompts[str(name)]), DEVICE)
-        for name in names
-    ]
+    told = embed_prompts(run, prepared, "contrast", world.text, prompts, DEVICE)
+    said = [told[str(name)] for name in names]
     if targets.kind == "multiclass":
         return zero_shot_classes(points[world.image], said, logit_scale=10.0)
     others = [

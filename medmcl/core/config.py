@@ -6,6 +6,7 @@ known neighbour. Dotted overrides (`medmcl.core.overrides`) are applied before c
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -34,24 +35,33 @@ class Config(BaseModel):
     """Keys of which one is given: an override that gives one takes the others out."""
 
 
-class Loader(yaml.SafeLoader):
-    """Safe YAML that reads ``1e-3`` as a number and refuses a key given twice.
-
-    Only ``true`` and ``false`` are truth values, as in YAML 1.2: ``on`` is a key, ``no`` a class.
-    """
+class _Strict:
+    """What both loaders do beyond safe YAML."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Read a mapping whose keys are all different."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key = self.construct_object(key_node, deep=True)  # type: ignore[attr-defined]  # of the loader
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands twice", key_node.start_mark
                 )
             if isinstance(key, str):
                 seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)  # type: ignore[misc]  # of the loader
+        return found
+
+
+class Loader(_Strict, yaml.SafeLoader):
+    """Safe YAML that reads ``1e-3`` as a number and refuses a key given twice.
+
+    Only ``true`` and ``false`` are truth values, as in YAML 1.2: ``on`` is a key, ``no`` a class.
+    """
+
+
+class _Fast(_Strict, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # either is a loader
+    """The same by libyaml where PyYAML was built with it; its faults are told in fewer words."""
 
 
 def _read_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | str:
@@ -62,19 +72,22 @@ def _read_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | str:
         return text
 
 
-Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-Loader.add_constructor("!scientific", _read_float)
-Loader.add_implicit_resolver(
-    "!scientific",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+for _loader in (Loader, _Fast):
+    _loader.yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _loader.add_implicit_resolver(
+        "tag:yaml.org,2002:bool",
+        re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
+        list("tTfF"),
+    )
+    _loader.add_constructor("!scientific", _read_float)
+    _loader.add_implicit_resolver(
+        "!scientific",
+        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -91,7 +104,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
     """Parse YAML text into a mapping."""
     try:
-        value = yaml.load(text, Loader=Loader)
+        value = _parsed(text)
     except yaml.YAMLError as error:
         raise _yaml_error(error, text, where) from None
     if value is None:
@@ -101,6 +114,17 @@ def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
             "must be a YAML mapping (key: value)", where=where, got=type(value).__name__
         )
     return cast(dict[str, Any], _apart(value))
+
+
+def _parsed(text: str) -> Any:
+    """Read a text by libyaml; where it has a fault once more, for the fuller message.
+
+    A text with tabs is left to the other: libyaml lets some of them pass.
+    """
+    if "\t" not in text:
+        with contextlib.suppress(yaml.YAMLError):
+            return yaml.load(text, Loader=_Fast)
+    return yaml.load(text, Loader=Loader)
 
 
 def _apart(value: Any) -> Any:

@@ -25,7 +25,7 @@ from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
 from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.run import Run
 from medmcl.stages.run_attack import load_attack
-from medmcl.stages.zero_shot import embed_texts
+from medmcl.stages.zero_shot import embed_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -209,10 +209,9 @@ class Asked:
         assert prompts is not None
         assert text is not None
         where = f"prompts of task {self.poison.task}"
-        named = [list(lookup(where, one, prompts)) for one in self.task.names]
-        vectors = [
-            embed_texts(self.run, self.prepared, model, text, one, self.device) for one in named
-        ]
+        asked = {name: lookup(where, name, prompts) for name in self.task.names}
+        told = embed_prompts(self.run, self.prepared, model, text, asked, self.device)
+        vectors = list(told.values())
         clean, triggered = (
             zero_shot_classes(seen.pooled, vectors, logit_scale=1.0) for seen in self.seen[label]
         )

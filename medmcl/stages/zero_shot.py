@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from medmcl.evaluation.evaluate import evaluate_embeddings
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
 from medmcl.evaluation.results import Result
 from medmcl.stages.evaluate_spec import EvaluateSpec, ZeroShotSpec
-from medmcl.stages.features import sample_vectors
+from medmcl.stages.features import chunks, sample_vectors
 from medmcl.stages.models import scale_of
 from medmcl.stages.outside import outside_splits
 from medmcl.stages.run import Run
@@ -57,17 +57,15 @@ def zero_shot_results(
         targets, splits = _scored(run, prepared, prepared.tasks(task), notes)
         names = targets.classes if targets.kind == "multiclass" else targets.columns
 
-        def embed(label: str, of: str = task) -> np.ndarray:
-            texts = list(lookup(f"prompts of task {of}", label, prompts[of]))
-            return embed_texts(run, prepared, spec.stage, spec.text, texts, device)
-
-        positive = [embed(str(name)) for name in names]
+        told = embed_prompts(run, prepared, spec.stage, spec.text, prompts[task], device)
+        where = f"prompts of task {task}"
+        positive = [lookup(where, str(name), told) for name in names]
         if targets.kind == "multiclass":
             scores = zero_shot_classes(pooled, positive, logit_scale=scale)
         else:
             negative = [
-                embed(f"not {name}")
-                if f"not {name}" in prompts[task]
+                told[f"not {name}"]
+                if f"not {name}" in told
                 else np.concatenate([p for n, p in enumerate(positive) if n != number])
                 for number, name in enumerate(names)
             ]
@@ -115,24 +113,37 @@ def _scored(
     return targets, splits
 
 
-def embed_texts(
-    run: Run, prepared: Prepared, stage: str, modality: str, texts: list[str], device: torch.device
-) -> np.ndarray:
-    """Embed texts with the text tower of a stage, (P, D)."""
+def embed_prompts(
+    run: Run,
+    prepared: Prepared,
+    stage: str,
+    modality: str,
+    prompts: Mapping[str, Sequence[str]],
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """Embed the prompts of each name with the text tower of a stage, name to (P, D).
+
+    The weights are read once, however many names there are.
+    """
     import torch
 
     from medmcl.core.batch import Batch
 
     adapter: Any = prepared.adapters[modality]
-    ids = torch.as_tensor(adapter.encode(texts), device=device)
-    batch = Batch(
-        ids=torch.arange(len(texts), device=device),
-        inputs={modality: adapter.plain(ids)},
-        present={modality: torch.ones(len(texts), dtype=torch.bool, device=device)},
-    )
-    with torch.no_grad():
-        pooled = run.towers(stage, device)(batch).pooled[modality]
-    return np.asarray(pooled.float().cpu().numpy())
+    towers = run.towers(stage, device)
+    all_texts = [text for one in prompts.values() for text in one]
+    pooled = []
+    for rows in chunks(np.arange(len(all_texts))):
+        texts = [all_texts[row] for row in rows]
+        batch = Batch(
+            ids=torch.arange(len(texts), device=device),
+            inputs={modality: adapter.plain(torch.as_tensor(adapter.encode(texts), device=device))},
+            present={modality: torch.ones(len(texts), dtype=torch.bool, device=device)},
+        )
+        with torch.no_grad():
+            pooled.append(towers(batch).pooled[modality].float().cpu().numpy())
+    ends = np.cumsum([len(one) for one in prompts.values()])
+    return dict(zip(prompts, np.split(np.concatenate(pooled), ends[:-1]), strict=True))
 
 
 def _logit_scale(run: Run, stage: str, pair: tuple[str, str], device: torch.device) -> float:

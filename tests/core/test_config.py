@@ -1,10 +1,14 @@
 from typing import Literal
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 
 from medmcl.core.config import (
     Config,
+    Loader,
     check,
     faults_of,
     fingerprint,
@@ -48,6 +52,29 @@ def test_yaml_reads_scientific_numbers_and_refuses_a_key_given_twice():
         parse_yaml("- 1")
     with pytest.raises(ConfigError, match="not valid YAML"):
         parse_yaml("a: [1")
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+NAMES = st.text() | st.sampled_from(["on", "no", "1e-3", "true", "~"])
+TREES = st.recursive(
+    LEAVES | NAMES,
+    lambda one: st.lists(one, max_size=3) | st.dictionaries(NAMES, one, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(NAMES, TREES, max_size=3), st.booleans(), st.sampled_from([None, False]))
+def test_both_loaders_read_alike(tree, is_unicode, flow):
+    text = yaml.safe_dump(tree, allow_unicode=is_unicode, default_flow_style=flow)
+    assert repr(parse_yaml(text)) == repr(yaml.load(text, Loader=Loader) or {})
+
+
+def test_a_tab_is_refused_wherever_it_stands():
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        parse_yaml("a:\n\tb: 1")
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        parse_yaml("a: 1\t")  # libyaml alone would take it
 
 
 def test_yaml_cannot_build_objects():

@@ -27,6 +27,15 @@ def hearts(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Prepared records that all runs of a file share."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDMCL_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory) -> Path:
     """A cohort of codes, concepts and notes."""

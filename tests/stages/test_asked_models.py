@@ -9,12 +9,14 @@ from small_squares import write_squares
 
 import medmcl
 from medmcl.core.errors import ConfigError
-from medmcl.stages import asked_models
+from medmcl.stages import asked_models, features
 from medmcl.stages.asked_models import Asked, Seen
 from medmcl.stages.attacked import attack_results
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.poison_spec import AttackSpec
 from medmcl.stages.poisoned_rows import Poisoned
+from medmcl.stages.run import Run
+from medmcl.stages.zero_shot import embed_prompts
 
 CLASSES = ("blue", "green", "red")
 TARGET = 2
@@ -62,13 +64,38 @@ def known(run, monkeypatch):
     def vectors(_, __, model, modality, space, device):
         return points[shown] + 1e-3 * np.random.default_rng(0).normal(size=(len(shown), 3))
 
-    def prompts(_, __, model, modality, texts, device):
-        return points[[next(n for n, c in enumerate(CLASSES) if c in texts[0])]]
+    def told(_, __, model, modality, prompts, device):
+        return {
+            name: points[[next(n for n, c in enumerate(CLASSES) if c in texts[0])]]
+            for name, texts in prompts.items()
+        }
 
     monkeypatch.setattr(Asked, "_see", see)
     monkeypatch.setattr(asked_models, "sample_vectors", vectors)
-    monkeypatch.setattr(asked_models, "embed_texts", prompts)
+    monkeypatch.setattr(asked_models, "embed_prompts", told)
     return made, prepared, asked_of
+
+
+def test_prompts_are_embedded_at_once_as_each_alone(run, monkeypatch):
+    made, prepared = run
+    prompts = {"red": ["a red square", "red"], "green": ["a green square"], "blue": ["blue"] * 3}
+    cpu, built = torch.device("cpu"), []
+    alone = {
+        name: np.concatenate(
+            [embed_prompts(made, prepared, "victim", "caption", {"": [one]}, cpu)[""]
+             for one in texts]
+        )
+        for name, texts in prompts.items()
+    }  # fmt: skip
+    towers = Run.towers
+    monkeypatch.setattr(Run, "towers", lambda *a: built.append(a) or towers(*a))
+    monkeypatch.setattr(features, "EVALUATE_ROWS", 4)
+    told = embed_prompts(made, prepared, "victim", "caption", prompts, cpu)
+    assert len(built) == 1
+    assert list(told) == list(prompts)
+    for name, expected in alone.items():
+        np.testing.assert_allclose(told[name], expected, atol=1e-6)
+    assert np.abs(told["red"][0] - told["green"][0]).max() > 1e-4
 
 
 def results(made, prepared, notes=None, **spec):

@@ -22,6 +22,8 @@ from medmcl.stages.taken_over import differences, named, shared_stages
 from medmcl.stages.train_spec import ObjectiveSpec
 from medmcl.threats import Poison
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 TINY = {
     "kinds.image.input.size": 32,
     "kinds.text.input.max_tokens": 16,
@@ -38,12 +40,18 @@ TINY = {
 CURED = {"stages.cured.steps": 3, "stages.cured.epochs": None, "stages.cured.batch_size": 16}
 OBJECTIVES = "stages.cured.objectives"
 CURES = ("cleanclip_toy", "par_toy", "supervised_cure_toy")
+REPORTED = ("cleanclip_toy", "supervised_cure_toy")
 
 
-def trained(cohort, recipe, out, overrides=(), **more):
-    found = medmcl.pretrain(
-        cohort, recipe=recipe, out=out, overrides={**TINY, **dict(overrides)}, device="cpu", **more
-    )
+def trained(cohort, recipe, out, overrides=(), *, is_reported=False, **more):
+    """Train; without results and report, which take longer, where no test reads them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in () if is_reported else ("run_evaluate", "write_run_report"):
+            patch.setattr(medmcl.stages.pretrain, name, lambda *_, **__: None)
+        found = medmcl.pretrain(
+            cohort, recipe=recipe, out=out, overrides={**TINY, **dict(overrides)}, device="cpu",
+            **more,
+        )  # fmt: skip
     assert found is not None
     return found
 
@@ -61,7 +69,11 @@ def victim(squares, tmp_path_factory):
 @pytest.fixture(scope="module")
 def cured(squares, victim, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cured")
-    return {name: trained(squares, name, folder / name, CURED, reuse=victim) for name in CURES}
+    return {
+        name: trained(squares, name, folder / name, CURED, reuse=victim,
+                      is_reported=name in REPORTED)
+        for name in CURES
+    }  # fmt: skip
 
 
 def weights(run, stage):

@@ -20,6 +20,8 @@ from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.recipe_file import read_recipe
 from medmcl.threats import Poison
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 STEPS = {
     "stages.contrast.steps": 3,
     "stages.contrast.epochs": None,

@@ -3,11 +3,8 @@
 import base64
 import hashlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from io import BytesIO
 
 import numpy as np
@@ -17,6 +14,7 @@ import torch
 import yaml
 from PIL import Image
 from small_squares import SMALL, write_squares
+from typed import typed
 
 import medmcl
 import medmcl.stages.pretrain
@@ -36,6 +34,8 @@ from medmcl.stages.run_attack import load_attack
 from medmcl.stages.screening import open_screening
 from medmcl.threats import Poison
 from medmcl.threats.text_triggers import RARE
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 ATTACK = {
     "stage": "poison", "name": "attack", "modality": "picture", "text": "caption",
@@ -82,7 +82,6 @@ def drawn(place):
 def train(place, out, overrides=(), **more):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(medmcl.stages.pretrain, "write_run_report", lambda *_, **__: None)
-        patch.setenv("MEDMCL_CACHE", str(place / ".prepared"))
         return medmcl.pretrain(
             place / "cohort", recipe=place / "recipe.yaml", out=out, seed=3, device="cpu",
             overrides=dict(overrides), **more,
@@ -425,19 +424,16 @@ def test_images_prepared_by_percentiles_are_poisoned_as_well(place, tmp_path):
     assert len(done.manifest) == 12
 
 
-def test_what_is_typed_is_what_a_run_takes(place, drawn, tmp_path):
+def test_what_is_typed_is_what_a_run_takes(place, drawn, tmp_path, capsys):
     words = [
         "--cohort", place / "cohort", "--recipe", place / "recipe.yaml", "--seed", 3,
         "--shown", 2, "--stage", "attack", "--out", tmp_path / "o", "--workers", 0,
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "medmcl", "poison", *map(str, words)],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert typed("poison", *words) == 0
+    told = capsys.readouterr().out
     file = tmp_path / "o" / "attack.parquet"
-    assert f"manifest: {file}\n" in done.stdout
-    assert "12 of 72 train records poisoned" in done.stdout
+    assert f"manifest: {file}\n" in told
+    assert "12 of 72 train records poisoned" in told
     assert Poison.load(file).fingerprint == drawn.manifest.fingerprint
     sets = [f"stages.attack.manifest={file}"]
     run = train(place, tmp_path / "run", parse_overrides(sets))

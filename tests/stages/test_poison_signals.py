@@ -27,6 +27,8 @@ from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, w
 from medmcl.threats import Poison, rare_token
 from medmcl.threats.attack import attack_on_signals, place_on_signal
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 MV = {"rate_hz": 100, "seconds": 5, "crop_seconds": 5, "baseline": "none", "clip_sigma": None,
       "normalise": "none"}  # fmt: skip
 WORDS = {"max_tokens": 32, "min_count": 1}
@@ -59,11 +61,6 @@ def hearts(tmp_path_factory):
     tree["prompts"] = {"conduction": {name: [f"{name} conduction"] for name in names}}
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     return folder
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
 
 
 def laid(cohort, cache, inputs, **spec):

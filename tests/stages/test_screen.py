@@ -2,11 +2,8 @@
 
 import base64
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +12,7 @@ import pytest
 import torch
 import yaml
 from small_squares import SMALL
+from typed import typed
 
 import medmcl
 import medmcl.stages.pretrain
@@ -298,37 +296,23 @@ def test_without_a_manifest_the_page_judges_nothing(run, shapes, tmp_path):
     assert json.loads((tmp_path / "o" / "suspects.json").read_text("utf-8"))["poisoned"] is None
 
 
-TYPE = """
-import contextlib, io, json, sys
-from medmcl.cli import main
-for words in json.load(sys.stdin):
-    sys.argv, out, err = ["medmcl", *words], io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-    print(json.dumps([code, out.getvalue(), err.getvalue()]))
-"""
+def said(capsys, *words):
+    """Type a command; give its code, output and errors."""
+    capsys.readouterr()
+    return (typed(*words), *capsys.readouterr())
 
 
-def typed(*commands):
-    """Type commands one after the other in one process; give code, output and errors of each."""
-    done = subprocess.run(
-        [sys.executable, "-c", TYPE], capture_output=True, text=True, check=True,
-        input=json.dumps([[str(word) for word in words] for words in commands]),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_the_command_takes_every_option_and_prints_the_first_suspects(copy, shapes, tmp_path):
+def test_the_command_takes_every_option_and_prints_the_first_suspects(
+    copy, shapes, tmp_path, capsys
+):
     words = ["check", "--cohort", shapes, "--screen", copy.path, "--workers", 0, "--device", "cpu"]
     more = ["--stage", "cured", "--modality", "caption", "--attack", "attack", "--detector", "lid",
             "--k", 6, "--batch", 20, "--top", 4, "--seed", 5, "--out", tmp_path / "o"]  # fmt: skip
-    first, again, over, plain, recipe, *wrong = typed(
-        [*words, *more], [*words, *more], [*words, *more, "--overwrite"], [*words, "--top", 1],
-        [*words, "--recipe", "clip_toy"], *([*words, "--top", top] for top in (0, -1, "x")),
+    first, again, over, plain, recipe, *wrong = (
+        said(capsys, *words, *then) for then in (
+            more, more, [*more, "--overwrite"], ["--top", 1], ["--recipe", "clip_toy"],
+            ["--top", 0], ["--top", -1], ["--top", "x"],
+        )
     )  # fmt: skip
     assert first[0] == 0, first
     told = json.loads((tmp_path / "o" / "suspects.json").read_text("utf-8"))
