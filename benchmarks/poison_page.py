@@ -25,6 +25,7 @@ IMPLANTED = 0.2
 without it."""
 NEAR = (0.45, 7.0)
 """Points of clean accuracy and attack success within which one label of the figure is enough."""
+COLOURS = {"badnet": "#0072B2", "blended": "#D55E00", "sig": "#009E73", "four_corners": "#CC79A7"}
 BY_HEAD = ("clean accuracy", "attack success", "without trigger")
 Row = Mapping[str, Any]
 Said = tuple[np.ndarray, np.ndarray, np.ndarray, int]
@@ -255,12 +256,12 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
     """Draw attack success against the number of poisons, and the trade-off of cures."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     labelled: list[tuple[float, float]] = []
-    for trigger, colour in (("badnet", "#0072B2"), ("blended", "#D55E00")):
+    for trigger, colour in COLOURS.items():
         points = [(int(job.split()[1]), own) for job, own in by_job(sweeps).items()
-                  if job.startswith(trigger) and "of" not in job]  # fmt: skip
+                  if job.startswith(trigger) and " of " not in job]  # fmt: skip
         for rate, line in (("attack success", "-"), ("clean accuracy", "--")):
             values = [hits(own, "victim", "zero_shot", rate) for _, own in points]
             known = [one for one in values if one is not None]
@@ -280,7 +281,7 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
                     continue
                 labelled.append((a, b))
                 right.annotate(name.removeprefix("cleanclip "), (a, b), fontsize=7,
-                               xytext=(4, 3) if trigger == "badnet" else (-24, -8),
+                               xytext=(-24, -8) if trigger == "blended" else (4, 3),
                                textcoords="offset points")  # fmt: skip
     left.set_xscale("log")
     left.set_xlabel("poisoned train pairs")

@@ -4,12 +4,12 @@
 
 BLOCK:
 
-sweep     `badnet` and `blended` with 10 to 500 poisoned pairs of 2,100; `badnet` in half and in
-          twice as many pairs too, trained for as many steps; and models of clean data, asked about
-          each trigger
+sweep     the four triggers that take, with 10 to 500 poisoned pairs of 2,100; `badnet` in half and
+          in twice as many pairs too, trained for as many steps; and models of clean data, asked
+          about each trigger
 cures     every trigger with so many pairs that it implants, and the three cures of its victim;
           detectors on the victim's embeddings
-tradeoff  CleanCLIP's cure of `badnet` and `blended` at other rates
+tradeoff  CleanCLIP's cure of `badnet`, `blended` and `four_corners` at other rates
 trusted   cures that see a tenth of the train subjects, for about as many steps, at the same rates
 
 One world, `simulate shapes` with 3,000 subjects (seed 0); the seed is of attack and training.
@@ -52,6 +52,8 @@ IMPLANTED = {
     "four_corners": 120,
 }  # fmt: skip
 """Poisons with which cures are tried: by the sweep for the first two, guessed for the others."""
+TAKEN = ("badnet", "blended", "sig", "four_corners")
+"""Triggers that take with so many; the others were swept no further."""
 CURES: dict[str, dict[str, Any]] = {
     "cleanclip": {},
     "cleanclip, pairs alone": {
@@ -69,14 +71,16 @@ TRUSTED = {
     "stages.cured.evaluate_every": 10,
 }
 """A tenth of the train subjects, ten times as often."""
-RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
+LOWER = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
+RATES = {"badnet": LOWER, "blended": LOWER, "four_corners": (*LOWER, 5e-3)}
+"""Trigger to rates of the cure, to the one that ships; above it where that one fails."""
 
 
 def jobs(block: str) -> dict[str, dict[str, Any]]:
     """Give name to what one run is: victim's overrides, cures, cohort."""
     if block == "sweep":
         found = {f"{trigger} {count}": {"trigger": trigger, "count": count}
-                 for trigger in ("badnet", "blended") for count in COUNTS}  # fmt: skip
+                 for trigger in TAKEN for count in COUNTS}  # fmt: skip
         for subjects, epochs in POOLS.items():
             for count in (60, 120, 250):
                 found[f"badnet {count} of {subjects}"] = {
@@ -98,12 +102,18 @@ def jobs(block: str) -> dict[str, dict[str, Any]]:
             }
             for trigger, count in IMPLANTED.items()
         }  # fmt: skip
-    cures = {f"cleanclip {rate:g}": {"stages.cured.optimiser.lr": rate} for rate in RATES}
-    if block == "trusted":
-        cures = {name: {**more, **TRUSTED} for name, more in CURES.items()}
-    more = "rates" if block == "tradeoff" else "a tenth"
+    if block == "tradeoff":
+        return {
+            f"{trigger}, rates": {
+                "trigger": trigger, "count": IMPLANTED[trigger],
+                "cures": {f"cleanclip {rate:g}": {"stages.cured.optimiser.lr": rate}
+                          for rate in rates},
+            }
+            for trigger, rates in RATES.items()
+        }  # fmt: skip
+    cures = {name: {**more, **TRUSTED} for name, more in CURES.items()}
     return {
-        f"{trigger}, {more}": {"trigger": trigger, "count": IMPLANTED[trigger], "cures": cures}
+        f"{trigger}, a tenth": {"trigger": trigger, "count": IMPLANTED[trigger], "cures": cures}
         for trigger in ("badnet", "blended")
     }
 

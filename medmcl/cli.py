@@ -144,7 +144,7 @@ def pretrain(
         Path | None,
         typer.Option(
             help="Run of this cohort whose finished stages are not trained again, where the recipe "
-            "has them under the same names and settings."
+            "has them under the same names and settings; RUN:STAGE takes over no further ones."
         ),
     ] = None,
     workers: WorkersOption = None,

@@ -42,7 +42,7 @@ from medmcl.stages.run import Run, write_run_files
 from medmcl.stages.select import rehearse_select, run_select
 from medmcl.stages.selection_report import selections_of
 from medmcl.stages.settings import cohort_overrides
-from medmcl.stages.taken_over import differences, named, shared_stages, take_over
+from medmcl.stages.taken_over import differences, named, run_and_stage, shared_stages, take_over
 from medmcl.stages.train import rehearse, run_train
 
 REHEARSE: dict[str, Any] = {
@@ -92,6 +92,7 @@ def pretrain(
             only rows that it keeps.
         reuse: Run of this cohort, whose finished stages are taken over where this recipe has them
             under the same names and settings: the weights are those that training would give.
+            ``FOLDER:STAGE``: that stage and those that it needs, and no others.
         resume: Go on with the unfinished run at ``out``; the same weights as if never stopped.
 
     Returns:
@@ -119,8 +120,8 @@ def pretrain(
     if keep is not None:
         config["keep"] = read_keep(keep, opened).fingerprint
     folder = _run_folder(out, opened, spec, config, resume)
-    other = Run(reuse) if isinstance(reuse, str | Path) else reuse
-    shared = [] if other is None else shared_stages(other, config, stages)
+    other, until = (None, None) if reuse is None else run_and_stage(reuse)
+    shared = [] if other is None else shared_stages(other, config, stages, until)
     _refuse_bad_tasks(opened, spec, stages, folder)
     world = start_world(device)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.config import fingerprint
+from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import read_metrics
@@ -60,8 +60,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
+def run_and_stage(given: Run | str | Path) -> tuple[Run, str | None]:
+    """Give the run that is meant, and the stage that ends what is taken: ``FOLDER:STAGE``."""
+    if isinstance(given, Run):
+        return given, None
+    folder, _, stage = str(given).rpartition(":")
+    if not folder or Path(given).exists() or not Path(folder).exists():
+        return Run(given), None
+    return Run(folder), stage
+
+
 def shared_stages(
-    other: Run, config: Mapping[str, Any], stages: Sequence[AnyStage]
+    other: Run, config: Mapping[str, Any], stages: Sequence[AnyStage], until: str | None = None
 ) -> list[AnyStage]:
     """Give the stages of a recipe that another run has finished under the same settings.
 
@@ -69,10 +79,11 @@ def shared_stages(
         other: The run to take them from.
         config: Of the run that is to be.
         stages: Its stages, expanded.
+        until: Stage of the other run: this one and those that it needs, and no others.
 
     Raises:
         ConfigError: The runs are of other data, seeds or models; a stage of both is set otherwise;
-            or they share no finished stage.
+            they share no finished stage; or no such stage as ``until``.
     """
     before = json.loads(json.dumps(other.config))
     now = json.loads(json.dumps(config))
@@ -84,9 +95,10 @@ def shared_stages(
         if name in own_views or name == "plain":
             unlike += differences(views.get(name), own_views.get(name), f"recipe.views.{name}")
     theirs = {one.name: one for one in expand(other.recipe, other.config["tasks"])}
+    allowed = set(theirs) if until is None else _with_sources(until, theirs, other.path)
     taken: list[AnyStage] = []
     for stage in stages:
-        same = theirs.get(stage.name)
+        same = theirs.get(stage.name) if stage.name in allowed else None
         if same is None or isinstance(stage, EvaluateSpec):
             continue
         unlike += differences(*_compared(other, same, stage), f"stages.{stage.name}")
@@ -105,7 +117,8 @@ def shared_stages(
             where=other.path,
             got=named(unlike),
             mend="give the same cohort, seed and --set as that run; a recipe whose stages of these "
-            "names are set alike; or train anew, without --reuse",
+            "names are set alike; --reuse FOLDER:STAGE, which takes over that stage and what it "
+            "needs alone; or train anew, without --reuse",
         )
     if not taken:
         raise ConfigError(
@@ -116,6 +129,14 @@ def shared_stages(
             mend="give the folder of a run of the recipe that this one goes on from",
         )
     return taken
+
+
+def _with_sources(name: str, stages: Mapping[str, AnyStage], where: Path) -> set[str]:
+    """Give a stage and all that it goes back to."""
+    found = {name}
+    for source in needs(lookup("stage to reuse", name, stages, where=where)):
+        found |= _with_sources(source, stages, where)
+    return found
 
 
 def _compared(other: Run, before: AnyStage, now: AnyStage) -> tuple[Any, Any]:

@@ -155,6 +155,20 @@ def test_terms_share_one_temperature_that_goes_on_from_the_victim(cured, victim)
     assert torch.equal(par, before)
 
 
+def test_a_victim_is_taken_over_from_a_run_with_another_cure(cured, squares, tmp_path):
+    source = cured["cleanclip_toy"]
+    with pytest.raises(ConfigError, match=r"stages\.cured\.(.|\n)*--reuse FOLDER:STAGE"):
+        trained(squares, "par_toy", tmp_path / "no", CURED, reuse=source)
+    with pytest.raises(ConfigError, match="did you mean 'victim'"):
+        trained(squares, "par_toy", tmp_path / "no", CURED, reuse=f"{source.path}:vctim")
+    run = trained(squares, "par_toy", tmp_path / "run", CURED, reuse=f"{source.path}:victim")
+    (parent,) = json.loads((run.path / "provenance.json").read_text())["parents"]
+    assert parent["stages"] == ["attack", "victim"]
+    assert parent["run"] == str(source.path.resolve())
+    for key, value in weights(cured["par_toy"], "cured").items():
+        assert torch.equal(weights(run, "cured")[key], value)
+
+
 @pytest.mark.parametrize(
     ("overrides", "more", "told"),
     [
