@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from medmcl.evaluation.attack_rates import KIND, compare_attacks
 from medmcl.evaluation.evidence import Evidence, FittedOn
 from medmcl.evaluation.results import Result
 from medmcl.stages.asked_models import Asked, attack_of
+from medmcl.stages.attack_beside import asked_beside
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.ledger import run_ledger
 from medmcl.stages.poison_spec import AttackSpec
@@ -96,18 +98,25 @@ def attack_results(
     seed: int,
     notes: list[str],
     sites: np.ndarray | None = None,
+    others: Mapping[str, Run] | None = None,
 ) -> list[Result]:
     """Score every model that ``stage.attack`` names, by each way that it can be asked.
 
     By ``zero_shot``: the prompts of the task; by ``head``: the classifier of a stage that was
     trained for the task, else a linear probe on its features of clean train records. And retrieval
-    between what is attacked and the texts. The cohort is the run's own.
+    between what is attacked and the texts. The cohort is the run's own. ``others``: runs to set
+    beside, whose models were trained under the same attack.
     """
     spec = stage.attack
     assert spec is not None
     asked = Asked.of(spec, run, prepared, device, notes)
+    beside = asked_beside(asked, others or {}, device, notes)
+    told = asked.logits()
+    for one in beside:
+        for protocol, logits in one.logits().items():
+            told.setdefault(protocol, {}).update(logits)
     rows: list[Result] = []
-    for protocol, logits in asked.logits().items():
+    for protocol, logits in told.items():
         rows += compare_attacks(
             logits,
             asked.task.shown[asked.rows],
@@ -121,7 +130,7 @@ def attack_results(
             label=f"{asked.poison.task} = {asked.poison.label}",
             protocol=protocol,
         )
-    return rows + asked.found(stage, seed, sites)
+    return rows + [row for one in (asked, *beside) for row in one.found(stage, seed, sites)]
 
 
 def attack_ledger(run: Run, stage: EvaluateSpec) -> Evidence:

@@ -150,6 +150,11 @@ def evaluate(
         seed=seed,
         frozen=frozen_probes(opened_run, opened, probe),
     )
+    if others and spec.probe is None and spec.attack is None:
+        evaluation.notes.append(
+            f"nothing sets {' or '.join(others)} beside this run: its evaluate stage has neither a "
+            "probe nor an attack"
+        )
     evaluation.folder = folder
     evaluation.compared = {name: other.path for name, other in others.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -332,7 +337,7 @@ def run_evaluate(
     if spec.attack is not None:
         now("attack")
         evaluation.results += attack_results(
-            spec, run, prepared, device, seed, evaluation.notes, sites
+            spec, run, prepared, device, seed, evaluation.notes, sites, others
         )
         evaluation.evidence = evaluation.evidence.joined(attack_ledger(run, spec))
     _look_at_maps(spec, run, evaluation, device, unlabelled, now)

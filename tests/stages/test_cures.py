@@ -14,7 +14,7 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.engine.record import Record
 from medmcl.evaluation.results import load_results
 from medmcl.stages.any_cohort import for_cohort
-from medmcl.stages.attacked import attacked
+from medmcl.stages.attacked import attack_results, attacked
 from medmcl.stages.expansion import expand
 from medmcl.stages.poison import poison_file
 from medmcl.stages.recipe_file import read_recipe
@@ -123,6 +123,56 @@ def test_a_report_shows_the_attack_on_victim_and_cured(cured):
     assert "Stage attack (target colour = red) on cured: zero-shot attack success" in page
     assert "told so without the trigger (false_success)" in page
     assert "Attack attack" not in page
+
+
+@pytest.fixture
+def unwritten(monkeypatch):
+    """Evaluate without writing a report."""
+    monkeypatch.setattr("medmcl.stages.report.write_evaluation_report", lambda *_: None)
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_a_comparison_that_nothing_makes_is_noted(cured, victim, squares, tmp_path):
+    plain = trained(squares, "poisoned_toy", tmp_path / "r", {"stages.results.attack": None},
+                    reuse=victim)  # fmt: skip
+    beside = [cured["par_toy"].path]
+    made = medmcl.evaluate(plain, squares, compare=beside, out=tmp_path / "e", device="cpu")
+    assert [one for one in made.notes if one.startswith("nothing sets par_toy beside this run")]
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_cures_of_other_runs_are_set_beside(cured, squares, tmp_path):
+    run, other = cured["cleanclip_toy"], cured["supervised_cure_toy"]
+    stranger = trained(squares, "par_toy", tmp_path / "stranger", CURED, seed=1)
+    beside = [cured["par_toy"].path, other.path, stranger.path]
+    made = medmcl.evaluate(run, squares, compare=beside, out=tmp_path / "e", device="cpu")
+    attack = [row for row in made.results if row.kind == "attack"]
+    plain = {(row.protocol, row.method, row.metric): row.value for row in attack if not row.versus}
+    models = {"victim", "cured", "par_toy"}
+    assert {key[1] for key in plain if key[0] == "zero_shot"} == models
+    assert {key[1] for key in plain if key[0] == "linear_probe"} == models | {other.path.name}
+    own = {(row.protocol, row.metric): row.value
+           for row in load_results(other.path / "results.csv")
+           if row.kind == "attack" and not row.versus and row.method == "cured"}  # fmt: skip
+    assert {protocol for protocol, _ in own} == {"own head", "linear_probe"}
+    for (protocol, metric), value in own.items():
+        assert plain[protocol, other.path.name, metric] == value
+    gaps = {(row.protocol, row.method) for row in attack if row.versus == "victim"}
+    assert gaps >= {("zero_shot", "par_toy"), ("linear_probe", other.path.name)}
+    told = "attack on stranger left out: no stage of"
+    assert [note for note in made.notes if "stranger" in note and note.startswith(told)]
+    again = asked_notes(run, squares, {"twin": run})
+    assert again == ["attack on twin left out: its models are those of this run"]
+
+
+def asked_notes(run, cohort, others):
+    """Ask about the attack by prompts, other runs beside; give the notes."""
+    spec = run.recipe.stages[-1]
+    spec = spec.model_copy(update={"attack": spec.attack.model_copy(update={"by": ("zero_shot",)})})
+    notes = []
+    prepared = run.prepare(medmcl.open_cohort(cohort), ("image", "caption"))
+    attack_results(spec, run, prepared, torch.device("cpu"), 0, notes, others=others)
+    return notes
 
 
 def test_a_supervised_cure_is_judged_by_its_own_head_and_left_out_of_zero_shot(cured):
