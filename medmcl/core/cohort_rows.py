@@ -58,6 +58,8 @@ def read_rows(
         about = dict(json.loads((table.schema.metadata or {})[_MARK]))
         found, own = about["schema"], about["cohort"]
         lacks = [name for name in columns if name not in table.column_names]
+    except ArtefactError:
+        raise
     except FileNotFoundError:
         raise ArtefactError("there is no such file", where=path) from None
     except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:

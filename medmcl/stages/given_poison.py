@@ -124,7 +124,8 @@ def _read(path: Path, where: str) -> Poison:
             where=where,
             got=error.got,
             expected=error.expected,
-            mend="give a file that `medmcl poison` wrote, or poison/STAGE.parquet of a run",
+            mend=error.mend
+            or "give a file that `medmcl poison` wrote, or poison/STAGE.parquet of a run",
         ) from None
     if not len(manifest):
         raise ArtefactError("the manifest poisons no record", where=where)

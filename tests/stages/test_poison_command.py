@@ -276,6 +276,11 @@ def swapped(names, at, name):
         ("lost", "there is no such file"),
         ("cut", "not a readable manifest"),
         ("a text", "not a readable manifest"),
+        (
+            "pandas",
+            r"attack, manifest: [^:]*m\.parquet: is not a readable [^:]*: it lacks what medmcl "
+            "writes beside the rows\n  to mend:  cut such a file with pyarrow[^\n]*$",
+        ),
         ({"cohort": "0123"}, "of another cohort(.|\n)*fingerprint 0123"),
         ({"trigger": "sig"}, r"another attack than the stage: trigger\n.*sig(.|\n)*badnet"),
         ({"modality": "scan", "label": "blue"}, "stage: modality, label\n"),
@@ -309,6 +314,8 @@ def test_a_manifest_that_does_not_fit_is_refused(place, drawn, tmp_path, change,
         file.write_bytes(drawn.path.read_bytes()[:-20])
     elif change == "a text":
         file.write_text("sample,donor\n")
+    elif change == "pandas":
+        pd.read_parquet(drawn.path).to_parquet(file)
     with pytest.raises(ArtefactError, match=told) as error:
         train(place, tmp_path / "run", {"stages.attack.manifest": str(file), **GIVEN})
     assert f"stage attack, manifest: {file}" in str(error.value)
