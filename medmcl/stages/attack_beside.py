@@ -41,9 +41,7 @@ def asked_beside(
         if not models:
             notes.append(f"attack on {name} left out: its models are those of this run")
             continue
-        labels = {name: next(iter(models.values()))}
-        if len(models) > 1:
-            labels = {f"{name}, {label}": stage for label, stage in models.items()}
+        labels = {f"{label} of {name}": stage for label, stage in models.items()}
         spec = own.spec.model_copy(update={"attack": attack.name, "models": labels})
         inputs = [one for one in other.recipe.inputs if one in own.prepared.cohort.spec.modalities]
         prepared = other.prepare(own.prepared.cohort, tuple(inputs))

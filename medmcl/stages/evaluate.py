@@ -122,12 +122,13 @@ def evaluate(
         ArtefactError: A run is not finished; the folder holds a report already, or is a run;
             ``frozen``, and the run kept no probe.
         CohortError: A compared run learned from records that are held out here.
-        ConfigError: ``site``, and the cohort names no sites.
+        ConfigError: ``site``, and the cohort names no sites; a run to compare is called as
+            another, or as a model of the run.
     """
     from medmcl.stages.report import write_evaluation_report
 
     opened_run = run if isinstance(run, Run) else Run(run)
-    others = {Path(path).name: Run(path) for path in compare}
+    others = _by_name(compare)
     for one in (opened_run, *others.values()):
         one.refuse_unfinished()
     opened = (
@@ -135,9 +136,11 @@ def evaluate(
         if isinstance(cohort, Cohort)
         else open_cohort(cohort, only_cohort_overrides(overrides or {}))
     )
+    spec = _with_choices(_spec_of(opened_run, tasks, label_fractions, resample), opened)
+    if spec.probe is not None:
+        _refuse_names(others, spec.probe.models)
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     claim_report_folder(folder, overwrite=overwrite)
-    spec = _with_choices(_spec_of(opened_run, tasks, label_fractions, resample), opened)
     refuse_faulty(opened, opened.spec.tasks if spec.tasks == "all" else spec.tasks)
     record = Record(folder / "metrics.jsonl", active=True)
     evaluation = run_evaluate(
@@ -160,6 +163,40 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation_report(opened_run, opened, evaluation)
     return evaluation
+
+
+def _by_name(paths: Sequence[str | Path]) -> dict[str, Run]:
+    """Give runs by the names of their folders.
+
+    Raises:
+        ConfigError: Two have one name.
+    """
+    found: dict[str, Run] = {}
+    for path in paths:
+        name = Path(path).absolute().name
+        if name in found:
+            raise ConfigError(
+                "two runs to compare have one name",
+                where="--compare",
+                got=f"{found[name].path} and {path}",
+                expected="folders of different names: results go by them",
+                mend="rename one of the folders, or link to it by another name",
+            )
+        found[name] = Run(path)
+    return found
+
+
+def _refuse_names(others: Iterable[str], models: Iterable[str]) -> None:
+    """Refuse a run that is called as a model is in the results of the first one."""
+    taken = [name for name in others if name in models]
+    if taken:
+        raise ConfigError(
+            "a run to compare is called as a model of the first run is in its results",
+            where="--compare",
+            got=taken[0],
+            expected=f"another name than {', '.join(models)}",
+            mend="rename its folder, or link to it by another name",
+        )
 
 
 def _spec_of(

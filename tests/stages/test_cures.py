@@ -148,17 +148,17 @@ def test_cures_of_other_runs_are_set_beside(cured, squares, tmp_path):
     made = medmcl.evaluate(run, squares, compare=beside, out=tmp_path / "e", device="cpu")
     attack = [row for row in made.results if row.kind == "attack"]
     plain = {(row.protocol, row.method, row.metric): row.value for row in attack if not row.versus}
-    models = {"victim", "cured", "par_toy"}
+    models, supervised = {"victim", "cured", "cured of par_toy"}, f"cured of {other.path.name}"
     assert {key[1] for key in plain if key[0] == "zero_shot"} == models
-    assert {key[1] for key in plain if key[0] == "linear_probe"} == models | {other.path.name}
+    assert {key[1] for key in plain if key[0] == "linear_probe"} == models | {supervised}
     own = {(row.protocol, row.metric): row.value
            for row in load_results(other.path / "results.csv")
            if row.kind == "attack" and not row.versus and row.method == "cured"}  # fmt: skip
     assert {protocol for protocol, _ in own} == {"own head", "linear_probe"}
     for (protocol, metric), value in own.items():
-        assert plain[protocol, other.path.name, metric] == value
+        assert plain[protocol, supervised, metric] == value
     gaps = {(row.protocol, row.method) for row in attack if row.versus == "victim"}
-    assert gaps >= {("zero_shot", "par_toy"), ("linear_probe", other.path.name)}
+    assert gaps >= {("zero_shot", "cured of par_toy"), ("linear_probe", supervised)}
     told = "attack on stranger left out: no stage of"
     assert [note for note in made.notes if "stranger" in note and note.startswith(told)]
     again = asked_notes(run, squares, {"twin": run})

@@ -29,6 +29,23 @@ def test_an_unfinished_run_is_refused_at_once(unfinished, trained, hearts, tmp_p
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["a/one", "b/one"], "two runs to compare have one name"),
+        (["a/untrained"], "called as a model of the first run"),
+    ],
+)
+def test_runs_to_compare_have_names_of_their_own(folders, said, trained, hearts, tmp_path):
+    links = [tmp_path / one for one in folders]
+    for link in links:
+        link.parent.mkdir()
+        link.symlink_to(trained.path, target_is_directory=True)
+    with pytest.raises(ConfigError, match=said):
+        evaluate(trained.path, hearts, compare=links, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_finished_stage_of_an_unfinished_run_can_be_named(unfinished, hearts):
     assert len(medmcl.load(unfinished).embed(hearts, modality="ecg", stage="mdm"))
 
