@@ -144,7 +144,8 @@ def pretrain(
         Path | None,
         typer.Option(
             help="Run of this cohort whose finished stages are not trained again, where the recipe "
-            "has them under the same names and settings; RUN:STAGE takes over no further ones."
+            "has them under the same names and settings; RUN:STAGE: that stage and what it needs, "
+            "no others."
         ),
     ] = None,
     workers: WorkersOption = None,

@@ -116,12 +116,13 @@ def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
     return cast(dict[str, Any], _apart(value))
 
 
-def _parsed(text: str) -> Any:
-    """Read a text by libyaml; where it has a fault once more, for the fuller message.
+_DOUBTFUL = re.compile("[\t\ufeff\ud800-\udfff]|[|>][-+0-9]*#")
+"""What libyaml lets pass, or reads otherwise: tabs, marks of byte order, ``|#``."""
 
-    A text with tabs is left to the other: libyaml lets some of them pass.
-    """
-    if "\t" not in text:
+
+def _parsed(text: str) -> Any:
+    """Read a text by libyaml; where it has a fault once more, for the fuller message."""
+    if not _DOUBTFUL.search(text):
         with contextlib.suppress(yaml.YAMLError):
             return yaml.load(text, Loader=_Fast)
     return yaml.load(text, Loader=Loader)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmcl.stages.asked_models import Asked
+from medmcl.core.errors import ArtefactError
+from medmcl.stages.asked_models import Asked, attack_of
 from medmcl.stages.evaluate_spec import EvaluateSpec
-from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
+from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.run import Run
 from medmcl.stages.run_attack import load_attack
 
@@ -19,41 +20,50 @@ if TYPE_CHECKING:
 
 def asked_beside(
     own: Asked, others: Mapping[str, Run], device: torch.device, notes: list[str]
-) -> list[Asked]:
-    """Ask the models of other runs that were trained under the same manifest, by name of the run.
+) -> dict[str, Asked]:
+    """Give, by name of the run, models of other runs that were trained under the same manifest.
 
-    Models that are those of the first run, weight by weight, are not asked again. Runs that cannot
-    be set beside are left out, with a note.
+    They are asked as the first run asks, and called ``MODEL of RUN``. Models that are those of the
+    first run, weight by weight, are not asked again. Runs that cannot be set beside are left out,
+    with a note.
     """
-    found = []
+    found = {}
     for name, other in others.items():
-        attack = _same_attack(own, other)
-        if attack is None:
-            notes.append(
-                f"attack on {name} left out: no stage of {other.path} poisons the same records"
-            )
-            continue
-        models = {
-            label: stage
-            for label, stage in _models(own, other).items()
-            if not _is_known(own, other, stage)
-        }
-        if not models:
-            notes.append(f"attack on {name} left out: its models are those of this run")
-            continue
-        labels = {f"{label} of {name}": stage for label, stage in models.items()}
-        spec = own.spec.model_copy(update={"attack": attack.name, "models": labels})
-        inputs = [one for one in other.recipe.inputs if one in own.prepared.cohort.spec.modalities]
-        prepared = other.prepare(own.prepared.cohort, tuple(inputs))
-        one = Asked.of(spec, other, prepared, device, notes)
-        if not np.array_equal(one.rows, own.rows):
-            notes.append(
-                f"attack on {name} left out: it reads other held-out records "
-                f"({len(one.rows):,}, this run {len(own.rows):,})"
-            )
-            continue
-        found.append(one)
+        one = _beside(own, name, other, device, notes)
+        if isinstance(one, str):
+            notes.append(f"attack on {name} left out: {one}")
+        else:
+            found[name] = one
     return found
+
+
+def _beside(
+    own: Asked, name: str, other: Run, device: torch.device, notes: list[str]
+) -> Asked | str:
+    """Ask a run, or say why it cannot be set beside."""
+    try:
+        attack = _same_attack(own, other)
+    except ArtefactError as error:
+        return str(error.args[0].splitlines()[0])
+    if attack is None:
+        return f"no stage of {other.path} poisons the same records"
+    models = _models(own, other, attack)
+    if not models:
+        return f"none of its stages ({', '.join(other.stages)}) is one that is asked here"
+    new = {f"{label} of {name}": stage for label, stage in models.items()
+           if not _is_known(own, other, stage)}  # fmt: skip
+    if not new:
+        return "its models are those of this run"
+    spec = own.spec.model_copy(update={"attack": attack.name, "models": new})
+    inputs = [one for one in other.recipe.inputs if one in own.prepared.cohort.spec.modalities]
+    prepared = other.prepare(own.prepared.cohort, tuple(inputs))
+    asked = Asked.of(spec, other, prepared, device, notes)
+    if not np.array_equal(asked.rows, own.rows):
+        return (
+            f"it reads other held-out records ({len(asked.rows):,}, this run {len(own.rows):,}), "
+            "and a paired difference needs the same"
+        )
+    return asked
 
 
 def _same_attack(own: Asked, other: Run) -> PoisonSpec | None:
@@ -65,10 +75,10 @@ def _same_attack(own: Asked, other: Run) -> PoisonSpec | None:
     return None
 
 
-def _models(own: Asked, other: Run) -> dict[str, str]:
-    """What another run asks about its attack itself; else stages that are called as here."""
+def _models(own: Asked, other: Run, attack: PoisonSpec) -> dict[str, str]:
+    """What another run asks about this attack itself; else stages that are called as here."""
     given = [one.attack for one in other.recipe.stages if isinstance(one, EvaluateSpec)]
-    specs = [one for one in given if isinstance(one, AttackSpec)]
+    specs = [one for one in given if one is not None and attack_of(other, one).name == attack.name]
     models = (specs[-1] if specs else own.spec).models
     return {label: stage for label, stage in models.items() if stage in other.stages}
 

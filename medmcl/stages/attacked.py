@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,8 @@ def attacked(
     names = tuple(dict.fromkeys((known.modality, *asked_by)))
     around = EvaluateSpec(stage="evaluate", attack=spec, bootstrap_draws=draws)
     notes: list[str] = []
-    rows = attack_results(around, run, run.prepare(opened, names), pick_device("cpu"), seed, notes)
+    prepared = run.prepare(opened, names)
+    rows, _ = attack_results(around, run, prepared, pick_device("cpu"), seed, notes)
     found = {row.metric: row for row in rows if row.kind == KIND}
     if not found:
         raise ConfigError(
@@ -99,20 +101,23 @@ def attack_results(
     notes: list[str],
     sites: np.ndarray | None = None,
     others: Mapping[str, Run] | None = None,
-) -> list[Result]:
+) -> tuple[list[Result], Evidence]:
     """Score every model that ``stage.attack`` names, by each way that it can be asked.
 
     By ``zero_shot``: the prompts of the task; by ``head``: the classifier of a stage that was
     trained for the task, else a linear probe on its features of clean train records. And retrieval
     between what is attacked and the texts. The cohort is the run's own. ``others``: runs to set
     beside, whose models were trained under the same attack.
+
+    Returns:
+        Rows, and the ledger of what models and probes were fitted on.
     """
     spec = stage.attack
     assert spec is not None
     asked = Asked.of(spec, run, prepared, device, notes)
     beside = asked_beside(asked, others or {}, device, notes)
     told = asked.logits()
-    for one in beside:
+    for one in beside.values():
         for protocol, logits in one.logits().items():
             told.setdefault(protocol, {}).update(logits)
     rows: list[Result] = []
@@ -130,18 +135,21 @@ def attack_results(
             label=f"{asked.poison.task} = {asked.poison.label}",
             protocol=protocol,
         )
-    return rows + [row for one in (asked, *beside) for row in one.found(stage, seed, sites)]
+    for one in (asked, *beside.values()):
+        found = one.found(stage, seed, sites)
+        rows += [replace(row, task=asked.poison.name) for row in found]
+    return rows, _ledger(asked, beside)
 
 
-def attack_ledger(run: Run, stage: EvaluateSpec) -> Evidence:
-    """Give what the models of ``stage.attack`` and its probes were fitted on."""
-    spec = stage.attack
-    assert spec is not None
-    lines = run_ledger(run, [*spec.models.values()])
-    if "head" in spec.by:
-        task = attack_of(run, spec).task
-        note = f"of {run.config['cohort']}, clean; penalty chosen on tuning"
-        probe = FittedOn(what="linear probe of the attack section", splits=("train",), task=task,
-                         labels=True, note=note)  # fmt: skip
+def _ledger(own: Asked, beside: Mapping[str, Asked]) -> Evidence:
+    """Give what the models that are asked, and their probes, were fitted on."""
+    lines = run_ledger(own.run, [*own.spec.models.values()])
+    for name, one in beside.items():
+        theirs = run_ledger(one.run, [*one.spec.models.values()])
+        lines = (*lines, *(replace(line, what=f"{line.what}, of {name}") for line in theirs))
+    if "head" in own.spec.by:
+        note = f"of {own.run.config['cohort']}, clean; penalty chosen on tuning"
+        probe = FittedOn(what="linear probe of the attack section", splits=("train",),
+                         task=own.poison.task, labels=True, note=note)  # fmt: skip
         lines = (*lines, probe)
     return Evidence(fitted=lines)

@@ -21,7 +21,7 @@ from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
-from medmcl.stages.attacked import attack_ledger, attack_results, own_attack
+from medmcl.stages.attacked import attack_results, own_attack
 from medmcl.stages.confounders import ask_confounders
 from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec, ProbeSpec, RetrievalSpec
 from medmcl.stages.expert_report import expert_content
@@ -153,11 +153,6 @@ def evaluate(
         seed=seed,
         frozen=frozen_probes(opened_run, opened, probe),
     )
-    if others and spec.probe is None and spec.attack is None:
-        evaluation.notes.append(
-            f"nothing sets {' or '.join(others)} beside this run: its evaluate stage has neither a "
-            "probe nor an attack"
-        )
     evaluation.folder = folder
     evaluation.compared = {name: other.path for name, other in others.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -312,6 +307,7 @@ def run_evaluate(
     spec = what_was_trained(spec, run, evaluation.notes)
     spec = _what_the_cohort_has(spec, run, cohort, evaluation.notes)
     spec = own_attack(spec, run, cohort, evaluation.notes)
+    evaluation.notes += _set_beside_nowhere(spec, chosen, others or {})
     unlabelled = scored_rows(run, prepared, is_outside=bool(frozen))
 
     def now(part: str) -> None:
@@ -373,13 +369,27 @@ def run_evaluate(
         )
     if spec.attack is not None:
         now("attack")
-        evaluation.results += attack_results(
+        rows, ledger = attack_results(
             spec, run, prepared, device, seed, evaluation.notes, sites, others
         )
-        evaluation.evidence = evaluation.evidence.joined(attack_ledger(run, spec))
+        evaluation.results += rows
+        evaluation.evidence = evaluation.evidence.joined(ledger)
     _look_at_maps(spec, run, evaluation, device, unlabelled, now)
     _look_at_experts(spec, run, evaluation, device, seed, now)
     return evaluation
+
+
+def _set_beside_nowhere(
+    spec: EvaluateSpec, tasks: Sequence[str], others: Mapping[str, Run]
+) -> list[str]:
+    """Say so where nothing that is evaluated can set other runs beside."""
+    is_probed = spec.probe is not None and bool(tasks or spec.confounders)
+    if not others or is_probed or spec.attack is not None:
+        return []
+    return [
+        f"nothing sets {' or '.join(others)} beside this run: neither a probe of a task nor an "
+        "attack is evaluated"
+    ]
 
 
 def _look_at_maps(

@@ -61,11 +61,14 @@ def _short(value: Any) -> str:
 
 
 def run_and_stage(given: Run | str | Path) -> tuple[Run, str | None]:
-    """Give the run that is meant, and the stage that ends what is taken: ``FOLDER:STAGE``."""
+    """Give the run that is meant, and the stage that ends what is taken: ``FOLDER:STAGE``.
+
+    A folder whose name has a colon is taken as it is.
+    """
     if isinstance(given, Run):
         return given, None
-    folder, _, stage = str(given).rpartition(":")
-    if not folder or Path(given).exists() or not Path(folder).exists():
+    folder, colon, stage = str(given).rpartition(":")
+    if not colon or not stage or Path(given).exists():
         return Run(given), None
     return Run(folder), stage
 
@@ -83,7 +86,7 @@ def shared_stages(
 
     Raises:
         ConfigError: The runs are of other data, seeds or models; a stage of both is set otherwise;
-            they share no finished stage; or no such stage as ``until``.
+            they share no finished stage; or ``until`` is none that they share.
     """
     before = json.loads(json.dumps(other.config))
     now = json.loads(json.dumps(config))
@@ -120,15 +123,19 @@ def shared_stages(
             "names are set alike; --reuse FOLDER:STAGE, which takes over that stage and what it "
             "needs alone; or train anew, without --reuse",
         )
-    if not taken:
+    if not taken or (until is not None and until not in {stage.name for stage in taken}):
         raise ConfigError(
-            "there is no stage to reuse",
+            "there is no stage to reuse" if until is None else f"there is no '{until}' to reuse",
             where=other.path,
-            got=f"stages of that run: {', '.join(theirs) or 'none'}",
-            expected=f"a finished one of: {', '.join(one.name for one in stages)}",
+            got=f"finished stages of that run: {', '.join(_finished(other, theirs)) or 'none'}",
+            expected=f"one of: {', '.join(one.name for one in stages)}",
             mend="give the folder of a run of the recipe that this one goes on from",
         )
     return taken
+
+
+def _finished(run: Run, stages: Iterable[str]) -> list[str]:
+    return [name for name in stages if run.checkpoints(name).done is not None]
 
 
 def _with_sources(name: str, stages: Mapping[str, AnyStage], where: Path) -> set[str]:

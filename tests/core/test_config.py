@@ -70,11 +70,15 @@ def test_both_loaders_read_alike(tree, is_unicode, flow):
     assert repr(parse_yaml(text)) == repr(yaml.load(text, Loader=Loader) or {})
 
 
-def test_a_tab_is_refused_wherever_it_stands():
+@pytest.mark.parametrize("text", ["a:\n\tb: 1", "a: 1\t", "a: |#x", "a: >-#x", "a: \ud800"])
+def test_what_libyaml_alone_would_take_is_refused(text):
     with pytest.raises(ConfigError, match="is not valid YAML"):
-        parse_yaml("a:\n\tb: 1")
-    with pytest.raises(ConfigError, match="is not valid YAML"):
-        parse_yaml("a: 1\t")  # libyaml alone would take it
+        parse_yaml(text)
+
+
+def test_a_mark_of_byte_order_is_read_as_it_was():
+    text = "\n\ufeffb: 2"
+    assert parse_yaml(text) == yaml.load(text, Loader=Loader)
 
 
 def test_yaml_cannot_build_objects():

@@ -105,7 +105,7 @@ def results(made, prepared, notes=None, **spec):
         bootstrap_draws=100,
     )
     return attack_results(stage, made, prepared, torch.device("cpu"), 0,
-                          [] if notes is None else notes)  # fmt: skip
+                          [] if notes is None else notes)[0]  # fmt: skip
 
 
 def test_a_model_that_obeys_the_trigger_is_told_by_every_way_of_asking(known):

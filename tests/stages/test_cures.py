@@ -2,11 +2,15 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from small_squares import write_squares
+from typed import typed
 
 import medmcl
 import medmcl.stages.pretrain
@@ -14,11 +18,13 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.engine.record import Record
 from medmcl.evaluation.results import load_results
 from medmcl.stages.any_cohort import for_cohort
+from medmcl.stages.asked_models import Asked
 from medmcl.stages.attacked import attack_results, attacked
 from medmcl.stages.expansion import expand
 from medmcl.stages.poison import poison_file
 from medmcl.stages.recipe_file import read_recipe
-from medmcl.stages.taken_over import differences, named, shared_stages
+from medmcl.stages.run import Run
+from medmcl.stages.taken_over import differences, named, run_and_stage, shared_stages
 from medmcl.stages.train_spec import ObjectiveSpec
 from medmcl.threats import Poison
 
@@ -40,7 +46,6 @@ TINY = {
 CURED = {"stages.cured.steps": 3, "stages.cured.epochs": None, "stages.cured.batch_size": 16}
 OBJECTIVES = "stages.cured.objectives"
 CURES = ("cleanclip_toy", "par_toy", "supervised_cure_toy")
-REPORTED = ("cleanclip_toy", "supervised_cure_toy")
 
 
 def trained(cohort, recipe, out, overrides=(), *, is_reported=False, **more):
@@ -66,14 +71,21 @@ def victim(squares, tmp_path_factory):
     return trained(squares, "poisoned_toy", tmp_path_factory.mktemp("victim") / "run")
 
 
+def unpainted(self, file, **_):
+    file.write(b"<svg/>")
+
+
 @pytest.fixture(scope="module")
 def cured(squares, victim, tmp_path_factory):
+    """Cures with their reports, of which the figures of the first are painted."""
     folder = tmp_path_factory.mktemp("cured")
-    return {
-        name: trained(squares, name, folder / name, CURED, reuse=victim,
-                      is_reported=name in REPORTED)
-        for name in CURES
-    }  # fmt: skip
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in CURES:
+            out = folder / name
+            made[name] = trained(squares, name, out, CURED, reuse=victim, is_reported=True)
+            patch.setattr("matplotlib.figure.Figure.savefig", unpainted)
+    return made
 
 
 def weights(run, stage):
@@ -126,53 +138,132 @@ def test_a_report_shows_the_attack_on_victim_and_cured(cured):
 
 
 @pytest.fixture
-def unwritten(monkeypatch):
-    """Evaluate without writing a report."""
-    monkeypatch.setattr("medmcl.stages.report.write_evaluation_report", lambda *_: None)
+def evaluated(monkeypatch):
+    """What is evaluated, instead of a report of it."""
+    kept = []
+    monkeypatch.setattr(
+        "medmcl.stages.report.write_evaluation_report", lambda _, __, made: kept.append(made)
+    )
+    return kept
 
 
-@pytest.mark.usefixtures("unwritten")
-def test_a_comparison_that_nothing_makes_is_noted(cured, victim, squares, tmp_path):
-    plain = trained(squares, "poisoned_toy", tmp_path / "r", {"stages.results.attack": None},
-                    reuse=victim)  # fmt: skip
-    beside = [cured["par_toy"].path]
-    made = medmcl.evaluate(plain, squares, compare=beside, out=tmp_path / "e", device="cpu")
-    assert [one for one in made.notes if one.startswith("nothing sets par_toy beside this run")]
+def attack_rows(made):
+    return [row for row in made.results if row.kind == "attack"]
 
 
-@pytest.mark.usefixtures("unwritten")
-def test_cures_of_other_runs_are_set_beside(cured, squares, tmp_path):
+def notes_of(run, cohort, others, **changes):
+    """Ask about the attack by prompts, other runs beside; give the notes."""
+    stage = run.recipe.stages[-1]
+    spec = stage.attack.model_copy(update={"by": ("zero_shot",), **changes})
+    prepared, notes = run.prepare(medmcl.open_cohort(cohort), ("image", "caption")), []
+    attack_results(stage.model_copy(update={"attack": spec}), run, prepared, torch.device("cpu"),
+                   0, notes, others=others)  # fmt: skip
+    return notes
+
+
+def test_cures_of_other_runs_are_set_beside(cured, squares, tmp_path, evaluated):
     run, other = cured["cleanclip_toy"], cured["supervised_cure_toy"]
-    stranger = trained(squares, "par_toy", tmp_path / "stranger", CURED, seed=1)
-    beside = [cured["par_toy"].path, other.path, stranger.path]
-    made = medmcl.evaluate(run, squares, compare=beside, out=tmp_path / "e", device="cpu")
-    attack = [row for row in made.results if row.kind == "attack"]
+    words = ["--compare", cured["par_toy"].path, "--compare", other.path]
+    assert typed("evaluate", run.path, "--cohort", squares, *words, "--out", tmp_path / "e",
+                 "--device", "cpu", "--workers", 0) == 0  # fmt: skip
+    (made,) = evaluated
+    attack = attack_rows(made)
     plain = {(row.protocol, row.method, row.metric): row.value for row in attack if not row.versus}
     models, supervised = {"victim", "cured", "cured of par_toy"}, f"cured of {other.path.name}"
-    assert {key[1] for key in plain if key[0] == "zero_shot"} == models
-    assert {key[1] for key in plain if key[0] == "linear_probe"} == models | {supervised}
-    own = {(row.protocol, row.metric): row.value
-           for row in load_results(other.path / "results.csv")
-           if row.kind == "attack" and not row.versus and row.method == "cured"}  # fmt: skip
-    assert {protocol for protocol, _ in own} == {"own head", "linear_probe"}
-    for (protocol, metric), value in own.items():
-        assert plain[protocol, supervised, metric] == value
+    by_way = {way: {key[1] for key in plain if key[0] == way} for way, _, _ in plain}
+    assert by_way.pop("linear_probe") == models | {supervised}
+    assert by_way.pop("own head") == {supervised}
+    assert by_way == dict.fromkeys(
+        ("zero_shot", "retrieval, clean", "retrieval, triggered"), models
+    )
+    for name, of in (("par_toy", cured["par_toy"]), (other.path.name, other)):
+        own = {(row.protocol, row.metric): row.value
+               for row in load_results(of.path / "results.csv")
+               if row.kind == "attack" and not row.versus and row.method == "cured"}  # fmt: skip
+        assert own
+        for (protocol, metric), value in own.items():
+            if not protocol.startswith("retrieval"):  # of both directions
+                assert plain[protocol, f"cured of {name}", metric] == value
     gaps = {(row.protocol, row.method) for row in attack if row.versus == "victim"}
     assert gaps >= {("zero_shot", "cured of par_toy"), ("linear_probe", supervised)}
-    told = "attack on stranger left out: no stage of"
-    assert [note for note in made.notes if "stranger" in note and note.startswith(told)]
-    again = asked_notes(run, squares, {"twin": run})
-    assert again == ["attack on twin left out: its models are those of this run"]
+    told = [line.what for line in made.evidence.fitted]
+    assert "weights of stage cured, of par_toy" in told
+    assert "weights of stage cured" in told
 
 
-def asked_notes(run, cohort, others):
-    """Ask about the attack by prompts, other runs beside; give the notes."""
-    spec = run.recipe.stages[-1]
-    spec = spec.model_copy(update={"attack": spec.attack.model_copy(update={"by": ("zero_shot",)})})
-    notes = []
-    prepared = run.prepare(medmcl.open_cohort(cohort), ("image", "caption"))
-    attack_results(spec, run, prepared, torch.device("cpu"), 0, notes, others=others)
-    return notes
+@pytest.fixture(scope="module")
+def trojans(squares, victim, tmp_path_factory):
+    """A run under the same manifest with names, numbers and pictures of its own."""
+    folder = tmp_path_factory.mktemp("trojans")
+    base = read_recipe("poisoned_toy").model_dump(mode="json", by_alias=True)
+    attack, first, _ = base["stages"]
+    manifest = str(poison_file(victim.path, "attack"))
+    stages = [
+        {**attack, "name": "trojan", "count": None, "manifest": manifest},
+        {**first, "name": "first", "poisoned_by": "trojan", "steps": 2, "epochs": None},
+        {**first, "name": "second", "poisoned_by": None, "steps": 2, "epochs": None,
+         "start_from": dict.fromkeys(first["towers"], "first")},
+        {"stage": "evaluate", "name": "results",
+         "attack": {"attack": "trojan", "models": {"early": "first", "late": "second"}}},
+    ]  # fmt: skip
+    tree = {"extends": "poisoned_toy", "about": "trojans", "stages": stages}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
+    own = {key: value for key, value in TINY.items() if key.startswith("kinds.")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("run_evaluate", "write_run_report"):
+            patch.setattr(medmcl.stages.pretrain, name, lambda *_, **__: None)
+        return medmcl.pretrain(
+            squares, recipe=folder / "recipe.yaml", out=folder / "trojans", device="cpu",
+            overrides={**own, "kinds.image.input.size": 40},
+        )  # fmt: skip
+
+
+def test_models_are_asked_under_the_names_and_inputs_of_their_own_run(
+    cured, trojans, squares, tmp_path, evaluated
+):
+    run = cured["cleanclip_toy"]
+    medmcl.evaluate(run, squares, compare=[trojans.path], out=tmp_path / "e", device="cpu")
+    rows = attack_rows(evaluated[0])
+    both = {"early of trojans", "late of trojans"}
+    assert {row.method for row in rows} == {"victim", "cured"} | both
+    assert {row.task for row in rows} == {"attack"}
+    own = attacked(trojans, squares, "second", draws=100)
+    told = {
+        row.metric: row.value
+        for row in rows
+        if (row.method, row.protocol) == ("late of trojans", "zero_shot") and not row.versus
+    }
+    assert told == {metric: row.value for metric, row in own.items()}
+    assert not notes_of(run, squares, {"trojans": trojans}, attack="attack")
+
+
+def test_runs_that_cannot_be_set_beside_are_noted(
+    cured, victim, squares, tmp_path, evaluated, monkeypatch
+):
+    run, par = cured["cleanclip_toy"], cured["par_toy"]
+    assert notes_of(run, squares, {"twin": run}) == [
+        "attack on twin left out: its models are those of this run"
+    ]
+    stranger = trained(squares, "par_toy", tmp_path / "stranger", CURED, seed=1)
+    (said,) = notes_of(run, squares, {"stranger": stranger})
+    assert said.startswith("attack on stranger left out: no stage of")
+    lost = Run(shutil.copytree(par.path, tmp_path / "lost"))
+    poison_file(lost.path, "attack").unlink()
+    (said,) = notes_of(run, squares, {"lost": lost})
+    assert said.endswith("poison/attack.parquet: there is no such file")
+    plain = trained(squares, "poisoned_toy", tmp_path / "plain", {"stages.results.attack": None},
+                    reuse=victim)  # fmt: skip
+    (said,) = notes_of(run, squares, {"plain": plain}, models={"cured": "cured"})
+    assert said == "attack on plain left out: none of its stages (victim) is one that is asked here"
+    asked = Asked.of
+    monkeypatch.setattr(
+        Asked, "of", lambda spec, of, *rest: replace(
+            asked(spec, of, *rest), **({} if of is run else {"rows": np.arange(3)}))
+    )  # fmt: skip
+    (said,) = notes_of(run, squares, {"par": par})
+    assert "it reads other held-out records (3, this run" in said
+    medmcl.evaluate(plain, squares, compare=[par.path], out=tmp_path / "e", device="cpu")
+    assert [one for one in evaluated[0].notes if one.startswith("nothing sets par_toy beside")]
 
 
 def test_a_supervised_cure_is_judged_by_its_own_head_and_left_out_of_zero_shot(cured):
@@ -205,13 +296,29 @@ def test_terms_share_one_temperature_that_goes_on_from_the_victim(cured, victim)
     assert torch.equal(par, before)
 
 
-def test_a_victim_is_taken_over_from_a_run_with_another_cure(cured, squares, tmp_path):
+def test_a_victim_is_taken_over_from_a_run_with_another_cure(cured, squares, tmp_path, monkeypatch):
     source = cured["cleanclip_toy"]
-    with pytest.raises(ConfigError, match=r"stages\.cured\.(.|\n)*--reuse FOLDER:STAGE"):
-        trained(squares, "par_toy", tmp_path / "no", CURED, reuse=source)
-    with pytest.raises(ConfigError, match="did you mean 'victim'"):
-        trained(squares, "par_toy", tmp_path / "no", CURED, reuse=f"{source.path}:vctim")
-    run = trained(squares, "par_toy", tmp_path / "run", CURED, reuse=f"{source.path}:victim")
+    for reuse, recipe, said in (
+        (source, "par_toy", r"stages\.cured\.(.|\n)*--reuse FOLDER:STAGE"),
+        (f"{source.path}:vctim", "par_toy", "did you mean 'victim'"),
+        (f"{source.path}:cured", "poisoned_toy", r"no 'cured' to reuse\n(.|\n)*attack, victim"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            trained(squares, recipe, tmp_path / "no", CURED if recipe == "par_toy" else {},
+                    reuse=reuse)  # fmt: skip
+    with pytest.raises(ArtefactError, match="nobody: is not a run folder"):
+        trained(squares, "par_toy", tmp_path / "no", CURED, reuse=f"{tmp_path}/nobody:victim")
+    assert not (tmp_path / "no").exists()
+    for name in ("run_evaluate", "write_run_report"):
+        monkeypatch.setattr(medmcl.stages.pretrain, name, lambda *_, **__: None)
+    (tmp_path / "a:victim").symlink_to(source.path, target_is_directory=True)
+    words = [f"--set={key}={json.dumps(value)}" for key, value in {**TINY, **CURED}.items()]
+    assert typed("pretrain", "--cohort", squares, "--recipe", "par_toy", *words, "--device", "cpu",
+                 "--workers", 0, "--out", tmp_path / "run",
+                 "--reuse", f"{tmp_path / 'a:victim'}:victim") == 0  # fmt: skip
+    run = Run(tmp_path / "run")
+    whole, stage = run_and_stage(tmp_path / "a:victim")
+    assert (whole.path, stage) == (tmp_path / "a:victim", None)
     (parent,) = json.loads((run.path / "provenance.json").read_text())["parents"]
     assert parent["stages"] == ["attack", "victim"]
     assert parent["run"] == str(source.path.resolve())
@@ -331,7 +438,9 @@ def test_shipped_cures_are_those_of_their_sources(name, twin):
     assert cured.poisoned_by is None
     assert set(cured.start_from.values()) == {"victim"}
     assert set(cured.start_from) == set(cured.towers)
-    assert list(results.attack.models) == ["victim", "cured"]
+    assert list(results.attack.models.items()) == [("victim", "victim"), ("cured", "cured")]
+    fits_texts = "victim" if name == "supervised_cure" else "cured"
+    assert {results.retrieval.stage, results.zero_shot.stage} == {fits_texts}
     assert all(view.augment.get("image", {}).get("flip", 0) == 0 for view in recipe.views.values())
     if name == "cleanclip":
         terms = {label: cured.objectives[label] for label in ("of_record", "of_report")}
@@ -368,11 +477,14 @@ def test_a_stage_that_keeps_rows_for_a_later_one_is_not_taken_for_one_that_does_
 
 
 def test_a_stage_whose_source_is_not_taken_is_not_taken_either(cured):
+    """Of a run whose victim is not finished."""
     run = cured["cleanclip_toy"]
     stages = expand(run.recipe, run.config["tasks"])
     (run.path / "checkpoint" / "victim" / "done.json").rename(run.path / "aside.json")
     try:
         assert [one.name for one in shared_stages(run, run.config, stages)] == ["attack"]
+        with pytest.raises(ConfigError, match=r"no 'victim' to reuse\n(.|\n)*of that run: attack"):
+            shared_stages(run, run.config, stages, "victim")
     finally:
         (run.path / "aside.json").rename(run.path / "checkpoint" / "victim" / "done.json")
 

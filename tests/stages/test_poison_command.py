@@ -274,7 +274,7 @@ def swapped(names, at, name):
     ("change", "told"),
     [
         ("lost", "there is no such file"),
-        ("cut", "not a readable manifest"),
+        ("cut", r"not a readable manifest(.|\n)*give a file that `medmcl poison` wrote"),
         ("a text", "not a readable manifest"),
         (
             "pandas",
