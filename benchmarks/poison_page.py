@@ -258,16 +258,16 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    labelled: list[tuple[float, float]] = []
     for trigger, colour in COLOURS.items():
         points = [(int(job.split()[1]), own) for job, own in by_job(sweeps).items()
                   if job.startswith(trigger) and " of " not in job]  # fmt: skip
-        for rate, line in (("attack success", "-"), ("clean accuracy", "--")):
+        for rate, line in (("attack success", "-"), ("clean accuracy", ":")):
             values = [hits(own, "victim", "zero_shot", rate) for _, own in points]
             known = [one for one in values if one is not None]
             means = [100 * one[0].mean() for one in known]
             left.plot([count for count, _ in points], means, line, color=colour, marker="o",
-                      markersize=3, label=f"{trigger}, {rate}")  # fmt: skip
+                      markersize=3, label=trigger if line == "-" else None)  # fmt: skip
+        labelled: list[tuple[float, float]] = []
         for job, own in by_job(curves).items():
             if not job.startswith(trigger):
                 continue
@@ -280,16 +280,19 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
                 if any(abs(a - c) < NEAR[0] and abs(b - d) < NEAR[1] for c, d in labelled):
                     continue
                 labelled.append((a, b))
-                right.annotate(name.removeprefix("cleanclip "), (a, b), fontsize=7,
-                               xytext=(-24, -8) if trigger == "blended" else (4, 3),
+                is_right = trigger == "four_corners"
+                right.annotate(name.removeprefix("cleanclip "), (a, b), fontsize=6.5, color=colour,
+                               xytext=(5, -3) if is_right else (-5, -3), va="baseline",
+                               ha="left" if is_right else "right",
                                textcoords="offset points")  # fmt: skip
+    right.margins(x=0.12)
     left.set_xscale("log")
     left.set_xlabel("poisoned train pairs")
     left.set_ylabel("%")
     right.set_xlabel("clean accuracy, %")
     right.set_ylabel("attack success, %")
-    right.set_title("cure at other rates", fontsize=9)
-    left.set_title("victims", fontsize=9)
+    right.set_title("CleanCLIP's cure at other learning rates", fontsize=9)
+    left.set_title("victims: attack success (lines), clean accuracy (dots)", fontsize=9)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
