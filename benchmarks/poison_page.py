@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from packed import unpacked
 
 from medmcl.evaluation.metrics.proportions import wilson
 
@@ -23,7 +24,7 @@ DRAWS = 2000
 IMPLANTED = 0.2
 """Effect of a trigger above which there is something to cure: attack success less what is told so
 without it."""
-NEAR = (0.45, 7.0)
+NEAR = (0.6, 7.0)
 """Points of clean accuracy and attack success within which one label of the figure is enough."""
 COLOURS = {"badnet": "#0072B2", "blended": "#D55E00", "sig": "#009E73", "four_corners": "#CC79A7"}
 BY_HEAD = ("clean accuracy", "attack success", "without trigger")
@@ -46,8 +47,8 @@ def said(row: Row, model: str, protocol: str) -> Said | None:
     asked = row["asked"].get(model, {})
     if protocol not in asked:
         return None
-    clean, triggered = (np.frombuffer(bytes.fromhex(one), dtype="u1") for one in asked[protocol])
-    truth = np.frombuffer(bytes.fromhex(asked["truth"]), dtype="u1")
+    clean, triggered = (unpacked(one, "u1") for one in asked[protocol])
+    truth = unpacked(asked["truth"], "u1")
     return clean, triggered, truth, asked["target"]
 
 
@@ -61,7 +62,7 @@ def hits(rows: Sequence[Row], model: str, protocol: str, rate: str) -> Hits | No
         holds, of = RATES[rate](told)
         found.append(holds[of].astype(np.float64))
         given = row["asked"][model].get("people")
-        known = np.arange(len(of)) if given is None else np.frombuffer(bytes.fromhex(given), "<u2")
+        known = np.arange(len(of)) if given is None else unpacked(given, "<u2")
         people = known[of]
     return (np.stack(found), people) if found else None
 
@@ -280,12 +281,12 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
                 if any(abs(a - c) < NEAR[0] and abs(b - d) < NEAR[1] for c, d in labelled):
                     continue
                 labelled.append((a, b))
-                is_right = trigger == "four_corners"
+                is_right = trigger != "blended" and name != "victim"
                 right.annotate(name.removeprefix("cleanclip "), (a, b), fontsize=6.5, color=colour,
                                xytext=(5, -3) if is_right else (-5, -3), va="baseline",
                                ha="left" if is_right else "right",
                                textcoords="offset points")  # fmt: skip
-    right.margins(x=0.12)
+    right.margins(x=0.16)
     left.set_xscale("log")
     left.set_xlabel("poisoned train pairs")
     left.set_ylabel("%")

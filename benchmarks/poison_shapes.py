@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from packed import packed
 
 import medmcl
 import medmcl.stages.pretrain
@@ -163,7 +164,7 @@ def trained(
 
 
 def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
-    """Give what each held-out record is told to be, clean and triggered, as hexadecimal bytes.
+    """Give what each held-out record is told to be, clean and triggered, packed as bytes.
 
     ``people``: number of its person, two bytes each.
     """
@@ -172,12 +173,12 @@ def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
     prepared = run.prepare(cohort, tuple(run.recipe.inputs))
     one = Asked.of(spec, run, prepared, pick_device("cpu"), notes)
     found: dict[str, Any] = {
-        protocol: [told.argmax(axis=1).astype("uint8").tobytes().hex() for told in logits[stage]]
+        protocol: [packed(told.argmax(axis=1), "u1") for told in logits[stage]]
         for protocol, logits in one.logits().items()
     }
     people = np.unique(prepared.subjects[one.rows], return_inverse=True)[1]
-    found["people"] = people.astype("<u2").tobytes().hex()
-    found["truth"] = one.task.shown[one.rows].astype("uint8").tobytes().hex()
+    found["people"] = packed(people, "<u2")
+    found["truth"] = packed(one.task.shown[one.rows], "u1")
     return {**found, "target": one.task.target, "notes": notes}
 
 
