@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ from medmcl.stages.run_attack import load_attack
 if TYPE_CHECKING:
     import torch
 
+    Weights = Mapping[str, torch.Tensor]
+
 
 def asked_beside(
     own: Asked, others: Mapping[str, Run], device: torch.device, notes: list[str]
@@ -27,9 +29,13 @@ def asked_beside(
     first run, weight by weight, are not asked again. Runs that cannot be set beside are left out,
     with a note.
     """
+    if not others:
+        return {}
     found = {}
+    wanted = load_attack(own.run, own.poison).fingerprint
+    known = [_weights(own.run, stage) for stage in own.spec.models.values()]
     for name, other in others.items():
-        one = _beside(own, name, other, device, notes)
+        one = _beside(own, name, other, wanted, known, device, notes)
         if isinstance(one, str):
             notes.append(f"attack on {name} left out: {one}")
         else:
@@ -38,11 +44,20 @@ def asked_beside(
 
 
 def _beside(
-    own: Asked, name: str, other: Run, device: torch.device, notes: list[str]
+    own: Asked,
+    name: str,
+    other: Run,
+    wanted: str,
+    known: Sequence[Weights],
+    device: torch.device,
+    notes: list[str],
 ) -> Asked | str:
-    """Ask a run, or say why it cannot be set beside."""
+    """Ask a run, or say why it cannot be set beside.
+
+    ``wanted`` and ``known``: fingerprint of the manifest, and weights of the first run's models.
+    """
     try:
-        attack = _same_attack(own, other)
+        attack = _same_attack(wanted, other)
     except ArtefactError as error:
         return str(error.args[0].splitlines()[0])
     if attack is None:
@@ -51,7 +66,7 @@ def _beside(
     if not models:
         return f"none of its stages ({', '.join(other.stages)}) is one that is asked here"
     new = {f"{label} of {name}": stage for label, stage in models.items()
-           if not _is_known(own, other, stage)}  # fmt: skip
+           if not _is_one_of(known, _weights(other, stage))}  # fmt: skip
     if not new:
         return "its models are those of this run"
     spec = own.spec.model_copy(update={"attack": attack.name, "models": new})
@@ -66,9 +81,8 @@ def _beside(
     return asked
 
 
-def _same_attack(own: Asked, other: Run) -> PoisonSpec | None:
-    """The poison stage whose manifest is that of the attack."""
-    wanted = load_attack(own.run, own.poison).fingerprint
+def _same_attack(wanted: str, other: Run) -> PoisonSpec | None:
+    """The poison stage whose manifest has this fingerprint."""
     for spec in other.attacks.values():
         if load_attack(other, spec).fingerprint == wanted:
             return spec
@@ -83,15 +97,16 @@ def _models(own: Asked, other: Run, attack: PoisonSpec) -> dict[str, str]:
     return {label: stage for label, stage in models.items() if stage in other.stages}
 
 
-def _is_known(own: Asked, other: Run, stage: str) -> bool:
-    """Whether a model of the first run has the weights of this one."""
+def _weights(run: Run, stage: str) -> Weights:
+    return run.checkpoints(stage).weights(run.stage(stage).keep)
+
+
+def _is_one_of(known: Sequence[Weights], weights: Weights) -> bool:
+    """Whether a model is among others, weight by weight."""
     import torch
 
-    theirs = other.checkpoints(stage).weights(other.stage(stage).keep)
-    for mine in own.spec.models.values():
-        ours = own.run.checkpoints(mine).weights(own.run.stage(mine).keep)
-        if ours.keys() == theirs.keys() and all(
-            torch.equal(value, theirs[key]) for key, value in ours.items()
-        ):
-            return True
-    return False
+    return any(
+        one.keys() == weights.keys()
+        and all(torch.equal(value, weights[key]) for key, value in one.items())
+        for one in known
+    )
