@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import gammaln
 
+from medmcl.core.findings import counted
 from medmcl.evaluation.metrics.intervals import Interval, Resampler
 from medmcl.evaluation.metrics.predictions import Metric
 from medmcl.evaluation.resampling import site_codes
@@ -134,7 +135,9 @@ def retrieval(
         split: Name of the split for the rows.
 
     Returns:
-        Rows with ``target`` such as ``ecg → cmr``, and rows of the method ``chance``.
+        Rows with ``target`` such as ``ecg → cmr``, and rows of the method ``chance``. Among one
+        person's records, or where all items are equal, nothing is retrieved: rows without a value,
+        their note says so.
     """
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} rows, b has {len(b)}")
@@ -153,15 +156,31 @@ def retrieval(
         same = np.arange(len(a)) if of_gallery is None else np.asarray(of_gallery)
         _, inverse, counts = np.unique(same, return_inverse=True, return_counts=True)
         rank = ranks(queries, gallery, same, same).astype(np.float64)
+        alone = _alone(subjects, same)
         for k in (*ks, None):
             metric = _rank_metric(k)
-            interval = _score(sampler, metric, rank, level)
             named = {**about, "metric": metric.name, "direction": metric.direction}
+            if alone:
+                counts_of = {"n": len(a), "subjects": len(np.unique(subjects))}
+                rows.append(Result(method=method, note=alone, **counts_of, **named))  # type: ignore[arg-type]  # a literal held in a dict
+                continue
+            interval = _score(sampler, metric, rank, level)
             rows.append(Result.of(interval, method=method, **named))
             if k is not None and len(a):
                 value = chance_recall(counts[inverse], len(gallery), k)
                 rows.append(Result(method="chance", value=value, n=len(a), **named))  # type: ignore[arg-type]  # a literal held in a dict
     return rows
+
+
+def _alone(subjects: np.ndarray, items: np.ndarray) -> str:
+    """Say why nothing can be retrieved: one person, or one item, is always found; else empty."""
+    people, different = len(np.unique(subjects)), len(np.unique(items))
+    if not people or (people > 1 and different > 1):
+        return ""
+    what = counted(people, "person", "people")
+    if people > 1:
+        what = f"{counted(different, 'item')} that differs"
+    return f"not estimable: retrieval among {what}; it needs two at least"
 
 
 def _score(sampler: Resampler, metric: Metric, rank: np.ndarray, level: float) -> Interval:

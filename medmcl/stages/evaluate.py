@@ -11,7 +11,7 @@ import numpy as np
 
 from medmcl.core.config import check
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.data.cohort import Cohort, open_cohort
+from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
@@ -30,11 +30,12 @@ from medmcl.stages.groups import sample_groups, sample_sites
 from medmcl.stages.ledger import refuse_seen, run_ledger
 from medmcl.stages.maps import held_out_maps
 from medmcl.stages.methods import gather
+from medmcl.stages.nobody import refuse_nobody
 from medmcl.stages.outputs import claim_report_folder
+from medmcl.stages.own_cohort import open_as_own
 from medmcl.stages.paired_choice import paired_choice_results
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
-from medmcl.stages.settings import only_cohort_overrides
 from medmcl.stages.task_scoring import ProbeMode, TaskScoring, frozen_probes
 from medmcl.stages.trained_models import what_was_trained
 from medmcl.stages.zero_shot import zero_shot_results
@@ -110,7 +111,8 @@ def evaluate(
         compare: Other runs to set beside, under the names of their folders.
         out: Folder of the report; ``RUN/evaluation-<cohort>`` if not given.
         overwrite: Write over a report that the folder holds.
-        overrides: Cohort overrides, as ``--set``.
+        overrides: Cohort overrides, as ``--set``; on the run's own cohort they are laid over those
+            that the run was started with.
         seed: Seed of label subsets and bootstrap.
         device: ``auto``, ``cpu`` or ``cuda``.
         probe: ``frozen``: the probes that the run kept; ``refit``: probes fitted on this cohort's
@@ -121,7 +123,8 @@ def evaluate(
     Raises:
         ArtefactError: A run is not finished; the folder holds a report already, or is a run;
             ``frozen``, and the run kept no probe.
-        CohortError: A compared run learned from records that are held out here.
+        CohortError: A compared run learned from records that are held out here; or nobody can be
+            scored.
         ConfigError: ``site``, and the cohort names no sites; a run to compare is called as
             another, or as a model of the run.
     """
@@ -131,18 +134,17 @@ def evaluate(
     others = _by_name(compare)
     for one in (opened_run, *others.values()):
         one.refuse_unfinished()
-    opened = (
-        cohort
-        if isinstance(cohort, Cohort)
-        else open_cohort(cohort, only_cohort_overrides(overrides or {}))
-    )
+    opened, said = open_as_own(opened_run, cohort, overrides)
     spec = _with_choices(_spec_of(opened_run, tasks, label_fractions, resample), opened)
     if spec.probe is not None:
         _refuse_names(others, spec.probe.models)
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     claim_report_folder(folder, overwrite=overwrite)
-    refuse_faulty(opened, opened.spec.tasks if spec.tasks == "all" else spec.tasks)
+    asked = opened.spec.tasks if spec.tasks == "all" else spec.tasks
+    refuse_faulty(opened, asked)
     record = Record(folder / "metrics.jsonl", active=True)
+    if said:
+        record.say(said)
     evaluation = run_evaluate(
         spec,
         opened_run,
@@ -153,7 +155,9 @@ def evaluate(
         seed=seed,
         frozen=frozen_probes(opened_run, opened, probe),
     )
+    refuse_nobody(evaluation, opened_run, spec, asked)
     evaluation.folder = folder
+    evaluation.notes += [said] if said else []
     evaluation.compared = {name: other.path for name, other in others.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation_report(opened_run, opened, evaluation)

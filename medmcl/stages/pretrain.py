@@ -34,6 +34,7 @@ from medmcl.stages.kept_rows import GIVEN, copy_keep, keep_file, read_keep
 from medmcl.stages.launch import choose_precision, new_run_folder
 from medmcl.stages.left_out import leave_out, why_left_out
 from medmcl.stages.models import Setting
+from medmcl.stages.own_cohort import COHORT_FILE
 from medmcl.stages.poison import rehearse_poison, run_poison
 from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.recipe_on import prepare_inputs, recipe_on
@@ -210,7 +211,7 @@ def _write_first_files(
         told = ", ".join(stage.name for stage in stages)
         setting.record.say(f"taken over from {other.path}: {told}")
     if not (folder / "provenance.json").exists():
-        _write_provenance(folder, config, setting.world, parents)
+        _write_provenance(folder, config, setting.world, parents, prepared.cohort.path)
 
 
 def _run_stages(
@@ -351,13 +352,18 @@ def _parent(path: Path) -> dict[str, Any]:
 
 
 def _write_provenance(
-    folder: Path, config: dict[str, Any], world: World, parents: list[dict[str, Any]]
+    folder: Path,
+    config: dict[str, Any],
+    world: World,
+    parents: list[dict[str, Any]],
+    cohort_file: Path,
 ) -> None:
     provenance = {
         "recipe": config["recipe"]["name"],
         "cohort": config["cohort"],
         "config_hash": fingerprint(config),
         "cohort_fingerprint": config["cohort_fingerprint"],
+        COHORT_FILE: str(cohort_file.resolve()),
         "seed": config["seed"],
         "command": " ".join(sys.argv),
         "python": platform.python_version(),

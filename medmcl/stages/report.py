@@ -18,6 +18,7 @@ from medmcl.evaluation.report.page import ReportData, write_report
 from medmcl.evaluation.results import APART
 from medmcl.evaluation.selection_evidence import SelectionEvidence
 from medmcl.stages.evaluate import Evaluation
+from medmcl.stages.own_cohort import COHORT_FILE
 from medmcl.stages.run import Run
 from medmcl.stages.study import is_another, stage_sentence, study_of
 from medmcl.stages.subjects_table import describe_subjects
@@ -80,6 +81,7 @@ def _data(
 ) -> ReportData:
     prepared = evaluation.prepared
     provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+    provenance.pop(COHORT_FILE, None)  # a report leaves the machine
     tasks = _scored(cohort, evaluation)
     scored = {"scored cohort": cohort.name, "scored cohort fingerprint": cohort.fingerprint}
     return ReportData(

@@ -8,6 +8,7 @@ adapter), ``tasks.json``, ``provenance.json``, ``checkpoint/<stage>/``, ``metric
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from medmcl.core.batch import Batch, InputShape
 from medmcl.core.config import check, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.targets import Targets
-from medmcl.data.cohort import Cohort, open_cohort
+from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
 from medmcl.stages.expansion import expand, needs
@@ -29,7 +30,6 @@ from medmcl.stages.left_out import joined_spec
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.select_spec import SelectSpec
-from medmcl.stages.settings import only_cohort_overrides
 from medmcl.stages.train_records import save_train_records
 from medmcl.stages.train_spec import JoinSpec, TowersSpec
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from medmcl.encoders.towers import Towers
     from medmcl.engine.loop import Learner
+
+log = logging.getLogger(__name__)
 
 EMBED_BATCH = 256
 
@@ -236,7 +238,8 @@ class Run:
             space: ``features`` (E wide, before the projection head: for probes) or ``pooled``
                 (D wide, unit norm, shared by modalities: for retrieval).
             device: ``auto``, ``cpu`` or ``cuda``.
-            overrides: Cohort overrides.
+            overrides: Cohort overrides. A record with faults gets a quality flag unless they say
+                otherwise; the run's own cohort is opened as the run was, where they do not.
 
         Returns:
             One row a record, indexed by (subject, record): ``quality`` (``ok``, or why there is no
@@ -250,6 +253,7 @@ class Run:
         import pandas as pd
 
         from medmcl.engine.world import pick_device
+        from medmcl.stages.own_cohort import open_as_own
 
         if space not in ("features", "pooled"):
             raise ConfigError(
@@ -257,7 +261,10 @@ class Run:
             )
         if stage != "untrained":
             self.refuse_unfinished(stage)
-        opened = cohort if isinstance(cohort, Cohort) else _open_tolerant(cohort, overrides)
+        tolerant = {"on_bad_record": "exclude"}
+        opened, said = open_as_own(self, cohort, overrides, default=tolerant)
+        if said:
+            log.info(said)
         modality = modality or next(iter(self.recipe.inputs))
         if modality == "all" or not isinstance(modality, str):
             return self._embed_several(opened, modality, stage, space, device)
@@ -332,12 +339,6 @@ class Run:
 def load(path: Path | str) -> Run:
     """Open a run folder."""
     return Run(path)
-
-
-def _open_tolerant(cohort: str | Path, overrides: Mapping[str, Any] | None) -> Cohort:
-    """Open a cohort so that a bad record gets a quality flag instead of refusing the rest."""
-    given = only_cohort_overrides(overrides or {})
-    return open_cohort(cohort, {"on_bad_record": "exclude", **given})
 
 
 def embed_records(
