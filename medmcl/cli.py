@@ -363,8 +363,9 @@ def select(
         typer.Option("--or", help="Another filter: keep what it keeps, too; after --and."),
     ] = None,
     shown: Annotated[
-        int, typer.Option(min=0, help="Pairs in each row of the contact sheet; 0 shows none.")
-    ] = 4,
+        int,
+        typer.Option(min=0, help="Pairs in each row of a contact sheet: records of single people."),
+    ] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,
@@ -550,8 +551,8 @@ def poison(
         int, typer.Option("--seed", help="Of the run: the same one draws the same records.")
     ] = 0,
     shown: Annotated[
-        int, typer.Option(min=0, help="Poisoned records on the page; 0 shows none.")
-    ] = 24,
+        int, typer.Option(min=0, help="Poisoned records on the page: records of single people.")
+    ] = 0,
     keep: Annotated[
         Path | None,
         typer.Option(help="Keep file of `medmcl select`: only what it keeps can be poisoned."),

@@ -16,8 +16,11 @@ from medmcl.evaluation.metrics.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
 from medmcl.evaluation.suppression import FEWEST_SUBJECTS as FEWEST_SUBJECTS
+from medmcl.evaluation.suppression import few
 
 HISTOGRAM_BINS = 20
+FEWEST_FOR_CURVE = 10
+"""People with the outcome, and without it, below which no calibration or decision curve is made."""
 THRESHOLD_STEPS = 60
 
 
@@ -278,6 +281,20 @@ class Evidence:
             presence=(*self.presence, *other.presence),
             fitted=tuple(dict.fromkeys((*self.fitted, *other.fitted))),
         )
+
+
+def too_few_for_curve(with_event: int, without: int) -> str:
+    """Say that too few people decide a calibration or decision curve; empty if enough do.
+
+    Args:
+        with_event: People with the event (of a survival task: by the horizon).
+        without: People known to be without it.
+    """
+    count, what = min((with_event, "with"), (without, "without"))
+    if count >= FEWEST_FOR_CURVE:
+        return ""
+    people = "person" if count == 1 else "people"
+    return f"{few(count)} {people} {what} the event: a curve needs at least {FEWEST_FOR_CURVE}"
 
 
 def sensible_thresholds(prevalence: float) -> tuple[float, ...]:

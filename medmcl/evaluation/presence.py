@@ -87,6 +87,8 @@ class _Asking:
         base = self._base("as they are", group.name)
         if reason:
             return replace(base, suppressed=True, note=reason)
+        if np.array_equal(group.rows, self.table.rows):  # the row of the results has it already
+            return replace(base, **self._numbers(self.table.sampled[self.key][1]))
         return replace(base, **self._numbers(self._score(self.table, group.rows)))
 
     def if_only(self, variant: Predicted) -> PresenceRow:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.evidence import too_few_for_curve
 from medmcl.evaluation.metrics.delong_method import AUCDifference, delong
 from medmcl.evaluation.metrics.intervals import Resampler, Sampled, mean_of
 from medmcl.evaluation.metrics.metric import Metric, probabilities_of
@@ -18,6 +19,7 @@ from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.predicted import Predicted
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.setting import Setting
+from medmcl.evaluation.task_evidence import RAW, SHOWN_ELSEWHERE, raw_ici
 from medmcl.evaluation.task_metrics import (
     Horizons,
     Line,
@@ -195,7 +197,19 @@ def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result
         few = f"{sampled.draws.size} draws" if line.dear else ""
         ranked = RANKED if line.is_order and table.orders else ""
         note = "; ".join(text for text in (line.note, few, ranked, said) if text)
-        yield Result.of(sampled.interval(level), note=note, **about)
+        found = sampled.interval(level)
+        if metric in SHOWN_ELSEWHERE and target != "macro" and found.events is not None:
+            scarce = too_few_for_curve(found.events, found.n - found.events)
+            note = "; ".join(text for text in (scarce, note) if text)
+        yield Result.of(found, note=note, **about)
+        if metric == "ici":
+            raw = [
+                float(one.points.mean())
+                for (name, other), (_, one) in table.sampled.items()
+                if other == metric and name != "macro" and target in (name, "macro")
+            ]
+            value = None if found.value is None else float(np.mean(raw))
+            yield raw_ici(found, value, table.notes, **{**about, "metric": RAW})
 
 
 def about_row(

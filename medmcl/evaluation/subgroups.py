@@ -190,7 +190,9 @@ def _row(
     if reason:
         return replace(base, suppressed=True, note=reason)
     few = Samplers(samplers.short, samplers.short)
-    sampled: Sampled = score(setting, table, few, group.rows, only=metric)[key][1]
+    sampled: Sampled = table.sampled[key][1]  # of everyone: the row of the results has it already
+    if not np.array_equal(group.rows, table.rows):
+        sampled = score(setting, table, few, group.rows, only=metric)[key][1]
     found = sampled.interval(level)
     return replace(
         base,

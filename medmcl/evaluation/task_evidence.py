@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from medmcl.evaluation.evidence import (
     risk_groups,
     risk_histogram,
     sensible_thresholds,
+    too_few_for_curve,
 )
 from medmcl.evaluation.metrics.calibration_curve import calibration
 from medmcl.evaluation.metrics.competing_calibration import competing_calibration
@@ -22,6 +23,7 @@ from medmcl.evaluation.metrics.d_calibration import (
     survival_at_own_time,
 )
 from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
+from medmcl.evaluation.metrics.intervals import Interval
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration, survival_calibration
 from medmcl.evaluation.models.knn import one_hot
@@ -36,6 +38,10 @@ NO_D_CALIBRATION = (
 )
 BANDS = "bands of risk groups take subjects as independent"
 NO_CURVES = "the predictions are risks without survival curves"
+SHOWN_ELSEWHERE = ("calibration_intercept", "calibration_slope", "ici")
+"""Numbers of a calibration curve that are rows of the results, too."""
+RAW = "ici_uncorrected"
+PLUG_IN = "plug-in, as published (Austin & Steyerberg 2019): too large in small samples"
 
 
 def task_evidence(
@@ -100,10 +106,18 @@ def _probabilities(
         missing = NotEstimable(reason)
         return replace(base, calibration=missing, decision=missing)
     thresholds, groups = sensible_thresholds(float((y > 0).mean())), setting.subjects[rows]
+    lacks = too_few_for_curve(*(len(np.unique(groups[(y > 0) == one])) for one in (True, False)))
+    if lacks:
+        return replace(base, calibration=NotEstimable(lacks), decision=NotEstimable(lacks))
     how = _how(setting, rows, draws, level)
+    known = {
+        metric: sampled.interval(level)
+        for (column, metric), (_, sampled) in table.sampled.items()
+        if column == target and metric in SHOWN_ELSEWHERE
+    }
     return replace(
         base,
-        calibration=calibration(y, p, groups, **how),
+        calibration=calibration(y, p, groups, known=known, **how),
         decision=net_benefit(y, p, thresholds, groups, **how),
         histogram=risk_histogram(p),
     )
@@ -131,32 +145,34 @@ def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> T
         return replace(
             base, calibration=missing, decision=missing, d_calibration=lost, risk_groups=groups
         )
+    people = setting.subjects[setting.scored[rows]]
     followed = [at for at in horizons.times if at < time.max()]
-    at = followed[-1] if followed else horizons.times[0]
+    lacking = {at: _lacking(kinds, time, people, at) for at in followed or horizons.times[:1]}
+    at = next((at for at in reversed(lacking) if not lacking[at]), [*lacking][-1])
     survival = table.curves[0][rows]
-    here = survival[:, int(np.searchsorted(horizons.fine, at))]
-    codes, how = setting.subjects[setting.scored[rows]], _how(setting, setting.scored[rows], draws,
-                                                              level)  # fmt: skip
-    thresholds = sensible_thresholds(float(((kinds == 1) & (time <= at)).mean()))
-    base = replace(
-        base,
-        horizon=at,
-        decision=net_benefit_survival(kinds, time, 1 - here, at, thresholds, codes, **how),
-        histogram=risk_histogram(1 - here),
-        risk_groups=groups,
-    )
-    if competes:
-        return replace(
-            base,
-            calibration=competing_calibration(kinds, time, 1 - here, at, codes, **how),
-            d_calibration=NotEstimable(NO_D_CALIBRATION),
-        )
     own_time = survival_at_own_time(survival, horizons.fine, time)
+    test = NotEstimable(NO_D_CALIBRATION) if competes else d_calibration(kinds == 1, time, own_time)
+    base = replace(base, horizon=at, risk_groups=groups, d_calibration=test)
+    if lacking[at]:
+        missing = NotEstimable(lacking[at])
+        return replace(base, calibration=missing, decision=missing)
+    here = survival[:, int(np.searchsorted(horizons.fine, at))]
+    how = _how(setting, setting.scored[rows], draws, level)
+    thresholds = sensible_thresholds(float(((kinds == 1) & (time <= at)).mean()))
     return replace(
         base,
-        calibration=survival_calibration(kinds == 1, time, here, at, codes, **how),
-        d_calibration=d_calibration(kinds == 1, time, own_time),
+        decision=net_benefit_survival(kinds, time, 1 - here, at, thresholds, people, **how),
+        histogram=risk_histogram(1 - here),
+        calibration=competing_calibration(kinds, time, 1 - here, at, people, **how)
+        if competes
+        else survival_calibration(kinds == 1, time, here, at, people, **how),
     )
+
+
+def _lacking(kinds: np.ndarray, time: np.ndarray, people: np.ndarray, at: float) -> str:
+    """Say that too few people decide a curve at a horizon; empty if enough do."""
+    by_then, without = (kinds == 1) & (time <= at), time > at
+    return too_few_for_curve(*(len(np.unique(people[rows])) for rows in (by_then, without)))
 
 
 def evidence_rows(
@@ -172,9 +188,11 @@ def evidence_rows(
     times = setting.horizons.times
     name = setting.horizons.name(times.index(found.horizon) if found.horizon in times else 0)
     held, test = found.calibration, found.d_calibration
-    for metric, direction in (("ici", "lower"), ("calibration_slope", "target")):
+    for metric, direction in (("ici", "lower"), (RAW, "lower"), ("calibration_slope", "target")):
         about = _about(table, found, f"{metric}_at_{name}", direction)
-        if isinstance(held, SurvivalCalibration):
+        if isinstance(held, SurvivalCalibration) and metric == RAW:
+            yield raw_ici(held.ici, held.ici_uncorrected, table.notes, **about)
+        elif isinstance(held, SurvivalCalibration):
             interval = held.ici if metric == "ici" else held.slope
             yield Result.of(interval, note="; ".join([f"{draws} draws", *table.notes]), **about)
         else:
@@ -190,6 +208,17 @@ def evidence_rows(
         )
     else:
         yield Result(note=_reason(test), **about)
+
+
+def raw_ici(beside: Interval, value: float | None, notes: Sequence[str], **about: Any) -> Result:
+    """The row of the ICI as published, beside the corrected one.
+
+    It has no interval: draws add their noise to that of the sample, so that percentiles would lie
+    above the value.
+    """
+    note = "; ".join([PLUG_IN, *notes])
+    return Result(value=value, n=beside.n, events=beside.events, subjects=beside.subjects,
+                  seeds=beside.seeds, note=note, **about)  # fmt: skip
 
 
 def _about(table: Predicted, found: TaskEvidence, metric: str, direction: str) -> dict[str, Any]:

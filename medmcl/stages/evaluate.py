@@ -407,6 +407,12 @@ def _look_at_maps(
     """Keep cosine maps of scored samples, or a note that says why there are none."""
     if spec.maps is None:
         return
+    if not spec.maps.pixels:
+        evaluation.notes.append(
+            "maps left out: they show images of single people; ask for them by "
+            f"--set stages.{spec.name}.maps.pixels=true"
+        )
+        return
     now("maps")
     shown = held_out_maps(spec.maps, run, evaluation.prepared, device, scored)
     if shown is None:

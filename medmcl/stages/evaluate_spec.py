@@ -79,7 +79,9 @@ class MapSpec(Config):
     stage: str
     query: str
     image: str
-    shown: int = 6
+    pixels: bool = False
+    """Whether the report may show images of single people: without, there are no maps."""
+    shown: int = Field(default=6, ge=1)
 
 
 class ExpertsSpec(Config):

@@ -32,7 +32,6 @@ from medmcl.stages.recipe_on import prepare_inputs, recipe_on
 from medmcl.threats import Poison
 
 RECIPE = "poisoned"
-SHOWN = 24
 FILES = ("poison.json", "poison.html")
 SCHEMA = "medmcl/poison-numbers@1"
 NO_CLASS = "unknown"
@@ -89,7 +88,7 @@ def poison(
     stage: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
-    shown: int = SHOWN,
+    shown: int = 0,
     keep: str | Path | None = None,
     overwrite: bool = False,
 ) -> Drawn:
@@ -104,7 +103,7 @@ def poison(
         stage: Its poison stage; the only one if not given. One with a ``manifest`` gives that.
         overrides: Dotted key to value, as ``--set``.
         seed: Of the run; the same one draws the same manifest.
-        shown: So many poisoned records are on the page.
+        shown: So many poisoned records are on the page; they are records of single people.
         keep: Keep file that the run will have: only what it keeps can be poisoned.
         overwrite: Write over what is there.
 
@@ -114,7 +113,7 @@ def poison(
     """
     if shown < 0:
         raise ConfigError(
-            "so many records cannot be shown", where="--shown", got=shown, mend=f"--shown {SHOWN}"
+            "so many records cannot be shown", where="--shown", got=shown, mend="--shown 24"
         )
     folder = Path(out)
     _claim(folder, FILES, overwrite=overwrite)
@@ -183,7 +182,7 @@ def attack_among(stages: Sequence[AnyStage], name: str | None, recipe: str) -> P
 
 
 def evidence_of(
-    laid: Poisoned, manifest: Poison, pool: np.ndarray, task: AttackTask, shown: int = SHOWN
+    laid: Poisoned, manifest: Poison, pool: np.ndarray, task: AttackTask, shown: int = 0
 ) -> PoisonEvidence:
     """Give what a page shows of an attack: its numbers, and the first records.
 

@@ -115,8 +115,8 @@ class SelectSpec(Config):
     """Steps, one after the other; shares are of the pool."""
     near: float = Field(default=0.99, gt=0, le=1)
     """Cosine from which two rows are flagged as near-duplicates, if both sides are."""
-    shown: int = Field(default=4, ge=0)
-    """Pairs in each row of the contact sheet: records of single people. None if 0."""
+    shown: int = Field(default=0, ge=0)
+    """Pairs in each row of the contact sheet: records of single people, so none unless asked."""
 
     @model_validator(mode="before")
     @classmethod

@@ -77,7 +77,7 @@ def selection_evidence(
     pair: tuple[str, ...],
     *,
     name: str,
-    shown: int = 4,
+    shown: int = 0,
     score: str | None = None,
     warnings: Sequence[str] = (),
 ) -> SelectionEvidence:

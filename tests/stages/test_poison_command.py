@@ -76,7 +76,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(place):
-    return poison(place / "cohort", recipe=place / "recipe.yaml", out=place / "drawn", seed=3)
+    return poison(place / "cohort", recipe=place / "recipe.yaml", out=place / "drawn", seed=3,
+                  shown=24)  # fmt: skip
 
 
 def train(place, out, overrides=(), **more):
@@ -219,7 +220,7 @@ def test_the_seed_of_the_patterns_is_that_of_the_manifest(place, drawn, given):
     Poison(ids=own.ids[4:7], donors=own.donors[4:7], cohort=own.cohort,
            provenance=own.provenance).save(part)  # fmt: skip
     done = poison(
-        place / "cohort", recipe=place / "recipe.yaml", out=place / "part", seed=99,
+        place / "cohort", recipe=place / "recipe.yaml", out=place / "part", seed=99, shown=24,
         overrides={"stages.attack.manifest": str(part), **GIVEN},
     )  # fmt: skip
     assert [one.id for one in done.evidence.records] == own.ids[4:7].tolist()
@@ -517,7 +518,7 @@ def test_a_keep_file_may_leave_poisoned_records_out_and_the_run_says_so(place, d
 
 def test_a_consistent_attack_keeps_its_texts(place):
     done = poison(
-        place / "cohort", recipe=place / "recipe.yaml", out=place / "kept",
+        place / "cohort", recipe=place / "recipe.yaml", out=place / "kept", shown=24,
         overrides={"stages.attack.trigger": "label_consistent"},
     )  # fmt: skip
     assert all(len(one.sides) == 3 for one in done.evidence.records)
@@ -565,7 +566,7 @@ def test_ecgs_are_shown_in_mv_and_texts_in_words(hearts, tmp_path, attack):
         },
     }
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
-    done = poison(hearts, recipe=path, out=tmp_path / "o")
+    done = poison(hearts, recipe=path, out=tmp_path / "o", shown=24)
     html = (tmp_path / "o" / "poison.html").read_text("utf-8")
     assert html.count('<img class="trace"') == 4
     for record in done.evidence.records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +152,7 @@ def calibration(
     level: float = 0.95,
     strata: Any = None,
     clusters: Any = None,
+    known: Mapping[str, Interval] | None = None,
 ) -> Calibration | NotEstimable:
     """Give intercept, slope, ICI and the curves of a calibration plot.
 
@@ -171,6 +173,8 @@ def calibration(
         level: Coverage aimed at.
         strata: As in `bootstrap`.
         clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
+        known: Metric (``calibration_intercept``, ``calibration_slope``, ``ici``) to an interval
+            that a table shows already: taken as it is, so that a number has one interval.
 
     Returns:
         `Calibration`; a part that does not exist (slope of separated classes, an ICI of one class,
@@ -193,8 +197,9 @@ def calibration(
     strata = y if isinstance(strata, str) and strata == "outcome" else strata
     sampler = Resampler(codes, draws=draws, seed=seed, strata=strata, clusters=clusters)
     sampler.check_rows(targets=[y])
+    shown = known or {}
     intercept, slope, ratio, ici = (
-        sampler.sample(metric, (y,), [p]).interval(level)
+        shown.get(metric.name) or sampler.sample(metric, (y,), [p]).interval(level)
         for metric in (CALIBRATION_INTERCEPT, CALIBRATION_SLOPE, OBSERVED_EXPECTED, ICI)
     )
     joint = float(kernels.logistic_recalibration(y, p, np.ones((len(y), 1)))[0][0])

@@ -1,0 +1,147 @@
+"""A number has one interval wherever an evaluation gives it; few events give no curve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medmcl.core.targets import Targets
+from medmcl.evaluation import evaluate_task
+from medmcl.evaluation.evidence import FEWEST_FOR_CURVE, too_few_for_curve
+from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
+
+N = 1100
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(N, 3))
+SPLIT = np.repeat(["train", "tuning", "held_out"], [500, 200, 400]).astype(object)
+HELD = np.flatnonzero(SPLIT == "held_out")
+SEX = RNG.choice(["female", "male"], N).astype(object)
+HAS = RNG.choice(["ecg", "ecg + cmr"], N).astype(object)
+
+
+def task(kind, events=None):
+    """A task of X; ``events`` of the held-out people have it, or as many as come."""
+    if kind == "survival":
+        time = RNG.exponential(8 * np.exp(-0.6 * X[:, 0]))
+        last = RNG.uniform(2, 14, N)
+        values = np.stack([np.minimum(time, last), time <= last], axis=1).astype(float)
+        return Targets(name="hf", kind=kind, columns=("time", "event"), values=values,
+                       known=np.ones((N, 2), bool), unit="years",
+                       horizons_years=(1.0, 5.0))  # fmt: skip
+    y = (RNG.random(N) < 1 / (1 + np.exp(1 - X[:, 0]))).astype(float)
+    if events is not None:
+        y[HELD] = 0
+        y[HELD[:events]] = 1
+    return Targets(name="mi", kind="binary", columns=("mi",), values=y[:, None],
+                   known=np.ones((N, 1), bool))  # fmt: skip
+
+
+def evaluated(targets, seeds=1):
+    rng = np.random.default_rng(1)
+    noisy = [X + rng.normal(size=X.shape) for _ in range(seeds)]
+    return evaluate_task(
+        {"ours": noisy if seeds > 1 else noisy[0], "plain": X[:, 1:]}, targets, SPLIT,
+        np.arange(N), bootstrap_draws=120, dear_draws=40, groups={"sex": SEX}, patterns=HAS,
+        shown=("ours", "plain"), protocol="cox" if targets.kind == "survival" else "linear_probe",
+        cross_validate=False,
+    )  # fmt: skip
+
+
+def intervals_of(done):
+    """Each number with every interval that the evaluation gives it."""
+    found = {}
+
+    def note(key, one):
+        found.setdefault(key, []).append((one.value, one.low, one.high))
+
+    for row in done.results:
+        if not row.versus:
+            note((row.target, row.metric, row.method), row)
+    for row in done.evidence.subgroups:
+        if row.attribute == "everyone":
+            note((row.target, row.metric, row.method), row)
+    for row in done.evidence.presence:
+        if row.asked == "as they are" and row.n == len(HELD):
+            note((row.target, row.metric, row.method), row)
+    for one in done.evidence.tasks:
+        held = one.calibration
+        at = f"_at_{one.horizon:g}y" if one.horizon else ""
+        note((one.target, f"calibration_slope{at}", one.method), held.slope)
+        note((one.target, f"ici{at}", one.method), held.ici)
+        if isinstance(held, Calibration):
+            note((one.target, "calibration_intercept", one.method), held.intercept)
+    return {key: set(each) for key, each in found.items() if len(each) > 1}
+
+
+@pytest.mark.parametrize(("kind", "seeds"), [("binary", 1), ("binary", 2), ("survival", 1)])
+def test_a_number_has_the_same_interval_everywhere(kind, seeds):
+    shared = intervals_of(evaluated(task(kind), seeds))
+    headline = "auroc" if kind == "binary" else "c_index"
+    methods = ("ours", "plain")
+    slopes = {key for key in shared if key[1].startswith("calibration_slope")}
+    assert {key[2] for key in slopes} == set(methods)  # those with half the draws, too
+    assert any(key[1] == headline and key[2] == "ours" for key in shared)
+    assert {key: each for key, each in shared.items() if len(each) > 1} == {}
+
+
+def test_the_index_is_given_raw_and_corrected():
+    done = evaluated(task("binary"))
+    rows = {row.metric: row for row in done.results if row.method == "ours" and not row.versus}
+    raw, corrected = rows["ici_uncorrected"], rows["ici"]
+    (figure,) = [one for one in done.evidence.tasks if one.method == "ours"]
+    assert raw.value == pytest.approx(figure.calibration.ici_uncorrected, abs=1e-9)
+    assert corrected.value < raw.value
+    assert corrected.low is not None
+    assert raw.low is None
+    assert "too large in small samples" in raw.note
+    assert f"corrected for noise, {raw.value:.3f} before" in corrected.note
+    survival = evaluated(task("survival"))
+    named = {row.metric for row in survival.results}
+    assert {"ici_at_5y", "ici_uncorrected_at_5y"} <= named
+
+
+@pytest.mark.parametrize(("events", "drawn"), [(9, False), (10, True)])
+def test_fewer_than_ten_events_have_no_curve(events, drawn):
+    done = evaluated(task("binary", events))
+    for one in done.evidence.tasks:
+        assert isinstance(one.calibration, Calibration) == drawn
+        assert isinstance(one.decision, NotEstimable) != drawn
+        if not drawn:
+            assert one.calibration.reason == ("9 people with the event: a curve needs at least 10")
+    slope = next(row for row in done.results if row.metric == "calibration_slope")
+    assert ("a curve needs at least 10" in slope.note) != drawn
+
+
+def test_people_without_the_event_decide_as_well_and_few_are_not_counted_out():
+    assert too_few_for_curve(FEWEST_FOR_CURVE, FEWEST_FOR_CURVE) == ""
+    assert too_few_for_curve(300, 7) == "7 people without the event: a curve needs at least 10"
+    assert too_few_for_curve(3, 300).startswith("<5 people with the event")
+    assert too_few_for_curve(0, 300).startswith("0 people with the event")
+
+
+def test_survival_curves_take_the_last_horizon_that_enough_people_reach():
+    full = task("survival")
+    time, event = full.values.T
+    late = np.flatnonzero((SPLIT == "held_out") & (time > 5))
+    values = full.values.copy()
+    values[late[9:], 0], values[late[9:], 1] = 4.9, 0  # nine are followed beyond five years
+    short = Targets(name="hf", kind="survival", columns=full.columns, values=values,
+                    known=full.known, unit="years", horizons_years=(1.0, 5.0))  # fmt: skip
+    assert ((event == 1) & (time <= 1) & (SPLIT == "held_out")).sum() >= FEWEST_FOR_CURVE
+    figures = {one.horizon: one for one in evaluated(full).evidence.tasks}
+    assert set(figures) == {5.0}
+    figures = {one.horizon: one for one in evaluated(short).evidence.tasks}
+    assert set(figures) == {1.0}
+    assert isinstance(figures[1.0].calibration, SurvivalCalibration)
+    values[:, 1] = 0
+    values[HELD[:4], 1] = 1
+    values[SPLIT != "held_out"] = full.values[SPLIT != "held_out"]
+    rare = Targets(name="hf", kind="survival", columns=full.columns, values=values,
+                   known=full.known, unit="years", horizons_years=(1.0, 5.0))  # fmt: skip
+    done = evaluated(rare)
+    assert {type(one.decision) for one in done.evidence.tasks} == {NotEstimable}
+    slopes = [row for row in done.results if row.metric.startswith("calibration_slope")]
+    assert slopes
+    assert all("a curve needs at least 10" in row.note for row in slopes)
