@@ -23,7 +23,7 @@ def write_out(
     Args:
         spec: The modality; other kinds than tables pass.
         columns: Columns of its table.
-        reserved: Columns that no pattern takes: ids, dates, the split.
+        reserved: Columns that no pattern takes: ids, dates, the split, outcomes.
 
     Raises:
         CohortError: Nothing is called so.

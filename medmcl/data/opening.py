@@ -24,7 +24,7 @@ from medmcl.data.index_date import index_dates, index_samples, keep_before
 from medmcl.data.locate import how_to_get
 from medmcl.data.named_columns import write_out
 from medmcl.data.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
-from medmcl.data.outcomes import LabelRows, build_targets, task_texts
+from medmcl.data.outcomes import LabelRows, build_targets, task_texts, tellers
 from medmcl.data.pairing import Pairs, pair, sample_frame, unclear_error
 from medmcl.data.records import Records, load_records, refuse_packed
 from medmcl.data.removal import draw_removal, kept_records, thin
@@ -35,6 +35,11 @@ from medmcl.data.syntax import columns_of
 from medmcl.data.tables import NoTableError, Table, join, read_table, texts
 from medmcl.data.undated import undated
 
+ID_COLUMNS = frozenset(
+    ("id", "eid", "pid", "mrn", "iid", "subject", "subject_id", "subjectid", "patient",
+     "patient_id", "patientid", "participant", "participant_id", "person_id")
+)  # fmt: skip
+"""What columns that name subjects are called, in small letters."""
 POOLED = "pooled"
 """Name of the group that small groups are pooled into."""
 T = TypeVar("T")
@@ -237,7 +242,11 @@ class Opening:
     def _subjects(self) -> tuple[SubjectTable, pd.Series, pd.Series | None]:
         keys = self.spec.keys.subjects
         table = self._table(keys.table, keys.join)
-        ids = texts(table.require(keys.id, "subjects.id"))
+        ids = (
+            self._row_ids(table)
+            if keys.id is None
+            else texts(table.require(keys.id, "subjects.id"))
+        )
         self._count("in the subjects table", ids)
         rows = np.array([one is not None for one in ids], dtype=bool)
         if not rows.all():
@@ -261,13 +270,42 @@ class Opening:
         rows &= np.array([one in split.index for one in ids], dtype=bool)
         self._count("in a split", ids[rows])
         lines = np.flatnonzero(rows) + 1
-        agreed = one_row_each(table.frame[rows], ids[rows], lines, keys.id, keys.table)
+        agreed = one_row_each(table.frame[rows], ids[rows], lines, keys.id or "id", keys.table)
         if not len(agreed.frame):
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
         group = None
         if keys.group is not None:
             group = self._try(partial(self._groups, agreed, keys.group, keys.group_min))
         return agreed, split, group
+
+    def _row_ids(self, table: Table) -> np.ndarray:
+        """Call every row by its number, where no column names the subject. (rows,) object.
+
+        Raises:
+            CohortError: A column is called as one that names subjects; rows of one person would
+                fall into two splits.
+        """
+        where = f"subjects, table {self.spec.keys.subjects.table}"
+        named = [str(one) for one in table.frame.columns if str(one).lower() in ID_COLUMNS]
+        if named:
+            raise CohortError(
+                f"`id:` is not given, and the column '{named[0]}' is called as one that names "
+                "subjects",
+                where=where,
+                mend=f"write id: {named[0]} under subjects:; if it does not name them, rename it",
+            )
+        self.findings.append(
+            Finding(
+                code="cohort.no_id",
+                where=where,
+                what=f"no `id:` is given: each of the {counted(len(table.frame), 'row')} is taken "
+                "for one person",
+                mend="nothing, if nobody has two rows; otherwise name the column of the subject",
+                level="warning",
+                scope="cohort",
+            )
+        )
+        return np.array([str(number + 1) for number in range(len(table.frame))], dtype=object)
 
     def _groups(self, subjects: SubjectTable, column: str, least: int) -> pd.Series:
         """Group of each subject; those of fewer than ``least`` subjects are one, `POOLED`."""
@@ -323,6 +361,12 @@ class Opening:
         spec = self.spec.modalities[name]
         own = None
         if spec.keys.table is not None:
+            if self.spec.keys.subjects.id is None:
+                raise CohortError(
+                    "a table of its own needs subjects that have names, not row numbers",
+                    where=f"modalities.{name}",
+                    mend="write `id:` under subjects:, the column that both tables have",
+                )
             own = self._table(spec.keys.table, spec.keys.join)
         elif spec.keys.join:
             raise CohortError(
@@ -348,6 +392,7 @@ class Opening:
         keys, people = spec.keys, self.spec.keys.subjects
         reserved = {keys.id or people.id, keys.record, keys.date, people.id}
         frame = subjects.frame if own is None else own.frame
+        reserved |= self._outcome_columns(None if own is None else spec.name, frame.columns)
         if own is None:
             reserved |= {people.split.column, people.group}
         written = write_out(
@@ -357,6 +402,16 @@ class Opening:
             modalities = {**self.spec.modalities, spec.name: written}
             self.spec = replace(self.spec, modalities=modalities)
         return written
+
+    def _outcome_columns(self, of: str | None, known: pd.Index) -> set[str]:
+        """Columns that tasks of subjects, or of a modality's records, are made of or told by."""
+        found: set[str] = set()
+        for task in self.spec.tasks.values():
+            try:
+                found |= tellers(task, known) if task.of == of else set()
+            except CohortError:  # building the task says what is wrong with its expression
+                continue
+        return found
 
     def _samples(
         self, records: Mapping[str, Records], subjects: SubjectTable, split: pd.Series

@@ -359,3 +359,18 @@ def task_texts(task: Task) -> list[str]:
     plain = ("column", "time", "event", "event_date", "censor_date", "competing")
     texts_of = [told[key] for key in plain if told.get(key) is not None]
     return [*texts_of, *(told.get("columns") or {}).values()]
+
+
+def tellers(task: Task, known: pd.Index) -> set[str]:
+    """Give the columns that a task is made of, and those that tell it (``told_by``).
+
+    Args:
+        task: The task.
+        known: Columns of the table that its labels stand in.
+
+    Raises:
+        CohortError: An expression of the task cannot be read.
+    """
+    return {column for text in task_texts(task) for column in columns_of(text, known)} | {
+        *task.told_by
+    }

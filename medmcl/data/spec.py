@@ -83,8 +83,9 @@ class SubjectsKeys(Config):
     """The table of subjects; several rows a subject are allowed where used columns agree."""
 
     table: str
-    id: str
-    split: SplitKeys
+    id: str | None = None
+    """Column that names the subject; without it every row is one, called by its number."""
+    split: SplitKeys = SplitKeys(random=RandomSplit(tuning=0.1, held_out=0.2))
     group: str | None = None
     """Column with the site or group of a subject."""
     group_min: int = Field(1, ge=1)
@@ -343,7 +344,7 @@ class CohortKeys(Config):
     """One line: how to get the data; shown where they are not found."""
     data_root: str | None = None
     subjects: SubjectsKeys
-    modalities: dict[str, dict[str, Any]] = Field(min_length=1)
+    modalities: dict[str, dict[str, Any]] = {}
     maps: dict[str, MapKeys] = {}
     tasks: dict[str, dict[str, Any]] = {}
     index: IndexKeys | None = None

@@ -147,7 +147,6 @@ def _values(name: str, scoring: TaskScoring, numbers: dict[str, np.ndarray]) -> 
 def _ask(scoring: TaskScoring, asked: Asked) -> Confounder | None:
     """Predict one confounder; None, with a note, where there is nothing to tell apart."""
     spec, prepared, sources = scoring.spec, scoring.prepared, scoring.sources
-    assert spec.probe is not None
     usable = np.all([np.isin(prepared.splits, prepared.opened), *sources.present.values()], axis=0)
     unknown = int((usable & ~asked.known).sum())
     if unknown:
@@ -163,7 +162,7 @@ def _ask(scoring: TaskScoring, asked: Asked) -> Confounder | None:
         resample = "subject"
         asked.notes.append("intervals draw subjects: whole sites would take its classes away")
     plain = replace(sources, covariates=None, simple=None, baselines=("majority",))
-    methods = plain.methods(targets, spec.probe.protocol)
+    methods = plain.methods(targets, spec.protocol)
     done = evaluate_task(
         {name: replace(method, variants=()) for name, method in methods.items()},
         targets,

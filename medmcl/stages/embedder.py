@@ -88,7 +88,7 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
         if X is not None:
             cohort = self._cohort_of(X)
             if cohort is not X and not isinstance(X, str | Path):
-                read_rows(X, cohort.spec.keys.subjects.id)
+                read_rows(X, cohort.spec.keys.subjects.id or "id")
         return self
 
     def transform(self, X: Any) -> np.ndarray | pd.DataFrame:
@@ -143,7 +143,7 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
         table = embedded(plan, CohortKey(cohort.fingerprint, str(cohort.root), cohort))
         if cohort is X or isinstance(X, str | Path):
             return [np.array([k]) for k in range(len(table))], table, table.index
-        rows = read_rows(X, cohort.spec.keys.subjects.id)
+        rows = read_rows(X, cohort.spec.keys.subjects.id or "id")
         places = find_rows(rows, table, cohort, self.several)
         return places, table, X.index if hasattr(X, "iloc") else pd.RangeIndex(len(rows))
 

@@ -29,7 +29,7 @@ from medmcl.stages.features import sample_vectors, scored_rows
 from medmcl.stages.groups import sample_groups, sample_sites
 from medmcl.stages.ledger import refuse_seen, run_ledger
 from medmcl.stages.maps import held_out_maps
-from medmcl.stages.methods import gather
+from medmcl.stages.methods import Sources, gather
 from medmcl.stages.nobody import refuse_nobody
 from medmcl.stages.outputs import claim_report_folder
 from medmcl.stages.own_cohort import open_as_own
@@ -318,12 +318,10 @@ def run_evaluate(
         heed()
         record.say(f"{spec.name}: {part}")
 
-    if spec.probe is not None and (chosen or spec.confounders):
-        for name, other in (others or {}).items():
-            again = other.prepare(cohort, _shared(spec.probe, run, other, cohort))
-            said = refuse_seen(other, name, cohort, again)
-            evaluation.notes += [said] if said else []
-        now("embeddings")
+    if spec.predicts and (chosen or spec.confounders):
+        if spec.probe is not None:
+            evaluation.notes += _whom_they_saw(spec.probe, run, others or {}, cohort)
+        now("embeddings" if spec.probe is not None or spec.embeddings else "covariates")
         sources = gather(
             spec, run, prepared, device, others or {}, is_frozen=bool(frozen), heed=heed
         )
@@ -339,7 +337,7 @@ def run_evaluate(
             sites=sites,
             frozen=tuple(frozen),
         )
-        _keep_cloud(evaluation, spec.probe, sources.embeddings, sources.present, unlabelled)
+        _keep_cloud(evaluation, spec, sources, unlabelled)
         _score_tasks(scoring, chosen, evaluation, now, keep_probes=keep_probes)
         evaluation.confounders = ask_confounders(scoring, now)
     if spec.retrieval is not None:
@@ -441,6 +439,17 @@ def _look_at_experts(
         evaluation.notes += found.left_out
 
 
+def _whom_they_saw(
+    probe: ProbeSpec, run: Run, others: Mapping[str, Run], cohort: Cohort
+) -> list[str]:
+    """Refuse other runs that learned from people who are scored; note where that is unknown."""
+    said = [
+        refuse_seen(other, name, cohort, other.prepare(cohort, _shared(probe, run, other, cohort)))
+        for name, other in others.items()
+    ]
+    return [one for one in said if one]
+
+
 def _shared(probe: ProbeSpec, run: Run, other: Run, cohort: Cohort) -> tuple[str, ...]:
     """Modalities of a probe that another run and the cohort have, too.
 
@@ -493,10 +502,11 @@ def _score_tasks(
 ) -> None:
     """Score every task, and keep the probes in the run if asked to."""
     spec, run, prepared, sources = scoring.spec, scoring.run, scoring.prepared, scoring.sources
-    assert spec.probe is not None
     evaluation.notes += sources.notes
     evaluation.gaps = ["samples that lack an input of any method are not scored", *sources.gaps]
-    evaluation.evidence = Evidence(fitted=run_ledger(run, [*spec.probe.models.values()]))
+    learned = () if spec.probe is None else spec.probe.models.values()
+    fitted = (*run_ledger(run, [*learned]), *sources.fitted)
+    evaluation.evidence = Evidence(fitted=fitted)
     if keep_probes and sources.covariates is not None and spec.covariates is not None:
         save_reading(run, spec.covariates, sources.covariates.reading)
     if keep_probes and sources.simple_reading is not None:
@@ -510,7 +520,7 @@ def _score_tasks(
             targets = prepared.tasks(task)
             save_probes(
                 run, prepared.cohort, targets, done.models, done.evidence.fitted, spec.probe,
-                done.thresholds,
+                done.thresholds, covariates=spec.covariates,
             )  # fmt: skip
 
 
@@ -537,14 +547,19 @@ def _what_the_cohort_has(
         if missing:
             changes[part] = None
             notes.append(f"{part} left out: the cohort has no {', '.join(missing)}")
-    if changes.get("probe", spec.probe) is None and spec.probe is not None:
+    left = spec.model_copy(update=changes)
+    lost = ", ".join(wanted) if spec.probe is not None and left.probe is None else ""
+    if not left.predicts and spec.predicts:
+        lost = lost or str(spec.covariates)
+    if lost:
+        what = "embeddings are scored" if spec.probe is not None else "columns are the predictors"
         raise ConfigError(
-            f"the cohort has no '{', '.join(wanted)}', the modality whose embeddings are scored",
+            f"the cohort has no '{lost}', the modality whose {what}",
             got=", ".join(have),
             mend="if it has it under another name, call it as the run does in a copy of its "
             "cohort.yaml",
         )
-    return spec.model_copy(update=changes)
+    return left
 
 
 def _of_two(spec: EvaluateSpec) -> dict[str, tuple[str, ...]]:
@@ -560,16 +575,19 @@ def _of_two(spec: EvaluateSpec) -> dict[str, tuple[str, ...]]:
 
 
 def _keep_cloud(
-    evaluation: Evaluation,
-    probe: ProbeSpec,
-    features: Mapping[str, np.ndarray],
-    present: Mapping[str, np.ndarray],
-    rows: np.ndarray,
+    evaluation: Evaluation, spec: EvaluateSpec, sources: Sources, rows: np.ndarray
 ) -> None:
-    label = next(iter(probe.models))
-    rows = rows[present[label][rows]]
-    evaluation.cloud, evaluation.cloud_rows = features[label][rows], rows
-    named = probe.modality if isinstance(probe.modality, str) else " + ".join(probe.modality)
+    """Keep the embeddings of the first method for the map; covariates alone have none."""
+    if not sources.embeddings:
+        return
+    label = next(iter(sources.embeddings))
+    rows = rows[sources.present[label][rows]]
+    evaluation.cloud, evaluation.cloud_rows = sources.embeddings[label][rows], rows
+    if spec.probe is None:
+        evaluation.cloud_modality = label
+        return
+    read = spec.probe.modality
+    named = read if isinstance(read, str) else " + ".join(read)
     evaluation.cloud_modality = "all modalities" if named == "all" else named
 
 

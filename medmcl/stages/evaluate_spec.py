@@ -137,8 +137,12 @@ class EvaluateSpec(Config):
     finetuned: dict[str, str] = {}
     """Name in the results to stage, ``finetune-{task}-{label_fraction}``; the same encoder from
     scratch is one more of them."""
+    embeddings: dict[str, str] = {}
+    """Name in the results to a file of vectors that were made elsewhere, by subject or by record:
+    methods after those of ``probe``."""
     covariates: str | None = None
-    """Tabular modality that gives the covariates-only baseline."""
+    """Tabular modality that gives the covariates-only baseline; where nothing is embedded, the
+    method that the report is about."""
     baselines: tuple[Baseline, ...] | Literal["all"] = "all"
     """Baselines to fit beside the probe; all that apply if not given."""
     tasks: tuple[str, ...] | Literal["all"] = "all"
@@ -155,8 +159,9 @@ class EvaluateSpec(Config):
     """``subject`` or ``site``: probes are scored out of fold, in 5 x 5 folds of subjects or of
     whole sites; ``none``: on the held-out split; ``auto``: by subject below 500 labelled ones."""
     confounders: tuple[str, ...] | Literal["all"] = ()
-    """What else the models of ``probe`` are asked for, beside tasks: attributes of subjects (site,
-    sex, age, those of ``subgroups:``; ``all`` of these), or columns of the subjects table."""
+    """What else the models of ``probe`` and ``embeddings`` are asked for, beside tasks: attributes
+    of subjects (site, sex, age, those of ``subgroups:``; ``all`` of these), or columns of the
+    subjects table."""
     retrieval: RetrievalSpec | None = None
     zero_shot: ZeroShotSpec | None = None
     paired_choice: PairedChoiceSpec | None = None
@@ -166,9 +171,28 @@ class EvaluateSpec(Config):
 
     @model_validator(mode="after")
     def _confounders_are_asked_of_models(self) -> EvaluateSpec:
-        if self.confounders and self.probe is None:
-            raise ValueError("confounders: they are asked of the models of `probe`: name some")
+        if self.confounders and self.probe is None and not self.embeddings:
+            raise ValueError(
+                "confounders: they are asked of the models of `probe` or of `embeddings`: name some"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _names_stand_once(self) -> EvaluateSpec:
+        twice = sorted({*self.embeddings} & {*(self.probe.models if self.probe else ())})
+        if twice:
+            raise ValueError(f"embeddings: '{twice[0]}' is the name of a model of `probe`, too")
+        return self
+
+    @property
+    def predicts(self) -> bool:
+        """Whether tasks are predicted from features: embeddings, vectors, or covariates alone."""
+        return self.probe is not None or bool(self.embeddings) or self.covariates is not None
+
+    @property
+    def protocol(self) -> Protocol:
+        """How tasks are predicted; without ``probe`` by Cox, and by linear models without time."""
+        return "cox" if self.probe is None else self.probe.protocol
 
     @property
     def cross_validate(self) -> bool | None:

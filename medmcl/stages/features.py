@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,20 +110,31 @@ class Covariates:
     """A table as plain features, and what its adapter learned from train rows.
 
     Attributes:
-        values: Standardised numbers, one column a level, presence flags. (N, F)
+        values: Presence flags, standardised numbers, one column a level: what varies among the
+            train rows. (N, F)
         present: Samples that have the table. (N,) bool
-        reading: Settings and fitted state of the adapter, to read another cohort alike.
+        reading: Settings and state of the adapter, and the terms, to read another cohort alike.
+        terms: What each of the F is: a column of the table, and ``measured``, a level of it, or
+            nothing for the number itself.
     """
 
     values: np.ndarray
     present: np.ndarray
     reading: dict[str, Any]
+    terms: tuple[tuple[str, str], ...]
+
+    def without(self, columns: Collection[str]) -> np.ndarray:
+        """Give the values with what some columns of the table say taken out: zeros. (N, F)."""
+        shown = np.array([column not in columns for column, _ in self.terms], dtype=bool)
+        return self.values * shown
 
     @classmethod
     def of(
         cls, run: Run, cohort: Cohort, modality: str, *, is_frozen: bool = False
     ) -> Covariates | None:
-        """Read a modality of a cohort; ``is_frozen``: as the run read its own, None if not kept.
+        """Read a modality of a cohort, prepared as the recipe says where it reads it, too.
+
+        ``is_frozen``: as the run read its own, None if not kept.
 
         Raises:
             ConfigError: The cohort has no such modality.
@@ -133,7 +144,8 @@ class Covariates:
                 f"the covariates '{modality}' are not a modality of the cohort",
                 expected=", ".join(cohort.spec.modalities),
             )
-        kept = kept_reading(run, modality) if is_frozen else {"settings": {}}
+        own = {"settings": run.recipe.inputs.get(modality, {})}
+        kept = kept_reading(run, modality) if is_frozen else own
         if kept is None:
             return None
         prepared = prepare(
@@ -147,19 +159,29 @@ class Covariates:
         index = prepared.index(modality)
         stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
         values, flags = stored[:, 0], stored[:, 1]
-        columns = [flags]
-        for column, levels in enumerate(adapter.input_shape.cardinalities):
+        columns, shape, state = [flags], adapter.input_shape, adapter.state()
+        terms = [(name, "measured") for name in shape.names]
+        for column, (name, levels) in enumerate(zip(shape.names, shape.cardinalities, strict=True)):
             if levels == 0:
                 columns.append((values[:, column] * flags[:, column])[:, None])
+                terms.append((name, ""))
             else:
                 hot = values[:, column].astype(int)[:, None] == np.arange(levels)
                 columns.append(hot * flags[:, column][:, None])
+                terms += [(name, level) for level in ("unseen", *state["levels"][name])]
         has = prepared.present[modality]
+        every = np.concatenate(columns, axis=1) * has[:, None]
+        train = every[has & (prepared.splits == "train")]
+        varies = np.ptp(train, axis=0) > 0 if len(train) else np.ones(len(terms), dtype=bool)
+        if is_frozen and "terms" in kept:
+            varies = np.array([list(term) in kept["terms"] for term in terms])
+        shown = tuple(term for term, one in zip(terms, varies, strict=True) if one)
         settings = json.loads(adapter.settings.model_dump_json())
         return cls(
-            values=np.concatenate(columns, axis=1) * has[:, None],
+            values=every[:, varies],
             present=has,
-            reading={"settings": settings, "state": adapter.state()},
+            reading={"settings": settings, "state": state, "terms": [list(one) for one in shown]},
+            terms=shown,
         )
 
 

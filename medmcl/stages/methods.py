@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
+from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared, cache_folder
+from medmcl.data.outcomes import tellers
 from medmcl.data.simple_features import simple_table
 from medmcl.data.simple_reading import SimpleReading
 from medmcl.data.splits import SPLITS
 from medmcl.evaluation.evaluate import PROTOCOLS
+from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.models.baselines import beside, majority, probe_terms
 from medmcl.evaluation.models.fusion import Fusion, fuse
 from medmcl.evaluation.models.probe import Fitted, linear_probe
@@ -41,7 +44,8 @@ class Sources:
     """Features of every method, by sample, and where they exist.
 
     Attributes:
-        embeddings: Method to (N, E): the run's stages, then other runs.
+        embeddings: Method to (N, E): the run's stages, then vectors that were given, then other
+            runs. None: the covariates are what is judged.
         present: Method to (N,) bool.
         label_tasks: Method to the tasks whose train labels of this cohort its encoder learned from.
         covariates: Plain columns of a table; None without.
@@ -57,6 +61,10 @@ class Sources:
             what its probe reads.
         fusion: How these are brought together.
         seed: Of what is drawn in doing so.
+        rows: Samples, N.
+        fitted: Ledger lines of what the features come from.
+        tellers: Task to the columns of the covariates that it is made of, or that tell it: its own
+            covariates are without them.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -74,6 +82,9 @@ class Sources:
     fused: dict[str, Together] = field(default_factory=dict)
     fusion: Fusion = "mean"
     seed: int = 0
+    rows: int = 0
+    fitted: list[FittedOn] = field(default_factory=list)
+    tellers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -101,14 +112,15 @@ class Sources:
             methods[name] = replace(
                 methods[name], fit=own.fit, protocol=f"{protocol}, {words}", variants=own.variants
             )
-        main = next(iter(self.embeddings.values()))
         linear = "cox" if survival and protocol == "cox" else "linear_probe"
-        if self.covariates is not None and "covariates" in self.baselines:
-            methods[COVARIATES] = Method(
-                features=self.covariates.values, fit=linear_probe, protocol=linear
-            )
-        if self.covariates is not None and "covariates+embedding" in self.baselines:
-            both, side_by_side = beside(self.covariates.values, main)
+        plain = None
+        if self.covariates is not None:
+            plain = self.covariates.without(self.tellers.get(targets.name, ()))
+        if plain is not None and ("covariates" in self.baselines or not self.embeddings):
+            methods[COVARIATES] = Method(features=plain, fit=linear_probe, protocol=linear)
+        if plain is not None and "covariates+embedding" in self.baselines and self.embeddings:
+            main = next(iter(self.embeddings.values()))
+            both, side_by_side = beside(plain, main)
             methods[BESIDE] = Method(
                 features=both,
                 fit=side_by_side,
@@ -126,7 +138,7 @@ class Sources:
         if "majority" in self.baselines:
             name = "Kaplan-Meier" if survival else MAJORITY
             methods[name] = Method(
-                features=np.zeros((len(main), 1)), fit=majority, protocol=name, fractions=(1.0,)
+                features=np.zeros((self.rows, 1)), fit=majority, protocol=name, fractions=(1.0,)
             )
         return methods
 
@@ -153,8 +165,59 @@ def gather(
             the run kept them, and left out where it did not.
         heed: Told that work goes on.
     """
-    probe = spec.probe
-    assert probe is not None
+    wanted = spec.wanted_baselines
+    found = Sources(
+        embeddings={}, present={}, baselines=wanted, seed=run.seed, rows=len(prepared.splits)
+    )
+    if spec.probe is not None:
+        _embed(found, spec.probe, run, prepared, device, others)
+    is_read = bool({"covariates", "covariates+embedding"} & set(wanted)) or not found.embeddings
+    if spec.covariates is not None and is_read:
+        found.covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=is_frozen)
+        if found.covariates is None:
+            found.notes.append("covariates left out: the run did not keep how it reads them")
+        else:
+            found.present[COVARIATES] = found.covariates.present
+            found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
+            _leave_out_tellers(found, spec, prepared.cohort)
+    if spec.probe is None or "simple" not in wanted:
+        return found
+    if isinstance(spec.probe.modality, str) and not spec.probe.several:
+        _simple(found, run, prepared, spec.probe.modality, is_frozen, heed)
+    else:
+        _simple_of_several(found, run, prepared, is_frozen, heed)
+    return found
+
+
+def _leave_out_tellers(found: Sources, spec: EvaluateSpec, cohort: Cohort) -> None:
+    """Note, for each task, the covariates that would give it away; they are not its predictors."""
+    modality = str(spec.covariates)
+    shown = cohort.spec.modalities[modality].cell_columns
+    for task, rows in cohort.labels.items():
+        if spec.tasks != "all" and task not in spec.tasks:
+            continue
+        try:
+            telling = tellers(cohort.spec.tasks[task], rows.table.columns)
+        except CohortError:  # a fault of the task, which whoever scores it is told of
+            continue
+        out = tuple(column for column in shown if column in telling)
+        if out:
+            found.tellers[task] = out
+            found.notes.append(
+                f"{task}: {', '.join(out)} of {modality} left out of the covariates: the task is "
+                "made of it, or told by it"
+            )
+
+
+def _embed(
+    found: Sources,
+    probe: ProbeSpec,
+    run: Run,
+    prepared: Prepared,
+    device: torch.device,
+    others: Mapping[str, Run],
+) -> None:
+    """Add the embeddings of the run's stages, and of other runs."""
     learned = {label: (run, stage) for label, stage in probe.models.items()}
     here = dict.fromkeys(learned, prepared)
     for name, other in others.items():
@@ -166,37 +229,20 @@ def gather(
         name: _together(probe, one, stage, here[name], device)
         for name, (one, stage) in learned.items()
     }
-    wanted = spec.wanted_baselines
-    found = Sources(
-        embeddings={},
-        present={name: one.any for name, one in together.items()},
-        label_tasks={
+    found.present.update({name: one.any for name, one in together.items()})
+    found.label_tasks.update(
+        {
             name: label_tasks(one, stage)
             for name, (one, stage) in learned.items()
             if not is_another(one, prepared.cohort)
-        },
-        baselines=wanted,
-        fused=together if probe.several else {},
-        fusion=probe.fusion,
-        seed=run.seed,
+        }
     )
+    found.fused, found.fusion = together if probe.several else {}, probe.fusion
     for name, one in together.items():
         (first, *_) = one.vectors.values()
         found.embeddings[name] = fuse(one, probe.fusion).features if probe.several else first
     if probe.several:
         _say_who_is_left(found, probe, run, prepared)
-    if spec.covariates is not None and {"covariates", "covariates+embedding"} & set(wanted):
-        found.covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=is_frozen)
-        if found.covariates is None:
-            found.notes.append("covariates left out: the run did not keep how it reads them")
-        else:
-            found.present[COVARIATES] = found.covariates.present
-            found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
-    if "simple" in wanted and isinstance(probe.modality, str) and not probe.several:
-        _simple(found, run, prepared, probe.modality, is_frozen, heed)
-    elif "simple" in wanted:
-        _simple_of_several(found, run, prepared, is_frozen, heed)
-    return found
 
 
 def _together(

@@ -70,7 +70,8 @@ class RecipeSpec(Config):
 
     @model_validator(mode="after")
     def _reads_something(self) -> RecipeSpec:
-        if not self.inputs and not self.modalities:
+        given = all(isinstance(one, EvaluateSpec) and one.embeddings for one in self.stages)
+        if not self.inputs and not self.modalities and not given:
             raise ValueError("inputs: at least one modality, or `modalities: all` and `kinds`")
         return self
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.record import progress
@@ -14,9 +14,10 @@ from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.expansion import expand
 from medmcl.stages.model_checks import refuse_models
 from medmcl.stages.recipe import AnyStage, RecipeSpec
-from medmcl.stages.recipe_file import read_recipe
+from medmcl.stages.recipe_file import list_recipes, read_recipe
 from medmcl.stages.roles import roles_said
 from medmcl.stages.settings import cohort_overrides, recipe_overrides
+from medmcl.stages.train_spec import TrainSpec
 
 
 def recipe_on(
@@ -85,8 +86,34 @@ def prepare_inputs(
 def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
     name = recipe or cohort.spec.recipe
     if name is None:
+        kinds = kinds_of(cohort)
+        fit = _fitting(kinds)
         raise ConfigError(
-            "no recipe is named", mend="--recipe NAME (see `medmcl recipes`), or `recipe:` in "
-            f"{cohort.name}'s cohort.yaml",
-        )  # fmt: skip
+            "no recipe is named",
+            got=f"cohort {cohort.name} of {', '.join(f'{n} ({k})' for n, k in kinds.items())}",
+            expected=f"a recipe that reads these: {', '.join(fit) or 'none that ships does'}",
+            mend=f"for example --recipe {fit[0] if fit else 'FILE'} (`medmcl recipes` says what "
+            f"each does), or `recipe:` in {cohort.name}'s cohort.yaml",
+        )
     return name
+
+
+def _fitting(kinds: Mapping[str, str]) -> list[str]:
+    """Name the recipes for a cohort of these modalities, by their kinds; first the shortest."""
+    found: dict[str, int] = {}
+    for name in list_recipes():
+        if name.endswith("_toy"):
+            continue
+        try:
+            spec = for_cohort(read_recipe(name), kinds)
+        except MedmclError:  # a role that nothing takes, a kind that it does not know
+            continue
+        pairs = [
+            objective.kind == "cross_modal"
+            for stage in spec.stages
+            if isinstance(stage, TrainSpec)
+            for objective in stage.objectives.values()
+        ]
+        if {*spec.inputs} <= {*kinds} and not (any(pairs) and len(spec.inputs) < 2):
+            found[name] = len(spec.stages)
+    return sorted(found, key=lambda name: found[name])

@@ -327,6 +327,13 @@ class Run:
             if modality in spec.towers and self.checkpoints(name).find(spec.keep) is not None
         ]
         free = [name for name in names if self.stages[name].task is None]
+        if not self.stages:
+            raise ArtefactError(
+                "has no encoder: its recipe trains none, so there is nothing to embed with",
+                where=self.path,
+                mend="give a run of a recipe that trains one (`medmcl recipes`); this one can be "
+                "evaluated, and its kept models applied to another cohort",
+            )
         if not names:
             raise ArtefactError(
                 f"has no finished stage with a tower for '{modality}'",

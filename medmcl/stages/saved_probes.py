@@ -19,6 +19,7 @@ from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.predicted import Given
+from medmcl.evaluation.results import COVARIATES
 from medmcl.stages.evaluate_spec import ProbeSpec
 from medmcl.stages.run import Run
 
@@ -97,13 +98,14 @@ def save_probes(
     targets: Targets,
     models: Mapping[str, Fitted],
     ledger: Sequence[FittedOn],
-    probe: ProbeSpec,
+    probe: ProbeSpec | None,
     thresholds: Mapping[str, float] | None = None,
+    covariates: str | None = None,
 ) -> None:
     """Keep the fitted probes of a task in the run, arrays as safetensors beside JSON.
 
     Probes that hold people's rows (kNN) are not kept. ``thresholds``: column or horizon to the risk
-    at which net benefit is judged.
+    at which net benefit is judged. ``covariates``: the modality of plain columns, if there is one.
     """
     from safetensors.numpy import save
 
@@ -124,10 +126,7 @@ def save_probes(
             "unit": targets.unit,
             "method": method,
             "protocol": on.what.removesuffix(" and its standardisation") if on else "probe",
-            "stage": probe.models.get(method, ""),
-            "modality": probe.modality if isinstance(probe.modality, str) else [*probe.modality],
-            "fusion": probe.fusion if probe.several else "",
-            "space": probe.space,
+            **_read_by(method, probe, covariates),
             "link": fitted.model.link,
             "chosen": list(fitted.chosen),
             "notes": list(fitted.notes),
@@ -144,6 +143,19 @@ def save_probes(
         stem = f"{targets.name}.{number}"
         _write(folder / f"{stem}.safetensors", save(arrays))
         write_atomically(folder / f"{stem}.json", json.dumps(about, indent=1))
+
+
+def _read_by(method: str, probe: ProbeSpec | None, covariates: str | None) -> dict[str, Any]:
+    """Say from which stage, modality and space the features of a method are."""
+    if method == COVARIATES or probe is None:
+        modality = covariates if method == COVARIATES else ""
+        return {"stage": "", "modality": modality, "fusion": "", "space": ""}
+    return {
+        "stage": probe.models.get(method, ""),
+        "modality": probe.modality if isinstance(probe.modality, str) else [*probe.modality],
+        "fusion": probe.fusion if probe.several else "",
+        "space": probe.space,
+    }
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -110,11 +110,15 @@ def _within(fact: Mapping[str, Any]) -> str:
 
 
 def _training(run: Run) -> tuple[str, ...]:
-    """A sentence a finished stage that trained without labels, or only prepared; others counted."""
+    """A sentence a finished stage that trained without labels, or only prepared; others counted.
+
+    Without any stage of its own a run scores covariates, or vectors from elsewhere.
+    """
     made = {name: spec.task for name, spec in run.stages.items()}
     made |= dict.fromkeys((*run.selections, *run.attacks, *run.clusters))
     done = {name: run.checkpoints(name).done for name in made}
     free = [stage_sentence(f) for n, f in done.items() if f and made[n] is None]
+    free += [] if run.stages else ["No encoder is trained."]
     tuned = sum(bool(f) and made[n] is not None for n, f in done.items())
     return (*free, *([f"{counted(tuned, 'stage')} fine-tuned with labels."] if tuned else []))
 

@@ -110,8 +110,7 @@ class TaskScoring:
         if self.frozen:
             predictions.update(self._apply(usable, targets))
         elif self._has_labels(targets):
-            assert spec.probe is not None
-            methods = self.sources.methods(targets, spec.probe.protocol)
+            methods = self.sources.methods(targets, spec.protocol)
         else:
             self.notes.append(
                 f"{task}: the cohort has no labelled train subjects, so no probe can be fitted on "

@@ -88,13 +88,13 @@ def test_every_unknown_key_is_named_with_its_neighbour_and_the_rest_is_kept():
     ("changes", "words"),
     [
         ({"schema": "medmcl/cohort@9"}, "'schema'"),
-        ({"subjects": {"table": "p.csv"}}, "'subjects.id' is missing"),
+        ({"subjects": {"id": "i"}}, "'subjects.table' is missing"),
         ({"subjects__split": {}}, "either a column, or random"),
         (
             {"subjects__split": {"random": {"tuning": 0.6, "held_out": 0.5}}},
             "something to train on",
         ),
-        ({"modalities": {}}, "modalities"),
+        ({"modalities": []}, "modalities"),
         ({"modalities__ecg__reader": "wdfb"}, "did you mean 'wfdb'"),
         ({"modalities__ecg": {"path": "x"}}, "needs a reader"),
         ({"modalities__ecg": {"reader": "npy", "path": "x"}}, "needs a kind"),
@@ -143,7 +143,7 @@ def test_what_is_not_valid_is_taken_out_with_what_hangs_on_it_and_the_rest_is_ke
 
 
 def test_a_file_whose_subjects_cannot_be_told_is_not_opened():
-    for subjects in ({"table": "p.csv", "split": "split"}, {"id": "i", "split": "s"}, 3):
+    for subjects in ({"table": "p.csv", "idd": ["x"], "id": ["y"]}, {"id": "i", "split": "s"}, 3):
         assert said(change(subjects=subjects))[0] is None
 
 
