@@ -54,8 +54,9 @@ def _reason(prepared: Prepared, run: Run, spec: EvaluateSpec, task: str) -> str:
     if not held.any():
         return f"{task}: nobody can be scored: no one is held out"
     known = np.asarray(prepared.tasks(task).known.any(axis=1))
-    names = () if spec.probe is None else spec.probe.read(run.recipe.inputs)
-    has = np.zeros(len(held), dtype=bool)
+    plain = () if spec.covariates is None or spec.embeddings else (spec.covariates,)
+    names = plain if spec.probe is None else spec.probe.read(run.recipe.inputs)
+    has = np.zeros(len(held), dtype=bool) if names else np.ones(len(held), dtype=bool)
     for name in names:
         has |= prepared.present.get(name, np.zeros(len(held), dtype=bool))
 
