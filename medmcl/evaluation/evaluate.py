@@ -10,6 +10,7 @@ import numpy as np
 
 from medmcl.core.config import lookup, nearest
 from medmcl.core.errors import ConfigError
+from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.sides import TEST
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import Evidence, TaskEvidence
@@ -73,6 +74,7 @@ def evaluate_embeddings(
     return evaluate_task(features, targets, split, subjects, **settings).results
 
 
+@one_blas_thread()
 def evaluate_task(
     features: Mapping[str, Seeds | Method],
     targets: Targets,

@@ -7,17 +7,19 @@ statistics.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.special import log_expit, log_softmax
 
 from medmcl.core.errors import ConfigError
+from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cox_model import Cox
 from medmcl.evaluation.models.linear_model import LinearModel, Link, side_by_side
+from medmcl.evaluation.models.logistic import Logistic, LogisticPath
+from medmcl.evaluation.models.rotation import Rotation
 from medmcl.evaluation.models.scaling import Scaler, Scaling
 from medmcl.evaluation.models.survival_models import (
     COX_STRENGTHS,
@@ -28,6 +30,7 @@ from medmcl.evaluation.models.survival_models import (
 
 LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # 1 / C of scikit-learn
 RIDGE_STRENGTHS = tuple(10.0 ** (power / 2) for power in range(8, -9, -1))  # times train rows
+LEAST = float(np.log(1e-15))  # log probability that a loss counts at the least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,7 @@ class Fitted:
         )
 
 
+@one_blas_thread()
 def linear_probe(
     features: np.ndarray,
     targets: Targets,
@@ -122,6 +126,15 @@ class _Job:
     tuning: np.ndarray
     final: np.ndarray
     scaling: Scaling
+    designs: dict[bytes, tuple[Scaler, Rotation]] = field(default_factory=dict)
+
+    def design(self, rows: np.ndarray) -> tuple[Scaler, Rotation]:
+        """Standardise and turn rows; once for all columns that are known for the same rows."""
+        key = rows.tobytes()
+        if key not in self.designs:
+            scaler = self.scaling(self.x[rows])
+            self.designs[key] = scaler, Rotation.of(scaler(self.x[rows]))
+        return self.designs[key]
 
     def rows(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known = self.targets.known[:, column]
@@ -161,14 +174,14 @@ def _logistic_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitt
         share = float(y[train].mean()) if len(train) else 0.5
         note = f"{name}: one class in training, constant prediction"
         return _constant("logistic", job, np.array([share]), note)
+    signs = np.where(y[tuning] == 1, 1.0, -1.0)
 
-    def loss(probability: np.ndarray) -> float:
-        chance = np.where(y[tuning] == 1, probability[:, 1], probability[:, 0])
-        return -float(np.log(np.maximum(chance, 1e-15)).mean())
+    def loss(scores: np.ndarray) -> float:
+        return float(-np.maximum(log_expit(signs * scores[:, 0]), LEAST).mean())
 
-    best, model, scaler = _logistic(job, y, train, tuning, final, strengths, loss)
-    offset = model.intercept_
-    return Fitted.of(LinearModel.scaled("logistic", scaler, model.coef_.T, offset), (best,))
+    best, fit, scaler = _logistic(job, y, (train, tuning, final), strengths, loss)
+    model = LinearModel.scaled("logistic", scaler, fit.weights, fit.offset)
+    return Fitted.of(model, (best,), _unfinished(fit, f"{name}: "))
 
 
 def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
@@ -182,57 +195,62 @@ def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
         note = "one class in training, constant prediction"
         return _constant("softmax", job, shares if len(train) else even, note)
 
-    def loss(probability: np.ndarray) -> float:
-        chance = _spread(probability, present, count)[np.arange(len(tuning)), y[tuning]]
-        return -float(np.log(np.maximum(chance, 1e-15)).mean())
+    def loss(scores: np.ndarray) -> float:
+        scores = scores if len(present) > 2 else np.hstack([0 * scores, scores])
+        whole = np.full((len(tuning), count), -np.inf)
+        whole[:, present] = log_softmax(scores, axis=1)
+        return float(-np.maximum(whole[np.arange(len(tuning)), y[tuning]], LEAST).mean())
 
-    best, model, scaler = _logistic(job, y, train, tuning, final, strengths, loss)
+    best, fit, scaler = _logistic(job, y, (train, tuning, final), strengths, loss)
     seen = np.unique(y[final])
     absent = [str(job.targets.classes[c]) for c in range(count) if c not in seen]
     notes = (f"no training row of: {', '.join(absent)}",) if absent else ()
-    weights, offset = model.coef_.T, model.intercept_
+    weights, offset = fit.weights, fit.offset
     if len(seen) == 2:  # the log odds of the second class
         weights, offset = np.hstack([0 * weights, weights]), np.append(0.0, offset)
     all_weights, all_offsets = np.zeros((len(weights), count)), np.full(count, -np.inf)
     all_weights[:, seen], all_offsets[seen] = weights, offset
     found = LinearModel.scaled("softmax", scaler, all_weights, all_offsets)
-    return Fitted.of(found, (best,), notes)
+    return Fitted.of(found, (best,), notes + _unfinished(fit))
+
+
+def _unfinished(fit: Logistic, name: str = "") -> tuple[str, ...]:
+    return () if fit.converged else (f"{name}logistic fit did not converge",)
 
 
 def _logistic(
     job: _Job,
-    y: np.ndarray,
-    train: np.ndarray,
-    tuning: np.ndarray,
-    final: np.ndarray,
+    classes: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
     strengths: Sequence[float],
     loss: Callable[[np.ndarray], float],
-) -> tuple[float, Any, Scaler]:
-    """Walk the penalties from strong to weak; stop when tuning has worsened twice."""
-    from scipy.linalg import LinAlgWarning
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+) -> tuple[float, Logistic, Scaler]:
+    """Walk the penalties from strong to weak; stop when tuning has worsened twice.
 
-    x = job.x
-    scaler = job.scaling(x[train])
-    inputs, checks = scaler(x[train]), scaler(x[tuning])
-    solver = "newton-cholesky" if len(train) > 2 * x.shape[1] and x.shape[1] <= 1024 else "lbfgs"
-    model = LogisticRegression(solver=solver, warm_start=True, max_iter=300)
+    ``loss`` judges the scores of tuning rows. The fit to the final rows starts at the best one.
+    """
+    train, tuning, final = rows
+    scaler, rotation = job.design(train)
+    seen, codes = np.unique(classes[train], return_inverse=True)
+    path = LogisticPath(rotation, codes)
+    fits: list[Logistic] = []
     losses: list[float] = []
-    with warnings.catch_warnings():
-        # an unfinished fit is still scored on tuning, and there loses or wins on its merits
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", LinAlgWarning)
-        for strength in strengths if len(tuning) else ():
-            model.set_params(C=1 / strength).fit(inputs, y[train])
-            losses.append(loss(model.predict_proba(checks)))
-            if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
-                break
-        best = strengths[int(np.argmin(losses))] if losses else _middle(strengths)
-        scaler = job.scaling(x[final])
-        last = LogisticRegression(solver=solver, C=1 / best, max_iter=1000)
-        last.fit(scaler(x[final]), y[final])
-    return best, last, scaler
+    checks = scaler(job.x[tuning])
+    for strength in strengths if len(tuning) else ():
+        fits.append(path.fit(strength))
+        losses.append(loss(fits[-1].scores(checks)))
+        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
+            break
+    where = int(np.argmin(losses)) if losses else len(strengths) // 2
+    best = strengths[where]
+    if np.array_equal(train, final):
+        return best, fits[where] if fits else path.fit(best), scaler
+    scaler, rotation = job.design(final)
+    present, codes = np.unique(classes[final], return_inverse=True)
+    path = LogisticPath(rotation, codes)
+    if fits and np.array_equal(seen, present):
+        path.begin(fits[where])
+    return best, path.fit(best), scaler
 
 
 def _ridge_column(job: _Job, column: int, strengths: Sequence[float] | None) -> Fitted:
@@ -345,13 +363,6 @@ def survival_arrays(fitted: Standardised) -> LinearModel:
         return replace(plain, times=model.baseline.times, curve=shifted)
     plain = LinearModel.scaled("discrete_time", scaler, weights, 0.0)
     return replace(plain, times=model.cuts, curve=model.intercepts)
-
-
-def _spread(probability: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Probabilities of some classes as columns among all."""
-    whole = np.zeros((len(probability), count))
-    whole[:, labels] = probability
-    return whole
 
 
 def _middle(strengths: Sequence[float]) -> float:

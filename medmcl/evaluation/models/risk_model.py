@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from medmcl.core.config import closest
 from medmcl.core.errors import ConfigError, LeakageError
+from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.predictions import c_index
@@ -90,6 +91,7 @@ class RiskModel(BaseEstimator):
         self.cv = cv
         self.seed = seed
 
+    @one_blas_thread()
     def fit(
         self,
         X: Any,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cox import Ties, cox_fit, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
@@ -81,6 +82,7 @@ class Standardised:
         return self.model.survival(self.scaler(features), times)
 
 
+@one_blas_thread()
 def cox_survival(
     features: np.ndarray,
     targets: Targets,
@@ -129,6 +131,7 @@ def cox_survival(
     return _tuned(rows, grid, loss, fit, scaling)
 
 
+@one_blas_thread()
 def discrete_time_survival(
     features: np.ndarray,
     targets: Targets,
