@@ -67,7 +67,8 @@ def read_choice(
     def column(text: str, key: str) -> np.ndarray:
         where = f"choices.{name}.{key}"
         known = pd.Index([*subjects.frame.columns, *subjects.varying])
-        subjects.require(columns_of(text, known, where), where)
+        on_purpose = "name a column that is one and the same in all rows of a subject"
+        subjects.require(columns_of(text, known, where), where, on_purpose)
         said = evaluate(text, subjects.frame, maps, where)
         cells = [as_text(one) if known else None
                  for one, known in zip(said.data, said.known, strict=True)]  # fmt: skip

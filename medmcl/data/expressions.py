@@ -294,6 +294,9 @@ class _Evaluation:
         if (a.kind == "text") == (b.kind == "text"):
             return (a, b) if a.kind == "text" else (self.number(a), self.number(b))
         words, other = (a, b) if a.kind == "text" else (b, a)
+        quoted = _quoted_number(words)
+        if quoted is not None and other.kind == "number":
+            return (quoted, other) if words is a else (other, quoted)
         self._refuse_odd(words, other if same else None)
         held = list(dict.fromkeys(words.data[words.known]))
         shown = ", ".join(map(repr, held[:_SHOWN])) + (", …" if len(held) > _SHOWN else "")
@@ -459,6 +462,20 @@ def _is_minus(node: ast.UnaryOp) -> bool:
 def _is(words: Values, column: Values) -> bool:
     """Whether words are the cells of a column as they stand, and not made of them (lower)."""
     return column.kind == "text" and bool((words.data == column.data).all())
+
+
+def _quoted_number(words: Values) -> Values | None:
+    """Give the number that stands in quotes, ``'339'``; None for a column, or another word.
+
+    Ids are written in quotes, and a column of ids may hold nothing but numbers.
+    """
+    if words.name[:1] not in ("'", '"') or not len(words.data):
+        return None
+    try:
+        value = float(words.data[0])
+    except ValueError:
+        return None
+    return _finite(np.full(len(words.data), value), words.name) if np.isfinite(value) else None
 
 
 def _pairs(value: Values) -> Any:

@@ -20,7 +20,8 @@ def index_dates(subjects: SubjectTable, column: str) -> pd.Series:
     Raises:
         CohortError: There is no such column, or its rows differ within a subject, or are no dates.
     """
-    subjects.require([column], "index.column")
+    on_purpose = "take the date of a record: `index: {modality: NAME}`"
+    subjects.require([column], "index.column", on_purpose)
     return dates(subjects.frame[column], "index.column")
 
 

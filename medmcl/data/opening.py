@@ -275,7 +275,8 @@ class Opening:
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
         group = None
         if keys.group is not None:
-            group = self._try(partial(self._groups, agreed, keys.group, keys.group_min))
+            named = table.frame.loc[rows, keys.group] if keys.group in table.frame else None
+            group = self._try(partial(self._groups, agreed, named, ids[rows]))
         return agreed, split, group
 
     def _row_ids(self, table: Table) -> np.ndarray:
@@ -307,10 +308,41 @@ class Opening:
         )
         return np.array([str(number + 1) for number in range(len(table.frame))], dtype=object)
 
-    def _groups(self, subjects: SubjectTable, column: str, least: int) -> pd.Series:
-        """Group of each subject; those of fewer than ``least`` subjects are one, `POOLED`."""
-        subjects.require([column], "subjects.group")
-        names = pd.Series(texts(subjects.frame[column]), index=subjects.frame.index, dtype=object)
+    def _groups(
+        self, subjects: SubjectTable, cells: pd.Series | None, owner: np.ndarray
+    ) -> pd.Series:
+        """Group of each subject; those of fewer than ``group_min`` subjects are one, `POOLED`.
+
+        Args:
+            subjects: The subjects.
+            cells: Column of the groups, a row each as in the file; None if there is none.
+            owner: Subject of each row. (rows,) object
+        """
+        keys = self.spec.keys.subjects
+        column, least = str(keys.group), keys.group_min
+        if cells is None or keys.group_varies == "refuse":
+            on_purpose = (
+                "whoever was in several groups is in none: write `group_varies: unknown` under "
+                "`subjects:` (--set cohort.subjects.group_varies=unknown)"
+            )
+            subjects.require([column], "subjects.group", on_purpose)
+        assert cells is not None  # else it was refused
+        rows = pd.DataFrame({"owner": owner, "said": texts(cells)}).dropna()
+        each = rows.groupby("owner")["said"].agg(["first", "nunique"])
+        several = each.index[each["nunique"] > 1]
+        names = each["first"].drop(several).reindex(subjects.frame.index)
+        if len(several):
+            self.findings.append(
+                Finding(
+                    code="cohort.several_groups",
+                    where="subjects.group",
+                    what=f"{counted(len(several), 'subject')} with rows of several groups, for "
+                    f"example {several[0]}: the group is not known",
+                    mend="nothing, if that is meant; otherwise correct the rows",
+                    level="warning",
+                    scope="cohort",
+                )
+            )
         sizes = names.value_counts()
         small = sizes[sizes < least]
         if len(small):
@@ -502,7 +534,9 @@ class Opening:
         except CohortError:
             return True  # building the task says what is wrong with its expression
         try:
-            subjects.require([c for c in read if c in subjects.varying], f"tasks.{name}")
+            varying = [one for one in read if one in subjects.varying]
+            on_purpose = f"the label belongs to records: write `of: MODALITY` in tasks.{name}"
+            subjects.require(varying, f"tasks.{name}", on_purpose)
         except VaryingError as error:
             self.findings.append(
                 replace(

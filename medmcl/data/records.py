@@ -184,7 +184,8 @@ def _require_agreeing(spec: ModalitySpec, subjects: SubjectTable, field: str) ->
     known = pd.Index([*subjects.frame.columns, *subjects.varying])
     read = columns_of(present, known, f"{field}.present") if present else []
     varying = [name for name in [*_named_columns(spec), *read] if name in subjects.varying]
-    subjects.require(varying, field)
+    mine = f"give {field} a table of its own: `table: {subjects.where}`, `id:` and `record:`"
+    subjects.require(varying, field, mine)
 
 
 def own_rows(

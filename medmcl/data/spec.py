@@ -90,6 +90,10 @@ class SubjectsKeys(Config):
     """Column with the site or group of a subject."""
     group_min: int = Field(1, ge=1)
     """Groups of fewer subjects are pooled into one, ``pooled``."""
+    group_varies: Literal["refuse", "unknown"] = "refuse"
+    """Subjects whose rows name several groups, as people who were seen at two sites: a fault of the
+    table, or a group that is not known, and counted. A row that names none differs from no other.
+    """
     join: tuple[JoinKeys, ...] = ()
     where: str | None = None
     """Expression; rows for which it is not true are left out and counted."""

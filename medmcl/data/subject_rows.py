@@ -51,8 +51,14 @@ class SubjectTable:
         """Every column, the doubtful ones too."""
         return pd.concat([self.frame, self.doubtful], axis=1)
 
-    def require(self, columns: Iterable[str], field: str) -> None:
-        """Refuse columns that do not exist or that differ between the rows of a subject."""
+    def require(self, columns: Iterable[str], field: str, on_purpose: str) -> None:
+        """Refuse columns that do not exist or that differ between the rows of a subject.
+
+        Args:
+            columns: Their names.
+            field: Key of cohort.yaml that names them.
+            on_purpose: What to do where a subject has several rows on purpose.
+        """
         for name in columns:
             if name in self.varying:
                 found = self.varying[name]
@@ -60,9 +66,8 @@ class SubjectTable:
                     f"column '{name}' differs between the rows of {found.who}",
                     where=f"{field}, table {self.where}",
                     got=f"{found.rows}, both subject {found.subject}",
-                    mend=f"is one {self.id} wrong? If a subject has several rows on purpose, let "
-                    "the column belong to records: `of: MODALITY` in a task, or `table:`, `id:` "
-                    "and `record:` in a modality",
+                    mend=f"correct '{self.id}' or '{name}' of these rows; if both rows are right, "
+                    f"{on_purpose}",
                 )
             if name not in self.frame.columns:
                 raise missing_column(name, list(self.frame.columns), f"{field}, {self.where}")

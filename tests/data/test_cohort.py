@@ -420,6 +420,51 @@ def test_where_data_are_not_found_the_mend_says_how_to_get_them(tiny, access, sa
         (tiny.folder / "cohort.yaml").write_text(yaml.safe_dump(tiny.tree))
 
 
+def test_people_seen_at_two_sites_are_refused_or_of_no_known_site_and_counted(tiny):
+    tiny.only("ecg")
+    tiny.table["site"] = ["A"] * 6 + ["B"] * 6
+    again = tiny.table.iloc[[0, 1, 2]].assign(site=["B", None, "A"], split="train")
+    tiny.table = pd.concat([tiny.table, again])
+    with pytest.raises(
+        CohortError, match="'site' differs between the rows of 2 subjects"
+    ) as caught:
+        open_cohort(tiny.write())
+    fix = str(caught.value)
+    assert "rows 1 and 13, both subject s000" in fix
+    assert "correct 'subject_id' or 'site' of these rows" in fix
+    assert "--set cohort.subjects.group_varies=unknown" in fix
+    assert "of: MODALITY" not in fix  # that is how labels belong to records, not sites
+    cohort = open_cohort(tiny.folder, {"subjects.group_varies": "unknown"})
+    groups = cohort.subjects["group"]
+    assert groups.isna().to_dict() == {name: name == "s000" for name in groups.index}
+    assert groups.value_counts().to_dict() == {"A": 5, "B": 6}  # s001: one row names none
+    (told,) = [one for one in cohort.findings if one.code == "cohort.several_groups"]
+    assert told.level == "warning"
+    assert "1 subject with rows of several groups, for example s000" in told.what
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "fix"),
+    [
+        ({"index": {"column": "day"}}, "index.column", "index: {modality: NAME}"),
+        ({"modalities.ecg.present": "day == 'x'"}, "modalities.ecg", "table of its own"),
+        (
+            {"tasks.when": {"kind": "binary", "column": "day == 'x'"}},
+            "task when",
+            "`of: MODALITY` in tasks.when",
+        ),
+    ],
+)
+def test_what_differs_within_a_subject_says_how_its_own_key_is_put_right(tiny, changes, what, fix):
+    tiny.only("ecg")
+    tiny.table["day"] = "2020-01-01"
+    tiny.table = pd.concat([tiny.table, tiny.table.iloc[[0]].assign(day="2021-01-01")])
+    found = [one for one in load_cohort(tiny.write(), changes)[1] if "'day' differs" in one.what]
+    assert found
+    assert all(what in one.where for one in found)
+    assert all(fix in one.mend for one in found)
+
+
 def test_small_groups_are_pooled_and_told(tiny):
     tiny.table["site"] = ["A"] * 6 + ["B"] * 2 + ["C"] * 3 + [None]
     tiny.tree["subjects"]["group_min"] = 5

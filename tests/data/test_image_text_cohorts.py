@@ -307,6 +307,19 @@ def test_covid_reads_frontal_xrays_and_what_is_not_known_is_no_label(tmp_path):
     assert all("clinical_notes" in one.what for one in leaks)
 
 
+def test_covid_takes_patients_of_two_hospitals_and_ids_that_are_all_numbers(tmp_path):
+    """As in the whole collection, of which a part may have no letter in any id."""
+    table = collection(tmp_path)
+    table["patientid"] = np.repeat([17, 339, 285, 287, 340, 20], 2)
+    table.loc[:1, "location"] = ["Pamplona", "Milan"]
+    table.to_csv(tmp_path / "metadata.csv", index=False)
+    cohort = opened("covid_cxr", tmp_path)
+    assert set(cohort.subjects.index) == {"17", "285", "287", "20"}
+    assert list(cohort.subjects.index[cohort.subjects["group"].isna()]) == ["17"]
+    told = [one.what for one in cohort.findings if one.code == "cohort.several_groups"]
+    assert told == ["1 subject with rows of several groups, for example 17: the group is not known"]
+
+
 @pytest.mark.parametrize("fault", ["cut", "missing", "html", "no bytes"])
 def test_a_bad_record_is_named_by_check_refused_by_prepare_and_counted_where_told(tmp_path, fault):
     collection(tmp_path)
