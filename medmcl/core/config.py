@@ -174,12 +174,18 @@ class Fault:
     expected: str | None = None
 
 
-def faults_of(model: type[BaseModel], values: Mapping[str, Any]) -> list[Fault]:
-    """Give every fault of ``values``, each field once."""
+def faults_of(model: type[BaseModel], values: Mapping[str, Any], under: str = "") -> list[Fault]:
+    """Give every fault of ``values``, each field once.
+
+    Args:
+        model: What they should be.
+        values: What was given.
+        under: Dotted key that they stand under, ``towers.ecg``: what is said names whole keys.
+    """
     try:
         model.model_validate(values)
     except ValidationError as error:
-        found = [_fault(model, one, values) for one in error.errors() if not _echo(one)]
+        found = [_fault(model, one, values, under) for one in error.errors() if not _echo(one)]
         return list({fault.path: fault for fault in reversed(found)}.values())[::-1]
     return []
 
@@ -191,9 +197,23 @@ def _echo(detail: Any) -> bool:
     return short and len(given) > detail["ctx"]["actual_length"]
 
 
-def check(model: type[C], values: Mapping[str, Any], where: object, error: type[MedmclError]) -> C:
-    """Check ``values`` against ``model``; every fault in one error, each with its field's path."""
-    faults = faults_of(model, values)
+def check(
+    model: type[C],
+    values: Mapping[str, Any],
+    where: object,
+    error: type[MedmclError],
+    under: str = "",
+) -> C:
+    """Check ``values`` against ``model``; every fault in one error, each with its whole key.
+
+    Args:
+        model: What they should be.
+        values: What was given.
+        where: What the error says of the place.
+        error: Its class.
+        under: Dotted key that they stand under; see `faults_of`.
+    """
+    faults = faults_of(model, values, under)
     if not faults:
         return model.model_validate(values)
     what = "is not valid:\n" + "\n".join(f"  - {fault.text}" for fault in faults)
@@ -242,9 +262,9 @@ def explain(model: type[BaseModel], detail: Any, values: Any) -> str:
     return _fault(model, detail, values).text
 
 
-def _fault(model: type[BaseModel], detail: Any, values: Any) -> Fault:
+def _fault(model: type[BaseModel], detail: Any, values: Any, under: str = "") -> Fault:
     path = place(values, detail)
-    field = ".".join(path) or "(top level)"
+    field = ".".join([under, *path] if under else path) or "(top level)"
     if detail["type"] == "extra_forbidden":
         known = _known_keys(model, [str(part) for part in detail["loc"][:-1]])
         what = f"unknown key '{field}'" + nearest(path[-1], known)
@@ -256,13 +276,21 @@ def _fault(model: type[BaseModel], detail: Any, values: Any) -> Fault:
         key = str(detail["ctx"]["discriminator"]).strip("'")
         field = f"{field}.{key}"
         if detail["type"] == "union_tag_not_found":
-            return Fault(path, f"'{field}' is missing", f"'{field}' is missing")
+            near = closest(key, map(str, given)) if isinstance(given, Mapping) else None
+            what = f"'{field}' is missing"
+            if near is not None:
+                what = f"unknown key '{'.'.join((*path, near))}'; did you mean '{key}'?"
+            return Fault(path, what, what)
         given, choices = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
     got = None if isinstance(given, (dict, list)) else repr(given)
     shown = "" if got is None else f" (got {got})"
     expected = _expected(detail)
     if expected is None:
-        what = f"'{field}': {detail['msg'].removeprefix('Value error, ')}"
+        said = str(detail["msg"]).removeprefix("Value error, ")
+        if said.startswith("unknown key '"):  # of a check of our own, which knows no more of where
+            what = said.replace("'", f"'{field}.", 1)
+            return Fault(path, what, what)
+        what = f"'{field}': {said}"
         return Fault(path, what + shown, what, got)
     hint = ""
     if detail["type"] in ("literal_error", "union_tag_invalid") and isinstance(given, str):

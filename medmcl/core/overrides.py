@@ -6,6 +6,7 @@ What is wrong with an override is said of the override, not of the file it was l
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,20 +31,47 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def written(dotted: str, value: Any) -> str:
-    """Write an override as it stands on the command line."""
+    """Write an override as it is typed on the command line."""
     if isinstance(value, bool) or value is None:
         value = "null" if value is None else str(value).lower()
-    return f"--set {dotted}={value}"
+    if isinstance(value, (dict, list, tuple)):
+        plain = list(value) if isinstance(value, tuple) else value
+        value = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10**6).strip()
+    return f"--set {shlex.quote(f'{dotted}={value}')}"
+
+
+def corrected(text: str, what: str) -> str | None:
+    """Say ``write --set ...``: the override that was meant; None where no near key is named.
+
+    Args:
+        text: The override as it was written.
+        what: What is wrong: ``unknown key 'a.b'; did you mean 'c'?``, or the same of a value.
+    """
+    dotted, _, value = shlex.split(text)[-1].partition("=")
+    own = dotted.removeprefix("cohort.")
+    near = _NEAR_KEY.search(what)
+    if near is not None and f"{own}.".startswith(f"{near[1]}."):
+        head = near[1].rpartition(".")[0]
+        meant = ".".join(part for part in (head, near[2]) if part) + own[len(near[1]) :]
+        return "write " + written("cohort." * (own != dotted) + meant, value)
+    near = _NEAR_VALUE.search(what)
+    if near is not None and near[1].endswith(own):
+        return "write " + written(dotted, near[2])
+    return None
+
+
+_NEAR_KEY = re.compile(r"unknown key '([^']+)'; did you mean '([^']+)'")
+_NEAR_VALUE = re.compile(r"'([^']+)' cannot be used; did you mean '([^']+)'")
 
 
 def apply_override(
-    tree: Any, dotted: str, value: Any, where: object | None = None
+    tree: Any, dotted: str | Sequence[str], value: Any, where: object | None = None
 ) -> tuple[str, ...]:
     """Set ``tree[a][b] = value`` in place; list elements by number or by their ``name``.
 
     Args:
         tree: Mappings and lists.
-        dotted: Keys, with dots between them.
+        dotted: Keys, with dots between them; or one by one, where dots stand in a key.
         value: The new value.
         where: What messages call it; ``--set dotted=value`` if not given.
 
@@ -53,9 +81,9 @@ def apply_override(
     Raises:
         OverrideError: There is no such element, or a plain value is in the way.
     """
-    where = where or written(dotted, value)
+    *parents, last = dotted.split(".") if isinstance(dotted, str) else dotted
+    where = where or written(".".join((*parents, last)), value)
     path: list[str] = []
-    *parents, last = dotted.split(".")
     node = tree
     for part in parents:
         key = _key(node, part, where)
@@ -121,11 +149,12 @@ def refuse_overrides(faults: Sequence[Fault], applied: Mapping[tuple[str, ...], 
             where=text,
             got=fault.got,
             expected=fault.expected,
-            mend="correct the override",
+            mend=corrected(text, fault.what) or "correct the override",
         )
     if own:
         what = "overrides are not valid:\n" + "\n".join(f"  - {t}: {f.text}" for t, f in own)
-        raise OverrideError(what, mend="correct the overrides")
+        meant = [one for text, fault in own if (one := corrected(text, fault.what)) is not None]
+        raise OverrideError(what, mend="; ".join(meant) or "correct the overrides")
 
 
 def naming_overrides(error: MedmclError, overrides: Mapping[str, Any]) -> MedmclError:
@@ -142,9 +171,8 @@ def naming_overrides(error: MedmclError, overrides: Mapping[str, Any]) -> Medmcl
     if text in str(error):
         return error
     where = text if error.where is None else f"{text}: {error.where}"
-    return OverrideError(
-        error.what, where=where, got=error.got, expected=error.expected, mend=error.mend
-    )
+    mend = error.mend or corrected(text, error.what)
+    return OverrideError(error.what, where=where, got=error.got, expected=error.expected, mend=mend)
 
 
 _ADVICE = re.compile(r"; did you mean '[^']*'\?|\(known: [^)]*\)")

@@ -15,7 +15,7 @@ import pandas as pd
 from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
-from medmcl.core.overrides import apply_override, blame, written
+from medmcl.core.overrides import apply_override, blame, corrected, written
 from medmcl.core.targets import Targets
 from medmcl.data.choices import Choice
 from medmcl.data.codes import CodeMap
@@ -248,4 +248,7 @@ def _said_of_override(finding: Finding, applied: Mapping[tuple[str, ...], str]) 
     """Let a finding about a key name the override that set the key, if there is one."""
     field_ = re.search(r"'([\w.]+)'", finding.what)
     text = blame(field_[1].split("."), applied) if field_ else None
-    return finding if text is None else replace(finding, where=text, mend="correct the override")
+    if text is None:
+        return finding
+    mend = corrected(text, finding.what) or "correct the override"
+    return replace(finding, where=text, mend=mend)

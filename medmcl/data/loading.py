@@ -249,7 +249,8 @@ def build_adapters(cohort: Cohort, inputs: Mapping[str, Mapping[str, Any]]) -> d
             )
         spec = cohort.spec.modalities[name]
         kind = modalities.ADAPTERS[spec.kind]
-        settings = check(kind.Settings, given, where=f"inputs.{name}", error=ConfigError)
+        where = f"inputs.{name}"
+        settings = check(kind.Settings, given, where, ConfigError, under=where)
         adapter = kind(spec.source, settings)
         if isinstance(adapter, WeighsOdds):
             adapter.among = max(1, len(cohort.records[name]))

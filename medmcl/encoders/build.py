@@ -29,7 +29,7 @@ from medmcl.encoders.vit import ECGViT
 
 
 def build_encoder(
-    name: str, shape: InputShape, settings: Mapping[str, Any], where: object = None
+    name: str, shape: InputShape, settings: Mapping[str, Any], where: str | None = None
 ) -> nn.Module:
     """Build an encoder by its name in `ENCODERS`.
 
@@ -37,7 +37,7 @@ def build_encoder(
         name: Kind of encoder.
         shape: What it reads.
         settings: Values of its ``Settings``.
-        where: Place in the recipe, for the error.
+        where: Its dotted key in the recipe, ``towers.ecg.encoder``, for the error.
 
     Raises:
         ConfigError: If the name, a key, a value or the shape cannot be used.
@@ -47,7 +47,7 @@ def build_encoder(
     return built
 
 
-def check_encoder(given: Mapping[str, Any], where: object = None) -> None:
+def check_encoder(given: Mapping[str, Any], where: str | None = None) -> None:
     """Check ``name`` and settings of an encoder, as far as no shape is needed.
 
     Raises:
@@ -56,7 +56,7 @@ def check_encoder(given: Mapping[str, Any], where: object = None) -> None:
     _checked(*split_name(given, where), where)
 
 
-def split_name(given: Mapping[str, Any], where: object) -> tuple[str, dict[str, Any]]:
+def split_name(given: Mapping[str, Any], where: str | None) -> tuple[str, dict[str, Any]]:
     """Give the ``name`` of an encoder and its settings; `ConfigError` if it has no name."""
     own = dict(given)
     if "name" not in own:
@@ -64,10 +64,10 @@ def split_name(given: Mapping[str, Any], where: object) -> tuple[str, dict[str, 
     return str(own.pop("name")), own
 
 
-def _checked(name: str, settings: Mapping[str, Any], where: object) -> tuple[Any, Config]:
-    kind = lookup("encoder", name, ENCODERS)
+def _checked(name: str, settings: Mapping[str, Any], where: str | None) -> tuple[Any, Config]:
+    kind = lookup("encoder", name, ENCODERS, where=where and f"{where}.name")
     place = f"encoder '{name}'" if where is None else where
-    return kind, check(kind.Settings, settings, where=place, error=ConfigError)
+    return kind, check(kind.Settings, settings, where=place, error=ConfigError, under=where or "")
 
 
 ENCODERS: dict[str, Any] = {

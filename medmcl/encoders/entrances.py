@@ -183,7 +183,7 @@ class AnyEncoder(nn.Module):
 
 
 def build_entrance(
-    shape: InputShape, settings: Mapping[str, Any], width: int, patch: int, where: object
+    shape: InputShape, settings: Mapping[str, Any], width: int, patch: int, where: str
 ) -> nn.Module:
     """Build an entrance by its ``name`` in `ENTRANCES`, or the one that suits the kind of input.
 
@@ -202,13 +202,13 @@ def build_entrance(
     return built
 
 
-def check_entrance(input_kind: str, settings: Mapping[str, Any], where: object) -> None:
+def check_entrance(input_kind: str, settings: Mapping[str, Any], where: str) -> None:
     """Check ``name`` and settings of an entrance, as far as no shape is needed.
 
     Args:
         input_kind: Kind of what it reads.
         settings: As for `build_entrance`.
-        where: Place in the recipe, for the error.
+        where: Its dotted key in the recipe, ``shared.entrances.ecg``, for the error.
 
     Raises:
         ConfigError: If the name, a key or a value cannot be used.
@@ -218,7 +218,7 @@ def check_entrance(input_kind: str, settings: Mapping[str, Any], where: object) 
         check_encoder(given.encoder, f"{where}.encoder")
 
 
-def _checked(input_kind: str, settings: Mapping[str, Any], where: object) -> tuple[Any, Config]:
+def _checked(input_kind: str, settings: Mapping[str, Any], where: str) -> tuple[Any, Config]:
     own = dict(settings)
     usual = "encoder" if "encoder" in own else BY_KIND.get(input_kind)
     name = own.pop("name", usual)
@@ -228,8 +228,8 @@ def _checked(input_kind: str, settings: Mapping[str, Any], where: object) -> tup
             where=where,
             mend="name an encoder whose tokens enter: encoder: {name: ...}",
         )
-    kind = lookup("entrance", str(name), ENTRANCES)
-    return kind, check(kind.Settings, own, where=where, error=ConfigError)
+    kind = lookup("entrance", str(name), ENTRANCES, where=f"{where}.name")
+    return kind, check(kind.Settings, own, where=where, error=ConfigError, under=where)
 
 
 def real_tokens(encoded: Encoded) -> Tensor:

@@ -79,7 +79,7 @@ class SharedTower(Towers):
             ConfigError: Names the modality and the field.
         """
         if not isinstance(settings, SharedSettings):
-            settings = check(SharedSettings, settings, where="shared", error=ConfigError)
+            settings = check(SharedSettings, settings, "shared", ConfigError, under="shared")
         seeded = seed or (lambda _: None)
         size, built = settings.sizes, {}
         for name, shape in inputs.items():

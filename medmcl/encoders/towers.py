@@ -147,7 +147,7 @@ class Towers(nn.Module):
             shape = lookup("modality", name, inputs)
             where = f"towers.{name}"
             if not isinstance(given, TowerSettings):
-                given = check(TowerSettings, given, where=where, error=ConfigError)
+                given = check(TowerSettings, given, where, ConfigError, under=where)
             kind, own = split_name(given.encoder, f"{where}.encoder")
             encoder = build_encoder(kind, shape, own, where=f"{where}.encoder")
             width = cast(Encoder, encoder).width

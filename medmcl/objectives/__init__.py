@@ -53,7 +53,7 @@ __all__ = [
 
 
 def build_objective(
-    name: str, settings: Mapping[str, Any], shape: ModelShape, where: object = None
+    name: str, settings: Mapping[str, Any], shape: ModelShape, where: str | None = None
 ) -> nn.Module:
     """Build an objective by its name in `OBJECTIVES`.
 
@@ -61,7 +61,7 @@ def build_objective(
         name: Kind of objective.
         settings: Values of its ``Settings``.
         shape: What it must know of the model it charges.
-        where: Place in the recipe, for the error.
+        where: Its dotted key in the recipe, ``stages.mdm.objectives.masked``, for the error.
 
     Raises:
         ConfigError: If the name, a key or a value cannot be used.
@@ -70,7 +70,9 @@ def build_objective(
     return kind(checked, shape)
 
 
-def wanted_probe(name: str, settings: Mapping[str, Any], where: object = None) -> ProbeRows | None:
+def wanted_probe(
+    name: str, settings: Mapping[str, Any], where: str | None = None
+) -> ProbeRows | None:
     """Say how many rows an objective will ask for that no step trains on, before it is built.
 
     Raises:
@@ -81,16 +83,16 @@ def wanted_probe(name: str, settings: Mapping[str, Any], where: object = None) -
 
 
 def check_objective(
-    name: str, settings: Mapping[str, Any], where: object = None
+    name: str, settings: Mapping[str, Any], where: str | None = None
 ) -> tuple[Any, Config]:
     """Give the class of an objective and its settings, checked as far as no model is needed.
 
     Raises:
         ConfigError: As `build_objective`.
     """
-    kind = lookup("objective", name, OBJECTIVES)
+    kind = lookup("objective", name, OBJECTIVES, where=where)
     place = f"objective '{name}'" if where is None else where
-    return kind, check(kind.Settings, settings, where=place, error=ConfigError)
+    return kind, check(kind.Settings, settings, where=place, error=ConfigError, under=where or "")
 
 
 OBJECTIVES: dict[str, Any] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from medmcl.core.batch import Batch, Embeddings
-from medmcl.core.config import Config, lookup
+from medmcl.core.config import Config, closest, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.trees import nearest_neighbours, spanning_tree
 
@@ -39,6 +39,9 @@ def readable_pairs(value: object) -> object:
     listed = isinstance(value, list | tuple) and all(_is_pair(pair) for pair in value)
     if value == "all" or star or listed or learned or isinstance(value, Config):
         return value
+    near = closest("learn", map(str, value)) if isinstance(value, dict) else None
+    if near is not None:
+        raise ValueError(f"unknown key '{near}'; did you mean 'learn'?")
     raise ValueError(
         "write all, {star: modality}, {learn: tree}, or a list of pairs [a, b] or [a, b, weight]"
     )

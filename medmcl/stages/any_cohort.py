@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from medmcl.core.config import check, nearest
+from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.data.view_settings import ViewSettings
+from medmcl.encoders.build import check_encoder
+from medmcl.encoders.entrances import check_entrance
+from medmcl.encoders.towers import TowerSettings
+from medmcl.modalities import ADAPTERS
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.model_settings import entrances_of
 from medmcl.stages.poison_spec import USUAL, PoisonSpec
@@ -32,10 +36,13 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         ConfigError: A modality that the cohort does not have, or of a kind that the recipe does
             not know; or entrances that are no mappings.
     """
+    _refuse_kinds(recipe)
     recipe = with_names(recipe, kinds)
     shared = recipe.shared
     inputs, views = dict(recipe.inputs), dict(recipe.views)
     towers = dict(recipe.towers if shared is None else entrances_of(shared))
+    built_in = "towers" if shared is None else "shared.entrances"
+    stands: dict[str, str] = {}
     for name in kinds if recipe.modalities == "all" else recipe.modalities:
         if name not in kinds:
             raise ConfigError(
@@ -56,10 +63,17 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
                 mend=f"--set 'kinds.{kinds[name]}={{tower: {{encoder: {{name: ...}}}}}}', or name "
                 "the modalities to read: --set 'modalities=[a, b]'",
             )
+        if name not in inputs:
+            stands[f"inputs.{name}"] = f"kinds.{kinds[name]}.input"
+        if name not in towers:
+            stands[f"{built_in}.{name}"] = f"kinds.{kinds[name]}.tower"
         inputs[name] = {**known.input, **inputs.get(name, {})}
         towers[name] = {**known.tower, **towers.get(name, {})}
         for view, options in known.augment.items():
-            views[view] = views.get(view, ViewSettings()).with_default(name, options)
+            before = views.get(view, ViewSettings())
+            if name not in before.augment:
+                stands[f"views.{view}.augment.{name}"] = f"kinds.{kinds[name]}.augment.{view}"
+            views[view] = before.with_default(name, options)
     everyone = tuple(name for name in inputs if name in towers or shared is not None)
     named: list[AnyStage] = []
     for stage in recipe.stages:
@@ -75,7 +89,27 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         "stages": stages,
         **built,
     }
-    return recipe.model_copy(update=update)
+    return recipe.model_copy(update=update).with_stands(stands)
+
+
+def _refuse_kinds(recipe: RecipeSpec) -> None:
+    """Refuse what ``kinds`` cannot say, of kinds that this cohort does not have too.
+
+    Raises:
+        ConfigError: Names the key.
+    """
+    for kind, said in recipe.kinds.items():
+        adapter = lookup("kind of modality", kind, ADAPTERS, where="kinds")
+        where = f"kinds.{kind}"
+        check(adapter.Settings, said.input, where, ConfigError, under=f"{where}.input")
+        for view, options in said.augment.items():
+            key = f"{where}.augment.{view}"
+            check(adapter.Augment, options, where, ConfigError, under=key)
+        if recipe.shared is not None:
+            check_entrance(kind, said.tower, f"{where}.tower")
+            continue
+        tower = check(TowerSettings, said.tower, where, ConfigError, under=f"{where}.tower")
+        check_encoder(tower.encoder, f"{where}.tower.encoder")
 
 
 def kinds_of(cohort: Cohort) -> dict[str, str]:
@@ -92,7 +126,8 @@ def _named(
     if isinstance(stage, PoisonSpec) and stage.trigger == "usual":
         usual = USUAL.get(kinds.get(stage.modality, ""), stage.trigger)
         given = {**stage.model_dump(), "trigger": usual}
-        return check(PoisonSpec, given, where=f"stage {stage.name}", error=ConfigError)
+        where, key = f"stage {stage.name}", f"stages.{stage.name}"
+        return check(PoisonSpec, given, where, ConfigError, under=key)
     if isinstance(stage, TrainSpec) and not stage.towers:
         return stage.model_copy(update={"towers": everyone})
     if isinstance(stage, JoinSpec) and not stage.towers:

@@ -10,13 +10,14 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from medmcl.core.config import nearest
+from medmcl.core.config import check, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.select_spec import SelectSpec
+from medmcl.stages.stage_names import with_exceptions
 from medmcl.stages.train_spec import JoinSpec, TowersSpec, TrainSpec
 
 
@@ -71,11 +72,23 @@ def each(spec: AnyStage, tasks: Sequence[str]) -> Iterable[AnyStage]:
         name: list(tasks) if chosen == "all" else list(chosen)
         for name, chosen in spec.for_each.items()
     }
-    for combination in itertools.product(*values.values()):
-        variables = dict(zip(values, combination, strict=True))
-        tree = spec.model_dump(by_alias=True)
-        tree["for_each"] = {}
-        yield TrainSpec.model_validate(fill(tree, variables))
+    tree = spec.model_dump(by_alias=True)
+    tree["for_each"] = {}
+    combinations = [
+        dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())
+    ]
+    names = [str(fill(spec.name, variables)) for variables in combinations]
+    for name in spec.exceptions:
+        if name not in names:
+            raise ConfigError(
+                f"there is no stage '{name}'{nearest(name, names)}",
+                mend=f"write one of these names; '{spec.name}' is written for them all",
+            )
+    for name, variables in zip(names, combinations, strict=True):
+        laid = with_exceptions(tree, spec.exceptions.get(name, {}))
+        yield check(
+            TrainSpec, fill(laid, variables), f"stage {name}", ConfigError, f"stages.{name}"
+        )
 
 
 def fill(tree: Any, variables: Mapping[str, Any]) -> Any:

@@ -6,11 +6,12 @@ cohort are prepared. What depends on the shape of an input is left to the rehear
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from medmcl.core.config import Config, check, lookup, nearest, refuse_unknown
+from medmcl.core.config import Config, check, closest, lookup, nearest, refuse_unknown
 from medmcl.core.errors import ConfigError
 from medmcl.core.nearby import instead_of
 from medmcl.data.view_settings import ViewSettings
@@ -25,7 +26,12 @@ from medmcl.stages.expansion import each
 from medmcl.stages.file_weights import refuse_source
 from medmcl.stages.group_checks import refuse_clusters, refuse_join, refuse_joined, refuse_sources
 from medmcl.stages.group_spec import ClusterSpec
-from medmcl.stages.model_settings import entrances_of, shared_settings, tower_settings
+from medmcl.stages.model_settings import (
+    encoder_key,
+    entrances_of,
+    shared_settings,
+    tower_settings,
+)
 from medmcl.stages.models import trunk_stage
 from medmcl.stages.parts import refuse_parts
 from medmcl.stages.poison_spec import PoisonSpec
@@ -80,6 +86,9 @@ def faults_of_models(
 def _checks(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) -> Iterable[Check]:
     """Give the checks of a recipe; those of a stage with ``for_each`` name it as it is written."""
     yield partial(_refuse_unread_towers, recipe, kinds)
+    for name, settings in recipe.inputs.items():
+        if name in kinds:
+            yield partial(_check_input, recipe, name, settings, kinds[name])
     for name, view in recipe.views.items():
         yield partial(_refuse_view, f"views.{name}", view, recipe, kinds)
     before: list[AnyStage] = []
@@ -134,7 +143,7 @@ def _stage_checks(
     if isinstance(spec, TrainSpec):
         yield partial(refuse_parts, recipe, spec)
         for name, view in spec.views.items():
-            yield partial(_refuse_view, f"stage {spec.name}, views.{name}", view, recipe, kinds)
+            yield partial(_refuse_view, f"stages.{spec.name}.views.{name}", view, recipe, kinds)
         for name, source in spec.weights.items():
             yield partial(_check_file, spec, name, source)
 
@@ -176,6 +185,12 @@ def _refuse_selected_by(spec: TrainSpec, chosen: Sequence[str]) -> None:
             got=spec.without_fold,
             expected=f"0 to {spec.folds - 1}, as folds: {spec.folds}",
         )
+
+
+def _check_input(recipe: RecipeSpec, name: str, settings: Mapping[str, Any], kind: str) -> None:
+    """Check how a modality is prepared."""
+    where = recipe.stands(f"inputs.{name}")
+    check(ADAPTERS[kind].Settings, settings, where, ConfigError, under=where)
 
 
 def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
@@ -240,23 +255,43 @@ def _check_tower(recipe: RecipeSpec, spec: TowersSpec, name: str, kind: str | No
     """Check a tower, or an entrance; what only the kind of input says is left out without it."""
     if recipe.shared is None:
         given = tower_settings(recipe, spec, name)
-        check_encoder(given.encoder, f"towers.{name}.encoder")
+        _check_where_it_stands(recipe, spec, name, partial(check_encoder, given.encoder))
         return
     changed = spec.encoder.get(name, {})
     entrance = {**entrances_of(recipe.shared).get(name, {}), **changed}
     if kind is not None:
-        check_entrance(kind, entrance, f"shared.entrances.{name}")
+        _check_where_it_stands(recipe, spec, name, partial(check_entrance, kind, entrance))
+
+
+def _check_where_it_stands(
+    recipe: RecipeSpec, spec: TowersSpec, name: str, one: Callable[[str], object]
+) -> None:
+    """Check settings of an encoder; what the stage's ``encoder.NAME`` changed is named there."""
+    try:
+        one(encoder_key(recipe, spec, name, ""))
+    except ConfigError as error:
+        quoted = re.findall(r"'([\w.]+)'", error.what)
+        prefix = encoder_key(recipe, spec, name, "") + "."
+        keys = [key.removeprefix(prefix).split(".")[0] for key in quoted if key.startswith(prefix)]
+        if not keys or not all(key in spec.encoder.get(name, {}) for key in keys):
+            raise
+        one(encoder_key(recipe, spec, name, keys[0]))
 
 
 def _check_objective(
     recipe: RecipeSpec, spec: TowersSpec, label: str, objective: ObjectiveSpec
 ) -> None:
-    where = f"stage {spec.name}, objectives.{label}"
+    where = f"stages.{spec.name}.objectives.{label}"
+    near = closest("kind", objective.settings)
+    if near is not None and objective.kind == label and label not in OBJECTIVES:
+        what = f"unknown key '{where}.{near}'; did you mean 'kind'?"
+        raise ConfigError(what, where=f"stage {spec.name}, objectives.{label}")
     own = lookup("objective", objective.kind, OBJECTIVES, where=where).Settings
     for key in objective.settings:
         if key not in own.model_fields:
             known = (*own.model_fields, "kind", "loss_weight")  # these two stand beside them
-            raise ConfigError(f"unknown key '{key}'{nearest(key, known)}", where=where)
+            what = f"unknown key '{where}.{key}'{nearest(key, known)}"
+            raise ConfigError(what, where=f"stage {spec.name}, objectives.{label}")
     kind, checked = check_objective(objective.kind, objective.settings, where)
     if kind is not RouterBalance:
         return
@@ -280,8 +315,8 @@ def _refuse_view(
         refuse_unread(names, recipe, f"{where}.{key}")
     for name, options in view.augment.items():
         if name in kinds:
-            place = f"{where}.augment.{name}"
-            check(ADAPTERS[kinds[name]].Augment, options, where=place, error=ConfigError)
+            place = recipe.stands(f"{where}.augment.{name}")
+            check(ADAPTERS[kinds[name]].Augment, options, place, ConfigError, under=place)
 
 
 def _check_file(spec: TrainSpec, name: str, source: WeightsSpec) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medmcl.core.config import check, lookup
+from medmcl.core.config import check, faults_of, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.shared import TRUNK
 from medmcl.encoders.shared_settings import SharedSettings
@@ -26,7 +26,24 @@ def tower_settings(recipe: RecipeSpec, spec: TowersSpec, name: str) -> TowerSett
         tree["encoder"] = {**tree["encoder"], **changed}
     if name in spec.frozen:
         tree["frozen"] = True
-    return check(TowerSettings, tree, where=f"towers.{name}", error=ConfigError)
+    where = recipe.stands(f"towers.{name}")
+    return check(TowerSettings, tree, where, ConfigError, under=where)
+
+
+def encoder_key(recipe: RecipeSpec, spec: TowersSpec, name: str, key: str) -> str:
+    """Give the dotted key that settings of an encoder stand under: of the tower, or of the stage.
+
+    Args:
+        recipe: The recipe.
+        spec: The stage.
+        name: The modality.
+        key: The key in question: the stage's own ``encoder.NAME`` has the last word on it.
+    """
+    changed = spec.encoder.get(name, {})
+    if key in changed:
+        return recipe.stands(f"stages.{spec.name}.encoder.{name}")
+    section = "towers" if recipe.shared is None else "shared.entrances"
+    return recipe.stands(f"{section}.{name}") + (".encoder" if recipe.shared is None else "")
 
 
 def shared_settings(recipe: RecipeSpec, spec: TowersSpec) -> SharedSettings:
@@ -47,7 +64,10 @@ def shared_settings(recipe: RecipeSpec, spec: TowersSpec) -> SharedSettings:
     changed = spec.encoder.get(TRUNK, {})
     where = f"shared, with encoder.{TRUNK} of stage {spec.name}" if changed else "shared"
     tree = {**shared, **changed, "entrances": entrances}
-    return check(SharedSettings, tree, where=where, error=ConfigError)
+    faulty = faults_of(SharedSettings, tree)
+    stage = faulty and all(fault.path[:1] and fault.path[0] in changed for fault in faulty)
+    under = f"stages.{spec.name}.encoder.{TRUNK}" if stage else "shared"
+    return check(SharedSettings, tree, where, ConfigError, under=under)
 
 
 def entrances_of(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -56,6 +56,7 @@ class RecipeSpec(Config):
     views: dict[str, ViewSettings] = {}
     stages: tuple[StageSpec, ...] = Field(min_length=1)
     _taken: dict[str, str] = PrivateAttr(default={})
+    _stands: dict[str, str] = PrivateAttr(default={})
 
     @property
     def taken(self) -> dict[str, str]:
@@ -67,6 +68,20 @@ class RecipeSpec(Config):
         known = self.model_copy()
         known._taken = dict(taken)
         return known
+
+    def with_stands(self, stands: Mapping[str, str]) -> RecipeSpec:
+        """Give the recipe that knows where more of its keys stand; see `stands`."""
+        known = self.model_copy()
+        known._stands = {**self._stands, **stands}
+        return known
+
+    def stands(self, key: str) -> str:
+        """Give the dotted key under which the recipe file says what stands here under another.
+
+        What a role is told (``inputs.picture``), or a kind (``kinds.image.input``), stands under
+        the name of the cohort's modality (``inputs.cxr``) once the recipe is resolved for it.
+        """
+        return self._stands.get(key, key)
 
     @model_validator(mode="after")
     def _reads_something(self) -> RecipeSpec:

@@ -14,13 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from medmcl.core.config import closest, faults_of, nearest, read_yaml
+from medmcl.core.config import Fault, closest, faults_of, nearest, read_yaml
 from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.shipped import shipped
 from medmcl.data.spec import CohortKeys
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.recipe import AnyStage, RecipeSpec
+from medmcl.stages.short_forms import write_out
+from medmcl.stages.stage_names import EXCEPTIONS, stage_path, with_exceptions
+from medmcl.stages.train_spec import TrainSpec
 
 CONFIGS = shipped("configs")
 
@@ -83,9 +86,8 @@ def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     stages = tree.get("stages")
     stages = stages if isinstance(stages, list) else []
     for stage in stages:
-        _drop_nulls(stage)
-        _fold_objectives(stage)
-    faults = faults_of(RecipeSpec, tree)
+        write_out(stage)
+    faults = faults_of(RecipeSpec, tree) or _faults_of_exceptions(stages)
     if faults:
         names = [stage.get("name", "") if isinstance(stage, dict) else "" for stage in stages]
         faults = [
@@ -96,6 +98,21 @@ def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         what = "is not valid:\n" + "\n".join(f"  - {one.text}" for one in faults)
         raise ConfigError(what, where=path)
     return RecipeSpec.model_validate(tree)
+
+
+def _faults_of_exceptions(stages: Sequence[Any]) -> list[Fault]:
+    """Give the faults of what single stages of a ``for_each`` say besides."""
+    found = []
+    for number, stage in enumerate(stages):
+        exceptions = stage.get(EXCEPTIONS) if isinstance(stage, dict) else None
+        for name, own in (exceptions or {}).items():
+            for one in faults_of(TrainSpec, with_exceptions(stage, own)):
+                path = ("stages", str(number), EXCEPTIONS, name, *one.path)
+                if one.path[:1] and one.path[0] in own:
+                    said, meant = f"'{'.'.join(one.path)}'", f"'stages.{name}.{'.'.join(one.path)}'"
+                    text, what = (part.replace(said, meant, 1) for part in (one.text, one.what))
+                    found.append(replace(one, path=path, text=text, what=what))
+    return found
 
 
 def _with_names(text: str, names: Sequence[str]) -> str:
@@ -185,11 +202,15 @@ def _lay(
         The path of each to how it was written.
     """
     laid = {}
-    for dotted, value in values.items():
-        path = apply_override(tree, dotted, value, where=where and f"{where}{dotted}")
-        laid[path] = written(dotted, value)
     stages = tree.get("stages")
-    for number, stage in enumerate(stages if isinstance(stages, list) else ()):
+    stages = stages if isinstance(stages, list) else []
+    for dotted, value in values.items():
+        place = f"{where}{dotted}" if where else written(dotted, value)
+        root, _, rest = dotted.partition(".")
+        named = root == "stages" and rest and stages
+        keys = (root, *stage_path(stages, rest, place)) if named else dotted.split(".")
+        laid[apply_override(tree, keys, value, where=place)] = written(dotted, value)
+    for number, stage in enumerate(stages):
         exclusive = _exclusive(stage)
         said = {key for key in exclusive if ("stages", str(number), key) in laid}
         if any(stage[key] is not None for key in said):
@@ -242,33 +263,3 @@ def _named(node: Any, name: str) -> Any:
     if isinstance(node, list):
         return next((item for item in node if item.get("name") == name), None)
     return node.get(name) if isinstance(node, dict) else None
-
-
-BY_NAME = (
-    "objectives", "start_from", "encoder", "weights", "vectors", "views", "finetuned"
-)  # fmt: skip
-"""Keys of a stage that map names to what stands for them; null takes a name out, or all."""
-
-
-def _drop_nulls(stage: Any) -> None:
-    """Take out of a stage what was set to null where nothing is as good as no entry."""
-    for key in BY_NAME if isinstance(stage, dict) else ():
-        if isinstance(stage.get(key), dict):
-            stage[key] = {name: one for name, one in stage[key].items() if one is not None}
-    for key in (*BY_NAME, "frozen"):
-        if isinstance(stage, dict) and key in stage and stage[key] is None:
-            del stage[key]
-
-
-def _fold_objectives(stage: Any) -> None:
-    """Let an objective's settings stand beside ``kind`` and ``loss_weight`` in the file."""
-    objectives: Any = stage.get("objectives") if isinstance(stage, dict) else None
-    for label, given in dict(objectives or {}).items():
-        if isinstance(given, dict) and "settings" not in given:
-            outer = ("kind", "loss_weight")
-            own = {key: value for key, value in given.items() if key not in outer}
-            objectives[label] = {
-                "kind": given.get("kind", label),
-                "loss_weight": given.get("loss_weight", 1.0),
-                "settings": own,
-            }

@@ -13,6 +13,7 @@ from typing import Any
 from medmcl.core.config import closest
 from medmcl.core.errors import ConfigError
 from medmcl.stages.recipe import RecipeSpec
+from medmcl.stages.train_spec import TowersSpec, TrainSpec
 
 
 def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
@@ -35,7 +36,29 @@ def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     kept = {key: tree.pop(key) for key in ("name", "about", "source", "schema")}
     kinds_spec = recipe.model_dump(mode="json")["kinds"]
     resolved = {**_renamed(tree, named), **kept, "kinds": kinds_spec}
-    return RecipeSpec.model_validate(resolved).with_taken(named)
+    stands = {
+        f"{section}.{name}": f"{section}.{role}"
+        for role, name in named.items()
+        for section, told in _by_modality(recipe)
+        if role in told and name not in told
+    }
+    return RecipeSpec.model_validate(resolved).with_taken(named).with_stands(stands)
+
+
+def _by_modality(recipe: RecipeSpec) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Give the sections that take a modality to its settings, each with its dotted key."""
+    yield "inputs", recipe.inputs
+    yield "towers", recipe.towers
+    entrances = (recipe.shared or {}).get("entrances")
+    yield "shared.entrances", entrances if isinstance(entrances, Mapping) else {}
+    for name, view in recipe.views.items():
+        yield f"views.{name}.augment", view.augment
+    for stage in recipe.stages:
+        if isinstance(stage, TowersSpec):
+            yield f"stages.{stage.name}.encoder", stage.encoder
+        if isinstance(stage, TrainSpec):
+            for name, view in stage.views.items():
+                yield f"stages.{stage.name}.views.{name}.augment", view.augment
 
 
 def roles_said(recipe: RecipeSpec) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -169,6 +169,8 @@ class SelectorSpec(Config):
 class TrainSpec(TowersSpec):
     """Train towers with some objectives."""
 
+    exclusive: ClassVar[tuple[str, ...]] = ("epochs", "steps")
+
     stage: Literal["train"]
     towers: tuple[str, ...] = ()
     """Modalities whose towers take part; all that the recipe reads if not given."""
@@ -211,3 +213,6 @@ class TrainSpec(TowersSpec):
     """Earlier stage whose embeddings the objective ``distil`` learns."""
     for_each: dict[str, Any] = {}
     """Variable to values; ``task: all`` means every task of the cohort."""
+    exceptions: dict[str, dict[str, Any]] = {}
+    """Of ``for_each``: name of a single stage that comes of it, to what differs there:
+    ``{finetune-af-0.1: {epochs: 3}}``, or ``--set stages.finetune-af-0.1.epochs=3``."""

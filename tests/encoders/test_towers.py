@@ -275,7 +275,7 @@ def test_an_input_of_another_length_is_refused():
         ({"ecg": {"encoder": {"patch": 5}}}, "needs a 'name'"),
         ({"ecg": {"encoder": {"name": "ecg_vit", "pach": 5}}}, "did you mean 'patch'"),
         ({"ecg": {"encoder": {"name": "vit"}}}, "unknown encoder 'vit'"),
-        ({"ecg": {"encodr": {}}}, "unknown key 'encodr'; did you mean 'encoder'"),
+        ({"ecg": {"encodr": {}}}, "unknown key 'towers.ecg.encodr'; did you mean 'encoder'"),
         ({"ekg": SETTINGS["ecg"]}, "unknown modality 'ekg'; did you mean 'ecg'"),
         ({"ecg": {**SETTINGS["ecg"], "head": {"norm": "instance"}}}, "head.norm"),
     ],

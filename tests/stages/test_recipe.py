@@ -89,7 +89,7 @@ def test_the_weight_of_an_objective_and_that_of_a_direction_are_two_things():
     [
         ("stages.mmcl.epochz", 3, "unknown key 'stages.mmcl.epochz'; did you mean 'epochs'?"),
         ("stages.mmcl.epochs", "many", "'stages.mmcl.epochs' cannot be used"),
-        ("stages.mmlc.epochs", 3, "no element 'mmlc' in the list; did you mean 'mmcl'? (known: "),
+        ("stages.mmlc.epochs", 3, "no stage 'mmlc'; did you mean 'mmcl'? (known: "),
         ("stages.mmcl.label_fraction", 10, "expected: a number of at most 1"),
         ("stages.results.draaws", 3, "did you mean 'draws'? (known: attack, baselines"),
         ("stages", 3, "'stages'"),
