@@ -292,14 +292,11 @@ def _plane(angle: Array, i: int, j: int) -> Array:
     return matrix
 
 
-def _beats(
-    state: HeartState, nuisance: EcgNuisance, times: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Place each time, (N, S), in its beat.
+def beat_times(state: HeartState, nuisance: EcgNuisance) -> tuple[Array, Array]:
+    """Time of the R wave of each beat in s, from before the record to beyond it, ascending.
 
     Returns:
-        Seconds since the R of the beat it belongs to, and whether that beat is ectopic; the same
-        for the beat whose P wave it may belong to.
+        Times, and whether a beat is ectopic, (N, MAX_BEATS) each.
     """
     interval = (60 / state.rate)[:, None]
     variation = 0.035 * np.exp(0.3 * nuisance.free("rhythm"))[:, None] * nuisance.beats
@@ -309,6 +306,19 @@ def _beats(
     ectopic = nuisance.ectopic < often
     ectopic[:, 1:] &= ~ectopic[:, :-1]
     peaks = peaks - 0.35 * interval * ectopic
+    return peaks, ectopic
+
+
+def _beats(
+    state: HeartState, nuisance: EcgNuisance, times: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Place each time, (N, S), in its beat.
+
+    Returns:
+        Seconds since the R of the beat it belongs to, and whether that beat is ectopic; the same
+        for the beat whose P wave it may belong to.
+    """
+    peaks, ectopic = beat_times(state, nuisance)
     rows = np.arange(len(peaks))[:, None]
     last = _last_before(peaks - 0.10, times)
     following = np.minimum(_last_before(peaks + 0.03, times) + 1, MAX_BEATS - 1)

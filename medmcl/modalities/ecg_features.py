@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from medmcl.modalities import ecg_signal as steps
-from medmcl.modalities.ecg_beats import BEAT_HZ, Beats, find_beats
+from medmcl.modalities.ecg_beats import Beats, find_beats
+from medmcl.modalities.ecg_complexes import BEAT_HZ
 from medmcl.modalities.ecg_leads import sources, take_lead
 from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.modalities.ecg_waves import Waves, find_waves

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmcl.modalities.ecg_beats import BEAT_HZ, CENTRE
+from medmcl.modalities.ecg_beats import CENTRE
+from medmcl.modalities.ecg_complexes import BEAT_HZ
 
 _STEEP = 0.07  # share of the steepest slope at which a QRS begins and ends
 _GAP = round(0.016 * BEAT_HZ)  # a flat top inside a QRS

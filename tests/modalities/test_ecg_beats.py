@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from medmcl.modalities import ecg_beats
-from medmcl.modalities.ecg_beats import BEAT_HZ, find_beats
+from medmcl.modalities import ecg_complexes
+from medmcl.modalities.ecg_beats import find_beats
+from medmcl.modalities.ecg_complexes import BEAT_HZ
+from medmcl.modalities.ecg_template import likeness
 
 
 def trace(times, seconds=10.0, t_wave=0.0, wide=None, leads=2, noise=0.0):
@@ -69,7 +71,7 @@ def test_likeness_at_each_lag_is_the_correlation_of_slow_loops():
     generator = np.random.default_rng(0)
     wide, template = generator.normal(size=(5, 3, 30)), generator.normal(size=(3, 21))
     template -= template.mean(axis=1, keepdims=True)
-    found = ecg_beats._likeness(wide, template)
+    found = likeness(wide, template)
     assert found.shape == (5, 10)
     for beat in range(5):
         for lag in range(10):
@@ -88,4 +90,4 @@ def test_steepness_is_that_of_scipy_step_by_step():
     slope = np.abs(np.gradient(sosfiltfilt(band, rows, axis=1), axis=1))
     scaled = np.minimum(slope / np.quantile(slope, 0.98, axis=1)[:, None], 3.0)
     power = uniform_filter1d((scaled**2).mean(axis=0), 50, mode="constant")
-    assert np.allclose(ecg_beats._steepness(rows), np.sqrt(power), atol=1e-10)
+    assert np.allclose(ecg_complexes._steepness(rows), np.sqrt(power), atol=1e-10)

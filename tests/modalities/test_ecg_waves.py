@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medmcl.modalities.ecg_beats import AFTER_SECONDS, BEAT_HZ, CENTRE
+from medmcl.modalities.ecg_beats import AFTER_SECONDS, CENTRE
+from medmcl.modalities.ecg_complexes import BEAT_HZ
 from medmcl.modalities.ecg_waves import find_waves
 
 TIMES = (np.arange(CENTRE + round(AFTER_SECONDS * BEAT_HZ) + 1) - CENTRE) / BEAT_HZ
