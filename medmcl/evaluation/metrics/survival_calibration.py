@@ -212,10 +212,14 @@ def _numbers(
     x = _log_hazard(risk)
     if np.isnan(incidence) or not (event & (time <= horizon)).any() or x.std() < 1e-9:
         return None
-    slope, fine = cox_fit(x[:, None] - x.mean(), event, time, ridge=0.0, ties="breslow")
+    start = np.ones(1)  # the slope of a model that is right
+    slope, fine = cox_fit(
+        x[:, None] - x.mean(), event, time, ridge=0.0, ties="breslow", start=start
+    )
     design = _Spline(x)
     fitted = design(x)
-    weights, converged = cox_fit(fitted, event, time, ridge=0.0, ties="breslow")
+    start = np.append(slope, np.zeros(fitted.shape[1] - 1))  # a line
+    weights, converged = cox_fit(fitted, event, time, ridge=0.0, ties="breslow", start=start)
     if not (fine and converged):
         return None
     hazard = _cumulative_hazard(fitted @ weights, event, time, horizon)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from medmcl.evaluation.models.rotation import Rotation
 from medmcl.evaluation.models.scaling import flat_columns
 
 Ties = Literal["breslow", "efron"]
@@ -158,21 +159,61 @@ def cox_fit(
         Cox 1972; ties as in `cox_loss`; equals scikit-survival's ``CoxPHSurvivalAnalysis(alpha=
         ridge)``. Differs: none.
     """
-    features = np.asarray(features, dtype=np.float64)
-    terms = risk_sets(np.asarray(event, dtype=bool), np.asarray(time, dtype=np.float64), ties)
-    if not len(terms.events) and start is None:
-        return np.zeros(features.shape[1]), True
-    problem = Problem.of(features, terms, ridge)
-    first = np.zeros(features.shape[1]) if start is None else start * problem.scale
-    weights, converged = _minimise(problem, first, max_steps, tolerance * max(1, len(terms.events)))
-    return weights / problem.scale, converged
+    path = CoxPath(features, event, time, ties=ties, is_turned=ridge > 0)
+    return path.fit(ridge, start=start, max_steps=max_steps, tolerance=tolerance)
+
+
+class CoxPath:
+    """Fits of one set of rows under one ridge after another; sorted, centred and turned once.
+
+    Args:
+        features: (N, E).
+        event: True = the event was seen. (N,)
+        time: Follow-up, (N,).
+        ties: ``efron`` or ``breslow``.
+        is_turned: Whether to look in the span of the rows only: where each ridge is above zero, the
+            best weights lie there.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        event: np.ndarray,
+        time: np.ndarray,
+        *,
+        ties: Ties = "efron",
+        is_turned: bool = True,
+    ) -> None:
+        x = np.asarray(features, dtype=np.float64)
+        self.terms = risk_sets(np.asarray(event, bool), np.asarray(time, np.float64), ties)
+        self.rotation = Rotation.of(x - x.mean(axis=0)) if is_turned else Rotation(x)
+        self.problem = Problem.of(self.rotation.rows, self.terms, 1.0)
+
+    def fit(
+        self,
+        ridge: float,
+        *,
+        start: np.ndarray | None = None,
+        max_steps: int = 50,
+        tolerance: float = 1e-9,
+    ) -> tuple[np.ndarray, bool]:
+        """Fit under a ridge; arguments and result as of `cox_fit`."""
+        scale, events = self.problem.scale, len(self.terms.events)
+        if not events and start is None:
+            return self.rotation.back(np.zeros(len(scale))), True
+        problem = replace(self.problem, ridge=ridge * self.problem.ridge)
+        first = np.zeros(len(scale)) if start is None else self.rotation.inside(start) * scale
+        weights, converged = _minimise(problem, first, max_steps, tolerance * max(1, events))
+        return self.rotation.back(weights / scale), converged
 
 
 def _minimise(
     problem: Problem, weights: np.ndarray, max_steps: int, tolerance: float
 ) -> tuple[np.ndarray, bool]:
-    if not np.isfinite(problem.loss(weights)):
+    loss = problem.loss(weights)
+    if not np.isfinite(loss):
         weights = np.zeros_like(weights)
+        loss = problem.loss(weights)
     for _ in range(max_steps):
         gradient, hessian = problem.derivatives(weights)
         step = newton_step(hessian, gradient, definite=bool((problem.ridge > 0).all()))
@@ -180,35 +221,37 @@ def _minimise(
         if decrement <= tolerance:
             last = weights - step
             return (last, True) if np.isfinite(problem.loss(last)) else (weights, True)
-        trial = _line_search(problem, weights, step, decrement)
-        if trial is None:
+        lower = _line_search(problem, weights, loss, step, decrement)
+        if lower is None:
             return weights, False
-        weights = trial
+        weights, loss = lower
     return weights, False
 
 
 def newton_step(hessian: np.ndarray, gradient: np.ndarray, definite: bool) -> np.ndarray:
     """Newton's step; the shortest where the Hessian is singular."""
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+    from scipy.linalg.lapack import dposv
 
     if definite:
-        try:
-            return np.asarray(cho_solve(cho_factor(hessian), gradient))
-        except LinAlgError:
-            pass  # a penalty below the rounding of the Hessian: go on as without one
+        _, step, failed = dposv(hessian, gradient)
+        if not failed:  # else a penalty below the rounding of the Hessian: go on as without one
+            return np.asarray(step)
     return np.asarray(np.linalg.lstsq(hessian, gradient, rcond=1e-10)[0])
 
 
 def _line_search(
-    problem: Problem, weights: np.ndarray, step: np.ndarray, decrement: float
-) -> np.ndarray | None:
-    """Halve the Newton step until the loss falls as it should (Armijo); None if it never does."""
-    loss = problem.loss(weights)
+    problem: Problem, weights: np.ndarray, loss: float, step: np.ndarray, decrement: float
+) -> tuple[np.ndarray, float] | None:
+    """Halve the Newton step until the loss falls as it should (Armijo); None if it never does.
+
+    Gives the weights and their loss.
+    """
     for halvings in range(40):
         size = 0.5**halvings
         trial = weights - size * step
-        if problem.loss(trial) <= loss - 1e-4 * size * 2 * decrement:
-            return np.asarray(trial)
+        found = problem.loss(trial)
+        if found <= loss - 1e-4 * size * 2 * decrement:
+            return trial, found
     return None
 
 

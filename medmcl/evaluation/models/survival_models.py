@@ -10,9 +10,10 @@ import numpy as np
 
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.cox import Ties, cox_fit, cox_loss
+from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
 from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
+from medmcl.evaluation.models.rotation import Rotation
 from medmcl.evaluation.models.scaling import Scaler, Scaling
 
 COX_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # against the summed likelihood
@@ -112,23 +113,29 @@ def cox_survival(
     """
     rows = _Rows.of(features, targets, train, tuning, refit_on)
     grid = tuple(strengths or COX_STRENGTHS)
+
+    def fit(
+        x: np.ndarray,
+        event: np.ndarray,
+        time: np.ndarray,
+        strength: float,
+        start: np.ndarray | None,
+    ) -> Cox:
+        return cox_model(x, event, time, ridge=strength, ties=ties, start=start)
+
+    if not rows.have_events:
+        return _constant(rows, fit)
     x, event, time = rows.part(rows.train)
     scaler = scaling(x)
-    inputs = scaler(x)
-    weights = np.zeros(x.shape[1])
+    path = CoxPath(scaler(x), event, time, ties=ties)
+    checks, seen, when = rows.part(rows.tuning)
+    checks = scaler(checks)
 
-    def loss(strength: float) -> float:
-        nonlocal weights
-        weights, _ = cox_fit(
-            inputs, event, time, ridge=strength, ties=ties, start=weights, max_steps=20
-        )
-        checks, seen, when = rows.part(rows.tuning)
-        return cox_loss(weights, scaler(checks), seen, when, ties=ties)
+    def look(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, float]:
+        weights, _ = path.fit(strength, start=start, max_steps=20)
+        return weights, cox_loss(weights, checks, seen, when, ties=ties)
 
-    def fit(x: np.ndarray, event: np.ndarray, time: np.ndarray, strength: float) -> Cox:
-        return cox_model(x, event, time, ridge=strength, ties=ties)
-
-    return _tuned(rows, grid, loss, fit, scaling)
+    return _tuned(rows, grid, look, fit, scaling)
 
 
 @one_blas_thread()
@@ -158,25 +165,38 @@ def discrete_time_survival(
     """
     rows = _Rows.of(features, targets, train, tuning, refit_on)
     grid = tuple(strengths or COX_STRENGTHS)
+
+    def fit(
+        x: np.ndarray,
+        event: np.ndarray,
+        time: np.ndarray,
+        strength: float,
+        start: np.ndarray | None,
+    ) -> DiscreteTime:
+        rotation = Rotation.of(x)
+        start = None if start is None else rotation.inside(start)
+        found = discrete_time_model(
+            rotation.rows, event, time, ridge=strength, intervals=intervals, start=start
+        )
+        return replace(found, weights=rotation.back(found.weights))
+
+    if not rows.have_events:
+        return _constant(rows, fit)
     x, event, time = rows.part(rows.train)
     scaler = Scaler.of(x)
     inputs = scaler(x)
-    last: list[DiscreteTime] = []
+    checks, seen, when = rows.part(rows.tuning)
+    checks = scaler(checks)
 
-    def fit(x: np.ndarray, event: np.ndarray, time: np.ndarray, strength: float) -> DiscreteTime:
-        return discrete_time_model(x, event, time, ridge=strength, intervals=intervals)
+    def look(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, float]:
+        found = fit(inputs, event, time, strength, start)
+        return found.weights, found.loss(checks, seen, when)
 
-    def loss(strength: float) -> float:
-        start = last[-1].weights if last else None
-        last.append(
-            discrete_time_model(
-                inputs, event, time, ridge=strength, intervals=intervals, start=start
-            )
-        )
-        checks, seen, when = rows.part(rows.tuning)
-        return last[-1].loss(scaler(checks), seen, when)
+    return _tuned(rows, grid, look, fit)
 
-    return _tuned(rows, grid, loss, fit)
+
+_Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray | None], Cox | DiscreteTime]
+"""Of features, events, times, a strength and weights to begin with."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +228,11 @@ class _Rows:
         chosen = (part[known[part]] for part in (np.asarray(s, dtype=np.int64) for s in sets))
         return cls(np.asarray(features, dtype=np.float64), event, time, *chosen)
 
+    @property
+    def have_events(self) -> bool:
+        """Whether there is an event among the rows fitted on, before and after the choice."""
+        return bool(self.event[self.train].any() and self.event[self.final].any())
+
     def part(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.x[rows], self.event[rows], self.time[rows]
 
@@ -215,32 +240,35 @@ class _Rows:
 def _tuned(
     rows: _Rows,
     grid: Sequence[float],
-    loss: Callable[[float], float],
-    fit: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Cox | DiscreteTime],
+    look: Callable[[float, np.ndarray | None], tuple[np.ndarray, float]],
+    fit: _Fit,
     scaling: Scaling = Scaler.of,
 ) -> Standardised:
-    """Walk the penalties from strong to weak, then fit the best on the final rows."""
-    if not rows.event[rows.train].any() or not rows.event[rows.final].any():
-        return _constant(rows, fit)
+    """Walk the penalties from strong to weak, then fit the best on the final rows.
+
+    ``look`` gives weights and their loss on tuning; each fit starts at the weights before it.
+    """
     losses: list[float] = []
+    fits: list[np.ndarray] = []
     for strength in grid if rows.event[rows.tuning].any() else ():
-        losses.append(loss(strength))
+        weights, loss = look(strength, fits[-1] if fits else None)
+        fits.append(weights)
+        losses.append(loss)
         if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
             break
-    best = grid[int(np.argmin(losses))] if losses else grid[len(grid) // 2]
+    where = int(np.argmin(losses)) if losses else len(grid) // 2
+    best = grid[where]
     x, event, time = rows.part(rows.final)
     scaler = scaling(x)
-    model = fit(scaler(x), event, time, best)
+    model = fit(scaler(x), event, time, best, fits[where] if fits else None)
     notes = () if losses or len(grid) == 1 else ("no event in tuning: penalty not tuned",)
     return Standardised(model=model, scaler=scaler, chosen=(best,), notes=(*notes, *model.notes))
 
 
-def _constant(
-    rows: _Rows, fit: Callable[[np.ndarray, np.ndarray, np.ndarray, float], Cox | DiscreteTime]
-) -> Standardised:
+def _constant(rows: _Rows, fit: _Fit) -> Standardised:
     """The model of rows without an event: constant risk, survival one."""
     width = rows.x.shape[1]
-    model = fit(np.zeros((1, width)), np.zeros(1, dtype=bool), np.zeros(1), 1.0)
+    model = fit(np.zeros((1, width)), np.zeros(1, dtype=bool), np.zeros(1), 1.0, None)
     return Standardised(
         model=replace(model, chosen=()),
         scaler=Scaler(np.zeros(width), np.ones(width)),

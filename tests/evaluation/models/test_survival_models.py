@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.util import Surv
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.evaluation import c_index, linear_probe
+from medmcl.evaluation.models.cox import cox_fit
 from medmcl.evaluation.models.discrete_time import (
     INTERCEPT_RIDGE,
     discrete_time_model,
@@ -181,3 +184,39 @@ def test_any_small_table_gives_finite_falling_curves(seed, count, ridge):
     assert np.isfinite(model.weights).all()
     assert (np.diff(curves, axis=1) <= 0).all()
     assert ((curves >= 0) & (curves <= 1)).all()
+
+
+@pytest.mark.parametrize("width", [5, 60])
+@pytest.mark.parametrize("fit", [cox_survival, discrete_time_survival])
+def test_a_warm_walk_ends_where_a_cold_fit_to_all_columns_does(fit, width):
+    """More columns than rows, too: there the walk looks in the span of the rows only."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, width)) @ rng.normal(size=(width, width))
+    time, event = rng.exponential(np.exp(-x[:, 0] / x.std())), rng.random(60) < 0.6
+    train, tuning = np.arange(40), np.arange(40, 60)
+    for refit_on in (None, np.arange(60)):
+        model = fit(x, task(event, time), train, tuning, refit_on=refit_on)
+        rows = train if refit_on is None else refit_on
+        inputs, ridge = model.scaler(x[rows]), model.chosen[0]
+        if fit is cox_survival:
+            plain = by_scikit_survival(inputs, event[rows], time[rows], ridge)
+        else:
+            plain = discrete_time_model(inputs, event[rows], time[rows], ridge=ridge).weights
+        np.testing.assert_allclose(inputs @ model.model.weights, inputs @ plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.5, 1e4])
+def test_a_wide_cox_fit_of_rows_that_repeat_is_that_of_scikit_survival(ridge):
+    rng = np.random.default_rng(4)
+    x = np.repeat(rng.normal(size=(12, 40)), 2, axis=0)
+    event, time = rng.random(24) < 0.7, rng.exponential(size=24)
+    ours, converged = cox_fit(x, event, time, ridge=ridge)
+    assert converged
+    theirs = by_scikit_survival(x, event, time, ridge)
+    np.testing.assert_allclose(x @ ours, x @ theirs, atol=1e-5)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def by_scikit_survival(x, event, time, ridge):
+    model = CoxPHSurvivalAnalysis(alpha=ridge, ties="efron", tol=1e-12, n_iter=500)
+    return model.fit(x - x.mean(axis=0), Surv.from_arrays(event, time)).coef_
