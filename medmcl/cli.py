@@ -97,6 +97,7 @@ def _overrides(
     recipe: str | None = None,
     *,
     reads_recipe: bool = True,
+    reads_stage: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Read ``--set``; an error about a key that one of them sets names it.
 
@@ -111,7 +112,9 @@ def _overrides(
         if cohort is not None:
             from medmcl.stages.settings import refuse_settings
 
-            refuse_settings(cohort, recipe, overrides, reads_recipe=reads_recipe)
+            refuse_settings(
+                cohort, recipe, overrides, reads_recipe=reads_recipe, reads_stage=reads_stage
+            )
         yield overrides
     except ConfigError as error:
         raise naming_overrides(error, overrides) from None
@@ -182,8 +185,20 @@ def pretrain(
 
 @app.command(cls=Command)
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
     cohort: CohortOption,
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder; left out where only --embeddings are scored.")
+    ] = None,
+    embeddings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--embeddings",
+            metavar="[NAME=]FILE",
+            help="Vectors made elsewhere, by subject or record (.parquet, .csv, .tsv, .npz); "
+            "called by the file's stem if not by NAME. Several are compared with the first. With a "
+            "RUN they stand beside its models; without one --out becomes a run folder. Repeatable.",
+        ),
+    ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option("--task", help="Task to score; all if not given. Repeatable."),
@@ -214,23 +229,35 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,
-    set_: CohortSetOption = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a value of the evaluate stage, nothing is trained again "
+            "(evaluate.draws=5, evaluate.covariates=clinic), or of the cohort "
+            "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
-    """Score a run on the held-out split of a cohort."""
+    """Score a run, or vectors from elsewhere, on the held-out split of a cohort."""
     from medmcl.core.writing import refuse_unwritable
 
     fractions = _fractions(label_fraction)
-    if out is not None or run.is_dir():
-        refuse_unwritable(out or run)
-    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+    target = out if out is not None or run is None or not run.is_dir() else run
+    if target is not None:
+        refuse_unwritable(target)
+    settings = _overrides(set_, cohort, reads_recipe=False, reads_stage=True)
+    with _reading(workers), settings as overrides:
         from medmcl.stages.evaluate import evaluate as run_evaluate
 
         done = run_evaluate(
             run,
             cohort,
+            embeddings=embeddings or None,
             tasks=task or None,
             label_fractions=fractions,
             compare=compare or (),

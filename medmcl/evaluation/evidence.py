@@ -216,6 +216,10 @@ def _refuse_shown(suppressed: bool, numbers: Sequence[float | None], where: str)
         raise ValueError(f"{where} holds numbers")
 
 
+UNKNOWN_ENCODER = "whether the encoder saw these people, or their outcomes, is unknown"
+"""Note of the ledger line of vectors that were made elsewhere."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FittedOn:
     """A line of the leakage ledger: something was fitted, and on what.

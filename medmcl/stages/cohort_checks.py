@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from medmcl.stages.column_groups import column_groups, refuse_outcomes
 from medmcl.stages.confounders import confounder_names
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.given_poison import read_given
+from medmcl.stages.given_vectors import lay_vectors
 from medmcl.stages.group_checks import refuse_many
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.poison_spec import PoisonSpec
@@ -65,6 +67,8 @@ def _checks(cohort: Cohort, stages: Sequence[AnyStage]) -> Iterable[Callable[[],
             yield partial(refuse_attack_on, stage, cohort)
         if isinstance(stage, EvaluateSpec):
             yield partial(confounder_names, stage, cohort)
+            for name, path in stage.embeddings.items():
+                yield partial(lay_vectors, name, Path(path), cohort)
         if isinstance(stage, ClusterSpec):
             for name in stage.modalities:
                 yield partial(refuse_many, stage, name, len(_train_rows(cohort, [name])))

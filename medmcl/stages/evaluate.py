@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmcl.core.config import check
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
@@ -23,7 +22,9 @@ from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
 from medmcl.stages.attacked import attack_results, own_attack
 from medmcl.stages.confounders import ask_confounders
+from medmcl.stages.evaluate_settings import evaluate_overrides, with_settings
 from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec, ProbeSpec, RetrievalSpec
+from medmcl.stages.evaluate_vectors import evaluate_vectors
 from medmcl.stages.expert_report import expert_content
 from medmcl.stages.features import sample_vectors, scored_rows
 from medmcl.stages.groups import sample_groups, sample_sites
@@ -36,8 +37,10 @@ from medmcl.stages.own_cohort import open_as_own
 from medmcl.stages.paired_choice import paired_choice_results
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
+from medmcl.stages.study import is_another
 from medmcl.stages.task_scoring import ProbeMode, TaskScoring, frozen_probes
 from medmcl.stages.trained_models import what_was_trained
+from medmcl.stages.vector_files import vectors_by_name
 from medmcl.stages.zero_shot import zero_shot_results
 
 if TYPE_CHECKING:
@@ -84,9 +87,10 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run | str | Path,
-    cohort: Cohort | str | Path,
+    run: Run | str | Path | None = None,
+    cohort: Cohort | str | Path | None = None,
     *,
+    embeddings: Any = None,
     tasks: Sequence[str] | None = None,
     label_fractions: Sequence[float] | None = None,
     compare: Sequence[str | Path] = (),
@@ -98,21 +102,25 @@ def evaluate(
     probe: ProbeMode = "auto",
     resample: str | None = None,
 ) -> Evaluation:
-    """Score a run on the held-out split of a cohort, its own or another.
+    """Score a run, or vectors from elsewhere, on the held-out split of a cohort.
 
     On another cohort the probes that the run kept are applied as they are, nothing is fitted
     there, and without a held-out split all of its people are scored: external validation.
 
     Args:
-        run: Run or its folder.
-        cohort: Cohort, folder or name.
+        run: Run or its folder; without one vectors alone are scored, and ``out`` becomes a run
+            folder that keeps their probes.
+        cohort: Cohort, folder or name: the run's own or another.
+        embeddings: Vectors by subject or record: a DataFrame, a file (parquet, csv, tsv, npz), a
+            mapping of names to these, or several files. They stand beside the run's models, and
+            take the place of vectors of the run that are called so.
         tasks: Tasks to score; all of the cohort if not given.
         label_fractions: Shares of the train labels; those of the recipe if not given.
         compare: Other runs to set beside, under the names of their folders.
         out: Folder of the report; ``RUN/evaluation-<cohort>`` if not given.
         overwrite: Write over a report that the folder holds.
-        overrides: Cohort overrides, as ``--set``; on the run's own cohort they are laid over those
-            that the run was started with.
+        overrides: As ``--set``: ``evaluate.KEY`` of the evaluate stage; others of the cohort, which
+            on the run's own are laid over those that the run was started with.
         seed: Seed of label subsets and bootstrap.
         device: ``auto``, ``cpu`` or ``cuda``.
         probe: ``frozen``: the probes that the run kept; ``refit``: probes fitted on this cohort's
@@ -126,18 +134,59 @@ def evaluate(
         CohortError: A compared run learned from records that are held out here; or nobody can be
             scored.
         ConfigError: ``site``, and the cohort names no sites; a run to compare is called as
-            another, or as a model of the run.
+            another, or as a model of the run; neither a run nor vectors, or no cohort.
     """
+    if cohort is None or (run is None and embeddings is None):
+        what = "no cohort is named" if cohort is None else "there is nothing to evaluate"
+        raise ConfigError(what, mend="give a run or embeddings, and a cohort")
+    changes = _changes(tasks, label_fractions, resample)
+    with vectors_by_name(embeddings) as vectors:
+        if run is not None:
+            return _evaluate_run(
+                run if isinstance(run, Run) else Run(run), cohort, vectors, changes,
+                compare=compare, out=out, overwrite=overwrite, overrides=overrides or {},
+                seed=seed, device=device, probe=probe,
+            )  # fmt: skip
+        if compare:
+            raise ConfigError(
+                "vectors cannot be compared with runs",
+                where="--compare",
+                got=", ".join(map(str, compare)),
+                mend="write those of the run with `medmcl embed RUN`, and give the file: "
+                "--embeddings FILE; or evaluate the run, with --embeddings beside it",
+            )
+        return evaluate_vectors(
+            vectors, cohort, out=out, changes=changes, overrides=overrides or {}, seed=seed,
+            device=device,
+        )  # fmt: skip
+
+
+def _evaluate_run(
+    opened_run: Run,
+    cohort: Cohort | str | Path,
+    vectors: Mapping[str, Path],
+    changes: Mapping[str, Any],
+    *,
+    compare: Sequence[str | Path],
+    out: str | Path | None,
+    overwrite: bool,
+    overrides: Mapping[str, Any],
+    seed: int,
+    device: str,
+    probe: ProbeMode,
+) -> Evaluation:
+    """Score a run, and vectors beside its models."""
     from medmcl.stages.report import write_evaluation_report
 
-    opened_run = run if isinstance(run, Run) else Run(run)
     others = _by_name(compare)
     for one in (opened_run, *others.values()):
         one.refuse_unfinished()
-    opened, said = open_as_own(opened_run, cohort, overrides)
-    spec = _with_choices(_spec_of(opened_run, tasks, label_fractions, resample), opened)
-    if spec.probe is not None:
-        _refuse_names(others, spec.probe.models)
+    own, rest = evaluate_overrides(overrides)
+    opened, said = open_as_own(opened_run, cohort, rest)
+    frozen = frozen_probes(opened_run, opened, probe)
+    tree = {**_stage_of(opened_run, vectors, is_another(opened_run, opened)), **changes}
+    spec = _with_choices(with_settings(tree, own, is_frozen=bool(frozen)), opened)
+    _refuse_names(others, [*(spec.probe.models if spec.probe else ()), *spec.embeddings])
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     claim_report_folder(folder, overwrite=overwrite)
     asked = opened.spec.tasks if spec.tasks == "all" else spec.tasks
@@ -153,7 +202,7 @@ def evaluate(
         record,
         others=others,
         seed=seed,
-        frozen=frozen_probes(opened_run, opened, probe),
+        frozen=frozen,
     )
     refuse_nobody(evaluation, opened_run, spec, asked)
     evaluation.folder = folder
@@ -198,13 +247,15 @@ def _refuse_names(others: Iterable[str], models: Iterable[str]) -> None:
         )
 
 
-def _spec_of(
-    run: Run,
-    tasks: Sequence[str] | None,
-    fractions: Sequence[float] | None,
-    resample: str | None,
-) -> EvaluateSpec:
-    """The run's own evaluate stage, or a plain probe of its first modality."""
+def _stage_of(run: Run, vectors: Mapping[str, Path], is_outside: bool) -> dict[str, Any]:
+    """The run's own evaluate stage, or a plain probe of its first modality; with vectors beside.
+
+    One set of vectors takes the place of the run's own, if that is one, whatever it is called.
+
+    Raises:
+        ConfigError: Of another cohort (``is_outside``) vectors are not given that the run has of
+            its own: those are of other people, even if ids agree.
+    """
     given = [stage for stage in run.recipe.stages if isinstance(stage, EvaluateSpec)]
     if given:
         spec = given[-1]
@@ -214,16 +265,31 @@ def _spec_of(
         spec = EvaluateSpec(
             stage="evaluate", probe=ProbeSpec(modality=modality, models=models), draws=3
         )
-    changes: dict[str, Any] = {}
-    if tasks is not None:
-        changes["tasks"] = tuple(tasks)
-    if fractions is not None:
-        changes["label_fractions"] = tuple(fractions)
-    if resample is not None:
-        changes["resample"] = resample
-    return check(
-        EvaluateSpec, {**spec.model_dump(), **changes}, where="evaluate", error=ConfigError
-    )
+    named = {name: str(path) for name, path in vectors.items()}
+    if len(spec.embeddings) == len(named) == 1:
+        named = dict(zip(spec.embeddings, named.values(), strict=True))
+    missing = [name for name in spec.embeddings if name not in named]
+    if missing and is_outside:
+        raise ConfigError(
+            f"the run scored vectors called {', '.join(missing)}, and those of this cohort are not "
+            "given",
+            where=run.path,
+            got=f"embeddings: {', '.join(named) or 'none'}",
+            mend=" ".join(f"--embeddings {name}=FILE" for name in missing),
+        )
+    return {**spec.model_dump(), "embeddings": {**spec.embeddings, **named}}
+
+
+def _changes(
+    tasks: Sequence[str] | None, fractions: Sequence[float] | None, resample: str | None
+) -> dict[str, Any]:
+    """Keys of the evaluate stage that are given by name."""
+    given = {
+        "tasks": None if tasks is None else tuple(tasks),
+        "label_fractions": None if fractions is None else tuple(fractions),
+        "resample": resample,
+    }
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _with_choices(spec: EvaluateSpec, cohort: Cohort) -> EvaluateSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from medmcl.evaluation.predicted import Method
 from medmcl.evaluation.results import BESIDE, COVARIATES
 from medmcl.stages.evaluate_spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.features import Covariates, sample_vectors
+from medmcl.stages.given_vectors import lay_vectors
 from medmcl.stages.ledger import label_tasks
 from medmcl.stages.run import Run, vector_width
 from medmcl.stages.saved_probes import load_simple
@@ -171,6 +173,11 @@ def gather(
     )
     if spec.probe is not None:
         _embed(found, spec.probe, run, prepared, device, others)
+    for name, source in spec.embeddings.items():
+        laid = lay_vectors(name, Path(source), prepared.cohort)
+        found.embeddings[name], found.present[name] = laid.values, laid.present
+        found.notes += laid.notes
+        found.fitted.append(laid.fitted)
     is_read = bool({"covariates", "covariates+embedding"} & set(wanted)) or not found.embeddings
     if spec.covariates is not None and is_read:
         found.covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=is_frozen)

@@ -103,6 +103,26 @@ def pretrain(
         MedmclError: Something the user gave cannot be used; nothing was trained.
         Interrupted: A stop signal came; the state is saved.
     """
+    return run_recipe(
+        cohort, recipe=recipe, out=out, overrides=overrides, seed=seed, device=device,
+        precision=precision, keep=keep, reuse=reuse, resume=resume,
+    )[0]  # fmt: skip
+
+
+def run_recipe(
+    cohort: Cohort | str | Path,
+    *,
+    recipe: str | Path | Mapping[str, Any] | None,
+    out: str | Path | None,
+    overrides: Mapping[str, Any] | None,
+    seed: int,
+    device: str,
+    precision: str = "auto",
+    keep: str | Path | None = None,
+    reuse: Run | str | Path | None = None,
+    resume: bool = False,
+) -> tuple[Run | None, list[Evaluation]]:
+    """Do what `pretrain` does, of a recipe that may be given as its tree; its evaluations, too."""
     overrides = dict(overrides or {})
     opened, spec, stages = recipe_on(cohort, recipe, overrides)
     where = pick_device(device)
@@ -150,7 +170,7 @@ def _run(
     keep: str | Path | None,
     resume: bool,
     reused: tuple[Run, list[AnyStage]] | None = None,
-) -> Run | None:
+) -> tuple[Run | None, list[Evaluation]]:
     first = world.rank == 0
     record = Record(folder / "metrics.jsonl", active=first)
     if first:
@@ -184,11 +204,11 @@ def _run(
     run = Run(folder)
     facts, evaluations = _run_stages(stages, run, cohort, prepared, setting)
     if not first:
-        return None
+        return None, []
     write_run_report(
         run, cohort, prepared, facts, evaluations, selections=selections_of(run, prepared)
     )
-    return run
+    return run, evaluations
 
 
 def _write_first_files(

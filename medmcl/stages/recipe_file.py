@@ -67,19 +67,25 @@ def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
     return found
 
 
-def read_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> RecipeSpec:
+def read_recipe(
+    name: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> RecipeSpec:
     """Read a recipe with what it extends, apply overrides, check it.
 
     Args:
-        name: File or name.
+        name: File or name; or what a file would hold.
         overrides: Dotted key to value; stages by their name (``stages.mdm.epochs``).
 
     Raises:
         ConfigError: Names the file, the field, what was got and the nearest known key.
     """
-    path = find_recipe(name)
-    tree = _extended(path, ())
-    tree.setdefault("name", path.stem)
+    path: Path | str
+    if isinstance(name, Mapping):
+        path, tree = f"recipe {name.get('name', '')}".strip(), copy.deepcopy(dict(name))
+    else:
+        path = find_recipe(name)
+        tree = _extended(path, ())
+        tree.setdefault("name", path.stem)
     for dotted, value in (overrides or {}).items():
         _refuse_unknown_root(dotted, value)
     applied = _lay(tree, overrides or {})

@@ -21,13 +21,15 @@ from medmcl.stages.train_spec import TrainSpec
 
 
 def recipe_on(
-    cohort: Cohort | str | Path, recipe: str | Path | None, overrides: Mapping[str, Any]
+    cohort: Cohort | str | Path,
+    recipe: str | Path | Mapping[str, Any] | None,
+    overrides: Mapping[str, Any],
 ) -> tuple[Cohort, RecipeSpec, list[AnyStage]]:
     """Open a cohort, and give it with the recipe for it and the stages of that, expanded.
 
     Args:
         cohort: Open cohort, folder, cohort.yaml or name.
-        recipe: File or name; the cohort's own recipe if not given.
+        recipe: File or name, or what a file would hold; the cohort's own recipe if not given.
         overrides: Dotted key to value, as ``--set``.
 
     Raises:
@@ -36,9 +38,8 @@ def recipe_on(
     opened = (
         cohort if isinstance(cohort, Cohort) else open_cohort(cohort, cohort_overrides(overrides))
     )
-    spec = for_cohort(
-        read_recipe(_recipe_name(recipe, opened), recipe_overrides(overrides)), kinds_of(opened)
-    )
+    named = recipe if isinstance(recipe, Mapping) else _recipe_name(recipe, opened)
+    spec = for_cohort(read_recipe(named, recipe_overrides(overrides)), kinds_of(opened))
     stages = expand(spec, list(opened.spec.tasks))
     refuse_models(spec, list(opened.spec.tasks), kinds_of(opened))
     return opened, spec, stages

@@ -14,6 +14,7 @@ from medmcl.core.errors import MedmclError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.data.locate import find_cohort
 from medmcl.data.spec import CohortKeys
+from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.recipe_file import find_recipe, read_recipe, unknown_override
 
 
@@ -23,6 +24,7 @@ def refuse_settings(
     overrides: Mapping[str, Any],
     *,
     reads_recipe: bool = True,
+    reads_stage: bool = False,
 ) -> None:
     """Refuse what can be told of overrides from the files of cohort and recipe alone.
 
@@ -33,6 +35,7 @@ def refuse_settings(
         recipe: File or name; the cohort's own if None.
         overrides: Dotted key to value, as ``--set``.
         reads_recipe: Whether the command reads a recipe; otherwise all must concern the cohort.
+        reads_stage: Whether it reads ``evaluate.KEY``, too.
 
     Raises:
         OverrideError: An override that cannot be used.
@@ -41,6 +44,8 @@ def refuse_settings(
     file = find_cohort(cohort)
     if recipe is not None:
         find_recipe(recipe)
+    if reads_stage:
+        overrides = of_cohort_beside_stage(overrides)
     if not reads_recipe:
         only_cohort_overrides(overrides)
     try:
@@ -82,6 +87,27 @@ def only_cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
     if others:
         raise unknown_override(*next(iter(others.items())), known=())
     return cohort_overrides(overrides)
+
+
+def of_cohort_beside_stage(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of ``evaluate`` but for those of its stage; they all must concern the cohort.
+
+    Raises:
+        OverrideError: Another, with what was probably meant: a key of the stage alone, or as
+            ``pretrain`` takes it.
+    """
+    rest = {key: value for key, value in overrides.items() if not key.startswith("evaluate.")}
+    for dotted, value in recipe_overrides(rest).items():
+        own = [part for part in dotted.split(".") if part in EvaluateSpec.model_fields]
+        if dotted.split(".")[0] in ("stages", *EvaluateSpec.model_fields) and own:
+            meant = "evaluate." + dotted[f".{dotted}".index(f".{own[0]}") :]
+            raise OverrideError(
+                f"'{dotted}' is no setting of this command; did you mean '{meant}'?",
+                where=written(dotted, value),
+                expected="evaluate.KEY of the evaluate stage, cohort.NAME, data_root",
+                mend=f"write {written(meant, value)}",
+            )
+    return rest
 
 
 def recipe_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -173,6 +173,12 @@ class TaskScoring:
             others = [(one, probe.predict(one.features(every))) for one in method.variants]
             given = probe.predict(np.asarray(method.features))
             found[probe.method] = replace(given, variants=tuple(others))
+        unkept = [name for name in self.sources.embeddings if name not in found]
+        if unkept:
+            self.say(
+                f"{targets.name}: no probe of {', '.join(unkept)} is kept in the run, so it is not "
+                "scored; --probe refit fits one on this cohort"
+            )
         if lost:
             self.say(f"kept probes without their features here: {', '.join(lost)}")
         return found

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medmcl.evaluation.attack_rates import EFFECT
+from medmcl.evaluation.evidence import UNKNOWN_ENCODER
 from medmcl.evaluation.paired_choice import CHANCE, OVERALL
 from medmcl.evaluation.report.confounder_lines import confounder_headline
 from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.selection_lines import selection_headline
-from medmcl.evaluation.report.words import measured
+from medmcl.evaluation.report.words import listed, measured
 from medmcl.evaluation.results import (
     BESIDE,
     COVARIATES,
@@ -75,6 +76,9 @@ def headline(
             "Probes are scored out of fold, by subject, over all splits; the encoder has seen "
             "inputs of the train split."
         )
+    foreign = [line.method for line in data.evidence.fitted if line.note == UNKNOWN_ENCODER]
+    if foreign:
+        lines.append(f"Vectors from elsewhere ({listed(foreign, MOST_TASKS)}): {UNKNOWN_ENCODER}.")
     tasks = list(dict.fromkeys(row.task for row in results))
     for task in tasks[:MOST_TASKS]:
         lines += _task_lines(results, task, highlight, Labelled(data.evidence.fitted))
