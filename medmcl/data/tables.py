@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.core.nearby import instead_of
 from medmcl.core.plain_text import encoding_mend
+from medmcl.data.decimal_commas import marked, with_points
 from medmcl.data.listed_files import is_listing, is_packed, list_files
 
 _KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
@@ -362,7 +364,7 @@ def _read_file(path: Path) -> pd.DataFrame:
 
 def _tidied(frame: pd.DataFrame, where: Path, text: Collection[str]) -> pd.DataFrame:
     try:
-        return tidy(frame, text)
+        return tidy(with_points(frame, text), text)
     except Exception as error:  # text that is no UTF-8 shows here; pyarrow has many kinds for it
         raise _unreadable(where, error) from None
 
@@ -378,16 +380,25 @@ def _unreadable(path: Path, error: Exception) -> CohortError:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    frame = _read_text(path, ",")
-    if frame.shape[1] == 1 and ";" in str(frame.columns[0]):
-        return _read_text(path, ";")
-    return frame
+    heading = pd.read_csv(path, sep=",", nrows=0, encoding="utf-8-sig", index_col=False).columns
+    if len(heading) == 1 and ";" in str(heading[0]):
+        return marked(_read_text(path, ";"))
+    return _read_text(path, ",")
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:
-    frame: pd.DataFrame = pd.read_csv(
-        path, sep=separator, dtype=str, encoding="utf-8-sig", index_col=False, on_bad_lines="error"
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "error", pd.errors.ParserWarning
+        )  # cells beyond the heading's are lost
+        frame: pd.DataFrame = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            encoding="utf-8-sig",
+            index_col=False,
+            on_bad_lines="error",
+        )
     return frame
 
 

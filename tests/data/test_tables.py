@@ -59,6 +59,34 @@ def test_every_format_gives_the_same_table(tmp_path, name):
     assert pd.isna(read["x"].iloc[1])
 
 
+@pytest.mark.filterwarnings("error")
+def test_decimal_commas_are_numbers_where_semicolons_part_the_cells(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "id;bmi;small;doubt;mixed;codes\n"
+        "007;27,5;0,125;1,250;3,5;12,4\n"
+        "012;;-0,5;2,500;high;7\n"
+        "013;30;1e-3;3,750;;1,25\n"
+    )
+    frame = read_table(tmp_path, "t.csv", text=["codes"]).frame
+    assert list(frame["id"]) == ["007", "012", "013"]
+    assert frame["bmi"].tolist()[::2] == [27.5, 30.0]
+    assert pd.isna(frame["bmi"].iloc[1])
+    assert frame["small"].tolist() == [0.125, -0.5, 1e-3]
+    assert frame["doubt"].tolist() == ["1,250", "2,500", "3,750"]  # thousands, or three decimals?
+    assert frame["mixed"].tolist()[:2] == ["3,5", "high"]
+    assert frame["codes"].tolist() == ["12,4", "7", "1,25"]
+    (tmp_path / "english.csv").write_text('id,bmi\n1,"27,5"\n')
+    assert read_table(tmp_path, "english.csv").frame["bmi"].tolist() == ["27,5"]
+
+
+def test_a_row_with_more_cells_than_the_heading_is_refused_not_cut(tmp_path):
+    (tmp_path / "t.csv").write_text("id,age\n1,50,lost\n2,60,too\n")
+    with pytest.raises(CohortError, match="cannot be read as a table"):
+        read_table(tmp_path, "t.csv")
+    (tmp_path / "t.csv").write_text("id,age\n1,50,\n2,60,\n")
+    assert read_table(tmp_path, "t.csv").frame["age"].tolist() == [50, 60]
+
+
 def test_a_glob_of_key_value_files_is_a_table(tmp_path):
     for number, group in ((2, "DCM"), (1, "NOR")):
         folder = tmp_path / f"patient{number:03d}"
