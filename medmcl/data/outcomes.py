@@ -14,6 +14,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cells import held, no_truth
 from medmcl.data.codes import CodeMap
 from medmcl.data.expressions import Values, evaluate
+from medmcl.data.follow_up import follow_up_faults
 from medmcl.data.odd_cells import correct, odd_cells, told
 from medmcl.data.spec import (
     UNITS_PER_YEAR,
@@ -232,6 +233,11 @@ class _Builder:
         competing = None if task.competing is None else self._competing(task.competing, event)
         if competing is not None:
             known = known & competing.known
+        followed = np.flatnonzero(known)
+        for fault in follow_up_faults(
+            self.name, task, time.data[followed], self.labels.names[followed]
+        ):
+            self.add(*fault)
         targets = self._targets(
             ("time", "event"), [replace(time, known=known), replace(event, known=known)]
         )

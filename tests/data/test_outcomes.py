@@ -90,6 +90,61 @@ def test_a_time_below_zero_is_an_error_that_names_a_subject():
     assert "subject s1" in findings[0].what
 
 
+@pytest.mark.parametrize(
+    ("times", "keys", "code", "what", "fixes", "never"),
+    [
+        ([365, 900, 1825], {"unit": "years"}, "follow_up",
+         "'tasks.task.unit' is years: the median follow-up would be 900 years and the longest "
+         "1,825 years",
+         ["if the times are in days, the longest is 5 years: --set cohort.tasks.task.unit=days",
+          "if the times are in weeks, the longest is 35 years: --set cohort.tasks.task.unit=weeks"],
+         ["in months"]),
+        ([40, 60, 99999], {"unit": "months"}, "follow_up",
+         "1 time beyond 120 years, the longest 8,333 years, for example 99,999 months for "
+         "subject s2", ["correct these times, or empty those unknown"], ["in days"]),
+        ([365, 900, 43830], {"unit": "days"}, None, "", [], []),
+        ([365, 900, 43831], {"unit": "days"}, "follow_up", "43,831 days for subject s2", [], []),
+        ([1.5, 3, 4.9], {"unit": "days", "horizons_years": [1, 5]}, "horizon",
+         "horizons of 1, 5 years beyond every follow-up, of which the longest is 4.9 days "
+         "(0.0134 years)",
+         ["--set 'cohort.tasks.task.horizons_years=[]'",
+          "in years, the longest is 4.9 years: --set cohort.tasks.task.unit=years"], ["weeks"]),
+        ([12, 30, 59], {"unit": "days", "horizons_years": [1, 3]}, "horizon",
+         "59 days (0.162 years)",
+         ["in months, the longest is 4.92 years: --set cohort.tasks.task.unit=months"],
+         ["if the times are in days"]),
+        ([365, 900, 1825], {"unit": "days", "horizons_years": [1, 4, 10]}, "horizon",
+         "'tasks.task.horizons_years': horizon of 10 years beyond every follow-up, of which the "
+         "longest is 1,825 days (5 years)", ["horizons_years=[1, 4]'"], []),
+        ([365, 900, 1826.25], {"unit": "days", "horizons_years": [1, 5]}, None, "", [], []),
+        ([300, None, None], {"unit": "years"}, "follow_up", "300 years", [], []),
+        ([None, None, None], {"unit": "years", "horizons_years": [5]}, "no_labels", "", [], []),
+    ],
+)  # fmt: skip
+def test_a_follow_up_that_nobody_can_have_and_horizons_beyond_it_are_errors(
+    times, keys, code, what, fixes, never
+):
+    frame = {"t": times, "e": [1, 0, 1]}
+    _, findings = build(frame, kind="survival", time="t", event="e", **keys)
+    errors = [one for one in findings if one.level == "error" and one.code != "task.one_class"]
+    assert [one.code for one in errors] == ([f"task.{code}"] if code else [])
+    if code is None:
+        return
+    assert what in errors[0].what
+    assert all(fix in errors[0].mend for fix in fixes)
+    assert not any(word in errors[0].mend for word in never)
+
+
+def test_dates_of_another_age_are_a_follow_up_that_nobody_can_have():
+    frame = {"hf": [None, "2021-01-01"], "last": ["2199-12-31", "2022-01-01"]}
+    task = {"kind": "survival", "event_date": "hf", "censor_date": "last"}
+    _, findings = build(frame, index=["2020-01-01"] * 2, **task)
+    (error,) = [one for one in findings if one.code == "task.follow_up"]
+    assert "180 years" in error.what
+    assert "correct the dates" in error.mend
+    assert "unit=" not in error.mend  # it is no unit of the table that is wrong
+
+
 def test_a_competing_event_is_kept_and_both_at_once_are_a_fault():
     keys = {"kind": "survival", "time": "t", "event": "e == 'own'", "competing": "e == 'other'"}
     frame = {"t": [1.0, 2, 3, 4], "e": ["own", "other", "none", None]}
