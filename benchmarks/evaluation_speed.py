@@ -72,7 +72,6 @@ def main() -> None:
             predictions=models,
             bootstrap_draws=DRAWS,
             dear_draws=DRAWS,
-            cross_validate=False,
             shown=["a", "b"],
         )
         seconds = time.perf_counter() - start

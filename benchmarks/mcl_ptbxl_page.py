@@ -191,7 +191,7 @@ class Study:
             found = evaluate_embeddings(
                 {}, self.data.targets(task), self.data.split, self.data.subjects,
                 predictions=given, predictions_protocol="linear_probe", baseline=names[-1],
-                cross_validate=False, scored_split=split, bootstrap_draws=DRAWS,
+                scored_split=split, bootstrap_draws=DRAWS,
                 present=dict.fromkeys(names, self.data.has_ecg), further_metrics=False,
             )  # fmt: skip
             rows += [row for row in found if bool(row.versus) == (len(names) == 2)]

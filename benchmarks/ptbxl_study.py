@@ -290,7 +290,6 @@ class Study:
                 predictions=given,
                 predictions_protocol="as named",
                 baseline=baseline,
-                cross_validate=False,
                 scored_split=split,
             )
             rows += [row for row in found if row.versus or baseline == BASELINES[0]]

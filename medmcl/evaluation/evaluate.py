@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.sides import TEST
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import Evidence, TaskEvidence
+from medmcl.evaluation.folds import CrossValidation
 from medmcl.evaluation.guard import guarded, near_copies
 from medmcl.evaluation.models.knn import knn
 from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
@@ -28,7 +29,7 @@ from medmcl.evaluation.predicted import (
     take,
 )
 from medmcl.evaluation.presence import presence_rows
-from medmcl.evaluation.resampling import Resampling, Sites, site_codes
+from medmcl.evaluation.resampling import Resampling, Sites
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.scoring import Samplers, differences, rows_of, score
 from medmcl.evaluation.setting import Setting, decide_rows
@@ -92,23 +93,23 @@ def evaluate_task(
     predictions: Mapping[str | tuple[str, float], Predictions] | None = None,
     predictions_protocol: str = "fine_tune",
     baseline: str | None = None,
-    cross_validate: bool | None = None,
+    cross_validation: CrossValidation | None = None,
     scored_split: str = "held_out",
     groups: Mapping[str, np.ndarray] | None = None,
     shown: Sequence[str] = (),
     thresholds: Thresholds | None = None,
     resample: str = "subject",
     sites: Sites = None,
-    folds: Literal["subject", "site"] = "subject",
     patterns: np.ndarray | None = None,
     further_metrics: bool = True,
 ) -> TaskEvaluation:
     """Score methods on a task, with intervals and paired differences to one of them.
 
-    Rows that any method lacks are left out for all and counted in the note. With fewer than 500
-    labelled subjects the split is set aside for repeated cross-validation by subject. Each method
-    has every metric of the task's kind at its largest label fraction, and the basic ones
-    (`METRICS`) below it.
+    At every size probes are fitted on train, their settings chosen on tuning, and ``scored_split``
+    is scored; `CrossValidation` is for whoever asks for it, and says who may be scored. Rows that
+    any method lacks are left out for all and counted in the note. Each method has every metric of
+    the task's kind at its largest label fraction, and the basic ones (`METRICS`) below it. Label
+    fractions that keep the labels of the very same people are one row, the largest of them.
 
     Nothing is fitted on rows whose subject or record is also scored: subjects are those given
     here, records those of ``targets.sides``. Where the targets know none, rows of features that
@@ -136,7 +137,7 @@ def evaluate_task(
             they are: probabilities, values, or risk; or to one array (or `Given`) a seed.
         predictions_protocol: What to call the way they were made.
         baseline: Method that all others are compared with; default the first.
-        cross_validate: True or False to force or forbid cross-validation; default by size.
+        cross_validation: How to score people out of fold instead.
         scored_split: The split that is scored; rows of train and tuning are scored with a note.
         groups: Attribute to the group of each sample, (N,) text, for subgroups of the method that
             all others are compared with.
@@ -146,8 +147,6 @@ def evaluate_task(
         resample: What the bootstrap of every interval draws: ``subject``, ``site`` (whole sites),
             or ``stratified`` (subjects inside classes of the outcome). Points stay as they are.
         sites: Site of each sample, for ``site``. (N,)
-        folds: What cross-validation leaves out at once: subjects, or whole sites (subjects without
-            one on their own).
         patterns: What each sample has, as ``ecg + cmr``: the headline of every method is shown by
             it, and as if only some modalities were there where a method has variants. (N,)
         further_metrics: Every metric of the kind at the largest label fraction; False: the basic
@@ -183,12 +182,13 @@ def evaluate_task(
         split=scored_split,
         draws=draws,
         seed=seed,
-        cross_validate=cross_validate,
+        cross_validation=cross_validation,
         thresholds=thresholds,
         resampling=Resampling.of(resample, targets, subjects, sites),
         remarks=_remarks(targets, known, arrays),
-        fold_sites=_fold_sites(folds, sites, np.asarray(subjects)),
     )
+    same = _coinciding(setting, fractions)
+    fractions = [fraction for fraction in fractions if fraction not in same]
     most = max(fractions, default=1.0)
     tables = [
         predict(setting, name, method, fraction, with_variants=fraction == most)
@@ -199,7 +199,9 @@ def evaluate_task(
     tables += [
         take(setting, _name(key), _fraction(key), parts, predictions_protocol)
         for key, parts in given.items()
+        if (_name(key), same.get(_fraction(key))) not in given
     ]
+    tables = [_says_which(table, same) for table in tables]
     samplers = Samplers.of(setting, bootstrap_draws, min(dear_draws, bootstrap_draws))
     largest: dict[str, float] = {}
     for table in tables:
@@ -231,7 +233,7 @@ def evaluate_task(
         fitted=tuple(dict.fromkeys(ledger)),
     )
     return TaskEvaluation(
-        results=[*rows, *more, *differences(setting, tables, first, samplers, level)],
+        results=[*rows, *more, *differences(setting, tables, first, level)],
         evidence=evidence,
         thresholds=setting.thresholds.risks,
         models={t.method: t.models[0] for t in whole if t.models and t.fraction == 1},
@@ -273,17 +275,25 @@ def _remarks(
     return [f"{count} rows have features equal or proportional to those of a held-out row: copies?"]
 
 
-def _fold_sites(folds: str, sites: Sites, subjects: np.ndarray) -> np.ndarray | None:
-    """Site of each row, where folds are of whole sites."""
-    if folds == "subject":
-        return None
-    if folds != "site" or sites is None:
-        raise ConfigError(
-            "folds of whole sites need the site of each subject" if folds == "site" else
-            "there are no such folds", got=f"folds: {folds}", expected="subject, or site",
-            mend="name the column of sites as `group:` of `subjects:` in cohort.yaml",
-        )  # fmt: skip
-    return site_codes(sites, subjects)
+def _coinciding(setting: Setting, fractions: Sequence[float]) -> dict[float, float]:
+    """Give the fractions that keep the labels of the same people as a larger one, with that one."""
+    found: dict[float, float] = {}
+    ordered = sorted(set(fractions), reverse=True)
+    for place, larger in enumerate(ordered):
+        if larger not in found:
+            for smaller in ordered[place + 1 :]:
+                if smaller not in found and setting.same_people(smaller, larger):
+                    found[smaller] = larger
+    return found
+
+
+def _says_which(table: Predicted, same: Mapping[float, float]) -> Predicted:
+    """Note which smaller fractions are the same people, and have no rows of their own."""
+    smaller = [f"{100 * one:g} %" for one in sorted(same) if same[one] == table.fraction]
+    if not smaller or table.counts is None:
+        return table
+    said = f"{' and '.join(smaller)} of the labels are those of the same people"
+    return replace(table, notes=(*table.notes, said))
 
 
 def _check_split(name: str, split: np.ndarray) -> None:

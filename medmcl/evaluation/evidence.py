@@ -236,7 +236,6 @@ class FittedOn:
         use: ``fit``: predictions depend on it. ``out_of_fold``: fitted anew in each fold, so that
             the predictions of a subject come from fits without it. ``score``: it weighs the
             metric or sets its cut, alike for every method, and no prediction depends on it.
-            ``seen_labels``: predictions depend on labels of rows that are scored out of fold.
         label_fraction: Share of the train labels that was used; None where that says nothing.
     """
 
@@ -248,17 +247,13 @@ class FittedOn:
     method: str = ""
     labels: bool = False
     note: str = ""
-    use: Literal["fit", "out_of_fold", "score", "seen_labels"] = "fit"
+    use: Literal["fit", "out_of_fold", "score"] = "fit"
     label_fraction: float | None = None
 
     @property
     def peeks(self) -> bool:
-        """Whether predictions depend on the outcomes they are scored by: then they are no test.
-
-        So it is for what was fitted on rows of ``held_out``, and for an encoder trained with
-        labels that cross-validation scores.
-        """
-        return self.use == "seen_labels" or (self.use == "fit" and "held_out" in self.splits)
+        """Whether predictions were fitted on rows of ``held_out``: then they are no test."""
+        return self.use == "fit" and "held_out" in self.splits
 
 
 @dataclass(frozen=True, kw_only=True)

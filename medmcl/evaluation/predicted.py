@@ -10,15 +10,11 @@ import numpy as np
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import FittedOn
+from medmcl.evaluation.label_counts import LabelCounts
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.models.competing import AbsoluteRisk
 from medmcl.evaluation.models.cox_model import Baseline, baseline_hazard
-from medmcl.evaluation.models.cross_validation import (
-    OutOfFold,
-    out_of_fold,
-    site_folds,
-    subject_folds,
-)
+from medmcl.evaluation.models.cross_validation import FoldFeatures, OutOfFold, over_folds
 from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.models.together import Variant
 from medmcl.evaluation.setting import Setting
@@ -40,9 +36,9 @@ class Method:
         protocol: What it is called in the table.
         fractions: Label fractions it is scored at; None = all of the evaluation.
         notes: What a reader must know of the features.
-        label_tasks: Tasks whose train labels the features were trained with, on this cohort: out
-            of fold, those labels are not new to them.
         variants: What else is predicted of the rows: as if only some modalities were there.
+        anew: The same method as each fold made it, where every stage is trained anew in each;
+            empty otherwise. ``features`` are then those of the stages as they are kept.
     """
 
     features: Seeds
@@ -50,20 +46,8 @@ class Method:
     protocol: str
     fractions: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
-    label_tasks: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
-
-    def saw(self, task: str) -> str:
-        """Say what the features saw of the train subjects that folds test on."""
-        if task in self.label_tasks:
-            return (
-                f"the encoder was fine-tuned with train labels of {task}, which the folds test on: "
-                "too good"
-            )
-        if self.label_tasks:
-            others = ", ".join(self.label_tasks)
-            return f"the encoder saw inputs of train subjects, and their labels of {others}"
-        return "the encoder saw inputs, not labels, of train subjects"
+    anew: tuple[FoldFeatures, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +61,7 @@ class Given:
         fitted: What was fitted for them.
         notes: What a reader must know.
         variants: What is predicted as if only some modalities were there, and of which rows.
+        counts: Whose labels they were fitted with; None = not known.
     """
 
     values: np.ndarray
@@ -85,6 +70,7 @@ class Given:
     fitted: tuple[FittedOn, ...] = ()
     notes: tuple[str, ...] = ()
     variants: tuple[tuple[Variant, Given], ...] = ()
+    counts: LabelCounts | None = None
 
 
 Predictions = Seeds | Given | Sequence[Given]
@@ -110,6 +96,7 @@ class Predicted:
             cross-validation at all labels only.
         sampled: Metrics by target and name.
         variants: The same method as if only some modalities were there; ``method`` says which.
+        counts: Whose labels they were fitted with; None = not known.
     """
 
     method: str
@@ -125,6 +112,7 @@ class Predicted:
     models: tuple[Fitted, ...] = ()
     sampled: dict[tuple[str, str], tuple[Line, Sampled]] = field(default_factory=dict)
     variants: tuple[Predicted, ...] = ()
+    counts: LabelCounts | None = None
 
     @property
     def pools_constants(self) -> bool:
@@ -200,17 +188,17 @@ def predict(
                 models += [] if one.fitted is None else [one.fitted]
         if draw == 0:
             ledger = _ledger(setting, name, method, fraction)
-    crossed = setting.cross_validate
+    how = setting.cross_validation
     whole = _joined(
         parts,
         method=name,
-        protocol=method.protocol + (f", 5 x 5-fold by {setting.folds}" if crossed else ""),
+        protocol=method.protocol + ("" if how is None else f", {how.name}"),
         fraction=fraction,
         rows=np.ones(len(setting.scored), dtype=bool),
-        split=CROSS_VALIDATION if crossed else setting.split,
+        split=setting.split if how is None else CROSS_VALIDATION,
+        counts=setting.counts(fraction),
         notes=(
             *setting.notes,
-            *([method.saw(setting.targets.name)] if crossed else []),
             *method.notes,
             *dict.fromkeys(note for part in parts for note in part.notes),
         ),
@@ -257,7 +245,7 @@ def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw:
     if targets.competing is not None:
         method = replace(method, fit=AbsoluteRisk(method.fit))
     rows = setting.scored
-    if setting.cross_validate:
+    if setting.plan:
         return _crossed(setting, method, x, fraction, draw)
     if len(rows) == 0:
         nothing = _One(values=np.zeros((0, targets.num_outputs)))
@@ -278,17 +266,16 @@ def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw:
 def _crossed(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int) -> _One:
     """Predict the scored rows from the other folds."""
     targets, rows = setting.targets, setting.scored
-    found = out_of_fold(
-        x,
+    own = FoldFeatures(features=x, fit=method.fit, variants=method.variants)
+    anew = method.anew or (own,) * len(setting.plan)
+    if not method.variants:  # not asked for at this label fraction
+        anew = tuple(replace(one, variants=()) for one in anew)
+    found = over_folds(
+        anew,
+        setting.plan,
         targets,
-        setting.subjects if setting.fold_sites is None else setting.fold_sites,
-        rows,
-        draw=subject_folds if setting.fold_sites is None else site_folds,
-        protocol=method.fit,
-        seed=setting.seed,
         keep=lambda part: setting.keep(part, fraction, draw),
         times=None if setting.horizons is None else setting.horizons.fine,
-        variants=method.variants,
     )
     fitted = None
     if fraction == 1 and len(setting.train):  # not scored here, kept for other cohorts
@@ -309,16 +296,12 @@ def _crossed(setting: Setting, method: Method, x: np.ndarray, fraction: float, d
 
 def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> list[FittedOn]:
     about = {"method": name, "labels": True}
-    if setting.cross_validate:
+    if setting.cross_validation is not None:
         note = "in each fold its test subjects are left out of fit and choice"
         what = f"{method.protocol}, its standardisation and its setting"
+        if setting.cross_validation.refit == "all":
+            what = f"every stage, {what}"
         lines = [setting.fitted(what, setting.scored, note=note, use="out_of_fold", **about)]
-        if setting.targets.name in method.label_tasks:
-            seen = setting.scored[setting.splits[setting.scored] == "train"]
-            note = "the folds test on subjects whose labels the encoder was fine-tuned with"
-            lines.append(
-                setting.fitted("encoder weights", seen, note=note, use="seen_labels", **about)
-            )
         if fraction == 1 and len(setting.train):
             note = "for other cohorts; not scored on this one"
             what = f"{method.protocol} and its standardisation"
@@ -370,6 +353,7 @@ def _taken(
         curves=curves,
         rows=setting.held[rows],
         split=setting.split,
+        counts=parts[0].counts,
         notes=(*setting.notes, *dict.fromkeys(note for part in parts for note in part.notes)),
         fitted=tuple(dict.fromkeys(line for part in parts for line in part.fitted)),
     )

@@ -36,6 +36,11 @@ class Result:
         method: What was evaluated.
         protocol: How predictions were made from it.
         label_fraction: Share of training labels used.
+        train_subjects: People whose labels the predictions were fitted with; None where it is not
+            known, 0 where no label was. Of several draws, the first; out of fold, the median.
+        train_events: Those of them with the target (an event, a label, a class); None where the
+            target has none.
+        tuning_subjects: People whose labels settings were chosen with.
         split: Split that was scored.
         value: The number; None = not estimable, the note says why.
         low: Lower end of the interval.
@@ -73,6 +78,9 @@ class Result:
     subjects: int = 0
     p_value: float | None = None
     resampling: str = "subject"
+    train_subjects: int | None = None
+    train_events: int | None = None
+    tuning_subjects: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that are not finite: a table never holds NaN."""
@@ -146,7 +154,7 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
     """Give the cells of a CSV row back their types; an empty number is None."""
     typed: dict[str, Any] = {}
     for field in fields(Result):
-        if field.name == "resampling" and field.name not in row:  # files before it was written
+        if field.name not in row:  # of a file that an older version wrote
             continue
         text, kind = row[field.name], str(field.type)
         if "None" in kind and text == "":

@@ -13,7 +13,6 @@ from medmcl.evaluation.metrics.delong_method import AUCDifference, delong
 from medmcl.evaluation.metrics.intervals import Resampler, Sampled, mean_of
 from medmcl.evaluation.metrics.metric import Metric, probabilities_of
 from medmcl.evaluation.metrics.multiclass import shares_of
-from medmcl.evaluation.metrics.predictions import METRICS
 from medmcl.evaluation.metrics.survival_metric import SurvivalMetric
 from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.predicted import Predicted
@@ -227,6 +226,7 @@ def about_row(
         "label_fraction": table.fraction,
         "split": table.split,
         "resampling": setting.resampling.kind,
+        **({} if table.counts is None else table.counts.about(target)),
     }
 
 
@@ -234,7 +234,6 @@ def differences(
     setting: Setting,
     tables: Sequence[Predicted],
     baseline: str,
-    samplers: Samplers,
     level: float,
 ) -> Iterator[Result]:
     """Compare each method with the baseline at the same label fraction, draw by draw.
@@ -248,25 +247,19 @@ def differences(
         pairs = [t for t in tables if t.method == baseline and t.fraction == table.fraction]
         if table.method == baseline or not pairs:
             continue
-        yield from _pair(setting, table, pairs[0], samplers, level)
+        yield from _pair(setting, table, pairs[0], level)
 
 
-def _pair(
-    setting: Setting, table: Predicted, other: Predicted, samplers: Samplers, level: float
-) -> Iterator[Result]:
+def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) -> Iterator[Result]:
     ours, theirs = table.sampled, other.sampled
-    common = table.rows & other.rows
-    if not (np.array_equal(common, table.rows) and np.array_equal(common, other.rows)):
-        shared = {metric for _, metric in ours} & {metric for _, metric in theirs}
-        full = not shared <= set(METRICS[setting.targets.kind])
-        ours, theirs = (score(setting, t, samplers, common, full=full) for t in (table, other))
-    narrow = other if common.sum() < table.rows.sum() else table
+    same = np.array_equal(table.rows, other.rows)
     for key, (line, sampled) in ours.items():
         if key not in theirs or not line.compares:
             continue
         mate = theirs[key][1]
-        about = {**about_row(setting, table, *key, line.spec), "split": narrow.split}
+        about = about_row(setting, table, *key, line.spec)
         lacks = _lacks(table, sampled) or _lacks(other, mate)
+        lacks = lacks if same else f"{table.method} and {other.method} are scored on other people"
         if lacks:
             yield Result(
                 n=sampled.n, events=sampled.events, subjects=sampled.subjects,
@@ -276,7 +269,7 @@ def _pair(
         apart = sampled.minus(mate)
         p_value, test = apart.p_value(), "bootstrap, percentile interval inverted"
         if p_value is not None:  # what gives no interval gives no test either
-            exact = _delong(setting, table, other, key, common)
+            exact = _delong(setting, table, other, key, table.rows)
             by = "site" if setting.resampling.kind == "site" else "subject"
             p_value, test = (p_value, test) if exact is None else (exact, f"DeLong, by {by}")
         note = line.note if p_value is None else f"p: {test}; {line.note}".rstrip("; ")

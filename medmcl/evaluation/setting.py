@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.evidence import FittedOn
-from medmcl.evaluation.models.cross_validation import SMALL_COHORT, subject_folds
+from medmcl.evaluation.folds import CrossValidation, tested
+from medmcl.evaluation.label_counts import LabelCounts
+from medmcl.evaluation.models.cross_validation import Fold, subject_folds
 from medmcl.evaluation.resampling import Resampling
 from medmcl.evaluation.subsets import label_subset
 from medmcl.evaluation.task_metrics import Horizons, Thresholds, horizons_of, thresholds_of
@@ -38,8 +39,8 @@ class Setting:
         split: Its name.
         draws: Random subsets of each label fraction below 1.
         seed: Seed of subsets, folds and bootstrap.
-        cross_validate: Whether probes are scored out of fold, over all splits.
-        fold_sites: Site of each row, where folds are of whole sites. (N,) int
+        cross_validation: How predictions are made out of fold; None = fitted on train once.
+        plan: Its folds over this task's rows; empty without.
         horizons: Times of a survival task.
         thresholds: Risks at which net benefit is judged.
         resampling: Who the bootstrap draws.
@@ -56,21 +57,44 @@ class Setting:
     split: str
     draws: int
     seed: int
-    cross_validate: bool
     horizons: Horizons | None
     thresholds: Thresholds
     resampling: Resampling
     notes: tuple[str, ...]
-    fold_sites: np.ndarray | None = None
-
-    @property
-    def folds(self) -> str:
-        """What a fold is made of: ``subject`` or ``site``."""
-        return "subject" if self.fold_sites is None else "site"
+    cross_validation: CrossValidation | None = None
+    plan: tuple[Fold, ...] = ()
 
     def keep(self, rows: np.ndarray, fraction: float, draw: int) -> np.ndarray:
         """Reduce rows to a share of labelled subjects."""
         return label_subset(self.targets, self.subjects, rows, fraction, draw=draw, seed=self.seed)
+
+    def counts(self, fraction: float) -> LabelCounts | None:
+        """Count the people whose labels a fraction stands for; the median over folds.
+
+        Tuning rows are not reduced: settings are chosen with all of their labels. Out of fold the
+        probe is fitted once more on both, so that all of a fold's people count as fitted on.
+        """
+        if not self.plan:
+            train = self.keep(self.train, fraction, 0)
+            return LabelCounts.of(self.targets, self.subjects, train, self.tuning)
+        parts = []
+        for one in self.plan:
+            tuning = self.keep(one.tuning, fraction, 0)
+            both = np.concatenate([self.keep(one.train, fraction, 0), tuning])
+            parts.append(LabelCounts.of(self.targets, self.subjects, both, tuning))
+        return LabelCounts.middle(parts)
+
+    def same_people(self, fraction: float, other: float) -> bool:
+        """Whether two fractions keep the labels of the very same people, in every draw and fold."""
+        if fraction == other:
+            return True
+        draws = range(1 if 1 in (fraction, other) else self.draws)
+        pools = [self.train] if not self.plan else [part for one in self.plan for part in one[1:3]]
+        return all(
+            np.array_equal(self.keep(rows, fraction, draw), self.keep(rows, other, draw))
+            for draw in draws
+            for rows in pools
+        )
 
     def fitted(self, what: str, rows: np.ndarray, **about: Any) -> FittedOn:
         """A ledger line: something was fitted on rows (indices)."""
@@ -88,7 +112,7 @@ class Setting:
     def ledger(self) -> list[FittedOn]:
         """What the metrics themselves learned from rows; no prediction depends on it."""
         about: dict[str, Any] = {"labels": True, "use": "score"}
-        also = "these rows are scored, too" if self.cross_validate else ""
+        also = "these rows may be scored, too" if self.plan else ""
         stand_in = self.tuning[self.splits[self.tuning] == "train"]
         train = np.concatenate([self.train, stand_in])
         lines = []
@@ -115,27 +139,26 @@ def decide_rows(
     split: str,
     seed: int,
     draws: int,
-    cross_validate: bool | None,
+    cross_validation: CrossValidation | None = None,
     thresholds: Thresholds | None = None,
     resampling: Resampling | None = None,
     remarks: Sequence[str] = (),
-    fold_sites: np.ndarray | None = None,
 ) -> Setting:
     """Decide which rows train, tune and score, from labels and presence alone.
 
-    With fewer than 500 labelled subjects the split is set aside for cross-validation, unless
-    ``cross_validate`` says otherwise. ``thresholds`` of net benefit: default those of train;
-    ``resampling``: default by subject. ``remarks`` are added to the notes. ``fold_sites``: the site
-    of each row; then folds are of whole sites.
+    At every size train is fitted on, tuning chosen on and ``split`` scored; ``cross_validation``
+    scores those that it says out of fold. Rows of any other split have no part. ``thresholds`` of
+    net benefit: default those of train; ``resampling``: default by subject. ``remarks`` are added
+    to the notes.
     """
     known = targets.complete if targets.kind == "survival" else targets.known.any(axis=1)
     has = np.all([np.ones(len(splits), dtype=bool), *present], axis=0)
     usable = known & has
-    lost = int((known & ~has & (splits == split)).sum())
+    asked = splits == split if cross_validation is None else np.ones(len(splits), dtype=bool)
+    lost = int((known & ~has & asked).sum())
     notes = [f"{lost} labelled rows lack an input and are left out"] if lost else []
     notes += remarks
-    few = len(np.unique(subjects[usable])) < SMALL_COHORT
-    crossed = few if cross_validate is None else cross_validate
+    crossed = cross_validation is not None
     train = np.flatnonzero(usable & (splits == "train"))
     tuning = np.flatnonzero(usable & (splits == "tuning"))
     if crossed:  # what is kept for other cohorts; folds guard themselves
@@ -146,12 +169,16 @@ def decide_rows(
         fold = subject_folds(subjects[train], np.zeros(len(train)), 5, generator)
         train, tuning = train[fold != 0], train[fold == 0]
         notes.append("no tuning split: a fifth of the train subjects stood in")
-    if crossed:
-        notes.append("cross-validated over all splits" + _by_site(fold_sites, usable))
+    held = usable & (splits == split)
+    scored = np.flatnonzero(held)
+    plan: tuple[Fold, ...] = ()
+    if cross_validation is not None:
+        part = usable & np.isin(splits, ("train", "tuning", split))
+        plan = cross_validation.of(targets, subjects, part)
+        scored = np.flatnonzero(tested(plan, len(splits)))
+        notes.append(f"cross-validated: {_who(cross_validation, splits, scored)}")
     elif split in _SEEN:
         notes.append(f"scored on {split}: {_SEEN[split]}")
-    held = usable & (splits == split)
-    scored = np.flatnonzero(usable if crossed else held)
     resampling = resampling or Resampling.of("subject", targets, subjects)
     drawn = resampling.note(scored)
     notes += [drawn] if drawn else []
@@ -169,26 +196,21 @@ def decide_rows(
         split=split,
         draws=draws,
         seed=seed,
-        cross_validate=crossed,
         horizons=horizons,
         resampling=resampling,
         thresholds=thresholds or thresholds_of(targets, _allowed(targets, weighed), horizons),
         notes=tuple(notes),
-        fold_sites=fold_sites if crossed else None,
+        cross_validation=cross_validation,
+        plan=plan,
     )
 
 
-def _by_site(sites: np.ndarray | None, usable: np.ndarray) -> str:
-    """Say of how many sites the folds are; empty if they are of subjects."""
-    if sites is None:
-        return ""
-    count = len(np.unique(sites[usable]))
-    if count < 2:
-        raise ConfigError(
-            "folds of whole sites need two sites at least", got=f"{count} with labelled subjects",
-            mend="cross-validate by subject (folds: subject), or lower group_min in cohort.yaml",
-        )  # fmt: skip
-    return f", in folds of whole sites ({count})"
+def _who(how: CrossValidation, splits: np.ndarray, scored: np.ndarray) -> str:
+    """Say whom the folds score."""
+    if how.refit == "all":
+        return "every stage was trained anew in each fold, without the people it is scored on"
+    names = ", ".join(s for s in ("train", "tuning", "held_out") if (splits[scored] == s).any())
+    return f"only people that no stage has seen are scored ({names})"
 
 
 def _allowed(targets: Targets, rows: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from medmcl.data.loading import Prepared
 from medmcl.evaluation.confounders import Confounder, confounder_of
 from medmcl.evaluation.evaluate import evaluate_task
 from medmcl.evaluation.evidence import FittedOn
-from medmcl.evaluation.models.cross_validation import SMALL_COHORT
+from medmcl.evaluation.folds import CrossValidation
 from medmcl.evaluation.resampling import UNKNOWN, site_codes
 from medmcl.evaluation.suppression import few
 from medmcl.stages.evaluate_spec import EvaluateSpec
@@ -31,6 +31,7 @@ FEWEST = 10  # subjects of a class: below, a probe of it cannot be scored
 MANY_VALUES = 10  # of a column of numbers: above, it is a number and no class
 MOST_TOGETHER = 2000  # numbers that a probe of all classes at once may solve for
 POOLED = "other (pooled)"
+FOLDS = 5
 
 
 @dataclass
@@ -156,7 +157,11 @@ def _ask(scoring: TaskScoring, asked: Asked) -> Confounder | None:
     if targets is None:
         scoring.say(f"confounder {asked.name} left out: " + "; ".join(asked.notes))
         return None
-    crossed = _is_crossed(asked, targets, spec, prepared, usable)
+    folds = _folds(asked, targets, scoring, usable)
+    why = _cannot_be_scored(targets, scoring, folds, usable)
+    if why:
+        scoring.say(f"confounder {asked.name} left out: {why}")
+        return None
     resample = spec.resample
     if resample == "site" and _is_of_sites(targets, scoring.sites, prepared.subjects):
         resample = "subject"
@@ -172,7 +177,7 @@ def _ask(scoring: TaskScoring, asked: Asked) -> Confounder | None:
         bootstrap_draws=spec.bootstrap_draws,
         level=spec.level,
         present=sources.present,
-        cross_validate=crossed,
+        cross_validation=folds,
         resample=resample,
         sites=scoring.sites if resample == "site" else None,
         further_metrics=False,
@@ -257,26 +262,51 @@ def _pooled(asked: Asked, subjects: np.ndarray, counting: np.ndarray) -> np.ndar
     return np.where(inside, UNKNOWN if count < FEWEST else POOLED, labels)
 
 
-def _is_crossed(
-    asked: Asked, targets: Targets, spec: EvaluateSpec, prepared: Prepared, usable: np.ndarray
-) -> bool | None:
-    """Whether it is predicted in folds of subjects; None: as the number of subjects says."""
-    rows = usable & targets.known[:, 0]
-    by_number = spec.folds == "auto" and len(np.unique(prepared.subjects[rows])) < SMALL_COHORT
-    if spec.folds == "site":
+def _folds(
+    asked: Asked, targets: Targets, scoring: TaskScoring, usable: np.ndarray
+) -> CrossValidation | None:
+    """Say how it is scored out of fold; None: fitted on train, scored on held_out.
+
+    Where held_out has classes that train has not, as where whole sites are held out, a probe of
+    train cannot tell them: then probes are refitted in folds, and only people are scored whom no
+    stage has seen.
+    """
+    spec, splits = scoring.spec, scoring.prepared.splits
+    if spec.fold_by == "site":
         asked.notes.append("folds by subject, where those of the tasks are of whole sites")
-        return True
-    if targets.kind == "regression" or spec.cross_validate or by_number:
-        return spec.cross_validate
-    train, held = (set(_class_of(targets)[rows & (prepared.splits == split)])
-                   for split in ("train", "held_out"))  # fmt: skip
-    if len(held) > 1 and held <= train:
-        return spec.cross_validate
-    why = "has classes that train has not" if held - train else "has not two of its classes"
+    if targets.kind == "regression" or spec.folds is not None:
+        how = scoring.cross_validation()
+        return None if how is None else replace(how, by="subject")
+    rows = usable & targets.known[:, 0]
+    train, held = (set(_class_of(targets)[rows & (splits == s)]) for s in ("train", "held_out"))
+    if held <= train:
+        return None
     asked.notes.append(
-        f"held_out {why}: predicted in 5 x 5 folds by subject over the rows of all splits"
+        f"held_out has classes that train has not: scored in {FOLDS} folds by subject among the "
+        "people whom no stage has seen"
     )
-    return True
+    seen = np.isin(splits, ("train", "tuning")) if scoring.seen is None else scoring.seen
+    return CrossValidation(folds=FOLDS, repeats=1, refit="probe", unseen=~seen, seed=scoring.seed)
+
+
+def _cannot_be_scored(
+    targets: Targets, scoring: TaskScoring, folds: CrossValidation | None, usable: np.ndarray
+) -> str:
+    """Say why nothing can be told of a confounder; empty if it can."""
+    prepared = scoring.prepared
+    scored = usable & targets.known[:, 0]
+    if folds is None:
+        scored &= prepared.splits == "held_out"
+    elif folds.refit == "probe":
+        scored &= folds.unseen
+    if len(np.unique(prepared.subjects[scored])) < FEWEST:
+        return f"fewer than {FEWEST} people whom no stage has seen have a value"
+    if targets.kind != "regression" and len(set(_class_of(targets)[scored])) < 2:
+        return (
+            "all people whom no stage has seen are of one class; `folds: 5 x 1` with `refit: all` "
+            "trains every stage anew without some of each"
+        )
+    return ""
 
 
 def _is_of_sites(targets: Targets, sites: np.ndarray | None, subjects: np.ndarray) -> bool:

@@ -37,6 +37,7 @@ from medmcl.stages.own_cohort import open_as_own
 from medmcl.stages.paired_choice import paired_choice_results
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
+from medmcl.stages.seen import seen_people
 from medmcl.stages.study import is_another
 from medmcl.stages.task_scoring import ProbeMode, TaskScoring, frozen_probes
 from medmcl.stages.trained_models import what_was_trained
@@ -402,6 +403,7 @@ def run_evaluate(
             groups=sample_groups(cohort, prepared.present),
             sites=sites,
             frozen=tuple(frozen),
+            seen=seen_people(run, prepared),
         )
         _keep_cloud(evaluation, spec, sources, unlabelled)
         _score_tasks(scoring, chosen, evaluation, now, keep_probes=keep_probes)
@@ -541,8 +543,8 @@ def _sites(spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool) -> np.ndarray
     Raises:
         ConfigError: The cohort names none.
     """
-    key = "resample" if spec.resample == "site" else "folds"
-    if getattr(spec, key) != "site" or (key == "folds" and is_frozen):
+    key = "resample" if spec.resample == "site" else "fold_by"
+    if getattr(spec, key) != "site" or (key == "fold_by" and is_frozen):
         return None
     sites = sample_sites(cohort)
     if sites is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from medmcl.core.config import Config
 from medmcl.stages.poison_spec import AttackSpec
@@ -155,9 +156,15 @@ class EvaluateSpec(Config):
     resample: Resample = "subject"
     """What the bootstrap draws: ``subject``, ``site`` (whole sites), or ``stratified`` (subjects
     inside classes of the outcome); the same in every evaluate stage of a recipe."""
-    folds: Literal["auto", "subject", "site", "none"] = "auto"
-    """``subject`` or ``site``: probes are scored out of fold, in 5 x 5 folds of subjects or of
-    whole sites; ``none``: on the held-out split; ``auto``: by subject below 500 labelled ones."""
+    folds: str | None = None
+    """``K x R``: tasks are scored out of fold, in K folds drawn R times; without it probes are
+    fitted on train, chosen on tuning, and held_out is scored, at every size. A held_out split that
+    a column of the cohort declares is neither fitted on nor scored in folds."""
+    refit: Literal["probe", "all"] = "probe"
+    """What each fold makes anew. ``probe``: probes, and only people are scored that no stage has
+    seen. ``all``: every stage, so that everybody can be scored; K x R times the training."""
+    fold_by: Literal["subject", "site"] = "subject"
+    """What a fold is made of: subjects, or whole sites."""
     confounders: tuple[str, ...] | Literal["all"] = ()
     """What else the models of ``probe`` and ``embeddings`` are asked for, beside tasks: attributes
     of subjects (site, sex, age, those of ``subgroups:``; ``all`` of these), or columns of the
@@ -194,10 +201,30 @@ class EvaluateSpec(Config):
         """How tasks are predicted; without ``probe`` by Cox, and by linear models without time."""
         return "cox" if self.probe is None else self.probe.protocol
 
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _k_by_r(cls, given: Any) -> str | None:
+        if given is None or given == "none":
+            return None
+        found = re.fullmatch(r"\s*(\d+)\s*(?:[xX]\s*(\d+)\s*)?", str(given))
+        folds, repeats = (int(found[1]), int(found[2] or 1)) if found else (0, 0)
+        if folds < 2 or repeats < 1:
+            raise ValueError("write K x R, as `5 x 2`: two or more folds, drawn R times")
+        return f"{folds} x {repeats}"
+
+    @model_validator(mode="after")
+    def _folds_are_asked_for(self) -> EvaluateSpec:
+        if self.folds is None:
+            for key in ("refit", "fold_by"):
+                if key in self.model_fields_set and getattr(self, key) not in ("probe", "subject"):
+                    raise ValueError(f"{key}: it says how folds are made: add `folds: 5 x 1`")
+        return self
+
     @property
-    def cross_validate(self) -> bool | None:
-        """Whether probes are scored out of fold; None: as the number of subjects says."""
-        return None if self.folds == "auto" else self.folds != "none"
+    def folds_and_repeats(self) -> tuple[int, int]:
+        """K and R of ``folds``."""
+        folds, repeats = str(self.folds).split(" x ")
+        return int(folds), int(repeats)
 
     @property
     def wanted_baselines(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
 from medmcl.stages.run import Run, embed_samples
-from medmcl.stages.train_records import learned_from
+from medmcl.stages.seen import seen_people
 from medmcl.stages.train_spec import TowersSpec
 
 if TYPE_CHECKING:
@@ -41,19 +41,15 @@ def sample_vectors(
 
 
 def scored_rows(run: Run, prepared: Prepared, *, is_outside: bool = False) -> np.ndarray:
-    """Samples that may be scored without labels: those of held_out.
+    """Samples that may be scored without labels: those of held_out whom the run has not seen.
 
-    ``is_outside``: of another cohort on which nothing is fitted, all if it has no held_out; people
-    whom the run learned from are left out.
+    ``is_outside``: of another cohort on which nothing is fitted, all if it has no held_out.
     """
     rows = prepared.rows("held_out")
-    if not is_outside:
-        return rows
-    rows = rows if len(rows) else np.arange(len(prepared.splits))
-    seen = learned_from(run.path, prepared)
-    if seen is None:
-        return rows
-    return rows[~np.isin(prepared.subjects[rows], prepared.subjects[seen])]
+    if is_outside and not len(rows):
+        rows = np.arange(len(prepared.splits))
+    seen = seen_people(run, prepared)
+    return rows if seen is None else rows[~seen[rows]]
 
 
 def predict(

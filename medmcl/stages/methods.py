@@ -29,10 +29,8 @@ from medmcl.evaluation.results import BESIDE, COVARIATES
 from medmcl.stages.evaluate_spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.features import Covariates, sample_vectors
 from medmcl.stages.given_vectors import lay_vectors
-from medmcl.stages.ledger import label_tasks
 from medmcl.stages.run import Run, vector_width
 from medmcl.stages.saved_probes import load_simple
-from medmcl.stages.study import is_another
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +47,6 @@ class Sources:
         embeddings: Method to (N, E): the run's stages, then vectors that were given, then other
             runs. None: the covariates are what is judged.
         present: Method to (N,) bool.
-        label_tasks: Method to the tasks whose train labels of this cohort its encoder learned from.
         covariates: Plain columns of a table; None without.
         simple: What is plain to see of the modality; None if it has none, or was not asked for.
         simple_fit: Probe for it.
@@ -71,7 +68,6 @@ class Sources:
 
     embeddings: dict[str, np.ndarray]
     present: dict[str, np.ndarray]
-    label_tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     covariates: Covariates | None = None
     simple: np.ndarray | None = None
     simple_fit: Callable[..., Fitted] = linear_probe
@@ -104,7 +100,6 @@ class Sources:
                 features=x,
                 fit=fit,
                 protocol=protocol,
-                label_tasks=self.label_tasks.get(name, ()),
             )
             for name, x in self.embeddings.items()
         }
@@ -128,7 +123,6 @@ class Sources:
                 fit=side_by_side,
                 protocol=linear,
                 fractions=(1.0,),
-                label_tasks=self.label_tasks.get(next(iter(self.embeddings)), ()),
             )
         if self.simple is not None:
             methods[self.simple_name] = Method(
@@ -237,13 +231,6 @@ def _embed(
         for name, (one, stage) in learned.items()
     }
     found.present.update({name: one.any for name, one in together.items()})
-    found.label_tasks.update(
-        {
-            name: label_tasks(one, stage)
-            for name, (one, stage) in learned.items()
-            if not is_another(one, prepared.cohort)
-        }
-    )
     found.fused, found.fusion = together if probe.several else {}, probe.fusion
     for name, one in together.items():
         (first, *_) = one.vectors.values()

@@ -6,7 +6,7 @@ import numpy as np
 
 from medmcl.data.loading import Prepared
 from medmcl.stages.run import Run
-from medmcl.stages.train_records import learned_from
+from medmcl.stages.seen import seen_people
 
 EVERYBODY = (
     "the cohort has no held-out split: all of its people are scored, none of them was seen in "
@@ -32,12 +32,11 @@ def outside_splits(
     if not (known & (splits == "held_out")).any():
         splits[:] = "held_out"
         notes.append(EVERYBODY)
-    seen = learned_from(run.path, prepared)
+    seen = seen_people(run, prepared)
     if seen is None:
         notes.append("whether the run learned from people of this cohort is unknown")
     elif seen.any():
-        shared = np.isin(prepared.subjects, prepared.subjects[seen])
-        people = len(np.unique(prepared.subjects[shared]))
-        splits[shared] = "not scored"
+        people = len(np.unique(prepared.subjects[seen]))
+        splits[seen] = "not scored"
         notes.append(f"{people} subjects have a record that the run learned from: not scored")
     return splits, tuple(notes)

@@ -14,6 +14,7 @@ from medmcl.evaluation.results import Result
 from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.run import Run
+from medmcl.stages.seen import seen_people
 from medmcl.stages.study import is_another
 from medmcl.stages.train_records import learned_from
 
@@ -77,7 +78,8 @@ def _may_be_scored(run: Run, prepared: Prepared, image: str) -> np.ndarray:
     """Samples of held_out, of another cohort without one all; not who was learned from, (N,)."""
     scored = prepared.splits == "held_out"
     if not is_another(run, prepared.cohort):
-        return np.asarray(scored)
+        known = seen_people(run, prepared)
+        return np.asarray(scored if known is None else scored & ~known)
     if not scored.any():
         scored = np.ones(len(scored), dtype=bool)
     seen = learned_from(run.path, prepared, (image,))

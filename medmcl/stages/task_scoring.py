@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evaluate import TaskEvaluation, evaluate_task
+from medmcl.evaluation.folds import CrossValidation
+from medmcl.evaluation.label_counts import LabelCounts
 from medmcl.evaluation.predicted import Given, Method, Predictions, with_baseline
 from medmcl.evaluation.subsets import label_subset
 from medmcl.evaluation.task_metrics import Thresholds
@@ -75,6 +78,7 @@ class TaskScoring:
         groups: Attribute to the group of each sample.
         sites: Site of each sample, where sites are drawn or folds are of sites; None otherwise.
         frozen: Kept probes to apply instead of fitting any.
+        seen: Samples of people that the run has seen, (N,) bool; None = unknown.
     """
 
     spec: EvaluateSpec
@@ -87,6 +91,7 @@ class TaskScoring:
     groups: Mapping[str, np.ndarray]
     sites: np.ndarray | None = None
     frozen: tuple[SavedProbe, ...] = ()
+    seen: np.ndarray | None = None
 
     @property
     def is_outside(self) -> bool:
@@ -99,12 +104,13 @@ class TaskScoring:
         targets = prepared.tasks(task)
         kept = [one for one in self.frozen if one.task == task]
         usable = [one for one in kept if one.fits(targets)]
-        splits = prepared.splits
         if self.frozen:
             targets, splits = self._outside(targets)
             if not usable:
                 why = "asks for another kind, columns or unit" if kept else "has no kept probe"
                 self.notes.append(f"{task}: {why}; --probe refit fits one on this cohort")
+        else:
+            splits = self._unseen()
         methods: dict[str, Method] = {}
         predictions: dict[str | tuple[str, float], Predictions] = {}
         if self.frozen:
@@ -132,12 +138,11 @@ class TaskScoring:
             level=spec.level,
             present={k: v for k, v in self.sources.present.items() if k in used or not self.frozen},
             predictions=predictions,
-            cross_validate=False if self.frozen else spec.cross_validate,
+            cross_validation=None if self.frozen else self.cross_validation(),
             groups=self.groups,
             thresholds=_kept_thresholds(usable) if self.frozen else None,
             resample=spec.resample,
             sites=self.sites,
-            folds="site" if spec.folds == "site" and not self.frozen else "subject",
             shown=[name for name in used if name not in self.sources.others],
             patterns=self.groups.get("modalities") if self.sources.fused else None,
         )
@@ -149,6 +154,52 @@ class TaskScoring:
         for note in notes:
             self.say(note)
         return replace(targets, sides=None), splits
+
+    def _unseen(self) -> np.ndarray:
+        """Give the split of each sample, ``not scored`` of people that the run has seen. (N,)."""
+        splits = self.prepared.splits.copy()
+        if self.seen is None:
+            self.say("whether the run learned from people who are scored here is unknown")
+            return splits
+        lost = self.seen & (splits == "held_out")
+        if lost.any():
+            people = counted(len(np.unique(self.prepared.subjects[lost])), "held-out subject")
+            self.say(f"{people} whom the run learned from: not scored")
+            splits[lost] = "not scored"
+        return splits
+
+    def cross_validation(self) -> CrossValidation | None:
+        """Say how tasks are scored out of fold; None where held_out is scored.
+
+        Raises:
+            ConfigError: The cohort's own split leaves nobody to score.
+        """
+        spec, splits = self.spec, self.prepared.splits
+        if spec.folds is None:
+            return None
+        folds, repeats = spec.folds_and_repeats
+        seen = np.isin(splits, ("train", "tuning")) if self.seen is None else self.seen
+        unseen = ~seen
+        if self.prepared.cohort.spec.keys.subjects.split.random is None:
+            unseen &= splits != "held_out"
+            if not unseen.any():
+                raise ConfigError(
+                    "the cohort says itself who is held out, and folds would fit on some of them",
+                    where=f"{spec.name}.folds",
+                    got=f"folds: {spec.folds}, refit: probe; the run has seen everybody else",
+                    expected="a split that is drawn (split: {random: …}), or a cohort that the run "
+                    "has not seen",
+                    mend="leave folds out: held_out is scored; or refit: all",
+                )
+        return CrossValidation(
+            folds=folds,
+            repeats=repeats,
+            refit=spec.refit,
+            unseen=unseen,
+            by=spec.fold_by,
+            sites=self.sites,
+            seed=self.seed,
+        )
 
     def say(self, note: str) -> None:
         """Add a note, once."""
@@ -208,14 +259,16 @@ class TaskScoring:
             replace(line, method=label) if line.labels else line
             for line in run_ledger(self.run, [stage])
         )
+        counts = None
+        if not self.is_outside:
+            people = self.prepared.subjects
+            train = label_subset(targets, people, train, fraction, seed=self.run.seed)
+            tuning = np.flatnonzero((self.prepared.splits == "tuning") & targets.known.any(axis=1))
+            counts = LabelCounts.of(targets, people, train, tuning[has[tuning]])
         wants = targets.kind == "survival" and not self.frozen and len(train) > 0
-        if wants:
-            train = label_subset(
-                targets, self.prepared.subjects, train, fraction, seed=self.run.seed
-            )
         rows = np.union1d(scored, train) if wants else scored
         values = predict(self.run, stage, self.prepared, targets, self.device, rows)
         if not wants:
-            return Given(values=values, protocol="fine_tune", fitted=ledger)
+            return Given(values=values, protocol="fine_tune", fitted=ledger, counts=counts)
         given = with_baseline(values, targets, train, protocol="fine_tune", method=label)
-        return replace(given, fitted=(*ledger, *given.fitted))
+        return replace(given, fitted=(*ledger, *given.fitted), counts=counts)

@@ -20,6 +20,7 @@ from medmcl.stages.features import chunks, sample_vectors
 from medmcl.stages.models import scale_of
 from medmcl.stages.outside import outside_splits
 from medmcl.stages.run import Run
+from medmcl.stages.seen import seen_people
 from medmcl.stages.study import is_another
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ def zero_shot_results(
             predictions={"zero-shot": scores},
             present={"zero-shot": prepared.present[spec.modality]},
             predictions_protocol="zero_shot",
-            cross_validate=False,
             seed=seed,
             bootstrap_draws=stage.bootstrap_draws,
             level=stage.level,
@@ -98,6 +98,9 @@ def _scored(
         splits, said = outside_splits(run, prepared, known)
         notes += [note for note in said if note not in notes]
         targets = replace(targets, sides=None)
+    else:
+        seen = seen_people(run, prepared)
+        splits = splits if seen is None else np.where(seen, "not scored", splits)
     if known.any() and not (known & (splits == "held_out")).any():
         why = "all of them have a record that the run learned from"
         if not is_outside:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.evaluation import METRICS, auroc, delong, evaluate_embeddings, evaluate_task
-from medmcl.evaluation.models.cross_validation import out_of_fold
+from medmcl.evaluation.folds import CrossValidation
+from medmcl.evaluation.models.cross_validation import FoldFeatures, cross_validation_rows
+from medmcl.evaluation.models.probe import linear_probe
+from medmcl.evaluation.predicted import Method
+from medmcl.evaluation.subsets import label_subset
 from medmcl.evaluation.task_metrics import Thresholds, horizons_of
 
 N = 300
@@ -39,7 +45,7 @@ def make(kind):
 
 
 def fast(features, targets, **kwargs):
-    options = {"bootstrap_draws": 60, "cross_validate": False, "draws": 2, **kwargs}
+    options = {"bootstrap_draws": 60, "draws": 2, **kwargs}
     split = options.pop("split", SPLIT)
     return evaluate_embeddings(features, targets, split, SUBJECTS, **options)
 
@@ -114,24 +120,113 @@ def test_scores_that_are_no_probabilities_have_no_brier_score():
     assert "not probabilities" in found["brier"].note
 
 
-def test_small_cohorts_are_cross_validated_by_subject():
-    rows = evaluate_embeddings(
-        {"good": GOOD[:80], "bad": BAD[:80]}, make("binary").take(np.arange(80)), SPLIT[:80],
-        SUBJECTS[:80] // 2, bootstrap_draws=50,
+EVERYONE = CrossValidation(folds=5, repeats=5, refit="probe", unseen=np.ones(N, bool))
+
+
+@pytest.mark.parametrize("people", [40, 499, 500])
+def test_at_every_size_train_is_fitted_tuning_chosen_on_and_held_out_scored(people):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(people, 2))
+    split = np.where(np.arange(people) % 4 == 0, "held_out", "train")
+    split[1::4] = "tuning"
+    task = Targets(
+        name="t", kind="binary", columns=("y",), values=(x[:, :1] > 0) + 0.0,
+        known=np.ones((people, 1), bool),
     )  # fmt: skip
-    assert all("5 x 5-fold" in row.protocol and row.split == "cross-validation" for row in rows)
-    assert {row.n for row in rows} == {80}
-    assert {row.subjects for row in rows} == {40}
+    seen = []
+
+    def spy(features, targets, train, tuning, **more):
+        seen.append((set(split[train]), set(split[tuning])))
+        return linear_probe(features, targets, train, tuning, **more)
+
+    found = evaluate_embeddings({"x": Method(features=x, fit=spy, protocol="linear_probe")}, task,
+                                split, np.arange(people), bootstrap_draws=20)  # fmt: skip
+    assert seen == [({"train"}, {"tuning"})]
+    assert {row.split for row in found} == {"held_out"}
+    assert {row.n for row in found} == {int((split == "held_out").sum())}
+    assert {row.train_subjects for row in found} == {int((split == "train").sum())}
+    assert {row.tuning_subjects for row in found} == {int((split == "tuning").sum())}
+    labelled = (split == "train") & (x[:, 0] > 0)
+    assert {row.train_events for row in found} == {int(labelled.sum())}
 
 
-def test_predictions_beside_cross_validation_are_scored_on_held_out_only():
+def memorised(leaky):
+    """Features of seen people that name their label, and noise of all others."""
+    task = make_of("binary")
+    named = 9 * task.values + 0.1 * BAD
+    return task, np.where(np.isin(SPLIT, leaky)[:, None], named, BAD)
+
+
+def test_only_people_whom_no_stage_has_seen_are_scored_in_folds_of_probes():
+    task, x = memorised(("train", "tuning"))
+    unseen = SPLIT == "held_out"
+    how = CrossValidation(folds=5, repeats=2, refit="probe", unseen=unseen)
+    rows = fast({"x": x}, task, cross_validation=how)
+    auroc = next(row for row in rows if row.metric == "auroc")
+    assert auroc.low < 0.5 < auroc.high
+    assert auroc.n == int(unseen.sum())
+    assert auroc.protocol == "linear_probe, 5 x 2-fold by subject, probes refitted"
+    assert "only people that no stage has seen are scored (held_out)" in auroc.note
+    everybody = CrossValidation(folds=5, repeats=2, refit="probe", unseen=np.ones(N, bool))
+    lie = next(r for r in fast({"x": x}, task, cross_validation=everybody) if r.metric == "auroc")
+    assert lie.value > 0.8  # what the memory of pairs looked like before
+
+
+def test_every_fold_reads_the_features_of_an_encoder_trained_without_its_people():
+    task = make_of("binary")
+    plan = tuple(cross_validation_rows(task, SUBJECTS, np.arange(N), repeats=1))
+    every = [  # as encoders that learned their own people by heart would give them
+        np.where(np.isin(np.arange(N), one.test)[:, None], BAD, 9 * task.values + 0.1 * BAD)
+        for one in plan
+    ]
+    _, whole = memorised(("train", "tuning", "held_out"))
+    method = Method(
+        features=whole, fit=linear_probe, protocol="linear_probe",
+        anew=tuple(FoldFeatures(features=x, fit=linear_probe) for x in every),
+    )  # fmt: skip
+    how = CrossValidation(folds=5, repeats=1, refit="all", unseen=np.ones(N, bool), plan=plan)
+    row = next(r for r in fast({"x": method}, task, cross_validation=how) if r.metric == "auroc")
+    assert row.low < 0.5 < row.high
+    assert row.n == N
+    assert "every stage was trained anew in each fold" in row.note
+    by_hand = np.zeros(N)
+    for x, (_, train, tuning, test) in zip(every, plan, strict=True):
+        both = np.sort(np.concatenate([train, tuning]))
+        made = linear_probe(x, task, train, tuning, refit_on=both).predict(x)[:, 0]
+        by_hand[test] = (made[test] - made[both].mean()) / made[both].std()
+    assert row.value == pytest.approx(auroc(task.values[:, 0], by_hand))
+
+
+def test_fractions_that_keep_the_same_people_are_one_row():
+    few = np.concatenate([np.flatnonzero(s == SPLIT)[:n] for s, n in
+                          (("train", 13), ("tuning", 20), ("held_out", 40))])  # fmt: skip
+    task = make_of("binary").take(few)
+    rows = evaluate_embeddings({"x": GOOD[few]}, task, SPLIT[few], SUBJECTS[few], draws=3,
+                               fractions=(0.01, 0.1, 1.0), bootstrap_draws=20)  # fmt: skip
+    assert {row.label_fraction for row in rows} == {0.1, 1.0}
+    few_labels = next(row for row in rows if row.label_fraction == 0.1)
+    kept = label_subset(task, SUBJECTS[few], np.arange(13), 0.01)
+    assert few_labels.train_subjects == len(kept) < 13
+    assert few_labels.train_events == task.values[kept, 0].sum()
+    assert "1 % of the labels are those of the same people" in few_labels.note
+    tuned = {("tuned", 0.01): 1 / (1 + np.exp(-GOOD[few][:, :1])),
+             ("tuned", 0.1): 1 / (1 + np.exp(-GOOD[few][:, :1]))}  # fmt: skip
+    found = evaluate_embeddings({}, task, SPLIT[few], SUBJECTS[few], predictions=tuned, draws=3,
+                                fractions=(0.01, 0.1), bootstrap_draws=20)  # fmt: skip
+    assert {row.label_fraction for row in found} == {0.1}
+
+
+def test_predictions_beside_folds_are_scored_on_held_out_and_not_compared():
     targets = make("binary")
     guess = np.where(SPLIT[:, None] == "held_out", 0.5, targets.values)  # perfect on train
-    rows = fast({"good": GOOD}, targets, cross_validate=True, predictions={"tuned": guess})
+    rows = fast({"good": GOOD}, targets, cross_validation=EVERYONE, predictions={"tuned": guess})
     tuned = [row for row in rows if row.method == "tuned" and row.metric == "auroc"]
     assert tuned[0].value == 0.5
-    assert {row.n for row in tuned} == {70}
+    assert {row.n for row in tuned if not row.versus} == {70}
     assert {row.split for row in tuned} == {"held_out"}
+    (apart,) = [row for row in tuned if row.versus]
+    assert apart.value is None
+    assert "tuned and good are scored on other people" in apart.note
 
 
 @pytest.mark.parametrize("kind", sorted(METRICS))
@@ -193,8 +288,9 @@ def test_folds_without_both_classes_are_not_estimable_and_not_an_auroc_of_zero()
     )
     features = {"a": np.random.default_rng(0).normal(size=(5, 3)), "b": np.eye(5)[:, :3]}
     rows = evaluate_embeddings(
-        features, targets, np.array(["train"] * 4 + ["held_out"]), np.arange(5), bootstrap_draws=100
-    )
+        features, targets, np.array(["train"] * 4 + ["held_out"]), np.arange(5),
+        bootstrap_draws=100, cross_validation=replace(EVERYONE, unseen=np.ones(5, bool)),
+    )  # fmt: skip
     assert rows
     assert all(row.value is None and "not estimable" in row.note for row in rows)
     lost = [row for row in rows if row.versus]
@@ -232,7 +328,7 @@ def test_every_interval_has_the_level_that_was_asked_for(kind):
     """Those of figures and of the rows that come with them, too."""
     found = []
     for level in (0.5, 0.95):
-        options = {"bootstrap_draws": 60, "cross_validate": False, "shown": ["good"]}
+        options = {"bootstrap_draws": 60, "shown": ["good"]}
         found.append(
             evaluate_task({"good": GOOD}, make_of(kind), SPLIT, SUBJECTS, level=level, **options)
         )
@@ -276,7 +372,7 @@ def test_a_threshold_that_a_caller_gives_is_not_said_to_be_of_train():
                                np.flatnonzero(SPLIT == "train")).name(0)  # fmt: skip
         given = Thresholds({name: 0.3}, "best on held_out")
         done = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=given,
-                             bootstrap_draws=50, cross_validate=False)  # fmt: skip
+                             bootstrap_draws=50)  # fmt: skip
         (line,) = [one for one in done.evidence.fitted if "thresholds" in one.what]
         assert (line.splits, line.note) == ((), "given by the caller: best on held_out")
         (row,) = [one for one in done.results if one.metric.startswith("net_benefit")]
@@ -284,15 +380,14 @@ def test_a_threshold_that_a_caller_gives_is_not_said_to_be_of_train():
         assert "in train" not in row.note.split(";")[0]
         lying = Thresholds({name: 0.3}, "train")
         done = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=lying,
-                             bootstrap_draws=50, cross_validate=False)  # fmt: skip
+                             bootstrap_draws=50)  # fmt: skip
         (line,) = [one for one in done.evidence.fitted if "thresholds" in one.what]
         assert line.splits == ()
         none = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=Thresholds({}, "me"),
-                             bootstrap_draws=50, cross_validate=False)  # fmt: skip
+                             bootstrap_draws=50)  # fmt: skip
         (row,) = [one for one in none.results if one.metric.startswith("net_benefit")]
         assert "the caller gave none" in row.note
-        own = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, bootstrap_draws=50,
-                            cross_validate=False)  # fmt: skip
+        own = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, bootstrap_draws=50)  # fmt: skip
         (line,) = [one for one in own.evidence.fitted if "thresholds" in one.what]
         assert line.splits == ("train",)
 
@@ -303,55 +398,17 @@ def test_p_of_a_difference_counts_subjects_and_not_rows():
     task, rows = make_of("binary").take(twice), SPLIT[twice] == "held_out"
     scores = {"a": GOOD[twice][:, :1], "b": (GOOD + 0.5 * BAD)[twice][:, :1]}
     found = evaluate_embeddings({}, task, SPLIT[twice], SUBJECTS[twice], predictions=scores,
-                                bootstrap_draws=50, cross_validate=False)  # fmt: skip
+                                bootstrap_draws=50)  # fmt: skip
     (gain,) = [row for row in found if row.versus and row.metric == "auroc"]
     y, a, b = task.values[rows, 0], scores["a"][rows, 0], scores["b"][rows, 0]
     assert gain.p_value == pytest.approx(delong(y, b, a, SUBJECTS[twice][rows]).p)
     assert gain.p_value > 1.2 * delong(y, b, a).p
 
 
-def test_methods_with_other_rows_are_compared_on_the_rows_of_both():
-    """A probe out of fold covers all rows, predictions made elsewhere the held-out ones."""
-    task = make_of("binary")
-    guess = np.where(SPLIT[:, None] == "held_out", 1 / (1 + np.exp(-GOOD[:, :1])), 0.5)
-    rows = fast({"good": GOOD}, task, cross_validate=True, predictions={"tuned": guess})
-    (gain,) = [row for row in rows if row.versus and row.metric == "auroc"]
-    held = SPLIT == "held_out"
-    folds = out_of_fold(GOOD, task, SUBJECTS, np.arange(N)).order
-    y = task.values[held, 0]
-    expected = auroc(y, guess[held, 0]) - auroc(y, folds[held, 0])
-    assert gain.value == pytest.approx(expected, abs=1e-12)
-    assert (gain.n, gain.split) == (int(held.sum()), "held_out")
-
-
-@pytest.mark.parametrize(("people", "crossed"), [(499, True), (500, False)])
-def test_the_rule_of_cross_validation_counts_subjects_and_not_rows(people, crossed):
-    subjects = np.repeat(np.arange(people), 2)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(len(subjects), 2))
-    split = np.repeat(np.where(np.arange(people) < 400, "train", "held_out"), 2)
-    task = Targets(
-        name="t", kind="binary", columns=("y",), values=(x[:, :1] > 0) + 0.0,
-        known=np.ones((len(x), 1), bool),
-    )  # fmt: skip
-    (first, *_) = evaluate_embeddings({"x": x}, task, split, subjects, bootstrap_draws=20)
-    assert (first.split == "cross-validation") == crossed
-
-
 def test_cross_validation_may_leave_out_whole_sites():
-    targets, split, subjects = make("binary"), SPLIT, SUBJECTS
-    sites = np.array([f"site {code % 7}" for code in subjects], dtype=object)
-    settings = {"cross_validate": True, "draws": 1, "bootstrap_draws": 100}
-    features = {"x": GOOD}
-    found = evaluate_task(
-        features, targets, split, subjects, folds="site", sites=sites, **settings
-    ).results
-    assert {row.protocol for row in found} == {"linear_probe, 5 x 5-fold by site"}
-    assert all("in folds of whole sites (7)" in row.note for row in found)
-    plain = evaluate_task(features, targets, split, subjects, sites=sites, **settings).results
-    assert {row.protocol for row in plain} == {"linear_probe, 5 x 5-fold by subject"}
-    with pytest.raises(ConfigError, match=r"need the site(?s:.*)group:"):
-        evaluate_task(features, targets, split, subjects, folds="site", **settings)
-    one = np.full(len(subjects), "a")
-    with pytest.raises(ConfigError, match="two sites at least"):
-        evaluate_task(features, targets, split, subjects, folds="site", sites=one, **settings)
+    sites = np.array([f"site {code % 7}" for code in SUBJECTS], dtype=object)
+    by_site = replace(EVERYONE, by="site", sites=sites, repeats=1)
+    found = fast({"x": GOOD}, make("binary"), cross_validation=by_site)
+    assert {row.protocol for row in found} == {"linear_probe, 5 x 1-fold by site, probes refitted"}
+    with pytest.raises(ConfigError, match="two sites to score"):
+        fast({"x": GOOD}, make("binary"), cross_validation=replace(by_site, sites=np.full(N, "a")))

@@ -12,10 +12,11 @@ from medmcl.core.targets import Targets
 from medmcl.data.simple_features import SimpleTable
 from medmcl.evaluation import evaluate_task, knn, linear_probe, majority
 from medmcl.evaluation.evidence import FittedOn
+from medmcl.evaluation.folds import CrossValidation
 from medmcl.evaluation.guard import record_codes
 from medmcl.evaluation.models.cross_validation import out_of_fold
 from medmcl.evaluation.models.probe import cox_probe, discrete_time_probe
-from medmcl.evaluation.predicted import Method, with_baseline
+from medmcl.evaluation.predicted import with_baseline
 from medmcl.evaluation.report.tables import ledger_shown
 from medmcl.evaluation.task_metrics import horizons_of, thresholds_of
 
@@ -75,7 +76,7 @@ def test_a_record_under_two_names_in_train_and_held_out_is_refused():
     with pytest.raises(LeakageError, match="record is also in held_out, under another subject"):
         linear_probe(X, targets(sides=sides), TRAIN, TUNING)
     with pytest.raises(LeakageError, match="1 of 350 rows"):
-        evaluate_task({"x": X}, targets(sides=sides), SPLIT, SUBJECTS, cross_validate=False)
+        evaluate_task({"x": X}, targets(sides=sides), SPLIT, SUBJECTS)
 
 
 def test_a_subject_on_both_sides_is_refused():
@@ -83,13 +84,13 @@ def test_a_subject_on_both_sides_is_refused():
     people[HELD[0]] = people[TRAIN[0]]
     sides = Sides(splits=SPLIT, subjects=people)
     with pytest.raises(LeakageError, match="subjects who are also in held_out"):
-        evaluate_task({"x": X}, targets(sides=sides), SPLIT, people, cross_validate=False)
+        evaluate_task({"x": X}, targets(sides=sides), SPLIT, people)
 
 
 def test_a_split_that_names_held_out_rows_train_is_refused():
     lie = np.where(np.arange(N) < 500, "train", SPLIT)  # 50 held-out rows among them
     with pytest.raises(LeakageError, match="rows of held_out"):
-        evaluate_task({"x": X}, targets(), lie, SUBJECTS, cross_validate=False)
+        evaluate_task({"x": X}, targets(), lie, SUBJECTS)
 
 
 WIDE = RNG.normal(size=(N, 12))
@@ -106,11 +107,10 @@ def test_a_person_on_both_sides_is_refused_by_the_arguments_alone(sides, side):
     people = SUBJECTS.copy()
     people[HELD[0]] = people[side[3]]
     with pytest.raises(LeakageError, match="subjects who are also in held_out"):
-        evaluate_task({"x": X}, replace(plain(), sides=sides), SPLIT, people, cross_validate=False)
+        evaluate_task({"x": X}, replace(plain(), sides=sides), SPLIT, people)
     names = np.where(SPLIT == "held_out", "external", SPLIT)  # a scored split of another name
     with pytest.raises(LeakageError, match="subjects who are also in held_out"):
-        evaluate_task({"x": X}, plain(), names, people, scored_split="external",
-                      cross_validate=False)  # fmt: skip
+        evaluate_task({"x": X}, plain(), names, people, scored_split="external")  # fmt: skip
 
 
 @pytest.mark.parametrize("sides", [None, Sides(splits=SPLIT)])
@@ -119,10 +119,10 @@ def test_held_out_rows_that_are_copies_of_train_rows_are_refused(sides):
     copied = WIDE.copy()
     copied[HELD[:3]] = copied[TRAIN[:3]]
     with pytest.raises(LeakageError, match="record is also in held_out, under another subject"):
-        evaluate_task({"x": copied}, task, SPLIT, SUBJECTS, cross_validate=False)
+        evaluate_task({"x": copied}, task, SPLIT, SUBJECTS)
     with pytest.raises(LeakageError, match="3 of 350 rows"):
-        evaluate_task({"y": X, "x": [WIDE, copied]}, task, SPLIT, SUBJECTS, cross_validate=False)
-    evaluate_task({"x": WIDE}, task, SPLIT, SUBJECTS, cross_validate=False, bootstrap_draws=20)
+        evaluate_task({"y": X, "x": [WIDE, copied]}, task, SPLIT, SUBJECTS)
+    evaluate_task({"x": WIDE}, task, SPLIT, SUBJECTS, bootstrap_draws=20)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_near_copies_of_held_out_rows_are_refused(what, change):
     copied[HELD[:3]] = change(copied[TRAIN[:3]])
     assert not (copied[HELD[:3]] == copied[TRAIN[:3]]).all(), what
     with pytest.raises(LeakageError, match="3 of 350 rows"):
-        evaluate_task({"x": copied}, plain(), SPLIT, SUBJECTS, cross_validate=False)
+        evaluate_task({"x": copied}, plain(), SPLIT, SUBJECTS)
     codes = record_codes(copied)
     assert (codes[HELD[:3]] == codes[TRAIN[:3]]).all()
     assert len(np.unique(codes)) == N - 3
@@ -169,44 +169,11 @@ def test_a_task_that_knows_its_records_is_told_of_near_copies_and_goes_on():
     copied = WIDE.copy()
     copied[HELD[:3]] = 1000 * copied[TRAIN[:3]]
     task = targets(sides=Sides(splits=SPLIT, contents=(np.arange(N),)))
-    settings = {"cross_validate": False, "bootstrap_draws": 20}
+    settings = {"bootstrap_draws": 20}
     rows = evaluate_task({"x": copied}, task, SPLIT, SUBJECTS, **settings).results
     assert all("3 rows have features equal or proportional" in r.note for r in rows)
     rows = evaluate_task({"x": WIDE}, task, SPLIT, SUBJECTS, **settings).results
     assert not [r for r in rows if "proportional" in r.note]
-
-
-def test_labels_of_the_folds_that_an_encoder_was_trained_with_are_flagged():
-    task, few = plain().take(np.arange(0, N, 4)), np.arange(0, N, 4)
-
-    def ledger(tasks):
-        tuned = Method(
-            features=X[few], fit=linear_probe, protocol="linear_probe", label_tasks=tasks
-        )
-        return evaluate_task(
-            {"tuned": tuned, "plain": X[few]}, task, SPLIT[few], SUBJECTS[few],
-            bootstrap_draws=20,
-        )  # fmt: skip
-
-    done = ledger((task.name,))
-    (line,) = [line for line in done.evidence.fitted if line.use == "seen_labels"]
-    assert (line.method, line.splits, line.labels, line.peeks) == ("tuned", ("train",), True, True)
-    assert line.rows == int((SPLIT[few] == "train").sum())
-    (shown,) = ledger_shown(done.evidence)
-    assert "1 of these used labels that the folds test on" in shown.aid
-    assert any("peeks!" in row[1] for row in shown.rows)
-    notes = {r.method: r.note for r in done.results if r.metric == "auroc" and not r.versus}
-    assert "fine-tuned with train labels of" in notes["tuned"]
-    assert "saw inputs, not labels" not in notes["tuned"]
-    assert "saw inputs, not labels" in notes["plain"]
-    other = ledger(("another",))
-    assert not [line for line in other.evidence.fitted if line.peeks]
-    assert "their labels of another" in other.results[0].note
-    held = evaluate_task(
-        {"tuned": Method(features=X, fit=linear_probe, protocol="p", label_tasks=(task.name,))},
-        plain(), SPLIT, SUBJECTS, bootstrap_draws=20, cross_validate=False,
-    )  # fmt: skip
-    assert not [line for line in held.evidence.fitted if line.peeks]  # held_out is new to it
 
 
 @pytest.mark.parametrize(
@@ -222,7 +189,7 @@ def test_people_who_are_alike_are_not_taken_for_one(what, x):
     x = x.copy()
     x[HELD[:3]] = x[TRAIN[:3]]
     task = plain()
-    evaluate_task({"x": x}, task, SPLIT, SUBJECTS, cross_validate=False, bootstrap_draws=20)
+    evaluate_task({"x": x}, task, SPLIT, SUBJECTS, bootstrap_draws=20)
 
 
 def test_rows_without_the_input_are_no_copies_of_one_another():
@@ -231,15 +198,20 @@ def test_rows_without_the_input_are_no_copies_of_one_another():
     filled[gone] = WIDE[0]
     has = ~np.isin(np.arange(N), gone)
     evaluate_task({"x": filled}, plain(), SPLIT, SUBJECTS, present={"x": has},
-                  cross_validate=False, bootstrap_draws=20)  # fmt: skip
+                  bootstrap_draws=20)  # fmt: skip
+
+
+def everyone(size, repeats):
+    """Folds over all rows, of features that nobody learned from these people."""
+    return CrossValidation(folds=5, repeats=repeats, refit="probe", unseen=np.ones(size, bool))
 
 
 def test_cross_validation_of_plain_targets_leaves_copies_out_of_their_folds():
     people, copied = SUBJECTS.copy(), WIDE.copy()
     people[HELD[0]] = people[TRAIN[0]]
     copied[HELD[1:4]] = copied[TRAIN[1:4]]
-    done = evaluate_task({"x": copied}, plain(), SPLIT, people, cross_validate=True,
-                         bootstrap_draws=20)  # fmt: skip
+    done = evaluate_task({"x": copied}, plain(), SPLIT, people, bootstrap_draws=20,
+                         cross_validation=everyone(N, 5))  # fmt: skip
     assert {row.n for row in done.results} == {N}
     assert all("also in the test fold were not fitted on" in row.note for row in done.results)
     kept = next(line for line in done.evidence.fitted if "for other cohorts" in line.note)
@@ -331,7 +303,7 @@ def test_held_out_outcomes_and_inputs_change_no_prediction_threshold_or_weight(k
 def test_the_ledger_says_what_was_fitted_on_which_split(kind):
     fitted = evaluate_task(
         {"x": X}, targets(kind), SPLIT, SUBJECTS, fractions=(0.1, 1.0), draws=2,
-        bootstrap_draws=100, cross_validate=False,
+        bootstrap_draws=100,
     ).evidence.fitted  # fmt: skip
     probe = [line for line in fitted if "standardisation" in line.what]
     assert [line.splits for line in probe] == [("train",), ("train",)]
@@ -353,7 +325,7 @@ def test_a_line_that_saw_held_out_says_so():
 def test_the_ledger_of_folds_neither_accuses_nor_hides(kind):
     small = evaluate_task(
         {"x": X[::4]}, targets(kind).take(np.arange(0, N, 4)), SPLIT[::4], SUBJECTS[::4],
-        bootstrap_draws=50,
+        bootstrap_draws=50, cross_validation=everyone(len(X[::4]), 5),
     )  # fmt: skip
     fitted = small.evidence.fitted
     assert not [line for line in fitted if line.peeks]

@@ -45,7 +45,6 @@ def evaluated(targets, seeds=1):
         {"ours": noisy if seeds > 1 else noisy[0], "plain": X[:, 1:]}, targets, SPLIT,
         np.arange(N), bootstrap_draws=120, dear_draws=40, groups={"sex": SEX}, patterns=HAS,
         shown=("ours", "plain"), protocol="cox" if targets.kind == "survival" else "linear_probe",
-        cross_validate=False,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from medmcl.core.targets import Targets
 from medmcl.evaluation import Method
 from medmcl.evaluation.evaluate import evaluate_task
 from medmcl.evaluation.evidence import PresenceRow
+from medmcl.evaluation.folds import CrossValidation
 from medmcl.evaluation.models.fusion import fuse
 from medmcl.evaluation.models.together import Together
 from medmcl.evaluation.presence import OTHERS, pooled_patterns
@@ -59,7 +60,7 @@ def named(found, asked):
 
 
 def test_values_and_paired_differences_are_those_computed_by_hand():
-    together, targets, fused, split, found = scored(1000, "learned", cross_validate=False)
+    together, targets, fused, split, found = scored(1000, "learned")
     here = np.flatnonzero((split == "held_out") & together.any)
     train, tuning = (np.flatnonzero((split == s) & together.any) for s in ("train", "tuning"))
     fitted = fused.fit(fused.features, targets, train, tuning)
@@ -94,8 +95,9 @@ def test_values_and_paired_differences_are_those_computed_by_hand():
 
 
 @pytest.mark.parametrize("fusion", ["mean", "product_of_experts"])
-def test_small_cohorts_are_asked_out_of_fold(fusion):
-    together, _, _, _, found = scored(200, fusion)
+def test_folds_are_asked_as_well(fusion):
+    together, _, _, _, found = scored(200, fusion, cross_validation=CrossValidation(
+        folds=5, repeats=5, refit="probe", unseen=np.ones(200, bool)))  # fmt: skip
     headline = next(row for row in found.results if row.metric == "auroc" and not row.versus)
     are, as_if = named(found, "as they are"), named(found, "as if")
     assert are["everyone"].value == pytest.approx(headline.value, abs=1e-12)
@@ -114,7 +116,7 @@ def test_patterns_of_few_are_pooled_and_small_pools_are_held_back():
     patterns = np.array(["a"] * 30 + ["b"] * 19 + ["c"] * 5 + ["a + b"] * 20, dtype=object)
     pooled = pooled_patterns(patterns, np.arange(len(patterns)))
     assert Counter(pooled.tolist()) == {"a": 30, OTHERS: 24, "a + b": 20}
-    *_, found = scored(300, "mean", cross_validate=False)
+    *_, found = scored(300, "mean")
     suppressed = [row for row in found.evidence.presence if row.suppressed]
     assert suppressed
     assert all(row.value is None and row.n is None and row.note for row in suppressed)
@@ -134,7 +136,7 @@ def test_a_suppressed_row_holds_no_number_at_all(number):
 
 
 def test_the_page_shows_both_tables():
-    *_, found = scored(1000, "mean", cross_validate=False)
+    *_, found = scored(1000, "mean")
     are, as_if = presence_tables(found.evidence.presence)
     assert "everyone" in {row[5] for row in are.rows}
     only = next(row for row in as_if.rows if row[5] == "only a")

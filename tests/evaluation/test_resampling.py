@@ -42,7 +42,7 @@ def task(kind="binary"):
 
 def run(targets, resample, **more):
     settings = {
-        "bootstrap_draws": 200, "dear_draws": 60, "shown": ["x"], "cross_validate": False,
+        "bootstrap_draws": 200, "dear_draws": 60, "shown": ["x"],
         "groups": {"sex": np.where(np.arange(N) % 3, "F", "M").astype(object)}, **more,
     }  # fmt: skip
     sites = settings.pop("sites", SITES)

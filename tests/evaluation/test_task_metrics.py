@@ -17,6 +17,7 @@ from medmcl.evaluation import (
     net_benefit_survival,
     time_dependent_auc,
 )
+from medmcl.evaluation.folds import CrossValidation
 from medmcl.evaluation.models.cox_model import cox_model
 from medmcl.evaluation.models.scaling import Scaler
 from medmcl.evaluation.predicted import with_baseline
@@ -56,7 +57,7 @@ DEATH, LABEL = survival(), labels()
 def score(features, targets, **more):
     return evaluate_embeddings(
         features, targets, SPLIT, SUBJECTS,
-        **{"bootstrap_draws": 100, "cross_validate": False, **more},
+        **{"bootstrap_draws": 100, **more},
     )  # fmt: skip
 
 
@@ -241,7 +242,14 @@ def test_out_of_fold_survival_has_curves_and_weighs_itself():
     few = np.arange(0, N, 4)
     part = DEATH.take(few)
     rows = single(
-        evaluate_embeddings({"x": X[few]}, part, SPLIT[few], SUBJECTS[few], bootstrap_draws=50)
+        evaluate_embeddings(
+            {"x": X[few]},
+            part,
+            SPLIT[few],
+            SUBJECTS[few],
+            bootstrap_draws=50,
+            cross_validation=CrossValidation(folds=5, repeats=5, refit="probe", unseen=few >= 0),
+        )
     )
     assert rows["integrated_brier"].value is not None
     assert "from the scored rows" in rows["integrated_brier"].note

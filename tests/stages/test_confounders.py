@@ -61,7 +61,9 @@ def write_clinic(folder, n=N, **changed):
     return open_cohort(folder)
 
 
-def scoring_of(cohort, tmp_path, embeddings, confounders, *, own=True, frozen=(), **settings):
+def scoring_of(
+    cohort, tmp_path, embeddings, confounders, *, own=True, frozen=(), seen=None, **settings
+):
     """The scoring of an evaluate stage with made embeddings, {name: (N, E)}."""
     prepared = prepare(cohort, {"labs": {}}, cache=tmp_path / "cache", splits="all")
     models = dict.fromkeys(embeddings, "stage")
@@ -75,11 +77,12 @@ def scoring_of(cohort, tmp_path, embeddings, confounders, *, own=True, frozen=()
     run = SimpleNamespace(
         config={"cohort": cohort.name if own else "x", "cohort_fingerprint": home}
     )
-    wants_sites = "site" in (spec.folds, spec.resample)
+    wants_sites = "site" in (spec.fold_by, spec.resample)
     return TaskScoring(
         spec=spec, run=run, prepared=prepared, sources=sources, device=None, seed=0, notes=[],
         groups=sample_groups(cohort, prepared.present), frozen=frozen,
         sites=sample_sites(cohort) if wants_sites else None,
+        seen=None if seen is None else seen > 0,
     )  # fmt: skip
 
 
@@ -149,13 +152,13 @@ def test_probes_are_fitted_on_train_and_chosen_on_tuning_alone(tmp_path, monkeyp
     assert {line.task for line in found["site"].fitted} == {"site"}
 
 
-def west_held_out(people):
+def north_seen(people):
     others = np.where(people.index % 4, "train", "tuning")
-    return np.where(people["centre"] == "west", TEST, others)
+    return np.where(people["centre"] == "north", others, TEST)
 
 
 def test_a_site_that_train_never_saw_is_told_in_folds_of_subjects(tmp_path, monkeypatch):
-    cohort = write_clinic(tmp_path, fold=west_held_out)
+    cohort = write_clinic(tmp_path, fold=north_seen)
     plain, seen = methods.PROTOCOLS["linear_probe"], []
 
     def spy(features, targets, train, tuning, **more):
@@ -168,23 +171,39 @@ def test_a_site_that_train_never_saw_is_told_in_folds_of_subjects(tmp_path, monk
     site = found["site"]
     assert site.row("auroc", "holds").value > 0.999
     assert {row.split for row in site.rows} == {"cross-validation"}
-    assert {row.n for row in site.rows} == {N}
-    assert site.row("auroc", "holds").protocol == "linear_probe, 5 x 5-fold by subject"
+    unseen = int((cohort.subjects["split"] == TEST).sum())
+    assert {row.n for row in site.rows} == {unseen}
+    protocol = site.row("auroc", "holds").protocol
+    assert protocol == "linear_probe, 5 x 1-fold by subject, probes refitted"
     assert "held_out has classes that train has not" in "; ".join(site.notes)
     assert {line.use for line in site.fitted} == {"out_of_fold"}
-    sizes = [size for name, size in seen if name == "site"][:25]
-    assert set(sizes) == {N * 4 // 5}
+    sizes = [size for name, size in seen if name == "site"][:5]
+    assert set(sizes) <= {N - unseen // 5, N - unseen // 5 - 1}
     assert {row.split for row in found["sex"].rows} == {"held_out"}
     assert found["sex"].notes == ()
+
+
+def test_what_can_only_be_told_of_people_who_were_seen_is_left_out(tmp_path):
+    """All of one class are held out: a probe scored on those whom a stage saw would flatter."""
+
+    def west_held_out(people):
+        return np.where(people["centre"] == "west", TEST, "train")
+
+    cohort = write_clinic(tmp_path, fold=west_held_out)
+    found, scoring = asked(cohort, tmp_path, told(cohort), ("site", "sex"))
+    assert list(found) == ["sex"]
+    assert "confounder site left out: all people whom no stage has seen" in scoring.notes[0]
 
 
 def test_folds_are_of_subjects_where_those_of_tasks_are_of_sites(tmp_path):
     cohort = write_clinic(tmp_path, n=200)
     embeddings = {"holds": told(cohort)["holds"]}
-    found, _ = asked(cohort, tmp_path, embeddings, ("site",), folds="site")
+    found, _ = asked(
+        cohort, tmp_path, embeddings, ("site",), folds="5 x 1", fold_by="site", seen=np.zeros(200)
+    )
     site = found["site"]
     assert site.row("auroc", "holds").value > 0.999  # of a site left out nothing could be told
-    assert site.row("auroc", "holds").protocol.endswith("by subject")
+    assert site.row("auroc", "holds").protocol.endswith("by subject, probes refitted")
     assert site.notes == ("folds by subject, where those of the tasks are of whole sites",)
 
 
@@ -220,7 +239,8 @@ def test_small_classes_are_pooled_and_unknown_values_counted(tmp_path):
         "7 samples without a value left out",
         f"2 classes of fewer than 10 subjects pooled into '{POOLED}' (12 subjects)",
     )
-    assert {row.n for row in device_.rows} == {193}
+    held = (cohort.subjects["split"] == TEST).to_numpy()
+    assert {row.n for row in device_.rows} == {int(held[np.r_[:12, 19:200]].sum())}
     assert scoring.notes == []
     plain = device_.plain_rows()[0]
     assert "pooled into" in plain["note"]
@@ -240,7 +260,8 @@ def test_what_stays_too_small_is_left_out(tmp_path):
     assert list(found) == ["device", "case"]
     assert found["device"].classes == 2
     assert found["device"].notes == ("1 class of fewer than 10 subjects left out (<5 subjects)",)
-    assert {row.n for row in found["device"].rows} == {196}
+    held = (cohort.subjects["split"] == TEST).to_numpy()
+    assert {row.n for row in found["device"].rows} == {int(held[4:].sum())}
     assert scoring.notes[0].startswith("confounder kind left out: fewer than two classes")
     assert "confounder rare left out: 194 samples without a value" in scoring.notes[1]
 
@@ -255,7 +276,7 @@ def test_numbers_of_many_values_are_numbers_and_bands_are_not_asked(tmp_path):
 
 
 def test_many_classes_are_asked_one_by_one(tmp_path, monkeypatch):
-    cohort = write_clinic(tmp_path, fold=west_held_out)
+    cohort = write_clinic(tmp_path, fold=north_seen)
     monkeypatch.setattr(confounders, "MOST_TOGETHER", 20)  # three classes of 8 + 1 numbers are more
     found, _ = asked(cohort, tmp_path, told(cohort), ("site",))
     site = found["site"]
@@ -327,7 +348,7 @@ def test_a_recipe_asks_and_the_report_tells_beside_the_tasks(tmp_path):
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert "What else the embeddings tell" in page
     assert set(pd.read_csv(run.path / "confounders.csv")["confounder"]) == {"site", "sex", "age"}
-    assert set(pd.read_csv(run.path / "confounders_fitted_on.csv")["use"]) == {"out_of_fold"}
+    assert set(pd.read_csv(run.path / "confounders_fitted_on.csv")["use"]) == {"fit"}
     # without them tasks, their ledger and the kept probes are the same
     kept = {p.name: p.read_bytes() for p in (run.path / "probes").iterdir()}
     spec = next(one for one in run.recipe.stages if isinstance(one, EvaluateSpec))

@@ -1,9 +1,10 @@
-"""Repeated cross-validation by subject, for cohorts too small to spare a test split."""
+"""Repeated cross-validation by subject or site, where it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from medmcl.evaluation.models.probe import Fitted, linear_probe
 from medmcl.evaluation.models.together import Variant
 
 FLAT = 1e-12  # of their size: predictions that differ by less differ by rounding
-SMALL_COHORT = 500  # subjects; below this a single held-out split says too little
 
 
 def subject_folds(
@@ -64,32 +64,84 @@ Folds = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
 """`subject_folds`, or `site_folds`."""
 
 
+class Fold(NamedTuple):
+    """Rows (indices) of one fold of one repeat; no subject, or site, stands on two sides."""
+
+    repeat: int
+    train: np.ndarray
+    """To fit on."""
+    tuning: np.ndarray
+    """To choose settings on: a quarter of the subjects outside the fold."""
+    test: np.ndarray
+    """To score."""
+
+
 def cross_validation_rows(
     targets: Targets,
     subjects: np.ndarray,
     rows: np.ndarray,
     *,
+    besides: np.ndarray | None = None,
     draw: Folds = subject_folds,
     repeats: int = 5,
     folds: int = 5,
     seed: int = 0,
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (repeat, train, tuning, test) rows; tuning is a quarter of the training subjects.
+) -> Iterator[Fold]:
+    """Part the rows of a task into folds by its classes; see `draw_folds`.
 
-    With sites for ``subjects`` and ``draw=site_folds``, of the training sites. Which rows are
-    yielded depends on the task, the subjects and the seed, not on any feature.
+    Which rows are yielded depends on the task, the subjects and the seed, not on any feature.
     """
-    strata = strata_of(targets)
+    return draw_folds(
+        subjects,
+        strata_of(targets),
+        rows,
+        besides=besides,
+        draw=draw,
+        repeats=repeats,
+        folds=folds,
+        seed=seed,
+        name=targets.name,
+    )
+
+
+def draw_folds(
+    subjects: np.ndarray,
+    strata: np.ndarray,
+    rows: np.ndarray,
+    *,
+    name: str,
+    besides: np.ndarray | None = None,
+    draw: Folds = subject_folds,
+    repeats: int = 5,
+    folds: int = 5,
+    seed: int = 0,
+) -> Iterator[Fold]:
+    """Part rows into folds, each of which is left out once a repeat.
+
+    Args:
+        subjects: Subject of each row; with ``draw=site_folds`` its site. (N,)
+        strata: Class of each row, to be spread evenly. (N,)
+        rows: Rows that are left out in turn (indices).
+        name: Name of what is scored; another one has other folds.
+        besides: Rows of other subjects that are fitted on in every fold, and left out in none.
+        draw: `subject_folds`, or `site_folds`.
+        repeats: Times the folds are drawn anew.
+        folds: Number of folds.
+        seed: Seed of the folds.
+    """
+    more = np.zeros(0, dtype=np.int64) if besides is None else np.asarray(besides, dtype=np.int64)
+    more = more[~np.isin(subjects[more], subjects[rows])]
     for repeat in range(repeats):
-        generator = numpy_generator(seed, "cross_validation", targets.name, repeat)
+        generator = numpy_generator(seed, "cross_validation", name, repeat)
         outer = draw(subjects[rows], strata[rows], folds, generator)
         for fold in np.unique(outer):
-            test, rest = rows[outer == fold], rows[outer != fold]
+            test = rows[outer == fold]
+            rest = np.concatenate([rows[outer != fold], more])
             if len(rest) == 0:
                 continue
             inner = draw(subjects[rest], strata[rest], 4, generator)
             tuning = rest[inner == 0] if inner.max() > 0 else rest[:0]
-            yield repeat, rest[inner != 0] if inner.max() > 0 else rest, tuning, test
+            yield Fold(repeat, rest[inner != 0] if inner.max() > 0 else rest, tuning, test)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,64 +233,113 @@ def out_of_fold(
     keep: Callable[[np.ndarray], np.ndarray] | None = None,
     times: np.ndarray | None = None,
     draw: Folds = subject_folds,
-    variants: Sequence[Variant] = (),
 ) -> OutOfFold:
     """Do what `repeated_cv` says; give survival curves at ``times`` (T,) too, averaged likewise.
 
-    With sites for ``subjects`` and ``draw=site_folds``, folds are of whole sites. ``variants``:
-    the same probes also predict the rows as if other modalities were there.
+    With sites for ``subjects`` and ``draw=site_folds``, folds are of whole sites.
     """
-    subjects = np.asarray(subjects)
-    shape = (len(features), targets.num_outputs)
-    everything = Variant(
-        name="", has=np.ones(len(features), bool), features=lambda r: features[r], modalities=()
+    plan = tuple(
+        cross_validation_rows(
+            targets, np.asarray(subjects), rows, draw=draw, repeats=repeats, folds=folds, seed=seed
+        )
     )
-    sums = [_Sum(one, shape, targets.kind == "survival", times) for one in (everything, *variants)]
+    made = FoldFeatures(features=features, fit=protocol)
+    return over_folds([made] * len(plan), plan, targets, keep=keep, times=times)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldFeatures:
+    """What is predicted from in one fold, and how.
+
+    Attributes:
+        features: (N, E); those of an encoder that was trained outside the fold, where there is one.
+        fit: A probe.
+        variants: The same rows as if other modalities were there.
+    """
+
+    features: np.ndarray
+    fit: Callable[..., Fitted]
+    variants: Sequence[Variant] = ()
+
+
+def over_folds(
+    made: Sequence[FoldFeatures],
+    plan: Sequence[Fold],
+    targets: Targets,
+    *,
+    keep: Callable[[np.ndarray], np.ndarray] | None = None,
+    times: np.ndarray | None = None,
+) -> OutOfFold:
+    """Fit in each fold on its train and tuning rows and predict its test rows; see `repeated_cv`.
+
+    Args:
+        made: Features of each fold of the plan.
+        plan: The folds.
+        targets: The task.
+        keep: Reduces training rows (label fractions); default all.
+        times: Times of survival curves. (T,)
+    """
+    size = len(targets.values)
+    every = np.ones(size, dtype=bool)
+    shape = (size, targets.num_outputs)
+    survives = targets.kind == "survival"
+    names = [one.name for one in made[0].variants] if made else []
+    first, *rest = (_Sum(shape, survives, times) for _ in ("", *names))
     notes: dict[str, None] = {}
-    plan = cross_validation_rows(
-        targets, subjects, rows, draw=draw, repeats=repeats, folds=folds, seed=seed
-    )
-    sides = targets.sides
-    for _, train, tuning, test in plan:
+    for one, (_, train, tuning, test) in zip(made, plan, strict=True):
+        x = np.asarray(one.features)
         if keep is not None:
             train, tuning = keep(train), keep(tuning)
         inside = targets
-        if sides is not None:  # in a fold its own test rows are held out, and no others
-            fold = sides.fold(test)
+        if targets.sides is not None:  # in a fold its own test rows are held out, and no others
+            fold = targets.sides.fold(test)
             inside, allowed = replace(targets, sides=fold), fold.barred == 0
             copies = int((~allowed[train]).sum() + (~allowed[tuning]).sum())
             if copies:
                 notes["rows whose record is also in the test fold were not fitted on"] = None
             train, tuning = train[allowed[train]], tuning[allowed[tuning]]
         both = np.sort(np.concatenate([train, tuning]))
-        fitted = protocol(features, inside, train, tuning, refit_on=both)
-        for one in sums:
-            one.add(fitted, test, both)
+        fitted = one.fit(x, inside, train, tuning, refit_on=both)
+        first.add(fitted, test, both, every, x.__getitem__)
+        for total, variant in zip(rest, one.variants, strict=True):
+            total.add(fitted, test, both, variant.has, variant.features)
         notes.update(dict.fromkeys(fitted.notes))
-    first, *rest = (one.mean(tuple(notes)) for one in sums)
-    return replace(first, variants={v.name: one for v, one in zip(variants, rest, strict=True)})
+    whole, *others = (one.mean(tuple(notes)) for one in (first, *rest))
+    return replace(whole, variants=dict(zip(names, others, strict=True)))
 
 
 class _Sum:
-    """Predictions of the rows of a variant, summed over repeats."""
+    """Predictions of rows, summed over repeats."""
 
-    def __init__(
-        self, variant: Variant, shape: tuple[int, int], survives: bool, times: np.ndarray | None
-    ) -> None:
-        self.variant, self.survives, self.times = variant, survives, times
+    def __init__(self, shape: tuple[int, int], survives: bool, times: np.ndarray | None) -> None:
+        self.survives, self.times = survives, times
         self.total, self.order = np.zeros(shape), np.zeros(shape)
         self.curves = None if times is None else np.zeros((shape[0], len(times)))
         self.count = np.zeros(shape[0])
 
-    def add(self, fitted: Fitted, test: np.ndarray, both: np.ndarray) -> None:
-        """Predict the test rows of a fold; ``both`` are the rows fitted on."""
-        one = self.variant
-        test, both = test[one.has[test]], both[one.has[both]]
+    def add(
+        self,
+        fitted: Fitted,
+        test: np.ndarray,
+        both: np.ndarray,
+        has: np.ndarray,
+        of: Callable[[np.ndarray], np.ndarray],
+    ) -> None:
+        """Predict the test rows of a fold.
+
+        Args:
+            fitted: The probe of the fold.
+            test: Rows to predict (indices).
+            both: Rows it was fitted on (indices).
+            has: Rows that have features. (N,) bool
+            of: Rows to their features.
+        """
+        test, both = test[has[test]], both[has[both]]
         if not len(test):
             return
-        features = one.features(test)
+        features = of(test)
         guess = fitted.predict(features)
-        seen = fitted.predict(one.features(both)) if len(both) else guess[:0]
+        seen = fitted.predict(of(both)) if len(both) else guess[:0]
         scaled = _standardised(guess, seen)
         self.order[test] += scaled
         self.total[test] += scaled if self.survives else guess

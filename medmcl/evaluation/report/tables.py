@@ -295,18 +295,10 @@ def _used(line: FittedOn) -> str:
 def _peeking(evidence: Evidence) -> str:
     """Say what of the scored rows was used for predictions."""
     lines = evidence.fitted
-    labels = sum(line.use == "seen_labels" for line in lines)
-    peeks = sum(line.peeks for line in lines) - labels
-    said = []
+    peeks = sum(line.peeks for line in lines)
     if peeks:
-        said.append(f"{peeks} of these used held_out: results that depend on them are no test.")
-    if labels:
-        said.append(
-            f"{labels} of these used labels that the folds test on: results out of fold that "
-            "depend on them are no test. Score such an encoder on people it was not trained on."
-        )
-    if said:
-        return " ".join(said)
+        return f"{peeks} of these used held_out: results that depend on them are no test."
+    said = []
     if any(line.use == "out_of_fold" for line in lines):
         said.append("Probes are scored out of fold: no subject is predicted by a fit that saw it.")
     if any(line.use == "score" and "held_out" in line.splits for line in lines):

@@ -49,9 +49,7 @@ def test_a_task_of_classes_has_its_brier_score_and_the_calibration_of_each_class
     split = np.array(["train"] * 350 + ["tuning"] * 100 + ["held_out"] * 250)
     rows = {
         (r.target, r.metric): r
-        for r in evaluate_embeddings(
-            {"x": x}, task, split, np.arange(size), bootstrap_draws=60, cross_validate=False
-        )
+        for r in evaluate_embeddings({"x": x}, task, split, np.arange(size), bootstrap_draws=60)
     }
     held = np.flatnonzero(split == "held_out")
     p = linear_probe(x, task, np.arange(350), np.arange(350, 450)).predict(x[held])
@@ -84,7 +82,7 @@ def test_scores_of_classes_have_no_brier_score():
     )  # fmt: skip
     rows = evaluate_embeddings(
         {}, task, np.full(size, "held_out"), np.arange(size), bootstrap_draws=20,
-        predictions={"zero-shot": 9 * SHARES[:size]}, cross_validate=False,
+        predictions={"zero-shot": 9 * SHARES[:size]},
     )  # fmt: skip
     found = next(r for r in rows if r.metric == "brier")
     assert found.value is None

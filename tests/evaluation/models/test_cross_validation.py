@@ -5,6 +5,7 @@ import pytest
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task, linear_probe, majority
+from medmcl.evaluation.folds import CrossValidation
 from medmcl.evaluation.metrics.predictions import (
     auprc,
     auroc,
@@ -31,6 +32,22 @@ Y = Targets(
     name="t", kind="binary", columns=("y",), known=np.ones((120, 1), bool),
     values=(X[:, :1] + 0.5 * np.repeat(RNG.normal(size=(60, 1)), 2, axis=0) > 0.8).astype(float),
 )  # fmt: skip
+
+
+def over(size):
+    """5 x 5 folds over all rows, of features that nobody learned from them."""
+    return CrossValidation(folds=5, repeats=5, refit="probe", unseen=np.ones(size, bool))
+
+
+def test_rows_beside_those_scored_are_fitted_on_in_every_fold_and_tested_in_none():
+    scored, besides = np.arange(0, 120, 3), np.arange(1, 120, 3)
+    people = np.arange(120) // 2
+    plan = list(cross_validation_rows(Y, people, scored, besides=besides, repeats=2, folds=4))
+    more = besides[~np.isin(people[besides], people[scored])]
+    for _, train, tuning, test in plan:
+        assert set(test) <= set(scored)
+        assert set(more) <= {*train, *tuning}
+        assert not {*people[train], *people[tuning]} & {*people[test]}
 
 
 def test_a_subject_never_stands_on_two_sides():
@@ -135,7 +152,7 @@ def test_constants_of_folds_rank_nobody(kind):
     split = np.where(np.arange(117) < 80, "train", "held_out")
     found = evaluate_task(
         {"nobody": nobody, "x": generator.normal(size=(117, 2))}, task, split, np.arange(117),
-        bootstrap_draws=50, shown=["nobody"],
+        bootstrap_draws=50, shown=["nobody"], cross_validation=over(117),
     )  # fmt: skip
     rows = {(r.target, r.metric): r for r in found.results if r.method == "nobody"}
     assert {row.split for row in rows.values()} == {"cross-validation"}
@@ -177,7 +194,12 @@ def scores(seed, size, strength, kind="binary", **more):
     small = np.arange(size)
     split = np.where(small < size * 0.7, "train", "held_out")
     rows = evaluate_task(
-        {"x": x[:size]}, task.take(small), split, small, bootstrap_draws=20, **more
+        {"x": x[:size]},
+        task.take(small),
+        split,
+        small,
+        bootstrap_draws=20,
+        **{"cross_validation": over(size), **more},
     ).results
     return x, task, {(r.target, r.metric): r for r in rows}
 
