@@ -60,7 +60,6 @@ class Sources:
             what its probe reads.
         fusion: How these are brought together.
         seed: Of what is drawn in doing so.
-        rows: Samples, N.
         fitted: Ledger lines of what the features come from.
         tellers: Task to the columns of the covariates that it is made of, or that tell it: its own
             covariates are without them.
@@ -80,9 +79,13 @@ class Sources:
     fused: dict[str, Together] = field(default_factory=dict)
     fusion: Fusion = "mean"
     seed: int = 0
-    rows: int = 0
     fitted: list[FittedOn] = field(default_factory=list)
     tellers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Samples, N."""
+        return len(next(iter(self.present.values())))
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -162,9 +165,7 @@ def gather(
         heed: Told that work goes on.
     """
     wanted = spec.wanted_baselines
-    found = Sources(
-        embeddings={}, present={}, baselines=wanted, seed=run.seed, rows=len(prepared.splits)
-    )
+    found = Sources(embeddings={}, present={}, baselines=wanted, seed=run.seed)
     if spec.probe is not None:
         _embed(found, spec.probe, run, prepared, device, others)
     for name, source in spec.embeddings.items():
