@@ -12,6 +12,7 @@ from medmcl.core.findings import counted
 from medmcl.data.loading import Prepared
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.run import Run
+from medmcl.stages.task_scoring import SEEN
 
 if TYPE_CHECKING:
     from medmcl.stages.evaluate import Evaluation
@@ -34,7 +35,11 @@ def refuse_nobody(
         evaluation.notes += reasons
         return
     prepared = evaluation.prepared
-    said = [note for note in evaluation.notes if note.startswith(tuple(f"{t}:" for t in tasks))]
+    said = [
+        note
+        for note in evaluation.notes
+        if SEEN in note or note.startswith(tuple(f"{task}:" for task in tasks))
+    ]
     excluded = [prepared.exclusions()] if prepared.excluded else []
     lines = list(dict.fromkeys([*reasons, *said, *excluded]))
     raise CohortError(

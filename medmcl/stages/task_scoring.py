@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 ProbeMode = Literal["auto", "frozen", "refit"]
+SEEN = "whom the run learned from: not scored"
 
 
 def frozen_probes(run: Run, cohort: Cohort, mode: ProbeMode) -> tuple[SavedProbe, ...]:
@@ -164,7 +165,7 @@ class TaskScoring:
         lost = self.seen & (splits == "held_out")
         if lost.any():
             people = counted(len(np.unique(self.prepared.subjects[lost])), "held-out subject")
-            self.say(f"{people} whom the run learned from: not scored")
+            self.say(f"{people} {SEEN}")
             splits[lost] = "not scored"
         return splits
 
