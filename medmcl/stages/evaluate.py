@@ -41,7 +41,7 @@ from medmcl.stages.seen import seen_people
 from medmcl.stages.study import is_another
 from medmcl.stages.task_scoring import ProbeMode, TaskScoring, frozen_probes
 from medmcl.stages.trained_models import what_was_trained
-from medmcl.stages.vector_files import vectors_by_name
+from medmcl.stages.vector_files import FORMATS, vectors_by_name
 from medmcl.stages.zero_shot import zero_shot_results
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def evaluate(
     if cohort is None or (run is None and embeddings is None):
         what = "no cohort is named" if cohort is None else "there is nothing to evaluate"
         raise ConfigError(what, mend="give a run or embeddings, and a cohort")
+    if isinstance(run, str | Path) and str(run).lower().endswith(FORMATS):
+        raise ConfigError("is not a run folder", where=run, mend=f"--embeddings {run}")
     changes = _changes(tasks, label_fractions, resample)
     with vectors_by_name(embeddings) as vectors:
         if run is not None:
