@@ -427,9 +427,7 @@ class Opening:
         reserved |= self._outcome_columns(None if own is None else spec.name, frame.columns)
         if own is None:
             reserved |= {people.split.column, people.group}
-        written = write_out(
-            spec, list(map(str, frame.columns)), {one for one in reserved if one is not None}
-        )
+        written = write_out(spec, frame, {one for one in reserved if one is not None})
         if written is not spec:
             modalities = {**self.spec.modalities, spec.name: written}
             self.spec = replace(self.spec, modalities=modalities)

@@ -20,10 +20,12 @@ from torch import Tensor
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding, counted
 
 Cell = float | str | None
+Kind = Literal["number", "category", "auto"]
+"""Of a column; ``auto`` until its table is opened, and a number if none is."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 MISSING_WORDS = frozenset({"", "n/a", "na", "nan", "none", "null", "<na>", "nat", "."})
@@ -33,7 +35,7 @@ UNSEEN = 0  # index of every category that fitting did not see (or saw too rarel
 class Column(Config):
     """One column of a table modality."""
 
-    kind: Literal["number", "category"]
+    kind: Kind
     unit: str = ""
     min: float | None = Field(default=None, description="number: anything below is a fault")
     max: float | None = Field(default=None, description="number: anything above is a fault")
@@ -46,11 +48,16 @@ class Column(Config):
             raise ValueError("min is above max")
         return self
 
+    def of_kind(self, kind: Literal["number", "category"]) -> Column:
+        """Give the column of the kind that ``auto`` stands for; itself if it says its own."""
+        return self.model_copy(update={"kind": kind}) if self.kind == "auto" else self
+
 
 class TabularSource(Config):
     """What a cohort says of a table modality: its columns, ``{age: number, sex: category}``.
 
-    A list of names, or one name, stands for numbers. Names may be patterns (``gene_*``), which
+    In a list of names, or one name, each is ``auto``: a category if its cells are words, otherwise
+    a number; opening a cohort says which. Names may be patterns (``gene_*``), which
     opening a cohort writes out.
     """
 
@@ -60,11 +67,11 @@ class TabularSource(Config):
     @field_validator("columns", mode="before")
     @classmethod
     def _expand(cls, columns: Any) -> Any:
-        """Let ``age: number`` stand for ``age: {kind: number}``, and names alone for numbers."""
+        """Let ``age: number`` stand for ``age: {kind: number}``, and names alone for ``auto``."""
         if isinstance(columns, str):
             columns = [columns]
         if isinstance(columns, list | tuple) and all(isinstance(one, str) for one in columns):
-            columns = dict.fromkeys(columns, "number")
+            columns = dict.fromkeys(columns, "auto")
         if not isinstance(columns, Mapping):
             return columns
         return {
@@ -115,7 +122,7 @@ class Tabular:
 
     def __init__(self, source: TabularSource, settings: TabularSettings) -> None:
         self.source, self.settings = source, settings
-        self.columns = source.columns
+        self.columns = {name: one.of_kind("number") for name, one in source.columns.items()}
         self.unseen: Counter[str] = Counter()
         self._scales: dict[str, tuple[float, float]] = {}
         self._levels: dict[str, list[str]] = {}
@@ -328,7 +335,21 @@ class Tabular:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Take back what `state` gave.
+
+        Raises:
+            ConfigError: A column is of another kind than it was, or there is another set of them.
+        """
+        for kind, learned in (("number", state["scales"]), ("category", state["levels"])):
+            for name in learned:
+                here = self.columns[name].kind if name in self.columns else "not there"
+                if here != kind:
+                    raise ConfigError(
+                        f"the column '{name}' was a {kind} where it was learned",
+                        where="columns of a table modality",
+                        got=here,
+                        mend=f"write {name}: {kind} under columns: in cohort.yaml",
+                    )
         self._scales = {name: (mean, sd) for name, (mean, sd) in state["scales"].items()}
         self._levels = {name: list(levels) for name, levels in state["levels"].items()}
         self._need_fit()
@@ -341,9 +362,9 @@ def _some(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(every[:most]) + (f", … ({more:,} more)" if more > 0 else "")
 
 
-def read_cell(cell: Any, kind: Literal["number", "category"]) -> tuple[Cell, bool]:
+def read_cell(cell: Any, kind: Kind) -> tuple[Cell, bool]:
     """Give what a cell holds and whether that could be read; None where it is missing."""
-    if type(cell) is float and kind == "number" and math.isfinite(cell):
+    if type(cell) is float and kind != "category" and math.isfinite(cell):
         return cell, True
     if cell is None or str(cell).strip().lower() in MISSING_WORDS:
         return None, True
@@ -390,7 +411,8 @@ def _unreadable(name: str, cell: Any, where: str) -> Finding:
         code="tabular.number",
         where=where,
         what=f"column '{name}' must be a number, got {cell!r}",
-        mend="write a plain number with a point (89+, 3,5 and <4 are none), or leave it empty",
+        mend="write a plain number with a point (89+, 3,5 and <4 are none), or leave it empty; if "
+        f"its cells are words, say so: {name}: category",
     )
 
 

@@ -159,3 +159,37 @@ def test_text_that_is_numbers_is_read_as_before(monkeypatch):
         slow = tables._tidy_column(column.copy())
         assert ours.dtype == slow.dtype, list(column)
         assert ours.equals(slow), list(column)
+
+
+def test_columns_that_are_named_alone_are_what_their_cells_are(tmp_path):
+    table = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "d"],
+            "sex": ["male", None, "female", "n/a"],
+            "grade": ["1", "2", None, "3"],
+            "lab": ["3.5", "<4", None, "2"],  # a number with a fault is a number
+            "empty": [None] * 4,
+            "sick": [0, 1, 0, 1],
+        }
+    )
+    table.to_csv(tmp_path / "table.csv", index=False)
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "table.csv", "id": "id"},
+        "modalities": {
+            "listed": {"reader": "table", "columns": ["sex", "grade", "lab", "empty"]},
+            "every": {"reader": "table", "columns": "*"},
+            "said": {"reader": "table", "columns": {"grade": "category", "sex": "number"}},
+        },
+        "tasks": {"sick": {"kind": "binary", "column": "sick"}},
+    }
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    cohort = medmcl.open_cohort(tmp_path)
+    kinds = {
+        name: {column: about.kind for column, about in one.source.columns.items()}
+        for name, one in cohort.spec.modalities.items()
+    }
+    listed = {"sex": "category", "grade": "number", "lab": "number", "empty": "number"}
+    assert kinds["listed"] == listed
+    assert kinds["every"] == listed  # neither the id nor the outcome
+    assert kinds["said"] == {"grade": "category", "sex": "number"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medmcl.core.contracts import Place
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import ConfigError, RecordError
 from medmcl.modalities.tabular import Tabular, TabularAugment, TabularSettings, TabularSource
 
 COLUMNS = {
@@ -164,8 +164,9 @@ def test_what_was_learned_survives_json():
     other.load_state(json.loads(json.dumps(table.state())))
     assert other.input_shape == table.input_shape
     assert torch.equal(prepared(other, TRAIN), prepared(table, TRAIN))
-    with pytest.raises(RuntimeError):
-        adapter({"weight": "number"}).load_state(table.state())
+    for columns in ({"weight": "number"}, {**COLUMNS, "age": "category"}):
+        with pytest.raises(ConfigError, match="the column 'age' was a number where it was learned"):
+            adapter(columns).load_state(table.state())
 
 
 def test_whatever_stands_in_an_absent_cell_changes_nothing():
