@@ -14,7 +14,8 @@ class Finding:
         code: Short stable name of the kind of fault, for example ``ecg.wrong_units``.
         where: Record, subject, column or file it concerns.
         what: One sentence with the offending value.
-        mend: One sentence that says what to do.
+        mend: One sentence that says what to do, with the whole keys. An adapter, which does not
+            know what its modality is called, writes ``inputs.NAME.size``: NAME is written out.
         level: ``error`` refuses a run; ``warning`` is shown and counted.
         scope: ``cohort`` faults refuse every run; ``record`` faults may be excluded and counted
             (``on_bad_record: exclude``); ``task`` faults refuse only what uses that task.

@@ -33,6 +33,7 @@ from medmcl.data.reading import (
     Outcome,
     good_raws,
     inspect_together,
+    of_modality,
     outcomes,
     read_record,
     record_files,
@@ -249,7 +250,7 @@ def _read(
     """Read and inspect records, without the findings to ignore."""
     places: list[Place] = list(cohort.records[name]["place"].iloc[rows])
     read = []
-    for number, outcome in enumerate(outcomes(adapter, places, prepared=False), 1):
+    for number, outcome in enumerate(outcomes(adapter, name, places, prepared=False), 1):
         kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
         read.append(replace(outcome, findings=kept))
         progress(number)
@@ -440,7 +441,10 @@ def _beside_train(
     if not getattr(adapter, "inspects_fitted", False):
         return {}
     places = cohort.records[name]["place"].iloc[rows]
-    found = {row: read_record(adapter, place)[1] for row, place in zip(rows, places, strict=True)}
+    found = {
+        row: of_modality(read_record(adapter, place)[1], name)
+        for row, place in zip(rows, places, strict=True)
+    }
     errors = {row: [one for one in all_ if one.level == "error"] for row, all_ in found.items()}
     return {row: some for row, some in errors.items() if some}
 
@@ -468,16 +472,17 @@ def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int])
                 faults.append(error)
     except MedmclError as error:
         faults, prepared = [error], 0
-    return [
+    unprepared = [
         Finding(
             code=f"{adapter.kind}.unprepared",
             where=str(error.where or f"modalities.{name}"),
             what=error.what,
-            mend=error.mend or "see the recipe's inputs",
+            mend=error.mend or f"see inputs.{name} of the recipe",
             scope="record" if prepared else "cohort",
         )
         for error in (faults if prepared else faults[:1])
     ]
+    return of_modality(unprepared, name)
 
 
 def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:

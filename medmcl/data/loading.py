@@ -32,6 +32,8 @@ from medmcl.data.reading import (
     Outcome,
     good_raws,
     inspect_together,
+    of_modality,
+    of_this,
     outcomes,
     prepare_outcome,
     record_files,
@@ -352,7 +354,8 @@ def _stored(
     else:
         side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
         train = [place for place, split in zip(places, side, strict=True) if split == "train"]
-        adapter.fit(good_raws(adapter, train))
+        with of_this(name):
+            adapter.fit(good_raws(adapter, train))
     source = cohort.spec.modalities[name].source.model_dump(mode="json")
     settings = getattr(adapter, "settings", None)
     settings = settings.model_dump(mode="json") if isinstance(settings, Config) else str(settings)
@@ -360,7 +363,7 @@ def _stored(
     key = entry_key(description, places, partial(record_files, adapter))
     found = read_entry(cache, key, name, len(places))
     if found is not None:
-        found = _look_again(adapter, places, found)
+        found = _look_again(adapter, name, places, found)
         if found is None:  # a record is sound now
             shutil.rmtree(cache / key, ignore_errors=True)
     if found is None:
@@ -368,7 +371,7 @@ def _stored(
         faults = [finding for finding in shared if finding.level == "error"]
         if faults:
             raise refuse(faults, f"cohort {cohort.name}")
-        made = counter(outcomes(adapter, places, prepared=True))
+        made = counter(outcomes(adapter, name, places, prepared=True))
         shape = tuple(adapter.prepared_shape)
         write_entry(cache, key, name, made, shape, len(places), shared)
         found = read_entry(cache, key, name, len(places))
@@ -379,14 +382,16 @@ def _stored(
     return found
 
 
-def _look_again(adapter: Adapter, places: Sequence[Place], found: Stored) -> Stored | None:
+def _look_again(
+    adapter: Adapter, name: str, places: Sequence[Place], found: Stored
+) -> Stored | None:
     """Read the records of an entry that had faults once more; None if one of them is sound now."""
     findings = dict(found.findings)
     for row in np.flatnonzero(~found.usable).tolist():
         outcome = prepare_outcome(adapter, places[row])
         if outcome.usable:
             return None
-        findings[row] = list(outcome.findings)
+        findings[row] = of_modality(outcome.findings, name)
     return replace(found, findings=findings)
 
 

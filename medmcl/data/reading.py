@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from medmcl.core import members
 from medmcl.core.contracts import Adapter, NamesFiles, Place, Sketches
-from medmcl.core.errors import MedmclError, RecordError
+from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.processes import each
 
@@ -112,15 +113,41 @@ def prepare_outcome(adapter: Adapter, place: Place) -> Outcome:
     return Outcome(row, content_digest(row), tuple(findings), _sketch(adapter, raw))
 
 
-def outcomes(adapter: Adapter, places: Sequence[Place], *, prepared: bool) -> Iterator[Outcome]:
+def of_modality(findings: Iterable[Finding], name: str) -> list[Finding]:
+    """Write keys out: adapters call the modality NAME (``inputs.NAME.size``), not knowing it."""
+    return [replace(one, mend=one.mend.replace(".NAME.", f".{name}.")) for one in findings]
+
+
+@contextmanager
+def of_this(name: str) -> Iterator[None]:
+    """Write keys out, as `of_modality`, in what is raised inside."""
+    try:
+        yield
+    except (ConfigError, RecordError) as error:
+        if error.mend is None or ".NAME." not in error.mend:
+            raise
+        raise type(error)(
+            error.what,
+            where=error.where,
+            got=error.got,
+            expected=error.expected,
+            mend=error.mend.replace(".NAME.", f".{name}."),
+        ) from None
+
+
+def outcomes(
+    adapter: Adapter, name: str, places: Sequence[Place], *, prepared: bool
+) -> Iterator[Outcome]:
     """Give the outcome of each record, in order.
 
     Args:
         adapter: Adapter of the modality; fitted if ``prepared``.
+        name: Name of the modality.
         places: The records.
         prepared: Whether to prepare them, or only to read and inspect.
     """
-    return each(partial(prepare_outcome if prepared else read_outcome, adapter), places)
+    found = each(partial(prepare_outcome if prepared else read_outcome, adapter), places)
+    return (replace(one, findings=tuple(of_modality(one.findings, name))) for one in found)
 
 
 def good_raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
@@ -147,7 +174,8 @@ def inspect_together(adapter: Adapter, name: str, places: Sequence[Place]) -> li
         return []
     rows = np.unique(np.linspace(0, len(places) - 1, min(len(places), TOGETHER)).round())
     found = together(_raws(adapter, [places[int(row)] for row in rows]))
-    return [replace(one, where=f"modalities.{name}, {one.where}") for one in found]
+    told = [replace(one, where=f"modalities.{name}, {one.where}") for one in found]
+    return of_modality(told, name)
 
 
 def _raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -32,6 +33,8 @@ from medmcl.modalities.resampling import fit_length, respace
 from medmcl.modalities.sketches import cmr_distance, cmr_sketch
 from medmcl.modalities.volumes import Stack, Turn, read_nifti, read_npy, zyx
 
+FRAMES_OF = 32
+"""Train records that say which frames there are."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -75,7 +78,8 @@ class CMRSettings(Config):
     frames: tuple[str, ...] | PositiveInt | None = Field(
         default=None,
         description="names (es, mid, ed, or as declared), or how many evenly over the cycle; "
-        "none: es, mid, ed for multi_frame_2d (the paper's), ed for volume_3d, 16 for cines",
+        "none: es, mid, ed for multi_frame_2d (the paper's), or es, ed where most train records "
+        "have no frame between these; ed for volume_3d, 16 for cines",
     )
     slice_at: Fraction = Field(
         default=0.5, description="position in the stack; .5 is slice Z // 2, the paper's"
@@ -123,6 +127,11 @@ class CMRSettings(Config):
         return defaults.get(self.mode, 16)
 
     @property
+    def finds_frames(self) -> bool:
+        """Whether the train records say if there is a frame between ES and ED."""
+        return self.frames is None and self.mode == "multi_frame_2d"
+
+    @property
     def is_flat(self) -> bool:
         """Whether one slice is taken."""
         return self.mode in ("multi_frame_2d", "cine_2dt")
@@ -138,7 +147,8 @@ class CMR:
 
     ED is the frame named ``ed``, otherwise the cycle's first frame (cine is triggered by the R
     wave). ES is the frame named ``es``; where nobody says, the frame at a third of the cycle is
-    taken and `inspect` says so. ``mid`` is half-way from ED to ES.
+    taken and `inspect` says so. ``mid`` is half-way from ED to ES. Where no frames are asked for,
+    `fit` finds whether the train records have it: of files with ED and ES alone, it takes these.
     """
 
     kind: ClassVar[str] = "cmr"
@@ -148,6 +158,17 @@ class CMR:
 
     def __init__(self, source: CMRSource, settings: CMRSettings) -> None:
         self.source, self.settings = source, settings
+        self._found: tuple[str, ...] | None = None
+        self._is_mixed = False
+
+    @property
+    def inspects_fitted(self) -> bool:
+        """Whether records differ in their frames, so that `inspect` says more once fitted."""
+        return self._is_mixed
+
+    @property
+    def _chosen(self) -> tuple[str, ...] | int:
+        return self.settings.chosen_frames if self._found is None else self._found
 
     def read(self, place: Place) -> CMRVolume:
         """Read one file, or one file a frame (``paths: {ed: ..., es: ...}``), stacked on t."""
@@ -190,7 +211,8 @@ class CMR:
                     where=where,
                     got=number,
                     expected=f"{first} to {length - 1 + first}",
-                    mend="correct the column, or set first_frame: 0 or 1",
+                    mend="correct the column, or say in cohort.yaml modalities.NAME.first_frame: "
+                    "0 or 1",
                 )
         return frames
 
@@ -201,16 +223,19 @@ class CMR:
             *check_voxels(raw, where),
             *check_geometry(raw, where, self.source.spacing_mm),
         ]
+        chosen = self._chosen
+        if self.settings.finds_frames and self._found is None:
+            chosen = ("es", "ed")  # whether there is one between them is found by `fit`
         try:
-            self._pick(raw)
+            self._pick(raw, chosen)
         except RecordError as error:
-            mend = error.mend or "see frames in the CMR settings"
-            findings.append(fault("frames", where, error.what, mend))
-        chosen = self.settings.chosen_frames
+            findings.append(fault("frames", where, error.what, str(error.mend)))
         guessed = isinstance(chosen, tuple) and {"es", "mid"} & set(chosen)
-        if guessed and "es" not in raw.frames and len(raw.voxels) > 2:
+        if guessed and "es" not in raw.frames and len(raw.voxels) > 1:
             what = f"end-systole is not named; frame {self._end_systole(raw)} (a third) is taken"
-            mend = "name the column that says it: frames: {es: COLUMN}"
+            mend = (
+                "name the column that says it in cohort.yaml: modalities.NAME.frames: {es: COLUMN}"
+            )
             findings.append(fault("es_guessed", where, what, mend, "warning"))
         return findings
 
@@ -227,7 +252,19 @@ class CMR:
         return cmr_features(raw)
 
     def fit(self, raws: Iterable[Any]) -> None:
-        """Nothing is learned: every volume is scaled by itself."""
+        """Find whether most of the first 32 records have a frame between ES and ED.
+
+        Nothing is read where the recipe names its frames, and nothing else is learned: every volume
+        is scaled by itself.
+        """
+        if not self.settings.finds_frames:
+            return
+        have = ["mid" in self._known(raw) for raw in islice(raws, FRAMES_OF)]
+        self._is_mixed = any(have) and not all(have)
+        usual = self.settings.chosen_frames
+        assert isinstance(usual, tuple)  # names, for frames as channels
+        most = 2 * sum(have) >= len(have)
+        self._found = usual if most else tuple(name for name in usual if name != "mid")
 
     def prepare(self, raw: CMRVolume) -> np.ndarray:
         """Frames, slice, intensities, spacing, crop: (*prepared_shape) float32 in [0, 1].
@@ -264,7 +301,7 @@ class CMR:
 
     @property
     def _names(self) -> tuple[str, ...]:
-        chosen = self.settings.chosen_frames
+        chosen = self._chosen
         if isinstance(chosen, int):
             return tuple(f"t{number:02d}" for number in range(chosen))
         return chosen
@@ -278,46 +315,56 @@ class CMR:
         return disturb(self.plain(x), options, generator)
 
     def state(self) -> dict[str, Any]:
-        """Nothing is learned."""
-        return {}
+        """The frames that were found, where none are asked for."""
+        return {} if self._found is None else {"frames": list(self._found)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Nothing was learned."""
+        """Take the frames that were found; runs from before they were have all three."""
+        found = state.get("frames")
+        if self.settings.finds_frames:
+            usual = self.settings.chosen_frames
+            assert isinstance(usual, tuple)  # names, for frames as channels
+            self._found = usual if found is None else tuple(found)
 
     def _end_systole(self, raw: CMRVolume) -> int:
         length = len(raw.voxels)
         return raw.frames.get("es", (raw.frames.get("ed", 0) + round(length / 3)) % length)
 
-    def _pick(self, raw: CMRVolume) -> list[int]:
-        """Numbers of the chosen frames; evenly spaced ones start at ED."""
-        length, chosen, start = (
-            len(raw.voxels),
-            self.settings.chosen_frames,
-            raw.frames.get("ed", 0),
-        )
-        if (chosen if isinstance(chosen, int) else len(chosen)) > 1 and length == 1:
-            mend = "use mode: volume_3d or frames: [ed]; or say which axis is time, axes: xyzt"
-            raise RecordError("only one time frame", where=raw.where, expected=chosen, mend=mend)
-        if isinstance(chosen, int):
-            return [(start + i * length // chosen) % length for i in range(chosen)]
-        end = self._end_systole(raw)
+    def _known(self, raw: CMRVolume) -> dict[str, int]:
+        """Named frames of a record with their numbers, ED, ES and one between them with it."""
+        length, start, end = len(raw.voxels), raw.frames.get("ed", 0), self._end_systole(raw)
         known = {"ed": start, "es": end, **raw.frames}
         span = (end - start) % length
         if span >= 2:
             known.setdefault("mid", (start + span // 2) % length)
-        for name in chosen:
-            if name not in known:
-                raise RecordError(
-                    f"there is no frame '{name}'",
-                    where=raw.where,
-                    got=f"{length} frames, ED {start}, ES {end}",
-                    expected=", ".join(known),
-                    mend="choose frames that the record has, for example frames: [es, ed]",
-                )
+        return known
+
+    def _pick(self, raw: CMRVolume, chosen: tuple[str, ...] | int) -> list[int]:
+        """Numbers of the chosen frames; evenly spaced ones start at ED."""
+        length, known = len(raw.voxels), self._known(raw)
+        if (chosen if isinstance(chosen, int) else len(chosen)) > 1 and length == 1:
+            mend = (
+                "one frame is read with --set inputs.NAME.mode=volume_3d, or --set "
+                "'inputs.NAME.frames=[ed]'; if the files hold more, say in cohort.yaml which axis "
+                "is time, modalities.NAME.axes: xyzt"
+            )
+            raise RecordError("only one time frame", where=raw.where, expected=chosen, mend=mend)
+        if isinstance(chosen, int):
+            return [(known["ed"] + i * length // chosen) % length for i in range(chosen)]
+        lacking = [name for name in chosen if name not in known]
+        if lacking:
+            have = ", ".join(name for name in chosen if name in known) or ", ".join(known)
+            raise RecordError(
+                f"there is no frame '{lacking[0]}'",
+                where=raw.where,
+                got=f"{length} frames, ED {known['ed']}, ES {known['es']}",
+                expected=", ".join(known),
+                mend=f"choose frames that every record has: --set 'inputs.NAME.frames=[{have}]'",
+            )
         return [known[name] for name in chosen]
 
     def _select(self, raw: CMRVolume) -> np.ndarray:
-        frames = raw.voxels[self._pick(raw)]
+        frames = raw.voxels[self._pick(raw, self._chosen)]
         if not self.settings.is_flat:
             return frames
         depth = frames.shape[1]

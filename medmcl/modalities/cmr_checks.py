@@ -55,11 +55,11 @@ def check_geometry(
     known = [mm for mm in raw.spacing_mm if not math.isnan(mm)]
     if any(not 0 < mm <= MAX_SPACING_MM for mm in known):
         what = f"spacing along z, y, x of {raw.spacing_mm} mm cannot be"
-        mend = "declare it in cohort.yaml: spacing_mm: [x, y, z]"
+        mend = "declare it in cohort.yaml: modalities.NAME.spacing_mm: [x, y, z]"
         findings.append(fault("spacing", where, what, mend))
     elif declared is not None and not _agree(raw.header_spacing_mm, zyx(declared)):
         what = f"the header says {raw.header_spacing_mm} mm along z, y, x, the cohort {declared}"
-        mend = "the cohort's is used (x, y, z); correct it, or take spacing_mm out"
+        mend = "the cohort's is used (x, y, z); correct it, or take modalities.NAME.spacing_mm out"
         findings.append(fault("spacing", where, what, mend, "warning"))
     findings += check_axes(raw, where)
     if 1 < depth <= FEW_SLICES:
@@ -67,7 +67,7 @@ def check_geometry(
         findings.append(fault("few_slices", where, what, "exclude it if short-axis", "warning"))
     if raw.diagonal:
         what = "an in-plane axis lies midway between two body axes; its turn may differ from others"
-        mend = "if all files come from one protocol, set orient: stored"
+        mend = "if all files come from one protocol, set modalities.NAME.orient: stored"
         findings.append(fault("oblique", where, what, mend, "warning"))
     return findings
 
@@ -85,7 +85,10 @@ def check_axes(raw: CMRVolume, where: str) -> list[Finding]:
         what = f"a plane of {rows} by {columns} pixels: one of them looks like slices or frames"
     if not what:
         return []
-    mend = "say which axis is which, in the file's order: axes: xyzt (z runs through the slices)"
+    mend = (
+        "say which axis is which, in the file's order: modalities.NAME.axes: xyzt (z runs through "
+        "the slices)"
+    )
     return [fault("axes", where, what, mend, "warning")]
 
 

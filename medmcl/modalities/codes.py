@@ -130,7 +130,7 @@ class Codes:
         count = len(self._kept(raw).codes)
         if count > self.settings.max_events:
             what = f"has {count} events; the latest {self.settings.max_events} are read"
-            mend = "raise max_events if the past matters"
+            mend = "raise inputs.NAME.max_events if the past matters"
             found.append(
                 Finding(code="codes.many", where=where, what=what, mend=mend, level="warning")
             )

@@ -71,7 +71,7 @@ class Genetics:
             raise RecordError(
                 f"the files hold nobody called '{name}'", where=files.variants.where,
                 got=f"for example {', '.join(list(files.individuals)[:3])}",
-                mend="say with column: which column names people as the files do",
+                mend="say with modalities.NAME.column which column names people as the files do",
             )  # fmt: skip
         dosage, called = files.row(files.individuals[name])
         return Genotypes(dosage, called, files.variants, self._group(place))
@@ -95,7 +95,7 @@ class Genetics:
                 where=f"subject {place.subject}, record {place.record}",
                 what=f"{rate:.1%} of {len(raw.called):,} variants are called, "
                 f"fewer than {least:.0%}",
-                mend="lower subject_call_rate, if that is meant" + LEAVE_OUT,
+                mend="lower inputs.NAME.subject_call_rate, if that is meant" + LEAVE_OUT,
             )
         ]
 
@@ -139,7 +139,8 @@ class Genetics:
                 f"the file has {alignment.share:.0%} of the {len(self.panel.variants):,} variants",
                 where=raw.variants.where,
                 expected=f"at least {self.settings.panel_share:.0%} of the ids, with their alleles",
-                mend="name variants as in train, impute the others, or lower panel_share",
+                mend="name variants as in train, impute the others, or lower "
+                "inputs.NAME.panel_share",
             )
         return alignment.read(raw)
 

@@ -233,6 +233,6 @@ def _ancestry(
             got=f"{len(x):,} people, {int(used.sum()):,} variants",
             expected=f"more than {2 * count} people and {count} variants"
             if count else "components above 0",
-            mend="set inputs: {components: ...} to fewer",
+            mend="set inputs.NAME.components to fewer",
         )  # fmt: skip
     return Ancestry.fit(x, used, possible) if possible else None

@@ -83,7 +83,7 @@ def uneven_sizes(raws: Iterable[Connectome]) -> list[Finding]:
     most = int(values[counts.argmax()])
     others = ", ".join(str(size) for size in values if size != most)
     what = f"{int((sizes != most).sum())} of {len(sizes)} records read have {others} regions"
-    mend = f"use one atlas for everybody, and say regions: {most}"
+    mend = f"use one atlas for everybody, and say modalities.NAME.regions: {most}"
     return [
         replace(_fault("regions", f"{what}, the others {most}", mend, level="warning"), where="all")
     ]
@@ -165,8 +165,8 @@ def _series(series: np.ndarray, source: GraphSource) -> Iterator[Finding]:
         yield _fault(
             "short",
             f"has {len(series)} time points, fewer than {source.min_frames}",
-            "correlations of so few points are noise: lower min_frames if that is meant"
-            + LEAVE_OUT,
+            "correlations of so few points are noise: lower modalities.NAME.min_frames if that is "
+            "meant" + LEAVE_OUT,
         )
 
 

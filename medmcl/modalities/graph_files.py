@@ -90,7 +90,7 @@ def _from_npz(path: Path, array: str | None, ids: str | None) -> Block:
                 "holds several arrays, and nobody says which",
                 where=path,
                 got=", ".join(choice),
-                mend="say it in cohort.yaml: array: NAME",
+                mend="say it in cohort.yaml: modalities.NAME.array: ITS NAME",
             )
         values = _numbers(file[choice[0]], f"{path}, array {choice[0]}")
         owners = None if ids is None else tuple(map(as_id, file[ids].ravel().tolist()))

@@ -129,7 +129,7 @@ class Image:
                 "is a flat image, and the recipe makes volumes",
                 where=raw.where,
                 got=f"{raw.pixels.shape[1]} by {raw.pixels.shape[2]} pixels",
-                mend="give size: [rows, columns] in the recipe's inputs",
+                mend="say both: --set 'inputs.NAME.size=[ROWS, COLUMNS]'",
             )
         values = grey(raw.pixels) if settings.channels == "grey" else raw.pixels.astype(np.float32)
         if not np.isfinite(values).all():

@@ -67,7 +67,8 @@ def check_file(raw: ImageRecord, where: str, *, turned: bool) -> list[Finding]:
     findings = []
     if turned and not raw.placed:
         what = "the header does not say how the volume lies in the body (no sform, no qform)"
-        mend = "take it from its source again; or, if all files are stored alike, orient: stored"
+        mend = "take it from its source again; or, if all files are stored alike, "
+        mend += "modalities.NAME.orient: stored"
         findings.append(fault("no_affine", where, what, mend))
     if "alpha" in raw.notes:
         what, mend = "an alpha channel, opaque everywhere, was dropped", "nothing"

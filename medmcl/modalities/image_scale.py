@@ -43,7 +43,7 @@ def _limits(values: np.ndarray, settings: ImageSettings, image: ImageRecord) -> 
                 where=image.where,
                 got=f"percentiles {low:g}, {high:g}",
                 mend="look at the image; if only a small part of it is bright, raise "
-                "upper_percentile",
+                "inputs.NAME.upper_percentile",
             )
         return low, high
     if settings.range is not None:
@@ -53,7 +53,7 @@ def _limits(values: np.ndarray, settings: ImageSettings, image: ImageRecord) -> 
             "the file does not say which range its values have",
             where=image.where,
             got=f"{values.min():g} to {values.max():g}",
-            mend="give the range: [low, high] in the recipe's inputs, or another intensity",
+            mend="give it: --set 'inputs.NAME.range=[LOW, HIGH]', or another inputs.NAME.intensity",
         )
     return 0.0, image.full_scale
 

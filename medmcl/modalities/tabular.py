@@ -141,7 +141,7 @@ class Tabular:
                 f"the table has no column {_some(map(repr, missing))}",
                 where=f"{place.subject}/{place.record}",
                 expected=_some(map(str, values)),
-                mend="correct the names under columns in cohort.yaml",
+                mend="correct the names under modalities.NAME.columns in cohort.yaml",
             )
         return {
             name: read_cell(values[name], column.kind)[0] for name, column in self.columns.items()

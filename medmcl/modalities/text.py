@@ -86,13 +86,13 @@ class Text:
         if not (isinstance(raw, ReportText) and raw.whole):
             return []
         what = f"no section {' or '.join(self.source.sections)}: the whole text is taken"
-        mend = "nothing, if that is meant; otherwise name its headers under sections:"
+        mend = "nothing, if that is meant; otherwise name its headers: modalities.NAME.sections"
         return [Finding(code="text.whole", where=where, what=what, mend=mend, level="warning")]
 
     def _long(self, length: int, where: str) -> list[Finding]:
         if length > self.settings.max_tokens:
             what = f"the text has {length} tokens or more; {self.settings.max_tokens} are read"
-            mend = "raise max_tokens if the end matters"
+            mend = "raise inputs.NAME.max_tokens if the end matters"
             return [Finding(code="text.long", where=where, what=what, mend=mend, level="warning")]
         return []
 
@@ -241,7 +241,7 @@ def _read_cell(place: Place, column: str) -> str:
     where = f"{place.subject}/{place.record}"
     if column not in place.values:
         known = ", ".join(map(str, place.values))
-        mend = "correct column in cohort.yaml"
+        mend = "correct modalities.NAME.column in cohort.yaml"
         raise RecordError(
             f"the table has no column '{column}'", where=where, expected=known, mend=mend
         )
@@ -255,7 +255,7 @@ def _read_file(place: Place, encoding: str) -> str:
     where = f"{place.subject}/{place.record}"
     path = place.paths.get("path")
     if path is None:
-        mend = "give the modality a path, or a column"
+        mend = "give modalities.NAME a path, or a column"
         raise RecordError("neither a column nor a file holds the text", where=where, mend=mend)
     try:
         with members.open_binary(path) as raw, io.TextIOWrapper(raw, encoding=encoding) as file:
@@ -267,7 +267,7 @@ def _read_file(place: Place, encoding: str) -> str:
         mend = "use a name Python knows: utf-8, latin-1, cp1252"
         raise RecordError("unknown encoding", where=path, got=encoding, mend=mend) from None
     except (OSError, UnicodeError) as error:
-        mend = "set encoding: latin-1 (or the file's own) in cohort.yaml"
+        mend = "say the file's own in cohort.yaml: modalities.NAME.encoding: latin-1"
         raise RecordError(
             "is not text in the declared encoding", where=path, got=error, mend=mend
         ) from None

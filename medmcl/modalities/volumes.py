@@ -221,7 +221,8 @@ def _match_axes(shape: tuple[int, ...], axes: str, path: Path) -> list[str]:
         where=path,
         got=f"{len(shape)} axes of lengths {tuple(shape)}",
         expected=f"{len(axes)} axes ({axes})",
-        mend="say in cohort.yaml what the file's axes are, in its order, for example axes: xyzt",
+        mend="say in cohort.yaml what the file's axes are, in its order, for example "
+        "modalities.NAME.axes: xyzt",
     )
 
 

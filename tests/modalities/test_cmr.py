@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
+from medmcl.data.reading import of_modality
 from medmcl.modalities import volumes
 from medmcl.modalities.cmr import CMR, CMRAugment, CMRSettings, CMRSource
 from medmcl.modalities.cmr_augment import disturb, resample
@@ -476,7 +477,7 @@ def test_evenly_spaced_frames_start_at_ed_and_go_round_the_cycle():
 
 def test_frames_that_do_not_exist_are_an_error_in_check_and_in_preparation():
     for raw, chosen in (
-        (numbered(2, ed=0, es=1), {}),  # no frame between the two
+        (numbered(2, ed=0, es=1), {"frames": ["es", "mid", "ed"]}),  # none between the two
         (numbered(1), {}),
         (numbered(1), {"mode": "cine_2dt", "frames": 4}),
         (numbered(9), {"frames": ["ed", "atrial"]}),
@@ -484,6 +485,64 @@ def test_frames_that_do_not_exist_are_an_error_in_check_and_in_preparation():
         assert ("cmr.frames", "error") in codes(raw, adapter(**chosen))
         with pytest.raises(RecordError):
             adapter(**chosen).prepare(raw)
+
+
+PAIR, CINE = numbered(2, ed=1, es=0), numbered(20, ed=0, es=9)
+
+
+@pytest.mark.parametrize(
+    ("records", "names", "is_mixed"),
+    [
+        ([PAIR] * 3, ("es", "ed"), False),
+        ([CINE] * 3, ("es", "mid", "ed"), False),
+        ([CINE, PAIR, PAIR], ("es", "ed"), True),
+        ([PAIR, CINE, CINE], ("es", "mid", "ed"), True),
+        ([], ("es", "mid", "ed"), False),
+    ],
+)
+def test_records_of_ed_and_es_alone_need_no_frame_between_them(records, names, is_mixed):
+    cmr = adapter(size=4, upper_percentile=100)
+    for raw in (PAIR, CINE):
+        assert ("cmr.frames", "error") not in codes(raw, cmr)
+    cmr.fit(iter(records))
+    assert cmr.input_shape.names == names
+    assert cmr.prepared_shape == (len(names), 4, 4)
+    assert cmr.inspects_fitted == is_mixed
+    assert ("cmr.frames", "error") not in codes(CINE, cmr)
+    assert (("cmr.frames", "error") in codes(PAIR, cmr)) == ("mid" in names)
+    again = adapter(size=4, upper_percentile=100)
+    again.load_state(cmr.state())
+    assert again.input_shape.names == names
+    flat = again.prepare(CINE).reshape(len(names), -1).max(axis=1) * CINE.voxels.max()
+    assert (flat.round() - 1).tolist() == [{"es": 9, "mid": 4, "ed": 0}[name] for name in names]
+
+
+def test_runs_from_before_frames_were_found_have_all_three():
+    cmr = adapter()
+    cmr.load_state({})
+    assert cmr.input_shape.names == ("es", "mid", "ed")
+
+
+def test_nothing_is_read_to_find_frames_that_the_recipe_names():
+    def unreadable():
+        raise AssertionError
+        yield
+
+    for chosen in ({"frames": ["es", "mid", "ed"]}, {"mode": "cine_2dt"}, {"mode": "volume_3d"}):
+        cmr = adapter(**chosen)
+        before = cmr.input_shape
+        cmr.fit(unreadable())
+        assert (cmr.input_shape, cmr.state()) == (before, {})
+
+
+def test_the_hint_of_a_missing_frame_is_what_to_type():
+    (found,) = [
+        one
+        for one in adapter(frames=["es", "mid", "ed"]).inspect(PAIR, place("x"))
+        if one.code == "cmr.frames"
+    ]
+    (told,) = of_modality([found], "heart_mr")
+    assert told.mend.endswith("--set 'inputs.heart_mr.frames=[es, ed]'")
 
 
 # ------------------------------------------------------------------ geometry and intensity

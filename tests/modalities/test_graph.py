@@ -184,7 +184,7 @@ def test_files_that_do_not_fit_are_named(tmp_path):
         ({"row": "n"}, at("all.npy", values={"n": 0.5}), "does not hold a row number"),
         ({}, at("all.npy", ids=tmp_path / "two.txt"), "no row of this record"),
         ({}, at("all.npy", record="1", ids=tmp_path / "two.txt"), "several rows of this"),
-        ({}, at("two.npz"), "several arrays(?s:.*)array: NAME"),
+        ({}, at("two.npz"), "several arrays(?s:.*)modalities.NAME.array"),
         ({"array": "c"}, at("two.npz"), "no array 'c'(?s:.*)a, b"),
         ({}, at("text.npy"), "does not hold numbers"),
         ({}, at("a.mat"), "no format(?s:.*)npz"),
