@@ -19,6 +19,7 @@ import typer
 
 from medmcl.command import Command, Group
 from medmcl.cooccur_cli import app as cooccur
+from medmcl.predict_cli import predict
 
 app = typer.Typer(
     name="medmcl",
@@ -223,6 +224,13 @@ def evaluate(
             "classes of the outcome); as the recipe says if not given."
         ),
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write what every method said of each person that was scored (.parquet, .csv "
+            "or .tsv): a file about people, to be kept as the data are."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report and results; must hold none yet.")
     ] = None,
@@ -268,8 +276,13 @@ def evaluate(
             device=device,
             probe=_probe(probe),
             resample=resample,
+            predictions=predictions,
         )
     print(f"report: {done.folder / 'report.html'}")
+    if predictions is not None:
+        from medmcl.stages.people import WARNING
+
+        print(f"predictions: {predictions}\nnote: {WARNING}")
 
 
 def _probe(text: str) -> Any:
@@ -298,6 +311,9 @@ def _fractions(text: str | None) -> tuple[float, ...] | None:
         expected="numbers above 0, at most 1, with commas between them: 0.01,0.1,1",
         mend="10 percent is 0.1",
     )
+
+
+app.command(cls=Command)(predict)
 
 
 @app.command(cls=Command)

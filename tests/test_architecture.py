@@ -29,6 +29,7 @@ LAYERS = {
     "stages": 5,
     "command": 5,
     "cooccur_cli": 6,
+    "predict_cli": 6,
     "cli": 7,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -16,7 +16,7 @@ from medmcl.stages.settings import refuse_settings
 
 COMMANDS = (
     "pretrain", "evaluate", "embed", "check", "simulate", "shards", "recipes", "cohorts", "cooccur",
-    "poison",
+    "poison", "predict",
 )  # fmt: skip
 
 

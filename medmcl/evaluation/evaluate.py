@@ -56,12 +56,16 @@ class TaskEvaluation:
         evidence: Calibration, decision curves, subgroups and the ledger.
         models: Method to its predictor fitted on train at all labels (first seed).
         thresholds: Column or horizon to the risk at which net benefit was judged.
+        setting: Who was scored, and the horizons; None where nothing was.
+        tables: Each method's predictions of them at its largest label fraction.
     """
 
     results: list[Result]
     evidence: Evidence = field(default_factory=Evidence)
     models: Mapping[str, Fitted] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    setting: Setting | None = None
+    tables: tuple[Predicted, ...] = ()
 
 
 def evaluate_embeddings(
@@ -237,6 +241,8 @@ def evaluate_task(
         evidence=evidence,
         thresholds=setting.thresholds.risks,
         models={t.method: t.models[0] for t in whole if t.models and t.fraction == 1},
+        setting=setting,
+        tables=tuple(whole),
     )
 
 

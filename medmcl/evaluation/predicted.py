@@ -393,16 +393,22 @@ def with_baseline(
         labels=True,
         note="Breslow, on predicted log hazards",
     )
-    return Given(values=risk, survival=_Curves(eta, baseline), protocol=protocol, fitted=(line,))
+    return Given(values=risk, survival=Curves(eta, baseline), protocol=protocol, fitted=(line,))
 
 
 @dataclass(frozen=True)
-class _Curves:
-    """Survival of log hazards (N,) over a baseline hazard."""
+class Curves:
+    """Survival of log hazards (N,) over a baseline hazard.
+
+    Attributes:
+        eta: Log hazards. (N,)
+        baseline: Cumulative hazard at log hazard zero.
+    """
 
     eta: np.ndarray
     baseline: Baseline
 
     def __call__(self, times: np.ndarray) -> np.ndarray:
+        """P(T > times[t]), (N, T)."""
         log_hazard = np.minimum(self.eta[:, None] + self.baseline.log_at(times)[None], 700.0)
         return np.asarray(np.exp(-np.exp(log_hazard)))

@@ -16,6 +16,7 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.confounders import Confounder
+from medmcl.evaluation.evaluate import TaskEvaluation
 from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import Result
@@ -32,10 +33,12 @@ from medmcl.stages.ledger import refuse_seen, run_ledger
 from medmcl.stages.maps import held_out_maps
 from medmcl.stages.methods import Sources, gather
 from medmcl.stages.nobody import refuse_nobody
-from medmcl.stages.outputs import claim_report_folder
+from medmcl.stages.outputs import claim_report_folder, claim_table
 from medmcl.stages.own_cohort import open_as_own
 from medmcl.stages.paired_choice import paired_choice_results
+from medmcl.stages.people import scored_people, write_people
 from medmcl.stages.run import Run
+from medmcl.stages.saved_prediction import KeptPrediction
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
 from medmcl.stages.seen import seen_people
 from medmcl.stages.study import is_another
@@ -67,6 +70,7 @@ class Evaluation:
         resampling: What the bootstrap of its intervals draws.
         experts: What the experts of a shared tower take of the tuning split.
         confounders: How well site, sex, age are predicted from the same embeddings.
+        people: Task to what was predicted of single people (`medmcl.stages.people`).
     """
 
     folder: Path
@@ -85,6 +89,7 @@ class Evaluation:
     resampling: str = "subject"
     experts: list[ExpertContent] = field(default_factory=list)
     confounders: list[Confounder] = field(default_factory=list)
+    people: list[tuple[str, TaskEvaluation]] = field(default_factory=list)
 
 
 def evaluate(
@@ -102,6 +107,7 @@ def evaluate(
     device: str = "auto",
     probe: ProbeMode = "auto",
     resample: str | None = None,
+    predictions: str | Path | None = None,
 ) -> Evaluation:
     """Score a run, or vectors from elsewhere, on the held-out split of a cohort.
 
@@ -128,6 +134,8 @@ def evaluate(
             train split; ``auto``: frozen on another cohort where the run kept them.
         resample: What the bootstrap draws: ``subject``, ``site`` or ``stratified``; that of the
             recipe if not given.
+        predictions: Table to write (.parquet, .csv or .tsv) of what every method said of each
+            person that was scored. It is about people: see `medmcl.stages.people`.
 
     Raises:
         ArtefactError: A run is not finished; the folder holds a report already, or is a run;
@@ -143,25 +151,31 @@ def evaluate(
     if isinstance(run, str | Path) and str(run).lower().endswith(FORMATS):
         raise ConfigError("is not a run folder", where=run, mend=f"--embeddings {run}")
     changes = _changes(tasks, label_fractions, resample)
+    if predictions is not None:
+        claim_table(Path(predictions), overwrite=overwrite, option="--predictions")
     with vectors_by_name(embeddings) as vectors:
         if run is not None:
-            return _evaluate_run(
+            evaluation = _evaluate_run(
                 run if isinstance(run, Run) else Run(run), cohort, vectors, changes,
                 compare=compare, out=out, overwrite=overwrite, overrides=overrides or {},
                 seed=seed, device=device, probe=probe,
             )  # fmt: skip
-        if compare:
-            raise ConfigError(
-                "vectors cannot be compared with runs",
-                where="--compare",
-                got=", ".join(map(str, compare)),
-                mend="write those of the run with `medmcl embed RUN`, and give the file: "
-                "--embeddings FILE; or evaluate the run, with --embeddings beside it",
-            )
-        return evaluate_vectors(
-            vectors, cohort, out=out, changes=changes, overrides=overrides or {}, seed=seed,
-            device=device,
-        )  # fmt: skip
+        else:
+            if compare:
+                raise ConfigError(
+                    "vectors cannot be compared with runs",
+                    where="--compare",
+                    got=", ".join(map(str, compare)),
+                    mend="write those of the run with `medmcl embed RUN`, and give the file: "
+                    "--embeddings FILE; or evaluate the run, with --embeddings beside it",
+                )
+            evaluation = evaluate_vectors(
+                vectors, cohort, out=out, changes=changes, overrides=overrides or {}, seed=seed,
+                device=device,
+            )  # fmt: skip
+    if predictions is not None:
+        write_people(scored_people(evaluation.prepared, evaluation.people), Path(predictions))
+    return evaluation
 
 
 def _evaluate_run(
@@ -581,10 +595,12 @@ def _score_tasks(
         save_reading(run, spec.covariates, sources.covariates.reading)
     if keep_probes and sources.simple_reading is not None:
         save_simple(run, sources.simple_reading)
+    kept = KeptPrediction()
     for task in tasks:
         now(task)
         done = scoring.score(task)
         evaluation.results += done.results
+        evaluation.people.append((task, done))
         evaluation.evidence = evaluation.evidence.joined(done.evidence)
         if keep_probes:
             targets = prepared.tasks(task)
@@ -592,6 +608,12 @@ def _score_tasks(
                 run, prepared.cohort, targets, done.models, done.evidence.fitted, spec.probe,
                 done.thresholds, covariates=spec.covariates,
             )  # fmt: skip
+            kept.add_task(task, done)
+            for label, curves in scoring.heads.items():
+                kept.add_head(task, label, curves)
+    if keep_probes:
+        kept.add_reach(scoring)
+        kept.save(run)
 
 
 def _what_the_cohort_has(

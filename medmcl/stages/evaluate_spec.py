@@ -165,6 +165,9 @@ class EvaluateSpec(Config):
     seen. ``all``: every stage, so that everybody can be scored; K x R times the training."""
     fold_by: Literal["subject", "site"] = "subject"
     """What a fold is made of: subjects, or whole sites."""
+    predictions: bool = False
+    """Whether `pretrain` writes what every method said of each person that was scored, into
+    ``predictions-NAME.parquet`` of the run: a file about people, to be kept as the data are."""
     confounders: tuple[str, ...] | Literal["all"] = ()
     """What else the models of ``probe`` and ``embeddings`` are asked for, beside tasks: attributes
     of subjects (site, sex, age, those of ``subgroups:``; ``all`` of these), or columns of the

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmcl.core.config import nearest
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
-from medmcl.data.loading import Prepared, cache_folder, prepare
+from medmcl.data.loading import Prepared, prepare
 from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
-from medmcl.stages.run import Run, embed_samples
+from medmcl.stages.run import Run, embed_samples, source_of
 from medmcl.stages.seen import seen_people
 from medmcl.stages.train_spec import TowersSpec
 
@@ -33,11 +34,25 @@ def sample_vectors(
     modality: str,
     space: str,
     device: torch.device,
+    alone: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Embed a modality of every sample, (N, E); zeros where it is absent."""
+    """Embed a modality of every sample, (N, E); zeros where it is absent.
+
+    ``alone``: samples that are encoded one a pass, (N,) bool; see `embed_records`.
+    """
     rows = np.arange(len(prepared.splits))
     towers = run.towers(stage, device)
-    return embed_samples(towers, prepared, modality, rows, space, device).astype(np.float64)
+    found = embed_samples(towers, prepared, modality, rows, space, device, alone)
+    return found.astype(np.float64)
+
+
+def scored_alone(prepared: Prepared, *, is_frozen: bool = False) -> np.ndarray:
+    """Samples that may be scored: their inputs are encoded one a pass. (N,) bool.
+
+    So that whoever is scored gets the same prediction, to the last bit, when they come alone.
+    ``is_frozen``: nothing is fitted on the cohort, so that everybody may be scored.
+    """
+    return np.asarray((prepared.splits == "held_out") | is_frozen)
 
 
 def scored_rows(run: Run, prepared: Prepared, *, is_outside: bool = False) -> np.ndarray:
@@ -59,6 +74,7 @@ def predict(
     targets: Targets,
     device: torch.device,
     rows: np.ndarray | None = None,
+    alone: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predictions of a fine-tuned stage on some samples, (N, C); zeros elsewhere.
 
@@ -69,6 +85,7 @@ def predict(
         targets: The task, as the cohort has it.
         device: Where to run.
         rows: Samples (indices); default the held-out ones.
+        alone: Those of them that are encoded one a pass (see `embed_records`); default all.
 
     Raises:
         ArtefactError: If the task of the run and of the cohort differ in columns or classes.
@@ -93,12 +110,50 @@ def predict(
     rows = prepared.rows("held_out") if rows is None else rows
     rows = rows[np.logical_and.reduce([prepared.present[name][rows] for name in spec.towers])]
     answer = np.zeros((len(targets.values), targets.num_outputs))
+    apart = np.isin(rows, rows if alone is None else alone)
     with torch.no_grad():
-        for chosen in chunks(rows):
+        for chosen in (*chunks(rows[~apart]), *rows[apart, None]):
             batch = prepared.batch(chosen, modalities=spec.towers).to(device)
             embeddings = learner.model(view(batch))
             answer[chosen] = objective.predict(embeddings).float().cpu().numpy()  # type: ignore[operator]  # Supervised
     return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """Cells of a table as its adapter read them, N rows of F columns.
+
+    Attributes:
+        columns: Names of the F columns.
+        known: Which cells are not missing. (N, F) bool
+        numbers: Standardised; NaN in columns of categories, and where missing. (N, F)
+        is_unseen: Categories that no train row had. (N, F) bool
+        scales: Mean and deviation of each column of numbers, by name.
+    """
+
+    columns: tuple[str, ...]
+    known: np.ndarray
+    numbers: np.ndarray
+    is_unseen: np.ndarray
+    scales: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, adapter: Any, values: np.ndarray, known: np.ndarray) -> Cells:
+        """Of values (N, F) that a table adapter prepared, and which of them are known."""
+        shape = adapter.input_shape
+        is_level = np.array(shape.cardinalities) > 0
+        return cls(
+            columns=shape.names,
+            known=known,
+            numbers=np.where(known & ~is_level, values, np.nan),
+            is_unseen=known & is_level & (values == 0),
+            scales={name: tuple(scale) for name, scale in adapter.state()["scales"].items()},
+        )
+
+    def raw(self, column: str, number: float) -> float:
+        """Undo the standardisation of a number."""
+        mean, deviation = self.scales[column]
+        return number * deviation + mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +164,8 @@ class Covariates:
         values: Presence flags, standardised numbers, one column a level: what varies among the
             train rows. (N, F)
         present: Samples that have the table. (N,) bool
+        cells: The same cell by cell.
+        faults: Record to why it cannot be used.
         reading: Settings and state of the adapter, and the terms, to read another cohort alike.
         terms: What each of the F is: a column of the table, and ``measured``, a level of it, or
             nothing for the number itself.
@@ -116,6 +173,8 @@ class Covariates:
 
     values: np.ndarray
     present: np.ndarray
+    cells: Cells
+    faults: dict[str, str]
     reading: dict[str, Any]
     terms: tuple[tuple[str, str], ...]
 
@@ -130,10 +189,12 @@ class Covariates:
     ) -> Covariates | None:
         """Read a modality of a cohort, prepared as the recipe says where it reads it, too.
 
-        ``is_frozen``: as the run read its own, None if not kept.
+        ``is_frozen``: as the run read its own, None if not kept. Columns that the
+        run had and the cohort does not name are zeros: who leaves them out knows that they do not
+        count.
 
         Raises:
-            ConfigError: The cohort has no such modality.
+            ConfigError: The cohort has no such modality, or columns that the run did not read.
         """
         if modality not in cohort.spec.modalities:
             raise ConfigError(
@@ -147,8 +208,8 @@ class Covariates:
         prepared = prepare(
             cohort,
             {modality: kept["settings"]},
-            cache=cache_folder(run.path.parent),
-            fitted={modality: kept["state"]} if is_frozen else None,
+            cache=run.cache,
+            fitted={modality: _state_here(kept["state"], cohort, modality)} if is_frozen else None,
             splits="all",
         )
         adapter: Any = prepared.adapters[modality]
@@ -169,16 +230,52 @@ class Covariates:
         every = np.concatenate(columns, axis=1) * has[:, None]
         train = every[has & (prepared.splits == "train")]
         varies = np.ptp(train, axis=0) > 0 if len(train) else np.ones(len(terms), dtype=bool)
-        if is_frozen and "terms" in kept:
-            varies = np.array([list(term) in kept["terms"] for term in terms])
         shown = tuple(term for term, one in zip(terms, varies, strict=True) if one)
+        found = every[:, varies]
+        if is_frozen and "terms" in kept:
+            shown = tuple((str(term[0]), str(term[1])) for term in kept["terms"])
+            there = [shown.index(term) if term in shown else -1 for term in terms]
+            found = np.zeros((len(every), len(shown)))
+            for place, values_of in zip(there, every.T, strict=True):
+                if place >= 0:
+                    found[:, place] = values_of
         settings = json.loads(adapter.settings.model_dump_json())
         return cls(
-            values=every[:, varies],
+            values=found,
             present=has,
-            reading={"settings": settings, "state": state, "terms": [list(one) for one in shown]},
+            cells=Cells.of(adapter, values, has[:, None] & (flags > 0)),
+            faults=prepared.faults(modality),
+            reading={
+                "settings": settings,
+                "state": state,
+                "terms": [list(one) for one in shown],
+                "source": source_of(cohort, modality),
+            },
             terms=shown,
         )
+
+
+def _state_here(state: Mapping[str, Any], cohort: Cohort, modality: str) -> dict[str, Any]:
+    """The state of a table adapter for the columns that a cohort has.
+
+    Raises:
+        ConfigError: It has others.
+    """
+    columns = cohort.spec.modalities[modality].cell_columns
+    known = {name for part in state.values() for name in part}
+    strange = [name for name in columns if name not in known]
+    if strange:
+        raise ConfigError(
+            f"the run read no column '{strange[0]}' of '{modality}'{nearest(strange[0], known)}",
+            where=cohort.path,
+            got=f"{len(strange)} such columns: {', '.join(strange[:8])}",
+            expected=", ".join(sorted(known)[:20]),
+            mend=f"name the run's columns under modalities.{modality}.columns",
+        )
+    return {
+        part: {name: one for name, one in kept.items() if name in columns}
+        for part, kept in state.items()
+    }
 
 
 def kept_reading(run: Run, modality: str) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
-from medmcl.data.loading import Prepared, cache_folder
+from medmcl.data.loading import Prepared
 from medmcl.data.outcomes import tellers
 from medmcl.data.simple_features import simple_table
 from medmcl.data.simple_reading import SimpleReading
@@ -27,7 +27,7 @@ from medmcl.evaluation.models.together import Together, Variant
 from medmcl.evaluation.predicted import Method
 from medmcl.evaluation.results import BESIDE, COVARIATES
 from medmcl.stages.evaluate_spec import EvaluateSpec, ProbeSpec
-from medmcl.stages.features import Covariates, sample_vectors
+from medmcl.stages.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.given_vectors import lay_vectors
 from medmcl.stages.run import Run, vector_width
 from medmcl.stages.saved_probes import load_simple
@@ -167,7 +167,7 @@ def gather(
     wanted = spec.wanted_baselines
     found = Sources(embeddings={}, present={}, baselines=wanted, seed=run.seed)
     if spec.probe is not None:
-        _embed(found, spec.probe, run, prepared, device, others)
+        _embed(found, spec.probe, run, prepared, device, others, is_frozen=is_frozen)
     for name, source in spec.embeddings.items():
         laid = lay_vectors(name, Path(source), prepared.cohort)
         found.embeddings[name], found.present[name] = laid.values, laid.present
@@ -218,6 +218,8 @@ def _embed(
     prepared: Prepared,
     device: torch.device,
     others: Mapping[str, Run],
+    *,
+    is_frozen: bool,
 ) -> None:
     """Add the embeddings of the run's stages, and of other runs."""
     learned = {label: (run, stage) for label, stage in probe.models.items()}
@@ -228,7 +230,7 @@ def _embed(
         here[name] = other.prepare(prepared.cohort, tuple(read))
         learned[name] = other, other.default_stage(read[0])
     together = {
-        name: _together(probe, one, stage, here[name], device)
+        name: _together(probe, one, stage, here[name], device, is_frozen)
         for name, (one, stage) in learned.items()
     }
     found.present.update({name: one.any for name, one in together.items()})
@@ -241,7 +243,12 @@ def _embed(
 
 
 def _together(
-    probe: ProbeSpec, run: Run, stage: str, prepared: Prepared, device: torch.device
+    probe: ProbeSpec,
+    run: Run,
+    stage: str,
+    prepared: Prepared,
+    device: torch.device,
+    is_frozen: bool,
 ) -> Together:
     """Embed what a stage has towers for; what the cohort does not have is absent for everyone."""
     towers = run.towers(stage, device)
@@ -253,9 +260,10 @@ def _together(
             expected=", ".join(towers.towers),
         )
     nobody, rows = np.zeros(len(prepared.splits), dtype=bool), len(prepared.splits)
+    alone = scored_alone(prepared, is_frozen=is_frozen)
     return Together(
         vectors={
-            name: sample_vectors(run, prepared, stage, name, probe.space, device)
+            name: sample_vectors(run, prepared, stage, name, probe.space, device, alone)
             if name in prepared.present
             else np.zeros((rows, vector_width(towers, name, probe.space)))
             for name in names
@@ -296,7 +304,7 @@ def _simple(
     if is_frozen and reading is None:
         found.notes.append("simple features left out: the run did not keep what they learned")
         return
-    table = simple_table(prepared, modality, cache=cache_folder(run.path.parent), progress=heed)
+    table = simple_table(prepared, modality, cache=run.cache, progress=heed)
     if table is None or (reading is None and not len(table.train)):
         why = "this kind of modality has none" if table is None else "no train row to learn from"
         found.notes.append(f"simple features of {modality} left out: {why}")
@@ -324,7 +332,7 @@ def _simple_of_several(
     for name in next(iter(found.fused.values())).names:
         if name not in prepared.present:
             continue
-        table = simple_table(prepared, name, cache=cache_folder(run.path.parent), progress=heed)
+        table = simple_table(prepared, name, cache=run.cache, progress=heed)
         if table is not None and len(table.train):
             vectors[name], present[name] = table.matrix()[0], table.present
             found.gaps += [table.note()] if table.note() else []

@@ -35,17 +35,17 @@ def claim_report_folder(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def claim_file(path: Path, *, overwrite: bool) -> None:
+def claim_file(path: Path, *, overwrite: bool, option: str = "--out") -> None:
     """Refuse a file that is there already, and a folder in its place."""
     if path.is_dir():
         raise ArtefactError("is a folder, not a file", where=path, mend="name a file")
     if path.exists() and not overwrite:
         raise ArtefactError(
-            "the file is there already", where=path, mend="another --out, or --overwrite"
+            "the file is there already", where=path, mend=f"another {option}, or --overwrite"
         )
 
 
-def claim_table(path: Path, *, overwrite: bool) -> None:
+def claim_table(path: Path, *, overwrite: bool, option: str = "--out") -> None:
     """Refuse a table whose suffix says no format that is known, or that is there already."""
     if path.suffix.lower() not in TABLES:
         raise ArtefactError(
@@ -53,9 +53,9 @@ def claim_table(path: Path, *, overwrite: bool) -> None:
             where=path,
             got=path.suffix or "no suffix",
             expected=", ".join(TABLES),
-            mend=f"--out {path.with_suffix(TABLES[0])}",
+            mend=f"{option} {path.with_suffix(TABLES[0])}",
         )
-    claim_file(path, overwrite=overwrite)
+    claim_file(path, overwrite=overwrite, option=option)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -35,6 +35,7 @@ from medmcl.stages.launch import choose_precision, new_run_folder
 from medmcl.stages.left_out import leave_out, why_left_out
 from medmcl.stages.models import Setting
 from medmcl.stages.own_cohort import COHORT_FILE
+from medmcl.stages.people import WARNING, scored_people, write_people
 from medmcl.stages.poison import rehearse_poison, run_poison
 from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.recipe_on import prepare_inputs, recipe_on
@@ -251,11 +252,14 @@ def _run_stages(
             facts.append(_run_stage(stage, prepared, setting))
             barrier(world)  # no rank reads a stage that the first has not written whole
         elif world.rank == 0:
-            evaluations.append(
-                run_evaluate(
-                    stage, run, cohort, world.device, setting.record, stop=stop, keep_probes=True
-                )
+            found = run_evaluate(
+                stage, run, cohort, world.device, setting.record, stop=stop, keep_probes=True
             )
+            evaluations.append(found)
+            if stage.predictions:
+                path = run.path / f"predictions-{stage.name}.parquet"
+                write_people(scored_people(found.prepared, found.people), path)
+                setting.record.say(f"{path}: {WARNING}")
     return facts, evaluations
 
 

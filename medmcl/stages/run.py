@@ -50,13 +50,14 @@ class Run:
 
     Args:
         path: The folder.
+        cache: Folder for prepared records; if not given, see `cache_folder`.
 
     Raises:
         ArtefactError: It is not a run, or a file of it is damaged.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, *, cache: Path | None = None) -> None:
+        self.path, self._cache = Path(path), cache
         if not (self.path / "config.yaml").is_file():
             raise ArtefactError(
                 "is not a run folder (it has no config.yaml)",
@@ -80,6 +81,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
+
+    @property
+    def cache(self) -> Path:
+        """Folder for prepared records."""
+        return self._cache or cache_folder(self.path.parent)
 
     @property
     def stages(self) -> dict[str, TowersSpec]:
@@ -212,7 +218,7 @@ class Run:
         return prepare(
             cohort,
             {name: entry["settings"] for name, entry in entries.items()},
-            cache=cache_folder(self.path.parent),
+            cache=self.cache,
             fitted={name: entry["state"] for name, entry in entries.items()},
             splits="all",
             progress=progress,
@@ -302,6 +308,53 @@ class Run:
         )
         return frame
 
+    def predict(
+        self,
+        cohort: Cohort | str | Path,
+        *,
+        tasks: Sequence[str] | None = None,
+        method: str | None = None,
+        curves: bool = False,
+        device: str = "auto",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Predict everybody in a cohort by the probes that the run's evaluate stage kept.
+
+        No outcome, split or site of the cohort is read, and nothing is fitted. Whoever the
+        evaluate stage scored gets, to the last bit, what was scored (on the same machine).
+
+        Args:
+            cohort: Cohort, folder or name.
+            tasks: Tasks; all that the run can predict if not given.
+            method: Name in the run's results (a probe, a baseline, a fine-tuned model); the first
+                of its evaluate stage if not given.
+            curves: Give survival curves instead.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            overrides: Cohort overrides.
+
+        Returns:
+            A row a person (sample), task, target and horizon: ``predicted`` is a probability, a
+            value or the risk of the event by ``horizon_years`` (``kind`` says which); ``quality``
+            is ``ok``, or why there is no prediction; ``outside``: whether an input lies outside of
+            what the run was trained on, missing where that is unknown, and ``outside_of`` which;
+            ``modalities``: what was there; ``in_training``: whether the run learned from them.
+            With ``curves``: ``subject, sample, task, method, years, time, unit, survival``, where
+            survival is the chance of no event by the time, at 101 times up to the last event of
+            train; where another event competes, one minus the absolute risk.
+
+        Raises:
+            ArtefactError: The run is not finished, or keeps nothing that predicts.
+            ConfigError: There is no such task or method; or the cohort has none of its modalities.
+        """
+        from medmcl.stages.predict import predict_people
+
+        found = predict_people(
+            self, cohort, tasks=tasks, method=method, device=device, overrides=overrides
+        )
+        for note in found.notes:
+            log.info(note)
+        return found.curves if curves else found.table
+
     def _embed_several(
         self, cohort: Cohort, modality: str | Sequence[str], stage: str | None, space: str,
         device: str,
@@ -355,15 +408,21 @@ def embed_records(
     records: np.ndarray,
     space: str,
     device: torch.device,
+    size: int = EMBED_BATCH,
 ) -> np.ndarray:
-    """Encode records (by their number) plainly, in batches, without gradients. Returns (N, E)."""
+    """Encode records (by their number) plainly, without gradients. Returns (N, E).
+
+    ``size`` records a pass. With 1 an embedding is the same to the last bit whoever else is
+    encoded; with more it is not, for kernels choose how to sum by the size of a batch, and experts
+    read as many rows as are sent to them.
+    """
     import torch
 
     adapter = prepared.adapters[modality]
     parts: list[np.ndarray] = []
     towers.eval()
     with torch.no_grad():
-        for chosen, x in _record_batches(prepared, modality, records):
+        for chosen, x in _record_batches(prepared, modality, records, size):
             batch = Batch(
                 ids=torch.as_tensor(chosen, device=device),
                 inputs={modality: adapter.plain(x.to(device))},
@@ -383,13 +442,21 @@ def embed_samples(
     rows: np.ndarray,
     space: str,
     device: torch.device,
+    alone: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Encode a modality of samples, each record once. Returns (N, E); zeros where it is absent."""
+    """Encode a modality of samples, each record once. Returns (N, E); zeros where it is absent.
+
+    ``alone``: samples whose records are encoded one a pass, (N,) bool: see `embed_records`.
+    """
     index = prepared.index(modality)[rows]
-    records = np.unique(index[index >= 0])
-    known = embed_records(towers, prepared, modality, records, space, device)
-    full = np.zeros((len(rows), known.shape[1]), dtype=np.float32)
-    full[index >= 0] = known[np.searchsorted(records, index[index >= 0])]
+    apart = np.zeros(len(rows), dtype=bool) if alone is None else alone
+    full = np.zeros((len(rows), vector_width(towers, modality, space)), dtype=np.float32)
+    for size, which in ((EMBED_BATCH, ~apart), (1, apart)):
+        there = which & (index >= 0)
+        if there.any():
+            records = np.unique(index[there])
+            known = embed_records(towers, prepared, modality, records, space, device, size)
+            full[there] = known[np.searchsorted(records, index[there])]
     return full
 
 
@@ -400,13 +467,13 @@ def vector_width(towers: Towers, modality: str, space: str) -> int:
 
 
 def _record_batches(
-    prepared: Prepared, modality: str, records: np.ndarray
+    prepared: Prepared, modality: str, records: np.ndarray, size: int
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     import torch
 
     stored = prepared.inputs(modality)
-    for first in range(0, len(records), EMBED_BATCH):
-        chosen = records[first : first + EMBED_BATCH]
+    for first in range(0, len(records), size):
+        chosen = records[first : first + size]
         yield chosen, torch.from_numpy(np.array(stored[chosen]))
 
 
@@ -428,6 +495,12 @@ _OF_ROWS = ("values", "known", "competing", "sides")
 """Parts of targets that say something of single samples: no run keeps them."""
 
 
+def source_of(cohort: Cohort, modality: str) -> dict[str, Any]:
+    """Say how a cohort's files of a modality are read, without what names single records."""
+    source = cohort.spec.modalities[modality].source.model_dump(mode="json", exclude_defaults=True)
+    return {key: value for key, value in source.items() if key != "accept"}
+
+
 def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) -> None:
     """Write config, preprocessing and tasks of a run."""
     preprocessing = {
@@ -436,6 +509,7 @@ def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) ->
             "settings": json.loads(adapter.settings.model_dump_json()),
             "state": adapter.state(),
             "input_shape": asdict(adapter.input_shape),
+            "source": source_of(prepared.cohort, name),
         }
         for name, adapter in prepared.adapters.items()
     }

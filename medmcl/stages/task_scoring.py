@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -80,6 +80,7 @@ class TaskScoring:
         sites: Site of each sample, where sites are drawn or folds are of sites; None otherwise.
         frozen: Kept probes to apply instead of fitting any.
         seen: Samples of people that the run has seen, (N,) bool; None = unknown.
+        heads: Fine-tuned model to the survival curves it gave the last task.
     """
 
     spec: EvaluateSpec
@@ -93,6 +94,7 @@ class TaskScoring:
     sites: np.ndarray | None = None
     frozen: tuple[SavedProbe, ...] = ()
     seen: np.ndarray | None = None
+    heads: dict[str, object] = field(default_factory=dict)
 
     @property
     def is_outside(self) -> bool:
@@ -239,16 +241,20 @@ class TaskScoring:
         self, task: str, targets: Targets, splits: np.ndarray
     ) -> dict[str | tuple[str, float], Predictions]:
         """Predictions of fine-tuned stages; of a survival head with a baseline from train rows."""
-        found: dict[str | tuple[str, float], Predictions] = {}
+        found: dict[tuple[str, float], Given] = {}
+        self.heads.clear()
         scored = np.flatnonzero(splits == "held_out")
         for label, pattern in self.spec.finetuned.items():
             for fraction in self.spec.label_fractions:
                 stage = fill(pattern, {"task": task, "label_fraction": fraction})
                 if stage in self.run.stages and not self.run.left_out(stage):
-                    found[label, fraction] = self._stage(stage, label, targets, scored, fraction)
+                    given = self._stage(stage, label, targets, scored, fraction)
+                    found[label, fraction] = given
+                    if fraction == max(key[1] for key in found if key[0] == label):
+                        self.heads[label] = given.survival
             if not any(key[0] == label for key in found):
                 self.notes.append(f"{task}: the run has no '{label}' stage for it")
-        return found
+        return dict(found.items())
 
     def _stage(
         self, stage: str, label: str, targets: Targets, scored: np.ndarray, fraction: float
@@ -268,7 +274,7 @@ class TaskScoring:
             counts = LabelCounts.of(targets, people, train, tuning[has[tuning]])
         wants = targets.kind == "survival" and not self.frozen and len(train) > 0
         rows = np.union1d(scored, train) if wants else scored
-        values = predict(self.run, stage, self.prepared, targets, self.device, rows)
+        values = predict(self.run, stage, self.prepared, targets, self.device, rows, scored)
         if not wants:
             return Given(values=values, protocol="fine_tune", fitted=ledger, counts=counts)
         given = with_baseline(values, targets, train, protocol="fine_tune", method=label)

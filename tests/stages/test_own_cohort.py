@@ -32,9 +32,7 @@ def places(tmp_path_factory):
     base = tmp_path_factory.mktemp("own")
     folder = write_omics(base / "omics", 120)
     spoil(folder)
-    recipe = write_recipe(
-        base / "recipe.yaml", tasks=["case"], baselines=["majority"], folds="none"
-    )
+    recipe = write_recipe(base / "recipe.yaml", tasks=["case"], baselines=["majority"])
     overrides = {"cohort.on_bad_record": "exclude", "stages.align.steps": 3}
     run = medmcl.pretrain(
         folder, recipe=recipe, out=base / "run", overrides=overrides, device="cpu"

@@ -182,17 +182,23 @@ class AbsoluteRisk:
         notes = (*own.notes, *said)
         if own.survival is None or other.survival is None:
             return replace(own, survival=None, times=None, notes=notes)
-        return replace(own, survival=_EventFree(own, other), notes=notes)
+        return replace(own, survival=EventFree(own, other), notes=notes)
 
 
 @dataclass(frozen=True)
-class _EventFree:
-    """P(not the event by a time), while the other competes."""
+class EventFree:
+    """P(not the event by a time), while the other competes.
+
+    Attributes:
+        own: Predictor of the event, the competing one censored.
+        other: Predictor of the competing event, this one censored.
+    """
 
     own: Fitted
     other: Fitted
 
     def __call__(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Of features (N, E), at times (T,): (N, T)."""
         x, wanted = np.asarray(features), np.asarray(times, dtype=np.float64)
         steps = [part.times for part in (self.own, self.other) if part.times is not None]
         grid = np.unique(np.concatenate([*steps, wanted]))

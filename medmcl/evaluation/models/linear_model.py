@@ -14,6 +14,9 @@ from medmcl.evaluation.models.scaling import Scaler
 Link = Literal["value", "logistic", "softmax", "cox", "discrete_time"]
 LINKS: tuple[Link, ...] = get_args(Link)
 
+CELLS = 200_000
+"""Products held at once: rows times columns times features."""
+
 
 def _no_times() -> np.ndarray:
     return np.zeros(0)
@@ -53,8 +56,19 @@ class LinearModel:
         return cls(link=link, weights=np.zeros((width, len(offset))), offset=np.asarray(offset))
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """Linear predictor, (N, C); a survival model's is its log hazard."""
-        return np.asarray(np.asarray(features, dtype=np.float64) @ self.weights + self.offset)
+        """Linear predictor, (N, C); a survival model's is its log hazard.
+
+        A row's is the same to the last bit whatever rows stand beside it: each is summed along its
+        own features. A matrix product is not: how BLAS sums depends on the number of rows.
+        """
+        x = np.ascontiguousarray(features, dtype=np.float64)
+        columns = np.ascontiguousarray(self.weights.T)
+        found = np.empty((len(x), len(columns)))
+        step = max(1, CELLS // max(1, columns.size))
+        for first in range(0, len(x), step):
+            block = slice(first, first + step)
+            found[block] = (x[block, None] * columns).sum(axis=2)
+        return found + self.offset
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Probabilities, values or log hazard, (N, C)."""

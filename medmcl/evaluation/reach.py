@@ -1,0 +1,305 @@
+"""Where the people are that a probe was fitted on: what lies outside is flagged.
+
+Kept are a mean, a few principal axes with their variances, ranges of columns and a limit; no row of
+anybody. The limit is set so that of new people like those it was learned from a stated share is
+flagged by chance (`RATE`), by ranks: nothing is assumed of the shape of the distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.rng import numpy_generator
+
+RATE = 0.01
+"""Share of people like those in training that is flagged by chance."""
+AXES = 32
+"""Most principal axes that are kept."""
+ROWS_AN_AXIS = 10
+"""Train rows for each of them."""
+FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingReach:
+    """Distance of an embedding from those of train, in standard deviations along and off its axes.
+
+    Attributes:
+        mean: Of train rows. (E,)
+        axes: Principal axes, of unit length. (E, K)
+        variances: Along them. (K,)
+        rest: Variance a dimension off them; 0 if there is none.
+        limit: Distance beyond which an embedding is flagged.
+        rate: Share of people like those in training that it flags.
+        people: How many the limit was set on.
+        whose: Who they are: ``tuning``, or ``train and tuning, in folds``.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    variances: np.ndarray
+    rest: float
+    limit: float
+    rate: float
+    people: int
+    whose: str
+
+    @classmethod
+    def learn(
+        cls,
+        features: np.ndarray,
+        train: np.ndarray,
+        tuning: np.ndarray,
+        subjects: np.ndarray,
+        *,
+        rate: float = RATE,
+        seed: int = 0,
+    ) -> EmbeddingReach | None:
+        """Learn from features (N, E); None with fewer than two train people.
+
+        The limit is set on people of ``tuning``, whom no encoder was trained on, where they are
+        enough for ``rate``; otherwise on train and tuning, each person left out of what they are
+        measured by.
+
+        Args:
+            features: (N, E).
+            train: Rows that mean and axes are of (indices).
+            tuning: Rows to set the limit on (indices).
+            subjects: Subject of each row; one row of each is looked at. (N,)
+            rate: Share to flag by chance.
+            seed: Of the folds.
+        """
+        train, tuning = _one_each(subjects, train), _one_each(subjects, tuning)
+        if len(train) < 2:
+            return None
+        whole = _Shape.of(features[train])
+        if (len(tuning) + 1) * rate >= 1:
+            found, whose = whole.distance(features[tuning]), "tuning"
+        else:
+            every = np.concatenate([train, tuning])
+            found, whose = _left_out(features[every], seed), "train and tuning, in folds"
+        limit, flagged = limit_of(found, rate)
+        return cls(
+            mean=whole.mean,
+            axes=whole.axes,
+            variances=whole.variances,
+            rest=whole.rest,
+            limit=limit,
+            rate=flagged,
+            people=len(found),
+            whose=whose,
+        )
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Distance of each row, in units of the limit: above 1 is outside. (N,)."""
+        shape = _Shape(self.mean, self.axes, self.variances, self.rest)
+        return np.asarray(shape.distance(features) / max(self.limit, 1e-12))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name."""
+        return {"mean": self.mean, "axes": self.axes, "variances": self.variances}
+
+    def about(self) -> dict[str, Any]:
+        """The rest, as JSON takes it."""
+        return {
+            "rest": self.rest,
+            "limit": self.limit,
+            "rate": self.rate,
+            "people": self.people,
+            "whose": self.whose,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnReach:
+    """Ranges of numbers in train, wider by a slack that keeps chance flags to their rate.
+
+    Attributes:
+        names: The columns, F.
+        low: Smallest value of each in train. (F,)
+        high: Largest. (F,)
+        slack: Share of its range by which a column may exceed it.
+        rate: Share of people like those in training that is flagged.
+        people: How many the slack was set on.
+    """
+
+    names: tuple[str, ...]
+    low: np.ndarray
+    high: np.ndarray
+    slack: float
+    rate: float
+    people: int
+
+    @classmethod
+    def learn(
+        cls,
+        values: np.ndarray,
+        names: Sequence[str],
+        rows: np.ndarray,
+        subjects: np.ndarray,
+        *,
+        rate: float = RATE,
+        seed: int = 0,
+    ) -> ColumnReach | None:
+        """Learn from values (N, F), NaN where missing; None with fewer than two people.
+
+        Args:
+            values: (N, F).
+            names: The F columns.
+            rows: Rows to learn from (indices).
+            subjects: Subject of each row; one row of each is looked at. (N,)
+            rate: Share to flag by chance.
+            seed: Of the folds.
+        """
+        rows = _one_each(subjects, rows)
+        if len(rows) < 2:
+            return None
+        x = np.asarray(values, dtype=np.float64)[rows]
+        fold = _folds(len(x), seed)
+        found = np.zeros(len(x))
+        for number in range(FOLDS):
+            part = fold == number
+            low, high = _ends(x[~part])
+            found[part] = _excess(x[part], low, high).max(axis=1, initial=0.0)
+        slack, flagged = limit_of(found, rate)
+        low, high = _ends(x)
+        return cls(names=tuple(names), low=low, high=high, slack=slack, rate=flagged, people=len(x))
+
+    def of(self, names: Sequence[str]) -> ColumnReach:
+        """The same for columns in another order, or some of them."""
+        places = [self.names.index(name) for name in names]
+        return replace(self, names=tuple(names), low=self.low[places], high=self.high[places])
+
+    def outside(self, values: np.ndarray) -> np.ndarray:
+        """Which numbers lie outside; a missing one does not. (N, F) bool."""
+        return np.asarray(_excess(values, self.low, self.high) > self.slack)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name."""
+        return {"low": self.low, "high": self.high}
+
+    def about(self) -> dict[str, Any]:
+        """The rest, as JSON takes it."""
+        return {
+            "names": list(self.names),
+            "slack": self.slack,
+            "rate": self.rate,
+            "people": self.people,
+        }
+
+
+def read_reach(
+    about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> EmbeddingReach | ColumnReach:
+    """Read back what `about` and `arrays` of either gave."""
+    rate, people = float(about["rate"]), int(about["people"])
+    if "slack" in about:
+        return ColumnReach(
+            names=tuple(map(str, about["names"])),
+            low=arrays["low"],
+            high=arrays["high"],
+            slack=float(about["slack"]),
+            rate=rate,
+            people=people,
+        )
+    return EmbeddingReach(
+        mean=arrays["mean"],
+        axes=arrays["axes"],
+        variances=arrays["variances"],
+        rest=float(about["rest"]),
+        limit=float(about["limit"]),
+        rate=rate,
+        people=people,
+        whose=str(about["whose"]),
+    )
+
+
+def limit_of(found: np.ndarray, rate: float) -> tuple[float, float]:
+    """Give the limit that a new value of the same kind exceeds with chance ``rate``, and the rate.
+
+    The value of rank ``ceil((n + 1) (1 - rate))``; with too few for it the largest, whose rate is
+    1 / (n + 1).
+
+    Source:
+        Vovk et al. 2005, Algorithmic Learning in a Random World, ch. 4 (conformal). Differs: none.
+    """
+    count = len(found)
+    rank = min(count, int(np.ceil((count + 1) * (1 - rate) - 1e-9)))
+    return float(np.sort(found)[rank - 1]), (count + 1 - rank) / (count + 1)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Mean, principal axes and variances."""
+
+    mean: np.ndarray
+    axes: np.ndarray
+    variances: np.ndarray
+    rest: float
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> _Shape:
+        """Of rows (N, E)."""
+        mean = x.mean(axis=0)
+        centred = x - mean
+        values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(x) - 1))
+        count = min(AXES, x.shape[1], max(1, len(x) // ROWS_AN_AXIS))
+        order = np.argsort(values)[::-1]
+        own, others = order[:count], order[count:]
+        floor = 1e-9 * max(float(values.max(initial=0.0)), 1e-12)
+        rest = max(float(np.maximum(values[others], 0).mean()), floor) if len(others) else 0.0
+        return cls(mean, vectors[:, own], np.maximum(values[own], floor), rest)
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Root of the mean squared deviation, each direction by its own variance. (N,)."""
+        centred = np.asarray(features, dtype=np.float64) - self.mean
+        along = centred @ self.axes
+        squared = (along**2 / self.variances).sum(axis=1)
+        if self.rest:
+            off = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+            squared = squared + off / self.rest
+        return np.asarray(np.sqrt(squared / max(1, len(self.mean))))
+
+
+def _left_out(x: np.ndarray, seed: int) -> np.ndarray:
+    """Distance of every row (N, E) from the others' shape, in folds. (N,)."""
+    fold = _folds(len(x), seed)
+    found = np.zeros(len(x))
+    for number in range(FOLDS):
+        part = fold == number
+        if part.any() and (~part).sum() > 1:
+            found[part] = _Shape.of(x[~part]).distance(x[part])
+    return found
+
+
+def _folds(count: int, seed: int) -> np.ndarray:
+    return np.asarray(numpy_generator(seed, "reach").permutation(count) % FOLDS)
+
+
+def _one_each(subjects: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The first row of each subject among ``rows`` (indices)."""
+    rows = np.asarray(rows, dtype=np.int64)
+    return np.asarray(rows[np.sort(np.unique(np.asarray(subjects)[rows], return_index=True)[1])])
+
+
+def _ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest number of each column; infinite the other way round without any."""
+    low = np.where(np.isnan(x), np.inf, x).min(axis=0, initial=np.inf)
+    high = np.where(np.isnan(x), -np.inf, x).max(axis=0, initial=-np.inf)
+    return low, high
+
+
+def _excess(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """How far numbers lie outside, as a share of the range; of one that never varied, in its unit.
+
+    A column without any number in train exceeds nothing.
+    """
+    known = np.isfinite(low)
+    first, last = np.where(known, low, 0.0), np.where(known, high, 0.0)
+    width = np.where(last > first, last - first, 1.0)
+    beyond = np.maximum(first - x, x - last) / width
+    return np.asarray(np.where(known & ~np.isnan(x), np.maximum(beyond, 0.0), 0.0))
