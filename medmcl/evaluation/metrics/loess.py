@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SPAN = 0.75
+RANK = 1e-11  # eigenvalues below this share of the largest count as zero
 CELL = 0.2  # cells of the tree hold at most this share of a span's rows
 
 
@@ -68,7 +69,7 @@ def loess(x: np.ndarray, y: np.ndarray, *, span: float = SPAN) -> Smooth:
     vertices = _vertices(x, span)
     weight, scaled, width = _neighbours(x, vertices, span)
     inverse = _inverse(weight, scaled)
-    moments = np.stack([(weight * scaled**k) @ y for k in range(3)], axis=1)  # (V, 3[, K])
+    moments = np.stack([power @ y for power in _powers(weight, scaled)], axis=1)  # (V, 3[, K])
     found = np.einsum("vij,vj...->vi...", inverse, moments)
     shape = (len(vertices),) + (1,) * (y.ndim - 1)
     return Smooth(vertices, found[:, 0], found[:, 1] / width.reshape(shape))
@@ -81,7 +82,7 @@ def loess_rows(x: np.ndarray, at: np.ndarray, *, span: float = SPAN) -> np.ndarr
     vertices = _vertices(ordered, span)
     weight, scaled, width = _neighbours(ordered, vertices, span)
     inverse = _inverse(weight, scaled)
-    powers = np.stack([weight * scaled**k for k in range(3)], axis=1)  # (V, 3, N)
+    powers = np.stack(_powers(weight, scaled), axis=1)  # (V, 3, N)
     rows = np.einsum("vij,vjn->ivn", inverse[:, :2], powers)
     smooth = Smooth(vertices, np.empty((len(vertices), len(x))), rows[1] / width[:, None])
     smooth.values[:, order] = rows[0]
@@ -126,18 +127,30 @@ def _cut(x: np.ndarray, first: int, last: int) -> int:
 def _neighbours(
     x: np.ndarray, vertices: np.ndarray, span: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tricube weights (V, N), distances in units of the bandwidth (V, N), bandwidths (V,)."""
+    """Tricube weights (V, N), distances in units of the bandwidth (V, N), bandwidths (V,).
+
+    x is sorted: the k nearest of a vertex stand side by side, and the farther end of the window
+    that reaches least is the k-th.
+    """
     gap = x[None] - vertices[:, None]
     distance = np.abs(gap)
     nearest = min(len(x), int(len(x) * span + 1e-5))
-    width = np.partition(distance, nearest - 1, axis=1)[:, nearest - 1]
+    first, last = distance[:, : len(x) - nearest + 1], distance[:, nearest - 1 :]
+    width = np.maximum(first, last).min(axis=1)
     narrow = width <= 0
     if narrow.any():
         beyond = np.where(distance[narrow] > 0, distance[narrow], np.inf)
         width[narrow] = 1.001 * beyond.min(axis=1)
     scaled = gap / width[:, None]
     share = np.minimum(distance / width[:, None], 1.0)
-    return (1 - share**3) ** 3, scaled, width
+    rest = 1 - share * share * share
+    return rest * rest * rest, scaled, width
+
+
+def _powers(weight: np.ndarray, scaled: np.ndarray) -> list[np.ndarray]:
+    """Weights times 1, z, z**2, each (V, N)."""
+    once = weight * scaled
+    return [weight, once, once * scaled]
 
 
 def _inverse(weight: np.ndarray, scaled: np.ndarray) -> np.ndarray:
@@ -149,4 +162,13 @@ def _inverse(weight: np.ndarray, scaled: np.ndarray) -> np.ndarray:
         power = power * scaled
     s = np.stack(sums)
     normal = s[np.add.outer(np.arange(3), np.arange(3))]  # (3, 3, V)
-    return np.linalg.pinv(np.moveaxis(normal, 2, 0), rcond=1e-11, hermitian=True)
+    stacked = np.moveaxis(normal, 2, 0)
+    try:
+        inverse = np.linalg.inv(stacked)
+    except np.linalg.LinAlgError:  # one is singular to the last bit
+        return np.linalg.pinv(stacked, rcond=RANK, hermitian=True)
+    size = np.abs(stacked).max(axis=(1, 2)) * np.abs(inverse).max(axis=(1, 2))
+    flat = ~(size < 1e-3 / RANK)  # not a number, too
+    if flat.any():
+        inverse[flat] = np.linalg.pinv(stacked[flat], rcond=RANK, hermitian=True)
+    return inverse

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg.lapack import dposv
@@ -13,8 +11,11 @@ from medmcl.evaluation.models.rotation import Rotation
 
 STEPS = 200
 HALVINGS = 50
-CLOSE = 1e-8
+CLOSE = 1e-7
 """Fall of the loss still to come, a row, below which the last step is taken."""
+FEW = 5_000_000  # rows times squared numbers: up to here Newton's equations are solved outright
+WIDEST = 512  # numbers up to which rows are turned to principal axes; four times, if many rows
+INNER = 200  # conjugate directions of a step at most
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,7 @@ class LogisticPath:
     Minimises ``sum of log losses + strength / 2 * |weights|²``; the intercept is free. That is
     scikit-learn's LogisticRegression with C = 1 / strength: two classes have one column of
     weights, more have one each (multinomial). The minimum lies in the span of the rows, and is
-    sought there: as many numbers as there are rows, if these are fewer than the columns. Small
-    problems are solved by Newton's method, to rounding; large ones, where its step costs more than
-    it saves, by scikit-learn's L-BFGS (``benchmarks/evaluation_speed.md``).
+    sought there: as many numbers as there are rows, if these are fewer than the columns.
 
     Args:
         rotation: Standardised features (N, E) on the span of their rows.
@@ -54,17 +53,22 @@ class LogisticPath:
         ValueError: If features are not finite.
     Source:
         Hastie & Tibshirani 2004, Biostatistics 5:329-340 (rotation); Friedman, Hastie & Tibshirani
-        2010, J Stat Softw 33 (warm path). Differs: Newton's method with halved steps.
+        2010, J Stat Softw 33 (warm path); Nocedal & Wright 2006, §7.1 (Newton steps by conjugate
+        gradients). Differs: these are preconditioned by the spectrum of the rows.
     """
 
     def __init__(self, rotation: Rotation, classes: np.ndarray) -> None:
-        self.rotation = rotation
-        rows, count = rotation.rows, int(classes.max()) + 1
-        if not np.isfinite(rows).all():
+        count = int(classes.max()) + 1
+        if not np.isfinite(rotation.rows).all():
             raise ValueError("features of a logistic fit must be finite")
-        self._library = _lbfgs() if newton_is_dear(len(rows), rows.shape[1], count) else None
-        self._classes = classes
-        self._x = np.hstack([rows, np.ones((len(rows), 1))])
+        size = rotation.rows.shape[1]
+        self._is_small = count == 2 and len(classes) * size**2 <= FEW
+        widest = 4 * WIDEST if len(classes) >= 2 * size else WIDEST
+        if not self._is_small and size <= widest:
+            rotation = rotation.on_principal_axes()
+        self.rotation = rotation
+        self._x = np.hstack([rotation.rows, np.ones((len(classes), 1))])
+        self._sizes = np.square(self._x).sum(axis=0)[:, None]  # (R + 1, 1)
         self._seen = np.eye(count)[classes]  # (N, K)
         self._contrast = _contrast(count)  # (J, K): scores = x @ solution @ contrast
         self._solution = np.zeros((self._x.shape[1], len(self._contrast)))
@@ -77,30 +81,12 @@ class LogisticPath:
 
     def fit(self, strength: float) -> Logistic:
         """Fit under a penalty."""
-        if self._library is not None:
-            return self._by_library(self._library, strength)
         penalty = np.full((self._x.shape[1], 1), float(strength))
         penalty[-1] = 0.0
         solution, converged = self._minimise(self._solution, penalty)
         self._solution = solution
-        shown = self._shown(solution)
+        shown = solution if self._seen.shape[1] == 2 else solution @ self._contrast
         return Logistic(self.rotation.back(shown[:-1]), shown[-1], converged)
-
-    def _by_library(self, model: Any, strength: float) -> Logistic:
-        from sklearn.exceptions import ConvergenceWarning
-
-        if not hasattr(model, "coef_"):
-            shown = self._shown(self._solution)
-            model.coef_, model.intercept_ = shown[:-1].T.copy(), shown[-1].copy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
-            model.set_params(C=1 / strength).fit(self.rotation.rows, self._classes)
-        done = bool((model.n_iter_ < model.max_iter).all())
-        return Logistic(self.rotation.back(model.coef_.T), model.intercept_.copy(), done)
-
-    def _shown(self, solution: np.ndarray) -> np.ndarray:
-        """A column for two classes, K for K of them, (R + 1, 1 or K)."""
-        return solution if self._seen.shape[1] == 2 else solution @ self._contrast
 
     def _minimise(self, solution: np.ndarray, penalty: np.ndarray) -> tuple[np.ndarray, bool]:
         loss, chance = self._loss(solution, penalty)
@@ -109,7 +95,8 @@ class LogisticPath:
             loss, chance = self._loss(solution, penalty)
         for _ in range(STEPS):
             gradient = self._x.T @ ((chance - self._seen) @ self._contrast.T) + penalty * solution
-            step = self._step(gradient, chance, penalty)
+            find = self._whole_step if self._is_small else self._close_step
+            step = find(gradient, chance, penalty)
             decrement = 0.5 * float((gradient * step).sum())
             last = decrement <= CLOSE * len(self._x)
             for halving in range(HALVINGS):
@@ -136,29 +123,49 @@ class LogisticPath:
         loss = np.log(total).sum() - own + 0.5 * (penalty * solution**2).sum()
         return float(loss), scores
 
-    def _step(self, gradient: np.ndarray, chance: np.ndarray, penalty: np.ndarray) -> np.ndarray:
-        """Newton's step, of the shape of the solution (R + 1, J)."""
-        size, contrasts = gradient.shape
-        hessian = np.empty((contrasts, size, contrasts, size))
-        means = chance @ self._contrast.T
-        for j in range(contrasts):
-            for k in range(j + 1):
-                weight = (
-                    chance @ (self._contrast[j] * self._contrast[k]) - means[:, j] * means[:, k]
-                )
-                if j == k:  # one factor twice: half the work, and symmetric to the last bit
-                    half = np.sqrt(np.maximum(weight, 0.0))[:, None] * self._x
-                    hessian[j, :, j] = half.T @ half
-                else:
-                    hessian[j, :, k] = self._x.T @ (weight[:, None] * self._x)
-                    hessian[k, :, j] = hessian[j, :, k].T
-        table = hessian.reshape(contrasts * size, contrasts * size)
-        table[np.diag_indices(len(table))] += np.tile(penalty[:, 0], contrasts)
-        flat = gradient.T.reshape(-1)
-        _, found, failed = dposv(table, flat, lower=1)
+    def _whole_step(
+        self, gradient: np.ndarray, chance: np.ndarray, penalty: np.ndarray
+    ) -> np.ndarray:
+        """Newton's step for two classes, (R + 1, 1)."""
+        half = np.sqrt(chance[:, :1] * chance[:, 1:]) * self._x
+        hessian = half.T @ half
+        hessian[np.diag_indices(len(hessian))] += penalty[:, 0]
+        _, step, failed = dposv(hessian, gradient)
         if failed:  # flat to rounding: the shortest step
-            found = np.linalg.lstsq(table, flat, rcond=1e-14)[0]
-        return np.asarray(found.reshape(contrasts, size).T)
+            step = np.linalg.lstsq(hessian, gradient, rcond=1e-14)[0]
+        return np.asarray(step)
+
+    def _close_step(
+        self, gradient: np.ndarray, chance: np.ndarray, penalty: np.ndarray
+    ) -> np.ndarray:
+        """Newton's step, the closer the smaller the gradient, by conjugate gradients, (R + 1, J).
+
+        Near principal axes the Hessian is nearly diagonal, once classes are turned, too.
+        """
+        means = chance @ self._contrast.T
+        spread = (self._contrast * chance.mean(axis=0)) @ self._contrast.T
+        spread -= means.T @ means / len(means)
+        values, turn = np.linalg.eigh(spread)
+        contrast = turn.T @ self._contrast
+        damping = 1 / (self._sizes * np.maximum(values, 1e-12) + penalty)
+        rest = gradient @ turn
+        step, near = np.zeros_like(rest), damping * rest
+        way, size = near, float((rest * near).sum())
+        enough = size * min(0.01, size / len(means))
+        for _ in range(INNER):
+            if size <= enough:
+                break
+            bent = (self._x @ way) @ contrast
+            bent -= (chance * bent).sum(axis=1, keepdims=True)
+            bent *= chance
+            image = self._x.T @ (bent @ contrast.T) + penalty * way
+            length = size / float((way * image).sum())
+            step += length * way
+            rest = rest - length * image
+            near = damping * rest
+            size, before = float((rest * near).sum()), size
+            way = near + size / before * way
+        return np.asarray(step @ turn.T)
 
 
 def _contrast(count: int) -> np.ndarray:
@@ -169,17 +176,3 @@ def _contrast(count: int) -> np.ndarray:
     where = np.arange(1, count)
     helmert[where - 1, where] = -where
     return np.asarray(helmert / np.sqrt(where * (where + 1.0))[:, None])
-
-
-def newton_is_dear(rows: int, columns: int, classes: int) -> bool:
-    """Whether a step of Newton's method costs more than the passes over the rows that it saves."""
-    contrasts = classes - 1
-    table = contrasts * (contrasts + 1) / 2 * rows * columns**2
-    step = table + (contrasts * columns) ** 3 / 3
-    return bool(step > 100 * rows * columns * classes + 2e7)
-
-
-def _lbfgs() -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(solver="lbfgs", warm_start=True, max_iter=1000)

@@ -32,6 +32,11 @@ class Rotation:
         axes, lower = qr(x.T, mode="economic", check_finite=False)
         return cls(lower.T, axes)
 
+    def on_principal_axes(self) -> Rotation:
+        """The same span, its axes those on which the rows are uncorrelated, if centred."""
+        _, turn = np.linalg.eigh(self.rows.T @ self.rows)
+        return Rotation(self.rows @ turn, turn if self.axes is None else self.axes @ turn)
+
     def back(self, weights: np.ndarray) -> np.ndarray:
         """Weights of the features, (E,) or (E, C), from those of the turned ones."""
         return weights if self.axes is None else self.axes @ weights
