@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,7 @@ class Evaluation:
         experts: What the experts of a shared tower take of the tuning split.
         confounders: How well site, sex, age are predicted from the same embeddings.
         people: Task to what was predicted of single people (`medmcl.stages.people`).
+        seconds: How long it took.
     """
 
     folder: Path
@@ -90,6 +92,7 @@ class Evaluation:
     experts: list[ExpertContent] = field(default_factory=list)
     confounders: list[Confounder] = field(default_factory=list)
     people: list[tuple[str, TaskEvaluation]] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def evaluate(
@@ -378,6 +381,7 @@ def run_evaluate(
     Raises:
         CohortError: Another run learned from records that are held out here.
     """
+    began = time.monotonic()
     modalities = tuple(name for name in run.recipe.inputs if name in cohort.spec.modalities)
 
     def heed(_: object = None) -> None:
@@ -462,6 +466,7 @@ def run_evaluate(
         evaluation.evidence = evaluation.evidence.joined(ledger)
     _look_at_maps(spec, run, evaluation, device, unlabelled, now)
     _look_at_experts(spec, run, evaluation, device, seed, now)
+    evaluation.seconds = time.monotonic() - began
     return evaluation
 
 

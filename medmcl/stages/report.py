@@ -20,7 +20,7 @@ from medmcl.evaluation.selection_evidence import SelectionEvidence
 from medmcl.stages.evaluate import Evaluation
 from medmcl.stages.own_cohort import COHORT_FILE
 from medmcl.stages.run import Run
-from medmcl.stages.study import is_another, stage_sentence, study_of
+from medmcl.stages.study import cost_sentence, is_another, stage_sentence, study_of
 from medmcl.stages.subjects_table import describe_subjects
 
 
@@ -69,6 +69,7 @@ def _merge(run: Run, prepared: Prepared, evaluations: Sequence[Evaluation]) -> E
         last.experts[:0] = earlier.experts
         last.confounders[:0] = earlier.confounders
         last.evidence = earlier.evidence.joined(last.evidence)
+        last.seconds += earlier.seconds
     return last
 
 
@@ -83,6 +84,8 @@ def _data(
     provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
     provenance.pop(COHORT_FILE, None)  # a report leaves the machine
     tasks = _scored(cohort, evaluation)
+    study = study_of(run, cohort, tasks, evaluation.seconds)
+    cost = cost_sentence(study.seconds)
     scored = {"scored cohort": cohort.name, "scored cohort fingerprint": cohort.fingerprint}
     return ReportData(
         title=f"{run.recipe.name} on {cohort.name}",
@@ -92,7 +95,7 @@ def _data(
             "source": run.recipe.source or "not stated",
             **(scored if is_another(run, cohort) else {}),
         },
-        study=replace(study_of(run, cohort, tasks), gaps=tuple(dict.fromkeys(evaluation.gaps))),
+        study=replace(study, gaps=tuple(dict.fromkeys(evaluation.gaps))),
         flow=prepared.flow(),
         table_one=describe_subjects(prepared, tasks),
         missingness=_presence(prepared),
@@ -109,7 +112,7 @@ def _data(
         level=evaluation.level,
         resampling=evaluation.resampling,
         left_out=_left_out(run),
-        notes=[*lines, *dict.fromkeys(evaluation.notes)],
+        notes=[*lines, *([cost] if cost else []), *dict.fromkeys(evaluation.notes)],
     )
 
 

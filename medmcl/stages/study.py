@@ -27,13 +27,14 @@ from medmcl.stages.run import Run
 MOST_NAMED = 8  # columns or settings in a clause; the others are counted
 
 
-def study_of(run: Run, cohort: Cohort, tasks: Sequence[str]) -> Study:
+def study_of(run: Run, cohort: Cohort, tasks: Sequence[str], evaluated_s: float = 0.0) -> Study:
     """Collect the facts that the files state; what they do not state stays empty.
 
     Args:
         run: The run.
         cohort: The cohort that was scored.
         tasks: Its tasks that were scored.
+        evaluated_s: Seconds that scoring them took.
     """
     keys = cohort.spec.keys
     first, last = _dates(cohort)
@@ -50,6 +51,7 @@ def study_of(run: Run, cohort: Cohort, tasks: Sequence[str]) -> Study:
         predictors=tuple(_predictor(name, run, cohort) for name in read),
         towers=_towers(run.recipe),
         training=_training(run),
+        seconds={"training": _trained_s(run), "evaluation": round(evaluated_s, 3)},
         external=is_another(run, cohort),
     )
 
@@ -114,13 +116,36 @@ def _training(run: Run) -> tuple[str, ...]:
 
     Without any stage of its own a run scores covariates, or vectors from elsewhere.
     """
-    made = {name: spec.task for name, spec in run.stages.items()}
-    made |= dict.fromkeys((*run.selections, *run.attacks, *run.clusters))
+    made = _made(run)
     done = {name: run.checkpoints(name).done for name in made}
     free = [stage_sentence(f) for n, f in done.items() if f and made[n] is None]
     free += [] if run.stages else ["No encoder is trained."]
     tuned = sum(bool(f) and made[n] is not None for n, f in done.items())
     return (*free, *([f"{counted(tuned, 'stage')} fine-tuned with labels."] if tuned else []))
+
+
+def _made(run: Run) -> dict[str, str | None]:
+    """Stages that train or prepare, to the task of those that learn labels."""
+    made = {name: spec.task for name, spec in run.stages.items()}
+    return made | dict.fromkeys((*run.selections, *run.attacks, *run.clusters))
+
+
+def _trained_s(run: Run) -> float:
+    """Seconds that all finished stages took before the evaluation."""
+    done = (run.checkpoints(name).done for name in _made(run))
+    return round(sum(float(fact.get("seconds", 0.0)) for fact in done if fact), 3)
+
+
+def cost_sentence(seconds: Mapping[str, float]) -> str:
+    """Say how long training and evaluation took; nothing without an evaluation."""
+    if not seconds["evaluation"]:
+        return ""
+    training, evaluation = (_spell(seconds[name]) for name in ("training", "evaluation"))
+    return f"Training took {training}, evaluation {evaluation} (drawing this page not counted)."
+
+
+def _spell(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 def _dates(cohort: Cohort) -> tuple[str, str]:

@@ -221,3 +221,20 @@ def test_a_run_without_evaluation_or_outcomes_still_has_a_report(trained, hearts
     assert "No task was evaluated." in html
     assert "<td" in html
     assert not re.search(r">(nan|None)<", html)
+
+
+def test_the_report_says_what_training_and_evaluation_took(trained, hearts, tmp_path):
+    done = [json.loads(path.read_text()) for path in trained.path.rglob("done.json")]
+    assert done
+    found = json.loads((trained.path / "report.json").read_text(encoding="utf-8"))
+    seconds = found["study"]["seconds"]
+    assert seconds["training"] == pytest.approx(sum(one["seconds"] for one in done), abs=1e-3)
+    assert seconds["evaluation"] > 0
+    said = re.compile(r"Training took [\d.]+ s, evaluation [\d.]+ s")
+    assert sum(bool(said.match(note)) for note in found["notes"]) == 1
+    assert said.search((trained.path / "report.html").read_text(encoding="utf-8"))
+    cohort = open_cohort(hearts)
+    empty = Evaluation(folder=tmp_path, prepared=Run(trained.path).prepare(cohort, ("ecg",)))
+    write_evaluation_report(trained, cohort, empty)
+    notes = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["notes"]
+    assert not any(said.match(note) for note in notes)

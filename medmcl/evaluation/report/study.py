@@ -69,6 +69,7 @@ class Study:
         gaps: What was done about inputs and cells that are missing, a clause each.
         towers: Modality to its encoder, in a clause.
         training: A sentence on each training stage.
+        seconds: How long ``training`` took in all, and ``evaluation`` without its page.
         licence: Licence of the model, if somebody stated one.
         external: Whether the scored cohort is another than the one trained on.
     """
@@ -85,5 +86,6 @@ class Study:
     gaps: tuple[str, ...] = ()
     towers: Mapping[str, str] = field(default_factory=dict)
     training: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
     licence: str = ""
     external: bool = False
