@@ -1,0 +1,117 @@
+"""One person from a table alone: no encoder, no outcome columns; and where events compete."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+from small_tables import whas, write_cohort
+
+import medmcl
+from medmcl.core.errors import CohortError
+from medmcl.stages import pretrain
+from medmcl.stages.predict import predict_people, predict_person
+from medmcl.stages.saved_prediction import load_prediction
+from medmcl.stages.saved_probes import load_probes
+
+KEYS = ["subject", "task", "target", "horizon_years"]
+OUTCOMES = ["lenfol", "fstat", "cardiac"]
+DEATH = {"kind": "survival", "time": "lenfol", "unit": "days", "horizons_years": [1, 3]}
+TASKS = {
+    "death": {**DEATH, "event": "fstat"},
+    "heart_death": {**DEATH, "event": "fstat == 1 and cardiac == 1",
+                    "competing": "fstat == 1 and cardiac == 0"},
+}  # fmt: skip
+
+
+def write(folder, table):
+    """A cohort whose covariates are every column: those of the outcomes are left out by the run."""
+    return write_cohort(
+        folder, table, recipe="risk_table", tasks=TASKS,
+        subjects={"table": "table.csv", "id": "id"},
+        modalities={"clinic": {"reader": "table", "columns": "*"}},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of `risk_table` on a table of deaths, of which some are of another cause."""
+    folder = tmp_path_factory.mktemp("table")
+    table, _ = whas()
+    table["cardiac"] = np.random.default_rng(1).integers(0, 2, len(table))
+    cohort = write(folder / "cohort", table)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "write_run_report", lambda *_, **__: None)  # figures take half
+        run = medmcl.pretrain(
+            cohort, out=folder / "run", device="cpu",
+            overrides={"stages.results.predictions": True, "stages.results.bootstrap_draws": 100},
+        )  # fmt: skip
+    return run, cohort, table, pd.read_parquet(run.path / "predictions-results.parquet")
+
+
+@pytest.mark.parametrize("method", [None, "Kaplan-Meier"])
+def test_risks_without_outcomes_are_those_that_were_scored(made, tmp_path, method):
+    run, cohort, table, scored = made
+    name = method or "covariates"
+    ours = scored[scored["method"] == name]
+    assert set(ours["task"]) == set(TASKS)
+    whole = run.predict(cohort, method=method, device="cpu")
+    few = ours["subject"].unique()[[0, 5]]
+    for number, subjects in enumerate(([few[0]], few, None)):
+        told = whole
+        if subjects is not None:
+            rows = table[table["id"].isin(subjects)].drop(columns=OUTCOMES)
+            new = write(tmp_path / str(number), rows)
+            told = run.predict(new, method=method, device="cpu")
+            assert set(told["subject"]) == set(subjects)
+        both = told.merge(ours, on=KEYS, suffixes=("", "_scored"))
+        assert len(both) == (len(ours) if subjects is None else 4 * len(subjects))
+        assert (both["predicted"] == both["predicted_scored"]).all()
+
+
+def test_a_risk_where_events_compete_is_absolute(made):
+    run, cohort, *_ = made
+    told = run.predict(cohort, device="cpu").pivot_table(
+        index="subject", columns=["task", "horizon_years"], values="predicted"
+    )
+    assert ("heart_death", "covariates") in load_prediction(run).rivals
+    probe = next(one for one in load_probes(run)
+                 if (one.task, one.method) == ("heart_death", "covariates"))  # fmt: skip
+    alone = 1 - np.exp(-np.exp(probe.model.curve[-1]))
+    assert 0 < alone < 1
+    assert (told["heart_death", 3.0] < told["death", 3.0]).mean() > 0.95
+    curves = run.predict(cohort, tasks=["heart_death"], curves=True, device="cpu")
+    last = curves.groupby("subject")["survival"].last()
+    assert (1 - last >= told["heart_death", 3.0].reindex(last.index) - 1e-12).all()
+
+
+def test_people_like_those_in_training_are_seldom_flagged_and_strange_ones_are(made, tmp_path):
+    run, cohort, table, _ = made
+    found = predict_people(run, cohort, tasks=["death"], device="cpu")
+    told = found.table.drop_duplicates("subject")
+    held = told[~told["in_training"].astype(bool)]
+    assert len(held) > 100
+    assert binomtest(int(held["outside"].sum()), len(held), found.rate).pvalue > 1e-3
+    strange = table.drop(columns=OUTCOMES).head(20)
+    new = write(tmp_path / "strange", strange.assign(age=strange["age"] + 90))
+    odd = run.predict(new, tasks=["death"], device="cpu")
+    assert odd["outside"].all()
+    assert odd["outside_of"].str.match(r"age 1\d\d \(train: ").all()
+
+
+def test_a_column_that_counts_must_be_there(made, tmp_path):
+    run, _, table, _ = made
+    new = write(tmp_path / "new", table.drop(columns=[*OUTCOMES, "age"]).assign(Age=70))
+    with pytest.raises(CohortError, match=r"no column 'age'.*did you mean 'Age'"):
+        run.predict(new, device="cpu")
+
+
+def test_one_person_by_values_alone(made):
+    run, _, table, _ = made
+    row = table.drop(columns=["id", *OUTCOMES]).iloc[3]
+    told = predict_person(run, {}, {name: str(value) for name, value in row.items()}, device="cpu")
+    assert told.table["quality"].eq("ok").all()
+    whole = predict_people(run, made[1], device="cpu").table
+    same = whole[whole["subject"] == table["id"].iloc[3]]
+    assert told.table["predicted"].tolist() == same["predicted"].tolist()
+    some = predict_person(run, {}, {"age": "63", "chf": "1"}, device="cpu").table
+    assert "missing: the train mean stands in" in some["remarks"].iloc[0]
