@@ -179,13 +179,11 @@ def _shown(table: Any) -> str:
     lines = []
     for row in table.to_dict("records"):
         name = row["task"] if row["target"] == row["task"] else f"{row['task']}, {row['target']}"
-        by = (
-            ""
-            if row["horizon_years"] != row["horizon_years"]
-            else f" by {row['horizon_years']:g} years"
-        )
+        years = row["horizon_years"]
+        by = "" if years != years else f" by {years:g} year{'' if years == 1 else 's'}"
         unit = f" {row['unit']}" if row["unit"] else ""
-        lines.append(f"  {name}: {row['kind']}{by} {row['predicted']:.4g}{unit}  [{row['method']}]")
+        said = f"{row['predicted']:.4g}{unit}" if row["quality"] == "ok" else row["quality"]
+        lines.append(f"  {name}: {row['kind']}{by} {said}  [{row['method']}]")
     first = table.iloc[0]
     if first["outside_of"]:
         lines.append(f"  outside of what the run was trained on: {first['outside_of']}")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.core.findings import LEAVE_OUT, Finding
+from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.data.cohort import Cohort, find_cohort
 from medmcl.data.loading import Prepared
 from medmcl.data.manifest import listed
@@ -81,7 +81,8 @@ class PeoplePredicted:
         told = table[table["quality"] == "ok"]
         none = set(table["subject"]) - set(told["subject"])
         lines = [
-            f"{total:,} people: {total - len(none):,} predicted, {len(none):,} without a prediction"
+            f"{counted(total, 'person', 'people')}: {total - len(none):,} predicted, "
+            f"{len(none):,} without a prediction"
         ]
         first = table.drop_duplicates(["subject", "sample", "quality"])
         reasons = first[first["quality"] != "ok"]["quality"].value_counts()
@@ -96,13 +97,13 @@ class PeoplePredicted:
         else:
             far = table[table["outside"].fillna(False)]["subject"].nunique()
             lines.append(
-                f"{far:,} with inputs outside of what the run was trained on; of people like those "
-                f"in training about {100 * self.rate:.2g} % are flagged by chance"
+                f"{far:,} with inputs outside of what the run was trained on; by chance it is "
+                f"{100 * self.rate:.2g} % of people like those in training"
             )
         seen = table[table["in_training"].fillna(False)]["subject"].nunique()
         if seen:
             lines.append(
-                f"{seen:,} are people whom the run learned from: their predictions are too good"
+                f"{seen:,} learned from in training or tuning: their predictions are too good"
             )
         return lines
 
