@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from medmcl.modalities import ecg_rate
 from medmcl.modalities.ecg_checks import fault, judged
 from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_rate import FACTORS, NEAR, RIGHT
+from medmcl.modalities.ecg_sinus import device_rate, sinus_beats
 
 RATE_ERROR, RATE_DOUBT = 6.0, 3.0
 """Log-odds of another rate that are an error, and a warning; set on folds 7 and 8 of PTB-XL."""
@@ -31,10 +33,11 @@ def check_rate(
 ) -> Iterator[Finding]:
     """A declared rate that is not the header's, or a time scale that is not a heart's.
 
-    ``among`` is as `medmcl.core.contracts.WeighsOdds` says. A tachycardia with wide complexes looks
-    like a rate that is twice too high, so looks are an error only with another sign: the record
-    would last as long as usual at the other rate, or the heart beats as none does. Rates of
-    detection and of false alarms: ``docs/data_formats.md``.
+    A rate is doubted only where another, of a device, makes the ECG a plain sinus rhythm
+    (`ecg_sinus`): fast, wide, paced and irregular rhythms say nothing about it. Looks are an error
+    only with another sign: the record would last as long as usual at the other rate, or the heart
+    beats as none does. ``among`` is as `medmcl.core.contracts.WeighsOdds` says. Rates of detection
+    and of false alarms: ``docs/data_formats.md``.
     """
     record = look.record
     stated = record.header_rate_hz
@@ -50,15 +53,18 @@ def check_rate(
     odds = shape + length
     best, most = worst(odds)
     if most <= RATE_DOUBT:
-        yield from _near(look, used, shape, where)
+        yield from _near(look, used, shape, length, where)
         return
-    close = [n for n in _FAR if odds[n] > odds[best] - ALSO]
-    likely = " or ".join(f"{record.rate_hz / FACTORS[n]:g}" for n in close)
+    close = sorted((n for n in _FAR if odds[n] > odds[best] - ALSO), key=lambda n: -odds[n])
+    plain = {n: sinus for n in close if (sinus := would_be(look, used, n)) is not None}
+    if not plain:
+        return
+    likely = " or ".join(f"{sinus.rate_hz:g}" for sinus in plain.values())
     bar = RATE_ERROR + np.log(among)
     beats = look.pulse(used)[0]
-    sure = any(odds[n] > bar and second_sign(n, length, beats) for n in _FAR)
-    said = f"{_told(look, used)}; log-odds {most:.1f} that the rate is {likely} Hz"
-    to_mend = f"set rate_hz: {record.rate_hz / FACTORS[best]:g}"
+    sure = any(odds[n] > bar and second_sign(n, length, beats) for n in plain)
+    said = f"{_told(look, used, [*plain.values()])}; log-odds {most:.1f} that this is its rate"
+    to_mend = f"set rate_hz: {next(iter(plain.values())).rate_hz:g}"
     if stated is not None:
         to_mend = "correct the file's header"
     if sure:
@@ -69,19 +75,47 @@ def check_rate(
         yield fault("wrong_rate", where, f"few hearts look like this: {said}", mend, "warning")
 
 
-def _near(look: Look, used: Sequence[str], shape: np.ndarray, where: str) -> Iterator[Finding]:
+def _near(
+    look: Look, used: Sequence[str], shape: np.ndarray, length: np.ndarray, where: str
+) -> Iterator[Finding]:
     """Doubt a rate that is off by a quarter, where the length would then be the usual one."""
-    record = look.record
-    length = ecg_rate.length_odds(record.seconds, len(record.leads))
     for place in _CLOSE:
-        if length[place] > 0 and shape[place] > 0:
-            likely = f"{record.rate_hz / FACTORS[place]:g} Hz"
+        if length[place] <= 0 or shape[place] <= 0:
+            continue
+        sinus = would_be(look, used, place)
+        if sinus is not None:
             what = (
-                f"{_told(look, used)}; at {likely} the record lasts "
+                f"{_told(look, used, [sinus])}; at {sinus.rate_hz:g} Hz the record lasts "
                 f"{ecg_rate.USUAL_SECONDS:g} s, as usual"
             )
-            mend = f"see whether the rate is {likely}"
+            mend = f"see whether the rate is {sinus.rate_hz:g} Hz"
             yield fault("wrong_rate", where, what, mend, "warning")
+
+
+@dataclass(frozen=True)
+class Sinus:
+    """What an ECG would be at another rate.
+
+    Attributes:
+        rate_hz: The other rate, of a device.
+        beats: Beats a minute of the plain sinus rhythm at it.
+    """
+
+    rate_hz: float
+    beats: float
+
+
+def would_be(look: Look, used: Sequence[str], number: int) -> Sinus | None:
+    """Give the sinus rhythm that an ECG is at another rate, place ``number`` of `FACTORS`.
+
+    None if no device has this rate, or the ECG is no plain sinus rhythm at it: then nothing is
+    said of its rate.
+    """
+    device = device_rate(look.record.rate_hz / FACTORS[number])
+    if device is None:
+        return None
+    beats = sinus_beats(look.beginning(used), device)
+    return None if beats is None else Sinus(device, beats)
 
 
 def rate_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
@@ -118,8 +152,11 @@ def pool(odds: np.ndarray) -> tuple[int, bool]:
     return best, bool(sure) and best != RIGHT
 
 
-def _told(look: Look, used: Sequence[str]) -> str:
-    """Say how fast the heart beats and how long complexes last."""
+def _told(look: Look, used: Sequence[str], plain: Sequence[Sinus]) -> str:
+    """Say how fast the heart beats at the stated rate, and at others."""
     beats, width = look.pulse(used)
-    said = f"the heart beats {beats:.0f} times a minute with complexes of {width * 1000:.0f} ms"
-    return f"at {look.record.rate_hz:g} Hz {said}"
+    others = " or ".join(f"{one.beats:.0f} at {one.rate_hz:g} Hz" for one in plain)
+    return (
+        f"at {look.record.rate_hz:g} Hz the heart beats {beats:.0f} times a minute with complexes "
+        f"of {width * 1000:.0f} ms; it is a sinus rhythm of {others}"
+    )

@@ -13,7 +13,7 @@ from medmcl.modalities.ecg_leads import PRECORDIAL
 from medmcl.modalities.ecg_levels import Look
 from medmcl.modalities.ecg_rate import FACTORS as RATES
 from medmcl.modalities.ecg_rate import NEAR, RIGHT, length_odds
-from medmcl.modalities.ecg_rate_check import RATE_ERROR, pool, rate_odds, second_sign
+from medmcl.modalities.ecg_rate_check import RATE_ERROR, pool, rate_odds, second_sign, would_be
 from medmcl.modalities.ecg_readers import ECGRecord
 
 FEWEST = 5
@@ -22,6 +22,8 @@ WEIGHT_OF_ONE = 6.0
 """A record counts at most so much, in log-odds."""
 ENOUGH = 12.0
 """Log-odds of all records together that are an error."""
+LIKELIEST = 3
+"""Factors of one record that are looked into."""
 SAME = 0.8
 """Share of ECGs that last as long as the median; then another length is odd."""
 
@@ -38,21 +40,23 @@ def inspect_together(raws: Iterable[ECGRecord], wanted: Sequence[str]) -> list[F
     """
     odds: list[np.ndarray] = []
     chests = 0
-    shapes, signs, seconds, rates, places = [], [], [], [], []
+    shapes, signs, seconds, rates, places, plain = [], [], [], [], [], []
     for raw in raws:
         look, used = Look(raw), used_leads(raw, wanted)
         chests += all(lead in used for lead in PRECORDIAL)
         found = chest_odds(look, used)
         if found is not None:
             odds.append(found)
-        shapes.append(rate_odds(look, used))
+        shape = rate_odds(look, used)
+        shapes.append(shape)
+        plain.append(_plain(look, used, shape))
         signs.append((length_odds(raw.seconds, len(raw.leads)), look.pulse(used)[0]))
         seconds.append(raw.seconds)
         rates.append(raw.rate_hz)
         places.append(raw.where)
     names = [*_names(odds, chests)]
-    wrong = [*_rates(shapes, signs, rates)]
-    return [*names, *(wrong or _lengths(np.array(seconds), shapes, places))]
+    wrong = [*_rates(shapes, signs, rates, plain)]
+    return [*names, *(wrong or _lengths(np.array(seconds), plain, places))]
 
 
 def _accept(code: str) -> str:
@@ -60,13 +64,30 @@ def _accept(code: str) -> str:
     return f"; if all is right, say accept: {{'*': [{code}]}} in cohort.yaml"
 
 
+def _plain(look: Look, used: Sequence[str], shape: np.ndarray | None) -> np.ndarray:
+    """Which of the likeliest factors, (12,) bool, leave a plain sinus rhythm if taken out.
+
+    One that is none at any other rate does not accuse its rate; see `ecg_sinus`.
+    """
+    plain = np.zeros(len(RATES), bool)
+    if shape is not None:
+        for number in np.argsort(-shape)[:LIKELIEST]:
+            if shape[number] > 0:
+                plain[number] = would_be(look, used, int(number)) is not None
+    return plain
+
+
 def _rates(
-    shapes: list[np.ndarray | None], signs: list[tuple[np.ndarray, float]], rates: list[float]
+    shapes: list[np.ndarray | None],
+    signs: list[tuple[np.ndarray, float]],
+    rates: list[float],
+    plain: list[np.ndarray],
 ) -> Iterator[Finding]:
     """Add the log-odds of each factor that rates may be wrong by over records where a heart beats.
 
-    It is an error where most of these records are sure by their looks and have another sign too, as
-    `check_rate` asks of one.
+    Most must be plain sinus rhythms without this factor: a cohort of tachycardias, paced or
+    fibrillating hearts accuses no rate. It is an error where most of these records are sure by
+    their looks and have another sign too, as `check_rate` asks of one.
     """
     judged = [n for n, shape in enumerate(shapes) if shape is not None]
     if len(judged) < max(FEWEST, len(shapes) / 2):
@@ -74,7 +95,8 @@ def _rates(
     every = np.stack([shape for shape in shapes if shape is not None])
     best, sure = pool(every + np.stack([signs[n][0] for n in judged]))
     looks = float(np.median(every[:, best]))
-    if not sure or looks <= 0:
+    agree = np.mean([plain[n][best] for n in judged])
+    if not sure or looks <= 0 or agree <= 0.5:
         return
     factor = RATES[best]
     signed = np.mean([second_sign(best, *signs[n]) for n in judged])
@@ -118,12 +140,11 @@ def _names(odds: list[np.ndarray], chests: int) -> Iterator[Finding]:
     )
 
 
-def _lengths(
-    seconds: np.ndarray, shapes: list[np.ndarray | None], places: list[str]
-) -> Iterator[Finding]:
+def _lengths(seconds: np.ndarray, plain: list[np.ndarray], places: list[str]) -> Iterator[Finding]:
     """Note ECGs that are a usual ratio of rates longer or shorter than nearly all others.
 
-    It is an error where the shape of the signal speaks for this ratio too.
+    It is an error where the shape of the signal speaks for this ratio too, and the ECG is a plain
+    sinus rhythm without it.
     """
     if len(seconds) < FEWEST:
         return
@@ -133,7 +154,7 @@ def _lengths(
     near = np.abs(ratio[:, None] * np.array(RATES) - 1) < 0.01
     near[:, RIGHT] = False
     odd = np.flatnonzero(near.any(axis=1))
-    sure = [n for n in odd if _speaks(shapes[n], near[n])]
+    sure = [n for n in odd if (plain[n] & near[n]).any()]
     for which, level in ((sure, "error"), ([n for n in odd if n not in sure], "warning")):
         if which:
             first = which[0]
@@ -150,8 +171,3 @@ def _lengths(
                 level="error" if level == "error" else "warning",
                 scope="cohort",
             )
-
-
-def _speaks(shape: np.ndarray | None, near: np.ndarray) -> bool:
-    """Whether the shape of a signal, if it is judged, prefers one of some factors, (12,) bool."""
-    return shape is not None and bool(shape[near].max() > 0)

@@ -319,7 +319,7 @@ def test_records_of_half_the_length_of_all_others_are_noted():
         (100, 500, 72, "error"),
         (500, 100, 72, "error"),
         (250, 500, 72, "warning"),  # lasts 10 s as stated: it may be a tachycardia
-        (500, 250, 72, "error"),
+        (500, 250, 72, "warning"),  # 20 s long: at no rate of a sinus rhythm would it last 10 s
         (500, 500, 72, None),
         (500, 500, 110, None),
     ],
