@@ -81,7 +81,7 @@ def evaluate_embeddings(
 
 @one_blas_thread()
 def evaluate_task(
-    features: Mapping[str, Seeds | Method],
+    features: Mapping[Any, Seeds | Method],
     targets: Targets,
     split: np.ndarray,
     subjects: np.ndarray,
@@ -123,8 +123,8 @@ def evaluate_task(
     narrow, or changed by a rounding, is not recognised. Where they do, such rows are a remark.
 
     Args:
-        features: Method to embeddings (N, E), or to one array a training seed; or to a `Method`
-            with a probe of its own, as baselines have.
+        features: Method, or (method, fraction), to embeddings (N, E), or to one array a training
+            seed; or to a `Method` with a probe of its own, as baselines have.
         targets: The task over the N samples.
         split: Name of each sample's split: train, tuning, held_out. (N,)
         subjects: Subject of each sample. (N,)
@@ -176,7 +176,9 @@ def evaluate_task(
     _check_lengths(methods, given, targets, split, subjects)
     _check_split(scored_split, split)
     has = present or {}
-    arrays = [(x, has.get(name)) for name, one in methods.items() for x in as_seeds(one.features)]
+    arrays = [
+        (x, has.get(_name(name))) for name, one in methods.items() for x in as_seeds(one.features)
+    ]
     known = guarded(targets, split, subjects, arrays, scored_split)
     setting = decide_rows(
         known,
@@ -195,7 +197,7 @@ def evaluate_task(
     fractions = [fraction for fraction in fractions if fraction not in same]
     most = max(fractions, default=1.0)
     tables = [
-        predict(setting, name, method, fraction, with_variants=fraction == most)
+        predict(setting, _name(name), method, fraction, with_variants=fraction == most)
         for fraction in fractions
         for name, method in methods.items()
         if method.fractions is None or fraction in method.fractions
@@ -214,7 +216,7 @@ def evaluate_task(
         full = further_metrics and table.fraction == largest[table.method]
         table.sampled.update(score(setting, table, samplers, table.rows, full=full))
     rows = [row for table in tables for row in rows_of(setting, table, level)]
-    first = baseline or next(iter([*methods, *(_name(key) for key in given)]), "")
+    first = baseline or next((_name(key) for key in (*methods, *given)), "")
     whole = [table for table in tables if table.fraction == largest[table.method]]
     figures = [table for table in whole if table.method in shown]
     found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws), level)
@@ -312,7 +314,7 @@ def _check_split(name: str, split: np.ndarray) -> None:
 
 
 def _check_lengths(
-    methods: Mapping[str, Method],
+    methods: Mapping[Any, Method],
     given: Mapping[Any, Predictions],
     targets: Targets,
     split: np.ndarray,

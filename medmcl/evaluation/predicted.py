@@ -39,6 +39,8 @@ class Method:
         variants: What else is predicted of the rows: as if only some modalities were there.
         anew: The same method as each fold made it, where every stage is trained anew in each;
             empty otherwise. ``features`` are then those of the stages as they are kept.
+        is_fitted: The features are predictions already: draws of labels change nothing, and no
+            probe is kept.
     """
 
     features: Seeds
@@ -48,6 +50,7 @@ class Method:
     notes: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
     anew: tuple[FoldFeatures, ...] = ()
+    is_fitted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +183,7 @@ def predict(
     variants = method.variants if with_variants else ()
     ledger: list[FittedOn] = []
     models: list[Fitted] = []
-    for draw in range(setting.draws if fraction < 1 else 1):
+    for draw in range(setting.draws if fraction < 1 and not method.is_fitted else 1):
         for x in as_seeds(method.features):
             one = _one(setting, replace(method, variants=variants), x, fraction, draw)
             parts.append(one)
@@ -278,7 +281,7 @@ def _crossed(setting: Setting, method: Method, x: np.ndarray, fraction: float, d
         times=None if setting.horizons is None else setting.horizons.fine,
     )
     fitted = None
-    if fraction == 1 and len(setting.train):  # not scored here, kept for other cohorts
+    if fraction == 1 and len(setting.train) and not method.is_fitted:  # kept for other cohorts
         fitted = method.fit(x, targets, setting.keep(setting.train, 1.0, 0), setting.tuning)
 
     def of_rows(one: OutOfFold) -> _One:
@@ -302,7 +305,7 @@ def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> lis
         if setting.cross_validation.refit == "all":
             what = f"every stage, {what}"
         lines = [setting.fitted(what, setting.scored, note=note, use="out_of_fold", **about)]
-        if fraction == 1 and len(setting.train):
+        if fraction == 1 and len(setting.train) and not method.is_fitted:
             note = "for other cohorts; not scored on this one"
             what = f"{method.protocol} and its standardisation"
             lines.append(setting.fitted(what, setting.train, note=note, **about))

@@ -166,8 +166,10 @@ def _ask(scoring: TaskScoring, asked: Asked) -> Confounder | None:
     if resample == "site" and _is_of_sites(targets, scoring.sites, prepared.subjects):
         resample = "subject"
         asked.notes.append("intervals draw subjects: whole sites would take its classes away")
-    plain = replace(sources, covariates=None, simple=None, baselines=("majority",))
-    methods = plain.methods(targets, spec.protocol)
+    methods = scoring.methods(
+        targets,
+        lambda one: replace(one, covariates=None, simple=None, baselines=("majority",)),
+    )
     done = evaluate_task(
         {name: replace(method, variants=()) for name, method in methods.items()},
         targets,

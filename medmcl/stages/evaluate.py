@@ -38,6 +38,7 @@ from medmcl.stages.outputs import claim_report_folder, claim_table
 from medmcl.stages.own_cohort import open_as_own
 from medmcl.stages.paired_choice import paired_choice_results
 from medmcl.stages.people import scored_people, write_people
+from medmcl.stages.refit_all import refit_all
 from medmcl.stages.run import Run
 from medmcl.stages.saved_prediction import KeptPrediction
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
@@ -424,6 +425,21 @@ def run_evaluate(
             sites=sites,
             frozen=tuple(frozen),
             seen=seen_people(run, prepared),
+            refitted=None
+            if frozen
+            else refit_all(
+                spec,
+                run,
+                prepared,
+                device,
+                record,
+                tasks=chosen,
+                seed=seed,
+                sites=sites,
+                stop=stop,
+                others=others,
+                heed=heed,
+            ),
         )
         _keep_cloud(evaluation, spec, sources, unlabelled)
         _score_tasks(scoring, chosen, evaluation, now, keep_probes=keep_probes)

@@ -24,46 +24,23 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
 from medmcl.selection.keep import Keep
-from medmcl.stages.cluster import rehearse_cluster, run_cluster
 from medmcl.stages.cohort_checks import faults_with, used_tasks
 from medmcl.stages.evaluate import Evaluation, refuse_faulty, run_evaluate
 from medmcl.stages.evaluate_spec import EvaluateSpec
-from medmcl.stages.factorise import rehearse_factorise, run_factorise
-from medmcl.stages.join import rehearse_join, run_join
 from medmcl.stages.kept_rows import GIVEN, copy_keep, keep_file, read_keep
 from medmcl.stages.launch import choose_precision, new_run_folder
-from medmcl.stages.left_out import leave_out, why_left_out
 from medmcl.stages.models import Setting
 from medmcl.stages.own_cohort import COHORT_FILE
 from medmcl.stages.people import WARNING, scored_people, write_people
-from medmcl.stages.poison import rehearse_poison, run_poison
 from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.recipe_on import prepare_inputs, recipe_on
 from medmcl.stages.report import write_run_report
 from medmcl.stages.run import Run, write_run_files
-from medmcl.stages.select import rehearse_select, run_select
 from medmcl.stages.selection_report import selections_of
 from medmcl.stages.settings import cohort_overrides
 from medmcl.stages.taken_over import differences, named, run_and_stage, shared_stages, take_over
-from medmcl.stages.train import rehearse, run_train
+from medmcl.stages.training import REHEARSE, run_stage
 
-REHEARSE: dict[str, Any] = {
-    "train": rehearse,
-    "factorise": rehearse_factorise,
-    "select": rehearse_select,
-    "cluster": rehearse_cluster,
-    "join": rehearse_join,
-    "poison": rehearse_poison,
-}
-RUN: dict[str, Any] = {
-    "train": run_train,
-    "factorise": run_factorise,
-    "select": run_select,
-    "cluster": run_cluster,
-    "join": run_join,
-    "poison": run_poison,
-}
-"""Stages that make something for later ones: a new kind is one line here and one in `AnyStage`."""
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
 
 
@@ -249,7 +226,7 @@ def _run_stages(
         if any_rank(stop.asked, world):
             raise Interrupted(f"before {stage.name}")
         if not isinstance(stage, EvaluateSpec):
-            facts.append(_run_stage(stage, prepared, setting))
+            facts.append(run_stage(stage, prepared, setting))
             barrier(world)  # no rank reads a stage that the first has not written whole
         elif world.rank == 0:
             found = run_evaluate(
@@ -261,21 +238,6 @@ def _run_stages(
                 write_people(scored_people(found.prepared, found.people), path)
                 setting.record.say(f"{path}: {WARNING}")
     return facts, evaluations
-
-
-def _run_stage(stage: AnyStage, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Run a stage, unless a cluster stage before it found that it would not pay."""
-    reason = why_left_out(stage, setting.checkpoints)
-    if not reason:
-        done: dict[str, Any] = RUN[stage.stage](stage, prepared, setting)
-        return done
-    facts = leave_out(stage, reason)
-    setting.record.say(f"{stage.name}: left out, {reason}")
-    if setting.world.rank == 0:
-        checkpoints = setting.checkpoints(stage.name)
-        checkpoints.folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.finish(facts)
-    return facts
 
 
 def _prepare(

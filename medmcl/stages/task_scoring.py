@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evaluate import TaskEvaluation, evaluate_task
-from medmcl.evaluation.folds import CrossValidation
+from medmcl.evaluation.folds import CrossValidation, tested
 from medmcl.evaluation.label_counts import LabelCounts
 from medmcl.evaluation.predicted import Given, Method, Predictions, with_baseline
 from medmcl.evaluation.subsets import label_subset
@@ -25,6 +25,7 @@ from medmcl.stages.features import predict
 from medmcl.stages.ledger import run_ledger
 from medmcl.stages.methods import Sources
 from medmcl.stages.outside import outside_splits
+from medmcl.stages.refit_all import Refitted
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, load_probes
 from medmcl.stages.study import is_another
@@ -81,6 +82,7 @@ class TaskScoring:
         frozen: Kept probes to apply instead of fitting any.
         seen: Samples of people that the run has seen, (N,) bool; None = unknown.
         heads: Fine-tuned model to the survival curves it gave the last task.
+        refitted: What was trained anew in each fold, where every stage is.
     """
 
     spec: EvaluateSpec
@@ -95,6 +97,7 @@ class TaskScoring:
     frozen: tuple[SavedProbe, ...] = ()
     seen: np.ndarray | None = None
     heads: dict[str, object] = field(default_factory=dict)
+    refitted: Refitted | None = None
 
     @property
     def is_outside(self) -> bool:
@@ -113,22 +116,25 @@ class TaskScoring:
                 why = "asks for another kind, columns or unit" if kept else "has no kept probe"
                 self.notes.append(f"{task}: {why}; --probe refit fits one on this cohort")
         else:
-            splits = self._unseen()
-        methods: dict[str, Method] = {}
+            splits = prepared.splits if self.refitted is not None else self._unseen()
+        methods: dict[str | tuple[str, float], Method] = {}
         predictions: dict[str | tuple[str, float], Predictions] = {}
         if self.frozen:
             predictions.update(self._apply(usable, targets))
         elif self._has_labels(targets):
-            methods = self.sources.methods(targets, spec.protocol)
+            methods.update(self.methods(targets))
         else:
             self.notes.append(
                 f"{task}: the cohort has no labelled train subjects, so no probe can be fitted on "
                 "it; only fine-tuned stages were scored"
             )
-        predictions |= self._finetuned(task, targets, splits)
+        if self.refitted is None:
+            predictions |= self._finetuned(task, targets, splits)
+        else:
+            methods |= self.refitted.finetuned(spec, task, targets)
         if not methods and not predictions:
             return TaskEvaluation(results=[])
-        used = {*methods, *(k if isinstance(k, str) else k[0] for k in predictions)}
+        used = {k if isinstance(k, str) else k[0] for k in (*methods, *predictions)}
         return evaluate_task(
             methods,
             targets,
@@ -181,6 +187,11 @@ class TaskScoring:
         if spec.folds is None:
             return None
         folds, repeats = spec.folds_and_repeats
+        plan = () if self.refitted is None else self.refitted.plan
+        if plan:
+            unseen = tested(plan, len(splits))
+            return CrossValidation(folds=folds, repeats=repeats, refit="all", unseen=unseen,
+                                   by=spec.fold_by, plan=plan)  # fmt: skip
         seen = np.isin(splits, ("train", "tuning")) if self.seen is None else self.seen
         unseen = ~seen
         if self.prepared.cohort.spec.keys.subjects.split.random is None:
@@ -197,12 +208,28 @@ class TaskScoring:
         return CrossValidation(
             folds=folds,
             repeats=repeats,
-            refit=spec.refit,
+            refit="probe",
             unseen=unseen,
             by=spec.fold_by,
             sites=self.sites,
             seed=self.seed,
         )
+
+    def methods(
+        self, targets: Targets, change: Callable[[Sources], Sources] = lambda sources: sources
+    ) -> dict[str, Method]:
+        """Give every method of a task; where stages are trained anew in folds, as each fold has it.
+
+        Args:
+            targets: The task.
+            change: Takes features away that are not asked for.
+        """
+        found = change(self.sources).methods(targets, self.spec.protocol)
+        if self.refitted is None:
+            return found
+        runs = self.refitted.runs
+        each = [change(one.sources).methods(targets, self.spec.protocol) for one in runs]
+        return self.refitted.anew(found, each)
 
     def say(self, note: str) -> None:
         """Add a note, once."""
