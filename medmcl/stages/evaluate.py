@@ -23,6 +23,8 @@ from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import Result
 from medmcl.evaluation.retrieval import retrieval
 from medmcl.stages.attacked import attack_results, own_attack
+from medmcl.stages.coefficients import FILE as COEFFICIENTS
+from medmcl.stages.coefficients import coefficient_rows, write_coefficients
 from medmcl.stages.confounders import ask_confounders
 from medmcl.stages.evaluate_settings import evaluate_overrides, with_settings
 from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec, ProbeSpec, RetrievalSpec
@@ -617,6 +619,7 @@ def _score_tasks(
     if keep_probes and sources.simple_reading is not None:
         save_simple(run, sources.simple_reading)
     kept = KeptPrediction()
+    coefficients: list[dict[str, Any]] = []
     for task in tasks:
         now(task)
         done = scoring.score(task)
@@ -632,9 +635,13 @@ def _score_tasks(
             kept.add_task(task, done)
             for label, curves in scoring.heads.items():
                 kept.add_head(task, label, curves)
+            coefficients += coefficient_rows(targets, done.models, sources.covariates)
     if keep_probes:
         kept.add_reach(scoring)
         kept.save(run)
+    if coefficients:
+        write_coefficients(run.path, coefficients)
+        evaluation.notes.append(f"the models of the covariates, written out: {COEFFICIENTS}")
 
 
 def _what_the_cohort_has(

@@ -108,6 +108,26 @@ def test_its_coefficients_are_those_of_scikit_survival(made):
     assert probe.model.weights[:, 0] * raw.std(axis=0) == pytest.approx(other.coef_, abs=1e-4)
 
 
+def test_the_model_is_written_out_a_column_a_row(made):
+    run, cohort, _ = made
+    table = pd.read_csv(run.path / "coefficients.csv")
+    number = table[table["is"] == "number"].set_index("column")
+    flags = table[table["is"] == "measured"].set_index("column")
+    assert set(number.index) == set(WHAS)
+    assert number["coefficient"]["age"] == pytest.approx(0.06, abs=0.02)  # as it was simulated
+    assert number["ratio_value"].to_numpy() == pytest.approx(np.exp(number["coefficient_per_sd"]))
+    assert set(number["ratio"]) == {"hazard ratio"}
+    eta = np.zeros(len(cohort.samples))
+    for name in WHAS:
+        cells = cohort.subjects[name].astype(float)
+        train = cells[cohort.subjects["split"] == "train"]
+        eta += number["coefficient"][name] * cells.fillna(train.mean()).to_numpy()
+        eta += flags["coefficient"].get(name, 0.0) * cells.notna().to_numpy()
+    read = Covariates.of(run, cohort, "clinic", is_frozen=True)
+    said = kept_probe(run, "death").predict(read.values).values[:, 0]
+    assert eta - eta.mean() == pytest.approx(said - said.mean(), abs=1e-5)
+
+
 def test_other_people_are_scored_by_the_kept_model(made, tmp_path):
     run, _, _ = made
     table, _ = whas(250, seed=5)
@@ -216,7 +236,21 @@ def test_a_mixed_table_with_gaps_categories_and_odd_cells(tmp_path, cache):
     found = rows_of(run)
     assert found.loc["death", "covariates", "c_index"]["low"] > 0.5
     assert found.loc["ef", "covariates", "r2"]["value"] > 0.95
-    read = Covariates.of(run, medmcl.open_cohort(folder), "clinic", is_frozen=True)
+    cohort = medmcl.open_cohort(folder)
+    read = Covariates.of(run, cohort, "clinic", is_frozen=True)
+    rows = pd.read_csv(run.path / "coefficients.csv").query("task == 'ef'")
+    coefficient = rows.set_index(["column", "is"])["coefficient"]
+    train = cohort.subjects["split"] == "train"
+    hand = np.full(len(table), rows.query("column == 'intercept'")["coefficient"].item())
+    for name in ("age", "bmi"):
+        cells = cohort.subjects[name].astype(float)
+        hand += coefficient[name, "number"] * cells.fillna(cells[train].mean()).to_numpy()
+    for level in ("early", "late"):
+        is_so = (cohort.subjects["stage"] == level).to_numpy()
+        hand += coefficient["stage", level] * is_so
+    hand += coefficient["stage", "measured"] * cohort.subjects["stage"].notna().to_numpy()
+    said = kept_probe(run, "ef").predict(read.values).values[:, 0]
+    assert hand == pytest.approx(said, abs=1e-4)
     assert "constant" not in {column for column, _ in read.terms}
     assert {("stage", "early"), ("stage", "late"), ("stage", "measured")} <= {*read.terms}
     told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
