@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from medmcl.core.findings import counted
 from medmcl.data.loading import Prepared
 from medmcl.stages.run import Run
-from medmcl.stages.seen import seen_people
+from medmcl.stages.seen import chance_twins, seen_people
 
 EVERYBODY = (
     "the cohort has no held-out split: all of its people are scored, none of them was seen in "
@@ -33,6 +34,12 @@ def outside_splits(
         splits[:] = "held_out"
         notes.append(EVERYBODY)
     seen = seen_people(run, prepared)
+    twins = chance_twins(run, prepared)
+    if twins:
+        notes.append(
+            f"{counted(twins, 'subject')} whose row is that of somebody the run learned from, as "
+            "often as chance would have it: scored as other people"
+        )
     if seen is None:
         notes.append("whether the run learned from people of this cohort is unknown")
     elif seen.any():

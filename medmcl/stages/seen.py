@@ -16,7 +16,7 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
 
     People are told by the content of measured records (of others, where the run read no measured
     kind), whatever they are called; in the run's own cohort by their ids, too, however it is split
-    now.
+    now. Rows of tables that are as often equal by chance tell nobody (`chance_twins`).
 
     Args:
         run: The run.
@@ -28,6 +28,8 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     cohort = prepared.cohort
     measured = [n for n, adapter in prepared.adapters.items() if adapter.kind in MEASURED]
     seen = learned_from(run.path, prepared, among=measured or tuple(prepared.adapters))
+    if chance_twins(run, prepared):
+        seen = np.zeros(len(prepared.splits), dtype=bool)
     is_own = run.config.get("cohort_fingerprint") == cohort.fingerprint
     if is_own or (not is_another(run, cohort) and (not measured or seen is None or seen.any())):
         by_id = _by_id(run, prepared)
@@ -35,6 +37,33 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     if seen is None:
         return None
     return np.asarray(np.isin(prepared.subjects, prepared.subjects[seen]))
+
+
+def chance_twins(run: Run, prepared: Prepared) -> int:
+    """Count people whose row of a table is that of somebody the run learned from, as by chance.
+
+    Two people of one age and sex have the same row of a narrow table. Of U that were learned from,
+    as many are expected to be met as people here have twins among one another (and one more, as
+    none is no proof), times U over the people here. Where three times as many are met, or the run
+    reads more than tables, rows stand for people, and the count is 0.
+
+    Args:
+        run: The run.
+        prepared: The cohort, as the run prepares it.
+    """
+    kept = kept_records(run.path)
+    kinds = {adapter.kind for adapter in prepared.adapters.values()}
+    seen = learned_from(run.path, prepared) if kinds == {"tabular"} else None
+    if kept is None or seen is None or not seen.any():
+        return 0
+    alike = len(np.unique(prepared.subjects[seen]))
+    rows = np.stack([prepared.identity(name) for name in prepared.adapters], axis=1)
+    people = np.unique(np.column_stack([rows, prepared.subjects]), axis=0)
+    _, which, times = np.unique(people[:, :-1], axis=0, return_inverse=True, return_counts=True)
+    twins = int((times[which] > 1).sum())
+    others = max(len(one) for one in kept.values())
+    expected = (twins + 1) * others / max(1, len(np.unique(prepared.subjects)) - 1)
+    return alike if alike <= 3 * expected else 0
 
 
 def _by_id(run: Run, prepared: Prepared) -> np.ndarray:

@@ -35,6 +35,9 @@ def made(tmp_path_factory, cache):
     return run, medmcl.open_cohort(folder / "cohort"), risk
 
 
+FEW = {"evaluate.bootstrap_draws": 100}
+
+
 def kept_probe(run, task, method="covariates"):
     (probe,) = [one for one in load_probes(run) if (one.task, one.method) == (task, method)]
     return probe
@@ -149,6 +152,34 @@ def test_other_people_are_scored_by_the_kept_model(made, tmp_path):
         concordance(table["lenfol"], table["fstat"], eta),
         abs=1e-4,  # cells are kept in float32
     )
+
+
+def test_people_of_equal_rows_are_others_unless_there_are_too_many_of_them(made, tmp_path, cache):
+    run, cohort, _ = made
+    table, _ = whas()
+    table.loc[::9, "bmi"] = np.nan
+    table["id"] = "p" + table["id"]  # the same people under other ids
+    there = write_whas(tmp_path / "again", table, split={"everyone": "held_out"})
+    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    assert done.results[0].n == (cohort.samples["split"] == "held_out").sum()
+    assert "have a record that the run learned from: not scored" in " ".join(done.notes)
+    narrow = {"clinic": {"reader": "table", "columns": ["gender", "chf"]}}
+    said = {"tasks": {"miord": {"kind": "binary", "column": "miord"}}, "modalities": narrow}
+    own = write_cohort(
+        tmp_path / "narrow", table, subjects={"table": "table.csv", "id": "id"}, **said
+    )
+    few = {"stages.results.bootstrap_draws": 100}
+    run = medmcl.pretrain(
+        own, recipe="risk_table_toy", out=tmp_path / "run", device="cpu", overrides=few
+    )
+    others, _ = whas(200, seed=4)
+    there = write_cohort(
+        tmp_path / "others", others,
+        subjects={"table": "table.csv", "id": "id", "split": {"everyone": "held_out"}}, **said,
+    )  # fmt: skip
+    done = medmcl.evaluate(run, there, out=tmp_path / "y", device="cpu", overrides=FEW)
+    assert done.results[0].n == 200
+    assert "200 subjects whose row is that of somebody" in " ".join(done.notes)
 
 
 def test_nine_columns_and_a_time_need_neither_ids_nor_a_split(tmp_path, cache):
