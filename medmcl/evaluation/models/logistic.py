@@ -11,8 +11,8 @@ from medmcl.evaluation.models.rotation import Rotation
 
 STEPS = 200
 HALVINGS = 50
-CLOSE = 1e-7
-"""Fall of the loss still to come, a row, below which the last step is taken."""
+CLOSE = {"whole": 1e-8, "close": 1e-6}
+"""Fall of the loss still to come, a row, below which the last step is taken, by kind of step."""
 FEW = 5_000_000  # rows times squared numbers: up to here Newton's equations are solved outright
 WIDEST = 512  # numbers up to which rows are turned to principal axes; four times, if many rows
 INNER = 200  # conjugate directions of a step at most
@@ -98,7 +98,7 @@ class LogisticPath:
             find = self._whole_step if self._is_small else self._close_step
             step = find(gradient, chance, penalty)
             decrement = 0.5 * float((gradient * step).sum())
-            last = decrement <= CLOSE * len(self._x)
+            last = decrement <= CLOSE["whole" if self._is_small else "close"] * len(self._x)
             for halving in range(HALVINGS):
                 size = 0.5**halving
                 trial = solution - size * step
