@@ -22,7 +22,7 @@ from medmcl.evaluation.models.competing import EventFree
 from medmcl.evaluation.models.cox_model import Baseline
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.predicted import Curves
-from medmcl.evaluation.reach import ColumnReach, EmbeddingReach, read_reach
+from medmcl.evaluation.reach import RATE, ColumnReach, EmbeddingReach, read_reach
 from medmcl.evaluation.setting import Setting
 from medmcl.stages.run import Run
 
@@ -78,10 +78,12 @@ class KeptPrediction:
             for method in spec.probe.models:
                 several = sources.fused.get(method)
                 vectors = {str(spec.probe.modality): sources.embeddings[method]}
-                for name, x in (vectors if several is None else several.vectors).items():
+                vectors = vectors if several is None else dict(several.vectors)
+                rate = RATE / len(vectors)  # of all of them together
+                for name, x in vectors.items():
                     has = sources.present[method] if several is None else several.present[name]
                     rows = np.flatnonzero(train & has), np.flatnonzero(tuning & has)
-                    found = EmbeddingReach.learn(x, *rows, people, seed=scoring.seed)
+                    found = EmbeddingReach.learn(x, *rows, people, rate=rate, seed=scoring.seed)
                     if found is not None:
                         self.reach[method, name] = found
         covariates = sources.covariates

@@ -92,6 +92,17 @@ def test_nobody_is_dropped_and_what_is_missing_is_told(omics):
     assert (learned == ~held).all()
 
 
+def test_a_cohort_of_people_without_any_record_is_told_person_by_person(omics, tmp_path):
+    folder, run, _ = omics
+    new = only(folder, ["p155", "p159"], tmp_path / "new")
+    rows = pd.read_parquet(new / "proteins.parquet")
+    rows.iloc[:0].to_parquet(new / "proteins.parquet")
+    told = run.predict(new, device="cpu")
+    assert set(told["subject"]) == {"p155", "p159"}
+    assert told["predicted"].isna().all()
+    assert set(told["quality"]) == {"no record of any modality"}
+
+
 def test_curves_fall_and_pass_through_the_risks(omics):
     folder, run, _ = omics
     curves = run.predict(folder, tasks=["death"], curves=True, device="cpu")
