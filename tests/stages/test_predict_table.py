@@ -1,5 +1,9 @@
 """One person from a table alone: no encoder, no outcome columns; and where events compete."""
 
+import importlib
+import logging
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,3 +119,73 @@ def test_one_person_by_values_alone(made):
     assert told.table["predicted"].tolist() == same["predicted"].tolist()
     some = predict_person(run, {}, {"age": "63", "chf": "1"}, device="cpu").table
     assert "missing: the train mean stands in" in some["remarks"].iloc[0]
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command line in this process: words to its exit code, what it printed, and its error."""
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Typer's own, of click
+        cli = importlib.import_module("medmcl.cli")
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["medmcl", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        told = capsys.readouterr()
+        return left.value.code, told.out, told.err
+
+    logger = logging.getLogger("medmcl")
+    kept = logger.handlers[:], logger.level, logger.propagate
+    yield run
+    logger.handlers[:], logger.propagate = kept[0], kept[2]
+    logger.setLevel(kept[1])
+
+
+def test_the_command_counts_writes_and_says_that_the_files_are_about_people(
+    made, tmp_path, command
+):
+    run, cohort, table, _ = made
+    out = tmp_path / "risks.csv"
+    code, told, _ = command("predict", run.path, "--cohort", cohort, "--out", out, "--workers", 0)
+    assert code == 0
+    assert f"{len(table)} people: {len(table)} predicted, 0 without a prediction" in told
+    assert "this file is about people" in told
+    assert len(pd.read_csv(out)) == 4 * len(table)
+    assert len(pd.read_csv(tmp_path / "risks.curves.csv")) == 2 * 101 * len(table)
+    assert (tmp_path / "risks.csv.README.txt").exists()
+    again = command("predict", run.path, "--cohort", cohort, "--out", out)
+    assert again[0] == 2
+    assert "--overwrite" in again[2]
+    code, told, _ = command("predict", run.path, "--value", "age=63", "--workers", 0)
+    assert code == 0
+    assert "death: risk by 1 year" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "nobody is given to predict"),
+        (("--value", "age"), "must look like NAME=VALUE"),
+        (("--value", "age=1", "--value", "age=2"), "given twice"),
+        (("--value", "agee=1"), "did you mean 'age'"),
+        (("--value", "age=63", "--task", "deaht"), "did you mean 'death'"),
+        (("--value", "age=old"), "must be a number"),
+        (("--cohort", "nowhere", "--out", "x.csv"), "there is no cohort 'nowhere'"),
+        (("--cohort", "nowhere"), "--out predictions.parquet"),
+    ],
+)
+def test_slips_end_with_code_2_and_say_how_to_go_on(made, command, words, said):
+    code, _, told = command("predict", made[0].path, *words)
+    assert code == 2
+    assert said in told
+
+
+def test_an_evaluation_of_nobody_ends_with_code_2(made, tmp_path, command):
+    run, _, table, _ = made
+    new = write(tmp_path / "new", table.assign(lenfol=np.nan, fstat=np.nan))
+    code, _, told = command("evaluate", run.path, "--cohort", new, "--out", tmp_path / "out")
+    assert code == 2
+    assert "known" in told
+    assert not (tmp_path / "out" / "report.html").exists()
