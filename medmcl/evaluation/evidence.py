@@ -99,6 +99,17 @@ class TaskEvidence:
     risk_groups: tuple[RiskGroup, ...] = ()
     note: str = ""
 
+    @property
+    def people(self) -> tuple[object, ...]:
+        """Whom it is about: split, rows and events; what differs in it is not set side by side."""
+        groups = self.risk_groups
+        if groups:
+            return (self.split, sum(one.n for one in groups), sum(one.events for one in groups))
+        for part in (self.calibration, self.decision):
+            if part is not None and not isinstance(part, NotEstimable):
+                return (self.split, part.n, part.events)
+        return (self.split,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubgroupRow:

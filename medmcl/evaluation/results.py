@@ -197,6 +197,11 @@ def difference_rows(results: Sequence[Result], task: str) -> list[Result]:
     ]
 
 
+def people(row: Result) -> tuple[object, ...]:
+    """Whom a row is about: split, rows, people and events; rows that differ are not compared."""
+    return (row.split, row.n, row.subjects, row.events)
+
+
 def flipped(row: Result) -> Result:
     """Turn a paired difference around: versus minus method."""
     return replace(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TABLES = (".parquet", ".csv", ".tsv")
 """Suffixes of tables that can be written."""
-REPORT = ("report.html", "report.json", "results.csv")
+REPORT = ("report.html", "appendix.html", "report.json", "results.csv")
 
 
 def claim_report_folder(folder: Path, *, overwrite: bool) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
+from read_pages import both_pages
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task
 from medmcl.evaluation.evidence import FEWEST_FOR_CURVE, too_few_for_curve
-from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
+from medmcl.evaluation.report.page import ReportData, write_report
 
 N = 1100
 RNG = np.random.default_rng(5)
@@ -85,13 +91,46 @@ def test_a_number_has_the_same_interval_everywhere(kind, seeds):
     assert {key: each for key, each in shared.items() if len(each) > 1} == {}
 
 
+def test_every_page_and_file_shows_the_same_interval(tmp_path):
+    done = evaluated(task("binary"))
+    data = ReportData(title="t", results=done.results, evidence=done.evidence)
+    write_report(tmp_path / "report.html", data)
+    card = (tmp_path / "model_card.md").read_text(encoding="utf-8")
+    text = re.sub(r"<[^>]*>", " ", both_pages(tmp_path)) + card
+    rows = [row for row in done.results if not row.versus and row.low is not None]
+    values = [f"{row.value:.3f}" for row in rows]
+    others = {f"{row.value:.3f}" for row in done.evidence.subgroups if row.attribute != "everyone"
+              and row.value is not None}  # fmt: skip
+    own = [row for row, value in zip(rows, values, strict=True)
+           if values.count(value) == 1 and value not in others]  # fmt: skip
+    assert {"auroc", "calibration_slope", "ici"} <= {row.metric for row in own}
+    for row in own:
+        shown = re.findall(rf"(?<![\d.+-]){row.value:.3f} \((-?[\d.]+ to -?[\d.]+)\)", text)
+        assert set(shown) == {f"{row.low:.3f} to {row.high:.3f}"}, row.metric
+    known = {(row.metric, row.method): (row.value, row.low, row.high) for row in rows}
+    table = pd.read_csv(tmp_path / "calibration.csv")
+    for measure, metric in (("slope", "calibration_slope"), ("ici", "ici")):
+        for line in table[table["measure"] == measure].itertuples():
+            assert (line.value, line.low, line.high) == pytest.approx(known[metric, line.method])
+    told = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    short = " ".join(told["headline"])
+    main = next(row for row in rows if row.metric == "auroc" and row.method == "ours")
+    assert f"reaches AUROC {main.shown}" in short
+    slope = known["calibration_slope", "ours"]
+    assert "mi {:.3f} ({:.3f} to {:.3f})".format(*slope) in short
+
+
 def test_the_index_is_given_raw_and_corrected():
     done = evaluated(task("binary"))
     rows = {row.metric: row for row in done.results if row.method == "ours" and not row.versus}
     raw, corrected = rows["ici_uncorrected"], rows["ici"]
     (figure,) = [one for one in done.evidence.tasks if one.method == "ours"]
     assert raw.value == pytest.approx(figure.calibration.ici_uncorrected, abs=1e-9)
-    assert corrected.value < raw.value
+    assert corrected.value <= raw.value
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.05, 0.6, 150)  # right, so that all of the raw index is noise
+    found = calibration(rng.random(150) < p, p, draws=60)
+    assert found.ici.value < 0.8 * found.ici_uncorrected
     assert corrected.low is not None
     assert raw.low is None
     assert "too large in small samples" in raw.note

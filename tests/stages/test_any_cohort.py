@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from read_pages import check_pages
 
 import medmcl
 from medmcl.core.errors import ConfigError
@@ -65,7 +66,7 @@ def test_three_omics_tables_one_of_them_patchy_need_no_code(omics, tmp_path):
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     probe = [row for row in rows if row["split"] == "probe"]
     assert [row["step"] for row in probe] == [4, 8, 12]
-    page = (run.path / "report.html").read_text()
+    page, _ = check_pages(run.path)
     assert "The pairs that stage bind learned to align" in page
     assert "Scores of pairs while stage bind trained" in page
     report = json.loads((run.path / "report.json").read_text())

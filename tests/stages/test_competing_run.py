@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from read_pages import both_pages
 from tiny_runs import tiny
 
 import medmcl
@@ -52,7 +53,7 @@ def test_a_competing_outcome_goes_from_the_cohort_to_the_report(hearts, tmp_path
     assert not tuned.loc["observed_expected_at_5y", "value"]  # it has no model of the other event
     said = "no absolute risk: nothing was kept of the competing event"
     assert said in " ".join(tuned["note"])
-    report = (run.path / "report.html").read_text(encoding="utf-8")
+    report = both_pages(run.path)
     assert "competing events" in report
     assert "Aalen-Johansen" in report
     header = json.loads((run.path / "tasks.json").read_text(encoding="utf-8"))["heart_failure"]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from read_pages import both_pages
 
 import medmcl
 from medmcl.core.errors import ConfigError
@@ -345,7 +346,7 @@ def test_a_recipe_asks_and_the_report_tells_beside_the_tasks(tmp_path):
     assert {row["confounder"] for row in report["confounders"]} == {"site", "sex", "age"}
     models = {row["method"] for row in report["confounders"]}
     assert models == {row["method"] for row in report["results"]} - {"majority"}
-    page = (run.path / "report.html").read_text(encoding="utf-8")
+    page = both_pages(run.path)
     assert "What else the embeddings tell" in page
     assert set(pd.read_csv(run.path / "confounders.csv")["confounder"]) == {"site", "sex", "age"}
     assert set(pd.read_csv(run.path / "confounders_fitted_on.csv")["use"]) == {"fit"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from read_pages import both_pages
 from small_squares import write_squares
 from typed import typed
 
@@ -129,7 +130,7 @@ def test_a_report_shows_the_attack_on_victim_and_cured(cured):
     (gap,) = [row for row in attack if row.versus and row.metric == "attack_success"
               and row.protocol == "zero_shot"]  # fmt: skip
     assert (gap.method, gap.versus) == ("cured", "victim")
-    page = (cured["cleanclip_toy"].path / "report.html").read_text()
+    page = both_pages(cured["cleanclip_toy"].path)
     assert "Stage attack: target colour = red" in page
     assert "Retrieval, clean and triggered" in page
     assert "Stage attack (target colour = red) on cured: zero-shot attack success" in page
@@ -274,9 +275,8 @@ def test_a_supervised_cure_is_judged_by_its_own_head_and_left_out_of_zero_shot(c
     gaps = [row for row in rows if row.kind == "attack" and row.versus]
     assert {row.protocol for row in gaps} == {"linear_probe"}
     assert ("cured", "zero_shot") not in asked
-    assert (
-        "attack on cured by zero-shot left out: it has no tower for texts"
-        in (run.path / "report.html").read_text()
+    assert "attack on cured by zero-shot left out: it has no tower for texts" in both_pages(
+        run.path
     )
 
 
@@ -422,7 +422,7 @@ def test_an_attack_of_another_cohort_is_left_out_with_a_note(cured, tmp_path, mo
     assert any("the run's attack is of its own cohort" in note for note in found.notes)
     assert "results: zero-shot" in said
     assert "results: attack" not in said
-    page = (tmp_path / "e" / "report.html").read_text("utf-8")
+    page = both_pages(tmp_path / "e")
     assert "attack left out: the run&#39;s attack is of its own cohort" in page
     assert "probe of the attack section" not in page
     with pytest.raises(ConfigError, match="of its own cohort"):

@@ -5,6 +5,7 @@ import json
 import pytest
 import small_squares
 import torch
+from read_pages import both_pages
 from small_squares import write_squares
 
 import medmcl
@@ -40,7 +41,7 @@ def test_half_of_each_batch_takes_the_step_and_history_is_kept(squares, tmp_path
     saved = Checkpoints(made.path / "checkpoint" / "contrast").training()["selector"]
     assert len(saved["history"]) == 144
     assert saved["seen"].sum() == facts["rows"]
-    report = (made.path / "report.html").read_text("utf-8")
+    report = both_pages(made.path)
     assert "144 of 288 rows kept" in report
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from processes import weights
+from read_pages import both_pages
 from small_hospital import PEOPLE, write_hospital
 from tiny_runs import TINY_EHR
 
@@ -90,7 +91,7 @@ def test_people_who_are_held_out_change_nothing(claime, hospital, tmp_path):
 def test_the_run_embeds_and_says_what_it_did(claime, hospital):
     table = medmcl.load(claime.path).embed(hospital, modality="codes")
     assert len(table) == PEOPLE
-    report = (claime.path / "report.html").read_text(encoding="utf-8")
+    report = both_pages(claime.path)
     assert "24 codes and 24 concepts counted over" in report
     assert "rank 4" in report
 

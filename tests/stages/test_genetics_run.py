@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from read_pages import both_pages
 from small_genomes import variant_table, write_genome_cohort, write_plink
 
 import medmcl
@@ -60,7 +61,7 @@ def test_a_run_keeps_alleles_counts_exclusions_and_reports(study):
     assert state["counted"][:4] == ["A", "C", "A", "G"]
     assert len(state["ids"]) == len(state["frequency"]) == len(state["ancestry"]["loadings"])
     assert sum(map(len, state["excluded"].values())) + len(state["ids"]) == 60
-    report = (run.path / "report.html").read_text(encoding="utf-8")
+    report = both_pages(run.path)
     assert "variants of 60 used" in report or "genetics.quality" in report
     assert run.shapes["genes"].names == tuple(state["ids"])
     assert len(run.shapes["genes"].places) == len(state["ids"])

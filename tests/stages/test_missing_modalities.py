@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from read_pages import both_pages
 from small_omics import TABLES, write_omics, write_recipe
 
 import medmcl
@@ -89,7 +90,7 @@ def test_everyone_with_something_is_scored_and_the_report_says_by_what(run):
     assert list(asked.index) == [*(f"only {n}" for n in NAMES), *(f"without {n}" for n in NAMES)]
     assert asked["difference_low"].notna().all()
     assert asked.loc["only metabolites", "n"] == 38
-    page = (run.path / "report.html").read_text(encoding="utf-8")
+    page = both_pages(run.path)
     assert "As if some modalities were not there" in page
     assert json.loads((run.path / "report.json").read_text(encoding="utf-8"))["presence"]
 
@@ -141,7 +142,7 @@ def test_entries_can_be_removed_for_pretraining_and_evaluation(omics, run, tmp_p
     assert results["n"].max() == 58
     patterns = rows(thin.path / "presence.csv")
     assert (patterns["asked"] == "as they are").sum() >= 4  # of two methods
-    assert "removed at random" in (thin.path / "report.html").read_text(encoding="utf-8")
+    assert "removed at random" in both_pages(thin.path)
     again = scored(run, medmcl.open_cohort(omics, {"cohort.remove.share": 0.4}), tmp_path)
     everyone = [r for r in again.evidence.presence if r.modalities == "everyone"]
     assert everyone[0].n == 58

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from read_pages import both_pages
 from small_squares import SMALL, pair_squares, write_squares
 
 import medmcl
@@ -112,7 +113,7 @@ def test_pairs_that_lack_a_side_are_counted_in_the_report(run):
     (line,) = [one for one in told["headline"] if "Paired choice squares" in one]
     assert "11 pairs (chance 0.25): first " in line
     assert ", against first +" in line
-    page = (run.path / "report.html").read_text()
+    page = both_pages(run.path)
     assert '<section id="choices"' in page
     assert "later minus first" in page
     assert "mean over attributes" in page
@@ -149,7 +150,7 @@ def test_a_cohort_without_pairs_has_a_note(run, squares, tmp_path):
     done = medmcl.evaluate(run, squares, out=tmp_path / "a", overrides=overrides, device="cpu")
     assert done.results == []
     assert "the cohort has no `choices:`" in " ".join(done.notes)
-    page = (tmp_path / "a" / "report.html").read_text()
+    page = both_pages(tmp_path / "a")
     assert '<section id="choices"' not in page
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from read_pages import both_pages
 
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
@@ -36,10 +37,10 @@ def test_sites_are_drawn_from_the_command_on_and_files_and_page_say_so(trained, 
     assert set(table["resampling"]) == {"site"}
     assert set(pd.read_csv(out / "subgroups.csv")["resampling"]) == {"site"}
     assert set(pd.read_csv(out / "calibration.csv")["resampling"]) == {"site"}
-    page = (out / "report.html").read_text(encoding="utf-8")
+    page = both_pages(out)
     assert "95 % intervals over sites" in page
     assert "intervals over subjects" not in page
-    before = (trained.path / "report.html").read_text(encoding="utf-8")
+    before = both_pages(trained.path)
     assert "95 % intervals over subjects" in before
     assert "intervals draw whole sites" in page
 

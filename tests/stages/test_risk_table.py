@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from read_pages import check_pages
 from small_tables import WHAS, metabric, whas, write_cohort, write_whas
 
 import medmcl
@@ -61,6 +62,7 @@ def rows_of(run):
 
 def test_no_encoder_is_trained_and_the_whole_report_is_there(made):
     run, cohort, _ = made
+    check_pages(run.path)
     assert not (run.path / "checkpoint").exists()
     told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
     assert "covariates reaches C-index" in " ".join(told["headline"])

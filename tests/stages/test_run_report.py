@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from read_pages import both_pages, check_pages
 
 import medmcl
 from medmcl.data.cohort import open_cohort
@@ -165,9 +166,11 @@ def test_a_stage_sentence_says_what_was_left_out():
 
 
 def test_the_report_of_a_run_holds_study_table_and_files(trained):
-    html = (trained.path / "report.html").read_text(encoding="utf-8")
+    first, html = check_pages(trained.path)
     found = json.loads((trained.path / "report.json").read_text(encoding="utf-8"))
-    assert '<section id="table-one">' in html
+    assert "The subjects of each split" in first + html
+    assert "maps left out: they show images of single people" in html
+    assert not (trained.path / "cosine_maps.csv").exists()
     assert found["study"]["about"].startswith("simulated hearts")
     assert {row["variable"] for row in found["table_one"]} >= {"age (years)", "sex", "site"}
     flow = {row["step"]: row["subjects"] for row in found["flow"]}
@@ -191,7 +194,7 @@ def test_compared_runs_are_named_with_their_hashes(trained, hearts, tmp_path):
         (row,) = csv.DictReader(file)
     provenance = json.loads((trained.path / "provenance.json").read_text(encoding="utf-8"))
     assert row["config_hash"] == provenance["config_hash"]
-    html = (tmp_path / "scored" / "report.html").read_text(encoding="utf-8")
+    html = both_pages(tmp_path / "scored")
     assert "Runs set beside this one" in html
 
 
@@ -217,8 +220,8 @@ def test_a_run_without_evaluation_or_outcomes_still_has_a_report(trained, hearts
     )
     evaluation = Evaluation(folder=tmp_path, prepared=prepared)
     write_evaluation_report(trained, cohort, evaluation)
-    html = re.sub(r"base64,[^\"]*", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "No task was evaluated." in html
+    html = re.sub(r"base64,[^\"]*", "", both_pages(tmp_path))
+    assert 'id="results"' not in html
     assert "<td" in html
     assert not re.search(r">(nan|None)<", html)
 
@@ -232,7 +235,7 @@ def test_the_report_says_what_training_and_evaluation_took(trained, hearts, tmp_
     assert seconds["evaluation"] > 0
     said = re.compile(r"Training took [\d.]+ s, evaluation [\d.]+ s")
     assert sum(bool(said.match(note)) for note in found["notes"]) == 1
-    assert said.search((trained.path / "report.html").read_text(encoding="utf-8"))
+    assert said.search(both_pages(trained.path))
     cohort = open_cohort(hearts)
     empty = Evaluation(folder=tmp_path, prepared=Run(trained.path).prepare(cohort, ("ecg",)))
     write_evaluation_report(trained, cohort, empty)

@@ -12,6 +12,7 @@ import small_squares
 import torch
 import yaml
 from processes import assert_same_weights, finish, start
+from read_pages import both_pages
 from small_squares import write_squares
 
 import medmcl
@@ -129,7 +130,7 @@ def test_the_stage_after_it_trains_on_kept_rows_only(run, squares, keep):
 
 
 def test_the_report_says_what_was_kept_and_of_what(run, keep):
-    report = (run.path / "report.html").read_text("utf-8")
+    report = both_pages(run.path)
     assert f"{int(keep.kept.sum())} of 96 pairs kept" in report
     assert "best 70 % of the pool by neg_clip_loss" in report
     assert keep.provenance["teachers"]["teacher-0"]["rows"] > 0
@@ -617,7 +618,7 @@ def test_a_run_keeps_to_the_file_it_was_given_and_tells_its_labels(run, squares,
     assert label_tasks(made, "contrast") == ("colour",)
     provenance = json.loads((made.path / "provenance.json").read_text("utf-8"))
     assert provenance["parents"][0]["rule"] == first.rule
-    assert "Selection of pairs, --keep" in (made.path / "report.html").read_text("utf-8")
+    assert "Selection of pairs, --keep" in both_pages(made.path)
     out.unlink()
     shutil.rmtree(made.path / "checkpoint" / "contrast")
     again = medmcl.pretrain(

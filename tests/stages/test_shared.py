@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from processes import assert_same_weights, start
+from read_pages import both_pages
 
 import medmcl
 from medmcl.core.errors import ConfigError
@@ -127,7 +128,7 @@ def test_every_protocol_reads_the_shared_tower(run):
 
 
 def test_the_report_says_how_tokens_are_routed(run):
-    page = (run.path / "report.html").read_text(encoding="utf-8")
+    page = both_pages(run.path)
     told = ", ".join(f"{name} {value}" for name, value in run.recipe.shared["experts"].items())
     assert f"experts: {told}" in page
 
@@ -158,7 +159,7 @@ def test_routing_is_recorded_by_modality_and_block(run):
 
 
 def test_the_report_shows_what_experts_take_of_the_tuning_split(run):
-    html = (run.path / "report.html").read_text(encoding="utf-8")
+    html = both_pages(run.path)
     assert '<section id="experts"' in html
     found = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
     done = run.checkpoints("contrast").done

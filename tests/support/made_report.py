@@ -28,10 +28,10 @@ DRAWS = 10
 
 
 def binary_evidence(task, method, n=300, prevalence=0.2, seed=0, target=""):
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)  # the same people for every method
     score = rng.normal(size=n) + np.log(prevalence / (1 - prevalence))
-    risk = 1 / (1 + np.exp(-score))
     y = rng.random(n) < 1 / (1 + np.exp(-0.7 * score))
+    risk = 1 / (1 + np.exp(-score - _noise(n, seed)))
     return TaskEvidence(
         task=task,
         target=target or task,
@@ -44,12 +44,18 @@ def binary_evidence(task, method, n=300, prevalence=0.2, seed=0, target=""):
     )
 
 
+def _noise(n, seed):
+    """What makes one method's predictions differ from another's."""
+    return np.random.default_rng(seed).normal(scale=0.5 if seed else 0.0, size=n)
+
+
 def survival_evidence(task, method, n=300, seed=0):
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     x = rng.normal(size=n)
     time = rng.exponential(2000 * np.exp(-0.8 * x))
     censored = rng.uniform(300, 3000, n)
     event, time = time <= censored, np.minimum(time, censored)
+    x = x + _noise(n, seed)
     survival = np.exp(-1000 / 2000 * np.exp(0.8 * x))
     return TaskEvidence(
         task=task,

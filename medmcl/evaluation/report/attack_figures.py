@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medmcl.evaluation.attack_rates import RATES
-from medmcl.evaluation.report.headline import verdict
+from medmcl.evaluation.report.answers import verdict
 from medmcl.evaluation.report.pictures import (
     Picture,
     canvas,

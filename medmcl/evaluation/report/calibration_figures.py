@@ -52,11 +52,13 @@ def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture |
             title="Calibration",
             aid="On the diagonal, predicted risk is what was observed; above it risks are too "
             "low, below too high. Points are tenths of the subjects with 95 % intervals, bars "
-            "below the spread of risks." + rest_of(panels) + drawn_of(panels),
+            "below the spread of risks. ICI = mean distance from the diagonal; raw as published "
+            "(Austin & Steyerberg 2019), else with the noise that bootstrap draws show taken off "
+            "(our own correction)." + rest_of(panels) + drawn_of(panels),
             src=encode(figure),
             alt=spoken("Observed over predicted risk", [_said(panel) for panel in drawn]),
-            header=(*ABOUT, "slope (1)", "in the large (0)", "observed / expected (1)", "ICI (0)",
-                    "ICI uncorrected", "E50", "E90", "n", "events", "note"),
+            header=(*ABOUT, "slope (1)", "in the large (0)", "observed / expected (1)",
+                    "ICI (corrected, 0)", "ICI (raw, 0)", "E50", "E90", "n", "events", "note"),
             rows=cells([_cells(one) for one in shown]),
             narrow=len(panels) == 1,
         )  # fmt: skip
@@ -134,15 +136,13 @@ def _histogram(axes: Any, one: TaskEvidence, top: float, look: str) -> None:
 
 def _second(found: Found) -> str:
     counts = f"{found.events:,} events of {found.n:,}"
-    return f"slope {_short(found.slope)}, {counts}\nICI {_short(found.ici, 3)}"
+    raw = f", raw {number(found.ici_uncorrected)}" if found.ici_uncorrected is not None else ""
+    return f"slope {_short(found.slope)}, {counts}\nICI {_short(found.ici)}{raw}"
 
 
-def _short(one: Interval, digits: int = 2) -> str:
-    if one.value is None:
-        return "not estimable"
-    if one.low is None or one.high is None:
-        return f"{one.value:.{digits}f}"
-    return f"{one.value:.{digits}f} ({one.low:.{digits}f} to {one.high:.{digits}f})"
+def _short(one: Interval) -> str:
+    """As in every table; without the reason, which stands in the note."""
+    return "not estimable" if one.value is None else str(one)
 
 
 def _cells(one: TaskEvidence) -> tuple[object, ...]:
@@ -158,6 +158,6 @@ def _cells(one: TaskEvidence) -> tuple[object, ...]:
     large = _short(found.intercept) if isinstance(found, Calibration) else "-"
     return (
         *about(one), _short(found.slope), large, _short(found.observed_expected),
-        _short(found.ici, 3), number(found.ici_uncorrected), number(found.e50), number(found.e90),
+        _short(found.ici), number(found.ici_uncorrected), number(found.e50), number(found.e90),
         f"{found.n:,}", f"{found.events:,}", "; ".join(t for t in (found.note, one.note) if t),
     )  # fmt: skip

@@ -34,7 +34,6 @@ def confounder_sections(
             title=TITLE,
             pictures=() if picture is None else (picture,),
             tables=(_table(lines, models),),
-            empty="",
             short="Confounders",
             lines=(
                 "These are no tasks: the same probe, on the same embeddings, is asked for what "

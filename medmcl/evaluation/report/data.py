@@ -16,7 +16,7 @@ from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.report.study import Study
 from medmcl.evaluation.report.table_one import TableOne
-from medmcl.evaluation.results import APART, Result
+from medmcl.evaluation.results import APART, Result, headline_rows
 from medmcl.evaluation.selection_evidence import SelectionEvidence
 
 
@@ -117,3 +117,17 @@ class ReportData:
         """The method the report is about."""
         first = next((row.method for row in self.task_rows if not row.versus), "")
         return self.highlight or first
+
+    @cached_property
+    def main_rows(self) -> list[Result]:
+        """The main metric of every task at the most labels, for the method the report is about.
+
+        A task that this method has no row of is shown by its first one.
+        """
+        found = []
+        for task in dict.fromkeys(row.task for row in self.task_rows):
+            every = headline_rows(self.task_rows, task)
+            own = [row for row in every if row.method == self.method]
+            own = own or [row for row in every if row.method == every[0].method]
+            found += sorted(own, key=lambda row: -row.label_fraction)[:1]
+        return found

@@ -159,7 +159,7 @@ def _scatter(figure: Any, axes: Any, flat: np.ndarray, values: np.ndarray | None
         markerscale=1.8,
         fontsize=8,
         loc="upper center",
-        bbox_to_anchor=(0.5, 0.02),
+        bbox_to_anchor=(0.5, -0.01),
         ncols=min(4, len(levels)),
         handletextpad=0.1,
         columnspacing=0.8,

@@ -18,6 +18,7 @@ from medmcl.evaluation.report.pictures import (
     canvas,
     cells,
     encode,
+    legend_below,
     number,
     shorten,
     spoken,
@@ -71,9 +72,12 @@ def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
 
 
 def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture | None:
-    """Draw which modalities are present together, as columns of dots under bars of counts."""
+    """Draw which modalities are present together, as columns of dots under bars of counts.
+
+    None where nobody lacks any: there is nothing to see.
+    """
     found = presence(missingness)
-    if found is None:
+    if found is None or all(all(one.present.values()) for one in found.patterns):
         return None
     names, shown = found.names[:MOST_MODALITIES], found.patterns[:most]
     with style():
@@ -161,7 +165,7 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | 
             if place < panels:
                 _loss_panel(grid.flat[place], stage, points)
         grid.flat[0].set_ylabel("loss")
-        grid.flat[0].legend()
+        legend_below(figure, grid.flat)
         return Picture(
             title="Loss over training",
             aid="Lower is better; a tuning curve that rises while train falls is overfitting."
@@ -177,7 +181,8 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | 
 
 
 def _loss_panel(axes: Any, stage: str, points: Mapping[str, list[tuple[float, float]]]) -> None:
-    for kind, dot, look in (("train", "", COLOURS[0]), ("tuning", "o", COLOURS[1])):
+    looks = (("train", "", COLOURS[0], "-"), ("tuning", "o", COLOURS[1], "--"))
+    for kind, dot, look, dash in looks:
         if not points[kind]:
             continue
         steps, losses = np.array(points[kind]).T
@@ -186,7 +191,8 @@ def _loss_panel(axes: Any, stage: str, points: Mapping[str, list[tuple[float, fl
             axes.plot(steps, losses, color=look, alpha=0.25, linewidth=0.8)
             smooth = pd.Series(losses).rolling(15, min_periods=1, center=True).mean().to_numpy()
         dot = "o" if len(losses) == 1 else dot  # a line of one point is not seen
-        axes.plot(steps, smooth, color=look, marker=dot, markersize=3.5, label=kind)
+        axes.plot(steps, smooth, color=look, linestyle=dash, marker=dot, markersize=3.5,
+                  label=kind)  # fmt: skip
     axes.set_title(shorten(stage, 30))
     axes.set_xlabel("step")
     axes.grid(axis="y")

@@ -16,6 +16,7 @@ from medmcl.evaluation.report.pictures import (
     cells,
     colour,
     encode,
+    legend_below,
     mark,
     number,
     shorten,
@@ -24,7 +25,7 @@ from medmcl.evaluation.report.pictures import (
 )
 
 _NAMED = 8
-"""Lines of a panel that its legend has room for."""
+"""Lines that the legend has room for."""
 GEOMETRY = (
     ("effective_rank", "effective rank", "higher: more dimensions in use"),
     ("uniformity", "uniformity", "lower: more evenly spread"),
@@ -47,9 +48,8 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
     drawn = [one for one in GEOMETRY if any(_finite(row.get(one[0])) is not None for row in every)]
     if not drawn:
         return None
-    crowded = False
     with style():
-        figure, (panels,) = canvas(PAGE, 2.5, columns=len(drawn))
+        figure, (panels,) = canvas(PAGE, 2.8, columns=len(drawn))
         for axes, (key, title, hint) in zip(panels, drawn, strict=True):
             for position, name in enumerate(names):
                 for stage in stages:
@@ -74,10 +74,9 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             axes.text(0, 1.03, hint, transform=axes.transAxes, fontsize=8, color="#555555")
             axes.set_xlabel("step")
             axes.grid(axis="y")
-            lines = len(axes.get_legend_handles_labels()[0])
-            crowded = crowded or lines > _NAMED
-            if 0 < lines <= _NAMED:
-                axes.legend(fontsize=8)
+        crowded = len(names) > _NAMED
+        if not crowded:
+            legend_below(figure, panels)
         rows = [
             (
                 *(row.get(key, "") for key in ("stage", "step", "modality")),

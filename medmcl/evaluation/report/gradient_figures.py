@@ -16,6 +16,7 @@ from medmcl.evaluation.report.pictures import (
     canvas,
     cells,
     encode,
+    legend_below,
     number,
     shorten,
     spoken,
@@ -41,14 +42,7 @@ def gradient_norms(curves: Mapping[str, Rows]) -> Picture | None:
         for axes, (stage, rows) in zip(grid.flat, stages.items(), strict=False):
             _panel(axes, stage, rows)
         grid.flat[0].set_ylabel("gradient norm")
-        named = {
-            label: handle
-            for axes in grid.flat
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(
-            list(named.values()), list(named), loc="outside lower left", ncols=3, fontsize=8.5
-        )
+        legend_below(figure, grid.flat)
         src = encode(figure)
     table = [
         (stage, number(float(np.median([row["gradient_norm"] for row in rows]))),
@@ -84,7 +78,7 @@ def _panel(axes: Any, stage: str, rows: Rows) -> None:
     steps = [row["step"] for row in rows]
     dot = "o" if len(steps) == 1 else ""  # a line of one point is not seen
     axes.plot(steps, [row["largest_gradient_norm"] for row in rows], color=COLOURS[1],
-              linewidth=1.0, marker=dot, markersize=3.5,
+              linewidth=1.0, linestyle=":", marker=dot, markersize=3.5,
               label="largest since the point before")  # fmt: skip
     axes.plot(steps, [row["gradient_norm"] for row in rows], color=COLOURS[0], linewidth=1.2,
               marker=dot, markersize=3.5, label="of single steps")  # fmt: skip

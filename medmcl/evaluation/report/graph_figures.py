@@ -140,7 +140,7 @@ def _over_time(stage: str, rows: Rows) -> Picture:
             label = "_" if place else "other pairs"  # the first stands for all of them
             top.plot(steps, _series(rows, key), color=GREY, linewidth=1.0, zorder=1.5, label=label)
         for place, key in enumerate([] if whole else used):
-            dashes = DASHES[place // len(COLOURS) % len(DASHES)]
+            dashes = DASHES[place % len(DASHES)]
             top.plot(steps, _series(rows, key), color=colour(place), linestyle=dashes, zorder=2,
                      label=shorten(key.replace("~", " ~ "), 24))  # fmt: skip
         for axes in (top, bottom):

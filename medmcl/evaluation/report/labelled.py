@@ -1,40 +1,30 @@
-"""How many labelled people a share of the labels is, as the leakage ledger knows."""
+"""How many labelled people, and events among them, a share of the labels is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.report.words import fraction_name
+from medmcl.evaluation.results import Result
 from medmcl.evaluation.suppression import few
 
 
-class Labelled:
-    """Looks up the people that methods were fitted on, by task and share of the labels.
+def people_of(rows: Sequence[Result]) -> str:
+    """Give ``" (43 people, 9 events)"``, ``" (40 to 43 people)"`` where rows differ, or nothing."""
+    people = sorted({row.train_subjects for row in rows if row.train_subjects})
+    events = sorted({row.train_events for row in rows if row.train_events is not None})
+    if not people:
+        return ""
+    said = [f"{_span(people)} people", *([f"{_span(events)} events"] if events else [])]
+    return f" ({', '.join(said)})"
 
-    Args:
-        fitted: The leakage ledger.
-    """
 
-    def __init__(self, fitted: Iterable[FittedOn] = ()) -> None:
-        self._found: dict[tuple[str, float], dict[str, int]] = {}
-        for line in fitted:
-            if line.label_fraction is not None and line.subjects is not None:
-                key = (line.task, line.label_fraction)
-                self._found.setdefault(key, {})[line.method] = line.subjects
+def share_of(rows: Sequence[Result]) -> str:
+    """Give ``1 % labels (43 people, 9 events)`` of rows at one share; ``no labels`` where none."""
+    if all(row.train_subjects == 0 for row in rows):
+        return "no labels"
+    return fraction_name(rows[0].label_fraction) + people_of(rows)
 
-    def people(self, task: str, fraction: float, method: str = "") -> str:
-        """Give ``" (43 people)"``, ``" (40 to 43 people)"`` where methods differ, or nothing.
 
-        The count of one method, or of every method of the task where it has none of its own.
-        """
-        known = self._found.get((task, fraction), {})
-        found = [known[method]] if method in known else sorted(set(known.values()))
-        if not found:
-            return ""
-        count = few(found[0]) if len(found) == 1 else f"{few(found[0])} to {few(found[-1])}"
-        return f" ({count} people)"
-
-    def share(self, task: str, fraction: float, method: str = "") -> str:
-        """Give ``1 % labels (43 people)``."""
-        return fraction_name(fraction) + self.people(task, fraction, method)
+def _span(counts: Sequence[int]) -> str:
+    return few(counts[0]) if len(counts) == 1 else f"{few(counts[0])} to {few(counts[-1])}"

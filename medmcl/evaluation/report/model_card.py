@@ -11,14 +11,13 @@ from typing import Any
 from medmcl.core.findings import counted
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
+from medmcl.evaluation.report.answers import FEW_EVENTS, deciding
 from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.pictures import number
 from medmcl.evaluation.report.words import at_level, fraction_name, listed, measured
-from medmcl.evaluation.results import Result, headline_rows
 from medmcl.evaluation.suppression import few
 
 COMPLETE = "To be completed by the author."
-FEW_EVENTS = 100
-"""Fewer events (or rows without) say little: Collins et al. 2016, Stat Med 35:214-226."""
 MOST_ROWS = 60
 
 
@@ -99,7 +98,7 @@ def _front(data: ReportData) -> dict[str, Any]:
     kinds = dict.fromkeys(predictor.kind for predictor in data.study.predictors)
     if kinds:
         front["tags"] = list(kinds)
-    scored = [row for row in _main_rows(data) if row.value is not None]
+    scored = [row for row in data.main_rows if row.value is not None]
     if scored:
         front["metrics"] = list(dict.fromkeys(row.metric for row in scored))
         name = str(data.provenance.get("recipe") or data.title)
@@ -164,17 +163,6 @@ _PERFORMANCE = (
 )  # fmt: skip
 
 
-def _main_rows(data: ReportData) -> list[Result]:
-    """The main metric of every task for the method the card is about."""
-    found = []
-    for task in dict.fromkeys(row.task for row in data.task_rows):
-        rows = [row for row in headline_rows(data.task_rows, task) if row.method == data.method]
-        if rows:
-            most = max(row.label_fraction for row in rows)
-            found += [row for row in rows if row.label_fraction == most][:1]
-    return found
-
-
 def _performance(data: ReportData) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
@@ -182,16 +170,30 @@ def _performance(data: ReportData) -> tuple[tuple[str, ...], ...]:
             fraction_name(row.label_fraction), row.split, row.shown, f"{row.n:,}",
             "-" if row.events is None else f"{row.events:,}",
         )
-        for row in _main_rows(data)[:MOST_ROWS]
+        for row in data.main_rows[:MOST_ROWS]
     )  # fmt: skip
 
 
-_CALIBRATION = ("task", "target", "slope (1 is best)", "observed / expected (1)", "ICI (0)")
+_CALIBRATION = (
+    "task",
+    "target",
+    "slope (1 is best)",
+    "observed / expected (1)",
+    "ICI (corrected, 0)",
+    "ICI (raw, 0)",
+)
 
 
 def _calibration(data: ReportData) -> tuple[tuple[str, ...], ...]:
     return tuple(
-        (one.task, one.target, str(found.slope), str(found.observed_expected), str(found.ici))
+        (
+            one.task,
+            one.target,
+            str(found.slope),
+            str(found.observed_expected),
+            str(found.ici),
+            number(found.ici_uncorrected),
+        )
         for one in data.evidence.tasks
         if isinstance(found := one.calibration, Calibration | SurvivalCalibration)
         and one.method == data.method
@@ -233,12 +235,11 @@ def _value(value: float | None, low: float | None, high: float | None) -> str:
 
 def _limits(data: ReportData) -> tuple[str, ...]:
     lines = []
-    rows = _main_rows(data)
-    scarce = [f"{task} ({n:,})" for task, n in _scarcest(data).items() if n < FEW_EVENTS]
+    rows = data.main_rows
+    scarce = [f"{task} ({few(n)} {what})" for task, (n, what) in deciding(data).items()
+              if n < FEW_EVENTS]  # fmt: skip
     if scarce:
-        lines.append(
-            f"Fewer than {FEW_EVENTS} scored rows with or without the outcome: {listed(scarce, 8)}."
-        )
+        lines.append(f"Fewer than {FEW_EVENTS} decide: {listed(scarce, 8)}.")
     lost = [row.task for row in rows if row.value is None]
     if lost:
         lines.append(f"Not estimable: {listed(lost, 8)}.")
@@ -255,18 +256,6 @@ def _limits(data: ReportData) -> tuple[str, ...]:
     if rows and not data.study.external:
         lines.append("Scored on held-out subjects of the cohort it was trained on, not elsewhere.")
     return tuple(lines)
-
-
-def _scarcest(data: ReportData) -> dict[str, int]:
-    """Task to its fewest scored rows with or without an outcome, over its targets."""
-    fewest: dict[str, int] = {}
-    for row in data.task_rows:
-        if row.versus or row.events is None or row.target in ("macro", "all classes"):
-            continue
-        if row.method == data.method:
-            count = min(row.events, row.n - row.events)
-            fewest[row.task] = min(count, fewest.get(row.task, count))
-    return fewest
 
 
 def _unknown(data: ReportData) -> tuple[str, ...]:

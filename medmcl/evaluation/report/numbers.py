@@ -25,7 +25,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
             "schema": "medmcl/report@1",
             "title": data.title,
             "subtitle": data.subtitle,
-            "headline": headline(data, data.task_rows, found, data.method),
+            "headline": [str(line) for line in headline(data)],
             "provenance": dict(data.provenance),
             "study": data.study,
             "findings": [finding.as_dict() for finding in data.findings],

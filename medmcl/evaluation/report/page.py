@@ -1,34 +1,37 @@
-"""The report: one HTML file that a person wants to read, its numbers as JSON and CSV beside it."""
+"""The report: a first page that a person reads, an appendix to look things up, files beside."""
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import write_csv_files
 from medmcl.evaluation.report.frame import fill
 from medmcl.evaluation.report.headline import headline
-from medmcl.evaluation.report.labelled import Labelled
+from medmcl.evaluation.report.labelled import share_of
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.numbers import as_json, json_text, plain_text
-from medmcl.evaluation.report.sections import sections_of
+from medmcl.evaluation.report.pages import parted, words
+from medmcl.evaluation.report.sections import LEFT_OUT, not_shown, sections_of
 from medmcl.evaluation.report.words import at_level, metric_name
 from medmcl.evaluation.results import Result, save_results
 
-__all__ = ["ReportData", "as_json", "render", "write_report"]
+__all__ = ["ReportData", "as_json", "pages", "render", "write_report"]
 
 MOST_FINDINGS = 200
+APPENDIX = "appendix.html"
 
 
 def write_report(path: Path, data: ReportData) -> Path:
-    """Write ``path`` (HTML) and beside it ``.json``, ``results.csv``, CSV files, ``model_card.md``.
+    """Write ``path`` (HTML); beside it ``appendix.html``, ``.json``, CSV files, ``model_card.md``.
 
-    The HTML needs nothing outside itself: no script, no font, no address. Text from users is
-    escaped. Each file is written whole or not at all.
+    Either page needs nothing outside itself: no script, no font, no address; they link to one
+    another. Text from users is escaped. Each file is written whole or not at all.
 
     Args:
-        path: Where the HTML goes; its folder is made.
+        path: Where the first page goes; its folder is made.
         data: What it shows.
 
     Returns:
@@ -41,28 +44,61 @@ def write_report(path: Path, data: ReportData) -> Path:
     save_results(path.parent / "results.csv", every)
     write_csv_files(path.parent, data)
     _write(path.parent / "model_card.md", model_card(data).markdown())
-    _write(path, render(data))
+    first, appendix = pages(data, path.name)
+    _write(path.parent / APPENDIX, appendix)
+    _write(path, first)
     return path
 
 
 def render(data: ReportData) -> str:
-    """Give the report as HTML text."""
-    tasks, labelled = data.task_rows, Labelled(data.evidence.fitted)
-    return fill(
+    """Give the first page as HTML text."""
+    return pages(data)[0]
+
+
+def pages(data: ReportData, name: str = "report.html") -> tuple[str, str]:
+    """Give the first page and the appendix as HTML text.
+
+    Args:
+        data: What they show.
+        name: File of the first page, which the appendix links to.
+    """
+    said = headline(data)
+    front, back = parted(sections_of(data), words(str(one) for one in said))
+    numbers = {section.key for section in back}
+    first = fill(
         "report.html.j2",
+        sections=front,
+        headline=[
+            (key, [one.text for one in own])
+            for key, own in groupby(said, key=lambda one: one.question)
+        ],
+        appendix=APPENDIX,
+        numbers=numbers,
+        finding_counts=Counter(finding.code for finding in data.findings).most_common(MOST_CODES),
+        excluded=sum(finding.level == "error" for finding in data.findings),
         title=data.title,
         subtitle=data.subtitle,
-        data=data,
-        headline=headline(data, tasks, data.retrieval_rows, data.method),
-        sections=sections_of(data),
+    )
+    appendix = fill(
+        "appendix.html.j2",
+        sections=back,
+        report=name,
+        not_shown=not_shown(data),
+        notes_left=[note for note in data.notes if LEFT_OUT not in note],
         card=model_card(data),
         findings=list(data.findings)[:MOST_FINDINGS],
         hidden_findings=max(0, len(data.findings) - MOST_FINDINGS),
         finding_counts=Counter(finding.code for finding in data.findings).most_common(),
         header=tuple(at_level(name, data.level) for name in _TABLE_HEADER),
-        rows=[_table_row(row, labelled) for row in tasks if not row.versus],
+        rows=[_table_row(row) for row in data.task_rows if not row.versus],
         provenance={str(key): plain_text(value) for key, value in data.provenance.items()},
+        title=f"Appendix: {data.title}",
+        subtitle=data.subtitle,
     )
+    return first, appendix
+
+
+MOST_CODES = 12  # kinds of findings that the first page counts
 
 
 _TABLE_HEADER = (
@@ -71,7 +107,7 @@ _TABLE_HEADER = (
 )  # fmt: skip
 
 
-def _table_row(row: Result, labelled: Labelled) -> tuple[str, ...]:
+def _table_row(row: Result) -> tuple[str, ...]:
     spread = "" if row.seed_spread is None else f" (SD {row.seed_spread:.3f})"
     return (
         row.task,
@@ -79,7 +115,7 @@ def _table_row(row: Result, labelled: Labelled) -> tuple[str, ...]:
         metric_name(row.metric),
         row.method,
         row.protocol.replace("_", " "),
-        labelled.share(row.task, row.label_fraction, row.method),
+        share_of([row]),
         row.split,
         row.shown,
         f"{row.n:,}",

@@ -45,7 +45,7 @@ class Panel:
 
 
 def panels_of(found: Sequence[TaskEvidence], highlight: str) -> list[Panel]:
-    """Group by task and target, at the largest label fraction, the highlighted method first.
+    """Group by task, target and people scored, at the most labels, the highlighted method first.
 
     A panel without the highlighted method is about its first one.
     """
@@ -55,7 +55,9 @@ def panels_of(found: Sequence[TaskEvidence], highlight: str) -> list[Panel]:
         most = max(one.label_fraction for one in own)
         own = [one for one in own if one.label_fraction == most]
         own.sort(key=lambda one: one.method != highlight)
-        panels.append(Panel(title=about_what(key[0], key[1]), lines=tuple(own)))
+        for people in dict.fromkeys(one.people for one in own):
+            lines = tuple(one for one in own if one.people == people)
+            panels.append(Panel(title=about_what(key[0], key[1]), lines=lines))
     return panels
 
 

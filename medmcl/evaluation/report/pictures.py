@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from medmcl.evaluation.report.words import listed
 
 # Okabe & Ito 2008: told apart under every common colour blindness, and in grey by lightness
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
+HATCHES = ("", "///", "...", "xxx", "---", "\\\\\\")  # of bars, beside colour
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # beside colour, which not all see
 INK, FAINT = "#222222", "#D9D9D9"
@@ -91,6 +92,18 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **kwarg
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
+
+
+def legend_below(figure: Any, axes: Iterable[Any], columns: int = 4) -> None:
+    """Put one legend below all axes, clear of what they show; the same name stands once."""
+    named = {
+        label: handle
+        for one in axes
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True)
+    }
+    if named:
+        figure.legend(list(named.values()), list(named), loc="outside lower left", ncols=columns,
+                      fontsize=8.5, handlelength=2.6)  # fmt: skip
 
 
 def encode(figure: Any, *, raster: bool = False) -> str:

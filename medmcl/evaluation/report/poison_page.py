@@ -57,7 +57,6 @@ def _attack(evidence: PoisonEvidence) -> Section:
         title=f"What stage {evidence.stage} poisons",
         pictures=(),
         tables=(_classes(evidence),),
-        empty="",
         short="Attack",
         lines=evidence.lines[1:],
         warnings=(FOR_DEFENCE,),

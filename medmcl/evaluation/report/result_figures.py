@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from medmcl.evaluation.metrics.predictions import SPECS
-from medmcl.evaluation.report.labelled import Labelled
+from medmcl.evaluation.report.labelled import share_of
 from medmcl.evaluation.report.pictures import (
     PAGE,
+    SMALL,
     TALLEST,
     Picture,
     canvas,
@@ -23,24 +24,26 @@ from medmcl.evaluation.report.pictures import (
     style,
 )
 from medmcl.evaluation.report.words import fraction_name, measured
-from medmcl.evaluation.results import Result, difference_rows, flipped, headline_rows
+from medmcl.evaluation.results import Result, difference_rows, flipped, headline_rows, people
+from medmcl.evaluation.suppression import few
 
 MOST_TASKS = 6  # with a panel of their own; every task is in the table
-LABEL = 44  # letters of the name of a line
+LABEL = 38  # letters of the name of a line
 LINE, EDGE = 0.2, 0.85  # inches of a line of a forest, and of what is around its lines
 
 
-def task_forest(results: Sequence[Result], labelled: Labelled | None = None) -> Picture | None:
+def task_forest(results: Sequence[Result]) -> Picture | None:
     """Draw each task's main metric for every method and label fraction, with intervals.
+
+    Rows that were scored on different people have panels of their own.
 
     Args:
         results: All rows.
-        labelled: Says how many people a label fraction is.
     """
-    known = labelled or Labelled()
-    panels = {
-        task: headline_rows(results, task) for task in dict.fromkeys(row.task for row in results)
-    }
+    panels = by_people(
+        [row for task in dict.fromkeys(r.task for r in results)
+         for row in headline_rows(results, task)]
+    )  # fmt: skip
     panels = {t: rows for t, rows in panels.items() if any(r.value is not None for r in rows)}
     if not panels:
         return None
@@ -55,13 +58,12 @@ def task_forest(results: Sequence[Result], labelled: Labelled | None = None) -> 
             axes.axvline(spec.chance, color="#777777", linestyle="--", linewidth=0.9)
 
     with style():
-        images = _images(panels, methods, finish, known)
+        images = _images(panels, methods, finish)
         return Picture(
             title="What can be predicted",
-            aid="Dot = value on subjects it was not fitted on (held-out, or out of fold where the "
-            "protocol says so), line = 95 % bootstrap interval over subjects; "
-            "dashed = a prediction that knows nothing. Overlapping lines do not mean 'no "
-            "difference': the paired gains below answer that." + _rest(every),
+            aid="Dot = value on subjects it was not fitted on, line = 95 % bootstrap interval "
+            "over subjects; dashed = a prediction that knows nothing. Overlapping lines do not "
+            "mean 'no difference': the paired differences below answer that." + _rest(every),
             src=images[0],
             further=images[1:],
             alt=spoken(
@@ -72,8 +74,24 @@ def task_forest(results: Sequence[Result], labelled: Labelled | None = None) -> 
                 "task", "metric", "method", "protocol", "labels", "value (95 % interval)",
                 "n", "events", "spread over seeds", "note",
             ),
-            rows=cells([_cells(row, known) for rows in every.values() for row in rows]),
+            rows=cells([_cells(row) for rows in every.values() for row in rows]),
         )  # fmt: skip
+
+
+def by_people(rows: Sequence[Result]) -> dict[str, list[Result]]:
+    """Rows of each panel: one task, one set of people; its title says both."""
+    found: dict[tuple[object, ...], list[Result]] = {}
+    for row in rows:
+        found.setdefault((row.task, *people(row)), []).append(row)
+    return {_title(own[0]): own for own in found.values()}
+
+
+def _title(row: Result) -> str:
+    """Task, people and events; the split where it is not held_out."""
+    whole = row.target in ("macro", "all classes")
+    events = "" if row.events is None or whole else f", {few(row.events)} events"
+    split = "" if row.split == "held_out" else f", {row.split.replace('_', ' ')}"
+    return f"{row.task} ({few(row.subjects or row.n)} people{events}{split})"
 
 
 def _first(panels: Mapping[str, list[Result]]) -> dict[str, list[Result]]:
@@ -91,44 +109,36 @@ Finish = Callable[[Any, Result], None]
 
 
 def _images(
-    panels: Mapping[str, Sequence[Result]],
-    methods: Sequence[str],
-    finish: Finish,
-    labelled: Labelled,
+    panels: Mapping[str, Sequence[Result]], methods: Sequence[str], finish: Finish
 ) -> tuple[str, ...]:
-    """Forests of every task, as few images as fit a page each."""
-    tasks = list(panels)
-    layouts = {task: _layout(panels[task], methods, labelled) for task in tasks}
-    same = len({tuple(label for label, _ in layout) for layout in layouts.values()}) == 1
-    longest = max(len(label) for layout in layouts.values() for label, _ in layout)
-    columns = min(2 if same or longest <= LABEL // 2 else 1, len(tasks))
-    tallest = max(len(layout) for layout in layouts.values())
-    height = min(LINE, (TALLEST - EDGE) / tallest) * tallest + EDGE
-    lines = [tasks[k : k + columns] for k in range(0, len(tasks), columns)]
-    images = []
-    for page in pages([height] * len(lines)):
-        figure, grid = canvas(PAGE, height * len(page), rows=len(page), columns=columns)
-        shown = [task for k in page for task in lines[k]]
-        for axes in grid.flat[len(shown) :]:
-            axes.axis("off")
-        for number, (axes, task) in enumerate(zip(grid.flat, shown, strict=False)):
-            named = not same or number % columns == 0
-            _panel(axes, layouts[task], methods, named=named)
-            axes.set_title(shorten(task, 28 if columns > 1 else 60))
-            finish(axes, panels[task][0])
+    """Forests of every panel under one another, as few images as fit a page each."""
+    layouts = {title: _layout(rows, methods) for title, rows in panels.items()}
+    heights = [
+        min(LINE, (TALLEST - EDGE) / len(layout)) * len(layout) + EDGE
+        for layout in layouts.values()
+    ]
+    titles, images = list(panels), []
+    for page in pages(heights):
+        own = [heights[k] for k in page]
+        figure, grid = canvas(PAGE, sum(own), rows=len(own), gridspec_kw={"height_ratios": own})
+        for (axes,), k in zip(grid, page, strict=True):
+            _panel(axes, layouts[titles[k]], methods)
+            axes.set_title(shorten(titles[k], 70))
+            finish(axes, panels[titles[k]][0])
         images.append(encode(figure))
     return tuple(images)
 
 
-def _panel(
-    axes: Any, layout: Sequence[tuple[str, Result | None]], methods: Sequence[str], *, named: bool
-) -> None:
-    """One forest; without the names of its lines where the panel at its left has them."""
+def _panel(axes: Any, layout: Sequence[tuple[str, Result | None]], methods: Sequence[str]) -> None:
+    """One forest: names at its left, values at its right."""
     for place, (_, row) in enumerate(layout):
         if row is not None:
             position = methods.index(row.versus or row.method)
             whisker(axes, row, place, colour(position), mark(position))
-    axes.set_yticks(range(len(layout)), [label if named else "" for label, _ in layout])
+            if row.value is not None:
+                axes.text(1.02, place, row.shown, transform=axes.get_yaxis_transform(),
+                          va="center_baseline", fontsize=SMALL)  # fmt: skip
+    axes.set_yticks(range(len(layout)), [label for label, _ in layout])
     for label, (_, row) in zip(axes.get_yticklabels(), layout, strict=True):
         label.set_fontweight("normal" if row is not None else "bold")
     axes.tick_params(axis="y", length=0)
@@ -136,38 +146,36 @@ def _panel(
     axes.grid(axis="x")
 
 
-def _layout(
-    rows: Sequence[Result], methods: Sequence[str], labelled: Labelled
-) -> list[tuple[str, Result | None]]:
+def _layout(rows: Sequence[Result], methods: Sequence[str]) -> list[tuple[str, Result | None]]:
     """Lines of a forest: a heading for each label fraction (most first), then its methods."""
     fractions = sorted({row.label_fraction for row in rows}, reverse=True)
-    mixed = len({row.protocol for row in rows}) > 1
     lines: list[tuple[str, Result | None]] = []
     for fraction in fractions:
-        if len(fractions) > 1:
-            lines.append((labelled.share(rows[0].task, fraction), None))
         group = [row for row in rows if row.label_fraction == fraction]
         group.sort(key=lambda row: methods.index(row.versus or row.method))
-        lines += [(_label(row, mixed), row) for row in group]
+        if len(fractions) > 1:
+            fitted = [row for row in group if row.train_subjects] or group
+            lines.append((share_of(fitted), None))
+        lines += [(_label(row, group), row) for row in group]
     return lines
 
 
-def _label(row: Result, mixed: bool) -> str:
-    """Name of a line; with its protocol where a figure mixes several."""
-    name = shorten(f"over {row.versus}" if row.versus else row.method, 28)
-    if not mixed or row.versus or row.protocol == row.method:
+def _label(row: Result, group: Sequence[Result]) -> str:
+    """The method's own name; with its protocol where one name was predicted from in two ways."""
+    name = shorten(f"over {row.versus}" if row.versus else row.method, LABEL)
+    alike = {one.protocol for one in group if (one.method, one.versus) == (row.method, row.versus)}
+    if len(alike) < 2:
         return name
-    protocol = row.protocol.replace("_", " ").partition(" by ")[0]
-    return shorten(f"{name}, {protocol}", LABEL)
+    return shorten(f"{name}, {row.protocol.replace('_', ' ')}", LABEL)
 
 
-def _cells(row: Result, labelled: Labelled) -> tuple[object, ...]:
+def _cells(row: Result) -> tuple[object, ...]:
     return (
         row.task,
         measured(row.metric, row.target),
         row.method,
         row.protocol.replace("_", " "),
-        labelled.share(row.task, row.label_fraction, row.method),
+        share_of([row]),
         row.shown,
         f"{row.n:,}",
         "-" if row.events is None else f"{row.events:,}",
@@ -193,15 +201,12 @@ def whisker(axes: Any, row: Result, place: float, look: str, mark: str) -> None:
     axes.plot([row.value], [place], marker=mark, color=look, markersize=6, linestyle="")
 
 
-def gain_forest(
-    results: Sequence[Result], highlight: str, labelled: Labelled | None = None
-) -> Picture | None:
+def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
     """Draw paired differences between the highlighted method and each other one.
 
     Args:
         results: All rows.
         highlight: The method the report is about; differences are turned to read "it minus other".
-        labelled: Says how many people a label fraction is.
     """
     rows: list[Result] = []
     for task in dict.fromkeys(row.task for row in results):
@@ -212,8 +217,7 @@ def gain_forest(
     if not rows:
         return None
     methods = list(dict.fromkeys(row.method for row in results if not row.versus))
-    tasks = dict.fromkeys(row.task for row in rows)
-    every = {task: [row for row in rows if row.task == task] for task in tasks}
+    every = by_people(rows)
     panels = _first(every)
 
     def finish(axes: Any, row: Result) -> None:
@@ -222,7 +226,7 @@ def gain_forest(
         axes.set_xlabel(f"difference in {measured(row.metric, row.target)} ({better} is better)")
 
     with style():
-        images = _images(panels, methods, finish, labelled or Labelled())
+        images = _images(panels, methods, finish)
         return Picture(
             title=f"Gain of {shorten(highlight)} over each other method",
             aid="Paired over the same subjects: a line that does not cross 0 is a "

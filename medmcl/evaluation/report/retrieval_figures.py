@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medmcl.evaluation.report.pictures import (
+    HATCHES,
     PAGE,
     TALLEST,
     Picture,
@@ -13,6 +14,7 @@ from medmcl.evaluation.report.pictures import (
     cells,
     colour,
     encode,
+    legend_below,
     shorten,
     spoken,
     style,
@@ -41,7 +43,7 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
         for axes, way in zip(grid.flat, ways, strict=False):
             for place, method in enumerate(methods):
                 rows = [r for r in recalls if r.target == way and r.method == method]
-                _bars(axes, rows, ks, place * width - 0.4 + width / 2, width, colour(place))
+                _bars(axes, rows, ks, place * width - 0.4 + width / 2, width, place)
             for row in (r for r in recalls if r.target == way and r.method == "chance"):
                 spot = ks.index(row.metric)
                 axes.plot([spot - 0.45, spot + 0.45], [row.value] * 2, color="black", lw=1.4)
@@ -51,7 +53,7 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
         grid.flat[0].set_ylabel("recall")
         grid.flat[0].set_ylim(0, _top(recalls))
         if len(methods) > 1:
-            grid.flat[0].legend([shorten(method) for method in methods])
+            legend_below(figure, grid.flat)
         return Picture(
             title="Retrieval",
             aid="Share of held-out queries whose partner (or an equal item) is among the first k; "
@@ -79,10 +81,12 @@ def _top(recalls: Sequence[Result]) -> float:
 
 
 def _bars(
-    axes: Any, rows: Sequence[Result], ks: Sequence[str], shift: float, width: float, look: str
+    axes: Any, rows: Sequence[Result], ks: Sequence[str], shift: float, width: float, method: int
 ) -> None:
-    for row in rows:
+    for number, row in enumerate(rows):
         place = ks.index(row.metric) + shift
-        axes.bar(place, row.value, width=width * 0.9, color=look)
+        axes.bar(place, row.value, width=width * 0.9, color=colour(method), edgecolor="white",
+                 linewidth=0, hatch=HATCHES[method % len(HATCHES)],
+                 label="" if number else shorten(row.method))  # fmt: skip
         if row.low is not None and row.high is not None:
             axes.plot([place, place], [row.low, row.high], color="#333333", linewidth=1.2)

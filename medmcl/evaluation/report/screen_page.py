@@ -93,7 +93,6 @@ def _looked_at(evidence: ScreenEvidence) -> Section:
         + (", and the first by each other detector" if evidence.others else ""),
         pictures=(),
         tables=(_listed(evidence),),
-        empty="",
         short="Suspects",
         sheet=_sheet(evidence),
     )

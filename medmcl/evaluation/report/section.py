@@ -18,8 +18,8 @@ class Section:
         title: Heading.
         pictures: Figures.
         tables: Tables, after the figures.
-        empty: The sentence that says why there is neither.
         short: Its name in the menu.
+        empty: The sentence that says why there is neither, on a page that must say so.
         lines: Plain sentences before the figures.
         warnings: What a reader must see, before everything else.
         sheet: Records to look at, after the tables.
@@ -29,8 +29,13 @@ class Section:
     title: str
     pictures: tuple[Picture, ...]
     tables: tuple[Shown, ...]
-    empty: str
     short: str
+    empty: str = ""
     lines: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     sheet: Sheet | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return not (self.pictures or self.tables or self.lines or self.warnings or self.sheet)

@@ -1,12 +1,11 @@
-"""The sections of a report, in the order a reader asks: who, how well, for whom, how sure."""
+"""The sections of a report, in the order a reader asks: who, how well, how sure, for whom."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from medmcl.evaluation.evidence import TaskEvidence
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.report import (
     embedding_figures,
@@ -20,6 +19,7 @@ from medmcl.evaluation.report.attack_figures import attack_pictures, attack_tabl
 from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.choice_figures import choice_differences, choice_pictures
 from medmcl.evaluation.report.confounder_section import confounder_sections
+from medmcl.evaluation.report.contact_sheet import SINGLE_PEOPLE
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
 from medmcl.evaluation.report.expert_content_figures import content_pictures
@@ -27,7 +27,6 @@ from medmcl.evaluation.report.expert_figures import routing_curves, share_pictur
 from medmcl.evaluation.report.expert_lines import expert_rows, share_rows
 from medmcl.evaluation.report.geometry_lines import geometry_of
 from medmcl.evaluation.report.graph_figures import graph_pictures
-from medmcl.evaluation.report.labelled import Labelled
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.presence_table import presence_tables
 from medmcl.evaluation.report.section import Section
@@ -45,16 +44,15 @@ from medmcl.evaluation.report.tables import (
 )
 from medmcl.evaluation.report.target_figures import targets_overview
 from medmcl.evaluation.report.tripod import checklist
-from medmcl.evaluation.report.words import at_level, listed, over
+from medmcl.evaluation.report.words import about_what, at_level, listed, over
 
-MOST_REASONS = 8  # in the sentence of an empty section
+MOST_NAMED = 8  # tasks that share a reason
 
-Maker = Callable[[], Picture | None]
 P = TypeVar("P", Picture, Shown)
 
 
 def sections_of(data: ReportData) -> tuple[Section, ...]:
-    """Make every section; those without content say why."""
+    """Make every section that has something to show."""
     made = (*_people(data), *_performance(data), *_representations(data), *_trust(data))
     return tuple(
         replace(
@@ -63,7 +61,37 @@ def sections_of(data: ReportData) -> tuple[Section, ...]:
             tables=tuple(_as_drawn(part, data) for part in one.tables),
         )
         for one in made
+        if not one.is_empty
     )
+
+
+def not_shown(data: ReportData) -> list[str]:
+    """Say of what was asked for and could not be made why, each reason once."""
+    reasons: dict[tuple[str, str], dict[str, None]] = {}
+    for one in data.evidence.tasks:
+        parts: list[tuple[str, object]] = [
+            ("calibration curve", one.calibration),
+            ("decision curve", one.decision),
+            ("D-calibration", one.d_calibration),
+            *((f"survival curve ({group.name})", curve_of(group)) for group in one.risk_groups),
+        ]
+        for what, part in parts:
+            if isinstance(part, NotEstimable):
+                about = reasons.setdefault((what, part.reason), {})
+                about[about_what(one.task, one.target)] = None
+    by_reason: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (what, reason), tasks in reasons.items():
+        by_reason.setdefault((reason, tuple(tasks)), []).append(what)
+    lines = [
+        f"{' and '.join(kinds)} of {listed(tasks, MOST_NAMED)}: {reason}."
+        for (reason, tasks), kinds in by_reason.items()
+    ]
+    lines = [f"{line[0].upper()}{line[1:]}" for line in lines]
+    return [*lines, *(note for note in data.notes if LEFT_OUT in note)]
+
+
+LEFT_OUT = " left out: "
+"""How notes of an evaluation say that something was not made, and why."""
 
 
 def _as_drawn(part: P, data: ReportData) -> P:
@@ -74,118 +102,87 @@ def _as_drawn(part: P, data: ReportData) -> P:
 
 def _people(data: ReportData) -> tuple[Section, ...]:
     return (
-        _section("cohort", "Participants", "No cohort flow was recorded.",
-                 lambda: figures.cohort_flow(data.flow)),
-        _section("table-one", "Table 1", "The subjects were not described.",
-                 tables=table_one_shown(data.table_one)),
-        _section("missingness", "Missing modalities", "No missingness was recorded.",
-                 lambda: figures.missingness_patterns(data.missingness), short="Missingness"),
+        _section("cohort", "Who was scored", figures.cohort_flow(data.flow),
+                 tables=table_one_shown(data.table_one), short="Who"),
+        _section("missingness", "Missing modalities",
+                 figures.missingness_patterns(data.missingness), short="Missingness"),
         *selection_sections(data.selections, data.level),
     )  # fmt: skip
 
 
 def _performance(data: ReportData) -> tuple[Section, ...]:
     tasks, evidence, method = data.task_rows, data.evidence, data.method
-    found, labelled = evidence.tasks, Labelled(evidence.fitted)
+    found = evidence.tasks
     return (
-        _section("results", "Discrimination", "No task was evaluated.",
-                 lambda: result_figures.task_forest(tasks, labelled),
-                 lambda: targets_overview(tasks, method),
-                 tables=discrimination_tables(tasks, labelled)),
-        _section("calibration", "Calibration",
-                 _why("Calibration was not assessed.", [(one, one.calibration) for one in found]),
-                 lambda: calibration_plot(found, method), tables=d_calibration_shown(found)),
-        _section("decisions", "Decision curves",
-                 _why("Net benefit was not assessed.", [(one, one.decision) for one in found]),
-                 lambda: decision_curves(found, method), short="Decisions"),
-        _section("survival", "Survival by predicted risk",
-                 _why("No survival outcome was drawn.",
-                      [(one, curve_of(group)) for one in found for group in one.risk_groups]),
-                 lambda: risk_group_curves(found, method), short="Survival"),
-        _section("subgroups", "Subgroups", "No subgroup was assessed.",
-                 lambda: subgroup_forest(evidence.subgroups, method)),
-        _section("presence", "By modalities present",
-                 "No method that reads several modalities was scored.",
-                 tables=presence_tables(evidence.presence), short="By modalities"),
-        _section("comparisons", "Comparisons", "No two methods were compared.",
-                 lambda: result_figures.gain_forest(tasks, method, labelled),
-                 tables=comparison_tables(data)),
+        _section("results", "How well: discrimination",
+                 result_figures.task_forest(tasks), targets_overview(tasks, method),
+                 tables=discrimination_tables(tasks), short="How well"),
+        _section("calibration", "How sure: calibration", calibration_plot(found, method),
+                 tables=d_calibration_shown(found), short="How sure"),
+        _section("decisions", "Decision curves", decision_curves(found, method), short="Decisions"),
+        _section("survival", "Survival by predicted risk", risk_group_curves(found, method),
+                 short="Survival"),
+        _section("subgroups", "For whom: subgroups", subgroup_forest(evidence.subgroups, method),
+                 short="For whom"),
+        _section("presence", "By modalities present", tables=presence_tables(evidence.presence),
+                 short="By modalities"),
+        _section("comparisons", "Against what: other methods on the same people",
+                 result_figures.gain_forest(tasks, method), tables=comparison_tables(data),
+                 short="Against what"),
     )  # fmt: skip
 
 
 def _representations(data: ReportData) -> tuple[Section, ...]:
     geometry = data.geometry or geometry_of(data.curves)
     images, heat = data.images, data.heat
-    graphs = graph_pictures(data.curves, data.findings)
-    routers, choices, attacks = _experts(data), _choices(data), _attacks(data)
-    learned = Section(key="graph", title="Learned pairs", pictures=graphs, tables=(), empty="",
-                      short="Pairs")  # fmt: skip
+    maps = (None if images is None or heat is None
+            else embedding_figures.map_pictures(images, heat))  # fmt: skip
     return (
         *confounder_sections(data.confounders, data.task_rows),
-        _section("retrieval", "Retrieval", "Retrieval was not evaluated.",
-                 lambda: retrieval_figures.retrieval_bars(data.retrieval_rows)),
-        *([choices] if choices.pictures else []),
-        *([attacks] if attacks.pictures else []),
-        _section("embeddings", "Embeddings", "No embeddings were drawn.",
-                 lambda: embedding_figures.embedding_map(data.embedding_map)),
-        _section("maps", "Cosine maps", "No cosine maps were made.",
-                 lambda: None if images is None or heat is None
-                 else embedding_figures.map_pictures(images, heat)),
-        _section("training", "Training", "No training curves were recorded.",
-                 lambda: figures.loss_curves(data.curves),
-                 lambda: gradient_figures.gradient_norms(data.curves),
-                 lambda: geometry_figures.geometry_curves(geometry)),
-        *([learned] if graphs else []),
-        *([routers] if routers.pictures else []),
+        _section("retrieval", "Retrieval", retrieval_figures.retrieval_bars(data.retrieval_rows)),
+        _section("choices", "Paired choice", *choice_pictures(data.choice_rows),
+                 tables=choice_differences(data.choice_rows), short="Pairs told apart"),
+        _section("attack", "Attack", *attack_pictures(data.attack_rows),
+                 tables=attack_tables(data.attack_rows)),
+        _section("embeddings", "Embeddings", embedding_figures.embedding_map(data.embedding_map)),
+        replace(_section("maps", "Cosine maps", maps),
+                warnings=() if maps is None else (SINGLE_PEOPLE,)),
+        _section("training", "Training", figures.loss_curves(data.curves),
+                 gradient_figures.gradient_norms(data.curves),
+                 geometry_figures.geometry_curves(geometry)),
+        _section("graph", "Learned pairs", *graph_pictures(data.curves, data.findings),
+                 short="Pairs"),
+        _experts(data),
     )  # fmt: skip
 
 
-def _choices(data: ReportData) -> Section:
-    """Pairs whose statements chose between two images; shown only where there were some."""
-    pictures, tables = choice_pictures(data.choice_rows), choice_differences(data.choice_rows)
-    return Section(key="choices", title="Paired choice", pictures=tuple(pictures),
-                   tables=tuple(tables), empty="", short="Pairs told apart")  # fmt: skip
-
-
-def _attacks(data: ReportData) -> Section:
-    """What a trigger does to the models; shown only where there was an attack."""
-    rows = data.attack_rows
-    return Section(key="attack", title="Attack", pictures=tuple(attack_pictures(rows)),
-                   tables=tuple(attack_tables(rows)), empty="", short="Attack")  # fmt: skip
-
-
 def _experts(data: ReportData) -> Section:
-    """What routers did; shown only where a run has some."""
-    pictures = (
+    """What routers did; records of people only where somebody asked for pieces of them."""
+    pieces = any(one.piece_rows() for one in data.experts)
+    made = _section(
+        "experts", "Experts",
         *share_pictures(share_rows(data.curves, data.kept_steps)),
         *routing_curves(expert_rows(data.curves)),
         *(picture for one in data.experts for picture in content_pictures(one)),
-    )
-    return Section(key="experts", title="Experts", pictures=pictures, tables=(), empty="",
-                   short="Experts")  # fmt: skip
+    )  # fmt: skip
+    return replace(made, warnings=(SINGLE_PEOPLE,) if pieces else ())
 
 
 def _trust(data: ReportData) -> tuple[Section, ...]:
     return (
-        _section("ledger", "Leakage ledger", "What was fitted on whom was not recorded.",
-                 tables=ledger_shown(data.evidence), short="Leakage"),
-        _section("tripod", "TRIPOD+AI checklist", "", tables=[checklist_shown(checklist(data))],
+        _section("ledger", "Leakage ledger", tables=ledger_shown(data.evidence), short="Leakage"),
+        _section("tripod", "TRIPOD+AI checklist", tables=[checklist_shown(checklist(data))],
                  short="TRIPOD+AI"),
     )  # fmt: skip
 
 
-def _why(nothing: str, parts: Sequence[tuple[TaskEvidence, object]]) -> str:
-    """Say why a section is empty: nothing was asked for, or the reasons that were given."""
-    reasons = dict.fromkeys(
-        f"{one.task}: {part.reason}" for one, part in parts if isinstance(part, NotEstimable)
-    )
-    return f"Not estimable: {listed(list(reasons), MOST_REASONS, '; ')}." if reasons else nothing
-
-
 def _section(
-    key: str, title: str, empty: str, *makers: Maker, tables: Sequence[Shown] = (), short: str = ""
+    key: str, title: str, *pictures: Picture | None, tables: Sequence[Shown] = (), short: str = ""
 ) -> Section:
-    made = [maker() for maker in makers]
-    pictures = tuple(picture for picture in made if picture is not None)
-    return Section(key=key, title=title, pictures=pictures, tables=tuple(tables), empty=empty,
-                   short=short or title)  # fmt: skip
+    return Section(
+        key=key,
+        title=title,
+        pictures=tuple(picture for picture in pictures if picture is not None),
+        tables=tuple(tables),
+        short=short or title,
+    )

@@ -38,7 +38,6 @@ def _section(evidence: SelectionEvidence, number: int, level: float) -> Section:
         title=f"Selection of pairs, {evidence.name}",
         pictures=tuple(picture for picture in drawn if picture is not None),
         tables=(),
-        empty="",
         short="Selection" if number == 0 else f"Selection {number + 1}",
         lines=(
             selection_line(evidence),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from medmcl.evaluation.evidence import Evidence, FittedOn, TaskEvidence
 from medmcl.evaluation.metrics.d_calibration import DCalibration
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.report.answers import verdict
 from medmcl.evaluation.report.data import ReportData
-from medmcl.evaluation.report.headline import verdict
-from medmcl.evaluation.report.labelled import Labelled
+from medmcl.evaluation.report.labelled import people_of
 from medmcl.evaluation.report.panels import ABOUT, about
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.evaluation.report.tripod import Checklist
@@ -37,6 +37,8 @@ class Shown:
         header: Names of its columns.
         rows: Cells, as text.
         folded: What the fold says; empty for an open table.
+        is_looked_up: Whether it stands in the appendix even if it is short: a figure of the first
+            page holds its main numbers.
         notes: Lines below it, as why something is not estimable.
     """
 
@@ -45,28 +47,25 @@ class Shown:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     folded: str = ""
+    is_looked_up: bool = False
     notes: tuple[str, ...] = ()
 
 
-def discrimination_tables(
-    results: Sequence[Result], labelled: Labelled | None = None
-) -> list[Shown]:
+def discrimination_tables(results: Sequence[Result]) -> list[Shown]:
     """Two tables a kind of task: its first metrics side by side, then a line a further metric.
 
-    Cells that are not estimable point to a note below that says why. ``labelled`` says how many
-    people a share of the labels is.
+    Cells that are not estimable point to a note below that says why.
     """
-    labelled = labelled or Labelled()
     plain = [row for row in results if not row.versus]
     tables = []
     for kind in dict.fromkeys(row.kind for row in plain):
         own = [row for row in plain if row.kind == kind]
         names = list(dict.fromkeys(row.metric for row in own))
         title = f"{kind.capitalize()} outcomes"
-        tables.append(_side_by_side(own, names[:MOST_METRICS], title, labelled))
+        tables.append(_side_by_side(own, names[:MOST_METRICS], title))
         if names[MOST_METRICS:]:
             rest = [row for row in own if row.metric in names[MOST_METRICS:]]
-            tables.append(_one_a_line(rest, f"{title}, further metrics", labelled))
+            tables.append(_one_a_line(rest, f"{title}, further metrics"))
     return tables
 
 
@@ -74,19 +73,17 @@ ARROWS = {"higher": "↑", "lower": "↓", "target": "◎"}
 MARKS = {"↑": "↑ higher is better", "↓": "↓ lower is better", "◎": "◎ the nearer to its ideal"}
 
 
-def _side_by_side(
-    results: Sequence[Result], names: Sequence[str], title: str, labelled: Labelled
-) -> Shown:
+def _side_by_side(results: Sequence[Result], names: Sequence[str], title: str) -> Shown:
     own = [row for row in results if row.metric in names]
     arrows = {row.metric: ARROWS[row.direction] for row in own}
     lines: dict[tuple[object, ...], dict[str, Result]] = {}
     for row in own:
-        key = (row.task, row.target, row.method, row.protocol, row.label_fraction, row.split)
+        key = (row.task, row.target, row.method, row.protocol, row.label_fraction, row.split, row.n)
         lines.setdefault(key, {})[row.metric] = row
     reasons = Reasons()
     rows = tuple(
         (
-            *_start(next(iter(found.values())), labelled),
+            *_start(next(iter(found.values()))),
             *(reasons.cell(found[name]) if name in found else "-" for name in names),
         )
         for found in lines.values()
@@ -97,15 +94,16 @@ def _side_by_side(
         header=(*START, *(f"{metric_name(name)} {arrows[name]}" for name in names)),
         rows=rows,
         folded=_folded(rows),
+        is_looked_up=True,
         notes=reasons.lines,
     )
 
 
-def _one_a_line(results: Sequence[Result], title: str, labelled: Labelled) -> Shown:
+def _one_a_line(results: Sequence[Result], title: str) -> Shown:
     reasons = Reasons()
     rows = tuple(
         (
-            *_start(row, labelled),
+            *_start(row),
             f"{metric_name(row.metric)} {ARROWS[row.direction]}",
             reasons.cell(row),
             row.note if row.value is not None else "",
@@ -118,6 +116,7 @@ def _one_a_line(results: Sequence[Result], title: str, labelled: Labelled) -> Sh
         header=(*START, "metric", "value (95 % interval)", "note"),
         rows=rows,
         folded=f"{len(rows)} lines",
+        is_looked_up=True,
         notes=reasons.lines,
     )
 
@@ -125,13 +124,13 @@ def _one_a_line(results: Sequence[Result], title: str, labelled: Labelled) -> Sh
 START = ("task", "method", "protocol", "labels", "n (events)")
 
 
-def _start(row: Result, labelled: Labelled) -> tuple[str, ...]:
+def _start(row: Result) -> tuple[str, ...]:
     share = fraction_name(row.label_fraction).removesuffix(" labels")
     return (
         about_what(row.task, row.target),
         row.method,
         row.protocol.replace("_", " "),
-        share + labelled.people(row.task, row.label_fraction, row.method),
+        "none" if row.train_subjects == 0 else share + people_of([row]),
         counts_shown(row.n, row.events, row.target),
     )
 
@@ -193,6 +192,7 @@ def comparison_tables(data: ReportData) -> list[Shown]:
                         "reading", "p", "n", "note"),
                 rows=rows,
                 folded=_folded(rows),
+                is_looked_up=True,
             )
         )  # fmt: skip
     return tables
@@ -224,6 +224,7 @@ def d_calibration_shown(found: Sequence[TaskEvidence]) -> list[Shown]:
             "each tenth would hold 10 % of the subjects. A small p says that they are not.",
             header=(*ABOUT, "χ²", "p", "% in each tenth, from low survival to high", "note"),
             rows=tuple(rows),
+            is_looked_up=True,
         )
     ]
 

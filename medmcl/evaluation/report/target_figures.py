@@ -18,7 +18,7 @@ from medmcl.evaluation.report.pictures import (
     style,
 )
 from medmcl.evaluation.report.words import fraction_name, metric_name
-from medmcl.evaluation.results import Result
+from medmcl.evaluation.results import Result, people
 
 MANY = 6  # targets from which on this figure is worth its place
 MOST_TARGETS = 90  # of one metric; all are in the table
@@ -96,10 +96,12 @@ def _ordered(rows: Sequence[Result]) -> list[Result]:
 
 
 def _rivals(results: Sequence[Result], highlight: str) -> dict[tuple[str, str, str], Result]:
-    """The best other method of each target."""
+    """The best other method of each target, on the same people."""
     found: dict[tuple[str, str, str], Result] = {}
-    for row in _first_metric(results):
-        if row.method == highlight or row.value is None:
+    first = _first_metric(results)
+    ours = {_key(row): people(row) for row in first if row.method == highlight}
+    for row in first:
+        if row.method == highlight or row.value is None or people(row) != ours.get(_key(row)):
             continue
         best = found.get(_key(row))
         sign = 1 if row.direction == "higher" else -1

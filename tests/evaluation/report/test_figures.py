@@ -14,16 +14,16 @@ from made_report import (
     subgroup_rows,
     survival_evidence,
 )
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from medmcl.evaluation.evidence import FittedOn, RiskGroup, risk_groups
+from medmcl.evaluation.evidence import RiskGroup, risk_groups
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.models.competing import cumulative_incidence
 from medmcl.evaluation.report import (
     embedding_figures,
     figures,
     geometry_figures,
+    pictures,
     result_figures,
     retrieval_figures,
 )
@@ -31,14 +31,13 @@ from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.decision_figures import decision_curves
 from medmcl.evaluation.report.files import risk_rows
-from medmcl.evaluation.report.labelled import Labelled
-from medmcl.evaluation.report.page import render
+from medmcl.evaluation.report.labelled import people_of, share_of
+from medmcl.evaluation.report.page import pages
 from medmcl.evaluation.report.pictures import (
     DASHES,
     TALLEST,
     distinct,
     mark,
-    pages,
     shorten,
     spoken,
 )
@@ -48,20 +47,6 @@ from medmcl.evaluation.report.target_figures import targets_overview
 
 METHODS = ("ours", "scratch", "covariates", "bag of codes", "majority", "covariates + ours")
 LONG = "a very long name of a method that nobody could print in a column without cutting it"
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Every figure that is saved, as matplotlib holds it."""
-    found = []
-    save = Figure.savefig
-
-    def kept(self, *args, **kwargs):
-        found.append(self)
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", kept)
-    return found
 
 
 def whole_report(methods=METHODS):
@@ -102,7 +87,7 @@ def whole_report(methods=METHODS):
 
 def test_figures_are_legible_in_print_and_nothing_is_cut_off(drawn):
     """At the size of print: 8 points or more, no wider or taller than a page, inside the paper."""
-    render(whole_report())
+    "".join(pages(whole_report()))
     assert len(drawn) >= 14
     for figure in drawn:
         width, height = figure.get_size_inches()
@@ -126,7 +111,7 @@ def test_figures_are_legible_in_print_and_nothing_is_cut_off(drawn):
 
 def test_long_names_stay_inside_the_paper(drawn):
     methods = (LONG, f"{LONG} again")
-    render(full_report(methods, n=100))
+    "".join(pages(full_report(methods, n=100)))
     for figure in drawn:
         figure.draw_without_rendering()
         for text in figure.findobj(Text):
@@ -237,7 +222,7 @@ def test_the_highlighted_method_is_the_one_a_panel_is_about():
     evidence = [binary_evidence("mi", m, seed=k) for k, m in enumerate(("a", "b"))]
     picture = calibration_plot(evidence, "b")
     slope = evidence[1].calibration.slope.value
-    assert f"slope {slope:.2f}" in picture.alt
+    assert f"slope {slope:.3f}" in picture.alt
 
 
 def test_many_panels_are_limited_with_a_note():
@@ -258,13 +243,13 @@ def test_subgroups_draw_the_suppressed_by_name_without_a_number(drawn):
 
 
 def test_tall_figures_are_parted_into_images_that_fit_a_page():
-    assert pages([3.0, 3.0, 3.0]) == [range(2), range(2, 3)]
-    assert pages([20.0, 1.0]) == [range(1), range(1, 2)]
-    assert pages([1.0]) == [range(1)]
+    assert pictures.pages([3.0, 3.0, 3.0]) == [range(2), range(2, 3)]
+    assert pictures.pages([20.0, 1.0]) == [range(1), range(1, 2)]
+    assert pictures.pages([1.0]) == [range(1)]
     rows = [row for k in range(5) for row in subgroup_rows(f"t{k}", "ours", sites=20)]
     picture = subgroup_forest(rows, "ours")
     assert len(picture.further) == 4
-    html = render(ReportData(title="t", results=result_rows(["mi"], ["a", "b"])))
+    html = "".join(pages(ReportData(title="t", results=result_rows(["mi"], ["a", "b"]))))
     assert html.count("<img") == html.count("alt=")
 
 
@@ -288,7 +273,7 @@ def test_forests_of_methods_with_long_protocols_do_not_collapse(drawn):
     assert picture is not None
     labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert mark(8) != mark(0)  # where colours start again
-    assert "MDM + contrastive, linear probe, 5 x 5-fold" in labels
+    assert labels == ["MDM + contrastive", "covariates", "fine-tuned"]  # the run's own names
     assert drawn[0].axes[0].get_position().width > 0.3
 
 
@@ -313,31 +298,35 @@ def test_a_measure_that_was_never_taken_has_no_empty_axes(drawn):
     assert geometry_figures.geometry_curves([{"stage": "mdm", "alignment": math.nan}]) is None
 
 
-def test_a_share_of_the_labels_says_how_many_people_it_is():
+def test_a_share_of_the_labels_says_how_many_people_it_is(drawn):
     rows = result_rows(["mi"], ["ours", "scratch"], metrics=("auroc",))
-    rows += [dataclasses.replace(row, label_fraction=0.1) for row in rows]
-    about = {"what": "probe", "splits": ("train",), "task": "mi", "labels": True}
-    fitted = [
-        FittedOn(**about, method="ours", subjects=430, label_fraction=1.0),
-        FittedOn(**about, method="ours", subjects=43, label_fraction=0.1),
-        FittedOn(**about, method="scratch", subjects=41, label_fraction=0.1),
+    rows = [dataclasses.replace(row, train_subjects=430, train_events=90) for row in rows]
+    some = {"ours": (43, 9), "scratch": (41, 8)}
+    rows += [
+        dataclasses.replace(row, label_fraction=0.1, train_subjects=some[row.method][0],
+                            train_events=some[row.method][1])
+        for row in rows
+    ]  # fmt: skip
+    first, appendix = pages(dataclasses.replace(full_report(), results=rows))
+    assert "10 % (43 people, 9 events)" in appendix
+    assert "10 % (41 people, 8 events)" in appendix
+    assert (
+        "fitted on 430 people, 90 events; with 10 % of the labels (43 people, 9 events) " in first
+    )
+    tenth = [row for row in rows if row.label_fraction == 0.1]
+    assert share_of(tenth) == "10 % labels (41 to 43 people, 8 to 9 events)"
+    headings = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert not headings or share_of(tenth) in [
+        label.get_text() for f in drawn for a in f.axes for label in a.get_yticklabels()
     ]
-    report = full_report()
-    evidence = dataclasses.replace(report.evidence, fitted=fitted)
-    html = render(dataclasses.replace(report, results=rows, evidence=evidence))
-    assert "10 % (43 people)" in html
-    assert "10 % (41 people)" in html
-    assert "with 10 % of the labels (43 people): ours" in html
-    known = Labelled(fitted)
-    assert known.share("mi", 0.1) == "10 % labels (41 to 43 people)"
-    assert known.share("af", 0.1) == "10 % labels"
-    few = Labelled([FittedOn(**about, subjects=3, label_fraction=0.01)])
-    assert few.people("mi", 0.01) == " (<5 people)"
+    assert people_of([dataclasses.replace(rows[0], train_subjects=3)]) == " (<5 people, 90 events)"
+    assert people_of([dataclasses.replace(rows[0], train_subjects=None, train_events=None)]) == ""
+    assert share_of([dataclasses.replace(rows[0], train_subjects=0)]) == "no labels"
 
 
 def test_cells_of_a_wide_table_may_break():
     """Twelve columns that may not break are wider than a page of 1,000 pixels, and were cut."""
-    html = render(full_report())
+    html = "".join(pages(full_report()))
     wide = [part for part in html.split("<table")[1:] if part.count('<th scope="col"') > 6]
     assert wide
     assert all(part.startswith(' class="wide"') for part in wide)

@@ -21,7 +21,7 @@ from medmcl.evaluation.evidence import Evidence, risk_groups
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import csv_text, report_rows
-from medmcl.evaluation.report.page import as_json, render, write_report
+from medmcl.evaluation.report.page import as_json, pages, write_report
 from medmcl.evaluation.report.survival_figures import gridded
 
 
@@ -39,13 +39,14 @@ def folder(report, tmp_path_factory):
 
 def plain(html):
     """The page as text, without pictures and style."""
-    return re.sub(r"base64,[^\"]*", "", html).split("</style>")[1]
+    return re.sub(r"base64,[^\"]*|<style>.*?</style>", "", html, flags=re.DOTALL)
 
 
 def test_every_part_has_a_file_and_the_page_is_small(folder):
     names = {path.name for path in folder.iterdir()}
     assert {
-        "report.html", "report.json", "results.csv", "model_card.md", "table_one.csv",
+        "report.html", "appendix.html", "report.json", "results.csv", "model_card.md",
+        "table_one.csv",
         "calibration.csv", "calibration_curve.csv", "decision_curve.csv", "risk_groups.csv",
         "d_calibration.csv", "subgroups.csv", "fitted_on.csv", "flow.csv", "missingness.csv",
         "findings.csv", "checklist.csv",
@@ -125,7 +126,7 @@ def test_json_holds_every_part_of_the_files(report):
 
 
 def test_suppressed_groups_hold_no_number_anywhere(report):
-    html, parts = plain(render(report)), report_rows(report)
+    html, parts = plain("".join(pages(report))), report_rows(report)
     line = next(r for r in re.findall(r"<tr>.*?</tr>", html) if "Ålesund" in r)
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line)
     assert cells[7:11] == ["too few subjects to show", "-", "-", "-"]
@@ -150,7 +151,7 @@ def test_a_risk_group_of_few_subjects_shows_no_curve_and_no_number():
     assert rows == [{**rows[0], "n": "<5", "events": None, "lowest_risk": None,
                      "highest_risk": None, "note": "too few subjects to show"}]  # fmt: skip
     assert "7.25" not in json.dumps(as_json(data))
-    assert "7.25" not in plain(render(data))
+    assert "7.25" not in plain("".join(pages(data)))
 
 
 def test_small_steps_of_the_flow_and_rare_patterns_are_not_counted_out():
@@ -161,8 +162,8 @@ def test_small_steps_of_the_flow_and_rare_patterns_are_not_counted_out():
     parts = report_rows(data)
     assert parts["flow"][1] == {"step": "held_out", "subjects": "<5", "samples": "<5"}
     assert [row["samples"] for row in parts["missingness"]] == [60, "withheld", "<5"]
-    assert as_json(data)["headline"][0] == "<5 subjects with <5 samples (held_out)."
-    html = plain(render(data))
+    assert as_json(data)["headline"][0] == "Who: <5 subjects with <5 samples (held_out)."
+    html = plain("".join(pages(data)))
     assert "&lt;5" in html
     assert "30" not in re.findall(r"<td[^>]*>(\d+)</td>", html)
 
@@ -233,4 +234,5 @@ def test_a_report_of_many_targets_stays_small(tmp_path):
     assert path.stat().st_size < 5_000_000
     assert len(read(tmp_path / "subgroups.csv")) == len(groups)
     assert len(read(tmp_path / "results.csv")) == len(results)
-    assert "more rows are in the CSV files" in path.read_text(encoding="utf-8")
+    appendix = (tmp_path / "appendix.html").read_text(encoding="utf-8")
+    assert "more rows are in the CSV files" in appendix

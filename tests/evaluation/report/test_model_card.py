@@ -64,7 +64,7 @@ def test_a_peek_at_held_out_is_a_limit(report):
 
 def test_few_events_and_one_cohort_are_limits(report):
     lines = " ".join(section(model_card(report), "Limits").lines)
-    assert "mi (60)" in lines
+    assert "Fewer than 100 decide: mi (60 events)" in lines
     assert "not elsewhere" in lines
     elsewhere = dataclasses.replace(report, study=Study(external=True))
     assert "not elsewhere" not in " ".join(section(model_card(elsewhere), "Limits").lines)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from medmcl.evaluation.report.contact_sheet import LONGEST_TEXT, contact_sheet, cut_text
 from medmcl.evaluation.report.data import ReportData
-from medmcl.evaluation.report.page import as_json, render, write_report
+from medmcl.evaluation.report.page import as_json, pages, write_report
 from medmcl.evaluation.report.record_pictures import image_src, signal_src, windowed
 from medmcl.evaluation.report.sections import sections_of
 from medmcl.evaluation.report.selection_figures import (
@@ -54,7 +54,7 @@ def drawn(monkeypatch):
 
 def plain(html):
     """The page as text, without pictures and style."""
-    return re.sub(r"base64,[^\"]*", "", html).split("</style>")[1]
+    return re.sub(r"base64,[^\"]*|<style>.*?</style>", "", html, flags=re.DOTALL)
 
 
 def section(evidence):
@@ -80,7 +80,7 @@ def test_a_report_has_the_section_only_where_something_was_selected():
     assert found.lines[:2] == ("40 of 100 pairs are kept (40.0%).", "Rule: select")
     assert len(found.warnings) == 1
     assert "sex, a" in found.warnings[0]
-    html = plain(render(ReportData(title="t", selections=[selection(), selection()])))
+    html = plain("".join(pages(ReportData(title="t", selections=[selection(), selection()]))))
     assert 'href="#selection"' in html
     assert '<section id="selection-2"' in html
     assert "40 of 100 pairs are kept (40.0%). A warning is under Selection." in html
@@ -168,7 +168,7 @@ def test_text_of_users_is_escaped_everywhere():
     )  # fmt: skip
     for html in (
         selection_page(bad, title=EVIL, subtitle=EVIL, provenance={EVIL: EVIL}),
-        render(ReportData(title="t", selections=[bad])),
+        "".join(pages(ReportData(title="t", selections=[bad]))),
     ):
         shown = plain(html)
         assert "<script" not in shown
@@ -269,11 +269,11 @@ def test_numbers_are_in_files_and_json(tmp_path):
     ]  # fmt: skip
     assert as_json(data)["selection_scores"][0]["cut"] == 60
     line = "Duplicates (exact): 2 pairs repeat an earlier one; 1 of them are kept."
-    assert line in plain(render(data))
+    assert line in plain("".join(pages(data)))
 
 
 def test_the_level_of_intervals_is_said():
     assert "90 % interval" in plain(selection_page(selection(), level=0.9))
     assert "90 % interval" in plain(
-        render(ReportData(title="t", selections=[selection()], level=0.9))
+        "".join(pages(ReportData(title="t", selections=[selection()], level=0.9)))
     )
