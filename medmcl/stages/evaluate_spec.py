@@ -207,7 +207,7 @@ class EvaluateSpec(Config):
     @field_validator("folds", mode="before")
     @classmethod
     def _k_by_r(cls, given: Any) -> str | None:
-        if given is None or given == "none":
+        if given in (None, "none", "auto"):  # auto: of runs made before folds were K x R
             return None
         found = re.fullmatch(r"\s*(\d+)\s*(?:[xX]\s*(\d+)\s*)?", str(given))
         folds, repeats = (int(found[1]), int(found[2] or 1)) if found else (0, 0)

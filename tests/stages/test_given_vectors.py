@@ -154,6 +154,14 @@ def test_settings_of_the_stage_are_changed_without_training_and_slips_are_told(
         )  # fmt: skip
 
 
+def test_a_run_made_before_folds_were_k_by_r_is_read(scored, tmp_path):
+    _, out = scored
+    text = (out / "run" / "config.yaml").read_text(encoding="utf-8")
+    assert "folds: null" in text
+    (tmp_path / "config.yaml").write_text(text.replace("folds: null", "folds: auto"))
+    assert medmcl.load(tmp_path).recipe.stages[0].folds is None
+
+
 def test_vectors_stand_beside_the_models_of_a_run(people, tmp_path, cache):
     folder, ids, risk = people
     few = {"stages.results.bootstrap_draws": 100}
