@@ -11,47 +11,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from medmcl.core.config import nearest, read_yaml
-from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.errors import CohortError
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
-from medmcl.data.cohort import Cohort, find_cohort
+from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.data.manifest import listed
-from medmcl.data.reading import MEASURED
 from medmcl.data.spec import UNITS_PER_YEAR
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.models.competing import EventFree
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.probe import Fitted
-from medmcl.evaluation.results import COVARIATES
-from medmcl.stages.features import kept_reading
 from medmcl.stages.features import predict as predict_head
 from medmcl.stages.one_person import write_person
 from medmcl.stages.own_cohort import open_as_own
 from medmcl.stages.people import long_rows, stacked
+from medmcl.stages.prediction_cohort import WITHOUT_OUTCOMES, columns_of_run, modalities_of
 from medmcl.stages.prediction_inputs import Inputs, read_inputs
 from medmcl.stages.prediction_plan import TaskPlan, plan_tasks
+from medmcl.stages.prediction_rows import (
+    ORDER,
+    curve_rows,
+    in_training,
+    shared_columns,
+    with_nobody,
+)
 from medmcl.stages.run import Run
 from medmcl.stages.saved_prediction import KeptPrediction, load_prediction
-from medmcl.stages.seen import seen_people
-from medmcl.stages.study import is_another
 
 if TYPE_CHECKING:
     import torch
-
-POINTS = 101
-"""Times of a survival curve, from 0 to the last event time of train, evenly."""
-NOTHING = "no record of any modality"
-_WITHOUT_OUTCOMES = {
-    "subjects.split": {"everyone": "held_out"},
-    "subjects.group": None,
-    "tasks": {},
-    "prompts": {},
-    "choices": {},
-    "subgroups": {},
-    "noisy_pairs": None,
-}
-"""What a prediction does not read of a cohort.yaml: outcomes, splits, sites, groups."""
 
 
 @dataclass(kw_only=True)
@@ -134,11 +122,11 @@ def predict_people(
         cohort,
         overrides,
         default={"on_bad_record": "exclude"},
-        last={**_WITHOUT_OUTCOMES, **_columns_of_run(run, plans, cohort)},
+        last={**WITHOUT_OUTCOMES, **columns_of_run(run, plans, cohort)},
     )
     notes += [said] if said else []
     notes += [f"{one.where}: {one.what}" for one in opened.findings if one.code in _COUNTED]
-    prepared = run.prepare(opened, _modalities(run, plans, opened))
+    prepared = run.prepare(opened, modalities_of(run, plans, opened))
     where, kept = pick_device(device), load_prediction(run)
     read: dict[tuple[str, str], Inputs] = {}
     found = PeoplePredicted(
@@ -206,71 +194,12 @@ def predict_person(
     return found
 
 
-_WITHOUT_RECORDS = (COVARIATES, "majority", "Kaplan-Meier")
 _COUNTED = ("cohort.left_out", "cohort.nothing_present", "cohort.no_split")
 
 
 def _reads(plan: TaskPlan) -> str:
     """Linear features differ by task only in how a protocol names them."""
     return plan.spec.name
-
-
-def _columns_of_run(
-    run: Run, plans: Sequence[TaskPlan], cohort: Cohort | str | Path
-) -> dict[str, Any]:
-    """Tables are read by the columns that the run read: not by those that the cohort names.
-
-    Of covariates by those that count: what a task is made of was none of its covariates, and a
-    person without an outcome does not have it.
-    """
-    if isinstance(cohort, Cohort):
-        return {}
-    named = read_yaml(find_cohort(cohort)).get("modalities")
-    found: dict[str, Any] = {}
-    for name in named if isinstance(named, dict) else ():
-        kept = kept_reading(run, name) or {}
-        read = kept if "source" in kept else run.preprocessing.get(name, {})
-        columns = dict(read.get("source", {}).get("columns") or {})
-        if columns and read is kept:
-            count = {term for plan in plans for term in _counting(plan, kept.get("terms", ()))}
-            columns = {column: one for column, one in columns.items() if column in count} or columns
-        if columns and name in {*run.recipe.inputs, *(plan.spec.covariates for plan in plans)}:
-            found[f"modalities.{name}.columns"] = columns
-    return found
-
-
-def _counting(plan: TaskPlan, terms: Sequence[Sequence[str]]) -> set[str]:
-    """Columns of covariates that have a weight in a probe that begins with them."""
-    if plan.probe is None or not plan.method.startswith(COVARIATES):
-        return set()
-    weights = plan.probe.model.weights[: len(terms)]
-    return {str(term[0]) for term, own in zip(terms, weights, strict=True) if own.any()}
-
-
-def _modalities(run: Run, plans: Sequence[TaskPlan], cohort: Cohort) -> tuple[str, ...]:
-    """Modalities that the plans read and the cohort has.
-
-    Raises:
-        ConfigError: The cohort has none of those that a method needs.
-    """
-    found: dict[str, None] = {}
-    have = cohort.spec.modalities
-    for plan in plans:
-        wanted: tuple[str, ...] = run.stage(plan.head).towers if plan.head else ()
-        if plan.spec.probe is not None and plan.method not in _WITHOUT_RECORDS:
-            wanted = (*wanted, *plan.spec.probe.read(run.recipe.inputs))
-        some = [name for name in wanted if name in have]
-        if wanted and not some:
-            raise ConfigError(
-                f"the cohort has no '{wanted[0]}', which '{plan.method}' reads"
-                f"{nearest(wanted[0], have)}",
-                got=", ".join(have),
-                expected=", ".join(dict.fromkeys(wanted)),
-                mend="if it has it under another name, call it as the run does in a copy of its "
-                "cohort.yaml",
-            )
-        found |= dict.fromkeys(some)
-    return tuple(name for name in run.recipe.inputs if name in found)
 
 
 def _predict(
@@ -312,24 +241,20 @@ def _predict(
             notes.append(f"{plan.task}: {plan.method} has no survival curve in the run: no risks")
         elif times:
             risks = 1 - survival(features, np.asarray(times))
-    people = _people(prepared, plan, inputs, can, header.kind == "survival" and risks is None)
+    people = shared_columns(
+        prepared, plan, inputs, can, header.kind == "survival" and risks is None
+    )
     parts = long_rows(targets, values, risks, years)
     for part in parts:
         part["predicted"] = np.where(people["quality"] == "ok", part["predicted"], np.nan)
         part |= {"unit": header.unit if header.kind == "regression" else "",
                  "method": plan.method, "protocol": protocol}  # fmt: skip
-    table = _with_nobody(stacked(parts, people), prepared)
-    table["in_training"] = _learned(run, prepared, table)
+    table = with_nobody(stacked(parts, people), prepared)
+    table["in_training"] = in_training(run, prepared, table)
     curves = pd.DataFrame()
     if survival is not None and model is not None and len(model.times):
-        curves = _curve_rows(people, plan, survival, features, model.times[-1], header.unit)
-    return PeoplePredicted(table=table[_ORDER], curves=curves, notes=notes)
-
-
-_ORDER = [
-    "subject", "sample", "task", "target", "horizon_years", "kind", "predicted", "unit", "quality",
-    "outside", "outside_of", "modalities", "remarks", "in_training", "method", "protocol",
-]  # fmt: skip
+        curves = curve_rows(people, plan, survival, features, model.times[-1], header.unit)
+    return PeoplePredicted(table=table[ORDER], curves=curves, notes=notes)
 
 
 def _horizons(
@@ -354,95 +279,3 @@ def _curves(plan: TaskPlan, kept: KeptPrediction, model: LinearModel | None) -> 
     if plan.head and plan.task in kept.competing:
         return None  # the head knows nothing of the competing event
     return model.survival
-
-
-def _people(
-    prepared: Prepared, plan: TaskPlan, inputs: Inputs, can: np.ndarray, lacks_risk: bool
-) -> pd.DataFrame:
-    """Columns that all rows of a sample share."""
-    samples = prepared.samples
-    names = [*inputs.has]
-    modalities = [
-        " + ".join(name for name in names if inputs.has[name][row]) or "none"
-        for row in range(len(samples))
-    ]
-    quality = np.full(len(samples), "ok", dtype=object)
-    for row in np.flatnonzero(~can):
-        why = [inputs.reasons[name][row] for name in inputs.reasons if inputs.reasons[name][row]]
-        quality[row] = "; ".join(why) or "an input is absent"
-    if lacks_risk:
-        quality[can] = "no survival curve was kept for this method"
-    unknown = pd.array([pd.NA] * len(samples), dtype="boolean")
-    outside = unknown if inputs.outside is None else pd.array(inputs.outside, dtype="boolean")
-    outside[~can] = pd.NA
-    return pd.DataFrame(
-        {
-            "subject": samples["subject"].astype(str).to_numpy(object),
-            "sample": samples["sample"].astype(str).to_numpy(object),
-            "task": plan.task,
-            "quality": quality,
-            "outside": outside,
-            "outside_of": inputs.outside_of,
-            "modalities": modalities,
-            "remarks": inputs.remarks,
-            "row": np.arange(len(samples)),
-        }
-    )
-
-
-def _with_nobody(table: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
-    """Add people of whom there is no record at all: they are told, not dropped."""
-    everyone = prepared.cohort.subjects.index.astype(str)
-    there = set(prepared.samples["subject"].astype(str))
-    without = [one for one in everyone if one not in there]
-    if not without:
-        return table
-    kinds = ["task", "target", "horizon_years", "kind", "unit", "method", "protocol"]
-    heads = table.drop_duplicates(kinds)[kinds]
-    if heads.empty:
-        heads = pd.DataFrame([dict.fromkeys(kinds, "")])
-    rows = pd.DataFrame({"subject": without}).merge(heads, how="cross")
-    rows = rows.assign(sample=rows["subject"], quality=NOTHING, predicted=np.nan, outside_of="",
-                       remarks="", modalities="none", row=-1,
-                       outside=pd.array([pd.NA] * len(rows), dtype="boolean"))  # fmt: skip
-    return pd.concat([table, rows], ignore_index=True)
-
-
-def _learned(run: Run, prepared: Prepared, table: pd.DataFrame) -> Any:
-    """Whether the run learned from these people; missing where nothing tells."""
-    seen = seen_people(run, prepared)
-    answer = pd.array([pd.NA] * len(table), dtype="boolean")
-    is_told = any(adapter.kind in MEASURED for adapter in prepared.adapters.values())
-    if seen is None or not (is_told or not is_another(run, prepared.cohort)):
-        return answer  # equal cells of two tables need not be of one person
-    rows = table["row"].to_numpy()
-    known = rows >= 0
-    answer[known] = seen[rows[known]]
-    return answer
-
-
-def _curve_rows(
-    people: pd.DataFrame,
-    plan: TaskPlan,
-    survival: Any,
-    features: np.ndarray,
-    last: float,
-    unit: str,
-) -> pd.DataFrame:
-    """Curves of those who were predicted, at `POINTS` times."""
-    rows = people.loc[people["quality"] == "ok", "row"].to_numpy()
-    times = np.linspace(0, last, POINTS)
-    values = survival(features[rows], times)
-    per_year = UNITS_PER_YEAR.get(unit, np.nan)
-    return pd.DataFrame(
-        {
-            "subject": np.repeat(people["subject"].to_numpy(object)[rows], POINTS),
-            "sample": np.repeat(people["sample"].to_numpy(object)[rows], POINTS),
-            "task": plan.task,
-            "method": plan.method,
-            "years": np.tile(times / per_year, len(rows)),
-            "time": np.tile(times, len(rows)),
-            "unit": unit,
-            "survival": values.ravel(),
-        }
-    )
