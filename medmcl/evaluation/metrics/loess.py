@@ -12,6 +12,7 @@ import numpy as np
 
 SPAN = 0.75
 RANK = 1e-11  # eigenvalues below this share of the largest count as zero
+_PLACES = np.add.outer(np.arange(3), np.arange(3))  # of sums of powers in normal equations
 CELL = 0.2  # cells of the tree hold at most this share of a span's rows
 
 
@@ -68,8 +69,9 @@ def loess(x: np.ndarray, y: np.ndarray, *, span: float = SPAN) -> Smooth:
     x, y = x[order], y[order]
     vertices = _vertices(x, span)
     weight, scaled, width = _neighbours(x, vertices, span)
-    inverse = _inverse(weight, scaled)
-    moments = np.stack([power @ y for power in _powers(weight, scaled)], axis=1)  # (V, 3[, K])
+    powers = _powers(weight, scaled)
+    inverse = _inverse(powers, scaled)
+    moments = np.stack([power @ y for power in powers], axis=1)  # (V, 3[, K])
     found = np.einsum("vij,vj...->vi...", inverse, moments)
     shape = (len(vertices),) + (1,) * (y.ndim - 1)
     return Smooth(vertices, found[:, 0], found[:, 1] / width.reshape(shape))
@@ -81,9 +83,9 @@ def loess_rows(x: np.ndarray, at: np.ndarray, *, span: float = SPAN) -> np.ndarr
     ordered = x[order]
     vertices = _vertices(ordered, span)
     weight, scaled, width = _neighbours(ordered, vertices, span)
-    inverse = _inverse(weight, scaled)
-    powers = np.stack(_powers(weight, scaled), axis=1)  # (V, 3, N)
-    rows = np.einsum("vij,vjn->ivn", inverse[:, :2], powers)
+    powers = _powers(weight, scaled)
+    inverse = _inverse(powers, scaled)
+    rows = np.einsum("vij,vjn->ivn", inverse[:, :2], np.stack(powers, axis=1))
     smooth = Smooth(vertices, np.empty((len(vertices), len(x))), rows[1] / width[:, None])
     smooth.values[:, order] = rows[0]
     smooth.slopes[:, order] = rows[1] / width[:, None]
@@ -153,16 +155,11 @@ def _powers(weight: np.ndarray, scaled: np.ndarray) -> list[np.ndarray]:
     return [weight, once, once * scaled]
 
 
-def _inverse(weight: np.ndarray, scaled: np.ndarray) -> np.ndarray:
+def _inverse(powers: list[np.ndarray], scaled: np.ndarray) -> np.ndarray:
     """Pseudo-inverse of the normal equations of 1, z, z**2 at each vertex, (V, 3, 3)."""
-    sums = []
-    power = weight
-    for _ in range(5):
-        sums.append(power.sum(axis=1))
-        power = power * scaled
-    s = np.stack(sums)
-    normal = s[np.add.outer(np.arange(3), np.arange(3))]  # (3, 3, V)
-    stacked = np.moveaxis(normal, 2, 0)
+    third = powers[2] * scaled
+    sums = [power.sum(axis=1) for power in (*powers, third, third * scaled)]
+    stacked = np.stack(sums, axis=1)[:, _PLACES]
     try:
         inverse = np.linalg.inv(stacked)
     except np.linalg.LinAlgError:  # one is singular to the last bit
