@@ -152,7 +152,8 @@ def how_sure(data: ReportData) -> list[Said]:
 def deciding(data: ReportData) -> dict[str, tuple[int, str]]:
     """Task to the fewest scored rows that decide it, over its targets, and what they are.
 
-    Those with or without the outcome, whichever are fewer; of a task of numbers, all of them.
+    Those with or without the outcome, whichever are fewer; of a survival task those with it; of a
+    task of numbers all of them.
     """
     fewest: dict[str, tuple[int, str]] = {}
     main = {row.task: row.metric for row in data.main_rows}
@@ -165,7 +166,9 @@ def deciding(data: ReportData) -> dict[str, tuple[int, str]]:
             continue
         counts = [(row.n, "people")]
         if row.events is not None:
-            counts = [(row.events, "events"), (row.n - row.events, "without the event")]
+            counts = [(row.events, "events")]
+            if row.kind != "survival":
+                counts.append((row.n - row.events, "without the event"))
         fewest[row.task] = min(*counts, fewest.get(row.task, counts[0]))
     return fewest
 
