@@ -258,6 +258,11 @@ def test_records_are_told_apart_by_their_ids(tmp_path):
     with pytest.raises(ConfigError, match="1 id with several vectors") as caught:
         laid(frame.drop(columns="record"), folder, index=False)
     assert "record" in str(caught.value.mend)
+    embedded = frame.assign(quality=["ok", "ok", "text.empty"]).set_index(["subject", "record"])
+    found = laid(embedded, folder, ".parquet")  # as Run.embed gives it, and medmcl embed writes it
+    assert dict(zip(order, found.present, strict=True)) == {
+        ("a", "1"): False, ("a", "2"): True, ("b", "3"): True,
+    }  # fmt: skip
     broad = laid(pd.DataFrame({"subject": ["a", "b"], "e0": [1, 2]}), folder, index=False)
     assert broad.values[:, 0].tolist() == [1, 1, 2]  # of a subject: for each of its samples
 
