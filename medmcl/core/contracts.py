@@ -88,6 +88,13 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
+class FreeText(Protocol):
+    """What an adapter adds whose records may say anything, an outcome included."""
+
+    free_text: ClassVar[bool]
+
+
+@runtime_checkable
 class WeighsOdds(Protocol):
     """What an adapter adds whose `inspect` judges by likelihood, not by contradiction.
 

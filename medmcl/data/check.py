@@ -523,6 +523,7 @@ def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list
     """Note names under ``told_by:`` that no table has: they would guard nothing."""
     columns = {str(one) for one in known}
     columns |= {one for spec in cohort.spec.modalities.values() for one in spec.cell_columns}
+    columns |= {*cohort.spec.modalities}
     unknown = [one for one in cohort.spec.tasks[task].told_by if one not in columns]
     return [
         Finding(

@@ -39,6 +39,7 @@ class Method:
         variants: What else is predicted of the rows: as if only some modalities were there.
         anew: The same method as each fold made it, where every stage is trained anew in each;
             empty otherwise. ``features`` are then those of the stages as they are kept.
+        told: Paired modalities that could have named the outcome of train people to the encoder.
         is_fitted: The features are predictions already: draws of labels change nothing, and no
             probe is kept.
     """
@@ -50,6 +51,7 @@ class Method:
     notes: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
     anew: tuple[FoldFeatures, ...] = ()
+    told: tuple[str, ...] = ()
     is_fitted: bool = False
 
 
@@ -65,6 +67,7 @@ class Given:
         notes: What a reader must know.
         variants: What is predicted as if only some modalities were there, and of which rows.
         counts: Whose labels they were fitted with; None = not known.
+        told: As those of a `Method`.
     """
 
     values: np.ndarray
@@ -74,6 +77,7 @@ class Given:
     notes: tuple[str, ...] = ()
     variants: tuple[tuple[Variant, Given], ...] = ()
     counts: LabelCounts | None = None
+    told: tuple[str, ...] = ()
 
 
 Predictions = Seeds | Given | Sequence[Given]
@@ -100,6 +104,7 @@ class Predicted:
         sampled: Metrics by target and name.
         variants: The same method as if only some modalities were there; ``method`` says which.
         counts: Whose labels they were fitted with; None = not known.
+        told: As those of a `Method`.
     """
 
     method: str
@@ -116,6 +121,7 @@ class Predicted:
     sampled: dict[tuple[str, str], tuple[Line, Sampled]] = field(default_factory=dict)
     variants: tuple[Predicted, ...] = ()
     counts: LabelCounts | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def pools_constants(self) -> bool:
@@ -200,9 +206,14 @@ def predict(
         rows=np.ones(len(setting.scored), dtype=bool),
         split=setting.split if how is None else CROSS_VALIDATION,
         counts=setting.counts(fraction),
+        told=method.told,
         notes=(
             *setting.notes,
             *method.notes,
+            *(
+                f"its encoder was paired with {name}, which could name the outcome"
+                for name in method.told
+            ),
             *dict.fromkeys(note for part in parts for note in part.notes),
         ),
     )
@@ -357,6 +368,7 @@ def _taken(
         rows=setting.held[rows],
         split=setting.split,
         counts=parts[0].counts,
+        told=parts[0].told,
         notes=(*setting.notes, *dict.fromkeys(note for part in parts for note in part.notes)),
         fitted=tuple(dict.fromkeys(line for part in parts for line in part.fitted)),
     )

@@ -53,6 +53,9 @@ class Result:
         versus: Another method; then the row is the paired difference method minus versus.
         subjects: Subjects scored.
         p_value: Of a difference, two-sided, where there is a test; the note names it.
+        told: Modalities that ``method`` was paired with in training, and ``versus`` was not, and
+            that could have named the outcome: where it is ahead, it is not called better.
+        versus_told: The same, turned around.
         resampling: What the bootstrap of the interval drew: ``subject``, ``site`` (whole),
             ``stratified`` (subjects inside classes of the outcome), or ``pair`` (of two samples).
     """
@@ -81,6 +84,8 @@ class Result:
     train_subjects: int | None = None
     train_events: int | None = None
     tuning_subjects: int | None = None
+    told: str = ""
+    versus_told: str = ""
 
     def __post_init__(self) -> None:
         """Refuse numbers that are not finite: a table never holds NaN."""
@@ -208,6 +213,8 @@ def flipped(row: Result) -> Result:
         row,
         method=row.versus,
         versus=row.method,
+        told=row.versus_told,
+        versus_told=row.told,
         value=None if row.value is None else 0.0 - row.value,  # of 0 not -0
         low=None if row.high is None else 0.0 - row.high,
         high=None if row.low is None else 0.0 - row.low,

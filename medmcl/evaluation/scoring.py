@@ -226,6 +226,7 @@ def about_row(
         "label_fraction": table.fraction,
         "split": table.split,
         "resampling": setting.resampling.kind,
+        "told": ", ".join(table.told),
         **({} if table.counts is None else table.counts.about(target)),
     }
 
@@ -257,7 +258,7 @@ def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) ->
         if key not in theirs or not line.compares:
             continue
         mate = theirs[key][1]
-        about = about_row(setting, table, *key, line.spec)
+        about = {**about_row(setting, table, *key, line.spec), **_who_was_told(table, other)}
         lacks = _lacks(table, sampled) or _lacks(other, mate)
         lacks = lacks if same else f"{table.method} and {other.method} are scored on other people"
         if lacks:
@@ -275,6 +276,15 @@ def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) ->
         note = line.note if p_value is None else f"p: {test}; {line.note}".rstrip("; ")
         difference = apart.interval(level)
         yield Result.of(difference, note=note, versus=other.method, p_value=p_value, **about)
+
+
+def _who_was_told(table: Predicted, other: Predicted) -> dict[str, str]:
+    """Say what could have named the outcome to one of two methods, and not to the other."""
+    ours, theirs = (
+        ", ".join(name for name in a.told if name not in b.told)
+        for a, b in ((table, other), (other, table))
+    )
+    return {"told": ours, "versus_told": theirs}
 
 
 def _lacks(table: Predicted, sampled: Sampled) -> str:

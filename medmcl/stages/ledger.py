@@ -39,7 +39,7 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
         for name, entry in run.preprocessing.items()
         if entry["state"]
     ]
-    for stage in _with_parents(run, stages):
+    for stage in with_parents(run, stages):
         if stage in run.selections:
             what = f"rows that stage {stage} keeps"
             lines += _selected(run.selections[stage], cohort, what)
@@ -129,7 +129,8 @@ def _chosen_on_tuning(spec: TowersSpec) -> str:
     return " and ".join(parts)
 
 
-def _with_parents(run: Run, stages: Sequence[str]) -> list[str]:
+def with_parents(run: Run, stages: Sequence[str]) -> list[str]:
+    """Name stages and all that they go on from, at first hand or through others."""
     found: dict[str, None] = {}
     todo = [stage for stage in stages if stage != "untrained"]
     while todo:
@@ -143,7 +144,7 @@ def _with_parents(run: Run, stages: Sequence[str]) -> list[str]:
 def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
     """Tasks with whose train labels the weights of a stage, or of those before it, were trained."""
     tasks: list[str | None] = []
-    for name in _with_parents(run, [stage]):
+    for name in with_parents(run, [stage]):
         chosen = run.selections.get(name)
         if name in run.clusters:
             continue

@@ -31,6 +31,7 @@ from medmcl.stages.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.given_vectors import lay_vectors
 from medmcl.stages.run import Run, vector_width
 from medmcl.stages.saved_probes import load_simple
+from medmcl.stages.told import could_name, paired_with
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,8 @@ class Sources:
         fitted: Ledger lines of what the features come from.
         tellers: Task to the columns of the covariates that it is made of, or that tell it: its own
             covariates are without them.
+        paired: Method to the modalities that its encoder learned from beside those it reads.
+        could_name: Task to the modalities that could name its outcome.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -81,6 +84,8 @@ class Sources:
     seed: int = 0
     fitted: list[FittedOn] = field(default_factory=list)
     tellers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    paired: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    could_name: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -92,6 +97,11 @@ class Sources:
         """Embeddings beside the main one."""
         return tuple(self.embeddings)[1:]
 
+    def told(self, method: str, task: str) -> tuple[str, ...]:
+        """Name what the encoder of a method was paired with that could name the outcome."""
+        able = self.could_name.get(task, frozenset())
+        return tuple(name for name in self.paired.get(method, ()) if name in able)
+
     def methods(self, targets: Targets, protocol: str) -> dict[str, Method]:
         """Give every method of a task, the main one first."""
         survival = targets.kind == "survival"
@@ -99,11 +109,7 @@ class Sources:
             protocol = "linear_probe"
         fit = PROTOCOLS[protocol]
         methods = {
-            name: Method(
-                features=x,
-                fit=fit,
-                protocol=protocol,
-            )
+            name: Method(features=x, fit=fit, protocol=protocol, told=self.told(name, targets.name))
             for name, x in self.embeddings.items()
         }
         for name, together in self.fused.items():
@@ -119,13 +125,14 @@ class Sources:
         if plain is not None and ("covariates" in self.baselines or not self.embeddings):
             methods[COVARIATES] = Method(features=plain, fit=linear_probe, protocol=linear)
         if plain is not None and "covariates+embedding" in self.baselines and self.embeddings:
-            main = next(iter(self.embeddings.values()))
+            name, main = next(iter(self.embeddings.items()))
             both, side_by_side = beside(plain, main)
             methods[BESIDE] = Method(
                 features=both,
                 fit=side_by_side,
                 protocol=linear,
                 fractions=(1.0,),
+                told=self.told(name, targets.name),
             )
         if self.simple is not None:
             methods[self.simple_name] = Method(
@@ -234,6 +241,11 @@ def _embed(
         for name, (one, stage) in learned.items()
     }
     found.present.update({name: one.any for name, one in together.items()})
+    found.could_name = could_name(prepared)
+    found.paired = {
+        name: paired_with(one, stage, probe.read(run.recipe.inputs))
+        for name, (one, stage) in learned.items()
+    }
     found.fused, found.fusion = together if probe.several else {}, probe.fusion
     for name, one in together.items():
         (first, *_) = one.vectors.values()

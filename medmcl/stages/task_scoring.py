@@ -29,6 +29,7 @@ from medmcl.stages.refit_all import Refitted
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import SavedProbe, load_probes
 from medmcl.stages.study import is_another
+from medmcl.stages.told import paired_with
 
 if TYPE_CHECKING:
     import torch
@@ -293,7 +294,8 @@ class TaskScoring:
             replace(line, method=label) if line.labels else line
             for line in run_ledger(self.run, [stage])
         )
-        counts = None
+        counts, able = None, self.sources.could_name.get(targets.name, frozenset())
+        told = tuple(name for name in paired_with(self.run, stage, towers) if name in able)
         if not self.is_outside:
             people = self.prepared.subjects
             train = label_subset(targets, people, train, fraction, seed=self.run.seed)
@@ -303,6 +305,8 @@ class TaskScoring:
         rows = np.union1d(scored, train) if wants else scored
         values = predict(self.run, stage, self.prepared, targets, self.device, rows, scored)
         if not wants:
-            return Given(values=values, protocol="fine_tune", fitted=ledger, counts=counts)
+            return Given(
+                values=values, protocol="fine_tune", fitted=ledger, counts=counts, told=told
+            )
         given = with_baseline(values, targets, train, protocol="fine_tune", method=label)
-        return replace(given, fitted=(*ledger, *given.fitted), counts=counts)
+        return replace(given, fitted=(*ledger, *given.fitted), counts=counts, told=told)

@@ -5,6 +5,7 @@ Inputs are noise, and the table they are paired with names outcome and sex. Befo
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,16 +21,20 @@ from small_hospital import write_hospital
 
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import open_cohort
+from medmcl.data.loading import prepare
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World
 from medmcl.evaluation import auroc
+from medmcl.evaluation.report.headline import verdict
+from medmcl.evaluation.results import flipped
 from medmcl.stages import refit_all
 from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.recipe_on import recipe_on
 from medmcl.stages.run import Run
 from medmcl.stages.seen import seen_people
+from medmcl.stages.told import could_name
 from medmcl.stages.training import train_apart
 
 CPU = torch.device("cpu")
@@ -258,3 +263,33 @@ def test_another_split_of_the_same_people_does_not_open_those_who_were_seen(runs
     found = scored(run, other, tmp_path)
     assert {row.n for row in aurocs(found.results)} == {len(both)} != {len(held)}
     assert any(f"{len(held) - len(both)} held-out subjects whom" in note for note in found.notes)
+
+
+def test_who_was_paired_with_what_names_the_outcome_is_not_called_better(runs, tmp_path):
+    run, cohort = runs[0]
+    found = scored(run, cohort, tmp_path, models={"contrastive": "contrast", "raw": "untrained"})
+    plain = {row.method: row for row in aurocs(found.results)}
+    assert (plain["contrastive"].told, plain["raw"].told) == (ANSWER, "")
+    assert "paired with answer, which could name the outcome" in plain["contrastive"].note
+    (gap,) = [r for r in found.results if r.versus and r.metric == "auroc"]
+    assert (gap.method, gap.versus, gap.told, gap.versus_told) == ("raw", "contrastive", "", ANSWER)
+    turned = flipped(replace(gap, value=-0.1, low=-0.2, high=-0.05))
+    assert verdict(turned) == (
+        ", ahead, but answer, which it was paired with, could name the outcome"
+    )
+    assert verdict(flipped(turned)) == ", worse"
+    assert verdict(replace(turned, told="")) == ", better"
+    both = scored(run, cohort, tmp_path)  # each of the three was paired with it: equals
+    assert {r.told for r in both.results if r.versus} == {""}
+
+
+def test_free_texts_and_columns_that_tell_may_name_an_outcome(tmp_path, hearts):
+    quiet = open_cohort(write_told(tmp_path / "quiet", 0, told_by=False))
+    loud = open_cohort(write_told(tmp_path / "loud", 0))
+    for cohort, named in ((quiet, frozenset()), (loud, {ANSWER})):
+        prepared = prepare(cohort, {LABS: {}, ANSWER: {}}, cache=tmp_path / "cache")
+        assert could_name(prepared)["ill"] == named
+    named = open_cohort(loud.path, {"tasks.ill.told_by": [VITALS]})
+    assert could_name(prepare(named, {LABS: {}}, cache=tmp_path / "cache"))["ill"] == {VITALS}
+    texts = prepare(open_cohort(hearts), {"report": {}}, cache=tmp_path / "cache")
+    assert all(one == {"report"} for one in could_name(texts).values())

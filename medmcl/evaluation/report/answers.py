@@ -254,4 +254,8 @@ def verdict(row: Result) -> str:
     if row.direction == "target":
         return ", different"
     better = (row.low > 0) == (row.direction == "higher")
-    return ", better" if better else ", worse"
+    if not better:
+        return ", worse"
+    if row.told:
+        return f", ahead, but {row.told}, which it was paired with, could name the outcome"
+    return ", better"

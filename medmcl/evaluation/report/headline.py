@@ -66,7 +66,7 @@ def _how_scored(data: ReportData) -> list[Said]:
     said = _left_out_lines(data)
     crossed = [row for row in data.task_rows if row.split == "cross-validation"]
     if crossed:
-        sites = any(row.protocol.endswith("by site") for row in crossed)
+        sites = any("by site" in row.protocol for row in crossed)
         how = "whole sites left out" if sites else "by subject"
         said.append(f"Probes are scored out of fold, {how}: nobody by a fit that saw them.")
     foreign = [line.method for line in data.evidence.fitted if line.note == UNKNOWN_ENCODER]
