@@ -26,7 +26,7 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World
 from medmcl.evaluation import auroc
-from medmcl.evaluation.report.headline import verdict
+from medmcl.evaluation.report.answers import verdict
 from medmcl.evaluation.results import flipped
 from medmcl.stages import refit_all
 from medmcl.stages.evaluate import run_evaluate
