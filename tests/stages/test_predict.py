@@ -1,5 +1,6 @@
 """One person gets a prediction: to the last bit what was scored; nobody is dropped."""
 
+import json
 import shutil
 
 import numpy as np
@@ -127,6 +128,19 @@ def test_slips_are_told_with_what_there_is(omics, tmp_path):
     shutil.rmtree(bare / "probes")
     with pytest.raises(ArtefactError, match="keeps no probe"):
         medmcl.load(bare).predict(folder, device="cpu")
+
+
+def test_a_method_whose_probe_holds_rows_of_people_is_not_there_and_others_are_named(
+    omics, tmp_path
+):
+    folder, run, _ = omics
+    without = tmp_path / "run"  # as after `protocol: knn`
+    shutil.copytree(run.path, without)
+    for path in (without / "probes").glob("*.json"):
+        if json.loads(path.read_text()).get("method") == "aligned":
+            path.unlink()
+    with pytest.raises(ConfigError, match=r"(?s)no probe of 'aligned' is kept.*hold people's rows"):
+        medmcl.load(without).predict(folder, device="cpu")
 
 
 def test_inputs_unlike_those_of_training_are_flagged(omics, tmp_path):
