@@ -1,8 +1,15 @@
 """The command line. Heavy imports happen inside the commands, so ``--help`` answers at once.
 
-Exit codes: 0 done; 2 the user's mistake (command line, configuration, cohort, artefact);
-75 saved on a signal or Ctrl-C, ``--resume`` goes on; 130 Ctrl-C where there was nothing to save, or
-pressed twice; 1 anything else.
+Exit codes:
+
+==== ==============================================================================================
+0    done
+1    a fault of medmcl, or of the machine
+2    the user's mistake (command line, configuration, cohort, artefact): one message, with the fix
+3    ``pretrain``, ``evaluate``: done, but a stage of the run is wrecked; the last line says which
+75   saved on a signal or Ctrl-C; ``--resume`` goes on
+130  Ctrl-C where there was nothing to save, or pressed twice
+==== ==============================================================================================
 """
 
 from __future__ import annotations
@@ -182,6 +189,7 @@ def pretrain(
     if run is not None:
         print(f"run:    {run.path}")
         print(f"report: {run.path / 'report.html'}")
+        _end_wrecked(run.wrecked)
 
 
 @app.command(cls=Command)
@@ -283,6 +291,17 @@ def evaluate(
         from medmcl.stages.people import WARNING
 
         print(f"predictions: {predictions}\nnote: {WARNING}")
+    _end_wrecked(done.wrecked)
+
+
+def _end_wrecked(wrecked: dict[str, str]) -> None:
+    """End with a code of its own where stages are wrecked, and say so in the last line."""
+    if wrecked:
+        from medmcl.stages.launch import WRECKED_CODE
+        from medmcl.stages.wrecked import last_line
+
+        print(last_line(wrecked))
+        raise typer.Exit(WRECKED_CODE)
 
 
 def _probe(text: str) -> Any:

@@ -138,11 +138,14 @@ class Term:
         value: Scalar tensor, a mean over ``count`` rows; lower is better.
         count: Rows the mean is over. Across ranks, means are weighted by it.
         weight: Share of the term in its objective's loss; the same on every rank.
+        chance: What it would be, over the same rows, of embeddings that tell nothing; detached.
+            None where nobody knows. By this a run is seen to be wrecked.
     """
 
     value: Tensor
     count: int
     weight: float = 1.0
+    chance: float | Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,7 +183,8 @@ class Objective(Protocol):
     targets, and each rank computes the whole value. ``rows``: its terms are means over rows; the
     engine weights them by `Term.count`.
     A term without enough rows is left out of the answer, never zero. An objective of which a part
-    keeps `Watches` is shown rows that it is not charged for.
+    keeps `Watches` is shown rows that it is not charged for. One that says the `Term.chance` of its
+    terms lets the engine tell a stage that learned from one that is wrecked.
     """
 
     views: tuple[str, ...]

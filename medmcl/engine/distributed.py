@@ -15,9 +15,10 @@ against DDP's does not matter. A decision to stop or to skip is taken by all ran
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ __all__ = [
     "wrap",
 ]
 
+CHANCE = "chance"
+"""Among terms, and in lines of the record: the loss of embeddings that tell nothing."""
 Charged = Mapping[str, tuple[Objective, float]]
 
 
@@ -81,20 +84,29 @@ def charge(
     Returns:
         The loss: its value is that of the global batch on every rank, its gradient is this rank's
         part. And each term's mean over the global batch (detached) with its count. A term that no
-        rank has rows for is left out; without any term the loss is 0 and has no gradient.
+        rank has rows for is left out; without any term the loss is 0 and has no gradient. Under
+        `CHANCE` what the loss would be if every term that knows its chance level were at it; absent
+        if none does.
     """
     slots = _ask(objectives, seen, batch, world)
     loss = torch.zeros((), device=batch.ids.device)
-    value = torch.zeros((), device=batch.ids.device)
+    value = torch.zeros_like(loss)
+    chance = torch.zeros((), dtype=torch.float64, device=batch.ids.device)
+    known = False
     terms: dict[str, tuple[Tensor, int]] = {}
     for slot, total in zip(slots, _over_ranks(slots, world), strict=True):
         if total is None:
             continue
         terms[slot.name] = (total.value, total.count)
-        value = value + slot.weight * total.weight * total.value
+        share = slot.weight * total.weight
+        value = value + share * total.value
+        known = known or total.chance is not None
+        chance = chance + share * (total.value if total.chance is None else total.chance)
         if slot.here is not None:
             part = slot.here.count * world.size / total.count if slot.by_rows else 1.0
             loss = loss + slot.weight * slot.here.weight * part * slot.here.value
+    if known:
+        terms[CHANCE] = (chance.detach(), max(count for _, count in terms.values()))
     return (loss if world.size == 1 else loss + (value - loss).detach()), terms
 
 
@@ -137,9 +149,14 @@ def _over_ranks(slots: list[_Slot], world: World) -> list[Term | None]:
         return [None if s.here is None else _detached(s.here) for s in slots]
     sums = torch.stack([_sums(slot.here, world.device) for slot in by_rows])
     dist.all_reduce(sums, group=world.group)
-    counts, weights = sums[:, 0].tolist(), sums[:, 2].tolist()
+    counts, weights, chances = (sums[:, column].tolist() for column in (0, 2, 3))
     totals: dict[str, Term | None] = {
-        slot.name: Term(sums[i, 1] / counts[i], round(counts[i]), weights[i] / counts[i])
+        slot.name: Term(
+            sums[i, 1] / counts[i],
+            round(counts[i]),
+            weights[i] / counts[i],
+            None if math.isnan(chances[i]) else chances[i] / counts[i],
+        )
         if counts[i]
         else None
         for i, slot in enumerate(by_rows)
@@ -151,16 +168,18 @@ def _over_ranks(slots: list[_Slot], world: World) -> list[Term | None]:
 
 
 def _sums(term: Term | None, device: torch.device) -> Tensor:
-    """Count, sum of values and sum of weights, (3,); zeros without rows."""
+    """Count, and sums of values, weights and chance levels (NaN: unknown), (4,); 0 without rows."""
     if term is None:
-        return torch.zeros(3, dtype=torch.float64, device=device)
-    facts = torch.tensor([1.0, 0.0, term.weight], dtype=torch.float64, device=device)
+        return torch.zeros(4, dtype=torch.float64, device=device)
+    facts = torch.tensor([1.0, 0.0, term.weight, math.nan], dtype=torch.float64, device=device)
     facts[1] = term.value.detach()
+    if term.chance is not None:
+        facts[3] = term.chance
     return facts * term.count
 
 
 def _detached(term: Term) -> Term:
-    return Term(term.value.detach(), term.count, term.weight)
+    return replace(term, value=term.value.detach())
 
 
 def tied(loss: Tensor, seen: Mapping[str, Embeddings], towers: Mapping[str, nn.Module]) -> Tensor:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.contracts import Objective, Sampler, Selector
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed, seed_torch, torch_generator
 from medmcl.data.views import View
 from medmcl.engine.accumulating import Terms, accumulate, encode_in_parts
 from medmcl.engine.averaging import average_gradients
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.distributed import charge, share_norms, tied, wrap
+from medmcl.engine.distributed import CHANCE, charge, share_norms, tied, wrap
 from medmcl.engine.moving import move
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.record import Record, progress
@@ -34,7 +34,7 @@ from medmcl.engine.watching import watch
 from medmcl.engine.world import World, any_rank
 
 MAX_SKIPPED = 20
-"""Steps in a row with a loss that is not finite before a run gives up."""
+"""Steps in a row whose loss or gradient is not finite before a stage is given up."""
 MAX_EMPTY = 20
 """Steps from the first on without rows to charge for before a run gives up; at least an epoch."""
 
@@ -107,6 +107,11 @@ class Plan:
     """Parts that each batch of a rank is encoded in."""
     patience: int | None = None
     """Tuning evaluations without a better loss before the stage ends early."""
+
+    @property
+    def tenth(self) -> int:
+        """Steps that a tenth of the stage has, at least one."""
+        return max(1, self.steps // 10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,23 +207,24 @@ def fit(
 
     Raises:
         Interrupted: A stop signal came; the state is saved.
-        ArtefactError: The loss was not finite for `MAX_SKIPPED` steps in a row.
         ConfigError: No objective had rows to charge for in the first epoch (`MAX_EMPTY` steps
             if it is shorter), or in any step.
     """
     optimiser = build_optimiser(learner, plan.optimiser, depths or {})
     state = _resume(learner, optimiser, checkpoints, world, feed.selector)
+    before, began = state.seconds, time.monotonic()
     record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
     if state.step == 0:
         _watch(learner, feed, plan, state, record, world)
     step_module = (wrap if plan.accumulate == 1 else share_norms)(learner, world)
-    if plan.patience is not None and state.without_gain >= plan.patience:
+    if _ending(plan, state):
         return state  # it had ended early, and was killed before it could say so
     with progress(plan.stage, plan.steps, shown=world.rank == 0) as bar:
         for rows, batch in feed.batches(state.step, plan, world):
             _step(step_module, learner, rows, batch, feed, views, plan, optimiser, state, world)
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
-            last = state.step == plan.steps
+            given_up = state.skipped_in_a_row >= MAX_SKIPPED
+            last = given_up or state.step == plan.steps
             _watch(learner, feed, plan, state, record, world)
             if state.step % plan.log_every == 0 or last:
                 _report_step(plan, state, optimiser, record, world, summarise)
@@ -228,15 +234,25 @@ def fit(
                 better = due and _evaluate(
                     learner, feed, views, plan, state, record, world, describe, summarise
                 )
+                state.seconds = before + time.monotonic() - began
+                better = better or (last and checkpoints.find("best") is None)
                 _save(learner, optimiser, state, checkpoints, world, feed.selector, best=better)
             if stopping and not last:
                 raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")
-            if plan.patience is not None and state.without_gain >= plan.patience:
-                record.say(
-                    f"{plan.stage}: stops at step {state.step}, no better since {state.best_step}"
-                )
+            ending = _ending(plan, state)
+            if ending:
+                record.say(f"{plan.stage}: stops at step {state.step}, {ending}")
                 break
     return state
+
+
+def _ending(plan: Plan, state: Progress) -> str:
+    """Say why a stage ends before its last step; empty if it goes on."""
+    if state.skipped_in_a_row >= MAX_SKIPPED:
+        return f"loss or gradient not finite for {MAX_SKIPPED} steps in a row"
+    if plan.patience is not None and state.without_gain >= plan.patience:
+        return f"no better since {state.best_step}"
+    return ""
 
 
 def _step(
@@ -280,12 +296,16 @@ def _step(
     )
     if any_rank(not (math.isfinite(loss.item()) and math.isfinite(norm.item())), world):
         move(learner, world, taken=False)
-        _skip(plan, state)
+        state.skipped_steps += 1
+        state.skipped_in_a_row += 1
         return
     optimiser.step()
     move(learner, world, taken=True)
     state.note(norm.item(), learner.row_sums)
     state.skipped_in_a_row = 0
+    known = terms.get(CHANCE)
+    chance = math.nan if known is None else known[0].item()
+    state.remember(loss.item(), chance, plan.tenth)
     state.recent = {
         "loss": loss.item(),
         "gradient_norm": norm.item(),
@@ -331,17 +351,6 @@ def _refuse_nothing(plan: Plan, state: Progress) -> None:
             where=f"stage {plan.stage}",
             mend="raise batch_size, lower the objective's min_rows, or gather people who have "
             "several modalities (medmcl check)",
-        )
-
-
-def _skip(plan: Plan, state: Progress) -> None:
-    state.skipped_steps += 1
-    state.skipped_in_a_row += 1
-    if state.skipped_in_a_row >= MAX_SKIPPED:
-        raise ArtefactError(
-            f"the loss or its gradient was not finite for {MAX_SKIPPED} steps in a row",
-            where=f"stage {plan.stage}, step {state.step}",
-            mend="lower the learning rate, set optimiser.clip_norm, or train in fp32",
         )
 
 

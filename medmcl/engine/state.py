@@ -27,6 +27,7 @@ class Progress:
     """Steps whose batch no objective had rows to charge for."""
     skipped_in_a_row: int = 0
     seconds: float = 0.0
+    """Time that the stage has taken, also before it was interrupted."""
     recent: dict[str, float] = field(default_factory=dict)
     judged_rows: int = 0
     """Rows of which a selector was asked whether they deserve a step, over all ranks."""
@@ -36,6 +37,12 @@ class Progress:
     """Time of judging and choosing."""
     gradient_spikes: int = 0
     """Steps whose gradient norm was a spike (`medmcl.engine.spikes`)."""
+    losses: list[float] = field(default_factory=list)
+    """Losses of the last steps that were taken: as many as a tenth of the stage has."""
+    first_losses: list[float] = field(default_factory=list)
+    """Losses of as many first steps."""
+    chances: list[float] = field(default_factory=list)
+    """Chance level of each of ``losses``; NaN where nobody knows one."""
     norms: list[float] = field(default_factory=list)
     """Gradient norms of the last steps, before clipping."""
     largest_norm: float = 0.0
@@ -49,6 +56,20 @@ class Progress:
         self.norms = [*self.norms, norm][-WINDOW:]
         self.largest_norm = max(self.largest_norm, norm)
         self.sums = added(self.sums, sums)
+
+    def remember(self, loss: float, chance: float, tenth: int) -> None:
+        """Keep the loss of a step that was taken, and its chance level.
+
+        Args:
+            loss: The loss.
+            chance: What embeddings that tell nothing would be charged; NaN if nobody knows.
+            tenth: Steps that a tenth of the stage has.
+        """
+        if len(self.first_losses) < tenth:
+            self.first_losses.append(loss)
+        for kept, value in ((self.losses, loss), (self.chances, chance)):
+            kept.append(value)
+            del kept[:-tenth]
 
     def begin_line(self) -> None:
         """Forget what the line of the record that was just written has said."""

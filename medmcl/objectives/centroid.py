@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import ModelShape
+from medmcl.objectives.chance import info_nce_chance
 from medmcl.objectives.contrastive import info_nce
 from medmcl.objectives.cross_modal import require_pooled
 from medmcl.objectives.several import Several, SeveralSettings
@@ -61,7 +62,8 @@ class CentroBind(Several):
             mean = functional.normalize(torch.stack(others).sum(0)[rows], dim=1)
             charged[term] = (info_nce(points[number][rows], mean, scale), len(rows))
         return {
-            name: Term(value, count, 1 / len(charged)) for name, (value, count) in charged.items()
+            name: Term(value, count, 1 / len(charged), info_nce_chance(count))
+            for name, (value, count) in charged.items()
         }
 
 

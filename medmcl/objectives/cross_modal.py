@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import Config
 from medmcl.core.contracts import ModelShape, PairGraph, ProbeRows
 from medmcl.core.errors import ConfigError
+from medmcl.objectives.chance import info_nce_chance, sigmoid_chance
 from medmcl.objectives.contrastive import info_nce, sigmoid_loss
 from medmcl.objectives.grouped import with_groups
 from medmcl.objectives.learned_pairs import LearnedPairs
@@ -98,7 +100,7 @@ class CrossModal(nn.Module):
         """Give a term for each pair with enough rows."""
         embeddings = seen[self.settings.view]
         shared = None if self.settings.scale_per_pair else self.scale()
-        charged: dict[str, tuple[Tensor, int, float]] = {}
+        charged: dict[str, tuple[Term, float]] = {}
         for (a, b), weight in self.graph(embeddings, batch).items():
             for name in (a, b):
                 require_pooled(embeddings, name, self.settings.view)
@@ -109,12 +111,11 @@ class CrossModal(nn.Module):
                 value = self._compare(
                     embeddings.pooled[a][rows], embeddings.pooled[b][rows], scale, groups
                 )
-                charged[f"cross_modal/{a}~{b}"] = (value, len(rows), weight)
-        total = sum(weight for _, _, weight in charged.values())
-        return {
-            name: Term(value, count, weight / total)
-            for name, (value, count, weight) in charged.items()
-        }
+                chance = self._chance(len(rows), groups)
+                term = Term(value, len(rows), chance=chance)
+                charged[f"cross_modal/{a}~{b}"] = (term, weight)
+        total = sum(weight for _, weight in charged.values())
+        return {n: replace(term, weight=weight / total) for n, (term, weight) in charged.items()}
 
     def scale_of(self, pair: tuple[str, str]) -> LogitScale | None:
         """The scale that a pair, in either order, is compared at; None if it is not aligned."""
@@ -127,6 +128,10 @@ class CrossModal(nn.Module):
         if self.settings.loss == "siglip":
             return sigmoid_loss(a, b, scale, self.bias, groups=groups)
         return info_nce(a, b, scale, self.settings.weight, groups=groups)
+
+    def _chance(self, rows: int, groups: Tensor | None) -> float | Tensor:
+        known = sigmoid_chance if self.settings.loss == "siglip" else info_nce_chance
+        return known(rows, groups)
 
 
 def require_pooled(embeddings: Embeddings, modality: str, view: str) -> None:

@@ -95,7 +95,7 @@ class Distil(nn.Module):
                 charged[_relation(a, b)] = (value, len(first), weight)
         total = sum(weight for _, _, weight in charged.values())
         return {
-            name: Term(value, count, weight / total)
+            name: Term(value, count, weight / total, 1.0 if name.endswith("/vectors") else None)
             for name, (value, count, weight) in charged.items()
         }
 

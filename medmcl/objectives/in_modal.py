@@ -12,6 +12,7 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import Config, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
+from medmcl.objectives.chance import info_nce_chance
 from medmcl.objectives.contrastive import info_nce, nt_xent
 from medmcl.objectives.cross_modal import require_pooled
 from medmcl.objectives.grouped import with_groups
@@ -80,4 +81,7 @@ class InModal(nn.Module):
             value = nt_xent(a, b, self.scale(), groups=groups)
         else:
             value = info_nce(a, b, self.scale(), self.settings.weight, groups=groups)
-        return {self.terms[0]: Term(value, len(rows))}
+        views = 2 if self.settings.negatives == "all" else 1
+        return {
+            self.terms[0]: Term(value, len(rows), chance=info_nce_chance(len(rows), groups, views))
+        }

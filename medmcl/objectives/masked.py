@@ -13,7 +13,7 @@ from medmcl.core.config import Config, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives.decoder import DecoderSettings, MaskedDecoder
-from medmcl.objectives.reconstruction import masked_modelling
+from medmcl.objectives.reconstruction import masked_modelling, mean_modelling
 
 
 class Masked(nn.Module):
@@ -80,14 +80,12 @@ class Masked(nn.Module):
             return {}
         mask = embeddings.batch.masks[name][rows]
         predicted = self._lead_major(self.decoder(embeddings.tokens[name][rows], mask))
-        value = masked_modelling(
-            predicted,
-            embeddings.batch.inputs[name][rows],
-            self.patch,
-            self.settings.ncc_weight,
-            mask=mask.repeat(1, self.spanned) if self.settings.over == "masked" else None,
-        )
-        return {self.terms[0]: Term(value, len(rows))}
+        signal = embeddings.batch.inputs[name][rows]
+        judged = (self.patch, self.settings.ncc_weight)
+        hidden = mask.repeat(1, self.spanned) if self.settings.over == "masked" else None
+        value = masked_modelling(predicted, signal, *judged, mask=hidden)
+        chance = mean_modelling(signal, *judged, mask=hidden)
+        return {self.terms[0]: Term(value, len(rows), chance=chance)}
 
     def reconstruct(self, embeddings: Embeddings) -> Tensor:
         """Give the rebuilt patches of every row, (B, T, patch); absent rows mean nothing."""

@@ -50,6 +50,23 @@ def masked_modelling(
     return (1 - ncc_weight) * error + ncc_weight * (1 - correlation)
 
 
+def mean_modelling(
+    signal: Tensor, patch: int, ncc_weight: float, *, mask: Tensor | None = None
+) -> Tensor:
+    """Give what `masked_modelling` charges whoever says the mean of each signal everywhere in it.
+
+    Args:
+        signal: As there.
+        patch: As there.
+        ncc_weight: As there. What is flat correlates with nothing.
+        mask: As there; the mean is then that of the hidden patches, as many in every row.
+    """
+    patches = patchify(widen(signal.detach()), patch)
+    judged = patches if mask is None else patches[mask]
+    spread = judged.reshape(len(signal), -1).var(1, correction=0).mean()
+    return (1 - ncc_weight) * spread + ncc_weight
+
+
 def patchify(signal: Tensor, patch: int) -> Tensor:
     """Cut (B, L, S) into lead-major patches (B, L * S / patch, patch)."""
     return signal.reshape(len(signal), -1, patch)

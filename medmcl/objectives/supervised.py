@@ -21,6 +21,7 @@ from medmcl.objectives.survival import cox_partial_likelihood
 from medmcl.objectives.task_losses import (
     class_loss,
     class_weights,
+    constant_outputs,
     label_loss,
     label_weights,
     mean_and_deviation,
@@ -119,6 +120,13 @@ class Supervised(nn.Module):
         for name, values in (("weights", weights), ("mean", mean), ("deviation", deviation)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32, device="cpu"))
         self.weights: Tensor
+        self._is_told = not empty
+        constant = np.zeros(outputs)
+        if not empty:
+            constant = constant_outputs(task, weights, self.settings.label_smoothing)
+        kept = torch.tensor(constant, dtype=torch.float32, device="cpu")
+        self.register_buffer("constant", kept, persistent=False)
+        self.constant: Tensor
         self.mean: Tensor
         self.deviation: Tensor
         self._ready = False
@@ -140,7 +148,19 @@ class Supervised(nn.Module):
         charged = self._charge(
             self._outputs(embeddings, rows), batch.targets[name][rows], known[rows]
         )
-        return {} if charged is None else {self.terms[0]: Term(*charged)}
+        if charged is None:
+            return {}
+        return {self.terms[0]: Term(*charged, chance=self._chance(batch, rows))}
+
+    @torch.no_grad()
+    def _chance(self, batch: Batch, rows: Tensor) -> Tensor | None:
+        """What is charged whoever gives every row the outputs that suit the train rows best."""
+        if not self._is_told:
+            return None
+        name = self.settings.task
+        outputs = self.constant.expand(len(rows), -1)
+        charged = self._charge(outputs, batch.targets[name][rows], batch.known[name][rows])
+        return None if charged is None else charged[0]
 
     def _charge(self, outputs: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, int] | None:
         smoothing = self.settings.label_smoothing

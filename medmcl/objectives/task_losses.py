@@ -126,6 +126,34 @@ def mean_and_deviation(task: Targets) -> tuple[np.ndarray, np.ndarray]:
     return np.array(means), np.array(deviations)
 
 
+def constant_outputs(task: Targets, weights: np.ndarray, smoothing: float) -> np.ndarray:
+    """Give the outputs, the same for every row, that a task's loss charges least for, (outputs,).
+
+    One row of each class is added, so that a class that no train row has is unlikely, not
+    impossible.
+
+    Args:
+        task: With its train rows.
+        weights: Of classes (K,) or of 0 and 1 in each column (C, 2), as the loss takes them.
+        smoothing: Of labels, as the loss takes it.
+
+    Returns:
+        Logits; of a regression the standardised mean, of survival one log-hazard: zeros.
+    """
+    if task.kind == "multiclass":
+        counts = np.bincount(task.values[task.known[:, 0], 0].astype(int), minlength=len(weights))
+        shares = (counts + 1) * weights
+        shares = (1 - smoothing) * shares / shares.sum() + smoothing / len(shares)
+        return np.asarray(np.log(shares))
+    if task.kind not in ("binary", "multilabel"):
+        return np.zeros(task.num_outputs)
+    ones = ((task.values >= 0.5) & task.known).sum(axis=0) + 1
+    zeros = task.known.sum(axis=0) + 2 - ones
+    share = ones * weights[:, 1] / (ones * weights[:, 1] + zeros * weights[:, 0])
+    share = (1 - smoothing) * share + smoothing / 2
+    return np.asarray(np.log(share / (1 - share)))
+
+
 def _balanced(counts: np.ndarray, where: str, names: tuple[str, ...]) -> np.ndarray:
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:

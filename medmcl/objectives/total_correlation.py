@@ -13,6 +13,7 @@ from torch.nn import functional
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
+from medmcl.objectives.chance import info_nce_chance
 from medmcl.objectives.contrastive import as_one_number
 from medmcl.objectives.several import (
     Many,
@@ -133,4 +134,6 @@ class Symile(Several):
             return {}
         wider = points[0].shape[1] ** ((len(points) - 2) / 2) if self.settings.rescale else 1.0
         value = symile(points, wider * self.scale(), self.settings.negatives)
-        return {self.terms[0]: Term(value, len(points[0]))}
+        rows = len(points[0])
+        others = 1 if self.settings.negatives == "shifted" else len(points) - 1
+        return {self.terms[0]: Term(value, rows, chance=others * info_nce_chance(rows))}

@@ -13,6 +13,7 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
+from medmcl.objectives.chance import info_nce_chance
 from medmcl.objectives.contrastive import as_one_number
 from medmcl.objectives.several import (
     Many,
@@ -148,4 +149,5 @@ class Gram(Several):
             return {}
         settings = self.settings
         value = gram(points, self.scale(), self.anchor, settings.cosine, settings.eps)
-        return {self.terms[0]: Term(value, len(points[0]))}
+        rows = len(points[0])
+        return {self.terms[0]: Term(value, rows, chance=info_nce_chance(rows))}

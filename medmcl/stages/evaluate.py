@@ -76,6 +76,7 @@ class Evaluation:
         confounders: How well site, sex, age are predicted from the same embeddings.
         people: Task to what was predicted of single people (`medmcl.stages.people`).
         seconds: How long it took.
+        wrecked: Stages of the run that are wrecked, each with the reason.
     """
 
     folder: Path
@@ -96,6 +97,7 @@ class Evaluation:
     confounders: list[Confounder] = field(default_factory=list)
     people: list[tuple[str, TaskEvaluation]] = field(default_factory=list)
     seconds: float = 0.0
+    wrecked: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -227,7 +229,8 @@ def _evaluate_run(
         seed=seed,
         frozen=frozen,
     )
-    refuse_nobody(evaluation, opened_run, spec, asked)
+    if not evaluation.wrecked:  # a wreck may have left nothing to score: the report says so
+        refuse_nobody(evaluation, opened_run, spec, asked)
     evaluation.folder = folder
     evaluation.notes += [said] if said else []
     evaluation.compared = {name: other.path for name, other in others.items()}
@@ -393,7 +396,11 @@ def run_evaluate(
 
     prepared = run.prepare(cohort, modalities, progress=heed)
     evaluation = Evaluation(
-        folder=run.path, prepared=prepared, level=spec.level, resampling=spec.resample
+        folder=run.path,
+        prepared=prepared,
+        level=spec.level,
+        resampling=spec.resample,
+        wrecked=run.wrecked,
     )
     sites = _sites(spec, cohort, is_frozen=bool(frozen))
     seed = run.seed if seed is None else seed

@@ -12,6 +12,9 @@ import torch
 from medmcl.core.errors import ConfigError
 from medmcl.engine.signals import EXIT_CODE
 
+WRECKED_CODE = 3
+"""Exit code of a run that was done, but of which a stage is wrecked (`medmcl.stages.wrecked`)."""
+
 
 def choose_precision(name: str, device: torch.device) -> str:
     """Turn ``auto``, ``fp32`` or ``bf16`` into the precision of the forward pass."""
@@ -48,7 +51,7 @@ def relaunch(processes: int) -> bool:
         torchrun(words)
     except ChildFailedError as failure:  # the ranks have said why
         code = failure.get_first_failure()[1].exitcode
-        sys.exit(code if code in (2, EXIT_CODE) else 1)
+        sys.exit(code if code in (2, WRECKED_CODE, EXIT_CODE) else 1)
     except SignalException:  # the ranks were told to save and stop
         sys.exit(EXIT_CODE)
     return True

@@ -1,7 +1,8 @@
-"""Stages that a recipe has and a run does without: what a cluster stage stopped, and what needs it.
+"""Stages that a recipe has and a run does without: what cannot be, and what needs it.
 
 A cluster stage may find that to train within its groups would not pay. The stages that would are
-left out, and so is what needs them; a join stage joins those that are there.
+left out, and so is what needs them, or a stage that is wrecked; a join stage joins those that are
+there and sound.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from medmcl.stages.expansion import needs
 from medmcl.stages.recipe import AnyStage
 from medmcl.stages.train_spec import JoinSpec, TrainSpec
 
+WRECKED = "wrecked"
+"""Fact of a train stage that is: why (`medmcl.stages.wrecked`)."""
+DEAD_END = "dead_end"
+"""Fact of one that no stage can go on from: why."""
 Look = Callable[[str], Checkpoints]
 """Name of a stage to its checkpoints."""
 
@@ -22,9 +27,11 @@ def why_left_out(spec: AnyStage, look: Look) -> str:
     """Say why a stage is left out; empty if it is not."""
     if isinstance(spec, JoinSpec):
         there = joined_spec(spec, look).of
-        return "" if there else f"{', '.join(spec.of)} were left out"
+        return "" if there else f"{', '.join(spec.of)} are left out or wrecked"
     for name in needs(spec):
         done = look(name).done or {}
+        if DEAD_END in done:
+            return f"{name} is wrecked, {done[DEAD_END]}"
         if "left_out" in done:
             return f"{name} was left out"
         is_grouped = isinstance(spec, TrainSpec) and spec.groups and spec.groups.stage == name
@@ -40,6 +47,8 @@ def leave_out(spec: AnyStage, reason: str) -> dict[str, Any]:
 
 
 def joined_spec(spec: JoinSpec, look: Look) -> JoinSpec:
-    """Give a join stage of those of its stages that were not left out."""
-    there = tuple(name for name in spec.of if "left_out" not in (look(name).done or {}))
+    """Give a join stage of those of its stages that something can be made of."""
+    there = tuple(
+        name for name in spec.of if not {"left_out", DEAD_END} & {*(look(name).done or {})}
+    )
     return spec.model_copy(update={"of": there})

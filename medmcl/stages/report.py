@@ -22,6 +22,7 @@ from medmcl.stages.own_cohort import COHORT_FILE
 from medmcl.stages.run import Run
 from medmcl.stages.study import cost_sentence, is_another, stage_sentence, study_of
 from medmcl.stages.subjects_table import describe_subjects
+from medmcl.stages.wrecked import REMEDY
 
 
 def write_run_report(
@@ -112,6 +113,8 @@ def _data(
         level=evaluation.level,
         resampling=evaluation.resampling,
         left_out=_left_out(run),
+        wrecked=run.wrecked,
+        remedy=REMEDY,
         notes=[*lines, *([cost] if cost else []), *dict.fromkeys(evaluation.notes)],
     )
 
@@ -135,7 +138,7 @@ def _compared(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 
 def _left_out(run: Run) -> tuple[str, ...]:
     """Stages that were not trained, each with the reason."""
-    reasons = {name: run.left_out(name) for name in run.stages}
+    reasons = {n: run.left_out(n) for n in run.stages if n not in run.wrecked}
     return tuple(f"{name} ({reason})" for name, reason in reasons.items() if reason)
 
 

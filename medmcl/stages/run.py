@@ -26,7 +26,7 @@ from medmcl.data.loading import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
 from medmcl.stages.expansion import expand, needs
 from medmcl.stages.group_spec import ClusterSpec
-from medmcl.stages.left_out import joined_spec
+from medmcl.stages.left_out import WRECKED, joined_spec
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.select_spec import SelectSpec
@@ -111,6 +111,12 @@ class Run:
     def left_out(self, stage: str) -> str:
         """Say why the run did without a stage; empty if it did not."""
         return str((self.checkpoints(stage).done or {}).get("left_out", ""))
+
+    @property
+    def wrecked(self) -> dict[str, str]:
+        """Every finished stage that is wrecked, with the reason (`medmcl.stages.wrecked`)."""
+        done = {name: self.checkpoints(name).done or {} for name in self.stages}
+        return {name: str(facts[WRECKED]) for name, facts in done.items() if WRECKED in facts}
 
     @property
     def preprocessing(self) -> dict[str, Any]:

@@ -92,11 +92,12 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     why = f"subset ({fact['subset']}), " if "subset" in fact else ""
     why += "selection, fold or group"
     chosen = f" ({counted(gone, 'sample')} left out by {why})" if gone else ""
+    wreck = f" Wrecked: {fact['wrecked']}." if "wrecked" in fact else ""
     return (
         f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects{bad}"
         f"{without if lacking else ''}{later if kept else ''}{chosen}, "
         f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
-        f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s."
+        f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s.{wreck}"
     )
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, ModelShape
 from medmcl.core.errors import ConfigError
-from medmcl.core.rng import derive_seed
+from medmcl.core.findings import Finding
+from medmcl.core.rng import derive_seed, torch_generator
 from medmcl.core.sides import Sides
 from medmcl.data.group_sampler import WithinGroupSampler
 from medmcl.data.loading import Prepared
@@ -21,8 +23,7 @@ from medmcl.data.samplers import UniformSampler
 from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
 from medmcl.engine.checkpoint import write_atomically
-from medmcl.engine.loop import Feed, Learner, Plan, Probe, fit
-from medmcl.engine.record import Stopwatch
+from medmcl.engine.loop import MAX_SKIPPED, Feed, Learner, Plan, Probe, autocast, fit
 from medmcl.engine.state import Progress
 from medmcl.engine.watching import watchers
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
@@ -43,6 +44,7 @@ from medmcl.stages.grouped_rows import (
     tuning_in_groups,
 )
 from medmcl.stages.kept_rows import kept_rows
+from medmcl.stages.left_out import DEAD_END, WRECKED
 from medmcl.stages.models import Setting, build_learner, take_weights, trunk_stage
 from medmcl.stages.online import build_selector
 from medmcl.stages.parts import norms_of_parts, refuse_empty_parts
@@ -56,6 +58,10 @@ from medmcl.stages.subset import list_of, refuse_another_list
 from medmcl.stages.subset_spec import SubsetSpec
 from medmcl.stages.taught import as_targets, lesson, taught_widths
 from medmcl.stages.train_spec import TowersSpec, TrainSpec
+from medmcl.stages.wrecked import REMEDY, Health, finite_weights, look
+
+LOOKED_AT = 128
+"""Rows by whose embedding a stage is seen to have collapsed: of tuning, or train without it."""
 
 
 def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
@@ -111,20 +117,19 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         selector=parts.selector,
         probe=parts.probe,
     )
-    with Stopwatch() as watch:
-        state = fit(
-            learner,
-            feed,
-            parts.views,
-            _plan(spec, len(sampler), setting),
-            record=setting.record,
-            checkpoints=checkpoints,
-            world=setting.world,
-            stop=setting.stop,
-            depths=_depths(learner),
-            describe=describe_geometry,
-            summarise=summary_of(learner.model),
-        )
+    state = fit(
+        learner,
+        feed,
+        parts.views,
+        _plan(spec, len(sampler), setting),
+        record=setting.record,
+        checkpoints=checkpoints,
+        world=setting.world,
+        stop=setting.stop,
+        depths=_depths(learner),
+        describe=describe_geometry,
+        summarise=summary_of(learner.model),
+    )
     facts = {
         "stage": spec.name,
         "keep": spec.keep,
@@ -142,17 +147,63 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "skipped_steps": state.skipped_steps,
         "empty_steps": state.empty_steps,
         "gradient_spikes": state.gradient_spikes,
-        "seconds": round(watch.seconds, 3),
+        "seconds": round(state.seconds, 3),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
         **({} if attack is None else {"poisoned": poisoned}),
         **({} if spec.subset is None else {"subset": spec.subset.said}),
         **({"subset_list": listed} if listed else {}),
         **_grouped(parts, group_notes),
         **_selected(state),
-        **_watched(parts, setting),
+        **_watched(parts),
     }
     if setting.world.rank == 0:
+        facts |= _health(spec, parts, feed, state, prepared, setting)
+        _say_findings(facts, setting)
         checkpoints.finish(facts)
+    return facts
+
+
+def _say_findings(facts: dict[str, Any], setting: Setting) -> None:
+    """Say what was found of the learned pairs; more data do not mend a wrecked stage."""
+    found = [Finding(**one) for one in facts.get("findings", ())]
+    if WRECKED in facts:
+        found = [replace(one, mend=REMEDY) for one in found]
+        facts |= {"findings": [one.as_dict() for one in found]} if found else {}
+    for one in found:
+        setting.record.say(f"warning: {one}")
+
+
+def _health(
+    spec: TrainSpec, parts: _Parts, feed: Feed, state: Progress, prepared: Prepared,
+    setting: Setting,
+) -> dict[str, Any]:  # fmt: skip
+    """Say how the stage ended, by its losses and by what its kept weights make of some rows."""
+    learner = parts.learner
+    learner.load_state_dict(setting.checkpoints(spec.name).weights(spec.keep))
+    learner.eval()
+    rows = np.concatenate(feed.tuning) if feed.tuning else parts.rows
+    adapters = {name: prepared.adapters[name] for name in spec.towers}
+    plain = View(ViewSettings(), adapters, {}, where="the view of rows that are looked at")
+    generator = torch_generator(setting.seed, spec.name, "health", device=setting.world.device)
+    with torch.no_grad(), autocast(setting.precision, setting.world.device):
+        batch = feed.load(rows[:LOOKED_AT]).to(setting.world.device)
+        seen = learner.encode({"plain": plain(batch, generator, disturb=False)}, spec.accumulate)
+    pooled = any("pooled" in one.gathers for one, _ in learner.charged.values())
+    health = Health.of(
+        state,
+        given_up=state.skipped_in_a_row >= MAX_SKIPPED,
+        finite=finite_weights(learner),
+        clouds=look(seen["plain"], pooled=pooled),
+        labelled=spec.task is not None,
+    )
+    facts: dict[str, Any] = {"health": health.facts}
+    if health.wreck:
+        facts[WRECKED] = health.wreck
+        setting.record.say(f"warning: {spec.name} is wrecked: {health.wreck}")
+    if health.dead_end:
+        facts[DEAD_END] = health.dead_end
+    if health.unusable:
+        facts["left_out"] = f"it is wrecked: {health.unusable}"
     return facts
 
 
@@ -252,13 +303,11 @@ def _selected(state: Progress) -> dict[str, Any]:
     }
 
 
-def _watched(parts: _Parts, setting: Setting) -> dict[str, Any]:
+def _watched(parts: _Parts) -> dict[str, Any]:
     """What was learned from probe rows speaks for itself; nothing if nothing watched."""
     if parts.probe is None:
         return {}
     found = [one for part in watchers(parts.learner.objectives).values() for one in part.findings()]
-    for one in found:
-        setting.record.say(f"warning: {one}")
     return {"probe_rows": len(parts.probe_rows), "findings": [one.as_dict() for one in found]}
 
 

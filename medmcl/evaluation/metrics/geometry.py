@@ -19,12 +19,15 @@ def effective_rank(x: np.ndarray) -> float:
         x: Embeddings or features, (N, D).
 
     Returns:
-        The effective rank; 0 for a matrix of zeros or without rows.
+        The effective rank; 0 for a matrix of zeros or without rows, NaN if a value is not finite.
     Source:
         Roy & Vetterli 2007, EUSIPCO (effective rank); Garrido et al. 2023, arXiv 2210.02885
         (RankMe). Differs: no small constant is added to the shares.
     """
-    values = np.linalg.svd(np.asarray(x, dtype=np.float64), compute_uv=False)
+    x = np.asarray(x, dtype=np.float64)
+    if not np.isfinite(x).all():
+        return float("nan")
+    values = np.linalg.svd(x, compute_uv=False)
     total = values.sum()
     if total <= 0:
         return 0.0

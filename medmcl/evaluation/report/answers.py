@@ -25,7 +25,7 @@ from medmcl.evaluation.suppression import few
 if TYPE_CHECKING:
     from medmcl.evaluation.report.data import ReportData
 
-Question = Literal["Who", "How well", "How sure", "For whom", "Against what", "Also", ""]
+Question = Literal["Wrecked", "Who", "How well", "How sure", "For whom", "Against what", "Also", ""]
 QUESTIONS: tuple[Question, ...] = ("Who", "How well", "How sure", "For whom", "Against what")
 MOST_TASKS = 6  # with a sentence of their own
 MOST_NAMED = 12  # tasks in the list of who was scored

@@ -49,6 +49,8 @@ class ReportData:
         kept_steps: Stage to the step whose weights it keeps.
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         left_out: Stages of the recipe that were not trained, each with the reason.
+        wrecked: Stages whose training is wrecked, each with the reason.
+        remedy: What to try then.
         notes: Remarks a reader must see.
         level: Coverage that intervals of tasks aim at.
         resampling: What the bootstrap of intervals drew, see `Result`.
@@ -77,6 +79,8 @@ class ReportData:
     kept_steps: Mapping[str, int] = field(default_factory=dict)
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     left_out: Sequence[str] = ()
+    wrecked: Mapping[str, str] = field(default_factory=dict)
+    remedy: str = ""
     notes: Sequence[str] = ()
     level: float = 0.95
     resampling: str = "subject"

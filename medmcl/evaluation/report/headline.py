@@ -36,6 +36,7 @@ _DIRECTIONS = 4
 def headline(data: ReportData) -> list[Said]:
     """Answer who, how well, how sure, for whom and against what; then what else was found."""
     every = [
+        *_wreck_lines(data),
         *who(data),
         *(Said("Who", line) for line in selection_headline(data.selections)),
         *how_well(data),
@@ -49,6 +50,18 @@ def headline(data: ReportData) -> list[Said]:
         *(Said("Also", line) for line in attack_lines(data.attack_rows)),
     ]
     return every or [Said("", f"{data.title}: nothing has been evaluated yet.")]
+
+
+def _wreck_lines(data: ReportData) -> list[Said]:
+    """Say before all else that the training is wrecked."""
+    if not data.wrecked:
+        return []
+    said = "; ".join(f"{name} ({why})" for name, why in data.wrecked.items())
+    line = (
+        f"This run is wrecked: {said}. Results of models that hold such a stage say nothing of "
+        f"the data or of the method. Try to {data.remedy}."
+    )
+    return [Said("Wrecked", line)]
 
 
 def _left_out_lines(data: ReportData) -> list[str]:
@@ -73,6 +86,8 @@ def _how_scored(data: ReportData) -> list[Said]:
     if foreign:
         said.append(f"Vectors from elsewhere ({listed(foreign, MOST_TASKS)}): {UNKNOWN_ENCODER}.")
     return [Said("How sure", line) for line in said]
+
+
 
 
 def _retrieval_lines(found: Sequence[Result]) -> list[str]:

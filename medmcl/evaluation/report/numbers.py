@@ -26,6 +26,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
             "title": data.title,
             "subtitle": data.subtitle,
             "headline": [str(line) for line in headline(data)],
+            "wrecked": dict(data.wrecked),
             "provenance": dict(data.provenance),
             "study": data.study,
             "findings": [finding.as_dict() for finding in data.findings],
