@@ -26,6 +26,7 @@ import typer
 
 from medmcl.command import Command, Group
 from medmcl.cooccur_cli import app as cooccur
+from medmcl.core.progress import Clocked
 from medmcl.predict_cli import predict
 
 app = typer.Typer(
@@ -91,7 +92,7 @@ def _start(
 ) -> None:
     """Multimodal contrastive learning on medical cohorts."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Clocked())
     logger = logging.getLogger("medmcl")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.contracts import Objective, Sampler, Selector
 from medmcl.core.errors import ConfigError
+from medmcl.core.progress import Pace, progress
 from medmcl.core.rng import derive_seed, seed_torch, torch_generator
 from medmcl.data.views import View
 from medmcl.engine.accumulating import Terms, accumulate, encode_in_parts
@@ -25,7 +26,7 @@ from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import CHANCE, charge, share_norms, tied, wrap
 from medmcl.engine.moving import move
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
-from medmcl.engine.record import Record, progress
+from medmcl.engine.record import Record
 from medmcl.engine.selecting import keep_rows
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.state import Progress
@@ -219,7 +220,8 @@ def fit(
     step_module = (wrap if plan.accumulate == 1 else share_norms)(learner, world)
     if _ending(plan, state):
         return state  # it had ended early, and was killed before it could say so
-    with progress(plan.stage, plan.steps, shown=world.rank == 0) as bar:
+    pace = Pace(plan.steps, state.step)
+    with progress(plan.stage, plan.steps, shown=world.rank == 0, lines=False) as bar:
         for rows, batch in feed.batches(state.step, plan, world):
             _step(step_module, learner, rows, batch, feed, views, plan, optimiser, state, world)
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
@@ -227,7 +229,7 @@ def fit(
             last = given_up or state.step == plan.steps
             _watch(learner, feed, plan, state, record, world)
             if state.step % plan.log_every == 0 or last:
-                _report_step(plan, state, optimiser, record, world, summarise)
+                _report_step(plan, state, optimiser, record, world, summarise, pace)
             stopping = any_rank(stop.asked, world)
             due = state.step % plan.evaluate_every == 0 or last
             if due or stopping:
@@ -366,6 +368,7 @@ def _report_step(
     record: Record,
     world: World,
     summarise: Summarise | None,
+    pace: Pace,
 ) -> None:
     """Write a line of training, and begin to sum anew."""
     told = {} if summarise is None else summarise(over_ranks(state.sums, world))
@@ -379,9 +382,10 @@ def _report_step(
            **state.recent, **told}  # fmt: skip
     record.write(row)
     state.begin_line()
+    left = pace.left(state.step)
     record.say(
         f"{plan.stage}  step {state.step}/{plan.steps}"
-        f"  loss {state.recent.get('loss', math.nan):.4f}  lr {rate:.2e}"
+        f"  loss {state.recent.get('loss', math.nan):.4f}  lr {rate:.2e}{left and f'  {left}'}"
     )
 
 

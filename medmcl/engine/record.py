@@ -1,62 +1,22 @@
-"""What a run writes while it runs: ``metrics.jsonl``, one human line an interval, a progress bar.
-
-The bar shows on a terminal, on rank 0 only; in a log file there are lines and no bar.
-"""
+"""What a run writes while it runs: ``metrics.jsonl``, and one human line an interval."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import math
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from medmcl.engine.checkpoint import write_atomically
 
 log = logging.getLogger("medmcl")
-
-
-class Bar(Protocol):
-    """What moves a progress bar."""
-
-    def __call__(self, done: int, note: str = "") -> None:
-        """Move to ``done`` and show the note."""
-
-
-def _no_bar(done: int, note: str = "") -> None:
-    del done, note
-
-
-@contextmanager
-def progress(title: str, total: int, *, shown: bool) -> Iterator[Bar]:
-    """Show a progress bar on a terminal; do nothing elsewhere."""
-    if not shown or not sys.stderr.isatty():
-        yield _no_bar
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=total, note="")
-        yield lambda done, note="": bars.update(task, completed=done, note=note)
+TIMES = ("time", "elapsed")
+"""Keys of a line of the record that differ between runs of one seed: when it was written (UTC), and
+seconds that the run had taken by then, also before it was interrupted."""
 
 
 class Record:
@@ -65,6 +25,8 @@ class Record:
     def __init__(self, path: Path, *, active: bool) -> None:
         self.path, self.active = path, active
         self.started = time.monotonic()
+        lines = read_metrics(path, times=True) if active else []
+        self.before = max((float(line.get("elapsed") or 0.0) for line in lines), default=0.0)
 
     def rewind(self, stage: str, step: int) -> None:
         """Forget lines of ``stage`` after ``step``, and a half-written last line."""
@@ -81,11 +43,14 @@ class Record:
         write_atomically(self.path, "".join(f"{line}\n" for line in kept))
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append one line; a number that is not finite is written as null."""
+        """Append one line and its `TIMES`; a number that is not finite is written as null."""
         if not self.active:
             return
+        now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
+        elapsed = round(self.before + time.monotonic() - self.started, 3)
+        timed = {**_finite(row), "time": now, "elapsed": elapsed}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(row)) + "\n")
+            file.write(json.dumps(timed) + "\n")
 
     def say(self, text: str) -> None:
         """One line for a person."""
@@ -101,16 +66,22 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``; an incomplete last line is passed over."""
+def read_metrics(path: Path, *, times: bool = False) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl``; an incomplete last line is passed over.
+
+    Args:
+        path: The file.
+        times: Whether to give `TIMES`, too; without them two runs of one seed have equal lines.
+    """
     if not path.exists():
         return []
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             continue
+        rows.append({key: value for key, value in row.items() if times or key not in TIMES})
     return rows
 
 

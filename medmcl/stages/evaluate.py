@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.progress import Pace
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.engine.record import Record
@@ -394,7 +395,7 @@ def run_evaluate(
         if stop is not None:
             stop.heed(spec.name)
 
-    prepared = run.prepare(cohort, modalities, progress=heed)
+    prepared = run.prepare(cohort, modalities, heed=heed)
     evaluation = Evaluation(
         folder=run.path,
         prepared=prepared,
@@ -627,8 +628,10 @@ def _score_tasks(
         save_simple(run, sources.simple_reading)
     kept = KeptPrediction()
     coefficients: list[dict[str, Any]] = []
-    for task in tasks:
-        now(task)
+    pace = Pace(len(tasks))
+    for number, task in enumerate(tasks):
+        left = pace.left(number)
+        now(f"{task} (task {number + 1} of {len(tasks)}{left and f', {left}'})")
         done = scoring.score(task)
         evaluation.results += done.results
         evaluation.people.append((task, done))

@@ -9,6 +9,7 @@ from typing import Any
 from medmcl.core.config import read_yaml
 from medmcl.core.errors import MedmclError, OverrideError
 from medmcl.core.findings import Finding, counted
+from medmcl.core.progress import progress as shown_progress
 from medmcl.data.check import Checked, check_cohort
 from medmcl.data.cohort import Cohort, list_cohorts, load_cohort
 from medmcl.data.locate import is_template
@@ -36,7 +37,7 @@ def check(
         cohort: Cohort, folder, cohort.yaml or name.
         recipe: Recipe whose preparation is tried on the records.
         overrides: Dotted key to value, as ``--set``.
-        progress: Told how many records are done.
+        progress: Told how many records are done; if not given, a bar is shown on a terminal.
 
     Returns:
         A list of findings, errors first, grouped by scope and code, none twice. Its ``overview``
@@ -55,7 +56,9 @@ def check(
     about, spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)
     inputs = {} if spec is None else _inputs(spec, opened)
     trains = spec is not None and any(isinstance(stage, TowersSpec) for stage in spec.stages)
-    found = check_cohort(opened, inputs, trains=trains, progress=progress)
+    total = sum(len(records) for records in opened.records.values())
+    with shown_progress("reading records", total, shown=progress is None) as bar:
+        found = check_cohort(opened, inputs, trains=trains, progress=progress or bar)
     return Checked([*about, *found], found.overview)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.progress import progress
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
-from medmcl.engine.record import progress
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.expansion import expand
 from medmcl.stages.model_checks import refuse_models

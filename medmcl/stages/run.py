@@ -20,6 +20,7 @@ import yaml
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.config import check, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.progress import progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared, cache_folder, prepare
@@ -214,21 +215,29 @@ class Run:
         self,
         cohort: Cohort,
         modalities: tuple[str, ...],
-        progress: Callable[[int], object] | None = None,
+        heed: Callable[[int], object] | None = None,
     ) -> Prepared:
         """Prepare a cohort exactly as the run's training cohort was, all splits open.
 
-        ``progress`` is told how many records are done.
+        ``heed`` is told how many records are done; a bar shows it on a terminal.
         """
         entries = {name: self.preprocessing[name] for name in modalities}
-        return prepare(
-            cohort,
-            {name: entry["settings"] for name, entry in entries.items()},
-            cache=self.cache,
-            fitted={name: entry["state"] for name, entry in entries.items()},
-            splits="all",
-            progress=progress,
-        )
+        total = sum(len(cohort.records[name]) for name in modalities)
+        with progress("reading records", total) as bar:
+
+            def told(done: int) -> None:
+                if heed is not None:
+                    heed(done)
+                bar(done)
+
+            return prepare(
+                cohort,
+                {name: entry["settings"] for name, entry in entries.items()},
+                cache=self.cache,
+                fitted={name: entry["state"] for name, entry in entries.items()},
+                splits="all",
+                progress=told,
+            )
 
     def embed(
         self,
@@ -427,8 +436,9 @@ def embed_records(
     adapter = prepared.adapters[modality]
     parts: list[np.ndarray] = []
     towers.eval()
-    with torch.no_grad():
-        for chosen, x in _record_batches(prepared, modality, records, size):
+    with progress(f"embedding {modality}", len(records)) as bar, torch.no_grad():
+        for number, (chosen, x) in enumerate(_record_batches(prepared, modality, records)):
+            bar(number * EMBED_BATCH)
             batch = Batch(
                 ids=torch.as_tensor(chosen, device=device),
                 inputs={modality: adapter.plain(x.to(device))},

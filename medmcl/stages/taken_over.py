@@ -173,11 +173,11 @@ def _watchers(name: str, stages: Iterable[AnyStage]) -> dict[str, Any]:
 
 def take_over(other: Run, stages: Sequence[AnyStage], folder: Path) -> dict[str, Any]:
     """Copy finished stages into a run folder, each whole or not at all; give their provenance."""
-    lines = read_metrics(other.path / "metrics.jsonl")
+    lines = read_metrics(other.path / "metrics.jsonl", times=True)
     for stage in stages:
         _copy_stage(other.path, stage.name, folder)
     names = [stage.name for stage in stages]
-    own = read_metrics(folder / "metrics.jsonl")
+    own = read_metrics(folder / "metrics.jsonl", times=True)
     kept = [row for row in own if row.get("stage") not in names]
     rows = [row for row in lines if row.get("stage") in names]
     write_atomically(

@@ -1,6 +1,8 @@
+import datetime
 import json
 
-from medmcl.engine.record import Record, progress, read_metrics
+import medmcl.engine.record
+from medmcl.engine.record import Record, read_metrics
 
 
 def test_a_resumed_stage_forgets_what_came_after_its_checkpoint(tmp_path):
@@ -22,8 +24,18 @@ def test_ranks_beside_the_first_write_nothing(tmp_path):
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
-def test_no_bar_is_drawn_where_there_is_no_terminal(capsys):
-    with progress("x", 3, shown=True) as bar:
-        bar(1, "note")
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
+def test_lines_carry_the_time_and_what_a_run_took_before_it_was_interrupted(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(medmcl.engine.record.time, "monotonic", lambda: now)
+    record = Record(tmp_path / "metrics.jsonl", active=True)
+    now = 107.5
+    record.write({"stage": "mmcl", "step": 1, "loss": 2.0})
+    now = 9.0  # another process goes on, whose clock is another one
+    again = Record(tmp_path / "metrics.jsonl", active=True)
+    now = 11.0
+    again.write({"stage": "mmcl", "step": 2, "loss": 1.0})
+    rows = read_metrics(record.path, times=True)
+    assert [row["elapsed"] for row in rows] == [7.5, 9.5]
+    written = [datetime.datetime.fromisoformat(row["time"]) for row in rows]
+    assert all(one.utcoffset() == datetime.timedelta(0) for one in written)
+    assert [set(row) for row in read_metrics(record.path)] == 2 * [{"stage", "step", "loss"}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import fields
 
@@ -15,7 +14,7 @@ from medmcl.engine import spikes
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
-from medmcl.engine.record import Record
+from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.signals import Interrupted
 from medmcl.engine.state import Progress
 from medmcl.engine.tally import added, row_sums
@@ -103,8 +102,7 @@ def train(folder, stop, steps=STEPS):
         stop=stop,
         summarise=lambda sums: {n: x.flatten().tolist() for n, x in sums.items()},
     )  # fmt: skip
-    lines = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
-    return state, lines
+    return state, read_metrics(folder / "metrics.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -23,7 +21,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.samplers import UniformSampler
-from medmcl.engine.record import Record
+from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.watching import watchers
 from medmcl.engine.world import World
@@ -171,8 +169,7 @@ def test_a8_a_killed_run_gives_the_same_graphs_and_weights(strong, through, tmp_
     with pytest.raises(Interrupted):
         run(Once(95))
     setting = run(StopRequest())
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    rows = [row for row in map(json.loads, lines) if row["split"] == "probe"]
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if row["split"] == "probe"]
     assert rows == whole
     resumed, model = weights_of(setting), through[2].state_dict()
     for name, value in model.items():

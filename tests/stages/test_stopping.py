@@ -1,6 +1,7 @@
 """A run that is stopped or killed, phase after phase, ends like one that was not."""
 
 import json
+import re
 import signal
 
 import pandas as pd
@@ -50,10 +51,12 @@ def whole(hearts, tmp_path):
 
 
 def interrupt(words, line, how):
-    """Start, wait for a line that begins like this, send a signal; give what it answered."""
+    """Start, wait for a line that begins so after its time, send a signal; give the answer."""
     process = start(words)
     for said in process.stdout:
-        if said.startswith(line):
+        clock, _, text = said.partition(" ")
+        assert re.fullmatch(r"\[\d\d:\d\d:\d\d\]", clock), said
+        if text.startswith(line):
             process.send_signal(how)
             break
     _, errors = process.communicate()

@@ -7,7 +7,7 @@ import torch
 from medmcl.data.cohort import open_cohort
 from medmcl.data.latent_tree import LatentTreeSettings, simulate_modalities
 from medmcl.data.loading import prepare
-from medmcl.engine.record import Record
+from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.stages.any_cohort import for_cohort, kinds_of
@@ -59,7 +59,7 @@ def learn(prepared, folder, pairs=None, *, steps=150, seed=0, **more):
     shapes = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
     learner = build_learner(recipe, spec, shapes, {}, seed)
     learner.load_state_dict(setting.checkpoints("bind").weights("last"))
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(folder / "metrics.jsonl")
     return [row for row in rows if row["split"] == "probe"], facts, learner.model
 
 

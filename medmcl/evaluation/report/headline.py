@@ -88,8 +88,6 @@ def _how_scored(data: ReportData) -> list[Said]:
     return [Said("How sure", line) for line in said]
 
 
-
-
 def _retrieval_lines(found: Sequence[Result]) -> list[str]:
     """A line a direction; of many directions the best, the worst and the middle."""
     chance = {row.target: row.value for row in found
