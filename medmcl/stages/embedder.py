@@ -15,6 +15,7 @@ import pandas as pd
 # scikit-learn at module level: the class derives from its base. `medmcl` imports this file lazily.
 from sklearn import get_config
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.cohort import Cohort
@@ -28,6 +29,7 @@ from medmcl.stages.embedding_cache import (
     weights_stamp,
     width_of,
 )
+from medmcl.stages.own_cohort import own_overrides
 from medmcl.stages.run import Run
 from medmcl.stages.settings import only_cohort_overrides
 
@@ -35,10 +37,13 @@ from medmcl.stages.settings import only_cohort_overrides
 class MedMCLEmbedder(TransformerMixin, BaseEstimator):
     """Turn subjects, or a whole cohort, into the embeddings that a run gives.
 
-    Nothing is fitted: `transform` may be called at once, and rows of a test fold have no part in
-    what other rows become. A cohort is embedded once, and its embeddings stay in memory for clones
-    of this object (the last four such tables), until a file of the run or of the cohort's tables
-    changes.
+    Nothing is fitted, but the mean of ``missing="mean"``: otherwise `transform` may be called at
+    once, and rows of a test fold have no part in what other rows become. A cohort is embedded once,
+    and its embeddings stay in memory for clones of this object (the last four such tables), until a
+    file of the run or of the cohort's tables changes.
+
+    Scores of people whom the encoder has seen are not honest, however they are cross-validated:
+    score those of `medmcl.stages.run.Run.unseen_subjects`.
 
     Args:
         run: A run, or its folder.
@@ -47,12 +52,18 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
         stage: Stage whose tower to use; the last one trained without labels if not given.
         space: ``features`` (before the projection head) or ``pooled`` (unit norm).
         missing: What to do with a row that has no embedding (no record, or a bad one): ``raise``;
-            ``nan``, a row of NaN; or ``drop``, which leaves the row out and so cannot stand before
-            a step that is given y. The last two warn, with counts.
+            ``mean``, the mean of the rows that `fit` was given (of a cohort: its train split), and
+            one more column, ``ecg_absent``, that is 1 there and 0 elsewhere; ``nan``, a row of NaN,
+            for estimators that take it; or ``drop``, which leaves the row out and so cannot stand
+            before a step that is given y. All but the first warn, with counts.
         several: What to do if a subject has several records and the rows do not say which:
             ``raise`` or ``mean`` (of those that have an embedding).
         device: ``auto``, ``cpu`` or ``cuda``.
-        overrides: Cohort overrides, as ``--set``.
+        overrides: Cohort overrides, as ``--set``; they win over those that the run was started
+            with, which hold for the run's own cohort (records that it excluded, where data lie).
+
+    Attributes:
+        mean_: What stands for an embedding that is missing, (E,); only with ``missing="mean"``.
     """
 
     def __init__(
@@ -63,7 +74,7 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
         modality: str | None = None,
         stage: str | None = None,
         space: Literal["features", "pooled"] = "features",
-        missing: Literal["raise", "nan", "drop"] = "raise",
+        missing: Literal["raise", "mean", "nan", "drop"] = "raise",
         several: Literal["raise", "mean"] = "raise",
         device: str = "auto",
         overrides: Mapping[str, Any] | None = None,
@@ -79,13 +90,16 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
         self.overrides = overrides
 
     def fit(self, X: Any = None, y: Any = None) -> MedMCLEmbedder:  # noqa: ARG002  (scikit-learn's signature)
-        """Check the settings, and that X names subjects or a cohort. Nothing is learned.
+        """Check the settings, and that X names subjects or a cohort; learn the mean if it is asked.
 
         Raises:
-            MedmclError: For a run, stage, modality, space or X that cannot be used.
+            MedmclError: For a run, stage, modality, space or X that cannot be used; if the mean is
+                asked, and no row has an embedding.
         """
-        self._plan()
-        if X is not None:
+        plan = self._plan()
+        if self.missing == "mean":
+            self.mean_ = self._mean_of(X, plan)
+        elif X is not None:
             cohort = self._cohort_of(X)
             if cohort is not X and not isinstance(X, str | Path):
                 read_rows(X, cohort.spec.keys.subjects.id or "id")
@@ -101,8 +115,9 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
                 path): all its records.
 
         Returns:
-            (N, E) float32, in the order of X; a DataFrame after ``set_output(transform="pandas")``,
-            with the index of X, or (subject, record) for a cohort.
+            (N, E) float32, in the order of X; (N, E + 1) with ``missing="mean"``. A DataFrame after
+            ``set_output(transform="pandas")``, with the index of X, or (subject, record) for a
+            cohort.
 
         Raises:
             CohortError: For subjects that the cohort does not have, and as ``missing`` says.
@@ -111,14 +126,19 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
         places, table, index = self._located(X, plan)
         reasons = reasons_of(places, table, plan.modality)
         bad = reasons != "ok"
+        if self.missing == "mean":
+            check_is_fitted(self, "mean_")
         if bad.any():
             self._tell(reasons, index, plan.modality)
         vectors = mean_of(places, table.drop(columns="quality").to_numpy(np.float32))
+        if self.missing == "mean":
+            filled = np.where(bad[:, None], self.mean_, vectors)
+            vectors = np.column_stack([filled, bad]).astype(np.float32)
         if self.missing == "drop":
             vectors, index = vectors[~bad], index[~bad]
         if not _wants_pandas(self):
             return vectors
-        return pd.DataFrame(vectors, index=index, columns=_names(plan))
+        return pd.DataFrame(vectors, index=index, columns=self._names(plan))
 
     def quality(self, X: Any) -> pd.Series:
         """Say of each row ``ok``, or why it has no embedding."""
@@ -128,12 +148,41 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
         return pd.Series(found, index=index, name="quality")
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  (scikit-learn's signature)
-        """Names of the columns: ``ecg_e0``, ``ecg_e1``, ….
+        """Names of the columns: ``ecg_e0``, ``ecg_e1``, …; last ``ecg_absent``, if there is one.
 
         Args:
             input_features: Ignored; scikit-learn passes it.
         """
-        return _names(self._plan())
+        return self._names(self._plan())
+
+    def _names(self, plan: EmbeddingPlan) -> np.ndarray:
+        names = [f"{plan.modality}_e{number}" for number in range(width_of(plan))]
+        flag = [f"{plan.modality}_absent"] if self.missing == "mean" else []
+        return np.array([*names, *flag], dtype=object)
+
+    def _mean_of(self, X: Any, plan: EmbeddingPlan) -> np.ndarray:
+        """The mean embedding of rows; of a cohort over its train split."""
+        if X is None:
+            raise ConfigError(
+                "missing='mean' is learned from rows",
+                got="fit() without any",
+                expected="fit(X), with the rows of the train side",
+            )
+        places, table, _ = self._located(X, plan)
+        if isinstance(X, Cohort | str | Path):
+            subjects = self._cohort_of(X).subjects
+            train = subjects.index[subjects["split"] == "train"].astype(str)
+            own = table.index.get_level_values("subject").isin(train)
+            places = [place for place, is_own in zip(places, own, strict=True) if is_own]
+        vectors = mean_of(places, table.drop(columns="quality").to_numpy(np.float32))
+        known = vectors[np.isfinite(vectors).all(axis=1)]
+        if not len(known):
+            raise CohortError(
+                f"no row to take the mean of has a {plan.modality} embedding",
+                got=f"{len(places)} rows",
+                mend="fit on rows that have the record (MedMCLEmbedder.quality says which)",
+            )
+        return np.asarray(known.mean(axis=0, dtype=np.float64).astype(np.float32))
 
     def _located(
         self, X: Any, plan: EmbeddingPlan
@@ -157,7 +206,9 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
             )
         if isinstance(given, Cohort):
             return given
-        overrides = {"on_bad_record": "exclude", **only_cohort_overrides(self.overrides or {})}
+        run = self.run if isinstance(self.run, Run) else Run(self.run)
+        asked = only_cohort_overrides(self.overrides or {})
+        overrides = {"on_bad_record": "exclude", **own_overrides(run, given, asked), **asked}
         told = json.dumps(overrides, sort_keys=True, default=str)
         return opened_cohort(str(given), told, tuple(table_stamps(given, overrides)))
 
@@ -203,14 +254,14 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
                 what,
                 got=text,
                 where=f"rows {', '.join(map(str, index[bad][:5]))}",
-                mend="leave them out, or MedMCLEmbedder(..., missing='nan' or 'drop')",
+                mend="leave them out, or MedMCLEmbedder(..., missing='mean', 'nan' or 'drop')",
             )
-        done = "left out" if self.missing == "drop" else "NaN"
+        done = {"drop": "left out", "mean": "the mean, and flagged", "nan": "NaN"}[self.missing]
         warnings.warn(f"{what}, {done}: {text}", stacklevel=3)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.requires_fit = False
+        tags.requires_fit = self.missing == "mean"
         tags.no_validation = True
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
@@ -220,14 +271,9 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
 
 _CHOICES = {
     "space": ("features", "pooled"),
-    "missing": ("raise", "nan", "drop"),
+    "missing": ("raise", "mean", "nan", "drop"),
     "several": ("raise", "mean"),
 }
-
-
-def _names(plan: EmbeddingPlan) -> np.ndarray:
-    numbers = range(width_of(plan))
-    return np.array([f"{plan.modality}_e{number}" for number in numbers], dtype=object)
 
 
 def _wants_pandas(embedder: MedMCLEmbedder) -> bool:

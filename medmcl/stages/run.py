@@ -239,6 +239,41 @@ class Run:
                 progress=told,
             )
 
+    def unseen_subjects(self, cohort: Cohort | str | Path) -> list[str]:
+        """Subjects that no stage of the run has seen: the only ones whose scores are honest.
+
+        Nobody of the train or tuning split of the run's own cohort. Of another cohort nobody who
+        has a record that the run learned from, known by its content as the run prepares it.
+
+        Args:
+            cohort: Cohort, folder or name; the run's own is opened as the run was.
+
+        Returns:
+            Their ids, in the order of the cohort.
+
+        Raises:
+            ArtefactError: Whom the run learned from is unknown: it did not keep its records.
+        """
+        from medmcl.stages.own_cohort import open_as_own
+        from medmcl.stages.study import is_another
+        from medmcl.stages.train_records import learned_from
+
+        opened, _ = open_as_own(self, cohort, default={"on_bad_record": "exclude"})
+        read = tuple(name for name in self.recipe.inputs if name in opened.spec.modalities)
+        prepared = self.prepare(opened, read)
+        seen = learned_from(self.path, prepared)
+        if seen is None:
+            raise ArtefactError(
+                "did not keep which records it learned from, so nobody is known to be unseen",
+                where=self.path,
+                mend="train it again, or take people of whom you know that they were not in it",
+            )
+        known = set(prepared.samples["subject"].astype(str)[seen])
+        if not is_another(self, opened):
+            side = opened.subjects["split"]
+            known |= set(side.index[side.isin(["train", "tuning"])].astype(str))
+        return [one for one in opened.subjects.index.astype(str) if one not in known]
+
     def embed(
         self,
         cohort: Cohort | str | Path,
@@ -437,8 +472,8 @@ def embed_records(
     parts: list[np.ndarray] = []
     towers.eval()
     with progress(f"embedding {modality}", len(records)) as bar, torch.no_grad():
-        for number, (chosen, x) in enumerate(_record_batches(prepared, modality, records)):
-            bar(number * EMBED_BATCH)
+        for number, (chosen, x) in enumerate(_record_batches(prepared, modality, records, size)):
+            bar(number * size)
             batch = Batch(
                 ids=torch.as_tensor(chosen, device=device),
                 inputs={modality: adapter.plain(x.to(device))},

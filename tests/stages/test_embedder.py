@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 from sklearn.base import clone
-from sklearn.exceptions import SkipTestWarning
+from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -15,11 +16,12 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
 import medmcl
-from medmcl.core.errors import CohortError, MedmclError
+from medmcl.core.errors import CohortError, ConfigError, MedmclError
 from medmcl.stages import embedding_cache
 from medmcl.stages.embedded_rows import find_rows, mean_of, read_rows, reasons_of
 
@@ -246,6 +248,75 @@ def test_rows_without_an_embedding_become_nan_or_are_dropped_with_counts(run, ga
         kept = dropping.transform(rows)
     assert list(kept.index) == list(rows.index[2:])
     assert (kept.to_numpy() == found[2:]).all()
+
+
+def test_missing_embeddings_feed_scikit_learn_with_a_flag(run, gaps):
+    folder, rows = gaps
+    embedder = medmcl.MedMCLEmbedder(run, cohort=folder, missing="mean", device="cpu")
+    with pytest.raises(NotFittedError):
+        embedder.transform(rows)
+    learned_on = rows.iloc[1:4]  # one broken, two sound
+    expected = medmcl.load(run).embed(folder, device="cpu").droplevel("record")
+    sound = expected.loc[rows["subject_id"].iloc[[2, 3, 4]], "e0":].to_numpy()
+    with pytest.warns(UserWarning, match="2 of 5 rows have no .*, the mean, and flagged"):
+        found = embedder.fit(learned_on).transform(rows)
+    assert found[:, -1].tolist() == [1, 1, 0, 0, 0]
+    assert found[:2, :-1] == pytest.approx(np.tile(sound[:2].mean(axis=0), (2, 1)), rel=1e-6)
+    assert (found[2:, :-1] == sound).all()
+    names = embedder.get_feature_names_out()
+    assert len(names) == found.shape[1]
+    assert names[-1] == "cmr_absent"
+
+
+def test_the_mean_of_a_cohort_is_that_of_its_train_split(run, hearts):
+    embedder = medmcl.MedMCLEmbedder(run, cohort=hearts, missing="mean", device="cpu").fit(hearts)
+    every = medmcl.load(run).embed(hearts, device="cpu").drop(columns="quality").to_numpy()
+    assert embedder.mean_ == pytest.approx(every[:24].mean(axis=0), rel=1e-5)
+    with pytest.raises(ConfigError, match="learned from rows"):
+        clone(embedder).fit()
+
+
+@pytest.mark.filterwarnings("ignore:.*rows have no cmr embedding")
+def test_a_pipeline_with_absent_records_is_cross_validated(run, gaps):
+    folder, _ = gaps
+    people = pd.read_csv(folder / "people.csv")
+    pipe = make_pipeline(
+        medmcl.MedMCLEmbedder(run, cohort=folder, missing="mean", device="cpu"),
+        StandardScaler(), LogisticRegression(),
+    )  # fmt: skip
+    x, y = people[["subject_id"]], people["sick"].to_numpy()
+    scores = cross_val_score(pipe, x, y, cv=4, scoring="roc_auc", error_score="raise")
+    assert np.isfinite(scores).all()
+    pipe.fit(x, y)
+    assert pipe.predict_proba(x).shape == (len(x), 2)  # nobody is dropped
+
+
+def test_the_runs_own_exclusions_hold(hearts, tmp_path):
+    folder = tmp_path / "cohort"
+    shutil.copytree(hearts, folder)
+    table = pd.read_csv(folder / "people.csv")
+    pd.concat([table, table.iloc[[2]]]).to_csv(folder / "people.csv", index=False)  # twice
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
+    own = {"cohort.subjects.where": "row != 2"}
+    run = medmcl.pretrain(folder, recipe=tmp_path / "recipe.yaml", out=tmp_path / "run",
+                          overrides=own, device="cpu")  # fmt: skip
+    rows = table[["subject_id"]].iloc[[0, 5]]
+    found = medmcl.MedMCLEmbedder(run, cohort=folder, device="cpu").transform(rows)
+    assert (found == run.embed(folder, device="cpu").loc[rows["subject_id"], "e0":]).all(axis=None)
+
+
+def test_people_whom_no_stage_has_seen(run, hearts, people, tmp_path):
+    held_out = people.loc[people["split"] == "held_out", "subject_id"].tolist()
+    assert medmcl.load(run).unseen_subjects(hearts) == held_out
+    other = tmp_path / "elsewhere"  # the same images under other names, and some new ones
+    shutil.copytree(hearts, other)
+    renamed = people.assign(subject_id=[f"n{n}" for n in range(SUBJECTS)], split="held_out")
+    renamed.to_csv(other / "people.csv", index=False)
+    images = np.load(other / "cmr.npy")
+    images[:4] += 1.5
+    np.save(other / "cmr.npy", images)
+    expected = [f"n{n}" for n in (0, 1, 2, 3, *range(32, 40))]
+    assert medmcl.load(run).unseen_subjects(other) == expected
 
 
 def test_a_table_that_changes_is_read_again(run, gaps, tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.predictions import c_index
+from medmcl.evaluation.models.discrete_time import DiscreteTime
+from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.outcome import KINDS, Kind, Outcome, read_outcome
 from medmcl.evaluation.models.penalty import cross_validated_strength
 from medmcl.evaluation.models.probe import Fitted, linear_probe
@@ -311,6 +314,30 @@ class RiskModel(BaseEstimator):
             raise ConfigError(f"the C-index is not estimable: {score}")
         return score
 
+    def save(self, path: Path | str) -> Path:
+        """Write the fitted model to one safetensors file, without pickle.
+
+        Of the people it was fitted on it holds no rows; of survival the times of their events.
+
+        Raises:
+            NotFittedError: It is not fitted.
+            ConfigError: Its classes are neither words, numbers nor booleans.
+        """
+        from medmcl.evaluation.models.saved_risk_model import save_risk_model
+
+        return save_risk_model(self, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> RiskModel:
+        """Read a model that `save` wrote: it predicts the same, to the last bit.
+
+        Raises:
+            ArtefactError: There is no such file, or it is another or damaged.
+        """
+        from medmcl.evaluation.models.saved_risk_model import load_risk_model
+
+        return load_risk_model(path)
+
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, RegressorTags
 
@@ -329,18 +356,11 @@ class RiskModel(BaseEstimator):
 def _discrete_time(
     features: np.ndarray, targets: Targets, train: np.ndarray, tuning: np.ndarray, **rest: Any
 ) -> Fitted:
-    model = discrete_time_survival(features, targets, train, tuning, **rest)
-    return Fitted(
-        predict=partial(_one_column, model.risk),
-        chosen=model.chosen,
-        notes=model.notes,
-        survival=model.survival,
-        times=model.times,
-    )
-
-
-def _one_column(risk: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
-    return risk(rows)[:, None]
+    found = discrete_time_survival(features, targets, train, tuning, **rest)
+    assert isinstance(found.model, DiscreteTime)
+    weights = LinearModel.scaled("discrete_time", found.scaler, found.model.weights[:, None], 0.0)
+    model = replace(weights, times=found.model.cuts, curve=found.model.intercepts)
+    return Fitted.of(model, found.chosen, found.notes)
 
 
 def _subjects(groups: Any, rows: int) -> np.ndarray:

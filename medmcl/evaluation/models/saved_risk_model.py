@@ -1,0 +1,95 @@
+"""A fitted `RiskModel` in one file: safetensors with what it is as JSON, and nothing that runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.evaluation.models.linear_model import LinearModel
+from medmcl.evaluation.models.probe import Fitted
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.models.risk_model import RiskModel
+
+SCHEMA = "medmcl/risk-model@1"
+_CLASSES, _FOLLOWED, _NAMES = "classes", "followed", "feature_names"
+
+
+def save_risk_model(model: RiskModel, path: Path | str) -> Path:
+    """Write a fitted model; see `RiskModel.save`."""
+    from safetensors.numpy import save
+
+    check_is_fitted(model, "kind_")
+    fitted, path = model._fitted, Path(path)
+    if fitted.model is None:
+        raise ConfigError("this model holds rows of people and is not kept", got=model)
+    classes = getattr(model, "classes_", None)
+    about: dict[str, Any] = {
+        "params": model.get_params(),
+        "kind": model.kind_,
+        "link": fitted.model.link,
+        "chosen": list(fitted.chosen),
+        "notes": list(model.notes_),
+        "features": int(model.n_features_in_),
+        _NAMES: [str(name) for name in getattr(model, "feature_names_in_", ())],
+        _CLASSES: None if classes is None else [one.item() if hasattr(one, "item") else one
+                                                for one in classes],
+        "class_type": None if classes is None else classes.dtype.str,
+    }  # fmt: skip
+    arrays = {name: np.ascontiguousarray(x) for name, x in fitted.model.arrays().items()}
+    if model._followed is not None and not len(fitted.model.times):  # no event: see `times_`
+        arrays[_FOLLOWED] = np.ascontiguousarray(model._followed)
+    try:
+        said = json.dumps(about)
+    except TypeError:
+        raise ConfigError(
+            "the classes cannot be written as JSON",
+            got=", ".join(type(one).__name__ for one in about[_CLASSES] or ()),
+            expected="words, numbers or booleans",
+        ) from None
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_bytes(save(arrays, metadata={"schema": SCHEMA, "about": said}))
+    aside.replace(path)
+    return path
+
+
+def load_risk_model(path: Path | str) -> RiskModel:
+    """Read a model that `save_risk_model` wrote; see `RiskModel.load`."""
+    from safetensors import safe_open
+
+    from medmcl.evaluation.models.risk_model import RiskModel
+
+    path = Path(path)
+    if not path.is_file():
+        raise ArtefactError("there is no such file", where=path)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            header = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+        if header.get("schema") != SCHEMA:
+            raise ValueError(f"schema {header.get('schema')}, expected {SCHEMA}")
+        about = json.loads(header["about"])
+        followed = arrays.pop(_FOLLOWED, None)
+        linear = LinearModel.of(about["link"], arrays)
+        model = RiskModel(**about["params"])
+        model.kind_, model.n_features_in_ = about["kind"], int(about["features"])
+        if about[_CLASSES] is not None:
+            model.classes_ = np.array(about[_CLASSES], dtype=np.dtype(about["class_type"]))
+        if len(linear.weights) != model.n_features_in_:
+            raise ValueError(f"{len(linear.weights)} weights for {model.n_features_in_} features")
+    except Exception as error:  # damaged files raise many kinds
+        raise ArtefactError(
+            f"is not a saved RiskModel: {error}", where=path, expected="what RiskModel.save wrote"
+        ) from None
+    if about[_NAMES]:
+        model.feature_names_in_ = np.array(about[_NAMES], dtype=object)
+    model._fitted = Fitted.of(linear, tuple(about["chosen"]), tuple(about["notes"]))
+    model._followed = followed
+    model.strength_ = model._fitted.chosen[0] if model._fitted.chosen else float("nan")
+    model.notes_ = tuple(about["notes"])
+    return model
