@@ -67,7 +67,7 @@ def test_another_cohort_without_train_people_is_scored_by_the_kept_probes(
     told = json.loads((tmp_path / "x" / "report.json").read_text(encoding="utf-8"))
     facts, name = told["provenance"], medmcl.open_cohort(elsewhere).name
     assert facts["cohort"] != name
-    both = f"trained on cohort {facts['cohort']}, scored on cohort {name}: "
+    both = f"trained on cohort {facts['cohort']}, scored on cohort {name}. "
     assert both in told["headline"][0]
     card = (tmp_path / "x" / "model_card.md").read_text(encoding="utf-8")
     (front,) = list(yaml.safe_load_all(card.split("---\n")[1]))
