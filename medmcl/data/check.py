@@ -20,6 +20,7 @@ from medmcl.data.cohort import Cohort, load_cohort
 from medmcl.data.copies import find_copies
 from medmcl.data.loading import build_adapters
 from medmcl.data.locate import how_to_get
+from medmcl.data.lost_by_outcome import losses, told, uneven
 from medmcl.data.outcomes import task_texts
 from medmcl.data.overview import (
     Overview,
@@ -99,8 +100,12 @@ def check_cohort(
     counts: list[RecordCount] = []
     for name in cohort.spec.modalities:
         rows = _some(len(cohort.records[name]), limit)
-        found, count = _check_modality(cohort, name, inputs.get(name), rows, _told(progress, done))
+        found, count, bad = _check_modality(
+            cohort, name, inputs.get(name), rows, _told(progress, done)
+        )
         findings += found
+        if bad and cohort.spec.on_bad_record == "exclude":
+            findings += _lost(cohort, name, rows, bad, chosen)
         counts.append(count)
         done += len(rows)
     overview = Overview(
@@ -129,8 +134,11 @@ def _check_modality(
     settings: Mapping[str, Any] | None,
     rows: list[int],
     progress: Callable[[int], object],
-) -> tuple[list[Finding], RecordCount]:
-    """Check the records of one modality; ``settings`` are those of the recipe that reads it."""
+) -> tuple[list[Finding], RecordCount, set[int]]:
+    """Check the records of one modality, and say which cannot be used.
+
+    ``settings`` are those of the recipe that reads it.
+    """
     wanted = settings is not None
     findings: list[Finding] = []
     adapter = _build(cohort, name, settings or {}, findings)
@@ -162,7 +170,32 @@ def _check_modality(
         if any(finding.level == "error" for finding in found)
     }
     bad = (set(rows) - set(usable)) | doubtful | set(beside)
-    return [*findings, *records, *together], count_records(cohort, name, rows, bad)
+    return [*findings, *records, *together], count_records(cohort, name, rows, bad), bad
+
+
+def _lost(
+    cohort: Cohort, name: str, rows: list[int], bad: set[int], tasks: Sequence[str]
+) -> list[Finding]:
+    """Say whom the exclusion of records takes from train and tuning, by outcome."""
+    ids = cohort.records[name].index
+    seen = cohort.samples["split"].isin(["train", "tuning"]).to_numpy()
+    read = cohort.samples[name].isin(ids[rows]).to_numpy() & seen
+    usable = read & ~cohort.samples[name].isin(ids[sorted(bad)]).to_numpy()
+    subjects = cohort.samples["subject"].to_numpy(object)
+    targets = [cohort.targets(task) for task in tasks if task in cohort.usable_tasks]
+    found = losses(name, subjects, read, usable, targets)
+    notes = [
+        Finding(
+            code="cohort.excluded",
+            where=f"modalities.{name}",
+            what=f"{line} (train and tuning)",
+            mend="nothing, if records are lost alike with and without the outcome",
+            level="warning",
+            scope="cohort",
+        )
+        for line in told(found)
+    ]
+    return [*notes, *uneven(found)]
 
 
 def _of_the_draw(finding: Finding, cohort: Cohort) -> Finding:

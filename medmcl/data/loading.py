@@ -26,6 +26,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cache import Stored, entry_key, read_entry, write_entry
 from medmcl.data.cohort import Cohort
 from medmcl.data.copies import find_copies
+from medmcl.data.lost_by_outcome import Loss, losses
 from medmcl.data.manifest import listed, refuse
 from medmcl.data.reading import (
     MEASURED,
@@ -212,6 +213,18 @@ class Prepared:
         codes = Counter(finding.code for finding in self.excluded).most_common()
         said = ", ".join(f"{code} {count}" for code, count in codes)
         return f"excluded {out} records of {total}: {said} (cohort.on_bad_record: exclude)"
+
+    def losses(self) -> list[Loss]:
+        """Who lost every usable record of a modality, by outcome; in open splits only."""
+        if not self.excluded:
+            return []
+        tasks = [self.tasks(name) for name in self.cohort.usable_tasks]
+        found: list[Loss] = []
+        for name, one in self.stored.items():
+            if not one.usable.all():
+                had = self.samples[name].notna().to_numpy()
+                found += losses(name, self.subjects, had, self.present[name], tasks)
+        return found
 
     def identity(self, modality: str) -> np.ndarray:
         """Give samples of equal content the same number; -1 where absent. (N,) int64."""

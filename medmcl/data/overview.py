@@ -12,6 +12,7 @@ import pandas as pd
 from medmcl.core.findings import Finding, counted
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
+from medmcl.data.lost_by_outcome import outcomes_of
 from medmcl.data.splits import SPLITS
 
 FEW_SUBJECTS = 50
@@ -198,7 +199,7 @@ def _labels(cohort: Cohort, targets: Targets) -> list[LabelCount]:
     subjects = cohort.samples["subject"].to_numpy(object)
     splits = cohort.samples["split"].to_numpy(object)
     found = []
-    for label, known, positive in _outcomes(targets):
+    for label, known, positive in outcomes_of(targets):
         total = people(subjects, splits, known)
         if positive is None:
             found.append(LabelCount(targets.name, label, targets.kind, total))
@@ -207,22 +208,6 @@ def _labels(cohort: Cohort, targets: Targets) -> list[LabelCount]:
         lacking = people(subjects, splits, known & ~positive)
         found.append(LabelCount(targets.name, label, targets.kind, total, having, lacking))
     return found
-
-
-def _outcomes(targets: Targets) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
-    """Give (label, rows where it is known, rows that have it) for each outcome of a task."""
-    values, known = targets.values, targets.known
-    if targets.kind == "survival":
-        return [("", np.asarray(known.all(axis=1)), values[:, 1] > 0)]
-    if targets.kind == "multiclass":
-        numbers = enumerate(targets.classes)
-        return [(label, known[:, 0], values[:, 0] == number) for number, label in numbers]
-    names = targets.columns if len(targets.columns) > 1 else ("",)
-    regression = targets.kind == "regression"
-    return [
-        (label, known[:, column], None if regression else values[:, column] > 0)
-        for column, label in enumerate(names)
-    ]
 
 
 def look_for_scant(overview: Overview, *, trains: bool, everyone: str | None) -> list[Finding]:

@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from medmcl.core.suppression import FEWEST_SUBJECTS as FEWEST_SUBJECTS
+from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.d_calibration import DCalibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
@@ -15,8 +17,6 @@ from medmcl.evaluation.metrics.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
-from medmcl.evaluation.suppression import FEWEST_SUBJECTS as FEWEST_SUBJECTS
-from medmcl.evaluation.suppression import few
 
 HISTOGRAM_BINS = 20
 FEWEST_FOR_CURVE = 10

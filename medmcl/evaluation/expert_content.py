@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.suppression import FEWEST_SUBJECTS
+from medmcl.core.suppression import FEWEST_SUBJECTS
 
 
 @dataclass(frozen=True, kw_only=True)

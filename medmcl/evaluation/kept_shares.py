@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medmcl.core.suppression import TOO_FEW, WITHHELD, hide
 from medmcl.evaluation.metrics.proportions import effective_size, wilson
 from medmcl.evaluation.selection_evidence import SelectionEvidence
-from medmcl.evaluation.suppression import TOO_FEW, WITHHELD, hide
 
 EVERYONE = "all pairs"
 LOW = 0.5

@@ -11,6 +11,7 @@ import pandas as pd
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
+from medmcl.core.suppression import few
 from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
@@ -19,7 +20,6 @@ from medmcl.evaluation.evaluate import evaluate_task
 from medmcl.evaluation.evidence import FittedOn
 from medmcl.evaluation.folds import CrossValidation
 from medmcl.evaluation.resampling import UNKNOWN, site_codes
-from medmcl.evaluation.suppression import few
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.groups import attribute_names, sample_numbers
 from medmcl.stages.methods import MAJORITY

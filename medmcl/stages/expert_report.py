@@ -11,6 +11,7 @@ import numpy as np
 
 from medmcl.core.contracts import Adapter
 from medmcl.core.rng import numpy_generator
+from medmcl.core.suppression import FEWEST_SUBJECTS
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.expert_content import (
     ExpertContent,
@@ -19,7 +20,6 @@ from medmcl.evaluation.expert_content import (
     surest,
     taken_words,
 )
-from medmcl.evaluation.suppression import FEWEST_SUBJECTS
 from medmcl.stages.evaluate_spec import ExpertsSpec
 from medmcl.stages.expert_pieces import can_cut, cut
 from medmcl.stages.features import chunks, plain_view

@@ -17,6 +17,7 @@ import torch
 
 from medmcl.core.config import fingerprint, read_yaml
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
+from medmcl.data import lost_by_outcome
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.engine.checkpoint import write_atomically
@@ -253,7 +254,11 @@ def _remarks(prepared: Prepared) -> list[str]:
     """What whoever starts a run should know of its data: wrong pairs, records left out."""
     noise = prepared.cohort.noise
     wrong = [] if noise is None else [f"pairs made wrong on purpose: {noise}"]
-    return [*wrong, *([prepared.exclusions()] if prepared.excluded else [])]
+    if not prepared.excluded:
+        return wrong
+    found = prepared.losses()
+    uneven = [f"warning: {one.what}" for one in lost_by_outcome.uneven(found)]
+    return [*wrong, prepared.exclusions(), *lost_by_outcome.told(found), *uneven]
 
 
 def _run_folder(

@@ -11,6 +11,7 @@ import numpy as np
 
 from medmcl.core.findings import Finding
 from medmcl.core.targets import Targets
+from medmcl.data import lost_by_outcome
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.engine.record import read_metrics
@@ -85,6 +86,7 @@ def _data(
     provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
     provenance.pop(COHORT_FILE, None)  # a report leaves the machine
     tasks = _scored(cohort, evaluation)
+    found = prepared.losses()
     study = study_of(run, cohort, tasks, evaluation.seconds)
     cost = cost_sentence(study.seconds)
     scored = {"scored cohort": cohort.name, "scored cohort fingerprint": cohort.fingerprint}
@@ -100,7 +102,12 @@ def _data(
         flow=prepared.flow(),
         table_one=describe_subjects(prepared, tasks),
         missingness=_presence(prepared),
-        findings=[*cohort.findings, *prepared.excluded, *prepared.warnings],
+        findings=[
+            *cohort.findings,
+            *prepared.excluded,
+            *prepared.warnings,
+            *lost_by_outcome.uneven(found),
+        ],
         curves=curves,
         embedding_map=_cloud(evaluation, cohort),
         results=evaluation.results,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from made_selection import selection
 
+from medmcl.core.suppression import TOO_FEW, WITHHELD
 from medmcl.evaluation.kept_shares import EVERYONE, kept_shares, share_warnings
 from medmcl.evaluation.metrics.proportions import effective_size, wilson
 from medmcl.evaluation.selection_evidence import cut_of
-from medmcl.evaluation.suppression import TOO_FEW, WITHHELD
 
 
 def flags(n, *places):

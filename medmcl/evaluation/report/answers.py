@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
 from medmcl.evaluation.report.labelled import people_of
@@ -20,7 +21,6 @@ from medmcl.evaluation.results import (
     flipped,
     headline_rows,
 )
-from medmcl.evaluation.suppression import few
 
 if TYPE_CHECKING:
     from medmcl.evaluation.report.data import ReportData

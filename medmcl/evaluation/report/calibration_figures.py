@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.suppression import FEWEST_SUBJECTS
 from medmcl.evaluation.evidence import TaskEvidence
 from medmcl.evaluation.metrics.calibration_curve import Calibration, CalibrationGroup
 from medmcl.evaluation.metrics.intervals import Interval
@@ -29,7 +30,6 @@ from medmcl.evaluation.report.panels import (
     rest_of,
 )
 from medmcl.evaluation.report.pictures import INK, Picture, cells, encode, number, spoken, style
-from medmcl.evaluation.suppression import FEWEST_SUBJECTS
 
 Found = Calibration | SurvivalCalibration
 

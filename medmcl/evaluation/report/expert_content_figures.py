@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.suppression import FEWEST_SUBJECTS
 from medmcl.evaluation.expert_content import ExpertContent, TakenPiece, TakenWord
 from medmcl.evaluation.report.expert_evenness import against_even
 from medmcl.evaluation.report.pictures import (
@@ -24,7 +25,6 @@ from medmcl.evaluation.report.pictures import (
     style,
 )
 from medmcl.evaluation.report.words import listed
-from medmcl.evaluation.suppression import FEWEST_SUBJECTS
 
 MOST_EXPERTS = 12  # drawn; words of all are in the table
 COLUMNS = 3  # panels of words beside one another

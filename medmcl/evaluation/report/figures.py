@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medmcl.core.suppression import few
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     FAINT,
@@ -25,7 +26,6 @@ from medmcl.evaluation.report.pictures import (
     style,
 )
 from medmcl.evaluation.report.presence import Presence, presence
-from medmcl.evaluation.suppression import few
 
 MOST_STAGES = 12  # with a panel of their own
 MOST_MODALITIES = 22  # with a line in the figure of patterns

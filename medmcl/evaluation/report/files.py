@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.suppression import FEWEST_SUBJECTS, few, plain_few
 from medmcl.evaluation.evidence import TaskEvidence
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.d_calibration import DCalibration
@@ -28,7 +29,6 @@ from medmcl.evaluation.report.selection_figures import score_rows
 from medmcl.evaluation.report.selection_lines import selection_rows
 from medmcl.evaluation.report.survival_figures import curve_of, gridded, last_time, quantity
 from medmcl.evaluation.report.tripod import checklist
-from medmcl.evaluation.suppression import FEWEST_SUBJECTS, few, plain_few
 
 Rows = list[dict[str, Any]]
 CURVE_POINTS = 41

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medmcl.core.suppression import few
 from medmcl.evaluation.report.words import fraction_name
 from medmcl.evaluation.results import Result
-from medmcl.evaluation.suppression import few
 
 
 def people_of(rows: Sequence[Result]) -> str:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from medmcl.core.findings import counted
+from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
 from medmcl.evaluation.report.answers import FEW_EVENTS, deciding
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.pictures import number
 from medmcl.evaluation.report.words import at_level, fraction_name, listed, measured
-from medmcl.evaluation.suppression import few
 
 COMPLETE = "To be completed by the author."
 MOST_ROWS = 60

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from medmcl.evaluation.suppression import few_share, hide
+from medmcl.core.suppression import few_share, hide
 
 
 @dataclass(frozen=True, kw_only=True)

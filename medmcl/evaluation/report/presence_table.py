@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medmcl.core.suppression import TOO_FEW, WITHHELD
 from medmcl.evaluation.evidence import PresenceRow
 from medmcl.evaluation.report.tables import Shown
 from medmcl.evaluation.report.words import fraction_name, metric_name, p_shown
-from medmcl.evaluation.suppression import TOO_FEW, WITHHELD
 
 OPEN_ROWS = 24
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.predictions import SPECS
 from medmcl.evaluation.report.labelled import share_of
 from medmcl.evaluation.report.pictures import (
@@ -25,7 +26,6 @@ from medmcl.evaluation.report.pictures import (
 )
 from medmcl.evaluation.report.words import fraction_name, measured
 from medmcl.evaluation.results import Result, difference_rows, flipped, headline_rows, people
-from medmcl.evaluation.suppression import few
 
 MOST_TASKS = 6  # with a panel of their own; every task is in the table
 LABEL = 38  # letters of the name of a line

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from medmcl.core.suppression import TOO_FEW, WITHHELD
 from medmcl.evaluation.evidence import SubgroupRow
 from medmcl.evaluation.report.panels import head, rest_of
 from medmcl.evaluation.report.pictures import (
@@ -21,7 +22,6 @@ from medmcl.evaluation.report.pictures import (
     style,
 )
 from medmcl.evaluation.report.words import about_what, counts_shown, fraction_name, metric_name
-from medmcl.evaluation.suppression import TOO_FEW, WITHHELD
 
 MOST_TASKS = 6
 MOST_GROUPS = 40  # lines of a panel; all are in the table

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.suppression import FEWEST_SUBJECTS, TOO_FEW, few
 from medmcl.evaluation.evidence import RiskGroup, TaskEvidence
 from medmcl.evaluation.metrics.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.kaplan_meier import SurvivalCurve
@@ -33,7 +34,6 @@ from medmcl.evaluation.report.pictures import (
     style,
 )
 from medmcl.evaluation.report.words import span_name
-from medmcl.evaluation.suppression import FEWEST_SUBJECTS, TOO_FEW, few
 
 KINDS = {
     "survival": "Kaplan-Meier curves",

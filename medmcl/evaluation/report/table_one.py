@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, few, hide
 from medmcl.evaluation.metrics.standardised import smd_categories, smd_numbers
-from medmcl.evaluation.suppression import FEWEST_SUBJECTS, WITHHELD, few, hide
 
 Kind = Literal["number", "category"]
 MOST_LEVELS = 12  # levels of a category with lines of their own; the rarest others are pooled

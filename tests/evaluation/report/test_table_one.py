@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medmcl.core.suppression import WITHHELD
 from medmcl.evaluation.metrics.standardised import smd_categories, smd_numbers
 from medmcl.evaluation.report.table_one import Variable, table_one
-from medmcl.evaluation.suppression import WITHHELD
 
 SEX = Variable(name="sex", kind="category")
 AGE = Variable(name="age", kind="number", unit="years")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from medmcl.core.suppression import WITHHELD, few, few_share, hide, plain_few
 from medmcl.evaluation.report.presence import presence
-from medmcl.evaluation.suppression import WITHHELD, few, few_share, hide, plain_few
 
 
 @pytest.mark.parametrize(
