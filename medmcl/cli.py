@@ -719,19 +719,35 @@ def shards(
 
 
 @app.command(cls=Command)
-def recipes() -> None:
-    """List the recipes that ship, and what a cohort must have for each."""
-    from medmcl.stages.inspect import list_of_recipes
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A recipe, name or file: its stages, and what each key is now."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Argument(
+            help="A key of it (stages.NAME, stages.NAME.optimiser, inputs.NAME, ...): every key "
+            "below, with what it takes, its default and what it means."
+        ),
+    ] = None,
+) -> None:
+    """List the recipes that ship, and what a cohort must have for each; or show one."""
+    from medmcl.stages.listing import list_of_recipes, one_recipe
 
-    print(list_of_recipes())
+    print(list_of_recipes() if name is None else one_recipe(name, key))
 
 
 @app.command(cls=Command)
-def cohorts() -> None:
-    """List the cohorts that ship, with the recipe that each takes if none is named."""
-    from medmcl.stages.inspect import list_of_cohorts
+def cohorts(
+    name: Annotated[
+        str | None, typer.Argument(help="A cohort, name or folder: its modalities and tasks.")
+    ] = None,
+) -> None:
+    """List the cohorts that ship, with the recipe that each takes if none is named; or show one."""
+    from medmcl.stages.listing import list_of_cohorts, one_cohort
 
-    print(list_of_cohorts())
+    print(list_of_cohorts() if name is None else one_cohort(name))
 
 
 def main() -> None:

@@ -6,19 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.config import read_yaml
 from medmcl.core.errors import MedmclError, OverrideError
 from medmcl.core.findings import Finding, counted
 from medmcl.core.progress import progress as shown_progress
 from medmcl.data.check import Checked, check_cohort
-from medmcl.data.cohort import Cohort, list_cohorts, load_cohort
-from medmcl.data.locate import is_template
+from medmcl.data.cohort import Cohort, load_cohort
 from medmcl.stages.any_cohort import for_cohort, kinds_of
 from medmcl.stages.cohort_checks import faults_with
 from medmcl.stages.expansion import expand
 from medmcl.stages.model_checks import faults_of_models
 from medmcl.stages.recipe import RecipeSpec
-from medmcl.stages.recipe_file import find_recipe, kinds, list_recipes, read_recipe
+from medmcl.stages.recipe_file import find_recipe, read_recipe
 from medmcl.stages.roles import roles_said
 from medmcl.stages.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.train_spec import TowersSpec
@@ -149,35 +147,3 @@ def _recipe_finding(name: str, what: str, mend: str | None = None) -> Finding:
         mend=mend or "mend the recipe, or name another (`medmcl recipes`)",
         scope="cohort",
     )
-
-
-def list_of_recipes() -> str:
-    """Write every recipe with what it is and the modalities it reads."""
-    lines = []
-    for name, path in list_recipes().items():
-        spec = read_recipe(path)
-        needs = ", ".join(
-            f"{' or '.join(spec.kinds_of(modality))} of any name"
-            if modality in spec.roles
-            else modality
-            if kind in (modality, None)
-            else f"{modality} ({kind})"
-            for modality, kind in kinds(spec).items()
-        )
-        if spec.modalities == "all":
-            needs = f"any two modalities or more, of the kinds {', '.join(spec.kinds)}"
-        lines.append(f"{name:20s} {spec.about}\n{'':20s} needs: {needs}")
-    return "\n".join(lines)
-
-
-def list_of_cohorts() -> str:
-    """Write every cohort with what it is and its recipe; the template is called one."""
-    lines = []
-    for name, path in list_cohorts().items():
-        tree = read_yaml(path)
-        about = str(tree.get("about", ""))
-        if is_template(path):
-            about = "a template without data: copy the folder and fill it in"
-        recipe = tree.get("recipe") or "none; name one with --recipe"
-        lines.append(f"{name:20s} {about}\n{'':20s} recipe: {recipe}")
-    return "\n".join(lines)

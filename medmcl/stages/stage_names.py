@@ -48,7 +48,7 @@ def stage_path(stages: Sequence[Any], dotted: str, where: object) -> tuple[str, 
         return (name, EXCEPTIONS, one, *_rest(dotted, one))
     stems: dict[str, list[str]] = {}
     for name in named:
-        stems.setdefault(_stem(name), []).append(name)
+        stems.setdefault(stem(name), []).append(name)
     meant = stems.get(first, [])
     if len(meant) == 1:
         return (meant[0], *rest)
@@ -90,7 +90,7 @@ def _rest(dotted: str, name: str) -> list[str]:
     return left.split(".") if left else []
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
     """Give what stands before the first variable of a name."""
     return name.partition("{")[0].rstrip("-_. ")
 

@@ -1,0 +1,104 @@
+"""What the keys of a `Config` take and mean, read from its fields and the lines below them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class KeyHelp:
+    """One key.
+
+    Attributes:
+        name: As it is written in a file.
+        takes: What values it takes.
+        needed: Whether it has no default.
+        default: Its default, as plain values; None where it is needed.
+        about: One sentence, or empty.
+    """
+
+    name: str
+    takes: str
+    needed: bool
+    default: Any
+    about: str
+
+
+def help_of(model: type[BaseModel]) -> list[KeyHelp]:
+    """Give the keys of a model in the order of its fields."""
+    said = _lines_below(model)
+    found = []
+    for name, field in model.model_fields.items():
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        about = field.description or said.get(name, "")
+        found.append(
+            KeyHelp(
+                name=field.alias or name,
+                takes=_takes(field.annotation, field.metadata),
+                needed=field.is_required(),
+                default=default.model_dump(mode="json") if isinstance(default, BaseModel)
+                else default,
+                about=_SENTENCE.split(about)[0].rstrip("."),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _lines_below(model: type[BaseModel]) -> dict[str, str]:
+    """Give the text that stands below each field in the source, of the model and its bases."""
+    found: dict[str, str] = {}
+    for one in reversed(model.__mro__):
+        if not (issubclass(one, BaseModel) and one is not BaseModel):
+            continue
+        tree = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
+        assert isinstance(tree, ast.ClassDef)  # the source of a class
+        for field, below in zip(tree.body, tree.body[1:], strict=False):
+            text = below.value if isinstance(below, ast.Expr) else None
+            target = field.target if isinstance(field, ast.AnnAssign) else None
+            if not (isinstance(target, ast.Name) and isinstance(text, ast.Constant)):
+                continue
+            if isinstance(text.value, str):
+                found[target.id] = " ".join(text.value.split())
+    return found
+
+
+_SENTENCE = re.compile(r"(?<!et al)\. ")
+_PLAIN: Mapping[Any, str] = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "a text"
+}  # fmt: skip
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
+def _takes(annotation: Any, metadata: Any = ()) -> str:
+    """Say in words what an annotation takes."""
+    bounds = [
+        f"{word} {getattr(one, key):g}"
+        for one in metadata
+        for key, word in _BOUNDS.items()
+        if isinstance(getattr(one, key, None), (int, float))
+    ]
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        text = " | ".join(map(str, parts))
+    elif origin in (Union, UnionType):
+        text = " or ".join(dict.fromkeys(_takes(p) if p is not NoneType else "null" for p in parts))
+    elif origin in (tuple, list):
+        text = f"a list of {_takes(parts[0])}" if parts else "a list"
+    elif origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        text = "a mapping"
+    elif hasattr(annotation, "__metadata__"):  # Annotated
+        text = _takes(parts[0], annotation.__metadata__)
+    else:
+        text = _PLAIN.get(annotation, getattr(annotation, "__name__", str(annotation)).lower())
+    null = " or null"
+    head = text.removesuffix(null)
+    return " ".join([head, *bounds]) + text[len(head) :]
