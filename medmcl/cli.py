@@ -530,7 +530,7 @@ def check(
     set_: SetOption = None,
     workers: WorkersOption = None,
 ) -> None:
-    """Find in seconds what would fail in hours: every fault at once, each with its mend.
+    """Find in seconds what would fail in hours: every fault at once, each with how to fix it.
 
     With --screen RUN: list the pairs that look most like poison, or are merely odd, to a run.
     """

@@ -191,7 +191,7 @@ def test_from_simulation_to_embeddings(tmp_path):
             "the recipe has no poison stage",
         ),
         (["evaluate", "--cohort", "{cohort}"], "give a run or embeddings"),
-        (["evaluate", "v.csv", "--cohort", "{cohort}"], "to mend:  --embeddings v.csv"),
+        (["evaluate", "v.csv", "--cohort", "{cohort}"], "to fix:   --embeddings v.csv"),
         (["check", "--cohort", "{cohort}", "--recipe", "ecg_cmr_ty"], "did you mean"),
         (["check", "--cohort", "{cohort}", "--set", "data_rot=x"], "--set data_rot=x: unknown"),
         (["pretrain", "--cohort", "{cohort}", "--devices", "0"], "--devices"),
@@ -227,7 +227,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(words, said, cohort, tmp
         (["embed", "run", "--out", "x.csv", "--set", "recipe.stages.mdm.steps=3"],
          "'recipe.stages.mdm.steps' is a value of the recipe, and this command reads none"),
         (["pretrain", "--set", "recipe.stages.mdm.steps=3"],
-         "to mend:  write --set stages.mdm.steps=3"),
+         "to fix:   write --set stages.mdm.steps=3"),
         (["pretrain", "--recipe", "ecg_cmr_ty"], "did you mean 'ecg_cmr_toy'"),
         (["simulate", "heart", "--out", "x", "--set", "nonsense"], "a.b=c"),
     ],
@@ -264,7 +264,7 @@ def test_a_missing_recipe_has_one_mend(cohort, tmp_path):
     done = medmcl("check", "--cohort", copy, "--set", f"data_root={cohort}")
     block = done.stdout.partition("error recipe\n")[2].partition("looked at")[0]
     assert "did you mean 'ecg_cmr_toy'?" in block
-    assert block.partition("warning")[0].count("to mend") == 1
+    assert block.partition("warning")[0].count("to fix") == 1
 
 
 def test_ctrl_c_before_there_is_a_run_is_one_line(tmp_path):
@@ -310,7 +310,7 @@ def test_check_names_every_fault_at_once_and_exits_with_2(cohort, tmp_path):
     ):
         assert code in done.stdout, code
     assert "duplicate" in done.stdout
-    assert "to mend" in done.stdout
+    assert "to fix" in done.stdout
 
 
 def test_three_mistakes_of_the_file_and_a_truncated_record_come_in_one_check(tmp_path):

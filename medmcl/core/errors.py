@@ -1,4 +1,4 @@
-"""Errors a person can mend: what is wrong, what was got, what was expected, how to mend it."""
+"""Errors a person can fix: what is wrong, what was got, what was expected, how to fix it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MedmclError(ValueError):
         if expected is not None:
             lines.append(f"  expected: {expected}")
         if mend is not None:
-            lines.append(f"  to mend:  {mend}")
+            lines.append(f"  to fix:   {mend}")
         super().__init__("\n".join(lines))
 
 

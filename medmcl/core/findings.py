@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing a check found, and how to mend it.
+    """One thing a check found, and how to fix it.
 
     Attributes:
         code: Short stable name of the kind of fault, for example ``ecg.wrong_units``.
@@ -31,7 +31,7 @@ class Finding:
     task: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what} [{self.code}]\n  to mend:  {self.mend}"
+        return f"{self.where}: {self.what} [{self.code}]\n  to fix:   {self.mend}"
 
     def as_dict(self) -> dict[str, str | None]:
         """Give the finding as plain values for JSON."""

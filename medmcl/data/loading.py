@@ -436,7 +436,7 @@ def _note_copies(
 def _refuse_records(cohort: Cohort, findings: list[Finding], lost: list[str]) -> CohortError:
     """Refuse records; to leave them out is no way where all of a modality (``lost``) would go."""
     count = "1 fault" if len(findings) == 1 else f"{len(findings)} faults"
-    mend = "mend them, or leave them out and count them: --set cohort.on_bad_record=exclude"
+    mend = "fix them, or leave them out and count them: --set cohort.on_bad_record=exclude"
     if lost:
         findings = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in findings]
         mend = (

@@ -401,7 +401,7 @@ def refuse(findings: list[Finding], where: str) -> CohortError:
 
 def listed(findings: list[Finding], shown: int = 20) -> str:
     """Give the first few findings with their codes and mends, and the number of the others."""
-    lines = [f"  - {f.where}: {f.what} [{f.code}]\n    to mend: {f.mend}" for f in findings[:shown]]
+    lines = [f"  - {f.where}: {f.what} [{f.code}]\n    to fix: {f.mend}" for f in findings[:shown]]
     if len(findings) > shown:
         lines.append(f"  … and {len(findings) - shown} more")
     return "\n".join(lines)

@@ -176,7 +176,7 @@ class Opening:
                 raise CohortError(
                     f"the label sets of the task '{keys.task}' cannot be read",
                     where="noisy_pairs.task",
-                    mend=f"mend the task {keys.task}, or name another",
+                    mend=f"correct the task {keys.task}, or name another",
                 )
         names = list(opened.records)
         says = Sayings(self.spec.modalities[keys.modality], opened.records[keys.modality])

@@ -86,7 +86,7 @@ def build_targets(
     except CohortError as error:
         code = fault_code(error)
         what = error.what + (f" (got {error.got})" if error.got is not None else "")
-        builder.add(code, what, error.mend or f"mend the task: expected {error.expected}")
+        builder.add(code, what, error.mend or f"correct the task: expected {error.expected}")
         return None, builder.findings
     builder.look_for_one_class(targets)
     return targets, builder.findings

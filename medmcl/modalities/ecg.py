@@ -244,7 +244,7 @@ class ECG:
                 f"holds NaN or infinite samples in {', '.join(broken)}",
                 where=where,
                 got=f"{int((~good).sum())} samples",
-                mend="mend the file, or set missing_samples: interpolate or zero",
+                mend="repair the file, or set missing_samples: interpolate or zero",
             )
         if self.settings.missing_samples == "zero":
             return np.where(good, rows, 0.0)

@@ -80,7 +80,7 @@ def check_values(look: Look, used: Sequence[str], where: str) -> Iterator[Findin
     if bad.any():
         leads = [f"{lead} ({int(n)})" for lead, n in zip(used, bad.sum(1), strict=True) if n]
         what = f"NaN or infinite samples in {', '.join(leads)} of {bad.shape[1]}"
-        mend = "mend the file, or set missing_samples: interpolate"
+        mend = "repair the file, or set missing_samples: interpolate"
         yield fault("nan", where, what, mend)
     still = look.levels.flat
     flat = [lead for lead, place in zip(used, places, strict=True) if still[place]]
@@ -272,7 +272,7 @@ def check_looks(look: Look, used: Sequence[str], where: str, among: int = 1) -> 
             ecg_electrodes.WORDS[int(limb.argmax())],
             float(limb_most),
             LIMB_ERROR + np.log(among),
-            "look at I, II and aVR (which points down); mend the limb leads if they are exchanged",
+            "look at I, II and aVR (which points down); correct limb leads that are exchanged",
             where,
         )
     elif chest is not None and chest.max() > CHEST_DOUBT:

@@ -352,7 +352,7 @@ def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
     raise CohortError(
         "outcomes that are used here have faults:\n" + "\n".join(f"  - {f}" for f in faults),
         where=f"cohort {cohort.name}",
-        mend=f"mend them, or leave them out: {leave}",
+        mend=f"fix them, or leave them out: {leave}",
     )
 
 

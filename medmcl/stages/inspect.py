@@ -77,7 +77,7 @@ def written(findings: Checked) -> str:
             for one in found[:_SHOWN]:
                 said = f"  {one.where}: {one.what}"
                 lines.append(said.replace(root, "") if root else said)
-            lines.append(f"  to mend: {mend}")
+            lines.append(f"  to fix: {mend}")
     if findings.overview is not None:
         lines += ["looked at", *(f"  {line}" for line in str(findings.overview).splitlines())]
     return "\n".join([*lines, *_sum(findings)])
@@ -144,6 +144,6 @@ def _recipe_finding(name: str, what: str, mend: str | None = None) -> Finding:
         code="recipe",
         where=f"recipe {name}",
         what=what,
-        mend=mend or "mend the recipe, or name another (`medmcl recipes`)",
+        mend=mend or "correct the recipe, or name another (`medmcl recipes`)",
         scope="cohort",
     )

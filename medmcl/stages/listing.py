@@ -115,7 +115,8 @@ def _does(stage: AnyStage) -> str:
     """Say in a line what a stage does."""
     if not isinstance(stage, TrainSpec):
         said = (type(stage).__doc__ or "").split("\n")[0].rstrip(".")
-        towers = f" ({', '.join(stage.towers)})" if isinstance(stage, TowersSpec) else ""
+        named = stage.towers if isinstance(stage, TowersSpec) else ()
+        towers = f" ({', '.join(named)})" if named else ""
         return f"{stage.stage}: {said[0].lower()}{said[1:]}{towers}"
     length = f"{stage.epochs:g} epochs" if stage.epochs else f"{stage.steps} steps"
     each = ", ".join(f"{key} {_shown(one)}" for key, one in stage.for_each.items())

@@ -98,7 +98,7 @@ def test_a_union_with_codes_that_were_left_out_is_refused():
     assert merge(a, same, align="union").sites == 2  # one vocabulary: nothing is spread
     whole = replace(b, provenance=Provenance(outside_vocabulary=0))
     assert merge(a, whole, align="union").provenance.outside_vocabulary is None  # a says nothing
-    with pytest.raises(ArtefactError, match=r"to mend: .*embed each site(.|\n)*--align union"):
+    with pytest.raises(ArtefactError, match=r"to fix: .*embed each site(.|\n)*--align union"):
         merge(a, b)
 
 

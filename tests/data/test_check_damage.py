@@ -94,7 +94,7 @@ IN_FILE = {
     "aVR, aVL": ({"names": exchanged("aVR", "aVL")}, "swapped_leads", "correct the lead names"),
     "II, V4": ({"names": exchanged("II", "V4")}, "swapped_leads", "correct the lead names"),
     "V1, V6": ({"names": exchanged("V1", "V6")}, "swapped_leads", "correct the names"),
-    "arms": ({"change": arms}, "swapped_leads", "mend the limb leads"),
+    "arms": ({"change": arms}, "swapped_leads", "correct limb leads"),
     "NaN": ({"change": with_nan}, "nan", "missing_samples: interpolate"),
     "constant": ({"change": lambda rows: 0 * rows}, "flat", "export it again"),
 }

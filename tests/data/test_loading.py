@@ -292,7 +292,7 @@ def test_exactly_one_bad_record_is_named_with_its_code_and_mend(tiny, inputs):
     with pytest.raises(CohortError) as caught:
         prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
     text = str(caught.value)
-    for words in ("subject s005, record s005", "[ecg.missing_file]", "1 fault)", "to mend"):
+    for words in ("subject s005, record s005", "[ecg.missing_file]", "1 fault)", "to fix"):
         assert words in text
 
 

@@ -178,7 +178,7 @@ def test_one_fault_has_its_code_too():
     text = str(refuse(findings, "cohort.yaml"))
     assert text.startswith("cohort.yaml: ")
     assert "[config.unknown_key]" in text
-    assert "to mend" in text
+    assert "to fix" in text
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def swapped(names, at, name):
         (
             "pandas",
             r"attack, manifest: [^:]*m\.parquet: is not a readable [^:]*: it lacks what medmcl "
-            "writes beside the rows\n  to mend:  cut such a file with pyarrow[^\n]*$",
+            "writes beside the rows\n  to fix:   cut such a file with pyarrow[^\n]*$",
         ),
         ({"cohort": "0123"}, "of another cohort(.|\n)*fingerprint 0123"),
         ({"trigger": "sig"}, r"another attack than the stage: trigger\n.*sig(.|\n)*badnet"),

@@ -338,7 +338,7 @@ def test_the_command_takes_every_option_and_prints_the_first_suspects(
     for code, _, told in wrong:
         assert code == 2
         assert "error: medmcl check, --top: " in told
-        assert "to mend:  --top: Suspects to show (default 50)." in told
+        assert "to fix:   --top: Suspects to show (default 50)." in told
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_the_command_takes_every_option_and_prints_the_first_suspects(
         ({"k": 60}, r"rows, k = 60\n  expected: 62 rows or more"),
         ({"k": 0}, "one neighbour or more"),
         ({"k": 16, "batch": 17}, "a batch has too few rows"),
-        ({"top": 0}, r"one row or more(.|\n)*to mend:  --top 50"),
+        ({"top": 0}, r"one row or more(.|\n)*to fix:   --top 50"),
         ({"overrides": {"stages.contrast.steps": 3}}, "a value of the recipe"),
     ],
 )
