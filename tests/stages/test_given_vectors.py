@@ -77,7 +77,7 @@ def test_the_report_is_a_runs_with_baselines_and_paired_differences(scored):
     )
     told = json.loads((out / "run" / "report.json").read_text(encoding="utf-8"))
     unknown = "whether the encoder saw these people, or their outcomes, is unknown"
-    assert f"Vectors from elsewhere (sharp, dull): {unknown}." in told["headline"]
+    assert f"Vectors from elsewhere (sharp, dull): {unknown}." in " ".join(told["headline"])
     lines = [line for line in told["fitted_on"] if line["note"] == unknown]
     assert [line["method"] for line in lines] == ["sharp", "dull"]
     for part in ("calibration", "decision_curve", "subgroups", "table_one", "checklist"):
