@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from memorised import ANSWER, LABS, VITALS, memorising, write_recipe, write_told
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from small_hospital import write_hospital
 
+from benchmarks.memorised_pairs import ANSWER, LABS, VITALS, memorising, write_recipe, write_told
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import open_cohort
 from medmcl.data.loading import prepare
