@@ -31,7 +31,6 @@ def with_competing(hearts, folder):
 
 
 def test_a_competing_outcome_goes_from_the_cohort_to_the_report(hearts, tmp_path, monkeypatch):
-    monkeypatch.setattr("medmcl.evaluation.setting.SMALL_COHORT", 10)  # folds would take minutes
     torch.set_num_threads(1)
     cohort = with_competing(hearts, tmp_path / "cohort")
     run = medmcl.pretrain(

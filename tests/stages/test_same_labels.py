@@ -38,7 +38,6 @@ def test_fine_tuning_and_the_probe_see_the_same_tenth_of_the_labels(missing, tmp
 
     monkeypatch.setattr(Prepared, "batch", watched_batch)
     monkeypatch.setattr(Setting, "keep", watched_keep)
-    monkeypatch.setattr("medmcl.evaluation.setting.SMALL_COHORT", 10)  # else folds, not the split
     run = medmcl.pretrain(
         folder, recipe="ecg_mdm_toy", out=tmp_path / "run", device="cpu",
         overrides={
