@@ -1,7 +1,7 @@
 """Runs that learned pairs by heart which name the outcome: whoever is scored, it is told by chance.
 
 Inputs are noise, and the table they are paired with names outcome and sex. Before, cohorts below
-500 people were cross-validated over people the encoder had learned: AUROC .60 to .75 here.
+500 people were cross-validated over people the encoder had learned: see benchmarks/memorised_pairs.md.
 """
 
 import json
