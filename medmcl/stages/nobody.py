@@ -12,7 +12,6 @@ from medmcl.core.findings import counted
 from medmcl.data.loading import Prepared
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.run import Run
-from medmcl.stages.task_scoring import SEEN
 
 if TYPE_CHECKING:
     from medmcl.stages.evaluate import Evaluation
@@ -24,7 +23,8 @@ def refuse_nobody(
     """Refuse an evaluation that has not a single number; note tasks that have none.
 
     Raises:
-        CohortError: Says of each task how many held-out people have its outcome and its inputs.
+        CohortError: Says of each task how many held-out people have its outcome and its inputs, and
+            all that was noted: why parts of the stage were left out.
     """
     told = [row for row in evaluation.results if row.value is not None and row.method != "chance"]
     tasks = list(tasks)
@@ -35,18 +35,14 @@ def refuse_nobody(
         evaluation.notes += reasons
         return
     prepared = evaluation.prepared
-    said = [
-        note
-        for note in evaluation.notes
-        if SEEN in note or note.startswith(tuple(f"{task}:" for task in tasks))
-    ]
     excluded = [prepared.exclusions()] if prepared.excluded else []
-    lines = list(dict.fromkeys([*reasons, *said, *excluded]))
+    lines = list(dict.fromkeys([*reasons, *evaluation.notes, *excluded]))
+    scored = "held-out people who have an outcome and its inputs"
     raise CohortError(
-        "nobody can be scored" if tasks else "there is nothing to score: the cohort has no task",
+        "nobody can be scored" if tasks else "there is nothing to score, and no task",
         where=f"cohort {prepared.cohort.name}",
         got="\n            ".join(lines) or None,
-        expected="held-out people who have an outcome and its inputs",
+        expected=scored if tasks else f"tasks and {scored}, or what else the evaluate stage reads",
         mend="see `split:` of subjects, the columns under tasks:, and `medmcl check`; a prediction "
         "without an outcome is `medmcl predict`",
     )

@@ -13,7 +13,7 @@ from read_pages import both_pages
 from small_squares import SMALL, pair_squares, write_squares
 
 import medmcl
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.evaluation import load_results, right_pairs
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.expansion import needs
@@ -145,30 +145,39 @@ def test_another_cohort_of_held_out_pairs_without_tasks_is_scored(run, squares, 
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_a_cohort_without_pairs_has_a_note(run, squares, tmp_path):
-    overrides = {"cohort.choices.squares": None}
-    done = medmcl.evaluate(run, squares, out=tmp_path / "a", overrides=overrides, device="cpu")
-    assert done.results == []
-    assert "the cohort has no `choices:`" in " ".join(done.notes)
-    page = both_pages(tmp_path / "a")
-    assert '<section id="choices"' not in page
+def test_a_cohort_without_pairs_says_so(run, squares, tmp_path):
+    lacks = {"cohort.choices.squares": None}
+    with pytest.raises(CohortError, match=r"nothing to score(?s:.*)the cohort has no `choices:`"):
+        medmcl.evaluate(run, squares, out=tmp_path / "a", overrides=lacks, device="cpu")
+    assert not (tmp_path / "a" / "report.html").exists()
 
 
-def test_pairs_outside_of_what_is_scored_have_a_note(run, squares, tmp_path):
+def test_pairs_outside_of_what_is_scored_are_said_to_be(run, squares, tmp_path):
     folder = tmp_path / "elsewhere"
     shutil.copytree(squares, folder)
     table = pd.read_csv(folder / "pictures.csv")
     table["split"] = ["tuning" if s == "held_out" else "held_out" for s in table["split"]]
     table.to_csv(folder / "pictures.csv", index=False)
-    done = medmcl.evaluate(run, folder, out=tmp_path / "b", device="cpu")
-    assert done.results == []
-    assert "no pair lies in what is scored" in " ".join(done.notes)
+    with pytest.raises(CohortError, match="squares: no pair lies in what is scored"):
+        medmcl.evaluate(run, folder, out=tmp_path / "b", device="cpu")
 
 
-def test_a_cohort_without_texts_leaves_pairs_out(run, squares, tmp_path):
-    overrides = {"cohort.modalities.caption": None}
-    done = medmcl.evaluate(run, squares, out=tmp_path / "c", overrides=overrides, device="cpu")
-    assert "paired_choice left out: the cohort has no caption" in " ".join(done.notes)
+def test_a_cohort_without_texts_says_so(run, squares, tmp_path):
+    lacks = {"cohort.modalities.caption": None}
+    with pytest.raises(CohortError, match="paired_choice left out: the cohort has no caption"):
+        medmcl.evaluate(run, squares, out=tmp_path / "c", overrides=lacks, device="cpu")
+
+
+def test_what_is_left_out_beside_other_results_has_a_note(run, squares, tmp_path):
+    lacks = {
+        "cohort.choices.squares": None,
+        "evaluate.retrieval": {"stage": "contrast", "pairs": [["image", "caption"]]},
+    }
+    done = medmcl.evaluate(run, squares, out=tmp_path / "a", overrides=lacks, device="cpu")
+    assert {row.kind for row in done.results} == {"retrieval"}
+    assert "the cohort has no `choices:`" in " ".join(done.notes)
+    page = both_pages(tmp_path / "a")
+    assert '<section id="choices"' not in page
 
 
 def test_whole_sites_are_drawn_where_the_stage_says_so(run, squares, tmp_path):
