@@ -205,7 +205,7 @@ def predict(
         fraction=fraction,
         rows=np.ones(len(setting.scored), dtype=bool),
         split=setting.split if how is None else CROSS_VALIDATION,
-        counts=setting.counts(fraction),
+        counts=setting.counts(fraction, is_refitted=not method.is_fitted),
         told=method.told,
         notes=(
             *setting.notes,

@@ -68,11 +68,11 @@ class Setting:
         """Reduce rows to a share of labelled subjects."""
         return label_subset(self.targets, self.subjects, rows, fraction, draw=draw, seed=self.seed)
 
-    def counts(self, fraction: float) -> LabelCounts | None:
+    def counts(self, fraction: float, *, is_refitted: bool = True) -> LabelCounts | None:
         """Count the people whose labels a fraction stands for; the median over folds.
 
-        Tuning rows are not reduced: settings are chosen with all of their labels. Out of fold the
-        probe is fitted once more on both, so that all of a fold's people count as fitted on.
+        Tuning rows are not reduced: settings are chosen with all of their labels. Out of fold both
+        are, and a probe is fitted once more on both (``is_refitted``).
         """
         if not self.plan:
             train = self.keep(self.train, fraction, 0)
@@ -80,8 +80,9 @@ class Setting:
         parts = []
         for one in self.plan:
             tuning = self.keep(one.tuning, fraction, 0)
-            both = np.concatenate([self.keep(one.train, fraction, 0), tuning])
-            parts.append(LabelCounts.of(self.targets, self.subjects, both, tuning))
+            train = self.keep(one.train, fraction, 0)
+            train = np.concatenate([train, tuning]) if is_refitted else train
+            parts.append(LabelCounts.of(self.targets, self.subjects, train, tuning))
         return LabelCounts.middle(parts)
 
     def same_people(self, fraction: float, other: float) -> bool:

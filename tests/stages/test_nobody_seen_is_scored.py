@@ -1,7 +1,8 @@
 """Runs that learned pairs by heart which name the outcome: whoever is scored, it is told by chance.
 
 Inputs are noise, and the table they are paired with names outcome and sex. Before, cohorts below
-500 people were cross-validated over people the encoder had learned: see benchmarks/memorised_pairs.md.
+500 people were cross-validated over people whom the encoder had learned, and this was scored as
+skill (benchmarks/memorised_pairs.md).
 """
 
 import json
@@ -17,7 +18,9 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from small_hospital import write_hospital
+from tiny_runs import tiny
 
+import medmcl
 from benchmarks.memorised_pairs import ANSWER, LABS, VITALS, memorising, write_recipe, write_told
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import open_cohort
@@ -27,7 +30,7 @@ from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World
 from medmcl.evaluation import auroc
 from medmcl.evaluation.report.answers import verdict
-from medmcl.evaluation.results import flipped
+from medmcl.evaluation.results import flipped, load_results
 from medmcl.stages import refit_all
 from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.evaluate_spec import EvaluateSpec
@@ -41,6 +44,7 @@ CPU = torch.device("cpu")
 SEEDS = range(5)
 MODELS = {"contrastive": "contrast", "multistage": "joined", "AutoBIND": "bind"}
 STEPS = 100
+FINETUNE = "stages.finetune-{task}-{label_fraction}"
 
 
 def apart(folder, cohort, recipe, seed, overrides=None):
@@ -293,3 +297,24 @@ def test_free_texts_and_columns_that_tell_may_name_an_outcome(tmp_path, hearts):
     assert could_name(prepare(named, {LABS: {}}, cache=tmp_path / "cache"))["ill"] == {VITALS}
     texts = prepare(open_cohort(hearts), {"report": {}}, cache=tmp_path / "cache")
     assert all(one == {"report"} for one in could_name(texts).values())
+
+
+def test_fine_tuned_stages_are_trained_anew_in_folds_and_their_labels_counted(hearts, tmp_path):
+    few = {
+        **tiny("ecg_mdm_toy"), "stages.results.folds": "2 x 1", "stages.results.refit": "all",
+        "stages.results.tasks": ["heart_failure"], "stages.results.baselines": ["majority"],
+        f"{FINETUNE}.for_each": {"task": ["heart_failure"], "label_fraction": [1.0]},
+        "stages.results.confounders": [],
+    }  # fmt: skip
+    run = medmcl.pretrain(hearts, recipe="ecg_mdm_toy", out=tmp_path / "run", device="cpu",
+                          overrides=few)  # fmt: skip
+    rows = {row.method: row for row in load_results(run.path / "results.csv")
+            if row.metric == "c_index" and not row.versus}  # fmt: skip
+    probe, tuned = rows["MDM alone"], rows["fine-tuned"]
+    cohort = medmcl.open_cohort(hearts)
+    assert probe.n == tuned.n == int((cohort.samples["split"] != "held_out").sum())
+    assert probe.train_subjects == tuned.train_subjects + tuned.tuning_subjects
+    assert tuned.protocol == "fine_tune, 2 x 1-fold by subject, every stage refitted"
+    brier = [row for row in load_results(run.path / "results.csv")
+             if row.metric == "integrated_brier" and row.method == "fine-tuned"]  # fmt: skip
+    assert brier[0].value is not None  # curves over a baseline of the rows fitted on
