@@ -62,6 +62,7 @@ class Given:
     Attributes:
         values: Probabilities, values or risk, (N, C); rows that are not scored are not read.
         survival: Times (T,) to P(T > time), (N, T); None = risks without curves.
+        is_absolute: Where events compete: the curves count that the other may come first.
         protocol: How they were made.
         fitted: What was fitted for them.
         notes: What a reader must know.
@@ -72,6 +73,7 @@ class Given:
 
     values: np.ndarray
     survival: Callable[[np.ndarray], np.ndarray] | None = None
+    is_absolute: bool = False
     protocol: str = ""
     fitted: tuple[FittedOn, ...] = ()
     notes: tuple[str, ...] = ()
@@ -210,10 +212,7 @@ def predict(
         notes=(
             *setting.notes,
             *method.notes,
-            *(
-                f"its encoder was paired with {name}, which could name the outcome"
-                for name in method.told
-            ),
+            *_of_told(method.told),
             *dict.fromkeys(note for part in parts for note in part.notes),
         ),
     )
@@ -227,6 +226,10 @@ def predict(
         for number, variant in enumerate(variants)
     ]
     return replace(whole, variants=tuple(others))
+
+
+def _of_told(told: tuple[str, ...]) -> list[str]:
+    return [f"its encoder was paired with {name}, which could name the outcome" for name in told]
 
 
 def _joined(parts: Sequence[_One], like: Predicted | None = None, **about: Any) -> Predicted:
@@ -353,7 +356,10 @@ def _taken(
     rows = setting.scored
     if setting.targets.competing is not None:  # curves of the own event alone are no risks
         without = "no absolute risk: nothing was kept of the competing event"
-        parts = [replace(p, survival=None, notes=(*p.notes, without)) for p in parts]
+        parts = [
+            p if p.is_absolute else replace(p, survival=None, notes=(*p.notes, without))
+            for p in parts
+        ]
     curves: list[np.ndarray] = []
     if setting.horizons is not None and all(part.survival is not None for part in parts):
         for part in parts:
@@ -369,7 +375,11 @@ def _taken(
         split=setting.split,
         counts=parts[0].counts,
         told=parts[0].told,
-        notes=(*setting.notes, *dict.fromkeys(note for part in parts for note in part.notes)),
+        notes=(
+            *setting.notes,
+            *_of_told(parts[0].told),
+            *dict.fromkeys(note for part in parts for note in part.notes),
+        ),
         fitted=tuple(dict.fromkeys(line for part in parts for line in part.fitted)),
     )
 

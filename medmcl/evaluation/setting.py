@@ -75,8 +75,7 @@ class Setting:
         are, and a probe is fitted once more on both (``is_refitted``).
         """
         if not self.plan:
-            train = self.keep(self.train, fraction, 0)
-            return LabelCounts.of(self.targets, self.subjects, train, self.tuning)
+            return self.counts_beside(fraction)
         parts = []
         for one in self.plan:
             tuning = self.keep(one.tuning, fraction, 0)
@@ -84,6 +83,11 @@ class Setting:
             train = np.concatenate([train, tuning]) if is_refitted else train
             parts.append(LabelCounts.of(self.targets, self.subjects, train, tuning))
         return LabelCounts.middle(parts)
+
+    def counts_beside(self, fraction: float = 1.0) -> LabelCounts:
+        """Count those of a predictor that is fitted on train once, folds or not: what is kept."""
+        train = self.keep(self.train, fraction, 0)
+        return LabelCounts.of(self.targets, self.subjects, train, self.tuning)
 
     def same_people(self, fraction: float, other: float) -> bool:
         """Whether two fractions keep the labels of the very same people, in every draw and fold."""

@@ -638,10 +638,7 @@ def _score_tasks(
         evaluation.evidence = evaluation.evidence.joined(done.evidence)
         if keep_probes:
             targets = prepared.tasks(task)
-            save_probes(
-                run, prepared.cohort, targets, done.models, done.evidence.fitted, spec.probe,
-                done.thresholds, covariates=spec.covariates,
-            )  # fmt: skip
+            save_probes(run, prepared.cohort, targets, done, spec.probe, spec.covariates)
             kept.add_task(task, done)
             for label, curves in scoring.heads.items():
                 kept.add_head(task, label, curves)

@@ -18,9 +18,8 @@ from medmcl.data.loading import Prepared
 from medmcl.data.manifest import listed
 from medmcl.data.spec import UNITS_PER_YEAR
 from medmcl.engine.world import pick_device
-from medmcl.evaluation.models.competing import EventFree
+from medmcl.evaluation.models.competing import event_free
 from medmcl.evaluation.models.linear_model import LinearModel
-from medmcl.evaluation.models.probe import Fitted
 from medmcl.stages.features import predict as predict_head
 from medmcl.stages.one_person import write_person
 from medmcl.stages.own_cohort import open_as_own
@@ -273,9 +272,6 @@ def _curves(plan: TaskPlan, kept: KeptPrediction, model: LinearModel | None) -> 
     """Features and times to the chance of no event by then; None where the run keeps none."""
     if model is None or not model.has_curves:
         return None
-    rival = kept.rivals.get((plan.task, plan.method))
-    if rival is not None:
-        return EventFree(Fitted.of(model), Fitted.of(rival))
     if plan.head and plan.task in kept.competing:
         return None  # the head knows nothing of the competing event
-    return model.survival
+    return event_free(model, kept.rivals.get((plan.task, plan.method)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.simple_reading import SimpleReading
 from medmcl.engine.checkpoint import write_atomically
+from medmcl.evaluation.evaluate import TaskEvaluation
 from medmcl.evaluation.evidence import FittedOn
+from medmcl.evaluation.label_counts import LabelCounts
+from medmcl.evaluation.models.competing import NO_RIVAL, event_free
 from medmcl.evaluation.models.linear_model import LinearModel
-from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.predicted import Given
 from medmcl.evaluation.results import COVARIATES
 from medmcl.stages.evaluate_spec import ProbeSpec
@@ -37,7 +39,8 @@ class SavedProbe:
         protocol: How it was fitted.
         model: Its arrays.
         about: Kind, columns, classes and unit of the task; modality, space, stage; the penalty
-            chosen; the cohort and what it was fitted on.
+            chosen; the cohort, what it was fitted on and whose labels it had; what could have told
+            its encoder the outcome.
     """
 
     task: str
@@ -55,8 +58,12 @@ class SavedProbe:
             tuple(map(str, targets.classes)),
         ) and said["unit"] == targets.unit
 
-    def predict(self, features: np.ndarray) -> Given:
+    def predict(self, features: np.ndarray, rival: LinearModel | None = None) -> Given:
         """Predict every row of features (N, E), nothing fitted.
+
+        Args:
+            features: As those it was fitted on.
+            rival: What the run keeps of the competing event, where events compete.
 
         Raises:
             ArtefactError: The features are not as wide as those it was fitted on.
@@ -68,13 +75,17 @@ class SavedProbe:
                 expected=len(self.model.weights),
                 mend="--probe refit",
             )
-        model = self.model
+        model, labels = self.model, self.about.get("labels")  # runs made before kept no count
+        curves = event_free(model, rival) if model.has_curves else None
         return Given(
             values=model.predict(features),
-            survival=(lambda times: model.survival(features, times)) if model.has_curves else None,
+            survival=None if curves is None else lambda times: curves(features, times),
+            is_absolute=rival is not None or NO_RIVAL in self.about["notes"],
             protocol=f"{self.protocol}, frozen",
             fitted=(self.ledger_line(),),
             notes=("the probe is the one of the run: nothing was fitted on this cohort",),
+            counts=None if labels is None else LabelCounts(**labels),
+            told=tuple(self.about.get("told", ())),
         )
 
     def ledger_line(self) -> FittedOn:
@@ -96,25 +107,27 @@ def save_probes(
     run: Run,
     cohort: Cohort,
     targets: Targets,
-    models: Mapping[str, Fitted],
-    ledger: Sequence[FittedOn],
+    done: TaskEvaluation,
     probe: ProbeSpec | None,
-    thresholds: Mapping[str, float] | None = None,
     covariates: str | None = None,
 ) -> None:
     """Keep the fitted probes of a task in the run, arrays as safetensors beside JSON.
 
-    Probes that hold people's rows (kNN) are not kept. ``thresholds``: column or horizon to the risk
-    at which net benefit is judged. ``covariates``: the modality of plain columns, if there is one.
+    Probes that hold people's rows (kNN) are not kept. ``covariates``: the modality of plain
+    columns, if there is one.
     """
     from safetensors.numpy import save
 
     folder = run.path / "probes"
     folder.mkdir(exist_ok=True)
-    for number, (method, fitted) in enumerate(models.items()):
+    labels = None if done.setting is None else asdict(done.setting.counts_beside())
+    told = {one.method: list(one.told) for one in done.tables}
+    for number, (method, fitted) in enumerate(done.models.items()):
         if fitted.model is None:
             continue
-        lines = [one for one in ledger if one.method == method and one.task == targets.name]
+        lines = [
+            one for one in done.evidence.fitted if one.method == method and one.task == targets.name
+        ]
         fits = [one for one in lines if "standardisation" in one.what and one.use == "fit"]
         on = max(fits, key=lambda one: one.rows or 0, default=None)  # all labels, not a share
         about = {
@@ -130,7 +143,7 @@ def save_probes(
             "link": fitted.model.link,
             "chosen": list(fitted.chosen),
             "notes": list(fitted.notes),
-            "thresholds": dict(thresholds or {}),
+            "thresholds": dict(done.thresholds),
             "cohort": cohort.name,
             "cohort_fingerprint": cohort.fingerprint,
             "fitted_on": {
@@ -138,6 +151,8 @@ def save_probes(
                 "subjects": on.subjects if on else None,
                 "rows": on.rows if on else None,
             },
+            "labels": labels,
+            "told": told.get(method, []),
         }
         arrays = {k: np.ascontiguousarray(a) for k, a in fitted.model.arrays().items()}
         stem = f"{targets.name}.{number}"

@@ -27,6 +27,7 @@ from medmcl.stages.methods import Sources
 from medmcl.stages.outside import outside_splits
 from medmcl.stages.refit_all import Refitted
 from medmcl.stages.run import Run
+from medmcl.stages.saved_prediction import load_prediction
 from medmcl.stages.saved_probes import SavedProbe, load_probes
 from medmcl.stages.study import is_another
 from medmcl.stages.told import paired_with
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     import torch
 
 ProbeMode = Literal["auto", "frozen", "refit"]
+ALONE = (
+    "the cohort names no competing event, so risks are of the event alone: that the other may "
+    "come first is not counted, in predicted risks nor in observed ones"
+)
 SEEN = "whom the run learned from: not scored"
 
 
@@ -245,6 +250,7 @@ class TaskScoring:
         """Predictions of the kept probes of a task, by method."""
         methods = self.sources.methods(targets, "linear_probe")
         every = np.arange(len(targets.values))
+        rivals = load_prediction(self.run).rivals
         found: dict[str, Given] = {}
         lost = []
         for probe in probes:
@@ -252,9 +258,14 @@ class TaskScoring:
                 lost.append(probe.method)
                 continue
             method = methods[probe.method]
-            others = [(one, probe.predict(one.features(every))) for one in method.variants]
-            given = probe.predict(np.asarray(method.features))
-            found[probe.method] = replace(given, variants=tuple(others))
+            rival = rivals.get((probe.task, probe.method))
+            if rival is not None and targets.competing is None:
+                self.say(f"{targets.name}: {ALONE}")
+                rival = None
+            others = [(one, probe.predict(one.features(every), rival)) for one in method.variants]
+            given = probe.predict(np.asarray(method.features), rival)
+            told = tuple(dict.fromkeys((*given.told, *method.told)))  # there, or here
+            found[probe.method] = replace(given, variants=tuple(others), told=told)
         unkept = [name for name in self.sources.embeddings if name not in found]
         if unkept:
             self.say(

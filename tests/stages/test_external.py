@@ -17,6 +17,7 @@ from medmcl.core.errors import ArtefactError, CohortError, LeakageError
 from medmcl.data.simple_features import simple_table
 from medmcl.data.simulate import simulate
 from medmcl.engine.record import Record
+from medmcl.evaluation.evaluate import TaskEvaluation
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.evaluate_spec import EvaluateSpec
@@ -132,7 +133,8 @@ def test_simple_features_are_read_elsewhere_as_the_run_learned_them(
     probe = linear_probe(
         simple_table(home, "ecg").matrix()[0], infarct, rows, rows[:0], strengths=[10.0]
     )
-    save_probes(run, home.cohort, infarct, {name: probe}, (), spec.probe)
+    done = TaskEvaluation(results=[], models={name: probe})
+    save_probes(run, home.cohort, infarct, done, spec.probe)
     row = next(r for r in scored().results if (r.method, r.metric) == (name, "auroc"))
     assert "frozen" in row.protocol
     prepared = run.prepare(cohort, ("ecg",))

@@ -6,6 +6,7 @@ skill (benchmarks/memorised_pairs.md).
 """
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,7 @@ from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.recipe_on import recipe_on
 from medmcl.stages.run import Run
+from medmcl.stages.saved_probes import load_probes
 from medmcl.stages.seen import seen_people
 from medmcl.stages.told import could_name
 from medmcl.stages.training import train_apart
@@ -285,6 +287,28 @@ def test_who_was_paired_with_what_names_the_outcome_is_not_called_better(runs, t
     assert verdict(replace(turned, told="")) == ", better"
     both = scored(run, cohort, tmp_path)  # each of the three was paired with it: equals
     assert {r.told for r in both.results if r.versus} == {""}
+
+
+def test_another_cohort_is_told_what_could_have_named_the_outcome_in_training(runs, tmp_path):
+    """There is no such modality in the other cohort: only the kept probe can know."""
+    run, cohort = runs[0]
+    kept = Run(shutil.copytree(run.path, tmp_path / "run"))
+    record = Record(tmp_path / "metrics.jsonl", active=True)
+    spec = spec_of(models={"contrastive": "contrast", "raw": "untrained"})
+    home = run_evaluate(spec, kept, cohort, CPU, record, keep_probes=True)
+    folder = write_told(tmp_path / "other", 77)
+    tree = yaml.safe_load((folder / "cohort.yaml").read_text())
+    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["told_by"]
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    other = open_cohort(folder)
+    done = run_evaluate(spec, kept, other, CPU, record, frozen=load_probes(kept))
+    there, here = ({row.method: row for row in aurocs(one.results)} for one in (home, done))
+    assert (here["contrastive"].told, here["raw"].told) == (ANSWER, "")
+    assert "paired with answer, which could name the outcome" in here["contrastive"].note
+    for method, row in here.items():
+        own = there[method]
+        assert (row.train_subjects, row.train_events) == (own.train_subjects, own.train_events)
+        assert row.train_events > 0
 
 
 def test_free_texts_and_columns_that_tell_may_name_an_outcome(tmp_path, hearts):

@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy.stats import binomtest
 from small_tables import whas, write_cohort
 
 import medmcl
 from medmcl.core.errors import CohortError
-from medmcl.stages import pretrain
+from medmcl.stages import pretrain, report
 from medmcl.stages.predict import predict_people, predict_person
 from medmcl.stages.saved_prediction import load_prediction
 from medmcl.stages.saved_probes import load_probes
@@ -52,6 +53,12 @@ def made(tmp_path_factory):
     return run, cohort, table, pd.read_parquet(run.path / "predictions-results.parquet")
 
 
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Evaluations without their report, which takes half of their time."""
+    monkeypatch.setattr(report, "write_evaluation_report", lambda *_, **__: None)
+
+
 @pytest.mark.parametrize("method", [None, "Kaplan-Meier"])
 def test_risks_without_outcomes_are_those_that_were_scored(made, tmp_path, method):
     run, cohort, table, scored = made
@@ -86,6 +93,45 @@ def test_a_risk_where_events_compete_is_absolute(made):
     curves = run.predict(cohort, tasks=["heart_death"], curves=True, device="cpu")
     last = curves.groupby("subject")["survival"].last()
     assert (1 - last >= told["heart_death", 3.0].reindex(last.index) - 1e-12).all()
+
+
+def test_kept_probes_give_absolute_risks_and_say_whose_labels_they_had(made, tmp_path, unpainted):
+    """On the held-out people of the run itself the kept probes say what was scored."""
+    run, cohort, _, scored = made
+    done = medmcl.evaluate(run, cohort, out=tmp_path / "x", probe="frozen", device="cpu",
+                           predictions=tmp_path / "people.parquet",
+                           overrides={"evaluate.bootstrap_draws": 100})  # fmt: skip
+    both = pd.read_parquet(tmp_path / "people.parquet").merge(
+        scored, on=[*KEYS, "method", "kind"], suffixes=("", "_home")
+    )
+    assert len(both) == len(scored)
+    assert (both["predicted"] == both["predicted_home"]).all()
+    opened = medmcl.open_cohort(cohort)
+    side = opened.samples["split"].to_numpy()
+    rows = [
+        row for row in done.results if row.metric in ("c_index", "brier_at_3y") and not row.versus
+    ]
+    for row in rows:
+        event = opened.targets(row.task).values[side == "train", 1] > 0
+        assert (row.train_subjects, row.tuning_subjects) == (len(event), (side == "tuning").sum())
+        assert row.train_events == event.sum()
+    assert len(rows) == 8
+    risks = [r for r in done.results if r.metric == "brier_at_3y" and r.task == "heart_death"]
+    assert {r.method for r in risks} == {"covariates", "Kaplan-Meier"}
+    assert all(r.value is not None for r in risks)
+
+
+def test_without_a_competing_event_it_is_said_whose_risk_is_told(made, tmp_path, unpainted):
+    run, _, table, _ = made
+    alone = {name: {k: v for k, v in keys.items() if k != "competing"}
+             for name, keys in TASKS.items()}  # fmt: skip
+    new = write(tmp_path / "new", table.assign(id="x" + table["id"], age=table["age"] + 0.5))
+    tree = yaml.safe_load((new / "cohort.yaml").read_text())
+    (new / "cohort.yaml").write_text(yaml.safe_dump(tree | {"tasks": alone}))
+    done = medmcl.evaluate(run, new, out=tmp_path / "x", tasks=["heart_death"], device="cpu",
+                           overrides={"evaluate.bootstrap_draws": 100})  # fmt: skip
+    assert "heart_death: the cohort names no competing event" in " ".join(done.notes)
+    assert any(r.metric == "brier_at_3y" and r.value is not None for r in done.results)
 
 
 def test_people_like_those_in_training_are_seldom_flagged_and_strange_ones_are(made, tmp_path):

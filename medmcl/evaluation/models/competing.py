@@ -9,11 +9,14 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
+from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.models.survival_models import SurvivalModel, cox_survival
 
 CELLS = 4_000_000
 """Numbers (rows times event times) held at once."""
+NO_RIVAL = "no competing event in training"
+"""Note of a predictor whose own curves are absolute."""
 
 
 def cumulative_incidence(
@@ -176,7 +179,7 @@ class AbsoluteRisk:
         own = self.fit(features, targets, train, tuning, refit_on=refit_on)
         rows = np.asarray(train if refit_on is None else refit_on, dtype=np.int64)
         if targets.competing is None or not targets.competing[rows].any():
-            return replace(own, notes=(*own.notes, "no competing event in training"))
+            return replace(own, notes=(*own.notes, NO_RIVAL))
         other = self.fit(features, targets.of_competing(), train, tuning, refit_on=refit_on)
         said = (f"of the competing event: {n}" for n in other.notes if n not in own.notes)
         notes = (*own.notes, *said)
@@ -210,6 +213,15 @@ class EventFree:
             own, other = (_hazard(one, part, grid) for one in (self.own, self.other))
             found[first : first + size] = 1 - _rising(own, own + other)[:, where]
         return found
+
+
+def event_free(
+    model: LinearModel, rival: LinearModel | None
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Give P(not the event by a time) of kept models; ``rival``: of the competing event, if any."""
+    if rival is None:
+        return model.survival
+    return EventFree(Fitted.of(model), Fitted.of(rival))
 
 
 def _hazard(fitted: Fitted, x: np.ndarray, grid: np.ndarray) -> np.ndarray:
