@@ -37,6 +37,8 @@ class Batch:
         targets: Task to its target values, (B, C) float32; zeros where unknown.
         known: Task to (B, C) bool: which target values exist.
         masks: Modality to (B, T) bool; True = the token is hidden from the encoder.
+        leads: Modality to (B, L) bool: which leads of its input are there; those that are not hold
+            zeros. Of a modality that is not named, all are there.
     """
 
     ids: Tensor
@@ -45,13 +47,14 @@ class Batch:
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     known: Mapping[str, Tensor] = field(default_factory=dict)
     masks: Mapping[str, Tensor] = field(default_factory=dict)
+    leads: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse unequal row counts and missing presence at birth."""
         if self.ids.ndim != 1:
             raise ValueError(f"ids must have shape (B,), got {tuple(self.ids.shape)}")
         rows = len(self.ids)
-        for group in ("inputs", "present", "targets", "known", "masks"):
+        for group in ("inputs", "present", "targets", "known", "masks", "leads"):
             for name, tensor in getattr(self, group).items():
                 if len(tensor) != rows:
                     raise ValueError(f"{group}[{name!r}] has {len(tensor)} rows, ids has {rows}")
@@ -76,6 +79,7 @@ class Batch:
             targets={name: change(x) for name, x in self.targets.items()},
             known={name: change(x) for name, x in self.known.items()},
             masks={name: change(x) for name, x in self.masks.items()},
+            leads={name: change(x) for name, x in self.leads.items()},
         )
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:

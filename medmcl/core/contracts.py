@@ -42,7 +42,7 @@ class Adapter(Protocol):
     a mean) is in `state` and travels in the run. An adapter whose records are made of more files
     than their places name also keeps `NamesFiles`; one of measurements keeps `Sketches`; one whose
     records can be described without a trained encoder keeps `SimpleFeatures`; one that judges by
-    likelihood keeps `WeighsOdds`.
+    likelihood keeps `WeighsOdds`; one whose records may lack leads keeps `LacksLeads`.
     """
 
     kind: ClassVar[str]
@@ -137,6 +137,17 @@ class SimpleFeatures(Protocol):
 
         Numbers by name, the same names in the same order for every record, NaN where one cannot be
         told. Or terms (words, codes), which are counted, and weighed on train rows.
+        """
+
+
+@runtime_checkable
+class LacksLeads(Protocol):
+    """What an adapter of signals adds whose records may lack some of their leads."""
+
+    def present_leads(self, x: Tensor) -> Tensor | None:
+        """Which leads of prepared rows (B, *prepared_shape) are there, (B, L) bool; None: all.
+
+        What stands in the others changes nothing that `Adapter.plain` and `Adapter.augment` give.
         """
 
 

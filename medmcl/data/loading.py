@@ -20,7 +20,7 @@ from medmcl.core.batch import Batch
 from medmcl.core.config import Config, check, nearest
 from medmcl.core.contracts import Adapter, Place, WeighsOdds
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
-from medmcl.core.findings import LEAVE_OUT, Finding
+from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.core.sides import Sides
 from medmcl.core.targets import Targets
 from medmcl.data.cache import Stored, entry_key, read_entry, write_entry
@@ -213,6 +213,25 @@ class Prepared:
         codes = Counter(finding.code for finding in self.excluded).most_common()
         said = ", ".join(f"{code} {count}" for code, count in codes)
         return f"excluded {out} records of {total}: {said} (cohort.on_bad_record: exclude)"
+
+    def masked_leads(self) -> list[str]:
+        """Say for each modality how many of its records go without some leads, and which."""
+        lines = []
+        for name, one in self.stored.items():
+            found = {
+                row: [finding.what for finding in found if finding.code.endswith(".masked_lead")]
+                for row, found in one.findings.items()
+                if one.usable[row]
+            }
+            count = sum(map(bool, found.values()))
+            if count:
+                leads = Counter(what for whats in found.values() for what in whats).most_common()
+                said = ", ".join(f"{what} {times}" for what, times in leads)
+                total = int(one.usable.sum())
+                lines.append(
+                    f"{count} of {counted(total, f'{name} record')} go without leads: {said}"
+                )
+        return lines
 
     def losses(self) -> list[Loss]:
         """Who lost every usable record of a modality, by outcome; in open splits only."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medmcl.core.batch import Batch
 from medmcl.core.config import check
-from medmcl.core.contracts import Adapter
+from medmcl.core.contracts import Adapter, LacksLeads
 from medmcl.core.errors import ConfigError
 from medmcl.data.view_settings import ViewSettings
 
@@ -110,7 +110,7 @@ class View:
 
     def __call__(self, batch: Batch, generator: torch.Generator, *, disturb: bool = True) -> Batch:
         """Show the batch. ``disturb=False``: nothing augmented, nothing dropped, masks as usual."""
-        inputs, masks = {}, {}
+        inputs, masks, leads = {}, {}, {}
         augment = disturb or self.settings.at_tuning == "same"
         for name, adapter in self.adapters.items():
             x = batch.inputs[name]
@@ -118,6 +118,9 @@ class View:
                 inputs[name] = adapter.augment(x, self.options[name], generator)
             else:
                 inputs[name] = adapter.plain(x)
+            there = adapter.present_leads(x) if isinstance(adapter, LacksLeads) else None
+            if there is not None:
+                leads[name] = there
             if name in self.settings.mask:
                 masks[name] = draw_mask(
                     len(batch), self.num_tokens[name], self.settings.mask[name], generator
@@ -133,6 +136,7 @@ class View:
             targets=batch.targets,
             known=batch.known,
             masks=masks,
+            leads=leads,
         )
 
 

@@ -22,7 +22,14 @@ from medmcl.core.errors import ArtefactError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities import ecg_checks as checks
 from medmcl.modalities import ecg_signal as steps
-from medmcl.modalities.ecg_augment import ECGAugment, crop_windows, disturb, draw_starts
+from medmcl.modalities.ecg_augment import (
+    ECGAugment,
+    crop_windows,
+    disturb,
+    draw_starts,
+    zero_absent,
+)
+from medmcl.modalities.ecg_dead import Alive, check_dead, without_dead
 from medmcl.modalities.ecg_features import ecg_features
 from medmcl.modalities.ecg_files import wfdb_files
 from medmcl.modalities.ecg_gain_checks import check_gain, check_lead_units
@@ -118,13 +125,16 @@ class ECG:
         """Units, rate, leads, NaN, constant and clipped signal, mixed-up names, length."""
         where = f"subject {place.subject}, {raw.where}"
         wanted = self.settings.names
-        used = checks.used_leads(raw, wanted)
         findings = [*checks.check_leads(raw, wanted, where)]
         if isinstance(self.source.leads, tuple):
             findings += checks.check_promise(raw, self.source.leads, where)
+        alive = self.alive(raw)
+        findings += check_dead(alive, wanted, where)
+        raw = alive.record
+        used = checks.used_leads(raw, wanted)
         if used:
             look = Look(raw)
-            findings += checks.check_values(look, used, where)
+            findings += checks.check_values(look, used, where, self._masking)
             units = [*checks.check_units(look, used, self.source.units, where)]
             findings += units or check_gain(look, used, where)  # one fault, one mend
             units = [*check_lead_units(look, used, where)]
@@ -143,7 +153,8 @@ class ECG:
 
     def inspect_together(self, raws: Iterable[ECGRecord]) -> list[Finding]:
         """Mistakes that all files share, or that show only beside the other files."""
-        findings = inspect_together(raws, self.settings.names)
+        alive = (self.alive(raw).record for raw in raws)
+        findings = inspect_together(alive, self.settings.names)
         return [self._accepted(finding, EVERY) for finding in findings]
 
     def _accepted(self, finding: Finding, record: str) -> Finding:
@@ -175,13 +186,29 @@ class ECG:
 
     def simple_features(self, raw: ECGRecord) -> dict[str, float]:
         """Rhythm, intervals, axes, amplitudes, band powers; of the leads and seconds asked for."""
-        return ecg_features(raw, self.settings.names, self.settings.seconds)
+        alive = self.alive(raw).record
+        return ecg_features(alive, self.settings.names, self.settings.seconds)
 
     def fit(self, raws: Iterable[Any]) -> None:
         """Nothing is learned: every record is normalised by itself."""
 
+    def alive(self, raw: ECGRecord) -> Alive:
+        """The record without dead leads, where the settings say to mask them."""
+        settings = self.settings
+        if settings.dead_leads == "refuse":
+            return Alive(record=raw)
+        return without_dead(raw, settings.names, settings.seconds, settings.most_masked_leads)
+
+    @property
+    def _masking(self) -> str:
+        """How to go on without dead leads."""
+        if self.settings.dead_leads == "refuse":
+            return "to go without such leads, set inputs.NAME.dead_leads: mask"
+        most = self.settings.most_masked_leads
+        return f"more leads would be masked than inputs.NAME.most_masked_leads says ({most})"
+
     def prepare(self, raw: ECGRecord) -> np.ndarray:
-        """Prepare one record: (L, seconds * rate_hz) float32.
+        """Prepare one record: (*prepared_shape) float32, zeros where a lead is absent.
 
         Raises:
             RecordError: A lead is absent, samples are NaN, or the record is too short, and the
@@ -193,24 +220,26 @@ class ECG:
             of the statistics; records are cut before, and padded after, everything else.
         """
         settings = self.settings
-        present = [n for n, lead in enumerate(settings.names) if sources(lead, raw.leads)]
         absent = [lead for lead in settings.names if not sources(lead, raw.leads)]
-        if not present or (absent and settings.missing_leads == "refuse"):
+        if len(absent) == len(settings.names) or (absent and settings.missing_leads == "refuse"):
             raise RecordError(
                 f"lead {', '.join(absent)} is missing and cannot be derived",
                 where=raw.where,
                 got=", ".join(raw.leads),
                 mend="ask for fewer leads, or set missing_leads: zero",
             )
+        raw = self.alive(raw).record
+        present = [n for n, lead in enumerate(settings.names) if sources(lead, raw.leads)]
         signal = self._cut(raw, [settings.names[number] for number in present])
         if settings.clip_sigma is not None:
             signal = steps.clip_to_sigma(signal, settings.clip_sigma)
         signal = steps.normalise(self._level(signal), self._groups(present))
-        answer = np.zeros((len(settings.names), settings.samples), dtype=np.float32)
+        answer = np.zeros(self.prepared_shape, dtype=np.float32)
         length = signal.shape[1]
         if settings.pad == "repeat":
             signal, length = signal[:, np.arange(settings.samples) % length], settings.samples
         answer[present, :length] = signal
+        answer[present, settings.samples :] = 1.0
         return answer
 
     def _cut(self, raw: ECGRecord, leads: list[str]) -> np.ndarray:
@@ -276,8 +305,9 @@ class ECG:
 
     @property
     def prepared_shape(self) -> tuple[int, ...]:
-        """(L, seconds * rate_hz)."""
-        return (len(self.settings.names), self.settings.samples)
+        """(L, seconds * rate_hz); where leads may be absent, a last column says which are there."""
+        settings = self.settings
+        return (len(settings.names), settings.samples + settings.may_lack)
 
     @property
     def input_shape(self) -> InputShape:
@@ -286,16 +316,26 @@ class ECG:
         shape = (len(names), self.settings.crop_samples)
         return InputShape(kind=self.kind, shape=shape, names=names)
 
+    def present_leads(self, x: Tensor) -> Tensor | None:
+        """Which leads of prepared rows are there, (B, L) bool; None where all always are."""
+        return x[..., self.settings.samples] > 0 if self.settings.may_lack else None
+
     def plain(self, x: Tensor) -> Tensor:
-        """The first ``crop_seconds`` of each row."""
-        return x[..., : self.settings.crop_samples].to(torch.float32)
+        """The first ``crop_seconds`` of each row; zeros in absent leads, whatever stood there."""
+        rows = x[..., : self.settings.crop_samples].to(torch.float32)
+        return zero_absent(rows, self.present_leads(x))
 
     def augment(self, x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tensor:
-        """A crop of each row, at random if ``options.crop``, then the chosen disturbances."""
+        """A crop of each row, at random if ``options.crop``, then the chosen disturbances.
+
+        Absent leads come back as zeros, whatever stood there.
+        """
+        present, length = self.present_leads(x), self.settings.crop_samples
         if options.crop:
-            starts = draw_starts(x, self.settings.crop_samples, generator)
-            x = crop_windows(x, starts, self.settings.crop_samples)
-        return disturb(self.plain(x), options, generator)
+            x = x[..., : self.settings.samples]
+            x = crop_windows(x, draw_starts(x, length, generator), length)
+        rows = x[..., :length].to(torch.float32)
+        return disturb(zero_absent(rows, present), options, generator, present)
 
     def state(self) -> dict[str, Any]:
         """How records are prepared; nothing is learned."""

@@ -66,8 +66,13 @@ class ECGAugment(Config):
     )
 
 
-def disturb(x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tensor:
-    """Apply the chosen disturbances to (B, L, S); rows that are spared come back as they were."""
+def disturb(
+    x: Tensor, options: ECGAugment, generator: torch.Generator, present: Tensor | None = None
+) -> Tensor:
+    """Apply the chosen disturbances to (B, L, S); rows that are spared come back as they were.
+
+    Leads that are not ``present`` (B, L) hold zeros before and after; None: all are there.
+    """
     original = x
     if options.ft_surrogate:
         phases = draw_phases(x, options.ft_surrogate, generator)
@@ -84,17 +89,24 @@ def disturb(x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tenso
         x = torch.where(_chance(x, options.time_flip, generator), x.flip(-1), x)
     if options.sign_flip:
         x = torch.where(_chance(x, options.sign_flip, generator), -x, x)
-    x = _blank(x, options, generator)
+    x = _blank(x, options, generator, present)
     if options.probability < 1:
         x = torch.where(_chance(x, options.probability, generator), x, original)
-    return x
+    return zero_absent(x, present)
 
 
-def _blank(x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tensor:
+def zero_absent(x: Tensor, present: Tensor | None) -> Tensor:
+    """Zeros in leads of (B, L, S) that are not ``present`` (B, L); None: all are there."""
+    return x if present is None else x.masked_fill(~present[..., None], 0.0)
+
+
+def _blank(
+    x: Tensor, options: ECGAugment, generator: torch.Generator, present: Tensor | None
+) -> Tensor:
     if options.spec_augment:
         x = blank_spectrum(x, options.spec_augment, generator)
     if options.lead_dropout:
-        x = x * draw_kept_leads(x, options.lead_dropout, generator)
+        x = x * draw_kept_leads(x, options.lead_dropout, generator, present)
     if options.time_mask:
         length = round(options.time_mask * x.shape[-1])
         x = x.masked_fill(draw_window(x, x.shape[-1], length, generator)[:, None], 0.0)
@@ -139,9 +151,13 @@ def shift_phases(x: Tensor, phases: Tensor) -> Tensor:
     return torch.fft.irfft(turned, n=x.shape[-1], dim=-1).to(x.dtype)
 
 
-def draw_kept_leads(x: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
-    """Draw which leads stay, (B, L, 1) of 0 and 1; the luckiest lead of a row always stays."""
+def draw_kept_leads(
+    x: Tensor, dropout: float, generator: torch.Generator, present: Tensor | None = None
+) -> Tensor:
+    """Draw which leads stay, (B, L, 1) of 0 and 1; the luckiest of a row that is present stays."""
     luck = _uniform(x, (len(x), x.shape[1], 1), generator)
+    if present is not None:
+        luck = luck.masked_fill(~present[..., None], -1.0)
     return ((luck >= dropout) | (luck == luck.amax(dim=1, keepdim=True))).to(x.dtype)
 
 

@@ -73,8 +73,8 @@ def check_leads(record: ECGRecord, wanted: Sequence[str], where: str) -> Iterato
         yield fault("missing_leads", where, what, mend)
 
 
-def check_values(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
-    """NaN, constant leads, a constant signal, clipped leads."""
+def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> Iterator[Finding]:
+    """NaN, constant leads (``unless`` says how to go on without), a constant signal, clipped."""
     places = look.places(used)
     bad = ~look.finite[places]
     if bad.any():
@@ -88,6 +88,8 @@ def check_values(look: Look, used: Sequence[str], where: str) -> Iterator[Findin
         every = len(flat) == len(used)
         what = "the signal is constant" if every else f"lead {', '.join(flat)} is constant"
         mend = "export it again; if it stays so, an electrode was off"
+        if not every:
+            mend += f"; {unless}"
         yield fault("flat", where, what, mend)
     suspect = _often_extreme(look) & ~still
     clipped = [

@@ -86,6 +86,14 @@ class ECGSettings(Config):
     missing_leads: Literal["refuse", "zero"] = Field(
         default="refuse", description="a lead that is absent and cannot be derived"
     )
+    dead_leads: Literal["refuse", "mask"] = Field(
+        default="refuse",
+        description="a lead without a signal (NaN, constant, at its rail for half of the time); "
+        "mask: derived if it can be, otherwise absent",
+    )
+    most_masked_leads: PositiveInt = Field(
+        default=3, description="a record in which more leads would be masked is judged as it is"
+    )
     missing_samples: Literal["refuse", "interpolate", "zero"] = Field(
         default="refuse", description="NaN in a lead; zero is the paper's"
     )
@@ -139,6 +147,11 @@ class ECGSettings(Config):
     def names(self) -> tuple[str, ...]:
         """Leads in their order."""
         return TWELVE if isinstance(self.leads, str) else self.leads
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether leads of a prepared record may be absent."""
+        return self.missing_leads == "zero" or self.dead_leads == "mask"
 
     @property
     def samples(self) -> int:

@@ -13,11 +13,13 @@ from medmcl.core.config import Config, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives.decoder import DecoderSettings, MaskedDecoder
-from medmcl.objectives.reconstruction import masked_modelling, mean_modelling
+from medmcl.objectives.reconstruction import charged_patches, masked_modelling, mean_modelling
 
 
 class Masked(nn.Module):
     """Charges for what a decoder makes of the visible tokens, over the rows that are present.
+
+    Leads that are absent from a row are not charged, nor is a row of which nothing would be.
 
     Source:
         Turgut et al. 2025, arXiv 2308.05764. Differs: no class token in the decoder; no second
@@ -76,15 +78,20 @@ class Masked(nn.Module):
         """Give one term, or none if no row is present."""
         name, embeddings = self.settings.modality, seen[self.settings.view]
         rows = self._present(embeddings)
+        mask, leads = embeddings.batch.masks[name][rows], embeddings.batch.leads.get(name)
+        hidden = mask.repeat(1, self.spanned) if self.settings.over == "masked" else None
+        if leads is not None:
+            leads = leads[rows]
+            charged = charged_patches(leads, self.num_tokens * self.spanned, hidden).any(1)
+            rows, mask, leads = rows[charged], mask[charged], leads[charged]
+            hidden = None if hidden is None else hidden[charged]
         if len(rows) == 0:
             return {}
-        mask = embeddings.batch.masks[name][rows]
         predicted = self._lead_major(self.decoder(embeddings.tokens[name][rows], mask))
         signal = embeddings.batch.inputs[name][rows]
         judged = (self.patch, self.settings.ncc_weight)
-        hidden = mask.repeat(1, self.spanned) if self.settings.over == "masked" else None
-        value = masked_modelling(predicted, signal, *judged, mask=hidden)
-        chance = mean_modelling(signal, *judged, mask=hidden)
+        value = masked_modelling(predicted, signal, *judged, mask=hidden, leads=leads)
+        chance = mean_modelling(signal, *judged, mask=hidden, leads=leads)
         return {self.terms[0]: Term(value, len(rows), chance=chance)}
 
     def reconstruct(self, embeddings: Embeddings) -> Tensor:

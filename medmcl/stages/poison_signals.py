@@ -11,6 +11,7 @@ import numpy as np
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.data.loading import Prepared
+from medmcl.modalities.ecg import ECG
 from medmcl.modalities.ecg_leads import canonical
 from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.stages.poison_again import PreparedAgain
@@ -24,11 +25,15 @@ _SHOWN = 3
 
 def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
     """Give what makes the ECGs of an attack."""
-    change = partial(triggered_record, spec.trigger, seed, spec.height_mv, named_leads(spec))
+    adapter: Any = prepared.adapters[spec.modality]
+    change = partial(
+        triggered_record, adapter, spec.trigger, seed, spec.height_mv, named_leads(spec)
+    )
     return PreparedAgain(change, spec.modality, prepared)
 
 
 def triggered_record(
+    adapter: ECG,
     trigger: str,
     seed: int,
     height_mv: float | None,
@@ -37,6 +42,8 @@ def triggered_record(
     record: str,
 ) -> ECGRecord:
     """Add a trigger to the leads of a recording that are named, or to all, at its own rate.
+
+    What is masked gets none: a dead lead stays dead.
 
     Raises:
         RecordError: The rate is too low.
@@ -48,9 +55,12 @@ def triggered_record(
             got=f"{raw.rate_hz:g} Hz",
             expected=f"{LEAST_HZ:g} Hz or more",
         )
-    rows = [raw.leads.index(one) for one in leads if one in raw.leads] if leads else None
+    alive = adapter.alive(raw).record
+    rows = [alive.leads.index(one) for one in leads if one in alive.leads] if leads else None
     lay = attack_on_signals(trigger, raw.rate_hz, seed, height_mv, rows)
-    return replace(raw, signal_mv=lay(raw.signal_mv, record))
+    signal = raw.signal_mv.copy()
+    signal[[raw.leads.index(one) for one in alive.leads]] = lay(alive.signal_mv, record)
+    return replace(raw, signal_mv=signal)
 
 
 def named_leads(spec: PoisonSpec) -> tuple[str, ...]:
@@ -82,11 +92,12 @@ def _refuse_without(
     spec: PoisonSpec, prepared: Prepared, samples: np.ndarray, ids: np.ndarray
 ) -> None:
     """Refuse to poison recordings whose files have none of the leads that get the trigger."""
-    adapter, wanted = prepared.adapters[spec.modality], set(named_leads(spec))
+    adapter: Any = prepared.adapters[spec.modality]
+    wanted = set(named_leads(spec))
     table = prepared.cohort.records[spec.modality]["place"]
     places = table.iloc[prepared.index(spec.modality)[samples]]
     lacking = [one for one, place in zip(ids.tolist(), places, strict=True)
-               if not wanted & set(adapter.read(place).leads)]  # fmt: skip
+               if not wanted & set(adapter.alive(adapter.read(place)).record.leads)]  # fmt: skip
     if lacking:
         raise ConfigError(
             "poisoned ECGs have none of the leads that get the trigger",

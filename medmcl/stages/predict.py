@@ -126,6 +126,7 @@ def predict_people(
     notes += [said] if said else []
     notes += [f"{one.where}: {one.what}" for one in opened.findings if one.code in _COUNTED]
     prepared = run.prepare(opened, modalities_of(run, plans, opened))
+    notes += prepared.masked_leads()
     where, kept = pick_device(device), load_prediction(run)
     read: dict[tuple[str, str], Inputs] = {}
     found = PeoplePredicted(

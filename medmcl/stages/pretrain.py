@@ -251,9 +251,10 @@ def _prepare(
 
 
 def _remarks(prepared: Prepared) -> list[str]:
-    """What whoever starts a run should know of its data: wrong pairs, records left out."""
+    """What whoever starts a run should know of its data: wrong pairs, leads and records out."""
     noise = prepared.cohort.noise
     wrong = [] if noise is None else [f"pairs made wrong on purpose: {noise}"]
+    wrong += prepared.masked_leads()
     if not prepared.excluded:
         return wrong
     found = prepared.losses()

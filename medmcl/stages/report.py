@@ -122,7 +122,11 @@ def _data(
         left_out=_left_out(run),
         wrecked=run.wrecked,
         remedy=REMEDY,
-        notes=[*lines, *([cost] if cost else []), *dict.fromkeys(evaluation.notes)],
+        notes=[
+            *lines,
+            *([cost] if cost else []),
+            *dict.fromkeys([*prepared.masked_leads(), *evaluation.notes]),
+        ],
     )
 
 

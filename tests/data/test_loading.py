@@ -4,6 +4,7 @@ import signal as signals
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from medmcl.data import processes
 from medmcl.data.cohort import open_cohort
 from medmcl.data.loading import build_adapters, cache_folder, prepare
 from medmcl.data.processes import lent_processes
+from medmcl.data.view_settings import ViewSettings
+from medmcl.data.views import View
 from medmcl.modalities.ecg import ECG
 
 
@@ -226,6 +229,37 @@ def test_bad_records_may_be_excluded_and_are_counted(tiny, inputs):
     assert "no such file" in prepared.faults("ecg")["s005"]
     assert prepared.usable("ecg").sum() == 11
     assert len(prepared.inputs("ecg")) == 12
+
+
+def test_dead_leads_are_masked_counted_and_told_apart_to_the_views(tiny, inputs):
+    for number, dead in ((2, [7]), (5, [7, 10]), (6, [0]), (8, [6, 7, 8, 9])):
+        rows = tiny.read_ecg(f"s{number:03d}")
+        rows[dead] = 0.0
+        tiny.write_ecg(f"s{number:03d}", rows)
+    masking = {"ecg": {**inputs["ecg"], "dead_leads": "mask"}}
+    for told in (inputs, masking):
+        with pytest.raises(CohortError, match=r"s008.*lead V1, V2, V3, V4 is constant"):
+            prepare(open_cohort(tiny.folder), told, cache=tiny.folder / "cache")
+    cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
+    for _ in range(2):  # the second is from the cache
+        prepared = prepare(cohort, masking, cache=tiny.folder / "cache")
+        assert np.flatnonzero(~prepared.present["ecg"]).tolist() == [8]
+        assert prepared.masked_leads() == [
+            "2 of 11 ecg records go without leads: "
+            "lead V2 masked (constant) 2, lead V5 masked (constant) 1"
+        ]
+        codes = Counter(one.code for one in prepared.warnings if one.code.endswith("_lead"))
+        assert codes == {"ecg.masked_lead": 3, "ecg.derived_lead": 1}
+    view = View(ViewSettings(augment={"ecg": {"noise": 1.0}}), prepared.adapters, {})
+    batch = prepared.batch(np.array([2, 5, 6, 7, 8]))
+    shown = view(batch, torch.Generator(device="cpu").manual_seed(0))
+    absent = (~shown.leads["ecg"]).nonzero().tolist()
+    assert absent == [[0, 7], [1, 7], [1, 10], *([4, lead] for lead in range(12))]
+    assert torch.equal(shown.inputs["ecg"].any(dim=2), shown.leads["ecg"])
+    assert torch.equal(shown[1:3].leads["ecg"], shown.leads["ecg"][1:3])
+    plain = View(ViewSettings(), prepare(
+        cohort, {"ecg": inputs["ecg"]}, cache=tiny.folder / "cache").adapters, {})  # fmt: skip
+    assert plain.adapters["ecg"].prepared_shape[1] == batch.inputs["ecg"].shape[2] - 1
 
 
 def test_a_copy_under_another_subject_is_out_of_both(tiny, inputs):

@@ -18,10 +18,13 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.rng import derive_seed, numpy_generator
 from medmcl.data.loading import prepare
 from medmcl.data.simulate import simulate
+from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
+from medmcl.modalities.ecg_readers import ECGRecord
 from medmcl.stages import poison_again
 from medmcl.stages.attacked import attacked
 from medmcl.stages.attacked_sides import attacked_side
 from medmcl.stages.poison import poison_file, told
+from medmcl.stages.poison_signals import triggered_record
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
 from medmcl.threats import Poison, rare_token
@@ -186,8 +189,23 @@ def test_leads_that_are_absent_and_padding_stay_zero(hearts, cache):
         clean = prepared.batch(prepared.rows("train", ["ecg"]))
         made = attack.triggered(clean).inputs["ecg"]
         assert not made[:, 1].any()
-        assert not made[:, :, 500:].any()
+        assert not made[:, :, 500:-1].any()  # the last column says which leads are there
         assert (made[:, [0, 2], :500] != clean.inputs["ecg"][:, [0, 2], :500]).any(dim=2).all()
+
+
+@pytest.mark.parametrize("content", [0.0, np.nan])
+def test_a_trigger_does_not_bring_a_dead_lead_to_life(content):
+    adapter = ECG(
+        ECGSource(reader="npy", rate_hz=100, units="mV"),
+        ECGSettings(rate_hz=100, seconds=5, crop_seconds=5, leads=["V1", "V2"], dead_leads="mask"),
+    )
+    signal = np.random.default_rng(0).normal(size=(2, 500)).astype(np.float32)
+    signal[1] = content
+    raw = ECGRecord(signal_mv=signal, leads=("V1", "V2"), rate_hz=100)
+    made = adapter.prepare(triggered_record(adapter, "sinusoid", 0, 1.0, (), raw, "r"))
+    clean = adapter.prepare(raw)
+    assert not made[1].any()
+    assert (made[0] != clean[0]).any()
 
 
 @pytest.mark.parametrize("name", ["pulse", "sinusoid"])
