@@ -9,7 +9,7 @@ class MedmclError(ValueError):
     Args:
         what: One sentence that says what is wrong.
         where: File, field, subject or record it concerns.
-        got: The offending value.
+        got: The offending value; empty is shown as ``nothing``.
         expected: What would have been accepted.
         mend: What the user can do about it.
     """
@@ -27,8 +27,8 @@ class MedmclError(ValueError):
         self.expected, self.mend = expected, mend
         lines = [what if where is None else f"{where}: {what}"]
         if got is not None:
-            lines.append(f"  got:      {got}")
-        if expected is not None:
+            lines.append(f"  got:      {str(got) or 'nothing'}")
+        if expected is not None and str(expected):
             lines.append(f"  expected: {expected}")
         if mend is not None:
             lines.append(f"  to fix:   {mend}")

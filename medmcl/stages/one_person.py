@@ -23,7 +23,7 @@ _TABLE = "tabular"
 _BY_ENDING: dict[str, dict[str, str]] = {
     "cmr": {".nii": "nifti", ".nii.gz": "nifti", ".npy": "npy"},
     "image": {
-        **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"), "image"),
+        **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), "image"),
         **dict.fromkeys((".nii", ".nii.gz"), "nifti"),
         **dict.fromkeys((".dcm", ".dicom"), "dicom"),
     },
@@ -50,7 +50,7 @@ def write_person(
         plans: What is predicted, and by which method.
         folder: Where to write; removed by the caller, for it is about a person.
         records: Modality to its file; of a table a file of one row.
-        values: Column of a table to its cell.
+        values: Column of a table, or of the frames of a cine, to its cell.
 
     Returns:
         The cohort.yaml.
@@ -68,8 +68,7 @@ def write_person(
                 where=f"--record {name}={records[name]}",
                 expected=", ".join(known),
             )
-    tables = {name: source for name, (kind, source) in known.items() if kind == _TABLE}
-    _refuse_values(values, tables)
+    _refuse_values(values, known)
     if not records and not values:
         raise ConfigError("nothing is given of the person", where="--record",
                           expected=f"--record MODALITY=FILE, of {', '.join(known)}")  # fmt: skip
@@ -87,7 +86,11 @@ def write_person(
         elif name in records:
             _refuse_missing(name, records[name])
             people[f"{name}_file"] = str(records[name].absolute())
-            modalities[name] = _of_file(name, kind, source, records[name])
+            frames = {one: column for one, column in source.get("frames", {}).items()
+                      if column in values}  # fmt: skip
+            people |= {column: values[column] for column in frames.values()}
+            said = {"frames": frames, "first_frame": source.get("first_frame", 0)} if frames else {}
+            modalities[name] = {**_of_file(name, kind, source, records[name]), **said}
     pd.DataFrame([people], dtype=object).to_csv(folder / "people.csv", index=False)
     tree = {
         "schema": "medmcl/cohort@1",
@@ -122,8 +125,13 @@ def _of_state(entry: Mapping[str, Any]) -> dict[str, Any]:
                         **dict.fromkeys(state["levels"], "category")}}  # fmt: skip
 
 
-def _refuse_values(values: Mapping[str, str], tables: Mapping[str, Mapping[str, Any]]) -> None:
-    columns = [column for source in tables.values() for column in source.get("columns", {})]
+def _refuse_values(
+    values: Mapping[str, str], known: Mapping[str, tuple[str, Mapping[str, Any]]]
+) -> None:
+    columns: list[str] = []
+    for kind, source in known.values():
+        columns += source.get("columns", {}) if kind == _TABLE else []
+        columns += source.get("frames", {}).values()
     for name, value in values.items():
         if name not in columns:
             raise ConfigError(
@@ -198,7 +206,7 @@ def _of_file(name: str, kind: str, source: dict[str, Any], path: Path) -> dict[s
     keys = {key for key in ADAPTERS[kind].Source.model_fields if key not in _OF_MANY}
     same = reader == source.get("reader")
     told = {key: one for key, one in source.items() if key in keys} if same else {}
-    if kind == "cmr" and "axes" not in told:
+    if reader == "nifti" and "axes" not in told:
         told["axes"] = _axes(path, where)
     return {**told, "kind": kind, "reader": reader, "path": f"{{{name}_file}}"}
 

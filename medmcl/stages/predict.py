@@ -127,6 +127,7 @@ def predict_people(
     notes += [f"{one.where}: {one.what}" for one in opened.findings if one.code in _COUNTED]
     prepared = run.prepare(opened, modalities_of(run, plans, opened))
     notes += prepared.masked_leads()
+    notes += _warned(prepared)
     where, kept = pick_device(device), load_prediction(run)
     read: dict[tuple[str, str], Inputs] = {}
     found = PeoplePredicted(
@@ -195,6 +196,18 @@ def predict_person(
 
 
 _COUNTED = ("cohort.left_out", "cohort.nothing_present", "cohort.no_split")
+
+
+def _warned(prepared: Prepared) -> list[str]:
+    """What was assumed in reading records, the first of each kind and how many more there are."""
+    by_code: dict[str, list[Finding]] = {}
+    for one in prepared.warnings:
+        if not one.code.endswith(".masked_lead"):  # counted by lead
+            by_code.setdefault(one.code, []).append(one)
+    return [
+        f"{first.where}: {first.what}" + (f"; {len(more):,} more are alike" if more else "")
+        for first, *more in by_code.values()
+    ]
 
 
 def _reads(plan: TaskPlan) -> str:

@@ -88,6 +88,15 @@ def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
     name = recipe or cohort.spec.recipe
     if name is None:
         kinds = kinds_of(cohort)
+        if not kinds:
+            raise ConfigError(
+                "no recipe is named, and the cohort has no modality to read",
+                where=f"cohort {cohort.name}",
+                expected="`modalities:` in its cohort.yaml",
+                mend="for a model of the columns of its table: `modalities: {clinic: {reader: "
+                'table, columns: "*"}}` and `recipe: risk_table`; for vectors made elsewhere: '
+                "medmcl evaluate --embeddings FILE --cohort COHORT --out FOLDER",
+            )
         fit = _fitting(kinds)
         raise ConfigError(
             "no recipe is named",

@@ -10,10 +10,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from image_dicom import write_dicom_image
 from PIL import Image as Picture
 from pydantic import ValidationError
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
@@ -313,37 +312,15 @@ def test_a_cohort_states_the_kind_where_the_reader_also_reads_another():
 # ------------------------------------------------------------------ DICOM
 
 
-def dicom(path, pixels, photometric="MONOCHROME2", bits=12, **tags):
-    file = Dataset()
-    file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file.file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    file.SOPClassUID = DigitalXRayImageStorageForPresentation
-    file.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    file.Rows, file.Columns = pixels.shape[:2]
-    file.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-    if pixels.ndim == 3:
-        file.PlanarConfiguration = 0
-    file.BitsAllocated, file.BitsStored = pixels.dtype.itemsize * 8, bits
-    file.HighBit = bits - 1
-    file.PixelRepresentation = int(pixels.dtype.kind == "i")
-    file.PhotometricInterpretation = photometric
-    file.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
-    for name, value in tags.items():
-        setattr(file, name, value)
-    file.save_as(path, enforce_file_format=True)
-    return path
-
-
 TWELVE = (DEEP >> 4).astype(np.uint16)
 
 
 def test_a_radiograph_is_bright_where_the_body_is_whatever_it_was_stored_as(tmp_path):
     spacing = {"ImagerPixelSpacing": ["0.2", "0.3"]}
-    raw, codes = found(dicom(tmp_path / "a.dcm", TWELVE, **spacing), "dicom")
+    raw, codes = found(write_dicom_image(tmp_path / "a.dcm", TWELVE, **spacing), "dicom")
     np.testing.assert_array_equal(raw.pixels[0], TWELVE)
     assert (raw.full_scale, raw.spacing_mm[1:], codes) == (4095, (0.2, 0.3), set())
-    raw, _ = found(dicom(tmp_path / "b.dcm", TWELVE, "MONOCHROME1"), "dicom")
+    raw, _ = found(write_dicom_image(tmp_path / "b.dcm", TWELVE, "MONOCHROME1"), "dicom")
     np.testing.assert_array_equal(raw.pixels[0], 4095 - TWELVE)
 
 
@@ -355,7 +332,7 @@ def test_rescale_and_window_follow_the_standard(tmp_path):
         "WindowCenter": "40",
         "WindowWidth": "400",
     }
-    path = dicom(tmp_path / "a.dcm", stored, bits=12, **tags)
+    path = write_dicom_image(tmp_path / "a.dcm", stored, bits=12, **tags)
     plain, _ = found(path, "dicom", window=False)
     np.testing.assert_allclose(plain.pixels[0], 2.0 * stored - 100)
     assert np.isnan(plain.full_scale)
@@ -366,28 +343,28 @@ def test_rescale_and_window_follow_the_standard(tmp_path):
         (raw.pixels[0] - bottom) / (top - bottom), share.clip(0, 1), atol=1e-6
     )
     tags["PhotometricInterpretation"] = "MONOCHROME1"
-    turned, _ = found(dicom(tmp_path / "b.dcm", stored, bits=12, **tags), "dicom")
+    turned, _ = found(write_dicom_image(tmp_path / "b.dcm", stored, bits=12, **tags), "dicom")
     np.testing.assert_allclose(turned.pixels, top + bottom - raw.pixels, atol=1e-3)
 
 
 def test_padding_is_dark_also_where_values_are_inverted(tmp_path):
     pixels = TWELVE.copy().clip(5, 4000)
     pixels[:4] = 0
-    path = dicom(tmp_path / "a.dcm", pixels, "MONOCHROME1", PixelPaddingValue=0)
+    path = write_dicom_image(tmp_path / "a.dcm", pixels, "MONOCHROME1", PixelPaddingValue=0)
     raw, _ = found(path, "dicom")
     assert (raw.pixels[0, :4] == 95).all()
     np.testing.assert_array_equal(raw.pixels[0, 4:], 4095 - pixels[4:])
 
 
 def test_colour_dicom_is_read_and_frames_missing_bytes_and_no_pixels_are_refused(tmp_path):
-    raw, _ = found(dicom(tmp_path / "a.dcm", COLOUR, "RGB", bits=8), "dicom")
+    raw, _ = found(write_dicom_image(tmp_path / "a.dcm", COLOUR, "RGB", bits=8), "dicom")
     np.testing.assert_array_equal(raw.pixels, COLOUR.transpose(2, 0, 1))
     with pytest.raises(RecordError, match="several frames"):
-        found(dicom(tmp_path / "b.dcm", TWELVE, NumberOfFrames=2), "dicom")
-    short = dicom(tmp_path / "c.dcm", TWELVE, Rows=46)
+        found(write_dicom_image(tmp_path / "b.dcm", TWELVE, NumberOfFrames=2), "dicom")
+    short = write_dicom_image(tmp_path / "c.dcm", TWELVE, Rows=46)
     with pytest.raises(ValueError, match="pixel data"):
         found(short, "dicom")
-    path = dicom(tmp_path / "d.dcm", TWELVE)
+    path = write_dicom_image(tmp_path / "d.dcm", TWELVE)
     dataset = pydicom.dcmread(path)
     del dataset.PixelData
     dataset.save_as(path)

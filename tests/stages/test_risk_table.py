@@ -184,6 +184,23 @@ def test_people_of_equal_rows_are_others_unless_there_are_too_many_of_them(made,
     assert "200 subjects whose row is that of somebody" in " ".join(done.notes)
 
 
+def test_a_cohort_of_outcomes_alone_is_told_what_it_lacks(tmp_path):
+    people = pd.DataFrame({"id": range(40), "old": [0, 1] * 20})
+    tasks = {"old": {"kind": "binary", "column": "old"}}
+    folder = write_cohort(
+        tmp_path / "c", people, subjects={"table": "table.csv", "id": "id"}, tasks=tasks
+    )
+    with pytest.raises(ConfigError, match="the cohort has no modality to read") as caught:
+        medmcl.pretrain(folder, out=tmp_path / "none")
+    assert "got:" not in str(caught.value)
+    assert "evaluate --embeddings" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        medmcl.pretrain(folder, recipe="risk_table", out=tmp_path / "none")
+    assert all(
+        line.rstrip() not in ("  got:", "  expected:") for line in str(caught.value).split("\n")
+    )
+
+
 def test_nine_columns_and_a_time_need_neither_ids_nor_a_split(tmp_path, cache):
     table, risk = metabric()
     task = {"kind": "survival", "time": "duration", "event": "event", "unit": "months",
