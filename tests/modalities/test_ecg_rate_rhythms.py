@@ -84,6 +84,16 @@ def test_a_sinus_rhythm_is_plain_and_no_other_rhythm_is(drawn):
         assert all(sinus_beats(signal, 500.0) is None for signal in drawn[kind])
 
 
+def test_no_other_rate_makes_beats_that_are_not_there(drawn):
+    """At a rate k times too high a heart of B beats seems to have k B; none of them is missed."""
+    for signal in drawn["sinus rhythm"]:
+        right = sinus_beats(signal, 500.0)
+        assert right is not None
+        for rate in (100.0, 250.0, 400.0, 500.0, 600.0, 1000.0, 2000.0):
+            beats = sinus_beats(signal, rate)
+            assert beats is None or beats == pytest.approx(right * rate / 500, rel=0.1)
+
+
 def test_no_device_has_a_rate_in_between():
     assert device_rate(500.2) == 500
     assert device_rate(5000) is None
