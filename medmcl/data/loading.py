@@ -228,9 +228,8 @@ class Prepared:
                 leads = Counter(what for whats in found.values() for what in whats).most_common()
                 said = ", ".join(f"{what} {times}" for what, times in leads)
                 total = int(one.usable.sum())
-                lines.append(
-                    f"{count} of {counted(total, f'{name} record')} go without leads: {said}"
-                )
+                records = counted(total, f"{name} record")
+                lines.append(f"leads masked in {count} of {records}: {said}")
         return lines
 
     def losses(self) -> list[Loss]:

@@ -245,7 +245,7 @@ def test_dead_leads_are_masked_counted_and_told_apart_to_the_views(tiny, inputs)
         prepared = prepare(cohort, masking, cache=tiny.folder / "cache")
         assert np.flatnonzero(~prepared.present["ecg"]).tolist() == [8]
         assert prepared.masked_leads() == [
-            "2 of 11 ecg records go without leads: "
+            "leads masked in 2 of 11 ecg records: "
             "lead V2 masked (constant) 2, lead V5 masked (constant) 1"
         ]
         codes = Counter(one.code for one in prepared.warnings if one.code.endswith("_lead"))
