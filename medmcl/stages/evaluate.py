@@ -75,6 +75,7 @@ class Evaluation:
         resampling: What the bootstrap of its intervals draws.
         experts: What the experts of a shared tower take of the tuning split.
         confounders: How well site, sex, age are predicted from the same embeddings.
+        coefficients: The models of the covariates that were kept, a row a column and target.
         people: Task to what was predicted of single people (`medmcl.stages.people`).
         seconds: How long it took.
         wrecked: Stages of the run that are wrecked, each with the reason.
@@ -96,6 +97,7 @@ class Evaluation:
     resampling: str = "subject"
     experts: list[ExpertContent] = field(default_factory=list)
     confounders: list[Confounder] = field(default_factory=list)
+    coefficients: list[dict[str, Any]] = field(default_factory=list)
     people: list[tuple[str, TaskEvaluation]] = field(default_factory=list)
     seconds: float = 0.0
     wrecked: dict[str, str] = field(default_factory=dict)
@@ -627,7 +629,6 @@ def _score_tasks(
     if keep_probes and sources.simple_reading is not None:
         save_simple(run, sources.simple_reading)
     kept = KeptPrediction()
-    coefficients: list[dict[str, Any]] = []
     pace = Pace(len(tasks))
     for number, task in enumerate(tasks):
         left = pace.left(number)
@@ -642,12 +643,12 @@ def _score_tasks(
             kept.add_task(task, done)
             for label, curves in scoring.heads.items():
                 kept.add_head(task, label, curves)
-            coefficients += coefficient_rows(targets, done.models, sources.covariates)
+            evaluation.coefficients += coefficient_rows(targets, done.models, sources.covariates)
     if keep_probes:
         kept.add_reach(scoring)
         kept.save(run)
-    if coefficients:
-        write_coefficients(run.path, coefficients)
+    if evaluation.coefficients:
+        write_coefficients(run.path, evaluation.coefficients)
         evaluation.notes.append(f"the models of the covariates, written out: {COEFFICIENTS}")
 
 

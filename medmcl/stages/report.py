@@ -68,6 +68,7 @@ def _merge(run: Run, prepared: Prepared, evaluations: Sequence[Evaluation]) -> E
         last.results[:0] = earlier.results
         last.notes[:0] = earlier.notes
         last.gaps[:0] = earlier.gaps
+        last.coefficients[:0] = earlier.coefficients
         last.experts[:0] = earlier.experts
         last.confounders[:0] = earlier.confounders
         last.evidence = earlier.evidence.joined(last.evidence)
@@ -116,6 +117,7 @@ def _data(
         heat=evaluation.heat,
         experts=evaluation.experts,
         confounders=evaluation.confounders,
+        coefficients=evaluation.coefficients,
         compared=_compared(evaluation),
         level=evaluation.level,
         resampling=evaluation.resampling,

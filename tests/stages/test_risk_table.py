@@ -12,6 +12,7 @@ from small_tables import WHAS, metabric, whas, write_cohort, write_whas
 
 import medmcl
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.evaluation.report.coefficient_table import coefficient_section
 from medmcl.stages.features import Covariates
 from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.saved_probes import load_probes
@@ -131,6 +132,25 @@ def test_the_model_is_written_out_a_column_a_row(made):
     read = Covariates.of(run, cohort, "clinic", is_frozen=True)
     said = kept_probe(run, "death").predict(read.values).values[:, 0]
     assert eta - eta.mean() == pytest.approx(said - said.mean(), abs=1e-5)
+
+
+def test_the_appendix_shows_every_coefficient_and_few_are_led_to_from_the_first_page(made):
+    run, _, _ = made
+    table = pd.read_csv(run.path / "coefficients.csv")
+    first, appendix = check_pages(run.path)
+    assert len(table) == 12
+    assert 'href="appendix.html#model"' in first
+    part = appendix.split('<section id="model"')[1].split("</section>")[0]
+    for row in table.itertuples():
+        what = row.column if row._4 == "number" else f"{row.column} was measured"
+        (line,) = [one for one in part.split("<tr>") if f">{what}<" in one]
+        for number in (row.coefficient, row.ratio_value):
+            assert f"{number:.3g}<" in line
+    many = [{"task": "t", "target": "t", "column": f"x{n}", "coefficient": 1.0} for n in range(13)]
+    assert not coefficient_section(many).lines
+    assert len(coefficient_section(many).tables[0].rows) == 13
+    assert coefficient_section(many[:12]).lines
+    assert coefficient_section([]).is_empty
 
 
 def test_other_people_are_scored_by_the_kept_model(made, tmp_path):

@@ -46,6 +46,7 @@ class ReportData:
         experts: What the experts of shared towers take.
         confounders: How well site, sex, age are predicted from the embeddings of tasks.
         selections: What each ``select`` stage kept.
+        coefficients: The models of the covariates: a line a column, level or flag, and outcome.
         kept_steps: Stage to the step whose weights it keeps.
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         left_out: Stages of the recipe that were not trained, each with the reason.
@@ -76,6 +77,7 @@ class ReportData:
     experts: Sequence[ExpertContent] = ()
     confounders: Sequence[Confounder] = ()
     selections: Sequence[SelectionEvidence] = ()
+    coefficients: Sequence[Mapping[str, Any]] = ()
     kept_steps: Mapping[str, int] = field(default_factory=dict)
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     left_out: Sequence[str] = ()

@@ -18,6 +18,7 @@ from medmcl.evaluation.report import (
 from medmcl.evaluation.report.attack_figures import attack_pictures, attack_tables
 from medmcl.evaluation.report.calibration_figures import calibration_plot
 from medmcl.evaluation.report.choice_figures import choice_differences, choice_pictures
+from medmcl.evaluation.report.coefficient_table import coefficient_section
 from medmcl.evaluation.report.confounder_section import confounder_sections
 from medmcl.evaluation.report.contact_sheet import SINGLE_PEOPLE
 from medmcl.evaluation.report.data import ReportData
@@ -129,6 +130,7 @@ def _performance(data: ReportData) -> tuple[Section, ...]:
         _section("comparisons", "Against what: other methods on the same people",
                  result_figures.gain_forest(tasks, method), tables=comparison_tables(data),
                  short="Against what"),
+        coefficient_section(data.coefficients),
     )  # fmt: skip
 
 
