@@ -256,7 +256,9 @@ def evaluate(
             "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
         ),
     ] = None,
-    seed: SeedOption = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of label subsets and bootstrap; the run's.")
+    ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:

@@ -318,7 +318,8 @@ def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> lis
         what = f"{method.protocol}, its standardisation and its setting"
         if setting.cross_validation.refit == "all":
             what = f"every stage, {what}"
-        lines = [setting.fitted(what, setting.scored, note=note, use="out_of_fold", **about)]
+        rows = np.unique(np.concatenate([part for one in setting.plan for part in one[1:3]]))
+        lines = [setting.fitted(what, rows, note=note, use="out_of_fold", **about)]
         if fraction == 1 and len(setting.train) and not method.is_fitted:
             note = "for other cohorts; not scored on this one"
             what = f"{method.protocol} and its standardisation"

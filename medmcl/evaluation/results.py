@@ -37,7 +37,7 @@ class Result:
         protocol: How predictions were made from it.
         label_fraction: Share of training labels used.
         train_subjects: People whose labels the predictions were fitted with; None where it is not
-            known, 0 where no label was. Of several draws, the first; out of fold, the median.
+            known, 0 where no label was. The median over draws, and over folds.
         train_events: Those of them with the target (an event, a label, a class); None where the
             target has none.
         tuning_subjects: People whose labels settings were chosen with.

@@ -69,19 +69,20 @@ class Setting:
         return label_subset(self.targets, self.subjects, rows, fraction, draw=draw, seed=self.seed)
 
     def counts(self, fraction: float, *, is_refitted: bool = True) -> LabelCounts | None:
-        """Count the people whose labels a fraction stands for; the median over folds.
+        """Count the people whose labels a fraction stands for; the median over draws and folds.
 
-        Tuning rows are not reduced: settings are chosen with all of their labels. Out of fold both
-        are, and a probe is fitted once more on both (``is_refitted``).
+        Tuning rows are not reduced: settings are chosen with all of their labels. Out of fold a
+        probe is fitted once more on both (``is_refitted``), and then both are.
         """
-        if not self.plan:
-            return self.counts_beside(fraction)
+        pools = [one[1:3] for one in self.plan] or [(self.train, self.tuning)]
         parts = []
-        for one in self.plan:
-            tuning = self.keep(one.tuning, fraction, 0)
-            train = self.keep(one.train, fraction, 0)
-            train = np.concatenate([train, tuning]) if is_refitted else train
-            parts.append(LabelCounts.of(self.targets, self.subjects, train, tuning))
+        for draw in range(self.draws if fraction < 1 else 1):
+            for train, tuning in pools:
+                fitted, chosen = self.keep(train, fraction, draw), tuning
+                if self.plan and is_refitted:
+                    chosen = self.keep(tuning, fraction, draw)
+                    fitted = np.concatenate([fitted, chosen])
+                parts.append(LabelCounts.of(self.targets, self.subjects, fitted, chosen))
         return LabelCounts.middle(parts)
 
     def counts_beside(self, fraction: float = 1.0) -> LabelCounts:

@@ -25,6 +25,7 @@ from medmcl.stages.poison_spec import AttackSpec, PoisonSpec
 from medmcl.stages.poisoned_rows import Poisoned
 from medmcl.stages.run import Run
 from medmcl.stages.run_attack import load_attack
+from medmcl.stages.seen import seen_people
 from medmcl.stages.zero_shot import embed_prompts
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Asked:
         task = attack_task(prepared, poison.task, poison.label, where)
         rows = prepared.rows("held_out", [poison.modality])
         rows = rows[task.shown[rows] != UNKNOWN]
+        known = seen_people(run, prepared)
+        rows = rows if known is None else rows[~known[rows]]
         if not (task.shown[rows] != task.target).any():
             raise ConfigError(
                 "nobody in held_out shows another class than the target",

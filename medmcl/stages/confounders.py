@@ -31,7 +31,6 @@ FEWEST = 10  # subjects of a class: below, a probe of it cannot be scored
 MANY_VALUES = 10  # of a column of numbers: above, it is a number and no class
 MOST_TOGETHER = 2000  # numbers that a probe of all classes at once may solve for
 POOLED = "other (pooled)"
-FOLDS = 5
 
 
 @dataclass
@@ -157,11 +156,12 @@ def _ask(scoring: TaskScoring, asked: Asked) -> Confounder | None:
     if targets is None:
         scoring.say(f"confounder {asked.name} left out: " + "; ".join(asked.notes))
         return None
-    folds = _folds(asked, targets, scoring, usable)
-    why = _cannot_be_scored(targets, scoring, folds, usable)
-    if why:
-        scoring.say(f"confounder {asked.name} left out: {why}")
+    folds = _folds(asked, scoring)
+    found = _scored(asked, targets, scoring, folds, usable)
+    if isinstance(found, str):
+        scoring.say(f"confounder {asked.name} left out: " + "; ".join([*asked.notes, found]))
         return None
+    targets = found
     resample = spec.resample
     if resample == "site" and _is_of_sites(targets, scoring.sites, prepared.subjects):
         resample = "subject"
@@ -264,51 +264,42 @@ def _pooled(asked: Asked, subjects: np.ndarray, counting: np.ndarray) -> np.ndar
     return np.where(inside, UNKNOWN if count < FEWEST else POOLED, labels)
 
 
-def _folds(
-    asked: Asked, targets: Targets, scoring: TaskScoring, usable: np.ndarray
-) -> CrossValidation | None:
-    """Say how it is scored out of fold; None: fitted on train, scored on held_out.
-
-    Where held_out has classes that train has not, as where whole sites are held out, a probe of
-    train cannot tell them: then probes are refitted in folds, and only people are scored whom no
-    stage has seen.
-    """
-    spec, splits = scoring.spec, scoring.prepared.splits
-    if spec.fold_by == "site":
+def _folds(asked: Asked, scoring: TaskScoring) -> CrossValidation | None:
+    """Say how it is scored out of fold; None: fitted on train, scored on held_out."""
+    if scoring.spec.fold_by == "site":
         asked.notes.append("folds by subject, where those of the tasks are of whole sites")
-    if targets.kind == "regression" or spec.folds is not None:
-        how = scoring.cross_validation()
-        return None if how is None else replace(how, by="subject")
-    rows = usable & targets.known[:, 0]
-    train, held = (set(_class_of(targets)[rows & (splits == s)]) for s in ("train", "held_out"))
-    if held <= train:
-        return None
-    asked.notes.append(
-        f"held_out has classes that train has not: scored in {FOLDS} folds by subject among the "
-        "people whom no stage has seen"
-    )
-    seen = np.isin(splits, ("train", "tuning")) if scoring.seen is None else scoring.seen
-    return CrossValidation(folds=FOLDS, repeats=1, refit="probe", unseen=~seen, seed=scoring.seed)
+    how = scoring.cross_validation()
+    return None if how is None else replace(how, by="subject")
 
 
-def _cannot_be_scored(
-    targets: Targets, scoring: TaskScoring, folds: CrossValidation | None, usable: np.ndarray
-) -> str:
-    """Say why nothing can be told of a confounder; empty if it can."""
+def _scored(
+    asked: Asked, targets: Targets, scoring: TaskScoring, how: CrossValidation | None,
+    usable: np.ndarray,
+) -> Targets | str:  # fmt: skip
+    """Give the target without classes that a probe cannot know, or say why nothing can be told.
+
+    Of whole sites that are held out a probe of train knows none: those rows are left out.
+    """
     prepared = scoring.prepared
-    scored = usable & targets.known[:, 0]
-    if folds is None:
-        scored &= prepared.splits == "held_out"
-    elif folds.refit == "probe":
-        scored &= folds.unseen
+    known = usable & targets.known[:, 0]
+    scored = known & (prepared.splits == "held_out" if how is None else how.unseen)
+    if how is None and targets.kind != "regression":
+        classes = _class_of(targets)
+        new = scored & ~np.isin(classes, classes[known & (prepared.splits == "train")])
+        if new.any():
+            count = counted(len(np.unique(prepared.subjects[new])), "held-out subject")
+            asked.notes.append(f"{count} of classes that train has not: left out")
+            kept = targets.known & ~new[:, None]
+            targets = replace(targets, values=np.where(kept, targets.values, 0.0), known=kept)
+            scored &= ~new
     if len(np.unique(prepared.subjects[scored])) < FEWEST:
-        return f"fewer than {FEWEST} people whom no stage has seen have a value"
+        return f"fewer than {FEWEST} people whom no stage has seen have a value that train knows"
     if targets.kind != "regression" and len(set(_class_of(targets)[scored])) < 2:
         return (
             "all people whom no stage has seen are of one class; `folds: 5 x 1` with `refit: all` "
-            "trains every stage anew without some of each"
+            "trains every stage anew without some of each, where the cohort does not hold them out"
         )
-    return ""
+    return targets
 
 
 def _is_of_sites(targets: Targets, sites: np.ndarray | None, subjects: np.ndarray) -> bool:

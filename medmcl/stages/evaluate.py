@@ -33,7 +33,7 @@ from medmcl.stages.evaluate_vectors import evaluate_vectors
 from medmcl.stages.expert_report import expert_content
 from medmcl.stages.features import sample_vectors, scored_rows
 from medmcl.stages.groups import sample_groups, sample_sites
-from medmcl.stages.ledger import refuse_seen, run_ledger
+from medmcl.stages.ledger import run_ledger, whom_they_saw
 from medmcl.stages.maps import held_out_maps
 from medmcl.stages.methods import Sources, gather
 from medmcl.stages.nobody import refuse_nobody
@@ -45,7 +45,7 @@ from medmcl.stages.refit_all import refit_all
 from medmcl.stages.run import Run
 from medmcl.stages.saved_prediction import KeptPrediction
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
-from medmcl.stages.seen import seen_people
+from medmcl.stages.seen import save_vectors, seen_by_any, seen_vectors
 from medmcl.stages.study import is_another
 from medmcl.stages.task_scoring import ProbeMode, TaskScoring, frozen_probes
 from medmcl.stages.trained_models import what_was_trained
@@ -114,7 +114,7 @@ def evaluate(
     out: str | Path | None = None,
     overwrite: bool = False,
     overrides: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "auto",
     probe: ProbeMode = "auto",
     resample: str | None = None,
@@ -139,7 +139,7 @@ def evaluate(
         overwrite: Write over a report that the folder holds.
         overrides: As ``--set``: ``evaluate.KEY`` of the evaluate stage; others of the cohort, which
             on the run's own are laid over those that the run was started with.
-        seed: Seed of label subsets and bootstrap.
+        seed: Seed of label subsets and bootstrap; that of the run if not given, or 0.
         device: ``auto``, ``cpu`` or ``cuda``.
         probe: ``frozen``: the probes that the run kept; ``refit``: probes fitted on this cohort's
             train split; ``auto``: frozen on another cohort where the run kept them.
@@ -181,8 +181,8 @@ def evaluate(
                     "--embeddings FILE; or evaluate the run, with --embeddings beside it",
                 )
             evaluation = evaluate_vectors(
-                vectors, cohort, out=out, changes=changes, overrides=overrides or {}, seed=seed,
-                device=device,
+                vectors, cohort, out=out, changes=changes, overrides=overrides or {},
+                seed=seed or 0, device=device,
             )  # fmt: skip
     if predictions is not None:
         write_people(scored_people(evaluation.prepared, evaluation.people), Path(predictions))
@@ -199,7 +199,7 @@ def _evaluate_run(
     out: str | Path | None,
     overwrite: bool,
     overrides: Mapping[str, Any],
-    seed: int,
+    seed: int | None,
     device: str,
     probe: ProbeMode,
 ) -> Evaluation:
@@ -418,9 +418,11 @@ def run_evaluate(
         heed()
         record.say(f"{spec.name}: {part}")
 
+    theirs = np.zeros(len(prepared.splits), dtype=bool)
     if spec.predicts and (chosen or spec.confounders):
         if spec.probe is not None:
-            evaluation.notes += _whom_they_saw(spec.probe, run, others or {}, cohort)
+            theirs, said = _whom_they_saw(spec.probe, run, others or {}, prepared)
+            evaluation.notes += said
         now("embeddings" if spec.probe is not None or spec.embeddings else "covariates")
         sources = gather(
             spec, run, prepared, device, others or {}, is_frozen=bool(frozen), heed=heed
@@ -436,7 +438,7 @@ def run_evaluate(
             groups=sample_groups(cohort, prepared.present),
             sites=sites,
             frozen=tuple(frozen),
-            seen=seen_people(run, prepared),
+            seen=seen_by_any(run, prepared, theirs | _by_vector(spec, run, sources, prepared)),
             refitted=None
             if frozen
             else refit_all(
@@ -556,15 +558,31 @@ def _look_at_experts(
         evaluation.notes += found.left_out
 
 
+def _by_vector(spec: EvaluateSpec, run: Run, sources: Sources, prepared: Prepared) -> np.ndarray:
+    """Samples whose given vector a run's probes were fitted on, (N,) bool; its own are kept."""
+    given = {name: sources.embeddings[name] for name in spec.embeddings}
+    nobody = np.zeros(len(prepared.splits), dtype=bool)
+    if not given:
+        return nobody
+    if not is_another(run, prepared.cohort):
+        save_vectors(run.path, given, sources.present, prepared.splits)
+        return nobody
+    seen = seen_vectors(run.path, given, sources.present)
+    if seen is None:
+        return nobody
+    return np.asarray(np.isin(prepared.subjects, prepared.subjects[seen]))
+
+
 def _whom_they_saw(
-    probe: ProbeSpec, run: Run, others: Mapping[str, Run], cohort: Cohort
-) -> list[str]:
-    """Refuse other runs that learned from people who are scored; note where that is unknown."""
-    said = [
-        refuse_seen(other, name, cohort, other.prepare(cohort, _shared(probe, run, other, cohort)))
+    probe: ProbeSpec, run: Run, others: Mapping[str, Run], prepared: Prepared
+) -> tuple[np.ndarray, list[str]]:
+    """Samples of people whom runs that are set beside have seen, (N,) bool; and remarks."""
+    cohort = prepared.cohort
+    again = {
+        name: (other, other.prepare(cohort, _shared(probe, run, other, cohort)))
         for name, other in others.items()
-    ]
-    return [one for one in said if one]
+    }
+    return whom_they_saw(again, prepared.splits)
 
 
 def _shared(probe: ProbeSpec, run: Run, other: Run, cohort: Cohort) -> tuple[str, ...]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from medmcl.core.errors import CohortError
-from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.evidence import FittedOn
 from medmcl.stages.factorise import counted_on
@@ -16,8 +15,8 @@ from medmcl.stages.group_spec import told
 from medmcl.stages.keep_provenance import given_keep, specs_of
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.run import Run
+from medmcl.stages.seen import seen_people
 from medmcl.stages.select_spec import SelectSpec
-from medmcl.stages.train_records import learned_from
 from medmcl.stages.train_spec import FactoriseSpec, TowersSpec, TrainSpec
 
 
@@ -160,37 +159,45 @@ def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(task) for task in tasks if task))
 
 
-def refuse_seen(run: Run, name: str, cohort: Cohort, prepared: Prepared) -> str:
-    """Refuse to set a run beside that learned from people who are scored here.
+def whom_they_saw(
+    others: Mapping[str, tuple[Run, Prepared]], splits: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Say whom runs that are set beside have seen, and refuse those that saw held-out people.
 
     Args:
-        run: The other run.
-        name: Its name in the table.
-        cohort: The cohort that is scored.
-        prepared: It, as the other run prepares it.
+        others: Name in the table to the run and the cohort as it prepares it.
+        splits: Split of each sample. (N,)
 
     Returns:
-        A remark where that cannot be told; empty if all is well.
+        Samples of people that one of them was fitted or chosen on, (N,) bool, and remarks.
 
     Raises:
-        CohortError: Held-out samples here were train or tuning records there.
+        CohortError: Held-out people here were train or tuning people there.
     """
-    if run.config.get("cohort_fingerprint") == cohort.fingerprint:
-        return ""
-    seen = learned_from(run.path, prepared)
-    if seen is None:
-        return (
-            f"{name} was trained on another cohort or split, and did not keep which records: "
-            "whether it learned from people who are scored here is unknown"
-        )
-    rows = np.flatnonzero(seen & (prepared.splits == "held_out"))
-    if len(rows):
-        first = ", ".join(prepared.samples["sample"].iloc[rows[:3]].astype(str))
-        raise CohortError(
-            f"the run '{name}' learned from records that are held out here",
-            where=f"--compare {run.path}",
-            got=f"{len(rows)} samples: {first}{', …' if len(rows) > 3 else ''}",
-            expected="runs trained on the same split, or on other people",
-            mend="train it on this cohort's split",
-        )
-    return f"{name} was trained on another cohort or split; none of its records is held out here"
+    every, notes = np.zeros(len(splits), dtype=bool), []
+    for name, (run, prepared) in others.items():
+        seen = seen_people(run, prepared)
+        is_own = run.config.get("cohort_fingerprint") == prepared.cohort.fingerprint
+        if seen is None:
+            notes.append(
+                f"{name} was trained on another cohort or split, and did not keep whom it learned "
+                "from: whether it learned from people who are scored here is unknown"
+            )
+            continue
+        rows = np.flatnonzero(seen & (splits == "held_out"))
+        if len(rows):
+            first = ", ".join(prepared.samples["sample"].iloc[rows[:3]].astype(str))
+            raise CohortError(
+                f"the run '{name}' learned from people who are held out here",
+                where=f"--compare {run.path}",
+                got=f"{len(rows)} samples: {first}{', …' if len(rows) > 3 else ''}",
+                expected="runs trained on the same split, or on other people",
+                mend="train it on this cohort's split",
+            )
+        every |= seen
+        if not is_own:
+            notes.append(
+                f"{name} was trained on another cohort or split; nobody whom it is known to have "
+                "learned from is held out here"
+            )
+    return every, notes

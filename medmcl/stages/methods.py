@@ -31,7 +31,7 @@ from medmcl.stages.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.given_vectors import lay_vectors
 from medmcl.stages.run import Run, vector_width
 from medmcl.stages.saved_probes import load_simple
-from medmcl.stages.told import could_name, paired_with
+from medmcl.stages.told import told_by_task
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +64,7 @@ class Sources:
         fitted: Ledger lines of what the features come from.
         tellers: Task to the columns of the covariates that it is made of, or that tell it: its own
             covariates are without them.
-        paired: Method to the modalities that its encoder learned from beside those it reads.
-        could_name: Task to the modalities that could name its outcome.
+        told_by: Method to task to what its encoder was paired with that could name the outcome.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -84,8 +83,7 @@ class Sources:
     seed: int = 0
     fitted: list[FittedOn] = field(default_factory=list)
     tellers: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    paired: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    could_name: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    told_by: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -99,8 +97,7 @@ class Sources:
 
     def told(self, method: str, task: str) -> tuple[str, ...]:
         """Name what the encoder of a method was paired with that could name the outcome."""
-        able = self.could_name.get(task, frozenset())
-        return tuple(name for name in self.paired.get(method, ()) if name in able)
+        return self.told_by.get(method, {}).get(task, ())
 
     def methods(self, targets: Targets, protocol: str) -> dict[str, Method]:
         """Give every method of a task, the main one first."""
@@ -241,9 +238,8 @@ def _embed(
         for name, (one, stage) in learned.items()
     }
     found.present.update({name: one.any for name, one in together.items()})
-    found.could_name = could_name(prepared)
-    found.paired = {
-        name: paired_with(one, stage, probe.read(run.recipe.inputs))
+    found.told_by = {
+        name: told_by_task(one, stage, probe.read(run.recipe.inputs), prepared)
         for name, (one, stage) in learned.items()
     }
     found.fused, found.fusion = together if probe.several else {}, probe.fusion

@@ -10,8 +10,8 @@ from medmcl.stages.run import Run
 from medmcl.stages.seen import chance_twins, seen_people
 
 EVERYBODY = (
-    "the cohort has no held-out split: all of its people are scored, none of them was seen in "
-    "training"
+    "the cohort has no held-out split: all of its people are scored, but those whom the run is "
+    "known to have learned from"
 )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ConfigError
@@ -100,12 +102,22 @@ class Refitted:
         }
 
     def finetuned(
-        self, spec: EvaluateSpec, task: str, targets: Targets
+        self,
+        spec: EvaluateSpec,
+        task: str,
+        targets: Targets,
+        told: Callable[[str], tuple[str, ...]],
     ) -> Iterator[tuple[tuple[str, float], Method]]:
         """Give the fine-tuned stages of a task as methods, a label fraction each.
 
         What a fold's stage says of everybody is its features, and nothing but the baseline hazard
         is fitted on them.
+
+        Args:
+            spec: The evaluate stage.
+            task: Name of the task.
+            targets: The task.
+            told: Stage to what could have named the outcome to it.
         """
         for label, pattern in spec.finetuned.items():
             for fraction in spec.label_fractions:
@@ -122,6 +134,7 @@ class Refitted:
                         protocol="fine_tune",
                         fractions=(fraction,),
                         anew=tuple(FoldFeatures(features=x, fit=as_predicted) for x in made),
+                        told=told(stage),
                         is_fitted=True,
                     ),
                 )
@@ -207,7 +220,7 @@ def refit_all(
     with nullcontext(stop) if stop is not None else StopRequest() as asked:
         for number, fold in enumerate(plan):
             record.say(f"{spec.name}: fold {number + 1} of {len(plan)}")
-            trained, own = _fold_run(run, cohort, fold, number, stages, device, record, asked)
+            trained, own = _fold_run(run, cohort, fold, number, stages, device, asked)
             here = trained.prepare(own, tuple(prepared.adapters), heed)
             sources = gather(spec, trained, here, device, {}, heed=heed)
             made.append(FoldRun(run=trained, prepared=here, sources=sources))
@@ -256,9 +269,9 @@ def _plan(
     if prepared.cohort.spec.keys.subjects.split.random is None:
         rows = rows[prepared.splits != "held_out"]
     strata = strata_of(prepared.tasks(tasks[0])) if tasks else np.zeros(len(prepared.splits))
-    units, draw = prepared.subjects, cast("Folds", subject_folds)
+    units, draw = one_person(prepared), cast("Folds", subject_folds)
     if spec.fold_by == "site" and sites is not None:
-        units, draw = site_codes(sites, prepared.subjects), site_folds
+        units, draw = site_codes(sites, units), site_folds
     folds, repeats = spec.folds_and_repeats
     count = len(np.unique(units[rows]))
     if count < 3:
@@ -282,6 +295,22 @@ def _plan(
     )
 
 
+def one_person(prepared: Prepared) -> np.ndarray:
+    """Number people so that those who share a measured record, a copy, have one number, (N,)."""
+    subjects = prepared.subjects
+    links = [np.stack([subjects, subjects])]
+    for codes in prepared.sides.contents:
+        known = np.flatnonzero(codes >= 0)
+        _, first = np.unique(codes[known], return_index=True)
+        owner = np.zeros(codes.max(initial=0) + 1, dtype=np.int64)
+        owner[codes[known][first]] = subjects[known][first]
+        links.append(np.stack([subjects[known], owner[codes[known]]]))
+    a, b = np.concatenate(links, axis=1)
+    size = int(subjects.max(initial=-1)) + 1
+    graph = coo_matrix((np.ones(len(a)), (a, b)), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1][subjects], dtype=np.int64)
+
+
 def _fold_run(
     run: Run,
     cohort: Cohort,
@@ -289,7 +318,6 @@ def _fold_run(
     number: int,
     stages: Sequence[AnyStage],
     device: torch.device,
-    record: Record,
     stop: StopRequest,
 ) -> tuple[Run, Cohort]:
     splits = np.full(len(cohort.samples), "held_out", dtype=object)
@@ -299,7 +327,7 @@ def _fold_run(
     folder = run.path / FOLDER / f"{number:03d}-{fingerprint(config)}"
     trained = train_apart(
         folder, own, run.recipe, stages, config,
-        world=World(device=device), record=record, stop=stop,
+        world=World(device=device), stop=stop,
     )  # fmt: skip
     return trained, own
 

@@ -31,6 +31,7 @@ from medmcl.stages.left_out import WRECKED, joined_spec
 from medmcl.stages.poison_spec import PoisonSpec
 from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.select_spec import SelectSpec
+from medmcl.stages.told import kept_names
 from medmcl.stages.train_records import save_train_records
 from medmcl.stages.train_spec import JoinSpec, TowersSpec
 
@@ -108,6 +109,17 @@ class Run:
     def clusters(self) -> dict[str, ClusterSpec]:
         """Every cluster stage, by name and in order."""
         return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, ClusterSpec)}
+
+    @property
+    def could_name(self) -> dict[str, list[str]]:
+        """Task to the modalities that could name its outcome in training; see `stages.told`."""
+        path = self.path / "could_name.json"
+        return _read_json(path) if path.is_file() else {}
+
+    @property
+    def trains(self) -> bool:
+        """Whether a stage of it learns anything."""
+        return any(spec.stage != "evaluate" for spec in self.recipe.stages)
 
     def left_out(self, stage: str) -> str:
         """Say why the run did without a stage; empty if it did not."""
@@ -255,23 +267,19 @@ class Run:
             ArtefactError: Whom the run learned from is unknown: it did not keep its records.
         """
         from medmcl.stages.own_cohort import open_as_own
-        from medmcl.stages.study import is_another
-        from medmcl.stages.train_records import learned_from
+        from medmcl.stages.seen import seen_people
 
         opened, _ = open_as_own(self, cohort, default={"on_bad_record": "exclude"})
         read = tuple(name for name in self.recipe.inputs if name in opened.spec.modalities)
         prepared = self.prepare(opened, read)
-        seen = learned_from(self.path, prepared)
+        seen = seen_people(self, prepared)
         if seen is None:
             raise ArtefactError(
-                "did not keep which records it learned from, so nobody is known to be unseen",
+                "did not keep whom it learned from, so nobody is known to be unseen",
                 where=self.path,
                 mend="train it again, or take people of whom you know that they were not in it",
             )
         known = set(prepared.samples["subject"].astype(str)[seen])
-        if not is_another(self, opened):
-            side = opened.subjects["split"]
-            known |= set(side.index[side.isin(["train", "tuning"])].astype(str))
         return [one for one in opened.subjects.index.astype(str) if one not in known]
 
     def embed(
@@ -570,5 +578,6 @@ def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) ->
         header = vars(replace(prepared.tasks(name))).copy()
         headers[name] = {k: v for k, v in header.items() if k not in _OF_ROWS}
     write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
+    write_atomically(folder / "could_name.json", json.dumps(kept_names(prepared), indent=1))
     save_train_records(folder, prepared)
     write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 
 from medmcl.data.loading import Prepared
@@ -23,20 +27,36 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
         prepared: The cohort, as the run prepares it.
 
     Returns:
-        None where that is unknown: the run kept neither.
+        None where that is unknown: the run kept neither, or reads no modality of the cohort.
     """
     cohort = prepared.cohort
+    is_own = run.config.get("cohort_fingerprint") == cohort.fingerprint
+    if not prepared.adapters and is_another(run, cohort):
+        return None
     measured = [n for n, adapter in prepared.adapters.items() if adapter.kind in MEASURED]
     seen = learned_from(run.path, prepared, among=measured or tuple(prepared.adapters))
     if chance_twins(run, prepared):
         seen = np.zeros(len(prepared.splits), dtype=bool)
-    is_own = run.config.get("cohort_fingerprint") == cohort.fingerprint
     if is_own or (not is_another(run, cohort) and (not measured or seen is None or seen.any())):
         by_id = _by_id(run, prepared)
         seen = by_id if seen is None or not measured else seen | by_id
     if seen is None:
         return None
     return np.asarray(np.isin(prepared.subjects, prepared.subjects[seen]))
+
+
+def seen_by_any(run: Run, prepared: Prepared, others: np.ndarray) -> np.ndarray | None:
+    """Say whom a run, or one that is set beside it, has seen, (N,) bool; None: unknown.
+
+    Args:
+        run: The run.
+        prepared: The cohort, as the run prepares it.
+        others: Samples of people whom the others have seen. (N,) bool
+    """
+    seen = seen_people(run, prepared)
+    if seen is None:
+        return others if others.any() else None
+    return np.asarray(seen | others)
 
 
 def chance_twins(run: Run, prepared: Prepared) -> int:
@@ -73,3 +93,56 @@ def _by_id(run: Run, prepared: Prepared) -> np.ndarray:
         return np.isin(prepared.splits, ("train", "tuning"))
     names, codes = np.unique(prepared.samples["subject"].astype(str), return_inverse=True)
     return np.asarray(np.isin(hashed_people(run.config["cohort"], names), kept[PEOPLE])[codes])
+
+
+VECTORS = "train_vectors.safetensors"
+
+
+def save_vectors(
+    folder: Path, vectors: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray],
+    splits: np.ndarray,
+) -> None:  # fmt: skip
+    """Keep hashes of the given vectors of train and tuning people, so that they are known again.
+
+    Args:
+        folder: The run.
+        vectors: Name to (N, E).
+        present: Name to the samples that have one. (N,) bool
+        splits: Split of each sample. (N,)
+    """
+    from safetensors.numpy import save
+
+    learned = np.isin(splits, ("train", "tuning"))
+    rows = {name: _hashes(x[learned & present[name]]) for name, x in vectors.items()}
+    content = save({name: np.unique(codes).view(np.int64) for name, codes in rows.items()})
+    path = folder / VECTORS
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_bytes(content)
+    aside.replace(path)
+
+
+def seen_vectors(
+    folder: Path, vectors: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
+) -> np.ndarray | None:
+    """Say which samples have a vector that a run's probes were fitted or chosen on, (N,) bool.
+
+    None where the run kept none.
+    """
+    from safetensors.numpy import load_file
+
+    path = folder / VECTORS
+    if not path.is_file():
+        return None
+    kept, found = load_file(path), None
+    for name, x in vectors.items():
+        if name in kept:
+            known = present[name] & np.isin(_hashes(x), kept[name].view(np.uint64))
+            found = known if found is None else found | known
+    return found
+
+
+def _hashes(vectors: np.ndarray) -> np.ndarray:
+    """Hash rows of (N, E), (N,) uint64."""
+    rows = np.ascontiguousarray(vectors, dtype=np.float64)
+    found = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+    return np.array([int.from_bytes(one, "big") for one in found], dtype=np.uint64)

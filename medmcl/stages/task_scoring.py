@@ -30,7 +30,7 @@ from medmcl.stages.run import Run
 from medmcl.stages.saved_prediction import load_prediction
 from medmcl.stages.saved_probes import SavedProbe, load_probes
 from medmcl.stages.study import is_another
-from medmcl.stages.told import paired_with
+from medmcl.stages.told import told_by_task
 
 if TYPE_CHECKING:
     import torch
@@ -123,6 +123,8 @@ class TaskScoring:
                 self.notes.append(f"{task}: {why}; --probe refit fits one on this cohort")
         else:
             splits = prepared.splits if self.refitted is not None else self._unseen()
+            if spec.folds is not None and self._declares_its_split:
+                splits = np.where(splits == "held_out", "not scored", splits)
         methods: dict[str | tuple[str, float], Method] = {}
         predictions: dict[str | tuple[str, float], Predictions] = {}
         if self.frozen:
@@ -137,7 +139,9 @@ class TaskScoring:
         if self.refitted is None:
             predictions |= self._finetuned(task, targets, splits)
         else:
-            methods |= self.refitted.finetuned(spec, task, targets)
+            methods |= self.refitted.finetuned(
+                spec, task, targets, lambda stage: self._told(stage, task)
+            )
         if not methods and not predictions:
             return TaskEvaluation(results=[])
         used = {k if isinstance(k, str) else k[0] for k in (*methods, *predictions)}
@@ -168,6 +172,10 @@ class TaskScoring:
         splits, notes = outside_splits(self.run, self.prepared, np.asarray(known))
         for note in notes:
             self.say(note)
+        if self.seen is not None and (self.seen & (splits == "held_out")).any():
+            people = len(np.unique(self.prepared.subjects[self.seen & (splits == "held_out")]))
+            self.say(f"{counted(people, 'subject')} {SEEN}")
+            splits = np.where(self.seen, "not scored", splits)
         return replace(targets, sides=None), splits
 
     def _unseen(self) -> np.ndarray:
@@ -199,8 +207,8 @@ class TaskScoring:
             return CrossValidation(folds=folds, repeats=repeats, refit="all", unseen=unseen,
                                    by=spec.fold_by, plan=plan)  # fmt: skip
         seen = np.isin(splits, ("train", "tuning")) if self.seen is None else self.seen
-        unseen = ~seen
-        if self.prepared.cohort.spec.keys.subjects.split.random is None:
+        unseen = ~seen if self.run.trains else np.ones(len(splits), dtype=bool)
+        if self._declares_its_split:
             unseen &= splits != "held_out"
             if not unseen.any():
                 raise ConfigError(
@@ -220,6 +228,10 @@ class TaskScoring:
             sites=self.sites,
             seed=self.seed,
         )
+
+    @property
+    def _declares_its_split(self) -> bool:
+        return self.prepared.cohort.spec.keys.subjects.split.random is None
 
     def methods(
         self, targets: Targets, change: Callable[[Sources], Sources] = lambda sources: sources
@@ -295,6 +307,11 @@ class TaskScoring:
                 self.notes.append(f"{task}: the run has no '{label}' stage for it")
         return dict(found.items())
 
+    def _told(self, stage: str, task: str) -> tuple[str, ...]:
+        """Name what could have named the outcome to a fine-tuned stage."""
+        towers = self.run.stage(stage).towers
+        return told_by_task(self.run, stage, towers, self.prepared).get(task, ())
+
     def _stage(
         self, stage: str, label: str, targets: Targets, scored: np.ndarray, fraction: float
     ) -> Given:
@@ -305,13 +322,15 @@ class TaskScoring:
             replace(line, method=label) if line.labels else line
             for line in run_ledger(self.run, [stage])
         )
-        counts, able = None, self.sources.could_name.get(targets.name, frozenset())
-        told = tuple(name for name in paired_with(self.run, stage, towers) if name in able)
+        counts, told = None, self._told(stage, targets.name)
         if not self.is_outside:
             people = self.prepared.subjects
             train = label_subset(targets, people, train, fraction, seed=self.run.seed)
             tuning = np.flatnonzero((self.prepared.splits == "tuning") & targets.known.any(axis=1))
             counts = LabelCounts.of(targets, people, train, tuning[has[tuning]])
+            trained = (self.run.checkpoints(stage).done or {}).get("subjects", counts.subjects)
+            if trained != counts.subjects:  # a subset, a selection, another draw
+                counts = replace(counts, subjects=int(trained), events={})
         wants = targets.kind == "survival" and not self.frozen and len(train) > 0
         rows = np.union1d(scored, train) if wants else scored
         values = predict(self.run, stage, self.prepared, targets, self.device, rows, scored)

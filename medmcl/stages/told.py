@@ -9,22 +9,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from medmcl.core.contracts import FreeText
 from medmcl.core.errors import CohortError
 from medmcl.data.loading import Prepared
 from medmcl.data.outcomes import tellers
-from medmcl.stages.ledger import with_parents
-from medmcl.stages.run import Run
+
+if TYPE_CHECKING:
+    from medmcl.stages.run import Run
+
+ANY = "*"
+"""Stands for every task, of a cohort that has others, too."""
 
 
 def paired_with(run: Run, stage: str, read: Iterable[str]) -> tuple[str, ...]:
     """Name the modalities that a stage, and those before it, learned from beside those read."""
+    from medmcl.stages.ledger import with_parents
+
     learned: dict[str, None] = {}
     for name in with_parents(run, [stage]):
         if name in run.stages:
             learned |= dict.fromkeys(run.stage(name).towers)
     return tuple(name for name in learned if name not in set(read))
+
+
+def told_by_task(
+    run: Run, stage: str, read: Iterable[str], prepared: Prepared
+) -> dict[str, tuple[str, ...]]:
+    """Give, for each task, what a stage was paired with that could have named its outcome.
+
+    As the run's own cohort said when it was trained, whatever stands in the cohort in hand; and as
+    that one says.
+    """
+    paired = paired_with(run, stage, read)
+    kept, here = run.could_name, could_name(prepared)
+    free = set(kept.get(ANY, ()))
+    return {
+        task: tuple(
+            name for name in paired if name in free | set(kept.get(task, ())) | set(here[task])
+        )
+        for task in here
+    }
 
 
 def could_name(prepared: Prepared) -> Mapping[str, frozenset[str]]:
@@ -47,4 +73,11 @@ def could_name(prepared: Prepared) -> Mapping[str, frozenset[str]]:
             if name in telling or telling & {*spec.cell_columns, *spec.needed_columns}
         }
         found[task] = frozenset(free | showing)
+    return found
+
+
+def kept_names(prepared: Prepared) -> dict[str, list[str]]:
+    """Give what a run keeps of `could_name`, as JSON values; under `ANY` what may say anything."""
+    found = {task: sorted(names) for task, names in could_name(prepared).items()}
+    found[ANY] = sorted(n for n, one in prepared.adapters.items() if isinstance(one, FreeText))
     return found

@@ -67,7 +67,6 @@ def train_apart(
     config: dict[str, Any],
     *,
     world: World,
-    record: Record,
     stop: StopRequest,
 ) -> Run:
     """Train stages of a recipe once more, in a folder of their own; what is finished there stays.
@@ -79,7 +78,6 @@ def train_apart(
         stages: Its stages, expanded; those that evaluate are passed over.
         config: What the folder's config.yaml says.
         world: This process alone.
-        record: Told what is done.
         stop: Asked whether to stop.
 
     Raises:
@@ -88,19 +86,19 @@ def train_apart(
     prepared = prepare_inputs(
         cohort, recipe, folder, shown=False, heed=lambda: stop.heed("reading records")
     )
+    folder.mkdir(parents=True, exist_ok=True)
     setting = Setting(
         recipe=recipe,
         seed=config["seed"],
         precision=config["precision"],
         world=world,
         folder=folder,
-        record=record,
+        record=Record(folder / "metrics.jsonl", active=True),
         stop=stop,
     )
     made = [stage for stage in stages if not isinstance(stage, EvaluateSpec)]
     for stage in made:
         REHEARSE[stage.stage](stage, prepared, setting)
-    folder.mkdir(parents=True, exist_ok=True)
     write_run_files(folder, config, prepared)
     for stage in made:
         stop.heed(stage.name)

@@ -8,6 +8,7 @@ skill (benchmarks/memorised_pairs.md).
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from tiny_runs import tiny
 
 import medmcl
 from benchmarks.memorised_pairs import ANSWER, LABS, VITALS, memorising, write_recipe, write_told
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.cohort import open_cohort
 from medmcl.data.loading import prepare
 from medmcl.engine.record import Record
@@ -35,6 +36,7 @@ from medmcl.evaluation.results import flipped, load_results
 from medmcl.stages import refit_all
 from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.evaluate_spec import EvaluateSpec
+from medmcl.stages.ledger import whom_they_saw
 from medmcl.stages.recipe_on import recipe_on
 from medmcl.stages.run import Run
 from medmcl.stages.saved_probes import load_probes
@@ -58,9 +60,11 @@ def apart(folder, cohort, recipe, seed, overrides=None):
         "tasks": list(opened.spec.tasks), "cohort_overrides": {}, "seed": seed,
         "precision": "fp32", "recipe": json.loads(spec.model_dump_json(by_alias=True)),
     }  # fmt: skip
-    record = Record(folder / "metrics.jsonl", active=True)
-    return train_apart(folder, opened, spec, stages, config, world=World(device=CPU),
-                       record=record, stop=StopRequest()), opened  # fmt: skip
+    run = train_apart(folder, opened, spec, stages, config, world=World(device=CPU),
+                      stop=StopRequest())  # fmt: skip
+    about = {"recipe": spec.name, "cohort": opened.name, "parents": []}
+    (folder / "provenance.json").write_text(json.dumps(about))
+    return run, opened
 
 
 def train(folder, seed, steps=STEPS, **cohort):
@@ -342,3 +346,107 @@ def test_fine_tuned_stages_are_trained_anew_in_folds_and_their_labels_counted(he
     brier = [row for row in load_results(run.path / "results.csv")
              if row.metric == "integrated_brier" and row.method == "fine-tuned"]  # fmt: skip
     assert brier[0].value is not None  # curves over a baseline of the rows fitted on
+
+
+def test_the_command_asks_for_folds_of_a_finished_run(runs, tmp_path):
+    """In a new folder; nothing of the folds' training stands in the run's own curves."""
+    run, cohort = runs[0]
+    before = (run.path / "metrics.jsonl").read_bytes()
+    asked = {"evaluate.folds": "3 x 1", "evaluate.refit": "all", "evaluate.bootstrap_draws": 100}
+    done = medmcl.evaluate(run.path, cohort.path.parent, out=tmp_path / "asked", device="cpu",
+                           overrides=asked)  # fmt: skip
+    assert {row.n for row in aurocs(done.results)} == {300}
+    assert (tmp_path / "asked" / "report.html").is_file()
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+    lines = [line for line in done.evidence.fitted if line.use == "out_of_fold"]
+    assert {line.subjects for line in lines} == {300}
+
+
+def test_nobody_is_scored_whom_a_run_set_beside_has_seen(runs, tmp_path):
+    """Folds of probes on another cohort, where the run beside was trained on most people."""
+    (run, _), (other, cohort) = runs[0], runs[1]
+    held = int((cohort.subjects["split"] == "held_out").sum())
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(cohort.path.parent, folder)
+    asked = {"evaluate.folds": "5 x 1", "evaluate.bootstrap_draws": 100}
+    alone = medmcl.evaluate(run.path, folder, out=tmp_path / "a", probe="refit", device="cpu",
+                            overrides=asked)  # fmt: skip
+    assert {row.n for row in aurocs(alone.results)} == {300}  # strangers to it, all of them
+    beside = medmcl.evaluate(run.path, folder, out=tmp_path / "b", probe="refit", device="cpu",
+                             compare=[renamed(other.path, tmp_path / "rival")],
+                             overrides=asked)  # fmt: skip
+    assert {row.n for row in aurocs(beside.results)} == {held}
+    (line, *_) = [one for one in beside.evidence.fitted if one.use == "out_of_fold"]
+    assert set(line.splits) == {"train", "tuning", "held_out"}  # who was fitted on, not who scored
+
+
+def renamed(path, to):
+    shutil.copytree(path, to, ignore=shutil.ignore_patterns("folds"))
+    return to
+
+
+def test_a_run_set_beside_knows_its_people_however_they_are_split_now(runs):
+    run, cohort = runs[0]
+    other = open_cohort(cohort.path, {"subjects.split.random.seed": 99})
+    prepared = run.prepare(other, (LABS,))
+    with pytest.raises(CohortError, match="learned from people who are held out here"):
+        whom_they_saw({"rival": (run, prepared)}, prepared.splits)
+    seen, notes = whom_they_saw({"rival": (run, run.prepare(cohort, (LABS,)))}, cohort_splits(run))
+    assert seen.sum() == int((cohort.subjects["split"] != "held_out").sum())
+    assert notes == []
+    unseen = run.unseen_subjects(other)
+    assert set(unseen) == set(cohort.subjects.index[cohort.subjects["split"] == "held_out"])
+
+
+def cohort_splits(run):
+    return np.full(300, "train", dtype=object)
+
+
+def test_what_named_an_outcome_in_training_is_known_where_it_is_not(runs, tmp_path):
+    run, cohort = runs[0]
+    without = open_cohort(cohort.path, {"modalities.answer": None, "tasks.ill.told_by": []})
+    found = scored(run, without, tmp_path, models={"contrastive": "contrast"})
+    assert {row.told for row in aurocs(found.results)} == {ANSWER}
+
+
+def test_a_declared_held_out_elsewhere_is_neither_fitted_on_nor_scored_in_folds(runs, tmp_path):
+    run, _ = runs[0]
+    other = open_cohort(write_told(tmp_path / "declared", 7, split="fold"))
+    held = int((other.subjects["split"] == "held_out").sum())
+    found = scored(run, other, tmp_path, folds="5 x 1")
+    rows = aurocs(found.results)
+    assert {row.n for row in rows} == {300 - held}
+    assert {row.train_subjects for row in rows} == {(300 - held) * 4 // 5}
+
+
+def test_copies_of_a_record_stand_in_one_fold():
+    subjects = np.array([0, 1, 2, 2, 3, 4])
+    contents = (np.array([0, 1, 2, 5, 1, -1]), np.array([7, -1, 7, -1, -1, -1]))
+    prepared = SimpleNamespace(subjects=subjects, sides=SimpleNamespace(contents=contents))
+    units = refit_all.one_person(prepared)
+    assert units[0] == units[2] == units[3]  # by the second modality; two records of one person
+    assert units[1] == units[4]
+    assert len(set(units.tolist())) == 3
+
+
+def test_vectors_of_people_that_a_probe_was_fitted_on_are_known_elsewhere(tmp_path):
+    """The same people under another cohort's name: noise that a wide probe has by heart."""
+    home = write_told(tmp_path / "home", 3)
+    ids = pd.read_csv(home / "people.csv")["pid"]
+    noise = np.random.default_rng(1).normal(size=(len(ids), 60))
+    table = pd.DataFrame(noise, columns=[f"v{k}" for k in range(60)]).assign(pid=ids)
+    table.to_csv(tmp_path / "v.csv", index=False)
+    few = {"evaluate.bootstrap_draws": 100, "evaluate.covariates": None}
+    medmcl.evaluate(embeddings=tmp_path / "v.csv", cohort=home, out=tmp_path / "run", device="cpu",
+                    overrides=few)  # fmt: skip
+    away = tmp_path / "away"
+    shutil.copytree(home, away)
+    tree = yaml.safe_load((away / "cohort.yaml").read_text())
+    tree["subjects"]["split"] = {"everyone": "train"}
+    tree["tasks"]["ill"]["about"] = "as elsewhere"
+    (away / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    done = medmcl.evaluate(tmp_path / "run", away, embeddings={"v": tmp_path / "v.csv"},
+                           out=tmp_path / "there", device="cpu")  # fmt: skip
+    held = int((open_cohort(home).subjects["split"] == "held_out").sum())
+    assert {row.n for row in aurocs(done.results)} == {held}
+    assert any("whom the run learned from: not scored" in note for note in done.notes)
