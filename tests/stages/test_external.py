@@ -200,7 +200,7 @@ def test_a_run_that_learned_from_people_held_out_here_is_not_set_beside(trained,
     table.to_csv(path, sep="\t", index=False)
     other = tmp_path / "rival"
     shutil.copytree(trained.path, other)
-    with pytest.raises(CohortError, match="learned from records that are held out here") as said:
+    with pytest.raises(CohortError, match="learned from people who are held out here") as said:
         run_on(trained, copy, tmp_path / "x", compare=[other])
     assert "sub-" in str(said.value)
     with pytest.raises(CohortError, match=r"nobody can be scored(?s:.*)whom the run learned from"):
