@@ -21,7 +21,7 @@ from medmcl.evaluation.confounders import Confounder
 from medmcl.evaluation.evaluate import TaskEvaluation
 from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
-from medmcl.evaluation.results import Result
+from medmcl.evaluation.results import BESIDE, COVARIATES, Result
 from medmcl.evaluation.retrieval import retrieval
 from medmcl.stages.attacked import attack_results, own_attack
 from medmcl.stages.coefficients import FILE as COEFFICIENTS
@@ -43,6 +43,7 @@ from medmcl.stages.paired_choice import paired_choice_results
 from medmcl.stages.people import scored_people, write_people
 from medmcl.stages.refit_all import refit_all
 from medmcl.stages.run import Run
+from medmcl.stages.runs_beside import apart, what_it_reads
 from medmcl.stages.saved_prediction import KeptPrediction
 from medmcl.stages.saved_probes import SavedProbe, save_probes, save_reading, save_simple
 from medmcl.stages.seen import save_vectors, seen_by_any, seen_vectors
@@ -214,7 +215,8 @@ def _evaluate_run(
     frozen = frozen_probes(opened_run, opened, probe)
     tree = {**_stage_of(opened_run, vectors, is_another(opened_run, opened)), **changes}
     spec = _with_choices(with_settings(tree, own, is_frozen=bool(frozen)), opened)
-    _refuse_names(others, [*(spec.probe.models if spec.probe else ()), *spec.embeddings])
+    models = spec.probe.models if spec.probe else ()
+    _refuse_names(others, [*models, *spec.embeddings, COVARIATES, BESIDE])
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     claim_report_folder(folder, overwrite=overwrite)
     asked = opened.spec.tasks if spec.tasks == "all" else spec.tasks
@@ -420,9 +422,8 @@ def run_evaluate(
 
     theirs = np.zeros(len(prepared.splits), dtype=bool)
     if spec.predicts and (chosen or spec.confounders):
-        if spec.probe is not None:
-            theirs, said = _whom_they_saw(spec.probe, run, others or {}, prepared)
-            evaluation.notes += said
+        theirs, said = _whom_they_saw(spec, run, others or {}, prepared, bool(frozen))
+        evaluation.notes += said
         now("embeddings" if spec.probe is not None or spec.embeddings else "covariates")
         sources = gather(
             spec, run, prepared, device, others or {}, is_frozen=bool(frozen), heed=heed
@@ -504,7 +505,7 @@ def _set_beside_nowhere(
     spec: EvaluateSpec, tasks: Sequence[str], others: Mapping[str, Run]
 ) -> list[str]:
     """Say so where nothing that is evaluated can set other runs beside."""
-    is_probed = spec.probe is not None and bool(tasks or spec.confounders)
+    is_probed = spec.predicts and bool(tasks or spec.confounders)
     if not others or is_probed or spec.attack is not None:
         return []
     return [
@@ -574,14 +575,32 @@ def _by_vector(spec: EvaluateSpec, run: Run, sources: Sources, prepared: Prepare
 
 
 def _whom_they_saw(
-    probe: ProbeSpec, run: Run, others: Mapping[str, Run], prepared: Prepared
+    spec: EvaluateSpec, run: Run, others: Mapping[str, Run], prepared: Prepared, is_frozen: bool
 ) -> tuple[np.ndarray, list[str]]:
-    """Samples of people whom runs that are set beside have seen, (N,) bool; and remarks."""
-    cohort = prepared.cohort
-    again = {
-        name: (other, other.prepare(cohort, _shared(probe, run, other, cohort)))
-        for name, other in others.items()
-    }
+    """Samples of people whom runs that are set beside have seen, (N,) bool; and remarks.
+
+    Raises:
+        ConfigError: Kept probes are applied (``is_frozen``), and a run without an encoder, or one
+            beside it, would have to be fitted here.
+    """
+    cohort, strange = prepared.cohort, apart(spec, others)
+    if strange and is_frozen:
+        raise ConfigError(
+            "the probes that the run kept are applied here and nothing is fitted, so other runs "
+            "cannot be set beside it",
+            where="--compare",
+            got=", ".join(strange),
+            mend="--probe refit, which fits all of them on this cohort's train split",
+        )
+    again = {}
+    for name, other in others.items():
+        if name in strange:
+            what_it_reads(name, other, cohort)  # refuses
+            read = tuple(n for n in other.recipe.inputs if n in cohort.spec.modalities)
+        else:
+            assert spec.probe is not None  # else every run is apart
+            read = _shared(spec.probe, run, other, cohort)
+        again[name] = other, other.prepare(cohort, read)
     return whom_they_saw(again, prepared.splits)
 
 

@@ -30,6 +30,7 @@ from medmcl.stages.evaluate_spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.given_vectors import lay_vectors
 from medmcl.stages.run import Run, vector_width
+from medmcl.stages.runs_beside import RunBeside, apart, run_beside
 from medmcl.stages.saved_probes import load_simple
 from medmcl.stages.told import told_by_task
 
@@ -54,6 +55,8 @@ class Sources:
         simple_variants: The same as if only some modalities were there.
         simple_name: Its name in the table.
         simple_reading: What it learned from train rows.
+        beside: Other runs to what they predict from, where they or this one have no encoder.
+        beside_tellers: Other run, and task, to columns of its table that tell the task.
         baselines: Which baselines are asked for.
         notes: What a reader must know.
         gaps: What stands in for missing cells and numbers.
@@ -75,6 +78,8 @@ class Sources:
     simple_variants: tuple[Variant, ...] = ()
     simple_name: str = ""
     simple_reading: SimpleReading | None = None
+    beside: dict[str, RunBeside] = field(default_factory=dict)
+    beside_tellers: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
@@ -92,8 +97,8 @@ class Sources:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """Embeddings beside the main one."""
-        return tuple(self.embeddings)[1:]
+        """Embeddings beside the main one, and runs."""
+        return (*tuple(self.embeddings)[1:], *self.beside)
 
     def told(self, method: str, task: str) -> tuple[str, ...]:
         """Name what the encoder of a method was paired with that could name the outcome."""
@@ -121,6 +126,14 @@ class Sources:
             plain = self.covariates.without(self.tellers.get(targets.name, ()))
         if plain is not None and ("covariates" in self.baselines or not self.embeddings):
             methods[COVARIATES] = Method(features=plain, fit=linear_probe, protocol=linear)
+        for name, other in self.beside.items():
+            telling = self.beside_tellers.get((name, targets.name), ())
+            methods[name] = Method(
+                features=other.features(telling),
+                fit=linear_probe,
+                protocol=linear,
+                told=self.told(name, targets.name),
+            )
         if plain is not None and "covariates+embedding" in self.baselines and self.embeddings:
             name, main = next(iter(self.embeddings.items()))
             both, side_by_side = beside(plain, main)
@@ -170,8 +183,17 @@ def gather(
     """
     wanted = spec.wanted_baselines
     found = Sources(embeddings={}, present={}, baselines=wanted, seed=run.seed)
+    strange = apart(spec, others)
     if spec.probe is not None:
-        _embed(found, spec.probe, run, prepared, device, others, is_frozen=is_frozen)
+        alike = {name: one for name, one in others.items() if name not in strange}
+        _embed(found, spec.probe, run, prepared, device, alike, is_frozen=is_frozen)
+    for name, other in strange.items():
+        one = run_beside(name, other, prepared, device)
+        found.beside[name], found.present[name], found.paired[name] = one, one.present, one.paired
+        for task, out in _tellers(spec, prepared.cohort, one.modality).items():
+            found.beside_tellers[name, task] = out
+    if strange:
+        found.could_name = could_name(prepared)
     for name, source in spec.embeddings.items():
         laid = lay_vectors(name, Path(source), prepared.cohort)
         found.embeddings[name], found.present[name] = laid.values, laid.present
@@ -198,7 +220,18 @@ def gather(
 def _leave_out_tellers(found: Sources, spec: EvaluateSpec, cohort: Cohort) -> None:
     """Note, for each task, the covariates that would give it away; they are not its predictors."""
     modality = str(spec.covariates)
+    found.tellers |= _tellers(spec, cohort, modality)
+    found.notes += [
+        f"{task}: {', '.join(out)} of {modality} left out of the covariates: the task is "
+        "made of it, or told by it"
+        for task, out in found.tellers.items()
+    ]
+
+
+def _tellers(spec: EvaluateSpec, cohort: Cohort, modality: str) -> dict[str, tuple[str, ...]]:
+    """Task to the columns of a table that it is made of, or told by; only tasks with some."""
     shown = cohort.spec.modalities[modality].cell_columns
+    found: dict[str, tuple[str, ...]] = {}
     for task, rows in cohort.labels.items():
         if spec.tasks != "all" and task not in spec.tasks:
             continue
@@ -208,11 +241,8 @@ def _leave_out_tellers(found: Sources, spec: EvaluateSpec, cohort: Cohort) -> No
             continue
         out = tuple(column for column in shown if column in telling)
         if out:
-            found.tellers[task] = out
-            found.notes.append(
-                f"{task}: {', '.join(out)} of {modality} left out of the covariates: the task is "
-                "made of it, or told by it"
-            )
+            found[task] = out
+    return found
 
 
 def _embed(

@@ -19,6 +19,7 @@ from medmcl.data.simulate import simulate
 from medmcl.engine.record import Record
 from medmcl.evaluation.evaluate import TaskEvaluation
 from medmcl.evaluation.models.probe import linear_probe
+from medmcl.stages import pretrain, report
 from medmcl.stages.evaluate import run_evaluate
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.groups import sample_groups
@@ -218,6 +219,42 @@ def test_runs_set_beside_have_paired_differences_on_the_same_rows(trained, heart
     assert {r.versus for r in gains} == {"MDM + contrastive"}
     assert all(r.value == 0 for r in gains)  # the same weights
     assert "unknown" not in " ".join(done.notes)
+
+
+def test_a_risk_model_and_an_encoder_are_set_beside_each_other_either_way(
+    trained, hearts, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(report, "write_evaluation_report", lambda *_, **__: None)
+    monkeypatch.setattr(pretrain, "write_run_report", lambda *_, **__: None)
+    few = {"stages.results.bootstrap_draws": 100}
+    risk = medmcl.pretrain(
+        hearts, recipe="risk_table_toy", out=tmp_path / "risk", overrides=few, device="cpu"
+    )
+    encoder = tmp_path / "encoder"
+    shutil.copytree(trained.path, encoder)
+    quick = {"overrides": {"evaluate.bootstrap_draws": 100}, "tasks": ["infarct"]}
+    one = run_on(trained, hearts, tmp_path / "x", compare=[risk.path], **quick)
+    two = run_on(risk, hearts, tmp_path / "y", compare=[encoder], **quick)
+    gains = []
+    for done, method, versus in (
+        (one, "risk", "MDM + contrastive"),
+        (two, "encoder", "covariates"),
+    ):
+        rows = {(r.method, r.versus): r for r in done.results
+                if r.metric == "auroc" and r.label_fraction == 1}  # fmt: skip
+        gain = rows[method, versus]
+        assert gain.value == pytest.approx(rows[method, ""].value - rows[versus, ""].value)
+        assert gain.n == rows[method, ""].n == rows[versus, ""].n
+        gains.append(gain.value)
+    assert gains[0] == pytest.approx(-gains[1], abs=1e-6)  # the same models on the same people
+    copy = tmp_path / "turned"
+    shutil.copytree(hearts, copy)
+    table = pd.read_csv(copy / "participants.tsv", sep="\t")
+    turned = {"train": "held_out", "held_out": "train", "tuning": "tuning"}
+    table["split"] = table["split"].map(turned)
+    table.to_csv(copy / "participants.tsv", sep="\t", index=False)
+    with pytest.raises(CohortError, match="learned from records that are held out here"):
+        run_on(risk, copy, tmp_path / "z", compare=[encoder], probe="refit", **quick)
 
 
 def test_the_evaluation_carries_figures_subgroups_and_ledger(trained, hearts, tmp_path):

@@ -176,6 +176,36 @@ def test_vectors_stand_beside_the_models_of_a_run(people, tmp_path, cache):
     assert row_of(done, "covariates", versus="embeddings").n == row_of(done, "embeddings").n
 
 
+def test_runs_without_an_encoder_are_set_beside_each_other_on_the_same_people(
+    scored, people, tmp_path, cache
+):
+    _, out = scored
+    folder, ids, risk = people
+    few = {"stages.results.bootstrap_draws": 100}
+    run, rival = (
+        medmcl.pretrain(folder, recipe="risk_table_toy", out=tmp_path / name, device="cpu",
+                        overrides=few)
+        for name in ("first", "rival")
+    )  # fmt: skip
+    mine = {"mine": made(ids, risk, 0.3)}
+    done = medmcl.evaluate(run, folder, embeddings=mine, compare=[rival.path],
+                           out=tmp_path / "x", overrides=QUICK, device="cpu")  # fmt: skip
+    gain = row_of(done, "rival", versus="mine")
+    assert gain.value == pytest.approx(row_of(done, "rival").value - row_of(done, "mine").value)
+    assert gain.n == row_of(done, "mine").n == row_of(done, "rival").n
+    done = medmcl.evaluate(run, folder, compare=[rival.path], out=tmp_path / "y", overrides=QUICK,
+                           device="cpu")  # fmt: skip
+    gain = row_of(done, "rival", versus="covariates")
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0)  # the same columns
+    with pytest.raises(ConfigError, match="scored vectors made elsewhere") as told:
+        medmcl.evaluate(run, folder, compare=[out / "run"], out=tmp_path / "z", device="cpu")
+    assert "--embeddings sharp=FILE" in told.value.mend
+    table, _ = whas(60, seed=8)
+    there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
+    with pytest.raises(ConfigError, match="nothing is fitted, so other runs"):
+        medmcl.evaluate(run, there, compare=[rival.path], out=tmp_path / "w", device="cpu")
+
+
 def test_a_cohort_of_outcomes_alone_will_do(people, tmp_path, cache):
     _, ids, risk = people
     table, _ = whas(600)

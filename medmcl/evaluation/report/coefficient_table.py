@@ -25,7 +25,9 @@ def coefficient_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     header = ("outcome", "predictor", "coefficient", "SD", "ratio", "of")
     lines = tuple(_line(row) for row in rows)
     folded = f"{len(lines)} lines" if len(lines) > OPEN_ROWS else ""
-    table = Shown(title=TITLE, aid=AID, header=header, rows=lines, folded=folded, is_looked_up=True)
+    table = Shown(
+        title="Coefficients", aid=AID, header=header, rows=lines, folded=folded, is_looked_up=True
+    )
     said = "A line a predictor, with its coefficient and ratio, is in the appendix."
     return Section(
         key="model",
