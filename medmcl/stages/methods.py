@@ -189,11 +189,9 @@ def gather(
         _embed(found, spec.probe, run, prepared, device, alike, is_frozen=is_frozen)
     for name, other in strange.items():
         one = run_beside(name, other, prepared, device)
-        found.beside[name], found.present[name], found.paired[name] = one, one.present, one.paired
+        found.beside[name], found.present[name], found.told_by[name] = one, one.present, one.told
         for task, out in _tellers(spec, prepared.cohort, one.modality).items():
             found.beside_tellers[name, task] = out
-    if strange:
-        found.could_name = could_name(prepared)
     for name, source in spec.embeddings.items():
         laid = lay_vectors(name, Path(source), prepared.cohort)
         found.embeddings[name], found.present[name] = laid.values, laid.present

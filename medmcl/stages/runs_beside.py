@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from medmcl.data.loading import Prepared
 from medmcl.stages.evaluate_spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.run import Run
-from medmcl.stages.told import paired_with
+from medmcl.stages.told import told_by_task
 
 if TYPE_CHECKING:
     import torch
@@ -28,13 +28,13 @@ class RunBeside:
         features: Columns that tell a task to the features that may be used for it, (N, E).
         present: Samples that have them. (N,) bool
         modality: What it reads.
-        paired: What its encoder learned from beside that.
+        told: Task to what its encoder was paired with that could name the outcome.
     """
 
     features: Callable[[tuple[str, ...]], np.ndarray]
     present: np.ndarray
     modality: str
-    paired: tuple[str, ...] = ()
+    told: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def apart(spec: EvaluateSpec, others: Mapping[str, Run]) -> dict[str, Run]:
@@ -72,7 +72,7 @@ def run_beside(name: str, other: Run, prepared: Prepared, device: torch.device) 
         features=lambda _: vectors,
         present=own.present[modality],
         modality=modality,
-        paired=paired_with(other, stage, (modality,)),
+        told=told_by_task(other, stage, (modality,), prepared),
     )
 
 

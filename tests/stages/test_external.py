@@ -253,7 +253,7 @@ def test_a_risk_model_and_an_encoder_are_set_beside_each_other_either_way(
     turned = {"train": "held_out", "held_out": "train", "tuning": "tuning"}
     table["split"] = table["split"].map(turned)
     table.to_csv(copy / "participants.tsv", sep="\t", index=False)
-    with pytest.raises(CohortError, match="learned from records that are held out here"):
+    with pytest.raises(CohortError, match="learned from people who are held out here"):
         run_on(risk, copy, tmp_path / "z", compare=[encoder], probe="refit", **quick)
 
 
