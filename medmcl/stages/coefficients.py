@@ -60,6 +60,7 @@ def coefficient_rows(
                     "ratio": RATIOS.get(model.link, ""),
                     "ratio_value": _exp(weight) if model.link in RATIOS else None,
                     "ratio_per": "sd" if what == "" else "yes against no",
+                    "if_missing": covariates.stand_in(column, what) if mean is None else mean,
                 }
             )
         if not model.has_curves:

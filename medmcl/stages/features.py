@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
 from medmcl.stages.run import Run, embed_samples, source_of
 from medmcl.stages.seen import seen_people
+from medmcl.stages.table_gaps import MEASURED, TrainGaps, indicators_that_count
 from medmcl.stages.train_spec import TowersSpec
 
 if TYPE_CHECKING:
@@ -161,14 +162,16 @@ class Covariates:
     """A table as plain features, and what its adapter learned from train rows.
 
     Attributes:
-        values: Presence flags, standardised numbers, one column a level: what varies among the
-            train rows. (N, F)
+        values: Presence flags of which train has enough people with and without, standardised
+            numbers, one column a level: what varies among the train rows. A category that is
+            missing and has no such flag has the shares of its levels in train. (N, F)
         present: Samples that have the table. (N,) bool
         cells: The same cell by cell.
         faults: Record to why it cannot be used.
         reading: Settings and state of the adapter, and the terms, to read another cohort alike.
         terms: What each of the F is: a column of the table, and ``measured``, a level of it, or
             nothing for the number itself.
+        gaps: What train people lacked; None of a run that did not count.
     """
 
     values: np.ndarray
@@ -177,11 +180,17 @@ class Covariates:
     faults: dict[str, str]
     reading: dict[str, Any]
     terms: tuple[tuple[str, str], ...]
+    gaps: TrainGaps | None
 
     def without(self, columns: Collection[str]) -> np.ndarray:
         """Give the values with what some columns of the table say taken out: zeros. (N, F)."""
         shown = np.array([column not in columns for column, _ in self.terms], dtype=bool)
         return self.values * shown
+
+    def stand_in(self, column: str, what: str) -> float:
+        """Give what stands for a term of a category, or a flag, where its cell is missing."""
+        has_flag = (column, MEASURED) in self.terms
+        return 0.0 if has_flag else float(self.reading["shares"].get(column, {}).get(what, 0.0))
 
     @classmethod
     def of(
@@ -217,7 +226,7 @@ class Covariates:
         stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
         values, flags = stored[:, 0], stored[:, 1]
         columns, shape, state = [flags], adapter.input_shape, adapter.state()
-        terms = [(name, "measured") for name in shape.names]
+        terms = [(name, MEASURED) for name in shape.names]
         for column, (name, levels) in enumerate(zip(shape.names, shape.cardinalities, strict=True)):
             if levels == 0:
                 columns.append((values[:, column] * flags[:, column])[:, None])
@@ -228,31 +237,62 @@ class Covariates:
                 terms += [(name, level) for level in ("unseen", *state["levels"][name])]
         has = prepared.present[modality]
         every = np.concatenate(columns, axis=1) * has[:, None]
-        train = every[has & (prepared.splits == "train")]
-        varies = np.ptp(train, axis=0) > 0 if len(train) else np.ones(len(terms), dtype=bool)
-        shown = tuple(term for term, one in zip(terms, varies, strict=True) if one)
-        found = every[:, varies]
+        known = has[:, None] & (flags > 0)
         if is_frozen and "terms" in kept:
             shown = tuple((str(term[0]), str(term[1])) for term in kept["terms"])
-            there = [shown.index(term) if term in shown else -1 for term in terms]
-            found = np.zeros((len(every), len(shown)))
-            for place, values_of in zip(there, every.T, strict=True):
-                if place >= 0:
-                    found[:, place] = values_of
+            shares = kept.get("shares", {})
+            gaps = TrainGaps.read(kept.get("gaps"))
+        else:
+            train = has & (prepared.splits == "train")
+            people = prepared.subjects[train]
+            keep = np.ptp(every[train], axis=0) > 0 if train.any() else np.ones(len(terms), bool)
+            if train.any():
+                keep[: len(shape.names)] = indicators_that_count(known[train], people)
+            shown = tuple(term for term, one in zip(terms, keep, strict=True) if one)
+            shares = _shares(terms, every[train], known[train], shape.names, state["levels"])
+            gaps = TrainGaps.of(shape.names, known[train], people)
+        places = {term: place for place, term in enumerate(terms)}
+        found = np.zeros((len(every), len(shown)))
+        for number, (name, what) in enumerate(shown):
+            if (name, what) not in places:
+                continue
+            found[:, number] = every[:, places[name, what]]
+            if what in shares.get(name, {}) and (name, MEASURED) not in shown:
+                lacks = has & ~known[:, shape.names.index(name)]
+                found[lacks, number] = shares[name][what]
         settings = json.loads(adapter.settings.model_dump_json())
         return cls(
             values=found,
             present=has,
-            cells=Cells.of(adapter, values, has[:, None] & (flags > 0)),
+            cells=Cells.of(adapter, values, known),
             faults=prepared.faults(modality),
             reading={
                 "settings": settings,
                 "state": state,
                 "terms": [list(one) for one in shown],
+                "shares": shares,
+                "gaps": None if gaps is None else gaps.about(),
                 "source": source_of(cohort, modality),
             },
             terms=shown,
+            gaps=gaps,
         )
+
+
+def _shares(
+    terms: Sequence[tuple[str, str]],
+    every: np.ndarray,
+    known: np.ndarray,
+    names: Sequence[str],
+    levels: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, float]]:
+    """Share of each level (every, (N, F)) among the train rows that have a cell of its column."""
+    found: dict[str, dict[str, float]] = {name: {} for name in levels}
+    for place, (name, what) in enumerate(terms):
+        if name in levels and what != MEASURED:
+            there = known[:, names.index(name)]
+            found[name][what] = float(every[there, place].mean()) if there.any() else 0.0
+    return found
 
 
 def _state_here(state: Mapping[str, Any], cohort: Cohort, modality: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from medmcl.stages.methods import gather
 from medmcl.stages.prediction_plan import TaskPlan
 from medmcl.stages.run import Run
 from medmcl.stages.saved_prediction import COLUMNS, KeptPrediction
+from medmcl.stages.table_gaps import MEASURED, TrainGaps
 
 if TYPE_CHECKING:
     import torch
@@ -188,26 +189,43 @@ def _flag_embeddings(
 
 
 def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: KeptPrediction) -> None:
-    """Flag numbers outside the range of train and categories that train had not; note gaps."""
+    """Flag numbers outside the range of train, categories and gaps it hardly had; note gaps."""
     cells, has = covariates.cells, covariates.present
     reach = kept.reach.get((COLUMNS, table))
+    gaps = ~cells.known & has[:, None]
+    train = covariates.gaps
     if isinstance(reach, ColumnReach):
         reach = reach.of(cells.columns)
+        rate = reach.rate
         beyond = reach.outside(cells.numbers) | cells.is_unseen
+        if train is not None:
+            beyond |= gaps & np.array([train.is_rare(name) for name in cells.columns])
+            rate += train.rate
         said = _blank(len(has))
         for row in np.flatnonzero(beyond.any(axis=1)).tolist():
             said[row] = _listed(
                 [
-                    _range(cells, reach, row, column)
+                    _missing(cells.columns[column], train)
+                    if gaps[row, column] and train is not None
+                    else _range(cells, reach, row, column)
                     for column in np.flatnonzero(beyond[row]).tolist()
                 ]
             )
-        _mark(inputs, beyond.any(axis=1) & has, said, reach.rate)
-    gaps = ~cells.known & has[:, None]
-    for row in np.flatnonzero(gaps.any(axis=1)).tolist():
-        names = _listed([cells.columns[column] for column in np.flatnonzero(gaps[row]).tolist()])
-        mark = "; " if inputs.remarks[row] else ""
-        inputs.remarks[row] += f"{mark}{names} missing: the train mean stands in"
+        _mark(inputs, beyond.any(axis=1) & has, said, rate)
+    flagged = np.array([(name, MEASURED) in covariates.terms for name in cells.columns])
+    for which, stands in (
+        (gaps & ~flagged, "the train mean stands in"),
+        (gaps & flagged, "the train mean stands in, and that it is missing counts"),
+    ):
+        for row in np.flatnonzero(which.any(axis=1)).tolist():
+            names = _listed([cells.columns[at] for at in np.flatnonzero(which[row]).tolist()])
+            mark = "; " if inputs.remarks[row] else ""
+            inputs.remarks[row] += f"{mark}{names} missing: {stands}"
+
+
+def _missing(name: str, train: TrainGaps) -> str:
+    people = counted(train.people, "person", "people")
+    return f"{name} missing (train: in {train.lacking[name]} of {people})"
 
 
 def _range(cells: Cells, reach: ColumnReach, row: int, column: int) -> str:

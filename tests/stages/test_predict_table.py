@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import re
 import warnings
 
 import numpy as np
@@ -42,6 +43,7 @@ def made(tmp_path_factory):
     """A run of `risk_table` on a table of deaths, of which some are of another cause."""
     folder = tmp_path_factory.mktemp("table")
     table, _ = whas()
+    table.loc[::9, "bmi"] = np.nan
     table["cardiac"] = np.random.default_rng(1).integers(0, 2, len(table))
     cohort = write(folder / "cohort", table)
     with pytest.MonkeyPatch.context() as patch:
@@ -165,6 +167,16 @@ def test_one_person_by_values_alone(made):
     assert told.table["predicted"].tolist() == same["predicted"].tolist()
     some = predict_person(run, {}, {"age": "63", "chf": "1"}, device="cpu").table
     assert "missing: the train mean stands in" in some["remarks"].iloc[0]
+    assert (
+        "bmi missing: the train mean stands in, and that it is missing counts"
+        in (some["remarks"].iloc[0])
+    )
+    assert some["outside"].all()
+    assert re.search(r"hr missing \(train: in 0 of \d+ people\)", some["outside_of"].iloc[0])
+    assert "bmi" not in some["outside_of"].iloc[0]
+    row["bmi"] = np.nan
+    told = predict_person(run, {}, {n: str(v) for n, v in row.dropna().items()}, device="cpu").table
+    assert not told["outside"].any()
 
 
 @pytest.fixture

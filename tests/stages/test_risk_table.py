@@ -288,7 +288,7 @@ def test_a_mixed_table_with_gaps_categories_and_odd_cells(tmp_path, cache):
     table.loc[:4, "fstat"] = None
     table["constant"] = 3
     table["stage"] = np.where(table["chf"] == 1, "late", "early")
-    table.loc[5:9, "stage"] = None
+    table.loc[5:49, "stage"] = None
     table["ef"] = 60 - 0.3 * (table["age"] - 70) + np.where(table["stage"] == "late", -15, 0)
     folder = write_whas(tmp_path / "c", table)
     tree = yaml.safe_load((folder / "cohort.yaml").read_text(encoding="utf-8"))

@@ -1,0 +1,76 @@
+"""Missing cells of a table: whether that they are missing counts, and what stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEAST_PEOPLE = 10
+"""Train people with a cell, and without it, from whom the weight of its being there is learned."""
+MEASURED = "measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGaps:
+    """How many train people lacked a cell of each column.
+
+    Attributes:
+        people: All of them.
+        lacking: Column to those without its cell.
+        rate: Share of them that lacked a cell that fewer than `LEAST_PEOPLE` lacked.
+    """
+
+    people: int
+    lacking: Mapping[str, int]
+    rate: float
+
+    @classmethod
+    def of(cls, names: Sequence[str], known: np.ndarray, subjects: np.ndarray) -> TrainGaps:
+        """Count in train rows: cells of F columns that are known (N, F), subject of each (N,)."""
+        people, place = np.unique(subjects, return_inverse=True)
+        without = np.zeros((len(people), len(names)), dtype=bool)
+        np.logical_or.at(without, place, ~known)
+        counts = without.sum(axis=0)
+        rare = without[:, counts < LEAST_PEOPLE].any(axis=1)
+        return cls(
+            people=len(people),
+            lacking={name: int(one) for name, one in zip(names, counts, strict=True)},
+            rate=float(rare.mean()) if len(people) else 0.0,
+        )
+
+    @classmethod
+    def read(cls, kept: Mapping[str, Any] | None) -> TrainGaps | None:
+        """Read back what `about` gave; None of a run that did not count."""
+        return None if kept is None else cls(**kept)
+
+    def about(self) -> dict[str, Any]:
+        """All, as JSON takes it."""
+        return {"people": self.people, "lacking": dict(self.lacking), "rate": self.rate}
+
+    def is_rare(self, name: str) -> bool:
+        """Whether too few lacked the cell for anything to be learned of those without it."""
+        return self.lacking.get(name, LEAST_PEOPLE) < LEAST_PEOPLE
+
+
+def indicators_that_count(known: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """Choose the columns whose being measured is a feature. (F,) bool.
+
+    At least `LEAST_PEOPLE` have the cell and as many lack it, so that no few people say what all
+    without it are like; of columns that are missing together in every row the first stands for all.
+
+    Args:
+        known: Cells of train rows that are there. (N, F) bool
+        subjects: Subject of each row. (N,)
+    """
+    counts = np.zeros(known.shape[1], dtype=bool)
+    seen = set()
+    for column, cells in enumerate(known.T):
+        sides = (np.unique(subjects[cells]), np.unique(subjects[~cells]))
+        pattern = cells.tobytes()
+        if min(map(len, sides)) >= LEAST_PEOPLE and pattern not in seen:
+            counts[column] = True
+            seen.add(pattern)
+    return counts
