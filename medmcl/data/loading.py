@@ -92,6 +92,16 @@ class Prepared:
             if not stored.usable[row]
         }
 
+    def warned(self, modality: str, codes: Sequence[str]) -> dict[str, str]:
+        """Record id to what was found of some codes, of records that are kept."""
+        ids = list(self.cohort.records[modality].index)
+        stored = self.stored[modality]
+        return {
+            str(ids[row]): "; ".join(said)
+            for row, found in stored.findings.items()
+            if stored.usable[row] and (said := [f.what for f in found if f.code in codes])
+        }
+
     def index(self, modality: str) -> np.ndarray:
         """Number of each sample's record in `inputs`, -1 where absent. (N,) int64."""
         return self.numbers[modality]

@@ -35,6 +35,7 @@ from medmcl.modalities.ecg_files import wfdb_files
 from medmcl.modalities.ecg_gain_checks import check_gain, check_lead_units
 from medmcl.modalities.ecg_leads import GROUPS, sources, take_lead
 from medmcl.modalities.ecg_levels import Look
+from medmcl.modalities.ecg_no_beats import check_beats
 from medmcl.modalities.ecg_rate_check import check_rate
 from medmcl.modalities.ecg_readers import (
     ECGRecord,
@@ -140,6 +141,8 @@ class ECG:
             units = [*check_lead_units(look, used, where)]
             findings += units
             doubts = [*check_rate(look, used, self.source.rate_hz, where, self.among)]
+            if not doubts:  # at another rate there may be beats
+                findings += check_beats(look, used, where)
             if not units:
                 doubts += checks.check_limb(look, where)
             if not doubts:  # looks are judged by limb leads and seconds

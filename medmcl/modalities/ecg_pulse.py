@@ -17,11 +17,16 @@ no complex stands out (PTB-XL: at most 0.70 at any rate; noise 0.97; a sine in o
 
 def pulse_of(span: np.ndarray, rate_hz: float) -> tuple[float, float]:
     """Give `beat_and_width` of a signal, (L, S), finite, of any rate."""
+    return beat_and_width(*_on_grid(span, rate_hz))
+
+
+def _on_grid(span: np.ndarray, rate_hz: float) -> tuple[np.ndarray, float]:
+    """Average a signal down to about `GRID_HZ`; and its rate then."""
     step = max(1, round(rate_hz / GRID_HZ))
     length = span.shape[1] // step
     if step > 1:
         span = span[:, : length * step].reshape(len(span), length, step).mean(axis=2)
-    return beat_and_width(span, rate_hz / step)
+    return span, rate_hz / step
 
 
 def beat_and_width(signal: np.ndarray, rate_hz: float) -> tuple[float, float]:
@@ -40,8 +45,19 @@ def beat_and_width(signal: np.ndarray, rate_hz: float) -> tuple[float, float]:
     steep = _steepness(signal)
     ordered = np.sort(steep)
     repeat, width = _repeats(np.minimum(steep, quantile(ordered, 0.995)))
-    rests = (ordered > STEEP * quantile(ordered, 0.98)).mean() < EVERYWHERE
+    rests = _rests(ordered)
     return _beats(repeat, width, rate_hz) if rests else float("nan"), width / rate_hz
+
+
+def rests_between(span: np.ndarray, rate_hz: float) -> bool:
+    """Whether some samples are less steep than others, as between complexes; (L, S) as above."""
+    signal, _ = _on_grid(span, rate_hz)
+    return signal.shape[1] >= 3 and _rests(np.sort(_steepness(signal)))
+
+
+def _rests(ordered: np.ndarray) -> bool:
+    """Whether few samples are as steep as a complex; steepness ascending."""
+    return bool((ordered > STEEP * quantile(ordered, 0.98)).mean() < EVERYWHERE)
 
 
 def _steepness(signal: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
 from medmcl.evaluation.reach import ColumnReach, EmbeddingReach
 from medmcl.evaluation.results import BESIDE, COVARIATES
+from medmcl.modalities.ecg_no_beats import NO_BEATS
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.features import Cells, Covariates
 from medmcl.stages.methods import gather
@@ -24,6 +25,9 @@ from medmcl.stages.table_gaps import MEASURED, TrainGaps
 if TYPE_CHECKING:
     import torch
 
+UNLIKE_TRAINING = (NO_BEATS,)
+"""Warnings about a record that no training cohort is made of: it lies outside, however near its
+embedding is."""
 MOST_NAMED = 3
 """Columns that a remark names; the others are counted."""
 
@@ -112,6 +116,7 @@ def read_inputs(
         notes=notes,
     )
     _flag_embeddings(inputs, plan, vectors, kept)
+    _flag_warned(inputs, prepared, vectors)
     if covariates is not None:
         _flag_columns(inputs, str(spec.covariates), covariates, kept)
     for name, why in reasons.items():
@@ -186,6 +191,23 @@ def _flag_embeddings(
         far = (distance > 1) & inputs.has[modality]
         said = np.array([f"{modality} embedding at {one:.2g} times the limit" for one in distance])
         _mark(inputs, far, said, reach.rate)
+
+
+def _flag_warned(inputs: Inputs, prepared: Prepared, names: Iterable[str]) -> None:
+    """Flag records whose reader says that they are none of their kind; others stay as they are."""
+    for name in names:
+        if name not in prepared.samples or name not in prepared.stored:
+            continue
+        found = prepared.warned(name, UNLIKE_TRAINING)
+        said = np.array([found.get(str(one), "") for one in prepared.samples[name]], dtype=object)
+        odd = (said != "") & inputs.has[name]
+        if not odd.any():
+            continue
+        said[odd] = [f"{name}: {one}" for one in said[odd]]
+        if inputs.outside is None:  # of the others it stays unknown
+            _add(inputs.remarks, odd, f"{name}:", said)
+        else:
+            _mark(inputs, odd, said, 0.0)
 
 
 def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: KeptPrediction) -> None:

@@ -68,6 +68,21 @@ def test_a_sound_record_has_no_findings():
         assert findings(heart(rate)) == {}
 
 
+@pytest.mark.parametrize("rate", [100.0, 500.0])
+def test_noise_and_mains_hum_hold_no_beats(rate):
+    at = np.arange(round(10 * rate)) / rate
+    hum = 0.3 * np.sin(2 * np.pi * 50.05 * at + np.zeros((12, 1)))
+    for seed, signal in enumerate([0.0 * hum, hum, hum * np.arange(1, 13)[:, None]]):
+        noise = (0.01 if signal.any() else 0.3) * np.random.default_rng(seed).normal(size=hum.shape)
+        record = replace(heart(rate), signal_mv=(signal + noise).astype(np.float32))
+        found = findings(record)
+        assert found["ecg.no_beats"].level == "warning"
+    slow = heart(rate, beats=31.0)
+    assert "ecg.no_beats" not in findings(slow)
+    buried = changed(heart(rate), lambda x: x.__iadd__(0.2 * noise / 0.01 * 0.25))
+    assert "ecg.no_beats" not in findings(buried)
+
+
 def test_nan_is_counted_by_lead():
     def change(x):
         x[4, 10:13] = np.nan
