@@ -10,6 +10,11 @@ from medmcl.core.config import Config
 from medmcl.modalities.ecg_leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg_readers import Reader
 
+WITHOUT_HEADER = ("npy", "parquet")
+"""Readers of files that hold numbers alone."""
+NOT_IN_TABLES = ("rate_hz", "units")
+"""What a cohort must say of them."""
+
 
 class ECGSource(Config):
     """What a cohort says of its ECG files."""
@@ -51,10 +56,12 @@ class ECGSource(Config):
 
     @model_validator(mode="after")
     def _check(self) -> ECGSource:
-        if self.reader in ("npy", "parquet"):
-            unsaid = [name for name in ("rate_hz", "units") if getattr(self, name) is None]
+        if self.reader in WITHOUT_HEADER:
+            unsaid = [name for name in NOT_IN_TABLES if getattr(self, name) is None]
             if unsaid:
-                raise ValueError(f"the {self.reader} format cannot say it: state {unsaid[0]}")
+                raise ValueError(
+                    f"the {self.reader} format cannot say it: state {' and '.join(unsaid)}"
+                )
         if self.row is not None and self.reader not in ("npy", "parquet", "ecg"):
             raise ValueError("row: only the readers npy and parquet read rows")
         if self.reader == "npy" and isinstance(self.leads, dict):

@@ -32,6 +32,7 @@ _BY_ENDING: dict[str, dict[str, str]] = {
 """Kind to ending to reader, where the ending says it; ECG files are told by their reader."""
 _OF_MANY = ("row", "ids", "column", "frames", "first_frame", "ancestry", "controls")
 """Keys of a source that name columns of a table of many people."""
+_SAID = {"rate_hz": "its sampling rate", "units": "its unit"}
 _FROM_TABLES = ("codes", "genetics")
 """Kinds whose records are no files of one person."""
 
@@ -42,6 +43,7 @@ def write_person(
     folder: Path,
     records: Mapping[str, Path],
     values: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write cohort.yaml and tables of one person.
 
@@ -51,13 +53,14 @@ def write_person(
         folder: Where to write; removed by the caller, for it is about a person.
         records: Modality to its file; of a table a file of one row.
         values: Column of a table, or of the frames of a cine, to its cell.
+        overrides: What will be laid over the cohort.yaml: ``cohort.modalities.ecg.units``.
 
     Returns:
         The cohort.yaml.
 
     Raises:
         ConfigError: A modality or column that the run does not read; a kind of which one person has
-            no file; nothing is given.
+            no file; nothing is given; what a file cannot say of itself is not said.
         CohortError: A file is not there, or holds several rows.
     """
     known = _known(run, plans)
@@ -91,6 +94,8 @@ def write_person(
             people |= {column: values[column] for column in frames.values()}
             said = {"frames": frames, "first_frame": source.get("first_frame", 0)} if frames else {}
             modalities[name] = {**_of_file(name, kind, source, records[name]), **said}
+            if kind == "ecg":
+                _refuse_unsaid(name, modalities[name], records[name], overrides or {})
     pd.DataFrame([people], dtype=object).to_csv(folder / "people.csv", index=False)
     tree = {
         "schema": "medmcl/cohort@1",
@@ -209,6 +214,28 @@ def _of_file(name: str, kind: str, source: dict[str, Any], path: Path) -> dict[s
     if reader == "nifti" and "axes" not in told:
         told["axes"] = _axes(path, where)
     return {**told, "kind": kind, "reader": reader, "path": f"{{{name}_file}}"}
+
+
+def _refuse_unsaid(
+    name: str, section: Mapping[str, Any], path: Path, overrides: Mapping[str, Any]
+) -> None:
+    """Refuse an ECG of numbers alone whose rate or unit nobody says; all that is needed at once."""
+    from medmcl.modalities.ecg_settings import NOT_IN_TABLES, WITHOUT_HEADER
+
+    prefix = f"cohort.modalities.{name}"
+    said = {key.removeprefix("cohort.") for key, value in overrides.items() if value is not None}
+    keys = {one.removeprefix(f"modalities.{name}.") for one in said}
+    unsaid = [one for one in NOT_IN_TABLES if section.get(one) is None and one not in keys]
+    if section["reader"] not in WITHOUT_HEADER or not unsaid or f"modalities.{name}" in said:
+        return
+    example = {"rate_hz": "500", "units": "mV"}
+    raise ConfigError(
+        f"the file holds numbers alone: {' and '.join(map(_SAID.__getitem__, unsaid))} must be "
+        "said",
+        where=f"--record {name}={path}",
+        mend=" ".join(f"--set {prefix}.{one}={example[one]}" for one in unsaid)
+        + ", with what is true of the file",
+    )
 
 
 def _reader(kind: str, path: Path, source: Mapping[str, Any], where: str) -> str:

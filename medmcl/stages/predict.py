@@ -174,7 +174,7 @@ def predict_person(
     """
     plans, _ = plan_tasks(run, tasks, method)
     with TemporaryDirectory(prefix="medmcl-person-") as folder:
-        path = write_person(run, plans, Path(folder), records, values or {})
+        path = write_person(run, plans, Path(folder), records, values or {}, overrides)
         alone = Run(run.path, cache=Path(folder) / "prepared")
         found = predict_people(
             alone, path, tasks=tasks, method=method, device=device, overrides=overrides

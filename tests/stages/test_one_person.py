@@ -1,5 +1,7 @@
 """Every kind of file that one person's record may come in, read as the run reads a cohort's."""
 
+from types import SimpleNamespace
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -31,7 +33,8 @@ def array_of(prepared, name, row=0):
 def alone(run, folder, records, values=None, overrides=None):
     """The one person of single files, as the run prepares them."""
     folder.mkdir()
-    cohort = medmcl.open_cohort(write_person(run, [], folder, records, values or {}), overrides)
+    written = write_person(run, [], folder, records, values or {}, overrides)
+    cohort = medmcl.open_cohort(written, overrides)
     return run.prepare(cohort, tuple(records))
 
 
@@ -57,6 +60,42 @@ def test_an_ecg_of_any_format_is_that_of_the_cohort(trained, hearts, files, tmp_
     found = array_of(alone(trained, tmp_path / "p", {"ecg": path}, overrides=more), "ecg")
     row = cohort.samples["subject"].tolist().index(header.stem)
     assert found == pytest.approx(array_of(home, "ecg", row), abs=0.005)  # a step is 4.88 uV
+
+
+def test_what_a_file_of_numbers_cannot_say_is_asked_for_at_once(tmp_path):
+    run = SimpleNamespace(preprocessing={"ecg": {"kind": "ecg", "source": {"reader": "wfdb"}}})
+    for file in (tmp_path / "a.csv", tmp_path / "a.npy"):
+        file.write_text("I,II\n0,1\n")
+        with pytest.raises(ConfigError) as told:
+            write_person(run, [], tmp_path, {"ecg": file}, {})
+        keys = "--set cohort.modalities.ecg.rate_hz=500 --set cohort.modalities.ecg.units=mV"
+        assert keys in str(told.value.mend)
+        assert str(told.value.where) == f"--record ecg={file}"
+        half = {"cohort.modalities.ecg.rate_hz": 100}
+        with pytest.raises(ConfigError) as told:
+            write_person(run, [], tmp_path, {"ecg": file}, {}, half)
+        assert str(told.value.mend).startswith("--set cohort.modalities.ecg.units=mV,")
+        more = {**half, "cohort.modalities.ecg.units": "uV"}
+        assert write_person(run, [], tmp_path, {"ecg": file}, {}, more).exists()
+
+
+def test_an_ecg_without_beats_lies_outside_however_near_its_embedding_is(trained, hearts, tmp_path):
+    record = wfdb.rdrecord(str(sorted((hearts / "ecg").glob("*.hea"))[0].with_suffix("")))
+    rng, shape = np.random.default_rng(0), record.p_signal.shape
+    one, two = rng.normal(0, 0.3, (2, shape[0]))
+    rows = {"I": one, "II": two, "III": two - one, "aVR": -(one + two) / 2}
+    rows |= {"aVL": one - two / 2, "aVF": two - one / 2}
+    signal = np.stack([rows.get(name, rng.normal(0, 0.3, shape[0])) for name in record.sig_name], 1)
+    said = {"rate_hz": record.fs, "units": "mV"}
+    more = {f"cohort.modalities.ecg.{key}": one for key, one in said.items()}
+    pd.DataFrame(signal, columns=record.sig_name).to_csv(tmp_path / "noise.csv", index=False)
+    told = predict_person(trained, {"ecg": tmp_path / "noise.csv"}, overrides=more, device="cpu")
+    assert (told.table["quality"] == "ok").all()
+    assert told.table["outside"].all()
+    assert told.table["outside_of"].str.contains("ecg: no heart beats are found").all()
+    pd.DataFrame(record.p_signal, columns=record.sig_name).to_csv(tmp_path / "a.csv", index=False)
+    told = predict_person(trained, {"ecg": tmp_path / "a.csv"}, overrides=more, device="cpu")
+    assert not told.table["outside_of"].str.contains("beats").any()
 
 
 def test_a_cine_is_read_by_its_frames_and_a_guess_is_said(trained, hearts, files, tmp_path):
