@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,27 @@ def _ici(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> float:
     return float(distance @ counts[there] / len(x))
 
 
+class _Slope(Metric):
+    """A slope, which needs predictions that vary."""
+
+    def reason(self, arrays: Sequence[np.ndarray]) -> str:
+        varies = len(np.unique(arrays[0] > 0)) > 1
+        return (hardly_vary(arrays[-1]) if varies else "") or self.missing
+
+
+class _Index(Metric):
+    """An index that exists, but says little, where predictions hardly vary."""
+
+    def remark_of(self, arrays: Sequence[np.ndarray]) -> str:
+        return hardly_vary(arrays[-1])
+
+
+def hardly_vary(probability: np.ndarray) -> str:
+    """Say so of probabilities whose log odds have a spread below `LEAST_SPREAD`; else nothing."""
+    spread = kernels.clipped_logit(probability).std() if len(probability) else np.inf
+    return kernels.HARDLY_VARY if spread < kernels.LEAST_SPREAD else ""
+
+
 CALIBRATION_INTERCEPT = Metric(
     "calibration_intercept",
     "target",
@@ -43,17 +65,17 @@ CALIBRATION_INTERCEPT = Metric(
     probabilities_of,
     ideal=0.0,
 )
-CALIBRATION_SLOPE = Metric(
+CALIBRATION_SLOPE = _Slope(
     "calibration_slope",
     "target",
     kernels.calibration_slope,
-    "one class, constant predictions, or classes that the predictions separate",
+    "one class, or classes that the predictions separate",
     None,
     True,
     probabilities_of,
     ideal=1.0,
 )
-ICI = Metric(
+ICI = _Index(
     "ici",
     "lower",
     ici_draws,
@@ -89,8 +111,9 @@ def calibration_slope(targets: Any, probability: Any, weights: Any = None) -> Es
     """Give the calibration slope; nearer to 1 is better, below 1 = risks are too extreme.
 
     The coefficient of the log odds of the probability in a logistic model with an intercept.
-    Probabilities are moved into [1e-6, 1 - 1e-6] first. Not estimable for one class, constant
-    predictions, and predictions that separate the classes (the slope has no finite value).
+    Probabilities are moved into [1e-6, 1 - 1e-6] first. Not estimable for one class,
+    predictions that separate the classes (the slope has no finite value), and predictions that
+    hardly vary: log odds of a standard deviation below 0.01, where any slope would be noise.
 
     Raises:
         ValueError: If a prediction is not a probability.

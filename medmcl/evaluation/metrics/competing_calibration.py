@@ -17,6 +17,7 @@ from medmcl.evaluation.metrics.sampled import too_few
 from medmcl.evaluation.metrics.survival_calibration import (
     CLIP,
     SurvivalCalibration,
+    hardly_vary,
     horizon_groups,
 )
 
@@ -135,8 +136,12 @@ def competing_calibration(
     events = int(((codes == 1) & (followed <= horizon)).sum())
     base: dict[str, Any] = {"n": len(risk), "events": events, "subjects": sampler.num_subjects}
     base["clusters"] = sampler.num_clusters()
-    slope = Sampled(points=whole[:1], draws=drawn[:, 0], note=_lost(whole[0]), **base)
-    index = Sampled(points=whole[1:2], draws=drawn[:, 1], inflated=True, **base)
+    flat = hardly_vary(risk)
+    if flat:
+        whole[0] = np.nan
+    note = flat or _lost(whole[0])
+    slope = Sampled(points=whole[:1], draws=drawn[:, 0], note=note, **base)
+    index = Sampled(points=whole[1:2], draws=drawn[:, 1], inflated=True, note=flat, **base)
     enough = not too_few(sampler.num_subjects, sampler.num_clusters())
     tails = [(1 - level) / 2, (1 + level) / 2]
     usable = drawn[~np.isnan(drawn[:, 5:]).any(axis=1), 5:]

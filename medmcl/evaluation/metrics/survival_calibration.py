@@ -20,6 +20,7 @@ from medmcl.evaluation.metrics.intervals import Interval, Resampler, Sampled
 from medmcl.evaluation.metrics.kaplan_meier import outcome_of
 from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
 from medmcl.evaluation.metrics.sampled import too_few
+from medmcl.evaluation.metrics.weighted_binary import HARDLY_VARY, LEAST_SPREAD
 from medmcl.evaluation.models.cox import cox_fit
 
 CLIP = 1e-6
@@ -146,9 +147,16 @@ def survival_calibration(
     events = int((happened & (times <= horizon)).sum())
     base: dict[str, Any] = {"n": len(times), "events": events, "subjects": sampler.num_subjects}
     base["clusters"] = sampler.num_clusters()
+    flat = hardly_vary(risk)
+    if flat:
+        whole[0] = np.nan
     slope, ratio, ici = (
         Sampled(
-            points=whole[k : k + 1], draws=drawn[:, k], inflated=name == "ici", **base
+            points=whole[k : k + 1],
+            draws=drawn[:, k],
+            inflated=name == "ici",
+            note="" if name == "observed_expected" else flat,
+            **base,
         ).interval(level)
         for k, name in enumerate(("slope", "observed_expected", "ici"))
     )
@@ -198,6 +206,14 @@ def _reason(event: np.ndarray, time: np.ndarray, risk: np.ndarray, horizon: floa
     if len(np.unique(_log_hazard(risk))) < 3:
         return "fewer than three distinct predictions"
     return ""
+
+
+def hardly_vary(risk: np.ndarray) -> str:
+    """Say so of risks whose log cumulative hazards spread less than `LEAST_SPREAD`, else nothing.
+
+    A slope on them would be noise: it is not estimable.
+    """
+    return HARDLY_VARY if _log_hazard(risk).std() < LEAST_SPREAD else ""
 
 
 def _log_hazard(risk: np.ndarray) -> np.ndarray:

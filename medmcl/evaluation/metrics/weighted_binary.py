@@ -14,6 +14,11 @@ from medmcl.evaluation.metrics.weighted import _ratio, _sum_ties, _tie_starts
 CLIP = 1e-6  # probabilities nearer to 0 or 1 than this are moved here before a logit is taken
 NEWTON_STEPS = 40
 LARGEST_STEP = 4.0  # of an intercept or standardised slope, in one Newton step
+LEAST_SPREAD = 0.01
+"""Standard deviation of a linear predictor (log odds, log cumulative hazard) below which a slope
+on it is not given: predictions that are typically within 1 % of one another, in odds, say nothing
+of it, and its standard error, 1 / (spread x sqrt(N p (1 - p))), has no bound."""
+HARDLY_VARY = "predictions hardly vary"
 ENDLESS = 60.0  # a coefficient of this size is on its way to infinity
 
 
@@ -138,11 +143,14 @@ def calibration_slope(
 def logistic_recalibration(
     targets: np.ndarray, probability: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Intercept and slope fitted together, (W,) each; NaN if classes are separated or one."""
+    """Intercept and slope fitted together, (W,) each.
+
+    NaN if classes are separated or one, or log odds hardly vary (`LEAST_SPREAD`).
+    """
     x, y = clipped_logit(probability), (targets > 0).astype(float)
     centre, scale = x.mean(), x.std()
     usable = _overlap(x, y > 0, weights)
-    if not usable.any() or scale < 1e-12:
+    if not usable.any() or scale < LEAST_SPREAD:
         return np.full(weights.shape[1], np.nan), np.full(weights.shape[1], np.nan)
     z = (x - centre) / scale
     design = np.stack([np.ones_like(z), z, z * z])  # (3, N)

@@ -57,6 +57,22 @@ def test_recalibrated_predictions_are_perfect_in_the_large():
     assert single.calibration_slope(y, better) == pytest.approx(1, abs=1e-8)
 
 
+def test_a_slope_on_predictions_that_hardly_vary_is_not_estimable():
+    y, p = sample(80)
+    narrow = expit(logit(0.2) + 1e-4 * logit(p))  # autobind on 80 people: slope 957
+    found = calibration(y, narrow, draws=20)
+    assert found.slope.value is None
+    assert found.slope.note == "predictions hardly vary"
+    assert found.joint_intercept is None
+    assert "predictions hardly vary" in found.ici.note
+    assert str(single.calibration_slope(y, narrow)).endswith("predictions hardly vary")
+    wide = expit(logit(0.2) + 0.05 * logit(p))
+    assert single.calibration_slope(y, wide) == pytest.approx(
+        single.calibration_slope(y, p) / 0.05, rel=1e-5
+    )
+    assert "hardly" not in calibration(y, wide, draws=20).ici.note
+
+
 def test_direction_of_intercept_and_slope():
     y, p = sample(4000, a=0.5)
     assert single.calibration_intercept(y, p) > 0.3  # risks too low

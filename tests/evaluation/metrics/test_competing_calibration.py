@@ -57,6 +57,15 @@ def test_counting_competing_events_as_censored_would_call_true_risks_too_low():
     assert naive.observed_expected.value > 1.1 * right.observed_expected.value
 
 
+def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():
+    code, time, risk = sample()
+    found = competing_calibration(code, time, 0.2 + 1e-4 * risk, 2.0, draws=10)
+    assert found.slope.value is None
+    assert found.slope.note == "predictions hardly vary"
+    assert found.observed_expected.low < found.observed_expected.high
+    assert "predictions hardly vary" in found.ici.note
+
+
 def test_groups_are_aalen_johansen_by_tenth():
     code, time, risk = sample(500)
     found = competing_calibration(code, time, risk, 2.0, draws=30)

@@ -41,6 +41,14 @@ def test_too_extreme_predictions_have_a_slope_below_one():
     assert found.slope.value == pytest.approx(0.5, abs=0.07)
 
 
+def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():
+    found = survival_calibration(*sample(power=1e-4), 1.0, draws=10)
+    assert found.slope.value is None
+    assert found.slope.note == "predictions hardly vary"
+    assert found.observed_expected.low < found.observed_expected.high
+    assert "predictions hardly vary" in found.ici.note
+
+
 def test_groups_are_kaplan_meier_by_tenth():
     sksurv = pytest.importorskip("sksurv.nonparametric")
     event, time, survival = sample(300)
