@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.targets import Targets
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.results import COVARIATES
-from medmcl.stages.features import Covariates
+from medmcl.stages.features import UNSCALED, Covariates
 
 if TYPE_CHECKING:
     from medmcl.evaluation.models.probe import Fitted
@@ -38,14 +38,14 @@ def coefficient_rows(
     if plain is None or plain.model is None or covariates is None:
         return []
     model = plain.model
-    scales: Mapping[str, Any] = covariates.reading["state"]["scales"]
+    scales: Mapping[str, Any] = covariates.reading["state"].get("scales", {})
     single = targets.kind == "survival" or len(targets.columns) == model.weights.shape[1] == 1
     names = [targets.name] if single else [*(targets.classes or targets.columns)]
     rows = []
     for number, target in enumerate(names):
         offset, weights = model.offset[number], model.weights[:, number]
         for (column, what), weight in zip(covariates.terms, weights, strict=True):
-            mean, spread = scales[column] if what == "" else (None, 1.0)
+            mean, spread = scales.get(column, UNSCALED) if what == "" else (None, 1.0)
             if mean is not None:
                 offset = offset - weight * mean / spread
             rows.append(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 EVALUATE_ROWS = 256
 """Samples of one forward pass."""
+UNSCALED = (0.0, 1.0)
+"""Mean and deviation of numbers that were not standardised."""
 
 
 def sample_vectors(
@@ -129,7 +131,8 @@ class Cells:
         known: Which cells are not missing. (N, F) bool
         numbers: Standardised; NaN in columns of categories, and where missing. (N, F)
         is_unseen: Categories that no train row had. (N, F) bool
-        scales: Mean and deviation of each column of numbers, by name.
+        scales: Mean and deviation of each column of numbers, by name; none of what is no table
+            (components of genotypes).
     """
 
     columns: tuple[str, ...]
@@ -148,12 +151,12 @@ class Cells:
             known=known,
             numbers=np.where(known & ~is_level, values, np.nan),
             is_unseen=known & is_level & (values == 0),
-            scales={name: tuple(scale) for name, scale in adapter.state()["scales"].items()},
+            scales={n: tuple(scale) for n, scale in adapter.state().get("scales", {}).items()},
         )
 
     def raw(self, column: str, number: float) -> float:
         """Undo the standardisation of a number."""
-        mean, deviation = self.scales[column]
+        mean, deviation = self.scales.get(column, UNSCALED)
         return number * deviation + mean
 
 
@@ -249,7 +252,9 @@ class Covariates:
             if train.any():
                 keep[: len(shape.names)] = indicators_that_count(known[train], people)
             shown = tuple(term for term, one in zip(terms, keep, strict=True) if one)
-            shares = _shares(terms, every[train], known[train], shape.names, state["levels"])
+            shares = _shares(
+                terms, every[train], known[train], shape.names, state.get("levels", {})
+            )
             gaps = TrainGaps.of(shape.names, known[train], people)
         places = {term: place for place, term in enumerate(terms)}
         found = np.zeros((len(every), len(shown)))
@@ -296,11 +301,13 @@ def _shares(
 
 
 def _state_here(state: Mapping[str, Any], cohort: Cohort, modality: str) -> dict[str, Any]:
-    """The state of a table adapter for the columns that a cohort has.
+    """The state of an adapter, of a table for the columns that a cohort has.
 
     Raises:
         ConfigError: It has others.
     """
+    if cohort.spec.modalities[modality].kind != "tabular":
+        return dict(state)
     columns = cohort.spec.modalities[modality].cell_columns
     known = {name for part in state.values() for name in part}
     strange = [name for name in columns if name not in known]

@@ -1,5 +1,8 @@
 """Genetics end to end: pretraining with a table, a run that is opened, another cohort's alleles."""
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,11 +73,17 @@ def test_a_run_keeps_alleles_counts_exclusions_and_reports(study):
 def test_components_are_covariates_that_know_the_populations(study):
     folder, run, _, table = study
     found = Covariates.of(run, open_cohort(folder / "one"), "ancestry")
+    kept = folder / "kept" / "probes"
+    kept.mkdir(parents=True)
+    (kept / "covariates.json").write_text(json.dumps({"ancestry": found.reading}))
+    again = SimpleNamespace(path=kept.parent, cache=run.cache, recipe=run.recipe)
+    frozen = Covariates.of(again, open_cohort(folder / "one"), "ancestry", is_frozen=True)
+    assert np.array_equal(frozen.values, found.values)
     assert found.present.all()
-    assert found.values.shape == (240, 20)  # a flag and a value a component
+    assert found.values.shape == (240, 10)  # nobody lacks a component: no flags
     train = (table["split"] == "train").to_numpy()
     population = (table["population"] == "B").to_numpy()
-    first = found.values[:, 10]
+    first = found.values[:, 0]
     gap = first[population].mean() - first[~population].mean()
     assert abs(gap) > 3 * first[population].std()
     assert abs(first[train].mean()) < 0.2
