@@ -28,6 +28,7 @@ from medmcl.data.overview import (
     count_labels,
     count_records,
     count_subjects,
+    kinds_of_columns,
     look_for_scant,
 )
 from medmcl.data.reading import (
@@ -120,6 +121,7 @@ def check_cohort(
         faulty_modalities=tuple(cohort.spec.lost("modalities")),
         excludes=cohort.spec.on_bad_record == "exclude",
         splits_known="subjects.split" not in cohort.spec.left_out,
+        columns=kinds_of_columns(cohort),
     )
     everyone = cohort.spec.keys.subjects.split.everyone
     if overview.splits_known:

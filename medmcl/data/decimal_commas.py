@@ -12,6 +12,16 @@ _NUMBER = re.compile(r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?")
 _NO_THOUSANDS = re.compile(r"[-+]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?:[eE][-+]?\d+)?")
 
 
+_COMMA = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][-+]?\d+)?")
+
+
+def first_with_comma(cells: pd.Series) -> str | None:
+    """Give the first cell that looks like a number with a comma if most of the cells do."""
+    known = [str(cell).strip() for cell in cells.dropna()]
+    found = [cell for cell in known if _COMMA.fullmatch(cell)]
+    return found[0] if 2 * len(found) > len(known) else None
+
+
 def marked(frame: pd.DataFrame) -> pd.DataFrame:
     """Note of a table, in place, that its numbers may be written with commas."""
     frame.attrs[_MARK] = True

@@ -14,6 +14,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort import Cohort
 from medmcl.data.lost_by_outcome import outcomes_of
 from medmcl.data.splits import SPLITS
+from medmcl.modalities.tabular import TabularSource
 
 FEW_SUBJECTS = 50
 """Fewer held-out people give wide intervals: an AUROC of 0.8 from 25 with and 25 without an outcome
@@ -80,6 +81,7 @@ class Overview:
         root: Folder that paths start from.
         excludes: Whether faulty records are left out (``on_bad_record: exclude``).
         splits_known: Whether ``subjects.split`` can be used; otherwise people are shown in all.
+        columns: What the columns of each table were taken for, a line a table.
     """
 
     root: Path
@@ -90,6 +92,7 @@ class Overview:
     faulty_modalities: tuple[str, ...]
     excludes: bool
     splits_known: bool = True
+    columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         columns = SPLITS if self.splits_known else ("in all",)
@@ -114,7 +117,7 @@ class Overview:
         for first, *numbers, note in rows:
             cells = [f"{n:>{width}}" for n, width in zip(numbers, widths[1:], strict=False)]
             lines.append("  ".join([f"{first:{widths[0]}}", *cells, note]).rstrip())
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.columns])
 
     def _shown(self, counts: tuple[int, ...]) -> tuple[int, ...]:
         """Counts by split as they are shown: one sum where nothing says who is in which."""
@@ -130,7 +133,7 @@ class Overview:
 
 
 _SHOWN = 8
-"""Labels of one task in the table."""
+"""Labels of one task in the table, and columns of one kind in a line."""
 
 
 def _number(number: int) -> str:
@@ -164,6 +167,26 @@ def people(subjects: np.ndarray, splits: np.ndarray, rows: np.ndarray) -> tuple[
 def count_subjects(cohort: Cohort) -> tuple[int, ...]:
     """Count subjects by split."""
     return tuple(int((cohort.subjects["split"] == split).sum()) for split in SPLITS)
+
+
+def kinds_of_columns(cohort: Cohort) -> tuple[str, ...]:
+    """Say of each table which of its columns are numbers and which categories, a line each."""
+    lines = []
+    for name, spec in cohort.spec.modalities.items():
+        if not isinstance(spec.source, TabularSource):
+            continue
+        parts = []
+        for kind, plural in (("number", "numbers"), ("category", "categories")):
+            names = [one for one, column in spec.source.columns.items() if column.kind == kind]
+            if names:
+                parts.append(f"{counted(len(names), kind, plural)} ({_some(names)})")
+        lines.append(f"{name} columns: {', '.join(parts)}")
+    return tuple(lines)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
+    return ", ".join([*names[:_SHOWN], *more])
 
 
 def count_records(cohort: Cohort, name: str, rows: Sequence[int], bad: set[int]) -> RecordCount:
