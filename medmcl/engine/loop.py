@@ -449,6 +449,7 @@ def _evaluate(
     record.write({"stage": plan.stage, "split": "tuning", "step": state.step,
                   "epoch": state.step / plan.steps_per_epoch, **means})  # fmt: skip
     better = means["loss"] < state.best
+    state.last_tuning_loss = means["loss"]
     if better:
         state.best, state.best_step, state.without_gain = means["loss"], state.step, 0
     else:

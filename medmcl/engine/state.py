@@ -22,6 +22,8 @@ class Progress:
     best: float = math.inf
     best_step: int = 0
     without_gain: int = 0
+    last_tuning_loss: float = math.inf
+    """That of the last evaluation; infinite before the first."""
     skipped_steps: int = 0
     empty_steps: int = 0
     """Steps whose batch no objective had rows to charge for."""

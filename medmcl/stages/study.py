@@ -27,6 +27,10 @@ from medmcl.stages.run import Run
 MOST_NAMED = 8  # columns or settings in a clause; the others are counted
 
 
+ROSE = 0.1
+"""Share of its best value by which tuning loss rose, from which a stage is said to overfit."""
+
+
 def study_of(run: Run, cohort: Cohort, tasks: Sequence[str], evaluated_s: float = 0.0) -> Study:
     """Collect the facts that the files state; what they do not state stays empty.
 
@@ -92,12 +96,26 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     why = f"subset ({fact['subset']}), " if "subset" in fact else ""
     why += "selection, fold or group"
     chosen = f" ({counted(gone, 'sample')} left out by {why})" if gone else ""
-    wreck = f" Wrecked: {fact['wrecked']}." if "wrecked" in fact else ""
+    last = f" Wrecked: {fact['wrecked']}." if "wrecked" in fact else _overfits(fact)
     return (
         f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects{bad}"
         f"{without if lacking else ''}{later if kept else ''}{chosen}, "
         f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
-        f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s.{wreck}"
+        f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s.{last}"
+    )
+
+
+def _overfits(fact: Mapping[str, Any]) -> str:
+    """Say that tuning loss was best in the first half and rose by a tenth or more since."""
+    best, last = fact.get("best_tuning_loss"), fact.get("last_tuning_loss")
+    if best is None or last is None or 2 * fact["best_step"] > fact["steps"]:
+        return ""
+    if last - best < ROSE * abs(best):
+        return ""
+    return (
+        f" Tuning loss was best at step {fact['best_step']} of {fact['steps']} ({best:.3g}) and "
+        f"{last:.3g} at the end: the stage overfits; more data, weaker towers, stronger views or "
+        "fewer steps help."
     )
 
 

@@ -144,6 +144,9 @@ def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str
         "steps": state.step,
         "best_step": state.best_step,
         "best_tuning_loss": None if math.isinf(state.best) else state.best,
+        "last_tuning_loss": state.last_tuning_loss
+        if math.isfinite(state.last_tuning_loss)
+        else None,
         "skipped_steps": state.skipped_steps,
         "empty_steps": state.empty_steps,
         "gradient_spikes": state.gradient_spikes,

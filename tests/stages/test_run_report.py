@@ -163,6 +163,14 @@ def test_a_stage_sentence_says_what_was_left_out():
     assert "2 steps skipped" in said
     assert "2.00 M parameters" in said
     assert "no tuning loss" in stage_sentence({**fact, "best_tuning_loss": None})
+    early = {**fact, "steps": 600, "best_step": 10, "best_tuning_loss": 2.0}
+    for last, is_told in ((2.1, False), (3.5, True), (None, False)):
+        told = stage_sentence({**early, "last_tuning_loss": last})
+        line = "Tuning loss was best at step 10 of 600 (2) and 3.5 at the end: the stage overfits"
+        assert (line in told) is is_told
+        assert ("overfits" in told) is is_told
+    late = {**early, "best_step": 400, "last_tuning_loss": 3.5}
+    assert "overfits" not in stage_sentence(late)
 
 
 def test_the_report_of_a_run_holds_study_table_and_files(trained):
