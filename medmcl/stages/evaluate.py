@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.findings import counted
 from medmcl.core.progress import Pace
 from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared
@@ -27,7 +28,7 @@ from medmcl.stages.attacked import attack_results, own_attack
 from medmcl.stages.coefficients import FILE as COEFFICIENTS
 from medmcl.stages.coefficients import coefficient_rows, write_coefficients
 from medmcl.stages.confounders import ask_confounders
-from medmcl.stages.evaluate_settings import evaluate_overrides, with_settings
+from medmcl.stages.evaluate_settings import evaluate_overrides, of_fitting, with_settings
 from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec, ProbeSpec, RetrievalSpec
 from medmcl.stages.evaluate_vectors import evaluate_vectors
 from medmcl.stages.expert_report import expert_content
@@ -154,8 +155,9 @@ def evaluate(
             ``frozen``, and the run kept no probe.
         CohortError: A compared run learned from records that are held out here; or nobody can be
             scored.
-        ConfigError: ``site``, and the cohort names no sites; a run to compare is called as
-            another, or as a model of the run; neither a run nor vectors, or no cohort.
+        ConfigError: ``label_fractions``, and kept probes are applied; ``site``, and the cohort
+            names no sites; a run to compare is called as another, or as a model of the run; neither
+            a run nor vectors, or no cohort.
     """
     if cohort is None or (run is None and embeddings is None):
         what = "no cohort is named" if cohort is None else "there is nothing to evaluate"
@@ -213,6 +215,9 @@ def _evaluate_run(
     own, rest = evaluate_overrides(overrides)
     opened, said = open_as_own(opened_run, cohort, rest)
     frozen = frozen_probes(opened_run, opened, probe)
+    if frozen and "label_fractions" in changes:
+        shares = ",".join(f"{one:g}" for one in changes["label_fractions"])
+        raise of_fitting(f"--label-fraction {shares}")
     tree = {**_stage_of(opened_run, vectors, is_another(opened_run, opened)), **changes}
     spec = _with_choices(with_settings(tree, own, is_frozen=bool(frozen)), opened)
     models = spec.probe.models if spec.probe else ()
@@ -428,6 +433,10 @@ def run_evaluate(
         sources = gather(
             spec, run, prepared, device, others or {}, is_frozen=bool(frozen), heed=heed
         )
+        for name in spec.embeddings:
+            have = len(np.unique(prepared.subjects[sources.present[name]]))
+            everyone = counted(len(np.unique(prepared.subjects)), "person", "people")
+            record.say(f"{spec.name}: {have:,} of {everyone} have a vector of '{name}'")
         scoring = TaskScoring(
             spec=spec,
             run=run,

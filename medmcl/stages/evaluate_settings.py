@@ -46,12 +46,7 @@ def with_settings(
     for dotted, value in overrides.items():
         key = dotted.removeprefix(PREFIX)
         if is_frozen and key.split(".")[0] in OF_FITTING:
-            raise ConfigError(
-                "the probes that the run kept are applied here and nothing is fitted, so this "
-                "would not be read",
-                where=written(dotted, value),
-                mend="leave it out; or --probe refit, which fits on this cohort's train split",
-            )
+            raise of_fitting(written(dotted, value))
         path = apply_override(laid, key, copy.deepcopy(value), where=written(dotted, value))
         applied[path] = written(dotted, value)
     faults = faults_of(EvaluateSpec, laid)
@@ -60,3 +55,13 @@ def with_settings(
         what = "is not valid:\n" + "\n".join(f"  - {fault.text}" for fault in faults)
         raise ConfigError(what, where="evaluate")
     return EvaluateSpec.model_validate(laid)
+
+
+def of_fitting(given: str) -> ConfigError:
+    """Give the error of an option that says how to fit, where kept probes are applied."""
+    return ConfigError(
+        "the probes that the run kept are applied here and nothing is fitted, so this would not be "
+        "read",
+        where=given,
+        mend="leave it out; or --probe refit, which fits on this cohort's train split",
+    )

@@ -1,6 +1,7 @@
 """Vectors from elsewhere: laid over samples by their ids, and scored as a run's own are."""
 
 import json
+import logging
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,9 @@ def test_the_probe_is_fitted_on_train_chosen_on_tuning_and_scores_held_out(score
     assert row_of(done, "sharp").n == len(held)
 
 
-def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(scored, tmp_path):
+def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(
+    scored, tmp_path, caplog, monkeypatch
+):
     _, out = scored
     table, risk = whas(200, seed=8)  # other people of the same ids
     there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
@@ -113,11 +116,23 @@ def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(scored, 
         medmcl.evaluate(out / "run", there, out=tmp_path / "x", device="cpu")
     assert caught.value.mend == "--embeddings sharp=FILE --embeddings dull=FILE"
     frames = {"sharp": made(table["id"], risk, 0.3, 5), "dull": made(table["id"], risk, 3.0, 6)}
+    few = {**frames, "dull": frames["dull"].iloc[:150]}
+    with pytest.raises(ConfigError, match="nothing is fitted") as caught:
+        medmcl.evaluate(out / "run", there, embeddings=few, out=tmp_path / "x", device="cpu",
+                        label_fractions=[0.1, 1])  # fmt: skip
+    assert caught.value.where == "--label-fraction 0.1,1"
+    assert "--probe refit" in str(caught.value.mend)
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    caplog.set_level("INFO")
     done = medmcl.evaluate(
-        out / "run", there, embeddings=frames, out=tmp_path / "y", overrides=QUICK, device="cpu"
+        out / "run", there, embeddings=few, out=tmp_path / "y", overrides=QUICK, device="cpu"
     )
+    assert "150 of 200 people have a vector of 'dull'" in caplog.text
+    page = "".join(one.read_text(encoding="utf-8") for one in (tmp_path / "y").rglob("*.html"))
+    assert "encoder of the vectors" in page
+    assert " on ." not in page
     row = row_of(done, "sharp")
-    assert (row.protocol, row.n) == ("cox, frozen", 200)
+    assert (row.protocol, row.n) == ("cox, frozen", 150)  # whom all methods can score
     assert row.low > 0.6
 
 

@@ -153,7 +153,12 @@ def _handling(data: ReportData) -> str | None:
     fitted = [line for line in data.evidence.fitted if not line.labels]
     if not fitted:
         return None
-    lines = dict.fromkeys(f"{line.what} on {' and '.join(line.splits)}" for line in fitted)
+    lines = dict.fromkeys(
+        f"{line.what} on {' and '.join(line.splits)}"
+        if line.splits
+        else f"{line.what} elsewhere ({line.note or 'on whom is not known'})"
+        for line in fitted
+    )
     return f"Fitted: {listed(list(lines), MOST_CITED, '; ')}."
 
 
