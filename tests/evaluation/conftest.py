@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 from made_report import full_report
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 
 @pytest.fixture(scope="session")
@@ -13,13 +14,16 @@ def report():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Every figure that is saved, as matplotlib holds it."""
+    """Every figure that is painted, as matplotlib holds it."""
     found = []
-    save = Figure.savefig
 
-    def kept(self, *args, **kwargs):
-        found.append(self)
-        return save(self, *args, **kwargs)
+    def watched(paint):
+        def kept(canvas, *args, **kwargs):
+            paint(canvas, *args, **kwargs)  # left by an error where only a renderer is wanted
+            found.append(canvas.figure)
 
-    monkeypatch.setattr(Figure, "savefig", kept)
+        return kept
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", watched(FigureCanvasAgg.print_png))
+    monkeypatch.setattr(FigureCanvasSVG, "print_svg", watched(FigureCanvasSVG.print_svg))
     return found

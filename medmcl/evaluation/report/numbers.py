@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -49,16 +49,22 @@ def as_json(data: ReportData) -> dict[str, Any]:
 
 
 def json_text(data: ReportData) -> str:
-    """The same as JSON text."""
-    return json.dumps(as_json(data), indent=1, ensure_ascii=False)
+    """The same as JSON text, a line each key: indented, long curves take thousands of lines."""
+    lines = (
+        f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(part, ensure_ascii=False)}"
+        for key, part in as_json(data).items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     if isinstance(value, np.generic):
         value = value.item()

@@ -20,6 +20,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # beside colour, which
 INK, FAINT = "#222222", "#D9D9D9"
 COLUMN, PAGE = 3.35, 7.1  # inches: 85 mm and 180 mm, the widths that journals print
 TALLEST = 8.4  # inches: what fits a printed page with its heading and reading aid
+DPI = 200  # of pictures of pixels
 SMALL = 8.0  # points: the smallest text, at the width a figure is drawn for
 MOST_SAID = 8  # numbers that a screen reader says of a figure; all are in its table
 
@@ -107,11 +108,24 @@ def legend_below(figure: Any, axes: Iterable[Any], columns: int = 4) -> None:
 
 
 def encode(figure: Any, *, raster: bool = False) -> str:
-    """Give the figure as a data address: SVG, or PNG where there are many points."""
+    """Give the figure as a data address: SVG, or PNG where there are many points.
+
+    ``Figure.savefig`` draws twice, first without output, so that the layout is known; here the
+    layout is asked for, and the figure is drawn once.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    canvas = FigureCanvasAgg(figure) if raster else FigureCanvasSVG(figure)
+    figure.set_dpi(DPI)
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
+    figure.set_dpi(DPI)  # of pixels within the file: an SVG was laid out in points
     buffer = io.BytesIO()
-    kind = "png" if raster else "svg"
-    nothing = {"Software": None} if raster else {"Date": None, "Creator": None}
-    figure.savefig(buffer, format=kind, dpi=200, metadata=nothing)
+    if raster:
+        canvas.print_png(buffer, metadata={"Software": None})
+    else:
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
     mime = "image/png" if raster else "image/svg+xml"
     return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 

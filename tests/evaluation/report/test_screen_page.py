@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 from made_selection import shown_pair
-from matplotlib.figure import Figure
 
 from medmcl.evaluation.report.screen_figures import roc_curves
 from medmcl.evaluation.report.screen_page import screen_page
@@ -68,10 +67,7 @@ def test_draws_are_over_subjects():
     assert whole.high - whole.low > 2 * (each.high - each.low)
 
 
-def test_the_curves_go_where_the_scores_say_and_the_caption_counts_rows(monkeypatch):
-    drawn = []
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: (drawn.append(f), save(f, *a, **k)))
+def test_the_curves_go_where_the_scores_say_and_the_caption_counts_rows(drawn):
     picture = roc_curves(evidence(last()))
     chance, dao, lid = drawn[0].axes[0].lines
     assert np.array_equal(*chance.get_data())

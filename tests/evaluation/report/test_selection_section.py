@@ -10,7 +10,6 @@ import re
 import numpy as np
 import pytest
 from made_selection import selection, shown_pair
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -36,20 +35,6 @@ from medmcl.evaluation.selection_evidence import (
 )
 
 EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 {{ 7 * 7 }}'
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Every figure that is saved, as matplotlib holds it."""
-    found = []
-    save = Figure.savefig
-
-    def kept(self, *args, **kwargs):
-        found.append(self)
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", kept)
-    return found
 
 
 def plain(html):
