@@ -129,7 +129,8 @@ shared with other work, and rows come from several runs of this script, on diffe
 2026-11-28: how far a share moves from run to run was not measured, and rows are not to be compared
 with one another. The aim, less than the training (100 %), was missed by whatever shows more here;
 `claime_toy` trains for 0.03 s, and no report costs less.
-Fits of probes are no longer what is seen: what is left are bootstrap draws and figures.
+In a profile of `mcl_toy` the evaluation went in near equal parts into encoding people one at a time
+(so that `predict` gives the same bits), fits of probes, bootstrap draws and calibration curves.
 
 | recipe | cohort (`medmcl simulate`), subjects | training | evaluation | report | share |
 |---|---|---|---|---|---|
