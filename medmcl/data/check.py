@@ -122,6 +122,7 @@ def check_cohort(
         excludes=cohort.spec.on_bad_record == "exclude",
         splits_known="subjects.split" not in cohort.spec.left_out,
         columns=kinds_of_columns(cohort),
+        split_drawn=not cohort.spec.keys.subjects.declares_split,
     )
     everyone = cohort.spec.keys.subjects.split.everyone
     if overview.splits_known:

@@ -82,6 +82,7 @@ class Overview:
         excludes: Whether faulty records are left out (``on_bad_record: exclude``).
         splits_known: Whether ``subjects.split`` can be used; otherwise people are shown in all.
         columns: What the columns of each table were taken for, a line a table.
+        split_drawn: Whether the split was drawn because cohort.yaml declares none.
     """
 
     root: Path
@@ -93,11 +94,14 @@ class Overview:
     excludes: bool
     splits_known: bool = True
     columns: tuple[str, ...] = ()
+    split_drawn: bool = False
 
     def __str__(self) -> str:
         columns = SPLITS if self.splits_known else ("in all",)
         empty = ("",) * len(columns)
-        rows = [("", *columns, ""), ("subjects", *map(_number, self._shown(self.subjects)), "")]
+        drawn = "no split is declared: this one is drawn" if self.split_drawn else ""
+        people = map(_number, self._shown(self.subjects))
+        rows = [("", *columns, ""), ("subjects", *people, drawn)]
         if not self.splits_known:
             rows.append(("split", *empty, "cannot be used"))
         for one in self.records:

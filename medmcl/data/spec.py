@@ -98,6 +98,11 @@ class SubjectsKeys(Config):
     where: str | None = None
     """Expression; rows for which it is not true are left out and counted."""
 
+    @property
+    def declares_split(self) -> bool:
+        """Whether somebody chose the split; otherwise it is drawn by the default."""
+        return "split" in self.model_fields_set
+
 
 class ModalityKeys(Config):
     """What a cohort says of any modality; the rest of its section belongs to its adapter."""

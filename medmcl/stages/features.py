@@ -16,6 +16,7 @@ from medmcl.data.cohort import Cohort
 from medmcl.data.loading import Prepared, prepare
 from medmcl.data.view_settings import ViewSettings
 from medmcl.data.views import View
+from medmcl.stages.outside import no_split_to_heed
 from medmcl.stages.run import Run, embed_samples, source_of
 from medmcl.stages.seen import seen_people
 from medmcl.stages.table_gaps import MEASURED, TrainGaps, indicators_that_count
@@ -61,10 +62,11 @@ def scored_alone(prepared: Prepared, *, is_frozen: bool = False) -> np.ndarray:
 def scored_rows(run: Run, prepared: Prepared, *, is_outside: bool = False) -> np.ndarray:
     """Samples that may be scored without labels: those of held_out whom the run has not seen.
 
-    ``is_outside``: of another cohort on which nothing is fitted, all if it has no held_out.
+    ``is_outside``: of another cohort on which nothing is fitted, all if it has no held_out or
+    declares no split.
     """
     rows = prepared.rows("held_out")
-    if is_outside and not len(rows):
+    if is_outside and (not len(rows) or no_split_to_heed(run, prepared.cohort)):
         rows = np.arange(len(prepared.splits))
     seen = seen_people(run, prepared)
     return rows if seen is None else rows[~seen[rows]]

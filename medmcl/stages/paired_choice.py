@@ -13,6 +13,7 @@ from medmcl.evaluation.paired_choice import compare_choices
 from medmcl.evaluation.results import Result
 from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec
 from medmcl.stages.features import sample_vectors
+from medmcl.stages.outside import no_split_to_heed
 from medmcl.stages.run import Run
 from medmcl.stages.seen import seen_people
 from medmcl.stages.study import is_another
@@ -75,12 +76,15 @@ def paired_choice_results(
 
 
 def _may_be_scored(run: Run, prepared: Prepared, image: str) -> np.ndarray:
-    """Samples of held_out, of another cohort without one all; not who was learned from, (N,)."""
+    """Samples of held_out, of another cohort that has none or declares no split all, (N,).
+
+    Not who was learned from.
+    """
     scored = prepared.splits == "held_out"
     if not is_another(run, prepared.cohort):
         known = seen_people(run, prepared)
         return np.asarray(scored if known is None else scored & ~known)
-    if not scored.any():
+    if not scored.any() or no_split_to_heed(run, prepared.cohort):
         scored = np.ones(len(scored), dtype=bool)
     seen = learned_from(run.path, prepared, (image,))
     if seen is not None:

@@ -15,7 +15,7 @@ from medmcl.data.spec import (
     MulticlassKeys,
     MultilabelKeys,
     RegressionKeys,
-    SplitKeys,
+    SubjectsKeys,
     SurvivalKeys,
     Task,
 )
@@ -49,7 +49,7 @@ def study_of(run: Run, cohort: Cohort, tasks: Sequence[str], evaluated_s: float 
         last_date=last,
         sites=None if keys.subjects.group is None else cohort.subjects["group"].nunique(),
         eligibility=_rules(cohort),
-        split_rule=_split_rule(keys.subjects.split),
+        split_rule=_split_rule(keys.subjects),
         index=_index(cohort),
         outcomes=tuple(_outcome(name, cohort.spec.tasks[name]) for name in tasks),
         predictors=tuple(_predictor(name, run, cohort) for name in read),
@@ -196,14 +196,15 @@ def _rules(cohort: Cohort) -> tuple[str, ...]:
     return tuple(rules)
 
 
-def _split_rule(split: SplitKeys) -> str:
+def _split_rule(subjects: SubjectsKeys) -> str:
+    split = subjects.split
     if split.everyone is not None:
         return f"everyone in {split.everyone}"
     if split.random is not None:
         drawn = split.random
         return (
             f"by subject, at random ({drawn.tuning:.0%} tuning, {drawn.held_out:.0%} held_out, "
-            f"seed {drawn.seed})"
+            f"seed {drawn.seed})" + ("" if subjects.declares_split else "; none is declared")
         )
     return f"by subject, as the column {split.column} says"
 

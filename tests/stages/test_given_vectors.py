@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from small_tables import whas, write_cohort, write_whas
 
 import medmcl
@@ -134,6 +135,38 @@ def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(
     row = row_of(done, "sharp")
     assert (row.protocol, row.n) == ("cox, frozen", 150)  # whom all methods can score
     assert row.low > 0.6
+
+
+def test_everybody_is_scored_elsewhere_where_no_split_is_declared(scored, people, tmp_path):
+    """One that is only drawn for want of a declared one would leave four of five unscored."""
+    _, out = scored
+    table, risk = whas(120, seed=8)
+    table["id"] = [f"other-{one}" for one in table["id"]]
+    there = write_whas(tmp_path / "there", table)
+    tree = yaml.safe_load((there / "cohort.yaml").read_text(encoding="utf-8"))
+    tree["subjects"].pop("split", None)
+    (there / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    frames = {"sharp": made(table["id"], risk, 0.3, 5), "dull": made(table["id"], risk, 3.0, 6)}
+
+    def on(name, split=None, **more):
+        return medmcl.evaluate(
+            out / "run", there, embeddings=frames, out=tmp_path / name, device="cpu",
+            overrides={**QUICK, **({} if split is None else {"cohort.subjects.split": split})},
+            **more,
+        )  # fmt: skip
+
+    done = on("x")
+    assert row_of(done, "sharp").n == 120
+    assert any("declares no split" in note for note in done.notes)
+    drawn = int((done.prepared.splits == "held_out").sum())
+    declared = on("y", {"random": {"tuning": 0.1, "held_out": 0.2}})
+    assert row_of(declared, "sharp").n == drawn < 60
+    assert not any("declares no split" in note for note in declared.notes)
+    fitted = on("z", probe="refit")  # its train people are fitted on
+    assert row_of(fitted, "sharp").n == drawn
+    assert "no split is declared: this one is drawn" in str(medmcl.check(there).overview)
+    home = str(medmcl.check(people[0]).overview)
+    assert ("is drawn" in home) is ("split:" not in (people[0] / "cohort.yaml").read_text())
 
 
 def test_settings_of_the_stage_are_changed_without_training_and_slips_are_told(
