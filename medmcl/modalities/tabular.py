@@ -127,6 +127,7 @@ class Tabular:
         self._scales: dict[str, tuple[float, float]] = {}
         self._levels: dict[str, list[str]] = {}
         self._without_variation: list[str] = []
+        self._is_given = False  # learned elsewhere: see load_state
 
     def read(self, place: Place) -> dict[str, Cell]:
         """Column to a number, a category or None; a number that cannot be read is None too.
@@ -154,7 +155,7 @@ class Tabular:
         for name in self._worth_a_look(raw):
             column, value, cell = self.columns[name], raw[name], place.values.get(name)
             if value is None and not read_cell(cell, column.kind)[1]:
-                findings.append(_unreadable(name, cell, where))
+                findings.append(_unreadable(name, cell, where, is_given=self._is_given))
             elif isinstance(value, float) and not _within(value, column):
                 findings.append(_out_of_range(name, value, column, where))
             elif isinstance(value, str) and self._is_unseen(name, value):
@@ -196,7 +197,7 @@ class Tabular:
             for name, value in raw.items():
                 if value is not None:
                     cells[name].append(value)
-        self._scales, self._levels = {}, {}
+        self._scales, self._levels, self._is_given = {}, {}, False
         self.unseen.clear()
         self._without_variation = [
             name for name, seen in cells.items() if all(one == seen[0] for one in seen)
@@ -348,8 +349,10 @@ class Tabular:
                         f"the column '{name}' was a {kind} where it was learned",
                         where="columns of a table modality",
                         got=here,
-                        mend=f"write {name}: {kind} under columns: in cohort.yaml",
+                        mend=f"write {name}: {kind} under columns: in cohort.yaml, and recode its "
+                        f"cells as in training ({_coded(kind, learned[name])}) where they differ",
                     )
+        self._is_given = True
         self._scales = {name: (mean, sd) for name, (mean, sd) in state["scales"].items()}
         self._levels = {name: list(levels) for name, levels in state["levels"].items()}
         self._need_fit()
@@ -406,13 +409,21 @@ def _within(value: float, column: Column) -> bool:
     return low <= value <= high
 
 
-def _unreadable(name: str, cell: Any, where: str) -> Finding:
+def _coded(kind: str, learned: Any) -> str:
+    """How the cells of a column were coded where it was learned."""
+    return "numbers" if kind == "number" else _some(map(repr, learned))
+
+
+def _unreadable(name: str, cell: Any, where: str, *, is_given: bool) -> Finding:
+    """``is_given``: it was a number where a run learned it, so that it cannot be a category."""
+    words = f"say so: {name}: category"
+    words = "recode them as in training (numbers)" if is_given else words
     return Finding(
         code="tabular.number",
         where=where,
         what=f"column '{name}' must be a number, got {cell!r}",
         mend="write a plain number with a point (89+, 3,5 and <4 are none), or leave it empty; if "
-        f"its cells are words, say so: {name}: category",
+        f"its cells are words, {words}",
     )
 
 

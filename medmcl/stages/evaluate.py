@@ -38,6 +38,7 @@ from medmcl.stages.ledger import run_ledger, whom_they_saw
 from medmcl.stages.maps import held_out_maps
 from medmcl.stages.methods import Sources, gather
 from medmcl.stages.nobody import refuse_nobody
+from medmcl.stages.other_coding import coded_otherwise, refuse_other_coding
 from medmcl.stages.outputs import claim_report_folder, claim_table
 from medmcl.stages.own_cohort import open_as_own
 from medmcl.stages.paired_choice import paired_choice_results
@@ -81,6 +82,7 @@ class Evaluation:
         people: Task to what was predicted of single people (`medmcl.stages.people`).
         seconds: How long it took.
         wrecked: Stages of the run that are wrecked, each with the reason.
+        strange: Columns that some people have coded otherwise than the run learned them.
     """
 
     folder: Path
@@ -103,6 +105,7 @@ class Evaluation:
     people: list[tuple[str, TaskEvaluation]] = field(default_factory=list)
     seconds: float = 0.0
     wrecked: dict[str, str] = field(default_factory=dict)
+    strange: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -404,6 +407,8 @@ def run_evaluate(
         if stop is not None:
             stop.heed(spec.name)
 
+    strange = coded_otherwise(run, cohort, spec.covariates, is_frozen=bool(frozen))
+    refuse_other_coding(strange, cohort.path, record.say)
     prepared = run.prepare(cohort, modalities, heed=heed)
     evaluation = Evaluation(
         folder=run.path,
@@ -411,6 +416,7 @@ def run_evaluate(
         level=spec.level,
         resampling=spec.resample,
         wrecked=run.wrecked,
+        strange=tuple(map(str, strange)),
     )
     sites = _sites(spec, cohort, is_frozen=bool(frozen))
     seed = run.seed if seed is None else seed

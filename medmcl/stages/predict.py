@@ -22,10 +22,11 @@ from medmcl.evaluation.models.competing import event_free
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.stages.features import predict as predict_head
 from medmcl.stages.one_person import write_person
+from medmcl.stages.other_coding import coded_otherwise
 from medmcl.stages.own_cohort import open_as_own
 from medmcl.stages.people import long_rows, stacked
 from medmcl.stages.prediction_cohort import WITHOUT_OUTCOMES, columns_of_run, modalities_of
-from medmcl.stages.prediction_inputs import Inputs, read_inputs
+from medmcl.stages.prediction_inputs import Inputs, read_inputs, refuse_people
 from medmcl.stages.prediction_plan import TaskPlan, plan_tasks
 from medmcl.stages.prediction_rows import (
     ORDER,
@@ -126,6 +127,9 @@ def predict_people(
     notes += [said] if said else []
     notes += [f"{one.where}: {one.what}" for one in opened.findings if one.code in _COUNTED]
     prepared = run.prepare(opened, modalities_of(run, plans, opened))
+    covariates = next((plan.spec.covariates for plan in plans if plan.spec.covariates), None)
+    strange = coded_otherwise(run, opened, covariates, is_frozen=True)
+    notes += [str(one) for one in strange]
     notes += prepared.masked_leads()
     notes += _warned(prepared)
     where, kept = pick_device(device), load_prediction(run)
@@ -138,6 +142,7 @@ def predict_people(
         key = plan.method, _reads(plan)
         if key not in read:
             read[key] = read_inputs(run, plan, prepared, where, kept)
+            refuse_people(read[key], strange, prepared.samples["subject"])
         one = _predict(run, plan, prepared, read[key], kept, where)
         tables.append(one.table)
         curves.append(one.curves)
@@ -202,7 +207,7 @@ def _warned(prepared: Prepared) -> list[str]:
     """What was assumed in reading records, the first of each kind and how many more there are."""
     by_code: dict[str, list[Finding]] = {}
     for one in prepared.warnings:
-        if not one.code.endswith(".masked_lead"):  # counted by lead
+        if not one.code.endswith((".masked_lead", ".unseen")):  # counted by lead, by column
             by_code.setdefault(one.code, []).append(one)
     return [
         f"{first.where}: {first.what}" + (f"; {len(more):,} more are alike" if more else "")

@@ -17,6 +17,7 @@ from medmcl.modalities.ecg_no_beats import NO_BEATS
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.features import Cells, Covariates
 from medmcl.stages.methods import gather
+from medmcl.stages.other_coding import OtherCoding
 from medmcl.stages.prediction_plan import TaskPlan
 from medmcl.stages.run import Run
 from medmcl.stages.saved_prediction import COLUMNS, KeptPrediction
@@ -243,6 +244,21 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
             names = _listed([cells.columns[at] for at in np.flatnonzero(which[row]).tolist()])
             mark = "; " if inputs.remarks[row] else ""
             inputs.remarks[row] += f"{mark}{names} missing: {stands}"
+
+
+def refuse_people(inputs: Inputs, found: Iterable[OtherCoding], subjects: Iterable[object]) -> None:
+    """Take out whoever has a column that most have coded otherwise, and say why, in place."""
+    names = [str(one) for one in subjects]
+    for one in found:
+        if one.is_too_much and one.modality in inputs.reasons:
+            rows = np.array([name in one.strange for name in names]) & inputs.has[one.modality]
+            inputs.present &= ~rows
+            _add(
+                inputs.reasons[one.modality],
+                rows,
+                "",
+                np.full(len(names), f"{one.modality}: {one.mend}"),
+            )
 
 
 def _missing(name: str, train: TrainGaps) -> str:

@@ -123,6 +123,7 @@ def _data(
         resampling=evaluation.resampling,
         left_out=_left_out(run),
         wrecked=run.wrecked,
+        strange=evaluation.strange,
         remedy=REMEDY,
         notes=[
             *lines,

@@ -169,6 +169,19 @@ def test_what_was_learned_survives_json():
             adapter(columns).load_state(table.state())
 
 
+def test_who_applies_what_was_learned_is_told_to_recode_and_not_in_a_circle():
+    table, other = fitted(), adapter()
+    with pytest.raises(ConfigError, match=r"age: number .* recode its cells as in training"):
+        adapter({**COLUMNS, "age": "category"}).load_state(table.state())
+    with pytest.raises(ConfigError, match=r"recode its cells as in training \('f', 'm'\)"):
+        adapter({**COLUMNS, "sex": "number"}).load_state(table.state())
+    other.load_state(table.state())
+    where = place({"age": "old", "sex": "f", "bmi": 30})
+    for one, said in ((table, "age: category"), (other, "as in training (numbers)")):
+        (found,) = one.inspect(one.read(where), where)
+        assert found.mend.endswith(said)
+
+
 def test_whatever_stands_in_an_absent_cell_changes_nothing():
     table = fitted()
     x = prepared(table, TRAIN)

@@ -52,6 +52,7 @@ class ReportData:
         left_out: Stages of the recipe that were not trained, each with the reason.
         wrecked: Stages whose training is wrecked, each with the reason.
         remedy: What to try then.
+        strange: Columns that some people have coded otherwise than the run learned them.
         notes: Remarks a reader must see.
         level: Coverage that intervals of tasks aim at.
         resampling: What the bootstrap of intervals drew, see `Result`.
@@ -83,6 +84,7 @@ class ReportData:
     left_out: Sequence[str] = ()
     wrecked: Mapping[str, str] = field(default_factory=dict)
     remedy: str = ""
+    strange: Sequence[str] = ()
     notes: Sequence[str] = ()
     level: float = 0.95
     resampling: str = "subject"

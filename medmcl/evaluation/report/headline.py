@@ -38,6 +38,7 @@ def headline(data: ReportData) -> list[Said]:
     every = [
         *_wreck_lines(data),
         *who(data),
+        *(Said("Who", f"{line}.") for line in data.strange),
         *(Said("Who", line) for line in selection_headline(data.selections)),
         *how_well(data),
         *_how_scored(data),
