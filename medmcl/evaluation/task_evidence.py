@@ -217,6 +217,8 @@ def raw_ici(beside: Interval, value: float | None, notes: Sequence[str], **about
     above the value.
     """
     note = "; ".join([PLUG_IN, *notes])
+    if value is not None and not np.isfinite(value):  # a class that nobody has, and a mean over it
+        value, note = None, "; ".join([beside.note or "not every class can be judged", *notes])
     return Result(value=value, n=beside.n, events=beside.events, subjects=beside.subjects,
                   seeds=beside.seeds, note=note, **about)  # fmt: skip
 

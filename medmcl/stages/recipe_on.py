@@ -94,7 +94,7 @@ def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
                 where=f"cohort {cohort.name}",
                 expected="`modalities:` in its cohort.yaml",
                 mend="for a model of the columns of its table: `modalities: {clinic: {reader: "
-                'table, columns: "*"}}` and `recipe: risk_table`; for vectors made elsewhere: '
+                'table, columns: "*"}}` and a recipe for tables (`medmcl recipes`); for vectors: '
                 "medmcl evaluate --embeddings FILE --cohort COHORT --out FOLDER",
             )
         fit = _fitting(kinds)

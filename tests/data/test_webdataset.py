@@ -488,7 +488,7 @@ def hospital(folder):
             "size": {"kind": "regression", "column": "size * 2", "unit": "cm"},
             "both": {"kind": "multilabel", "of": "front", "columns": {"AF (x)": "af", "MI": "mi"}},
             "death": {"kind": "survival", "time": "days", "event": "died", "competing": "left",
-                      "horizons_years": [0.5, 1]},
+                      "horizons_years": [0.25, 0.5]},
             "rich": {"kind": "binary", "of": "clinic", "column": "size > 2"},
         },
         "prompts": {"grade": {"low": "a low grade", "high": ["a high grade", "high"]}},

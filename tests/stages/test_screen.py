@@ -363,7 +363,7 @@ def test_what_cannot_be_screened_is_refused(run, shapes, asked, said):
 def test_an_unknown_detector_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'slof'"):
         check_screen(tmp_path, tmp_path, detector="slf")
-    with pytest.raises(ConfigError, match=r"known: dao, knn_distance.*\n.*mend:  --detector"):
+    with pytest.raises(ConfigError, match=r"known: dao, knn_distance.*\n.*to fix:   --detector"):
         check_screen(tmp_path, tmp_path, detector="nonsense")
     with pytest.raises(ConfigError, match="one row or more"):
         check_screen(tmp_path, tmp_path, top=-1)
