@@ -31,6 +31,8 @@ def check_beats(look: Look, used: Sequence[str], where: str) -> Iterator[Finding
     what is between them are of one shape. White noise has neither; of a sine no part stands out,
     or it repeats faster than a heart.
     """
+    if look.levels.flat[look.places(used)].all():  # which has its own finding
+        return
     span = look.beginning(used)
     if span.shape[1] < LEAST_SECONDS * look.record.rate_hz:
         return

@@ -63,7 +63,12 @@ def shown_cohort(tmp_path, splits, *, own):
     run = SimpleNamespace(
         path=tmp_path, config={"cohort": "home" if own else "other", "cohort_fingerprint": "f"}
     )
-    cohort = SimpleNamespace(name="home", fingerprint="f" if own else "g")
+    subjects = SimpleNamespace(declares_split=len(set(splits)) > 1)
+    cohort = SimpleNamespace(
+        name="home",
+        fingerprint="f" if own else "g",
+        spec=SimpleNamespace(keys=SimpleNamespace(subjects=subjects)),
+    )
     splits = np.array(splits, dtype=object)
     prepared = SimpleNamespace(
         splits=splits, subjects=np.arange(len(splits)), cohort=cohort, adapters={}
