@@ -182,9 +182,12 @@ def _shown(table: Any) -> str:
         years = row["horizon_years"]
         by = "" if years != years else f" by {years:g} year{'' if years == 1 else 's'}"
         unit = f" {row['unit']}" if row["unit"] else ""
-        said = f"{row['predicted']:.4g}{unit}" if row["quality"] == "ok" else row["quality"]
+        is_there = row["predicted"] == row["predicted"]
+        said = f"{row['predicted']:.4g}{unit}" if is_there else row["quality"]
         lines.append(f"  {name}: {row['kind']}{by} {said}  [{row['method']}]")
     first = table.iloc[0]
+    if first["quality"] != "ok" and first["predicted"] == first["predicted"]:
+        lines.append(f"  do not use it: {first['quality']}")
     if first["outside_of"]:
         lines.append(f"  outside of what the run was trained on: {first['outside_of']}")
     if first["remarks"]:

@@ -21,6 +21,8 @@ AXES = 32
 """Most principal axes that are kept."""
 ROWS_AN_AXIS = 10
 """Train rows for each of them."""
+FAR_BEYOND = 1.0
+"""Widths of the range of train beyond it from which a number is called implausible."""
 FOLDS = 5
 
 
@@ -177,6 +179,15 @@ class ColumnReach:
     def outside(self, values: np.ndarray) -> np.ndarray:
         """Which numbers lie outside; a missing one does not. (N, F) bool."""
         return np.asarray(_excess(values, self.low, self.high) > self.slack)
+
+    def implausible(self, values: np.ndarray) -> np.ndarray:
+        """Which numbers lie beyond the range by more than `FAR_BEYOND` of its width. (N, F) bool.
+
+        Not of a column that never varied, whose width says nothing of its scale; nor within the
+        slack, which is wider than that where few people were there.
+        """
+        beyond = _excess(values, self.low, self.high) > max(FAR_BEYOND, self.slack)
+        return np.asarray(beyond & (self.high > self.low))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name."""

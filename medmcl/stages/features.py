@@ -156,6 +156,14 @@ class Cells:
             scales={n: tuple(scale) for n, scale in adapter.state().get("scales", {}).items()},
         )
 
+    @classmethod
+    def of_table(cls, prepared: Prepared, modality: str) -> Cells:
+        """Of a table that was prepared, of each sample."""
+        stored = np.asarray(prepared.inputs(modality))[np.maximum(prepared.index(modality), 0)]
+        values, flags = stored[:, 0].astype(np.float64), stored[:, 1]
+        known = prepared.present[modality][:, None] & (flags > 0)
+        return cls.of(prepared.adapters[modality], values, known)
+
     def raw(self, column: str, number: float) -> float:
         """Undo the standardisation of a number."""
         mean, deviation = self.scales.get(column, UNSCALED)

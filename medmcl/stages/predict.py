@@ -29,6 +29,7 @@ from medmcl.stages.prediction_cohort import WITHOUT_OUTCOMES, columns_of_run, mo
 from medmcl.stages.prediction_inputs import Inputs, read_inputs, refuse_people
 from medmcl.stages.prediction_plan import TaskPlan, plan_tasks
 from medmcl.stages.prediction_rows import (
+    IMPLAUSIBLE,
     ORDER,
     curve_rows,
     in_training,
@@ -66,10 +67,12 @@ class PeoplePredicted:
         table = self.table
         people = table.groupby("subject", sort=False)
         total = len(people)
-        told = table[table["quality"] == "ok"]
+        told = table[table["predicted"].notna()]
         none = set(table["subject"]) - set(told["subject"])
+        odd = told[told["quality"].str.startswith(IMPLAUSIBLE)]["subject"].nunique()
+        doubt = f", {odd:,} of them from implausible values" if odd else ""
         lines = [
-            f"{counted(total, 'person', 'people')}: {total - len(none):,} predicted, "
+            f"{counted(total, 'person', 'people')}: {total - len(none):,} predicted{doubt}, "
             f"{len(none):,} without a prediction"
         ]
         first = table.drop_duplicates(["subject", "sample", "quality"])
@@ -187,14 +190,14 @@ def predict_person(
     if found.faults:
         said = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in found.faults]
         raise CohortError(f"a record cannot be used:\n{listed(said)}", where="--record")
-    quality = found.table["quality"]
-    if not (quality == "ok").any():
+    if not found.table["predicted"].notna().any():
+        first = found.table.iloc[0]
         named = ", ".join(f"{name}={path}" for name, path in records.items()) or "no record"
         raise CohortError(
             "what is given is not enough for a prediction",
             where="--record",
             got=named,
-            expected=f"what '{found.table['method'].iloc[0]}' reads: {quality.iloc[0]}",
+            expected=f"what '{first['method']}' reads: {first['quality']}",
         )
     found.notes = [note for note in found.notes if "own cohort" not in note]
     return found
@@ -264,7 +267,7 @@ def _predict(
     )
     parts = long_rows(targets, values, risks, years)
     for part in parts:
-        part["predicted"] = np.where(people["quality"] == "ok", part["predicted"], np.nan)
+        part["predicted"] = np.where(people["can"], part["predicted"], np.nan)
         part |= {"unit": header.unit if header.kind == "regression" else "",
                  "method": plan.method, "protocol": protocol}  # fmt: skip
     table = with_nobody(stacked(parts, people), prepared)

@@ -44,6 +44,8 @@ class Inputs:
         reasons: Modality to why somebody does not have it, empty where they do. (N,) object each
         outside: Whether an input lies outside of what the run was trained on; None = unknown.
         outside_of: Which, and how far; empty where none. (N,) object
+        implausible: Numbers far beyond the range of train, and what that was; empty where none.
+            (N,) object
         remarks: What a reader must know of single samples. (N,) object
         rate: Share of people like those in training that is flagged by chance.
     """
@@ -54,6 +56,7 @@ class Inputs:
     reasons: dict[str, np.ndarray]
     outside: np.ndarray | None
     outside_of: np.ndarray
+    implausible: np.ndarray
     remarks: np.ndarray
     rate: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -113,11 +116,14 @@ def read_inputs(
         reasons=reasons,
         outside=None,
         outside_of=_blank(len(present)),
+        implausible=_blank(len(present)),
         remarks=_blank(len(present)),
         notes=notes,
     )
     _flag_embeddings(inputs, plan, vectors, kept)
     _flag_warned(inputs, prepared, vectors)
+    for name in vectors:
+        _flag_cells(inputs, name, prepared, kept)
     if covariates is not None:
         _flag_columns(inputs, str(spec.covariates), covariates, kept)
     for name, why in reasons.items():
@@ -211,6 +217,27 @@ def _flag_warned(inputs: Inputs, prepared: Prepared, names: Iterable[str]) -> No
             _mark(inputs, odd, said, 0.0)
 
 
+def _flag_cells(inputs: Inputs, table: str, prepared: Prepared, kept: KeptPrediction) -> None:
+    """Flag impossible numbers of a table that an encoder reads; the rest its embedding tells."""
+    reach = kept.reach.get((COLUMNS, table))
+    if isinstance(reach, ColumnReach) and inputs.has[table].any():
+        cells = Cells.of_table(prepared, table)
+        found = _implausible(inputs, cells, reach.of(cells.columns), inputs.has[table])
+        if inputs.outside is not None:
+            _mark(inputs, found != "", found, 0.0)
+
+
+def _implausible(inputs: Inputs, cells: Cells, reach: ColumnReach, has: np.ndarray) -> np.ndarray:
+    """Note numbers far beyond the range of train, and give them. (N,) object."""
+    found = _blank(len(has))
+    beyond = reach.implausible(cells.numbers) & has[:, None]
+    for row in np.flatnonzero(beyond.any(axis=1)).tolist():
+        columns = np.flatnonzero(beyond[row]).tolist()
+        found[row] = _listed([_range(cells, reach, row, column) for column in columns])
+    _add(inputs.implausible, found != "", "", found)
+    return found
+
+
 def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: KeptPrediction) -> None:
     """Flag numbers outside the range of train, categories and gaps it hardly had; note gaps."""
     cells, has = covariates.cells, covariates.present
@@ -235,6 +262,7 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
                 ]
             )
         _mark(inputs, beyond.any(axis=1) & has, said, rate)
+        _implausible(inputs, cells, reach, has)
     flagged = np.array([(name, MEASURED) in covariates.terms for name in cells.columns])
     for which, stands in (
         (gaps & ~flagged, "the train mean stands in"),

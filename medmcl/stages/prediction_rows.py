@@ -16,6 +16,9 @@ from medmcl.stages.run import Run
 from medmcl.stages.seen import seen_people
 from medmcl.stages.study import is_another
 
+IMPLAUSIBLE = "implausible"
+"""Begins the quality of a prediction from a number that can hardly be true; it is given, as an
+evaluation scores it."""
 POINTS = 101
 """Times of a survival curve, from 0 to the last event time of train, evenly."""
 NOTHING = "no record of any modality"
@@ -42,6 +45,8 @@ def shared_columns(
         quality[row] = "; ".join(why) or "an input is absent"
     if lacks_risk:
         quality[can] = "no survival curve was kept for this method"
+    odd = can & (inputs.implausible != "") & (quality == "ok")
+    quality[odd] = [f"{IMPLAUSIBLE}: {one}" for one in inputs.implausible[odd]]
     unknown = pd.array([pd.NA] * len(samples), dtype="boolean")
     outside = unknown if inputs.outside is None else pd.array(inputs.outside, dtype="boolean")
     outside[~can] = pd.NA
@@ -51,6 +56,7 @@ def shared_columns(
             "sample": samples["sample"].astype(str).to_numpy(object),
             "task": plan.task,
             "quality": quality,
+            "can": can & (not lacks_risk),
             "outside": outside,
             "outside_of": inputs.outside_of,
             "modalities": modalities,
@@ -100,7 +106,7 @@ def curve_rows(
     unit: str,
 ) -> pd.DataFrame:
     """Curves of those who were predicted, at `POINTS` times."""
-    rows = people.loc[people["quality"] == "ok", "row"].to_numpy()
+    rows = people.loc[people["can"], "row"].to_numpy()
     times = np.linspace(0, last, POINTS)
     values = survival(features[rows], times)
     per_year = UNITS_PER_YEAR.get(unit, np.nan)

@@ -393,7 +393,8 @@ class Run:
         Returns:
             A row a person (sample), task, target and horizon: ``predicted`` is a probability, a
             value or the risk of the event by ``horizon_years`` (``kind`` says which); ``quality``
-            is ``ok``, or why there is no prediction; ``outside``: whether an input lies outside of
+            is ``ok``, or begins with ``implausible`` (a number far beyond those of train, which it
+            names), or why there is no prediction; ``outside``: whether an input lies outside of
             what the run was trained on, missing where that is unknown, and ``outside_of`` which;
             ``modalities``: what was there; ``in_training``: whether the run learned from them.
             With ``curves``: ``subject, sample, task, method, years, time, unit, survival``, where

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.errors import ArtefactError
+from medmcl.data.loading import Prepared
 from medmcl.data.spec import UNITS_PER_YEAR
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.evaluate import TaskEvaluation
@@ -24,6 +25,7 @@ from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.predicted import Curves
 from medmcl.evaluation.reach import RATE, ColumnReach, EmbeddingReach, read_reach
 from medmcl.evaluation.setting import Setting
+from medmcl.stages.features import Cells
 from medmcl.stages.run import Run
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class KeptPrediction:
                     found = EmbeddingReach.learn(x, *rows, people, rate=rate, seed=scoring.seed)
                     if found is not None:
                         self.reach[method, name] = found
+                    self._add_ranges(name, prepared, scoring.seed)
         covariates = sources.covariates
         if covariates is not None and spec.covariates is not None:
             both = np.flatnonzero((train | tuning) & covariates.present)
@@ -95,6 +98,18 @@ class KeptPrediction:
             )
             if ranges is not None:
                 self.reach[COLUMNS, spec.covariates] = ranges
+
+    def _add_ranges(self, table: str, prepared: Prepared, seed: int) -> None:
+        """Learn the ranges of a table that an encoder reads; nothing of another kind."""
+        adapter = prepared.adapters.get(table)
+        if adapter is None or adapter.kind != "tabular" or (COLUMNS, table) in self.reach:
+            return
+        is_seen = np.isin(prepared.splits, ("train", "tuning"))
+        rows = np.flatnonzero(prepared.present[table] & is_seen)
+        cells = Cells.of_table(prepared, table)
+        found = ColumnReach.learn(cells.numbers, cells.columns, rows, prepared.subjects, seed=seed)
+        if found is not None:
+            self.reach[COLUMNS, table] = found
 
     def save(self, run: Run) -> None:
         """Write it into the run, beside what other evaluate stages of it kept."""

@@ -158,3 +158,17 @@ def test_inputs_unlike_those_of_training_are_flagged(omics, tmp_path):
     far = told[told["modalities"].str.contains("rna")]
     assert far["outside"].mean() > 0.9
     assert far["outside_of"].str.contains("rna embedding at").mean() > 0.9
+
+
+def test_an_impossible_cell_of_a_table_that_an_encoder_reads_is_named(omics, tmp_path):
+    folder, run, _ = omics
+    odd = tmp_path / "odd"
+    shutil.copytree(folder, odd)
+    table = pd.read_csv(odd / "rna.csv")
+    table.loc[0, "r_2"], table.loc[1, "r_0"] = 1e4, 9.0  # r_0 never varied: no width, no claim
+    table.to_csv(odd / "rna.csv", index=False)
+    told = run.predict(odd, tasks=["case"], device="cpu").set_index("subject")
+    who = str(table["pid"].iloc[0])
+    assert told.loc[who, "quality"].startswith("implausible: r_2 10000 (train: ")
+    assert told.loc[who, "outside"]
+    assert told["quality"].str.startswith("implausible").sum() == 1

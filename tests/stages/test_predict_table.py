@@ -148,6 +148,27 @@ def test_people_like_those_in_training_are_seldom_flagged_and_strange_ones_are(m
     odd = run.predict(new, tasks=["death"], device="cpu")
     assert odd["outside"].all()
     assert odd["outside_of"].str.match(r"age 1\d\d \(train: ").all()
+    assert (held["quality"] == "ok").all()
+
+
+def test_a_number_that_can_hardly_be_true_is_not_ok_and_is_named(made, tmp_path):
+    run, _, table, _ = made
+    people = table.drop(columns=OUTCOMES).head(4).astype({"age": float, "hr": float})
+    low, high = table["age"].min(), table["age"].max()
+    people["age"] = [650.0, high + 0.3 * (high - low), *people["age"][2:]]
+    people.loc[2, "hr"] = -9999.0
+    people["id"] = list("abcd")
+    told = predict_people(run, write(tmp_path / "new", people), tasks=["death"], device="cpu")
+    one = told.table.drop_duplicates("subject").set_index("subject")
+    assert re.fullmatch(r"implausible: age 650 \(train: \d+ to \d+\)", one.loc["a", "quality"])
+    assert re.fullmatch(r"implausible: hr -9999 \(train: .*\)", one.loc["c", "quality"])
+    assert one.loc[["b", "d"], "quality"].tolist() == ["ok", "ok"]
+    assert one["outside"].tolist() == [True, True, True, False]
+    assert told.table["predicted"].notna().all()  # as an evaluation would score it
+    assert set(told.curves["subject"]) == set("abcd")
+    assert told.sentences[0] == (
+        "4 people: 4 predicted, 2 of them from implausible values, 0 without a prediction"
+    )
 
 
 def test_a_column_that_counts_must_be_there(made, tmp_path):
