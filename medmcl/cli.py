@@ -546,6 +546,7 @@ def check(
         _screen(screen, cohort, recipe, given, set_, workers)
         return
     _refuse_given(given)
+    logging.getLogger("medmcl").info("reading the tables of %s", cohort)
     with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
         from medmcl.stages.inspect import check as run_check
         from medmcl.stages.inspect import written

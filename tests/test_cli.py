@@ -282,7 +282,13 @@ def test_ctrl_c_before_there_is_a_run_is_one_line(tmp_path):
 
 
 def test_check_names_every_fault_at_once_and_exits_with_2(cohort, tmp_path):
-    assert medmcl("check", "--cohort", cohort).returncode == 0
+    sound = medmcl("check", "--cohort", cohort)
+    assert sound.returncode == 0
+    first, second = sound.stdout.splitlines()[:2]
+    assert first.endswith(f"] reading the tables of {cohort}")
+    assert second.endswith(
+        "] cohort hearts: 80 subjects; reading 80 ecg records, 80 cmr records, 80 clinic records"
+    )
     copy = tmp_path / "spoilt"
     shutil.copytree(cohort, copy)
     array = np.load(copy / "shards" / "ecg.npy")

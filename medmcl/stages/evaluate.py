@@ -24,6 +24,7 @@ from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import BESIDE, COVARIATES, Result
 from medmcl.evaluation.retrieval import retrieval
+from medmcl.evaluation.too_good import too_good
 from medmcl.stages.attacked import attack_results, own_attack
 from medmcl.stages.coefficients import FILE as COEFFICIENTS
 from medmcl.stages.coefficients import coefficient_rows, write_coefficients
@@ -512,6 +513,8 @@ def run_evaluate(
         evaluation.evidence = evaluation.evidence.joined(ledger)
     _look_at_maps(spec, run, evaluation, device, unlabelled, now)
     _look_at_experts(spec, run, evaluation, device, seed, now)
+    for line in too_good(evaluation.results):
+        record.say(f"warning: {line}")
     evaluation.seconds = time.monotonic() - began
     return evaluation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from medmcl.stages.recipe_file import find_recipe, read_recipe
 from medmcl.stages.roles import roles_said
 from medmcl.stages.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.train_spec import TowersSpec
+
+log = logging.getLogger("medmcl")
 
 
 def check(
@@ -54,7 +57,11 @@ def check(
     about, spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)
     inputs = {} if spec is None else _inputs(spec, opened)
     trains = spec is not None and any(isinstance(stage, TowersSpec) for stage in spec.stages)
-    total = sum(len(records) for records in opened.records.values())
+    counts = {name: len(records) for name, records in opened.records.items()}
+    said = ", ".join(counted(count, f"{name} record") for name, count in counts.items())
+    people = counted(len(opened.subjects), "subject")
+    log.info("cohort %s: %s; reading %s", opened.name, people, said)
+    total = sum(counts.values())
     with shown_progress("reading records", total, shown=progress is None) as bar:
         found = check_cohort(opened, inputs, trains=trains, progress=progress or bar)
     return Checked([*about, *found], found.overview)

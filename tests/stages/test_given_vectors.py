@@ -405,3 +405,22 @@ def test_names_are_the_stems_of_files_and_stand_once(tmp_path):
     with pytest.raises(ConfigError, match="two files of vectors have one name"):  # noqa: SIM117
         with vectors_by_name(["x/v.csv", "y/v.parquet"]):
             pass
+
+
+def test_vectors_that_hold_the_outcome_are_warned_of(tmp_path, monkeypatch, caplog, cache):
+    table = whas(120)[0].assign(case=np.arange(120) % 2)
+    tasks = {"case": {"kind": "binary", "column": "case"}}
+    folder = write_cohort(tmp_path / "c", table, subjects={"table": "table.csv", "id": "id"},
+                          tasks=tasks)  # fmt: skip
+    leaky = pd.DataFrame({"e0": table["case"], "e1": table["age"]}).set_index(table["id"])
+    leaky.index.name = "subject"
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    caplog.set_level("INFO")
+    medmcl.evaluate(
+        embeddings={"leaky": leaky}, cohort=folder, out=tmp_path / "run", overrides=QUICK,
+        device="cpu",
+    )  # fmt: skip
+    line = "case: AUROC of 1.000 (leaky) on held-out people is rarely true: look for the outcome"
+    assert f"warning: {line}" in caplog.text
+    told = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert line in " ".join(told["headline"])

@@ -24,6 +24,7 @@ from medmcl.evaluation.report.confounder_lines import confounder_headline
 from medmcl.evaluation.report.selection_lines import selection_headline
 from medmcl.evaluation.report.words import listed
 from medmcl.evaluation.results import Result
+from medmcl.evaluation.too_good import too_good
 
 if TYPE_CHECKING:
     from medmcl.evaluation.report.data import ReportData
@@ -41,6 +42,7 @@ def headline(data: ReportData) -> list[Said]:
         *(Said("Who", f"{line}.") for line in data.strange),
         *(Said("Who", line) for line in selection_headline(data.selections)),
         *how_well(data),
+        *(Said("How well", f"{line}.") for line in too_good(data.task_rows)),
         *_how_scored(data),
         *how_sure(data),
         *for_whom(data),
