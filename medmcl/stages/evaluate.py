@@ -513,10 +513,14 @@ def run_evaluate(
         evaluation.evidence = evaluation.evidence.joined(ledger)
     _look_at_maps(spec, run, evaluation, device, unlabelled, now)
     _look_at_experts(spec, run, evaluation, device, seed, now)
-    for line in too_good(evaluation.results):
-        record.say(f"warning: {line}")
+    _warn_of_leaks(evaluation.results, record)
     evaluation.seconds = time.monotonic() - began
     return evaluation
+
+
+def _warn_of_leaks(results: Sequence[Result], record: Record) -> None:
+    for line in too_good(results):
+        record.say(f"warning: {line}")
 
 
 def _set_beside_nowhere(
