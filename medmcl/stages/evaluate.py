@@ -702,7 +702,9 @@ def _score_tasks(
             kept.add_task(task, done)
             for label, curves in scoring.heads.items():
                 kept.add_head(task, label, curves)
-            evaluation.coefficients += coefficient_rows(targets, done.models, sources.covariates)
+            evaluation.coefficients += coefficient_rows(
+                targets, done.models, sources.covariates, done.setting, spec.level
+            )
     if keep_probes:
         kept.add_reach(scoring)
         kept.save(run)

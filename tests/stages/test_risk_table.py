@@ -123,6 +123,18 @@ def test_the_model_is_written_out_a_column_a_row(made):
     assert number["coefficient"]["age"] == pytest.approx(0.06, abs=0.02)  # as it was simulated
     assert number["ratio_value"].to_numpy() == pytest.approx(np.exp(number["coefficient_per_sd"]))
     assert set(number["ratio"]) == {"hazard ratio"}
+    half = number["coefficient_high"] - number["coefficient"]
+    assert (half > 0).all()
+    assert (number["coefficient"] - number["coefficient_low"]).to_numpy() == pytest.approx(half)
+    assert number["coefficient_low"]["age"] < 0.06 < number["coefficient_high"]["age"]
+    assert (number["coefficient_per_sd_high"] - number["coefficient_per_sd"]).to_numpy() == (
+        pytest.approx((half * number["sd"]).to_numpy())
+    )
+    for end in ("low", "high"):
+        assert number[f"ratio_{end}"].to_numpy() == pytest.approx(
+            np.exp(number[f"coefficient_per_sd_{end}"])
+        )
+    assert set(table["interval"]) == {"95 % Wald, robust over people, the penalty as chosen"}
     eta = np.zeros(len(cohort.samples))
     for name in WHAS:
         cells = cohort.subjects[name].astype(float)
@@ -144,8 +156,8 @@ def test_the_appendix_shows_every_coefficient_and_few_are_led_to_from_the_first_
     for row in table.itertuples():
         what = row.column if row._4 == "number" else f"{row.column} was measured"
         (line,) = [one for one in part.split("<tr>") if f">{what}<" in one]
-        for number in (row.coefficient, row.ratio_value):
-            assert f"{number:.3g}<" in line
+        assert f"{row.coefficient:.3g} ({row.coefficient_low:.3g} to " in line
+        assert f"{row.ratio_value:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})<" in line
     many = [{"task": "t", "target": "t", "column": f"x{n}", "coefficient": 1.0} for n in range(13)]
     assert not coefficient_section(many).lines
     assert len(coefficient_section(many).tables[0].rows) == 13

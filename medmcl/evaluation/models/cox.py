@@ -122,7 +122,7 @@ class Problem:
 
     def derivatives(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gradient (E,) and Hessian (E, E) of the penalised loss."""
-        gradient, hessian = _derivatives(self.x @ weights, self.x, self.terms)
+        gradient, hessian = derivatives(self.x @ weights, self.x, self.terms)
         return gradient + self.ridge * weights, hessian + np.diag(self.ridge)
 
 
@@ -255,7 +255,7 @@ def _line_search(
     return None
 
 
-def _derivatives(eta: np.ndarray, x: np.ndarray, terms: RiskSets) -> tuple[np.ndarray, np.ndarray]:
+def derivatives(eta: np.ndarray, x: np.ndarray, terms: RiskSets) -> tuple[np.ndarray, np.ndarray]:
     """Gradient and Hessian of the negative log partial likelihood.
 
     The Hessian's first part is X' diag(hazard * cumulated 1/denominator) X: no (N, E, E) array.

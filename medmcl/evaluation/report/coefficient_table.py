@@ -15,8 +15,11 @@ AID = (
     "A coefficient is what a unit of the column adds to the log hazard (hazard ratio), to the log "
     "odds (odds ratio), or to the predicted value (no ratio). The ratio of a number is that of one "
     "standard deviation (SD) of the train people; of a category or a flag, that of yes against no. "
-    "The penalty draws coefficients towards zero, so they have no intervals; they predict, and say "
-    "nothing of causes. The same numbers, unrounded: coefficients.csv."
+    "They predict, and say nothing of causes. Intervals: how much the penalised coefficients would "
+    "vary over samples of people (Wald, robust, several records of a person counted as one, the "
+    "penalty as it was chosen). The penalty draws coefficients towards zero: an interval is not "
+    "for what a model without it would find, and one that holds zero does not say that a column is "
+    "of no use. The same numbers, unrounded: coefficients.csv."
 )
 
 
@@ -51,11 +54,16 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         about_what(str(row["task"]), str(row["target"])),
         predictor,
-        _number(row["coefficient"]),
+        _number(row["coefficient"]) + _ends(row, "coefficient"),
         _number(row.get("sd")),
-        "" if ratio is None else f"{row['ratio']} {_number(ratio)}",
+        "" if ratio is None else f"{row['ratio']} {_number(ratio)}{_ends(row, 'ratio')}",
         "" if ratio is None else per,
     )
+
+
+def _ends(row: Mapping[str, Any], name: str) -> str:
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return "" if low is None or high is None else f" ({_number(low)} to {_number(high)})"
 
 
 def _number(value: float | None) -> str:
