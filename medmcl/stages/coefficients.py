@@ -107,14 +107,9 @@ def _with_ends(
     """Give a value and the ends of its interval, as cells."""
     middle = f"{name}_value" if name == "ratio" else name
     if value is None or math.isnan(half):
-        ends = (None, None)
-    else:
-        ends = (of(value - half), of(value + half))
-    return {
-        middle: None if value is None else of(value),
-        f"{name}_low": ends[0],
-        f"{name}_high": ends[1],
-    }
+        return {middle: None if value is None else of(value),
+                f"{name}_low": None, f"{name}_high": None}  # fmt: skip
+    return {middle: of(value), f"{name}_low": of(value - half), f"{name}_high": of(value + half)}
 
 
 def write_coefficients(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:

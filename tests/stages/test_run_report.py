@@ -96,6 +96,44 @@ def test_table_one_reads_the_cohorts_own_columns(clinic, tmp_path):
     ).sum()  # fmt: skip
 
 
+def renamed(clinic, tmp_path, columns):
+    """The clinic with more columns in its table of visits, each twice."""
+    visits = pd.read_csv(tmp_path / "visits.csv")
+    visits.assign(**{n: np.repeat(v, 2) for n, v in columns.items()}).to_csv(
+        tmp_path / "visits.csv", index=False
+    )
+    tree = yaml.safe_load((tmp_path / "cohort.yaml").read_text(encoding="utf-8"))
+    kinds = {"AGE_AT_SCAN": "number", "Gender": "category"}
+    tree["modalities"]["labs"]["columns"] |= {name: kinds[name] for name in columns}
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return describe_subjects(prepared_of(open_cohort(tmp_path), tmp_path), [])
+
+
+def test_what_two_tables_tell_alike_stands_once_with_a_count(clinic, tmp_path):
+    people = pd.read_csv(tmp_path / "people.csv")
+    same = {"AGE_AT_SCAN": people["Age"].to_numpy(), "Gender": people["gender"].to_numpy()}
+    table = renamed(clinic, tmp_path, same)
+    names = list(dict.fromkeys(row.variable for row in table.rows))
+    assert names == ["subjects", "AGE_AT_SCAN", "Gender", "bmi (kg/m2)", "smoker", "site"]
+    assert "Age of subjects equals AGE_AT_SCAN of labs in all 87 subjects: shown once." in (
+        table.notes
+    )
+    assert "gender of subjects equals Gender of labs in all 87 subjects: shown once." in table.notes
+
+
+def test_what_two_tables_tell_otherwise_stands_twice_with_their_names(clinic, tmp_path):
+    people = pd.read_csv(tmp_path / "people.csv")
+    coded = people["gender"].map({"F": "1", "M": "2"}).to_numpy()
+    older = (people["Age"] + 1).to_numpy()
+    table = renamed(clinic, tmp_path, {"Gender": coded, "AGE_AT_SCAN": older})
+    names = list(dict.fromkeys(row.variable for row in table.rows))
+    assert names == [
+        "subjects", "Age", "gender, subjects", "Gender, labs", "bmi (kg/m2)", "smoker",
+        "AGE_AT_SCAN", "site",
+    ]  # fmt: skip
+    assert not any("shown once" in note for note in table.notes)
+
+
 def test_a_subject_with_several_samples_counts_once_by_its_first(clinic, tmp_path):
     prepared = prepared_of(clinic, tmp_path)
     assert len(prepared.samples) == 174

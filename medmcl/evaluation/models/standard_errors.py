@@ -91,7 +91,8 @@ def _fits(
         at = rows[known[:, 0]]
         seen = np.unique(targets.values[at, 0].astype(int))
         # of two classes the first has no weights: the other's are its log odds
-        link, shown = ("logistic", seen[1:]) if len(seen) == 2 else ("softmax", seen)
+        link: Link = "logistic" if len(seen) == 2 else "softmax"
+        shown = seen[1:] if len(seen) == 2 else seen
         yield link, shown, at, targets.values[at, :1].astype(int) == shown
     else:
         for column in range(targets.values.shape[1]):
