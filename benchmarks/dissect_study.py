@@ -41,7 +41,7 @@ from medmcl.data.simulate import simulate
 from medmcl.engine import loop
 from medmcl.evaluation import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
-from medmcl.evaluation.retrieval import ranks
+from medmcl.evaluation.retrieval_ranks import ranks
 from medmcl.stages import pretrain, train
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.run import Run

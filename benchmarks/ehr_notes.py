@@ -27,7 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 import medmcl
 from medmcl.data.lexicon import read_lexicon
-from medmcl.evaluation.retrieval import ranks, recall_at_k
+from medmcl.evaluation.retrieval_ranks import ranks, recall_at_k
 
 KINDS = ("condition", "medication", "procedure")
 SEEDS = (0, 1, 2)

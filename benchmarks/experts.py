@@ -25,7 +25,8 @@ from torch.nn import functional
 
 from medmcl.core.layers import MLP
 from medmcl.encoders.experts import route, slots
-from medmcl.encoders.moe import ExpertSettings, MoE, Places, sum_rows
+from medmcl.encoders.moe import MoE, Places, sum_rows
+from medmcl.encoders.shared_settings import ExpertSettings
 from medmcl.objectives.router import importance, load, local_entropy, z_loss
 
 Layer = Callable[[Tensor], Tensor]

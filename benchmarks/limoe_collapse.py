@@ -36,7 +36,7 @@ from medmcl.engine.loop import Learner
 from medmcl.engine.moving import move
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.engine.world import World
-from medmcl.evaluation.retrieval import ranks, recall_at_k
+from medmcl.evaluation.retrieval_ranks import ranks, recall_at_k
 from medmcl.objectives import build_objective
 
 HERE = Path(__file__).parent

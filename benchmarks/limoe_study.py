@@ -33,7 +33,7 @@ from medmcl.data.cohort import open_cohort
 from medmcl.data.simulate import simulate
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
-from medmcl.evaluation.retrieval import ranks
+from medmcl.evaluation.retrieval_ranks import ranks
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.zero_shot import embed_prompts
 

@@ -47,7 +47,7 @@ from sklearn.metrics import normalized_mutual_info_score
 import medmcl
 from medmcl.data.cohort import open_cohort
 from medmcl.data.simulate import simulate
-from medmcl.evaluation.paired_choice import right_pairs
+from medmcl.evaluation.paired_choices import right_pairs
 from medmcl.grouping import Groups
 from medmcl.stages.recipe_file import read_recipe
 from medmcl.stages.run import Run

@@ -46,7 +46,7 @@ from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.simulate import simulate
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
-from medmcl.evaluation.retrieval import ranks
+from medmcl.evaluation.retrieval_ranks import ranks
 from medmcl.selection.keep import Keep
 from medmcl.stages.features import sample_vectors
 from medmcl.stages.run import Run

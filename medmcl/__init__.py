@@ -7,12 +7,24 @@ nothing heavy.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medmcl.core.lazy import lazy
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from medmcl import (
+        cooccurrence,
+        data,
+        encoders,
+        evaluation,
+        modalities,
+        objectives,
+        selection,
+        stages,
+        threats,
+    )
     from medmcl.data.cohort import open_cohort
     from medmcl.data.processes import lent_processes
     from medmcl.data.simulate import simulate
@@ -23,53 +35,28 @@ if TYPE_CHECKING:
     from medmcl.stages.pretrain import pretrain
     from medmcl.stages.run import Run, load
     from medmcl.stages.select_command import select
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "MedMCLEmbedder",
     "RiskModel",
     "Run",
     "check",
+    "cooccurrence",
+    "data",
+    "encoders",
     "evaluate",
+    "evaluation",
     "lent_processes",
     "load",
+    "modalities",
+    "objectives",
     "open_cohort",
     "pretrain",
     "select",
+    "selection",
     "simulate",
+    "stages",
+    "threats",
 ]
-
-_HOMES = {
-    "check": "medmcl.stages.inspect",
-    "lent_processes": "medmcl.data.processes",
-    "open_cohort": "medmcl.data.cohort",
-    "simulate": "medmcl.data.simulate",
-    "evaluate": "medmcl.stages.evaluate",
-    "pretrain": "medmcl.stages.pretrain",
-    "Run": "medmcl.stages.run",
-    "load": "medmcl.stages.run",
-    "select": "medmcl.stages.select_command",
-    "MedMCLEmbedder": "medmcl.stages.embedder",
-    "RiskModel": "medmcl.evaluation.models.risk_model",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in (
-        "objectives",
-        "cooccurrence",
-        "evaluation",
-        "encoders",
-        "modalities",
-        "data",
-        "selection",
-        "stages",
-        "threats",
-    ):
-        return importlib.import_module(f"medmcl.{name}")
-    raise AttributeError(f"module 'medmcl' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from medmcl.cooccurrence.baselines import cl, concate, within_only
-from medmcl.cooccurrence.counting import count_events
-from medmcl.cooccurrence.counts import Block, Counts, Margin, Vocabulary
-from medmcl.cooccurrence.exchange import load_counts, save_counts
-from medmcl.cooccurrence.factorise import factorise
-from medmcl.cooccurrence.ledger import Ledger
-from medmcl.cooccurrence.merging import merge
-from medmcl.cooccurrence.pmi import claime_pmi
-from medmcl.cooccurrence.private import release_private
-from medmcl.cooccurrence.release import release_threshold
-from medmcl.cooccurrence.rules import Rules
-from medmcl.cooccurrence.tokens import count_tokens
-from medmcl.data.ehr_tokens import simulate_tokens as simulate
+from typing import TYPE_CHECKING
+
+from medmcl.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from medmcl.cooccurrence.baselines import cl, concate, within_only
+    from medmcl.cooccurrence.counting import count_events
+    from medmcl.cooccurrence.counts import Block, Counts, Margin, Vocabulary
+    from medmcl.cooccurrence.exchange import load_counts, save_counts
+    from medmcl.cooccurrence.factorising import factorise
+    from medmcl.cooccurrence.ledger import Ledger
+    from medmcl.cooccurrence.merging import merge
+    from medmcl.cooccurrence.pmi import claime_pmi
+    from medmcl.cooccurrence.private import release_private
+    from medmcl.cooccurrence.release import release_threshold
+    from medmcl.cooccurrence.rules import Rules
+    from medmcl.cooccurrence.tokens import count_tokens
+    from medmcl.data.ehr_tokens import simulate_tokens as simulate
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "Block",

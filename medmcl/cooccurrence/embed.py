@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 
 from medmcl.cooccurrence.associations import ASSOCIATIONS
 from medmcl.cooccurrence.counts import Counts, Pair, exact_sum
-from medmcl.cooccurrence.factorise import factorise
+from medmcl.cooccurrence.factorising import factorise
 from medmcl.cooccurrence.joint import joint_factorise
 from medmcl.cooccurrence.null_rank import can_draw, null_rank
 from medmcl.cooccurrence.pmi import unpaired_tokens

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 
 GROUPS = "negatives/groups"
 """Target (B, 1) that numbers the group of each row, where negatives are of a row's own group."""
@@ -51,6 +54,8 @@ class Batch:
 
     def __post_init__(self) -> None:
         """Refuse unequal row counts and missing presence at birth."""
+        import torch
+
         if self.ids.ndim != 1:
             raise ValueError(f"ids must have shape (B,), got {tuple(self.ids.shape)}")
         rows = len(self.ids)

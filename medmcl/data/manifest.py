@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -31,12 +32,14 @@ from medmcl.data.spec import (
 )
 
 C = TypeVar("C", bound=Config)
-_ALL_KEYS = {
-    key
-    for model in (*(adapter.Source for adapter in adapters.ADAPTERS.values()), *TASKS.values())
-    for key in model.model_fields
-}
-"""Keys that some kind of modality or task knows: none of them is a misspelt one."""
+
+
+@cache
+def _all_keys() -> frozenset[str]:
+    """Keys that some kind of modality or task knows: none of them is a misspelt one."""
+    sources = [adapter.Source for adapter in adapters.ADAPTERS.values()]
+    models = (ModalityKeys, *sources, *TASKS.values())
+    return frozenset(key for model in models for key in model.model_fields)
 
 
 def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, list[Finding]]:
@@ -222,11 +225,10 @@ def _respelt(
 ) -> dict[str, Any]:
     """Note a misspelt key that says how to read the others, and go on as if it were right."""
     missing = [key for key in wanted if key not in section]
-    known = {*ModalityKeys.model_fields, *_ALL_KEYS}
     renamed = {}
     for key in section:
-        meant = closest(str(key), missing) if key not in known else None
-        if meant is not None:
+        meant = closest(str(key), missing)
+        if meant is not None and key not in _all_keys():
             faults.append(_finding_of_key(where, f"{path}.{key}", f"; did you mean '{meant}'?"))
             renamed[key] = meant
             missing.remove(meant)

@@ -1,22 +1,31 @@
 """Encoders: from what an adapter prepared to features and tokens; heads; towers; weights.
 
 To add one: a file with a class that keeps the contract `medmcl.encoders.encoded.Encoder`, and a
-line in `ENCODERS` (in ``build.py``).
+line in `ENCODERS` (in ``build.py``); its settings in ``settings.py``, where they are checked
+before torch is imported.
 """
 
 from __future__ import annotations
 
-from medmcl.encoders.build import ENCODERS, build_encoder
-from medmcl.encoders.depths import layer_depth, num_layers
-from medmcl.encoders.encoded import Encoded, Encoder
-from medmcl.encoders.experts import Dispatch, dispatch, expert_choice
-from medmcl.encoders.heads import Head, HeadSettings
-from medmcl.encoders.moe import ExpertSettings, MoE
-from medmcl.encoders.shared import SharedTower
-from medmcl.encoders.shared_settings import SharedSettings
-from medmcl.encoders.towers import Tower, Towers, TowerSettings
-from medmcl.encoders.upcycling import upcycle
-from medmcl.encoders.weights import NAME_MAPS, LoadReport, load_weights
+from typing import TYPE_CHECKING
+
+from medmcl.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from medmcl.encoders.build import ENCODERS, build_encoder
+    from medmcl.encoders.depths import layer_depth, num_layers
+    from medmcl.encoders.encoded import Encoded, Encoder
+    from medmcl.encoders.experts import Dispatch, dispatch, expert_choice
+    from medmcl.encoders.heads import Head
+    from medmcl.encoders.moe import MoE
+    from medmcl.encoders.shared import SharedTower
+    from medmcl.encoders.shared_settings import ExpertSettings, SharedSettings
+    from medmcl.encoders.tower_settings import HeadSettings, TowerSettings
+    from medmcl.encoders.towers import Tower, Towers
+    from medmcl.encoders.upcycling import upcycle
+    from medmcl.encoders.weights import NAME_MAPS, LoadReport, load_weights
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "ENCODERS",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.graph_rows import graph_sizes, unpack
 from medmcl.encoders.encoded import Encoded, unmaskable
+from medmcl.encoders.settings import BrainNetCNNSettings
 
 SLOPE = 1 / 3
 
@@ -40,21 +39,11 @@ class BrainNetCNN(nn.Module):
         region's token passes through it alone.
     """
 
-    class Settings(Config):
-        """Sizes; those of the paper are edges 32, nodes 64, graph 30."""
-
-        edges: tuple[int, ...] = (16,)
-        """Channels of each edge-to-edge layer; none: edges go straight to nodes."""
-        nodes: int = Field(default=64, gt=0)
-        """Features of a region."""
-        width: int = Field(default=128, gt=0)
-        """E, width of the features."""
-        dropout: float = Field(default=0.5, ge=0, lt=1)
-        """Of the regions' features."""
+    Settings = BrainNetCNNSettings
 
     early: tuple[str, ...] = ()
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: BrainNetCNNSettings) -> None:
         super().__init__()
         regions, channels, _ = graph_sizes(shape, "brainnet_cnn")
         self.channels = channels

@@ -1,31 +1,72 @@
-"""The map of encoders, and how one is built by its name."""
+"""The maps of encoders and entrances, and how one is checked and built by its name.
+
+Checking reads their settings, which stand apart, and imports no encoder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from medmcl.core.batch import InputShape
 from medmcl.core.config import Config, check, lookup
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.brainnet_cnn import BrainNetCNN
-from medmcl.encoders.cine import Cine
-from medmcl.encoders.clip_text import ClipText
-from medmcl.encoders.code_transformer import CodeTransformer
-from medmcl.encoders.graph_dense import GraphDense
-from medmcl.encoders.graph_pyg import GraphPyG
-from medmcl.encoders.hf_text import HFText
-from medmcl.encoders.lookup import Lookup
-from medmcl.encoders.monai3d import Monai3d
-from medmcl.encoders.resnet1d import ResNet1d
-from medmcl.encoders.small_cnn import SmallCNN
-from medmcl.encoders.snp_pathway import SNPPathway
-from medmcl.encoders.tabular_mlp import TabularMLP
-from medmcl.encoders.text_transformer import TextTransformer
-from medmcl.encoders.timm_image import TimmImage
-from medmcl.encoders.vit import ECGViT
+from medmcl.core.lazy import Parts
+from medmcl.encoders.shared_settings import AnyEncoderSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medmcl.core.batch import InputShape
+
+_SETTINGS = "medmcl.encoders.settings"
+ENCODERS = Parts(
+    {
+        "ecg_vit": ("medmcl.encoders.vit:ECGViT", f"{_SETTINGS}:ECGViTSettings"),
+        "resnet1d": ("medmcl.encoders.resnet1d:ResNet1d", f"{_SETTINGS}:ResNet1dSettings"),
+        "timm": ("medmcl.encoders.timm_image:TimmImage", f"{_SETTINGS}:TimmImageSettings"),
+        "small_cnn": ("medmcl.encoders.small_cnn:SmallCNN", f"{_SETTINGS}:SmallCNNSettings"),
+        "monai3d": ("medmcl.encoders.monai3d:Monai3d", f"{_SETTINGS}:Monai3dSettings"),
+        "cine": ("medmcl.encoders.cine:Cine", f"{_SETTINGS}:CineSettings"),
+        "text_transformer": (
+            "medmcl.encoders.text_transformer:TextTransformer",
+            f"{_SETTINGS}:TextTransformerSettings",
+        ),
+        "clip_text": ("medmcl.encoders.clip_text:ClipText", f"{_SETTINGS}:ClipTextSettings"),
+        "hf_text": ("medmcl.encoders.hf_text:HFText", f"{_SETTINGS}:HFTextSettings"),
+        "tabular_mlp": (
+            "medmcl.encoders.tabular_mlp:TabularMLP",
+            f"{_SETTINGS}:TabularMLPSettings",
+        ),
+        "code_transformer": (
+            "medmcl.encoders.code_transformer:CodeTransformer",
+            f"{_SETTINGS}:CodeTransformerSettings",
+        ),
+        "lookup": ("medmcl.encoders.lookup:Lookup", f"{_SETTINGS}:LookupSettings"),
+        "brainnet_cnn": (
+            "medmcl.encoders.brainnet_cnn:BrainNetCNN",
+            f"{_SETTINGS}:BrainNetCNNSettings",
+        ),
+        "graph_pyg": ("medmcl.encoders.graph_pyg:GraphPyG", f"{_SETTINGS}:NetworkSettings"),
+        "graph_dense": ("medmcl.encoders.graph_dense:GraphDense", f"{_SETTINGS}:NetworkSettings"),
+        "snp_pathway": (
+            "medmcl.encoders.snp_pathway:SNPPathway",
+            f"{_SETTINGS}:SNPPathwaySettings",
+        ),
+    }
+)
+
+_SHARED = "medmcl.encoders.shared_settings"
+ENTRANCES = Parts(
+    {
+        "patches": ("medmcl.encoders.entrances:Patches", f"{_SHARED}:PatchesSettings"),
+        "table": ("medmcl.encoders.entrances:Table", f"{_SHARED}:TableSettings"),
+        "signal": ("medmcl.encoders.entrances:Signal", f"{_SHARED}:SignalSettings"),
+        "encoder": ("medmcl.encoders.entrances:AnyEncoder", f"{_SHARED}:AnyEncoderSettings"),
+    }
+)
+"""How a modality enters a shared tower."""
+BY_KIND = {"image": "patches", "cmr": "patches", "text": "table", "ecg": "signal"}
+"""The entrance of a kind of input if none is named."""
 
 
 def build_encoder(
@@ -42,8 +83,8 @@ def build_encoder(
     Raises:
         ConfigError: If the name, a key, a value or the shape cannot be used.
     """
-    kind, checked = _checked(name, settings, where)
-    built: nn.Module = kind(shape, checked)
+    checked = _checked_encoder(name, settings, where)
+    built: nn.Module = ENCODERS[name](shape, checked)
     return built
 
 
@@ -53,7 +94,7 @@ def check_encoder(given: Mapping[str, Any], where: str | None = None) -> None:
     Raises:
         ConfigError: As `build_encoder`, or there is no ``name``.
     """
-    _checked(*split_name(given, where), where)
+    _checked_encoder(*split_name(given, where), where)
 
 
 def split_name(given: Mapping[str, Any], where: str | None) -> tuple[str, dict[str, Any]]:
@@ -64,27 +105,59 @@ def split_name(given: Mapping[str, Any], where: str | None) -> tuple[str, dict[s
     return str(own.pop("name")), own
 
 
-def _checked(name: str, settings: Mapping[str, Any], where: str | None) -> tuple[Any, Config]:
-    kind = lookup("encoder", name, ENCODERS, where=where and f"{where}.name")
+def _checked_encoder(name: str, settings: Mapping[str, Any], where: str | None) -> Config:
+    model = lookup("encoder", name, ENCODERS.settings, where=where and f"{where}.name")
     place = f"encoder '{name}'" if where is None else where
-    return kind, check(kind.Settings, settings, where=place, error=ConfigError, under=where or "")
+    return check(model, settings, where=place, error=ConfigError, under=where or "")
 
 
-ENCODERS: dict[str, Any] = {
-    "ecg_vit": ECGViT,
-    "resnet1d": ResNet1d,
-    "timm": TimmImage,
-    "small_cnn": SmallCNN,
-    "monai3d": Monai3d,
-    "cine": Cine,
-    "text_transformer": TextTransformer,
-    "clip_text": ClipText,
-    "hf_text": HFText,
-    "tabular_mlp": TabularMLP,
-    "code_transformer": CodeTransformer,
-    "lookup": Lookup,
-    "brainnet_cnn": BrainNetCNN,
-    "graph_pyg": GraphPyG,
-    "graph_dense": GraphDense,
-    "snp_pathway": SNPPathway,
-}
+def build_entrance(
+    shape: InputShape, settings: Mapping[str, Any], width: int, patch: int, where: str
+) -> nn.Module:
+    """Build an entrance by its ``name`` in `ENTRANCES`, or the one that suits the kind of input.
+
+    Args:
+        shape: What it reads.
+        settings: ``name``, if wanted, and values of its ``Settings``.
+        width: D of the tower.
+        patch: Edge of a patch of the tower's size, for images.
+        where: Place in the recipe, for the error.
+
+    Raises:
+        ConfigError: If the name, a key, a value or the shape cannot be used.
+    """
+    name, given = _checked_entrance(shape.kind, settings, where)
+    built: nn.Module = ENTRANCES[name](shape, given, width, patch)
+    return built
+
+
+def check_entrance(input_kind: str, settings: Mapping[str, Any], where: str) -> None:
+    """Check ``name`` and settings of an entrance, as far as no shape is needed.
+
+    Args:
+        input_kind: Kind of what it reads.
+        settings: As for `build_entrance`.
+        where: Its dotted key in the recipe, ``shared.entrances.ecg``, for the error.
+
+    Raises:
+        ConfigError: If the name, a key or a value cannot be used.
+    """
+    _, given = _checked_entrance(input_kind, settings, where)
+    if isinstance(given, AnyEncoderSettings):
+        check_encoder(given.encoder, f"{where}.encoder")
+
+
+def _checked_entrance(
+    input_kind: str, settings: Mapping[str, Any], where: str
+) -> tuple[str, Config]:
+    own = dict(settings)
+    usual = "encoder" if "encoder" in own else BY_KIND.get(input_kind)
+    name = own.pop("name", usual)
+    if name is None:
+        raise ConfigError(
+            f"a {input_kind} has no entrance of its own to a shared tower",
+            where=where,
+            mend="name an encoder whose tokens enter: encoder: {name: ...}",
+        )
+    model = lookup("entrance", str(name), ENTRANCES.settings, where=f"{where}.name")
+    return str(name), check(model, own, where=where, error=ConfigError, under=where)

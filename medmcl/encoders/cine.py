@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config, check, lookup
+from medmcl.core.config import check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import EPSILON, Block, sincos_1d, start_linear
 from medmcl.encoders.depths import block_depths, layer_depth
 from medmcl.encoders.encoded import Encoded, take_tokens, visible_order
+from medmcl.encoders.settings import CineSettings
 from medmcl.encoders.small_cnn import SmallCNN
 from medmcl.encoders.timm_image import TimmImage
 
@@ -26,22 +26,11 @@ class Cine(nn.Module):
     Hidden frames are left out before they are encoded.
     """
 
-    class Settings(Config):
-        """Sizes; ours."""
-
-        frame: dict[str, Any] = {"name": "small_cnn"}
-        """Encoder of one frame, ``small_cnn`` or ``timm``, with its settings."""
-        width: int = Field(default=128, gt=0, multiple_of=2)
-        depth: int = Field(default=1, ge=1)
-        """Transformer blocks over time."""
-        heads: int = Field(default=4, ge=1)
-        mlp_ratio: float = Field(default=4.0, gt=0)
-        drop_path: float = Field(default=0.0, ge=0, lt=1)
-        """In every block over time."""
+    Settings = CineSettings
 
     early: tuple[str, ...] = ("enter.", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: CineSettings) -> None:
         super().__init__()
         if len(shape.shape) not in (3, 4):
             raise ConfigError(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import require_heads
 from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.settings import ClipTextSettings
 from medmcl.encoders.text_transformer import PADDING
 
 
@@ -40,19 +38,11 @@ class ClipText(nn.Module):
         token is the last that is not padding (theirs: the first of the highest number).
     """
 
-    class Settings(Config):
-        """Sizes; of ViT-B/32 and ViT-B/16."""
-
-        width: int = Field(default=512, ge=1)
-        depth: int = Field(default=12, ge=1)
-        heads: int = Field(default=8, ge=1)
-        mlp_ratio: float = Field(default=4.0, gt=0)
-        activation: Literal["gelu", "quick_gelu"] = "gelu"
-        """``quick_gelu`` for OpenAI's weights, and others whose name in open_clip says so."""
+    Settings = ClipTextSettings
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: ClipTextSettings) -> None:
         super().__init__()
         (length,) = require_axes(shape, ("tokens",), "clip_text")
         if shape.vocabulary < 1:

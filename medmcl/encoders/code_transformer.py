@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import EPSILON, Block, masked_mean
 from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.settings import CodeTransformerSettings
 
 PADDING = 0
 LONGEST_DAYS = 40_000.0
@@ -31,22 +30,12 @@ class CodeTransformer(nn.Module):
         temporal graphs", arXiv 2002.07962, eq. 5. Differs: the periods are fixed, not learned.
     """
 
-    class Settings(Config):
-        """Sizes; ours."""
-
-        width: int = Field(default=128, gt=0, multiple_of=2)
-        depth: int = Field(default=2, ge=1)
-        heads: int = Field(default=4, ge=1)
-        mlp_ratio: float = Field(default=4.0, gt=0)
-        waves: int = Field(default=16, ge=1)
-        """Periods of the time encoding."""
-        dropout: float = Field(default=0.0, ge=0, lt=1)
-        drop_path: float = Field(default=0.0, ge=0, lt=1)
+    Settings = CodeTransformerSettings
 
     early: tuple[str, ...] = ("embed.", "time.")
     frequencies: Tensor
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: CodeTransformerSettings) -> None:
         super().__init__()
         length = require_codes(shape, "code_transformer")
         self.width = settings.width

@@ -1,22 +1,19 @@
 """How a modality enters a shared tower: input projections to tokens of one width.
 
 An entrance keeps the contract `medmcl.encoders.encoded.Encoder`; its features are the mean of its
-tokens. To add one: a class here or beside, and a line in `ENTRANCES`.
+tokens. To add one: a class here or beside, and a line in `ENTRANCES` (in ``build.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config, check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import masked_mean, start_linear
-from medmcl.encoders.build import build_encoder, check_encoder, split_name
+from medmcl.encoders.build import build_encoder, split_name
 from medmcl.encoders.encoded import (
     Encoded,
     Encoder,
@@ -25,11 +22,14 @@ from medmcl.encoders.encoded import (
     unmaskable,
     visible_order,
 )
+from medmcl.encoders.shared_settings import (
+    AnyEncoderSettings,
+    PatchesSettings,
+    SignalSettings,
+    TableSettings,
+)
 from medmcl.encoders.text_transformer import PADDING
 from medmcl.encoders.vit import cut_signal, require_patches
-
-BY_KIND = {"image": "patches", "cmr": "patches", "text": "table", "ecg": "signal"}
-"""The entrance of a kind of input if none is named."""
 
 
 class Patches(nn.Module):
@@ -40,15 +40,13 @@ class Patches(nn.Module):
         channels.
     """
 
-    class Settings(Config):
-        """Size of a patch."""
-
-        patch: int | None = Field(default=None, ge=1)
-        """Edge in pixels; that of the tower's size if not given."""
+    Settings = PatchesSettings
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:
+    def __init__(
+        self, shape: InputShape, settings: PatchesSettings, width: int, patch: int
+    ) -> None:
         super().__init__()
         channels, rows, cols = require_axes(shape, ("frames", "rows", "columns"), "patches")
         edge = settings.patch or patch
@@ -79,12 +77,11 @@ class Table(nn.Module):
         Radford et al. 2021, arXiv 2103.00020. Differs: attention is not causal.
     """
 
-    class Settings(Config):
-        """Nothing to set: the vocabulary and the length are the cohort's."""
+    Settings = TableSettings
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
+    def __init__(self, shape: InputShape, settings: TableSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
         super().__init__()
         (length,) = require_axes(shape, ("tokens",), "table")
         if shape.vocabulary < 1:
@@ -113,17 +110,11 @@ class Signal(nn.Module):
         The input of Turgut et al. 2025, arXiv 2308.05764. Differs: learned positions.
     """
 
-    class Settings(Config):
-        """How a signal is cut."""
-
-        patch: int = Field(default=100, ge=1)
-        """Samples a patch: 0.2 s at 500 Hz."""
-        joint_leads: bool = False
-        """Patches span all leads: a twelfth of the tokens."""
+    Settings = SignalSettings
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
+    def __init__(self, shape: InputShape, settings: SignalSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
         super().__init__()
         leads, samples = require_axes(shape, ("leads", "samples"), "signal")
         require_patches(samples, settings.patch, "signal")
@@ -143,15 +134,17 @@ class Signal(nn.Module):
 class AnyEncoder(nn.Module):
     """The tokens of any encoder of `ENCODERS`, through one linear map to the tower's width."""
 
-    class Settings(Config):
-        """Which encoder."""
-
-        encoder: dict[str, Any]
-        """``name`` in `ENCODERS`, and the settings of that encoder, which must give tokens."""
+    Settings = AnyEncoderSettings
 
     early: tuple[str, ...] = ("encoder.",)
 
-    def __init__(self, shape: InputShape, settings: Settings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
+    def __init__(
+        self,
+        shape: InputShape,
+        settings: AnyEncoderSettings,
+        width: int,
+        patch: int,  # noqa: ARG002  (as all entrances)
+    ) -> None:
         super().__init__()
         name, own = split_name(settings.encoder, "entrance 'encoder'")
         self.encoder = build_encoder(name, shape, own)
@@ -182,56 +175,6 @@ class AnyEncoder(nn.Module):
         return Encoded(features=features, tokens=tokens, padding=encoded.padding)
 
 
-def build_entrance(
-    shape: InputShape, settings: Mapping[str, Any], width: int, patch: int, where: str
-) -> nn.Module:
-    """Build an entrance by its ``name`` in `ENTRANCES`, or the one that suits the kind of input.
-
-    Args:
-        shape: What it reads.
-        settings: ``name``, if wanted, and values of its ``Settings``.
-        width: D of the tower.
-        patch: Edge of a patch of the tower's size, for images.
-        where: Place in the recipe, for the error.
-
-    Raises:
-        ConfigError: If the name, a key, a value or the shape cannot be used.
-    """
-    kind, given = _checked(shape.kind, settings, where)
-    built: nn.Module = kind(shape, given, width, patch)
-    return built
-
-
-def check_entrance(input_kind: str, settings: Mapping[str, Any], where: str) -> None:
-    """Check ``name`` and settings of an entrance, as far as no shape is needed.
-
-    Args:
-        input_kind: Kind of what it reads.
-        settings: As for `build_entrance`.
-        where: Its dotted key in the recipe, ``shared.entrances.ecg``, for the error.
-
-    Raises:
-        ConfigError: If the name, a key or a value cannot be used.
-    """
-    _, given = _checked(input_kind, settings, where)
-    if isinstance(given, AnyEncoder.Settings):
-        check_encoder(given.encoder, f"{where}.encoder")
-
-
-def _checked(input_kind: str, settings: Mapping[str, Any], where: str) -> tuple[Any, Config]:
-    own = dict(settings)
-    usual = "encoder" if "encoder" in own else BY_KIND.get(input_kind)
-    name = own.pop("name", usual)
-    if name is None:
-        raise ConfigError(
-            f"a {input_kind} has no entrance of its own to a shared tower",
-            where=where,
-            mend="name an encoder whose tokens enter: encoder: {name: ...}",
-        )
-    kind = lookup("entrance", str(name), ENTRANCES, where=f"{where}.name")
-    return kind, check(kind.Settings, own, where=where, error=ConfigError, under=where)
-
-
 def real_tokens(encoded: Encoded) -> Tensor:
     """Give the tokens, (B, T, E); `ConfigError` if there are none."""
     if encoded.tokens is None:
@@ -255,11 +198,3 @@ def _visible(tokens: Tensor, positions: Tensor, mask: Tensor | None) -> Encoded:
     if mask is not None:
         tokens = take_tokens(tokens, visible_order(mask))
     return Encoded(features=tokens.mean(1), tokens=tokens)
-
-
-ENTRANCES: dict[str, Any] = {
-    "patches": Patches,
-    "table": Table,
-    "signal": Signal,
-    "encoder": AnyEncoder,
-}

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from medmcl.core.errors import MedmclError
+from medmcl.encoders.shared_settings import Rounding
 
-Rounding = Literal["ceil", "round"]
 OUTSIDE = 0.02
 """How far a gate may lie outside 0 to 1: what rounding to few bits explains."""
 

@@ -7,40 +7,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.core.graph_rows import Graphs, graph_sizes, unpack
 from medmcl.encoders.encoded import Encoded, unmaskable
+from medmcl.encoders.settings import Conv, NetworkSettings
 
-Conv = Literal["graphconv", "gcn", "gin"]
-Pool = Literal["mean", "sum", "max", "concat"]
 Gather = Callable[[Tensor], Tensor]
 """States of the regions (B, R, E) to weighted sums over their neighbours, (B, R, C·E)."""
 NARROW = 8
-
-
-class NetworkSettings(Config):
-    """Sizes; ours."""
-
-    conv: Conv = "graphconv"
-    width: int = Field(default=64, gt=0)
-    """E, of regions and features."""
-    depth: int = Field(default=2, ge=1)
-    """Convolutions."""
-    aggregate: Literal["mean", "sum"] = "mean"
-    """``mean``: messages are divided by the number of neighbours; ``gcn`` has its own scale."""
-    pool: Pool = "mean"
-    """How regions become a graph. ``concat`` keeps them apart, 8 numbers each: then the order of
-    the regions matters, and there are no tokens."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """After each convolution."""
 
 
 class GraphBlock(nn.Module):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.graph_rows import Graphs, unpack
-from medmcl.encoders.graph_network import Gather, GraphNetwork, NetworkSettings, scaled_edges
+from medmcl.encoders.graph_network import Gather, GraphNetwork, scaled_edges
+from medmcl.encoders.settings import NetworkSettings
 
 
 class GraphPyG(GraphNetwork):

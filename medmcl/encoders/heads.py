@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
-from medmcl.core.config import Config
-
-
-class HeadSettings(Config):
-    """Size of a projection head; the paper's."""
-
-    hidden: int = Field(default=2048, gt=0)
-    """Width of hidden layers (Turgut et al. 2025, code)."""
-    out: int = Field(default=128, gt=0)
-    """D, the shared dimension (Turgut et al. 2025, code)."""
-    layers: int = Field(default=2, ge=1)
-    """Linear layers, with ReLU between them; 2 in Turgut et al. 2025."""
-    bias: bool = True
-    """Whether linear layers have a bias. CLIP's projection is ``layers: 1, bias: false``."""
-    norm: Literal["none", "layer", "batch"] = "none"
-    """Before each ReLU. None, as in the authors' pinned release of lightly; its later default,
-    batch norm, makes an embedding depend on the other rows of its batch."""
+from medmcl.encoders.tower_settings import HeadSettings
 
 
 class Head(nn.Module):

@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.layers import masked_mean
 from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.settings import HFTextSettings
 from medmcl.encoders.text_transformer import PADDING
 from medmcl.modalities.text_tokens import COPY_MODEL, LocalModel, import_transformers
 
@@ -28,21 +28,11 @@ class HFText(nn.Module):
     The texts must be numbered by the tokeniser of the same folder (``inputs.<text>.model``).
     """
 
-    class Settings(Config):
-        """Which model, and what stands for a text."""
-
-        path: Path | None = None
-        """Folder with ``config.json`` and ``*.safetensors``, as ``save_pretrained`` writes it."""
-        pretrained: bool = True
-        """Whether to take the folder's weights; otherwise its sizes only, with first weights."""
-        pool: Literal["mean", "cls"] = "mean"
-        """Mean of the tokens that are not padding, or the first token."""
-        frozen: bool = False
-        """Whether the model keeps its weights, and its dropout is off; a head is trained."""
+    Settings = HFTextSettings
 
     early: tuple[str, ...] = ()
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: HFTextSettings) -> None:
         super().__init__()
         (length,) = require_axes(shape, ("tokens",), "hf_text")
         folder = _require_folder(settings.path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.layers import masked_mean
 from medmcl.encoders.code_transformer import PADDING, require_codes
 from medmcl.encoders.encoded import Encoded, unmaskable
+from medmcl.encoders.settings import LookupSettings
 
 UNKNOWN = 1
 
@@ -22,15 +21,11 @@ class Lookup(nn.Module):
     gets zeros. Started from the seed it is a bag of embeddings; a `factorise` stage fills it.
     """
 
-    class Settings(Config):
-        """Sizes."""
-
-        width: int = Field(default=50, ge=1)
-        """Length of a vector: the rank, where a factorisation fills the table."""
+    Settings = LookupSettings
 
     early: tuple[str, ...] = ()
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: LookupSettings) -> None:
         super().__init__()
         length = require_codes(shape, "lookup")
         self.width = settings.width

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.encoders.encoded import Encoded, require_axes, try_out, unmaskable
-from medmcl.encoders.norms import Norm
-
-Network = Literal["resnet10", "resnet18", "resnet34", "resnet50", "densenet121"]
+from medmcl.encoders.settings import Monai3dSettings, Norm
 
 
 class Monai3d(nn.Module):
@@ -22,23 +18,11 @@ class Monai3d(nn.Module):
     The stem of MONAI's ResNet does not stride by default; ours does, which costs a sixth.
     """
 
-    class Settings(Config):
-        """Which network; sizes are ours."""
-
-        network: Network = "resnet18"
-        widen: float = Field(default=1.0, gt=0)
-        """Factor on the channels (ResNets)."""
-        stem_stride: int = Field(default=2, ge=1)
-        """MONAI's own default is 1 (ResNets)."""
-        stem_pool: bool = True
-        """Whether the stem ends in max pooling; leave it out for thin volumes (ResNets)."""
-        norm: Norm = "batch"
-        dropout: float = Field(default=0.0, ge=0, lt=1)
-        """Within dense blocks (DenseNet)."""
+    Settings = Monai3dSettings
 
     early: tuple[str, ...] = ()
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: Monai3dSettings) -> None:
         super().__init__()
         axes = require_axes(shape, ("frames", "slices", "rows", "columns"), "monai3d")
         parts = (
@@ -75,7 +59,7 @@ def _norm(kind: Norm) -> str | tuple[str, dict[str, Any]]:
     return "batch" if kind == "batch" else ("group", {"num_groups": 8})
 
 
-def _res(settings: Monai3d.Settings, channels: int) -> list[nn.Module]:
+def _res(settings: Monai3dSettings, channels: int) -> list[nn.Module]:
     """Stem and four stages of a ResNet, without its pooling and classifier."""
     from monai.networks import nets
 
@@ -92,7 +76,7 @@ def _res(settings: Monai3d.Settings, channels: int) -> list[nn.Module]:
     return [nn.Sequential(*stem), net.layer1, net.layer2, net.layer3, net.layer4]
 
 
-def _dense(settings: Monai3d.Settings, channels: int) -> list[nn.Module]:
+def _dense(settings: Monai3dSettings, channels: int) -> list[nn.Module]:
     """Stem and four dense stages, without pooling and classifier."""
     from monai.networks import nets
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 
-Norm = Literal["batch", "group"]
+from medmcl.encoders.settings import Norm
 
 
 def norm_layer(kind: Norm, channels: int, axes: int) -> nn.Module:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
-from medmcl.encoders.norms import Norm, norm_layer
+from medmcl.encoders.norms import norm_layer
+from medmcl.encoders.settings import Norm, ResNet1dSettings
 
 
 class Residual(nn.Module):
@@ -45,32 +42,11 @@ class ResNet1d(nn.Module):
         convolutions.
     """
 
-    class Settings(Config):
-        """Sizes; ours, close to the small ResNets of the PTB-XL benchmarks."""
-
-        widths: tuple[int, ...] = Field(default=(64, 128, 196, 256), min_length=1)
-        """Channels of each block (Ribeiro et al. 2020 go on to 320)."""
-        stem_kernel: int = Field(default=15, ge=1)
-        kernel: int = Field(default=7, ge=1)
-        stride: int = Field(default=2, ge=1)
-        """Of the stem and of each block."""
-        norm: Norm = "batch"
-        """Group norm keeps rows apart; batch norm is what the published networks have."""
-        dropout: float = Field(default=0.0, ge=0, lt=1)
-        """Between the convolutions of a block."""
-        pool: Literal["mean", "mean_max"] = "mean"
-        """Over time; ``mean_max`` puts both side by side and so doubles the width."""
-
-        @field_validator("kernel", "stem_kernel")
-        @classmethod
-        def _odd(cls, value: int) -> int:
-            if value % 2 == 0:
-                raise ValueError("a kernel has an odd number of samples, so that it has a middle")
-            return value
+    Settings = ResNet1dSettings
 
     early: tuple[str, ...] = ("stem.",)
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: ResNet1dSettings) -> None:
         super().__init__()
         leads, length = require_axes(shape, ("leads", "samples"), "resnet1d")
         stem, widths = settings.stem_kernel, settings.widths

@@ -12,12 +12,14 @@ from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
 from medmcl.core.gates import RouterSums
+from medmcl.encoders.build import build_entrance
 from medmcl.encoders.depths import block_depths
 from medmcl.encoders.encoded import Encoded
-from medmcl.encoders.entrances import build_entrance, real_tokens
-from medmcl.encoders.heads import Head, HeadSettings
+from medmcl.encoders.entrances import real_tokens
+from medmcl.encoders.heads import Head
 from medmcl.encoders.moe import Places, Routing, no_sums, sum_rows
 from medmcl.encoders.shared_settings import SharedSettings
+from medmcl.encoders.tower_settings import HeadSettings
 from medmcl.encoders.towers import (
     Tower,
     Towers,

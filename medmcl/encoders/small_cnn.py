@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
-from medmcl.encoders.norms import Norm, norm_layer
+from medmcl.encoders.norms import norm_layer
+from medmcl.encoders.settings import SmallCNNSettings
 
 
 class SmallCNN(nn.Module):
@@ -17,17 +16,11 @@ class SmallCNN(nn.Module):
     Thirty to a hundred times cheaper than a ResNet on a CPU, for images of 16 to 96 pixels.
     """
 
-    class Settings(Config):
-        """Sizes; ours."""
-
-        widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
-        """Channels of each convolution; each halves the image."""
-        norm: Norm = "group"
-        """Group norm keeps rows apart, so that several processes give what one gives."""
+    Settings = SmallCNNSettings
 
     early: tuple[str, ...] = ()
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: SmallCNNSettings) -> None:
         super().__init__()
         channels, height, length = require_axes(shape, ("frames", "rows", "columns"), "small_cnn")
         self.blocks = nn.ModuleList()

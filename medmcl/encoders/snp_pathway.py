@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
 from medmcl.encoders.gene_maps import Links, link_genes, link_pathways, link_variants
 from medmcl.encoders.masked_linear import MaskedLinear
+from medmcl.encoders.settings import SNPPathwaySettings
 
 
 class SNPPathway(nn.Module):
@@ -35,28 +32,11 @@ class SNPPathway(nn.Module):
         over interactions, and the features read genes beside pathways.
     """
 
-    class Settings(Config):
-        """The maps, and sizes; ours."""
-
-        snp_gene: Path | None = None
-        """Table of ``snp`` and ``gene``."""
-        genes: Path | None = None
-        """Or a table of ``gene``, ``chromosome``, ``start``, ``end``."""
-        window_kb: float = Field(default=10.0, ge=0)
-        pathways: Path | None = None
-        """GMT, table of ``gene`` and ``pathway``, or a folder of node tables."""
-        interactions: Path | None = None
-        """Table of edges between genes, or a folder of edge tables."""
-        channels: int = Field(default=4, ge=1)
-        """Numbers a gene or pathway has."""
-        rest: int = Field(default=0, ge=0)
-        """Width of the bottleneck of variants without a gene; 0 = they are left out."""
-        width: int = Field(default=128, gt=0)
-        dropout: float = Field(default=0.0, ge=0, lt=1)
+    Settings = SNPPathwaySettings
 
     early: tuple[str, ...] = ("to_genes.", "to_rest.")
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: SNPPathwaySettings) -> None:
         super().__init__()
         _, count = require_axes(shape, ("2", "variants"), "snp_pathway")
         if shape.shape[0] != 2 or len(shape.names) != count:
@@ -97,7 +77,7 @@ class SNPPathway(nn.Module):
         self.patch: int | None = None
         self.grid: tuple[int, ...] | None = None
 
-    def _wire(self, shape: InputShape, settings: Settings) -> Links:
+    def _wire(self, shape: InputShape, settings: SNPPathwaySettings) -> Links:
         mapped = link_variants(
             shape.names, shape.places, settings.snp_gene, settings.genes, settings.window_kb
         )

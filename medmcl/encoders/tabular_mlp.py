@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.settings import TabularMLPSettings
 
 
 class TabularMLP(nn.Module):
@@ -26,24 +23,11 @@ class TabularMLP(nn.Module):
         perceptron follows instead of a transformer; missing cells have vectors of their own.
     """
 
-    class Settings(Config):
-        """Sizes; ours."""
-
-        cell_width: int = Field(default=8, gt=0)
-        """Width of an embedded cell."""
-        hidden: int = Field(default=128, gt=0)
-        depth: int = Field(default=2, ge=1)
-        """Hidden layers."""
-        width: int = Field(default=128, gt=0)
-        """E, width of the features."""
-        dropout: float = Field(default=0.0, ge=0, lt=1)
-        """After each hidden layer."""
-        norm: Literal["layer", "none"] = "layer"
-        """Before each ReLU."""
+    Settings = TabularMLPSettings
 
     early: tuple[str, ...] = ("direction", "offset", "missing", "levels.")
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: TabularMLPSettings) -> None:
         super().__init__()
         _, columns = require_axes(shape, ("2", "columns"), "tabular_mlp")
         if shape.shape[0] != 2 or len(shape.cardinalities) != columns:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import EPSILON, Block, masked_mean, sincos_1d
 from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.settings import TextTransformerSettings
 
 PADDING = 0
 
@@ -20,22 +17,11 @@ PADDING = 0
 class TextTransformer(nn.Module):
     """Token embeddings, positions, pre-norm blocks; nobody attends to padding."""
 
-    class Settings(Config):
-        """Sizes; ours, for vocabularies learned from a cohort."""
-
-        width: int = Field(default=128, gt=0, multiple_of=2)
-        depth: int = Field(default=2, ge=1)
-        heads: int = Field(default=4, ge=1)
-        mlp_ratio: float = Field(default=4.0, gt=0)
-        dropout: float = Field(default=0.0, ge=0, lt=1)
-        """On the embedded tokens."""
-        drop_path: float = Field(default=0.0, ge=0, lt=1)
-        pool: Literal["mean", "cls"] = "mean"
-        """Mean of the tokens that are not padding, or the first token."""
+    Settings = TextTransformerSettings
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: TextTransformerSettings) -> None:
         super().__init__()
         (length,) = require_axes(shape, ("tokens",), "text_transformer")
         if shape.vocabulary < 1:

@@ -6,13 +6,12 @@ import difflib
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.encoded import Encoded, require_axes, try_out, unmaskable
+from medmcl.encoders.settings import TimmImageSettings
 
 
 class TimmImage(nn.Module):
@@ -23,19 +22,11 @@ class TimmImage(nn.Module):
     local file (`medmcl.encoders.weights.load_weights`, name map ``timm``).
     """
 
-    class Settings(Config):
-        """Which model."""
-
-        model: str = "resnet50"
-        """Any name of ``timm.list_models()``; ResNet-50 in Turgut et al. 2025."""
-        drop_path: float = Field(default=0.0, ge=0, lt=1)
-        """timm's ``drop_path_rate``."""
-        options: dict[str, Any] = {}
-        """Further arguments of the model, for example ``patch_size`` of a ViT."""
+    Settings = TimmImageSettings
 
     early: tuple[str, ...] = ()
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: TimmImageSettings) -> None:
         super().__init__()
         axes = require_axes(shape, ("frames", "rows", "columns"), "timm")
         self.model: Any = _create(settings, axes)
@@ -88,7 +79,7 @@ class TimmImage(nn.Module):
         return None if grid is None else tuple(grid)
 
 
-def _create(settings: TimmImage.Settings, axes: tuple[int, ...]) -> Any:
+def _create(settings: TimmImageSettings, axes: tuple[int, ...]) -> Any:
     import timm
 
     name = settings.model

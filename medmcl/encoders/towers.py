@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings, InputShape
-from medmcl.core.config import Config, check, lookup
+from medmcl.core.config import check, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder, split_name
 from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.encoded import Encoded, Encoder
-from medmcl.encoders.heads import Head, HeadSettings
+from medmcl.encoders.heads import Head
 from medmcl.encoders.synchronised import (
     live_norms,
     norms_as_learned,
@@ -26,20 +26,10 @@ from medmcl.encoders.synchronised import (
     rows_of_all_ranks,
     without_rows,
 )
+from medmcl.encoders.tower_settings import TowerSettings
 
 EPSILON = 1e-6
 """A projection shorter than this is not stretched to unit length."""
-
-
-class TowerSettings(Config):
-    """One tower."""
-
-    encoder: dict[str, Any]
-    """``name`` in `ENCODERS`, and the settings of that encoder."""
-    head: HeadSettings | None = None
-    """Projection head; without one the features themselves are the shared space."""
-    frozen: bool | Literal["encoder"] = False
-    """Whether the tower, or its encoder only, keeps its weights (and batch statistics)."""
 
 
 class Tower(nn.Module):

@@ -20,8 +20,8 @@ from medmcl.core.layers import (
     start_linear,
 )
 from medmcl.encoders.encoded import Encoded
-from medmcl.encoders.moe import ExpertSettings, MoE, Places, Routing
-from medmcl.encoders.shared_settings import SharedSettings, Size
+from medmcl.encoders.moe import MoE, Places, Routing
+from medmcl.encoders.shared_settings import ExpertSettings, SharedSettings, Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import EPSILON, Block, sincos_2d, start_linear
 from medmcl.encoders.encoded import Encoded, require_axes, take_tokens, visible_order
+from medmcl.encoders.settings import ECGViTSettings
 
 
 class ECGViT(nn.Module):
@@ -25,29 +24,11 @@ class ECGViT(nn.Module):
         tokens and pooled features (theirs: ``norm`` in masked modelling, a new ``fc_norm`` later).
     """
 
-    class Settings(Config):
-        """Sizes; the defaults are the paper's."""
-
-        patch: int = Field(default=100, ge=1)
-        """Samples a patch: 0.2 s at 500 Hz (Turgut et al. 2025)."""
-        joint_leads: bool = False
-        """Patches span all leads: a twelfth of the tokens. Not in the paper."""
-        width: int = Field(default=384, gt=0, multiple_of=4)
-        """Width of a token (Turgut et al. 2025)."""
-        depth: int = Field(default=3, ge=1)
-        """Transformer blocks (Turgut et al. 2025)."""
-        heads: int = Field(default=6, ge=1)
-        """Attention heads (Turgut et al. 2025)."""
-        mlp_ratio: float = Field(default=4.0, gt=0)
-        """Width of a block's hidden layer over its width (Turgut et al. 2025)."""
-        drop_path: float = Field(default=0.0, ge=0, lt=1)
-        """In the last block; rises linearly from 0. 0 to 0.2 in their fine-tuning."""
-        trainable_positions: bool = False
-        """Fixed in masked modelling, trainable afterwards in the authors' code."""
+    Settings = ECGViTSettings
 
     early: tuple[str, ...] = ("embed.", "cls_token", "positions")
 
-    def __init__(self, shape: InputShape, settings: Settings) -> None:
+    def __init__(self, shape: InputShape, settings: ECGViTSettings) -> None:
         super().__init__()
         leads, samples = require_axes(shape, ("leads", "samples"), "ecg_vit")
         require_patches(samples, settings.patch, "ecg_vit")

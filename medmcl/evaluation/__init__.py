@@ -6,67 +6,79 @@ them, or the function is bound after its module.
 
 from __future__ import annotations
 
-from medmcl.evaluation.attack_rates import attack_rates
-from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
-from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
-from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
-from medmcl.evaluation.metrics.attack import attack_success
-from medmcl.evaluation.metrics.calibration_curve import calibration
-from medmcl.evaluation.metrics.competing_calibration import competing_calibration
-from medmcl.evaluation.metrics.d_calibration import d_calibration
-from medmcl.evaluation.metrics.decision_curve import (
-    net_benefit,
-    net_benefit_metric,
-    net_benefit_survival,
-)
-from medmcl.evaluation.metrics.delong_method import delong
-from medmcl.evaluation.metrics.geometry import alignment, degeneracy, effective_rank, uniformity
-from medmcl.evaluation.metrics.incidence_curve import incidence_curve
-from medmcl.evaluation.metrics.intervals import Interval, Resampler, bootstrap, paired_difference
-from medmcl.evaluation.metrics.kaplan_meier import kaplan_meier
-from medmcl.evaluation.metrics.multiclass import brier_classes
-from medmcl.evaluation.metrics.predictions import (
-    METRICS,
-    NotEstimable,
-    accuracy,
-    auprc,
-    auroc,
-    balanced_accuracy,
-    brier,
-    c_index,
-    calibration_intercept,
-    calibration_slope,
-    ici,
-    macro,
-    mae,
-    pearson,
-    r2,
-    sensitivity_at_specificity,
-    specificity_at_sensitivity,
-    tpr_at_top,
-)
-from medmcl.evaluation.metrics.survival_calibration import survival_calibration
-from medmcl.evaluation.metrics.survival_metrics import (
-    auc_metric,
-    brier_at,
-    brier_metric,
-    c_index_ipcw,
-    c_index_ipcw_metric,
-    integrated_brier,
-    integrated_brier_metric,
-    time_dependent_auc,
-)
-from medmcl.evaluation.models.baselines import combined, majority
-from medmcl.evaluation.models.competing import cause_specific_cox, cumulative_incidence
-from medmcl.evaluation.models.cross_validation import repeated_cv
-from medmcl.evaluation.models.knn import knn
-from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
-from medmcl.evaluation.models.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
-from medmcl.evaluation.paired_choice import compare_choices, paired_choice, right_pairs
-from medmcl.evaluation.predicted import Given, Method
-from medmcl.evaluation.results import Result, load_results, save_results
-from medmcl.evaluation.retrieval import ranks, recall_at_k, retrieval
-from medmcl.evaluation.subsets import label_subset
+from typing import TYPE_CHECKING
+
+from medmcl.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.attack_results import attack_rates
+    from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
+    from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
+    from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
+    from medmcl.evaluation.metrics.attack import attack_success
+    from medmcl.evaluation.metrics.calibration_curve import calibration
+    from medmcl.evaluation.metrics.competing_calibration import competing_calibration
+    from medmcl.evaluation.metrics.d_calibration import d_calibration
+    from medmcl.evaluation.metrics.decision_curve import (
+        net_benefit,
+        net_benefit_metric,
+        net_benefit_survival,
+    )
+    from medmcl.evaluation.metrics.delong_method import delong
+    from medmcl.evaluation.metrics.geometry import alignment, degeneracy, effective_rank, uniformity
+    from medmcl.evaluation.metrics.incidence_curve import incidence_curve
+    from medmcl.evaluation.metrics.intervals import (
+        Interval,
+        Resampler,
+        bootstrap,
+        paired_difference,
+    )
+    from medmcl.evaluation.metrics.kaplan_meier import kaplan_meier
+    from medmcl.evaluation.metrics.multiclass import brier_classes
+    from medmcl.evaluation.metrics.predictions import (
+        METRICS,
+        NotEstimable,
+        accuracy,
+        auprc,
+        auroc,
+        balanced_accuracy,
+        brier,
+        c_index,
+        calibration_intercept,
+        calibration_slope,
+        ici,
+        macro,
+        mae,
+        pearson,
+        r2,
+        sensitivity_at_specificity,
+        specificity_at_sensitivity,
+        tpr_at_top,
+    )
+    from medmcl.evaluation.metrics.survival_calibration import survival_calibration
+    from medmcl.evaluation.metrics.survival_metrics import (
+        auc_metric,
+        brier_at,
+        brier_metric,
+        c_index_ipcw,
+        c_index_ipcw_metric,
+        integrated_brier,
+        integrated_brier_metric,
+        time_dependent_auc,
+    )
+    from medmcl.evaluation.models.baselines import combined, majority
+    from medmcl.evaluation.models.competing import cause_specific_cox, cumulative_incidence
+    from medmcl.evaluation.models.cross_validation import repeated_cv
+    from medmcl.evaluation.models.knn import knn
+    from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
+    from medmcl.evaluation.models.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
+    from medmcl.evaluation.paired_choices import compare_choices, paired_choice, right_pairs
+    from medmcl.evaluation.predicted import Given, Method
+    from medmcl.evaluation.results import Result, load_results, save_results
+    from medmcl.evaluation.retrieval_ranks import ranks, recall_at_k, retrieval
+    from medmcl.evaluation.subsets import label_subset
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "METRICS",

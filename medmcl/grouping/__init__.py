@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from medmcl.grouping.groups import Groups, accumulate, product
-from medmcl.grouping.kmeans import Clusters, choose_clusters, kmeans, nearest_centre
-from medmcl.grouping.merging import merge_small, pool_small
-from medmcl.grouping.stopping import added, share_below
+from typing import TYPE_CHECKING
+
+from medmcl.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from medmcl.grouping.clusters import Clusters, choose_clusters, kmeans, nearest_centre
+    from medmcl.grouping.groups import Groups, accumulate, product
+    from medmcl.grouping.merging import merge_small, pool_small
+    from medmcl.grouping.stopping import added, share_below
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "Clusters",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medmcl.grouping.kmeans import unit_rows
+from medmcl.grouping.clusters import unit_rows
 
 
 def merge_small(

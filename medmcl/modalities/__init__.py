@@ -2,29 +2,24 @@
 
 ``ADAPTERS`` names the adapter of each kind. ``READERS`` names the kind that a reader implies; the
 ``npy`` reader implies none, so a cohort that uses it states ``kind:``. ``ALSO`` names what a reader
-reads where the cohort states that kind.
+reads where the cohort states that kind. An adapter is imported when it is looked up, and imports
+torch when rows become its input: what a cohort or a recipe says of a modality is checked without.
 """
 
-from medmcl.core.contracts import Adapter
-from medmcl.modalities.cmr import CMR
-from medmcl.modalities.codes import Codes
-from medmcl.modalities.ecg import ECG
-from medmcl.modalities.genetics import Genetics
-from medmcl.modalities.graph import Graph
-from medmcl.modalities.image import Image
-from medmcl.modalities.tabular import Tabular
-from medmcl.modalities.text import Text
+from medmcl.core.lazy import Parts
 
-ADAPTERS: dict[str, type[Adapter]] = {
-    "ecg": ECG,
-    "cmr": CMR,
-    "image": Image,
-    "tabular": Tabular,
-    "text": Text,
-    "codes": Codes,
-    "graph": Graph,
-    "genetics": Genetics,
-}
+ADAPTERS = Parts(
+    {
+        "ecg": "medmcl.modalities.ecg:ECG",
+        "cmr": "medmcl.modalities.cmr:CMR",
+        "image": "medmcl.modalities.image:Image",
+        "tabular": "medmcl.modalities.tabular:Tabular",
+        "text": "medmcl.modalities.text:Text",
+        "codes": "medmcl.modalities.codes:Codes",
+        "graph": "medmcl.modalities.graph:Graph",
+        "genetics": "medmcl.modalities.genetics:Genetics",
+    }
+)
 
 READERS: dict[str, str] = {
     "wfdb": "ecg",

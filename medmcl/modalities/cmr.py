@@ -11,135 +11,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from torch import Tensor
+from pydantic import Field
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
-from medmcl.modalities.cmr_augment import CMRAugment, disturb
 from medmcl.modalities.cmr_checks import check_geometry, check_voxels, fault
 from medmcl.modalities.cmr_features import cmr_features
-from medmcl.modalities.cmr_geometry import FractionCrop, crop
 from medmcl.modalities.cmr_readers import CMRVolume, join
+from medmcl.modalities.cmr_settings import CMRAugment, CMRSettings, CMRSource
 from medmcl.modalities.ordered import percentiles
-from medmcl.modalities.resampling import fit_length, respace
 from medmcl.modalities.sketches import cmr_distance, cmr_sketch
 from medmcl.modalities.volumes import Stack, Turn, read_nifti, read_npy, zyx
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 FRAMES_OF = 32
 """Train records that say which frames there are."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class CMRSource(Config):
-    """What a cohort says of its cardiac MR files."""
-
-    reader: Literal["nifti", "npy"]
-    axes: str = Field(description="a letter for each axis of a file, in its order: xyzt, xyz, tyx")
-    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
-        default=None, description="along x, y, z; overrides the header"
-    )
-    row: str | None = Field(default=None, description="npy: column with the row of the array")
-    frames: dict[str, str] = Field(
-        default={}, description="named frame to the column with its number: {ed: ED, es: ES}"
-    )
-    first_frame: Literal[0, 1] = Field(
-        default=0, description="number of a cycle's first frame in those columns (ACDC: 1)"
-    )
-    orient: Literal["canonical", "stored"] = Field(
-        default="canonical", description="turn the plane by the header, or leave it as stored"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> CMRSource:
-        letters = set(self.axes)
-        if not {"x", "y"} <= letters <= set("xyzt") or len(letters) != len(self.axes):
-            raise ValueError("axes: each of x, y, z, t at most once; x and y are needed")
-        if self.row is not None and self.reader != "npy":
-            raise ValueError("row: only the npy reader reads rows")
-        return self
-
-
-class CMRSettings(Config):
-    """How a recipe prepares cardiac MR.
-
-    ``multi_frame_2d``: one slice, frames as channels, (frames, Y, X). ``volume_3d``: one frame,
-    (1, Z, Y, X). ``cine_2dt``: one slice over the cycle, (T, Y, X). ``cine_3dt``: (T, Z, Y, X).
-    """
-
-    mode: Literal["multi_frame_2d", "volume_3d", "cine_2dt", "cine_3dt"] = "multi_frame_2d"
-    frames: tuple[str, ...] | PositiveInt | None = Field(
-        default=None,
-        description="names (es, mid, ed, or as declared), or how many evenly over the cycle; "
-        "none: es, mid, ed for multi_frame_2d (the paper's), or es, ed where most train records "
-        "have no frame between these; ed for volume_3d, 16 for cines",
-    )
-    slice_at: Fraction = Field(
-        default=0.5, description="position in the stack; .5 is slice Z // 2, the paper's"
-    )
-    spacing_mm: PositiveFloat | None = Field(
-        default=None, description="resample the plane to this; none: as acquired (the paper's)"
-    )
-    slice_spacing_mm: PositiveFloat | None = Field(default=None, description="resample along z")
-    size: tuple[PositiveInt, PositiveInt] | PositiveInt = Field(
-        default=210, description="pixels (Y, X), or of a square; 210 is the paper's"
-    )
-    slices: PositiveInt = Field(default=10, description="3-D modes: slices, cut or padded")
-    crop: Literal["none", "center"] | FractionCrop = Field(
-        default="none",
-        description="none: pad to a square and resize; center: cut or pad, no resizing; or a "
-        "window (the paper's: {top: .21, left: .325, size: .375, canvas: 210}) and resize",
-    )
-    lower_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
-    upper_percentile: Annotated[float, Field(gt=50, le=100)] = Field(
-        default=99.0, description="of the whole volume, clipped and scaled to 1 (the paper's)"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> CMRSettings:
-        chosen = self.chosen_frames
-        if (
-            self.mode == "volume_3d"
-            and chosen != 1
-            and (isinstance(chosen, int) or len(chosen) > 1)
-        ):
-            raise ValueError("volume_3d takes one frame; cine_3dt takes several")
-        if isinstance(chosen, tuple) and not chosen:
-            raise ValueError("frames: name at least one")
-        return self
-
-    @property
-    def chosen_frames(self) -> tuple[str, ...] | int:
-        """Frames by name, or their number, with the default of the mode filled in."""
-        if self.frames is not None:
-            return self.frames
-        defaults: dict[str, tuple[str, ...] | int] = {
-            "multi_frame_2d": ("es", "mid", "ed"),
-            "volume_3d": ("ed",),
-        }
-        return defaults.get(self.mode, 16)
-
-    @property
-    def finds_frames(self) -> bool:
-        """Whether the train records say if there is a frame between ES and ED."""
-        return self.frames is None and self.mode == "multi_frame_2d"
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether one slice is taken."""
-        return self.mode in ("multi_frame_2d", "cine_2dt")
-
-    @property
-    def plane(self) -> tuple[int, int]:
-        """Pixels along (y, x)."""
-        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
 
 class CMR:
@@ -308,10 +204,12 @@ class CMR:
 
     def plain(self, x: Tensor) -> Tensor:
         """The prepared rows as they are."""
-        return x.to(torch.float32)
+        return x.float()
 
     def augment(self, x: Tensor, options: CMRAugment, generator: torch.Generator) -> Tensor:
         """Flip, turn, zoom, brightness, contrast, noise: one draw a row, all frames alike."""
+        from medmcl.modalities.cmr_augment import disturb
+
         return disturb(self.plain(x), options, generator)
 
     def state(self) -> dict[str, Any]:
@@ -372,6 +270,11 @@ class CMR:
         return frames[:, slice_number : slice_number + 1]
 
     def _place(self, voxels: np.ndarray, raw: CMRVolume, labels: bool) -> np.ndarray:
+        import torch
+
+        from medmcl.modalities.cmr_geometry import crop
+        from medmcl.modalities.resampling import fit_length, respace
+
         settings = self.settings
         x = torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32))
         depth_mm = None if settings.is_flat else settings.slice_spacing_mm

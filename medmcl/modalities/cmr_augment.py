@@ -3,52 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from medmcl.core.config import Config
+from medmcl.modalities.cmr_settings import CMRAugment
 from medmcl.modalities.jitter import per_row, recolour
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class CMRAugment(Config):
-    """How a view disturbs cardiac MR.
-
-    Source: Turgut et al. 2025 (arXiv 2308.05764) and its code. Differs: saturation jitter is left
-    out, because it mixes time frames as if they were colours; brightness is always before
-    contrast; flip, rotation and crop are one resampling instead of three.
-    """
-
-    probability: Probability = Field(default=0.95, description="of disturbing a row at all (paper)")
-    flip: Probability = Field(default=0.5, description="of mirroring along x (paper)")
-    rotation_deg: NonNegativeFloat = Field(default=45.0, description="up to, either way (paper)")
-    rotation: Probability = Field(default=1.0, description="of turning (code; the paper says .5)")
-    brightness: Probability = Field(default=0.5, description="factor 1 +- this (code; paper .25)")
-    contrast: Probability = Field(default=0.5, description="factor 1 +- this (code; paper .25)")
-    scale: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.6, 1.0), description="area of the random crop, as a fraction (paper)"
-    )
-    ratio: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.75, 4 / 3), description="width over height of the random crop (code)"
-    )
-    noise: NonNegativeFloat = Field(default=0.0, description="deviation of added noise (not paper)")
-    gibbs: Probability = Field(
-        default=0.0, description="largest share of k-space cut off, by MONAI (not the paper's)"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> CMRAugment:
-        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
-            if low > high:
-                raise ValueError(f"{name}: the first number must not exceed the second")
-        if self.scale[1] > 1:
-            raise ValueError("scale: a crop is at most the whole image, 1")
-        return self
 
 
 def disturb(x: Tensor, options: CMRAugment, generator: torch.Generator) -> Tensor:

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
@@ -208,10 +210,12 @@ class Codes:
 
     def plain(self, x: Tensor) -> Tensor:
         """The prepared rows as they are."""
-        return x.to(torch.int64)
+        return x.long()
 
     def augment(self, x: Tensor, options: CodesAugment, generator: torch.Generator) -> Tensor:
         """Leave out some events, never all of a row, and move the days of a row together."""
+        import torch
+
         x = self.plain(x)
         there = x[..., 0] != PAD
         draws = torch.rand(there.shape, generator=generator, device=x.device)

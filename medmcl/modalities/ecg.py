@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
@@ -22,13 +20,6 @@ from medmcl.core.errors import ArtefactError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities import ecg_checks as checks
 from medmcl.modalities import ecg_signal as steps
-from medmcl.modalities.ecg_augment import (
-    ECGAugment,
-    crop_windows,
-    disturb,
-    draw_starts,
-    zero_absent,
-)
 from medmcl.modalities.ecg_dead import Alive, check_dead, without_dead
 from medmcl.modalities.ecg_features import ecg_features
 from medmcl.modalities.ecg_files import wfdb_files
@@ -43,9 +34,13 @@ from medmcl.modalities.ecg_readers import (
     read_channels,
     to_record,
 )
-from medmcl.modalities.ecg_settings import ECGSettings, ECGSource
+from medmcl.modalities.ecg_settings import ECGAugment, ECGSettings, ECGSource
 from medmcl.modalities.ecg_together import inspect_together
 from medmcl.modalities.sketches import ecg_distance, ecg_sketch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 EVERY = "*"
 """Stands in ``accept:`` for every record and for the cohort."""
@@ -325,7 +320,9 @@ class ECG:
 
     def plain(self, x: Tensor) -> Tensor:
         """The first ``crop_seconds`` of each row; zeros in absent leads, whatever stood there."""
-        rows = x[..., : self.settings.crop_samples].to(torch.float32)
+        from medmcl.modalities.ecg_augment import zero_absent
+
+        rows = x[..., : self.settings.crop_samples].float()
         return zero_absent(rows, self.present_leads(x))
 
     def augment(self, x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tensor:
@@ -333,11 +330,13 @@ class ECG:
 
         Absent leads come back as zeros, whatever stood there.
         """
+        from medmcl.modalities.ecg_augment import crop_windows, disturb, draw_starts, zero_absent
+
         present, length = self.present_leads(x), self.settings.crop_samples
         if options.crop:
             x = x[..., : self.settings.samples]
             x = crop_windows(x, draw_starts(x, length, generator), length)
-        rows = x[..., :length].to(torch.float32)
+        rows = x[..., :length].float()
         return disturb(zero_absent(rows, present), options, generator, present)
 
     def state(self) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from medmcl.core.config import Config
 from medmcl.modalities.ecg_leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg_readers import Reader
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(ge=0)]
+
 WITHOUT_HEADER = ("npy", "parquet")
 """Readers of files that hold numbers alone."""
 NOT_IN_TABLES = ("rate_hz", "units")
@@ -169,3 +172,48 @@ class ECGSettings(Config):
     def crop_samples(self) -> int:
         """Samples that the encoder sees."""
         return round(self.crop_seconds * self.rate_hz)
+
+
+class ECGAugment(Config):
+    """How a view disturbs an ECG. Defaults disturb nothing; steps run in the order given here.
+
+    Source:
+        Turgut et al. 2025, arXiv 2308.05764, and its code. Masked modelling: crop, ft_surrogate
+        .1 with probability .5, jitter .25, rescale .5. Contrastive: the same with ft_surrogate
+        always and probability .95. Fine-tuning: ft_surrogate .075 with probability .5, jitter .2,
+        rescale .5. Their SimCLR, BYOL and Barlow Twins add time_flip .5, sign_flip .5 and
+        spec_augment .25.
+    """
+
+    probability: Probability = Field(
+        default=1.0, description="of disturbing a row at all; the crop is not part of it (code)"
+    )
+    crop: bool = Field(default=False, description="random start of the crop; otherwise start 0")
+    ft_surrogate: Probability = Field(
+        default=0.0, description="phase noise, share of a full turn (paper: .1)"
+    )
+    ft_surrogate_probability: Probability = 1.0
+    jitter: Spread = Field(
+        default=0.0, description="sigma of multiplicative noise: x + .6 x N(0, sigma) (code: .25)"
+    )
+    noise: Spread = Field(
+        default=0.0, description="sigma of additive noise, in units of the prepared signal"
+    )
+    rescale: Spread = Field(
+        default=0.0, description="sigma of one factor N(1, sigma) a record (paper: .5)"
+    )
+    rescale_may_flip: bool = Field(
+        default=True,
+        description="leave a negative factor as it is (code: 2.3 % at sigma .5), or take its size",
+    )
+    time_flip: Probability = 0.0
+    sign_flip: Probability = 0.0
+    spec_augment: Probability = Field(
+        default=0.0, description="share of short-time spectrum that is blanked (code: .25)"
+    )
+    lead_dropout: Probability = Field(
+        default=0.0, description="probability of blanking each lead; one is always kept"
+    )
+    time_mask: Probability = Field(
+        default=0.0, description="share of the record blanked as one piece, in all leads"
+    )

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
@@ -29,6 +27,10 @@ from medmcl.modalities.genetics_settings import (
 )
 from medmcl.modalities.genetics_together import inspect_files
 from medmcl.modalities.genetics_variants import Genotypes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Genetics:
@@ -201,12 +203,16 @@ class Genetics:
 
     def plain(self, x: Tensor) -> Tensor:
         """Rows (B, 2, V) with what is not called zeroed, whatever stood there."""
-        flags = (x[:, 1] > 0).to(torch.float32)
-        values = torch.where(flags > 0, x[:, 0].to(torch.float32), torch.zeros_like(flags))
+        import torch
+
+        flags = (x[:, 1] > 0).float()
+        values = torch.where(flags > 0, x[:, 0].float(), torch.zeros_like(flags))
         return torch.stack([values, flags], dim=1)
 
     def augment(self, x: Tensor, options: GeneticsAugment, generator: torch.Generator) -> Tensor:
         """Leave out some calls."""
+        import torch
+
         draws = torch.rand(x[:, 0].shape, generator=generator, device=x.device)
         flags = x[:, 1] * (draws >= options.dropout)
         return self.plain(torch.stack([x[:, 0], flags], dim=1))

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
-from medmcl.core.graph_rows import pack
-from medmcl.modalities.graph_build import build_graphs
 from medmcl.modalities.graph_checks import Atlas, graph_findings, silent_regions, uneven_sizes
 from medmcl.modalities.graph_estimates import connectivity, fisher_z, window_starts
 from medmcl.modalities.graph_readers import Connectome, read_connectome, region_order
 from medmcl.modalities.graph_settings import GraphAugment, GraphSettings, GraphSource
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _WIDTHS = {"strength": 2, "degree": 2, "local_degree": 5}
 _ONE = "every record needs one atlas"
@@ -202,6 +202,9 @@ class Graph:
 
     def plain(self, x: Tensor) -> Tensor:
         """Graphs of whole records, (B, R, 1 + C·R + F)."""
+        from medmcl.core.graph_rows import pack
+        from medmcl.modalities.graph_build import build_graphs
+
         weights, present = _taken(x[:, 0])
         return pack(build_graphs(weights, present, self.settings))
 
@@ -211,6 +214,11 @@ class Graph:
         Raises:
             ConfigError: A part is asked for and none was prepared.
         """
+        import torch
+
+        from medmcl.core.graph_rows import pack
+        from medmcl.modalities.graph_build import build_graphs
+
         if options.window and not self.settings.windows:
             raise ConfigError(
                 "a view shows parts of the time series, and none are prepared",
@@ -247,4 +255,4 @@ class Graph:
 
 def _taken(x: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (B, R, R) and presence (B, R) bool of prepared matrices (B, R, 1 + R)."""
-    return x[..., 1:].to(torch.float32), x[..., 0] > 0.5
+    return x[..., 1:].float(), x[..., 0] > 0.5

@@ -9,30 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
-from medmcl.modalities.image_augment import ImageAugment, disturb
 from medmcl.modalities.image_checks import Look, Usual, check_file, check_pixels, compare
 from medmcl.modalities.image_depths import check_depths
 from medmcl.modalities.image_dicom import read_dicom_image
 from medmcl.modalities.image_files import read_image
-from medmcl.modalities.image_geometry import fit_to, resize_to, take_slice
 from medmcl.modalities.image_record import ImageRecord
 from medmcl.modalities.image_scale import grey, scale
-from medmcl.modalities.image_settings import ImageSettings, ImageSource
-from medmcl.modalities.image_timm import fit_as_timm, normalised
-from medmcl.modalities.resampling import respaced
+from medmcl.modalities.image_settings import ImageAugment, ImageSettings, ImageSource
 from medmcl.modalities.sketches import block_means, image_distance, image_sketch
 from medmcl.modalities.volumes import read_nifti, zyx
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _FIT_ON = 20
 """So many images of the train split say what is usual."""
@@ -123,6 +121,8 @@ class Image:
             RecordError: Values that are not finite or all alike, unknown spacing where resampling
                 is asked for, a flat image where a volume is wanted.
         """
+        import torch
+
         settings = self.settings
         if raw.pixels.ndim == 3 and not settings.is_flat:
             raise RecordError(
@@ -143,6 +143,10 @@ class Image:
         return np.ascontiguousarray((x[:, 0] if settings.is_flat else x).numpy())
 
     def _place(self, x: Tensor, raw: ImageRecord) -> Tensor:
+        from medmcl.modalities.image_geometry import fit_to, resize_to, take_slice
+        from medmcl.modalities.image_timm import fit_as_timm
+        from medmcl.modalities.resampling import respaced
+
         settings, spacing = self.settings, raw.spacing_mm
         if settings.is_flat and raw.pixels.ndim == 4:
             x, spacing = take_slice(x, spacing, settings.plane, settings.slice_at)
@@ -181,14 +185,18 @@ class Image:
 
     def plain(self, x: Tensor) -> Tensor:
         """The prepared rows, with mean and deviation taken out where the recipe asks for it."""
-        return self._normalised(x.to(torch.float32))
+        return self._normalised(x.float())
 
     def augment(self, x: Tensor, options: ImageAugment, generator: torch.Generator) -> Tensor:
         """Turn, zoom, cut, brightness, contrast, a hole, noise: one draw a row."""
+        from medmcl.modalities.image_augment import disturb
+
         unit = self.settings.is_unit
-        return self._normalised(disturb(x.to(torch.float32), options, generator, unit=unit))
+        return self._normalised(disturb(x.float(), options, generator, unit=unit))
 
     def _normalised(self, x: Tensor) -> Tensor:
+        from medmcl.modalities.image_timm import normalised
+
         taken = self.settings.mean_and_std
         return x if taken is None else normalised(x, *taken)
 

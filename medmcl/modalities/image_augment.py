@@ -2,59 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from medmcl.core.config import Config
+from medmcl.modalities.image_settings import ImageAugment
 from medmcl.modalities.jitter import per_row, recolour
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class ImageAugment(Config):
-    """How a view disturbs images.
-
-    Mirroring is off: left and right of a body are not alike. Source of the hole: DeVries and
-    Taylor 2017 (arXiv 1708.04552). Differs: its area is set, not its side; it stays inside.
-    """
-
-    probability: Probability = Field(default=1.0, description="of disturbing a row at all")
-    flip: Probability = Field(default=0.0, description="of mirroring left and right")
-    flip_rows: Probability = Field(default=0.0, description="of mirroring top and bottom")
-    rotation_deg: NonNegativeFloat = Field(
-        default=10.0, description="up to, either way; of a volume, about each of its three axes"
-    )
-    zoom: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.9, 1.1), description="factor on the size, about the middle"
-    )
-    crop: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.8, 1.0), description="share of the area (volume) that a random window keeps"
-    )
-    brightness: Probability = Field(default=0.1, description="factor 1 +- this")
-    contrast: Probability = Field(default=0.1, description="factor 1 +- this, about the mean")
-    noise: NonNegativeFloat = Field(default=0.0, description="deviation of added noise")
-    cutout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="share of the area (volume) of a hole of zeros"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> ImageAugment:
-        for name, (low, high) in (("zoom", self.zoom), ("crop", self.crop)):
-            if low > high:
-                raise ValueError(f"{name}: the first number must not exceed the second")
-        if self.crop[1] > 1:
-            raise ValueError("crop: a window is at most the whole image, 1")
-        return self
-
-    @property
-    def moves(self) -> bool:
-        """Whether pixels change place, mirroring aside."""
-        still = self.zoom == self.crop == (1.0, 1.0)
-        return self.rotation_deg > 0 or not still
 
 
 def disturb(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 from torch.nn import functional
 
+from medmcl.modalities.image_settings import Fit, Interpolation
 from medmcl.modalities.resampling import fit_length
 
-Interpolation = Literal["linear", "cubic", "nearest"]
-Fit = Literal["pad", "stretch", "crop", "center"]
 _MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest-exact"}
 _AXES = {"axial": 1, "coronal": 2, "sagittal": 3}
 

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from medmcl.core.config import Config
-from medmcl.modalities.image_timm import USUAL, Normalise, Three
+
+Interpolation = Literal["linear", "cubic", "nearest"]
+Fit = Literal["pad", "stretch", "crop", "center"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Three = tuple[float, float, float]
+Positive = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+
+class Normalise(Config):
+    """Mean and deviation of red, green, blue, of values in [0, 1]."""
+
+    mean: Three
+    std: Positive
+
+
+USUAL: dict[str, tuple[Three, Three]] = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Those of OpenAI's and open_clip's models; of most of timm; of SigLIP and many ViTs of timm."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Size = PositiveInt | tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -134,3 +154,45 @@ class ImageSettings(Config):
         if isinstance(self.normalise, Normalise):
             return self.normalise.mean, self.normalise.std
         return USUAL.get(self.normalise)
+
+
+class ImageAugment(Config):
+    """How a view disturbs images.
+
+    Mirroring is off: left and right of a body are not alike. Source of the hole: DeVries and
+    Taylor 2017 (arXiv 1708.04552). Differs: its area is set, not its side; it stays inside.
+    """
+
+    probability: Probability = Field(default=1.0, description="of disturbing a row at all")
+    flip: Probability = Field(default=0.0, description="of mirroring left and right")
+    flip_rows: Probability = Field(default=0.0, description="of mirroring top and bottom")
+    rotation_deg: NonNegativeFloat = Field(
+        default=10.0, description="up to, either way; of a volume, about each of its three axes"
+    )
+    zoom: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(0.9, 1.1), description="factor on the size, about the middle"
+    )
+    crop: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(0.8, 1.0), description="share of the area (volume) that a random window keeps"
+    )
+    brightness: Probability = Field(default=0.1, description="factor 1 +- this")
+    contrast: Probability = Field(default=0.1, description="factor 1 +- this, about the mean")
+    noise: NonNegativeFloat = Field(default=0.0, description="deviation of added noise")
+    cutout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="share of the area (volume) of a hole of zeros"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ImageAugment:
+        for name, (low, high) in (("zoom", self.zoom), ("crop", self.crop)):
+            if low > high:
+                raise ValueError(f"{name}: the first number must not exceed the second")
+        if self.crop[1] > 1:
+            raise ValueError("crop: a window is at most the whole image, 1")
+        return self
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels change place, mirroring aside."""
+        still = self.zoom == self.crop == (1.0, 1.0)
+        return self.rotation_deg > 0 or not still

@@ -6,30 +6,11 @@ import math
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
-from medmcl.core.config import Config
-from medmcl.modalities.image_geometry import Interpolation
+from medmcl.modalities.image_settings import Interpolation, Three
 
-Three = tuple[float, float, float]
-Positive = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 PILLOW = {"linear": "BILINEAR", "cubic": "BICUBIC", "nearest": "NEAREST"}
-
-
-class Normalise(Config):
-    """Mean and deviation of red, green, blue, of values in [0, 1]."""
-
-    mean: Three
-    std: Positive
-
-
-USUAL: dict[str, tuple[Three, Three]] = {
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-"""Those of OpenAI's and open_clip's models; of most of timm; of SigLIP and many ViTs of timm."""
 
 
 def fit_as_timm(

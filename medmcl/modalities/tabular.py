@@ -10,18 +10,20 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
-from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding, counted
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Cell = float | str | None
 Kind = Literal["number", "category", "auto"]
@@ -309,12 +311,16 @@ class Tabular:
 
     def plain(self, x: Tensor) -> Tensor:
         """Rows (B, 2, F) with absent cells zeroed, whatever stood in them."""
-        flags = (x[:, 1] > 0).to(torch.float32)
-        values = torch.where(flags > 0, x[:, 0].to(torch.float32), torch.zeros_like(flags))
+        import torch
+
+        flags = (x[:, 1] > 0).float()
+        values = torch.where(flags > 0, x[:, 0].float(), torch.zeros_like(flags))
         return torch.stack([values, flags], dim=1)
 
     def augment(self, x: Tensor, options: TabularAugment, generator: torch.Generator) -> Tensor:
         """Replace some present cells by those of other rows, add noise to numbers, drop some."""
+        import torch
+
         x = self.plain(x)
         values, flags = x[:, 0], x[:, 1]
         draws = torch.rand(3, *values.shape, generator=generator, device=x.device)
@@ -396,6 +402,8 @@ def _scale(cells: list[float]) -> tuple[float, float]:
 
 def _draw_donors(values: Tensor, flags: Tensor, draws: Tensor) -> Tensor:
     """For each cell (B, F), the value of a present cell of its column, drawn evenly."""
+    import torch
+
     order = flags.argsort(dim=0, descending=True, stable=True)  # present rows first
     available = flags.sum(dim=0, keepdim=True)
     choice = (draws * available).long().clamp(max=len(values) - 1)

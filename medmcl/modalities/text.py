@@ -11,11 +11,9 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medmcl.core import members
 from medmcl.core.batch import InputShape
@@ -23,15 +21,18 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import Place
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
-from medmcl.modalities.text_augment import TextAugment, disturb_words
 from medmcl.modalities.text_bpe import BytePairs
 from medmcl.modalities.text_clip import ClipTokens
 from medmcl.modalities.text_features import text_terms
 from medmcl.modalities.text_marks import token_marks
 from medmcl.modalities.text_of_run import tokens_of_run
 from medmcl.modalities.text_sections import ReportText, take_sections
-from medmcl.modalities.text_settings import TextSettings, TextSource
+from medmcl.modalities.text_settings import TextAugment, TextSettings, TextSource
 from medmcl.modalities.text_tokens import LocalModel, Vocabulary, split_words
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Tokens = Vocabulary | BytePairs | LocalModel | ClipTokens
 """What turns a text to numbers (``encode``) and a number to what it stands for (``spelling``)."""
@@ -177,7 +178,7 @@ class Text:
 
     def plain(self, x: Tensor) -> Tensor:
         """The tokens of the prepared rows, (B, max_tokens)."""
-        return (x[:, 0] if self.settings.marks else x).to(torch.int64)
+        return (x[:, 0] if self.settings.marks else x).long()
 
     def augment(self, x: Tensor, options: TextAugment, generator: torch.Generator) -> Tensor:
         """Take and move words by marks, shuffle sentences, and turn some tokens to <unk>.
@@ -185,6 +186,10 @@ class Text:
         Raises:
             ConfigError: An option needs marks, and none were prepared.
         """
+        import torch
+
+        from medmcl.modalities.text_augment import disturb_words
+
         tokens = self.tokens
         if options.by_marks and not self.settings.marks:
             raise ConfigError(
@@ -222,6 +227,8 @@ class Text:
 
 def _shuffle_sentences(x: Tensor, draws: Tensor, tokens: Tokens) -> Tensor:
     """Put the sentences of each row (B, T) in random order; a sentence ends at . ! ? or ;."""
+    import torch
+
     is_stop = torch.zeros_like(x, dtype=torch.bool)
     for stop in tokens.stops:
         is_stop |= x == stop

@@ -15,65 +15,13 @@ Source:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from medmcl.core.config import Config
 from medmcl.modalities.text_marks import ENDS, PLAIN, STARTS, WORD
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-BY_MARKS = ("delete", "swap", "sentence_drop", "sentence_shuffle")
-"""Options that need marks."""
-
-
-class TextAugment(Config):
-    """What a view does to texts; see the module for what differs from its sources.
-
-    A dropped token becomes <unk> (of CLIP, which has none: padding) and leaves its place.
-    """
-
-    dropout: Probability = Field(
-        default=0.1,
-        description="share of tokens, of any kind, that become <unk>; beside an option by marks 0 "
-        "if not given",
-    )
-    shuffle: Probability = Field(
-        default=0.0, description="of shuffling a text's sentences, by their signs alone"
-    )
-    delete: Probability = Field(
-        default=0.0, description="of a plain word to go; a sentence keeps one"
-    )
-    swap: Probability = Field(
-        default=0.0, description="of two plain words side by side to change places, each once"
-    )
-    sentence_drop: Probability = Field(
-        default=0.0, description="of a sentence to go; one with words stays"
-    )
-    sentence_shuffle: Probability = Field(
-        default=0.0, description="of shuffling a text's sentences, none of them torn"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spare(cls, given: Any) -> Any:
-        """Tokens of chance, a "no" among them, go beside an option by marks only if asked for."""
-        if isinstance(given, dict) and "dropout" not in given and any(map(given.get, BY_MARKS)):
-            return {**given, "dropout": 0.0}
-        return given
-
-    @model_validator(mode="after")
-    def _one_shuffle(self) -> TextAugment:
-        if self.shuffle and self.sentence_shuffle:
-            raise ValueError("shuffle: not beside sentence_shuffle, which does the same by marks")
-        return self
-
-    @property
-    def by_marks(self) -> tuple[str, ...]:
-        """Options above 0 that need marks."""
-        return tuple(name for name in BY_MARKS if getattr(self, name))
+from medmcl.modalities.text_settings import TextAugment
 
 
 class Special(Protocol):

@@ -13,7 +13,8 @@ from medmcl.core.contracts import ModelShape
 from medmcl.objectives.chance import info_nce_chance
 from medmcl.objectives.contrastive import info_nce
 from medmcl.objectives.cross_modal import require_pooled
-from medmcl.objectives.several import Several, SeveralSettings
+from medmcl.objectives.settings import CentroBindSettings
+from medmcl.objectives.several import Several
 
 
 class CentroBind(Several):
@@ -28,10 +29,9 @@ class CentroBind(Several):
         that nothing is aligned with itself; the mean is taken over present modalities.
     """
 
-    class Settings(SeveralSettings):
-        """What is aligned. ``modalities``: rows with two of them or more are charged for."""
+    Settings = CentroBindSettings
 
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: CentroBindSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
         self.settings = settings
         self.terms: tuple[str, ...] = tuple(f"centrobind/{name}" for name in self.names)

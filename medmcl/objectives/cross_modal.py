@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator, Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
-from medmcl.core.config import Config
-from medmcl.core.contracts import ModelShape, PairGraph, ProbeRows
+from medmcl.core.contracts import ModelShape, PairGraph
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.chance import info_nce_chance, sigmoid_chance
 from medmcl.objectives.contrastive import info_nce, sigmoid_loss
 from medmcl.objectives.grouped import with_groups
 from medmcl.objectives.learned_pairs import LearnedPairs
 from medmcl.objectives.learned_settings import Learned
-from medmcl.objectives.pairs import Star, form_of_pairs, pair_graph, readable_pairs
-from medmcl.objectives.scale import LogitScale, ScaleSettings
+from medmcl.objectives.pairs import pair_graph
+from medmcl.objectives.scale import LogitScale
+from medmcl.objectives.settings import CrossModalSettings
 
 
 class CrossModal(nn.Module):
@@ -36,44 +35,13 @@ class CrossModal(nn.Module):
         come from all ranks.
     """
 
-    class Settings(Config):
-        """What is aligned, and how."""
-
-        pairs: Annotated[
-            Annotated[Literal["all"], Tag("all")]
-            | Annotated[Star, Tag("Star")]
-            | Annotated[Learned, Tag("Learned")]
-            | Annotated[tuple[tuple[str, str] | tuple[str, str, float], ...], Tag("list")],
-            Discriminator(form_of_pairs),  # so that a fault is told of the form that was meant
-            BeforeValidator(readable_pairs),
-        ] = "all"
-        """Pairs [a, b] or [a, b, weight]; ``all``; {star: anchor}; or {learn: tree}: `Learned`."""
-        loss: Literal["info_nce", "siglip"] = "info_nce"
-        """InfoNCE in Turgut et al. 2025; the sigmoid loss of Zhai et al. 2023 as an alternative."""
-        weight: float = Field(default=0.5, ge=0, le=1)
-        """InfoNCE: share of the direction a to b of a pair [a, b]; 0.5 in Turgut et al. 2025."""
-        scale: ScaleSettings = ScaleSettings()
-        """Logit scale; fixed at 10 in Turgut et al. 2025."""
-        scale_per_pair: bool = False
-        """Whether each pair has a scale of its own."""
-        min_rows: int | None = Field(default=None, ge=2)
-        """Rows of a batch below which a pair is left out of the step; if not given, 2, and 8 where
-        the pairs are learned."""
-        bias: float = -10.0
-        """Sigmoid loss: the logit bias at the start (Zhai et al. 2023); learned if the scale is."""
-        view: str = "augmented"
-        """The view whose embeddings are compared."""
-
-        @property
-        def probe(self) -> ProbeRows | None:
-            """Rows that no step may train on, where the pairs are learned."""
-            return self.pairs.probe if isinstance(self.pairs, Learned) else None
+    Settings = CrossModalSettings
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
     takes_groups: ClassVar[bool] = True
 
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: CrossModalSettings, shape: ModelShape) -> None:
         super().__init__()
         self.settings = settings
         learned = isinstance(settings.pairs, Learned)

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from medmcl.core.config import Config
 from medmcl.core.layers import Block, sincos_2d
-
-
-class DecoderSettings(Config):
-    """Size of the decoder; the paper's."""
-
-    width: int = Field(default=256, gt=0)
-    """Width of a token (Turgut et al. 2025)."""
-    depth: int = Field(default=2, ge=1)
-    """Transformer blocks (Turgut et al. 2025)."""
-    heads: int = Field(default=8, ge=1)
-    """Attention heads (Turgut et al. 2025)."""
-    mlp_ratio: float = Field(default=4.0, gt=0)
-    """Width of a block's hidden layer over its width (He et al. 2022)."""
+from medmcl.objectives.settings import DecoderSettings
 
 
 class MaskedDecoder(nn.Module):

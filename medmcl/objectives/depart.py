@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term, taught
-from medmcl.core.config import Config
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.contrastive import widen
 from medmcl.objectives.cross_modal import require_pooled
+from medmcl.objectives.settings import DepartSettings
 
 
 class Depart(nn.Module):
@@ -30,19 +29,13 @@ class Depart(nn.Module):
         weight 1/2.
     """
 
-    class Settings(Config):
-        """How far, and from which view."""
-
-        threshold: float = Field(default=2.15, gt=0, le=4)
-        """Mean squared distance of unit embeddings (0 to 4) beyond which nothing is gained."""
-        view: str = "augmented"
-        """What the student sees."""
+    Settings = DepartSettings
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
     is_taught: ClassVar[bool] = True
 
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: DepartSettings, shape: ModelShape) -> None:
         super().__init__()
         if not shape.taught:
             raise ConfigError(

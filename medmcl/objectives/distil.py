@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term, taught
-from medmcl.core.config import Config
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.contrastive import widen
 from medmcl.objectives.cross_modal import require_pooled
+from medmcl.objectives.settings import DistilSettings
 
 
 class Distil(nn.Module):
@@ -32,27 +31,13 @@ class Distil(nn.Module):
         is ours.
     """
 
-    class Settings(Config):
-        """What is learned, and how much it counts."""
-
-        vectors: float = Field(default=1.0, ge=0)
-        """Weight of ``vectors``."""
-        relations: float = Field(default=1.0, ge=0)
-        """Weight of ``relations``."""
-        view: str = "plain"
-        """What the student sees."""
-
-        @model_validator(mode="after")
-        def _something(self) -> Distil.Settings:
-            if self.vectors == 0 and self.relations == 0:
-                raise ValueError("vectors and relations are both 0: nothing would be learned")
-            return self
+    Settings = DistilSettings
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("features", "pooled")
     is_taught: ClassVar[bool] = True
 
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: DistilSettings, shape: ModelShape) -> None:
         super().__init__()
         if not shape.taught:
             raise ConfigError(

@@ -79,8 +79,6 @@ SCORES: dict[str, Score] = {
     "cka": cka,
     "mi": mutual_information,
 }
-FLOORS = {"mi": 0.05}
-"""Score to the value below which an edge is cut if the recipe names none; no entry: none is cut."""
 
 
 def margin_in_null_sds(a: Tensor, b: Tensor) -> float:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field
 from torch import nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
-from medmcl.core.config import Config, lookup
+from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.chance import info_nce_chance
 from medmcl.objectives.contrastive import info_nce, nt_xent
 from medmcl.objectives.cross_modal import require_pooled
 from medmcl.objectives.grouped import with_groups
-from medmcl.objectives.scale import LogitScale, ScaleSettings
+from medmcl.objectives.scale import LogitScale
+from medmcl.objectives.settings import InModalSettings
 
 
 class InModal(nn.Module):
@@ -28,25 +28,13 @@ class InModal(nn.Module):
         arXiv 2303.03323) does; negatives come from all ranks.
     """
 
-    class Settings(Config):
-        """What is contrasted, and how."""
-
-        modality: str
-        views: tuple[str, str] = Field(default=("augmented", "augmented_2"))
-        """Two views of the same rows, disturbed independently."""
-        negatives: Literal["cross", "all"] = "all"
-        """``all``: other rows of both views (SimCLR); ``cross``: of the other view only."""
-        weight: float = Field(default=0.5, ge=0, le=1)
-        """Of ``cross``: share of the direction from the first view to the second. 1 with views
-        ``[plain, augmented]``: CleanCLIP's term, where a record looks for its augmented view."""
-        scale: ScaleSettings = ScaleSettings()
-        """Logit scale; 10 = temperature 0.1, the ECG SimCLR baseline of Turgut et al. 2025."""
+    Settings = InModalSettings
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
     takes_groups: ClassVar[bool] = True
 
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: InModalSettings, shape: ModelShape) -> None:
         super().__init__()
         lookup("modality", settings.modality, shape.inputs)
         if settings.views[0] == settings.views[1]:

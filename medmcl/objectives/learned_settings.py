@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from medmcl.core.config import Config
 from medmcl.core.contracts import ProbeRows
-from medmcl.objectives.edge_scores import FLOORS
+
+FLOORS = {"mi": 0.05}
+"""Score to the value below which an edge is cut if the recipe names none; no entry: none is cut."""
 
 
 class Learned(Config):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
-from medmcl.core.config import Config, lookup
+from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
-from medmcl.objectives.decoder import DecoderSettings, MaskedDecoder
+from medmcl.objectives.decoder import MaskedDecoder
 from medmcl.objectives.reconstruction import charged_patches, masked_modelling, mean_modelling
+from medmcl.objectives.settings import MaskedSettings
 
 
 class Masked(nn.Module):
@@ -26,23 +26,12 @@ class Masked(nn.Module):
         masked pass (the authors' later code adds one, which the paper does not describe).
     """
 
-    class Settings(Config):
-        """What is rebuilt, and how it is judged."""
-
-        modality: str
-        view: str = "masked"
-        """A view that masks the modality."""
-        decoder: DecoderSettings = DecoderSettings()
-        """Size of the decoder."""
-        ncc_weight: float = Field(default=0.1, ge=0, le=1)
-        """Share of the correlation; 0.1 in Turgut et al. 2025."""
-        over: Literal["all", "masked"] = "all"
-        """Patches of the squared error: all (Turgut et al. 2025) or masked (He et al. 2022)."""
+    Settings = MaskedSettings
 
     across_ranks: Literal["gather", "rows"] = "rows"
     gathers: tuple[str, ...] = ()
 
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: MaskedSettings, shape: ModelShape) -> None:
         super().__init__()
         name = settings.modality
         lookup("modality", name, shape.inputs)

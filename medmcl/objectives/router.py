@@ -8,7 +8,7 @@ finite gives a loss that is not finite, never a number.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from medmcl.core import gates as core
 from medmcl.core.batch import Batch, Embeddings, Term
-from medmcl.core.config import Config, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.gates import RouterSums
+from medmcl.objectives.settings import RouterBalanceSettings
 
 
 def importance(gates: Tensor) -> Tensor:
@@ -136,37 +136,16 @@ class RouterBalance(nn.Module):
         ``over_layers`` says it; thresholds for other numbers of experts keep the paper's ratio.
     """
 
-    class Settings(Config):
-        """What is charged."""
-
-        importance: bool = True
-        """All experts have the same sum of gates (V-MoE)."""
-        load: bool = True
-        """All experts expect the same number of tokens (V-MoE)."""
-        z: bool = True
-        """Logits stay small (ST-MoE)."""
-        gshard: bool = False
-        """The balance loss of GShard and Switch, with the gates that routed."""
-        local: tuple[str, ...] | None = None
-        """Modalities whose tokens are to be sure; those of kind ``text`` if not given (2022:
-        text, not images)."""
-        min_experts: dict[str, float | None] | None = None
-        """Modality to S, the experts it softly uses at least: the threshold is log S; null charges
-        the entropy without a threshold. If not given every modality: 9 of 32 of the experts for
-        kind ``text`` and 20 of 32 for others (2022)."""
-        over_layers: Literal["mean", "sum"] = "mean"
-        """Whether a term is the mean over layers with experts, or their sum."""
-        view: str = "augmented"
-        """The view whose routing is charged."""
+    Settings = RouterBalanceSettings
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("stats",)
 
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: RouterBalanceSettings, shape: ModelShape) -> None:
         super().__init__()
         self.settings = settings
         self.modalities = tuple(shape.inputs)
-        self.refuse_unfit(settings, self.modalities, shape.experts)
+        settings.refuse_unfit(self.modalities, shape.experts)
         text = {name for name, one in shape.inputs.items() if one.kind == "text"}
         local = settings.local if settings.local is not None else tuple(sorted(text))
         self.local = local
@@ -184,49 +163,6 @@ class RouterBalance(nn.Module):
         )
         if not self.terms:
             raise ConfigError("nothing is charged", where="objective 'router'")
-
-    @staticmethod
-    def refuse_unfit(
-        settings: Settings,
-        modalities: Sequence[str],
-        experts: int,
-        where: str = "objective 'router'",
-        mend: str = "leave the objective out",
-    ) -> None:
-        """Refuse settings that do not suit a model, from what a recipe says of it.
-
-        Args:
-            settings: What is charged.
-            modalities: Modalities of the model.
-            experts: Experts of its routers; 0: it has none.
-            where: Place in the recipe, for the error.
-            mend: How the objective is left out.
-
-        Raises:
-            ConfigError: There is no router, no such modality, or a number of experts is impossible.
-        """
-        if not experts:
-            raise ConfigError(
-                "the model has no routers to charge",
-                where=where,
-                mend=f"{mend}, or use a shared tower with experts (`shared:` in the recipe, with "
-                "experts)",
-            )
-        known = {name: name for name in modalities}
-        for name in settings.local or ():
-            lookup("modality", name, known, where=f"{where}: local")
-        for name, least in (settings.min_experts or {}).items():
-            place = f"{where}: min_experts.{name}"
-            lookup("modality", name, known, where=place)
-            if least is not None and not 1 <= least < math.inf:
-                raise ConfigError("a modality uses at least one expert", where=place, got=least)
-            if least is not None and least > experts:
-                raise ConfigError(
-                    "a modality cannot use more experts than there are",
-                    where=place,
-                    got=least,
-                    expected=f"at most {experts}",
-                )
 
     def forward(
         self,

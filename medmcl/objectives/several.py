@@ -10,24 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmcl.core.batch import Embeddings
-from medmcl.core.config import Config, lookup
+from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives.contrastive import widen
 from medmcl.objectives.cross_modal import require_pooled
-from medmcl.objectives.scale import LogitScale, ScaleSettings
+from medmcl.objectives.scale import LogitScale
+from medmcl.objectives.settings import SeveralSettings
 
 Many = Sequence[Tensor] | Mapping[str, Tensor]
-
-
-class SeveralSettings(Config):
-    """Which modalities are taken together."""
-
-    modalities: tuple[str, ...] | Literal["all"] = "all"
-    """Rows with all of them are charged for; rows that lack one are left out."""
-    scale: ScaleSettings = ScaleSettings()
-    view: str = "augmented"
-    """The view whose embeddings are compared."""
 
 
 class Several(nn.Module):

@@ -7,16 +7,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
-from medmcl.core.config import Config, lookup
+from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.layers import AttentionPool, masked_mean
 from medmcl.core.targets import Targets
 from medmcl.objectives.contrastive import widen
+from medmcl.objectives.settings import SupervisedSettings
 from medmcl.objectives.survival import cox_partial_likelihood
 from medmcl.objectives.task_losses import (
     class_loss,
@@ -41,33 +41,9 @@ class Supervised(nn.Module):
         weights on request, not by dropping rows; missing targets do not dilute the loss.
     """
 
-    class Settings(Config):
-        """What is predicted, and from what."""
+    Settings = SupervisedSettings
 
-        task: str
-        modalities: tuple[str, ...] = Field(min_length=1)
-        view: str = "augmented"
-        """The view whose representation is used."""
-        pooling: Literal["features", "mean", "attention"] = "features"
-        """The encoder's own pooling; or the mean of tokens; or attention over them (the paper)."""
-        join: Literal["concat", "mean"] = "concat"
-        """Several modalities: side by side (rows need all), or their mean (rows need any)."""
-        heads: int = Field(default=1, ge=1)
-        """Attention heads of ``pooling: attention``; 6 in Turgut et al. 2025."""
-        dropout: float = Field(default=0.0, ge=0, lt=1)
-        label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-        """0.1 for classification in the fine-tuning of Turgut et al. 2025."""
-        class_weights: Literal["none", "balanced"] = "none"
-        """Balanced weights shift predicted probabilities towards 1 / number of classes."""
-        ties: Literal["efron", "breslow"] = "efron"
-        """How tied survival times share their risk set."""
-
-        @field_validator("modalities", mode="before")
-        @classmethod
-        def _one_or_several(cls, value: object) -> object:
-            return (value,) if isinstance(value, str) else value
-
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: SupervisedSettings, shape: ModelShape) -> None:
         super().__init__()
         self.settings = settings
         self.task: Targets = lookup("task", settings.task, shape.tasks)

@@ -15,10 +15,10 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.objectives.chance import info_nce_chance
 from medmcl.objectives.contrastive import as_one_number
+from medmcl.objectives.settings import SymileSettings
 from medmcl.objectives.several import (
     Many,
     Several,
-    SeveralSettings,
     stacked,
 )
 
@@ -109,16 +109,9 @@ class Symile(Several):
         row out, where the paper puts a learned vector and a flag in their place.
     """
 
-    class Settings(SeveralSettings):
-        """What is taken together, and how."""
+    Settings = SymileSettings
 
-        negatives: Literal["shifted", "all"] = "shifted"
-        """Tuples that do not belong together: see `symile`."""
-        rescale: bool = True
-        """Multiply the inner product by D^((M - 2) / 2), so that random rows have logits as spread
-        as two modalities have and the scale means the same."""
-
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: SymileSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
         self.settings = settings
         self.terms: tuple[str, ...] = (f"symile/{'+'.join(self.names)}",)

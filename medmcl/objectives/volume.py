@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,17 +14,12 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.objectives.chance import info_nce_chance
 from medmcl.objectives.contrastive import as_one_number
+from medmcl.objectives.settings import COSINE, EPS, GramSettings
 from medmcl.objectives.several import (
     Many,
     Several,
-    SeveralSettings,
     stacked,
 )
-
-EPS = 1e-6
-COSINE = 0.1
-"""Enough to tell signs apart; at 0.5 encoders that learned c = a xor b could be read by volume and
-cosine together, but by the volume alone in 20 of 28 runs (at 0.1: 32 of 32)."""
 
 
 def gram(
@@ -120,17 +114,9 @@ class Gram(Several):
         Cicchetti et al. 2025, arXiv 2412.11959. Differs: see `gram`.
     """
 
-    class Settings(SeveralSettings):
-        """What is taken together, and how."""
+    Settings = GramSettings
 
-        anchor: str | None = None
-        """The modality that looks for the others; the first one if not given."""
-        cosine: float = Field(default=COSINE, ge=0)
-        """Weight of the mean cosine beside the volume; 0 in the paper. Read what was trained: the
-        volume less this cosine."""
-        eps: float = Field(default=EPS, gt=0)
-
-    def __init__(self, settings: Settings, shape: ModelShape) -> None:
+    def __init__(self, settings: GramSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
         self.settings = settings
         numbers = {name: number for number, name in enumerate(self.names)}

@@ -1,29 +1,34 @@
 """Which pairs deserve training: scores of a pool, choices from scores, and choices within a batch.
 
 Higher = keep, everywhere. To add a scorer: a class that keeps the contract `Scorer`, and a line in
-`SCORERS`; a selector within batches: a `Choice`, and a line in `CHOICES`.
+`SCORERS`; a selector within batches: a `Choice`, and a line in `CHOICES` (in ``choices.py``).
 """
 
 from __future__ import annotations
 
-from medmcl.selection.choices import BigLoss, Choice, HighestCorrelation, RandomChoice, SmallLoss
-from medmcl.selection.differential import Differential
-from medmcl.selection.duplicates import exact_duplicates, near_duplicates
-from medmcl.selection.keep import Keep
-from medmcl.selection.pair_scores import clip_score, neg_clip_loss, pair_losses
-from medmcl.selection.pools import map_parquet
-from medmcl.selection.ranking import rank_fusion, ranks, top_share, two_stage
-from medmcl.selection.scorers import SCORERS, ClipScore, NegClipLoss, NormSim
-from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic, second_moment
+from typing import TYPE_CHECKING
 
-CHOICES: dict[str, type[Choice]] = {
-    "differential": Differential,
-    "random": RandomChoice,
-    "small_loss": SmallLoss,
-    "big_loss": BigLoss,
-    "clip_score": HighestCorrelation,
-}
-"""Name in a recipe to selector within batches."""
+from medmcl.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from medmcl.selection.choices import (
+        CHOICES,
+        BigLoss,
+        Choice,
+        HighestCorrelation,
+        RandomChoice,
+        SmallLoss,
+    )
+    from medmcl.selection.differential import Differential
+    from medmcl.selection.duplicates import exact_duplicates, near_duplicates
+    from medmcl.selection.keep import Keep
+    from medmcl.selection.pair_scores import clip_score, neg_clip_loss, pair_losses
+    from medmcl.selection.pools import map_parquet
+    from medmcl.selection.ranking import rank_fusion, ranks, top_share, two_stage
+    from medmcl.selection.scorers import SCORERS, ClipScore, NegClipLoss, NormSim
+    from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic, second_moment
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "CHOICES",

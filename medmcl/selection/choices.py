@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from medmcl.core.errors import MedmclError
+from medmcl.core.lazy import Parts
 from medmcl.core.rng import derive_seed
 
 Values = Tensor | np.ndarray
@@ -151,3 +152,15 @@ def _mixed(x: np.ndarray) -> np.ndarray:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+CHOICES = Parts(
+    {
+        "differential": "medmcl.selection.differential:Differential",
+        "random": "medmcl.selection.choices:RandomChoice",
+        "small_loss": "medmcl.selection.choices:SmallLoss",
+        "big_loss": "medmcl.selection.choices:BigLoss",
+        "clip_score": "medmcl.selection.choices:HighestCorrelation",
+    }
+)
+"""Name in a recipe to selector within batches."""

@@ -10,9 +10,8 @@ from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort
 from medmcl.data.view_settings import ViewSettings
-from medmcl.encoders.build import check_encoder
-from medmcl.encoders.entrances import check_entrance
-from medmcl.encoders.towers import TowerSettings
+from medmcl.encoders.build import check_encoder, check_entrance
+from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.model_settings import entrances_of

@@ -13,11 +13,11 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.data.loading import Prepared
-from medmcl.evaluation.attack_rates import KIND
+from medmcl.evaluation.attack_results import KIND
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.evaluation.results import Result
-from medmcl.evaluation.retrieval import retrieval
+from medmcl.evaluation.retrieval_ranks import retrieval
 from medmcl.stages.attack_task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.features import chunks, plain_view, sample_vectors

@@ -12,7 +12,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort import Cohort, open_cohort
 from medmcl.data.loading import Prepared
-from medmcl.evaluation.attack_rates import KIND, compare_attacks
+from medmcl.evaluation.attack_results import KIND, compare_attacks
 from medmcl.evaluation.evidence import Evidence, FittedOn
 from medmcl.evaluation.results import Result
 from medmcl.stages.asked_models import Asked, attack_of
@@ -49,7 +49,7 @@ def attacked(
         seed: Of the draws.
 
     Returns:
-        Rate to its row: see `medmcl.evaluation.attack_rates.attack_rates`.
+        Rate to its row: see `medmcl.evaluation.attack_results.attack_rates`.
 
     Raises:
         ConfigError: No such stage, no texts, no prompts of the task, or another cohort.

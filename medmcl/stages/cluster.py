@@ -26,8 +26,8 @@ from medmcl.grouping import (
     product,
     share_below,
 )
+from medmcl.grouping.clusters import unit_rows
 from medmcl.grouping.groups import NOWHERE
-from medmcl.grouping.kmeans import unit_rows
 from medmcl.stages.first_rank import awaited, refuse_changed
 from medmcl.stages.folds import without_fold
 from medmcl.stages.group_checks import refuse_many

@@ -23,7 +23,7 @@ from medmcl.evaluation.evaluate import TaskEvaluation
 from medmcl.evaluation.evidence import Evidence
 from medmcl.evaluation.expert_content import ExpertContent
 from medmcl.evaluation.results import BESIDE, COVARIATES, Result
-from medmcl.evaluation.retrieval import retrieval
+from medmcl.evaluation.retrieval_ranks import retrieval
 from medmcl.evaluation.too_good import too_good
 from medmcl.stages.attacked import attack_results, own_attack
 from medmcl.stages.coefficients import FILE as COEFFICIENTS

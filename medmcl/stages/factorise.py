@@ -13,7 +13,7 @@ from scipy import sparse
 
 from medmcl.cooccurrence.baselines import cl, concate, within_only
 from medmcl.cooccurrence.counts import Counts, Vocabulary
-from medmcl.cooccurrence.factorise import factorise
+from medmcl.cooccurrence.factorising import factorise
 from medmcl.cooccurrence.pmi import claime_pmi
 from medmcl.cooccurrence.tokens import count_tokens
 from medmcl.core.errors import ConfigError

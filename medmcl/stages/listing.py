@@ -12,6 +12,10 @@ from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.core.key_help import KeyHelp, help_of
 from medmcl.data.locate import find_cohort, is_template, list_cohorts
+from medmcl.encoders.build import ENCODERS
+from medmcl.encoders.tower_settings import TowerSettings
+from medmcl.modalities import ADAPTERS
+from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.recipe_file import find_recipe, kinds, list_recipes, read_recipe
 from medmcl.stages.stage_names import stage_path, stem
@@ -189,7 +193,7 @@ def _at(spec: RecipeSpec, key: str) -> tuple[type[BaseModel], dict[str, Any], st
         section = spec.inputs if root == "inputs" else spec.towers
         if rest[0] not in section:
             raise _no_key(key, section)
-        model = _input_of(spec, rest[0]) if root == "inputs" else _tower()
+        model = _input_of(spec, rest[0]) if root == "inputs" else TowerSettings
         return _deeper(model, dict(section[rest[0]]), f"{root}.{rest[0]}", rest[1:])
     if root == "views" and rest and rest[0] in spec.views:
         view = spec.views[rest[0]]
@@ -236,26 +240,15 @@ def _no_key(key: str, known: Any) -> ConfigError:
 
 
 def _input_of(spec: RecipeSpec, name: str) -> type[BaseModel]:
-    from medmcl.modalities import ADAPTERS  # needs torch
-
-    return ADAPTERS[kinds(spec)[name] or "tabular"].Settings
-
-
-def _tower() -> type[BaseModel]:
-    from medmcl.encoders.towers import TowerSettings  # needs torch
-
-    return TowerSettings
+    model: type[BaseModel] = ADAPTERS.settings[kinds(spec)[name] or "tabular"]
+    return model
 
 
 def _encoder(name: str) -> type[BaseModel]:
-    from medmcl.encoders.build import ENCODERS  # needs torch
-
-    model: type[BaseModel] = ENCODERS[name].Settings
+    model: type[BaseModel] = ENCODERS.settings[name]
     return model
 
 
 def _objective(kind: str) -> type[BaseModel]:
-    from medmcl.objectives import OBJECTIVES  # needs torch
-
-    model: type[BaseModel] = OBJECTIVES[kind].Settings
+    model: type[BaseModel] = OBJECTIVES.settings[kind]
     return model

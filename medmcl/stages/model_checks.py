@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from medmcl.core.config import Config, check, closest, lookup, nearest, refuse_unknown
 from medmcl.core.errors import ConfigError
 from medmcl.core.nearby import instead_of
 from medmcl.data.view_settings import ViewSettings
-from medmcl.encoders.build import check_encoder
-from medmcl.encoders.entrances import check_entrance
+from medmcl.encoders.build import check_encoder, check_entrance
 from medmcl.encoders.shared import TRUNK
 from medmcl.modalities import ADAPTERS
-from medmcl.objectives import OBJECTIVES, RouterBalance, check_objective
+from medmcl.objectives.build import OBJECTIVES, check_objective
+from medmcl.objectives.settings import RouterBalanceSettings
 from medmcl.stages.attack_checks import refuse_attack, refuse_attacked, refuse_poisoned_by
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.expansion import each
@@ -190,7 +190,7 @@ def _refuse_selected_by(spec: TrainSpec, chosen: Sequence[str]) -> None:
 def _check_input(recipe: RecipeSpec, name: str, settings: Mapping[str, Any], kind: str) -> None:
     """Check how a modality is prepared."""
     where = recipe.stands(f"inputs.{name}")
-    check(ADAPTERS[kind].Settings, settings, where, ConfigError, under=where)
+    check(ADAPTERS.settings[kind], settings, where, ConfigError, under=where)
 
 
 def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
@@ -286,18 +286,17 @@ def _check_objective(
     if near is not None and objective.kind == label and label not in OBJECTIVES:
         what = f"unknown key '{where}.{near}'; did you mean 'kind'?"
         raise ConfigError(what, where=f"stage {spec.name}, objectives.{label}")
-    own = lookup("objective", objective.kind, OBJECTIVES, where=where).Settings
+    own = lookup("objective", objective.kind, OBJECTIVES.settings, where=where)
     for key in objective.settings:
         if key not in own.model_fields:
             known = (*own.model_fields, "kind", "loss_weight")  # these two stand beside them
             what = f"unknown key '{where}.{key}'{nearest(key, known)}"
             raise ConfigError(what, where=f"stage {spec.name}, objectives.{label}")
-    kind, checked = check_objective(objective.kind, objective.settings, where)
-    if kind is not RouterBalance:
+    checked = check_objective(objective.kind, objective.settings, where)
+    if not isinstance(checked, RouterBalanceSettings):
         return
     experts = None if recipe.shared is None else shared_settings(recipe, spec).experts
-    RouterBalance.refuse_unfit(
-        cast(RouterBalance.Settings, checked),
+    checked.refuse_unfit(
         spec.towers,
         0 if experts is None else experts.experts,
         where=where,

@@ -9,7 +9,7 @@ from medmcl.core.config import check, faults_of, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.shared import TRUNK
 from medmcl.encoders.shared_settings import SharedSettings
-from medmcl.encoders.towers import TowerSettings
+from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.stages.recipe import RecipeSpec
 from medmcl.stages.train_spec import TowersSpec
 

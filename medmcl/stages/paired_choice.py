@@ -9,7 +9,7 @@ import numpy as np
 from medmcl.core.findings import counted
 from medmcl.data.choices import Choice
 from medmcl.data.loading import Prepared
-from medmcl.evaluation.paired_choice import compare_choices
+from medmcl.evaluation.paired_choices import compare_choices
 from medmcl.evaluation.results import Result
 from medmcl.stages.evaluate_spec import EvaluateSpec, PairedChoiceSpec
 from medmcl.stages.features import sample_vectors

@@ -19,6 +19,7 @@ from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.shipped import shipped
 from medmcl.data.spec import CohortKeys
+from medmcl.modalities import ADAPTERS
 from medmcl.stages.evaluate_spec import EvaluateSpec
 from medmcl.stages.recipe import AnyStage, RecipeSpec
 from medmcl.stages.short_forms import write_out
@@ -52,16 +53,19 @@ def list_recipes() -> dict[str, Path]:
 
 def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
     """Give each modality that a recipe reads with its kind, None where several kinds would do."""
-    from medmcl.modalities import ADAPTERS  # adapters need torch; reading a recipe does not
-
     tables = {one.covariates for one in recipe.stages if isinstance(one, EvaluateSpec)}
     found: dict[str, str | None] = {}
     for name, settings in recipe.inputs.items():
-        fitting = [kind for kind, one in ADAPTERS.items() if not faults_of(one.Settings, settings)]
-        fitting = ["tabular"] if name in tables else fitting
-        if name in recipe.roles:
+        if name in ADAPTERS:
+            fitting = [name]
+        elif name in recipe.roles:
             fitting = list(recipe.kinds_of(name))
-        found[name] = name if name in ADAPTERS else fitting[0] if len(fitting) == 1 else None
+        elif name in tables:
+            fitting = ["tabular"]
+        else:
+            models = ADAPTERS.settings.items()
+            fitting = [kind for kind, model in models if not faults_of(model, settings)]
+        found[name] = fitting[0] if len(fitting) == 1 else None
     for role in recipe.roles:
         found.setdefault(role, recipe.kinds_of(role)[0])
     return found

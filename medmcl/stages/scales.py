@@ -67,7 +67,7 @@ def _refuse(name: str, able: list[str], where: str, what: str) -> None:
 def _has_scale(one: ObjectiveSpec) -> bool:
     from medmcl.objectives import OBJECTIVES
 
-    fields = getattr(OBJECTIVES.get(one.kind), "Settings", None)
+    fields = OBJECTIVES.settings.get(one.kind)
     per_pair = bool(one.settings.get("scale_per_pair", False))
     return fields is not None and "scale" in fields.model_fields and not per_pair
 

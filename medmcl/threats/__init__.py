@@ -7,11 +7,18 @@ suspect, and a line in `DETECTORS`.
 
 from __future__ import annotations
 
-from medmcl.threats.detectors import DETECTORS, dao, knn_distance, lid, slof
-from medmcl.threats.poisoning import Poison, draw_poison
-from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS
-from medmcl.threats.text_triggers import rare_token
-from medmcl.threats.triggers import TRIGGERS
+from typing import TYPE_CHECKING
+
+from medmcl.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from medmcl.threats.detectors import DETECTORS, dao, knn_distance, lid, slof
+    from medmcl.threats.poisoning import Poison, draw_poison
+    from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS
+    from medmcl.threats.text_triggers import rare_token
+    from medmcl.threats.triggers import TRIGGERS
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "DETECTORS",

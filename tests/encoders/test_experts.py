@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from medmcl.core.errors import MedmclError
 from medmcl.encoders.experts import dispatch, expert_choice, slots
-from medmcl.encoders.moe import ExpertSettings, MoE, Places, sum_rows
+from medmcl.encoders.moe import MoE, Places, sum_rows
+from medmcl.encoders.shared_settings import ExpertSettings
 
 NUMBERS = golden("limoe_vmoe_router")
 

@@ -11,7 +11,8 @@ from medmcl.core.config import check
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.encoders.experts import dispatch, slots
 from medmcl.encoders.load_bias import LoadBias
-from medmcl.encoders.moe import ExpertSettings, MoE, Places, sum_rows
+from medmcl.encoders.moe import MoE, Places, sum_rows
+from medmcl.encoders.shared_settings import ExpertSettings
 
 RATE = 0.01
 

@@ -14,7 +14,8 @@ from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import ProbePool
 from medmcl.encoders.experts import dispatch, expert_choice, slots
-from medmcl.encoders.moe import ExpertMLPs, ExpertSettings, MoE, Places
+from medmcl.encoders.moe import ExpertMLPs, MoE, Places
+from medmcl.encoders.shared_settings import ExpertSettings
 
 NUMBERS = golden("limoe_vmoe_router")
 

@@ -22,7 +22,7 @@ ORDERS = [
     "",
     "import medmcl.evaluation.metrics.calibration_curve, medmcl.evaluation.metrics.decision_curve",
     "import medmcl.evaluation.report.page, medmcl.stages.evaluate",
-    "import medmcl.evaluation.models.knn, medmcl.evaluation.retrieval",
+    "import medmcl.evaluation.models.knn, medmcl.evaluation.retrieval_ranks",
     "import medmcl.evaluation.metrics.d_calibration",
     "from medmcl.evaluation.metrics.survival_calibration import survival_calibration",
     "import medmcl; medmcl.evaluation",

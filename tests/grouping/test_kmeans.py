@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_limits
 
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.grouping import choose_clusters, kmeans, nearest_centre
-from medmcl.grouping.kmeans import unit_rows
+from medmcl.grouping.clusters import unit_rows
 
 
 def blobs(number, rows=60, width=8, spread=0.05, seed=0):

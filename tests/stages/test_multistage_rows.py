@@ -18,7 +18,7 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.grouping import Groups
-from medmcl.grouping.kmeans import unit_rows
+from medmcl.grouping.clusters import unit_rows
 from medmcl.stages.cluster import groups_file, run_cluster
 from medmcl.stages.group_spec import ClusterSpec
 from medmcl.stages.grouped_rows import RowGroups, alone_share, tuning_in_groups

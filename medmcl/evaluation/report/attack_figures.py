@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medmcl.evaluation.attack_rates import RATES
+from medmcl.evaluation.attack_results import RATES
 from medmcl.evaluation.report.answers import verdict
 from medmcl.evaluation.report.pictures import (
     Picture,

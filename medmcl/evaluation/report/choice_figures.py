@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medmcl.evaluation.paired_choice import CHANCE, MACRO, OVERALL
+from medmcl.evaluation.paired_choices import CHANCE, MACRO, OVERALL
 from medmcl.evaluation.report.answers import verdict
 from medmcl.evaluation.report.pictures import (
     PAGE,

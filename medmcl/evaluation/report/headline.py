@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmcl.evaluation.attack_rates import EFFECT
+from medmcl.evaluation.attack_results import EFFECT
 from medmcl.evaluation.evidence import UNKNOWN_ENCODER
-from medmcl.evaluation.paired_choice import CHANCE, OVERALL
+from medmcl.evaluation.paired_choices import CHANCE, OVERALL
 from medmcl.evaluation.report.answers import (
     MOST_TASKS,
     Said,

@@ -1,0 +1,81 @@
+"""The map of objectives, and how one is checked and built by its name.
+
+Checking reads their settings, which stand apart, and imports no objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from medmcl.core.config import Config, check, lookup
+from medmcl.core.contracts import ModelShape, ProbeRows
+from medmcl.core.errors import ConfigError
+from medmcl.core.lazy import Parts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_SETTINGS = "medmcl.objectives.settings"
+OBJECTIVES = Parts(
+    {
+        "cross_modal": (
+            "medmcl.objectives.cross_modal:CrossModal",
+            f"{_SETTINGS}:CrossModalSettings",
+        ),
+        "in_modal": ("medmcl.objectives.in_modal:InModal", f"{_SETTINGS}:InModalSettings"),
+        "masked": ("medmcl.objectives.masked:Masked", f"{_SETTINGS}:MaskedSettings"),
+        "supervised": (
+            "medmcl.objectives.supervised:Supervised",
+            f"{_SETTINGS}:SupervisedSettings",
+        ),
+        "symile": ("medmcl.objectives.total_correlation:Symile", f"{_SETTINGS}:SymileSettings"),
+        "gram": ("medmcl.objectives.volume:Gram", f"{_SETTINGS}:GramSettings"),
+        "centrobind": ("medmcl.objectives.centroid:CentroBind", f"{_SETTINGS}:CentroBindSettings"),
+        "router": ("medmcl.objectives.router:RouterBalance", f"{_SETTINGS}:RouterBalanceSettings"),
+        "depart": ("medmcl.objectives.depart:Depart", f"{_SETTINGS}:DepartSettings"),
+        "distil": ("medmcl.objectives.distil:Distil", f"{_SETTINGS}:DistilSettings"),
+    }
+)
+
+
+def build_objective(
+    name: str, settings: Mapping[str, Any], shape: ModelShape, where: str | None = None
+) -> nn.Module:
+    """Build an objective by its name in `OBJECTIVES`.
+
+    Args:
+        name: Kind of objective.
+        settings: Values of its ``Settings``.
+        shape: What it must know of the model it charges.
+        where: Its dotted key in the recipe, ``stages.mdm.objectives.masked``, for the error.
+
+    Raises:
+        ConfigError: If the name, a key or a value cannot be used.
+    """
+    checked = check_objective(name, settings, where)
+    built: nn.Module = OBJECTIVES[name](checked, shape)
+    return built
+
+
+def wanted_probe(
+    name: str, settings: Mapping[str, Any], where: str | None = None
+) -> ProbeRows | None:
+    """Say how many rows an objective will ask for that no step trains on, before it is built.
+
+    Raises:
+        ConfigError: As `build_objective`.
+    """
+    probe: ProbeRows | None = getattr(check_objective(name, settings, where), "probe", None)
+    return probe
+
+
+def check_objective(name: str, settings: Mapping[str, Any], where: str | None = None) -> Config:
+    """Give the settings of an objective, checked as far as no model is needed.
+
+    Raises:
+        ConfigError: As `build_objective`.
+    """
+    model = lookup("objective", name, OBJECTIVES.settings, where=where)
+    place = f"objective '{name}'" if where is None else where
+    return check(model, settings, where=place, error=ConfigError, under=where or "")
