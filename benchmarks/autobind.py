@@ -29,19 +29,19 @@ import pandas as pd
 import torch
 
 from medmcl.core.rng import numpy_generator
-from medmcl.data.cohort import open_cohort
-from medmcl.data.latent_tree import LatentTreeSettings, simulate_modalities
-from medmcl.data.loading import Prepared, prepare
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.prepare import Prepared, prepare
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
-from medmcl.objectives.edge_scores import SCORES, score_pairs
-from medmcl.objectives.trees import spanning_tree
-from medmcl.stages.any_cohort import for_cohort, kinds_of
-from medmcl.stages.models import Setting, build_learner
-from medmcl.stages.probe_rows import keep_apart
-from medmcl.stages.recipe_file import read_recipe
-from medmcl.stages.train import run_train
+from medmcl.objectives.pairs.edge_scores import SCORES, score_pairs
+from medmcl.objectives.pairs.trees import spanning_tree
+from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
+from medmcl.stages.train.models import Setting, build_learner
+from medmcl.stages.train.probe_rows import keep_apart
+from medmcl.stages.train.train import run_train
 
 HERE = Path(__file__).parent
 PAIRS = "stages.bind.objectives.cross_modal.pairs"

@@ -34,7 +34,7 @@ from medmcl.core.targets import Targets
 from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
-from medmcl.engine.watching import watch
+from medmcl.engine.probe_hooks import watch
 from medmcl.engine.world import World
 from medmcl.evaluation import linear_probe
 from medmcl.evaluation.models.cross_validation import out_of_fold
@@ -42,10 +42,10 @@ from medmcl.evaluation.models.fusion import fuse
 from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.models.scaling import Scaler, one_scale
 from medmcl.evaluation.models.together import Together
-from medmcl.objectives.cross_modal import CrossModal
-from medmcl.objectives.learned_pairs import LearnedPairs
-from medmcl.objectives.supervised import Supervised
-from medmcl.stages.probe_rows import keep_apart
+from medmcl.objectives.pairs.learned_pairs import LearnedPairs
+from medmcl.objectives.pairwise.cross_modal import CrossModal
+from medmcl.objectives.supervised.supervised import Supervised
+from medmcl.stages.train.probe_rows import keep_apart
 
 STEPS, LABEL_STEPS, BATCH, LEAST_BATCH = 100, 100, 128, 32
 TOWER = {"encoder": {"name": "tabular_mlp", "cell_width": 4, "hidden": 64, "depth": 1, "width": 64},

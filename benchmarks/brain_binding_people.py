@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.targets import Targets
-from medmcl.data.cohort import Cohort, open_cohort
-from medmcl.data.loading import build_adapters
-from medmcl.data.removal import draw_removal
-from medmcl.data.spec import RemoveKeys
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.removal import draw_removal
+from medmcl.data.cohort.spec import RemoveKeys
+from medmcl.data.loading.prepare import build_adapters
 from medmcl.evaluation.models.cross_validation import Folds, site_folds, subject_folds
 
 

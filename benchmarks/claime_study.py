@@ -34,7 +34,7 @@ from medmcl.cooccurrence import (
     factorise,
     within_only,
 )
-from medmcl.data.ehr_tokens import token_blocks, true_embedding
+from medmcl.simulation.ehr.tokens import token_blocks, true_embedding
 
 HERE = Path(__file__).parent
 P, C, RHO = 4, 0.2, 0.8

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.counter import PairCounter
-from medmcl.cooccurrence.counts import Vocabulary
-from medmcl.cooccurrence.items import Items, Tokens, arrange
-from medmcl.cooccurrence.rules import Rules
-from medmcl.cooccurrence.tally import Tally
-from medmcl.cooccurrence.windows import parse_window
+from medmcl.cooccurrence.count.counter import PairCounter
+from medmcl.cooccurrence.count.counts import Vocabulary
+from medmcl.cooccurrence.count.items import Items, Tokens, arrange
+from medmcl.cooccurrence.count.rules import Rules
+from medmcl.cooccurrence.count.tally import Tally
+from medmcl.cooccurrence.count.windows import parse_window
 
 DAY = 86_400_000_000
 EVENTS_A_PATIENT, MONTHS, YEARS = 200, 15, 10

@@ -19,16 +19,16 @@ import matplotlib as mpl
 import numpy as np
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
-from medmcl.cooccurrence.censored import fill_censored
-from medmcl.cooccurrence.clipping import clip_rows
-from medmcl.cooccurrence.counts import Counts
-from medmcl.cooccurrence.ledger import Ledger
-from medmcl.cooccurrence.linear_pmi import linear_pmi
-from medmcl.cooccurrence.private import release_private
-from medmcl.cooccurrence.release import release_threshold
-from medmcl.cooccurrence.stacked import split_svd
-from medmcl.cooccurrence.tokens import whole
-from medmcl.cooccurrence.tracing import largest_advantage, trace_scores, traced
+from medmcl.cooccurrence.count.counts import Counts
+from medmcl.cooccurrence.count.tokens import whole
+from medmcl.cooccurrence.embed.linear_pmi import linear_pmi
+from medmcl.cooccurrence.embed.stacked import split_svd
+from medmcl.cooccurrence.release.censored import fill_censored
+from medmcl.cooccurrence.release.clipping import clip_rows
+from medmcl.cooccurrence.release.ledger import Ledger
+from medmcl.cooccurrence.release.private import release_private
+from medmcl.cooccurrence.release.release import release_threshold
+from medmcl.cooccurrence.release.tracing import largest_advantage, trace_scores, traced
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -43,9 +43,9 @@ from cooccurrence_peers import (
     write_rows,
 )
 
-from medmcl.cooccurrence.rules import Rules
-from medmcl.cooccurrence.run import Means, count_shards, scan_shards
-from medmcl.cooccurrence.windows import parse_window
+from medmcl.cooccurrence.count.rules import Rules
+from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
+from medmcl.cooccurrence.count.windows import parse_window
 
 PEERS = {"record": "scipy", "month": "scipy", "days:30": "two-pass numba"}
 SMALL = [(60_000, codes, window) for codes in (5_000, 10_000) for window in PEERS]
@@ -187,9 +187,9 @@ def _memory(one: Result | None) -> str:
 
 def measure_shards(data: Path, window: str, memory: int) -> dict[str, Any]:
     """Count two modalities from parquet shards: reading, vocabulary, counting, merging."""
-    from medmcl.cooccurrence.reading import Reading
-    from medmcl.cooccurrence.vocabulary import choose_vocabulary
-    from medmcl.data.events_modalities import ModalityRule
+    from medmcl.cooccurrence.count.reading import Reading
+    from medmcl.cooccurrence.count.vocabulary import choose_vocabulary
+    from medmcl.data.events.modalities import ModalityRule
 
     shards = sorted((data / "shards").glob("*.parquet"))
     reading = Reading({"a": ModalityRule(prefix="A//"), "b": ModalityRule(prefix="B//")})

@@ -35,17 +35,18 @@ import torch
 import yaml
 
 import medmcl
-from medmcl.data.cohort import Cohort, open_cohort
-from medmcl.data.loading import Prepared
-from medmcl.data.simulate import simulate
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.loading.prepare import Prepared
 from medmcl.engine import loop
 from medmcl.evaluation import linear_probe
+from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
-from medmcl.evaluation.retrieval_ranks import ranks
-from medmcl.stages import pretrain, train
-from medmcl.stages.features import sample_vectors
-from medmcl.stages.run import Run
-from medmcl.stages.zero_shot import embed_prompts
+from medmcl.simulation.kinds import simulate
+from medmcl.stages.evaluate.zero_shot import embed_prompts
+from medmcl.stages.run import pretrain
+from medmcl.stages.run.features import sample_vectors
+from medmcl.stages.run.run import Run
+from medmcl.stages.train import train
 
 SEEDS = (0, 1, 2)
 NOISE = (0.0, 0.4)

@@ -22,11 +22,11 @@ from scipy.signal import butter, sosfilt
 from wfdb.processing import xqrs_detect
 
 from benchmarks.ecg_rhythms import draw
-from medmcl.data.heart_ecg import beat_times
-from medmcl.data.heart_settings import HeartSettings
-from medmcl.data.heart_subjects import BLOCK, draw_block
-from medmcl.modalities import ecg_signal as steps
-from medmcl.modalities.ecg_beats import find_beats
+from medmcl.modalities.ecg import signal as steps
+from medmcl.modalities.ecg.beats import find_beats
+from medmcl.simulation.heart.ecg import beat_times
+from medmcl.simulation.heart.settings import HeartSettings
+from medmcl.simulation.heart.subjects import BLOCK, draw_block
 
 RATE, SECONDS = 500, 10
 TOLERANCE, EDGE = 0.1, 0.15

@@ -1,6 +1,7 @@
 """Fit the weights that tell mixed-up chest leads, and say how often they are right.
 
-    python benchmarks/ecg_chest_leads.py path/to/ptbxl > medmcl/modalities/ecg_chest_weights.py
+    python benchmarks/ecg_chest_leads.py path/to/ptbxl \
+        > medmcl/modalities/ecg/checks/chest_weights.py
 
 Reads the 100 Hz files of PTB-XL (Wagner et al. 2020, CC BY 4.0) and simulated hearts, each also
 once disturbed (filtered, noise added). Folds 1 to 8 are fitted; folds 9 and 10, and all records by
@@ -18,12 +19,12 @@ import torch
 from scipy.signal import butter, sosfiltfilt
 
 from medmcl.core.contracts import Place
-from medmcl.data.heart_settings import HeartSettings
-from medmcl.data.heart_subjects import BLOCK, draw_block
-from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
-from medmcl.modalities.ecg_chest import EXCHANGES, measure, namings, pairs
-from medmcl.modalities.ecg_leads import TWELVE
-from medmcl.modalities.ecg_shapes import LEADS, measure_shapes
+from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
+from medmcl.modalities.ecg.checks.chest import EXCHANGES, measure, namings, pairs
+from medmcl.modalities.ecg.checks.shapes import LEADS, measure_shapes
+from medmcl.modalities.ecg.leads import TWELVE
+from medmcl.simulation.heart.settings import HeartSettings
+from medmcl.simulation.heart.subjects import BLOCK, draw_block
 
 RIDGE = 1e-3
 LEVELS = (5, 10)

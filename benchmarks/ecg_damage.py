@@ -19,10 +19,10 @@ import pandas as pd
 
 from medmcl.core.contracts import Place
 from medmcl.core.findings import Finding
-from medmcl.data.check import check_cohort
-from medmcl.data.reading import read_record
-from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
-from medmcl.modalities.ecg_leads import TWELVE
+from medmcl.data.check.check import check_cohort
+from medmcl.data.loading.reading import read_record
+from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
+from medmcl.modalities.ecg.leads import TWELVE
 
 COHORT = """
 schema: medmcl/cohort@1

@@ -1,6 +1,7 @@
 """Fit the weights that tell exchanged limb electrodes, and say how often they are right.
 
-    python benchmarks/ecg_electrodes.py path/to/ptbxl > medmcl/modalities/ecg_electrodes_weights.py
+    python benchmarks/ecg_electrodes.py path/to/ptbxl \
+        > medmcl/modalities/ecg/checks/electrodes_weights.py
 
 Data and method as in ``ecg_chest_leads.py``. Folds 1 to 8 are fitted; thresholds were chosen on
 folds 7 and 8 with weights of folds 1 to 6; folds 9 and 10 are judged. Rates go to stderr. Half a
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from ecg_chest_leads import disturb, fit, hearts, read, table
 
-from medmcl.modalities.ecg_electrodes import ELECTRODES, TRUE, WORDS, measure
-from medmcl.modalities.ecg_shapes import measure_shapes
+from medmcl.modalities.ecg.checks.electrodes import ELECTRODES, TRUE, WORDS, measure
+from medmcl.modalities.ecg.checks.shapes import measure_shapes
 
 LEVELS = (5, 6, 8, 10)
 HEARTS = 2400

@@ -3,7 +3,8 @@
     python -m benchmarks.ecg_rate_rhythms path/to/ptbxl > benchmarks/ecg_rate_rhythms.md
 
 Drawn rhythms and folds 9 and 10 of PTB-XL (Wagner et al. 2020, CC BY 4.0); limits of
-`medmcl.modalities.ecg_sinus` were chosen on rhythms of another seed and on folds 1 to 8. One minute
+`medmcl.modalities.ecg.checks.sinus` were chosen on rhythms of another seed and on folds 1 to 8.
+One minute
 on one core.
 """
 
@@ -19,11 +20,11 @@ import pandas as pd
 import wfdb
 
 from benchmarks.ecg_rhythms import KINDS, draw
-from medmcl.modalities.ecg_leads import TWELVE
-from medmcl.modalities.ecg_levels import Look
-from medmcl.modalities.ecg_rate_check import check_rate
-from medmcl.modalities.ecg_readers import ECGRecord
-from medmcl.modalities.ecg_together import inspect_together
+from medmcl.modalities.ecg.checks.levels import Look
+from medmcl.modalities.ecg.checks.rate_check import check_rate
+from medmcl.modalities.ecg.checks.together import inspect_together
+from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.modalities.ecg.leads import TWELVE
 
 SEED, EACH, COHORT = 11, 40, 20
 CODES = ("NORM", "AFIB", "AFLT", "SVTAC", "STACH", "SBRAD", "CLBBB", "CRBBB", "PACE", "BIGU", "PVC")

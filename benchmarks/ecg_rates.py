@@ -1,6 +1,6 @@
 """Fit the weights that tell a wrong sampling rate, and say how often they are right.
 
-    python benchmarks/ecg_rates.py path/to/ptbxl > medmcl/modalities/ecg_rate_weights.py
+    python benchmarks/ecg_rates.py path/to/ptbxl > medmcl/modalities/ecg/checks/rate_weights.py
 
 Reads the 100 Hz files of PTB-XL (Wagner et al. 2020, CC BY 4.0); adds simulated hearts and ECGs
 drawn from five waves with random timing. Each record is stated at 12 rates as it is, at 500 Hz and
@@ -20,12 +20,12 @@ import torch
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from medmcl.core.contracts import Place
-from medmcl.data.heart_settings import HeartSettings
-from medmcl.data.heart_subjects import BLOCK, draw_block
-from medmcl.modalities import ecg_rate as rate
-from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
-from medmcl.modalities.ecg_leads import LIMB_ROWS
-from medmcl.modalities.ecg_rate_check import RATE_DOUBT, RATE_ERROR, pool, worst
+from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
+from medmcl.modalities.ecg.checks import rate
+from medmcl.modalities.ecg.checks.rate_check import RATE_DOUBT, RATE_ERROR, pool, worst
+from medmcl.modalities.ecg.leads import LIMB_ROWS
+from medmcl.simulation.heart.settings import HeartSettings
+from medmcl.simulation.heart.subjects import BLOCK, draw_block
 
 RIDGE = 1e-4
 HEARTS, DRAWN = 600, 400

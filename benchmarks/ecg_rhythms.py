@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmcl.data.heart_ecg import DOWER, twelve_leads
+from medmcl.simulation.heart.ecg import DOWER, twelve_leads
 
 LATE = 3.0
 """Seconds that are drawn before and after what is kept."""

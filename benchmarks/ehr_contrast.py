@@ -28,11 +28,11 @@ from ehr_study import build, recipe
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import medmcl
-from medmcl.core.sides import Sides
+from medmcl.core.split_guard import Sides
 from medmcl.core.targets import Targets
 from medmcl.evaluation import c_index
-from medmcl.evaluation.evaluate import evaluate_embeddings
 from medmcl.evaluation.models.risk_model import RiskModel
+from medmcl.evaluation.protocol.evaluate import evaluate_embeddings
 
 RANKS = (5, 10, 20, 40)
 EPOCHS = (10, 30, 100)
@@ -41,7 +41,7 @@ SEEDS = (0, 1, 2)
 
 def contrastive(folder: Path, epochs: int) -> Path:
     """The toy recipe with codes in place of notes."""
-    from medmcl.stages.recipe_file import read_recipe
+    from medmcl.stages.recipe.file import read_recipe
 
     tree = json.loads(read_recipe("ehr_contrastive_toy").model_dump_json(by_alias=True))
     for part in (tree["inputs"], tree["towers"], tree["views"]["augmented"]["augment"]):

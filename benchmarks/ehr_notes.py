@@ -26,8 +26,8 @@ import yaml
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import medmcl
-from medmcl.data.lexicon import read_lexicon
-from medmcl.evaluation.retrieval_ranks import ranks, recall_at_k
+from medmcl.data.events.lexicon import read_lexicon
+from medmcl.evaluation.aspects.retrieval.measure import ranks, recall_at_k
 
 KINDS = ("condition", "medication", "procedure")
 SEEDS = (0, 1, 2)

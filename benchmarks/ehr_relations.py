@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from medmcl.cooccurrence.count import count
-from medmcl.cooccurrence.embed import EmbedSettings, embed_tokens
-from medmcl.cooccurrence.exchange import save_counts
-from medmcl.cooccurrence.relations import relations_of
-from medmcl.cooccurrence.run import Means
-from medmcl.cooccurrence.spec import load_spec
-from medmcl.stages.cooccur_relations import score_relations
+from medmcl.cooccurrence.count.command import count
+from medmcl.cooccurrence.count.run import Means
+from medmcl.cooccurrence.count.spec import load_spec
+from medmcl.cooccurrence.embed.embed import EmbedSettings, embed_tokens
+from medmcl.cooccurrence.embed.relations import relations_of
+from medmcl.cooccurrence.exchange.folder import save_counts
+from medmcl.stages.cooccur.relations import score_relations
 
 TREATS = {
     "hypertension": ("hydrochlorothiazide", "amlodipine", "atenolol", "captopril"),

@@ -112,7 +112,7 @@ def build(folder: Path, out: Path, seed: int) -> dict[str, int]:
 
 def recipe(out: Path, ranks: tuple[int, ...], draws: int) -> Path:
     """CLAIME's recipe with a factorisation of each rank, the baselines of its paper, covariates."""
-    from medmcl.stages.recipe_file import read_recipe
+    from medmcl.stages.recipe.file import read_recipe
 
     tree = json.loads(read_recipe("claime").model_dump_json(by_alias=True))
     stage, results = tree["stages"]

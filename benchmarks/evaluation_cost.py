@@ -89,7 +89,7 @@ def one(recipe: str, cohort: Path, profile: str) -> dict[str, float]:
     import torch
 
     import medmcl
-    from medmcl.stages import pretrain
+    from medmcl.stages.run import pretrain
 
     torch.set_num_threads(1)
     spent: dict[str, float] = {}

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from medmcl.core.layers import MLP
-from medmcl.encoders.experts import route, slots
-from medmcl.encoders.moe import MoE, Places, sum_rows
-from medmcl.encoders.shared_settings import ExpertSettings
+from medmcl.encoders.shared.experts import route, slots
+from medmcl.encoders.shared.moe import MoE, Places, sum_rows
+from medmcl.encoders.shared.settings import ExpertSettings
 from medmcl.objectives.router import importance, load, local_entropy, z_loss
 
 Layer = Callable[[Tensor], Tensor]

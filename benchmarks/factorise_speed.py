@@ -30,8 +30,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medmcl.cooccurrence.log_pmi import log_pmi
-from medmcl.cooccurrence.svd import truncated_svd
+from medmcl.cooccurrence.embed.log_pmi import log_pmi
+from medmcl.cooccurrence.embed.svd import truncated_svd
 
 ENOUGH = 1e-3
 POWERS = (4, 7, 12, 20, 30, 45)

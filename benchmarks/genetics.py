@@ -22,10 +22,10 @@ from sklearn.model_selection import StratifiedKFold
 from medmcl.core.findings import counted
 from medmcl.encoders import build_encoder
 from medmcl.evaluation.metrics.association import score_test
-from medmcl.modalities.genetics import Genetics
-from medmcl.modalities.genetics_dosages import Dosages
-from medmcl.modalities.genetics_settings import GeneticsSettings, GeneticsSource
-from medmcl.modalities.genetics_variants import Genotypes
+from medmcl.modalities.genetics.adapter import Genetics
+from medmcl.modalities.genetics.dosages import Dosages
+from medmcl.modalities.genetics.settings import GeneticsSettings, GeneticsSource
+from medmcl.modalities.genetics.variants import Genotypes
 
 COMPONENTS, FOLDS, REPEATS, DRAWS = 10, 5, 2, 2000
 BLOCK_BP, BLOCKS_A_SET = 100_000, 10

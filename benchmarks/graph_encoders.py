@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from medmcl.core.batch import InputShape
 from medmcl.core.graph_rows import pack
 from medmcl.encoders import build_encoder
-from medmcl.modalities.graph_build import build_graphs
-from medmcl.modalities.graph_settings import GraphSettings
+from medmcl.modalities.graph.build import build_graphs
+from medmcl.modalities.graph.settings import GraphSettings
 
 REGIONS, ROWS, REPEATS = 200, 32, 7
 DENSITIES = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)

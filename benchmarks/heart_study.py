@@ -40,18 +40,18 @@ import yaml
 
 import medmcl
 from medmcl.core.targets import Targets
-from medmcl.data.cohort import Cohort, open_cohort
-from medmcl.data.loading import Prepared
-from medmcl.data.simulate import simulate
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation import label_subset, linear_probe
-from medmcl.evaluation.localisation import cosine_map, mass_inside
+from medmcl.evaluation.aspects.maps.localisation import cosine_map, mass_inside
 from medmcl.evaluation.metrics.intervals import Resampler, Sampled
-from medmcl.stages.evaluate_spec import MapSpec
-from medmcl.stages.features import predict, sample_vectors
-from medmcl.stages.maps import map_parts
-from medmcl.stages.recipe_file import read_recipe
-from medmcl.stages.run import Run
+from medmcl.simulation.kinds import simulate
+from medmcl.stages.evaluate.maps import map_parts
+from medmcl.stages.evaluate.spec import MapSpec
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.run.features import predict, sample_vectors
+from medmcl.stages.run.run import Run
 
 CPU = torch.device("cpu")
 OURS, ALONE, MDM = "MDM + contrastive", "contrastive alone", "MDM alone"

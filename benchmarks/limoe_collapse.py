@@ -29,14 +29,14 @@ from limoe_collapse_page import write_page
 from torch import Tensor
 
 from medmcl.core.batch import Batch, Embeddings, InputShape
-from medmcl.core.gates import RouterSums, entropy
-from medmcl.encoders.shared import SharedTower
+from medmcl.core.router_stats import RouterSums, entropy
+from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.distributed import charge
 from medmcl.engine.loop import Learner
-from medmcl.engine.moving import move
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
+from medmcl.engine.post_step_hooks import move
 from medmcl.engine.world import World
-from medmcl.evaluation.retrieval_ranks import ranks, recall_at_k
+from medmcl.evaluation.aspects.retrieval.measure import ranks, recall_at_k
 from medmcl.objectives import build_objective
 
 HERE = Path(__file__).parent

@@ -29,13 +29,13 @@ import yaml
 
 import medmcl
 from medmcl.core.errors import ArtefactError
-from medmcl.data.cohort import open_cohort
-from medmcl.data.simulate import simulate
+from medmcl.data.cohort.cohort import open_cohort
 from medmcl.engine.record import read_metrics
+from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
-from medmcl.evaluation.retrieval_ranks import ranks
-from medmcl.stages.features import sample_vectors
-from medmcl.stages.zero_shot import embed_prompts
+from medmcl.simulation.kinds import simulate
+from medmcl.stages.evaluate.zero_shot import embed_prompts
+from medmcl.stages.run.features import sample_vectors
 
 SEEDS = (0, 1, 2)
 RATE = 2.0e-3

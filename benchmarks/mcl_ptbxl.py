@@ -34,9 +34,9 @@ import yaml
 from multistage import seconds_of
 
 import medmcl
-from medmcl.data.cohort import Cohort, open_cohort
-from medmcl.stages.features import sample_vectors
-from medmcl.stages.run import Run
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.stages.run.features import sample_vectors
+from medmcl.stages.run.run import Run
 
 SEEDS = (0, 1, 2, 3, 4)
 BLOCKS = ("ecg", "report", "device")

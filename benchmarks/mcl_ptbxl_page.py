@@ -22,10 +22,10 @@ import numpy as np
 from mcl_ptbxl import CHOSEN, SEEDS, TRIED, ptbxl
 
 from medmcl.core.targets import Targets
-from medmcl.data.loading import prepare
+from medmcl.data.loading.prepare import prepare
 from medmcl.evaluation import evaluate_embeddings, linear_probe
-from medmcl.evaluation.results import Result
-from medmcl.stages.groups import sample_groups, sample_numbers
+from medmcl.evaluation.protocol.results import Result
+from medmcl.stages.run.subgroups import sample_groups, sample_numbers
 
 DRAWS = 1000
 FEWEST = 5

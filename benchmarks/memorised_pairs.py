@@ -22,10 +22,10 @@ import yaml
 import medmcl
 from medmcl.engine.record import Record
 from medmcl.evaluation import evaluate_task
-from medmcl.evaluation.folds import CrossValidation
-from medmcl.stages.evaluate import run_evaluate
-from medmcl.stages.evaluate_spec import EvaluateSpec
-from medmcl.stages.methods import gather
+from medmcl.evaluation.protocol.folds import CrossValidation
+from medmcl.stages.evaluate.evaluate import run_evaluate
+from medmcl.stages.evaluate.methods import gather
+from medmcl.stages.evaluate.spec import EvaluateSpec
 
 PEOPLE = 300
 WIDTH = 16

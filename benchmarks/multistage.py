@@ -45,12 +45,12 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import normalized_mutual_info_score
 
 import medmcl
-from medmcl.data.cohort import open_cohort
-from medmcl.data.simulate import simulate
-from medmcl.evaluation.paired_choices import right_pairs
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.evaluation.aspects.paired_choice.measure import right_pairs
 from medmcl.grouping import Groups
-from medmcl.stages.recipe_file import read_recipe
-from medmcl.stages.run import Run
+from medmcl.simulation.kinds import simulate
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.run.run import Run
 
 SEEDS = (0, 1, 2, 3, 4)
 VECTORS = {"subjects": 4300}

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from multistage import COHORTS, SEEDS, recipe_of, run_of
 
-from medmcl.data.simulate import simulate
 from medmcl.grouping import added
+from medmcl.simulation.kinds import simulate
 
 ASKED = {
     "stage 1 over base": ("stage_1", ("base",)),

@@ -42,15 +42,15 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 import medmcl
-from medmcl.data.cohort import Cohort, open_cohort
-from medmcl.data.simulate import simulate
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
-from medmcl.evaluation.retrieval_ranks import ranks
 from medmcl.selection.keep import Keep
-from medmcl.stages.features import sample_vectors
-from medmcl.stages.run import Run
-from medmcl.stages.zero_shot import embed_prompts
+from medmcl.simulation.kinds import simulate
+from medmcl.stages.evaluate.zero_shot import embed_prompts
+from medmcl.stages.run.features import sample_vectors
+from medmcl.stages.run.run import Run
 
 SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.2, 0.1)

@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from medmcl.core.rng import derive_seed
 from medmcl.evaluation import evaluate_embeddings
-from medmcl.evaluation.results import Result
+from medmcl.evaluation.protocol.results import Result
 from medmcl.selection.keep import Keep
 
 DRAWS = 2000

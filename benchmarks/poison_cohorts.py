@@ -32,7 +32,7 @@ from typing import Any
 from poison_shapes import CURES, TRUSTED, asked, found_by, go_on, study, trained
 
 import medmcl
-from medmcl.data.cohort import Cohort
+from medmcl.data.cohort.cohort import Cohort
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,14 +35,14 @@ import numpy as np
 from packed import packed
 
 import medmcl
-import medmcl.stages.pretrain
-from medmcl.data.cohort import Cohort
-from medmcl.data.simulate import simulate
+import medmcl.stages.run.pretrain
+from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.world import pick_device
-from medmcl.stages.asked_models import Asked
-from medmcl.stages.poison_spec import AttackSpec
-from medmcl.stages.run import Run
-from medmcl.stages.screen import screen
+from medmcl.simulation.kinds import simulate
+from medmcl.stages.evaluate.attack.backdoor_eval import Asked
+from medmcl.stages.poison.spec import AttackSpec
+from medmcl.stages.run.run import Run
+from medmcl.stages.screen.screen import screen
 
 SUBJECTS = 3000
 COUNTS = (10, 30, 60, 120, 250, 500)
@@ -196,7 +196,7 @@ def study(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--jobs", nargs="+")
     given = parser.parse_args()
     for name in ("write_run_report", "run_evaluate"):
-        setattr(medmcl.stages.pretrain, name, lambda *_, **__: None)
+        setattr(medmcl.stages.run.pretrain, name, lambda *_, **__: None)
     given.work.mkdir(parents=True, exist_ok=True)
     return given
 

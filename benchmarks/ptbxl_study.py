@@ -35,9 +35,9 @@ import medmcl
 from medmcl.core.batch import Batch
 from medmcl.core.config import Config
 from medmcl.core.targets import Targets
-from medmcl.data.cohort import open_cohort
-from medmcl.data.loading import Prepared
-from medmcl.data.samplers import UniformSampler
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.samplers import UniformSampler
 from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.towers import Towers
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
@@ -47,15 +47,15 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.evaluation import evaluate_embeddings, label_subset, linear_probe, save_results
-from medmcl.evaluation.results import Result
+from medmcl.evaluation.protocol.results import Result
 from medmcl.objectives import Supervised
-from medmcl.stages.evaluate import run_evaluate
-from medmcl.stages.evaluate_spec import EvaluateSpec
-from medmcl.stages.features import sample_vectors
-from medmcl.stages.models import build_learner
-from medmcl.stages.run import Run
-from medmcl.stages.train import build_views
-from medmcl.stages.train_spec import ObjectiveSpec, TrainSpec
+from medmcl.stages.evaluate.evaluate import run_evaluate
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.run.features import sample_vectors
+from medmcl.stages.run.run import Run
+from medmcl.stages.train.models import build_learner
+from medmcl.stages.train.spec import ObjectiveSpec, TrainSpec
+from medmcl.stages.train.train import build_views
 
 TASK = "superclass"
 FRACTIONS = (0.01, 0.1, 1.0)

@@ -22,17 +22,17 @@ from pathlib import Path
 import numpy as np
 
 from medmcl.core.targets import Targets
-from medmcl.data.cohort import open_cohort
-from medmcl.data.heart_ecg import LEADS, qrs_duration
-from medmcl.data.heart_settings import HeartSettings
-from medmcl.data.heart_subjects import draw_block
-from medmcl.data.loading import Prepared, prepare
-from medmcl.data.simple_features import simple_table
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.prepare import Prepared, prepare
+from medmcl.data.loading.simple_features import simple_table
 from medmcl.evaluation.metrics.predictions import auroc, c_index, r2
 from medmcl.evaluation.models.baselines import combined, probe_terms
 from medmcl.evaluation.models.probe import Fitted, linear_probe
-from medmcl.modalities.ecg_features import ecg_features
-from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.modalities.ecg.features import ecg_features
+from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.simulation.heart.ecg import LEADS, qrs_duration
+from medmcl.simulation.heart.settings import HeartSettings
+from medmcl.simulation.heart.subjects import draw_block
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from medmcl.modalities.text import Text, TextAugment, TextSettings, TextSource
+from medmcl.modalities.text.adapter import Text, TextAugment, TextSettings, TextSource
 
 COUNTS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "

@@ -22,19 +22,20 @@ if TYPE_CHECKING:
         modalities,
         objectives,
         selection,
+        simulation,
         stages,
         threats,
     )
-    from medmcl.data.cohort import open_cohort
-    from medmcl.data.processes import lent_processes
-    from medmcl.data.simulate import simulate
+    from medmcl.data.cohort.cohort import open_cohort
+    from medmcl.data.loading.worker_pool import lent_processes
     from medmcl.evaluation.models.risk_model import RiskModel
-    from medmcl.stages.embedder import MedMCLEmbedder
-    from medmcl.stages.evaluate import evaluate
-    from medmcl.stages.inspect import check
-    from medmcl.stages.pretrain import pretrain
-    from medmcl.stages.run import Run, load
-    from medmcl.stages.select_command import select
+    from medmcl.simulation.kinds import simulate
+    from medmcl.stages.evaluate.evaluate import evaluate
+    from medmcl.stages.recipe.inspect import check
+    from medmcl.stages.run.embedder import MedMCLEmbedder
+    from medmcl.stages.run.pretrain import pretrain
+    from medmcl.stages.run.run import Run, load
+    from medmcl.stages.select.command import select
 else:
     __getattr__, __dir__ = lazy(__name__)
 
@@ -57,6 +58,7 @@ __all__ = [
     "select",
     "selection",
     "simulate",
+    "simulation",
     "stages",
     "threats",
 ]

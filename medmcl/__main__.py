@@ -1,5 +1,5 @@
 """``python -m medmcl`` is the command line."""
 
-from medmcl.cli import main
+from medmcl.cli.main import main
 
 main()

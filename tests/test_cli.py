@@ -11,8 +11,8 @@ from tiny_runs import tiny
 
 from medmcl import __version__
 from medmcl.core.errors import OverrideError
-from medmcl.data.simulate import SIMULATORS, simulate
-from medmcl.stages.settings import refuse_settings
+from medmcl.simulation.kinds import SIMULATORS, simulate
+from medmcl.stages.recipe.settings import refuse_settings
 
 COMMANDS = (
     "pretrain", "evaluate", "embed", "check", "simulate", "shards", "recipes", "cohorts", "cooccur",
@@ -109,7 +109,7 @@ def test_no_help_has_stray_backslashes(command):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys, medmcl.cli as c\n"
+        "import sys, medmcl.cli.main as c\n"
         "sys.argv = ['medmcl', 'pretrain', '--help']\n"
         "try: c.main()\n"
         "except SystemExit: pass\n"
@@ -236,7 +236,7 @@ def test_a_slip_of_the_pen_is_told_before_torch_is_imported(words, said, cohort,
     """Which takes seconds: every bad --set cost them."""
     where = [] if words[0] == "simulate" else ["--cohort", str(cohort)]
     code = (
-        "import sys, medmcl.cli as c\n"
+        "import sys, medmcl.cli.main as c\n"
         f"sys.argv = ['medmcl', *{[*words, *where]!r}]\n"
         "try: c.main()\n"
         "except SystemExit as left: assert left.code == 2, left.code\n"
@@ -270,7 +270,7 @@ def test_a_missing_recipe_has_one_mend(cohort, tmp_path):
 def test_ctrl_c_before_there_is_a_run_is_one_line(tmp_path):
     (tmp_path / "cohort.yaml").write_text("{}")
     code = (
-        "import sys, medmcl.cli as c, medmcl.stages.inspect as i\n"
+        "import sys, medmcl.cli.main as c, medmcl.stages.recipe.inspect as i\n"
         "def pressed(*args, **options): raise KeyboardInterrupt\n"
         "i.check = pressed\n"
         f"sys.argv = ['medmcl', 'check', '--cohort', {str(tmp_path)!r}]\n"
@@ -342,9 +342,9 @@ def test_three_mistakes_of_the_file_and_a_truncated_record_come_in_one_check(tmp
 
 def test_a_bug_of_ours_is_exit_code_1_with_its_traceback(tmp_path):
     code = (
-        "import medmcl.cli, medmcl.stages.recipe_file as r\n"
+        "import medmcl.cli.main, medmcl.stages.recipe.file as r\n"
         "r.list_recipes = lambda: 1 / 0\n"
-        "import sys; sys.argv = ['medmcl', 'recipes']; medmcl.cli.main()"
+        "import sys; sys.argv = ['medmcl', 'recipes']; medmcl.cli.main.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1

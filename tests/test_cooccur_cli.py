@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typed import typed
 
-from medmcl.cooccurrence.exchange import load_counts
+from medmcl.cooccurrence.exchange.folder import load_counts
 
 SITES = ("Ayr", "Bonn", "Cork")
 
@@ -188,11 +188,11 @@ def test_ctrl_c_in_a_count_says_how_to_go_on(hospitals, tmp_path, monkeypatch, c
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("medmcl.cooccurrence.count.scan_shards", pressed)
+        patch.setattr("medmcl.cooccurrence.count.command.scan_shards", pressed)
         assert typed(*words) == 130  # nothing was counted yet
     assert not (tmp_path / "n.unfinished").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("medmcl.cooccurrence.exchange.save_counts", pressed)
+        patch.setattr("medmcl.cooccurrence.exchange.folder.save_counts", pressed)
         assert typed(*words) == 75
     said = capsys.readouterr().err
     assert f"go on with: medmcl cooccur count {hospitals / 'Ayr.yaml'}" in said

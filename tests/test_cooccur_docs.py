@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typed import typed
 
-from medmcl.cooccurrence.exchange import load_counts, read_manifest
+from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cooccurrence_exchange.md"
 HEADING = "## All of it with three simulated sites"

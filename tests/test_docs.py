@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from medmcl.cooccurrence.spec import CooccurrenceKeys
+from medmcl.cooccurrence.count.spec import CooccurrenceKeys
 from medmcl.core.config import check, parse_yaml
 from medmcl.core.errors import ConfigError
-from medmcl.data import spec
-from medmcl.data.manifest import parse_spec
-from medmcl.data.simulate import SIMULATORS
+from medmcl.data.cohort import spec
+from medmcl.data.cohort.manifest import parse_spec
 from medmcl.encoders import ENCODERS
-from medmcl.modalities import ADAPTERS, READERS, tabular
-from medmcl.modalities.image import Image
-from medmcl.stages.recipe_file import read_recipe
+from medmcl.modalities import ADAPTERS, READERS
+from medmcl.modalities.image.adapter import Image
+from medmcl.modalities.tabular import adapter as tabular
+from medmcl.simulation.kinds import SIMULATORS
+from medmcl.stages.recipe.file import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if page.is_file()]

@@ -2,7 +2,7 @@
 
 import pytest
 
-import medmcl.stages.pretrain
+import medmcl.stages.run.pretrain
 from benchmarks import multistage
 from benchmarks.multistage import (
     COHORTS,
@@ -15,7 +15,7 @@ from benchmarks.multistage import (
     run_of,
     scored,
 )
-from medmcl.data.simulate import simulate
+from medmcl.simulation.kinds import simulate
 
 SMALL_VIT = {**VIT, "options": {"embed_dim": 64, "depth": 1, "num_heads": 4}}
 
@@ -29,7 +29,7 @@ def trained(world, cohort, folder, arms=(), changes=None):
     """Train MCL and further arms; without the report, whose pictures take longer than a stage."""
     tree = recipe_of(world, arms, changes or {}, FACTORS[world][-1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.pretrain, "write_run_report", lambda *_, **__: None)
+        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
         return run_of(world, cohort, tree, 0, folder)
 
 

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.cooccurrence.baselines import cl, concate, within_only
-    from medmcl.cooccurrence.counting import count_events
-    from medmcl.cooccurrence.counts import Block, Counts, Margin, Vocabulary
-    from medmcl.cooccurrence.exchange import load_counts, save_counts
-    from medmcl.cooccurrence.factorising import factorise
-    from medmcl.cooccurrence.ledger import Ledger
-    from medmcl.cooccurrence.merging import merge
-    from medmcl.cooccurrence.pmi import claime_pmi
-    from medmcl.cooccurrence.private import release_private
-    from medmcl.cooccurrence.release import release_threshold
-    from medmcl.cooccurrence.rules import Rules
-    from medmcl.cooccurrence.tokens import count_tokens
-    from medmcl.data.ehr_tokens import simulate_tokens as simulate
+    from medmcl.cooccurrence.count.counting import count_events
+    from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Vocabulary
+    from medmcl.cooccurrence.count.rules import Rules
+    from medmcl.cooccurrence.count.tokens import count_tokens
+    from medmcl.cooccurrence.embed.baselines import cl, concate, within_only
+    from medmcl.cooccurrence.embed.factorise import factorise
+    from medmcl.cooccurrence.embed.pmi import claime_pmi
+    from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
+    from medmcl.cooccurrence.exchange.merging import merge
+    from medmcl.cooccurrence.release.ledger import Ledger
+    from medmcl.cooccurrence.release.private import release_private
+    from medmcl.cooccurrence.release.release import release_threshold
 else:
     __getattr__, __dir__ = lazy(__name__)
 
@@ -41,6 +40,5 @@ __all__ = [
     "release_private",
     "release_threshold",
     "save_counts",
-    "simulate",
     "within_only",
 ]

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from medmcl.core.sides import Sides
+from medmcl.core.split_guard import Sides
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression", "survival"]
 

@@ -1,1 +1,1 @@
-"""Cohorts: definition, pairing, checks, preparation, sampling, views, simulation."""
+"""Cohorts: definition, pairing, checks, preparation, sampling, views."""

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from medmcl.encoders.build import ENCODERS, build_encoder
     from medmcl.encoders.depths import layer_depth, num_layers
     from medmcl.encoders.encoded import Encoded, Encoder
-    from medmcl.encoders.experts import Dispatch, dispatch, expert_choice
     from medmcl.encoders.heads import Head
-    from medmcl.encoders.moe import MoE
-    from medmcl.encoders.shared import SharedTower
-    from medmcl.encoders.shared_settings import ExpertSettings, SharedSettings
+    from medmcl.encoders.shared.experts import Dispatch, dispatch, expert_choice
+    from medmcl.encoders.shared.moe import MoE
+    from medmcl.encoders.shared.settings import ExpertSettings, SharedSettings
+    from medmcl.encoders.shared.tower import SharedTower
+    from medmcl.encoders.shared.upcycling import upcycle
     from medmcl.encoders.tower_settings import HeadSettings, TowerSettings
     from medmcl.encoders.towers import Tower, Towers
-    from medmcl.encoders.upcycling import upcycle
     from medmcl.encoders.weights import NAME_MAPS, LoadReport, load_weights
 else:
     __getattr__, __dir__ = lazy(__name__)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.config import Config, check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.lazy import Parts
-from medmcl.encoders.shared_settings import AnyEncoderSettings
+from medmcl.encoders.shared.settings import AnyEncoderSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,47 +21,53 @@ if TYPE_CHECKING:
 _SETTINGS = "medmcl.encoders.settings"
 ENCODERS = Parts(
     {
-        "ecg_vit": ("medmcl.encoders.vit:ECGViT", f"{_SETTINGS}:ECGViTSettings"),
-        "resnet1d": ("medmcl.encoders.resnet1d:ResNet1d", f"{_SETTINGS}:ResNet1dSettings"),
-        "timm": ("medmcl.encoders.timm_image:TimmImage", f"{_SETTINGS}:TimmImageSettings"),
-        "small_cnn": ("medmcl.encoders.small_cnn:SmallCNN", f"{_SETTINGS}:SmallCNNSettings"),
-        "monai3d": ("medmcl.encoders.monai3d:Monai3d", f"{_SETTINGS}:Monai3dSettings"),
-        "cine": ("medmcl.encoders.cine:Cine", f"{_SETTINGS}:CineSettings"),
+        "ecg_vit": ("medmcl.encoders.signal.vit:ECGViT", f"{_SETTINGS}:ECGViTSettings"),
+        "resnet1d": ("medmcl.encoders.signal.resnet1d:ResNet1d", f"{_SETTINGS}:ResNet1dSettings"),
+        "timm": ("medmcl.encoders.image.timm_image:TimmImage", f"{_SETTINGS}:TimmImageSettings"),
+        "small_cnn": ("medmcl.encoders.image.small_cnn:SmallCNN", f"{_SETTINGS}:SmallCNNSettings"),
+        "monai3d": ("medmcl.encoders.image.monai3d:Monai3d", f"{_SETTINGS}:Monai3dSettings"),
+        "cine": ("medmcl.encoders.image.cine:Cine", f"{_SETTINGS}:CineSettings"),
         "text_transformer": (
-            "medmcl.encoders.text_transformer:TextTransformer",
+            "medmcl.encoders.text.transformer:TextTransformer",
             f"{_SETTINGS}:TextTransformerSettings",
         ),
-        "clip_text": ("medmcl.encoders.clip_text:ClipText", f"{_SETTINGS}:ClipTextSettings"),
-        "hf_text": ("medmcl.encoders.hf_text:HFText", f"{_SETTINGS}:HFTextSettings"),
+        "clip_text": ("medmcl.encoders.text.clip:ClipText", f"{_SETTINGS}:ClipTextSettings"),
+        "hf_text": ("medmcl.encoders.text.hf:HFText", f"{_SETTINGS}:HFTextSettings"),
         "tabular_mlp": (
             "medmcl.encoders.tabular_mlp:TabularMLP",
             f"{_SETTINGS}:TabularMLPSettings",
         ),
         "code_transformer": (
-            "medmcl.encoders.code_transformer:CodeTransformer",
+            "medmcl.encoders.codes.transformer:CodeTransformer",
             f"{_SETTINGS}:CodeTransformerSettings",
         ),
-        "lookup": ("medmcl.encoders.lookup:Lookup", f"{_SETTINGS}:LookupSettings"),
+        "lookup": ("medmcl.encoders.codes.lookup:Lookup", f"{_SETTINGS}:LookupSettings"),
         "brainnet_cnn": (
-            "medmcl.encoders.brainnet_cnn:BrainNetCNN",
+            "medmcl.encoders.graph.brainnet_cnn:BrainNetCNN",
             f"{_SETTINGS}:BrainNetCNNSettings",
         ),
-        "graph_pyg": ("medmcl.encoders.graph_pyg:GraphPyG", f"{_SETTINGS}:NetworkSettings"),
-        "graph_dense": ("medmcl.encoders.graph_dense:GraphDense", f"{_SETTINGS}:NetworkSettings"),
+        "graph_pyg": ("medmcl.encoders.graph.pyg:GraphPyG", f"{_SETTINGS}:NetworkSettings"),
+        "graph_dense": ("medmcl.encoders.graph.dense:GraphDense", f"{_SETTINGS}:NetworkSettings"),
         "snp_pathway": (
-            "medmcl.encoders.snp_pathway:SNPPathway",
+            "medmcl.encoders.genetics.snp_pathway:SNPPathway",
             f"{_SETTINGS}:SNPPathwaySettings",
         ),
     }
 )
 
-_SHARED = "medmcl.encoders.shared_settings"
+_SHARED = "medmcl.encoders.shared.settings"
 ENTRANCES = Parts(
     {
-        "patches": ("medmcl.encoders.entrances:Patches", f"{_SHARED}:PatchesSettings"),
-        "table": ("medmcl.encoders.entrances:Table", f"{_SHARED}:TableSettings"),
-        "signal": ("medmcl.encoders.entrances:Signal", f"{_SHARED}:SignalSettings"),
-        "encoder": ("medmcl.encoders.entrances:AnyEncoder", f"{_SHARED}:AnyEncoderSettings"),
+        "patches": (
+            "medmcl.encoders.shared.input_projections:Patches",
+            f"{_SHARED}:PatchesSettings",
+        ),
+        "table": ("medmcl.encoders.shared.input_projections:Table", f"{_SHARED}:TableSettings"),
+        "signal": ("medmcl.encoders.shared.input_projections:Signal", f"{_SHARED}:SignalSettings"),
+        "encoder": (
+            "medmcl.encoders.shared.input_projections:AnyEncoder",
+            f"{_SHARED}:AnyEncoderSettings",
+        ),
     }
 )
 """How a modality enters a shared tower."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.errors import ArtefactError
-from medmcl.encoders.clip_text import ClipText
+from medmcl.encoders.text.clip import ClipText
 
 NameMap = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 

@@ -25,7 +25,7 @@ from medmcl.encoders.name_maps import (
     same,
     timm_names,
 )
-from medmcl.encoders.upcycling import upcycled
+from medmcl.encoders.shared.upcycling import upcycled
 
 __all__ = [
     "NAME_MAPS",

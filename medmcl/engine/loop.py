@@ -19,19 +19,19 @@ from medmcl.core.contracts import Objective, Sampler, Selector
 from medmcl.core.errors import ConfigError
 from medmcl.core.progress import Pace, progress
 from medmcl.core.rng import derive_seed, seed_torch, torch_generator
-from medmcl.data.views import View
-from medmcl.engine.accumulating import Terms, accumulate, encode_in_parts
-from medmcl.engine.averaging import average_gradients
+from medmcl.data.loading.views import View
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import CHANCE, charge, share_norms, tied, wrap
-from medmcl.engine.moving import move
+from medmcl.engine.grad_allreduce import average_gradients
+from medmcl.engine.gradient_cache import Terms, accumulate, encode_in_parts
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
+from medmcl.engine.post_step_hooks import move
+from medmcl.engine.probe_hooks import watch
 from medmcl.engine.record import Record
+from medmcl.engine.running_sums import Sums, added, over_ranks, row_sums
 from medmcl.engine.selecting import keep_rows
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.state import Progress
-from medmcl.engine.tally import Sums, added, over_ranks, row_sums
-from medmcl.engine.watching import watch
 from medmcl.engine.world import World, any_rank
 
 MAX_SKIPPED = 20

@@ -13,8 +13,8 @@ import torch
 
 from medmcl.core.batch import Batch
 from medmcl.core.contracts import Selector
-from medmcl.engine.accumulating import encode_in_parts
 from medmcl.engine.gathering import gather_embeddings
+from medmcl.engine.gradient_cache import encode_in_parts
 from medmcl.engine.state import Progress
 from medmcl.engine.world import World
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from medmcl.engine.running_sums import Sums, added, on_the_first
 from medmcl.engine.spikes import WINDOW, is_spike
-from medmcl.engine.tally import Sums, added, on_the_first
 from medmcl.engine.world import World
 
 

@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.evaluation.attack_results import attack_rates
-    from medmcl.evaluation.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
-    from medmcl.evaluation.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
-    from medmcl.evaluation.localisation import Localisation, cosine_map, localise, mass_inside
+    from medmcl.evaluation.aspects.attack.rates import attack_rates
+    from medmcl.evaluation.aspects.maps.localisation import (
+        Localisation,
+        cosine_map,
+        localise,
+        mass_inside,
+    )
+    from medmcl.evaluation.aspects.paired_choice.measure import (
+        compare_choices,
+        paired_choice,
+        right_pairs,
+    )
+    from medmcl.evaluation.aspects.retrieval.measure import ranks, recall_at_k, retrieval
     from medmcl.evaluation.metrics.attack import attack_success
     from medmcl.evaluation.metrics.calibration_curve import calibration
-    from medmcl.evaluation.metrics.competing_calibration import competing_calibration
-    from medmcl.evaluation.metrics.d_calibration import d_calibration
     from medmcl.evaluation.metrics.decision_curve import (
         net_benefit,
         net_benefit_metric,
@@ -26,14 +33,12 @@ if TYPE_CHECKING:
     )
     from medmcl.evaluation.metrics.delong_method import delong
     from medmcl.evaluation.metrics.geometry import alignment, degeneracy, effective_rank, uniformity
-    from medmcl.evaluation.metrics.incidence_curve import incidence_curve
     from medmcl.evaluation.metrics.intervals import (
         Interval,
         Resampler,
         bootstrap,
         paired_difference,
     )
-    from medmcl.evaluation.metrics.kaplan_meier import kaplan_meier
     from medmcl.evaluation.metrics.multiclass import brier_classes
     from medmcl.evaluation.metrics.predictions import (
         METRICS,
@@ -55,8 +60,12 @@ if TYPE_CHECKING:
         specificity_at_sensitivity,
         tpr_at_top,
     )
-    from medmcl.evaluation.metrics.survival_calibration import survival_calibration
-    from medmcl.evaluation.metrics.survival_metrics import (
+    from medmcl.evaluation.metrics.survival.calibration import survival_calibration
+    from medmcl.evaluation.metrics.survival.competing_calibration import competing_calibration
+    from medmcl.evaluation.metrics.survival.d_calibration import d_calibration
+    from medmcl.evaluation.metrics.survival.incidence_curve import incidence_curve
+    from medmcl.evaluation.metrics.survival.kaplan_meier import kaplan_meier
+    from medmcl.evaluation.metrics.survival.metrics import (
         auc_metric,
         brier_at,
         brier_metric,
@@ -72,11 +81,11 @@ if TYPE_CHECKING:
     from medmcl.evaluation.models.knn import knn
     from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
     from medmcl.evaluation.models.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
-    from medmcl.evaluation.paired_choices import compare_choices, paired_choice, right_pairs
-    from medmcl.evaluation.predicted import Given, Method
-    from medmcl.evaluation.results import Result, load_results, save_results
-    from medmcl.evaluation.retrieval_ranks import ranks, recall_at_k, retrieval
-    from medmcl.evaluation.subsets import label_subset
+    from medmcl.evaluation.protocol.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
+    from medmcl.evaluation.protocol.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
+    from medmcl.evaluation.protocol.predicted import Given, Method
+    from medmcl.evaluation.protocol.results import Result, load_results, save_results
+    from medmcl.evaluation.protocol.subsets import label_subset
 else:
     __getattr__, __dir__ = lazy(__name__)
 

@@ -10,14 +10,14 @@ from medmcl.core.lazy import Parts
 
 ADAPTERS = Parts(
     {
-        "ecg": "medmcl.modalities.ecg:ECG",
-        "cmr": "medmcl.modalities.cmr:CMR",
-        "image": "medmcl.modalities.image:Image",
-        "tabular": "medmcl.modalities.tabular:Tabular",
-        "text": "medmcl.modalities.text:Text",
-        "codes": "medmcl.modalities.codes:Codes",
-        "graph": "medmcl.modalities.graph:Graph",
-        "genetics": "medmcl.modalities.genetics:Genetics",
+        "ecg": "medmcl.modalities.ecg.adapter:ECG",
+        "cmr": "medmcl.modalities.cmr.adapter:CMR",
+        "image": "medmcl.modalities.image.adapter:Image",
+        "tabular": "medmcl.modalities.tabular.adapter:Tabular",
+        "text": "medmcl.modalities.text.adapter:Text",
+        "codes": "medmcl.modalities.codes.adapter:Codes",
+        "graph": "medmcl.modalities.graph.adapter:Graph",
+        "genetics": "medmcl.modalities.genetics.adapter:Genetics",
     }
 )
 

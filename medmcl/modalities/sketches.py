@@ -12,10 +12,10 @@ from functools import cache
 
 import numpy as np
 
-from medmcl.modalities.cmr_readers import CMRVolume
-from medmcl.modalities.ecg_leads import PRECORDIAL, TWELVE
-from medmcl.modalities.ecg_readers import ECGRecord
-from medmcl.modalities.image_record import ImageRecord
+from medmcl.modalities.cmr.readers import CMRVolume
+from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.modalities.ecg.leads import PRECORDIAL, TWELVE
+from medmcl.modalities.image.record import ImageRecord
 
 _LEADS = (*TWELVE[:2], *PRECORDIAL)
 """The leads that do not follow from others."""

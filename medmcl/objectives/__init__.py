@@ -13,19 +13,19 @@ from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
     from medmcl.objectives.build import OBJECTIVES, build_objective, check_objective, wanted_probe
-    from medmcl.objectives.centroid import CentroBind
-    from medmcl.objectives.contrastive import info_nce, nt_xent, sigmoid_loss
-    from medmcl.objectives.cross_modal import CrossModal
-    from medmcl.objectives.depart import Depart
-    from medmcl.objectives.distil import Distil
-    from medmcl.objectives.in_modal import InModal
-    from medmcl.objectives.masked import Masked
-    from medmcl.objectives.reconstruction import masked_modelling
+    from medmcl.objectives.masked.masked import Masked
+    from medmcl.objectives.masked.reconstruction import masked_modelling
+    from medmcl.objectives.multiway.centroid import CentroBind
+    from medmcl.objectives.multiway.total_correlation import Symile, symile
+    from medmcl.objectives.multiway.volume import Gram, gram
+    from medmcl.objectives.pairwise.contrastive import info_nce, nt_xent, sigmoid_loss
+    from medmcl.objectives.pairwise.cross_modal import CrossModal
+    from medmcl.objectives.pairwise.distil import Distil
+    from medmcl.objectives.pairwise.in_modal import InModal
+    from medmcl.objectives.pairwise.par import Depart
     from medmcl.objectives.router import RouterBalance
-    from medmcl.objectives.supervised import Supervised
-    from medmcl.objectives.survival import cox_partial_likelihood
-    from medmcl.objectives.total_correlation import Symile, symile
-    from medmcl.objectives.volume import Gram, gram
+    from medmcl.objectives.supervised.supervised import Supervised
+    from medmcl.objectives.supervised.survival import cox_partial_likelihood
 else:
     __getattr__, __dir__ = lazy(__name__)
 

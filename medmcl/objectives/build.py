@@ -20,21 +20,27 @@ _SETTINGS = "medmcl.objectives.settings"
 OBJECTIVES = Parts(
     {
         "cross_modal": (
-            "medmcl.objectives.cross_modal:CrossModal",
+            "medmcl.objectives.pairwise.cross_modal:CrossModal",
             f"{_SETTINGS}:CrossModalSettings",
         ),
-        "in_modal": ("medmcl.objectives.in_modal:InModal", f"{_SETTINGS}:InModalSettings"),
-        "masked": ("medmcl.objectives.masked:Masked", f"{_SETTINGS}:MaskedSettings"),
+        "in_modal": ("medmcl.objectives.pairwise.in_modal:InModal", f"{_SETTINGS}:InModalSettings"),
+        "masked": ("medmcl.objectives.masked.masked:Masked", f"{_SETTINGS}:MaskedSettings"),
         "supervised": (
-            "medmcl.objectives.supervised:Supervised",
+            "medmcl.objectives.supervised.supervised:Supervised",
             f"{_SETTINGS}:SupervisedSettings",
         ),
-        "symile": ("medmcl.objectives.total_correlation:Symile", f"{_SETTINGS}:SymileSettings"),
-        "gram": ("medmcl.objectives.volume:Gram", f"{_SETTINGS}:GramSettings"),
-        "centrobind": ("medmcl.objectives.centroid:CentroBind", f"{_SETTINGS}:CentroBindSettings"),
+        "symile": (
+            "medmcl.objectives.multiway.total_correlation:Symile",
+            f"{_SETTINGS}:SymileSettings",
+        ),
+        "gram": ("medmcl.objectives.multiway.volume:Gram", f"{_SETTINGS}:GramSettings"),
+        "centrobind": (
+            "medmcl.objectives.multiway.centroid:CentroBind",
+            f"{_SETTINGS}:CentroBindSettings",
+        ),
         "router": ("medmcl.objectives.router:RouterBalance", f"{_SETTINGS}:RouterBalanceSettings"),
-        "depart": ("medmcl.objectives.depart:Depart", f"{_SETTINGS}:DepartSettings"),
-        "distil": ("medmcl.objectives.distil:Distil", f"{_SETTINGS}:DistilSettings"),
+        "depart": ("medmcl.objectives.pairwise.par:Depart", f"{_SETTINGS}:DepartSettings"),
+        "distil": ("medmcl.objectives.pairwise.distil:Distil", f"{_SETTINGS}:DistilSettings"),
     }
 )
 

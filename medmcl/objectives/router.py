@@ -14,11 +14,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medmcl.core import gates as core
+from medmcl.core import router_stats as core
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
-from medmcl.core.gates import RouterSums
+from medmcl.core.router_stats import RouterSums
 from medmcl.objectives.settings import RouterBalanceSettings
 
 

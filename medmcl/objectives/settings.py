@@ -18,8 +18,8 @@ from pydantic import (
 from medmcl.core.config import Config, lookup
 from medmcl.core.contracts import ProbeRows
 from medmcl.core.errors import ConfigError
-from medmcl.objectives.learned_settings import Learned
-from medmcl.objectives.pairs import Star, form_of_pairs, readable_pairs
+from medmcl.objectives.pairs.learned_settings import Learned
+from medmcl.objectives.pairs.pairs import Star, form_of_pairs, readable_pairs
 
 EPS = 1e-6
 """What `gram` adds to the determinant."""

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from medmcl.cooccurrence import cl, claime_pmi, concate, count_tokens, factorise, simulate
+from medmcl.cooccurrence import cl, claime_pmi, concate, count_tokens, factorise
+from medmcl.simulation.ehr.tokens import simulate_tokens as simulate
 
 D, P, N = 200, 4, 20_000
 SEEDS = range(5)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medmcl.cooccurrence import claime_pmi, count_tokens, factorise, simulate
+from medmcl.cooccurrence import claime_pmi, count_tokens, factorise
+from medmcl.simulation.ehr.tokens import simulate_tokens as simulate
 
 
 def sides(x):

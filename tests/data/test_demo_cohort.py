@@ -5,9 +5,9 @@ import pytest
 import yaml
 
 from medmcl.core.errors import CohortError
-from medmcl.data.cohort import load_cohort, open_cohort
-from medmcl.data.heart_cohort import cohort_trees
-from medmcl.data.heart_settings import HeartSettings
+from medmcl.data.cohort.cohort import load_cohort, open_cohort
+from medmcl.simulation.heart.manifest import cohort_trees
+from medmcl.simulation.heart.settings import HeartSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 

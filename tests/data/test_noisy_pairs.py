@@ -14,13 +14,13 @@ import yaml
 
 import medmcl
 from medmcl.core.errors import ArtefactError, CohortError
-from medmcl.data.cohort import load_cohort, open_cohort
-from medmcl.data.loading import prepare
-from medmcl.data.shards import write_shards
+from medmcl.data.cohort.cohort import load_cohort, open_cohort
+from medmcl.data.loading.prepare import prepare
+from medmcl.data.loading.shards import write_shards
 from medmcl.selection.keep import Keep
-from medmcl.stages.groups import sample_groups
-from medmcl.stages.study import study_of
-from medmcl.stages.subjects_table import describe_subjects
+from medmcl.stages.run.study import study_of
+from medmcl.stages.run.subgroups import sample_groups
+from medmcl.stages.run.subjects_table import describe_subjects
 
 DATA = os.environ.get("MEDMCL_DATA")
 CLASSES = ("normal", "infarct", "block")

@@ -9,9 +9,9 @@ from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.graph_rows import Graphs, pack, unpack
 from medmcl.encoders import build_encoder
-from medmcl.encoders.graph_pyg import to_pyg
-from medmcl.modalities.graph_build import build_graphs
-from medmcl.modalities.graph_settings import GraphSettings
+from medmcl.encoders.graph.pyg import to_pyg
+from medmcl.modalities.graph.build import build_graphs
+from medmcl.modalities.graph.settings import GraphSettings
 
 R = 7
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.joined import Joined
-from medmcl.encoders.shared import SharedTower
+from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.towers import Towers
 
 SHAPES = {

@@ -7,11 +7,11 @@ import copy
 import torch
 
 from medmcl.core.batch import Batch, InputShape
-from medmcl.encoders.shared import SharedTower
+from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.distributed import World, gather_embeddings, wrap
 from medmcl.engine.loop import Learner
-from medmcl.engine.moving import move
-from medmcl.engine.tally import on_the_first, over_ranks
+from medmcl.engine.post_step_hooks import move
+from medmcl.engine.running_sums import on_the_first, over_ranks
 from medmcl.objectives import build_objective
 
 ROWS, GROUP = 8, 2

@@ -24,9 +24,9 @@ from torch import nn
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.targets import Targets
 from medmcl.encoders import Towers
-from medmcl.engine.accumulating import accumulate, join
-from medmcl.engine.averaging import average_gradients
 from medmcl.engine.distributed import World, barrier, start_world, stop_world, wrap
+from medmcl.engine.grad_allreduce import average_gradients
+from medmcl.engine.gradient_cache import accumulate, join
 from medmcl.engine.loop import Learner
 from medmcl.objectives import build_objective
 

@@ -14,7 +14,7 @@ from torch import nn
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.rng import derive_seed
 from medmcl.encoders import Towers
-from medmcl.engine.accumulating import accumulate, encode_in_parts, join, split
+from medmcl.engine.gradient_cache import accumulate, encode_in_parts, join, split
 from medmcl.engine.loop import Learner, autocast
 from medmcl.engine.world import World
 from medmcl.objectives import build_objective
@@ -186,7 +186,7 @@ def test_the_second_encoding_draws_what_the_first_drew(monkeypatch):
         assert torch.equal(first, second)
     del seen[:]
     own.zero_grad()
-    monkeypatch.setattr("medmcl.engine.accumulating.seed_torch", lambda seed, device: None)
+    monkeypatch.setattr("medmcl.engine.gradient_cache.seed_torch", lambda seed, device: None)
     in_parts(own, views)
     pairs = zip(seen[:count], seen[count:], strict=True)
     assert not any(torch.equal(first, second) for (_, first), (_, second) in pairs)

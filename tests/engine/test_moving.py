@@ -10,7 +10,7 @@ import torch
 from stopping import Stop, plain
 
 from medmcl.core.batch import Batch, InputShape
-from medmcl.encoders.shared import SharedTower
+from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings

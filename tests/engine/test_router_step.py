@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medmcl.core.batch import Batch, InputShape
-from medmcl.encoders.shared import SharedTower
+from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.loop import Learner
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser
 from medmcl.engine.world import World

@@ -15,9 +15,9 @@ from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record, read_metrics
+from medmcl.engine.running_sums import added, row_sums
 from medmcl.engine.signals import Interrupted
 from medmcl.engine.state import Progress
-from medmcl.engine.tally import added, row_sums
 from medmcl.engine.world import World
 from medmcl.objectives import build_objective
 

@@ -25,8 +25,6 @@ from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape, taught
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.core.targets import Targets
-from medmcl.engine.accumulating import accumulate
-from medmcl.engine.averaging import average_gradients
 from medmcl.engine.distributed import (
     World,
     any_rank,
@@ -39,9 +37,11 @@ from medmcl.engine.distributed import (
     stop_world,
     wrap,
 )
+from medmcl.engine.grad_allreduce import average_gradients
+from medmcl.engine.gradient_cache import accumulate
+from medmcl.engine.probe_hooks import watch
 from medmcl.engine.selecting import keep_rows
 from medmcl.engine.state import Progress
-from medmcl.engine.watching import watch
 from medmcl.objectives import build_objective
 
 PARTS = 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.core.errors import MedmclError
-from medmcl.evaluation.attack_results import RATES, attack_rates, compare_attacks
+from medmcl.evaluation.aspects.attack.rates import RATES, attack_rates, compare_attacks
 from medmcl.evaluation.report import headline
 
 

@@ -14,9 +14,9 @@ from medmcl.evaluation import (
     majority,
 )
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
-from medmcl.evaluation.metrics.incidence_curve import IncidenceCurve
-from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
-from medmcl.evaluation.predicted import Method
+from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
+from medmcl.evaluation.protocol.predicted import Method
 
 OWN, OTHER, SIZE = 0.10, 0.15, 4000  # hazards a year
 

@@ -7,18 +7,18 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from medmcl.core.errors import LeakageError
-from medmcl.core.sides import Sides
+from medmcl.core.split_guard import Sides
 from medmcl.core.targets import Targets
-from medmcl.data.simple_features import SimpleTable
+from medmcl.data.loading.simple_features import SimpleTable
 from medmcl.evaluation import evaluate_task, knn, linear_probe, majority
-from medmcl.evaluation.evidence import FittedOn
-from medmcl.evaluation.folds import CrossValidation
-from medmcl.evaluation.guard import record_codes
+from medmcl.evaluation.aspects.tasks.metrics import horizons_of, thresholds_of
 from medmcl.evaluation.models.cross_validation import out_of_fold
 from medmcl.evaluation.models.probe import cox_probe, discrete_time_probe
-from medmcl.evaluation.predicted import with_baseline
+from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.protocol.folds import CrossValidation
+from medmcl.evaluation.protocol.guard import record_codes
+from medmcl.evaluation.protocol.predicted import with_baseline
 from medmcl.evaluation.report.tables import ledger_shown
-from medmcl.evaluation.task_metrics import horizons_of, thresholds_of
 
 N = 600
 RNG = np.random.default_rng(0)

@@ -12,10 +12,10 @@ from read_pages import both_pages
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task
-from medmcl.evaluation.evidence import FEWEST_FOR_CURVE, too_few_for_curve
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
+from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.protocol.evidence import FEWEST_FOR_CURVE, too_few_for_curve
 from medmcl.evaluation.report.page import ReportData, write_report
 
 N = 1100

@@ -21,10 +21,10 @@ assert e.integrated_brier([1, 1, 1], [1, 2, 3], [[0.5, 0.5]] * 3, [1.0, 2.0]) ==
 ORDERS = [
     "",
     "import medmcl.evaluation.metrics.calibration_curve, medmcl.evaluation.metrics.decision_curve",
-    "import medmcl.evaluation.report.page, medmcl.stages.evaluate",
-    "import medmcl.evaluation.models.knn, medmcl.evaluation.retrieval_ranks",
-    "import medmcl.evaluation.metrics.d_calibration",
-    "from medmcl.evaluation.metrics.survival_calibration import survival_calibration",
+    "import medmcl.evaluation.report.page, medmcl.stages.evaluate.evaluate",
+    "import medmcl.evaluation.models.knn, medmcl.evaluation.aspects.retrieval.measure",
+    "import medmcl.evaluation.metrics.survival.d_calibration",
+    "from medmcl.evaluation.metrics.survival.calibration import survival_calibration",
     "import medmcl; medmcl.evaluation",
 ]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.evaluation import ranks, recall_at_k, retrieval
-from medmcl.evaluation.retrieval_ranks import _weighted_median, chance_recall
+from medmcl.evaluation.aspects.retrieval.measure import _weighted_median, chance_recall
 
 
 def unit(x):

@@ -3,9 +3,9 @@ import pytest
 from scipy.ndimage import zoom
 from scipy.signal import resample_poly
 
-from medmcl.modalities.cmr_readers import CMRVolume
-from medmcl.modalities.ecg_leads import TWELVE
-from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.modalities.cmr.readers import CMRVolume
+from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.modalities.ecg.leads import TWELVE
 from medmcl.modalities.sketches import cmr_distance, cmr_sketch, ecg_distance, ecg_sketch
 
 RATE_HZ, SECONDS = 500, 10

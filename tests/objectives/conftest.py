@@ -8,7 +8,7 @@ import torch
 
 from medmcl.core.batch import Batch, Embeddings, InputShape, taught
 from medmcl.core.contracts import ModelShape
-from medmcl.core.gates import FIELDS, RouterSums
+from medmcl.core.router_stats import FIELDS, RouterSums
 from medmcl.core.targets import Targets
 
 ROWS, SHARED, WIDTH, TOKENS = 7, 6, 8, 12

@@ -13,14 +13,14 @@ import torch
 
 from medmcl.core.batch import Batch
 from medmcl.core.errors import MedmclError
-from medmcl.data.view_settings import ViewSettings
-from medmcl.data.views import View
+from medmcl.data.loading.view_settings import ViewSettings
+from medmcl.data.loading.views import View
 from medmcl.encoders.towers import Towers
-from medmcl.modalities.ecg import ECG, ECGSettings, ECGSource
-from medmcl.modalities.ecg_leads import TWELVE
-from medmcl.modalities.ecg_readers import ECGRecord
+from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
+from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.modalities.ecg.leads import TWELVE
 from medmcl.objectives import build_objective, masked_modelling
-from medmcl.objectives.reconstruction import mean_modelling
+from medmcl.objectives.masked.reconstruction import mean_modelling
 
 RATE, ROWS = 50, 4
 VIT = {"name": "ecg_vit", "patch": 10, "width": 16, "depth": 1, "heads": 2}

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings, InputShape, taught
 from medmcl.core.contracts import ModelShape
-from medmcl.core.gates import FIELDS, RouterSums
+from medmcl.core.router_stats import FIELDS, RouterSums
 from medmcl.objectives import OBJECTIVES, build_objective
 
 ROWS, SHARED, WIDTH, TOKENS, VISIBLE = 7, 6, 8, 12, 5

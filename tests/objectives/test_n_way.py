@@ -12,7 +12,7 @@ from torch.nn import functional
 import medmcl.objectives
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives import build_objective, gram, info_nce, symile
-from medmcl.objectives.volume import volumes
+from medmcl.objectives.multiway.volume import volumes
 
 SCALE = 7.0
 
@@ -32,7 +32,7 @@ def softmax_loss(rows):
 def test_the_public_names_are_functions():
     assert medmcl.objectives.symile is symile
     assert medmcl.objectives.gram is gram
-    assert callable(medmcl.objectives.pairs.spanning_tree)
+    assert callable(medmcl.objectives.pairs.pairs.spanning_tree)
     z = points()
     named = dict(zip("xyz", z, strict=True))
     assert symile(z, SCALE) == symile(named, SCALE)

@@ -13,7 +13,7 @@ from golden_numbers import case, golden
 from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
-from medmcl.core.gates import RouterSums, entropy, load_probability, z_squared
+from medmcl.core.router_stats import RouterSums, entropy, load_probability, z_squared
 from medmcl.objectives import build_objective
 from medmcl.objectives.router import (
     global_entropy,

@@ -8,7 +8,7 @@ from small_hospital import write_hospital
 from tiny_runs import tiny
 
 import medmcl
-from medmcl.data.simulate import simulate
+from medmcl.simulation.kinds import simulate
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from read_pages import check_pages
 from small_brains import write_brains
 
 import medmcl
-from medmcl.data.cohort import open_cohort
+from medmcl.data.cohort.cohort import open_cohort
 from medmcl.encoders import build_encoder
-from medmcl.modalities.image import Image, ImageSettings, ImageSource
+from medmcl.modalities.image.adapter import Image, ImageSettings, ImageSource
 
 VIEWS = ("axial", "coronal", "sagittal")
 HEAD = {"hidden": 16, "out": 8}

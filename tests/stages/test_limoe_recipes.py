@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import medmcl
-from medmcl.data.simulate import simulate
 from medmcl.engine.record import read_metrics
+from medmcl.simulation.kinds import simulate
 
 SHORT = {
     "stages.contrast.steps": 3,

@@ -6,9 +6,9 @@ import torch
 from tiny_runs import tiny
 
 import medmcl
-from medmcl.data.loading import Prepared
-from medmcl.data.simulate import simulate
-from medmcl.evaluation.setting import Setting
+from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.protocol.setting import Setting
+from medmcl.simulation.kinds import simulate
 
 FINETUNE = "stages.finetune-{task}-{label_fraction}"
 MISSING = {"missing_ecg": 0.2, "missing_clinic": 0.2}

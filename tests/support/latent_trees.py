@@ -4,16 +4,16 @@ import json
 
 import torch
 
-from medmcl.data.cohort import open_cohort
-from medmcl.data.latent_tree import LatentTreeSettings, simulate_modalities
-from medmcl.data.loading import prepare
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
-from medmcl.stages.any_cohort import for_cohort, kinds_of
-from medmcl.stages.models import Setting, build_learner
-from medmcl.stages.recipe_file import read_recipe
-from medmcl.stages.train import run_train
+from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
+from medmcl.stages.train.models import Setting, build_learner
+from medmcl.stages.train.train import run_train
 
 OURS = {"learn": "tree", "warm_up": 0.34, "every": 20, "probe_share": 0.25, "probe_rows": 300}
 SMALL = {

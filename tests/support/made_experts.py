@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from medmcl.evaluation.expert_content import ExpertContent, TakenPiece, TakenWord
+from medmcl.evaluation.aspects.experts.content import ExpertContent, TakenPiece, TakenWord
 
 
 def line(step, split, blocks=(1, 3), experts=4, **more):

@@ -6,7 +6,11 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding
-from medmcl.evaluation.evidence import (
+from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
+from medmcl.evaluation.metrics.survival.calibration import survival_calibration
+from medmcl.evaluation.metrics.survival.d_calibration import d_calibration
+from medmcl.evaluation.protocol.evidence import (
     Evidence,
     FittedOn,
     SubgroupRow,
@@ -15,14 +19,10 @@ from medmcl.evaluation.evidence import (
     risk_histogram,
     sensible_thresholds,
 )
-from medmcl.evaluation.metrics.calibration_curve import calibration
-from medmcl.evaluation.metrics.d_calibration import d_calibration
-from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
-from medmcl.evaluation.metrics.survival_calibration import survival_calibration
+from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.study import Outcome, Predictor, Study
 from medmcl.evaluation.report.table_one import Variable, table_one
-from medmcl.evaluation.results import Result
 
 DRAWS = 10
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medmcl.evaluation.selection_evidence import (
+from medmcl.evaluation.aspects.selection.evidence import (
     SelectionEvidence,
     ShownCells,
     ShownImage,

@@ -13,7 +13,7 @@ CODE = """
 import json, sys
 import torch
 torch.set_num_threads(1)
-from medmcl.cli import main
+from medmcl.cli.main import main
 sys.argv = ["medmcl", *json.loads(sys.argv[1])]
 main()
 """

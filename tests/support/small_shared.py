@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from medmcl.core.batch import Batch, InputShape
-from medmcl.encoders.shared import SharedTower
+from medmcl.encoders.shared.tower import SharedTower
 
 INPUTS = {
     "image": InputShape(kind="image", shape=(1, 8, 8)),

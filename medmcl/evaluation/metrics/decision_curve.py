@@ -13,7 +13,6 @@ from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics import weighted_binary as kernels
 from medmcl.evaluation.metrics.brief import brief, span
 from medmcl.evaluation.metrics.intervals import Resampler
-from medmcl.evaluation.metrics.kaplan_meier import aalen_johansen_at, codes_of
 from medmcl.evaluation.metrics.metric import (
     Metric,
     NotEstimable,
@@ -22,6 +21,7 @@ from medmcl.evaluation.metrics.metric import (
     probabilities_of,
 )
 from medmcl.evaluation.metrics.sampled import too_few
+from medmcl.evaluation.metrics.survival.kaplan_meier import aalen_johansen_at, codes_of
 
 THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(1, 100))
 Values = tuple[float | None, ...]

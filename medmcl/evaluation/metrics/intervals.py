@@ -18,9 +18,9 @@ from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.metrics import predictions as metrics
-from medmcl.evaluation.metrics import survival_metrics
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, is_missing, numbers
 from medmcl.evaluation.metrics.sampled import Interval, Method, Sampled, check_method, mean_of
+from medmcl.evaluation.metrics.survival import metrics as survival_metrics
 
 __all__ = [
     "Interval",

@@ -32,7 +32,7 @@ from medmcl.evaluation.metrics.metric import (
     classes_of,
     probabilities_of,
 )
-from medmcl.evaluation.metrics.survival_metric import SurvivalMetric
+from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
 from medmcl.evaluation.metrics.thresholds import (
     sensitivity_at_specificity,
     sensitivity_at_specificity_metric,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from medmcl.core.gates import RouterSums, routed_modalities
+from medmcl.core.router_stats import RouterSums, routed_modalities
 
 USED = 0.01
 """An expert that is the first choice of at least this share of a modality's tokens is in use."""

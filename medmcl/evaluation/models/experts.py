@@ -9,11 +9,11 @@ import numpy as np
 from scipy.special import log_softmax
 
 from medmcl.core.targets import Targets
+from medmcl.evaluation.aspects.tasks.metrics import survival_outcome
 from medmcl.evaluation.models.cox import cox_loss
 from medmcl.evaluation.models.cox_model import baseline_hazard
 from medmcl.evaluation.models.linear_model import LinearModel, Link
 from medmcl.evaluation.models.probe import Fitted, linear_probe
-from medmcl.evaluation.task_metrics import survival_outcome
 
 SUREST = 30.0
 """Log odds beyond which no expert goes: a class it never saw is not proof against the others."""

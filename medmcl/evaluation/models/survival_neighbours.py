@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation.metrics.survival_metric import integrated_brier_metric
+from medmcl.evaluation.metrics.survival.metric import integrated_brier_metric
 from medmcl.evaluation.models.probe import Fitted
 
 CELLS = 8_000_000  # similarities held at once: 64 MB

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from medmcl.core.suppression import few
+from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
-from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
-from medmcl.evaluation.report.labelled import people_of
-from medmcl.evaluation.report.panels import by_when
-from medmcl.evaluation.report.words import about_what, listed, measured, metric_name
-from medmcl.evaluation.resampling import OVER
-from medmcl.evaluation.results import (
+from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.protocol.resampling import OVER
+from medmcl.evaluation.protocol.results import (
     BESIDE,
     COVARIATES,
     Result,
@@ -21,6 +19,8 @@ from medmcl.evaluation.results import (
     flipped,
     headline_rows,
 )
+from medmcl.evaluation.report.labelled import people_of
+from medmcl.evaluation.report.words import about_what, listed, measured, metric_name
 
 if TYPE_CHECKING:
     from medmcl.evaluation.report.data import ReportData

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding
-from medmcl.evaluation.confounders import Confounder
-from medmcl.evaluation.evidence import Evidence
-from medmcl.evaluation.expert_content import ExpertContent
+from medmcl.evaluation.aspects.confounders.measure import Confounder
+from medmcl.evaluation.aspects.experts.content import ExpertContent
+from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
+from medmcl.evaluation.protocol.evidence import Evidence
+from medmcl.evaluation.protocol.results import APART, Result, headline_rows
 from medmcl.evaluation.report.study import Study
 from medmcl.evaluation.report.table_one import TableOne
-from medmcl.evaluation.results import APART, Result, headline_rows
-from medmcl.evaluation.selection_evidence import SelectionEvidence
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.suppression import few
+from medmcl.evaluation.aspects.presence.counts import Presence, presence
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     FAINT,
@@ -25,7 +26,6 @@ from medmcl.evaluation.report.pictures import (
     spoken,
     style,
 )
-from medmcl.evaluation.report.presence import Presence, presence
 
 MOST_STAGES = 12  # with a panel of their own
 MOST_MODALITIES = 22  # with a line in the figure of patterns

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.suppression import FEWEST_SUBJECTS, few, plain_few
-from medmcl.evaluation.evidence import TaskEvidence
+from medmcl.evaluation.aspects.experts.lines import expert_rows, share_rows
+from medmcl.evaluation.aspects.presence.counts import presence
+from medmcl.evaluation.aspects.selection.figures import score_rows
+from medmcl.evaluation.aspects.selection.lines import selection_rows
+from medmcl.evaluation.aspects.tasks.calibration_figures import groups_shown
+from medmcl.evaluation.aspects.tasks.survival_figures import curve_of, gridded, last_time, quantity
 from medmcl.evaluation.metrics.calibration_curve import Calibration
-from medmcl.evaluation.metrics.d_calibration import DCalibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.metrics.intervals import Interval
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
-from medmcl.evaluation.report.calibration_figures import groups_shown
+from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
+from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.report.data import ReportData
-from medmcl.evaluation.report.embedding_figures import cosine_rows, map_rows
-from medmcl.evaluation.report.expert_lines import expert_rows, share_rows
-from medmcl.evaluation.report.geometry_lines import geometry_of
-from medmcl.evaluation.report.presence import presence
-from medmcl.evaluation.report.selection_figures import score_rows
-from medmcl.evaluation.report.selection_lines import selection_rows
-from medmcl.evaluation.report.survival_figures import curve_of, gridded, last_time, quantity
+from medmcl.evaluation.report.training.embedding_figures import cosine_rows, map_rows
+from medmcl.evaluation.report.training.geometry_lines import geometry_of
 from medmcl.evaluation.report.tripod import checklist
 
 Rows = list[dict[str, Any]]

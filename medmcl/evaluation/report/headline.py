@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmcl.evaluation.attack_results import EFFECT
-from medmcl.evaluation.evidence import UNKNOWN_ENCODER
-from medmcl.evaluation.paired_choices import CHANCE, OVERALL
+from medmcl.evaluation.aspects.attack.rates import EFFECT
+from medmcl.evaluation.aspects.confounders.lines import confounder_headline
+from medmcl.evaluation.aspects.paired_choice.measure import CHANCE, OVERALL
+from medmcl.evaluation.aspects.selection.lines import selection_headline
+from medmcl.evaluation.aspects.tasks.too_good import too_good
+from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER
+from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.answers import (
     MOST_TASKS,
     Said,
@@ -20,11 +24,7 @@ from medmcl.evaluation.report.answers import (
     verdict,
     who,
 )
-from medmcl.evaluation.report.confounder_lines import confounder_headline
-from medmcl.evaluation.report.selection_lines import selection_headline
 from medmcl.evaluation.report.words import listed
-from medmcl.evaluation.results import Result
-from medmcl.evaluation.too_good import too_good
 
 if TYPE_CHECKING:
     from medmcl.evaluation.report.data import ReportData

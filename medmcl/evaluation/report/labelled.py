@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medmcl.core.suppression import few
+from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.words import fraction_name
-from medmcl.evaluation.results import Result
 
 
 def people_of(rows: Sequence[Result]) -> str:

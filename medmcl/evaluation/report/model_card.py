@@ -11,7 +11,7 @@ from typing import Any
 from medmcl.core.findings import counted
 from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
-from medmcl.evaluation.metrics.survival_calibration import SurvivalCalibration
+from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
 from medmcl.evaluation.report.answers import FEW_EVENTS, deciding
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.pictures import number

@@ -12,8 +12,8 @@ import numpy as np
 
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import report_rows
-from medmcl.evaluation.report.geometry_lines import geometry_of
 from medmcl.evaluation.report.headline import headline
+from medmcl.evaluation.report.training.geometry_lines import geometry_of
 from medmcl.evaluation.report.tripod import checklist
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
+from medmcl.evaluation.protocol.results import Result, save_results
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import write_csv_files
 from medmcl.evaluation.report.frame import fill
@@ -16,7 +17,6 @@ from medmcl.evaluation.report.numbers import as_json, json_text, plain_text
 from medmcl.evaluation.report.pages import parted, words
 from medmcl.evaluation.report.sections import LEFT_OUT, not_shown, sections_of
 from medmcl.evaluation.report.words import at_level, metric_name
-from medmcl.evaluation.results import Result, save_results
 
 __all__ = ["ReportData", "as_json", "pages", "render", "write_report"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.aspects.selection.evidence import ShownImage, ShownSignal
 from medmcl.evaluation.report.pictures import INK, SMALL, canvas, encode, style
-from medmcl.evaluation.selection_evidence import ShownImage, ShownSignal
 
 LONGEST = 420
 """Pixels along the longer side of an image: larger ones are made smaller."""

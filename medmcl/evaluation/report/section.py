@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medmcl.evaluation.report.contact_sheet import Sheet
+from medmcl.evaluation.aspects.selection.contact_sheet import Sheet
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.tables import Shown
 

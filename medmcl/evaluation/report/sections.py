@@ -6,34 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from medmcl.evaluation.aspects.attack.figures import attack_pictures, attack_tables
+from medmcl.evaluation.aspects.confounders.section import confounder_sections
+from medmcl.evaluation.aspects.experts.content_figures import content_pictures
+from medmcl.evaluation.aspects.experts.figures import routing_curves, share_pictures
+from medmcl.evaluation.aspects.experts.lines import expert_rows, share_rows
+from medmcl.evaluation.aspects.paired_choice.figures import choice_differences, choice_pictures
+from medmcl.evaluation.aspects.presence.table import presence_tables
+from medmcl.evaluation.aspects.retrieval import figures as retrieval_figures
+from medmcl.evaluation.aspects.selection.contact_sheet import SINGLE_PEOPLE
+from medmcl.evaluation.aspects.selection.section import selection_sections
+from medmcl.evaluation.aspects.tasks import result_figures
+from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
+from medmcl.evaluation.aspects.tasks.coefficient_table import coefficient_section
+from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
+from medmcl.evaluation.aspects.tasks.subgroup_figures import subgroup_forest
+from medmcl.evaluation.aspects.tasks.survival_figures import curve_of, risk_group_curves
+from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.report import (
-    embedding_figures,
-    figures,
-    geometry_figures,
-    gradient_figures,
-    result_figures,
-    retrieval_figures,
-)
-from medmcl.evaluation.report.attack_figures import attack_pictures, attack_tables
-from medmcl.evaluation.report.calibration_figures import calibration_plot
-from medmcl.evaluation.report.choice_figures import choice_differences, choice_pictures
-from medmcl.evaluation.report.coefficient_table import coefficient_section
-from medmcl.evaluation.report.confounder_section import confounder_sections
-from medmcl.evaluation.report.contact_sheet import SINGLE_PEOPLE
+from medmcl.evaluation.report import figures
 from medmcl.evaluation.report.data import ReportData
-from medmcl.evaluation.report.decision_figures import decision_curves
-from medmcl.evaluation.report.expert_content_figures import content_pictures
-from medmcl.evaluation.report.expert_figures import routing_curves, share_pictures
-from medmcl.evaluation.report.expert_lines import expert_rows, share_rows
-from medmcl.evaluation.report.geometry_lines import geometry_of
-from medmcl.evaluation.report.graph_figures import graph_pictures
 from medmcl.evaluation.report.pictures import Picture
-from medmcl.evaluation.report.presence_table import presence_tables
 from medmcl.evaluation.report.section import Section
-from medmcl.evaluation.report.selection_section import selection_sections
-from medmcl.evaluation.report.subgroup_figures import subgroup_forest
-from medmcl.evaluation.report.survival_figures import curve_of, risk_group_curves
 from medmcl.evaluation.report.tables import (
     Shown,
     checklist_shown,
@@ -43,7 +37,9 @@ from medmcl.evaluation.report.tables import (
     ledger_shown,
     table_one_shown,
 )
-from medmcl.evaluation.report.target_figures import targets_overview
+from medmcl.evaluation.report.training import embedding_figures, geometry_figures, gradient_figures
+from medmcl.evaluation.report.training.geometry_lines import geometry_of
+from medmcl.evaluation.report.training.graph_figures import graph_pictures
 from medmcl.evaluation.report.tripod import checklist
 from medmcl.evaluation.report.words import about_what, at_level, listed, over
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medmcl.evaluation.evidence import Evidence, FittedOn, TaskEvidence
-from medmcl.evaluation.metrics.d_calibration import DCalibration
+from medmcl.evaluation.aspects.tasks.panels import ABOUT, about
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
+from medmcl.evaluation.protocol.evidence import Evidence, FittedOn, TaskEvidence
+from medmcl.evaluation.protocol.results import Result, flipped
 from medmcl.evaluation.report.answers import verdict
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.labelled import people_of
-from medmcl.evaluation.report.panels import ABOUT, about
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.evaluation.report.tripod import Checklist
 from medmcl.evaluation.report.words import (
@@ -21,7 +22,6 @@ from medmcl.evaluation.report.words import (
     metric_name,
     p_shown,
 )
-from medmcl.evaluation.results import Result, flipped
 
 OPEN_ROWS = 24  # a longer table is folded
 MOST_METRICS = 3  # side by side: more do not fit a page

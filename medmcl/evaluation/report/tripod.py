@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from medmcl.core.findings import counted
 from medmcl.core.suppression import few
-from medmcl.evaluation.evidence import RiskHistogram
+from medmcl.evaluation.aspects.presence.counts import presence
+from medmcl.evaluation.protocol.evidence import RiskHistogram
+from medmcl.evaluation.protocol.resampling import OVER
+from medmcl.evaluation.protocol.results import headline_rows
 from medmcl.evaluation.report.data import ReportData
-from medmcl.evaluation.report.presence import presence
 from medmcl.evaluation.report.tripod_items import PARTS, Part
 from medmcl.evaluation.report.words import listed, measured, metric_name
-from medmcl.evaluation.resampling import OVER
-from medmcl.evaluation.results import headline_rows
 
 TO_COMPLETE = "to complete by the author"
 MOST_CITED = 6  # names in one citation; the others are counted

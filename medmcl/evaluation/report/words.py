@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from medmcl.evaluation.resampling import OVER
+from medmcl.evaluation.protocol.resampling import OVER
 
 METRIC_NAMES = {
     "auroc": "AUROC",

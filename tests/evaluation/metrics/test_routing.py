@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medmcl.core.gates import RouterSums, entropy
+from medmcl.core.router_stats import RouterSums, entropy
 from medmcl.evaluation.metrics.routing import describe_routers
 
 BLOCKS, EXPERTS = (1, 3), 5

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation import c_index
-from medmcl.evaluation.metrics.survival_metrics import integrated_brier
+from medmcl.evaluation.metrics.survival.metrics import integrated_brier
 from medmcl.evaluation.models.cox import cox_fit
 from medmcl.evaluation.models.cox_model import baseline_hazard, cox_model
 

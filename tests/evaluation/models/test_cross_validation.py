@@ -5,7 +5,6 @@ import pytest
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task, linear_probe, majority
-from medmcl.evaluation.folds import CrossValidation
 from medmcl.evaluation.metrics.predictions import (
     auprc,
     auroc,
@@ -23,7 +22,8 @@ from medmcl.evaluation.models.cross_validation import (
     subject_folds,
 )
 from medmcl.evaluation.models.probe import Fitted
-from medmcl.evaluation.predicted import Method
+from medmcl.evaluation.protocol.folds import CrossValidation
+from medmcl.evaluation.protocol.predicted import Method
 
 RNG = np.random.default_rng(0)
 SUBJECTS = np.repeat(np.arange(60), 2)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medmcl.evaluation.metrics import survival_metrics as sm
 from medmcl.evaluation.metrics.predictions import c_index
+from medmcl.evaluation.metrics.survival import metrics as sm
 
 pytestmark = pytest.mark.skipif("MEDMCL_DATA" not in os.environ, reason="MEDMCL_DATA is not set")
 

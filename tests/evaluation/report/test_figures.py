@@ -16,20 +16,18 @@ from made_report import (
 )
 from matplotlib.text import Text
 
-from medmcl.evaluation.evidence import RiskGroup, risk_groups
+from medmcl.evaluation.aspects.retrieval import figures as retrieval_figures
+from medmcl.evaluation.aspects.tasks import result_figures
+from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
+from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
+from medmcl.evaluation.aspects.tasks.subgroup_figures import subgroup_forest
+from medmcl.evaluation.aspects.tasks.survival_figures import gridded, risk_group_curves
+from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.models.competing import cumulative_incidence
-from medmcl.evaluation.report import (
-    embedding_figures,
-    figures,
-    geometry_figures,
-    pictures,
-    result_figures,
-    retrieval_figures,
-)
-from medmcl.evaluation.report.calibration_figures import calibration_plot
+from medmcl.evaluation.protocol.evidence import RiskGroup, risk_groups
+from medmcl.evaluation.report import figures, pictures
 from medmcl.evaluation.report.data import ReportData
-from medmcl.evaluation.report.decision_figures import decision_curves
 from medmcl.evaluation.report.files import risk_rows
 from medmcl.evaluation.report.labelled import people_of, share_of
 from medmcl.evaluation.report.page import pages
@@ -41,9 +39,7 @@ from medmcl.evaluation.report.pictures import (
     shorten,
     spoken,
 )
-from medmcl.evaluation.report.subgroup_figures import subgroup_forest
-from medmcl.evaluation.report.survival_figures import gridded, risk_group_curves
-from medmcl.evaluation.report.target_figures import targets_overview
+from medmcl.evaluation.report.training import embedding_figures, geometry_figures
 
 METHODS = ("ours", "scratch", "covariates", "bag of codes", "majority", "covariates + ours")
 LONG = "a very long name of a method that nobody could print in a column without cutting it"

@@ -17,12 +17,12 @@ from made_report import (
     survival_evidence,
 )
 
-from medmcl.evaluation.evidence import Evidence, risk_groups
+from medmcl.evaluation.aspects.tasks.survival_figures import gridded
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.protocol.evidence import Evidence, risk_groups
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import csv_text, report_rows
 from medmcl.evaluation.report.page import as_json, pages, write_report
-from medmcl.evaluation.report.survival_figures import gridded
 
 
 def read(path):

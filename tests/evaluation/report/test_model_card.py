@@ -4,7 +4,7 @@ import dataclasses
 
 import yaml
 
-from medmcl.evaluation.evidence import Evidence, FittedOn
+from medmcl.evaluation.protocol.evidence import Evidence, FittedOn
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.model_card import COMPLETE, model_card
 from medmcl.evaluation.report.study import Study

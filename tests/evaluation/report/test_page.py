@@ -10,11 +10,11 @@ import pytest
 
 from medmcl.core.findings import Finding
 from medmcl.evaluation import Result
+from medmcl.evaluation.aspects.retrieval.measure import retrieval
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.page import ReportData, as_json, pages, write_report
 from medmcl.evaluation.report.tripod import checklist
-from medmcl.evaluation.retrieval_ranks import retrieval
 
 EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 --> {{ 7 * 7 }}'
 

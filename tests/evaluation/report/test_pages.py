@@ -9,15 +9,17 @@ import pytest
 from made_report import binary_evidence, full_report, result_rows, survival_evidence
 from read_pages import QUESTIONS, check_pages, questions, visible
 
-from medmcl.evaluation.evidence import Evidence
+from medmcl.evaluation.aspects.retrieval import figures as retrieval_figures
+from medmcl.evaluation.aspects.tasks import result_figures
+from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
+from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.report import figures, result_figures, retrieval_figures
-from medmcl.evaluation.report.calibration_figures import calibration_plot
+from medmcl.evaluation.protocol.evidence import Evidence
+from medmcl.evaluation.report import figures
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.sections import not_shown, sections_of
-from medmcl.evaluation.report.target_figures import targets_overview
 
 LOST = NotEstimable("7 people with the event: a curve needs at least 10")
 

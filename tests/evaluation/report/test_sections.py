@@ -6,13 +6,13 @@ import re
 import pytest
 from made_report import binary_evidence, full_report, result_rows, subgroup_rows, survival_evidence
 
-from medmcl.evaluation.evidence import Evidence, FittedOn, RiskGroup
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.protocol.evidence import Evidence, FittedOn, RiskGroup
+from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.page import pages
 from medmcl.evaluation.report.sections import sections_of
 from medmcl.evaluation.report.tables import discrimination_tables
-from medmcl.evaluation.results import Result
 
 KEYS = [
     "cohort", "missingness", "results", "calibration", "decisions", "survival", "subgroups",

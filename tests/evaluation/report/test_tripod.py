@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from medmcl.evaluation.evidence import Evidence
+from medmcl.evaluation.protocol.evidence import Evidence
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.study import Study
 from medmcl.evaluation.report.tripod import CITE, TO_COMPLETE, checklist

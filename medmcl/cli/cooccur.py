@@ -1,0 +1,497 @@
+"""`medmcl cooccur ...`: counts of codes and concepts, without sharing patients.
+
+Heavy imports happen inside the commands, as in `cli`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medmcl.cli.command import Command, Group
+
+app = typer.Typer(
+    name="cooccur",
+    help="Count, release, merge and embed EHR codes and concepts without sharing patients.",
+    no_args_is_help=True,
+    cls=Group,
+)
+
+SpecArgument = Annotated[Path, typer.Argument(help="YAML that says what to count.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Override a value of the spec (window=days:30, data_root=/path). Repeatable.",
+    ),
+]
+
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")]
+
+
+@app.command(cls=Command)
+def count(
+    spec: SpecArgument,
+    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+    set_: SetOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, or tasks on Ray; 1, or the cluster's CPUs."),
+    ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option("--ray", help="Count on a Ray cluster, RAY_ADDRESS or here (extra [ray])."),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a count that was killed.")
+    ] = False,
+) -> None:
+    """Count which codes and concepts stand together in patients' records."""
+    from medmcl.cooccurrence.count.command import count as run_count
+    from medmcl.cooccurrence.count.counts import exact_sum
+    from medmcl.cooccurrence.count.run import Means
+    from medmcl.cooccurrence.count.spec import load_spec
+    from medmcl.cooccurrence.exchange.folder import save_counts
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.core.writing import refuse_unwritable
+    from medmcl.stages.cooccur.count import going_on
+
+    refuse_unwritable(out)
+    found = load_spec(spec, parse_overrides(set_ or ()))
+    means = Means(memory=found.keys.memory, workers=workers, ray=ray)
+    with going_on(out):
+        counts, tally = run_count(found, out, save_counts, means=means, resume=resume)
+    print(f"{counts.patients:,} patients, {counts.units:,} units ({counts.window})")
+    for (a, b), block in counts.blocks.items():
+        shape = f"{block.pairs.shape[0]:,} x {block.pairs.shape[1]:,}"
+        pairs = exact_sum(block.pairs.data)
+        print(f"{a} x {b}: {shape}, {block.pairs.nnz:,} cells, {pairs:,} pairs")
+    if counts.nested:
+        print(f"nested codes (one event counts for several): {', '.join(counts.nested)}")
+    for line in (*tally.left_out(), *tally.repeats(dropped=found.keys.duplicates == "drop")):
+        print(line)
+    print(f"counts: {out}")
+
+
+@app.command("to-meds", cls=Command)
+def to_meds(
+    spec: SpecArgument,
+    out: Annotated[Path, typer.Option(help="Folder of the dataset to write; must be new.")],
+    set_: SetOption = None,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Files to write; by size if not given.")
+    ] = None,
+) -> None:
+    """Write the sources of a spec (OMOP, Synthea, tables, notes) as MEDS 0.4."""
+    from medmcl.cooccurrence.count.command import convert
+    from medmcl.cooccurrence.count.spec import load_spec
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out)
+    done = convert(load_spec(spec, parse_overrides(set_ or ())), out, shards=shards)
+    for name, events in done.events.items():
+        print(f"{name}: {events:,} events")
+    print(f"{len(done.subjects):,} patients: {out}")
+
+
+@app.command(cls=Command)
+def rows(
+    spec: SpecArgument,
+    out: Annotated[Path, typer.Option(help="Table to write (.parquet, .csv); stays at the site.")],
+    set_: SetOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write patients' token counts, a row a subject, modality and code, for `release-private`."""
+    from medmcl.cooccurrence.count.spec import load_spec
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.stages.cooccur.count import write_rows
+
+    _say(write_rows(load_spec(spec, parse_overrides(set_ or ())), out, overwrite=overwrite))
+
+
+CountsArguments = Annotated[list[Path], typer.Argument(help="Folders of counts, one a site.")]
+AlignOption = Annotated[
+    str | None,
+    typer.Option(help="union: sites counted over vocabularies of their own; see the docs."),
+]
+
+
+@app.command(cls=Command)
+def merge(
+    counts: CountsArguments,
+    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+    align: AlignOption = None,
+) -> None:
+    """Add up the counts of several sites, exactly."""
+    from medmcl.stages.cooccur.merge import merge_folders
+
+    _say(merge_folders(counts, out, align=_align(align)))
+
+
+@app.command(cls=Command)
+def release(
+    counts: CountsArguments,
+    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
+    below: Annotated[int, typer.Option(min=2, help="Cells of fewer patients are left out.")] = 11,
+    public_vocabulary: Annotated[
+        bool,
+        typer.Option("--public-vocabulary", help="Codes were fixed in public: all stay listed."),
+    ] = False,
+    allow_nested: Annotated[
+        bool,
+        typer.Option("--allow-nested", help="Codes count one another's events: release anyway."),
+    ] = False,
+    align: AlignOption = None,
+) -> None:
+    """Write counts that may leave: cells of few patients absent, nothing else that tells them.
+
+    Several sites are added up first, which loses fewer cells than suppressing at each.
+    """
+    from medmcl.stages.cooccur.release import release_folders
+
+    done = release_folders(
+        counts,
+        out,
+        below=below,
+        public_vocabulary=public_vocabulary,
+        allow_nested=allow_nested,
+        align=_align(align),
+    )
+    cells, share, warnings = (done.pop(key) for key in ("cells", "share suppressed", "warnings"))
+    done["cells suppressed"] = f"{done['cells suppressed']:,} of {cells:,} ({share:.1%})"
+    _say_warned({**done, "warnings": warnings})
+
+
+@app.command("release-private", cls=Command)
+def release_private(
+    rows: Annotated[
+        Path, typer.Argument(help="Table: subject, modality, code, count; see `rows`.")
+    ],
+    vocabulary: Annotated[Path, typer.Option(help="Public table: modality, code, version.")],
+    ledger: Annotated[Path, typer.Option(help="Budget of these patients; see `budget`.")],
+    clip: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=N",
+            help="Longest counts of a patient: a public constant (codes=7), or a quantile that is "
+            "chosen from the patients and paid for (codes=quantile:0.5). Once a modality.",
+        ),
+    ],
+    epsilon: Annotated[float, typer.Option(help="Of this release.")],
+    delta: Annotated[float, typer.Option(help="Of this release; well below 1 / patients.")],
+    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
+    window: Annotated[str, typer.Option(help="Window of a row, if the table has one.")] = "record",
+    clip_share: Annotated[
+        float, typer.Option(help="Share of the cost (rho) that chosen bounds take, all together.")
+    ] = 0.1,
+    clip_longest: Annotated[
+        int, typer.Option(min=1, help="Where the search for a quantile ends; fixed in public.")
+    ] = 64,
+    allow_unlisted: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unlisted",
+            help="Release also where the vocabulary lists fewer than half of the occurrences.",
+        ),
+    ] = False,
+    allow_noise: Annotated[
+        bool,
+        typer.Option(
+            "--allow-noise", help="Release also where noise hides cells of up to 100 patients."
+        ),
+    ] = False,
+) -> None:
+    """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
+    from medmcl.stages.cooccur.release import read_bounds, release_rows
+
+    done = release_rows(
+        rows,
+        vocabulary,
+        out,
+        clip=read_bounds(clip, clip_longest),
+        epsilon=epsilon,
+        delta=delta,
+        ledger=ledger,
+        window=window,
+        clip_share=clip_share,
+        allow_unlisted=allow_unlisted,
+        allow_noise=allow_noise,
+    )
+    _say_warned(done)
+
+
+@app.command(cls=Command)
+def budget(
+    ledger: Annotated[Path, typer.Argument(help="File of the ledger.")],
+    epsilon: Annotated[float | None, typer.Option(help="Start one: all releases together.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Start one.")] = None,
+) -> None:
+    """Start the privacy budget of a site's patients, or say what was spent of it."""
+    from medmcl.stages.cooccur.release import start_budget
+
+    kept = start_budget(ledger, epsilon, delta)
+    whole, spent = kept.read(), kept.spent()
+    _say({"budget": f"epsilon {whole.epsilon:g}, delta {whole.delta:g}", **spent.model_dump()})
+    print(f"left for one release: epsilon {kept.left():.4g} at this delta")
+
+
+@app.command("secure-pair", cls=Command)
+def secure_pair(
+    site: Annotated[str, typer.Option(help="This site.")],
+    other: Annotated[str, typer.Option(help="The other one.")],
+    keys: Annotated[Path, typer.Option(help="This site's keys; made if they are not there.")],
+    seed: Annotated[Path, typer.Option(help="File that the first site writes, the second takes.")],
+) -> None:
+    """Agree with another site on a seed: the first draws it, the second takes it from the file."""
+    from medmcl.stages.cooccur.merge import share_seed
+
+    _say(share_seed(site, other, keys, seed))
+
+
+@app.command("secure-start", cls=Command)
+def secure_start(
+    counts: Annotated[Path, typer.Argument(help="Any site's counts: only their shape is read.")],
+    site: Annotated[list[str], typer.Option("--site", help="A site; repeat for each, at least 3.")],
+    out: Annotated[Path, typer.Option(help="New folder: round.json for all, an empty layout.")],
+) -> None:
+    """Start a secure sum over three sites or more."""
+    from medmcl.stages.cooccur.merge import start_round
+
+    _say(start_round(counts, site, out))
+
+
+@app.command("secure-share", cls=Command)
+def secure_share(
+    counts: Annotated[Path, typer.Argument(help="This site's exact counts.")],
+    keys: Annotated[Path, typer.Option(help="This site's keys; they stay here.")],
+    round_: Annotated[
+        Path, typer.Option("--round", help="Folder of secure-start, or its round.json.")
+    ],
+    out: Annotated[Path, typer.Option(help="File of the share; must be new.")],
+) -> None:
+    """Mask this site's counts for one secure sum; the share may leave, the counts stay."""
+    from medmcl.stages.cooccur.merge import share_counts
+
+    _say(share_counts(counts, keys, round_, out))
+
+
+@app.command("secure-sum", cls=Command)
+def secure_sum(
+    shares: Annotated[list[Path], typer.Argument(help="One share of every site.")],
+    round_: Annotated[
+        Path, typer.Option("--round", help="Folder of secure-start, or its round.json.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+) -> None:
+    """Add up the shares: the exact counts of all sites together, of no site alone."""
+    from medmcl.stages.cooccur.merge import sum_shares
+
+    _say(sum_shares(shares, round_, out))
+
+
+@app.command("private-start", cls=Command)
+def private_start(
+    vocabulary: Annotated[Path, typer.Argument(help="Public table: modality, code, version.")],
+    site: Annotated[list[str], typer.Option("--site", help="A site; repeat for each, at least 3.")],
+    clip: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=N", help="Longest counts of a patient, a public constant."),
+    ],
+    epsilon: Annotated[float, typer.Option(help="Of the release.")],
+    delta: Annotated[float, typer.Option(help="Of the release; well below 1 / patients.")],
+    out: Annotated[Path, typer.Option(help="File of the round, the same for all; must be new.")],
+    honest: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sites whose noise alone is enough; all but one if not given."),
+    ] = None,
+    window: Annotated[
+        str, typer.Option(help="Window of a row, if the tables have one.")
+    ] = "record",
+    allow_noise: Annotated[
+        bool,
+        typer.Option(
+            "--allow-noise", help="Release also where noise hides cells of up to 100 patients."
+        ),
+    ] = False,
+) -> None:
+    """Start a private release of three sites or more, of which nobody holds the exact sum."""
+    from medmcl.stages.cooccur.private import start_private
+
+    _say(
+        start_private(
+            vocabulary,
+            site,
+            clip,
+            out,
+            epsilon=epsilon,
+            delta=delta,
+            honest=honest,
+            window=window,
+            allow_noise=allow_noise,
+        )
+    )
+
+
+@app.command("private-share", cls=Command)
+def private_share(
+    rows: Annotated[Path, typer.Argument(help="This site's ROWS table; it stays here.")],
+    keys: Annotated[Path, typer.Option(help="This site's keys; they stay here.")],
+    ledger: Annotated[Path, typer.Option(help="Budget of this site's patients; see `budget`.")],
+    round_: Annotated[Path, typer.Option("--round", help="File of private-start.")],
+    out: Annotated[Path, typer.Option(help="File of the share; must be new.")],
+    allow_unlisted: Annotated[
+        bool,
+        typer.Option("--allow-unlisted", help="As in `release-private`."),
+    ] = False,
+) -> None:
+    """Clip this site's patients, add its share of the noise, and mask; the share may leave."""
+    from medmcl.stages.cooccur.private import share_rows
+
+    _say_warned(share_rows(rows, keys, ledger, round_, out, allow_unlisted=allow_unlisted))
+
+
+@app.command("private-sum", cls=Command)
+def private_sum(
+    shares: Annotated[list[Path], typer.Argument(help="One share of every site.")],
+    round_: Annotated[Path, typer.Option("--round", help="File of private-start.")],
+    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
+) -> None:
+    """Add up the shares: a release under differential privacy, the noise of all sites in it."""
+    from medmcl.stages.cooccur.private import sum_private
+
+    _say(sum_private(shares, round_, out))
+
+
+@app.command(cls=Command)
+def embed(
+    counts: Annotated[Path, typer.Argument(help="Folder of counts, exact or released.")],
+    out: Annotated[Path, typer.Option(help="Folder of vectors to write; must be new.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A=B",
+            help="Override a setting (rank=50, shrink=true, association=log). Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Embed codes and concepts: PMI, then SVD."""
+    from medmcl.cooccurrence.embed.embed import EmbedSettings
+    from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest
+    from medmcl.core.config import check
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.stages.cooccur.embed import embed as run_embed
+
+    given = dict(parse_overrides(set_ or ()))
+    settings = check(EmbedSettings, given, where="cooccur embed", error=ConfigError)
+    found, release = load_counts(counts), read_manifest(counts).release
+    facts = run_embed(found, out, settings, release=release)
+    print(f"{facts['rank']} dimensions ({facts['rank_rule']}), {facts['association']}")
+    if facts["without_vector"]:
+        print(f"{facts['without_vector']} tokens have no vector: embedding.json names them")
+    print(f"vectors: {out}")
+
+
+@app.command("merge-embeddings", cls=Command)
+def merge_embeddings(
+    vectors: Annotated[
+        list[Path], typer.Argument(help="Folders that `cooccur embed` wrote, one a site.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of vectors to write; must be new.")],
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Dimensions; the smallest of the sites' if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the permutations that judge each fit.")] = 0,
+) -> None:
+    """Merge the vectors of sites that counted different codes; refused where that is a guess."""
+    from medmcl.stages.cooccur.align import merge_embedded
+
+    facts = merge_embedded(vectors, out, rank=rank, seed=seed)
+    for site in facts["merged"]["sites"]:
+        fit = site["alignment"]
+        how = fit["verdict"]
+        if how == "safe":
+            how = f"{fit['tokens']} shared, safe: residual {fit['residual']:.2f}"
+            how += f" (by chance {fit['residual_by_chance']:.2f})"
+        print(f"{site['site']}: {site['tokens']} tokens, {site['pairs']:,} pairs; {how}")
+    print(f"{facts['rank']} dimensions ({facts['rank_rule']})")
+    print(
+        f"{facts['merged']['unseen_cells']:.0%} of the cells were seen by no site, and are filled"
+    )
+    print(f"vectors: {out}")
+
+
+@app.command(cls=Command)
+def evaluate(
+    vectors: Annotated[Path, typer.Argument(help="Folder that `cooccur embed` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must hold no evaluation.")],
+    relations: Annotated[
+        Path | None, typer.Option(help="Known pairs: first, second, relation.")
+    ] = None,
+    hierarchy: Annotated[
+        Path | None, typer.Option(help="MEDS codes.parquet: parents and siblings.")
+    ] = None,
+    relevance: Annotated[
+        Path | None, typer.Option(help="CSV: query, candidate, relevance.")
+    ] = None,
+    types: Annotated[Path | None, typer.Option(help="CSV: token, type.")] = None,
+    neighbours: Annotated[
+        list[str] | None, typer.Option(help="A token whose neighbours to list. Repeatable.")
+    ] = None,
+    groups: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Exact counts of a group of the patients behind the vectors; name all groups: "
+            "standard errors of neighbours. Repeatable."
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    seed: Annotated[int, typer.Option(help="Of random pairs, bootstraps and map.")] = 0,
+) -> None:
+    """Score an embedding by known relations, relevance and neighbours; draw its map."""
+    from medmcl.stages.cooccur.embed import load_vectors
+    from medmcl.stages.cooccur.errors import open_groups
+    from medmcl.stages.cooccur.evaluate import evaluate as run_evaluate
+    from medmcl.stages.cooccur.evaluate import said
+
+    found = run_evaluate(
+        load_vectors(vectors),
+        out,
+        relations=relations,
+        hierarchy=hierarchy,
+        relevance=relevance,
+        types=types,
+        neighbours_of=neighbours or (),
+        groups=open_groups(vectors, groups) if groups else None,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    for line in said(found):
+        print(line)
+    print(f"evaluation: {out}")
+
+
+def _say_warned(done: dict[str, Any]) -> None:
+    """As `_say`, warnings last, one a line."""
+    _say({name: value for name, value in done.items() if name != "warnings"})
+    for warning in done["warnings"]:
+        print(f"warning: {warning}")
+
+
+def _say(done: dict[str, Any]) -> None:
+    """One line a fact; lists and tables as JSON."""
+    for name, value in done.items():
+        nested = isinstance(value, (dict, list, tuple))
+        print(f"{name}: {json.dumps(value, ensure_ascii=False) if nested else value}")
+
+
+def _align(text: str | None) -> Any:
+    from medmcl.core.config import lookup
+
+    return None if text is None else lookup("--align", text, {"union": "union"})

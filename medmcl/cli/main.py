@@ -1,0 +1,780 @@
+"""The command line. Heavy imports happen inside the commands, so ``--help`` answers at once.
+
+Exit codes:
+
+==== ==============================================================================================
+0    done
+1    a fault of medmcl, or of the machine
+2    the user's mistake (command line, configuration, cohort, artefact): one message, with the fix
+3    ``pretrain``, ``evaluate``: done, but a stage of the run is wrecked; the last line says which
+75   saved on a signal or Ctrl-C; ``--resume`` goes on
+130  Ctrl-C where there was nothing to save, or pressed twice
+==== ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medmcl.cli.command import Command, Group
+from medmcl.cli.cooccur import app as cooccur
+from medmcl.cli.predict import predict
+from medmcl.core.progress import Clocked
+
+app = typer.Typer(
+    name="medmcl",
+    help="Multimodal contrastive learning on medical cohorts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    cls=Group,
+)
+app.add_typer(cooccur)
+
+CohortOption = Annotated[
+    str, typer.Option("--cohort", help="Cohort: folder, cohort.yaml, or a name under cohorts/.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Override a value of the recipe (stages.NAME.epochs=5), or of the cohort "
+        "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+    ),
+]
+CohortSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Override a value of the cohort (cohort.on_bad_record=exclude, data_root=/path); the "
+        "recipe is that of the run. Repeatable.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that read records, where that takes longer than starting them; one a "
+        "processor, at most 8, if not given. 0 reads in this process.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same bits on CPU.")]
+
+
+def _version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from medmcl import __version__
+
+        print(f"medmcl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[  # noqa: ARG001  # its callback prints and ends
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
+) -> None:
+    """Multimodal contrastive learning on medical cohorts."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(Clocked())
+    logger = logging.getLogger("medmcl")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False
+
+
+@contextmanager
+def _overrides(
+    pairs: list[str] | None,
+    cohort: str | None = None,
+    recipe: str | None = None,
+    *,
+    reads_recipe: bool = True,
+    reads_stage: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Read ``--set``; an error about a key that one of them sets names it.
+
+    What the files of cohort and recipe say of them is looked up first: what is imported inside the
+    block takes seconds.
+    """
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.overrides import naming_overrides, parse_overrides
+
+    overrides = parse_overrides(pairs or ())
+    try:
+        if cohort is not None:
+            from medmcl.stages.recipe.settings import refuse_settings
+
+            refuse_settings(
+                cohort, recipe, overrides, reads_recipe=reads_recipe, reads_stage=reads_stage
+            )
+        yield overrides
+    except ConfigError as error:
+        raise naming_overrides(error, overrides) from None
+
+
+def _reading(workers: int | None) -> AbstractContextManager[None]:
+    """Lend processes that read records, for the length of a command."""
+    from medmcl.data.loading.worker_pool import lent_processes, processors
+
+    return lent_processes(processors() if workers is None else workers)
+
+
+@app.command(cls=Command)
+def pretrain(
+    cohort: CohortOption,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe: file, or a name that `medmcl recipes` lists.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; must be new.")] = None,
+    set_: SetOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes, one device each.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Keep file of `medmcl select`: only what it keeps is trained on."),
+    ] = None,
+    reuse: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run of this cohort whose finished stages are not trained again, where the recipe "
+            "has them under the same names and settings; RUN:STAGE: that stage and what it needs, "
+            "no others."
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the unfinished run at --out.")
+    ] = False,
+) -> None:
+    """Train a recipe on a cohort; ends with a run folder and its report.html."""
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out or Path("runs"))
+    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+        from medmcl.stages.run.launch import relaunch
+        from medmcl.stages.run.pretrain import pretrain as run_pretrain
+
+        if devices > 1 and relaunch(devices):
+            return
+        run = run_pretrain(
+            cohort,
+            recipe=recipe,
+            out=out,
+            overrides=overrides,
+            seed=seed,
+            device=device,
+            precision=precision,
+            keep=keep,
+            reuse=reuse,
+            resume=resume,
+        )
+    if run is not None:
+        print(f"run:    {run.path}")
+        print(f"report: {run.path / 'report.html'}")
+        _end_wrecked(run.wrecked)
+
+
+@app.command(cls=Command)
+def evaluate(
+    cohort: CohortOption,
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder; left out where only --embeddings are scored.")
+    ] = None,
+    embeddings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--embeddings",
+            metavar="[NAME=]FILE",
+            help="Vectors made elsewhere, by subject or record (.parquet, .csv, .tsv, .npz); "
+            "called by the file's stem if not by NAME. Several are compared with the first. With a "
+            "RUN they stand beside its models; without one --out becomes a run folder. Repeatable.",
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="Task to score; all if not given. Repeatable."),
+    ] = None,
+    label_fraction: Annotated[
+        str | None, typer.Option(help="Shares of the train labels, for example 0.01,0.1,1.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option("--compare", help="Another run to set beside. Repeatable.")
+    ] = None,
+    probe: Annotated[
+        str,
+        typer.Option(
+            help="frozen: the probes that the run kept; refit: fitted on this cohort's train "
+            "split; auto: frozen on another cohort than the run's own."
+        ),
+    ] = "auto",
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            help="What the bootstrap draws: subject, site (whole), or stratified (subjects inside "
+            "classes of the outcome); as the recipe says if not given."
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write what every method said of each person that was scored (.parquet, .csv "
+            "or .tsv): a file about people, to be kept as the data are."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report and results; must hold none yet.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a value of the evaluate stage, nothing is trained again "
+            "(evaluate.draws=5, evaluate.covariates=clinic), or of the cohort "
+            "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of label subsets and bootstrap; the run's.")
+    ] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+) -> None:
+    """Score a run, or vectors from elsewhere, on the held-out split of a cohort."""
+    from medmcl.core.writing import refuse_unwritable
+
+    fractions = _fractions(label_fraction)
+    target = out if out is not None or run is None or not run.is_dir() else run
+    if target is not None:
+        refuse_unwritable(target)
+    settings = _overrides(set_, cohort, reads_recipe=False, reads_stage=True)
+    with _reading(workers), settings as overrides:
+        from medmcl.stages.evaluate.evaluate import evaluate as run_evaluate
+
+        done = run_evaluate(
+            run,
+            cohort,
+            embeddings=embeddings or None,
+            tasks=task or None,
+            label_fractions=fractions,
+            compare=compare or (),
+            out=out,
+            overwrite=overwrite,
+            overrides=overrides,
+            seed=seed,
+            device=device,
+            probe=_probe(probe),
+            resample=resample,
+            predictions=predictions,
+        )
+    print(f"report: {done.folder / 'report.html'}")
+    if predictions is not None:
+        from medmcl.stages.predict.people import WARNING
+
+        print(f"predictions: {predictions}\nnote: {WARNING}")
+    _end_wrecked(done.wrecked)
+
+
+def _end_wrecked(wrecked: dict[str, str]) -> None:
+    """End with a code of its own where stages are wrecked, and say so in the last line."""
+    if wrecked:
+        from medmcl.stages.run.launch import WRECKED_CODE
+        from medmcl.stages.train.wrecked import last_line
+
+        print(last_line(wrecked))
+        raise typer.Exit(WRECKED_CODE)
+
+
+def _probe(text: str) -> Any:
+    """Read ``--probe``."""
+    from medmcl.core.config import lookup
+
+    return lookup("--probe", text, {one: one for one in ("auto", "frozen", "refit")})
+
+
+def _fractions(text: str | None) -> tuple[float, ...] | None:
+    """Read ``0.01,0.1,1``: shares above 0, at most 1."""
+    from medmcl.core.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if found and all(0 < one <= 1 for one in found):
+        return found
+    raise ConfigError(
+        "is not a list of shares",
+        where="--label-fraction",
+        got=text or "''",
+        expected="numbers above 0, at most 1, with commas between them: 0.01,0.1,1",
+        mend="10 percent is 0.1",
+    )
+
+
+app.command(cls=Command)(predict)
+
+
+@app.command(cls=Command)
+def embed(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    cohort: CohortOption,
+    out: Annotated[
+        Path, typer.Option(help="Table to write (.parquet, .csv or .tsv); must be new.")
+    ],
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            help="Modality to embed; the run's first if not given. Several (a,b) or all: the mean "
+            "of those a sample has; with --space pooled."
+        ),
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="Stage whose tower to use.")] = None,
+    space: Annotated[
+        str, typer.Option(help="features (before the projection) or pooled (shared space).")
+    ] = "features",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
+    set_: CohortSetOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+) -> None:
+    """Write the embedding of every record of a cohort, with a quality flag."""
+    from medmcl.core.writing import refuse_unwritable
+    from medmcl.stages.run.outputs import claim_table, write_table
+
+    claim_table(out, overwrite=overwrite)
+    refuse_unwritable(out, folder=False)
+    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.run.run import load
+
+        table = load(run).embed(
+            cohort,
+            modality=modality.split(",") if modality and "," in modality else modality,
+            stage=stage,
+            space=space,
+            device=device,
+            overrides=overrides,
+        )
+    write_table(table, out)
+    refused = int((table["quality"] != "ok").sum())
+    unit = "samples" if "modalities" in table else "records"
+    print(f"{len(table)} {unit}, {refused} without an embedding: {out}")
+
+
+@app.command(cls=Command)
+def select(
+    run: Annotated[Path, typer.Argument(help="Run folder: its towers are the teacher.")],
+    cohort: CohortOption,
+    out: Annotated[Path, typer.Option(help="Keep file to write (.parquet); must be new.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by",
+            metavar="KIND:SHARE",
+            help="A step of the rule: keep this share of the whole pool, however many steps there "
+            "are, by clip_score, neg_clip_loss, norm_sim or norm_sim_dynamic. Repeatable; of the "
+            "run's own select stage if not given, else neg_clip_loss:0.3.",
+        ),
+    ] = None,
+    pair: Annotated[
+        str | None, typer.Option(help="The two modalities, a,b; the run's first two if not given.")
+    ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="Stage whose towers score; several if each left out a fold. Repeatable."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Cohort whose train split every norm_sim of the rule should be near to; if not "
+            "given, as the selection says: the tuning split of --cohort."
+        ),
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--and",
+            help="Another filter: keep only what it keeps as well (a keep file, or a text file of "
+            "ids). Repeatable.",
+        ),
+    ] = None,
+    or_else: Annotated[
+        list[Path] | None,
+        typer.Option("--or", help="Another filter: keep what it keeps, too; after --and."),
+    ] = None,
+    shown: Annotated[
+        int,
+        typer.Option(min=0, help="Pairs in each row of a contact sheet: records of single people."),
+    ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a value of the selection (select.scores.norm_sim.p=inf), or of the "
+            "cohort (cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+) -> None:
+    """Choose the pairs of a cohort that are worth training on; `pretrain --keep` takes the file."""
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out, folder=False)
+    with _reading(workers), _overrides(set_) as overrides:
+        from medmcl.stages.select.command import select as run_select
+
+        done = run_select(
+            run,
+            cohort,
+            out=out,
+            by=by or (),
+            pair=None if pair is None else pair.split(","),
+            stages=stage or (),
+            target=target,
+            also=also or (),
+            or_else=or_else or (),
+            overwrite=overwrite,
+            overrides={"select.shown": shown, **overrides},
+            device=device,
+        )
+    print(done.sentence)
+    for note in (*done.repeats, *done.notes):
+        print(note)
+    print(f"keep:   {out}")
+    print(f"report: {out.with_suffix('.html')}")
+
+
+@app.command(cls=Command)
+def check(
+    cohort: CohortOption,
+    recipe: Annotated[str | None, typer.Option(help="Recipe to check it for.")] = None,
+    screen: Annotated[
+        Path | None,
+        typer.Option(
+            "--screen",
+            metavar="RUN",
+            help="Instead of looking for faults, list the most suspect pairs of the train split, "
+            "by detectors of poison on this run's embeddings. Options from --stage to --device "
+            "are for this alone.",
+        ),
+    ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Stage whose tower to use; the last one trained without labels."),
+    ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="Modality to embed; that of the attack, else the stage's first picture."),
+    ] = None,
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="Poison stage of the run to lay over the rows, and to judge by; the one that the "
+            "stage is poisoned_by if not given; none: no attack, on any cohort."
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="dao, slof, lid or knn_distance: by which to list first (default dao)."),
+    ] = None,
+    k: Annotated[int | None, typer.Option("--k", min=1, help="Neighbours (default 16).")] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Look for neighbours in drawn batches of so many rows; among all."),
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Suspects to show (default 50).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for suspects.html, .csv and .json; must hold none yet "
+            "(default RUN/screen-COHORT)."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite", help="Write over what is there.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of batches and bootstrap draws (default 0).")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default auto).")
+    ] = None,
+    set_: SetOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Find in seconds what would fail in hours: every fault at once, each with how to fix it.
+
+    With --screen RUN: list the pairs that look most like poison, or are merely odd, to a run.
+    """
+    options = {
+        "stage": stage, "modality": modality, "attack": attack, "detector": detector, "k": k,
+        "batch": batch, "top": top, "out": out, "overwrite": overwrite, "seed": seed,
+        "device": device,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    if screen is not None:
+        _screen(screen, cohort, recipe, given, set_, workers)
+        return
+    _refuse_given(given)
+    logging.getLogger("medmcl").info("reading the tables of %s", cohort)
+    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+        from medmcl.stages.recipe.inspect import check as run_check
+        from medmcl.stages.recipe.inspect import written
+
+        findings = run_check(cohort, recipe=recipe, overrides=overrides)
+    print(written(findings))
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(2)
+
+
+def _refuse_given(options: dict[str, Any]) -> None:
+    """Refuse options of ``check --screen`` where nothing is screened."""
+    from medmcl.core.errors import ConfigError
+
+    if options:
+        names = ", ".join(f"--{name}" for name in options)
+        raise ConfigError(
+            "means nothing without --screen",
+            where="medmcl check",
+            got=names,
+            mend="add --screen RUN, or leave it out",
+        )
+
+
+def _screen(
+    run: Path,
+    cohort: str,
+    recipe: str | None,
+    options: dict[str, Any],
+    set_: list[str] | None,
+    workers: int | None,
+) -> None:
+    """Screen a cohort with a run: ``check --screen``."""
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.writing import refuse_unwritable
+
+    if recipe is not None:
+        raise ConfigError(
+            "means nothing with --screen: the recipe is that of the run",
+            where="medmcl check",
+            got=f"--recipe {recipe}",
+            mend="leave --recipe out",
+        )
+    out = options.get("out", run)
+    if "out" in options or run.is_dir():
+        refuse_unwritable(out)
+    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.screen.command import check_screen
+
+        done = check_screen(run, cohort, overrides=overrides, **options)
+    print(done.summary)
+
+
+@app.command(cls=Command)
+def poison(
+    cohort: CohortOption,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the manifest, poison.html and poison.json.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="Recipe with a poison stage: file, or name.")
+    ] = "poisoned",
+    stage: Annotated[
+        str | None, typer.Option(help="Its poison stage; the only one if not given.")
+    ] = None,
+    set_: SetOption = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of the run: the same one draws the same records.")
+    ] = 0,
+    shown: Annotated[
+        int, typer.Option(min=0, help="Poisoned records on the page: records of single people.")
+    ] = 0,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Keep file of `medmcl select`: only what it keeps can be poisoned."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Draw which train records an attack poisons, to test defences; trains nothing.
+
+    The data stay as they are. `pretrain` takes the manifest: --set stages.NAME.manifest=FILE.
+    """
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out)
+    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+        from medmcl.stages.poison.command import poison as run_poison
+
+        done = run_poison(
+            cohort,
+            out=out,
+            recipe=recipe,
+            stage=stage,
+            overrides=overrides,
+            seed=seed,
+            shown=shown,
+            keep=keep,
+            overwrite=overwrite,
+        )
+    print(done.summary)
+
+
+@app.command(cls=Command)
+def simulate(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="heart: ECG and cardiac MR of one heart; ehr: codes and concepts over time "
+            "(MEDS); modalities: many tables, related as a tree is; shapes: pictures with "
+            "captions; trifactor: factors of unequal ease in vectors, digits or pictures."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    subjects: Annotated[int, typer.Option(min=1, help="Number of subjects.")] = 100,
+    seed: SeedOption = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A=B",
+            help="Override a setting of the simulation (heart: coupling=0.5; ehr: case=1; "
+            "modalities: rho=0.7; shapes: noisy_pairs=0.3; trifactor: world=digits); "
+            "docs/cohort.md, Simulated cohorts, lists them. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Write a cohort whose truth is known."""
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out)
+    with _overrides(set_) as overrides:
+        from medmcl.simulation.kinds import simulate as run_simulate
+
+        folder = run_simulate(kind, out, {"subjects": subjects, "seed": seed, **overrides})
+    print(f"cohort: {folder}")
+
+
+@app.command(cls=Command)
+def shards(
+    cohort: CohortOption,
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    per_shard: Annotated[int, typer.Option(min=1, help="Samples of a shard.")] = 1000,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option("--modality", help="Images or texts to write; all if not given. Repeatable."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a value of the cohort (cohort.tasks.NAME=null, data_root=/path). "
+            "Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Write images, texts and targets as WebDataset tar shards, and a cohort that reads them."""
+    from medmcl.core.writing import refuse_unwritable
+
+    refuse_unwritable(out)
+    with _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.data.cohort.cohort import open_cohort
+        from medmcl.data.loading.shards import write_shards
+
+        done = write_shards(open_cohort(cohort, overrides), out, per_shard, modality or ())
+    for one in done.left_out:
+        print(f"not written: {one}")
+    counts = ", ".join(f"{count} {split}" for split, count in done.shards.items())
+    print(f"cohort: {done.folder} ({done.samples} samples; shards: {counts})")
+
+
+@app.command(cls=Command)
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A recipe, name or file: its stages, and what each key is now."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Argument(
+            help="A key of it (stages.NAME, stages.NAME.optimiser, inputs.NAME, ...): every key "
+            "below, with what it takes, its default and what it means."
+        ),
+    ] = None,
+) -> None:
+    """List the recipes that ship, and what a cohort must have for each; or show one."""
+    from medmcl.stages.recipe.listing import list_of_recipes, one_recipe
+
+    print(list_of_recipes() if name is None else one_recipe(name, key))
+
+
+@app.command(cls=Command)
+def cohorts(
+    name: Annotated[
+        str | None, typer.Argument(help="A cohort, name or folder: its modalities and tasks.")
+    ] = None,
+) -> None:
+    """List the cohorts that ship, with the recipe that each takes if none is named; or show one."""
+    from medmcl.stages.recipe.listing import list_of_cohorts, one_cohort
+
+    print(list_of_cohorts() if name is None else one_cohort(name))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    from medmcl.core.errors import MedmclError
+
+    try:
+        app()
+    except MedmclError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":
+            raise
+        from medmcl.engine.signals import EXIT_CODE
+
+        folder = getattr(error, "folder", None)
+        print(f"stopped: {error}\ngo on with: {_resume_line(folder)}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
+
+
+def _resume_line(folder: Path | None) -> str:
+    """Give the command that goes on with the run of this command."""
+    words = ["medmcl", *sys.argv[1:]]
+    if folder is not None and not any(word.split("=")[0] == "--out" for word in words):
+        words += ["--out", str(folder)]
+    return shlex.join(words if "--resume" in words else [*words, "--resume"])

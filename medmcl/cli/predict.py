@@ -1,0 +1,195 @@
+"""``medmcl predict``: a prediction for each person of a cohort, or for one, from single files.
+
+Heavy imports happen inside the command, as in `cli`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RecordOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--record",
+        metavar="MODALITY=FILE",
+        help="Instead of --cohort: a file of one person (ecg=a.hea, cmr=b.nii.gz, clinic=c.csv of "
+        "one row). Repeatable.",
+    ),
+]
+ValueOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--value",
+        metavar="COLUMN=VALUE",
+        help="Beside --record, or alone: a cell of a table (age=63). Repeatable.",
+    ),
+]
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    cohort: Annotated[
+        str | None,
+        typer.Option(
+            "--cohort",
+            help="Cohort: folder, cohort.yaml, or a name under cohorts/. Its outcomes and splits "
+            "are not read.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table to write (.parquet, .csv or .tsv); must be new. Survival curves go beside "
+            "it, as NAME.curves.*. Of one person also shown."
+        ),
+    ] = None,
+    record: RecordOption = None,
+    value: ValueOption = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="Task to predict; all if not given. Repeatable."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Method by its name in the run's results (a probe, a baseline, a fine-tuned "
+            "model); the first of its evaluate stage if not given."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a value of the cohort (data_root=/path, "
+            "cohort.modalities.ecg.units=uV). Repeatable.",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that read records; one a processor, at most 8, if not given. 0 reads "
+            "in this process.",
+        ),
+    ] = None,
+) -> None:
+    """Predict each person of a cohort, or one from single files; no outcome is needed."""
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.overrides import naming_overrides, parse_overrides
+
+    is_one = bool(record or value)
+    curves = _refuse_places(cohort, out, is_one=is_one, overwrite=overwrite)
+    overrides = parse_overrides(set_ or ())
+    records = {name: Path(text) for name, text in _pairs("--record", record, "ecg=FILE").items()}
+    values = _pairs("--value", value, "age=63")
+    about: dict[str, Any] = {
+        "tasks": task or None, "method": method, "device": device, "overrides": overrides,
+    }  # fmt: skip
+    try:
+        if cohort is not None:
+            from medmcl.stages.recipe.settings import refuse_settings
+
+            refuse_settings(cohort, None, overrides, reads_recipe=False)
+        from medmcl.data.loading.worker_pool import lent_processes, processors
+        from medmcl.stages.predict.predict import predict_people, predict_person
+        from medmcl.stages.run.run import load
+
+        with lent_processes(processors() if workers is None else workers):
+            opened = load(run)
+            if cohort is not None:
+                found = predict_people(opened, cohort, **about)
+            else:
+                found = predict_person(opened, records, values, **about)
+    except ConfigError as error:
+        raise naming_overrides(error, overrides) from None
+    for line in (*found.notes, *found.sentences):
+        print(line)
+    if is_one:
+        print(_shown(found.table))
+    if out is not None:
+        _write(found, out, curves)
+
+
+def _refuse_places(
+    cohort: str | None, out: Path | None, *, is_one: bool, overwrite: bool
+) -> Path | None:
+    """Refuse a command line that names nobody, or no place to write; give that of curves."""
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.writing import refuse_unwritable
+    from medmcl.stages.run.outputs import claim_table
+
+    if is_one == (cohort is not None):
+        raise ConfigError(
+            "people are given twice" if is_one else "nobody is given to predict",
+            where="medmcl predict",
+            expected="--cohort COHORT, or --record MODALITY=FILE (and --value COLUMN=VALUE)",
+        )
+    if out is None:
+        if is_one:
+            return None
+        raise ConfigError(
+            "it is not said where to write",
+            where="medmcl predict",
+            mend="--out predictions.parquet",
+        )
+    curves = out.with_name(f"{out.stem}.curves{out.suffix}")
+    for path in (out, curves):
+        claim_table(path, overwrite=overwrite)
+        refuse_unwritable(path, folder=False)
+    return curves
+
+
+def _write(found: Any, out: Path, curves: Path | None) -> None:
+    """Write predictions, and curves where there are any, and say that they are about people."""
+    from medmcl.stages.predict.people import WARNING, write_people
+
+    write_people(found.table, out)
+    print(f"predictions: {out}")
+    if curves is not None and len(found.curves):
+        write_people(found.curves, curves)
+        print(f"survival curves: {curves}")
+    print(f"note: {WARNING}")
+
+
+def _pairs(option: str, given: list[str] | None, example: str) -> dict[str, str]:
+    """Read ``NAME=VALUE``, each name once."""
+    from medmcl.core.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise ConfigError("must look like NAME=VALUE", where=option, got=text, expected=example)
+        if name.strip() in found:
+            raise ConfigError(f"'{name.strip()}' is given twice", where=option, got=text)
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _shown(table: Any) -> str:
+    """The predictions of one person, as lines."""
+    lines = []
+    for row in table.to_dict("records"):
+        name = row["task"] if row["target"] == row["task"] else f"{row['task']}, {row['target']}"
+        years = row["horizon_years"]
+        by = "" if years != years else f" by {years:g} year{'' if years == 1 else 's'}"
+        unit = f" {row['unit']}" if row["unit"] else ""
+        is_there = row["predicted"] == row["predicted"]
+        said = f"{row['predicted']:.4g}{unit}" if is_there else row["quality"]
+        lines.append(f"  {name}: {row['kind']}{by} {said}  [{row['method']}]")
+    first = table.iloc[0]
+    if first["quality"] != "ok" and first["predicted"] == first["predicted"]:
+        lines.append(f"  do not use it: {first['quality']}")
+    if first["outside_of"]:
+        lines.append(f"  outside of what the run was trained on: {first['outside_of']}")
+    if first["remarks"]:
+        lines.append(f"  {first['remarks']}")
+    return "\n".join(lines)

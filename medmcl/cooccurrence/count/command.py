@@ -1,0 +1,247 @@
+"""`medmcl cooccur count` and `to-meds`: from a spec to counts, or to MEDS."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.cooccurrence.count.counts import Counts, Vocabulary
+from medmcl.cooccurrence.count.on_ray import ray_cluster
+from medmcl.cooccurrence.count.provenance import Provenance
+from medmcl.cooccurrence.count.reading import Reading, Sighting
+from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
+from medmcl.cooccurrence.count.spec import Spec
+from medmcl.cooccurrence.count.tally import Tally
+from medmcl.cooccurrence.count.uncounted import refuse_unlisted, refuse_unread
+from medmcl.cooccurrence.count.unfinished import (
+    EVENTS_WRITTEN,
+    PARTS,
+    keeping,
+    refuse_unfinished,
+    work_folder,
+)
+from medmcl.cooccurrence.count.vocabulary import choose_vocabulary, read_vocabulary
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.data.events.meds import MedsDataset, open_meds
+from medmcl.data.events.spec import MedsKeys
+from medmcl.data.events.write import Written, write_meds
+
+log = logging.getLogger(__name__)
+_SHARD_BYTES = 32 << 20
+_MOST_SHARDS = 256
+
+
+def count(
+    spec: Spec,
+    out: Path,
+    save: Callable[[Counts, Path], Any],
+    *,
+    means: Means,
+    resume: bool = False,
+) -> tuple[Counts, Tally]:
+    """Count what a spec says and save it.
+
+    Work in progress lies in ``<out>.unfinished`` (events of patients and sums; it stays at the
+    site) until the counts are saved. What was left out stands in ``<out>.counting.json``, which
+    stays at the site too.
+
+    Args:
+        spec: What to count.
+        out: Folder of the counts; must be new or empty.
+        save: Writes counts into a folder.
+        means: Workers; ``memory`` is that of the spec. Ray that is not running is started, and
+            stopped at the end.
+        resume: Go on with a count that was killed.
+
+    Raises:
+        ConfigError: The spec names no modality, or no pair of them to count.
+        ArtefactError: Something is there already.
+        CohortError: A source that cannot be used.
+    """
+    if not spec.keys.modalities:
+        raise ConfigError("'modalities' is missing", where=spec.file)
+    if not spec.keys.rules.blocks(list(spec.keys.modalities)):
+        raise ConfigError(
+            "nothing would be counted but single codes",
+            where=spec.file,
+            got=f"{', '.join(spec.keys.modalities)}; within: false"
+            + ("" if spec.keys.pairs is None else "; pairs: none"),
+            expected="two modalities or more, or within: true",
+        )
+    told = out.with_name(out.name + ".counting.json")
+    if out.exists() and any(out.iterdir()):
+        raise ArtefactError("holds something already", where=out, mend="name a new folder")
+    if told.exists():
+        raise ArtefactError(
+            "tells of a count whose folder was moved",
+            where=told,
+            mend="move it too, or remove it if those counts are gone; or name a new folder",
+        )
+    work = work_folder(out)
+    refuse_unfinished(work, resume=resume)
+    with keeping(work), ray_cluster() if means.ray else nullcontext():
+        counts, tally, written = _counted(spec, work.absolute(), means)
+        save(counts, out)
+    # Beside the folder, not in it: the folder may be shared, this may not.
+    _write_tally(told, spec, tally, written)
+    shutil.rmtree(work)
+    return counts, tally
+
+
+def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[str, Any]]:
+    dataset, written = events_of(spec, work)
+    reading = reading_of(spec, dataset)
+    seen = scan_shards(dataset.shards, reading, means)
+    _warn_missing(dataset, reading, seen)
+    refuse_unread(dataset.shards, reading, seen, spec.file, tuple(spec.keys.vocabulary.files))
+    vocabularies = _vocabularies(spec, seen)
+    refuse_unlisted(seen, vocabularies, spec.file)
+    counts, tally = count_shards(
+        dataset.shards, reading, vocabularies, spec.keys.rules, work / PARTS,
+        means=means, resume=True,
+    )  # fmt: skip
+    if not counts.units:
+        shutil.rmtree(work / PARTS)  # sums of nothing, which would stand in the way of the retry
+        raise CohortError(
+            "the window leaves out every event",
+            where=f"{spec.file}, window",
+            got=f"window {spec.keys.window}; {', '.join(str(tally).splitlines())}",
+            expected="events with a date, or with a visit if the window is one",
+            mend="window: record needs neither; or name the source's columns time and visit",
+        )
+    provenance = Provenance(
+        outside_vocabulary=tally.outside_vocabulary,
+        splits=None if spec.meds is None else _splits(spec.meds, dataset),
+    )
+    return replace(counts, provenance=provenance), tally, written
+
+
+def _splits(meds: MedsKeys, dataset: MedsDataset) -> tuple[str, ...] | None:
+    """Splits whose subjects are counted: those asked for, or all that the source lists."""
+    return tuple(sorted(set(meds.splits))) if meds.splits else dataset.splits()
+
+
+def _warn_missing(dataset: MedsDataset, reading: Reading, seen: Sighting) -> None:
+    """Warn of subjects that the splits list and no shard has: a shard may be lost."""
+    listed = reading.subjects if reading.subjects is not None else dataset.subjects()
+    there = np.concatenate([np.zeros(0, dtype=np.int64), *seen.subjects.values()])
+    missing = int((~np.isin(listed, there)).sum())
+    if missing:
+        log.warning(
+            "%s of %s subjects of metadata/subject_splits.parquet are in no shard under %s: they "
+            "had no events, or a shard is missing",
+            f"{missing:,}", f"{len(listed):,}", dataset.folder / "data",
+        )  # fmt: skip
+
+
+def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:
+    """Write the sources of a spec as MEDS 0.4.
+
+    Raises:
+        ConfigError: The source is MEDS already.
+    """
+    sources = [one for one in spec.keys.sources if not isinstance(one, MedsKeys)]
+    if len(sources) < len(spec.keys.sources):
+        raise ConfigError("the source is MEDS already", where=spec.file)
+    rows = [one for source in sources for one in source.rows(spec.root)]
+    done = write_meds(rows, out, shards=shards or _shard_number(spec), name=spec.file.stem)
+    for what, number in (("patient", done.without_subject), ("code", done.without_code)):
+        if number:
+            log.warning("%d rows left out: no %s", number, what)
+    return done
+
+
+def events_of(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
+    """Give the events as MEDS, and what became of the rows they were made of.
+
+    They are written into the work folder, if they are not there yet.
+    """
+    if spec.meds is not None:
+        return open_meds(spec.root / spec.meds.path), {}
+    folder, mark = work / "events", work / EVENTS_WRITTEN
+    state = _sources_state(spec)
+    if mark.is_file():
+        known = json.loads(mark.read_text(encoding="utf-8"))
+        if known["state"] == state:
+            return open_meds(folder), known["written"]
+    shutil.rmtree(folder, ignore_errors=True)
+    done = convert(spec, folder)
+    log.info("%s", ", ".join(f"{name}: {n:,} events" for name, n in done.events.items()))
+    written = {
+        "events": done.events,
+        "rows_without_patient": done.without_subject,
+        "rows_without_code": done.without_code,
+    }
+    mark.write_text(json.dumps({"state": state, "written": written}), encoding="utf-8")
+    return open_meds(folder), written
+
+
+def _sources_state(spec: Spec) -> str:
+    """Tell whether sources changed: by what the spec says, and size and time of their files."""
+    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(spec)]
+    return fingerprint([[one.model_dump() for one in spec.keys.sources], files])
+
+
+def _files(spec: Spec) -> list[Path]:
+    found: list[Path] = []
+    for source in spec.keys.sources:
+        named = [source.path, getattr(source, "lexicon", None)]
+        joined = getattr(source, "join", None)
+        named.append(joined.table if joined else None)
+        for path in (spec.root / name for name in named if name):
+            found += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [path for path in found if path.is_file()]
+
+
+def _shard_number(spec: Spec) -> int:
+    size = sum(path.stat().st_size for path in _files(spec))
+    return min(max(size // _SHARD_BYTES, 1), _MOST_SHARDS)
+
+
+def reading_of(spec: Spec, dataset: MedsDataset) -> Reading:
+    """Give how a spec makes tokens of the events of a dataset."""
+    meds = spec.meds
+    if meds is None:
+        return Reading(spec.keys.modalities, "visit_id", None, spec.keys.only)
+    parents = None
+    if meds.roll_up is not False:
+        parents = dataset.parents("" if meds.roll_up is True else meds.roll_up)
+    subjects = dataset.subjects(meds.splits) if meds.splits else None
+    return Reading(spec.keys.modalities, meds.visit, parents, spec.keys.only, subjects)
+
+
+def _vocabularies(spec: Spec, seen: Sighting) -> dict[str, Vocabulary]:
+    keys, found = spec.keys.vocabulary, {}
+    if unknown := set(keys.files) - set(spec.keys.modalities):
+        raise ConfigError(
+            f"vocabulary.files names no modality: {min(unknown)}",
+            where=spec.file,
+            expected=", ".join(spec.keys.modalities),
+        )
+    for name in spec.keys.modalities:
+        if name in keys.files:
+            found[name] = read_vocabulary(spec.root / keys.files[name], keys.version)
+            continue
+        found[name] = choose_vocabulary(
+            seen, name, min_occurrences=keys.min_occurrences, min_patients=keys.min_patients
+        )
+    return found
+
+
+def _write_tally(path: Path, spec: Spec, tally: Tally, written: dict[str, Any]) -> None:
+    found = {
+        "about": "what was read and left out at this site; no part of what is shared",
+        "spec": spec.keys.model_dump(mode="json", by_alias=True),
+        "sources": written,
+        "tally": tally.as_dict(),
+    }
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

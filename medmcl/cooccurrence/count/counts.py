@@ -1,0 +1,267 @@
+"""Co-occurrence counts: what a site shares instead of patients, and how sites add up."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from scipy import sparse
+
+from medmcl.cooccurrence.count.provenance import Provenance
+from medmcl.core.errors import ArtefactError
+
+Matrix = TypeVar("Matrix", np.ndarray, sparse.csr_array)
+
+Pair = tuple[str, str]
+"""Two modalities, in the order of the vocabularies; twice the same name within a modality."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of one modality, each with its row in every matrix.
+
+    Attributes:
+        tokens: Codes or concept ids, all different.
+        version: Free text of the site, for example ``ICD-10-CM 2025``; sites must agree on it.
+    """
+
+    tokens: tuple[str, ...]
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.tokens)) < len(self.tokens):
+            twice = sorted(t for t, n in Counter(self.tokens).items() if n > 1)
+            raise ArtefactError(
+                "a vocabulary names a token twice", got=", ".join(twice[:5]), expected="each once"
+            )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Sums of one modality, one value a token, int64 (d,).
+
+    Attributes:
+        tokens: Occurrences, s_w = sum_i x_iw.
+        pairs: Ordered pairs within the modality that start with the token, self-pairs left out,
+            g_w = sum_i x_iw (T_i - 1) with T_i the tokens of unit i.
+        patients: Patients who have the token at all; None if it was not counted.
+    """
+
+    tokens: np.ndarray
+    pairs: np.ndarray
+    patients: np.ndarray | None = None
+
+    def __add__(self, other: Margin) -> Margin:
+        return Margin(
+            self.tokens + other.tokens,
+            self.pairs + other.pairs,
+            _both(self.patients, other.patients),
+        )
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells of one pair of modalities, int64 (d_a, d_b).
+
+    Attributes:
+        pairs: Token pairs a cell. Within a modality ordered pairs without self-pairs, symmetric.
+        patients: Patients who add to the cell; None if it was not counted. A release needs it.
+        pairs_per_patient: Mean over the cells that a release kept, which turns its threshold on
+            patients into one on pairs; None where nothing was suppressed.
+    """
+
+    pairs: sparse.csr_array
+    patients: sparse.csr_array | None = None
+    pairs_per_patient: float | None = None
+
+    def __add__(self, other: Block) -> Block:
+        return Block(self.pairs + other.pairs, _both(self.patients, other.patients))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Additive co-occurrence counts of any number of modalities.
+
+    Cai et al. (arXiv 2403.14926) need the cross block D, the margins s and g, and three scalars.
+    All are sums over patients, so the sum of sites equals the pooled patients' counts bit for bit.
+
+    Attributes:
+        vocabularies: Of each modality, in order.
+        margins: Of each modality.
+        blocks: Of each pair (a, b); (a, a) is a within-modality block, which CLAIME does not need.
+        units: Windows that were counted (patients, if the window is the whole record); None if a
+            release withholds it.
+        patients: Patients who were counted; None if a release withholds it.
+        window: Which tokens of a patient meet: ``record``, ``month``, ``days:30``, ``visit``, ...
+        pairing: ``product`` counts every pair of tokens, ``distinct`` each pair once a window.
+        suppressed_below: Cells of fewer patients are absent: an absent cell is no zero; None if
+            nothing was suppressed.
+        noise_sd: Standard deviation of the noise in every cell, which may then be negative; None
+            if there is none.
+        sites: Sites whose counts were added up to these.
+        nested: Modalities in which a code may count the events of another one (a code and its
+            roll-up): a cell may then be the difference of others.
+        notes: What a reader of these counts must know; not compared.
+        provenance: Where the counts come from; not compared.
+    """
+
+    vocabularies: Mapping[str, Vocabulary]
+    margins: Mapping[str, Margin]
+    blocks: Mapping[Pair, Block]
+    units: int | None
+    patients: int | None
+    window: str = "record"
+    pairing: str = "product"
+    suppressed_below: int | None = None
+    noise_sd: float | None = None
+    sites: int = 1
+    nested: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    provenance: Provenance = field(default=Provenance(), compare=False)
+
+    def __post_init__(self) -> None:
+        for (a, b), block in self.blocks.items():
+            shape = (len(self.vocabularies[a]), len(self.vocabularies[b]))
+            for matrix in (block.pairs, block.patients):
+                if matrix is not None and matrix.shape != shape:
+                    raise ArtefactError(
+                        f"block {a} x {b} does not fit its vocabularies",
+                        got=f"{matrix.shape[0]} x {matrix.shape[1]} cells",
+                        expected=f"{shape[0]} x {shape[1]}",
+                    )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names, in the order of the vocabularies."""
+        return tuple(self.vocabularies)
+
+    @property
+    def D(self) -> sparse.csr_array:  # noqa: N802 - the paper's name
+        """Cross-modal pairs of the only pair of two modalities, int64 (d1, d2)."""
+        return self.cross().pairs
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Tokens of each modality, and the units and patients if they are known."""
+        tokens = {name: exact_sum(margin.tokens) for name, margin in self.margins.items()}
+        known = {"units": self.units, "patients": self.patients}
+        return {**tokens, **{what: n for what, n in known.items() if n is not None}}
+
+    def pair(self, first: str | None = None, second: str | None = None) -> Pair:
+        """The named pair of modalities, or the only one if none is named.
+
+        Raises:
+            ArtefactError: If the pair was not counted, or none is named and there are several.
+        """
+        across = [(a, b) for a, b in self.blocks if a != b]
+        if first is None and second is None and len(across) == 1:
+            return across[0]
+        if first is not None and second is not None and (first, second) in self.blocks:
+            return first, second
+        raise ArtefactError(
+            "which pair of modalities?" if first is None else "this pair was not counted",
+            got=None if first is None else f"{first} x {second}",
+            expected=", ".join(f"{a} x {b}" for a, b in self.blocks) or "counts with a block",
+        )
+
+    def cross(self, first: str | None = None, second: str | None = None) -> Block:
+        """The block of two modalities (see `pair`)."""
+        return self.blocks[self.pair(first, second)]
+
+    def __add__(self, other: Counts) -> Counts:
+        """Counts of both sites together, exact.
+
+        Raises:
+            ArtefactError: If the sites differ in vocabulary, window, pairing rule or blocks, one of
+                them has suppressed cells, which are no zeros, or only one of them is noisy.
+        """
+        self._refuse_unlike(other)
+        return Counts(
+            vocabularies=self.vocabularies,
+            margins={m: self.margins[m] + other.margins[m] for m in self.margins},
+            blocks={p: self.blocks[p] + other.blocks[p] for p in self.blocks},
+            units=_known_sum(self.units, other.units),
+            patients=_known_sum(self.patients, other.patients),
+            window=self.window,
+            pairing=self.pairing,
+            noise_sd=_noise_of_sum(self.noise_sd, other.noise_sd),
+            sites=self.sites + other.sites,
+            nested=tuple(sorted({*self.nested, *other.nested})),
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+            provenance=self.provenance + other.provenance,
+        )
+
+    def __radd__(self, other: int | Counts) -> Counts:
+        """So that ``sum(sites)`` works."""
+        return self if isinstance(other, int) else other + self
+
+    def _refuse_unlike(self, other: Counts) -> None:
+        if self.suppressed_below is not None or other.suppressed_below is not None:
+            raise ArtefactError(
+                "counts with suppressed cells cannot be added: an absent cell is no zero",
+                got=f"suppressed below {self.suppressed_below} and {other.suppressed_below}",
+                expected="counts without suppression",
+                mend="add the exact counts first and release the sum: medmcl cooccur release A B, "
+                "or secure-start for sites that may not see one another's counts; or embed each "
+                "release and run medmcl cooccur merge-embeddings",
+            )
+        if (self.noise_sd is None) != (other.noise_sd is None):
+            raise ArtefactError(
+                "noisy counts and exact ones cannot be added: the sum would hold margins that are "
+                "no sums of its cells, and look private",
+                got=f"noise of {self.noise_sd} and {other.noise_sd}",
+                expected="exact counts of every site, or private releases of every site",
+            )
+        for what in ("window", "pairing"):
+            mine, theirs = getattr(self, what), getattr(other, what)
+            if mine != theirs:
+                raise ArtefactError(
+                    f"sites that counted with another {what} cannot be added",
+                    got=f"{mine} and {theirs}",
+                    expected="the same for every site",
+                )
+        if self.modalities != other.modalities or set(self.blocks) != set(other.blocks):
+            raise ArtefactError(
+                "sites that counted other modalities cannot be added",
+                got=f"{sorted(self.blocks)} and {sorted(other.blocks)}",
+                expected="the same pairs of modalities",
+            )
+        for name, mine in self.vocabularies.items():
+            theirs = other.vocabularies[name]
+            if mine == theirs:
+                continue
+            alone = set(mine.tokens) ^ set(theirs.tokens)
+            raise ArtefactError(
+                f"the sites' vocabularies of {name} differ",
+                got=f"versions '{mine.version}' and '{theirs.version}', {len(mine)} and "
+                f"{len(theirs)} tokens, {len(alone)} of them at one site only",
+                expected="the same tokens in the same order",
+                mend="embed each site (medmcl cooccur embed) and run medmcl cooccur "
+                "merge-embeddings on the vectors; or count every site over one shared vocabulary; "
+                "or, only if every site counted all codes that it has, add --align union",
+            )
+
+
+def exact_sum(values: np.ndarray) -> int:
+    """Sum of int64 values that may lie beyond int64: high and low halves apart."""
+    return (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
+
+
+def _both(mine: Matrix | None, theirs: Matrix | None) -> Matrix | None:
+    return None if mine is None or theirs is None else mine + theirs
+
+
+def _known_sum(mine: int | None, theirs: int | None) -> int | None:
+    return None if mine is None or theirs is None else mine + theirs
+
+
+def _noise_of_sum(mine: float | None, theirs: float | None) -> float | None:
+    """Independent noise adds up in squares."""
+    return None if mine is None or theirs is None else math.hypot(mine, theirs)

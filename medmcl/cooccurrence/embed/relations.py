@@ -1,0 +1,240 @@
+"""Known relations between codes and concepts, and random pairs to set them against.
+
+The test of an embedding that needs no patient: are related tokens more alike (cosine) than random
+pairs of the same types (a disease and a drug, say)? Source of the test: Cai et al., arXiv
+2403.14926, section 6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from medmcl.cooccurrence.embed.token_vectors import TokenVectors
+from medmcl.core.errors import CohortError
+from medmcl.core.path_suggestions import require_file
+from medmcl.core.plain_text import encoding_mend, separator_mend
+from medmcl.core.rng import numpy_generator
+
+_TRIES = 200
+_NEAREST = 5
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Pairs of tokens, as rows of a table of vectors.
+
+    Attributes:
+        first: Row of one token, (m,).
+        second: Row of the other, (m,).
+        kinds: Name of each relation, (m,).
+        unknown: Pairs that were given and left out: a token is not in the table, or not embedded.
+        repeated: Pairs that were given and left out: named before (in either order), or of a token
+            with itself.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    kinds: np.ndarray
+    unknown: int = 0
+    repeated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def read_relations(path: Path, table: TokenVectors) -> Relations:
+    """Read pairs from CSV, TSV or parquet: columns first, second, and relation if there is one.
+
+    Raises:
+        CohortError: If the file cannot be read, or has not these columns.
+    """
+    given = _read(path)
+    missing = [name for name in ("first", "second") if name not in given]
+    if missing:
+        raise CohortError(
+            f"has no column {' and '.join(missing)}",
+            where=path,
+            got=", ".join(map(str, given.columns)),
+            expected="first, second and, if you like, relation",
+            mend=separator_mend(given.columns),
+        )
+    kinds = given["relation"].astype(str) if "relation" in given else ["related"] * len(given)
+    return relations_of(
+        zip(given["first"].astype(str), given["second"].astype(str), kinds, strict=True), table
+    )
+
+
+def relations_from_parents(
+    parents: Mapping[str, Sequence[str]],
+    table: TokenVectors,
+    kind: Literal["parent", "sibling"] = "sibling",
+) -> Relations:
+    """Pairs from a code hierarchy, as MEDS ``codes.parquet`` has it in ``parent_codes``.
+
+    Args:
+        parents: Code to its parents.
+        table: Vectors.
+        kind: ``parent``: a code and its parent, where both have vectors; ``sibling``: two codes of
+            one parent, which itself needs none.
+    """
+    if kind == "parent":
+        return relations_of(
+            ((code, parent, kind) for code, above in parents.items() for parent in above), table
+        )
+    families: dict[str, list[str]] = {}
+    for code, above in parents.items():
+        for parent in above:
+            families.setdefault(parent, []).append(code)
+    return relations_of(
+        (
+            (one, other, kind)
+            for members in families.values()
+            for i, one in enumerate(members)
+            for other in members[i + 1 :]
+        ),
+        table,
+    )
+
+
+def relations_of(pairs: Iterable[tuple[str, str, str]], table: TokenVectors) -> Relations:
+    """Relations from (token, token, relation); what cannot be used is counted."""
+    embedded = table.embedded
+    seen: set[tuple[int, int, str]] = set()
+    kept: list[tuple[int, int, str]] = []
+    unknown = repeated = 0
+    for one, other, kind in pairs:
+        a, b = table.find(one), table.find(other)
+        if a is None or b is None or not (embedded[a] and embedded[b]):
+            unknown += 1
+            continue
+        key = (min(a, b), max(a, b), kind)
+        if a == b or key in seen:
+            repeated += 1
+            continue
+        seen.add(key)
+        kept.append((a, b, kind))
+    return Relations(
+        np.array([a for a, _, _ in kept], dtype=np.int64),
+        np.array([b for _, b, _ in kept], dtype=np.int64),
+        np.array([k for _, _, k in kept], dtype=str),
+        unknown,
+        repeated,
+    )
+
+
+def code_system(modality: str, token: str) -> str:
+    """Type of a token where nothing better is known: its modality and what stands before ``//``."""
+    return f"{modality}/{re.split('//', token, maxsplit=1)[0]}" if "//" in token else modality
+
+
+def token_types(
+    table: TokenVectors, type_of: Callable[[str, str], str] = code_system
+) -> np.ndarray:
+    """Type of every token, (d,)."""
+    both = zip(table.modalities, table.tokens, strict=True)
+    return np.array([type_of(modality, token) for modality, token in both])
+
+
+def random_pairs(
+    relations: Relations, types: np.ndarray, embedded: np.ndarray, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each relation a random one of the same types: the second token is swapped.
+
+    The first token stays, so that a token that is alike to everything gains nothing. (The paper
+    draws both at random.) A drawn pair is in no known relation and has two different tokens.
+
+    Args:
+        relations: Known ones.
+        types: Of every token, (d,).
+        embedded: Which tokens may be drawn, (d,).
+        seed: Of the draws.
+
+    Returns:
+        The second tokens, (m,), and which of them exist, (m,): none does where a token is related
+        to all of a type.
+    """
+    rng = numpy_generator(seed, "random pairs")
+    size = len(types)
+    known = np.unique(
+        np.concatenate(
+            [
+                relations.first * size + relations.second,
+                relations.second * size + relations.first,
+            ]
+        )
+    )
+    members = {t: np.flatnonzero((types == t) & embedded) for t in np.unique(types)}
+    drawn = np.full(len(relations), -1)
+    for kind, candidates in members.items():
+        open_rows = np.flatnonzero(types[relations.second] == kind)
+        for _ in range(_TRIES):
+            if not len(open_rows) or not len(candidates):
+                break
+            tried = rng.choice(candidates, size=len(open_rows))
+            anchor = relations.first[open_rows]
+            good = (tried != anchor) & ~np.isin(anchor * size + tried, known)
+            drawn[open_rows[good]] = tried[good]
+            open_rows = open_rows[~good]
+    return drawn, drawn >= 0
+
+
+def cosines(table: TokenVectors, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cosine of each pair of rows, (m,); higher = more alike."""
+    return np.einsum("ij,ij->i", table.units[first], table.units[second])
+
+
+def neighbours(
+    table: TokenVectors, token: str, number: int = 10, modality: str | None = None
+) -> list[tuple[str, str, float]]:
+    """The tokens most like one: (modality, token, cosine), most alike first.
+
+    Args:
+        table: Vectors.
+        token: Of any modality.
+        number: How many.
+        modality: Only tokens of this one.
+
+    Raises:
+        CohortError: If the token is unknown or has no embedding.
+    """
+    row = table.find(token)
+    if row is None:
+        near = get_close_matches(token, table.tokens, n=_NEAREST, cutoff=0.5)
+        raise CohortError(
+            f"there is no token '{token}'",
+            got=f"{len(table.tokens):,} tokens" + (f"; nearest: {', '.join(near)}" if near else ""),
+            expected="a token as it stands in vectors.parquet, prefix and capitals included",
+        )
+    if not table.embedded[row]:
+        raise CohortError(
+            f"the token '{token}' has no embedding",
+            mend="it never occurred together with another; ask for another token",
+        )
+    alike = table.units @ table.units[row]
+    allowed = table.embedded.copy()
+    allowed[row] = False
+    if modality is not None:
+        allowed &= np.array(table.modalities) == modality
+    places = np.flatnonzero(allowed)
+    best = places[np.argsort(-alike[places], kind="stable")[:number]]
+    return [(table.modalities[i], table.tokens[i], float(alike[i])) for i in best]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    require_file(path, CohortError)
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
+    except (OSError, ValueError) as error:
+        raise CohortError(
+            f"cannot be read: {error}", where=path, mend=encoding_mend(path)
+        ) from None

@@ -1,0 +1,167 @@
+"""Embeddings of sites with different vocabularies, merged by one stacked Procrustes.
+
+Each site's matrix has its own singular vectors, turned by an unknown rotation that codes and
+concepts of the site share. So the tokens that two sites share, of both modalities together, give
+one rotation: overlap is needed in total, not in each modality. Cells that no site saw are filled by
+the inner product of the aligned vectors, and the whole matrix is factorised once more.
+
+In the spirit of BONMI (Zhou et al. 2023), rectangular; sites weigh by how many pairs they saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medmcl.cooccurrence.embed.safe_overlap import Overlap, refuse_unsafe, rotation
+from medmcl.cooccurrence.embed.svd import truncated_svd
+from medmcl.core.errors import ArtefactError
+
+
+@dataclass(frozen=True)
+class SiteMatrix:
+    """What one site knows.
+
+    Attributes:
+        name: For messages.
+        first: Tokens of the rows.
+        second: Tokens of the columns.
+        pmi: Association of each pair, (len(first), len(second)); higher = more alike.
+        weight: How much the site saw, for example its number of pairs.
+    """
+
+    name: str
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    pmi: np.ndarray
+    weight: float
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Vectors of all tokens of all sites.
+
+    Attributes:
+        first: Tokens of the rows, sorted.
+        second: Tokens of the columns, sorted.
+        v1: Vectors of the rows, (len(first), rank).
+        v2: Vectors of the columns, (len(second), rank).
+        pmi: The matrix behind them, observed where a site saw the pair, otherwise filled.
+        unseen: Share of cells that no site saw.
+        overlaps: For each site after the first how well it fitted.
+    """
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    v1: np.ndarray
+    v2: np.ndarray
+    pmi: np.ndarray
+    unseen: float
+    overlaps: Mapping[str, Overlap]
+
+
+def merge_embeddings(sites: Sequence[SiteMatrix], rank: int, *, seed: int = 0) -> Merged:
+    """One set of vectors for sites that counted over different vocabularies.
+
+    The site with the largest weight goes first, then always the one that shares most tokens with
+    those that are in; a chain of sites is fine, as long as each link holds.
+
+    Args:
+        sites: Two or more.
+        rank: Dimensions.
+        seed: Of the permutations that judge each fit.
+
+    Raises:
+        ArtefactError: If a site shares too few tokens with the others, or those that it shares do
+            not say how to turn it (see `medmcl.cooccurrence.embed.safe_overlap`).
+    """
+    if len(sites) < 2:
+        raise ArtefactError("nothing to align", got=f"{len(sites)} sites", expected="2 or more")
+    waiting = {site.name: site for site in sites}
+    if len(waiting) < len(sites):
+        raise ArtefactError("two sites have the same name", got=[site.name for site in sites])
+    pool = _Pool(rank)
+    start = max(sites, key=lambda site: (site.weight, site.name))
+    pool.add(waiting.pop(start.name), np.eye(rank))
+    overlaps = {}
+    while waiting:
+        site = max(waiting.values(), key=lambda one: (len(pool.shared(one)), one.name))
+        shared = pool.shared(site)
+        theirs, ours = pool.both(site, shared)
+        kinds = np.array([kind for kind, _ in shared])
+        overlap = refuse_unsafe(theirs, ours, kinds, site.name, seed)
+        overlaps[site.name] = overlap
+        pool.add(waiting.pop(site.name), rotation(theirs, ours))
+    return _factorised(sites, pool, rank, overlaps)
+
+
+def split_svd(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors U sqrt(S) and V sqrt(S) of the leading singular values."""
+    if rank > min(matrix.shape):
+        raise ArtefactError(
+            "the rank is larger than the matrix", got=rank, expected=f"at most {min(matrix.shape)}"
+        )
+    u, s, vt = truncated_svd(matrix, rank)
+    root = np.sqrt(s)
+    return u * root, vt.T * root
+
+
+Token = tuple[int, str]
+"""0 for a row or 1 for a column, and its name."""
+
+
+class _Pool:
+    """Weighted means of the vectors of all sites that are aligned so far."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.sums: dict[Token, np.ndarray] = {}
+        self.weights: dict[Token, float] = {}
+        self._vectors: dict[str, dict[Token, np.ndarray]] = {}
+
+    def of(self, site: SiteMatrix) -> dict[Token, np.ndarray]:
+        """The site's own vectors, before any rotation."""
+        if site.name not in self._vectors:
+            v1, v2 = split_svd(site.pmi, self.rank)
+            rows = {(0, token): v for token, v in zip(site.first, v1, strict=True)}
+            columns = {(1, token): v for token, v in zip(site.second, v2, strict=True)}
+            self._vectors[site.name] = {**rows, **columns}
+        return self._vectors[site.name]
+
+    def shared(self, site: SiteMatrix) -> list[Token]:
+        return sorted(set(self.of(site)) & set(self.sums))
+
+    def both(self, site: SiteMatrix, shared: list[Token]) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of the shared tokens: the site's, and the pool's."""
+        mine, shape = self.of(site), (len(shared), self.rank)
+        theirs = np.array([mine[token] for token in shared]).reshape(shape)
+        return theirs, np.array([self.mean(token) for token in shared]).reshape(shape)
+
+    def mean(self, token: Token) -> np.ndarray:
+        return np.asarray(self.sums[token] / self.weights[token])
+
+    def add(self, site: SiteMatrix, turn: np.ndarray) -> None:
+        for token, vector in self.of(site).items():
+            self.sums[token] = self.sums.get(token, 0.0) + site.weight * (vector @ turn)
+            self.weights[token] = self.weights.get(token, 0.0) + site.weight
+
+
+def _factorised(
+    sites: Sequence[SiteMatrix], pool: _Pool, rank: int, overlaps: Mapping[str, Overlap]
+) -> Merged:
+    first = tuple(sorted(token for kind, token in pool.sums if kind == 0))
+    second = tuple(sorted(token for kind, token in pool.sums if kind == 1))
+    rows = {token: place for place, token in enumerate(first)}
+    columns = {token: place for place, token in enumerate(second)}
+    total, weight = np.zeros((2, len(first), len(second)))
+    for site in sites:
+        cells = np.ix_([rows[t] for t in site.first], [columns[t] for t in site.second])
+        total[cells] += site.weight * site.pmi
+        weight[cells] += site.weight
+    v1 = np.array([pool.mean((0, token)) for token in first])
+    v2 = np.array([pool.mean((1, token)) for token in second])
+    pmi = np.divide(total, weight, out=v1 @ v2.T, where=weight > 0)
+    v1, v2 = split_svd(pmi, rank)
+    return Merged(first, second, v1, v2, pmi, float((weight == 0).mean()), overlaps)

@@ -1,0 +1,1 @@
+"""Counts as files that sites exchange and add up."""

@@ -1,0 +1,280 @@
+"""Counts in a folder that sites can exchange: parquet for numbers, JSON for what they mean.
+
+``manifest.json`` (`medmcl.cooccurrence.exchange.manifest`), ``vocabulary.parquet`` (index, code,
+modality, tokens, pairs, patients) and one ``cells_A_B.parquet`` (i, j, pairs, patients) for each
+pair of modalities, A and B being their places in the manifest. All numbers are int64. What is
+loaded is checked first (`medmcl.cooccurrence.exchange.checks`); a manifest that lies is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy import sparse
+
+import medmcl
+from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Pair, Vocabulary, exact_sum
+from medmcl.cooccurrence.count.provenance import Provenance
+from medmcl.cooccurrence.exchange.checks import (
+    check_block_sums,
+    check_cells,
+    check_margin_sums,
+    check_whole,
+    refuse_telling,
+)
+from medmcl.cooccurrence.exchange.checksum import check_checksum, with_checksum
+from medmcl.cooccurrence.exchange.manifest import (
+    SCHEMA,
+    BlockKeys,
+    ManifestKeys,
+    ModalityKeys,
+    PrivateKeys,
+    ThresholdKeys,
+    VocabularyKeys,
+)
+from medmcl.cooccurrence.exchange.tables import (
+    CELLS_SCHEMA,
+    VOCABULARY_SCHEMA,
+    cells_table,
+    optional,
+    read_table,
+    sha256_of,
+    vocabulary_table,
+)
+from medmcl.core.config import check
+from medmcl.core.errors import ArtefactError
+from medmcl.core.path_suggestions import instead_of
+from medmcl.core.writing import refuse_unwritable
+
+MANIFEST, VOCABULARY = "manifest.json", "vocabulary.parquet"
+
+
+def save_counts(
+    counts: Counts, folder: str | Path, *, release: ThresholdKeys | PrivateKeys | None = None
+) -> Path:
+    """Write counts to a new folder, all of it or nothing.
+
+    Exact counts are written as they are: they are for sites that trust each other, or for one
+    site's own later sums. To let counts leave a site, see `medmcl.cooccurrence.release.release`.
+
+    Args:
+        counts: Any counts.
+        folder: Must not exist, or be empty.
+        release: How the counts were made safe; only a release knows.
+
+    Raises:
+        ArtefactError: If the folder holds something, or cannot be written, or ``release`` stands
+            beside counts that hold more than their cells and sums of them.
+    """
+    folder = Path(folder)
+    if release is not None:
+        refuse_telling(counts, folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtefactError("counts are written to a new folder", where=folder, got="a used one")
+    refuse_unwritable(folder, where="counts")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
+    aside.mkdir()
+    try:
+        _write(counts, aside, release)
+        if folder.is_dir():
+            folder.rmdir()
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return folder
+
+
+def load_counts(folder: str | Path) -> Counts:
+    """Read counts that `save_counts` wrote, every claim of the manifest checked.
+
+    Raises:
+        ArtefactError: If a file is missing, cut short or altered, or the manifest does not agree
+            with the numbers; the message names the file and the claim.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    vocabularies, margins = _read_vocabulary(folder, manifest)
+    blocks: dict[Pair, Block] = {}
+    for keys in manifest.blocks:
+        sizes = _sizes(folder, keys, vocabularies)
+        if (keys.first, keys.second) in blocks:
+            raise ArtefactError(f"{keys.first} x {keys.second} stands twice", where=folder)
+        blocks[keys.first, keys.second] = _read_block(folder, keys, manifest, sizes)
+    counts = Counts(
+        vocabularies=vocabularies,
+        margins=margins,
+        blocks=blocks,
+        units=manifest.units,
+        patients=manifest.patients,
+        window=manifest.window,
+        pairing=manifest.pairing,
+        suppressed_below=manifest.suppressed_below,
+        noise_sd=manifest.noise_sd,
+        sites=_sites(manifest),
+        nested=manifest.nested,
+        notes=manifest.notes,
+        provenance=Provenance(manifest.merged_from, manifest.outside_vocabulary, manifest.splits),
+    )
+    check_whole(counts, manifest, folder)
+    check_checksum(folder / MANIFEST)
+    return counts
+
+
+def read_manifest(folder: str | Path) -> ManifestKeys:
+    """The manifest of saved counts, checked for itself (not against the numbers).
+
+    Raises:
+        ArtefactError: If it is missing, no JSON, or has a key that is unknown, missing or wrong.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise _no_counts(Path(folder))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtefactError(f"is no JSON: {error}", where=path) from None
+    if not isinstance(values, dict):
+        raise ArtefactError("is no manifest", where=path, got=type(values).__name__)
+    return check(ManifestKeys, values, path, ArtefactError)
+
+
+def _no_counts(folder: Path) -> ArtefactError:
+    there = (
+        "" if folder.exists() else f": there is no such folder{instead_of(folder, folders=True)}"
+    )
+    vectors = (folder / "embedding.json").is_file()
+    return ArtefactError(
+        f"no counts here{there}",
+        where=folder,
+        got="a folder of vectors, which hold no counts" if vectors else None,
+        expected=f"a folder with {MANIFEST}",
+        mend="name the folder that medmcl cooccur count, merge or release wrote",
+    )
+
+
+def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | None) -> None:
+    pq.write_table(vocabulary_table(counts), folder / VOCABULARY)
+    places = {name: number for number, name in enumerate(counts.modalities)}
+    blocks = []
+    for (a, b), block in counts.blocks.items():
+        path = folder / f"cells_{places[a]}_{places[b]}.parquet"
+        table = cells_table(block)
+        pq.write_table(table, path)
+        keys = BlockKeys(
+            first=a,
+            second=b,
+            file=path.name,
+            sha256=sha256_of(path),
+            cells=len(table),
+            pairs=exact_sum(block.pairs.data),
+            patients_counted=block.patients is not None,
+            pairs_per_patient=block.pairs_per_patient,
+        )
+        blocks.append(keys)
+    said = {
+        "schema": SCHEMA,
+        "medmcl": medmcl.__version__,
+        "window": counts.window,
+        "pairing": counts.pairing,
+        "units": counts.units,
+        "patients": counts.patients,
+        "suppressed_below": counts.suppressed_below,
+        "noise_sd": counts.noise_sd,
+        "sites": counts.sites,
+        "nested": counts.nested,
+        "merged_from": counts.provenance.merged_from,
+        "outside_vocabulary": counts.provenance.outside_vocabulary,
+        "splits": counts.provenance.splits,
+        "modalities": tuple(
+            ModalityKeys(
+                name=name,
+                version=words.version,
+                size=len(words),
+                tokens=exact_sum(counts.margins[name].tokens),
+                pairs=exact_sum(counts.margins[name].pairs),
+            )
+            for name, words in counts.vocabularies.items()
+        ),
+        "vocabulary": VocabularyKeys(file=VOCABULARY, sha256=sha256_of(folder / VOCABULARY)),
+        "blocks": tuple(blocks),
+        "notes": counts.notes,
+        "release": release,
+    }
+    manifest = check(ManifestKeys, said, MANIFEST, ArtefactError)
+    values = with_checksum(manifest.model_dump(by_alias=True, mode="json"))
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _read_vocabulary(
+    folder: Path, manifest: ManifestKeys
+) -> tuple[dict[str, Vocabulary], dict[str, Margin]]:
+    path = folder / manifest.vocabulary.file
+    table = read_table(path, manifest.vocabulary.sha256, VOCABULARY_SCHEMA)
+    names = np.asarray(table["modality"].to_pylist(), dtype=object)
+    strange = sorted(set(names) - {keys.name for keys in manifest.modalities})
+    if strange:
+        raise ArtefactError(
+            "holds modalities that the manifest does not name", where=path, got=", ".join(strange)
+        )
+    vocabularies, margins = {}, {}
+    for keys in manifest.modalities:
+        part = table.filter(pa.array(names == keys.name))
+        index = part["index"].to_numpy()
+        if not np.array_equal(index, np.arange(keys.size)):
+            raise ArtefactError(
+                f"the indices of {keys.name} are not 0, 1, 2, ...",
+                where=path,
+                got=f"{len(index)} tokens, indices {list(map(int, index[:5]))} ...",
+                expected=f"0 to {keys.size - 1}, as the manifest says",
+            )
+        vocabularies[keys.name] = Vocabulary(tuple(part["code"].to_pylist()), keys.version)
+        margin = Margin(
+            part["tokens"].to_numpy(), part["pairs"].to_numpy(), optional(part, "patients", path)
+        )
+        check_margin_sums(margin, keys, path)
+        margins[keys.name] = margin
+    return vocabularies, margins
+
+
+def _sites(manifest: ManifestKeys) -> int:
+    """As said, or of an older folder what its release says."""
+    if manifest.sites is not None:
+        return manifest.sites
+    return manifest.release.sites if isinstance(manifest.release, ThresholdKeys) else 1
+
+
+def _sizes(folder: Path, keys: BlockKeys, vocabularies: dict[str, Vocabulary]) -> tuple[int, int]:
+    for name in (keys.first, keys.second):
+        if name not in vocabularies:
+            raise ArtefactError(
+                "a block of a modality that is not there", where=folder, got=name,
+                expected=", ".join(vocabularies),
+            )  # fmt: skip
+    return len(vocabularies[keys.first]), len(vocabularies[keys.second])
+
+
+def _read_block(
+    folder: Path, keys: BlockKeys, manifest: ManifestKeys, shape: tuple[int, int]
+) -> Block:
+    path = folder / keys.file
+    table = read_table(path, keys.sha256, CELLS_SCHEMA)
+    i, j, pairs = (table[name].to_numpy() for name in ("i", "j", "pairs"))
+    patients = optional(table, "patients", path)
+    if not len(table) and not keys.patients_counted:
+        patients = None
+    check_cells(i, j, shape, path)
+    check_block_sums(pairs, patients, keys, path, noisy=manifest.noise_sd is not None)
+    return Block(
+        pairs=sparse.csr_array((pairs, (i, j)), shape=shape),
+        patients=None if patients is None else sparse.csr_array((patients, (i, j)), shape=shape),
+        pairs_per_patient=keys.pairs_per_patient,
+    )

@@ -1,0 +1,208 @@
+"""Counts of several sites as those of one: an exact sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Vocabulary
+from medmcl.cooccurrence.count.provenance import origins
+from medmcl.cooccurrence.exchange.folder import load_counts
+from medmcl.core.errors import ArtefactError, MedmclError
+
+Align = Literal["union"]
+
+
+def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
+    """The sum of the sites, exact and the same in any order.
+
+    Args:
+        sites: Counts, or folders of saved counts.
+        align: What to do if the sites' vocabularies differ. None refuses. ``union`` takes a token
+            that a site does not list as one that none of its patients has: right if every site
+            counted *all* tokens it has. If a site dropped tokens (rare ones, or a coding system it
+            does not map), its pairs with them are lost: they count as never having met, their
+            margins are too small, and their embedding is drawn towards "these avoid each other".
+            Then merge embeddings instead (`medmcl cooccur merge-embeddings`, or
+            `medmcl.cooccurrence.embed.stacked.merge_embeddings`).
+
+    Raises:
+        ArtefactError: If there is no site, one is given twice (its folder, a copy, or a sum that
+            holds it), or they do not go together; the message names the site.
+    """
+    named = open_sites(sites)
+    behind = {one for _, counts in named for one in origins(counts)}
+    if align == "union":
+        named = _over_union(named)
+    (_, total), *rest = named
+    for name, counts in rest:
+        try:
+            total = total + counts
+        except MedmclError as error:
+            raise ArtefactError(
+                error.what, where=_blamed(named, name), got=error.got, expected=error.expected,
+                mend=error.mend,
+            ) from None  # fmt: skip
+    provenance = replace(total.provenance, merged_from=tuple(sorted(behind)))
+    return replace(total, notes=tuple(sorted(total.notes)), provenance=provenance)
+
+
+def _blamed(named: Sequence[tuple[str, Counts]], name: str) -> str:
+    """Who a refusal is about: all that are suppressed, or both that differ; nobody knows which."""
+    suppressed = [one for one, counts in named if counts.suppressed_below is not None]
+    return ", ".join(suppressed) or f"{name}, beside {named[0][0]}"
+
+
+def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]:
+    """Counts with a name for messages, folders read.
+
+    Raises:
+        ArtefactError: If there is none, or one is given twice (its folder, a copy, or a sum that
+            holds it).
+    """
+    if not sites:
+        raise ArtefactError("nothing to merge", expected="one site or more")
+    folders = [Path(one).resolve() for one in sites if not isinstance(one, Counts)]
+    twice = {str(one) for one in folders if folders.count(one) > 1}
+    if twice:
+        raise ArtefactError("a site is given twice", got=", ".join(sorted(twice)))
+    named = [
+        (f"site {number}", one) if isinstance(one, Counts) else (str(one), load_counts(one))
+        for number, one in enumerate(sites, 1)
+    ]
+    saved = [one for one, given in zip(named, sites, strict=True) if not isinstance(given, Counts)]
+    for (one, mine), (other, theirs) in combinations(saved, 2):
+        if _same(mine, theirs):
+            raise ArtefactError(
+                "two sites hold exactly the same counts",
+                where=other,
+                got=f"all of {one}",
+                expected="counts of other patients",
+                mend="leave out the copy",
+            )
+    _refuse_overlap(saved)
+    return named
+
+
+def _refuse_overlap(saved: Sequence[tuple[str, Counts]]) -> None:
+    """Refuse sums that hold the same counts: their patients would count twice."""
+    behind = [(name, set(origins(counts))) for name, counts in saved if _any_pair(counts)]
+    for (one, mine), (other, theirs) in combinations(behind, 2):
+        shared = len(mine & theirs)
+        if shared:
+            raise ArtefactError(
+                "the same counts would be added twice: their manifests (merged_from) share them",
+                where=other,
+                got=f"{shared} of the {len(theirs)} counts behind it are in {one} too",
+                expected="counts of other patients",
+                mend="give each site once, or the sum without the sites that are in it",
+            )
+
+
+def _same(mine: Counts, theirs: Counts) -> bool:
+    """Whether two sites agree in every count, and count anything at all."""
+    if mine.totals != theirs.totals or mine.vocabularies != theirs.vocabularies:
+        return False
+    if set(mine.blocks) != set(theirs.blocks) or not _any_pair(mine):
+        return False
+    return all((b.pairs != theirs.blocks[pair].pairs).nnz == 0 for pair, b in mine.blocks.items())
+
+
+def _any_pair(counts: Counts) -> bool:
+    return any(block.pairs.nnz for block in counts.blocks.values())
+
+
+def _refuse_dropped(named: Sequence[tuple[str, Counts]]) -> None:
+    """Refuse a union of vocabularies where a site left out events of codes that it does not list.
+
+    Its patients may have these codes, so that "none has it" is wrong. Sites of one vocabulary left
+    out the same codes.
+    """
+    if all(counts.vocabularies == named[0][1].vocabularies for _, counts in named):
+        return
+    for name, counts in named:
+        if counts.provenance.outside_vocabulary:
+            raise ArtefactError(
+                "was counted without codes that its patients have: in a union they would count as "
+                "codes that nobody there has",
+                where=name,
+                got=f"{counts.provenance.outside_vocabulary:,} events left out: their codes are "
+                "outside the vocabulary (a file, or too rare for its limits)",
+                expected="sites that counted all codes they have",
+                mend="embed each site (medmcl cooccur embed) and run medmcl cooccur "
+                "merge-embeddings on the vectors; or count every site over one shared vocabulary, "
+                "or without vocabulary.min_occurrences and min_patients",
+            )
+
+
+def _over_union(named: list[tuple[str, Counts]]) -> list[tuple[str, Counts]]:
+    _refuse_dropped(named)
+    first = named[0][1]
+    union: dict[str, Vocabulary] = {}
+    for modality in first.modalities:
+        versions, tokens = set(), set()
+        for name, counts in named:
+            if modality not in counts.vocabularies:
+                raise ArtefactError("did not count this modality", where=name, expected=modality)
+            versions.add(counts.vocabularies[modality].version)
+            tokens |= set(counts.vocabularies[modality].tokens)
+        if len(versions) > 1:
+            raise ArtefactError(
+                f"the sites counted {modality} in different versions",
+                got=", ".join(f"'{one}'" for one in sorted(versions)),
+                expected="one version: a code may mean something else in another",
+                mend="map the codes to one version before counting",
+            )
+        union[modality] = Vocabulary(tuple(sorted(tokens)), versions.pop())
+    return [(name, _spread(counts, union)) for name, counts in named]
+
+
+def _spread(counts: Counts, union: dict[str, Vocabulary]) -> Counts:
+    """The counts over a larger vocabulary, zeros for tokens that the site does not list."""
+    into, margins = {}, {}
+    for name, words in counts.vocabularies.items():
+        if name not in union:
+            raise ArtefactError("a modality that other sites did not count", got=name)
+        places = {token: place for place, token in enumerate(union[name].tokens)}
+        into[name] = np.array([places[token] for token in words.tokens], dtype=np.int64)
+        one, size = counts.margins[name], len(union[name])
+        margins[name] = Margin(
+            _placed(one.tokens, into[name], size),
+            _placed(one.pairs, into[name], size),
+            None if one.patients is None else _placed(one.patients, into[name], size),
+        )
+    blocks = {}
+    for (a, b), block in counts.blocks.items():
+        shape = (len(union[a]), len(union[b]))
+        pairs, patients = (
+            None if one is None else _placed_cells(one, into[a], into[b], shape)
+            for one in (block.pairs, block.patients)
+        )
+        assert pairs is not None  # a block always has pairs
+        blocks[a, b] = Block(pairs, patients, block.pairs_per_patient)
+    return replace(
+        counts,
+        vocabularies={name: union[name] for name in counts.vocabularies},
+        margins=margins,
+        blocks=blocks,
+    )
+
+
+def _placed(values: np.ndarray, into: np.ndarray, size: int) -> np.ndarray:
+    wide = np.zeros(size, dtype=np.int64)
+    wide[into] = values
+    return wide
+
+
+def _placed_cells(
+    matrix: sparse.csr_array, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
+) -> sparse.csr_array:
+    cells = sparse.coo_array(matrix)
+    i, j = cells.coords
+    return sparse.csr_array((cells.data, (rows[i], columns[j])), shape=shape)

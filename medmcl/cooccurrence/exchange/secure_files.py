@@ -1,0 +1,218 @@
+"""Seeds, rounds and masked shares as files, so that sites and coordinator need no connection."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from medmcl.cooccurrence.count.counts import Counts
+from medmcl.cooccurrence.exchange.secure import Round, Share, SiteKeys
+from medmcl.core.config import Config, check
+from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
+
+_SCHEMA = "medmcl/masked-share@1"
+SECURE_ROUND: Final = "medmcl/secure-round@1"
+PRIVATE_ROUND: Final = "medmcl/private-round@1"
+
+
+class KeysKeys(Config):
+    """A site's seeds as a file; it never leaves the site."""
+
+    schema_: Literal["medmcl/site-keys@1"] = Field(alias="schema")
+    site: str
+    seeds: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    spent: tuple[str, ...] = ()
+
+
+class SeedKeys(Config):
+    """The secret of two sites, on its way from one to the other."""
+
+    schema_: Literal["medmcl/pair-seed@1"] = Field(alias="schema")
+    pair: tuple[str, str]
+    drawn_by: str
+    seed: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class RoundKeys(Config):
+    """A round as a file, the same for all."""
+
+    schema_: Literal["medmcl/secure-round@1"] = Field(alias="schema")
+    name: str
+    sites: tuple[str, ...]
+    layout: str
+
+
+def save_keys(keys: SiteKeys, path: str | Path) -> None:
+    """Write a site's seeds so that only their owner can read the file."""
+    values = {
+        "schema": "medmcl/site-keys@1",
+        "site": keys.site,
+        "seeds": {other: seed.hex() for other, seed in keys.seeds.items()},
+        "spent": sorted(keys.spent),
+    }
+    _write_secret(Path(path), values)
+
+
+def save_seed(seed: bytes, drawn_by: str, other: str, path: str | Path) -> None:
+    """Write the seed of a pair so that only its owner can read the file."""
+    values = {
+        "schema": "medmcl/pair-seed@1",
+        "pair": sorted((drawn_by, other)),
+        "drawn_by": drawn_by,
+        "seed": seed.hex(),
+    }
+    _write_secret(Path(path), values)
+
+
+def load_seed(path: str | Path, site: str, other: str) -> bytes:
+    """Read the seed that ``other`` drew for ``site``.
+
+    Raises:
+        ArtefactError: If the file is for another pair, or ``site`` drew it itself: keys that are
+            rebuilt from an old seed have forgotten which rounds they masked for.
+    """
+    pair = (site, other)
+    keys = check(SeedKeys, read_json(Path(path)), path, ArtefactError)
+    if sorted(keys.pair) != sorted(pair):
+        raise ArtefactError(
+            "is the seed of another pair", where=path, got=" and ".join(keys.pair),
+            expected=" and ".join(sorted(pair)),
+        )  # fmt: skip
+    if keys.drawn_by != other:
+        raise ArtefactError(
+            "was drawn by this site, whose keys had it already", where=path, got=keys.drawn_by,
+            expected=other,
+            mend="keys are never rebuilt from an old seed: delete this file and agree on a new one",
+        )  # fmt: skip
+    return bytes.fromhex(keys.seed)
+
+
+def _write_secret(path: Path, values: Mapping[str, object]) -> None:
+    aside = path.with_name(f".{path.name}.part")
+    aside.unlink(missing_ok=True)
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(json.dumps(values, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def load_keys(path: str | Path) -> SiteKeys:
+    """Read a site's seeds."""
+    keys = check(KeysKeys, read_json(Path(path)), path, ArtefactError)
+    seeds = {other: bytes.fromhex(seed) for other, seed in keys.seeds.items()}
+    return SiteKeys(keys.site, seeds, set(keys.spent))
+
+
+def save_round(turn: Round, path: str | Path) -> None:
+    """Write a round for all sites; nothing in it is secret."""
+    values = {"schema": SECURE_ROUND, **asdict(turn)}
+    Path(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def load_round(path: str | Path) -> Round:
+    """Read a round."""
+    values = read_json(Path(path))
+    if values.get("schema") == PRIVATE_ROUND:
+        raise ArtefactError(
+            "is a round of a private release, not of an exact sum", where=path,
+            mend="medmcl cooccur private-share and private-sum; for a sum, secure-start",
+        )  # fmt: skip
+    keys = check(RoundKeys, values, path, ArtefactError)
+    return Round(keys.name, keys.sites, keys.layout)
+
+
+def write_share(counts: Counts, keys: str | Path, turn: Round, path: str | Path) -> Share:
+    """Mask a site's counts and write the share; that the round is spent is written first.
+
+    Args:
+        counts: Of the site.
+        keys: The site's file of seeds.
+        turn: The round.
+        path: Where the share goes; must be new.
+
+    Raises:
+        ArtefactError: If ``path`` is there already, another share is being made with these keys, or
+            the round cannot be masked for (see `SiteKeys.share`).
+    """
+    return write_made(lambda mine: mine.share(counts, turn), keys, path)
+
+
+def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | Path) -> Share:
+    """Write the share that ``make`` gives; `write_share` with another way to make it."""
+    with keys_alone(keys):
+        if Path(path).exists():  # before the round is spent
+            raise ArtefactError(
+                "a share is written to a new file", where=path, mend="name another file"
+            )
+        mine = load_keys(keys)
+        share = make(mine)
+        save_keys(mine, keys)
+        save_share(share, path)
+    return share
+
+
+def keys_alone(keys: str | Path) -> AbstractContextManager[None]:
+    """Nobody else uses or changes these keys meanwhile: no round is masked for twice."""
+    return alone(Path(keys), "another share or seed is being made with these keys")
+
+
+def save_share(share: Share, path: str | Path) -> None:
+    """Write a masked share (safetensors)."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.part")
+    said = {
+        "schema": _SCHEMA,
+        "site": share.site,
+        "round": share.round,
+        "layout": share.layout,
+        "pairs": json.dumps(dict(share.pairs)),
+        "checksum": share.checksum,
+    }
+    save_file({"values": share.values}, aside, metadata=said)
+    aside.replace(path)
+
+
+def load_share(path: str | Path) -> Share:
+    """Read a masked share.
+
+    Raises:
+        ArtefactError: If the file is no share or was cut short. Whether its numbers are whole is
+            for `medmcl.cooccurrence.exchange.secure.masked_sum` to say.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            said = file.metadata() or {}
+            values = file.get_tensor("values")
+        if said.get("schema") != _SCHEMA:
+            raise ArtefactError("is no masked share", where=path, got=said.get("schema"))
+        pairs = json.loads(said["pairs"])
+        return Share(said["site"], said["round"], said["layout"], values, pairs, said["checksum"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        if isinstance(error, ArtefactError):
+            raise
+        raise ArtefactError(
+            f"is no masked share, or was cut short: {error}", where=path, mend="have it sent again"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"cannot be read: {error}", where=path) from None
+    if not isinstance(values, dict):
+        raise ArtefactError("holds no keys", where=path, got=type(values).__name__)
+    return values

@@ -1,0 +1,133 @@
+"""The parquet tables of saved counts: columns, types and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy import sparse
+
+from medmcl.cooccurrence.count.counts import Block, Counts
+from medmcl.core.errors import ArtefactError
+
+VOCABULARY_SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("modality", pa.string(), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("pairs", pa.int64(), nullable=False),
+        pa.field("patients", pa.int64()),
+    ]
+)
+CELLS_SCHEMA = pa.schema(
+    [
+        pa.field("i", pa.int64(), nullable=False),
+        pa.field("j", pa.int64(), nullable=False),
+        pa.field("pairs", pa.int64(), nullable=False),
+        pa.field("patients", pa.int64()),
+    ]
+)
+
+
+def vocabulary_table(counts: Counts) -> pa.Table:
+    """Tokens of all modalities with their margins."""
+    parts = []
+    for name, words in counts.vocabularies.items():
+        margin, size = counts.margins[name], len(words)
+        columns = [
+            np.arange(size),
+            list(words.tokens),
+            [name] * size,
+            margin.tokens,
+            margin.pairs,
+            [None] * size if margin.patients is None else margin.patients,
+        ]
+        arrays = [pa.array(c, type=f.type) for c, f in zip(columns, VOCABULARY_SCHEMA, strict=True)]
+        parts.append(pa.Table.from_arrays(arrays, schema=VOCABULARY_SCHEMA))
+    return pa.concat_tables(parts)
+
+
+def cells_table(block: Block) -> pa.Table:
+    """Cells that are not 0, in order of i and j.
+
+    Raises:
+        ArtefactError: If pairs and patients are not of the same cells.
+    """
+    pairs = _ordered(block.pairs)
+    rows = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
+    columns = [rows, pairs.indices, pairs.data, [None] * pairs.nnz]
+    if block.patients is not None:
+        patients = _ordered(block.patients)
+        same = np.array_equal(patients.indptr, pairs.indptr)
+        if not (same and np.array_equal(patients.indices, pairs.indices)):
+            raise ArtefactError(
+                "pairs and patients were counted in different cells",
+                got=f"{pairs.nnz} cells with pairs, {patients.nnz} with patients",
+            )
+        columns[3] = patients.data
+    arrays = [pa.array(c, type=f.type) for c, f in zip(columns, CELLS_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=CELLS_SCHEMA)
+
+
+def _ordered(matrix: sparse.csr_array) -> sparse.csr_array:
+    """A copy without zeros, duplicates or disorder."""
+    matrix = matrix.copy()
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_table(path: Path, sha256: str, schema: pa.Schema) -> pa.Table:
+    """A parquet file whose checksum and columns are as expected.
+
+    Raises:
+        ArtefactError: If it is missing, altered, or holds other columns or types.
+    """
+    if not path.is_file():
+        raise ArtefactError("the manifest names a file that is not there", where=path)
+    found = sha256_of(path)
+    if found != sha256:
+        raise ArtefactError(
+            "is not the file that the manifest was written for",
+            where=path,
+            got=f"sha256 {found[:16]}…",
+            expected=f"{sha256[:16]}…",
+            mend="the file was altered or cut short on its way: have it sent again",
+        )
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ArtefactError(f"is no parquet file: {error}", where=path) from None
+    got = {field.name: str(field.type) for field in table.schema}
+    expected = {field.name: str(field.type) for field in schema}
+    if got != expected:
+        raise ArtefactError(
+            "holds other columns, or columns that are no whole numbers",
+            where=path,
+            got=", ".join(f"{name} {kind}" for name, kind in got.items()),
+            expected=", ".join(f"{name} {kind}" for name, kind in expected.items()),
+        )
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise ArtefactError(f"'{field.name}' has empty cells", where=path)
+    return table
+
+
+def optional(table: pa.Table, name: str, path: Path) -> np.ndarray | None:
+    """A column that is there for all rows or for none."""
+    missing = table[name].null_count
+    if missing == len(table) and len(table):
+        return None
+    if missing:
+        raise ArtefactError(f"'{name}' is empty in {missing} of {len(table)} rows", where=path)
+    return np.asarray(table[name].to_numpy())

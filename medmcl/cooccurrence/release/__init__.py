@@ -1,0 +1,1 @@
+"""Counts that may leave a site: thresholds, noise, budgets."""

@@ -1,0 +1,253 @@
+"""A release under differential privacy, one patient being the unit.
+
+What leaves is D alone, whole numbers with noise, over a vocabulary that was fixed in public and
+with every one of its cells. Margins are sums of the noisy cells. No true count, no support and no
+threshold that the data chose is in it. Neighbours differ by one patient who comes or goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from medmcl.cooccurrence.count.counts import Block, Counts, Vocabulary
+from medmcl.cooccurrence.count.tokens import Table, whole
+from medmcl.cooccurrence.count.windows import parse_window
+from medmcl.cooccurrence.exchange.manifest import ChosenClipKeys, PrivateKeys
+from medmcl.cooccurrence.release.accounting import (
+    add_noise,
+    check_budget,
+    epsilon_of,
+    rho_for,
+    scale_of,
+)
+from medmcl.cooccurrence.release.clipping import check_bound, clip_rows
+from medmcl.cooccurrence.release.ledger import Ledger
+from medmcl.cooccurrence.release.private_clip import PrivateQuantile, noisy_quantile
+from medmcl.cooccurrence.release.release import Release, refuse_private_vocabulary
+from medmcl.cooccurrence.release.released_margins import margins_of_cells
+from medmcl.core.errors import ArtefactError
+
+RESOLUTION = 16
+CLIP_SHARE = 0.1
+MOST_HIDDEN = 100
+"""Patients at their bound whom the noise of a cell may equal; a public constant."""
+Bound = int | PrivateQuantile
+"""A public constant, or how to choose one from the patients."""
+
+
+def release_private(
+    x1: Table,
+    x2: Table,
+    *,
+    vocabularies: Mapping[str, Vocabulary],
+    clip: tuple[Bound, Bound],
+    epsilon: float,
+    delta: float,
+    ledger: Ledger,
+    patients: Sequence[object] | np.ndarray | None = None,
+    window: str = "record",
+    clip_share: float = CLIP_SHARE,
+    allow_noise: bool = False,
+) -> Release[PrivateKeys]:
+    """Noisy pairs across two modalities.
+
+    Args:
+        x1: Counts of the first modality, (n, d1), a row a patient, or a window of one.
+        x2: Of the second, (n, d2), the same rows.
+        vocabularies: Of both, in order, fixed in public, with its version.
+        clip: Longest (L2) that a patient's counts of each modality may be: constants that were
+            chosen without looking at these patients. The noise grows with their product, so about
+            the median length serves better than the largest (see benchmarks). A `PrivateQuantile`
+            is chosen from these patients, and paid for out of ``epsilon``.
+        epsilon: Of this release, the choice of bounds included.
+        delta: Of this release; well below 1 / patients.
+        ledger: Budget of these patients, which is charged before noise is drawn.
+        patients: Whose window each row is, if a row is a window.
+        window: Name of the window; sliding windows have no rows and cannot be released so.
+        clip_share: Share of the cost (rho) that goes for all bounds that are chosen privately.
+        allow_noise: Release also where noise hides every cell of `MOST_HIDDEN` patients.
+
+    Raises:
+        ConfigError: Unknown window.
+        ArtefactError: If the tables do not fit, the budget does not cover it, noise would hide
+            nearly everything, or a row is a window and nobody says whose.
+    """
+    first, second = names_of(vocabularies)
+    one, two = whole(x1, first), whole(x2, second)
+    refuse_unfit((one, two), vocabularies, patients, window)
+    check_budget(epsilon, delta)
+    asked = dict(zip((first, second), clip, strict=True))
+    costs = _costs(asked, rho_for(epsilon, delta), clip_share)
+    if not allow_noise:
+        refuse_hidden(1 / math.sqrt(2 * costs.cells), epsilon)
+    spent = ledger.charge(f"{first} x {second}, {window}{_choice(asked)}", costs.rho)
+    bounds = {
+        name: noisy_quantile(table, bound, costs.bin_scale, patients)
+        if isinstance(bound, PrivateQuantile)
+        else bound
+        for (name, bound), table in zip(asked.items(), (one, two), strict=True)
+    }
+    one = clip_rows(one, bounds[first], RESOLUTION, patients)
+    two = clip_rows(two, bounds[second], RESOLUTION, patients)
+    units = RESOLUTION**2
+    sensitivity = bounds[first] * bounds[second]
+    scale = scale_of(sensitivity * units, costs.cells)
+    noisy = add_noise(np.asarray((one.T @ two).todense()), scale)
+    pairs = sparse.csr_array((noisy + units // 2) // units)
+    blocks = {(first, second): Block(pairs)}
+    counts = Counts(
+        vocabularies=dict(vocabularies),
+        margins=margins_of_cells(vocabularies, blocks),
+        blocks=blocks,
+        units=None,
+        patients=None,
+        window=window,
+        noise_sd=scale / units,
+    )
+    keys = PrivateKeys(
+        epsilon=epsilon_of(costs.rho, delta),
+        delta=delta,
+        rho=costs.rho,
+        sigma=scale / units,
+        clip=bounds,
+        clip_chosen={
+            name: ChosenClipKeys(
+                quantile=bound.quantile,
+                longest=bound.longest,
+                rho=costs.each,
+                epsilon=epsilon_of(costs.each, delta),
+            )
+            for name, bound in asked.items()
+            if isinstance(bound, PrivateQuantile)
+        },
+        resolution=RESOLUTION,
+        sensitivity=sensitivity,
+        spent=spent,
+    )
+    return Release(counts, keys)
+
+
+def refuse_hidden(patients: float, epsilon: float) -> None:
+    """Refuse noise that no plausible cell stands out of, before anything is charged.
+
+    Judged by what is public: the noise of a cell over the most that one patient may add to it (the
+    product of the clip bounds). No patient is looked at.
+
+    Args:
+        patients: That quotient.
+        epsilon: Of the release, for the message.
+
+    Raises:
+        ArtefactError: It is above `MOST_HIDDEN`.
+    """
+    if patients > MOST_HIDDEN:
+        raise ArtefactError(
+            "noise would hide nearly every cell; nothing was charged",
+            got=f"epsilon {epsilon:g}: noise in each cell (standard deviation) as large as what "
+            f"{patients:,.0f} patients add who all have the most that the clips allow in that cell",
+            expected=f"at most {MOST_HIDDEN} such patients; most patients add far less to a cell",
+            mend="a larger epsilon, more patients by several sites together (private-start), or "
+            "threshold release; --allow-noise (allow_noise=True) releases all the same",
+        )
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """How a budget is dealt out.
+
+    Attributes:
+        rho: Of the whole release; never less than its parts together.
+        cells: Most that the cells may cost.
+        each: Most that one private bound may cost; 0 where there is none.
+    """
+
+    rho: float
+    cells: float
+    each: float
+
+    @property
+    def bin_scale(self) -> float:
+        """Noise of the bins in which patients are sorted by length; each patient is in one."""
+        return scale_of(1, self.each)
+
+
+def _costs(asked: Mapping[str, Bound], rho: float, share: float) -> _Costs:
+    private = sum(isinstance(bound, PrivateQuantile) for bound in asked.values())
+    for bound in asked.values():
+        if not isinstance(bound, PrivateQuantile):
+            check_bound(bound, RESOLUTION)
+    if not private:
+        return _Costs(rho, rho, 0.0)
+    if not 0 < share < 1:
+        raise ArtefactError("this share leaves nothing for bounds, or for cells", got=share,
+                            expected="between 0 and 1, say 0.1")  # fmt: skip
+    # a trifle less than the rest, so that rounding cannot make the parts exceed the whole
+    return _Costs(rho, (1 - share) * rho * (1 - 1e-12), share * rho * (1 - 1e-12) / private)
+
+
+def _choice(asked: Mapping[str, Bound]) -> str:
+    """What the ledger says of bounds that were chosen from the patients."""
+    chosen = [
+        f"clip bound of {name} by quantile {bound.quantile:g}"
+        for name, bound in asked.items()
+        if isinstance(bound, PrivateQuantile)
+    ]
+    return f", with {' and '.join(chosen)}" if chosen else ""
+
+
+def names_of(vocabularies: Mapping[str, Vocabulary]) -> tuple[str, str]:
+    """The two modalities of a private release; refuses others, and vocabularies without version."""
+    if len(vocabularies) != 2:
+        raise ArtefactError(
+            "a private release is one pair of modalities",
+            got=", ".join(vocabularies),
+            expected="two vocabularies",
+        )
+    refuse_private_vocabulary(vocabularies)
+    first, second = vocabularies
+    return first, second
+
+
+def refuse_unfit(
+    tables: tuple[sparse.csr_array, sparse.csr_array],
+    vocabularies: Mapping[str, Vocabulary],
+    patients: Sequence[object] | np.ndarray | None,
+    window: str,
+) -> None:
+    """Refuse tables that a private release cannot be made of."""
+    if parse_window(window).sliding:
+        raise ArtefactError(
+            "sliding windows overlap and have no rows that could be clipped: nothing bounds what "
+            "one patient adds",
+            got=f"window {window}",
+            expected="record, month or visit",
+            mend="count and release by month in place of days:N; or release the counts of days:N "
+            "by threshold (medmcl cooccur release)",
+        )
+    for table, (name, words) in zip(tables, vocabularies.items(), strict=True):
+        if table.shape[1] != len(words):
+            raise ArtefactError(
+                f"{name} does not fit its vocabulary",
+                got=f"{table.shape[1]} columns",
+                expected=f"{len(words)} tokens",
+            )
+    rows = tables[0].shape[0]
+    if tables[1].shape[0] != rows or (patients is not None and len(patients) != rows):
+        raise ArtefactError(
+            "the tables do not hold the same rows",
+            got=f"{rows} and {tables[1].shape[0]} rows"
+            + ("" if patients is None else f", {len(patients)} patients"),
+            expected="one row a patient or window in all of them",
+        )
+    if window != "record" and patients is None:
+        raise ArtefactError(
+            "whose windows are these?",
+            got=f"window {window}, no patients",
+            mend="rows need a column subject (patients= in Python), or the noise would hide a "
+            "window and not a patient",
+        )

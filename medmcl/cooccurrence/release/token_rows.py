@@ -1,0 +1,197 @@
+"""Patients' token counts from a long table, over a vocabulary that is fixed in public."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from medmcl.cooccurrence.count.counts import Vocabulary
+from medmcl.cooccurrence.count.tokens import LARGEST
+from medmcl.core.errors import ArtefactError
+from medmcl.core.path_suggestions import require_file
+from medmcl.core.plain_text import encoding_mend, separator_mend
+
+_TABLES = (".csv", ".parquet")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Counts of two modalities, a row a patient and window.
+
+    Attributes:
+        x1: First modality, int64 (rows, d1).
+        x2: Second, int64 (rows, d2).
+        patients: Whose row each is, (rows,).
+        unlisted: Occurrences of each modality that the vocabulary does not list; left out.
+        examples: Codes of each modality that are not listed, the most frequent first.
+        windowed: Whether the table says of which window a row is; else rows are of whole records.
+        repeated: Rows of the table that have subject, window, modality and code of one before them;
+            their counts were added up.
+    """
+
+    x1: sparse.csr_array
+    x2: sparse.csr_array
+    patients: np.ndarray
+    unlisted: dict[str, int]
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    windowed: bool = False
+    repeated: int = 0
+
+    @property
+    def listed(self) -> dict[str, int]:
+        """Occurrences of each modality that the vocabulary lists."""
+        both = zip(self.unlisted, (self.x1, self.x2), strict=True)
+        return {name: int(matrix.sum()) for name, matrix in both}
+
+
+def read_vocabularies(path: str | Path) -> dict[str, Vocabulary]:
+    """A public vocabulary: CSV or parquet with columns modality, code, version.
+
+    Raises:
+        ArtefactError: If a column is missing, a value is empty, or a modality has two versions.
+    """
+    table = _read(Path(path), ("modality", "code", "version")).astype(str)
+    found = {}
+    for name, part in table.groupby("modality", sort=False):
+        versions = part["version"].unique()
+        if len(versions) > 1:
+            raise ArtefactError(
+                f"{name} has more than one version", where=path, got=", ".join(versions[:5])
+            )
+        found[str(name)] = Vocabulary(tuple(part["code"]), str(versions[0]))
+    return found
+
+
+def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRows:
+    """Token counts from CSV or parquet: subject, modality, code, count, and window if there is one.
+
+    Raises:
+        ArtefactError: If a column is missing, a value empty, or a count no whole number above 0
+            and at most 2^31.
+    """
+    table = _read(Path(path), ("subject", "modality", "code", "count"), optional=("window",))
+    counts = pd.to_numeric(table["count"], errors="coerce").to_numpy(dtype=np.float64)
+    wrong = ~((counts >= 1) & (counts <= LARGEST) & (counts == np.floor(counts)))
+    if wrong.any():
+        raise _no_count(Path(path), table["count"], wrong)
+    windowed = "window" in table
+    keys = table[["subject", "window"] if windowed else ["subject"]]
+    row = _numbered(keys, Path(path))
+    rows = int(row.max()) + 1 if len(row) else 0
+    owners = np.empty(rows, dtype=object)
+    owners[row] = table["subject"].astype(str).to_numpy()
+    matrices, unlisted, examples = [], {}, {}
+    for name, words in vocabularies.items():
+        here = (table["modality"].astype(str) == name).to_numpy()
+        codes = table["code"][here].astype(str)
+        column = pd.Index(words.tokens).get_indexer(pd.Index(codes))
+        listed = column >= 0
+        examples[name] = tuple(codes[~listed].value_counts().index[:_SHOWN])
+        unlisted[name] = int(counts[here][~listed].sum())
+        cells = (row[here][listed], column[listed])
+        values = counts[here][listed].astype(np.int64)
+        matrices.append(sparse.csr_array((values, cells), shape=(rows, len(words))))
+    strange = sorted(set(table["modality"].astype(str)) - set(vocabularies))
+    if strange or len(matrices) != 2:
+        raise ArtefactError(
+            "a private release is of two modalities that the vocabulary lists",
+            where=path,
+            got=", ".join([*vocabularies, *strange]),
+        )
+    same = table[[*keys.columns, "modality", "code"]].astype(str)
+    return TokenRows(
+        matrices[0],
+        matrices[1],
+        owners.astype(str),
+        unlisted,
+        examples,
+        windowed=windowed,
+        repeated=int(same.duplicated().sum()),
+    )
+
+
+def refuse_other_window(rows: TokenRows, window: str, path: Path, mend: str) -> None:
+    """Refuse a release that would call its rows by another window than they are of.
+
+    Args:
+        rows: What `read_rows` gave.
+        window: As the manifest will say it.
+        path: Of the table.
+        mend: How to name the window.
+
+    Raises:
+        ArtefactError: Rows of windows that are called whole records, or the reverse.
+    """
+    if rows.windowed == (window != "record"):
+        return
+    kind = "a window of a patient" if rows.windowed else "the whole record of a patient"
+    raise ArtefactError(
+        f"a row is {kind}, and the release would say otherwise",
+        where=path,
+        got=f"{'a' if rows.windowed else 'no'} column window, and window {window}",
+        expected="the column window with month or visit, no such column with record",
+        mend=mend,
+    )
+
+
+def _numbered(keys: pd.DataFrame, path: Path) -> np.ndarray:
+    """The number of each row's subject and window."""
+    try:
+        number = keys.groupby(list(keys.columns), sort=True).ngroup()
+    except TypeError:  # lists, or names that cannot be put in order
+        raise ArtefactError(
+            f"{' and '.join(keys.columns)} cannot be told apart and put in order",
+            where=path,
+            got=", ".join(f"{name}: {type(keys[name].iloc[0]).__name__}" for name in keys),
+            expected="names of one type, text or whole numbers",
+        ) from None
+    return number.to_numpy()
+
+
+def _no_count(path: Path, counts: pd.Series, wrong: np.ndarray) -> ArtefactError:
+    first = int(np.argmax(wrong))
+    # the header of a CSV is line 1
+    place = f"row {first + 1}" if path.suffix.lower() == ".parquet" else f"line {first + 2}"
+    return ArtefactError(
+        f"counts are whole, above 0 and at most {LARGEST}",
+        where=f"{path}, {place}, column count",
+        got=f"{counts.iloc[first]}; {int(wrong.sum())} of {len(wrong)} rows are so",
+        expected="1, 2, 3, ...",
+    )
+
+
+def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+    require_file(path, ArtefactError)
+    kind = path.suffix.lower()
+    columns = ", ".join([*needed, *(f"{name} (optional)" for name in optional)])
+    rows = "count" in needed
+    mend = "make it from a spec: medmcl cooccur rows SPEC --out rows.parquet" if rows else None
+    if kind not in _TABLES:
+        raise ArtefactError(
+            "is no table that can be read", where=path, got=kind or "no suffix",
+            expected=f"{' or '.join(_TABLES)} with the columns {columns}", mend=mend,
+        )  # fmt: skip
+    try:
+        table = pd.read_parquet(path) if kind == ".parquet" else pd.read_csv(path, dtype=str)
+    except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
+        raise ArtefactError(
+            f"is no whole {kind[1:]} table", where=path, got=str(error).splitlines()[0][:200],
+            expected=f"a table with the columns {columns}", mend=encoding_mend(path) or mend,
+        ) from None  # fmt: skip
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise ArtefactError(
+            f"lacks columns: {', '.join(missing)}", where=path,
+            got=", ".join(map(str, table.columns)), expected=columns,
+            mend=separator_mend(table.columns) or mend,
+        )  # fmt: skip
+    table = table[[*needed, *(name for name in optional if name in table)]]
+    empty = [name for name in table if table[name].isna().any()]
+    if empty:
+        raise ArtefactError("has empty values", where=path, got=", ".join(map(str, empty)))
+    return table

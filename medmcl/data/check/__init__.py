@@ -1,0 +1,1 @@
+"""``medmcl check``: what is wrong with a cohort."""

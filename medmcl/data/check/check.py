@@ -1,0 +1,575 @@
+"""``medmcl check``: everything that is wrong with a cohort, at once, each with its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core import members
+from medmcl.core.config import nearest
+from medmcl.core.contracts import Adapter, Place
+from medmcl.core.errors import CohortError, ConfigError, MedmclError, RecordError
+from medmcl.core.findings import LEAVE_OUT, Finding, counted
+from medmcl.core.path_suggestions import instead_of
+from medmcl.data.check.copies import find_copies
+from medmcl.data.check.lost_by_outcome import losses, told, uneven
+from medmcl.data.check.overview import (
+    Overview,
+    RecordCount,
+    count_labels,
+    count_records,
+    count_subjects,
+    kinds_of_columns,
+    look_for_scant,
+)
+from medmcl.data.cohort.cohort import Cohort, load_cohort
+from medmcl.data.cohort.locate import how_to_get
+from medmcl.data.cohort.outcomes import task_texts
+from medmcl.data.cohort.splits import SPLITS, filling_seed
+from medmcl.data.expressions.syntax import columns_of
+from medmcl.data.loading.prepare import build_adapters
+from medmcl.data.loading.reading import (
+    Outcome,
+    good_raws,
+    inspect_together,
+    of_modality,
+    outcomes,
+    read_record,
+    record_files,
+)
+
+_OF_A_RECIPE = frozenset({"ecg.too_short", "cmr.frames", "cmr.es_guessed", "text.long"})
+"""What depends on how a recipe prepares a record, and says nothing where no recipe reads it."""
+_FIT_ON, _TRIED = 200, 3
+_LEVELS = ("error", "warning")
+_SCOPES = ("cohort", "task", "record")
+
+
+class Checked(list[Finding]):
+    """The findings of a check, errors first, grouped by scope and code; none twice.
+
+    Attributes:
+        overview: What was looked at; None if the cohort could not be opened. ``print`` it.
+    """
+
+    def __init__(self, findings: Iterable[Finding], overview: Overview | None = None) -> None:
+        super().__init__(grouped(findings))
+        self.overview = overview
+
+
+def check_cohort(
+    cohort: Cohort | str | Path,
+    inputs: Mapping[str, Mapping[str, Any]] | None = None,
+    tasks: Sequence[str] | None = None,
+    *,
+    trains: bool = False,
+    progress: Callable[[int], object] | None = None,
+    limit: int | None = None,
+) -> Checked:
+    """Find every fault of a cohort: file, tables, splits, outcomes, and each record.
+
+    Args:
+        cohort: An open cohort (its own findings are among those given back), or where one lies;
+            then faults of cohort.yaml itself are findings too.
+        inputs: Modality to a recipe's settings; the other modalities are read with defaults.
+        tasks: Tasks to check; all of the cohort if not given.
+        trains: Whether the recipe trains, and so needs people to train on.
+        progress: Told how many records are done.
+        limit: Read at most this many records of each modality, evenly spaced.
+
+    Returns:
+        A list of findings, errors first, grouped by scope and code, none twice; its ``overview``
+        says what was looked at.
+    """
+    if not isinstance(cohort, Cohort):
+        opened, findings = load_cohort(cohort)
+        if opened is None:
+            return Checked(findings)
+        cohort = opened
+    findings = [finding for finding in cohort.findings if finding.scope != "task"]
+    findings += check_tasks(cohort, tasks)
+    chosen = list(cohort.spec.tasks if tasks is None else tasks)
+    findings += _check_leaks(cohort, chosen)
+    inputs = inputs or {}
+    findings += _check_together(cohort, inputs)
+    done = 0
+    counts: list[RecordCount] = []
+    for name in cohort.spec.modalities:
+        rows = _some(len(cohort.records[name]), limit)
+        found, count, bad = _check_modality(
+            cohort, name, inputs.get(name), rows, _told(progress, done)
+        )
+        findings += found
+        if bad and cohort.spec.on_bad_record == "exclude":
+            findings += _lost(cohort, name, rows, bad, chosen)
+        counts.append(count)
+        done += len(rows)
+    overview = Overview(
+        root=cohort.root,
+        subjects=count_subjects(cohort),
+        records=tuple(counts),
+        labels=count_labels(cohort, chosen),
+        faulty_tasks=(
+            *(n for n in chosen if n not in cohort.usable_tasks),
+            *(n for n in cohort.spec.lost("tasks") if tasks is None or n in tasks),
+        ),
+        faulty_modalities=tuple(cohort.spec.lost("modalities")),
+        excludes=cohort.spec.on_bad_record == "exclude",
+        splits_known="subjects.split" not in cohort.spec.left_out,
+        columns=kinds_of_columns(cohort),
+        split_drawn=not cohort.spec.keys.subjects.declares_split,
+    )
+    everyone = cohort.spec.keys.subjects.split.everyone
+    if overview.splits_known:
+        scant = look_for_scant(overview, trains=trains, everyone=everyone)
+        findings += [_of_the_draw(one, cohort) for one in scant]
+    return Checked(findings, overview)
+
+
+def _check_modality(
+    cohort: Cohort,
+    name: str,
+    settings: Mapping[str, Any] | None,
+    rows: list[int],
+    progress: Callable[[int], object],
+) -> tuple[list[Finding], RecordCount, set[int]]:
+    """Check the records of one modality, and say which cannot be used.
+
+    ``settings`` are those of the recipe that reads it.
+    """
+    wanted = settings is not None
+    findings: list[Finding] = []
+    adapter = _build(cohort, name, settings or {}, findings)
+    findings += _check_presence(cohort, name, wanted=wanted)
+    findings += _check_accepted(cohort, name)
+    ignored = frozenset() if wanted else _OF_A_RECIPE
+    read = _read(cohort, name, adapter, rows, progress, ignored)
+    copies = _find_copies(cohort, name, adapter, rows, read)
+    records = _check_records(cohort, name, adapter, rows, read)
+    records += [finding for found in copies.values() for finding in found]
+    beside: dict[int, list[Finding]] = {}
+    if not any(one.usable for one in read):
+        records = _of_all(name, records, len(read))
+    if wanted:
+        records += _try_preparing(cohort, name, adapter, rows)
+        sound = [row for row, one in zip(rows, read, strict=True) if one.usable]
+        beside = _beside_train(cohort, name, adapter, sound)
+        records += [finding for found in beside.values() for finding in found]
+    if cohort.spec.on_bad_record == "exclude":
+        records = [_excluded(finding) for finding in records]
+        records += _check_left(cohort, name, read, wanted=wanted)
+    usable = [row for row, one in zip(rows, read, strict=True) if one.usable]
+    readable = [row for row, one in zip(rows, read, strict=True) if one.digest]
+    places = list(cohort.records[name]["place"].iloc[readable])
+    together = inspect_together(adapter, name, places)
+    doubtful = {
+        rows[row]
+        for row, found in copies.items()
+        if any(finding.level == "error" for finding in found)
+    }
+    bad = (set(rows) - set(usable)) | doubtful | set(beside)
+    return [*findings, *records, *together], count_records(cohort, name, rows, bad), bad
+
+
+def _lost(
+    cohort: Cohort, name: str, rows: list[int], bad: set[int], tasks: Sequence[str]
+) -> list[Finding]:
+    """Say whom the exclusion of records takes from train and tuning, by outcome."""
+    ids = cohort.records[name].index
+    seen = cohort.samples["split"].isin(["train", "tuning"]).to_numpy()
+    read = cohort.samples[name].isin(ids[rows]).to_numpy() & seen
+    usable = read & ~cohort.samples[name].isin(ids[sorted(bad)]).to_numpy()
+    subjects = cohort.samples["subject"].to_numpy(object)
+    targets = [cohort.targets(task) for task in tasks if task in cohort.usable_tasks]
+    found = losses(name, subjects, read, usable, targets)
+    notes = [
+        Finding(
+            code="cohort.excluded",
+            where=f"modalities.{name}",
+            what=f"{line} (train and tuning)",
+            mend="nothing, if records are lost alike with and without the outcome",
+            level="warning",
+            scope="cohort",
+        )
+        for line in told(found)
+    ]
+    return [*notes, *uneven(found)]
+
+
+def _of_the_draw(finding: Finding, cohort: Cohort) -> Finding:
+    """Say of an empty split that chance left it empty, where it is drawn and has a share."""
+    keys = cohort.spec.keys.subjects.split.random
+    if keys is None or finding.code != "cohort.empty_split":
+        return finding
+    shares = (1 - keys.tuning - keys.held_out, keys.tuning, keys.held_out)
+    share = next(
+        s for name, s in zip(SPLITS, shares, strict=True) if f"the {name} " in finding.what
+    )
+    if not share:
+        return finding
+    ids = [str(one) for one in cohort.subjects.index]
+    seed, column = filling_seed(ids, keys), "say the split in a column"
+    return replace(
+        finding,
+        what=f"{finding.what}; each person is drawn alone, by id, and of {len(ids):,} with a share "
+        f"of {share:g} none was",
+        mend=column
+        if seed is None
+        else f"another seed (random: {{seed: {seed}, ...}} leaves no split empty), or {column}",
+    )
+
+
+def check_tasks(cohort: Cohort, names: Sequence[str] | None = None) -> list[Finding]:
+    """Give what is wrong with some outcomes (all if not given)."""
+    chosen = list(cohort.spec.tasks) if names is None else list(names)
+    return [finding for name in chosen for finding in cohort.task_findings(name)]
+
+
+def grouped(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings: errors first, then by scope and code; each once."""
+    return sorted(
+        dict.fromkeys(findings),
+        key=lambda f: (_LEVELS.index(f.level), _SCOPES.index(f.scope), f.code),
+    )
+
+
+def summarise(findings: Sequence[Finding], shown: int = 5) -> list[tuple[str, int, list[Finding]]]:
+    """Give (code, how many, the first few) for each level and code, in the order of `grouped`."""
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for finding in grouped(findings):
+        kinds.setdefault((finding.level, finding.code), []).append(finding)
+    return [(code, len(found), found[:shown]) for (_, code), found in kinds.items()]
+
+
+def _some(count: int, limit: int | None) -> list[int]:
+    if limit is None or count <= limit:
+        return list(range(count))
+    return [int(row) for row in np.linspace(0, count - 1, limit).round()]
+
+
+def _told(progress: Callable[[int], object] | None, before: int) -> Callable[[int], object]:
+    return lambda done: progress(before + done) if progress is not None else None
+
+
+def _build(
+    cohort: Cohort, name: str, settings: Mapping[str, Any], findings: list[Finding]
+) -> Adapter:
+    """Build an adapter; settings that are not valid are noted and the defaults taken."""
+    try:
+        return build_adapters(cohort, {name: settings})[name]
+    except ConfigError as error:
+        findings.append(
+            Finding(
+                code="recipe.inputs",
+                where=str(error.where),
+                what=error.what,
+                mend=error.mend or "correct the recipe",
+                scope="cohort",
+            )
+        )
+        return build_adapters(cohort, {name: {}})[name]
+
+
+def _read(
+    cohort: Cohort,
+    name: str,
+    adapter: Adapter,
+    rows: list[int],
+    progress: Callable[[int], object],
+    ignored: frozenset[str],
+) -> list[Outcome]:
+    """Read and inspect records, without the findings to ignore."""
+    places: list[Place] = list(cohort.records[name]["place"].iloc[rows])
+    read = []
+    for number, outcome in enumerate(outcomes(adapter, name, places, prepared=False), 1):
+        kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
+        read.append(replace(outcome, findings=kept))
+        progress(number)
+    return read
+
+
+def _check_records(
+    cohort: Cohort, name: str, adapter: Adapter, rows: list[int], read: list[Outcome]
+) -> list[Finding]:
+    """Give what is wrong with records one by one."""
+    table = cohort.records[name].iloc[rows]
+    findings = [finding for outcome in read for finding in outcome.findings]
+    missing = sum(finding.code.endswith(".missing_file") for finding in findings)
+    shown = record_files(adapter, table["place"].iloc[0]) if missing else []
+    if missing == len(rows) and not any(members.exists(path) for path in shown):
+        findings = [_nothing_there(cohort, name, missing, shown[0])] if shown else findings
+    if len(rows) < len(cohort.records[name]):
+        findings.append(
+            Finding(
+                code="check.sampled",
+                where=f"modalities.{name}",
+                what=f"{len(rows)} of {counted(len(cohort.records[name]), 'record')} read",
+                mend="check without a limit before a long run",
+                level="warning",
+                scope="cohort",
+            )
+        )
+    return findings
+
+
+def _find_copies(
+    cohort: Cohort, name: str, adapter: Adapter, rows: list[int], read: list[Outcome]
+) -> dict[int, list[Finding]]:
+    """Look for copies among the records that can be used."""
+    table = cohort.records[name].iloc[rows]
+    side = cohort.subjects["split"].reindex(table["subject"])
+    digests = [outcome.digest if outcome.usable else "" for outcome in read]
+    sketches = [outcome.sketch for outcome in read]
+    return find_copies(adapter, list(table["place"]), list(side), digests, sketches)
+
+
+def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:
+    """Rewrite the findings of a modality of which no record can be used: none is to be left out.
+
+    A fault that every record has in the same words, with no file of its own named, is one fault: of
+    what cohort.yaml says.
+    """
+    plain = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in findings]
+    kinds: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in plain:
+        if one.level == "error" and "/" not in one.where:
+            kinds.setdefault((one.code, one.what, one.mend), []).append(one)
+    same = {kind: found for kind, found in kinds.items() if len(found) == count > 1}
+    kept = [one for one in plain if (one.code, one.what, one.mend) not in same]
+    whole = [
+        replace(
+            found[0],
+            where=f"modalities.{name}",
+            what=f"each of its {count:,} records: {what} (the first: {found[0].where})",
+            scope="cohort",
+        )
+        for (_, what, _), found in same.items()
+    ]
+    return [*kept, *whole]
+
+
+def _excluded(finding: Finding) -> Finding:
+    """Turn the error of a record into a warning: `prepare` leaves the record out and goes on."""
+    if finding.level != "error" or finding.scope != "record":
+        return finding
+    what = f"{finding.what}; the record will be excluded"
+    return replace(finding, level="warning", what=what, mend=finding.mend.replace(LEAVE_OUT, ""))
+
+
+def _check_left(
+    cohort: Cohort, name: str, read: Sequence[Outcome], *, wanted: bool
+) -> list[Finding]:
+    """Note a modality of which every record will be excluded."""
+    if not read or len(read) < len(cohort.records[name]) or any(one.usable for one in read):
+        return []
+    return [_absent(name, f"none of its {len(read)} records can be used, all are excluded", wanted)]
+
+
+def _nothing_there(cohort: Cohort, name: str, missing: int, shown: Path) -> Finding:
+    """Say once that no file of a modality is there, and what is."""
+    access = how_to_get(cohort.spec.keys.access, cohort.path)
+    mend = f"correct path:, or say where the data lie: data_root (now {cohort.root})"
+    return Finding(
+        code="cohort.no_files",
+        where=f"modalities.{name}",
+        what=f"none of its {missing} files is there, for example {shown}{instead_of(shown)}",
+        mend=mend if access is None else f"{access}; or {mend}",
+        scope="cohort",
+    )
+
+
+def _check_presence(cohort: Cohort, name: str, *, wanted: bool) -> list[Finding]:
+    """Note a modality that nobody has, or nobody of the train split."""
+    has = cohort.samples[name].notna().to_numpy()
+    splits = cohort.samples["split"].to_numpy(object)
+    if not has.any():
+        return [_absent(name, "no subject has it", wanted)]
+    findings = []
+    for split in SPLITS:
+        here = splits == split
+        if here.any() and not has[here].any():
+            what = f"no subject of the {split} split has it"
+            consequence = _WITHOUT.get(split, "")
+            found = _absent(name, what + consequence, wanted and split == SPLITS[0])
+            findings.append(found)
+    return findings
+
+
+_WITHOUT = {
+    "tuning": ": the tuning loss says nothing of it",
+    "held_out": ": nothing predicted from it can be scored",
+}
+
+
+def _check_together(cohort: Cohort, inputs: Collection[str]) -> list[Finding]:
+    """Note people who have none of a recipe's inputs, and pairs of inputs that nobody has both."""
+    names = [name for name in inputs if name in cohort.samples]
+    has = {name: cohort.samples[name].notna().to_numpy() for name in names}
+    train = (cohort.samples["split"] == SPLITS[0]).to_numpy()
+    findings = []
+    if names:
+        nothing = ~np.any(list(has.values()), axis=0)
+        people = cohort.samples["subject"][nothing].nunique()
+        if people:
+            what = f"{counted(people, 'subject')} without any of {', '.join(names)}: not used"
+            findings.append(_of_inputs("cohort.no_input", what))
+    for a, b in combinations(names, 2):
+        both = int((has[a] & has[b] & train).sum())
+        if both < 2 and (has[a] & train).any() and (has[b] & train).any():
+            what = f"{counted(both, 'train sample')} with both {a} and {b}: they cannot be aligned"
+            findings.append(_of_inputs("cohort.no_pair", what))
+    return findings
+
+
+def _of_inputs(code: str, what: str) -> Finding:
+    return Finding(
+        code=code,
+        where="modalities",
+        what=what,
+        mend="nothing, if that is meant; otherwise see present: and pairing:",
+        level="warning",
+        scope="cohort",
+    )
+
+
+def _check_accepted(cohort: Cohort, name: str) -> list[Finding]:
+    """Note records whose faults are accepted and that are not there."""
+    accepted = getattr(cohort.spec.modalities[name].source, "accept", {})
+    known = set(map(str, cohort.records[name].index))
+    unknown = sorted(set(accepted) - {"*"} - known)
+    if not unknown:
+        return []
+    return [
+        Finding(
+            code="cohort.accept",
+            where=f"modalities.{name}.accept",
+            what=f"there is no record {', '.join(unknown[:5])}{nearest(unknown[0], known)}",
+            mend="write ids of records, as check names them, or take them out",
+            level="warning",
+            scope="cohort",
+        )
+    ]
+
+
+def _absent(name: str, what: str, wanted: bool) -> Finding:
+    return Finding(
+        code="cohort.modality_absent",
+        where=f"modalities.{name}",
+        what=what,
+        mend="see present:, id: and path: of the modality, or take it out",
+        level="error" if wanted else "warning",
+        scope="cohort",
+    )
+
+
+def _beside_train(
+    cohort: Cohort, name: str, adapter: Adapter, rows: list[int]
+) -> dict[int, list[Finding]]:
+    """Errors of sound records that show only once the adapter knows from train what is usual.
+
+    Adapters that judge records so say ``inspects_fitted = True``.
+    """
+    if not getattr(adapter, "inspects_fitted", False):
+        return {}
+    places = cohort.records[name]["place"].iloc[rows]
+    found = {
+        row: of_modality(read_record(adapter, place)[1], name)
+        for row, place in zip(rows, places, strict=True)
+    }
+    errors = {row: [one for one in all_ if one.level == "error"] for row, all_ in found.items()}
+    return {row: some for row, some in errors.items() if some}
+
+
+def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int]) -> list[Finding]:
+    """Prepare a few records with the recipe's settings, so that these are tried too.
+
+    Where not one of them can be prepared the settings are at fault, not the records.
+    """
+    table = cohort.records[name].iloc[rows]
+    side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
+    train = list(table["place"][side == "train"])
+    spread = _some(len(train), _FIT_ON)  # files may be sorted by outcome
+    others = sorted(set(range(len(train))) - set(spread))
+    train = [train[row] for row in (*spread, *others)]
+    faults: list[MedmclError] = []
+    prepared = 0
+    try:
+        adapter.fit(islice(good_raws(adapter, train), _FIT_ON))
+        for raw in islice(good_raws(adapter, list(table["place"])), _TRIED):
+            try:
+                adapter.prepare(raw)
+                prepared += 1
+            except RecordError as error:
+                faults.append(error)
+    except MedmclError as error:
+        faults, prepared = [error], 0
+    unprepared = [
+        Finding(
+            code=f"{adapter.kind}.unprepared",
+            where=str(error.where or f"modalities.{name}"),
+            what=error.what,
+            mend=error.mend or f"see inputs.{name} of the recipe",
+            scope="record" if prepared else "cohort",
+        )
+        for error in (faults if prepared else faults[:1])
+    ]
+    return of_modality(unprepared, name)
+
+
+def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
+    """Note columns that are an input and an outcome at once, or that tell the outcome."""
+    findings = []
+    for task_name in tasks:
+        if task_name not in cohort.labels:
+            continue
+        task = cohort.spec.tasks[task_name]
+        known = cohort.labels[task_name].table.columns
+        try:
+            read = {column for text in task_texts(task) for column in columns_of(text, known)}
+        except CohortError:  # its own finding says it
+            continue
+        findings += _unknown_tellers(cohort, task_name, known)
+        for name, spec in cohort.spec.modalities.items():
+            shown = {*spec.cell_columns, *spec.needed_columns}
+            for columns, how in ((read, "made of"), (set(task.told_by) - read, "told by")):
+                both = sorted(columns & shown)
+                if both:
+                    findings.append(_leak(task_name, f"is {how} {', '.join(both)}", name))
+    return findings
+
+
+def _leak(task: str, what: str, modality: str) -> Finding:
+    return Finding(
+        code="task.leak",
+        where=f"task {task}",
+        what=f"{what}, which the modality '{modality}' shows",
+        mend=f"take the column out of {modality}, or never predict the task from it",
+        level="warning",
+        scope="task",
+        task=task,
+    )
+
+
+def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list[Finding]:
+    """Note names under ``told_by:`` that no table has: they would guard nothing."""
+    columns = {str(one) for one in known}
+    columns |= {one for spec in cohort.spec.modalities.values() for one in spec.cell_columns}
+    columns |= {*cohort.spec.modalities}
+    unknown = [one for one in cohort.spec.tasks[task].told_by if one not in columns]
+    return [
+        Finding(
+            code="cohort.column",
+            where=f"tasks.{task}.told_by",
+            what=f"there is no column '{one}'{nearest(one, columns)}",
+            mend="correct the name, or take it out",
+            level="warning",
+            scope="task",
+            task=task,
+        )
+        for one in unknown
+    ]

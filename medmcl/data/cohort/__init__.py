@@ -1,0 +1,1 @@
+"""A cohort: its cohort.yaml, subjects, records, splits, outcomes."""

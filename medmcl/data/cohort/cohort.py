@@ -1,0 +1,254 @@
+"""A cohort: who, which records, which split, which outcomes; opened from cohort.yaml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.config import nearest, read_yaml
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import Finding, counted
+from medmcl.core.overrides import apply_override, blame, corrected, written
+from medmcl.core.targets import Targets
+from medmcl.data.cohort.choices import Choice
+from medmcl.data.cohort.codes import CodeMap
+from medmcl.data.cohort.loader import Opening
+from medmcl.data.cohort.locate import choose_root, find_cohort, how_to_get, list_cohorts
+from medmcl.data.cohort.manifest import parse_spec, refuse
+from medmcl.data.cohort.outcomes import LabelRows, build_targets
+from medmcl.data.cohort.spec import CohortSpec
+from medmcl.data.cohort.splits import SPLITS
+from medmcl.data.loading.noisy_pairs import Noise
+
+__all__ = ["Cohort", "find_cohort", "list_cohorts", "load_cohort", "open_cohort"]
+
+
+@dataclass(kw_only=True)
+class Cohort:
+    """The studied set.
+
+    Attributes:
+        name: Name of its folder (or file).
+        spec: Its cohort.yaml, checked.
+        path: Its cohort.yaml.
+        root: Folder that paths start from.
+        fingerprint: Hash of what cohort.yaml says and of the bytes of its tables; of shards and
+            folders of images, of the rows that they are read as.
+        subjects: Indexed by subject id: ``split``, ``group`` and the columns of the table.
+        records: Modality to its records, indexed by record id: ``subject, date, place``.
+        samples: One row a sample: ``sample, subject, split`` and the record of each modality
+            (None where absent). The row number is the sample's number everywhere.
+        findings: What was found at opening: left out and counted, or at fault.
+        counts: The first steps of `flow`.
+        labels: Task to where its labels stand.
+        maps: Code maps that expressions may read.
+        noise: Which pairs ``noisy_pairs:`` made wrong; None where it made none. The truth that a
+            selection of data is judged by: for evaluation only, never read by training.
+        choices: Name to pairs of samples, for the metric ``paired_choice``.
+    """
+
+    name: str
+    spec: CohortSpec
+    path: Path
+    root: Path
+    fingerprint: str
+    subjects: pd.DataFrame
+    records: dict[str, pd.DataFrame]
+    samples: pd.DataFrame
+    findings: list[Finding]
+    counts: list[tuple[str, int, int]] = field(repr=False)
+    labels: Mapping[str, LabelRows] = field(repr=False)
+    maps: Mapping[str, CodeMap] = field(repr=False)
+    noise: Noise | None = field(default=None, repr=False)
+    choices: Mapping[str, Choice] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        subjects = counted(len(self.subjects), "subject")
+        return f"Cohort({self.name!r}, {subjects}, {counted(len(self.samples), 'sample')})"
+
+    def split(self, name: str) -> np.ndarray:
+        """Give the numbers of the samples of a split."""
+        if name not in SPLITS:
+            raise CohortError(f"there is no split '{name}'{nearest(name, SPLITS)}")
+        return np.flatnonzero((self.samples["split"] == name).to_numpy())
+
+    def own_records(self, modality: str) -> pd.Series:
+        """Give the record of each sample that is its own, whatever ``noisy_pairs:`` exchanged.
+
+        For describing people; what is trained on is ``samples``.
+        """
+        if self.noise is None or self.noise.modality != modality:
+            return self.samples[modality]
+        return pd.Series(self.noise.own, index=self.samples.index, dtype=object)
+
+    @cached_property
+    def _built(self) -> dict[str, tuple[Targets | None, list[Finding]]]:
+        return {
+            name: build_targets(name, task, self.labels[name], self.maps)
+            for name, task in self.spec.tasks.items()
+            if name in self.labels
+        }
+
+    def task_findings(self, name: str) -> list[Finding]:
+        """Give what is wrong with a task; errors refuse only what uses it."""
+        self._require_task(name)
+        return [finding for finding in self.findings if finding.task == name]
+
+    @property
+    def usable_tasks(self) -> list[str]:
+        """Tasks without an error."""
+        return [
+            name
+            for name in self.spec.tasks
+            if all(finding.level != "error" for finding in self.task_findings(name))
+        ]
+
+    def targets(self, name: str) -> Targets:
+        """Give the targets of a task, aligned with ``samples``.
+
+        Raises:
+            CohortError: There is no such task, or it has faults.
+        """
+        faults = [f for f in self.task_findings(name) if f.level == "error"]
+        if faults:
+            raise refuse(faults, f"{self.path}, task {name}")
+        targets = self._built[name][0]
+        assert targets is not None  # a task that cannot be built has an error finding
+        return targets
+
+    def _require_task(self, name: str) -> None:
+        if name not in self.spec.tasks:
+            raise CohortError(
+                f"there is no task '{name}'{nearest(name, self.spec.tasks)}", where=self.path
+            )
+
+    def flow(self) -> list[tuple[str, int, int]]:
+        """Give the participant flow: (step, subjects, samples or rows), from table to splits."""
+        steps = list(self.counts)
+        for name in self.spec.modalities:
+            has = self.samples[self.samples[name].notna()]
+            steps.append((f"with {name}", has["subject"].nunique(), len(has)))
+        for name in SPLITS:
+            part = self.samples[self.samples["split"] == name]
+            steps.append((name, part["subject"].nunique(), len(part)))
+        return steps
+
+    def missingness(self) -> pd.DataFrame:
+        """Count samples by pattern of modalities (``ecg + cmr``) and split."""
+        names = list(self.spec.modalities)
+        has = self.samples[names].notna().to_numpy()
+        pattern = [" + ".join(n for n, ok in zip(names, row, strict=True) if ok) for row in has]
+        counts = pd.crosstab(pd.Series(pattern, name="modalities"), self.samples["split"])
+        counts = counts.reindex(columns=list(SPLITS), fill_value=0)
+        order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
+        return counts.loc[order]
+
+
+def open_cohort(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    data_root: str | Path | None = None,
+) -> Cohort:
+    """Open a cohort.
+
+    Args:
+        path: A folder with cohort.yaml, a yaml file, or the name of a folder under ``cohorts/``.
+        overrides: Dotted key to value (``on_bad_record``), laid over the file; also ``data_root``.
+        data_root: Folder that paths start from. Otherwise ``data_root:`` of the file, otherwise
+            ``$MEDMCL_DATA/<name>`` if there is one, otherwise the folder of the file.
+
+    Raises:
+        CohortError: Every fault of the file and its tables at once, each with its mend.
+    """
+    cohort, findings = load_cohort(path, overrides, data_root)
+    errors = [f for f in findings if f.level == "error" and f.scope == "cohort"]
+    errors = list(dict.fromkeys(errors))
+    if errors or cohort is None:
+        raise refuse(errors, str(path))
+    return cohort
+
+
+def load_cohort(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    data_root: str | Path | None = None,
+) -> tuple[Cohort | None, list[Finding]]:
+    """Open a cohort as far as its faults allow: what `medmcl check` does.
+
+    Returns:
+        The cohort, or None if its faults leave nothing to look at; and every finding.
+    """
+    file = find_cohort(path)
+    name = file.parent.name if file.name == "cohort.yaml" else file.stem
+    tree = read_yaml(file)
+    if "stages" in tree or str(tree.get("schema")).startswith("medmcl/recipe"):
+        raise CohortError("is a recipe, not a cohort", where=file, mend=f"--recipe {file}")
+    applied = {}
+    for key, value in (overrides or {}).items():
+        plain = key.removeprefix("cohort.")
+        text = written(plain if plain == "data_root" else f"cohort.{plain}", value)
+        applied[apply_override(tree, plain, value, where=text)] = text
+    _leave_out_nulls(tree)
+    spec, findings = parse_spec(tree, str(file))
+    findings = [_said_of_override(one, applied) for one in findings]
+    if spec is None:
+        return None, findings
+    asked = data_root if data_root is not None else (overrides or {}).get("data_root")
+    try:
+        root = choose_root(asked, spec.keys.data_root, name, file)
+    except CohortError as error:
+        return None, [*findings, _no_root(error, how_to_get(spec.keys.access, file))]
+    opening = Opening(spec, file, root, findings)
+    opened = opening.run(tree)
+    if opened is None:
+        return None, opening.findings
+    cohort = Cohort(
+        name=name,
+        spec=opening.spec,
+        path=file,
+        root=root,
+        findings=opening.findings,
+        **vars(opened),
+    )
+    for task in cohort.labels:
+        cohort.findings += cohort._built[task][1]
+    return cohort, cohort.findings
+
+
+def _leave_out_nulls(tree: dict[str, Any]) -> None:
+    """Take out what ``--set cohort.tasks.NAME=null`` names; modalities and choices alike."""
+    named = {"tasks": ("tasks", "prompts"), "modalities": ("modalities",), "choices": ("choices",)}
+    for kind, sections in named.items():
+        if isinstance(tree.get(kind), dict):
+            gone = {name for name, given in tree[kind].items() if given is None}
+            for section in sections:
+                if isinstance(tree.get(section), dict):
+                    tree[section] = {k: v for k, v in tree[section].items() if k not in gone}
+
+
+def _no_root(error: CohortError, access: str | None) -> Finding:
+    mend = error.mend or ""
+    return Finding(
+        code="cohort.data_root",
+        where=str(error.where),
+        what=f"{error.what} (got {error.got})",
+        mend=mend if access is None else f"{access}; or {mend}: --set data_root=FOLDER",
+        scope="cohort",
+    )
+
+
+def _said_of_override(finding: Finding, applied: Mapping[tuple[str, ...], str]) -> Finding:
+    """Let a finding about a key name the override that set the key, if there is one."""
+    field_ = re.search(r"'([\w.]+)'", finding.what)
+    text = blame(field_[1].split("."), applied) if field_ else None
+    if text is None:
+        return finding
+    mend = corrected(text, finding.what) or "correct the override"
+    return replace(finding, where=text, mend=mend)

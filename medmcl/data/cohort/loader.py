@@ -1,0 +1,572 @@
+"""Opening a cohort: from a valid cohort.yaml to subjects, records, samples and label rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import Finding, counted
+from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
+from medmcl.data.cohort.codes import CodeMap
+from medmcl.data.cohort.date_checks import undated
+from medmcl.data.cohort.genotype_records import GENOTYPE_KINDS, keep_genotyped
+from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before
+from medmcl.data.cohort.locate import how_to_get
+from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
+from medmcl.data.cohort.pairing import Pairs, pair, sample_frame, unclear_error
+from medmcl.data.cohort.records import Records, load_records, refuse_packed
+from medmcl.data.cohort.removal import draw_removal, kept_records, thin
+from medmcl.data.cohort.spec import CohortSpec, JoinKeys, ModalitySpec, NoisyPairsKeys, Task
+from medmcl.data.cohort.splits import row_splits, stand_in_splits, subject_splits
+from medmcl.data.events.records import EVENT_KINDS, check_shards, code_columns, load_events
+from medmcl.data.expressions.expression import evaluate
+from medmcl.data.expressions.syntax import columns_of
+from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
+from medmcl.data.tables.files import NoTableError, Table, join, read_table, texts
+from medmcl.data.tables.named_columns import write_out
+from medmcl.data.tables.subject_rows import SubjectTable, VaryingError, one_row_each
+
+ID_COLUMNS = frozenset(
+    ("id", "eid", "pid", "mrn", "iid", "subject", "subject_id", "subjectid", "patient",
+     "patient_id", "patientid", "participant", "participant_id", "person_id")
+)  # fmt: skip
+"""What columns that name subjects are called, in small letters."""
+POOLED = "pooled"
+"""Name of the group that small groups are pooled into."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """What opening gives; see `medmcl.data.cohort.cohort.Cohort`."""
+
+    fingerprint: str
+    subjects: pd.DataFrame
+    records: dict[str, pd.DataFrame]
+    samples: pd.DataFrame
+    counts: list[tuple[str, int, int]]
+    labels: Mapping[str, LabelRows]
+    maps: Mapping[str, CodeMap]
+    noise: Noise | None = None
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+
+class Opening:
+    """Opens one cohort step by step, noting faults and going on where that makes sense."""
+
+    def __init__(self, spec: CohortSpec, file: Path, root: Path, findings: list[Finding]) -> None:
+        self.spec, self.file, self.root = spec, file, root
+        self.findings = list(findings)
+        self.tables: dict[str, Table] = {}
+        self.counts: list[tuple[str, int, int]] = []
+
+    def run(self, tree: Mapping[str, Any]) -> Opened | None:
+        """Give what could be opened, or None; ``findings`` says what stood in the way."""
+        subjects = self._try(self._subjects)
+        if subjects is None:
+            self._look_for_tables()
+        maps = {name: self._try(partial(self._map, name)) for name in self.spec.keys.maps}
+        if subjects is None:
+            return None
+        table, split, group = subjects
+        if not self._index_is_sound(table):
+            self.spec = self.spec.without(index=True)
+        known_maps = {name: one for name, one in maps.items() if one is not None}
+        records = {
+            name: self._try(partial(self._records, name, table, known_maps))
+            for name in self.spec.modalities
+        }
+        found = {name: one for name, one in records.items() if one is not None}
+        for one in found.values():
+            self.findings += one.findings
+        self.spec = self.spec.without(modalities=set(self.spec.modalities) - set(found))
+        self.findings += undated(self.spec)
+        samples = self._try(partial(self._samples, found, table, split))
+        if samples is None:
+            return None
+        frame, index = samples
+        shown = table.frame.copy()
+        shown["split"] = split.reindex(shown.index)
+        shown["group"] = None if group is None else group.reindex(shown.index)
+        opened = Opened(
+            fingerprint=self._fingerprint(tree),
+            subjects=shown,
+            records={name: one.frame for name, one in found.items()},
+            samples=frame,
+            counts=self.counts,
+            labels=self._labels(found, table, frame, index),
+            maps=known_maps,
+        )
+        if self.spec.keys.remove is not None:
+            opened = self._thinned(opened)
+        opened = replace(opened, choices=self._choices(table, opened))
+        return opened if self.spec.noisy_pairs is None else self._shuffled(opened)
+
+    def _thinned(self, opened: Opened) -> Opened:
+        """Take entries out as ``remove:`` says; labels were read before, and stay."""
+        keys, names = self.spec.keys.remove, list(opened.records)
+        assert keys is not None
+        removal = self._try(partial(draw_removal, keys, opened.samples, names))
+        if removal is None:
+            return opened
+        self.findings.append(removal.finding(keys))
+        frame = thin(opened.samples, removal, names)
+        rows = frame[names].notna().any(axis=1).to_numpy()
+        return replace(
+            opened,
+            samples=frame[rows].reset_index(drop=True),
+            records={n: kept_records(one, removal, n) for n, one in opened.records.items()},
+            labels={name: one.take(rows) for name, one in opened.labels.items()},
+        )
+
+    def _choices(self, subjects: SubjectTable, opened: Opened) -> dict[str, Choice]:
+        """Read ``choices:``, noting pairs that are none."""
+        found = {}
+        for name, keys in self.spec.keys.choices.items():
+            step = partial(read_choice, name, keys, subjects, opened.samples, opened.maps)
+            choice = self._try(step)
+            if choice is not None:
+                found[name] = choice
+                self.findings += choice_findings(choice, opened.samples)
+        return found
+
+    def _shuffled(self, opened: Opened) -> Opened:
+        """Let pairs exchange records as ``noisy_pairs:`` says; labels ``of`` a record go with it.
+
+        All that was read before stays with its sample: index dates, and labels of other things.
+        """
+        keys = self.spec.noisy_pairs
+        assert keys is not None
+        is_there = keys.task is None or keys.task in opened.labels
+        if keys.modality not in opened.records or not is_there:
+            return opened  # it is at fault itself, which is noted
+        noise = self._try(partial(self._noise, keys, opened))
+        if noise is None:
+            return opened
+        samples, name = opened.samples, keys.modality
+        self.findings.append(noise_finding(keys, noise, samples["split"].to_numpy(object)))
+        moved = {
+            task: replace(rows, rows=rows.rows[noise.record_of])
+            for task, rows in opened.labels.items()
+            if self.spec.tasks[task].of == name
+        }
+        given = pd.Series(noise.own[noise.record_of], index=samples.index, dtype=object)
+        return replace(
+            opened,
+            samples=samples.assign(**{name: given}),
+            labels={**opened.labels, **moved},
+            noise=noise,
+        )
+
+    def _noise(self, keys: NoisyPairsKeys, opened: Opened) -> Noise:
+        targets = None
+        if keys.task is not None:
+            task = self.spec.tasks[keys.task]
+            targets = build_targets(keys.task, task, opened.labels[keys.task], opened.maps)[0]
+            if targets is None:
+                raise CohortError(
+                    f"the label sets of the task '{keys.task}' cannot be read",
+                    where="noisy_pairs.task",
+                    mend=f"correct the task {keys.task}, or name another",
+                )
+        names = list(opened.records)
+        says = Sayings(self.spec.modalities[keys.modality], opened.records[keys.modality])
+        return draw_noise(keys, opened.samples, names, targets, says)
+
+    def _look_for_tables(self) -> None:
+        """Note the other tables that are not there, where there are no subjects to go on with."""
+        for spec in self.spec.modalities.values():
+            if spec.keys.table is not None:
+                self._try(partial(self._table, spec.keys.table, spec.keys.join))
+
+    def _index_is_sound(self, subjects: SubjectTable) -> bool:
+        column = self.spec.keys.index.column if self.spec.keys.index is not None else None
+        return column is None or self._try(partial(index_dates, subjects, column)) is not None
+
+    def _try(self, step: Callable[[], T]) -> T | None:
+        try:
+            return step()
+        except CohortError as error:
+            self._note(error)
+            return None
+
+    def _note(self, error: CohortError) -> None:
+        if isinstance(error, VaryingError):
+            self.findings.append(error.finding())
+            return
+        got = f" (got {error.got})" if error.got is not None else ""
+        expected = None if error.expected is None else f"expected: {error.expected}"
+        mend = "; ".join(part for part in (error.mend, expected) if part)
+        access = how_to_get(self.spec.keys.access, self.file)
+        if isinstance(error, NoTableError) and access is not None:
+            mend = f"{access}; or {mend}"
+        self.findings.append(
+            Finding(
+                code="cohort.invalid" if "no column" not in error.what else "cohort.column",
+                where=str(error.where or self.file),
+                what=f"{error.what}{got}",
+                mend=mend,
+                scope="cohort",
+            )
+        )
+
+    def _table(self, pattern: str, joins: tuple[JoinKeys, ...] = ()) -> Table:
+        table = self._read(pattern)
+        for keys in joins:
+            try:
+                table = join(table, self._read(keys.table), keys.on)
+            except CohortError as error:  # what reads the columns of the join is noted too
+                self._note(error)
+        return table
+
+    def _read(self, pattern: str) -> Table:
+        """Read a table from the data root, or from beside cohort.yaml if it is not there."""
+        if pattern not in self.tables:
+            beside = self.file.parent
+            magic = any(letter in pattern for letter in "*?[") or pattern.endswith(".tar")
+            here = magic or (self.root / pattern).exists() or not (beside / pattern).exists()
+            codes = code_columns(self.spec.modalities.values(), pattern)
+            self.tables[pattern] = read_table(self.root if here else beside, pattern, codes)
+            self.findings += [_listing(pattern, note) for note in self.tables[pattern].notes]
+        return self.tables[pattern]
+
+    def _subjects(self) -> tuple[SubjectTable, pd.Series, pd.Series | None]:
+        keys = self.spec.keys.subjects
+        table = self._table(keys.table, keys.join)
+        ids = (
+            self._row_ids(table)
+            if keys.id is None
+            else texts(table.require(keys.id, "subjects.id"))
+        )
+        self._count("in the subjects table", ids)
+        rows = np.array([one is not None for one in ids], dtype=bool)
+        if not rows.all():
+            self._left_out(f"{counted(int((~rows).sum()), 'row')} without a subject id")
+        said = None
+        if keys.where is not None:
+            said = self._try(partial(evaluate, keys.where, table.frame, {}, "subjects.where"))
+        if said is not None:
+            kept = said.known & said.data.astype(bool)
+            lost = int((rows & ~kept).sum())
+            self._left_out(f"{counted(lost, 'row')} not meeting `where: {keys.where}`")
+            rows &= kept
+        splits = self._try(partial(row_splits, table, ids, keys.split))
+        if splits is None:
+            splits = stand_in_splits(table, ids, keys.split)
+            self.spec = replace(self.spec, left_out=self.spec.left_out | {"subjects.split"})
+        lines = np.flatnonzero(rows) + 1
+        split, findings = subject_splits(ids[rows], splits[rows], lines)
+        self.findings += findings
+        split = split.dropna()
+        rows &= np.array([one in split.index for one in ids], dtype=bool)
+        self._count("in a split", ids[rows])
+        lines = np.flatnonzero(rows) + 1
+        agreed = one_row_each(table.frame[rows], ids[rows], lines, keys.id or "id", keys.table)
+        if not len(agreed.frame):
+            raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
+        group = None
+        if keys.group is not None:
+            named = table.frame.loc[rows, keys.group] if keys.group in table.frame else None
+            group = self._try(partial(self._groups, agreed, named, ids[rows]))
+        return agreed, split, group
+
+    def _row_ids(self, table: Table) -> np.ndarray:
+        """Call every row by its number, where no column names the subject. (rows,) object.
+
+        Raises:
+            CohortError: A column is called as one that names subjects; rows of one person would
+                fall into two splits.
+        """
+        where = f"subjects, table {self.spec.keys.subjects.table}"
+        named = [str(one) for one in table.frame.columns if str(one).lower() in ID_COLUMNS]
+        if named:
+            raise CohortError(
+                f"`id:` is not given, and the column '{named[0]}' is called as one that names "
+                "subjects",
+                where=where,
+                mend=f"write id: {named[0]} under subjects:; if it does not name them, rename it",
+            )
+        self.findings.append(
+            Finding(
+                code="cohort.no_id",
+                where=where,
+                what=f"no `id:` is given: each of the {counted(len(table.frame), 'row')} is taken "
+                "for one person",
+                mend="nothing, if nobody has two rows; otherwise name the column of the subject",
+                level="warning",
+                scope="cohort",
+            )
+        )
+        return np.array([str(number + 1) for number in range(len(table.frame))], dtype=object)
+
+    def _groups(
+        self, subjects: SubjectTable, cells: pd.Series | None, owner: np.ndarray
+    ) -> pd.Series:
+        """Group of each subject; those of fewer than ``group_min`` subjects are one, `POOLED`.
+
+        Args:
+            subjects: The subjects.
+            cells: Column of the groups, a row each as in the file; None if there is none.
+            owner: Subject of each row. (rows,) object
+        """
+        keys = self.spec.keys.subjects
+        column, least = str(keys.group), keys.group_min
+        if cells is None or keys.group_varies == "refuse":
+            on_purpose = (
+                "whoever was in several groups is in none: write `group_varies: unknown` under "
+                "`subjects:` (--set cohort.subjects.group_varies=unknown)"
+            )
+            subjects.require([column], "subjects.group", on_purpose)
+        assert cells is not None  # else it was refused
+        rows = pd.DataFrame({"owner": owner, "said": texts(cells)}).dropna()
+        each = rows.groupby("owner")["said"].agg(["first", "nunique"])
+        several = each.index[each["nunique"] > 1]
+        names = each["first"].drop(several).reindex(subjects.frame.index)
+        if len(several):
+            self.findings.append(
+                Finding(
+                    code="cohort.several_groups",
+                    where="subjects.group",
+                    what=f"{counted(len(several), 'subject')} with rows of several groups, for "
+                    f"example {several[0]}: the group is not known",
+                    mend="nothing, if that is meant; otherwise correct the rows",
+                    level="warning",
+                    scope="cohort",
+                )
+            )
+        sizes = names.value_counts()
+        small = sizes[sizes < least]
+        if len(small):
+            self.findings.append(
+                Finding(
+                    code="cohort.pooled",
+                    where="subjects.group",
+                    what=f"{counted(len(small), 'group')} of fewer than {least} subjects "
+                    f"({int(small.sum())} in all) are one group, '{POOLED}'",
+                    mend="nothing, if that is meant; otherwise lower group_min",
+                    level="warning",
+                    scope="cohort",
+                )
+            )
+        return names.mask(names.isin(small.index), POOLED)
+
+    def _count(self, step: str, ids: np.ndarray) -> None:
+        self.counts.append((step, len(set(ids) - {None}), len(ids)))
+
+    def _left_out(self, what: str) -> None:
+        self.findings.append(
+            Finding(
+                code="cohort.left_out",
+                where=f"subjects, table {self.spec.keys.subjects.table}",
+                what=f"{what}: left out",
+                mend="nothing, if that is meant",
+                level="warning",
+                scope="cohort",
+            )
+        )
+
+    def _map(self, name: str) -> CodeMap:
+        keys = self.spec.keys.maps[name]
+        table = self._table(keys.table)
+        codes = texts(table.require(keys.key, f"maps.{name}.key"))
+        values = texts(table.require(keys.value, f"maps.{name}.value"))
+        rows = np.ones(len(codes), bool)
+        if keys.where is not None:
+            said = evaluate(keys.where, table.frame, {}, f"maps.{name}.where")
+            rows = said.known & said.data.astype(bool)
+        meaning: dict[str, set[str]] = {}
+        for code, value in zip(codes[rows], values[rows], strict=True):
+            if code is not None and value is not None:
+                meaning.setdefault(code, set()).add(value)
+        return CodeMap(name, {code: frozenset(many) for code, many in meaning.items()})
+
+    def _records(self, name: str, subjects: SubjectTable, maps: Mapping[str, CodeMap]) -> Records:
+        spec = self.spec.modalities[name]
+        own = None
+        if spec.keys.table is not None:
+            if self.spec.keys.subjects.id is None:
+                raise CohortError(
+                    "a table of its own needs subjects that have names, not row numbers",
+                    where=f"modalities.{name}",
+                    mend="write `id:` under subjects:, the column that both tables have",
+                )
+            own = self._table(spec.keys.table, spec.keys.join)
+        elif spec.keys.join:
+            raise CohortError(
+                "join needs a table of its own",
+                where=f"modalities.{name}",
+                mend="move the join to subjects:, or name the table",
+            )
+        spec = self._written_out(spec, own, subjects)
+        if spec.kind in EVENT_KINDS:
+            if spec.keys.table is not None:
+                check_shards(spec, self._read(spec.keys.table).files)
+            return load_events(spec, own, subjects, maps, self.spec.keys.index)
+        records = load_records(spec, own, subjects, self.root, maps)
+        refuse_packed(spec, records)
+        if spec.kind in GENOTYPE_KINDS:
+            records = keep_genotyped(spec, records)
+        return keep_before(name, records, subjects, self.spec.keys.index)
+
+    def _written_out(
+        self, spec: ModalitySpec, own: Table | None, subjects: SubjectTable
+    ) -> ModalitySpec:
+        """Write out the columns that a table modality names by patterns."""
+        keys, people = spec.keys, self.spec.keys.subjects
+        reserved = {keys.id or people.id, keys.record, keys.date, people.id}
+        frame = subjects.frame if own is None else own.frame
+        reserved |= self._outcome_columns(None if own is None else spec.name, frame.columns)
+        if own is None:
+            reserved |= {people.split.column, people.group}
+        written = write_out(spec, frame, {one for one in reserved if one is not None})
+        if written is not spec:
+            modalities = {**self.spec.modalities, spec.name: written}
+            self.spec = replace(self.spec, modalities=modalities)
+        return written
+
+    def _outcome_columns(self, of: str | None, known: pd.Index) -> set[str]:
+        """Columns that tasks of subjects, or of a modality's records, are made of or told by."""
+        found: set[str] = set()
+        for task in self.spec.tasks.values():
+            try:
+                found |= tellers(task, known) if task.of == of else set()
+            except CohortError:  # building the task says what is wrong with its expression
+                continue
+        return found
+
+    def _samples(
+        self, records: Mapping[str, Records], subjects: SubjectTable, split: pd.Series
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        anchor = self.spec.anchor
+        candidates = {name: one.candidates for name, one in records.items()}
+        ids = list(subjects.frame.index)
+        keys = self.spec.keys.pairing
+        pairs = pair(candidates, ids, keys, anchor) if records else Pairs([(s, {}) for s in ids])
+        undated_pairs = any(finding.code == "pairing.no_date" for finding in self.findings)
+        if pairs.unclear and "pairing" not in self.spec.left_out and not undated_pairs:
+            self._note(unclear_error(pairs.unclear, keys))
+        for counter, code, what in (
+            (pairs.beyond_gap, "beyond_gap", "further than max_gap_days from the next"),
+            (pairs.undated, "undated", "not paired because a date is missing"),
+        ):
+            for name, count in counter.items():
+                self.findings.append(
+                    Finding(
+                        code=f"pairing.{code}",
+                        where=f"modalities.{name}",
+                        what=f"{counted(count, 'record')} {what}; each is a sample without {name}",
+                        mend="nothing, if that is meant; otherwise see pairing:",
+                        level="warning",
+                        scope="cohort",
+                    )
+                )
+        sides = {str(subject): str(side) for subject, side in split.items()}
+        frame = sample_frame(pairs, list(records), anchor, sides)
+        if frame["sample"].duplicated().any():
+            raise CohortError(
+                "two samples have the same id",
+                where="pairing",
+                got=frame["sample"][frame["sample"].duplicated()].iloc[0],
+                mend="give records ids without ':'",
+            )
+        self._say_who_has_nothing(subjects, frame)
+        frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
+        self.findings += noted
+        return frame, index
+
+    def _say_who_has_nothing(self, subjects: SubjectTable, frame: pd.DataFrame) -> None:
+        """Count subjects of whom no record is there: they make no sample."""
+        nothing = len(set(subjects.frame.index) - set(frame["subject"]))
+        if nothing and len(frame):
+            self.findings.append(
+                Finding(
+                    code="cohort.nothing_present",
+                    where="modalities",
+                    what=f"{counted(nothing, 'subject')} with no record of any modality: left out",
+                    mend="nothing, if that is meant; otherwise see id: and present: of the "
+                    "modalities",
+                    level="warning",
+                    scope="cohort",
+                )
+            )
+
+    def _labels(
+        self,
+        records: Mapping[str, Records],
+        subjects: SubjectTable,
+        frame: pd.DataFrame,
+        index: np.ndarray,
+    ) -> dict[str, LabelRows]:
+        labels = {}
+        train = (frame["split"] == "train").to_numpy()
+        for name, task in self.spec.tasks.items():
+            column = "subject" if task.of is None else task.of
+            table = subjects.frame if task.of is None else records[task.of].table
+            if task.of is None and not self._agree(name, task, subjects):
+                table = subjects.all_columns  # other faults of the task are worth knowing too
+            position = pd.Series(np.arange(len(table)), index=table.index)
+            rows = position.reindex(frame[column]).fillna(-1).to_numpy(np.int64)
+            labels[name] = LabelRows(
+                table=table.reset_index(drop=True),
+                rows=rows,
+                names=("subject " + frame["subject"]).to_numpy(object),
+                train=train,
+                index=index,
+            )
+        return labels
+
+    def _agree(self, name: str, task: Task, subjects: SubjectTable) -> bool:
+        """Note a task of subjects that reads a column whose rows differ within a subject."""
+        known = pd.Index([*subjects.frame.columns, *subjects.varying])
+        try:
+            read = [c for text in task_texts(task) for c in columns_of(text, known, name)]
+        except CohortError:
+            return True  # building the task says what is wrong with its expression
+        try:
+            varying = [one for one in read if one in subjects.varying]
+            on_purpose = f"the label belongs to records: write `of: MODALITY` in tasks.{name}"
+            subjects.require(varying, f"tasks.{name}", on_purpose)
+        except VaryingError as error:
+            self.findings.append(
+                replace(
+                    error.finding(),
+                    code="task.varies",
+                    where=f"task {name}",
+                    scope="task",
+                    task=name,
+                )
+            )
+            return False
+        return True
+
+    def _fingerprint(self, tree: Mapping[str, Any]) -> str:
+        digest = hashlib.blake2b(digest_size=8)
+        unread = {"data_root"} | ({"noisy_pairs"} if self.spec.noisy_pairs is None else set())
+        said = {key: value for key, value in tree.items() if key not in unread}
+        digest.update(fingerprint(said).encode())
+        for pattern in sorted(self.tables):
+            digest.update(pattern.encode())
+            for content in self.tables[pattern].content():
+                digest.update(content)
+        return digest.hexdigest()
+
+
+def _listing(pattern: str, note: str) -> Finding:
+    """What is odd about a table that lists files."""
+    return Finding(
+        code="cohort.listing",
+        where=f"table {pattern}",
+        what=note,
+        mend="nothing, if that is meant; otherwise write the shards anew",
+        level="warning",
+        scope="cohort",
+    )

@@ -1,0 +1,409 @@
+"""From the tree of a cohort.yaml to a `CohortSpec`, every fault of the file at once.
+
+An unknown key is named with its nearest neighbour and taken out; so is every modality, task or
+section that is not valid. The rest is checked, and its data too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from medmcl import modalities as adapters
+from medmcl.core.config import Config, closest, explain, nearest
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import Finding
+from medmcl.data.cohort.spec import (
+    TASKS,
+    CohortKeys,
+    CohortSpec,
+    ModalityKeys,
+    ModalitySpec,
+    NoisyPairsKeys,
+    PairingKeys,
+    RegressionKeys,
+    SubjectsKeys,
+    SurvivalKeys,
+    Task,
+)
+
+C = TypeVar("C", bound=Config)
+
+
+@cache
+def _all_keys() -> frozenset[str]:
+    """Keys that some kind of modality or task knows: none of them is a misspelt one."""
+    sources = [adapter.Source for adapter in adapters.ADAPTERS.values()]
+    models = (ModalityKeys, *sources, *TASKS.values())
+    return frozenset(key for model in models for key in model.model_fields)
+
+
+def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, list[Finding]]:
+    """Check a whole cohort.yaml.
+
+    Returns:
+        The spec, without what is at fault (its ``left_out`` names that), and every fault; None if
+        what is wrong leaves no subjects to look at.
+    """
+    faults: list[Finding] = []
+    keys, sections_out = _cohort_keys(tree, where, faults)
+    sections = tree.get("modalities")
+    modalities = {
+        str(name): _modality(str(name), section, where, faults)
+        for name, section in (sections.items() if isinstance(sections, dict) else ())
+        if isinstance(section, dict)
+    }
+    given = tree.get("tasks")
+    tasks = {
+        str(name): _task(str(name), section, where, faults)
+        for name, section in (given.items() if isinstance(given, dict) else ())
+        if isinstance(section, dict)
+    }
+    for kind, names in (("modalities", modalities), ("tasks", tasks)):
+        faults += [_bad_name(where, kind, name) for name in names if not name.isidentifier()]
+    if keys is None:
+        return None, faults
+    dangling = _references(keys, modalities, tasks, sections_out)
+    faults += [_invalid(where, what) for _, what in dangling]
+    spec = CohortSpec(
+        keys=keys,
+        modalities={name: value for name, value in modalities.items() if value is not None},
+        tasks={name: value for name, value in tasks.items() if value is not None},
+        left_out=sections_out,
+    )
+    at_fault = sections_out.union(section for section, _ in dangling)
+    return _without_faulty(spec, sections, given, at_fault), faults
+
+
+_STAND_INS: dict[str, Any] = {"schema": "medmcl/cohort@1", "modalities": {"none": {}}}
+"""What replaces a needed section that is at fault; modalities are read from the file itself."""
+
+
+def _cohort_keys(
+    tree: Mapping[str, Any], where: str, faults: list[Finding]
+) -> tuple[CohortKeys | None, frozenset[str]]:
+    """Check the top level; what is at fault is noted, and its default taken.
+
+    Returns:
+        The top level, None where the fault is in what no default can replace; and the dotted names
+        of what was replaced.
+    """
+    keys = _validate(CohortKeys, tree, where, "", faults)
+    if keys is not None:
+        return keys, frozenset()
+    rest, out = dict(tree), set[str]()
+    for _ in range(len(tree) + len(SubjectsKeys.model_fields) + 1):
+        try:
+            return CohortKeys.model_validate(rest), frozenset(out)
+        except ValidationError as error:
+            details = error.errors()
+        unknown = [one["loc"] for one in details if one["type"] == "extra_forbidden"]
+        rest = _without(rest, unknown)
+        for place in (one["loc"] for one in details if one["loc"] not in unknown):
+            if not _stand_in(rest, place, out):
+                return None, frozenset(out)
+    return None, frozenset(out)
+
+
+def _stand_in(rest: dict[str, Any], place: tuple[Any, ...], out: set[str]) -> bool:
+    """Replace what stands at a place that is at fault by its default; False if it has none."""
+    section = place[0]
+    if section == "subjects":
+        key = place[1] if len(place) > 1 else None
+        if key in (None, "table", "id"):
+            return False
+        subjects = {k: v for k, v in rest["subjects"].items() if k != key}
+        if key == "split":
+            subjects["split"] = {"everyone": "train"}
+        rest["subjects"] = subjects
+        out.add(f"subjects.{key}")
+        return True
+    rest.pop(section, None)
+    if section in _STAND_INS:
+        rest[section] = _STAND_INS[section]
+    out.add(str(section))
+    return True
+
+
+def _without_faulty(
+    spec: CohortSpec, modalities: object, tasks: object, sections: Collection[str]
+) -> CohortSpec:
+    """Take out what stands in the file and is not valid, or names what is not there."""
+    named = {"modalities": modalities, "tasks": tasks}
+    written = {
+        kind: [str(name) for name in given] if isinstance(given, dict) else []
+        for kind, given in named.items()
+    }
+    lost = {n for n in written["modalities"] if n not in spec.modalities or not n.isidentifier()}
+    gone = {n for n in written["tasks"] if n not in spec.tasks or not n.isidentifier()}
+    gone |= {name.removeprefix("tasks.") for name in sections if name.startswith("tasks.")}
+    left = spec.without(modalities=lost, tasks=gone, index="index" in sections)
+    plain: dict[str, Any] = {"pairing": PairingKeys(), "prompts": {}, "noisy_pairs": None}
+    changes = {section: plain[section] for section in plain if section in sections}
+    keys = left.keys.model_copy(update=changes)
+    return replace(left, keys=keys, left_out=left.left_out.union(changes))
+
+
+def _modality(
+    name: str, section: dict[str, Any], where: str, faults: list[Finding]
+) -> ModalitySpec | None:
+    path = f"modalities.{name}"
+    section = _respelt(section, ("kind", "reader"), where, path, faults)
+    section = _nearest_reader(section, where, path, faults)
+    kind = section.get("kind") or adapters.READERS.get(str(section.get("reader")))
+    if not isinstance(kind, str) or kind not in adapters.ADAPTERS:
+        faults.append(_unknown_kind(where, path, section))
+        return None
+    reader = section.get("reader")
+    if reader is not None and _reader_fault(kind, reader):
+        faults.append(_invalid(where, f"'{path}.reader': {_reader_fault(kind, reader)}"))
+        return None
+    model = adapters.ADAPTERS[kind].Source
+    own = set(ModalityKeys.model_fields)
+    foreign = set(model.model_fields)
+    section = _respelt(section, tuple(own | foreign), where, path, faults)
+    source = _validate(
+        model,
+        {k: v for k, v in section.items() if k in foreign or k not in own},
+        where,
+        path,
+        faults,
+        beside=own,
+    )
+    shared = {k: v for k, v in section.items() if k in own}
+    keys = _validate(ModalityKeys, shared, where, path, faults)
+    if source is None or keys is None:
+        return None
+    return ModalitySpec(name=name, kind=kind, keys=keys, source=source)
+
+
+def _nearest_reader(
+    section: dict[str, Any], where: str, path: str, faults: list[Finding]
+) -> dict[str, Any]:
+    """Note a reader that is not known, and go on with the nearest if there is one."""
+    reader = section.get("reader")
+    if not isinstance(reader, str) or reader in adapters.READERS or reader == "npy":
+        return section
+    near = closest(reader, {*adapters.READERS, "npy"})
+    if near is None:
+        return section
+    faults.append(_invalid(where, f"'{path}.reader': {_reader_fault('', reader)}"))
+    return {**section, "reader": near}
+
+
+def _reader_fault(kind: str, reader: object) -> str | None:
+    """Say what is wrong with a reader that is not known, or that reads another kind."""
+    if reader == "npy":
+        return None
+    if not isinstance(reader, str) or reader not in adapters.READERS:
+        return f"unknown reader '{reader}'{nearest(str(reader), {*adapters.READERS, 'npy'})}"
+    if kind not in (adapters.READERS[reader], *adapters.ALSO.get(reader, ())):
+        return f"'{reader}' reads kind '{adapters.READERS[reader]}', and kind says '{kind}'"
+    return None
+
+
+def _task(name: str, section: dict[str, Any], where: str, faults: list[Finding]) -> Task | None:
+    path = f"tasks.{name}"
+    section = _respelt(section, ("kind",), where, path, faults)
+    kind = section.get("kind")
+    if not isinstance(kind, str) or kind not in TASKS:
+        what = f"'{path}.kind' is not a kind of task: {kind!r}{nearest(str(kind), TASKS)}"
+        faults.append(_invalid(where, what))
+        near = closest(kind, TASKS) if isinstance(kind, str) else None
+        if near is None:
+            return None
+        kind, section = near, {**section, "kind": near}
+    return _validate(TASKS[kind], section, where, path, faults)
+
+
+def _respelt(
+    section: dict[str, Any], wanted: tuple[str, ...], where: str, path: str, faults: list[Finding]
+) -> dict[str, Any]:
+    """Note a misspelt key that says how to read the others, and go on as if it were right."""
+    missing = [key for key in wanted if key not in section]
+    renamed = {}
+    for key in section:
+        meant = closest(str(key), missing)
+        if meant is not None and key not in _all_keys():
+            faults.append(_finding_of_key(where, f"{path}.{key}", f"; did you mean '{meant}'?"))
+            renamed[key] = meant
+            missing.remove(meant)
+    return {renamed.get(key, key): value for key, value in section.items()}
+
+
+def _validate(
+    model: type[C],
+    values: Mapping[str, Any],
+    where: str,
+    path: str,
+    faults: list[Finding],
+    beside: set[str] | None = None,
+) -> C | None:
+    """Check values; unknown keys are noted and taken out, whatever else is wrong gives None."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        details = error.errors()
+    dot = f"{path}." if path else ""
+    unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            faults.append(_unknown_key(model, detail, values, where, dot, beside or set()))
+        else:
+            faults.append(_invalid(where, _explain(model, detail, values, dot)))
+    if len(unknown) < len(details):
+        return None
+    rest = _without(values, [detail["loc"] for detail in unknown])
+    return _validate(model, rest, where, path, faults, beside)
+
+
+def _explain(model: type[BaseModel], detail: Any, values: Mapping[str, Any], dot: str) -> str:
+    text = explain(model, detail, values)
+    if dot and text.startswith("'(top level)'"):
+        return text.replace("(top level)", dot.removesuffix("."), 1)
+    return text.replace("'", f"'{dot}", 1) if dot and text.startswith("'") else text
+
+
+def _unknown_key(
+    model: type[BaseModel],
+    detail: Any,
+    values: Mapping[str, Any],
+    where: str,
+    dot: str,
+    beside: set[str],
+) -> Finding:
+    key = ".".join(map(str, detail["loc"]))
+    if len(detail["loc"]) == 1:
+        known = {field.alias or name for name, field in model.model_fields.items()} | beside
+        hint = nearest(key, known)
+    else:
+        hint = explain(model, detail, values).split("'", 2)[2]
+    return _finding_of_key(where, f"{dot}{key}", hint)
+
+
+def _finding_of_key(where: str, key: str, hint: str) -> Finding:
+    return Finding(
+        code="config.unknown_key",
+        where=where,
+        what=f"unknown key '{key}'{hint}",
+        mend="correct the key, or take it out",
+        scope="cohort",
+    )
+
+
+def _without(values: Mapping[str, Any], places: list[tuple[Any, ...]]) -> dict[str, Any]:
+    result = dict(values)
+    for head in {place[0] for place in places}:
+        inner = [place[1:] for place in places if place[0] == head]
+        if any(not rest for rest in inner):
+            del result[head]
+        elif isinstance(result[head], Mapping):
+            result[head] = _without(result[head], inner)
+        else:
+            items = list(result[head])
+            for number in {rest[0] for rest in inner}:
+                below = [rest[1:] for rest in inner if rest[0] == number]
+                items[number] = _without(items[number], below)
+            result[head] = items
+    return result
+
+
+def _references(
+    keys: CohortKeys,
+    modalities: Mapping[str, Any],
+    tasks: Mapping[str, Task | None],
+    left_out: Collection[str],
+) -> list[tuple[str, str]]:
+    """Give (section, what is wrong) for names that must be defined elsewhere in the file."""
+    used = {
+        "pairing.anchor": keys.pairing.anchor,
+        "index.modality": keys.index.modality if keys.index else None,
+        **{f"tasks.{name}.of": task.of for name, task in tasks.items() if task is not None},
+    }
+    faults = [
+        (
+            field.removesuffix(".of").removesuffix(".anchor").removesuffix(".modality"),
+            f"'{field}': there is no modality '{name}'{nearest(name, modalities)}",
+        )
+        for field, name in used.items()
+        if name is not None and name not in modalities
+    ]
+    for task in keys.prompts:
+        if task not in tasks:
+            faults.append(("prompts", f"'prompts': no task '{task}'{nearest(task, tasks)}"))
+    for name, given in tasks.items():
+        dated = isinstance(given, SurvivalKeys) and given.dated
+        if dated and keys.index is None and "index" not in left_out:
+            what = f"'tasks.{name}' counts from an index date, and there is no 'index:'"
+            faults.append((f"tasks.{name}", what))
+    return [*faults, *_noisy_references(keys.noisy_pairs, modalities, tasks)]
+
+
+def _noisy_references(
+    keys: NoisyPairsKeys | None, modalities: Mapping[str, Any], tasks: Mapping[str, Task | None]
+) -> list[tuple[str, str]]:
+    """Faults of names under ``noisy_pairs:``; without a share nothing reads them."""
+    if keys is None or not keys.share:
+        return []
+    faults = []
+    if keys.modality not in modalities:
+        hint = nearest(keys.modality, modalities)
+        faults.append(f"'noisy_pairs.modality': there is no modality '{keys.modality}'{hint}")
+    elif len(modalities) < 2:
+        faults.append(f"'noisy_pairs': there is no modality beside '{keys.modality}' to pair with")
+    if keys.task is not None and keys.task not in tasks:
+        hint = nearest(keys.task, tasks)
+        faults.append(f"'noisy_pairs.task': there is no task '{keys.task}'{hint}")
+    elif isinstance(tasks.get(str(keys.task)), RegressionKeys | SurvivalKeys):
+        faults.append(
+            f"'noisy_pairs.task': '{keys.task}' has no label sets; name a binary, multiclass or "
+            "multilabel task"
+        )
+    return [("noisy_pairs", what) for what in faults]
+
+
+def _invalid(where: str, what: str) -> Finding:
+    return Finding(
+        code="config.invalid",
+        where=where,
+        what=what,
+        mend="see docs/cohort.md (every key), or docs/data_formats.md (formats of data)",
+        scope="cohort",
+    )
+
+
+def _bad_name(where: str, kind: str, name: str) -> Finding:
+    return _invalid(where, f"'{kind}.{name}': a name is made of letters, digits and _")
+
+
+def _unknown_kind(where: str, path: str, section: Mapping[str, Any]) -> Finding:
+    if section.get("kind") is not None:
+        what = f"'{path}.kind': unknown kind{nearest(str(section['kind']), adapters.ADAPTERS)}"
+    elif "reader" not in section:
+        what = f"'{path}' needs a reader (known: {', '.join(sorted(adapters.READERS))}, npy)"
+    elif section["reader"] == "npy":
+        what = f"'{path}' needs a kind beside reader: npy ({', '.join(sorted(adapters.ADAPTERS))})"
+    else:
+        what = f"'{path}.reader': {_reader_fault('', section['reader'])}"
+    return _invalid(where, what)
+
+
+def refuse(findings: list[Finding], where: str) -> CohortError:
+    """Give one error for several findings."""
+    if len(findings) == 1:
+        one = findings[0]
+        return CohortError(f"{one.what} [{one.code}]", where=one.where, mend=one.mend)
+    what = f"{len(findings)} faults:\n{listed(findings)}"
+    return CohortError(what, where=where, mend="`medmcl check` shows all of them")
+
+
+def listed(findings: list[Finding], shown: int = 20) -> str:
+    """Give the first few findings with their codes and mends, and the number of the others."""
+    lines = [f"  - {f.where}: {f.what} [{f.code}]\n    to fix: {f.mend}" for f in findings[:shown]]
+    if len(findings) > shown:
+        lines.append(f"  … and {len(findings) - shown} more")
+    return "\n".join(lines)

@@ -1,0 +1,343 @@
+"""The records of one modality: who has them, when, and where they lie."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core import members
+from medmcl.core.contracts import Place
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import Finding, counted
+from medmcl.data.cohort.pairing import Candidates
+from medmcl.data.cohort.spec import ModalitySpec
+from medmcl.data.expressions.expression import evaluate
+from medmcl.data.expressions.syntax import columns_of
+from medmcl.data.tables.files import Table, dates, missing_column, native, texts
+from medmcl.data.tables.subject_rows import SubjectTable, VaryingError
+from medmcl.data.tables.wide_cells import WideCells, wide_columns
+
+MOST_NAMED = 20
+"""Missing columns that a message names; the others are counted."""
+READ_IN_SHARDS = ("image", "text")
+"""Readers that also read members of tar archives."""
+_FIRST_LETTERS = re.compile(r"\.\d+")
+"""``{id:.2}``: the first two letters, of a number its first two digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """All records of one modality.
+
+    Attributes:
+        frame: Indexed by record id: ``subject``, ``date`` (NaT where unknown), ``place``.
+        table: The same rows: columns of its table, with those of the subject beside.
+        has_ids: Whether its table names records.
+        has_dates: Whether its table has dates.
+        findings: What was left out, counted.
+    """
+
+    frame: pd.DataFrame
+    table: pd.DataFrame
+    has_ids: bool
+    has_dates: bool
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def candidates(self) -> Candidates:
+        """The records as pairing reads them."""
+        return Candidates(
+            subject=list(self.frame["subject"]),
+            record=list(self.frame.index),
+            date=self.frame["date"].to_numpy("M8[ns]"),
+            has_ids=self.has_ids,
+            has_dates=self.has_dates,
+        )
+
+    def keep(self, rows: np.ndarray, *findings: Finding) -> Records:
+        """Give some of the rows, and say what became of the others."""
+        return Records(
+            frame=self.frame[rows],
+            table=self.table[rows],
+            has_ids=self.has_ids,
+            has_dates=self.has_dates,
+            findings=(*self.findings, *findings),
+        )
+
+
+def load_records(
+    spec: ModalitySpec, own: Table | None, subjects: SubjectTable, root: Path, maps: Mapping
+) -> Records:
+    """List the records of a modality.
+
+    Args:
+        spec: The modality.
+        own: Its own table; None = the subjects table, one record a subject.
+        subjects: The subjects that are in a split.
+        root: Folder that path templates start from.
+        maps: Maps that the ``present`` expression may read.
+
+    Raises:
+        CohortError: A column is missing, record ids are missing or stand twice.
+    """
+    field = f"modalities.{spec.name}"
+    findings: list[Finding] = []
+    if own is None:
+        table, owner = subjects.frame, subjects.frame.index.to_numpy(object)
+        try:
+            _require_agreeing(spec, subjects, field)
+        except VaryingError as error:
+            findings.append(error.finding())
+            table = subjects.all_columns
+        table = table.reset_index(drop=True)
+        where = subjects.where
+    else:
+        table, owner = own_rows(spec, own, subjects, field, findings)
+        where = own.where
+    require_columns(spec, table, f"{field}, table {where}")
+    ids = _record_ids(spec, table, owner, f"{field}, table {where}")
+    has = present(spec, table, maps, field, findings, owner)
+    table, owner, ids = table[has], owner[has], ids[has]
+    when = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
+    if spec.keys.date is not None:
+        when = dates(table[spec.keys.date], f"{field}.date, table {where}").astype("M8[ns]")
+    frame = pd.DataFrame(
+        {
+            "subject": owner,
+            "date": when.to_numpy("M8[ns]"),
+            "place": _places(spec, table, owner, ids, root),
+        },
+        index=pd.Index(ids, dtype=object, name="record"),
+    )
+    table = table.set_axis(frame.index, axis=0)
+    return Records(
+        frame=frame,
+        table=table,
+        has_ids=spec.keys.record is not None,
+        has_dates=spec.keys.date is not None,
+        findings=tuple(findings),
+    )
+
+
+def refuse_packed(spec: ModalitySpec, records: Records) -> None:
+    """Refuse records in shards that their reader cannot read there; the first one tells.
+
+    Raises:
+        CohortError: A path leads into a tar archive, and the reader needs files of their own.
+    """
+    reader = spec.source.model_dump().get("reader")
+    if reader in READ_IN_SHARDS or not len(records.frame):
+        return
+    for path in records.frame["place"].iloc[0].paths.values():
+        if members.split(path) is not None:
+            raise CohortError(
+                f"the reader {reader} reads no files inside of a tar",
+                where=f"modalities.{spec.name}.path",
+                got=path,
+                expected=f"one of the readers {', '.join(READ_IN_SHARDS)}",
+                mend="unpack the shards, and name the files: path: FOLDER/{key}...",
+            )
+
+
+def template_columns(template: str, where: str) -> list[str]:
+    """Give the columns that a path template names.
+
+    Raises:
+        CohortError: Braces that do not close.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise CohortError(
+            f"is not a path template: {error}", where=where, got=template, expected="ecg/{id}"
+        ) from None
+    return [name for _, name, _, _ in parts if name is not None]
+
+
+def _templates(spec: ModalitySpec) -> dict[str, str]:
+    path = spec.keys.path
+    if path is None:
+        return {}
+    return {"path": path} if isinstance(path, str) else path
+
+
+def _path_columns(spec: ModalitySpec) -> list[str]:
+    where = f"modalities.{spec.name}.path"
+    return [name for t in _templates(spec).values() for name in template_columns(t, where)]
+
+
+def _named_columns(spec: ModalitySpec) -> list[str]:
+    keys = spec.keys
+    own = [name for name in (keys.date, keys.record) if name is not None]
+    return list(dict.fromkeys([*own, *spec.source_columns, *_path_columns(spec)]))
+
+
+def _require_agreeing(spec: ModalitySpec, subjects: SubjectTable, field: str) -> None:
+    present = spec.keys.present
+    known = pd.Index([*subjects.frame.columns, *subjects.varying])
+    read = columns_of(present, known, f"{field}.present") if present else []
+    varying = [name for name in [*_named_columns(spec), *read] if name in subjects.varying]
+    mine = f"give {field} a table of its own: `table: {subjects.where}`, `id:` and `record:`"
+    subjects.require(varying, field, mine)
+
+
+def own_rows(
+    spec: ModalitySpec, own: Table, subjects: SubjectTable, field: str, findings: list[Finding]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows of the modality's own table whose subject is known, with the subject's columns."""
+    column = spec.keys.id or subjects.id
+    owner = texts(own.require(column, f"{field}.id"))
+    known = np.array([one in subjects.frame.index for one in owner], dtype=bool)
+    if not known.all():
+        lost = (~known).sum()
+        findings.append(
+            _left_out(
+                field,
+                f"{lost} of {counted(len(owner), 'record')} without a subject in a split"
+                f" (for example {next(iter(owner[~known]))!r})",
+            )
+        )
+    if len(known) and not known.any():
+        raise CohortError(
+            "no record belongs to a subject of the subjects table",
+            where=f"{field}, table {own.where}, column {column}",
+            got=f"for example {owner[0]!r}",
+            expected=f"for example {next(iter(subjects.frame.index), None)!r}",
+            mend=f"name the column with the subject id: {field}.id",
+        )
+    table = own.frame[known].reset_index(drop=True)
+    owner = owner[known]
+    extra = [name for name in subjects.frame.columns if name not in table.columns]
+    beside = subjects.frame.loc[owner, extra].reset_index(drop=True)
+    return pd.concat([table, beside], axis=1), owner
+
+
+def require_columns(spec: ModalitySpec, table: pd.DataFrame, where: str) -> None:
+    """Refuse a modality that names columns which are not there, all at once."""
+    missing = [name for name in _named_columns(spec) if name not in table.columns]
+    faults = [missing_column(name, list(table.columns), where) for name in missing[:MOST_NAMED]]
+    if len(missing) == 1:
+        raise faults[0]
+    if faults:
+        what = "\n".join(fault.what for fault in faults)
+        if len(missing) > MOST_NAMED:
+            what += f"\nand {len(missing) - MOST_NAMED:,} more columns are not there"
+        raise CohortError(what, where=where, mend=faults[0].mend)
+
+
+def _record_ids(
+    spec: ModalitySpec, table: pd.DataFrame, owner: np.ndarray, where: str
+) -> np.ndarray:
+    column = spec.keys.record
+    ids = owner if column is None else texts(table[column])
+    if any(one is None for one in ids):
+        raise CohortError(f"column '{column}' has rows without a record id", where=where)
+    twice = pd.Series(ids, dtype=object)
+    twice = twice[twice.duplicated()]
+    if len(twice):
+        raise CohortError(
+            f"{counted(len(twice), 'record id')} more than once",
+            where=where,
+            got=twice.iloc[0],
+            mend="name a column that is unique: record: COLUMN"
+            if column is None
+            else "give each record an id of its own",
+        )
+    return ids
+
+
+def present(
+    spec: ModalitySpec,
+    table: pd.DataFrame,
+    maps: Mapping,
+    field: str,
+    findings: list[Finding],
+    owner: np.ndarray,
+) -> np.ndarray:
+    """Rows that have the modality, by its expression and by the cells it needs. (N,) bool.
+
+    ``owner`` is the subject of each row, for messages. (N,) object.
+    """
+    has = np.ones(len(table), bool)
+    if spec.keys.present is not None:
+        said = evaluate(
+            spec.keys.present, table, maps, f"{field}.present", lambda row: f"subject {owner[row]}"
+        )
+        truth = said.data.astype(bool)
+        has = said.known & truth
+        if not said.known.all():
+            unknown = (~said.known).sum()
+            findings.append(
+                _left_out(field, f"{counted(unknown, 'row')} of which `present` is unknown")
+            )
+    if spec.cell_columns:
+        has &= table[spec.cell_columns].notna().any(axis=1).to_numpy()
+    for name in dict.fromkeys([*spec.needed_columns, *_path_columns(spec)]):
+        has &= table[name].notna().to_numpy()
+    return has
+
+
+def _places(
+    spec: ModalitySpec, table: pd.DataFrame, owner: np.ndarray, ids: np.ndarray, root: Path
+) -> np.ndarray:
+    named = _named_columns(spec)
+    wide = wide_columns(table, named)
+    order = {name: place for place, name in enumerate(wide)}
+    numbers = table[wide].to_numpy(np.float64)
+    columns = {n: [native(cell) for cell in table[n]] for n in named if n not in order}
+    templates = _templates(spec)
+    places = np.empty(len(table), dtype=object)
+    for row in range(len(table)):
+        values: Mapping[str, Any] = {name: cells[row] for name, cells in columns.items()}
+        if wide:
+            values = WideCells(order, numbers[row].copy(), values)
+        places[row] = Place(
+            subject=owner[row],
+            record=ids[row],
+            paths={
+                name: root / _fill(template, values, f"modalities.{spec.name}.path")
+                for name, template in templates.items()
+            },
+            values=values,
+        )
+    return places
+
+
+def _fill(template: str, values: Mapping[str, Any], where: str) -> str:
+    parts = []
+    for literal, name, form, _ in string.Formatter().parse(template):
+        parts.append(literal)
+        if name is None:
+            continue
+        cell = values[name]
+        if isinstance(cell, float) and cell.is_integer():
+            cell = int(cell)
+        if isinstance(cell, int) and _FIRST_LETTERS.fullmatch(form or ""):
+            cell = str(cell)
+        try:
+            parts.append(format(cell, form or ""))
+        except (ValueError, TypeError) as error:
+            raise CohortError(
+                f"cannot write {cell!r} of column '{name}' as '{form}': {error}",
+                where=where,
+                got=template,
+            ) from None
+    return "".join(parts)
+
+
+def _left_out(field: str, what: str) -> Finding:
+    return Finding(
+        code="cohort.left_out",
+        where=field,
+        what=f"{what}: left out",
+        mend="nothing, if that is meant; otherwise complete the tables",
+        level="warning",
+        scope="cohort",
+    )

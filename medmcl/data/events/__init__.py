@@ -1,0 +1,1 @@
+"""Events of patients: MEDS, OMOP, Synthea, tables, notes."""

@@ -1,0 +1,295 @@
+"""Events from tables as people have them: a row an event, columns named by the user.
+
+CSV, TSV and JSON lines (also .gz) and parquet, read some rows at a time. Every reader gives the
+same columns (`COLUMNS`); rows need no order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from csv import reader as split_lines
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import CohortError
+from medmcl.core.plain_text import encoding_mend, separator_of
+from medmcl.data.events.meds import open_parquet
+from medmcl.data.events.times import offsets, parse_times
+
+log = logging.getLogger(__name__)
+COLUMNS = ("subject", "time", "code", "visit", "site", "text", "value", "description")
+"""What a reader may give of an event: text, but ``time``, which is timestamp[us]."""
+_ROWS = 1 << 18
+_BLOCK = 16 << 20
+_LINES = (".jsonl", ".ndjson")
+Unit = Literal["seconds", "minutes", "hours", "days"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventTable:
+    """A table of events.
+
+    Attributes:
+        path: The file.
+        name: What rows of it say of their source.
+        columns: Of `COLUMNS`, the column of the file that holds it.
+        prefix: Put before every code, for example ``ICD10CM//``.
+        offset_unit: ``time`` is a number of these since an origin of the patient or stay.
+        join: Another table, and the column (here, there) that rows are matched by; it adds
+            columns that are not here.
+        keep: Column to the values that a row must have in it.
+        drop: Column to the values that a row must not have in it.
+    """
+
+    path: Path
+    name: str
+    columns: Mapping[str, str]
+    prefix: str = ""
+    offset_unit: Unit | None = None
+    join: tuple[Path, str, str] | None = None
+    keep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    drop: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def read_events(table: EventTable) -> Iterator[pa.Table]:
+    """Give the rows of a table of events, all in `COLUMNS`, empty where the file has none.
+
+    Raises:
+        CohortError: No such file or column, damaged bytes, or a time that is none.
+    """
+    asked = {*table.columns.values(), *table.keep, *table.drop}
+    joined = _Join(table, asked) if table.join else None
+    here = asked if joined is None else (asked - joined.columns.keys()) | {joined.on}
+    read = kept = blanks = points = 0
+    for rows in _read(table.path, sorted(here)):
+        read += rows.num_rows
+        if joined is not None:
+            rows = joined.to(rows)
+        for name, values in (*table.keep.items(), *table.drop.items()):
+            found = pc.is_in(_text(rows[name]), pa.array(values, pa.string()))
+            rows = rows.filter(found if name in table.keep else pc.invert(found))
+        kept += rows.num_rows
+        blanks += _number_of(rows, table, ("code",), r"^\s|\s$")
+        points += _number_of(rows, table, ("subject", "visit"), r"^\s*\d+\.0\s*$")
+        yield _canonical(rows, table)
+    if read > kept:
+        log.info("%s: %d of %d rows left out by keep or drop", table.name, read - kept, read)
+    if blanks:
+        log.info("%s: %d codes had blanks around them, which are taken off", table.name, blanks)
+    if points:
+        log.info("%s: %d ids written as 11.0 are read as 11", table.name, points)
+
+
+def _number_of(rows: pa.Table, table: EventTable, names: Sequence[str], pattern: str) -> int:
+    """How many cells of some columns look so."""
+    found = 0
+    for column in (table.columns[name] for name in names if name in table.columns):
+        text = rows[column].cast(pa.string())
+        found += pc.sum(pc.match_substring_regex(text, pattern)).as_py() or 0
+    return found
+
+
+def _canonical(rows: pa.Table, table: EventTable) -> pa.Table:
+    found = {}
+    for name in COLUMNS:
+        column = table.columns.get(name)
+        if column is None:
+            kind = pa.timestamp("us") if name == "time" else pa.string()
+            found[name] = pa.nulls(rows.num_rows, kind)
+        elif name == "time" and table.offset_unit:
+            found[name] = offsets(rows[column], table.offset_unit, f"{table.path}, {column}")
+        elif name == "time":
+            found[name] = parse_times(rows[column], f"{table.path}, {column}")
+        elif name in ("subject", "visit"):
+            found[name] = _identifier(rows[column])
+        else:
+            found[name] = _text(rows[column])
+    if table.prefix:
+        found["code"] = pc.binary_join_element_wise(
+            pa.scalar(table.prefix), found["code"].cast(pa.string()), ""
+        )
+    return pa.table(found)
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give cells as text, trimmed; empty ones as missing, whole numbers without ``.0``."""
+    if pa.types.is_floating(column.type):
+        column = pc.replace_substring_regex(column.cast(pa.string()), r"\.0$", "")
+    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+
+
+def _identifier(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give ids as text; ``11.0``, which tools write where some ids are missing, is ``11``."""
+    return pc.replace_substring_regex(_text(column), r"^(\d+)\.0$", r"\1")
+
+
+class _Join:
+    """Columns of another table that are asked for and not here, one row a key."""
+
+    def __init__(self, table: EventTable, asked: set[str]) -> None:
+        assert table.join is not None
+        path, self.on, key = table.join
+        adds = asked.intersection(header_of(path)).difference(header_of(table.path), {self.on})
+        rows = pa.concat_tables(_read(path, sorted({*adds, key})))
+        names = _identifier(rows[key]).to_pylist()
+        keys = [one for one in names if one is not None]
+        self._row = {one: n for n, one in enumerate(names)}
+        if len(set(keys)) < len(keys):
+            raise CohortError("a key stands twice in the joined table", where=f"{path}, {key}")
+        self.columns = {name: _text(rows[name]) for name in adds}
+
+    def to(self, rows: pa.Table) -> pa.Table:
+        """Add the columns; empty where no key matches."""
+        keys = _identifier(rows[self.on]).to_pylist()
+        at = pa.array([None if k is None else self._row.get(k) for k in keys], pa.int64())
+        for name, column in self.columns.items():
+            rows = rows.append_column(name, column.take(at))
+        return rows
+
+
+def _read(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise CohortError("there is no such file", where=path)
+    reader = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
+    if suffix in _LINES:
+        yield from _read_lines(path, columns)
+        return
+    if suffix not in reader:
+        raise CohortError(
+            "is no table of events that can be read",
+            where=path,
+            expected=".csv, .tsv, .jsonl (each also .gz) or .parquet",
+        )
+    try:
+        yield from reader[suffix](path, columns)
+    except (OSError, EOFError, pa.ArrowException) as error:
+        raise _damaged(path, error) from None
+
+
+def _suffix(path: Path) -> str:
+    return next((s for s in reversed(path.suffixes) if s.lower() != ".gz"), "").lower()
+
+
+def header_of(path: Path) -> list[str]:
+    """Give the columns of a csv, tsv or parquet file; of JSON lines, the keys of the first."""
+    if not path.is_file():
+        raise CohortError("there is no such file", where=path)
+    if _suffix(path) == ".parquet":
+        return list(open_parquet(path).schema_arrow.names)
+    header = _first_line(path)
+    if _suffix(path) not in _LINES:
+        return next(split_lines([header], delimiter=_separator(path, header)), [])
+    try:
+        return list(json.loads(header))
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with _opened(path) as file:
+            return file.readline().decode("utf-8-sig").rstrip("\r\n")
+    except (OSError, EOFError, ValueError) as error:  # text that is no UTF-8 among them
+        raise _damaged(path, error) from None
+
+
+def _separator(path: Path, header: str) -> str:
+    """As the name says; where the header has none of it, what it has (``;`` of a German Excel)."""
+    return separator_of(header, "\t" if _suffix(path) == ".tsv" else ",")
+
+
+def _read_csv(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    separator = _separator(path, _first_line(path))
+    _require(columns, header_of(path), path)
+    options = {
+        "parse_options": csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+        "convert_options": csv.ConvertOptions(
+            include_columns=columns,
+            column_types=dict.fromkeys(columns, pa.string()),
+            strings_can_be_null=True,
+            null_values=[""],
+        ),
+    }
+    with _opened(path) as file:
+        reader = csv.open_csv(file, csv.ReadOptions(block_size=_BLOCK), **options)
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as raw:
+        if path.suffix.lower() != ".gz":
+            yield raw
+            return
+        with gzip.open(raw) as file:
+            yield file  # type: ignore[misc]  # a GzipFile reads as IO[bytes] does
+
+
+def _read_parquet(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    file = open_parquet(path)
+    _require(columns, file.schema_arrow.names, path)
+    for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
+        yield pa.Table.from_batches([batch])
+
+
+def _read_lines(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    """Read JSON lines; a key that a line lacks is an empty cell."""
+    rows: list[dict[str, str | None]] = []
+    known: set[str] = set()
+    number = 0
+    try:
+        with _opened(path) as file:
+            for line in file:
+                number += 1
+                if not line.strip():
+                    continue
+                value = json.loads(line)
+                known.update(value)
+                cells = {c: value.get(c) for c in columns}
+                rows.append({c: None if v is None else str(v) for c, v in cells.items()})
+                if len(rows) >= _ROWS:
+                    yield _of_rows(rows, columns)
+                    rows = []
+    except (OSError, EOFError, ValueError, AttributeError, TypeError) as error:
+        raise _damaged(path, error, f", line {number}" if number else "") from None
+    _require(columns, sorted(known), path)
+    yield _of_rows(rows, columns)
+
+
+def _of_rows(rows: list[dict[str, str | None]], columns: list[str]) -> pa.Table:
+    return pa.table({c: pa.array([row[c] for row in rows], pa.string()) for c in columns})
+
+
+def _require(columns: list[str], there: list[str], path: Path) -> None:
+    for column in columns:
+        if column not in there:
+            raise CohortError(
+                f"there is no column '{column}'{nearest(column, there)}",
+                where=path,
+                mend="correct the name in the spec; names are case-sensitive",
+            )
+
+
+def _damaged(path: Path, error: Exception, line: str = "") -> CohortError:
+    text = re.sub(r"\s+", " ", str(error))[:200]
+    return CohortError(
+        "cannot be read as a table of events",
+        where=f"{path}{line}",
+        got=f"{type(error).__name__}: {text}",
+        mend=encoding_mend(path)
+        or "check that the file is complete, UTF-8, and separated as its name says",
+    )

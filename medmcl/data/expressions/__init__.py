@@ -1,0 +1,1 @@
+"""Column expressions of cohort.yaml."""

@@ -1,0 +1,1 @@
+"""From a cohort to prepared arrays, batches and views."""

@@ -1,0 +1,217 @@
+"""Prepared records on disk: written once, atomically, and read back memory-mapped.
+
+A cache entry is a folder whose name is a hash of everything that its rows depend on. It is written
+aside and renamed when it is whole, so a killed writer leaves nothing that could be read, and of two
+writers one wins and both read the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core import members
+from medmcl.core.contracts import Place
+from medmcl.core.errors import ArtefactError
+from medmcl.core.findings import Finding
+from medmcl.data.loading.reading import Outcome
+from medmcl.data.tables.wide_cells import WideCells
+
+VERSION = 6  # of what lies in an entry; raise it when preparing changes its meaning
+_STALE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The prepared records of one modality.
+
+    Attributes:
+        rows: (R, *prepared_shape) float32 or int64; zeros where not usable.
+        usable: (R,) bool.
+        digests: Hash of each row, empty where not usable.
+        findings: Number of the record to what was found in it.
+        sketches: (R, K) by which copies know each other; NaN where a record has none. None if its
+            kind has none.
+        shared: What was found in many records together.
+    """
+
+    rows: np.ndarray
+    usable: np.ndarray
+    digests: list[str]
+    findings: dict[int, list[Finding]]
+    sketches: np.ndarray | None = None
+    shared: tuple[Finding, ...] = ()
+
+    def sketch(self, row: int) -> np.ndarray | None:
+        """Give the sketch of a record."""
+        if self.sketches is None or np.isnan(self.sketches[row, 0]):
+            return None
+        return np.asarray(self.sketches[row])
+
+
+def entry_key(
+    description: Any, places: Sequence[Place], files: Callable[[Place], Sequence[Path]]
+) -> str:
+    """Hash what the rows depend on.
+
+    Args:
+        description: Settings and state of the adapter.
+        places: The records: their cells and where their files lie count.
+        files: Every file a record is made of; size, time and resolved path of each count.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    said = json.dumps([VERSION, description], sort_keys=True, default=str)
+    digest.update(said.encode())
+    folders: dict[Path, _Folder] = {}
+    for place in places:
+        names = {name: _stamp(path, folders)[:2] for name, path in place.paths.items()}
+        stamps = [_stamp(path, folders) for path in files(place)]
+        values = place.values
+        cells = values.stamp() if isinstance(values, WideCells) else dict(values)
+        record = [place.record, place.subject, cells, names, stamps]
+        digest.update(json.dumps(record, default=str).encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder, listed once: where it really lies, and size and time of its files."""
+
+    resolved: str
+    files: Mapping[str, tuple[int, int, str]]
+
+
+def _stamp(path: Path, folders: dict[Path, _Folder]) -> list[Any]:
+    """Real folder, name, and size, time and link's target of a file; None if it is missing."""
+    if path.parent not in folders:
+        folders[path.parent] = _list(path.parent)
+    folder = folders[path.parent]
+    return [folder.resolved, path.name, folder.files.get(path.name)]
+
+
+def _list(folder: Path) -> _Folder:
+    packed = members.stamps(folder)
+    if packed is not None:
+        return _Folder(os.path.realpath(folder), packed)
+    files: dict[str, tuple[int, int, str]] = {}
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file():
+                    stat = entry.stat()
+                    target = os.path.realpath(entry.path) if entry.is_symlink() else ""
+                    files[entry.name] = (stat.st_size, stat.st_mtime_ns, target)
+    return _Folder(os.path.realpath(folder), files)
+
+
+def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | None:
+    """Read an entry; None if there is none. A damaged one is removed and counts as none."""
+    folder = cache / key
+    if not folder.is_dir():
+        return None
+    try:
+        facts = json.loads((folder / f"{modality}.json").read_text(encoding="utf-8"))
+        rows = np.load(
+            folder / f"{modality}.npy", mmap_mode="r" if facts["size"] else None, allow_pickle=False
+        )
+        digests = list(facts["digests"])
+        sketches = None
+        if facts["sketched"]:
+            sketches = np.load(folder / f"{modality}.sketches.npy", allow_pickle=False)
+        lengths = {len(one) for one in (rows, digests, sketches) if one is not None}
+        if lengths != {count}:
+            raise ValueError("another number of records")
+        findings = {
+            int(row): [Finding(**finding) for finding in found]
+            for row, found in facts["findings"].items()
+        }
+        shared = tuple(Finding(**finding) for finding in facts["shared"])
+    except (OSError, ValueError, KeyError, TypeError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    usable = np.array([bool(one) for one in digests], dtype=bool)
+    return Stored(rows, usable, digests, findings, sketches, shared)
+
+
+def write_entry(
+    cache: Path, key: str, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...],
+    count: int, shared: Sequence[Finding] = (),
+) -> None:  # fmt: skip
+    """Write an entry from outcomes in order; it appears whole or not at all."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"the cache cannot be made: {error}", where=cache) from None
+    _sweep(cache)
+    aside = cache / f".{key}.{uuid.uuid4().hex}.part"
+    aside.mkdir()
+    try:
+        _fill(aside, modality, outcomes, shape, count, shared)
+        try:
+            aside.rename(cache / key)
+        except OSError:  # another writer was first
+            if not (cache / key).is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill(
+    folder: Path, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...],
+    count: int, shared: Sequence[Finding],
+) -> None:  # fmt: skip
+    path = folder / f"{modality}.npy"
+    rows: np.ndarray | None = None
+    digests: list[str] = []
+    sketches: dict[int, np.ndarray] = {}
+    findings: dict[int, list[dict[str, Any]]] = {}
+    for number, outcome in enumerate(outcomes):
+        if outcome.findings:
+            findings[number] = [finding.as_dict() for finding in outcome.findings]
+        digests.append(outcome.digest)
+        if outcome.sketch is not None:
+            sketches[number] = outcome.sketch
+        if outcome.row is None:
+            continue
+        if rows is None:
+            kind = np.int64 if np.issubdtype(outcome.row.dtype, np.integer) else np.float32
+            rows = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(count, *shape))
+        rows[number] = outcome.row
+    if rows is None:
+        rows = np.zeros((count, *shape), dtype=np.float32)
+        np.save(path, rows)
+    elif isinstance(rows, np.memmap):
+        rows.flush()
+    if sketches:
+        numbers = list(sketches)
+        every = np.full((count, len(sketches[numbers[0]])), np.nan, dtype=np.float32)
+        every[numbers] = np.stack([sketches[number] for number in numbers])
+        np.save(folder / f"{modality}.sketches.npy", every)
+    facts = {
+        "digests": digests,
+        "findings": findings,
+        "shared": [finding.as_dict() for finding in shared],
+        "size": int(rows.size),
+        "sketched": bool(sketches),
+    }
+    (folder / f"{modality}.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what writers that were killed more than a day ago have left."""
+    for left in cache.glob(".*.part"):
+        try:
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        except FileNotFoundError:
+            continue

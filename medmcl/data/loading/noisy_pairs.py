@@ -1,0 +1,223 @@
+"""Noisy correspondence on purpose: a known share of pairs exchange their record of one modality.
+
+Which pairs are wrong is the truth that a selection of data is judged by; nothing that trains reads
+it. Words mean what they mean in `medmcl.simulation.shapes.world`, but that the simulator hands out
+copies
+of captions and keeps the share exactly, and here records change places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.contracts import Place
+from medmcl.core.errors import CohortError, RecordError
+from medmcl.core.findings import Finding, counted
+from medmcl.core.rng import derive_seed, numpy_generator
+from medmcl.core.targets import Targets
+from medmcl.data.cohort.spec import ModalitySpec, NoisyPairsKeys
+from medmcl.data.loading.exchange import exchange
+from medmcl.modalities import ADAPTERS
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Noise:
+    """Which pairs are wrong, one row a sample: for evaluation only, never read by training.
+
+    Attributes:
+        modality: Whose records changed places.
+        pairs: Samples of the splits in question that have it and another modality, (N,) bool.
+        record_of: Number of the sample whose record each has: its own but for swapped ones, (N,)
+            int64.
+        swapped: Pairs with another record than their own, (N,) bool.
+        noisy: Swapped, and what the record says or the label set differs, (N,) bool.
+        own: Each sample's own record, None where it has none, (N,) object.
+    """
+
+    modality: str
+    pairs: Array
+    record_of: Array
+    swapped: Array
+    noisy: Array
+    own: Array
+
+    def __str__(self) -> str:
+        swapped, pairs = int(self.swapped.sum()), counted(int(self.pairs.sum()), "pair")
+        return (
+            f"{swapped:,} of {pairs} with the {self.modality} of another sample, "
+            f"{int(self.noisy.sum()):,} of them noise"
+        )
+
+
+def draw_noise(
+    keys: NoisyPairsKeys,
+    samples: pd.DataFrame,
+    modalities: Sequence[str],
+    targets: Targets | None,
+    says: Callable[[str], str],
+) -> Noise:
+    """Draw which pairs exchange their records, and who gets whose; splits apart.
+
+    The order in which pairs are drawn depends on seed, modality and the ids of samples alone, so
+    that those drawn at a share are among those drawn at a higher one. Pairs without a partner keep
+    their record; others are drawn for them while there are any.
+
+    Args:
+        keys: What is asked for.
+        samples: One row a sample: ``sample``, ``split``, and the record of each modality.
+        modalities: Modalities of the cohort.
+        targets: The task whose label sets count; None if no task is named.
+        says: Gives what a record says: equal for two records that say the same.
+
+    Raises:
+        CohortError: No two pairs can exchange anything.
+    """
+    own = samples[keys.modality].to_numpy(object)
+    others = [name for name in modalities if name != keys.modality]
+    has = samples[keys.modality].notna() & samples[others].notna().any(axis=1)
+    pairs = (has & samples["split"].isin(keys.splits)).to_numpy(bool)
+    records = pd.factorize(own)[0]
+    labels = np.full(len(own), -1) if targets is None else _label_sets(targets)
+    record_of = np.arange(len(own))
+    for split in keys.splits:
+        rows = np.flatnonzero(pairs & (samples["split"] == split).to_numpy())
+        wanted = round(keys.share * len(rows))
+        rows = rows[_able(keys, records[rows], labels[rows])]
+        names = samples["sample"].iloc[rows]
+        order = [derive_seed(keys.seed, "noisy pairs", keys.modality, str(one)) for one in names]
+        rows = rows[np.argsort(order, kind="stable")]
+        rng = numpy_generator(keys.seed, "noisy pairs", keys.modality, keys.within, split)
+        record_of[rows] = rows[_drawn(keys, records[rows], labels[rows], wanted, rng)]
+    swapped = records != records[record_of]
+    if not swapped.any():
+        raise _nothing(keys, int(pairs.sum()))
+    noisy = swapped.copy()
+    for row in np.flatnonzero(swapped):
+        noisy[row] = says(own[row]) != says(own[record_of[row]])
+    if targets is not None:
+        noisy |= swapped & _labels_differ(targets, record_of)
+    return Noise(
+        modality=keys.modality,
+        pairs=pairs,
+        record_of=record_of,
+        swapped=swapped,
+        noisy=noisy,
+        own=own,
+    )
+
+
+def _label_sets(targets: Targets) -> Array:
+    """Number of each sample's label set, (N,); -1 where part of it is unknown."""
+    numbers = np.unique(targets.values, axis=0, return_inverse=True)[1].reshape(-1)
+    return np.where(targets.complete, numbers, -1)
+
+
+def _labels_differ(targets: Targets, record_of: Array) -> Array:
+    """Samples of which a label is another than their partner's, both known, (N,) bool."""
+    known = targets.known & targets.known[record_of]
+    return np.asarray((known & (targets.values != targets.values[record_of])).any(axis=1))
+
+
+def _able(keys: NoisyPairsKeys, records: Array, labels: Array) -> Array:
+    """Pairs of a split that have a possible partner among them, (n,) bool."""
+    if keys.within == "any":
+        return np.full(len(records), len(np.unique(records)) > 1)
+    known = labels >= 0
+    if keys.within == "across":
+        return known & (len(np.unique(labels[known])) > 1)
+    different = pd.Series(records).groupby(labels).transform("nunique").to_numpy()
+    return np.asarray(known & (different > 1))
+
+
+def _drawn(
+    keys: NoisyPairsKeys, records: Array, labels: Array, wanted: int, rng: np.random.Generator
+) -> Array:
+    """Whose record each of n pairs gets: of the first of them, as many change as are wanted.
+
+    Where some of these have no partner among them, more are taken, as long as not too many change.
+    """
+    best = np.arange(len(records))
+    take = min(wanted, len(records))
+    while True:
+        given = np.arange(len(records))
+        for part in _parts(keys, labels[:take]):
+            kinds = [records, labels] if keys.within == "across" else [records]
+            given[part] = part[exchange([kind[part] for kind in kinds], rng)]
+        lacking = wanted - int((given != np.arange(len(given))).sum())
+        if lacking >= 0:
+            best = given
+        if lacking <= 0 or take == len(records):
+            return best
+        take = min(take + max(1, lacking // 2), len(records))  # one more can bring two
+
+
+def _parts(keys: NoisyPairsKeys, labels: Array) -> Iterable[Array]:
+    """Pairs that change places with one another: all of them, or those of one label set."""
+    if keys.within != "within":
+        return [np.arange(len(labels))]
+    return [np.flatnonzero(labels == one) for one in np.unique(labels)]
+
+
+def _nothing(keys: NoisyPairsKeys, pairs: int) -> CohortError:
+    return CohortError(
+        "no two pairs can exchange a record",
+        where="noisy_pairs",
+        got=f"share {keys.share:g} of {counted(pairs, 'pair')} with {keys.modality} and another "
+        f"modality in {' and '.join(keys.splits)}, within: {keys.within}",
+        expected="two pairs or more with different records"
+        + ("" if keys.within == "any" else f" and known labels of {keys.task}"),
+        mend="a larger share, or within: any",
+    )
+
+
+class Sayings:
+    """What records say: of texts the words, blanks and capitals aside; of others their id.
+
+    A text that cannot be read is like no other; whoever reads the records says what is wrong.
+    """
+
+    def __init__(self, spec: ModalitySpec, records: pd.DataFrame) -> None:
+        self.places: pd.Series = records["place"]
+        self.adapter = None
+        if spec.kind == "text":
+            kind = ADAPTERS["text"]
+            self.adapter = kind(spec.source, kind.Settings())
+
+    def __call__(self, record: str) -> str:
+        """Give what a record says."""
+        if self.adapter is None:
+            return record
+        place: Place = self.places[record]
+        try:
+            return " ".join(self.adapter.read(place).split()).casefold()
+        except RecordError:
+            return f"\0{record}"
+
+
+def noise_finding(keys: NoisyPairsKeys, noise: Noise, splits: Array) -> Finding:
+    """Warn of what was done, and say how far it is what was asked for."""
+    told = []
+    for split in keys.splits:
+        here = splits == split
+        pairs, swapped = int(noise.pairs[here].sum()), int(noise.swapped[here].sum())
+        short = round(keys.share * pairs) - swapped
+        told.append(
+            f"{swapped:,} of {pairs:,} {split} pairs have the {keys.modality} of another sample"
+            + (f" ({short:,} fewer than asked for: no partner was left)" if short else "")
+        )
+    return Finding(
+        code="cohort.noisy_pairs",
+        where="noisy_pairs",
+        what=f"{'; '.join(told)}; {int(noise.noisy.sum()):,} of them are noise (the {keys.modality}"
+        + ("" if keys.task is None else f", or the label set of {keys.task},")
+        + f" differs); asked for {keys.share:.0%}, within: {keys.within}, seed {keys.seed}",
+        mend="nothing, in a study of wrong pairs; otherwise set share: 0 under `noisy_pairs:`",
+        level="warning",
+        scope="cohort",
+    )

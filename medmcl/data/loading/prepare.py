@@ -1,0 +1,488 @@
+"""From a cohort to prepared arrays and batches; held_out stays shut until it is asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from medmcl import modalities
+from medmcl.core.batch import Batch
+from medmcl.core.config import Config, check, nearest
+from medmcl.core.contracts import Adapter, Place, WeighsOdds
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.findings import LEAVE_OUT, Finding, counted
+from medmcl.core.split_guard import Sides
+from medmcl.core.targets import Targets
+from medmcl.data.check.copies import find_copies
+from medmcl.data.check.lost_by_outcome import Loss, losses
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.manifest import listed, refuse
+from medmcl.data.cohort.splits import SPLITS
+from medmcl.data.loading.cache import Stored, entry_key, read_entry, write_entry
+from medmcl.data.loading.reading import (
+    MEASURED,
+    Outcome,
+    good_raws,
+    inspect_together,
+    of_modality,
+    of_this,
+    outcomes,
+    prepare_outcome,
+    record_files,
+)
+
+Progress = Callable[[int], object]
+"""Told how many records are done."""
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """A cohort whose records are prepared: what stages read.
+
+    Attributes:
+        cohort: The cohort.
+        adapters: Modality to its fitted adapter.
+        samples: The samples of the cohort; row number = sample number.
+        splits: Split of each sample, (N,) object.
+        subjects: Subject of each sample as a number, (N,) int64.
+        present: Modality to (N,) bool; False also for a record that was excluded.
+        excluded: Errors of the records that were left out (``on_bad_record: exclude``).
+        warnings: What is odd about records that were kept, and about many of them together.
+        opened: Splits whose rows may be read.
+    """
+
+    cohort: Cohort
+    adapters: dict[str, Adapter]
+    samples: pd.DataFrame
+    splits: np.ndarray
+    subjects: np.ndarray
+    present: dict[str, np.ndarray]
+    excluded: list[Finding]
+    warnings: list[Finding]
+    opened: tuple[str, ...]
+    stored: dict[str, Stored] = field(repr=False)
+    numbers: dict[str, np.ndarray] = field(repr=False)
+    """Modality to the number of each sample's record, -1 where absent, (N,) int64."""
+
+    def inputs(self, modality: str) -> np.ndarray:
+        """Prepared rows of every record, (R, ...), in the order of ``cohort.records[modality]``."""
+        return self.stored[modality].rows
+
+    def usable(self, modality: str) -> np.ndarray:
+        """Which records could be prepared and are no doubtful copies, (R,) bool."""
+        return self.stored[modality].usable
+
+    def faults(self, modality: str) -> dict[str, str]:
+        """Record id to why it is not usable."""
+        ids = list(self.cohort.records[modality].index)
+        stored = self.stored[modality]
+        return {
+            str(ids[row]): "; ".join(f.what for f in found if f.level == "error")
+            for row, found in stored.findings.items()
+            if not stored.usable[row]
+        }
+
+    def warned(self, modality: str, codes: Sequence[str]) -> dict[str, str]:
+        """Record id to what was found of some codes, of records that are kept."""
+        ids = list(self.cohort.records[modality].index)
+        stored = self.stored[modality]
+        return {
+            str(ids[row]): "; ".join(said)
+            for row, found in stored.findings.items()
+            if stored.usable[row] and (said := [f.what for f in found if f.code in codes])
+        }
+
+    def index(self, modality: str) -> np.ndarray:
+        """Number of each sample's record in `inputs`, -1 where absent. (N,) int64."""
+        return self.numbers[modality]
+
+    def rows(
+        self, split: str, needs: Sequence[str] = (), how: Literal["all", "any"] = "all"
+    ) -> np.ndarray:
+        """Give the samples of a split that have all (or any) of the modalities named.
+
+        Raises:
+            ArtefactError: The split is not open.
+        """
+        if split not in SPLITS:
+            raise ConfigError(f"there is no split '{split}'{nearest(split, SPLITS)}")
+        if split not in self.opened:
+            raise _closed(split)
+        rows = np.flatnonzero(self.splits == split)
+        if not needs:
+            return rows
+        have = np.stack([self.present[name][rows] for name in needs])
+        return rows[have.all(axis=0) if how == "all" else have.any(axis=0)]
+
+    def tasks(self, name: str) -> Targets:
+        """Give the targets of a task by sample; unknown in splits that are not open.
+
+        Raises:
+            CohortError: There is no such task, or it has faults.
+        """
+        targets = replace(self.cohort.targets(name), sides=self.sides)
+        shut = ~np.isin(self.splits, self.opened)
+        if not shut.any():
+            return targets
+        values, known = targets.values.copy(), targets.known.copy()
+        values[shut], known[shut] = 0.0, False
+        competing = None if targets.competing is None else targets.competing & ~shut
+        return replace(targets, values=values, known=known, competing=competing)
+
+    @cached_property
+    def sides(self) -> Sides:
+        """Split, subject and content of each sample: what guards whatever is fitted.
+
+        Texts, tables and codes of two people may be equal; without a measured modality nothing
+        stands for a record.
+        """
+        measured = [name for name, adapter in self.adapters.items() if adapter.kind in MEASURED]
+        contents = tuple(self.identity(name) for name in measured)
+        nothing = np.full(len(self.splits), -1)
+        return Sides(splits=self.splits, subjects=self.subjects, contents=contents or (nothing,))
+
+    def batch(
+        self,
+        rows: np.ndarray,
+        tasks: Sequence[str] = (),
+        modalities: Sequence[str] | None = None,
+    ) -> Batch:
+        """Load samples as a batch of CPU tensors; absent rows are zeros.
+
+        Args:
+            rows: Sample numbers, (B,).
+            tasks: Tasks whose targets to load.
+            modalities: Modalities to load; all if not given.
+
+        Raises:
+            ArtefactError: A row belongs to a split that is not open.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        shut = ~np.isin(self.splits[rows], self.opened)
+        if shut.any():
+            raise _closed(str(self.splits[rows][shut][0]))
+        names = tuple(self.adapters) if modalities is None else tuple(modalities)
+        targets = {name: self.tasks(name).take(rows) for name in tasks}
+        return Batch(
+            ids=torch.from_numpy(rows),
+            inputs={name: self._gather(name, rows) for name in names},
+            present={name: torch.from_numpy(self.present[name][rows]) for name in names},
+            targets={n: torch.from_numpy(t.values.astype(np.float32)) for n, t in targets.items()},
+            known={n: torch.from_numpy(t.known) for n, t in targets.items()},
+        )
+
+    def _gather(self, name: str, rows: np.ndarray) -> torch.Tensor:
+        stored = self.stored[name].rows
+        numbers = self.numbers[name][rows]
+        has = numbers >= 0
+        loaded = np.zeros((len(rows), *stored.shape[1:]), dtype=stored.dtype)
+        loaded[has] = stored[numbers[has]]
+        return torch.from_numpy(loaded)
+
+    def flow(self) -> list[tuple[str, int, int]]:
+        """Give the participant flow of the cohort, less what was excluded.
+
+        Where records were excluded, a step for each modality says who still has a usable one, and
+        the splits count without the samples that have no usable record left.
+        """
+        steps = self.cohort.flow()
+        if not self.excluded:
+            return steps
+        steps = steps[: -len(SPLITS)]
+        for name, one in self.stored.items():
+            if not one.usable.all():
+                steps.append(self._step(f"with {name} usable", self.present[name]))
+        return steps + [self._step(name, self.kept & (self.splits == name)) for name in SPLITS]
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Samples that did not lose every record to a check. (N,) bool."""
+        has = {name: self.samples[name].notna().to_numpy() for name in self.cohort.spec.modalities}
+        usable = {name: self.present.get(name, there) for name, there in has.items()}
+        return np.asarray(~np.any([*has.values()], axis=0) | np.any([*usable.values()], axis=0))
+
+    def _step(self, name: str, rows: np.ndarray) -> tuple[str, int, int]:
+        return name, len(np.unique(self.subjects[rows])), int(rows.sum())
+
+    def exclusions(self) -> str:
+        """Say in a line how many records were excluded, and why; empty if none was."""
+        if not self.excluded:
+            return ""
+        out = sum(int((~one.usable).sum()) for one in self.stored.values())
+        total = sum(len(one.usable) for one in self.stored.values())
+        codes = Counter(finding.code for finding in self.excluded).most_common()
+        said = ", ".join(f"{code} {count}" for code, count in codes)
+        return f"excluded {out} records of {total}: {said} (cohort.on_bad_record: exclude)"
+
+    def masked_leads(self) -> list[str]:
+        """Say for each modality how many of its records go without some leads, and which."""
+        lines = []
+        for name, one in self.stored.items():
+            found = {
+                row: [finding.what for finding in found if finding.code.endswith(".masked_lead")]
+                for row, found in one.findings.items()
+                if one.usable[row]
+            }
+            count = sum(map(bool, found.values()))
+            if count:
+                leads = Counter(what for whats in found.values() for what in whats).most_common()
+                said = ", ".join(f"{what} {times}" for what, times in leads)
+                total = int(one.usable.sum())
+                records = counted(total, f"{name} record")
+                lines.append(f"leads masked in {count} of {records}: {said}")
+        return lines
+
+    def losses(self) -> list[Loss]:
+        """Who lost every usable record of a modality, by outcome; in open splits only."""
+        if not self.excluded:
+            return []
+        tasks = [self.tasks(name) for name in self.cohort.usable_tasks]
+        found: list[Loss] = []
+        for name, one in self.stored.items():
+            if not one.usable.all():
+                had = self.samples[name].notna().to_numpy()
+                found += losses(name, self.subjects, had, self.present[name], tasks)
+        return found
+
+    def identity(self, modality: str) -> np.ndarray:
+        """Give samples of equal content the same number; -1 where absent. (N,) int64."""
+        digests = np.asarray(self.stored[modality].digests, dtype=str)
+        codes = np.unique(digests, return_inverse=True)[1]
+        numbers = self.numbers[modality]
+        result = np.full(len(numbers), -1, dtype=np.int64)
+        result[numbers >= 0] = codes[numbers[numbers >= 0]]
+        return result
+
+
+def _closed(split: str) -> ArtefactError:
+    return ArtefactError(
+        f"the split '{split}' is not open here: {split} is opened only by evaluate",
+        mend="train, select and standardise on train; choose on tuning",
+    )
+
+
+def cache_folder(beside: Path) -> Path:
+    """Give the folder for prepared records: ``$MEDMCL_CACHE``, or ``.prepared`` in ``beside``."""
+    return Path(os.environ.get("MEDMCL_CACHE") or beside / ".prepared")
+
+
+def build_adapters(cohort: Cohort, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Adapter]:
+    """Build the adapter of each modality from the cohort's source and a recipe's settings.
+
+    Raises:
+        ConfigError: A modality that the cohort does not have, or settings that are not valid.
+    """
+    adapters: dict[str, Adapter] = {}
+    for name, given in inputs.items():
+        if name not in cohort.spec.modalities:
+            raise ConfigError(
+                f"the cohort '{cohort.name}' has no modality '{name}'"
+                f"{nearest(name, cohort.spec.modalities)}",
+                where=f"inputs.{name}",
+            )
+        spec = cohort.spec.modalities[name]
+        kind = modalities.ADAPTERS[spec.kind]
+        where = f"inputs.{name}"
+        settings = check(kind.Settings, given, where, ConfigError, under=where)
+        adapter = kind(spec.source, settings)
+        if isinstance(adapter, WeighsOdds):
+            adapter.among = max(1, len(cohort.records[name]))
+        adapters[name] = adapter
+    return adapters
+
+
+def prepare(
+    cohort: Cohort,
+    inputs: Mapping[str, Mapping[str, Any]],
+    *,
+    cache: Path,
+    fitted: Mapping[str, Mapping[str, Any]] | None = None,
+    splits: Sequence[str] | Literal["all"] = ("train", "tuning"),
+    progress: Progress | None = None,
+) -> Prepared:
+    """Prepare every record of some modalities once, and open some splits.
+
+    Args:
+        cohort: The cohort.
+        inputs: Modality to how its adapter prepares it.
+        cache: Folder for prepared records; an entry is reused while nothing it depends on changes.
+        fitted: Modality to the state its adapter learned in a run; without it the adapter is
+            fitted, on records of the train split only.
+        splits: Splits whose rows may be read; the others refuse.
+        progress: Told how many records are done, over all modalities.
+
+    Raises:
+        CohortError: Records that cannot be used, unless the cohort says to exclude them.
+    """
+    adapters = build_adapters(cohort, inputs)
+    stored: dict[str, Stored] = {}
+    done = 0
+    for name, adapter in adapters.items():
+        stored[name] = _stored(
+            cohort,
+            name,
+            adapter,
+            cache,
+            (fitted or {}).get(name),
+            _Told(progress, done),
+        )
+        done += len(cohort.records[name])
+        if progress is not None:
+            progress(done)
+    excluded = _note_copies(cohort, adapters, stored)
+    if excluded and cohort.spec.on_bad_record == "refuse":
+        lost = [name for name, one in stored.items() if len(one.usable) and not one.usable.any()]
+        raise _refuse_records(cohort, excluded, lost)
+    numbers = {name: _numbers(cohort, name, one.usable) for name, one in stored.items()}
+    return Prepared(
+        cohort=cohort,
+        adapters=adapters,
+        samples=cohort.samples,
+        splits=cohort.samples["split"].to_numpy(object),
+        subjects=pd.factorize(cohort.samples["subject"])[0].astype(np.int64),
+        present={name: one >= 0 for name, one in numbers.items()},
+        excluded=excluded,
+        warnings=[
+            finding
+            for one in stored.values()
+            for found in (one.shared, *one.findings.values())
+            for finding in found
+            if finding.level == "warning"
+        ],
+        opened=SPLITS if splits == "all" else tuple(splits),
+        stored=stored,
+        numbers=numbers,
+    )
+
+
+@dataclass
+class _Told:
+    """Passes outcomes on and tells the progress."""
+
+    progress: Progress | None
+    done: int
+
+    def __call__(self, source: Iterator[Outcome]) -> Iterator[Outcome]:
+        for outcome in source:
+            yield outcome
+            self.done += 1
+            if self.progress is not None:
+                self.progress(self.done)
+
+
+def _stored(
+    cohort: Cohort,
+    name: str,
+    adapter: Adapter,
+    cache: Path,
+    state: Mapping[str, Any] | None,
+    counter: _Told,
+) -> Stored:
+    table = cohort.records[name]
+    places: list[Place] = list(table["place"])
+    if state is not None:
+        adapter.load_state(state)
+    else:
+        side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
+        train = [place for place, split in zip(places, side, strict=True) if split == "train"]
+        with of_this(name):
+            adapter.fit(good_raws(adapter, train))
+    source = cohort.spec.modalities[name].source.model_dump(mode="json")
+    settings = getattr(adapter, "settings", None)
+    settings = settings.model_dump(mode="json") if isinstance(settings, Config) else str(settings)
+    description = [adapter.kind, source, settings, adapter.state()]
+    key = entry_key(description, places, partial(record_files, adapter))
+    found = read_entry(cache, key, name, len(places))
+    if found is not None:
+        found = _look_again(adapter, name, places, found)
+        if found is None:  # a record is sound now
+            shutil.rmtree(cache / key, ignore_errors=True)
+    if found is None:
+        shared = inspect_together(adapter, name, places)
+        faults = [finding for finding in shared if finding.level == "error"]
+        if faults:
+            raise refuse(faults, f"cohort {cohort.name}")
+        made = counter(outcomes(adapter, name, places, prepared=True))
+        shape = tuple(adapter.prepared_shape)
+        write_entry(cache, key, name, made, shape, len(places), shared)
+        found = read_entry(cache, key, name, len(places))
+    if found is None:
+        raise ArtefactError(
+            "the prepared records cannot be read back", where=cache / key, mend="is the disk full?"
+        )
+    return found
+
+
+def _look_again(
+    adapter: Adapter, name: str, places: Sequence[Place], found: Stored
+) -> Stored | None:
+    """Read the records of an entry that had faults once more; None if one of them is sound now."""
+    findings = dict(found.findings)
+    for row in np.flatnonzero(~found.usable).tolist():
+        outcome = prepare_outcome(adapter, places[row])
+        if outcome.usable:
+            return None
+        findings[row] = of_modality(outcome.findings, name)
+    return replace(found, findings=findings)
+
+
+def _note_copies(
+    cohort: Cohort, adapters: Mapping[str, Adapter], stored: dict[str, Stored]
+) -> list[Finding]:
+    """Take doubtful copies out, and give the errors of every record that is out."""
+    errors: list[Finding] = []
+    for name, adapter in adapters.items():
+        one, table = stored[name], cohort.records[name]
+        side = cohort.subjects["split"].reindex(table["subject"])
+        sketches = [one.sketch(row) for row in range(len(one.digests))]
+        copies = find_copies(adapter, list(table["place"]), list(side), one.digests, sketches)
+        if copies:
+            usable, findings = one.usable.copy(), dict(one.findings)
+            for row, found in copies.items():
+                usable[row] &= all(finding.level != "error" for finding in found)
+                findings[row] = [*findings.get(row, []), *found]
+            stored[name] = one = replace(one, usable=usable, findings=findings)
+        errors += [
+            finding
+            for row, found in sorted(one.findings.items())
+            for finding in found
+            if finding.level == "error"
+        ]
+    return errors
+
+
+def _refuse_records(cohort: Cohort, findings: list[Finding], lost: list[str]) -> CohortError:
+    """Refuse records; to leave them out is no way where all of a modality (``lost``) would go."""
+    count = "1 fault" if len(findings) == 1 else f"{len(findings)} faults"
+    mend = "fix them, or leave them out and count them: --set cohort.on_bad_record=exclude"
+    if lost:
+        findings = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in findings]
+        mend = (
+            f"no record of {' or '.join(lost)} can be used: see its section in cohort.yaml, and "
+            "`medmcl check`"
+        )
+    return CohortError(
+        f"records that cannot be used ({count}):\n{listed(findings)}",
+        where=f"cohort {cohort.name}",
+        mend=mend,
+    )
+
+
+def _numbers(cohort: Cohort, name: str, usable: np.ndarray) -> np.ndarray:
+    """Number of each sample's record; -1 where there is none that can be used."""
+    ids = cohort.records[name].index
+    position = pd.Series(np.arange(len(ids)), index=ids)
+    rows = position.reindex(cohort.samples[name]).fillna(-1).to_numpy(np.int64)
+    if not len(ids):
+        return rows
+    return np.where((rows >= 0) & usable[np.maximum(rows, 0)], rows, -1)

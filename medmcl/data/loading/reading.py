@@ -1,0 +1,229 @@
+"""Reading one record: what an adapter gives, or findings that say why it gives nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core import members
+from medmcl.core.contracts import Adapter, NamesFiles, Place, Sketches
+from medmcl.core.errors import ConfigError, MedmclError, RecordError
+from medmcl.core.findings import Finding
+from medmcl.data.loading.worker_pool import each
+
+MEASURED = ("ecg", "cmr", "image", "graph")
+"""Kinds whose records never agree to the last bit unless one is a copy of the other."""
+_FIND = "correct the path in cohort.yaml, or say with `present` which subjects have it"
+TOGETHER = 200
+"""So many records of a modality are also judged together."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one record.
+
+    Attributes:
+        row: The prepared array; None if it was not asked for or the record has faults.
+        digest: Hash of the prepared array, or of the raw content; empty if there is none.
+        findings: What was found.
+        sketch: Numbers by which copies know each other; None if its kind has none.
+    """
+
+    row: np.ndarray | None
+    digest: str
+    findings: tuple[Finding, ...]
+    sketch: np.ndarray | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether no finding is an error."""
+        return all(finding.level != "error" for finding in self.findings)
+
+
+def record_files(adapter: Adapter, place: Place) -> list[Path]:
+    """Give every file a record is made of, also those that are missing."""
+    return adapter.files(place) if isinstance(adapter, NamesFiles) else list(place.paths.values())
+
+
+def read_record(adapter: Adapter, place: Place) -> tuple[Any, list[Finding]]:
+    """Read and inspect a record; None and the reason if it cannot be read."""
+    try:
+        raw = adapter.read(place)
+    except RecordError as error:
+        return None, [_unreadable(adapter, place, error)]
+    except MedmclError:  # a missing extra, a wrong setting: not the record's fault
+        raise
+    except Exception as error:  # readers of other projects raise many kinds on damaged bytes
+        fault = RecordError(
+            "cannot be read; the file is damaged or of another format",
+            got=f"{type(error).__name__}: {str(error)[:200]}",
+            mend="copy it again from its source",
+        )
+        return None, [_unreadable(adapter, place, fault)]
+    return _inspected(adapter, raw, place)
+
+
+def _inspected(adapter: Adapter, raw: Any, place: Place) -> tuple[Any, list[Finding]]:
+    """Inspect a record that could be read; a check that breaks is one fault of one record."""
+    try:
+        return raw, adapter.inspect(raw, place)
+    except RecordError as error:
+        return None, [_unreadable(adapter, place, error)]
+    except MedmclError:
+        raise
+    except Exception as error:
+        what = f"can be read, but not checked ({type(error).__name__}: {str(error)[:200]})"
+        where = f"subject {place.subject}, record {place.record}"
+        mend = "look at what it holds; if that is sound, the fault is medmcl's: please report it"
+        return None, [Finding(code=f"{adapter.kind}.unchecked", where=where, what=what, mend=mend)]
+
+
+def read_outcome(adapter: Adapter, place: Place) -> Outcome:
+    """Read, inspect and hash a record without preparing it."""
+    raw, findings = read_record(adapter, place)
+    if raw is None:
+        return Outcome(None, "", tuple(findings))
+    return Outcome(None, content_digest(raw), tuple(findings), _sketch(adapter, raw))
+
+
+def _sketch(adapter: Adapter, raw: Any) -> np.ndarray | None:
+    return adapter.sketch(raw) if isinstance(adapter, Sketches) else None
+
+
+def prepare_outcome(adapter: Adapter, place: Place) -> Outcome:
+    """Read, inspect and prepare a record; a record with an error is not prepared."""
+    raw, findings = read_record(adapter, place)
+    if any(finding.level == "error" for finding in findings):
+        return Outcome(None, "", tuple(findings))
+    try:
+        row = adapter.prepare(raw)
+    except RecordError as error:
+        return Outcome(None, "", (*findings, _unreadable(adapter, place, error)))
+    if row.shape != tuple(adapter.prepared_shape) or not np.isfinite(row).all():
+        what = f"preparing gave shape {row.shape}, or values that are not finite"
+        fault = RecordError(what, expected=adapter.prepared_shape)
+        return Outcome(None, "", (*findings, _unreadable(adapter, place, fault)))
+    return Outcome(row, content_digest(row), tuple(findings), _sketch(adapter, raw))
+
+
+def of_modality(findings: Iterable[Finding], name: str) -> list[Finding]:
+    """Write keys out: adapters call the modality NAME (``inputs.NAME.size``), not knowing it."""
+    return [replace(one, mend=one.mend.replace(".NAME.", f".{name}.")) for one in findings]
+
+
+@contextmanager
+def of_this(name: str) -> Iterator[None]:
+    """Write keys out, as `of_modality`, in what is raised inside."""
+    try:
+        yield
+    except (ConfigError, RecordError) as error:
+        if error.mend is None or ".NAME." not in error.mend:
+            raise
+        raise type(error)(
+            error.what,
+            where=error.where,
+            got=error.got,
+            expected=error.expected,
+            mend=error.mend.replace(".NAME.", f".{name}."),
+        ) from None
+
+
+def outcomes(
+    adapter: Adapter, name: str, places: Sequence[Place], *, prepared: bool
+) -> Iterator[Outcome]:
+    """Give the outcome of each record, in order.
+
+    Args:
+        adapter: Adapter of the modality; fitted if ``prepared``.
+        name: Name of the modality.
+        places: The records.
+        prepared: Whether to prepare them, or only to read and inspect.
+    """
+    found = each(partial(prepare_outcome if prepared else read_outcome, adapter), places)
+    return (replace(one, findings=tuple(of_modality(one.findings, name))) for one in found)
+
+
+def good_raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
+    """Give the raw records without faults, read one by one: what `Adapter.fit` learns from."""
+    for place in places:
+        raw, findings = read_record(adapter, place)
+        if raw is not None and all(finding.level != "error" for finding in findings):
+            yield raw
+
+
+def inspect_together(adapter: Adapter, name: str, places: Sequence[Place]) -> list[Finding]:
+    """Read up to 200 records, evenly spaced, for what shows only in many of one modality.
+
+    Adapters that look for such faults have ``inspect_together(raws) -> list[Finding]``. Records
+    with faults of their own count too: most of them may have the fault that is looked for.
+
+    Args:
+        adapter: Adapter of the modality.
+        name: Name of the modality.
+        places: Its records.
+    """
+    together = getattr(adapter, "inspect_together", None)
+    if together is None:
+        return []
+    rows = np.unique(np.linspace(0, len(places) - 1, min(len(places), TOGETHER)).round())
+    found = together(_raws(adapter, [places[int(row)] for row in rows]))
+    told = [replace(one, where=f"modalities.{name}, {one.where}") for one in found]
+    return of_modality(told, name)
+
+
+def _raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
+    """Give the raw records that can be read."""
+    for place in places:
+        raw, _ = read_record(adapter, place)
+        if raw is not None:
+            yield raw
+
+
+def content_digest(content: Any) -> str:
+    """Hash the measured content of a record: arrays, numbers and texts, not where they lie."""
+    digest = hashlib.blake2b(digest_size=8)
+    _feed(digest, content)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, content: Any) -> None:
+    if isinstance(content, np.ndarray):
+        digest.update(f"{content.dtype.str}{content.shape}".encode())
+        digest.update(np.ascontiguousarray(content).tobytes())
+    elif is_dataclass(content) and not isinstance(content, type):
+        arrays = [getattr(content, item.name) for item in fields(content)]
+        for array in arrays:
+            if isinstance(array, np.ndarray):
+                _feed(digest, array)
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            digest.update(str(key).encode())
+            _feed(digest, value)
+    else:
+        digest.update(repr(content).encode())
+
+
+def _unreadable(adapter: Adapter, place: Place, error: RecordError) -> Finding:
+    missing = not all(members.exists(file) for file in record_files(adapter, place))
+    details = [
+        f"{label} {value}"
+        for label, value in (("got", error.got), ("expected", error.expected))
+        if value is not None
+    ]
+    where = f"subject {place.subject}, record {place.record}"
+    if error.where is not None:
+        where = f"{where}, {error.where}"
+    return Finding(
+        code=f"{adapter.kind}.{'missing_file' if missing else 'unreadable'}",
+        where=where,
+        what=error.what + (f" ({'; '.join(details)})" if details else ""),
+        mend=error.mend
+        or (_FIND if missing else "copy the file again from its source, or correct it"),
+    )

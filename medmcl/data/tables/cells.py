@@ -1,0 +1,89 @@
+"""What the cells of a column hold, for messages: values, counts, and how to write their meaning.
+
+A column that is meant as yes or no may have cells that say neither (0, 1 and one ``yes``). No
+mend may turn a yes into a no unnoticed, so the odd cells are named, and so are the values.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from medmcl.data.expressions.expression import Values
+from medmcl.data.tables.files import as_text, native
+from medmcl.data.tables.odd_cells import NO, UNCLEAR, named
+
+_SHOWN = 8
+_ONES, _ZEROS = ("1", "1.0", "true"), ("0", "0.0", "false")
+_YES = frozenset({"yes", "y", "t", "pos", "positive", "case", "event", "dead", "died"})
+_NO = NO | UNCLEAR
+
+
+def held(column: pd.Series) -> str:
+    """Write the values of a column with how many cells hold each: ``0 (50), 2 (9), empty (1)``."""
+    cells = [native(cell) for cell in column]
+    known = Counter(as_text(cell) for cell in cells if cell is not None)
+    parts = [f"{value} ({count:,})" for value, count in known.most_common(_SHOWN)]
+    if len(known) > _SHOWN:
+        parts.append(f"{len(known) - _SHOWN:,} more values")
+    empty = sum(cell is None for cell in cells)
+    return ", ".join([*parts, *([f"empty ({empty:,})"] if empty else [])]) or "nothing"
+
+
+def no_truth(
+    said: str, key: str, value: Values, rows: np.ndarray, names: np.ndarray
+) -> tuple[str, str]:
+    """Say why values are not yes or no, and how to mend it.
+
+    Args:
+        said: The column or expression, as it is written in one.
+        key: The key of the task that names it.
+        value: What it is for each sample. (N,)
+        rows: Row of each sample in its table. (N,) int64.
+        names: What messages call each sample. (N,) object.
+
+    Returns:
+        What is wrong, with values and counts of rows; and the mend.
+    """
+    if value.kind == "codes":
+        codes = sorted({code for many in value.data[value.known] for code in many})
+        what = f"'{said}' holds codes, for example {', '.join(codes[:5])}"
+        return what, _write(key, f"'{codes[0] if codes else 'CODE'}' in {said}", "code")
+    shown = np.array([as_text(cell) for cell in value.data], dtype=object)
+    plain = np.array([cell.lower() in _ONES + _ZEROS for cell in shown], dtype=bool)
+    known = value.known
+    written: Callable[[object], str] = repr if value.kind == "text" else str
+    if 2 * (known & plain).sum() < known.sum():
+        counts = _counts(shown, rows, known)
+        likely = next((one for one in counts if one.lower() in _YES), list(counts)[-1])
+        listed = ", ".join(f"{written(one)} ({n:,})" for one, n in list(counts.items())[:_SHOWN])
+        more = f", {len(counts) - _SHOWN:,} more values" if len(counts) > _SHOWN else ""
+        what = f"'{said}' is neither true/false nor 0/1: it holds {listed}{more}"
+        return what, _write(key, f"{said} == {written(likely)}", "value")
+    odd = known & ~plain
+    values = _counts(shown, rows, odd)
+    told = [
+        named(one, count, names[odd & (shown == one)], written)
+        for one, count in list(values.items())[:_SHOWN]
+    ]
+    more = f" and {len(values) - _SHOWN:,} more values" if len(values) > _SHOWN else ""
+    what = f"'{said}' is 0 or 1, but for {', '.join(told)}{more}"
+    ones = sorted({cell for cell in shown[known & plain] if cell.lower() in _ONES})
+    if value.kind == "text":
+        ones += [one for one in values if one.lower() not in _NO]
+    meant = f"isin({said}, {', '.join(map(written, ones or ['1']))})"
+    cells = "the cell" if sum(values.values()) == 1 else "the cells"
+    return what, f"correct {cells} to 0, 1 or empty (unknown); or {_write(key, meant, 'value')}"
+
+
+def _write(key: str, expression: str, noun: str) -> str:
+    return f'say every {noun} that means yes, {key}: "{expression}"; any other then means no'
+
+
+def _counts(shown: np.ndarray, rows: np.ndarray, which: np.ndarray) -> dict[str, int]:
+    """Count the rows of the table that hold each value, most first."""
+    held_by = dict(zip(rows[which].tolist(), shown[which], strict=True))
+    return dict(Counter(held_by.values()).most_common())

@@ -1,0 +1,437 @@
+"""Tables as people have them: csv, tsv, parquet, gzipped, or many small key-value files.
+
+Columns are numbers only if nothing is lost by it: a column with a leading zero (``007``) stays
+text. Missing cells are those that pandas reads as missing, ``n/a`` of BIDS included.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import counted
+from medmcl.core.path_suggestions import instead_of
+from medmcl.core.plain_text import encoding_mend
+from medmcl.data.tables.decimal_commas import marked, with_points
+from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
+
+_KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
+_INTEGER = re.compile(r"[-+]?\d{1,18}")
+_BETWEEN = "\x1f"
+_NO_NUMBER = re.compile(rf"(?:^|{_BETWEEN})[-+]?0\d|[_a-df-zA-DF-Z]", re.ASCII)
+_INTEGERS = re.compile(rf"(?:[-+]?\d{{1,18}}{_BETWEEN})*[-+]?\d{{1,18}}", re.ASCII)
+_EXACT = 2.0**53
+YEARS = (1700, 2261)
+"""Dates outside stand for none (year 1, year 9999); nanoseconds since 1970 do not reach further."""
+
+
+class NoTableError(CohortError):
+    """A table that is not where it should be."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was read.
+
+    Attributes:
+        frame: Its rows; numbers, booleans or text with missing cells.
+        where: What messages call it.
+        files: The files it came from, for the fingerprint.
+        listed: Whether its rows list files (shards, a folder): the fingerprint takes the rows.
+        notes: What is odd about it, in words.
+    """
+
+    frame: pd.DataFrame
+    where: str
+    files: tuple[Path, ...]
+    listed: bool = False
+    notes: tuple[str, ...] = ()
+
+    def content(self) -> Iterator[bytes]:
+        """What the fingerprint takes; of a list of files what it says, not what they hold."""
+        if self.listed:
+            yield self.frame.to_csv(index=False).encode("utf-8", "surrogatepass")
+        else:
+            yield from (file.read_bytes() for file in self.files)
+
+    def require(self, column: str, field: str) -> pd.Series:
+        """Give a column; the error names its nearest neighbour and the field that asked."""
+        if column not in self.frame.columns:
+            raise missing_column(column, list(self.frame.columns), f"{field}, table {self.where}")
+        return self.frame[column]
+
+
+def missing_column(column: str, known: list[str], where: str) -> CohortError:
+    """Give the error for a column that is not there."""
+    return CohortError(
+        f"there is no column '{column}'{nearest(column, map(str, known))}",
+        where=where,
+        mend="correct the name in cohort.yaml; names are case-sensitive",
+    )
+
+
+def read_table(root: Path, pattern: str, text: Collection[str] = ()) -> Table:
+    """Read ``root / pattern``: one file, or a glob of tables, key-value files, images or shards.
+
+    A glob of key-value files (``KEY: value`` lines) gives one row a file, with the columns
+    ``folder`` (name of its folder) and ``stem`` (its name without suffix) beside. Images and tar
+    shards give one row a sample: see `medmcl.data.tables.listed_files`.
+
+    Args:
+        root: Where the pattern starts.
+        pattern: Path or glob.
+        text: Columns that stay text as it stands: 250.00 and 250 are two codes.
+
+    Raises:
+        CohortError: No such file, a format that is not known, or bytes that cannot be read.
+    """
+    if not any(letter in pattern for letter in "*?["):
+        path = root / pattern
+        if path.is_file() and is_packed(path):
+            return _listed(root, pattern, (path,), text)
+        return Table(_tidied(_read_file(path), path, text), pattern, (path,))
+    names = glob.glob(str(root / pattern), recursive=True)  # noqa: PTH207  # takes absolute ones
+    files = tuple(sorted(path for path in map(Path, names) if path.is_file()))
+    if not files:
+        raise _no_file(root / pattern)
+    if is_listing(files):
+        return _listed(root, pattern, files, text)
+    if _suffix(files[0]) in _READERS:
+        whole = pd.concat(map(_read_file, files), ignore_index=True)
+        return Table(_tidied(whole, root / pattern, text), pattern, files)
+    rows = [{"folder": path.parent.name, "stem": path.stem, **_pairs(path)} for path in files]
+    return Table(tidy(pd.DataFrame(rows)), pattern, files)
+
+
+def _listed(root: Path, pattern: str, files: tuple[Path, ...], text: Collection[str]) -> Table:
+    found = list_files(root, pattern, files)
+    frame = _tidied(found.frame, root / pattern, text)
+    return Table(frame, pattern, files, listed=True, notes=found.notes)
+
+
+def join(left: Table, right: Table, on: Mapping[str, str]) -> Table:
+    """Add the columns of ``right`` to the rows of ``left`` (missing where nothing matches).
+
+    A name that both have is kept from ``left``; the right one becomes ``<file>.<name>``.
+
+    Raises:
+        CohortError: A key is missing, stands twice in ``right``, or nothing matches at all.
+    """
+    field = f"join of {right.where}"
+    ours = _keys(left, list(on.keys()), field)
+    theirs = _keys(right, list(on.values()), field)
+    twice = theirs[theirs.duplicated() & theirs.notna()]
+    if len(twice):
+        raise CohortError(
+            "a key stands more than once in the joined table",
+            where=f"{field} on {dict(on)}",
+            got=twice.iloc[0],
+            expected="one row a key",
+            mend="join on a column that is unique, or give the modality this table as its own",
+        )
+    position = pd.Series(np.arange(len(theirs)), index=theirs)
+    rows = ours.map(position[position.index.notna()])
+    if len(ours) and rows.isna().all():
+        raise CohortError(
+            "no row of the joined table matches",
+            where=f"{field} on {dict(on)}",
+            got=f"{ours.iloc[0]!r} on the left, {theirs.iloc[0] if len(theirs) else 'nothing'!r}",
+        )
+    others = right.frame.drop(columns=list(on.values()))
+    stem = Path(right.where).name.split(".")[0]
+    others = others.rename(columns={c: f"{stem}.{c}" for c in others if c in left.frame})
+    added = others.reindex(rows.fillna(-1).astype(int).to_numpy())
+    added.index = left.frame.index
+    return Table(
+        pd.concat([left.frame, added], axis=1), left.where, tuple({*left.files, *right.files})
+    )
+
+
+def texts(column: pd.Series) -> np.ndarray:
+    """Give cells as text, None where missing; whole numbers without ``.0``. (N,) object."""
+    result = np.full(len(column), None, dtype=object)
+    known = column.notna().to_numpy()
+    result[known] = [as_text(cell) for cell in column[known]]
+    return result
+
+
+def as_text(cell: Any) -> str:
+    """Give one cell or code as text; whole numbers without ``.0``."""
+    if isinstance(cell, (float, np.floating)):
+        number = float(cell)
+        return str(int(number)) if number.is_integer() and abs(number) < _EXACT else str(number)
+    return str(cell).strip()
+
+
+def native(cell: Any) -> Any:
+    """Give a cell as a plain Python value, None where missing."""
+    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
+        return None
+    return cell.item() if isinstance(cell, np.generic) else cell
+
+
+def dates(column: pd.Series, where: str) -> pd.Series:
+    """Read a column as points in time, time zone dropped.
+
+    Raises:
+        CohortError: A cell that is there but is no date, or stands for none (year 1, year 9999).
+    """
+    parsed = _parsed(column, where)
+    far = is_placeholder(parsed)
+    if far.any():
+        raise CohortError(
+            f"{counted(int(far.sum()), 'date')} of a year that stands for none",
+            where=f"{where}, column {column.name}",
+            got=str(parsed[far].iloc[0])[:10],
+            expected=f"years {YEARS[0]} to {YEARS[1]}",
+            mend="leave the cell empty where nothing is known",
+        )
+    return parsed
+
+
+def is_placeholder(parsed: pd.Series) -> np.ndarray:
+    """Which points in time lie in no year that anybody was in a hospital. (N,) bool."""
+    years = parsed.dt.year
+    return ((years < YEARS[0]) | (years > YEARS[1])).to_numpy()
+
+
+def event_dates(column: pd.Series, where: str) -> tuple[pd.Series, np.ndarray]:
+    """Read a column as `dates` does; placeholders are given as unknown, and where they stand."""
+    parsed = _parsed(column, where)
+    far = is_placeholder(parsed)
+    return parsed.where(~far, pd.NaT), far
+
+
+def _parsed(column: pd.Series, where: str) -> pd.Series:
+    given = pd.Series(texts(column), index=column.index, dtype=object)  # 20190331 may be a number
+    signed = np.array([str(cell)[:1] in ("-", "+") for cell in given], dtype=bool)
+    given = given.mask(signed, "an offset")  # pandas takes -1440 for a year
+    try:
+        parsed = pd.to_datetime(given, errors="coerce", format="ISO8601")
+    except ValueError as error:  # offsets that differ, or some cells without one
+        raise CohortError(
+            "dates of more than one time zone",
+            where=f"{where}, column {column.name}",
+            got=str(error)[:100],
+            mend="write all with the same offset, or all without",
+        ) from None
+    if getattr(parsed.dt, "tz", None) is not None:
+        parsed = parsed.dt.tz_localize(None)
+    bad = column[parsed.isna() & column.notna()]
+    if len(bad):
+        raise CohortError(
+            f"{len(bad)} cells are no dates",
+            where=f"{where}, column {column.name}",
+            got=repr(native(bad.iloc[0])),
+            expected="ISO 8601, for example 2019-03-31 or 2019-03-31 14:05:00",
+            mend="write the dates as YYYY-MM-DD",
+        )
+    return parsed
+
+
+def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
+    """Give every column as numbers, booleans or text; those of ``text`` as text."""
+    frame = frame.reset_index(drop=True).set_axis([str(name) for name in frame.columns], axis=1)
+    plain = frame.select_dtypes("float64").drop(columns=list(text), errors="ignore")
+    wide = 2 * plain.shape[1] > frame.shape[1]  # tables of numbers are tidy as they are
+    columns = {
+        name: (_text_column if name in text else _tidy_column)(frame[name])
+        for name in frame.columns
+        if not (wide and name in plain.columns)
+    }
+    tidied = pd.DataFrame(columns, index=frame.index)
+    return pd.concat([tidied, plain], axis=1)[frame.columns] if wide else tidied
+
+
+def _tidy_column(column: pd.Series) -> pd.Series:
+    column = column.reset_index(drop=True)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column.astype(str).where(column.notna(), None)
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return column
+    plain = _plain_numbers(column)
+    if plain is not None:
+        return plain
+    given = column[column.notna()]
+    is_text = pd.api.types.infer_dtype(given) == "string"
+    given = given.str.strip() if is_text else given.map(_cell_text)
+    given = given[given != ""]
+    if given.isin(["True", "False", "true", "false", "TRUE", "FALSE"]).all() and len(given):
+        return given.str.lower().eq("true").reindex(column.index).astype("boolean")
+    number = _numbers(given)
+    if number is not None:
+        return number.reindex(column.index)
+    spread = given.reindex(column.index).astype(object)
+    return spread.where(spread.notna(), None)
+
+
+def _text_column(column: pd.Series) -> pd.Series:
+    cells = pd.Series(texts(column), dtype=object)
+    return cells.where(cells != "", None)
+
+
+def _plain_numbers(column: pd.Series) -> pd.Series | None:
+    """Read text that is numbers without a doubt; None where the long way must tell.
+
+    One search of all cells is many times faster than one a cell: wide tables have 20,000 columns.
+    """
+    places, given = [], []
+    for place, cell in enumerate(column.tolist()):
+        if isinstance(cell, str):
+            stripped = cell.strip()
+            if stripped:
+                places.append(place)
+                given.append(stripped)
+        elif cell is not None and cell is not pd.NA and cell == cell:  # neither text nor missing
+            return None
+    text = _BETWEEN.join(given)
+    if not given or text.count(_BETWEEN) != len(given) - 1 or _NO_NUMBER.search(text):
+        return None
+    try:
+        numbers = pd.to_numeric(np.array(given, dtype=object))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if _INTEGERS.fullmatch(text):
+        values, gone = np.ones(len(column), dtype=np.int64), np.ones(len(column), dtype=bool)
+        values[places], gone[places] = numbers.astype(np.int64), False
+        return pd.Series(pd.arrays.IntegerArray(values, gone), name=column.name)
+    values = np.full(len(column), np.nan)
+    values[places] = numbers.astype(np.float64)
+    return pd.Series(values, name=column.name)
+
+
+def _numbers(given: pd.Series) -> pd.Series | None:
+    if given.str.match(r"[-+]?0\d").any() or given.str.contains("[_a-df-zA-DF-Z]").any():
+        return None
+    if given.str.fullmatch(_INTEGER).all():
+        return given.astype("int64").astype("Int64")
+    try:
+        return pd.to_numeric(given).astype("float64")
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _cell_text(cell: Any) -> str:
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+    if isinstance(cell, (list, tuple, dict, set)):
+        return json.dumps(list(cell) if isinstance(cell, set) else cell, default=str)
+    return str(cell).strip()
+
+
+def _keys(table: Table, columns: list[str], field: str) -> pd.Series:
+    parts = [pd.Series(texts(table.require(column, field)), dtype=object) for column in columns]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = (joined + "\x1f" + part).where(joined.notna() & part.notna(), None)
+    return joined
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise _no_file(path)
+    reader = _READERS.get(_suffix(path))
+    if reader is None:
+        raise CohortError(
+            "is not a table that can be read",
+            where=path,
+            expected="csv, tsv or parquet (csv and tsv also .gz), a tar of WebDataset, or a glob "
+            "of key-value files or of images",
+        )
+    try:
+        return reader(path)
+    except Exception as error:  # pandas and pyarrow raise many kinds on damaged bytes
+        raise _unreadable(path, error) from None
+
+
+def _tidied(frame: pd.DataFrame, where: Path, text: Collection[str]) -> pd.DataFrame:
+    try:
+        return tidy(with_points(frame, text), text)
+    except Exception as error:  # text that is no UTF-8 shows here; pyarrow has many kinds for it
+        raise _unreadable(where, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> CohortError:
+    return CohortError(
+        "cannot be read as a table",
+        where=path,
+        got=f"{type(error).__name__}: {str(error)[:200]}",
+        mend=encoding_mend(path)
+        or "check the separator, that it is UTF-8, and that the file is complete",
+    )
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    heading = pd.read_csv(path, sep=",", nrows=0, encoding="utf-8-sig", index_col=False).columns
+    if len(heading) == 1 and ";" in str(heading[0]):
+        return marked(_read_text(path, ";"))
+    return _read_text(path, ",")
+
+
+def _read_text(path: Path, separator: str) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "error", pd.errors.ParserWarning
+        )  # cells beyond the heading's are lost
+        frame: pd.DataFrame = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            encoding="utf-8-sig",
+            index_col=False,
+            on_bad_lines="error",
+        )
+    return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path)
+
+
+_READERS = {
+    ".csv": _read_csv,
+    ".tsv": lambda path: _read_text(path, "\t"),
+    ".parquet": _read_parquet,
+}
+
+
+def _pairs(path: Path) -> dict[str, str | None]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CohortError(
+            f"cannot be read: {error}", where=path, mend=encoding_mend(path)
+        ) from None
+    found = [match.groups() for match in map(_KEY_VALUE.match, lines) if match]
+    if not found:
+        raise CohortError(
+            "holds no 'KEY: value' line", where=path, expected="for example 'Group: DCM'"
+        )
+    return {key: value or None for key, value in found}
+
+
+def _no_file(path: Path) -> NoTableError:
+    return NoTableError(
+        f"there is no such file{instead_of(path)}",
+        where=path,
+        mend="correct the name in cohort.yaml, or say where the data lie: "
+        "--set data_root=FOLDER, or the environment variable MEDMCL_DATA",
+    )

@@ -1,0 +1,109 @@
+"""Columns of a table modality that are named alone: by pattern (``gene_*``), and of which kind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import pandas as pd
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import counted
+from medmcl.data.cohort.spec import ModalitySpec
+from medmcl.data.tables.decimal_commas import first_with_comma
+from medmcl.modalities.tabular.adapter import Column, TabularSource, read_cell
+
+MOST_SHOWN = 5
+"""Columns that an error gives an example of."""
+
+
+def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]) -> ModalitySpec:
+    """Give a modality whose columns are written out, each with its kind, in the order of the table.
+
+    A column that is named alone is a category if no cell of it can be read as a number, as of
+    words; otherwise it is a number, and cells that are none are faults.
+
+    Neither is taken of one whose cells are mostly numbers with commas: 18,85 is no word.
+
+    A column that is named itself, or stands under an earlier pattern, is not taken again. Only
+    ``*`` and ``?`` are signs of a pattern; a column that is called so itself is that column.
+
+    Args:
+        spec: The modality; other kinds than tables pass.
+        table: Its table.
+        reserved: Columns that no pattern takes: ids, dates, the split, outcomes.
+
+    Raises:
+        CohortError: Nothing is called so, or a column named alone has numbers with commas.
+    """
+    if not isinstance(spec.source, TabularSource):
+        return spec
+    given, columns = spec.source.columns, list(map(str, table.columns))
+    known = set(columns)
+    patterns = [name for name in given if name not in known and ("*" in name or "?" in name)]
+    if not patterns and all(about.kind != "auto" for about in given.values()):
+        return spec
+    taken = {name for name in given if name not in patterns}
+    written: dict[str, Column] = {}
+    for name, about in given.items():
+        if name not in patterns:
+            written[name] = about
+            continue
+        found = [
+            one
+            for one in columns
+            if one not in taken and one not in reserved and _matches(one, name)
+        ]
+        if not found:
+            raise CohortError(
+                f"no column is called as '{name}'{nearest(name.strip('*?'), columns)}",
+                where=f"modalities.{spec.name}.columns",
+                mend="correct the pattern in cohort.yaml; `*` stands for any letters",
+            )
+        taken.update(found)
+        written |= dict.fromkeys(found, about)
+    _refuse_commas(spec.name, table, [n for n, one in written.items() if one.kind == "auto"])
+    written = {
+        name: about.of_kind("category" if name in known and _is_words(table[name]) else "number")
+        for name, about in written.items()
+    }
+    return replace(spec, source=spec.source.model_copy(update={"columns": written}))
+
+
+def _refuse_commas(modality: str, table: pd.DataFrame, names: Collection[str]) -> None:
+    known = [name for name in names if name in table.columns and not _is_numeric(table[name])]
+    examples = {name: first_with_comma(table[name]) for name in known}
+    found = {name: cell for name, cell in examples.items() if cell is not None}
+    if not found:
+        return
+    name = next(iter(found))
+    shown = ", ".join(f"'{cell}' in {one}" for one, cell in list(found.items())[:MOST_SHOWN])
+    raise CohortError(
+        f"{counted(len(found), 'column')} of numbers that have a comma, which stands for a decimal "
+        "point, or parts thousands",
+        where=f"modalities.{modality}.columns",
+        got=shown + (", …" if len(found) > MOST_SHOWN else ""),
+        expected="numbers with a point, 18.85",
+        mend="write points into the table, or save it with semicolons between its cells, where "
+        f"18,85 is read as a number; if these are words, say so: {name}: category under columns:, "
+        "and auto for others",
+    )
+
+
+def _is_numeric(cells: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(cells) or pd.api.types.is_bool_dtype(cells)
+
+
+def _is_words(cells: pd.Series) -> bool:
+    """Whether there are cells, and none of them can be read as a number."""
+    if _is_numeric(cells):
+        return False
+    known = [one for one in cells.dropna().unique() if not read_cell(one, "number")[1]]
+    numbers = any(read_cell(one, "number")[0] is not None for one in cells.dropna().unique())
+    return bool(known) and not numbers
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern.replace("[", "[[]"))

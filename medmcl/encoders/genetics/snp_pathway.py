@@ -1,0 +1,128 @@
+"""Variants to genes to pathways: a network whose wiring is what is known of biology."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmcl.core.batch import InputShape
+from medmcl.core.errors import ConfigError
+from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.genetics.gene_maps import Links, link_genes, link_pathways, link_variants
+from medmcl.encoders.genetics.masked_linear import MaskedLinear
+from medmcl.encoders.settings import SNPPathwaySettings
+
+
+class SNPPathway(nn.Module):
+    """A gene reads its variants, its neighbours, a pathway its genes; the features read all.
+
+    Variants without a gene reach the features through a dense bottleneck (``rest``), or not at
+    all; how many they are stands in ``unmapped``. Without any map the bottleneck is the network.
+    A dosage that is not called counts as the train mean.
+
+    Attributes:
+        unmapped: Variants without a gene.
+        genes: Names of the genes.
+        pathways: Names of the pathways.
+        without_pathway: Genes that no pathway has; the features read them all the same.
+    Source:
+        Masked layers as in P-NET (Elmarakeby et al. 2021, Nature 598:348-352) and GenNet (van
+        Hilten et al. 2021, Commun Biol 4:1094). Differs: several channels a gene, a residual layer
+        over interactions, and the features read genes beside pathways.
+    """
+
+    Settings = SNPPathwaySettings
+
+    early: tuple[str, ...] = ("to_genes.", "to_rest.")
+
+    def __init__(self, shape: InputShape, settings: SNPPathwaySettings) -> None:
+        super().__init__()
+        _, count = require_axes(shape, ("2", "variants"), "snp_pathway")
+        if shape.shape[0] != 2 or len(shape.names) != count:
+            raise ConfigError(
+                "the encoder 'snp_pathway' needs dosages and flags of named variants",
+                got=f"shape {shape.shape}, {len(shape.names)} names",
+                expected="a modality of kind genetics that gives dosages",
+            )
+        self.width, self.channels = settings.width, settings.channels
+        self.genes: tuple[str, ...] = ()
+        self.pathways: tuple[str, ...] = ()
+        self.unmapped, self.without_pathway = count, 0
+        unread = torch.ones(count, dtype=torch.bool, device="cpu")
+        inward = 0
+        if settings.snp_gene is not None or settings.genes is not None:
+            mapped = self._wire(shape, settings)
+            unread[torch.from_numpy(mapped.pairs[:, 0])] = False
+            inward += settings.channels * (len(self.genes) + len(self.pathways))
+        elif settings.pathways is not None or settings.interactions is not None:
+            raise ConfigError(
+                "pathways and interactions are of genes, and no variant has one",
+                mend="name snp_gene: or genes:",
+            )
+        self.unread: Tensor
+        self.register_buffer("unread", unread.nonzero()[:, 0])
+        if settings.rest and self.unmapped:
+            self.to_rest = nn.Linear(self.unmapped, settings.rest)
+            inward += settings.rest
+        if not inward:
+            raise ConfigError(
+                "the encoder 'snp_pathway' reads nothing: no variant has a gene, and rest is 0",
+                mend="name snp_gene: or genes:, or set rest: 64 for a bottleneck of all variants",
+            )
+        self.norm = nn.LayerNorm(inward)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.leave = nn.Linear(inward, settings.width)
+        self.num_tokens: int | None = None
+        self.patch: int | None = None
+        self.grid: tuple[int, ...] | None = None
+
+    def _wire(self, shape: InputShape, settings: SNPPathwaySettings) -> Links:
+        mapped = link_variants(
+            shape.names, shape.places, settings.snp_gene, settings.genes, settings.window_kb
+        )
+        self.genes, self.unmapped = mapped.names, mapped.unlinked
+        variants, genes, channels = shape.shape[1], len(self.genes), settings.channels
+        self.to_genes = MaskedLinear(torch.from_numpy(mapped.pairs), variants, genes, channels)
+        if settings.interactions is not None:
+            links = link_genes(self.genes, settings.interactions)
+            pairs = torch.from_numpy(links.pairs)
+            self.between = MaskedLinear(pairs, genes, genes, channels, is_deep=True)
+        if settings.pathways is not None:
+            links = link_pathways(self.genes, settings.pathways)
+            self.pathways, self.without_pathway = links.names, links.unlinked
+            pairs = torch.from_numpy(links.pairs)
+            self.to_pathways = MaskedLinear(pairs, genes, len(links.names), channels, is_deep=True)
+        return mapped
+
+    def layer_depths(self) -> dict[str, int]:
+        """Variants to genes 1, between genes 2, pathways 3, features 4."""
+        depth = {"to_genes": 1, "to_rest": 1, "between": 2, "to_pathways": 3}
+        return {name: depth.get(name.split(".")[0], 4) for name, _ in self.named_parameters()}
+
+    def gene_values(self, x: Tensor) -> Tensor:
+        """Give the numbers of each gene of rows (B, 2, V): (B, genes, channels)."""
+        return self._genes(self._called(x)).unflatten(1, (len(self.genes), self.channels))
+
+    def _called(self, x: Tensor) -> Tensor:
+        return torch.where(x[:, 1] > 0.5, x[:, 0], 0.0)
+
+    def _genes(self, dosages: Tensor) -> Tensor:
+        values = functional.gelu(self.to_genes(dosages))
+        if hasattr(self, "between"):
+            values = values + functional.gelu(self.between(values))
+        return values
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Encode rows (B, 2, V): standardised dosages and flags of calls."""
+        unmaskable(mask, "snp_pathway")
+        dosages = self._called(x)
+        parts = []
+        if self.genes:
+            genes = self._genes(dosages)
+            parts.append(genes)
+            if self.pathways:
+                parts.append(functional.gelu(self.to_pathways(genes)))
+        if hasattr(self, "to_rest"):
+            parts.append(self.to_rest(dosages[:, self.unread]))
+        return Encoded(features=self.leave(self.dropout(self.norm(torch.cat(parts, dim=1)))))

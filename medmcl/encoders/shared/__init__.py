@@ -1,0 +1,1 @@
+"""One tower for all modalities, with experts."""

@@ -1,0 +1,335 @@
+"""Which expert takes which token: token choice, expert choice, capacity, priority.
+
+Tokens are dispatched by sorting: no tensor here is larger than tokens x experts, and what experts
+read are contiguous slices. The dense (tokens, experts, slots) form exists for inspection only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from medmcl.core.errors import MedmclError
+from medmcl.encoders.shared.settings import Rounding
+
+OUTSIDE = 0.02
+"""How far a gate may lie outside 0 to 1: what rounding to few bits explains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch:
+    """Which tokens the experts take: N (token, expert) pairs, expert after expert.
+
+    Attributes:
+        token: Number of the token, (N,) int64; within an expert in the order of its slots.
+        weight: Gate of the pair, (N,); carries the gradient to the router.
+        slot: Place in the expert's buffer, (N,) int64, below its capacity.
+        count: Pairs of each expert, (E,) int64.
+        asked: Pairs of each expert before its slots ran out, (E,) int64.
+        tokens: S, tokens that were offered.
+        capacity: C, slots of an expert (the most of any group).
+    """
+
+    token: Tensor
+    weight: Tensor
+    slot: Tensor
+    count: Tensor
+    asked: Tensor
+    tokens: int
+    capacity: int
+
+    @property
+    def kept(self) -> Tensor:
+        """Tokens that at least one expert took, (S,) bool."""
+        flags = torch.zeros(self.tokens, dtype=torch.bool, device=self.token.device)
+        return flags.index_fill_(0, self.token, True)
+
+    def combine(self) -> Tensor:
+        """Gate of each token for each slot of each expert, (S, E, C); zero where none.
+
+        As large as the one-hot form it replaces: to look at, not to compute with.
+        """
+        experts = torch.arange(len(self.count), device=self.token.device)
+        expert = experts.repeat_interleave(self.count, output_size=len(self.token))
+        size = (self.tokens, len(self.count), self.capacity)
+        place = (self.token * size[1] + expert) * size[2] + self.slot
+        flat = self.weight.new_zeros(math.prod(size)).index_copy(0, place, self.weight)
+        return flat.reshape(size)
+
+
+def dispatch(
+    gates: Tensor,
+    k: int,
+    capacity: int | Tensor | None,
+    priority: bool = False,
+    group: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Dispatch:
+    """Send each token to the K experts with its largest gates, as far as they have room.
+
+    First choices of all tokens are served before second choices. Among equal choices earlier tokens
+    are served first; with ``priority`` those with the larger gate of their first choice, ties in
+    token order, so that what an over-full expert drops are the lowest gates. Gates are not
+    normalised again, and of equal gates the expert with the lower number is chosen.
+
+    Source:
+        Riquelme et al. 2021, arXiv 2106.05974, section 4 and appendix C (batch priority routing);
+        equals its code's buffers slot by slot. Differs: capacity may be unlimited.
+
+    Args:
+        gates: Softmax over all experts, (S, E).
+        k: Experts a token, 1 to E.
+        capacity: Slots an expert in each group, at least 1; one number, one a group (G,), or None
+            for no limit.
+        priority: Whether tokens are served in order of their largest gate.
+        group: Group of each token, (S,) int64 from 0; groups do not compete. None: one group.
+        bias: Added to the gates to choose the K, (E,); weights and priority are by gates alone.
+
+    Raises:
+        MedmclError: K is not in 1 to E, a capacity is below 1, capacities and groups do not fit,
+            gates are not finite or no distribution (logits), or the bias has another shape.
+    """
+    capacity = _whole(capacity)
+    _check(gates, k, capacity)
+    _check_gates(gates)
+    _check_groups(len(gates), capacity, group)
+    if bias is not None and bias.shape != gates.shape[1:]:
+        raise MedmclError(
+            "a bias has one number an expert",
+            got=tuple(bias.shape),
+            expected=tuple(gates.shape[1:]),
+        )
+    return route(gates, k, capacity, priority, group, bias)
+
+
+def expert_choice(
+    gates: Tensor, capacity: int | Tensor | None, group: Tensor | None = None
+) -> Dispatch:
+    """Let each expert take the tokens with its largest gates, as many as it has slots.
+
+    Every expert is as full as any other; a token may be taken by many experts or by none. Which
+    tokens are taken depends on the others of the group.
+
+    Source:
+        Zhou et al. 2022, arXiv 2202.09368. Differs: groups may hold fewer tokens than slots.
+
+    Args:
+        gates: Softmax over all experts, (S, E).
+        capacity: Slots an expert in each group, as for `dispatch`.
+        group: Group of each token, (S,) int64 from 0. None: one group.
+
+    Raises:
+        MedmclError: A capacity is below 1, capacities and groups do not fit, or gates are not
+            finite or no distribution (logits).
+    """
+    capacity = _whole(capacity)
+    _check(gates, 1, capacity)
+    _check_gates(gates)
+    _check_groups(len(gates), capacity, group)
+    return route_experts(gates, capacity, group)
+
+
+def route(
+    gates: Tensor,
+    k: int,
+    capacity: int | Tensor | None,
+    priority: bool,
+    group: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Dispatch:
+    """`dispatch` without its checks: gates that are not finite go through to the outcome."""
+    tokens, experts = gates.shape
+    chosen = choose(gates, k, bias)
+    order = torch.arange(tokens, device=gates.device)
+    if priority:
+        first = gates.detach().gather(1, chosen[:, :1])[:, 0]
+        order = first.argsort(descending=True, stable=True)
+    token = order.repeat(k)  # choice after choice
+    expert = chosen[order].T.reshape(-1)
+    key, groups = (expert, 1) if group is None else _with_group(expert, group[token])
+    by_expert = key.argsort(stable=True)
+    slot = _rank(key[by_expert], experts * groups)
+    token, expert = token[by_expert], expert[by_expert]
+    asked = torch.bincount(expert, minlength=experts)
+    if capacity is not None:
+        limit = capacity if group is None or isinstance(capacity, int) else capacity[group[token]]
+        fits = (slot < limit).nonzero().squeeze(1)
+        token, expert, slot = token[fits], expert[fits], slot[fits]
+    return _dispatch(gates, token, expert, slot, capacity, asked)
+
+
+def choose(gates: Tensor, k: int, bias: Tensor | None = None) -> Tensor:
+    """Numbers of the K experts of each token, best first, (S, K) int64."""
+    liked = gates.detach() if bias is None else gates.detach() + bias
+    return liked.sort(dim=1, descending=True, stable=True).indices[:, :k]
+
+
+def route_experts(
+    gates: Tensor, capacity: int | Tensor | None, group: Tensor | None = None
+) -> Dispatch:
+    """`expert_choice` without its checks."""
+    tokens, experts = gates.shape
+    order = gates.detach().T.argsort(dim=1, descending=True, stable=True)  # (E, S)
+    if group is not None:
+        order = order.gather(1, group[order].argsort(dim=1, stable=True))
+    token = order.reshape(-1)
+    every = torch.arange(experts, device=gates.device)
+    expert = every.repeat_interleave(tokens, output_size=len(token))
+    key, groups = (expert, 1) if group is None else _with_group(expert, group[token])
+    slot = _rank(key, experts * groups)
+    if capacity is not None:
+        limit = capacity if group is None or isinstance(capacity, int) else capacity[group[token]]
+        fits = (slot < limit).nonzero().squeeze(1)
+        token, expert, slot = token[fits], expert[fits], slot[fits]
+    return _dispatch(gates, token, expert, slot, capacity)
+
+
+def slots(
+    tokens: int,
+    k: int,
+    factor: float,
+    experts: int,
+    rounding: Rounding = "ceil",
+    multiple_of: int = 1,
+) -> int:
+    """Capacity of an expert: tokens * k * factor / experts, rounded; at least 1.
+
+    What lies within a billionth of a whole number counts as that number, so that 30 tokens and a
+    factor of 1.1 make 33 and not 34.
+
+    Args:
+        tokens: Tokens of the group.
+        k: Experts a token.
+        factor: Capacity factor: 1 = room for all if every expert is asked alike often.
+        experts: E.
+        rounding: ``ceil``: up; ``round``: to the nearest, halves to the even neighbour.
+        multiple_of: Then rounded up to a multiple of this; 4 in the code of V-MoE.
+
+    Raises:
+        MedmclError: A number is out of range.
+    """
+    if tokens < 0 or min(k, experts, multiple_of) < 1 or not 0 < factor < math.inf:
+        raise MedmclError(
+            "no capacity follows from these numbers",
+            got=f"{tokens} tokens, k {k}, factor {factor}, {experts} experts, "
+            f"multiple of {multiple_of}",
+            expected="a factor above 0, and whole numbers of at least 1",
+        )
+    exact = round(tokens * k * factor / experts, 9)
+    whole = math.ceil(exact) if rounding == "ceil" else round(exact)
+    return max(1, math.ceil(whole / multiple_of) * multiple_of)
+
+
+def _whole(capacity: int | Tensor | None) -> int | Tensor | None:
+    """Give a whole number of another library (``numpy.int64``) as Python's."""
+    return int(capacity) if isinstance(capacity, Integral) else capacity
+
+
+def _check(gates: Tensor, k: int, capacity: int | Tensor | None) -> None:
+    if gates.ndim != 2 or not gates.is_floating_point() or gates.shape[1] < 1:
+        raise MedmclError(
+            "gates must be a matrix of floating-point numbers",
+            got=f"{tuple(gates.shape)} {gates.dtype}",
+            expected="(tokens, experts), softmax over the experts",
+        )
+    if not 1 <= k <= gates.shape[1]:
+        raise MedmclError(
+            "a token cannot be sent to this many experts",
+            got=f"k {k}, {gates.shape[1]} experts",
+            expected=f"1 to {gates.shape[1]}",
+        )
+    if not isinstance(capacity, int | Tensor | None):
+        raise MedmclError(
+            "a capacity is a whole number of slots", got=capacity, mend="see `slots` for rounding"
+        )
+    least = capacity.min() if isinstance(capacity, Tensor) and capacity.numel() else capacity
+    if least is not None and int(least) < 1:
+        raise MedmclError(
+            "an expert needs at least one slot",
+            got=f"capacity {int(least)}",
+            mend="raise the capacity, or give None for no limit",
+        )
+
+
+def _check_gates(gates: Tensor) -> None:
+    """Refuse what can be no softmax: numbers that are not finite, and logits."""
+    bad = ~gates.isfinite()
+    if bad.any():
+        raise MedmclError(
+            "gates are not finite: the router's logits or its input overflowed",
+            got=f"{int(bad.any(1).sum())} of {len(gates)} tokens, first {int(bad.nonzero()[0, 0])}",
+            mend="look at the input, lower the learning rate, or compute the router in float32",
+        )
+    odd = ((gates.detach() < -OUTSIDE) | (gates.detach() > 1 + OUTSIDE)).any(1)
+    if odd.any():
+        first = int(odd.nonzero()[0, 0])
+        low, high = (float(one) for one in gates.detach()[first].aminmax())
+        raise MedmclError(
+            "gates are no distribution over the experts",
+            got=f"{int(odd.sum())} of {len(gates)} tokens; token {first} from {low:.4g} to "
+            f"{high:.4g}",
+            expected="numbers from 0 to 1, the softmax over all experts",
+            mend="give logits.softmax(-1), not the router's logits",
+        )
+
+
+def _check_groups(tokens: int, capacity: int | Tensor | None, group: Tensor | None) -> None:
+    """Refuse groups that are not of these tokens, and capacities that are not of these groups."""
+    if group is not None and (group.shape != (tokens,) or (tokens and int(group.min()) < 0)):
+        raise MedmclError(
+            "each token needs the number of its group",
+            got=f"{tuple(group.shape)} group numbers, {tokens} tokens",
+            expected=f"({tokens},), whole numbers from 0",
+        )
+    if not isinstance(capacity, Tensor):
+        return
+    groups = 1 if group is None or not tokens else int(group.max()) + 1
+    fits = capacity.numel() == 1 if group is None else capacity.ndim == 1 <= len(capacity)
+    if not fits or capacity.numel() < groups:
+        raise MedmclError(
+            "each group needs a capacity",
+            got=f"capacities {tuple(capacity.shape)}, {groups} groups",
+            expected=f"({groups},), or one whole number for all groups",
+        )
+
+
+def _with_group(expert: Tensor, group: Tensor) -> tuple[Tensor, int]:
+    """One number for (expert, group), expert first, and how many groups there are."""
+    groups = int(group.max()) + 1 if len(group) else 1
+    return expert * groups + group, groups
+
+
+def _rank(key: Tensor, keys: int) -> Tensor:
+    """Place of each element among those of its key; keys are sorted."""
+    count = torch.bincount(key, minlength=keys)
+    start = count.cumsum(0) - count
+    return torch.arange(len(key), device=key.device) - start[key]
+
+
+def _dispatch(
+    gates: Tensor,
+    token: Tensor,
+    expert: Tensor,
+    slot: Tensor,
+    capacity: int | Tensor | None,
+    asked: Tensor | None = None,
+) -> Dispatch:
+    tokens, experts = gates.shape
+    count = torch.bincount(expert, minlength=experts)
+    if capacity is None:
+        room = int(slot.max()) + 1 if len(slot) else 1
+    else:
+        room = int(capacity.max()) if isinstance(capacity, Tensor) else capacity
+    return Dispatch(
+        token=token,
+        weight=gates.reshape(-1).index_select(0, token * experts + expert),
+        slot=slot,
+        count=count,
+        asked=count if asked is None else asked,
+        tokens=tokens,
+        capacity=room,
+    )

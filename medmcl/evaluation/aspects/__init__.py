@@ -1,0 +1,1 @@
+"""What is measured, one folder an aspect: measure, figures, words."""

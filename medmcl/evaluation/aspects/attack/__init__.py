@@ -1,0 +1,1 @@
+"""What a backdoor attack does to a model."""

@@ -1,0 +1,162 @@
+"""Figure and tables of an attack: what a model still knows, and how often the trigger works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medmcl.evaluation.aspects.attack.rates import RATES
+from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.answers import verdict
+from medmcl.evaluation.report.pictures import (
+    Picture,
+    canvas,
+    cells,
+    colour,
+    distinct,
+    encode,
+    mark,
+    spoken,
+    style,
+)
+from medmcl.evaluation.report.tables import Shown
+from medmcl.evaluation.report.words import p_shown
+
+WAYS = {
+    "zero_shot": "by prompts (zero-shot)",
+    "own head": "by its own head",
+    "linear_probe": "by a linear probe",
+}
+NAMES = {
+    "clean_accuracy": "clean accuracy",
+    "attack_success": "attack success",
+    "false_success": "told so without the trigger",
+    "trigger_effect": "difference that the trigger makes",
+    "poisoned_accuracy": "accuracy with the trigger",
+}
+WIDTH, HEIGHT = 3.1, 2.9  # inches of a panel
+
+
+def attack_pictures(results: Sequence[Result]) -> list[Picture]:
+    """One figure an attack: a panel a way of asking, a mark a model, and all rates as a table."""
+    rates = [row for row in results if row.metric in RATES and not row.versus]
+    return [
+        _picture(name, [row for row in rates if row.task == name])
+        for name in dict.fromkeys(row.task for row in rates)
+    ]
+
+
+def _picture(name: str, rows: Sequence[Result]) -> Picture:
+    ways = list(dict.fromkeys(row.protocol for row in rows))
+    models = list(dict.fromkeys(row.method for row in rows))
+    target = rows[0].target
+    with style():
+        figure, grid = canvas(WIDTH * len(ways) + 0.6, HEIGHT, columns=len(ways))
+        for axes, way in zip(grid[0], ways, strict=True):
+            own = {(row.method, row.metric): row for row in rows if row.protocol == way}
+            for place, model in enumerate(models):
+                _mark(axes, own.get((model, "clean_accuracy")),
+                      own.get((model, "attack_success")), place)  # fmt: skip
+            axes.set_xlim(-0.03, 1.03)
+            axes.set_ylim(-0.03, 1.03)
+            axes.set_xlabel("clean accuracy (higher is better)")
+            axes.set_title(WAYS.get(way, way))
+            axes.grid()
+        grid[0, 0].set_ylabel("attack success (lower is better)")
+        names = distinct(models)
+        handles = [
+            grid[0, 0].plot([], [], marker=mark(n), color=colour(n), linestyle="none")[0]
+            for n in range(len(models))
+        ]
+        figure.legend(handles, [names[one] for one in models], loc="outside lower left", ncols=3)
+        return Picture(
+            title=f"Stage {name}: target {target}",
+            aid="Each model once for each way of asking it, on held-out records; lines are 95 % "
+            "bootstrap intervals. Attack success: share of records of other classes that are told "
+            "to be the target once they carry the trigger; beside it in the table, how many are "
+            "told so without it (the rows `false_success` of results.csv), and the paired "
+            "difference of the two. Lower right is where a defence should be.",
+            src=encode(figure),
+            alt=spoken(
+                "Attack success and clean accuracy of each model",
+                [f"{row.method} {WAYS.get(row.protocol, row.protocol)}, {NAMES[row.metric]}: "
+                 f"{row.shown}" for row in rows],
+            ),
+            header=("model", "asked", *(NAMES[rate] for rate in RATES), "records", "note"),
+            rows=cells([_line(rows, model, way) for way in ways for model in models
+                        if any((row.method, row.protocol) == (model, way) for row in rows)]),
+        )  # fmt: skip
+
+
+def _mark(axes: Any, clean: Result | None, success: Result | None, place: int) -> None:
+    if clean is None or success is None or clean.value is None or success.value is None:
+        return
+    x, y, own = clean.value, success.value, colour(place)
+    if clean.low is not None and clean.high is not None:
+        axes.plot([clean.low, clean.high], [y, y], color=own, linewidth=1.1)
+    if success.low is not None and success.high is not None:
+        axes.plot([x, x], [success.low, success.high], color=own, linewidth=1.1)
+    axes.plot(x, y, marker=mark(place), color=own, markersize=5.5, linestyle="none")
+
+
+def _line(rows: Sequence[Result], model: str, way: str) -> tuple[str, ...]:
+    own = {row.metric: row for row in rows if (row.method, row.protocol) == (model, way)}
+    notes = "; ".join(dict.fromkeys(row.note for row in own.values() if row.note))
+    clean = own["clean_accuracy"]
+    return (model, WAYS.get(way, way), *(own[rate].shown for rate in RATES), f"{clean.n:,}", notes)
+
+
+def attack_tables(results: Sequence[Result]) -> list[Shown]:
+    """What later models change against the first; recall, clean and triggered."""
+    gaps = tuple(
+        (row.task, WAYS.get(row.protocol, row.protocol), f"{row.method} minus {row.versus}",
+         NAMES[row.metric], row.shown, verdict(row).removeprefix(", "), p_shown(row.p_value),
+         row.note)
+        for row in results
+        if row.versus
+    )  # fmt: skip
+    found = []
+    if gaps:
+        found.append(Shown(
+            title="Paired differences",
+            aid="Both models on the same records and draws. Better or worse for whom is attacked: "
+            "the 95 % interval does not hold 0. p is the bootstrap's, two-sided.",
+            header=("attack", "asked", "difference", "rate", "value (95 % interval)", "reading",
+                    "p", "note"),
+            rows=gaps,
+        ))  # fmt: skip
+    return found + _recalls([row for row in results if row.protocol.startswith("retrieval")])
+
+
+def _recalls(rows: Sequence[Result]) -> list[Shown]:
+    """A line a model and direction: each measure clean and triggered."""
+    if not rows:
+        return []
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    known = {
+        (
+            row.task,
+            row.method,
+            row.target,
+            row.metric,
+            row.protocol.removeprefix("retrieval, "),
+        ): row
+        for row in rows
+    }
+    lines = []
+    for task, model, way in dict.fromkeys((row.task, row.method, row.target) for row in rows):
+        for how in ("clean", "triggered"):
+            own = [known.get((task, model, way, metric, how)) for metric in metrics]
+            count = next((f"{row.n:,}" for row in own if row is not None), "")
+            lines.append(
+                (task, model, way, how, *("" if r is None else r.shown for r in own), count)
+            )
+    return [
+        Shown(
+            title="Retrieval, clean and triggered",
+            aid="Between what is attacked and its texts: queries or gallery carry the trigger in "
+            "`triggered` lines. Recall: higher is better; median rank: lower.",
+            header=("attack", "model", "direction", "records", *metrics, "rows"),
+            rows=tuple(lines),
+        )
+    ]

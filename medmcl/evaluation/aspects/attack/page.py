@@ -1,0 +1,98 @@
+"""The page of an attack: what ``medmcl poison`` writes for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medmcl.evaluation.aspects.attack.evidence import PoisonedRecord, PoisonEvidence
+from medmcl.evaluation.aspects.selection.contact_sheet import (
+    SINGLE_PEOPLE,
+    Card,
+    Sheet,
+    columns_for,
+    faces_of,
+    scales_said,
+    scores_said,
+)
+from medmcl.evaluation.report.frame import fill
+from medmcl.evaluation.report.numbers import plain_text
+from medmcl.evaluation.report.pictures import shorten
+from medmcl.evaluation.report.section import Section
+from medmcl.evaluation.report.tables import Shown
+
+FOR_DEFENCE = (
+    "For testing defences: these records are poisoned only where a stage is poisoned_by this "
+    "manifest; the data themselves are as they were."
+)
+
+
+def poison_page(
+    evidence: PoisonEvidence,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    provenance: Mapping[str, Any] | None = None,
+) -> str:
+    """Give the page, HTML text that needs nothing outside itself.
+
+    Args:
+        evidence: What was drawn.
+        title: Heading.
+        subtitle: One line below it; the first of the evidence if not given.
+        provenance: Name to value, shown at the end.
+    """
+    return fill(
+        "selection.html.j2",
+        title=title or f"Records that stage {evidence.stage} poisons",
+        subtitle=subtitle or evidence.lines[0],
+        sections=[_attack(evidence)],
+        provenance={str(key): plain_text(value) for key, value in (provenance or {}).items()},
+    )
+
+
+def _attack(evidence: PoisonEvidence) -> Section:
+    return Section(
+        key="poisoned",
+        title=f"What stage {evidence.stage} poisons",
+        pictures=(),
+        tables=(_classes(evidence),),
+        short="Attack",
+        lines=evidence.lines[1:],
+        warnings=(FOR_DEFENCE,),
+        sheet=_sheet(evidence) if evidence.records else None,
+    )
+
+
+def _classes(evidence: PoisonEvidence) -> Shown:
+    return Shown(
+        title=f"Who is poisoned, by {evidence.task}",
+        aid="Train records that the attack is drawn from, by the class that they show.",
+        header=("class", "records", "poisoned"),
+        rows=tuple(
+            (name, f"{one.pool:,}", f"{one.poisoned:,}") for name, one in evidence.classes.items()
+        ),
+    )
+
+
+def _sheet(evidence: PoisonEvidence) -> Sheet:
+    contents = [side.content for one in evidence.records for side in one.sides]
+    cards = tuple(map(_card, evidence.records))
+    row = f"The first {len(cards):,} of {evidence.poisoned:,}"
+    return Sheet(
+        title="Poisoned records",
+        aid="In the order of the draw: each as it is and with the trigger, and what it is made to "
+        "go with. " + scales_said(contents) + SINGLE_PEOPLE,
+        rows=((row, cards),),
+        columns=columns_for(contents, len(cards)),
+    )
+
+
+def _card(one: PoisonedRecord) -> Card:
+    return Card(
+        title=shorten(one.id, 34),
+        state=one.says if one.shows == one.says else f"{one.shows or '?'} → {one.says}",
+        look="odd",
+        scores=scores_said(one.place),
+        faces=faces_of(one.sides),
+    )

@@ -1,0 +1,182 @@
+"""An attack in a few numbers with intervals: what it does, and what it leaves as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import MedmclError
+from medmcl.evaluation.metrics.attack import as_numbers, attack_numbers
+from medmcl.evaluation.metrics.intervals import Interval, Resampler
+from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.metrics.shares import share_interval, share_metric
+from medmcl.evaluation.protocol.resampling import site_codes
+from medmcl.evaluation.protocol.results import Result
+
+KIND = "attack"
+EFFECT = "trigger_effect"
+RATES = {
+    "clean_accuracy": "higher",
+    "attack_success": "lower",
+    "false_success": "lower",
+    EFFECT: "lower",
+    "poisoned_accuracy": "higher",
+}
+"""Rate to what is better for whom is attacked."""
+Hits = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def attack_rates(
+    clean: Any,
+    triggered: Any,
+    labels: Any,
+    target: Any,
+    groups: Any = None,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Give the rates of an attack, each with its bootstrap interval over subjects.
+
+    Args:
+        clean: Logits of records as they are, (N, C).
+        triggered: Logits of the same records with the trigger, (N, C).
+        labels: True class of each, (N,) integers.
+        target: Class that the attacker wants.
+        groups: Subject of each record; each its own if not given.
+        draws: Bootstrap draws.
+        seed: Of the draws.
+        level: Coverage aimed at.
+
+    Returns:
+        ``clean_accuracy`` (higher = the victim looks sound), ``attack_success`` (higher = the
+        attack works; see `attack_success`), ``false_success`` (the same without the trigger: what
+        is told to be the target anyway), ``trigger_effect`` (attack success less false success, the
+        same records and draws: what the trigger itself does, -1 to 1) and ``poisoned_accuracy``
+        (triggered records that are told right all the same, of all classes). Percentiles of the
+        bootstrap; Wilson 1927 of a share where all records are alike.
+
+    Raises:
+        MedmclError: As `attack_success`; clean and triggered logits of different shapes.
+    """
+    hits = _hits(clean, triggered, labels, target)
+    found = _sampled(Resampler(_subjects(hits, groups), draws=draws, seed=seed), hits)
+    return {name: _interval(name, one, level) for name, one in found.items()}
+
+
+def compare_attacks(
+    models: Mapping[str, tuple[Any, Any]],
+    labels: Any,
+    target: Any,
+    *,
+    groups: Any = None,
+    sites: Any = None,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    task: str = "attack",
+    label: str = "target",
+    protocol: str = "zero_shot",
+    split: str = "held_out",
+) -> list[Result]:
+    """Score several models as `attack_rates`, and each later one against the first.
+
+    Args:
+        models: Name to logits of the same records, clean and triggered, each (N, C).
+        labels: As in `attack_rates`, as all up to the level.
+        target: Class that the attacker wants.
+        groups: Subjects.
+        sites: Site of each record; then whole sites are drawn.
+        draws: Bootstrap draws.
+        seed: Of the draws.
+        level: Coverage aimed at.
+        task: Name of the attack, for the rows.
+        label: Name of the target, for the rows.
+        protocol: How the logits were made, for the rows.
+        split: Name of the split, for the rows.
+
+    Returns:
+        A row for each of `RATES` and model, then paired differences (later minus first, same
+        draws), with ``versus`` the first; ``direction`` is that of whom is attacked.
+
+    Raises:
+        MedmclError: As `attack_rates`.
+    """
+    hits = {name: _hits(*both, labels, target) for name, both in models.items()}
+    subjects = _subjects(next(iter(hits.values())), groups)
+    clusters = None if sites is None else site_codes(sites, subjects)
+    sampler = Resampler(subjects, draws=draws, seed=seed, clusters=clusters)
+    found = {name: _sampled(sampler, one) for name, one in hits.items()}
+    about: dict[str, Any] = {
+        "task": task, "target": label, "kind": KIND, "protocol": protocol, "split": split,
+        "resampling": "subject" if sites is None else "site",
+    }  # fmt: skip
+    rows = [
+        Result.of(_interval(rate, one, level), method=name, metric=rate, direction=RATES[rate],
+                  **about)
+        for name, rates in found.items()
+        for rate, one in rates.items()
+    ]  # fmt: skip
+    first, *later = found
+    for name in later:
+        for rate, one in found[name].items():
+            gap = one.minus(found[first][rate])
+            row = Result.of(share_interval(gap, level, is_share=False), method=name, versus=first,
+                            metric=rate, direction=RATES[rate], **about)  # fmt: skip
+            rows.append(replace(row, p_value=gap.p_value()))
+    return rows
+
+
+def _subjects(hits: Hits, groups: Any) -> np.ndarray:
+    count = len(next(iter(hits.values()))[0])
+    found = np.arange(count) if groups is None else np.asarray(groups)
+    if found.shape != (count,):
+        raise MedmclError(
+            "groups and labels do not fit",
+            got=f"{found.shape}, {count:,} labels",
+            expected="a subject for each record",
+        )
+    return found
+
+
+def _hits(clean: Any, triggered: Any, labels: Any, target: Any) -> Hits:
+    """Give which records each rate counts, and among which, both (N,) bool."""
+    one, other = as_numbers(clean, "clean logits"), as_numbers(triggered, "triggered logits")
+    if one.shape != other.shape:
+        raise MedmclError(
+            "clean and triggered logits are of the same records",
+            got=f"{one.shape} and {other.shape}",
+        )
+    one, truth, wanted = attack_numbers(one, labels, target)
+    other, _, _ = attack_numbers(other, labels, target)
+    said, lured = one.argmax(axis=1), other.argmax(axis=1)
+    everyone, others = np.ones(len(truth), dtype=bool), truth != wanted
+    return {
+        "clean_accuracy": (said == truth, everyone),
+        "attack_success": (lured == wanted, others),
+        "false_success": (said == wanted, others),
+        "poisoned_accuracy": (lured == truth, everyone),
+    }
+
+
+def _sampled(sampler: Resampler, hits: Hits) -> dict[str, Sampled]:
+    """Give points and draws of each rate."""
+    found = {
+        rate: sampler.sample(
+            share_metric(rate, "no records", higher=RATES[rate] == "higher"),
+            [],
+            [hit.astype(np.float64)],
+            rows,
+        )
+        for rate, (hit, rows) in hits.items()
+    }
+    found[EFFECT] = found["attack_success"].minus(found["false_success"])
+    return {rate: found[rate] for rate in RATES}
+
+
+def _interval(rate: str, sampled: Sampled, level: float) -> Interval:
+    return share_interval(sampled, level, is_share=rate != EFFECT)

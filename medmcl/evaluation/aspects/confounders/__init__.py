@@ -1,0 +1,1 @@
+"""What embeddings tell beside the tasks."""

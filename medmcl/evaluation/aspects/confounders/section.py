@@ -1,0 +1,91 @@
+"""What else the embeddings tell, as a section of a report: confounders beside the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medmcl.evaluation.aspects.confounders.figures import told_dots
+from medmcl.evaluation.aspects.confounders.lines import ToldLine, models_of, told_lines
+from medmcl.evaluation.aspects.confounders.measure import Confounder
+from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.pictures import number
+from medmcl.evaluation.report.section import Section
+from medmcl.evaluation.report.tables import ARROWS, Reasons, Shown
+
+TITLE = "What else the embeddings tell"
+
+
+def confounder_sections(
+    found: Sequence[Confounder], results: Sequence[Result]
+) -> tuple[Section, ...]:
+    """Make the section; none where nothing was asked.
+
+    Args:
+        found: The confounders.
+        results: Rows of tasks, of which those of the same models stand beside.
+    """
+    if not found:
+        return ()
+    models, lines = models_of(found), told_lines(found, results)
+    picture = told_dots(lines, models)
+    return (
+        Section(
+            key="confounders",
+            title=TITLE,
+            pictures=() if picture is None else (picture,),
+            tables=(_table(lines, models),),
+            short="Confounders",
+            lines=(
+                "These are no tasks: the same probe, on the same embeddings, is asked for what "
+                "should not matter. Nearer to chance, the embedding tells less of it. A linear "
+                "probe that finds nothing does not prove that nothing is there.",
+                *(f"{one.name}: {'; '.join(one.notes)}." for one in found if one.notes),
+            ),
+        ),
+    )
+
+
+def _table(lines: Sequence[ToldLine], models: Sequence[str]) -> Shown:
+    others = models[1:]
+    reasons = Reasons()
+
+    def cell(row: Result | None) -> str:
+        return "-" if row is None else reasons.cell(row)
+
+    rows = tuple(
+        (
+            line.what,
+            "task" if line.is_task else "confounder",
+            _named(line),
+            number(line.chance, 2),
+            *(cell(line.values.get(name)) for name in models),
+            *(cell(line.differences.get(name)) for name in others),
+            _scored(line),
+        )
+        for line in lines
+    )
+    return Shown(
+        title="Confounders beside the tasks",
+        aid="Columns of models: value (95 % interval). Differences are paired: both models on the "
+        "same subjects and draws, 95 % intervals over subjects. Of a confounder (◇) neither "
+        "direction is better: the nearer to what a prediction reaches that knows nothing, the less "
+        "is told, and nothing on its other side (few people, predicted out of fold).",
+        header=(
+            "predicted", "role", "metric", "knows nothing", *models,
+            *(f"{models[0]} minus {name}" for name in others), "scored on",
+        ),
+        rows=rows,
+        notes=reasons.lines,
+    )  # fmt: skip
+
+
+def _named(line: ToldLine) -> str:
+    if not line.is_task:
+        return f"{line.named} ◇"
+    direction = next(iter(line.values.values())).direction
+    return f"{line.named} {ARROWS[direction]}"
+
+
+def _scored(line: ToldLine) -> str:
+    row = next(iter(line.values.values()), None)
+    return "-" if row is None else f"{row.split} ({row.n:,})"

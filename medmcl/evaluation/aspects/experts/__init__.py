@@ -1,0 +1,1 @@
+"""What experts of a router take."""

@@ -1,0 +1,1 @@
+"""Where an embedding looks in an image."""

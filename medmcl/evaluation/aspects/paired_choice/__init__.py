@@ -1,0 +1,1 @@
+"""Statements that choose between two images."""

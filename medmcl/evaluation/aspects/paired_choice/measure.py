@@ -1,0 +1,304 @@
+"""Paired choice: do two statements each choose their own of two images that differ in one thing?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from medmcl.core.errors import ConfigError
+from medmcl.evaluation.metrics.intervals import Resampler, mean_of
+from medmcl.evaluation.metrics.metric import is_missing
+from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.metrics.shares import share_interval, share_metric
+from medmcl.evaluation.protocol.resampling import site_codes
+from medmcl.evaluation.protocol.results import Result
+
+CHANCE = 0.25
+"""Both of two statements right, where each chooses by a coin of its own."""
+KIND = "paired_choice"
+OVERALL, MACRO = "overall", "macro"
+TIE = 1e-6  # cosines nearer than this are equal but for rounding: embeddings are float32
+_SHARE = share_metric(KIND, "no pairs")
+_ALIKE = "all pairs alike"
+
+
+def paired_choice(
+    image: Any,
+    text: Any,
+    pair: Any,
+    attribute: Any = None,
+    *,
+    groups: Any = None,
+    sites: Any = None,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    task: str = "pairs",
+    method: str = "model",
+    split: str = "held_out",
+) -> list[Result]:
+    """Give the share of pairs of which both statements choose their own image; higher is better.
+
+    A statement chooses the image of its pair whose embedding has the larger cosine with it; the
+    pair is right only if both do, and a tie is wrong. Two coins are right in 25 % of pairs; a model
+    that sees no difference lets both statements choose the same image, and is right in none.
+
+    Args:
+        image: Embeddings of the images, any length, (N, D).
+        text: Embeddings of the statements, row i the one of image i. (N, D)
+        pair: Id of the pair of each row; each of exactly two rows. (N,)
+        attribute: What the two rows of a pair differ in; the same in both. (N,)
+        groups: Subject of each row; pairs that share a subject are drawn together. Default: each
+            pair is drawn alone. (N,)
+        sites: Site of each row; then whole sites are drawn. (N,)
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+        level: Coverage aimed at.
+        task: Name of this set of pairs, for the rows.
+        method: Name for the rows.
+        split: Name of the split for the rows.
+
+    Returns:
+        Rows of the target ``overall`` (of all pairs), and with attributes of ``macro`` (the mean of
+        their shares: the average of the paper) and of each attribute; ``n`` counts pairs. The same
+        rows of the method ``chance``.
+
+    Raises:
+        ConfigError: Lengths that differ, an id of one row or of three, a row without id or
+            attribute, attributes that differ inside a pair, or embeddings with NaN or of length 0.
+    Source:
+        Tong et al. 2024, arXiv 2401.06209, §3 (MMVP-VLM). Differs: a softmax over the two images of
+        a pair ranks as their cosines do, so none is taken; a tie is wrong (the official code lets
+        it choose the second image); the pair is told by its id, not by odd and even ones. Intervals
+        are ours: percentiles of the bootstrap, Wilson 1927 where all pairs are right or all wrong.
+    """
+    return compare_choices(
+        {method: (image, text)}, pair, attribute, groups=groups, sites=sites, draws=draws,
+        seed=seed, level=level, task=task, split=split,
+    )  # fmt: skip
+
+
+def compare_choices(
+    models: Mapping[str, tuple[Any, Any]],
+    pair: Any,
+    attribute: Any = None,
+    *,
+    groups: Any = None,
+    sites: Any = None,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    task: str = "pairs",
+    split: str = "held_out",
+) -> list[Result]:
+    """Score several models as `paired_choice`, and each later one against the first.
+
+    Args:
+        models: Name to its ``(image, text)`` embeddings of the same rows; widths may differ.
+        pair: As in `paired_choice`, as all that follows.
+        attribute: What a pair is about.
+        groups: Subjects.
+        sites: Sites.
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+        level: Coverage aimed at.
+        task: Name of this set of pairs.
+        split: Name of the split.
+
+    Returns:
+        The rows of every model, those of ``chance``, then paired differences (later minus first,
+        same draws; above 0: the later is better), with ``versus`` the first.
+
+    Raises:
+        ConfigError: As `paired_choice`, or no model.
+    """
+    if not models:
+        raise ConfigError("paired_choice: no model", expected="at least one")
+    sides = _sides(pair)
+    about = _attributes(attribute, sides, pair)
+    right = {name: _right(image, text, sides) for name, (image, text) in models.items()}
+    sampler = _sampler(sides, groups, sites, draws=draws, seed=seed)
+    found = {name: _sampled(sampler, one, about) for name, one in right.items()}
+    named: dict[str, Any] = {
+        "task": task, "kind": KIND, "protocol": KIND, "metric": KIND, "direction": "higher",
+        "split": split, "resampling": "pair" if sites is None else "site",
+    }  # fmt: skip
+    rows = [
+        Result.of(share_interval(one, level, alike=_ALIKE), target=target, method=name, **named)
+        for name, parts in found.items()
+        for target, one in parts.items()
+    ]
+    first, *later = found
+    rows += [
+        Result(method="chance", target=target, value=CHANCE, n=one.n, **named)
+        for target, one in found[first].items()
+        if one.n
+    ]
+    for name in later:
+        for target, one in found[name].items():
+            gap = one.minus(found[first][target])
+            told = {**named, "target": target, "method": name, "versus": first}
+            shown = share_interval(gap, level, is_share=False)
+            rows.append(replace(Result.of(shown, **told), p_value=gap.p_value()))
+    return rows
+
+
+def right_pairs(image: Any, text: Any, pair: Any) -> np.ndarray:
+    """Say of each pair whether both statements choose their own image, (P,) bool.
+
+    Pairs are in the order of their first rows.
+
+    Args:
+        image: As in `paired_choice`. (N, D)
+        text: As in `paired_choice`. (N, D)
+        pair: As in `paired_choice`. (N,)
+
+    Raises:
+        ConfigError: As `paired_choice`.
+    """
+    return _right(image, text, _sides(pair))
+
+
+def _right(image: Any, text: Any, sides: np.ndarray) -> np.ndarray:
+    """The same for rows (P, 2) of each pair."""
+    images, texts = _unit(image, "image", sides.size), _unit(text, "text", sides.size)
+    if images.shape[1] != texts.shape[1]:
+        raise ConfigError(
+            "paired_choice: images and statements are compared in one space",
+            got=f"{images.shape[1]} and {texts.shape[1]} dimensions",
+            expected="embeddings (N, D) of the same D",
+        )
+    own = (images * texts).sum(axis=1)[sides]
+    other = (images[sides[:, ::-1]] * texts[sides]).sum(axis=2)
+    return np.asarray((own > other + TIE).all(axis=1))
+
+
+def _unit(vectors: Any, name: str, size: int) -> np.ndarray:
+    found = np.asarray(vectors, dtype=np.float64)
+    if found.ndim != 2 or len(found) != size:
+        raise ConfigError(
+            f"paired_choice: {name} must have one row for each pair id",
+            got=f"shape {found.shape}, {size} ids",
+            expected=f"({size}, D)",
+        )
+    length = np.linalg.norm(found, axis=1, keepdims=True)
+    bad = ~np.isfinite(length[:, 0]) | (length[:, 0] == 0)
+    if bad.any():
+        raise ConfigError(
+            f"paired_choice: {int(bad.sum())} rows of {name} are not finite or of length 0",
+            got=f"row {int(bad.argmax())}, the first",
+            mend="leave out pairs of which a side has no embedding",
+        )
+    return np.asarray(found / length)
+
+
+def _sides(pair: Any) -> np.ndarray:
+    """The two rows of each pair, (P, 2), pairs in the order of their first rows."""
+    ids = np.asarray(pair)
+    if ids.ndim != 1 or is_missing(ids).any():
+        raise ConfigError(
+            "paired_choice: every row needs the id of its pair",
+            got=f"shape {ids.shape}" if ids.ndim != 1 else f"{int(is_missing(ids).sum())} missing",
+            mend="leave out rows that are in no pair",
+        )
+    names, code, count = np.unique(ids, return_inverse=True, return_counts=True)
+    if (count != 2).any():
+        wrong = int((count != 2).argmax())
+        raise ConfigError(
+            f"paired_choice: {int((count != 2).sum())} pairs have not two rows",
+            got=f"pair {names[wrong]} with {count[wrong]}",
+            expected="two rows of each id",
+            mend="leave out pairs of which a row is missing; ids are of one pair only",
+        )
+    sides = np.argsort(code.reshape(-1), kind="stable").reshape(-1, 2)
+    return sides[np.argsort(sides[:, 0])]
+
+
+def _attributes(attribute: Any, sides: np.ndarray, pair: Any) -> np.ndarray | None:
+    """The attribute of each pair, (P,) text; None without."""
+    if attribute is None:
+        return None
+    given = np.asarray(attribute, dtype=object)
+    if given.shape != (sides.size,) or is_missing(given).any():
+        raise ConfigError(
+            "paired_choice: every row needs an attribute, or none has one",
+            got=f"{given.size - int(is_missing(given).sum())} of {sides.size}",
+        )
+    both = np.array([str(one) for one in given], dtype=object)[sides]
+    differ = both[:, 0] != both[:, 1]
+    if differ.any():
+        row = int(differ.argmax())
+        raise ConfigError(
+            f"paired_choice: attributes differ inside {int(differ.sum())} pairs",
+            got=f"pair {np.asarray(pair)[sides[row, 0]]}: {both[row, 0]} and {both[row, 1]}",
+            expected="the same attribute in both rows of a pair",
+        )
+    taken = sorted({OVERALL, MACRO}.intersection(both[:, 0]))
+    if taken:
+        raise ConfigError(
+            f"paired_choice: an attribute is called '{taken[0]}', as the row over all pairs is",
+            mend="give it another name",
+        )
+    return np.asarray(both[:, 0])
+
+
+def _sampled(
+    sampler: Resampler, right: np.ndarray, attribute: np.ndarray | None
+) -> dict[str, Sampled]:
+    """Target to points and draws of its share."""
+    correct = right.astype(np.float64)
+    drawn = "pairs" if sampler.num_subjects == len(right) else "sets of pairs"
+
+    def share(rows: np.ndarray | None = None) -> Sampled:
+        return replace(sampler.sample(_SHARE, [], [correct], rows), drawn=drawn)
+
+    found = {OVERALL: share()}
+    if attribute is None or not len(attribute):
+        return found
+    parts = {name: share(attribute == name) for name in dict.fromkeys(attribute)}
+    mean = replace(mean_of(list(parts.values()), list(parts)), n=len(right))
+    mean = replace(mean, subjects=found[OVERALL].subjects, drawn=drawn)
+    return {**found, MACRO: mean, **parts}
+
+
+def _sampler(sides: np.ndarray, groups: Any, sites: Any, *, draws: int, seed: int) -> Resampler:
+    """What draws pairs: those that share a subject together, whole sites where they are given."""
+    subjects = np.empty(sides.size, dtype=np.int64)
+    subjects[sides] = np.arange(len(sides))[:, None]
+    if groups is not None:
+        subjects = np.unique(_one_each(groups, "groups", sides), return_inverse=True)[1].reshape(-1)
+    units = _linked(subjects[sides])
+    if sites is None:
+        return Resampler(units, draws=draws, seed=seed)
+    places = site_codes(_one_each(sites, "sites", sides), subjects)
+    linked = _linked(np.concatenate([places[sides], units[:, None] + places.max(initial=0) + 1], 1))
+    return Resampler(units, draws=draws, seed=seed, clusters=linked)
+
+
+def _one_each(labels: Any, name: str, sides: np.ndarray) -> np.ndarray:
+    found = np.asarray(labels, dtype=object if name == "sites" else None)
+    if found.shape != (sides.size,) or (name == "groups" and is_missing(found).any()):
+        raise ConfigError(
+            f"paired_choice: {name} must have one entry a row",
+            got=f"shape {found.shape}, {sides.size} rows",
+        )
+    return found
+
+
+def _linked(labels: np.ndarray) -> np.ndarray:
+    """Number pairs so that those that share a label, even by way of others, are one, (P,).
+
+    Args:
+        labels: Labels of each pair, numbers from 0. (P, L)
+    """
+    count, width = labels.shape
+    _, codes = np.unique(labels, return_inverse=True)
+    ends = (np.repeat(np.arange(count), width), count + codes.reshape(-1))
+    size = count + int(codes.max(initial=-1)) + 1
+    graph = coo_array((np.ones(count * width), ends), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1][:count])

@@ -1,0 +1,1 @@
+"""Results by which modalities subjects have."""

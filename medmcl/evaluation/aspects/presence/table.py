@@ -1,0 +1,75 @@
+"""Results by what subjects have, as tables of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medmcl.core.suppression import TOO_FEW, WITHHELD
+from medmcl.evaluation.protocol.evidence import PresenceRow
+from medmcl.evaluation.report.tables import Shown
+from medmcl.evaluation.report.words import fraction_name, metric_name, p_shown
+
+OPEN_ROWS = 24
+
+
+def presence_tables(rows: Sequence[PresenceRow]) -> list[Shown]:
+    """Two tables: by pattern of modalities, and as if some modalities were not there."""
+    made = [
+        Shown(
+            title="By what subjects have",
+            aid="Each method among the subjects with one pattern of modalities, 95 % interval. "
+            "These are different people: a pattern may also be harder.",
+            header=("task", "target", "method", "metric", "labels", "has", "value", "n", "events",
+                    "note"),
+            rows=tuple(_as_they_are(row) for row in rows if row.asked == "as they are"),
+        ),
+        Shown(
+            title="As if some modalities were not there",
+            aid="The same fitted predictor, the same people: those who have the modality named and "
+            "others beside. The difference is to the prediction from all they have, 95 % interval.",
+            header=("task", "target", "method", "metric", "labels", "modalities", "value",
+                    "difference", "p", "n", "events", "note"),
+            rows=tuple(_as_if(row) for row in rows if row.asked == "as if"),
+        ),
+    ]  # fmt: skip
+    return [
+        one
+        if len(one.rows) <= OPEN_ROWS
+        else Shown(**{**vars(one), "folded": f"{len(one.rows)} lines"})
+        for one in made
+        if one.rows
+    ]
+
+
+def _about(row: PresenceRow) -> tuple[str, ...]:
+    return (row.task, row.target, row.method, metric_name(row.metric),
+            fraction_name(row.label_fraction), row.modalities, _value(row))  # fmt: skip
+
+
+def _as_they_are(row: PresenceRow) -> tuple[str, ...]:
+    return (*_about(row), *_counts(row), row.note)
+
+
+def _as_if(row: PresenceRow) -> tuple[str, ...]:
+    difference = _number(row.difference, row.difference_low, row.difference_high, sign="+")
+    test = "-" if row.p_value is None else p_shown(row.p_value)
+    return (*_about(row), difference, test, *_counts(row), row.note)
+
+
+def _counts(row: PresenceRow) -> tuple[str, str]:
+    n, events = ("-" if one is None else f"{one:,}" for one in (row.n, row.events))
+    return n, events
+
+
+def _value(row: PresenceRow) -> str:
+    if row.suppressed:
+        return WITHHELD if row.note.startswith(WITHHELD) else TOO_FEW
+    return "not estimable" if row.value is None else _number(row.value, row.low, row.high)
+
+
+def _number(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    if low is None or high is None:
+        return f"{value:{sign}.3f}"
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"

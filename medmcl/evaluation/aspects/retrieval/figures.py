@@ -1,0 +1,92 @@
+"""Figure of retrieval: recall among the first k, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.pictures import (
+    HATCHES,
+    PAGE,
+    TALLEST,
+    Picture,
+    canvas,
+    cells,
+    colour,
+    encode,
+    legend_below,
+    shorten,
+    spoken,
+    style,
+)
+from medmcl.evaluation.report.words import metric_name
+
+
+def retrieval_bars(results: Sequence[Result]) -> Picture | None:
+    """Draw recall@k both ways, with chance as a line on each bar."""
+    recalls = [row for row in results if row.metric.startswith("recall@") and row.value is not None]
+    methods = list(dict.fromkeys(row.method for row in recalls if row.method != "chance"))
+    ways = list(dict.fromkeys(row.target for row in recalls if row.method != "chance"))
+    if not methods:
+        return None
+    ks = list(dict.fromkeys(row.metric for row in recalls))
+    width = 0.8 / len(methods)
+    with style():
+        columns = min(4, len(ways))
+        lines = -(-len(ways) // columns)
+        figure, grid = canvas(
+            PAGE, min(2.5, TALLEST / lines) * lines, rows=lines, columns=columns, sharey=True
+        )
+        for axes in grid.flat[len(ways) :]:
+            axes.axis("off")
+        for axes, way in zip(grid.flat, ways, strict=False):
+            for place, method in enumerate(methods):
+                rows = [r for r in recalls if r.target == way and r.method == method]
+                _bars(axes, rows, ks, place * width - 0.4 + width / 2, width, place)
+            for row in (r for r in recalls if r.target == way and r.method == "chance"):
+                spot = ks.index(row.metric)
+                axes.plot([spot - 0.45, spot + 0.45], [row.value] * 2, color="black", lw=1.4)
+            axes.set_title(shorten(way, 34))
+            axes.set_xticks(range(len(ks)), [one.removeprefix("recall") for one in ks])
+            axes.grid(axis="y")
+        grid.flat[0].set_ylabel("recall")
+        grid.flat[0].set_ylim(0, _top(recalls))
+        if len(methods) > 1:
+            legend_below(figure, grid.flat)
+        return Picture(
+            title="Retrieval",
+            aid="Share of held-out queries whose partner (or an equal item) is among the first k; "
+            "whiskers are 95 % intervals over subjects, the black line is chance. The axis ends "
+            "above the highest of them.",
+            src=encode(figure),
+            alt=spoken(
+                "Bars of recall at k",
+                [f"{row.target}, {row.method}: {row.metric} {row.shown}" for row in recalls],
+            ),
+            header=("direction", "metric", "method", "value (95 % interval)", "queries"),
+            rows=cells(
+                [
+                    (row.target, metric_name(row.metric), row.method, row.shown, f"{row.n:,}")
+                    for row in results
+                ]
+            ),
+        )
+
+
+def _top(recalls: Sequence[Result]) -> float:
+    """Where the axis of shares ends: above the highest bar or whisker, at most just above 1."""
+    ends = [end for row in recalls for end in (row.value, row.high) if end is not None]
+    return min(1.02, 1.15 * max(ends)) or 1.02
+
+
+def _bars(
+    axes: Any, rows: Sequence[Result], ks: Sequence[str], shift: float, width: float, method: int
+) -> None:
+    for number, row in enumerate(rows):
+        place = ks.index(row.metric) + shift
+        axes.bar(place, row.value, width=width * 0.9, color=colour(method), edgecolor="white",
+                 linewidth=0, hatch=HATCHES[method % len(HATCHES)],
+                 label="" if number else shorten(row.method))  # fmt: skip
+        if row.low is not None and row.high is not None:
+            axes.plot([place, place], [row.low, row.high], color="#333333", linewidth=1.2)

@@ -1,0 +1,1 @@
+"""What a selection of pairs keeps."""

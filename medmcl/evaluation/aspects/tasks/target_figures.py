@@ -1,0 +1,164 @@
+"""Many targets at once: a line each for the method of the report and its hardest rival."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medmcl.evaluation.protocol.results import Result, people
+from medmcl.evaluation.report.pictures import (
+    COLOURS,
+    PAGE,
+    SMALL,
+    Picture,
+    canvas,
+    cells,
+    encode,
+    shorten,
+    spoken,
+    style,
+)
+from medmcl.evaluation.report.words import fraction_name, metric_name
+
+MANY = 6  # targets from which on this figure is worth its place
+MOST_TARGETS = 90  # of one metric; all are in the table
+LINE = 0.16  # inches a target
+
+
+def targets_overview(results: Sequence[Result], highlight: str) -> Picture | None:
+    """Draw the first metric of every target, best first, a column of dots a metric."""
+    rows = [row for row in _first_metric(results) if row.method == highlight]
+    kinds = {metric: [r for r in rows if r.metric == metric] for metric in _metrics(rows)}
+    kinds = {metric: own for metric, own in kinds.items() if len(own) > MANY}
+    if not kinds:
+        return None
+    rivals = _rivals(results, highlight)
+    with style():
+        images = [_image(metric, _ordered(own), rivals) for metric, own in kinds.items()]
+        more = sum(max(0, len(own) - MOST_TARGETS) for own in kinds.values())
+        return Picture(
+            title="Every target",
+            aid=f"Blue dot = {shorten(highlight)} with its 95 % interval, orange cross = the "
+            "best other method; best target first."
+            + (f" {more} more are in the table." if more else ""),
+            src=images[0],
+            further=tuple(images[1:]),
+            alt=spoken(
+                "Dots of every target, best first",
+                [f"{_name(r)}: {r.shown}" for own in kinds.values() for r in _ordered(own)],
+            ),
+            header=("task", "target", "metric", "labels", "value (95 % interval)", "n", "events",
+                    "best other method", "its value"),
+            rows=cells([_cells(row, rivals) for own in kinds.values() for row in _ordered(own)]),
+        )  # fmt: skip
+
+
+def _image(
+    metric: str, ordered: Sequence[Result], rivals: dict[tuple[str, str, str], Result]
+) -> str:
+    """Targets of one metric in two columns, the best ones at the left."""
+    ordered = ordered[:MOST_TARGETS]
+    half = -(-len(ordered) // 2)
+    figure, axes = canvas(PAGE, LINE * half + 0.85, columns=2)
+    span = _span([*ordered, *(rivals[k] for k in map(_key, ordered) if k in rivals)])
+    for place, part in zip(axes.flat, (ordered[:half], ordered[half:]), strict=True):
+        _column(place, part, rivals, metric, half, span)
+    return encode(figure)
+
+
+def _key(row: Result) -> tuple[str, str, str]:
+    return (row.task, row.target, row.metric)
+
+
+def _first_metric(results: Sequence[Result]) -> list[Result]:
+    """The first metric of each task at the largest label fraction, without means over targets."""
+    first: dict[str, str] = {}
+    most: dict[str, float] = {}
+    for row in results:
+        first.setdefault(row.task, row.metric)
+        most[row.task] = max(most.get(row.task, 0.0), row.label_fraction)
+    return [
+        row
+        for row in results
+        if not row.versus
+        and row.target != "macro"
+        and (row.metric, row.label_fraction) == (first[row.task], most[row.task])
+    ]
+
+
+def _metrics(rows: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(row.metric for row in rows))
+
+
+def _ordered(rows: Sequence[Result]) -> list[Result]:
+    sign = -1 if rows[0].direction == "higher" else 1
+    return sorted(rows, key=lambda r: (r.value is None, sign * (r.value or 0.0)))
+
+
+def _rivals(results: Sequence[Result], highlight: str) -> dict[tuple[str, str, str], Result]:
+    """The best other method of each target, on the same people."""
+    found: dict[tuple[str, str, str], Result] = {}
+    first = _first_metric(results)
+    ours = {_key(row): people(row) for row in first if row.method == highlight}
+    for row in first:
+        if row.method == highlight or row.value is None or people(row) != ours.get(_key(row)):
+            continue
+        best = found.get(_key(row))
+        sign = 1 if row.direction == "higher" else -1
+        if best is None or sign * row.value > sign * (best.value or 0.0):
+            found[_key(row)] = row
+    return found
+
+
+def _span(rows: Sequence[Result]) -> tuple[float, float]:
+    """Range of the axis: of the values, with intervals as far as they are not much wider."""
+    values = [row.value for row in rows if row.value is not None]
+    if not values:
+        return (0.0, 1.0)
+    low, high = min(values), max(values)
+    room = max(high - low, 0.05)
+    ends = [end for row in rows for end in (row.low, row.high) if end is not None]
+    low = max(low - room, min([low, *ends]))
+    high = min(high + room, max([high, *ends]))
+    edge = 0.03 * (high - low)
+    return low - edge, high + edge
+
+
+def _column(
+    axes: Any, part: Sequence[Result], rivals: dict[tuple[str, str, str], Result], metric: str,
+    lines: int, span: tuple[float, float],
+) -> None:  # fmt: skip
+    if not part:
+        axes.axis("off")
+        return
+    for place, row in enumerate(part):
+        rival = rivals.get(_key(row))
+        if rival is not None:
+            axes.plot([rival.value], [place], marker="x", color=COLOURS[1], markersize=4.5)
+        if row.value is None:
+            axes.text(0.02, place, "not estimable", transform=axes.get_yaxis_transform(),
+                      va="center_baseline", fontsize=SMALL, color="#666666")  # fmt: skip
+            continue
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [place, place], color=COLOURS[0], linewidth=1.3)
+        axes.plot([row.value], [place], marker="o", color=COLOURS[0], markersize=3.8)
+    axes.set_yticks(range(len(part)), [_name(row) for row in part], fontsize=SMALL)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(lines - 0.4, -0.6)
+    axes.set_xlim(*span)
+    axes.grid()
+    better = "higher" if part[0].direction == "higher" else "lower"
+    axes.set_xlabel(f"{metric_name(metric)} ({better} is better)")
+
+
+def _name(row: Result) -> str:
+    return shorten(row.task if row.target in ("", row.task) else f"{row.target} ({row.task})", 27)
+
+
+def _cells(row: Result, rivals: dict[tuple[str, str, str], Result]) -> tuple[object, ...]:
+    rival = rivals.get(_key(row))
+    return (
+        row.task, row.target, metric_name(row.metric), fraction_name(row.label_fraction),
+        row.shown, f"{row.n:,}", "-" if row.events is None else f"{row.events:,}",
+        "-" if rival is None else rival.method, "-" if rival is None else rival.shown,
+    )  # fmt: skip

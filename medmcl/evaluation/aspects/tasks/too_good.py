@@ -1,0 +1,50 @@
+"""Results that are rarely true of people: the outcome may be among the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from medmcl.evaluation.protocol.results import APART, Result
+
+NEARLY_PERFECT = 0.995
+"""A metric of `_PERFECT_AT_1` above this is remarked on."""
+FEWEST_EVENTS = 10
+"""People with the outcome, and without it, below which chance alone may order everybody."""
+_PERFECT_AT_1 = {"auroc": "AUROC", "c_index": "C-index", "r2": "R²"}
+
+
+def too_good(results: Iterable[Result]) -> list[str]:
+    """Give a sentence a task and metric for methods that are nearly perfect on unseen people.
+
+    A hint, not a refusal: simulated people, and outcomes that are read off the input by definition,
+    can be told without a fault.
+    """
+    found: dict[tuple[str, str], list[Result]] = {}
+    for row in results:
+        if not row.versus and row.kind not in APART and _is_too_good(row):
+            found.setdefault((row.task, row.metric), []).append(row)
+    return [_sentence(task, metric, rows) for (task, metric), rows in found.items()]
+
+
+def _is_too_good(row: Result) -> bool:
+    if row.metric not in _PERFECT_AT_1 or row.value is None or row.value <= NEARLY_PERFECT:
+        return False
+    if row.target in ("macro", "all classes"):  # the rows of single targets have their own counts
+        return False
+    if row.events is None:
+        return row.n >= FEWEST_EVENTS
+    without = row.n if row.kind == "survival" else row.n - row.events
+    return min(row.events, without) >= FEWEST_EVENTS
+
+
+def _sentence(task: str, metric: str, rows: list[Result]) -> str:
+    best = max(rows, key=lambda row: row.value or 0.0)
+    methods = list(dict.fromkeys(row.method for row in rows))
+    others = len(methods) - 1
+    more = f" and {others} other method{'s' * (others > 1)}" if others else ""
+    about = "" if best.target in ("", task) else f", {best.target}"
+    return (
+        f"{task}{about}: {_PERFECT_AT_1[metric]} of {best.value:.3f} ({best.method}{more}) on "
+        "held-out people is rarely true: look for the outcome among the inputs, or for what is "
+        "known only because of it"
+    )

@@ -1,0 +1,1 @@
+"""Who is scored, with which labels, over which draws."""

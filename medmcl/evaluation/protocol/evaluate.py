@@ -1,0 +1,343 @@
+"""Evaluate several methods on one task: same subsets, same rows, same draws, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.config import lookup, nearest
+from medmcl.core.errors import ConfigError
+from medmcl.core.one_thread import one_blas_thread
+from medmcl.core.split_guard import TEST
+from medmcl.core.targets import Targets
+from medmcl.evaluation.aspects.presence.measure import presence_rows
+from medmcl.evaluation.aspects.tasks.evidence import evidence_rows, task_evidence
+from medmcl.evaluation.aspects.tasks.metrics import FEW_DRAWS, Thresholds
+from medmcl.evaluation.models.knn import knn
+from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
+from medmcl.evaluation.protocol.evidence import Evidence, TaskEvidence
+from medmcl.evaluation.protocol.folds import CrossValidation
+from medmcl.evaluation.protocol.guard import guarded, near_copies
+from medmcl.evaluation.protocol.predicted import (
+    Method,
+    Predicted,
+    Predictions,
+    Seeds,
+    as_given,
+    as_seeds,
+    predict,
+    take,
+)
+from medmcl.evaluation.protocol.resampling import Resampling, Sites
+from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.scoring import Samplers, differences, rows_of, score
+from medmcl.evaluation.protocol.setting import Setting, decide_rows
+from medmcl.evaluation.protocol.subgroups import subgroup_rows
+
+PROTOCOLS: dict[str, Callable[..., Fitted]] = {
+    "linear_probe": linear_probe,
+    "knn": knn,
+    "cox": cox_probe,
+    "discrete_time": discrete_time_probe,
+}
+"""Ways to predict from frozen features; ``fine_tune`` and ``zero_shot`` name predictions that were
+made elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEvaluation:
+    """What was found of one task.
+
+    Attributes:
+        results: Rows of the table, then paired differences.
+        evidence: Calibration, decision curves, subgroups and the ledger.
+        models: Method to its predictor fitted on train at all labels (first seed).
+        thresholds: Column or horizon to the risk at which net benefit was judged.
+        setting: Who was scored, and the horizons; None where nothing was.
+        tables: Each method's predictions of them at its largest label fraction.
+    """
+
+    results: list[Result]
+    evidence: Evidence = field(default_factory=Evidence)
+    models: Mapping[str, Fitted] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    setting: Setting | None = None
+    tables: tuple[Predicted, ...] = ()
+
+
+def evaluate_embeddings(
+    features: Mapping[str, Seeds | Method],
+    targets: Targets,
+    split: np.ndarray,
+    subjects: np.ndarray,
+    **settings: Any,
+) -> list[Result]:
+    """Score methods on a task; the rows of `evaluate_task`, which says what it takes."""
+    return evaluate_task(features, targets, split, subjects, **settings).results
+
+
+@one_blas_thread()
+def evaluate_task(
+    features: Mapping[Any, Seeds | Method],
+    targets: Targets,
+    split: np.ndarray,
+    subjects: np.ndarray,
+    *,
+    protocol: str = "linear_probe",
+    fractions: Sequence[float] = (1.0,),
+    draws: int = 10,
+    seed: int = 0,
+    bootstrap_draws: int = 1000,
+    dear_draws: int = FEW_DRAWS,
+    level: float = 0.95,
+    present: Mapping[str, np.ndarray] | None = None,
+    predictions: Mapping[str | tuple[str, float], Predictions] | None = None,
+    predictions_protocol: str = "fine_tune",
+    baseline: str | None = None,
+    cross_validation: CrossValidation | None = None,
+    scored_split: str = "held_out",
+    groups: Mapping[str, np.ndarray] | None = None,
+    shown: Sequence[str] = (),
+    thresholds: Thresholds | None = None,
+    resample: str = "subject",
+    sites: Sites = None,
+    patterns: np.ndarray | None = None,
+    further_metrics: bool = True,
+) -> TaskEvaluation:
+    """Score methods on a task, with intervals and paired differences to one of them.
+
+    At every size probes are fitted on train, their settings chosen on tuning, and ``scored_split``
+    is scored; `CrossValidation` is for whoever asks for it, and says who may be scored. Rows that
+    any method lacks are left out for all and counted in the note. Each method has every metric of
+    the task's kind at its largest label fraction, and the basic ones (`METRICS`) below it. Label
+    fractions that keep the labels of the very same people are one row, the largest of them.
+
+    Nothing is fitted on rows whose subject or record is also scored: subjects are those given
+    here, records those of ``targets.sides``. Where the targets know none, rows of features that
+    are equal but for last bits, a gain and an offset count as one record, if they are wide and
+    continuous (`guard.record_codes`: at least 8 values that differ and are no whole numbers);
+    people of the same age, sex and flags are not taken for one another, and a record that is
+    narrow, or changed by a rounding, is not recognised. Where they do, such rows are a remark.
+
+    Args:
+        features: Method, or (method, fraction), to embeddings (N, E), or to one array a training
+            seed; or to a `Method` with a probe of its own, as baselines have.
+        targets: The task over the N samples.
+        split: Name of each sample's split: train, tuning, held_out. (N,)
+        subjects: Subject of each sample. (N,)
+        protocol: One of `PROTOCOLS`, for plain embeddings.
+        fractions: Shares of training labels.
+        draws: Random subsets for each share below 1, averaged.
+        seed: Seed of subsets, folds and bootstrap.
+        bootstrap_draws: Bootstrap draws.
+        dear_draws: The same, at most, for what is fitted anew in each draw: the ICI, Kaplan-Meier
+            risks by a horizon, tasks of many columns, bands of curves.
+        level: Coverage aimed at.
+        present: Method to (N,) bool: samples that have its inputs; default all.
+        predictions: Method, or (method, fraction), to predictions (N, C) made elsewhere, scored as
+            they are: probabilities, values, or risk; or to one array (or `Given`) a seed.
+        predictions_protocol: What to call the way they were made.
+        baseline: Method that all others are compared with; default the first.
+        cross_validation: How to score people out of fold instead.
+        scored_split: The split that is scored; rows of train and tuning are scored with a note.
+        groups: Attribute to the group of each sample, (N,) text, for subgroups of the method that
+            all others are compared with.
+        shown: Methods whose calibration, decision curve and risk groups are collected, at their
+            largest label fraction.
+        thresholds: Risks at which net benefit is judged; default those of the train rows.
+        resample: What the bootstrap of every interval draws: ``subject``, ``site`` (whole sites),
+            or ``stratified`` (subjects inside classes of the outcome). Points stay as they are.
+        sites: Site of each sample, for ``site``. (N,)
+        patterns: What each sample has, as ``ecg + cmr``: the headline of every method is shown by
+            it, and as if only some modalities were there where a method has variants. (N,)
+        further_metrics: Every metric of the kind at the largest label fraction; False: the basic
+            ones there, too.
+
+    Returns:
+        Rows for each method, fraction, target and metric; then the differences, their ``versus``
+        set. Nothing is NaN: what is not estimable has no value and a note.
+
+    Raises:
+        ConfigError: For an unknown protocol, scored split or resampling; for ``site`` without
+            sites.
+        LeakageError: Rows to fit on stand in `held_out`, by split, subject or content; in
+            cross-validation such a row is left out of the folds that test it.
+        ValueError: For arrays of the wrong length.
+    """
+    fit = lookup("protocol", protocol, PROTOCOLS)
+    methods = {
+        name: one if isinstance(one, Method) else Method(features=one, fit=fit, protocol=protocol)
+        for name, one in features.items()
+    }
+    given = predictions or {}
+    _check_lengths(methods, given, targets, split, subjects)
+    _check_split(scored_split, split)
+    has = present or {}
+    arrays = [
+        (x, has.get(_name(name))) for name, one in methods.items() for x in as_seeds(one.features)
+    ]
+    known = guarded(targets, split, subjects, arrays, scored_split)
+    setting = decide_rows(
+        known,
+        np.asarray(split),
+        np.asarray(subjects),
+        list(has.values()),
+        split=scored_split,
+        draws=draws,
+        seed=seed,
+        cross_validation=cross_validation,
+        thresholds=thresholds,
+        resampling=Resampling.of(resample, targets, subjects, sites),
+        remarks=_remarks(targets, known, arrays),
+    )
+    same = _coinciding(setting, fractions)
+    fractions = [fraction for fraction in fractions if fraction not in same]
+    most = max(fractions, default=1.0)
+    tables = [
+        predict(setting, _name(name), method, fraction, with_variants=fraction == most)
+        for fraction in fractions
+        for name, method in methods.items()
+        if method.fractions is None or fraction in method.fractions
+    ]
+    tables += [
+        take(setting, _name(key), _fraction(key), parts, predictions_protocol)
+        for key, parts in given.items()
+        if (_name(key), same.get(_fraction(key))) not in given
+    ]
+    tables = [_says_which(table, same) for table in tables]
+    samplers = Samplers.of(setting, bootstrap_draws, min(dear_draws, bootstrap_draws))
+    largest: dict[str, float] = {}
+    for table in tables:
+        largest[table.method] = max(largest.get(table.method, 0.0), table.fraction)
+    for table in tables:
+        full = further_metrics and table.fraction == largest[table.method]
+        table.sampled.update(score(setting, table, samplers, table.rows, full=full))
+    rows = [row for table in tables for row in rows_of(setting, table, level)]
+    first = baseline or next((_name(key) for key in (*methods, *given)), "")
+    whole = [table for table in tables if table.fraction == largest[table.method]]
+    figures = [table for table in whole if table.method in shown]
+    found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws), level)
+    subgroups = [
+        row
+        for table in whole
+        if table.method == first and groups
+        for row in subgroup_rows(setting, table, groups, samplers, level)
+    ]
+    ledger = [*setting.ledger(), *(line for table in tables for line in table.fitted)]
+    evidence = Evidence(
+        tasks=tuple(found),
+        subgroups=tuple(subgroups),
+        presence=tuple(
+            row
+            for table in whole
+            if patterns is not None
+            for row in presence_rows(setting, table, patterns, samplers, level)
+        ),
+        fitted=tuple(dict.fromkeys(ledger)),
+    )
+    return TaskEvaluation(
+        results=[*rows, *more, *differences(setting, tables, first, level)],
+        evidence=evidence,
+        thresholds=setting.thresholds.risks,
+        models={t.method: t.models[0] for t in whole if t.models and t.fraction == 1},
+        setting=setting,
+        tables=tuple(whole),
+    )
+
+
+def _figures(
+    setting: Setting,
+    tables: Sequence[Predicted],
+    first: str,
+    draws: int,
+    level: float,
+) -> tuple[list[TaskEvidence], list[Result]]:
+    """Collect figures' data and the rows that come with them.
+
+    Other methods than the first have half the draws; of a multiclass task only the first is shown.
+    """
+    found: list[TaskEvidence] = []
+    rows: list[Result] = []
+    for table in tables:
+        if setting.targets.kind == "multiclass" and table.method != first:
+            continue
+        enough = draws if table.method == first else draws // 2
+        for one in task_evidence(setting, table, enough, level):
+            found.append(one)
+            rows += evidence_rows(setting, table, one, enough)
+    return found, rows
+
+
+def _remarks(
+    given: Targets, known: Targets, arrays: Sequence[tuple[np.ndarray, np.ndarray | None]]
+) -> list[str]:
+    """Say how many rows may be copies of held-out records that their bytes do not show."""
+    if given.sides is None or not given.sides.contents:  # the guard took them for copies itself
+        return []
+    count = near_copies(known, arrays)
+    if not count:
+        return []
+    return [f"{count} rows have features equal or proportional to those of a held-out row: copies?"]
+
+
+def _coinciding(setting: Setting, fractions: Sequence[float]) -> dict[float, float]:
+    """Give the fractions that keep the labels of the same people as a larger one, with that one."""
+    found: dict[float, float] = {}
+    ordered = sorted(set(fractions), reverse=True)
+    for place, larger in enumerate(ordered):
+        if larger not in found:
+            for smaller in ordered[place + 1 :]:
+                if smaller not in found and setting.same_people(smaller, larger):
+                    found[smaller] = larger
+    return found
+
+
+def _says_which(table: Predicted, same: Mapping[float, float]) -> Predicted:
+    """Note which smaller fractions are the same people, and have no rows of their own."""
+    smaller = [f"{100 * one:g} %" for one in sorted(same) if same[one] == table.fraction]
+    if not smaller or table.counts is None:
+        return table
+    said = f"{' and '.join(smaller)} of the labels are those of the same people"
+    return replace(table, notes=(*table.notes, said))
+
+
+def _check_split(name: str, split: np.ndarray) -> None:
+    known = [str(one) for one in dict.fromkeys(("train", "tuning", TEST, *np.asarray(split)))]
+    if name not in known:
+        raise ConfigError(
+            f"there is no split '{name}' to score{nearest(name, known)}",
+            got=f"scored_split={name!r}",
+        )
+
+
+def _check_lengths(
+    methods: Mapping[Any, Method],
+    given: Mapping[Any, Predictions],
+    targets: Targets,
+    split: np.ndarray,
+    subjects: np.ndarray,
+) -> None:
+    size = len(targets.values)
+    lengths = {"split": len(split), "subjects": len(subjects)}
+    arrays: list[tuple[Any, np.ndarray]] = [
+        (name, x) for name, method in methods.items() for x in as_seeds(method.features)
+    ]
+    arrays += [(name, part.values) for name, parts in given.items() for part in as_given(parts)]
+    for name, array in arrays:
+        lengths[f"{name!r}"] = len(array)
+        if array.ndim != 2:
+            raise ValueError(f"{name!r} must have shape (N, columns), got {array.shape}")
+    wrong = {name: length for name, length in lengths.items() if length != size}
+    if wrong:
+        raise ValueError(f"the task has {size} rows, but {wrong}")
+
+
+def _name(key: str | tuple[str, float]) -> str:
+    return key if isinstance(key, str) else key[0]
+
+
+def _fraction(key: str | tuple[str, float]) -> float:
+    return 1.0 if isinstance(key, str) else key[1]

@@ -1,0 +1,384 @@
+"""What an evaluation hands to its report beside the rows of results: one shape for both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from medmcl.core.suppression import FEWEST_SUBJECTS as FEWEST_SUBJECTS
+from medmcl.core.suppression import few
+from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.metrics.decision_curve import DecisionCurve
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
+from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
+from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
+
+HISTOGRAM_BINS = 20
+FEWEST_FOR_CURVE = 10
+"""People with the outcome, and without it, below which no calibration or decision curve is made."""
+THRESHOLD_STEPS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskHistogram:
+    """How predicted risks are spread.
+
+    Attributes:
+        edges: Bin edges, ascending. (B + 1,)
+        counts: Rows of each bin. (B,)
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskGroup:
+    """Subjects of neighbouring predicted risk, and what became of them.
+
+    Attributes:
+        name: As ``lowest third``; lowest risk first.
+        low: Lowest predicted risk of the group.
+        high: Highest.
+        n: Rows.
+        events: Events among them.
+        curve: Observed Kaplan-Meier curve, or cumulative incidence (Aalen-Johansen) where other
+            events compete; `NotEstimable` says why there is none.
+    """
+
+    name: str
+    low: float
+    high: float
+    n: int
+    events: int
+    curve: SurvivalCurve | IncidenceCurve | NotEstimable
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEvidence:
+    """What the figures of one task, target and method show; None where it was not computed.
+
+    Attributes:
+        task: Task name.
+        target: Column of the task.
+        kind: ``binary``, ``multilabel``, ``multiclass`` or ``survival``.
+        method: What was evaluated.
+        protocol: How predictions were made from it.
+        label_fraction: Share of training labels used.
+        split: Split that was scored.
+        resampling: What the bootstrap of its intervals drew, see `Result`.
+        horizon: For survival: the time at which risks are judged, in ``unit``.
+        unit: Unit of time.
+        calibration: Of predicted probabilities, or of the risk by the horizon.
+        d_calibration: For survival.
+        decision: Decision curve; thresholds from `sensible_thresholds` (figures show these).
+        histogram: Spread of predicted risks.
+        risk_groups: For survival: observed curves by predicted risk, lowest first.
+        note: Remarks a reader must see, as which of several seeds it is.
+    """
+
+    task: str
+    target: str
+    kind: str
+    method: str
+    protocol: str
+    label_fraction: float = 1.0
+    split: str = "held_out"
+    resampling: str = "subject"
+    horizon: float | None = None
+    unit: str = ""
+    calibration: Calibration | SurvivalCalibration | NotEstimable | None = None
+    d_calibration: DCalibration | NotEstimable | None = None
+    decision: DecisionCurve | NotEstimable | None = None
+    histogram: RiskHistogram | None = None
+    risk_groups: tuple[RiskGroup, ...] = ()
+    note: str = ""
+
+    @property
+    def people(self) -> tuple[object, ...]:
+        """Whom it is about: split, rows and events; what differs in it is not set side by side."""
+        groups = self.risk_groups
+        if groups:
+            return (self.split, sum(one.n for one in groups), sum(one.events for one in groups))
+        for part in (self.calibration, self.decision):
+            if part is not None and not isinstance(part, NotEstimable):
+                return (self.split, part.n, part.events)
+        return (self.split,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubgroupRow:
+    """One metric of one method among some of the scored subjects.
+
+    Attributes:
+        task: Task name.
+        target: Column of the task.
+        method: What was evaluated.
+        metric: Metric by name.
+        direction: Whether higher, lower, or closeness to a target value is better.
+        attribute: What subjects were grouped by: ``sex``, ``age``, ``site``, ``modalities``,
+            or ``everyone`` for the whole scored split (first, as the line to compare with).
+        group: The group, as ``female`` or ``60-69``.
+        value: The number; None = suppressed, or not estimable: the note says why.
+        low: Lower end of the interval.
+        high: Upper end.
+        n: Rows; None where suppressed.
+        events: Events or positives; None where suppressed or without meaning.
+        subjects: Subjects; None where suppressed.
+        suppressed: Too few subjects to show any number.
+        label_fraction: Share of training labels used.
+        note: Remarks and reasons.
+        resampling: What the bootstrap of the interval drew, see `Result`.
+    """
+
+    task: str
+    target: str
+    method: str
+    metric: str
+    direction: Literal["higher", "lower", "target"]
+    attribute: str
+    group: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    events: int | None = None
+    subjects: int | None = None
+    suppressed: bool = False
+    label_fraction: float = 1.0
+    note: str = ""
+    resampling: str = "subject"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of a suppressed group: it would show what must not be shown."""
+        numbers = (self.value, self.low, self.high, self.n, self.events, self.subjects)
+        _refuse_shown(self.suppressed, numbers, f"{self.task}: the suppressed group {self.group}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresenceRow:
+    """The headline of one method among subjects who have, or might have, some modalities only.
+
+    Attributes:
+        task: Task name.
+        target: Column of the task.
+        method: What was evaluated.
+        metric: Metric by name.
+        direction: Whether higher, lower, or closeness to a target value is better.
+        asked: ``as they are``: subjects with this pattern of modalities. ``as if``: subjects who
+            have more, predicted as if only these were there; then the difference is paired, to
+            the same subjects with all they have.
+        modalities: As ``ecg + cmr``; patterns of few subjects are pooled.
+        value: The number; None = suppressed, or not estimable: the note says why.
+        low: Lower end of the interval.
+        high: Upper end.
+        difference: What is lost (or gained), if some were not there.
+        difference_low: Lower end of its interval.
+        difference_high: Upper end.
+        p_value: Two-sided, of the difference; of the bootstrap.
+        n: Rows; None where suppressed.
+        events: Events or positives; None where suppressed or without meaning.
+        subjects: Subjects; None where suppressed.
+        suppressed: Too few subjects to show any number.
+        label_fraction: Share of training labels used.
+        note: Remarks and reasons.
+        resampling: What the bootstrap of the interval drew, see `Result`.
+    """
+
+    task: str
+    target: str
+    method: str
+    metric: str
+    direction: Literal["higher", "lower", "target"]
+    asked: Literal["as they are", "as if"]
+    modalities: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    n: int | None = None
+    events: int | None = None
+    subjects: int | None = None
+    suppressed: bool = False
+    label_fraction: float = 1.0
+    note: str = ""
+    resampling: str = "subject"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of a suppressed group: it would show what must not be shown."""
+        numbers = (
+            self.value, self.low, self.high, self.difference, self.difference_low,
+            self.difference_high, self.p_value, self.n, self.events, self.subjects,
+        )  # fmt: skip
+        where = f"{self.task}: the suppressed pattern {self.modalities}"
+        _refuse_shown(self.suppressed, numbers, where)
+
+
+def _refuse_shown(suppressed: bool, numbers: Sequence[float | None], where: str) -> None:
+    if suppressed and any(number is not None for number in numbers):
+        raise ValueError(f"{where} holds numbers")
+
+
+UNKNOWN_ENCODER = "whether the encoder saw these people, or their outcomes, is unknown"
+"""Note of the ledger line of vectors that were made elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedOn:
+    """A line of the leakage ledger: something was fitted, and on what.
+
+    Attributes:
+        what: What was fitted or chosen, as ``standardisation of ecg`` or ``threshold``.
+        splits: Splits whose rows were used, as ``("train",)``.
+        subjects: Subjects used; None if not recorded.
+        rows: Rows used.
+        task: Task it belongs to; empty for what all share.
+        method: Method it belongs to; empty for what all share.
+        labels: Whether outcomes were used.
+        note: Remarks, as how it was chosen.
+        use: ``fit``: predictions depend on it. ``out_of_fold``: fitted anew in each fold, so that
+            the predictions of a subject come from fits without it. ``score``: it weighs the
+            metric or sets its cut, alike for every method, and no prediction depends on it.
+        label_fraction: Share of the train labels that was used; None where that says nothing.
+    """
+
+    what: str
+    splits: tuple[str, ...]
+    subjects: int | None = None
+    rows: int | None = None
+    task: str = ""
+    method: str = ""
+    labels: bool = False
+    note: str = ""
+    use: Literal["fit", "out_of_fold", "score"] = "fit"
+    label_fraction: float | None = None
+
+    @property
+    def peeks(self) -> bool:
+        """Whether predictions were fitted on rows of ``held_out``: then they are no test."""
+        return self.use == "fit" and "held_out" in self.splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything an evaluation found beside its `Result` rows.
+
+    Attributes:
+        tasks: Calibration, decision curves and risk groups, by task, target and method.
+        subgroups: Rows in the order they are shown.
+        presence: By what subjects have, and as if they had less.
+        fitted: The leakage ledger.
+    """
+
+    tasks: tuple[TaskEvidence, ...] = ()
+    subgroups: tuple[SubgroupRow, ...] = ()
+    presence: tuple[PresenceRow, ...] = ()
+    fitted: tuple[FittedOn, ...] = ()
+
+    def joined(self, other: Evidence) -> Evidence:
+        """Give both together; ledger lines that say the same stand once."""
+        return Evidence(
+            tasks=(*self.tasks, *other.tasks),
+            subgroups=(*self.subgroups, *other.subgroups),
+            presence=(*self.presence, *other.presence),
+            fitted=tuple(dict.fromkeys((*self.fitted, *other.fitted))),
+        )
+
+
+def too_few_for_curve(with_event: int, without: int) -> str:
+    """Say that too few people decide a calibration or decision curve; empty if enough do.
+
+    Args:
+        with_event: People with the event (of a survival task: by the horizon).
+        without: People known to be without it.
+    """
+    count, what = min((with_event, "with"), (without, "without"))
+    if count >= FEWEST_FOR_CURVE:
+        return ""
+    people = "person" if count == 1 else "people"
+    return f"{few(count)} {people} {what} the event: a curve needs at least {FEWEST_FOR_CURVE}"
+
+
+def sensible_thresholds(prevalence: float) -> tuple[float, ...]:
+    """Give risk thresholds around a prevalence at which somebody might treat.
+
+    From a tenth of the prevalence (at least 0.001) to five times it (at most 0.95, at least 0.2).
+
+    Args:
+        prevalence: Share with the outcome, inside [0, 1].
+    """
+    high = min(0.95, max(0.2, 5 * prevalence))
+    low = min(high / 2, max(0.001, prevalence / 10))
+    return tuple(float(f"{pt:.4g}") for pt in np.linspace(low, high, THRESHOLD_STEPS))
+
+
+def risk_histogram(probability: np.ndarray, bins: int = HISTOGRAM_BINS) -> RiskHistogram:
+    """Count predicted risks (N,) in equal bins from 0 to the highest risk (rounded up)."""
+    risks = np.asarray(probability, dtype=np.float64)
+    top = min(1.0, max(0.05, float(np.ceil(20 * risks.max(initial=0.0)) / 20)))
+    counts, edges = np.histogram(np.clip(risks, 0, top), bins=bins, range=(0.0, top))
+    return RiskHistogram(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
+
+
+def risk_groups(
+    event: np.ndarray,
+    time: np.ndarray,
+    risk: np.ndarray,
+    groups: int = 3,
+    *,
+    level: float = 0.95,
+    has_competing: bool | None = None,
+) -> tuple[RiskGroup, ...]:
+    """Part subjects by predicted risk and give the observed curve of each part, lowest first.
+
+    Equal risks stay together, so that there may be fewer groups, and of unequal size.
+
+    Args:
+        event: True or 1 = the event was seen; 2 and above = a competing event, and then curves are
+            cumulative incidences. (N,)
+        time: Follow-up. (N,)
+        risk: Higher = earlier event expected. (N,)
+        groups: Number of parts.
+        level: Coverage of the pointwise intervals.
+        has_competing: Whether other events compete; default if any is there.
+    """
+    from medmcl.evaluation.metrics.calibration_curve import rank_groups
+    from medmcl.evaluation.metrics.survival.incidence_curve import incidence_curve
+    from medmcl.evaluation.metrics.survival.kaplan_meier import kaplan_meier
+
+    codes, followed = np.asarray(event, dtype=np.float64), np.asarray(time, dtype=np.float64)
+    competes = bool((codes > 1).any()) if has_competing is None else has_competing
+    observed = incidence_curve if competes else kaplan_meier
+    risks = np.asarray(risk, dtype=np.float64)
+    if len(risks) == 0:
+        return ()
+    parts = rank_groups(risks, groups)
+    names = _group_names(len(parts))
+    return tuple(
+        RiskGroup(
+            name=name,
+            low=float(risks[rows].min()),
+            high=float(risks[rows].max()),
+            n=len(rows),
+            events=int((codes[rows] == 1).sum()),
+            curve=observed(codes[rows], followed[rows], level=level),
+        )
+        for name, rows in zip(names, parts, strict=True)
+    )
+
+
+def _group_names(count: int) -> Sequence[str]:
+    known = {
+        1: ("everyone (one risk)",),
+        2: ("lower risk", "higher risk"),
+        3: ("lowest third of risk", "middle third of risk", "highest third of risk"),
+    }
+    return known.get(count, [f"risk group {k + 1} of {count}" for k in range(count)])

@@ -1,0 +1,109 @@
+"""Cross-validation, where it is asked for: who is scored, and what each fold makes anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.targets import Targets
+from medmcl.evaluation.models.cross_validation import (
+    Fold,
+    cross_validation_rows,
+    site_folds,
+    subject_folds,
+)
+from medmcl.evaluation.protocol.resampling import site_codes
+
+Refit = Literal["probe", "all"]
+By = Literal["subject", "site"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidation:
+    """K x R folds: everybody who is scored is predicted by fits without them.
+
+    There are two honest forms. ``probe``: only people are scored that no stage has seen; in each
+    fold probes are fitted on the others, and on those who are not scored. ``all``: every stage is
+    trained anew in each fold, so that everybody may be scored; the folds are then given, since
+    they are those the stages were trained in.
+
+    Attributes:
+        folds: K, at most as many as subjects (or sites).
+        repeats: R: times the folds are drawn anew.
+        by: What a fold is made of.
+        refit: What each fold makes anew.
+        unseen: Rows that may be scored: of people that no stage was fitted or chosen on. (N,) bool
+        plan: Folds over all rows, of ``refit="all"``.
+        sites: Site of each row, for ``by="site"``. (N,)
+        seed: Seed of the folds, of ``refit="probe"``.
+    """
+
+    folds: int
+    repeats: int
+    refit: Refit
+    unseen: np.ndarray
+    by: By = "subject"
+    plan: tuple[Fold, ...] = ()
+    sites: np.ndarray | None = None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """As it stands in a protocol: ``5 x 1-fold by subject, probes refitted``."""
+        what = "every stage" if self.refit == "all" else "probes"
+        return f"{self.folds} x {self.repeats}-fold by {self.by}, {what} refitted"
+
+    def of(self, targets: Targets, subjects: np.ndarray, usable: np.ndarray) -> tuple[Fold, ...]:
+        """Give the folds of a task.
+
+        Args:
+            targets: The task over N rows.
+            subjects: Subject of each row. (N,)
+            usable: Rows with a label and every input. (N,) bool
+
+        Raises:
+            ConfigError: There are fewer than two subjects (or sites) to score.
+        """
+        if self.refit == "all":
+            kept = (
+                Fold(one.repeat, *(rows[usable[rows]] for rows in one[1:])) for one in self.plan
+            )
+            return tuple(one for one in kept if len(one.test))
+        units = np.asarray(subjects)
+        if self.by == "site" and self.sites is not None:
+            units = site_codes(self.sites, units)
+        rows = np.flatnonzero(usable & self.unseen)
+        count = len(np.unique(units[rows]))
+        if count < 2:
+            raise ConfigError(
+                f"folds need two {self.by}s to score, at least",
+                where=f"task {targets.name}, folds",
+                got=f"{count} with the outcome and every input that no stage has seen",
+                expected="people that no stage was fitted or chosen on",
+                mend="leave `folds` out: held_out is scored; or `refit: all`, which trains every "
+                "stage anew in each fold",
+            )
+        return tuple(
+            cross_validation_rows(
+                targets,
+                units,
+                rows,
+                besides=np.flatnonzero(usable & ~self.unseen),
+                draw=subject_folds if self.by == "subject" else site_folds,
+                repeats=self.repeats,
+                folds=self.folds,
+                seed=self.seed,
+            )
+        )
+
+
+def tested(plan: Sequence[Fold], size: int) -> np.ndarray:
+    """Which rows some fold tests, (N,) bool."""
+    found = np.zeros(size, dtype=bool)
+    for one in plan:
+        found[one.test] = True
+    return found

@@ -1,0 +1,317 @@
+"""From predictions to rows of a table: metrics with intervals, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from medmcl.evaluation.aspects.tasks.evidence import RAW, SHOWN_ELSEWHERE, raw_ici
+from medmcl.evaluation.aspects.tasks.metrics import (
+    Horizons,
+    Line,
+    basic_lines,
+    event_codes,
+    lines_of,
+    nothing,
+    without_curves,
+)
+from medmcl.evaluation.metrics.delong_method import AUCDifference, delong
+from medmcl.evaluation.metrics.intervals import Resampler, Sampled, mean_of
+from medmcl.evaluation.metrics.metric import Metric, probabilities_of
+from medmcl.evaluation.metrics.multiclass import shares_of
+from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
+from medmcl.evaluation.models.knn import one_hot
+from medmcl.evaluation.protocol.evidence import too_few_for_curve
+from medmcl.evaluation.protocol.predicted import Predicted
+from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.setting import Setting
+
+RANKED = "subjects ranked by predictions standardised in each fold"
+Scores = dict[tuple[str, str], tuple[Line, Sampled]]
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """The bootstrap of the scored rows, and the same with fewer draws."""
+
+    whole: Resampler
+    short: Resampler
+
+    @classmethod
+    def of(cls, setting: Setting, draws: int, few: int) -> Samplers:
+        """Draw the scored rows ``draws`` times, and ``few`` times where a draw is dear."""
+        rows, seed = setting.scored, setting.seed
+        subjects, more = setting.subjects[rows], setting.resampling.settings(rows)
+        whole = Resampler(subjects, draws=draws, seed=seed, **more)
+        if few == draws:
+            return cls(whole, whole)
+        return cls(whole, Resampler(subjects, draws=few, seed=seed, **more))
+
+    def pick(self, line: Line) -> Resampler:
+        """The one that a metric takes."""
+        return self.short if line.dear else self.whole
+
+
+def score(
+    setting: Setting,
+    table: Predicted,
+    samplers: Samplers,
+    rows: np.ndarray,
+    *,
+    only: str | None = None,
+    full: bool = True,
+) -> Scores:
+    """Sample the metrics of a task; the macro mean first where there are several columns.
+
+    Out of fold, metrics that only rank read predictions standardised in each fold.
+
+    Args:
+        setting: The evaluation.
+        table: Predictions.
+        samplers: Bootstrap of the scored rows.
+        rows: Scored rows that count. (scored,) bool
+        only: One metric by name; default all.
+        full: Every metric, not only the basic ones of the kind.
+    """
+    targets = setting.targets.take(setting.scored)
+    found: Scores = {}
+    alike = table.everyone_alike()
+    if targets.kind == "survival":
+        outcome = event_codes(setting.targets, setting.scored)
+        for line in _chosen(setting, 0, only, full):
+            found[targets.name, line.metric] = _survival(
+                setting, alike if line.ranks else table, samplers, line, outcome, rows
+            )
+        return found
+    values, known = one_hot(targets)
+    names = targets.classes if targets.kind == "multiclass" else targets.columns
+    columns: list[Scores] = []
+    for column, name in enumerate(names):
+        part: Scores = {}
+        for line in _chosen(setting, column, only, full):
+            arrays = (alike if line.ranks else table).reading(line)
+            if not line.is_whole:
+                part[name, line.metric] = _column(
+                    line, samplers, values[:, column], [a[:, column] for a in arrays],
+                    rows & known[:, column],
+                )  # fmt: skip
+            elif column == 0:
+                found["all classes", line.metric] = _column(
+                    line, samplers, targets.values[:, 0], arrays, rows
+                )
+        columns.append(part)
+    return _ordered(columns, names, found)
+
+
+def _chosen(setting: Setting, column: int, only: str | None, full: bool) -> list[Line]:
+    lines = lines_of(setting.targets, setting.thresholds, setting.horizons, column)
+    lines = lines if full else basic_lines(lines, setting.targets.kind)
+    return [line for line in lines if only in (None, line.metric)]
+
+
+def _ordered(columns: Sequence[Scores], names: Sequence[str], whole: Scores) -> Scores:
+    """Metric by metric: the macro mean, then each column."""
+    metrics = dict.fromkeys(metric for part in columns for _, metric in part)
+    found: Scores = {}
+    for metric in metrics:
+        parts = [part[name, metric] for name, part in zip(names, columns, strict=True)]
+        if len(parts) > 1:
+            first = parts[0][0]
+            line = replace(first, note="") if first.metric == "net_benefit" else first
+            found["macro", metric] = (line, mean_of([sampled for _, sampled in parts], names))
+        for name, part in zip(names, parts, strict=True):
+            found[name, metric] = part
+    return found | whole
+
+
+def _column(
+    line: Line,
+    samplers: Samplers,
+    outcome: np.ndarray,
+    predictions: list[np.ndarray],
+    rows: np.ndarray,
+) -> tuple[Line, Sampled]:
+    if line.spec.prepare in (probabilities_of, shares_of) and any(
+        (p[rows] < 0).any() or (p[rows] > 1).any() for p in predictions
+    ):
+        reason = "the predictions are scores, not probabilities"
+        line = replace(line, spec=nothing(line.spec, reason))
+    return line, samplers.pick(line).sample(line.spec, (outcome,), predictions, rows)
+
+
+def _survival(
+    setting: Setting,
+    table: Predicted,
+    samplers: Samplers,
+    line: Line,
+    outcome: tuple[np.ndarray, np.ndarray],
+    rows: np.ndarray,
+) -> tuple[Line, Sampled]:
+    if line.reads != "values" and not table.curves:
+        line = without_curves(line)
+    arrays = readings(line, table, setting.horizons)
+    codes, followed = outcome
+    if not (isinstance(line.spec, SurvivalMetric) and line.spec.has_causes):
+        outcome = (codes == 1, followed)
+    sampled = samplers.pick(line).sample(line.spec, outcome, arrays, rows)
+    if sampled.events is not None:
+        sampled = replace(sampled, events=int((codes[rows] == 1).sum()))
+    spec: Metric = line.spec
+    if isinstance(spec, SurvivalMetric):
+        event, time = (part[rows] for part in outcome)
+        event = event > 0
+        said = spec.remark(event, time) if len(time) else ""
+        if np.isnan(sampled.points).any() and spec.times:
+            said = spec.why(event, time)
+        if said and said not in sampled.note:
+            note = said if np.isnan(sampled.points).any() else f"{sampled.note}; {said}".strip("; ")
+            sampled = replace(sampled, note=note)
+    return line, sampled
+
+
+def readings(line: Line, table: Predicted, horizons: Horizons | None) -> list[np.ndarray]:
+    """What a survival metric reads of the predictions, one array a seed."""
+    if line.reads == "values" or (line.is_order and table.orders):
+        return [array[:, 0] for array in table.reading(line)]
+    assert horizons is not None
+    where = np.searchsorted(horizons.fine, line.at)
+    if line.reads == "curves":
+        return [curves[:, where] for curves in table.curves]
+    survival = [curves[:, where[0]] for curves in table.curves]
+    return [1 - one for one in survival] if line.reads == "risk" else survival
+
+
+def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result]:
+    """Turn the metrics of one table into rows."""
+    said = "; ".join(table.notes)
+    for (target, metric), (line, sampled) in table.sampled.items():
+        about = about_row(setting, table, target, metric, line.spec)
+        if table.pools_constants:
+            note = "not estimable: a fold had too little to fit on; " + said
+            yield Result(note=note, **about)
+            continue
+        few = f"{sampled.draws.size} draws" if line.dear else ""
+        ranked = RANKED if line.is_order and table.orders else ""
+        note = "; ".join(text for text in (line.note, few, ranked, said) if text)
+        found = sampled.interval(level)
+        if metric in SHOWN_ELSEWHERE and target != "macro" and found.events is not None:
+            scarce = too_few_for_curve(found.events, found.n - found.events)
+            note = "; ".join(text for text in (scarce, note) if text)
+        yield Result.of(found, note=note, **about)
+        if metric == "ici":
+            raw = [
+                float(one.points.mean())
+                for (name, other), (_, one) in table.sampled.items()
+                if other == metric and name != "macro" and target in (name, "macro")
+            ]
+            value = None if found.value is None else float(np.mean(raw))
+            yield raw_ici(found, value, table.notes, **{**about, "metric": RAW})
+
+
+def about_row(
+    setting: Setting, table: Predicted, target: str, metric: str, spec: Metric
+) -> dict[str, Any]:
+    """What a row is about."""
+    return {
+        "task": setting.targets.name,
+        "target": target,
+        "kind": setting.targets.kind,
+        "metric": metric,
+        "direction": spec.direction,
+        "method": table.method,
+        "protocol": table.protocol,
+        "label_fraction": table.fraction,
+        "split": table.split,
+        "resampling": setting.resampling.kind,
+        "told": ", ".join(table.told),
+        **({} if table.counts is None else table.counts.about(target)),
+    }
+
+
+def differences(
+    setting: Setting,
+    tables: Sequence[Predicted],
+    baseline: str,
+    level: float,
+) -> Iterator[Result]:
+    """Compare each method with the baseline at the same label fraction, draw by draw.
+
+    Metrics that aim at a target (slope, intercept, observed over expected) have no differences: a
+    larger one is not better. Differences of AUROC of single predictions carry DeLong's p value, all
+    others that of the bootstrap (`Sampled.p_value`). One that does not exist has no value, and a
+    note of what lacks.
+    """
+    for table in tables:
+        pairs = [t for t in tables if t.method == baseline and t.fraction == table.fraction]
+        if table.method == baseline or not pairs:
+            continue
+        yield from _pair(setting, table, pairs[0], level)
+
+
+def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) -> Iterator[Result]:
+    ours, theirs = table.sampled, other.sampled
+    same = np.array_equal(table.rows, other.rows)
+    for key, (line, sampled) in ours.items():
+        if key not in theirs or not line.compares:
+            continue
+        mate = theirs[key][1]
+        about = {**about_row(setting, table, *key, line.spec), **_who_was_told(table, other)}
+        lacks = _lacks(table, sampled) or _lacks(other, mate)
+        lacks = lacks if same else f"{table.method} and {other.method} are scored on other people"
+        if lacks:
+            yield Result(
+                n=sampled.n, events=sampled.events, subjects=sampled.subjects,
+                note=f"no difference: {lacks}", versus=other.method, **about,
+            )  # fmt: skip
+            continue
+        apart = sampled.minus(mate)
+        p_value, test = apart.p_value(), "bootstrap, percentile interval inverted"
+        if p_value is not None:  # what gives no interval gives no test either
+            exact = _delong(setting, table, other, key, table.rows)
+            by = "site" if setting.resampling.kind == "site" else "subject"
+            p_value, test = (p_value, test) if exact is None else (exact, f"DeLong, by {by}")
+        note = line.note if p_value is None else f"p: {test}; {line.note}".rstrip("; ")
+        difference = apart.interval(level)
+        yield Result.of(difference, note=note, versus=other.method, p_value=p_value, **about)
+
+
+def _who_was_told(table: Predicted, other: Predicted) -> dict[str, str]:
+    """Say what could have named the outcome to one of two methods, and not to the other."""
+    ours, theirs = (
+        ", ".join(name for name in a.told if name not in b.told)
+        for a, b in ((table, other), (other, table))
+    )
+    return {"told": ours, "versus_told": theirs}
+
+
+def _lacks(table: Predicted, sampled: Sampled) -> str:
+    """Say why a method has no number to compare; empty if it has one."""
+    if table.pools_constants:
+        return f"{table.method} is not estimable: a fold had too little to fit on"
+    if np.isnan(sampled.points).any():
+        return f"{table.method} is not estimable: {sampled.note}".removesuffix(": ")
+    return ""
+
+
+def _delong(
+    setting: Setting, table: Predicted, other: Predicted, key: tuple[str, str], rows: np.ndarray
+) -> float | None:
+    """DeLong's p value of a difference in AUROC; None for several seeds, and for macro means."""
+    target, metric = key
+    if metric != "auroc" or target == "macro" or len(table.arrays) > 1 or len(other.arrays) > 1:
+        return None
+    targets = setting.targets.take(setting.scored)
+    values, known = one_hot(targets)
+    names = targets.classes if targets.kind == "multiclass" else targets.columns
+    column = list(names).index(target)
+    use = rows & known[:, column]
+    found = delong(
+        values[use, column],
+        table.everyone_alike().ranking[0][use, column],
+        other.everyone_alike().ranking[0][use, column],
+        setting.resampling.units(setting.scored)[use],
+    )
+    return found.p if isinstance(found, AUCDifference) else None

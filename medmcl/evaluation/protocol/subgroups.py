@@ -1,0 +1,206 @@
+"""A metric among some of the scored subjects, with what is too small to show held back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.models.knn import one_hot
+from medmcl.evaluation.protocol.evidence import SubgroupRow
+from medmcl.evaluation.protocol.predicted import Predicted
+from medmcl.evaluation.protocol.resampling import UNKNOWN as UNKNOWN
+from medmcl.evaluation.protocol.scoring import Samplers, score
+from medmcl.evaluation.protocol.setting import Setting
+
+FEWEST_SUBJECTS = 20
+FEWEST_EVENTS = 5
+TOO_SMALL = (
+    f"fewer than {FEWEST_SUBJECTS} subjects, "
+    f"or fewer than {FEWEST_EVENTS} with (or without) the event"
+)
+WITHHELD = "withheld, so that a smaller group cannot be told by subtraction"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Scored rows that are shown together.
+
+    Attributes:
+        name: Its name.
+        rows: (scored,) bool.
+        subjects: How many.
+        least: Subjects of the rarest outcome; None where the outcome has none.
+    """
+
+    name: str
+    rows: np.ndarray
+    subjects: int
+    least: int | None
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether no number of it is shown."""
+        few = self.least is not None and self.least < FEWEST_EVENTS
+        return self.subjects < FEWEST_SUBJECTS or few
+
+
+def pooled_sites(sites: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """Give sites of fewer than 20 subjects one name, (N,) object."""
+    names = np.asarray(sites, dtype=object).copy()
+    pooled = f"other sites (<{FEWEST_SUBJECTS})"
+    for site in dict.fromkeys(names.tolist()):
+        rows = names == site
+        if site != UNKNOWN and len(np.unique(subjects[rows])) < FEWEST_SUBJECTS:
+            names[rows] = pooled
+    return names
+
+
+def subgroup_rows(
+    setting: Setting,
+    table: Predicted,
+    groups: Mapping[str, np.ndarray],
+    samplers: Samplers,
+    level: float = 0.95,
+    metrics: Sequence[str] | None = None,
+) -> list[SubgroupRow]:
+    """Score a method among groups of the scored subjects: everyone first, then each attribute.
+
+    Groups of fewer than 20 subjects, or with fewer than 5 subjects with or without the event (of
+    any column, or class that is scored at all), show no number. Where what is held back of an
+    attribute could be told by subtraction (one group alone, or too few in all), the next smallest
+    group is held back too. Sites of fewer than 20 subjects are pooled first.
+
+    Args:
+        setting: The evaluation.
+        table: Predictions.
+        groups: Attribute to the group of every row of the task, (N,) text.
+        samplers: Bootstrap of the scored rows.
+        level: Coverage aimed at.
+        metrics: Metrics to show; default the headline, and the calibration slope of a binary task.
+    """
+    first = next(iter(table.sampled), None)
+    if first is None or table.pools_constants:
+        return []
+    wanted = list(metrics or [first[1]])
+    if metrics is None and setting.targets.kind == "binary":
+        wanted.append("calibration_slope")
+    chosen = {metric: next(key for key in table.sampled if key[1] == metric) for metric in wanted}
+    subjects = setting.subjects[setting.scored]
+    parts: dict[str, list[Group]] = {"everyone": [group_of(setting, "everyone", table.rows)]}
+    for attribute, labels in groups.items():
+        names = np.asarray(labels, dtype=object)[setting.scored]
+        if attribute == "site":
+            names = pooled_sites(names, subjects)
+        found = [n for n in dict.fromkeys(names.tolist()) if n != UNKNOWN]
+        found = [*sorted(map(str, found), key=in_order), *([UNKNOWN] if UNKNOWN in names else [])]
+        each = [group_of(setting, name, table.rows & (names == name)) for name in found]
+        each = [group for group in each if group.subjects]
+        if len(each) > 1:
+            parts[attribute] = each
+    rows: list[SubgroupRow] = []
+    for attribute, each in parts.items():
+        held = held_back([group.subjects for group in each], [group.least for group in each])
+        for group, reason in zip(each, held, strict=True):
+            for metric, key in chosen.items():
+                rows.append(
+                    _row(setting, table, samplers, attribute, group, metric, key, reason, level)
+                )
+    return rows
+
+
+def in_order(name: str) -> tuple[int, float, str]:
+    """Sort bands of numbers by where they begin, other names by letter."""
+    band = re.match(r"(<|>=|)(-?[0-9.]+(?:e[+-]?[0-9]+)?)(?: to <|$)", name)
+    if band is None:
+        return 3, 0.0, name
+    return {"<": 0, "": 1, ">=": 2}[band[1]], float(band[2]), name
+
+
+def held_back(subjects: Sequence[int], least: Sequence[int | None]) -> list[str]:
+    """Say why each group of an attribute shows no number; empty where it does.
+
+    Args:
+        subjects: Subjects of each group.
+        least: Subjects of its rarer outcome; None where the outcome has none.
+    """
+    reasons = [
+        TOO_SMALL if n < FEWEST_SUBJECTS or (e is not None and e < FEWEST_EVENTS) else ""
+        for n, e in zip(subjects, least, strict=True)
+    ]
+    while any(reasons):
+        out = [k for k, reason in enumerate(reasons) if reason]
+        shown = [k for k, reason in enumerate(reasons) if not reason]
+        events = [least[k] or 0 for k in out if least[k] is not None]
+        tells = len(out) == 1 or sum(subjects[k] for k in out) < FEWEST_SUBJECTS
+        tells |= bool(events) and sum(events) < FEWEST_EVENTS
+        if not tells or not shown:
+            break
+        reasons[min(shown, key=lambda k: subjects[k])] = WITHHELD
+    return reasons
+
+
+def group_of(setting: Setting, name: str, rows: np.ndarray) -> Group:
+    """Count the subjects of some scored rows (scored,), and those of their rarest outcome."""
+    targets, here = setting.targets, setting.scored[rows]
+    people = setting.subjects[here]
+    least = None
+    if targets.kind == "survival":
+        event = targets.values[here, targets.columns.index("event")] > 0
+        least = len(np.unique(people[event]))
+    elif targets.kind != "regression":
+        values, known = one_hot(targets)
+        whole = values[setting.scored]
+        sides = [
+            len(np.unique(people[known[here, k] & ((values[here, k] > 0) == positive)]))
+            for k in range(values.shape[1])
+            if known[here, k].any() and (targets.kind != "multiclass" or whole[:, k].any())
+            for positive in (True, False)
+        ]
+        least = min(sides, default=0)
+    return Group(name, rows, len(np.unique(people)), least)
+
+
+def _row(
+    setting: Setting,
+    table: Predicted,
+    samplers: Samplers,
+    attribute: str,
+    group: Group,
+    metric: str,
+    key: tuple[str, str],
+    reason: str,
+    level: float,
+) -> SubgroupRow:
+    line = table.sampled[key][0]
+    base = SubgroupRow(
+        task=setting.targets.name,
+        target=key[0],
+        method=table.method,
+        metric=metric,
+        direction=line.spec.direction,
+        attribute=attribute,
+        group=group.name,
+        label_fraction=table.fraction,
+        resampling=setting.resampling.kind,
+    )
+    if reason:
+        return replace(base, suppressed=True, note=reason)
+    few = Samplers(samplers.short, samplers.short)
+    sampled: Sampled = table.sampled[key][1]  # of everyone: the row of the results has it already
+    if not np.array_equal(group.rows, table.rows):
+        sampled = score(setting, table, few, group.rows, only=metric)[key][1]
+    found = sampled.interval(level)
+    return replace(
+        base,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        events=found.events,
+        subjects=found.subjects,
+        note=found.note,
+    )

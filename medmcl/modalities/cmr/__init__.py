@@ -1,0 +1,1 @@
+"""Cardiac MR: readers, checks, features, augmentation."""

@@ -1,0 +1,311 @@
+"""Cardiac MR: cine stacks, single frames and ED/ES pairs as 2-D, 3-D or time-resolved inputs.
+
+Voxels are (T, Z, Y, X) from the reader on, spacing is in mm, intensities leave `prepare` in
+[0, 1]. Resampling and augmentation are torch operations: they run on the device of the batch with
+the generator of the view, and spare every process the seconds that importing MONAI takes; MONAI
+makes the truncated-k-space (Gibbs) artefact, where it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.contracts import Place
+from medmcl.core.errors import RecordError
+from medmcl.core.findings import Finding
+from medmcl.modalities.cmr.checks import check_geometry, check_voxels, fault
+from medmcl.modalities.cmr.features import cmr_features
+from medmcl.modalities.cmr.readers import CMRVolume, join
+from medmcl.modalities.cmr.settings import CMRAugment, CMRSettings, CMRSource
+from medmcl.modalities.ordered import percentiles
+from medmcl.modalities.sketches import cmr_distance, cmr_sketch
+from medmcl.modalities.volumes import Stack, Turn, read_nifti, read_npy, zyx
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FRAMES_OF = 32
+"""Train records that say which frames there are."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class CMR:
+    """The cardiac MR adapter; see `medmcl.core.contracts.Adapter`.
+
+    ED is the frame named ``ed``, otherwise the cycle's first frame (cine is triggered by the R
+    wave). ES is the frame named ``es``; where nobody says, the frame at a third of the cycle is
+    taken and `inspect` says so. ``mid`` is half-way from ED to ES. Where no frames are asked for,
+    `fit` finds whether the train records have it: of files with ED and ES alone, it takes these.
+    """
+
+    kind: ClassVar[str] = "cmr"
+    Source: ClassVar[type[Config]] = CMRSource
+    Settings: ClassVar[type[Config]] = CMRSettings
+    Augment: ClassVar[type[Config]] = CMRAugment
+
+    def __init__(self, source: CMRSource, settings: CMRSettings) -> None:
+        self.source, self.settings = source, settings
+        self._found: tuple[str, ...] | None = None
+        self._is_mixed = False
+
+    @property
+    def inspects_fitted(self) -> bool:
+        """Whether records differ in their frames, so that `inspect` says more once fitted."""
+        return self._is_mixed
+
+    @property
+    def _chosen(self) -> tuple[str, ...] | int:
+        return self.settings.chosen_frames if self._found is None else self._found
+
+    def read(self, place: Place) -> CMRVolume:
+        """Read one file, or one file a frame (``paths: {ed: ..., es: ...}``), stacked on t."""
+        where = " + ".join(str(path) for path in place.paths.values())
+        if "path" in place.paths:
+            stack, frames = self._read_file(place, "path"), {}
+        else:
+            stacks = {name: self._read_file(place, name) for name in place.paths}
+            stack = join(stacks, where)
+            frames = {name: number for number, name in enumerate(stacks)}
+        declared = self.source.spacing_mm
+        return CMRVolume(
+            voxels=stack.voxels,
+            spacing_mm=stack.spacing_mm if declared is None else zyx(declared),
+            header_spacing_mm=stack.spacing_mm,
+            orientation=stack.orientation,
+            diagonal=stack.diagonal,
+            frames=frames or self._named_frames(place, len(stack.voxels), where),
+            where=where if self.source.row is None else f"{where} row {_row(place, self.source)}",
+        )
+
+    def _read_file(self, place: Place, name: str) -> Stack:
+        if self.source.reader == "nifti":
+            turn: Turn = "plane" if self.source.orient == "canonical" else "none"
+            return read_nifti(place.paths[name], self.source.axes, turn)
+        row = None if self.source.row is None else _row(place, self.source)
+        return read_npy(place.paths[name], self.source.axes, row)
+
+    def _named_frames(self, place: Place, length: int, where: str) -> dict[str, int]:
+        frames = {}
+        for name, column in self.source.frames.items():
+            number = _integer(place, column, where)
+            if number is None:
+                continue
+            frames[name] = number - self.source.first_frame
+            if not 0 <= frames[name] < length:
+                first = self.source.first_frame
+                raise RecordError(
+                    f"there is no frame '{name}' with the number of column '{column}'",
+                    where=where,
+                    got=number,
+                    expected=f"{first} to {length - 1 + first}",
+                    mend="correct the column, or say in cohort.yaml modalities.NAME.first_frame: "
+                    "0 or 1",
+                )
+        return frames
+
+    def inspect(self, raw: CMRVolume, place: Place) -> list[Finding]:
+        """Non-finite or constant voxels, empty slices, spacing, axes, frames."""
+        where = f"subject {place.subject}, {raw.where}"
+        findings = [
+            *check_voxels(raw, where),
+            *check_geometry(raw, where, self.source.spacing_mm),
+        ]
+        chosen = self._chosen
+        if self.settings.finds_frames and self._found is None:
+            chosen = ("es", "ed")  # whether there is one between them is found by `fit`
+        try:
+            self._pick(raw, chosen)
+        except RecordError as error:
+            findings.append(fault("frames", where, error.what, str(error.mend)))
+        guessed = isinstance(chosen, tuple) and {"es", "mid"} & set(chosen)
+        if guessed and "es" not in raw.frames and len(raw.voxels) > 1:
+            what = f"end-systole is not named; frame {self._end_systole(raw)} (a third) is taken"
+            mend = (
+                "name the column that says it in cohort.yaml: modalities.NAME.frames: {es: COLUMN}"
+            )
+            findings.append(fault("es_guessed", where, what, mend, "warning"))
+        return findings
+
+    def sketch(self, raw: CMRVolume) -> np.ndarray | None:
+        """Numbers by which copies know each other; see `medmcl.core.contracts.Sketches`."""
+        return cmr_sketch(raw)
+
+    def distance(self, raw: CMRVolume, other: CMRVolume) -> float:
+        """How far two images are from being one, 0 to 1.41."""
+        return cmr_distance(raw, other)
+
+    def simple_features(self, raw: CMRVolume) -> dict[str, float]:
+        """Intensities, motion and volumes of bright blood, of all frames and slices."""
+        return cmr_features(raw)
+
+    def fit(self, raws: Iterable[Any]) -> None:
+        """Find whether most of the first 32 records have a frame between ES and ED.
+
+        Nothing is read where the recipe names its frames, and nothing else is learned: every volume
+        is scaled by itself.
+        """
+        if not self.settings.finds_frames:
+            return
+        have = ["mid" in self._known(raw) for raw in islice(raws, FRAMES_OF)]
+        self._is_mixed = any(have) and not all(have)
+        usual = self.settings.chosen_frames
+        assert isinstance(usual, tuple)  # names, for frames as channels
+        most = 2 * sum(have) >= len(have)
+        self._found = usual if most else tuple(name for name in usual if name != "mid")
+
+    def prepare(self, raw: CMRVolume) -> np.ndarray:
+        """Frames, slice, intensities, spacing, crop: (*prepared_shape) float32 in [0, 1].
+
+        Raises:
+            RecordError: Voxels that are not finite or all alike, unknown spacing where
+                resampling is asked for, frames that do not exist.
+        """
+        if not np.isfinite(raw.voxels).all():
+            raise RecordError("holds NaN or infinite voxels", where=raw.where)
+        wanted = self.settings.lower_percentile, self.settings.upper_percentile
+        low, high = percentiles(raw.voxels, wanted)
+        if not high > low:
+            raise RecordError(
+                "all intensities are alike", where=raw.where, got=f"percentiles {low}, {high}"
+            )
+        scaled = (self._select(raw).astype(np.float64) - low) / (high - low)
+        return self._place(scaled.clip(0, 1).astype(np.float32), raw, labels=False)
+
+    def prepare_mask(self, raw: CMRVolume) -> np.ndarray:
+        """Take a label volume through the same geometry: nearest neighbour, labels kept."""
+        return self._place(self._select(raw), raw, labels=True)
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """(frames, Y, X), or (frames, Z, Y, X)."""
+        depth = () if self.settings.is_flat else (self.settings.slices,)
+        return (len(self._names), *depth, *self.settings.plane)
+
+    @property
+    def input_shape(self) -> InputShape:
+        """As prepared; names are the frames."""
+        return InputShape(kind=self.kind, shape=self.prepared_shape, names=self._names)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        chosen = self._chosen
+        if isinstance(chosen, int):
+            return tuple(f"t{number:02d}" for number in range(chosen))
+        return chosen
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The prepared rows as they are."""
+        return x.float()
+
+    def augment(self, x: Tensor, options: CMRAugment, generator: torch.Generator) -> Tensor:
+        """Flip, turn, zoom, brightness, contrast, noise: one draw a row, all frames alike."""
+        from medmcl.modalities.cmr.augment import disturb
+
+        return disturb(self.plain(x), options, generator)
+
+    def state(self) -> dict[str, Any]:
+        """The frames that were found, where none are asked for."""
+        return {} if self._found is None else {"frames": list(self._found)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take the frames that were found; runs from before they were have all three."""
+        found = state.get("frames")
+        if self.settings.finds_frames:
+            usual = self.settings.chosen_frames
+            assert isinstance(usual, tuple)  # names, for frames as channels
+            self._found = usual if found is None else tuple(found)
+
+    def _end_systole(self, raw: CMRVolume) -> int:
+        length = len(raw.voxels)
+        return raw.frames.get("es", (raw.frames.get("ed", 0) + round(length / 3)) % length)
+
+    def _known(self, raw: CMRVolume) -> dict[str, int]:
+        """Named frames of a record with their numbers, ED, ES and one between them with it."""
+        length, start, end = len(raw.voxels), raw.frames.get("ed", 0), self._end_systole(raw)
+        known = {"ed": start, "es": end, **raw.frames}
+        span = (end - start) % length
+        if span >= 2:
+            known.setdefault("mid", (start + span // 2) % length)
+        return known
+
+    def _pick(self, raw: CMRVolume, chosen: tuple[str, ...] | int) -> list[int]:
+        """Numbers of the chosen frames; evenly spaced ones start at ED."""
+        length, known = len(raw.voxels), self._known(raw)
+        if (chosen if isinstance(chosen, int) else len(chosen)) > 1 and length == 1:
+            mend = (
+                "one frame is read with --set inputs.NAME.mode=volume_3d, or --set "
+                "'inputs.NAME.frames=[ed]'; if the files hold more, say in cohort.yaml which axis "
+                "is time, modalities.NAME.axes: xyzt"
+            )
+            raise RecordError("only one time frame", where=raw.where, expected=chosen, mend=mend)
+        if isinstance(chosen, int):
+            return [(known["ed"] + i * length // chosen) % length for i in range(chosen)]
+        lacking = [name for name in chosen if name not in known]
+        if lacking:
+            have = ", ".join(name for name in chosen if name in known) or ", ".join(known)
+            raise RecordError(
+                f"there is no frame '{lacking[0]}'",
+                where=raw.where,
+                got=f"{length} frames, ED {known['ed']}, ES {known['es']}",
+                expected=", ".join(known),
+                mend=f"choose frames that every record has: --set 'inputs.NAME.frames=[{have}]'",
+            )
+        return [known[name] for name in chosen]
+
+    def _select(self, raw: CMRVolume) -> np.ndarray:
+        frames = raw.voxels[self._pick(raw, self._chosen)]
+        if not self.settings.is_flat:
+            return frames
+        depth = frames.shape[1]
+        slice_number = min(int(depth * self.settings.slice_at), depth - 1)
+        return frames[:, slice_number : slice_number + 1]
+
+    def _place(self, voxels: np.ndarray, raw: CMRVolume, labels: bool) -> np.ndarray:
+        import torch
+
+        from medmcl.modalities.cmr.geometry import crop
+        from medmcl.modalities.resampling import fit_length, respace
+
+        settings = self.settings
+        x = torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32))
+        depth_mm = None if settings.is_flat else settings.slice_spacing_mm
+        wanted = (depth_mm, settings.spacing_mm, settings.spacing_mm)
+        x = respace(x, raw.spacing_mm, wanted, raw.where, labels)
+        if not settings.is_flat:
+            x = fit_length(x, 1, settings.slices)
+        x = crop(x, settings.crop, settings.plane, labels)
+        return np.ascontiguousarray((x[:, 0] if settings.is_flat else x).numpy())
+
+
+def _integer(place: Place, column: str, where: str) -> int | None:
+    """The whole number in a cell; None if the cell is empty."""
+    if column not in place.values:
+        known = ", ".join(map(str, place.values))
+        raise RecordError(f"there is no column '{column}'", where=where, expected=known)
+    cell = place.values[column]
+    try:
+        number = float("nan" if cell is None or str(cell).strip() == "" else cell)
+    except (TypeError, ValueError):
+        number = math.inf
+    if math.isnan(number):
+        return None
+    if not number.is_integer():
+        raise RecordError(f"column '{column}' must be a whole number", where=where, got=cell)
+    return int(number)
+
+
+def _row(place: Place, source: CMRSource) -> int:
+    column = str(source.row)
+    row = _integer(place, column, f"{place.subject}/{place.record}")
+    if row is None:
+        raise RecordError(f"column '{column}' is empty", where=f"{place.subject}/{place.record}")
+    return row

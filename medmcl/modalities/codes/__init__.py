@@ -1,0 +1,1 @@
+"""Coded events of a person."""

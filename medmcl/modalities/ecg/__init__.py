@@ -1,0 +1,1 @@
+"""ECG: settings, signal steps, beats, features, augmentation."""

@@ -1,0 +1,358 @@
+"""ECG: from a recording in any usual format to (leads, samples) as an encoder reads it.
+
+Signals are mV from the reader on; leads come in the order asked for. `prepare` selects and derives
+leads, resamples, cuts, clips, removes the baseline and normalises, in the order of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.contracts import Place
+from medmcl.core.errors import ArtefactError, RecordError
+from medmcl.core.findings import Finding
+from medmcl.modalities.ecg import signal as steps
+from medmcl.modalities.ecg.checks import values as checks
+from medmcl.modalities.ecg.checks.gain import check_gain, check_lead_units
+from medmcl.modalities.ecg.checks.levels import Look
+from medmcl.modalities.ecg.checks.no_beats import check_beats
+from medmcl.modalities.ecg.checks.rate_check import check_rate
+from medmcl.modalities.ecg.checks.together import inspect_together
+from medmcl.modalities.ecg.dead_leads import Alive, check_dead, without_dead
+from medmcl.modalities.ecg.features import ecg_features
+from medmcl.modalities.ecg.files.readers import (
+    ECGRecord,
+    guess_reader,
+    read_channels,
+    to_record,
+)
+from medmcl.modalities.ecg.files.wfdb_parts import wfdb_files
+from medmcl.modalities.ecg.leads import GROUPS, sources, take_lead
+from medmcl.modalities.ecg.settings import ECGAugment, ECGSettings, ECGSource
+from medmcl.modalities.sketches import ecg_distance, ecg_sketch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+EVERY = "*"
+"""Stands in ``accept:`` for every record and for the cohort."""
+
+
+class ECG:
+    """The ECG adapter; see `medmcl.core.contracts.Adapter`. Nothing is learned from the cohort."""
+
+    kind: ClassVar[str] = "ecg"
+    Source: ClassVar[type[Config]] = ECGSource
+    Settings: ClassVar[type[Config]] = ECGSettings
+    Augment: ClassVar[type[Config]] = ECGAugment
+
+    def __init__(self, source: ECGSource, settings: ECGSettings) -> None:
+        self.source, self.settings = source, settings
+        self.among = 1
+
+    def read(self, place: Place) -> ECGRecord:
+        """Read one recording; every lead of the file, in mV, at the file's rate.
+
+        Raises:
+            RecordError: The file is missing, empty, truncated or not what the reader expects.
+        """
+        source, path = self.source, place.paths.get("path")
+        if path is None:
+            raise RecordError(
+                "an ECG is one file",
+                got=", ".join(place.paths) or "no path",
+                mend="give path: one template, without names",
+            )
+        reader = guess_reader(path) if source.reader == "ecg" else source.reader
+        row = self._row(place)
+        channels = read_channels(reader, path, axes=source.axes, leads=source.axis_names, row=row)
+        return to_record(
+            channels,
+            where=str(path) if row is None else f"{path} row {row}",
+            rename=source.rename,
+            rate_hz=source.rate_hz,
+            units=source.units,
+        )
+
+    def files(self, place: Place) -> list[Path]:
+        """The file, or the header and signal files of a WFDB record; see `NamesFiles`."""
+        path = place.paths.get("path")
+        if path is None or not self._is_wfdb(path):
+            return list(place.paths.values())
+        return wfdb_files(path)
+
+    def _is_wfdb(self, path: Path) -> bool:
+        if self.source.reader != "ecg":
+            return self.source.reader == "wfdb"
+        if path.suffix.lower() == ".xml":  # no need to open it
+            return False
+        try:
+            return guess_reader(path) == "wfdb"
+        except RecordError:
+            return False
+
+    def _row(self, place: Place) -> int | None:
+        column = self.source.row
+        if column is None:
+            return None
+        cell = place.values.get(column)
+        try:
+            number = float(str(cell))
+            if number != int(number):
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise RecordError(
+                f"column '{column}' must hold the number of a row",
+                where=place.record,
+                got=cell,
+                mend="give a whole number, or say in `present` who has an ECG",
+            ) from None
+        return int(number)
+
+    def inspect(self, raw: ECGRecord, place: Place) -> list[Finding]:
+        """Units, rate, leads, NaN, constant and clipped signal, mixed-up names, length."""
+        where = f"subject {place.subject}, {raw.where}"
+        wanted = self.settings.names
+        findings = [*checks.check_leads(raw, wanted, where)]
+        if isinstance(self.source.leads, tuple):
+            findings += checks.check_promise(raw, self.source.leads, where)
+        alive = self.alive(raw)
+        findings += check_dead(alive, wanted, where)
+        raw = alive.record
+        used = checks.used_leads(raw, wanted)
+        if used:
+            look = Look(raw)
+            findings += checks.check_values(look, used, where, self._masking)
+            units = [*checks.check_units(look, used, self.source.units, where)]
+            findings += units or check_gain(look, used, where)  # one fault, one mend
+            units = [*check_lead_units(look, used, where)]
+            findings += units
+            doubts = [*check_rate(look, used, self.source.rate_hz, where, self.among)]
+            if not doubts:  # at another rate there may be beats
+                findings += check_beats(look, used, where)
+            if not units:
+                doubts += checks.check_limb(look, where)
+            if not doubts:  # looks are judged by limb leads and seconds
+                doubts += checks.check_looks(look, used, where, self.among)
+            findings += doubts
+        padded = self.settings.pad is not None
+        findings += checks.check_length(raw, self.settings.seconds, padded, where)
+        mend = "look at the file; what was read may not be what you expect"
+        findings += [checks.fault("reader", where, note, mend, "warning") for note in raw.quality]
+        return [self._accepted(finding, place.record) for finding in findings]
+
+    def inspect_together(self, raws: Iterable[ECGRecord]) -> list[Finding]:
+        """Mistakes that all files share, or that show only beside the other files."""
+        alive = (self.alive(raw).record for raw in raws)
+        findings = inspect_together(alive, self.settings.names)
+        return [self._accepted(finding, EVERY) for finding in findings]
+
+    def _accepted(self, finding: Finding, record: str) -> Finding:
+        """Lower to a warning what the settings say how to handle, and what a person accepted."""
+        handled = {
+            "ecg.missing_leads": self.settings.missing_leads != "refuse",
+            "ecg.nan": self.settings.missing_samples != "refuse",
+        }
+        if handled.get(finding.code, False):
+            return replace(finding, level="warning")
+        accept = self.source.accept
+        codes = {*accept.get(record, ()), *accept.get(EVERY, ())}
+        if finding.code.removeprefix("ecg.") not in codes:
+            return finding
+        return replace(
+            finding,
+            level="warning",
+            what=f"{finding.what}; accepted in cohort.yaml",
+            mend="nothing, if somebody looked at it; otherwise take it out of accept:",
+        )
+
+    def sketch(self, raw: ECGRecord) -> np.ndarray | None:
+        """Numbers by which copies know each other; see `medmcl.core.contracts.Sketches`."""
+        return ecg_sketch(raw)
+
+    def distance(self, raw: ECGRecord, other: ECGRecord) -> float:
+        """How far two ECGs are from being one recording, 0 to 1.41."""
+        return ecg_distance(raw, other)
+
+    def simple_features(self, raw: ECGRecord) -> dict[str, float]:
+        """Rhythm, intervals, axes, amplitudes, band powers; of the leads and seconds asked for."""
+        alive = self.alive(raw).record
+        return ecg_features(alive, self.settings.names, self.settings.seconds)
+
+    def fit(self, raws: Iterable[Any]) -> None:
+        """Nothing is learned: every record is normalised by itself."""
+
+    def alive(self, raw: ECGRecord) -> Alive:
+        """The record without dead leads, where the settings say to mask them."""
+        settings = self.settings
+        if settings.dead_leads == "refuse":
+            return Alive(record=raw)
+        return without_dead(raw, settings.names, settings.seconds, settings.most_masked_leads)
+
+    @property
+    def _masking(self) -> str:
+        """How to go on without dead leads."""
+        if self.settings.dead_leads == "refuse":
+            return "to go without such leads, set inputs.NAME.dead_leads: mask"
+        most = self.settings.most_masked_leads
+        return f"more leads would be masked than inputs.NAME.most_masked_leads says ({most})"
+
+    def prepare(self, raw: ECGRecord) -> np.ndarray:
+        """Prepare one record: (*prepared_shape) float32, zeros where a lead is absent.
+
+        Raises:
+            RecordError: A lead is absent, samples are NaN, or the record is too short, and the
+                settings do not say how to handle it.
+
+        Source:
+            Turgut et al. 2025 (code): clip, baseline, group normalisation, in this order.
+            Differs: NaN is refused unless asked otherwise; absent leads stay zero and are left out
+            of the statistics; records are cut before, and padded after, everything else.
+        """
+        settings = self.settings
+        absent = [lead for lead in settings.names if not sources(lead, raw.leads)]
+        if len(absent) == len(settings.names) or (absent and settings.missing_leads == "refuse"):
+            raise RecordError(
+                f"lead {', '.join(absent)} is missing and cannot be derived",
+                where=raw.where,
+                got=", ".join(raw.leads),
+                mend="ask for fewer leads, or set missing_leads: zero",
+            )
+        raw = self.alive(raw).record
+        present = [n for n, lead in enumerate(settings.names) if sources(lead, raw.leads)]
+        signal = self._cut(raw, [settings.names[number] for number in present])
+        if settings.clip_sigma is not None:
+            signal = steps.clip_to_sigma(signal, settings.clip_sigma)
+        signal = steps.normalise(self._level(signal), self._groups(present))
+        answer = np.zeros(self.prepared_shape, dtype=np.float32)
+        length = signal.shape[1]
+        if settings.pad == "repeat":
+            signal, length = signal[:, np.arange(settings.samples) % length], settings.samples
+        answer[present, :length] = signal
+        answer[present, settings.samples :] = 1.0
+        return answer
+
+    def _cut(self, raw: ECGRecord, leads: list[str]) -> np.ndarray:
+        """Select and derive leads, bring them to the rate, take the first seconds. (L, S)."""
+        settings = self.settings
+        needed = int(np.ceil((settings.seconds + 1) * raw.rate_hz))
+        signal = raw.signal_mv[:, :needed]
+        if tuple(leads) != raw.leads:
+            signal = np.stack([take_lead(lead, raw.leads, signal) for lead in leads])
+        rows = self._without_gaps(signal.astype(np.float64), leads, raw.where)
+        rows = steps.resample(rows, raw.rate_hz, settings.rate_hz)[:, : settings.samples]
+        short = rows.shape[1] < settings.samples and settings.pad is None
+        if short or rows.shape[1] < 3:
+            raise RecordError(
+                "the record is too short",
+                where=raw.where,
+                got=f"{raw.seconds:.2f} s",
+                expected=f"{settings.seconds:g} s",
+                mend="ask for fewer seconds, or set pad: zero or repeat",
+            )
+        return rows
+
+    def _without_gaps(self, rows: np.ndarray, leads: list[str], where: str) -> np.ndarray:
+        good = np.isfinite(rows)
+        if good.all():
+            return rows
+        broken = [lead for lead, fine in zip(leads, good.all(axis=1), strict=True) if not fine]
+        hopeless = not good.any(axis=1).all() and self.settings.missing_samples == "interpolate"
+        if self.settings.missing_samples == "refuse" or hopeless:
+            raise RecordError(
+                f"holds NaN or infinite samples in {', '.join(broken)}",
+                where=where,
+                got=f"{int((~good).sum())} samples",
+                mend="repair the file, or set missing_samples: interpolate or zero",
+            )
+        if self.settings.missing_samples == "zero":
+            return np.where(good, rows, 0.0)
+        return steps.fill_gaps(rows)
+
+    def _level(self, signal: np.ndarray) -> np.ndarray:
+        settings = self.settings
+        if settings.baseline == "highpass":
+            return steps.high_pass(signal, settings.rate_hz, settings.highpass_hz)
+        if settings.baseline == "als":
+            lam = steps.als_lambda_at(settings.als_lambda, settings.rate_hz)
+            return signal - steps.als_baseline(
+                signal, lam, settings.als_p, settings.als_reweightings
+            )
+        return signal
+
+    def _groups(self, present: list[int]) -> list[list[int]]:
+        """Rows of the present leads that share a mean and a variance."""
+        names = [self.settings.names[number] for number in present]
+        if self.settings.normalise == "none":
+            return []
+        if self.settings.normalise == "record":
+            return [list(range(len(names)))]
+        groups = [[n for n, name in enumerate(names) if name in group] for group in GROUPS]
+        if self.settings.normalise == "lead":
+            groups = []
+        grouped = {number for group in groups for number in group}
+        return groups + [[number] for number in range(len(names)) if number not in grouped]
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """(L, seconds * rate_hz); where leads may be absent, a last column says which are there."""
+        settings = self.settings
+        return (len(settings.names), settings.samples + settings.may_lack)
+
+    @property
+    def input_shape(self) -> InputShape:
+        """(L, crop_seconds * rate_hz), named by lead."""
+        names = self.settings.names
+        shape = (len(names), self.settings.crop_samples)
+        return InputShape(kind=self.kind, shape=shape, names=names)
+
+    def present_leads(self, x: Tensor) -> Tensor | None:
+        """Which leads of prepared rows are there, (B, L) bool; None where all always are."""
+        return x[..., self.settings.samples] > 0 if self.settings.may_lack else None
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The first ``crop_seconds`` of each row; zeros in absent leads, whatever stood there."""
+        from medmcl.modalities.ecg.augment import zero_absent
+
+        rows = x[..., : self.settings.crop_samples].float()
+        return zero_absent(rows, self.present_leads(x))
+
+    def augment(self, x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tensor:
+        """A crop of each row, at random if ``options.crop``, then the chosen disturbances.
+
+        Absent leads come back as zeros, whatever stood there.
+        """
+        from medmcl.modalities.ecg.augment import crop_windows, disturb, draw_starts, zero_absent
+
+        present, length = self.present_leads(x), self.settings.crop_samples
+        if options.crop:
+            x = x[..., : self.settings.samples]
+            x = crop_windows(x, draw_starts(x, length, generator), length)
+        rows = x[..., :length].float()
+        return disturb(zero_absent(rows, present), options, generator, present)
+
+    def state(self) -> dict[str, Any]:
+        """How records are prepared; nothing is learned."""
+        return {**self.settings.model_dump(mode="json"), "leads": list(self.settings.names)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse weights that were trained on ECGs prepared in another way."""
+        own = self.state()
+        different = [key for key in own if key in state and state[key] != own[key]]
+        if different:
+            key = different[0]
+            raise ArtefactError(
+                f"the run prepared its ECGs with another '{key}'",
+                where="inputs.ecg",
+                got=own[key],
+                expected=state[key],
+                mend="use the settings of the run",
+            )

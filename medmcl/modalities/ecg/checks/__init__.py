@@ -1,0 +1,1 @@
+"""What can be wrong with an ECG as read, one kind of fault a file."""

@@ -1,0 +1,179 @@
+"""Mistakes that many ECGs of a cohort share, too small to be sure of in one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from medmcl.core.findings import Finding
+from medmcl.modalities.ecg.checks.chest import namings
+from medmcl.modalities.ecg.checks.levels import Look
+from medmcl.modalities.ecg.checks.rate import FACTORS as RATES
+from medmcl.modalities.ecg.checks.rate import NEAR, RIGHT, length_odds
+from medmcl.modalities.ecg.checks.rate_check import (
+    RATE_ERROR,
+    pool,
+    rate_odds,
+    second_sign,
+    would_be,
+)
+from medmcl.modalities.ecg.checks.values import chest_odds, used_leads
+from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.modalities.ecg.leads import PRECORDIAL
+
+FEWEST = 5
+"""Fewer ECGs say nothing about a cohort."""
+WEIGHT_OF_ONE = 6.0
+"""A record counts at most so much, in log-odds."""
+ENOUGH = 12.0
+"""Log-odds of all records together that are an error."""
+LIKELIEST = 3
+"""Factors of one record that are looked into."""
+SAME = 0.8
+"""Share of ECGs that last as long as the median; then another length is odd."""
+
+
+def inspect_together(raws: Iterable[ECGRecord], wanted: Sequence[str]) -> list[Finding]:
+    """Look for chest leads named alike wrongly in most files, and for lengths of another rate.
+
+    Args:
+        raws: ECGs as read; each is looked at once.
+        wanted: Leads that will be used.
+
+    Returns:
+        Findings about the cohort. How sure they are: ``docs/data_formats.md``.
+    """
+    odds: list[np.ndarray] = []
+    chests = 0
+    shapes, signs, seconds, rates, places, plain = [], [], [], [], [], []
+    for raw in raws:
+        look, used = Look(raw), used_leads(raw, wanted)
+        chests += all(lead in used for lead in PRECORDIAL)
+        found = chest_odds(look, used)
+        if found is not None:
+            odds.append(found)
+        shape = rate_odds(look, used)
+        shapes.append(shape)
+        plain.append(_plain(look, used, shape))
+        signs.append((length_odds(raw.seconds, len(raw.leads)), look.pulse(used)[0]))
+        seconds.append(raw.seconds)
+        rates.append(raw.rate_hz)
+        places.append(raw.where)
+    names = [*_names(odds, chests)]
+    wrong = [*_rates(shapes, signs, rates, plain)]
+    return [*names, *(wrong or _lengths(np.array(seconds), plain, places))]
+
+
+def _accept(code: str) -> str:
+    """Say how to go on where a judgement about the cohort is wrong."""
+    return f"; if all is right, say accept: {{'*': [{code}]}} in cohort.yaml"
+
+
+def _plain(look: Look, used: Sequence[str], shape: np.ndarray | None) -> np.ndarray:
+    """Which of the likeliest factors, (12,) bool, leave a plain sinus rhythm if taken out.
+
+    One that is none at any other rate does not accuse its rate; see `sinus`.
+    """
+    plain = np.zeros(len(RATES), bool)
+    if shape is not None:
+        for number in np.argsort(-shape)[:LIKELIEST]:
+            if shape[number] > 0:
+                plain[number] = would_be(look, used, int(number)) is not None
+    return plain
+
+
+def _rates(
+    shapes: list[np.ndarray | None],
+    signs: list[tuple[np.ndarray, float]],
+    rates: list[float],
+    plain: list[np.ndarray],
+) -> Iterator[Finding]:
+    """Add the log-odds of each factor that rates may be wrong by over records where a heart beats.
+
+    Most must be plain sinus rhythms without this factor: a cohort of tachycardias, paced or
+    fibrillating hearts accuses no rate. It is an error where most of these records are sure by
+    their looks and have another sign too, as `check_rate` asks of one.
+    """
+    judged = [n for n, shape in enumerate(shapes) if shape is not None]
+    if len(judged) < max(FEWEST, len(shapes) / 2):
+        return
+    every = np.stack([shape for shape in shapes if shape is not None])
+    best, sure = pool(every + np.stack([signs[n][0] for n in judged]))
+    looks = float(np.median(every[:, best]))
+    agree = np.mean([plain[n][best] for n in judged])
+    if not sure or looks <= 0 or agree <= 0.5:
+        return
+    factor = RATES[best]
+    signed = np.mean([second_sign(best, *signs[n]) for n in judged])
+    error = factor not in NEAR and looks > RATE_ERROR and signed > 0.5
+    likely = " or ".join(f"{rate:g}" for rate in sorted({rates[n] / factor for n in judged})[:3])
+    what = f"{int((every[:, best] > 0).sum())} of {len(shapes)} ECGs look more usual at {likely} Hz"
+    if not error and factor not in NEAR:
+        what += f", or these hearts are {'fast' if factor > 1 else 'slow'}"
+    yield Finding(
+        code="ecg.wrong_rate",
+        where="all ECGs",
+        what=what,
+        mend="correct rate_hz: in cohort.yaml, or the rate in the headers" + _accept("wrong_rate"),
+        level="error" if error else "warning",
+        scope="cohort",
+    )
+
+
+def _names(odds: list[np.ndarray], chests: int) -> Iterator[Finding]:
+    """Add the log-odds of each naming over records; most of them must prefer it.
+
+    Nothing is said where half of the ECGs with a chest, ``chests``, look like no heart's.
+    """
+    if len(odds) < max(FEWEST, chests / 2):
+        return
+    every = np.stack(odds).clip(-WEIGHT_OF_ONE, WEIGHT_OF_ONE)
+    total = every.sum(axis=0)
+    best = int(total.argmax())
+    if total[best] <= ENOUGH or np.median(every[:, best]) <= 0:
+        return
+    better = int((every[:, best] > 0).sum())
+    yield Finding(
+        code="ecg.swapped_leads",
+        where="all ECGs",
+        what=f"{namings()[1][best]}: {better} of {len(odds)} ECGs look more usual with these names",
+        mend=(
+            "correct leads: in cohort.yaml (a list, or {NAME IN THE FILE: V1}), or the export"
+            + _accept("swapped_leads")
+        ),
+        scope="cohort",
+    )
+
+
+def _lengths(seconds: np.ndarray, plain: list[np.ndarray], places: list[str]) -> Iterator[Finding]:
+    """Note ECGs that are a usual ratio of rates longer or shorter than nearly all others.
+
+    It is an error where the shape of the signal speaks for this ratio too, and the ECG is a plain
+    sinus rhythm without it.
+    """
+    if len(seconds) < FEWEST:
+        return
+    ratio = np.maximum(seconds, 1e-9) / max(float(np.median(seconds)), 1e-9)
+    if (np.abs(ratio - 1) < 0.01).mean() < SAME:
+        return
+    near = np.abs(ratio[:, None] * np.array(RATES) - 1) < 0.01
+    near[:, RIGHT] = False
+    odd = np.flatnonzero(near.any(axis=1))
+    sure = [n for n in odd if (plain[n] & near[n]).any()]
+    for which, level in ((sure, "error"), ([n for n in odd if n not in sure], "warning")):
+        if which:
+            first = which[0]
+            yield Finding(
+                code="ecg.wrong_rate",
+                where=places[first],
+                what=(
+                    f"{len(which)} of {len(seconds)} ECGs last {seconds[first]:.3g} s or so, "
+                    f"the others {np.median(seconds):.3g} s: "
+                    f"{'their rate is wrong' if level == 'error' else 'is their rate wrong?'}"
+                ),
+                mend="compare the rate in their headers with that of the others"
+                + _accept("wrong_rate"),
+                level="error" if level == "error" else "warning",
+                scope="cohort",
+            )

@@ -1,0 +1,1 @@
+"""ECG files in any usual format."""

@@ -1,0 +1,96 @@
+"""ECG waveforms in DICOM (12-lead, general and ambulatory ECG objects)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import RecordError
+from medmcl.modalities.dicom import open_dicom
+from medmcl.modalities.ecg.files.readers import MAX_VALUES, Channels
+from medmcl.modalities.ecg.leads import TWELVE, is_known
+
+_SCP_NUMBERS = (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8)
+_SCP_CODES = {f"5.6.3-9-{n}": lead for n, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)}
+_MDC_CODES = {f"2:{n}": lead for n, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)}
+
+
+def read_dicom(path: Path) -> Channels:
+    """Read the longest multiplex group that is not a median beat.
+
+    Channels are scaled by sensitivity and correction factor, in the channel's own unit; samples
+    that carry the padding value are NaN.
+    """
+    from pydicom.waveforms import multiplex_array
+
+    dataset = open_dicom(path)
+    groups = list(dataset.get("WaveformSequence") or ())
+    usable = [
+        number
+        for number, group in enumerate(groups)
+        if "median" not in str(group.get("MultiplexGroupLabel", "")).lower()
+    ]
+    if not usable:
+        raise RecordError(
+            "holds no ECG waveform" if not groups else "holds median beats only",
+            where=path,
+            got=str(dataset.get("Modality", "")) or None,
+        )
+    chosen = max(usable, key=lambda number: int(groups[number].NumberOfWaveformSamples))
+    group = groups[chosen]
+    _check_size(group, path)
+    channels = list(group.ChannelDefinitionSequence)
+    signal = multiplex_array(dataset, chosen, as_raw=False).T
+    padding = group.get("WaveformPaddingValue")
+    if padding is not None:
+        raw = multiplex_array(dataset, chosen, as_raw=True)
+        if isinstance(padding, bytes):
+            padding = np.frombuffer(padding, dtype=raw.dtype)[0]
+        signal[np.equal(raw.T, padding)] = np.nan
+    note = (f"group {chosen + 1} of {len(groups)} is read",) if len(usable) > 1 else ()
+    return Channels(
+        names=tuple(_name(channel, number) for number, channel in enumerate(channels)),
+        units=tuple(_unit(channel) for channel in channels),
+        signal=signal,
+        rate_hz=float(group.SamplingFrequency),
+        notes=note,
+    )
+
+
+def _check_size(group: Any, path: Path) -> None:
+    samples, leads = int(group.NumberOfWaveformSamples), int(group.NumberOfWaveformChannels)
+    if len(group.ChannelDefinitionSequence) != leads:
+        raise RecordError(
+            "does not describe all its channels",
+            where=path,
+            got=len(group.ChannelDefinitionSequence),
+            expected=leads,
+        )
+    if samples * leads > MAX_VALUES:
+        raise RecordError("states a length that no ECG has", where=path, got=samples)
+    width = int(group.WaveformBitsAllocated) // 8 * leads
+    found = len(group.WaveformData) // width
+    if found < samples:
+        raise RecordError(
+            f"is truncated: {samples - found} of {samples} samples are missing", where=path
+        )
+
+
+def _name(channel: Any, number: int) -> str:
+    """Name of a lead: its meaning if that is a lead, otherwise its code, otherwise its label."""
+    source = (channel.get("ChannelSourceSequence") or [None])[0]
+    meaning = "" if source is None else str(source.get("CodeMeaning", ""))
+    code = "" if source is None else str(source.get("CodeValue", ""))
+    label = str(channel.get("ChannelLabel", ""))
+    coded = _SCP_CODES.get(code) or _MDC_CODES.get(code) or code
+    for name in (meaning, coded, label):
+        if name and is_known(name):
+            return name
+    return meaning or label or f"channel {number + 1}"
+
+
+def _unit(channel: Any) -> str | None:
+    units = channel.get("ChannelSensitivityUnitsSequence") or ()
+    return str(units[0].get("CodeValue", "")) or None if units else None

@@ -1,0 +1,219 @@
+"""ECG in XML: GE MUSE, and the Cardiosoft files of UK Biobank (fields 20205 and 6025).
+
+Parsed with defusedxml, so entities and external references are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from medmcl.core.errors import RecordError
+from medmcl.modalities.ecg.files.readers import Channels, require_content
+
+MAX_XML_BYTES = 200_000_000
+_DIGITS = {"1": "I", "2": "II", "3": "III"}
+_SAMPLE_TYPES = {1: "<i1", 2: "<i2", 4: "<i4"}
+
+
+def guess_dialect(path: Path) -> Literal["muse_xml", "ukb_xml"]:
+    """Tell MUSE from Cardiosoft by the elements that hold the signal."""
+    root = _parse(path)
+    if _first(root, "LeadData") is not None:
+        return "muse_xml"
+    if _first(root, "StripData") is not None or _first(root, "FullDisclosure") is not None:
+        return "ukb_xml"
+    raise RecordError(
+        "is an XML file, but neither MUSE nor Cardiosoft (UK Biobank)",
+        where=path,
+        got=f"<{_tag(root)}>",
+        mend="convert it to WFDB or parquet",
+    )
+
+
+def read_muse(path: Path) -> Channels:
+    """Read the rhythm waveforms of a GE MUSE export (median beats are not a recording).
+
+    MUSE stores I, II and V1 to V6; the others are derived when they are asked for.
+    """
+    root = _parse(path)
+    waveforms = [node for node in root.iter() if _tag(node) == "waveform"]
+    rhythm = [
+        node for node in waveforms if _text(node, "WaveformType", "rhythm").lower() != "median"
+    ]
+    if not rhythm:
+        what = "holds median beats only" if waveforms else "holds no Waveform"
+        raise RecordError(f"{what}; the rhythm waveform is needed", where=path)
+    leads: dict[str, tuple[str, np.ndarray]] = {}
+    rates = set()
+    for waveform in rhythm:
+        exponent = int(_number(waveform, "SampleExponent", path, default="0"))
+        rates.add(_number(waveform, "SampleBase", path) * 10.0**exponent)
+        for node in (child for child in waveform.iter() if _tag(child) == "leaddata"):
+            name = _text(node, "LeadID")
+            if name in leads:
+                raise RecordError(f"lead '{name}' stands twice", where=path)
+            leads[name] = _muse_lead(node, name, path)
+    if len(rates) != 1:
+        raise RecordError("waveforms have different sampling rates", where=path, got=sorted(rates))
+    return _stack(leads, rates.pop(), path)
+
+
+def _muse_lead(node: Any, name: str, path: Path) -> tuple[str, np.ndarray]:
+    coded = "".join(_text(node, "WaveFormData").split())
+    size = int(_number(node, "LeadSampleSize", path, default="2"))
+    if size not in _SAMPLE_TYPES:
+        raise RecordError(f"lead '{name}' has samples of {size} bytes", where=path)
+    raw = base64.b64decode(coded, validate=True)
+    total = int(_number(node, "LeadSampleCountTotal", path, default=str(len(raw) // size)))
+    if len(raw) < total * size:
+        raise RecordError(
+            f"lead '{name}' is truncated: {total - len(raw) // size} of {total} samples miss",
+            where=path,
+        )
+    samples = np.frombuffer(raw[: total * size], dtype=_SAMPLE_TYPES[size])
+    scale = _number(node, "LeadAmplitudeUnitsPerBit", path)
+    return _text(node, "LeadAmplitudeUnits", "uV"), samples * scale
+
+
+def read_ukb(path: Path) -> Channels:
+    """Read a Cardiosoft file: the strip of a resting ECG, or the full exercise recording.
+
+    Resting (20205): one ``WaveformData`` a lead. Exercise (6025): ``FullDisclosure``, whose samples
+    alternate between its leads (I, 2, 3); if it is missing, the first strip.
+    """
+    root = _parse(path)
+    strips = [strip for strip in _strips(root) if strip]
+    full = _first(root, "FullDisclosure")
+    if full is not None and len(strips) != 1 and _text(full, "FullDisclosureData"):
+        return _full_disclosure(full, path)
+    if not strips:
+        raise RecordError(
+            "holds no StripData with waveforms and no FullDisclosure", where=path, got=_tag(root)
+        )
+    first = strips[0]
+    holder = _first(root, "StripData")
+    unit, scale, rate = _ukb_scale(holder, path)
+    leads = {_DIGITS.get(name, name): (unit, _integers(text, path) * scale) for name, text in first}
+    if len(leads) != len(first):
+        raise RecordError("a lead stands twice in the strip", where=path)
+    stated = _text(holder, "ChannelSampleCountTotal")
+    found = {len(samples) for _, samples in leads.values()}
+    if len(strips) == 1 and stated and len(found) == 1 and max(found) < int(stated):
+        missing = int(stated) - max(found)
+        raise RecordError(f"is truncated: {missing} of {stated} samples are missing", where=path)
+    notes = (f"the first of {len(strips)} strips is read",) if len(strips) > 1 else ()
+    return _stack(leads, rate, path, notes)
+
+
+def _strips(root: Any) -> Iterator[list[tuple[str, str]]]:
+    """Lead and text of each waveform, one list a strip."""
+    for data in (node for node in root.iter() if _tag(node) == "stripdata"):
+        inner = [node for node in data.iter() if _tag(node) == "strip"]
+        for strip in inner or [data]:
+            nodes = [node for node in strip.iter() if _tag(node) == "waveformdata"]
+            yield [(node.get("lead") or node.get("Lead") or "?", node.text or "") for node in nodes]
+
+
+def _full_disclosure(full: Any, path: Path) -> Channels:
+    unit, scale, rate = _ukb_scale(full, path)
+    order = [name for name in re.split(r"[,\s]+", _text(full, "LeadOrder")) if name]
+    values = _integers(_text(full, "FullDisclosureData"), path)
+    if not order or len(values) < len(order):
+        raise RecordError("FullDisclosure names no leads or holds no samples", where=path)
+    stated = _text(full, "NumberOfChannels")
+    if stated and int(stated) != len(order):
+        raise RecordError(
+            "FullDisclosure contradicts itself",
+            where=path,
+            got=f"{stated} channels, leads {', '.join(order)}",
+        )
+    over = len(values) % len(order)
+    table = values[: len(values) - over].reshape(-1, len(order)).T * scale
+    leads = {_DIGITS.get(name, name): (unit, row) for name, row in zip(order, table, strict=True)}
+    notes = (f"the last {over} values are not a whole sample and are left out",) if over else ()
+    return _stack(leads, rate, path, notes)
+
+
+def _ukb_scale(holder: Any, path: Path) -> tuple[str, float, float]:
+    """Unit, value of one step, and sampling rate of a Cardiosoft element."""
+    node = _first(holder, "Resolution")
+    unit = "uV" if node is None else (node.get("units") or "uVperLsb")
+    unit = re.split(r"\s*(?:per|/)", unit, flags=re.IGNORECASE)[0].strip() or "uV"
+    return unit, _number(holder, "Resolution", path), _number(holder, "SampleRate", path)
+
+
+def _integers(text: str, path: Path) -> np.ndarray:
+    words = [word for word in re.split(r"[,;\s]+", text) if word]
+    try:
+        return np.array(words, dtype=np.float64)
+    except ValueError as error:
+        raise RecordError(f"a sample is not a number: {error}", where=path) from None
+
+
+def _stack(
+    leads: dict[str, tuple[str, np.ndarray]], rate: float, path: Path, notes: tuple[str, ...] = ()
+) -> Channels:
+    lengths = {name: len(samples) for name, (_, samples) in leads.items()}
+    if not leads or len(set(lengths.values())) != 1:
+        raise RecordError(
+            "leads have different lengths" if leads else "holds no lead", where=path, got=lengths
+        )
+    return Channels(
+        names=tuple(leads),
+        units=tuple(unit for unit, _ in leads.values()),
+        signal=np.stack([samples for _, samples in leads.values()]),
+        rate_hz=rate,
+        notes=notes,
+    )
+
+
+def _parse(path: Path) -> Any:
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import ParseError, fromstring
+
+    require_content(path)
+    if path.stat().st_size > MAX_XML_BYTES:
+        raise RecordError("is too large to be an ECG in XML", where=path)
+    try:
+        return fromstring(path.read_bytes())
+    except DefusedXmlException as error:
+        raise RecordError(
+            f"defines entities, which an ECG file has no need of: {type(error).__name__}",
+            where=path,
+        ) from None
+    except (ParseError, ValueError, LookupError, RecursionError) as error:
+        raise RecordError(
+            f"is not XML, or is cut off: {error}",
+            where=path,
+            mend="copy the file again from its source",
+        ) from None
+
+
+def _tag(node: Any) -> str:
+    return str(node.tag).rpartition("}")[2].lower()
+
+
+def _first(node: Any, name: str) -> Any | None:
+    return next((child for child in node.iter() if _tag(child) == name.lower()), None)
+
+
+def _text(node: Any, name: str, default: str = "") -> str:
+    found = _first(node, name)
+    return (found.text or "").strip() or default if found is not None else default
+
+
+def _number(node: Any, name: str, path: Path, default: str = "") -> float:
+    text = _text(node, name, default)
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        raise RecordError(f"<{name}> is missing or is not a number", where=path, got=text) from None
+    if not np.isfinite(value):
+        raise RecordError(f"<{name}> is not finite", where=path, got=text)
+    return value

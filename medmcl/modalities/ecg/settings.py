@@ -1,0 +1,219 @@
+"""What a cohort says of its ECG files, and how a recipe prepares them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from medmcl.core.config import Config
+from medmcl.modalities.ecg.files.readers import Reader
+from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(ge=0)]
+
+WITHOUT_HEADER = ("npy", "parquet")
+"""Readers of files that hold numbers alone."""
+NOT_IN_TABLES = ("rate_hz", "units")
+"""What a cohort must say of them."""
+
+
+class ECGSource(Config):
+    """What a cohort says of its ECG files."""
+
+    reader: Reader | Literal["ecg"] = Field(description="the format; ecg: by the file's ending")
+    leads: Literal["12std"] | tuple[str, ...] | dict[str, str] = Field(
+        default="12std",
+        description="npy: names along the lead axis. Other formats name their leads: a list says "
+        "what they must hold, a mapping takes names in the files to leads ({MLII: II})",
+    )
+    rate_hz: PositiveFloat | None = Field(
+        default=None, description="needed for npy and parquet; otherwise checked against the file"
+    )
+    units: Literal["mV", "uV", "µV", "V"] | None = Field(
+        default=None, description="needed for npy and parquet; otherwise checked against the file"
+    )
+    axes: Literal["LS", "SL"] = Field(
+        default="LS", description="npy: lead by sample, or sample by lead"
+    )
+    row: str | None = Field(
+        default=None,
+        description="npy, parquet with a list a lead: column of your table with the number of the "
+        "row",
+    )
+    accept: dict[str, tuple[Literal["swapped_leads", "wrong_rate", "wrong_units"], ...]] = Field(
+        default={},
+        description="record id to faults that somebody looked at and found none: they become "
+        "warnings; '*' is every record and the cohort as a whole",
+    )
+
+    @field_validator("accept", mode="before")
+    @classmethod
+    def _ids_are_texts(cls, accept: Any) -> Any:
+        return (
+            {str(key): codes for key, codes in accept.items()}
+            if isinstance(accept, dict)
+            else accept
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> ECGSource:
+        if self.reader in WITHOUT_HEADER:
+            unsaid = [name for name in NOT_IN_TABLES if getattr(self, name) is None]
+            if unsaid:
+                raise ValueError(
+                    f"the {self.reader} format cannot say it: state {' and '.join(unsaid)}"
+                )
+        if self.row is not None and self.reader not in ("npy", "parquet", "ecg"):
+            raise ValueError("row: only the readers npy and parquet read rows")
+        if self.reader == "npy" and isinstance(self.leads, dict):
+            raise ValueError("leads: npy files hold no names; give a list")
+        return self
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names along the lead axis of an npy file."""
+        return self.leads if isinstance(self.leads, tuple) else TWELVE
+
+    @property
+    def rename(self) -> dict[str, str]:
+        """Names in the files to leads."""
+        return self.leads if isinstance(self.leads, dict) else {}
+
+
+class ECGSettings(Config):
+    """How a recipe prepares ECGs. Defaults are those of Turgut et al. 2025 (code)."""
+
+    rate_hz: PositiveFloat = Field(default=500.0, description="every record is resampled to it")
+    seconds: PositiveFloat = Field(default=10.0, description="length that is prepared and kept")
+    crop_seconds: PositiveFloat = Field(
+        default=5.0, description="what the encoder sees: the first seconds, or a random piece"
+    )
+    leads: Literal["12std"] | tuple[str, ...] = Field(
+        default="12std", description="I II III aVR aVL aVF V1 to V6, or some leads in any order"
+    )
+    missing_leads: Literal["refuse", "zero"] = Field(
+        default="refuse", description="a lead that is absent and cannot be derived"
+    )
+    dead_leads: Literal["refuse", "mask"] = Field(
+        default="refuse",
+        description="a lead without a signal (NaN, constant, at its rail for half of the time); "
+        "mask: derived if it can be, otherwise absent",
+    )
+    most_masked_leads: PositiveInt = Field(
+        default=3, description="a record in which more leads would be masked is judged as it is"
+    )
+    missing_samples: Literal["refuse", "interpolate", "zero"] = Field(
+        default="refuse", description="NaN in a lead; zero is the paper's"
+    )
+    pad: Literal["zero", "repeat"] | None = Field(
+        default=None, description="fill records that are too short; none: refuse them"
+    )
+    clip_sigma: PositiveFloat | None = Field(
+        default=4.0, description="clip to +- this many standard deviations of the whole record"
+    )
+    baseline: Literal["als", "highpass", "none"] = "als"
+    als_lambda: PositiveFloat = Field(
+        default=1e7, description="stiffness at 500 Hz; scaled by (rate / 500)^4 at other rates"
+    )
+    als_p: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    als_reweightings: PositiveInt = 5
+    highpass_hz: PositiveFloat = Field(default=0.5, description="cut-off of baseline: highpass")
+    normalise: Literal["lead_groups", "lead", "record", "none"] = Field(
+        default="lead_groups",
+        description="one mean and variance each for I-III, aVR-aVF, V1-V6 (paper); or each lead; "
+        "or the record; none: mV",
+    )
+
+    @field_validator("leads")
+    @classmethod
+    def _known_leads(cls, leads: Any) -> Any:
+        if leads == "12std":
+            return leads
+        names = tuple(canonical(name)[0] for name in leads)
+        unknown = [name for name in names if not is_known(name)]
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is not a lead (known: {', '.join(TWELVE)}, ...)")
+        if not names or len(set(names)) < len(names):
+            raise ValueError("leads: name at least one lead, and each once")
+        return names
+
+    @model_validator(mode="after")
+    def _lengths(self) -> ECGSettings:
+        if self.crop_seconds > self.seconds:
+            raise ValueError("crop_seconds must not exceed seconds")
+        for name in ("seconds", "crop_seconds"):
+            samples = getattr(self, name) * self.rate_hz
+            if abs(samples - round(samples)) > 1e-6 or samples < 3:
+                raise ValueError(
+                    f"{name} times rate_hz must be a whole number of samples, 3 or more"
+                )
+        if self.baseline == "highpass" and self.highpass_hz >= self.rate_hz / 2:
+            raise ValueError("highpass_hz must lie below half of rate_hz")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Leads in their order."""
+        return TWELVE if isinstance(self.leads, str) else self.leads
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether leads of a prepared record may be absent."""
+        return self.missing_leads == "zero" or self.dead_leads == "mask"
+
+    @property
+    def samples(self) -> int:
+        """Samples that are prepared."""
+        return round(self.seconds * self.rate_hz)
+
+    @property
+    def crop_samples(self) -> int:
+        """Samples that the encoder sees."""
+        return round(self.crop_seconds * self.rate_hz)
+
+
+class ECGAugment(Config):
+    """How a view disturbs an ECG. Defaults disturb nothing; steps run in the order given here.
+
+    Source:
+        Turgut et al. 2025, arXiv 2308.05764, and its code. Masked modelling: crop, ft_surrogate
+        .1 with probability .5, jitter .25, rescale .5. Contrastive: the same with ft_surrogate
+        always and probability .95. Fine-tuning: ft_surrogate .075 with probability .5, jitter .2,
+        rescale .5. Their SimCLR, BYOL and Barlow Twins add time_flip .5, sign_flip .5 and
+        spec_augment .25.
+    """
+
+    probability: Probability = Field(
+        default=1.0, description="of disturbing a row at all; the crop is not part of it (code)"
+    )
+    crop: bool = Field(default=False, description="random start of the crop; otherwise start 0")
+    ft_surrogate: Probability = Field(
+        default=0.0, description="phase noise, share of a full turn (paper: .1)"
+    )
+    ft_surrogate_probability: Probability = 1.0
+    jitter: Spread = Field(
+        default=0.0, description="sigma of multiplicative noise: x + .6 x N(0, sigma) (code: .25)"
+    )
+    noise: Spread = Field(
+        default=0.0, description="sigma of additive noise, in units of the prepared signal"
+    )
+    rescale: Spread = Field(
+        default=0.0, description="sigma of one factor N(1, sigma) a record (paper: .5)"
+    )
+    rescale_may_flip: bool = Field(
+        default=True,
+        description="leave a negative factor as it is (code: 2.3 % at sigma .5), or take its size",
+    )
+    time_flip: Probability = 0.0
+    sign_flip: Probability = 0.0
+    spec_augment: Probability = Field(
+        default=0.0, description="share of short-time spectrum that is blanked (code: .25)"
+    )
+    lead_dropout: Probability = Field(
+        default=0.0, description="probability of blanking each lead; one is always kept"
+    )
+    time_mask: Probability = Field(
+        default=0.0, description="share of the record blanked as one piece, in all leads"
+    )

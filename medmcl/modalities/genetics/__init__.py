@@ -1,0 +1,1 @@
+"""Genetics: files, quality control, ancestry."""

@@ -1,0 +1,1 @@
+"""Graphs of fixed regions: readers, estimates, checks."""

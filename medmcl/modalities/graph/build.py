@@ -1,0 +1,119 @@
+"""From connectivity matrices to graphs: thresholds, signs and node features, for a whole batch.
+
+Ties are kept together: whether an edge stays never depends on the order of the regions, so that
+another order gives the same graph in another order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medmcl.core.graph_rows import Graphs
+from medmcl.modalities.graph.settings import GraphSettings
+
+
+def build_graphs(
+    weights: Tensor, present: Tensor, settings: GraphSettings, cut: Tensor | None = None
+) -> Graphs:
+    """Build graphs.
+
+    Args:
+        weights: Connectivity, symmetric, (B, R, R); the diagonal and whatever stands beside absent
+            regions is ignored.
+        present: Which regions are there, (B, R) bool.
+        settings: Threshold, signs, node features.
+        cut: Pairs whose edge is dropped after the threshold, and hidden in features too, symmetric,
+            (B, R, R) bool.
+    """
+    pairs = pairs_of(present)
+    weights = torch.where(pairs, weights, 0.0)
+    if settings.signs == "positive":
+        weights = weights.clamp(min=0.0)
+    kept = _kept(weights.abs(), present, settings)
+    if cut is not None:
+        weights = weights.masked_fill(cut, 0.0)
+        kept = kept & ~cut
+    thinned = torch.where(kept, weights, 0.0)
+    return Graphs(
+        present=present,
+        edges=_channels(thinned, settings),
+        nodes=_features(weights, thinned, present, settings),
+    )
+
+
+def pairs_of(present: Tensor) -> Tensor:
+    """Pairs of two different regions that are there, (B, R, R) bool."""
+    own = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
+    return present[:, :, None] & present[:, None, :] & ~own
+
+
+def _kept(size: Tensor, present: Tensor, settings: GraphSettings) -> Tensor:
+    """Which edges stay, by absolute weight (B, R, R); an edge of weight zero is none."""
+    there = size > 0
+    if settings.min_weight is not None:
+        return there & (size >= settings.min_weight)
+    if settings.density is not None:
+        regions = present.sum(dim=1)
+        wanted = (settings.density * (regions * (regions - 1) // 2)).round().long()
+        row, column = torch.triu_indices(len(size[0]), len(size[0]), 1, device=size.device)
+        limit = _ranked(size[:, row, column], wanted)
+        return there & (size >= limit[:, None, None])
+    if settings.neighbours is not None:
+        wanted = torch.full_like(present.sum(dim=1), settings.neighbours)
+        limit = _ranked(size, wanted)
+        chosen = size >= limit[..., None]
+        return there & (chosen | chosen.transpose(1, 2))
+    return there
+
+
+def _ranked(sizes: Tensor, wanted: Tensor) -> Tensor:
+    """The ``wanted``-th largest of the last axis, for each row of the first. (B, ...)."""
+    most = min(max(int(wanted.max()), 1), sizes.shape[-1])
+    best = sizes.topk(most, dim=-1).values
+    place = (wanted.clamp(1, most) - 1).reshape(-1, *[1] * (sizes.ndim - 1))
+    limit = best.gather(-1, place.expand(*best.shape[:-1], 1))[..., 0]
+    none = (wanted < 1).reshape(-1, *[1] * (limit.ndim - 1))
+    return limit.masked_fill(none, torch.inf)
+
+
+def _channels(weights: Tensor, settings: GraphSettings) -> Tensor:
+    if settings.signs == "split":
+        return torch.stack([weights.clamp(min=0.0), (-weights).clamp(min=0.0)], dim=1)
+    return (weights.abs() if settings.signs == "absolute" else weights)[:, None]
+
+
+def _features(weights: Tensor, thinned: Tensor, present: Tensor, settings: GraphSettings) -> Tensor:
+    """Node features side by side, zero for absent regions, (B, R, F)."""
+    others = (present.sum(dim=1) - 1).clamp(min=1).to(weights.dtype)[:, None]
+    parts = [weights.new_zeros(*weights.shape[:2], 0)]
+    for name in settings.nodes:
+        if name == "profile":
+            parts.append(weights.abs() if settings.signs == "absolute" else weights)
+        elif name == "strength":
+            parts += [(part.sum(dim=2) / others)[..., None] for part in _split(thinned)]
+        elif name == "degree":
+            parts += [((part > 0).sum(dim=2) / others)[..., None] for part in _split(thinned)]
+        elif name == "local_degree":
+            parts.append(_local_degree(thinned != 0, others))
+        else:
+            own = torch.eye(weights.shape[1], dtype=weights.dtype, device=weights.device)
+            parts.append(own.expand(len(weights), -1, -1))
+    return torch.cat(parts, dim=2) * present[..., None]
+
+
+def _split(weights: Tensor) -> tuple[Tensor, Tensor]:
+    return weights.clamp(min=0.0), (-weights).clamp(min=0.0)
+
+
+def _local_degree(edges: Tensor, others: Tensor) -> Tensor:
+    """Degree, and least, largest, mean and deviation of the neighbours' degrees, as shares."""
+    degree = edges.sum(dim=2) / others
+    near = degree[:, None, :].expand_as(edges)
+    count = edges.sum(dim=2)
+    alone = count == 0
+    least = near.masked_fill(~edges, torch.inf).amin(dim=2).masked_fill(alone, 0.0)
+    most = near.masked_fill(~edges, -torch.inf).amax(dim=2).masked_fill(alone, 0.0)
+    mean = (near * edges).sum(dim=2) / count.clamp(min=1)
+    spread = ((near - mean[..., None]).square() * edges).sum(dim=2) / count.clamp(min=1)
+    return torch.stack([degree, least, most, mean, spread.sqrt()], dim=2)

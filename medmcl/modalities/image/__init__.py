@@ -1,0 +1,1 @@
+"""Images and volumes: files, checks, geometry, intensities, augmentation."""

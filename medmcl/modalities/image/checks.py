@@ -1,0 +1,183 @@
+"""What can be wrong with an image as read, and with an image among others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from medmcl.core.findings import Finding
+from medmcl.modalities.image.record import ImageRecord
+
+NEARLY = 0.99
+"""Share of pixels within 1 % of the darkest (or brightest) value that leaves an image empty."""
+SATURATED = 0.2
+"""Share of pixels at the largest value."""
+FEW_PIXELS = 16
+FEWEST = 5
+"""Fewer images say nothing about a cohort."""
+MOST = 0.8
+"""Share of a cohort that must agree, before the others are odd."""
+TWICE = 2.0
+_OBLONG, _ALIKE = 1.15, 1.03
+
+
+def fault(
+    code: str, where: str, what: str, mend: str, level: Literal["error", "warning"] = "error"
+) -> Finding:
+    """Give a finding of this modality."""
+    return Finding(code=f"image.{code}", where=where, what=what, mend=mend, level=level)
+
+
+def check_pixels(raw: ImageRecord, where: str) -> list[Finding]:
+    """Find NaN, constant, nearly empty, saturated and tiny images."""
+    pixels = raw.pixels
+    bad = 0 if pixels.dtype.kind in "ub" else int((~np.isfinite(pixels)).sum())
+    if bad:
+        what = f"{bad} of {pixels.size} pixels are NaN or infinite"
+        return [fault("nan", where, what, "export the image again")]
+    low, high = float(pixels.min()), float(pixels.max())
+    if low == high:
+        what = f"every pixel is {low:g}"
+        return [fault("constant", where, what, "export the image again")]
+    findings = []
+    step = 0.01 * (high - low)
+    alike = max(float((pixels <= low + step).mean()), float((pixels >= high - step).mean()))
+    full = float((pixels >= (high if np.isnan(raw.full_scale) else raw.full_scale)).mean())
+    if alike > NEARLY:
+        what = f"{alike:.1%} of the pixels have nearly the same value"
+        mend = "look at it: is it a blank, or is one pixel far too bright?"
+        findings.append(fault("empty", where, what, mend, "warning"))
+    elif full > SATURATED:
+        what = f"{full:.0%} of the pixels have the largest value, {high:g}"
+        mend = "saturated? export it again with a wider window"
+        findings.append(fault("saturated", where, what, mend, "warning"))
+    if min(pixels.shape[-2:]) < FEW_PIXELS:
+        what = f"{pixels.shape[-2]} by {pixels.shape[-1]} pixels"
+        mend = "is this the image, or its thumbnail? are the axes named right?"
+        findings.append(fault("small", where, what, mend, "warning"))
+    return findings
+
+
+def check_file(raw: ImageRecord, where: str, *, turned: bool) -> list[Finding]:
+    """Find what reading had to leave out, and volumes that do not say how they lie."""
+    findings = []
+    if turned and not raw.placed:
+        what = "the header does not say how the volume lies in the body (no sform, no qform)"
+        mend = "take it from its source again; or, if all files are stored alike, "
+        mend += "modalities.NAME.orient: stored"
+        findings.append(fault("no_affine", where, what, mend))
+    if "alpha" in raw.notes:
+        what, mend = "an alpha channel, opaque everywhere, was dropped", "nothing"
+        findings.append(fault("alpha", where, what, mend, "warning"))
+    if "depth" in raw.notes:
+        what = "colours of 16 bits are read with 8"
+        mend = "nothing, if that is enough; grey images keep their 16 bits"
+        findings.append(fault("depth", where, what, mend, "warning"))
+    return findings
+
+
+class Look(NamedTuple):
+    """What is compared between images."""
+
+    channels: int
+    shape: tuple[int, int]
+    where: str
+    full_scale: float
+    largest: float
+
+    @classmethod
+    def at(cls, raw: ImageRecord) -> Look:
+        """Take it from an image."""
+        rows, columns = raw.pixels.shape[-2:]
+        largest = float(raw.pixels.max())
+        return cls(raw.channels, (rows, columns), raw.where, raw.full_scale, largest)
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What most images of a cohort are like.
+
+    Attributes:
+        channels: 1 or 3.
+        shape: Median rows and columns.
+    """
+
+    channels: int
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, looks: Sequence[Look]) -> Usual:
+        """Look at some images, at least one."""
+        channels = Counter(look.channels for look in looks).most_common(1)[0][0]
+        rows, columns = np.median([look.shape for look in looks], axis=0)
+        return cls(channels, (int(rows), int(columns)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"channels": self.channels, "shape": list(self.shape)}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Usual:
+        """Take back what `as_dict` gave."""
+        return cls(int(state["channels"]), tuple(state["shape"]))
+
+
+def compare(seen: Sequence[Look], usual: Usual | None) -> list[Finding]:
+    """Find images unlike the others: of another size, lying on their side, with other channels.
+
+    Args:
+        seen: Looks at the images.
+        usual: What the images of the train split were like; None: what most of these are like.
+            Without it something is said only where at least 5 images are looked at and 80 % agree.
+    """
+    if not seen or (usual is None and len(seen) < FEWEST):
+        return []
+    most = len(seen) if usual is not None else (1 - MOST) * len(seen)
+    usual = usual or Usual.of(seen)
+    odd: dict[str, list[str]] = {"channels": [], "sideways": [], "size": []}
+    for look in seen:
+        size = f"{look.where}: {look.shape[0]} by {look.shape[1]}"
+        if look.channels != usual.channels:
+            odd["channels"].append(look.where)
+        if _is_sideways(look.shape, usual.shape):
+            odd["sideways"].append(size)
+        elif _is_odd(look.shape, usual.shape):
+            odd["size"].append(size)
+    rows, columns = usual.shape
+    said = {
+        "channels": ("are grey" if usual.channels == 3 else "are in colour", "the others are not"),
+        "sideways": ("lie on their side", f"the others have about {rows} by {columns} pixels"),
+        "size": (
+            "are less than half or more than twice as large",
+            f"as the others, about {rows} by {columns} pixels",
+        ),
+    }
+    return [
+        Finding(
+            code=f"image.{code}",
+            where="all images",
+            what=f"{len(found)} of {len(seen)} images {said[code][0]}, "
+            f"{said[code][1]}; the first is {found[0]}",
+            mend="look at them: are they of another kind, or exported in another way?",
+            level="warning",
+            scope="cohort",
+        )
+        for code, found in odd.items()
+        if 0 < len(found) <= most
+    ]
+
+
+def _is_sideways(shape: Sequence[int], usual: Sequence[int]) -> bool:
+    """Whether the proportions are those of the others with rows and columns exchanged."""
+    mine, others = shape[0] / shape[1], usual[0] / usual[1]
+    turned = min(mine, 1 / others) > _OBLONG or min(1 / mine, others) > _OBLONG
+    ratio = mine * others
+    return turned and max(ratio, 1 / ratio) < _ALIKE
+
+
+def _is_odd(shape: Sequence[int], usual: Sequence[int]) -> bool:
+    return any(max(a / b, b / a) > TWICE for a, b in zip(shape, usual, strict=True))

@@ -1,0 +1,284 @@
+"""Text: reports and notes as token numbers, with a vocabulary learned from the cohort.
+
+Works offline: words seen often in training have a number of their own, other words are spelled in
+pieces of up to three characters; ``tokeniser: bpe`` learns byte pairs instead. ``model: path``
+takes the tokeniser of a local transformers model, ``clip_vocabulary: path`` CLIP's,
+``vocabulary_of: run`` that of an earlier run. Padding is 0 in every case.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from medmcl.core import members
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
+from medmcl.core.contracts import Place
+from medmcl.core.errors import ConfigError, RecordError
+from medmcl.core.findings import Finding
+from medmcl.modalities.text.bpe import BytePairs
+from medmcl.modalities.text.clip import ClipTokens
+from medmcl.modalities.text.features import text_terms
+from medmcl.modalities.text.marks import token_marks
+from medmcl.modalities.text.of_run import tokens_of_run
+from medmcl.modalities.text.sections import ReportText, take_sections
+from medmcl.modalities.text.settings import TextAugment, TextSettings, TextSource
+from medmcl.modalities.text.tokens import LocalModel, Vocabulary, split_words
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Tokens = Vocabulary | BytePairs | LocalModel | ClipTokens
+"""What turns a text to numbers (``encode``) and a number to what it stands for (``spelling``)."""
+
+
+class Text:
+    """The text adapter; see `medmcl.core.contracts.Adapter`. A raw record is a `str`."""
+
+    kind: ClassVar[str] = "text"
+    free_text: ClassVar[bool] = True
+    Source: ClassVar[type[Config]] = TextSource
+    Settings: ClassVar[type[Config]] = TextSettings
+    Augment: ClassVar[type[Config]] = TextAugment
+
+    def __init__(self, source: TextSource, settings: TextSettings) -> None:
+        self.source, self.settings = source, settings
+        self._tokens: Tokens | None = None
+        if settings.model is not None and settings.model.is_dir():
+            self._tokens = LocalModel.from_folder(settings.model)
+        if settings.clip_vocabulary is not None and settings.clip_vocabulary.is_file():
+            self._tokens = ClipTokens.from_file(settings.clip_vocabulary)
+
+    def read(self, place: Place) -> str:
+        """The text of a cell, of several or of a file; an empty cell is an empty text.
+
+        With `sections` only those, or all of a text that has none of them (`ReportText.whole`).
+        With `prefix` that comes first, but an empty text stays empty.
+
+        Raises:
+            RecordError: No such column or file, or bytes that are not text in the encoding.
+        """
+        column, sections = self.source.column, self.source.sections
+        if column is None:
+            text = _read_file(place, self.source.encoding)
+        else:
+            columns = (column,) if isinstance(column, str) else column
+            cells = [_read_cell(place, one) for one in columns]
+            text = "\n".join(cell for cell in cells if cell)
+        text = take_sections(text, sections) if sections else text
+        prefix = self.source.prefix
+        return _behind(prefix, text) if prefix and text.strip() else text
+
+    def inspect(self, raw: str, place: Place) -> list[Finding]:
+        """Empty texts (or of which no token is made), lacking sections, texts longer than a row."""
+        where = f"{place.subject}/{place.record}"
+        length = 2 + (len(split_words(raw)) if self._tokens is None else self._length(raw))
+        if length == 2:
+            mend = "say with `present` who has a text"
+            return [Finding(code="text.empty", where=where, what="the text is empty", mend=mend)]
+        return [*self._whole(raw, where), *self._long(length, where)]
+
+    def _whole(self, raw: str, where: str) -> list[Finding]:
+        if not (isinstance(raw, ReportText) and raw.whole):
+            return []
+        what = f"no section {' or '.join(self.source.sections)}: the whole text is taken"
+        mend = "nothing, if that is meant; otherwise name its headers: modalities.NAME.sections"
+        return [Finding(code="text.whole", where=where, what=what, mend=mend, level="warning")]
+
+    def _long(self, length: int, where: str) -> list[Finding]:
+        if length > self.settings.max_tokens:
+            what = f"the text has {length} tokens or more; {self.settings.max_tokens} are read"
+            mend = "raise inputs.NAME.max_tokens if the end matters"
+            return [Finding(code="text.long", where=where, what=what, mend=mend, level="warning")]
+        return []
+
+    def _length(self, raw: str) -> int:
+        return len(self.tokens.encode(raw))
+
+    def fit(self, raws: Iterable[str]) -> None:
+        """Learn the vocabulary; a local model's, CLIP's or a run's is taken as it is."""
+        if self.settings.model is not None:
+            self._tokens = LocalModel.from_folder(self.settings.model)
+        elif self.settings.clip_vocabulary is not None:
+            self._tokens = ClipTokens.from_file(self.settings.clip_vocabulary)
+        elif self.settings.vocabulary_of is not None:
+            run, name = self.settings.vocabulary_of, self.settings.vocabulary_name
+            self.load_state(tokens_of_run(run, name))
+        elif self.settings.tokeniser == "bpe":
+            self._tokens = BytePairs.learn(
+                raws,
+                size=self.settings.vocabulary,
+                min_count=self.settings.min_count,
+                lowercase=self.settings.lowercase,
+            )
+        else:
+            self._tokens = Vocabulary.learn(
+                raws,
+                size=self.settings.vocabulary,
+                min_count=self.settings.min_count,
+                lowercase=self.settings.lowercase,
+                spell=self.settings.tokeniser == "trigrams",
+            )
+
+    @property
+    def tokens(self) -> Tokens:
+        """What turns words to numbers; known after `fit`."""
+        if self._tokens is None:
+            raise RuntimeError("fit or load_state comes before the vocabulary is used")
+        return self._tokens
+
+    def prepare(self, raw: str) -> np.ndarray:
+        """Token numbers, (max_tokens,) int64: start, text, end, padding; the end is never cut.
+
+        With ``marks: true`` (2, max_tokens): the marks of the tokens below them, 0 beside the text.
+        """
+        tokens, room = self.tokens, self.settings.max_tokens - 2
+        encoded = tokens.encode(raw)
+        numbers = [tokens.cls, *encoded[:room], tokens.end]
+        row = np.full(self.settings.max_tokens, tokens.pad, dtype=np.int64)
+        row[: len(numbers)] = numbers
+        if not self.settings.marks:
+            return row
+        marks = np.zeros_like(row)
+        marks[1 : len(numbers) - 1] = token_marks(raw, tokens, encoded)[:room]
+        return np.stack([row, marks])
+
+    def simple_features(self, raw: str) -> list[str]:
+        """Runs of 2 to 5 characters within words, whatever tokens an encoder reads."""
+        return text_terms(raw, self.settings.lowercase)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Prepare several texts, for example zero-shot prompts, (N, *prepared_shape) int64."""
+        rows = np.zeros((len(texts), *self.prepared_shape), dtype=np.int64)
+        for number, text in enumerate(texts):
+            rows[number] = self.prepare(text)
+        return rows
+
+    def spell(self, number: int) -> str:
+        """What a token number stands for, as people read it."""
+        return self.tokens.spelling(number)
+
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """(max_tokens,), or (2, max_tokens) with marks."""
+        length = self.settings.max_tokens
+        return (2, length) if self.settings.marks else (length,)
+
+    @property
+    def input_shape(self) -> InputShape:
+        """The tokens, with the size of the vocabulary; padding is 0."""
+        shape = (self.settings.max_tokens,)
+        return InputShape(kind=self.kind, shape=shape, vocabulary=len(self.tokens))
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The tokens of the prepared rows, (B, max_tokens)."""
+        return (x[:, 0] if self.settings.marks else x).long()
+
+    def augment(self, x: Tensor, options: TextAugment, generator: torch.Generator) -> Tensor:
+        """Take and move words by marks, shuffle sentences, and turn some tokens to <unk>.
+
+        Raises:
+            ConfigError: An option needs marks, and none were prepared.
+        """
+        import torch
+
+        from medmcl.modalities.text.augment import disturb_words
+
+        tokens = self.tokens
+        if options.by_marks and not self.settings.marks:
+            raise ConfigError(
+                "a view takes or moves words of which no marks are prepared",
+                got=f"{', '.join(options.by_marks)}; marks: false",
+                mend="say in the recipe's inputs of these texts: marks: true",
+            )
+        prepared, x = x, self.plain(x)
+        if options.by_marks:
+            x = disturb_words(x, prepared[:, 1], options, tokens, generator)
+        draws = torch.rand(2, *x.shape, generator=generator, device=x.device)
+        chosen = torch.rand(len(x), 1, generator=generator, device=x.device) < options.shuffle
+        x = torch.where(chosen, _shuffle_sentences(x, draws[0], tokens), x)
+        special = (x == tokens.pad) | (x == tokens.cls) | (x == tokens.end)
+        dropped = (draws[1] < options.dropout) & ~special
+        return x.masked_fill(dropped, tokens.unk)
+
+    def state(self) -> dict[str, Any]:
+        """The vocabulary, or the local model's tokeniser: what is needed without its folder."""
+        return self.tokens.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        kinds: tuple[tuple[str, type[LocalModel] | type[ClipTokens] | type[BytePairs]], ...] = (
+            ("model", LocalModel),
+            ("clip", ClipTokens),
+            ("merges", BytePairs),
+        )
+        for key, kind in kinds:
+            if key in state:
+                self._tokens = kind.from_state(state)
+                return
+        self._tokens = Vocabulary.from_state(state)
+
+
+def _shuffle_sentences(x: Tensor, draws: Tensor, tokens: Tokens) -> Tensor:
+    """Put the sentences of each row (B, T) in random order; a sentence ends at . ! ? or ;."""
+    import torch
+
+    is_stop = torch.zeros_like(x, dtype=torch.bool)
+    for stop in tokens.stops:
+        is_stop |= x == stop
+    sentence = is_stop.long().cumsum(dim=1) - is_stop.long()
+    order = draws.gather(1, sentence)  # one random key a sentence, in [0, 1)
+    order = order.masked_fill(x == tokens.cls, -1.0)
+    order = order.masked_fill(x == tokens.end, 2.0).masked_fill(x == tokens.pad, 3.0)
+    return x.gather(1, order.argsort(dim=1, stable=True))
+
+
+def _behind(prefix: str, text: str) -> str:
+    """Put words before a text, which stays what it is."""
+    both = prefix + text
+    return ReportText(both, text.whole) if isinstance(text, ReportText) else both
+
+
+def _read_cell(place: Place, column: str) -> str:
+    where = f"{place.subject}/{place.record}"
+    if column not in place.values:
+        known = ", ".join(map(str, place.values))
+        mend = "correct modalities.NAME.column in cohort.yaml"
+        raise RecordError(
+            f"the table has no column '{column}'", where=where, expected=known, mend=mend
+        )
+    cell = place.values[column]
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell) == "<NA>":
+        return ""
+    return str(cell)
+
+
+def _read_file(place: Place, encoding: str) -> str:
+    where = f"{place.subject}/{place.record}"
+    path = place.paths.get("path")
+    if path is None:
+        mend = "give modalities.NAME a path, or a column"
+        raise RecordError("neither a column nor a file holds the text", where=where, mend=mend)
+    try:
+        with members.open_binary(path) as raw, io.TextIOWrapper(raw, encoding=encoding) as file:
+            text = file.read()
+    except FileNotFoundError:
+        mend = "correct the path in cohort.yaml, or say with `present` which subjects have it"
+        raise RecordError("there is no such file", where=path, mend=mend) from None
+    except LookupError:
+        mend = "use a name Python knows: utf-8, latin-1, cp1252"
+        raise RecordError("unknown encoding", where=path, got=encoding, mend=mend) from None
+    except (OSError, UnicodeError) as error:
+        mend = "say the file's own in cohort.yaml: modalities.NAME.encoding: latin-1"
+        raise RecordError(
+            "is not text in the declared encoding", where=path, got=error, mend=mend
+        ) from None
+    if "\0" in text:
+        raise RecordError("is not a text file (it holds zero bytes)", where=path)
+    return text

@@ -1,0 +1,1 @@
+"""Losses of many modalities at once."""

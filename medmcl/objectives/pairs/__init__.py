@@ -1,0 +1,1 @@
+"""Pair graphs: which modalities are aligned, given or learned."""

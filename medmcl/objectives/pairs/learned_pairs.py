@@ -1,0 +1,203 @@
+"""A pair graph that is learned while a stage trains (AutoBIND), and remembers how it came about."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medmcl.core.batch import Batch, Embeddings
+from medmcl.core.config import lookup
+from medmcl.core.contracts import Observation, ProbeRows
+from medmcl.core.errors import ConfigError
+from medmcl.core.findings import Finding
+from medmcl.objectives.pairs.edge_scores import SCORES, by_pair, margin_in_null_sds, score_pairs
+from medmcl.objectives.pairs.graph_findings import graph_findings
+from medmcl.objectives.pairs.learned_settings import Learned
+from medmcl.objectives.pairs.pairs import Pair, explicit_pairs
+from medmcl.objectives.pairs.trees import Edge, nearest_neighbours, spanning_tree
+
+LEAST_WEIGHT = 0.01
+"""Of the heaviest edge: what an edge weighs at least where edges weigh by score."""
+
+
+class LearnedPairs(nn.Module):
+    """Aligns every pair first, then the edges of a graph that is built anew now and then.
+
+    Keeps the contract `Watches`: the engine shows it the probe rows. Its whole history is in its
+    state, so a resumed run builds the same graphs. Modalities are taken by name in the order of the
+    alphabet, so that the order of the recipe decides nothing.
+
+    Args:
+        settings: How the graph is learned.
+        modalities: Names, at least two.
+
+    Source:
+        AutoBIND, arXiv 2410.06395 (a spanning tree over modalities, rebuilt during training).
+        Differs: a warm-up on every pair; scores on rows that are not trained on, calibrated and
+        smoothed; edges without information are cut.
+    """
+
+    def __init__(self, settings: Learned, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+        if len(modalities) < 2:
+            raise ConfigError("there is no pair of modalities to align",
+                              expected="at least two modalities with a tower")  # fmt: skip
+        self.settings = settings
+        self.names = tuple(sorted(modalities))
+        self.possible: tuple[Pair, ...] = tuple(combinations(self.names, 2))
+        self.allowed = self._allowed()
+        self.history: list[dict[str, Any]] = []
+        self._sums = np.zeros((len(self.names), len(self.names)))
+        self._shares = np.zeros_like(self._sums)
+
+    def _allowed(self) -> tuple[Pair, ...]:
+        """Pairs that the settings leave open."""
+        known = {name: name for name in self.names}
+        if self.settings.learn == "fixed":
+            for name in (name for pair in self.settings.among for name in pair):
+                lookup("modality", name, known)
+            named = explicit_pairs(self.settings.among).possible
+            return tuple(sorted({(min(pair), max(pair)) for pair in named}))
+        if self.settings.anchor is not None:
+            anchor = lookup("modality", self.settings.anchor, known)
+            return tuple(pair for pair in self.possible if anchor in pair)
+        return self.possible
+
+    def forward(
+        self,
+        embeddings: Embeddings,  # noqa: ARG002  (the contract's signature)
+        batch: Batch,  # noqa: ARG002  (the contract's signature)
+    ) -> dict[Pair, float]:
+        """Give the edges in force and their weights."""
+        if not self.history:
+            return dict.fromkeys(self.allowed, 1.0)
+        return {(a, b): weight for a, b, weight in self.history[-1]["edges"]}
+
+    @property
+    def probe(self) -> ProbeRows:
+        """How many rows of the train split scores are taken on."""
+        return self.settings.probe
+
+    def due(self, step: int, steps: int) -> bool:
+        """At every rebuild, where the warm-up ends, and at the end; at the start without one."""
+        if step == 0:
+            return self._first(steps) == 0
+        return step % self.settings.every == 0 or step in (self._first(steps), steps)
+
+    def _first(self, steps: int) -> int:
+        return round(self.settings.warm_up * steps)
+
+    def observe(self, seen: Embeddings, step: int, steps: int) -> Observation:
+        """Score every pair on the probe rows, and build the graph anew once the warm-up is over."""
+        fresh, rows = score_pairs(
+            seen, self.names, SCORES[self.settings.score], self.settings.min_rows
+        )
+        nulls, _ = score_pairs(seen, self.names, margin_in_null_sds, self.settings.min_rows)
+        scores = self._smoothed(fresh)
+        before = self._edges()
+        warm = step < self._first(steps)
+        edges = list(self.allowed) if warm else self._build(scores)
+        phase = "warm-up" if warm else "learned"
+        if not edges:
+            edges, phase = list(self.allowed), "no edge"
+        row: dict[str, Any] = {
+            "step": step,
+            "phase": phase,
+            "edges": [[*edge, weight] for edge, weight in self._weighed(edges, scores, phase)],
+            "scores": _named(scores, self.names),
+            "fresh": _named(fresh, self.names),
+            "null_sds": _named(nulls, self.names),
+            "isolated": [name for name in self.names if not any(name in edge for edge in edges)],
+            "changed": len(set(edges) ^ before),
+            "jaccard": len(set(edges) & before) / len(set(edges) | before),
+        }
+        if not self.history:  # the same at every step
+            row["rows"] = {f"{a}~{b}": int(n) for (a, b), n in by_pair(rows, self.names).items()}
+        changed = bool(row["changed"]) or self.settings.weights == "score"
+        self.history.append(row)
+        return Observation(row=row, changed=changed)
+
+    def _edges(self) -> set[Pair]:
+        rows = self.history[-1]["edges"] if self.history else [(*pair, 1) for pair in self.allowed]
+        return {(a, b) for a, b, _ in rows}
+
+    def _smoothed(self, fresh: np.ndarray) -> np.ndarray:
+        """Running mean of the scores; the first ones weigh no more than their share."""
+        keep, has = self.settings.ema, ~np.isnan(fresh)
+        self._sums[has] = keep * self._sums[has] + (1 - keep) * fresh[has]
+        self._shares[has] = keep * self._shares[has] + (1 - keep)
+        known = self._shares > 0
+        return np.where(known, self._sums / np.where(known, self._shares, 1.0), math.nan)
+
+    def _build(self, scores: np.ndarray) -> list[Pair]:
+        """The graph that the settings ask for, on edges that are not cut."""
+        left = np.full_like(scores, -math.inf)
+        floor, current = self.settings.cut_below, self._edges()
+        number = {name: i for i, name in enumerate(self.names)}
+        for a, b in self.allowed:
+            i, j = number[a], number[b]
+            if not math.isnan(scores[i, j]) and (floor is None or scores[i, j] >= floor):
+                bonus = self.settings.hysteresis if (a, b) in current else 0.0
+                left[i, j] = left[j, i] = scores[i, j] + bonus
+        return [(self.names[i], self.names[j]) for i, j in self._chosen(left)]
+
+    def _chosen(self, left: np.ndarray) -> list[Edge]:
+        settings = self.settings
+        if settings.learn == "tree":
+            return spanning_tree(left)
+        if settings.learn == "knn":
+            near = nearest_neighbours(left, settings.neighbours)
+            return sorted({*spanning_tree(left), *near})
+        kept = [(i, j) for i, j in combinations(range(len(left)), 2) if left[i, j] > -math.inf]
+        if settings.learn == "star" and settings.anchor is None:
+            sums = np.where(np.isneginf(left), 0.0, left).sum(0)
+            middle = int(np.argmax(sums))
+            return [edge for edge in kept if middle in edge]
+        return kept
+
+    def _weighed(
+        self, edges: list[Pair], scores: np.ndarray, phase: str
+    ) -> list[tuple[Pair, float]]:
+        if self.settings.weights == "equal" or phase != "learned":
+            return [(edge, 1.0) for edge in edges]
+        worth = {edge: max(0.0, score) for edge, score in by_pair(scores, self.names).items()}
+        most = max(worth[edge] for edge in edges) or 1.0
+        return [(edge, max(worth[edge] / most, LEAST_WEIGHT)) for edge in edges]
+
+    def findings(self) -> list[Finding]:
+        """What a reader must know before believing the graph; empty if nothing is against it."""
+        return graph_findings(self.history, self.settings, self.allowed)
+
+    def get_extra_state(self) -> Tensor:
+        """History and running means as JSON in a tensor of bytes, which safetensors can hold."""
+        state = {
+            "names": self.names,
+            "sums": self._sums.tolist(),
+            "shares": self._shares.tolist(),
+            "history": self.history,
+        }
+        return torch.from_numpy(np.frombuffer(json.dumps(state).encode(), dtype=np.uint8).copy())
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take back what `get_extra_state` gave."""
+        read: Mapping[str, Any] = json.loads(state.cpu().numpy().tobytes())
+        if tuple(read["names"]) != self.names:
+            raise ConfigError("the graph of the checkpoint is over other modalities",
+                              got=read["names"], expected=self.names)  # fmt: skip
+        self._sums, self._shares = np.array(read["sums"]), np.array(read["shares"])
+        self.history = list(read["history"])
+
+
+def _named(values: np.ndarray, names: tuple[str, ...]) -> dict[str, float | None]:
+    """Scores by ``a~b``; None where there is none."""
+    return {
+        f"{a}~{b}": None if math.isnan(value) else value
+        for (a, b), value in by_pair(values, names).items()
+    }

@@ -1,0 +1,1 @@
+"""Losses of two modalities, or of two views of one."""

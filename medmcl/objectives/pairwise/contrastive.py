@@ -1,0 +1,202 @@
+"""Contrastive losses as pure functions: InfoNCE, NT-Xent, sigmoid.
+
+Row i of one side belongs to row i of the other; every other row of the batch is a negative.
+Similarity is the cosine, higher = more alike. ``logit_scale`` = 1 / temperature. Half precision is
+widened to float32 before the similarities are taken, also under autocast; of two precisions the
+wider one is taken.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medmcl.core.errors import MedmclError
+from medmcl.objectives.pairwise.grouped import compared_rows, other_groups
+from medmcl.objectives.pairwise.tiled import tiled_info_nce
+
+TILE_FROM = {"cpu": 2048}
+"""Device type to the rows from which InfoNCE is computed in tiles; faster there, and lean."""
+TILE_FROM_ELSEWHERE = 16384
+
+
+def info_nce(
+    a: Tensor,
+    b: Tensor,
+    logit_scale: float | Tensor,
+    weight: float = 0.5,
+    normalise: bool = True,
+    groups: Tensor | None = None,
+) -> Tensor:
+    """Give the symmetric InfoNCE loss: ``weight`` CE(a to b) + (1 - ``weight``) CE(b to a).
+
+    Large batches are computed in tiles, exactly, without the (B, B) matrix in memory; that path
+    has no second derivative.
+
+    Args:
+        a: Embeddings of one side, (B, D).
+        b: Embeddings of the other side, (B, D); row i belongs to row i of ``a``.
+        logit_scale: 1 / temperature, a number or a tensor of one element: 10 for 0.1.
+        weight: Share of the a-to-b direction (each row of ``a`` looks for its ``b``), in [0, 1].
+        normalise: Whether rows are scaled to unit length first.
+        groups: Group of each row, (B,): negatives are the other rows of a row's own group, and
+            rows that are alone in theirs are left out. The loss is the mean of the losses of the
+            groups, each alone in a batch, weighted by their rows.
+
+    Returns:
+        Scalar, nats; lower is better. log B for embeddings that tell nothing.
+
+    Raises:
+        MedmclError: If shapes differ, values are not real numbers with a fraction, there are fewer
+            than 2 rows, the scale is not finite and positive, or every row is alone in its group.
+
+    Source:
+        Radford et al. 2021, fig. 3, arXiv 2103.00020; weight per direction: Zhang et al. 2020,
+        eq. (4), arXiv 2010.00747, as in Turgut et al. 2025. Groups: Zhang et al. 2024,
+        arXiv 2402.11816, whose code has batches of one group only. Differs: none.
+    """
+    _check_share(weight)
+    a, b, scale = _prepare(a, b, logit_scale, normalise)
+    a, b, groups = compared_rows(a, b, groups)
+    with torch.autocast(a.device.type, enabled=False):
+        if groups is None and len(a) >= TILE_FROM.get(a.device.type, TILE_FROM_ELSEWHERE):
+            return tiled_info_nce(a, b, scale, weight)
+        logits = scale * (a @ b.T)
+        if groups is not None:
+            logits = logits.masked_fill(other_groups(groups), -math.inf)
+        own = torch.arange(len(a), device=a.device)
+        forth, back = functional.cross_entropy(logits, own), functional.cross_entropy(logits.T, own)
+        return weight * forth + (1 - weight) * back
+
+
+def nt_xent(
+    a: Tensor,
+    b: Tensor,
+    logit_scale: float | Tensor,
+    normalise: bool = True,
+    groups: Tensor | None = None,
+) -> Tensor:
+    """Give the NT-Xent loss of two views: negatives are all other rows of both views.
+
+    Args:
+        a: Embeddings of the first view, (B, D).
+        b: Embeddings of the second view of the same rows, (B, D).
+        logit_scale: 1 / temperature.
+        normalise: Whether rows are scaled to unit length first.
+        groups: As in `info_nce`.
+
+    Returns:
+        Scalar, nats; lower is better. log (2 B - 1) for embeddings that tell nothing.
+
+    Raises:
+        MedmclError: As `info_nce`.
+
+    Source:
+        Chen et al. 2020, eq. (1), arXiv 2002.05709. Differs: none.
+    """
+    a, b, scale = _prepare(a, b, logit_scale, normalise)
+    a, b, groups = compared_rows(a, b, groups)
+    with torch.autocast(a.device.type, enabled=False):
+        both = torch.cat([a, b])
+        hidden = torch.eye(len(both), dtype=torch.bool, device=a.device)
+        if groups is not None:
+            hidden = hidden | other_groups(groups).repeat(2, 2)
+        logits = (scale * (both @ both.T)).masked_fill(hidden, -math.inf)
+        partner = torch.arange(len(both), device=a.device).roll(len(a))
+        return functional.cross_entropy(logits, partner)
+
+
+def sigmoid_loss(
+    a: Tensor,
+    b: Tensor,
+    logit_scale: float | Tensor,
+    logit_bias: float | Tensor,
+    normalise: bool = True,
+    groups: Tensor | None = None,
+) -> Tensor:
+    """Give the sigmoid loss: every pair of rows is its own yes-or-no question.
+
+    Args:
+        a: Embeddings of one side, (B, D).
+        b: Embeddings of the other side, (B, D).
+        logit_scale: 1 / temperature.
+        logit_bias: Added to every logit; about -log B at the start, as most pairs do not match.
+        normalise: Whether rows are scaled to unit length first.
+        groups: As in `info_nce`.
+
+    Returns:
+        Scalar, nats a row (the sum over its B pairs); lower is better.
+
+    Raises:
+        MedmclError: As `info_nce`.
+
+    Source:
+        Zhai et al. 2023, algorithm 1, arXiv 2303.15343. Differs: none.
+    """
+    a, b, scale = _prepare(a, b, logit_scale, normalise)
+    a, b, groups = compared_rows(a, b, groups)
+    bias = as_one_number(logit_bias, a, "logit_bias")
+    with torch.autocast(a.device.type, enabled=False):
+        logits = scale * (a @ b.T) + bias
+        sign = 2 * torch.eye(len(a), dtype=a.dtype, device=a.device) - 1
+        answers = functional.logsigmoid(sign * logits)
+        if groups is not None:
+            answers = answers.masked_fill(other_groups(groups), 0.0)
+        return -answers.sum() / len(a)
+
+
+def as_one_number(value: float | Tensor, like: Tensor, name: str) -> Tensor:
+    """Give ``value`` as a tensor of shape (1,) beside ``like``; `MedmclError` if not finite.
+
+    Tensors on an accelerator are not looked into: that would stall it at every step.
+    """
+    if not isinstance(value, Tensor):
+        value = torch.tensor([float(value)], dtype=like.dtype, device=like.device)
+    elif value.numel() != 1:
+        raise MedmclError(f"{name} must hold one number", got=f"shape {tuple(value.shape)}")
+    if value.device.type == "cpu" and not torch.isfinite(value.detach()).all():
+        raise MedmclError(f"{name} must be finite", got=value.item())
+    return value.reshape(1).to(dtype=like.dtype, device=like.device)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Give half-precision values as float32; others as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _prepare(
+    a: Tensor, b: Tensor, logit_scale: float | Tensor, normalise: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    if a.ndim != 2 or a.shape != b.shape:
+        raise MedmclError(
+            "a and b must be matrices of one shape (B, D)",
+            got=f"{tuple(a.shape)} and {tuple(b.shape)}",
+        )
+    if len(a) < 2:
+        raise MedmclError(
+            "a contrastive loss needs at least 2 rows: with fewer there is no negative",
+            got=len(a),
+            mend="leave the term out, or use larger batches",
+        )
+    if not (a.is_floating_point() and b.is_floating_point()):
+        raise MedmclError(
+            "a and b must hold floating-point numbers",
+            got=f"{a.dtype} and {b.dtype}",
+            mend="embeddings.float()",
+        )
+    wider = torch.promote_types(widen(a).dtype, widen(b).dtype)
+    a, b = a.to(wider), b.to(wider)
+    scale = as_one_number(logit_scale, a, "logit_scale")
+    if scale.device.type == "cpu" and scale.item() <= 0:
+        raise MedmclError("logit_scale must be above 0", got=scale.item())
+    if normalise:
+        a, b = functional.normalize(a, dim=1), functional.normalize(b, dim=1)
+    return a, b, scale
+
+
+def _check_share(weight: float) -> None:
+    if not 0 <= weight <= 1:
+        raise MedmclError("weight must lie in [0, 1]", got=weight)

@@ -1,0 +1,112 @@
+"""Cross-modal alignment: two modalities of one subject are drawn together, others apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from medmcl.core.batch import Batch, Embeddings, Term
+from medmcl.core.contracts import ModelShape, PairGraph
+from medmcl.core.errors import ConfigError
+from medmcl.objectives.pairs.learned_pairs import LearnedPairs
+from medmcl.objectives.pairs.learned_settings import Learned
+from medmcl.objectives.pairs.pairs import pair_graph
+from medmcl.objectives.pairwise.chance import info_nce_chance, sigmoid_chance
+from medmcl.objectives.pairwise.contrastive import info_nce, sigmoid_loss
+from medmcl.objectives.pairwise.grouped import with_groups
+from medmcl.objectives.pairwise.scale import LogitScale
+from medmcl.objectives.settings import CrossModalSettings
+
+
+class CrossModal(nn.Module):
+    """Charges for every pair of modalities over the rows that have both.
+
+    A pair with fewer than ``min_rows`` such rows is left out. The loss is the mean over the pairs
+    that remain, weighted by the pair graph. With one pair it is CLIP's, with a star ImageBind's.
+    It sees what any two modalities share, and nothing that shows only in three of them together.
+
+    Source:
+        Radford et al. 2021, arXiv 2103.00020; for ECG and CMR: Turgut et al. 2025,
+        arXiv 2308.05764. Differs: any number of modalities, each of which may be absent; negatives
+        come from all ranks.
+    """
+
+    Settings = CrossModalSettings
+
+    across_ranks: Literal["gather", "rows"] = "gather"
+    gathers: tuple[str, ...] = ("pooled",)
+    takes_groups: ClassVar[bool] = True
+
+    def __init__(self, settings: CrossModalSettings, shape: ModelShape) -> None:
+        super().__init__()
+        self.settings = settings
+        learned = isinstance(settings.pairs, Learned)
+        graph: PairGraph = (
+            LearnedPairs(settings.pairs, tuple(shape.inputs))
+            if isinstance(settings.pairs, Learned)
+            else pair_graph(settings.pairs, tuple(shape.inputs))
+        )
+        self.graph = graph
+        self.min_rows = settings.min_rows or (8 if learned else 2)
+        self.views: tuple[str, ...] = (settings.view,)
+        self.terms: tuple[str, ...] = tuple(f"cross_modal/{a}~{b}" for a, b in graph.possible)
+        if settings.scale_per_pair:
+            own = {f"{a}~{b}": LogitScale(settings.scale) for a, b in graph.possible}
+            self.scales = nn.ModuleDict(own)
+        else:
+            self.scale = LogitScale(settings.scale)
+        if settings.loss == "siglip":
+            self.bias = nn.Parameter(
+                torch.tensor([settings.bias], device="cpu"), requires_grad=settings.scale.learned
+            )
+
+    def forward(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]:
+        """Give a term for each pair with enough rows."""
+        embeddings = seen[self.settings.view]
+        shared = None if self.settings.scale_per_pair else self.scale()
+        charged: dict[str, tuple[Term, float]] = {}
+        for (a, b), weight in self.graph(embeddings, batch).items():
+            for name in (a, b):
+                require_pooled(embeddings, name, self.settings.view)
+            both = embeddings.batch.both(a, b).nonzero().squeeze(1)
+            rows, groups = with_groups(embeddings.batch, both)
+            if len(rows) >= self.min_rows:
+                scale = self.scales[f"{a}~{b}"]() if shared is None else shared
+                value = self._compare(
+                    embeddings.pooled[a][rows], embeddings.pooled[b][rows], scale, groups
+                )
+                chance = self._chance(len(rows), groups)
+                term = Term(value, len(rows), chance=chance)
+                charged[f"cross_modal/{a}~{b}"] = (term, weight)
+        total = sum(weight for _, weight in charged.values())
+        return {n: replace(term, weight=weight / total) for n, (term, weight) in charged.items()}
+
+    def scale_of(self, pair: tuple[str, str]) -> LogitScale | None:
+        """The scale that a pair, in either order, is compared at; None if it is not aligned."""
+        for a, b in self.graph.possible:
+            if {a, b} == set(pair):
+                return self.scales[f"{a}~{b}"] if self.settings.scale_per_pair else self.scale  # type: ignore[return-value]  # LogitScale
+        return None
+
+    def _compare(self, a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None) -> Tensor:
+        if self.settings.loss == "siglip":
+            return sigmoid_loss(a, b, scale, self.bias, groups=groups)
+        return info_nce(a, b, scale, self.settings.weight, groups=groups)
+
+    def _chance(self, rows: int, groups: Tensor | None) -> float | Tensor:
+        known = sigmoid_chance if self.settings.loss == "siglip" else info_nce_chance
+        return known(rows, groups)
+
+
+def require_pooled(embeddings: Embeddings, modality: str, view: str) -> None:
+    """Raise `ConfigError` if ``view`` gives no point in the shared space for ``modality``."""
+    if modality not in embeddings.pooled:
+        raise ConfigError(
+            f"the view '{view}' does not show '{modality}'",
+            expected=", ".join(embeddings.pooled) or "a view with pooled embeddings",
+            mend=f"add '{modality}' to views.{view}.modalities",
+        )

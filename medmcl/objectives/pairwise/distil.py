@@ -1,0 +1,129 @@
+"""Distillation: one encoder learns what a larger model, or several joined, make of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from medmcl.core.batch import Batch, Embeddings, Term, taught
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import ConfigError
+from medmcl.objectives.pairwise.contrastive import widen
+from medmcl.objectives.pairwise.cross_modal import require_pooled
+from medmcl.objectives.settings import DistilSettings
+
+
+class Distil(nn.Module):
+    """Charges where features do not tell those of the teacher, and where similarities differ.
+
+    Two terms a modality: ``vectors``, the share of the variance of the teacher's features, over
+    train rows, that a linear map of the student's leaves unexplained; ``relations``, the mean
+    squared difference of the cosines of all two rows; and those of rows of every two modalities.
+    The teacher sees records undisturbed; the student sees the view.
+
+    Source:
+        Relations: Park et al. 2019, arXiv 1904.05068, and Tung and Mori 2019, arXiv 1907.09682,
+        with cosines in the place of distances and of scaled products; vectors: Romero et al. 2015,
+        arXiv 1412.6550, with a linear map. To distil the stages of multistage contrastive learning
+        is ours.
+    """
+
+    Settings = DistilSettings
+
+    across_ranks: Literal["gather", "rows"] = "gather"
+    gathers: tuple[str, ...] = ("features", "pooled")
+    is_taught: ClassVar[bool] = True
+
+    def __init__(self, settings: DistilSettings, shape: ModelShape) -> None:
+        super().__init__()
+        if not shape.taught:
+            raise ConfigError(
+                "the objective distil has nothing to learn from",
+                mend="name an earlier stage that has the same modalities: `teacher: joined`",
+            )
+        self.settings = settings
+        self.views: tuple[str, ...] = (settings.view,)
+        self.names = tuple(shape.taught)
+        self.maps = nn.ModuleDict(
+            {name: nn.Linear(shape.widths[name], width) for name, width in shape.taught.items()}
+        )
+        ends = [(a, b) for n, a in enumerate(self.names) for b in self.names[n:]]
+        vectors = [f"distil/{name}/vectors" for name in self.names if settings.vectors]
+        relations = [_relation(a, b) for a, b in ends if settings.relations]
+        self.pairs = ends
+        self.terms: tuple[str, ...] = (*vectors, *relations)
+
+    def forward(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]:
+        """Give the terms that have two rows at least."""
+        embeddings = seen[self.settings.view]
+        charged: dict[str, tuple[Tensor, int, float]] = {}
+        for name in self.names if self.settings.vectors else ():
+            require_pooled(embeddings, name, self.settings.view)
+            rows = self._rows(embeddings, batch, name, "features")
+            if len(rows) >= 2:
+                own = self.maps[name](embeddings.features[name][rows])
+                value = unexplained(own, batch.targets[taught(name, "features")][rows])
+                charged[f"distil/{name}/vectors"] = (value, len(rows), self.settings.vectors)
+        for a, b in self.pairs if self.settings.relations else ():
+            first, second = (self._rows(embeddings, batch, name, "pooled") for name in (a, b))
+            if len(first) >= 2 and len(second) >= 2:
+                value = relations(
+                    embeddings.pooled[a][first],
+                    embeddings.pooled[b][second],
+                    batch.targets[taught(a, "pooled")][first],
+                    batch.targets[taught(b, "pooled")][second],
+                )
+                weight = self.settings.relations
+                charged[_relation(a, b)] = (value, len(first), weight)
+        total = sum(weight for _, _, weight in charged.values())
+        return {
+            name: Term(value, count, weight / total, 1.0 if name.endswith("/vectors") else None)
+            for name, (value, count, weight) in charged.items()
+        }
+
+    def _rows(self, embeddings: Embeddings, batch: Batch, name: str, space: str) -> Tensor:
+        known = batch.known[taught(name, space)][:, 0]
+        return (embeddings.batch.present[name] & known).nonzero().squeeze(1)
+
+
+def _relation(a: str, b: str) -> str:
+    return f"distil/{a}/relations" if a == b else f"distil/{a}~{b}/relations"
+
+
+def unexplained(own: Tensor, taught_: Tensor) -> Tensor:
+    """Give the squared distance to the teacher's features, whose variance over train rows is 1.
+
+    The variance in the batch would not do: records of which the teacher says the same, such
+    as reports of normal findings, would then cost without bound.
+
+    Args:
+        own: What the student says, (B, E).
+        taught_: What the teacher says, (B, E), scaled so that the variances of its columns over
+            train rows sum to 1.
+
+    Returns:
+        Scalar, lower is better; 0 = equal, 1 = no better than the mean of train rows.
+    """
+    own = widen(own)
+    return (own - taught_.to(own.dtype)).square().sum(dim=1).mean()
+
+
+def relations(a: Tensor, b: Tensor, taught_a: Tensor, taught_b: Tensor) -> Tensor:
+    """Give the mean squared difference between the student's cosines and the teacher's.
+
+    Args:
+        a: Student, unit points of one modality, (N, D).
+        b: Student, of the same or another modality, (M, D).
+        taught_a: Teacher, (N, F).
+        taught_b: Teacher, (M, F).
+
+    Returns:
+        Scalar, lower is better; 0 = every two rows are as alike as the teacher has them.
+    """
+    a, b = widen(a), widen(b)
+    with torch.autocast(a.device.type, enabled=False):
+        theirs = taught_a.to(a.dtype) @ taught_b.to(a.dtype).T
+        return torch.mean((a @ b.T - theirs) ** 2)

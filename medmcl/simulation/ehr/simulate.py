@@ -1,0 +1,236 @@
+"""The simulated EHR cohort: codes and concepts of patients over time, as a MEDS 0.4 data set.
+
+The tokens are those of `ehr_tokens` (CLAIME's generator). Each falls on a visit of its patient at
+random, so time carries no information: whole-record counts are exact draws of the model, narrower
+windows count fewer pairs of the same kind. No two events of a subject share a time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from pydantic import Field, PositiveInt, model_validator
+from scipy import sparse
+
+from medmcl.core.config import Config
+from medmcl.core.rng import numpy_generator
+from medmcl.core.whole_folder import whole_folder
+from medmcl.simulation.ehr.tokens import BLOCK, Array, Case, token_blocks, true_embedding
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+PREFIXES = ("CODE", "CUI")
+MODALITIES = ("codes", "concepts")
+FIRST_DAY = np.datetime64("2010-01-01T08:00:00", "us")
+MEDS_VERSION = "0.4.1"
+MARKS = ("truth.parquet", "metadata/dataset.json")
+
+
+class EhrSettings(Config):
+    """How large and how noisy a simulated EHR cohort is."""
+
+    subjects: PositiveInt = Field(default=100, description="number of subjects")
+    seed: int = Field(default=0, description="same seed, same bytes")
+    codes: PositiveInt = Field(default=100, description="words of the first modality, CODE//i")
+    concepts: PositiveInt = Field(default=100, description="words of the second, CUI//i")
+    dimensions: PositiveInt = Field(default=4, description="of a patient's state")
+    case: Case = Field(default=1, description="noise within a modality: some words (1), AR(1) (2)")
+    c: Annotated[float, Field(gt=0)] = Field(default=0.2, description="case 1: 1 / c = variance")
+    rho: Share = Field(default=0.8, description="case 2: correlation of neighbouring words")
+    mean_tokens: Annotated[float, Field(ge=0.1)] = Field(
+        default=50.0, description="mean tokens of a subject in each modality"
+    )
+    mean_visits: Annotated[float, Field(ge=1)] = Field(default=10.0, description="of a subject")
+    years: Annotated[float, Field(gt=0, le=50)] = Field(default=5.0, description="of records")
+    sites: PositiveInt = Field(default=3, description="hospitals; they do not differ")
+    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
+    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
+    recipe: str = Field(default="claime_toy", description="default recipe of the cohort")
+    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
+
+    @model_validator(mode="after")
+    def _check(self) -> EhrSettings:
+        if self.tuning + self.held_out >= 1:
+            raise ValueError("tuning + held_out must leave something to train on")
+        if self.dimensions >= min(self.codes, self.concepts):
+            raise ValueError("dimensions must be fewer than codes and than concepts")
+        return self
+
+
+def simulate_ehr(out: Path, settings: EhrSettings) -> Path:
+    """Write a MEDS folder; it appears whole or not at all.
+
+    ``data/N.parquet`` (subject_id, time, code, visit_id, site), ``metadata/`` (codes with their
+    family as parent, splits, dataset), ``truth.parquet`` (the embedding that drew each code) and
+    ``cohort.yaml``.
+
+    Raises:
+        CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
+    """
+    with whole_folder(out, marks=MARKS, overwrite=settings.overwrite) as folder:
+        (folder / "data").mkdir()
+        (folder / "metadata").mkdir()
+        sizes = (settings.codes, settings.concepts)
+        truth = tuple(
+            true_embedding(d, settings.dimensions, settings.seed, m)
+            for m, d in enumerate(sizes, start=1)
+        )
+        _write_shards(folder / "data", (truth[0], truth[1]), settings)
+        _write_metadata(folder, (truth[0], truth[1]), settings)
+    return Path(out).absolute()
+
+
+def _write_shards(folder: Path, truth: tuple[Array, Array], settings: EhrSettings) -> None:
+    names = pa.array(_names(settings))
+    blocks = token_blocks(
+        settings.subjects,
+        truth,
+        settings.case,
+        c=settings.c,
+        rho=settings.rho,
+        seed=settings.seed,
+        mean_tokens=settings.mean_tokens,
+    )
+    for number, (x1, x2) in enumerate(blocks):
+        rng = numpy_generator(settings.seed, "ehr visits", number)
+        pq.write_table(
+            _events(sparse.hstack([x1, x2], format="csr"), number * BLOCK, names, settings, rng),
+            folder / f"{number}.parquet",
+        )
+
+
+def _events(
+    tokens: sparse.csr_array,
+    first: int,
+    names: pa.Array,
+    settings: EhrSettings,
+    rng: np.random.Generator,
+) -> pa.Table:
+    """Rows of a shard, sorted by subject and time; a subject's visits are sorted days."""
+    table = tokens.tocoo()
+    row = np.repeat(table.coords[0], table.data).astype(np.int64)
+    code = np.repeat(table.coords[1], table.data)
+    visits = 1 + rng.poisson(settings.mean_visits - 1, size=tokens.shape[0])
+    begins = np.concatenate([[0], np.cumsum(visits)])
+    owner = np.repeat(np.arange(tokens.shape[0]), visits)
+    days = rng.integers(0, max(1, round(settings.years * 365.25)), size=begins[-1])
+    days = days[np.lexsort((days, owner))]
+    visit = begins[row] + (rng.random(len(row)) * visits[row]).astype(np.int64)
+    order = np.lexsort((rng.random(len(row)), visit))  # visits follow subjects and days
+    row, code, visit = row[order], code[order], visit[order]
+    seconds = np.arange(len(row)) - np.searchsorted(row, row)  # no two events at one time
+    time = FIRST_DAY + days[visit] * np.timedelta64(1, "D") + seconds * np.timedelta64(1, "s")
+    sites = pa.array([f"site_{i}" for i in range(settings.sites)])
+    site = rng.integers(0, settings.sites, size=tokens.shape[0])
+    return pa.table(
+        {
+            "subject_id": pa.array(row + first + 1),
+            "time": pa.array(time.astype("datetime64[us]")),
+            "code": names.take(pa.array(code)),
+            "visit_id": pa.array((row + first + 1) * 1000 + visit - begins[row]),
+            "site": sites.take(pa.array(site[row])),
+        }
+    )
+
+
+def _write_metadata(folder: Path, truth: tuple[Array, Array], settings: EhrSettings) -> None:
+    names = _names(settings)
+    whole = np.concatenate(truth)
+    largest = np.abs(whole).argmax(axis=1)
+    families = [
+        f"FAMILY//{k}{'+' if v[k] > 0 else '-'}" for v, k in zip(whole, largest, strict=True)
+    ]
+    codes = {
+        "code": pa.array(names),
+        "description": pa.array([f"simulated {name.replace('//', ' ')}" for name in names]),
+        "parent_codes": pa.array([[f] for f in families], pa.list_(pa.string())),
+    }
+    pq.write_table(pa.table(codes), folder / "metadata" / "codes.parquet")
+    columns = {f"v_{k}": pa.array(whole[:, k]) for k in range(settings.dimensions)}
+    pq.write_table(
+        pa.table({"code": codes["code"], "family": pa.array(families), **columns}),
+        folder / "truth.parquet",
+    )
+    order = numpy_generator(settings.seed, "ehr splits").permutation(settings.subjects)
+    edges = np.cumsum([settings.held_out, settings.tuning]) * settings.subjects
+    split = np.array(["held_out", "tuning", "train"])[np.searchsorted(edges, order, side="right")]
+    ids = pa.array(np.arange(1, settings.subjects + 1))
+    pq.write_table(
+        pa.table({"subject_id": ids, "split": pa.array(split.tolist())}),
+        folder / "metadata" / "subject_splits.parquet",
+    )
+    dataset = {
+        "dataset_name": "medmcl simulated EHR",
+        "dataset_version": f"seed {settings.seed}",
+        "etl_name": "medmcl simulate ehr",
+        "meds_version": MEDS_VERSION,
+        "site_id_columns": ["site"],
+        "other_extension_columns": ["visit_id"],
+        "license": "CC0-1.0",
+    }
+    (folder / "metadata" / "dataset.json").write_text(json.dumps(dataset, indent=2) + "\n")
+    (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
+    text = yaml.safe_dump(cohort_tree(settings), sort_keys=False, allow_unicode=True, width=100)
+    (folder / "cohort.yaml").write_text(text, encoding="utf-8")
+
+
+def cohort_tree(settings: EhrSettings) -> dict[str, Any]:
+    """The cohort.yaml of the folder: both vocabularies of one MEDS table, each a modality."""
+    events = {"reader": "meds", "table": "data/*.parquet"}
+    return {
+        "schema": "medmcl/cohort@1",
+        "about": f"simulated EHR: {settings.subjects} subjects, seed {settings.seed}",
+        "subjects": {
+            "table": "metadata/subject_splits.parquet",
+            "id": "subject_id",
+            "split": "split",
+        },
+        "modalities": {
+            name: {**events, "kind": "codes", "present": f"startswith(code, '{prefix}//')"}
+            for name, prefix in zip(MODALITIES, PREFIXES, strict=True)
+        },
+        "recipe": settings.recipe,
+    }
+
+
+def _names(settings: EhrSettings) -> list[str]:
+    sizes = zip(PREFIXES, (settings.codes, settings.concepts), strict=True)
+    return [f"{prefix}//{i}" for prefix, size in sizes for i in range(size)]
+
+
+def _readme(settings: EhrSettings) -> str:
+    noise = f"case 1, c {settings.c:g}" if settings.case == 1 else f"case 2, rho {settings.rho:g}"
+    return "\n".join(
+        [
+            "# Simulated EHR",
+            "",
+            f"{settings.subjects} subjects, none of them real: `medmcl simulate ehr`, seed "
+            f"{settings.seed}, {noise}. Free of any licence (CC0).",
+            "",
+            "Codes `CODE//i` and concepts `CUI//i` are drawn by the generator of CLAIME (Cai et "
+            "al., arXiv 2403.14926, section 5): one hidden state a subject draws both, noise "
+            "within each modality is independent of the other's. Events fall on visits at "
+            "random: time tells nothing. Count whole records (`window: record`): narrower windows "
+            "lose pairs and gain nothing.",
+            "",
+            f"The seed draws the truth too: `CODE//3` of another seed means something else, so two "
+            f"simulations are no two hospitals of one world. This one has {settings.sites} sites "
+            "in the column `site`; count them apart with `only: {column: site, values: [site_0]}` "
+            "in the spec of `medmcl cooccur count`, and merge.",
+            "",
+            "| file | what it holds |",
+            "|---|---|",
+            "| `cohort.yaml` | codes and concepts as modalities, for `medmcl pretrain --cohort` |",
+            "| `data/N.parquet` | MEDS 0.4 events, with `visit_id` and `site` beside |",
+            "| `metadata/codes.parquet` | codes; the parent is the family: largest dimension of "
+            "the truth, and its sign |",
+            "| `metadata/subject_splits.parquet` | train, tuning, held_out |",
+            "| `truth.parquet` | the embedding that drew each code, `v_0` and on |",
+            "",
+        ]
+    )

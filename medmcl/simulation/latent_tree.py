@@ -1,0 +1,242 @@
+"""The simulated cohort of many modalities: latents on a tree, each shown through its own table.
+
+The latents of a modality are a noisy rotation of its parent's in a tree over modalities, so
+neighbours in the tree share most, and two modalities further apart share less with every edge
+between them. Which are neighbours is the truth that a learned pair graph has to find.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, PositiveInt, model_validator
+
+from medmcl.core.config import Config
+from medmcl.core.rng import numpy_generator
+from medmcl.core.whole_folder import whole_folder
+from medmcl.simulation.heart.manifest import write_yaml
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Array = np.ndarray
+MARKS = ("truth.json", "truth.parquet")
+
+
+class LatentTreeSettings(Config):
+    """How many modalities, how they hang together, and how patchy they are."""
+
+    subjects: PositiveInt = Field(default=1000, description="number of subjects")
+    seed: int = Field(default=0, description="same seed, same bytes")
+    modalities: Annotated[int, Field(ge=2, le=100)] = Field(
+        default=6, description="tables: m0, m1, ..."
+    )
+    rho: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.9, description="correlation of latents along an edge of the tree"
+    )
+    tree: Literal["random", "chain", "star"] | tuple[tuple[int, int], ...] = Field(
+        default="random", description="random, chain, star, or edges such as [[0, 1], [1, 2]]"
+    )
+    noise_modalities: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="how many of the modalities share nothing with any other"
+    )
+    missing: Share = Field(
+        default=0.0, description="share of entries absent at random; everybody keeps one"
+    )
+    latent: PositiveInt = Field(default=8, description="latent dimensions of a modality")
+    columns: PositiveInt = Field(default=24, description="columns of a table")
+    noise: Annotated[float, Field(ge=0)] = Field(
+        default=0.3, description="noise of a cell, standard deviation"
+    )
+    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
+    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
+    recipe: str = Field(default="autobind_toy", description="default recipe of the cohort")
+    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
+
+    @model_validator(mode="after")
+    def _check(self) -> LatentTreeSettings:
+        if self.tuning + self.held_out >= 1:
+            raise ValueError("tuning + held_out must leave something to train on")
+        real = self.modalities - self.noise_modalities
+        if real < 2:
+            raise ValueError("at least two modalities must be related")
+        if not isinstance(self.tree, str) and not _spans(self.tree, real):
+            raise ValueError(
+                f"tree: {real - 1} edges that join the modalities 0 to {real - 1} (those of pure "
+                "noise stand outside)"
+            )
+        return self
+
+
+def _spans(edges: tuple[tuple[int, int], ...], size: int) -> bool:
+    reached, more = {0}, True
+    while more:
+        fresh = {b for a, b in (*edges, *((b, a) for a, b in edges)) if a in reached} - reached
+        reached, more = reached | fresh, bool(fresh)
+    return reached == set(range(size)) and len(edges) == size - 1
+
+
+def simulate_modalities(out: Path, settings: LatentTreeSettings) -> Path:
+    """Write a cohort folder; it appears whole or not at all.
+
+    ``tables/m0.parquet`` and on (one row a subject who has it), ``participants.tsv`` (split,
+    outcomes), ``cohort.yaml``, and apart from it ``truth.json`` (edges, root, noise modalities) and
+    ``truth.parquet`` (latents).
+
+    Raises:
+        CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
+    """
+    with whole_folder(out, marks=MARKS, overwrite=settings.overwrite) as folder:
+        _write(folder, settings)
+    return Path(out).absolute()
+
+
+def draw_tree(settings: LatentTreeSettings) -> list[tuple[int, int]]:
+    """Edges (parent, child) of the modalities that are related, the root's first."""
+    rng = numpy_generator(settings.seed, "latent tree", "edges")
+    names = rng.permutation(settings.modalities)[: settings.modalities - settings.noise_modalities]
+    if settings.tree == "random":
+        order = names.tolist()
+        return [(order[int(rng.integers(k))], order[k]) for k in range(1, len(order))]
+    order = sorted(names.tolist())
+    if settings.tree == "chain":
+        return list(pairwise(order))
+    if settings.tree == "star":
+        return [(order[0], other) for other in order[1:]]
+    given = [(order[a], order[b]) for a, b in settings.tree]
+    return _from_root(given, order[0])
+
+
+def _from_root(edges: list[tuple[int, int]], root: int) -> list[tuple[int, int]]:
+    """Edges turned away from the root, each after the one that leads to it."""
+    left, reached, ordered = list(edges), {root}, []
+    while left:
+        a, b = next(edge for edge in left if reached & set(edge))
+        left.remove((a, b))
+        ordered.append((a, b) if a in reached else (b, a))
+        reached |= {a, b}
+    return ordered
+
+
+def draw_latents(settings: LatentTreeSettings, edges: list[tuple[int, int]]) -> Array:
+    """Latents of every subject and modality, (N, M, latent), standard normal each."""
+    rng = numpy_generator(settings.seed, "latent tree", "latents")
+    z = rng.standard_normal((settings.subjects, settings.modalities, settings.latent))
+    rest = math.sqrt(1 - settings.rho**2)
+    for parent, child in edges:
+        rotation = np.linalg.qr(rng.standard_normal((settings.latent, settings.latent)))[0]
+        z[:, child] = settings.rho * z[:, parent] @ rotation + rest * z[:, child]
+    return z
+
+
+def show(settings: LatentTreeSettings, latents: Array, modality: int) -> Array:
+    """What a table shows of the latents (N, latent): tanh(z A) B and noise, (N, columns)."""
+    rng = numpy_generator(settings.seed, "latent tree", "table", modality)
+    width = settings.columns
+    inward = rng.standard_normal((settings.latent, width)) / math.sqrt(settings.latent)
+    outward = rng.standard_normal((width, width)) / math.sqrt(width)
+    shown: Array = np.tanh(latents @ inward) @ outward
+    return shown + settings.noise * rng.standard_normal(shown.shape)
+
+
+def draw_presence(settings: LatentTreeSettings) -> Array:
+    """Who has what, (N, M) bool; everybody has one modality at least."""
+    rng = numpy_generator(settings.seed, "latent tree", "presence")
+    has = rng.random((settings.subjects, settings.modalities)) >= settings.missing
+    kept = rng.integers(settings.modalities, size=settings.subjects)
+    nothing = np.flatnonzero(~has.any(axis=1))
+    has[nothing, kept[nothing]] = True
+    return has
+
+
+def _write(folder: Path, settings: LatentTreeSettings) -> None:
+    edges = draw_tree(settings)
+    latents, has = draw_latents(settings, edges), draw_presence(settings)
+    names = [f"m{number}" for number in range(settings.modalities)]
+    subjects = np.array([f"s{number:06d}" for number in range(settings.subjects)])
+    (folder / "tables").mkdir()
+    for number, name in enumerate(names):
+        rows = np.flatnonzero(has[:, number])
+        values = show(settings, latents[:, number], number)[rows].astype(np.float32)
+        table = pd.DataFrame(values, columns=[f"{name}_{k}" for k in range(settings.columns)])
+        table.insert(0, "subject_id", subjects[rows])
+        table.to_parquet(folder / "tables" / f"{name}.parquet", index=False)
+    root = edges[0][0]
+    people = pd.DataFrame({"subject_id": subjects, "split": _splits(settings)})
+    people["trait"] = latents[:, root, 0].round(4)
+    people.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    hidden = {
+        f"{name}_z{k}": latents[:, number, k].astype(np.float32)
+        for number, name in enumerate(names)
+        for k in range(settings.latent)
+    }
+    truth = pd.DataFrame({"subject_id": subjects, **hidden})
+    truth.to_parquet(folder / "truth.parquet", index=False)
+    joined = {number for edge in edges for number in edge}
+    facts = {
+        "edges": sorted(sorted([names[a], names[b]]) for a, b in edges),
+        "root": names[root],
+        "noise": [name for number, name in enumerate(names) if number not in joined],
+        "settings": settings.model_dump(mode="json"),
+    }
+    (folder / "truth.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_yaml(folder / "cohort.yaml", _tree(settings, names))
+    (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
+
+
+def _splits(settings: LatentTreeSettings) -> Array:
+    order = numpy_generator(settings.seed, "latent tree", "splits").permutation(settings.subjects)
+    ends = np.cumsum([settings.held_out, settings.tuning]) * settings.subjects
+    return np.array(["held_out", "tuning", "train"])[np.searchsorted(ends, order, side="right")]
+
+
+def _tree(settings: LatentTreeSettings, names: list[str]) -> dict[str, Any]:
+    numbers = range(settings.columns)
+    return {
+        "schema": "medmcl/cohort@1",
+        "about": f"simulated modalities: {settings.subjects} subjects, {settings.modalities} "
+        f"tables, rho {settings.rho:g}, seed {settings.seed}",
+        "subjects": {"table": "participants.tsv", "id": "subject_id", "split": "split"},
+        "modalities": {
+            name: {
+                "reader": "table",
+                "table": f"tables/{name}.parquet",
+                "id": "subject_id",
+                "columns": {f"{name}_{k}": "number" for k in numbers},
+            }
+            for name in names
+        },
+        "tasks": {
+            "trait": {"kind": "regression", "column": "trait"},
+            "high_trait": {"kind": "binary", "column": "trait > 0"},
+        },
+        "recipe": settings.recipe,
+    }
+
+
+def _readme(settings: LatentTreeSettings) -> str:
+    return "\n".join(
+        [
+            "# Simulated modalities",
+            "",
+            f"{settings.subjects} subjects, none of them real: `medmcl simulate modalities`, seed "
+            f"{settings.seed}. Free of any licence (CC0).",
+            "",
+            f"{settings.modalities} tables show latents that hang together as a tree: those of a "
+            f"child are its parent's, turned, at correlation {settings.rho:g}. "
+            f"{settings.noise_modalities} of them are pure noise.",
+            "",
+            "| file | what it holds |",
+            "|---|---|",
+            "| `cohort.yaml` | the cohort as medmcl reads it; it does not know the truth |",
+            "| `participants.tsv` | split; `trait`, the first latent of the tree's root |",
+            "| `tables/m0.parquet`, ... | a modality, one row a subject who has it |",
+            "| `truth.json` | edges of the tree, its root, which modalities are noise |",
+            "| `truth.parquet` | the latents, `m0_z0` and on |",
+            "",
+        ]
+    )

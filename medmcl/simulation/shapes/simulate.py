@@ -1,0 +1,161 @@
+"""The simulated cohort of captioned shapes: pictures, captions that name what they show.
+
+A picture shows one to four copies of a shape in a colour, a texture and a place. Pairs with a wrong
+caption, unseen combinations, rare shapes, and missing pictures or captions are settings; which they
+are stands in the truth, which the cohort does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.rng import numpy_generator
+from medmcl.core.whole_folder import whole_folder
+from medmcl.simulation.heart.manifest import write_yaml
+from medmcl.simulation.shapes.captions import caption, prompts
+from medmcl.simulation.shapes.draw import draw_layout, draw_picture
+from medmcl.simulation.shapes.settings import ShapesSettings
+from medmcl.simulation.shapes.world import ATTRIBUTES, draw_unseen, draw_world
+
+MARKS = ("truth.json", "truth.parquet")
+_HIDDEN = ("unseen", "caption_of", "swapped", "noisy")
+
+
+def simulate_shapes(out: Path, settings: ShapesSettings) -> Path:
+    """Write a cohort folder; it appears whole or not at all.
+
+    ``images/s000000.png`` and on (RGB, 8 bit), ``participants.tsv`` (split, presence, attributes of
+    the picture, caption), ``cohort.yaml``, ``README.md``, and apart from it ``truth.parquet``
+    (whose caption it is, swapped, noisy, unseen, where the copies lie) and ``truth.json`` (counts,
+    unseen combinations, settings).
+
+    Raises:
+        CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
+        ConfigError: Too few train pairs have another picture to take a caption from.
+    """
+    with whole_folder(out, marks=MARKS, overwrite=settings.overwrite) as folder:
+        _write(folder, settings)
+    return Path(out).absolute()
+
+
+def _write(folder: Path, settings: ShapesSettings) -> None:
+    world = draw_world(settings)
+    rows = [dict(zip(ATTRIBUTES, row, strict=True)) for row in world[list(ATTRIBUTES)].to_numpy()]
+    places = _write_pictures(folder / "images", settings, rows, world["has_image"].to_numpy())
+    captions = np.array([_caption(settings, n, row) for n, row in enumerate(rows)], dtype=object)
+    people = world[["subject_id", "split", "has_image", *ATTRIBUTES]].copy()
+    people["has_image"] = people["has_image"].astype(int)
+    people["caption"] = np.where(world["has_caption"], captions[world["caption_of"]], "")
+    people.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    truth = world[["subject_id", *ATTRIBUTES, *_HIDDEN]].copy()
+    truth["caption_of"] = world["subject_id"].to_numpy()[world["caption_of"]]
+    truth.loc[~world["has_caption"], "caption_of"] = None
+    pd.concat([truth, places], axis=1).to_parquet(folder / "truth.parquet", index=False)
+    facts = json.dumps(_facts(settings, world), indent=1)
+    (folder / "truth.json").write_text(facts + "\n", encoding="utf-8")
+    write_yaml(folder / "cohort.yaml", _tree(settings))
+    (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
+
+
+def _write_pictures(
+    folder: Path, settings: ShapesSettings, rows: list[dict[str, str]], has_image: np.ndarray
+) -> pd.DataFrame:
+    """Write the PNGs; give middle and radius of the copies in parts of the side."""
+    from PIL import Image
+
+    folder.mkdir()
+    found = []
+    for number, row in enumerate(rows):
+        rng = numpy_generator(settings.seed, "shapes", "picture", number)
+        layout = draw_layout(row["count"], row["position"], rng)
+        found.append((*layout.middles.mean(axis=0), layout.radius))
+        if has_image[number]:
+            pixels = draw_picture(row, layout, settings.size, settings.pixel_noise, rng)
+            picture = Image.fromarray(pixels)
+            picture.save(folder / f"s{number:06d}.png")
+    return pd.DataFrame(found, columns=["middle_x", "middle_y", "radius"]).round(5)
+
+
+def _caption(settings: ShapesSettings, number: int, row: dict[str, str]) -> str:
+    rng = numpy_generator(settings.seed, "shapes", "caption", number)
+    return caption({name: row[name] for name in settings.named}, rng, settings.filler)
+
+
+def _facts(settings: ShapesSettings, world: pd.DataFrame) -> dict[str, Any]:
+    is_train = world["split"] == "train"
+    pairs = is_train & world["has_image"] & world["has_caption"]
+    values = settings.values
+    return {
+        "train_pairs": int(pairs.sum()),
+        "swapped_pairs": int(world["swapped"].sum()),
+        "noisy_pairs": int(world["noisy"].sum()),
+        "unseen": [
+            {"shape": values["shape"][row], "colour": values["colour"][column]}
+            for row, column in np.argwhere(draw_unseen(settings))
+        ],
+        "caption_names": list(settings.named),
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _tree(settings: ShapesSettings) -> dict[str, Any]:
+    values = settings.values
+    return {
+        "schema": "medmcl/cohort@1",
+        "about": f"simulated shapes with captions: {settings.subjects} pictures of "
+        f"{settings.size} pixels, seed {settings.seed}",
+        "subjects": {"table": "participants.tsv", "id": "subject_id", "split": "split"},
+        "modalities": {
+            "image": {
+                "reader": "image",
+                "path": "images/{subject_id}.png",
+                "present": "has_image == 1",
+            },
+            "caption": {"reader": "text", "column": "caption"},
+        },
+        "tasks": {
+            name: {"kind": "multiclass", "column": name, "classes": list(values[name])}
+            for name in ATTRIBUTES
+            if len(values[name]) > 1
+        },
+        "prompts": prompts(values, settings.named),
+        "recipe": settings.recipe,
+    }
+
+
+def _readme(settings: ShapesSettings) -> str:
+    lines = [
+        "# Simulated shapes with captions",
+        "",
+        f"{settings.subjects} pictures of {settings.size} by {settings.size} pixels, drawn by "
+        f"`medmcl simulate shapes`, seed {settings.seed}. Free of any licence (CC0).",
+        "",
+        "A picture shows copies of one shape:",
+        "",
+        "| attribute | values |",
+        "|---|---|",
+        *(f"| {name} | {', '.join(settings.values[name])} |" for name in ATTRIBUTES),
+        "",
+        f"Captions name: {', '.join(settings.named)}; in several words and orders, with "
+        f"{settings.filler} clauses that name nothing.",
+        f"{settings.noisy_pairs:g} of the train pairs got the caption of another train picture "
+        f"({settings.noisy_within}). Such a pair is noise only if its caption names something that "
+        "the picture is not. Tuning and held-out pairs are right.",
+        "",
+        "| file | what it holds |",
+        "|---|---|",
+        "| `cohort.yaml` | the cohort as medmcl reads it; it does not know the truth |",
+        "| `participants.tsv` | split, presence, attributes of the picture, caption |",
+        "| `images/` | PNG, RGB, 8 bit |",
+        "| `truth.parquet` | `caption_of`: whose caption it is; `swapped`; `noisy`; `unseen`: this "
+        "colour and shape are together in held_out only; `middle_x`, `middle_y`, `radius` of the "
+        "copies in parts of the side |",
+        "| `truth.json` | train pairs, swapped and noisy ones, unseen combinations, settings |",
+        "",
+    ]
+    return "\n".join(lines)

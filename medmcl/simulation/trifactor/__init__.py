@@ -1,0 +1,1 @@
+"""The simulated cohort of three factors of unequal ease."""

@@ -1,0 +1,1 @@
+"""The cluster stage, and groups by columns."""

@@ -1,0 +1,156 @@
+"""Faults of cluster and join stages, and of what trains on them, seen before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ConfigError
+from medmcl.objectives import OBJECTIVES
+from medmcl.stages.cluster.spec import ClusterSpec
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.train.spec import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
+
+Made = Mapping[str, TowersSpec]
+"""Name to stage, of all before that have towers."""
+Clustered = Mapping[str, ClusterSpec]
+"""Name to stage, of all before that cluster."""
+
+
+def refuse_clusters(spec: ClusterSpec, made: Made, clustered: Clustered) -> None:
+    """Refuse to cluster what no stage embeds, and to go on with labels that no stage gives.
+
+    Raises:
+        ConfigError: Names the stage and the key.
+    """
+    where = f"stage {spec.name}"
+    if spec.of not in made:
+        raise ConfigError(
+            f"'{spec.of}' is no stage before it that has towers{nearest(spec.of, made)}",
+            where=f"{where}, of",
+            expected=", ".join(made) or "a train stage before it",
+        )
+    for name in spec.modalities:
+        if name not in made[spec.of].towers:
+            raise ConfigError(
+                f"stage '{spec.of}' has no tower '{name}'{nearest(name, made[spec.of].towers)}",
+                where=f"{where}, modality",
+                expected=", ".join(made[spec.of].towers),
+            )
+    if spec.after is not None and spec.after not in clustered:
+        raise ConfigError(
+            f"'{spec.after}' is no cluster stage before it{nearest(spec.after, clustered)}",
+            where=f"{where}, after",
+            expected=", ".join(clustered) or "none: this is the first; leave `after` out",
+        )
+
+
+def refuse_many(spec: ClusterSpec, name: str, rows: int) -> None:
+    """Refuse more clusters than there are train rows with a modality.
+
+    Raises:
+        ConfigError: Names the stage.
+    """
+    if spec.clusters != "auto" and spec.clusters > rows:
+        fewer = max(2, rows // spec.smallest)
+        raise ConfigError(
+            "there are fewer rows than clusters",
+            where=f"stage {spec.name}, clusters",
+            got=f"{spec.clusters:,} clusters of {rows:,} train rows with {name}",
+            expected=f"at most {rows:,}; groups of {spec.smallest} people or more need {fewer} or "
+            "fewer",
+            mend=f"--set stages.{spec.name}.clusters={fewer}",
+        )
+
+
+def refuse_join(spec: JoinSpec, made: Made) -> None:
+    """Refuse to join what has no towers, or no modality in common.
+
+    Raises:
+        ConfigError: Names the stage and the key.
+    """
+    where = f"stage {spec.name}, of"
+    for name in spec.of:
+        if name not in made or isinstance(made[name], FactoriseSpec | JoinSpec):
+            able = [n for n, one in made.items() if isinstance(one, TrainSpec)]
+            raise ConfigError(
+                f"'{name}' is no train stage before it{nearest(name, able)}",
+                where=where,
+                expected=", ".join(able),
+            )
+    for name in spec.of:
+        lacks = [one for one in spec.towers if one not in made[name].towers]
+        if lacks or not spec.towers:
+            raise ConfigError(
+                f"the stages have no tower of {', '.join(lacks)} in common"
+                if lacks
+                else "the stages have no modality in common",
+                where=where,
+                got=", ".join(f"{one}: {' and '.join(made[one].towers)}" for one in spec.of),
+            )
+
+
+def refuse_joined(spec: EvaluateSpec, made: Made) -> None:
+    """Refuse cosine maps and experts of joined stages: they have several of each.
+
+    Raises:
+        ConfigError: Names the stage and the key.
+    """
+    for key, part in (("maps", spec.maps), ("experts", spec.experts)):
+        joined = None if part is None else made.get(part.stage)
+        if isinstance(joined, JoinSpec):
+            raise ConfigError(
+                "is looked at in one stage, not in joined ones",
+                where=f"stage {spec.name}, {key}.stage",
+                got=f"{joined.name}, joined of {', '.join(joined.of)}",
+                expected=" or ".join(joined.of),
+            )
+
+
+def refuse_sources(spec: TrainSpec, made: Made, clustered: Clustered) -> None:
+    """Refuse groups of a stage that does not cluster, and a teacher that has no towers.
+
+    Raises:
+        ConfigError: Names the stage and the key.
+    """
+    where = f"stage {spec.name}"
+    grouped = None if spec.groups is None else spec.groups.stage
+    if grouped is not None and grouped not in clustered:
+        raise ConfigError(
+            f"'{grouped}' is no cluster stage before it{nearest(grouped, clustered)}",
+            where=f"{where}, groups",
+            expected=", ".join(clustered) or "a cluster stage before it, or `columns: [site]`",
+        )
+    taught = {
+        one.kind
+        for one in spec.objectives.values()
+        if getattr(OBJECTIVES.get(one.kind), "is_taught", False)
+    }
+    if spec.teacher is None:
+        if taught:
+            raise ConfigError(
+                f"the objective {', '.join(sorted(taught))} has nothing to learn from",
+                where=where,
+                mend=f"name an earlier stage: --set stages.{spec.name}.teacher=NAME",
+            )
+        return
+    if not taught:
+        raise ConfigError(
+            "has a teacher, and no objective that learns from it",
+            where=f"{where}, teacher",
+            mend="add `distil: {}` (or `depart: {}`) to its objectives, or leave the teacher out",
+        )
+    if spec.teacher not in made:
+        raise ConfigError(
+            f"the teacher '{spec.teacher}' is no stage before it that has towers"
+            f"{nearest(spec.teacher, made)}",
+            where=f"{where}, teacher",
+            expected=", ".join(made),
+        )
+    if not set(spec.towers) & set(made[spec.teacher].towers):
+        raise ConfigError(
+            f"the teacher '{spec.teacher}' has none of the stage's modalities",
+            where=f"{where}, teacher",
+            got=", ".join(made[spec.teacher].towers),
+            expected=", ".join(spec.towers),
+        )

@@ -1,0 +1,308 @@
+"""The cluster stage: rows that a stage cannot part form a group, over all stages so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
+from medmcl.core.rng import derive_seed, numpy_generator
+from medmcl.core.split_guard import Sides
+from medmcl.data.loading.prepare import Prepared
+from medmcl.grouping import (
+    Groups,
+    accumulate,
+    added,
+    choose_clusters,
+    kmeans,
+    merge_small,
+    nearest_centre,
+    product,
+    share_below,
+)
+from medmcl.grouping.clusters import unit_rows
+from medmcl.grouping.groups import NOWHERE
+from medmcl.stages.cluster.checks import refuse_many
+from medmcl.stages.cluster.spec import ClusterSpec, nearly_all
+from medmcl.stages.run.first_rank import awaited, refuse_changed
+from medmcl.stages.run.run import Run, embed_samples
+from medmcl.stages.select.folds import without_fold
+from medmcl.stages.train.models import Setting
+from medmcl.stages.train.spec import TrainSpec
+from medmcl.stages.train.train_filter import given_rows, kept_rows
+
+MOST = 0.5
+"""Share of rows in groups that are too small beyond which another stage does not pay."""
+_MOST_LABELS = 2**62
+
+
+def groups_file(folder: Path, stage: str) -> Path:
+    """Where a run keeps the groups of a cluster stage."""
+    return folder / "groups" / f"{stage}.parquet"
+
+
+def run_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    """Embed, cluster, accumulate and merge, on the first rank; give the facts for the record.
+
+    Raises:
+        MedmclError: The embedding is constant or not finite.
+        LeakageError: A row that is clustered is of `held_out`, or its subject is.
+    """
+    checkpoints = setting.checkpoints(spec.name)
+    if checkpoints.done is not None:
+        return checkpoints.done
+    if setting.world.rank != 0:
+        return awaited(spec.name, setting)
+    began = time.perf_counter()
+    work = _Work(spec, prepared, setting, Run(setting.folder))
+    groups, facts = work.cluster()
+    groups.save(groups_file(setting.folder, spec.name))
+    for note in facts["notes"]:
+        setting.record.say(f"{spec.name}: {note}")
+    seconds = round(time.perf_counter() - began, 3)
+    facts = {"stage": spec.name, "fingerprint": groups.fingerprint, "seconds": seconds, **facts}
+    facts["sentence"] = "; ".join([f"Stage {spec.name}: {facts['notes'][0]}", *facts["notes"][1:],
+                                   f"{seconds:.1f} s."])  # fmt: skip
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.finish(facts)
+    return facts
+
+
+def rehearse_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> None:
+    """Refuse more clusters than rows before anything is trained."""
+    rows = able_rows(spec, prepared, setting)
+    for name in spec.modalities:
+        refuse_many(spec, name, int(prepared.present[name][rows].sum()))
+
+
+def load_groups(stage: str, prepared: Prepared, setting: Setting) -> Groups | None:
+    """Read the groups of a cluster stage of this run; None if it has not run yet.
+
+    Raises:
+        ArtefactError: The file is gone, damaged, or not what the stage wrote.
+    """
+    if setting.checkpoints(stage).done is None:
+        return None
+    path = groups_file(setting.folder, stage)
+    groups = Groups.load(path, cohort=prepared.cohort.fingerprint)
+    refuse_changed(groups.fingerprint, path, stage, setting)
+    return groups
+
+
+def able_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+    """Give the train rows that clusters are learned from, of those that have the modality.
+
+    Those that the stage they come from could have trained on: without the fold it leaves out, and
+    kept by its selection and by the file of ``--keep``.
+    """
+    of = next(stage for stage in setting.recipe.stages if stage.name == spec.of)
+    rows = prepared.rows("train")
+    if not isinstance(of, TrainSpec):
+        return given_rows(rows, prepared, setting.keep)
+    return kept_rows(without_fold(rows, of, prepared, setting.seed), of, prepared, setting)
+
+
+@dataclass
+class _Work:
+    """One cluster stage at work."""
+
+    spec: ClusterSpec
+    prepared: Prepared
+    setting: Setting
+    run: Run
+    notes: list[str] = field(default_factory=list)
+    told: str = ""
+
+    def cluster(self) -> tuple[Groups, dict[str, Any]]:
+        """Give the groups of train and tuning rows, and the facts."""
+        spec, prepared = self.spec, self.prepared
+        rows = np.concatenate([prepared.rows("train"), prepared.rows("tuning")])
+        able = able_rows(spec, prepared, self.setting)
+        sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+        sides.refuse_leak(able, f"the clusters of stage {spec.name}")
+        vectors = {name: self._vectors(spec.of, name, rows) for name in spec.modalities}
+        fit = np.isin(rows, able)
+        fits = {name: fit & prepared.present[name][rows] for name in spec.modalities}
+        clusters, number = self._parted(vectors, fits, rows)
+        before, radix = self._before(rows)
+        if radix * number > _MOST_LABELS:
+            raise ConfigError(
+                "there may be more labels than can be numbered",
+                where=f"stage {spec.name}",
+                got=f"{radix:,} before, times {number:,} clusters",
+                mend="fewer clusters, fewer modalities, or a shorter chain of `after`",
+            )
+        labels = accumulate(before, clusters, number)
+        self.notes.insert(0, f"{int(fit.sum()):,} train rows of {spec.of} in clusters: {self.told}")
+        beside = np.concatenate([unit_rows(one) for one in vectors.values()], axis=1)
+        groups = self._merged(beside, labels, before, prepared.subjects[rows], fit)
+        if spec.placebo:
+            is_tuning = self.prepared.splits[rows] == "tuning"
+            parts = [fit, is_tuning, ~fit & ~is_tuning]
+            labels, groups, clusters = self._dealt_out([labels, groups, clusters], parts)
+        found = Groups(
+            ids=prepared.samples["sample"].to_numpy()[rows],
+            groups=groups,
+            labels=labels,
+            clusters=clusters,
+            cohort=prepared.cohort.fingerprint,
+            provenance={
+                "stage": spec.name,
+                "of": spec.of,
+                "clusters": number,
+                "labels_at_most": radix * number,
+                "seed": self.setting.seed,
+                "after": spec.after,
+            },
+        )
+        stopped = self._stopped(beside[fit], labels[fit], rows[fit])
+        if stopped:
+            self.notes.append(f"no stage is trained within these groups: {stopped}")
+        sizes = np.unique(groups[fit], return_counts=True)[1]
+        facts = {
+            "rows": int(fit.sum()),
+            "clusters": number,
+            "groups": len(sizes),
+            "largest_share": round(float(sizes.max() / sizes.sum()), 4),
+            "notes": self.notes,
+            **({"stopped": stopped} if stopped else {}),
+        }
+        return found, facts
+
+    def _vectors(self, stage: str, name: str, rows: np.ndarray) -> np.ndarray:
+        """Embed a modality of some samples with a stage, (N, D); zeros where it is absent."""
+        self.setting.stop.heed(f"{self.spec.name}: embedding")
+        device = self.setting.world.device
+        towers = self.run.towers(stage, device)
+        return embed_samples(towers, self.prepared, name, rows, self.spec.space, device)
+
+    def _parted(
+        self, vectors: Mapping[str, np.ndarray], fits: Mapping[str, np.ndarray], rows: np.ndarray
+    ) -> tuple[np.ndarray, int]:
+        """Give the cluster of each row and their number; rows that lack a modality are one more."""
+        has = {name: self.prepared.present[name][rows] for name in vectors}
+        sides, every = dict(vectors), dict(fits)
+        if self.spec.together == "side_by_side" and len(vectors) > 1:
+            whole = " and ".join(vectors)
+            sides = {whole: np.concatenate([unit_rows(x) for x in vectors.values()], axis=1)}
+            every = {whole: np.logical_and.reduce([*fits.values()])}
+            has = {whole: np.logical_and.reduce([*has.values()])}
+        parts, numbers, told = [], [], []
+        for name, x in sides.items():
+            seed = derive_seed(self.setting.seed, "clusters", self.spec.name, name)
+            fit = every[name]
+            if self.spec.clusters == "auto":
+                number = choose_clusters(x[fit], seed)
+            else:
+                number = self.spec.clusters
+            where = f"stage {self.spec.name}, embeddings of {self.spec.of}"
+            found = kmeans(x[fit], number, seed, self.spec.backend, where)
+            parts.append(np.where(has[name], nearest_centre(x, found.centres), number))
+            used = len(np.unique(found.labels))
+            if used < number:
+                self.notes.append(f"warning: only {used} of {number} clusters of {name} have rows")
+            lacks = int((~has[name]).sum())
+            numbers.append(number + (lacks > 0))
+            told.append(f"{number} of {name}")
+            if lacks:
+                self.notes.append(f"{counted(lacks, 'row')} without {name}: a cluster of their own")
+        self.told = " x ".join(told)
+        return product(parts, numbers), int(np.prod(numbers))
+
+    def _before(self, rows: np.ndarray) -> tuple[np.ndarray, int]:
+        """Labels that go on, and how many they may be; zeros before the first stage."""
+        if self.spec.after is None:
+            return np.zeros(len(rows), dtype=np.int64), 1
+        earlier = load_groups(self.spec.after, self.prepared, self.setting)
+        assert earlier is not None  # the order of stages is checked
+        ids = self.prepared.samples["sample"].to_numpy()[rows]
+        return earlier.of(ids, "labels"), int(earlier.provenance["labels_at_most"])
+
+    def _merged(
+        self,
+        vectors: np.ndarray,
+        labels: np.ndarray,
+        before: np.ndarray,
+        people: np.ndarray,
+        fit: np.ndarray,
+    ) -> np.ndarray:
+        """Join groups of few people among whom clusters are learned from; others go with them.
+
+        A person counts once in a group, since a batch takes one record of each.
+        """
+        spec = self.spec
+        pairs = np.stack([labels[fit], people[fit]])
+        once = np.flatnonzero(fit)[np.unique(pairs, axis=1, return_index=True)[1]]
+        names, sizes = np.unique(labels[once], return_counts=True)
+        joined = merge_small(vectors[once], labels[once], spec.smallest, before[once])
+        becomes = dict(zip(labels[once].tolist(), joined.tolist(), strict=True))
+        merged = np.array([becomes[label] for label in labels[fit].tolist()])
+        groups = np.array([becomes.get(label, NOWHERE) for label in labels.tolist()])
+        unseen = (groups == NOWHERE) & (labels != NOWHERE)
+        if unseen.any():
+            kept = np.unique(merged)
+            means = np.stack([vectors[fit][merged == one].mean(axis=0) for one in kept])
+            groups[unseen] = kept[
+                np.argmax(unit_rows(vectors[unseen]) @ unit_rows(means).T, axis=1)
+            ]
+        small = int((sizes < spec.smallest).sum())
+        left = np.unique(merged, return_counts=True)[1]
+        self.notes.append(
+            f"{counted(len(left), 'group')} of {int(left.min()):,} to {int(left.max()):,} rows"
+        )
+        if small:
+            moved = int((labels[fit] != merged).sum())
+            self.notes.append(
+                f"{small} of {len(names)} groups had fewer than {spec.smallest} people: {moved:,} "
+                "rows joined the nearest group"
+            )
+        self.notes += nearly_all(left)
+        return groups.astype(np.int64)
+
+    def _dealt_out(self, values: list[np.ndarray], sides: list[np.ndarray]) -> list[np.ndarray]:
+        """Give the values of each row to another of its side."""
+        generator = numpy_generator(self.setting.seed, "placebo", self.spec.name)
+        order = np.arange(len(sides[0]))
+        for side in sides:
+            order[side] = generator.permutation(np.flatnonzero(side))
+        self.notes.append("placebo: the groups are dealt out at random")
+        return [value[order] for value in values]
+
+    def _stopped(self, vectors: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> str:
+        """Say why to train within the groups would not pay; empty if it may."""
+        spec = self.spec
+        if not spec.stop:
+            return ""
+        small = share_below(labels, spec.smallest)
+        if small > MOST:
+            return (
+                f"groups too small, {100 * small:.0f} % of the rows are in groups of fewer than "
+                f"{spec.smallest}"
+            )
+        before = self._stages_before()
+        if not before:
+            return ""
+        seed = derive_seed(self.setting.seed, "added", spec.name)
+        earlier = [unit_rows(self._vectors(s.of, n, rows)) for s in before for n in s.modalities]
+        adds = added(vectors, np.concatenate(earlier, axis=1), seed)
+        told = ", ".join(dict.fromkeys(one.of for one in before))
+        self.notes.append(f"{spec.of} adds {100 * adds:.0f} % to {told}")
+        if adds < spec.adds:
+            return f"{spec.of} adds {100 * adds:.1f} %, less than {100 * spec.adds:g} %"
+        return ""
+
+    def _stages_before(self) -> list[ClusterSpec]:
+        """Cluster stages that came before, the first one first."""
+        specs = {s.name: s for s in self.setting.recipe.stages if isinstance(s, ClusterSpec)}
+        found: list[ClusterSpec] = []
+        after = self.spec.after
+        while after is not None:
+            found.insert(0, specs[after])
+            after = specs[after].after
+        return found

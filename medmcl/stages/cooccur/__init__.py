@@ -1,0 +1,1 @@
+"""``medmcl cooccur`` commands that embed, evaluate and merge."""

@@ -1,0 +1,229 @@
+"""`medmcl cooccur evaluate`: related pairs, relevance, neighbours and a map of an embedding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medmcl.cooccurrence.embed.relations import (
+    Relations,
+    code_system,
+    neighbours,
+    read_relations,
+    relations_from_parents,
+)
+from medmcl.cooccurrence.embed.token_vectors import TokenVectors
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.path_suggestions import require_file
+from medmcl.core.plain_text import encoding_mend
+from medmcl.core.writing import refuse_unwritable
+from medmcl.stages.cooccur.embed import ONE_DIMENSION
+from medmcl.stages.cooccur.errors import Groups
+from medmcl.stages.cooccur.map import draw_map
+from medmcl.stages.cooccur.relations import score_relations, score_relevance
+
+SCORES, NEIGHBOURS, MAP = "evaluation.json", "neighbours.csv", "map.svg"
+
+
+def evaluate(
+    table: TokenVectors,
+    out: Path,
+    *,
+    relations: Path | None = None,
+    hierarchy: Path | None = None,
+    relevance: Path | None = None,
+    types: Path | None = None,
+    neighbours_of: Sequence[str] = (),
+    groups: Groups | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Score an embedding and write ``evaluation.json``, ``neighbours.csv`` and ``map.svg``.
+
+    Args:
+        table: Vectors.
+        out: Folder to write.
+        relations: Known pairs: first, second, relation (CSV, TSV, parquet).
+        hierarchy: MEDS ``codes.parquet``: code, parent_codes. Parents and siblings are scored as
+            relations, and first parents colour the map.
+        relevance: CSV: query, candidate, relevance.
+        types: CSV: token, type. Random pairs have the types of known ones; if not given, a type is
+            the modality and what stands before ``//``.
+        neighbours_of: Tokens whose ten neighbours are listed.
+        groups: Counts of groups of the patients behind the vectors, for standard errors of the
+            neighbours' cosines.
+        draws: Of the bootstraps.
+        seed: Of random pairs, bootstraps and the map.
+        overwrite: Write over an evaluation that is there.
+
+    Returns:
+        What stands in ``evaluation.json``.
+
+    Raises:
+        ConfigError: If there is nothing to do.
+        CohortError: If a file cannot be used, or a token to list neighbours of has no vector.
+        ArtefactError: If an evaluation is there already.
+    """
+    if not (relations or hierarchy or relevance or neighbours_of):
+        raise ConfigError(
+            "nothing to evaluate",
+            expected="relations, a hierarchy, a relevance file, or tokens to list neighbours of",
+            mend="add --relations FILE, --hierarchy FILE, --relevance FILE or --neighbours TOKEN",
+        )
+    if groups is not None and not neighbours_of:
+        raise ConfigError(
+            "standard errors are those of neighbours, and no token to list them of is named",
+            mend="add --neighbours TOKEN",
+        )
+    _claim(out, overwrite=overwrite)
+    listed = _neighbours(table, neighbours_of)  # before minutes of scoring
+    found: dict[str, Any] = {}
+    if table.vectors.shape[1] == 1:
+        found["warnings"] = [ONE_DIMENSION]
+    if groups is not None:
+        listed["standard_error"], found["standard_errors"] = groups.errors(table, listed)
+    parents = {} if hierarchy is None else read_parents(hierarchy)
+    known = [read_relations(relations, table)] if relations else []
+    if hierarchy is not None:
+        known += [
+            relations_from_parents(parents, table, "parent"),
+            relations_from_parents(parents, table, "sibling"),
+        ]
+    if known:
+        files = [str(path) for path in (relations, hierarchy) if path is not None]
+        scores = _relations(table, _joined(known), types, draws, seed)
+        found["relations"] = {"files": files, **scores}
+    if relevance is not None:
+        scored = score_relevance(table, relevance, draws=draws, seed=seed)
+        found["relevance"] = [asdict(one) for one in scored]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / NEIGHBOURS).unlink(missing_ok=True)  # of an evaluation that is written over
+    if neighbours_of:
+        listed.to_csv(out / NEIGHBOURS, index=False)
+    families = {code: above[0] for code, above in parents.items() if above}
+    found["on_the_map"] = draw_map(table, families, out / MAP, seed=seed)
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    (out / SCORES).write_text(text, encoding="utf-8")
+    return found
+
+
+def said(found: dict[str, Any]) -> list[str]:
+    """What `evaluate` found, a line a score, with what was left out and what is not estimable."""
+    lines = [f"warning: {text}" for text in found.get("warnings", ())]
+    errors = found.get("standard_errors")
+    if errors:
+        lines.append(
+            f"standard errors of neighbours: {errors['groups']} groups left out one by one, "
+            f"themselves good to about {errors['error_of_the_error']:.0%}"
+        )
+    relations = found.get("relations", {})
+    for score in relations.get("scores", ()):
+        lines.append(f"{score['kind']}: AUC {_number(score['auc'])}, {score['pairs']} pairs")
+        if score["unmatched"]:
+            lines.append(f"  {score['unmatched']} pairs left out: no random pair of the same types")
+    for key, why in (
+        ("left_out_unknown", "a token is not among the vectors, or has none"),
+        ("left_out_repeated", "given twice, or of a token with itself"),
+    ):
+        if relations.get(key):
+            named = " and ".join(relations["files"])
+            lines.append(f"{relations[key]} pairs of {named} left out: {why}")
+    for score in found.get("relevance", ()):
+        gone = f", {score['unknown']} candidates left out: no vector" if score["unknown"] else ""
+        lines.append(f"{score['query']}: tau {_number(score['tau'])}{gone}")
+    return lines
+
+
+def _number(interval: dict[str, Any]) -> str:
+    """A value with its interval, or the reason why there is none."""
+    why = interval["note"] or "too few tokens to draw from"
+    if interval["value"] is None:
+        return f"not estimable ({why})"
+    if interval["low"] is None:
+        return f"{interval['value']:.3f} (no interval: {why})"
+    return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
+
+
+def read_parents(path: Path) -> dict[str, list[str]]:
+    """Code to its parents, from MEDS ``codes.parquet``.
+
+    Raises:
+        CohortError: If the file has not the columns code and parent_codes.
+    """
+    require_file(path, CohortError)
+    try:
+        table = pq.read_table(path, columns=["code", "parent_codes"])
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise CohortError(
+            f"is no MEDS codes.parquet: {error}", where=path, expected="code, parent_codes"
+        ) from None
+    both = zip(table["code"].to_pylist(), table["parent_codes"].to_pylist(), strict=True)
+    return {code: [p for p in above or () if p is not None] for code, above in both}
+
+
+def _relations(
+    table: TokenVectors, known: Relations, types: Path | None, draws: int, seed: int
+) -> dict[str, Any]:
+    type_of = code_system if types is None else _types_of(types)
+    scores = score_relations(table, known, type_of=type_of, draws=draws, seed=seed)
+    return {
+        "scores": [asdict(score) for score in scores],
+        "left_out_unknown": known.unknown,
+        "left_out_repeated": known.repeated,
+    }
+
+
+def _types_of(path: Path) -> Any:
+    """From modality and token to a type; what the file does not name is of its code system."""
+    require_file(path, CohortError)
+    try:
+        given = pd.read_csv(path, dtype=str)
+        named = dict(zip(given["token"], given["type"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise CohortError(
+            f"is no table of types: {error}", where=path, expected="CSV with columns token, type",
+            mend=encoding_mend(path),
+        ) from None  # fmt: skip
+    return lambda modality, token: named.get(token, code_system(modality, token))
+
+
+def _joined(parts: Sequence[Relations]) -> Relations:
+    return Relations(
+        np.concatenate([part.first for part in parts]),
+        np.concatenate([part.second for part in parts]),
+        np.concatenate([part.kinds for part in parts]),
+        sum(part.unknown for part in parts),
+        sum(part.repeated for part in parts),
+    )
+
+
+def _claim(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds an evaluation already."""
+    refuse_unwritable(out)
+    there = [name for name in (SCORES, NEIGHBOURS, MAP) if (out / name).exists()]
+    if there and not overwrite:
+        raise ArtefactError(
+            "the folder holds an evaluation already",
+            where=out,
+            got=", ".join(there),
+            mend="another --out, or --overwrite",
+        )
+
+
+def _neighbours(table: TokenVectors, tokens: Sequence[str]) -> pd.DataFrame:
+    rows = [
+        (token, rank, modality, other, round(cosine, 4))
+        for token in tokens
+        for rank, (modality, other, cosine) in enumerate(neighbours(table, token), start=1)
+    ]
+    columns = ["token", "rank", "modality", "neighbour", "cosine"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,188 @@
+"""`medmcl cooccur merge` and the secure sum: several sites' counts become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medmcl.cooccurrence.exchange.flat import empty_like, layout_of
+from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
+from medmcl.cooccurrence.exchange.manifest import PrivateKeys
+from medmcl.cooccurrence.exchange.merging import Align, merge
+from medmcl.cooccurrence.exchange.secure import Round, SiteKeys, add_shares, new_round, pair_seed
+from medmcl.cooccurrence.exchange.secure_files import (
+    keys_alone,
+    load_keys,
+    load_round,
+    load_seed,
+    load_share,
+    save_keys,
+    save_round,
+    save_seed,
+    write_share,
+)
+from medmcl.core.errors import ArtefactError
+from medmcl.core.path_suggestions import require_file
+from medmcl.core.writing import refuse_unwritable
+
+ROUND = "round.json"
+
+
+def merge_folders(
+    sites: Sequence[Path], out: Path, *, align: Align | None = None
+) -> dict[str, Any]:
+    """Sum saved counts into a new folder; returns totals.
+
+    What private releases promise their patients is no promise of the sum's, whose manifest keeps it
+    as notes.
+    """
+    refuse_unwritable(out)
+    counts = merge(*sites, align=align)
+    promised = (_promise(number, site) for number, site in enumerate(sites, 1))
+    notes = (*counts.notes, *(one for one in promised if one))
+    save_counts(replace(counts, notes=tuple(dict.fromkeys(notes))), out)
+    return {"out": str(out), "sites": counts.sites, **counts.totals}
+
+
+def _promise(number: int, site: Path) -> str | None:
+    keys = read_manifest(site).release
+    if not isinstance(keys, PrivateKeys):
+        return None
+    spent = "" if keys.spent is None else f", {keys.spent.epsilon:.6g} with all releases before"
+    return (
+        f"site {number}: differential privacy, epsilon {keys.epsilon:.6g}{spent}, delta "
+        f"{keys.delta:g}, unit {keys.unit}, clip "
+        + ", ".join(f"{name} {bound}" for name, bound in keys.clip.items())
+    )
+
+
+def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]:
+    """Start a secure sum: ``round.json`` for all, and the empty layout for the coordinator.
+
+    Args:
+        counts: Any site's counts; only their vocabularies and blocks are used.
+        sites: Names of all that take part.
+        out: New folder, which holds no count of anybody.
+    """
+    refuse_unwritable(out)
+    empty = empty_like(load_counts(counts))
+    turn = new_round(sites, layout_of(empty))
+    save_counts(empty, out / "layout")
+    save_round(turn, out / ROUND)
+    return {"out": str(out), "round": turn.name, "sites": list(turn.sites)}
+
+
+def share_counts(counts: Path, keys: Path, turn: Path, out: Path) -> dict[str, Any]:
+    """Mask one site's counts for a round; the share may go to the coordinator, ``keys`` may not.
+
+    Args:
+        counts: The site's exact counts.
+        keys: Its seeds.
+        turn: What `start_round` wrote, or the ``round.json`` in it.
+        out: File of the share.
+
+    Raises:
+        ArtefactError: A file is missing, a seed too, or the round was masked for before.
+    """
+    refuse_unwritable(out, folder=False)
+    started = load_round(round_file(turn))
+    refuse_unpaired(keys, started)
+    share = write_share(load_counts(counts), keys, started, out)
+    return {"out": str(out), "site": share.site, "round": share.round}
+
+
+def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, Any]:
+    """Sum the shares of all sites into a new folder of exact counts of all of them together.
+
+    Args:
+        shares: One file of each site.
+        started: What `start_round` wrote, or the ``round.json`` in it.
+        out: New folder; suppress or noise it before it goes further.
+    """
+    refuse_unwritable(out)
+    file = round_file(started)
+    turn = load_round(file)
+    layout = layout_of(load_counts(file.parent / "layout"))
+    for share in shares:
+        require_file(share, ArtefactError)
+    total = add_shares([load_share(share) for share in shares], turn, layout)
+    save_counts(total, out)
+    return {"out": str(out), "sites": total.sites, **total.totals}
+
+
+def round_file(given: Path) -> Path:
+    """The file of a round, given itself or the folder that `start_round` wrote."""
+    file = given / ROUND if given.is_dir() else given
+    wrote = "name what `medmcl cooccur secure-start` (or private-start) wrote"
+    require_file(file, ArtefactError, mend=wrote)
+    return file
+
+
+def refuse_unpaired(keys: Path, turn: Round) -> None:
+    """Refuse keys without a seed for every other site, each with the command that makes it."""
+    pair = f"medmcl cooccur secure-pair --site SITE --other OTHER --keys {keys} --seed FILE"
+    require_file(keys, ArtefactError, mend=f"make them: {pair}")
+    own = load_keys(keys)
+    missing = [site for site in turn.sites if site != own.site and site not in own.seeds]
+    if own.site in turn.sites and missing:
+        pair = pair.replace("SITE", own.site, 1).replace("OTHER", missing[0], 1)
+        raise ArtefactError(
+            f"no seed for {', '.join(missing)}",
+            where=keys,
+            got=f"keys of {own.site}, seeds for {', '.join(own.seeds) or 'nobody'}",
+            expected=f"seeds for all other sites of the round: {', '.join(turn.sites)}",
+            mend=pair,
+        )
+
+
+def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
+    """Agree with another site on the seed of a pair: the first of the two draws it.
+
+    Where ``seed`` is not there yet, it is drawn, kept in ``keys`` and written to ``seed``, which is
+    to be brought to the other site by a channel that nobody else reads. There the same is run with
+    the names exchanged: the seed is taken into that site's keys, and the file is deleted. Keys are
+    never rebuilt from an old seed: they would not know which rounds were masked for.
+
+    Args:
+        site: Name of this site.
+        other: Name of the other.
+        keys: This site's keys; made if they are not there.
+        seed: File that goes from one to the other.
+
+    Raises:
+        ArtefactError: The keys are another site's, have a seed for ``other`` already or are in use,
+            or the file is for another pair, or was drawn by this very site.
+    """
+    refuse_unwritable(keys, folder=False)
+    with keys_alone(keys):
+        own = load_keys(keys) if keys.exists() else SiteKeys(site, {})
+        _refuse_other_pair(own, site, other, keys)
+        drawn = not seed.exists()
+        shared = pair_seed() if drawn else load_seed(seed, site, other)
+        if drawn:
+            save_seed(shared, site, other, seed)
+        save_keys(SiteKeys(site, {**own.seeds, other: shared}, own.spent), keys)
+        if not drawn:
+            seed.unlink()
+    todo = (
+        f"bring {seed} to {other} unseen, and keep no copy"
+        if drawn
+        else f"{seed} was deleted; delete every other copy, and never rebuild keys from one"
+    )
+    return {"keys": str(keys), "seeds_for": sorted([*own.seeds, other]), "next": todo}
+
+
+def _refuse_other_pair(own: SiteKeys, site: str, other: str, keys: Path) -> None:
+    if not (site.strip() and other.strip()):
+        raise ArtefactError("a site has no name", got=f"'{site}' and '{other}'",
+                            mend="--site NAME --other NAME")  # fmt: skip
+    mine = own.site == site != other
+    if not mine or other in own.seeds:
+        raise ArtefactError(
+            f"there is a seed for {other} already" if mine else "keys not of this pair",
+            where=keys,
+            got=f"keys of {own.site}, seeds for {', '.join(own.seeds) or 'nobody'}",
+            expected=f"keys of {site} without a seed for {other}",
+        )

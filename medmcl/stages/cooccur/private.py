@@ -1,0 +1,179 @@
+"""`medmcl cooccur private-start`, `-share`, `-sum`: noise in shares under a secure sum."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medmcl.cooccurrence.exchange.secure import Round
+from medmcl.cooccurrence.exchange.secure_files import load_share, write_made
+from medmcl.cooccurrence.release.private import RESOLUTION, refuse_hidden
+from medmcl.cooccurrence.release.private_files import load_private_round, save_private_round
+from medmcl.cooccurrence.release.private_sum import make_plan, share_privately, sum_privately
+from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies, refuse_other_window
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.path_suggestions import require_file
+from medmcl.core.writing import refuse_unwritable
+from medmcl.stages.cooccur.merge import refuse_unpaired, round_file
+from medmcl.stages.cooccur.release import (
+    open_budget,
+    read_bounds,
+    refuse_unlisted,
+    repeated_rows,
+)
+
+
+def start_private(
+    vocabulary: Path,
+    sites: Sequence[str],
+    clip: Sequence[str],
+    out: Path,
+    *,
+    epsilon: float,
+    delta: float,
+    honest: int | None = None,
+    window: str = "record",
+    allow_noise: bool = False,
+) -> dict[str, Any]:
+    """Write the file of a round: who takes part, and how much noise each of them adds.
+
+    Args:
+        vocabulary: Table fixed in public.
+        sites: Names of all that take part, three or more.
+        clip: ``NAME=N`` of each modality.
+        out: File; must be new.
+        epsilon: Of the release.
+        delta: Of the release.
+        honest: Sites whose noise alone keeps the promise; all but one if not given.
+        window: Of the rows.
+        allow_noise: See `medmcl.cooccurrence.release.private.release_private`.
+
+    Returns:
+        What to tell.
+
+    Raises:
+        ConfigError: A bound that is no constant.
+        ArtefactError: See `medmcl.cooccurrence.release.private_sum.Plan.check`.
+    """
+    if out.exists():
+        raise ArtefactError("a round is written to a new file", where=out)
+    refuse_unwritable(out, folder=False)
+    bounds = {name: bound for name, bound in read_bounds(clip, 1).items() if isinstance(bound, int)}
+    if len(bounds) < len(clip):
+        raise ConfigError(
+            "the bounds of a round are public constants", where="--clip", got=", ".join(clip),
+            expected="codes=7",
+        )  # fmt: skip
+    words = read_vocabularies(vocabulary)
+    ordered = {name: bounds[name] for name in words if name in bounds}
+    if set(bounds) != set(words):
+        raise ArtefactError(
+            "every modality needs a clip bound",
+            got=", ".join(bounds),
+            expected=", ".join(words),
+            mend=" ".join(f"--clip {name}=N" for name in words),
+        )
+    plan = make_plan(
+        words, ordered, epsilon=epsilon, delta=delta, sites=len(sites), honest=honest, window=window
+    )
+    whole = plan.scale / RESOLUTION**2 * math.sqrt(len(sites))
+    if not allow_noise:
+        refuse_hidden(whole / plan.sensitivity, epsilon)
+    turn = Round(secrets.token_hex(16), tuple(sites), plan.digest)
+    save_private_round(turn, plan, out)
+    each = plan.scale / RESOLUTION**2
+    return {
+        "out": str(out),
+        "round": turn.name,
+        "sites": list(turn.sites),
+        "noise of each site": f"{each:.4g} pairs in every cell (standard deviation)",
+        "noise of the release": f"{whole:.4g}; one patient adds at most {plan.sensitivity} to a "
+        "cell",
+        "promise": f"epsilon {epsilon:g}, delta {delta:g}, as long as {plan.honest} of "
+        f"{len(sites)} sites add their noise and keep it to themselves",
+    }
+
+
+def share_rows(
+    rows: Path, keys: Path, ledger: Path, started: Path, out: Path, *, allow_unlisted: bool = False
+) -> dict[str, Any]:
+    """Make a site's share of a private round; the share may go to the coordinator, nothing else.
+
+    Args:
+        rows: ROWS table of the site's patients.
+        keys: The site's seeds.
+        ledger: Budget of the site's patients, charged with the whole release.
+        started: File of `start_private`.
+        out: File of the share; must be new.
+        allow_unlisted: Also where the vocabulary lists fewer than half of the occurrences.
+
+    Returns:
+        What to tell the site: budget spent, and occurrences that the vocabulary does not list.
+    """
+    refuse_unwritable(out, folder=False)
+    turn, plan = load_private_round(round_file(started))
+    refuse_unpaired(keys, turn)
+    kept = open_budget(ledger)
+    found = read_rows(rows, dict(plan.vocabularies))
+    refuse_other_window(
+        found, plan.window, rows, "rows as the round wants them, or private-start with --window"
+    )
+    if not allow_unlisted:
+        refuse_unlisted(found, started)
+    with _private_round():
+        share = write_made(
+            lambda mine: share_privately(
+                found.x1, found.x2, plan=plan, turn=turn, keys=mine, ledger=kept,
+                patients=found.patients,
+            ),
+            keys,
+            out,
+        )  # fmt: skip
+    return {
+        "out": str(out),
+        "site": share.site,
+        "round": share.round,
+        "unlisted": found.unlisted,
+        **kept.spent().model_dump(),
+        "warnings": repeated_rows(found),
+    }
+
+
+@contextmanager
+def _private_round() -> Iterator[None]:
+    """Name the command that starts a private round, where the masks know of plain sums only."""
+    try:
+        yield
+    except ArtefactError as error:
+        mend = error.mend and error.mend.replace("secure-start", "private-start")
+        raise ArtefactError(
+            error.what, where=error.where, got=error.got, expected=error.expected, mend=mend
+        ) from None
+
+
+def sum_private(shares: Sequence[Path], started: Path, out: Path) -> dict[str, Any]:
+    """Sum the shares of all sites into a release.
+
+    Args:
+        shares: One file of each site.
+        started: File of `start_private`.
+        out: New folder of the release.
+    """
+    refuse_unwritable(out)
+    turn, plan = load_private_round(round_file(started))
+    for share in shares:
+        require_file(share, ArtefactError)
+    with _private_round():
+        release = sum_privately([load_share(share) for share in shares], turn, plan)
+    release.save(out)
+    return {
+        "out": str(out),
+        "sites": list(turn.sites),
+        "noise": f"{release.keys.sigma:.4g} pairs in every cell (standard deviation)",
+        "epsilon": release.keys.epsilon,
+        "delta": release.keys.delta,
+    }

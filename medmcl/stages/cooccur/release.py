@@ -1,0 +1,240 @@
+"""`medmcl cooccur release`: counts leave a site, by threshold or with noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medmcl.cooccurrence.exchange.merging import Align, merge
+from medmcl.cooccurrence.release.ledger import Ledger
+from medmcl.cooccurrence.release.private import CLIP_SHARE, Bound, release_private
+from medmcl.cooccurrence.release.private_clip import PrivateQuantile
+from medmcl.cooccurrence.release.release import FEWEST_PATIENTS, release_threshold
+from medmcl.cooccurrence.release.token_rows import (
+    TokenRows,
+    read_rows,
+    read_vocabularies,
+    refuse_other_window,
+)
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.writing import refuse_unwritable
+
+
+def release_folders(
+    sites: Sequence[Path],
+    out: Path,
+    *,
+    below: int = FEWEST_PATIENTS,
+    public_vocabulary: bool = False,
+    allow_nested: bool = False,
+    align: Align | None = None,
+) -> dict[str, Any]:
+    """Sum saved counts and release the sum without cells of few patients.
+
+    Args:
+        sites: Folders of exact counts; several are summed first, which loses fewer cells.
+        out: New folder of the release.
+        below: Fewest patients of a released cell.
+        public_vocabulary: See `release_threshold`.
+        allow_nested: See `release_threshold`.
+        align: See `merge`.
+
+    Returns:
+        What to tell the site: cells and tokens left out, and the share. Not part of the release.
+    """
+    refuse_unwritable(out)
+    counts = merge(*sites, align=align)
+    release = release_threshold(
+        counts, below, public_vocabulary=public_vocabulary, allow_nested=allow_nested
+    )
+    release.save(out)
+    cells = sum(block.pairs.nnz for block in counts.blocks.values())
+    gone = release.left_out["cells suppressed"]
+    return {
+        "out": str(out),
+        **release.left_out,
+        "cells": cells,
+        "share suppressed": gone / cells,  # a release without cells is refused
+        "warnings": list(release.keys.warnings),
+    }
+
+
+def release_rows(
+    rows: Path,
+    vocabulary: Path,
+    out: Path,
+    *,
+    clip: Mapping[str, Bound],
+    epsilon: float,
+    delta: float,
+    ledger: Path,
+    window: str = "record",
+    clip_share: float = CLIP_SHARE,
+    allow_unlisted: bool = False,
+    allow_noise: bool = False,
+) -> dict[str, Any]:
+    """Release patients' token counts as noisy pairs under differential privacy.
+
+    Args:
+        rows: Long table of one site's patients
+        (`medmcl.cooccurrence.release.token_rows.read_rows`).
+        vocabulary: Table fixed in public (`read_vocabularies`).
+        out: New folder of the release.
+        clip: Longest counts of a patient for each modality: public constants, or quantiles to be
+            chosen from these patients.
+        epsilon: Of this release.
+        delta: Of this release.
+        ledger: The budget of these patients, a file that `start_budget` made.
+        window: Name of the window that ``rows`` has, if it has one.
+        clip_share: Share of the cost that goes for bounds that are chosen from the patients.
+        allow_unlisted: Release also where the vocabulary lists fewer than half of the occurrences.
+        allow_noise: See `medmcl.cooccurrence.release.private.release_private`.
+
+    Returns:
+        What to tell the site: bounds, noise, budget spent, and occurrences that the vocabulary does
+        not list.
+
+    Raises:
+        ArtefactError: A file that cannot be used, no budget, or a vocabulary that hardly lists
+            what the rows hold; nothing is charged then.
+    """
+    refuse_unwritable(out)
+    if out.exists() and any(out.iterdir()):  # before the budget is charged
+        raise ArtefactError("a release is written to a new folder", where=out)
+    vocabularies = read_vocabularies(vocabulary)
+    if set(clip) != set(vocabularies):
+        raise ArtefactError(
+            "every modality needs a clip bound",
+            got=", ".join(clip) or "none",
+            expected=", ".join(vocabularies),
+            mend=" ".join(f"--clip {name}=N" for name in vocabularies),
+        )
+    kept = open_budget(ledger)
+    found = read_rows(rows, vocabularies)
+    refuse_other_window(found, window, rows, "name it: --window month, or --window record")
+    if not allow_unlisted:
+        refuse_unlisted(found, vocabulary)
+    first, second = vocabularies
+    release = release_private(
+        found.x1,
+        found.x2,
+        vocabularies=vocabularies,
+        clip=(clip[first], clip[second]),
+        epsilon=epsilon,
+        delta=delta,
+        ledger=kept,
+        patients=found.patients,
+        window=window,
+        clip_share=clip_share,
+        allow_noise=allow_noise,
+    )
+    release.save(out)
+    keys = release.keys
+    ends = [
+        f"{name}: the bound is that of the search, {one.longest}; the quantile may lie beyond it"
+        for name, one in keys.clip_chosen.items()
+        if keys.clip[name] == one.longest
+    ]
+    return {
+        "out": str(out),
+        "clip": keys.clip,
+        "noise": f"{keys.sigma:.4g} pairs in every cell (standard deviation); one patient adds at "
+        f"most {keys.sensitivity} to a cell",
+        "unlisted": found.unlisted,
+        **kept.spent().model_dump(),
+        "warnings": [*ends, *repeated_rows(found)],
+    }
+
+
+def read_bounds(pairs: Sequence[str], longest: int) -> dict[str, Bound]:
+    """Bounds as the command line gives them: ``codes=7``, ``codes=quantile:0.5``.
+
+    Raises:
+        ConfigError: What is no bound, or a modality that is given twice.
+        ArtefactError: No such quantile.
+    """
+    found: dict[str, Bound] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        kind, _, share = text.partition(":")
+        known = text.isdecimal() and int(text) > 0
+        if not name or not (known or (kind == "quantile" and _is_number(share))):
+            raise ConfigError(
+                "is no bound", where="--clip", got=pair,
+                expected="codes=7, a public constant, or codes=quantile:0.5",
+            )  # fmt: skip
+        if name in found:
+            raise ConfigError(f"gives {name} twice", where="--clip", got=", ".join(pairs))
+        found[name] = int(text) if known else PrivateQuantile(float(share), longest)
+    return found
+
+
+def repeated_rows(found: TokenRows) -> list[str]:
+    """What to say of rows that stand twice."""
+    if not found.repeated:
+        return []
+    return [
+        f"{found.repeated:,} rows repeat the subject, window, modality and code of another: their "
+        "counts were added up; make sure that no row is a copy"
+    ]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def refuse_unlisted(found: TokenRows, vocabulary: Path) -> None:
+    """Refuse rows that the vocabulary hardly knows: their release would be paid for noise."""
+    for name, listed in found.listed.items():
+        whole = listed + found.unlisted[name]
+        if listed and 2 * listed >= whole:
+            continue
+        seen = ", ".join(found.examples.get(name, ())) or "none: the rows have none of it"
+        raise ArtefactError(
+            f"the vocabulary lists too few occurrences of {name}; nothing was charged",
+            where=vocabulary,
+            got=f"{listed:,} of {whole:,} occurrences listed; not listed, for example: {seen}",
+            expected="at least half",
+            mend="write codes in both as they stand in the public vocabulary, prefix and capitals "
+            "included; --allow-unlisted releases all the same",
+        )
+
+
+def open_budget(path: Path) -> Ledger:
+    """The budget of a site's patients.
+
+    Raises:
+        ArtefactError: There is none.
+    """
+    if not path.is_file():
+        raise ArtefactError(
+            "there is no budget here",
+            where=path,
+            mend=f"start one: medmcl cooccur budget {path} --epsilon E --delta D",
+        )
+    return Ledger(path)
+
+
+def start_budget(path: Path, epsilon: float | None, delta: float | None) -> Ledger:
+    """The budget of a site's patients: started if epsilon and delta are given, or as it is.
+
+    Raises:
+        ConfigError: One of the two is missing.
+        ArtefactError: There is one already, or none to be read.
+    """
+    if (epsilon is None) != (delta is None):
+        raise ConfigError("a budget is an epsilon and a delta", expected="both, or none to read it")
+    if epsilon is None or delta is None:
+        return open_budget(path)
+    if path.exists():
+        raise ArtefactError(
+            "there is a budget already, and it is fixed once",
+            where=path,
+            mend=f"read it: medmcl cooccur budget {path}; another file for other patients only",
+        )
+    return Ledger.start(path, epsilon=epsilon, delta=delta)

@@ -1,0 +1,1 @@
+"""Models of a run asked about its attack."""

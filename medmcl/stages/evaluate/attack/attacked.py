@@ -1,0 +1,155 @@
+"""What an attack of a run does to its stages, on held-out records with and without the trigger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.aspects.attack.rates import KIND, compare_attacks
+from medmcl.evaluation.protocol.evidence import Evidence, FittedOn
+from medmcl.evaluation.protocol.results import Result
+from medmcl.stages.evaluate.attack.backdoor_eval import Asked, attack_of
+from medmcl.stages.evaluate.attack.beside import asked_beside
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.poison.spec import AttackSpec
+from medmcl.stages.run.ledger import run_ledger
+from medmcl.stages.run.run import Run
+from medmcl.stages.run.study import is_another
+
+if TYPE_CHECKING:
+    import torch
+
+FOREIGN = "the run's attack is of its own cohort"
+
+
+def attacked(
+    run: Run,
+    cohort: Cohort | str | Path,
+    stage: str,
+    attack: str | None = None,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Result]:
+    """Give the rates of an attack on a stage, from the prompts of the cohort.
+
+    Args:
+        run: A run with a poison stage.
+        cohort: The cohort that it was trained on.
+        stage: Stage whose towers are asked: the victim, or one that was cured.
+        attack: Poison stage; the only one if not given.
+        draws: Bootstrap draws.
+        seed: Of the draws.
+
+    Returns:
+        Rate to its row: see `medmcl.evaluation.aspects.attack.rates.attack_rates`.
+
+    Raises:
+        ConfigError: No such stage, no texts, no prompts of the task, or another cohort.
+    """
+    from medmcl.engine.world import pick_device
+
+    spec = AttackSpec(attack=attack, models={stage: stage}, by=("zero_shot",), ks=())
+    opened = cohort if isinstance(cohort, Cohort) else open_cohort(cohort)
+    known = attack_of(run, spec)
+    if is_another(run, opened):
+        raise ConfigError(
+            FOREIGN,
+            where=f"stage {known.name}",
+            got=opened.name,
+            expected=run.config["cohort"],
+            mend="name the cohort that the run was trained on",
+        )
+    asked_by = () if known.asked_by is None else (known.asked_by,)
+    names = tuple(dict.fromkeys((known.modality, *asked_by)))
+    around = EvaluateSpec(stage="evaluate", attack=spec, bootstrap_draws=draws)
+    notes: list[str] = []
+    prepared = run.prepare(opened, names)
+    rows, _ = attack_results(around, run, prepared, pick_device("cpu"), seed, notes)
+    found = {row.metric: row for row in rows if row.kind == KIND}
+    if not found:
+        raise ConfigError(
+            "an attack is judged by prompts of its task",
+            where=f"stage {known.name}",
+            got="; ".join(notes),
+            mend="give the cohort `prompts:` of the task, and a stage with a tower for texts",
+        )
+    return found
+
+
+def own_attack(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str]) -> EvaluateSpec:
+    """Give a stage without its attack on another cohort than the run's own, and note why."""
+    if spec.attack is None or not is_another(run, cohort):
+        return spec
+    notes.append(f"attack left out: {FOREIGN}")
+    return spec.model_copy(update={"attack": None})
+
+
+def attack_results(
+    stage: EvaluateSpec,
+    run: Run,
+    prepared: Prepared,
+    device: torch.device,
+    seed: int,
+    notes: list[str],
+    sites: np.ndarray | None = None,
+    others: Mapping[str, Run] | None = None,
+) -> tuple[list[Result], Evidence]:
+    """Score every model that ``stage.attack`` names, by each way that it can be asked.
+
+    By ``zero_shot``: the prompts of the task; by ``head``: the classifier of a stage that was
+    trained for the task, else a linear probe on its features of clean train records. And retrieval
+    between what is attacked and the texts. The cohort is the run's own. ``others``: runs to set
+    beside, whose models were trained under the same attack.
+
+    Returns:
+        Rows, and the ledger of what models and probes were fitted on.
+    """
+    spec = stage.attack
+    assert spec is not None
+    asked = Asked.of(spec, run, prepared, device, notes)
+    beside = asked_beside(asked, others or {}, device, notes)
+    told = asked.logits()
+    for one in beside.values():
+        for protocol, logits in one.logits().items():
+            told.setdefault(protocol, {}).update(logits)
+    rows: list[Result] = []
+    for protocol, logits in told.items():
+        rows += compare_attacks(
+            logits,
+            asked.task.shown[asked.rows],
+            asked.task.target,
+            groups=prepared.subjects[asked.rows],
+            sites=None if sites is None or stage.resample != "site" else sites[asked.rows],
+            draws=stage.bootstrap_draws,
+            seed=seed,
+            level=stage.level,
+            task=asked.poison.name,
+            label=f"{asked.poison.task} = {asked.poison.label}",
+            protocol=protocol,
+        )
+    for one in (asked, *beside.values()):
+        found = one.found(stage, seed, sites)
+        rows += [replace(row, task=asked.poison.name) for row in found]
+    return rows, _ledger(asked, beside)
+
+
+def _ledger(own: Asked, beside: Mapping[str, Asked]) -> Evidence:
+    """Give what the models that are asked, and their probes, were fitted on."""
+    lines = run_ledger(own.run, [*own.spec.models.values()])
+    for name, one in beside.items():
+        theirs = run_ledger(one.run, [*one.spec.models.values()])
+        lines = (*lines, *(replace(line, what=f"{line.what}, of {name}") for line in theirs))
+    if "head" in own.spec.by:
+        note = f"of {own.run.config['cohort']}, clean; penalty chosen on tuning"
+        probe = FittedOn(what="linear probe of the attack section", splits=("train",),
+                         task=own.poison.task, labels=True, note=note)  # fmt: skip
+        lines = (*lines, probe)
+    return Evidence(fitted=lines)

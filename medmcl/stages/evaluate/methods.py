@@ -1,0 +1,382 @@
+"""What is set beside each other on a task: embeddings, and the baselines they must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.findings import counted
+from medmcl.core.targets import Targets
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.outcomes import tellers
+from medmcl.data.cohort.splits import SPLITS
+from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.simple_features import simple_table
+from medmcl.data.loading.simple_reading import SimpleReading
+from medmcl.evaluation.models.baselines import beside, majority, probe_terms
+from medmcl.evaluation.models.fusion import Fusion, fuse
+from medmcl.evaluation.models.probe import Fitted, linear_probe
+from medmcl.evaluation.models.together import Together, Variant
+from medmcl.evaluation.protocol.evaluate import PROTOCOLS
+from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.protocol.predicted import Method
+from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
+from medmcl.stages.evaluate.saved_probes import load_simple
+from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
+from medmcl.stages.factorise.given_vectors import lay_vectors
+from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
+from medmcl.stages.run.leaky_columns import told_by_task
+from medmcl.stages.run.run import Run, vector_width
+from medmcl.stages.run.runs_beside import RunBeside, apart, run_beside
+
+if TYPE_CHECKING:
+    import torch
+
+MAJORITY = "majority"
+SURVIVAL_ONLY = ("cox", "discrete_time")
+
+
+@dataclass(kw_only=True)
+class Sources:
+    """Features of every method, by sample, and where they exist.
+
+    Attributes:
+        embeddings: Method to (N, E): the run's stages, then vectors that were given, then other
+            runs. None: the covariates are what is judged.
+        present: Method to (N,) bool.
+        covariates: Plain columns of a table; None without.
+        simple: What is plain to see of the modality; None if it has none, or was not asked for.
+        simple_fit: Probe for it.
+        simple_variants: The same as if only some modalities were there.
+        simple_name: Its name in the table.
+        simple_reading: What it learned from train rows.
+        beside: Other runs to what they predict from, where they or this one have no encoder.
+        beside_tellers: Other run, and task, to columns of its table that tell the task.
+        baselines: Which baselines are asked for.
+        notes: What a reader must know.
+        gaps: What stands in for missing cells and numbers.
+        fused: Method to the modalities it reads, where it reads several; `embeddings` then holds
+            what its probe reads.
+        fusion: How these are brought together.
+        seed: Of what is drawn in doing so.
+        fitted: Ledger lines of what the features come from.
+        tellers: Task to the columns of the covariates that it is made of, or that tell it: its own
+            covariates are without them.
+        told_by: Method to task to what its encoder was paired with that could name the outcome.
+    """
+
+    embeddings: dict[str, np.ndarray]
+    present: dict[str, np.ndarray]
+    covariates: Covariates | None = None
+    simple: np.ndarray | None = None
+    simple_fit: Callable[..., Fitted] = linear_probe
+    simple_variants: tuple[Variant, ...] = ()
+    simple_name: str = ""
+    simple_reading: SimpleReading | None = None
+    beside: dict[str, RunBeside] = field(default_factory=dict)
+    beside_tellers: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    baselines: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+    fused: dict[str, Together] = field(default_factory=dict)
+    fusion: Fusion = "mean"
+    seed: int = 0
+    fitted: list[FittedOn] = field(default_factory=list)
+    tellers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    told_by: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Samples, N."""
+        return len(next(iter(self.present.values())))
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Embeddings beside the main one, and runs."""
+        return (*tuple(self.embeddings)[1:], *self.beside)
+
+    def told(self, method: str, task: str) -> tuple[str, ...]:
+        """Name what the encoder of a method was paired with that could name the outcome."""
+        return self.told_by.get(method, {}).get(task, ())
+
+    def methods(self, targets: Targets, protocol: str) -> dict[str, Method]:
+        """Give every method of a task, the main one first."""
+        survival = targets.kind == "survival"
+        if not survival and protocol in SURVIVAL_ONLY:
+            protocol = "linear_probe"
+        fit = PROTOCOLS[protocol]
+        methods = {
+            name: Method(features=x, fit=fit, protocol=protocol, told=self.told(name, targets.name))
+            for name, x in self.embeddings.items()
+        }
+        for name, together in self.fused.items():
+            own = fuse(together, self.fusion, probe=fit, seed=self.seed)
+            words = self.fusion.replace("_", " ")
+            methods[name] = replace(
+                methods[name], fit=own.fit, protocol=f"{protocol}, {words}", variants=own.variants
+            )
+        linear = "cox" if survival and protocol == "cox" else "linear_probe"
+        plain = None
+        if self.covariates is not None:
+            plain = self.covariates.without(self.tellers.get(targets.name, ()))
+        if plain is not None and ("covariates" in self.baselines or not self.embeddings):
+            methods[COVARIATES] = Method(features=plain, fit=linear_probe, protocol=linear)
+        for name, other in self.beside.items():
+            telling = self.beside_tellers.get((name, targets.name), ())
+            methods[name] = Method(
+                features=other.features(telling),
+                fit=linear_probe,
+                protocol=linear,
+                told=self.told(name, targets.name),
+            )
+        if plain is not None and "covariates+embedding" in self.baselines and self.embeddings:
+            name, main = next(iter(self.embeddings.items()))
+            both, side_by_side = beside(plain, main)
+            methods[BESIDE] = Method(
+                features=both,
+                fit=side_by_side,
+                protocol=linear,
+                fractions=(1.0,),
+                told=self.told(name, targets.name),
+            )
+        if self.simple is not None:
+            methods[self.simple_name] = Method(
+                features=self.simple,
+                fit=self.simple_fit,
+                protocol=linear,
+                variants=self.simple_variants,
+            )
+        if "majority" in self.baselines:
+            name = "Kaplan-Meier" if survival else MAJORITY
+            methods[name] = Method(
+                features=np.zeros((self.rows, 1)), fit=majority, protocol=name, fractions=(1.0,)
+            )
+        return methods
+
+
+def gather(
+    spec: EvaluateSpec,
+    run: Run,
+    prepared: Prepared,
+    device: torch.device,
+    others: Mapping[str, Run],
+    *,
+    is_frozen: bool = False,
+    heed: Callable[[Any], None] | None = None,
+) -> Sources:
+    """Compute the features of every method of an evaluate stage.
+
+    Args:
+        spec: The stage.
+        run: The run.
+        prepared: The cohort, as the run prepares it.
+        device: Where to encode.
+        others: Other runs to set beside.
+        is_frozen: Nothing is fitted on this cohort: simple features and covariates are read as
+            the run kept them, and left out where it did not.
+        heed: Told that work goes on.
+    """
+    wanted = spec.wanted_baselines
+    found = Sources(embeddings={}, present={}, baselines=wanted, seed=run.seed)
+    strange = apart(spec, others)
+    if spec.probe is not None:
+        alike = {name: one for name, one in others.items() if name not in strange}
+        _embed(found, spec.probe, run, prepared, device, alike, is_frozen=is_frozen)
+    for name, other in strange.items():
+        one = run_beside(name, other, prepared, device)
+        found.beside[name], found.present[name], found.told_by[name] = one, one.present, one.told
+        for task, out in _tellers(spec, prepared.cohort, one.modality).items():
+            found.beside_tellers[name, task] = out
+    for name, source in spec.embeddings.items():
+        laid = lay_vectors(name, Path(source), prepared.cohort)
+        found.embeddings[name], found.present[name] = laid.values, laid.present
+        found.notes += laid.notes
+        found.fitted.append(laid.fitted)
+    is_read = bool({"covariates", "covariates+embedding"} & set(wanted)) or not found.embeddings
+    if spec.covariates is not None and is_read:
+        found.covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=is_frozen)
+        if found.covariates is None:
+            found.notes.append("covariates left out: the run did not keep how it reads them")
+        else:
+            found.present[COVARIATES] = found.covariates.present
+            found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
+            _leave_out_tellers(found, spec, prepared.cohort)
+    if spec.probe is None or "simple" not in wanted:
+        return found
+    if isinstance(spec.probe.modality, str) and not spec.probe.several:
+        _simple(found, run, prepared, spec.probe.modality, is_frozen, heed)
+    else:
+        _simple_of_several(found, run, prepared, is_frozen, heed)
+    return found
+
+
+def _leave_out_tellers(found: Sources, spec: EvaluateSpec, cohort: Cohort) -> None:
+    """Note, for each task, the covariates that would give it away; they are not its predictors."""
+    modality = str(spec.covariates)
+    found.tellers |= _tellers(spec, cohort, modality)
+    found.notes += [
+        f"{task}: {', '.join(out)} of {modality} left out of the covariates: the task is "
+        "made of it, or told by it"
+        for task, out in found.tellers.items()
+    ]
+
+
+def _tellers(spec: EvaluateSpec, cohort: Cohort, modality: str) -> dict[str, tuple[str, ...]]:
+    """Task to the columns of a table that it is made of, or told by; only tasks with some."""
+    shown = cohort.spec.modalities[modality].cell_columns
+    found: dict[str, tuple[str, ...]] = {}
+    for task, rows in cohort.labels.items():
+        if spec.tasks != "all" and task not in spec.tasks:
+            continue
+        try:
+            telling = tellers(cohort.spec.tasks[task], rows.table.columns)
+        except CohortError:  # a fault of the task, which whoever scores it is told of
+            continue
+        out = tuple(column for column in shown if column in telling)
+        if out:
+            found[task] = out
+    return found
+
+
+def _embed(
+    found: Sources,
+    probe: ProbeSpec,
+    run: Run,
+    prepared: Prepared,
+    device: torch.device,
+    others: Mapping[str, Run],
+    *,
+    is_frozen: bool,
+) -> None:
+    """Add the embeddings of the run's stages, and of other runs."""
+    learned = {label: (run, stage) for label, stage in probe.models.items()}
+    here = dict.fromkeys(learned, prepared)
+    for name, other in others.items():
+        read = [n for n in probe.read(run.recipe.inputs) if n in other.recipe.inputs]
+        read = [n for n in read if n in prepared.cohort.spec.modalities]
+        here[name] = other.prepare(prepared.cohort, tuple(read))
+        learned[name] = other, other.default_stage(read[0])
+    together = {
+        name: _together(probe, one, stage, here[name], device, is_frozen)
+        for name, (one, stage) in learned.items()
+    }
+    found.present.update({name: one.any for name, one in together.items()})
+    found.told_by = {
+        name: told_by_task(one, stage, probe.read(run.recipe.inputs), prepared)
+        for name, (one, stage) in learned.items()
+    }
+    found.fused, found.fusion = together if probe.several else {}, probe.fusion
+    for name, one in together.items():
+        (first, *_) = one.vectors.values()
+        found.embeddings[name] = fuse(one, probe.fusion).features if probe.several else first
+    if probe.several:
+        _say_who_is_left(found, probe, run, prepared)
+
+
+def _together(
+    probe: ProbeSpec,
+    run: Run,
+    stage: str,
+    prepared: Prepared,
+    device: torch.device,
+    is_frozen: bool,
+) -> Together:
+    """Embed what a stage has towers for; what the cohort does not have is absent for everyone."""
+    towers = run.towers(stage, device)
+    names = [name for name in probe.read(run.recipe.inputs) if name in towers.towers]
+    if not names or (not probe.several and names[0] not in prepared.present):
+        raise ConfigError(
+            f"stage '{stage}' has no tower for {', '.join(probe.read(run.recipe.inputs))}",
+            where=run.path,
+            expected=", ".join(towers.towers),
+        )
+    nobody, rows = np.zeros(len(prepared.splits), dtype=bool), len(prepared.splits)
+    alone = scored_alone(prepared, is_frozen=is_frozen)
+    return Together(
+        vectors={
+            name: sample_vectors(run, prepared, stage, name, probe.space, device, alone)
+            if name in prepared.present
+            else np.zeros((rows, vector_width(towers, name, probe.space)))
+            for name in names
+        },
+        present={name: prepared.present.get(name, nobody) for name in names},
+    )
+
+
+def _say_who_is_left(found: Sources, probe: ProbeSpec, run: Run, prepared: Prepared) -> None:
+    """Note stages without some tower, and samples that have nothing to be predicted from."""
+    wanted = probe.read(run.recipe.inputs)
+    for name, one in found.fused.items():
+        lacks = [other for other in wanted if other not in one.names]
+        if lacks:
+            found.notes.append(f"{name}: no tower for {', '.join(lacks)}; the others are read")
+    for split in SPLITS:
+        here = prepared.splits == split
+        for name in wanted:
+            if here.any() and not prepared.present.get(name, np.zeros(len(here), bool))[here].any():
+                found.notes.append(f"{name} is absent for everyone in {split}")
+        nothing = int((here & ~found.present[next(iter(found.present))]).sum())
+        if nothing:
+            found.notes.append(
+                f"{counted(nothing, 'sample')} of {split} without any of {', '.join(wanted)}: "
+                + ("not scored" if split == "held_out" else "not used")
+            )
+
+
+def _simple(
+    found: Sources,
+    run: Run,
+    prepared: Prepared,
+    modality: str,
+    is_frozen: bool,
+    heed: Callable[[Any], None] | None,
+) -> None:
+    reading = load_simple(run, modality) if is_frozen else None
+    if is_frozen and reading is None:
+        found.notes.append("simple features left out: the run did not keep what they learned")
+        return
+    table = simple_table(prepared, modality, cache=run.cache, progress=heed)
+    if table is None or (reading is None and not len(table.train)):
+        why = "this kind of modality has none" if table is None else "no train row to learn from"
+        found.notes.append(f"simple features of {modality} left out: {why}")
+        return
+    found.simple_reading = reading or table.learn()
+    found.simple = table.matrix(reading=found.simple_reading)[0]
+    found.simple_fit = probe_terms if table.has_terms else linear_probe
+    found.simple_name = f"simple features ({modality})"
+    found.notes += [table.note()] if table.note() else []
+    found.gaps += [table.note()] if table.note() else []
+
+
+def _simple_of_several(
+    found: Sources,
+    run: Run,
+    prepared: Prepared,
+    is_frozen: bool,
+    heed: Callable[[Any], None] | None,
+) -> None:
+    """Early fusion: what is plain to see of each modality, side by side, with presence flags."""
+    if is_frozen:
+        found.notes.append("simple features of several modalities are not kept in a run: left out")
+        return
+    vectors, present = {}, {}
+    for name in next(iter(found.fused.values())).names:
+        if name not in prepared.present:
+            continue
+        table = simple_table(prepared, name, cache=run.cache, progress=heed)
+        if table is not None and len(table.train):
+            vectors[name], present[name] = table.matrix()[0], table.present
+            found.gaps += [table.note()] if table.note() else []
+    if not vectors:
+        found.notes.append("simple features left out: these kinds of modalities have none")
+        return
+    fused = fuse(Together(vectors=vectors, present=present), "learned", seed=found.seed)
+    found.simple, found.simple_fit = fused.features, fused.fit
+    found.simple_variants = fused.variants
+    found.simple_name = f"simple features ({' + '.join(vectors)})"
+    found.present[found.simple_name] = fused.present

@@ -1,0 +1,235 @@
+"""What a recipe says of evaluate stages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from medmcl.core.config import Config
+from medmcl.stages.poison.spec import AttackSpec
+
+Baseline = Literal["majority", "covariates", "simple", "covariates+embedding"]
+
+
+Resample = Literal["subject", "site", "stratified"]
+
+
+Protocol = Literal["linear_probe", "knn", "cox", "discrete_time"]
+
+
+class ProbeSpec(Config):
+    """Frozen embeddings of one modality, or of several, each from a stage of the run."""
+
+    modality: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """One, a list, or ``all`` of the recipe's inputs. Of several, any subset will do: rows that
+    have at least one are predicted."""
+    fusion: Literal["mean", "product_of_experts", "learned"] = "mean"
+    """How several modalities are brought together."""
+    models: dict[str, str]
+    """Name in the results to stage; ``untrained`` is the first tower before any step."""
+    protocol: Protocol = "linear_probe"
+    """How tasks are predicted; ``cox`` and ``discrete_time`` hold for survival tasks, others then
+    have the linear probe."""
+    space: Literal["features", "pooled"] = "features"
+    """``pooled`` for the mean of several modalities: only there do they share a space."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared_space(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "space" in given:
+            return given
+        several = given.get("modality") == "all" or isinstance(given.get("modality"), list | tuple)
+        mean = given.get("fusion", "mean") == "mean"
+        return {**given, "space": "pooled"} if several and mean else given
+
+    @model_validator(mode="after")
+    def _can_be_fused(self) -> ProbeSpec:
+        if not self.several:
+            return self
+        if len(set(self.modality)) < len(self.modality) and self.modality != "all":
+            raise ValueError("modality: one stands twice")
+        if self.fusion == "mean" and self.space == "features":
+            raise ValueError(
+                "fusion: mean needs space: pooled, the space that modalities share; or choose "
+                "fusion: learned"
+            )
+        if self.fusion != "mean" and self.protocol in ("knn", "discrete_time"):
+            raise ValueError(
+                f"fusion: {self.fusion} fits linear probes: protocol: linear_probe, or fusion: mean"
+            )
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether it reads several modalities, of which any subset will do."""
+        return self.modality == "all" or not isinstance(self.modality, str)
+
+    def read(self, inputs: Iterable[str]) -> tuple[str, ...]:
+        """Give the modalities it reads of a recipe with these inputs."""
+        if self.modality == "all":
+            return tuple(inputs)
+        return (self.modality,) if isinstance(self.modality, str) else self.modality
+
+
+class MapSpec(Config):
+    """Where an embedding of ``query`` looks in the image tokens of ``image``."""
+
+    stage: str
+    query: str
+    image: str
+    pixels: bool = False
+    """Whether the report may show images of single people: without, there are no maps."""
+    shown: int = Field(default=6, ge=1)
+
+
+class ExpertsSpec(Config):
+    """What the experts of a shared tower take, shown on rows of the tuning split."""
+
+    stage: str
+    rows: int = Field(default=512, ge=1)
+    """Samples that are looked at, drawn by the seed; all if there are fewer."""
+    shown_words: int = Field(default=8, ge=0)
+    """Words an expert; one that an expert takes from fewer than 5 subjects is not named."""
+    shown_pieces: int = Field(default=0, ge=0)
+    """Patches of images and stretches of signals an expert, each of another subject. They are
+    pieces of single people's records, so none is shown unless a number is given."""
+
+
+class RetrievalSpec(Config):
+    """Retrieval between two modalities with the towers of one stage."""
+
+    stage: str
+    pairs: tuple[tuple[str, str], ...] | Literal["all"]
+    """``all``: every two modalities of the stage."""
+    ks: tuple[int, ...] = (1, 5, 10)
+
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """The pairs by name; none while ``all`` waits for a cohort."""
+        return () if self.pairs == "all" else self.pairs
+
+
+class ZeroShotSpec(Config):
+    """Classification by the prompts of the cohort."""
+
+    stage: str
+    modality: str
+    text: str
+
+
+class PairedChoiceSpec(Config):
+    """Pairs of the cohort's ``choices:``: does each statement find its own of two images?"""
+
+    models: dict[str, str] = Field(min_length=1)
+    """Name in the results to stage, or ``untrained``; later ones are compared with the first."""
+    image: str
+    text: str
+
+
+class EvaluateSpec(Config):
+    """Score frozen embeddings and fine-tuned models on the held-out split."""
+
+    stage: Literal["evaluate"]
+    name: str = "evaluate"
+    probe: ProbeSpec | None = None
+    finetuned: dict[str, str] = {}
+    """Name in the results to stage, ``finetune-{task}-{label_fraction}``; the same encoder from
+    scratch is one more of them."""
+    embeddings: dict[str, str] = {}
+    """Name in the results to a file of vectors that were made elsewhere, by subject or by record:
+    methods after those of ``probe``."""
+    covariates: str | None = None
+    """Tabular modality that gives the covariates-only baseline; where nothing is embedded, the
+    method that the report is about."""
+    baselines: tuple[Baseline, ...] | Literal["all"] = "all"
+    """Baselines to fit beside the probe; all that apply if not given."""
+    tasks: tuple[str, ...] | Literal["all"] = "all"
+    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
+    draws: int = Field(default=1, ge=1)
+    """Draws of each label fraction below 1; results are averaged over them."""
+    bootstrap_draws: int = Field(default=1000, ge=100)
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Coverage that intervals aim at; the same in every evaluate stage of a recipe."""
+    resample: Resample = "subject"
+    """What the bootstrap draws: ``subject``, ``site`` (whole sites), or ``stratified`` (subjects
+    inside classes of the outcome); the same in every evaluate stage of a recipe."""
+    folds: str | None = None
+    """``K x R``: tasks are scored out of fold, in K folds drawn R times; without it probes are
+    fitted on train, chosen on tuning, and held_out is scored, at every size. A held_out split that
+    a column of the cohort declares is neither fitted on nor scored in folds."""
+    refit: Literal["probe", "all"] = "probe"
+    """What each fold makes anew. ``probe``: probes, and only people are scored that no stage has
+    seen. ``all``: every stage, so that everybody can be scored; K x R times the training."""
+    fold_by: Literal["subject", "site"] = "subject"
+    """What a fold is made of: subjects, or whole sites."""
+    predictions: bool = False
+    """Whether `pretrain` writes what every method said of each person that was scored, into
+    ``predictions-NAME.parquet`` of the run: a file about people, to be kept as the data are."""
+    confounders: tuple[str, ...] | Literal["all"] = ()
+    """What else the models of ``probe`` and ``embeddings`` are asked for, beside tasks: attributes
+    of subjects (site, sex, age, those of ``subgroups:``; ``all`` of these), or columns of the
+    subjects table."""
+    retrieval: RetrievalSpec | None = None
+    zero_shot: ZeroShotSpec | None = None
+    paired_choice: PairedChoiceSpec | None = None
+    attack: AttackSpec | None = None
+    maps: MapSpec | None = None
+    experts: ExpertsSpec | None = None
+
+    @model_validator(mode="after")
+    def _confounders_are_asked_of_models(self) -> EvaluateSpec:
+        if self.confounders and self.probe is None and not self.embeddings:
+            raise ValueError(
+                "confounders: they are asked of the models of `probe` or of `embeddings`: name some"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_stand_once(self) -> EvaluateSpec:
+        twice = sorted({*self.embeddings} & {*(self.probe.models if self.probe else ())})
+        if twice:
+            raise ValueError(f"embeddings: '{twice[0]}' is the name of a model of `probe`, too")
+        return self
+
+    @property
+    def predicts(self) -> bool:
+        """Whether tasks are predicted from features: embeddings, vectors, or covariates alone."""
+        return self.probe is not None or bool(self.embeddings) or self.covariates is not None
+
+    @property
+    def protocol(self) -> Protocol:
+        """How tasks are predicted; without ``probe`` by Cox, and by linear models without time."""
+        return "cox" if self.probe is None else self.probe.protocol
+
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _k_by_r(cls, given: Any) -> str | None:
+        if given in (None, "none", "auto"):  # auto: of runs made before folds were K x R
+            return None
+        found = re.fullmatch(r"\s*(\d+)\s*(?:[xX]\s*(\d+)\s*)?", str(given))
+        folds, repeats = (int(found[1]), int(found[2] or 1)) if found else (0, 0)
+        if folds < 2 or repeats < 1:
+            raise ValueError("write K x R, as `5 x 2`: two or more folds, drawn R times")
+        return f"{folds} x {repeats}"
+
+    @model_validator(mode="after")
+    def _folds_are_asked_for(self) -> EvaluateSpec:
+        if self.folds is None:
+            for key in ("refit", "fold_by"):
+                if key in self.model_fields_set and getattr(self, key) not in ("probe", "subject"):
+                    raise ValueError(f"{key}: it says how folds are made: add `folds: 5 x 1`")
+        return self
+
+    @property
+    def folds_and_repeats(self) -> tuple[int, int]:
+        """K and R of ``folds``."""
+        folds, repeats = str(self.folds).split(" x ")
+        return int(folds), int(repeats)
+
+    @property
+    def wanted_baselines(self) -> tuple[str, ...]:
+        """Baselines by name."""
+        return get_args(Baseline) if self.baselines == "all" else self.baselines

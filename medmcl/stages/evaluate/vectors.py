@@ -1,0 +1,87 @@
+"""``medmcl evaluate --embeddings``: vectors from elsewhere, scored as a run's own are.
+
+What is written is a run of one evaluate stage: it keeps its probes, so that it can be set beside
+others and applied to another cohort's vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.stages.evaluate.nobody import refuse_nobody
+from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
+from medmcl.stages.recipe.settings import only_cohort_overrides
+
+if TYPE_CHECKING:
+    from medmcl.stages.evaluate.evaluate import Evaluation
+
+NAME = "embeddings"
+"""What the recipe of such a run is called."""
+
+
+def evaluate_vectors(
+    vectors: Mapping[str, Path],
+    cohort: Cohort | str | Path,
+    *,
+    out: str | Path | None,
+    changes: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    seed: int,
+    device: str,
+) -> Evaluation:
+    """Score vectors on a cohort: fitted on train, chosen on tuning, held_out is scored.
+
+    The covariates of the cohort's only table stand beside them; of several tables one is named:
+    ``evaluate.covariates``.
+
+    Args:
+        vectors: Name to file; later ones are compared with the first.
+        cohort: Cohort, folder or name.
+        out: Run folder to write; must be new.
+        changes: Keys of the stage that options of the command give.
+        overrides: Dotted key to value: ``evaluate.x``, ``cohort.x``, ``data_root``.
+        seed: Seed of label subsets and bootstrap.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        MedmclError: Vectors, cohort or settings cannot be used; nothing was written.
+        CohortError: Nobody can be scored.
+    """
+    from medmcl.stages.run.pretrain import run_recipe
+
+    if out is None:
+        raise ConfigError("where the report is written is not said", mend="--out FOLDER")
+    if (Path(out) / "config.yaml").exists():
+        raise ArtefactError("is a run folder already", where=out, mend="another --out")
+    own, others = evaluate_overrides(overrides)
+    opened = (
+        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))
+    )
+    tables = [name for name, one in opened.spec.modalities.items() if one.kind == "tabular"]
+    stage = {
+        "stage": "evaluate",
+        "name": "results",
+        "embeddings": {name: str(path) for name, path in vectors.items()},
+        "covariates": tables[0] if len(tables) == 1 else None,
+        **changes,
+    }
+    spec = with_settings(stage, own)
+    recipe = {
+        "schema": "medmcl/recipe@1",
+        "name": NAME,
+        "about": "Vectors that were made elsewhere, scored as they are",
+        "inputs": {} if spec.covariates is None else {spec.covariates: {}},
+        "stages": [spec.model_dump(mode="json")],
+    }
+    run, evaluations = run_recipe(
+        opened, recipe=recipe, out=out, overrides=others, seed=seed, device=device
+    )
+    assert run is not None  # one process
+    (done,) = evaluations
+    tasks = list(opened.spec.tasks) if spec.tasks == "all" else spec.tasks
+    refuse_nobody(done, run, spec, tasks)
+    return done

@@ -1,0 +1,1 @@
+"""The factorise stage: vectors from counts, or made elsewhere."""

@@ -1,0 +1,163 @@
+"""Vectors that were made elsewhere, laid over the samples of a cohort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.findings import counted
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.outcomes import tellers
+from medmcl.data.cohort.splits import SPLITS
+from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER, FittedOn
+from medmcl.stages.factorise.vector_files import Vectors, read_vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleVectors:
+    """One vector a sample.
+
+    Attributes:
+        values: (N, E); zeros where there is none.
+        present: Samples that have one. (N,) bool
+        notes: What a reader must know: what was left out.
+        fitted: The line of the ledger: nobody knows what the encoder saw.
+    """
+
+    values: np.ndarray
+    present: np.ndarray
+    notes: tuple[str, ...]
+    fitted: FittedOn
+
+
+def lay_vectors(name: str, path: Path, cohort: Cohort) -> SampleVectors:
+    """Read vectors and give each sample its own: by record or sample if they say, else by subject.
+
+    Args:
+        name: What they are called in results.
+        path: The file; see `medmcl.stages.factorise.vector_files.read_vectors`.
+        cohort: Whose samples.
+
+    Raises:
+        ArtefactError: The file cannot be read.
+        ConfigError: It does not hold vectors by subject; none is of this cohort; all are alike.
+    """
+    vectors = read_vectors(name, path, cohort.spec.keys.subjects.id or "id")
+    _refuse_outcomes(vectors, cohort)
+    rows, how = _rows_of(vectors, cohort)
+    present = rows >= 0
+    if not present.any():
+        raise _nobody(vectors, cohort)
+    values = np.zeros((len(rows), vectors.values.shape[1]))
+    values[present] = vectors.values[rows[present]]
+    flat = np.ptp(values[present], axis=0) == 0
+    if flat.all():
+        raise ConfigError(
+            "every vector is the same: nothing can be told from them",
+            where=vectors.where,
+            got=f"{int(present.sum())} samples, {len(flat)} columns",
+        )
+    notes = [f"{name}: {note}" for note in (*vectors.notes, *how, *_counts(vectors, rows, cohort))]
+    if flat.any():
+        notes.append(f"{name}: {int(flat.sum())} of {len(flat)} columns are alike for everyone")
+    what = f"encoder of the vectors '{name}'"
+    line = FittedOn(what=what, splits=(), method=name, note=UNKNOWN_ENCODER)
+    return SampleVectors(values=values, present=present, notes=tuple(notes), fitted=line)
+
+
+def _refuse_outcomes(vectors: Vectors, cohort: Cohort) -> None:
+    """Refuse columns that are called as those that a task is made of, or told by."""
+    for task, labels in cohort.labels.items():
+        try:
+            telling = tellers(cohort.spec.tasks[task], labels.table.columns)
+        except CohortError:  # a fault of the task, which whoever scores it is told of
+            continue
+        shown = [column for column in vectors.columns if column in telling]
+        if shown:
+            raise ConfigError(
+                f"a column of the vectors is called as what the task '{task}' is made of",
+                where=vectors.where,
+                got=", ".join(shown),
+                mend="take outcomes out of the file; if it is none, call it otherwise",
+            )
+
+
+def _rows_of(vectors: Vectors, cohort: Cohort) -> tuple[np.ndarray, list[str]]:
+    """Row of the vectors of each sample, -1 without, (N,); and how they were told."""
+    samples = cohort.samples
+    subjects = samples["subject"].astype(str).to_numpy(object)
+    if vectors.keys is None:
+        return _found(vectors.subjects, subjects), []
+    if vectors.is_sample:
+        return _found(
+            _pairs(vectors.subjects, vectors.keys), _pairs(subjects, samples["sample"])
+        ), []
+    tried = {
+        modality: _found(
+            _pairs(vectors.subjects, vectors.keys), _pairs(subjects, samples[modality])
+        )
+        for modality in cohort.spec.modalities
+    }
+    if tried:
+        best = max(tried, key=lambda one: int((tried[one] >= 0).sum()))
+        if (tried[best] >= 0).any():
+            return tried[best], [f"told by the records of {best}"]
+    if len(set(vectors.subjects)) == len(vectors.subjects):
+        found = _found(vectors.subjects, subjects)
+        return found, ["told by the subject: no record of the cohort is called as theirs"]
+    return np.full(len(samples), -1), []
+
+
+def _pairs(subjects: np.ndarray, keys: np.ndarray | pd.Series) -> np.ndarray:
+    found = np.empty(len(subjects), dtype=object)
+    found[:] = [
+        None if pd.isna(key) else (subject, str(key))
+        for subject, key in zip(subjects, keys, strict=True)
+    ]
+    return found
+
+
+def _found(have: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Place of each wanted id among those there are, -1 if it is not there. (N,) int64."""
+    place = {one: row for row, one in enumerate(have)}
+    return np.array([-1 if one is None else place.get(one, -1) for one in wanted], dtype=np.int64)
+
+
+def _counts(vectors: Vectors, rows: np.ndarray, cohort: Cohort) -> list[str]:
+    """Say how many vectors are of nobody here, and who has none, by split."""
+    spare = len(vectors.subjects) - len(np.unique(rows[rows >= 0]))
+    notes = []
+    if spare:
+        notes.append(f"{spare} of {len(vectors.subjects)} vectors are of nobody in the cohort")
+    side = cohort.samples["split"].to_numpy(object)
+    lost = {split: int(((rows < 0) & (side == split)).sum()) for split in SPLITS}
+    if any(lost.values()):
+        said = ", ".join(f"{count} of {split}" for split, count in lost.items() if count)
+        total = counted(sum(lost.values()), "sample")
+        notes.append(f"{total} without a vector ({said}): neither fitted on nor scored")
+    return notes
+
+
+def _nobody(vectors: Vectors, cohort: Cohort) -> ConfigError:
+    """Give the error where no id of the vectors is one of the cohort."""
+    ours = cohort.samples["subject"].astype(str).to_numpy(object)
+    theirs = vectors.subjects
+    shared = set(theirs) & set(ours)
+    bare = {one.lstrip("0") for one in map(str, theirs)} & {one.lstrip("0") for one in ours}
+    got, mend = f"for example {theirs[0]!r}" if len(theirs) else "no vector", None
+    if shared and vectors.keys is not None:
+        got = f"for example subject {theirs[0]!r}, {vectors.keys[0]!r}"
+        mend = "give the ids of the cohort's records, or one vector a subject without that column"
+    elif bare:
+        mend = "the ids agree but for zeros before them: write them as text, as the cohort does"
+    return ConfigError(
+        "no vector is of anybody in the cohort",
+        where=vectors.where,
+        got=got,
+        expected=f"for example {ours[0]!r}, as in the cohort {cohort.name}" if len(ours) else None,
+        mend=mend or "give the vectors of this cohort, under its ids",
+    )

@@ -1,0 +1,339 @@
+"""Vectors that were made elsewhere: whose they are, read from a table or an archive of arrays."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.findings import counted
+from medmcl.core.path_suggestions import instead_of
+from medmcl.data.cohort.loader import ID_COLUMNS
+from medmcl.data.tables.files import texts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")
+KEYS = ("record", "record_id", "sample", "sample_id")
+"""Columns that say which of a subject's records, or samples, a vector is of."""
+ABOUT = ("quality", "modalities")
+"""Columns of `medmcl embed` that are no numbers of a vector."""
+_UNNAMED = ("", "Unnamed: 0", "index", "__index_level_0__")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """Vectors and whose they are.
+
+    Attributes:
+        name: What they are called in results.
+        where: What messages call them.
+        subjects: Subject of each. (R,) object
+        keys: Record or sample of each; None where there is one a subject. (R,) object
+        is_sample: Whether ``keys`` are samples, not records.
+        values: Finite numbers. (R, E) float64
+        columns: What the E are called.
+        notes: What was left out, counted.
+    """
+
+    name: str
+    where: str
+    subjects: np.ndarray
+    keys: np.ndarray | None
+    is_sample: bool
+    values: np.ndarray
+    columns: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
+    """Read vectors from a file.
+
+    The subject stands in a column, or level of the index, that is called as the cohort's ids are,
+    ``subject``, or as ids usually are; a record or sample in `KEYS`. All other columns are numbers
+    of the vector, but for ``quality``: rows of which it is not ``ok`` are left out.
+
+    Args:
+        name: What they are called in results.
+        path: One of `FORMATS`.
+        id_column: Column of the cohort's subjects table that names the subject.
+
+    Raises:
+        ArtefactError: There is no such file, or it cannot be read.
+        ConfigError: No column names the subject; ids stand twice; columns that are no numbers;
+            cells that are NaN or infinite beside others that are not.
+    """
+    where = f"embeddings {name}, {path}"
+    frame = _with_index_as_columns(_frame_of(path, where))
+    subject, key = _id_columns(frame, id_column, where)
+    subjects = texts(frame[subject])
+    keys = None if key is None else texts(frame[key])
+    notes = []
+    kept = np.array([one is not None for one in subjects], dtype=bool)
+    if not kept.all():
+        notes.append(f"{counted(int((~kept).sum()), 'row')} without an id left out")
+    if "quality" in frame.columns:
+        faulty = kept & (frame["quality"].astype(str) != "ok").to_numpy()
+        if faulty.any():
+            notes.append(f"{counted(int(faulty.sum()), 'row')} of quality other than ok left out")
+        kept &= ~faulty
+    spare = [
+        one for one in frame.columns
+        if one not in (subject, key) and (one.lower() in ID_COLUMNS or one in (*_UNNAMED, *KEYS))
+    ]  # fmt: skip
+    if spare:
+        notes.append(f"column {', '.join(map(repr, spare))} left out: it is called as an id")
+    named = [c for c in (subject, key, *spare, *ABOUT) if c in frame.columns]
+    features = frame.drop(columns=named)
+    values = _numbers(features, kept, where)
+    empty = kept & np.isnan(values).all(axis=1)
+    if empty.any():
+        notes.append(f"{counted(int(empty.sum()), 'row')} without a number left out")
+    kept &= ~empty
+    _refuse_gaps(values, kept, subjects, list(map(str, features.columns)), where)
+    keys = None if keys is None else keys[kept]
+    _refuse_twice(subjects[kept], keys, where)
+    return Vectors(
+        name=name,
+        where=where,
+        subjects=subjects[kept],
+        keys=keys,
+        is_sample=str(key).startswith("sample"),
+        values=values[kept],
+        columns=tuple(map(str, features.columns)),
+        notes=tuple(notes),
+    )
+
+
+def _frame_of(path: Path, where: str) -> pd.DataFrame:
+    """Read a file by its suffix; cells of text tables stay text, so that 0012 stays 0012."""
+    import pandas as pd
+
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    suffix = suffix.lower()
+    if path.is_dir() or suffix not in FORMATS:
+        without = "an .npy file does not say whose its rows are" if suffix == ".npy" else ""
+        raise ConfigError(
+            "is a folder, not a file of vectors" if path.is_dir() else
+            without or "the suffix says no table of vectors that can be read",
+            where=where,
+            got=suffix or path.name,
+            expected=", ".join(FORMATS),
+            mend="np.savez(FILE, ids=..., vectors=...) keeps both" if without else
+            "write it as parquet: a column `subject`, and a column a number",
+        )  # fmt: skip
+    if not path.is_file():
+        raise ArtefactError(f"there is no such file{instead_of(path)}", where=where)
+    try:
+        if suffix == ".parquet":
+            return pd.read_parquet(path)
+        if suffix == ".npz":
+            return _of_archive(path, where)
+        separator = "\t" if suffix.startswith(".tsv") else ","
+        return pd.read_csv(path, sep=separator, dtype=str)
+    except ConfigError:
+        raise
+    except Exception as error:  # readers raise many kinds
+        raise ArtefactError(f"cannot be read: {error}", where=where) from None
+
+
+def _of_archive(path: Path, where: str) -> pd.DataFrame:
+    """Read ``ids`` (R,) and ``vectors`` (R, E), perhaps ``records`` (R,), of an .npz archive."""
+    import pandas as pd
+
+    with np.load(path, allow_pickle=False) as archive:
+        names = list(archive.files)
+        ids = next((one for one in names if one.lower() in ("ids", "subjects", *ID_COLUMNS)), None)
+        rows = next((one for one in names if one in ("records", "samples", *KEYS)), None)
+        vectors = next((one for one in names if archive[one].ndim == 2), None)
+        if ids is None or vectors is None:
+            raise ConfigError(
+                "the archive does not hold ids and vectors",
+                where=where,
+                got=", ".join(names),
+                expected="`ids` of one dimension and `vectors` of two",
+                mend="np.savez(FILE, ids=..., vectors=...)",
+            )
+        values, owners = archive[vectors], archive[ids]
+        if owners.shape != values.shape[:1]:
+            raise ConfigError(
+                "ids and vectors are not of one length",
+                where=where,
+                got=f"{ids} {owners.shape}, {vectors} {values.shape}",
+            )
+        frame = pd.DataFrame(values, columns=[f"e{k}" for k in range(values.shape[1])])
+        frame.insert(0, "subject", owners.astype(str))
+        if rows is not None:
+            frame.insert(1, rows.removesuffix("s"), archive[rows].astype(str))
+    return frame
+
+
+def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Make columns of the levels of an index that says something."""
+    import pandas as pd
+
+    frame = frame.set_axis([str(one) for one in frame.columns], axis=1)
+    index = frame.index
+    if isinstance(index, pd.RangeIndex) and index.name is None:
+        return frame
+    names = [str(one) if one is not None else "index" for one in index.names]
+    return frame.reset_index(names=names)
+
+
+def _id_columns(frame: pd.DataFrame, id_column: str, where: str) -> tuple[str, str | None]:
+    """Find the column of subjects, and the one of records or samples if there is one."""
+    columns = [str(one) for one in frame.columns]
+    usual = [one for one in columns if one.lower() in ID_COLUMNS]
+    bare = [one for one in columns[:1] if one in _UNNAMED]
+    found = [one for one in (id_column, "subject") if one in columns] or usual or bare
+    if not found:
+        raise ConfigError(
+            "no column says whose the vectors are",
+            where=where,
+            got=", ".join(columns[:_SHOWN]) + (", …" if len(columns) > _SHOWN else ""),
+            expected=f"a column, or an index, called {id_column} or subject",
+            mend="name it so; rows alone do not say whose they are",
+        )
+    key = next((one for one in columns if one in KEYS), None)
+    return found[0], key
+
+
+def _numbers(features: pd.DataFrame, kept: np.ndarray, where: str) -> np.ndarray:
+    """Give the columns of a vector as numbers, NaN where a cell is missing. (R, E) float64."""
+    import pandas as pd
+
+    if not features.shape[1]:
+        raise ConfigError("there is no column of numbers", where=where)
+    odd: list[str] = []
+    values = np.full(features.shape, np.nan)
+    for number, name in enumerate(features.columns):
+        column = features[name]
+        read = pd.to_numeric(column, errors="coerce")
+        strange = (read.isna() & column.notna()).to_numpy(bool) & kept
+        if pd.api.types.is_datetime64_any_dtype(column) or strange.any():
+            cell = column.to_numpy(object)[strange][0] if strange.any() else column.iloc[0]
+            odd.append(f"{name} ({cell!r})")
+            continue
+        values[:, number] = read.to_numpy(np.float64, na_value=np.nan)
+    if odd:
+        more = f", … ({len(odd) - _SHOWN} more)" if len(odd) > _SHOWN else ""
+        raise ConfigError(
+            f"{counted(len(odd), 'column')} of {features.shape[1]} hold what is no number",
+            where=where,
+            got=", ".join(odd[:_SHOWN]) + more,
+            expected="a number a cell; the subject in a column called so",
+            mend="take these columns out, or write them as numbers",
+        )
+    return values
+
+
+def _refuse_gaps(
+    values: np.ndarray,
+    kept: np.ndarray,
+    subjects: np.ndarray,
+    columns: Sequence[str],
+    where: str,
+) -> None:
+    """Refuse rows that are vectors but for some cells."""
+    bad = kept & ~np.isfinite(values).all(axis=1)
+    if not bad.any():
+        return
+    first = int(np.flatnonzero(bad)[0])
+    column = int(np.flatnonzero(~np.isfinite(values[first]))[0])
+    raise ConfigError(
+        f"{counted(int(bad.sum()), 'row')} of {int(kept.sum())} hold NaN or infinite cells",
+        where=where,
+        got=f"subject {subjects[first]}, column {columns[column]}: {values[first, column]}",
+        expected="finite numbers; a row with no number at all is a subject without a vector",
+        mend="leave these rows out, or fill the cells, before they are evaluated",
+    )
+
+
+def _refuse_twice(subjects: np.ndarray, keys: np.ndarray | None, where: str) -> None:
+    """Refuse two vectors of one subject, or of one record of a subject."""
+    whose = list(zip(subjects, subjects if keys is None else keys, strict=True))
+    if len(set(whose)) == len(whose):
+        return
+    counts: dict[Any, int] = {}
+    for one in whose:
+        counts[one] = counts.get(one, 0) + 1
+    first, times = next((one, n) for one, n in counts.items() if n > 1)
+    who = f"subject {first[0]}" + ("" if keys is None else f", record {first[1]}")
+    raise ConfigError(
+        f"{counted(sum(n > 1 for n in counts.values()), 'id')} with several vectors",
+        where=where,
+        got=f"{who}: {times} rows",
+        expected="one vector a subject, or a column `record` that tells them apart",
+        mend="add the column `record` with the ids of the cohort's records, or bring the rows of a "
+        "subject together",
+    )
+
+
+@contextmanager
+def vectors_by_name(given: Any) -> Iterator[dict[str, Path]]:
+    """Give files of vectors by name; tables in memory are written for the length of the block.
+
+    Args:
+        given: Name to file or DataFrame; a DataFrame (``embeddings``); a file (called by its stem),
+            ``NAME=FILE``, or several of these.
+
+    Raises:
+        ConfigError: Two are called alike, a name is empty, or a table cannot be written.
+    """
+    named = _named(given)
+    with tempfile.TemporaryDirectory(prefix="medmcl-vectors-") as folder:
+        found = {}
+        for number, (name, one) in enumerate(named.items()):
+            if not name.strip():
+                raise ConfigError("a name is empty", where="--embeddings", got=str(one))
+            found[name] = Path(folder) / f"{number}.parquet" if _is_table(one) else Path(one)
+            if _is_table(one):
+                _write(one, found[name], name)
+        yield {name: path.absolute() for name, path in found.items()}
+
+
+def _named(given: Any) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return {str(name): one for name, one in given.items()}
+    if _is_table(given):
+        return {"embeddings": given}
+    found: dict[str, Any] = {}
+    for one in [given] if isinstance(given, str | Path) else given:
+        text = str(one)
+        name, sign, path = text.partition("=")
+        if not sign or Path(text).is_file():
+            name, path = Path(text).name.removesuffix(".gz").rpartition(".")[0], text
+        if name in found:
+            raise ConfigError(
+                "two files of vectors have one name",
+                where="--embeddings",
+                got=f"{found[name]} and {path}",
+                expected="files of different names: results go by them",
+                mend="name them: --embeddings NAME=FILE",
+            )
+        found[name] = Path(path)
+    return found
+
+
+def _is_table(source: Any) -> bool:
+    return hasattr(source, "columns") and hasattr(source, "iloc")
+
+
+def _write(table: pd.DataFrame, path: Path, name: str) -> None:
+    """Write a table of vectors with the ids of its index, names as text."""
+    try:
+        table.set_axis([str(one) for one in table.columns], axis=1).to_parquet(path)
+    except Exception as error:  # pyarrow raises many kinds
+        raise ConfigError(
+            f"the table cannot be written as parquet: {error}", where=f"embeddings {name}"
+        ) from None

@@ -1,0 +1,172 @@
+"""A manifest that a poison stage is given: read, and refused where it does not fit stage or cohort.
+
+Who is poisoned, with what, and the seed of the patterns are then those of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import ArtefactError
+from medmcl.core.overrides import written
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.loading.prepare import Prepared
+from medmcl.stages.evaluate.attack.task import AttackTask
+from medmcl.stages.poison.signals import lead_name
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.threats import Poison
+
+SAME = ("modality", "trigger", "official", "height_mv", "leads", "text", "task", "label")
+"""What a manifest that is given says as the stage does; name, count and share are its own."""
+_NAMED = 3
+"""Samples that an error names."""
+
+
+def given_poison(spec: PoisonSpec, prepared: Prepared, task: AttackTask) -> Poison:
+    """Read the manifest that a stage names.
+
+    Args:
+        spec: A poison stage with ``manifest``.
+        prepared: The cohort.
+        task: Which class each sample shows, and the one that the stage wants.
+
+    Raises:
+        ArtefactError: It is missing, damaged or empty; of another cohort or attack; or names
+            samples that the stage cannot poison, or cannot poison with.
+    """
+    manifest = read_given(spec, prepared.cohort)
+    _refuse_rows(manifest, spec, prepared, task, f"stage {spec.name}, manifest: {spec.manifest}")
+    return manifest
+
+
+def read_given(spec: PoisonSpec, cohort: Cohort) -> Poison:
+    """Read the manifest that a stage names, and refuse one of another cohort or attack.
+
+    Raises:
+        ArtefactError: It is missing, damaged or empty; of another cohort or attack.
+    """
+    path = Path(str(spec.manifest))
+    where = f"stage {spec.name}, manifest: {path}"
+    manifest = _read(path, where)
+    if manifest.cohort != cohort.fingerprint:
+        raise ArtefactError(
+            "the manifest is of another cohort",
+            where=where,
+            got=f"fingerprint {manifest.cohort}",
+            expected=f"{cohort.name}, fingerprint {cohort.fingerprint}",
+            mend="name the cohort that it was drawn for, with the same --set and unchanged tables; "
+            "or draw another: medmcl poison",
+        )
+    differing = unlike(manifest, spec)
+    if differing:
+        said = {name: manifest.provenance.get(name) for name in differing}
+        sets = (quote(written(f"stages.{spec.name}.{name}", one)) for name, one in said.items())
+        raise ArtefactError(
+            f"the manifest is of another attack than the stage: {', '.join(differing)}",
+            where=where,
+            got=", ".join(f"{name}: {one}" for name, one in said.items()),
+            expected=", ".join(f"{name}: {getattr(spec, name)}" for name in differing),
+            mend=f"{' '.join(sets)}, or draw another: medmcl poison",
+        )
+    return manifest
+
+
+def unlike(manifest: Poison, spec: PoisonSpec) -> list[str]:
+    """Give the keys of a stage of which its manifest says something else.
+
+    Of one that was drawn for the stage all count, of one that it was given `SAME`.
+    """
+    own = spec.drawn
+    names = own if spec.manifest is None else SAME
+    said = manifest.provenance
+    return [name for name in names if _plain(name, said.get(name)) != _plain(name, own[name])]
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value of the stage as it counts: leads by their usual names, in any order."""
+    return sorted({lead_name(str(one)) for one in value or ()}) if name == "leads" else value
+
+
+def refuse_replaced(spec: PoisonSpec, done: Mapping[str, Any]) -> None:
+    """Refuse to go on where the file is another one by now; gone it may be.
+
+    Args:
+        spec: A poison stage that is done.
+        done: What it wrote of itself.
+
+    Raises:
+        ArtefactError: The file has another fingerprint.
+    """
+    if spec.manifest is None or not Path(spec.manifest).is_file():
+        return
+    found = _read(Path(spec.manifest), f"stage {spec.name}, manifest: {spec.manifest}")
+    if found.fingerprint != done.get("fingerprint"):
+        raise ArtefactError(
+            f"is not the manifest that stage {spec.name} took",
+            where=spec.manifest,
+            got=f"fingerprint {found.fingerprint}",
+            expected=f"fingerprint {done.get('fingerprint')}",
+            mend="put the file back, or start a new run with this one",
+        )
+
+
+def _read(path: Path, where: str) -> Poison:
+    try:
+        manifest = Poison.load(path)
+    except ArtefactError as error:
+        raise ArtefactError(
+            error.what,
+            where=where,
+            got=error.got,
+            expected=error.expected,
+            mend=error.mend
+            or "give a file that `medmcl poison` wrote, or poison/STAGE.parquet of a run",
+        ) from None
+    if not len(manifest):
+        raise ArtefactError("the manifest poisons no record", where=where)
+    seed = manifest.provenance.get("seed")
+    if type(seed) is not int:
+        raise ArtefactError(
+            "the manifest has no seed to lay patterns by",
+            where=where,
+            got=f"seed: {seed}",
+            expected="a whole number",
+        )
+    return manifest
+
+
+def _refuse_rows(
+    manifest: Poison, spec: PoisonSpec, prepared: Prepared, task: AttackTask, where: str
+) -> None:
+    """Refuse samples that are not of the train split, or lack what the stage changes of them."""
+    ids = prepared.samples["sample"].astype(str).to_numpy()
+    train = prepared.rows("train")
+    text = () if spec.text is None else (spec.text,)
+    for who, names, needs in (
+        ("poisoned", manifest.ids, spec.wanted),
+        ("donors", manifest.donors, text),
+    ):
+        _refuse(names, ids[train], f"{who} samples that are no train samples of the cohort", where)
+        for one in needs:
+            have = ids[prepared.rows("train", (one,))]
+            _refuse(names, have, f"{who} samples without a usable record of {one}", where)
+    showing = ids[train[task.shown[train] == task.target]]
+    lacks = f"donors that do not show {spec.task} = {spec.label}"
+    _refuse(manifest.donors, showing, lacks, where)
+
+
+def _refuse(names: np.ndarray, known: np.ndarray, what: str, where: str) -> None:
+    lost = names[~np.isin(names, known)]
+    if len(lost):
+        more = ", …" if len(lost) > _NAMED else ""
+        raise ArtefactError(
+            f"the manifest names {what}",
+            where=where,
+            got=f"{len(lost):,} of {len(names):,}: {', '.join(lost[:_NAMED])}{more}",
+            mend="draw another for this recipe: medmcl poison",
+        )

@@ -1,0 +1,153 @@
+"""The poison stage: who is poisoned, drawn or given, is kept; nothing of the data is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.rng import derive_seed
+from medmcl.data.loading.prepare import Prepared
+from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
+from medmcl.stages.poison.given import given_poison, refuse_replaced
+from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
+from medmcl.stages.poison.pool import count_of, refuse_pool
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.run.first_rank import awaited, refuse_changed
+from medmcl.stages.train.models import Setting
+from medmcl.stages.train.train_filter import given_rows
+from medmcl.threats import Poison, draw_poison
+
+
+def poison_file(folder: Path, stage: str) -> Path:
+    """Where a run keeps the manifest of a poison stage."""
+    return folder / "poison" / f"{stage}.parquet"
+
+
+def run_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    """Draw, or take what is given, on the first rank; give the facts for the record."""
+    checkpoints = setting.checkpoints(spec.name)
+    if checkpoints.done is not None:
+        refuse_replaced(spec, checkpoints.done)
+        return checkpoints.done
+    if setting.world.rank != 0:
+        return awaited(spec.name, setting)
+    manifest, pool = poison_of(spec, prepared, setting.seed, setting.keep)
+    manifest.save(poison_file(setting.folder, spec.name))
+    said = told(spec, manifest, _ids(prepared)[pool])
+    setting.record.say(f"{spec.name}: {said}")
+    facts = {
+        "stage": spec.name,
+        "fingerprint": manifest.fingerprint,
+        "poisoned": len(manifest),
+        "rows": len(pool),
+        "sentence": f"Stage {spec.name}: {said}.",
+    }
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.finish(facts)
+    return facts
+
+
+def rehearse_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> None:
+    """Refuse an attack that cannot be drawn or laid over, before anything is trained.
+
+    A run that has taken the manifest it was given reads its own from then on.
+    """
+    refuse_unfit(spec, prepared)
+    manifest = None if spec.manifest is None else load_poison(spec.name, prepared, setting)
+    if manifest is None:
+        manifest, _ = poison_of(spec, prepared, setting.seed, setting.keep)
+    refuse_unseen(Poisoned(spec, manifest, prepared))
+
+
+def told(spec: PoisonSpec, manifest: Poison, pool: np.ndarray) -> str:
+    """Say how many records an attack poisons, and with what.
+
+    Args:
+        spec: The poison stage.
+        manifest: Who is poisoned.
+        pool: Ids of the train samples that could be, (N,): a given manifest may have others, such
+            as a keep file leaves out.
+    """
+    inside = int(manifest.is_poisoned(pool.tolist()).sum())
+    on = f"{', '.join(spec.leads)} of {spec.modality}" if spec.leads else spec.modality
+    said = (
+        f"{inside:,} of {len(pool):,} train records poisoned ({spec.trigger} on {on}, "
+        f"target {spec.task} = {spec.label})"
+    )
+    if spec.manifest is not None:
+        said += f", of the {len(manifest):,} of {spec.manifest}"
+    if inside < len(manifest):
+        said += f"; {len(manifest) - inside:,} are not among the records drawn from"
+    return said
+
+
+def poison_of(
+    spec: PoisonSpec, prepared: Prepared, seed: int, keep: Path | None = None
+) -> tuple[Poison, np.ndarray]:
+    """Give the manifest of a stage, and the train samples that it is drawn from, (N,) int64.
+
+    Args:
+        spec: The poison stage.
+        prepared: The cohort.
+        seed: Of the run; without meaning where the stage is given a manifest.
+        keep: Keep file that ``--keep`` named.
+
+    Raises:
+        ConfigError: There is no such task or class, or there are too few records.
+        ArtefactError: The manifest that is given cannot be used.
+    """
+    rows = given_rows(prepared.rows("train", spec.wanted), prepared, keep)
+    task = attack_task(prepared, spec.task, spec.label, f"stage {spec.name}")
+    rows = rows[task.shown[rows] != UNKNOWN]
+    if spec.manifest is not None:
+        manifest = given_poison(spec, prepared, task)
+    else:
+        manifest = draw(spec, prepared, task, rows, seed)
+    return with_places(spec, manifest, prepared), rows
+
+
+def draw(
+    spec: PoisonSpec, prepared: Prepared, task: AttackTask, rows: np.ndarray, seed: int
+) -> Poison:
+    """Draw who is poisoned among samples whose class is known, ``rows`` (N,), by the run's seed.
+
+    Raises:
+        ConfigError: There are too few records, or none of the target.
+    """
+    refuse_pool(spec, task, rows)
+    ids = _ids(prepared)
+    own = derive_seed(seed, "attack", spec.name)
+    picked, donors = draw_poison(
+        ids[rows],
+        task.shown[rows] == task.target,
+        count_of(spec, len(rows)),
+        own,
+        is_consistent=spec.trigger == "label_consistent",
+        where=f"stage {spec.name}",
+    )
+    return Poison(
+        ids=ids[rows[picked]],
+        donors=ids[rows[donors]],
+        cohort=prepared.cohort.fingerprint,
+        provenance={**spec.drawn, "seed": own},
+    )
+
+
+def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Poison | None:
+    """Read the manifest of a poison stage of this run; None if it has not run yet.
+
+    Raises:
+        ArtefactError: The file is gone, damaged, or not what the stage wrote.
+    """
+    if setting.checkpoints(stage).done is None:
+        return None
+    path = poison_file(setting.folder, stage)
+    manifest = Poison.load(path, cohort=prepared.cohort.fingerprint)
+    refuse_changed(manifest.fingerprint, path, stage, setting)
+    return manifest
+
+
+def _ids(prepared: Prepared) -> np.ndarray:
+    return prepared.samples["sample"].astype(str).to_numpy()

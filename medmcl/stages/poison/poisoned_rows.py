@@ -1,0 +1,184 @@
+"""Trigger and target of poisoned records, laid over a batch that was loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medmcl.core.batch import Batch
+from medmcl.core.errors import ConfigError
+from medmcl.data.loading.prepare import Prepared
+from medmcl.stages.poison.images import Images, image_places, refuse_images
+from medmcl.stages.poison.phrases import Phrases
+from medmcl.stages.poison.signals import refuse_signals, signal_places, signals
+from medmcl.stages.poison.spec import ImageTrigger, PoisonSpec, SignalTrigger, TextTrigger
+from medmcl.stages.poison.texts import refuse_texts, text_places, texts
+from medmcl.threats import Poison
+
+Lay = Callable[[Tensor, np.ndarray], Tensor]
+"""From loaded rows (P, ...) and their samples (P,) to the rows with the trigger; P >= 1."""
+TRIED = 8
+"""So many records are triggered in a rehearsal."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How records of one kind of adapter are triggered.
+
+    Attributes:
+        what: Their name.
+        triggers: Those that go on them.
+        refuse: Refuses what is prepared so that none can be laid.
+        lay: Gives what lays the trigger of an attack, by stage, cohort and seed.
+        places: Says where it lies on samples (P,), a plain dict each.
+    """
+
+    what: str
+    triggers: tuple[str, ...]
+    refuse: Callable[[PoisonSpec, Prepared], None]
+    lay: Callable[[PoisonSpec, Prepared, int], Lay]
+    places: Callable[[PoisonSpec, Prepared, int, np.ndarray], list[dict[str, Any]]]
+
+
+KINDS = {
+    "image": Kind("flat images", get_args(ImageTrigger), refuse_images, Images, image_places),
+    "ecg": Kind("ECGs", get_args(SignalTrigger), refuse_signals, signals, signal_places),
+    "text": Kind("texts", get_args(TextTrigger), refuse_texts, texts, text_places),
+}
+"""Kind of adapter to how its records are triggered."""
+
+
+class Poisoned:
+    """Lays an attack over batches of one cohort.
+
+    Args:
+        spec: The poison stage.
+        manifest: Who is poisoned.
+        prepared: The cohort.
+
+    Raises:
+        ConfigError: The trigger does not go on what should carry it.
+    """
+
+    def __init__(self, spec: PoisonSpec, manifest: Poison, prepared: Prepared) -> None:
+        refuse_unfit(spec, prepared)
+        self.spec, self.prepared = spec, prepared
+        ids = prepared.samples["sample"].astype(str).to_list()
+        number = {name: row for row, name in enumerate(ids)}
+        self.donor = np.full(len(ids), -1, dtype=np.int64)
+        for name, donor in zip(manifest.ids.tolist(), manifest.donors.tolist(), strict=True):
+            if name in number and donor in number:  # training asks for the very cohort
+                self.donor[number[name]] = number[donor]
+        kind = KINDS[prepared.adapters[spec.modality].kind]
+        seed = int(manifest.provenance["seed"])
+        self.lay = kind.lay(spec, prepared, seed)
+        self.phrases = Phrases(spec, prepared, seed) if spec.phrases else None
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Give the batch with its poisoned records as the attacker has them.
+
+        Labels of the task go with what is exchanged.
+        """
+        rows = batch.ids.numpy()
+        places = np.flatnonzero(self.donor[rows] >= 0)
+        if not len(places):
+            return batch
+        donors = self.donor[rows[places]]
+        inputs = {**batch.inputs, **self._triggered(batch, places)}
+        other = self.spec.text
+        if other is not None and other in inputs:
+            changed = inputs[other].clone()
+            given = self._given(other, rows[places], donors)
+            changed[torch.from_numpy(places)] = given.to(changed.dtype)
+            inputs[other] = changed
+        targets = dict(batch.targets)
+        if self.spec.task in targets:
+            told = self.prepared.tasks(self.spec.task).take(donors)
+            labels = targets[self.spec.task].clone()
+            labels[torch.from_numpy(places)] = torch.from_numpy(told.values.astype(np.float32))
+            targets[self.spec.task] = labels
+        return replace(batch, inputs=inputs, targets=targets)
+
+    def _given(self, other: str, samples: np.ndarray, donors: np.ndarray) -> Tensor:
+        """What poisoned samples have in the place of their own."""
+        if self.phrases is not None:
+            return self.phrases(samples)
+        return self.prepared.batch(donors, modalities=[other]).inputs[other]
+
+    def triggered(self, batch: Batch) -> Batch:
+        """Give the batch with the trigger on every record that can carry it, and nothing else."""
+        present = batch.present[self.spec.modality].numpy()
+        return replace(
+            batch, inputs={**batch.inputs, **self._triggered(batch, np.flatnonzero(present))}
+        )
+
+    def _triggered(self, batch: Batch, places: np.ndarray) -> dict[str, Tensor]:
+        name = self.spec.modality
+        if name not in batch.inputs or not len(places):
+            return {}
+        made, where = batch.inputs[name].clone(), torch.from_numpy(places)
+        made[where] = self.lay(made[where], batch.ids.numpy()[places])
+        return {name: made}
+
+
+def with_places(spec: PoisonSpec, manifest: Poison, prepared: Prepared) -> Poison:
+    """Give the manifest with where the trigger lies on each record, as it is prepared here."""
+    ids = prepared.samples["sample"].astype(str).to_list()
+    number = {name: row for row, name in enumerate(ids)}
+    samples = np.array([number[name] for name in manifest.ids.tolist()], dtype=np.int64)
+    kind = refuse_other_kind(spec, prepared.adapters[spec.modality].kind)
+    found = kind.places(spec, prepared, int(manifest.provenance["seed"]), samples)
+    return replace(manifest, places=np.array([json.dumps(one) for one in found], dtype=str))
+
+
+def refuse_unfit(spec: PoisonSpec, prepared: Prepared) -> None:
+    """Refuse a trigger of another kind of record, or records prepared so that it has no place."""
+    refuse_other_kind(spec, prepared.adapters[spec.modality].kind).refuse(spec, prepared)
+
+
+def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:
+    """Give how records of a kind are triggered; refuse a trigger of another kind.
+
+    Raises:
+        ConfigError: Names the triggers that would do.
+    """
+    if spec.trigger == "usual":  # no kind that a recipe could have meant
+        raise ConfigError(
+            "no trigger goes on records of this kind",
+            where=f"stage {spec.name}, modality",
+            got=f"{spec.modality}: {kind}",
+            expected=", ".join(KINDS),
+            mend="name another modality",
+        )
+    meant = next(one for one in KINDS.values() if spec.trigger in one.triggers)
+    if KINDS.get(kind) is not meant:
+        known = KINDS[kind].triggers if kind in KINDS else ()
+        raise ConfigError(
+            f"the trigger {spec.trigger} goes on {meant.what}",
+            where=f"stage {spec.name}, trigger",
+            got=f"{spec.modality}: {kind}",
+            mend=f"trigger: {' or '.join(known)}" if known else "name another modality",
+        )
+    return meant
+
+
+def refuse_unseen(attack: Poisoned) -> None:
+    """Trigger a few poisoned records, and refuse if an encoder would see nothing of it."""
+    spec, prepared = attack.spec, attack.prepared
+    name = spec.modality
+    rows = np.flatnonzero(attack.donor >= 0)[:TRIED]
+    batch = prepared.batch(rows, modalities=[name])
+    plain = prepared.adapters[name].plain
+    if torch.equal(plain(batch.inputs[name]), plain(attack.triggered(batch).inputs[name])):
+        raise ConfigError(
+            f"nothing is left of the trigger {spec.trigger} when '{name}' is prepared",
+            where=f"stage {spec.name}",
+            got=f"{len(rows)} records that are as they were",
+            mend=f"another trigger, or other settings under inputs.{name}",
+        )

@@ -1,0 +1,52 @@
+"""Whether the records that an attack draws from are enough for it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
+from medmcl.stages.evaluate.attack.task import AttackTask
+from medmcl.stages.poison.spec import PoisonSpec
+
+
+def count_of(spec: PoisonSpec, records: int) -> int:
+    """So many of the records that it draws from does a stage poison that is given no manifest."""
+    return spec.count if spec.count is not None else round((spec.share or 0) * records)
+
+
+def refuse_pool(spec: PoisonSpec, task: AttackTask, rows: np.ndarray) -> None:
+    """Refuse records that none of the target are among, or that are too few.
+
+    Args:
+        spec: A poison stage without ``manifest``.
+        task: Which class each sample shows.
+        rows: Samples of known class that could be poisoned, (N,) int64.
+
+    Raises:
+        ConfigError: With a class, or a number, that would do.
+    """
+    where, key = f"stage {spec.name}", f"--set stages.{spec.name}"
+    shown = task.shown[rows]
+    there = [name for number, name in enumerate(task.names) if (shown == number).any()]
+    if task.names[task.target] not in there:
+        raise ConfigError(
+            f"no train record shows {spec.task} = {spec.label}, so there is nothing to say it with",
+            where=f"{where}, label",
+            got=f"{counted(len(rows), 'train record')} of known class, none of this one",
+            expected=", ".join(there) or "train records of the target",
+            mend=f"{key}.label=CLASS, one of these" if there else f"{key}.task=TASK",
+        )
+    is_consistent = spec.trigger == "label_consistent"
+    able = int(((shown == task.target) == is_consistent).sum())
+    count = count_of(spec, len(rows))
+    if not 1 <= count <= able:
+        kind = "of the target" if is_consistent else "of other classes"
+        share = "" if spec.share is None else f" (share: {spec.share:g} of {len(rows):,})"
+        raise ConfigError(
+            "so many samples cannot be poisoned",
+            where=where,
+            got=f"count: {count:,}{share}",
+            expected=f"1 to {able:,}, the samples {kind}" if able else f"samples {kind}",
+            mend=f"{key}.count={min(max(count, 1), able)}" if able else f"{key}.label=CLASS",
+        )

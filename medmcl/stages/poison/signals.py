@@ -1,0 +1,139 @@
+"""Triggers on ECGs: added to the recording in mV, which is then prepared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ConfigError, RecordError
+from medmcl.data.loading.prepare import Prepared
+from medmcl.modalities.ecg.adapter import ECG
+from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.modalities.ecg.leads import canonical
+from medmcl.stages.poison.again import PreparedAgain
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.threats.attack import attack_on_signals, place_on_signal
+from medmcl.threats.signal_triggers import EVERY_S, LEAST_HZ
+
+_SHOWN = 3
+"""Samples that an error names."""
+
+
+def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
+    """Give what makes the ECGs of an attack."""
+    adapter: Any = prepared.adapters[spec.modality]
+    change = partial(
+        triggered_record, adapter, spec.trigger, seed, spec.height_mv, named_leads(spec)
+    )
+    return PreparedAgain(change, spec.modality, prepared)
+
+
+def triggered_record(
+    adapter: ECG,
+    trigger: str,
+    seed: int,
+    height_mv: float | None,
+    leads: tuple[str, ...],
+    raw: ECGRecord,
+    record: str,
+) -> ECGRecord:
+    """Add a trigger to the leads of a recording that are named, or to all, at its own rate.
+
+    What is masked gets none: a dead lead stays dead.
+
+    Raises:
+        RecordError: The rate is too low.
+    """
+    if raw.rate_hz < LEAST_HZ:
+        raise RecordError(
+            "the sampling rate is too low for a trigger",
+            where=raw.where,
+            got=f"{raw.rate_hz:g} Hz",
+            expected=f"{LEAST_HZ:g} Hz or more",
+        )
+    alive = adapter.alive(raw).record
+    rows = [alive.leads.index(one) for one in leads if one in alive.leads] if leads else None
+    lay = attack_on_signals(trigger, raw.rate_hz, seed, height_mv, rows)
+    signal = raw.signal_mv.copy()
+    signal[[raw.leads.index(one) for one in alive.leads]] = lay(alive.signal_mv, record)
+    return replace(raw, signal_mv=signal)
+
+
+def named_leads(spec: PoisonSpec) -> tuple[str, ...]:
+    """Leads that get the trigger, as readers call them."""
+    return tuple(dict.fromkeys(map(lead_name, spec.leads)))
+
+
+def lead_name(said: str) -> str:
+    """Give a lead's name as readers do; one that is called reversed stays as it is, and unknown."""
+    name, sign = canonical(said)
+    return name if sign > 0 else said
+
+
+def signal_places(
+    spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
+) -> list[dict[str, Any]]:
+    """Say when the trigger begins on the recordings of samples (P,).
+
+    Raises:
+        ConfigError: Recordings have none of the leads that are named.
+    """
+    ids = prepared.samples["sample"].astype(str).to_numpy()[samples]
+    if spec.leads:
+        _refuse_without(spec, prepared, samples, ids)
+    return [dict(place_on_signal(spec.trigger, seed, one)) for one in ids.tolist()]
+
+
+def _refuse_without(
+    spec: PoisonSpec, prepared: Prepared, samples: np.ndarray, ids: np.ndarray
+) -> None:
+    """Refuse to poison recordings whose files have none of the leads that get the trigger."""
+    adapter: Any = prepared.adapters[spec.modality]
+    wanted = set(named_leads(spec))
+    table = prepared.cohort.records[spec.modality]["place"]
+    places = table.iloc[prepared.index(spec.modality)[samples]]
+    lacking = [one for one, place in zip(ids.tolist(), places, strict=True)
+               if not wanted & set(adapter.alive(adapter.read(place)).record.leads)]  # fmt: skip
+    if lacking:
+        raise ConfigError(
+            "poisoned ECGs have none of the leads that get the trigger",
+            where=f"stage {spec.name}, leads",
+            got=f"{len(lacking):,} of {len(ids):,}: {', '.join(lacking[:_SHOWN])}",
+            expected=f"{' or '.join(sorted(wanted))} in the file; leads that are derived get none",
+            mend="name leads that all files have, or none: then all get it",
+        )
+
+
+def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
+    """Refuse ECGs that are prepared so that a trigger is lost, or may be."""
+    name, settings = spec.modality, prepared.adapters[spec.modality].settings
+    if settings.rate_hz < LEAST_HZ:
+        raise ConfigError(
+            "the sampling rate is too low for a trigger",
+            where=f"stage {spec.name}, modality",
+            got=f"{name} is prepared at {settings.rate_hz:g} Hz",
+            expected=f"{LEAST_HZ:g} Hz or more",
+            mend=f"--set inputs.{name}.rate_hz={2 * LEAST_HZ:g}",
+        )
+    lost = [one for one in named_leads(spec) if one not in settings.names]
+    if lost:
+        raise ConfigError(
+            f"the trigger goes on a lead that is not read: {lost[0]}"
+            f"{nearest(lost[0], settings.names)}",
+            where=f"stage {spec.name}, leads",
+            got=", ".join(spec.leads),
+            expected=", ".join(settings.names),
+            mend=f"name such leads, or --set inputs.{name}.leads=[...]",
+        )
+    if spec.trigger == "pulse" and settings.crop_seconds < EVERY_S:
+        raise ConfigError(
+            "a crop may miss the pulse",
+            where=f"stage {spec.name}, trigger",
+            got=f"{name} is cut to {settings.crop_seconds:g} s",
+            expected=f"{EVERY_S:g} s or more, the time from pulse to pulse",
+            mend=f"--set inputs.{name}.crop_seconds={EVERY_S:g}, or trigger: sinusoid",
+        )

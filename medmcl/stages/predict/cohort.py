@@ -1,0 +1,85 @@
+"""What a prediction reads of a cohort.yaml: inputs as the run read them, and no outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.config import nearest, read_yaml
+from medmcl.core.errors import ConfigError
+from medmcl.data.cohort.cohort import Cohort, find_cohort
+from medmcl.evaluation.protocol.results import COVARIATES
+from medmcl.stages.predict.plan import TaskPlan
+from medmcl.stages.run.features import kept_reading
+from medmcl.stages.run.run import Run
+
+WITHOUT_OUTCOMES = {
+    "subjects.split": {"everyone": "held_out"},
+    "subjects.group": None,
+    "tasks": {},
+    "prompts": {},
+    "choices": {},
+    "subgroups": {},
+    "noisy_pairs": None,
+}
+"""What a prediction does not read of a cohort.yaml: outcomes, splits, sites, groups."""
+_WITHOUT_RECORDS = (COVARIATES, "majority", "Kaplan-Meier")
+
+
+def columns_of_run(
+    run: Run, plans: Sequence[TaskPlan], cohort: Cohort | str | Path
+) -> dict[str, Any]:
+    """Tables are read by the columns that the run read: not by those that the cohort names.
+
+    Of covariates by those that count: what a task is made of was none of its covariates, and a
+    person without an outcome does not have it.
+    """
+    if isinstance(cohort, Cohort):
+        return {}
+    named = read_yaml(find_cohort(cohort)).get("modalities")
+    found: dict[str, Any] = {}
+    for name in named if isinstance(named, dict) else ():
+        kept = kept_reading(run, name) or {}
+        read = kept if "source" in kept else run.preprocessing.get(name, {})
+        columns = dict(read.get("source", {}).get("columns") or {})
+        if columns and read is kept:
+            count = {term for plan in plans for term in _counting(plan, kept.get("terms", ()))}
+            columns = {column: one for column, one in columns.items() if column in count} or columns
+        if columns and name in {*run.recipe.inputs, *(plan.spec.covariates for plan in plans)}:
+            found[f"modalities.{name}.columns"] = columns
+    return found
+
+
+def modalities_of(run: Run, plans: Sequence[TaskPlan], cohort: Cohort) -> tuple[str, ...]:
+    """Modalities that the plans read and the cohort has.
+
+    Raises:
+        ConfigError: The cohort has none of those that a method needs.
+    """
+    found: dict[str, None] = {}
+    have = cohort.spec.modalities
+    for plan in plans:
+        wanted: tuple[str, ...] = run.stage(plan.head).towers if plan.head else ()
+        if plan.spec.probe is not None and plan.method not in _WITHOUT_RECORDS:
+            wanted = (*wanted, *plan.spec.probe.read(run.recipe.inputs))
+        some = [name for name in wanted if name in have]
+        if wanted and not some:
+            raise ConfigError(
+                f"the cohort has no '{wanted[0]}', which '{plan.method}' reads"
+                f"{nearest(wanted[0], have)}",
+                got=", ".join(have),
+                expected=", ".join(dict.fromkeys(wanted)),
+                mend="if it has it under another name, call it as the run does in a copy of its "
+                "cohort.yaml",
+            )
+        found |= dict.fromkeys(some)
+    return tuple(name for name in run.recipe.inputs if name in found)
+
+
+def _counting(plan: TaskPlan, terms: Sequence[Sequence[str]]) -> set[str]:
+    """Columns of covariates that have a weight in a probe that begins with them."""
+    if plan.probe is None or not plan.method.startswith(COVARIATES):
+        return set()
+    weights = plan.probe.model.weights[: len(terms)]
+    return {str(term[0]) for term, own in zip(terms, weights, strict=True) if own.any()}

@@ -1,0 +1,321 @@
+"""What a method reads of each sample: its features, what was there, and what lies outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medmcl.core.findings import counted
+from medmcl.core.targets import Targets
+from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.protocol.reach import ColumnReach, EmbeddingReach
+from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
+from medmcl.modalities.ecg.checks.no_beats import NO_BEATS
+from medmcl.stages.evaluate.methods import gather
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps
+from medmcl.stages.predict.other_coding import OtherCoding
+from medmcl.stages.predict.plan import TaskPlan
+from medmcl.stages.predict.saved import COLUMNS, KeptPrediction
+from medmcl.stages.run.features import Cells, Covariates
+from medmcl.stages.run.run import Run
+
+if TYPE_CHECKING:
+    import torch
+
+UNLIKE_TRAINING = (NO_BEATS,)
+"""Warnings about a record that no training cohort is made of: it lies outside, however near its
+embedding is."""
+MOST_NAMED = 3
+"""Columns that a remark names; the others are counted."""
+
+
+@dataclass(kw_only=True)
+class Inputs:
+    """What a method reads of N samples.
+
+    Attributes:
+        features: (N, E); of a fine-tuned model those of the first probe, for the flag.
+        present: Who has what the method needs. (N,) bool
+        has: Modality to who has it. (N,) bool each
+        reasons: Modality to why somebody does not have it, empty where they do. (N,) object each
+        outside: Whether an input lies outside of what the run was trained on; None = unknown.
+        outside_of: Which, and how far; empty where none. (N,) object
+        implausible: Numbers far beyond the range of train, and what that was; empty where none.
+            (N,) object
+        remarks: What a reader must know of single samples. (N,) object
+        rate: Share of people like those in training that is flagged by chance.
+    """
+
+    features: np.ndarray
+    present: np.ndarray
+    has: dict[str, np.ndarray]
+    reasons: dict[str, np.ndarray]
+    outside: np.ndarray | None
+    outside_of: np.ndarray
+    implausible: np.ndarray
+    remarks: np.ndarray
+    rate: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def read_inputs(
+    run: Run, plan: TaskPlan, prepared: Prepared, device: torch.device, kept: KeptPrediction
+) -> Inputs:
+    """Read what a method needs; nothing is fitted.
+
+    Raises:
+        ConfigError: The cohort does not have the modality.
+    """
+    spec, method = plan.spec, plan.method
+    covariates: Covariates | None = None
+    vectors: dict[str, np.ndarray] = {}
+    has: dict[str, np.ndarray] = {}
+    notes: list[str] = []
+    count = len(prepared.splits)
+    if method == COVARIATES and spec.covariates is not None:
+        covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=True)
+        assert covariates is not None  # kept beside the probe that reads it
+        features, present = covariates.values, covariates.present
+    elif method in ("majority", "Kaplan-Meier"):
+        features, present = np.zeros((count, 1)), np.ones(count, dtype=bool)
+    else:
+        own = _only(spec, method)
+        assert own.probe is not None  # methods but covariates alone come beside one
+        sources = gather(own, run, prepared, device, {}, is_frozen=True)
+        name = next(iter(own.probe.models))
+        several = sources.fused.get(name)
+        vectors = (
+            {str(own.probe.modality): sources.embeddings[name]}
+            if several is None
+            else dict(several.vectors)
+        )
+        has = {one: prepared.present.get(one, sources.present[name]) for one in vectors}
+        header = run.tasks[plan.task]
+        made = sources.methods(_empty(header, count), own.probe.protocol)
+        features = np.asarray(made[method if method in made else name].features)
+        present = sources.present.get(method, sources.present[name])
+        if method == BESIDE:
+            covariates = sources.covariates
+            assert covariates is not None  # it is among the methods
+            present = present & covariates.present
+        notes = [note for note in sources.notes if "left out" in note]
+    reasons = {name: _reasons(prepared, name, prepared.faults(name)) for name in vectors
+               if name in prepared.present}  # fmt: skip
+    if covariates is not None:
+        table = str(spec.covariates)
+        has[table] = covariates.present
+        reasons[table] = _reasons(prepared, table, covariates.faults)
+    inputs = Inputs(
+        features=features,
+        present=present,
+        has=has,
+        reasons=reasons,
+        outside=None,
+        outside_of=_blank(len(present)),
+        implausible=_blank(len(present)),
+        remarks=_blank(len(present)),
+        notes=notes,
+    )
+    _flag_embeddings(inputs, plan, vectors, kept)
+    _flag_warned(inputs, prepared, vectors)
+    for name in vectors:
+        _flag_cells(inputs, name, prepared, kept)
+    if covariates is not None:
+        _flag_columns(inputs, str(spec.covariates), covariates, kept)
+    for name, why in reasons.items():
+        _add(
+            inputs.remarks, inputs.present & (why != "") & ~_absent(why), name + " left out: ", why
+        )
+    return inputs
+
+
+def _only(spec: EvaluateSpec, method: str) -> EvaluateSpec:
+    """The stage with one method, and none of the others beside."""
+    assert spec.probe is not None
+    models = spec.probe.models
+    name = method if method in models else next(iter(models))
+    baselines = ("covariates+embedding",) if method == BESIDE else ()
+    if method.startswith("simple features"):
+        baselines = ("simple",)
+    probe = spec.probe.model_copy(update={"models": {name: models[name]}})
+    changes = {"probe": probe, "baselines": baselines, "confounders": ()}
+    return spec.model_copy(update=changes)
+
+
+def _empty(header: Targets, count: int) -> Targets:
+    """A task over samples of whom nothing is known."""
+    width = len(header.columns)
+    return replace(
+        header, values=np.zeros((count, width)), known=np.zeros((count, width), dtype=bool)
+    )
+
+
+def _reasons(prepared: Prepared, name: str, faults: Mapping[str, str]) -> np.ndarray:
+    """Why each sample lacks a modality: absent, or what is wrong with its record."""
+    records = prepared.samples[name]
+    found = _blank(len(records))
+    for row, record in enumerate(records):
+        if record is None or record != record:
+            found[row] = f"no {name}"
+        elif str(record) in faults:
+            found[row] = f"{name}: {faults[str(record)]}"
+    return found
+
+
+def _absent(why: np.ndarray) -> np.ndarray:
+    return np.array([one.startswith("no ") for one in why], dtype=bool)
+
+
+def _blank(count: int) -> np.ndarray:
+    return np.full(count, "", dtype=object)
+
+
+def _add(texts: np.ndarray, rows: np.ndarray, before: str, said: np.ndarray) -> None:
+    """Add remarks to those of some rows."""
+    for row in np.flatnonzero(rows):
+        mark = "; " if texts[row] else ""
+        text = str(said[row])
+        texts[row] += mark + (
+            text if text.startswith(before.split(" ")[0] + ":") else before + text
+        )
+
+
+def _flag_embeddings(
+    inputs: Inputs, plan: TaskPlan, vectors: Mapping[str, np.ndarray], kept: KeptPrediction
+) -> None:
+    """Flag embeddings far from those of the train people."""
+    models = () if plan.spec.probe is None else tuple(plan.spec.probe.models)
+    name = plan.method if plan.method in models else next(iter(models), "")
+    for modality, x in vectors.items():
+        reach = kept.reach.get((name, modality))
+        if not isinstance(reach, EmbeddingReach):
+            continue
+        distance = reach.distance(x)
+        far = (distance > 1) & inputs.has[modality]
+        said = np.array([f"{modality} embedding at {one:.2g} times the limit" for one in distance])
+        _mark(inputs, far, said, reach.rate)
+
+
+def _flag_warned(inputs: Inputs, prepared: Prepared, names: Iterable[str]) -> None:
+    """Flag records whose reader says that they are none of their kind; others stay as they are."""
+    for name in names:
+        if name not in prepared.samples or name not in prepared.stored:
+            continue
+        found = prepared.warned(name, UNLIKE_TRAINING)
+        said = np.array([found.get(str(one), "") for one in prepared.samples[name]], dtype=object)
+        odd = (said != "") & inputs.has[name]
+        if not odd.any():
+            continue
+        said[odd] = [f"{name}: {one}" for one in said[odd]]
+        if inputs.outside is None:  # of the others it stays unknown
+            _add(inputs.remarks, odd, f"{name}:", said)
+        else:
+            _mark(inputs, odd, said, 0.0)
+
+
+def _flag_cells(inputs: Inputs, table: str, prepared: Prepared, kept: KeptPrediction) -> None:
+    """Flag impossible numbers of a table that an encoder reads; the rest its embedding tells."""
+    reach = kept.reach.get((COLUMNS, table))
+    if isinstance(reach, ColumnReach) and inputs.has[table].any():
+        cells = Cells.of_table(prepared, table)
+        found = _implausible(inputs, cells, reach.of(cells.columns), inputs.has[table])
+        if inputs.outside is not None:
+            _mark(inputs, found != "", found, 0.0)
+
+
+def _implausible(inputs: Inputs, cells: Cells, reach: ColumnReach, has: np.ndarray) -> np.ndarray:
+    """Note numbers far beyond the range of train, and give them. (N,) object."""
+    found = _blank(len(has))
+    beyond = reach.implausible(cells.numbers) & has[:, None]
+    for row in np.flatnonzero(beyond.any(axis=1)).tolist():
+        columns = np.flatnonzero(beyond[row]).tolist()
+        found[row] = _listed([_range(cells, reach, row, column) for column in columns])
+    _add(inputs.implausible, found != "", "", found)
+    return found
+
+
+def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: KeptPrediction) -> None:
+    """Flag numbers outside the range of train, categories and gaps it hardly had; note gaps."""
+    cells, has = covariates.cells, covariates.present
+    reach = kept.reach.get((COLUMNS, table))
+    gaps = ~cells.known & has[:, None]
+    train = covariates.gaps
+    if isinstance(reach, ColumnReach):
+        reach = reach.of(cells.columns)
+        rate = reach.rate
+        beyond = reach.outside(cells.numbers) | cells.is_unseen
+        if train is not None:
+            beyond |= gaps & np.array([train.is_rare(name) for name in cells.columns])
+            rate += train.rate
+        said = _blank(len(has))
+        for row in np.flatnonzero(beyond.any(axis=1)).tolist():
+            said[row] = _listed(
+                [
+                    _missing(cells.columns[column], train)
+                    if gaps[row, column] and train is not None
+                    else _range(cells, reach, row, column)
+                    for column in np.flatnonzero(beyond[row]).tolist()
+                ]
+            )
+        _mark(inputs, beyond.any(axis=1) & has, said, rate)
+        _implausible(inputs, cells, reach, has)
+    flagged = np.array([(name, MEASURED) in covariates.terms for name in cells.columns])
+    for which, stands in (
+        (gaps & ~flagged, "the train mean stands in"),
+        (gaps & flagged, "the train mean stands in, and that it is missing counts"),
+    ):
+        for row in np.flatnonzero(which.any(axis=1)).tolist():
+            names = _listed([cells.columns[at] for at in np.flatnonzero(which[row]).tolist()])
+            mark = "; " if inputs.remarks[row] else ""
+            inputs.remarks[row] += f"{mark}{names} missing: {stands}"
+
+
+def refuse_people(inputs: Inputs, found: Iterable[OtherCoding], subjects: Iterable[object]) -> None:
+    """Take out whoever has a column that most have coded otherwise, and say why, in place."""
+    names = [str(one) for one in subjects]
+    for one in found:
+        if one.is_too_much and one.modality in inputs.reasons:
+            rows = np.array([name in one.strange for name in names]) & inputs.has[one.modality]
+            inputs.present &= ~rows
+            _add(
+                inputs.reasons[one.modality],
+                rows,
+                "",
+                np.full(len(names), f"{one.modality}: {one.mend}"),
+            )
+
+
+def _missing(name: str, train: TrainGaps) -> str:
+    people = counted(train.people, "person", "people")
+    return f"{name} missing (train: in {train.lacking[name]} of {people})"
+
+
+def _range(cells: Cells, reach: ColumnReach, row: int, column: int) -> str:
+    name = cells.columns[column]
+    if cells.is_unseen[row, column]:
+        return f"{name} of a category that train had not"
+    value, low, high = (
+        cells.raw(name, float(one))
+        for one in (cells.numbers[row, column], reach.low[column], reach.high[column])
+    )
+    return f"{name} {value:.6g} (train: {low:.6g} to {high:.6g})"
+
+
+def _mark(inputs: Inputs, far: np.ndarray, said: np.ndarray, rate: float) -> None:
+    before = np.zeros(len(far), dtype=bool) if inputs.outside is None else inputs.outside
+    inputs.outside = before | far
+    inputs.rate += rate
+    for row in np.flatnonzero(far):
+        mark = "; " if inputs.outside_of[row] else ""
+        inputs.outside_of[row] += f"{mark}{said[row]}"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (
+        f" and {counted(more, 'more', 'more')}" if more > 0 else ""
+    )

@@ -1,0 +1,267 @@
+"""A cohort of one person out of single files, read as a run reads its own records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.path_suggestions import instead_of
+from medmcl.data.tables.files import read_table
+from medmcl.modalities import ADAPTERS
+from medmcl.stages.predict.plan import TaskPlan
+from medmcl.stages.run.features import kept_reading
+from medmcl.stages.run.run import Run
+
+ID = "person"
+_TABLE = "tabular"
+_BY_ENDING: dict[str, dict[str, str]] = {
+    "cmr": {".nii": "nifti", ".nii.gz": "nifti", ".npy": "npy"},
+    "image": {
+        **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), "image"),
+        **dict.fromkeys((".nii", ".nii.gz"), "nifti"),
+        **dict.fromkeys((".dcm", ".dicom"), "dicom"),
+    },
+    "text": {".txt": "text"},
+}
+"""Kind to ending to reader, where the ending says it; ECG files are told by their reader."""
+_OF_MANY = ("row", "ids", "column", "frames", "first_frame", "ancestry", "controls")
+"""Keys of a source that name columns of a table of many people."""
+_SAID = {"rate_hz": "its sampling rate", "units": "its unit"}
+_FROM_TABLES = ("codes", "genetics")
+"""Kinds whose records are no files of one person."""
+
+
+def write_person(
+    run: Run,
+    plans: list[TaskPlan],
+    folder: Path,
+    records: Mapping[str, Path],
+    values: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write cohort.yaml and tables of one person.
+
+    Args:
+        run: The run.
+        plans: What is predicted, and by which method.
+        folder: Where to write; removed by the caller, for it is about a person.
+        records: Modality to its file; of a table a file of one row.
+        values: Column of a table, or of the frames of a cine, to its cell.
+        overrides: What will be laid over the cohort.yaml: ``cohort.modalities.ecg.units``.
+
+    Returns:
+        The cohort.yaml.
+
+    Raises:
+        ConfigError: A modality or column that the run does not read; a kind of which one person has
+            no file; nothing is given; what a file cannot say of itself is not said.
+        CohortError: A file is not there, or holds several rows.
+    """
+    known = _known(run, plans)
+    for name in records:
+        if name not in known:
+            raise ConfigError(
+                f"the run reads no modality '{name}'{nearest(name, known)}",
+                where=f"--record {name}={records[name]}",
+                expected=", ".join(known),
+            )
+    _refuse_values(values, known)
+    if not records and not values:
+        raise ConfigError("nothing is given of the person", where="--record",
+                          expected=f"--record MODALITY=FILE, of {', '.join(known)}")  # fmt: skip
+    subject = _stem(next(iter(records.values()))) if records else ID
+    people: dict[str, Any] = {ID: subject}
+    modalities: dict[str, Any] = {}
+    for name, (kind, source) in known.items():
+        columns = source.get("columns", {})
+        cells = {column: values[column] for column in columns if column in values}
+        if kind == _TABLE and (name in records or cells):
+            row = {} if name not in records else _one_row(name, records[name], columns)
+            table = {ID: subject, **dict.fromkeys(columns), **row, **cells}
+            pd.DataFrame([table], dtype=object).to_csv(folder / f"{name}.csv", index=False)
+            modalities[name] = {**source, "reader": "table", "table": f"{name}.csv", "id": ID}
+        elif name in records:
+            _refuse_missing(name, records[name])
+            people[f"{name}_file"] = str(records[name].absolute())
+            frames = {one: column for one, column in source.get("frames", {}).items()
+                      if column in values}  # fmt: skip
+            people |= {column: values[column] for column in frames.values()}
+            said = {"frames": frames, "first_frame": source.get("first_frame", 0)} if frames else {}
+            modalities[name] = {**_of_file(name, kind, source, records[name]), **said}
+            if kind == "ecg":
+                _refuse_unsaid(name, modalities[name], records[name], overrides or {})
+    pd.DataFrame([people], dtype=object).to_csv(folder / "people.csv", index=False)
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "people.csv", "id": ID, "split": {"everyone": "held_out"}},
+        "modalities": modalities,
+    }
+    path = folder / "cohort.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def _known(run: Run, plans: list[TaskPlan]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Modality to its kind and how the run reads its files."""
+    found = {
+        name: (str(entry["kind"]), dict(entry.get("source") or _of_state(entry)))
+        for name, entry in run.preprocessing.items()
+    }
+    for plan in plans:
+        name = plan.spec.covariates
+        kept = None if name is None else kept_reading(run, name)
+        if name is not None and kept is not None and name not in found:
+            found[name] = (_TABLE, dict(kept.get("source") or _of_state({"kind": _TABLE, **kept})))
+    return found
+
+
+def _of_state(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a table of a run that kept no source."""
+    if entry["kind"] != _TABLE:
+        return {}
+    state = entry["state"]
+    return {"columns": {**dict.fromkeys(state["scales"], "number"),
+                        **dict.fromkeys(state["levels"], "category")}}  # fmt: skip
+
+
+def _refuse_values(
+    values: Mapping[str, str], known: Mapping[str, tuple[str, Mapping[str, Any]]]
+) -> None:
+    columns: list[str] = []
+    for kind, source in known.values():
+        columns += source.get("columns", {}) if kind == _TABLE else []
+        columns += source.get("frames", {}).values()
+    for name, value in values.items():
+        if name not in columns:
+            raise ConfigError(
+                f"no table of the run has a column '{name}'{nearest(name, columns)}",
+                where=f"--value {name}={value}",
+                expected=", ".join(columns[:20]) or "a run that reads a table",
+            )
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for ending in (".nii.gz", ".csv.gz", *path.suffixes[-1:]):
+        name = name.removesuffix(ending)
+    return name or ID
+
+
+def _refuse_missing(name: str, path: Path) -> None:
+    """Refuse a file that is not there; a WFDB record goes without its ending."""
+    if path.is_dir():
+        raise CohortError("is a folder, not a file", where=f"--record {name}={path}")
+    if not path.exists() and not Path(f"{path}.hea").exists():
+        raise CohortError(
+            f"there is no such file{instead_of(path)}", where=f"--record {name}={path}"
+        )
+
+
+def _one_row(name: str, path: Path, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells of a table of one row.
+
+    Raises:
+        CohortError: It has another number of rows, or lacks a column.
+    """
+    _refuse_missing(name, path)
+    frame = read_table(path.absolute().parent, path.name).frame
+    where = f"--record {name}={path}"
+    if len(frame) != 1:
+        raise CohortError(
+            "holds the rows of several people" if len(frame) else "holds no row",
+            where=where,
+            got=f"{len(frame)} rows",
+            expected="one row",
+            mend="many people are a cohort: --cohort",
+        )
+    missing = [column for column in columns if column not in frame.columns]
+    if len(missing) == len(columns) or any(
+        nearest(one, map(str, frame.columns)) for one in missing
+    ):
+        one = missing[0]
+        raise CohortError(
+            f"there is no column '{one}'{nearest(one, map(str, frame.columns))}",
+            where=where,
+            got=", ".join(map(str, frame.columns[:20])),
+            expected=", ".join(list(columns)[:20]),
+        )
+    return {column: frame[column].iloc[0] for column in columns if column not in missing}
+
+
+def _of_file(name: str, kind: str, source: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The section of a modality of one file: as the run reads it, unless the ending says otherwise.
+
+    Raises:
+        ConfigError: Of this kind one person has no file, or the ending says no reader.
+    """
+    where = f"--record {name}={path}"
+    if kind in _FROM_TABLES:
+        raise ConfigError(
+            f"records of the kind {kind} are read from tables, not from one file",
+            where=where,
+            mend="write a cohort.yaml for this person: --cohort",
+        )
+    reader = _reader(kind, path, source, where)
+    keys = {key for key in ADAPTERS[kind].Source.model_fields if key not in _OF_MANY}
+    same = reader == source.get("reader")
+    told = {key: one for key, one in source.items() if key in keys} if same else {}
+    if reader == "nifti" and "axes" not in told:
+        told["axes"] = _axes(path, where)
+    return {**told, "kind": kind, "reader": reader, "path": f"{{{name}_file}}"}
+
+
+def _refuse_unsaid(
+    name: str, section: Mapping[str, Any], path: Path, overrides: Mapping[str, Any]
+) -> None:
+    """Refuse an ECG of numbers alone whose rate or unit nobody says; all that is needed at once."""
+    from medmcl.modalities.ecg.settings import NOT_IN_TABLES, WITHOUT_HEADER
+
+    prefix = f"cohort.modalities.{name}"
+    said = {key.removeprefix("cohort.") for key, value in overrides.items() if value is not None}
+    keys = {one.removeprefix(f"modalities.{name}.") for one in said}
+    unsaid = [one for one in NOT_IN_TABLES if section.get(one) is None and one not in keys]
+    if section["reader"] not in WITHOUT_HEADER or not unsaid or f"modalities.{name}" in said:
+        return
+    example = {"rate_hz": "500", "units": "mV"}
+    raise ConfigError(
+        f"the file holds numbers alone: {' and '.join(map(_SAID.__getitem__, unsaid))} must be "
+        "said",
+        where=f"--record {name}={path}",
+        mend=" ".join(f"--set {prefix}.{one}={example[one]}" for one in unsaid)
+        + ", with what is true of the file",
+    )
+
+
+def _reader(kind: str, path: Path, source: Mapping[str, Any], where: str) -> str:
+    if kind == "ecg":
+        from medmcl.modalities.ecg.files.readers import guess_reader
+
+        return guess_reader(path)
+    endings = _BY_ENDING.get(kind)
+    if endings is None:
+        return str(source.get("reader"))
+    for ending, reader in endings.items():
+        if path.name.lower().endswith(ending):
+            return reader
+    raise ConfigError(
+        "the format cannot be told from the ending of the file",
+        where=where,
+        expected=", ".join(endings),
+    )
+
+
+def _axes(path: Path, where: str) -> str:
+    """Axes of a NIfTI file: x, y, z and, of four, time."""
+    import nibabel
+
+    try:
+        count = len(nibabel.load(path).shape)
+    except Exception as error:  # its readers raise many kinds on damaged bytes
+        raise CohortError(f"cannot be read: {error}", where=where) from None
+    return {2: "xy", 3: "xyz"}.get(count, "xyzt")

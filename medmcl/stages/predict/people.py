@@ -1,0 +1,141 @@
+"""Predictions of single people as a long table: a row a person, task, target and horizon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.targets import Targets
+from medmcl.data.loading.prepare import Prepared
+from medmcl.engine.checkpoint import write_atomically
+from medmcl.evaluation.protocol.evaluate import TaskEvaluation
+from medmcl.evaluation.protocol.predicted import Predicted
+from medmcl.evaluation.protocol.setting import Setting
+from medmcl.stages.predict.saved import horizon_years
+from medmcl.stages.run.outputs import write_table
+
+WARNING = (
+    "this file is about people: it holds ids and what a model says of each. Keep it where the data "
+    "are kept, and do not share it as results are shared"
+)
+KINDS = {"regression": "value", "survival": "risk"}
+"""What is predicted, by kind of task; a probability otherwise."""
+
+
+def long_rows(
+    targets: Targets, values: np.ndarray, risks: np.ndarray | None, years: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Give what is predicted of N people, a dictionary of columns for each target and horizon.
+
+    Args:
+        targets: The task.
+        values: Probabilities or values, (N, C); of a survival task not read.
+        risks: Survival: risk by each horizon, (N, H); None where there is none.
+        years: Its horizons.
+    """
+    kind = KINDS.get(targets.kind, "probability")
+    if targets.kind == "survival":
+        unknown = np.full((len(values), max(1, len(years))), np.nan)
+        found = unknown if risks is None else risks
+        return [
+            {"target": targets.name, "horizon_years": year, "kind": kind, "predicted": found[:, k]}
+            for k, year in enumerate(years or (np.nan,))
+        ]
+    names = targets.classes if targets.kind == "multiclass" else targets.columns
+    return [
+        {"target": str(name), "horizon_years": np.nan, "kind": kind, "predicted": values[:, k]}
+        for k, name in enumerate(names)
+    ]
+
+
+def stacked(parts: Sequence[dict[str, Any]], people: pd.DataFrame) -> pd.DataFrame:
+    """Put parts over the same people under one another, person by person.
+
+    Args:
+        parts: Columns by name, each a number, text or (N,) array.
+        people: Columns that every part shares, N rows; they come first.
+    """
+    if not parts:
+        return people.iloc[:0]
+    frames = [people.assign(**part) for part in parts]
+    order = np.arange(len(people) * len(frames)).reshape(len(frames), -1).T.ravel()
+    return pd.concat(frames, ignore_index=True).iloc[order].reset_index(drop=True)
+
+
+def scored_people(
+    prepared: Prepared, evaluated: Sequence[tuple[str, TaskEvaluation]]
+) -> pd.DataFrame:
+    """Give what every method said of each person that was scored, at its largest label fraction.
+
+    Returns:
+        ``subject, sample, split, task, target, horizon_years, kind, predicted``; of survival tasks
+        also ``log_hazard`` (higher = earlier); ``observed`` (survival: whether the event happened)
+        and ``time`` (survival: follow-up in the unit of the task); ``method, protocol,
+        label_fraction``. Predictions of several seeds are meaned.
+    """
+    parts = []
+    for task, done in evaluated:
+        if done.setting is not None:
+            parts += [_of_table(prepared, task, done.setting, table) for table in done.tables]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _of_table(prepared: Prepared, task: str, setting: Setting, table: Predicted) -> pd.DataFrame:
+    targets, rows = setting.targets, setting.scored[table.rows]
+    values = _mean(table.arrays)[table.rows]
+    risks = None
+    if setting.horizons is not None and table.curves:
+        at = np.searchsorted(setting.horizons.fine, setting.horizons.times)
+        risks = 1 - _mean(table.curves)[table.rows][:, at]
+    samples = prepared.samples.iloc[rows]
+    people = pd.DataFrame(
+        {
+            "subject": samples["subject"].astype(str).to_numpy(object),
+            "sample": samples["sample"].astype(str).to_numpy(object),
+            "split": prepared.splits[rows],
+            "task": task,
+        }
+    )
+    said = {
+        "method": table.method,
+        "protocol": table.protocol,
+        "label_fraction": table.fraction,
+        "split": table.split if table.split != setting.split else people["split"],
+    }
+    parts = long_rows(targets, values, risks, horizon_years(setting))
+    for number, part in enumerate(parts):
+        part |= _observed(targets, rows, number) | said
+        if targets.kind == "survival":
+            part["log_hazard"] = values[:, 0]
+    return stacked(parts, people)
+
+
+def _observed(targets: Targets, rows: np.ndarray, number: int) -> dict[str, Any]:
+    """What happened to people, NaN where it is not known."""
+    if targets.kind == "survival":
+        event, time = (targets.columns.index(name) for name in ("event", "time"))
+        known = targets.known[rows].all(axis=1)
+        happened = np.where(known, targets.values[rows, event], np.nan)
+        return {
+            "observed": happened,
+            "time": np.where(known, targets.values[rows, time], np.nan),
+        }
+    column = 0 if targets.kind == "multiclass" else number
+    known, values = targets.known[rows, column], targets.values[rows, column]
+    shown = (values == number).astype(float) if targets.kind == "multiclass" else values
+    return {"observed": np.where(known, shown, np.nan)}
+
+
+def _mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.mean(arrays, axis=0)) if len(arrays) > 1 else np.asarray(arrays[0])
+
+
+def write_people(table: pd.DataFrame, path: Path) -> None:
+    """Write a table of people, and beside it a text that says that it is one."""
+    write_table(table.set_index("subject") if "subject" in table else table, path)
+    beside = path.with_name(f"{path.name}.README.txt")
+    write_atomically(beside, f"{path.name}: {WARNING}.\n")

@@ -1,0 +1,197 @@
+"""What a run keeps beside its probes so that one person can be predicted, and told from strangers.
+
+Horizons of survival tasks, baseline hazards of fine-tuned heads, models of competing events, and
+where the train people lie (`medmcl.evaluation.protocol.reach`): ``prediction.json`` of the run,
+and arrays
+beside it. No row of anybody.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmcl.core.errors import ArtefactError
+from medmcl.data.cohort.spec import UNITS_PER_YEAR
+from medmcl.data.loading.prepare import Prepared
+from medmcl.engine.checkpoint import write_atomically
+from medmcl.evaluation.models.competing import EventFree
+from medmcl.evaluation.models.cox_model import Baseline
+from medmcl.evaluation.models.linear_model import LinearModel
+from medmcl.evaluation.protocol.evaluate import TaskEvaluation
+from medmcl.evaluation.protocol.predicted import Curves
+from medmcl.evaluation.protocol.reach import RATE, ColumnReach, EmbeddingReach, read_reach
+from medmcl.evaluation.protocol.setting import Setting
+from medmcl.stages.run.features import Cells
+from medmcl.stages.run.run import Run
+
+if TYPE_CHECKING:
+    from medmcl.stages.evaluate.task_scoring import TaskScoring
+
+SCHEMA = "medmcl/prediction@1"
+FILE = "prediction"
+COLUMNS = "columns"
+Reach = EmbeddingReach | ColumnReach
+
+
+@dataclass(kw_only=True)
+class KeptPrediction:
+    """What a run keeps for predictions.
+
+    Attributes:
+        horizons: Survival task to its horizons: in years, and in the unit of the task.
+        heads: (task, name of a fine-tuned model) to its baseline hazard.
+        rivals: (task, method) to the model of the competing event.
+        competing: Survival tasks in which other events compete.
+        reach: (method, modality) to where its train embeddings lie; (`COLUMNS`, table) to ranges.
+    """
+
+    horizons: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    heads: dict[tuple[str, str], Baseline] = field(default_factory=dict)
+    rivals: dict[tuple[str, str], LinearModel] = field(default_factory=dict)
+    reach: dict[tuple[str, str], Reach] = field(default_factory=dict)
+    competing: set[str] = field(default_factory=set)
+
+    def add_task(self, task: str, done: TaskEvaluation) -> None:
+        """Take what an evaluation of a task found."""
+        if done.setting is not None and done.setting.horizons is not None:
+            self.horizons[task] = horizon_years(done.setting), done.setting.horizons.times
+            if done.setting.targets.competing is not None:
+                self.competing.add(task)
+        for method, fitted in done.models.items():
+            curves = fitted.survival
+            if isinstance(curves, EventFree) and curves.other.model is not None:
+                self.rivals[task, method] = curves.other.model
+
+    def add_head(self, task: str, label: str, curves: object) -> None:
+        """Take the baseline hazard of a fine-tuned model; nothing where it has none."""
+        if isinstance(curves, Curves):
+            self.heads[task, label] = curves.baseline
+
+    def add_reach(self, scoring: TaskScoring) -> None:
+        """Learn where the train people lie, in every embedding and in the covariates."""
+        spec, prepared, sources = scoring.spec, scoring.prepared, scoring.sources
+        people, splits = prepared.subjects, prepared.splits
+        train, tuning = splits == "train", splits == "tuning"
+        if spec.probe is not None:
+            for method in spec.probe.models:
+                several = sources.fused.get(method)
+                vectors = {str(spec.probe.modality): sources.embeddings[method]}
+                vectors = vectors if several is None else dict(several.vectors)
+                rate = RATE / len(vectors)  # of all of them together
+                for name, x in vectors.items():
+                    has = sources.present[method] if several is None else several.present[name]
+                    rows = np.flatnonzero(train & has), np.flatnonzero(tuning & has)
+                    found = EmbeddingReach.learn(x, *rows, people, rate=rate, seed=scoring.seed)
+                    if found is not None:
+                        self.reach[method, name] = found
+                    self._add_ranges(name, prepared, scoring.seed)
+        covariates = sources.covariates
+        if covariates is not None and spec.covariates is not None:
+            both = np.flatnonzero((train | tuning) & covariates.present)
+            cells = covariates.cells
+            ranges = ColumnReach.learn(
+                cells.numbers, cells.columns, both, people, seed=scoring.seed
+            )
+            if ranges is not None:
+                self.reach[COLUMNS, spec.covariates] = ranges
+
+    def _add_ranges(self, table: str, prepared: Prepared, seed: int) -> None:
+        """Learn the ranges of a table that an encoder reads; nothing of another kind."""
+        adapter = prepared.adapters.get(table)
+        if adapter is None or adapter.kind != "tabular" or (COLUMNS, table) in self.reach:
+            return
+        is_seen = np.isin(prepared.splits, ("train", "tuning"))
+        rows = np.flatnonzero(prepared.present[table] & is_seen)
+        cells = Cells.of_table(prepared, table)
+        found = ColumnReach.learn(cells.numbers, cells.columns, rows, prepared.subjects, seed=seed)
+        if found is not None:
+            self.reach[COLUMNS, table] = found
+
+    def save(self, run: Run) -> None:
+        """Write it into the run, beside what other evaluate stages of it kept."""
+        from safetensors.numpy import save
+
+        kept = load_prediction(run)
+        for name in ("horizons", "heads", "rivals", "reach", "competing"):
+            getattr(kept, name).update(getattr(self, name))
+        arrays: dict[str, np.ndarray] = {}
+        about: dict[str, Any] = {
+            "schema": SCHEMA,
+            "horizons": {task: [list(one) for one in both] for task, both in kept.horizons.items()},
+            "competing": sorted(kept.competing),
+            "heads": [],
+            "rivals": [],
+            "reach": [],
+        }
+        for number, ((task, label), baseline) in enumerate(kept.heads.items()):
+            about["heads"].append({"task": task, "method": label})
+            arrays[f"heads.{number}.times"] = baseline.times
+            arrays[f"heads.{number}.curve"] = baseline.log_cumulative
+        for number, ((task, method), model) in enumerate(kept.rivals.items()):
+            about["rivals"].append({"task": task, "method": method, "link": model.link})
+            arrays |= {f"rivals.{number}.{name}": one for name, one in model.arrays().items()}
+        for number, ((method, modality), reach) in enumerate(kept.reach.items()):
+            about["reach"].append({"method": method, "modality": modality, "is": reach.about()})
+            arrays |= {f"reach.{number}.{name}": one for name, one in reach.arrays().items()}
+        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        aside = run.path / f".{FILE}.safetensors.part"
+        aside.write_bytes(content)
+        aside.replace(run.path / f"{FILE}.safetensors")
+        write_atomically(run.path / f"{FILE}.json", json.dumps(about, indent=1))
+
+
+def horizon_years(setting: Setting) -> tuple[float, ...]:
+    """Horizons of a survival task in years; of one without a unit as they are."""
+    found = setting.horizons
+    if found is None or found.suffix == "y":
+        return () if found is None else found.years
+    per_year = UNITS_PER_YEAR.get(setting.targets.unit, 1.0)
+    return tuple(time / per_year for time in found.times)
+
+
+def load_prediction(run: Run) -> KeptPrediction:
+    """Read what a run keeps for predictions; nothing where it was made without.
+
+    Raises:
+        ArtefactError: A file is damaged.
+    """
+    from safetensors.numpy import load_file
+
+    path = run.path / f"{FILE}.json"
+    if not path.is_file():
+        return KeptPrediction()
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if about.get("schema") != SCHEMA:
+            raise ValueError(f"schema {about.get('schema')}, expected {SCHEMA}")
+        arrays = load_file(path.with_suffix(".safetensors"))
+        return _read(about, arrays)
+    except Exception as error:  # damaged files raise many kinds
+        raise ArtefactError(f"is damaged: {error}", where=path) from None
+
+
+def _read(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> KeptPrediction:
+    def of(part: str, number: int) -> dict[str, np.ndarray]:
+        start = f"{part}.{number}."
+        return {k.removeprefix(start): one for k, one in arrays.items() if k.startswith(start)}
+
+    kept = KeptPrediction(
+        horizons={
+            task: (tuple(years), tuple(times)) for task, (years, times) in about["horizons"].items()
+        },
+        competing=set(about["competing"]),
+    )
+    for number, one in enumerate(about["heads"]):
+        curve = of("heads", number)
+        kept.heads[one["task"], one["method"]] = Baseline(curve["times"], curve["curve"])
+    for number, one in enumerate(about["rivals"]):
+        model = LinearModel.of(one["link"], of("rivals", number))
+        kept.rivals[one["task"], one["method"]] = model
+    for number, one in enumerate(about["reach"]):
+        kept.reach[one["method"], one["modality"]] = read_reach(one["is"], of("reach", number))
+    return kept

@@ -1,0 +1,1 @@
+"""Recipes: their file, their spec, and what they are on a cohort."""

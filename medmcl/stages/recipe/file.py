@@ -1,0 +1,275 @@
+"""Recipes as YAML files: found, extended, overridden and checked.
+
+A recipe may extend another (``extends``), leave out stages or keys of it (``drop``), put stages
+before one of its (``insert``) and set single values (``set``, the same dotted form as ``--set`` on
+the command line).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from medmcl.core.config import Fault, closest, faults_of, nearest, read_yaml
+from medmcl.core.errors import ConfigError, OverrideError
+from medmcl.core.overrides import apply_override, refuse_overrides, written
+from medmcl.core.shipped import shipped
+from medmcl.data.cohort.spec import CohortKeys
+from medmcl.modalities import ADAPTERS
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.recipe.short_forms import write_out
+from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.recipe.stage_names import EXCEPTIONS, stage_path, with_exceptions
+from medmcl.stages.train.spec import TrainSpec
+
+CONFIGS = shipped("configs")
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Find a recipe: a file, or a name under ``configs/`` here or shipped with medmcl."""
+    given = Path(name)
+    candidates = [given, Path("configs") / f"{name}.yaml", CONFIGS / f"{name}.yaml"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"there is no recipe '{name}'{nearest(str(name), list_recipes())}",
+        mend="give one of the names (`medmcl recipes`), or a yaml file",
+    )
+
+
+def list_recipes() -> dict[str, Path]:
+    """Every recipe under ``configs/`` here and shipped with medmcl, by name."""
+    found: dict[str, Path] = {}
+    for folder in (CONFIGS, Path("configs")):
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
+    """Give each modality that a recipe reads with its kind, None where several kinds would do."""
+    tables = {one.covariates for one in recipe.stages if isinstance(one, EvaluateSpec)}
+    found: dict[str, str | None] = {}
+    for name, settings in recipe.inputs.items():
+        if name in ADAPTERS:
+            fitting = [name]
+        elif name in recipe.roles:
+            fitting = list(recipe.kinds_of(name))
+        elif name in tables:
+            fitting = ["tabular"]
+        else:
+            models = ADAPTERS.settings.items()
+            fitting = [kind for kind, model in models if not faults_of(model, settings)]
+        found[name] = fitting[0] if len(fitting) == 1 else None
+    for role in recipe.roles:
+        found.setdefault(role, recipe.kinds_of(role)[0])
+    return found
+
+
+def read_recipe(
+    name: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> RecipeSpec:
+    """Read a recipe with what it extends, apply overrides, check it.
+
+    Args:
+        name: File or name; or what a file would hold.
+        overrides: Dotted key to value; stages by their name (``stages.mdm.epochs``).
+
+    Raises:
+        ConfigError: Names the file, the field, what was got and the nearest known key.
+    """
+    path: Path | str
+    if isinstance(name, Mapping):
+        path, tree = f"recipe {name.get('name', '')}".strip(), copy.deepcopy(dict(name))
+    else:
+        path = find_recipe(name)
+        tree = _extended(path, ())
+        tree.setdefault("name", path.stem)
+    for dotted, value in (overrides or {}).items():
+        _refuse_unknown_root(dotted, value)
+    applied = _lay(tree, overrides or {})
+    stages = tree.get("stages")
+    stages = stages if isinstance(stages, list) else []
+    for stage in stages:
+        write_out(stage)
+    faults = faults_of(RecipeSpec, tree) or _faults_of_exceptions(stages)
+    if faults:
+        names = [stage.get("name", "") if isinstance(stage, dict) else "" for stage in stages]
+        faults = [
+            replace(one, text=_with_names(one.text, names), what=_with_names(one.what, names))
+            for one in faults
+        ]
+        refuse_overrides(faults, applied)
+        what = "is not valid:\n" + "\n".join(f"  - {one.text}" for one in faults)
+        raise ConfigError(what, where=path)
+    return RecipeSpec.model_validate(tree)
+
+
+def _faults_of_exceptions(stages: Sequence[Any]) -> list[Fault]:
+    """Give the faults of what single stages of a ``for_each`` say besides."""
+    found = []
+    for number, stage in enumerate(stages):
+        exceptions = stage.get(EXCEPTIONS) if isinstance(stage, dict) else None
+        for name, own in (exceptions or {}).items():
+            for one in faults_of(TrainSpec, with_exceptions(stage, own)):
+                path = ("stages", str(number), EXCEPTIONS, name, *one.path)
+                if one.path[:1] and one.path[0] in own:
+                    said, meant = f"'{'.'.join(one.path)}'", f"'stages.{name}.{'.'.join(one.path)}'"
+                    text, what = (part.replace(said, meant, 1) for part in (one.text, one.what))
+                    found.append(replace(one, path=path, text=text, what=what))
+    return found
+
+
+def _with_names(text: str, names: Sequence[str]) -> str:
+    """Write ``stages.mdm.steps`` where pydantic wrote ``stages.0.steps``."""
+
+    def named(found: re.Match[str]) -> str:
+        number = int(found[1])
+        name = names[number] if number < len(names) else ""
+        return f"'stages.{name}{found[2]}" if name else found[0]
+
+    return re.sub(r"'stages\.(\d+)([.'])", named, text)
+
+
+def _refuse_unknown_root(dotted: str, value: Any) -> None:
+    root = dotted.split(".")[0]
+    known = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
+    if root not in known:
+        raise unknown_override(dotted, value, known)
+
+
+def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideError:
+    """Give the error for an override that nothing reads, with the one that was probably meant.
+
+    Args:
+        dotted: Its key.
+        value: Its value.
+        known: First keys that the recipe has; none where no recipe is read.
+    """
+    root, dot, rest = dotted.partition(".")
+    mine = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
+    if root == "recipe" and rest.split(".")[0] in mine and known:
+        what = "values of the recipe are written without 'recipe.'"
+        mend = f"write {written(rest, value)}"
+        return OverrideError(what, where=written(dotted, value), mend=mend)
+    only_there = root in mine and root not in CohortKeys.model_fields
+    of_recipe = only_there or (root == "recipe" and rest != "")
+    if of_recipe and not known:
+        return OverrideError(
+            f"'{dotted}' is a value of the recipe, and this command reads none: only values of the "
+            "cohort can be set",
+            where=written(dotted, value),
+            expected="cohort.NAME, data_root",
+            mend="leave it out; `medmcl pretrain` takes it, and `medmcl check --recipe NAME`",
+        )
+    cohort = {f.alias or n: f"cohort.{f.alias or n}" for n, f in CohortKeys.model_fields.items()}
+    meant = {**cohort, **{name: name for name in (*known, "data_root", "cohort")}}
+    near = root if root in cohort else closest(root, [name for name in meant if name != root])
+    hint = "" if near is None else f"; did you mean '{meant[near]}'?"
+    write = "" if near is None else f"write {written(meant[near] + dot + rest, value)}"
+    return OverrideError(
+        f"unknown setting '{root}'{hint}",
+        where=written(dotted, value),
+        expected=", ".join([*known, "cohort.NAME", "data_root"]),
+        mend=write or "write one of these, or leave it out",
+    )
+
+
+def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError("a recipe extends itself", where=path)
+    tree = read_yaml(path)
+    if str(tree.get("schema")).startswith("medmcl/cohort"):
+        raise ConfigError("is a cohort, not a recipe", where=path, mend=f"--cohort {path}")
+    parent = tree.pop("extends", None)
+    dropped, values = tree.pop("drop", []), tree.pop("set", {})
+    inserted = tree.pop("insert", {})
+    if parent is not None:
+        base = _extended(find_recipe(parent), (*seen, path))
+        base.pop("name", None)
+        for key, value in tree.items():
+            base[key] = value
+        tree = base
+    for name in dropped:
+        _drop(tree, name, path)
+    for name, stages in inserted.items():
+        _insert(tree, name, stages, path)
+    _lay(tree, copy.deepcopy(values), where=f"{path}, set: ")
+    return tree
+
+
+def _lay(
+    tree: dict[str, Any], values: Mapping[str, Any], where: str = ""
+) -> dict[tuple[str, ...], str]:
+    """Set values over a recipe; what one of them excludes, and none of them says, is taken out.
+
+    Returns:
+        The path of each to how it was written.
+    """
+    laid = {}
+    stages = tree.get("stages")
+    stages = stages if isinstance(stages, list) else []
+    for dotted, value in values.items():
+        place = f"{where}{dotted}" if where else written(dotted, value)
+        root, _, rest = dotted.partition(".")
+        named = root == "stages" and rest and stages
+        keys = (root, *stage_path(stages, rest, place)) if named else dotted.split(".")
+        laid[apply_override(tree, keys, value, where=place)] = written(dotted, value)
+    for number, stage in enumerate(stages):
+        exclusive = _exclusive(stage)
+        said = {key for key in exclusive if ("stages", str(number), key) in laid}
+        if any(stage[key] is not None for key in said):
+            for key in {*exclusive} - said:
+                stage.pop(key, None)
+    return laid
+
+
+def _exclusive(stage: Any) -> tuple[str, ...]:
+    """Keys of which a stage says one (`Config.exclusive`); none of a stage of no known kind."""
+    kind = stage.get("stage") if isinstance(stage, dict) else None
+    for one in get_args(AnyStage):
+        if get_args(one.model_fields["stage"].annotation) == (kind,):
+            return tuple(one.exclusive)
+    return ()
+
+
+def _insert(tree: dict[str, Any], name: str, stages: list[Any], path: Path) -> None:
+    """Put stages before the one of this name."""
+    known: list[Any] = tree.get("stages", [])
+    found = _named(known, name)
+    if found is None:
+        names = [one.get("name", "") for one in known]
+        raise ConfigError(
+            f"inserts stages before '{name}', which is not there{nearest(name, names)}", where=path
+        )
+    place = known.index(found)
+    tree["stages"] = [*known[:place], *stages, *known[place:]]
+
+
+def _drop(tree: dict[str, Any], name: str, path: Path) -> None:
+    """Leave out a stage (``mdm``), a key of one (``results.maps``), or any key (``inputs.cmr``)."""
+    parts = name.split(".")
+    if parts[0] not in tree:
+        parts.insert(0, "stages")
+    node: Any = tree
+    for part in parts[:-1]:
+        node = _named(node, part)
+    found = _named(node, parts[-1])
+    if found is None:
+        raise ConfigError(f"drops what is not there: '{name}'", where=path)
+    if isinstance(node, list):
+        node.remove(found)
+    else:
+        del node[parts[-1]]
+
+
+def _named(node: Any, name: str) -> Any:
+    """A key of a mapping, or the element of a list that is called so; None if there is none."""
+    if isinstance(node, list):
+        return next((item for item in node if item.get("name") == name), None)
+    return node.get(name) if isinstance(node, dict) else None

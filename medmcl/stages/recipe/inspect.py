@@ -1,0 +1,156 @@
+"""``medmcl check``: every fault of a cohort, and of a recipe on it, at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.errors import MedmclError, OverrideError
+from medmcl.core.findings import Finding, counted
+from medmcl.core.progress import progress as shown_progress
+from medmcl.data.check.check import Checked, check_cohort
+from medmcl.data.cohort.cohort import Cohort, load_cohort
+from medmcl.stages.recipe.cohort_checks import faults_with
+from medmcl.stages.recipe.expansion import expand
+from medmcl.stages.recipe.file import find_recipe, read_recipe
+from medmcl.stages.recipe.model_checks import faults_of_models
+from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
+from medmcl.stages.recipe.roles import roles_said
+from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.train.spec import TowersSpec
+
+log = logging.getLogger("medmcl")
+
+
+def check(
+    cohort: Cohort | str | Path,
+    *,
+    recipe: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Checked:
+    """Find every fault of a cohort and of a recipe on it (the cohort's own if none is named).
+
+    Args:
+        cohort: Cohort, folder, cohort.yaml or name.
+        recipe: Recipe whose preparation is tried on the records.
+        overrides: Dotted key to value, as ``--set``.
+        progress: Told how many records are done; if not given, a bar is shown on a terminal.
+
+    Returns:
+        A list of findings, errors first, grouped by scope and code, none twice. Its ``overview``
+        says what was looked at: subjects, records, labels; None if the cohort cannot be opened.
+    """
+    overrides = dict(overrides or {})
+    if recipe is not None:
+        find_recipe(recipe)
+    if isinstance(cohort, Cohort):
+        opened: Cohort | None = cohort
+    else:
+        opened, findings = load_cohort(cohort, cohort_overrides(overrides))
+        if opened is None:
+            return Checked(findings)
+    assert opened is not None  # one way or the other
+    about, spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)
+    inputs = {} if spec is None else _inputs(spec, opened)
+    trains = spec is not None and any(isinstance(stage, TowersSpec) for stage in spec.stages)
+    counts = {name: len(records) for name, records in opened.records.items()}
+    said = ", ".join(counted(count, f"{name} record") for name, count in counts.items())
+    people = counted(len(opened.subjects), "subject")
+    log.info("cohort %s: %s; reading %s", opened.name, people, said)
+    total = sum(counts.values())
+    with shown_progress("reading records", total, shown=progress is None) as bar:
+        found = check_cohort(opened, inputs, trains=trains, progress=progress or bar)
+    return Checked([*about, *found], found.overview)
+
+
+_SHOWN = 5
+"""Findings of one code and one mend that are written out."""
+
+
+def written(findings: Checked) -> str:
+    """Write what was found for people: groups with their mends, what was looked at, the sum."""
+    groups: dict[tuple[str, str], dict[str, list[Finding]]] = {}
+    for one in findings:
+        groups.setdefault((one.level, one.code), {}).setdefault(one.mend, []).append(one)
+    root = "" if findings.overview is None else f"{findings.overview.root}/"
+    lines = []
+    for (level, code), mends in groups.items():
+        lines.append(_heading(level, code, list(mends.values())))
+        for mend, found in mends.items():
+            for one in found[:_SHOWN]:
+                said = f"  {one.where}: {one.what}"
+                lines.append(said.replace(root, "") if root else said)
+            lines.append(f"  to fix: {mend}")
+    if findings.overview is not None:
+        lines += ["looked at", *(f"  {line}" for line in str(findings.overview).splitlines())]
+    return "\n".join([*lines, *_sum(findings)])
+
+
+def _heading(level: str, code: str, groups: list[list[Finding]]) -> str:
+    count = sum(map(len, groups))
+    shown = sum(min(len(found), _SHOWN) for found in groups)
+    return f"{level} {code}" + (f" ({count} in all; {shown} shown)" if count > shown else "")
+
+
+def _sum(findings: Checked) -> list[str]:
+    """Say how many faults there are, and how to go on without the records that have them."""
+    errors = [finding for finding in findings if finding.level == "error"]
+    lines = []
+    read = findings.overview.records if findings.overview is not None else ()
+    all_lost = any(one.read and one.faulty == one.read for one in read)
+    if any(finding.scope == "record" for finding in errors) and not all_lost:
+        lines.append("records with errors can be left out: --set cohort.on_bad_record=exclude")
+    warnings = counted(len(findings) - len(errors), "warning")
+    return [*lines, f"{counted(len(errors), 'error')}, {warnings}"]
+
+
+def _check_recipe(
+    name: str | Path | None, cohort: Cohort, overrides: Mapping[str, Any]
+) -> tuple[list[Finding], RecipeSpec | None]:
+    """Give the faults of the recipe itself, and the recipe if it can be read."""
+    if name is None:
+        only_cohort_overrides(overrides)
+        return [], None
+    try:
+        spec = for_cohort(read_recipe(name, recipe_overrides(overrides)), kinds_of(cohort))
+        expand(spec, cohort.usable_tasks)
+    except OverrideError:
+        raise
+    except MedmclError as error:
+        return [_recipe_fault(str(name), error)], None
+    faults: list[MedmclError] = [*faults_of_models(spec, cohort.usable_tasks, kinds_of(cohort))]
+    if not faults:
+        faults = faults_with(cohort, expand(spec, cohort.usable_tasks))
+    about = [_recipe_fault(str(name), fault) for fault in faults]
+    known = {*cohort.spec.modalities, *cohort.spec.lost("modalities")}  # its own finding says it
+    missing = [m for m in spec.inputs if m not in known]
+    what = "reads '{}', which the cohort does not have" + roles_said(spec)
+    about += [_recipe_finding(str(name), what.format(m)) for m in missing]
+    return about, spec
+
+
+def _inputs(spec: RecipeSpec, cohort: Cohort) -> dict[str, Any]:
+    """How the recipe prepares the modalities that the cohort has."""
+    return {m: s for m, s in spec.inputs.items() if m in cohort.spec.modalities}
+
+
+def _recipe_fault(name: str, error: MedmclError) -> Finding:
+    """Give a fault of the recipe itself, with the mend that its error names."""
+    told = (("", error.where), ("got ", error.got), ("expected ", error.expected))
+    notes = [f"{label}{value}" for label, value in told if value is not None]
+    what = error.what + (f" ({'; '.join(notes)})" if notes else "")
+    return _recipe_finding(name, what, error.mend)
+
+
+def _recipe_finding(name: str, what: str, mend: str | None = None) -> Finding:
+    return Finding(
+        code="recipe",
+        where=f"recipe {name}",
+        what=what,
+        mend=mend or "correct the recipe, or name another (`medmcl recipes`)",
+        scope="cohort",
+    )

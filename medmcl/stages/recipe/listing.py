@@ -1,0 +1,254 @@
+"""What ships, listed: recipes and cohorts, each in two lines; and one recipe with all its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+
+from medmcl.core.config import nearest, read_yaml
+from medmcl.core.errors import ConfigError
+from medmcl.core.key_help import KeyHelp, help_of
+from medmcl.data.cohort.locate import find_cohort, is_template, list_cohorts
+from medmcl.encoders.build import ENCODERS
+from medmcl.encoders.tower_settings import TowerSettings
+from medmcl.modalities import ADAPTERS
+from medmcl.objectives.build import OBJECTIVES
+from medmcl.stages.recipe.file import find_recipe, kinds, list_recipes, read_recipe
+from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.recipe.stage_names import stage_path, stem
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
+
+
+def list_of_recipes() -> str:
+    """Write every recipe with what it is and the modalities it reads."""
+    lines = []
+    for name, path in list_recipes().items():
+        spec = read_recipe(path)
+        lines.append(f"{name:20s} {spec.about}\n{'':20s} needs: {_needs(spec)}")
+    return "\n".join([*lines, "one of them, with the keys that can be set: medmcl recipes NAME"])
+
+
+def _needs(spec: RecipeSpec) -> str:
+    if spec.modalities == "all":
+        return f"any two modalities or more, of the kinds {', '.join(spec.kinds)}"
+    return ", ".join(
+        f"{' or '.join(spec.kinds_of(modality))} of any name"
+        if modality in spec.roles
+        else modality
+        if kind in (modality, None)
+        else f"{modality} ({kind})"
+        for modality, kind in kinds(spec).items()
+    )
+
+
+def list_of_cohorts() -> str:
+    """Write every cohort with what it is and its recipe; the template is called one."""
+    lines = []
+    for name, path in list_cohorts().items():
+        tree = read_yaml(path)
+        about = str(tree.get("about", ""))
+        if is_template(path):
+            about = "a template without data: copy the folder and fill it in"
+        recipe = tree.get("recipe") or "none; name one with --recipe"
+        lines.append(f"{name:20s} {about}\n{'':20s} recipe: {recipe}")
+    return "\n".join(lines)
+
+
+def one_cohort(name: str) -> str:
+    """Write what a cohort definition says it has, without opening any data."""
+    path = find_cohort(name)
+    tree = read_yaml(path)
+    lines = [str(name), f"  {tree.get('about', '')}", f"  file: {path}"]
+    lines += [f"  data: {tree['access']}"] if tree.get("access") else []
+    lines.append(f"  recipe: {tree.get('recipe') or 'none; name one with --recipe'}")
+    for section, keys in (("modalities", ("kind", "reader")), ("tasks", ("kind", "about"))):
+        given = tree.get(section)
+        lines += ["", section] if isinstance(given, Mapping) and given else []
+        for one, said in given.items() if isinstance(given, Mapping) else ():
+            told = [str(said[key]) for key in keys if isinstance(said, Mapping) and said.get(key)]
+            lines.append(f"  {one:20s} {'; '.join(told)}")
+    lines += ["", "change a value with --set cohort.KEY=VALUE, as in --set cohort.tasks.NAME=null"]
+    return "\n".join(lines)
+
+
+def one_recipe(name: str, key: str | None = None) -> str:
+    """Write a recipe: its stages in order, and what can be set; or what lies below one key.
+
+    Args:
+        name: File or name.
+        key: Dotted key, as in ``--set``: ``stages.mdm``, ``stages.mdm.optimiser``, ``inputs.ecg``.
+
+    Raises:
+        ConfigError: There is no such recipe, or no such key in it.
+    """
+    path = find_recipe(name)
+    spec = read_recipe(path)
+    if key is not None:
+        return "\n".join(_below(spec, key))
+    lines = [spec.name, f"  {spec.about}", f"  file: {path}", "", "stages, in order"]
+    width = max(len(_called(stage)) for stage in spec.stages)
+    lines += [f"  {_called(stage):{width}s}  {_does(stage)}" for stage in spec.stages]
+    lines += ["", "what it says now (change it with --set KEY=VALUE)"]
+    tree = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    for section in ("roles", "modalities", "kinds", "inputs", "towers", "shared", "views"):
+        lines += [f"  {one}" for one in _flat(section, tree.get(section))]
+    for stage in spec.stages:
+        own = stage.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        own = {k: v for k, v in own.items() if k not in ("stage", "name")}
+        lines += [f"  {one}" for one in _flat(f"stages.{_called(stage)}", own)]
+    first = _called(spec.stages[0])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "every key with its default, what it takes and what it means:",
+            f"  medmcl recipes {name} stages.{first}     (or inputs.NAME, towers.NAME, views.NAME)",
+        ]
+    )
+
+
+def _called(stage: AnyStage) -> str:
+    """Give the short name of a stage that `--set` takes."""
+    return stem(stage.name)
+
+
+def _does(stage: AnyStage) -> str:
+    """Say in a line what a stage does."""
+    if not isinstance(stage, TrainSpec):
+        said = (type(stage).__doc__ or "").split("\n")[0].rstrip(".")
+        named = stage.towers if isinstance(stage, TowersSpec) else ()
+        towers = f" ({', '.join(named)})" if named else ""
+        return f"{stage.stage}: {said[0].lower()}{said[1:]}{towers}"
+    length = f"{stage.epochs:g} epochs" if stage.epochs else f"{stage.steps} steps"
+    each = ", ".join(f"{key} {_shown(one)}" for key, one in stage.for_each.items())
+    parts = [
+        f"train: {', '.join(stage.towers) or 'every modality'} by {', '.join(stage.objectives)}",
+        length,
+        *(f"{name} from {one}" for name, one in stage.start_from.items()),
+        *([f"once for each {each}: {stage.name}"] if each else []),
+    ]
+    return "; ".join(parts)
+
+
+_WHOLE = ("groups", "subset")
+"""Keys that a recipe may say in short, as one name: nothing can be set below them."""
+
+
+def _flat(key: str, value: Any) -> Iterator[str]:
+    """Write a tree as dotted keys with their values; short mappings stand in one line."""
+    if value in (None, {}, [], ()):
+        return
+    whole = key.rpartition(".")[2] in _WHOLE
+    if isinstance(value, Mapping) and not whole:
+        settings = value.get("settings") if "objectives" in key.split(".") else None
+        if isinstance(settings, Mapping) and set(value) <= {"kind", "loss_weight", "settings"}:
+            value = {**{k: v for k, v in value.items() if k != "settings"}, **settings}
+        for name, one in value.items():
+            yield from _flat(f"{key}.{name}", one)
+        return
+    yield f"{key} = {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    """Write a value as it is typed behind ``--set KEY=``."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _below(spec: RecipeSpec, key: str) -> Iterator[str]:
+    """Write every key below one, with what it takes."""
+    model, values, key = _at(spec, key)
+    yield f"{key}: {(model.__doc__ or '').split(chr(10))[0]}"
+    for one in help_of(model):
+        if one.name not in ("stage", "name") or not key.startswith("stages."):
+            yield from _row(f"{key}.{one.name}", one, values)
+
+
+def _row(key: str, one: KeyHelp, values: Mapping[str, Any]) -> Iterator[str]:
+    default = "needed" if one.needed else f"default {_shown(one.default)}"
+    now = values.get(one.name, one.default)
+    changed = "" if one.needed and one.name not in values else f" = {_shown(now)}"
+    same = not one.needed and now == one.default
+    yield f"  {key}{'' if same else changed}  ({one.takes}; {default})"
+    if one.about:
+        yield f"      {one.about}"
+
+
+def _at(spec: RecipeSpec, key: str) -> tuple[type[BaseModel], dict[str, Any], str]:
+    """Give the settings below a key of a recipe, what they are now, and the key as it is set."""
+    root, *rest = key.split(".")
+    stages = [one.model_dump(by_alias=True) for one in spec.stages]
+    if root == "stages" and rest:
+        name, *rest = stage_path(stages, ".".join(rest), key)
+        names = [one.name for one in spec.stages]
+        stage = spec.stages[names.index(name) if name in names else int(name)]
+        model: type[BaseModel] = type(stage)
+        values = stage.model_dump(mode="json", by_alias=True)
+        return _deeper(model, values, f"stages.{_called(stage)}", rest)
+    if root in ("inputs", "towers") and rest:
+        section = spec.inputs if root == "inputs" else spec.towers
+        if rest[0] not in section:
+            raise _no_key(key, section)
+        model = _input_of(spec, rest[0]) if root == "inputs" else TowerSettings
+        return _deeper(model, dict(section[rest[0]]), f"{root}.{rest[0]}", rest[1:])
+    if root == "views" and rest and rest[0] in spec.views:
+        view = spec.views[rest[0]]
+        values = view.model_dump(mode="json", by_alias=True)
+        return _deeper(type(view), values, f"views.{rest[0]}", rest[1:])
+    known = [f"stages.{_called(one)}" for one in spec.stages]
+    known += [f"{s}.{n}" for s in ("inputs", "towers", "views") for n in getattr(spec, s)]
+    raise _no_key(key, known)
+
+
+def _deeper(
+    model: type[BaseModel], values: Mapping[str, Any], key: str, rest: list[str]
+) -> tuple[type[BaseModel], dict[str, Any], str]:
+    """Follow the rest of a dotted key down."""
+    for part in rest:
+        mine = dict(values.get(part) or {}) if isinstance(values, Mapping) else {}
+        if key.endswith(".objectives"):
+            model, mine = _objective(str(mine.get("kind", part))), dict(mine.get("settings", mine))
+        elif key.startswith("towers.") and part == "encoder":
+            model = _encoder(str(mine.get("name")))
+        elif part in model.model_fields:
+            inner = _model_in(model.model_fields[part].annotation)
+            if inner is None and not mine:
+                raise _no_key(f"{key}.{part}", ())
+            model = inner or model
+        elif part not in values:
+            raise _no_key(f"{key}.{part}", [one.name for one in help_of(model)])
+        values, key = mine, f"{key}.{part}"
+    return model, dict(values), key
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(part) for part in get_args(annotation))
+    return next((one for one in found if one is not None), None)
+
+
+def _no_key(key: str, known: Any) -> ConfigError:
+    """Say that a recipe has no such key."""
+    whole = any("." in str(one) for one in known)
+    last = key if whole else key.rpartition(".")[2]
+    return ConfigError(f"there are no keys below '{key}'{nearest(last, known)}")
+
+
+def _input_of(spec: RecipeSpec, name: str) -> type[BaseModel]:
+    model: type[BaseModel] = ADAPTERS.settings[kinds(spec)[name] or "tabular"]
+    return model
+
+
+def _encoder(name: str) -> type[BaseModel]:
+    model: type[BaseModel] = ENCODERS.settings[name]
+    return model
+
+
+def _objective(kind: str) -> type[BaseModel]:
+    model: type[BaseModel] = OBJECTIVES.settings[kind]
+    return model

@@ -1,0 +1,103 @@
+"""What a recipe and one of its stages say of a model, brought together and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medmcl.core.config import check, faults_of, lookup
+from medmcl.core.errors import ConfigError
+from medmcl.encoders.shared.settings import SharedSettings
+from medmcl.encoders.shared.tower import TRUNK
+from medmcl.encoders.tower_settings import TowerSettings
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.train.spec import TowersSpec
+
+
+def tower_settings(recipe: RecipeSpec, spec: TowersSpec, name: str) -> TowerSettings:
+    """Settings of a tower of its own in a stage; ``encoder.NAME`` of the stage changes its encoder.
+
+    Raises:
+        ConfigError: The recipe has no such tower, or its settings cannot be used.
+    """
+    tree = dict(lookup("tower", name, recipe.towers, where=f"stage {spec.name}"))
+    changed = spec.encoder.get(name, {})
+    if changed and isinstance(tree.get("encoder"), Mapping):
+        tree["encoder"] = {**tree["encoder"], **changed}
+    if name in spec.frozen:
+        tree["frozen"] = True
+    where = recipe.stands(f"towers.{name}")
+    return check(TowerSettings, tree, where, ConfigError, under=where)
+
+
+def encoder_key(recipe: RecipeSpec, spec: TowersSpec, name: str, key: str) -> str:
+    """Give the dotted key that settings of an encoder stand under: of the tower, or of the stage.
+
+    Args:
+        recipe: The recipe.
+        spec: The stage.
+        name: The modality.
+        key: The key in question: the stage's own ``encoder.NAME`` has the last word on it.
+    """
+    changed = spec.encoder.get(name, {})
+    if key in changed:
+        return recipe.stands(f"stages.{spec.name}.encoder.{name}")
+    section = "towers" if recipe.shared is None else "shared.entrances"
+    return recipe.stands(f"{section}.{name}") + (".encoder" if recipe.shared is None else "")
+
+
+def shared_settings(recipe: RecipeSpec, spec: TowersSpec) -> SharedSettings:
+    """Settings of the tower that modalities share in a stage.
+
+    ``encoder.shared`` of the stage changes those of the tower, ``encoder.NAME`` those of an
+    entrance.
+
+    Raises:
+        ConfigError: A key or a value that cannot be used, or an entrance of what is not read.
+    """
+    shared = recipe.shared or {}
+    entrances = entrances_of(shared)
+    for name in entrances:
+        lookup("modality", name, recipe.inputs, where="shared.entrances")
+    for name in spec.towers:
+        entrances[name] = {**entrances.get(name, {}), **spec.encoder.get(name, {})}
+    changed = spec.encoder.get(TRUNK, {})
+    where = f"shared, with encoder.{TRUNK} of stage {spec.name}" if changed else "shared"
+    tree = {**shared, **changed, "entrances": entrances}
+    faulty = faults_of(SharedSettings, tree)
+    stage = faulty and all(fault.path[:1] and fault.path[0] in changed for fault in faulty)
+    under = f"stages.{spec.name}.encoder.{TRUNK}" if stage else "shared"
+    return check(SharedSettings, tree, where, ConfigError, under=under)
+
+
+def entrances_of(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give each modality's entrance to a shared tower, as the recipe says it.
+
+    Raises:
+        ConfigError: They are no mapping, or one of them is none.
+    """
+    given = shared.get("entrances")
+    where: str = "shared.entrances"
+    form, wrong = "NAME: {patch: 50}", given
+    if isinstance(given, Mapping):
+        bad = {name: one for name, one in given.items() if not isinstance(one, Mapping | None)}
+        if not bad:
+            return {str(name): dict(one or {}) for name, one in given.items()}
+        name, wrong = next(iter(bad.items()))
+        where, form = f"{where}.{name}", "patch: 50"
+    elif given is None:
+        return {}
+    raise ConfigError(
+        "must be a mapping of settings",
+        where=where,
+        got=repr(wrong),
+        expected=f"a mapping, such as {{{form}}}",
+        mend=_by_name(where, wrong)
+        if isinstance(wrong, str)
+        else "correct it, or leave it out: "
+        "every kind of input that can enter by itself needs no entrance",
+    )
+
+
+def _by_name(where: str, name: str) -> str:
+    return f"write its name as a setting: --set '{where}={{name: {name}}}'"

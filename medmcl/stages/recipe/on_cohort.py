@@ -1,0 +1,129 @@
+"""A recipe on a cohort: read, resolved and checked; its records prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.progress import progress
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
+from medmcl.stages.recipe.expansion import expand
+from medmcl.stages.recipe.file import list_recipes, read_recipe
+from medmcl.stages.recipe.model_checks import refuse_models
+from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
+from medmcl.stages.recipe.roles import roles_said
+from medmcl.stages.recipe.settings import cohort_overrides, recipe_overrides
+from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.train.spec import TrainSpec
+
+
+def recipe_on(
+    cohort: Cohort | str | Path,
+    recipe: str | Path | Mapping[str, Any] | None,
+    overrides: Mapping[str, Any],
+) -> tuple[Cohort, RecipeSpec, list[AnyStage]]:
+    """Open a cohort, and give it with the recipe for it and the stages of that, expanded.
+
+    Args:
+        cohort: Open cohort, folder, cohort.yaml or name.
+        recipe: File or name, or what a file would hold; the cohort's own recipe if not given.
+        overrides: Dotted key to value, as ``--set``.
+
+    Raises:
+        MedmclError: Cohort, recipe or overrides cannot be used, alone or together.
+    """
+    opened = (
+        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, cohort_overrides(overrides))
+    )
+    named = recipe if isinstance(recipe, Mapping) else _recipe_name(recipe, opened)
+    spec = for_cohort(read_recipe(named, recipe_overrides(overrides)), kinds_of(opened))
+    stages = expand(spec, list(opened.spec.tasks))
+    refuse_models(spec, list(opened.spec.tasks), kinds_of(opened))
+    return opened, spec, stages
+
+
+def prepare_inputs(
+    cohort: Cohort,
+    spec: RecipeSpec,
+    folder: Path,
+    *,
+    shown: bool = True,
+    heed: Callable[[], None] | None = None,
+) -> Prepared:
+    """Prepare the records that a recipe reads; the splits of training only.
+
+    Args:
+        cohort: The cohort.
+        spec: The recipe, as `recipe_on` gives it.
+        folder: What is written; prepared records are cached beside it.
+        shown: Whether a bar tells how far it is.
+        heed: Called after every record; stops by raising.
+
+    Raises:
+        ConfigError: The cohort lacks a modality.
+        CohortError: Records that cannot be used.
+    """
+    for name in spec.inputs:
+        if name not in cohort.spec.modalities:
+            raise ConfigError(
+                f"the recipe '{spec.name}' reads '{name}', which the cohort does not have",
+                expected=", ".join(cohort.spec.modalities) + roles_said(spec),
+                mend="correct the name, name another recipe, or add the modality to cohort.yaml",
+            )
+    total = sum(len(cohort.records[name]) for name in spec.inputs)
+    with progress("reading records", total, shown=shown) as bar:
+
+        def told(done: int) -> None:
+            if heed is not None:
+                heed()
+            bar(done)
+
+        return prepare(cohort, spec.inputs, cache=cache_folder(folder.parent), progress=told)
+
+
+def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
+    name = recipe or cohort.spec.recipe
+    if name is None:
+        kinds = kinds_of(cohort)
+        if not kinds:
+            raise ConfigError(
+                "no recipe is named, and the cohort has no modality to read",
+                where=f"cohort {cohort.name}",
+                expected="`modalities:` in its cohort.yaml",
+                mend="for a model of the columns of its table: `modalities: {clinic: {reader: "
+                'table, columns: "*"}}` and a recipe for tables (`medmcl recipes`); for vectors: '
+                "medmcl evaluate --embeddings FILE --cohort COHORT --out FOLDER",
+            )
+        fit = _fitting(kinds)
+        raise ConfigError(
+            "no recipe is named",
+            got=f"cohort {cohort.name} of {', '.join(f'{n} ({k})' for n, k in kinds.items())}",
+            expected=f"a recipe that reads these: {', '.join(fit) or 'none that ships does'}",
+            mend=f"for example --recipe {fit[0] if fit else 'FILE'} (`medmcl recipes` says what "
+            f"each does), or `recipe:` in {cohort.name}'s cohort.yaml",
+        )
+    return name
+
+
+def _fitting(kinds: Mapping[str, str]) -> list[str]:
+    """Name the recipes for a cohort of these modalities, by their kinds; first the shortest."""
+    found: dict[str, int] = {}
+    for name in list_recipes():
+        if name.endswith("_toy"):
+            continue
+        try:
+            spec = for_cohort(read_recipe(name), kinds)
+        except MedmclError:  # a role that nothing takes, a kind that it does not know
+            continue
+        pairs = [
+            objective.kind == "cross_modal"
+            for stage in spec.stages
+            if isinstance(stage, TrainSpec)
+            for objective in stage.objectives.values()
+        ]
+        if {*spec.inputs} <= {*kinds} and not (any(pairs) and len(spec.inputs) < 2):
+            found[name] = len(spec.stages)
+    return sorted(found, key=lambda name: found[name])

@@ -1,0 +1,123 @@
+"""Overrides of a command: which are the cohort's, which the recipe's, and what is wrong with them.
+
+Nothing here imports torch, which takes seconds: a slip of the pen is told before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.config import faults_of, read_yaml
+from medmcl.core.errors import MedmclError, OverrideError
+from medmcl.core.overrides import apply_override, refuse_overrides, written
+from medmcl.data.cohort.locate import find_cohort
+from medmcl.data.cohort.spec import CohortKeys
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.recipe.file import find_recipe, read_recipe, unknown_override
+
+
+def refuse_settings(
+    cohort: str | Path,
+    recipe: str | Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    reads_recipe: bool = True,
+    reads_stage: bool = False,
+) -> None:
+    """Refuse what can be told of overrides from the files of cohort and recipe alone.
+
+    Whatever else is wrong with these files is left to whoever opens them, with all its faults.
+
+    Args:
+        cohort: Folder, cohort.yaml or name.
+        recipe: File or name; the cohort's own if None.
+        overrides: Dotted key to value, as ``--set``.
+        reads_recipe: Whether the command reads a recipe; otherwise all must concern the cohort.
+        reads_stage: Whether it reads ``evaluate.KEY``, too.
+
+    Raises:
+        OverrideError: An override that cannot be used.
+        MedmclError: There is no such cohort, or no such recipe.
+    """
+    file = find_cohort(cohort)
+    if recipe is not None:
+        find_recipe(recipe)
+    if reads_stage:
+        overrides = of_cohort_beside_stage(overrides)
+    if not reads_recipe:
+        only_cohort_overrides(overrides)
+    try:
+        tree = read_yaml(file)
+        name = recipe if recipe is not None else tree.get("recipe")
+        _refuse_of_cohort(tree, cohort_overrides(overrides))
+        if reads_recipe and name is not None:
+            read_recipe(name, recipe_overrides(overrides))
+    except OverrideError:
+        raise
+    except MedmclError:  # of the files themselves
+        return
+
+
+def _refuse_of_cohort(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuse overrides of the top level of cohort.yaml; what its adapters read comes later."""
+    applied = {}
+    for key, value in overrides.items():
+        text = written(key if key == "data_root" else f"cohort.{key}", value)
+        applied[apply_override(tree, key, value, where=text)] = text
+    for section in ("tasks", "modalities"):  # null takes one out
+        if isinstance(tree.get(section), dict):
+            tree[section] = {name: one for name, one in tree[section].items() if one is not None}
+    refuse_overrides(faults_of(CohortKeys, tree), applied)
+
+
+def cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that concern the cohort: ``cohort.x`` and ``data_root``."""
+    return {
+        key.removeprefix("cohort."): value
+        for key, value in overrides.items()
+        if key.startswith("cohort.") or key == "data_root"
+    }
+
+
+def only_cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of a command that reads no recipe: they all must concern the cohort."""
+    others = recipe_overrides(overrides)
+    if others:
+        raise unknown_override(*next(iter(others.items())), known=())
+    return cohort_overrides(overrides)
+
+
+def of_cohort_beside_stage(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of ``evaluate`` but for those of its stage; they all must concern the cohort.
+
+    Raises:
+        OverrideError: Another, with what was probably meant: a key of the stage alone, or as
+            ``pretrain`` takes it.
+    """
+    rest = {key: value for key, value in overrides.items() if not key.startswith("evaluate.")}
+    for dotted, value in overrides.items():
+        key = dotted.removeprefix("evaluate.").split(".")[0]
+        if dotted not in rest and key not in EvaluateSpec.model_fields:
+            tree = {"stage": "evaluate", key: value}
+            refuse_overrides(faults_of(EvaluateSpec, tree), {(key,): written(dotted, value)})
+    for dotted, value in recipe_overrides(rest).items():
+        own = [part for part in dotted.split(".") if part in EvaluateSpec.model_fields]
+        if dotted.split(".")[0] in ("stages", *EvaluateSpec.model_fields) and own:
+            meant = "evaluate." + dotted[f".{dotted}".index(f".{own[0]}") :]
+            raise OverrideError(
+                f"'{dotted}' is no setting of this command; did you mean '{meant}'?",
+                where=written(dotted, value),
+                expected="evaluate.KEY of the evaluate stage, cohort.NAME, data_root",
+                mend=f"write {written(meant, value)}",
+            )
+    return rest
+
+
+def recipe_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that concern the recipe: all others."""
+    mine = cohort_overrides(overrides)
+    return {
+        key: value for key, value in overrides.items() if key.removeprefix("cohort.") not in mine
+    }

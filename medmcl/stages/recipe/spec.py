@@ -1,0 +1,102 @@
+"""A recipe: modalities, towers and a list of stages, as it is written into a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from medmcl.core.config import Config
+from medmcl.data.loading.view_settings import ViewSettings
+from medmcl.stages.cluster.spec import ClusterSpec
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.select.spec import SelectSpec
+from medmcl.stages.train.spec import FactoriseSpec, JoinSpec, TrainSpec
+
+AnyStage = (
+    TrainSpec | FactoriseSpec | ClusterSpec | JoinSpec | SelectSpec | PoisonSpec | EvaluateSpec
+)
+StageSpec = Annotated[AnyStage, Field(discriminator="stage")]
+
+
+class KindSpec(Config):
+    """What a recipe does with a modality that it does not name, by its kind."""
+
+    input: dict[str, Any] = {}
+    """How its adapter prepares it."""
+    tower: dict[str, Any] = {}
+    """Its encoder and projection head; its entrance, where the tower is shared."""
+    augment: dict[str, dict[str, Any]] = {}
+    """View to how it disturbs the modality."""
+
+
+class RecipeSpec(Config):
+    """A whole recipe, as it is written into the run."""
+
+    schema_: Literal["medmcl/recipe@1"] = Field(alias="schema")
+    name: str = ""
+    about: str = ""
+    source: str = ""
+    roles: dict[str, str | tuple[str, ...]] = {}
+    """Name in this recipe to a kind: the cohort's modality of that kind takes its place. Of several
+    kinds the first that the cohort has."""
+    modalities: tuple[str, ...] | Literal["all"] = ()
+    """Modalities of the cohort that are read beside those of ``inputs``, as ``kinds`` says."""
+    kinds: dict[str, KindSpec] = {}
+    """Kind of modality to how it is prepared and encoded, for those that ``modalities`` adds."""
+    inputs: dict[str, dict[str, Any]] = {}
+    """Modality to how its adapter prepares it."""
+    towers: dict[str, dict[str, Any]] = {}
+    """Modality to its encoder and projection head."""
+    shared: dict[str, Any] | None = None
+    """One tower for all modalities, in the place of ``towers``: the settings of
+    `medmcl.encoders.shared.settings.SharedSettings`."""
+    views: dict[str, ViewSettings] = {}
+    stages: tuple[StageSpec, ...] = Field(min_length=1)
+    _taken: dict[str, str] = PrivateAttr(default={})
+    _stands: dict[str, str] = PrivateAttr(default={})
+
+    @property
+    def taken(self) -> dict[str, str]:
+        """Role to the modality that took its place; empty before that, and without roles."""
+        return self._taken
+
+    def with_taken(self, taken: Mapping[str, str]) -> RecipeSpec:
+        """Give the recipe that knows which roles it had; nothing that is written says so."""
+        known = self.model_copy()
+        known._taken = dict(taken)
+        return known
+
+    def with_stands(self, stands: Mapping[str, str]) -> RecipeSpec:
+        """Give the recipe that knows where more of its keys stand; see `stands`."""
+        known = self.model_copy()
+        known._stands = {**self._stands, **stands}
+        return known
+
+    def stands(self, key: str) -> str:
+        """Give the dotted key under which the recipe file says what stands here under another.
+
+        What a role is told (``inputs.picture``), or a kind (``kinds.image.input``), stands under
+        the name of the cohort's modality (``inputs.cxr``) once the recipe is resolved for it.
+        """
+        return self._stands.get(key, key)
+
+    @model_validator(mode="after")
+    def _reads_something(self) -> RecipeSpec:
+        given = all(isinstance(one, EvaluateSpec) and one.embeddings for one in self.stages)
+        if not self.inputs and not self.modalities and not given:
+            raise ValueError("inputs: at least one modality, or `modalities: all` and `kinds`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_tower(self) -> RecipeSpec:
+        if self.shared is not None and self.towers:
+            raise ValueError("shared: a recipe has one shared tower or `towers`, not both")
+        return self
+
+    def kinds_of(self, role: str) -> tuple[str, ...]:
+        """Kinds of modality that may take a role."""
+        able = self.roles[role]
+        return (able,) if isinstance(able, str) else able

@@ -1,0 +1,119 @@
+"""Embeddings of whole cohorts, kept in memory for as long as nothing they depend on changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medmcl.core.config import read_yaml
+from medmcl.data.cohort.cohort import Cohort, find_cohort, open_cohort
+from medmcl.data.cohort.locate import choose_root
+from medmcl.stages.run.run import Run
+
+KEPT = 4
+"""Tables of embeddings (one a run, stage, modality, space and cohort) that memory holds."""
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    """What embeddings depend on, beside the cohort."""
+
+    folder: str
+    stamp: str
+    modality: str
+    stage: str
+    space: str
+    device: str
+
+
+@dataclass(frozen=True)
+class CohortKey:
+    """A cohort, told apart by its fingerprint and its folder."""
+
+    fingerprint: str
+    root: str
+    cohort: Cohort = field(compare=False)
+
+
+@lru_cache(maxsize=KEPT)
+def embedded(plan: EmbeddingPlan, source: CohortKey) -> pd.DataFrame:
+    """Embed a cohort as `Run.embed` does, or give what that gave before. Do not change it."""
+    return Run(plan.folder).embed(
+        source.cohort,
+        modality=plan.modality,
+        stage=plan.stage,
+        space=plan.space,
+        device=plan.device,
+    )
+
+
+@lru_cache(maxsize=KEPT)
+def opened_cohort(path: str, overrides: str, stamps: tuple[str, ...]) -> Cohort:  # noqa: ARG001  (part of the key)
+    """Open a cohort, or give the one opened before if no table of it has changed."""
+    return open_cohort(path, json.loads(overrides))
+
+
+@lru_cache(maxsize=16)
+def width_of(plan: EmbeddingPlan) -> int:
+    """Give the width of the embeddings, from one empty record through the tower."""
+    import torch
+
+    from medmcl.core.batch import Batch
+
+    run, device = Run(plan.folder), torch.device("cpu")
+    shape = run.shapes[plan.modality]
+    kind = torch.int64 if shape.kind == "text" else torch.float32
+    batch = Batch(
+        ids=torch.zeros(1, dtype=torch.int64, device=device),
+        inputs={plan.modality: torch.zeros((1, *shape.shape), dtype=kind, device=device)},
+        present={plan.modality: torch.ones(1, dtype=torch.bool, device=device)},
+    )
+    with torch.no_grad():
+        found = getattr(run.towers(plan.stage, device)(batch), plan.space)[plan.modality]
+    return int(found.shape[1])
+
+
+def weights_stamp(run: Run, stage: str) -> str:
+    """Tell which weights these are: changes when the run is trained again in the same folder."""
+    files = [run.path / "config.yaml", run.path / "preprocessing.json"]
+    if stage != "untrained":
+        folder = run.checkpoints(stage).find(run.stage(stage).keep)
+        files += [] if folder is None else [folder / "weights.safetensors"]
+    return "|".join(_stamp(file) for file in files)
+
+
+def _stamp(file: Path) -> str:
+    if not file.exists():
+        return f"{file}: absent"
+    status = file.stat()
+    return f"{file}: {status.st_size} {status.st_mtime_ns}"
+
+
+def table_stamps(cohort: str | Path, overrides: Mapping[str, Any]) -> Iterator[str]:
+    """Give the state of cohort.yaml and of every table that it names, without reading them."""
+    file = find_cohort(cohort)
+    yield _stamp(file)
+    tree = read_yaml(file)
+    name = file.parent.name if file.name == "cohort.yaml" else file.stem
+    root = choose_root(overrides.get("data_root"), tree.get("data_root"), name, file)
+    for pattern in sorted(set(_tables_named(tree))):
+        for folder in {root, file.parent}:
+            for table in sorted(folder.glob(pattern)):
+                yield _stamp(table)
+
+
+def _tables_named(tree: Any) -> Iterator[str]:
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            if key == "table" and isinstance(value, str) and not Path(value).is_absolute():
+                yield value
+            yield from _tables_named(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _tables_named(value)

@@ -1,0 +1,362 @@
+"""What a run's frozen stages say of a cohort's samples: embeddings, predictions, covariates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.targets import Targets
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.loading.prepare import Prepared, prepare
+from medmcl.data.loading.view_settings import ViewSettings
+from medmcl.data.loading.views import View
+from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps, indicators_that_count
+from medmcl.stages.run.outside import no_split_to_heed
+from medmcl.stages.run.run import Run, embed_samples, source_of
+from medmcl.stages.run.seen import seen_people
+from medmcl.stages.train.spec import TowersSpec
+
+if TYPE_CHECKING:
+    import torch
+
+EVALUATE_ROWS = 256
+"""Samples of one forward pass."""
+UNSCALED = (0.0, 1.0)
+"""Mean and deviation of numbers that were not standardised."""
+
+
+def sample_vectors(
+    run: Run,
+    prepared: Prepared,
+    stage: str,
+    modality: str,
+    space: str,
+    device: torch.device,
+    alone: np.ndarray | None = None,
+) -> np.ndarray:
+    """Embed a modality of every sample, (N, E); zeros where it is absent.
+
+    ``alone``: samples that are encoded one a pass, (N,) bool; see `embed_records`.
+    """
+    rows = np.arange(len(prepared.splits))
+    towers = run.towers(stage, device)
+    found = embed_samples(towers, prepared, modality, rows, space, device, alone)
+    return found.astype(np.float64)
+
+
+def scored_alone(prepared: Prepared, *, is_frozen: bool = False) -> np.ndarray:
+    """Samples that may be scored: their inputs are encoded one a pass. (N,) bool.
+
+    So that whoever is scored gets the same prediction, to the last bit, when they come alone.
+    ``is_frozen``: nothing is fitted on the cohort, so that everybody may be scored.
+    """
+    return np.asarray((prepared.splits == "held_out") | is_frozen)
+
+
+def scored_rows(run: Run, prepared: Prepared, *, is_outside: bool = False) -> np.ndarray:
+    """Samples that may be scored without labels: those of held_out whom the run has not seen.
+
+    ``is_outside``: of another cohort on which nothing is fitted, all if it has no held_out or
+    declares no split.
+    """
+    rows = prepared.rows("held_out")
+    if is_outside and (not len(rows) or no_split_to_heed(run, prepared.cohort)):
+        rows = np.arange(len(prepared.splits))
+    seen = seen_people(run, prepared)
+    return rows if seen is None else rows[~seen[rows]]
+
+
+def predict(
+    run: Run,
+    stage: str,
+    prepared: Prepared,
+    targets: Targets,
+    device: torch.device,
+    rows: np.ndarray | None = None,
+    alone: np.ndarray | None = None,
+) -> np.ndarray:
+    """Predictions of a fine-tuned stage on some samples, (N, C); zeros elsewhere.
+
+    Args:
+        run: The run.
+        stage: Name of the stage.
+        prepared: The cohort.
+        targets: The task, as the cohort has it.
+        device: Where to run.
+        rows: Samples (indices); default the held-out ones.
+        alone: Those of them that are encoded one a pass (see `embed_records`); default all.
+
+    Raises:
+        ArtefactError: If the task of the run and of the cohort differ in columns or classes.
+    """
+    import torch
+
+    spec = run.stage(stage)
+    known = run.tasks[str(spec.task)]
+    if (known.columns, known.classes, known.kind) != (
+        targets.columns,
+        targets.classes,
+        targets.kind,
+    ):
+        raise ArtefactError(
+            f"the task '{targets.name}' is not the one the run was trained for",
+            got=f"{targets.kind} {targets.columns} {targets.classes}",
+            expected=f"{known.kind} {known.columns} {known.classes}",
+        )
+    learner = run.learner(stage, device)
+    (objective,) = learner.objectives.values()
+    view = plain_view(spec, prepared)
+    rows = prepared.rows("held_out") if rows is None else rows
+    rows = rows[np.logical_and.reduce([prepared.present[name][rows] for name in spec.towers])]
+    answer = np.zeros((len(targets.values), targets.num_outputs))
+    apart = np.isin(rows, rows if alone is None else alone)
+    with torch.no_grad():
+        for chosen in (*chunks(rows[~apart]), *rows[apart, None]):
+            batch = prepared.batch(chosen, modalities=spec.towers).to(device)
+            embeddings = learner.model(view(batch))
+            answer[chosen] = objective.predict(embeddings).float().cpu().numpy()  # type: ignore[operator]  # Supervised
+    return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """Cells of a table as its adapter read them, N rows of F columns.
+
+    Attributes:
+        columns: Names of the F columns.
+        known: Which cells are not missing. (N, F) bool
+        numbers: Standardised; NaN in columns of categories, and where missing. (N, F)
+        is_unseen: Categories that no train row had. (N, F) bool
+        scales: Mean and deviation of each column of numbers, by name; none of what is no table
+            (components of genotypes).
+    """
+
+    columns: tuple[str, ...]
+    known: np.ndarray
+    numbers: np.ndarray
+    is_unseen: np.ndarray
+    scales: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, adapter: Any, values: np.ndarray, known: np.ndarray) -> Cells:
+        """Of values (N, F) that a table adapter prepared, and which of them are known."""
+        shape = adapter.input_shape
+        is_level = np.array(shape.cardinalities) > 0
+        return cls(
+            columns=shape.names,
+            known=known,
+            numbers=np.where(known & ~is_level, values, np.nan),
+            is_unseen=known & is_level & (values == 0),
+            scales={n: tuple(scale) for n, scale in adapter.state().get("scales", {}).items()},
+        )
+
+    @classmethod
+    def of_table(cls, prepared: Prepared, modality: str) -> Cells:
+        """Of a table that was prepared, of each sample."""
+        stored = np.asarray(prepared.inputs(modality))[np.maximum(prepared.index(modality), 0)]
+        values, flags = stored[:, 0].astype(np.float64), stored[:, 1]
+        known = prepared.present[modality][:, None] & (flags > 0)
+        return cls.of(prepared.adapters[modality], values, known)
+
+    def raw(self, column: str, number: float) -> float:
+        """Undo the standardisation of a number."""
+        mean, deviation = self.scales.get(column, UNSCALED)
+        return number * deviation + mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Covariates:
+    """A table as plain features, and what its adapter learned from train rows.
+
+    Attributes:
+        values: Presence flags of which train has enough people with and without, standardised
+            numbers, one column a level: what varies among the train rows. A category that is
+            missing and has no such flag has the shares of its levels in train. (N, F)
+        present: Samples that have the table. (N,) bool
+        cells: The same cell by cell.
+        faults: Record to why it cannot be used.
+        reading: Settings and state of the adapter, and the terms, to read another cohort alike.
+        terms: What each of the F is: a column of the table, and ``measured``, a level of it, or
+            nothing for the number itself.
+        gaps: What train people lacked; None of a run that did not count.
+    """
+
+    values: np.ndarray
+    present: np.ndarray
+    cells: Cells
+    faults: dict[str, str]
+    reading: dict[str, Any]
+    terms: tuple[tuple[str, str], ...]
+    gaps: TrainGaps | None
+
+    def without(self, columns: Collection[str]) -> np.ndarray:
+        """Give the values with what some columns of the table say taken out: zeros. (N, F)."""
+        shown = np.array([column not in columns for column, _ in self.terms], dtype=bool)
+        return self.values * shown
+
+    def stand_in(self, column: str, what: str) -> float:
+        """Give what stands for a term of a category, or a flag, where its cell is missing."""
+        has_flag = (column, MEASURED) in self.terms
+        return 0.0 if has_flag else float(self.reading["shares"].get(column, {}).get(what, 0.0))
+
+    @classmethod
+    def of(
+        cls, run: Run, cohort: Cohort, modality: str, *, is_frozen: bool = False
+    ) -> Covariates | None:
+        """Read a modality of a cohort, prepared as the recipe says where it reads it, too.
+
+        ``is_frozen``: as the run read its own, None if not kept. Columns that the
+        run had and the cohort does not name are zeros: who leaves them out knows that they do not
+        count.
+
+        Raises:
+            ConfigError: The cohort has no such modality, or columns that the run did not read.
+        """
+        if modality not in cohort.spec.modalities:
+            raise ConfigError(
+                f"the covariates '{modality}' are not a modality of the cohort",
+                expected=", ".join(cohort.spec.modalities),
+            )
+        own = {"settings": run.recipe.inputs.get(modality, {})}
+        kept = kept_reading(run, modality) if is_frozen else own
+        if kept is None:
+            return None
+        prepared = prepare(
+            cohort,
+            {modality: kept["settings"]},
+            cache=run.cache,
+            fitted={modality: _state_here(kept["state"], cohort, modality)} if is_frozen else None,
+            splits="all",
+        )
+        adapter: Any = prepared.adapters[modality]
+        index = prepared.index(modality)
+        stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
+        values, flags = stored[:, 0], stored[:, 1]
+        columns, shape, state = [flags], adapter.input_shape, adapter.state()
+        terms = [(name, MEASURED) for name in shape.names]
+        for column, (name, levels) in enumerate(zip(shape.names, shape.cardinalities, strict=True)):
+            if levels == 0:
+                columns.append((values[:, column] * flags[:, column])[:, None])
+                terms.append((name, ""))
+            else:
+                hot = values[:, column].astype(int)[:, None] == np.arange(levels)
+                columns.append(hot * flags[:, column][:, None])
+                terms += [(name, level) for level in ("unseen", *state["levels"][name])]
+        has = prepared.present[modality]
+        every = np.concatenate(columns, axis=1) * has[:, None]
+        known = has[:, None] & (flags > 0)
+        if is_frozen and "terms" in kept:
+            shown = tuple((str(term[0]), str(term[1])) for term in kept["terms"])
+            shares = kept.get("shares", {})
+            gaps = TrainGaps.read(kept.get("gaps"))
+        else:
+            train = has & (prepared.splits == "train")
+            people = prepared.subjects[train]
+            keep = np.ptp(every[train], axis=0) > 0 if train.any() else np.ones(len(terms), bool)
+            if train.any():
+                keep[: len(shape.names)] = indicators_that_count(known[train], people)
+            shown = tuple(term for term, one in zip(terms, keep, strict=True) if one)
+            shares = _shares(
+                terms, every[train], known[train], shape.names, state.get("levels", {})
+            )
+            gaps = TrainGaps.of(shape.names, known[train], people)
+        places = {term: place for place, term in enumerate(terms)}
+        found = np.zeros((len(every), len(shown)))
+        for number, (name, what) in enumerate(shown):
+            if (name, what) not in places:
+                continue
+            found[:, number] = every[:, places[name, what]]
+            if what in shares.get(name, {}) and (name, MEASURED) not in shown:
+                lacks = has & ~known[:, shape.names.index(name)]
+                found[lacks, number] = shares[name][what]
+        settings = json.loads(adapter.settings.model_dump_json())
+        return cls(
+            values=found,
+            present=has,
+            cells=Cells.of(adapter, values, known),
+            faults=prepared.faults(modality),
+            reading={
+                "settings": settings,
+                "state": state,
+                "terms": [list(one) for one in shown],
+                "shares": shares,
+                "gaps": None if gaps is None else gaps.about(),
+                "source": source_of(cohort, modality),
+            },
+            terms=shown,
+            gaps=gaps,
+        )
+
+
+def _shares(
+    terms: Sequence[tuple[str, str]],
+    every: np.ndarray,
+    known: np.ndarray,
+    names: Sequence[str],
+    levels: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, float]]:
+    """Share of each level (every, (N, F)) among the train rows that have a cell of its column."""
+    found: dict[str, dict[str, float]] = {name: {} for name in levels}
+    for place, (name, what) in enumerate(terms):
+        if name in levels and what != MEASURED:
+            there = known[:, names.index(name)]
+            found[name][what] = float(every[there, place].mean()) if there.any() else 0.0
+    return found
+
+
+def _state_here(state: Mapping[str, Any], cohort: Cohort, modality: str) -> dict[str, Any]:
+    """The state of an adapter, of a table for the columns that a cohort has.
+
+    Raises:
+        ConfigError: It has others.
+    """
+    if cohort.spec.modalities[modality].kind != "tabular":
+        return dict(state)
+    columns = cohort.spec.modalities[modality].cell_columns
+    known = {name for part in state.values() for name in part}
+    strange = [name for name in columns if name not in known]
+    if strange:
+        raise ConfigError(
+            f"the run read no column '{strange[0]}' of '{modality}'{nearest(strange[0], known)}",
+            where=cohort.path,
+            got=f"{len(strange)} such columns: {', '.join(strange[:8])}",
+            expected=", ".join(sorted(known)[:20]),
+            mend=f"name the run's columns under modalities.{modality}.columns",
+        )
+    return {
+        part: {name: one for name, one in kept.items() if name in columns}
+        for part, kept in state.items()
+    }
+
+
+def kept_reading(run: Run, modality: str) -> dict[str, Any] | None:
+    """How the run reads a table: settings and fitted state; None if it did not keep that."""
+    path = run.path / "probes" / "covariates.json"
+    if not path.is_file():
+        return None
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return kept.get(modality)
+
+
+def plain_view(spec: TowersSpec, prepared: Prepared) -> Callable[[Any], Any]:
+    """Give what turns a batch of a stage's towers into encoder inputs, without augmentation."""
+    import torch
+
+    adapters = {name: prepared.adapters[name] for name in spec.towers}
+    view = View(ViewSettings(), adapters, {})
+
+    def show(batch: Any) -> Any:
+        return view(batch, torch.Generator(device=batch.ids.device), disturb=False)
+
+    return show
+
+
+def chunks(rows: np.ndarray) -> list[np.ndarray]:
+    """Split sample numbers into those of one forward pass each."""
+    return [rows[i : i + EVALUATE_ROWS] for i in range(0, len(rows), EVALUATE_ROWS)]

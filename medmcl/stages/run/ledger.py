@@ -1,0 +1,203 @@
+"""What a run fitted on which split, and whether people it learned from are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from medmcl.core.errors import CohortError
+from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.stages.cluster.spec import told
+from medmcl.stages.factorise.factorise import counted_on
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.run.run import Run
+from medmcl.stages.run.seen import seen_people
+from medmcl.stages.select.spec import SelectSpec
+from medmcl.stages.train.keep_provenance import given_keep, specs_of
+from medmcl.stages.train.spec import FactoriseSpec, TowersSpec, TrainSpec
+
+
+def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
+    """Give the ledger lines of adapters, training and the choice of checkpoints.
+
+    Args:
+        run: The run.
+        stages: Stages whose weights are used; those they start from are added.
+    """
+    cohort = str(run.config.get("cohort"))
+    wrong = f"; {run.config['noisy_pairs']}" if "noisy_pairs" in run.config else ""
+    lines = [
+        FittedOn(
+            what=f"what {name} ({entry['kind']}) learns: standardisation, vocabulary",
+            splits=("train",),
+            note=f"of {cohort}",
+        )
+        for name, entry in run.preprocessing.items()
+        if entry["state"]
+    ]
+    for stage in with_parents(run, stages):
+        if stage in run.selections:
+            what = f"rows that stage {stage} keeps"
+            lines += _selected(run.selections[stage], cohort, what)
+            continue
+        if stage in run.attacks:
+            lines.append(_attack(run.attacks[stage], cohort))
+            continue
+        if stage in run.clusters:
+            what = f"groups of stage {stage}, for negatives"
+            lines.append(FittedOn(what=what, splits=("train",), note=f"of {cohort}"))
+            continue
+        spec = run.stage(stage)
+        lines += _columns(spec, cohort)
+        share = f", {100 * float(spec.label_fraction):g} % of the labels" if spec.task else ""
+        weights = FittedOn(
+            what=f"weights of stage {stage}",
+            splits=("train",),
+            task=spec.task or "",
+            labels=spec.task is not None,
+            note=f"of {cohort}{share}{wrong}",
+        )
+        if isinstance(spec, FactoriseSpec) and spec.embedded is not None:
+            done = run.checkpoints(stage).done or {}
+            note = f"from {spec.embedded}; {counted_on(done.get('counted_on'))}"
+            weights = replace(weights, what=f"vectors of stage {stage}", splits=(), note=note)
+        lines.append(weights)
+        chosen = _chosen_on_tuning(spec)
+        if chosen:
+            lines.append(replace(weights, what=f"{chosen} of stage {stage}", splits=("tuning",)))
+    return (*lines, *_given(run, cohort))
+
+
+def _attack(spec: PoisonSpec, cohort: str) -> FittedOn:
+    """The line of an attack: labels say which records show its target."""
+    return FittedOn(
+        what=f"records that stage {spec.name} poisons",
+        splits=("train",),
+        task=spec.task,
+        labels=True,
+        note=f"of {cohort}; on purpose: target {spec.label}",
+    )
+
+
+def _columns(spec: TowersSpec, cohort: str) -> list[FittedOn]:
+    """The line of columns whose values make the groups that a stage finds its negatives in."""
+    if not isinstance(spec, TrainSpec) or spec.groups is None or not spec.groups.columns:
+        return []
+    what = f"negatives of stage {spec.name}: of one {told(spec.groups.columns)}"
+    return [FittedOn(what=what, splits=("train",), note=f"columns of {cohort}")]
+
+
+def _selected(spec: SelectSpec, cohort: str, what: str) -> list[FittedOn]:
+    """The lines of a selection: it chooses among train rows, perhaps near to targets."""
+    lines = [FittedOn(what=what, splits=("train",), note=f"of {cohort}")]
+    for target in spec.targets:
+        here = target.cohort is None
+        labels = target.task is not None
+        note = f"near to rows of {cohort if here else target.cohort}"
+        label = "" if target.label is None else f" with the label {target.label}"
+        lines.append(
+            FittedOn(
+                what=what,
+                splits=(target.split or "tuning",) if here else (),
+                task=str(target.task) if here and labels else "",
+                labels=here and labels,
+                note=note + (label if here or not labels else f"{label} of {target.task}"),
+            )
+        )
+    return lines
+
+
+def _given(run: Run, cohort: str) -> list[FittedOn]:
+    """The lines of the keep file that a run was given."""
+    keep = given_keep(run)
+    if keep is None:
+        return []
+    specs = specs_of(keep)
+    what = "rows that --keep keeps"
+    if not specs:
+        return [FittedOn(what=what, splits=("train",), note=f"of {cohort}; {keep.rule}")]
+    return [line for spec in specs for line in _selected(spec, cohort, what)]
+
+
+def _chosen_on_tuning(spec: TowersSpec) -> str:
+    parts = ["checkpoint"] if spec.keep == "best" else []
+    parts += ["early stopping"] if spec.patience is not None else []
+    return " and ".join(parts)
+
+
+def with_parents(run: Run, stages: Sequence[str]) -> list[str]:
+    """Name stages and all that they go on from, at first hand or through others."""
+    found: dict[str, None] = {}
+    todo = [stage for stage in stages if stage != "untrained"]
+    while todo:
+        stage = todo.pop(0)
+        if stage not in found:
+            found[stage] = None
+            todo += run.needs(stage)
+    return list(found)
+
+
+def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
+    """Tasks with whose train labels the weights of a stage, or of those before it, were trained."""
+    tasks: list[str | None] = []
+    for name in with_parents(run, [stage]):
+        chosen = run.selections.get(name)
+        if name in run.clusters:
+            continue
+        if name in run.attacks:
+            tasks.append(run.attacks[name].task)
+        elif chosen is None:
+            tasks.append(run.stage(name).task)
+        else:
+            tasks += [target.task for target in chosen.targets if target.cohort is None]
+    given = given_keep(run)
+    for spec in () if given is None else specs_of(given):
+        tasks += [target.task for target in spec.targets if target.cohort is None]
+    return tuple(dict.fromkeys(str(task) for task in tasks if task))
+
+
+def whom_they_saw(
+    others: Mapping[str, tuple[Run, Prepared]], splits: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Say whom runs that are set beside have seen, and refuse those that saw held-out people.
+
+    Args:
+        others: Name in the table to the run and the cohort as it prepares it.
+        splits: Split of each sample. (N,)
+
+    Returns:
+        Samples of people that one of them was fitted or chosen on, (N,) bool, and remarks.
+
+    Raises:
+        CohortError: Held-out people here were train or tuning people there.
+    """
+    every, notes = np.zeros(len(splits), dtype=bool), []
+    for name, (run, prepared) in others.items():
+        seen = seen_people(run, prepared)
+        is_own = run.config.get("cohort_fingerprint") == prepared.cohort.fingerprint
+        if seen is None:
+            notes.append(
+                f"{name} was trained on another cohort or split, and did not keep whom it learned "
+                "from: whether it learned from people who are scored here is unknown"
+            )
+            continue
+        rows = np.flatnonzero(seen & (splits == "held_out"))
+        if len(rows):
+            first = ", ".join(prepared.samples["sample"].iloc[rows[:3]].astype(str))
+            raise CohortError(
+                f"the run '{name}' learned from people who are held out here",
+                where=f"--compare {run.path}",
+                got=f"{len(rows)} samples: {first}{', …' if len(rows) > 3 else ''}",
+                expected="runs trained on the same split, or on other people",
+                mend="train it on this cohort's split",
+            )
+        every |= seen
+        if not is_own:
+            notes.append(
+                f"{name} was trained on another cohort or split; nobody whom it is known to have "
+                "learned from is held out here"
+            )
+    return every, notes

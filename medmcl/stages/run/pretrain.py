@@ -1,0 +1,385 @@
+"""``medmcl pretrain``: a recipe on a cohort, from nothing or from where it stopped, to a report."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medmcl.core.config import fingerprint, read_yaml
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
+from medmcl.data.check import lost_by_outcome
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.loading.prepare import Prepared
+from medmcl.engine.checkpoint import write_atomically
+from medmcl.engine.record import Record
+from medmcl.engine.signals import Interrupted, StopRequest
+from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
+from medmcl.selection.keep import Keep
+from medmcl.stages.evaluate.evaluate import Evaluation, refuse_faulty, run_evaluate
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.predict.people import WARNING, scored_people, write_people
+from medmcl.stages.recipe.cohort_checks import faults_with, used_tasks
+from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
+from medmcl.stages.recipe.settings import cohort_overrides
+from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.run.launch import choose_precision, new_run_folder
+from medmcl.stages.run.own_cohort import COHORT_FILE
+from medmcl.stages.run.report import write_run_report
+from medmcl.stages.run.run import Run, write_run_files
+from medmcl.stages.run.stage_reuse import (
+    differences,
+    named,
+    run_and_stage,
+    shared_stages,
+    take_over,
+)
+from medmcl.stages.run.training import REHEARSE, run_stage
+from medmcl.stages.select.report import selections_of
+from medmcl.stages.train.models import Setting
+from medmcl.stages.train.train_filter import GIVEN, copy_keep, keep_file, read_keep
+
+PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
+
+
+def pretrain(
+    cohort: Cohort | str | Path,
+    *,
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    keep: str | Path | None = None,
+    reuse: Run | str | Path | None = None,
+    resume: bool = False,
+) -> Run | None:
+    """Run every stage of a recipe on a cohort and write the report.
+
+    Args:
+        cohort: Open cohort, folder, cohort.yaml, or a name under ``cohorts/``.
+        recipe: File or name; the cohort's own recipe if not given.
+        out: Run folder; must be new unless ``resume``.
+        overrides: Dotted key to value, as ``--set``.
+        seed: Seed of everything random.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        keep: Keep file of this cohort (`medmcl.select`); stages that train without labels draw
+            only rows that it keeps.
+        reuse: Run of this cohort, whose finished stages are taken over where this recipe has them
+            under the same names and settings: the weights are those that training would give.
+            ``FOLDER:STAGE``: that stage and those that it needs, and no others.
+        resume: Go on with the unfinished run at ``out``; the same weights as if never stopped.
+
+    Returns:
+        The run; None on ranks other than the first.
+
+    Raises:
+        MedmclError: Something the user gave cannot be used; nothing was trained.
+        Interrupted: A stop signal came; the state is saved.
+    """
+    return run_recipe(
+        cohort, recipe=recipe, out=out, overrides=overrides, seed=seed, device=device,
+        precision=precision, keep=keep, reuse=reuse, resume=resume,
+    )[0]  # fmt: skip
+
+
+def run_recipe(
+    cohort: Cohort | str | Path,
+    *,
+    recipe: str | Path | Mapping[str, Any] | None,
+    out: str | Path | None,
+    overrides: Mapping[str, Any] | None,
+    seed: int,
+    device: str,
+    precision: str = "auto",
+    keep: str | Path | None = None,
+    reuse: Run | str | Path | None = None,
+    resume: bool = False,
+) -> tuple[Run | None, list[Evaluation]]:
+    """Do what `pretrain` does, of a recipe that may be given as its tree; its evaluations, too."""
+    overrides = dict(overrides or {})
+    opened, spec, stages = recipe_on(cohort, recipe, overrides)
+    where = pick_device(device)
+    config = {
+        "cohort": opened.name,
+        "cohort_overrides": cohort_overrides(overrides),
+        "cohort_fingerprint": opened.fingerprint,
+        **({} if opened.noise is None else {"noisy_pairs": str(opened.noise)}),
+        "tasks": list(opened.spec.tasks),
+        "seed": seed,
+        "precision": choose_precision(precision, where),
+        "recipe": json.loads(spec.model_dump_json(by_alias=True)),
+    }
+    if keep is None and resume and out is not None and keep_file(Path(out), GIVEN).exists():
+        keep = keep_file(Path(out), GIVEN)
+    if keep is not None:
+        config["keep"] = read_keep(keep, opened).fingerprint
+    folder = _run_folder(out, opened, spec, config, resume)
+    other, until = (None, None) if reuse is None else run_and_stage(reuse)
+    shared = [] if other is None else shared_stages(other, config, stages, until)
+    _refuse_bad_tasks(opened, spec, stages, folder)
+    world = start_world(device)
+    try:
+        with StopRequest() as stop:
+            return _run(
+                folder, opened, spec, stages, config, world, stop,
+                keep=keep, resume=resume, reused=(other, shared) if other else None,
+            )  # fmt: skip
+    except Interrupted as stopped:
+        stopped.folder = folder
+        raise
+    finally:
+        stop_world(world)
+
+
+def _run(
+    folder: Path,
+    cohort: Cohort,
+    spec: RecipeSpec,
+    stages: list[AnyStage],
+    config: dict[str, Any],
+    world: World,
+    stop: StopRequest,
+    *,
+    keep: str | Path | None,
+    resume: bool,
+    reused: tuple[Run, list[AnyStage]] | None = None,
+) -> tuple[Run | None, list[Evaluation]]:
+    first = world.rank == 0
+    record = Record(folder / "metrics.jsonl", active=first)
+    if first:
+        if resume and not (folder / "config.yaml").exists():
+            record.say(f"nothing to resume in {folder}; starting")
+        record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
+        prepared = _prepare(cohort, spec, folder, first, stop)
+        for line in _remarks(prepared):
+            record.say(line)
+    barrier(world)
+    if not first:
+        prepared = _prepare(cohort, spec, folder, first, stop)
+    setting = Setting(
+        recipe=spec,
+        seed=config["seed"],
+        precision=config["precision"],
+        world=world,
+        folder=folder,
+        record=record,
+        stop=stop,
+        keep=None if keep is None else Path(keep),
+    )
+    for stage in stages:
+        if not isinstance(stage, EvaluateSpec):
+            REHEARSE[stage.stage](stage, prepared, setting)
+    if first:
+        _write_first_files(folder, config, prepared, setting, reused)
+    barrier(world)  # no rank reads a run that the first has not written whole
+    if setting.keep is not None:
+        setting = replace(setting, keep=keep_file(folder, GIVEN))
+    run = Run(folder)
+    facts, evaluations = _run_stages(stages, run, cohort, prepared, setting)
+    if not first:
+        return None, []
+    write_run_report(
+        run, cohort, prepared, facts, evaluations, selections=selections_of(run, prepared)
+    )
+    return run, evaluations
+
+
+def _write_first_files(
+    folder: Path,
+    config: dict[str, Any],
+    prepared: Prepared,
+    setting: Setting,
+    reused: tuple[Run, list[AnyStage]] | None,
+) -> None:
+    """Write what a run is before its first step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_run_files(folder, config, prepared)
+    parents = []
+    if setting.keep is not None:
+        copy_keep(setting.keep, folder)
+        parents.append(_parent(setting.keep))
+    if reused is not None:
+        other, stages = reused
+        parents.append(take_over(other, stages, folder))
+        told = ", ".join(stage.name for stage in stages)
+        setting.record.say(f"taken over from {other.path}: {told}")
+    if not (folder / "provenance.json").exists():
+        _write_provenance(folder, config, setting.world, parents, prepared.cohort.path)
+
+
+def _run_stages(
+    stages: list[AnyStage],
+    run: Run,
+    cohort: Cohort,
+    prepared: Prepared,
+    setting: Setting,
+) -> tuple[list[dict[str, Any]], list[Evaluation]]:
+    """Run all stages; only the first rank evaluates."""
+    world, stop = setting.world, setting.stop
+    facts, evaluations = [], []
+    for stage in stages:
+        if any_rank(stop.asked, world):
+            raise Interrupted(f"before {stage.name}")
+        if not isinstance(stage, EvaluateSpec):
+            facts.append(run_stage(stage, prepared, setting))
+            barrier(world)  # no rank reads a stage that the first has not written whole
+        elif world.rank == 0:
+            found = run_evaluate(
+                stage, run, cohort, world.device, setting.record, stop=stop, keep_probes=True
+            )
+            evaluations.append(found)
+            if stage.predictions:
+                path = run.path / f"predictions-{stage.name}.parquet"
+                write_people(scored_people(found.prepared, found.people), path)
+                setting.record.say(f"{path}: {WARNING}")
+    return facts, evaluations
+
+
+def _prepare(
+    cohort: Cohort, spec: RecipeSpec, folder: Path, shown: bool, stop: StopRequest
+) -> Prepared:
+    """Prepare the records that the recipe reads; the splits of training only."""
+    return prepare_inputs(
+        cohort, spec, folder, shown=shown, heed=lambda: stop.heed("reading records")
+    )
+
+
+def _remarks(prepared: Prepared) -> list[str]:
+    """What whoever starts a run should know of its data: wrong pairs, leads and records out."""
+    noise = prepared.cohort.noise
+    wrong = [] if noise is None else [f"pairs made wrong on purpose: {noise}"]
+    wrong += prepared.masked_leads()
+    if not prepared.excluded:
+        return wrong
+    found = prepared.losses()
+    uneven = [f"warning: {one.what}" for one in lost_by_outcome.uneven(found)]
+    return [*wrong, prepared.exclusions(), *lost_by_outcome.told(found), *uneven]
+
+
+def _run_folder(
+    out: str | Path | None,
+    cohort: Cohort,
+    spec: RecipeSpec,
+    config: dict[str, Any],
+    resume: bool,
+) -> Path:
+    """Choose and claim the run folder; a resumed run must ask for what the first one did."""
+    if out is None:
+        if resume:
+            raise ConfigError("--resume needs --out, the folder of the run to go on with")
+        return new_run_folder(f"{cohort.name}-{spec.name}")
+    folder = Path(out)
+    before = folder / "config.yaml"
+    if not resume:
+        if folder.exists() and any(folder.iterdir()):
+            raise ArtefactError(
+                "the run folder is not empty", where=folder, mend="--resume, or another --out"
+            )
+        return folder
+    if not before.exists():
+        if folder.exists() and any(p.name != "metrics.jsonl" for p in folder.iterdir()):
+            raise ArtefactError(
+                "there is no run to resume",
+                where=folder,
+                mend="give the --out of the run that stopped, or a new --out without --resume",
+            )
+        return folder
+    old = read_yaml(before)
+    new = json.loads(json.dumps(config))
+    differing = differences(old, new)
+    if differing:
+        raise ConfigError(
+            "the run to resume was started with other settings (then -> now)",
+            where=folder,
+            got=named(differing),
+            mend="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
+        )
+    return folder
+
+
+_READ_AT_ONCE = 2000
+"""Records that are read for the sake of one refusal; with more, faulty outcomes refuse at once."""
+
+
+def _refuse_bad_tasks(
+    cohort: Cohort, spec: RecipeSpec, stages: list[AnyStage], folder: Path
+) -> None:
+    """Refuse faults of the outcomes that the recipe uses; others are no concern of this run.
+
+    The faults of the records stand in the same refusal where the records are few. They are cached
+    as they are read, so that the next try does not read them again.
+    """
+    try:
+        _refuse_used(cohort, stages)
+    except CohortError as outcomes:
+        count = sum(len(cohort.records.get(name, ())) for name in spec.inputs)
+        if count > _READ_AT_ONCE or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise
+        try:
+            with StopRequest() as stop:
+                _prepare(cohort, spec, folder, shown=True, stop=stop)
+        except MedmclError as records:
+            what = f"{outcomes.what}\n{records.what}"
+            mend = "; ".join(error.mend for error in (outcomes, records) if error.mend)
+            raise CohortError(what, where=outcomes.where, mend=mend) from None
+        raise
+
+
+def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
+    for fault in faults_with(cohort, stages, files=False):
+        raise fault
+    refuse_faulty(cohort, used_tasks(cohort, stages))
+
+
+def _parent(path: Path) -> dict[str, Any]:
+    """What made the keep file that was given."""
+    keep = Keep.load(path)
+    return {"keep": keep.fingerprint, "rule": keep.rule, "of": dict(keep.provenance)}
+
+
+def _write_provenance(
+    folder: Path,
+    config: dict[str, Any],
+    world: World,
+    parents: list[dict[str, Any]],
+    cohort_file: Path,
+) -> None:
+    provenance = {
+        "recipe": config["recipe"]["name"],
+        "cohort": config["cohort"],
+        "config_hash": fingerprint(config),
+        "cohort_fingerprint": config["cohort_fingerprint"],
+        COHORT_FILE: str(cohort_file.resolve()),
+        "seed": config["seed"],
+        "command": " ".join(sys.argv),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(world.device)
+        if world.device.type == "cuda"
+        else "cpu",
+        "threads": torch.get_num_threads(),
+        "processes": world.size,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        "parents": parents,
+    }
+    write_atomically(folder / "provenance.json", json.dumps(provenance, indent=1))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,585 @@
+"""A run folder: what was asked, what was learned, and the embeddings it gives.
+
+``config.yaml`` (all of it, resolved), ``preprocessing.json`` (settings and fitted state of every
+adapter), ``tasks.json``, ``provenance.json``, ``checkpoint/<stage>/``, ``metrics.jsonl``,
+``report.html`` and ``report.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from medmcl.core.batch import Batch, InputShape
+from medmcl.core.config import check, nearest, read_yaml
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.progress import progress
+from medmcl.core.targets import Targets
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
+from medmcl.engine.checkpoint import Checkpoints, write_atomically
+from medmcl.stages.cluster.spec import ClusterSpec
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.recipe.expansion import expand, needs
+from medmcl.stages.recipe.skipped_stages import WRECKED, joined_spec
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.run.leaky_columns import kept_names
+from medmcl.stages.run.train_records import save_train_records
+from medmcl.stages.select.spec import SelectSpec
+from medmcl.stages.train.spec import JoinSpec, TowersSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from medmcl.encoders.towers import Towers
+    from medmcl.engine.loop import Learner
+
+log = logging.getLogger(__name__)
+
+EMBED_BATCH = 256
+
+
+class Run:
+    """A run folder that exists.
+
+    Args:
+        path: The folder.
+        cache: Folder for prepared records; if not given, see `cache_folder`.
+
+    Raises:
+        ArtefactError: It is not a run, or a file of it is damaged.
+    """
+
+    def __init__(self, path: Path | str, *, cache: Path | None = None) -> None:
+        self.path, self._cache = Path(path), cache
+        if not (self.path / "config.yaml").is_file():
+            raise ArtefactError(
+                "is not a run folder (it has no config.yaml)",
+                where=self.path,
+                mend="give the folder that `medmcl pretrain --out` named",
+            )
+        self.config = read_yaml(self.path / "config.yaml")
+        if not isinstance(self.config.get("recipe"), dict):
+            raise ArtefactError(
+                "is not the config.yaml of a run (it has no recipe)",
+                where=self.path / "config.yaml",
+                mend="give the folder that `medmcl pretrain --out` named",
+            )
+        self.recipe = check(
+            RecipeSpec,
+            self.config.get("recipe", {}),
+            where=self.path / "config.yaml",
+            error=ArtefactError,
+        )
+        self.seed = int(self.config.get("seed", 0))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
+
+    @property
+    def cache(self) -> Path:
+        """Folder for prepared records."""
+        return self._cache or cache_folder(self.path.parent)
+
+    @property
+    def stages(self) -> dict[str, TowersSpec]:
+        """Every stage that makes towers, expanded, by name and in order."""
+        specs = expand(self.recipe, self.config["tasks"])
+        return {spec.name: spec for spec in specs if isinstance(spec, TowersSpec)}
+
+    @property
+    def selections(self) -> dict[str, SelectSpec]:
+        """Every select stage, by name and in order."""
+        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, SelectSpec)}
+
+    @property
+    def attacks(self) -> dict[str, PoisonSpec]:
+        """Poison stages by name."""
+        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, PoisonSpec)}
+
+    @property
+    def clusters(self) -> dict[str, ClusterSpec]:
+        """Every cluster stage, by name and in order."""
+        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, ClusterSpec)}
+
+    @property
+    def could_name(self) -> dict[str, list[str]]:
+        """Task to the modalities that could name its outcome in training; see `stages.told`."""
+        path = self.path / "could_name.json"
+        return _read_json(path) if path.is_file() else {}
+
+    @property
+    def trains(self) -> bool:
+        """Whether a stage of it learns anything."""
+        return any(spec.stage != "evaluate" for spec in self.recipe.stages)
+
+    def left_out(self, stage: str) -> str:
+        """Say why the run did without a stage; empty if it did not."""
+        return str((self.checkpoints(stage).done or {}).get("left_out", ""))
+
+    @property
+    def wrecked(self) -> dict[str, str]:
+        """Every finished stage that is wrecked, with the reason (`medmcl.stages.train.wrecked`)."""
+        done = {name: self.checkpoints(name).done or {} for name in self.stages}
+        return {name: str(facts[WRECKED]) for name, facts in done.items() if WRECKED in facts}
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Settings, fitted state and input shape of every adapter, by modality."""
+        return _read_json(self.path / "preprocessing.json")
+
+    @property
+    def shapes(self) -> dict[str, InputShape]:
+        """Input shape of every modality."""
+        return {
+            name: InputShape(**_tuples(entry["input_shape"]))
+            for name, entry in self.preprocessing.items()
+        }
+
+    @property
+    def tasks(self) -> dict[str, Targets]:
+        """Tasks the run knows, without rows."""
+        tasks = {}
+        for name, header in _read_json(self.path / "tasks.json").items():
+            width = len(header["columns"])
+            tasks[name] = Targets(
+                values=np.zeros((0, width)),
+                known=np.zeros((0, width), dtype=bool),
+                **_tuples(header),
+            )
+        return tasks
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """Checkpoints of a stage."""
+        return Checkpoints(self.path / "checkpoint" / stage)
+
+    def stage(self, name: str) -> TowersSpec:
+        """The spec of a stage that makes towers, by name."""
+        if name not in self.stages:
+            raise ConfigError(
+                f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path
+            )
+        found = self.stages[name]
+        return joined_spec(found, self.checkpoints) if isinstance(found, JoinSpec) else found
+
+    def needs(self, name: str) -> list[str]:
+        """Stages that a stage reads from; a select stage reads from its teachers."""
+        apart = self.selections.get(name) or self.attacks.get(name) or self.clusters.get(name)
+        return needs(apart or self.stage(name))
+
+    def refuse_unfinished(self, stage: str | None = None) -> None:
+        """Refuse a run that stopped before its train stages, or the one named, were finished.
+
+        Raises:
+            ArtefactError: Names the stages that are missing.
+        """
+        wanted = self.stages if stage is None else {stage: self.stage(stage)}
+        missing = [name for name in wanted if self.checkpoints(name).done is None]
+        if missing:
+            finished = [name for name in self.stages if self.checkpoints(name).done is not None]
+            raise ArtefactError(
+                "is an unfinished run: it stopped before the end of its training",
+                where=self.path,
+                got=f"unfinished: {', '.join(missing)}; finished: {', '.join(finished) or 'none'}",
+                mend="finish it: the same `medmcl pretrain` command with "
+                f"`--out {self.path} --resume`",
+            )
+
+    def learner(self, stage: str, device: torch.device) -> Learner:
+        """Towers and objectives of a finished stage, in evaluation mode."""
+        from medmcl.stages.train.distill_targets import taught_widths
+        from medmcl.stages.train.models import build_learner
+
+        spec = self.stage(stage)
+        if self.left_out(stage):
+            raise ArtefactError(
+                f"the run did without the stage '{stage}': {self.left_out(stage)}", where=self.path
+            )
+        tasks = {} if spec.task is None else {spec.task: self.tasks[spec.task]}
+        widths = taught_widths(self.recipe, spec, self.shapes, self.checkpoints)
+        learner = build_learner(self.recipe, spec, self.shapes, tasks, self.seed, widths)
+        learner.load_state_dict(self.checkpoints(stage).weights(spec.keep))
+        return learner.to(device).eval()
+
+    def towers(self, stage: str, device: torch.device) -> Towers:
+        """Towers of a finished stage; ``untrained`` gives the first weights, before any step."""
+        from medmcl.stages.train.models import build_towers
+
+        if stage != "untrained":
+            return self.learner(stage, device).model  # type: ignore[return-value]  # Towers
+        first: dict[str, TowersSpec] = {}
+        for spec in self.stages.values():
+            for name in spec.towers:
+                first.setdefault(name, spec)
+        spec = next(iter(first.values()))
+        widest = spec.model_copy(update={"towers": tuple(first), "encoder": {}, "frozen": ()})
+        return build_towers(self.recipe, widest, self.shapes, self.seed).to(device).eval()
+
+    def prepare(
+        self,
+        cohort: Cohort,
+        modalities: tuple[str, ...],
+        heed: Callable[[int], object] | None = None,
+    ) -> Prepared:
+        """Prepare a cohort exactly as the run's training cohort was, all splits open.
+
+        ``heed`` is told how many records are done; a bar shows it on a terminal.
+        """
+        entries = {name: self.preprocessing[name] for name in modalities}
+        total = sum(len(cohort.records[name]) for name in modalities)
+        with progress("reading records", total) as bar:
+
+            def told(done: int) -> None:
+                if heed is not None:
+                    heed(done)
+                bar(done)
+
+            return prepare(
+                cohort,
+                {name: entry["settings"] for name, entry in entries.items()},
+                cache=self.cache,
+                fitted={name: entry["state"] for name, entry in entries.items()},
+                splits="all",
+                progress=told,
+            )
+
+    def unseen_subjects(self, cohort: Cohort | str | Path) -> list[str]:
+        """Subjects that no stage of the run has seen: the only ones whose scores are honest.
+
+        Nobody of the train or tuning split of the run's own cohort. Of another cohort nobody who
+        has a record that the run learned from, known by its content as the run prepares it.
+
+        Args:
+            cohort: Cohort, folder or name; the run's own is opened as the run was.
+
+        Returns:
+            Their ids, in the order of the cohort.
+
+        Raises:
+            ArtefactError: Whom the run learned from is unknown: it did not keep its records.
+        """
+        from medmcl.stages.run.own_cohort import open_as_own
+        from medmcl.stages.run.seen import seen_people
+
+        opened, _ = open_as_own(self, cohort, default={"on_bad_record": "exclude"})
+        read = tuple(name for name in self.recipe.inputs if name in opened.spec.modalities)
+        prepared = self.prepare(opened, read)
+        seen = seen_people(self, prepared)
+        if seen is None:
+            raise ArtefactError(
+                "did not keep whom it learned from, so nobody is known to be unseen",
+                where=self.path,
+                mend="train it again, or take people of whom you know that they were not in it",
+            )
+        known = set(prepared.samples["subject"].astype(str)[seen])
+        return [one for one in opened.subjects.index.astype(str) if one not in known]
+
+    def embed(
+        self,
+        cohort: Cohort | str | Path,
+        *,
+        modality: str | Sequence[str] | None = None,
+        stage: str | None = None,
+        space: str = "features",
+        device: str = "auto",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Embed every record of one modality of a cohort, or every sample by several.
+
+        Args:
+            cohort: Cohort, folder or name.
+            modality: Modality to embed; the first of the recipe if not given. Several, or ``all``:
+                the mean of those that a sample has, in the space they share (``pooled``).
+            stage: Stage whose tower to use; the last one trained without labels if not given.
+            space: ``features`` (E wide, before the projection head: for probes) or ``pooled``
+                (D wide, unit norm, shared by modalities: for retrieval).
+            device: ``auto``, ``cpu`` or ``cuda``.
+            overrides: Cohort overrides. A record with faults gets a quality flag unless they say
+                otherwise; the run's own cohort is opened as the run was, where they do not.
+
+        Returns:
+            One row a record, indexed by (subject, record): ``quality`` (``ok``, or why there is no
+            embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``. Which records are
+            one sample says ``cohort.samples`` alone, also where ``noisy_pairs:`` exchanged them.
+            Of several modalities one row a sample:
+            `medmcl.stages.run.fused_embeddings.embed_fused`.
+
+        Raises:
+            ArtefactError: The run, or the stage that is given, is not finished.
+        """
+        import pandas as pd
+
+        from medmcl.engine.world import pick_device
+        from medmcl.stages.run.own_cohort import open_as_own
+
+        if space not in ("features", "pooled"):
+            raise ConfigError(
+                "is not a space", where="space", got=space, expected="features, pooled"
+            )
+        if stage != "untrained":
+            self.refuse_unfinished(stage)
+        tolerant = {"on_bad_record": "exclude"}
+        opened, said = open_as_own(self, cohort, overrides, default=tolerant)
+        if said:
+            log.info(said)
+        modality = modality or next(iter(self.recipe.inputs))
+        if modality == "all" or not isinstance(modality, str):
+            return self._embed_several(opened, modality, stage, space, device)
+        known = self.recipe.inputs
+        near = "" if modality in known else nearest(modality, known)
+        if modality not in known or modality not in opened.records:
+            raise ConfigError(
+                f"modality '{modality}' is not in both the run and the cohort{near}",
+                got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(opened.records)}",
+                mend="if the cohort has it under another name, call it as the run does in a copy "
+                "of its cohort.yaml",
+            )
+        stage = stage or self.default_stage(modality)
+        if stage != "untrained" and modality not in self.stage(stage).towers:
+            raise ConfigError(
+                f"stage '{stage}' has no tower for '{modality}'",
+                where=self.path,
+                expected=", ".join(self.stage(stage).towers),
+            )
+        where = pick_device(device)
+        prepared = self.prepare(opened, (modality,))
+        table = opened.records[modality]
+        usable = prepared.usable(modality)
+        vectors = embed_records(
+            self.towers(stage, where), prepared, modality, np.flatnonzero(usable), space, where
+        )
+        columns = [f"e{number}" for number in range(vectors.shape[1])]
+        full = np.full((len(table), vectors.shape[1]), np.nan, dtype=np.float32)
+        full[usable] = vectors
+        frame = pd.DataFrame(full, columns=columns)
+        reasons = prepared.faults(modality)
+        frame.insert(0, "quality", [reasons.get(str(record), "ok") for record in table.index])
+        frame.index = pd.MultiIndex.from_arrays(
+            [table["subject"].astype(str), table.index.astype(str)], names=["subject", "record"]
+        )
+        return frame
+
+    def predict(
+        self,
+        cohort: Cohort | str | Path,
+        *,
+        tasks: Sequence[str] | None = None,
+        method: str | None = None,
+        curves: bool = False,
+        device: str = "auto",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Predict everybody in a cohort by the probes that the run's evaluate stage kept.
+
+        No outcome, split or site of the cohort is read, and nothing is fitted. Whoever the
+        evaluate stage scored gets, to the last bit, what was scored (on the same machine).
+
+        Args:
+            cohort: Cohort, folder or name.
+            tasks: Tasks; all that the run can predict if not given.
+            method: Name in the run's results (a probe, a baseline, a fine-tuned model); the first
+                of its evaluate stage if not given.
+            curves: Give survival curves instead.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            overrides: Cohort overrides.
+
+        Returns:
+            A row a person (sample), task, target and horizon: ``predicted`` is a probability, a
+            value or the risk of the event by ``horizon_years`` (``kind`` says which); ``quality``
+            is ``ok``, or begins with ``implausible`` (a number far beyond those of train, which it
+            names), or why there is no prediction; ``outside``: whether an input lies outside of
+            what the run was trained on, missing where that is unknown, and ``outside_of`` which;
+            ``modalities``: what was there; ``in_training``: whether the run learned from them.
+            With ``curves``: ``subject, sample, task, method, years, time, unit, survival``, where
+            survival is the chance of no event by the time, at 101 times up to the last event of
+            train; where another event competes, one minus the absolute risk.
+
+        Raises:
+            ArtefactError: The run is not finished, or keeps nothing that predicts.
+            ConfigError: There is no such task or method; or the cohort has none of its modalities.
+        """
+        from medmcl.stages.predict.predict import predict_people
+
+        found = predict_people(
+            self, cohort, tasks=tasks, method=method, device=device, overrides=overrides
+        )
+        for note in found.notes:
+            log.info(note)
+        return found.curves if curves else found.table
+
+    def _embed_several(
+        self, cohort: Cohort, modality: str | Sequence[str], stage: str | None, space: str,
+        device: str,
+    ) -> pd.DataFrame:  # fmt: skip
+        from medmcl.engine.world import pick_device
+        from medmcl.stages.run.fused_embeddings import embed_fused
+
+        if space != "pooled":
+            raise ConfigError(
+                "several modalities share no space but 'pooled'",
+                where="space",
+                got=space,
+                mend="--space pooled, or space='pooled'",
+            )
+        names = tuple(self.recipe.inputs) if modality == "all" else tuple(modality)
+        return embed_fused(self, cohort, names, stage, pick_device(device))
+
+    def default_stage(self, modality: str) -> str:
+        """The last finished stage that trained this modality's tower without labels."""
+        names = [
+            name
+            for name, spec in self.stages.items()
+            if modality in spec.towers and self.checkpoints(name).find(spec.keep) is not None
+        ]
+        free = [name for name in names if self.stages[name].task is None]
+        if not self.stages:
+            raise ArtefactError(
+                "has no encoder: its recipe trains none, so there is nothing to embed with",
+                where=self.path,
+                mend="give a run of a recipe that trains one (`medmcl recipes`); this one can be "
+                "evaluated, and its kept models applied to another cohort",
+            )
+        if not names:
+            raise ArtefactError(
+                f"has no finished stage with a tower for '{modality}'",
+                where=self.path,
+                mend="finish it with `medmcl pretrain … --resume`",
+            )
+        return (free or names)[-1]
+
+
+def load(path: Path | str) -> Run:
+    """Open a run folder."""
+    return Run(path)
+
+
+def embed_records(
+    towers: Towers,
+    prepared: Prepared,
+    modality: str,
+    records: np.ndarray,
+    space: str,
+    device: torch.device,
+    size: int = EMBED_BATCH,
+) -> np.ndarray:
+    """Encode records (by their number) plainly, without gradients. Returns (N, E).
+
+    ``size`` records a pass. With 1 an embedding is the same to the last bit whoever else is
+    encoded; with more it is not, for kernels choose how to sum by the size of a batch, and experts
+    read as many rows as are sent to them.
+    """
+    import torch
+
+    adapter = prepared.adapters[modality]
+    parts: list[np.ndarray] = []
+    towers.eval()
+    with progress(f"embedding {modality}", len(records)) as bar, torch.no_grad():
+        for number, (chosen, x) in enumerate(_record_batches(prepared, modality, records, size)):
+            bar(number * size)
+            batch = Batch(
+                ids=torch.as_tensor(chosen, device=device),
+                inputs={modality: adapter.plain(x.to(device))},
+                present={modality: torch.ones(len(chosen), dtype=torch.bool, device=device)},
+            )
+            vectors = getattr(towers(batch), space)[modality]
+            parts.append(vectors.float().cpu().numpy())
+    if not parts:
+        return np.zeros((0, vector_width(towers, modality, space)), dtype=np.float32)
+    return np.concatenate(parts)
+
+
+def embed_samples(
+    towers: Towers,
+    prepared: Prepared,
+    modality: str,
+    rows: np.ndarray,
+    space: str,
+    device: torch.device,
+    alone: np.ndarray | None = None,
+) -> np.ndarray:
+    """Encode a modality of samples, each record once. Returns (N, E); zeros where it is absent.
+
+    ``alone``: samples whose records are encoded one a pass, (N,) bool: see `embed_records`.
+    """
+    index = prepared.index(modality)[rows]
+    apart = np.zeros(len(rows), dtype=bool) if alone is None else alone
+    full = np.zeros((len(rows), vector_width(towers, modality, space)), dtype=np.float32)
+    for size, which in ((EMBED_BATCH, ~apart), (1, apart)):
+        there = which & (index >= 0)
+        if there.any():
+            records = np.unique(index[there])
+            known = embed_records(towers, prepared, modality, records, space, device, size)
+            full[there] = known[np.searchsorted(records, index[there])]
+    return full
+
+
+def vector_width(towers: Towers, modality: str, space: str) -> int:
+    """Give the width of the embeddings of a modality: E of features, D of pooled."""
+    tower = towers.tower(modality)
+    return tower.facts.width if space == "features" or tower.head is None else tower.head.width
+
+
+def _record_batches(
+    prepared: Prepared, modality: str, records: np.ndarray, size: int
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    import torch
+
+    stored = prepared.inputs(modality)
+    for first in range(0, len(records), size):
+        chosen = records[first : first + size]
+        yield chosen, torch.from_numpy(np.array(stored[chosen]))
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has lists where our values have tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ArtefactError("there is no such file", where=path) from None
+    except ValueError as error:
+        raise ArtefactError(f"is damaged: {error}", where=path) from None
+
+
+_OF_ROWS = ("values", "known", "competing", "sides")
+"""Parts of targets that say something of single samples: no run keeps them."""
+
+
+def source_of(cohort: Cohort, modality: str) -> dict[str, Any]:
+    """Say how a cohort's files of a modality are read, without what names single records."""
+    source = cohort.spec.modalities[modality].source.model_dump(mode="json", exclude_defaults=True)
+    return {key: value for key, value in source.items() if key != "accept"}
+
+
+def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) -> None:
+    """Write config, preprocessing and tasks of a run."""
+    preprocessing = {
+        name: {
+            "kind": adapter.kind,
+            "settings": json.loads(adapter.settings.model_dump_json()),
+            "state": adapter.state(),
+            "input_shape": asdict(adapter.input_shape),
+            "source": source_of(prepared.cohort, name),
+        }
+        for name, adapter in prepared.adapters.items()
+    }
+    write_atomically(folder / "preprocessing.json", json.dumps(preprocessing, indent=1))
+    headers = {}
+    for name in prepared.cohort.usable_tasks:
+        header = vars(replace(prepared.tasks(name))).copy()
+        headers[name] = {k: v for k, v in header.items() if k not in _OF_ROWS}
+    write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
+    write_atomically(folder / "could_name.json", json.dumps(kept_names(prepared), indent=1))
+    save_train_records(folder, prepared)
+    write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))

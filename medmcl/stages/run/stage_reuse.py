@@ -1,0 +1,210 @@
+"""Stages that another run has finished, taken over instead of being trained again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.config import fingerprint, lookup
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.engine.checkpoint import write_atomically
+from medmcl.engine.record import read_metrics
+from medmcl.objectives import wanted_probe
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.recipe.expansion import expand, needs
+from medmcl.stages.recipe.spec import AnyStage
+from medmcl.stages.run.run import Run
+from medmcl.stages.train.probe_rows import going_on_from
+from medmcl.threats import Poison
+
+SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")
+"""What of its configuration a run must share with another, to take over a stage of it."""
+SAME_IN_RECIPE = ("inputs", "towers", "shared")
+FOLDERS = ("groups", "poison", "selection")
+"""Where a run keeps what a stage made beside weights, as ``STAGE.parquet``."""
+_SHOWN = 5
+"""Differences that are named."""
+_LONGEST = 40
+"""Characters of a value that are shown."""
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Say where two trees of plain values differ, a line each: ``a.b: old -> new``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted({*old, *new}):
+            found += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for n, (a, b) in pairs for line in differences(a, b, f"{path}.{n}")]
+    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def named(lines: Sequence[str]) -> str:
+    """Give the first differences on one line, and how many more there are."""
+    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more
+
+
+def _short(value: Any) -> str:
+    """A value in a few letters: what a whole section says is left to its file."""
+    if value is None or isinstance(value, dict):
+        return "given" if value else "nothing"
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def run_and_stage(given: Run | str | Path) -> tuple[Run, str | None]:
+    """Give the run that is meant, and the stage that ends what is taken: ``FOLDER:STAGE``.
+
+    A folder whose name has a colon is taken as it is.
+    """
+    if isinstance(given, Run):
+        return given, None
+    folder, colon, stage = str(given).rpartition(":")
+    if not colon or not stage or Path(given).exists():
+        return Run(given), None
+    return Run(folder), stage
+
+
+def shared_stages(
+    other: Run, config: Mapping[str, Any], stages: Sequence[AnyStage], until: str | None = None
+) -> list[AnyStage]:
+    """Give the stages of a recipe that another run has finished under the same settings.
+
+    Args:
+        other: The run to take them from.
+        config: Of the run that is to be.
+        stages: Its stages, expanded.
+        until: Stage of the other run: this one and those that it needs, and no others.
+
+    Raises:
+        ConfigError: The runs are of other data, seeds or models; a stage of both is set otherwise;
+            they share no finished stage; or ``until`` is none that they share.
+    """
+    before = json.loads(json.dumps(other.config))
+    now = json.loads(json.dumps(config))
+    unlike = [line for key in SAME for line in differences(before.get(key), now.get(key), key)]
+    for key in SAME_IN_RECIPE:
+        unlike += differences(before["recipe"].get(key), now["recipe"].get(key), f"recipe.{key}")
+    views, own_views = (tree["recipe"].get("views", {}) for tree in (before, now))
+    for name in sorted({*views, "plain"} & {*own_views, *views}):
+        if name in own_views or name == "plain":
+            unlike += differences(views.get(name), own_views.get(name), f"recipe.views.{name}")
+    theirs = {one.name: one for one in expand(other.recipe, other.config["tasks"])}
+    allowed = set(theirs) if until is None else _with_sources(until, theirs, other.path)
+    taken: list[AnyStage] = []
+    for stage in stages:
+        same = theirs.get(stage.name) if stage.name in allowed else None
+        if same is None or isinstance(stage, EvaluateSpec):
+            continue
+        unlike += differences(*_compared(other, same, stage), f"stages.{stage.name}")
+        own, before_it = (_watchers(stage.name, some) for some in (stages, theirs.values()))
+        if own != before_it:
+            unlike.append(
+                f"stages.{stage.name}: rows kept for {', '.join(before_it) or 'no later stage'} "
+                f"-> for {', '.join(own) or 'none'}"
+            )
+        names = {one.name for one in taken}
+        if other.checkpoints(stage.name).done is not None and set(needs(stage)) <= names:
+            taken.append(stage)
+    if unlike:
+        raise ConfigError(
+            "the run whose stages are to be reused was made with other settings (then -> now)",
+            where=other.path,
+            got=named(unlike),
+            mend="give the same cohort, seed and --set as that run; a recipe whose stages of these "
+            "names are set alike; --reuse FOLDER:STAGE, which takes over that stage and what it "
+            "needs alone; or train anew, without --reuse",
+        )
+    if not taken or (until is not None and until not in {stage.name for stage in taken}):
+        raise ConfigError(
+            "there is no stage to reuse" if until is None else f"there is no '{until}' to reuse",
+            where=other.path,
+            got=f"finished stages of that run: {', '.join(_finished(other, theirs)) or 'none'}",
+            expected=f"one of: {', '.join(one.name for one in stages)}",
+            mend="give the folder of a run of the recipe that this one goes on from",
+        )
+    return taken
+
+
+def _finished(run: Run, stages: Iterable[str]) -> list[str]:
+    return [name for name in stages if run.checkpoints(name).done is not None]
+
+
+def _with_sources(name: str, stages: Mapping[str, AnyStage], where: Path) -> set[str]:
+    """Give a stage and all that it goes back to."""
+    found = {name}
+    for source in needs(lookup("stage to reuse", name, stages, where=where)):
+        found |= _with_sources(source, stages, where)
+    return found
+
+
+def _compared(other: Run, before: AnyStage, now: AnyStage) -> tuple[Any, Any]:
+    """What a stage says in either run; of an attack, who is poisoned counts, not how it is said."""
+    old, new = _plain(before), _plain(now)
+    done = other.checkpoints(now.name).done
+    if isinstance(now, PoisonSpec) and now.manifest is not None and done is not None:
+        try:
+            found = Poison.load(now.manifest).fingerprint
+        except ArtefactError:  # gone, which a run that has its own copy can do with
+            found = ""
+        if found == done.get("fingerprint"):
+            old, new = ({key: value for key, value in tree.items() if key not in now.exclusive}
+                        for tree in (old, new))  # fmt: skip
+    return old, new
+
+
+def _watchers(name: str, stages: Iterable[AnyStage]) -> dict[str, Any]:
+    """Later stages for which a stage keeps rows apart, with their settings."""
+    later = going_on_from(name, list(stages))
+    return {
+        one.name: _plain(one)
+        for one in later
+        if any(wanted_probe(o.kind, o.settings) is not None for o in one.objectives.values())
+    }
+
+
+def take_over(other: Run, stages: Sequence[AnyStage], folder: Path) -> dict[str, Any]:
+    """Copy finished stages into a run folder, each whole or not at all; give their provenance."""
+    lines = read_metrics(other.path / "metrics.jsonl", times=True)
+    for stage in stages:
+        _copy_stage(other.path, stage.name, folder)
+    names = [stage.name for stage in stages]
+    own = read_metrics(folder / "metrics.jsonl", times=True)
+    kept = [row for row in own if row.get("stage") not in names]
+    rows = [row for row in lines if row.get("stage") in names]
+    write_atomically(
+        folder / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in [*rows, *kept])
+    )
+    return {
+        "run": str(other.path.resolve()),
+        "config_hash": fingerprint(other.config),
+        "stages": names,
+    }
+
+
+def _copy_stage(source: Path, name: str, folder: Path) -> None:
+    """Copy what a stage made; ``done.json`` comes with its folder, after all the rest."""
+    for kind in FOLDERS:
+        made = source / kind / f"{name}.parquet"
+        if made.is_file():
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / kind / made.name, made.read_bytes())
+    target = folder / "checkpoint" / name
+    if target.exists():
+        return
+    aside = target.with_name(f".{name}.{os.getpid()}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source / "checkpoint" / name, aside)
+    aside.rename(target)
+
+
+def _plain(stage: AnyStage) -> Any:
+    return json.loads(stage.model_dump_json())

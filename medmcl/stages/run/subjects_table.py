@@ -1,0 +1,203 @@
+"""Table 1 of a run: the cohort's own columns and outcomes, one row a subject."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.findings import counted
+from medmcl.core.targets import Targets
+from medmcl.data.cohort.splits import SPLITS
+from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.report.table_one import TableOne, Variable, table_one
+from medmcl.modalities.tabular.adapter import Column, TabularSource, read_cell
+from medmcl.stages.run.subgroups import AGES, SEXES
+
+MOST_OUTCOMES = 30  # outcome columns in the table; the others are counted
+MOST_COVARIATES = 40  # columns of one modality; of a wider one the first, the others are counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """A variable with a value of each subject; None or NaN = missing.
+
+    Attributes:
+        about: What readers see.
+        kind: ``number`` or ``category``.
+        values: One a subject.
+        unit: Unit of a number.
+        source: The table that it is of.
+        rank: 0 for age, 1 for sex, 2 for others.
+    """
+
+    about: str
+    kind: str
+    values: Sequence[object]
+    unit: str = ""
+    source: str = ""
+    rank: int = 2
+
+    @classmethod
+    def named(cls, about: str, **more: Any) -> _Described:
+        """Of a column; its name tells age and sex."""
+        low = about.lower()
+        return cls(about=about, rank=0 if low in AGES else 1 if low in SEXES else 2, **more)
+
+    def equals(self, other: _Described) -> bool:
+        """Whether it has the same value, or none, for every subject."""
+        pairs = zip(self.values, other.values, strict=True)
+        return self.kind == other.kind and all(a == b for a, b in pairs)
+
+
+def describe_subjects(prepared: Prepared, tasks: Sequence[str]) -> TableOne:
+    """Describe the subjects of the open splits: age, sex, covariates, site, outcomes.
+
+    A subject with several samples counts once, with the values of the first one that is kept.
+
+    Args:
+        prepared: The cohort as it was scored.
+        tasks: Outcomes to describe.
+    """
+    rows = _first_samples(prepared)
+    covariates = list(_covariates(prepared, rows))
+    outcomes = [one for task in tasks for one in _outcomes(prepared.tasks(task).take(rows))]
+    sites = list(_sites(prepared, rows))
+    told, twice = _once_each(list(_people(prepared, rows)), covariates)
+    people = sorted([*told, *sites], key=lambda one: one.rank)
+    described = [*people, *outcomes[:MOST_OUTCOMES]]
+    table = table_one(
+        pd.DataFrame({str(n): pd.Series(list(one.values), dtype=object)
+                      for n, one in enumerate(described)}, index=range(len(rows))),
+        prepared.splits[rows],
+        [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
+                  unit=one.unit, about=one.about) for n, one in enumerate(described)],
+        splits=[name for name in SPLITS if name in prepared.opened],
+    )  # fmt: skip
+    notes = [*table.notes, *twice]
+    if len(rows) < int(prepared.kept.sum()):
+        notes.append("Subjects with several samples are described by the first.")
+    for name, columns in _tables(prepared):
+        if len(columns) > MOST_COVARIATES:
+            rest = len(columns) - MOST_COVARIATES
+            notes.append(f"{rest:,} more columns of {name} are not described.")
+    if outcomes[MOST_OUTCOMES:]:
+        notes.append(f"{len(outcomes) - MOST_OUTCOMES} more outcome columns are not described.")
+    return replace(table, notes=tuple(notes))
+
+
+def _first_samples(prepared: Prepared) -> np.ndarray:
+    """The first kept sample of each subject in the open splits."""
+    usable = np.flatnonzero(prepared.kept & np.isin(prepared.splits, prepared.opened))
+    return usable[np.sort(np.unique(prepared.subjects[usable], return_index=True)[1])]
+
+
+def _tables(prepared: Prepared) -> Iterator[tuple[str, Mapping[str, Column]]]:
+    """Every modality that is a table, with its columns."""
+    for name, spec in prepared.cohort.spec.modalities.items():
+        if isinstance(spec.source, TabularSource):
+            yield name, spec.source.columns
+
+
+def _covariates(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
+    """Columns of every modality that is a table, read as its adapter reads them."""
+    cohort = prepared.cohort
+    for name, columns in _tables(prepared):
+        places = cohort.records[name]["place"]
+        cells = [
+            places[record].values if record is not None and record in places.index else {}
+            for record in cohort.own_records(name).iloc[rows]
+        ]
+        for column, about in list(columns.items())[:MOST_COVARIATES]:
+            yield _Described.named(
+                column,
+                source=name,
+                kind=about.kind,
+                unit=about.unit,
+                values=[read_cell(cell.get(column), about.kind)[0] for cell in cells],
+            )
+
+
+def _people(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
+    """Age and sex of the subjects table."""
+    subjects = prepared.cohort.subjects
+    ids = prepared.samples["subject"].iloc[rows]
+    for column in subjects.columns:
+        low = str(column).lower()
+        if low not in (*AGES, *SEXES):
+            continue
+        kind = "number" if low in AGES else "category"
+        cells = subjects[column].reindex(ids)
+        yield _Described.named(
+            str(column),
+            source="subjects",
+            kind=kind,
+            values=[read_cell(None if pd.isna(cell) else cell, kind)[0] for cell in cells],  # type: ignore[arg-type]  # one of the two
+        )
+
+
+def _sites(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
+    if prepared.cohort.spec.keys.subjects.group is not None:
+        ids = prepared.samples["subject"].iloc[rows]
+        sites = prepared.cohort.subjects["group"].reindex(ids)
+        yield _Described(about="site", kind="category", values=list(sites))
+
+
+def _once_each(
+    people: Sequence[_Described], covariates: Sequence[_Described]
+) -> tuple[list[_Described], list[str]]:
+    """Take out what another table tells alike of everybody; name the tables of what differs.
+
+    Age and sex of the subjects table may be a covariate under any name; two covariates are one only
+    if they are called alike: columns of 0 and 1 can agree by chance.
+
+    Returns:
+        The variables, those of ``people`` first, and a note for each that was taken out.
+    """
+    kept: list[_Described] = []
+    notes = []
+    for one in (*covariates, *people):
+        others = [other for other in kept if other.source != one.source]
+        if one.source != "subjects":
+            others = [other for other in others if other.about.lower() == one.about.lower()]
+        same = next((other for other in others if one.equals(other)), None)
+        if same is None:
+            kept.append(one)
+            continue
+        kept[kept.index(same)] = replace(same, rank=min(one.rank, same.rank))
+        notes.append(
+            f"{one.about} of {one.source} equals {same.about} of {same.source} in all "
+            f"{counted(len(one.values), 'subject')}: shown once."
+        )
+    names = Counter(one.rank if one.rank < 2 else one.about.lower() for one in kept)
+    told = [
+        replace(one, about=f"{one.about}, {one.source}")
+        if names[one.rank if one.rank < 2 else one.about.lower()] > 1
+        else one
+        for one in kept
+    ]
+    count = sum(one.source != "subjects" for one in kept)
+    return [*told[count:], *told[:count]], notes
+
+
+def _outcomes(targets: Targets) -> Iterator[_Described]:
+    for column, name in enumerate(targets.columns):
+        values, known = targets.values[:, column], targets.known[:, column]
+        about = targets.name if len(targets.columns) == 1 else f"{targets.name}: {name}"
+        if targets.kind == "regression" or (targets.kind, name) == ("survival", "time"):
+            numbers = np.where(known, values, np.nan)
+            yield _Described(about=about, kind="number", values=numbers, unit=targets.unit)  # type: ignore[arg-type]  # an array is a sequence of numbers
+            continue
+        levels = targets.classes if targets.kind == "multiclass" else ("no", "yes")
+        yield _Described(
+            about=about,
+            kind="category",
+            values=[
+                levels[int(value)] if here else None
+                for value, here in zip(values, known, strict=True)
+            ],
+        )

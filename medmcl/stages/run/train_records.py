@@ -1,0 +1,97 @@
+"""Which records a run learned from: kept as hashes, so that they are known again elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medmcl.data.loading.prepare import Prepared
+
+RECORDS = "train_records.safetensors"
+PEOPLE = "#people"
+"""Key of the hashes of people's ids, beside those of modalities."""
+
+
+def train_records(prepared: Prepared) -> dict[str, np.ndarray]:
+    """Hash of every record of the train and tuning splits, by modality. (R,) uint64, sorted."""
+    found = {}
+    for name, stored in prepared.stored.items():
+        side = prepared.cohort.subjects["split"].reindex(prepared.cohort.records[name]["subject"])
+        learned = side.isin(["train", "tuning"]).to_numpy() & stored.usable
+        digests = np.asarray(stored.digests, dtype=str)[learned]
+        found[name] = np.unique(_numbers(digests))
+    return found
+
+
+def _numbers(digests: np.ndarray) -> np.ndarray:
+    return np.array([int(text[:16], 16) for text in digests.tolist()], dtype=np.uint64)
+
+
+def hashed_people(cohort: str, ids: Iterable[str]) -> np.ndarray:
+    """Hash people's ids with the name of their cohort: others have other people of the same id."""
+    found = [hashlib.sha256(f"{cohort}\0{one}".encode()).digest()[:8] for one in ids]
+    return np.array([int.from_bytes(one, "big") for one in found], dtype=np.uint64)
+
+
+def save_train_records(folder: Path, prepared: Prepared) -> None:
+    """Keep the hashes of the records and the people that the run learns from."""
+    from safetensors.numpy import save
+
+    found = train_records(prepared)
+    people = prepared.cohort.subjects
+    ids = people.index[people["split"].isin(["train", "tuning"])].astype(str)
+    found[PEOPLE] = np.unique(hashed_people(prepared.cohort.name, ids))
+    path = folder / RECORDS
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_bytes(save({name: codes.view(np.int64) for name, codes in found.items()}))
+    aside.replace(path)
+
+
+def kept_records(folder: Path) -> dict[str, np.ndarray] | None:
+    """Read what `save_train_records` kept: (R,) uint64 by name; None if a run kept nothing."""
+    from safetensors.numpy import load_file
+
+    path = folder / RECORDS
+    if not path.is_file():
+        return None
+    return {name: codes.view(np.uint64) for name, codes in load_file(path).items()}
+
+
+def learned_from(
+    folder: Path,
+    prepared: Prepared,
+    whole: Sequence[str] = (),
+    among: Sequence[str] | None = None,
+) -> np.ndarray | None:
+    """Say which samples hold a record of a run's train or tuning split, (N,) bool; None: unknown.
+
+    Records are told by their content as the run prepares it, so that names do not matter.
+
+    Args:
+        folder: The run.
+        prepared: The cohort, as the run prepares it.
+        whole: Modalities of which every record must be known; any one will do if not given.
+        among: Modalities that are looked at; all if not given.
+    """
+    kept = kept_records(folder)
+    if kept is None:
+        return None
+    seen = np.full(len(prepared.samples), bool(whole))
+    for name, stored in prepared.stored.items():
+        if name not in kept or (whole and name not in whole):
+            continue
+        if among is not None and name not in among:
+            continue
+        index = prepared.index(name)
+        usable = index >= 0
+        digests = np.asarray(stored.digests, dtype=str)
+        known = np.zeros(len(digests), dtype=bool)
+        filled = digests != ""
+        known[filled] = np.isin(_numbers(digests[filled]), kept[name])
+        here = np.zeros(len(seen), dtype=bool)
+        here[usable] = known[index[usable]]
+        seen = seen & here if whole else seen | here
+    return seen

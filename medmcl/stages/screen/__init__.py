@@ -1,0 +1,1 @@
+"""``medmcl check --screen``."""

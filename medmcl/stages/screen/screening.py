@@ -1,0 +1,162 @@
+"""A cohort that is ready to be screened: its train rows as a stage of a run was trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medmcl.core.findings import counted
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.aspects.selection.evidence import Side
+from medmcl.stages.evaluate.attack.record_views import attacked_side
+from medmcl.stages.poison.poisoned_rows import Poisoned
+from medmcl.stages.poison.run_attack import load_attack
+from medmcl.stages.recipe.settings import only_cohort_overrides
+from medmcl.stages.run.record_views import side_of
+from medmcl.stages.run.run import EMBED_BATCH, Run, embed_samples
+from medmcl.stages.screen.plan import Plan, plan_of
+from medmcl.threats import Poison
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Screening:
+    """A cohort that is ready to be screened.
+
+    Attributes:
+        run: The run.
+        plan: Stage, modality and attack.
+        prepared: The cohort, as the run prepares it.
+        rows: Train samples that have the modality, (N,) sample numbers.
+        left_out: Why train samples are not among them, to how many.
+        manifest: Who is poisoned; None without an attack.
+        poisoned: Lays the attack over batches; None without one.
+    """
+
+    run: Run
+    plan: Plan
+    prepared: Prepared
+    rows: np.ndarray
+    left_out: Mapping[str, int]
+    manifest: Poison | None
+    poisoned: Poisoned | None
+
+    @property
+    def ids(self) -> list[str]:
+        """Sample of each row, N of them."""
+        return [str(one) for one in self.prepared.samples["sample"].to_numpy()[self.rows]]
+
+    @property
+    def is_poisoned(self) -> np.ndarray | None:
+        """What the manifest says of each row, (N,) bool; None without one."""
+        return None if self.manifest is None else self.manifest.is_poisoned(self.ids)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of rows and attack."""
+        return (*self.plan.notes, *_notes(self))
+
+    def vectors(self, device: torch.device) -> np.ndarray:
+        """Embed the rows as the stage was trained on them. (N, D) float32 of unit length."""
+        towers, name = self.run.towers(self.plan.stage, device), self.plan.modality
+        found = embed_samples(towers, self.prepared, name, self.rows, "pooled", device)
+        if self.poisoned is None:
+            return found
+        places = np.flatnonzero(self.poisoned.donor[self.rows] >= 0)
+        adapter = self.prepared.adapters[name]
+        for first in range(0, len(places), EMBED_BATCH):
+            at = places[first : first + EMBED_BATCH]
+            batch = self.poisoned(self.prepared.batch(self.rows[at], modalities=[name]))
+            seen = replace(batch, inputs={name: adapter.plain(batch.inputs[name])})
+            with torch.no_grad():
+                pooled = towers(seen.to(device)).pooled[name]
+            found[at] = pooled.float().cpu().numpy()
+        return found
+
+    def sides(self, row: int) -> tuple[Side, ...]:
+        """Give a sample's records as a person looks at them, of a poisoned one the attacker's.
+
+        Args:
+            row: Its number.
+        """
+        return tuple(self._side(name, row) for name in self.plan.shown)
+
+    def _side(self, name: str, row: int) -> Side:
+        attack, laid = self.plan.attack, self.poisoned
+        if attack is None or laid is None:
+            return side_of(self.prepared, name, row)
+        donor = int(laid.donor[row])
+        if name == attack.text and donor >= 0 and laid.phrases is not None:
+            return Side(name=name, content=laid.phrases.said(row))
+        if name == attack.text and donor >= 0:
+            return side_of(self.prepared, name, donor)
+        if name != attack.modality or not self.prepared.present[name][row]:
+            return side_of(self.prepared, name, row)
+        return attacked_side(laid, row, is_triggered=donor >= 0)
+
+
+def opened_cohort(
+    cohort: Cohort | str | Path, overrides: Mapping[str, Any] | None = None
+) -> Cohort:
+    """Open what is screened, of which nothing but the cohort can be set."""
+    if isinstance(cohort, Cohort):
+        return cohort
+    return open_cohort(cohort, only_cohort_overrides(overrides or {}))
+
+
+def open_screening(
+    run: Run | str | Path,
+    cohort: Cohort | str | Path,
+    stage: str | None = None,
+    modality: str | None = None,
+    attack: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Screening:
+    """Open run and cohort, and find the rows; see `medmcl.stages.screen.screen.screen`."""
+    run = run if isinstance(run, Run) else Run(run)
+    opened = opened_cohort(cohort, overrides)
+    plan = plan_of(run, opened, stage, modality, attack)
+    manifest = None if plan.attack is None else load_attack(run, plan.attack, opened)
+    prepared = run.prepare(opened, plan.wanted)
+    train = prepared.rows("train")
+    has = prepared.samples[plan.modality].notna().to_numpy()[train]
+    usable = prepared.present[plan.modality][train]
+    laid = None
+    if plan.attack is not None and manifest is not None:
+        laid = Poisoned(plan.attack, manifest, prepared)
+    return Screening(
+        run=run,
+        plan=plan,
+        prepared=prepared,
+        rows=train[usable],
+        left_out={
+            f"without {plan.modality}": int((~has).sum()),
+            f"whose {plan.modality} was excluded": int((has & ~usable).sum()),
+        },
+        manifest=manifest,
+        poisoned=laid,
+    )
+
+
+def _notes(ready: Screening) -> list[str]:
+    run, cohort = ready.run, ready.prepared.cohort
+    notes = []
+    if run.config.get("cohort_fingerprint") != cohort.fingerprint:
+        notes.append(
+            "the run was trained on another cohort, or on other tables of it: what is odd may only "
+            "be what it has not seen"
+        )
+        return notes
+    if ready.manifest is not None:
+        lost = len(ready.manifest) - int(ready.manifest.is_poisoned(ready.ids).sum())
+        if lost:
+            notes.append(f"{counted(lost, 'poisoned row')} of the manifest could not be screened")
+    trained = (run.checkpoints(ready.plan.stage).done or {}).get("rows")
+    if trained is not None and trained != len(ready.rows):
+        notes.append(f"the stage itself was trained on {counted(int(trained), 'row')}")
+    return notes

@@ -1,0 +1,260 @@
+"""Pairs of the train split scored by their teachers, and the choice of a rule among them."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medmcl.core.config import fingerprint
+from medmcl.core.findings import counted
+from medmcl.core.rng import derive_seed
+from medmcl.data.loading.prepare import Prepared
+from medmcl.encoders.towers import Towers
+from medmcl.engine.record import Stopwatch
+from medmcl.selection.duplicates import near_duplicates
+from medmcl.selection.keep import Keep
+from medmcl.selection.rule import Chooser, Step, follow, written
+from medmcl.selection.scorers import SCORERS
+from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
+from medmcl.stages.run.run import Run
+from medmcl.stages.select.notes import MOST_COMPARED, notes_of
+from medmcl.stages.select.spec import (
+    NegClipLossSpec,
+    NormSimDynamicSpec,
+    NormSimSpec,
+    ScoreSpec,
+    SelectSpec,
+)
+from medmcl.stages.select.target import target_of
+from medmcl.stages.select.teacher_pool import pool_vectors
+from medmcl.stages.select.teachers import scored_by
+from medmcl.stages.train.models import temperature_of
+
+POOL = ".pool-"
+"""What the name of a folder with embeddings begins with, until they are scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """What a selection found.
+
+    Attributes:
+        keep: Scores, choice, rule and provenance.
+        rows: Sample numbers of the pool, (N,), in the order of ``keep``.
+        notes: What a reader must know.
+        seconds: It took, embedding included.
+    """
+
+    keep: Keep
+    rows: np.ndarray
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """What was kept of what, in a line."""
+        kept, of = int(self.keep.kept.sum()), len(self.keep)
+        return f"{kept:,} of {counted(of, 'pair')} kept ({100 * kept / of:.1f} %): {self.keep.rule}"
+
+    @property
+    def repeats(self) -> tuple[str, ...]:
+        """How many pairs are flagged as duplicates, a line for each kind that there is."""
+        lines = []
+        for kind, first in self.keep.copies.items():
+            again = first != np.arange(len(first))
+            what = (
+                "pairs are near-duplicates of earlier ones, as the teacher sees them"
+                if kind == "near"
+                else f"{kind.removeprefix('exact_')} records repeat an earlier one"
+            )
+            if again.any():
+                kept = int((again & self.keep.kept).sum())
+                lines.append(f"{int(again.sum()):,} {what}; {kept:,} of them kept")
+        return tuple(lines)
+
+    def with_keep(self, keep: Keep) -> Selected:
+        """Give the same with another choice among its rows."""
+        return replace(self, keep=keep)
+
+
+def select_pairs(
+    spec: SelectSpec,
+    run: Run,
+    prepared: Prepared,
+    device: torch.device,
+    folder: Path,
+    pool: np.ndarray,
+    heed: Callable[[], object] = lambda: None,
+) -> Selected:
+    """Score every pair of a pool, and choose by the rule.
+
+    Args:
+        spec: Teachers, scores, rule.
+        run: Holds the teachers.
+        prepared: The cohort, as the run prepares it.
+        device: Where to encode and to score.
+        folder: Where embeddings lie meanwhile: 4 bytes x D x modalities for each pair.
+        pool: Train rows that have every modality, sample numbers.
+        heed: Called between blocks of pairs and between scores; what it raises ends the work.
+
+    Returns:
+        The choice. Shares hold within what each teacher scores, so that one that is sterner than
+        another is not.
+
+    Raises:
+        ConfigError: Teachers cannot score, a target is empty, or there are fewer than 2 pairs.
+        LeakageError: A row, or its subject, is of held_out.
+    """
+    with Stopwatch() as watch, tempfile.TemporaryDirectory(dir=folder, prefix=POOL) as aside:
+        parts = scored_by(spec, run.stages, prepared, run.seed, pool)
+        rows = np.sort(np.concatenate(list(parts.values())))
+        prepared.sides.refuse_leak(rows, f"the choice of stage {spec.name}")
+        kept = np.zeros(len(rows), dtype=bool)
+        scores = {name: np.zeros(len(rows)) for name in spec.scores}
+        near = np.arange(len(rows))
+        who = np.empty(len(rows), dtype=object)
+        told: dict[str, Any] = {}
+        for teacher, own in parts.items():
+            here = Path(aside) / teacher
+            here.mkdir(parents=True)
+            part = _Part(spec, run, prepared, teacher, own, here, device, heed)
+            at = np.searchsorted(rows, own)
+            found, chosen = part.judged()
+            kept[at] = chosen
+            for name, values in found.items():
+                scores[name][at] = values
+            who[at] = teacher
+            if len(rows) <= MOST_COMPARED:
+                near[at] = at[part.near()]
+            told[teacher] = part.told
+    exact = {f"exact_{name}": _repeated(prepared.identity(name)[rows]) for name in spec.pair}
+    copies = exact if len(rows) > MOST_COMPARED else {**exact, "near": near}
+    keep = Keep(
+        ids=prepared.samples["sample"].astype(str).to_numpy()[rows],
+        scores=scores,
+        kept=kept,
+        rule=written(steps_of(spec)),
+        cohort=prepared.cohort.fingerprint,
+        copies=copies,
+        parts=who,
+        provenance={
+            "cohort": prepared.cohort.name,
+            "run": str(run.path),
+            "config": fingerprint(run.config),
+            "seed": run.seed,
+            "spec": json.loads(spec.model_dump_json()),
+            "teachers": told,
+        },
+    )
+    notes = notes_of(spec, run, prepared, rows, copies, parts)
+    return Selected(keep=keep, rows=rows, notes=notes, seconds=watch.seconds)
+
+
+class _Part:
+    """What one teacher scores."""
+
+    def __init__(
+        self, spec: SelectSpec, run: Run, prepared: Prepared, teacher: str, rows: np.ndarray,
+        folder: Path, device: torch.device, heed: Callable[[], object],
+    ) -> None:  # fmt: skip
+        self.spec, self.run, self.prepared, self.rows = spec, run, prepared, rows
+        self.folder, self.device, self.heed = folder, device, heed
+        self.learner = run.learner(teacher, device)
+        self.towers = cast(Towers, self.learner.model)
+        self.pooled = pool_vectors(self.towers, prepared, spec.wanted, rows, folder, device, heed)
+        self.told: dict[str, Any] = {"rows": len(rows), "scores": {}}
+
+    def judged(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Give every score, (n,) each, and which rows are kept, (n,) bool."""
+        scores, choosers = {}, {}
+        for name, score in self.spec.scores.items():
+            self.heed()
+            if isinstance(score, NormSimDynamicSpec):
+                choosers[name] = self._chooser(score)
+            else:
+                scores[name] = self._scores(name, score).cpu()
+        nothing = {"": torch.zeros(len(self.rows), device="cpu")}
+        kept = follow(steps_of(self.spec), scores or nothing, choosers)
+        for name in choosers:  # no score decided: what is told is the nearness to what was kept
+            side = self.pooled[self._side(self.spec.scores[name])]
+            scores[name] = norm_sim(side, side[kept.numpy()], 2, device=self.device).cpu()
+        return {name: one.double().numpy() for name, one in scores.items()}, kept.numpy()
+
+    def near(self) -> np.ndarray:
+        """First row of each row's group of pairs that are alike on both sides, (n,) int64."""
+        sides = [
+            near_duplicates(self.pooled[name], self.spec.near, device=self.device).numpy()
+            for name in self.spec.pair
+        ]
+        return _repeated(sides[0] * len(self.rows) + sides[1])
+
+    def _side(self, score: ScoreSpec) -> str:
+        return getattr(score, "modality", None) or self.spec.pair[0]
+
+    def _scores(self, name: str, score: ScoreSpec) -> Tensor:
+        ids = torch.from_numpy(self.rows)
+        settings = self._settings(name, score)
+        self.told["scores"][name] = {
+            key: "inf" if value == math.inf else value  # JSON has no infinity
+            for key, value in settings.items()
+            if isinstance(value, int | float | str | tuple)
+        }
+        return SCORERS[score.kind](**settings, device=self.device)(ids, self.pooled)
+
+    def _settings(self, name: str, score: ScoreSpec) -> dict[str, Any]:
+        where = f"stage {self.spec.name}, scores.{name}"
+        if isinstance(score, NormSimSpec):
+            side = self._side(score)
+            place, rows = target_of(
+                score.target, self.prepared, self.run.path, side, f"{where}.target"
+            )
+            folder = self.folder / f"target-{name}"
+            folder.mkdir()
+            vectors = pool_vectors(
+                self.towers, place, (side,), rows, folder, self.device, self.heed
+            )
+            p = float(score.p)
+            self.told[f"target of {name}"] = {"cohort": place.cohort.name, "rows": len(rows)}
+            return {"modality": side, "target": vectors[side], "p": p}
+        if not isinstance(score, NegClipLossSpec):
+            return {"pair": self.spec.pair}
+        temperature = score.temperature
+        if temperature is None:
+            temperature = temperature_of(self.learner, self.spec.pair, where)
+        return {
+            "pair": self.spec.pair,
+            "temperature": temperature,
+            "batch_size": score.batch_size,
+            "divisions": score.divisions if score.batch_size < len(self.rows) else 1,
+            "tail": score.tail,
+            "seed": derive_seed(self.run.seed, "select", self.spec.name, name),
+        }
+
+    def _chooser(self, score: NormSimDynamicSpec) -> Chooser:
+        side = self.pooled[self._side(score)]
+        device = self.device
+
+        def choose(left: Tensor, number: int) -> Tensor:
+            return norm_sim_dynamic(side, number, score.rounds, start=left, device=device).cpu()
+
+        return choose
+
+
+def steps_of(spec: SelectSpec) -> list[Step]:
+    """Give the rule of a stage as `follow` reads it."""
+    return [Step(by=one.names, share=one.share, at_least=one.at_least) for one in spec.rule]
+
+
+def _repeated(codes: np.ndarray) -> np.ndarray:
+    """Position of the first row with the same code, (N,) int64."""
+    _, first, which = np.unique(codes, return_index=True, return_inverse=True)
+    return np.asarray(first[which])

@@ -1,0 +1,186 @@
+"""Which teacher of a select stage scores which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.data.loading.prepare import Prepared
+from medmcl.stages.select.folds import folds_of
+from medmcl.stages.select.spec import SelectSpec
+from medmcl.stages.train.spec import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
+
+
+def scored_by(
+    spec: SelectSpec,
+    stages: Mapping[str, TowersSpec],
+    prepared: Prepared,
+    seed: int,
+    rows: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Give the rows of the pool that each teacher scores.
+
+    Args:
+        spec: The select stage.
+        stages: Name to stage, of the recipe or run that has the teachers.
+        prepared: The cohort.
+        seed: Of the run.
+        rows: The pool: train rows that have every modality.
+
+    Raises:
+        ConfigError: A teacher cannot score or comes from a stage that saw what it scores, folds do
+            not fit, or a teacher has fewer than 2 pairs.
+    """
+    where = f"stage {spec.name}"
+    able = [refuse_teacher(stages.get(name), name, spec, where) for name in spec.teachers]
+    for one in able:
+        refuse_seen(one, stages, where)
+    parts = _parts(rows, able, prepared, seed, where)
+    few = [name for name, own in parts.items() if len(own) < 2]
+    if few:
+        fold = _fold(stages[few[0]])
+        whose = "" if fold is None else (
+            f"; {len(parts[few[0]])} of them in fold {fold[0]} of {fold[1]}, the one that "
+            f"{few[0]} was trained without"
+        )  # fmt: skip
+        train = prepared.rows("train")
+        have = [f"{name} {int(prepared.present[name][train].sum())}" for name in spec.wanted]
+        raise ConfigError(
+            f"a pool must have at least 2 pairs, for {few[0]} to score",
+            where=where,
+            got=f"{len(rows)} train samples with {' and '.join(spec.wanted)} ({', '.join(have)})"
+            f"{whose}",
+            mend="a pair of modalities that subjects of the train split have"
+            + ("" if fold is None else ", more subjects, or fewer folds"),
+        )
+    return parts
+
+
+def refuse_teacher(
+    teacher: TowersSpec | None, name: str, spec: SelectSpec, where: str
+) -> TowersSpec:
+    """Refuse a teacher that is no stage with the towers a select stage needs; else give it."""
+    if teacher is None:
+        raise ConfigError(
+            f"the teacher '{name}' is no stage before it that has towers", where=where
+        )
+    lacks = [one for one in spec.wanted if one not in teacher.towers]
+    if lacks:
+        raise ConfigError(
+            f"the teacher '{name}' has no tower of {', '.join(lacks)}",
+            where=where,
+            expected=f"a stage with towers of {', '.join(spec.wanted)}",
+        )
+    return teacher
+
+
+def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: str) -> None:
+    """Refuse a teacher without a fold that starts from a stage which was trained on that fold.
+
+    Vectors that were made elsewhere, as weights of a file, are not of this run and are let pass.
+
+    Args:
+        teacher: A stage that scores.
+        stages: Name to stage, of all before it.
+        where: What an error calls the place.
+
+    Raises:
+        ConfigError: Names the stage that the teacher comes from.
+    """
+    fold = _fold(teacher)
+    if fold is None:
+        return
+    _refuse_clusters(teacher, teacher, where)
+    met: set[str] = set()
+    todo = _parents(teacher)
+    while todo:
+        name = todo.pop(0)
+        if name in met or name not in stages:
+            continue
+        met.add(name)
+        parent = stages[name]
+        _refuse_clusters(parent, teacher, where)
+        todo += _parents(parent)
+        if isinstance(parent, FactoriseSpec) and parent.embedded is not None:
+            continue
+        theirs = _fold(parent)
+        if theirs != fold:
+            raise ConfigError(
+                f"the teacher '{teacher.name}' scores fold {fold[0]} of {fold[1]}, and starts from "
+                f"stage '{name}', which was trained on it",
+                where=where,
+                got=f"{name}: trained on everybody" if theirs is None
+                else f"{name}: without fold {theirs[0]} of {theirs[1]}",
+                expected=f"stages with without_fold: {fold[0]} and folds: {fold[1]}, all the way",
+                mend=f"train '{name}' once for each fold, or let the teacher start from the seed",
+            )  # fmt: skip
+
+
+def _refuse_clusters(stage: TowersSpec, teacher: TowersSpec, where: str) -> None:
+    """Refuse clusters behind a teacher without a fold: other stages, of every fold, made them."""
+    if isinstance(stage, TrainSpec) and stage.groups is not None and stage.groups.stage is not None:
+        raise ConfigError(
+            f"the teacher '{teacher.name}' leaves out a fold, and '{stage.name}' is trained within "
+            f"groups of the cluster stage '{stage.groups.stage}'",
+            where=where,
+            expected="groups of columns, or none",
+        )
+
+
+def _parents(stage: TowersSpec) -> list[str]:
+    """Stages that the weights of a stage start from."""
+    if isinstance(stage, JoinSpec):
+        return list(stage.of)
+    vectors = stage.vectors.values() if isinstance(stage, TrainSpec) else ()
+    taught = [stage.teacher] if isinstance(stage, TrainSpec) and stage.teacher else []
+    return [*stage.start_from.values(), *vectors, *taught]
+
+
+def _fold(stage: TowersSpec) -> tuple[int, int] | None:
+    """The fold that a stage was trained without, and of how many; None: on everybody."""
+    if not isinstance(stage, TrainSpec) or stage.without_fold is None:
+        return None
+    return int(stage.without_fold), stage.folds
+
+
+def _parts(
+    rows: np.ndarray, teachers: Sequence[TowersSpec], prepared: Prepared, seed: int, where: str
+) -> dict[str, np.ndarray]:
+    """Give the rows that each teacher scores: those of the fold it was trained without.
+
+    Args:
+        rows: The pool.
+        teachers: Stages; one alone that was trained on everybody scores everybody.
+        prepared: The cohort.
+        seed: Of the run.
+        where: What an error calls the place.
+
+    Raises:
+        ConfigError: Folds differ in number, or are not each left out by one teacher.
+    """
+    folded = {
+        int(one.without_fold): one
+        for one in teachers
+        if isinstance(one, TrainSpec) and one.without_fold is not None
+    }
+    if not folded and len(teachers) == 1:
+        return {teachers[0].name: rows}
+    counts = {one.folds for one in folded.values()}
+    fits = len(counts) == 1 and set(folded) == set(range(min(counts)))
+    if not fits or len(folded) < len(teachers):
+        told = (
+            f"{one.name}: without {getattr(one, 'without_fold', None)} "
+            f"of {getattr(one, 'folds', None)}"
+            for one in teachers
+        )
+        raise ConfigError(
+            "several teachers must each leave out another fold, all folds of one number",
+            where=where,
+            got=", ".join(told),
+            expected="for example two, with folds: 2 and without_fold: 0 and 1; or one alone "
+            "without folds",
+        )
+    fold = folds_of(prepared, min(counts), seed)[rows]
+    return {one.name: rows[fold == number] for number, one in folded.items()}

@@ -1,0 +1,107 @@
+"""What a stage learns from: embeddings that an earlier stage makes of its rows, as targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from medmcl.core.batch import taught
+from medmcl.core.errors import MedmclError
+from medmcl.data.loading.prepare import Prepared
+from medmcl.stages.recipe.skipped_stages import Look, joined_spec
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.train.models import Setting, build_towers
+from medmcl.stages.train.spec import JoinSpec, TowersSpec, TrainSpec
+
+if TYPE_CHECKING:
+    from medmcl.core.batch import InputShape
+
+_FLAT = 1e-10
+"""Variance, as a share of the mean square of a row, that is rounding."""
+
+Lesson = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Target to its values for every sample, (N, E) float32, and which are known, (N, 1) bool."""
+
+
+def taught_widths(
+    recipe: RecipeSpec,
+    spec: TowersSpec,
+    shapes: Mapping[str, InputShape],
+    look: Look,
+) -> dict[str, int]:
+    """Give the width of the features that a stage learns from, by modality; none without teacher.
+
+    Args:
+        recipe: The recipe.
+        spec: The stage.
+        shapes: Modality to the shape of its input.
+        look: Name of a stage to its checkpoints: a joined teacher may lack stages.
+    """
+    if not isinstance(spec, TrainSpec) or spec.teacher is None:
+        return {}
+    teacher = next(s for s in recipe.stages if s.name == spec.teacher)
+    assert isinstance(teacher, TowersSpec)  # `refuse_models` has made sure
+    if isinstance(teacher, JoinSpec):
+        teacher = joined_spec(teacher, look)
+    towers = build_towers(recipe, teacher, shapes, 0)
+    return {name: towers.tower(name).facts.width for name in spec.towers if name in towers.towers}
+
+
+def lesson(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Lesson:
+    """Embed the train and tuning rows with the teacher, undisturbed; nothing without one.
+
+    Features are scaled so that the variances of their columns over train rows sum to 1.
+
+    Raises:
+        MedmclError: The teacher says the same of every record.
+    """
+    from medmcl.stages.run.run import Run, embed_samples
+
+    if spec.teacher is None:
+        return {}
+    device = setting.world.device
+    towers = Run(setting.folder).towers(spec.teacher, device)
+    rows = np.flatnonzero(np.isin(prepared.splits, ["train", "tuning"]))
+    found: Lesson = {}
+    for name in spec.towers:
+        if name not in towers.towers:
+            continue
+        known = np.zeros((len(prepared.splits), 1), dtype=bool)
+        known[rows, 0] = prepared.index(name)[rows] >= 0
+        for space in ("features", "pooled"):
+            setting.stop.heed(f"{spec.name}: embedding with {spec.teacher}")
+            vectors = embed_samples(towers, prepared, name, rows, space, device)
+            if space == "features":
+                train = known[rows, 0] & (prepared.splits[rows] == "train")
+                vectors = vectors / _deviation(vectors[train], spec, name)
+            full = np.zeros((len(known), vectors.shape[1]), dtype=np.float32)
+            full[rows] = vectors
+            found[taught(name, space)] = (full, known)
+    return found
+
+
+def _deviation(vectors: np.ndarray, spec: TrainSpec, name: str) -> float:
+    """Root of the variances of the columns, summed."""
+    variance = float(vectors.var(axis=0, dtype=np.float64).sum()) if len(vectors) else 0.0
+    if variance <= _FLAT * float(np.square(vectors, dtype=np.float64).sum() / max(len(vectors), 1)):
+        raise MedmclError(
+            "the teacher says the same of every record: there is nothing to learn from it",
+            where=f"stage {spec.name}, teacher",
+            got=f"{spec.teacher}, {name}: variance {variance:.3g} of {len(vectors):,} train rows",
+        )
+    return variance**0.5
+
+
+def as_targets(
+    lesson_: Lesson, rows: np.ndarray
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Give the targets of some samples, and which of them are known."""
+    values = {name: torch.from_numpy(full[rows]) for name, (full, _) in lesson_.items()}
+    known = {
+        name: torch.from_numpy(has[rows]).expand(len(rows), full.shape[1])
+        for name, (full, has) in lesson_.items()
+    }
+    return values, known

@@ -1,0 +1,94 @@
+"""Weights of local files in the towers of a stage, and whether the pixels suit them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.config import lookup
+from medmcl.core.contracts import Adapter
+from medmcl.core.errors import ConfigError
+from medmcl.encoders.shared.tower import TRUNK, SharedTower
+from medmcl.encoders.tower_weights import load_tower, require_projections
+from medmcl.encoders.towers import Towers
+from medmcl.encoders.weights import NAME_MAPS, load_weights
+from medmcl.stages.train.file_vocabulary import OF_RUNS, FileTokens
+from medmcl.stages.train.spec import TrainSpec, WeightsSpec
+
+
+def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter]) -> list[str]:
+    """Load what a stage's ``weights`` name; give what is to be said of it.
+
+    Raises:
+        ConfigError: No such tower or name map, another head than the file's, or a table of words
+            that are numbered otherwise.
+        ArtefactError: A file that cannot be read, or does not fit.
+    """
+    lines = []
+    for name, source in spec.weights.items():
+        if name == TRUNK and isinstance(towers, SharedTower):
+            lines += _load_shared(towers, spec, source, adapters)
+            continue
+        tower = towers.tower(name)
+        report = load_tower(tower, source.path, source.names, head=source.head)
+        parts = "encoder and projection" if source.head else "encoder"
+        lines.append(f"{spec.name}: {name} {parts} from {source.path}: {report}")
+        lines += other_pixels(name, tower.encoder, adapters[name])
+        if source.names in OF_RUNS:
+            lines += FileTokens(
+                name=name, adapter=adapters[name], tower=tower.encoder, prefix="",
+                path=source.path, where=f"stage {spec.name}, weights.{name}", same_name=False,
+            ).compare(report)  # fmt: skip
+    return lines
+
+
+def _load_shared(
+    towers: SharedTower, spec: TrainSpec, source: WeightsSpec, adapters: Mapping[str, Adapter]
+) -> list[str]:
+    where = f"stage {spec.name}, weights.{TRUNK}"
+    refuse_source(TRUNK, source, where)
+    report = load_weights(towers, source.path, lookup("name map", source.names, NAME_MAPS))
+    lines = [f"{spec.name}: the shared tower from {source.path}: {report}"]
+    for name in spec.towers if source.names in OF_RUNS else ():
+        lines += FileTokens(
+            name=name, adapter=adapters[name], tower=towers.tower(name),
+            prefix=f"towers.{name}.", path=source.path, where=where, same_name=True,
+        ).compare(report)  # fmt: skip
+    return lines
+
+
+def refuse_source(name: str, source: WeightsSpec, where: str) -> None:
+    """Refuse what can be told of weights from a file before it is read.
+
+    Raises:
+        ConfigError: There is no such name map, or a head is asked for where none can come from it.
+    """
+    lookup("name map", source.names, NAME_MAPS, where=where)
+    if source.head and name == TRUNK:
+        raise ConfigError(
+            "heads come with the rest of a shared tower", where=where, mend="leave out head: true"
+        )
+    if source.head:
+        require_projections(source.names, where)
+
+
+def other_pixels(name: str, encoder: Any, adapter: Adapter) -> list[str]:
+    """Warn where a model of timm was trained on pixels that were normalised in another way."""
+    usual = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}
+    if not hasattr(adapter.settings, "mean_and_std") or not {"mean", "std"} <= set(usual):
+        return []
+    wanted = tuple(usual["mean"]), tuple(usual["std"])
+    given = adapter.settings.mean_and_std or ((0.0,) * 3, (1.0,) * 3)
+    if np.allclose(wanted, given, atol=1e-3):
+        return []
+    return [
+        f"warning: {name}: weights from a file, and pixels with mean {_some(given[0])} and "
+        f"deviation {_some(given[1])} taken out; timm's model has {_some(wanted[0])} and "
+        f"{_some(wanted[1])} (inputs.{name}.normalise)"
+    ]
+
+
+def _some(values: tuple[float, ...]) -> str:
+    return "[" + ", ".join(f"{value:.3g}" for value in values) + "]"

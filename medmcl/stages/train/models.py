@@ -1,0 +1,225 @@
+"""The model of a train stage: built at its first weights, then filled from where it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from medmcl.core.batch import InputShape
+from medmcl.core.config import lookup
+from medmcl.core.contracts import Adapter
+from medmcl.core.errors import ConfigError
+from medmcl.core.rng import derive_seed
+from medmcl.core.targets import Targets
+from medmcl.encoders.joined import Joined
+from medmcl.encoders.shared.tower import TRUNK, SharedTower
+from medmcl.encoders.shared.upcycling import is_upcycling, upcycle
+from medmcl.encoders.towers import Towers
+from medmcl.engine.checkpoint import Checkpoints
+from medmcl.engine.loop import Learner
+from medmcl.engine.record import Record
+from medmcl.engine.signals import StopRequest
+from medmcl.engine.world import World
+from medmcl.objectives import build_objective
+from medmcl.objectives.pairwise.cross_modal import CrossModal
+from medmcl.objectives.pairwise.scale import LogitScale
+from medmcl.stages.recipe.model_settings import shared_settings, tower_settings
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.train.file_weights import load_files
+from medmcl.stages.train.kept_weights import kept_weights
+from medmcl.stages.train.scales import tie_scales
+from medmcl.stages.train.spec import JoinSpec, TowersSpec, TrainSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all stages of a run share."""
+
+    recipe: RecipeSpec
+    seed: int
+    precision: str
+    world: World
+    folder: Path
+    record: Record
+    stop: StopRequest
+    keep: Path | None = None
+    """Keep file that ``--keep`` named."""
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """Checkpoints of a stage of this run."""
+        return Checkpoints(self.folder / "checkpoint" / stage)
+
+
+def build_towers(
+    recipe: RecipeSpec, spec: TowersSpec, shapes: Mapping[str, InputShape], seed: int
+) -> Towers:
+    """Build towers at their first weights, which depend on seed, restart and modality only."""
+    if isinstance(spec, JoinSpec):
+        parts = [build_towers(recipe, part, shapes, seed) for part in parts_of(recipe, spec)]
+        return Joined(parts, spec.towers, spec.how)
+    start = () if spec.restart == 0 else (spec.restart,)
+    if recipe.shared is not None:
+        return SharedTower.build(
+            {name: lookup("modality", name, shapes) for name in spec.towers},
+            shared_settings(recipe, spec),
+            frozen=spec.frozen,
+            seed=lambda part: torch.manual_seed(derive_seed(seed, "init", part, *start)),
+        )
+    built: dict[str, nn.Module] = {}
+    for name in spec.towers:
+        settings = tower_settings(recipe, spec, name)
+        torch.manual_seed(derive_seed(seed, "init", name, *start))
+        built[name] = Towers.build({name: shapes[name]}, {name: settings}).towers[name]
+    return Towers(built)
+
+
+def parts_of(recipe: RecipeSpec, spec: JoinSpec) -> list[TowersSpec]:
+    """Give the stages that a join stage joins.
+
+    Raises:
+        ConfigError: One of them is no stage with towers that is written out in the recipe.
+    """
+    made = {stage.name: stage for stage in recipe.stages if isinstance(stage, TowersSpec)}
+    return [lookup("stage with towers", name, made, f"stage {spec.name}, of") for name in spec.of]
+
+
+def build_learner(
+    recipe: RecipeSpec,
+    spec: TowersSpec,
+    shapes: Mapping[str, InputShape],
+    tasks: Mapping[str, Targets],
+    seed: int,
+    taught: Mapping[str, int] | None = None,
+) -> Learner:
+    """Build towers and objectives of a stage; objectives are seeded by stage and label.
+
+    Args:
+        recipe: The recipe.
+        spec: The stage.
+        shapes: Modality to the shape of its input.
+        tasks: Tasks whose labels it learns.
+        seed: Of the run.
+        taught: Modality to the width of the features of the stage that it learns from.
+    """
+    towers = build_towers(recipe, spec, shapes, seed)
+    shape = replace(towers.shape(shapes, tasks), taught=dict(taught or {}))
+    objectives, weights = {}, {}
+    for label, objective in spec.objectives.items():
+        torch.manual_seed(derive_seed(seed, "objective", spec.name, label))
+        objectives[label] = build_objective(objective.kind, objective.settings, shape)
+        weights[label] = objective.loss_weight
+    tie_scales(objectives, spec)
+    return Learner(towers, objectives, weights)
+
+
+def scale_of(learner: Learner, pair: tuple[str, str]) -> LogitScale | None:
+    """The logit scale at which two modalities are aligned; 1 / its value is the temperature.
+
+    It is that of the first cross_modal objective that aligns them; without one, of the first that
+    takes them together with others. None if no objective compares them.
+    """
+    able = [one for one in learner.objectives.values() if hasattr(one, "scale_of")]
+    for objective in sorted(able, key=lambda one: not isinstance(one, CrossModal)):
+        scale: LogitScale | None = objective.scale_of(pair)  # type: ignore[operator]  # a method
+        if scale is not None:
+            return scale
+    return None
+
+
+def temperature_of(learner: Learner, pair: tuple[str, str], where: str) -> float:
+    """The temperature to which a teacher was trained to tell pairs.
+
+    Raises:
+        ConfigError: None of its objectives aligns the pair.
+    """
+    scale = scale_of(learner, pair)
+    if scale is None:
+        raise ConfigError(
+            "the teacher has no temperature of its own",
+            where=where,
+            got=f"objectives: {', '.join(learner.objectives) or 'none'}; none of them aligns "
+            f"{' and '.join(pair)}",
+            expected="a teacher trained with cross_modal on this pair",
+            mend="name one: temperature: 0.07",
+        )
+    return 1 / float(scale().detach())
+
+
+def take_weights(
+    learner: Learner, spec: TrainSpec, adapters: Mapping[str, Adapter], setting: Setting
+) -> None:
+    """Fill the model of a stage from weights files, earlier stages and tables of vectors."""
+    towers: Towers = learner.model  # type: ignore[assignment]  # built by build_learner
+    for line in load_files(towers, spec, adapters):
+        setting.record.say(line)
+    if isinstance(towers, SharedTower):
+        _take_trunk(towers, spec, setting)
+    for name, stage in spec.start_from.items():
+        if name != TRUNK:
+            take_tower(towers, name, stage, setting)
+    for name, stage in spec.vectors.items():
+        take_vectors(towers, name, stage, setting)
+
+
+def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> None:
+    """Start the code embeddings of a tower from the table that an earlier stage filled."""
+    encoder = towers.tower(name).encoder
+    saved = setting.checkpoints(stage).weights("last")
+    table = saved.get(f"model.towers.{name}.encoder.table.weight")
+    if table is None:
+        raise ConfigError(
+            f"stage '{stage}' has no table of vectors for '{name}'",
+            where="vectors",
+            expected="a factorise stage with that modality",
+        )
+    encoder.take_vectors(table)  # type: ignore[operator]  # as `rehearse` has made sure
+
+
+def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
+    """Copy the weights of one tower from a finished stage; every name must fit."""
+    own = kept_weights(stage, f"{_model_of(stage, setting)}towers.{name}.", setting)
+    if not own:
+        raise ConfigError(f"stage '{stage}' has no tower '{name}' to start from")
+    towers.towers[name].load_state_dict(own)
+
+
+def _take_trunk(towers: SharedTower, spec: TrainSpec, setting: Setting) -> None:
+    """Copy what modalities share from the stage they start from; a dense one becomes experts."""
+    stage = trunk_stage(spec)
+    if stage is None:
+        return
+    own = kept_weights(stage, f"{_model_of(stage, setting)}trunk.", setting)
+    if is_upcycling(towers.trunk, own):
+        upcycle(towers.trunk, own)
+        setting.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
+    else:
+        towers.trunk.load_state_dict(own)
+
+
+def trunk_stage(spec: TrainSpec) -> str | None:
+    """The stage that the shared part of a tower starts from; None: from the seed.
+
+    Raises:
+        ConfigError: Modalities start from different stages, and none is named for what they share.
+    """
+    if TRUNK in spec.start_from:
+        return spec.start_from[TRUNK]
+    named = sorted(set(spec.start_from.values()))
+    if len(named) > 1:
+        raise ConfigError(
+            "modalities start from different stages, and what they share can start from one only",
+            where=f"stage {spec.name}, start_from",
+            got=", ".join(named),
+            mend=f"add `{TRUNK}: {named[-1]}` to start_from, or name one stage for all",
+        )
+    return named[0] if named else None
+
+
+def _model_of(stage: str, setting: Setting) -> str:
+    """Prefix of the model that a stage gives to start from: of joined ones the last."""
+    parts = (setting.checkpoints(stage).done or {}).get("parts")
+    return "model." if parts is None else f"model.parts.{len(parts) - 1}."

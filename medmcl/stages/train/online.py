@@ -1,0 +1,69 @@
+"""The selector of a train stage, as its recipe says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from medmcl.core.batch import Batch
+from medmcl.core.config import lookup
+from medmcl.core.contracts import Adapter
+from medmcl.core.errors import ConfigError
+from medmcl.core.rng import derive_seed
+from medmcl.data.loading.view_settings import ViewSettings
+from medmcl.data.loading.views import View
+from medmcl.engine.loop import Learner
+from medmcl.selection import CHOICES
+from medmcl.selection.choices import Choice
+from medmcl.selection.differential import Differential
+from medmcl.selection.online import Online
+from medmcl.stages.train.models import scale_of
+from medmcl.stages.train.spec import SelectorSpec, TrainSpec
+
+
+def build_selector(
+    spec: TrainSpec, learner: Learner, adapters: Mapping[str, Adapter], samples: int, seed: int
+) -> Online | None:
+    """Build the selector of a stage; None if it has none.
+
+    Args:
+        spec: The stage.
+        learner: Its objectives know the logit scale.
+        adapters: Of its modalities.
+        samples: Of the cohort; history is kept by sample number.
+        seed: Of the run.
+
+    Raises:
+        ConfigError: A modality of the pair has no tower here, or losses are read and no objective
+            aligns the pair at a logit scale.
+    """
+    asked = spec.selector
+    if asked is None:
+        return None
+    where = f"stage {spec.name}, selector"
+    for name in asked.pair:
+        lookup("tower", name, dict.fromkeys(spec.towers))
+    choice = _choice(asked, samples, derive_seed(seed, "selector", spec.name))
+    scale = scale_of(learner, asked.pair)
+    if choice.reads == "loss" and scale is None:
+        raise ConfigError(
+            f"{asked.kind} reads the contrastive loss, and no objective has a scale of the pair",
+            where=where,
+            got=" and ".join(asked.pair),
+            mend="train with cross_modal on this pair, or choose kind: clip_score",
+        )
+    view = View(ViewSettings(), adapters, {}, where=where)
+
+    def show(batch: Batch) -> Batch:
+        return view(batch, torch.Generator(device=batch.ids.device), disturb=False)
+
+    return Online(
+        choice, asked.pair, show, lambda: 1.0 if scale is None else float(scale().detach())
+    )
+
+
+def _choice(asked: SelectorSpec, samples: int, seed: int) -> Choice:
+    if asked.kind == "differential":
+        return Differential(ratio=asked.ratio, samples=samples, seed=seed, **asked.history)
+    return CHOICES[asked.kind](asked.ratio, seed=seed)

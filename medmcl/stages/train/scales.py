@@ -1,0 +1,76 @@
+"""Logit scales that objectives of a stage share, or go on with from an earlier stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ConfigError
+from medmcl.engine.loop import Learner
+from medmcl.stages.train.kept_weights import kept_weights
+from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
+
+if TYPE_CHECKING:
+    from medmcl.stages.train.models import Setting
+
+
+def tie_scales(objectives: Mapping[str, nn.Module], spec: TowersSpec) -> None:
+    """Give objectives whose ``scale`` is ``of`` another one that very scale."""
+    for label, one in spec.objectives.items():
+        of = one.scale_option("of")
+        if of is not None:
+            objectives[label].scale = objectives[of].scale
+
+
+def take_scales(learner: Learner, spec: TowersSpec, setting: Setting) -> None:
+    """Start scales at the value that an earlier stage reached."""
+    for label, one in spec.objectives.items():
+        stage = one.scale_option("start_from")
+        if stage is not None:
+            scale: Any = learner.objectives[label].scale
+            scale.load_state_dict(kept_weights(stage, f"objectives.{label}.scale.", setting))
+
+
+def refuse_scales(spec: TowersSpec, made: Mapping[str, TowersSpec]) -> None:
+    """Refuse scales of objectives that are not there, or have none to share.
+
+    Raises:
+        ConfigError: Names what could be meant.
+    """
+    for label, one in spec.objectives.items():
+        where = f"stage {spec.name}, objectives.{label}.scale"
+        of, stage = one.scale_option("of"), one.scale_option("start_from")
+        if of is not None:
+            able = [name for name, other in spec.objectives.items()
+                    if name != label and _has_own(other)]  # fmt: skip
+            _refuse(of, able, f"{where}.of", "there is no objective with a scale of its own called")
+        if stage is not None:
+            able = [
+                name
+                for name, before in made.items()
+                if label in before.objectives and _has_scale(before.objectives[label])
+            ]
+            what = f"there is no earlier stage with an objective '{label}' and a scale, called"
+            _refuse(stage, able, f"{where}.start_from", what)
+
+
+def _refuse(name: str, able: list[str], where: str, what: str) -> None:
+    if name not in able:
+        raise ConfigError(
+            f"{what} '{name}'{nearest(name, able)}", where=where, expected=", ".join(able) or "none"
+        )
+
+
+def _has_scale(one: ObjectiveSpec) -> bool:
+    from medmcl.objectives import OBJECTIVES
+
+    fields = OBJECTIVES.settings.get(one.kind)
+    per_pair = bool(one.settings.get("scale_per_pair", False))
+    return fields is not None and "scale" in fields.model_fields and not per_pair
+
+
+def _has_own(one: ObjectiveSpec) -> bool:
+    return _has_scale(one) and one.scale_option("of") is None

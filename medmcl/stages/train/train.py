@@ -1,0 +1,554 @@
+"""The train stage: builds towers, objectives, views and sampler from a spec, and runs the loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
+from medmcl.core.config import lookup
+from medmcl.core.contracts import Adapter, ModelShape
+from medmcl.core.errors import ConfigError
+from medmcl.core.findings import Finding
+from medmcl.core.rng import derive_seed, torch_generator
+from medmcl.core.split_guard import Sides
+from medmcl.data.loading.group_sampler import WithinGroupSampler
+from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.samplers import UniformSampler
+from medmcl.data.loading.view_settings import ViewSettings
+from medmcl.data.loading.views import View
+from medmcl.engine.checkpoint import write_atomically
+from medmcl.engine.loop import MAX_SKIPPED, Feed, Learner, Plan, Probe, autocast, fit
+from medmcl.engine.probe_hooks import watchers
+from medmcl.engine.state import Progress
+from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
+from medmcl.evaluation.protocol.subsets import label_subset
+from medmcl.grouping.groups import NOWHERE
+from medmcl.objectives import wanted_probe
+from medmcl.selection.online import Online
+from medmcl.stages.evaluate.expert_report import summary_of
+from medmcl.stages.poison.poison import load_poison
+from medmcl.stages.poison.poisoned_rows import Poisoned
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.recipe.expansion import check_length, expand
+from medmcl.stages.recipe.skipped_stages import DEAD_END, WRECKED
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.select.folds import without_fold
+from medmcl.stages.train.distill_targets import as_targets, lesson, taught_widths
+from medmcl.stages.train.file_weights import load_files
+from medmcl.stages.train.grouped_rows import (
+    MOST_ALONE,
+    RowGroups,
+    alone_share,
+    group_sampler,
+    groups_of,
+    tuning_in_groups,
+)
+from medmcl.stages.train.models import Setting, build_learner, take_weights, trunk_stage
+from medmcl.stages.train.online import build_selector
+from medmcl.stages.train.parts import norms_of_parts, refuse_empty_parts
+from medmcl.stages.train.probe_rows import keep_apart, kept_for_later
+from medmcl.stages.train.scales import take_scales
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
+from medmcl.stages.train.subset import list_of, refuse_another_list
+from medmcl.stages.train.subset_spec import SubsetSpec
+from medmcl.stages.train.train_filter import kept_rows
+from medmcl.stages.train.wrecked import REMEDY, Health, finite_weights, look
+
+LOOKED_AT = 128
+"""Rows by whose embedding a stage is seen to have collapsed: of tuning, or train without it."""
+
+
+def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    """Train one stage from where it stands; give the facts that go into the record.
+
+    Raises:
+        LeakageError: A row to train or to choose on is of `held_out`, or its subject is.
+    """
+    checkpoints = setting.checkpoints(spec.name)
+    if checkpoints.done is not None:
+        refuse_another_list(spec.subset, checkpoints.done.get("subset_list"), f"stage {spec.name}")
+        return checkpoints.done
+    listed = _keep_list(spec, setting)
+    parts = _build(spec, prepared, setting)
+    rows, sampler, learner = parts.rows, parts.sampler, parts.learner
+    if sampler.batch_size < spec.batch_size:
+        whole = "the largest group has " if isinstance(sampler, WithinGroupSampler) else ""
+        setting.record.say(
+            f"{spec.name}: {whole}{sampler.batch_size:,} subjects, so batches of "
+            f"{'at most ' if whole else ''}{sampler.batch_size:,}, not {spec.batch_size:,}"
+        )
+    for warning in norms_of_parts(spec, learner.model):  # type: ignore[arg-type]  # Towers
+        setting.record.say(f"warning: {warning}")
+    if parts.not_selected:
+        setting.record.say(
+            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by "
+            f"{'selection, fold or group' if spec.subset is None else _left_by(spec.subset)}"
+        )
+    take_weights(learner, spec, prepared.adapters, setting)
+    take_scales(learner, spec, setting)
+    learner.to(setting.world.device)
+    attack = _poisoned(spec, prepared, setting)
+    poisoned = 0 if attack is None else int((attack.donor[rows] >= 0).sum())
+    if attack is not None:
+        setting.record.say(
+            f"{'' if poisoned else 'warning: '}{spec.name}: {poisoned:,} of {len(rows):,} samples "
+            f"are poisoned by {spec.poisoned_by}"
+        )
+    group_notes = _group_notes(parts)
+    for note in group_notes:
+        setting.record.say(f"{spec.name}: {note}")
+    tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
+    sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+    sides.refuse_leak(rows, f"the weights of stage {spec.name}")
+    sides.refuse_leak(parts.probe_rows, f"what stage {spec.name} learns from probe rows")
+    if tuning:
+        what = f"the tuning loss of stage {spec.name} (best checkpoint, early stopping)"
+        sides.refuse_leak(np.concatenate(tuning), what)
+    feed = Feed(
+        sampler=sampler,
+        load=_loader(spec, prepared, setting, parts.groups, attack),
+        tuning=tuning,
+        selector=parts.selector,
+        probe=parts.probe,
+    )
+    state = fit(
+        learner,
+        feed,
+        parts.views,
+        _plan(spec, len(sampler), setting),
+        record=setting.record,
+        checkpoints=checkpoints,
+        world=setting.world,
+        stop=setting.stop,
+        depths=_depths(learner),
+        describe=describe_geometry,
+        summarise=summary_of(learner.model),
+    )
+    facts = {
+        "stage": spec.name,
+        "keep": spec.keep,
+        "rows": len(rows),
+        "subjects": len(np.unique(prepared.subjects[rows])),
+        "lacking": _lacking(spec, prepared),
+        "not_selected": parts.not_selected,
+        "kept_for_later": len(watched_later(spec, prepared, setting)),
+        "tuning_rows": int(sum(map(len, tuning))),
+        "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
+        "batch_size": sampler.batch_size,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "best_tuning_loss": None if math.isinf(state.best) else state.best,
+        "last_tuning_loss": state.last_tuning_loss
+        if math.isfinite(state.last_tuning_loss)
+        else None,
+        "skipped_steps": state.skipped_steps,
+        "empty_steps": state.empty_steps,
+        "gradient_spikes": state.gradient_spikes,
+        "seconds": round(state.seconds, 3),
+        "parameters": sum(p.numel() for p in learner.model.parameters()),
+        **({} if attack is None else {"poisoned": poisoned}),
+        **({} if spec.subset is None else {"subset": spec.subset.said}),
+        **({"subset_list": listed} if listed else {}),
+        **_grouped(parts, group_notes),
+        **_selected(state),
+        **_watched(parts),
+    }
+    if setting.world.rank == 0:
+        facts |= _health(spec, parts, feed, state, prepared, setting)
+        _say_findings(facts, setting)
+        checkpoints.finish(facts)
+    return facts
+
+
+def _say_findings(facts: dict[str, Any], setting: Setting) -> None:
+    """Say what was found of the learned pairs; more data do not mend a wrecked stage."""
+    found = [Finding(**one) for one in facts.get("findings", ())]
+    if WRECKED in facts:
+        found = [replace(one, mend=REMEDY) for one in found]
+        facts |= {"findings": [one.as_dict() for one in found]} if found else {}
+    for one in found:
+        setting.record.say(f"warning: {one}")
+
+
+def _health(
+    spec: TrainSpec, parts: _Parts, feed: Feed, state: Progress, prepared: Prepared,
+    setting: Setting,
+) -> dict[str, Any]:  # fmt: skip
+    """Say how the stage ended, by its losses and by what its kept weights make of some rows."""
+    learner = parts.learner
+    learner.load_state_dict(setting.checkpoints(spec.name).weights(spec.keep))
+    learner.eval()
+    rows = np.concatenate(feed.tuning) if feed.tuning else parts.rows
+    adapters = {name: prepared.adapters[name] for name in spec.towers}
+    plain = View(ViewSettings(), adapters, {}, where="the view of rows that are looked at")
+    generator = torch_generator(setting.seed, spec.name, "health", device=setting.world.device)
+    with torch.no_grad(), autocast(setting.precision, setting.world.device):
+        batch = feed.load(rows[:LOOKED_AT]).to(setting.world.device)
+        seen = learner.encode({"plain": plain(batch, generator, disturb=False)}, spec.accumulate)
+    pooled = any("pooled" in one.gathers for one, _ in learner.charged.values())
+    health = Health.of(
+        state,
+        given_up=state.skipped_in_a_row >= MAX_SKIPPED,
+        finite=finite_weights(learner),
+        clouds=look(seen["plain"], pooled=pooled),
+        labelled=spec.task is not None,
+    )
+    facts: dict[str, Any] = {"health": health.facts}
+    if health.wreck:
+        facts[WRECKED] = health.wreck
+        setting.record.say(f"warning: {spec.name} is wrecked: {health.wreck}")
+    if health.dead_end:
+        facts[DEAD_END] = health.dead_end
+    if health.unusable:
+        facts["left_out"] = f"it is wrecked: {health.unusable}"
+    return facts
+
+
+def _left_by(subset: SubsetSpec) -> str:
+    return f"subset ({subset.said}), selection, fold or group"
+
+
+def _keep_list(spec: TrainSpec, setting: Setting) -> str:
+    """Remember and give the list that a stage begins with: one that changed since is refused."""
+    path, now = setting.folder / "subset" / f"{spec.name}.txt", list_of(spec.subset)
+    if path.is_file():
+        began = path.read_text(encoding="utf-8")
+        refuse_another_list(spec.subset, began, f"stage {spec.name}")
+        return began
+    if now and setting.world.rank == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, now)
+    return now
+
+
+def _loader(
+    spec: TrainSpec,
+    prepared: Prepared,
+    setting: Setting,
+    groups: RowGroups | None,
+    poisoned: Poisoned | None,
+) -> Callable[[np.ndarray], Batch]:
+    """Give what loads samples: records, labels, groups where batches mix them, what is taught.
+
+    Of poisoned ones the records that an attacker made of them.
+    """
+    wanted = () if spec.task is None else (spec.task,)
+    more = dict(lesson(spec, prepared, setting))
+    if groups is not None and groups.is_mixed:
+        more[GROUPS] = groups.targets
+
+    def load(chosen: np.ndarray) -> Batch:
+        batch = prepared.batch(chosen, tasks=wanted, modalities=spec.towers)
+        if poisoned is not None:
+            batch = poisoned(batch)
+        if not more:
+            return batch
+        values, known = as_targets(more, chosen)
+        return replace(batch, targets={**batch.targets, **values}, known={**batch.known, **known})
+
+    return load
+
+
+def _poisoned(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Poisoned | None:
+    """What lays the attack of a poison stage over batches; None without one."""
+    if spec.poisoned_by is None:
+        return None
+    manifest = load_poison(spec.poisoned_by, prepared, setting)
+    attack = next(one for one in setting.recipe.stages if one.name == spec.poisoned_by)
+    assert isinstance(attack, PoisonSpec)  # `refuse_models` has made sure
+    return None if manifest is None else Poisoned(attack, manifest, prepared)
+
+
+def _group_notes(parts: _Parts) -> list[str]:
+    """What is worth saying of the groups; of mixed ones how many rows have no negative."""
+    groups, sampler = parts.groups, parts.sampler
+    if groups is None:
+        return []
+    if not groups.is_mixed or isinstance(sampler, WithinGroupSampler):
+        return [*groups.notes]
+    share = alone_share(groups, sampler)
+    much = "warning: " if share > MOST_ALONE else ""
+    return [
+        *groups.notes,
+        f"{much}{100 * share:.1f} % of the rows of mixed batches are alone in their group and "
+        "leave the loss; a larger batch_size leaves fewer",
+    ]
+
+
+def _grouped(parts: _Parts, notes: list[str]) -> dict[str, Any]:
+    """Groups that negatives are of, and rows that are in no batch; nothing without groups."""
+    if parts.groups is None:
+        return {}
+    sampler, inside = parts.sampler, parts.groups.numbers[parts.rows]
+    waiting = sampler.waiting if isinstance(sampler, WithinGroupSampler) else 0
+    return {
+        "groups": len(np.unique(inside)),
+        "alone_rows": sampler.alone if isinstance(sampler, WithinGroupSampler) else 0,
+        "waiting_rows": waiting,
+        "notes": notes,
+    }
+
+
+def _selected(state: Progress) -> dict[str, Any]:
+    """What a selector judged and kept, and the seconds it took; nothing without one."""
+    if not state.judged_rows:
+        return {}
+    return {
+        "judged_rows": state.judged_rows,
+        "kept_rows": state.kept_rows,
+        "selection_seconds": round(state.selection_seconds, 3),
+    }
+
+
+def _watched(parts: _Parts) -> dict[str, Any]:
+    """What was learned from probe rows speaks for itself; nothing if nothing watched."""
+    if parts.probe is None:
+        return {}
+    found = [one for part in watchers(parts.learner.objectives).values() for one in part.findings()]
+    return {"probe_rows": len(parts.probe_rows), "findings": [one.as_dict() for one in found]}
+
+
+def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
+    """Build all that a stage needs, so that what would fail after hours fails before the first."""
+    parts = _build(spec, prepared, setting)
+    _plan(spec, len(parts.sampler), setting)
+    refuse_empty_parts(spec, parts.sampler.batch_size, setting.world.size)
+    if setting.recipe.shared is not None:
+        trunk_stage(spec)
+    load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
+    for name in spec.vectors:
+        encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
+        if not hasattr(encoder, "take_vectors"):
+            raise ConfigError(
+                f"the encoder of '{name}' takes no vectors",
+                where=f"stage {spec.name}, vectors",
+                got=type(encoder).__name__,
+                expected="code_transformer",
+            )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a stage trains, on what, as what it sees."""
+
+    rows: np.ndarray
+    sampler: UniformSampler | WithinGroupSampler
+    learner: Learner
+    views: dict[str, View]
+    probe_rows: np.ndarray
+    probe: Probe | None
+    selector: Online | None
+    not_selected: int
+    """Rows that a subset, a selection, a fold or a group that is left out, took away."""
+    groups: RowGroups | None
+
+
+def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
+    everyone = training_rows(spec, prepared, setting.seed)
+    _refuse_absent(spec, prepared, everyone)
+    adapters = {name: prepared.adapters[name] for name in spec.towers}
+    shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
+    tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(everyone)}
+    widths = taught_widths(setting.recipe, spec, _all_shapes(prepared), setting.checkpoints)
+    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed, widths)
+    wanted = [part.probe for part in watchers(learner.objectives).values()]
+    subjects = prepared.subjects[everyone]
+    rows, probe_rows = keep_apart(everyone, subjects, wanted, (setting.seed, spec.name))
+    rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, setting))]
+    drawn, probe_rows = (
+        kept_rows(without_fold(some, spec, prepared, setting.seed), spec, prepared, setting)
+        for some in (rows, probe_rows)
+    )
+    groups = groups_of(spec, drawn, prepared, setting)
+    if groups is not None:
+        drawn = drawn[groups.numbers[drawn] != NOWHERE]
+    left, rows = len(rows) - len(drawn), drawn
+    seed = derive_seed(setting.seed, "restart", spec.restart) if spec.restart else setting.seed
+    sampler = group_sampler(groups, rows, prepared, spec.batch_size, seed)
+    probe = None
+    if wanted:
+        cuts = range(spec.batch_size, len(probe_rows), spec.batch_size)
+        plain = View(ViewSettings(), adapters, {}, where="the view of the probe rows")
+        probe = Probe(batches=tuple(np.split(probe_rows, list(cuts))), view=plain)
+    return _Parts(
+        rows,
+        sampler,
+        learner,
+        build_views(setting.recipe, spec, learner, adapters, shapes),
+        probe_rows,
+        probe,
+        build_selector(spec, learner, adapters, len(prepared.splits), setting.seed),
+        left,
+        groups,
+    )
+
+
+def _all_shapes(prepared: Prepared) -> dict[str, InputShape]:
+    return {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
+
+
+def watched_later(spec: TowersSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+    """Subjects that a stage leaves out, since one that goes on from it learns pairs on them."""
+
+    def probed(later: TrainSpec) -> np.ndarray:
+        asked = [wanted_probe(o.kind, o.settings) for o in later.objectives.values()]
+        wanted = [one for one in asked if one is not None]
+        if not wanted:
+            return prepared.subjects[:0]
+        rows = training_rows(later, prepared, setting.seed)
+        key = (setting.seed, later.name)
+        return prepared.subjects[keep_apart(rows, prepared.subjects[rows], wanted, key)[1]]
+
+    stages = expand(setting.recipe, list(prepared.cohort.spec.tasks))
+    return kept_for_later(spec.name, stages, probed)
+
+
+def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> None:
+    """Refuse a tower that no training row has the modality of: it would stay as it is built.
+
+    Raises:
+        ConfigError: Names the modality, and how many rows there are.
+    """
+    train = prepared.rows("train")
+    for name in spec.towers:
+        if len(rows) and prepared.present[name][rows].any():
+            continue
+        lone = not prepared.present[name][train].any()
+        only = "train" if spec.task is None else f"train with a label of {spec.task}"
+        needs = ", ".join(spec.towers)
+        what = (
+            f"no sample of {only} has '{name}', so its tower would learn nothing"
+            if lone or len(rows)
+            else f"no sample of {only} has all of {needs}"
+        )
+        raise ConfigError(
+            what,
+            where=f"stage {spec.name}",
+            got=", ".join(f"{n} {int(prepared.present[n][train].sum())}" for n in spec.towers)
+            + f" of {len(train)} train samples",
+            mend="leave it out of towers, give the cohort a split in which somebody has it, or "
+            "take rows: any",
+        )
+
+
+def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
+    check_length(spec)
+    steps = spec.steps or max(1, round((spec.epochs or 0) * steps_per_epoch))
+    return Plan(
+        stage=spec.name,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        evaluate_every=max(1, round(spec.evaluate_every * steps_per_epoch)),
+        log_every=spec.log_every,
+        seed=setting.seed,
+        optimiser=spec.optimiser,
+        precision=setting.precision,
+        accumulate=spec.accumulate,
+        patience=spec.patience,
+    )
+
+
+def _with_modalities(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    wanted = spec.rows or ("all" if len(spec.towers) <= 2 else "any")
+    have = np.stack([prepared.present[name][rows] for name in spec.towers])
+    return rows[have.all(axis=0) if wanted == "all" else have.any(axis=0)]
+
+
+def _lacking(spec: TrainSpec, prepared: Prepared) -> int:
+    """Train samples that a stage leaves out because they lack modalities."""
+    train = prepared.rows("train")
+    return len(train) - len(_with_modalities(spec, prepared, train))
+
+
+def training_rows(spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
+    """Samples of the train split that a stage draws from."""
+    rows = _with_modalities(spec, prepared, prepared.rows("train"))
+    if spec.task is None:
+        return rows
+    targets = prepared.tasks(spec.task)
+    rows = rows[targets.known[rows].any(axis=1)]
+    return label_subset(
+        targets,
+        prepared.subjects,
+        rows,
+        float(spec.label_fraction),
+        draw=int(spec.draw),
+        seed=seed,
+    )
+
+
+def _tuning_rows(spec: TrainSpec, prepared: Prepared) -> np.ndarray:
+    rows = _with_modalities(spec, prepared, prepared.rows("tuning"))
+    if spec.task is not None:
+        rows = rows[prepared.tasks(spec.task).known[rows].any(axis=1)]
+    return rows
+
+
+def _tuning_batches(
+    spec: TrainSpec, prepared: Prepared, batch_size: int, groups: RowGroups | None
+) -> tuple[np.ndarray, ...]:
+    """Fixed batches of equal size (the loss of a batch depends on its size); none if too few.
+
+    Where training has batches of one group, so has tuning.
+    """
+    rows = _tuning_rows(spec, prepared)
+    if len(rows) < 2:
+        return ()
+    if groups is not None and not groups.is_mixed:
+        return tuning_in_groups(rows, groups, batch_size)
+    size = min(batch_size, len(rows))
+    whole = len(rows) // size
+    return tuple(np.split(rows[: whole * size], whole))
+
+
+def build_views(
+    recipe: RecipeSpec,
+    spec: TrainSpec,
+    learner: Learner,
+    adapters: Mapping[str, Adapter],
+    shapes: Mapping[str, InputShape],
+) -> dict[str, View]:
+    """Build every view that the objectives read; ``plain`` needs no definition."""
+    known = {"plain": ViewSettings(), **recipe.views, **spec.views}
+    shape: ModelShape = learner.model.shape(shapes, {})  # type: ignore[operator]  # Towers
+    wanted = {name for objective, _ in learner.charged.values() for name in objective.views}
+    return {
+        name: View(lookup("view", name, known), adapters, shape.num_tokens, where=f"views.{name}")
+        for name in sorted(wanted)
+    }
+
+
+def _depths(learner: Learner) -> dict[str, tuple[int, int]]:
+    """Layer of each encoder parameter, under its name in the learner."""
+    found: dict[str, tuple[int, int]] = learner.model.depths()  # type: ignore[operator]  # Towers
+    return {f"model.{name}": depth for name, depth in found.items()}
+
+
+def describe_geometry(seen: Mapping[str, Embeddings]) -> dict[str, Any]:
+    """Effective rank and uniformity of each modality, alignment of each pair, on one batch."""
+    embeddings = next(iter(seen.values()))
+    batch = embeddings.batch
+    rows: dict[str, Any] = {}
+    vectors = {}
+    for name, features in embeddings.features.items():
+        here = batch.present[name]
+        if int(here.sum()) >= 2:
+            rows[f"effective_rank/{name}"] = effective_rank(features[here].float().cpu().numpy())
+    for name, pooled in embeddings.pooled.items():
+        vectors[name] = pooled.float().cpu().numpy()
+        present = batch.present[name].cpu().numpy()
+        if present.sum() >= 2:
+            rows[f"uniformity/{name}"] = uniformity(vectors[name][present])
+    names = list(vectors)
+    for number, a in enumerate(names):
+        for b in names[number + 1 :]:
+            both = batch.both(a, b).cpu().numpy()
+            if both.sum() >= 2:
+                rows[f"alignment/{a}~{b}"] = alignment(vectors[a][both], vectors[b][both])
+    return rows

@@ -1,0 +1,123 @@
+"""CLAIME's matrix against the formula in exact fractions, token by token."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from medmcl.cooccurrence import Block, Counts, Margin, Vocabulary, claime_pmi, count_tokens
+from medmcl.cooccurrence.count.counts import exact_sum
+from medmcl.cooccurrence.embed.pmi import pmi_rows, unpaired_tokens
+from medmcl.core.errors import ArtefactError
+
+
+@pytest.fixture
+def tables():
+    rng = np.random.default_rng(0)
+    return rng.poisson(0.8, (12, 5)), rng.poisson(0.8, (12, 4))
+
+
+def exact_pmi(d, one, two, total):
+    """The formula in fractions, from Python integers."""
+    (s1, g1), (s2, g2) = one, two
+    apart = sum(s1) * sum(s2) - total
+    return [
+        [
+            Fraction(sum(g1) * sum(g2), g1[w] * g2[v])
+            * (Fraction(d[w][v], total) - Fraction(s1[w] * s2[v] - d[w][v], apart))
+            for v in range(len(s2))
+        ]
+        for w in range(len(s1))
+    ]
+
+
+def counted_by_hand(x1, x2):
+    """D, (s, g) of both, by loops over patients and tokens."""
+    d = [[0] * x2.shape[1] for _ in range(x1.shape[1])]
+    sides = []
+    for x in (x1, x2):
+        s, g = [0] * x.shape[1], [0] * x.shape[1]
+        for row in x.tolist():
+            tokens = [w for w, count in enumerate(row) for _ in range(count)]
+            for t, w in enumerate(tokens):
+                s[w] += 1
+                g[w] += sum(1 for u in range(len(tokens)) if u != t)
+        sides.append((s, g))
+    for a, b in zip(x1.tolist(), x2.tolist(), strict=True):
+        for w, n in enumerate(a):
+            for v, m in enumerate(b):
+                d[w][v] += n * m
+    return d, sides[0], sides[1]
+
+
+def test_the_formula(tables):
+    d, one, two = counted_by_hand(*tables)
+    expected = np.array(exact_pmi(d, one, two, sum(map(sum, d))), dtype=float)
+    np.testing.assert_allclose(claime_pmi(count_tokens(*tables)), expected, rtol=0, atol=1e-13)
+
+
+def test_pieces_are_the_rows_of_the_whole(tables):
+    counts = count_tokens(*tables)
+    whole = claime_pmi(counts)
+    pieces = list(pmi_rows(counts, cells_at_once=8))
+    assert len(pieces) == 3
+    for rows, values in pieces:
+        np.testing.assert_array_equal(values, whole[rows])
+
+
+def test_sites_added_give_the_pooled_matrix_bit_for_bit(tables):
+    x1, x2 = tables
+    sites = [count_tokens(x1[i::3], x2[i::3]) for i in range(3)]
+    np.testing.assert_array_equal(claime_pmi(sum(sites)), claime_pmi(count_tokens(x1, x2)))
+
+
+def huge_counts():
+    """Margins whose totals and products lie beyond int64."""
+    s1, s2 = [6 * 10**18, 5 * 10**18], [7 * 10**18, 3 * 10**18]
+    d = [[4 * 10**18, 10**18], [2 * 10**18, 5 * 10**18]]
+    margins = [Margin(np.array(s), np.array(s) // 2) for s in (s1, s2)]
+    names = ("codes", "concepts")
+    return Counts(
+        vocabularies={n: Vocabulary((f"{n}:0", f"{n}:1")) for n in names},
+        margins=dict(zip(names, margins, strict=True)),
+        blocks={names: Block(sparse.csr_array(np.array(d)))},
+        units=10,
+        patients=10,
+    ), (d, (s1, [s // 2 for s in s1]), (s2, [s // 2 for s in s2]))
+
+
+def test_sums_beyond_int64_stay_exact():
+    counts, (d, one, two) = huge_counts()
+    assert exact_sum(np.array(d)) == sum(map(sum, d)) > 2**63
+    expected = np.array(exact_pmi(d, one, two, sum(map(sum, d))), dtype=float)
+    np.testing.assert_allclose(claime_pmi(counts), expected, rtol=0, atol=1e-14)
+
+
+def test_exact_sum_of_negative_values():
+    assert exact_sum(np.array([-(2**62), -(2**62), -(2**62), 5])) == -3 * 2**62 + 5
+
+
+def test_a_token_that_never_pairs_is_independent_and_named(tables):
+    x1, x2 = (t.copy() for t in tables)
+    x1[:, 2] = 0  # never occurs
+    x2[:, 1] = 0
+    x2[4] = [0, 1, 0, 0]  # occurs once, alone
+    counts = count_tokens(x1, x2)
+    pmi = claime_pmi(counts)
+    assert (pmi[2] == 0).all()
+    assert (pmi[:, 1] == 0).all()
+    assert unpaired_tokens(counts) == {"codes": ("codes:2",), "concepts": ("concepts:1",)}
+    assert np.isfinite(pmi).all()
+
+
+def test_nobody_has_both(tables):
+    x1, x2 = (t.copy() for t in tables)
+    x1[::2], x2[1::2] = 0, 0
+    with pytest.raises(ArtefactError, match="no tokens met"):
+        claime_pmi(count_tokens(x1, x2))
+
+
+def test_one_patient_has_no_others_to_compare_with(tables):
+    with pytest.raises(ArtefactError, match="all tokens lie in one unit"):
+        claime_pmi(count_tokens(tables[0][:1], tables[1][:1]))

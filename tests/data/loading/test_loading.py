@@ -1,0 +1,445 @@
+import multiprocessing
+import os
+import signal as signals
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading import cache as cache_module
+from medmcl.data.loading import worker_pool as processes
+from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
+from medmcl.data.loading.view_settings import ViewSettings
+from medmcl.data.loading.views import View
+from medmcl.data.loading.worker_pool import lent_processes
+from medmcl.modalities.ecg.adapter import ECG
+
+
+def test_a_batch_holds_prepared_rows_and_zeros_where_absent(tiny, inputs):
+    inputs = {**inputs, "cmr": {**inputs["cmr"], "size": 24}}  # as stored
+    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    rows = prepared.rows("train")
+    batch = prepared.batch(rows, tasks=("sick", "death"))
+    assert batch.ids.tolist() == rows.tolist()
+    assert {name: x.shape[1:] for name, x in batch.inputs.items()} == {
+        name: adapter.prepared_shape for name, adapter in prepared.adapters.items()
+    }
+    assert batch.present["cmr"].tolist() == [n % 4 != 3 for n in range(8)]
+    assert not batch.inputs["cmr"][3].any()
+    assert batch.inputs["cmr"][2].any()
+    raw = np.load(tiny.folder / "cmr.npy")[2]
+    assert np.corrcoef(batch.inputs["cmr"][2].ravel(), raw.ravel())[0, 1] > 0.99
+    assert batch.inputs["ecg"].dtype == torch.float32
+    assert batch.inputs["report"].dtype == torch.int64
+    assert batch.targets["sick"][:, 0].tolist() == [n % 2 for n in range(8)]
+    assert batch.known["sick"].all()
+    assert list(prepared.batch(rows[:2], modalities=("ecg",)).inputs) == ["ecg"]
+
+
+def test_rows_ask_for_all_or_any_of_some_modalities(tiny, inputs):
+    tiny.table.loc[0, "note"] = None
+    tiny.write()
+    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    assert 3 not in prepared.rows("train", ("cmr",))
+    assert set(range(8)) - set(prepared.rows("train", ("cmr", "report"))) == {0, 3, 7}
+    assert len(prepared.rows("train", ("cmr", "report"), how="any")) == 8
+
+
+def test_held_out_cannot_be_reached_unless_it_was_opened(tiny, inputs):
+    cohort = open_cohort(tiny.folder)
+    prepared = prepare(cohort, inputs, cache=tiny.folder / "cache")
+    with pytest.raises(ArtefactError, match="opened only by evaluate"):
+        prepared.rows("held_out")
+    with pytest.raises(ArtefactError, match="opened only by evaluate"):
+        prepared.batch(cohort.split("held_out"))
+    with pytest.raises(ArtefactError, match="opened only by evaluate"):
+        prepared.batch(np.array([-1]))
+    targets = prepared.tasks("sick")
+    assert not targets.known[cohort.split("held_out")].any()
+    assert not targets.values[cohort.split("held_out")].any()
+    opened = prepare(cohort, inputs, cache=tiny.folder / "cache", splits="all")
+    assert len(opened.rows("held_out")) == 2
+    assert opened.tasks("sick").known.all()
+    with pytest.raises(ConfigError, match="did you mean 'held_out'"):
+        opened.rows("heldout")
+
+
+def test_adapters_are_fitted_on_train_alone(tiny, inputs):
+    tiny.table.loc[10:, "age"] = 1000
+    tiny.table.loc[8, "note"] = "secretword secretword"
+    tiny.write()
+    one = {"clinic": inputs["clinic"], "report": inputs["report"]}
+    states = {}
+    for attempt in (0, 1):
+        prepared = prepare(open_cohort(tiny.folder), one, cache=tiny.folder / "cache")
+        states[attempt] = {name: a.state() for name, a in prepared.adapters.items()}
+        tiny.table.loc[8:, "age"] = 3
+        tiny.write()
+    assert states[0] == states[1]
+    assert "secretword" not in str(states)
+
+
+def test_a_state_that_is_given_is_used_and_nothing_is_fitted(tiny, inputs):
+    cohort = open_cohort(tiny.folder)
+    one = {"clinic": {}}
+    state = prepare(cohort, one, cache=tiny.folder / "cache").adapters["clinic"].state()
+    tiny.table["age"] = tiny.table["age"] + 20
+    tiny.write()
+    again = prepare(
+        open_cohort(tiny.folder), one, cache=tiny.folder / "cache", fitted={"clinic": state}
+    )
+    assert again.adapters["clinic"].state() == state
+
+
+def test_prepared_records_are_reused_until_what_they_depend_on_changes(tiny, inputs):
+    folder = tiny.folder / "cache"
+    entries = []
+
+    def count(**changes):
+        inputs["cmr"].update(changes)
+        prepare(open_cohort(tiny.folder), {"cmr": inputs["cmr"]}, cache=folder)
+        entries.append(sorted(path.name for path in folder.iterdir()))
+        return len(entries[-1])
+
+    assert [count(), count(), count(size=6)] == [1, 1, 2]
+    stored = np.load(tiny.folder / "cmr.npy")
+    np.save(tiny.folder / "cmr.npy", stored + 1)
+    os.utime(tiny.folder / "cmr.npy", ns=(1, 1))
+    assert count() == 3
+    tiny.tree["modalities"]["cmr"]["axes"] = "txy"
+    tiny.write()
+    assert count() == 4
+
+
+def test_the_order_of_reading_is_told(tiny, inputs):
+    seen = []
+    for _ in range(2):
+        prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "c", progress=seen.append)
+    total = 12 + 9 + 12 + 12
+    assert seen[-1] == total
+    assert sorted(seen[:total]) == seen[:total]
+    assert seen[:total][0] == 1
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, {here!r})
+from medmcl.data.loading import cache
+from medmcl.data.loading import prepare as loading
+from medmcl.data.cohort.cohort import open_cohort
+from pathlib import Path
+plain = loading.outcomes
+def slow(*args, **kwargs):
+    for number, outcome in enumerate(plain(*args, **kwargs)):
+        if number == 5:
+            Path({flag!r}).write_text("half way")
+            import time; time.sleep(60)
+        yield outcome
+loading.outcomes = slow
+loading.prepare(open_cohort({folder!r}), {inputs!r}, cache=Path({cache!r}))
+"""
+
+
+def test_a_writer_killed_half_way_leaves_nothing_that_is_read(tiny, inputs, monkeypatch):
+    flag, folder = tiny.folder / "flag", tiny.folder / "cache"
+    one = {"clinic": inputs["clinic"]}
+    script = KILLED.format(
+        here="", flag=str(flag), folder=str(tiny.folder), inputs=one, cache=str(folder)
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 60
+    while not flag.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signals.SIGKILL)
+    process.wait()
+    left = [path.name for path in folder.iterdir()]
+    assert len(left) == 1
+    assert left[0].endswith(".part")
+    prepared = prepare(open_cohort(tiny.folder), one, cache=folder)
+    assert prepared.usable("clinic").all()
+    assert prepared.inputs("clinic")[11].any()
+    monkeypatch.setattr(cache_module, "_STALE_SECONDS", -1.0)
+    prepare(open_cohort(tiny.folder), {"clinic": {"clip_sd": 3}}, cache=folder)
+    assert not [path for path in folder.iterdir() if path.name.endswith(".part")]
+
+
+def _race(folder, inputs, cache, start, answers):
+    start.wait()
+    prepared = prepare(open_cohort(folder), inputs, cache=cache)
+    answers.put(float(np.asarray(prepared.inputs("clinic")).sum()))
+
+
+def test_of_two_writers_at_once_one_wins_and_both_read_the_same(tiny, inputs):
+    context = multiprocessing.get_context("fork")
+    start, answers = context.Event(), context.Queue()
+    args = (tiny.folder, {"clinic": {}}, tiny.folder / "cache", start, answers)
+    writers = [context.Process(target=_race, args=args) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    start.set()
+    sums = [answers.get(timeout=60) for _ in writers]
+    for writer in writers:
+        writer.join()
+    assert len(set(sums)) == 1
+    assert len(list((tiny.folder / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "count"])
+def test_a_damaged_entry_is_made_again(tiny, inputs, damage):
+    folder = tiny.folder / "cache"
+    one = {"clinic": inputs["clinic"]}
+    whole = np.array(prepare(open_cohort(tiny.folder), one, cache=folder).inputs("clinic"))
+    path = next(folder.glob("*/clinic.npy"))
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif damage == "text":
+        path.with_suffix(".json").write_text("{")
+    else:
+        np.save(path, whole[:5])
+    again = prepare(open_cohort(tiny.folder), one, cache=folder)
+    assert np.array_equal(again.inputs("clinic"), whole)
+
+
+def test_bad_records_refuse_the_run_and_all_are_named(tiny, inputs):
+    for subject in ("s001", "s009"):
+        path = tiny.folder / "ecg" / f"{subject}.dat"
+        path.write_bytes(path.read_bytes()[:100])
+    (tiny.folder / "ecg" / "s005.hea").unlink()
+    with pytest.raises(CohortError) as caught:
+        prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    text = str(caught.value)
+    for words in ("s001", "s009", "s005", "missing_file", "3 faults", "on_bad_record=exclude"):
+        assert words in text
+
+
+def test_bad_records_may_be_excluded_and_are_counted(tiny, inputs):
+    (tiny.folder / "ecg" / "s005.hea").unlink()
+    cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
+    prepared = prepare(cohort, inputs, cache=tiny.folder / "cache")
+    assert [finding.code for finding in prepared.excluded] == ["ecg.missing_file"]
+    assert not prepared.present["ecg"][5]
+    assert prepared.present["cmr"][5]
+    assert prepared.index("ecg")[5] == -1
+    assert not prepared.batch(np.array([5])).inputs["ecg"].any()
+    assert "no such file" in prepared.faults("ecg")["s005"]
+    assert prepared.usable("ecg").sum() == 11
+    assert len(prepared.inputs("ecg")) == 12
+
+
+def test_dead_leads_are_masked_counted_and_told_apart_to_the_views(tiny, inputs):
+    for number, dead in ((2, [7]), (5, [7, 10]), (6, [0]), (8, [6, 7, 8, 9])):
+        rows = tiny.read_ecg(f"s{number:03d}")
+        rows[dead] = 0.0
+        tiny.write_ecg(f"s{number:03d}", rows)
+    masking = {"ecg": {**inputs["ecg"], "dead_leads": "mask"}}
+    for told in (inputs, masking):
+        with pytest.raises(CohortError, match=r"s008.*lead V1, V2, V3, V4 is constant"):
+            prepare(open_cohort(tiny.folder), told, cache=tiny.folder / "cache")
+    cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
+    for _ in range(2):  # the second is from the cache
+        prepared = prepare(cohort, masking, cache=tiny.folder / "cache")
+        assert np.flatnonzero(~prepared.present["ecg"]).tolist() == [8]
+        assert prepared.masked_leads() == [
+            "leads masked in 2 of 11 ecg records: "
+            "lead V2 masked (constant) 2, lead V5 masked (constant) 1"
+        ]
+        codes = Counter(one.code for one in prepared.warnings if one.code.endswith("_lead"))
+        assert codes == {"ecg.masked_lead": 3, "ecg.derived_lead": 1}
+    view = View(ViewSettings(augment={"ecg": {"noise": 1.0}}), prepared.adapters, {})
+    batch = prepared.batch(np.array([2, 5, 6, 7, 8]))
+    shown = view(batch, torch.Generator(device="cpu").manual_seed(0))
+    absent = (~shown.leads["ecg"]).nonzero().tolist()
+    assert absent == [[0, 7], [1, 7], [1, 10], *([4, lead] for lead in range(12))]
+    assert torch.equal(shown.inputs["ecg"].any(dim=2), shown.leads["ecg"])
+    assert torch.equal(shown[1:3].leads["ecg"], shown.leads["ecg"][1:3])
+    plain = View(ViewSettings(), prepare(
+        cohort, {"ecg": inputs["ecg"]}, cache=tiny.folder / "cache").adapters, {})  # fmt: skip
+    assert plain.adapters["ecg"].prepared_shape[1] == batch.inputs["ecg"].shape[2] - 1
+
+
+def test_a_copy_under_another_subject_is_out_of_both(tiny, inputs):
+    for suffix in (".dat", ".hea"):
+        data = (tiny.folder / "ecg" / f"s000{suffix}").read_bytes()
+        (tiny.folder / "ecg" / f"s008{suffix}").write_bytes(data.replace(b"s000.dat", b"s008.dat"))
+    with pytest.raises(CohortError, match="exactly the content of record s008 of subject s008"):
+        prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
+    prepared = prepare(cohort, inputs, cache=tiny.folder / "cache")
+    assert np.flatnonzero(~prepared.present["ecg"]).tolist() == [0, 8]
+    assert len(prepared.excluded) == 2
+
+
+def test_equal_texts_are_no_copies_but_share_an_identity(tiny, inputs):
+    tiny.table.loc[:3, "note"] = "sinus rhythm"
+    tiny.table.loc[5, "note"] = None
+    tiny.write()
+    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    codes = prepared.identity("report")
+    assert codes[5] == -1
+    assert len(set(codes[:4])) == 1
+    assert len(set(codes[:8])) == 1 + 1 + 3
+    assert (prepared.identity("cmr") == -1).tolist() == [n % 4 == 3 for n in range(12)]
+
+
+def test_a_modality_that_nobody_has_is_all_absent(tiny, inputs):
+    tiny.tree["modalities"]["cmr"]["present"] = "has_cmr == 9"
+    tiny.write()
+    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    assert not prepared.present["cmr"].any()
+    assert prepared.batch(np.arange(3)).inputs["cmr"].shape == (3, 3, 8, 8)
+    assert (prepared.identity("cmr") == -1).all()
+
+
+def test_lent_processes_give_the_same_rows_in_the_same_order(tiny, inputs, monkeypatch):
+    cohort = open_cohort(tiny.folder)
+    one = {"clinic": {}}
+    here = prepare(cohort, one, cache=tiny.folder / "a")
+    monkeypatch.setattr(processes, "_TRIED", 1)
+    monkeypatch.setattr(processes, "_WORTH_SECONDS", 0.0)
+    with lent_processes(2):
+        there = prepare(cohort, one, cache=tiny.folder / "b")
+    assert np.array_equal(here.inputs("clinic"), there.inputs("clinic"))
+
+
+def test_settings_and_modalities_of_a_recipe_are_checked(tiny):
+    cohort = open_cohort(tiny.folder)
+    with pytest.raises(ConfigError, match="did you mean 'ecg'"):
+        build_adapters(cohort, {"egc": {}})
+    with pytest.raises(ConfigError, match=r"inputs\.ecg(?s:.*)did you mean 'rate_hz'"):
+        build_adapters(cohort, {"ecg": {"rate": 3}})
+
+
+def test_the_cache_lies_beside_the_runs_or_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.delenv("MEDMCL_CACHE", raising=False)
+    assert cache_folder(tmp_path) == tmp_path / ".prepared"
+    monkeypatch.setenv("MEDMCL_CACHE", str(tmp_path / "x"))
+    assert cache_folder(tmp_path) == tmp_path / "x"
+
+
+def test_exactly_one_bad_record_is_named_with_its_code_and_mend(tiny, inputs):
+    (tiny.folder / "ecg" / "s005.hea").unlink()
+    with pytest.raises(CohortError) as caught:
+        prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    text = str(caught.value)
+    for words in ("subject s005, record s005", "[ecg.missing_file]", "1 fault)", "to fix"):
+        assert words in text
+
+
+def test_of_many_bad_records_twenty_are_named_and_the_others_counted(tmp_path, make_tiny, inputs):
+    tiny = make_tiny(tmp_path, 26).only("ecg")
+    for path in sorted((tmp_path / "ecg").glob("*.dat"))[:25]:
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CohortError) as caught:
+        prepare(open_cohort(tiny.folder), {"ecg": inputs["ecg"]}, cache=tmp_path / "cache")
+    text = str(caught.value)
+    assert text.count("[ecg.unreadable]") == 20
+    assert "25 faults" in text
+    assert "and 5 more" in text
+    assert "subject s019, record s019" in text
+
+
+def rename_signals(tiny):
+    """Give every signal file another name than its record's, as PhysioNet's .mat files have."""
+    for head in (tiny.folder / "ecg").glob("*.hea"):
+        head.write_text(head.read_text().replace(f"{head.stem}.dat", f"signal_{head.stem}.mat"))
+        head.with_suffix(".dat").rename(head.with_name(f"signal_{head.stem}.mat"))
+
+
+def only_ecg(tiny, inputs, cache, **overrides):
+    one = {"ecg": inputs["ecg"]}
+    return prepare(open_cohort(tiny.folder, overrides), one, cache=cache)
+
+
+def test_a_signal_file_of_another_name_that_is_mended_is_read_anew(tiny, inputs):
+    rename_signals(tiny)
+    path, cache = tiny.folder / "ecg" / "signal_s001.mat", tiny.folder / "cache"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with pytest.raises(CohortError, match="is truncated"):
+        only_ecg(tiny, inputs, cache)
+    path.write_bytes(whole)
+    first = np.array(only_ecg(tiny, inputs, cache).inputs("ecg"))
+    assert first[1].any()
+    half = (np.frombuffer(whole, "<i2") // 4 + np.arange(len(whole) // 2) % 5).astype("<i2")
+    path.write_bytes(half.tobytes())
+    os.utime(path, ns=(1, 1))
+    assert not np.array_equal(only_ecg(tiny, inputs, cache).inputs("ecg")[1], first[1])
+
+
+def test_two_sites_with_equal_names_sizes_and_times_do_not_share_an_entry(
+    tmp_path, make_tiny, inputs
+):
+    kinds = [make_tiny(tmp_path / site, 8).only("ecg") for site in ("a", "b")]
+    for path in (tmp_path / "b" / "ecg").glob("*.dat"):
+        path.write_bytes((np.fromfile(path, "<i2") // 2).astype("<i2").tobytes())
+    for site in ("a", "b"):
+        for path in (tmp_path / site / "ecg").iterdir():
+            if path.suffix == ".hea":  # checksums have other lengths
+                path.write_text(path.read_text().ljust(900, "#"))
+            os.utime(path, ns=(10**18, 10**18))
+    cut = [only_ecg(tiny, inputs, tmp_path / "cache") for tiny in kinds]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    alone = only_ecg(kinds[1], inputs, tmp_path / "other")
+    assert np.array_equal(cut[1].inputs("ecg"), alone.inputs("ecg"))
+
+
+def test_a_fault_that_is_gone_is_not_taken_from_the_cache(tiny, inputs, monkeypatch):
+    cache = tiny.folder / "cache"
+    reads = []
+    plain = ECG.read
+
+    def fail(self, place):
+        reads.append(place.record)
+        if place.record == "s002":
+            raise OSError("the network drive is away")
+        return plain(self, place)
+
+    monkeypatch.setattr(ECG, "read", fail)
+    away = only_ecg(tiny, inputs, cache, on_bad_record="exclude")
+    assert not away.present["ecg"][2]
+    reads.clear()
+    again = only_ecg(tiny, inputs, cache, on_bad_record="exclude")
+    assert reads[0] == "s002"  # records that look alike are compared again after it
+    assert "network drive" in again.faults("ecg")["s002"]
+    monkeypatch.setattr(ECG, "read", plain)
+    back = only_ecg(tiny, inputs, cache, on_bad_record="exclude")
+    assert back.excluded == []
+    assert back.present["ecg"].all()
+    assert back.inputs("ecg")[2].any()
+
+
+def test_a_missing_signal_file_is_a_missing_file(tiny, inputs):
+    (tiny.folder / "ecg" / "s003.dat").unlink()
+    prepared = only_ecg(tiny, inputs, tiny.folder / "cache", on_bad_record="exclude")
+    assert [finding.code for finding in prepared.excluded] == ["ecg.missing_file"]
+    assert "s003.dat" in prepared.excluded[0].where
+
+
+def test_the_flow_counts_what_is_left_after_exclusions(tiny, inputs):
+    cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
+    sound = prepare(cohort, inputs, cache=tiny.folder / "cache")
+    assert sound.flow() == cohort.flow()
+    assert sound.exclusions() == ""
+    for subject in ("s005", "s009"):
+        (tiny.folder / "ecg" / f"{subject}.hea").unlink()
+    (tiny.folder / "ecg" / "s001.dat").write_bytes(b"")
+    flow = prepare(cohort, inputs, cache=tiny.folder / "cache").flow()
+    assert flow[-5:] == [
+        ("with report", 12, 12), ("with ecg usable", 9, 9),
+        ("train", 8, 8), ("tuning", 2, 2), ("held_out", 2, 2),
+    ]  # fmt: skip
+    tiny.only("ecg")
+    alone = only_ecg(tiny, inputs, tiny.folder / "cache", on_bad_record="exclude")
+    assert alone.flow()[-4:] == [
+        ("with ecg usable", 9, 9), ("train", 6, 6), ("tuning", 1, 1), ("held_out", 2, 2)
+    ]  # fmt: skip
+    assert alone.exclusions() == (
+        "excluded 3 records of 12: ecg.missing_file 2, ecg.unreadable 1 "
+        "(cohort.on_bad_record: exclude)"
+    )

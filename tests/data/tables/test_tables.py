@@ -1,0 +1,188 @@
+import contextlib
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medmcl.core.errors import CohortError
+from medmcl.data.tables.files import dates, join, native, read_table, texts, tidy
+
+
+def test_numbers_with_leading_zeros_stay_text(tmp_path):
+    (tmp_path / "t.csv").write_text("id,n,mixed\n007,1,1\n012,,x\n")
+    frame = read_table(tmp_path, "t.csv").frame
+    assert list(frame["id"]) == ["007", "012"]
+    assert list(texts(frame["n"])) == ["1", None]
+    assert list(texts(frame["mixed"])) == ["1", "x"]
+
+
+def test_a_long_whole_number_beside_a_missing_one_keeps_every_digit(tmp_path):
+    (tmp_path / "t.csv").write_text("id\n123456789012345678\nn/a\n")
+    assert list(texts(read_table(tmp_path, "t.csv").frame["id"])) == ["123456789012345678", None]
+
+
+def test_numbers_too_long_for_an_integer_stay_text():
+    frame = tidy(pd.DataFrame({"id": ["1234567890123456789012"]}))
+    assert list(texts(frame["id"])) in (["1234567890123456789012"], ["1.2345678901234568e+21"])
+
+
+def test_floats_that_are_whole_are_written_without_point(tmp_path):
+    (tmp_path / "t.csv").write_text("id\n15709.0\n13243.0\n")
+    assert list(texts(read_table(tmp_path, "t.csv").frame["id"])) == ["15709", "13243"]
+
+
+def test_truth_and_blank_cells_are_read(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\nTrue, \nFalse,x\n,y\n")
+    frame = read_table(tmp_path, "t.csv").frame
+    assert [native(cell) for cell in frame["a"]] == [True, False, None]
+    assert [native(cell) for cell in frame["b"]] == [None, "x", "y"]
+
+
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.tsv", "t.csv.gz", "t.tsv.gz", "t.parquet", "excel.csv"]
+)
+def test_every_format_gives_the_same_table(tmp_path, name):
+    frame = pd.DataFrame({"id": ["a", "b"], "x": [1.5, np.nan]})
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        frame.to_parquet(path)
+    else:
+        separator = "\t" if ".tsv" in name else ";" if "excel" in name else ","
+        data = frame.to_csv(index=False, sep=separator).encode()
+        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    read = read_table(tmp_path, name).frame
+    assert list(read["id"]) == ["a", "b"]
+    assert read["x"].iloc[0] == 1.5
+    assert pd.isna(read["x"].iloc[1])
+
+
+@pytest.mark.filterwarnings("error")
+def test_decimal_commas_are_numbers_where_semicolons_part_the_cells(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "id;bmi;small;doubt;mixed;codes\n"
+        "007;27,5;0,125;1,250;3,5;12,4\n"
+        "012;;-0,5;2,500;high;7\n"
+        "013;30;1e-3;3,750;;1,25\n"
+    )
+    frame = read_table(tmp_path, "t.csv", text=["codes"]).frame
+    assert list(frame["id"]) == ["007", "012", "013"]
+    assert frame["bmi"].tolist()[::2] == [27.5, 30.0]
+    assert pd.isna(frame["bmi"].iloc[1])
+    assert frame["small"].tolist() == [0.125, -0.5, 1e-3]
+    assert frame["doubt"].tolist() == ["1,250", "2,500", "3,750"]  # thousands, or three decimals?
+    assert frame["mixed"].tolist()[:2] == ["3,5", "high"]
+    assert frame["codes"].tolist() == ["12,4", "7", "1,25"]
+    (tmp_path / "english.csv").write_text('id,bmi\n1,"27,5"\n')
+    assert read_table(tmp_path, "english.csv").frame["bmi"].tolist() == ["27,5"]
+
+
+def test_a_row_with_more_cells_than_the_heading_is_refused_not_cut(tmp_path):
+    (tmp_path / "t.csv").write_text("id,age\n1,50,lost\n2,60,too\n")
+    with pytest.raises(CohortError, match="cannot be read as a table"):
+        read_table(tmp_path, "t.csv")
+    (tmp_path / "t.csv").write_text("id,age\n1,50,\n2,60,\n")
+    assert read_table(tmp_path, "t.csv").frame["age"].tolist() == [50, 60]
+
+
+def test_a_glob_of_key_value_files_is_a_table(tmp_path):
+    for number, group in ((2, "DCM"), (1, "NOR")):
+        folder = tmp_path / f"patient{number:03d}"
+        folder.mkdir()
+        (folder / "Info.cfg").write_text(f"# comment\nED: {number}\nGroup: {group}\nNote:\n")
+    frame = read_table(tmp_path, "patient*/Info.cfg").frame
+    assert list(frame["folder"]) == ["patient001", "patient002"]
+    assert list(frame["ED"]) == [1, 2]
+    assert list(frame["Group"]) == ["NOR", "DCM"]
+    assert frame["Note"].isna().all()
+
+
+def test_a_glob_of_tables_is_read_one_after_the_other(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"part{number}.csv").write_text(f"id\n{number}\n")
+    assert list(read_table(tmp_path, "part*.csv").frame["id"]) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("t.csv", None, "there is no such file"),
+        ("t.xlsx", b"x", "not a table that can be read"),
+        ("t.parquet", b"PAR1 nonsense", "cannot be read as a table"),
+        ("t.csv", b"", "cannot be read as a table"),
+        ("t.csv", b"a,b\n1,2,3\n", "cannot be read as a table"),
+        ("t.csv", b"\xff\xfe\x00", "cannot be read as a table"),
+        ("t.csv.gz", b"not gzip", "cannot be read as a table"),
+        ("p*/t.cfg", None, "there is no such file"),
+    ],
+)
+def test_what_cannot_be_read_is_a_clear_error(tmp_path, name, data, words):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(CohortError, match=words):
+        read_table(tmp_path, name)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(["t.csv", "t.tsv", "t.csv.gz", "t.parquet", "p/t.cfg"]), st.binary())
+def test_any_bytes_are_a_table_or_a_clear_error(tmp_path, name, data):
+    (tmp_path / "p").mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(data)
+    pattern = "p*/t.cfg" if name.endswith("cfg") else name
+    with contextlib.suppress(CohortError):
+        assert read_table(tmp_path, pattern).frame.shape
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_a_table_that_was_cut_or_scratched_is_a_table_or_a_clear_error(tmp_path, data):
+    whole = tmp_path / "whole.parquet"
+    if not whole.exists():
+        pd.DataFrame({"id": range(50), "x": ["a", None] * 25}).to_parquet(whole)
+    content = bytearray(whole.read_bytes())
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    (tmp_path / "t.parquet").write_bytes(bytes(content[:cut]))
+    with contextlib.suppress(CohortError):
+        read_table(tmp_path, "t.parquet")
+
+
+def test_a_missing_column_names_its_neighbour(tmp_path):
+    (tmp_path / "t.csv").write_text("subject_id,age\n1,2\n")
+    with pytest.raises(CohortError, match=r"no column 'subjectid'; did you mean 'subject_id'"):
+        read_table(tmp_path, "t.csv").require("subjectid", "subjects.id")
+
+
+def test_a_join_keeps_every_left_row_and_renames_what_clashes(tmp_path):
+    (tmp_path / "l.csv").write_text("id,x\na,1\nb,2\nc,3\n")
+    (tmp_path / "r.csv").write_text("key,x,y\nb,7,8\na,5,6\n")
+    joined = join(read_table(tmp_path, "l.csv"), read_table(tmp_path, "r.csv"), {"id": "key"})
+    assert list(joined.frame["x"]) == [1, 2, 3]
+    assert [native(cell) for cell in joined.frame["r.x"]] == [5, 7, None]
+    assert [native(cell) for cell in joined.frame["y"]] == [6, 8, None]
+    assert len(joined.files) == 2
+
+
+@pytest.mark.parametrize(
+    ("right", "words"), [("key\na\na\n", "more than once"), ("key\nz\n", "no row")]
+)
+def test_a_join_that_cannot_be_right_is_refused(tmp_path, right, words):
+    (tmp_path / "l.csv").write_text("id\na\n")
+    (tmp_path / "r.csv").write_text(right)
+    with pytest.raises(CohortError, match=words):
+        join(read_table(tmp_path, "l.csv"), read_table(tmp_path, "r.csv"), {"id": "key"})
+
+
+def test_dates_are_read_and_nonsense_is_named():
+    column = pd.Series(["2019-03-31", None, "2019-03-31 14:05:00"], name="when")
+    assert list(dates(column, "x").isna()) == [False, True, False]
+    with pytest.raises(CohortError, match=r"1 cells are no dates(?s:.*)31\.3\.2019"):
+        dates(pd.Series(["2019-03-31", "31.3.2019"], name="when"), "x")

@@ -1,0 +1,259 @@
+"""Dispatch: the golden buffers of V-MoE, what is dropped, symmetry, memory, bad input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from golden_numbers import case, golden
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from medmcl.core.errors import MedmclError
+from medmcl.encoders.shared.experts import dispatch, expert_choice, slots
+from medmcl.encoders.shared.moe import MoE, Places, sum_rows
+from medmcl.encoders.shared.settings import ExpertSettings
+
+NUMBERS = golden("limoe_vmoe_router")
+
+
+def gates(tokens, experts, seed=0, sharp=1.0):
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    logits = torch.randn(tokens, experts, generator=generator, dtype=torch.float64, device="cpu")
+    return (logits * sharp).softmax(-1)
+
+
+def whole(values):
+    return torch.tensor(values, device="cpu")
+
+
+def slowly(g, k, capacity, priority, group=None):
+    """The rule, token by token: (token, expert) to slot."""
+    tokens = list(range(len(g)))
+    if priority:
+        tokens.sort(key=lambda t: -g[t].max().item())
+    filled, taken = {}, {}
+    for choice in range(k):
+        for t in tokens:
+            expert = sorted(range(g.shape[1]), key=lambda e: (-g[t, e].item(), e))[choice]
+            key = (expert, 0 if group is None else int(group[t]))
+            slot = filled.get(key, 0)
+            if capacity is None or slot < capacity:
+                taken[t, expert] = slot
+            filled[key] = slot + 1
+    return taken
+
+
+def pairs(routed):
+    expert = torch.arange(len(routed.count), device="cpu").repeat_interleave(routed.count)
+    return dict(
+        zip(zip(routed.token.tolist(), expert.tolist(), strict=True), routed.slot.tolist(),
+            strict=True)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_kept_sets_and_combine_weights_are_those_of_vmoe(number):
+    want = case(NUMBERS, f"disp{number}_")
+    found = dispatch(
+        want["gates"], want["K"], int(want["capacity_used"]), bool(want["batch_priority"])
+    )
+    assert torch.equal(found.kept, want["kept_tokens"])
+    assert torch.equal(found.combine(), want["combine_SEC"])
+    assert torch.equal(found.combine() != 0, want["dispatch_SEC"])
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_linear_experts_give_what_vmoe_gives(number):
+    want = case(NUMBERS, f"disp{number}_")
+    found = dispatch(want["gates"], want["K"], int(want["capacity_used"]), want["batch_priority"])
+    parts = want["x"][found.token].split(found.count.tolist())
+    made = torch.cat([part @ w for part, w in zip(parts, want["W"], strict=True)])
+    y = torch.zeros_like(want["x"]).index_add(0, found.token, made * found.weight[:, None])
+    torch.testing.assert_close(y, want["y_linear_experts"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_capacity_is_rounded_as_said(number):
+    want = case(NUMBERS, f"disp{number}_")
+    tokens, experts = want["gates"].shape
+    given = (tokens, want["K"], want["capacity_factor"], experts)
+    assert slots(*given) == want["capacity_ceil"]
+    assert slots(*given, rounding="round") == want["capacity_round"]
+    assert slots(*given, multiple_of=4) == want["capacity_ceil_mult4"]
+
+
+@pytest.mark.parametrize(
+    ("given", "least"), [((30, 1, 1.1, 1), 33), ((3, 1, 0.1, 8), 1), ((0, 1, 1.0, 4), 1)]
+)
+def test_capacity_is_whole_and_at_least_one(given, least):
+    assert slots(*given) == least
+
+
+def test_expert_choice_is_that_of_vmoe():
+    want = case(NUMBERS, "ec_")
+    found = expert_choice(want["gates"], int(want["capacity"]))
+    assert torch.equal(found.combine(), want["combine_SEC"])
+    assert torch.equal(found.combine() != 0, want["dispatch_SEC"])
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("capacity", [1, 4, None])
+@pytest.mark.parametrize("priority", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_dispatch_is_the_rule_applied_token_by_token(k, capacity, priority, grouped):
+    g = gates(23, 5, seed=k)
+    g[3:6] = g[2]  # ties
+    g[9] = 0.2
+    group = torch.arange(23, device="cpu") % 3 if grouped else None
+    assert pairs(dispatch(g, k, capacity, priority, group)) == slowly(
+        g, k, capacity, priority, group
+    )
+
+
+def test_priority_drops_exactly_the_lowest_gates():
+    g, room = gates(200, 4, sharp=2.0), 20
+    kept = dispatch(g, 1, room, True).kept
+    assert 0 < int(kept.sum()) < 200
+    for expert in range(4):
+        asks = (g.argmax(1) == expert).nonzero().squeeze(1)
+        best = asks[g[asks, expert].argsort(descending=True)[:room]]
+        assert set(asks[kept[asks]].tolist()) == set(best.tolist())
+    assert not torch.equal(kept, dispatch(g, 1, room, False).kept)
+
+
+@pytest.mark.parametrize("priority", [False, True])
+def test_order_of_tokens_is_nothing_when_nothing_drops(priority):
+    g = gates(50, 6)
+    order = torch.randperm(50, generator=torch.Generator(device="cpu").manual_seed(1), device="cpu")
+    whole, moved = dispatch(g, 2, None, priority), dispatch(g[order], 2, None, priority)
+    assert whole.kept.all()
+    torch.testing.assert_close(moved.combine().sum(2), whole.combine().sum(2)[order])
+
+
+def test_a_capacity_may_be_a_whole_number_of_numpy():
+    g = gates(9, 4)
+    found, want = dispatch(g, 1, np.int64(2), True), dispatch(g, 1, 2, True)
+    assert torch.equal(found.combine(), want.combine())
+    assert torch.equal(expert_choice(g, np.int64(2)).token, expert_choice(g, 2).token)
+
+
+def test_groups_do_not_compete():
+    g = gates(40, 4)
+    group = torch.arange(40, device="cpu") % 2
+    room = torch.tensor([2, 6], device="cpu")
+    together = dispatch(g, 1, room, True, group)
+    chosen = expert_choice(g, room, group)
+    for number in (0, 1):
+        mine = group == number
+        alone = dispatch(g[mine], 1, int(room[number]), True)
+        assert torch.equal(together.kept[mine], alone.kept)
+        alone = expert_choice(g[mine], int(room[number])).combine()
+        torch.testing.assert_close(chosen.combine()[mine].sum(2), alone.sum(2))
+
+
+def test_gradient_of_the_weights_is_that_of_the_gates():
+    g = gates(9, 4).requires_grad_()
+    found = dispatch(g, 2, 3, True)
+    grad = torch.autograd.grad(found.combine().square().sum(), g)[0]
+    kept = found.combine().sum(2) != 0
+    torch.testing.assert_close(grad, torch.where(kept, 2 * g, 0.0))
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that any operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(one, torch.Tensor):
+                self.numbers = max(self.numbers, one.numel())
+        return made
+
+
+@pytest.mark.parametrize("tokens", [500, 4000])
+@pytest.mark.parametrize("way", ["tokens", "experts"])
+def test_memory_is_linear_in_tokens(tokens, way):
+    g = gates(tokens, 8).float()
+    room = slots(tokens, 2, 1.0, 8)
+    with Largest() as largest:
+        found = dispatch(g, 2, room, True) if way == "tokens" else expert_choice(g, room)
+    assert largest.numbers <= tokens * 8
+    with Largest() as largest:
+        found.combine()
+    assert largest.numbers == tokens * 8 * room  # the form that is avoided, and the test sees it
+
+
+@pytest.mark.parametrize("settings", [{}, {"k": 2}, {"routing": "experts"}, {"bias_rate": 0.1}])
+def test_a_layer_forward_and_backward_is_linear_in_tokens(settings):
+    """No tensor of any operation is larger than the experts' hidden layer of their slots."""
+    tokens, width, hidden, experts, factor = 3000, 4, 16, 8, 1.25
+    torch.manual_seed(0)
+    moe = MoE(width, hidden, ExpertSettings(experts=experts, capacity_factor=factor, **settings))
+    every = torch.arange(tokens, device="cpu")
+    places = Places(real=every, sequence=every // 100, sequences=30, group=None, sizes=(tokens,))
+    x = torch.randn(tokens, width, device="cpu", requires_grad=True)
+    with Largest() as largest:
+        y, routing = moe(x, places)
+        sums = sum_rows(routing, places, moe.settings)
+        (y.sum() + sum(one.sum() for one in sums.values())).backward()
+    k = settings.get("k", 1)
+    columns = 5 * experts  # the sums of a row lie side by side
+    assert largest.numbers <= tokens * max(k * factor * hidden, columns)
+    assert largest.numbers < tokens * experts * slots(tokens, k, factor, experts) / 50
+    assert x.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"capacity": 0}, "capacity 0"),
+        ({"capacity": -3}, "capacity -3"),
+        ({"capacity": 2.5}, "whole number"),
+        ({"k": 5}, "k 5, 4 experts"),
+        ({"k": 0}, "k 0, 4 experts"),
+        ({"gates": torch.full((3, 4), math.nan, device="cpu")}, "3 of 3 tokens"),
+        ({"gates": torch.ones(3, 4, dtype=torch.int64, device="cpu")}, "int64"),
+        ({"gates": torch.ones(3, device="cpu")}, "(3,)"),
+        ({"gates": gates(3, 4).log()}, "3 of 3 tokens; token 0 from -"),
+        ({"gates": whole([[2.0, -1.0]])}, "token 0 from -1 to 2"),
+        ({"capacity": whole([2]), "group": whole([0, 1, 0])}, "(1,), 2 groups"),
+        ({"capacity": whole([2, 2])}, "(2,), 1 groups"),
+        ({"group": whole([0, 1])}, "(2,) group numbers, 3 tokens"),
+        ({"group": whole([0, -1, 0])}, "from 0"),
+    ],
+)
+def test_bad_input_is_refused(change, words):
+    given = {"gates": gates(3, 4), "k": 1, "capacity": 2} | change
+    with pytest.raises(MedmclError) as error:
+        dispatch(**given)
+    assert words in str(error.value)
+    if given["k"] == 1:
+        with pytest.raises(MedmclError) as error:
+            expert_choice(given["gates"], given["capacity"], given.get("group"))
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_gates_of_few_bits_are_a_distribution(kind):
+    logits = torch.randn(500, 64, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+    few = logits.to(kind).softmax(-1)
+    assert (few.double().sum(1) != 1).any()
+    assert dispatch(few, 1, None).count.sum() == 500
+
+
+@pytest.mark.parametrize("given", [(4, 1, 0.0, 2), (4, 1, math.inf, 2), (4, 0, 1.0, 2)])
+def test_capacity_from_nonsense_is_refused(given):
+    with pytest.raises(MedmclError, match="no capacity"):
+        slots(*given)
+
+
+def test_no_tokens_are_no_trouble():
+    found = dispatch(gates(4, 3)[:0], 1, 2, True)
+    assert found.count.tolist() == [0, 0, 0]
+    assert found.combine().shape == (0, 3, 2)

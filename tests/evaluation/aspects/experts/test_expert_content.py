@@ -1,0 +1,86 @@
+"""Words and pieces of experts against loops; nothing of few people is named."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from medmcl.evaluation.aspects.experts.content import surest, taken_words
+
+
+def tokens(seed=0, count=600):
+    rng = np.random.default_rng(seed)
+    number = rng.integers(4, 16, count)
+    expert = np.where(rng.random(count) < 0.6, number % 4, rng.integers(-1, 4, count))
+    return expert, number, rng.integers(0, 30, count)
+
+
+def slowly(expert, number, subject, most, fewest):
+    """Words of each expert, counted token by token."""
+    taken = [(e, w, s) for e, w, s in zip(expert, number, subject, strict=True) if e >= 0]
+    found, hidden = {}, 0
+    for e in sorted({one[0] for one in taken}):
+        own = []
+        of_e = [one for one in taken if one[0] == e]
+        for w in sorted({one[1] for one in of_e}):
+            here = [one for one in of_e if one[1] == w]
+            base = sum(one[1] == w for one in taken) / len(taken)
+            lift = len(here) / len(of_e) / base
+            if lift <= 1:
+                continue
+            if len({one[2] for one in here}) < fewest:
+                hidden += 1
+                continue
+            own.append((-len(here) * math.log(lift), w, len(here), lift,
+                        len(here) / sum(one[1] == w for one in taken)))  # fmt: skip
+        found[e] = sorted(own)[:most]
+    return found, hidden
+
+
+def test_words_are_those_of_a_loop_over_tokens():
+    expert, number, subject = tokens()
+    for most, fewest in ((3, 5), (99, 12), (2, 1)):
+        found, hidden = taken_words(expert, number, subject, most=most, fewest=fewest)
+        want, unnamed = slowly(expert, number, subject, most, fewest)
+        assert hidden == unnamed
+        for e, words in want.items():
+            own = [one for one in found if one.expert == e]
+            assert [one.number for one in own] == [w for _, w, *_ in words]
+            for one, (_, _, count, lift, of_word) in zip(own, words, strict=True):
+                np.testing.assert_allclose((one.tokens, one.lift, one.of_word),
+                                           (count, lift, of_word))  # fmt: skip
+
+
+def test_a_word_of_few_people_is_not_named_however_often_it_stands():
+    number = np.array([7] * 400 + [8] * 100)
+    expert = np.array([0] * 400 + [1] * 100)
+    subject = np.concatenate([np.arange(400) % 4, np.arange(100)])
+    found, hidden = taken_words(expert, number, subject, most=9)
+    assert [one.number for one in found] == [8]
+    assert hidden == 1
+    found, hidden = taken_words(expert, number, np.arange(500) % 5, most=9)
+    assert [(one.number, hidden) for one in found] == [(7, 0), (8, 0)]
+
+
+def test_without_tokens_there_are_no_words():
+    nothing = np.zeros(0, dtype=np.int64)
+    assert taken_words(nothing, nothing, nothing, most=3) == ([], 0)
+    assert taken_words(np.array([-1]), np.array([4]), np.array([0]), most=3) == ([], 0)
+
+
+def test_the_surest_tokens_are_one_a_person():
+    rng = np.random.default_rng(2)
+    expert, gate = rng.integers(-1, 3, (20, 6)), rng.random((20, 6)).round(2)
+    subject = np.arange(20) // 2
+    found = surest(expert, gate, subject, most=4)
+    assert set(found) == {0, 1, 2}
+    for e, places in found.items():
+        want, people = [], set()
+        ranked = sorted((-gate[r, t], r, t) for r in range(20) for t in range(6)
+                        if expert[r, t] == e)  # fmt: skip
+        for _, row, token in ranked:
+            if subject[row] not in people and len(want) < 4:
+                want.append((row, token))
+                people.add(subject[row])
+        assert places == want

@@ -1,0 +1,112 @@
+"""The page of a screening: right numbers, escaped text, paper and pictures, odd truths."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from made_selection import shown_pair
+
+from medmcl.evaluation.aspects.screen.evidence import ScreenEvidence, Suspect, judge, most_suspect
+from medmcl.evaluation.aspects.screen.figures import roc_curves
+from medmcl.evaluation.aspects.screen.page import screen_page
+
+EVIL = '<script>alert("x")</script> & {{ 7 * 7 }}'
+
+
+def evidence(truth, *, text="7", signal=False, n=40, **changes):
+    """Scores of two detectors: one finds the last rows, one the first."""
+    scores = {"dao": np.arange(n, dtype=float), "lid": -np.arange(n, dtype=float)}
+    judged = {}
+    if truth is not None:
+        judged = {name: judge(x, truth, np.arange(n), 5, draws=50) for name, x in scores.items()}
+    suspects = tuple(
+        Suspect(
+            id=f"{text}{row}",
+            subject=text,
+            rank=rank,
+            scores={name: float(x[row]) for name, x in scores.items()},
+            is_poisoned=None if truth is None else bool(truth[row]),
+            sides=shown_pair(text=text, signal=signal).sides,
+        )
+        for rank, row in enumerate(most_suspect(scores["dao"])[:3].tolist(), 1)
+    )
+    about = {"stage": text, "modality": text, "detector": "dao", "scores": scores}
+    return ScreenEvidence(
+        **{**about, "is_poisoned": truth, "suspects": suspects, "judged": judged, **changes}
+    )
+
+
+def last(n=40, count=4):
+    return np.arange(n) >= n - count
+
+
+def plain(html):
+    return re.sub(r"base64,[^\"]*", "", html).split("</style>")[1]
+
+
+def test_a_judgement_is_area_and_what_is_among_the_top():
+    truth = last()
+    best = judge(np.arange(40.0), truth, np.arange(40), 5, draws=50)
+    assert (best.auroc.value, best.in_top, best.top, best.by_chance) == (1.0, 4, 5, 0.5)
+    worst = judge(-np.arange(40.0), truth, np.arange(40), 5, draws=50)
+    assert (worst.auroc.value, worst.in_top) == (0.0, 0)
+    ties = judge(np.zeros(40), truth, np.arange(40), 100, draws=50)
+    assert (ties.auroc.value, ties.in_top, ties.top) == (0.5, 4, 40)
+    assert most_suspect(np.zeros(4)).tolist() == [0, 1, 2, 3]
+
+
+def test_draws_are_over_subjects():
+    rng = np.random.default_rng(0)
+    truth, scores = np.repeat(np.arange(20) % 2 == 0, 10), rng.normal(size=20).repeat(10)
+    each, whole = (
+        judge(scores, truth, who, 5, draws=200).auroc
+        for who in (np.arange(200), np.arange(20).repeat(10))
+    )
+    assert whole.high - whole.low > 2 * (each.high - each.low)
+
+
+def test_the_curves_go_where_the_scores_say_and_the_caption_counts_rows(drawn):
+    picture = roc_curves(evidence(last()))
+    chance, dao, lid = drawn[0].axes[0].lines
+    assert np.array_equal(*chance.get_data())
+    assert {(0.0, 1.0)} <= set(zip(*dao.get_data(), strict=True))  # all found, nobody flagged
+    assert {(1.0, 0.0)} <= set(zip(*lid.get_data(), strict=True))
+    assert "over 40 rows, 4 poisoned and 36 clean" in picture.aid
+    assert [row[:4] for row in picture.rows] == [
+        ("dao", "1.000 (1.000 to 1.000)", "4", "36"), ("lid", "0.000 (0.000 to 0.000)", "4", "36"),
+    ]  # fmt: skip
+    assert {len(row) for row in picture.rows} == {len(picture.header)}
+
+
+@pytest.mark.parametrize("truth", [None, np.zeros(40, dtype=bool), np.ones(40, dtype=bool)])
+def test_there_is_no_curve_without_both_kinds_and_the_page_says_why(truth):
+    found = evidence(truth)
+    assert roc_curves(found) is None
+    html = plain(screen_page(found))
+    assert "Odd is not poisoned" in html
+    if truth is None:
+        assert "the detectors are not judged" in html
+        assert "card-of plain" in html
+        assert '<span class="state"></span>' in html
+    else:
+        assert "not estimable" in html
+
+
+def test_suspects_are_marked_in_their_order_with_paper_pictures_and_escaped_texts():
+    html = plain(screen_page(evidence(last(count=1), text=EVIL, signal=True), title=EVIL))
+    assert "<script" not in html
+    assert "49" not in html.split("</h1>")[0]
+    marks = re.findall(r'class="card-of (\w+)"', html)
+    assert marks == ["odd", "out", "out"]
+    ranks = re.findall(r'<p class="who"><span>(\d)\. ', html)
+    assert ranks == ["1", "2", "3"]
+    assert html.count('<img class="trace"') == 3
+    assert "25 mm/s to 10 mm/mV" in html
+    assert 'class="cards cards-2"' in html
+    assert html.count('<span class="state">poisoned</span>') == 1
+    pictured = screen_page(evidence(last(), attack="attack"))
+    assert pictured.count('<img class="photo') == 3
+    assert "with the triggers of the attack" in pictured
+    assert "with the triggers" not in screen_page(evidence(last()))

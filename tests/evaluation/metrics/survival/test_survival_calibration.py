@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medmcl.evaluation.metrics.predictions import NotEstimable
+from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration, survival_calibration
+
+
+def sample(size=400, factor=1.0, power=1.0, seed=0):
+    """Exponential times; predictions of hazard ``factor * hazard ** power``."""
+    rng = np.random.default_rng(seed)
+    hazard = np.exp(rng.normal(-1, 0.8, size))
+    event_at, censored_at = rng.exponential(size=size) / hazard, rng.exponential(3, size=size)
+    event, time = event_at <= censored_at, np.minimum(event_at, censored_at)
+    return event, time, np.exp(-factor * hazard**power)
+
+
+def test_true_predictions_are_calibrated():
+    found = survival_calibration(*sample(2000), 1.0, draws=20)
+    assert isinstance(found, SurvivalCalibration)
+    assert found.slope.value == pytest.approx(1, abs=0.12)
+    assert found.observed_expected.value == pytest.approx(1, abs=0.07)
+    assert found.ici_uncorrected < 0.02
+    assert found.ici.value <= found.ici_uncorrected
+    assert found.e50 <= found.e90 <= found.emax
+
+
+def test_the_curve_finds_the_risk_that_data_were_drawn_with():
+    found = survival_calibration(*sample(4000, factor=2.0), 1.0, draws=2)
+    predicted = np.array(found.curve.predicted)
+    right = 1 - np.sqrt(1 - predicted)  # half the predicted cumulative hazard
+    inner = (predicted > 0.2) & (predicted < 0.9)
+    assert np.array(found.curve.observed)[inner] == pytest.approx(right[inner], abs=0.04)
+    assert found.observed_expected.value < 0.8
+    assert found.ici_uncorrected == pytest.approx(0.17, abs=0.05)
+
+
+def test_too_extreme_predictions_have_a_slope_below_one():
+    found = survival_calibration(*sample(2000, power=2.0), 1.0, draws=2)
+    assert found.slope.value == pytest.approx(0.5, abs=0.07)
+
+
+def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():
+    found = survival_calibration(*sample(power=1e-4), 1.0, draws=10)
+    assert found.slope.value is None
+    assert found.slope.note == "predictions hardly vary"
+    assert found.observed_expected.low < found.observed_expected.high
+    assert "predictions hardly vary" in found.ici.note
+
+
+def test_groups_are_kaplan_meier_by_tenth():
+    sksurv = pytest.importorskip("sksurv.nonparametric")
+    event, time, survival = sample(300)
+    found = survival_calibration(event, time, survival, 1.0, draws=30)
+    order = np.argsort(1 - survival)
+    rows = order[: found.groups[0].n]
+    times, alive = sksurv.kaplan_meier_estimator(event[rows], time[rows])
+    assert found.groups[0].observed == pytest.approx(1 - alive[times <= 1.0][-1])
+    assert len(found.groups) == 10
+    assert all(group.low <= group.observed <= group.high for group in found.groups)
+
+
+def test_copied_rows_give_the_same_numbers_and_by_subject_the_same_interval():
+    event, time, survival = sample(120)
+    once = survival_calibration(event, time, survival, 1.0, draws=20)
+    twice = survival_calibration(
+        np.tile(event, 2), np.tile(time, 2), np.tile(survival, 2), 1.0,
+        np.tile(np.arange(120), 2), draws=20,
+    )  # fmt: skip
+    assert twice.slope.value == pytest.approx(once.slope.value, abs=1e-6)
+    assert twice.slope.low == pytest.approx(once.slope.low, abs=1e-6)
+    assert twice.observed_expected.high == pytest.approx(once.observed_expected.high)
+
+
+def test_few_distinct_predictions_fall_back_to_a_line():
+    event, time, survival = sample(300)
+    coarse = np.where(survival > 0.7, 0.8, np.where(survival > 0.2, 0.6, 0.1))
+    coarse[coarse == 0.1] = np.where(np.arange((coarse == 0.1).sum()) % 2, 0.1, 0.15)
+    found = survival_calibration(event, time, coarse, 1.0, draws=5)
+    assert np.isfinite(found.ici_uncorrected)
+
+
+@pytest.mark.parametrize(
+    ("event", "time", "survival", "words"),
+    [
+        ([], [], [], "no rows"),
+        ([0, 0, 0], [1, 2, 3], [0.5, 0.6, 0.7], "no event"),
+        ([1, 0, 0], [0.5, 0.6, 0.7], [0.5, 0.6, 0.7], "followed"),
+        ([1, 0, 1], [0.5, 2, 3], [0.5, 0.5, 0.7], "three distinct"),
+    ],
+)
+def test_what_is_not_estimable_says_why(event, time, survival, words):
+    found = survival_calibration(event, time, survival, 1.0)
+    assert isinstance(found, NotEstimable)
+    assert words in found.reason
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(ValueError, match="probabilities"):
+        survival_calibration([1, 0], [1, 2], [0.5, 1.5], 1.0)
+    with pytest.raises(ValueError, match="must be"):
+        survival_calibration([1, 0], [1, 2, 3], [0.5, 0.5], 1.0)
+    with pytest.raises(ValueError, match="negative"):
+        survival_calibration([1, 0], [-1, 2], [0.5, 0.5], 1.0)

@@ -1,0 +1,93 @@
+"""Beats: found where they were put, whatever stands beside them."""
+
+import numpy as np
+import pytest
+
+from medmcl.modalities.ecg import complexes as ecg_complexes
+from medmcl.modalities.ecg.beats import find_beats
+from medmcl.modalities.ecg.complexes import BEAT_HZ
+from medmcl.modalities.ecg.template import likeness
+
+
+def trace(times, seconds=10.0, t_wave=0.0, wide=None, leads=2, noise=0.0):
+    """Gaussian complexes at some times, in mV; those in ``wide`` are broad and upside down."""
+    at = np.arange(round(seconds * BEAT_HZ)) / BEAT_HZ
+    row = np.zeros(len(at))
+    for number, time in enumerate(times):
+        odd = wide is not None and number in wide
+        row += (-1.2 if odd else 1.0) * np.exp(
+            -0.5 * ((at - time) / (0.025 if odd else 0.012)) ** 2
+        )
+        row += t_wave * np.exp(-0.5 * ((at - time - 0.28) / 0.05) ** 2)
+    generator = np.random.default_rng(0)
+    rows = np.array([row * (1 - 0.3 * lead) for lead in range(leads)])
+    return rows + noise * generator.standard_normal(rows.shape)
+
+
+@pytest.mark.parametrize("rate", [35, 60, 110, 180])
+def test_beats_lie_where_they_were_put(rate):
+    times = np.arange(0.5, 9.6, 60 / rate)
+    beats = find_beats(trace(times, noise=0.03))
+    assert len(beats.peaks) == len(times)
+    assert np.abs(beats.peaks / BEAT_HZ - times).max() < 0.012
+
+
+def test_tall_t_waves_are_no_beats():
+    times = np.arange(0.5, 9.6, 0.9)
+    assert len(find_beats(trace(times, t_wave=1.4)).peaks) == len(times)
+
+
+def test_a_beat_of_another_shape_is_found_and_kept_out_of_the_median():
+    times = np.arange(0.5, 9.6, 0.8)
+    whole = find_beats(trace(times))
+    mixed = find_beats(trace(times, wide=(3, 8)))
+    assert len(mixed.peaks) == len(times)
+    assert (~mixed.alike).sum() == 2
+    assert np.abs(mixed.median - whole.median).max() < 0.02
+
+
+def test_an_artefact_in_one_lead_is_no_beat():
+    times = np.arange(0.5, 9.6, 0.8)
+    rows = trace(times, leads=4)
+    rows[0, 2300:2303] += 20.0
+    assert len(find_beats(rows).peaks) == len(times)
+
+
+def test_flat_and_short_signals_have_no_beats():
+    for rows in (np.zeros((3, 5000)), np.ones((1, 100)), np.zeros((2, 0))):
+        beats = find_beats(rows)
+        assert len(beats.peaks) == 0
+        assert beats.median is None
+
+
+def test_one_beat_is_a_beat_without_a_median():
+    beats = find_beats(trace([1.0], seconds=2.0))
+    assert len(beats.peaks) == 1
+    assert beats.median is None
+    assert len(beats.intervals) == 0
+
+
+def test_likeness_at_each_lag_is_the_correlation_of_slow_loops():
+    generator = np.random.default_rng(0)
+    wide, template = generator.normal(size=(5, 3, 30)), generator.normal(size=(3, 21))
+    template -= template.mean(axis=1, keepdims=True)
+    found = likeness(wide, template)
+    assert found.shape == (5, 10)
+    for beat in range(5):
+        for lag in range(10):
+            part = wide[beat, :, lag : lag + 21]
+            part = part - part.mean(axis=1, keepdims=True)
+            size = np.sqrt((part**2).sum() * (template**2).sum())
+            assert found[beat, lag] == pytest.approx((part * template).sum() / size, abs=1e-12)
+
+
+def test_steepness_is_that_of_scipy_step_by_step():
+    from scipy.ndimage import uniform_filter1d
+    from scipy.signal import butter, sosfiltfilt
+
+    rows = np.random.default_rng(1).normal(size=(4, 1200))
+    band = butter(2, (5.0, 25.0), btype="bandpass", fs=500, output="sos")
+    slope = np.abs(np.gradient(sosfiltfilt(band, rows, axis=1), axis=1))
+    scaled = np.minimum(slope / np.quantile(slope, 0.98, axis=1)[:, None], 3.0)
+    power = uniform_filter1d((scaled**2).mean(axis=0), 50, mode="constant")
+    assert np.allclose(ecg_complexes._steepness(rows), np.sqrt(power), atol=1e-10)

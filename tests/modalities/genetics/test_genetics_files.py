@@ -1,0 +1,201 @@
+"""Readers of genotypes: every byte of a .bed, and everything that may be wrong with a fileset."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_genomes import genomes, variant_table, write_plink
+
+from medmcl.core.errors import RecordError
+from medmcl.modalities.genetics import plink as genetics_plink
+from medmcl.modalities.genetics.dosages import Dosages
+from medmcl.modalities.genetics.files import open_fileset
+from medmcl.modalities.genetics.plink import Plink, plink_files, read_fam
+
+NAMES = [f"s{n}" for n in range(11)]
+TOY = Path(os.environ.get("MEDMCL_DATA", "none")) / "plink" / "toydata.5chrom.bed"
+
+
+def matrix(files):
+    rows = [files.row(number) for number in range(len(files.individuals))]
+    return np.stack([np.where(called, dosage, -1) for dosage, called in rows])
+
+
+@pytest.fixture
+def bed(tmp_path):
+    genotypes, _, _ = genomes(people=11, variants=7, missing=0.2)
+    return write_plink(tmp_path / "g", genotypes, variant_table(7), NAMES), genotypes
+
+
+def test_every_genotype_is_read_whatever_the_number_of_people(tmp_path):
+    for people in (1, 3, 4, 5, 8, 13):
+        genotypes, _, _ = genomes(people=people, variants=6, missing=0.3, seed=people)
+        names = [f"p{n}" for n in range(people)]
+        path = write_plink(tmp_path / f"g{people}", genotypes, variant_table(6), names)
+        files = Plink(plink_files({"path": path}))
+        assert (matrix(files) == genotypes).all()
+        assert list(files.individuals) == names
+    assert files.variants.ids == tuple(f"rs{n}" for n in range(6))
+    assert files.variants.counted[:2] == ("A", "C")
+    assert files.variants.positions.tolist() == [1000, 2000, 3000] * 2
+
+
+def test_bits_lie_as_the_format_says(tmp_path):
+    """By hand: two copies of the first allele are 00, one 10, none 11, no call 01."""
+    (tmp_path / "g.bed").write_bytes(b"\x6c\x1b\x01" + bytes([0b01_11_10_00]))
+    (tmp_path / "g.bim").write_text("chr1 rs1 0 5 a g\n")
+    (tmp_path / "g.fam").write_text("".join(f"f{n} i{n} 0 0 0 -9\n" for n in range(4)))
+    files = Plink(plink_files({"path": tmp_path / "g.bed"}), "fid_iid")
+    assert matrix(files)[:, 0].tolist() == [2, 1, 0, -1]
+    assert list(files.individuals) == ["f0_i0", "f1_i1", "f2_i2", "f3_i3"]
+    assert (files.variants.chromosomes, files.variants.counted) == (("1",), ("A",))
+
+
+def test_blocks_of_people_give_the_same_in_any_order(bed, monkeypatch):
+    path, genotypes = bed
+    monkeypatch.setattr(genetics_plink, "_BLOCK_BYTES", 7)  # one byte column at a time
+    files = Plink(plink_files({"path": path}))
+    for number in (10, 0, 7, 3, 10, 4):
+        dosage, called = files.row(number)
+        assert (np.where(called, dosage, -1) == genotypes[number]).all()
+
+
+@pytest.mark.skipif(not TOY.is_file(), reason="needs MEDMCL_DATA with plink/toydata.5chrom")
+def test_a_published_fileset_is_read_as_bed_reader_reads_it():
+    files = Plink(plink_files({"path": TOY}))
+    found = matrix(files)
+    assert found.shape == (500, 10_000)
+    assert set(files.variants.chromosomes) == {"1", "2", "3", "4", "5"}
+    bed_reader = pytest.importorskip("bed_reader")
+    known = bed_reader.open_bed(TOY).read(dtype="int8", num_threads=1)
+    assert (np.where(known == -127, -1, known) == found).all()
+
+
+def write(suffix, change):
+    """A fault of the text file beside the .bed."""
+    return lambda path: path.with_suffix(suffix).write_text(
+        change(path.with_suffix(suffix).read_text())
+    )
+
+
+def bytes_of(change):
+    """A fault of the .bed."""
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+FAULTS = {
+    "magic": bytes_of(lambda whole: b"PK" + whole[2:]),
+    "order": bytes_of(lambda whole: whole[:2] + b"\x00" + whole[3:]),
+    "cut": bytes_of(lambda whole: whole[:-1]),
+    "head": bytes_of(lambda whole: whole[:2]),
+    "long": bytes_of(lambda whole: whole + b"\x00"),
+    "fam short": write(".fam", lambda text: "\n".join(text.splitlines()[:8]) + "\n"),
+    "fam twice": write(".fam", lambda text: text.replace("s3 s3", "x s2")),
+    "bim field": write(".bim", lambda text: text.replace("\t2000\t", "\t")),
+    "bim position": write(".bim", lambda text: text.replace("\t2000\t", "\ttwo\t", 1)),
+    "bim empty": write(".bim", lambda text: "\n"),
+    "bim bytes": lambda path: path.with_suffix(".bim").write_bytes(b"\xff\xfe"),
+    "fam": lambda path: path.with_suffix(".fam").unlink(),
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("magic", "no PLINK 1 .bed"),
+        ("order", "variant-major"),
+        ("cut", "is truncated\n.*23 bytes\n.*24 bytes: 3 \\+ 7 variants x 3 bytes for 11 people"),
+        ("head", "variant-major"),
+        ("long", "longer than .bim and .fam say"),
+        ("fam short", "longer than"),
+        ("fam twice", "same name\n.*s2\n.*fid_iid"),
+        ("bim field", "line 2: a line has 5 fields"),
+        ("bim position", "line 2: the position is no whole number"),
+        ("bim empty", "is empty"),
+        ("bim bytes", "is no text"),
+        ("fam", "no such file"),
+    ],
+)
+def test_a_damaged_fileset_says_what_is_wrong(bed, fault, said):
+    path, _ = bed
+    FAULTS[fault](path)
+    with pytest.raises(RecordError, match=said):
+        open_fileset("plink", {"path": path})
+
+
+def test_people_of_one_name_are_told_apart_by_family(tmp_path):
+    (tmp_path / "g.fam").write_text("f1 1 0 0 0 -9\nf2 1 0 0 0 -9\n")
+    assert read_fam(tmp_path / "g.fam", "fid_iid") == {"f1_1": 0, "f2_1": 1}
+
+
+def test_a_file_that_changes_is_opened_anew(bed):
+    path, genotypes = bed
+    assert (matrix(open_fileset("plink", {"path": path})) == genotypes).all()
+    assert open_fileset("plink", {"path": path}) is open_fileset("plink", {"path": path})
+    other = np.where(genotypes < 0, -1, 2 - genotypes)
+    write_plink(path.with_suffix(""), other, variant_table(7), NAMES)
+    os.utime(path, ns=(1, 1))
+    assert (matrix(open_fileset("plink", {"path": path})) == other).all()
+
+
+def test_paths_are_taken_with_and_without_suffix_or_part_by_part(tmp_path):
+    expected = {name: tmp_path / f"chr1.v2.{name}" for name in ("bed", "bim", "fam")}
+    assert plink_files({"path": tmp_path / "chr1.v2.bed"}) == expected
+    assert plink_files({"path": tmp_path / "chr1.v2"}) == expected
+    assert plink_files(expected) == expected
+    with pytest.raises(RecordError, match="no bim and no fam"):
+        plink_files({"bed": tmp_path / "a.bed"})
+
+
+def tables(folder, dosage, names, suffix=".csv", **changes):
+    frame = pd.DataFrame(dosage, columns=[f"rs{n}" for n in range(dosage.shape[1])])
+    frame.insert(0, "iid", names)
+    info = variant_table(dosage.shape[1]).assign(**changes)
+    path = folder / f"dosages{suffix}"
+    frame.to_parquet(path) if suffix == ".parquet" else frame.to_csv(path, index=False)
+    info.to_csv(folder / "variants.csv", index=False)
+    return {"dosages": path, "variants": folder / "variants.csv"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_dosage_tables_keep_fractions_and_absent_calls(tmp_path, suffix):
+    dosage = np.array([[0.0, 1.25, 2.0], [np.nan, 0.5, 1.9999]])
+    files = Dosages(tables(tmp_path, dosage, [7, 8], suffix, chromosome=["chr1", "X", "2"]))
+    assert list(files.individuals) == ["7", "8"]
+    values, called = files.row(1)
+    assert called.tolist() == [False, True, True]
+    np.testing.assert_allclose(values, [0, 0.5, 1.9999], atol=1e-6)
+    assert files.variants.chromosomes == ("1", "X", "2")
+
+
+def test_damaged_dosage_tables_say_what_is_wrong(tmp_path):
+    dosage = np.array([[0.0, 1.0], [2.0, 1.0]])
+    files = tables(tmp_path, np.where(dosage == 2, 9, dosage), ["a", "b"])
+    with pytest.raises(RecordError, match=r"1 dosages lie outside 0 to 2\n.*9.0"):
+        Dosages(files)
+    with pytest.raises(RecordError, match="row 2, column 'rs0'"):
+        Dosages(files)
+    with pytest.raises(RecordError, match="two rows have the same name"):
+        Dosages(tables(tmp_path, dosage, ["a", "a"]))
+    with pytest.raises(RecordError, match=r"1 of 2 variants have no column.*'rs9'"):
+        Dosages(tables(tmp_path, dosage, ["a", "b"], id=["rs0", "rs9"]))
+    with pytest.raises(RecordError, match="1 variants have no id or no alleles"):
+        Dosages(tables(tmp_path, dosage, ["a", "b"], other=["G", None]))
+    files = tables(tmp_path, dosage, ["a", "b"])
+    info = pd.read_csv(files["variants"]).rename(columns={"counted": "A1"})
+    info.to_csv(files["variants"], index=False)
+    with pytest.raises(RecordError, match="no column 'counted'"):
+        Dosages(files)
+    files["dosages"].write_text("iid,rs0,rs1\na,AG,1\n")
+    tables_info = variant_table(2)
+    tables_info.to_csv(files["variants"], index=False)
+    with pytest.raises(RecordError, match="column 'rs0' holds what is no number"):
+        Dosages(files)
+    with pytest.raises(RecordError, match="the path has no variants"):
+        open_fileset("dosages", {"dosages": files["dosages"]})
+    broken = tmp_path / "d.parquet"
+    broken.write_bytes(b"no table")
+    with pytest.raises(RecordError, match="cannot be read as a table"):
+        Dosages({"dosages": broken, "variants": files["variants"]})

@@ -1,0 +1,377 @@
+"""Release, merge and secure sum as a site and a coordinator run them, from folder to folder."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_counts import numbers, some_counts
+
+from medmcl.cooccurrence.embed.embed import EmbedSettings
+from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
+from medmcl.cooccurrence.exchange.merging import merge
+from medmcl.cooccurrence.exchange.secure import SiteKeys, pair_seed
+from medmcl.cooccurrence.exchange.secure_files import load_keys, save_keys
+from medmcl.cooccurrence.release.ledger import Ledger
+from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies
+from medmcl.core.errors import ArtefactError
+from medmcl.stages.cooccur.embed import embed, read_facts
+from medmcl.stages.cooccur.merge import (
+    merge_folders,
+    share_counts,
+    share_seed,
+    start_round,
+    sum_shares,
+)
+from medmcl.stages.cooccur.private import share_rows, start_private, sum_private
+from medmcl.stages.cooccur.release import (
+    open_budget,
+    release_folders,
+    release_rows,
+    start_budget,
+)
+
+SITES = ("Ayr", "Bonn", "Cork")
+
+
+@pytest.fixture
+def sites(tmp_path):
+    return [save_counts(some_counts(k, n=40), tmp_path / name) for k, name in enumerate(SITES)]
+
+
+def test_merge_then_release(sites, tmp_path):
+    said = merge_folders(sites, tmp_path / "all")
+    assert said["patients"] == 120
+    assert numbers(load_counts(tmp_path / "all")) == numbers(merge(*sites))
+    release_folders([tmp_path / "all"], tmp_path / "from-sum")
+    assert read_manifest(tmp_path / "from-sum").release.sites == 3
+    told = release_folders(sites, tmp_path / "out")
+    assert told["cells suppressed"] > 0
+    assert read_manifest(tmp_path / "out").release.sites == 3
+    assert load_counts(tmp_path / "out").suppressed_below == 11
+
+
+def test_nested_counts_are_released_only_if_said_twice(tmp_path):
+    site = save_counts(replace(some_counts(n=200), nested=("codes",)), tmp_path / "site")
+    with pytest.raises(ArtefactError, match="nested codes in codes"):
+        release_folders([site], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    told = release_folders([site], tmp_path / "out", allow_nested=True)
+    assert any("one level of a hierarchy" in warning for warning in told["warnings"])
+
+
+def test_a_secure_sum_over_files(sites, tmp_path):
+    seeds = {pair: pair_seed() for pair in (("Ayr", "Bonn"), ("Ayr", "Cork"), ("Bonn", "Cork"))}
+    start_round(sites[0], SITES, tmp_path / "round")
+    empty = load_counts(tmp_path / "round" / "layout")
+    assert set(empty.totals.values()) == {0}
+    for name, folder in zip(SITES, sites, strict=True):
+        own = {b if a == name else a: s for (a, b), s in seeds.items() if name in (a, b)}
+        save_keys(SiteKeys(name, own), tmp_path / f"{name}.keys")
+        share_counts(
+            folder, tmp_path / f"{name}.keys", tmp_path / "round" / "round.json",
+            tmp_path / f"{name}.share",
+        )  # fmt: skip
+    shares = [tmp_path / f"{name}.share" for name in SITES]
+    with pytest.raises(ArtefactError, match=r"dropped out(.|\n)*Cork"):
+        sum_shares(shares[:2], tmp_path / "round", tmp_path / "sum")
+    sum_shares(shares, tmp_path / "round", tmp_path / "sum")
+    release_folders([tmp_path / "sum"], tmp_path / "out")
+    assert read_manifest(tmp_path / "out").release.sites == 3
+    assert numbers(load_counts(tmp_path / "sum")) == numbers(merge(*sites))
+
+
+@pytest.fixture
+def rows(tmp_path):
+    generator = np.random.default_rng(0)
+    words = [(m, f"{m}:{i}", f"{m} 2025") for m in ("codes", "concepts") for i in range(5)]
+    pd.DataFrame(words, columns=["modality", "code", "version"]).to_csv(
+        tmp_path / "words.csv", index=False
+    )
+    table = pd.DataFrame(
+        {
+            "subject": generator.integers(0, 30, 400),
+            "window": generator.integers(0, 3, 400),
+            "code": (
+                kind := generator.choice([f"{m}:{i}" for m, _, _ in words for i in (0, 9)], 400)
+            ),
+            "modality": [one.split(":")[0] for one in kind],
+            "count": generator.integers(1, 4, 400),
+        }
+    )
+    table.to_parquet(tmp_path / "rows.parquet")
+    Ledger.start(tmp_path / "ledger.json", epsilon=3, delta=1e-6)
+    return table
+
+
+def private(tmp_path, **changes):
+    settings = {
+        "clip": {"codes": 3, "concepts": 3},
+        "epsilon": 1.0,
+        "delta": 1e-6,
+        "window": "month",
+        **changes,
+    }
+    return release_rows(
+        tmp_path / "rows.parquet", tmp_path / "words.csv", tmp_path / "out",
+        ledger=tmp_path / "ledger.json", **settings,
+    )  # fmt: skip
+
+
+def test_rows_are_summed_by_subject_and_window(rows, tmp_path):
+    words = read_vocabularies(tmp_path / "words.csv")
+    found = read_rows(tmp_path / "rows.parquet", words)
+    listed = rows[rows["code"].str.endswith(":0")]
+    for x, name in ((found.x1, "codes"), (found.x2, "concepts")):
+        part = listed[listed["modality"] == name]
+        for owner in np.unique(found.patients):
+            want = part.loc[part["subject"] == int(owner), "count"].sum()
+            assert x[found.patients == owner].sum() == want
+        gone = rows[(rows["modality"] == name) & rows["code"].str.endswith(":9")]
+        assert found.unlisted[name] == gone["count"].sum()
+    assert len(found.patients) == len(rows[["subject", "window"]].drop_duplicates())
+
+
+def test_a_private_release_from_rows(rows, tmp_path):
+    with pytest.raises(ArtefactError, match=r"too few occurrences of codes(.|\n)*codes:9"):
+        private(tmp_path)  # 172 of 400 are listed
+    assert not Ledger(tmp_path / "ledger.json").read().releases
+    told = private(tmp_path, allow_unlisted=True)
+    assert told["releases"] == 1
+    assert told["unlisted"]["codes"] > 0
+    assert load_counts(tmp_path / "out").noise_sd > 9
+    assert load_counts(tmp_path / "out").window == "month"
+    with pytest.raises(ArtefactError, match="new folder"):
+        private(tmp_path, allow_unlisted=True)
+    assert len(Ledger(tmp_path / "ledger.json").read().releases) == 1  # refused before it was paid
+
+
+@pytest.mark.parametrize(
+    ("column", "window", "said"),
+    [(True, "record", "a column window, and window record"),
+     (False, "month", "no column window, and window month")],
+)  # fmt: skip
+def test_rows_are_not_called_by_another_window_and_nothing_is_paid(
+    rows, tmp_path, column, window, said
+):
+    if not column:
+        rows.drop(columns="window").to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ArtefactError, match=f"the release would say otherwise(.|\n)*{said}"):
+        private(tmp_path, allow_unlisted=True, window=window)
+    assert not Ledger(tmp_path / "ledger.json").read().releases
+    start = ("codes=3", "concepts=3")
+    turn, out = tmp_path / "round.json", tmp_path / "A.share"
+    seeds = {other: pair_seed() for other in SITES[1:]}
+    save_keys(SiteKeys("Ayr", seeds), tmp_path / "Ayr.keys")
+    start_private(tmp_path / "words.csv", SITES, start, turn, epsilon=1, delta=1e-6, window=window)
+    with pytest.raises(ArtefactError, match=said):
+        share_rows(
+            tmp_path / "rows.parquet", tmp_path / "Ayr.keys", tmp_path / "ledger.json", turn, out,
+            allow_unlisted=True,
+        )  # fmt: skip
+    assert not load_keys(tmp_path / "Ayr.keys").spent
+    assert not out.exists()
+
+
+def test_subjects_that_are_lists_are_refused(rows, tmp_path):
+    rows.assign(subject=[[s] for s in rows["subject"]]).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ArtefactError, match=r"cannot be told apart(.|\n)*subject: ndarray"):
+        read_rows(tmp_path / "rows.parquet", read_vocabularies(tmp_path / "words.csv"))
+
+
+def test_a_sum_of_private_releases_keeps_what_each_promised(rows, tmp_path):
+    folders = []
+    for number, epsilon in enumerate((1.0, 0.5)):
+        private(tmp_path, allow_unlisted=True, epsilon=epsilon)
+        folders.append((tmp_path / "out").rename(tmp_path / f"site{number}"))
+    merge_folders(folders, tmp_path / "sum")
+    keys = read_manifest(tmp_path / "sum")
+    assert keys.release is None
+    for number, (note, said) in enumerate(zip(keys.notes, ("1", "0.5"), strict=True), 1):
+        assert note.startswith(f"site {number}: differential privacy, epsilon {said}, ")
+        assert note.endswith("delta 1e-06, unit patient, clip codes 3, concepts 3")
+    # vectors carry it on; the noise of so few patients would hide everything
+    summed = replace(some_counts(n=200), noise_sd=1.0, notes=keys.notes)
+    embed(summed, tmp_path / "vectors", EmbedSettings(rank=1))
+    assert read_facts(tmp_path / "vectors")["notes"] == list(keys.notes)
+
+
+def test_noise_that_hides_everything_is_refused_before_it_is_paid(rows, tmp_path):
+    with pytest.raises(ArtefactError, match=r"hide nearly every cell; nothing was charged"):
+        private(tmp_path, epsilon=0.01, allow_unlisted=True)
+    assert not Ledger(tmp_path / "ledger.json").read().releases
+    assert not (tmp_path / "out").exists()
+    told = private(tmp_path, epsilon=0.01, allow_unlisted=True, allow_noise=True)
+    assert told["releases"] == 1
+    noise = load_counts(tmp_path / "out").noise_sd
+    assert noise > 100 * 9  # the limit: a hundred patients at the product of the clips
+    names = ("a", "b", "c")
+    start = {"epsilon": 0.01, "delta": 1e-6}
+    bounds = ["codes=3", "concepts=3"]
+    with pytest.raises(ArtefactError, match="hide nearly every cell"):
+        start_private(tmp_path / "words.csv", names, bounds, tmp_path / "r.json", **start)
+    words = (tmp_path / "words.csv", names, bounds, tmp_path / "r.json")
+    assert start_private(*words, **start, allow_noise=True)["round"]
+
+
+def test_rows_that_stand_twice_are_added_up_and_told(rows, tmp_path):
+    words = read_vocabularies(tmp_path / "words.csv")
+    keys = ["subject", "window", "modality", "code"]
+    once = rows.groupby(keys, as_index=False)["count"].sum()
+    once.to_parquet(tmp_path / "once.parquet")
+    repeated = len(rows) - len(once)
+    assert repeated > 0
+    one, two = (read_rows(tmp_path / f"{n}.parquet", words) for n in ("rows", "once"))
+    assert (one.repeated, two.repeated) == (repeated, 0)
+    assert (one.x1 != two.x1).nnz == 0
+    warnings = private(tmp_path, allow_unlisted=True)["warnings"]
+    assert any(f"{repeated:,} rows repeat" in warning for warning in warnings)
+
+
+def test_a_private_round_is_started_anew_by_its_own_command(rows, tmp_path):
+    names = ("a", "b", "c")
+    words = (tmp_path / "words.csv", names, ["codes=3", "concepts=3"], tmp_path / "r.json")
+    start_private(*words, epsilon=1.0, delta=1e-6)
+    share_seed("a", "b", tmp_path / "a.keys", tmp_path / "ab")
+    share_seed("a", "c", tmp_path / "a.keys", tmp_path / "ac")
+    share = (tmp_path / "rows.parquet", tmp_path / "a.keys", tmp_path / "ledger.json")
+    table = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="window")
+    table.to_parquet(tmp_path / "rows.parquet")
+    share_rows(*share, tmp_path / "r.json", tmp_path / "a.share", allow_unlisted=True)
+    with pytest.raises(ArtefactError, match=r"masked for this round(.|\n)*private-start"):
+        share_rows(*share, tmp_path / "r.json", tmp_path / "a2.share", allow_unlisted=True)
+    with pytest.raises(ArtefactError, match=r"dropped out(.|\n)*cooccur private-start"):
+        sum_private([tmp_path / "a.share"], tmp_path / "r.json", tmp_path / "sum")
+
+
+def test_a_clip_bound_for_every_modality(rows, tmp_path):
+    with pytest.raises(ArtefactError, match="needs a clip bound"):
+        private(tmp_path, clip={"codes": 3})
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("count", 0, "whole, above 0"), ("count", 1.5, "whole, above 0"),
+     ("count", 1e20, "at most 2147483648"),
+     ("subject", None, "empty values"), ("modality", "labs", "two modalities")],
+)  # fmt: skip
+def test_rows_that_are_no_counts_are_refused(rows, tmp_path, column, value, said):
+    rows = rows.astype(object)
+    rows.loc[3, column] = value
+    if column == "count":
+        rows["count"] = rows["count"].astype(float)
+    rows.astype({"code": str}).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ArtefactError, match=said):
+        read_rows(tmp_path / "rows.csv", read_vocabularies(tmp_path / "words.csv"))
+
+
+def test_a_vocabulary_in_two_versions_is_refused(tmp_path):
+    (tmp_path / "w.csv").write_text("modality,code,version\ncodes,a,1\ncodes,b,2\n")
+    with pytest.raises(ArtefactError, match="more than one version"):
+        read_vocabularies(tmp_path / "w.csv")
+    (tmp_path / "w.csv").write_text("modality,code\ncodes,a\n")
+    with pytest.raises(ArtefactError, match="lacks columns"):
+        read_vocabularies(tmp_path / "w.csv")
+
+
+def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
+    a, b, seed = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "ab.seed"
+    assert str(share_seed("a", "b", a, seed)["next"]).startswith("bring")
+    assert seed.stat().st_mode & 0o077 == 0
+    kept = seed.read_bytes()
+    assert "deleted" in str(share_seed("b", "a", b, seed)["next"])
+    assert not seed.exists()
+    share_seed("a", "c", a, tmp_path / "ac.seed")
+    one, other = load_keys(a), load_keys(b)
+    assert one.seeds["b"] == other.seeds["a"]
+    assert one.seeds["c"] != one.seeds["b"]
+    with pytest.raises(ArtefactError, match="there is a seed for b already"):
+        share_seed("a", "b", a, tmp_path / "again.seed")
+    with pytest.raises(ArtefactError, match="has no name"):
+        share_seed("a", "", a, tmp_path / "again.seed")
+    with pytest.raises(ArtefactError, match="not of this pair"):
+        share_seed("b", "c", a, tmp_path / "bc.seed")
+    seed.write_bytes(kept)
+    with pytest.raises(ArtefactError, match="the seed of another pair"):
+        share_seed("b", "c", b, seed)
+    assert load_keys(b).seeds == other.seeds
+    assert seed.exists()
+    a.unlink()
+    with pytest.raises(ArtefactError, match=r"drawn by this site(.|\n)*never rebuilt"):
+        share_seed("a", "b", a, seed)
+    assert not a.exists()
+    b.with_name("b.json.lock").touch()
+    with pytest.raises(ArtefactError, match="with these keys"):
+        share_seed("b", "d", b, tmp_path / "bd.seed")
+    assert not (tmp_path / "bd.seed").exists()
+
+
+def test_misspelt_codes_are_refused_before_the_budget_is_charged(rows, tmp_path):
+    rows.assign(code=rows["code"].str.upper()).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(
+        ArtefactError, match=r"codes; nothing was charged(.|\n)*0 of 400(.|\n)*CODES:"
+    ):
+        private(tmp_path)
+    assert not Ledger(tmp_path / "ledger.json").read().releases
+    assert not (tmp_path / "out").exists()
+
+
+def test_exactly_half_listed_is_enough(rows, tmp_path):
+    table = pd.DataFrame(
+        [(1, m, f"{m}:{k}", 3) for m in ("codes", "concepts") for k in (0, 9)],
+        columns=["subject", "modality", "code", "count"],
+    )
+    table.to_parquet(tmp_path / "rows.parquet")
+    assert private(tmp_path, window="record")["unlisted"] == {"codes": 3, "concepts": 3}
+
+
+def test_tables_of_rows_that_are_none(rows, tmp_path):
+    words = read_vocabularies(tmp_path / "words.csv")
+    (tmp_path / "spec.yaml").write_text("schema: medmcl/cooccurrence@1\nsources: [{a: b, c: d}]\n")
+    with pytest.raises(ArtefactError, match=r"no table that can be read(.|\n)*medmcl cooccur rows"):
+        read_rows(tmp_path / "spec.yaml", words)
+    (tmp_path / "spec.csv").write_text("a: b\nc: [d, e, f]\ng: [1,2,3,4]\n")
+    with pytest.raises(ArtefactError, match="no whole csv table"):
+        read_rows(tmp_path / "spec.csv", words)
+    with pytest.raises(ArtefactError, match="is a folder"):
+        read_rows(tmp_path, words)
+    with pytest.raises(ArtefactError, match=r"did you mean 'rows\.parquet'"):
+        read_rows(tmp_path / "row.parquet", words)
+    text = "subject,modality,code,count\n1,codes,codes:0,2\n1,codes,codes:1,two\n"
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(
+        ArtefactError, match=r"bad.csv, line 3, column count(.|\n)*got: +two; 1 of 2"
+    ):
+        read_rows(tmp_path / "bad.csv", words)
+
+
+def test_a_budget_names_the_command_that_starts_it(tmp_path):
+    file = tmp_path / "l.json"
+    with pytest.raises(
+        ArtefactError, match=r"medmcl cooccur budget .*l\.json --epsilon E --delta D"
+    ):
+        open_budget(file)
+    start_budget(file, 1.0, 1e-6)
+    with pytest.raises(ArtefactError, match="fixed once"):
+        start_budget(file, 1.0, 1e-6)
+    assert start_budget(file, None, None).read().epsilon == 1.0
+
+
+def test_keys_without_a_seed_name_the_command_that_makes_it(sites, tmp_path):
+    start_round(sites[0], SITES, tmp_path / "round")
+    save_keys(SiteKeys("Ayr", {"Bonn": pair_seed()}), tmp_path / "Ayr.keys")
+    with pytest.raises(
+        ArtefactError, match=r"no seed for Cork(.|\n)*secure-pair --site Ayr --other Cork"
+    ):
+        share_counts(sites[0], tmp_path / "Ayr.keys", tmp_path / "round", tmp_path / "s")
+    assert not load_keys(tmp_path / "Ayr.keys").spent  # the round can still be masked for
+    with pytest.raises(ArtefactError, match=r"no such file(.|\n)*secure-start"):
+        share_counts(sites[0], tmp_path / "Ayr.keys", tmp_path / "rond", tmp_path / "s")
+
+
+def test_the_share_suppressed_is_of_all_cells(sites, tmp_path):
+    counts = merge(*sites)
+    told = release_folders(sites, tmp_path / "out")
+    left = sum(block.pairs.nnz for block in load_counts(tmp_path / "out").blocks.values())
+    whole = sum(block.pairs.nnz for block in counts.blocks.values())
+    assert told["share suppressed"] == pytest.approx(1 - left / whole)

@@ -1,0 +1,359 @@
+"""A risk model from a table alone: a recipe of one evaluate stage."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from read_pages import check_pages
+from small_tables import WHAS, metabric, whas, write_cohort, write_whas
+
+import medmcl
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.evaluation.aspects.tasks.coefficient_table import coefficient_section
+from medmcl.stages.evaluate.saved_probes import load_probes
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.run.features import Covariates
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDMCL_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, cache):
+    """A run on a WHAS-like table with gaps, its cohort, and the log hazard of each person."""
+    folder = tmp_path_factory.mktemp("whas")
+    table, risk = whas()
+    table.loc[::9, "bmi"] = np.nan
+    write_whas(folder / "cohort", table)
+    run = medmcl.pretrain(folder / "cohort", out=folder / "run", device="cpu")
+    return run, medmcl.open_cohort(folder / "cohort"), risk
+
+
+FEW = {"evaluate.bootstrap_draws": 100}
+
+
+def kept_probe(run, task, method="covariates"):
+    (probe,) = [one for one in load_probes(run) if (one.task, one.method) == (task, method)]
+    return probe
+
+
+def concordance(time, event, risk):
+    """Harrell's C as loops."""
+    right = pairs = 0.0
+    for i in range(len(time)):
+        for j in range(len(time)):
+            if event[i] and time[i] < time[j]:
+                pairs += 1
+                right += (risk[i] > risk[j]) + 0.5 * (risk[i] == risk[j])
+    return right / pairs
+
+
+def rows_of(run):
+    table = pd.read_csv(run.path / "results.csv")
+    return table[table["versus"].isna()].set_index(["task", "method", "metric"])
+
+
+def test_no_encoder_is_trained_and_the_whole_report_is_there(made):
+    run, cohort, _ = made
+    check_pages(run.path)
+    assert not (run.path / "checkpoint").exists()
+    told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    assert "covariates reaches C-index" in " ".join(told["headline"])
+    for part in ("calibration", "decision_curve", "risk_groups", "subgroups", "table_one",
+                 "checklist", "fitted_on", "flow"):  # fmt: skip
+        assert told[part], part
+    assert {row["attribute"] for row in told["subgroups"]} >= {"age", "sex"}
+    assert "No encoder is trained." in (run.path / "model_card.md").read_text(encoding="utf-8")
+    found = rows_of(run)
+    held = cohort.samples["split"].eq("held_out").sum()
+    row = found.loc["death", "covariates", "c_index"]
+    assert (row["split"], row["n"], row["protocol"]) == ("held_out", held, "cox")
+    assert found.loc["death", "Kaplan-Meier", "c_index"]["value"] == 0.5
+    fitted = [one for one in told["fitted_on"] if one["method"] == "covariates"]
+    uses = {one["what"]: one["splits"] for one in fitted}
+    assert uses["cox and its standardisation"] in (["train"], "train")
+    assert uses["penalty or setting of cox"] in (["tuning"], "tuning")
+
+
+def test_the_report_is_of_the_kept_model_and_near_to_the_truth(made):
+    run, cohort, risk = made
+    probe = kept_probe(run, "death")
+    read = Covariates.of(run, cohort, "clinic", is_frozen=True)
+    eta = probe.predict(read.values).values[:, 0]
+    held = (cohort.samples["split"] == "held_out").to_numpy()
+    time, event = cohort.targets("death").values[held].T
+    said = rows_of(run).loc["death", "covariates", "c_index"]["value"]
+    assert said == pytest.approx(concordance(time, event, eta[held]), abs=1e-9)
+    assert np.corrcoef(eta[held], risk[held])[0, 1] > 0.95
+    assert ("bmi", "measured") in read.terms
+    assert ("age", "measured") not in read.terms
+
+
+def test_its_coefficients_are_those_of_scikit_survival(made):
+    linear = pytest.importorskip("sksurv.linear_model")
+    from sksurv.util import Surv
+
+    run, cohort, _ = made
+    probe = kept_probe(run, "death")
+    train = (cohort.samples["split"] == "train").to_numpy()
+    x = Covariates.of(run, cohort, "clinic", is_frozen=True).values[train]
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    time, event = cohort.targets("death").values[train].T
+    (strength,) = probe.about["chosen"]
+    other = linear.CoxPHSurvivalAnalysis(alpha=strength, ties="efron", n_iter=200, tol=1e-12)
+    other.fit(x, Surv.from_arrays(event > 0, time))
+    raw = Covariates.of(run, cohort, "clinic", is_frozen=True).values[train]
+    assert probe.model.weights[:, 0] * raw.std(axis=0) == pytest.approx(other.coef_, abs=1e-4)
+
+
+def test_the_model_is_written_out_a_column_a_row(made):
+    run, cohort, _ = made
+    table = pd.read_csv(run.path / "coefficients.csv")
+    number = table[table["is"] == "number"].set_index("column")
+    flags = table[table["is"] == "measured"].set_index("column")
+    assert set(number.index) == set(WHAS)
+    assert number["coefficient"]["age"] == pytest.approx(0.06, abs=0.02)  # as it was simulated
+    assert number["ratio_value"].to_numpy() == pytest.approx(np.exp(number["coefficient_per_sd"]))
+    assert set(number["ratio"]) == {"hazard ratio"}
+    half = number["coefficient_high"] - number["coefficient"]
+    assert (half > 0).all()
+    assert (number["coefficient"] - number["coefficient_low"]).to_numpy() == pytest.approx(half)
+    assert number["coefficient_low"]["age"] < 0.06 < number["coefficient_high"]["age"]
+    assert (number["coefficient_per_sd_high"] - number["coefficient_per_sd"]).to_numpy() == (
+        pytest.approx((half * number["sd"]).to_numpy())
+    )
+    for end in ("low", "high"):
+        assert number[f"ratio_{end}"].to_numpy() == pytest.approx(
+            np.exp(number[f"coefficient_per_sd_{end}"])
+        )
+    assert set(table["interval"]) == {"95 % Wald, robust over people, the penalty as chosen"}
+    eta = np.zeros(len(cohort.samples))
+    for name in WHAS:
+        cells = cohort.subjects[name].astype(float)
+        train = cells[cohort.subjects["split"] == "train"]
+        eta += number["coefficient"][name] * cells.fillna(train.mean()).to_numpy()
+        eta += flags["coefficient"].get(name, 0.0) * cells.notna().to_numpy()
+    read = Covariates.of(run, cohort, "clinic", is_frozen=True)
+    said = kept_probe(run, "death").predict(read.values).values[:, 0]
+    assert eta - eta.mean() == pytest.approx(said - said.mean(), abs=1e-5)
+
+
+def test_the_appendix_shows_every_coefficient_and_few_are_led_to_from_the_first_page(made):
+    run, _, _ = made
+    table = pd.read_csv(run.path / "coefficients.csv")
+    first, appendix = check_pages(run.path)
+    assert len(table) == 12
+    assert 'href="appendix.html#model"' in first
+    part = appendix.split('<section id="model"')[1].split("</section>")[0]
+    for row in table.itertuples():
+        what = row.column if row._4 == "number" else f"{row.column} was measured"
+        (line,) = [one for one in part.split("<tr>") if f">{what}<" in one]
+        assert f"{row.coefficient:.3g} ({row.coefficient_low:.3g} to " in line
+        assert f"{row.ratio_value:.3g} ({row.ratio_low:.3g} to {row.ratio_high:.3g})<" in line
+    many = [{"task": "t", "target": "t", "column": f"x{n}", "coefficient": 1.0} for n in range(13)]
+    assert not coefficient_section(many).lines
+    assert len(coefficient_section(many).tables[0].rows) == 13
+    assert coefficient_section(many[:12]).lines
+    assert coefficient_section([]).is_empty
+
+
+def test_other_people_are_scored_by_the_kept_model(made, tmp_path):
+    run, _, _ = made
+    table, _ = whas(250, seed=5)
+    table.loc[::4, "hr"] = np.nan  # a column that had no gap in training
+    there = write_whas(tmp_path / "elsewhere", table, split={"everyone": "held_out"})
+    done = medmcl.evaluate(run, there, out=tmp_path / "out", device="cpu")
+    (row,) = [
+        r for r in done.results if (r.method, r.metric, r.versus) == ("covariates", "c_index", "")
+    ]
+    assert (row.protocol, row.n) == ("cox, frozen", 250)
+    scales = run.preprocessing["clinic"]["state"]["scales"]
+    shown = json.loads((run.path / "probes" / "covariates.json").read_text())["clinic"]["terms"]
+    cells = {n: ((table[n] - scales[n][0]) / scales[n][1]).fillna(0.0) for n in WHAS}
+    features = np.stack(
+        [cells[n] if what == "" else table[n].notna() for n, what in shown], axis=1
+    ).astype(float)
+    eta = features @ kept_probe(run, "death").model.weights[:, 0]
+    assert row.value == pytest.approx(
+        concordance(table["lenfol"], table["fstat"], eta),
+        abs=1e-4,  # cells are kept in float32
+    )
+
+
+def test_people_of_equal_rows_are_others_unless_there_are_too_many_of_them(made, tmp_path, cache):
+    run, cohort, _ = made
+    table, _ = whas()
+    table.loc[::9, "bmi"] = np.nan
+    table["id"] = "p" + table["id"]  # the same people under other ids
+    there = write_whas(tmp_path / "again", table, split={"everyone": "held_out"})
+    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    assert done.results[0].n == (cohort.samples["split"] == "held_out").sum()
+    assert "have a record that the run learned from: not scored" in " ".join(done.notes)
+    narrow = {"clinic": {"reader": "table", "columns": ["gender", "chf"]}}
+    said = {"tasks": {"miord": {"kind": "binary", "column": "miord"}}, "modalities": narrow}
+    own = write_cohort(
+        tmp_path / "narrow", table, subjects={"table": "table.csv", "id": "id"}, **said
+    )
+    few = {"stages.results.bootstrap_draws": 100}
+    run = medmcl.pretrain(
+        own, recipe="risk_table_toy", out=tmp_path / "run", device="cpu", overrides=few
+    )
+    others, _ = whas(200, seed=4)
+    there = write_cohort(
+        tmp_path / "others", others,
+        subjects={"table": "table.csv", "id": "id", "split": {"everyone": "held_out"}}, **said,
+    )  # fmt: skip
+    done = medmcl.evaluate(run, there, out=tmp_path / "y", device="cpu", overrides=FEW)
+    assert done.results[0].n == 200
+    assert "200 subjects whose row is that of somebody" in " ".join(done.notes)
+
+
+def test_a_cohort_of_outcomes_alone_is_told_what_it_lacks(tmp_path):
+    people = pd.DataFrame({"id": range(40), "old": [0, 1] * 20})
+    tasks = {"old": {"kind": "binary", "column": "old"}}
+    folder = write_cohort(
+        tmp_path / "c", people, subjects={"table": "table.csv", "id": "id"}, tasks=tasks
+    )
+    with pytest.raises(ConfigError, match="the cohort has no modality to read") as caught:
+        medmcl.pretrain(folder, out=tmp_path / "none")
+    assert "got:" not in str(caught.value)
+    assert "evaluate --embeddings" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        medmcl.pretrain(folder, recipe="risk_table", out=tmp_path / "none")
+    assert all(
+        line.rstrip() not in ("  got:", "  expected:") for line in str(caught.value).split("\n")
+    )
+
+
+def test_nine_columns_and_a_time_need_neither_ids_nor_a_split(tmp_path, cache):
+    table, risk = metabric()
+    task = {"kind": "survival", "time": "duration", "event": "event", "unit": "months",
+            "horizons_years": [5]}  # fmt: skip
+    folder = write_cohort(
+        tmp_path / "metabric",
+        table,
+        subjects={"table": "table.csv"},
+        modalities={"patient": {"reader": "table", "columns": "*"}},
+        tasks={"death": task},
+    )
+    with pytest.raises(ConfigError, match="no recipe is named") as caught:
+        medmcl.pretrain(folder, out=tmp_path / "none")
+    assert "--recipe risk_table " in str(caught.value)
+    run = medmcl.pretrain(folder, recipe="risk_table_toy", out=tmp_path / "run", device="cpu")
+    cohort = medmcl.open_cohort(folder)
+    assert cohort.spec.modalities["patient"].cell_columns == [f"x{n}" for n in range(9)]
+    assert [f.what for f in cohort.findings if f.code == "cohort.no_id"] == [
+        "no `id:` is given: each of the 700 rows is taken for one person"
+    ]
+    assert set(cohort.samples["split"]) == {"train", "tuning", "held_out"}
+    held = (cohort.samples["split"] == "held_out").to_numpy()
+    truth = concordance(*table.loc[held, ["duration", "event"]].to_numpy().T, risk[held])
+    assert rows_of(run).loc["death", "covariates", "c_index"]["value"] == pytest.approx(
+        truth, abs=0.03
+    )
+
+
+def test_a_forgotten_id_is_not_taken_for_rows_of_different_people(tmp_path):
+    table, _ = whas(40)
+    write_whas(tmp_path, table)
+    text = (tmp_path / "cohort.yaml").read_text(encoding="utf-8")
+    (tmp_path / "cohort.yaml").write_text(text.replace("  id: id\n", ""), encoding="utf-8")
+    with pytest.raises(CohortError, match="the column 'id' is called as one that names subjects"):
+        medmcl.open_cohort(tmp_path)
+
+
+def test_what_a_task_is_made_of_is_no_covariate_of_it(tmp_path, cache):
+    table, _ = metabric(600)
+    table["late"] = (table["duration"] > table["duration"].median()).astype(int)
+    table["copy"] = table["late"] * 2 + 1
+    folder = write_cohort(
+        tmp_path / "c",
+        table,
+        subjects={"table": "table.csv"},
+        modalities={"patient": {"reader": "table", "columns": ["x1", "x2", "late", "copy"]}},
+        tasks={
+            "late": {"kind": "binary", "column": "late", "told_by": ["copy"]},
+            "x0": {"kind": "regression", "column": "x0"},
+        },
+    )
+    run = medmcl.pretrain(folder, recipe="risk_table_toy", out=tmp_path / "run", device="cpu")
+    row = rows_of(run).loc["late", "covariates", "auroc"]
+    assert row["low"] < 0.5 < row["high"]  # nothing else of the table tells it
+    assert np.abs(kept_probe(run, "late").model.weights).max() < 1
+    told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    said = "late: late, copy of patient left out of the covariates"
+    assert [note for note in told["notes"] if note.startswith(said)]
+    assert rows_of(run).loc["x0", "covariates", "r2"]["protocol"] == "linear_probe"
+
+
+def test_a_mixed_table_with_gaps_categories_and_odd_cells(tmp_path, cache):
+    table, _ = whas(600)
+    table["fstat"] = np.where(table["fstat"] == 1, "dead", "alive")
+    table.loc[:4, "fstat"] = None
+    table["constant"] = 3
+    table["stage"] = np.where(table["chf"] == 1, "late", "early")
+    table.loc[5:49, "stage"] = None
+    table["ef"] = 60 - 0.3 * (table["age"] - 70) + np.where(table["stage"] == "late", -15, 0)
+    folder = write_whas(tmp_path / "c", table)
+    tree = yaml.safe_load((folder / "cohort.yaml").read_text(encoding="utf-8"))
+    tree["modalities"]["clinic"]["columns"] = {
+        "age": "number", "bmi": "number", "constant": "number", "stage": "category",
+    }  # fmt: skip
+    tree["tasks"] = {
+        "death": {**tree["tasks"]["death"], "event": "fstat == 'dead'"},
+        "ef": {"kind": "regression", "column": "ef"},
+        "stage": {"kind": "multiclass", "column": "stage", "classes": ["early", "late"]},
+    }
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    few = {"stages.results.bootstrap_draws": 100}
+    run = medmcl.pretrain(folder, out=tmp_path / "run", device="cpu", overrides=few)
+    found = rows_of(run)
+    assert found.loc["death", "covariates", "c_index"]["low"] > 0.5
+    assert found.loc["ef", "covariates", "r2"]["value"] > 0.95
+    cohort = medmcl.open_cohort(folder)
+    read = Covariates.of(run, cohort, "clinic", is_frozen=True)
+    rows = pd.read_csv(run.path / "coefficients.csv").query("task == 'ef'")
+    coefficient = rows.set_index(["column", "is"])["coefficient"]
+    train = cohort.subjects["split"] == "train"
+    hand = np.full(len(table), rows.query("column == 'intercept'")["coefficient"].item())
+    for name in ("age", "bmi"):
+        cells = cohort.subjects[name].astype(float)
+        hand += coefficient[name, "number"] * cells.fillna(cells[train].mean()).to_numpy()
+    for level in ("early", "late"):
+        is_so = (cohort.subjects["stage"] == level).to_numpy()
+        hand += coefficient["stage", level] * is_so
+    hand += coefficient["stage", "measured"] * cohort.subjects["stage"].notna().to_numpy()
+    said = kept_probe(run, "ef").predict(read.values).values[:, 0]
+    assert hand == pytest.approx(said, abs=1e-4)
+    assert "constant" not in {column for column, _ in read.terms}
+    assert {("stage", "early"), ("stage", "late"), ("stage", "measured")} <= {*read.terms}
+    told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    assert [f for f in told["findings"] if f["code"] == "tabular.constant"]
+
+
+def test_an_embedding_cannot_be_had_of_a_run_without_encoder(made, tmp_path):
+    run, cohort, _ = made
+    with pytest.raises(ArtefactError, match="has no encoder"):
+        run.embed(cohort)
+    table, _ = whas(30)
+    there = write_whas(tmp_path / "c", table.rename(columns={}), split={"everyone": "held_out"})
+    text = (there / "cohort.yaml").read_text(encoding="utf-8").replace("clinic:", "other:")
+    (there / "cohort.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="the cohort has no 'clinic', the modality whose columns"):
+        medmcl.evaluate(run, there, out=tmp_path / "out", device="cpu")
+
+
+def test_nothing_but_the_files_names_the_recipe():
+    stages = read_recipe("risk_table").stages
+    assert [one.stage for one in stages] == ["evaluate"]
+    code = [path for path in Path(medmcl.__file__).parent.rglob("*.py")
+            if "risk_table" in path.read_text(encoding="utf-8")]  # fmt: skip
+    assert not code

@@ -1,0 +1,426 @@
+"""Vectors from elsewhere: laid over samples by their ids, and scored as a run's own are."""
+
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from small_tables import whas, write_cohort, write_whas
+
+import medmcl
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
+from medmcl.evaluation.models.probe import linear_probe
+from medmcl.stages.evaluate.saved_probes import load_probes
+from medmcl.stages.factorise.given_vectors import lay_vectors
+from medmcl.stages.factorise.vector_files import vectors_by_name
+
+QUICK = {"evaluate.bootstrap_draws": 100}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDMCL_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A cohort, and the log hazard of each of its people."""
+    table, risk = whas(600)
+    folder = write_whas(tmp_path_factory.mktemp("people") / "cohort", table)
+    return folder, table["id"].tolist(), risk
+
+
+def made(ids, risk, noise, seed=0, width=6):
+    """Vectors of which the first number tells the risk, but for noise; by subject."""
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(len(ids), width))
+    values[:, 0] = risk + noise * generator.normal(size=len(ids))
+    columns = [f"e{number}" for number in range(width)]
+    return pd.DataFrame(values, columns=columns, index=pd.Index(list(ids), name="subject"))
+
+
+@pytest.fixture(scope="module")
+def scored(people, tmp_path_factory, cache):
+    """An evaluation of two sets of vectors, one of which tells more."""
+    folder, ids, risk = people
+    out = tmp_path_factory.mktemp("scored")
+    made(ids, risk, 0.3).reset_index().to_csv(out / "sharp.csv", index=False)
+    made(ids, risk, 3.0, seed=1).to_parquet(out / "dull.parquet")
+    done = medmcl.evaluate(
+        embeddings=[out / "sharp.csv", out / "dull.parquet"], cohort=folder, out=out / "run",
+        overrides=QUICK, device="cpu",
+    )  # fmt: skip
+    return done, out
+
+
+def row_of(done, method, metric="c_index", versus=""):
+    (row,) = [
+        one for one in done.results
+        if (one.method, one.metric, one.versus) == (method, metric, versus)
+    ]  # fmt: skip
+    return row
+
+
+def test_the_report_is_a_runs_with_baselines_and_paired_differences(scored):
+    done, out = scored
+    assert [row.method for row in done.results if row.metric == "c_index" and not row.versus] == [
+        "sharp", "dull", "covariates", "covariates + embedding", "Kaplan-Meier",
+    ]  # fmt: skip
+    assert row_of(done, "sharp").split == "held_out"
+    difference = row_of(done, "dull", versus="sharp")
+    assert difference.high < 0
+    assert difference.value == pytest.approx(
+        row_of(done, "dull").value - row_of(done, "sharp").value
+    )
+    told = json.loads((out / "run" / "report.json").read_text(encoding="utf-8"))
+    unknown = "whether the encoder saw these people, or their outcomes, is unknown"
+    assert f"Vectors from elsewhere (sharp, dull): {unknown}." in " ".join(told["headline"])
+    lines = [line for line in told["fitted_on"] if line["note"] == unknown]
+    assert [line["method"] for line in lines] == ["sharp", "dull"]
+    for part in ("calibration", "decision_curve", "subgroups", "table_one", "checklist"):
+        assert told[part], part
+    assert {probe.method for probe in load_probes(medmcl.load(out / "run"))} >= {"sharp", "dull"}
+
+
+def test_the_probe_is_fitted_on_train_chosen_on_tuning_and_scores_held_out(scored, people):
+    done, _ = scored
+    folder, ids, risk = people
+    cohort = medmcl.open_cohort(folder)
+    side = cohort.samples["split"].to_numpy()
+    targets = cohort.targets("death")
+    train, tuning, held = (np.flatnonzero(side == s) for s in ("train", "tuning", "held_out"))
+    x = made(ids, risk, 0.3).to_numpy()
+    eta = linear_probe(x, targets, train, tuning).predict(x[held])[:, 0]
+    time, event = targets.values[held].T
+    right = pairs = 0.0
+    for i in range(len(held)):
+        for j in range(len(held)):
+            if event[i] and time[i] < time[j]:
+                pairs += 1
+                right += (eta[i] > eta[j]) + 0.5 * (eta[i] == eta[j])
+    assert row_of(done, "sharp").value == pytest.approx(right / pairs, abs=1e-9)
+    assert row_of(done, "sharp").n == len(held)
+
+
+def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(
+    scored, tmp_path, caplog, monkeypatch
+):
+    _, out = scored
+    table, risk = whas(200, seed=8)  # other people of the same ids
+    there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
+    with pytest.raises(ConfigError, match="those of this cohort are not given") as caught:
+        medmcl.evaluate(out / "run", there, out=tmp_path / "x", device="cpu")
+    assert caught.value.mend == "--embeddings sharp=FILE --embeddings dull=FILE"
+    frames = {"sharp": made(table["id"], risk, 0.3, 5), "dull": made(table["id"], risk, 3.0, 6)}
+    few = {**frames, "dull": frames["dull"].iloc[:150]}
+    with pytest.raises(ConfigError, match="nothing is fitted") as caught:
+        medmcl.evaluate(out / "run", there, embeddings=few, out=tmp_path / "x", device="cpu",
+                        label_fractions=[0.1, 1])  # fmt: skip
+    assert caught.value.where == "--label-fraction 0.1,1"
+    assert "--probe refit" in str(caught.value.mend)
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    caplog.set_level("INFO")
+    done = medmcl.evaluate(
+        out / "run", there, embeddings=few, out=tmp_path / "y", overrides=QUICK, device="cpu"
+    )
+    assert "150 of 200 people have a vector of 'dull'" in caplog.text
+    page = "".join(one.read_text(encoding="utf-8") for one in (tmp_path / "y").rglob("*.html"))
+    assert "encoder of the vectors" in page
+    assert " on ." not in page
+    row = row_of(done, "sharp")
+    assert (row.protocol, row.n) == ("cox, frozen", 150)  # whom all methods can score
+    assert row.low > 0.6
+
+
+def test_everybody_is_scored_elsewhere_where_no_split_is_declared(scored, people, tmp_path):
+    """One that is only drawn for want of a declared one would leave four of five unscored."""
+    _, out = scored
+    table, risk = whas(120, seed=8)
+    table["id"] = [f"other-{one}" for one in table["id"]]
+    there = write_whas(tmp_path / "there", table)
+    tree = yaml.safe_load((there / "cohort.yaml").read_text(encoding="utf-8"))
+    tree["subjects"].pop("split", None)
+    (there / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    frames = {"sharp": made(table["id"], risk, 0.3, 5), "dull": made(table["id"], risk, 3.0, 6)}
+
+    def on(name, split=None, **more):
+        return medmcl.evaluate(
+            out / "run", there, embeddings=frames, out=tmp_path / name, device="cpu",
+            overrides={**QUICK, **({} if split is None else {"cohort.subjects.split": split})},
+            **more,
+        )  # fmt: skip
+
+    done = on("x")
+    assert row_of(done, "sharp").n == 120
+    assert any("declares no split" in note for note in done.notes)
+    drawn = int((done.prepared.splits == "held_out").sum())
+    declared = on("y", {"random": {"tuning": 0.1, "held_out": 0.2}})
+    assert row_of(declared, "sharp").n == drawn < 60
+    assert not any("declares no split" in note for note in declared.notes)
+    fitted = on("z", probe="refit")  # its train people are fitted on
+    assert row_of(fitted, "sharp").n == drawn
+    assert "no split is declared: this one is drawn" in str(medmcl.check(there).overview)
+    home = str(medmcl.check(people[0]).overview)
+    assert ("is drawn" in home) is ("split:" not in (people[0] / "cohort.yaml").read_text())
+
+
+def test_settings_of_the_stage_are_changed_without_training_and_slips_are_told(
+    scored, people, tmp_path
+):
+    _, out = scored
+    folder, _, _ = people
+    done = medmcl.evaluate(
+        out / "run", folder, out=tmp_path / "x", device="cpu",
+        overrides={**QUICK, "evaluate.covariates": None, "evaluate.label_fractions": [0.5, 1],
+                   "evaluate.draws": 2, "evaluate.level": 0.8},
+    )  # fmt: skip
+    assert "covariates" not in {row.method for row in done.results}
+    assert {row.label_fraction for row in done.results if row.method == "sharp"} == {0.5, 1.0}
+    assert done.level == 0.8
+    for key, meant in (
+        ("evaluate.drwas", "did you mean 'draws'"),
+        ("draws", "did you mean 'evaluate.draws'"),
+        ("stages.results.draws", "did you mean 'evaluate.draws'"),
+        ("recipe.name", "this command reads none"),
+    ):
+        with pytest.raises(ConfigError, match=meant):
+            medmcl.evaluate(
+                out / "run", folder, out=tmp_path / "z", device="cpu", overrides={key: 3}
+            )
+    table, risk = whas(60, seed=8)
+    there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
+    frames = {"sharp": made(table["id"], risk, 0.3), "dull": made(table["id"], risk, 3.0)}
+    with pytest.raises(ConfigError, match="nothing is fitted, so this would not be read"):
+        medmcl.evaluate(
+            out / "run", there, embeddings=frames, out=tmp_path / "w", device="cpu",
+            overrides={"evaluate.draws": 3},
+        )  # fmt: skip
+
+
+def test_a_run_made_before_folds_were_k_by_r_is_read(scored, tmp_path):
+    _, out = scored
+    text = (out / "run" / "config.yaml").read_text(encoding="utf-8")
+    assert "folds: null" in text
+    (tmp_path / "config.yaml").write_text(text.replace("folds: null", "folds: auto"))
+    assert medmcl.load(tmp_path).recipe.stages[0].folds is None
+
+
+def test_vectors_stand_beside_the_models_of_a_run(people, tmp_path, cache):
+    folder, ids, risk = people
+    few = {"stages.results.bootstrap_draws": 100}
+    run = medmcl.pretrain(
+        folder, recipe="risk_table_toy", out=tmp_path / "run", device="cpu", overrides=few
+    )
+    done = medmcl.evaluate(
+        run, folder, embeddings=made(ids, risk, 0.3), out=tmp_path / "x", overrides=QUICK,
+        device="cpu",
+    )  # fmt: skip
+    assert row_of(done, "embeddings").low > 0.6
+    assert row_of(done, "covariates", versus="embeddings").n == row_of(done, "embeddings").n
+
+
+def test_runs_without_an_encoder_are_set_beside_each_other_on_the_same_people(
+    scored, people, tmp_path, cache
+):
+    _, out = scored
+    folder, ids, risk = people
+    few = {"stages.results.bootstrap_draws": 100}
+    run, rival = (
+        medmcl.pretrain(folder, recipe="risk_table_toy", out=tmp_path / name, device="cpu",
+                        overrides=few)
+        for name in ("first", "rival")
+    )  # fmt: skip
+    mine = {"mine": made(ids, risk, 0.3)}
+    done = medmcl.evaluate(run, folder, embeddings=mine, compare=[rival.path],
+                           out=tmp_path / "x", overrides=QUICK, device="cpu")  # fmt: skip
+    gain = row_of(done, "rival", versus="mine")
+    assert gain.value == pytest.approx(row_of(done, "rival").value - row_of(done, "mine").value)
+    assert gain.n == row_of(done, "mine").n == row_of(done, "rival").n
+    done = medmcl.evaluate(run, folder, compare=[rival.path], out=tmp_path / "y", overrides=QUICK,
+                           device="cpu")  # fmt: skip
+    gain = row_of(done, "rival", versus="covariates")
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0)  # the same columns
+    with pytest.raises(ConfigError, match="scored vectors made elsewhere") as told:
+        medmcl.evaluate(run, folder, compare=[out / "run"], out=tmp_path / "z", device="cpu")
+    assert "--embeddings sharp=FILE" in told.value.mend
+    table, _ = whas(60, seed=8)
+    there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
+    with pytest.raises(ConfigError, match="nothing is fitted, so other runs"):
+        medmcl.evaluate(run, there, compare=[rival.path], out=tmp_path / "w", device="cpu")
+
+
+def test_a_cohort_of_outcomes_alone_will_do(people, tmp_path, cache):
+    _, ids, risk = people
+    table, _ = whas(600)
+    table["old"] = (table["age"] > 75).astype(int)
+    folder = write_cohort(
+        tmp_path / "c", table[["id", "old"]], subjects={"table": "table.csv", "id": "id"},
+        tasks={"old": {"kind": "binary", "column": "old"}},
+    )  # fmt: skip
+    done = medmcl.evaluate(
+        embeddings={"v": made(ids, risk, 0.3)}, cohort=folder, out=tmp_path / "x",
+        overrides=QUICK, device="cpu",
+    )  # fmt: skip
+    assert row_of(done, "v", "auroc").low > 0.5
+    assert {row.method for row in done.results} == {"v", "majority"}
+
+
+def laid(frame, folder, suffix=".csv", **written):
+    """Lay a table of vectors over the samples of a cohort."""
+    path = folder.parent / f"vectors{suffix}"
+    if suffix == ".csv":
+        frame.to_csv(path, **written)
+    else:
+        frame.to_parquet(path, **written)
+    return lay_vectors("v", path, medmcl.open_cohort(folder))
+
+
+def test_ids_are_text_and_each_vector_finds_its_person(people):
+    folder, ids, risk = people
+    frame = made(ids, risk, 0.0)
+    shuffled = frame.iloc[np.random.default_rng(0).permutation(len(ids))]
+    found = laid(shuffled, folder)
+    assert found.present.all()
+    assert found.values == pytest.approx(frame.to_numpy())
+    assert laid(shuffled.rename_axis(None), folder).values == pytest.approx(frame.to_numpy())
+    named = laid(shuffled.rename_axis("id"), folder, ".parquet")
+    assert named.values == pytest.approx(frame.to_numpy())
+    archive = folder.parent / "vectors.npz"
+    np.savez(archive, ids=np.array(ids), vectors=frame.to_numpy())
+    found = lay_vectors("v", archive, medmcl.open_cohort(folder))
+    assert found.values == pytest.approx(frame.to_numpy())
+
+
+def test_what_has_no_vector_or_no_person_is_counted(people):
+    folder, ids, risk = people
+    frame = made(ids, risk, 0.0)
+    frame.insert(0, "quality", "ok")
+    frame.iloc[3, 0] = "signal.flat"
+    frame.iloc[5, 1:] = np.nan
+    frame["e5"] = 1.0
+    frame.loc[ids[5], "e5"] = np.nan
+    frame = frame.iloc[:-10]
+    strangers = made(["x1", "x2"], [0, 0], 1.0)
+    strangers["e5"] = 1.0
+    found = laid(pd.concat([frame, strangers.assign(quality="ok")]), folder)
+    assert found.present.sum() == len(ids) - 12
+    assert not found.present[[3, 5]].any()
+    said = " ".join(found.notes)
+    for part in ("1 row of quality other than ok left out", "1 row without a number left out",
+                 "2 of 590 vectors are of nobody in the cohort", "12 samples without a vector",
+                 "1 of 6 columns are alike for everyone"):  # fmt: skip
+        assert part in said, said
+
+
+def test_records_are_told_apart_by_their_ids(tmp_path):
+    table = pd.DataFrame({"id": ["a", "b"], "sick": [0, 1]})
+    folder = write_cohort(
+        tmp_path / "c", table, subjects={"table": "table.csv", "id": "id"},
+        modalities={"note": {"reader": "text", "table": "notes.csv", "id": "id", "record": "n",
+                             "column": "text"}},
+        tasks={"sick": {"kind": "binary", "column": "sick"}},
+    )  # fmt: skip
+    notes = pd.DataFrame({"id": ["a", "a", "b"], "n": ["1", "2", "3"], "text": ["x", "y", "z"]})
+    notes.to_csv(folder / "notes.csv", index=False)
+    frame = pd.DataFrame({"subject": ["b", "a", "a"], "record": ["3", "2", "1"], "e0": [3, 2, 1]})
+    cohort = medmcl.open_cohort(folder)
+    found = laid(frame, folder, index=False)
+    order = [(s, str(r)) for s, r in cohort.samples[["subject", "note"]].to_numpy()]
+    wanted = {("a", "1"): 1, ("a", "2"): 2, ("b", "3"): 3}
+    assert found.values[:, 0].tolist() == [wanted[one] for one in order]
+    with pytest.raises(ConfigError, match="1 id with several vectors") as caught:
+        laid(frame.drop(columns="record"), folder, index=False)
+    assert "record" in str(caught.value.mend)
+    embedded = frame.assign(quality=["ok", "ok", "text.empty"]).set_index(["subject", "record"])
+    found = laid(embedded, folder, ".parquet")  # as Run.embed gives it, and medmcl embed writes it
+    assert dict(zip(order, found.present, strict=True)) == {
+        ("a", "1"): False, ("a", "2"): True, ("b", "3"): True,
+    }  # fmt: skip
+    broad = laid(pd.DataFrame({"subject": ["a", "b"], "e0": [1, 2]}), folder, index=False)
+    assert broad.values[:, 0].tolist() == [1, 1, 2]  # of a subject: for each of its samples
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.reset_index(drop=True), "no column says whose the vectors are"),
+        (lambda f: f.assign(word="abc"), r"word \('abc'\)"),
+        (lambda f: f.assign(e1=np.where(np.arange(len(f)) == 4, np.inf, f["e1"])), "1 row of 600"),
+        (lambda f: f.assign(e1=np.where(np.arange(len(f)) == 4, np.nan, f["e1"])), "e1: nan"),
+        (lambda f: pd.concat([f, f.iloc[:2]]), "2 ids with several vectors"),
+        (lambda f: f * 0 + 1, "every vector is the same"),
+        (lambda f: f[[]], "there is no column of numbers"),
+        (lambda f: f.set_axis([f"p{i}" for i in range(len(f))]).rename_axis("subject"),
+         "no vector is of anybody"),
+        (lambda f: f.set_axis(f.index.astype(int)).rename_axis("subject"), "but for zeros before"),
+        (lambda f: f.assign(fstat=1.0), "what the task 'death' is made of"),
+    ],
+)  # fmt: skip
+def test_vectors_that_cannot_be_used_are_refused_with_what_and_how(people, change, words):
+    folder, ids, risk = people
+    frame = change(made(ids, risk, 0.3))
+    with pytest.raises(ConfigError, match=words):
+        laid(frame, folder, ".parquet")
+
+
+def test_files_that_cannot_be_used_are_refused_before_anything_is_written(people, tmp_path):
+    folder, ids, risk = people
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no parquet")
+    np.save(tmp_path / "bare.npy", np.zeros((3, 2)))
+    np.savez(tmp_path / "odd.npz", vectors=np.zeros((3, 2)))
+    (tmp_path / "v.txt").write_text("x")
+    for name, words in (
+        ("broken.parquet", "cannot be read"), ("bare.npy", "does not say whose"),
+        ("odd.npz", "does not hold ids and vectors"), ("v.txt", "the suffix says no table"),
+        ("gone.csv", "there is no such file"), (".", "is a folder"),
+    ):  # fmt: skip
+        with pytest.raises(MedmclError, match=words):
+            medmcl.evaluate(
+                embeddings={"v": tmp_path / name}, cohort=folder, out=tmp_path / "out",
+                device="cpu",
+            )  # fmt: skip
+        assert not (tmp_path / "out").exists()
+    frame = made(ids, risk, 0.3)
+    for given, words in (
+        ({"embeddings": frame}, "where the report is written is not said"),
+        ({}, "there is nothing to evaluate"),
+        ({"embeddings": frame, "out": folder / "x", "compare": ["r"]}, "cannot be compared"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            medmcl.evaluate(cohort=folder, **given)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("{}")
+    with pytest.raises(ArtefactError, match="is a run folder already"):
+        medmcl.evaluate(embeddings=frame, cohort=folder, out=tmp_path / "run")
+
+
+def test_names_are_the_stems_of_files_and_stand_once(tmp_path):
+    with vectors_by_name([tmp_path / "a.b.csv.gz", f"mine={tmp_path}/c.npz"]) as found:
+        assert list(found) == ["a.b", "mine"]
+    with pytest.raises(ConfigError, match="two files of vectors have one name"):  # noqa: SIM117
+        with vectors_by_name(["x/v.csv", "y/v.parquet"]):
+            pass
+
+
+def test_vectors_that_hold_the_outcome_are_warned_of(tmp_path, monkeypatch, caplog, cache):
+    table = whas(120)[0].assign(case=np.arange(120) % 2)
+    tasks = {"case": {"kind": "binary", "column": "case"}}
+    folder = write_cohort(tmp_path / "c", table, subjects={"table": "table.csv", "id": "id"},
+                          tasks=tasks)  # fmt: skip
+    leaky = pd.DataFrame({"e0": table["case"], "e1": table["age"]}).set_index(table["id"])
+    leaky.index.name = "subject"
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    caplog.set_level("INFO")
+    medmcl.evaluate(
+        embeddings={"leaky": leaky}, cohort=folder, out=tmp_path / "run", overrides=QUICK,
+        device="cpu",
+    )  # fmt: skip
+    line = "case: AUROC of 1.000 (leaky) on held-out people is rarely true: look for the outcome"
+    assert f"warning: {line}" in caplog.text
+    told = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert line in " ".join(told["headline"])

@@ -1,0 +1,173 @@
+"""Every kind of file that one person's record may come in, read as the run reads a cohort's."""
+
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import wfdb
+from ecg_files import EIGHT, muse_waveform, ukb_waves, write_dicom, write_muse, write_ukb
+from image_dicom import write_dicom_image
+from PIL import Image
+from small_squares import SMALL, write_squares
+
+import medmcl
+from medmcl.core.errors import CohortError, ConfigError
+from medmcl.stages.predict.one_person import write_person
+from medmcl.stages.predict.predict import predict_person
+
+
+@pytest.fixture(scope="module")
+def files(trained, hearts):
+    """The same people as WFDB and NIfTI files, as the run prepares them."""
+    cohort = medmcl.open_cohort(hearts / "cohort_files.yaml")
+    return cohort, trained.prepare(cohort, ("ecg", "cmr"))
+
+
+def array_of(prepared, name, row=0):
+    return np.asarray(prepared.inputs(name))[prepared.index(name)[row]]
+
+
+def alone(run, folder, records, values=None, overrides=None):
+    """The one person of single files, as the run prepares them."""
+    folder.mkdir()
+    written = write_person(run, [], folder, records, values or {}, overrides)
+    cohort = medmcl.open_cohort(written, overrides)
+    return run.prepare(cohort, tuple(records))
+
+
+@pytest.mark.parametrize("form", ["dicom", "muse", "ukb", "csv"])
+def test_an_ecg_of_any_format_is_that_of_the_cohort(trained, hearts, files, tmp_path, form):
+    cohort, home = files
+    header = sorted((hearts / "ecg").glob("*.hea"))[0]
+    record = wfdb.rdrecord(str(header.with_suffix("")))
+    mv, leads, more = record.p_signal.T, record.sig_name, {}
+    counts = np.round(mv * 1000 / (5 if form == "ukb" else 4.88)).astype(int)
+    rows = dict(zip(leads, counts, strict=True))
+    if form == "dicom":
+        path = write_dicom(tmp_path / "a.dcm", counts, leads)
+    elif form == "muse":
+        wave = muse_waveform("Rhythm", {lead: rows[lead] for lead in EIGHT}, rate=record.fs)
+        path = write_muse(tmp_path / "a.xml", wave)
+    elif form == "ukb":
+        path = write_ukb(tmp_path / "a.xml", ukb_waves(rows), samples=counts.shape[1])
+    else:
+        path = tmp_path / "a.csv"
+        pd.DataFrame(mv.T, columns=leads).to_csv(path, index=False)
+        more = {"modalities.ecg.rate_hz": record.fs, "modalities.ecg.units": "mV"}
+    found = array_of(alone(trained, tmp_path / "p", {"ecg": path}, overrides=more), "ecg")
+    row = cohort.samples["subject"].tolist().index(header.stem)
+    assert found == pytest.approx(array_of(home, "ecg", row), abs=0.005)  # a step is 4.88 uV
+
+
+def test_what_a_file_of_numbers_cannot_say_is_asked_for_at_once(tmp_path):
+    run = SimpleNamespace(preprocessing={"ecg": {"kind": "ecg", "source": {"reader": "wfdb"}}})
+    for file in (tmp_path / "a.csv", tmp_path / "a.npy"):
+        file.write_text("I,II\n0,1\n")
+        with pytest.raises(ConfigError) as told:
+            write_person(run, [], tmp_path, {"ecg": file}, {})
+        keys = "--set cohort.modalities.ecg.rate_hz=500 --set cohort.modalities.ecg.units=mV"
+        assert keys in str(told.value.mend)
+        assert str(told.value.where) == f"--record ecg={file}"
+        half = {"cohort.modalities.ecg.rate_hz": 100}
+        with pytest.raises(ConfigError) as told:
+            write_person(run, [], tmp_path, {"ecg": file}, {}, half)
+        assert str(told.value.mend).startswith("--set cohort.modalities.ecg.units=mV,")
+        more = {**half, "cohort.modalities.ecg.units": "uV"}
+        assert write_person(run, [], tmp_path, {"ecg": file}, {}, more).exists()
+
+
+def test_an_ecg_without_beats_lies_outside_however_near_its_embedding_is(trained, hearts, tmp_path):
+    record = wfdb.rdrecord(str(sorted((hearts / "ecg").glob("*.hea"))[0].with_suffix("")))
+    rng, shape = np.random.default_rng(0), record.p_signal.shape
+    one, two = rng.normal(0, 0.3, (2, shape[0]))
+    rows = {"I": one, "II": two, "III": two - one, "aVR": -(one + two) / 2}
+    rows |= {"aVL": one - two / 2, "aVF": two - one / 2}
+    signal = np.stack([rows.get(name, rng.normal(0, 0.3, shape[0])) for name in record.sig_name], 1)
+    said = {"rate_hz": record.fs, "units": "mV"}
+    more = {f"cohort.modalities.ecg.{key}": one for key, one in said.items()}
+    pd.DataFrame(signal, columns=record.sig_name).to_csv(tmp_path / "noise.csv", index=False)
+    told = predict_person(trained, {"ecg": tmp_path / "noise.csv"}, overrides=more, device="cpu")
+    assert (told.table["quality"] == "ok").all()
+    assert told.table["outside"].all()
+    assert told.table["outside_of"].str.contains("ecg: no heart beats are found").all()
+    pd.DataFrame(record.p_signal, columns=record.sig_name).to_csv(tmp_path / "a.csv", index=False)
+    told = predict_person(trained, {"ecg": tmp_path / "a.csv"}, overrides=more, device="cpu")
+    assert not told.table["outside_of"].str.contains("beats").any()
+
+
+def test_a_cine_is_read_by_its_frames_and_a_guess_is_said(trained, hearts, files, tmp_path):
+    cohort, home = files
+    people = pd.read_csv(hearts / "participants.tsv", sep="\t", dtype={"subject_id": str})
+    path = next(one for one in sorted((hearts / "cmr").glob("*.nii.gz")) if "mask" not in one.name)
+    subject = path.name.removesuffix(".nii.gz")
+    who = people.set_index("subject_id").loc[subject]
+    told = {f"shard_{name}": str(int(who[f"cine_{name}"])) for name in ("es", "mid", "ed")}
+    stored = {"modalities.cmr.orient": "stored"}
+    found = alone(trained, tmp_path / "p", {"cmr": path}, told, stored)
+    row = cohort.samples["subject"].tolist().index(subject)
+    assert (array_of(found, "cmr") == array_of(home, "cmr", row)).all()
+    assert not found.warnings
+    with pytest.raises(ConfigError, match="did you mean 'shard_es'"):
+        alone(trained, tmp_path / "r", {"cmr": path}, {"shard_e": "3"})
+    ecg = hearts / "ecg" / subject
+    one = predict_person(trained, {"ecg": ecg, "cmr": path}, device="cpu")
+    guessed = alone(trained, tmp_path / "q", {"cmr": path})
+    assert [finding.code for finding in guessed.warnings] == ["cmr.es_guessed"]
+    assert not any("end-systole" in note for note in one.notes)  # the method reads ecg alone
+    (tmp_path / "bad.nii.gz").write_bytes(b"none")
+    with pytest.raises(CohortError, match="cannot be read"):
+        alone(trained, tmp_path / "s", {"cmr": tmp_path / "bad.nii.gz"})
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A cohort of pictures with captions, and a run that has seen next to nothing of it."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("pictures")
+    cohort = write_squares(folder / "squares", people=72, side=24)
+    quick = {
+        **SMALL, "stages.contrast.batch_size": 32, "stages.contrast.epochs": None,
+        "stages.contrast.steps": 1, "stages.contrast.evaluate_every": 1,
+        "stages.results.retrieval": None, "stages.results.zero_shot": None,
+        "stages.results.tasks": ["colour"],
+    }  # fmt: skip
+    return medmcl.pretrain(cohort, out=folder / "run", overrides=quick, device="cpu"), cohort
+
+
+def test_a_picture_and_a_text_are_read_as_those_of_the_cohort(pictures, tmp_path):
+    run, cohort = pictures
+    source = cohort / "images" / "s0003.png"
+    caption = pd.read_csv(cohort / "pictures.csv").set_index("subject_id")["caption"]["s0003"]
+    (tmp_path / "a.txt").write_text(caption, encoding="utf-8")
+    told = run.predict(cohort, device="cpu").set_index("subject").loc["s0003", "predicted"]
+    one = predict_person(run, {"image": source, "caption": tmp_path / "a.txt"}, device="cpu")
+    assert one.table["predicted"].tolist() == told.tolist()
+    home = run.prepare(medmcl.open_cohort(cohort), ("caption",))
+    words = array_of(alone(run, tmp_path / "p", {"caption": tmp_path / "a.txt"}), "caption")
+    assert (words == array_of(home, "caption", 3)).all()
+    for ending in ("bmp", "tif"):
+        copy = tmp_path / f"a.{ending}"
+        Image.open(source).save(copy)
+        one = predict_person(run, {"image": copy}, device="cpu").table
+        assert one["predicted"].tolist() == told.tolist()
+
+
+def test_a_grey_picture_is_the_same_as_dicom_and_a_flat_nifti_is_read(pictures, tmp_path):
+    run, cohort = pictures
+    grey = np.asarray(Image.open(cohort / "images" / "s0003.png").convert("L"))
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    write_dicom_image(tmp_path / "a.dcm", grey, bits=8)
+    wanted = array_of(alone(run, tmp_path / "p", {"image": tmp_path / "a.png"}), "image")
+    found = array_of(alone(run, tmp_path / "q", {"image": tmp_path / "a.dcm"}), "image")
+    assert found == pytest.approx(wanted, abs=0.005)  # PNG is resized in steps of 1/255
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    image = nibabel.Nifti1Image(np.ascontiguousarray(grey.T).astype(np.uint8), affine)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    with pytest.raises(CohortError, match="does not say which range"):  # 0 to 255 of a photograph?
+        predict_person(run, {"image": tmp_path / "a.nii.gz"}, device="cpu")
+    (tmp_path / "bad.png").write_bytes(b"none")
+    with pytest.raises(CohortError, match="cannot be read as an image"):
+        predict_person(run, {"image": tmp_path / "bad.png"}, device="cpu")

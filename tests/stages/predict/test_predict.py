@@ -1,0 +1,174 @@
+"""One person gets a prediction: to the last bit what was scored; nobody is dropped."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_omics import write_omics, write_recipe
+
+import medmcl
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.stages.run import pretrain
+
+KEYS = ["subject", "task", "target", "horizon_years"]
+
+
+@pytest.fixture(scope="module")
+def omics(tmp_path_factory):
+    """A run over three tables, any of which a person may lack; every kind of task."""
+    base = tmp_path_factory.mktemp("predict")
+    folder = write_omics(base / "omics", 160)
+    settings = {"baselines": ["majority"], "predictions": True}
+    recipe = write_recipe(base / "recipe.yaml", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "write_run_report", lambda *_, **__: None)  # figures take half
+        run = medmcl.pretrain(
+            folder, recipe=recipe, out=base / "run", overrides={"stages.align.steps": 5},
+            device="cpu",
+        )  # fmt: skip
+    return folder, run, pd.read_parquet(run.path / "predictions-results.parquet")
+
+
+def compared(told, scored, method):
+    """Both in one order: what was predicted, and what was scored."""
+    ours = scored[scored["method"] == method]
+    both = told.merge(ours, on=KEYS, how="inner", suffixes=("", "_scored"))
+    assert len(both) == len(ours)
+    return both["predicted"].to_numpy(), both["predicted_scored"].to_numpy()
+
+
+def test_whoever_was_scored_gets_what_was_scored_to_the_last_bit(omics):
+    folder, run, scored = omics
+    told = run.predict(folder, device="cpu")
+    assert set(told["task"]) == {"case", "score", "stage", "death"}
+    one, other = compared(told, scored, "aligned")
+    assert len(one) > 200
+    assert (one == other).all()
+    assert not np.isnan(one).any()
+
+
+def only(folder, subjects, out):
+    """The cohort with some of its people, and no outcomes or splits in any table."""
+    shutil.copytree(folder, out)
+    table = pd.read_csv(out / "people.csv")
+    table[table["pid"].isin(subjects)][["pid", "sex"]].to_csv(out / "people.csv", index=False)
+    for name in ("rna", "metabolites"):
+        rows = pd.read_csv(out / f"{name}.csv")
+        rows[rows["pid"].isin(subjects)].to_csv(out / f"{name}.csv", index=False)
+    return out
+
+
+def test_one_person_alone_without_outcomes_gets_the_same_bits(omics, tmp_path):
+    folder, run, scored = omics
+    ids = list(dict.fromkeys(scored["subject"]))
+    for number, few in enumerate([ids[:1], ids[1:2], ids[2:9]]):
+        told = run.predict(only(folder, few, tmp_path / str(number)), device="cpu")
+        assert set(told["subject"]) == set(few)
+        wanted = scored[scored["subject"].isin(few)]
+        one, other = compared(told, wanted, "aligned")
+        assert (one == other).all()
+    untrained = run.predict(tmp_path / "2", method="untrained", tasks=["death"], device="cpu")
+    one, other = compared(untrained, wanted[wanted["task"] == "death"], "untrained")
+    assert (one == other).all()
+
+
+def test_nobody_is_dropped_and_what_is_missing_is_told(omics):
+    folder, run, _ = omics
+    told = run.predict(folder, tasks=["case"], device="cpu")
+    assert list(told["subject"].value_counts().unique()) == [1]
+    assert len(told) == 160
+    none = told[told["quality"] != "ok"]
+    assert set(none["subject"]) == {f"p{n}" for n in range(155, 160)}
+    assert set(none["quality"]) == {"no record of any modality"}
+    assert none["predicted"].isna().all()
+    assert none["outside"].isna().all()
+    some = told.set_index("subject")["modalities"]
+    assert some["p001"] == "rna + proteins + metabolites"
+    assert some["p000"] == "rna + proteins"
+    people = pd.read_csv(folder / "people.csv").set_index("pid")
+    learned = told.set_index("subject")["in_training"].dropna().astype(bool)
+    held = people["split"].reindex(learned.index) == "held_out"
+    assert (learned == ~held).all()
+
+
+def test_a_cohort_of_people_without_any_record_is_told_person_by_person(omics, tmp_path):
+    folder, run, _ = omics
+    new = only(folder, ["p155", "p159"], tmp_path / "new")
+    rows = pd.read_parquet(new / "proteins.parquet")
+    rows.iloc[:0].to_parquet(new / "proteins.parquet")
+    told = run.predict(new, device="cpu")
+    assert set(told["subject"]) == {"p155", "p159"}
+    assert told["predicted"].isna().all()
+    assert set(told["quality"]) == {"no record of any modality"}
+
+
+def test_curves_fall_and_pass_through_the_risks(omics):
+    folder, run, _ = omics
+    curves = run.predict(folder, tasks=["death"], curves=True, device="cpu")
+    told = run.predict(folder, tasks=["death"], device="cpu").set_index("subject")
+    for subject, curve in list(curves.groupby("subject"))[:5]:
+        assert len(curve) == 101
+        assert curve["survival"].iloc[0] == 1
+        assert (curve["survival"].diff().dropna() <= 0).all()
+        at = np.searchsorted(curve["years"], told.loc[subject, "horizon_years"], "right") - 1
+        risk = told.loc[subject, "predicted"]
+        assert 1 - curve["survival"].iloc[at] <= risk <= 1 - curve["survival"].iloc[at + 1]
+
+
+def test_slips_are_told_with_what_there_is(omics, tmp_path):
+    folder, run, _ = omics
+    with pytest.raises(ConfigError, match="did you mean 'case'"):
+        run.predict(folder, tasks=["cas"], device="cpu")
+    with pytest.raises(ConfigError, match=r"no method 'alined'.*did you mean 'aligned'"):
+        run.predict(folder, method="alined", device="cpu")
+    bare = tmp_path / "bare"
+    shutil.copytree(run.path, bare)
+    shutil.rmtree(bare / "probes")
+    with pytest.raises(ArtefactError, match="keeps no probe"):
+        medmcl.load(bare).predict(folder, device="cpu")
+
+
+def test_a_method_whose_probe_holds_rows_of_people_is_not_there_and_others_are_named(
+    omics, tmp_path
+):
+    folder, run, _ = omics
+    without = tmp_path / "run"  # as after `protocol: knn`
+    shutil.copytree(run.path, without)
+    for path in (without / "probes").glob("*.json"):
+        if json.loads(path.read_text()).get("method") == "aligned":
+            path.unlink()
+    with pytest.raises(ConfigError, match=r"(?s)no probe of 'aligned' is kept.*hold people's rows"):
+        medmcl.load(without).predict(folder, device="cpu")
+
+
+def test_inputs_unlike_those_of_training_are_flagged(omics, tmp_path):
+    folder, run, _ = omics
+    odd = tmp_path / "odd"
+    shutil.copytree(folder, odd)
+    table = pd.read_csv(odd / "rna.csv")
+    columns = [name for name in table if name.startswith("r_")]
+    table[columns] = -40 * table[columns] + 300
+    table.to_csv(odd / "rna.csv", index=False)
+    plain = run.predict(folder, tasks=["case"], device="cpu")
+    known = plain[(plain["quality"] == "ok") & ~plain["in_training"].fillna(True)]
+    assert known["outside"].mean() < 0.15
+    told = run.predict(odd, tasks=["case"], device="cpu")
+    far = told[told["modalities"].str.contains("rna")]
+    assert far["outside"].mean() > 0.9
+    assert far["outside_of"].str.contains("rna embedding at").mean() > 0.9
+
+
+def test_an_impossible_cell_of_a_table_that_an_encoder_reads_is_named(omics, tmp_path):
+    folder, run, _ = omics
+    odd = tmp_path / "odd"
+    shutil.copytree(folder, odd)
+    table = pd.read_csv(odd / "rna.csv")
+    table.loc[0, "r_2"], table.loc[1, "r_0"] = 1e4, 9.0  # r_0 never varied: no width, no claim
+    table.to_csv(odd / "rna.csv", index=False)
+    told = run.predict(odd, tasks=["case"], device="cpu").set_index("subject")
+    who = str(table["pid"].iloc[0])
+    assert told.loc[who, "quality"].startswith("implausible: r_2 10000 (train: ")
+    assert told.loc[who, "outside"]
+    assert told["quality"].str.startswith("implausible").sum() == 1

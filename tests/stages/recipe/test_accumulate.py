@@ -1,0 +1,94 @@
+"""Batches encoded in parts, from a recipe."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_squares import write_squares
+
+import medmcl
+from medmcl.core.errors import ConfigError
+from medmcl.engine.checkpoint import Checkpoints
+from medmcl.engine.record import read_metrics
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.train.parts import refuse_empty_parts
+
+SMALL = {
+    "inputs.picture.size": 16,
+    "inputs.caption.max_tokens": 16,
+    "towers.picture.encoder.options": {
+        "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2,
+    },
+    "towers.caption.encoder": {"name": "clip_text", "width": 16, "depth": 1, "heads": 2},
+    "stages.contrast.batch_size": 16,
+    "stages.contrast.epochs": None,
+    "stages.contrast.steps": 4,
+    "stages.contrast.log_every": 1,
+    "stages.contrast.optimiser": {"name": "sgd", "lr": 0.1},
+    "stages.results.bootstrap_draws": 100,
+    "stages.results.tasks": [],
+    "stages.results.draws": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    torch.set_num_threads(1)
+    return write_squares(tmp_path_factory.mktemp("squares") / "cohort", people=48, side=16)
+
+
+def train(squares, out, more=None, **stage):
+    """Lines of the record, and the last weights."""
+    changed = {f"stages.contrast.{key}": value for key, value in stage.items()}
+    run = medmcl.pretrain(
+        squares, recipe="clip_toy", out=out, device="cpu",
+        overrides={**SMALL, **(more or {}), **changed},
+    )  # fmt: skip
+    kept = Checkpoints(run.path / "checkpoint" / "contrast")
+    return read_metrics(run.path / "metrics.jsonl"), kept.weights("last")
+
+
+def test_three_parts_train_like_the_whole_batch(squares, tmp_path):
+    selector = {"kind": "clip_score", "pair": ["picture", "caption"], "ratio": 0.7}
+    whole, weights = train(squares, tmp_path / "whole", selector=selector)
+    parts, others = train(squares, tmp_path / "parts", selector=selector, accumulate=3)
+    assert len(whole) == len(parts) > 4
+    assert whole[-2]["kept_rows"] == parts[-2]["kept_rows"] == 4 * 11
+    for one, other in zip(whole, parts, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_is_warned_of(squares, tmp_path, caplog):
+    caplog.set_level("INFO")
+    norm = {"towers.picture.head.norm": "batch", "towers.picture.head.layers": 2}
+    train(squares, tmp_path / "run", norm, accumulate=2, steps=1)
+    assert "warning: contrast: batch norm in the tower of 'image' sees" in caplog.text
+    assert "tower of 'caption'" not in caplog.text
+
+
+def test_more_parts_than_subjects_are_refused_before_the_first_step(squares, tmp_path):
+    with pytest.raises(ConfigError, match="at most 36"):
+        train(squares, tmp_path / "run", batch_size=64, accumulate=37)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "ratio", "ranks", "most"),
+    [(10, None, 1, 10), (11, None, 1, 10), (6, None, 2, 5), (3, 0.25, 1, 2), (2, 0.25, 2, 1),
+     (3, 0.01, 4, 1)],
+)  # fmt: skip
+def test_the_smallest_batch_of_a_process_says_how_many_parts_there_can_be(
+    parts, ratio, ranks, most
+):
+    spec = read_recipe("clip_toy").stages[0].model_copy(update={"accumulate": parts})
+    if ratio is not None:
+        chosen = read_recipe("dissect_toy").stages[0].selector
+        spec = spec.model_copy(update={"selector": chosen.model_copy(update={"ratio": ratio})})
+    if parts <= most:
+        refuse_empty_parts(spec, 10, ranks)
+        return
+    with pytest.raises(ConfigError, match=f"at most {most}") as error:
+        refuse_empty_parts(spec, 10, ranks)
+    assert f"--set stages.contrast.accumulate={most}" in str(error.value)

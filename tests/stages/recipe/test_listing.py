@@ -1,0 +1,112 @@
+"""`medmcl recipes` and `medmcl cohorts`: what ships, and one of them with its keys."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from medmcl.core.config import Config
+from medmcl.core.errors import MedmclError
+from medmcl.core.key_help import help_of
+from medmcl.core.overrides import parse_overrides
+from medmcl.stages.recipe.file import list_recipes, read_recipe
+from medmcl.stages.recipe.listing import list_of_recipes, one_cohort, one_recipe
+from medmcl.stages.train.spec import TrainSpec
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_what_a_recipe_prints_can_be_typed_and_gives_the_same_recipe(name):
+    said = one_recipe(name)
+    recipe = read_recipe(name)
+    listed = said.partition("stages, in order\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) == len(recipe.stages)
+    for line, stage in zip(listed, recipe.stages, strict=True):
+        assert re.split(r"\W*\{", stage.name)[0] == line.split()[0]
+        assert f" {stage.stage}: " in line
+    typed = [line.strip().replace(" = ", "=", 1) for line in said.splitlines() if " = " in line]
+    assert len(typed) > 1
+    assert read_recipe(name, parse_overrides(typed)) == recipe
+
+
+def test_one_recipe_is_printed_without_what_takes_seconds_to_import():
+    code = (
+        "import sys, time; from medmcl.stages.recipe.listing import one_recipe\n"
+        "one_recipe('ecg_cmr'); one_recipe('ecg_cmr', 'stages.mdm.optimiser')\n"
+        "assert not {'torch', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_key_of_a_stage_is_told_with_its_default_and_what_it_takes():
+    said = one_recipe("ecg_cmr", "stages.mdm")
+    for name, field in TrainSpec.model_fields.items():
+        assert (f"  stages.mdm.{name}" in said) == (name not in ("stage", "name"))
+        assert field.alias is None
+    assert "stages.mdm.batch_size  (a whole number at least 2; default 128)" in said
+    assert "stages.mdm.epochs = 400.0  (a number above 0 or null; default null)" in said
+    assert "Which checkpoint later stages take" in said
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("stages.finetune.optimiser", "stages.finetune.optimiser.lr = 6.0e-06"),
+        ("inputs.ecg", "inputs.ecg.rate_hz"),
+        ("stages.mdm.objectives.masked", "stages.mdm.objectives.masked.modality = ecg"),
+        ("towers.ecg.encoder", "towers.ecg.encoder.drop_path  (a number at least 0 below 1"),
+        ("views.masked", "views.masked.modalities = [ecg]"),
+    ],
+)
+def test_what_lies_below_a_key_is_told(key, line):
+    assert f"  {line}" in one_recipe("ecg_cmr", key)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("stages.mdn", "did you mean 'mdm'"),
+        ("inputs.ecgg", "did you mean 'ecg'"),
+        ("stages.mdm.optimizer", "did you mean 'optimiser'"),
+        ("nonsense", "stages.finetune"),
+    ],
+)
+def test_a_key_that_is_not_there_is_refused_with_those_that_are(key, said):
+    with pytest.raises(MedmclError, match=re.escape(said)):
+        one_recipe("ecg_cmr", key)
+
+
+def test_a_recipe_that_is_not_there_is_refused_and_the_list_says_how_to_see_one():
+    with pytest.raises(MedmclError, match="did you mean 'ecg_cmr'"):
+        one_recipe("ecg_cmrr")
+    assert "medmcl recipes NAME" in list_of_recipes()
+
+
+def test_a_cohort_is_told_by_its_modalities_and_tasks():
+    said = one_cohort("acdc")
+    assert re.search(r"cmr +nifti", said)
+    assert re.search(r"group +multiclass", said)
+    assert "recipe: none" in said
+
+
+class Base(Config):
+    """A base."""
+
+    low: int = 3
+    """Of the base."""
+
+
+class Own(Base):
+    """One of its kinds."""
+
+    needed: float
+    high: int | None = None
+    """How high; et al. is no end. This is another sentence."""
+
+
+def test_help_reads_the_lines_below_fields_of_a_class_and_its_bases():
+    told = {one.name: one for one in help_of(Own)}
+    assert (told["low"].about, told["low"].default) == ("Of the base", 3)
+    assert told["needed"].needed
+    assert told["high"].about == "How high; et al. is no end"
+    assert told["high"].takes == "a whole number or null"

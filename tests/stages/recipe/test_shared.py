@@ -1,0 +1,394 @@
+"""One tower for ECG and report, end to end: trained, fine-tuned, upcycled, resumed, evaluated."""
+
+import copy
+import json
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from processes import assert_same_weights, start
+from read_pages import both_pages
+
+import medmcl
+from medmcl.core.errors import ConfigError
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.engine.checkpoint import Checkpoints
+from medmcl.engine.record import Record, read_metrics
+from medmcl.stages.evaluate import expert_report
+from medmcl.stages.evaluate.evaluate import run_evaluate
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.recipe.resolve_modalities import for_cohort
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.run.run import Run
+from medmcl.stages.train.models import build_towers
+
+KINDS = {"ecg": "ecg", "cmr": "cmr", "report": "text"}
+DENSE = {"experts": None}
+RECIPE = {
+    "schema": "medmcl/recipe@1",
+    "about": "one tower for signals and words",
+    "roles": {"signal": "ecg", "words": "text"},
+    "inputs": {
+        "signal": {"rate_hz": 100, "seconds": 5, "crop_seconds": 5},
+        "words": {"max_tokens": 16, "vocabulary": 200},
+    },
+    "shared": {
+        "width": 16,
+        "depth": 2,
+        "heads": 2,
+        "out": 8,
+        "experts": {"experts": 4},
+        "entrances": {"signal": {"patch": 50, "joint_leads": True}},
+    },
+    "views": {"augmented": {"augment": {"signal": {"noise": 0.02}}}},
+    "stages": [
+        {
+            "stage": "train",
+            "name": "contrast",
+            "objectives": {
+                "cross_modal": {"pairs": [["signal", "words"]], "loss": "info_nce"},
+                "router": {"loss_weight": 0.04, "local": ["words"]},
+            },
+            "batch_size": 32,
+            "steps": 6,
+            "log_every": 1,
+        },
+        {
+            "stage": "train",
+            "name": "tuned",
+            "task": "infarct",
+            "towers": ["signal"],
+            "start_from": {"signal": "contrast"},
+            "frozen": ["shared"],
+            "objectives": {"supervised": {"task": "infarct", "modalities": ["signal"],
+                                          "view": "plain"}},
+            "batch_size": 32,
+            "steps": 3,
+            "optimiser": {"layer_decay": 0.5},
+        },
+        {
+            "stage": "evaluate",
+            "name": "results",
+            "tasks": ["infarct"],
+            "probe": {"modality": "signal", "models": {"limoe": "contrast"}},
+            "finetuned": {"tuned": "tuned"},
+            "retrieval": {"stage": "contrast", "pairs": [["signal", "words"]]},
+            "zero_shot": {"stage": "contrast", "modality": "signal", "text": "words"},
+            "experts": {"stage": "contrast", "rows": 60, "shown_words": 3,
+                        "shown_pieces": 2},
+            "bootstrap_draws": 100,
+        },
+    ],
+}  # fmt: skip
+
+
+def write(folder, change=lambda tree: None):
+    tree = copy.deepcopy(RECIPE)
+    change(tree)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def only(tree, *stages):
+    tree["stages"] = [one for one in tree["stages"] if one["name"] in stages]
+
+
+def pretrain(cohort, recipe, out, **more):
+    torch.set_num_threads(1)
+    return medmcl.pretrain(cohort, recipe=recipe, out=out, device="cpu", **more)
+
+
+@pytest.fixture(scope="module")
+def run(hearts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    tree = write(folder)
+    return pretrain(hearts, tree, folder / "run")
+
+
+def weights(run, stage):
+    return Checkpoints(run.path / "checkpoint" / stage).weights(run.stage(stage).keep)
+
+
+def test_the_run_knows_its_modalities_by_the_cohorts_names(run):
+    assert list(run.recipe.inputs) == ["ecg", "report"]
+    assert run.recipe.shared["entrances"] == {"ecg": {"patch": 50, "joint_leads": True}}
+    assert not run.recipe.roles
+
+
+def test_every_protocol_reads_the_shared_tower(run):
+    report = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    protocols = {row["protocol"].split(",")[0] for row in report["results"]}
+    assert {"linear_probe", "fine_tune", "zero_shot"} <= protocols
+    assert {row["protocol"].split(",")[0] for row in report["retrieval"]} == {"retrieval"}
+
+
+def test_the_report_says_how_tokens_are_routed(run):
+    page = both_pages(run.path)
+    told = ", ".join(f"{name} {value}" for name, value in run.recipe.shared["experts"].items())
+    assert f"experts: {told}" in page
+
+
+def test_router_losses_are_recorded(run):
+    rows = read_metrics(run.path / "metrics.jsonl")
+    named = {name for row in rows if row.get("stage") == "contrast" for name in row}
+    assert {
+        "router/importance", "router/load", "router/z", "router/local/report",
+        "router/global/ecg", "router/global/report",
+    } <= named  # fmt: skip
+
+
+def test_routing_is_recorded_by_modality_and_block(run):
+    rows = [row for row in read_metrics(run.path / "metrics.jsonl") if row["stage"] == "contrast"]
+    for row in rows:
+        for name in ("ecg", "report"):
+            assert len(row[f"experts/share/{name}/1"]) == 4
+            assert 1 <= row[f"experts/effective/{name}/1"] <= 4 + 1e-5
+            dropped = row[f"experts/dropped/{name}/1"]
+            assert row[f"experts/processed/{name}"] == pytest.approx(1 - dropped)
+    train = [row for row in rows if row["split"] == "train"]
+    tuning = [row for row in rows if row["split"] == "tuning"]
+    assert {row["experts/tokens/ecg"] for row in train} == {32 * 10}
+    assert all(row["experts/dropped/ecg/1"] == 0 for row in tuning)
+    assert any(row["experts/dropped/ecg/1"] > 0 for row in train)
+    assert run.checkpoints("contrast").done["gradient_spikes"] == 0  # too few steps to have any
+
+
+def test_the_report_shows_what_experts_take_of_the_tuning_split(run):
+    html = both_pages(run.path)
+    assert '<section id="experts"' in html
+    found = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    done = run.checkpoints("contrast").done
+    shares = [row for row in found["expert_shares"] if row["stage"] == "contrast"]
+    assert {(row["split"], row["step"]) for row in shares} == {("tuning", done["best_step"])}
+    pieces = pd.DataFrame(found["expert_pieces"])
+    assert set(pieces["modality"]) == {"ecg"}
+    assert pieces.groupby("expert").size().max() <= 2
+    assert set(pieces["grid_row"]) == {0}
+
+
+class Sure(Run):
+    """The run with words and routers drawn anew: after six steps one expert takes all words."""
+
+    def towers(self, stage, device):
+        model = super().towers(stage, device)
+        torch.manual_seed(0)
+        torch.nn.init.normal_(model.tower("report").encoder.embed.weight)
+        for moe in model.trunk.moes:
+            torch.nn.init.normal_(moe.router.weight)
+        return model
+
+
+class Dense(Run):
+    """The run as if its tower had no experts."""
+
+    def towers(self, stage, device):
+        recipe = self.recipe.model_copy(update={"shared": {**self.recipe.shared, **DENSE}})
+        return build_towers(recipe, self.stage(stage), self.shapes, 0).to(device)
+
+
+def experts_of(run, hearts, **asked):
+    spec = EvaluateSpec(stage="evaluate", tasks=(), experts={"stage": "contrast", **asked})
+    record = Record(run.path / "unused.jsonl", active=False)
+    return run_evaluate(spec, run, open_cohort(hearts), torch.device("cpu"), record)
+
+
+def test_words_are_named_if_five_people_have_them_and_pieces_if_asked_for(run, hearts):
+    people = pd.read_csv(hearts / "participants.tsv", sep="\t")
+    texts = people.loc[people["split"] == "tuning", "report"]
+    (content,) = experts_of(Sure(run.path), hearts, shown_words=50).experts
+    assert content.split == "tuning"
+    assert content.block == 1
+    assert content.subjects <= len(texts)
+    assert len({one.expert for one in content.words["report"]}) > 1
+    for one in content.words["report"]:
+        if not one.word.startswith("<"):
+            word = one.word.removeprefix("##")
+            assert texts.str.contains(word, regex=False).sum() >= 5, word
+    rare = {w for text in texts for w in text.split() if texts.str.contains(w).sum() < 5}
+    assert rare
+    assert content.hidden_words["report"] > 0
+    assert not content.pieces
+    (more,) = experts_of(Sure(run.path), hearts, rows=8, shown_pieces=1, shown_words=0).experts
+    assert (more.rows, set(more.pieces), more.words) == (8, {"ecg"}, {})
+    assert more.names["ecg"] == ("II", "V1", "V5")
+
+
+def test_what_cannot_be_cut_is_noted(run, hearts, monkeypatch):
+    monkeypatch.setattr(expert_report, "can_cut", lambda shape, _: shape.kind != "ecg")
+    done = experts_of(run, hearts, shown_pieces=2, rows=5)
+    no_pieces, no_words = done.notes
+    assert no_pieces == "pieces of 'ecg' left out: no patches of an image or a signal"
+    assert no_words.startswith("words of 'report' left out: no word")  # one expert takes all
+    assert "5 people" in no_words
+    (content,) = done.experts
+    assert not content.pieces
+    assert not content.words["report"]
+    assert all(0.25 <= gate <= 1 for gate in content.gates.values())
+    assert set(content.gates) == {"ecg", "report"}
+
+
+def test_a_stage_without_experts_is_noted(run, hearts):
+    done = experts_of(Dense(run.path), hearts)
+    assert done.experts == []
+    assert done.notes == ["experts left out: stage 'contrast' has none"]
+
+
+def test_a_frozen_trunk_stays_and_the_rest_moves(run):
+    before, after = weights(run, "contrast"), weights(run, "tuned")
+    assert not any("report" in name for name in after)
+    moved = {
+        name for name, value in after.items() if not torch.equal(value, before.get(name, value))
+    }
+    assert not [name for name in moved if name.startswith("model.trunk.")]
+    assert any(name.startswith("model.towers.ecg.") for name in moved)
+
+
+def test_embeddings_of_a_modality_do_not_need_the_other(run, hearts):
+    table = run.embed(hearts, modality="ecg", stage="contrast", space="pooled", device="cpu")
+    vectors = table.filter(regex=r"^e\d").to_numpy()[table["quality"] == "ok"]
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_killed_run_ends_like_one_that_was_not(run, hearts, tmp_path):
+    recipe = write(tmp_path)
+    out = tmp_path / "killed"
+    words = ["pretrain", "--cohort", hearts, "--recipe", recipe, "--out", out, "--device", "cpu"]
+    process = start([str(word) for word in words])
+    for said in process.stdout:
+        if said.startswith("contrast  step 3/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    process.communicate()
+    resumed = pretrain(hearts, recipe, out, resume=True)
+    assert_same_weights(resumed.path, run.path, ("contrast", "tuned"))
+    assert read_metrics(resumed.path / "metrics.jsonl") == read_metrics(run.path / "metrics.jsonl")
+
+
+def test_experts_can_start_from_a_dense_stage(hearts, tmp_path, caplog):
+    def two_stages(tree):
+        only(tree, "contrast")
+        dense, experts = tree["stages"][0], copy.deepcopy(tree["stages"][0])
+        dense.update(name="dense", encoder={"shared": DENSE}, steps=2, batch_size=1024)
+        del dense["objectives"]["router"]
+        experts.update(start_from={"signal": "dense", "words": "dense"}, steps=1)
+        experts["optimiser"] = {"lr": 0.0, "weight_decay": 0.0}
+        tree["stages"] = [dense, experts]
+
+    with caplog.at_level("INFO"):
+        run = pretrain(hearts, write(tmp_path, two_stages), tmp_path / "run")
+    subjects = run.checkpoints("dense").done["batch_size"]
+    said = f"dense: {subjects} subjects, so batches of {subjects}, not 1,024"
+    assert caplog.text.count(", so batches of ") == caplog.text.count(said) == 1
+    dense, experts = weights(run, "dense"), weights(run, "contrast")
+    assert not any(".moe." in name for name in dense)
+    copies = experts["model.trunk.blocks.1.moe.mlps.weight1"]
+    for one in copies:
+        torch.testing.assert_close(
+            one, dense["model.trunk.blocks.1.mlp.fc1.weight"], rtol=0, atol=0
+        )
+    same = "model.towers.report.encoder.embed.weight"
+    torch.testing.assert_close(experts[same], dense[same], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("names", ["run", "upcycled"])
+def test_a_whole_tower_can_come_from_the_file_of_another_run(hearts, tmp_path, names):
+    def first(tree):
+        only(tree, "contrast")
+        tree["stages"][0].update(steps=2)
+        if names == "upcycled":
+            tree["shared"]["experts"] = None
+            del tree["stages"][0]["objectives"]["router"]
+
+    (tmp_path / "a").mkdir()
+    source = pretrain(hearts, write(tmp_path / "a", first), tmp_path / "a" / "run")
+    found = Checkpoints(source.path / "checkpoint" / "contrast").find("best")
+    file = next(path for path in found.rglob("*.safetensors"))
+
+    def second(tree):
+        only(tree, "contrast")
+        tree["stages"][0].update(steps=1, weights={"shared": {"path": str(file), "names": names}},
+                                 optimiser={"lr": 0.0, "weight_decay": 0.0})  # fmt: skip
+
+    run = pretrain(hearts, write(tmp_path, second), tmp_path / "run")
+    given, taken = weights(source, "contrast"), weights(run, "contrast")
+    whole = [name for name in given if name.startswith("model.") and ".mlp." not in name]
+    assert any(".trunk." in name for name in whole)
+    for name in whole:
+        torch.testing.assert_close(taken[name], given[name], rtol=0, atol=0)
+    if names == "upcycled":
+        expert = taken["model.trunk.blocks.1.moe.mlps.weight2"][3]
+        torch.testing.assert_close(
+            expert, given["model.trunk.blocks.1.mlp.fc2.weight"], rtol=0, atol=0
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shared.experts": None}, "no routers to charge"),
+        ({"shared.entrances": {"ecgs": {}}}, "did you mean 'ecg'"),
+        ({"shared.experts": {"experts": 2, "k": 3}}, "above the number of experts"),
+        ({"shared.experts": {"capacity_factor": 0}}, "capacity_factor"),
+        ({"shared.experts": {"expert": 4}}, "did you mean 'experts'"),
+        ({"towers": {"ecg": {"encoder": {"name": "resnet1d"}}}}, "not both"),
+        ({"stages.contrast.objectives.router.min_experts": {"words": 9}}, "at most 4"),
+        ({"stages.contrast.objectives.router.local": ["word"]}, "modality"),
+        ({"shared.entrances.signal.patch": 33}, "patch 33"),
+        ({"stages.tuned.start_from": {"signal": "contrast", "shared": "tuned"}}, "needs the stage"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built_is_refused_before_the_first_step(hearts, tmp_path, change, words):
+    with pytest.raises(ConfigError) as error:
+        pretrain(hearts, write(tmp_path), tmp_path / "run", overrides=change)
+    assert words in str(error.value)
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_modalities_from_different_stages_need_to_say_whose_trunk(hearts, tmp_path):
+    def two(tree):
+        only(tree, "contrast")
+        second, third = copy.deepcopy(tree["stages"][0]), copy.deepcopy(tree["stages"][0])
+        second["name"], third["name"] = "again", "both"
+        third["start_from"] = {"signal": "contrast", "words": "again"}
+        tree["stages"] += [second, third]
+
+    with pytest.raises(ConfigError, match="shared: contrast"):
+        pretrain(hearts, write(tmp_path, two), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_roles_take_the_only_modality_of_their_kind():
+    recipe = read_recipe("limoe_ecg_toy", {"inputs.ecg.rate_hz": 250})
+    found = for_cohort(recipe, KINDS)
+    assert list(found.inputs) == ["ecg", "report"]
+    assert found.inputs["ecg"]["rate_hz"] == 250
+    assert found.inputs["ecg"]["seconds"] == 10
+    assert found.stages[0].objectives["cross_modal"].settings["pairs"] == [["ecg", "report"]]
+    assert found.stages[0].objectives["router"].settings["local"] == ["report"]
+
+
+def test_a_modality_called_like_a_role_takes_it_only_if_it_is_of_its_kind():
+    found = for_cohort(read_recipe("limoe_ecg_toy"), {"caption": "ecg", "picture": "text"})
+    assert found.stages[0].objectives["cross_modal"].settings["pairs"] == [["caption", "picture"]]
+    assert found.inputs["caption"]["seconds"] == 10
+    assert found.inputs["picture"]["max_tokens"] == 48
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ({"ecg": "ecg"}, "of which it has none"),
+        ({"ecg": "ecg", "note": "text", "report": "text"}, "several: note, report"),
+    ],
+)
+def test_a_role_that_no_modality_or_several_could_take_is_refused(kinds, words):
+    with pytest.raises(ConfigError) as error:
+        for_cohort(read_recipe("limoe_ecg_toy"), kinds)
+    assert words in str(error.value)
+    named = {**kinds, "caption": "text"}
+    assert isinstance(for_cohort(read_recipe("limoe_ecg_toy"), named), RecipeSpec)

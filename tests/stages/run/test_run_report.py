@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from read_pages import both_pages, check_pages
+
+import medmcl
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.prepare import prepare
+from medmcl.evaluation.protocol.evidence import Evidence, FittedOn
+from medmcl.stages.evaluate.evaluate import Evaluation
+from medmcl.stages.run.report import write_evaluation_report, write_run_report
+from medmcl.stages.run.run import Run
+from medmcl.stages.run.study import stage_sentence, study_of
+from medmcl.stages.run.subjects_table import MOST_OUTCOMES, describe_subjects
+
+
+@pytest.fixture
+def clinic(tmp_path):
+    """Tables only: several dated visits a subject, sites, and outcomes of each kind."""
+    rng = np.random.default_rng(0)
+    n = 90
+    people = pd.DataFrame({
+        "id": [f"p{k}" for k in range(n)],
+        "Age": rng.normal(60, 8, n).round(1),
+        "gender": rng.choice(["F", "M"], n),
+        "centre": rng.choice(["Ålesund", "Łódź"], n),
+        "fold": np.repeat(["train", "tuning", "held_out"], 30),
+        "consent": [0] * 3 + [1] * (n - 3),
+        "mi": rng.integers(0, 2, n),
+        "days": rng.integers(10, 900, n), "dead": rng.integers(0, 2, n),
+        "ef": rng.normal(55, 6, n), "grade": rng.choice(["low", "mid", "high"], n),
+        "a": rng.integers(0, 2, n), "b": rng.integers(0, 2, n),
+    })  # fmt: skip
+    people.loc[10:16, "Age"] = np.nan
+    people.to_csv(tmp_path / "people.csv", index=False)
+    visits = pd.DataFrame({
+        "id": np.repeat(people["id"], 2), "visit": [f"v{k}" for k in range(2 * n)],
+        "when": pd.date_range("2011-03-05", periods=2 * n, freq="D").strftime("%Y-%m-%d"),
+        "bmi": np.tile([25.0, 99.0], n), "smoker": np.tile(["yes", "no"], n),
+    })  # fmt: skip
+    visits.to_csv(tmp_path / "visits.csv", index=False)
+    tree = {
+        "schema": "medmcl/cohort@1", "about": "two clinics",
+        "subjects": {"table": "people.csv", "id": "id", "split": "fold", "group": "centre",
+                     "where": "consent == 1"},
+        "modalities": {"labs": {"reader": "table", "table": "visits.csv", "record": "visit",
+                                "date": "when",
+                                "columns": {"bmi": {"kind": "number", "unit": "kg/m2"},
+                                            "smoker": "category"}}},
+        "tasks": {"mi": {"kind": "binary", "column": "mi == 1", "about": "by code"},
+                  "death": {"kind": "survival", "time": "days", "event": "dead",
+                            "horizons_years": [1]},
+                  "ef": {"kind": "regression", "columns": {"EF": "ef"}, "unit": "%"},
+                  "grade": {"kind": "multiclass", "column": "grade"},
+                  "labels": {"kind": "multilabel", "columns": ["a", "b"]}},
+    }  # fmt: skip
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return open_cohort(tmp_path)
+
+
+def prepared_of(cohort, tmp_path, splits="all"):
+    return prepare(cohort, {"labs": {}}, cache=tmp_path / "cache", splits=splits)
+
+
+def lines(table, variable):
+    return {row.level or row.statistic: row for row in table.rows if row.variable == variable}
+
+
+def test_table_one_reads_the_cohorts_own_columns(clinic, tmp_path):
+    tasks = list(clinic.spec.tasks)
+    table = describe_subjects(prepared_of(clinic, tmp_path), tasks)
+    assert table.splits == ("train", "tuning", "held_out")
+    names = list(dict.fromkeys(row.variable for row in table.rows))
+    assert names == [
+        "subjects", "Age", "gender", "bmi (kg/m2)", "smoker", "site", "mi", "death: time (days)",
+        "death: event", "ef (%)", "grade", "labels: a", "labels: b",
+    ]  # fmt: skip
+    assert [cell.count for cell in table.rows[0].cells] == [27, 30, 30]
+    people = pd.read_csv(clinic.root / "people.csv").iloc[3:]
+    train = people[people["fold"] == "train"]
+    age = lines(table, "Age")
+    assert age["mean (SD)"].cells[0].mean == pytest.approx(train["Age"].mean())
+    assert age["missing"].cells[0].count == 7
+    assert lines(table, "gender")["F"].cells[0].count == (train["gender"] == "F").sum()
+    assert lines(table, "mi")["yes"].cells[2].count == people[60 - 3 :]["mi"].sum()
+    assert lines(table, "site")["Łódź"].cells[1].count == (
+        people[people["fold"] == "tuning"]["centre"] == "Łódź"
+    ).sum()  # fmt: skip
+
+
+def renamed(clinic, tmp_path, columns):
+    """The clinic with more columns in its table of visits, each twice."""
+    visits = pd.read_csv(tmp_path / "visits.csv")
+    visits.assign(**{n: np.repeat(v, 2) for n, v in columns.items()}).to_csv(
+        tmp_path / "visits.csv", index=False
+    )
+    tree = yaml.safe_load((tmp_path / "cohort.yaml").read_text(encoding="utf-8"))
+    kinds = {"AGE_AT_SCAN": "number", "Gender": "category"}
+    tree["modalities"]["labs"]["columns"] |= {name: kinds[name] for name in columns}
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return describe_subjects(prepared_of(open_cohort(tmp_path), tmp_path), [])
+
+
+def test_what_two_tables_tell_alike_stands_once_with_a_count(clinic, tmp_path):
+    people = pd.read_csv(tmp_path / "people.csv")
+    same = {"AGE_AT_SCAN": people["Age"].to_numpy(), "Gender": people["gender"].to_numpy()}
+    table = renamed(clinic, tmp_path, same)
+    names = list(dict.fromkeys(row.variable for row in table.rows))
+    assert names == ["subjects", "AGE_AT_SCAN", "Gender", "bmi (kg/m2)", "smoker", "site"]
+    assert "Age of subjects equals AGE_AT_SCAN of labs in all 87 subjects: shown once." in (
+        table.notes
+    )
+    assert "gender of subjects equals Gender of labs in all 87 subjects: shown once." in table.notes
+
+
+def test_what_two_tables_tell_otherwise_stands_twice_with_their_names(clinic, tmp_path):
+    people = pd.read_csv(tmp_path / "people.csv")
+    coded = people["gender"].map({"F": "1", "M": "2"}).to_numpy()
+    older = (people["Age"] + 1).to_numpy()
+    table = renamed(clinic, tmp_path, {"Gender": coded, "AGE_AT_SCAN": older})
+    names = list(dict.fromkeys(row.variable for row in table.rows))
+    assert names == [
+        "subjects", "Age", "gender, subjects", "Gender, labs", "bmi (kg/m2)", "smoker",
+        "AGE_AT_SCAN", "site",
+    ]  # fmt: skip
+    assert not any("shown once" in note for note in table.notes)
+
+
+def test_a_subject_with_several_samples_counts_once_by_its_first(clinic, tmp_path):
+    prepared = prepared_of(clinic, tmp_path)
+    assert len(prepared.samples) == 174
+    table = describe_subjects(prepared, [])
+    assert lines(table, "bmi (kg/m2)")["mean (SD)"].cells[0].mean == 25
+    assert lines(table, "smoker")["yes"].cells[0].count == 27
+    assert "Subjects with several samples are described by the first." in table.notes
+
+
+def test_table_one_leaves_held_out_shut_where_it_is_shut(clinic, tmp_path):
+    table = describe_subjects(prepared_of(clinic, tmp_path, ("train", "tuning")), ["mi"])
+    assert table.splits == ("train", "tuning")
+
+
+def test_many_outcomes_are_described_in_part_with_a_count(clinic, tmp_path):
+    prepared = prepared_of(clinic, tmp_path)
+    table = describe_subjects(prepared, ["labels"] * 20)
+    assert f"{40 - MOST_OUTCOMES} more outcome columns are not described." in table.notes
+
+
+def test_the_study_is_what_the_files_state(clinic, trained):
+    study = study_of(trained, clinic, ["mi", "death", "labels"])
+    assert study.about == "two clinics"
+    assert (study.first_date, study.last_date) == ("2011-03", "2011-08")
+    assert study.sites == 2
+    assert study.eligibility == ("subjects for whom consent == 1",)
+    assert study.split_rule == "by subject, as the column fold says"
+    assert study.external
+    assert study.predictors == ()  # the run reads nothing that this cohort has
+    shown = [outcome.shown for outcome in study.outcomes]
+    assert shown[0] == "mi (binary) from mi == 1"
+    assert shown[1] == "death (survival, in days, judged at 1 years) from time days, event dead"
+    assert shown[2] == "labels (multilabel) from a, b"
+
+
+def test_the_study_of_a_run_names_its_parts(hearts, trained):
+    cohort = open_cohort(hearts)
+    study = study_of(trained, cohort, ["lvef"])
+    assert not study.external
+    ecg = next(one for one in study.predictors if one.name == "ecg")
+    assert "rate_hz 100" in ecg.source
+    assert "seconds 5" in ecg.preparation
+    assert study.towers["ecg"].startswith("ecg_vit (patch 25")
+    assert study.training[0].startswith("Stage mdm:")
+    assert study.training[-1] == "2 stages fine-tuned with labels."
+    assert study.outcomes[0].definition == "LVEF = lv_ef"
+
+
+def test_a_random_split_says_its_shares(hearts, trained):
+    split = {"random": {"seed": 3, "tuning": 0.2, "held_out": 0.3}}
+    cohort = open_cohort(hearts, {"subjects.split": split})
+    assert study_of(trained, cohort, []).split_rule == (
+        "by subject, at random (20% tuning, 30% held_out, seed 3)"
+    )
+
+
+def test_a_stage_sentence_says_what_was_left_out():
+    fact = {
+        "stage": "s", "rows": 10, "subjects": 9, "steps": 5, "batch_size": 4, "best_step": 3,
+        "best_tuning_loss": 1.0, "skipped_steps": 2, "tuning_left_out": 1, "parameters": 2e6,
+        "seconds": 1.0,
+    }  # fmt: skip
+    said = stage_sentence(fact)
+    assert "(1 of the tuning split left out of its batches)" in said
+    assert "2 steps skipped" in said
+    assert "2.00 M parameters" in said
+    assert "no tuning loss" in stage_sentence({**fact, "best_tuning_loss": None})
+    early = {**fact, "steps": 600, "best_step": 10, "best_tuning_loss": 2.0}
+    for last, is_told in ((2.1, False), (3.5, True), (None, False)):
+        told = stage_sentence({**early, "last_tuning_loss": last})
+        line = "Tuning loss was best at step 10 of 600 (2) and 3.5 at the end: the stage overfits"
+        assert (line in told) is is_told
+        assert ("overfits" in told) is is_told
+    late = {**early, "best_step": 400, "last_tuning_loss": 3.5}
+    assert "overfits" not in stage_sentence(late)
+
+
+def test_the_report_of_a_run_holds_study_table_and_files(trained):
+    first, html = check_pages(trained.path)
+    found = json.loads((trained.path / "report.json").read_text(encoding="utf-8"))
+    assert "The subjects of each split" in first + html
+    assert "maps left out: they show images of single people" in html
+    assert not (trained.path / "cosine_maps.csv").exists()
+    assert found["study"]["about"].startswith("simulated hearts")
+    assert {row["variable"] for row in found["table_one"]} >= {"age (years)", "sex", "site"}
+    flow = {row["step"]: row["subjects"] for row in found["flow"]}
+    totals = {r["split"]: r["count"] for r in found["table_one"] if r["variable"] == "subjects"}
+    assert totals == {name: flow[name] for name in ("train", "tuning", "held_out")}
+    cited = {row["item"]: row["from_this_run"] for row in found["checklist"]}
+    assert "simulated hearts" in cited["5a"]
+    assert found["provenance"]["config_hash"] in cited["22"]
+    for name in ("results", "table_one", "flow", "missingness", "training", "checklist"):
+        assert (trained.path / f"{name}.csv").is_file()
+    assert (trained.path / "model_card.md").read_text(encoding="utf-8").startswith("---\n")
+
+
+def test_compared_runs_are_named_with_their_hashes(trained, hearts, tmp_path):
+    evaluation = medmcl.evaluate(
+        trained, hearts, tasks=["lvef"], label_fractions=[1.0], compare=[trained.path],
+        out=tmp_path / "scored", device="cpu",
+    )  # fmt: skip
+    assert evaluation.compared == {trained.path.name: trained.path}
+    with (tmp_path / "scored" / "compared_runs.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    provenance = json.loads((trained.path / "provenance.json").read_text(encoding="utf-8"))
+    assert row["config_hash"] == provenance["config_hash"]
+    html = both_pages(tmp_path / "scored")
+    assert "Runs set beside this one" in html
+
+
+def test_evidence_of_several_evaluations_is_joined(trained, hearts, tmp_path):
+    cohort = open_cohort(hearts)
+    prepared = Run(trained.path).prepare(cohort, ("ecg",))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.yaml", "provenance.json", "preprocessing.json", "tasks.json"):
+        (folder / name).write_bytes((trained.path / name).read_bytes())
+    lines_ = [FittedOn(what=name, splits=("train",)) for name in ("first", "second")]
+    made = [Evaluation(folder=folder, prepared=prepared, evidence=Evidence(fitted=(line,)))
+            for line in lines_]  # fmt: skip
+    write_run_report(Run(folder), cohort, prepared, [], made)
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert [row["what"] for row in found["fitted_on"]] == ["first", "second"]
+
+
+def test_a_run_without_evaluation_or_outcomes_still_has_a_report(trained, hearts, tmp_path):
+    cohort = open_cohort(hearts, {f"tasks.{name}": None for name in open_cohort(hearts).spec.tasks})
+    prepared = dataclasses.replace(
+        Run(trained.path).prepare(cohort, ("ecg",)), opened=("train", "tuning")
+    )
+    evaluation = Evaluation(folder=tmp_path, prepared=prepared)
+    write_evaluation_report(trained, cohort, evaluation)
+    html = re.sub(r"base64,[^\"]*", "", both_pages(tmp_path))
+    assert 'id="results"' not in html
+    assert "<td" in html
+    assert not re.search(r">(nan|None)<", html)
+
+
+def test_the_report_says_what_training_and_evaluation_took(trained, hearts, tmp_path):
+    done = [json.loads(path.read_text()) for path in trained.path.rglob("done.json")]
+    assert done
+    found = json.loads((trained.path / "report.json").read_text(encoding="utf-8"))
+    seconds = found["study"]["seconds"]
+    assert seconds["training"] == pytest.approx(sum(one["seconds"] for one in done), abs=1e-3)
+    assert seconds["evaluation"] > 0
+    said = re.compile(r"Training took [\d.]+ s, evaluation [\d.]+ s")
+    assert sum(bool(said.match(note)) for note in found["notes"]) == 1
+    assert said.search(both_pages(trained.path))
+    cohort = open_cohort(hearts)
+    empty = Evaluation(folder=tmp_path, prepared=Run(trained.path).prepare(cohort, ("ecg",)))
+    write_evaluation_report(trained, cohort, empty)
+    notes = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["notes"]
+    assert not any(said.match(note) for note in notes)
