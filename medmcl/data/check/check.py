@@ -17,6 +17,7 @@ from medmcl.core.errors import CohortError, ConfigError, MedmclError, RecordErro
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.check.copies import find_copies
+from medmcl.data.check.lacking_splits import lacking_splits
 from medmcl.data.check.lost_by_outcome import losses, told, uneven
 from medmcl.data.check.overview import (
     Overview,
@@ -145,7 +146,6 @@ def _check_modality(
     wanted = settings is not None
     findings: list[Finding] = []
     adapter = _build(cohort, name, settings or {}, findings)
-    findings += _check_presence(cohort, name, wanted=wanted)
     findings += _check_accepted(cohort, name)
     ignored = frozenset() if wanted else _OF_A_RECIPE
     read = _read(cohort, name, adapter, rows, progress, ignored)
@@ -173,6 +173,8 @@ def _check_modality(
         if any(finding.level == "error" for finding in found)
     }
     bad = (set(rows) - set(usable)) | doubtful | set(beside)
+    out = bad if cohort.spec.on_bad_record == "exclude" else set()
+    findings += _check_presence(cohort, name, out, wanted=wanted)
     return [*findings, *records, *together], count_records(cohort, name, rows, bad), bad
 
 
@@ -383,27 +385,17 @@ def _nothing_there(cohort: Cohort, name: str, missing: int, shown: Path) -> Find
     )
 
 
-def _check_presence(cohort: Cohort, name: str, *, wanted: bool) -> list[Finding]:
-    """Note a modality that nobody has, or nobody of the train split."""
-    has = cohort.samples[name].notna().to_numpy()
-    splits = cohort.samples["split"].to_numpy(object)
-    if not has.any():
+def _check_presence(cohort: Cohort, name: str, out: set[int], *, wanted: bool) -> list[Finding]:
+    """Note a modality that nobody has, or nobody of a split, but for the records left out."""
+    records = cohort.samples[name]
+    if not records.notna().any():
         return [_absent(name, "no subject has it", wanted)]
-    findings = []
-    for split in SPLITS:
-        here = splits == split
-        if here.any() and not has[here].any():
-            what = f"no subject of the {split} split has it"
-            consequence = _WITHOUT.get(split, "")
-            found = _absent(name, what + consequence, wanted and split == SPLITS[0])
-            findings.append(found)
-    return findings
-
-
-_WITHOUT = {
-    "tuning": ": the tuning loss says nothing of it",
-    "held_out": ": nothing predicted from it can be scored",
-}
+    has = records.notna() & ~records.isin(cohort.records[name].index[sorted(out)])
+    if not has.any():  # said of its records
+        return []
+    splits, subjects = (cohort.samples[one].to_numpy(object) for one in ("split", "subject"))
+    found = lacking_splits(has.to_numpy(), splits, subjects)
+    return [_absent(name, said, wanted and split == SPLITS[0]) for split, said in found.items()]
 
 
 def _check_together(cohort: Cohort, inputs: Collection[str]) -> list[Finding]:

@@ -18,6 +18,7 @@ import torch
 from medmcl.core.config import fingerprint, read_yaml
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.data.check import lost_by_outcome
+from medmcl.data.check.lacking_splits import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.checkpoint import write_atomically
@@ -261,6 +262,9 @@ def _remarks(prepared: Prepared) -> list[str]:
     noise = prepared.cohort.noise
     wrong = [] if noise is None else [f"pairs made wrong on purpose: {noise}"]
     wrong += prepared.masked_leads()
+    for name, has in prepared.present.items():
+        lacking = lacking_splits(has & prepared.kept, prepared.splits, prepared.subjects)
+        wrong += [f"warning: {name}: {said}" for said in lacking.values()]
     if not prepared.excluded:
         return wrong
     found = prepared.losses()

@@ -303,6 +303,19 @@ def test_what_will_be_excluded_is_a_warning_and_keeps_its_code(tiny, inputs):
     assert {finding.level for finding in found(tiny, inputs)} == {"error"}
 
 
+def test_a_split_that_exclusion_leaves_without_a_modality_is_told_with_counts(tiny):
+    spoil(tiny, on_bad_record="exclude")
+    assert found(tiny) == []
+    splits = tiny.table.set_index("subject_id")["split"]
+    for name in splits[splits == "tuning"].index:
+        (tiny.folder / "ecg" / f"{name}.dat").write_bytes(b"")
+    (hit,) = of(found(tiny), "cohort.modality_absent")
+    counts = splits.value_counts()
+    assert f"tuning 0 of {counts['tuning']}" in hit.what
+    assert f"train {counts['train']} of {counts['train']}" in hit.what
+    assert hit.level == "warning"
+
+
 def test_excluding_excuses_neither_the_cohort_nor_settings_nor_a_modality_without_records(
     tiny, inputs
 ):

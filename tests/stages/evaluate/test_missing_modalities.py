@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 
 import numpy as np
 import pandas as pd
@@ -154,8 +156,27 @@ def test_check_says_that_nobody_of_a_split_has_a_modality(split, tmp_path):
     found = check_cohort(folder, INPUTS, trains=True)
     said = [f for f in found if f.code == "cohort.modality_absent"]
     assert len(said) == 1
-    assert f"no subject of the {split} split has it" in said[0].what
+    told = f"no subject of the {split} split has it ("
+    assert said[0].what.startswith(told)
+    assert re.search(rf"{split} 0 of \d+", said[0].what)
+    assert len(re.findall(r" [1-9]\d* of \d+", said[0].what)) == 2
     assert said[0].level == ("error" if split == "train" else "warning")
+
+
+@pytest.mark.parametrize("split", ["tuning", "held_out"])
+def test_a_run_says_so_before_it_trains(split, tmp_path, monkeypatch, caplog):
+    folder = without(tmp_path / "cohort", {"proteins": split})
+    recipe = write_recipe(tmp_path / "r.yaml", **FEW)
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    monkeypatch.setattr("medmcl.stages.run.pretrain.run_stage", stopped)
+    caplog.set_level("INFO")
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(folder, recipe=recipe, out=tmp_path / "run", device="cpu")
+    assert f"warning: proteins: no subject of the {split} split has it (" in caplog.text
+
+
+def stopped(*_, **__):
+    raise KeyboardInterrupt
 
 
 def test_a_tower_that_nobody_of_train_could_teach_is_refused_before_the_first_step(tmp_path):
