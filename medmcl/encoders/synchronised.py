@@ -49,7 +49,11 @@ def norms_as_learned(module: nn.Module) -> Iterator[None]:
     """Let batch norms use, and keep, their running statistics: one row alone has none of its own.
 
     Torch refuses such a row, or, where norms are synchronised, makes running variances infinite.
+    In evaluation mode they do so by themselves, and are not looked for.
     """
+    if not module.training:
+        yield
+        return
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     training = [norm for norm in norms if norm.training]
     for norm in training:

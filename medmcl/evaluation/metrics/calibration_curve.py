@@ -264,8 +264,9 @@ def _smooth(
     for block in sampler.blocks():
         for column in block[order].T[: max(0, BAND_DRAWS - len(drawn))]:
             rows = np.repeat(np.arange(len(p)), column.astype(int))
-            if len(np.unique(p[rows])) >= DISTINCT:
-                drawn.append(loess(p[rows], y[rows])(at))
+            x = p[rows]
+            if 1 + np.count_nonzero(x[1:] != x[:-1]) >= DISTINCT:  # ascending
+                drawn.append(loess(x, y[rows])(at))
         if len(drawn) >= BAND_DRAWS:
             break
     lacking = too_few(sampler.num_subjects, sampler.num_clusters())

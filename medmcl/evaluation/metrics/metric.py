@@ -57,7 +57,9 @@ def numbers(array: Any, name: str) -> np.ndarray:
                 return np.where(lost, np.nan, found).astype(np.float64)
             except (TypeError, ValueError):
                 pass
-    if found.dtype.kind in "US" or any(isinstance(value, str) for value in found.flat):
+        if any(isinstance(value, str) for value in found.flat):
+            raise _words(found, name)
+    if found.dtype.kind in "US":
         raise _words(found, name)
     if found.dtype.kind not in "biuf":
         raise ConfigError(

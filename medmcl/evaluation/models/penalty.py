@@ -10,12 +10,12 @@ from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cox import cox_loss
 from medmcl.evaluation.models.cross_validation import subject_folds
-from medmcl.evaluation.models.probe import LOGISTIC_STRENGTHS, RIDGE_STRENGTHS, Fitted
-from medmcl.evaluation.models.survival_models import COX_STRENGTHS
+from medmcl.evaluation.models.probe import LOGISTIC_STRENGTHS, RIDGE_STRENGTHS
+from medmcl.evaluation.models.survival_models import COX_STRENGTHS, Walk
 
 
 def cross_validated_strength(
-    protocol: Callable[..., Fitted],
+    walk: Callable[[np.ndarray, Targets, np.ndarray], Walk],
     features: np.ndarray,
     targets: Targets,
     subjects: np.ndarray,
@@ -27,10 +27,11 @@ def cross_validated_strength(
     """Choose the strength with the lowest loss over folds that hold other subjects.
 
     The loss is that of the probe: log loss, squared error, or negative log partial likelihood
-    within each fold. The walk from strong to weak stops when the loss has risen twice.
+    within each fold. The walk from strong to weak stops when the loss has risen twice; in each fold
+    rows are standardised once, and fits go on from one another.
 
     Args:
-        protocol: A probe.
+        walk: What fits a probe to rows (indices) under one strength after another.
         features: (N, E).
         targets: A task with one output, all N rows known.
         subjects: Subject of each row. (N,)
@@ -48,13 +49,15 @@ def cross_validated_strength(
     parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
     if len(parts) < 2 or (targets.kind == "survival" and strata.sum() < 2):
         return grid[len(grid) // 2], ("too few subjects or events to choose the penalty on",)
+    folds_of = [(walk(features, targets, train), test) for train, test in parts]
     losses: list[float] = []
     for strength in grid:
-        loss = 0.0
-        for train, test in parts:
-            fitted = protocol(features, targets, train, train[:0], strengths=[strength])
-            loss += prediction_loss(targets.take(test), fitted.predict(features[test]))
-        losses.append(loss)
+        losses.append(
+            sum(
+                prediction_loss(targets.take(test), at(strength)(features[test]))
+                for at, test in folds_of
+            )
+        )
         if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
             break
     return grid[int(np.argmin(losses))], ()

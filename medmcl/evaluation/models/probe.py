@@ -24,7 +24,9 @@ from medmcl.evaluation.models.scaling import Scaler, Scaling
 from medmcl.evaluation.models.survival_models import (
     COX_STRENGTHS,
     Standardised,
+    Walk,
     cox_survival,
+    cox_walk,
     discrete_time_survival,
 )
 
@@ -106,13 +108,34 @@ def linear_probe(
     x = np.asarray(features, dtype=np.float64)
     final = train if refit_on is None else refit_on
     job = _Job(x, targets, np.asarray(train), np.asarray(tuning), np.asarray(final), scaling)
-    if targets.kind == "multiclass":
-        return _softmax_probe(job, strengths or LOGISTIC_STRENGTHS)
+    return _fitted(job, strengths)
+
+
+def linear_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
+    """Give the linear probe of some rows under one strength after another.
+
+    Rows are standardised and turned once, and each fit begins where the last ended: from strong to
+    weak. Arguments as of `linear_probe`.
+
+    Raises:
+        LeakageError: A row given is of `held_out`, where the targets know it.
+    """
     if targets.kind == "survival":
+        return cox_walk(features, targets, train)
+    targets.refuse_leak("a probe and its standardisation", train)
+    x, train = np.asarray(features, dtype=np.float64), np.asarray(train)
+    job = _Job(x, targets, train, train[:0], train, Scaler.of)
+    return lambda strength: _fitted(job, [strength]).predict
+
+
+def _fitted(job: _Job, strengths: Sequence[float] | None) -> Fitted:
+    kind, columns = job.targets.kind, range(job.targets.values.shape[1])
+    if kind == "multiclass":
+        return _softmax_probe(job, strengths or LOGISTIC_STRENGTHS)
+    if kind == "survival":
         return _cox_probe(job, strengths or COX_STRENGTHS)
-    if targets.kind == "regression":
-        return _stack([_ridge_column(job, c, strengths) for c in range(targets.values.shape[1])])
-    columns = range(targets.values.shape[1])
+    if kind == "regression":
+        return _stack([_ridge_column(job, c, strengths or RIDGE_STRENGTHS) for c in columns])
     return _stack([_logistic_column(job, c, strengths or LOGISTIC_STRENGTHS) for c in columns])
 
 
@@ -127,6 +150,8 @@ class _Job:
     final: np.ndarray
     scaling: Scaling
     designs: dict[bytes, tuple[Scaler, Rotation]] = field(default_factory=dict)
+    paths: dict[tuple[bytes, int], LogisticPath] = field(default_factory=dict)
+    ridges: dict[tuple[bytes, int], tuple[Scaler, Ridges]] = field(default_factory=dict)
 
     def design(self, rows: np.ndarray) -> tuple[Scaler, Rotation]:
         """Standardise and turn rows; once for all columns that are known for the same rows."""
@@ -135,6 +160,21 @@ class _Job:
             scaler = self.scaling(self.x[rows])
             self.designs[key] = scaler, Rotation.of(scaler(self.x[rows]))
         return self.designs[key]
+
+    def path(self, rows: np.ndarray, column: int, codes: np.ndarray) -> LogisticPath:
+        """Logistic fits of rows to the classes of a column; one path, however often asked for."""
+        key = rows.tobytes(), column
+        if key not in self.paths:
+            self.paths[key] = LogisticPath(self.design(rows)[1], codes)
+        return self.paths[key]
+
+    def ridge(self, rows: np.ndarray, column: int) -> tuple[Scaler, Ridges]:
+        """Ridge regressions of a column on rows, decomposed once."""
+        key = rows.tobytes(), column
+        if key not in self.ridges:
+            scaler = self.scaling(self.x[rows])
+            self.ridges[key] = scaler, _ridges(scaler(self.x[rows]), self.y(column)[rows])
+        return self.ridges[key]
 
     def rows(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known = self.targets.known[:, column]
@@ -179,7 +219,7 @@ def _logistic_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitt
     def loss(scores: np.ndarray) -> float:
         return float(-np.maximum(log_expit(signs * scores[:, 0]), LEAST).mean())
 
-    best, fit, scaler = _logistic(job, y, (train, tuning, final), strengths, loss)
+    best, fit, scaler = _logistic(job, column, y, (train, tuning, final), strengths, loss)
     model = LinearModel.scaled("logistic", scaler, fit.weights, fit.offset)
     return Fitted.of(model, (best,), _unfinished(fit, f"{name}: "))
 
@@ -201,7 +241,7 @@ def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
         whole[:, present] = log_softmax(scores, axis=1)
         return float(-np.maximum(whole[np.arange(len(tuning)), y[tuning]], LEAST).mean())
 
-    best, fit, scaler = _logistic(job, y, (train, tuning, final), strengths, loss)
+    best, fit, scaler = _logistic(job, 0, y, (train, tuning, final), strengths, loss)
     seen = np.unique(y[final])
     absent = [str(job.targets.classes[c]) for c in range(count) if c not in seen]
     notes = (f"no training row of: {', '.join(absent)}",) if absent else ()
@@ -220,6 +260,7 @@ def _unfinished(fit: Logistic, name: str = "") -> tuple[str, ...]:
 
 def _logistic(
     job: _Job,
+    column: int,
     classes: np.ndarray,
     rows: tuple[np.ndarray, np.ndarray, np.ndarray],
     strengths: Sequence[float],
@@ -230,9 +271,9 @@ def _logistic(
     ``loss`` judges the scores of tuning rows. The fit to the final rows starts at the best one.
     """
     train, tuning, final = rows
-    scaler, rotation = job.design(train)
+    scaler, _ = job.design(train)
     seen, codes = np.unique(classes[train], return_inverse=True)
-    path = LogisticPath(rotation, codes)
+    path = job.path(train, column, codes)
     fits: list[Logistic] = []
     losses: list[float] = []
     checks = scaler(job.x[tuning])
@@ -253,38 +294,39 @@ def _logistic(
     return best, path.fit(best), scaler
 
 
-def _ridge_column(job: _Job, column: int, strengths: Sequence[float] | None) -> Fitted:
+def _ridge_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:
     train, tuning, final = job.rows(column)
     y, name = job.y(column), job.targets.columns[column]
     if len(train) < 2 or np.ptp(y[train]) == 0:
         value = float(y[train].mean()) if len(train) else 0.0
         note = f"{name}: too little to fit, constant prediction"
         return _constant("value", job, np.array([value]), note)
-    grid = strengths or RIDGE_STRENGTHS
-    scaler = job.scaling(job.x[train])
-    weights, offset = _ridge(scaler(job.x[train]), y[train], grid)
+    best = _middle(strengths)
     if len(tuning):
+        scaler, ridges = job.ridge(train, column)
+        weights, offset = ridges(strengths)
         errors = (scaler(job.x[tuning]) @ weights + offset - y[tuning, None]) ** 2
-        best = grid[int(np.argmin(errors.mean(axis=0)))]
-    else:
-        best = _middle(grid)
-    scaler = job.scaling(job.x[final])
-    solution, offset = _ridge(scaler(job.x[final]), y[final], [best])
+        best = strengths[int(np.argmin(errors.mean(axis=0)))]
+    scaler, ridges = job.ridge(final, column)
+    solution, offset = ridges([best])
     return Fitted.of(LinearModel.scaled("value", scaler, solution, offset), (best,))
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, strengths: Sequence[float]) -> tuple[np.ndarray, float]:
-    """Weights (E, strengths) that minimise |y - Xw - b|² + strength * rows * |w|²."""
-    offset = float(y.mean())
-    if len(x) >= x.shape[1]:
-        values, vectors = np.linalg.eigh(x.T @ x)
-        projected = vectors.T @ (x.T @ (y - offset))
+Ridges = Callable[[Sequence[float]], tuple[np.ndarray, float]]
+"""Weights (E, strengths) that minimise |y - Xw - b|² + strength * rows * |w|², and b."""
+
+
+def _ridges(x: np.ndarray, y: np.ndarray) -> Ridges:
+    offset, is_tall = float(y.mean()), len(x) >= x.shape[1]
+    values, vectors = np.linalg.eigh(x.T @ x if is_tall else x @ x.T)
+    projected = vectors.T @ (x.T @ (y - offset) if is_tall else y - offset)
+
+    def at(strengths: Sequence[float]) -> tuple[np.ndarray, float]:
         shrunk = np.maximum(values, 0)[:, None] + np.array(strengths) * len(x)
-        return vectors @ (projected[:, None] / shrunk), offset
-    values, vectors = np.linalg.eigh(x @ x.T)
-    projected = vectors.T @ (y - offset)
-    shrunk = np.maximum(values, 0)[:, None] + np.array(strengths) * len(x)
-    return x.T @ (vectors @ (projected[:, None] / shrunk)), offset
+        found = vectors @ (projected[:, None] / shrunk)
+        return found if is_tall else x.T @ found, offset
+
+    return at
 
 
 def _cox_probe(job: _Job, strengths: Sequence[float]) -> Fitted:

@@ -27,8 +27,12 @@ from medmcl.evaluation.models.discrete_time import DiscreteTime
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.outcome import KINDS, Kind, Outcome, read_outcome
 from medmcl.evaluation.models.penalty import cross_validated_strength
-from medmcl.evaluation.models.probe import Fitted, linear_probe
-from medmcl.evaluation.models.survival_models import discrete_time_survival
+from medmcl.evaluation.models.probe import Fitted, linear_probe, linear_walk
+from medmcl.evaluation.models.survival_models import (
+    Walk,
+    discrete_time_survival,
+    discrete_time_walk,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +168,7 @@ class RiskModel(BaseEstimator):
             return protocol(X, outcome.targets, rows, none, strengths=[float(self.strength)])
         if tuning is None:
             strength, said = cross_validated_strength(
-                protocol, X, outcome.targets, groups, folds=self.cv, seed=self.seed
+                self._walk, X, outcome.targets, groups, folds=self.cv, seed=self.seed
             )
             notes += said
             return protocol(X, outcome.targets, rows, none, strengths=[strength])
@@ -189,6 +193,11 @@ class RiskModel(BaseEstimator):
         if self.kind_ == "survival" and self.hazard == "discrete_time":
             return _discrete_time
         return linear_probe
+
+    @property
+    def _walk(self) -> Callable[[np.ndarray, Targets, np.ndarray], Walk]:
+        is_discrete = self.kind_ == "survival" and self.hazard == "discrete_time"
+        return discrete_time_walk if is_discrete else linear_walk
 
     @property
     def times_(self) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -166,20 +167,7 @@ def discrete_time_survival(
     rows = _Rows.of(features, targets, train, tuning, refit_on)
     grid = tuple(strengths or COX_STRENGTHS)
 
-    def fit(
-        x: np.ndarray,
-        event: np.ndarray,
-        time: np.ndarray,
-        strength: float,
-        start: np.ndarray | None,
-    ) -> DiscreteTime:
-        rotation = Rotation.of(x)
-        start = None if start is None else rotation.inside(start)
-        found = discrete_time_model(
-            rotation.rows, event, time, ridge=strength, intervals=intervals, start=start
-        )
-        return replace(found, weights=rotation.back(found.weights))
-
+    fit = partial(_discrete_time, intervals=intervals)
     if not rows.have_events:
         return _constant(rows, fit)
     x, event, time = rows.part(rows.train)
@@ -193,6 +181,58 @@ def discrete_time_survival(
         return found.weights, found.loss(checks, seen, when)
 
     return _tuned(rows, grid, look, fit)
+
+
+Walk = Callable[[float], Callable[[np.ndarray], np.ndarray]]
+"""Of a strength the predictor, features (N, E) to (N, C); each fit begins where the last ended."""
+
+
+def cox_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
+    """Give the log hazard of `cox_survival` under one strength after another, rows sorted once."""
+    rows = _Rows.of(features, targets, train, np.asarray(train)[:0], None)
+    x, event, time = rows.part(rows.train)
+    scaler = Scaler.of(x)
+    path = CoxPath(scaler(x), event, time, ties="efron")
+    return _walk(scaler, lambda strength, start: path.fit(strength, start=start)[0])
+
+
+def discrete_time_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
+    """Give the log hazard of `discrete_time_survival` under one strength after another."""
+    rows = _Rows.of(features, targets, train, np.asarray(train)[:0], None)
+    x, event, time = rows.part(rows.train)
+    scaler = Scaler.of(x)
+    inputs = scaler(x)
+    return _walk(
+        scaler,
+        lambda strength, start: _discrete_time(inputs, event, time, strength, start).weights,
+    )
+
+
+def _walk(scaler: Scaler, fit: Callable[[float, np.ndarray | None], np.ndarray]) -> Walk:
+    last: list[np.ndarray] = []
+
+    def at(strength: float) -> Callable[[np.ndarray], np.ndarray]:
+        weights = fit(strength, last[-1] if last else None)
+        last[:] = [weights]
+        return lambda features: (scaler(features) @ weights)[:, None]
+
+    return at
+
+
+def _discrete_time(
+    x: np.ndarray,
+    event: np.ndarray,
+    time: np.ndarray,
+    strength: float,
+    start: np.ndarray | None,
+    intervals: int = 20,
+) -> DiscreteTime:
+    rotation = Rotation.of(x)
+    start = None if start is None else rotation.inside(start)
+    found = discrete_time_model(
+        rotation.rows, event, time, ridge=strength, intervals=intervals, start=start
+    )
+    return replace(found, weights=rotation.back(found.weights))
 
 
 _Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray | None], Cox | DiscreteTime]

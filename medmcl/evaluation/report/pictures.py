@@ -30,6 +30,7 @@ STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # nothing stands above a panel: where its title goes need not be sought
     "axes.labelsize": 9,
     "axes.edgecolor": "#888888",
     "axes.labelcolor": INK,
