@@ -26,7 +26,7 @@ from medmcl.evaluation.report.pictures import (
 
 MOST_POINTS = 1500  # of an embedding map
 MOST_MAPS = 8
-LETTERS = 32  # of a legend that fit side by side below the narrowest panel
+LETTERS = 96  # of legends that fit side by side on a page
 
 
 def project(points: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, str]:
@@ -145,7 +145,7 @@ def _scatter(figure: Any, axes: Any, flat: np.ndarray, values: np.ndarray | None
         figure.colorbar(drawn, ax=axes, orientation="horizontal", shrink=0.7, pad=0.02, aspect=30)
         return
     order = {level: place for place, level in enumerate(levels)}
-    longest = 0
+    letters, longest = LETTERS // axes.get_gridspec().ncols, 0
     for level in levels[: len(COLOURS)]:
         here = np.flatnonzero(~missing)[[value == level for value in known.tolist()]]
         label = f"{level:g}" if isinstance(level, (int, float)) else shorten(level, 16)
@@ -164,7 +164,7 @@ def _scatter(figure: Any, axes: Any, flat: np.ndarray, values: np.ndarray | None
         fontsize=8,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.01),
-        ncols=min(4, len(levels), max(1, LETTERS // (longest + 4))),
+        ncols=min(4, len(levels), max(1, letters // (longest + 4))),
         handletextpad=0.1,
         columnspacing=0.8,
     )
