@@ -28,6 +28,7 @@ from medmcl.data.check.overview import (
     kinds_of_columns,
     look_for_scant,
 )
+from medmcl.data.check.padded_ids import padded_path
 from medmcl.data.cohort.cohort import Cohort, load_cohort
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import task_texts
@@ -303,8 +304,9 @@ def _check_records(
     findings = [finding for outcome in read for finding in outcome.findings]
     missing = sum(finding.code.endswith(".missing_file") for finding in findings)
     shown = record_files(adapter, table["place"].iloc[0]) if missing else []
-    if missing == len(rows) and not any(members.exists(path) for path in shown):
-        findings = [_nothing_there(cohort, name, missing, shown[0])] if shown else findings
+    if shown and missing == len(rows) and not any(members.exists(path) for path in shown):
+        place = table["place"].iloc[0]
+        findings = [_nothing_there(cohort, name, adapter, place, missing, shown[0])]
     if len(rows) < len(cohort.records[name]):
         findings.append(
             Finding(
@@ -372,15 +374,36 @@ def _check_left(
     return [_absent(name, f"none of its {len(read)} records can be used, all are excluded", wanted)]
 
 
-def _nothing_there(cohort: Cohort, name: str, missing: int, shown: Path) -> Finding:
+def _nothing_there(
+    cohort: Cohort, name: str, adapter: Adapter, place: Place, missing: int, shown: Path
+) -> Finding:
     """Say once that no file of a modality is there, and what is."""
     access = how_to_get(cohort.spec.keys.access, cohort.path)
+    what = f"none of its {missing} files is there, for example {shown}"
     mend = f"correct path:, or say where the data lie: data_root (now {cohort.root})"
+    path = cohort.spec.modalities[name].keys.path
+    for key, template in ({"path": path} if isinstance(path, str) else path or {}).items():
+
+        def find(text: str, key: str = key) -> Path | None:
+            paths = {**place.paths, key: cohort.root / text}
+            files = record_files(adapter, replace(place, paths=paths))
+            return next((one for one in files if members.exists(one)), None)
+
+        found = padded_path(template, place.values, find)
+        if found is not None:
+            what += f"; {found[1]} is: its numbers have other leading zeros"
+            where = f"modalities.{name}.path" + ("" if isinstance(path, str) else f".{key}")
+            return _no_files(name, what, f'{where}: "{found[0]}"')
+    what += instead_of(shown)
+    return _no_files(name, what, mend if access is None else f"{access}; or {mend}")
+
+
+def _no_files(name: str, what: str, mend: str) -> Finding:
     return Finding(
         code="cohort.no_files",
         where=f"modalities.{name}",
-        what=f"none of its {missing} files is there, for example {shown}{instead_of(shown)}",
-        mend=mend if access is None else f"{access}; or {mend}",
+        what=what,
+        mend=mend,
         scope="cohort",
     )
 

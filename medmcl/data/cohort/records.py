@@ -30,6 +30,8 @@ READ_IN_SHARDS = ("image", "text")
 """Readers that also read members of tar archives."""
 _FIRST_LETTERS = re.compile(r"\.\d+")
 """``{id:.2}``: the first two letters, of a number its first two digits."""
+_WHOLE = re.compile(r"0?\d*d")
+"""``{id:05d}``: a whole number, with leading zeros."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +304,7 @@ def _places(
             subject=owner[row],
             record=ids[row],
             paths={
-                name: root / _fill(template, values, f"modalities.{spec.name}.path")
+                name: root / fill_template(template, values, f"modalities.{spec.name}.path")
                 for name, template in templates.items()
             },
             values=values,
@@ -310,7 +312,14 @@ def _places(
     return places
 
 
-def _fill(template: str, values: Mapping[str, Any], where: str) -> str:
+def fill_template(template: str, values: Mapping[str, Any], where: str) -> str:
+    """Write a path template for one record.
+
+    Text of digits counts as a number where it is written as one: ``{id:d}`` of 00012 is 12.
+
+    Raises:
+        CohortError: A cell cannot be written in the form asked for.
+    """
     parts = []
     for literal, name, form, _ in string.Formatter().parse(template):
         parts.append(literal)
@@ -321,6 +330,8 @@ def _fill(template: str, values: Mapping[str, Any], where: str) -> str:
             cell = int(cell)
         if isinstance(cell, int) and _FIRST_LETTERS.fullmatch(form or ""):
             cell = str(cell)
+        if isinstance(cell, str) and _WHOLE.fullmatch(form or "") and cell.isdecimal():
+            cell = int(cell)
         try:
             parts.append(format(cell, form or ""))
         except (ValueError, TypeError) as error:
@@ -328,6 +339,8 @@ def _fill(template: str, values: Mapping[str, Any], where: str) -> str:
                 f"cannot write {cell!r} of column '{name}' as '{form}': {error}",
                 where=where,
                 got=template,
+                mend=f"write {{{name}}} as it stands, or a form that fits: {{{name}:05d}} of whole "
+                f"numbers, {{{name}:.2}} for first letters",
             ) from None
     return "".join(parts)
 
