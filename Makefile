@@ -11,6 +11,7 @@ FILES  := cohorts/demo/data/cohort_files.yaml
 all: lint types test
 
 $(READY): pyproject.toml constraints.txt
+	@echo "installing medmcl and what it needs into $(VENV): 1 to 3 minutes the first time"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -47,6 +47,8 @@ from medmcl.data.loading.reading import (
 
 _OF_A_RECIPE = frozenset({"ecg.too_short", "cmr.frames", "cmr.es_guessed", "text.long"})
 """What depends on how a recipe prepares a record, and says nothing where no recipe reads it."""
+_OF_A_CELL = frozenset({"tabular.number"})
+"""Faults that name the cell they were found in."""
 _FIT_ON, _TRIED = 200, 3
 _LEVELS = ("error", "warning")
 _SCOPES = ("cohort", "task", "record")
@@ -336,25 +338,31 @@ def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:
     """Rewrite the findings of a modality of which no record can be used: none is to be left out.
 
     A fault that every record has in the same words, with no file of its own named, is one fault: of
-    what cohort.yaml says.
+    what cohort.yaml says. In the words of a table's fault only the cell differs.
     """
     plain = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in findings]
     kinds: dict[tuple[str, str, str], list[Finding]] = {}
     for one in plain:
-        if one.level == "error" and "/" not in one.where:
-            kinds.setdefault((one.code, one.what, one.mend), []).append(one)
+        if one.level == "error" and ("/" not in one.where or one.code in _OF_A_CELL):
+            kinds.setdefault(_alike(one), []).append(one)
     same = {kind: found for kind, found in kinds.items() if len(found) == count > 1}
-    kept = [one for one in plain if (one.code, one.what, one.mend) not in same]
+    kept = [one for one in plain if _alike(one) not in same]
     whole = [
         replace(
             found[0],
             where=f"modalities.{name}",
-            what=f"each of its {count:,} records: {what} (the first: {found[0].where})",
+            what=f"each of its {count:,} records: {found[0].what} (the first: {found[0].where})",
             scope="cohort",
         )
-        for (_, what, _), found in same.items()
+        for found in same.values()
     ]
     return [*kept, *whole]
+
+
+def _alike(finding: Finding) -> tuple[str, str, str]:
+    """What findings of one cause have in common."""
+    what = finding.what.partition(", got ")[0] if finding.code in _OF_A_CELL else finding.what
+    return finding.code, what, finding.mend
 
 
 def _excluded(finding: Finding) -> Finding:

@@ -195,14 +195,16 @@ class Tabular:
     def fit(self, raws: Iterable[Mapping[str, Cell]]) -> None:
         """Learn mean and deviation of each number, and the categories of each category column."""
         cells: dict[str, list[Any]] = {name: [] for name in self.columns}
+        rows = 0
         for raw in raws:
+            rows += 1
             for name, value in raw.items():
                 if value is not None:
                     cells[name].append(value)
         self._scales, self._levels, self._is_given = {}, {}, False
         self.unseen.clear()
         self._without_variation = [
-            name for name, seen in cells.items() if all(one == seen[0] for one in seen)
+            name for name, seen in cells.items() if rows and all(one == seen[0] for one in seen)
         ]
         for name, column in self.columns.items():
             if column.kind == "number":

@@ -17,7 +17,7 @@ from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import find_recipe, read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
-from medmcl.stages.recipe.roles import roles_said
+from medmcl.stages.recipe.roles import ROLES, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.spec import TowersSpec
@@ -60,7 +60,7 @@ def check(
     counts = {name: len(records) for name, records in opened.records.items()}
     said = ", ".join(counted(count, f"{name} record") for name, count in counts.items())
     people = counted(len(opened.subjects), "subject")
-    log.info("cohort %s: %s; reading %s", opened.name, people, said)
+    log.info("cohort %s: %s; reading %s", opened.name, people, said or "no records")
     total = sum(counts.values())
     with shown_progress("reading records", total, shown=progress is None) as bar:
         found = check_cohort(opened, inputs, trains=trains, progress=progress or bar)
@@ -121,6 +121,8 @@ def _check_recipe(
     except OverrideError:
         raise
     except MedmclError as error:
+        if error.where == ROLES and cohort.spec.lost("modalities"):
+            return [], None  # one that is at fault may have the role: its own finding says it
         return [_recipe_fault(str(name), error)], None
     faults: list[MedmclError] = [*faults_of_models(spec, cohort.usable_tasks, kinds_of(cohort))]
     if not faults:

@@ -15,6 +15,9 @@ from medmcl.core.errors import ConfigError
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
+ROLES = "roles"
+"""Where a role of a recipe that no modality takes is at fault."""
+
 
 def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     """Give a recipe whose roles are modalities of the cohort; itself if it has no roles.
@@ -98,7 +101,7 @@ def _modality(role: str, able: tuple[str, ...], kinds: Mapping[str, str]) -> str
     raise ConfigError(
         f"the recipe's '{role}' is the cohort's {kind}, of which it has "
         + (f"several: {', '.join(fitting)}" if fitting else "none"),
-        where="roles",
+        where=ROLES,
         got=have,
         expected=f"one modality of kind {kind}, or one named '{role}'",
         mend=f"leave the others out: --set 'cohort.modalities.{fitting[-1]}=null'"
