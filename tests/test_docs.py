@@ -257,7 +257,7 @@ def test_the_cohort_page_lists_every_setting_of_a_simulation_as_the_code_has_it(
     text = (ROOT / "docs" / "cohort.md").read_text(encoding="utf-8")
     section = text.split(f"### simulate {kind}\n")[1].split("\n## ")[0].split("\n### ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
-    fields = SIMULATORS[kind][0].model_fields.items()
+    fields = SIMULATORS.settings[kind].model_fields.items()
     assert rows == [f"| `{n}` | {_yaml(f.default)} | {f.description} |" for n, f in fields]
 
 

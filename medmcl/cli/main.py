@@ -107,6 +107,7 @@ def _overrides(
     *,
     reads_recipe: bool = True,
     reads_stage: bool = False,
+    builds: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Read ``--set``; an error about a key that one of them sets names it.
 
@@ -122,7 +123,12 @@ def _overrides(
             from medmcl.stages.recipe.settings import refuse_settings
 
             refuse_settings(
-                cohort, recipe, overrides, reads_recipe=reads_recipe, reads_stage=reads_stage
+                cohort,
+                recipe,
+                overrides,
+                reads_recipe=reads_recipe,
+                reads_stage=reads_stage,
+                builds=builds,
             )
         yield overrides
     except ConfigError as error:
@@ -169,7 +175,7 @@ def pretrain(
     from medmcl.core.writing import refuse_unwritable
 
     refuse_unwritable(out or Path("runs"))
-    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+    with _reading(workers), _overrides(set_, cohort, recipe, builds=True) as overrides:
         from medmcl.stages.run.launch import relaunch
         from medmcl.stages.run.pretrain import pretrain as run_pretrain
 
@@ -271,6 +277,10 @@ def evaluate(
         refuse_unwritable(target)
     settings = _overrides(set_, cohort, reads_recipe=False, reads_stage=True)
     with _reading(workers), settings as overrides:
+        from medmcl.stages.run.folder import run_config
+
+        for one in (*([] if run is None else [run]), *(compare or ())):
+            run_config(one)
         from medmcl.stages.evaluate.evaluate import evaluate as run_evaluate
 
         done = run_evaluate(
@@ -370,6 +380,9 @@ def embed(
     claim_table(out, overwrite=overwrite)
     refuse_unwritable(out, folder=False)
     with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.run.folder import run_config
+
+        run_config(run)
         from medmcl.stages.run.run import load
 
         table = load(run).embed(
@@ -451,6 +464,11 @@ def select(
 
     refuse_unwritable(out, folder=False)
     with _reading(workers), _overrides(set_) as overrides:
+        from medmcl.data.cohort.locate import find_cohort
+        from medmcl.stages.run.folder import run_config
+
+        run_config(run)
+        find_cohort(cohort)
         from medmcl.stages.select.command import select as run_select
 
         done = run_select(
@@ -594,6 +612,9 @@ def _screen(
     if "out" in options or run.is_dir():
         refuse_unwritable(out)
     with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.run.folder import run_config
+
+        run_config(run)
         from medmcl.stages.screen.command import check_screen
 
         done = check_screen(run, cohort, overrides=overrides, **options)

@@ -98,6 +98,9 @@ def predict(
             from medmcl.stages.recipe.settings import refuse_settings
 
             refuse_settings(cohort, None, overrides, reads_recipe=False)
+        from medmcl.stages.run.folder import run_config
+
+        run_config(run)
         from medmcl.data.loading.worker_pool import lent_processes, processors
         from medmcl.stages.predict.predict import predict_people, predict_person
         from medmcl.stages.run.run import load

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-import numpy as np
-
 from medmcl.core.batch import Batch, Embeddings, InputShape, Term
 from medmcl.core.config import Config
 from medmcl.core.findings import Finding
-from medmcl.core.targets import Targets
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
+
+    from medmcl.core.targets import Targets
 
 
 @dataclass(frozen=True, kw_only=True)

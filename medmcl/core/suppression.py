@@ -8,6 +8,8 @@ from typing import TypeVar
 FEWEST_SUBJECTS = 5  # counts of fewer people are not shown; the usual rule of biobanks
 WITHHELD = "withheld"
 TOO_FEW = "too few subjects to show"
+UNKNOWN = "unknown"
+"""What stands where the site, or another attribute, of a subject is not known."""
 
 Level = TypeVar("Level", bound=Hashable)
 

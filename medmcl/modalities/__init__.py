@@ -10,14 +10,32 @@ from medmcl.core.lazy import Parts
 
 ADAPTERS = Parts(
     {
-        "ecg": "medmcl.modalities.ecg.adapter:ECG",
-        "cmr": "medmcl.modalities.cmr.adapter:CMR",
-        "image": "medmcl.modalities.image.adapter:Image",
-        "tabular": "medmcl.modalities.tabular.adapter:Tabular",
-        "text": "medmcl.modalities.text.adapter:Text",
-        "codes": "medmcl.modalities.codes.adapter:Codes",
-        "graph": "medmcl.modalities.graph.adapter:Graph",
-        "genetics": "medmcl.modalities.genetics.adapter:Genetics",
+        "ecg": ("medmcl.modalities.ecg.adapter:ECG", "medmcl.modalities.ecg.settings:ECGSettings"),
+        "cmr": ("medmcl.modalities.cmr.adapter:CMR", "medmcl.modalities.cmr.settings:CMRSettings"),
+        "image": (
+            "medmcl.modalities.image.adapter:Image",
+            "medmcl.modalities.image.settings:ImageSettings",
+        ),
+        "tabular": (
+            "medmcl.modalities.tabular.adapter:Tabular",
+            "medmcl.modalities.tabular.settings:TabularSettings",
+        ),
+        "text": (
+            "medmcl.modalities.text.adapter:Text",
+            "medmcl.modalities.text.settings:TextSettings",
+        ),
+        "codes": (
+            "medmcl.modalities.codes.adapter:Codes",
+            "medmcl.modalities.codes.settings:CodesSettings",
+        ),
+        "graph": (
+            "medmcl.modalities.graph.adapter:Graph",
+            "medmcl.modalities.graph.settings:GraphSettings",
+        ),
+        "genetics": (
+            "medmcl.modalities.genetics.adapter:Genetics",
+            "medmcl.modalities.genetics.settings:GeneticsSettings",
+        ),
     }
 )
 

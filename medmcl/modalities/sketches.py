@@ -7,69 +7,18 @@ keeps its sketch; two recordings of different moments, also of one heart, do not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmcl.modalities.cmr.readers import CMRVolume
-from medmcl.modalities.ecg.files.readers import ECGRecord
-from medmcl.modalities.ecg.leads import PRECORDIAL, TWELVE
-from medmcl.modalities.image.record import ImageRecord
+if TYPE_CHECKING:
+    from medmcl.modalities.cmr.readers import CMRVolume
+    from medmcl.modalities.image.record import ImageRecord
 
-_LEADS = (*TWELVE[:2], *PRECORDIAL)
-"""The leads that do not follow from others."""
-_MIXTURES = np.array([[1, 1, 1, -1, 1, -1, 1, 1], [1, -1, 1, 1, -1, 1, 1, -1]], dtype=np.float32)
-"""Two signed sums of them, so that no lead is left out and none is read alone, (2, 8)."""
-_STRETCHES = 32
-_FINE_SECONDS = 0.04
-_CUT = 3.0
 _BLOCKS, _FINE_BLOCKS = (1, 8, 8), (8, 64, 64)
 _IMAGE_BLOCKS, _VOLUME_BLOCKS = (1, 32, 32), (8, 32, 32)
 _IMAGE_NUMBERS = 64
-
-
-def ecg_sketch(record: ECGRecord) -> np.ndarray | None:
-    """Give 64 numbers for an ECG; None if it is too short or does not move.
-
-    Two signed sums of I, II and V1 to V6 (of all leads by name, if one is missing), each averaged
-    over 32 equal stretches of the record. (64,) float32.
-    """
-    rows = _independent(record, record.leads)
-    if rows.shape[1] < 2 * _STRETCHES:
-        return None
-    mixtures = _MIXTURES if len(rows) == len(_LEADS) else _signs(len(rows))
-    means = _means(mixtures @ rows, _STRETCHES)
-    return _unit(means)
-
-
-def ecg_distance(one: ECGRecord, other: ECGRecord) -> float:
-    """Say how far two ECGs are from being one recording: 0 = equal but for gain, 1.41 = unrelated.
-
-    What is compared is the detail: second differences of 40 ms averages, cut at three median sizes
-    so that what lies between the beats counts as they do, centred and of length 1, lead by lead.
-    Hearts that beat alike (simulated ones may) still differ there. The distance is the median over
-    leads, so one bad lead does not hide a copy.
-    """
-    shared = [lead for lead in one.leads if lead in other.leads]
-    count = round(one.seconds / _FINE_SECONDS)
-    if not shared or count < _STRETCHES or abs(one.seconds - other.seconds) > _FINE_SECONDS:
-        return float("inf")
-    a, b = (_detail(_means(_independent(raw, shared), count)) for raw in (one, other))
-    moves = a.any(axis=1) & b.any(axis=1)
-    if not moves.any():
-        return float("inf")
-    return float(np.median(np.linalg.norm(a[moves] - b[moves], axis=1)))
-
-
-def _detail(means: np.ndarray) -> np.ndarray:
-    """Second differences in median sizes, cut at 3, centred, of length 1; zeros if all alike."""
-    bends = np.diff(means, n=2, axis=1)
-    usual = np.median(np.abs(bends), axis=1, keepdims=True)
-    cut = _centred((bends / np.where(usual > 0, usual, np.inf)).clip(-_CUT, _CUT))
-    size = np.linalg.norm(cut, axis=1, keepdims=True)
-    detail: np.ndarray = cut / np.where(size > 0, size, 1.0)
-    return detail
 
 
 def cmr_sketch(volume: CMRVolume) -> np.ndarray | None:
@@ -78,7 +27,7 @@ def cmr_sketch(volume: CMRVolume) -> np.ndarray | None:
     None if it does not vary. (64,) float32.
     """
     flat = volume.voxels[:1].mean(axis=1)  # (1, Y, X)
-    return _unit(block_means(flat, _BLOCKS).reshape(1, -1))
+    return unit(block_means(flat, _BLOCKS).reshape(1, -1))
 
 
 def cmr_distance(one: CMRVolume, other: CMRVolume) -> float:
@@ -86,7 +35,7 @@ def cmr_distance(one: CMRVolume, other: CMRVolume) -> float:
 
     First frames in blocks of 8 slices and 64 by 64 pixels, centred, of length 1.
     """
-    a, b = (_unit(block_means(raw.voxels[0], _FINE_BLOCKS).reshape(1, -1)) for raw in (one, other))
+    a, b = (unit(block_means(raw.voxels[0], _FINE_BLOCKS).reshape(1, -1)) for raw in (one, other))
     return float("inf") if a is None or b is None else float(np.linalg.norm(a - b))
 
 
@@ -98,7 +47,7 @@ def image_sketch(image: ImageRecord) -> np.ndarray | None:
     in a volume) less the mean of the four beside it. None if it does not vary. (64,) float32.
     """
     detail = _image_detail(image)
-    return _unit((_image_signs(detail.size) @ detail.ravel()).reshape(1, -1))
+    return unit((_image_signs(detail.size) @ detail.ravel()).reshape(1, -1))
 
 
 def image_distance(one: ImageRecord, other: ImageRecord) -> float:
@@ -108,7 +57,7 @@ def image_distance(one: ImageRecord, other: ImageRecord) -> float:
     """
     if one.pixels.ndim != other.pixels.ndim:
         return float("inf")
-    a, b = (_unit(_image_detail(raw).reshape(1, -1)) for raw in (one, other))
+    a, b = (unit(_image_detail(raw).reshape(1, -1)) for raw in (one, other))
     return float("inf") if a is None or b is None else float(np.linalg.norm(a - b))
 
 
@@ -136,29 +85,6 @@ def _image_signs(count: int) -> np.ndarray:
     return (2 * drawn - 1).astype(np.float64)
 
 
-def _independent(record: ECGRecord, among: Sequence[str]) -> np.ndarray:
-    """Rows of I, II, V1 to V6 if all are there, otherwise of all leads by name; finite, (L, S)."""
-    whole = all(lead in among for lead in _LEADS)
-    chosen = _LEADS if whole else sorted(among)
-    rows = record.signal_mv[[record.leads.index(lead) for lead in chosen]]
-    return rows if np.isfinite(rows).all() else np.nan_to_num(rows, posinf=0.0, neginf=0.0)
-
-
-def _signs(count: int) -> np.ndarray:
-    """Two rows of signs for any number of leads, (2, L)."""
-    number = np.arange(count)
-    return np.where([number % 3 < 2, number % 4 < 2], 1, -1).astype(np.float32)
-
-
-def _means(rows: np.ndarray, count: int) -> np.ndarray:
-    """Average over equal stretches of time, whatever the rate. (L, S) to (L, count) float64."""
-    area = np.zeros((len(rows), rows.shape[1] + 1))  # the last sample lasts to the end
-    steps = np.concatenate([(rows[:, 1:] + rows[:, :-1]) / 2, rows[:, -1:]], axis=1)
-    np.cumsum(steps, axis=1, dtype=np.float64, out=area[:, 1:])
-    edges = np.linspace(0, rows.shape[1], count + 1)
-    return np.diff(_between(area, edges, 1), axis=1) * (count / rows.shape[1])
-
-
 def block_means(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Average over equal blocks, whatever the size of the volume; shares of voxels count."""
     for axis, count in enumerate(shape):
@@ -169,11 +95,11 @@ def block_means(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         inner = (slice(None),) * axis + (slice(1, None),)
         np.cumsum(volume, axis=axis, dtype=np.float64, out=area[inner])
         edges = np.linspace(0, size, count + 1)
-        volume = np.diff(_between(area, edges, axis), axis=axis) * (count / size)
+        volume = np.diff(between(area, edges, axis), axis=axis) * (count / size)
     return volume
 
 
-def _between(area: np.ndarray, edges: np.ndarray, axis: int) -> np.ndarray:
+def between(area: np.ndarray, edges: np.ndarray, axis: int) -> np.ndarray:
     """Read a running sum at places between its entries."""
     low = np.minimum(edges.astype(np.int64), area.shape[axis] - 2)
     part = (edges - low).reshape([-1 if n == axis else 1 for n in range(area.ndim)])
@@ -181,15 +107,16 @@ def _between(area: np.ndarray, edges: np.ndarray, axis: int) -> np.ndarray:
     return taken
 
 
-def _centred(rows: np.ndarray) -> np.ndarray:
-    centred: np.ndarray = rows - rows.mean(axis=1, keepdims=True)
-    return centred
+def centred(rows: np.ndarray) -> np.ndarray:
+    """Each row less its mean."""
+    less: np.ndarray = rows - rows.mean(axis=1, keepdims=True)
+    return less
 
 
-def _unit(rows: np.ndarray) -> np.ndarray | None:
+def unit(rows: np.ndarray) -> np.ndarray | None:
     """Centre each row and bring the whole to length 1; None where only rounding is left."""
-    centred = _centred(rows)
-    size = float(np.linalg.norm(centred))
+    level = centred(rows)
+    size = float(np.linalg.norm(level))
     if not 1e-6 * float(np.abs(rows).max()) < size < np.inf:  # also NaN
         return None
-    return (centred / size).ravel().astype(np.float32)
+    return (level / size).ravel().astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -18,8 +18,7 @@ from pydantic import (
 from medmcl.core.config import Config, lookup
 from medmcl.core.contracts import ProbeRows
 from medmcl.core.errors import ConfigError
-from medmcl.objectives.pairs.learned_settings import Learned
-from medmcl.objectives.pairs.pairs import Star, form_of_pairs, readable_pairs
+from medmcl.objectives.pairs.settings import Learned, Star, form_of_pairs, readable_pairs
 
 EPS = 1e-6
 """What `gram` adds to the determinant."""
@@ -264,6 +263,8 @@ class RouterBalanceSettings(Config):
 class DepartSettings(Config):
     """How far, and from which view."""
 
+    is_taught: ClassVar[bool] = True
+
     threshold: float = Field(default=2.15, gt=0, le=4)
     """Mean squared distance of unit embeddings (0 to 4) beyond which nothing is gained."""
     view: str = "augmented"
@@ -272,6 +273,8 @@ class DepartSettings(Config):
 
 class DistilSettings(Config):
     """What is learned, and how much it counts."""
+
+    is_taught: ClassVar[bool] = True
 
     vectors: float = Field(default=1.0, ge=0)
     """Weight of ``vectors``."""

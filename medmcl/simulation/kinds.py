@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.config import Config, check, lookup
+from medmcl.core.config import check, lookup
 from medmcl.core.errors import ConfigError
-from medmcl.simulation.ehr.simulate import EhrSettings, simulate_ehr
-from medmcl.simulation.heart.simulate import HeartSettings, simulate_heart
-from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
-from medmcl.simulation.shapes.settings import ShapesSettings
-from medmcl.simulation.shapes.simulate import simulate_shapes
-from medmcl.simulation.trifactor.settings import TrifactorSettings
-from medmcl.simulation.trifactor.simulate import simulate_trifactor
+from medmcl.core.lazy import Parts
 
-SIMULATORS: dict[str, tuple[type[Config], Callable[[Path, Any], Path]]] = {
-    "ehr": (EhrSettings, simulate_ehr),
-    "heart": (HeartSettings, simulate_heart),
-    "modalities": (LatentTreeSettings, simulate_modalities),
-    "shapes": (ShapesSettings, simulate_shapes),
-    "trifactor": (TrifactorSettings, simulate_trifactor),
-}
+SIMULATORS = Parts(
+    {
+        "ehr": (
+            "medmcl.simulation.ehr.simulate:simulate_ehr",
+            "medmcl.simulation.ehr.settings:EhrSettings",
+        ),
+        "heart": (
+            "medmcl.simulation.heart.simulate:simulate_heart",
+            "medmcl.simulation.heart.settings:HeartSettings",
+        ),
+        "modalities": (
+            "medmcl.simulation.latent_tree:simulate_modalities",
+            "medmcl.simulation.latent_tree_settings:LatentTreeSettings",
+        ),
+        "shapes": (
+            "medmcl.simulation.shapes.simulate:simulate_shapes",
+            "medmcl.simulation.shapes.settings:ShapesSettings",
+        ),
+        "trifactor": (
+            "medmcl.simulation.trifactor.simulate:simulate_trifactor",
+            "medmcl.simulation.trifactor.settings:TrifactorSettings",
+        ),
+    }
+)
+"""Name to what writes a cohort, ``(folder, settings) -> folder``."""
 
 
 def simulate(kind: str, out: str | Path, settings: Mapping[str, Any] | None = None) -> Path:
@@ -37,5 +49,7 @@ def simulate(kind: str, out: str | Path, settings: Mapping[str, Any] | None = No
         ConfigError: Unknown kind or settings.
         CohortError: The folder holds something.
     """
-    model, write = lookup("kind of simulated cohort", kind, SIMULATORS)
-    return write(Path(out), check(model, settings or {}, f"simulate {kind}", ConfigError))
+    model = lookup("kind of simulated cohort", kind, SIMULATORS.settings)
+    checked = check(model, settings or {}, f"simulate {kind}", ConfigError)
+    written: Path = SIMULATORS[kind](Path(out), checked)
+    return written

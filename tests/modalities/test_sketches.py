@@ -6,7 +6,8 @@ from scipy.signal import resample_poly
 from medmcl.modalities.cmr.readers import CMRVolume
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import TWELVE
-from medmcl.modalities.sketches import cmr_distance, cmr_sketch, ecg_distance, ecg_sketch
+from medmcl.modalities.ecg.sketch import ecg_distance, ecg_sketch
+from medmcl.modalities.sketches import cmr_distance, cmr_sketch
 
 RATE_HZ, SECONDS = 500, 10
 

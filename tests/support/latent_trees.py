@@ -9,7 +9,8 @@ from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
-from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
+from medmcl.simulation.latent_tree import simulate_modalities
+from medmcl.simulation.latent_tree_settings import LatentTreeSettings
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.train.models import Setting, build_learner

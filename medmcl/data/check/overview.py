@@ -14,7 +14,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.check.lost_by_outcome import outcomes_of
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.splits import SPLITS
-from medmcl.modalities.tabular.adapter import TabularSource
+from medmcl.modalities.tabular.settings import TabularSource
 
 FEW_SUBJECTS = 50
 """Fewer held-out people give wide intervals: an AUROC of 0.8 from 25 with and 25 without an outcome

@@ -14,9 +14,6 @@ from medmcl.data.cohort.records import Records
 from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.modalities.genetics.files import files_of, individual_of, open_fileset
 
-GENOTYPE_KINDS = ("genetics",)
-"""Kinds whose files list who is in them."""
-
 
 def keep_genotyped(spec: ModalitySpec, records: Records) -> Records:
     """Leave out subjects whom the files do not hold, in the order of the files.

@@ -18,7 +18,6 @@ from medmcl.core.findings import Finding, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
 from medmcl.data.cohort.date_checks import undated
-from medmcl.data.cohort.genotype_records import GENOTYPE_KINDS, keep_genotyped
 from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
@@ -34,6 +33,9 @@ from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_fi
 from medmcl.data.tables.files import NoTableError, Table, join, read_table, texts
 from medmcl.data.tables.named_columns import write_out
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError, one_row_each
+
+GENOTYPE_KINDS = ("genetics",)
+"""Kinds whose files list who is in them."""
 
 ID_COLUMNS = frozenset(
     ("id", "eid", "pid", "mrn", "iid", "subject", "subject_id", "subjectid", "patient",
@@ -414,6 +416,8 @@ class Opening:
         records = load_records(spec, own, subjects, self.root, maps)
         refuse_packed(spec, records)
         if spec.kind in GENOTYPE_KINDS:
+            from medmcl.data.cohort.genotype_records import keep_genotyped
+
             records = keep_genotyped(spec, records)
         return keep_before(name, records, subjects, self.spec.keys.index)
 

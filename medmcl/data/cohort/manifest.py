@@ -38,8 +38,7 @@ C = TypeVar("C", bound=Config)
 def _all_keys() -> frozenset[str]:
     """Keys that some kind of modality or task knows: none of them is a misspelt one."""
     sources = [adapter.Source for adapter in adapters.ADAPTERS.values()]
-    models = (ModalityKeys, *sources, *TASKS.values())
-    return frozenset(key for model in models for key in model.model_fields)
+    return frozenset(key for model in (*sources, *TASKS.values()) for key in model.model_fields)
 
 
 def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, list[Finding]]:
@@ -227,7 +226,8 @@ def _respelt(
     missing = [key for key in wanted if key not in section]
     renamed = {}
     for key in section:
-        meant = closest(str(key), missing)
+        is_known = key in wanted or key in ModalityKeys.model_fields
+        meant = None if is_known else closest(str(key), missing)
         if meant is not None and key not in _all_keys():
             faults.append(_finding_of_key(where, f"{path}.{key}", f"; did you mean '{meant}'?"))
             renamed[key] = meant

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
 from medmcl import modalities
 from medmcl.core.batch import Batch
@@ -40,6 +39,9 @@ from medmcl.data.loading.reading import (
     prepare_outcome,
     record_files,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 Progress = Callable[[int], object]
 """Told how many records are done."""
@@ -167,6 +169,8 @@ class Prepared:
         Raises:
             ArtefactError: A row belongs to a split that is not open.
         """
+        import torch
+
         rows = np.asarray(rows, dtype=np.int64)
         shut = ~np.isin(self.splits[rows], self.opened)
         if shut.any():
@@ -182,6 +186,8 @@ class Prepared:
         )
 
     def _gather(self, name: str, rows: np.ndarray) -> torch.Tensor:
+        import torch
+
         stored = self.stored[name].rows
         numbers = self.numbers[name][rows]
         has = numbers >= 0

@@ -13,7 +13,8 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.tables.decimal_commas import first_with_comma
-from medmcl.modalities.tabular.adapter import Column, TabularSource, read_cell
+from medmcl.modalities.tabular.adapter import read_cell
+from medmcl.modalities.tabular.settings import Column, TabularSource
 
 MOST_SHOWN = 5
 """Columns that an error gives an example of."""

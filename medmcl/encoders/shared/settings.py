@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from medmcl.core.config import Config
 
 Rounding = Literal["ceil", "round"]
+TRUNK = "shared"
+"""What the part that modalities share is called in a recipe, beside the modalities."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from medmcl.encoders.encoded import Encoded
 from medmcl.encoders.heads import Head
 from medmcl.encoders.shared.input_projections import real_tokens
 from medmcl.encoders.shared.moe import Places, Routing, no_sums, sum_rows
-from medmcl.encoders.shared.settings import SharedSettings
+from medmcl.encoders.shared.settings import TRUNK, SharedSettings
 from medmcl.encoders.shared.trunk import Stream, Trunk
 from medmcl.encoders.tower_settings import HeadSettings
 from medmcl.encoders.towers import (
@@ -29,9 +29,6 @@ from medmcl.encoders.towers import (
     keep_evaluating,
     widen,
 )
-
-TRUNK = "shared"
-"""What the part that modalities share is called in a recipe, beside the modalities."""
 
 
 class SharedTower(Towers):

@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from medmcl.core.errors import ConfigError
+from medmcl.core.suppression import UNKNOWN
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.metric import is_missing
 from medmcl.evaluation.models.cross_validation import strata_of
 
 Resample = Literal["subject", "site", "stratified"]
 Sites = Sequence[Any] | np.ndarray | None
-UNKNOWN = "unknown"
 OVER = {
     "subject": "over subjects",
     "site": "over sites",

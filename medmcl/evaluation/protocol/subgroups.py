@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from medmcl.core.suppression import UNKNOWN
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evidence import SubgroupRow
 from medmcl.evaluation.protocol.predicted import Predicted
-from medmcl.evaluation.protocol.resampling import UNKNOWN as UNKNOWN
 from medmcl.evaluation.protocol.scoring import Samplers, score
 from medmcl.evaluation.protocol.setting import Setting
 

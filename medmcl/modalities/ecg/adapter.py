@@ -36,7 +36,7 @@ from medmcl.modalities.ecg.files.readers import (
 from medmcl.modalities.ecg.files.wfdb_parts import wfdb_files
 from medmcl.modalities.ecg.leads import GROUPS, sources, take_lead
 from medmcl.modalities.ecg.settings import ECGAugment, ECGSettings, ECGSource
-from medmcl.modalities.sketches import ecg_distance, ecg_sketch
+from medmcl.modalities.ecg.sketch import ecg_distance, ecg_sketch
 
 if TYPE_CHECKING:
     import torch

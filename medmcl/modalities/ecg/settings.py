@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from medmcl.core.config import Config
-from medmcl.modalities.ecg.files.readers import Reader
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
+
+Reader = Literal["wfdb", "muse_xml", "ukb_xml", "dicom", "npy", "parquet"]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=0)]

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from medmcl.core.findings import LEARNED_GRAPH, Finding, counted
-from medmcl.objectives.pairs.learned_settings import Learned
 from medmcl.objectives.pairs.pairs import Pair
+from medmcl.objectives.pairs.settings import Learned
 
 STEADY = 0.8
 """Mean Jaccard index of successive graphs, over the later half of rebuilds, below which a graph is

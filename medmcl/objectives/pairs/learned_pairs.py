@@ -19,8 +19,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.findings import Finding
 from medmcl.objectives.pairs.edge_scores import SCORES, by_pair, margin_in_null_sds, score_pairs
 from medmcl.objectives.pairs.graph_findings import graph_findings
-from medmcl.objectives.pairs.learned_settings import Learned
 from medmcl.objectives.pairs.pairs import Pair, explicit_pairs
+from medmcl.objectives.pairs.settings import Learned
 from medmcl.objectives.pairs.trees import Edge, nearest_neighbours, spanning_tree
 
 LEAST_WEIGHT = 0.01

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from medmcl.core.batch import Batch, Embeddings
-from medmcl.core.config import Config, closest, lookup
+from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
+from medmcl.objectives.pairs.settings import Star, readable_pairs
 from medmcl.objectives.pairs.trees import nearest_neighbours, spanning_tree
 
 __all__ = [
@@ -24,46 +25,6 @@ __all__ = [
 ]
 
 Pair = tuple[str, str]
-
-
-class Star(Config):
-    """Every other modality is aligned with one anchor."""
-
-    star: str
-
-
-def readable_pairs(value: object) -> object:
-    """Refuse what cannot be read as pairs, in one sentence; `pair_graph` asks about names."""
-    star = isinstance(value, Star) or (isinstance(value, dict) and set(value) == {"star"})
-    learned = isinstance(value, dict) and "learn" in value
-    listed = isinstance(value, list | tuple) and all(_is_pair(pair) for pair in value)
-    if value == "all" or star or listed or learned or isinstance(value, Config):
-        return value
-    near = closest("learn", map(str, value)) if isinstance(value, dict) else None
-    if near is not None:
-        raise ValueError(f"unknown key '{near}'; did you mean 'learn'?")
-    raise ValueError(
-        "write all, {star: modality}, {learn: tree}, or a list of pairs [a, b] or [a, b, weight]"
-    )
-
-
-def form_of_pairs(value: object) -> str:
-    """Which form `readable_pairs` has let pass: ``all``, ``list``, or the name of its settings."""
-    if isinstance(value, str):
-        return "all"
-    if isinstance(value, Config):
-        return type(value).__name__
-    if isinstance(value, dict):
-        return "Learned" if "learn" in value else "Star"
-    return "list"
-
-
-def _is_pair(pair: object) -> bool:
-    if not isinstance(pair, list | tuple) or len(pair) not in (2, 3):
-        return False
-    return all(isinstance(name, str) for name in pair[:2]) and all(
-        isinstance(weight, int | float) for weight in pair[2:]
-    )
 
 
 class FixedPairs:

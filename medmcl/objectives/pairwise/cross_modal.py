@@ -13,8 +13,8 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import ModelShape, PairGraph
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.pairs.learned_pairs import LearnedPairs
-from medmcl.objectives.pairs.learned_settings import Learned
 from medmcl.objectives.pairs.pairs import pair_graph
+from medmcl.objectives.pairs.settings import Learned
 from medmcl.objectives.pairwise.chance import info_nce_chance, sigmoid_chance
 from medmcl.objectives.pairwise.contrastive import info_nce, sigmoid_loss
 from medmcl.objectives.pairwise.grouped import with_groups

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,6 @@ class Distil(nn.Module):
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("features", "pooled")
-    is_taught: ClassVar[bool] = True
 
     def __init__(self, settings: DistilSettings, shape: ModelShape) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,6 @@ class Depart(nn.Module):
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
-    is_taught: ClassVar[bool] = True
 
     def __init__(self, settings: DepartSettings, shape: ModelShape) -> None:
         super().__init__()

@@ -9,57 +9,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from pydantic import Field, PositiveInt, model_validator
 from scipy import sparse
 
-from medmcl.core.config import Config
 from medmcl.core.rng import numpy_generator
 from medmcl.core.whole_folder import whole_folder
-from medmcl.simulation.ehr.tokens import BLOCK, Array, Case, token_blocks, true_embedding
+from medmcl.simulation.ehr.settings import EhrSettings
+from medmcl.simulation.ehr.tokens import BLOCK, Array, token_blocks, true_embedding
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 PREFIXES = ("CODE", "CUI")
 MODALITIES = ("codes", "concepts")
 FIRST_DAY = np.datetime64("2010-01-01T08:00:00", "us")
 MEDS_VERSION = "0.4.1"
 MARKS = ("truth.parquet", "metadata/dataset.json")
-
-
-class EhrSettings(Config):
-    """How large and how noisy a simulated EHR cohort is."""
-
-    subjects: PositiveInt = Field(default=100, description="number of subjects")
-    seed: int = Field(default=0, description="same seed, same bytes")
-    codes: PositiveInt = Field(default=100, description="words of the first modality, CODE//i")
-    concepts: PositiveInt = Field(default=100, description="words of the second, CUI//i")
-    dimensions: PositiveInt = Field(default=4, description="of a patient's state")
-    case: Case = Field(default=1, description="noise within a modality: some words (1), AR(1) (2)")
-    c: Annotated[float, Field(gt=0)] = Field(default=0.2, description="case 1: 1 / c = variance")
-    rho: Share = Field(default=0.8, description="case 2: correlation of neighbouring words")
-    mean_tokens: Annotated[float, Field(ge=0.1)] = Field(
-        default=50.0, description="mean tokens of a subject in each modality"
-    )
-    mean_visits: Annotated[float, Field(ge=1)] = Field(default=10.0, description="of a subject")
-    years: Annotated[float, Field(gt=0, le=50)] = Field(default=5.0, description="of records")
-    sites: PositiveInt = Field(default=3, description="hospitals; they do not differ")
-    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
-    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
-    recipe: str = Field(default="claime_toy", description="default recipe of the cohort")
-    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
-
-    @model_validator(mode="after")
-    def _check(self) -> EhrSettings:
-        if self.tuning + self.held_out >= 1:
-            raise ValueError("tuning + held_out must leave something to train on")
-        if self.dimensions >= min(self.codes, self.concepts):
-            raise ValueError("dimensions must be fewer than codes and than concepts")
-        return self
 
 
 def simulate_ehr(out: Path, settings: EhrSettings) -> Path:

@@ -12,15 +12,14 @@ a Poisson number of tokens and a multinomial over words, and never stores a toke
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
+from medmcl.simulation.ehr.settings import Case
 
-Case = Literal[1, 2]
 Array = np.ndarray
 
 BLOCK = 2048

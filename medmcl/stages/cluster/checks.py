@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
-from medmcl.objectives import OBJECTIVES
+from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.train.spec import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
@@ -124,7 +124,7 @@ def refuse_sources(spec: TrainSpec, made: Made, clustered: Clustered) -> None:
     taught = {
         one.kind
         for one in spec.objectives.values()
-        if getattr(OBJECTIVES.get(one.kind), "is_taught", False)
+        if getattr(OBJECTIVES.settings.get(one.kind), "is_taught", False)
     }
     if spec.teacher is None:
         if taught:

@@ -11,10 +11,10 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.rng import numpy_generator
+from medmcl.core.suppression import UNKNOWN
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.outcomes import task_texts
 from medmcl.data.expressions.syntax import columns_of
-from medmcl.evaluation.protocol.subgroups import UNKNOWN
 from medmcl.grouping import pool_small
 from medmcl.grouping.groups import NOWHERE
 from medmcl.stages.cluster.spec import GroupsSpec, cell_text, nearly_all, told

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from medmcl.core.config import Config
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class ClusterSpec(Config):

@@ -8,25 +8,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from medmcl.core.config import nearest
-from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
-from medmcl.core.suppression import few
+from medmcl.core.suppression import UNKNOWN, few
 from medmcl.core.targets import Targets
-from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.confounders.measure import Confounder, confounder_of
 from medmcl.evaluation.protocol.evaluate import evaluate_task
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.folds import CrossValidation
-from medmcl.evaluation.protocol.resampling import UNKNOWN, site_codes
+from medmcl.evaluation.protocol.resampling import site_codes
+from medmcl.stages.evaluate.confounder_names import confounder_names
 from medmcl.stages.evaluate.methods import MAJORITY
-from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.task_scoring import TaskScoring
-from medmcl.stages.run.subgroups import attribute_names, sample_numbers
+from medmcl.stages.run.subgroups import sample_numbers
 
-USUAL = ("site", "sex", "age")
-"""Names that a recipe may ask for before it knows the cohort."""
 FEWEST = 10  # subjects of a class: below, a probe of it cannot be scored
 MANY_VALUES = 10  # of a column of numbers: above, it is a number and no class
 MOST_TOGETHER = 2000  # numbers that a probe of all classes at once may solve for
@@ -55,45 +50,6 @@ class Asked:
         if self.numbers is not None:
             return np.isfinite(self.numbers)
         return np.asarray(self.labels != UNKNOWN, dtype=bool)
-
-
-def confounder_names(
-    spec: EvaluateSpec, cohort: Cohort, *, is_own: bool = True
-) -> tuple[list[str], list[str]]:
-    """Give the confounders that a cohort has, and notes of those that it has not.
-
-    A recipe that asks for site, sex or age does not know the cohort: without it, that is a note. So
-    is any other name in a cohort that the recipe was not written for.
-
-    Args:
-        spec: The evaluate stage.
-        cohort: The cohort to score.
-        is_own: Whether the recipe was trained on it.
-
-    Raises:
-        ConfigError: Another name that the cohort does not have.
-    """
-    if not spec.confounders:
-        return [], []
-    attributes = attribute_names(cohort)
-    if spec.confounders == "all":
-        notes = [] if attributes else ["confounders: the cohort has none of site, sex, age"]
-        return list(attributes), notes
-    columns = [str(one) for one in cohort.subjects.columns if one not in ("split", "group")]
-    have = list(dict.fromkeys([*attributes, *columns]))
-    missing = [name for name in dict.fromkeys(spec.confounders) if name not in have]
-    for name in missing:
-        if name not in USUAL and is_own:
-            raise ConfigError(
-                f"there is no confounder '{name}'{nearest(name, have)}",
-                where=f"{spec.name}.confounders",
-                got=name,
-                expected="an attribute of `subgroups:` in cohort.yaml, or a column of the subjects "
-                "table",
-                mend="write one of these names, or name it under `subgroups:`",
-            )
-    notes = [f"confounder {name} left out: the cohort does not have it" for name in missing]
-    return [name for name in dict.fromkeys(spec.confounders) if name in have], notes
 
 
 def ask_confounders(scoring: TaskScoring, now: Callable[[str], None]) -> list[Confounder]:

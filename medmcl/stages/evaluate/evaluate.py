@@ -42,7 +42,7 @@ from medmcl.stages.evaluate.task_scoring import ProbeMode, TaskScoring, frozen_p
 from medmcl.stages.evaluate.trained_models import what_was_trained
 from medmcl.stages.evaluate.vectors import evaluate_vectors
 from medmcl.stages.evaluate.zero_shot import zero_shot_results
-from medmcl.stages.factorise.vector_files import FORMATS, vectors_by_name
+from medmcl.stages.factorise.vector_files import vectors_by_name
 from medmcl.stages.predict.other_coding import coded_otherwise, refuse_other_coding
 from medmcl.stages.predict.people import scored_people, write_people
 from medmcl.stages.predict.saved import KeptPrediction
@@ -166,8 +166,6 @@ def evaluate(
     if cohort is None or (run is None and embeddings is None):
         what = "no cohort is named" if cohort is None else "there is nothing to evaluate"
         raise ConfigError(what, mend="give a run or embeddings, and a cohort")
-    if isinstance(run, str | Path) and str(run).lower().endswith(FORMATS):
-        raise ConfigError("is not a run folder", where=run, mend=f"--embeddings {run}")
     changes = _changes(tasks, label_fractions, resample)
     if predictions is not None:
         claim_table(Path(predictions), overwrite=overwrite, option="--predictions")

@@ -16,11 +16,11 @@ from medmcl.core.findings import counted
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.cohort.loader import ID_COLUMNS
 from medmcl.data.tables.files import texts
+from medmcl.stages.run.folder import VECTORS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")
 KEYS = ("record", "record_id", "sample", "sample_id")
 """Columns that say which of a subject's records, or samples, a vector is of."""
 ABOUT = ("quality", "modalities")
@@ -63,7 +63,7 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
 
     Args:
         name: What they are called in results.
-        path: One of `FORMATS`.
+        path: One of `VECTORS`.
         id_column: Column of the cohort's subjects table that names the subject.
 
     Raises:
@@ -119,14 +119,14 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
 
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     suffix = suffix.lower()
-    if path.is_dir() or suffix not in FORMATS:
+    if path.is_dir() or suffix not in VECTORS:
         without = "an .npy file does not say whose its rows are" if suffix == ".npy" else ""
         raise ConfigError(
             "is a folder, not a file of vectors" if path.is_dir() else
             without or "the suffix says no table of vectors that can be read",
             where=where,
             got=suffix or path.name,
-            expected=", ".join(FORMATS),
+            expected=", ".join(VECTORS),
             mend="np.savez(FILE, ids=..., vectors=...) keeps both" if without else
             "write it as parquet: a column `subject`, and a column a number",
         )  # fmt: skip

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
-from medmcl.data.cohort.cohort import Cohort
-from medmcl.stages.evaluate.attack.task import UNKNOWN, task_of_classes
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.poison.poisoned_rows import refuse_other_kind
-from medmcl.stages.poison.pool import refuse_pool
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.roles import refuse_unread
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
+
+if TYPE_CHECKING:
+    from medmcl.data.cohort.cohort import Cohort
 
 
 def refuse_attack(recipe: RecipeSpec, spec: PoisonSpec) -> None:
@@ -84,6 +82,11 @@ def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
             records than are to be poisoned.
         CohortError: The task has faults.
     """
+    import numpy as np
+
+    from medmcl.stages.evaluate.attack.task import UNKNOWN, task_of_classes
+    from medmcl.stages.poison.pool import refuse_pool
+
     where = f"stage {spec.name}"
     if not set(spec.wanted) <= set(cohort.spec.modalities):
         return  # refused where the recipe's inputs are
@@ -97,6 +100,8 @@ def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
     task = task_of_classes(cohort.targets(spec.task), spec.label, where)
     kind = cohort.spec.modalities[spec.modality].kind
     if spec.trigger != "usual":
+        from medmcl.stages.poison.poisoned_rows import refuse_other_kind  # needs torch
+
         refuse_other_kind(spec, kind)
     samples = cohort.samples
     able = (samples["split"] == "train").to_numpy() & (task.shown != UNKNOWN)

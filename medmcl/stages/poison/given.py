@@ -17,7 +17,6 @@ from medmcl.core.overrides import written
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.evaluate.attack.task import AttackTask
-from medmcl.stages.poison.signals import lead_name
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.threats import Poison
 
@@ -89,7 +88,11 @@ def unlike(manifest: Poison, spec: PoisonSpec) -> list[str]:
 
 def _plain(name: str, value: Any) -> Any:
     """A value of the stage as it counts: leads by their usual names, in any order."""
-    return sorted({lead_name(str(one)) for one in value or ()}) if name == "leads" else value
+    if name != "leads":
+        return value
+    from medmcl.stages.poison.signals import lead_name
+
+    return sorted({lead_name(str(one)) for one in value or ()})
 
 
 def refuse_replaced(spec: PoisonSpec, done: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,12 +13,10 @@ from torch import Tensor
 
 from medmcl.core.batch import Batch
 from medmcl.core.errors import ConfigError
+from medmcl.core.lazy import Parts
 from medmcl.data.loading.prepare import Prepared
-from medmcl.stages.poison.images import Images, image_places, refuse_images
 from medmcl.stages.poison.phrases import Phrases
-from medmcl.stages.poison.signals import refuse_signals, signal_places, signals
 from medmcl.stages.poison.spec import ImageTrigger, PoisonSpec, SignalTrigger, TextTrigger
-from medmcl.stages.poison.texts import refuse_texts, text_places, texts
 from medmcl.threats import Poison
 
 Lay = Callable[[Tensor, np.ndarray], Tensor]
@@ -34,22 +32,54 @@ class Kind:
     Attributes:
         what: Their name.
         triggers: Those that go on them.
-        refuse: Refuses what is prepared so that none can be laid.
-        lay: Gives what lays the trigger of an attack, by stage, cohort and seed.
-        places: Says where it lies on samples (P,), a plain dict each.
+        does: ``refuse``: ``(spec, prepared)``, refuses what is prepared so that none can be laid.
+            ``lay``: ``(spec, prepared, seed)``, gives what lays the trigger, a `Lay`. ``places``:
+            ``(spec, prepared, seed, samples)``, says where it lies on samples (P,), a plain dict
+            each.
     """
 
     what: str
     triggers: tuple[str, ...]
-    refuse: Callable[[PoisonSpec, Prepared], None]
-    lay: Callable[[PoisonSpec, Prepared, int], Lay]
-    places: Callable[[PoisonSpec, Prepared, int, np.ndarray], list[dict[str, Any]]]
+    does: Parts
 
 
+_IMAGES = "medmcl.stages.poison.images"
+_SIGNALS = "medmcl.stages.poison.signals"
+_TEXTS = "medmcl.stages.poison.texts"
 KINDS = {
-    "image": Kind("flat images", get_args(ImageTrigger), refuse_images, Images, image_places),
-    "ecg": Kind("ECGs", get_args(SignalTrigger), refuse_signals, signals, signal_places),
-    "text": Kind("texts", get_args(TextTrigger), refuse_texts, texts, text_places),
+    "image": Kind(
+        "flat images",
+        get_args(ImageTrigger),
+        Parts(
+            {
+                "refuse": f"{_IMAGES}:refuse_images",
+                "lay": f"{_IMAGES}:Images",
+                "places": f"{_IMAGES}:image_places",
+            }
+        ),
+    ),
+    "ecg": Kind(
+        "ECGs",
+        get_args(SignalTrigger),
+        Parts(
+            {
+                "refuse": f"{_SIGNALS}:refuse_signals",
+                "lay": f"{_SIGNALS}:signals",
+                "places": f"{_SIGNALS}:signal_places",
+            }
+        ),
+    ),
+    "text": Kind(
+        "texts",
+        get_args(TextTrigger),
+        Parts(
+            {
+                "refuse": f"{_TEXTS}:refuse_texts",
+                "lay": f"{_TEXTS}:texts",
+                "places": f"{_TEXTS}:text_places",
+            }
+        ),
+    ),
 }
 """Kind of adapter to how its records are triggered."""
 
@@ -77,7 +107,7 @@ class Poisoned:
                 self.donor[number[name]] = number[donor]
         kind = KINDS[prepared.adapters[spec.modality].kind]
         seed = int(manifest.provenance["seed"])
-        self.lay = kind.lay(spec, prepared, seed)
+        self.lay: Lay = kind.does["lay"](spec, prepared, seed)
         self.phrases = Phrases(spec, prepared, seed) if spec.phrases else None
 
     def __call__(self, batch: Batch) -> Batch:
@@ -133,13 +163,13 @@ def with_places(spec: PoisonSpec, manifest: Poison, prepared: Prepared) -> Poiso
     number = {name: row for row, name in enumerate(ids)}
     samples = np.array([number[name] for name in manifest.ids.tolist()], dtype=np.int64)
     kind = refuse_other_kind(spec, prepared.adapters[spec.modality].kind)
-    found = kind.places(spec, prepared, int(manifest.provenance["seed"]), samples)
+    found = kind.does["places"](spec, prepared, int(manifest.provenance["seed"]), samples)
     return replace(manifest, places=np.array([json.dumps(one) for one in found], dtype=str))
 
 
 def refuse_unfit(spec: PoisonSpec, prepared: Prepared) -> None:
     """Refuse a trigger of another kind of record, or records prepared so that it has no place."""
-    refuse_other_kind(spec, prepared.adapters[spec.modality].kind).refuse(spec, prepared)
+    refuse_other_kind(spec, prepared.adapters[spec.modality].kind).does["refuse"](spec, prepared)
 
 
 def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:

@@ -1,4 +1,7 @@
-"""Faults that a recipe has with one cohort, seen from its tables alone: groups, K, confounders."""
+"""Faults that a recipe has with one cohort, seen from its tables alone: groups, K, confounders.
+
+What a check reads with is imported where a stage asks for it: a recipe of a table needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,14 @@ import numpy as np
 from medmcl.core.errors import MedmclError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.stages.cluster.checks import refuse_many
-from medmcl.stages.cluster.column_groups import column_groups, refuse_outcomes
 from medmcl.stages.cluster.spec import ClusterSpec
-from medmcl.stages.evaluate.confounders import confounder_names
+from medmcl.stages.evaluate.confounder_names import confounder_names
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.poison.checks import refuse_attack_on
-from medmcl.stages.poison.given import read_given
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.spec import AnyStage
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.train.spec import TrainSpec
-from medmcl.stages.train.subset import picked
 
 
 def faults_with(
@@ -67,6 +66,8 @@ def _checks(cohort: Cohort, stages: Sequence[AnyStage]) -> Iterable[Callable[[],
             yield partial(refuse_attack_on, stage, cohort)
         if isinstance(stage, EvaluateSpec):
             yield partial(confounder_names, stage, cohort)
+            if stage.embeddings:
+                from medmcl.stages.factorise.given_vectors import lay_vectors
             for name, path in stage.embeddings.items():
                 yield partial(lay_vectors, name, Path(path), cohort)
         if isinstance(stage, ClusterSpec):
@@ -81,19 +82,27 @@ def _columns(
 ) -> Iterable[Callable[[], object]]:
     """Checks of what a train stage reads of columns: its groups, its subset."""
     if stage.groups is not None and stage.groups.columns:
+        from medmcl.stages.cluster.column_groups import column_groups, refuse_outcomes
+
         where = f"stage {stage.name}, groups"
         yield partial(refuse_outcomes, stage.groups, tasks, cohort, where)
         rows = _train_rows(cohort, stage.towers)
         yield partial(column_groups, stage.groups, rows, cohort, where, 0)
     if stage.subset is not None and stage.subset.column is not None:
+        from medmcl.stages.train.subset import picked
+
         yield partial(picked, stage.subset, cohort, f"stage {stage.name}")
 
 
 def _file_checks(cohort: Cohort, stages: Sequence[AnyStage]) -> Iterable[Callable[[], object]]:
     for stage in stages:
         if isinstance(stage, PoisonSpec) and stage.manifest is not None:
+            from medmcl.stages.poison.given import read_given
+
             yield partial(read_given, stage, cohort)
         if isinstance(stage, TrainSpec) and stage.subset is not None and stage.subset.file:
+            from medmcl.stages.train.subset import picked
+
             yield partial(picked, stage.subset, cohort, f"stage {stage.name}")
 
 

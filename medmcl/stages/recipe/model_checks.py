@@ -16,7 +16,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.encoders.build import check_encoder, check_entrance
-from medmcl.encoders.shared.tower import TRUNK
+from medmcl.encoders.shared.settings import TRUNK
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives.build import OBJECTIVES, check_objective
 from medmcl.objectives.settings import RouterBalanceSettings
@@ -31,13 +31,12 @@ from medmcl.stages.recipe.model_settings import (
     entrances_of,
     shared_settings,
     tower_settings,
+    trunk_stage,
 )
 from medmcl.stages.recipe.roles import refuse_unread
 from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.teachers import refuse_seen, refuse_teacher
-from medmcl.stages.train.file_weights import refuse_source
-from medmcl.stages.train.models import trunk_stage
 from medmcl.stages.train.parts import refuse_parts
 from medmcl.stages.train.scales import refuse_scales
 from medmcl.stages.train.spec import (
@@ -321,6 +320,8 @@ def _refuse_view(
 
 def _check_file(spec: TrainSpec, name: str, source: WeightsSpec) -> None:
     """Refuse weights of a file that is not there, or with a name map that nobody knows."""
+    from medmcl.stages.train.file_weights import refuse_source  # needs torch
+
     where = f"stage {spec.name}, weights.{name}"
     refuse_source(name, source, where)
     if source.path.is_file():

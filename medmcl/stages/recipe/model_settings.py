@@ -7,11 +7,10 @@ from typing import Any
 
 from medmcl.core.config import check, faults_of, lookup
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.shared.settings import SharedSettings
-from medmcl.encoders.shared.tower import TRUNK
+from medmcl.encoders.shared.settings import TRUNK, SharedSettings
 from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.train.spec import TowersSpec
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 
 def tower_settings(recipe: RecipeSpec, spec: TowersSpec, name: str) -> TowerSettings:
@@ -101,3 +100,22 @@ def entrances_of(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _by_name(where: str, name: str) -> str:
     return f"write its name as a setting: --set '{where}={{name: {name}}}'"
+
+
+def trunk_stage(spec: TrainSpec) -> str | None:
+    """The stage that the shared part of a tower starts from; None: from the seed.
+
+    Raises:
+        ConfigError: Modalities start from different stages, and none is named for what they share.
+    """
+    if TRUNK in spec.start_from:
+        return spec.start_from[TRUNK]
+    named = sorted(set(spec.start_from.values()))
+    if len(named) > 1:
+        raise ConfigError(
+            "modalities start from different stages, and what they share can start from one only",
+            where=f"stage {spec.name}, start_from",
+            got=", ".join(named),
+            mend=f"add `{TRUNK}: {named[-1]}` to start_from, or name one stage for all",
+        )
+    return named[0] if named else None

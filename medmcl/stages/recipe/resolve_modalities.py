@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
-from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.encoders.build import check_encoder, check_entrance
 from medmcl.encoders.tower_settings import TowerSettings
@@ -19,6 +18,9 @@ from medmcl.stages.recipe.model_settings import entrances_of
 from medmcl.stages.recipe.roles import with_names
 from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
 from medmcl.stages.train.spec import JoinSpec, TrainSpec
+
+if TYPE_CHECKING:
+    from medmcl.data.cohort.cohort import Cohort
 
 
 def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:

@@ -11,11 +11,15 @@ from typing import Any
 
 from medmcl.core.config import faults_of, read_yaml
 from medmcl.core.errors import MedmclError, OverrideError
-from medmcl.core.overrides import apply_override, refuse_overrides, written
+from medmcl.core.overrides import apply_override, naming_overrides, refuse_overrides, written
 from medmcl.data.cohort.locate import find_cohort
 from medmcl.data.cohort.spec import CohortKeys
+from medmcl.modalities import ADAPTERS, READERS
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.recipe.file import find_recipe, read_recipe, unknown_override
+from medmcl.stages.recipe.model_checks import faults_of_models
+from medmcl.stages.recipe.resolve_modalities import for_cohort
+from medmcl.stages.recipe.spec import RecipeSpec
 
 
 def refuse_settings(
@@ -25,6 +29,7 @@ def refuse_settings(
     *,
     reads_recipe: bool = True,
     reads_stage: bool = False,
+    builds: bool = False,
 ) -> None:
     """Refuse what can be told of overrides from the files of cohort and recipe alone.
 
@@ -36,6 +41,7 @@ def refuse_settings(
         overrides: Dotted key to value, as ``--set``.
         reads_recipe: Whether the command reads a recipe; otherwise all must concern the cohort.
         reads_stage: Whether it reads ``evaluate.KEY``, too.
+        builds: Whether it builds the recipe's models, and ends at their first fault.
 
     Raises:
         OverrideError: An override that cannot be used.
@@ -53,11 +59,37 @@ def refuse_settings(
         name = recipe if recipe is not None else tree.get("recipe")
         _refuse_of_cohort(tree, cohort_overrides(overrides))
         if reads_recipe and name is not None:
-            read_recipe(name, recipe_overrides(overrides))
+            spec = read_recipe(name, recipe_overrides(overrides))
+            if builds:
+                _refuse_of_models(spec, tree, recipe_overrides(overrides))
     except OverrideError:
         raise
     except MedmclError:  # of the files themselves
         return
+
+
+def _refuse_of_models(
+    recipe: RecipeSpec, tree: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
+    """Refuse overrides of inputs, towers, views and objectives, by the kinds that the file says."""
+    modalities, tasks = (tree.get(section) or {} for section in ("modalities", "tasks"))
+    if not (overrides and isinstance(modalities, dict) and isinstance(tasks, dict)):
+        return
+    said = [one if isinstance(one, dict) else {} for one in modalities.values()]
+    found = [one.get("kind") or READERS.get(str(one.get("reader"))) for one in said]
+    if not set(found) <= set(ADAPTERS):
+        return  # whoever opens the cohort says what is wrong with it
+    kinds = dict(zip(modalities, map(str, found), strict=True))
+    try:
+        faults: list[MedmclError] = [
+            *faults_of_models(for_cohort(recipe, kinds), list(tasks), kinds)
+        ]
+    except MedmclError as error:
+        faults = [error]
+    for fault in faults:
+        named = naming_overrides(fault, overrides)
+        if isinstance(named, OverrideError):
+            raise named
 
 
 def _refuse_of_cohort(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:

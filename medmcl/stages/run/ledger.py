@@ -11,7 +11,6 @@ from medmcl.core.errors import CohortError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.stages.cluster.spec import told
-from medmcl.stages.factorise.factorise import counted_on
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import seen_people
@@ -61,6 +60,8 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
             note=f"of {cohort}{share}{wrong}",
         )
         if isinstance(spec, FactoriseSpec) and spec.embedded is not None:
+            from medmcl.stages.factorise.factorise import counted_on
+
             done = run.checkpoints(stage).done or {}
             note = f"from {spec.embedded}; {counted_on(done.get('counted_on'))}"
             weights = replace(weights, what=f"vectors of stage {stage}", splits=(), note=note)

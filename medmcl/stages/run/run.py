@@ -30,6 +30,7 @@ from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.expansion import expand, needs
 from medmcl.stages.recipe.skipped_stages import WRECKED, joined_spec
 from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.run.folder import run_config
 from medmcl.stages.run.leaky_columns import kept_names
 from medmcl.stages.run.train_records import save_train_records
 from medmcl.stages.select.spec import SelectSpec
@@ -60,13 +61,7 @@ class Run:
 
     def __init__(self, path: Path | str, *, cache: Path | None = None) -> None:
         self.path, self._cache = Path(path), cache
-        if not (self.path / "config.yaml").is_file():
-            raise ArtefactError(
-                "is not a run folder (it has no config.yaml)",
-                where=self.path,
-                mend="give the folder that `medmcl pretrain --out` named",
-            )
-        self.config = read_yaml(self.path / "config.yaml")
+        self.config = read_yaml(run_config(path))
         if not isinstance(self.config.get("recipe"), dict):
             raise ArtefactError(
                 "is not the config.yaml of a run (it has no recipe)",

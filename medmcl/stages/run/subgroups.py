@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
+from medmcl.core.suppression import UNKNOWN
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.spec import SubgroupKeys
 from medmcl.data.expressions.expression import Values, evaluate
-from medmcl.evaluation.protocol.subgroups import UNKNOWN
-from medmcl.modalities.tabular.adapter import TabularSource
+from medmcl.modalities.tabular.settings import TabularSource
 
 SEXES = ("sex", "gender", "sex_at_birth")
 AGES = ("age", "age_years", "age_at_recruitment", "patient_age", "anchor_age")

@@ -7,40 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.errors import ConfigError
+from medmcl.core.lazy import Parts
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
-from medmcl.stages.cluster.cluster import rehearse_cluster, run_cluster
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.factorise.factorise import rehearse_factorise, run_factorise
-from medmcl.stages.join.join import rehearse_join, run_join
-from medmcl.stages.poison.poison import rehearse_poison, run_poison
 from medmcl.stages.recipe.on_cohort import prepare_inputs
 from medmcl.stages.recipe.skipped_stages import leave_out, why_left_out
 from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
 from medmcl.stages.run.run import Run, write_run_files
-from medmcl.stages.select.select import rehearse_select, run_select
 from medmcl.stages.train.models import Setting
-from medmcl.stages.train.train import rehearse, run_train
 
-REHEARSE: dict[str, Any] = {
-    "train": rehearse,
-    "factorise": rehearse_factorise,
-    "select": rehearse_select,
-    "cluster": rehearse_cluster,
-    "join": rehearse_join,
-    "poison": rehearse_poison,
-}
-RUN: dict[str, Any] = {
-    "train": run_train,
-    "factorise": run_factorise,
-    "select": run_select,
-    "cluster": run_cluster,
-    "join": run_join,
-    "poison": run_poison,
-}
+REHEARSE = Parts(
+    {
+        "train": "medmcl.stages.train.train:rehearse",
+        "factorise": "medmcl.stages.factorise.factorise:rehearse_factorise",
+        "select": "medmcl.stages.select.select:rehearse_select",
+        "cluster": "medmcl.stages.cluster.cluster:rehearse_cluster",
+        "join": "medmcl.stages.join.join:rehearse_join",
+        "poison": "medmcl.stages.poison.poison:rehearse_poison",
+    }
+)
+RUN = Parts(
+    {
+        "train": "medmcl.stages.train.train:run_train",
+        "factorise": "medmcl.stages.factorise.factorise:run_factorise",
+        "select": "medmcl.stages.select.select:run_select",
+        "cluster": "medmcl.stages.cluster.cluster:run_cluster",
+        "join": "medmcl.stages.join.join:run_join",
+        "poison": "medmcl.stages.poison.poison:run_poison",
+    }
+)
 """Stages that make something for later ones: a new kind is one line here and one in `AnyStage`."""
 
 

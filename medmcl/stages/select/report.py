@@ -9,10 +9,10 @@ import numpy as np
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
+from medmcl.core.suppression import UNKNOWN
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.selection.evidence import Row, SelectionEvidence, ShownPair
-from medmcl.evaluation.protocol.resampling import UNKNOWN
 from medmcl.evaluation.protocol.subgroups import in_order, pooled_sites
 from medmcl.selection.keep import Keep
 from medmcl.stages.run.record_views import side_of

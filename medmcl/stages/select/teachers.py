@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from medmcl.core.errors import ConfigError
-from medmcl.data.loading.prepare import Prepared
-from medmcl.stages.select.folds import folds_of
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.train.spec import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from medmcl.data.loading.prepare import Prepared
 
 
 def scored_by(
@@ -182,5 +184,7 @@ def _parts(
             expected="for example two, with folds: 2 and without_fold: 0 and 1; or one alone "
             "without folds",
         )
+    from medmcl.stages.select.folds import folds_of
+
     fold = folds_of(prepared, min(counts), seed)[rows]
     return {one.name: rows[fold == number] for number, one in folded.items()}

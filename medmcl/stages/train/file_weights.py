@@ -10,7 +10,8 @@ import numpy as np
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.shared.tower import TRUNK, SharedTower
+from medmcl.encoders.shared.settings import TRUNK
+from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.tower_weights import load_tower, require_projections
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.weights import NAME_MAPS, load_weights

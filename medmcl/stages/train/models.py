@@ -16,7 +16,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.core.targets import Targets
 from medmcl.encoders.joined import Joined
-from medmcl.encoders.shared.tower import TRUNK, SharedTower
+from medmcl.encoders.shared.settings import TRUNK
+from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.shared.upcycling import is_upcycling, upcycle
 from medmcl.encoders.towers import Towers
 from medmcl.engine.checkpoint import Checkpoints
@@ -27,7 +28,7 @@ from medmcl.engine.world import World
 from medmcl.objectives import build_objective
 from medmcl.objectives.pairwise.cross_modal import CrossModal
 from medmcl.objectives.pairwise.scale import LogitScale
-from medmcl.stages.recipe.model_settings import shared_settings, tower_settings
+from medmcl.stages.recipe.model_settings import shared_settings, tower_settings, trunk_stage
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.file_weights import load_files
 from medmcl.stages.train.kept_weights import kept_weights
@@ -198,25 +199,6 @@ def _take_trunk(towers: SharedTower, spec: TrainSpec, setting: Setting) -> None:
         setting.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
     else:
         towers.trunk.load_state_dict(own)
-
-
-def trunk_stage(spec: TrainSpec) -> str | None:
-    """The stage that the shared part of a tower starts from; None: from the seed.
-
-    Raises:
-        ConfigError: Modalities start from different stages, and none is named for what they share.
-    """
-    if TRUNK in spec.start_from:
-        return spec.start_from[TRUNK]
-    named = sorted(set(spec.start_from.values()))
-    if len(named) > 1:
-        raise ConfigError(
-            "modalities start from different stages, and what they share can start from one only",
-            where=f"stage {spec.name}, start_from",
-            got=", ".join(named),
-            mend=f"add `{TRUNK}: {named[-1]}` to start_from, or name one stage for all",
-        )
-    return named[0] if named else None
 
 
 def _model_of(stage: str, setting: Setting) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.towers import Towers
 from medmcl.stages.recipe.model_settings import shared_settings
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from medmcl.encoders.towers import Towers
 
 
 def refuse_parts(recipe: RecipeSpec, spec: TrainSpec) -> None:
@@ -66,6 +67,8 @@ def norms_of_parts(spec: TrainSpec, model: Towers) -> list[str]:
     """Give a sentence for each tower whose batch norms will see a part of a batch at a time."""
     if spec.accumulate == 1:
         return []
+    from torch import nn
+
     norms = nn.modules.batchnorm._BatchNorm
     return [
         f"{spec.name}: batch norm in the tower of '{name}' sees the rows of a part "

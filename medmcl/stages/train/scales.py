@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
-from medmcl.engine.loop import Learner
-from medmcl.stages.train.kept_weights import kept_weights
+from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from medmcl.engine.loop import Learner
     from medmcl.stages.train.models import Setting
 
 
@@ -27,6 +27,8 @@ def tie_scales(objectives: Mapping[str, nn.Module], spec: TowersSpec) -> None:
 
 def take_scales(learner: Learner, spec: TowersSpec, setting: Setting) -> None:
     """Start scales at the value that an earlier stage reached."""
+    from medmcl.stages.train.kept_weights import kept_weights
+
     for label, one in spec.objectives.items():
         stage = one.scale_option("start_from")
         if stage is not None:
@@ -65,8 +67,6 @@ def _refuse(name: str, able: list[str], where: str, what: str) -> None:
 
 
 def _has_scale(one: ObjectiveSpec) -> bool:
-    from medmcl.objectives import OBJECTIVES
-
     fields = OBJECTIVES.settings.get(one.kind)
     per_pair = bool(one.settings.get("scale_per_pair", False))
     return fields is not None and "scale" in fields.model_fields and not per_pair

@@ -36,6 +36,7 @@ from medmcl.stages.poison.poison import load_poison
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.expansion import check_length, expand
+from medmcl.stages.recipe.model_settings import trunk_stage
 from medmcl.stages.recipe.skipped_stages import DEAD_END, WRECKED
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.select.folds import without_fold
@@ -49,7 +50,7 @@ from medmcl.stages.train.grouped_rows import (
     groups_of,
     tuning_in_groups,
 )
-from medmcl.stages.train.models import Setting, build_learner, take_weights, trunk_stage
+from medmcl.stages.train.models import Setting, build_learner, take_weights
 from medmcl.stages.train.online import build_selector
 from medmcl.stages.train.parts import norms_of_parts, refuse_empty_parts
 from medmcl.stages.train.probe_rows import keep_apart, kept_for_later

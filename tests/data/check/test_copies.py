@@ -10,7 +10,7 @@ from medmcl.data.check.check import check_cohort
 from medmcl.data.check.copies import CERTAIN, LIKELY, NEAR, neighbours
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import build_adapters, prepare
-from medmcl.modalities.sketches import ecg_distance
+from medmcl.modalities.ecg.sketch import ecg_distance
 
 
 def copies(tiny, **options):

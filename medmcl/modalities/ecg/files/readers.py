@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from medmcl.core.errors import RecordError
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
+from medmcl.modalities.ecg.settings import Reader
 
-Reader = Literal["wfdb", "muse_xml", "ukb_xml", "dicom", "npy", "parquet"]
 MAX_VALUES = 200_000_000
 """Samples times leads of one record: a file that says more is broken, or bursts the memory."""
 

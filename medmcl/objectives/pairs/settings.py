@@ -1,4 +1,4 @@
-"""Settings of a pair graph that is learned while a stage trains."""
+"""Which pairs of modalities a recipe may ask for: named, all, a star, or learned in training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, closest
 from medmcl.core.contracts import ProbeRows
 
 FLOORS = {"mi": 0.05}
@@ -65,3 +65,43 @@ class Learned(Config):
     def cut_below(self) -> float | None:
         """The floor in force."""
         return FLOORS.get(self.score) if self.floor is None else self.floor
+
+
+class Star(Config):
+    """Every other modality is aligned with one anchor."""
+
+    star: str
+
+
+def readable_pairs(value: object) -> object:
+    """Refuse what cannot be read as pairs, in one sentence; `pair_graph` asks about names."""
+    star = isinstance(value, Star) or (isinstance(value, dict) and set(value) == {"star"})
+    learned = isinstance(value, dict) and "learn" in value
+    listed = isinstance(value, list | tuple) and all(_is_pair(pair) for pair in value)
+    if value == "all" or star or listed or learned or isinstance(value, Config):
+        return value
+    near = closest("learn", map(str, value)) if isinstance(value, dict) else None
+    if near is not None:
+        raise ValueError(f"unknown key '{near}'; did you mean 'learn'?")
+    raise ValueError(
+        "write all, {star: modality}, {learn: tree}, or a list of pairs [a, b] or [a, b, weight]"
+    )
+
+
+def form_of_pairs(value: object) -> str:
+    """Which form `readable_pairs` has let pass: ``all``, ``list``, or the name of its settings."""
+    if isinstance(value, str):
+        return "all"
+    if isinstance(value, Config):
+        return type(value).__name__
+    if isinstance(value, dict):
+        return "Learned" if "learn" in value else "Star"
+    return "list"
+
+
+def _is_pair(pair: object) -> bool:
+    if not isinstance(pair, list | tuple) or len(pair) not in (2, 3):
+        return False
+    return all(isinstance(name, str) for name in pair[:2]) and all(
+        isinstance(weight, int | float) for weight in pair[2:]
+    )

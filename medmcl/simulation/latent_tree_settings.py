@@ -1,0 +1,64 @@
+"""What can be set of simulated modalities that are related as a tree is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from medmcl.core.config import Config
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LatentTreeSettings(Config):
+    """How many modalities, how they hang together, and how patchy they are."""
+
+    subjects: PositiveInt = Field(default=1000, description="number of subjects")
+    seed: int = Field(default=0, description="same seed, same bytes")
+    modalities: Annotated[int, Field(ge=2, le=100)] = Field(
+        default=6, description="tables: m0, m1, ..."
+    )
+    rho: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.9, description="correlation of latents along an edge of the tree"
+    )
+    tree: Literal["random", "chain", "star"] | tuple[tuple[int, int], ...] = Field(
+        default="random", description="random, chain, star, or edges such as [[0, 1], [1, 2]]"
+    )
+    noise_modalities: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="how many of the modalities share nothing with any other"
+    )
+    missing: Share = Field(
+        default=0.0, description="share of entries absent at random; everybody keeps one"
+    )
+    latent: PositiveInt = Field(default=8, description="latent dimensions of a modality")
+    columns: PositiveInt = Field(default=24, description="columns of a table")
+    noise: Annotated[float, Field(ge=0)] = Field(
+        default=0.3, description="noise of a cell, standard deviation"
+    )
+    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
+    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
+    recipe: str = Field(default="autobind_toy", description="default recipe of the cohort")
+    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
+
+    @model_validator(mode="after")
+    def _check(self) -> LatentTreeSettings:
+        if self.tuning + self.held_out >= 1:
+            raise ValueError("tuning + held_out must leave something to train on")
+        real = self.modalities - self.noise_modalities
+        if real < 2:
+            raise ValueError("at least two modalities must be related")
+        if not isinstance(self.tree, str) and not _spans(self.tree, real):
+            raise ValueError(
+                f"tree: {real - 1} edges that join the modalities 0 to {real - 1} (those of pure "
+                "noise stand outside)"
+            )
+        return self
+
+
+def _spans(edges: tuple[tuple[int, int], ...], size: int) -> bool:
+    reached, more = {0}, True
+    while more:
+        fresh = {b for a, b in (*edges, *((b, a) for a, b in edges)) if a in reached} - reached
+        reached, more = reached | fresh, bool(fresh)
+    return reached == set(range(size)) and len(edges) == size - 1

@@ -1,0 +1,51 @@
+"""Which confounders a cohort has of those that an evaluate stage asks for."""
+
+from __future__ import annotations
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ConfigError
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.run.subgroups import attribute_names
+
+USUAL = ("site", "sex", "age")
+"""Names that a recipe may ask for before it knows the cohort."""
+
+
+def confounder_names(
+    spec: EvaluateSpec, cohort: Cohort, *, is_own: bool = True
+) -> tuple[list[str], list[str]]:
+    """Give the confounders that a cohort has, and notes of those that it has not.
+
+    A recipe that asks for site, sex or age does not know the cohort: without it, that is a note. So
+    is any other name in a cohort that the recipe was not written for.
+
+    Args:
+        spec: The evaluate stage.
+        cohort: The cohort to score.
+        is_own: Whether the recipe was trained on it.
+
+    Raises:
+        ConfigError: Another name that the cohort does not have.
+    """
+    if not spec.confounders:
+        return [], []
+    attributes = attribute_names(cohort)
+    if spec.confounders == "all":
+        notes = [] if attributes else ["confounders: the cohort has none of site, sex, age"]
+        return list(attributes), notes
+    columns = [str(one) for one in cohort.subjects.columns if one not in ("split", "group")]
+    have = list(dict.fromkeys([*attributes, *columns]))
+    missing = [name for name in dict.fromkeys(spec.confounders) if name not in have]
+    for name in missing:
+        if name not in USUAL and is_own:
+            raise ConfigError(
+                f"there is no confounder '{name}'{nearest(name, have)}",
+                where=f"{spec.name}.confounders",
+                got=name,
+                expected="an attribute of `subgroups:` in cohort.yaml, or a column of the subjects "
+                "table",
+                mend="write one of these names, or name it under `subgroups:`",
+            )
+    notes = [f"confounder {name} left out: the cohort does not have it" for name in missing]
+    return [name for name in dict.fromkeys(spec.confounders) if name in have], notes

@@ -1,0 +1,29 @@
+"""Whether a folder is a run: asked before anything is imported that takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medmcl.core.errors import ArtefactError
+
+VECTORS = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")
+"""Files of vectors that were made elsewhere, by their endings."""
+
+
+def run_config(run: Path | str) -> Path:
+    """Give the config.yaml of a run.
+
+    Raises:
+        ArtefactError: The folder has none.
+    """
+    file = Path(run) / "config.yaml"
+    if file.is_file():
+        return file
+    is_vectors = str(run).lower().endswith(VECTORS)
+    raise ArtefactError(
+        "is not a run folder" if is_vectors else "is not a run folder (it has no config.yaml)",
+        where=run,
+        mend=f"--embeddings {run}"
+        if is_vectors
+        else "give the folder that `medmcl pretrain --out` named",
+    )

@@ -1,0 +1,195 @@
+"""What commands import, and so what they cost before they begin: only what they need.
+
+Sets of modules are the proof. Processor seconds stand under bounds that a busy machine keeps, far
+below those of torch alone; the times themselves are in benchmarks/start_up.md.
+"""
+
+import re
+
+import pytest
+import yaml
+from small_brains import write_brains
+from small_tables import whas, write_whas
+from started import started
+
+from medmcl.core.lazy import Parts
+from medmcl.encoders.build import ENCODERS, ENTRANCES
+from medmcl.modalities import ADAPTERS
+from medmcl.objectives.build import OBJECTIVES
+from medmcl.selection import CHOICES
+
+HEAVY = {"torch", "pandas", "sklearn", "scipy", "monai", "torch_geometric", "wfdb", "timm",
+         "torchvision", "matplotlib", "nibabel", "pyarrow", "pydicom", "transformers"}  # fmt: skip
+LIGHT_SECONDS = 1.5
+"""Of a list or a refusal: 0.3 to 0.6 on a quiet machine; importing torch alone takes 1.6."""
+TABLE_SECONDS = 3.0
+"""Of `check` of a small table: 0.9 to 1.3 on a quiet machine, 4 with torch, scipy and the rest."""
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("table")
+    write_whas(folder / "cohort", whas()[0])
+    return folder / "cohort"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["recipes"],
+        ["cohorts"],
+        ["cohorts", "demo"],
+        ["recipes", "ecg_cmr"],
+        ["recipes", "ecg_cmr", "stages.mdm.objectives.masked"],
+        ["recipes", "ecg_cmr", "towers.ecg.encoder"],
+        ["recipes", "ecg_cmr", "inputs.ecg"],
+        ["recipes", "risk_table", "stages.results"],
+    ],
+    ids=" ".join,
+)
+def test_a_list_is_printed_without_what_takes_seconds_to_import(words, tmp_path):
+    done = started(tmp_path, words)
+    assert done.code == 0, done.said
+    assert done.packages(HEAVY) == set()
+    assert done.seconds < LIGHT_SECONDS
+
+
+def listed(folder, *words):
+    """Words of each command that a help lists."""
+    said = started(folder, [*words, "--help"]).said.partition("Commands:")[2]
+    return [[*words, name] for name in re.findall(r"^  ([a-z][\w-]*)  ", said, re.M)]
+
+
+def test_help_of_every_command_imports_nothing_heavy(tmp_path):
+    """Not even pydantic and numpy."""
+    commands = [[], *listed(tmp_path), *listed(tmp_path, "cooccur")]
+    assert len(commands) > 20
+    done = started(tmp_path, *([*words, "--help"] for words in commands))
+    assert done.code == 0, done.said
+    assert done.said.count("Usage: medmcl") == len(commands)
+    assert done.packages(HEAVY | {"pydantic", "numpy", "yaml"}) == set()
+
+
+REFUSED = [
+    (["pretrain", "--cohort", "nowhere"], "there is no cohort 'nowhere'"),
+    (["pretrain", "--cohort", "demo", "--recipe", "ecg_cmr_ty"], "did you mean 'ecg_cmr_toy'"),
+    (["pretrain", "--cohort", "demo", "--set", "stages.mdm.epoch=2"], "did you mean 'epochs'"),
+    (["pretrain", "--cohort", "demo", "--set", "stages.mdm.objectives.masked.ncc_wight=1"],
+     "write --set stages.mdm.objectives.masked.ncc_weight=1"),
+    (["pretrain", "--cohort", "demo", "--set", "towers.ecg.encoder.dept=2"],
+     "write --set towers.ecg.encoder.depth=2"),
+    (["pretrain", "--cohort", "demo", "--set", "inputs.ecg.rate=100"],
+     "write --set inputs.ecg.rate_hz=100"),
+    (["pretrain", "--cohort", "demo", "--set", "views.augmented.augment.ecg.jiter=.1"],
+     "did you mean 'jitter'"),
+    (["check", "--cohort", "nowhere"], "there is no cohort 'nowhere'"),
+    (["check", "--cohort", "demo", "--recipe", "nothing"], "there is no recipe 'nothing'"),
+    (["check", "--cohort", "demo", "--screen", "nowhere"], "is not a run folder"),
+    (["evaluate", "nowhere", "--cohort", "demo"], "is not a run folder"),
+    (["evaluate", "vectors.parquet", "--cohort", "demo"], "--embeddings vectors.parquet"),
+    (["evaluate", "nowhere", "--cohort", "demo", "--set", "evaluate.drws=3"], "mean 'draws'"),
+    (["embed", "nowhere", "--cohort", "demo", "--out", "x.csv"], "is not a run folder"),
+    (["select", "nowhere", "--cohort", "demo", "--out", "x.parquet"], "is not a run folder"),
+    (["predict", "nowhere", "--cohort", "demo", "--out", "x.csv"], "is not a run folder"),
+    (["predict", "nowhere", "--record", "ecg=a.hea"], "is not a run folder"),
+    (["simulate", "hart", "--out", "x"], "did you mean 'heart'"),
+    (["simulate", "heart", "--out", "x", "--set", "copling=1"], "write --set coupling=1"),
+    (["simulate", "ehr", "--out", "x", "--set", "code=1"], "did you mean 'codes'"),
+    (["poison", "--cohort", "nowhere", "--out", "x"], "there is no cohort 'nowhere'"),
+    (["shards", "--cohort", "nowhere", "--out", "x"], "there is no cohort 'nowhere'"),
+    (["pretain"], "did you mean 'pretrain'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "said"), REFUSED, ids=[" ".join(one) for one, _ in REFUSED])
+def test_a_refusal_comes_before_what_takes_seconds_to_import(words, said, tmp_path):
+    done = started(tmp_path, words)
+    assert done.code == 2, done.said
+    assert said in done.said
+    assert done.packages(HEAVY) == set()
+    assert done.seconds < LIGHT_SECONDS
+
+
+def test_check_of_a_table_imports_neither_torch_nor_scipy(table, tmp_path):
+    done = started(tmp_path, ["check", "--cohort", table])
+    assert done.code == 0, done.said
+    assert "0 errors" in done.said
+    assert done.packages(HEAVY) == {"pandas", "pyarrow"}
+    assert done.below("medmcl.evaluation", "medmcl.encoders.image", "medmcl.cooccurrence") == set()
+    assert done.seconds < TABLE_SECONDS
+
+
+IMAGES = {
+    "schema": "medmcl/recipe@1",
+    "inputs": {"axial": {"size": 24}},
+    "towers": {
+        "axial": {
+            "encoder": {"name": "small_cnn", "widths": [8]},
+            "head": {"hidden": 8, "out": 8},
+        }
+    },
+    "views": {
+        name: {"augment": {"axial": {"rotation_deg": 5}}} for name in ("augmented", "augmented_2")
+    },
+    "stages": [
+        {
+            "stage": "train",
+            "name": "contrast",
+            "towers": ["axial"],
+            "objectives": {"in_modal": {"modality": "axial"}},
+            "batch_size": 8,
+            "steps": 2,
+        },
+        {
+            "stage": "evaluate",
+            "name": "results",
+            "tasks": ["dementia"],
+            "probe": {"modality": "axial", "models": {"contrastive": "contrast"}},
+            "label_fractions": [1.0],
+            "bootstrap_draws": 100,
+        },
+    ],
+}
+
+
+def test_pretraining_on_images_imports_nothing_of_other_modalities(tmp_path):
+    write_brains(tmp_path / "data", people=28)
+    (tmp_path / "images.yaml").write_text(yaml.safe_dump(IMAGES))
+    done = started(
+        tmp_path,
+        ["pretrain", "--cohort", "oasis1", "--recipe", "images.yaml", "--out", "run",
+         "--set", f"data_root={tmp_path / 'data'}", "--device", "cpu", "--workers", "0"],
+    )  # fmt: skip
+    assert done.code == 0, done.said
+    assert (tmp_path / "run" / "report.html").is_file()
+    others = [f"medmcl.modalities.{kind}" for kind in ("ecg", "genetics", "cmr", "graph")]
+    assert done.below("medmcl.modalities.image.adapter") != set()
+    assert done.below("medmcl.cooccurrence", "medmcl.data.cohort.genotype", *others) == set()
+    assert done.packages({"monai", "torch_geometric", "wfdb", "timm", "nibabel"}) == set()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [ADAPTERS, ENCODERS, ENTRANCES, OBJECTIVES],
+    ids=["adapters", "encoders", "entrances", "objectives"],
+)
+def test_settings_that_stand_apart_are_those_of_the_part(parts):
+    for name, part in parts.items():
+        assert part.Settings is parts.settings[name], name
+
+
+def test_a_map_of_parts_imports_what_is_asked_for_alone():
+    parts = Parts({"ordered": "collections:OrderedDict", "gone": "this_is_no_module:Thing"})
+    assert list(parts) == ["ordered", "gone"]
+    assert len(parts) == 2
+    assert "gone" in parts
+    assert "other" not in parts
+    assert parts["ordered"].__name__ == "OrderedDict"
+    with pytest.raises(ModuleNotFoundError):
+        parts["gone"]
+    with pytest.raises(KeyError):
+        parts["other"]
+    assert parts.get("other") is None
+    parts["gone"] = int
+    assert parts["gone"] is int
+    assert all(callable(one) for one in CHOICES.values())
