@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
+from medmcl.core.garbage import old_objects_passed_over
 from medmcl.evaluation.protocol.results import Result, save_results
 from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import write_csv_files
@@ -24,6 +25,7 @@ MOST_FINDINGS = 200
 APPENDIX = "appendix.html"
 
 
+@old_objects_passed_over()
 def write_report(path: Path, data: ReportData) -> Path:
     """Write ``path`` (HTML); beside it ``appendix.html``, ``.json``, CSV files, ``model_card.md``.
 
