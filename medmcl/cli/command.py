@@ -150,3 +150,13 @@ class Group(TyperGroup):
                 mend=f"`{whole} --help` says what each does",
             )
         return super().resolve_command(ctx, args)
+
+
+def end_wrecked(wrecked: dict[str, str]) -> None:
+    """End with a code of its own where stages are wrecked, and say so in the last line."""
+    if wrecked:
+        from medmcl.stages.run.launch import WRECKED_CODE
+        from medmcl.stages.train.wrecked import last_line
+
+        click.echo(last_line(wrecked))
+        raise click.exceptions.Exit(WRECKED_CODE)

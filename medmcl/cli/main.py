@@ -6,7 +6,8 @@ Exit codes:
 0    done
 1    a fault of medmcl, or of the machine
 2    the user's mistake (command line, configuration, cohort, artefact): one message, with the fix
-3    ``pretrain``, ``evaluate``: done, but a stage of the run is wrecked; the last line says which
+3    done, but a stage of the run is wrecked; the last line says which (``pretrain``, ``evaluate``,
+     ``predict``, ``embed``)
 75   saved on a signal or Ctrl-C; ``--resume`` goes on
 130  Ctrl-C where there was nothing to save, or pressed twice
 ==== ==============================================================================================
@@ -24,7 +25,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medmcl.cli.command import Command, Group
+from medmcl.cli.command import Command, Group, end_wrecked
 from medmcl.cli.cooccur import app as cooccur
 from medmcl.cli.predict import predict
 from medmcl.core.progress import Clocked
@@ -196,7 +197,7 @@ def pretrain(
     if run is not None:
         print(f"run:    {run.path}")
         print(f"report: {run.path / 'report.html'}")
-        _end_wrecked(run.wrecked)
+        end_wrecked(run.wrecked)
 
 
 @app.command(cls=Command)
@@ -304,17 +305,7 @@ def evaluate(
         from medmcl.stages.predict.people import WARNING
 
         print(f"predictions: {predictions}\nnote: {WARNING}")
-    _end_wrecked(done.wrecked)
-
-
-def _end_wrecked(wrecked: dict[str, str]) -> None:
-    """End with a code of its own where stages are wrecked, and say so in the last line."""
-    if wrecked:
-        from medmcl.stages.run.launch import WRECKED_CODE
-        from medmcl.stages.train.wrecked import last_line
-
-        print(last_line(wrecked))
-        raise typer.Exit(WRECKED_CODE)
+    end_wrecked(done.wrecked)
 
 
 def _probe(text: str) -> Any:
@@ -385,7 +376,8 @@ def embed(
         run_config(run)
         from medmcl.stages.run.run import load
 
-        table = load(run).embed(
+        opened = load(run)
+        table = opened.embed(
             cohort,
             modality=modality.split(",") if modality and "," in modality else modality,
             stage=stage,
@@ -397,6 +389,7 @@ def embed(
     refused = int((table["quality"] != "ok").sum())
     unit = "samples" if "modalities" in table else "records"
     print(f"{len(table)} {unit}, {refused} without an embedding: {out}")
+    end_wrecked(opened.wrecked)
 
 
 @app.command(cls=Command)

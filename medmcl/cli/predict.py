@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from medmcl.cli.command import end_wrecked
+
 RecordOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,6 +121,7 @@ def predict(
         print(_shown(found.table))
     if out is not None:
         _write(found, out, curves)
+    end_wrecked(opened.wrecked)
 
 
 def _refuse_places(

@@ -11,6 +11,7 @@ import yaml
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.findings import LEAVE_OUT
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.tables.files import read_table
 from medmcl.modalities import ADAPTERS
@@ -105,6 +106,21 @@ def write_person(
     path = folder / "cohort.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def mend_of_person(mend: str) -> str:
+    """Say how to mend a record of one person, by what `predict` takes.
+
+    How records are prepared was settled in training: a setting of ``inputs`` cannot be changed
+    here, and there is nobody else to go on with.
+    """
+    mend = mend.replace(LEAVE_OUT, "")
+    if "inputs." not in mend:
+        return mend
+    return (
+        "give a file of the kind that the run was trained on (the same device, units and range): "
+        "predict reads it as the run reads its own, which is settled in training"
+    )
 
 
 def _known(run: Run, plans: list[TaskPlan]) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -15,7 +15,8 @@ from small_squares import SMALL, write_squares
 
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.stages.predict.one_person import write_person
+from medmcl.core.findings import LEAVE_OUT
+from medmcl.stages.predict.one_person import mend_of_person, write_person
 from medmcl.stages.predict.predict import predict_person
 
 
@@ -60,6 +61,20 @@ def test_an_ecg_of_any_format_is_that_of_the_cohort(trained, hearts, files, tmp_
     found = array_of(alone(trained, tmp_path / "p", {"ecg": path}, overrides=more), "ecg")
     row = cohort.samples["subject"].tolist().index(header.stem)
     assert found == pytest.approx(array_of(home, "ecg", row), abs=0.005)  # a step is 4.88 uV
+
+
+@pytest.mark.parametrize(
+    "mend",
+    ["give it: --set 'inputs.image.range=[LOW, HIGH]', or another inputs.image.intensity",
+     "ask for fewer seconds (inputs.ecg.seconds), or set pad: zero or repeat" + LEAVE_OUT],
+)  # fmt: skip
+def test_a_setting_of_training_is_no_way_out_for_one_person(mend):
+    said = mend_of_person(mend)
+    assert "inputs." not in said
+    assert "of the kind that the run was trained on" in said
+    assert mend_of_person("--set cohort.modalities.ecg.units=uV" + LEAVE_OUT) == (
+        "--set cohort.modalities.ecg.units=uV"
+    )
 
 
 def test_what_a_file_of_numbers_cannot_say_is_asked_for_at_once(tmp_path):

@@ -168,6 +168,11 @@ def test_command_line_ends_with_code_3_and_says_why_last(omics, tmp_path, capsys
     assert capsys.readouterr().out.strip().splitlines()[-1] == last
     told = json.loads((tmp_path / "again" / "report.json").read_text("utf-8"))
     assert told["headline"][0].startswith("This run is wrecked: align")
+    assert typed("embed", run, *words, "--out", tmp_path / "e.parquet") == 3
+    assert capsys.readouterr().out.strip().splitlines()[-1] == last
+    assert (tmp_path / "e.parquet").is_file()
+    assert typed("predict", run, *words, "--out", tmp_path / "p.parquet") == 3
+    assert capsys.readouterr().out.strip().splitlines()[-1] == last
 
 
 def healthy(**changes):
