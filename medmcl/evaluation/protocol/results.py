@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,7 +125,7 @@ class Result:
 
 def save_results(path: Path, results: Iterable[Result]) -> None:
     """Write rows as ``.json`` or ``.csv`` by the file's ending, whole or not at all."""
-    rows = [asdict(result) for result in results]
+    rows = [vars(result) for result in results]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     if path.suffix == ".csv":
