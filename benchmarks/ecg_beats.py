@@ -4,8 +4,8 @@
 
 Simulated hearts and drawn rhythms, whose beats are known; MIT-BIH 100 with its annotations; PTB-XL
 (Wagner et al. 2020, CC BY 4.0), where what is found without noise stands for the truth. Thresholds
-were chosen on hearts of seed 1, rhythms of seed 3 and even tenths of a minute of MIT-BIH 100; the
-page is about others. One minute on one core.
+were chosen on hearts of seeds 1 and 2, rhythms of seeds 3 and 4, even tenths of a minute of MIT-BIH
+100 and folds 7 and 8 of PTB-XL; the page is about others. One minute on one core.
 """
 
 from __future__ import annotations

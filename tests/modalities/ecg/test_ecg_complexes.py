@@ -7,6 +7,8 @@ from benchmarks.ecg_beats import count, disturbed, hearts, level
 from benchmarks.ecg_rhythms import draw
 from medmcl.modalities.ecg.beats import find_beats
 from medmcl.modalities.ecg.complexes import BEAT_HZ, find_complexes
+from medmcl.modalities.ecg.curves import REST, STEEP_HZ, band_of, smooth
+from medmcl.modalities.ecg.matched import _to_the_middle, noise_above
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,42 @@ def test_two_leads_under_noise(simulated, kind, size, precision):
     told, recalled = found(simulated, [1, 10], kind, size)
     assert told >= precision
     assert recalled >= 0.97
+
+
+@pytest.mark.parametrize(("size", "precision", "recall"), [(0.1, 0.998, 0.978), (0.3, 0.99, 0.98)])
+def test_two_leads_of_small_complexes_under_noise(simulated, size, precision, recall):
+    """I and V2: of some hearts their QRS holds no more power than the noise of its window."""
+    told, recalled = found(simulated, [0, 7], "white", size)
+    assert told >= precision
+    assert recalled >= recall
+
+
+def test_wide_complexes_under_noise():
+    generator = np.random.default_rng(8)
+    kinds = ("bundle branch block", "paced", "ventricular tachycardia")
+    drawn = [draw(kind, generator) for kind in kinds for _ in range(6)]
+    told, recalled = found([(one.signal, one.beats) for one in drawn], [0, 1], "white", 0.3)
+    assert told >= 0.995
+    assert recalled >= 0.82
+
+
+def test_beats_found_at_the_end_of_their_complexes_are_told_at_the_middle():
+    power = np.ones(5 * BEAT_HZ)
+    starts = np.arange(300, 2200, 400)
+    for start in starts:
+        power[start : start + 81] = 9.0
+    for late in (-30, 0, 40, 60):
+        assert late + _to_the_middle(power, starts + 40 + late) == pytest.approx(0, abs=1)
+
+
+@pytest.mark.parametrize("leads", [1, 2, 12])
+def test_noise_stands_out_no_more_often_than_it_should(leads):
+    noise = np.random.default_rng(leads).normal(size=(leads, 200 * BEAT_HZ))
+    size = smooth(band_of(noise, STEEP_HZ), 0.1)
+    above = size > noise_above(leads, STEEP_HZ, 0.1) * np.quantile(size, REST)
+    assert above.mean() < 2e-3
+    if leads == 1:
+        assert above.mean() > 2e-4  # the bound is that of noise, not any
 
 
 def test_twelve_leads_under_noise(simulated):
