@@ -1,5 +1,7 @@
 import pickle
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -418,3 +420,23 @@ def test_the_checks_of_scikit_learn_that_apply(embedder, name):
 def test_the_suite_of_scikit_learn_passes(embedder):
     with pytest.warns(SkipTestWarning, match="Can't test estimator"):
         check_estimator(embedder)
+
+
+def test_the_block_of_the_documentation_runs_as_it_stands(
+    run, hearts, people, tmp_path, monkeypatch
+):
+    page = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n((?:(?!```).)*?cross_val_score\(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "first").symlink_to(run)
+    shutil.copytree(hearts, tmp_path / "my_cohort")
+    table = people.assign(outcome=people["sick"])
+    table.to_csv(tmp_path / "my_cohort" / "participants.tsv", sep="\t", index=False)
+    few = 'scoring="roc_auc", cv=4'  # eight people here
+    assert 'scoring="roc_auc"' in block
+    found: dict = {}
+    exec(block.replace('scoring="roc_auc"', few), found)
+    assert len(found["people"]) == 8
+    assert found["scores"].shape == (4,)
+    assert np.isfinite(found["scores"]).all()
