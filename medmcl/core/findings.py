@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 
@@ -48,3 +49,21 @@ LEAVE_OUT = "; or leave it out: --set cohort.on_bad_record=exclude"
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Write a number with its noun: ``1 subject``, ``2 subjects``, ``0 copies``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def alike_once(findings: Iterable[Finding]) -> list[Finding]:
+    """Give findings of many records in the same words once, with how many they are.
+
+    Others, errors among them, pass: who lost a record stands by name.
+    """
+    kinds: dict[tuple[str, ...], list[Finding]] = {}
+    for one in findings:
+        words = (one.level, one.code, one.what, one.mend)
+        own = () if (one.level, one.scope) == ("warning", "record") else (one.where,)
+        kinds.setdefault((*words, *own), []).append(one)
+    return [
+        replace(same[0], where=f"{len(same):,} records, the first {same[0].where}")
+        if len(same) > 1
+        else same[0]
+        for same in kinds.values()
+    ]

@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
+from medmcl.core.findings import alike_once
 from medmcl.core.garbage import old_objects_passed_over
 from medmcl.evaluation.protocol.results import Result, save_results
 from medmcl.evaluation.report.data import ReportData
@@ -67,6 +68,7 @@ def pages(data: ReportData, name: str = "report.html") -> tuple[str, str]:
     said = headline(data)
     front, back = parted(sections_of(data), words(str(one) for one in said))
     numbers = {section.key for section in back}
+    found = alike_once(data.findings)
     first = fill(
         "report.html.j2",
         sections=front,
@@ -88,8 +90,8 @@ def pages(data: ReportData, name: str = "report.html") -> tuple[str, str]:
         not_shown=not_shown(data),
         notes_left=[note for note in data.notes if LEFT_OUT not in note],
         card=model_card(data),
-        findings=list(data.findings)[:MOST_FINDINGS],
-        hidden_findings=max(0, len(data.findings) - MOST_FINDINGS),
+        findings=found[:MOST_FINDINGS],
+        hidden_findings=max(0, len(found) - MOST_FINDINGS),
         finding_counts=Counter(finding.code for finding in data.findings).most_common(),
         header=tuple(at_level(name, data.level) for name in _TABLE_HEADER),
         rows=[_table_row(row) for row in data.task_rows if not row.versus],

@@ -69,6 +69,22 @@ def said(data, question):
     return [one.text for one in headline(data) if one.question == question]
 
 
+def test_what_many_records_have_in_common_is_one_line_of_the_appendix_and_counts_stay():
+    def unseen(who, category, level="warning"):
+        what = f"column 'sex' has '{category}'"
+        return Finding(code="tabular.unseen", where=who, what=what, mend="correct it", level=level)
+
+    several = [unseen(f"p{n}", "w") for n in range(7)] + [unseen("p8", "x")]
+    lost = [unseen("p9", "y", "error"), unseen("p10", "y", "error")]
+    first, appendix = pages(ReportData(title="t", findings=[*several, *lost]))
+    assert "tabular.unseen: 10" in first
+    assert appendix.count("column &#39;sex&#39; has &#39;w&#39;") == 1
+    assert "7 records, the first p0" in appendix
+    assert "p8" in appendix
+    for who in ("p9", "p10"):  # who lost a record stands by name
+        assert f">{who}<" in appendix
+
+
 def test_an_empty_report_says_so():
     first, appendix = pages(ReportData(title="nothing yet"))
     assert "nothing yet: nothing has been evaluated yet" in first
