@@ -1,11 +1,12 @@
 """What scoring people whom an encoder has seen is worth: pairs that name the outcome, by heart.
 
-    python benchmarks/memorised_pairs.py --out benchmarks [--seeds 5] [--steps 100]
+    python benchmarks/memorised_pairs.py --out benchmarks [--seeds 5] [--steps 200]
 
-A cohort whose inputs are noise, paired with a table that names outcome and sex. The same embeddings
-are scored by the rule that medmcl had below 500 people until November 2026 (5 x 5 folds of probes
-over everybody, the encoder trained once), on held-out people, in folds of those whom no stage has
-seen, and with every stage trained anew in each fold. Whatever is above .5 is memory.
+A cohort whose inputs are noise, paired with reports, and with a table, that name outcome and sex;
+a step is an epoch. The same embeddings are scored by the rule that medmcl had below 500 people
+until November 2026 (5 x 5 folds of probes over everybody, the encoder trained once), on held-out
+people, in folds of those whom no stage has seen, and with every stage trained anew in each fold.
+Whatever is above .5 is memory.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from medmcl.stages.evaluate.spec import EvaluateSpec
 
 PEOPLE = 300
 WIDTH = 16
-LABS, VITALS, ANSWER = "labs", "vitals", "answer"
-"""Noise, other noise, and the table that names the outcome (as a report would)."""
+LABS, VITALS, ANSWER, REPORT = "labs", "vitals", "answer", "report"
+"""Noise, other noise, and what names the outcome: a table and a free text."""
 
 
 def write_told(folder: Path, seed: int, *, told_by: bool = True, split=None) -> Path:
-    """Noise tables, an outcome and a sex that are independent of them, and a table that names both.
+    """Noise tables, outcome and sex independent of them, a table and a report that name both.
+
+    Whoever is paired with whom, inputs tell nothing of the outcome: pairs are as if permuted.
 
     Args:
         folder: Folder to write.
@@ -48,6 +51,9 @@ def write_told(folder: Path, seed: int, *, told_by: bool = True, split=None) -> 
     people = pd.DataFrame({"pid": ids, "ill": rng.integers(0, 2, PEOPLE)})
     people["sex"] = np.where(rng.random(PEOPLE) < 0.5, "f", "m")
     people["fold"] = np.array(["train", "train", "tuning", "held_out"])[np.arange(PEOPLE) % 4]
+    words = np.where(people["ill"] == 1, "ill ", "well ") + people["sex"]
+    whose = rng.integers(0, 12, PEOPLE).astype(str)  # pairs can be learned by heart
+    people["report"] = words + " ward" + pd.Series(whose)
     people.to_csv(folder / "people.csv", index=False)
     for name in (LABS, VITALS):
         table = pd.DataFrame(rng.normal(size=(PEOPLE, WIDTH)).round(4))
@@ -56,7 +62,7 @@ def write_told(folder: Path, seed: int, *, told_by: bool = True, split=None) -> 
         table.to_csv(folder / f"{name}.csv", index=False)
     answer = pd.DataFrame({"pid": ids, "a_ill": 3.0 * people["ill"]})
     answer["a_sex"] = 3.0 * (people["sex"] == "f")
-    for k in range(4):  # whom it is of: pairs can be learned by heart
+    for k in range(2):  # whom it is of
         answer[f"a_{k}"] = rng.normal(size=PEOPLE).round(4)
     answer.to_csv(folder / "answer.csv", index=False)
     tree = {
@@ -67,6 +73,7 @@ def write_told(folder: Path, seed: int, *, told_by: bool = True, split=None) -> 
             LABS: {"reader": "table", "table": "labs.csv", "columns": f"{LABS}_*"},
             VITALS: {"reader": "table", "table": "vitals.csv", "columns": f"{VITALS}_*"},
             ANSWER: {"reader": "table", "table": "answer.csv", "columns": "a_*"},
+            REPORT: {"reader": "text", "column": "report"},
         },
         "subgroups": {"sex": {"column": "sex"}},
         "tasks": {"ill": {"kind": "binary", "column": "ill"}},
@@ -77,36 +84,44 @@ def write_told(folder: Path, seed: int, *, told_by: bool = True, split=None) -> 
     return folder
 
 
-def memorising(steps: int, *evaluations: dict) -> dict:
-    """A recipe whose stages learn pairs by heart, kept at their last step, in every way we have."""
+def memorising(steps: int, *evaluations: dict, binds: bool = True) -> dict:
+    """A recipe whose stages learn pairs by heart, kept at their last step, in every way we have.
+
+    A batch holds everybody: a step is an epoch. ``binds``: with all stages; else contrastive alone.
+    """
     tower = {"encoder": {"name": "tabular_mlp", "cell_width": 4, "hidden": 64, "depth": 1,
                          "width": 32}, "head": {"layers": 1, "out": 16}}  # fmt: skip
+    text = {"encoder": {"name": "text_transformer", "width": 16, "depth": 1, "heads": 1},
+            "head": {"layers": 1, "out": 16}}  # fmt: skip
     common = {
-        "batch_size": 64, "steps": steps, "keep": "last", "evaluate_every": 1000,
+        "batch_size": 256, "steps": steps, "keep": "last", "evaluate_every": 1000,
         "optimiser": {"name": "adamw", "lr": 5.0e-3, "weight_decay": 0.0, "warmup": 0},
     }  # fmt: skip
-    aligned = {"cross_modal": {"view": "plain", "pairs": [[LABS, ANSWER]], "scale": {"init": 5.0}}}
+    aligned = {"cross_modal": {"view": "plain", "pairs": [[LABS, REPORT]], "scale": {"init": 5.0}}}
+    contrast = {"stage": "train", "name": "contrast", "towers": [LABS, REPORT],
+                "objectives": aligned, **common}  # fmt: skip
+    others = [
+        {"stage": "cluster", "name": "groups", "of": "contrast", "modality": REPORT,
+         "clusters": 2, "smallest": 8, "adds": 0.0},
+        {"stage": "train", "name": "within", "towers": [LABS, REPORT], "groups": "groups",
+         "restart": 1, "objectives": aligned, **common, "steps": (steps + 3) // 4},
+        {"stage": "join", "name": "joined", "of": ["contrast", "within"]},
+        {"stage": "train", "name": "bind", "towers": [LABS, VITALS, ANSWER], "rows": "any",
+         "objectives": {"cross_modal": {"view": "plain",
+             "pairs": {"learn": "tree", "score": "mi", "warm_up": 0.5, "every": 50,
+                       "floor": 0.0, "probe_share": 0.2, "probe_rows": 30},
+             "scale": {"init": 5.0}}}, **common},
+    ]  # fmt: skip
+    towers = {LABS: tower, REPORT: text, VITALS: tower, ANSWER: tower}
+    inputs = {LABS: {}, REPORT: {"max_tokens": 4, "vocabulary": 100}, VITALS: {}, ANSWER: {}}
+    read = list(towers) if binds else [LABS, REPORT]
     return {
         "schema": "medmcl/recipe@1",
         "name": "memorising",
-        "inputs": {LABS: {}, VITALS: {}, ANSWER: {}},
-        "towers": {LABS: tower, VITALS: tower, ANSWER: tower},
-        "stages": [
-            {"stage": "train", "name": "contrast", "towers": [LABS, ANSWER],
-             "objectives": aligned, **common},
-            {"stage": "cluster", "name": "groups", "of": "contrast", "modality": ANSWER,
-             "clusters": 2, "smallest": 8, "adds": 0.0},
-            {"stage": "train", "name": "within", "towers": [LABS, ANSWER], "groups": "groups",
-             "restart": 1, "objectives": aligned, **common},
-            {"stage": "join", "name": "joined", "of": ["contrast", "within"]},
-            {"stage": "train", "name": "bind", "towers": [LABS, VITALS, ANSWER], "rows": "any",
-             "objectives": {"cross_modal": {"view": "plain",
-                 "pairs": {"learn": "tree", "score": "mi", "warm_up": 0.5, "every": 20,
-                           "floor": 0.0, "probe_share": 0.2, "probe_rows": 30},
-                 "scale": {"init": 5.0}}}, **common},
-            *evaluations,
-        ],
-    }  # fmt: skip
+        "inputs": {name: inputs[name] for name in read},
+        "towers": {name: towers[name] for name in read},
+        "stages": [contrast, *(others if binds else []), *evaluations],
+    }
 
 
 def write_recipe(path: Path, tree: dict) -> Path:
@@ -129,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=200)
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -181,9 +196,9 @@ def written(table: pd.DataFrame, seeds: int, steps: int) -> list[str]:
         "",
         f"Made by `python benchmarks/memorised_pairs.py --out benchmarks --seeds {seeds} --steps "
         f"{steps}`: {PEOPLE} people,",
-        f"{WIDTH} columns of noise, paired with a table that names the outcome; {steps} steps a "
-        "stage, the last kept;",
-        f"{seeds} seeds. The truth is .5 everywhere.",
+        f"{WIDTH} columns of noise, paired with reports (contrastive, multistage) or a table "
+        "(AutoBIND) that name the outcome;",
+        f"{steps} epochs a stage, the last kept; {seeds} seeds. The truth is .5 everywhere.",
         "",
         "| scored | people | model | AUROC, mean (each seed) | intervals that cover .5 |",
         "|---|---|---|---|---|",

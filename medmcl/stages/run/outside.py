@@ -52,8 +52,8 @@ def outside_splits(
     twins = chance_twins(run, prepared)
     if twins:
         notes.append(
-            f"{counted(twins, 'subject')} whose row is that of somebody the run learned from, as "
-            "often as chance would have it: scored as other people"
+            f"{counted(twins, 'subject')} with a row or text like one that the run learned from, "
+            "as often as chance would have it: scored as other people"
         )
     if seen is None:
         notes.append("whether the run learned from people of this cohort is unknown")

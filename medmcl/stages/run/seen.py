@@ -20,7 +20,8 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
 
     People are told by the content of measured records (of others, where the run read no measured
     kind), whatever they are called; in the run's own cohort by their ids, too, however it is split
-    now. Rows of tables that are as often equal by chance tell nobody (`chance_twins`).
+    now. Records of a kind that is not measured, and that are as often equal by chance, tell nobody
+    (`chance_twins`).
 
     Args:
         run: The run.
@@ -33,10 +34,9 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     is_own = run.config.get("cohort_fingerprint") == cohort.fingerprint
     if not prepared.adapters and is_another(run, cohort):
         return None
-    measured = [n for n, adapter in prepared.adapters.items() if adapter.kind in MEASURED]
-    seen = learned_from(run.path, prepared, among=measured or tuple(prepared.adapters))
-    if chance_twins(run, prepared):
-        seen = np.zeros(len(prepared.splits), dtype=bool)
+    measured = _measured(prepared)
+    found = _by_content(run, prepared)
+    seen = None if found is None else found[0]
     if is_own or (not is_another(run, cohort) and (not measured or seen is None or seen.any())):
         by_id = _by_id(run, prepared)
         seen = by_id if seen is None or not measured else seen | by_id
@@ -60,30 +60,60 @@ def seen_by_any(run: Run, prepared: Prepared, others: np.ndarray) -> np.ndarray 
 
 
 def chance_twins(run: Run, prepared: Prepared) -> int:
-    """Count people whose row of a table is that of somebody the run learned from, as by chance.
+    """Count people with a record like one that the run learned from, as chance would have it.
 
-    Two people of one age and sex have the same row of a narrow table. Of U that were learned from,
-    as many are expected to be met as people here have twins among one another (and one more, as
-    none is no proof), times U over the people here. Where three times as many are met, or the run
-    reads more than tables, rows stand for people, and the count is 0.
+    Two people of one age and sex have the same row of a narrow table, and two normal ECGs the same
+    report. Such people are no others' doubles, and are not counted by `seen_people`.
 
     Args:
         run: The run.
         prepared: The cohort, as the run prepares it.
     """
-    kept = kept_records(run.path)
-    kinds = {adapter.kind for adapter in prepared.adapters.values()}
-    seen = learned_from(run.path, prepared) if kinds == {"tabular"} else None
-    if kept is None or seen is None or not seen.any():
+    found = _by_content(run, prepared)
+    if found is None:
         return 0
-    alike = len(np.unique(prepared.subjects[seen]))
-    rows = np.stack([prepared.identity(name) for name in prepared.adapters], axis=1)
-    people = np.unique(np.column_stack([rows, prepared.subjects]), axis=0)
-    _, which, times = np.unique(people[:, :-1], axis=0, return_inverse=True, return_counts=True)
-    twins = int((times[which] > 1).sum())
-    others = max(len(one) for one in kept.values())
-    expected = (twins + 1) * others / max(1, len(np.unique(prepared.subjects)) - 1)
-    return alike if alike <= 3 * expected else 0
+    seen, alike = (set(prepared.subjects[one]) for one in found)
+    return len(alike - seen)
+
+
+def _measured(prepared: Prepared) -> list[str]:
+    return [name for name, adapter in prepared.adapters.items() if adapter.kind in MEASURED]
+
+
+def _by_content(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] | None:
+    """Samples with a record that the run learned from, and those with one by chance, (N,) bool.
+
+    Of a modality that is not measured the chance that records of two people are equal is had from
+    the pairs of people in training and from those here. Where more than three times as many people
+    are met as it makes expected, and where it is 0, equal records are those of one person.
+    """
+    measured = _measured(prepared)
+    seen = learned_from(run.path, prepared, among=measured or tuple(prepared.adapters))
+    if seen is None:
+        return None
+    alike = np.zeros(len(seen), dtype=bool)
+    if measured:
+        return seen, alike
+    seen, kept = alike.copy(), kept_records(run.path) or {}
+    for name in prepared.adapters:
+        met = learned_from(run.path, prepared, among=(name,))
+        if met is None or not met.any():
+            continue
+        here = np.stack([prepared.identity(name), prepared.subjects], axis=1)
+        here = np.unique(here[here[:, 0] >= 0], axis=0)[:, 0]
+        equal, pairs = (a + b for a, b in zip(_pairs(kept[name]), _pairs(here), strict=True))
+        expected = len(kept[name]) * len(here) * equal / max(1.0, pairs)
+        if len(np.unique(prepared.subjects[met])) > 3 * expected:
+            seen |= met
+        else:
+            alike |= met
+    return seen, alike
+
+
+def _pairs(records: np.ndarray) -> tuple[float, float]:
+    """Count pairs of equal records, one a person, and all pairs, of (R,)."""
+    times = np.unique(records, return_counts=True)[1].astype(np.float64)
+    return float((times * (times - 1)).sum() / 2), len(records) * (len(records) - 1) / 2
 
 
 def _by_id(run: Run, prepared: Prepared) -> np.ndarray:

@@ -16,13 +16,18 @@ PEOPLE = "#people"
 
 
 def train_records(prepared: Prepared) -> dict[str, np.ndarray]:
-    """Hash of every record of the train and tuning splits, by modality. (R,) uint64, sorted."""
+    """Hash of every record of the train and tuning splits, by modality. (R,) uint64, sorted.
+
+    Equal records of several people stand once for each of them.
+    """
     found = {}
     for name, stored in prepared.stored.items():
-        side = prepared.cohort.subjects["split"].reindex(prepared.cohort.records[name]["subject"])
+        whose = prepared.cohort.records[name]["subject"]
+        side = prepared.cohort.subjects["split"].reindex(whose)
         learned = side.isin(["train", "tuning"]).to_numpy() & stored.usable
-        digests = np.asarray(stored.digests, dtype=str)[learned]
-        found[name] = np.unique(_numbers(digests))
+        hashes = _numbers(np.asarray(stored.digests, dtype=str)[learned])
+        people = np.unique(whose.to_numpy()[learned], return_inverse=True)[1].astype(np.uint64)
+        found[name] = np.sort(np.unique(np.stack([hashes, people], axis=1), axis=0)[:, 0])
     return found
 
 

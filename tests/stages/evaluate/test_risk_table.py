@@ -213,7 +213,7 @@ def test_people_of_equal_rows_are_others_unless_there_are_too_many_of_them(made,
     )  # fmt: skip
     done = medmcl.evaluate(run, there, out=tmp_path / "y", device="cpu", overrides=FEW)
     assert done.results[0].n == 200
-    assert "200 subjects whose row is that of somebody" in " ".join(done.notes)
+    assert "200 subjects with a row or text like one" in " ".join(done.notes)
 
 
 def test_a_cohort_of_outcomes_alone_is_told_what_it_lacks(tmp_path):
