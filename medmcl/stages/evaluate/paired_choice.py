@@ -15,9 +15,8 @@ from medmcl.stages.evaluate.spec import EvaluateSpec, PairedChoiceSpec
 from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.outside import no_split_to_heed
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.seen import seen_people
+from medmcl.stages.run.seen import known_again, seen_people
 from medmcl.stages.run.study import is_another
-from medmcl.stages.run.train_records import learned_from
 
 if TYPE_CHECKING:
     import torch
@@ -37,14 +36,14 @@ def paired_choice_results(
 
     Scored are pairs of which both samples may be scored and have image and text; of another cohort
     than the run's own all samples may where it has no held-out split, but for people of whom the
-    run learned from an image (a statement it may know). Pairs that lack a side are counted in the
-    notes.
+    run learned from an image, or from a text that others have not, too (a statement it may know).
+    Pairs that lack a side are counted in the notes.
     """
     choices = prepared.cohort.choices
     if not choices:
         notes.append("paired choice: the cohort has no `choices:`, pairs of samples to tell apart")
         return []
-    scored = _may_be_scored(run, prepared, spec.image)
+    scored = _may_be_scored(run, prepared, (spec.image, spec.text))
     complete = scored & prepared.present[spec.image] & prepared.present[spec.text]
     used = {name: _whole(choice, scored, complete, notes) for name, choice in choices.items()}
     if not any(len(one) for one in used.values()):
@@ -75,7 +74,7 @@ def paired_choice_results(
     return found
 
 
-def _may_be_scored(run: Run, prepared: Prepared, image: str) -> np.ndarray:
+def _may_be_scored(run: Run, prepared: Prepared, sides: tuple[str, str]) -> np.ndarray:
     """Samples of held_out, of another cohort that has none or declares no split all, (N,).
 
     Not who was learned from.
@@ -86,9 +85,9 @@ def _may_be_scored(run: Run, prepared: Prepared, image: str) -> np.ndarray:
         return np.asarray(scored if known is None else scored & ~known)
     if not scored.any() or no_split_to_heed(run, prepared.cohort):
         scored = np.ones(len(scored), dtype=bool)
-    seen = learned_from(run.path, prepared, (image,))
-    if seen is not None:
-        scored = scored & ~np.isin(prepared.subjects, prepared.subjects[seen])
+    found = known_again(run, prepared, sides)
+    if found is not None:
+        scored = scored & ~np.isin(prepared.subjects, prepared.subjects[found[0]])
     return np.asarray(scored)
 
 

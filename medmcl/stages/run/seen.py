@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,23 +81,37 @@ def _measured(prepared: Prepared) -> list[str]:
 
 
 def _by_content(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] | None:
+    """Look at measured records, or at all where there are none; see `known_again`."""
+    return known_again(run, prepared, _measured(prepared) or tuple(prepared.adapters))
+
+
+def known_again(
+    run: Run, prepared: Prepared, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Samples with a record that the run learned from, and those with one by chance, (N,) bool.
 
     Of a modality that is not measured the chance that records of two people are equal is had from
     the pairs of people in training and from those here. Where more than three times as many people
     are met as it makes expected, and where it is 0, equal records are those of one person.
+
+    Args:
+        run: The run.
+        prepared: The cohort, as the run prepares it.
+        names: Modalities to look at.
+
+    Returns:
+        None where the run kept no records.
     """
-    measured = _measured(prepared)
-    seen = learned_from(run.path, prepared, among=measured or tuple(prepared.adapters))
-    if seen is None:
+    kept = kept_records(run.path)
+    if kept is None:
         return None
-    alike = np.zeros(len(seen), dtype=bool)
-    if measured:
-        return seen, alike
-    seen, kept = alike.copy(), kept_records(run.path) or {}
-    for name in prepared.adapters:
+    seen, alike = (np.zeros(len(prepared.splits), dtype=bool) for _ in range(2))
+    for name in names:
         met = learned_from(run.path, prepared, among=(name,))
         if met is None or not met.any():
+            continue
+        if prepared.adapters[name].kind in MEASURED:
+            seen |= met
             continue
         here = np.stack([prepared.identity(name), prepared.subjects], axis=1)
         here = np.unique(here[here[:, 0] >= 0], axis=0)[:, 0]

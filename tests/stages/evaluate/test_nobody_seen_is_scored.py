@@ -40,7 +40,7 @@ from medmcl.engine.world import World
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.results import flipped, load_results
 from medmcl.evaluation.report.answers import verdict
-from medmcl.stages.evaluate import refit_all
+from medmcl.stages.evaluate import paired_choice, refit_all
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.evaluate.spec import EvaluateSpec
@@ -490,7 +490,8 @@ def test_people_are_known_by_rows_that_chance_does_not_make_equal(short, tmp_pat
         there.iloc[5:25, 1:] = here.iloc[learned, 1:].to_numpy()
         there.iloc[:30].to_csv(folder / f"{name}.csv", index=False)
     tree = yaml.safe_load((folder / "cohort.yaml").read_text())
-    del tree["modalities"][VITALS], tree["modalities"][ANSWER], tree["tasks"]["ill"]["told_by"]
+    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["told_by"]
+    tree["subjects"]["split"] = {"everyone": "held_out"}
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
     other = open_cohort(folder)
     for read in ((LABS,), (LABS, REPORT)):
@@ -498,6 +499,8 @@ def test_people_are_known_by_rows_that_chance_does_not_make_equal(short, tmp_pat
         assert np.flatnonzero(seen_people(run, prepared)).tolist() == [*range(5, 25)]
     assert chance_twins(run, prepared) == 10  # strangers whose reports others have, too
     assert not seen_people(run, run.prepare(other, (REPORT,))).any()
+    either = paired_choice._may_be_scored(run, run.prepare(other, (VITALS, LABS)), (VITALS, LABS))
+    assert np.flatnonzero(~either).tolist() == [*range(5, 25)]  # one side alone was learned from
 
 
 def cohort_splits(run):

@@ -294,17 +294,19 @@ def test_a_pipeline_with_absent_records_is_cross_validated(run, gaps):
 
 
 def test_the_runs_own_exclusions_hold(hearts, tmp_path):
-    folder = tmp_path / "cohort"
-    shutil.copytree(hearts, folder)
-    table = pd.read_csv(folder / "people.csv")
-    pd.concat([table, table.iloc[[2]]]).to_csv(folder / "people.csv", index=False)  # twice
+    table = pd.read_csv(hearts / "people.csv")
+    out = table["subject_id"].iloc[2]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
-    own = {"cohort.subjects.where": "row != 2"}
-    run = medmcl.pretrain(folder, recipe=tmp_path / "recipe.yaml", out=tmp_path / "run",
+    own = {"cohort.subjects.where": f"subject_id != '{out}'"}
+    run = medmcl.pretrain(hearts, recipe=tmp_path / "recipe.yaml", out=tmp_path / "run",
                           overrides=own, device="cpu")  # fmt: skip
+    embedder = medmcl.MedMCLEmbedder(run, cohort=hearts, device="cpu")
     rows = table[["subject_id"]].iloc[[0, 5]]
-    found = medmcl.MedMCLEmbedder(run, cohort=folder, device="cpu").transform(rows)
-    assert (found == run.embed(folder, device="cpu").loc[rows["subject_id"], "e0":]).all(axis=None)
+    table = run.embed(hearts, device="cpu")
+    assert (embedder.transform(rows) == table.loc[rows["subject_id"], "e0":]).all(axis=None)
+    assert out not in table.index
+    with pytest.raises(CohortError, match=str(out)):  # who is not of the cohort has no vector
+        embedder.transform(pd.DataFrame({"subject_id": [out]}))
 
 
 def test_people_whom_no_stage_has_seen(run, hearts, people, tmp_path):
