@@ -34,7 +34,7 @@ from medmcl.modalities.ecg.files.readers import (
     to_record,
 )
 from medmcl.modalities.ecg.files.wfdb_parts import wfdb_files
-from medmcl.modalities.ecg.leads import GROUPS, sources, take_lead
+from medmcl.modalities.ecg.leads import GROUPS, LIMB, sources, take_lead
 from medmcl.modalities.ecg.settings import ECGAugment, ECGSettings, ECGSource
 from medmcl.modalities.ecg.sketch import ecg_distance, ecg_sketch
 
@@ -136,11 +136,15 @@ class ECG:
             units = [*check_lead_units(look, used, where)]
             findings += units
             doubts = [*check_rate(look, used, self.source.rate_hz, where, self.among)]
-            if not doubts:  # at another rate there may be beats
-                findings += check_beats(look, used, where)
-            if not units:
-                doubts += checks.check_limb(look, where)
-            if not doubts:  # looks are judged by limb leads and seconds
+            still = [] if doubts else [*check_beats(look, used, where)]  # at this rate
+            findings += still
+            limb = [] if units else [*checks.check_limb(look, where)]
+            like_others = not doubts and not limb  # looks are judged by limb leads and seconds
+            if still or not set(LIMB).isdisjoint(checks.clipped_leads(look, used)):
+                # neither noise nor cut leads obey the identities
+                limb = [one for one in limb if one.code != "ecg.inconsistent_leads"]
+            doubts += limb
+            if like_others:
                 doubts += checks.check_looks(look, used, where, self.among)
             findings += doubts
         padded = self.settings.pad is not None

@@ -256,3 +256,29 @@ def test_what_is_said_of_the_whole_cohort_reaches_the_run_also_from_the_cache(fo
             ("ecg.wrong_rate", "warning")
         ]
         assert "accepted in cohort.yaml" in about[0].what
+
+
+def without_a_number(rows):
+    rows = rows.copy()
+    rows[7] = np.nan
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "codes"),
+    [
+        (without_a_number, {}, ["flat"]),
+        (lambda rows: np.nan * rows, {}, ["flat"]),
+        (lambda rows: rows.clip(-0.2, 0.2), {}, ["clipped"]),
+        (lambda rows: 0 * rows + 0.1, {"gain": "1/mV"}, ["flat"]),
+        (with_nan, {"gain": "1/mV"}, ["nan", "wrong_units"]),
+        (with_nan, {"names": exchanged("I", "II")}, ["nan", "swapped_leads"]),
+        (lambda rows: rows, {"gain": "1/mV", "names": exchanged("I", "II")},
+         ["swapped_leads", "wrong_units"]),
+        (lambda rows: rows.clip(-0.2, 0.2), {"gain": "1/mV"}, ["clipped", "wrong_units"]),
+    ],
+)  # fmt: skip
+def test_each_cause_has_one_finding_also_where_two_meet(folder, hearts, change, options, codes):
+    write(folder, BAD, change(hearts[BAD]), **options)
+    about = [finding for finding in check(folder) if finding.scope == "record"]
+    assert sorted(finding.code for finding in about) == [f"ecg.{code}" for code in codes]

@@ -77,7 +77,8 @@ def check_leads(record: ECGRecord, wanted: Sequence[str], where: str) -> Iterato
 def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> Iterator[Finding]:
     """NaN, constant leads (``unless`` says how to go on without), a constant signal, clipped."""
     places = look.places(used)
-    bad = ~look.finite[places]
+    none = np.asarray(~look.finite[places].any(axis=1))  # such leads are told as constant ones are
+    bad = ~look.finite[places] & ~none[:, np.newaxis]
     if bad.any():
         leads = [f"{lead} ({int(n)})" for lead, n in zip(used, bad.sum(1), strict=True) if n]
         what = f"NaN or infinite samples in {', '.join(leads)} of {bad.shape[1]}"
@@ -87,21 +88,27 @@ def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> It
     flat = [lead for lead, place in zip(used, places, strict=True) if still[place]]
     if flat:
         every = len(flat) == len(used)
-        what = "the signal is constant" if every else f"lead {', '.join(flat)} is constant"
+        how = "constant or NaN" if none.any() else "constant"
+        what = f"the signal is {how}" if every else f"lead {', '.join(flat)} is {how}"
         mend = "export it again; if it stays so, an electrode was off"
         if not every:
             mend += f"; {unless}"
         yield fault("flat", where, what, mend)
-    suspect = _often_extreme(look) & ~still
-    clipped = [
-        lead
-        for lead, place in zip(used, places, strict=True)
-        if suspect[place] and is_clipped(look.record.signal_mv[place], look.record.rate_hz)
-    ]
+    clipped = clipped_leads(look, used)
     if clipped:
         what = f"lead {', '.join(clipped)} stays at its highest or lowest value: it is clipped"
         mend = "look at the record; the amplifier or the export saturated"
         yield fault("clipped", where, what, mend, "warning")
+
+
+def clipped_leads(look: Look, used: Sequence[str]) -> list[str]:
+    """Leads that are cut off, of those used."""
+    suspect = _often_extreme(look) & ~look.levels.flat
+    return [
+        lead
+        for lead, place in zip(used, look.places(used), strict=True)
+        if suspect[place] and is_clipped(look.record.signal_mv[place], look.record.rate_hz)
+    ]
 
 
 def _often_extreme(look: Look) -> np.ndarray:
