@@ -488,8 +488,9 @@ def run_evaluate(
     if spec.zero_shot is not None:
         now("zero-shot")
         evaluation.results += zero_shot_results(
-            spec.zero_shot, run, prepared, device, spec, chosen, seed, evaluation.notes, sites
-        )
+            spec.zero_shot, run, prepared, device, spec, chosen, seed, evaluation.notes, sites,
+            fits=bool(spec.predicts and chosen) and not frozen,
+        )  # fmt: skip
     if spec.paired_choice is not None:
         now("paired choice")
         evaluation.results += paired_choice_results(

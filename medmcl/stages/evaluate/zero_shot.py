@@ -37,12 +37,15 @@ def zero_shot_results(
     seed: int,
     notes: list[str],
     sites: np.ndarray | None = None,
+    *,
+    fits: bool = False,
 ) -> list[Result]:
     """Score tasks that the cohort has prompts for, by the prompts' embeddings.
 
     A label is set against its own negative prompts (``not LABEL``), or, where the cohort has none,
     against the prompts of the other labels. Of another cohort than the run's own everybody is
-    scored where it has no held-out split, but for people whom the run learned from.
+    scored where it has no held-out split, but for people whom the run learned from; where it
+    declares none, too, unless probes are fitted on it (``fits``).
 
     Raises:
         CohortError: Nobody who has the outcome may be scored.
@@ -55,7 +58,7 @@ def zero_shot_results(
         if task not in prompts:
             notes.append(f"zero-shot: the cohort has no prompts for {task}")
             continue
-        targets, splits = _scored(run, prepared, prepared.tasks(task), notes)
+        targets, splits = _scored(run, prepared, prepared.tasks(task), notes, fits=fits)
         names = targets.classes if targets.kind == "multiclass" else targets.columns
 
         told = embed_prompts(run, prepared, spec.stage, spec.text, prompts[task], device)
@@ -89,13 +92,13 @@ def zero_shot_results(
 
 
 def _scored(
-    run: Run, prepared: Prepared, targets: Targets, notes: list[str]
+    run: Run, prepared: Prepared, targets: Targets, notes: list[str], *, fits: bool = False
 ) -> tuple[Targets, np.ndarray]:
     """The task with the split of each sample, ``held_out`` where it is scored."""
     known, splits = np.asarray(targets.known.any(axis=1)), prepared.splits
     is_outside = is_another(run, prepared.cohort)
     if is_outside:
-        splits, said = outside_splits(run, prepared, known)
+        splits, said = outside_splits(run, prepared, known, fits=fits)
         notes += [note for note in said if note not in notes]
         targets = replace(targets, sides=None)
     else:

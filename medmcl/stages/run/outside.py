@@ -27,7 +27,7 @@ def no_split_to_heed(run: Run, cohort: Cohort) -> bool:
 
 
 def outside_splits(
-    run: Run, prepared: Prepared, known: np.ndarray
+    run: Run, prepared: Prepared, known: np.ndarray, *, fits: bool = False
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Choose the rows to score: held_out, or everybody; not who the run learned from.
 
@@ -38,13 +38,15 @@ def outside_splits(
         run: The run.
         prepared: The cohort, as the run prepares it.
         known: Samples that have the outcome. (N,) bool
+        fits: Whether probes are fitted on the cohort: then a drawn split is heeded, so that all
+            that one report shows is of the same people.
 
     Returns:
         ``held_out`` or ``not scored`` for each sample, (N,), and what a reader must know.
     """
     notes = []
     splits = np.where(prepared.splits == "held_out", "held_out", "not scored").astype(object)
-    undeclared = no_split_to_heed(run, prepared.cohort)
+    undeclared = no_split_to_heed(run, prepared.cohort) and not fits
     if undeclared or not (known & (splits == "held_out")).any():
         splits[:] = "held_out"
         notes.append(NOT_DECLARED if undeclared else EVERYBODY)

@@ -45,6 +45,7 @@ from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.task_scoring import TaskScoring
+from medmcl.stages.evaluate.zero_shot import _scored
 from medmcl.stages.recipe.on_cohort import recipe_on
 from medmcl.stages.run.leaky_columns import could_name
 from medmcl.stages.run.ledger import whom_they_saw
@@ -501,6 +502,22 @@ def test_people_are_known_by_rows_that_chance_does_not_make_equal(short, tmp_pat
     assert not seen_people(run, run.prepare(other, (REPORT,))).any()
     either = paired_choice._may_be_scored(run, run.prepare(other, (VITALS, LABS)), (VITALS, LABS))
     assert np.flatnonzero(~either).tolist() == [*range(5, 25)]  # one side alone was learned from
+
+
+def test_zero_shot_scores_those_whom_probes_that_are_fitted_here_score(short, tmp_path):
+    """A cohort that declares no split: nobody else where probes are fitted on what is drawn."""
+    run, _ = short
+    folder = write_told(tmp_path / "undeclared", 9)
+    tree = yaml.safe_load((folder / "cohort.yaml").read_text())
+    del tree["subjects"]["split"]
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    prepared = run.prepare(open_cohort(folder), (LABS,))
+    targets, notes = prepared.tasks("ill"), []
+    _, splits = _scored(run, prepared, targets, notes, fits=True)
+    assert ((splits == "held_out") == (prepared.splits == "held_out")).all()
+    assert not any("nothing is fitted on this cohort" in note for note in notes)
+    _, splits = _scored(run, prepared, targets, notes)
+    assert (splits == "held_out").all()
 
 
 def cohort_splits(run):
