@@ -15,6 +15,7 @@ from medmcl.core.findings import LEAVE_OUT
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.tables.files import read_table
 from medmcl.modalities import ADAPTERS
+from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.run import Run
@@ -150,7 +151,10 @@ def _refuse_values(
     values: Mapping[str, str], known: Mapping[str, tuple[str, Mapping[str, Any]]]
 ) -> None:
     columns: list[str] = []
+    numbers = set()
     for kind, source in known.values():
+        own = source.get("columns", {}) if kind == _TABLE else {}
+        numbers |= {column for column, one in own.items() if _kind_of(one) == "number"}
         columns += source.get("columns", {}) if kind == _TABLE else []
         columns += source.get("frames", {}).values()
     for name, value in values.items():
@@ -160,6 +164,20 @@ def _refuse_values(
                 where=f"--value {name}={value}",
                 expected=", ".join(columns[:20]) or "a run that reads a table",
             )
+        if name in numbers and not read_cell(value, "number")[1]:
+            raise ConfigError(
+                f"'{name}' is a number in training",
+                where=f"--value {name}={value}",
+                got=value,
+                expected=f"a number with a point: --value {name}=63.5",
+                mend="leave it out if it is not known",
+            )
+
+
+def _kind_of(column: Any) -> str | None:
+    """Kind of a column of a kept source: said alone, or among its other keys."""
+    kind = column.get("kind") if isinstance(column, Mapping) else column
+    return None if kind is None else str(kind)
 
 
 def _stem(path: Path) -> str:

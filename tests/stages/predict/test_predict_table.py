@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from small_tables import whas, write_cohort
 
 import medmcl
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.predict.saved import load_prediction
@@ -186,6 +186,10 @@ def test_one_person_by_values_alone(made):
     whole = predict_people(run, made[1], device="cpu").table
     same = whole[whole["subject"] == table["id"].iloc[3]]
     assert told.table["predicted"].tolist() == same["predicted"].tolist()
+    for wrong in ("63,5", "old"):
+        with pytest.raises(ConfigError, match="'age' is a number in training") as caught:
+            predict_person(run, {}, {"age": wrong}, device="cpu")
+        assert str(caught.value.where) == f"--value age={wrong}"
     some = predict_person(run, {}, {"age": "63", "chf": "1"}, device="cpu").table
     assert "missing: the train mean stands in" in some["remarks"].iloc[0]
     assert (
