@@ -10,13 +10,17 @@ from medmcl.evaluation.report.words import fraction_name
 
 
 def people_of(rows: Sequence[Result]) -> str:
-    """Give ``" (43 people, 9 events)"``, ``" (40 to 43 people)"`` where rows differ, or nothing."""
+    """Give ``" (43 people, 9 events)"``, ``" (40 to 43 people)"`` where rows differ, or nothing.
+
+    Of a share of the labels also ``; tuned on 60``: people who chose settings, all of them.
+    """
     people = sorted({row.train_subjects for row in rows if row.train_subjects})
     events = sorted({row.train_events for row in rows if row.train_events is not None})
     if not people:
         return ""
     said = [f"{_span(people)} people", *([f"{_span(events)} events"] if events else [])]
-    return f" ({', '.join(said)})"
+    chosen = sorted({n for row in rows if row.label_fraction < 1 and (n := row.tuning_subjects)})
+    return f" ({', '.join(said)}{f'; tuned on {_span(chosen)}' if chosen else ''})"
 
 
 def share_of(rows: Sequence[Result]) -> str:

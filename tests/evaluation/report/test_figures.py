@@ -311,6 +311,9 @@ def test_a_share_of_the_labels_says_how_many_people_it_is(drawn):
     )
     tenth = [row for row in rows if row.label_fraction == 0.1]
     assert share_of(tenth) == "10 % labels (41 to 43 people, 8 to 9 events)"
+    tuned = [dataclasses.replace(row, tuning_subjects=60) for row in tenth]
+    assert share_of(tuned) == "10 % labels (41 to 43 people, 8 to 9 events; tuned on 60)"
+    assert share_of([dataclasses.replace(tuned[0], label_fraction=1.0)]).endswith("events)")
     headings = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert not headings or share_of(tenth) in [
         label.get_text() for f in drawn for a in f.axes for label in a.get_yticklabels()
