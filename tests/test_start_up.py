@@ -119,6 +119,17 @@ def test_check_of_a_table_imports_neither_torch_nor_scipy(table, tmp_path):
     assert done.seconds < TABLE_SECONDS
 
 
+@pytest.mark.parametrize("command", ["check", "pretrain"])
+def test_a_table_that_is_not_there_is_told_before_torch_is_imported(command, table, tmp_path):
+    text = (table / "cohort.yaml").read_text()
+    (tmp_path / "cohort.yaml").write_text(text.replace("table.csv", "nobody.csv"))
+    done = started(tmp_path, [command, "--cohort", "cohort.yaml"])
+    assert done.code == 2, done.said
+    assert "nobody.csv: there is no such file" in done.said
+    assert done.packages(HEAVY) == {"pandas", "pyarrow"}
+    assert done.seconds < TABLE_SECONDS
+
+
 IMAGES = {
     "schema": "medmcl/recipe@1",
     "inputs": {"axial": {"size": 24}},

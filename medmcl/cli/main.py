@@ -177,13 +177,18 @@ def pretrain(
 
     refuse_unwritable(out or Path("runs"))
     with _reading(workers), _overrides(set_, cohort, recipe, builds=True) as overrides:
-        from medmcl.stages.run.launch import relaunch
+        if devices > 1:
+            from medmcl.stages.run.launch import relaunch
+
+            if relaunch(devices):
+                return
+        from medmcl.stages.recipe.on_cohort import recipe_on
+
+        opened, *_ = recipe_on(cohort, recipe, overrides)  # refused before torch is imported
         from medmcl.stages.run.pretrain import pretrain as run_pretrain
 
-        if devices > 1 and relaunch(devices):
-            return
         run = run_pretrain(
-            cohort,
+            opened,
             recipe=recipe,
             out=out,
             overrides=overrides,
