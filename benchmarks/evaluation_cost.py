@@ -133,17 +133,17 @@ def page(found: dict[str, dict[str, float]]) -> str:
 process, one thread. Evaluation is everything in the evaluate stage: embeddings, probes, metrics,
 1,000 or 400 bootstrap draws as the recipe says, confounders, retrieval. Report is the page with all
 of its figures, most of it matplotlib; share is what both take of the training. All rows are of one
-commit and one call. The machine was shared with other work, which lengthens CPU seconds, too: on
-one code the training of `mcl_toy` took 11 to 16 s, so that a share within some 20 % of 100 % may
-fall on either side.
+commit and one call; recipes that it did not reach are named below. The machine was shared with
+other work, which lengthens CPU seconds, too: the training of `mcl_toy` took 11 to 16 s, so that a
+share within some 20 % of 100 % may fall on either side.
 
 The aim is that evaluation and report take less than the training. {len(found) - len(above)} of
 {len(found)} recipes meet it. Above: {said}.
 
 What remains, in a profile of `mcl_toy` and `ecg_scratch_toy`: people are encoded one at a time, so
-that `predict` gives the same bits (a pass over several sums otherwise, by its size and by the place
-of a row in it); logistic fits; bands of calibration curves; and drawing: text and ticks of axes,
-whose room is measured twice (measured once, tick labels were cut off).
+that `predict` gives the same bits (a pass over several may sum in another order); logistic fits;
+bands of calibration curves; and drawing: text and ticks of axes, whose room is measured twice
+(measured once, tick labels were cut off).
 
 | recipe | cohort (`medmcl simulate`), subjects | training | evaluation | report | share |
 |---|---|---|---|---|---|
