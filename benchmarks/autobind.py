@@ -39,9 +39,9 @@ from medmcl.objectives.pairs.trees import spanning_tree
 from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
+from medmcl.stages.run.training import run_stage
 from medmcl.stages.train.models import Setting, build_learner
 from medmcl.stages.train.probe_rows import keep_apart
-from medmcl.stages.train.train import run_train
 
 HERE = Path(__file__).parent
 PAIRS = "stages.bind.objectives.cross_modal.pairs"
@@ -134,7 +134,7 @@ def train(
             recipe=recipe, seed=seed, precision="fp32", world=World(), folder=folder,
             record=Record(folder / "metrics.jsonl", active=True), stop=stop,
         )  # fmt: skip
-        facts = run_train(spec, prepared, setting)
+        facts = run_stage(spec, prepared, setting)
     shapes = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
     learner = build_learner(recipe, spec, shapes, {}, seed)
     learner.load_state_dict(setting.checkpoints("bind").weights("last"))

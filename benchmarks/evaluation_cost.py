@@ -91,12 +91,13 @@ def one(recipe: str, cohort: Path, profile: str) -> dict[str, float]:
     import torch
 
     import medmcl
+    from medmcl.stages.evaluate import stage
     from medmcl.stages.run import pretrain
 
     torch.set_num_threads(1)
     spent: dict[str, float] = {}
     pretrain.run_stage = timed(pretrain.run_stage, spent, "training")
-    pretrain.run_evaluate = timed(pretrain.run_evaluate, spent, "evaluation")
+    stage.run_evaluate = timed(stage.run_evaluate, spent, "evaluation")
     pretrain.write_run_report = timed(pretrain.write_run_report, spent, "report")
     with tempfile.TemporaryDirectory() as folder, cProfile.Profile() as watch:
         if not profile:

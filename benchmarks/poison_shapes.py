@@ -35,6 +35,7 @@ import numpy as np
 from packed import packed
 
 import medmcl
+import medmcl.stages.evaluate.stage
 import medmcl.stages.run.pretrain
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.world import pick_device
@@ -195,8 +196,8 @@ def study(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", nargs="+")
     given = parser.parse_args()
-    for name in ("write_run_report", "run_evaluate"):
-        setattr(medmcl.stages.run.pretrain, name, lambda *_, **__: None)
+    medmcl.stages.run.pretrain.write_run_report = lambda *_, **__: None
+    medmcl.stages.evaluate.stage.run_evaluate = lambda *_, **__: None
     given.work.mkdir(parents=True, exist_ok=True)
     return given
 

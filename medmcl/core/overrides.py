@@ -30,13 +30,17 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     return overrides
 
 
+def typed(value: Any) -> str:
+    """Write a value as it is typed behind ``--set KEY=``."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def written(dotted: str, value: Any) -> str:
     """Write an override as it is typed on the command line."""
-    if isinstance(value, bool) or value is None:
-        value = "null" if value is None else str(value).lower()
-    if isinstance(value, (dict, list, tuple)):
-        plain = list(value) if isinstance(value, tuple) else value
-        value = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10**6).strip()
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        value = typed(value)
     return f"--set {shlex.quote(f'{dotted}={value}')}"
 
 

@@ -13,8 +13,8 @@ from medmcl.simulation.latent_tree import simulate_modalities
 from medmcl.simulation.latent_tree_settings import LatentTreeSettings
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
+from medmcl.stages.run.training import run_stage
 from medmcl.stages.train.models import Setting, build_learner
-from medmcl.stages.train.train import run_train
 
 OURS = {"learn": "tree", "warm_up": 0.34, "every": 20, "probe_share": 0.25, "probe_rows": 300}
 SMALL = {
@@ -56,7 +56,7 @@ def learn(prepared, folder, pairs=None, *, steps=150, seed=0, **more):
             recipe=recipe, seed=seed, precision="fp32", world=World(), folder=folder,
             record=record, stop=stop,
         )  # fmt: skip
-        facts = run_train(spec, prepared, setting)
+        facts = run_stage(spec, prepared, setting)
     shapes = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
     learner = build_learner(recipe, spec, shapes, {}, seed)
     learner.load_state_dict(setting.checkpoints("bind").weights("last"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +78,15 @@ class Cohort:
         if name not in SPLITS:
             raise CohortError(f"there is no split '{name}'{nearest(name, SPLITS)}")
         return np.flatnonzero((self.samples["split"] == name).to_numpy())
+
+    def train_rows(self, modalities: Iterable[str]) -> np.ndarray:
+        """Give the train samples with a record of any of the modalities, (N,).
+
+        Names of modalities that the cohort does not have are passed over; of none, all samples.
+        """
+        known = [name for name in modalities if name in self.spec.modalities]
+        has = self.samples[known].notna().any(axis=1) if known else self.samples["split"].notna()
+        return np.flatnonzero((self.samples["split"] == "train") & has)
 
     def own_records(self, modality: str) -> pd.Series:
         """Give the record of each sample that is its own, whatever ``noisy_pairs:`` exchanged.

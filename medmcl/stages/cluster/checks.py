@@ -8,8 +8,9 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.cluster.spec import ClusterSpec
-from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.train.spec import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
+from medmcl.stages.join.spec import JoinSpec
+from medmcl.stages.stage import named
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 Made = Mapping[str, TowersSpec]
 """Name to stage, of all before that have towers."""
@@ -71,8 +72,8 @@ def refuse_join(spec: JoinSpec, made: Made) -> None:
     """
     where = f"stage {spec.name}, of"
     for name in spec.of:
-        if name not in made or isinstance(made[name], FactoriseSpec | JoinSpec):
-            able = [n for n, one in made.items() if isinstance(one, TrainSpec)]
+        able = named(made.values(), TrainSpec)
+        if name not in able:
             raise ConfigError(
                 f"'{name}' is no train stage before it{nearest(name, able)}",
                 where=where,
@@ -87,23 +88,6 @@ def refuse_join(spec: JoinSpec, made: Made) -> None:
                 else "the stages have no modality in common",
                 where=where,
                 got=", ".join(f"{one}: {' and '.join(made[one].towers)}" for one in spec.of),
-            )
-
-
-def refuse_joined(spec: EvaluateSpec, made: Made) -> None:
-    """Refuse cosine maps and experts of joined stages: they have several of each.
-
-    Raises:
-        ConfigError: Names the stage and the key.
-    """
-    for key, part in (("maps", spec.maps), ("experts", spec.experts)):
-        joined = None if part is None else made.get(part.stage)
-        if isinstance(joined, JoinSpec):
-            raise ConfigError(
-                "is looked at in one stage, not in joined ones",
-                where=f"stage {spec.name}, {key}.stage",
-                got=f"{joined.name}, joined of {', '.join(joined.of)}",
-                expected=" or ".join(joined.of),
             )
 
 

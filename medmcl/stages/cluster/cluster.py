@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
@@ -30,9 +31,10 @@ from medmcl.grouping.clusters import unit_rows
 from medmcl.grouping.groups import NOWHERE
 from medmcl.stages.cluster.checks import refuse_many
 from medmcl.stages.cluster.spec import ClusterSpec, nearly_all
-from medmcl.stages.run.first_rank import awaited, refuse_changed
+from medmcl.stages.run.first_rank import refuse_changed
 from medmcl.stages.run.run import Run, embed_samples
 from medmcl.stages.select.folds import without_fold
+from medmcl.stages.stage import Stage, named
 from medmcl.stages.train.models import Setting
 from medmcl.stages.train.spec import TrainSpec
 from medmcl.stages.train.train_filter import given_rows, kept_rows
@@ -47,38 +49,34 @@ def groups_file(folder: Path, stage: str) -> Path:
     return folder / "groups" / f"{stage}.parquet"
 
 
-def run_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Embed, cluster, accumulate and merge, on the first rank; give the facts for the record.
+class Cluster(Stage[ClusterSpec]):
+    """Embed, cluster, accumulate and merge."""
 
-    Raises:
-        MedmclError: The embedding is constant or not finite.
-        LeakageError: A row that is clustered is of `held_out`, or its subject is.
-    """
-    checkpoints = setting.checkpoints(spec.name)
-    if checkpoints.done is not None:
-        return checkpoints.done
-    if setting.world.rank != 0:
-        return awaited(spec.name, setting)
-    began = time.perf_counter()
-    work = _Work(spec, prepared, setting, Run(setting.folder))
-    groups, facts = work.cluster()
-    groups.save(groups_file(setting.folder, spec.name))
-    for note in facts["notes"]:
-        setting.record.say(f"{spec.name}: {note}")
-    seconds = round(time.perf_counter() - began, 3)
-    facts = {"stage": spec.name, "fingerprint": groups.fingerprint, "seconds": seconds, **facts}
-    facts["sentence"] = "; ".join([f"Stage {spec.name}: {facts['notes'][0]}", *facts["notes"][1:],
-                                   f"{seconds:.1f} s."])  # fmt: skip
-    checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.finish(facts)
-    return facts
+    by_first_rank = True
 
+    @override
+    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+        rows = able_rows(self.spec, prepared, setting)
+        for name in self.spec.modalities:
+            refuse_many(self.spec, name, int(prepared.present[name][rows].sum()))
 
-def rehearse_cluster(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> None:
-    """Refuse more clusters than rows before anything is trained."""
-    rows = able_rows(spec, prepared, setting)
-    for name in spec.modalities:
-        refuse_many(spec, name, int(prepared.present[name][rows].sum()))
+    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+        """Give each train and tuning row its group.
+
+        Raises:
+            MedmclError: The embedding is constant or not finite.
+            LeakageError: A row that is clustered is of `held_out`, or its subject is.
+        """
+        spec, began = self.spec, time.perf_counter()
+        groups, facts = _Work(spec, prepared, setting, Run(setting.folder)).cluster()
+        groups.save(groups_file(setting.folder, spec.name))
+        for note in facts["notes"]:
+            setting.record.say(f"{spec.name}: {note}")
+        seconds = round(time.perf_counter() - began, 3)
+        facts = {"fingerprint": groups.fingerprint, "seconds": seconds, **facts}
+        facts["sentence"] = "; ".join([f"Stage {spec.name}: {facts['notes'][0]}",
+                                       *facts["notes"][1:], f"{seconds:.1f} s."])  # fmt: skip
+        return facts
 
 
 def load_groups(stage: str, prepared: Prepared, setting: Setting) -> Groups | None:
@@ -101,9 +99,9 @@ def able_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> np.nda
     Those that the stage they come from could have trained on: without the fold it leaves out, and
     kept by its selection and by the file of ``--keep``.
     """
-    of = next(stage for stage in setting.recipe.stages if stage.name == spec.of)
+    of = named(setting.recipe.stages, TrainSpec).get(spec.of)
     rows = prepared.rows("train")
-    if not isinstance(of, TrainSpec):
+    if of is None:
         return given_rows(rows, prepared, setting.keep)
     return kept_rows(without_fold(rows, of, prepared, setting.seed), of, prepared, setting)
 
@@ -299,7 +297,7 @@ class _Work:
 
     def _stages_before(self) -> list[ClusterSpec]:
         """Cluster stages that came before, the first one first."""
-        specs = {s.name: s for s in self.setting.recipe.stages if isinstance(s, ClusterSpec)}
+        specs = named(self.setting.recipe.stages, ClusterSpec)
         found: list[ClusterSpec] = []
         after = self.spec.after
         while after is not None:

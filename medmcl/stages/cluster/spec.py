@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from medmcl.core.config import Config
+from medmcl.stages.stage import Check, Plan, StageSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from medmcl.data.cohort.cohort import Cohort
+    from medmcl.evaluation.protocol.evidence import FittedOn
 
-class ClusterSpec(Config):
+
+class ClusterSpec(StageSpec):
     """Cluster what a stage has learned: rows of one group share it, so it cannot part them.
 
     Clusters are those of train rows; tuning rows go to the nearest centre.
     """
 
     stage: Literal["cluster"]
-    name: str
     of: str
     """Earlier stage whose embeddings are clustered."""
     modality: str | tuple[str, ...]
@@ -56,6 +61,31 @@ class ClusterSpec(Config):
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
             raise ValueError("modality: one, or a list of different ones")
         return self
+
+    @override
+    def sources(self) -> list[str]:
+        return [self.of, *([] if self.after is None else [self.after])]
+
+    @override
+    def checks(self, plan: Plan) -> Iterable[Check]:
+        from medmcl.stages.cluster.checks import refuse_clusters
+        from medmcl.stages.train.spec import TowersSpec
+
+        yield partial(refuse_clusters, self, plan.named(TowersSpec), plan.named(ClusterSpec))
+
+    @override
+    def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:
+        from medmcl.stages.cluster.checks import refuse_many
+
+        for name in self.modalities:
+            yield partial(refuse_many, self, name, len(cohort.train_rows([name])))
+
+    @override
+    def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
+        from medmcl.evaluation.protocol.evidence import FittedOn
+
+        what = f"groups of stage {self.name}, for negatives"
+        return [FittedOn(what=what, splits=("train",), note=f"of {cohort}")]
 
 
 class GroupsSpec(Config):

@@ -55,6 +55,7 @@ from medmcl.stages.run.runs_beside import apart, what_it_reads
 from medmcl.stages.run.seen import save_vectors, seen_by_any, seen_vectors
 from medmcl.stages.run.study import is_another
 from medmcl.stages.run.subgroups import sample_groups, sample_sites
+from medmcl.stages.stage import named
 
 if TYPE_CHECKING:
     import torch
@@ -294,7 +295,7 @@ def _stage_of(run: Run, vectors: Mapping[str, Path], is_outside: bool) -> dict[s
         ConfigError: Of another cohort (``is_outside``) vectors are not given that the run has of
             its own: those are of other people, even if ids agree.
     """
-    given = [stage for stage in run.recipe.stages if isinstance(stage, EvaluateSpec)]
+    given = [*named(run.recipe.stages, EvaluateSpec).values()]
     if given:
         spec = given[-1]
     else:
@@ -303,19 +304,19 @@ def _stage_of(run: Run, vectors: Mapping[str, Path], is_outside: bool) -> dict[s
         spec = EvaluateSpec(
             stage="evaluate", probe=ProbeSpec(modality=modality, models=models), draws=3
         )
-    named = {name: str(path) for name, path in vectors.items()}
-    if len(spec.embeddings) == len(named) == 1:
-        named = dict(zip(spec.embeddings, named.values(), strict=True))
-    missing = [name for name in spec.embeddings if name not in named]
+    files = {name: str(path) for name, path in vectors.items()}
+    if len(spec.embeddings) == len(files) == 1:
+        files = dict(zip(spec.embeddings, files.values(), strict=True))
+    missing = [name for name in spec.embeddings if name not in files]
     if missing and is_outside:
         raise ConfigError(
             f"the run scored vectors called {', '.join(missing)}, and those of this cohort are not "
             "given",
             where=run.path,
-            got=f"embeddings: {', '.join(named) or 'none'}",
+            got=f"embeddings: {', '.join(files) or 'none'}",
             mend=" ".join(f"--embeddings {name}=FILE" for name in missing),
         )
-    return {**spec.model_dump(), "embeddings": {**spec.embeddings, **named}}
+    return {**spec.model_dump(), "embeddings": {**spec.embeddings, **files}}
 
 
 def _changes(

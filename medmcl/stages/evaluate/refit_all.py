@@ -35,11 +35,12 @@ from medmcl.evaluation.protocol.predicted import Method, with_baseline
 from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.stages.evaluate.methods import Sources, gather
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.recipe.expansion import expand, fill
-from medmcl.stages.recipe.spec import AnyStage
+from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.run.features import predict
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.training import refuse_ranks, seconds_of, train_apart
+from medmcl.stages.stage import StageSpec
+from medmcl.stages.train.spec import fill
 
 if TYPE_CHECKING:
     import torch
@@ -210,7 +211,7 @@ def refit_all(
     _refuse(spec, run, cohort, others or {})
     refuse_ranks(int(os.environ.get("WORLD_SIZE", "1")), spec.name)
     plan = _plan(spec, prepared, tasks, seed, sites)
-    stages = [s for s in expand(run.recipe, run.config["tasks"]) if not isinstance(s, EvaluateSpec)]
+    stages = [s for s in expand(run.recipe, run.config["tasks"]) if s.learns]
     took = seconds_of(run, stages)
     record.say(
         f"{spec.name}: refit: all trains {len(stages)} stages anew in each of {len(plan)} folds, "
@@ -316,7 +317,7 @@ def _fold_run(
     cohort: Cohort,
     fold: Fold,
     number: int,
-    stages: Sequence[AnyStage],
+    stages: Sequence[StageSpec],
     device: torch.device,
     stop: StopRequest,
 ) -> tuple[Run, Cohort]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
+from typing_extensions import override
 
 from medmcl.core.config import Config
-from medmcl.stages.poison.spec import AttackSpec
+from medmcl.stages.poison.spec import AttackSpec, PoisonSpec
+from medmcl.stages.stage import Check, Plan, StageSpec, named
+from medmcl.stages.train.spec import TowersSpec
+
+if TYPE_CHECKING:
+    from medmcl.data.cohort.cohort import Cohort
 
 Baseline = Literal["majority", "covariates", "simple", "covariates+embedding"]
 
@@ -129,8 +138,13 @@ class PairedChoiceSpec(Config):
     text: str
 
 
-class EvaluateSpec(Config):
+class EvaluateSpec(StageSpec):
     """Score frozen embeddings and fine-tuned models on the held-out split."""
+
+    learns: ClassVar[bool] = False
+    alike: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("level", "resample"), "one report shows their intervals"
+    )
 
     stage: Literal["evaluate"]
     name: str = "evaluate"
@@ -233,3 +247,56 @@ class EvaluateSpec(Config):
     def wanted_baselines(self) -> tuple[str, ...]:
         """Baselines by name."""
         return get_args(Baseline) if self.baselines == "all" else self.baselines
+
+    @property
+    @override
+    def reads(self) -> bool:
+        return not self.embeddings
+
+    @override
+    def sources(self) -> list[str]:
+        parts = (self.probe, self.paired_choice, self.attack)
+        scored = [part.models.values() for part in parts if part]
+        wanted = [stage for models in scored for stage in models if stage != "untrained"]
+        if self.attack is not None and self.attack.attack is not None:
+            wanted.append(self.attack.attack)
+        single = (self.retrieval, self.zero_shot, self.maps, self.experts)
+        return wanted + [part.stage for part in single if part]
+
+    @override
+    def for_cohort(
+        self, everyone: tuple[str, ...], before: Sequence[StageSpec], kinds: Mapping[str, str]
+    ) -> Self:
+        if self.retrieval is None or self.retrieval.pairs != "all":
+            return self
+        made = named(before, TowersSpec)
+        towers = made[self.retrieval.stage].towers if self.retrieval.stage in made else ()
+        pairs = {"pairs": tuple(combinations(towers, 2))}
+        return self.model_copy(update={"retrieval": self.retrieval.model_copy(update=pairs)})
+
+    @override
+    def used_tasks(self, known: Iterable[str]) -> Iterable[str]:
+        return known if self.tasks == "all" else self.tasks
+
+    @override
+    def tables(self) -> Iterable[str]:
+        return () if self.covariates is None else (self.covariates,)
+
+    @override
+    def checks(self, plan: Plan) -> Iterable[Check]:
+        from medmcl.stages.evaluate.checks import refuse_attacked, refuse_choosers, refuse_joined
+
+        made = plan.named(TowersSpec)
+        yield partial(refuse_joined, self, plan.before)
+        yield partial(refuse_choosers, self, made)
+        yield partial(refuse_attacked, self, made, plan.named(PoisonSpec))
+
+    @override
+    def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:
+        from medmcl.stages.evaluate.confounder_names import confounder_names
+
+        yield partial(confounder_names, self, cohort)
+        if self.embeddings:
+            from medmcl.stages.factorise.given_vectors import lay_vectors
+        for name, path in self.embeddings.items():
+            yield partial(lay_vectors, name, Path(path), cohort)

@@ -24,13 +24,13 @@ from medmcl.stages.evaluate.refit_all import Refitted
 from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.predict.saved import load_prediction
-from medmcl.stages.recipe.expansion import fill
 from medmcl.stages.run.features import predict
 from medmcl.stages.run.leaky_columns import told_by_task
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.outside import outside_splits
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
+from medmcl.stages.train.spec import fill
 
 if TYPE_CHECKING:
     import torch

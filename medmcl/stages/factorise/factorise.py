@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
+from typing_extensions import override
 
 from medmcl.cooccurrence.count.counts import Counts, Vocabulary
 from medmcl.cooccurrence.count.tokens import count_tokens
@@ -25,8 +26,9 @@ from medmcl.engine.loop import Learner
 from medmcl.engine.record import Stopwatch
 from medmcl.modalities.codes.adapter import Codes
 from medmcl.stages.cooccur.embed import load_vectors, read_facts
-from medmcl.stages.train.models import Setting, build_towers
-from medmcl.stages.train.spec import FactoriseSpec
+from medmcl.stages.factorise.spec import FactoriseSpec, counted_on
+from medmcl.stages.stage import Stage
+from medmcl.stages.train.models import Setting
 from medmcl.stages.train.train import watched_later
 
 log = logging.getLogger(__name__)
@@ -56,28 +58,40 @@ ESTIMATORS = {
 """By the name that a recipe gives; `FactoriseSpec` knows which of them can shrink."""
 
 
-def run_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Count, factorise and fill the tables; give the facts that go into the record.
+class Factorise(Stage[FactoriseSpec]):
+    """Fill the tables of two towers with the factors of counts, or with vectors made elsewhere."""
 
-    Raises:
-        LeakageError: A counted row is of `held_out`, or its subject is.
-    """
-    checkpoints = setting.checkpoints(spec.name)
-    if checkpoints.done is not None:
-        return checkpoints.done
-    with Stopwatch() as watch:
-        towers, rank = _towers(spec, prepared, setting)
-        make = _counted if spec.embedded is None else _taken
-        vectors, facts = make(spec, prepared, rank, setting)
-        for name, one in vectors.items():
-            _fill(towers.tower(name).encoder, one)
-    seconds = round(watch.seconds, 3)
-    facts = {"stage": spec.name, "keep": spec.keep, "rank": rank, "seconds": seconds, **facts}
-    if setting.world.rank == 0:
-        learner = Learner(towers, {}, {})
-        checkpoints.save(1, learner.state_dict(), {}, best=True)
-        checkpoints.finish(facts)
-    return facts
+    @override
+    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+        spec = self.spec
+        _, rank = _towers(spec, prepared, setting)
+        if spec.embedded is not None:
+            _taken(spec, prepared, rank, setting)
+            _warn_of_scored(spec)
+        elif len(counted_rows(spec, prepared, setting)) < 2:
+            raise ConfigError(
+                "fewer than two train subjects have both modalities",
+                where=f"stage {spec.name}",
+                got=" and ".join(spec.towers),
+            )
+
+    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+        """Count, factorise and fill the tables.
+
+        Raises:
+            LeakageError: A counted row is of `held_out`, or its subject is.
+        """
+        spec = self.spec
+        with Stopwatch() as watch:
+            towers, rank = _towers(spec, prepared, setting)
+            make = _counted if spec.embedded is None else _taken
+            vectors, facts = make(spec, prepared, rank, setting)
+            for name, one in vectors.items():
+                _fill(towers.tower(name).encoder, one)
+        if setting.world.rank == 0:
+            learner = Learner(towers, {}, {})
+            setting.checkpoints(spec.name).save(1, learner.state_dict(), {}, best=True)
+        return {"keep": spec.keep, "rank": rank, "seconds": round(watch.seconds, 3), **facts}
 
 
 Made = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -147,14 +161,6 @@ def _taken(
     return vectors, facts
 
 
-def counted_on(splits: Sequence[str] | None) -> str:
-    """Say on whose records vectors were counted, by the splits that ``embedding.json`` names."""
-    if splits is None:
-        return "whose records they were counted from is not known here"
-    named = "split" if len(splits) == 1 else "splits"
-    return f"counted on {named} {', '.join(splits)} of their source"
-
-
 def _warn_of_scored(spec: FactoriseSpec) -> None:
     """Warn of vectors that were counted on more than train: on people who may be scored."""
     assert spec.embedded is not None
@@ -165,20 +171,6 @@ def _warn_of_scored(spec: FactoriseSpec) -> None:
             "held-out records went into the vectors that score them; count with splits: [train]",
             spec.name, spec.embedded, counted_on(splits),
         )  # fmt: skip
-
-
-def rehearse_factorise(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> None:
-    """Refuse what cannot be factorised before anything is trained."""
-    _, rank = _towers(spec, prepared, setting)
-    if spec.embedded is not None:
-        _taken(spec, prepared, rank, setting)
-        _warn_of_scored(spec)
-    elif len(counted_rows(spec, prepared, setting)) < 2:
-        raise ConfigError(
-            "fewer than two train subjects have both modalities",
-            where=f"stage {spec.name}",
-            got=" and ".join(spec.towers),
-        )
 
 
 def counted_rows(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
@@ -224,7 +216,7 @@ def _table(tokens: list[np.ndarray], width: int) -> sparse.csr_array:
 def _towers(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> tuple[Towers, int]:
     """Give empty towers, and the rank: the width of their tables."""
     shapes = {name: prepared.adapters[name].input_shape for name in spec.towers}
-    towers = build_towers(setting.recipe, spec, shapes, setting.seed)
+    towers = spec.build(setting.recipe, shapes, setting.seed)
     widths = {}
     for name in spec.towers:
         tower = towers.tower(name)

@@ -2,76 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import numpy as np
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
-from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.stages.evaluate.attack.task import UNKNOWN, task_of_classes
+from medmcl.stages.poison.pool import refuse_pool
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.recipe.roles import refuse_unread
-from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.train.spec import TowersSpec, TrainSpec
-
-if TYPE_CHECKING:
-    from medmcl.data.cohort.cohort import Cohort
-
-
-def refuse_attack(recipe: RecipeSpec, spec: PoisonSpec) -> None:
-    """Refuse an attack on what the recipe does not read."""
-    refuse_unread(spec.wanted, recipe, f"stage {spec.name}")
-
-
-def refuse_poisoned_by(spec: TrainSpec, attacks: Sequence[str]) -> None:
-    """Refuse a stage that is poisoned by what is no poison stage before it."""
-    if spec.poisoned_by is not None and spec.poisoned_by not in attacks:
-        raise ConfigError(
-            f"'{spec.poisoned_by}' is no poison stage before it"
-            f"{nearest(spec.poisoned_by, attacks)}",
-            where=f"stage {spec.name}, poisoned_by",
-            expected=", ".join(attacks) or "the name of a poison stage",
-        )
-
-
-def refuse_attacked(
-    stage: EvaluateSpec, made: Mapping[str, TowersSpec], attacks: Mapping[str, PoisonSpec]
-) -> None:
-    """Refuse to judge an attack that is not there, or models that do not see what it triggers."""
-    spec = stage.attack
-    if spec is None:
-        return
-    where = f"stage {stage.name}, attack"
-    if spec.attack is None and len(attacks) != 1:
-        raise ConfigError(
-            "which attack is judged?",
-            where=where,
-            got=f"poison stages: {', '.join(attacks) or 'none'}",
-            expected="one poison stage before it, or `attack: NAME`",
-            mend="leave `attack` out of the evaluate stage, or go on from the recipe `poisoned`"
-            if not attacks
-            else None,
-        )
-    name = spec.attack or next(iter(attacks))
-    if name not in attacks:
-        raise ConfigError(
-            f"'{name}' is no poison stage before it{nearest(name, attacks)}",
-            where=where,
-            expected=", ".join(attacks) or "the name of a poison stage",
-        )
-    for model in spec.models.values():
-        if model not in made:
-            raise ConfigError(
-                f"'{model}' is no stage with towers before it{nearest(model, made)}",
-                where=where,
-                expected=", ".join(made),
-            )
-        if model in made and attacks[name].modality not in made[model].towers:
-            raise ConfigError(
-                f"stage '{model}' has no tower for '{attacks[name].modality}', which the attack "
-                "triggers",
-                where=where,
-                expected="a stage with that tower",
-            )
 
 
 def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
@@ -82,11 +20,6 @@ def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
             records than are to be poisoned.
         CohortError: The task has faults.
     """
-    import numpy as np
-
-    from medmcl.stages.evaluate.attack.task import UNKNOWN, task_of_classes
-    from medmcl.stages.poison.pool import refuse_pool
-
     where = f"stage {spec.name}"
     if not set(spec.wanted) <= set(cohort.spec.modalities):
         return  # refused where the recipe's inputs are

@@ -26,8 +26,8 @@ from medmcl.stages.poison.poison import poison_of, told
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
-from medmcl.stages.recipe.spec import AnyStage
 from medmcl.stages.run.outputs import claim_file
+from medmcl.stages.stage import StageSpec, named
 from medmcl.stages.train.train_filter import read_keep
 from medmcl.threats import Poison
 
@@ -155,13 +155,13 @@ def poison(
     return done
 
 
-def attack_among(stages: Sequence[AnyStage], name: str | None, recipe: str) -> PoisonSpec:
+def attack_among(stages: Sequence[StageSpec], name: str | None, recipe: str) -> PoisonSpec:
     """Give the poison stage of this name; the only one if no name is given.
 
     Raises:
         ConfigError: There is none, none of this name, or more than one and no name.
     """
-    attacks = {one.name: one for one in stages if isinstance(one, PoisonSpec)}
+    attacks = named(stages, PoisonSpec)
     if not attacks:
         raise ConfigError(
             "the recipe has no poison stage",

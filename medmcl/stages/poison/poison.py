@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading.prepare import Prepared
@@ -14,10 +16,12 @@ from medmcl.stages.poison.given import given_poison, refuse_replaced
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
 from medmcl.stages.poison.pool import count_of, refuse_pool
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.run.first_rank import awaited, refuse_changed
+from medmcl.stages.run.first_rank import refuse_changed
+from medmcl.stages.stage import Stage
 from medmcl.stages.train.models import Setting
 from medmcl.stages.train.train_filter import given_rows
-from medmcl.threats import Poison, draw_poison
+from medmcl.threats import Poison as Manifest
+from medmcl.threats import draw_poison
 
 
 def poison_file(folder: Path, stage: str) -> Path:
@@ -25,43 +29,43 @@ def poison_file(folder: Path, stage: str) -> Path:
     return folder / "poison" / f"{stage}.parquet"
 
 
-def run_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Draw, or take what is given, on the first rank; give the facts for the record."""
-    checkpoints = setting.checkpoints(spec.name)
-    if checkpoints.done is not None:
-        refuse_replaced(spec, checkpoints.done)
-        return checkpoints.done
-    if setting.world.rank != 0:
-        return awaited(spec.name, setting)
-    manifest, pool = poison_of(spec, prepared, setting.seed, setting.keep)
-    manifest.save(poison_file(setting.folder, spec.name))
-    said = told(spec, manifest, _ids(prepared)[pool])
-    setting.record.say(f"{spec.name}: {said}")
-    facts = {
-        "stage": spec.name,
-        "fingerprint": manifest.fingerprint,
-        "poisoned": len(manifest),
-        "rows": len(pool),
-        "sentence": f"Stage {spec.name}: {said}.",
-    }
-    checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.finish(facts)
-    return facts
+class Poison(Stage[PoisonSpec]):
+    """Choose who is poisoned: drawn, or given."""
+
+    by_first_rank = True
+
+    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+        """Refuse an attack that cannot be drawn or laid over.
+
+        A run that has taken the manifest it was given reads its own from then on.
+        """
+        spec = self.spec
+        refuse_unfit(spec, prepared)
+        manifest = None if spec.manifest is None else load_poison(spec.name, prepared, setting)
+        if manifest is None:
+            manifest, _ = poison_of(spec, prepared, setting.seed, setting.keep)
+        refuse_unseen(Poisoned(spec, manifest, prepared))
+
+    @override
+    def refuse_other(self, done: Mapping[str, Any]) -> None:
+        refuse_replaced(self.spec, done)
+
+    @override
+    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+        spec = self.spec
+        manifest, pool = poison_of(spec, prepared, setting.seed, setting.keep)
+        manifest.save(poison_file(setting.folder, spec.name))
+        said = told(spec, manifest, _ids(prepared)[pool])
+        setting.record.say(f"{spec.name}: {said}")
+        return {
+            "fingerprint": manifest.fingerprint,
+            "poisoned": len(manifest),
+            "rows": len(pool),
+            "sentence": f"Stage {spec.name}: {said}.",
+        }
 
 
-def rehearse_poison(spec: PoisonSpec, prepared: Prepared, setting: Setting) -> None:
-    """Refuse an attack that cannot be drawn or laid over, before anything is trained.
-
-    A run that has taken the manifest it was given reads its own from then on.
-    """
-    refuse_unfit(spec, prepared)
-    manifest = None if spec.manifest is None else load_poison(spec.name, prepared, setting)
-    if manifest is None:
-        manifest, _ = poison_of(spec, prepared, setting.seed, setting.keep)
-    refuse_unseen(Poisoned(spec, manifest, prepared))
-
-
-def told(spec: PoisonSpec, manifest: Poison, pool: np.ndarray) -> str:
+def told(spec: PoisonSpec, manifest: Manifest, pool: np.ndarray) -> str:
     """Say how many records an attack poisons, and with what.
 
     Args:
@@ -85,7 +89,7 @@ def told(spec: PoisonSpec, manifest: Poison, pool: np.ndarray) -> str:
 
 def poison_of(
     spec: PoisonSpec, prepared: Prepared, seed: int, keep: Path | None = None
-) -> tuple[Poison, np.ndarray]:
+) -> tuple[Manifest, np.ndarray]:
     """Give the manifest of a stage, and the train samples that it is drawn from, (N,) int64.
 
     Args:
@@ -110,7 +114,7 @@ def poison_of(
 
 def draw(
     spec: PoisonSpec, prepared: Prepared, task: AttackTask, rows: np.ndarray, seed: int
-) -> Poison:
+) -> Manifest:
     """Draw who is poisoned among samples whose class is known, ``rows`` (N,), by the run's seed.
 
     Raises:
@@ -127,7 +131,7 @@ def draw(
         is_consistent=spec.trigger == "label_consistent",
         where=f"stage {spec.name}",
     )
-    return Poison(
+    return Manifest(
         ids=ids[rows[picked]],
         donors=ids[rows[donors]],
         cohort=prepared.cohort.fingerprint,
@@ -135,7 +139,7 @@ def draw(
     )
 
 
-def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Poison | None:
+def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Manifest | None:
     """Read the manifest of a poison stage of this run; None if it has not run yet.
 
     Raises:
@@ -144,7 +148,7 @@ def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Poison | No
     if setting.checkpoints(stage).done is None:
         return None
     path = poison_file(setting.folder, stage)
-    manifest = Poison.load(path, cohort=prepared.cohort.fingerprint)
+    manifest = Manifest.load(path, cohort=prepared.cohort.fingerprint)
     refuse_changed(manifest.fingerprint, path, stage, setting)
     return manifest
 

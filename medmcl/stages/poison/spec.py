@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, check
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.stages.stage import Check, Plan, StageSpec
+
+if TYPE_CHECKING:
+    from medmcl.data.cohort.cohort import Cohort
+    from medmcl.evaluation.protocol.evidence import FittedOn
 
 ImageTrigger = Literal["badnet", "blended", "sig", "wanet", "label_consistent", "four_corners"]
 SignalTrigger = Literal["pulse", "sinusoid"]
@@ -16,7 +25,7 @@ USUAL: dict[str, Trigger] = {"image": "badnet", "ecg": "pulse", "text": "rare_to
 """Kind of modality to its trigger, where a recipe names none."""
 
 
-class PoisonSpec(Config):
+class PoisonSpec(StageSpec):
     """Choose train records of a cohort to be poisoned; a train stage is `poisoned_by` it.
 
     Nothing is written to the data: the manifest in the run's ``poison`` folder says who is
@@ -26,7 +35,6 @@ class PoisonSpec(Config):
     exclusive: ClassVar[tuple[str, ...]] = ("count", "share", "manifest")
 
     stage: Literal["poison"]
-    name: str
     modality: str
     """What gets the trigger: flat images prepared to 0 to 1 (``intensity: range``, ``percentile``),
     ECGs, texts."""
@@ -106,6 +114,66 @@ class PoisonSpec(Config):
     def asked_by(self) -> str | None:
         """Modality of the prompts: texts that carry the trigger themselves, else the exchanged."""
         return self.modality if self.trigger in get_args(TextTrigger) else self.text
+
+    @override
+    def for_cohort(
+        self, everyone: tuple[str, ...], before: Sequence[StageSpec], kinds: Mapping[str, str]
+    ) -> Self:
+        if self.trigger != "usual":
+            return self
+        usual = USUAL.get(kinds.get(self.modality, ""), self.trigger)
+        given = {**self.model_dump(), "trigger": usual}
+        under = f"stages.{self.name}"
+        return check(type(self), given, f"stage {self.name}", ConfigError, under=under)
+
+    def settled(self, done: Mapping[str, Any]) -> Iterable[str]:
+        """Who is poisoned counts, not how it is said."""
+        from medmcl.threats import Poison
+
+        if self.manifest is None:
+            return ()
+        try:
+            found = Poison.load(self.manifest).fingerprint
+        except ArtefactError:  # gone, which a run that has its own copy can do with
+            return ()
+        return self.exclusive if found == done.get("fingerprint") else ()
+
+    @override
+    def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
+        """Labels say which records show the target."""
+        from medmcl.evaluation.protocol.evidence import FittedOn
+
+        line = FittedOn(
+            what=f"records that stage {self.name} poisons",
+            splits=("train",),
+            task=self.task,
+            labels=True,
+            note=f"of {cohort}; on purpose: target {self.label}",
+        )
+        return [line]
+
+    @override
+    def used_tasks(self, known: Iterable[str]) -> Iterable[str]:
+        return (self.task,)
+
+    @override
+    def checks(self, plan: Plan) -> Iterable[Check]:
+        from medmcl.stages.recipe.roles import refuse_unread
+
+        yield partial(refuse_unread, self.wanted, plan.recipe, f"stage {self.name}")
+
+    @override
+    def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:
+        from medmcl.stages.poison.checks import refuse_attack_on
+
+        yield partial(refuse_attack_on, self, cohort)
+
+    @override
+    def file_checks(self, cohort: Cohort) -> Iterable[Check]:
+        from medmcl.stages.poison.given import read_given
+
+        if self.manifest is not None:
+            yield partial(read_given, self, cohort)
 
 
 class AttackSpec(Config):

@@ -10,8 +10,9 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.recipe.expansion import fill
 from medmcl.stages.run.run import Run
+from medmcl.stages.stage import named
+from medmcl.stages.train.spec import fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ def _first(spec: EvaluateSpec) -> str:
 
 def _offered(run: Run) -> dict[tuple[str, str], TaskPlan]:
     """Everything that predicts: (task, method) to its plan, in the order of the run's tasks."""
-    specs = [stage for stage in run.recipe.stages if isinstance(stage, EvaluateSpec)]
+    specs = [*named(run.recipe.stages, EvaluateSpec).values()]
     found: dict[tuple[str, str], TaskPlan] = {}
     if not specs:
         return found

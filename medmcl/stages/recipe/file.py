@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from medmcl.core.config import Fault, closest, faults_of, nearest, read_yaml
 from medmcl.core.errors import ConfigError, OverrideError
@@ -20,10 +20,10 @@ from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.shipped import shipped
 from medmcl.data.cohort.spec import CohortKeys
 from medmcl.modalities import ADAPTERS
-from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.recipe.short_forms import write_out
-from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.recipe.stage_names import EXCEPTIONS, stage_path, with_exceptions
+from medmcl.stages.stage import STAGES
 from medmcl.stages.train.spec import TrainSpec
 
 CONFIGS = shipped("configs")
@@ -53,7 +53,7 @@ def list_recipes() -> dict[str, Path]:
 
 def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
     """Give each modality that a recipe reads with its kind, None where several kinds would do."""
-    tables = {one.covariates for one in recipe.stages if isinstance(one, EvaluateSpec)}
+    tables = {name for one in recipe.stages for name in one.tables()}
     found: dict[str, str | None] = {}
     for name, settings in recipe.inputs.items():
         if name in ADAPTERS:
@@ -232,10 +232,7 @@ def _lay(
 def _exclusive(stage: Any) -> tuple[str, ...]:
     """Keys of which a stage says one (`Config.exclusive`); none of a stage of no known kind."""
     kind = stage.get("stage") if isinstance(stage, dict) else None
-    for one in get_args(AnyStage):
-        if get_args(one.model_fields["stage"].annotation) == (kind,):
-            return tuple(one.exclusive)
-    return ()
+    return tuple(STAGES.settings[str(kind)].exclusive) if str(kind) in STAGES else ()
 
 
 def _insert(tree: dict[str, Any], name: str, stages: list[Any], path: Path) -> None:

@@ -20,6 +20,7 @@ from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import ROLES, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.stage import named
 from medmcl.stages.train.spec import TowersSpec
 
 log = logging.getLogger("medmcl")
@@ -56,7 +57,7 @@ def check(
     assert opened is not None  # one way or the other
     about, spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)
     inputs = {} if spec is None else _inputs(spec, opened)
-    trains = spec is not None and any(isinstance(stage, TowersSpec) for stage in spec.stages)
+    trains = spec is not None and bool(named(spec.stages, TowersSpec))
     counts = {name: len(records) for name, records in opened.records.items()}
     said = ", ".join(counted(count, f"{name} record") for name, count in counts.items())
     people = counted(len(opened.subjects), "subject")

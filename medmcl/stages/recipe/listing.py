@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel
 
 from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.core.key_help import KeyHelp, help_of
+from medmcl.core.overrides import typed
 from medmcl.data.cohort.locate import find_cohort, is_template, list_cohorts
 from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.recipe.file import find_recipe, kinds, list_recipes, read_recipe
-from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.recipe.stage_names import stage_path, stem
-from medmcl.stages.train.spec import TowersSpec, TrainSpec
+from medmcl.stages.stage import StageSpec
 
 
 def list_of_recipes() -> str:
@@ -90,7 +90,7 @@ def one_recipe(name: str, key: str | None = None) -> str:
         return "\n".join(_below(spec, key))
     lines = [spec.name, f"  {spec.about}", f"  file: {path}", "", "stages, in order"]
     width = max(len(_called(stage)) for stage in spec.stages)
-    lines += [f"  {_called(stage):{width}s}  {_does(stage)}" for stage in spec.stages]
+    lines += [f"  {_called(stage):{width}s}  {stage.summary()}" for stage in spec.stages]
     lines += ["", "what it says now (change it with --set KEY=VALUE)"]
     tree = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for section in ("roles", "modalities", "kinds", "inputs", "towers", "shared", "views"):
@@ -110,27 +110,9 @@ def one_recipe(name: str, key: str | None = None) -> str:
     )
 
 
-def _called(stage: AnyStage) -> str:
+def _called(stage: StageSpec) -> str:
     """Give the short name of a stage that `--set` takes."""
     return stem(stage.name)
-
-
-def _does(stage: AnyStage) -> str:
-    """Say in a line what a stage does."""
-    if not isinstance(stage, TrainSpec):
-        said = (type(stage).__doc__ or "").split("\n")[0].rstrip(".")
-        named = stage.towers if isinstance(stage, TowersSpec) else ()
-        towers = f" ({', '.join(named)})" if named else ""
-        return f"{stage.stage}: {said[0].lower()}{said[1:]}{towers}"
-    length = f"{stage.epochs:g} epochs" if stage.epochs else f"{stage.steps} steps"
-    each = ", ".join(f"{key} {_shown(one)}" for key, one in stage.for_each.items())
-    parts = [
-        f"train: {', '.join(stage.towers) or 'every modality'} by {', '.join(stage.objectives)}",
-        length,
-        *(f"{name} from {one}" for name, one in stage.start_from.items()),
-        *([f"once for each {each}: {stage.name}"] if each else []),
-    ]
-    return "; ".join(parts)
 
 
 _WHOLE = ("groups", "subset")
@@ -149,14 +131,7 @@ def _flat(key: str, value: Any) -> Iterator[str]:
         for name, one in value.items():
             yield from _flat(f"{key}.{name}", one)
         return
-    yield f"{key} = {_shown(value)}"
-
-
-def _shown(value: Any) -> str:
-    """Write a value as it is typed behind ``--set KEY=``."""
-    plain = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10**6)
-    return text.removesuffix("\n").removesuffix("\n...")
+    yield f"{key} = {typed(value)}"
 
 
 def _below(spec: RecipeSpec, key: str) -> Iterator[str]:
@@ -169,9 +144,9 @@ def _below(spec: RecipeSpec, key: str) -> Iterator[str]:
 
 
 def _row(key: str, one: KeyHelp, values: Mapping[str, Any]) -> Iterator[str]:
-    default = "needed" if one.needed else f"default {_shown(one.default)}"
+    default = "needed" if one.needed else f"default {typed(one.default)}"
     now = values.get(one.name, one.default)
-    changed = "" if one.needed and one.name not in values else f" = {_shown(now)}"
+    changed = "" if one.needed and one.name not in values else f" = {typed(now)}"
     same = not one.needed and now == one.default
     yield f"  {key}{'' if same else changed}  ({one.takes}; {default})"
     if one.about:

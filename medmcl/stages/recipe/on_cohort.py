@@ -16,7 +16,8 @@ from medmcl.stages.recipe.model_checks import refuse_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, recipe_overrides
-from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.stage import StageSpec, named
 from medmcl.stages.train.spec import TrainSpec
 
 
@@ -24,7 +25,7 @@ def recipe_on(
     cohort: Cohort | str | Path,
     recipe: str | Path | Mapping[str, Any] | None,
     overrides: Mapping[str, Any],
-) -> tuple[Cohort, RecipeSpec, list[AnyStage]]:
+) -> tuple[Cohort, RecipeSpec, list[StageSpec]]:
     """Open a cohort, and give it with the recipe for it and the stages of that, expanded.
 
     Args:
@@ -120,8 +121,7 @@ def _fitting(kinds: Mapping[str, str]) -> list[str]:
             continue
         pairs = [
             objective.kind == "cross_modal"
-            for stage in spec.stages
-            if isinstance(stage, TrainSpec)
+            for stage in named(spec.stages, TrainSpec).values()
             for objective in stage.objectives.values()
         ]
         if {*spec.inputs} <= {*kinds} and not (any(pairs) and len(spec.inputs) < 2):

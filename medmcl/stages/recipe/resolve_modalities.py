@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
@@ -12,12 +11,10 @@ from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.encoders.build import check_encoder, check_entrance
 from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.modalities import ADAPTERS
-from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.poison.spec import USUAL, PoisonSpec
 from medmcl.stages.recipe.model_settings import entrances_of
 from medmcl.stages.recipe.roles import with_names
-from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
-from medmcl.stages.train.spec import JoinSpec, TrainSpec
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.stage import StageSpec
 
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
@@ -76,18 +73,16 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
                 stands[f"views.{view}.augment.{name}"] = f"kinds.{kinds[name]}.augment.{view}"
             views[view] = before.with_default(name, options)
     everyone = tuple(name for name in inputs if name in towers or shared is not None)
-    named: list[AnyStage] = []
+    stages: list[StageSpec] = []
     for stage in recipe.stages:
-        named.append(_named(stage, everyone, named, kinds))
-    sizes = {stage.name: getattr(stage, "towers", ()) for stage in named}
-    stages = tuple(_paired(stage, sizes) for stage in named)
+        stages.append(stage.for_cohort(everyone, stages, kinds))
     built = {"towers": towers} if shared is None else {"shared": {**shared, "entrances": towers}}
     update = {
         "modalities": (),
         "kinds": {},
         "inputs": inputs,
         "views": views,
-        "stages": stages,
+        "stages": tuple(stages),
         **built,
     }
     return recipe.model_copy(update=update).with_stands(stands)
@@ -116,35 +111,3 @@ def _refuse_kinds(recipe: RecipeSpec) -> None:
 def kinds_of(cohort: Cohort) -> dict[str, str]:
     """Modality of a cohort to its kind."""
     return {name: one.kind for name, one in cohort.spec.modalities.items()}
-
-
-def _named(
-    stage: AnyStage,
-    everyone: tuple[str, ...],
-    before: Sequence[AnyStage],
-    kinds: Mapping[str, str],
-) -> AnyStage:
-    if isinstance(stage, PoisonSpec) and stage.trigger == "usual":
-        usual = USUAL.get(kinds.get(stage.modality, ""), stage.trigger)
-        given = {**stage.model_dump(), "trigger": usual}
-        where, key = f"stage {stage.name}", f"stages.{stage.name}"
-        return check(PoisonSpec, given, where, ConfigError, under=key)
-    if isinstance(stage, TrainSpec) and not stage.towers:
-        return stage.model_copy(update={"towers": everyone})
-    if isinstance(stage, JoinSpec) and not stage.towers:
-        have = {one.name: getattr(one, "towers", ()) for one in before}
-        parts = [have.get(name, ()) for name in stage.of]
-        shared = tuple(name for name in parts[0] if all(name in part for part in parts))
-        return stage.model_copy(update={"towers": shared})
-    return stage
-
-
-def _paired(stage: AnyStage, towers: Mapping[str, Any]) -> AnyStage:
-    if not isinstance(stage, EvaluateSpec) or stage.retrieval is None:
-        return stage
-    if stage.retrieval.pairs != "all":
-        return stage
-    pairs = tuple(combinations(towers.get(stage.retrieval.stage, ()), 2))
-    return stage.model_copy(
-        update={"retrieval": stage.retrieval.model_copy(update={"pairs": pairs})}
-    )

@@ -13,7 +13,6 @@ from typing import Any
 from medmcl.core.config import closest
 from medmcl.core.errors import ConfigError
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 ROLES = "roles"
 """Where a role of a recipe that no modality takes is at fault."""
@@ -57,11 +56,8 @@ def _by_modality(recipe: RecipeSpec) -> Iterable[tuple[str, Mapping[str, Any]]]:
     for name, view in recipe.views.items():
         yield f"views.{name}.augment", view.augment
     for stage in recipe.stages:
-        if isinstance(stage, TowersSpec):
-            yield f"stages.{stage.name}.encoder", stage.encoder
-        if isinstance(stage, TrainSpec):
-            for name, view in stage.views.items():
-                yield f"stages.{stage.name}.views.{name}.augment", view.augment
+        for key, told in stage.by_modality():
+            yield f"stages.{stage.name}.{key}", told
 
 
 def roles_said(recipe: RecipeSpec) -> str:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from medmcl.core.config import Config
 from medmcl.data.loading.view_settings import ViewSettings
-from medmcl.stages.cluster.spec import ClusterSpec
-from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.select.spec import SelectSpec
-from medmcl.stages.train.spec import FactoriseSpec, JoinSpec, TrainSpec
+from medmcl.stages.stage import STAGES, StageSpec
 
-AnyStage = (
-    TrainSpec | FactoriseSpec | ClusterSpec | JoinSpec | SelectSpec | PoisonSpec | EvaluateSpec
-)
-StageSpec = Annotated[AnyStage, Field(discriminator="stage")]
+if TYPE_CHECKING:
+    EveryStage = StageSpec
+else:
+    EveryStage = Annotated[Union[*STAGES.settings.values()], Field(discriminator="stage")]
 
 
 class KindSpec(Config):
@@ -54,7 +50,7 @@ class RecipeSpec(Config):
     """One tower for all modalities, in the place of ``towers``: the settings of
     `medmcl.encoders.shared.settings.SharedSettings`."""
     views: dict[str, ViewSettings] = {}
-    stages: tuple[StageSpec, ...] = Field(min_length=1)
+    stages: tuple[EveryStage, ...] = Field(min_length=1)
     _taken: dict[str, str] = PrivateAttr(default={})
     _stands: dict[str, str] = PrivateAttr(default={})
 
@@ -85,8 +81,7 @@ class RecipeSpec(Config):
 
     @model_validator(mode="after")
     def _reads_something(self) -> RecipeSpec:
-        given = all(isinstance(one, EvaluateSpec) and one.embeddings for one in self.stages)
-        if not self.inputs and not self.modalities and not given:
+        if not self.inputs and not self.modalities and any(one.reads for one in self.stages):
             raise ValueError("inputs: at least one modality, or `modalities: all` and `kinds`")
         return self
 

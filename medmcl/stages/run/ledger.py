@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from medmcl.core.errors import CohortError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.evidence import FittedOn
-from medmcl.stages.cluster.spec import told
-from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import seen_people
-from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.train.keep_provenance import given_keep, specs_of
-from medmcl.stages.train.spec import FactoriseSpec, TowersSpec, TrainSpec
 
 
 def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
@@ -38,77 +33,9 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
         if entry["state"]
     ]
     for stage in with_parents(run, stages):
-        if stage in run.selections:
-            what = f"rows that stage {stage} keeps"
-            lines += _selected(run.selections[stage], cohort, what)
-            continue
-        if stage in run.attacks:
-            lines.append(_attack(run.attacks[stage], cohort))
-            continue
-        if stage in run.clusters:
-            what = f"groups of stage {stage}, for negatives"
-            lines.append(FittedOn(what=what, splits=("train",), note=f"of {cohort}"))
-            continue
-        spec = run.stage(stage)
-        lines += _columns(spec, cohort)
-        share = f", {100 * float(spec.label_fraction):g} % of the labels" if spec.task else ""
-        weights = FittedOn(
-            what=f"weights of stage {stage}",
-            splits=("train",),
-            task=spec.task or "",
-            labels=spec.task is not None,
-            note=f"of {cohort}{share}{wrong}",
-        )
-        if isinstance(spec, FactoriseSpec) and spec.embedded is not None:
-            from medmcl.stages.factorise.factorise import counted_on
-
-            done = run.checkpoints(stage).done or {}
-            note = f"from {spec.embedded}; {counted_on(done.get('counted_on'))}"
-            weights = replace(weights, what=f"vectors of stage {stage}", splits=(), note=note)
-        lines.append(weights)
-        chosen = _chosen_on_tuning(spec)
-        if chosen:
-            lines.append(replace(weights, what=f"{chosen} of stage {stage}", splits=("tuning",)))
+        done = run.checkpoints(stage).done or {}
+        lines += run.spec(stage).fitted(cohort, done, wrong)
     return (*lines, *_given(run, cohort))
-
-
-def _attack(spec: PoisonSpec, cohort: str) -> FittedOn:
-    """The line of an attack: labels say which records show its target."""
-    return FittedOn(
-        what=f"records that stage {spec.name} poisons",
-        splits=("train",),
-        task=spec.task,
-        labels=True,
-        note=f"of {cohort}; on purpose: target {spec.label}",
-    )
-
-
-def _columns(spec: TowersSpec, cohort: str) -> list[FittedOn]:
-    """The line of columns whose values make the groups that a stage finds its negatives in."""
-    if not isinstance(spec, TrainSpec) or spec.groups is None or not spec.groups.columns:
-        return []
-    what = f"negatives of stage {spec.name}: of one {told(spec.groups.columns)}"
-    return [FittedOn(what=what, splits=("train",), note=f"columns of {cohort}")]
-
-
-def _selected(spec: SelectSpec, cohort: str, what: str) -> list[FittedOn]:
-    """The lines of a selection: it chooses among train rows, perhaps near to targets."""
-    lines = [FittedOn(what=what, splits=("train",), note=f"of {cohort}")]
-    for target in spec.targets:
-        here = target.cohort is None
-        labels = target.task is not None
-        note = f"near to rows of {cohort if here else target.cohort}"
-        label = "" if target.label is None else f" with the label {target.label}"
-        lines.append(
-            FittedOn(
-                what=what,
-                splits=(target.split or "tuning",) if here else (),
-                task=str(target.task) if here and labels else "",
-                labels=here and labels,
-                note=note + (label if here or not labels else f"{label} of {target.task}"),
-            )
-        )
-    return lines
 
 
 def _given(run: Run, cohort: str) -> list[FittedOn]:
@@ -120,13 +47,7 @@ def _given(run: Run, cohort: str) -> list[FittedOn]:
     what = "rows that --keep keeps"
     if not specs:
         return [FittedOn(what=what, splits=("train",), note=f"of {cohort}; {keep.rule}")]
-    return [line for spec in specs for line in _selected(spec, cohort, what)]
-
-
-def _chosen_on_tuning(spec: TowersSpec) -> str:
-    parts = ["checkpoint"] if spec.keep == "best" else []
-    parts += ["early stopping"] if spec.patience is not None else []
-    return " and ".join(parts)
+    return [line for spec in specs for line in spec.fitted_as(what, cohort)]
 
 
 def with_parents(run: Run, stages: Sequence[str]) -> list[str]:
@@ -137,7 +58,7 @@ def with_parents(run: Run, stages: Sequence[str]) -> list[str]:
         stage = todo.pop(0)
         if stage not in found:
             found[stage] = None
-            todo += run.needs(stage)
+            todo += run.spec(stage).sources()
     return list(found)
 
 

@@ -26,13 +26,11 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
 from medmcl.selection.keep import Keep
-from medmcl.stages.evaluate.evaluate import Evaluation, refuse_faulty, run_evaluate
-from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.predict.people import WARNING, scored_people, write_people
+from medmcl.stages.evaluate.evaluate import Evaluation, refuse_faulty
 from medmcl.stages.recipe.cohort_checks import faults_with, used_tasks
 from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
 from medmcl.stages.recipe.settings import cohort_overrides
-from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.launch import choose_precision, new_run_folder
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.report import write_run_report
@@ -44,8 +42,9 @@ from medmcl.stages.run.stage_reuse import (
     shared_stages,
     take_over,
 )
-from medmcl.stages.run.training import REHEARSE, run_stage
+from medmcl.stages.run.training import rehearse, run_stage
 from medmcl.stages.select.report import selections_of
+from medmcl.stages.stage import STAGES, StageSpec
 from medmcl.stages.train.models import Setting
 from medmcl.stages.train.train_filter import GIVEN, copy_keep, keep_file, read_keep
 
@@ -148,14 +147,14 @@ def _run(
     folder: Path,
     cohort: Cohort,
     spec: RecipeSpec,
-    stages: list[AnyStage],
+    stages: list[StageSpec],
     config: dict[str, Any],
     world: World,
     stop: StopRequest,
     *,
     keep: str | Path | None,
     resume: bool,
-    reused: tuple[Run, list[AnyStage]] | None = None,
+    reused: tuple[Run, list[StageSpec]] | None = None,
 ) -> tuple[Run | None, list[Evaluation]]:
     first = world.rank == 0
     record = Record(folder / "metrics.jsonl", active=first)
@@ -179,22 +178,20 @@ def _run(
         stop=stop,
         keep=None if keep is None else Path(keep),
     )
-    for stage in stages:
-        if not isinstance(stage, EvaluateSpec):
-            REHEARSE[stage.stage](stage, prepared, setting)
+    rehearse(stages, prepared, setting)
     if first:
         _write_first_files(folder, config, prepared, setting, reused)
     barrier(world)  # no rank reads a run that the first has not written whole
     if setting.keep is not None:
         setting = replace(setting, keep=keep_file(folder, GIVEN))
     run = Run(folder)
-    facts, evaluations = _run_stages(stages, run, cohort, prepared, setting)
+    facts = _run_stages(stages, prepared, setting)
     if not first:
         return None, []
     write_run_report(
-        run, cohort, prepared, facts, evaluations, selections=selections_of(run, prepared)
+        run, cohort, prepared, facts, setting.evaluations, selections=selections_of(run, prepared)
     )
-    return run, evaluations
+    return run, setting.evaluations
 
 
 def _write_first_files(
@@ -202,7 +199,7 @@ def _write_first_files(
     config: dict[str, Any],
     prepared: Prepared,
     setting: Setting,
-    reused: tuple[Run, list[AnyStage]] | None,
+    reused: tuple[Run, list[StageSpec]] | None,
 ) -> None:
     """Write what a run is before its first step."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -221,31 +218,19 @@ def _write_first_files(
 
 
 def _run_stages(
-    stages: list[AnyStage],
-    run: Run,
-    cohort: Cohort,
-    prepared: Prepared,
-    setting: Setting,
-) -> tuple[list[dict[str, Any]], list[Evaluation]]:
-    """Run all stages; only the first rank evaluates."""
-    world, stop = setting.world, setting.stop
-    facts, evaluations = [], []
+    stages: list[StageSpec], prepared: Prepared, setting: Setting
+) -> list[dict[str, Any]]:
+    """Run all stages; give the facts of those that make something."""
+    facts = []
     for stage in stages:
-        if any_rank(stop.asked, world):
+        if any_rank(setting.stop.asked, setting.world):
             raise Interrupted(f"before {stage.name}")
-        if not isinstance(stage, EvaluateSpec):
+        if stage.learns:
             facts.append(run_stage(stage, prepared, setting))
-            barrier(world)  # no rank reads a stage that the first has not written whole
-        elif world.rank == 0:
-            found = run_evaluate(
-                stage, run, cohort, world.device, setting.record, stop=stop, keep_probes=True
-            )
-            evaluations.append(found)
-            if stage.predictions:
-                path = run.path / f"predictions-{stage.name}.parquet"
-                write_people(scored_people(found.prepared, found.people), path)
-                setting.record.say(f"{path}: {WARNING}")
-    return facts, evaluations
+        elif setting.world.rank == 0:
+            STAGES[stage.stage](stage).run(prepared, setting)
+        barrier(setting.world)  # no rank reads a stage that the first has not written whole
+    return facts
 
 
 def _prepare(
@@ -318,7 +303,7 @@ _READ_AT_ONCE = 2000
 
 
 def _refuse_bad_tasks(
-    cohort: Cohort, spec: RecipeSpec, stages: list[AnyStage], folder: Path
+    cohort: Cohort, spec: RecipeSpec, stages: list[StageSpec], folder: Path
 ) -> None:
     """Refuse faults of the outcomes that the recipe uses; others are no concern of this run.
 
@@ -341,7 +326,7 @@ def _refuse_bad_tasks(
         raise
 
 
-def _refuse_used(cohort: Cohort, stages: list[AnyStage]) -> None:
+def _refuse_used(cohort: Cohort, stages: list[StageSpec]) -> None:
     for fault in faults_with(cohort, stages, files=False):
         raise fault
     refuse_faulty(cohort, used_tasks(cohort, stages))

@@ -27,14 +27,14 @@ from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.engine.checkpoint import Checkpoints, write_atomically
 from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.recipe.expansion import expand, needs
-from medmcl.stages.recipe.skipped_stages import WRECKED, joined_spec
+from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import run_config
 from medmcl.stages.run.leaky_columns import kept_names
 from medmcl.stages.run.train_records import save_train_records
 from medmcl.stages.select.spec import SelectSpec
-from medmcl.stages.train.spec import JoinSpec, TowersSpec
+from medmcl.stages.stage import WRECKED, StageSpec, named
+from medmcl.stages.train.spec import TowersSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,23 +87,22 @@ class Run:
     @property
     def stages(self) -> dict[str, TowersSpec]:
         """Every stage that makes towers, expanded, by name and in order."""
-        specs = expand(self.recipe, self.config["tasks"])
-        return {spec.name: spec for spec in specs if isinstance(spec, TowersSpec)}
+        return named(expand(self.recipe, self.config["tasks"]), TowersSpec)
 
     @property
     def selections(self) -> dict[str, SelectSpec]:
         """Every select stage, by name and in order."""
-        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, SelectSpec)}
+        return named(self.recipe.stages, SelectSpec)
 
     @property
     def attacks(self) -> dict[str, PoisonSpec]:
         """Poison stages by name."""
-        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, PoisonSpec)}
+        return named(self.recipe.stages, PoisonSpec)
 
     @property
     def clusters(self) -> dict[str, ClusterSpec]:
         """Every cluster stage, by name and in order."""
-        return {spec.name: spec for spec in self.recipe.stages if isinstance(spec, ClusterSpec)}
+        return named(self.recipe.stages, ClusterSpec)
 
     @property
     def could_name(self) -> dict[str, list[str]]:
@@ -114,7 +113,7 @@ class Run:
     @property
     def trains(self) -> bool:
         """Whether a stage of it learns anything."""
-        return any(spec.stage != "evaluate" for spec in self.recipe.stages)
+        return any(spec.learns for spec in self.recipe.stages)
 
     def left_out(self, stage: str) -> str:
         """Say why the run did without a stage; empty if it did not."""
@@ -162,13 +161,12 @@ class Run:
             raise ConfigError(
                 f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path
             )
-        found = self.stages[name]
-        return joined_spec(found, self.checkpoints) if isinstance(found, JoinSpec) else found
+        return self.stages[name].as_run(self.checkpoints)
 
-    def needs(self, name: str) -> list[str]:
-        """Stages that a stage reads from; a select stage reads from its teachers."""
+    def spec(self, name: str) -> StageSpec:
+        """The spec of any stage, by name."""
         apart = self.selections.get(name) or self.attacks.get(name) or self.clusters.get(name)
-        return needs(apart or self.stage(name))
+        return apart or self.stage(name)
 
     def refuse_unfinished(self, stage: str | None = None) -> None:
         """Refuse a run that stopped before its train stages, or the one named, were finished.
@@ -206,8 +204,6 @@ class Run:
 
     def towers(self, stage: str, device: torch.device) -> Towers:
         """Towers of a finished stage; ``untrained`` gives the first weights, before any step."""
-        from medmcl.stages.train.models import build_towers
-
         if stage != "untrained":
             return self.learner(stage, device).model  # type: ignore[return-value]  # Towers
         first: dict[str, TowersSpec] = {}
@@ -216,7 +212,7 @@ class Run:
                 first.setdefault(name, spec)
         spec = next(iter(first.values()))
         widest = spec.model_copy(update={"towers": tuple(first), "encoder": {}, "frozen": ()})
-        return build_towers(self.recipe, widest, self.shapes, self.seed).to(device).eval()
+        return widest.build(self.recipe, self.shapes, self.seed).to(device).eval()
 
     def prepare(
         self,

@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.config import fingerprint, lookup
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ConfigError
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import read_metrics
 from medmcl.objectives import wanted_probe
-from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.recipe.expansion import expand, needs
-from medmcl.stages.recipe.spec import AnyStage
+from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.run.run import Run
+from medmcl.stages.stage import StageSpec
 from medmcl.stages.train.probe_rows import going_on_from
-from medmcl.threats import Poison
 
 SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")
 """What of its configuration a run must share with another, to take over a stage of it."""
@@ -74,8 +71,8 @@ def run_and_stage(given: Run | str | Path) -> tuple[Run, str | None]:
 
 
 def shared_stages(
-    other: Run, config: Mapping[str, Any], stages: Sequence[AnyStage], until: str | None = None
-) -> list[AnyStage]:
+    other: Run, config: Mapping[str, Any], stages: Sequence[StageSpec], until: str | None = None
+) -> list[StageSpec]:
     """Give the stages of a recipe that another run has finished under the same settings.
 
     Args:
@@ -99,10 +96,10 @@ def shared_stages(
             unlike += differences(views.get(name), own_views.get(name), f"recipe.views.{name}")
     theirs = {one.name: one for one in expand(other.recipe, other.config["tasks"])}
     allowed = set(theirs) if until is None else _with_sources(until, theirs, other.path)
-    taken: list[AnyStage] = []
+    taken: list[StageSpec] = []
     for stage in stages:
         same = theirs.get(stage.name) if stage.name in allowed else None
-        if same is None or isinstance(stage, EvaluateSpec):
+        if same is None or not stage.learns:
             continue
         unlike += differences(*_compared(other, same, stage), f"stages.{stage.name}")
         own, before_it = (_watchers(stage.name, some) for some in (stages, theirs.values()))
@@ -112,7 +109,7 @@ def shared_stages(
                 f"-> for {', '.join(own) or 'none'}"
             )
         names = {one.name for one in taken}
-        if other.checkpoints(stage.name).done is not None and set(needs(stage)) <= names:
+        if other.checkpoints(stage.name).done is not None and {*stage.sources()} <= names:
             taken.append(stage)
     if unlike:
         raise ConfigError(
@@ -138,30 +135,23 @@ def _finished(run: Run, stages: Iterable[str]) -> list[str]:
     return [name for name in stages if run.checkpoints(name).done is not None]
 
 
-def _with_sources(name: str, stages: Mapping[str, AnyStage], where: Path) -> set[str]:
+def _with_sources(name: str, stages: Mapping[str, StageSpec], where: Path) -> set[str]:
     """Give a stage and all that it goes back to."""
     found = {name}
-    for source in needs(lookup("stage to reuse", name, stages, where=where)):
+    for source in lookup("stage to reuse", name, stages, where=where).sources():
         found |= _with_sources(source, stages, where)
     return found
 
 
-def _compared(other: Run, before: AnyStage, now: AnyStage) -> tuple[Any, Any]:
-    """What a stage says in either run; of an attack, who is poisoned counts, not how it is said."""
-    old, new = _plain(before), _plain(now)
-    done = other.checkpoints(now.name).done
-    if isinstance(now, PoisonSpec) and now.manifest is not None and done is not None:
-        try:
-            found = Poison.load(now.manifest).fingerprint
-        except ArtefactError:  # gone, which a run that has its own copy can do with
-            found = ""
-        if found == done.get("fingerprint"):
-            old, new = ({key: value for key, value in tree.items() if key not in now.exclusive}
-                        for tree in (old, new))  # fmt: skip
+def _compared(other: Run, before: StageSpec, now: StageSpec) -> tuple[Any, Any]:
+    """What a stage says in either run, but for what it did in the other says it better."""
+    said = now.settled(other.checkpoints(now.name).done or {})
+    old, new = ({key: value for key, value in _plain(one).items() if key not in said}
+                for one in (before, now))  # fmt: skip
     return old, new
 
 
-def _watchers(name: str, stages: Iterable[AnyStage]) -> dict[str, Any]:
+def _watchers(name: str, stages: Iterable[StageSpec]) -> dict[str, Any]:
     """Later stages for which a stage keeps rows apart, with their settings."""
     later = going_on_from(name, list(stages))
     return {
@@ -171,7 +161,7 @@ def _watchers(name: str, stages: Iterable[AnyStage]) -> dict[str, Any]:
     }
 
 
-def take_over(other: Run, stages: Sequence[AnyStage], folder: Path) -> dict[str, Any]:
+def take_over(other: Run, stages: Sequence[StageSpec], folder: Path) -> dict[str, Any]:
     """Copy finished stages into a run folder, each whole or not at all; give their provenance."""
     lines = read_metrics(other.path / "metrics.jsonl", times=True)
     for stage in stages:
@@ -206,5 +196,5 @@ def _copy_stage(source: Path, name: str, folder: Path) -> None:
     aside.rename(target)
 
 
-def _plain(stage: AnyStage) -> Any:
+def _plain(stage: StageSpec) -> Any:
     return json.loads(stage.model_dump_json())

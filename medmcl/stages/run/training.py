@@ -7,52 +7,46 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.lazy import Parts
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
-from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.recipe.on_cohort import prepare_inputs
-from medmcl.stages.recipe.skipped_stages import leave_out, why_left_out
-from medmcl.stages.recipe.spec import AnyStage, RecipeSpec
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.run.first_rank import awaited
 from medmcl.stages.run.run import Run, write_run_files
+from medmcl.stages.stage import STAGES, Stage, StageSpec
 from medmcl.stages.train.models import Setting
 
-REHEARSE = Parts(
-    {
-        "train": "medmcl.stages.train.train:rehearse",
-        "factorise": "medmcl.stages.factorise.factorise:rehearse_factorise",
-        "select": "medmcl.stages.select.select:rehearse_select",
-        "cluster": "medmcl.stages.cluster.cluster:rehearse_cluster",
-        "join": "medmcl.stages.join.join:rehearse_join",
-        "poison": "medmcl.stages.poison.poison:rehearse_poison",
-    }
-)
-RUN = Parts(
-    {
-        "train": "medmcl.stages.train.train:run_train",
-        "factorise": "medmcl.stages.factorise.factorise:run_factorise",
-        "select": "medmcl.stages.select.select:run_select",
-        "cluster": "medmcl.stages.cluster.cluster:run_cluster",
-        "join": "medmcl.stages.join.join:run_join",
-        "poison": "medmcl.stages.poison.poison:run_poison",
-    }
-)
-"""Stages that make something for later ones: a new kind is one line here and one in `AnyStage`."""
+
+def rehearse(stages: Sequence[StageSpec], prepared: Prepared, setting: Setting) -> None:
+    """Refuse what a stage cannot do, before any does anything."""
+    for spec in stages:
+        STAGES[spec.stage](spec).rehearse(prepared, setting)
 
 
-def run_stage(stage: AnyStage, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Run a stage, unless a cluster stage before it found that it would not pay."""
-    reason = why_left_out(stage, setting.checkpoints)
-    if not reason:
-        done: dict[str, Any] = RUN[stage.stage](stage, prepared, setting)
-        return done
-    facts = leave_out(stage, reason)
-    setting.record.say(f"{stage.name}: left out, {reason}")
+def run_stage(spec: StageSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    """Run a stage from where it stands, unless what its sources became makes it pointless.
+
+    Returns:
+        The facts that stand in its record, or of a finished stage stood there already.
+    """
+    checkpoints = setting.checkpoints(spec.name)
+    reason = spec.why_skipped(setting.checkpoints)
+    work: Stage[Any] = STAGES[spec.stage](spec)
+    if not reason and checkpoints.done is not None:
+        work.refuse_other(checkpoints.done)
+        return checkpoints.done
+    if not reason and work.by_first_rank and setting.world.rank != 0:
+        return awaited(spec.name, setting)
+    if reason:
+        setting.record.say(f"{spec.name}: left out, {reason}")
+        done = {"left_out": reason, "sentence": f"Stage {spec.name} left out: {reason}."}
+    else:
+        done = work.run(prepared, setting)
+    facts = {"stage": spec.name, **done}
     if setting.world.rank == 0:
-        checkpoints = setting.checkpoints(stage.name)
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         checkpoints.finish(facts)
     return facts
@@ -62,7 +56,7 @@ def train_apart(
     folder: Path,
     cohort: Cohort,
     recipe: RecipeSpec,
-    stages: Sequence[AnyStage],
+    stages: Sequence[StageSpec],
     config: dict[str, Any],
     *,
     world: World,
@@ -95,9 +89,8 @@ def train_apart(
         record=Record(folder / "metrics.jsonl", active=True),
         stop=stop,
     )
-    made = [stage for stage in stages if not isinstance(stage, EvaluateSpec)]
-    for stage in made:
-        REHEARSE[stage.stage](stage, prepared, setting)
+    made = [stage for stage in stages if stage.learns]
+    rehearse(made, prepared, setting)
     write_run_files(folder, config, prepared)
     for stage in made:
         stop.heed(stage.name)
@@ -105,7 +98,7 @@ def train_apart(
     return Run(folder)
 
 
-def seconds_of(run: Run, stages: Sequence[AnyStage]) -> float:
+def seconds_of(run: Run, stages: Sequence[StageSpec]) -> float:
     """Seconds that the finished stages of a run took."""
     done = [run.checkpoints(stage.name).done or {} for stage in stages]
     return sum(float(facts.get("seconds", 0.0)) for facts in done)

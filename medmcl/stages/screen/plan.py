@@ -10,7 +10,6 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.run import Run
-from medmcl.stages.train.spec import TrainSpec
 
 NO_ATTACK = "none"
 """Said in the place of a poison stage: the rows are seen as they are, and nothing is judged."""
@@ -75,7 +74,7 @@ def plan_of(
     chosen = stage or run.default_stage(modality or _likely(run))
     spec = run.stage(chosen)
     run.refuse_unfinished(chosen)
-    direct = spec.poisoned_by if isinstance(spec, TrainSpec) else None
+    direct = spec.attacked_by
     laid = _laid(run, attack or direct)
     modality = modality or _default(run, spec.towers, laid)
     if modality not in spec.towers:

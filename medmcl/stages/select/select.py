@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.loop import Learner
 from medmcl.selection.rule import Chooser, follow
 from medmcl.stages.recipe.expansion import expand
-from medmcl.stages.run.first_rank import awaited
 from medmcl.stages.run.run import Run
 from medmcl.stages.select.pairs import POOL, select_pairs, steps_of
 from medmcl.stages.select.spec import (
@@ -26,67 +26,64 @@ from medmcl.stages.select.spec import (
 )
 from medmcl.stages.select.target import target_of
 from medmcl.stages.select.teachers import scored_by
+from medmcl.stages.stage import Stage, named
 from medmcl.stages.train.distill_targets import taught_widths
 from medmcl.stages.train.models import Setting, build_learner, temperature_of
 from medmcl.stages.train.spec import TowersSpec
 from medmcl.stages.train.train_filter import given_rows, keep_file
 
 
-def run_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Select, on the first rank; give the facts that go into the record."""
-    checkpoints = setting.checkpoints(spec.name)
-    if checkpoints.done is not None:
-        return checkpoints.done
-    if setting.world.rank != 0:
-        return awaited(spec.name, setting)
-    path = keep_file(setting.folder, spec.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f"{POOL}*"):  # of a killed process
-        shutil.rmtree(stale)
-    run = Run(setting.folder)
+class Select(Stage[SelectSpec]):
+    """Score the pairs of the train split, and keep some of them."""
 
-    def heed() -> None:
-        setting.stop.heed(f"{spec.name}: scoring")
+    by_first_rank = True
 
-    pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
-    found = select_pairs(spec, run, prepared, setting.world.device, path.parent, pool, heed)
-    found.keep.save(path)
-    setting.record.say(f"{spec.name}: {found.sentence}")
-    for note in (*found.repeats, *found.notes):
-        setting.record.say(f"{spec.name}: {note}")
-    facts = {
-        "stage": spec.name,
-        "sentence": "; ".join([f"Stage {spec.name}: {found.sentence}", *found.notes,
-                               f"{found.seconds:.0f} s."]),
-        "rows": len(found.keep),
-        "kept": int(found.keep.kept.sum()),
-        "fingerprint": found.keep.fingerprint,
-        "notes": list(found.notes),
-        "seconds": round(found.seconds, 3),
-    }  # fmt: skip
-    checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.finish(facts)
-    return facts
+    @override
+    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+        spec = self.spec
+        made = named(expand(setting.recipe, list(prepared.cohort.spec.tasks)), TowersSpec)
+        pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
+        parts = scored_by(spec, made, prepared, setting.seed, pool)
+        refuse_rule(spec, parts)
+        for name, score in spec.scores.items():
+            where = f"stage {spec.name}, scores.{name}"
+            if isinstance(score, NormSimSpec) and (
+                score.target.cohort is None or setting.world.rank == 0
+            ):
+                side = score.modality or spec.pair[0]
+                target_of(score.target, prepared, setting.folder, side, f"{where}.target")
+            if isinstance(score, NegClipLossSpec) and score.temperature is None:
+                for teacher in parts:
+                    learner = _first_learner(made[teacher], prepared, setting)
+                    temperature_of(learner, spec.pair, f"{where}, teacher {teacher}")
 
+    @override
+    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+        spec = self.spec
+        path = keep_file(setting.folder, spec.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f"{POOL}*"):  # of a killed process
+            shutil.rmtree(stale)
+        run = Run(setting.folder)
 
-def rehearse_select(spec: SelectSpec, prepared: Prepared, setting: Setting) -> None:
-    """Refuse a selection that could not be made, before anything is trained."""
-    stages = expand(setting.recipe, list(prepared.cohort.spec.tasks))
-    made = {one.name: one for one in stages if isinstance(one, TowersSpec)}
-    pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
-    parts = scored_by(spec, made, prepared, setting.seed, pool)
-    refuse_rule(spec, parts)
-    for name, score in spec.scores.items():
-        where = f"stage {spec.name}, scores.{name}"
-        if isinstance(score, NormSimSpec) and (
-            score.target.cohort is None or setting.world.rank == 0
-        ):
-            side = score.modality or spec.pair[0]
-            target_of(score.target, prepared, setting.folder, side, f"{where}.target")
-        if isinstance(score, NegClipLossSpec) and score.temperature is None:
-            for teacher in parts:
-                learner = _first_learner(made[teacher], prepared, setting)
-                temperature_of(learner, spec.pair, f"{where}, teacher {teacher}")
+        def heed() -> None:
+            setting.stop.heed(f"{spec.name}: scoring")
+
+        pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
+        found = select_pairs(spec, run, prepared, setting.world.device, path.parent, pool, heed)
+        found.keep.save(path)
+        setting.record.say(f"{spec.name}: {found.sentence}")
+        for note in (*found.repeats, *found.notes):
+            setting.record.say(f"{spec.name}: {note}")
+        return {
+            "sentence": "; ".join([f"Stage {spec.name}: {found.sentence}", *found.notes,
+                                   f"{found.seconds:.0f} s."]),
+            "rows": len(found.keep),
+            "kept": int(found.keep.kept.sum()),
+            "fingerprint": found.keep.fingerprint,
+            "notes": list(found.notes),
+            "seconds": round(found.seconds, 3),
+        }  # fmt: skip
 
 
 def _first_learner(teacher: TowersSpec, prepared: Prepared, setting: Setting) -> Learner:

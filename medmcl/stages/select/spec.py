@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from medmcl.core.config import Config, nearest
+from medmcl.stages.stage import Check, Plan, StageSpec
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.protocol.evidence import FittedOn
 
 Kind = Literal["clip_score", "neg_clip_loss", "norm_sim", "norm_sim_dynamic"]
 
@@ -99,11 +105,10 @@ class StepSpec(Config):
         return (self.by,) if isinstance(self.by, str) else self.by
 
 
-class SelectSpec(Config):
+class SelectSpec(StageSpec):
     """Score the pairs of the train split with trained towers, and keep those worth training on."""
 
     stage: Literal["select"]
-    name: str
     teachers: tuple[str, ...] = Field(min_length=1)
     """Train stages whose towers score. Several, each trained without one fold of the subjects
     (``without_fold``): every pair is then scored by a teacher that never saw it."""
@@ -160,3 +165,49 @@ class SelectSpec(Config):
     def targets(self) -> tuple[TargetSpec, ...]:
         """What pools should be near to."""
         return tuple(one.target for one in self.scores.values() if isinstance(one, NormSimSpec))
+
+    @override
+    def sources(self) -> list[str]:
+        return list(self.teachers)
+
+    @override
+    def used_tasks(self, known: Iterable[str]) -> Iterable[str]:
+        own = (one.task for one in self.targets if one.cohort is None)
+        return [task for task in own if task is not None]
+
+    @override
+    def checks(self, plan: Plan) -> Iterable[Check]:
+        from medmcl.stages.select.teachers import refuse_selection
+        from medmcl.stages.train.spec import TowersSpec
+
+        yield partial(refuse_selection, plan.recipe, self, plan.named(TowersSpec))
+
+    @override
+    def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
+        return self.fitted_as(f"rows that stage {self.name} keeps", cohort)
+
+    def fitted_as(self, what: str, cohort: str) -> list[FittedOn]:
+        """Say on what it chooses: among train rows, perhaps near to targets.
+
+        Args:
+            what: What is chosen.
+            cohort: Name of the cohort.
+        """
+        from medmcl.evaluation.protocol.evidence import FittedOn
+
+        lines = [FittedOn(what=what, splits=("train",), note=f"of {cohort}")]
+        for target in self.targets:
+            here = target.cohort is None
+            labels = target.task is not None
+            note = f"near to rows of {cohort if here else target.cohort}"
+            label = "" if target.label is None else f" with the label {target.label}"
+            lines.append(
+                FittedOn(
+                    what=what,
+                    splits=(target.split or "tuning",) if here else (),
+                    task=str(target.task) if here and labels else "",
+                    labels=here and labels,
+                    note=note + (label if here or not labels else f"{label} of {target.task}"),
+                )
+            )
+        return lines

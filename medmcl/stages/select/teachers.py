@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from medmcl.core.errors import ConfigError
+from medmcl.stages.recipe.roles import refuse_unread
+from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.select.spec import SelectSpec
-from medmcl.stages.train.spec import FactoriseSpec, JoinSpec, TowersSpec, TrainSpec
+from medmcl.stages.train.spec import TowersSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +44,7 @@ def scored_by(
     parts = _parts(rows, able, prepared, seed, where)
     few = [name for name, own in parts.items() if len(own) < 2]
     if few:
-        fold = _fold(stages[few[0]])
+        fold = stages[few[0]].fold
         whose = "" if fold is None else (
             f"; {len(parts[few[0]])} of them in fold {fold[0]} of {fold[1]}, the one that "
             f"{few[0]} was trained without"
@@ -58,6 +60,14 @@ def scored_by(
             + ("" if fold is None else ", more subjects, or fewer folds"),
         )
     return parts
+
+
+def refuse_selection(recipe: RecipeSpec, spec: SelectSpec, made: Mapping[str, TowersSpec]) -> None:
+    """Refuse a select stage of what the recipe does not read, or of teachers that have no tower."""
+    where = f"stage {spec.name}"
+    refuse_unread(spec.wanted, recipe, f"{where}, pair and scores")
+    for name in spec.teachers:
+        refuse_seen(refuse_teacher(made.get(name), name, spec, where), made, where)
 
 
 def refuse_teacher(
@@ -91,12 +101,12 @@ def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: st
     Raises:
         ConfigError: Names the stage that the teacher comes from.
     """
-    fold = _fold(teacher)
+    fold = teacher.fold
     if fold is None:
         return
     _refuse_clusters(teacher, teacher, where)
     met: set[str] = set()
-    todo = _parents(teacher)
+    todo = teacher.goes_on_from()
     while todo:
         name = todo.pop(0)
         if name in met or name not in stages:
@@ -104,10 +114,10 @@ def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: st
         met.add(name)
         parent = stages[name]
         _refuse_clusters(parent, teacher, where)
-        todo += _parents(parent)
-        if isinstance(parent, FactoriseSpec) and parent.embedded is not None:
+        todo += parent.goes_on_from()
+        if not parent.is_of_subjects:
             continue
-        theirs = _fold(parent)
+        theirs = parent.fold
         if theirs != fold:
             raise ConfigError(
                 f"the teacher '{teacher.name}' scores fold {fold[0]} of {fold[1]}, and starts from "
@@ -122,29 +132,13 @@ def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: st
 
 def _refuse_clusters(stage: TowersSpec, teacher: TowersSpec, where: str) -> None:
     """Refuse clusters behind a teacher without a fold: other stages, of every fold, made them."""
-    if isinstance(stage, TrainSpec) and stage.groups is not None and stage.groups.stage is not None:
+    if stage.grouped_by is not None:
         raise ConfigError(
             f"the teacher '{teacher.name}' leaves out a fold, and '{stage.name}' is trained within "
-            f"groups of the cluster stage '{stage.groups.stage}'",
+            f"groups of the cluster stage '{stage.grouped_by}'",
             where=where,
             expected="groups of columns, or none",
         )
-
-
-def _parents(stage: TowersSpec) -> list[str]:
-    """Stages that the weights of a stage start from."""
-    if isinstance(stage, JoinSpec):
-        return list(stage.of)
-    vectors = stage.vectors.values() if isinstance(stage, TrainSpec) else ()
-    taught = [stage.teacher] if isinstance(stage, TrainSpec) and stage.teacher else []
-    return [*stage.start_from.values(), *vectors, *taught]
-
-
-def _fold(stage: TowersSpec) -> tuple[int, int] | None:
-    """The fold that a stage was trained without, and of how many; None: on everybody."""
-    if not isinstance(stage, TrainSpec) or stage.without_fold is None:
-        return None
-    return int(stage.without_fold), stage.folds
 
 
 def _parts(
@@ -162,21 +156,14 @@ def _parts(
     Raises:
         ConfigError: Folds differ in number, or are not each left out by one teacher.
     """
-    folded = {
-        int(one.without_fold): one
-        for one in teachers
-        if isinstance(one, TrainSpec) and one.without_fold is not None
-    }
+    folded = {one.fold[0]: one for one in teachers if one.fold is not None}
     if not folded and len(teachers) == 1:
         return {teachers[0].name: rows}
-    counts = {one.folds for one in folded.values()}
+    counts = {one.fold[1] for one in teachers if one.fold is not None}
     fits = len(counts) == 1 and set(folded) == set(range(min(counts)))
     if not fits or len(folded) < len(teachers):
-        told = (
-            f"{one.name}: without {getattr(one, 'without_fold', None)} "
-            f"of {getattr(one, 'folds', None)}"
-            for one in teachers
-        )
+        folds = {one.name: one.fold or (None, None) for one in teachers}
+        told = (f"{name}: without {fold} of {of}" for name, (fold, of) in folds.items())
         raise ConfigError(
             "several teachers must each leave out another fold, all folds of one number",
             where=where,

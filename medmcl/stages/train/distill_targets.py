@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +11,14 @@ import torch
 from medmcl.core.batch import taught
 from medmcl.core.errors import MedmclError
 from medmcl.data.loading.prepare import Prepared
-from medmcl.stages.recipe.skipped_stages import Look, joined_spec
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.train.models import Setting, build_towers
-from medmcl.stages.train.spec import JoinSpec, TowersSpec, TrainSpec
+from medmcl.stages.stage import named
+from medmcl.stages.train.models import Setting
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
+    from medmcl.engine.checkpoint import Checkpoints
 
 _FLAT = 1e-10
 """Variance, as a share of the mean square of a row, that is rounding."""
@@ -30,7 +31,7 @@ def taught_widths(
     recipe: RecipeSpec,
     spec: TowersSpec,
     shapes: Mapping[str, InputShape],
-    look: Look,
+    look: Callable[[str], Checkpoints],
 ) -> dict[str, int]:
     """Give the width of the features that a stage learns from, by modality; none without teacher.
 
@@ -42,11 +43,8 @@ def taught_widths(
     """
     if not isinstance(spec, TrainSpec) or spec.teacher is None:
         return {}
-    teacher = next(s for s in recipe.stages if s.name == spec.teacher)
-    assert isinstance(teacher, TowersSpec)  # `refuse_models` has made sure
-    if isinstance(teacher, JoinSpec):
-        teacher = joined_spec(teacher, look)
-    towers = build_towers(recipe, teacher, shapes, 0)
+    teacher = named(recipe.stages, TowersSpec)[spec.teacher]  # `refuse_models` has made sure
+    towers = teacher.as_run(look).build(recipe, shapes, 0)
     return {name: towers.tower(name).facts.width for name in spec.towers if name in towers.towers}
 
 

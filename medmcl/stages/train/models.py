@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,6 @@ from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.core.targets import Targets
-from medmcl.encoders.joined import Joined
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.shared.upcycling import is_upcycling, upcycle
@@ -33,7 +33,7 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.file_weights import load_files
 from medmcl.stages.train.kept_weights import kept_weights
 from medmcl.stages.train.scales import tie_scales
-from medmcl.stages.train.spec import JoinSpec, TowersSpec, TrainSpec
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +49,18 @@ class Setting:
     stop: StopRequest
     keep: Path | None = None
     """Keep file that ``--keep`` named."""
+    evaluations: list[Any] = field(default_factory=list)
+    """What evaluate stages found, for the report."""
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """Checkpoints of a stage of this run."""
         return Checkpoints(self.folder / "checkpoint" / stage)
 
 
-def build_towers(
+def first_towers(
     recipe: RecipeSpec, spec: TowersSpec, shapes: Mapping[str, InputShape], seed: int
 ) -> Towers:
     """Build towers at their first weights, which depend on seed, restart and modality only."""
-    if isinstance(spec, JoinSpec):
-        parts = [build_towers(recipe, part, shapes, seed) for part in parts_of(recipe, spec)]
-        return Joined(parts, spec.towers, spec.how)
     start = () if spec.restart == 0 else (spec.restart,)
     if recipe.shared is not None:
         return SharedTower.build(
@@ -76,16 +75,6 @@ def build_towers(
         torch.manual_seed(derive_seed(seed, "init", name, *start))
         built[name] = Towers.build({name: shapes[name]}, {name: settings}).towers[name]
     return Towers(built)
-
-
-def parts_of(recipe: RecipeSpec, spec: JoinSpec) -> list[TowersSpec]:
-    """Give the stages that a join stage joins.
-
-    Raises:
-        ConfigError: One of them is no stage with towers that is written out in the recipe.
-    """
-    made = {stage.name: stage for stage in recipe.stages if isinstance(stage, TowersSpec)}
-    return [lookup("stage with towers", name, made, f"stage {spec.name}, of") for name in spec.of]
 
 
 def build_learner(
@@ -106,7 +95,7 @@ def build_learner(
         seed: Of the run.
         taught: Modality to the width of the features of the stage that it learns from.
     """
-    towers = build_towers(recipe, spec, shapes, seed)
+    towers = spec.build(recipe, shapes, seed)
     shape = replace(towers.shape(shapes, tasks), taught=dict(taught or {}))
     objectives, weights = {}, {}
     for label, objective in spec.objectives.items():

@@ -9,8 +9,8 @@ import numpy as np
 from medmcl.core.contracts import ProbeRows
 from medmcl.core.errors import CohortError
 from medmcl.core.rng import numpy_generator
-from medmcl.stages.recipe.spec import AnyStage
-from medmcl.stages.train.spec import JoinSpec, TrainSpec
+from medmcl.stages.stage import StageSpec
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 
 def keep_apart(
@@ -54,26 +54,18 @@ def keep_apart(
     return rows[~apart], np.sort(rows[shuffled[first]])
 
 
-def going_on_from(name: str, stages: Sequence[AnyStage]) -> list[TrainSpec]:
+def going_on_from(name: str, stages: Sequence[StageSpec]) -> list[TrainSpec]:
     """Later stages with weights of the stage ``name``, at first hand or through others."""
     reached, found = {name}, []
     for stage in stages:  # in their order: a stage goes on from earlier ones only
-        if isinstance(stage, TrainSpec | JoinSpec) and reached & _sources(stage):
+        if isinstance(stage, TowersSpec) and reached & {*stage.goes_on_from()}:
             reached.add(stage.name)
             found += [stage] if isinstance(stage, TrainSpec) else []
     return found
 
 
-def _sources(stage: TrainSpec | JoinSpec) -> set[str]:
-    """Stages whose weights, or what they make of records, a stage goes on from."""
-    if isinstance(stage, JoinSpec):
-        return set(stage.of)
-    taught = () if stage.teacher is None else (stage.teacher,)
-    return {*stage.start_from.values(), *stage.vectors.values(), *taught}
-
-
 def kept_for_later(
-    name: str, stages: Sequence[AnyStage], probed: Callable[[TrainSpec], np.ndarray]
+    name: str, stages: Sequence[StageSpec], probed: Callable[[TrainSpec], np.ndarray]
 ) -> np.ndarray:
     """Give the subjects that a stage may not train on, as a later one that goes on from it watches.
 

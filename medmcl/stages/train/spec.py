@@ -1,17 +1,33 @@
-"""What a recipe says of stages that make towers: train, join, factorise."""
+"""What a recipe says of stages that make towers, and of train stages."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, check, nearest
+from medmcl.core.errors import ConfigError
+from medmcl.core.overrides import typed
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
-from medmcl.stages.cluster.spec import GroupsSpec
+from medmcl.stages.cluster.spec import GroupsSpec, told
+from medmcl.stages.stage import Check, Plan, StageSpec
 from medmcl.stages.train.subset_spec import SubsetSpec
+
+if TYPE_CHECKING:
+    from medmcl.core.batch import InputShape
+    from medmcl.data.cohort.cohort import Cohort
+    from medmcl.encoders.towers import Towers
+    from medmcl.engine.checkpoint import Checkpoints
+    from medmcl.evaluation.protocol.evidence import FittedOn
+    from medmcl.stages.recipe.spec import RecipeSpec
 
 Placeholder = Annotated[str, Field(pattern=r"^\{\w+\}$")]
 """A variable of ``for_each`` that stands where a number will."""
@@ -45,11 +61,9 @@ class WeightsSpec(Config):
     """Whether the projection comes from the file as well (name map ``open_clip``)."""
 
 
-class TowersSpec(Config):
+class TowersSpec(StageSpec):
     """What every stage that makes towers says."""
 
-    stage: str
-    name: str
     towers: tuple[str, ...]
     """Modalities whose towers take part."""
     start_from: dict[str, str] = {}
@@ -71,66 +85,88 @@ class TowersSpec(Config):
     restart: int = Field(default=0, ge=0)
     """Number of the random start: another one begins at other weights and draws other batches."""
 
+    @property
+    def fold(self) -> tuple[int, int] | None:
+        """The fold of the subjects that it is trained without, and of how many."""
+        return None
 
-class JoinSpec(TowersSpec):
-    """Several stages as one model: what they make of a record, brought together.
+    @property
+    def grouped_by(self) -> str | None:
+        """Cluster stage within whose groups it is trained."""
+        return None
 
-    Earlier stages that a cluster stage left out are left out here as well.
-    """
+    @property
+    def attacked_by(self) -> str | None:
+        """Poison stage whose attack is laid over what it trains on."""
+        return None
 
-    stage: Literal["join"]
-    of: tuple[str, ...] = Field(min_length=1)
-    """The stages."""
-    towers: tuple[str, ...] = ()
-    """Modalities; those that all of the stages have, if not given."""
-    how: Literal["concatenation", "average"] = "concatenation"
-    """Embeddings side by side, or their mean; each is scaled to unit length first."""
+    @property
+    def tables_filled(self) -> tuple[str, ...]:
+        """Modalities for whose codes it gives a table of vectors to start from."""
+        return ()
 
-    objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
-    start_from: dict[str, str] = Field(default={}, max_length=0)
-    frozen: tuple[str, ...] = Field(default=(), max_length=0)
-    encoder: dict[str, dict[str, Any]] = Field(default={}, max_length=0)
-    patience: None = None
-    task: None = None
-    label_fraction: Annotated[float, Field(ge=1, le=1)] = 1.0
-    restart: Literal[0] = 0
-    keep: Literal["last"] = "last"
+    @property
+    def is_of_subjects(self) -> bool:
+        """Whether what it learns from are the subjects of the cohort."""
+        return True
 
-    @model_validator(mode="after")
-    def _each_once(self) -> JoinSpec:
-        if len(set(self.of)) < len(self.of):
-            raise ValueError("of: a stage stands twice")
-        return self
+    def goes_on_from(self) -> list[str]:
+        """Name the stages whose weights, or what they make of records, it goes on from."""
+        return list(self.start_from.values())
 
+    @override
+    def sources(self) -> list[str]:
+        return self.goes_on_from()
 
-class FactoriseSpec(TowersSpec):
-    """Fill the tables of two ``lookup`` towers with the factors of their co-occurrence.
+    @override
+    def used_tasks(self, known: Iterable[str]) -> Iterable[str]:
+        return () if self.task is None else (self.task,)
 
-    Counted are the tokens of whole records of train subjects, however long a row is.
-    """
+    @override
+    def by_modality(self) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        yield "encoder", self.encoder
 
-    stage: Literal["factorise"]
-    towers: tuple[str, ...] = Field(min_length=1, max_length=2)
-    """The two modalities; one is enough where vectors are taken."""
-    estimator: Literal["claime", "concate", "cl", "within_only"] = "claime"
-    """Cai et al., arXiv 2403.14926: its own, or one of its baselines."""
-    shrink: bool = False
-    """Shrink singular values by what noise adds to them; differs from the paper."""
-    embedded: Path | None = None
-    """Folder that ``medmcl cooccur embed`` wrote: its vectors are taken, by the text of a code, and
-    nothing is counted here. Of whose records its counts are, the run knows no more than the splits
-    that they name."""
+    @override
+    def checks(self, plan: Plan) -> Iterable[Check]:
+        from medmcl.stages.train.checks import tower_checks
 
-    objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
-    keep: Literal["last"] = "last"
+        as_written = self.model_copy(update={"name": plan.written})
+        return tower_checks(plan.recipe, as_written, plan.named(TowersSpec), plan.kinds)
 
-    @model_validator(mode="after")
-    def _two_to_count(self) -> FactoriseSpec:
-        if self.embedded is None and len(set(self.towers)) != 2:
-            raise ValueError("towers: two modalities, whose codes are counted together")
-        if self.shrink and self.estimator != "claime":
-            raise ValueError(f"shrink: only of the estimator claime, not of {self.estimator}")
-        return self
+    def build(self, recipe: RecipeSpec, shapes: Mapping[str, InputShape], seed: int) -> Towers:
+        """Build its towers at their first weights.
+
+        Args:
+            recipe: The recipe.
+            shapes: Modality to the shape of its input.
+            seed: Of the run.
+        """
+        from medmcl.stages.train.models import first_towers
+
+        return first_towers(recipe, self, shapes, seed)
+
+    @override
+    def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
+        from medmcl.evaluation.protocol.evidence import FittedOn
+
+        share = f", {100 * float(self.label_fraction):g} % of the labels" if self.task else ""
+        weights = FittedOn(
+            what=f"weights of stage {self.name}",
+            splits=("train",),
+            task=self.task or "",
+            labels=self.task is not None,
+            note=f"of {cohort}{share}{wrong}",
+        )
+        chosen = ["checkpoint"] if self.keep == "best" else []
+        chosen += ["early stopping"] if self.patience is not None else []
+        if not chosen:
+            return [weights]
+        what = f"{' and '.join(chosen)} of stage {self.name}"
+        return [weights, replace(weights, what=what, splits=("tuning",))]
+
+    @override
+    def summary(self) -> str:
+        return super().summary() + (f" ({', '.join(self.towers)})" if self.towers else "")
 
 
 class SelectorSpec(Config):
@@ -216,3 +252,167 @@ class TrainSpec(TowersSpec):
     exceptions: dict[str, dict[str, Any]] = {}
     """Of ``for_each``: name of a single stage that comes of it, to what differs there:
     ``{finetune-af-0.1: {epochs: 3}}``, or ``--set stages.finetune-af-0.1.epochs=3``."""
+
+    @property
+    @override
+    def fold(self) -> tuple[int, int] | None:
+        return None if self.without_fold is None else (int(self.without_fold), self.folds)
+
+    @property
+    @override
+    def grouped_by(self) -> str | None:
+        return None if self.groups is None else self.groups.stage
+
+    @property
+    @override
+    def attacked_by(self) -> str | None:
+        return self.poisoned_by
+
+    @override
+    def goes_on_from(self) -> list[str]:
+        taught = [] if self.teacher is None else [self.teacher]
+        return [*self.start_from.values(), *self.vectors.values(), *taught]
+
+    @override
+    def sources(self) -> list[str]:
+        scales = [one.scale_option("start_from") for one in self.objectives.values()]
+        more = (self.selected_by, self.poisoned_by, self.grouped_by, *scales)
+        return [*self.goes_on_from(), *(one for one in more if one is not None)]
+
+    @override
+    def mend_source(self, name: str) -> str | None:
+        if name != self.grouped_by:
+            return None
+        return f"for groups by a column of the cohort, write groups: [{name}]"
+
+    @override
+    def refuse_incomplete(self) -> None:
+        key = f"--set stages.{self.name}"
+        if self.epochs is not None and self.steps is not None:
+            raise ConfigError(
+                "has both epochs and steps, and only one of them can say how long it trains",
+                where=f"stage {self.name}",
+                got=f"epochs={self.epochs:g} and steps={self.steps}",
+                expected="one of them; the other null",
+                mend=f"'{key}.epochs=null', or '{key}.steps=null'",
+            )
+        if self.epochs is None and self.steps is None:
+            raise ConfigError(
+                "has neither epochs nor steps, so it is not said how long it trains",
+                where=f"stage {self.name}",
+                mend=f"'{key}.epochs=10', or '{key}.steps=1000'",
+            )
+
+    @override
+    def written_out(self, tasks: Sequence[str]) -> Iterable[StageSpec]:
+        if not self.for_each:
+            yield self
+            return
+        from medmcl.stages.recipe.stage_names import with_exceptions
+
+        values = {
+            name: list(tasks) if chosen == "all" else list(chosen)
+            for name, chosen in self.for_each.items()
+        }
+        tree = self.model_dump(by_alias=True)
+        tree["for_each"] = {}
+        combinations = [
+            dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())
+        ]
+        names = [str(fill(self.name, variables)) for variables in combinations]
+        for name in self.exceptions:
+            if name not in names:
+                raise ConfigError(
+                    f"there is no stage '{name}'{nearest(name, names)}",
+                    mend=f"write one of these names; '{self.name}' is written for them all",
+                )
+        for name, variables in zip(names, combinations, strict=True):
+            laid = with_exceptions(tree, self.exceptions.get(name, {}))
+            yield check(
+                TrainSpec, fill(laid, variables), f"stage {name}", ConfigError, f"stages.{name}"
+            )
+
+    @override
+    def for_cohort(
+        self, everyone: tuple[str, ...], before: Sequence[StageSpec], kinds: Mapping[str, str]
+    ) -> Self:
+        return self if self.towers else self.model_copy(update={"towers": everyone})
+
+    @override
+    def by_modality(self) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        yield from super().by_modality()
+        for name, view in self.views.items():
+            yield f"views.{name}.augment", view.augment
+
+    @override
+    def checks(self, plan: Plan) -> Iterable[Check]:
+        from medmcl.stages.train.checks import source_checks
+
+        yield from source_checks(self, plan.before)
+        yield from super().checks(plan)
+
+    @override
+    def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:
+        from medmcl.stages.cluster.column_groups import column_groups, refuse_outcomes
+        from medmcl.stages.train.subset import picked
+
+        if self.groups is not None and self.groups.columns:
+            where = f"stage {self.name}, groups"
+            yield partial(refuse_outcomes, self.groups, tasks, cohort, where)
+            yield partial(
+                column_groups, self.groups, cohort.train_rows(self.towers), cohort, where, 0
+            )
+        if self.subset is not None and self.subset.column is not None:
+            yield partial(picked, self.subset, cohort, f"stage {self.name}")
+
+    @override
+    def file_checks(self, cohort: Cohort) -> Iterable[Check]:
+        from medmcl.stages.train.subset import picked
+
+        if self.subset is not None and self.subset.file:
+            yield partial(picked, self.subset, cohort, f"stage {self.name}")
+
+    @override
+    def why_skipped(self, look: Callable[[str], Checkpoints]) -> str:
+        found = super().why_skipped(look)
+        if found or self.grouped_by is None:
+            return found
+        stopped = (look(self.grouped_by).done or {}).get("stopped")
+        return f"{self.grouped_by}: {stopped}" if stopped else ""
+
+    @override
+    def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
+        from medmcl.evaluation.protocol.evidence import FittedOn
+
+        lines = super().fitted(cohort, done, wrong)
+        if self.groups is None or not self.groups.columns:
+            return lines
+        what = f"negatives of stage {self.name}: of one {told(self.groups.columns)}"
+        return [FittedOn(what=what, splits=("train",), note=f"columns of {cohort}"), *lines]
+
+    @override
+    def summary(self) -> str:
+        length = f"{self.epochs:g} epochs" if self.epochs else f"{self.steps} steps"
+        each = ", ".join(f"{key} {typed(one)}" for key, one in self.for_each.items())
+        parts = [
+            f"train: {', '.join(self.towers) or 'every modality'} by {', '.join(self.objectives)}",
+            length,
+            *(f"{name} from {one}" for name, one in self.start_from.items()),
+            *([f"once for each {each}: {self.name}"] if each else []),
+        ]
+        return "; ".join(parts)
+
+
+def fill(tree: Any, variables: Mapping[str, Any]) -> Any:
+    """Replace ``{name}`` in every string of ``tree``; a string that is only that keeps the type."""
+    if isinstance(tree, dict):
+        return {key: fill(value, variables) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [fill(value, variables) for value in tree]
+    if not isinstance(tree, str):
+        return tree
+    for name, value in variables.items():
+        if tree == f"{{{name}}}":
+            return value
+        tree = tree.replace(f"{{{name}}}", str(value))
+    return tree

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
 from medmcl.core.config import lookup
@@ -35,11 +36,11 @@ from medmcl.stages.evaluate.expert_report import summary_of
 from medmcl.stages.poison.poison import load_poison
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.recipe.expansion import check_length, expand
+from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.model_settings import trunk_stage
-from medmcl.stages.recipe.skipped_stages import DEAD_END, WRECKED
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.select.folds import without_fold
+from medmcl.stages.stage import DEAD_END, WRECKED, Stage, named
 from medmcl.stages.train.distill_targets import as_targets, lesson, taught_widths
 from medmcl.stages.train.file_weights import load_files
 from medmcl.stages.train.grouped_rows import (
@@ -65,106 +66,128 @@ LOOKED_AT = 128
 """Rows by whose embedding a stage is seen to have collapsed: of tuning, or train without it."""
 
 
-def run_train(spec: TrainSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-    """Train one stage from where it stands; give the facts that go into the record.
+class Train(Stage[TrainSpec]):
+    """Train towers with some objectives."""
 
-    Raises:
-        LeakageError: A row to train or to choose on is of `held_out`, or its subject is.
-    """
-    checkpoints = setting.checkpoints(spec.name)
-    if checkpoints.done is not None:
-        refuse_another_list(spec.subset, checkpoints.done.get("subset_list"), f"stage {spec.name}")
-        return checkpoints.done
-    listed = _keep_list(spec, setting)
-    parts = _build(spec, prepared, setting)
-    rows, sampler, learner = parts.rows, parts.sampler, parts.learner
-    if sampler.batch_size < spec.batch_size:
-        whole = "the largest group has " if isinstance(sampler, WithinGroupSampler) else ""
-        setting.record.say(
-            f"{spec.name}: {whole}{sampler.batch_size:,} subjects, so batches of "
-            f"{'at most ' if whole else ''}{sampler.batch_size:,}, not {spec.batch_size:,}"
+    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+        """Build all that is needed: what would fail after hours fails before the first step."""
+        spec = self.spec
+        parts = _build(spec, prepared, setting)
+        _plan(spec, len(parts.sampler), setting)
+        refuse_empty_parts(spec, parts.sampler.batch_size, setting.world.size)
+        if setting.recipe.shared is not None:
+            trunk_stage(spec)
+        load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
+        for name in spec.vectors:
+            encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
+            if not hasattr(encoder, "take_vectors"):
+                raise ConfigError(
+                    f"the encoder of '{name}' takes no vectors",
+                    where=f"stage {spec.name}, vectors",
+                    got=type(encoder).__name__,
+                    expected="code_transformer",
+                )
+
+    @override
+    def refuse_other(self, done: Mapping[str, Any]) -> None:
+        where = f"stage {self.spec.name}"
+        refuse_another_list(self.spec.subset, done.get("subset_list"), where)
+
+    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+        """Train from where it stands.
+
+        Raises:
+            LeakageError: A row to train or to choose on is of `held_out`, or its subject is.
+        """
+        spec = self.spec
+        listed = _keep_list(spec, setting)
+        parts = _build(spec, prepared, setting)
+        rows, sampler, learner = parts.rows, parts.sampler, parts.learner
+        if sampler.batch_size < spec.batch_size:
+            whole = "the largest group has " if isinstance(sampler, WithinGroupSampler) else ""
+            setting.record.say(
+                f"{spec.name}: {whole}{sampler.batch_size:,} subjects, so batches of "
+                f"{'at most ' if whole else ''}{sampler.batch_size:,}, not {spec.batch_size:,}"
+            )
+        for warning in norms_of_parts(spec, learner.model):  # type: ignore[arg-type]  # Towers
+            setting.record.say(f"warning: {warning}")
+        if parts.not_selected:
+            setting.record.say(
+                f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by "
+                f"{'selection, fold or group' if spec.subset is None else _left_by(spec.subset)}"
+            )
+        take_weights(learner, spec, prepared.adapters, setting)
+        take_scales(learner, spec, setting)
+        learner.to(setting.world.device)
+        attack = _poisoned(spec, prepared, setting)
+        poisoned = 0 if attack is None else int((attack.donor[rows] >= 0).sum())
+        if attack is not None:
+            setting.record.say(
+                f"{'' if poisoned else 'warning: '}{spec.name}: {poisoned:,} of {len(rows):,} "
+                f"samples are poisoned by {spec.poisoned_by}"
+            )
+        group_notes = _group_notes(parts)
+        for note in group_notes:
+            setting.record.say(f"{spec.name}: {note}")
+        tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
+        sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+        sides.refuse_leak(rows, f"the weights of stage {spec.name}")
+        sides.refuse_leak(parts.probe_rows, f"what stage {spec.name} learns from probe rows")
+        if tuning:
+            what = f"the tuning loss of stage {spec.name} (best checkpoint, early stopping)"
+            sides.refuse_leak(np.concatenate(tuning), what)
+        feed = Feed(
+            sampler=sampler,
+            load=_loader(spec, prepared, setting, parts.groups, attack),
+            tuning=tuning,
+            selector=parts.selector,
+            probe=parts.probe,
         )
-    for warning in norms_of_parts(spec, learner.model):  # type: ignore[arg-type]  # Towers
-        setting.record.say(f"warning: {warning}")
-    if parts.not_selected:
-        setting.record.say(
-            f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by "
-            f"{'selection, fold or group' if spec.subset is None else _left_by(spec.subset)}"
+        state = fit(
+            learner,
+            feed,
+            parts.views,
+            _plan(spec, len(sampler), setting),
+            record=setting.record,
+            checkpoints=setting.checkpoints(spec.name),
+            world=setting.world,
+            stop=setting.stop,
+            depths=_depths(learner),
+            describe=describe_geometry,
+            summarise=summary_of(learner.model),
         )
-    take_weights(learner, spec, prepared.adapters, setting)
-    take_scales(learner, spec, setting)
-    learner.to(setting.world.device)
-    attack = _poisoned(spec, prepared, setting)
-    poisoned = 0 if attack is None else int((attack.donor[rows] >= 0).sum())
-    if attack is not None:
-        setting.record.say(
-            f"{'' if poisoned else 'warning: '}{spec.name}: {poisoned:,} of {len(rows):,} samples "
-            f"are poisoned by {spec.poisoned_by}"
-        )
-    group_notes = _group_notes(parts)
-    for note in group_notes:
-        setting.record.say(f"{spec.name}: {note}")
-    tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
-    sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
-    sides.refuse_leak(rows, f"the weights of stage {spec.name}")
-    sides.refuse_leak(parts.probe_rows, f"what stage {spec.name} learns from probe rows")
-    if tuning:
-        what = f"the tuning loss of stage {spec.name} (best checkpoint, early stopping)"
-        sides.refuse_leak(np.concatenate(tuning), what)
-    feed = Feed(
-        sampler=sampler,
-        load=_loader(spec, prepared, setting, parts.groups, attack),
-        tuning=tuning,
-        selector=parts.selector,
-        probe=parts.probe,
-    )
-    state = fit(
-        learner,
-        feed,
-        parts.views,
-        _plan(spec, len(sampler), setting),
-        record=setting.record,
-        checkpoints=checkpoints,
-        world=setting.world,
-        stop=setting.stop,
-        depths=_depths(learner),
-        describe=describe_geometry,
-        summarise=summary_of(learner.model),
-    )
-    facts = {
-        "stage": spec.name,
-        "keep": spec.keep,
-        "rows": len(rows),
-        "subjects": len(np.unique(prepared.subjects[rows])),
-        "lacking": _lacking(spec, prepared),
-        "not_selected": parts.not_selected,
-        "kept_for_later": len(watched_later(spec, prepared, setting)),
-        "tuning_rows": int(sum(map(len, tuning))),
-        "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
-        "batch_size": sampler.batch_size,
-        "steps": state.step,
-        "best_step": state.best_step,
-        "best_tuning_loss": None if math.isinf(state.best) else state.best,
-        "last_tuning_loss": state.last_tuning_loss
-        if math.isfinite(state.last_tuning_loss)
-        else None,
-        "skipped_steps": state.skipped_steps,
-        "empty_steps": state.empty_steps,
-        "gradient_spikes": state.gradient_spikes,
-        "seconds": round(state.seconds, 3),
-        "parameters": sum(p.numel() for p in learner.model.parameters()),
-        **({} if attack is None else {"poisoned": poisoned}),
-        **({} if spec.subset is None else {"subset": spec.subset.said}),
-        **({"subset_list": listed} if listed else {}),
-        **_grouped(parts, group_notes),
-        **_selected(state),
-        **_watched(parts),
-    }
-    if setting.world.rank == 0:
-        facts |= _health(spec, parts, feed, state, prepared, setting)
-        _say_findings(facts, setting)
-        checkpoints.finish(facts)
-    return facts
+        facts = {
+            "keep": spec.keep,
+            "rows": len(rows),
+            "subjects": len(np.unique(prepared.subjects[rows])),
+            "lacking": _lacking(spec, prepared),
+            "not_selected": parts.not_selected,
+            "kept_for_later": len(watched_later(spec, prepared, setting)),
+            "tuning_rows": int(sum(map(len, tuning))),
+            "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
+            "batch_size": sampler.batch_size,
+            "steps": state.step,
+            "best_step": state.best_step,
+            "best_tuning_loss": None if math.isinf(state.best) else state.best,
+            "last_tuning_loss": state.last_tuning_loss
+            if math.isfinite(state.last_tuning_loss)
+            else None,
+            "skipped_steps": state.skipped_steps,
+            "empty_steps": state.empty_steps,
+            "gradient_spikes": state.gradient_spikes,
+            "seconds": round(state.seconds, 3),
+            "parameters": sum(p.numel() for p in learner.model.parameters()),
+            **({} if attack is None else {"poisoned": poisoned}),
+            **({} if spec.subset is None else {"subset": spec.subset.said}),
+            **({"subset_list": listed} if listed else {}),
+            **_grouped(parts, group_notes),
+            **_selected(state),
+            **_watched(parts),
+        }
+        if setting.world.rank == 0:
+            facts |= _health(spec, parts, feed, state, prepared, setting)
+            _say_findings(facts, setting)
+        return facts
 
 
 def _say_findings(facts: dict[str, Any], setting: Setting) -> None:
@@ -261,8 +284,7 @@ def _poisoned(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Poisoned
     if spec.poisoned_by is None:
         return None
     manifest = load_poison(spec.poisoned_by, prepared, setting)
-    attack = next(one for one in setting.recipe.stages if one.name == spec.poisoned_by)
-    assert isinstance(attack, PoisonSpec)  # `refuse_models` has made sure
+    attack = named(setting.recipe.stages, PoisonSpec)[spec.poisoned_by]  # `check` has made sure
     return None if manifest is None else Poisoned(attack, manifest, prepared)
 
 
@@ -313,25 +335,6 @@ def _watched(parts: _Parts) -> dict[str, Any]:
         return {}
     found = [one for part in watchers(parts.learner.objectives).values() for one in part.findings()]
     return {"probe_rows": len(parts.probe_rows), "findings": [one.as_dict() for one in found]}
-
-
-def rehearse(spec: TrainSpec, prepared: Prepared, setting: Setting) -> None:
-    """Build all that a stage needs, so that what would fail after hours fails before the first."""
-    parts = _build(spec, prepared, setting)
-    _plan(spec, len(parts.sampler), setting)
-    refuse_empty_parts(spec, parts.sampler.batch_size, setting.world.size)
-    if setting.recipe.shared is not None:
-        trunk_stage(spec)
-    load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
-    for name in spec.vectors:
-        encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
-        if not hasattr(encoder, "take_vectors"):
-            raise ConfigError(
-                f"the encoder of '{name}' takes no vectors",
-                where=f"stage {spec.name}, vectors",
-                got=type(encoder).__name__,
-                expected="code_transformer",
-            )
 
 
 @dataclass(frozen=True)
@@ -439,7 +442,7 @@ def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> Non
 
 
 def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
-    check_length(spec)
+    spec.refuse_incomplete()
     steps = spec.steps or max(1, round((spec.epochs or 0) * steps_per_epoch))
     return Plan(
         stage=spec.name,

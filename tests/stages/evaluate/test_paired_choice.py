@@ -16,7 +16,6 @@ import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.evaluation import load_results, right_pairs
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.recipe.expansion import needs
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
 
@@ -215,8 +214,8 @@ def spec_of(**given):
 
 
 def test_the_stage_needs_its_models_but_not_the_untrained():
-    assert needs(spec_of()) == ["contrast"]
-    assert needs(spec_of(models={"a": "x", "b": "y"})) == ["x", "y"]
+    assert spec_of().sources() == ["contrast"]
+    assert spec_of(models={"a": "x", "b": "y"}).sources() == ["x", "y"]
 
 
 @pytest.mark.parametrize("change_", [{"models": {}}, {"image": 3}, {"modle": {}}])

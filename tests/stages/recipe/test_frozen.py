@@ -4,7 +4,6 @@ import pytest
 
 from medmcl.core.batch import InputShape
 from medmcl.stages.recipe.file import read_recipe
-from medmcl.stages.train.models import build_towers
 
 SHAPES = {
     "ecg": InputShape(kind="ecg", shape=(12, 400)),
@@ -24,6 +23,6 @@ SHAPES = {
 def test_a_tower_is_frozen_by_its_settings_or_by_the_stage(tower, stage, trained):
     recipe = read_recipe("ecg_cmr_toy", {"towers.ecg.frozen": tower, "stages.mmcl.frozen": stage})
     spec = next(one for one in recipe.stages if one.name == "mmcl")
-    towers = build_towers(recipe, spec, SHAPES, seed=0)
+    towers = spec.build(recipe, SHAPES, seed=0)
     learning = {n for n in SHAPES if any(p.requires_grad for p in towers.tower(n).parameters())}
     assert learning == trained

@@ -13,7 +13,6 @@ from medmcl.stages.recipe.file import kinds as kinds_of_recipe
 from medmcl.stages.recipe.file import list_recipes, read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort
-from medmcl.stages.train.models import build_towers
 
 KINDS = {"cxr": "image", "report": "text"}
 RUN = "checkpoint/contrast/step-00000003"
@@ -205,7 +204,7 @@ def test_a_stage_may_have_fewer_towers_than_the_recipe_has_entrances():
     recipe, faults = resolved("limoe_toy", {**given, "stages.contrast.objectives.router": None})
     assert faults == []
     shape = medmcl.core.batch.InputShape(kind="text", shape=(4,), vocabulary=9)
-    towers = build_towers(recipe, recipe.stages[0], {"report": shape}, 0)
+    towers = recipe.stages[0].build(recipe, {"report": shape}, 0)
     assert list(towers.towers) == ["report"]
 
 

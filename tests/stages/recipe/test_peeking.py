@@ -16,9 +16,9 @@ from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.run.training import run_stage
 from medmcl.stages.train import train
 from medmcl.stages.train.models import Setting
-from medmcl.stages.train.train import run_train
 
 STAGE = "finetune-lvef-1.0"
 
@@ -49,10 +49,10 @@ def test_choosing_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch, spl
     held = np.flatnonzero(prepared.splits == "held_out")
     monkeypatch.setattr(train, "_tuning_rows", lambda *_: prepared.rows("held_out"))
     with pytest.raises(error, match="held_out"):
-        run_train(spec, prepared, setting)
+        run_stage(spec, prepared, setting)
     monkeypatch.setattr(train, "_tuning_rows", lambda *_: held)
     with pytest.raises(LeakageError, match=r"early stopping.*would see rows of held_out"):
-        run_train(spec, prepared, setting)
+        run_stage(spec, prepared, setting)
 
 
 def test_training_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_training_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch):
     mixed = np.append(prepared.rows("train"), prepared.rows("held_out")[:1])
     monkeypatch.setattr(train, "training_rows", lambda *_: mixed)
     with pytest.raises(LeakageError, match=r"weights of stage.*rows of held_out"):
-        run_train(spec, prepared, setting)
+        run_stage(spec, prepared, setting)
 
 
 def test_held_out_labels_and_records_change_neither_the_stop_nor_the_best_step(hearts, tmp_path):
@@ -70,7 +70,7 @@ def test_held_out_labels_and_records_change_neither_the_stop_nor_the_best_step(h
         spec, prepared, setting = begin(hearts, tmp_path / name)
         if name == "changed":
             prepared = spoil(prepared)
-        facts = run_train(spec, prepared, setting)
+        facts = run_stage(spec, prepared, setting)
         losses = [
             (row["split"], row["step"], row["loss"])
             for row in read_metrics(tmp_path / name / "metrics.jsonl")

@@ -1,9 +1,9 @@
 import pytest
 
 from medmcl.core.errors import ConfigError, OverrideError
-from medmcl.stages.recipe.expansion import expand, fill
+from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import kinds, list_recipes, read_recipe
-from medmcl.stages.train.spec import TrainSpec
+from medmcl.stages.train.spec import TrainSpec, fill
 
 
 @pytest.mark.parametrize("name", sorted(list_recipes()))

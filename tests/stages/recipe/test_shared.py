@@ -24,7 +24,6 @@ from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run
-from medmcl.stages.train.models import build_towers
 
 KINDS = {"ecg": "ecg", "cmr": "cmr", "report": "text"}
 DENSE = {"experts": None}
@@ -188,7 +187,7 @@ class Dense(Run):
 
     def towers(self, stage, device):
         recipe = self.recipe.model_copy(update={"shared": {**self.recipe.shared, **DENSE}})
-        return build_towers(recipe, self.stage(stage), self.shapes, 0).to(device)
+        return self.stage(stage).build(recipe, self.shapes, 0).to(device)
 
 
 def experts_of(run, hearts, **asked):

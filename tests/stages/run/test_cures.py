@@ -24,10 +24,10 @@ from medmcl.stages.poison.poison import poison_file
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort
-from medmcl.stages.run import training
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.stage_reuse import differences, named, run_and_stage, shared_stages
 from medmcl.stages.train.spec import ObjectiveSpec
+from medmcl.stages.train.train import Train
 from medmcl.threats import Poison
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -47,14 +47,19 @@ TINY = {
 }  # fmt: skip
 CURED = {"stages.cured.steps": 3, "stages.cured.epochs": None, "stages.cured.batch_size": 16}
 OBJECTIVES = "stages.cured.objectives"
+UNREAD = (
+    "medmcl.stages.evaluate.stage.run_evaluate",
+    "medmcl.stages.run.pretrain.write_run_report",
+)
+"""Results and report, which take longer than training."""
 CURES = ("cleanclip_toy", "par_toy", "supervised_cure_toy")
 
 
 def trained(cohort, recipe, out, overrides=(), *, is_reported=False, **more):
     """Train; without results and report, which take longer, where no test reads them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in () if is_reported else ("run_evaluate", "write_run_report"):
-            patch.setattr(medmcl.stages.run.pretrain, name, lambda *_, **__: None)
+        for name in () if is_reported else UNREAD:
+            patch.setattr(name, lambda *_, **__: None)
         found = medmcl.pretrain(
             cohort, recipe=recipe, out=out, overrides={**TINY, **dict(overrides)}, device="cpu",
             **more,
@@ -213,8 +218,8 @@ def trojans(squares, victim, tmp_path_factory):
     (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
     own = {key: value for key, value in TINY.items() if key.startswith("kinds.")}
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("run_evaluate", "write_run_report"):
-            patch.setattr(medmcl.stages.run.pretrain, name, lambda *_, **__: None)
+        for name in UNREAD:
+            patch.setattr(name, lambda *_, **__: None)
         return medmcl.pretrain(
             squares, recipe=folder / "recipe.yaml", out=folder / "trojans", device="cpu",
             overrides={**own, "kinds.image.input.size": 40},
@@ -311,8 +316,8 @@ def test_a_victim_is_taken_over_from_a_run_with_another_cure(cured, squares, tmp
     with pytest.raises(ArtefactError, match="nobody: is not a run folder"):
         trained(squares, "par_toy", tmp_path / "no", CURED, reuse=f"{tmp_path}/nobody:victim")
     assert not (tmp_path / "no").exists()
-    for name in ("run_evaluate", "write_run_report"):
-        monkeypatch.setattr(medmcl.stages.run.pretrain, name, lambda *_, **__: None)
+    for name in UNREAD:
+        monkeypatch.setattr(name, lambda *_, **__: None)
     (tmp_path / "a:victim").symlink_to(source.path, target_is_directory=True)
     words = [f"--set={key}={json.dumps(value)}" for key, value in {**TINY, **CURED}.items()]
     assert typed("pretrain", "--cohort", squares, "--recipe", "par_toy", *words, "--device", "cpu",
@@ -374,7 +379,7 @@ def test_a_killed_run_that_took_stages_over_goes_on_to_the_same_weights(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setitem(training.RUN, "train", stopped)
+        patch.setattr(Train, "run", stopped)
         with pytest.raises(RuntimeError, match="killed"):
             trained(squares, "par_toy", tmp_path / "r", CURED, reuse=victim)
     run = trained(squares, "par_toy", tmp_path / "r", CURED, resume=True)

@@ -29,12 +29,12 @@ from medmcl.objectives import build_objective, wanted_probe
 from medmcl.objectives.pairs.edge_scores import SCORES, score_pairs
 from medmcl.objectives.pairs.trees import spanning_tree
 from medmcl.stages.run.study import stage_sentence
+from medmcl.stages.run.training import run_stage
 from medmcl.stages.train import grouped_rows
 from medmcl.stages.train import train as train_stage
 from medmcl.stages.train.models import Setting
 from medmcl.stages.train.probe_rows import keep_apart
 from medmcl.stages.train.spec import ObjectiveSpec
-from medmcl.stages.train.train import run_train
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_a8_a_killed_run_gives_the_same_graphs_and_weights(strong, through, tmp_
                 recipe=recipe, seed=0, precision="fp32", world=World(), folder=tmp_path,
                 record=Record(tmp_path / "metrics.jsonl", active=True), stop=stop,
             )  # fmt: skip
-            run_train(recipe.stages[0], prepared, setting)
+            run_stage(recipe.stages[0], prepared, setting)
             return setting
 
     with pytest.raises(Interrupted):
@@ -229,7 +229,7 @@ def drawn(recipe, prepared, folder, monkeypatch):
             recipe=recipe, seed=0, precision="fp32", world=World(), folder=folder,
             record=Record(folder / "metrics.jsonl", active=True), stop=stop,
         )  # fmt: skip
-        facts = [run_train(stage, prepared, setting) for stage in recipe.stages[:-1]]
+        facts = [run_stage(stage, prepared, setting) for stage in recipe.stages[:-1]]
         watched = train_stage._build(recipe.stages[-2], prepared, setting).probe_rows
     return seen, set(prepared.subjects[watched]), facts
 

@@ -19,8 +19,9 @@ from medmcl.engine.world import World
 from medmcl.grouping import Groups
 from medmcl.grouping.clusters import unit_rows
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.cluster.cluster import groups_file, run_cluster
+from medmcl.stages.cluster.cluster import groups_file
 from medmcl.stages.cluster.spec import ClusterSpec
+from medmcl.stages.run.training import run_stage
 from medmcl.stages.train.distill_targets import lesson
 from medmcl.stages.train.grouped_rows import RowGroups, alone_share, tuning_in_groups
 from medmcl.stages.train.models import Setting
@@ -119,7 +120,7 @@ class Clustered:
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(medmcl.stages.cluster.cluster, "kmeans", spy)
-                self.facts[spec.name] = run_cluster(spec, prepared, setting)
+                self.facts[spec.name] = run_stage(spec, prepared, setting)
             self.groups[spec.name] = Groups.load(groups_file(folder, spec.name))
 
 

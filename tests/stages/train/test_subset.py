@@ -165,7 +165,7 @@ def test_a_list_names_samples_or_subjects(prepared, tmp_path):
 
 def test_a_list_may_be_written_later_and_must_not_change(squares, tmp_path, monkeypatch):
     monkeypatch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
-    monkeypatch.setattr(medmcl.stages.run.pretrain, "run_evaluate", lambda *_, **__: None)
+    monkeypatch.setattr("medmcl.stages.evaluate.stage.run_evaluate", lambda *_, **__: None)
     table = pd.read_csv(squares / "pictures.csv")
     names = table.loc[table["split"] == "train", "subject_id"].tolist()
     path = tmp_path / "reviewed.txt"

@@ -1,0 +1,86 @@
+"""What can be known of an evaluate stage from the recipe alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ConfigError
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.join.spec import JoinSpec
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.stage import StageSpec, named
+from medmcl.stages.train.spec import TowersSpec
+
+
+def refuse_joined(spec: EvaluateSpec, before: Sequence[StageSpec]) -> None:
+    """Refuse cosine maps and experts of joined stages: they have several of each.
+
+    Raises:
+        ConfigError: Names the stage and the key.
+    """
+    for key, part in (("maps", spec.maps), ("experts", spec.experts)):
+        joined = None if part is None else named(before, JoinSpec).get(part.stage)
+        if joined is not None:
+            raise ConfigError(
+                "is looked at in one stage, not in joined ones",
+                where=f"stage {spec.name}, {key}.stage",
+                got=f"{joined.name}, joined of {', '.join(joined.of)}",
+                expected=" or ".join(joined.of),
+            )
+
+
+def refuse_choosers(stage: EvaluateSpec, made: Mapping[str, TowersSpec]) -> None:
+    """Refuse models that have no tower for the images, or none for the texts, of pairs."""
+    spec = stage.paired_choice
+    if spec is None:
+        return
+    for model in spec.models.values():
+        for side in (spec.image, spec.text):
+            if model in made and side not in made[model].towers:
+                raise ConfigError(
+                    f"stage '{model}' has no tower for '{side}'",
+                    where=f"stage {stage.name}, paired_choice",
+                    expected=f"a stage with towers for {spec.image} and {spec.text}",
+                )
+
+
+def refuse_attacked(
+    stage: EvaluateSpec, made: Mapping[str, TowersSpec], attacks: Mapping[str, PoisonSpec]
+) -> None:
+    """Refuse to judge an attack that is not there, or models that do not see what it triggers."""
+    spec = stage.attack
+    if spec is None:
+        return
+    where = f"stage {stage.name}, attack"
+    if spec.attack is None and len(attacks) != 1:
+        raise ConfigError(
+            "which attack is judged?",
+            where=where,
+            got=f"poison stages: {', '.join(attacks) or 'none'}",
+            expected="one poison stage before it, or `attack: NAME`",
+            mend="leave `attack` out of the evaluate stage, or go on from the recipe `poisoned`"
+            if not attacks
+            else None,
+        )
+    name = spec.attack or next(iter(attacks))
+    if name not in attacks:
+        raise ConfigError(
+            f"'{name}' is no poison stage before it{nearest(name, attacks)}",
+            where=where,
+            expected=", ".join(attacks) or "the name of a poison stage",
+        )
+    for model in spec.models.values():
+        if model not in made:
+            raise ConfigError(
+                f"'{model}' is no stage with towers before it{nearest(model, made)}",
+                where=where,
+                expected=", ".join(made),
+            )
+        if model in made and attacks[name].modality not in made[model].towers:
+            raise ConfigError(
+                f"stage '{model}' has no tower for '{attacks[name].modality}', which the attack "
+                "triggers",
+                where=where,
+                expected="a stage with that tower",
+            )

@@ -1,0 +1,93 @@
+"""What a recipe says of a join stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from medmcl.core.config import lookup
+from medmcl.stages.stage import DEAD_END, Check, Plan, StageSpec, named
+from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
+
+if TYPE_CHECKING:
+    from medmcl.core.batch import InputShape
+    from medmcl.encoders.towers import Towers
+    from medmcl.engine.checkpoint import Checkpoints
+    from medmcl.stages.recipe.spec import RecipeSpec
+
+
+class JoinSpec(TowersSpec):
+    """Several stages as one model: what they make of a record, brought together.
+
+    Earlier stages that a cluster stage left out are left out here as well.
+    """
+
+    stage: Literal["join"]
+    of: tuple[str, ...] = Field(min_length=1)
+    """The stages."""
+    towers: tuple[str, ...] = ()
+    """Modalities; those that all of the stages have, if not given."""
+    how: Literal["concatenation", "average"] = "concatenation"
+    """Embeddings side by side, or their mean; each is scaled to unit length first."""
+
+    objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
+    start_from: dict[str, str] = Field(default={}, max_length=0)
+    frozen: tuple[str, ...] = Field(default=(), max_length=0)
+    encoder: dict[str, dict[str, Any]] = Field(default={}, max_length=0)
+    patience: None = None
+    task: None = None
+    label_fraction: Annotated[float, Field(ge=1, le=1)] = 1.0
+    restart: Literal[0] = 0
+    keep: Literal["last"] = "last"
+
+    @model_validator(mode="after")
+    def _each_once(self) -> JoinSpec:
+        if len(set(self.of)) < len(self.of):
+            raise ValueError("of: a stage stands twice")
+        return self
+
+    @override
+    def goes_on_from(self) -> list[str]:
+        return list(self.of)
+
+    @override
+    def for_cohort(
+        self, everyone: tuple[str, ...], before: Sequence[StageSpec], kinds: Mapping[str, str]
+    ) -> Self:
+        if self.towers:
+            return self
+        made = named(before, TowersSpec)
+        parts = [made[name].towers if name in made else () for name in self.of]
+        shared = tuple(name for name in parts[0] if all(name in part for part in parts))
+        return self.model_copy(update={"towers": shared})
+
+    @override
+    def checks(self, plan: Plan) -> Iterable[Check]:
+        from medmcl.stages.cluster.checks import refuse_join
+
+        yield partial(refuse_join, self, plan.named(TowersSpec))
+        yield from super().checks(plan)
+
+    @override
+    def why_skipped(self, look: Callable[[str], Checkpoints]) -> str:
+        return "" if self.as_run(look).of else f"{', '.join(self.of)} are left out or wrecked"
+
+    @override
+    def as_run(self, look: Callable[[str], Checkpoints]) -> Self:
+        there = tuple(
+            name for name in self.of if not {"left_out", DEAD_END} & {*(look(name).done or {})}
+        )
+        return self.model_copy(update={"of": there})
+
+    @override
+    def build(self, recipe: RecipeSpec, shapes: Mapping[str, InputShape], seed: int) -> Towers:
+        from medmcl.encoders.joined import Joined
+
+        made = named(recipe.stages, TowersSpec)
+        where = f"stage {self.name}, of"
+        parts = [lookup("stage with towers", name, made, where) for name in self.of]
+        return Joined([part.build(recipe, shapes, seed) for part in parts], self.towers, self.how)

@@ -1,0 +1,222 @@
+"""What can be known of a stage's towers and of what it trains on before any record is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+from medmcl.core.config import check, closest, lookup, nearest, refuse_unknown
+from medmcl.core.errors import ConfigError
+from medmcl.core.path_suggestions import instead_of
+from medmcl.data.loading.view_settings import ViewSettings
+from medmcl.encoders.build import check_encoder, check_entrance
+from medmcl.encoders.shared.settings import TRUNK
+from medmcl.modalities import ADAPTERS
+from medmcl.objectives.build import OBJECTIVES, check_objective
+from medmcl.objectives.settings import RouterBalanceSettings
+from medmcl.stages.cluster.checks import refuse_sources
+from medmcl.stages.cluster.spec import ClusterSpec
+from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.recipe.model_settings import (
+    encoder_key,
+    entrances_of,
+    shared_settings,
+    tower_settings,
+    trunk_stage,
+)
+from medmcl.stages.recipe.roles import refuse_unread
+from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.select.spec import SelectSpec
+from medmcl.stages.stage import Check, StageSpec, named
+from medmcl.stages.train.parts import refuse_parts
+from medmcl.stages.train.scales import refuse_scales
+from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec, TrainSpec, WeightsSpec
+
+_SHOWN = 3
+"""Weights files of a run that are named."""
+
+
+def source_checks(spec: TrainSpec, before: Sequence[StageSpec]) -> Iterable[Check]:
+    """Give the checks of the stages that a train stage reads."""
+    yield partial(_refuse_selected_by, spec, tuple(named(before, SelectSpec)))
+    yield partial(_refuse_poisoned_by, spec, tuple(named(before, PoisonSpec)))
+    yield partial(refuse_sources, spec, named(before, TowersSpec), named(before, ClusterSpec))
+
+
+def tower_checks(
+    recipe: RecipeSpec, spec: TowersSpec, made: Mapping[str, TowersSpec], kinds: Mapping[str, str]
+) -> Iterable[Check]:
+    """Give the checks of the towers and objectives of a stage, under the name it is written by."""
+    yield partial(_refuse_names, recipe, spec)
+    yield partial(_refuse_starts, recipe, spec, made)
+    if recipe.shared is not None:
+        yield partial(shared_settings, recipe, spec)
+    for name in spec.towers:
+        if name in recipe.inputs:
+            yield partial(_check_tower, recipe, spec, name, kinds.get(name))
+    yield partial(refuse_scales, spec, made)
+    for label, objective in spec.objectives.items():
+        yield partial(_check_objective, recipe, spec, label, objective)
+    if isinstance(spec, TrainSpec):
+        yield partial(refuse_parts, recipe, spec)
+        for name, view in spec.views.items():
+            yield partial(refuse_view, f"stages.{spec.name}.views.{name}", view, recipe, kinds)
+        for name, source in spec.weights.items():
+            yield partial(_check_file, spec, name, source)
+
+
+def _refuse_names(recipe: RecipeSpec, spec: TowersSpec) -> None:
+    """Refuse keys of a stage that name no tower of it."""
+    refuse_unread(spec.towers, recipe, f"stage {spec.name}, towers")
+    whole = [*spec.towers, *([] if recipe.shared is None else [TRUNK])]
+    named: dict[str, Iterable[str]] = {
+        "frozen": spec.frozen, "encoder": spec.encoder, "start_from": spec.start_from
+    }  # fmt: skip
+    if isinstance(spec, TrainSpec):
+        named["weights"] = spec.weights
+        refuse_unknown(
+            spec.vectors, spec.towers, f"stage {spec.name}, vectors", "the stage has no tower"
+        )
+    for key, names in named.items():
+        refuse_unknown(names, whole, f"stage {spec.name}, {key}", "the stage has no tower")
+
+
+def _refuse_starts(recipe: RecipeSpec, spec: TowersSpec, made: Mapping[str, TowersSpec]) -> None:
+    """Refuse to start a tower from a stage that has none, or that is no stage of towers."""
+    where = f"stage {spec.name}, start_from"
+    for name, stage in spec.start_from.items():
+        if stage not in made or (name != TRUNK and name not in made[stage].towers):
+            has = ", ".join(made[stage].towers) if stage in made else "no towers"
+            raise ConfigError(
+                f"stage '{stage}' has no tower '{name}' to start from", where=where, got=has
+            )
+    if not isinstance(spec, TrainSpec):
+        return
+    for name, stage in spec.vectors.items():
+        if stage not in made or name not in made[stage].tables_filled:
+            raise ConfigError(
+                f"stage '{stage}' has no table of vectors for '{name}'",
+                where=f"stage {spec.name}, vectors",
+                expected="a factorise stage with that modality",
+            )
+    if recipe.shared is not None:
+        trunk_stage(spec)
+
+
+def _check_tower(recipe: RecipeSpec, spec: TowersSpec, name: str, kind: str | None) -> None:
+    """Check a tower, or an entrance; what only the kind of input says is left out without it."""
+    if recipe.shared is None:
+        given = tower_settings(recipe, spec, name)
+        _check_where_it_stands(recipe, spec, name, partial(check_encoder, given.encoder))
+        return
+    changed = spec.encoder.get(name, {})
+    entrance = {**entrances_of(recipe.shared).get(name, {}), **changed}
+    if kind is not None:
+        _check_where_it_stands(recipe, spec, name, partial(check_entrance, kind, entrance))
+
+
+def _check_where_it_stands(
+    recipe: RecipeSpec, spec: TowersSpec, name: str, one: Callable[[str], object]
+) -> None:
+    """Check settings of an encoder; what the stage's ``encoder.NAME`` changed is named there."""
+    try:
+        one(encoder_key(recipe, spec, name, ""))
+    except ConfigError as error:
+        quoted = re.findall(r"'([\w.]+)'", error.what)
+        prefix = encoder_key(recipe, spec, name, "") + "."
+        keys = [key.removeprefix(prefix).split(".")[0] for key in quoted if key.startswith(prefix)]
+        if not keys or not all(key in spec.encoder.get(name, {}) for key in keys):
+            raise
+        one(encoder_key(recipe, spec, name, keys[0]))
+
+
+def _check_objective(
+    recipe: RecipeSpec, spec: TowersSpec, label: str, objective: ObjectiveSpec
+) -> None:
+    where = f"stages.{spec.name}.objectives.{label}"
+    near = closest("kind", objective.settings)
+    if near is not None and objective.kind == label and label not in OBJECTIVES:
+        what = f"unknown key '{where}.{near}'; did you mean 'kind'?"
+        raise ConfigError(what, where=f"stage {spec.name}, objectives.{label}")
+    own = lookup("objective", objective.kind, OBJECTIVES.settings, where=where)
+    for key in objective.settings:
+        if key not in own.model_fields:
+            known = (*own.model_fields, "kind", "loss_weight")  # these two stand beside them
+            what = f"unknown key '{where}.{key}'{nearest(key, known)}"
+            raise ConfigError(what, where=f"stage {spec.name}, objectives.{label}")
+    checked = check_objective(objective.kind, objective.settings, where)
+    if not isinstance(checked, RouterBalanceSettings):
+        return
+    experts = None if recipe.shared is None else shared_settings(recipe, spec).experts
+    checked.refuse_unfit(
+        spec.towers,
+        0 if experts is None else experts.experts,
+        where=where,
+        mend=f"leave the objective out: --set 'stages.{spec.name}.objectives.{label}=null'",
+    )
+
+
+def _refuse_selected_by(spec: TrainSpec, chosen: Sequence[str]) -> None:
+    if spec.selected_by is not None and spec.selected_by not in chosen:
+        raise ConfigError(
+            f"'{spec.selected_by}' is no select stage before it{nearest(spec.selected_by, chosen)}",
+            where=f"stage {spec.name}, selected_by",
+            expected=", ".join(chosen) or "the name of a select stage",
+        )
+    if spec.without_fold is not None and not 0 <= int(spec.without_fold) < spec.folds:
+        raise ConfigError(
+            "there is no such fold",
+            where=f"stage {spec.name}, without_fold",
+            got=spec.without_fold,
+            expected=f"0 to {spec.folds - 1}, as folds: {spec.folds}",
+        )
+
+
+def _refuse_poisoned_by(spec: TrainSpec, attacks: Sequence[str]) -> None:
+    """Refuse a stage that is poisoned by what is no poison stage before it."""
+    if spec.poisoned_by is not None and spec.poisoned_by not in attacks:
+        raise ConfigError(
+            f"'{spec.poisoned_by}' is no poison stage before it"
+            f"{nearest(spec.poisoned_by, attacks)}",
+            where=f"stage {spec.name}, poisoned_by",
+            expected=", ".join(attacks) or "the name of a poison stage",
+        )
+
+
+def refuse_view(
+    where: str, view: ViewSettings, recipe: RecipeSpec, kinds: Mapping[str, str]
+) -> None:
+    """Refuse a view of what the recipe does not read, and options that an adapter has not."""
+    drop = view.drop if isinstance(view.drop, Mapping) else ()
+    named = {"modalities": view.modalities or (), "mask": view.mask, "drop": drop}
+    for key, names in {**named, "augment": view.augment}.items():
+        refuse_unread(names, recipe, f"{where}.{key}")
+    for name, options in view.augment.items():
+        if name in kinds:
+            place = recipe.stands(f"{where}.augment.{name}")
+            check(ADAPTERS[kinds[name]].Augment, options, place, ConfigError, under=place)
+
+
+def _check_file(spec: TrainSpec, name: str, source: WeightsSpec) -> None:
+    """Refuse weights of a file that is not there, or with a name map that nobody knows."""
+    from medmcl.stages.train.file_weights import refuse_source  # needs torch
+
+    where = f"stage {spec.name}, weights.{name}"
+    refuse_source(name, source, where)
+    if source.path.is_file():
+        return
+    kept = sorted(source.path.glob("**/step-*/weights.safetensors"))
+    shown = ", ".join(map(str, kept[-_SHOWN:]))
+    is_folder = source.path.is_dir()
+    raise ConfigError(
+        f"{source.path} is a folder, not a file"
+        if is_folder
+        else f"there is no such file: {source.path}{instead_of(source.path)}",
+        where=where,
+        expected="a file: .safetensors, or .pth, .pt, .ckpt",
+        mend=f"give one of its files: {shown}, with names: run"
+        if kept
+        else "give the path of the file, or for another run "
+        "RUN/checkpoint/STAGE/step-NUMBER/weights.safetensors with names: run",
+    )
