@@ -761,6 +761,18 @@ def recipes(
 
 
 @app.command(cls=Command)
+def parts(
+    name: Annotated[
+        str | None, typer.Argument(help="A part: whose it is, and every key that can be set.")
+    ] = None,
+) -> None:
+    """List modalities, encoders, objectives and stages, those of other packages too."""
+    from medmcl.stages.recipe.part_listing import list_of_parts, one_part
+
+    print(list_of_parts() if name is None else one_part(name))
+
+
+@app.command(cls=Command)
 def cohorts(
     name: Annotated[
         str | None, typer.Argument(help="A cohort, name or folder: its modalities and tasks.")

@@ -48,6 +48,9 @@ class Adapter(Protocol):
     """
 
     kind: ClassVar[str]
+    measured: ClassVar[bool]
+    """Whether its records are measurements: they never agree to the last bit unless one is a copy
+    of the other, so equal ones are faults, and a record tells whose it is."""
     Source: ClassVar[type[Config]]
     Settings: ClassVar[type[Config]]
     Augment: ClassVar[type[Config]]

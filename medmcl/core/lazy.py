@@ -10,9 +10,11 @@ import ast
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+
+from medmcl.core.errors import ConfigError
 
 
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -60,66 +62,113 @@ def _for_checkers(block: ast.If) -> bool:
 
 
 class Parts(MutableMapping[str, Any]):
-    """Parts by name, each imported when it is looked up.
+    """Parts by name, each imported when it is looked up: those of medmcl, and of packages outside.
 
     Keys, their number and ``in`` import nothing; values and items import every part.
 
     Args:
         homes: Name to ``module:Name``; or to a pair of these, the second being its ``Settings``,
             where they stand apart from what is heavy to import.
+        group: Entry points by which an installed package adds parts, name = ``module:Name``; their
+            settings are the attribute ``Settings`` of the part.
 
     Attributes:
         settings: Name to the model of what can be set, without importing a part whose settings
             stand apart.
+        group: Group of the entry points; empty: nothing comes from outside.
     """
 
-    def __init__(self, homes: Mapping[str, str | tuple[str, str]]) -> None:
-        self._homes: dict[str, Any] = dict(homes)
-        self.settings: Mapping[str, Any] = _Settings(self._homes)
+    def __init__(self, homes: Mapping[str, str | tuple[str, str]], group: str = "") -> None:
+        self._own: dict[str, Any] = dict(homes)
+        self.group = group
+        self.settings: Mapping[str, Any] = _Settings(self)
+
+    @cached_property
+    def outside(self) -> dict[str, str]:
+        """Name to ``module:Name`` of the parts of other packages, as their entry points say.
+
+        Raises:
+            ConfigError: One is called as another part is.
+        """
+        from importlib.metadata import entry_points
+
+        found: dict[str, str] = {}
+        for one in entry_points(group=self.group) if self.group else ():
+            if one.name in self._own or found.get(one.name, one.value) != one.value:
+                raise ConfigError(
+                    f"two parts are called '{one.name}'",
+                    where=f"entry points '{self.group}'",
+                    got=f"{one.value} of {one.dist.name if one.dist else 'a package'}",
+                    mend="give it another name in the pyproject.toml of that package, or uninstall "
+                    "the package",
+                )
+            found[one.name] = one.value
+        return found
+
+    def home(self, name: str) -> Any:
+        """Give where a part is defined; see ``homes``.
+
+        Raises:
+            KeyError: There is no such part.
+        """
+        return self._own[name] if name in self._own else self.outside[name]
 
     def __getitem__(self, name: str) -> Any:
-        home = self._homes[name]
+        home = self.home(name)
         return _imported(home[0] if isinstance(home, tuple) else home)
 
     def __setitem__(self, name: str, part: Any) -> None:
-        self._homes[name] = part
+        self._own[name] = part
 
     def __delitem__(self, name: str) -> None:
-        del self._homes[name]
+        del self._own[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._homes)
+        return iter([*self._own, *self.outside])
 
     def __len__(self) -> int:
-        return len(self._homes)
+        return len(self._own) + len(self.outside)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._homes
+        return name in self._own or name in self.outside
 
 
 class _Settings(Mapping[str, Any]):
     """The settings of parts by name."""
 
-    def __init__(self, homes: Mapping[str, Any]) -> None:
-        self._homes = homes
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
     def __getitem__(self, name: str) -> Any:
-        home = self._homes[name]
+        home = self._parts.home(name)
         return _imported(home[1]) if isinstance(home, tuple) else _imported(home).Settings
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._homes)
+        return iter(self._parts)
 
     def __len__(self) -> int:
-        return len(self._homes)
+        return len(self._parts)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._homes
+        return name in self._parts
 
 
 def _imported(home: Any) -> Any:
-    """Import what ``module:Name`` says; a part that was put in itself is given as it is."""
+    """Import what ``module:Name`` says; a part that was put in itself is given as it is.
+
+    Raises:
+        ConfigError: A package outside does not have what its entry point says.
+    """
     if not isinstance(home, str):
         return home
     module, _, name = home.partition(":")
-    return getattr(importlib.import_module(module), name)
+    if home.startswith("medmcl."):
+        return getattr(importlib.import_module(module), name)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"a part of another package cannot be imported: {error}",
+            where=home,
+            mend="mend or uninstall the package whose entry point says so",
+        ) from error

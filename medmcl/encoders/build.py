@@ -52,7 +52,8 @@ ENCODERS = Parts(
             "medmcl.encoders.genetics.snp_pathway:SNPPathway",
             f"{_SETTINGS}:SNPPathwaySettings",
         ),
-    }
+    },
+    group="medmcl.encoders",
 )
 
 _SHARED = "medmcl.encoders.shared.settings"

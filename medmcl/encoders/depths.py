@@ -6,6 +6,8 @@ import re
 
 from torch import nn
 
+from medmcl.encoders.encoded import LayerDepths
+
 BLOCK = re.compile(r"^blocks\.(\d+)\.")
 
 
@@ -14,10 +16,8 @@ def layer_depth(encoder: nn.Module) -> dict[str, int]:
 
     The embedding is 0, block i is i + 1, what comes after the blocks is their number + 1.
     """
-    own = getattr(encoder, "layer_depths", None)
-    if own is not None:
-        depths: dict[str, int] = own()
-        return depths
+    if isinstance(encoder, LayerDepths):
+        return encoder.layer_depths()
     return block_depths(encoder, encoder.early)  # type: ignore[arg-type]  # keeps `Encoder`
 
 
@@ -33,8 +33,11 @@ def num_layers(encoder: nn.Module) -> int:
 
 
 def block_depths(encoder: nn.Module, early: tuple[str, ...]) -> dict[str, int]:
-    """Depths of a module whose layers are ``blocks``; ``early`` are the prefixes of layer 0."""
-    last = len(encoder.blocks) + 1  # type: ignore[arg-type]  # a ModuleList
+    """Depths of a module whose layers are ``blocks``; ``early`` are the prefixes of layer 0.
+
+    Without blocks it is one layer.
+    """
+    last = len(getattr(encoder, "blocks", ())) + 1
     depths = {}
     for name, _ in encoder.named_parameters():
         found = BLOCK.match(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ class Encoder(Protocol):
     ``tokens`` pass through the same last layers as ``features``: a projection head that fits one
     fits the other, so each token has a place in the shared space.
 
+    Its layers are in ``blocks``, an `nn.ModuleList`, where learning rates are to fall towards the
+    input; one that lays them out otherwise keeps `LayerDepths`. Without either it is one layer.
+
     Attributes:
         width: E, of features and tokens alike.
         num_tokens: T where tokens may be hidden; None where they may not.
@@ -50,6 +53,14 @@ class Encoder(Protocol):
 
     def __call__(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
         """Encode ``x`` (B, ...); ``mask`` (B, T) bool, True = hidden, alike many in every row."""
+
+
+@runtime_checkable
+class LayerDepths(Protocol):
+    """What an encoder adds whose layers are not in ``blocks``."""
+
+    def layer_depths(self) -> dict[str, int]:
+        """Give the layer of each parameter by its name: 0 = next to the input."""
 
 
 def require_axes(shape: InputShape, axes: tuple[str, ...], encoder: str) -> tuple[int, ...]:

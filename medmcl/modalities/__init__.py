@@ -1,10 +1,12 @@
 """Modalities: from a record on disk to the tensor an encoder reads, one adapter a kind.
 
-``ADAPTERS`` names the adapter of each kind. ``READERS`` names the kind that a reader implies; the
-``npy`` reader implies none, so a cohort that uses it states ``kind:``. ``ALSO`` names what a reader
-reads where the cohort states that kind. An adapter is imported when it is looked up, and imports
-torch when rows become its input: what a cohort or a recipe says of a modality is checked without.
+``ADAPTERS`` names the adapter of each kind. An adapter is imported when it is looked up, and
+imports torch when rows become its input: what a cohort or a recipe says is checked without.
 """
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, get_args
 
 from medmcl.core.lazy import Parts
 
@@ -36,27 +38,46 @@ ADAPTERS = Parts(
             "medmcl.modalities.genetics.adapter:Genetics",
             "medmcl.modalities.genetics.settings:GeneticsSettings",
         ),
-    }
+    },
+    group="medmcl.modalities",
 )
 
-READERS: dict[str, str] = {
-    "wfdb": "ecg",
-    "muse_xml": "ecg",
-    "ukb_xml": "ecg",
-    "dicom": "ecg",
-    "parquet": "ecg",
-    "ecg": "ecg",
-    "nifti": "cmr",
-    "image": "image",
-    "table": "tabular",
-    "text": "text",
-    "events": "codes",
-    "meds": "codes",
-    "connectivity": "graph",
-    "timeseries": "graph",
-    "edge_list": "graph",
-    "plink": "genetics",
-    "dosages": "genetics",
+_READERS: dict[str, tuple[str, ...]] = {
+    "wfdb": ("ecg",),
+    "muse_xml": ("ecg",),
+    "ukb_xml": ("ecg",),
+    "dicom": ("ecg", "image"),
+    "parquet": ("ecg",),
+    "ecg": ("ecg",),
+    "nifti": ("cmr", "image"),
+    "image": ("image",),
+    "table": ("tabular",),
+    "text": ("text",),
+    "events": ("codes",),
+    "meds": ("codes",),
+    "connectivity": ("graph",),
+    "timeseries": ("graph",),
+    "edge_list": ("graph",),
+    "plink": ("genetics",),
+    "dosages": ("genetics",),
 }
 
-ALSO: dict[str, tuple[str, ...]] = {"nifti": ("image",), "dicom": ("image",)}
+
+@cache
+def readers() -> Mapping[str, tuple[str, ...]]:
+    """Give each reader with the kinds of modality that it reads: the first if none is stated.
+
+    Readers of an adapter from outside are those that its ``Source`` may say. ``npy`` implies no
+    kind, so that a cohort which uses it states ``kind:``.
+    """
+    found = dict(_READERS)
+    for kind in ADAPTERS.outside:
+        for reader in get_args(ADAPTERS[kind].Source.model_fields["reader"].annotation):
+            if reader != "npy":
+                found[reader] = (*found.get(reader, ()), kind)
+    return found
+
+
+def kind_of(section: Mapping[str, Any]) -> Any:
+    """Give the kind that a modality of a cohort.yaml states, or that its reader implies."""
+    return section.get("kind") or next(iter(readers().get(str(section.get("reader")), ())), None)

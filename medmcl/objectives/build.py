@@ -41,7 +41,8 @@ OBJECTIVES = Parts(
         "router": ("medmcl.objectives.router:RouterBalance", f"{_SETTINGS}:RouterBalanceSettings"),
         "depart": ("medmcl.objectives.pairwise.par:Depart", f"{_SETTINGS}:DepartSettings"),
         "distil": ("medmcl.objectives.pairwise.distil:Distil", f"{_SETTINGS}:DistilSettings"),
-    }
+    },
+    group="medmcl.objectives",
 )
 
 

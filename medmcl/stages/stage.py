@@ -41,7 +41,8 @@ STAGES = Parts(
             "medmcl.stages.evaluate.stage:Evaluate",
             "medmcl.stages.evaluate.spec:EvaluateSpec",
         ),
-    }
+    },
+    group="medmcl.stages",
 )
 S = TypeVar("S")
 Check = Callable[[], object]

@@ -17,7 +17,7 @@ import numpy as np
 from medmcl.core.contracts import Adapter, Place, Sketches
 from medmcl.core.findings import Finding
 from medmcl.data.cohort.splits import SPLITS
-from medmcl.data.loading.reading import MEASURED, read_record
+from medmcl.data.loading.reading import read_record
 
 NEAR = 0.15
 """Sketches so near are compared closely. Unrelated: ECGs of PTB-XL 0.20 or more, ACDC 0.35, slices
@@ -81,7 +81,7 @@ def find_copies(
     Returns:
         Number of the record to its findings; every copy has one.
     """
-    if adapter.kind not in MEASURED:
+    if not adapter.measured:
         return {}
     members = _Members(places, splits)
     groups: dict[str, list[int]] = {}

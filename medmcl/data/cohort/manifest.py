@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from medmcl import modalities as adapters
 from medmcl.core.config import Config, closest, explain, nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding
@@ -30,6 +29,7 @@ from medmcl.data.cohort.spec import (
     SurvivalKeys,
     Task,
 )
+from medmcl.modalities import ADAPTERS, kind_of, readers
 
 C = TypeVar("C", bound=Config)
 
@@ -37,7 +37,7 @@ C = TypeVar("C", bound=Config)
 @cache
 def _all_keys() -> frozenset[str]:
     """Keys that some kind of modality or task knows: none of them is a misspelt one."""
-    sources = [adapter.Source for adapter in adapters.ADAPTERS.values()]
+    sources = [adapter.Source for adapter in ADAPTERS.values()]
     return frozenset(key for model in (*sources, *TASKS.values()) for key in model.model_fields)
 
 
@@ -153,15 +153,15 @@ def _modality(
     path = f"modalities.{name}"
     section = _respelt(section, ("kind", "reader"), where, path, faults)
     section = _nearest_reader(section, where, path, faults)
-    kind = section.get("kind") or adapters.READERS.get(str(section.get("reader")))
-    if not isinstance(kind, str) or kind not in adapters.ADAPTERS:
+    kind = kind_of(section)
+    if not isinstance(kind, str) or kind not in ADAPTERS:
         faults.append(_unknown_kind(where, path, section))
         return None
     reader = section.get("reader")
     if reader is not None and _reader_fault(kind, reader):
         faults.append(_invalid(where, f"'{path}.reader': {_reader_fault(kind, reader)}"))
         return None
-    model = adapters.ADAPTERS[kind].Source
+    model = ADAPTERS[kind].Source
     own = set(ModalityKeys.model_fields)
     foreign = set(model.model_fields)
     section = _respelt(section, tuple(own | foreign), where, path, faults)
@@ -185,9 +185,9 @@ def _nearest_reader(
 ) -> dict[str, Any]:
     """Note a reader that is not known, and go on with the nearest if there is one."""
     reader = section.get("reader")
-    if not isinstance(reader, str) or reader in adapters.READERS or reader == "npy":
+    if not isinstance(reader, str) or reader in readers() or reader == "npy":
         return section
-    near = closest(reader, {*adapters.READERS, "npy"})
+    near = closest(reader, {*readers(), "npy"})
     if near is None:
         return section
     faults.append(_invalid(where, f"'{path}.reader': {_reader_fault('', reader)}"))
@@ -198,10 +198,10 @@ def _reader_fault(kind: str, reader: object) -> str | None:
     """Say what is wrong with a reader that is not known, or that reads another kind."""
     if reader == "npy":
         return None
-    if not isinstance(reader, str) or reader not in adapters.READERS:
-        return f"unknown reader '{reader}'{nearest(str(reader), {*adapters.READERS, 'npy'})}"
-    if kind not in (adapters.READERS[reader], *adapters.ALSO.get(reader, ())):
-        return f"'{reader}' reads kind '{adapters.READERS[reader]}', and kind says '{kind}'"
+    if not isinstance(reader, str) or reader not in readers():
+        return f"unknown reader '{reader}'{nearest(str(reader), {*readers(), 'npy'})}"
+    if kind not in readers()[reader]:
+        return f"'{reader}' reads kind '{readers()[reader][0]}', and kind says '{kind}'"
     return None
 
 
@@ -382,11 +382,11 @@ def _bad_name(where: str, kind: str, name: str) -> Finding:
 
 def _unknown_kind(where: str, path: str, section: Mapping[str, Any]) -> Finding:
     if section.get("kind") is not None:
-        what = f"'{path}.kind': unknown kind{nearest(str(section['kind']), adapters.ADAPTERS)}"
+        what = f"'{path}.kind': unknown kind{nearest(str(section['kind']), ADAPTERS)}"
     elif "reader" not in section:
-        what = f"'{path}' needs a reader (known: {', '.join(sorted(adapters.READERS))}, npy)"
+        what = f"'{path}' needs a reader (known: {', '.join(sorted(readers()))}, npy)"
     elif section["reader"] == "npy":
-        what = f"'{path}' needs a kind beside reader: npy ({', '.join(sorted(adapters.ADAPTERS))})"
+        what = f"'{path}' needs a kind beside reader: npy ({', '.join(sorted(ADAPTERS))})"
     else:
         what = f"'{path}.reader': {_reader_fault('', section['reader'])}"
     return _invalid(where, what)

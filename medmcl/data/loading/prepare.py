@@ -29,7 +29,6 @@ from medmcl.data.cohort.manifest import listed, refuse
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.cache import Stored, entry_key, read_entry, write_entry
 from medmcl.data.loading.reading import (
-    MEASURED,
     Outcome,
     good_raws,
     inspect_together,
@@ -148,7 +147,7 @@ class Prepared:
         Texts, tables and codes of two people may be equal; without a measured modality nothing
         stands for a record.
         """
-        measured = [name for name, adapter in self.adapters.items() if adapter.kind in MEASURED]
+        measured = [name for name, adapter in self.adapters.items() if adapter.measured]
         contents = tuple(self.identity(name) for name in measured)
         nothing = np.full(len(self.splits), -1)
         return Sides(splits=self.splits, subjects=self.subjects, contents=contents or (nothing,))

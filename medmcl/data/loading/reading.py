@@ -18,8 +18,6 @@ from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.loading.worker_pool import each
 
-MEASURED = ("ecg", "cmr", "image", "graph")
-"""Kinds whose records never agree to the last bit unless one is a copy of the other."""
 _FIND = "correct the path in cohort.yaml, or say with `present` which subjects have it"
 TOGETHER = 200
 """So many records of a modality are also judged together."""

@@ -48,6 +48,7 @@ class CMR:
     """
 
     kind: ClassVar[str] = "cmr"
+    measured: ClassVar[bool] = True
     Source: ClassVar[type[Config]] = CMRSource
     Settings: ClassVar[type[Config]] = CMRSettings
     Augment: ClassVar[type[Config]] = CMRAugment

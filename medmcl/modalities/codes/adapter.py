@@ -50,6 +50,7 @@ class Codes:
     """
 
     kind: ClassVar[str] = "codes"
+    measured: ClassVar[bool] = False
     Source: ClassVar[type[Config]] = CodesSource
     Settings: ClassVar[type[Config]] = CodesSettings
     Augment: ClassVar[type[Config]] = CodesAugment

@@ -50,6 +50,7 @@ class ECG:
     """The ECG adapter; see `medmcl.core.contracts.Adapter`. Nothing is learned from the cohort."""
 
     kind: ClassVar[str] = "ecg"
+    measured: ClassVar[bool] = True
     Source: ClassVar[type[Config]] = ECGSource
     Settings: ClassVar[type[Config]] = ECGSettings
     Augment: ClassVar[type[Config]] = ECGAugment

@@ -37,6 +37,7 @@ class Genetics:
     """The adapter of genotypes; see `medmcl.core.contracts.Adapter`. A raw record: `Genotypes`."""
 
     kind: ClassVar[str] = "genetics"
+    measured: ClassVar[bool] = False
     Source: ClassVar[type[Config]] = GeneticsSource
     Settings: ClassVar[type[Config]] = GeneticsSettings
     Augment: ClassVar[type[Config]] = GeneticsAugment

@@ -38,6 +38,7 @@ class Graph:
     """
 
     kind: ClassVar[str] = "graph"
+    measured: ClassVar[bool] = True
     Source: ClassVar[type[Config]] = GraphSource
     Settings: ClassVar[type[Config]] = GraphSettings
     Augment: ClassVar[type[Config]] = GraphAugment

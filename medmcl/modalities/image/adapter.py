@@ -41,6 +41,7 @@ class Image:
     """The image adapter; see `medmcl.core.contracts.Adapter`."""
 
     kind: ClassVar[str] = "image"
+    measured: ClassVar[bool] = True
     Source: ClassVar[type[Config]] = ImageSource
     Settings: ClassVar[type[Config]] = ImageSettings
     Augment: ClassVar[type[Config]] = ImageAugment

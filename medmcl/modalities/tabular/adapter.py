@@ -45,6 +45,7 @@ class Tabular:
     """
 
     kind: ClassVar[str] = "tabular"
+    measured: ClassVar[bool] = False
     Source: ClassVar[type[Config]] = TabularSource
     Settings: ClassVar[type[Config]] = TabularSettings
     Augment: ClassVar[type[Config]] = TabularAugment

@@ -42,6 +42,7 @@ class Text:
     """The text adapter; see `medmcl.core.contracts.Adapter`. A raw record is a `str`."""
 
     kind: ClassVar[str] = "text"
+    measured: ClassVar[bool] = False
     free_text: ClassVar[bool] = True
     Source: ClassVar[type[Config]] = TextSource
     Settings: ClassVar[type[Config]] = TextSettings

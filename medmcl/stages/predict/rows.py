@@ -9,7 +9,6 @@ import pandas as pd
 
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
-from medmcl.data.loading.reading import MEASURED
 from medmcl.stages.predict.inputs import Inputs
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.run.run import Run
@@ -88,7 +87,7 @@ def in_training(run: Run, prepared: Prepared, table: pd.DataFrame) -> Any:
     """Whether the run learned from these people; missing where nothing tells."""
     seen = seen_people(run, prepared)
     answer = pd.array([pd.NA] * len(table), dtype="boolean")
-    is_told = any(adapter.kind in MEASURED for adapter in prepared.adapters.values())
+    is_told = any(adapter.measured for adapter in prepared.adapters.values())
     if seen is None or not (is_told or not is_another(run, prepared.cohort)):
         return answer  # equal cells of two tables need not be of one person
     rows = table["row"].to_numpy()

@@ -14,7 +14,7 @@ from medmcl.core.errors import MedmclError, OverrideError
 from medmcl.core.overrides import apply_override, naming_overrides, refuse_overrides, written
 from medmcl.data.cohort.locate import find_cohort
 from medmcl.data.cohort.spec import CohortKeys
-from medmcl.modalities import ADAPTERS, READERS
+from medmcl.modalities import ADAPTERS, kind_of
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.recipe.file import find_recipe, read_recipe, unknown_override
 from medmcl.stages.recipe.model_checks import faults_of_models
@@ -75,8 +75,7 @@ def _refuse_of_models(
     modalities, tasks = (tree.get(section) or {} for section in ("modalities", "tasks"))
     if not (overrides and isinstance(modalities, dict) and isinstance(tasks, dict)):
         return
-    said = [one if isinstance(one, dict) else {} for one in modalities.values()]
-    found = [one.get("kind") or READERS.get(str(one.get("reader"))) for one in said]
+    found = [kind_of(one if isinstance(one, dict) else {}) for one in modalities.values()]
     if not set(found) <= set(ADAPTERS):
         return  # whoever opens the cohort says what is wrong with it
     kinds = dict(zip(modalities, map(str, found), strict=True))

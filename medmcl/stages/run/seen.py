@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from medmcl.data.loading.prepare import Prepared
-from medmcl.data.loading.reading import MEASURED
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
 from medmcl.stages.run.train_records import PEOPLE, hashed_people, kept_records, learned_from
@@ -77,7 +76,7 @@ def chance_twins(run: Run, prepared: Prepared) -> int:
 
 
 def _measured(prepared: Prepared) -> list[str]:
-    return [name for name, adapter in prepared.adapters.items() if adapter.kind in MEASURED]
+    return [name for name, adapter in prepared.adapters.items() if adapter.measured]
 
 
 def _by_content(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] | None:
@@ -110,7 +109,7 @@ def known_again(
         met = learned_from(run.path, prepared, among=(name,))
         if met is None or not met.any():
             continue
-        if prepared.adapters[name].kind in MEASURED:
+        if prepared.adapters[name].measured:
             seen |= met
             continue
         here = np.stack([prepared.identity(name), prepared.subjects], axis=1)

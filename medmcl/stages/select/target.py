@@ -12,7 +12,6 @@ from medmcl.core.errors import ConfigError, LeakageError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
-from medmcl.data.loading.reading import MEASURED
 from medmcl.stages.select.spec import TargetSpec
 
 
@@ -118,7 +117,7 @@ def refuse_held_out(
     subjects = place.samples["subject"].astype(str).to_numpy()[rows]
     known = np.array([one in people for one in subjects], dtype=bool)
     equal = np.zeros(len(rows), dtype=bool)
-    if prepared.adapters[modality].kind in MEASURED:
+    if prepared.adapters[modality].measured:
         theirs = np.asarray(place.stored[modality].digests, dtype=str)[place.index(modality)[rows]]
         held = split.reindex(cohort.records[modality]["subject"]).to_numpy() == "held_out"
         ours = np.asarray(prepared.stored[modality].digests, dtype=str)[held]

@@ -1,0 +1,1 @@
+"""Spirometry for medmcl: forced expirations as a modality, an encoder of them, and a loss."""

@@ -1,0 +1,79 @@
+"""``medmcl parts``: what a cohort or recipe can name, of medmcl and of packages outside."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+
+from medmcl.core.config import nearest
+from medmcl.core.errors import ConfigError
+from medmcl.core.key_help import help_of
+from medmcl.core.lazy import Parts
+from medmcl.core.overrides import typed
+from medmcl.encoders.build import ENCODERS
+from medmcl.modalities import ADAPTERS, readers
+from medmcl.objectives.build import OBJECTIVES
+from medmcl.stages.stage import STAGES
+
+PARTS: Mapping[str, Parts] = {
+    "modalities": ADAPTERS,
+    "encoders": ENCODERS,
+    "objectives": OBJECTIVES,
+    "stages": STAGES,
+}
+"""What the parts are called to those that name them."""
+
+
+def list_of_parts() -> str:
+    """Write every part with whose it is where it is not medmcl's.
+
+    Raises:
+        ConfigError: A package outside gives a part that cannot be used.
+    """
+    lines = []
+    for kind, parts in PARTS.items():
+        lines.append(f"{kind} (packages add some by the entry points '{parts.group}')")
+        for name in parts:
+            outside = parts.outside.get(name)
+            about = "" if outside is None else f"  of the package {_package(parts, name)}"
+            lines.append(f"  {name:20s}{about}".rstrip())
+            if outside is not None:
+                parts[name]  # one that cannot be imported is told here
+    return "\n".join([*lines, "one of them, with what can be set: medmcl parts NAME"])
+
+
+def one_part(name: str) -> str:
+    """Write what one part is and what can be set of it.
+
+    Raises:
+        ConfigError: There is no such part.
+    """
+    found = [kind for kind, parts in PARTS.items() if name in parts]
+    if not found:
+        known = [one for parts in PARTS.values() for one in parts]
+        raise ConfigError(
+            f"there is no part '{name}'{nearest(name, known)}", mend="`medmcl parts` lists them"
+        )
+    return "\n\n".join("\n".join(_lines(kind, name)) for kind in found)
+
+
+def _lines(kind: str, name: str) -> Iterator[str]:
+    parts = PARTS[kind]
+    yield f"{kind}: {name} ({_package(parts, name)})"
+    if kind == "modalities":
+        yield f"  readers: {', '.join(r for r, kinds in readers().items() if name in kinds)}"
+    model = parts.settings[name]
+    yield f"  {(model.__doc__ or '').splitlines()[0]}"
+    for one in help_of(model):
+        default = "needed" if one.needed else f"default {typed(one.default)}"
+        yield f"  {one.name}  ({one.takes}; {default})"
+        if one.about:
+            yield f"      {one.about}"
+
+
+def _package(parts: Parts, name: str) -> str:
+    """Name the package that gives a part."""
+    if name not in parts.outside:
+        return "medmcl"
+    found = importlib.metadata.entry_points(group=parts.group)[name].dist
+    return found.name if found is not None else "an unknown package"

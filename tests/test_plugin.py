@@ -1,0 +1,79 @@
+"""A package outside adds parts by its entry points, and everything treats them as its own."""
+
+import json
+
+import pytest
+from plugin_package import PLUGIN, installed, medmcl, write_lungs
+
+RECIPE = PLUGIN / "recipe.yaml"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return installed(tmp_path_factory.mktemp("package"))
+
+
+def test_its_copied_files_are_found(environment, tmp_path):
+    cohort = write_lungs(tmp_path / "cohort", people=30, copies=10)
+    done = medmcl(environment, "check", "--cohort", cohort, "--recipe", RECIPE)
+    assert done.returncode == 2, done.stderr
+    assert "has exactly the content of record" in done.stdout + done.stderr
+
+
+def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_path):
+    cohort = write_lungs(tmp_path / "cohort")
+    run = tmp_path / "run"
+    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE, "--out", run,
+                  "--device", "cpu", "--set", "stages.results.bootstrap_draws=100")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    scored = {row["method"]: row["value"] for row in told["results"]
+              if row["metric"] == "auroc" and not row["versus"]}  # fmt: skip
+    assert {"aligned", "untrained", "simple"} <= {*scored}
+    assert scored["aligned"] > 0.8
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert any("uniform/lungs" in row.get("terms", {}) for row in lines)
+    out = tmp_path / "people.csv"
+    done = medmcl(environment, "predict", run, "--cohort", cohort, "--out", out, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 81
+
+
+def test_parts_lists_it_and_says_whose_it_is(environment):
+    done = medmcl(environment, "parts")
+    assert done.returncode == 0, done.stderr
+    for name in ("spirometry", "flow_cnn", "uniform"):
+        (line,) = [one for one in done.stdout.splitlines() if one.strip().startswith(name)]
+        assert "medmcl-spirometry" in line
+    done = medmcl(environment, "parts", "flow_cnn")
+    assert "width" in done.stdout
+    done = medmcl(environment, "parts", "flow_cn")
+    assert done.returncode == 2
+    assert "did you mean 'flow_cnn'" in done.stderr
+
+
+def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, tmp_path):
+    cohort = write_lungs(tmp_path / "cohort", people=12)
+    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
+                  "--out", tmp_path / "run", "--set", "inputs.lungs.rate_hertz=50")  # fmt: skip
+    assert done.returncode == 2
+    assert "rate_hz" in done.stderr
+    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
+                  "--out", tmp_path / "run", "--set", "towers.lungs.encoder.widht=8")  # fmt: skip
+    assert done.returncode == 2
+    assert "did you mean 'width'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"medmcl.encoders": {"vit3": "medmcl_spirometry.nowhere:FlowCNN"}}, "cannot be imported"),
+        ({"medmcl.encoders": {"small_cnn": "medmcl_spirometry.encoder:FlowCNN"}},
+         "two parts are called 'small_cnn'"),
+    ],
+)  # fmt: skip
+def test_a_broken_package_is_named(changed, told, tmp_path):
+    done = medmcl(installed(tmp_path, changed), "parts")
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
