@@ -12,7 +12,6 @@ import pandas as pd
 PLUGIN = Path(__file__).resolve().parents[2] / "examples" / "plugin"
 COHORT = """
 schema: medmcl/cohort@1
-name: lungs
 subjects: {table: people.csv, id: id}
 modalities:
   lungs: {reader: spirometry, path: "lungs/{id}.csv"}
