@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from scipy.signal import butter, sosfiltfilt
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.checks.chest import EXCHANGES, measure, namings, pairs
 from medmcl.modalities.ecg.checks.shapes import LEADS, measure_shapes
@@ -38,7 +38,7 @@ def read(root: Path) -> tuple[np.ndarray, np.ndarray]:
     ecg = ECG(ECGSource(reader="wfdb"), ECGSettings(rate_hz=100))
     signals = []
     for name in table["filename_lr"]:
-        record = ecg.read(Place(subject=name, record=name, paths={"path": root / name}))
+        record = ecg.read(RecordRef(subject=name, record=name, paths={"path": root / name}))
         signals.append(record.signal_mv[[record.leads.index(lead) for lead in LEADS]])
     return np.stack(signals).astype(float), table["strat_fold"].to_numpy()
 

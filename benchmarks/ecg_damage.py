@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.findings import Finding
 from medmcl.data.check.check import check_cohort
 from medmcl.data.loading.reading import read_record
@@ -148,7 +148,7 @@ def read(root: Path) -> np.ndarray:
     table = table[table["strat_fold"] >= 9].drop_duplicates("patient_id")
     ecg = ECG(ECGSource(reader="wfdb"), ECGSettings(rate_hz=100))
     raws = [
-        ecg.read(Place(subject=name, record=name, paths={"path": root / name}))
+        ecg.read(RecordRef(subject=name, record=name, paths={"path": root / name}))
         for name in table["filename_lr"]
     ]
     return np.stack([raw.signal_mv for raw in raws]).astype(float)
@@ -200,7 +200,7 @@ def among(signals: np.ndarray, damage: Damage) -> list[float]:
         for number, rows in enumerate(signals):
             path = Path(folder) / f"r{number:04d}"
             damage(path, rows)
-            places.append(Place(subject=path.name, record=path.name, paths={"path": path}))
+            places.append(RecordRef(subject=path.name, record=path.name, paths={"path": path}))
         for count in AMONG:
             ecg.among = count
             found = [read_record(ecg, place)[1] for place in places]

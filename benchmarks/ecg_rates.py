@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.checks import rate
 from medmcl.modalities.ecg.checks.rate_check import RATE_DOUBT, RATE_ERROR, pool, worst
@@ -38,7 +38,7 @@ def read(root: Path) -> tuple[np.ndarray, np.ndarray]:
     table = pd.read_csv(root / "ptbxl_database.csv")
     ecg = ECG(ECGSource(reader="wfdb"), ECGSettings(rate_hz=100))
     places = [
-        Place(subject=name, record=name, paths={"path": root / name})
+        RecordRef(subject=name, record=name, paths={"path": root / name})
         for name in table["filename_lr"]
     ]
     return np.stack([ecg.read(place).signal_mv for place in places]), table["strat_fold"].to_numpy()

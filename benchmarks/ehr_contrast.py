@@ -28,7 +28,7 @@ from ehr_study import build, recipe
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import medmcl
-from medmcl.core.split_guard import Sides
+from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.evaluation import c_index
 from medmcl.evaluation.models.risk_model import RiskModel
@@ -124,7 +124,7 @@ def targets_of(cohort: Path, index: pd.Index) -> tuple[Targets, np.ndarray]:
     row = pd.Series(samples.index, index=samples["subject"]).loc[index].to_numpy()
     split = samples["split"].to_numpy()[row]
     # Lists of codes that are equal are of two people, no copy: nothing is known of contents.
-    sides = Sides(splits=split, subjects=index.to_numpy(), contents=(np.full(len(index), -1),))
+    sides = SplitGuard(splits=split, subjects=index.to_numpy(), contents=(np.full(len(index), -1),))
     return replace(opened.targets("death").take(row), sides=sides), split
 
 

@@ -34,7 +34,7 @@ LABS, VITALS, ANSWER, REPORT = "labs", "vitals", "answer", "report"
 """Noise, other noise, and what names the outcome: a table and a free text."""
 
 
-def write_told(folder: Path, seed: int, *, told_by: bool = True, split=None) -> Path:
+def write_told(folder: Path, seed: int, *, leaky_columns: bool = True, split=None) -> Path:
     """Noise tables, outcome and sex independent of them, a table and a report that name both.
 
     Whoever is paired with whom, inputs tell nothing of the outcome: pairs are as if permuted.
@@ -42,7 +42,7 @@ def write_told(folder: Path, seed: int, *, told_by: bool = True, split=None) -> 
     Args:
         folder: Folder to write.
         seed: Of everything random.
-        told_by: Whether cohort.yaml says so.
+        leaky_columns: Whether cohort.yaml says so.
         split: Keys of the split; default drawn: 15 % tuning, 30 % held out.
     """
     rng = np.random.default_rng(seed)
@@ -78,8 +78,8 @@ def write_told(folder: Path, seed: int, *, told_by: bool = True, split=None) -> 
         "subgroups": {"sex": {"column": "sex"}},
         "tasks": {"ill": {"kind": "binary", "column": "ill"}},
     }  # fmt: skip
-    if told_by:
-        tree["tasks"]["ill"]["told_by"] = ["a_ill"]
+    if leaky_columns:
+        tree["tasks"]["ill"]["leaky_columns"] = ["a_ill"]
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     return folder
 

@@ -42,7 +42,7 @@ of noise it is a half. In brackets the standard error.
 
 Pooled probabilities are too low: a fold's prevalence is low where its test rows have many
 positives, and a fold is surest of itself where its test rows happen to speak against it. (Centring
-without scaling mends the first half only.) The mean over folds is right for the AUROC of a
+without scaling fixes the first half only.) The mean over folds is right for the AUROC of a
 probe of 80 % of the people, but needs both classes in every fold, ranks a dozen people at a time
 (so that precision comes out too high, next table), and has no test such as DeLong's. Standardised
 predictions are one score for each person, and serve all metrics that only rank. They are means of

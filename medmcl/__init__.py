@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         threats,
     )
     from medmcl.data.cohort.cohort import open_cohort
-    from medmcl.data.loading.worker_pool import lent_processes
+    from medmcl.data.loading.worker_pool import worker_pool
     from medmcl.evaluation.models.risk_model import RiskModel
     from medmcl.simulation.kinds import simulate
     from medmcl.stages.evaluate.evaluate import evaluate
@@ -49,7 +49,6 @@ __all__ = [
     "encoders",
     "evaluate",
     "evaluation",
-    "lent_processes",
     "load",
     "modalities",
     "objectives",
@@ -61,4 +60,5 @@ __all__ = [
     "simulation",
     "stages",
     "threats",
+    "worker_pool",
 ]

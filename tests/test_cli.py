@@ -69,9 +69,9 @@ def test_the_mend_of_an_override_of_the_recipe_is_taken(cohort, reads_recipe):
         refuse_settings(cohort, None, given, reads_recipe=reads_recipe)
     assert "cohort.recipe" not in str(found.value)
     if reads_recipe:
-        refuse_settings(cohort, None, {found.value.mend.split()[-1].partition("=")[0]: 1})
+        refuse_settings(cohort, None, {found.value.fix.split()[-1].partition("=")[0]: 1})
     else:
-        assert "leave it out" in found.value.mend
+        assert "leave it out" in found.value.fix
 
 
 def test_the_kinds_of_simulation_are_listed():
@@ -256,7 +256,7 @@ def test_a_section_taken_out_by_null_is_no_mistake(cohort):
         refuse_settings(str(cohort), "ecg_cmr_toy", {"stages.mdm.epoch": 2})
 
 
-def test_a_missing_recipe_has_one_mend(cohort, tmp_path):
+def test_a_missing_recipe_has_one_fix(cohort, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
     text = (cohort / "cohort.yaml").read_text().replace("ecg_cmr_toy", "ecg_cmr_tooy")

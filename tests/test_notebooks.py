@@ -23,7 +23,7 @@ def test_a_notebook_is_valid_and_holds_no_outputs(path):
             assert cell.execution_count is None
 
 
-# Jupyter's own warnings about its event loop and folders are not ours to mend.
+# Jupyter's own warnings about its event loop and folders are not ours to fix.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

@@ -12,7 +12,7 @@ from medmcl.core.errors import ConfigError
 
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended (128 + SIGINT), as shells expect it."""
-_MENDS = {
+_FIXES = {
     "cohort": "--cohort FOLDER, or a name that `medmcl cohorts` lists (--cohort demo)",
     "out": "--out PATH that says where to write",
     "run": "name the run folder first: the one that `medmcl pretrain` printed",
@@ -60,7 +60,7 @@ def _unusable(fault: click.BadParameter, command: str) -> ConfigError:
     return ConfigError(
         what,
         where=f"medmcl {command}, {option}" if option else f"medmcl {command}",
-        mend=f"{option}: {said}" if said else f"medmcl {command} --help",
+        fix=f"{option}: {said}" if said else f"medmcl {command} --help",
     )
 
 
@@ -102,15 +102,15 @@ class Command(TyperCommand):
         parameter = fault.param
         name = str(parameter.name) if parameter is not None else ""
         shown = f"--{name}" if isinstance(parameter, click.Option) else name.upper()
-        mend = f"add {_MENDS[name]}" if shown[:2] == "--" and name in _MENDS else _MENDS.get(name)
+        fix = f"add {_FIXES[name]}" if shown[:2] == "--" and name in _FIXES else _FIXES.get(name)
         takes_words = any(isinstance(one, click.Argument) for one in self.params)
         if name == "cohort" and words and not takes_words and not words[0].startswith("-"):
-            mend = f"medmcl {command} --cohort {' '.join(words)}"
+            fix = f"medmcl {command} --cohort {' '.join(words)}"
         return ConfigError(
             f"{shown} is missing",
             where=f"medmcl {command}",
             got=" ".join(["medmcl", command, *words]),
-            mend=mend or f"medmcl {command} --help",
+            fix=fix or f"medmcl {command} --help",
         )
 
 
@@ -147,7 +147,7 @@ class Group(TyperGroup):
             raise ConfigError(
                 f"there is no command '{args[0]}'{nearest(args[0], self.commands)}",
                 where=whole,
-                mend=f"`{whole} --help` says what each does",
+                fix=f"`{whole} --help` says what each does",
             )
         return super().resolve_command(ctx, args)
 

@@ -138,9 +138,9 @@ def _overrides(
 
 def _reading(workers: int | None) -> AbstractContextManager[None]:
     """Lend processes that read records, for the length of a command."""
-    from medmcl.data.loading.worker_pool import lent_processes, processors
+    from medmcl.data.loading.worker_pool import processors, worker_pool
 
-    return lent_processes(processors() if workers is None else workers)
+    return worker_pool(processors() if workers is None else workers)
 
 
 @app.command(cls=Command)
@@ -337,7 +337,7 @@ def _fractions(text: str | None) -> tuple[float, ...] | None:
         where="--label-fraction",
         got=text or "''",
         expected="numbers above 0, at most 1, with commas between them: 0.01,0.1,1",
-        mend="10 percent is 0.1",
+        fix="10 percent is 0.1",
     )
 
 
@@ -583,7 +583,7 @@ def _refuse_given(options: dict[str, Any]) -> None:
             "means nothing without --screen",
             where="medmcl check",
             got=names,
-            mend="add --screen RUN, or leave it out",
+            fix="add --screen RUN, or leave it out",
         )
 
 
@@ -604,7 +604,7 @@ def _screen(
             "means nothing with --screen: the recipe is that of the run",
             where="medmcl check",
             got=f"--recipe {recipe}",
-            mend="leave --recipe out",
+            fix="leave --recipe out",
         )
     out = options.get("out", run)
     if "out" in options or run.is_dir():

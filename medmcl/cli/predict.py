@@ -103,11 +103,11 @@ def predict(
         from medmcl.stages.run.folder import run_config
 
         run_config(run)
-        from medmcl.data.loading.worker_pool import lent_processes, processors
+        from medmcl.data.loading.worker_pool import processors, worker_pool
         from medmcl.stages.predict.predict import predict_people, predict_person
         from medmcl.stages.run.run import load
 
-        with lent_processes(processors() if workers is None else workers):
+        with worker_pool(processors() if workers is None else workers):
             opened = load(run)
             if cohort is not None:
                 found = predict_people(opened, cohort, **about)
@@ -144,7 +144,7 @@ def _refuse_places(
         raise ConfigError(
             "it is not said where to write",
             where="medmcl predict",
-            mend="--out predictions.parquet",
+            fix="--out predictions.parquet",
         )
     curves = out.with_name(f"{out.stem}.curves{out.suffix}")
     for path in (out, curves):

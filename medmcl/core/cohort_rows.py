@@ -52,7 +52,7 @@ def read_rows(
             raise ArtefactError(
                 f"is not a readable {what}: it lacks what medmcl writes beside the rows",
                 where=path,
-                mend="cut such a file with pyarrow, whose tables keep their metadata, not with "
+                fix="cut such a file with pyarrow, whose tables keep their metadata, not with "
                 "pandas",
             )
         about = dict(json.loads((table.schema.metadata or {})[_MARK]))

@@ -155,7 +155,7 @@ def _yaml_error(error: yaml.YAMLError, text: str, where: object) -> ConfigError:
         f"is not valid YAML: {problem}",
         where=f"{where}, line {mark.line + 1}, column {mark.column + 1}",
         got=repr(lines[mark.line]) if mark.line < len(lines) else "the end of the file",
-        mend="keys of one section begin in the same column, with spaces and no tabs; a text with "
+        fix="keys of one section begin in the same column, with spaces and no tabs; a text with "
         "': ' or a sign such as { [ * & in front stands in quotes",
     )
 
@@ -357,12 +357,12 @@ def lookup(
     name: str,
     known: Mapping[str, V],
     where: object = None,
-    mend: str | None = None,
+    fix: str | None = None,
 ) -> V:
     """Look ``name`` up in a literal map; failure lists what is known and the nearest match."""
     if name in known:
         return known[name]
-    raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}", where=where, mend=mend)
+    raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}", where=where, fix=fix)
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str], where: object, what: str) -> None:
@@ -376,7 +376,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], where: object, wh
             raise ConfigError(
                 f"{what} '{name}'{nearest(name, known)}",
                 where=where,
-                mend="correct the name, or leave it out",
+                fix="correct the name, or leave it out",
             )
 
 

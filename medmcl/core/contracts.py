@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RecordRef:
     """Where one record of one modality lies.
 
     Attributes:
@@ -59,10 +59,10 @@ class Adapter(Protocol):
 
     def __init__(self, source: Any, settings: Any) -> None: ...
 
-    def read(self, place: Place) -> Any:
+    def read(self, place: RecordRef) -> Any:
         """Read one record as it is; `RecordError` if it cannot be read."""
 
-    def inspect(self, raw: Any, place: Place) -> list[Finding]:
+    def inspect(self, raw: Any, place: RecordRef) -> list[Finding]:
         """Faults of one record as read: units, rate, leads, NaN, constant signal, ..."""
 
     def fit(self, raws: Iterable[Any]) -> None:
@@ -115,7 +115,7 @@ class WeighsOdds(Protocol):
 class NamesFiles(Protocol):
     """What an adapter adds where a record is made of more files than the paths of its place."""
 
-    def files(self, place: Place) -> list[Path]:
+    def files(self, place: RecordRef) -> list[Path]:
         """Every file that `read` reads, also those that are missing; raises nothing."""
 
 

@@ -11,7 +11,7 @@ class MedmclError(ValueError):
         where: File, field, subject or record it concerns.
         got: The offending value; empty is shown as ``nothing``.
         expected: What would have been accepted.
-        mend: What the user can do about it.
+        fix: What the user can do about it.
     """
 
     def __init__(
@@ -21,17 +21,17 @@ class MedmclError(ValueError):
         where: object = None,
         got: object = None,
         expected: object = None,
-        mend: str | None = None,
+        fix: str | None = None,
     ) -> None:
         self.what, self.where, self.got = what, where, got
-        self.expected, self.mend = expected, mend
+        self.expected, self.fix = expected, fix
         lines = [what if where is None else f"{where}: {what}"]
         if got is not None:
             lines.append(f"  got:      {str(got) or 'nothing'}")
         if expected is not None and str(expected):
             lines.append(f"  expected: {expected}")
-        if mend is not None:
-            lines.append(f"  to fix:   {mend}")
+        if fix is not None:
+            lines.append(f"  to fix:   {fix}")
         super().__init__("\n".join(lines))
 
 
@@ -65,5 +65,5 @@ class ExtraNotInstalledError(MedmclError):
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(
             f"the optional package '{module}' is not installed",
-            mend=f"pip install 'medmcl[{extra}]'",
+            fix=f"pip install 'medmcl[{extra}]'",
         )

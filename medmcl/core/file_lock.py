@@ -28,7 +28,7 @@ def alone(path: Path, doing: str) -> Iterator[None]:
         raise ArtefactError(
             f"{doing}, or was killed while it was",
             where=lock,
-            mend="wait; if nothing runs, remove this file (what it guards is whole)",
+            fix="wait; if nothing runs, remove this file (what it guards is whole)",
         ) from None
     except OSError as error:
         raise ArtefactError(f"cannot be locked: {error.strerror}", where=path) from None

@@ -15,7 +15,7 @@ class Finding:
         code: Short stable name of the kind of fault, for example ``ecg.wrong_units``.
         where: Record, subject, column or file it concerns.
         what: One sentence with the offending value.
-        mend: One sentence that says what to do, with the whole keys. An adapter, which does not
+        fix: One sentence that says what to do, with the whole keys. An adapter, which does not
             know what its modality is called, writes ``inputs.NAME.size``: NAME is written out.
         level: ``error`` refuses a run; ``warning`` is shown and counted.
         scope: ``cohort`` faults refuse every run; ``record`` faults may be excluded and counted
@@ -26,13 +26,13 @@ class Finding:
     code: str
     where: str
     what: str
-    mend: str
+    fix: str
     level: Literal["error", "warning"] = "error"
     scope: Literal["cohort", "record", "task"] = "record"
     task: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what} [{self.code}]\n  to fix:   {self.mend}"
+        return f"{self.where}: {self.what} [{self.code}]\n  to fix:   {self.fix}"
 
     def as_dict(self) -> dict[str, str | None]:
         """Give the finding as plain values for JSON."""
@@ -43,7 +43,7 @@ LEARNED_GRAPH = "the learned pair graph"
 """Where a finding on it says that it lies; codes of the modality `graph` begin alike."""
 
 LEAVE_OUT = "; or leave it out: --set cohort.on_bad_record=exclude"
-"""Ends the mend of an error that is a matter of judgement; taken off where it is set already."""
+"""Ends the fix of an error that is a matter of judgement; taken off where it is set already."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -58,7 +58,7 @@ def alike_once(findings: Iterable[Finding]) -> list[Finding]:
     """
     kinds: dict[tuple[str, ...], list[Finding]] = {}
     for one in findings:
-        words = (one.level, one.code, one.what, one.mend)
+        words = (one.level, one.code, one.what, one.fix)
         own = () if (one.level, one.scope) == ("warning", "record") else (one.where,)
         kinds.setdefault((*words, *own), []).append(one)
     return [

@@ -55,7 +55,7 @@ def graph_sizes(shape: InputShape, encoder: str) -> tuple[int, int, int]:
             f"the encoder '{encoder}' cannot read this {shape.kind}",
             got=f"shape {shape.shape}",
             expected="kind graph, (regions, presence + edges + node features)",
-            mend="choose an encoder that fits, or change how the modality is prepared",
+            fix="choose an encoder that fits, or change how the modality is prepared",
         )
     regions, width = shape.shape
     features = width - 1 - shape.channels * regions

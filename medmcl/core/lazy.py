@@ -99,7 +99,7 @@ class Parts(MutableMapping[str, Any]):
                     f"two parts are called '{one.name}'",
                     where=f"entry points '{self.group}'",
                     got=f"{one.value} of {one.dist.name if one.dist else 'a package'}",
-                    mend="give it another name in the pyproject.toml of that package, or uninstall "
+                    fix="give it another name in the pyproject.toml of that package, or uninstall "
                     "the package",
                 )
             found[one.name] = one.value
@@ -170,5 +170,5 @@ def _imported(home: Any) -> Any:
         raise ConfigError(
             f"a part of another package cannot be imported: {error}",
             where=home,
-            mend="mend or uninstall the package whose entry point says so",
+            fix="fix or uninstall the package whose entry point says so",
         ) from error

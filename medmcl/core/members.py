@@ -136,7 +136,7 @@ def _look_through(path: Path, version: tuple[int, int]) -> Archive:  # noqa: ARG
                         "a member stands twice in the archive",
                         where=path,
                         got=name,
-                        mend="write the shard anew, each name once",
+                        fix="write the shard anew, each name once",
                     )
                 members[name] = Span(info.offset_data, info.size)
             end = tar.offset
@@ -154,7 +154,7 @@ def _name(given: str, path: Path) -> str:
             where=path,
             got=given,
             expected="names without .. and without / at the start",
-            mend="do not trust this archive; if it is your own, write it anew",
+            fix="do not trust this archive; if it is your own, write it anew",
         )
     return str(name)
 
@@ -166,10 +166,10 @@ def _no_archive(path: Path, error: Exception) -> RecordError:
         return RecordError(
             "is compressed: its members cannot be read one by one",
             where=path,
-            mend=f"gunzip it once: gunzip -k {path.name}",
+            fix=f"gunzip it once: gunzip -k {path.name}",
         )
     what = "is not a tar archive, or cut short" if start else "the archive is empty (zero bytes)"
-    return RecordError(what, where=path, got=str(error)[:200], mend=_AGAIN)
+    return RecordError(what, where=path, got=str(error)[:200], fix=_AGAIN)
 
 
 def _require_end(path: Path, end: int) -> None:
@@ -178,8 +178,8 @@ def _require_end(path: Path, end: int) -> None:
         file.seek(end)
         block = file.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE:
-        raise RecordError("the archive is cut short: it has no end", where=path, mend=_AGAIN)
+        raise RecordError("the archive is cut short: it has no end", where=path, fix=_AGAIN)
     if block.strip(b"\0"):
         raise RecordError(
-            "the archive is damaged", where=path, got=f"no header at byte {end}", mend=_AGAIN
+            "the archive is damaged", where=path, got=f"no header at byte {end}", fix=_AGAIN
         )

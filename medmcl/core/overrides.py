@@ -109,7 +109,7 @@ def _key(node: Any, part: str, where: object) -> str | int:
         f"'{part}' cannot be set: what stands before it is a plain value",
         where=where,
         got=node,
-        mend=f"set the whole of it: '{{{part}: ...}}' one name before",
+        fix=f"set the whole of it: '{{{part}: ...}}' one name before",
     )
 
 
@@ -121,7 +121,7 @@ def _position(items: list[Any], part: str, where: object) -> int:
         return int(part) % len(items)
     known = [str(name) for name in names if name] or [str(n) for n in range(len(items))]
     what = f"there is no element '{part}' in the list{nearest(part, known)}"
-    raise OverrideError(what, where=where, mend="correct the name, or give the number")
+    raise OverrideError(what, where=where, fix="correct the name, or give the number")
 
 
 def blame(path: Sequence[str], applied: Mapping[tuple[str, ...], str]) -> str | None:
@@ -153,12 +153,12 @@ def refuse_overrides(faults: Sequence[Fault], applied: Mapping[tuple[str, ...], 
             where=text,
             got=fault.got,
             expected=fault.expected,
-            mend=corrected(text, fault.what) or "correct the override",
+            fix=corrected(text, fault.what) or "correct the override",
         )
     if own:
         what = "overrides are not valid:\n" + "\n".join(f"  - {t}: {f.text}" for t, f in own)
         meant = [one for text, fault in own if (one := corrected(text, fault.what)) is not None]
-        raise OverrideError(what, mend="; ".join(meant) or "correct the overrides")
+        raise OverrideError(what, fix="; ".join(meant) or "correct the overrides")
 
 
 def naming_overrides(error: MedmclError, overrides: Mapping[str, Any]) -> MedmclError:
@@ -175,8 +175,8 @@ def naming_overrides(error: MedmclError, overrides: Mapping[str, Any]) -> Medmcl
     if text in str(error):
         return error
     where = text if error.where is None else f"{text}: {error.where}"
-    mend = error.mend or corrected(text, error.what)
-    return OverrideError(error.what, where=where, got=error.got, expected=error.expected, mend=mend)
+    fix = error.fix or corrected(text, error.what)
+    return OverrideError(error.what, where=where, got=error.got, expected=error.expected, fix=fix)
 
 
 _ADVICE = re.compile(r"; did you mean '[^']*'\?|\(known: [^)]*\)")

@@ -40,21 +40,21 @@ def instead_of(path: Path, *, folders: bool = False) -> str:
     return f"; there is no folder '{folder.name}' in {folder.parent}{held}"
 
 
-def require_file(path: Path, error: type[MedmclError], *, mend: str | None = None) -> None:
+def require_file(path: Path, error: type[MedmclError], *, fix: str | None = None) -> None:
     """Refuse a path that is no file, in words: nothing there, with what is nearest, or a folder.
 
     Args:
         path: What is to be read.
         error: Kind of the error.
-        mend: What makes such a file, if a command does.
+        fix: What makes such a file, if a command does.
 
     Raises:
         MedmclError: Of the kind asked for.
     """
     if path.is_dir():
-        raise error("is a folder, not a file", where=path, expected="a file", mend=mend)
+        raise error("is a folder, not a file", where=path, expected="a file", fix=fix)
     if not path.exists():
-        raise error(f"there is no such file{instead_of(path)}", where=path, mend=mend)
+        raise error(f"there is no such file{instead_of(path)}", where=path, fix=fix)
 
 
 def _names(folder: Path, *, files: bool) -> list[str]:

@@ -11,7 +11,7 @@ SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
 """What stands between columns where no comma does, and how a message names it."""
 
 
-def encoding_mend(path: Path) -> str | None:
+def encoding_fix(path: Path) -> str | None:
     """What to do about a file in UTF-16, as Excel and Windows write "Unicode text"; else None."""
     try:
         with path.open("rb") as file:
@@ -30,7 +30,7 @@ def separator_of(header: str, usual: str = ",") -> str:
     return next((one for one in SEPARATORS if one in header), usual)
 
 
-def separator_mend(columns: Iterable[object]) -> str | None:
+def separator_fix(columns: Iterable[object]) -> str | None:
     """What to do about a table that was read as one column, another separator in its name."""
     header, *others = map(str, columns)
     if others:

@@ -19,7 +19,7 @@ _REASONS = (
     "rows of subjects who are also in held_out",
     "rows whose record is also in held_out, under another subject",
 )
-_MENDS = (
+_FIXES = (
     "",
     "fit on train and choose on tuning; held_out is scored, once",
     "put all rows of a subject in one split",
@@ -28,7 +28,7 @@ _MENDS = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sides:
+class SplitGuard:
     """Split, subject and content of each row.
 
     Attributes:
@@ -60,7 +60,7 @@ class Sides:
     def __len__(self) -> int:
         return len(self.splits)
 
-    def take(self, rows: np.ndarray) -> Sides:
+    def take(self, rows: np.ndarray) -> SplitGuard:
         """Give the same for some rows; what was barred among all rows stays so."""
         part = replace(
             self,
@@ -71,7 +71,7 @@ class Sides:
         object.__setattr__(part, "barred", self.barred[rows])
         return part
 
-    def fold(self, test: np.ndarray) -> Sides:
+    def fold(self, test: np.ndarray) -> SplitGuard:
         """Give the sides of one fold: ``test`` rows (indices) are held out, all others are not."""
         splits = np.full(len(self), "train", dtype=object)
         splits[test] = TEST
@@ -94,5 +94,5 @@ class Sides:
                 f"{what} would see {_REASONS[worst]}",
                 got=f"{int((found == worst).sum())} of {len(found)} rows",
                 expected="rows of train (to fit) and tuning (to choose)",
-                mend=_MENDS[worst],
+                fix=_FIXES[worst],
             )

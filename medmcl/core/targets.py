@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from medmcl.core.split_guard import Sides
+from medmcl.core.split_guard import SplitGuard
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression", "survival"]
 
@@ -42,7 +42,7 @@ class Targets:
     horizons_years: tuple[float, ...] = ()
     modality: str | None = None
     competing: np.ndarray | None = field(default=None, compare=False, repr=False)
-    sides: Sides | None = field(default=None, compare=False, repr=False)
+    sides: SplitGuard | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not agree and unknowns that are not zero."""
@@ -93,7 +93,7 @@ class Targets:
         return replace(self, values=values, competing=None)
 
     def refuse_leak(self, what: str, *parts: np.ndarray | None) -> None:
-        """Refuse rows (indices) that ``what`` must not be fitted on; see `Sides.refuse_leak`.
+        """Refuse rows (indices) that ``what`` must not be fitted on; see `SplitGuard.refuse_leak`.
 
         Raises:
             LeakageError: If the rows' sides are known and a row must stay unseen.

@@ -41,16 +41,16 @@ def _refuse_foreign(out: Path, marks: Sequence[str], overwrite: bool) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise CohortError("is a file, not a folder", where=out, mend="choose another --out")
+        raise CohortError("is a file, not a folder", where=out, fix="choose another --out")
     if not any(out.iterdir()):
         return
     is_ours = all((out / mark).is_file() for mark in marks)
     if not overwrite:
-        mend = "choose a new folder" + (", or --set overwrite=true" if is_ours else "")
-        raise CohortError("the folder is not empty", where=out, mend=mend)
+        fix = "choose a new folder" + (", or --set overwrite=true" if is_ours else "")
+        raise CohortError("the folder is not empty", where=out, fix=fix)
     if not is_ours:
         raise CohortError(
             "only an earlier simulated cohort is overwritten, and this is none",
             where=out,
-            mend="choose a new folder, or empty this one by hand",
+            fix="choose a new folder, or empty this one by hand",
         )

@@ -23,7 +23,7 @@ def refuse_unwritable(path: Path, *, folder: bool = True, where: str = "--out") 
     there = next(one for one in (target, *target.parents) if one.exists())
     if not there.is_dir():
         raise ArtefactError(
-            "is a file, not a folder", where=where, got=there, mend="name another folder"
+            "is a file, not a folder", where=where, got=there, fix="name another folder"
         )
     try:
         with tempfile.TemporaryDirectory(dir=there, prefix=".medmcl-"):
@@ -33,5 +33,5 @@ def refuse_unwritable(path: Path, *, folder: bool = True, where: str = "--out") 
             f"cannot be written: {error.strerror}",
             where=where,
             got=path,
-            mend=f"name a folder that you may write to; {there} is none",
+            fix=f"name a folder that you may write to; {there} is none",
         ) from None

@@ -164,7 +164,7 @@ def _checked_entrance(
         raise ConfigError(
             f"a {input_kind} has no entrance of its own to a shared tower",
             where=where,
-            mend="name an encoder whose tokens enter: encoder: {name: ...}",
+            fix="name an encoder whose tokens enter: encoder: {name: ...}",
         )
     model = lookup("entrance", str(name), ENTRANCES.settings, where=f"{where}.name")
     return str(name), check(model, own, where=where, error=ConfigError, under=where)

@@ -70,7 +70,7 @@ def require_axes(shape: InputShape, axes: tuple[str, ...], encoder: str) -> tupl
             f"the encoder '{encoder}' cannot read this {shape.kind}",
             got=f"shape {shape.shape}",
             expected=f"({', '.join(axes)})",
-            mend="choose an encoder that fits, or change how the modality is prepared",
+            fix="choose an encoder that fits, or change how the modality is prepared",
         )
     return shape.shape
 
@@ -84,7 +84,7 @@ def try_out(network: Callable[[Tensor], Tensor], axes: tuple[int, ...], encoder:
             "the network cannot take an input of this size",
             where=f"encoder '{encoder}'",
             got=f"shape {axes}: {str(error).splitlines()[0][:120]}",
-            mend="prepare larger images or more slices, or choose a shallower network",
+            fix="prepare larger images or more slices, or choose a shallower network",
         ) from None
 
 
@@ -105,7 +105,7 @@ def visible_order(mask: Tensor) -> Tensor:
         raise MedmclError(
             "a mask hides every token: nothing is left to encode",
             got=f"{int(most)} of {mask.shape[1]} tokens hidden in each of {len(mask)} rows",
-            mend="hide fewer tokens, or state the modality absent in those rows",
+            fix="hide fewer tokens, or state the modality absent in those rows",
         )
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)
     return order[:, : mask.shape[1] - int(most)]
@@ -122,5 +122,5 @@ def unmaskable(mask: Tensor | None, encoder: str) -> None:
     if mask is not None:
         raise ConfigError(
             f"tokens of the encoder '{encoder}' cannot be hidden",
-            mend="leave the modality out of the view's `mask`, or use an encoder with patches",
+            fix="leave the modality out of the view's `mask`, or use an encoder with patches",
         )

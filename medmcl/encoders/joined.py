@@ -78,7 +78,7 @@ class Joined(Towers):
                     "embeddings of different widths have no average",
                     where=f"modality {name}",
                     got=f"features {features}, pooled {pooled}",
-                    mend="how: concatenation",
+                    fix="how: concatenation",
                 )
             taken = slice(None) if how == "concatenation" else slice(1)
             sides[name] = _Side(sum(features[taken]), sum(pooled[taken]))

@@ -87,7 +87,7 @@ def _clip_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
     if "logit_bias" in state:
         raise ArtefactError(
             "the text tower of SigLIP is not that of CLIP: it looks ahead, and reads other tokens",
-            mend="take its image tower only, or weights of a CLIP model",
+            fix="take its image tower only, or weights of a CLIP model",
         )
     inside = {name: value for name, value in state.items() if not name.startswith("visual.")}
     renamed = _renamed(_under("text.", inside) or inside, CLIP_TEXT)

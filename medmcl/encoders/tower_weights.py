@@ -53,14 +53,14 @@ def require_projections(names: str, where: object = None) -> None:
             f"the name map '{names}' knows no projections",
             where=where,
             expected=", ".join(sorted(PROJECTIONS)),
-            mend="leave out head: true; the head then starts from the seed",
+            fix="leave out head: true; the head then starts from the seed",
         )
 
 
 def _load_head(tower: Tower, found: dict[str, Tensor], source: Path) -> None:
     if not found:
         raise ArtefactError(
-            "holds no projection of this tower", where=source, mend="leave out head: true"
+            "holds no projection of this tower", where=source, fix="leave out head: true"
         )
     if len(found["weight"].shape) != 2:
         raise ArtefactError(

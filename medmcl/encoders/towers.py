@@ -113,7 +113,7 @@ class Towers(nn.Module):
         for name, tower in towers.items():
             if "." in name or hasattr(self.towers, name):
                 raise ConfigError(
-                    "a modality cannot have this name", got=name, mend="rename it in cohort.yaml"
+                    "a modality cannot have this name", got=name, fix="rename it in cohort.yaml"
                 )
             self.towers[name] = tower
 

@@ -131,7 +131,7 @@ def fit_weights(
             where=source,
             got=str(report),
             expected=f"at least {least:.0%} of its numbers",
-            mend="choose the name map that fits the file, and the encoder's sizes that fit it",
+            fix="choose the name map that fits the file, and the encoder's sizes that fit it",
         )
     module.load_state_dict({**own, **taken})
     return report
@@ -152,7 +152,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "holds Python objects, which may run code when they are read",
             where=path,
             got=str(error).splitlines()[0][:200],
-            mend="let somebody who trusts it save its tensors alone, as .safetensors",
+            fix="let somebody who trusts it save its tensors alone, as .safetensors",
         ) from None
     except Exception as error:  # the readers raise many kinds for damaged files
         raise ArtefactError(

@@ -54,7 +54,7 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
         raise ArtefactError(
             f"is not a readable safetensors file: {error}",
             where=path,
-            mend="the file is damaged; restore it, or train the stage again",
+            fix="the file is damaged; restore it, or train the stage again",
         ) from None
 
 
@@ -103,7 +103,7 @@ class Checkpoints:
             return None
         except (ValueError, KeyError, TypeError):
             raise ArtefactError(
-                "is damaged", where=self.folder / f"{pointer}.json", mend="delete it and resume"
+                "is damaged", where=self.folder / f"{pointer}.json", fix="delete it and resume"
             ) from None
 
     def find(self, pointer: Pointer) -> Path | None:
@@ -118,7 +118,7 @@ class Checkpoints:
             raise ArtefactError(
                 f"has no '{pointer}' checkpoint",
                 where=self.folder,
-                mend="finish the run first (`medmcl pretrain … --resume`)",
+                fix="finish the run first (`medmcl pretrain … --resume`)",
             )
         return load_weights_file(found / "weights.safetensors")
 
@@ -133,7 +133,7 @@ class Checkpoints:
             raise ArtefactError(
                 f"cannot be read: {error}",
                 where=found / "training.pt",
-                mend="the file is damaged; delete the run folder and start again",
+                fix="the file is damaged; delete the run folder and start again",
             ) from None
 
     def finish(self, facts: dict[str, Any]) -> None:

@@ -351,7 +351,7 @@ def _refuse_nothing(plan: Plan, state: Progress) -> None:
             f"no objective had rows to charge for in the first {state.step} steps, so nothing was "
             "trained",
             where=f"stage {plan.stage}",
-            mend="raise batch_size, lower the objective's min_rows, or gather people who have "
+            fix="raise batch_size, lower the objective's min_rows, or gather people who have "
             "several modalities (medmcl check)",
         )
 

@@ -49,7 +49,7 @@ class StopRequest:
             _tell("ended at once; --resume goes on from the last checkpoint, if there is one")
             raise KeyboardInterrupt
 
-    def heed(self, where: str) -> None:
+    def check_interrupt(self, where: str) -> None:
         """Stop here if a signal came: for work between steps, which is done again on resume."""
         if self.asked:
             raise Interrupted(f"{where}: stopped; what was finished before it is saved")

@@ -80,13 +80,13 @@ def pick_device(device: str, local_rank: int = 0) -> torch.device:
     if device not in ("auto", "cuda") and not device.startswith("cuda:"):
         raise ConfigError("unknown device", got=device, expected="auto, cpu or cuda")
     if not torch.cuda.is_available():
-        raise ConfigError("there is no CUDA device here", got=device, mend="use --device cpu")
+        raise ConfigError("there is no CUDA device here", got=device, fix="use --device cpu")
     number = device.removeprefix("cuda:") if ":" in device else str(local_rank)
     if not number.isdigit() or int(number) >= torch.cuda.device_count():
         raise ConfigError(
             f"there is no CUDA device {number}",
             expected=f"a number below {torch.cuda.device_count()}",
-            mend="start no more processes on a machine than it has GPUs",
+            fix="start no more processes on a machine than it has GPUs",
         )
     return torch.device("cuda", int(number))
 

@@ -67,7 +67,7 @@ def kmeans(
             "there are fewer rows than clusters",
             where=where,
             got=f"{clusters} clusters of {len(unit)} rows",
-            mend=f"clusters: {max(2, len(unit) // 2)} or fewer, or more rows",
+            fix=f"clusters: {max(2, len(unit) // 2)} or fewer, or more rows",
         )
     spread = float(np.std(unit, axis=0).max())
     if spread < _FLAT:
@@ -75,7 +75,7 @@ def kmeans(
             "every row has the same embedding, so there is nothing to cluster",
             where=where,
             got=f"{len(unit)} rows, the largest spread of a column {spread:.1e}",
-            mend="the encoder has collapsed: a lower learning rate, larger batches, other views",
+            fix="the encoder has collapsed: a lower learning rate, larger batches, other views",
         )
     centres = _faiss(unit, clusters, seed) if backend == "faiss" else _sklearn(unit, clusters, seed)
     return Clusters(centres=centres, labels=nearest_centre(unit, centres))
@@ -144,7 +144,7 @@ def _faiss(unit: np.ndarray, clusters: int, seed: int) -> np.ndarray:
         import faiss
     except ImportError:
         raise ConfigError(
-            "faiss is not installed", mend="pip install 'medmcl[faiss]', or backend: sklearn"
+            "faiss is not installed", fix="pip install 'medmcl[faiss]', or backend: sklearn"
         ) from None
     found = faiss.Kmeans(
         unit.shape[1], clusters, niter=_ITERATIONS, nredo=_STARTS, seed=seed % 2**31,

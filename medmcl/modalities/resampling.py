@@ -71,7 +71,7 @@ def respaced(
         if want is None:
             continue
         if not (math.isfinite(have) and have > 0):
-            mend = "declare modalities.NAME.spacing_mm: [x, y, z], or do not resample"
-            raise RecordError("resampling needs the spacing", where=where, got=have, mend=mend)
+            fix = "declare modalities.NAME.spacing_mm: [x, y, z], or do not resample"
+            raise RecordError("resampling needs the spacing", where=where, got=have, fix=fix)
         found[axis] = max(1, round(found[axis] * have / want))
     return found

@@ -134,7 +134,7 @@ def _open_nifti(path: Path) -> Any:
         raise _missing(path)
     if path.stat().st_size == 0:
         raise RecordError(
-            "the file is empty (zero bytes)", where=path, mend="copy it again from its source"
+            "the file is empty (zero bytes)", where=path, fix="copy it again from its source"
         )
     with path.open("rb") as file:
         zipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
@@ -163,7 +163,7 @@ def _open_nifti(path: Path) -> Any:
             where=path,
             got=f"{path.stat().st_size} bytes on disk",
             expected=f"{math.prod(shape) * dtype.itemsize} bytes of voxels {shape}",
-            mend="copy it again from its source",
+            fix="copy it again from its source",
         )
     if not zipped:
         return image
@@ -199,7 +199,7 @@ def _decompress(path: Path, limit: int) -> bytes:
                     "the file is longer than its header says",
                     where=path,
                     got=f"more than {limit} bytes",
-                    mend="copy it again from its source",
+                    fix="copy it again from its source",
                 )
     except (OSError, EOFError, zlib.error) as error:  # BadGzipFile is an OSError
         raise _unreadable(path, error) from None
@@ -221,7 +221,7 @@ def _match_axes(shape: tuple[int, ...], axes: str, path: Path) -> list[str]:
         where=path,
         got=f"{len(shape)} axes of lengths {tuple(shape)}",
         expected=f"{len(axes)} axes ({axes})",
-        mend="say in cohort.yaml what the file's axes are, in its order, for example "
+        fix="say in cohort.yaml what the file's axes are, in its order, for example "
         "modalities.NAME.axes: xyzt",
     )
 
@@ -304,7 +304,7 @@ def _missing(path: Path) -> RecordError:
     return RecordError(
         "there is no such file",
         where=path,
-        mend="correct the path in cohort.yaml, or say with `present` which subjects have it",
+        fix="correct the path in cohort.yaml, or say with `present` which subjects have it",
     )
 
 
@@ -313,5 +313,5 @@ def _unreadable(path: Path, error: Exception) -> RecordError:
         "cannot be read; the file is damaged or of another format",
         where=path,
         got=f"{type(error).__name__}: {str(error)[:200]}",
-        mend="copy it again from its source",
+        fix="copy it again from its source",
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medmcl.objectives.pairwise.cross_modal import CrossModal
     from medmcl.objectives.pairwise.distil import Distil
     from medmcl.objectives.pairwise.in_modal import InModal
-    from medmcl.objectives.pairwise.par import Depart
+    from medmcl.objectives.pairwise.par import Par
     from medmcl.objectives.router import RouterBalance
     from medmcl.objectives.supervised.supervised import Supervised
     from medmcl.objectives.supervised.survival import cox_partial_likelihood
@@ -33,11 +33,11 @@ __all__ = [
     "OBJECTIVES",
     "CentroBind",
     "CrossModal",
-    "Depart",
     "Distil",
     "Gram",
     "InModal",
     "Masked",
+    "Par",
     "RouterBalance",
     "Supervised",
     "Symile",

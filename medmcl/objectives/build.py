@@ -39,7 +39,7 @@ OBJECTIVES = Parts(
             f"{_SETTINGS}:CentroBindSettings",
         ),
         "router": ("medmcl.objectives.router:RouterBalance", f"{_SETTINGS}:RouterBalanceSettings"),
-        "depart": ("medmcl.objectives.pairwise.par:Depart", f"{_SETTINGS}:DepartSettings"),
+        "par": ("medmcl.objectives.pairwise.par:Par", f"{_SETTINGS}:ParSettings"),
         "distil": ("medmcl.objectives.pairwise.distil:Distil", f"{_SETTINGS}:DistilSettings"),
     },
     group="medmcl.objectives",

@@ -181,7 +181,7 @@ class RouterBalance(nn.Module):
             raise ConfigError(
                 f"the view '{self.settings.view}' shows no router",
                 where="objective 'router'",
-                mend="use a shared tower with experts, or leave the objective out",
+                fix="use a shared tower with experts, or leave the objective out",
             )
         counted = {name: one for name, one in sums.items() if int(one.tokens.sum())}
         if not counted:
@@ -223,7 +223,7 @@ def _tokens(x: Tensor) -> Tensor:
             "router losses need a matrix of floating-point numbers with at least one token",
             got=f"{tuple(x.shape)} {x.dtype}",
             expected="(tokens, experts)",
-            mend="leave the term out where a modality has no tokens",
+            fix="leave the term out where a modality has no tokens",
         )
     return x
 

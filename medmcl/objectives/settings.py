@@ -223,7 +223,7 @@ class RouterBalanceSettings(Config):
         modalities: Sequence[str],
         experts: int,
         where: str = "objective 'router'",
-        mend: str = "leave the objective out",
+        fix: str = "leave the objective out",
     ) -> None:
         """Refuse what does not suit a model, from what a recipe says of it.
 
@@ -231,7 +231,7 @@ class RouterBalanceSettings(Config):
             modalities: Modalities of the model.
             experts: Experts of its routers; 0: it has none.
             where: Place in the recipe, for the error.
-            mend: How the objective is left out.
+            fix: How the objective is left out.
 
         Raises:
             ConfigError: There is no router, no such modality, or a number of experts is impossible.
@@ -240,7 +240,7 @@ class RouterBalanceSettings(Config):
             raise ConfigError(
                 "the model has no routers to charge",
                 where=where,
-                mend=f"{mend}, or use a shared tower with experts (`shared:` in the recipe, with "
+                fix=f"{fix}, or use a shared tower with experts (`shared:` in the recipe, with "
                 "experts)",
             )
         known = {name: name for name in modalities}
@@ -260,7 +260,7 @@ class RouterBalanceSettings(Config):
                 )
 
 
-class DepartSettings(Config):
+class ParSettings(Config):
     """How far, and from which view."""
 
     is_taught: ClassVar[bool] = True

@@ -75,7 +75,7 @@ class Differential(Choice):
             raise MedmclError(
                 "a history needs at least 1 epoch of warm-up",
                 got=warmup_epochs,
-                mend="mode: momentum",
+                fix="mode: momentum",
             )
         if not 0 <= beta < 1:
             raise MedmclError("beta must lie in [0, 1)", got=beta)

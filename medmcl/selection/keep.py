@@ -209,7 +209,7 @@ class Keep:
                 f"is no keep file that can be read: {error}",
                 where=path,
                 expected=f"parquet with the schema {SCHEMA}, as `medmcl select` writes it",
-                mend="a list of ids becomes one with `medmcl select --and FILE`",
+                fix="a list of ids becomes one with `medmcl select --and FILE`",
             ) from None
         if cohort is not None:
             found._same_cohort(cohort, path)
@@ -222,7 +222,7 @@ class Keep:
                 where=where,
                 got=f"fingerprint {self.cohort}",
                 expected=f"fingerprint {cohort}",
-                mend="select again from this cohort",
+                fix="select again from this cohort",
             )
 
     def _refuse_unknown(self, unknown: set[Any], where: str) -> None:
@@ -231,7 +231,7 @@ class Keep:
             raise ArtefactError(
                 f"{len(unknown)} ids are unknown to {where}",
                 got=shown + (", …" if len(unknown) > _SHOWN else ""),
-                mend="the ids must be those of the cohort the rows were scored in",
+                fix="the ids must be those of the cohort the rows were scored in",
             )
 
     def _other(self, other: Keep | Collection[Any]) -> tuple[np.ndarray, str]:

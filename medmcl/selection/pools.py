@@ -29,7 +29,7 @@ class Pool:
     """Rows of unit length, given block by block or by number.
 
     Every row is looked at once, at birth: NaN, infinite and zero rows are refused, for neither has
-    a cosine; lengths other than 1 are warned of and mended as rows are given.
+    a cosine; lengths other than 1 are warned of and fixed as rows are given.
 
     Args:
         rows: Embeddings (N, D) of one modality; half precision is widened to float32.
@@ -112,7 +112,7 @@ class Pool:
                 where=self.name,
                 got=f"rows {shown}",
                 expected="an embedding in every row",
-                mend="take these rows out; keep only pairs of which both sides are present",
+                fix="take these rows out; keep only pairs of which both sides are present",
             )
 
 
@@ -160,7 +160,7 @@ def map_parquet(table: Path, prefix: str, out: Path) -> np.ndarray:
     import pyarrow.parquet as pq
 
     if out.exists():
-        raise ArtefactError("the file is there already", where=out, mend="name another")
+        raise ArtefactError("the file is there already", where=out, fix="name another")
     try:
         with pq.ParquetFile(table) as file:
             names = _numbered(file.schema_arrow.names, prefix, table)
@@ -175,7 +175,7 @@ def map_parquet(table: Path, prefix: str, out: Path) -> np.ndarray:
                     raise ArtefactError(
                         f"row group {group} has empty cells in columns {prefix}0, …",
                         where=table,
-                        mend="take rows without an embedding out",
+                        fix="take rows without an embedding out",
                     )
                 for at, name in enumerate(names):
                     pool[start : start + len(read), at] = read[name].to_numpy()
@@ -197,6 +197,6 @@ def _numbered(columns: list[str], prefix: str, where: Path) -> list[str]:
             f"has no columns {prefix}0, {prefix}1, …",
             where=where,
             got=", ".join(columns[:8]),
-            mend="name what the columns of the embedding begin with",
+            fix="name what the columns of the embedding begin with",
         )
     return names

@@ -110,7 +110,7 @@ def rows_of(share: float, rows: int) -> int:
     number = math.floor(share * rows + 1e-9)
     if not number:
         raise MedmclError(
-            f"{share:g} of {rows} rows is no row", mend="keep a larger share, or a larger pool"
+            f"{share:g} of {rows} rows is no row", fix="keep a larger share, or a larger pool"
         )
     return number
 

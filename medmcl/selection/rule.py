@@ -93,7 +93,7 @@ def _stay(
         stay = left[score >= step.at_least]
         if not len(stay):
             raise MedmclError(
-                f"no row has {step}", got=f"at most {score.max().item():.4g}", mend="a lower one"
+                f"no row has {step}", got=f"at most {score.max().item():.4g}", fix="a lower one"
             )
         return stay
     share = step.share if step.share is not None else 1.0
@@ -103,7 +103,7 @@ def _stay(
             f"{100 * share:g} % of a pool of {rows} rows is more than the steps before have left",
             got=f"{len(left)} rows left",
             expected=f"{number} at least",
-            mend="shares are of the pool, and get smaller from step to step",
+            fix="shares are of the pool, and get smaller from step to step",
         )
     if step.by[0] in choosers:
         return choosers[step.by[0]](left, number)

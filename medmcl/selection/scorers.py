@@ -90,6 +90,6 @@ def _of(pooled: Mapping[str, Rows], *names: str) -> list[Rows]:
     for name in names:
         if name not in pooled:
             raise MedmclError(
-                f"there are no embeddings of '{name}'", got=", ".join(pooled), mend="another pair"
+                f"there are no embeddings of '{name}'", got=", ".join(pooled), fix="another pair"
             )
     return [pooled[name] for name in names]

@@ -205,7 +205,7 @@ def _check_target(pool: Pool, target: Pool) -> None:
     if not len(target):
         raise MedmclError(
             "the target is empty: there is nothing to be near to",
-            mend="name a target cohort with train rows, or take norm_sim_dynamic",
+            fix="name a target cohort with train rows, or take norm_sim_dynamic",
         )
     if target.width != pool.width:
         raise MedmclError(

@@ -90,7 +90,7 @@ class StageSpec(Config):
         """Name the earlier stages that it reads."""
         return []
 
-    def mend_source(self, name: str) -> str | None:
+    def fix_source(self, name: str) -> str | None:
         """Say what was probably meant where it names a source that is no stage before it."""
         return None
 
@@ -208,7 +208,7 @@ class Stage(ABC, Generic[S]):
     def __init__(self, spec: S) -> None:
         self.spec = spec
 
-    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
         """Refuse what cannot be done; called for every stage of a run before anything is done."""
 
     def refuse_other(self, done: Mapping[str, Any]) -> None:

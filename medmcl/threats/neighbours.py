@@ -45,7 +45,7 @@ def embeddings_of(given: object, k: int) -> Tensor:
     """
     if isinstance(k, bool) or not isinstance(k, Integral):
         raise MedmclError(
-            "neighbours are counted", where="k", got=repr(k), expected="a whole number", mend="k=16"
+            "neighbours are counted", where="k", got=repr(k), expected="a whole number", fix="k=16"
         )
     x = _float64(given)  # float32 loses the distance of rows that are nearly one
     if x.ndim != 2:

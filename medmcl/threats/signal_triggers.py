@@ -141,7 +141,7 @@ def _floats(signal: object) -> np.ndarray:
             "a signal for a trigger is of floating point",
             got=f"{type(signal).__name__} of {found.dtype}",
             expected="(leads, T), in mV if the height is",
-            mend="np.array(signal, dtype=np.float32)",
+            fix="np.array(signal, dtype=np.float32)",
         )
     return found
 

@@ -16,7 +16,7 @@ def suspicion(
     k: int = 16,
     batch: int | None = None,
     seed: int = 0,
-    heed: Callable[[], object] = lambda: None,
+    check_interrupt: Callable[[], object] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """Score rows by every one of `DETECTORS`, with corrected neighbours.
 
@@ -26,7 +26,7 @@ def suspicion(
         batch: Rows of a batch within which neighbours are looked for; all N if not given, or if it
             is N or more. N is parted evenly, so that batches have so many rows or a few more.
         seed: Of the batches.
-        heed: Called before each batch; what it raises ends the work.
+        check_interrupt: Called before each batch; what it raises ends the work.
 
     Returns:
         Name to (N,) float64, higher = more suspect.
@@ -39,7 +39,7 @@ def suspicion(
     refuse_few(count, k, batch)
     found = {name: np.empty(count) for name in DETECTORS}
     for rows in batches_of(count, batch, seed):
-        heed()
+        check_interrupt()
         for name, detector in DETECTORS.items():
             found[name][rows] = detector(embeddings[rows], k).cpu().numpy()
     return found
@@ -53,14 +53,14 @@ def refuse_few(count: int, k: int, batch: int | None = None) -> None:
     """
     if k < 1:
         raise ConfigError(
-            "a row has one neighbour or more", where="k", got=k, mend="a larger k; 16 is usual"
+            "a row has one neighbour or more", where="k", got=k, fix="a larger k; 16 is usual"
         )
     if count < k + 2:
         raise ConfigError(
             "there are too few rows to look for neighbours among",
             got=f"{count:,} rows, k = {k}",
             expected=f"{k + 2:,} rows or more for k = {k}: each needs k neighbours and one more",
-            mend=f"a smaller k (at most {count - 2})" if count > 2 else "more records",
+            fix=f"a smaller k (at most {count - 2})" if count > 2 else "more records",
         )
     if batch is not None and batch < k + 2:
         raise ConfigError(
@@ -68,7 +68,7 @@ def refuse_few(count: int, k: int, batch: int | None = None) -> None:
             where="batch",
             got=f"{batch:,} rows, k = {k}",
             expected=f"{k + 2:,} rows or more",
-            mend="a larger batch, or a smaller k",
+            fix="a larger batch, or a smaller k",
         )
 
 

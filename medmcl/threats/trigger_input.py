@@ -41,7 +41,7 @@ class Draws:
                 got=repr(rng),
                 expected="a whole number, random.Random, numpy.random.Generator, torch.Generator, "
                 "or None for seed 0",
-                mend="rng=0",
+                fix="rng=0",
             )
         self.seed = 0 if rng is None else int(rng)
         self.places = random.Random(self.seed)
@@ -62,7 +62,7 @@ def pixels_of(image: object) -> Tensor:
             "an image for a trigger is a tensor or an array",
             got=type(image).__name__,
             expected="(C, H, W), floating point, of 0 to 1",
-            mend="np.array(image, dtype=np.float32)",
+            fix="np.array(image, dtype=np.float32)",
         )
     if image.ndim != 3 or not image.shape[0] or min(image.shape[1:]) < 2:
         raise MedmclError(
@@ -75,7 +75,7 @@ def pixels_of(image: object) -> Tensor:
             "an image for a trigger is of 0 to 1",
             got=str(image.dtype),
             expected="floating point",
-            mend="divide 8-bit pixels by 255",
+            fix="divide 8-bit pixels by 255",
         )
     wide = image.detach() if isinstance(image, Tensor) else torch.from_numpy(_float64(image))
     low, high = float(wide.min()), float(wide.max())

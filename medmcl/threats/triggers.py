@@ -234,7 +234,7 @@ def patch_side(image: Tensor, official: bool = False) -> int:
             "the official square does not fit the image",
             got=tuple(image.shape),
             expected=f"more than {_OFFICIAL_PATCH} pixels each way",
-            mend=f"official=False (in a recipe official: false), whose square fits any image; or "
+            fix=f"official=False (in a recipe official: false), whose square fits any image; or "
             f"larger images (in a recipe inputs.MODALITY.size, {_OFFICIAL_PATCH + 1} or more)",
         )
     return _OFFICIAL_PATCH

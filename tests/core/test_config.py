@@ -124,7 +124,7 @@ def test_broken_yaml_names_file_line_and_column(text, line, column, words):
     assert f"my/cohort.yaml, line {line}, column {column}: " in said
     assert words in said
     assert "unicode string" not in said
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 class Kinds(Config):

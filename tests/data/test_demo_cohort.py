@@ -26,7 +26,7 @@ def test_where_the_data_are_not_made_yet_the_mend_says_how_to_make_them(tmp_path
     assert cohort is None
     assert [finding.code for finding in findings] == ["cohort.data_root"]
     for words in ("make demo", "medmcl simulate heart --out cohorts/demo/data", "data_root=FOLDER"):
-        assert words in findings[0].mend
+        assert words in findings[0].fix
     with pytest.raises(CohortError, match=r"the data root is not a folder[\s\S]*make demo"):
         open_cohort(tmp_path / "demo")
 

@@ -179,7 +179,7 @@ def test_who_finds_no_partner_keeps_the_record_and_is_counted(clinic):
     )
     (error,) = [one for one in findings if one.level == "error" and one.scope == "cohort"]
     assert "no two pairs can exchange" in error.what
-    assert "known labels of finding" in error.mend
+    assert "known labels of finding" in error.fix
 
 
 def test_targets_stay_with_samples_but_those_of_the_record_go_with_it(clinic):

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from medmcl.core.errors import LeakageError
-from medmcl.core.split_guard import Sides
+from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.data.loading.simple_features import SimpleTable
 from medmcl.evaluation import evaluate_task, knn, linear_probe, majority
@@ -38,7 +38,7 @@ def targets(kind="binary", sides=None):
         values = X[:, :1] + RNG.normal(size=(N, 1))
     return Targets(
         name="t", kind=kind, columns=columns, values=values,
-        known=np.ones(values.shape, bool), sides=sides or Sides(splits=SPLIT),
+        known=np.ones(values.shape, bool), sides=sides or SplitGuard(splits=SPLIT),
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_a_baseline_hazard_of_held_out_rows_is_refused():
 def test_a_record_under_two_names_in_train_and_held_out_is_refused():
     content = np.arange(N)
     content[HELD[0]] = content[TRAIN[5]]
-    sides = Sides(splits=SPLIT, contents=(content,))
+    sides = SplitGuard(splits=SPLIT, contents=(content,))
     with pytest.raises(LeakageError, match="record is also in held_out, under another subject"):
         linear_probe(X, targets(sides=sides), TRAIN, TUNING)
     with pytest.raises(LeakageError, match="1 of 350 rows"):
@@ -82,7 +82,7 @@ def test_a_record_under_two_names_in_train_and_held_out_is_refused():
 def test_a_subject_on_both_sides_is_refused():
     people = SUBJECTS.copy()
     people[HELD[0]] = people[TRAIN[0]]
-    sides = Sides(splits=SPLIT, subjects=people)
+    sides = SplitGuard(splits=SPLIT, subjects=people)
     with pytest.raises(LeakageError, match="subjects who are also in held_out"):
         evaluate_task({"x": X}, targets(sides=sides), SPLIT, people)
 
@@ -101,7 +101,7 @@ def plain(kind="binary"):
     return replace(targets(kind), sides=None)
 
 
-@pytest.mark.parametrize("sides", [None, Sides(splits=SPLIT)])
+@pytest.mark.parametrize("sides", [None, SplitGuard(splits=SPLIT)])
 @pytest.mark.parametrize("side", [TRAIN, TUNING])
 def test_a_person_on_both_sides_is_refused_by_the_arguments_alone(sides, side):
     people = SUBJECTS.copy()
@@ -113,7 +113,7 @@ def test_a_person_on_both_sides_is_refused_by_the_arguments_alone(sides, side):
         evaluate_task({"x": X}, plain(), names, people, scored_split="external")  # fmt: skip
 
 
-@pytest.mark.parametrize("sides", [None, Sides(splits=SPLIT)])
+@pytest.mark.parametrize("sides", [None, SplitGuard(splits=SPLIT)])
 def test_held_out_rows_that_are_copies_of_train_rows_are_refused(sides):
     task = replace(plain(), sides=sides)
     copied = WIDE.copy()
@@ -168,7 +168,7 @@ def test_an_encoder_that_tells_people_little_apart_makes_no_copies():
 def test_a_task_that_knows_its_records_is_told_of_near_copies_and_goes_on():
     copied = WIDE.copy()
     copied[HELD[:3]] = 1000 * copied[TRAIN[:3]]
-    task = targets(sides=Sides(splits=SPLIT, contents=(np.arange(N),)))
+    task = targets(sides=SplitGuard(splits=SPLIT, contents=(np.arange(N),)))
     settings = {"bootstrap_draws": 20}
     rows = evaluate_task({"x": copied}, task, SPLIT, SUBJECTS, **settings).results
     assert all("3 rows have features equal or proportional" in r.note for r in rows)
@@ -231,13 +231,13 @@ def test_features_chosen_and_weighed_on_held_out_rows_are_refused(form):
     values = np.abs(X) if form == "numbers" else csr_matrix(np.abs(X) > 1, dtype=float)
     table = SimpleTable(
         modality="m", names=("a", "b", "c", "d"), values=values, present=np.ones(N, bool),
-        train=TRAIN, sides=Sides(splits=SPLIT),
+        train=TRAIN, sides=SplitGuard(splits=SPLIT),
     )  # fmt: skip
     with pytest.raises(LeakageError, match="what m features learn would see rows of held_out"):
         table.learn(np.append(TRAIN, HELD[:1]))
     content = np.arange(N)
     content[HELD[0]] = content[TRAIN[5]]
-    copied = replace(table, sides=Sides(splits=SPLIT, contents=(content,)))
+    copied = replace(table, sides=SplitGuard(splits=SPLIT, contents=(content,)))
     with pytest.raises(LeakageError, match="record is also in held_out"):
         copied.learn(TRAIN)
 
@@ -265,7 +265,7 @@ def test_held_out_records_change_nothing_that_is_chosen_or_weighed(form):
 def test_folds_hold_out_their_own_rows_and_fit_on_no_copy_of_them():
     content = np.arange(N)
     content[1], content[2] = content[0], content[0]
-    sides = Sides(splits=SPLIT, subjects=SUBJECTS, contents=(content,))
+    sides = SplitGuard(splits=SPLIT, subjects=SUBJECTS, contents=(content,))
     seen = []
 
     def spy(x, task, train, tuning, refit_on=None):

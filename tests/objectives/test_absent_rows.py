@@ -28,7 +28,7 @@ CASES = {
     "masked": {"modality": "ecg", "view": "a", "decoder": {"width": 8, "depth": 1, "heads": 2}},
     "supervised": {"task": "regression", "modalities": ["ecg", "cmr"], "view": "a", "join": "mean"},
     "distil": {"view": "a"},
-    "depart": {"view": "a", "threshold": 4.0},
+    "par": {"view": "a", "threshold": 4.0},
     "router": {"view": "a", "gshard": True, "local": ["ecg"], "min_experts": {"cmr": None}},
 }
 MORE = {

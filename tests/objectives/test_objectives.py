@@ -41,7 +41,7 @@ CASES = {
         {"task": "regression", "modalities": ["ecg", "cmr"], "join": "mean", "pooling": "mean"},
     ),
     "survival": ("supervised", {"task": "survival", "modalities": "ecg"}),
-    "depart": ("depart", {"threshold": 4.0}),
+    "par": ("par", {"threshold": 4.0}),
     "distil": ("distil", {"view": "augmented", "vectors": 2.0}),
     "router": ("router", {"gshard": True, "min_experts": {"ecg": None, "report": 3.9}}),
 }

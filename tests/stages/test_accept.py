@@ -45,7 +45,7 @@ def test_accept_lets_check_pretrain_embed_and_evaluate_pass_and_is_reported(rena
     (fault,) = [one for one in medmcl.check(folder) if one.code == "ecg.swapped_leads"
                 and one.scope == "cohort"]  # fmt: skip
     assert fault.level == "error"
-    assert "accept: {'*': [swapped_leads]}" in fault.mend
+    assert "accept: {'*': [swapped_leads]}" in fault.fix
     with pytest.raises(CohortError, match="V2 and V3 are swapped"):
         medmcl.pretrain(folder, out=tmp_path / "no", **kwargs)
     renamed({"*": ["swapped_leads"]})

@@ -171,7 +171,7 @@ def full_report(methods=("ours", "scratch", "covariates"), n=300):
               ("train", 200, 220), ("tuning", 100, 110), ("held_out", 100, 110)],
         table_one=subjects_table(),
         missingness=pd.DataFrame({"ecg": [True] * 9 + [False], "cmr": [True] * 4 + [False] * 6}),
-        findings=[Finding(code="flat", where="ecg 7", what="is flat", mend="look at it")],
+        findings=[Finding(code="flat", where="ecg 7", what="is flat", fix="look at it")],
         results=[
             *result_rows(["mi", "af"], methods),
             *result_rows(["death"], methods, "survival", ("c_index",)),

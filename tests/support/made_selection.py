@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from medmcl.evaluation.aspects.selection.evidence import (
+    RecordView,
     SelectionEvidence,
     ShownCells,
     ShownImage,
     ShownPair,
     ShownSignal,
-    Side,
 )
 
 
@@ -23,9 +23,9 @@ def shown_pair(name="7", text="sinus rhythm", *, kept=True, signal=False):
         else ShownImage(pixels=rng.normal(size=(40, 60)), aspect=2.0, note=text)
     )
     sides = (
-        Side(name=text, content=text),
-        Side(name="clinic", content=ShownCells(cells=((text, text),))),
-        Side(name="record", content=record),
+        RecordView(name=text, content=text),
+        RecordView(name="clinic", content=ShownCells(cells=((text, text),))),
+        RecordView(name="record", content=record),
     )
     return ShownPair(id=name, kept=kept, scores={"clip": 0.25, text: -1.5}, sides=sides)
 

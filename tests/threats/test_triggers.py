@@ -220,8 +220,8 @@ def test_pixels_beside_a_square_stay_to_the_last_bit(name, count):
 def test_the_official_square_needs_room(name):
     with pytest.raises(MedmclError, match="does not fit the image") as error:
         TRIGGERS[name](torch.zeros(3, 16, 40), official=True)
-    assert "official=False" in error.value.mend
-    assert "17 or more" in error.value.mend
+    assert "official=False" in error.value.fix
+    assert "17 or more" in error.value.fix
     assert TRIGGERS[name](torch.zeros(3, 17, 40), official=True).shape == (3, 17, 40)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 
@@ -58,7 +58,7 @@ class Spirometry:
         self.source, self.settings = source, settings
         self.mean, self.deviation = 0.0, 1.0
 
-    def read(self, place: Place) -> pd.DataFrame:
+    def read(self, place: RecordRef) -> pd.DataFrame:
         """Read time and volume.
 
         Raises:
@@ -76,23 +76,23 @@ class Spirometry:
                 where=path,
                 got=", ".join(map(str, table.columns)),
                 expected=" and ".join(wanted),
-                mend="name them under the modality: time: COLUMN, volume: COLUMN",
+                fix="name them under the modality: time: COLUMN, volume: COLUMN",
             )
         return table.rename(columns=wanted)[["seconds", "litres"]].astype(float)
 
-    def inspect(self, raw: pd.DataFrame, place: Place) -> list[Finding]:
+    def inspect(self, raw: pd.DataFrame, place: RecordRef) -> list[Finding]:
         """Gaps, air breathed in again, and volumes in millilitres."""
         where = f"subject {place.subject}, {place.record}"
         if not np.isfinite(raw.to_numpy()).all():
             return [Finding(code="spirometry.nan", where=where, what="values are missing",
-                            mend="leave the record out")]  # fmt: skip
+                            fix="leave the record out")]  # fmt: skip
         if raw["litres"].max() > MOST_LITRES:
             what = f"{raw['litres'].max():g} litres are more than lungs hold"
             return [Finding(code="spirometry.units", where=where, what=what,
-                            mend="write litres, not millilitres")]  # fmt: skip
+                            fix="write litres, not millilitres")]  # fmt: skip
         if not raw["seconds"].is_monotonic_increasing:
             return [Finding(code="spirometry.time", where=where, what="time goes backwards",
-                            mend="sort the rows by time")]  # fmt: skip
+                            fix="sort the rows by time")]  # fmt: skip
         return []
 
     def fit(self, raws: Iterable[pd.DataFrame]) -> None:

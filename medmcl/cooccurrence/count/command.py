@@ -79,12 +79,12 @@ def count(
         )
     told = out.with_name(out.name + ".counting.json")
     if out.exists() and any(out.iterdir()):
-        raise ArtefactError("holds something already", where=out, mend="name a new folder")
+        raise ArtefactError("holds something already", where=out, fix="name a new folder")
     if told.exists():
         raise ArtefactError(
             "tells of a count whose folder was moved",
             where=told,
-            mend="move it too, or remove it if those counts are gone; or name a new folder",
+            fix="move it too, or remove it if those counts are gone; or name a new folder",
         )
     work = work_folder(out)
     refuse_unfinished(work, resume=resume)
@@ -116,7 +116,7 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
             where=f"{spec.file}, window",
             got=f"window {spec.keys.window}; {', '.join(str(tally).splitlines())}",
             expected="events with a date, or with a visit if the window is one",
-            mend="window: record needs neither; or name the source's columns time and visit",
+            fix="window: record needs neither; or name the source's columns time and visit",
         )
     provenance = Provenance(
         outside_vocabulary=tally.outside_vocabulary,

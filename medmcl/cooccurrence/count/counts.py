@@ -208,7 +208,7 @@ class Counts:
                 "counts with suppressed cells cannot be added: an absent cell is no zero",
                 got=f"suppressed below {self.suppressed_below} and {other.suppressed_below}",
                 expected="counts without suppression",
-                mend="add the exact counts first and release the sum: medmcl cooccur release A B, "
+                fix="add the exact counts first and release the sum: medmcl cooccur release A B, "
                 "or secure-start for sites that may not see one another's counts; or embed each "
                 "release and run medmcl cooccur merge-embeddings",
             )
@@ -243,7 +243,7 @@ class Counts:
                 got=f"versions '{mine.version}' and '{theirs.version}', {len(mine)} and "
                 f"{len(theirs)} tokens, {len(alone)} of them at one site only",
                 expected="the same tokens in the same order",
-                mend="embed each site (medmcl cooccur embed) and run medmcl cooccur "
+                fix="embed each site (medmcl cooccur embed) and run medmcl cooccur "
                 "merge-embeddings on the vectors; or count every site over one shared vocabulary; "
                 "or, only if every site counted all codes that it has, add --align union",
             )

@@ -55,7 +55,7 @@ def connect() -> Any:
             "the Ray cluster does not answer",
             where=f"RAY_ADDRESS={address}",
             got=_first_line(error),
-            mend="correct the address, start it (ray start --head), or leave RAY_ADDRESS out to "
+            fix="correct the address, start it (ray start --head), or leave RAY_ADDRESS out to "
             "count on this machine",
         ) from None
     log.info("Ray: %s, %d CPUs", counted(len(ray.nodes()), "node"), cluster_cpus())
@@ -91,7 +91,7 @@ def map_on_ray(function: Callable[..., R], jobs: Sequence[tuple[Any, ...]]) -> l
             "Ray gave up",
             where=function.__name__,
             got=f"{type(error).__name__}: {_first_line(error)}",
-            mend="see that its nodes have memory, medmcl installed and the same paths",
+            fix="see that its nodes have memory, medmcl installed and the same paths",
         ) from None
     return found
 

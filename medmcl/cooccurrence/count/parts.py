@@ -114,5 +114,5 @@ def _damaged(path: Path, error: Exception) -> ArtefactError:
         "is no whole part of a count",
         where=path,
         got=str(error)[:200],
-        mend="remove it: its shards are then counted again",
+        fix="remove it: its shards are then counted again",
     )

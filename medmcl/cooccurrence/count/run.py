@@ -164,7 +164,7 @@ def _usable_parts(
     parts = list_parts(folder)
     if parts and not resume:
         raise ArtefactError(
-            "holds an unfinished count", where=folder, mend="go on with --resume, or remove it"
+            "holds an unfinished count", where=folder, fix="go on with --resume, or remove it"
         )
     there = {shard.hash for shard in shards}
     kept = []
@@ -174,7 +174,7 @@ def _usable_parts(
                 "was counted with other settings",
                 where=part.path,
                 expected="the same window, pairing, modalities, vocabulary and roll-up",
-                mend=f"set them back, or remove {folder} to count anew",
+                fix=f"set them back, or remove {folder} to count anew",
             )
         if there.issuperset(part.shards):
             kept.append(part)
@@ -209,7 +209,7 @@ def _refuse_incomplete(
             where=folder,
             got=f"{len(lost)} of {len(shards)} missing ({', '.join(lost[:3])}), {more} too many, "
             f"{len(parts) - len(ours)} parts of another count",
-            mend="see that all workers write to this folder and no other count does; remove it",
+            fix="see that all workers write to this folder and no other count does; remove it",
         )
 
 

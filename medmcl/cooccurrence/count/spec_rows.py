@@ -45,7 +45,7 @@ def rows_of(spec: Spec, work: Path) -> tuple[pd.DataFrame, Tally]:
             where=spec.file,
             got=f"window {spec.keys.window}",
             expected="record",
-            mend="--set window=record; for months or visits make the table yourself, with a column "
+            fix="--set window=record; for months or visits make the table yourself, with a column "
             "window (docs/cooccurrence_exchange.md); sliding windows (days:N) cannot be released "
             "privately",
         )

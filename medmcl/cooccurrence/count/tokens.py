@@ -79,7 +79,7 @@ def whole(table: Table, name: str) -> sparse.csr_array:
             f"{name} holds values too large for counts of one patient",
             got=f"{int((values > LARGEST).sum())} values, up to {values.max()}",
             expected=f"at most {LARGEST}",
-            mend="a negative number that was read as unsigned, or an id in place of a count?",
+            fix="a negative number that was read as unsigned, or an id in place of a count?",
         )
     found = sparse.csr_array(matrix.astype(np.int64))
     found.sum_duplicates()

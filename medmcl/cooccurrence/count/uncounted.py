@@ -65,7 +65,7 @@ def refuse_unlisted(seen: Sighting, vocabularies: Mapping[str, Vocabulary], spec
                 where=f"{spec}, vocabulary.files.{name}",
                 got=f"{len(there):,} codes in the data: {_listed(often)}",
                 expected=f"codes as the file writes them: {_listed(words.tokens)}",
-                mend="write codes in both alike, prefix and capitals included",
+                fix="write codes in both alike, prefix and capitals included",
             )
 
 
@@ -87,7 +87,7 @@ def _none(shards: Sequence[Path], rule: ModalityRule, what: str, where: str) -> 
         where=where,
         got=", ".join(asked),
         expected="values that occur; " + "; ".join(occurs),
-        mend="write the value as it stands in the data, capitals included",
+        fix="write the value as it stands in the data, capitals included",
     )
 
 

@@ -36,7 +36,7 @@ def refuse_unfinished(work: Path, *, resume: bool) -> None:
         return
     if not (work / EVENTS_WRITTEN).is_file() or list_parts(work / PARTS):
         raise ArtefactError(
-            "a count that was not finished is here", where=work, mend="add --resume, or remove it"
+            "a count that was not finished is here", where=work, fix="add --resume, or remove it"
         )
 
 
@@ -58,7 +58,7 @@ def keeping(work: Path) -> Iterator[None]:
             where=error.where,
             got=error.got,
             expected=error.expected,
-            mend=kept if error.mend is None else f"{error.mend}; {kept}",
+            fix=kept if error.fix is None else f"{error.fix}; {kept}",
         ) from None
     except BaseException:  # Ctrl-C among them
         _tidy(work)

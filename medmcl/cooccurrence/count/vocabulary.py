@@ -9,7 +9,7 @@ import numpy as np
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.reading import Sighting
 from medmcl.core.errors import CohortError
-from medmcl.core.plain_text import encoding_mend
+from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.files import read_table, texts
 
 
@@ -30,7 +30,7 @@ def choose_vocabulary(
             f"no code of modality {name} is left to count",
             got=f"{len(total)} codes in the data",
             expected=f"some with at least {min_occurrences} occurrences, {min_patients} patients",
-            mend="correct the modality's prefix, column or source, or lower the limits under "
+            fix="correct the modality's prefix, column or source, or lower the limits under "
             "vocabulary",
         )
     return Vocabulary(tuple(kept))
@@ -46,7 +46,7 @@ def read_vocabulary(path: Path, version: str = "") -> Vocabulary:
         except (OSError, UnicodeDecodeError) as error:
             raise CohortError(
                 f"cannot be read: {error}", where=path,
-                mend=encoding_mend(path) or "save it as UTF-8",
+                fix=encoding_fix(path) or "save it as UTF-8",
             ) from None  # fmt: skip
         return Vocabulary(tuple(line for line in lines if line), version)
     codes = texts(read_table(path.parent, path.name).require("code", "vocabulary"))
@@ -71,5 +71,5 @@ def refuse_shared_subjects(seen: Sighting) -> None:
             where=f"{first} and {second}",
             got=f"subject {subject[order][again[0]]}, among {len(again)}",
             expected="each subject in one shard only, as in MEDS",
-            mend="convert with `medmcl cooccur to-meds`, which brings their rows together",
+            fix="convert with `medmcl cooccur to-meds`, which brings their rows together",
         )

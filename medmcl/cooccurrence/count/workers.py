@@ -59,6 +59,6 @@ def _in_processes(
             raise MedmclError(
                 "a process that was counting died",
                 expected="that it ends by itself",
-                mend="it may have run out of memory: fewer --workers, or a smaller memory in the "
+                fix="it may have run out of memory: fewer --workers, or a smaller memory in the "
                 "spec; --resume goes on with what was counted",
             ) from None

@@ -62,7 +62,7 @@ def _exact_pair(counts: Counts, pair: Pair | None) -> Pair:
         raise ArtefactError(
             "this method needs exact counts: it would read the absent cells of a release as zeros",
             got=f"cells suppressed below {counts.suppressed_below}, noise of {counts.noise_sd}",
-            mend="embed a release with claime_pmi or `medmcl cooccur embed`, which fill absent "
+            fix="embed a release with claime_pmi or `medmcl cooccur embed`, which fill absent "
             "cells; or run this where the exact counts are",
         )
     return counts.pair(*(pair or ()))
@@ -79,7 +79,7 @@ def _within(counts: Counts, name: str) -> sparse.csr_array:
         raise ArtefactError(
             f"pairs within {name} were not counted",
             expected=f"a block {name} x {name}",
-            mend="count with within: true (within=True); CLAIME itself does not need it",
+            fix="count with within: true (within=True); CLAIME itself does not need it",
         )
     return counts.blocks[name, name].pairs
 

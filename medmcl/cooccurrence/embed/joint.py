@@ -57,7 +57,7 @@ def joint_factorise(blocks: Mapping[Pair, np.ndarray], rank: int) -> dict[str, n
         raise ArtefactError(
             f"the joint embedding did not settle in {_ROUNDS} rounds",
             got=f"still moving by {change / scale:.1e} of the matrix's norm",
-            mend="lower the rank",
+            fix="lower the rank",
         )
     vectors[~(whole.astype(bool) & known).any(axis=1)] = 0.0  # else rounding gives a direction
     return {name: vectors[place] for name, place in places.items()}

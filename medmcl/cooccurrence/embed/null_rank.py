@@ -70,7 +70,7 @@ def _clumps(block: Block) -> np.ndarray:
         raise ConfigError(
             "the rank cannot be told: what a patient adds to a cell is not known",
             expected="counts of patients beside pairs",
-            mend="count patients too, or give the rank as a number",
+            fix="count patients too, or give the rank as a number",
         )
     pairs = block.pairs.toarray().astype(np.float64)
     if block.patients is None:

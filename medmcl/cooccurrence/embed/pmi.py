@@ -68,7 +68,7 @@ def pmi_rows(
     """
     if is_released(counts):
         raise ArtefactError(
-            "a release is not given by rows", mend="use claime_pmi, which holds the whole matrix"
+            "a release is not given by rows", fix="use claime_pmi, which holds the whole matrix"
         )
     terms = _terms(counts, pair)
     shape = terms.block.pairs.shape

@@ -70,7 +70,7 @@ def values_above(matrix: np.ndarray, edge: float, most: int, seed: int) -> Tripl
             return u[:, :found], s[:found], vt[:found]
         if look == most:
             raise ConfigError(
-                f"the rule finds {most} dimensions or more", mend="give the rank as a number"
+                f"the rule finds {most} dimensions or more", fix="give the rank as a number"
             )
         look = min(2 * look, most)
 
@@ -95,7 +95,7 @@ def _noise_edge(flipped: np.ndarray, seed: int) -> float:
             got=f"{flipped[i, j]:.3g}, root mean square of all cells "
             f"{np.sqrt(np.mean(flipped**2)):.3g}",
             expected="associations of tokens that are frequent enough",
-            mend="give the rank as a number, leave rarer tokens out when counting, or take a "
+            fix="give the rank as a number, leave rarer tokens out when counting, or take a "
             "logarithmic association (log, smoothed)",
         )
     return float(s[0])

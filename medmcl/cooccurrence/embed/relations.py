@@ -20,7 +20,7 @@ import pandas as pd
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import CohortError
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_mend, separator_mend
+from medmcl.core.plain_text import encoding_fix, separator_fix
 from medmcl.core.rng import numpy_generator
 
 _TRIES = 200
@@ -64,7 +64,7 @@ def read_relations(path: Path, table: TokenVectors) -> Relations:
             where=path,
             got=", ".join(map(str, given.columns)),
             expected="first, second and, if you like, relation",
-            mend=separator_mend(given.columns),
+            fix=separator_fix(given.columns),
         )
     kinds = given["relation"].astype(str) if "relation" in given else ["related"] * len(given)
     return relations_of(
@@ -216,7 +216,7 @@ def neighbours(
     if not table.embedded[row]:
         raise CohortError(
             f"the token '{token}' has no embedding",
-            mend="it never occurred together with another; ask for another token",
+            fix="it never occurred together with another; ask for another token",
         )
     alike = table.units @ table.units[row]
     allowed = table.embedded.copy()
@@ -235,6 +235,4 @@ def _read(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
     except (OSError, ValueError) as error:
-        raise CohortError(
-            f"cannot be read: {error}", where=path, mend=encoding_mend(path)
-        ) from None
+        raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None

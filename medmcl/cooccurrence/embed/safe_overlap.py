@@ -63,7 +63,7 @@ def refuse_unsafe(
             where=site,
             got=f"{tokens} shared codes and concepts",
             expected=f"{rank} or more, one a dimension",
-            mend="a lower rank, or codes mapped to a vocabulary that the sites share",
+            fix="a lower rank, or codes mapped to a vocabulary that the sites share",
         )
     generator = np.random.default_rng(seed)
     overlap = _measure(theirs, ours, kinds, generator)
@@ -81,7 +81,7 @@ def refuse_unsafe(
             f"(p = {overlap.p_value:.2f})",
             expected=f"weakest direction {WEAKEST} or more, residual at most {MOST_RESIDUAL} of "
             "chance, p at most 0.02",
-            mend="a lower rank, more shared tokens, or check that the same code means the same",
+            fix="a lower rank, more shared tokens, or check that the same code means the same",
         )
     return overlap
 

@@ -161,7 +161,7 @@ def _check_unreleased(counts: Counts, folder: Path) -> None:
         where=folder,
         got="no release, and units withheld" if withheld else "no release, and cells suppressed",
         expected="how the counts were made safe; or exact counts, with their units",
-        mend="have the folder sent again as medmcl cooccur release wrote it",
+        fix="have the folder sent again as medmcl cooccur release wrote it",
     )
 
 
@@ -187,7 +187,7 @@ def refuse_telling(counts: Counts, where: object) -> None:
             "a release holds nothing beside its cells and sums of them",
             where=where,
             got="; ".join(told),
-            mend="make it anew from the exact counts: medmcl cooccur release, or release-private",
+            fix="make it anew from the exact counts: medmcl cooccur release, or release-private",
         )
 
 

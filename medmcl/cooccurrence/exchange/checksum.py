@@ -53,5 +53,5 @@ def check_checksum(path: Path) -> None:
             where=path,
             got=f"checksum {found[:16]}… of what stands there",
             expected=f"{str(said)[:16]}…",
-            mend="have the folder sent again, or make it anew; nothing in it is edited by hand",
+            fix="have the folder sent again, or make it anew; nothing in it is edited by hand",
         )

@@ -85,5 +85,5 @@ def _lie(what: str, got: object, expected: object, where: object) -> None:
         where=where,
         got=got,
         expected=expected,
-        mend="have it sent again, or made anew: medmcl cooccur release-private",
+        fix="have it sent again, or made anew: medmcl cooccur release-private",
     )

@@ -156,7 +156,7 @@ def _no_counts(folder: Path) -> ArtefactError:
         where=folder,
         got="a folder of vectors, which hold no counts" if vectors else None,
         expected=f"a folder with {MANIFEST}",
-        mend="name the folder that medmcl cooccur count, merge or release wrote",
+        fix="name the folder that medmcl cooccur count, merge or release wrote",
     )
 
 

@@ -47,7 +47,7 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
         except MedmclError as error:
             raise ArtefactError(
                 error.what, where=_blamed(named, name), got=error.got, expected=error.expected,
-                mend=error.mend,
+                fix=error.fix,
             ) from None  # fmt: skip
     provenance = replace(total.provenance, merged_from=tuple(sorted(behind)))
     return replace(total, notes=tuple(sorted(total.notes)), provenance=provenance)
@@ -84,7 +84,7 @@ def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]
                 where=other,
                 got=f"all of {one}",
                 expected="counts of other patients",
-                mend="leave out the copy",
+                fix="leave out the copy",
             )
     _refuse_overlap(saved)
     return named
@@ -101,7 +101,7 @@ def _refuse_overlap(saved: Sequence[tuple[str, Counts]]) -> None:
                 where=other,
                 got=f"{shared} of the {len(theirs)} counts behind it are in {one} too",
                 expected="counts of other patients",
-                mend="give each site once, or the sum without the sites that are in it",
+                fix="give each site once, or the sum without the sites that are in it",
             )
 
 
@@ -135,7 +135,7 @@ def _refuse_dropped(named: Sequence[tuple[str, Counts]]) -> None:
                 got=f"{counts.provenance.outside_vocabulary:,} events left out: their codes are "
                 "outside the vocabulary (a file, or too rare for its limits)",
                 expected="sites that counted all codes they have",
-                mend="embed each site (medmcl cooccur embed) and run medmcl cooccur "
+                fix="embed each site (medmcl cooccur embed) and run medmcl cooccur "
                 "merge-embeddings on the vectors; or count every site over one shared vocabulary, "
                 "or without vocabulary.min_occurrences and min_patients",
             )
@@ -157,7 +157,7 @@ def _over_union(named: list[tuple[str, Counts]]) -> list[tuple[str, Counts]]:
                 f"the sites counted {modality} in different versions",
                 got=", ".join(f"'{one}'" for one in sorted(versions)),
                 expected="one version: a code may mean something else in another",
-                mend="map the codes to one version before counting",
+                fix="map the codes to one version before counting",
             )
         union[modality] = Vocabulary(tuple(sorted(tokens)), versions.pop())
     return [(name, _spread(counts, union)) for name, counts in named]

@@ -185,14 +185,14 @@ class SiteKeys:
                 "has masked for this round before; a second share would tell the difference",
                 where=self.site,
                 got=turn.name,
-                mend="start a new round: medmcl cooccur secure-start",
+                fix="start a new round: medmcl cooccur secure-start",
             )
         for other in turn.sites:
             if other != self.site and len(self.seeds.get(other, b"")) != SEED_BYTES:
                 raise ArtefactError(
                     f"has no seed of {SEED_BYTES} bytes for {other}",
                     where=self.site,
-                    mend="medmcl cooccur secure-pair: one of the two draws it and brings it to "
+                    fix="medmcl cooccur secure-pair: one of the two draws it and brings it to "
                     "the other",
                 )
         if layout != turn.layout:
@@ -200,7 +200,7 @@ class SiteKeys:
                 "counts of another layout than the round's",
                 where=self.site,
                 expected="the same tokens in the same order, versions, window and pairing rule",
-                mend="count over the vocabulary that the sites agreed on",
+                fix="count over the vocabulary that the sites agreed on",
             )
 
 
@@ -240,7 +240,7 @@ def _not_cancelled(turn: Round) -> ArtefactError:
     return ArtefactError(
         "the masks did not cancel, and no share says why",
         where=f"round {turn.name}",
-        mend="a site did not follow the protocol; start a new round: medmcl cooccur secure-start",
+        fix="a site did not follow the protocol; start a new round: medmcl cooccur secure-start",
     )
 
 
@@ -257,7 +257,7 @@ def _refuse_absent(shares: Sequence[Share], turn: Round) -> None:
                 where=f"round {turn.name}",
                 got=", ".join(sites),
                 expected=f"one share each from {', '.join(turn.sites)}",
-                mend="have it sent, or start a new round with the sites that are there: medmcl "
+                fix="have it sent, or start a new round with the sites that are there: medmcl "
                 "cooccur secure-start",
             )
 
@@ -265,11 +265,11 @@ def _refuse_absent(shares: Sequence[Share], turn: Round) -> None:
 def _refuse_damaged(share: Share, turn: Round, layout: str, size: int) -> None:
     where = f"share of {share.site}"
     if not share.is_whole():
-        raise ArtefactError("was damaged on its way", where=where, mend="have it sent again")
+        raise ArtefactError("was damaged on its way", where=where, fix="have it sent again")
     if share.round != turn.name:
         raise ArtefactError(
             "is of another round", where=where, got=share.round, expected=turn.name,
-            mend="an old share was sent again; ask for the one of this round",
+            fix="an old share was sent again; ask for the one of this round",
         )  # fmt: skip
     if share.layout != layout or turn.layout != layout:
         raise ArtefactError("is of another layout", where=where, expected=layout[:16])
@@ -289,7 +289,7 @@ def _refuse_other_seeds(shares: Sequence[Share]) -> None:
             raise ArtefactError(
                 "two sites used different seeds, so their masks do not cancel",
                 where=f"{one} and {other}",
-                mend="agree on one seed again (medmcl cooccur secure-pair, with new keys at both "
+                fix="agree on one seed again (medmcl cooccur secure-pair, with new keys at both "
                 "sites) and start a new round (secure-start)",
             )
 

@@ -92,7 +92,7 @@ def load_seed(path: str | Path, site: str, other: str) -> bytes:
         raise ArtefactError(
             "was drawn by this site, whose keys had it already", where=path, got=keys.drawn_by,
             expected=other,
-            mend="keys are never rebuilt from an old seed: delete this file and agree on a new one",
+            fix="keys are never rebuilt from an old seed: delete this file and agree on a new one",
         )  # fmt: skip
     return bytes.fromhex(keys.seed)
 
@@ -127,7 +127,7 @@ def load_round(path: str | Path) -> Round:
     if values.get("schema") == PRIVATE_ROUND:
         raise ArtefactError(
             "is a round of a private release, not of an exact sum", where=path,
-            mend="medmcl cooccur private-share and private-sum; for a sum, secure-start",
+            fix="medmcl cooccur private-share and private-sum; for a sum, secure-start",
         )  # fmt: skip
     keys = check(RoundKeys, values, path, ArtefactError)
     return Round(keys.name, keys.sites, keys.layout)
@@ -154,7 +154,7 @@ def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | 
     with keys_alone(keys):
         if Path(path).exists():  # before the round is spent
             raise ArtefactError(
-                "a share is written to a new file", where=path, mend="name another file"
+                "a share is written to a new file", where=path, fix="name another file"
             )
         mine = load_keys(keys)
         share = make(mine)
@@ -203,7 +203,7 @@ def load_share(path: str | Path) -> Share:
         if isinstance(error, ArtefactError):
             raise
         raise ArtefactError(
-            f"is no masked share, or was cut short: {error}", where=path, mend="have it sent again"
+            f"is no masked share, or was cut short: {error}", where=path, fix="have it sent again"
         ) from None
 
 

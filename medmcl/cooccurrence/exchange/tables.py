@@ -102,7 +102,7 @@ def read_table(path: Path, sha256: str, schema: pa.Schema) -> pa.Table:
             where=path,
             got=f"sha256 {found[:16]}…",
             expected=f"{sha256[:16]}…",
-            mend="the file was altered or cut short on its way: have it sent again",
+            fix="the file was altered or cut short on its way: have it sent again",
         )
     try:
         table = pq.read_table(path)

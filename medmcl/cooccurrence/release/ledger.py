@@ -64,7 +64,7 @@ class Ledger:
             raise ArtefactError(
                 "there is a ledger already; a budget is fixed once",
                 where=path,
-                mend="read it: medmcl cooccur budget, or Ledger(path); start a new one for other "
+                fix="read it: medmcl cooccur budget, or Ledger(path); start a new one for other "
                 "patients only",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class Ledger:
             raise ArtefactError(
                 "no ledger here",
                 where=self.path,
-                mend=f"start one: medmcl cooccur budget {self.path} --epsilon E --delta D "
+                fix=f"start one: medmcl cooccur budget {self.path} --epsilon E --delta D "
                 "(Ledger.start)",
             ) from None
         except ValueError as error:
@@ -105,7 +105,7 @@ class Ledger:
                     where=self.path,
                     got=f"epsilon {spent.epsilon:.3g} together with {len(keys.releases)} before",
                     expected=f"{keys.epsilon:.3g} at delta {keys.delta:g}",
-                    mend=f"an epsilon of at most {_left(keys):.3g} at that delta; spent is "
+                    fix=f"an epsilon of at most {_left(keys):.3g} at that delta; spent is "
                     f"{_spent(keys).epsilon:.3g}",
                 )
             self._write(after)

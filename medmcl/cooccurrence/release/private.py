@@ -151,7 +151,7 @@ def refuse_hidden(patients: float, epsilon: float) -> None:
             got=f"epsilon {epsilon:g}: noise in each cell (standard deviation) as large as what "
             f"{patients:,.0f} patients add who all have the most that the clips allow in that cell",
             expected=f"at most {MOST_HIDDEN} such patients; most patients add far less to a cell",
-            mend="a larger epsilon, more patients by several sites together (private-start), or "
+            fix="a larger epsilon, more patients by several sites together (private-start), or "
             "threshold release; --allow-noise (allow_noise=True) releases all the same",
         )
 
@@ -226,7 +226,7 @@ def refuse_unfit(
             "one patient adds",
             got=f"window {window}",
             expected="record, month or visit",
-            mend="count and release by month in place of days:N; or release the counts of days:N "
+            fix="count and release by month in place of days:N; or release the counts of days:N "
             "by threshold (medmcl cooccur release)",
         )
     for table, (name, words) in zip(tables, vocabularies.items(), strict=True):
@@ -248,6 +248,6 @@ def refuse_unfit(
         raise ArtefactError(
             "whose windows are these?",
             got=f"window {window}, no patients",
-            mend="rows need a column subject (patients= in Python), or the noise would hide a "
+            fix="rows need a column subject (patients= in Python), or the noise would hide a "
             "window and not a patient",
         )

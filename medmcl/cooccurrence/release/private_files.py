@@ -74,7 +74,7 @@ def load_private_round(path: Path) -> tuple[Round, Plan]:
     if values.get("schema") == SECURE_ROUND:
         raise ArtefactError(
             "is a round of an exact sum, without noise", where=path,
-            mend="start one with noise: medmcl cooccur private-start",
+            fix="start one with noise: medmcl cooccur private-start",
         )  # fmt: skip
     keys = check(PrivateRoundKeys, values, path, ArtefactError)
     plan = Plan(

@@ -114,7 +114,7 @@ class Plan:
                 "the plan's noise does not keep its promise",
                 got=f"rho {cost:.6g}, epsilon {promised:.6g} at delta {self.delta:g}",
                 expected=f"rho at most {self.rho:.6g}, epsilon at most {self.epsilon:g}",
-                mend="have the round started anew; give no share for this one",
+                fix="have the round started anew; give no share for this one",
             )
 
 
@@ -205,7 +205,7 @@ def sum_privately(shares: Sequence[Share], turn: Round, plan: Plan) -> Release[P
         raise ArtefactError(
             "the masks did not cancel",
             where=f"round {turn.name}",
-            mend="a site did not follow the protocol; start a new round",
+            fix="a site did not follow the protocol; start a new round",
         )
     pairs = sparse.csr_array(((total + _UNITS // 2) // _UNITS).reshape(rows, columns))
     first, second = plan.vocabularies

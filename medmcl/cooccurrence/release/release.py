@@ -84,7 +84,7 @@ def save_release(release: Release[Any], folder: str | Path) -> Path:
             where=folder,
             got=type(release).__name__,
             expected="what release_threshold or release_private gave",
-            mend="make one: medmcl cooccur release or release-private; exact counts and patients' "
+            fix="make one: medmcl cooccur release or release-private; exact counts and patients' "
             "rows stay at the site (save_counts)",
         )
     refuse_telling(release.counts, folder)
@@ -134,7 +134,7 @@ def release_threshold(
         raise ArtefactError(
             "no cell has enough patients to be released",
             got=f"{absent} cells, all of fewer than {below} patients",
-            mend="sum several sites first, or count wider windows or coarser codes",
+            fix="sum several sites first, or count wider windows or coarser codes",
         )
     vocabularies = {
         name: Vocabulary(tuple(np.array(words.tokens, dtype=object)[kept[name]]), words.version)
@@ -178,7 +178,7 @@ def refuse_private_vocabulary(vocabularies: Mapping[str, Vocabulary]) -> None:
             raise ArtefactError(
                 f"the vocabulary of {name} has no version",
                 expected="the name under which it was fixed in public, 'ICD-10-CM 2025'",
-                mend="count over a published list and name it (vocabulary.version in the spec, a "
+                fix="count over a published list and name it (vocabulary.version in the spec, a "
                 "column version in a public table); a list of what occurred tells who was there",
             )
 
@@ -197,7 +197,7 @@ def _refuse_unfit(counts: Counts, below: int, public_vocabulary: bool) -> None:
         raise ArtefactError(
             "patients were not counted, and the threshold is one on patients",
             got=", ".join(uncounted),
-            mend="count with patients: true in the spec; pairs of tokens say nothing of how many "
+            fix="count with patients: true in the spec; pairs of tokens say nothing of how many "
             "patients there are",
         )
 
@@ -208,7 +208,7 @@ def _refuse_nested(counts: Counts) -> None:
         "that are released",
         got=f"nested codes in {', '.join(counts.nested)}",
         expected="codes of which no event counts for two",
-        mend="count one level of the hierarchy (a narrower roll_up, or a vocabulary file of one "
+        fix="count one level of the hierarchy (a narrower roll_up, or a vocabulary file of one "
         "level); --allow-nested (allow_nested=True) if you have seen that no small cell follows",
     )
 

@@ -13,7 +13,7 @@ from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.tokens import LARGEST
 from medmcl.core.errors import ArtefactError
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_mend, separator_mend
+from medmcl.core.plain_text import encoding_fix, separator_fix
 
 _TABLES = (".csv", ".parquet")
 _SHOWN = 3
@@ -115,14 +115,14 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
     )
 
 
-def refuse_other_window(rows: TokenRows, window: str, path: Path, mend: str) -> None:
+def refuse_other_window(rows: TokenRows, window: str, path: Path, fix: str) -> None:
     """Refuse a release that would call its rows by another window than they are of.
 
     Args:
         rows: What `read_rows` gave.
         window: As the manifest will say it.
         path: Of the table.
-        mend: How to name the window.
+        fix: How to name the window.
 
     Raises:
         ArtefactError: Rows of windows that are called whole records, or the reverse.
@@ -135,7 +135,7 @@ def refuse_other_window(rows: TokenRows, window: str, path: Path, mend: str) -> 
         where=path,
         got=f"{'a' if rows.windowed else 'no'} column window, and window {window}",
         expected="the column window with month or visit, no such column with record",
-        mend=mend,
+        fix=fix,
     )
 
 
@@ -170,25 +170,25 @@ def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -
     kind = path.suffix.lower()
     columns = ", ".join([*needed, *(f"{name} (optional)" for name in optional)])
     rows = "count" in needed
-    mend = "make it from a spec: medmcl cooccur rows SPEC --out rows.parquet" if rows else None
+    fix = "make it from a spec: medmcl cooccur rows SPEC --out rows.parquet" if rows else None
     if kind not in _TABLES:
         raise ArtefactError(
             "is no table that can be read", where=path, got=kind or "no suffix",
-            expected=f"{' or '.join(_TABLES)} with the columns {columns}", mend=mend,
+            expected=f"{' or '.join(_TABLES)} with the columns {columns}", fix=fix,
         )  # fmt: skip
     try:
         table = pd.read_parquet(path) if kind == ".parquet" else pd.read_csv(path, dtype=str)
     except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
         raise ArtefactError(
             f"is no whole {kind[1:]} table", where=path, got=str(error).splitlines()[0][:200],
-            expected=f"a table with the columns {columns}", mend=encoding_mend(path) or mend,
+            expected=f"a table with the columns {columns}", fix=encoding_fix(path) or fix,
         ) from None  # fmt: skip
     missing = [name for name in needed if name not in table]
     if missing:
         raise ArtefactError(
             f"lacks columns: {', '.join(missing)}", where=path,
             got=", ".join(map(str, table.columns)), expected=columns,
-            mend=separator_mend(table.columns) or mend,
+            fix=separator_fix(table.columns) or fix,
         )  # fmt: skip
     table = table[[*needed, *(name for name in optional if name in table)]]
     empty = [name for name in table if table[name].isna().any()]

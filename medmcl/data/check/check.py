@@ -1,4 +1,4 @@
-"""``medmcl check``: everything that is wrong with a cohort, at once, each with its mend."""
+"""``medmcl check``: everything that is wrong with a cohort, at once, each with its fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from medmcl.core import members
 from medmcl.core.config import nearest
-from medmcl.core.contracts import Adapter, Place
+from medmcl.core.contracts import Adapter, RecordRef
 from medmcl.core.errors import CohortError, ConfigError, MedmclError, RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.core.path_suggestions import instead_of
@@ -197,7 +197,7 @@ def _lost(
             code="cohort.excluded",
             where=f"modalities.{name}",
             what=f"{line} (train and tuning)",
-            mend="nothing, if records are lost alike with and without the outcome",
+            fix="nothing, if records are lost alike with and without the outcome",
             level="warning",
             scope="cohort",
         )
@@ -223,7 +223,7 @@ def _of_the_draw(finding: Finding, cohort: Cohort) -> Finding:
         finding,
         what=f"{finding.what}; each person is drawn alone, by id, and of {len(ids):,} with a share "
         f"of {share:g} none was",
-        mend=column
+        fix=column
         if seed is None
         else f"another seed (random: {{seed: {seed}, ...}} leaves no split empty), or {column}",
     )
@@ -273,7 +273,7 @@ def _build(
                 code="recipe.inputs",
                 where=str(error.where),
                 what=error.what,
-                mend=error.mend or "correct the recipe",
+                fix=error.fix or "correct the recipe",
                 scope="cohort",
             )
         )
@@ -289,7 +289,7 @@ def _read(
     ignored: frozenset[str],
 ) -> list[Outcome]:
     """Read and inspect records, without the findings to ignore."""
-    places: list[Place] = list(cohort.records[name]["place"].iloc[rows])
+    places: list[RecordRef] = list(cohort.records[name]["place"].iloc[rows])
     read = []
     for number, outcome in enumerate(outcomes(adapter, name, places, prepared=False), 1):
         kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
@@ -315,7 +315,7 @@ def _check_records(
                 code="check.sampled",
                 where=f"modalities.{name}",
                 what=f"{len(rows)} of {counted(len(cohort.records[name]), 'record')} read",
-                mend="check without a limit before a long run",
+                fix="check without a limit before a long run",
                 level="warning",
                 scope="cohort",
             )
@@ -340,7 +340,7 @@ def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:
     A fault that every record has in the same words, with no file of its own named, is one fault: of
     what cohort.yaml says. In the words of a table's fault only the cell differs.
     """
-    plain = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in findings]
+    plain = [replace(one, fix=one.fix.replace(LEAVE_OUT, "")) for one in findings]
     kinds: dict[tuple[str, str, str], list[Finding]] = {}
     for one in plain:
         if one.level == "error" and ("/" not in one.where or one.code in _OF_A_CELL):
@@ -362,7 +362,7 @@ def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:
 def _alike(finding: Finding) -> tuple[str, str, str]:
     """What findings of one cause have in common."""
     what = finding.what.partition(", got ")[0] if finding.code in _OF_A_CELL else finding.what
-    return finding.code, what, finding.mend
+    return finding.code, what, finding.fix
 
 
 def _excluded(finding: Finding) -> Finding:
@@ -370,7 +370,7 @@ def _excluded(finding: Finding) -> Finding:
     if finding.level != "error" or finding.scope != "record":
         return finding
     what = f"{finding.what}; the record will be excluded"
-    return replace(finding, level="warning", what=what, mend=finding.mend.replace(LEAVE_OUT, ""))
+    return replace(finding, level="warning", what=what, fix=finding.fix.replace(LEAVE_OUT, ""))
 
 
 def _check_left(
@@ -383,12 +383,12 @@ def _check_left(
 
 
 def _nothing_there(
-    cohort: Cohort, name: str, adapter: Adapter, place: Place, missing: int, shown: Path
+    cohort: Cohort, name: str, adapter: Adapter, place: RecordRef, missing: int, shown: Path
 ) -> Finding:
     """Say once that no file of a modality is there, and what is."""
     access = how_to_get(cohort.spec.keys.access, cohort.path)
     what = f"none of its {missing} files is there, for example {shown}"
-    mend = f"correct path:, or say where the data lie: data_root (now {cohort.root})"
+    fix = f"correct path:, or say where the data lie: data_root (now {cohort.root})"
     path = cohort.spec.modalities[name].keys.path
     for key, template in ({"path": path} if isinstance(path, str) else path or {}).items():
 
@@ -403,15 +403,15 @@ def _nothing_there(
             where = f"modalities.{name}.path" + ("" if isinstance(path, str) else f".{key}")
             return _no_files(name, what, f'{where}: "{found[0]}"')
     what += instead_of(shown)
-    return _no_files(name, what, mend if access is None else f"{access}; or {mend}")
+    return _no_files(name, what, fix if access is None else f"{access}; or {fix}")
 
 
-def _no_files(name: str, what: str, mend: str) -> Finding:
+def _no_files(name: str, what: str, fix: str) -> Finding:
     return Finding(
         code="cohort.no_files",
         where=f"modalities.{name}",
         what=what,
-        mend=mend,
+        fix=fix,
         scope="cohort",
     )
 
@@ -454,7 +454,7 @@ def _of_inputs(code: str, what: str) -> Finding:
         code=code,
         where="modalities",
         what=what,
-        mend="nothing, if that is meant; otherwise see present: and pairing:",
+        fix="nothing, if that is meant; otherwise see present: and pairing:",
         level="warning",
         scope="cohort",
     )
@@ -472,7 +472,7 @@ def _check_accepted(cohort: Cohort, name: str) -> list[Finding]:
             code="cohort.accept",
             where=f"modalities.{name}.accept",
             what=f"there is no record {', '.join(unknown[:5])}{nearest(unknown[0], known)}",
-            mend="write ids of records, as check names them, or take them out",
+            fix="write ids of records, as check names them, or take them out",
             level="warning",
             scope="cohort",
         )
@@ -484,7 +484,7 @@ def _absent(name: str, what: str, wanted: bool) -> Finding:
         code="cohort.modality_absent",
         where=f"modalities.{name}",
         what=what,
-        mend="see present:, id: and path: of the modality, or take it out",
+        fix="see present:, id: and path: of the modality, or take it out",
         level="error" if wanted else "warning",
         scope="cohort",
     )
@@ -536,7 +536,7 @@ def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int])
             code=f"{adapter.kind}.unprepared",
             where=str(error.where or f"modalities.{name}"),
             what=error.what,
-            mend=error.mend or f"see inputs.{name} of the recipe",
+            fix=error.fix or f"see inputs.{name} of the recipe",
             scope="record" if prepared else "cohort",
         )
         for error in (faults if prepared else faults[:1])
@@ -559,7 +559,7 @@ def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
         findings += _unknown_tellers(cohort, task_name, known)
         for name, spec in cohort.spec.modalities.items():
             shown = {*spec.cell_columns, *spec.needed_columns}
-            for columns, how in ((read, "made of"), (set(task.told_by) - read, "told by")):
+            for columns, how in ((read, "made of"), (set(task.leaky_columns) - read, "told by")):
                 both = sorted(columns & shown)
                 if both:
                     findings.append(_leak(task_name, f"is {how} {', '.join(both)}", name))
@@ -571,7 +571,7 @@ def _leak(task: str, what: str, modality: str) -> Finding:
         code="task.leak",
         where=f"task {task}",
         what=f"{what}, which the modality '{modality}' shows",
-        mend=f"take the column out of {modality}, or never predict the task from it",
+        fix=f"take the column out of {modality}, or never predict the task from it",
         level="warning",
         scope="task",
         task=task,
@@ -579,17 +579,17 @@ def _leak(task: str, what: str, modality: str) -> Finding:
 
 
 def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list[Finding]:
-    """Note names under ``told_by:`` that no table has: they would guard nothing."""
+    """Note names under ``leaky_columns:`` that no table has: they would guard nothing."""
     columns = {str(one) for one in known}
     columns |= {one for spec in cohort.spec.modalities.values() for one in spec.cell_columns}
     columns |= {*cohort.spec.modalities}
-    unknown = [one for one in cohort.spec.tasks[task].told_by if one not in columns]
+    unknown = [one for one in cohort.spec.tasks[task].leaky_columns if one not in columns]
     return [
         Finding(
             code="cohort.column",
-            where=f"tasks.{task}.told_by",
+            where=f"tasks.{task}.leaky_columns",
             what=f"there is no column '{one}'{nearest(one, columns)}",
-            mend="correct the name, or take it out",
+            fix="correct the name, or take it out",
             level="warning",
             scope="task",
             task=task,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.contracts import Adapter, Place, Sketches
+from medmcl.core.contracts import Adapter, RecordRef, Sketches
 from medmcl.core.findings import Finding
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.reading import read_record
@@ -29,14 +29,14 @@ some copies are only warned of. Images (OASIS, chest X-rays) saved as JPEG, at 0
 size, with another gain or gamma: at most 0.17. Not copies: 1.3 or more in the nearest of PTB-XL,
 0.82 in ACDC, 0.87 in OASIS, 0.96 in 296 chest X-rays."""
 _NEIGHBOURS = 3
-_MEND = "find out whose it is, and take the other row out of the table"
+_FIX = "find out whose it is, and take the other row out of the table"
 
 
 @dataclass(frozen=True)
 class _Members:
     """The records of a modality, as messages call them."""
 
-    places: Sequence[Place]
+    places: Sequence[RecordRef]
     splits: Sequence[str]
 
     def finding(
@@ -54,14 +54,14 @@ class _Members:
             code=f"{kind}.{code}",
             where=f"subject {mine.subject}, record {mine.record}",
             what=what.format(others=shown) + across,
-            mend=_MEND if len(owners) > 1 else "nothing, if that is meant: both are one person's",
+            fix=_FIX if len(owners) > 1 else "nothing, if that is meant: both are one person's",
             level="error" if len(owners) > 1 and not doubt else "warning",
         )
 
 
 def find_copies(
     adapter: Adapter,
-    places: Sequence[Place],
+    places: Sequence[RecordRef],
     splits: Sequence[str],
     digests: Sequence[str],
     sketches: Sequence[np.ndarray | None],

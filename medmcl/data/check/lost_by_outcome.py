@@ -138,7 +138,7 @@ def uneven(found: Sequence[Loss]) -> list[Finding]:
                 f"who lost every {one.modality} record to the checks depends on the outcome: {one} "
                 f"(Fisher's exact test, p {_small(one.probability)})"
             ),
-            mend="look at the excluded records: mend them, or accept: those that are right; "
+            fix="look at the excluded records: fix them, or accept: those that are right; "
             "otherwise results are about people whose records pass",
             level="warning",
             scope="task",

@@ -263,8 +263,8 @@ def look_for_scant(overview: Overview, *, trains: bool, everyone: str | None) ->
         return findings
     if held_out < FEW_SUBJECTS:
         what = f"held_out has {counted(held_out, 'subject')}: intervals will be wide"
-        mend = f"put more people into held_out ({FEW_SUBJECTS} or more), or take scores as rough"
-        findings.append(_split_finding("few_held_out", what, mend))
+        fix = f"put more people into held_out ({FEW_SUBJECTS} or more), or take scores as rough"
+        findings.append(_split_finding("few_held_out", what, fix))
     for task in dict.fromkeys(one.task for one in overview.labels):
         labels = [one for one in overview.labels if one.task == task]
         findings += _scant_task(task, labels, held_out)
@@ -296,27 +296,27 @@ def _scant_task(task: str, labels: list[LabelCount], held_out: int) -> list[Find
     ]
     if not said:
         return []
-    mend = f"put more people into held_out ({FEW_EVENTS} or more of each), or take scores as rough"
-    return [_task_finding(task, f"{' and '.join(said)}: scores will be rough", mend)]
+    fix = f"put more people into held_out ({FEW_EVENTS} or more of each), or take scores as rough"
+    return [_task_finding(task, f"{' and '.join(said)}: scores will be rough", fix)]
 
 
-def _split_finding(code: str, what: str, mend: str, *, error: bool = False) -> Finding:
+def _split_finding(code: str, what: str, fix: str, *, error: bool = False) -> Finding:
     return Finding(
         code=f"cohort.{code}",
         where="subjects.split",
         what=what,
-        mend=mend,
+        fix=fix,
         level="error" if error else "warning",
         scope="cohort",
     )
 
 
-def _task_finding(task: str, what: str, mend: str) -> Finding:
+def _task_finding(task: str, what: str, fix: str) -> Finding:
     return Finding(
         code="task.few_held_out",
         where=f"task {task}",
         what=what,
-        mend=mend,
+        fix=fix,
         level="warning",
         scope="task",
         task=task,

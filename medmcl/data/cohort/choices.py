@@ -89,13 +89,13 @@ def choice_findings(choice: Choice, samples: pd.DataFrame) -> list[Finding]:
     alone, more = sizes[sizes == 1], sizes[sizes > 2]
     if len(more):
         what = f"{counted(len(more), 'pair')} of more than two samples ({_shown(more.index)})"
-        mend = "give every two samples an id of their own; several records of a subject are several"
-        findings.append(_finding(where, "choice.pair", what, f"{mend} samples"))
+        fix = "give every two samples an id of their own; several records of a subject are several"
+        findings.append(_finding(where, "choice.pair", what, f"{fix} samples"))
     if len(alone):
         what = f"{counted(len(alone), 'pair')} of one sample ({_shown(alone.index)}): not scored"
-        mend = "nothing, if that is meant; otherwise is the id of the other one right?"
-        findings.append(_finding(where, "choice.pair", what, mend, level="warning"))
-    for code, column, what, mend in (
+        fix = "nothing, if that is meant; otherwise is the id of the other one right?"
+        findings.append(_finding(where, "choice.pair", what, fix, level="warning"))
+    for code, column, what, fix in (
         ("choice.split", samples["split"].to_numpy(object), "across splits",
          "put both samples of a pair in one split: by a column, not at random"),
         ("choice.attribute", choice.attribute, "with two attributes, or without",
@@ -110,7 +110,7 @@ def choice_findings(choice: Choice, samples: pd.DataFrame) -> list[Finding]:
         if odd.any():
             pairs = odd[odd].index
             said = f"{counted(len(pairs), 'pair')} {what} ({_shown(pairs)})"
-            findings.append(_finding(where, code, said, mend))
+            findings.append(_finding(where, code, said, fix))
     return findings
 
 
@@ -119,14 +119,14 @@ def _shown(ids: pd.Index) -> str:
     return ", ".join(map(str, ids[:_SHOWN])) + more
 
 
-def _finding(where: str, code: str, what: str, mend: str, *, level: str = "error") -> Finding:
+def _finding(where: str, code: str, what: str, fix: str, *, level: str = "error") -> Finding:
     named = where.removeprefix("choices.")
     leave = f"; or leave it out: --set cohort.choices.{named}=null" if level == "error" else ""
     return Finding(
         code=code,
         where=where,
         what=what,
-        mend=mend + leave,
+        fix=fix + leave,
         level="error" if level == "error" else "warning",
         scope="cohort",
     )

@@ -174,7 +174,7 @@ def open_cohort(
             ``$MEDMCL_DATA/<name>`` if there is one, otherwise the folder of the file.
 
     Raises:
-        CohortError: Every fault of the file and its tables at once, each with its mend.
+        CohortError: Every fault of the file and its tables at once, each with its fix.
     """
     cohort, findings = load_cohort(path, overrides, data_root)
     errors = [f for f in findings if f.level == "error" and f.scope == "cohort"]
@@ -198,7 +198,7 @@ def load_cohort(
     name = file.parent.name if file.name == "cohort.yaml" else file.stem
     tree = read_yaml(file)
     if "stages" in tree or str(tree.get("schema")).startswith("medmcl/recipe"):
-        raise CohortError("is a recipe, not a cohort", where=file, mend=f"--recipe {file}")
+        raise CohortError("is a recipe, not a cohort", where=file, fix=f"--recipe {file}")
     applied = {}
     for key, value in (overrides or {}).items():
         plain = key.removeprefix("cohort.")
@@ -243,12 +243,12 @@ def _leave_out_nulls(tree: dict[str, Any]) -> None:
 
 
 def _no_root(error: CohortError, access: str | None) -> Finding:
-    mend = error.mend or ""
+    fix = error.fix or ""
     return Finding(
         code="cohort.data_root",
         where=str(error.where),
         what=f"{error.what} (got {error.got})",
-        mend=mend if access is None else f"{access}; or {mend}: --set data_root=FOLDER",
+        fix=fix if access is None else f"{access}; or {fix}: --set data_root=FOLDER",
         scope="cohort",
     )
 
@@ -259,5 +259,5 @@ def _said_of_override(finding: Finding, applied: Mapping[tuple[str, ...], str]) 
     text = blame(field_[1].split("."), applied) if field_ else None
     if text is None:
         return finding
-    mend = corrected(text, finding.what) or "correct the override"
-    return replace(finding, where=text, mend=mend)
+    fix = corrected(text, finding.what) or "correct the override"
+    return replace(finding, where=text, fix=fix)

@@ -34,42 +34,42 @@ def _has_several(one: ModalitySpec) -> bool:
 def _unpaired(one: ModalitySpec, gap: float | None) -> list[Finding]:
     if _has_several(one):
         what = "has a table of records and no `date:`, and pairing is `on: date`"
-        mend = (
+        fix = (
             "name its column with the date: date: COLUMN; or pair by another rule: "
             "pairing: {on: record} (the same id) or {on: subject} (the only record)"
         )
-        return [_finding("pairing.no_date", one, what, mend, error=True)]
+        return [_finding("pairing.no_date", one, what, fix, error=True)]
     if gap is None:
         return []
     what = (
         f"has no `date:`: its only record of a person is paired whatever the gap (max_gap_days: "
         f"{gap:g})"
     )
-    return [_finding("pairing.no_date", one, what, _MEND.format("the gap does not matter for it"))]
+    return [_finding("pairing.no_date", one, what, _FIX.format("the gap does not matter for it"))]
 
 
 def _unplaced(one: ModalitySpec, *, leads: bool) -> list[Finding]:
     if leads:
         what = "gives the index date and has no `date:`"
-        mend = "name its column with the date: date: COLUMN; or index: {column: COLUMN}"
-        return [_finding("index.no_date", one, what, mend, error=True)]
+        fix = "name its column with the date: date: COLUMN; or index: {column: COLUMN}"
+        return [_finding("index.no_date", one, what, fix, error=True)]
     if _has_several(one):
         what = "has a table of records and no `date:`: those after the index date would be inputs"
-        mend = "name its column with the date: date: COLUMN; or take the modality out"
-        return [_finding("index.no_date", one, what, mend, error=True)]
+        fix = "name its column with the date: date: COLUMN; or take the modality out"
+        return [_finding("index.no_date", one, what, fix, error=True)]
     what = "has no `date:`: its record is taken as known at the index date"
-    return [_finding("index.no_date", one, what, _MEND.format("it was known by then"))]
+    return [_finding("index.no_date", one, what, _FIX.format("it was known by then"))]
 
 
-_MEND = "name its column with the date: date: COLUMN; nothing, if {}"
+_FIX = "name its column with the date: date: COLUMN; nothing, if {}"
 
 
-def _finding(code: str, one: ModalitySpec, what: str, mend: str, *, error: bool = False) -> Finding:
+def _finding(code: str, one: ModalitySpec, what: str, fix: str, *, error: bool = False) -> Finding:
     return Finding(
         code=code,
         where=f"modalities.{one.name}",
         what=what,
-        mend=mend,
+        fix=fix,
         level="error" if error else "warning",
         scope="cohort",
     )

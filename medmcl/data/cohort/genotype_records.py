@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import Finding, counted
 from medmcl.data.cohort.records import Records
@@ -31,10 +31,10 @@ def keep_genotyped(spec: ModalitySpec, records: Records) -> Records:
     if spec.keys.path is None:
         raise CohortError(
             "genotypes need a path", where=field, expected="path: genotypes.bed",
-            mend="name the file that holds everybody",
+            fix="name the file that holds everybody",
         )  # fmt: skip
     source: Any = spec.source
-    places: list[Place] = list(records.frame["place"])
+    places: list[RecordRef] = list(records.frame["place"])
     order = np.full(len(places), -1, dtype=np.int64)
     start, unread, shown = 0, 0, ""
     for paths, rows in _by_files(places, source.reader, field).items():
@@ -51,7 +51,7 @@ def keep_genotyped(spec: ModalitySpec, records: Records) -> Records:
             "the files hold no subject of the cohort",
             where=field,
             got=f"subjects such as {individual_of(places[0], source.column)!r}; {shown}",
-            mend="say with column: which column names people as the files do, or individual: "
+            fix="say with column: which column names people as the files do, or individual: "
             "fid_iid (PLINK)",
         )
     findings = _left_out(field, int((order < 0).sum()), unread)
@@ -66,7 +66,7 @@ def keep_genotyped(spec: ModalitySpec, records: Records) -> Records:
     )
 
 
-def _by_files(places: list[Place], reader: Any, field: str) -> dict[tuple[str, ...], list[int]]:
+def _by_files(places: list[RecordRef], reader: Any, field: str) -> dict[tuple[str, ...], list[int]]:
     """Rows of the places by the files they lie in."""
     found: dict[tuple[str, ...], list[int]] = {}
     for row, place in enumerate(places):
@@ -78,7 +78,7 @@ def _by_files(places: list[Place], reader: Any, field: str) -> dict[tuple[str, .
     return found
 
 
-def _people(place: Place, source: Any, field: str) -> dict[str, int]:
+def _people(place: RecordRef, source: Any, field: str) -> dict[str, int]:
     try:
         return open_fileset(source.reader, place.paths, source.individual).individuals
     except RecordError as error:
@@ -88,7 +88,7 @@ def _people(place: Place, source: Any, field: str) -> dict[str, int]:
 def _of_cohort(error: RecordError, field: str) -> CohortError:
     where = field if error.where is None else f"{field}, {error.where}"
     return CohortError(
-        error.what, where=where, got=error.got, expected=error.expected, mend=error.mend
+        error.what, where=where, got=error.got, expected=error.expected, fix=error.fix
     )
 
 
@@ -104,7 +104,7 @@ def _left_out(field: str, absent: int, unread: int) -> list[Finding]:
             code="cohort.left_out",
             where=field,
             what=what,
-            mend="nothing, if that is meant; otherwise compare the ids",
+            fix="nothing, if that is meant; otherwise compare the ids",
             level="warning",
             scope="cohort",
         )

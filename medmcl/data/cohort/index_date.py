@@ -79,7 +79,7 @@ def index_samples(
                 code="index.missing",
                 where="index",
                 what=f"{counted(without, 'sample')} without an index date: outcomes unknown",
-                mend="complete the column, or nothing if that is meant",
+                fix="complete the column, or nothing if that is meant",
                 level="warning",
                 scope="cohort",
             )
@@ -113,7 +113,7 @@ def left_out_findings(
             code=f"index.{code}",
             where=f"modalities.{name}",
             what=what,
-            mend="nothing, if that is meant; otherwise see index:",
+            fix="nothing, if that is meant; otherwise see index:",
             level="warning",
             scope="cohort",
         )

@@ -178,7 +178,7 @@ class Opening:
                 raise CohortError(
                     f"the label sets of the task '{keys.task}' cannot be read",
                     where="noisy_pairs.task",
-                    mend=f"correct the task {keys.task}, or name another",
+                    fix=f"correct the task {keys.task}, or name another",
                 )
         names = list(opened.records)
         says = Sayings(self.spec.modalities[keys.modality], opened.records[keys.modality])
@@ -207,16 +207,16 @@ class Opening:
             return
         got = f" (got {error.got})" if error.got is not None else ""
         expected = None if error.expected is None else f"expected: {error.expected}"
-        mend = "; ".join(part for part in (error.mend, expected) if part)
+        fix = "; ".join(part for part in (error.fix, expected) if part)
         access = how_to_get(self.spec.keys.access, self.file)
         if isinstance(error, NoTableError) and access is not None:
-            mend = f"{access}; or {mend}"
+            fix = f"{access}; or {fix}"
         self.findings.append(
             Finding(
                 code="cohort.invalid" if "no column" not in error.what else "cohort.column",
                 where=str(error.where or self.file),
                 what=f"{error.what}{got}",
-                mend=mend,
+                fix=fix,
                 scope="cohort",
             )
         )
@@ -295,7 +295,7 @@ class Opening:
                 f"`id:` is not given, and the column '{named[0]}' is called as one that names "
                 "subjects",
                 where=where,
-                mend=f"write id: {named[0]} under subjects:; if it does not name them, rename it",
+                fix=f"write id: {named[0]} under subjects:; if it does not name them, rename it",
             )
         self.findings.append(
             Finding(
@@ -303,7 +303,7 @@ class Opening:
                 where=where,
                 what=f"no `id:` is given: each of the {counted(len(table.frame), 'row')} is taken "
                 "for one person",
-                mend="nothing, if nobody has two rows; otherwise name the column of the subject",
+                fix="nothing, if nobody has two rows; otherwise name the column of the subject",
                 level="warning",
                 scope="cohort",
             )
@@ -340,7 +340,7 @@ class Opening:
                     where="subjects.group",
                     what=f"{counted(len(several), 'subject')} with rows of several groups, for "
                     f"example {several[0]}: the group is not known",
-                    mend="nothing, if that is meant; otherwise correct the rows",
+                    fix="nothing, if that is meant; otherwise correct the rows",
                     level="warning",
                     scope="cohort",
                 )
@@ -354,7 +354,7 @@ class Opening:
                     where="subjects.group",
                     what=f"{counted(len(small), 'group')} of fewer than {least} subjects "
                     f"({int(small.sum())} in all) are one group, '{POOLED}'",
-                    mend="nothing, if that is meant; otherwise lower group_min",
+                    fix="nothing, if that is meant; otherwise lower group_min",
                     level="warning",
                     scope="cohort",
                 )
@@ -370,7 +370,7 @@ class Opening:
                 code="cohort.left_out",
                 where=f"subjects, table {self.spec.keys.subjects.table}",
                 what=f"{what}: left out",
-                mend="nothing, if that is meant",
+                fix="nothing, if that is meant",
                 level="warning",
                 scope="cohort",
             )
@@ -399,14 +399,14 @@ class Opening:
                 raise CohortError(
                     "a table of its own needs subjects that have names, not row numbers",
                     where=f"modalities.{name}",
-                    mend="write `id:` under subjects:, the column that both tables have",
+                    fix="write `id:` under subjects:, the column that both tables have",
                 )
             own = self._table(spec.keys.table, spec.keys.join)
         elif spec.keys.join:
             raise CohortError(
                 "join needs a table of its own",
                 where=f"modalities.{name}",
-                mend="move the join to subjects:, or name the table",
+                fix="move the join to subjects:, or name the table",
             )
         spec = self._written_out(spec, own, subjects)
         if spec.kind in EVENT_KINDS:
@@ -468,7 +468,7 @@ class Opening:
                         code=f"pairing.{code}",
                         where=f"modalities.{name}",
                         what=f"{counted(count, 'record')} {what}; each is a sample without {name}",
-                        mend="nothing, if that is meant; otherwise see pairing:",
+                        fix="nothing, if that is meant; otherwise see pairing:",
                         level="warning",
                         scope="cohort",
                     )
@@ -480,7 +480,7 @@ class Opening:
                 "two samples have the same id",
                 where="pairing",
                 got=frame["sample"][frame["sample"].duplicated()].iloc[0],
-                mend="give records ids without ':'",
+                fix="give records ids without ':'",
             )
         self._say_who_has_nothing(subjects, frame)
         frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
@@ -496,7 +496,7 @@ class Opening:
                     code="cohort.nothing_present",
                     where="modalities",
                     what=f"{counted(nothing, 'subject')} with no record of any modality: left out",
-                    mend="nothing, if that is meant; otherwise see id: and present: of the "
+                    fix="nothing, if that is meant; otherwise see id: and present: of the "
                     "modalities",
                     level="warning",
                     scope="cohort",
@@ -570,7 +570,7 @@ def _listing(pattern: str, note: str) -> Finding:
         code="cohort.listing",
         where=f"table {pattern}",
         what=note,
-        mend="nothing, if that is meant; otherwise write the shards anew",
+        fix="nothing, if that is meant; otherwise write the shards anew",
         level="warning",
         scope="cohort",
     )

@@ -38,7 +38,7 @@ def find_cohort(path: str | Path) -> Path:
     given = Path(path).expanduser()
     if given.is_file() and given.suffix not in (".yaml", ".yml"):
         raise CohortError(
-            "is not a cohort.yaml", where=given, mend="give the folder that holds cohort.yaml"
+            "is not a cohort.yaml", where=given, fix="give the folder that holds cohort.yaml"
         )
     if given.is_file():
         return given.absolute()
@@ -51,11 +51,11 @@ def find_cohort(path: str | Path) -> Path:
         raise CohortError(
             "the folder holds no cohort.yaml",
             where=given,
-            mend="copy cohorts/my_cohort/cohort.yaml there and fill it in",
+            fix="copy cohorts/my_cohort/cohort.yaml there and fill it in",
         )
     raise CohortError(
         f"there is no cohort '{path}'{nearest(str(path), known)}",
-        mend="give a folder with cohort.yaml, a yaml file, or one of the names (`medmcl cohorts`)",
+        fix="give a folder with cohort.yaml, a yaml file, or one of the names (`medmcl cohorts`)",
     )
 
 
@@ -78,7 +78,7 @@ def choose_root(asked: str | Path | None, written: str | None, name: str, file: 
             "the data root is not a folder",
             where=file if asked is None else f"--set data_root={asked}",
             got=root,
-            mend="give the folder that holds the data",
+            fix="give the folder that holds the data",
         )
     return root
 

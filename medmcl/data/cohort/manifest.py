@@ -290,7 +290,7 @@ def _finding_of_key(where: str, key: str, hint: str) -> Finding:
         code="config.unknown_key",
         where=where,
         what=f"unknown key '{key}'{hint}",
-        mend="correct the key, or take it out",
+        fix="correct the key, or take it out",
         scope="cohort",
     )
 
@@ -371,7 +371,7 @@ def _invalid(where: str, what: str) -> Finding:
         code="config.invalid",
         where=where,
         what=what,
-        mend="see docs/cohort.md (every key), or docs/data_formats.md (formats of data)",
+        fix="see docs/cohort.md (every key), or docs/data_formats.md (formats of data)",
         scope="cohort",
     )
 
@@ -396,14 +396,14 @@ def refuse(findings: list[Finding], where: str) -> CohortError:
     """Give one error for several findings."""
     if len(findings) == 1:
         one = findings[0]
-        return CohortError(f"{one.what} [{one.code}]", where=one.where, mend=one.mend)
+        return CohortError(f"{one.what} [{one.code}]", where=one.where, fix=one.fix)
     what = f"{len(findings)} faults:\n{listed(findings)}"
-    return CohortError(what, where=where, mend="`medmcl check` shows all of them")
+    return CohortError(what, where=where, fix="`medmcl check` shows all of them")
 
 
 def listed(findings: list[Finding], shown: int = 20) -> str:
-    """Give the first few findings with their codes and mends, and the number of the others."""
-    lines = [f"  - {f.where}: {f.what} [{f.code}]\n    to fix: {f.mend}" for f in findings[:shown]]
+    """Give the first few findings with their codes and fixes, and the number of the others."""
+    lines = [f"  - {f.where}: {f.what} [{f.code}]\n    to fix: {f.fix}" for f in findings[:shown]]
     if len(findings) > shown:
         lines.append(f"  … and {len(findings) - shown} more")
     return "\n".join(lines)

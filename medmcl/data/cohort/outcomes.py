@@ -71,8 +71,8 @@ class LabelRows:
 class TaskFaultError(CohortError):
     """A task that cannot be built at all; carries the code of its finding."""
 
-    def __init__(self, code: str, what: str, *, mend: str, where: object = None) -> None:
-        super().__init__(what, where=where, mend=mend)
+    def __init__(self, code: str, what: str, *, fix: str, where: object = None) -> None:
+        super().__init__(what, where=where, fix=fix)
         self.code = code
 
 
@@ -86,7 +86,7 @@ def build_targets(
     except CohortError as error:
         code = fault_code(error)
         what = error.what + (f" (got {error.got})" if error.got is not None else "")
-        builder.add(code, what, error.mend or f"correct the task: expected {error.expected}")
+        builder.add(code, what, error.fix or f"correct the task: expected {error.expected}")
         return None, builder.findings
     builder.look_for_one_class(targets)
     return targets, builder.findings
@@ -110,14 +110,14 @@ class _Builder:
         self.name, self.task, self.labels, self.maps = name, task, labels, maps
         self.findings: list[Finding] = []
 
-    def add(self, code: str, what: str, mend: str, *, warning: bool = False) -> None:
+    def add(self, code: str, what: str, fix: str, *, warning: bool = False) -> None:
         """Note a finding."""
         self.findings.append(
             Finding(
                 code=f"task.{code}",
                 where=f"task {self.name}",
                 what=what,
-                mend=mend,
+                fix=fix,
                 level="warning" if warning else "error",
                 scope="task",
                 task=self.name,
@@ -154,11 +154,11 @@ class _Builder:
             odd = odd_cells(rows.data, rows.known)
             if odd.any():
                 what = f"'{text}' is a number, but for {told(rows.data, odd, self.labels.row_name)}"
-                raise TaskFaultError("not_a_number", what, mend=correct(odd))
+                raise TaskFaultError("not_a_number", what, fix=correct(odd))
             raise TaskFaultError(
                 "not_a_number",
                 f"'{text}' is not a number, for example {shown!r}",
-                mend="clean the column so that every cell is a number or empty",
+                fix="clean the column so that every cell is a number or empty",
             )
         return replace(value, data=value.data.astype(np.float64), kind="number")
 
@@ -169,8 +169,8 @@ class _Builder:
         if value.kind != "truth" and not (value.kind == "number" and set(data) <= {0.0, 1.0}):
             plain = text.isidentifier() or text not in self.labels.table.columns
             said = text if plain else f"`{text}`"
-            what, mend = no_truth(said, key, value, self.labels.rows, self.labels.names)
-            raise TaskFaultError("not_binary", what, mend=mend)
+            what, fix = no_truth(said, key, value, self.labels.rows, self.labels.names)
+            raise TaskFaultError("not_binary", what, fix=fix)
         return replace(value, data=value.data.astype(np.float64), kind="number")
 
     def _targets(self, columns: tuple[str, ...], values: list[Values]) -> Targets:
@@ -196,7 +196,7 @@ class _Builder:
             raise TaskFaultError(
                 "not_one_class",
                 f"'{task.column}' holds several codes in a cell",
-                mend="use kind: multilabel, with a column for each",
+                fix="use kind: multilabel, with a column for each",
             )
         said = np.full(len(value.known), None, dtype=object)
         said[value.known] = [as_text(cell) for cell in value.data[value.known]]
@@ -208,7 +208,7 @@ class _Builder:
                 "unknown_class",
                 f"'{task.column}' holds {', '.join(strange[:10])}, not among the classes "
                 f"{', '.join(classes)}",
-                mend="add them to classes:, or correct the cells",
+                fix="add them to classes:, or correct the cells",
             )
         data = np.array([number.get(label, 0) for label in said], dtype=np.float64)
         targets = self._targets(("class",), [replace(value, data=data, kind="number")])
@@ -368,7 +368,7 @@ def task_texts(task: Task) -> list[str]:
 
 
 def tellers(task: Task, known: pd.Index) -> set[str]:
-    """Give the columns that a task is made of, and those that tell it (``told_by``).
+    """Give the columns that a task is made of, and those that tell it (``leaky_columns``).
 
     Args:
         task: The task.
@@ -378,5 +378,5 @@ def tellers(task: Task, known: pd.Index) -> set[str]:
         CohortError: An expression of the task cannot be read.
     """
     return {column for text in task_texts(task) for column in columns_of(text, known)} | {
-        *task.told_by
+        *task.leaky_columns
     }

@@ -153,7 +153,7 @@ def unclear_error(unclear: Sequence[tuple[str, str]], keys: PairingKeys) -> Coho
         f"{counted(len(subjects), 'subject')}",
         where="pairing",
         got=f"on: {keys.on}; subjects {shown}",
-        mend="pairing: {on: record} with `record:` in both modalities, or pairing: {on: date, "
+        fix="pairing: {on: record} with `record:` in both modalities, or pairing: {on: date, "
         "max_gap_days: 30} with `date:` in both, or choose the anchor: pairing: {anchor: NAME}",
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core import members
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
 from medmcl.data.cohort.pairing import Candidates
@@ -144,7 +144,7 @@ def refuse_packed(spec: ModalitySpec, records: Records) -> None:
                 where=f"modalities.{spec.name}.path",
                 got=path,
                 expected=f"one of the readers {', '.join(READ_IN_SHARDS)}",
-                mend="unpack the shards, and name the files: path: FOLDER/{key}...",
+                fix="unpack the shards, and name the files: path: FOLDER/{key}...",
             )
 
 
@@ -212,7 +212,7 @@ def own_rows(
             where=f"{field}, table {own.where}, column {column}",
             got=f"for example {owner[0]!r}",
             expected=f"for example {next(iter(subjects.frame.index), None)!r}",
-            mend=f"name the column with the subject id: {field}.id",
+            fix=f"name the column with the subject id: {field}.id",
         )
     table = own.frame[known].reset_index(drop=True)
     owner = owner[known]
@@ -231,7 +231,7 @@ def require_columns(spec: ModalitySpec, table: pd.DataFrame, where: str) -> None
         what = "\n".join(fault.what for fault in faults)
         if len(missing) > MOST_NAMED:
             what += f"\nand {len(missing) - MOST_NAMED:,} more columns are not there"
-        raise CohortError(what, where=where, mend=faults[0].mend)
+        raise CohortError(what, where=where, fix=faults[0].fix)
 
 
 def _record_ids(
@@ -248,7 +248,7 @@ def _record_ids(
             f"{counted(len(twice), 'record id')} more than once",
             where=where,
             got=twice.iloc[0],
-            mend="name a column that is unique: record: COLUMN"
+            fix="name a column that is unique: record: COLUMN"
             if column is None
             else "give each record an id of its own",
         )
@@ -300,7 +300,7 @@ def _places(
         values: Mapping[str, Any] = {name: cells[row] for name, cells in columns.items()}
         if wide:
             values = WideCells(order, numbers[row].copy(), values)
-        places[row] = Place(
+        places[row] = RecordRef(
             subject=owner[row],
             record=ids[row],
             paths={
@@ -339,7 +339,7 @@ def fill_template(template: str, values: Mapping[str, Any], where: str) -> str:
                 f"cannot write {cell!r} of column '{name}' as '{form}': {error}",
                 where=where,
                 got=template,
-                mend=f"write {{{name}}} as it stands, or a form that fits: {{{name}:05d}} of whole "
+                fix=f"write {{{name}}} as it stands, or a form that fits: {{{name}:05d}} of whole "
                 f"numbers, {{{name}:.2}} for first letters",
             ) from None
     return "".join(parts)
@@ -350,7 +350,7 @@ def _left_out(field: str, what: str) -> Finding:
         code="cohort.left_out",
         where=field,
         what=f"{what}: left out",
-        mend="nothing, if that is meant; otherwise complete the tables",
+        fix="nothing, if that is meant; otherwise complete the tables",
         level="warning",
         scope="cohort",
     )

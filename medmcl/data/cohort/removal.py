@@ -37,7 +37,7 @@ class Removal:
             what=f"{self.removed:,} of {self.entries:,} entries (what a subject has of a modality) "
             f"removed at random: {self.removed / max(1, self.entries):.1%}, asked for "
             f"{keys.share:.0%}, seed {keys.seed}",
-            mend="nothing, if that is meant; otherwise take `remove:` out",
+            fix="nothing, if that is meant; otherwise take `remove:` out",
             level="warning",
             scope="cohort",
         )
@@ -94,7 +94,7 @@ def _level(share: float, counts: np.ndarray, names: list[str]) -> float:
             where="remove.share",
             got=f"{share:g} of the entries of {', '.join(names)}",
             expected=f"at most {most:.3f}",
-            mend="ask for a smaller share",
+            fix="ask for a smaller share",
         )
     low, high = 0.0, 1.0
     for _ in range(60):

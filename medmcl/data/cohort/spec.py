@@ -244,7 +244,7 @@ class TaskKeys(Config):
 
     of: str | None = None
     """Modality whose records carry the labels; without it they belong to subjects."""
-    told_by: tuple[str, ...] = ()
+    leaky_columns: tuple[str, ...] = ()
     """Columns, or modalities, that tell the label though it is not made of them: no input should
     show them, and an encoder paired with one is not called better."""
     about: str = ""

@@ -50,7 +50,7 @@ def row_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarray:
             f"values that name no split: {', '.join(unknown[:10])}",
             where=f"subjects.split, column {keys.column}",
             expected=", ".join(_SAME),
-            mend=f"say what they mean: split: {{column: {keys.column}, train: [...], "
+            fix=f"say what they mean: split: {{column: {keys.column}, train: [...], "
             f"tuning: [...], held_out: [{unknown[0]}]}}",
         )
     return np.array([None if c is None else _SAME[c.lower()] for c in cells], dtype=object)
@@ -132,7 +132,7 @@ def subject_splits(
             code="cohort.split_leak",
             where=f"subject {subject}",
             what=f"is in {'two' if count == 2 else count} splits: {_told(given, subject)}",
-            mend="is one id wrong? If not, split by subject: give all rows of a subject the same "
+            fix="is one id wrong? If not, split by subject: give all rows of a subject the same "
             "split",
             scope="cohort",
         )
@@ -145,7 +145,7 @@ def subject_splits(
                 code="cohort.no_split",
                 where="subjects.split",
                 what=f"in no split, and left out: {without} of {counted(len(first), 'subject')}",
-                mend="give them a split, or list their value under train, tuning or held_out",
+                fix="give them a split, or list their value under train, tuning or held_out",
                 level="warning",
                 scope="cohort",
             )

@@ -35,7 +35,7 @@ def usable_events(
             f"every code is longer than {LONGEST_CODE:,} characters",
             where=f"modalities.{name}",
             got=repr(codes[long][0][:40]) + "...",
-            mend="name the column that holds codes, not texts: column: COLUMN",
+            fix="name the column that holds codes, not texts: column: COLUMN",
         )
     found = [
         _told(
@@ -71,7 +71,7 @@ def repeated_events(name: str, events: pd.DataFrame) -> list[Finding]:
     )  # fmt: skip
 
 
-def _told(name: str, code: str, rows: np.ndarray, what: str, mend: str) -> list[Finding]:
+def _told(name: str, code: str, rows: np.ndarray, what: str, fix: str) -> list[Finding]:
     """Give a warning of the rows, if there are any."""
     if not rows.any():
         return []
@@ -80,7 +80,7 @@ def _told(name: str, code: str, rows: np.ndarray, what: str, mend: str) -> list[
             code=f"codes.{code}",
             where=f"modalities.{name}",
             what=f"{counted(int(rows.sum()), 'event')} {what}",
-            mend=mend,
+            fix=fix,
             level="warning",
             scope="cohort",
         )

@@ -165,7 +165,7 @@ def read_lexicon(path: Path, languages: Sequence[str] = ("en", "de")) -> Lexicon
                 "a term of the lexicon means two concepts",
                 where=path,
                 got=f"'{term}': {terms[key]} and {concept}",
-                mend="keep one of them",
+                fix="keep one of them",
             )
     return Lexicon(terms, languages)
 

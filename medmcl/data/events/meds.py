@@ -22,7 +22,7 @@ from medmcl.data.events.events import NO_TIME, NO_VISIT, Events, Labels, starts
 
 _ROWS = 1 << 16
 _TEXT = ("string", "large_string")
-_TO_MEND = "convert the data anew, or with `medmcl cooccur to-meds`"
+_TO_FIX = "convert the data anew, or with `medmcl cooccur to-meds`"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def open_meds(folder: Path) -> MedsDataset:
             "holds no MEDS shards",
             where=folder,
             expected="parquet files under data/, as in MEDS 0.4",
-            mend="name the folder that holds data/ and metadata/; other tables become MEDS with "
+            fix="name the folder that holds data/ and metadata/; other tables become MEDS with "
             "`medmcl cooccur to-meds`",
         )
     return MedsDataset(folder, shards)
@@ -145,13 +145,13 @@ def open_parquet(path: Path, **more: Any) -> pq.ParquetFile:
         raise _damaged(path, error) from None
 
 
-def check_schema(path: Path, columns: Sequence[str] = (), mend: str = _TO_MEND) -> pq.ParquetFile:
+def check_schema(path: Path, columns: Sequence[str] = (), fix: str = _TO_FIX) -> pq.ParquetFile:
     """Open a shard whose columns are those of MEDS 0.4.
 
     Args:
         path: The shard.
         columns: Further columns that it must have, of text or whole numbers.
-        mend: What can be done about a wrong type, or a column of MEDS that is missing.
+        fix: What can be done about a wrong type, or a column of MEDS that is missing.
 
     Raises:
         CohortError: Not a whole parquet file, or a column is missing or of another type.
@@ -162,7 +162,7 @@ def check_schema(path: Path, columns: Sequence[str] = (), mend: str = _TO_MEND) 
             raise CohortError(
                 f"there is no column '{name}'{nearest(name, schema.names)}",
                 where=path,
-                mend=mend if name in ("subject_id", "time", "code") else None,
+                fix=fix if name in ("subject_id", "time", "code") else None,
             )
         kind = schema.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -172,7 +172,7 @@ def check_schema(path: Path, columns: Sequence[str] = (), mend: str = _TO_MEND) 
                 where=path,
                 got=str(kind),
                 expected=" or ".join(kinds[:2]),
-                mend=mend,
+                fix=fix,
             )
     texts = [n for n in ("code", *columns) if str(schema.field(n).type) in _TEXT]
     return open_parquet(path, read_dictionary=texts)
@@ -243,7 +243,7 @@ def _events(table: pa.Table, visit: str | None, columns: Sequence[str], path: Pa
                 where=path,
                 got=f"{table[name].null_count} of {table.num_rows} rows",
                 expected="none, as MEDS asks",
-                mend=_TO_MEND,
+                fix=_TO_FIX,
             )
     time = table["time"].cast(pa.int64()).fill_null(NO_TIME).to_numpy()
     return Events(
@@ -279,7 +279,7 @@ def _refuse_scattered(subject: np.ndarray, seen: set[int], path: Path) -> None:
             where=path,
             got=f"subject {again[0]}, among {len(again)}",
             expected="shards sorted by subject, as in MEDS",
-            mend="sort the shard by subject_id and time, or convert with `medmcl cooccur to-meds`",
+            fix="sort the shard by subject_id and time, or convert with `medmcl cooccur to-meds`",
         )
     seen.update(names.tolist())
 
@@ -311,5 +311,5 @@ def _damaged(path: Path, error: Exception) -> CohortError:
         "is not a whole parquet file: cut short, or not parquet",
         where=path,
         got=str(error).splitlines()[0][:200],
-        mend="copy or write the shard again",
+        fix="copy or write the shard again",
     )

@@ -80,7 +80,7 @@ def assign(events: Events, rules: Mapping[str, ModalityRule]) -> np.ndarray:
                 f"modalities {other} and {name} both claim an event",
                 got=f"code '{events.code.values[events.code.number[both[0]]][:80]}'",
                 expected="at most one modality an event",
-                mend="narrow one of them with prefix, not_prefix, column or source",
+                fix="narrow one of them with prefix, not_prefix, column or source",
             )
         found[holds] = number
     return found

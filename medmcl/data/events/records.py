@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding
 from medmcl.data.cohort.index_date import index_dates, left_out_findings
@@ -57,14 +57,14 @@ def load_events(
         raise CohortError(
             "events need a table of their own, a row an event",
             where=field,
-            mend="table: events.parquet (or a glob: meds/data/*.parquet)",
+            fix="table: events.parquet (or a glob: meds/data/*.parquet)",
         )
     if index is not None and index.modality is not None:
         raise CohortError(
             "events cannot be cut at the date of another modality's record",
             where=field,
             got=f"index: {{modality: {index.modality}}}",
-            mend="index: {column: COLUMN}, a date in the subjects table",
+            fix="index: {column: COLUMN}, a date in the subjects table",
         )
     spec = _named_as_meds(spec)
     if index is not None and spec.keys.date is None:
@@ -72,7 +72,7 @@ def load_events(
             "events without dates cannot be cut at the index date",
             where=field,
             expected="the column with the date: date: COLUMN",
-            mend="name it, or take index: out and leave out late events yourself",
+            fix="name it, or take index: out and leave out late events yourself",
         )
     findings: list[Finding] = []
     table, owner = own_rows(spec, own, subjects, field, findings)
@@ -118,7 +118,7 @@ def check_shards(spec: ModalitySpec, files: Sequence[Path]) -> None:
         return
     for path in files:
         if path.suffix == ".parquet":
-            check_schema(path, mend=_NO_MEDS)
+            check_schema(path, fix=_NO_MEDS)
 
 
 def _rolled_up(spec: ModalitySpec, events: pd.DataFrame, files: Sequence[Path]) -> pd.DataFrame:
@@ -174,7 +174,7 @@ def _gathered(
         back = (reference[number] - stamps[rows]).astype("m8[D]")
         days = np.where(np.isnat(back), UNDATED, back.astype(np.int64))
         values = {"codes": codes[rows].tolist(), "days": days.tolist()}
-        places[number] = Place(subject=subject, record=subject, values=values)
+        places[number] = RecordRef(subject=subject, record=subject, values=values)
     ids = pd.Index(people, dtype=object, name="record")
     frame = pd.DataFrame(
         {

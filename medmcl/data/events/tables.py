@@ -23,7 +23,7 @@ from pyarrow import csv
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
-from medmcl.core.plain_text import encoding_mend, separator_of
+from medmcl.core.plain_text import encoding_fix, separator_of
 from medmcl.data.events.meds import open_parquet
 from medmcl.data.events.times import offsets, parse_times
 
@@ -280,7 +280,7 @@ def _require(columns: list[str], there: list[str], path: Path) -> None:
             raise CohortError(
                 f"there is no column '{column}'{nearest(column, there)}",
                 where=path,
-                mend="correct the name in the spec; names are case-sensitive",
+                fix="correct the name in the spec; names are case-sensitive",
             )
 
 
@@ -290,6 +290,6 @@ def _damaged(path: Path, error: Exception, line: str = "") -> CohortError:
         "cannot be read as a table of events",
         where=f"{path}{line}",
         got=f"{type(error).__name__}: {text}",
-        mend=encoding_mend(path)
+        fix=encoding_fix(path)
         or "check that the file is complete, UTF-8, and separated as its name says",
     )

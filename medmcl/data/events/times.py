@@ -69,11 +69,11 @@ def _no_date(cells: pa.ChunkedArray, where: str) -> CohortError:
         got=repr(cells[0].as_py()),
         expected="ISO 8601, for example 2019-03-31 or 2019-03-31 14:05:00; for numbers since an "
         "origin name offset_unit",
-        mend=_mend_of(str(cells[0].as_py())),
+        fix=_fix_of(str(cells[0].as_py())),
     )
 
 
-def _mend_of(cell: str) -> str | None:
+def _fix_of(cell: str) -> str | None:
     """What may be written there; day and month of 03/04/2019 cannot be told apart, so no guess."""
     if re.fullmatch(r"\d{1,2}([./-])\d{1,2}\1\d{2,4}.*", cell):
         return "write year, month, day: which of the first two is the day is not guessed"

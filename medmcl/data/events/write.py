@@ -72,7 +72,7 @@ def write_meds(
             same number; nothing is left in the folder then.
     """
     if out.exists() and any(out.iterdir()):
-        raise ArtefactError("holds something already", where=out, mend="name a new folder")
+        raise ArtefactError("holds something already", where=out, fix="name a new folder")
     with _removed_on_failure(out):
         return _write(sources, out, shards, name)
 
@@ -231,7 +231,7 @@ def _write_metadata(
         raise CohortError(
             "two patients get the same number in MEDS",
             expected="names that are whole numbers, or none that is",
-            mend="number the patients yourself, from 1",
+            fix="number the patients yourself, from 1",
         )
     if any(str(number) != name for name, number in done.subjects.items()):
         numbers = {

@@ -103,7 +103,7 @@ def evaluate(
         odd = odd_column(text, columns) if isinstance(text, str) else None
         if odd is None:
             raise
-        raise ExpressionError(odd.what, where=error.where, got=text, mend=odd.mend) from None
+        raise ExpressionError(odd.what, where=error.where, got=text, fix=odd.fix) from None
 
 
 def column_values(frame: pd.DataFrame, name: str) -> Values:
@@ -147,8 +147,8 @@ class _Evaluation:
         method = getattr(self, f"_{type(node).__name__.lower()}", None)
         if method is None:
             comma = isinstance(node, ast.Tuple) and re.search(r"(\d),(\d)", self.text)
-            mend = f"write a decimal point: {comma[1]}.{comma[2]}" if comma else None
-            raise self._refuse(f"'{ast.unparse(node)[:60]}' is not a form that is known", mend)
+            fix = f"write a decimal point: {comma[1]}.{comma[2]}" if comma else None
+            raise self._refuse(f"'{ast.unparse(node)[:60]}' is not a form that is known", fix)
         self.depth += 1
         if self.depth > _DEEPEST:
             raise self._refuse("the expression is nested too deeply")
@@ -156,9 +156,9 @@ class _Evaluation:
         self.depth -= 1
         return result
 
-    def _refuse(self, what: str, mend: str | None = None) -> ExpressionError:
-        mend = mend or f"write only {FORMS}"
-        return ExpressionError(what, where=self.where, got=self.text[:200], mend=mend)
+    def _refuse(self, what: str, fix: str | None = None) -> ExpressionError:
+        fix = fix or f"write only {FORMS}"
+        return ExpressionError(what, where=self.where, got=self.text[:200], fix=fix)
 
     def _rows(self, value: Any, kind: Kind, name: str) -> Values:
         dtype = {"number": np.float64, "truth": bool}.get(kind, object)
@@ -176,8 +176,8 @@ class _Evaluation:
                 return _finite(np.full(len(self.frame), float(value)), str(value)[:40])
             except OverflowError:
                 raise self._refuse("a number is too large") from None
-        mend = "write isnull(column) or notnull(column)" if value is None else None
-        raise self._refuse(f"'{ast.unparse(node)[:60]}' cannot be compared", mend)
+        fix = "write isnull(column) or notnull(column)" if value is None else None
+        raise self._refuse(f"'{ast.unparse(node)[:60]}' cannot be compared", fix)
 
     def _name(self, node: ast.Name) -> Values:
         return self._column(node.id)
@@ -200,12 +200,12 @@ class _Evaluation:
         near, alone = closest(name, columns), self.text.strip("` ") == name
         if name in words_compared_with(self.tree, columns):
             column = f"write the column {near!r}; or " if near else ""
-            mend = f"{column}put words in quotes: {name!r}"
+            fix = f"{column}put words in quotes: {name!r}"
         else:
             wanted = f"write the column {near!r} if that is meant" if near else "correct the name"
-            mend = f"{wanted}; or add '{name}' to the table, or take out what reads it"
+            fix = f"{wanted}; or add '{name}' to the table, or take out what reads it"
         return CohortError(
-            missing.what, where=self.where, got=None if alone else self.text[:200], mend=mend
+            missing.what, where=self.where, got=None if alone else self.text[:200], fix=fix
         )
 
     def _subscript(self, node: ast.Subscript) -> Values:
@@ -310,21 +310,21 @@ class _Evaluation:
     def _refuse_odd(self, words: Values, other: Values | None = None) -> None:
         """Refuse text that is numbers but for a few cells, with who has them.
 
-        No mend compares with text: that would make a no of each of these cells, unnoticed. Asked to
+        No fix compares with text: that would make a no of each of these cells, unnoticed. Asked to
         be 1 (``other``), it may be said what else means yes.
         """
         odd = odd_cells(words.data, words.known)
         if not odd.any():
             return
-        mend = correct(odd)
+        fix = correct(odd)
         one = other is not None and other.name in ("1", "1.0", "True")
         columns = self.frame.columns
         if one and words.name in columns and _is(words, column_values(self.frame, words.name)):
             meant = meant_as_one(words.name, words.data, words.known, odd)
             if meant is not None:
-                mend += f"; or say every value that means yes: {meant}; any other then means no"
+                fix += f"; or say every value that means yes: {meant}; any other then means no"
         what = f"'{words.name}' is a number, but for {told(words.data, odd, self.row_name)}"
-        raise self._refuse(what, mend)
+        raise self._refuse(what, fix)
 
     def _within(self, left: ast.expr, right: ast.expr) -> Values:
         item = self.of(left)
@@ -386,13 +386,13 @@ class _Evaluation:
     def _no_function(self, node: ast.Call, name: str, known: list[str]) -> ExpressionError:
         last = name.rpartition(".")[2]
         meant = _ALIASES.get(last.lower()) or closest(last, known)
-        mend = None
+        fix = None
         if meant is not None:
             inner = [ast.unparse(argument) for argument in node.args]
             if "." in name:
                 inner.insert(0, name.split(".")[0])
-            mend = f"write {meant}({', '.join(inner)})"[:120]
-        return self._refuse(f"there is no function '{name}'", mend)
+            fix = f"write {meant}({', '.join(inner)})"[:120]
+        return self._refuse(f"there is no function '{name}'", fix)
 
     def _options(self, nodes: list[ast.expr]) -> list[Values]:
         flat: list[ast.expr] = []

@@ -13,10 +13,10 @@ _KEYWORDS = ("and", "or", "not", "in", "is", "if", "else", "True", "False", "Non
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake: what it is, and how to mend it."""
+    """A mistake: what it is, and how to fix it."""
 
     what: str
-    mend: str
+    fix: str
 
 
 _SIGNS: tuple[tuple[str, str], ...] = (
@@ -109,13 +109,13 @@ def _words(bare: str, columns: list[str]) -> Mistake | None:
         function = "notnull" if null[3] else "isnull"
         what = f"'{null[2]}' is not known{_at(null.start(2))}"
         return Mistake(what, f"write {function}({null[1]})")
-    for word, mend in (
+    for word, fix in (
         ("between", "write low <= column and column <= high"),
         ("like", "write contains(column, 'part')"),
     ):
         found = re.search(rf"\b{word}\b", bare, re.IGNORECASE)
         if found and found[0] not in columns:
-            return Mistake(f"'{found[0]}' is not known{_at(found.start())}", mend)
+            return Mistake(f"'{found[0]}' is not known{_at(found.start())}", fix)
     found = re.search(r"\b(?:AND|OR|NOT|IN|And|Or|Not|In)\b", bare)
     if found and found[0] not in columns:
         what = f"'{found[0]}' is not known{_at(found.start())}"

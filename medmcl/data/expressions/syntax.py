@@ -47,7 +47,7 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
             too_much,
             where=where or None,
             got=f"{text[:60]}…",
-            mend="write it shorter, or compute the column in the table",
+            fix="write it shorter, or compute the column in the table",
         )
     try:
         with warnings.catch_warnings():
@@ -57,9 +57,9 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         found = find_mistake(text, map(str, columns))
         why = found.what if found else getattr(error, "msg", None) or error
-        mend = found.mend if found else f"write only {FORMS}"
+        fix = found.fix if found else f"write only {FORMS}"
     raise ExpressionError(
-        f"is not an expression: {why}", where=where or None, got=text[:_SHOWN], mend=mend
+        f"is not an expression: {why}", where=where or None, got=text[:_SHOWN], fix=fix
     )
 
 

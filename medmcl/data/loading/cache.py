@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core import members
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
 from medmcl.data.loading.reading import Outcome
@@ -60,7 +60,7 @@ class Stored:
 
 
 def entry_key(
-    description: Any, places: Sequence[Place], files: Callable[[Place], Sequence[Path]]
+    description: Any, places: Sequence[RecordRef], files: Callable[[RecordRef], Sequence[Path]]
 ) -> str:
     """Hash what the rows depend on.
 

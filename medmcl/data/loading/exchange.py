@@ -28,7 +28,7 @@ def exchange(kinds: Sequence[Array], rng: np.random.Generator) -> Array:
     rows = given.copy()
     while len(rows):
         left = np.stack([kind[rows] for kind in kinds])
-        drawn = _mended(left, rng)
+        drawn = _fixed(left, rng)
         alike = (left == left[:, drawn]).any(axis=0)
         if not alike.any():
             given[rows] = rows[drawn]
@@ -37,7 +37,7 @@ def exchange(kinds: Sequence[Array], rng: np.random.Generator) -> Array:
     return given
 
 
-def _mended(kinds: Array, rng: np.random.Generator) -> Array:
+def _fixed(kinds: Array, rng: np.random.Generator) -> Array:
     """A random permutation of (K, n); whoever got a like partner swaps where that helps both."""
     given = rng.permutation(kinds.shape[1])
     theirs, order = kinds[:, given], rng.permutation(len(given))
@@ -46,7 +46,7 @@ def _mended(kinds: Array, rng: np.random.Generator) -> Array:
         mine, got = kinds[:, [row]], theirs[:, [row]]
         mark = np.where(mine == got, mine, -1).tobytes()
         if not (mine == got).any() or mark in hopeless:
-            continue  # another row's swap has mended it, or there is nobody for its like
+            continue  # another row's swap has fixed it, or there is nobody for its like
         for tried in (*_TRIED, None):
             others = order if tried is None else rng.integers(len(given), size=tried)
             fits = ~((kinds[:, others] == got) | (theirs[:, others] == mine)).any(axis=0)

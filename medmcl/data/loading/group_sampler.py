@@ -62,7 +62,7 @@ class WithinGroupSampler:
                 "no group has two subjects, so there would be no negative in any batch",
                 got=f"{len(rows)} rows in {len(np.unique(groups))} groups",
                 expected="groups of several subjects of the train split",
-                mend="fewer clusters, or fewer columns",
+                fix="fewer clusters, or fewer columns",
             )
         largest = max(len(np.unique(theirs)) for _, theirs in self.groups.values())
         self.batch_size = min(batch_size, largest)

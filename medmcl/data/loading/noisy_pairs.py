@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import Finding, counted
 from medmcl.core.rng import derive_seed, numpy_generator
@@ -172,7 +172,7 @@ def _nothing(keys: NoisyPairsKeys, pairs: int) -> CohortError:
         f"modality in {' and '.join(keys.splits)}, within: {keys.within}",
         expected="two pairs or more with different records"
         + ("" if keys.within == "any" else f" and known labels of {keys.task}"),
-        mend="a larger share, or within: any",
+        fix="a larger share, or within: any",
     )
 
 
@@ -193,7 +193,7 @@ class Sayings:
         """Give what a record says."""
         if self.adapter is None:
             return record
-        place: Place = self.places[record]
+        place: RecordRef = self.places[record]
         try:
             return " ".join(self.adapter.read(place).split()).casefold()
         except RecordError:
@@ -217,7 +217,7 @@ def noise_finding(keys: NoisyPairsKeys, noise: Noise, splits: Array) -> Finding:
         what=f"{'; '.join(told)}; {int(noise.noisy.sum()):,} of them are noise (the {keys.modality}"
         + ("" if keys.task is None else f", or the label set of {keys.task},")
         + f" differs); asked for {keys.share:.0%}, within: {keys.within}, seed {keys.seed}",
-        mend="nothing, in a study of wrong pairs; otherwise set share: 0 under `noisy_pairs:`",
+        fix="nothing, in a study of wrong pairs; otherwise set share: 0 under `noisy_pairs:`",
         level="warning",
         scope="cohort",
     )

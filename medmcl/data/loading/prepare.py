@@ -17,10 +17,10 @@ import pandas as pd
 from medmcl import modalities
 from medmcl.core.batch import Batch
 from medmcl.core.config import Config, check, nearest
-from medmcl.core.contracts import Adapter, Place, WeighsOdds
+from medmcl.core.contracts import Adapter, RecordRef, WeighsOdds
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
-from medmcl.core.split_guard import Sides
+from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.data.check.copies import find_copies
 from medmcl.data.check.lost_by_outcome import Loss, losses
@@ -141,7 +141,7 @@ class Prepared:
         return replace(targets, values=values, known=known, competing=competing)
 
     @cached_property
-    def sides(self) -> Sides:
+    def sides(self) -> SplitGuard:
         """Split, subject and content of each sample: what guards whatever is fitted.
 
         Texts, tables and codes of two people may be equal; without a measured modality nothing
@@ -150,7 +150,9 @@ class Prepared:
         measured = [name for name, adapter in self.adapters.items() if adapter.measured]
         contents = tuple(self.identity(name) for name in measured)
         nothing = np.full(len(self.splits), -1)
-        return Sides(splits=self.splits, subjects=self.subjects, contents=contents or (nothing,))
+        return SplitGuard(
+            splits=self.splits, subjects=self.subjects, contents=contents or (nothing,)
+        )
 
     def batch(
         self,
@@ -272,7 +274,7 @@ class Prepared:
 def _closed(split: str) -> ArtefactError:
     return ArtefactError(
         f"the split '{split}' is not open here: {split} is opened only by evaluate",
-        mend="train, select and standardise on train; choose on tuning",
+        fix="train, select and standardise on train; choose on tuning",
     )
 
 
@@ -394,7 +396,7 @@ def _stored(
     counter: _Told,
 ) -> Stored:
     table = cohort.records[name]
-    places: list[Place] = list(table["place"])
+    places: list[RecordRef] = list(table["place"])
     if state is not None:
         adapter.load_state(state)
     else:
@@ -423,13 +425,13 @@ def _stored(
         found = read_entry(cache, key, name, len(places))
     if found is None:
         raise ArtefactError(
-            "the prepared records cannot be read back", where=cache / key, mend="is the disk full?"
+            "the prepared records cannot be read back", where=cache / key, fix="is the disk full?"
         )
     return found
 
 
 def _look_again(
-    adapter: Adapter, name: str, places: Sequence[Place], found: Stored
+    adapter: Adapter, name: str, places: Sequence[RecordRef], found: Stored
 ) -> Stored | None:
     """Read the records of an entry that had faults once more; None if one of them is sound now."""
     findings = dict(found.findings)
@@ -469,17 +471,17 @@ def _note_copies(
 def _refuse_records(cohort: Cohort, findings: list[Finding], lost: list[str]) -> CohortError:
     """Refuse records; to leave them out is no way where all of a modality (``lost``) would go."""
     count = "1 fault" if len(findings) == 1 else f"{len(findings)} faults"
-    mend = "fix them, or leave them out and count them: --set cohort.on_bad_record=exclude"
+    fix = "fix them, or leave them out and count them: --set cohort.on_bad_record=exclude"
     if lost:
-        findings = [replace(one, mend=one.mend.replace(LEAVE_OUT, "")) for one in findings]
-        mend = (
+        findings = [replace(one, fix=one.fix.replace(LEAVE_OUT, "")) for one in findings]
+        fix = (
             f"no record of {' or '.join(lost)} can be used: see its section in cohort.yaml, and "
             "`medmcl check`"
         )
     return CohortError(
         f"records that cannot be used ({count}):\n{listed(findings)}",
         where=f"cohort {cohort.name}",
-        mend=mend,
+        fix=fix,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core import members
-from medmcl.core.contracts import Adapter, NamesFiles, Place, Sketches
+from medmcl.core.contracts import Adapter, NamesFiles, RecordRef, Sketches
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.loading.worker_pool import each
@@ -45,12 +45,12 @@ class Outcome:
         return all(finding.level != "error" for finding in self.findings)
 
 
-def record_files(adapter: Adapter, place: Place) -> list[Path]:
+def record_files(adapter: Adapter, place: RecordRef) -> list[Path]:
     """Give every file a record is made of, also those that are missing."""
     return adapter.files(place) if isinstance(adapter, NamesFiles) else list(place.paths.values())
 
 
-def read_record(adapter: Adapter, place: Place) -> tuple[Any, list[Finding]]:
+def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]:
     """Read and inspect a record; None and the reason if it cannot be read."""
     try:
         raw = adapter.read(place)
@@ -62,13 +62,13 @@ def read_record(adapter: Adapter, place: Place) -> tuple[Any, list[Finding]]:
         fault = RecordError(
             "cannot be read; the file is damaged or of another format",
             got=f"{type(error).__name__}: {str(error)[:200]}",
-            mend="copy it again from its source",
+            fix="copy it again from its source",
         )
         return None, [_unreadable(adapter, place, fault)]
     return _inspected(adapter, raw, place)
 
 
-def _inspected(adapter: Adapter, raw: Any, place: Place) -> tuple[Any, list[Finding]]:
+def _inspected(adapter: Adapter, raw: Any, place: RecordRef) -> tuple[Any, list[Finding]]:
     """Inspect a record that could be read; a check that breaks is one fault of one record."""
     try:
         return raw, adapter.inspect(raw, place)
@@ -79,11 +79,11 @@ def _inspected(adapter: Adapter, raw: Any, place: Place) -> tuple[Any, list[Find
     except Exception as error:
         what = f"can be read, but not checked ({type(error).__name__}: {str(error)[:200]})"
         where = f"subject {place.subject}, record {place.record}"
-        mend = "look at what it holds; if that is sound, the fault is medmcl's: please report it"
-        return None, [Finding(code=f"{adapter.kind}.unchecked", where=where, what=what, mend=mend)]
+        fix = "look at what it holds; if that is sound, the fault is medmcl's: please report it"
+        return None, [Finding(code=f"{adapter.kind}.unchecked", where=where, what=what, fix=fix)]
 
 
-def read_outcome(adapter: Adapter, place: Place) -> Outcome:
+def read_outcome(adapter: Adapter, place: RecordRef) -> Outcome:
     """Read, inspect and hash a record without preparing it."""
     raw, findings = read_record(adapter, place)
     if raw is None:
@@ -95,7 +95,7 @@ def _sketch(adapter: Adapter, raw: Any) -> np.ndarray | None:
     return adapter.sketch(raw) if isinstance(adapter, Sketches) else None
 
 
-def prepare_outcome(adapter: Adapter, place: Place) -> Outcome:
+def prepare_outcome(adapter: Adapter, place: RecordRef) -> Outcome:
     """Read, inspect and prepare a record; a record with an error is not prepared."""
     raw, findings = read_record(adapter, place)
     if any(finding.level == "error" for finding in findings):
@@ -113,7 +113,7 @@ def prepare_outcome(adapter: Adapter, place: Place) -> Outcome:
 
 def of_modality(findings: Iterable[Finding], name: str) -> list[Finding]:
     """Write keys out: adapters call the modality NAME (``inputs.NAME.size``), not knowing it."""
-    return [replace(one, mend=one.mend.replace(".NAME.", f".{name}.")) for one in findings]
+    return [replace(one, fix=one.fix.replace(".NAME.", f".{name}.")) for one in findings]
 
 
 @contextmanager
@@ -122,19 +122,19 @@ def of_this(name: str) -> Iterator[None]:
     try:
         yield
     except (ConfigError, RecordError) as error:
-        if error.mend is None or ".NAME." not in error.mend:
+        if error.fix is None or ".NAME." not in error.fix:
             raise
         raise type(error)(
             error.what,
             where=error.where,
             got=error.got,
             expected=error.expected,
-            mend=error.mend.replace(".NAME.", f".{name}."),
+            fix=error.fix.replace(".NAME.", f".{name}."),
         ) from None
 
 
 def outcomes(
-    adapter: Adapter, name: str, places: Sequence[Place], *, prepared: bool
+    adapter: Adapter, name: str, places: Sequence[RecordRef], *, prepared: bool
 ) -> Iterator[Outcome]:
     """Give the outcome of each record, in order.
 
@@ -148,7 +148,7 @@ def outcomes(
     return (replace(one, findings=tuple(of_modality(one.findings, name))) for one in found)
 
 
-def good_raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
+def good_raws(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[Any]:
     """Give the raw records without faults, read one by one: what `Adapter.fit` learns from."""
     for place in places:
         raw, findings = read_record(adapter, place)
@@ -156,7 +156,7 @@ def good_raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
             yield raw
 
 
-def inspect_together(adapter: Adapter, name: str, places: Sequence[Place]) -> list[Finding]:
+def inspect_together(adapter: Adapter, name: str, places: Sequence[RecordRef]) -> list[Finding]:
     """Read up to 200 records, evenly spaced, for what shows only in many of one modality.
 
     Adapters that look for such faults have ``inspect_together(raws) -> list[Finding]``. Records
@@ -176,7 +176,7 @@ def inspect_together(adapter: Adapter, name: str, places: Sequence[Place]) -> li
     return of_modality(told, name)
 
 
-def _raws(adapter: Adapter, places: Iterable[Place]) -> Iterator[Any]:
+def _raws(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[Any]:
     """Give the raw records that can be read."""
     for place in places:
         raw, _ = read_record(adapter, place)
@@ -208,7 +208,7 @@ def _feed(digest: Any, content: Any) -> None:
         digest.update(repr(content).encode())
 
 
-def _unreadable(adapter: Adapter, place: Place, error: RecordError) -> Finding:
+def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Finding:
     missing = not all(members.exists(file) for file in record_files(adapter, place))
     details = [
         f"{label} {value}"
@@ -222,6 +222,6 @@ def _unreadable(adapter: Adapter, place: Place, error: RecordError) -> Finding:
         code=f"{adapter.kind}.{'missing_file' if missing else 'unreadable'}",
         where=where,
         what=error.what + (f" ({'; '.join(details)})" if details else ""),
-        mend=error.mend
+        fix=error.fix
         or (_FIND if missing else "copy the file again from its source, or correct it"),
     )

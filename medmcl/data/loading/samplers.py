@@ -30,7 +30,7 @@ class UniformSampler:
             raise CohortError(
                 "there is no sample to train on",
                 expected="at least one subject of the train split with the modalities asked for",
-                mend="see `medmcl check`: splits, presence of the modalities, excluded records",
+                fix="see `medmcl check`: splits, presence of the modalities, excluded records",
             )
         order = np.argsort(subjects, kind="stable")
         self.rows = np.asarray(rows)[order]

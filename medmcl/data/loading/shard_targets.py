@@ -114,5 +114,5 @@ def _require_agreeing(cohort: Cohort, targets: Targets) -> None:
             raise CohortError(
                 "labels of a subject differ from sample to sample",
                 where=f"tasks.{targets.name}, subject {subject}",
-                mend=f"leave the task out: --set cohort.tasks.{targets.name}=null",
+                fix=f"leave the task out: --set cohort.tasks.{targets.name}=null",
             )

@@ -21,7 +21,7 @@ import yaml
 
 from medmcl.core import members
 from medmcl.core.config import nearest
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import counted
 from medmcl.core.whole_folder import whole_folder
@@ -59,10 +59,10 @@ class _Part:
 
     name: str
     alone: bool
-    content: Callable[[Place], tuple[str, bytes]]
+    content: Callable[[RecordRef], tuple[str, bytes]]
     """Suffix and bytes of a record."""
 
-    def member(self, place: Place) -> tuple[str, bytes]:
+    def member(self, place: RecordRef) -> tuple[str, bytes]:
         suffix, content = self.content(place)
         return suffix if self.alone else f"{self.name}.{suffix}", content
 
@@ -91,7 +91,7 @@ def write_shards(
             "shards would hold wrong pairs, and nothing would say which",
             where=cohort.path,
             got=cohort.noise,
-            mend="write them with share: 0 under noisy_pairs:, and set it for the shards",
+            fix="write them with share: 0 under noisy_pairs:, and set it for the shards",
         )
     parts = _parts(cohort, modalities)
     names = [part.name for part in parts]
@@ -155,7 +155,7 @@ def _parts(cohort: Cohort, wanted: Sequence[str]) -> list[_Part]:
             where=cohort.path,
             got=said,
             expected=f"modalities with the readers {', '.join(READ_IN_SHARDS)}",
-            mend="name those to write: --modality NAME",
+            fix="name those to write: --modality NAME",
         )
     readers = [_reader(cohort, name) for name in names]
     return [
@@ -164,7 +164,7 @@ def _parts(cohort: Cohort, wanted: Sequence[str]) -> list[_Part]:
     ]
 
 
-def _content(cohort: Cohort, name: str, reader: str) -> Callable[[Place], tuple[str, bytes]]:
+def _content(cohort: Cohort, name: str, reader: str) -> Callable[[RecordRef], tuple[str, bytes]]:
     if reader == "image":
         return _image
     source = cohort.spec.modalities[name].source
@@ -173,7 +173,7 @@ def _content(cohort: Cohort, name: str, reader: str) -> Callable[[Place], tuple[
     return lambda place: ("txt", adapter.read(place).encode("utf-8"))
 
 
-def _image(place: Place) -> tuple[str, bytes]:
+def _image(place: RecordRef) -> tuple[str, bytes]:
     path = place.paths["path"]
     if path.suffix.lower() not in IMAGES:
         raise RecordError(
@@ -181,7 +181,7 @@ def _image(place: Place) -> tuple[str, bytes]:
             where=path,
             got=path.suffix or "no suffix",
             expected=", ".join(IMAGES),
-            mend="give the file its suffix",
+            fix="give the file its suffix",
         )
     try:
         with members.open_binary(path) as file:
@@ -191,7 +191,7 @@ def _image(place: Place) -> tuple[str, bytes]:
             "cannot be read",
             where=path,
             got=error.strerror or "there is no such member",
-            mend="correct the path in cohort.yaml, or say with `present` which subjects have it",
+            fix="correct the path in cohort.yaml, or say with `present` which subjects have it",
         ) from None
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.config import Config
-from medmcl.core.contracts import Adapter, Place, SimpleFeatures
+from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
 from medmcl.core.errors import ArtefactError
-from medmcl.core.split_guard import Sides
+from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.cache import entry_key
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.reading import record_files
@@ -49,7 +49,7 @@ class SimpleTable:
     values: Any
     present: np.ndarray
     train: np.ndarray
-    sides: Sides | None = field(default=None, repr=False, compare=False)
+    sides: SplitGuard | None = field(default=None, repr=False, compare=False)
 
     @property
     def has_terms(self) -> bool:
@@ -178,7 +178,7 @@ def simple_features(
 Found = Mapping[str, float] | Sequence[str]
 
 
-def _measured(adapter: Any, place: Place) -> Found:
+def _measured(adapter: Any, place: RecordRef) -> Found:
     found: Found = adapter.simple_features(adapter.read(place))
     return found
 
@@ -235,7 +235,7 @@ def _by_sample(values: Any, index: np.ndarray, present: np.ndarray) -> Any:
     return pick @ values
 
 
-def _key(prepared: Prepared, modality: str, places: Sequence[Place]) -> str:
+def _key(prepared: Prepared, modality: str, places: Sequence[RecordRef]) -> str:
     adapter: Adapter = prepared.adapters[modality]
     source = prepared.cohort.spec.modalities[modality].source.model_dump(mode="json")
     settings = adapter.settings

@@ -57,7 +57,7 @@ def processors() -> int:
 
 
 @contextmanager
-def lent_processes(count: int) -> Iterator[None]:
+def worker_pool(count: int) -> Iterator[None]:
     """Let records be read by ``count`` processes; 0 or 1 reads in this one.
 
     They start when there is work of some seconds, and end with the block. A script that lends
@@ -118,7 +118,7 @@ def _in_processes(work: Callable[[A], B], items: Sequence[A], processes: _Proces
         raise MedmclError(
             "a process that was reading records died",
             expected="that it ends by itself",
-            mend="it may have run out of memory: try fewer processes, or none (--workers 0)",
+            fix="it may have run out of memory: try fewer processes, or none (--workers 0)",
         ) from None
     finally:
         for future in waiting:

@@ -1,7 +1,7 @@
 """What the cells of a column hold, for messages: values, counts, and how to write their meaning.
 
 A column that is meant as yes or no may have cells that say neither (0, 1 and one ``yes``). No
-mend may turn a yes into a no unnoticed, so the odd cells are named, and so are the values.
+fix may turn a yes into a no unnoticed, so the odd cells are named, and so are the values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def held(column: pd.Series) -> str:
 def no_truth(
     said: str, key: str, value: Values, rows: np.ndarray, names: np.ndarray
 ) -> tuple[str, str]:
-    """Say why values are not yes or no, and how to mend it.
+    """Say why values are not yes or no, and how to fix it.
 
     Args:
         said: The column or expression, as it is written in one.
@@ -46,7 +46,7 @@ def no_truth(
         names: What messages call each sample. (N,) object.
 
     Returns:
-        What is wrong, with values and counts of rows; and the mend.
+        What is wrong, with values and counts of rows; and the fix.
     """
     if value.kind == "codes":
         codes = sorted({code for many in value.data[value.known] for code in many})

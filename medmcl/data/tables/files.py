@@ -22,7 +22,7 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.core.path_suggestions import instead_of
-from medmcl.core.plain_text import encoding_mend
+from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.decimal_commas import marked, with_points
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
 
@@ -77,7 +77,7 @@ def missing_column(column: str, known: list[str], where: str) -> CohortError:
     return CohortError(
         f"there is no column '{column}'{nearest(column, map(str, known))}",
         where=where,
-        mend="correct the name in cohort.yaml; names are case-sensitive",
+        fix="correct the name in cohort.yaml; names are case-sensitive",
     )
 
 
@@ -138,7 +138,7 @@ def join(left: Table, right: Table, on: Mapping[str, str]) -> Table:
             where=f"{field} on {dict(on)}",
             got=twice.iloc[0],
             expected="one row a key",
-            mend="join on a column that is unique, or give the modality this table as its own",
+            fix="join on a column that is unique, or give the modality this table as its own",
         )
     position = pd.Series(np.arange(len(theirs)), index=theirs)
     rows = ours.map(position[position.index.notna()])
@@ -195,7 +195,7 @@ def dates(column: pd.Series, where: str) -> pd.Series:
             where=f"{where}, column {column.name}",
             got=str(parsed[far].iloc[0])[:10],
             expected=f"years {YEARS[0]} to {YEARS[1]}",
-            mend="leave the cell empty where nothing is known",
+            fix="leave the cell empty where nothing is known",
         )
     return parsed
 
@@ -224,7 +224,7 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
             "dates of more than one time zone",
             where=f"{where}, column {column.name}",
             got=str(error)[:100],
-            mend="write all with the same offset, or all without",
+            fix="write all with the same offset, or all without",
         ) from None
     if getattr(parsed.dt, "tz", None) is not None:
         parsed = parsed.dt.tz_localize(None)
@@ -235,7 +235,7 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
             where=f"{where}, column {column.name}",
             got=repr(native(bad.iloc[0])),
             expected="ISO 8601, for example 2019-03-31 or 2019-03-31 14:05:00",
-            mend="write the dates as YYYY-MM-DD",
+            fix="write the dates as YYYY-MM-DD",
         )
     return parsed
 
@@ -374,7 +374,7 @@ def _unreadable(path: Path, error: Exception) -> CohortError:
         "cannot be read as a table",
         where=path,
         got=f"{type(error).__name__}: {str(error)[:200]}",
-        mend=encoding_mend(path)
+        fix=encoding_fix(path)
         or "check the separator, that it is UTF-8, and that the file is complete",
     )
 
@@ -417,9 +417,7 @@ def _pairs(path: Path) -> dict[str, str | None]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(
-            f"cannot be read: {error}", where=path, mend=encoding_mend(path)
-        ) from None
+        raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
     found = [match.groups() for match in map(_KEY_VALUE.match, lines) if match]
     if not found:
         raise CohortError(
@@ -432,6 +430,6 @@ def _no_file(path: Path) -> NoTableError:
     return NoTableError(
         f"there is no such file{instead_of(path)}",
         where=path,
-        mend="correct the name in cohort.yaml, or say where the data lie: "
+        fix="correct the name in cohort.yaml, or say where the data lie: "
         "--set data_root=FOLDER, or the environment variable MEDMCL_DATA",
     )

@@ -55,7 +55,7 @@ class _Sample:
                 "two files of one sample are called alike",
                 where=where,
                 got=f"{self.files[column]} and {cell}",
-                mend="rename one of them",
+                fix="rename one of them",
             )
         self.files[column] = cell
 
@@ -199,7 +199,7 @@ def _text(root: Path, cell: str) -> str:
 
 def _of_cohort(error: RecordError) -> CohortError:
     return CohortError(
-        error.what, where=error.where, got=error.got, expected=error.expected, mend=error.mend
+        error.what, where=error.where, got=error.got, expected=error.expected, fix=error.fix
     )
 
 

@@ -61,7 +61,7 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
             raise CohortError(
                 f"no column is called as '{name}'{nearest(name.strip('*?'), columns)}",
                 where=f"modalities.{spec.name}.columns",
-                mend="correct the pattern in cohort.yaml; `*` stands for any letters",
+                fix="correct the pattern in cohort.yaml; `*` stands for any letters",
             )
         taken.update(found)
         written |= dict.fromkeys(found, about)
@@ -87,7 +87,7 @@ def _refuse_commas(modality: str, table: pd.DataFrame, names: Collection[str]) -
         where=f"modalities.{modality}.columns",
         got=shown + (", …" if len(found) > MOST_SHOWN else ""),
         expected="numbers with a point, 18.85",
-        mend="write points into the table, or save it with semicolons between its cells, where "
+        fix="write points into the table, or save it with semicolons between its cells, where "
         f"18,85 is read as a number; if these are words, say so: {name}: category under columns:, "
         "and auto for others",
     )

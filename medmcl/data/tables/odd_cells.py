@@ -1,7 +1,7 @@
 """The few cells of a column that are no numbers where all others are, for messages.
 
 A column of 0 and 1 with one ``yes`` is read as text. Comparing it with the text ``'1'`` would turn
-that yes into a no unnoticed, so the cells are named with who has them, and the mend keeps them.
+that yes into a no unnoticed, so the cells are named with who has them, and the fix keeps them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class VaryingError(CohortError):
             code="cohort.invalid",
             where=str(self.where),
             what=f"{self.what} ({self.got})",
-            mend=str(self.mend),
+            fix=str(self.fix),
             scope="cohort",
         )
 
@@ -66,7 +66,7 @@ class SubjectTable:
                     f"column '{name}' differs between the rows of {found.who}",
                     where=f"{field}, table {self.where}",
                     got=f"{found.rows}, both subject {found.subject}",
-                    mend=f"correct '{self.id}' or '{name}' of these rows; if both rows are right, "
+                    fix=f"correct '{self.id}' or '{name}' of these rows; if both rows are right, "
                     f"{on_purpose}",
                 )
             if name not in self.frame.columns:

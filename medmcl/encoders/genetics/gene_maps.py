@@ -75,7 +75,7 @@ def link_variants(
         raise ConfigError(
             "no variant lies in any gene", where=where,
             got=f"variants such as {variants[0]} at {places[0] if places else '?'}",
-            mend="check the ids, or the genome build of the positions",
+            fix="check the ids, or the genome build of the positions",
         )  # fmt: skip
     return _links(found, variants, sorted({gene for _, gene in found}))
 
@@ -86,7 +86,7 @@ def _by_place(
     if not places:
         raise ConfigError(
             "the places of the variants are not known", where=path,
-            mend="name a table of pairs: snp_gene",
+            fix="name a table of pairs: snp_gene",
         )  # fmt: skip
     frame = _table(path, ("gene", "chromosome", "start", "end"))
     chromosomes = np.array([place.rpartition(":")[0] for place in places], dtype=object)
@@ -127,7 +127,7 @@ def link_pathways(genes: Sequence[str], path: Path) -> Links:
             "no gene lies in any pathway", where=path,
             got=f"genes such as {', '.join(genes[:3])}; in pathways "
             f"{', '.join([gene for gene, _ in pairs[:3]]) or 'none'}",
-            mend="both must use the same names (symbols, Ensembl or Entrez ids)",
+            fix="both must use the same names (symbols, Ensembl or Entrez ids)",
         )  # fmt: skip
     return _links(found, genes, sorted({pathway for _, pathway in found}))
 

@@ -56,7 +56,7 @@ class MaskedLinear(nn.Module):
                 "the saved weights are of other links than the map gives",
                 where=prefix.rstrip("."),
                 got=f"{saved.shape[-1]:,} links saved, {self.index.shape[1]:,} in the map",
-                mend="name the maps of genes and pathways that the run was trained with",
+                fix="name the maps of genes and pathways that the run was trained with",
             )
         super()._load_from_state_dict(state_dict, prefix, *rest, **others)
 

@@ -58,7 +58,7 @@ class SNPPathway(nn.Module):
         elif settings.pathways is not None or settings.interactions is not None:
             raise ConfigError(
                 "pathways and interactions are of genes, and no variant has one",
-                mend="name snp_gene: or genes:",
+                fix="name snp_gene: or genes:",
             )
         self.unread: Tensor
         self.register_buffer("unread", unread.nonzero()[:, 0])
@@ -68,7 +68,7 @@ class SNPPathway(nn.Module):
         if not inward:
             raise ConfigError(
                 "the encoder 'snp_pathway' reads nothing: no variant has a gene, and rest is 0",
-                mend="name snp_gene: or genes:, or set rest: 64 for a bottleneck of all variants",
+                fix="name snp_gene: or genes:, or set rest: 64 for a bottleneck of all variants",
             )
         self.norm = nn.LayerNorm(inward)
         self.dropout = nn.Dropout(settings.dropout)

@@ -83,7 +83,7 @@ class GraphNetwork(nn.Module, ABC):
         if not features:
             raise ConfigError(
                 f"the encoder '{self.name}' needs features of the regions", got="nodes: []",
-                mend="name some in the recipe's inputs: nodes: [profile]",
+                fix="name some in the recipe's inputs: nodes: [profile]",
             )  # fmt: skip
         self.settings, self.width = settings, settings.width
         self.enter = nn.Linear(features, self.width)

@@ -45,7 +45,7 @@ class TimmImage(nn.Module):
                 f"the model '{settings.model}' widens its features after pooling, so its tokens "
                 "have no place in the shared space",
                 got=f"{self._tokens(probe).shape[2]} channels, {self.width} features",
-                mend="choose a ResNet, ConvNeXt, Swin, ViT or another model without such a layer",
+                fix="choose a ResNet, ConvNeXt, Swin, ViT or another model without such a layer",
             )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
@@ -89,7 +89,7 @@ def _create(settings: TimmImageSettings, axes: tuple[int, ...]) -> Any:
             f"timm has no model '{name}'",
             where="encoder 'timm'",
             expected=f"for example {', '.join(close or ['resnet18', 'resnet50'])}",
-            mend='see `python -c "import timm; print(timm.list_models())"`',
+            fix='see `python -c "import timm; print(timm.list_models())"`',
         )
     options = dict(settings.options)
     if settings.drop_path:

@@ -244,14 +244,14 @@ def _check(gates: Tensor, k: int, capacity: int | Tensor | None) -> None:
         )
     if not isinstance(capacity, int | Tensor | None):
         raise MedmclError(
-            "a capacity is a whole number of slots", got=capacity, mend="see `slots` for rounding"
+            "a capacity is a whole number of slots", got=capacity, fix="see `slots` for rounding"
         )
     least = capacity.min() if isinstance(capacity, Tensor) and capacity.numel() else capacity
     if least is not None and int(least) < 1:
         raise MedmclError(
             "an expert needs at least one slot",
             got=f"capacity {int(least)}",
-            mend="raise the capacity, or give None for no limit",
+            fix="raise the capacity, or give None for no limit",
         )
 
 
@@ -262,7 +262,7 @@ def _check_gates(gates: Tensor) -> None:
         raise MedmclError(
             "gates are not finite: the router's logits or its input overflowed",
             got=f"{int(bad.any(1).sum())} of {len(gates)} tokens, first {int(bad.nonzero()[0, 0])}",
-            mend="look at the input, lower the learning rate, or compute the router in float32",
+            fix="look at the input, lower the learning rate, or compute the router in float32",
         )
     odd = ((gates.detach() < -OUTSIDE) | (gates.detach() > 1 + OUTSIDE)).any(1)
     if odd.any():
@@ -273,7 +273,7 @@ def _check_gates(gates: Tensor) -> None:
             got=f"{int(odd.sum())} of {len(gates)} tokens; token {first} from {low:.4g} to "
             f"{high:.4g}",
             expected="numbers from 0 to 1, the softmax over all experts",
-            mend="give logits.softmax(-1), not the router's logits",
+            fix="give logits.softmax(-1), not the router's logits",
         )
 
 

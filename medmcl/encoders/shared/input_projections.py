@@ -55,7 +55,7 @@ class Patches(nn.Module):
                 "the image is not a whole number of patches high and wide",
                 where="entrance 'patches'",
                 got=f"{rows} x {cols} pixels, patch {edge}",
-                mend="choose a patch that divides both, or prepare another size",
+                fix="choose a patch that divides both, or prepare another size",
             )
         self.width, self.patch = width, None
         self.grid: tuple[int, ...] = (rows // edge, cols // edge)
@@ -153,14 +153,14 @@ class AnyEncoder(nn.Module):
             raise ConfigError(
                 f"the encoder '{name}' gives no tokens",
                 where="entrance 'encoder'",
-                mend="choose an encoder with patches, places or token numbers",
+                fix="choose an encoder with patches, places or token numbers",
             )
         norms = nn.modules.batchnorm._BatchNorm
         if any(isinstance(module, norms) for module in self.encoder.modules()):
             raise ConfigError(
                 f"the encoder '{name}' has batch norm, which a shared tower does not take",
                 where="entrance 'encoder'",
-                mend="choose group or layer norm: a batch may hold no row of the modality",
+                fix="choose group or layer norm: a batch may hold no row of the modality",
             )
         self.width, self.patch, self.grid = width, facts.patch, facts.grid
         self.num_tokens = facts.num_tokens
@@ -181,7 +181,7 @@ def real_tokens(encoded: Encoded) -> Tensor:
         raise ConfigError(
             "the encoder gives no tokens",
             where="entrance 'encoder'",
-            mend="choose an encoder with patches, places or token numbers",
+            fix="choose an encoder with patches, places or token numbers",
         )
     return encoded.tokens
 

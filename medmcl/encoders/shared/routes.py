@@ -47,7 +47,7 @@ def routes(tower: SharedTower, batch: Batch) -> dict[str, Routes]:
         ConfigError: The tower has no experts.
     """
     if tower.trunk.experts is None:
-        raise ConfigError("the tower has no experts", mend="set shared.experts")
+        raise ConfigError("the tower has no experts", fix="set shared.experts")
     seen = []
     hook = tower.trunk.register_forward_hook(lambda _, given, out: seen.append((given[0], out)))
     try:

@@ -112,7 +112,7 @@ class Trunk(nn.Module):
         if not every:
             raise ConfigError(
                 "a tower of one block has no second block for experts",
-                mend="raise depth, or set experts: null",
+                fix="raise depth, or set experts: null",
             )
         last = settings.experts.last or settings.sizes.last
         return every if last is None else every[-last:]

@@ -82,6 +82,6 @@ def _other(name: str, got: object, expected: object) -> ArtefactError:
         where=name,
         got="nothing of this name" if got is None else got,
         expected="no such name" if expected is None else expected,
-        mend="give the weights of a shared tower with experts: null and the same sizes, modalities "
+        fix="give the weights of a shared tower with experts: null and the same sizes, modalities "
         "and pooling",
     )

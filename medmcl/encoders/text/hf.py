@@ -82,7 +82,7 @@ def _require_folder(folder: Path | None) -> Path:
             expected="encoder: {name: hf_text, path: FOLDER}, and inputs.<text>.model: FOLDER",
         )
     if not (folder / "config.json").is_file():
-        raise ConfigError("no transformers model lies there", where=folder, mend=COPY_MODEL)
+        raise ConfigError("no transformers model lies there", where=folder, fix=COPY_MODEL)
     return folder
 
 
@@ -117,7 +117,7 @@ def _with_weights(transformers: Any, folder: Path, config: Any) -> Any:
             "holds no .safetensors; other weights may run code when they are read",
             where=folder,
             got=", ".join(sorted(others)) or "no weights",
-            mend="let somebody who trusts them save them: model.save_pretrained(FOLDER); or set "
+            fix="let somebody who trusts them save them: model.save_pretrained(FOLDER); or set "
             "pretrained: false for first weights",
         )
     try:
@@ -135,7 +135,7 @@ def _with_weights(transformers: Any, folder: Path, config: Any) -> Any:
             "the weights cannot be read",
             where=folder,
             got=" ".join(str(error).split())[:200],
-            mend="copy the folder again from its source",
+            fix="copy the folder again from its source",
         ) from None
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if missing or info["mismatched_keys"]:
@@ -144,7 +144,7 @@ def _with_weights(transformers: Any, folder: Path, config: Any) -> Any:
             where=folder,
             got=f"{len(missing)} missing, first {missing[:3]}; "
             f"{len(info['mismatched_keys'])} of another shape",
-            mend="copy the whole folder from its source",
+            fix="copy the whole folder from its source",
         )
     return model
 
@@ -158,7 +158,7 @@ def _check_fit(config: Any, shape: InputShape, folder: Path) -> None:
             where=folder,
             got=f"a vocabulary of {shape.vocabulary}",
             expected=config.vocab_size,
-            mend=f"set inputs.<text>.model: {folder}",
+            fix=f"set inputs.<text>.model: {folder}",
         )
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and length > longest:
@@ -167,7 +167,7 @@ def _check_fit(config: Any, shape: InputShape, folder: Path) -> None:
             where=folder,
             got=f"max_tokens {length}",
             expected=f"at most {longest}",
-            mend=f"set inputs.<text>.max_tokens: {longest}",
+            fix=f"set inputs.<text>.max_tokens: {longest}",
         )
 
 

@@ -104,7 +104,7 @@ def _checked(
     if not (np.isfinite(g).all() and np.isfinite(y).all() and np.isfinite(more).all()):
         raise ConfigError(
             "values are not finite",
-            mend="give called= for absent dosages; leave out people without outcome or covariates",
+            fix="give called= for absent dosages; leave out people without outcome or covariates",
         )
     if len(np.unique(y)) < 2:
         raise ConfigError("the outcome is the same for everybody", got=float(y[0]))
@@ -137,5 +137,5 @@ def _logistic(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             break
     raise ConfigError(
         "the covariates tell cases from controls without error, so nothing can be tested",
-        mend="leave out the covariate that is the outcome",
+        fix="leave out the covariate that is the outcome",
     )

@@ -68,7 +68,7 @@ def attack_numbers(
         raise MedmclError(
             "every record is of the target class",
             got=f"{len(truth):,} records of class {wanted}",
-            mend="score records of other classes",
+            fix="score records of other classes",
         )
     return given, truth.astype(np.int64), wanted
 
@@ -113,5 +113,5 @@ def _whole(target: object) -> int:
         where="target",
         got=repr(target),
         expected="the number of a column of the logits",
-        mend="target=0",
+        fix="target=0",
     )

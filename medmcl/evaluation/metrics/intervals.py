@@ -102,8 +102,8 @@ class Resampler:
         highest = np.full(self.num_subjects, -1)
         np.maximum.at(highest, self.codes, codes)
         if name != "strata" and (highest[self.codes] != codes).any():
-            mend = "; draw whole sites instead" if name == "sites" else ""
-            raise ValueError(f"bootstrap: a subject is at several {name}{mend}")
+            fix = "; draw whole sites instead" if name == "sites" else ""
+            raise ValueError(f"bootstrap: a subject is at several {name}{fix}")
         return [np.flatnonzero(highest == code) for code in range(int(codes.max(initial=-1)) + 1)]
 
     def _units(self, parts: list[np.ndarray] | None) -> np.ndarray:
@@ -257,7 +257,7 @@ def codes_of_labels(labels: Any, name: str) -> np.ndarray:
         raise ConfigError(
             f"{name}: a row without a label would be taken for the subject of the others",
             got=f"{lost} of {len(array)} missing",
-            mend="give each such row a label of its own, or leave it out",
+            fix="give each such row a label of its own, or leave it out",
         )
     try:
         return np.unique(array, return_inverse=True)[1].reshape(-1)
@@ -409,7 +409,7 @@ def _spec(metric: str | Callable[..., Any]) -> Metric:
     if isinstance(metric, str):
         if metric in NEEDS_SETTINGS:
             raise ConfigError(
-                f"the metric '{metric}' needs a setting", mend=f"give {NEEDS_SETTINGS[metric]}"
+                f"the metric '{metric}' needs a setting", fix=f"give {NEEDS_SETTINGS[metric]}"
             )
         return lookup("metric", metric, SPECS)
     if isinstance(metric, Metric):

@@ -79,7 +79,7 @@ def _words(found: np.ndarray, name: str) -> ConfigError:
         got=", ".join(map(repr, words[:5])) + more,
         expected="1 and 0 or True and False for yes and no; 0, 1, 2, … for several classes; scores "
         "or probabilities for predictions",
-        mend="compare with the word that means yes, as in y == 'yes'; for several classes, "
+        fix="compare with the word that means yes, as in y == 'yes'; for several classes, "
         "np.unique(y, return_inverse=True)[1]",
     )
 

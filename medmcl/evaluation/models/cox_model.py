@@ -163,7 +163,7 @@ def _checked(
     if not (np.isfinite(x).all() and np.isfinite(time).all() and (time >= 0).all()):
         raise ConfigError(
             "features and times must be finite, and times not negative",
-            mend="leave out or impute rows that are not known",
+            fix="leave out or impute rows that are not known",
         )
     return x, event.astype(bool), time
 

@@ -122,7 +122,7 @@ def _finite(array: np.ndarray) -> np.ndarray:
     bad = int((~np.isfinite(values)).sum())
     if bad:
         raise ConfigError(
-            "y contains NaN or infinity", got=f"{bad} values", mend="leave these rows out"
+            "y contains NaN or infinity", got=f"{bad} values", fix="leave these rows out"
         )
     return values
 
@@ -136,7 +136,7 @@ def _classes(array: np.ndarray, kind: str, known: np.ndarray | None) -> tuple[Ta
         check_classification_targets(array)
     except ValueError as error:
         raise ConfigError(
-            str(error), mend="RiskModel(kind='continuous'), or turn the values into classes"
+            str(error), fix="RiskModel(kind='continuous'), or turn the values into classes"
         ) from None
     found, numbers = np.unique(array, return_inverse=True)
     if known is not None:
@@ -152,7 +152,7 @@ def _classes(array: np.ndarray, kind: str, known: np.ndarray | None) -> tuple[Ta
         raise ConfigError(
             "Only binary classification is supported. The type of the target is "
             f"{type_of_target(array)}.",
-            mend="RiskModel(kind='multiclass')",
+            fix="RiskModel(kind='multiclass')",
         )
     values = numbers[:, None].astype(np.float64)
     if kind == "binary":
@@ -168,7 +168,7 @@ def _survival(array: np.ndarray, names: list[str]) -> Targets:
         raise ConfigError(
             "event must be 0 or 1 (or False and True)",
             got=np.unique(seen)[:5],
-            mend="give event first and time second, or columns named 'event' and 'time'",
+            fix="give event first and time second, or columns named 'event' and 'time'",
         )
     if (when < 0).any():
         raise ConfigError("times must not be negative", got=f"{int((when < 0).sum())} are")

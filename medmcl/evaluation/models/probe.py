@@ -390,7 +390,7 @@ def require_survival(targets: Targets, protocol: str) -> None:
             f"the protocol '{protocol}' needs a survival task",
             where=f"task {targets.name}",
             got=targets.kind,
-            mend="use the linear_probe protocol",
+            fix="use the linear_probe protocol",
         )
 
 

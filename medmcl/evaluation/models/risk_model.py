@@ -253,7 +253,7 @@ class RiskModel(BaseEstimator):
                 got=f"{int(bad.any(axis=1).sum())} of {len(X)} rows, "
                 f"{int(bad.any(axis=0).sum())} of {X.shape[1]} columns",
                 expected="finite numbers",
-                mend="leave these rows out, or put an imputer (sklearn.impute) before this model",
+                fix="leave these rows out, or put an imputer (sklearn.impute) before this model",
             )
         return np.asarray(X)
 
@@ -386,7 +386,7 @@ def _refuse_shared(fitted: np.ndarray, tuning: np.ndarray) -> None:
             "the choice of the penalty would see subjects that are fitted on",
             got=f"{len(shared)} of {len(np.unique(tuning))} tuning subjects, as {shared[0]}",
             expected="tuning rows of other subjects",
-            mend="put all rows of a subject on one side",
+            fix="put all rows of a subject on one side",
         )
 
 

@@ -97,7 +97,7 @@ class Together:
             raise ConfigError(
                 "a mean needs embeddings of one width: those of the space that modalities share",
                 got=", ".join(f"{n} {w}" for n, w in zip(self.names, self.widths, strict=True)),
-                mend="space: pooled with heads of one `out`, or another fusion",
+                fix="space: pooled with heads of one `out`, or another fusion",
             )
         total = np.sum([_unit(block) for block in self.blocks()], axis=0)
         return _unit(total / np.maximum(1, self.flags.sum(axis=1))[:, None])

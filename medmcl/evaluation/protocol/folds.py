@@ -84,7 +84,7 @@ class CrossValidation:
                 where=f"task {targets.name}, folds",
                 got=f"{count} with the outcome and every input that no stage has seen",
                 expected="people that no stage was fitted or chosen on",
-                mend="leave `folds` out: held_out is scored; or `refit: all`, which trains every "
+                fix="leave `folds` out: held_out is scored; or `refit: all`, which trains every "
                 "stage anew in each fold",
             )
         return tuple(

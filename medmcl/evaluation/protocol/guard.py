@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from medmcl.core.rng import numpy_generator
-from medmcl.core.split_guard import TEST, Sides
+from medmcl.core.split_guard import TEST, SplitGuard
 from medmcl.core.targets import Targets
 
 WIDE = 8
@@ -28,7 +28,7 @@ def guarded(
     features: Iterable[tuple[np.ndarray, np.ndarray | None]],
     scored_split: str = TEST,
 ) -> Targets:
-    """Give the task with what `Sides` it has, completed from the arguments of an evaluation.
+    """Give the task with what `SplitGuard` it has, completed from the arguments of an evaluation.
 
     Args:
         targets: The task over N rows.
@@ -50,7 +50,7 @@ def guarded(
     people = np.asarray(subjects)
     if known is not None and known.subjects is not None:
         people = known.subjects
-    sides = Sides(splits=names, subjects=people, contents=contents)
+    sides = SplitGuard(splits=names, subjects=people, contents=contents)
     if known is not None:  # what it barred stays so, and its own names stand
         barred = np.where(known.barred > 0, known.barred, sides.barred)
         sides = replace(known, subjects=people, contents=contents)

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.cmr.checks import check_geometry, check_voxels, fault
@@ -67,7 +67,7 @@ class CMR:
     def _chosen(self) -> tuple[str, ...] | int:
         return self.settings.chosen_frames if self._found is None else self._found
 
-    def read(self, place: Place) -> CMRVolume:
+    def read(self, place: RecordRef) -> CMRVolume:
         """Read one file, or one file a frame (``paths: {ed: ..., es: ...}``), stacked on t."""
         where = " + ".join(str(path) for path in place.paths.values())
         if "path" in place.paths:
@@ -87,14 +87,14 @@ class CMR:
             where=where if self.source.row is None else f"{where} row {_row(place, self.source)}",
         )
 
-    def _read_file(self, place: Place, name: str) -> Stack:
+    def _read_file(self, place: RecordRef, name: str) -> Stack:
         if self.source.reader == "nifti":
             turn: Turn = "plane" if self.source.orient == "canonical" else "none"
             return read_nifti(place.paths[name], self.source.axes, turn)
         row = None if self.source.row is None else _row(place, self.source)
         return read_npy(place.paths[name], self.source.axes, row)
 
-    def _named_frames(self, place: Place, length: int, where: str) -> dict[str, int]:
+    def _named_frames(self, place: RecordRef, length: int, where: str) -> dict[str, int]:
         frames = {}
         for name, column in self.source.frames.items():
             number = _integer(place, column, where)
@@ -108,12 +108,12 @@ class CMR:
                     where=where,
                     got=number,
                     expected=f"{first} to {length - 1 + first}",
-                    mend="correct the column, or say in cohort.yaml modalities.NAME.first_frame: "
+                    fix="correct the column, or say in cohort.yaml modalities.NAME.first_frame: "
                     "0 or 1",
                 )
         return frames
 
-    def inspect(self, raw: CMRVolume, place: Place) -> list[Finding]:
+    def inspect(self, raw: CMRVolume, place: RecordRef) -> list[Finding]:
         """Non-finite or constant voxels, empty slices, spacing, axes, frames."""
         where = f"subject {place.subject}, {raw.where}"
         findings = [
@@ -126,14 +126,14 @@ class CMR:
         try:
             self._pick(raw, chosen)
         except RecordError as error:
-            findings.append(fault("frames", where, error.what, str(error.mend)))
+            findings.append(fault("frames", where, error.what, str(error.fix)))
         guessed = isinstance(chosen, tuple) and {"es", "mid"} & set(chosen)
         if guessed and "es" not in raw.frames and len(raw.voxels) > 1:
             what = f"end-systole is not named; frame {self._end_systole(raw)} (a third) is taken"
-            mend = (
+            fix = (
                 "name the column that says it in cohort.yaml: modalities.NAME.frames: {es: COLUMN}"
             )
-            findings.append(fault("es_guessed", where, what, mend, "warning"))
+            findings.append(fault("es_guessed", where, what, fix, "warning"))
         return findings
 
     def sketch(self, raw: CMRVolume) -> np.ndarray | None:
@@ -242,12 +242,12 @@ class CMR:
         """Numbers of the chosen frames; evenly spaced ones start at ED."""
         length, known = len(raw.voxels), self._known(raw)
         if (chosen if isinstance(chosen, int) else len(chosen)) > 1 and length == 1:
-            mend = (
+            fix = (
                 "one frame is read with --set inputs.NAME.mode=volume_3d, or --set "
                 "'inputs.NAME.frames=[ed]'; if the files hold more, say in cohort.yaml which axis "
                 "is time, modalities.NAME.axes: xyzt"
             )
-            raise RecordError("only one time frame", where=raw.where, expected=chosen, mend=mend)
+            raise RecordError("only one time frame", where=raw.where, expected=chosen, fix=fix)
         if isinstance(chosen, int):
             return [(known["ed"] + i * length // chosen) % length for i in range(chosen)]
         lacking = [name for name in chosen if name not in known]
@@ -258,7 +258,7 @@ class CMR:
                 where=raw.where,
                 got=f"{length} frames, ED {known['ed']}, ES {known['es']}",
                 expected=", ".join(known),
-                mend=f"choose frames that every record has: --set 'inputs.NAME.frames=[{have}]'",
+                fix=f"choose frames that every record has: --set 'inputs.NAME.frames=[{have}]'",
             )
         return [known[name] for name in chosen]
 
@@ -287,7 +287,7 @@ class CMR:
         return np.ascontiguousarray((x[:, 0] if settings.is_flat else x).numpy())
 
 
-def _integer(place: Place, column: str, where: str) -> int | None:
+def _integer(place: RecordRef, column: str, where: str) -> int | None:
     """The whole number in a cell; None if the cell is empty."""
     if column not in place.values:
         known = ", ".join(map(str, place.values))
@@ -304,7 +304,7 @@ def _integer(place: Place, column: str, where: str) -> int | None:
     return int(number)
 
 
-def _row(place: Place, source: CMRSource) -> int:
+def _row(place: RecordRef, source: CMRSource) -> int:
     column = str(source.row)
     row = _integer(place, column, f"{place.subject}/{place.record}")
     if row is None:

@@ -20,10 +20,10 @@ MAX_ASPECT = 3.0
 
 
 def fault(
-    code: str, where: str, what: str, mend: str, level: Literal["error", "warning"] = "error"
+    code: str, where: str, what: str, fix: str, level: Literal["error", "warning"] = "error"
 ) -> Finding:
     """Give a finding of this modality."""
-    return Finding(code=f"cmr.{code}", where=where, what=what, mend=mend, level=level)
+    return Finding(code=f"cmr.{code}", where=where, what=what, fix=fix, level=level)
 
 
 def check_voxels(raw: CMRVolume, where: str) -> list[Finding]:
@@ -38,8 +38,8 @@ def check_voxels(raw: CMRVolume, where: str) -> list[Finding]:
     empty = np.flatnonzero(np.ptp(raw.voxels, axis=(2, 3)).max(axis=0) == 0)
     if len(empty):
         what = f"slices {empty.tolist()} are constant at every time"
-        mend = "padding? cut the empty slices, or the middle slice may miss the heart"
-        return [fault("empty_slice", where, what, mend, "warning")]
+        fix = "padding? cut the empty slices, or the middle slice may miss the heart"
+        return [fault("empty_slice", where, what, fix, "warning")]
     return []
 
 
@@ -55,20 +55,20 @@ def check_geometry(
     known = [mm for mm in raw.spacing_mm if not math.isnan(mm)]
     if any(not 0 < mm <= MAX_SPACING_MM for mm in known):
         what = f"spacing along z, y, x of {raw.spacing_mm} mm cannot be"
-        mend = "declare it in cohort.yaml: modalities.NAME.spacing_mm: [x, y, z]"
-        findings.append(fault("spacing", where, what, mend))
+        fix = "declare it in cohort.yaml: modalities.NAME.spacing_mm: [x, y, z]"
+        findings.append(fault("spacing", where, what, fix))
     elif declared is not None and not _agree(raw.header_spacing_mm, zyx(declared)):
         what = f"the header says {raw.header_spacing_mm} mm along z, y, x, the cohort {declared}"
-        mend = "the cohort's is used (x, y, z); correct it, or take modalities.NAME.spacing_mm out"
-        findings.append(fault("spacing", where, what, mend, "warning"))
+        fix = "the cohort's is used (x, y, z); correct it, or take modalities.NAME.spacing_mm out"
+        findings.append(fault("spacing", where, what, fix, "warning"))
     findings += check_axes(raw, where)
     if 1 < depth <= FEW_SLICES:
         what = f"{depth} slices; the ECG-CMR paper needs more than {FEW_SLICES} in short axis"
         findings.append(fault("few_slices", where, what, "exclude it if short-axis", "warning"))
     if raw.diagonal:
         what = "an in-plane axis lies midway between two body axes; its turn may differ from others"
-        mend = "if all files come from one protocol, set modalities.NAME.orient: stored"
-        findings.append(fault("oblique", where, what, mend, "warning"))
+        fix = "if all files come from one protocol, set modalities.NAME.orient: stored"
+        findings.append(fault("oblique", where, what, fix, "warning"))
     return findings
 
 
@@ -85,11 +85,11 @@ def check_axes(raw: CMRVolume, where: str) -> list[Finding]:
         what = f"a plane of {rows} by {columns} pixels: one of them looks like slices or frames"
     if not what:
         return []
-    mend = (
+    fix = (
         "say which axis is which, in the file's order: modalities.NAME.axes: xyzt (z runs through "
         "the slices)"
     )
-    return [fault("axes", where, what, mend, "warning")]
+    return [fault("axes", where, what, fix, "warning")]
 
 
 def _is_time(raw: CMRVolume) -> bool:

@@ -40,8 +40,8 @@ class CMRVolume:
 def join(stacks: Mapping[str, Stack], where: str) -> Stack:
     """Frames in files of their own, stacked on t."""
     if not stacks:
-        mend = "give the modality path: one template, or one for each frame"
-        raise RecordError("no file is named", where=where or None, mend=mend)
+        fix = "give the modality path: one template, or one for each frame"
+        raise RecordError("no file is named", where=where or None, fix=fix)
     first = next(iter(stacks.values()))
     shapes = {name: stack.voxels.shape for name, stack in stacks.items()}
     alike = all(
@@ -57,7 +57,7 @@ def join(stacks: Mapping[str, Stack], where: str) -> Stack:
                 f"{name} {stack.voxels.shape} {stack.spacing_mm} {stack.orientation}"
                 for name, stack in stacks.items()
             ),
-            mend="correct the paths",
+            fix="correct the paths",
         )
     return Stack(
         voxels=np.concatenate([stack.voxels for stack in stacks.values()]),

@@ -15,7 +15,7 @@ import numpy as np
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.codes.settings import CodesAugment, CodesSettings, CodesSource
@@ -60,7 +60,7 @@ class Codes:
         self._words: tuple[str, ...] = ()
         self._numbers: dict[str, int] = {}
 
-    def read(self, place: Place) -> CodeSequence:
+    def read(self, place: RecordRef) -> CodeSequence:
         """The events of a person.
 
         Raises:
@@ -71,26 +71,26 @@ class Codes:
         if codes is None or days is None:
             raise RecordError(
                 "has no events", where=f"{place.subject}/{place.record}",
-                mend="say with `present` who has codes",
+                fix="say with `present` who has codes",
             )  # fmt: skip
         return CodeSequence(tuple(map(str, codes)), np.asarray(days, dtype=np.int64))
 
-    def inspect(self, raw: CodeSequence, place: Place) -> list[Finding]:
+    def inspect(self, raw: CodeSequence, place: RecordRef) -> list[Finding]:
         """No code at all; events after the reference; rows that are cut."""
         where = f"{place.subject}/{place.record}"
         if not raw.codes:
-            mend = "say with `present` who has codes"
-            return [Finding(code="codes.empty", where=where, what="has no code", mend=mend)]
+            fix = "say with `present` who has codes"
+            return [Finding(code="codes.empty", where=where, what="has no code", fix=fix)]
         found = []
         if (raw.days < UNDATED).any():
             what = f"{int((raw.days < UNDATED).sum())} events lie after the reference date"
-            found.append(Finding(code="codes.late", where=where, what=what, mend="leave them out"))
+            found.append(Finding(code="codes.late", where=where, what=what, fix="leave them out"))
         count = len(self._kept(raw).codes)
         if count > self.settings.max_events:
             what = f"has {count} events; the latest {self.settings.max_events} are read"
-            mend = "raise inputs.NAME.max_events if the past matters"
+            fix = "raise inputs.NAME.max_events if the past matters"
             found.append(
-                Finding(code="codes.many", where=where, what=what, mend=mend, level="warning")
+                Finding(code="codes.many", where=where, what=what, fix=fix, level="warning")
             )
         return found
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.ecg import signal as steps
@@ -59,7 +59,7 @@ class ECG:
         self.source, self.settings = source, settings
         self.among = 1
 
-    def read(self, place: Place) -> ECGRecord:
+    def read(self, place: RecordRef) -> ECGRecord:
         """Read one recording; every lead of the file, in mV, at the file's rate.
 
         Raises:
@@ -70,7 +70,7 @@ class ECG:
             raise RecordError(
                 "an ECG is one file",
                 got=", ".join(place.paths) or "no path",
-                mend="give path: one template, without names",
+                fix="give path: one template, without names",
             )
         reader = guess_reader(path) if source.reader == "ecg" else source.reader
         row = self._row(place)
@@ -83,7 +83,7 @@ class ECG:
             units=source.units,
         )
 
-    def files(self, place: Place) -> list[Path]:
+    def files(self, place: RecordRef) -> list[Path]:
         """The file, or the header and signal files of a WFDB record; see `NamesFiles`."""
         path = place.paths.get("path")
         if path is None or not self._is_wfdb(path):
@@ -100,7 +100,7 @@ class ECG:
         except RecordError:
             return False
 
-    def _row(self, place: Place) -> int | None:
+    def _row(self, place: RecordRef) -> int | None:
         column = self.source.row
         if column is None:
             return None
@@ -114,11 +114,11 @@ class ECG:
                 f"column '{column}' must hold the number of a row",
                 where=place.record,
                 got=cell,
-                mend="give a whole number, or say in `present` who has an ECG",
+                fix="give a whole number, or say in `present` who has an ECG",
             ) from None
         return int(number)
 
-    def inspect(self, raw: ECGRecord, place: Place) -> list[Finding]:
+    def inspect(self, raw: ECGRecord, place: RecordRef) -> list[Finding]:
         """Units, rate, leads, NaN, constant and clipped signal, mixed-up names, length."""
         where = f"subject {place.subject}, {raw.where}"
         wanted = self.settings.names
@@ -133,7 +133,7 @@ class ECG:
             look = Look(raw)
             findings += checks.check_values(look, used, where, self._masking)
             units = [*checks.check_units(look, used, self.source.units, where)]
-            findings += units or check_gain(look, used, where)  # one fault, one mend
+            findings += units or check_gain(look, used, where)  # one fault, one fix
             units = [*check_lead_units(look, used, where)]
             findings += units
             doubts = [*check_rate(look, used, self.source.rate_hz, where, self.among)]
@@ -150,8 +150,8 @@ class ECG:
             findings += doubts
         padded = self.settings.pad is not None
         findings += checks.check_length(raw, self.settings.seconds, padded, where)
-        mend = "look at the file; what was read may not be what you expect"
-        findings += [checks.fault("reader", where, note, mend, "warning") for note in raw.quality]
+        fix = "look at the file; what was read may not be what you expect"
+        findings += [checks.fault("reader", where, note, fix, "warning") for note in raw.quality]
         return [self._accepted(finding, place.record) for finding in findings]
 
     def inspect_together(self, raws: Iterable[ECGRecord]) -> list[Finding]:
@@ -176,7 +176,7 @@ class ECG:
             finding,
             level="warning",
             what=f"{finding.what}; accepted in cohort.yaml",
-            mend="nothing, if somebody looked at it; otherwise take it out of accept:",
+            fix="nothing, if somebody looked at it; otherwise take it out of accept:",
         )
 
     def sketch(self, raw: ECGRecord) -> np.ndarray | None:
@@ -229,7 +229,7 @@ class ECG:
                 f"lead {', '.join(absent)} is missing and cannot be derived",
                 where=raw.where,
                 got=", ".join(raw.leads),
-                mend="ask for fewer leads, or set missing_leads: zero",
+                fix="ask for fewer leads, or set missing_leads: zero",
             )
         raw = self.alive(raw).record
         present = [n for n, lead in enumerate(settings.names) if sources(lead, raw.leads)]
@@ -261,7 +261,7 @@ class ECG:
                 where=raw.where,
                 got=f"{raw.seconds:.2f} s",
                 expected=f"{settings.seconds:g} s",
-                mend="ask for fewer seconds, or set pad: zero or repeat",
+                fix="ask for fewer seconds, or set pad: zero or repeat",
             )
         return rows
 
@@ -276,7 +276,7 @@ class ECG:
                 f"holds NaN or infinite samples in {', '.join(broken)}",
                 where=where,
                 got=f"{int((~good).sum())} samples",
-                mend="repair the file, or set missing_samples: interpolate or zero",
+                fix="repair the file, or set missing_samples: interpolate or zero",
             )
         if self.settings.missing_samples == "zero":
             return np.where(good, rows, 0.0)
@@ -359,5 +359,5 @@ class ECG:
                 where="inputs.ecg",
                 got=own[key],
                 expected=state[key],
-                mend="use the settings of the run",
+                fix="use the settings of the run",
             )

@@ -96,11 +96,11 @@ def check_dead(alive: Alive, wanted: Sequence[str], where: str) -> Iterator[Find
     for lead in alive.masked:
         cause = alive.dead.get(lead, "not derivable")
         what = f"lead {lead} masked ({cause})"
-        mend = "nothing, if the other leads are enough; else say inputs.NAME.dead_leads: refuse"
-        yield fault("masked_lead", where, what, mend, "warning")
+        fix = "nothing, if the other leads are enough; else say inputs.NAME.dead_leads: refuse"
+        yield fault("masked_lead", where, what, fix, "warning")
     for lead, cause in alive.dead.items():
         names = sources(lead, alive.record.leads)
         if lead in wanted and names:
             what = f"lead {lead} derived from {' and '.join(names)} ({cause})"
-            mend = "nothing, if the other leads are right; else say inputs.NAME.dead_leads: refuse"
-            yield fault("derived_lead", where, what, mend, "warning")
+            fix = "nothing, if the other leads are right; else say inputs.NAME.dead_leads: refuse"
+            yield fault("derived_lead", where, what, fix, "warning")

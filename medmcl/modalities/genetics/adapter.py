@@ -14,7 +14,7 @@ import numpy as np
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding
 from medmcl.modalities.genetics.alleles import Alignment, align
@@ -55,14 +55,14 @@ class Genetics:
             raise RuntimeError("fit or load_state comes before the panel is used")
         return self._panel
 
-    def files(self, place: Place) -> list[Path]:
+    def files(self, place: RecordRef) -> list[Path]:
         """The .bed, .bim and .fam, or both tables."""
         try:
             return list(files_of(self.source.reader, place.paths).values())
         except RecordError:
             return list(place.paths.values())
 
-    def read(self, place: Place) -> Genotypes:
+    def read(self, place: RecordRef) -> Genotypes:
         """One person's genotypes.
 
         Raises:
@@ -74,12 +74,12 @@ class Genetics:
             raise RecordError(
                 f"the files hold nobody called '{name}'", where=files.variants.where,
                 got=f"for example {', '.join(list(files.individuals)[:3])}",
-                mend="say with modalities.NAME.column which column names people as the files do",
+                fix="say with modalities.NAME.column which column names people as the files do",
             )  # fmt: skip
         dosage, called = files.row(files.individuals[name])
         return Genotypes(dosage, called, files.variants, self._group(place))
 
-    def _group(self, place: Place) -> str | None:
+    def _group(self, place: RecordRef) -> str | None:
         for column, value in (self.source.controls or {}).items():
             if label(place.values.get(column)) != label(value):
                 return None
@@ -87,7 +87,7 @@ class Genetics:
             return ""
         return label(place.values.get(self.source.ancestry))
 
-    def inspect(self, raw: Genotypes, place: Place) -> list[Finding]:
+    def inspect(self, raw: Genotypes, place: RecordRef) -> list[Finding]:
         """Too few calls."""
         rate, least = float(raw.called.mean()), self.settings.subject_call_rate
         if rate >= least and rate > 0:
@@ -98,7 +98,7 @@ class Genetics:
                 where=f"subject {place.subject}, record {place.record}",
                 what=f"{rate:.1%} of {len(raw.called):,} variants are called, "
                 f"fewer than {least:.0%}",
-                mend="lower inputs.NAME.subject_call_rate, if that is meant" + LEAVE_OUT,
+                fix="lower inputs.NAME.subject_call_rate, if that is meant" + LEAVE_OUT,
             )
         ]
 
@@ -142,7 +142,7 @@ class Genetics:
                 f"the file has {alignment.share:.0%} of the {len(self.panel.variants):,} variants",
                 where=raw.variants.where,
                 expected=f"at least {self.settings.panel_share:.0%} of the ids, with their alleles",
-                mend="name variants as in train, impute the others, or lower "
+                fix="name variants as in train, impute the others, or lower "
                 "inputs.NAME.panel_share",
             )
         return alignment.read(raw)

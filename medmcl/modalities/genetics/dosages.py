@@ -52,7 +52,7 @@ class Dosages:
                 f"'{missing[0]}'",
                 where=files["dosages"],
                 got=", ".join(map(str, frame.columns[1:4])) + ", ...",
-                mend=f"take them out of {files['variants'].name}, or correct their names",
+                fix=f"take them out of {files['variants'].name}, or correct their names",
             )
         self._values = _numbers(frame, self.variants.ids, files["dosages"])
 
@@ -70,7 +70,7 @@ def dosage_files(paths: Mapping[str, Path]) -> dict[str, Path]:
         raise RecordError(
             f"the path has no {' and no '.join(missing)}",
             expected="path: {dosages: dosages.parquet, variants: variants.csv}",
-            mend="name both tables: alleles are needed to know what is counted",
+            fix="name both tables: alleles are needed to know what is counted",
         )
     return {name: paths[name] for name in FILES}
 
@@ -100,7 +100,7 @@ def _read_variants(path: Path) -> Variants:
             f"the table of variants has no column '{missing[0]}'"
             f"{nearest(missing[0], map(str, frame.columns))}",
             where=path, expected=", ".join(COLUMNS),
-            mend="rename its columns: counted is the allele whose copies the dosages count",
+            fix="rename its columns: counted is the allele whose copies the dosages count",
         )  # fmt: skip
     holes = frame[["id", "counted", "other"]].isna().any(axis=1).to_numpy()
     if holes.any():
@@ -131,7 +131,7 @@ def _numbers(frame: pd.DataFrame, names: Sequence[str], path: Path) -> np.ndarra
             where=f"{path}, row {row + 1}, column '{names[column]}'",
             got=float(values[row, column]),
             expected="copies of the counted allele; empty = no call",
-            mend="leave cells without a call empty (-1, 9 and 3 are none)",
+            fix="leave cells without a call empty (-1, 9 and 3 are none)",
         )  # fmt: skip
     return np.clip(values, 0, 2).astype(np.float32)
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.genetics.dosages import Dosages, dosage_files
 from medmcl.modalities.genetics.plink import Individual, Plink, plink_files
@@ -53,7 +53,7 @@ def _open(
     return Plink(dict(files), individual) if reader == "plink" else Dosages(dict(files))
 
 
-def individual_of(place: Place, column: str | None) -> str:
+def individual_of(place: RecordRef, column: str | None) -> str:
     """Give a person's name in the files: the cell of a column, or the subject."""
     return place.subject if column is None else label(place.values.get(column)) or ""
 

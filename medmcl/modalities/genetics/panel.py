@@ -117,7 +117,7 @@ def fit_panel(raws: Iterable[Genotypes], settings: GeneticsSettings, needs: int)
             "Hardy-Weinberg equilibrium is to be tested, and nobody in train is a control of known "
             "ancestry",
             where=variants.where,
-            mend="correct controls: or ancestry: in cohort.yaml, or set equilibrium_p: 0",
+            fix="correct controls: or ancestry: in cohort.yaml, or set equilibrium_p: 0",
         )
     p, _ = qc.frequencies(dosage)
     excluded, kept = _exclude(dosage, groups, variants, settings)
@@ -126,7 +126,7 @@ def fit_panel(raws: Iterable[Genotypes], settings: GeneticsSettings, needs: int)
             "quality control leaves no variant",
             where=variants.where,
             got="; ".join(f"{len(ids)} {qc.RULES[rule]}" for rule, ids in excluded.items() if ids),
-            mend="look at the genotypes, or loosen inputs (call rate, frequency, equilibrium)",
+            fix="look at the genotypes, or loosen inputs (call rate, frequency, equilibrium)",
         )
     chosen = variants.take(kept)
     panel = Panel(
@@ -175,7 +175,7 @@ def _matrix(raws: Iterable[Genotypes]) -> tuple[np.ndarray, list[str | None], Va
     if reference is None:
         raise CohortError(
             "nobody in train has genotypes that can be used",
-            mend="see `medmcl check`: call rates, and who is in which split",
+            fix="see `medmcl check`: call rates, and who is in which split",
         )
     return np.stack(rows), groups, reference
 
@@ -233,6 +233,6 @@ def _ancestry(
             got=f"{len(x):,} people, {int(used.sum()):,} variants",
             expected=f"more than {2 * count} people and {count} variants"
             if count else "components above 0",
-            mend="set inputs.NAME.components to fewer",
+            fix="set inputs.NAME.components to fewer",
         )  # fmt: skip
     return Ancestry.fit(x, used, possible) if possible else None

@@ -71,7 +71,7 @@ def plink_files(paths: Mapping[str, Path]) -> dict[str, Path]:
             raise RecordError(
                 f"the path has no {' and no '.join(missing)}",
                 expected="path: genotypes.bed, or path: {bed: ..., bim: ..., fam: ...}",
-                mend="name the files under path: in cohort.yaml",
+                fix="name the files under path: in cohort.yaml",
             )
         return {name: paths[name] for name in ("bed", "bim", "fam")}
     path = paths["path"]
@@ -86,14 +86,14 @@ def _check_bed(path: Path, people: int, count: int) -> None:
         raise RecordError(
             "is no PLINK 1 .bed: the first bytes are others", where=path, got=head[:2].hex(" "),
             expected=MAGIC.hex(" "),
-            mend="was it opened as text, zipped, or is it a .bed of genome regions? make it with "
+            fix="was it opened as text, zipped, or is it a .bed of genome regions? make it with "
             "plink --make-bed",
         )  # fmt: skip
     if len(head) < 3 or head[2] != VARIANT_MAJOR:
         raise RecordError(
             "is not in variant-major order, which alone is read", where=path,
             got=head[2:].hex() or "the end of the file", expected="01",
-            mend="make it anew with plink --make-bed",
+            fix="make it anew with plink --make-bed",
         )  # fmt: skip
     size, expected = path.stat().st_size, 3 + count * ((people + 3) // 4)
     if size != expected:
@@ -102,7 +102,7 @@ def _check_bed(path: Path, people: int, count: int) -> None:
             fault, where=path, got=f"{size:,} bytes",
             expected=f"{expected:,} bytes: 3 + {count:,} variants x {(people + 3) // 4:,} bytes "
             f"for {people:,} people",
-            mend="copy it again, with the .bim and .fam that belong to it",
+            fix="copy it again, with the .bim and .fam that belong to it",
         )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def read_fam(path: Path, individual: Individual = "iid") -> dict[str, int]:
         twice = next(name for number, name in enumerate(names) if found[name] != number)
         raise RecordError(
             "two people have the same name", where=path, got=twice,
-            mend="individual: fid_iid calls people FID_IID"
+            fix="individual: fid_iid calls people FID_IID"
             if individual == "iid" else "give each person a name of his own",
         )  # fmt: skip
     return found

@@ -59,7 +59,7 @@ def _quality(panel: Panel) -> Finding:
         code="genetics.quality",
         where="quality control",
         what=what,
-        mend="nothing, if that is meant; thresholds stand in the recipe's inputs, all ids in "
+        fix="nothing, if that is meant; thresholds stand in the recipe's inputs, all ids in "
         "preprocessing.json",
         level="warning",
         scope="cohort",
@@ -76,7 +76,7 @@ def _too_few(variants: Variants, alignment: Alignment, panel: Panel, least: floa
         what=what
         + (f"; other alleles: {others}" if others else "")
         + (f"; {doubtful} are A/T or C/G in a file of both strands" if doubtful else ""),
-        mend=f"variants are found by id (the file: {variants.ids[0]}; needed: "
+        fix=f"variants are found by id (the file: {variants.ids[0]}; needed: "
         f"{panel.variants.ids[0]}) and alleles: rename or impute them, or lower panel_share",
         scope="cohort",
     )
@@ -104,7 +104,7 @@ def _alignment(variants: Variants, alignment: Alignment, panel: Panel) -> list[F
             code="genetics.alleles",
             where=variants.where,
             what=f"of {len(names):,} variants {'; '.join(said)}",
-            mend="nothing, if the file is sound",
+            fix="nothing, if the file is sound",
             level="warning",
             scope="cohort",
         )
@@ -136,7 +136,7 @@ def _turned(found: Turned, members: Sequence[Genotypes], panel: Panel) -> Findin
         code="genetics.turned",
         where=members[0].variants.where,
         what=what,
-        mend="the alleles are exchanged: correct the columns of alleles"
+        fix="the alleles are exchanged: correct the columns of alleles"
         if found.all_turned
         else "find out which allele the file counts there; people of another ancestry look alike",
         level="error" if found.all_turned else "warning",

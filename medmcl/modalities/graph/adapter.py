@@ -14,7 +14,7 @@ import numpy as np
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.graph.checks import Atlas, graph_findings, silent_regions, uneven_sizes
@@ -55,15 +55,15 @@ class Graph:
             raise ConfigError(
                 "these graphs are read as weights: there is no time series to make them of",
                 got=f"estimate {settings.estimate}, windows {settings.windows}",
-                mend="leave out estimate and windows, or read reader: timeseries",
+                fix="leave out estimate and windows, or read reader: timeseries",
             )
         if settings.fisher_z and source.measure not in ("correlation", "partial_correlation"):
             raise ConfigError(
                 "fisher_z is of correlations", got=f"measure: {source.measure}",
-                mend="leave out fisher_z",
+                fix="leave out fisher_z",
             )  # fmt: skip
 
-    def read(self, place: Place) -> Connectome:
+    def read(self, place: RecordRef) -> Connectome:
         """Weights or time series of a record.
 
         Raises:
@@ -71,7 +71,7 @@ class Graph:
         """
         return read_connectome(self.source, place)
 
-    def inspect(self, raw: Connectome, place: Place) -> list[Finding]:
+    def inspect(self, raw: Connectome, place: RecordRef) -> list[Finding]:
         """Symmetry, NaN, bounds, silent regions, number and names of regions, length, emptiness."""
         where = f"subject {place.subject}, record {place.record}"
         return graph_findings(raw, self.source, self._atlas, where)
@@ -143,7 +143,7 @@ class Graph:
             raise RecordError(
                 "does not fit the regions of the cohort", got=f"{raw.regions} regions",
                 expected=f"{self.atlas.count}" if self.atlas.count else "a sound train record",
-                mend=_ONE,
+                fix=_ONE,
             )  # fmt: skip
         there = ~silent_regions(raw, self.source)
         if raw.series is not None:
@@ -224,7 +224,7 @@ class Graph:
             raise ConfigError(
                 "a view shows parts of the time series, and none are prepared",
                 got=f"window {options.window:g}, windows 0",
-                mend="say how many in the recipe's inputs: windows: 4",
+                fix="say how many in the recipe's inputs: windows: 4",
             )
 
         def draw(*size: int) -> Tensor:

@@ -83,15 +83,15 @@ def uneven_sizes(raws: Iterable[Connectome]) -> list[Finding]:
     most = int(values[counts.argmax()])
     others = ", ".join(str(size) for size in values if size != most)
     what = f"{int((sizes != most).sum())} of {len(sizes)} records read have {others} regions"
-    mend = f"use one atlas for everybody, and say modalities.NAME.regions: {most}"
+    fix = f"use one atlas for everybody, and say modalities.NAME.regions: {most}"
     return [
-        replace(_fault("regions", f"{what}, the others {most}", mend, level="warning"), where="all")
+        replace(_fault("regions", f"{what}, the others {most}", fix, level="warning"), where="all")
     ]
 
 
-def _fault(code: str, what: str, mend: str, *, level: str = "error") -> Finding:
+def _fault(code: str, what: str, fix: str, *, level: str = "error") -> Finding:
     kept = "warning" if level == "warning" else "error"
-    return Finding(code=f"graph.{code}", where="", what=what, mend=mend, level=kept)  # type: ignore[arg-type]  # literal
+    return Finding(code=f"graph.{code}", where="", what=what, fix=fix, level=kept)  # type: ignore[arg-type]  # literal
 
 
 def _regions(raw: Connectome, atlas: Atlas) -> Iterator[Finding]:

@@ -90,7 +90,7 @@ def _from_npz(path: Path, array: str | None, ids: str | None) -> Block:
                 "holds several arrays, and nobody says which",
                 where=path,
                 got=", ".join(choice),
-                mend="say it in cohort.yaml: modalities.NAME.array: ITS NAME",
+                fix="say it in cohort.yaml: modalities.NAME.array: ITS NAME",
             )
         values = _numbers(file[choice[0]], f"{path}, array {choice[0]}")
         owners = None if ids is None else tuple(map(as_id, file[ids].ravel().tolist()))
@@ -213,7 +213,7 @@ def row_of(block: Block, record: str, row: int | None, listed: Path | None, wher
             "holds several records, and nobody says which",
             where=where,
             got=f"shape {block.values.shape}",
-            mend="say whose a row is in cohort.yaml: ids: NAME of an array or column, a file of "
+            fix="say whose a row is in cohort.yaml: ids: NAME of an array or column, a file of "
             "ids (path: {path: ..., ids: ...}), or row: COLUMN of your table",
         )
     if len(owners) != count:
@@ -227,7 +227,7 @@ def row_of(block: Block, record: str, row: int | None, listed: Path | None, wher
             "has no row of this record" if not found else "has several rows of this record",
             where=listed or where,
             got=f"{len(found)} rows with the id {record}",
-            mend="say with `present` who has it" if not found else "give each record one row",
+            fix="say with `present` who has it" if not found else "give each record one row",
         )
     return found[0]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.graph.files import (
     Block,
@@ -48,7 +48,7 @@ class Connectome:
         return int(shown.shape[1])
 
 
-def read_connectome(source: GraphSource, place: Place) -> Connectome:
+def read_connectome(source: GraphSource, place: RecordRef) -> Connectome:
     """Read one record.
 
     Raises:
@@ -57,7 +57,7 @@ def read_connectome(source: GraphSource, place: Place) -> Connectome:
     path = place.paths.get("path")
     if path is None:
         raise RecordError(
-            "has no file", where=f"{place.subject}/{place.record}", mend="name its path: in "
+            "has no file", where=f"{place.subject}/{place.record}", fix="name its path: in "
             "cohort.yaml",
         )  # fmt: skip
     listed = place.paths.get("regions")
@@ -80,7 +80,7 @@ def read_connectome(source: GraphSource, place: Place) -> Connectome:
 
 
 def _of_record(
-    source: GraphSource, place: Place, block: Block, path: Path
+    source: GraphSource, place: RecordRef, block: Block, path: Path
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """The part of a file that is of one record."""
     ids = place.paths.get("ids")
@@ -96,7 +96,7 @@ def _of_record(
         raise RecordError(
             "has axes that do not fit what cohort.yaml says", where=path,
             got=f"shape {values.shape}", expected=f"{own} axes, or {own + 1} with everybody's",
-            mend=f"{layout} are read (layout: {source.layout}); name the array or the layout",
+            fix=f"{layout} are read (layout: {source.layout}); name the array or the layout",
         )  # fmt: skip
     if not everybody:
         return np.asarray(values), block.names
@@ -121,7 +121,7 @@ def _square(weights: np.ndarray, path: Path) -> np.ndarray:
         raise RecordError(
             "is no square matrix", where=path, got=f"{weights.shape[0]} x {weights.shape[1]}",
             expected="regions by regions",
-            mend="of time series, say reader: timeseries; of vectors, say layout: upper",
+            fix="of time series, say reader: timeseries; of vectors, say layout: upper",
         )  # fmt: skip
     return weights
 
@@ -163,7 +163,7 @@ def _one_naming(
 
 
 def _from_edges(
-    source: GraphSource, place: Place, path: Path, listed: tuple[str, ...] | None
+    source: GraphSource, place: RecordRef, path: Path, listed: tuple[str, ...] | None
 ) -> Connectome:
     """Weights of the pairs that a table lists; a pair that it does not list has weight 0."""
     if not path.is_file():
@@ -174,7 +174,7 @@ def _from_edges(
     )
     if edges is None:
         raise RecordError(
-            "has no edge of this record", where=path, mend="say with `present` who has it"
+            "has no edge of this record", where=path, fix="say with `present` who has it"
         )
     start, end, weight = edges
     names = listed or tuple(sorted({*start, *end}, key=region_order))

@@ -15,7 +15,7 @@ import numpy as np
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.image.checks import Look, Usual, check_file, check_pixels, compare
@@ -50,14 +50,14 @@ class Image:
         self.source, self.settings = source, settings
         self._usual: Usual | None = None
 
-    def read(self, place: Place) -> ImageRecord:
+    def read(self, place: RecordRef) -> ImageRecord:
         """Read one file.
 
         Raises:
             RecordError: No path, or a file that cannot be read.
         """
         if "path" not in place.paths:
-            raise RecordError("no file is named", mend="give the modality path: one template")
+            raise RecordError("no file is named", fix="give the modality path: one template")
         path = place.paths["path"]
         turn = self.source.orient == "canonical"
         if self.source.reader == "image":
@@ -76,7 +76,7 @@ class Image:
         declared = self.source.spacing_mm
         return raw if declared is None else replace(raw, spacing_mm=zyx(declared))
 
-    def inspect(self, raw: ImageRecord, place: Place) -> list[Finding]:
+    def inspect(self, raw: ImageRecord, place: RecordRef) -> list[Finding]:
         """NaN, constant, nearly empty or saturated images, and what reading left out."""
         where = f"subject {place.subject}, {raw.where}"
         turned = self.source.orient == "canonical"
@@ -130,7 +130,7 @@ class Image:
                 "is a flat image, and the recipe makes volumes",
                 where=raw.where,
                 got=f"{raw.pixels.shape[1]} by {raw.pixels.shape[2]} pixels",
-                mend="say both: --set 'inputs.NAME.size=[ROWS, COLUMNS]'",
+                fix="say both: --set 'inputs.NAME.size=[ROWS, COLUMNS]'",
             )
         values = grey(raw.pixels) if settings.channels == "grey" else raw.pixels.astype(np.float32)
         if not np.isfinite(values).all():

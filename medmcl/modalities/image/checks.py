@@ -26,10 +26,10 @@ _OBLONG, _ALIKE = 1.15, 1.03
 
 
 def fault(
-    code: str, where: str, what: str, mend: str, level: Literal["error", "warning"] = "error"
+    code: str, where: str, what: str, fix: str, level: Literal["error", "warning"] = "error"
 ) -> Finding:
     """Give a finding of this modality."""
-    return Finding(code=f"image.{code}", where=where, what=what, mend=mend, level=level)
+    return Finding(code=f"image.{code}", where=where, what=what, fix=fix, level=level)
 
 
 def check_pixels(raw: ImageRecord, where: str) -> list[Finding]:
@@ -49,16 +49,16 @@ def check_pixels(raw: ImageRecord, where: str) -> list[Finding]:
     full = float((pixels >= (high if np.isnan(raw.full_scale) else raw.full_scale)).mean())
     if alike > NEARLY:
         what = f"{alike:.1%} of the pixels have nearly the same value"
-        mend = "look at it: is it a blank, or is one pixel far too bright?"
-        findings.append(fault("empty", where, what, mend, "warning"))
+        fix = "look at it: is it a blank, or is one pixel far too bright?"
+        findings.append(fault("empty", where, what, fix, "warning"))
     elif full > SATURATED:
         what = f"{full:.0%} of the pixels have the largest value, {high:g}"
-        mend = "saturated? export it again with a wider window"
-        findings.append(fault("saturated", where, what, mend, "warning"))
+        fix = "saturated? export it again with a wider window"
+        findings.append(fault("saturated", where, what, fix, "warning"))
     if min(pixels.shape[-2:]) < FEW_PIXELS:
         what = f"{pixels.shape[-2]} by {pixels.shape[-1]} pixels"
-        mend = "is this the image, or its thumbnail? are the axes named right?"
-        findings.append(fault("small", where, what, mend, "warning"))
+        fix = "is this the image, or its thumbnail? are the axes named right?"
+        findings.append(fault("small", where, what, fix, "warning"))
     return findings
 
 
@@ -67,16 +67,16 @@ def check_file(raw: ImageRecord, where: str, *, turned: bool) -> list[Finding]:
     findings = []
     if turned and not raw.placed:
         what = "the header does not say how the volume lies in the body (no sform, no qform)"
-        mend = "take it from its source again; or, if all files are stored alike, "
-        mend += "modalities.NAME.orient: stored"
-        findings.append(fault("no_affine", where, what, mend))
+        fix = "take it from its source again; or, if all files are stored alike, "
+        fix += "modalities.NAME.orient: stored"
+        findings.append(fault("no_affine", where, what, fix))
     if "alpha" in raw.notes:
-        what, mend = "an alpha channel, opaque everywhere, was dropped", "nothing"
-        findings.append(fault("alpha", where, what, mend, "warning"))
+        what, fix = "an alpha channel, opaque everywhere, was dropped", "nothing"
+        findings.append(fault("alpha", where, what, fix, "warning"))
     if "depth" in raw.notes:
         what = "colours of 16 bits are read with 8"
-        mend = "nothing, if that is enough; grey images keep their 16 bits"
-        findings.append(fault("depth", where, what, mend, "warning"))
+        fix = "nothing, if that is enough; grey images keep their 16 bits"
+        findings.append(fault("depth", where, what, fix, "warning"))
     return findings
 
 
@@ -162,7 +162,7 @@ def compare(seen: Sequence[Look], usual: Usual | None) -> list[Finding]:
             where="all images",
             what=f"{len(found)} of {len(seen)} images {said[code][0]}, "
             f"{said[code][1]}; the first is {found[0]}",
-            mend="look at them: are they of another kind, or exported in another way?",
+            fix="look at them: are they of another kind, or exported in another way?",
             level="warning",
             scope="cohort",
         )

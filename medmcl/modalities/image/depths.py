@@ -35,8 +35,8 @@ def check_depths(seen: Sequence[Look], settings: ImageSettings) -> list[Finding]
             f"{len(eight)} of {len(seen)} images have 8 bits and {len(sixteen)} have 16; range "
             f"makes them 0 to 1 {over}; the first are {eight[0].where} and {sixteen[0].where}"
         )
-        mend = "--set inputs.NAME.intensity=percentile, or export all alike"
-        findings.append(_warning("mixed_depth", what, mend))
+        fix = "--set inputs.NAME.intensity=percentile, or export all alike"
+        findings.append(_warning("mixed_depth", what, fix))
     return findings
 
 
@@ -52,18 +52,16 @@ def _dim(seen: Sequence[Look]) -> list[Finding]:
         f"{len(dim)} of {len(seen)} images use at most {largest / _SIXTEEN:.1%} of 16 bits: "
         f"probably {bits} bits, nearly black over 16; the first is {dim[0].where}"
     )
-    mend = (
-        f"--set 'inputs.NAME.range=[0, {2**bits - 1}]', or --set inputs.NAME.intensity=percentile"
-    )
-    return [_warning("dim", what, mend)]
+    fix = f"--set 'inputs.NAME.range=[0, {2**bits - 1}]', or --set inputs.NAME.intensity=percentile"
+    return [_warning("dim", what, fix)]
 
 
-def _warning(code: str, what: str, mend: str) -> Finding:
+def _warning(code: str, what: str, fix: str) -> Finding:
     return Finding(
         code=f"image.{code}",
         where="all images",
         what=what,
-        mend=mend,
+        fix=fix,
         level="warning",
         scope="cohort",
     )

@@ -32,8 +32,8 @@ def read_dicom_image(path: Path, *, window: bool = True) -> ImageRecord:
         raise RecordError("holds no image", where=path, got=str(dataset.get("Modality", "")))
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
-        mend = "convert a series or cine to NIfTI (dcm2niix)"
-        raise RecordError("holds several frames", where=path, got=frames, expected=1, mend=mend)
+        fix = "convert a series or cine to NIfTI (dcm2niix)"
+        raise RecordError("holds several frames", where=path, got=frames, expected=1, fix=fix)
     stored = dataset.pixel_array  # raises on missing bytes; colours come as red, green, blue
     if stored.ndim == 3:
         pixels, full_scale = one_if_grey(stored.transpose(2, 0, 1)), _full_scale(dataset)

@@ -37,12 +37,12 @@ def read_image(path: Path, *, turn: bool = True) -> ImageRecord:
         raise RecordError(
             "there is no such file",
             where=path,
-            mend="correct the path in cohort.yaml, or say with `present` which subjects have it",
+            fix="correct the path in cohort.yaml, or say with `present` which subjects have it",
         )
     with members.open_binary(path) as file:
         if not file.read(1):
             raise RecordError(
-                "the file is empty (zero bytes)", where=path, mend="copy it again from its source"
+                "the file is empty (zero bytes)", where=path, fix="copy it again from its source"
             )
         file.seek(0)
         return _decoded(file, path, turn)
@@ -65,7 +65,7 @@ def _decoded(file: IO[bytes], path: Path, turn: bool) -> ImageRecord:
                 where=path,
                 got=f"{type(error).__name__}: {str(error)[:200]}",
                 expected=", ".join(FORMATS),
-                mend="copy it again from its source, or convert it to PNG",
+                fix="copy it again from its source, or convert it to PNG",
             ) from None
 
 
@@ -79,7 +79,7 @@ def _record(image: Any, path: Path, turn: bool) -> ImageRecord:
             where=path,
             got=count,
             expected=1,
-            mend="save the one that is meant, or convert a volume to NIfTI",
+            fix="save the one that is meant, or convert a volume to NIfTI",
         )
     notes = ("depth",) if _is_deep_colour(image) else ()
     is_negative = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
@@ -121,7 +121,7 @@ def _pixels(image: Any, path: Path) -> tuple[np.ndarray, float, bool]:
                 "has transparent pixels, and nobody says what lies behind them",
                 where=path,
                 got=f"alpha down to {lowest} of 255",
-                mend="save it without transparency, on the background that is meant",
+                fix="save it without transparency, on the background that is meant",
             )
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[None], _EIGHT, False

@@ -42,7 +42,7 @@ def _limits(values: np.ndarray, settings: ImageSettings, image: ImageRecord) -> 
                 "all intensities are alike",
                 where=image.where,
                 got=f"percentiles {low:g}, {high:g}",
-                mend="look at the image; if only a small part of it is bright, raise "
+                fix="look at the image; if only a small part of it is bright, raise "
                 "inputs.NAME.upper_percentile",
             )
         return low, high
@@ -53,7 +53,7 @@ def _limits(values: np.ndarray, settings: ImageSettings, image: ImageRecord) -> 
             "the file does not say which range its values have",
             where=image.where,
             got=f"{values.min():g} to {values.max():g}",
-            mend="give it: --set 'inputs.NAME.range=[LOW, HIGH]', or another inputs.NAME.intensity",
+            fix="give it: --set 'inputs.NAME.range=[LOW, HIGH]', or another inputs.NAME.intensity",
         )
     return 0.0, image.full_scale
 

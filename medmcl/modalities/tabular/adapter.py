@@ -16,7 +16,7 @@ import numpy as np
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding, counted
 from medmcl.modalities.tabular.settings import (
@@ -59,7 +59,7 @@ class Tabular:
         self._without_variation: list[str] = []
         self._is_given = False  # learned elsewhere: see load_state
 
-    def read(self, place: Place) -> dict[str, Cell]:
+    def read(self, place: RecordRef) -> dict[str, Cell]:
         """Column to a number, a category or None; a number that cannot be read is None too.
 
         Raises:
@@ -72,13 +72,13 @@ class Tabular:
                 f"the table has no column {_some(map(repr, missing))}",
                 where=f"{place.subject}/{place.record}",
                 expected=_some(map(str, values)),
-                mend="correct the names under modalities.NAME.columns in cohort.yaml",
+                fix="correct the names under modalities.NAME.columns in cohort.yaml",
             )
         return {
             name: read_cell(values[name], column.kind)[0] for name, column in self.columns.items()
         }
 
-    def inspect(self, raw: Mapping[str, Cell], place: Place) -> list[Finding]:
+    def inspect(self, raw: Mapping[str, Cell], place: RecordRef) -> list[Finding]:
         """Numbers that are none or out of range, new categories, records without any cell."""
         where = f"{place.subject}/{place.record}"
         findings = []
@@ -90,16 +90,14 @@ class Tabular:
                 findings.append(_out_of_range(name, value, column, where))
             elif isinstance(value, str) and self._is_unseen(name, value):
                 what = f"column '{name}' has '{value}', which the training records did not have"
-                mend = "it is treated as unseen; correct its spelling if it is none"
+                fix = "it is treated as unseen; correct its spelling if it is none"
                 findings.append(
-                    Finding(
-                        code="tabular.unseen", where=where, what=what, mend=mend, level="warning"
-                    )
+                    Finding(code="tabular.unseen", where=where, what=what, fix=fix, level="warning")
                 )
         if all(value is None for value in raw.values()):
-            mend = "say with `present` who has these data"
+            fix = "say with `present` who has these data"
             findings.append(
-                Finding(code="tabular.empty", where=where, what="every cell is missing", mend=mend)
+                Finding(code="tabular.empty", where=where, what="every cell is missing", fix=fix)
             )
         return findings
 
@@ -153,7 +151,7 @@ class Tabular:
                 code="tabular.constant",
                 where="columns",
                 what=f"{what}in train, which tell nothing: {_some(names)}",
-                mend="nothing, if that is meant; otherwise complete the table, or leave them out "
+                fix="nothing, if that is meant; otherwise complete the table, or leave them out "
                 "of columns:",
                 level="warning",
             )
@@ -285,7 +283,7 @@ class Tabular:
                         f"the column '{name}' was a {kind} where it was learned",
                         where="columns of a table modality",
                         got=here,
-                        mend=f"write {name}: {kind} under columns: in cohort.yaml, and recode its "
+                        fix=f"write {name}: {kind} under columns: in cohort.yaml, and recode its "
                         f"cells as in training ({_coded(kind, learned[name])}) where they differ",
                     )
         self._is_given = True
@@ -360,7 +358,7 @@ def _unreadable(name: str, cell: Any, where: str, *, is_given: bool) -> Finding:
         code="tabular.number",
         where=where,
         what=f"column '{name}' must be a number, got {cell!r}",
-        mend="write a plain number with a point (89+, 3,5 and <4 are none), or leave it empty; if "
+        fix="write a plain number with a point (89+, 3,5 and <4 are none), or leave it empty; if "
         f"its cells are words, {words}",
     )
 
@@ -371,5 +369,5 @@ def _out_of_range(name: str, value: float, column: Column, where: str) -> Findin
         where=where,
         what=f"column '{name}' has {value:g} {column.unit}".rstrip()
         + f", outside {column.min} to {column.max}",
-        mend="correct the value or its unit, empty the cell, or widen min and max",
+        fix="correct the value or its unit, empty the cell, or widen min and max",
     )

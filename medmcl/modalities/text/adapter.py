@@ -18,7 +18,7 @@ import numpy as np
 from medmcl.core import members
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.text.bpe import BytePairs
@@ -56,7 +56,7 @@ class Text:
         if settings.clip_vocabulary is not None and settings.clip_vocabulary.is_file():
             self._tokens = ClipTokens.from_file(settings.clip_vocabulary)
 
-    def read(self, place: Place) -> str:
+    def read(self, place: RecordRef) -> str:
         """The text of a cell, of several or of a file; an empty cell is an empty text.
 
         With `sections` only those, or all of a text that has none of them (`ReportText.whole`).
@@ -76,27 +76,27 @@ class Text:
         prefix = self.source.prefix
         return _behind(prefix, text) if prefix and text.strip() else text
 
-    def inspect(self, raw: str, place: Place) -> list[Finding]:
+    def inspect(self, raw: str, place: RecordRef) -> list[Finding]:
         """Empty texts (or of which no token is made), lacking sections, texts longer than a row."""
         where = f"{place.subject}/{place.record}"
         length = 2 + (len(split_words(raw)) if self._tokens is None else self._length(raw))
         if length == 2:
-            mend = "say with `present` who has a text"
-            return [Finding(code="text.empty", where=where, what="the text is empty", mend=mend)]
+            fix = "say with `present` who has a text"
+            return [Finding(code="text.empty", where=where, what="the text is empty", fix=fix)]
         return [*self._whole(raw, where), *self._long(length, where)]
 
     def _whole(self, raw: str, where: str) -> list[Finding]:
         if not (isinstance(raw, ReportText) and raw.whole):
             return []
         what = f"no section {' or '.join(self.source.sections)}: the whole text is taken"
-        mend = "nothing, if that is meant; otherwise name its headers: modalities.NAME.sections"
-        return [Finding(code="text.whole", where=where, what=what, mend=mend, level="warning")]
+        fix = "nothing, if that is meant; otherwise name its headers: modalities.NAME.sections"
+        return [Finding(code="text.whole", where=where, what=what, fix=fix, level="warning")]
 
     def _long(self, length: int, where: str) -> list[Finding]:
         if length > self.settings.max_tokens:
             what = f"the text has {length} tokens or more; {self.settings.max_tokens} are read"
-            mend = "raise inputs.NAME.max_tokens if the end matters"
-            return [Finding(code="text.long", where=where, what=what, mend=mend, level="warning")]
+            fix = "raise inputs.NAME.max_tokens if the end matters"
+            return [Finding(code="text.long", where=where, what=what, fix=fix, level="warning")]
         return []
 
     def _length(self, raw: str) -> int:
@@ -196,7 +196,7 @@ class Text:
             raise ConfigError(
                 "a view takes or moves words of which no marks are prepared",
                 got=f"{', '.join(options.by_marks)}; marks: false",
-                mend="say in the recipe's inputs of these texts: marks: true",
+                fix="say in the recipe's inputs of these texts: marks: true",
             )
         prepared, x = x, self.plain(x)
         if options.by_marks:
@@ -246,13 +246,13 @@ def _behind(prefix: str, text: str) -> str:
     return ReportText(both, text.whole) if isinstance(text, ReportText) else both
 
 
-def _read_cell(place: Place, column: str) -> str:
+def _read_cell(place: RecordRef, column: str) -> str:
     where = f"{place.subject}/{place.record}"
     if column not in place.values:
         known = ", ".join(map(str, place.values))
-        mend = "correct modalities.NAME.column in cohort.yaml"
+        fix = "correct modalities.NAME.column in cohort.yaml"
         raise RecordError(
-            f"the table has no column '{column}'", where=where, expected=known, mend=mend
+            f"the table has no column '{column}'", where=where, expected=known, fix=fix
         )
     cell = place.values[column]
     if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell) == "<NA>":
@@ -260,25 +260,25 @@ def _read_cell(place: Place, column: str) -> str:
     return str(cell)
 
 
-def _read_file(place: Place, encoding: str) -> str:
+def _read_file(place: RecordRef, encoding: str) -> str:
     where = f"{place.subject}/{place.record}"
     path = place.paths.get("path")
     if path is None:
-        mend = "give modalities.NAME a path, or a column"
-        raise RecordError("neither a column nor a file holds the text", where=where, mend=mend)
+        fix = "give modalities.NAME a path, or a column"
+        raise RecordError("neither a column nor a file holds the text", where=where, fix=fix)
     try:
         with members.open_binary(path) as raw, io.TextIOWrapper(raw, encoding=encoding) as file:
             text = file.read()
     except FileNotFoundError:
-        mend = "correct the path in cohort.yaml, or say with `present` which subjects have it"
-        raise RecordError("there is no such file", where=path, mend=mend) from None
+        fix = "correct the path in cohort.yaml, or say with `present` which subjects have it"
+        raise RecordError("there is no such file", where=path, fix=fix) from None
     except LookupError:
-        mend = "use a name Python knows: utf-8, latin-1, cp1252"
-        raise RecordError("unknown encoding", where=path, got=encoding, mend=mend) from None
+        fix = "use a name Python knows: utf-8, latin-1, cp1252"
+        raise RecordError("unknown encoding", where=path, got=encoding, fix=fix) from None
     except (OSError, UnicodeError) as error:
-        mend = "say the file's own in cohort.yaml: modalities.NAME.encoding: latin-1"
+        fix = "say the file's own in cohort.yaml: modalities.NAME.encoding: latin-1"
         raise RecordError(
-            "is not text in the declared encoding", where=path, got=error, mend=mend
+            "is not text in the declared encoding", where=path, got=error, fix=fix
         ) from None
     if "\0" in text:
         raise RecordError("is not a text file (it holds zero bytes)", where=path)

@@ -75,7 +75,7 @@ class ClipTokens:
                 "there is no such vocabulary",
                 where=path,
                 expected=EXPECTED,
-                mend="copy it there; nothing is downloaded",
+                fix="copy it there; nothing is downloaded",
             )
         try:
             content = path.read_bytes()
@@ -90,7 +90,7 @@ class ClipTokens:
                 where=path,
                 got=f"{type(error).__name__}: {str(error)[:200]}",
                 expected=EXPECTED,
-                mend="copy it again from its source",
+                fix="copy it again from its source",
             ) from None
 
     @classmethod

@@ -30,7 +30,7 @@ def tokens_of_run(folder: Path, name: str | None = None) -> Mapping[str, Any]:
         raise ConfigError(
             f"is not the folder of a run (it has no {FILE})",
             where=f"vocabulary_of: {folder}",
-            mend="give the folder that `medmcl pretrain --out` named",
+            fix="give the folder that `medmcl pretrain --out` named",
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError("is damaged", where=file, got=error) from None
@@ -45,7 +45,7 @@ def tokens_of_run(folder: Path, name: str | None = None) -> Mapping[str, Any]:
             "that run has several text modalities",
             where=f"vocabulary_of: {folder}",
             got=", ".join(states),
-            mend="name one of them: vocabulary_name",
+            fix="name one of them: vocabulary_name",
         )
     if name is not None and name not in states:
         raise ConfigError(

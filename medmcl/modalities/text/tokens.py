@@ -169,7 +169,7 @@ class LocalModel:
         """
         transformers = import_transformers()
         if not folder.is_dir():
-            raise ConfigError("there is no such folder", where=folder, mend=COPY_MODEL)
+            raise ConfigError("there is no such folder", where=folder, fix=COPY_MODEL)
         try:
             tokeniser = transformers.AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
@@ -179,7 +179,7 @@ class LocalModel:
                 "no tokeniser can be read there",
                 where=folder,
                 got=str(error)[:200],
-                mend=COPY_MODEL,
+                fix=COPY_MODEL,
             ) from None
         return cls(tokeniser, str(folder))
 

@@ -106,7 +106,7 @@ class Masked(nn.Module):
         if name not in embeddings.batch.masks or name not in embeddings.tokens:
             raise ConfigError(
                 f"the view '{view}' does not hide tokens of '{name}'",
-                mend=f"add '{name}: 0.8' to views.{view}.mask",
+                fix=f"add '{name}: 0.8' to views.{view}.mask",
             )
         rows = embeddings.batch.present[name].nonzero().squeeze(1)
         mask, visible = embeddings.batch.masks[name][rows], embeddings.tokens[name].shape[1]

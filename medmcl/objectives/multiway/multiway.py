@@ -61,10 +61,10 @@ def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
         raise MedmclError(
             "a contrastive loss needs at least 2 rows: with fewer there is no negative",
             got=len(points[0]),
-            mend="leave the term out, or use larger batches",
+            fix="leave the term out, or use larger batches",
         )
     if not all(x.is_floating_point() for x in points):
-        raise MedmclError("embeddings must hold floating-point numbers", mend="embeddings.float()")
+        raise MedmclError("embeddings must hold floating-point numbers", fix="embeddings.float()")
     wider = widen(points[0]).dtype
     for x in points[1:]:
         wider = torch.promote_types(wider, widen(x).dtype)

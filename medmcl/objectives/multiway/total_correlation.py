@@ -86,7 +86,7 @@ def _against_all(points: Tensor, anchor: int, scale: Tensor) -> tuple[Tensor, Te
         raise MedmclError(
             "negatives: all needs too much memory",
             got=f"{rows} rows to the power of {others + 1} modalities",
-            mend="negatives: shifted, or smaller batches",
+            fix="negatives: shifted, or smaller batches",
         )
     tuples = points.new_ones((1, points.shape[2]))
     for number, x in enumerate(points):

@@ -107,7 +107,7 @@ class Gram(Several):
 
     Sees: whether M vectors lie in a common plane, so also what shows in no pair. Cannot: tell a
     vector from its negative, or go on learning once any two of them coincide (the volume is 0
-    whatever the third does); the cosine term mends both. Rows that lack a modality are left out.
+    whatever the third does); the cosine term fixes both. Rows that lack a modality are left out.
     Only the anchor is contrasted: the others are drawn together through it.
 
     Source:

@@ -163,5 +163,5 @@ def _isolated(last: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _warning(code: str, what: str, mend: str) -> Finding:
-    return Finding(code=f"graph.{code}", where=LEARNED_GRAPH, what=what, mend=mend, level="warning")
+def _warning(code: str, what: str, fix: str) -> Finding:
+    return Finding(code=f"graph.{code}", where=LEARNED_GRAPH, what=what, fix=fix, level="warning")

@@ -38,7 +38,7 @@ class FixedPairs:
         seen: set[frozenset[str]] = set()
         for (a, b), weight in weights.items():
             if a == b:
-                raise ConfigError(f"'{a}' is paired with itself", mend="use the objective in_modal")
+                raise ConfigError(f"'{a}' is paired with itself", fix="use the objective in_modal")
             if frozenset((a, b)) in seen:
                 raise ConfigError(f"the pair {a}~{b} stands twice")
             if not weight > 0:

@@ -69,7 +69,7 @@ def as_scores(scores: Any) -> np.ndarray:
     values[np.isnan(values)] = -math.inf
     np.fill_diagonal(values, -math.inf)
     if np.isposinf(values).any():
-        raise MedmclError("a score cannot be +inf", mend="write a large number, or -inf for none")
+        raise MedmclError("a score cannot be +inf", fix="write a large number, or -inf for none")
     unlike = ~np.isclose(values, values.T, rtol=1e-6, atol=1e-9)
     if unlike.any():
         i, j = np.argwhere(unlike)[0].tolist()

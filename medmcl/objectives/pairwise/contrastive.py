@@ -179,13 +179,13 @@ def _prepare(
         raise MedmclError(
             "a contrastive loss needs at least 2 rows: with fewer there is no negative",
             got=len(a),
-            mend="leave the term out, or use larger batches",
+            fix="leave the term out, or use larger batches",
         )
     if not (a.is_floating_point() and b.is_floating_point()):
         raise MedmclError(
             "a and b must hold floating-point numbers",
             got=f"{a.dtype} and {b.dtype}",
-            mend="embeddings.float()",
+            fix="embeddings.float()",
         )
     wider = torch.promote_types(widen(a).dtype, widen(b).dtype)
     a, b = a.to(wider), b.to(wider)

@@ -108,5 +108,5 @@ def require_pooled(embeddings: Embeddings, modality: str, view: str) -> None:
         raise ConfigError(
             f"the view '{view}' does not show '{modality}'",
             expected=", ".join(embeddings.pooled) or "a view with pooled embeddings",
-            mend=f"add '{modality}' to views.{view}.modalities",
+            fix=f"add '{modality}' to views.{view}.modalities",
         )

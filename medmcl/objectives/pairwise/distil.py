@@ -41,7 +41,7 @@ class Distil(nn.Module):
         if not shape.taught:
             raise ConfigError(
                 "the objective distil has nothing to learn from",
-                mend="name an earlier stage that has the same modalities: `teacher: joined`",
+                fix="name an earlier stage that has the same modalities: `teacher: joined`",
             )
         self.settings = settings
         self.views: tuple[str, ...] = (settings.view,)

@@ -41,7 +41,7 @@ def compared_rows(
         raise MedmclError(
             "every row is alone in its group, so there is no negative",
             got=f"{len(a)} rows in {len(a)} groups",
-            mend="leave the term out, or use larger batches",
+            fix="leave the term out, or use larger batches",
         )
     return a[rows], b[rows], groups[rows]
 

@@ -43,7 +43,7 @@ class InModal(nn.Module):
             raise ConfigError(
                 "in_modal: with negatives of both views the loss has no directions to weigh",
                 got=f"weight: {settings.weight:g}, negatives: all",
-                mend="set negatives: cross, or leave weight out",
+                fix="set negatives: cross, or leave weight out",
             )
         self.settings = settings
         self.views: tuple[str, ...] = settings.views

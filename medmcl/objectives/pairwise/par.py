@@ -13,10 +13,10 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.pairwise.contrastive import widen
 from medmcl.objectives.pairwise.cross_modal import require_pooled
-from medmcl.objectives.settings import DepartSettings
+from medmcl.objectives.settings import ParSettings
 
 
-class Depart(nn.Module):
+class Par(nn.Module):
     """Rewards distance from the teacher, the poisoned model that the stage starts from.
 
     Beside `cross_modal` on clean pairs: what the clean pairs do not hold in place is lost, a
@@ -29,22 +29,22 @@ class Depart(nn.Module):
         weight 1/2.
     """
 
-    Settings = DepartSettings
+    Settings = ParSettings
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
 
-    def __init__(self, settings: DepartSettings, shape: ModelShape) -> None:
+    def __init__(self, settings: ParSettings, shape: ModelShape) -> None:
         super().__init__()
         if not shape.taught:
             raise ConfigError(
-                "the objective depart has nothing to depart from",
-                mend="name the poisoned stage as teacher: `teacher: victim`",
+                "the objective par has nothing to par from",
+                fix="name the poisoned stage as teacher: `teacher: victim`",
             )
         self.settings = settings
         self.views: tuple[str, ...] = (settings.view,)
         self.names = tuple(shape.taught)
-        self.terms: tuple[str, ...] = tuple(f"depart/{name}" for name in self.names)
+        self.terms: tuple[str, ...] = tuple(f"par/{name}" for name in self.names)
 
     def forward(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]:
         """Give a term for each modality that has two rows; negative: the further, the lower."""
@@ -60,7 +60,7 @@ class Depart(nn.Module):
                     batch.targets[taught(name, "pooled")][rows],
                     self.settings.threshold,
                 )
-                found[f"depart/{name}"] = Term(-far, len(rows), 0.5)
+                found[f"par/{name}"] = Term(-far, len(rows), 0.5)
         return found
 
 

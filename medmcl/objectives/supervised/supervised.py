@@ -75,7 +75,7 @@ class Supervised(nn.Module):
             raise ConfigError(
                 "join: mean needs modalities of one width",
                 got=dict(zip(self.settings.modalities, widths, strict=True)),
-                mend="use join: concat",
+                fix="use join: concat",
             )
         return widths[0]
 
@@ -180,7 +180,7 @@ class Supervised(nn.Module):
                 raise ConfigError(
                     f"the view '{self.settings.view}' gives no {self.reads} of '{name}'",
                     where=f"objective 'supervised', task {self.settings.task}",
-                    mend="use pooling: features, or a view that shows the modality",
+                    fix="use pooling: features, or a view that shows the modality",
                 )
         flags = torch.stack([embeddings.batch.present[name] for name in self.settings.modalities])
         return flags.all(0) if self.settings.join == "concat" else flags.any(0)
@@ -219,6 +219,6 @@ class Supervised(nn.Module):
             raise ArtefactError(
                 "no train targets were given to take class weights or a mean and deviation from",
                 where=f"objective 'supervised', task {self.settings.task}",
-                mend="load trained weights first, or give the task with its train rows",
+                fix="load trained weights first, or give the task with its train rows",
             )
         self._ready = True

@@ -160,6 +160,6 @@ def _balanced(counts: np.ndarray, where: str, names: tuple[str, ...]) -> np.ndar
         raise ConfigError(
             f"balanced weights need every class in train; missing: {', '.join(empty)}",
             where=where,
-            mend="set class_weights: none, or take the class out of the task",
+            fix="set class_weights: none, or take the class out of the task",
         )
     return np.asarray(counts.sum() / (len(counts) * counts))

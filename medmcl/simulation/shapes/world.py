@@ -111,7 +111,7 @@ def _caption_of(settings: ShapesSettings, world: pd.DataFrame) -> Array:
             "too few train pairs have another picture to take a caption from",
             where="simulate shapes",
             got=f"{len(able)} pairs for {wanted} swaps, noisy_within: {settings.noisy_within}",
-            mend="more subjects, a smaller noisy_pairs, or noisy_within: any",
+            fix="more subjects, a smaller noisy_pairs, or noisy_within: any",
         )
     for row in rng.permutation(able)[:wanted]:
         others = donors[shape[row]]

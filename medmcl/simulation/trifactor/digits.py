@@ -105,7 +105,7 @@ def _choose(settings: TrifactorSettings, labels: Array) -> Array:
             where="simulate trifactor",
             got=f"{settings.rows:,} ({settings.subjects:,} subjects, {settings.pairs:,} pairs)",
             expected=f"{len(labels):,} at most, two of each pair counted",
-            mend=f"fewer subjects or pairs: --subjects {max(len(labels) - 2 * settings.pairs, 1)}",
+            fix=f"fewer subjects or pairs: --subjects {max(len(labels) - 2 * settings.pairs, 1)}",
         )
     order = numpy_generator(settings.seed, "trifactor", "digits").permutation(len(labels))
     chosen, rest = list(order[: settings.subjects]), list(order[settings.subjects :])
@@ -117,7 +117,7 @@ def _choose(settings: TrifactorSettings, labels: Array) -> Array:
                 "the digits that are left for pairs are all alike",
                 where="simulate trifactor",
                 got=f"{settings.subjects:,} subjects, {settings.pairs:,} pairs",
-                mend="fewer subjects or pairs",
+                fix="fewer subjects or pairs",
             )
         chosen += [one, rest.pop(place)]
     return np.array(chosen)

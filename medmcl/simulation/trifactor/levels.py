@@ -62,7 +62,7 @@ def draw_levels(settings: TrifactorSettings, seats: pd.DataFrame) -> Array:
                     f"no two held-out combinations differ in {name} alone",
                     where="simulate trifactor",
                     got=f"{len(np.argwhere(shown))} combinations, levels={settings.level_count}",
-                    mend="--set unseen=0, a larger unseen, or more levels",
+                    fix="--set unseen=0, a larger unseen, or more levels",
                 )
             pick = numpy_generator(settings.seed, "trifactor", "pairs", name)
             drawn = found[pick.integers(len(found), size=len(paired) // 2)]

@@ -60,7 +60,7 @@ def refuse_many(spec: ClusterSpec, name: str, rows: int) -> None:
             got=f"{spec.clusters:,} clusters of {rows:,} train rows with {name}",
             expected=f"at most {rows:,}; groups of {spec.smallest} people or more need {fewer} or "
             "fewer",
-            mend=f"--set stages.{spec.name}.clusters={fewer}",
+            fix=f"--set stages.{spec.name}.clusters={fewer}",
         )
 
 
@@ -115,14 +115,14 @@ def refuse_sources(spec: TrainSpec, made: Made, clustered: Clustered) -> None:
             raise ConfigError(
                 f"the objective {', '.join(sorted(taught))} has nothing to learn from",
                 where=where,
-                mend=f"name an earlier stage: --set stages.{spec.name}.teacher=NAME",
+                fix=f"name an earlier stage: --set stages.{spec.name}.teacher=NAME",
             )
         return
     if not taught:
         raise ConfigError(
             "has a teacher, and no objective that learns from it",
             where=f"{where}, teacher",
-            mend="add `distil: {}` (or `depart: {}`) to its objectives, or leave the teacher out",
+            fix="add `distil: {}` (or `par: {}`) to its objectives, or leave the teacher out",
         )
     if spec.teacher not in made:
         raise ConfigError(

@@ -14,7 +14,7 @@ from typing_extensions import override
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.rng import derive_seed, numpy_generator
-from medmcl.core.split_guard import Sides
+from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
 from medmcl.grouping import (
     Groups,
@@ -55,7 +55,7 @@ class Cluster(Stage[ClusterSpec]):
     by_first_rank = True
 
     @override
-    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
         rows = able_rows(self.spec, prepared, setting)
         for name in self.spec.modalities:
             refuse_many(self.spec, name, int(prepared.present[name][rows].sum()))
@@ -122,7 +122,7 @@ class _Work:
         spec, prepared = self.spec, self.prepared
         rows = np.concatenate([prepared.rows("train"), prepared.rows("tuning")])
         able = able_rows(spec, prepared, self.setting)
-        sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+        sides = SplitGuard(splits=prepared.splits, subjects=prepared.subjects)
         sides.refuse_leak(able, f"the clusters of stage {spec.name}")
         vectors = {name: self._vectors(spec.of, name, rows) for name in spec.modalities}
         fit = np.isin(rows, able)
@@ -134,7 +134,7 @@ class _Work:
                 "there may be more labels than can be numbered",
                 where=f"stage {spec.name}",
                 got=f"{radix:,} before, times {number:,} clusters",
-                mend="fewer clusters, fewer modalities, or a shorter chain of `after`",
+                fix="fewer clusters, fewer modalities, or a shorter chain of `after`",
             )
         labels = accumulate(before, clusters, number)
         self.notes.insert(0, f"{int(fit.sum()):,} train rows of {spec.of} in clusters: {self.told}")
@@ -175,7 +175,7 @@ class _Work:
 
     def _vectors(self, stage: str, name: str, rows: np.ndarray) -> np.ndarray:
         """Embed a modality of some samples with a stage, (N, D); zeros where it is absent."""
-        self.setting.stop.heed(f"{self.spec.name}: embedding")
+        self.setting.stop.check_interrupt(f"{self.spec.name}: embedding")
         device = self.setting.world.device
         towers = self.run.towers(stage, device)
         return embed_samples(towers, self.prepared, name, rows, self.spec.space, device)

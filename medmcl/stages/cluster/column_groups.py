@@ -54,7 +54,7 @@ def refuse_outcomes(spec: GroupsSpec, tasks: Sequence[str], cohort: Cohort, wher
                 "labels, and its scores would be no test",
                 where=where,
                 got=f"columns {', '.join(spec.columns)}; {task} is of {', '.join(outcome)}",
-                mend=f"group by what is no outcome, or score other tasks: --set "
+                fix=f"group by what is no outcome, or score other tasks: --set "
                 f"stages.NAME.tasks=[{', '.join(one for one in tasks if one != task) or '...'}]",
             )
 
@@ -190,7 +190,7 @@ def _missing(
             got=f"{count:,} of {len(rows):,} rows; "
             + ", ".join(f"{name}: {n:,}" for name, n in lacks.items() if n),
             expected="a value in every row",
-            mend="fill them in, or say what to do: groups.missing=leave_out, or "
+            fix="fill them in, or say what to do: groups.missing=leave_out, or "
             "groups.missing=group (they are one group, whose rows may differ in the value)",
         )
     done = "left out" if spec.missing == "leave_out" else "a group of their own"
@@ -219,7 +219,7 @@ def column_texts(name: str, cohort: Cohort, where: str) -> np.ndarray:
             where=where,
             expected="site, sex, age, an entry of `subgroups:` in cohort.yaml, a column of the "
             "subjects table or of a table of each record",
-            mend=f"name one of {', '.join(list(able)[:_SHOWN])}",
+            fix=f"name one of {', '.join(list(able)[:_SHOWN])}",
         )
     values = table[name]
     found = values.astype(object).where(values.notna(), UNKNOWN).map(cell_text).to_numpy(object)
@@ -231,7 +231,7 @@ def column_texts(name: str, cohort: Cohort, where: str) -> np.ndarray:
             where=where,
             got=f"{different:,} values",
             expected=f"at most {MOST_VALUES}",
-            mend="of a number, cut it into bands: `subgroups:` of cohort.yaml with bands: "
+            fix="of a number, cut it into bands: `subgroups:` of cohort.yaml with bands: "
             "[50, 60, 70]; an id is no column of groups",
         )
     return np.asarray(found)

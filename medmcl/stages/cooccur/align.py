@@ -70,7 +70,7 @@ def merge_embedded(
             "no site has more dimensions than it was embedded in",
             got=f"rank {rank}",
             expected=f"at most {most}, the smallest of the sites'",
-            mend=f"embed the sites with --set rank={rank} or more",
+            fix=f"embed the sites with --set rank={rank} or more",
         )
     chosen = most if rank is None else rank
     merged = merge_embeddings([_matrix(site, first, second) for site in sites], chosen, seed=seed)
@@ -119,7 +119,7 @@ def _refuse_unfit(site: _Site) -> None:
         raise ArtefactError(
             "was merged before, and no longer tells what each site saw",
             where=site.name,
-            mend="name all sites' own embeddings in one merge-embeddings",
+            fix="name all sites' own embeddings in one merge-embeddings",
         )
     missing = [key for key in (*_ALIKE, "rank", "pairs", "sites") if key not in site.facts]
     if missing:
@@ -127,14 +127,14 @@ def _refuse_unfit(site: _Site) -> None:
             f"embedding.json does not say: {', '.join(missing)}",
             where=site.name,
             expected="an embedding of this version of medmcl",
-            mend="embed the site's counts again: medmcl cooccur embed COUNTS --out FOLDER",
+            fix="embed the site's counts again: medmcl cooccur embed COUNTS --out FOLDER",
         )
     if faults := _faults(site.facts):
         raise ArtefactError(
             f"embedding.json holds what it cannot: {', '.join(faults)}",
             where=site.name,
             got=", ".join(str(site.facts[key])[:60] for key in faults),
-            mend="embed the site's counts again: medmcl cooccur embed COUNTS --out FOLDER",
+            fix="embed the site's counts again: medmcl cooccur embed COUNTS --out FOLDER",
         )
     if not (len(site.facts["pairs"]) == 1 and _pairs(site) > 0):
         raise ArtefactError(
@@ -166,7 +166,7 @@ def _refuse_unlike(one: _Site, other: _Site) -> None:
                 where=other.name,
                 got=theirs,
                 expected=f"{mine}, as {one.name}",
-                mend="map the codes to one version before counting, and name it in every spec "
+                fix="map the codes to one version before counting, and name it in every spec "
                 "(vocabulary.version)"
                 if key == "versions"
                 else "count and embed every site in the same way",
@@ -178,7 +178,7 @@ def _refuse_unlike(one: _Site, other: _Site) -> None:
             where=other.name,
             got=f"all of {one.name}",
             expected="an embedding of other patients",
-            mend="leave out the copy",
+            fix="leave out the copy",
         )
 
 

@@ -77,7 +77,7 @@ def embed(
 def refuse_used(out: Path) -> None:
     """Refuse a folder that holds something, or cannot be written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ArtefactError("the folder is not empty", where=out, mend="choose a new folder")
+        raise ArtefactError("the folder is not empty", where=out, fix="choose a new folder")
     refuse_unwritable(out)
 
 
@@ -120,7 +120,7 @@ def load_vectors(folder: Path) -> TokenVectors:
             f"are not the vectors that {FACTS} was written for",
             where=folder / VECTORS,
             expected=f"sha256 {str(said)[:16]}…",
-            mend="copy both files of one folder, or embed the counts again",
+            fix="copy both files of one folder, or embed the counts again",
         )
     return table
 
@@ -139,7 +139,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
             where=folder,
             got="a folder of counts" if counts else None,
             expected=f"a folder with {FACTS} and {VECTORS}",
-            mend=f"embed them: medmcl cooccur embed {folder} --out VECTORS"
+            fix=f"embed them: medmcl cooccur embed {folder} --out VECTORS"
             if counts
             else f"make it: medmcl cooccur embed COUNTS --out {folder}",
         )
@@ -149,7 +149,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise ArtefactError(
             f"is no folder of token vectors: {error}",
             where=folder,
-            mend="make it: medmcl cooccur embed COUNTS --out FOLDER",
+            fix="make it: medmcl cooccur embed COUNTS --out FOLDER",
         ) from None
     kind = facts.get("schema") if isinstance(facts, dict) else type(facts).__name__
     if kind != SCHEMA:

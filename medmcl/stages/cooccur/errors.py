@@ -85,7 +85,7 @@ class Groups:
             where=self.folder,
             got=got,
             expected="counts of all groups, each patient in one, over one vocabulary",
-            mend="merge the groups (medmcl cooccur merge), embed the sum, and evaluate that",
+            fix="merge the groups (medmcl cooccur merge), embed the sum, and evaluate that",
         )
 
 
@@ -105,14 +105,14 @@ def open_groups(vectors: Path, groups: Sequence[Path]) -> Groups:
         raise ArtefactError(
             "merged embeddings have no counts that groups could be left out of",
             where=vectors,
-            mend="evaluate an embedding of one set of counts",
+            fix="evaluate an embedding of one set of counts",
         )
     if len(groups) < 2:
         raise ArtefactError(
             "a jackknife leaves out one group at a time",
             got=f"{len(groups)} group",
             expected="two groups or more, ten are better",
-            mend="name each group: --groups A --groups B ...",
+            fix="name each group: --groups A --groups B ...",
         )
     counts = tuple(one for _, one in open_sites(groups))
     for folder, one in zip(groups, counts, strict=True):
@@ -135,6 +135,6 @@ def _settings(facts: Mapping[str, Any], vectors: Path) -> EmbedSettings:
         raise ArtefactError(
             f"embedding.json does not say: {', '.join(missing)}",
             where=vectors,
-            mend="embed the counts again: medmcl cooccur embed COUNTS --out FOLDER",
+            fix="embed the counts again: medmcl cooccur embed COUNTS --out FOLDER",
         )
     return check(EmbedSettings, {key: facts[key] for key in _SETTINGS}, vectors, ArtefactError)

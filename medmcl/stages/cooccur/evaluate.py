@@ -23,7 +23,7 @@ from medmcl.cooccurrence.embed.relations import (
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_mend
+from medmcl.core.plain_text import encoding_fix
 from medmcl.core.writing import refuse_unwritable
 from medmcl.stages.cooccur.embed import ONE_DIMENSION
 from medmcl.stages.cooccur.errors import Groups
@@ -77,12 +77,12 @@ def evaluate(
         raise ConfigError(
             "nothing to evaluate",
             expected="relations, a hierarchy, a relevance file, or tokens to list neighbours of",
-            mend="add --relations FILE, --hierarchy FILE, --relevance FILE or --neighbours TOKEN",
+            fix="add --relations FILE, --hierarchy FILE, --relevance FILE or --neighbours TOKEN",
         )
     if groups is not None and not neighbours_of:
         raise ConfigError(
             "standard errors are those of neighbours, and no token to list them of is named",
-            mend="add --neighbours TOKEN",
+            fix="add --neighbours TOKEN",
         )
     _claim(out, overwrite=overwrite)
     listed = _neighbours(table, neighbours_of)  # before minutes of scoring
@@ -191,7 +191,7 @@ def _types_of(path: Path) -> Any:
     except (OSError, ValueError, KeyError) as error:
         raise CohortError(
             f"is no table of types: {error}", where=path, expected="CSV with columns token, type",
-            mend=encoding_mend(path),
+            fix=encoding_fix(path),
         ) from None  # fmt: skip
     return lambda modality, token: named.get(token, code_system(modality, token))
 
@@ -215,7 +215,7 @@ def _claim(out: Path, *, overwrite: bool) -> None:
             "the folder holds an evaluation already",
             where=out,
             got=", ".join(there),
-            mend="another --out, or --overwrite",
+            fix="another --out, or --overwrite",
         )
 
 

@@ -116,14 +116,14 @@ def round_file(given: Path) -> Path:
     """The file of a round, given itself or the folder that `start_round` wrote."""
     file = given / ROUND if given.is_dir() else given
     wrote = "name what `medmcl cooccur secure-start` (or private-start) wrote"
-    require_file(file, ArtefactError, mend=wrote)
+    require_file(file, ArtefactError, fix=wrote)
     return file
 
 
 def refuse_unpaired(keys: Path, turn: Round) -> None:
     """Refuse keys without a seed for every other site, each with the command that makes it."""
     pair = f"medmcl cooccur secure-pair --site SITE --other OTHER --keys {keys} --seed FILE"
-    require_file(keys, ArtefactError, mend=f"make them: {pair}")
+    require_file(keys, ArtefactError, fix=f"make them: {pair}")
     own = load_keys(keys)
     missing = [site for site in turn.sites if site != own.site and site not in own.seeds]
     if own.site in turn.sites and missing:
@@ -133,7 +133,7 @@ def refuse_unpaired(keys: Path, turn: Round) -> None:
             where=keys,
             got=f"keys of {own.site}, seeds for {', '.join(own.seeds) or 'nobody'}",
             expected=f"seeds for all other sites of the round: {', '.join(turn.sites)}",
-            mend=pair,
+            fix=pair,
         )
 
 
@@ -177,7 +177,7 @@ def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
 def _refuse_other_pair(own: SiteKeys, site: str, other: str, keys: Path) -> None:
     if not (site.strip() and other.strip()):
         raise ArtefactError("a site has no name", got=f"'{site}' and '{other}'",
-                            mend="--site NAME --other NAME")  # fmt: skip
+                            fix="--site NAME --other NAME")  # fmt: skip
     mine = own.site == site != other
     if not mine or other in own.seeds:
         raise ArtefactError(

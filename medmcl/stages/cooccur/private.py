@@ -75,7 +75,7 @@ def start_private(
             "every modality needs a clip bound",
             got=", ".join(bounds),
             expected=", ".join(words),
-            mend=" ".join(f"--clip {name}=N" for name in words),
+            fix=" ".join(f"--clip {name}=N" for name in words),
         )
     plan = make_plan(
         words, ordered, epsilon=epsilon, delta=delta, sites=len(sites), honest=honest, window=window
@@ -149,9 +149,9 @@ def _private_round() -> Iterator[None]:
     try:
         yield
     except ArtefactError as error:
-        mend = error.mend and error.mend.replace("secure-start", "private-start")
+        fix = error.fix and error.fix.replace("secure-start", "private-start")
         raise ArtefactError(
-            error.what, where=error.where, got=error.got, expected=error.expected, mend=mend
+            error.what, where=error.where, got=error.got, expected=error.expected, fix=fix
         ) from None
 
 

@@ -23,7 +23,7 @@ from medmcl.cooccurrence.embed.relations import (
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import CohortError
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_mend, separator_mend
+from medmcl.core.plain_text import encoding_fix, separator_fix
 from medmcl.evaluation import Interval, bootstrap
 
 ALL = "all"
@@ -127,9 +127,7 @@ def score_relevance(
     try:
         given = pd.read_csv(path, dtype={"query": str, "candidate": str})
     except (OSError, ValueError) as error:
-        raise CohortError(
-            f"cannot be read: {error}", where=path, mend=encoding_mend(path)
-        ) from None
+        raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
     missing = {"query", "candidate", "relevance"} - set(given)
     if missing:
         raise CohortError(
@@ -137,7 +135,7 @@ def score_relevance(
             where=path,
             got=", ".join(map(str, given.columns)),
             expected="query, candidate, relevance",
-            mend=separator_mend(given.columns),
+            fix=separator_fix(given.columns),
         )
     relevance = pd.to_numeric(given["relevance"], errors="coerce")
     if relevance.isna().any():

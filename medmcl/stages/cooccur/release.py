@@ -109,7 +109,7 @@ def release_rows(
             "every modality needs a clip bound",
             got=", ".join(clip) or "none",
             expected=", ".join(vocabularies),
-            mend=" ".join(f"--clip {name}=N" for name in vocabularies),
+            fix=" ".join(f"--clip {name}=N" for name in vocabularies),
         )
     kept = open_budget(ledger)
     found = read_rows(rows, vocabularies)
@@ -200,7 +200,7 @@ def refuse_unlisted(found: TokenRows, vocabulary: Path) -> None:
             where=vocabulary,
             got=f"{listed:,} of {whole:,} occurrences listed; not listed, for example: {seen}",
             expected="at least half",
-            mend="write codes in both as they stand in the public vocabulary, prefix and capitals "
+            fix="write codes in both as they stand in the public vocabulary, prefix and capitals "
             "included; --allow-unlisted releases all the same",
         )
 
@@ -215,7 +215,7 @@ def open_budget(path: Path) -> Ledger:
         raise ArtefactError(
             "there is no budget here",
             where=path,
-            mend=f"start one: medmcl cooccur budget {path} --epsilon E --delta D",
+            fix=f"start one: medmcl cooccur budget {path} --epsilon E --delta D",
         )
     return Ledger(path)
 
@@ -235,6 +235,6 @@ def start_budget(path: Path, epsilon: float | None, delta: float | None) -> Ledg
         raise ArtefactError(
             "there is a budget already, and it is fixed once",
             where=path,
-            mend=f"read it: medmcl cooccur budget {path}; another file for other patients only",
+            fix=f"read it: medmcl cooccur budget {path}; another file for other patients only",
         )
     return Ledger.start(path, epsilon=epsilon, delta=delta)

@@ -59,7 +59,7 @@ def refuse_attacked(
             where=where,
             got=f"poison stages: {', '.join(attacks) or 'none'}",
             expected="one poison stage before it, or `attack: NAME`",
-            mend="leave `attack` out of the evaluate stage, or go on from the recipe `poisoned`"
+            fix="leave `attack` out of the evaluate stage, or go on from the recipe `poisoned`"
             if not attacks
             else None,
         )

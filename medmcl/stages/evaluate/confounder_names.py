@@ -45,7 +45,7 @@ def confounder_names(
                 got=name,
                 expected="an attribute of `subgroups:` in cohort.yaml, or a column of the subjects "
                 "table",
-                mend="write one of these names, or name it under `subgroups:`",
+                fix="write one of these names, or name it under `subgroups:`",
             )
     notes = [f"confounder {name} left out: the cohort does not have it" for name in missing]
     return [name for name in dict.fromkeys(spec.confounders) if name in have], notes

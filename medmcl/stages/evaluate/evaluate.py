@@ -166,7 +166,7 @@ def evaluate(
     """
     if cohort is None or (run is None and embeddings is None):
         what = "no cohort is named" if cohort is None else "there is nothing to evaluate"
-        raise ConfigError(what, mend="give a run or embeddings, and a cohort")
+        raise ConfigError(what, fix="give a run or embeddings, and a cohort")
     changes = _changes(tasks, label_fractions, resample)
     if predictions is not None:
         claim_table(Path(predictions), overwrite=overwrite, option="--predictions")
@@ -183,7 +183,7 @@ def evaluate(
                     "vectors cannot be compared with runs",
                     where="--compare",
                     got=", ".join(map(str, compare)),
-                    mend="write those of the run with `medmcl embed RUN`, and give the file: "
+                    fix="write those of the run with `medmcl embed RUN`, and give the file: "
                     "--embeddings FILE; or evaluate the run, with --embeddings beside it",
                 )
             evaluation = evaluate_vectors(
@@ -267,7 +267,7 @@ def _by_name(paths: Sequence[str | Path]) -> dict[str, Run]:
                 where="--compare",
                 got=f"{found[name].path} and {path}",
                 expected="folders of different names: results go by them",
-                mend="rename one of the folders, or link to it by another name",
+                fix="rename one of the folders, or link to it by another name",
             )
         found[name] = Run(path)
     return found
@@ -282,7 +282,7 @@ def _refuse_names(others: Iterable[str], models: Iterable[str]) -> None:
             where="--compare",
             got=taken[0],
             expected=f"another name than {', '.join(models)}",
-            mend="rename its folder, or link to it by another name",
+            fix="rename its folder, or link to it by another name",
         )
 
 
@@ -314,7 +314,7 @@ def _stage_of(run: Run, vectors: Mapping[str, Path], is_outside: bool) -> dict[s
             "given",
             where=run.path,
             got=f"embeddings: {', '.join(files) or 'none'}",
-            mend=" ".join(f"--embeddings {name}=FILE" for name in missing),
+            fix=" ".join(f"--embeddings {name}=FILE" for name in missing),
         )
     return {**spec.model_dump(), "embeddings": {**spec.embeddings, **files}}
 
@@ -364,7 +364,7 @@ def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
     raise CohortError(
         "outcomes that are used here have faults:\n" + "\n".join(f"  - {f}" for f in faults),
         where=f"cohort {cohort.name}",
-        mend=f"fix them, or leave them out: {leave}",
+        fix=f"fix them, or leave them out: {leave}",
     )
 
 
@@ -403,13 +403,13 @@ def run_evaluate(
     began = time.monotonic()
     modalities = tuple(name for name in run.recipe.inputs if name in cohort.spec.modalities)
 
-    def heed(_: object = None) -> None:
+    def check_interrupt(_: object = None) -> None:
         if stop is not None:
-            stop.heed(spec.name)
+            stop.check_interrupt(spec.name)
 
     strange = coded_otherwise(run, cohort, spec.covariates, is_frozen=bool(frozen))
     refuse_other_coding(strange, cohort.path, record.say)
-    prepared = run.prepare(cohort, modalities, heed=heed)
+    prepared = run.prepare(cohort, modalities, check_interrupt=check_interrupt)
     evaluation = Evaluation(
         folder=run.path,
         prepared=prepared,
@@ -428,7 +428,7 @@ def run_evaluate(
     unlabelled = scored_rows(run, prepared, is_outside=bool(frozen))
 
     def now(part: str) -> None:
-        heed()
+        check_interrupt()
         record.say(f"{spec.name}: {part}")
 
     theirs = np.zeros(len(prepared.splits), dtype=bool)
@@ -437,7 +437,13 @@ def run_evaluate(
         evaluation.notes += said
         now("embeddings" if spec.probe is not None or spec.embeddings else "covariates")
         sources = gather(
-            spec, run, prepared, device, others or {}, is_frozen=bool(frozen), heed=heed
+            spec,
+            run,
+            prepared,
+            device,
+            others or {},
+            is_frozen=bool(frozen),
+            check_interrupt=check_interrupt,
         )
         for name in spec.embeddings:
             have = len(np.unique(prepared.subjects[sources.present[name]]))
@@ -468,7 +474,7 @@ def run_evaluate(
                 sites=sites,
                 stop=stop,
                 others=others,
-                heed=heed,
+                check_interrupt=check_interrupt,
             ),
         )
         _keep_cloud(evaluation, spec, sources, unlabelled)
@@ -612,7 +618,7 @@ def _whom_they_saw(
             "cannot be set beside it",
             where="--compare",
             got=", ".join(strange),
-            mend="--probe refit, which fits all of them on this cohort's train split",
+            fix="--probe refit, which fits all of them on this cohort's train split",
         )
     again = {}
     for name, other in others.items():
@@ -663,7 +669,7 @@ def _sites(spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool) -> np.ndarray
             where=f"{spec.name}.{key}",
             got="site",
             expected="`group:` of `subjects:` in cohort.yaml, the column that holds the site",
-            mend=f"name it in {cohort.path}, or draw subjects ({key}: subject)",
+            fix=f"name it in {cohort.path}, or draw subjects ({key}: subject)",
         )
     return sites
 
@@ -745,7 +751,7 @@ def _what_the_cohort_has(
         raise ConfigError(
             f"the cohort has no '{lost}', the modality whose {what}",
             got=", ".join(have),
-            mend="if it has it under another name, call it as the run does in a copy of its "
+            fix="if it has it under another name, call it as the run does in a copy of its "
             "cohort.yaml",
         )
     return left

@@ -30,7 +30,7 @@ from medmcl.stages.evaluate.saved_probes import load_simple
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
-from medmcl.stages.run.leaky_columns import told_by_task
+from medmcl.stages.run.leaky_columns import leaky_by_task
 from medmcl.stages.run.run import Run, vector_width
 from medmcl.stages.run.runs_beside import RunBeside, apart, run_beside
 
@@ -67,7 +67,8 @@ class Sources:
         fitted: Ledger lines of what the features come from.
         tellers: Task to the columns of the covariates that it is made of, or that tell it: its own
             covariates are without them.
-        told_by: Method to task to what its encoder was paired with that could name the outcome.
+        leaky_columns: Method to task to what its encoder was paired with that could name the
+        outcome.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -88,7 +89,7 @@ class Sources:
     seed: int = 0
     fitted: list[FittedOn] = field(default_factory=list)
     tellers: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    told_by: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    leaky_columns: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -102,7 +103,7 @@ class Sources:
 
     def told(self, method: str, task: str) -> tuple[str, ...]:
         """Name what the encoder of a method was paired with that could name the outcome."""
-        return self.told_by.get(method, {}).get(task, ())
+        return self.leaky_columns.get(method, {}).get(task, ())
 
     def methods(self, targets: Targets, protocol: str) -> dict[str, Method]:
         """Give every method of a task, the main one first."""
@@ -167,7 +168,7 @@ def gather(
     others: Mapping[str, Run],
     *,
     is_frozen: bool = False,
-    heed: Callable[[Any], None] | None = None,
+    check_interrupt: Callable[[Any], None] | None = None,
 ) -> Sources:
     """Compute the features of every method of an evaluate stage.
 
@@ -179,7 +180,7 @@ def gather(
         others: Other runs to set beside.
         is_frozen: Nothing is fitted on this cohort: simple features and covariates are read as
             the run kept them, and left out where it did not.
-        heed: Told that work goes on.
+        check_interrupt: Told that work goes on.
     """
     wanted = spec.wanted_baselines
     found = Sources(embeddings={}, present={}, baselines=wanted, seed=run.seed)
@@ -189,7 +190,11 @@ def gather(
         _embed(found, spec.probe, run, prepared, device, alike, is_frozen=is_frozen)
     for name, other in strange.items():
         one = run_beside(name, other, prepared, device)
-        found.beside[name], found.present[name], found.told_by[name] = one, one.present, one.told
+        found.beside[name], found.present[name], found.leaky_columns[name] = (
+            one,
+            one.present,
+            one.told,
+        )
         for task, out in _tellers(spec, prepared.cohort, one.modality).items():
             found.beside_tellers[name, task] = out
     for name, source in spec.embeddings.items():
@@ -209,9 +214,9 @@ def gather(
     if spec.probe is None or "simple" not in wanted:
         return found
     if isinstance(spec.probe.modality, str) and not spec.probe.several:
-        _simple(found, run, prepared, spec.probe.modality, is_frozen, heed)
+        _simple(found, run, prepared, spec.probe.modality, is_frozen, check_interrupt)
     else:
-        _simple_of_several(found, run, prepared, is_frozen, heed)
+        _simple_of_several(found, run, prepared, is_frozen, check_interrupt)
     return found
 
 
@@ -266,8 +271,8 @@ def _embed(
         for name, (one, stage) in learned.items()
     }
     found.present.update({name: one.any for name, one in together.items()})
-    found.told_by = {
-        name: told_by_task(one, stage, probe.read(run.recipe.inputs), prepared)
+    found.leaky_columns = {
+        name: leaky_by_task(one, stage, probe.read(run.recipe.inputs), prepared)
         for name, (one, stage) in learned.items()
     }
     found.fused, found.fusion = together if probe.several else {}, probe.fusion
@@ -334,13 +339,13 @@ def _simple(
     prepared: Prepared,
     modality: str,
     is_frozen: bool,
-    heed: Callable[[Any], None] | None,
+    check_interrupt: Callable[[Any], None] | None,
 ) -> None:
     reading = load_simple(run, modality) if is_frozen else None
     if is_frozen and reading is None:
         found.notes.append("simple features left out: the run did not keep what they learned")
         return
-    table = simple_table(prepared, modality, cache=run.cache, progress=heed)
+    table = simple_table(prepared, modality, cache=run.cache, progress=check_interrupt)
     if table is None or (reading is None and not len(table.train)):
         why = "this kind of modality has none" if table is None else "no train row to learn from"
         found.notes.append(f"simple features of {modality} left out: {why}")
@@ -358,7 +363,7 @@ def _simple_of_several(
     run: Run,
     prepared: Prepared,
     is_frozen: bool,
-    heed: Callable[[Any], None] | None,
+    check_interrupt: Callable[[Any], None] | None,
 ) -> None:
     """Early fusion: what is plain to see of each modality, side by side, with presence flags."""
     if is_frozen:
@@ -368,7 +373,7 @@ def _simple_of_several(
     for name in next(iter(found.fused.values())).names:
         if name not in prepared.present:
             continue
-        table = simple_table(prepared, name, cache=run.cache, progress=heed)
+        table = simple_table(prepared, name, cache=run.cache, progress=check_interrupt)
         if table is not None and len(table.train):
             vectors[name], present[name] = table.matrix()[0], table.present
             found.gaps += [table.note()] if table.note() else []

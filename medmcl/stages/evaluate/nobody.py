@@ -43,7 +43,7 @@ def refuse_nobody(
         where=f"cohort {prepared.cohort.name}",
         got="\n            ".join(lines) or None,
         expected=scored if tasks else f"tasks and {scored}, or what else the evaluate stage reads",
-        mend="see `split:` of subjects, the columns under tasks:, and `medmcl check`; a prediction "
+        fix="see `split:` of subjects, the columns under tasks:, and `medmcl check`; a prediction "
         "without an outcome is `medmcl predict`",
     )
 

@@ -181,7 +181,7 @@ def refit_all(
     sites: np.ndarray | None,
     stop: StopRequest | None = None,
     others: Mapping[str, Run] | None = None,
-    heed: Callable[[Any], None] | None = None,
+    check_interrupt: Callable[[Any], None] | None = None,
 ) -> Refitted | None:
     """Train every stage of a run anew in each fold; None where that is not asked for.
 
@@ -198,7 +198,7 @@ def refit_all(
         sites: Site of each sample, where folds are of sites. (N,)
         stop: Asked whether to stop.
         others: Runs to set beside; there may be none.
-        heed: Told that work goes on.
+        check_interrupt: Told that work goes on.
 
     Raises:
         ConfigError: The cohort is not the run's own, pairs or records were chosen elsewhere with
@@ -222,8 +222,8 @@ def refit_all(
         for number, fold in enumerate(plan):
             record.say(f"{spec.name}: fold {number + 1} of {len(plan)}")
             trained, own = _fold_run(run, cohort, fold, number, stages, device, asked)
-            here = trained.prepare(own, tuple(prepared.adapters), heed)
-            sources = gather(spec, trained, here, device, {}, heed=heed)
+            here = trained.prepare(own, tuple(prepared.adapters), check_interrupt)
+            sources = gather(spec, trained, here, device, {}, check_interrupt=check_interrupt)
             made.append(FoldRun(run=trained, prepared=here, sources=sources))
     if "MEDMCL_CACHE" not in os.environ:
         shutil.rmtree(run.path / FOLDER / ".prepared", ignore_errors=True)
@@ -255,7 +255,7 @@ def _refuse(spec: EvaluateSpec, run: Run, cohort: Cohort, others: Mapping[str, R
     }
     for what, (is_so, way) in reasons.items():
         if is_so:
-            raise ConfigError(what, where=f"{spec.name}.refit", got="refit: all", mend=way)
+            raise ConfigError(what, where=f"{spec.name}.refit", got="refit: all", fix=way)
 
 
 def _plan(
@@ -280,7 +280,7 @@ def _plan(
             f"folds need three {spec.fold_by}s at least: to train, to tune and to test on",
             where=f"{spec.name}.folds",
             got=f"{count} beside those that the cohort holds out itself",
-            mend="leave folds out: held_out is scored",
+            fix="leave folds out: held_out is scored",
         )
     return tuple(
         draw_folds(

@@ -73,7 +73,7 @@ class SavedProbe:
                 f"the kept probe of '{self.method}' reads other features",
                 got=f"{features.shape[1]} columns",
                 expected=len(self.model.weights),
-                mend="--probe refit",
+                fix="--probe refit",
             )
         model, labels = self.model, self.about.get("labels")  # runs made before kept no count
         curves = event_free(model, rival) if model.has_curves else None

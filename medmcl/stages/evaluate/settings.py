@@ -63,5 +63,5 @@ def of_fitting(given: str) -> ConfigError:
         "the probes that the run kept are applied here and nothing is fitted, so this would not be "
         "read",
         where=given,
-        mend="leave it out; or --probe refit, which fits on this cohort's train split",
+        fix="leave it out; or --probe refit, which fits on this cohort's train split",
     )

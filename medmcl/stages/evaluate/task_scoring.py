@@ -25,7 +25,7 @@ from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.predict.saved import load_prediction
 from medmcl.stages.run.features import predict
-from medmcl.stages.run.leaky_columns import told_by_task
+from medmcl.stages.run.leaky_columns import leaky_by_task
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.outside import outside_splits
 from medmcl.stages.run.run import Run
@@ -57,7 +57,7 @@ def frozen_probes(run: Run, cohort: Cohort, mode: ProbeMode) -> tuple[SavedProbe
             "the run kept no probe",
             where=run.path / "probes",
             expected="probes of an evaluate stage in the run's recipe",
-            mend="--probe refit fits them on this cohort's train split",
+            fix="--probe refit fits them on this cohort's train split",
         )
     return kept
 
@@ -217,7 +217,7 @@ class TaskScoring:
                     got=f"folds: {spec.folds}, refit: probe; the run has seen everybody else",
                     expected="a split that is drawn (split: {random: …}), or a cohort that the run "
                     "has not seen",
-                    mend="leave folds out: held_out is scored; or refit: all",
+                    fix="leave folds out: held_out is scored; or refit: all",
                 )
         return CrossValidation(
             folds=folds,
@@ -310,7 +310,7 @@ class TaskScoring:
     def _told(self, stage: str, task: str) -> tuple[str, ...]:
         """Name what could have named the outcome to a fine-tuned stage."""
         towers = self.run.stage(stage).towers
-        return told_by_task(self.run, stage, towers, self.prepared).get(task, ())
+        return leaky_by_task(self.run, stage, towers, self.prepared).get(task, ())
 
     def _stage(
         self, stage: str, label: str, targets: Targets, scored: np.ndarray, fraction: float

@@ -54,9 +54,9 @@ def evaluate_vectors(
     from medmcl.stages.run.pretrain import run_recipe
 
     if out is None:
-        raise ConfigError("where the report is written is not said", mend="--out FOLDER")
+        raise ConfigError("where the report is written is not said", fix="--out FOLDER")
     if (Path(out) / "config.yaml").exists():
-        raise ArtefactError("is a run folder already", where=out, mend="another --out")
+        raise ArtefactError("is a run folder already", where=out, fix="another --out")
     own, others = evaluate_overrides(overrides)
     opened = (
         cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))

@@ -113,7 +113,7 @@ def _scored(
             where=f"cohort {prepared.cohort.name}",
             got=f"{int(known.sum())} samples with the outcome; {why}",
             expected="people in held_out, or a cohort that the run did not learn from",
-            mend="give the cohort a held_out split (`split:` of `subjects:` in cohort.yaml), or "
+            fix="give the cohort a held_out split (`split:` of `subjects:` in cohort.yaml), or "
             f"leave the task out (--set cohort.tasks.{targets.name}=null)",
         )
     return targets, splits

@@ -18,7 +18,7 @@ from medmcl.cooccurrence.embed.baselines import cl, concate, within_only
 from medmcl.cooccurrence.embed.factorise import factorise
 from medmcl.cooccurrence.embed.pmi import claime_pmi
 from medmcl.core.errors import ConfigError
-from medmcl.core.split_guard import Sides
+from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.codes.lookup import UNKNOWN, Lookup
 from medmcl.encoders.towers import Towers
@@ -62,7 +62,7 @@ class Factorise(Stage[FactoriseSpec]):
     """Fill the tables of two towers with the factors of counts, or with vectors made elsewhere."""
 
     @override
-    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
         spec = self.spec
         _, rank = _towers(spec, prepared, setting)
         if spec.embedded is not None:
@@ -101,7 +101,7 @@ Made = tuple[dict[str, np.ndarray], dict[str, Any]]
 def _counted(spec: FactoriseSpec, prepared: Prepared, rank: int, setting: Setting) -> Made:
     """Vectors from the counts of train subjects."""
     rows = counted_rows(spec, prepared, setting)
-    sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+    sides = SplitGuard(splits=prepared.splits, subjects=prepared.subjects)
     sides.refuse_leak(rows, f"the counts of stage {spec.name}")
     counts = count_records(spec, prepared, rows)
     sizes = " and ".join(f"{len(v)} {name}" for name, v in counts.vocabularies.items())
@@ -133,7 +133,7 @@ def _taken(
             "the vectors have another length than the tables",
             where=f"stage {spec.name}, embedded: {spec.embedded}",
             got=f"{table.vectors.shape[1]} dimensions, tables of width {rank}",
-            mend=f"set the width of both lookup encoders to {table.vectors.shape[1]}",
+            fix=f"set the width of both lookup encoders to {table.vectors.shape[1]}",
         )
     vectors, told = {}, []
     for name in spec.towers:
@@ -237,7 +237,7 @@ def _towers(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> tuple[
             where=f"stage {spec.name}",
             got=", ".join(f"{name}: width {width}" for name, width in widths.items()),
             expected=f"one width, at most {smallest} (the codes of the smaller vocabulary)",
-            mend=f"--set towers.{spec.towers[0]}.encoder.width={min(rank, smallest)}, and alike",
+            fix=f"--set towers.{spec.towers[0]}.encoder.width={min(rank, smallest)}, and alike",
         )
     return towers, rank
 

@@ -82,7 +82,7 @@ def _refuse_outcomes(vectors: Vectors, cohort: Cohort) -> None:
                 f"a column of the vectors is called as what the task '{task}' is made of",
                 where=vectors.where,
                 got=", ".join(shown),
-                mend="take outcomes out of the file; if it is none, call it otherwise",
+                fix="take outcomes out of the file; if it is none, call it otherwise",
             )
 
 
@@ -148,16 +148,16 @@ def _nobody(vectors: Vectors, cohort: Cohort) -> ConfigError:
     theirs = vectors.subjects
     shared = set(theirs) & set(ours)
     bare = {one.lstrip("0") for one in map(str, theirs)} & {one.lstrip("0") for one in ours}
-    got, mend = f"for example {theirs[0]!r}" if len(theirs) else "no vector", None
+    got, fix = f"for example {theirs[0]!r}" if len(theirs) else "no vector", None
     if shared and vectors.keys is not None:
         got = f"for example subject {theirs[0]!r}, {vectors.keys[0]!r}"
-        mend = "give the ids of the cohort's records, or one vector a subject without that column"
+        fix = "give the ids of the cohort's records, or one vector a subject without that column"
     elif bare:
-        mend = "the ids agree but for zeros before them: write them as text, as the cohort does"
+        fix = "the ids agree but for zeros before them: write them as text, as the cohort does"
     return ConfigError(
         "no vector is of anybody in the cohort",
         where=vectors.where,
         got=got,
         expected=f"for example {ours[0]!r}, as in the cohort {cohort.name}" if len(ours) else None,
-        mend=mend or "give the vectors of this cohort, under its ids",
+        fix=fix or "give the vectors of this cohort, under its ids",
     )

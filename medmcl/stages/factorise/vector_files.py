@@ -127,7 +127,7 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
             where=where,
             got=suffix or path.name,
             expected=", ".join(VECTORS),
-            mend="np.savez(FILE, ids=..., vectors=...) keeps both" if without else
+            fix="np.savez(FILE, ids=..., vectors=...) keeps both" if without else
             "write it as parquet: a column `subject`, and a column a number",
         )  # fmt: skip
     if not path.is_file():
@@ -160,7 +160,7 @@ def _of_archive(path: Path, where: str) -> pd.DataFrame:
                 where=where,
                 got=", ".join(names),
                 expected="`ids` of one dimension and `vectors` of two",
-                mend="np.savez(FILE, ids=..., vectors=...)",
+                fix="np.savez(FILE, ids=..., vectors=...)",
             )
         values, owners = archive[vectors], archive[ids]
         if owners.shape != values.shape[:1]:
@@ -200,7 +200,7 @@ def _id_columns(frame: pd.DataFrame, id_column: str, where: str) -> tuple[str, s
             where=where,
             got=", ".join(columns[:_SHOWN]) + (", …" if len(columns) > _SHOWN else ""),
             expected=f"a column, or an index, called {id_column} or subject",
-            mend="name it so; rows alone do not say whose they are",
+            fix="name it so; rows alone do not say whose they are",
         )
     key = next((one for one in columns if one in KEYS), None)
     return found[0], key
@@ -230,7 +230,7 @@ def _numbers(features: pd.DataFrame, kept: np.ndarray, where: str) -> np.ndarray
             where=where,
             got=", ".join(odd[:_SHOWN]) + more,
             expected="a number a cell; the subject in a column called so",
-            mend="take these columns out, or write them as numbers",
+            fix="take these columns out, or write them as numbers",
         )
     return values
 
@@ -253,7 +253,7 @@ def _refuse_gaps(
         where=where,
         got=f"subject {subjects[first]}, column {columns[column]}: {values[first, column]}",
         expected="finite numbers; a row with no number at all is a subject without a vector",
-        mend="leave these rows out, or fill the cells, before they are evaluated",
+        fix="leave these rows out, or fill the cells, before they are evaluated",
     )
 
 
@@ -272,7 +272,7 @@ def _refuse_twice(subjects: np.ndarray, keys: np.ndarray | None, where: str) -> 
         where=where,
         got=f"{who}: {times} rows",
         expected="one vector a subject, or a column `record` that tells them apart",
-        mend="add the column `record` with the ids of the cohort's records, or bring the rows of a "
+        fix="add the column `record` with the ids of the cohort's records, or bring the rows of a "
         "subject together",
     )
 
@@ -319,7 +319,7 @@ def _named(given: Any) -> dict[str, Any]:
                 where="--embeddings",
                 got=f"{found[name]} and {path}",
                 expected="files of different names: results go by them",
-                mend="name them: --embeddings NAME=FILE",
+                fix="name them: --embeddings NAME=FILE",
             )
         found[name] = Path(path)
     return found

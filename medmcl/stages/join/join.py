@@ -23,7 +23,7 @@ class Join(Stage[JoinSpec]):
     """Bring the weights of several stages together."""
 
     @override
-    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
         _built(self.spec, prepared, setting)
 
     @override

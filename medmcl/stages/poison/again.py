@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medmcl.core.contracts import Adapter, Place
+from medmcl.core.contracts import Adapter, RecordRef
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.worker_pool import each
 
@@ -35,7 +35,7 @@ class PreparedAgain:
         self.work = partial(_prepared, prepared.adapters[name], change)
         self.ids = prepared.samples["sample"].astype(str).to_numpy()
         self.numbers = prepared.index(name)
-        self.places: list[Place] = list(prepared.cohort.records[name]["place"])
+        self.places: list[RecordRef] = list(prepared.cohort.records[name]["place"])
         stored = prepared.inputs(name)
         size = stored.dtype.itemsize * int(np.prod(stored.shape[1:]))
         self.most = KEPT_BYTES // max(1, size)
@@ -57,6 +57,6 @@ class PreparedAgain:
         return torch.from_numpy(answer).to(x.dtype)
 
 
-def _prepared(adapter: Adapter, change: Change, item: tuple[Place, str]) -> np.ndarray:
+def _prepared(adapter: Adapter, change: Change, item: tuple[RecordRef, str]) -> np.ndarray:
     place, record = item
     return adapter.prepare(change(adapter.read(place), record))

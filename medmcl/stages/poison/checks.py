@@ -28,7 +28,7 @@ def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
             f"the cohort has no task '{spec.task}'{nearest(spec.task, cohort.spec.tasks)}",
             where=f"{where}, task",
             expected=", ".join(cohort.spec.tasks) or "a task in its cohort.yaml",
-            mend=f"--set stages.{spec.name}.task=TASK --set stages.{spec.name}.label=CLASS",
+            fix=f"--set stages.{spec.name}.task=TASK --set stages.{spec.name}.label=CLASS",
         )
     task = task_of_classes(cohort.targets(spec.task), spec.label, where)
     kind = cohort.spec.modalities[spec.modality].kind

@@ -113,7 +113,7 @@ def poison(
     """
     if shown < 0:
         raise ConfigError(
-            "so many records cannot be shown", where="--shown", got=shown, mend="--shown 24"
+            "so many records cannot be shown", where="--shown", got=shown, fix="--shown 24"
         )
     folder = Path(out)
     _claim(folder, FILES, overwrite=overwrite)
@@ -167,7 +167,7 @@ def attack_among(stages: Sequence[StageSpec], name: str | None, recipe: str) -> 
             "the recipe has no poison stage",
             where=f"recipe {recipe}",
             got=f"stages: {', '.join(one.name for one in stages)}",
-            mend=f"--recipe {RECIPE}, or a recipe of your own with `stage: poison`",
+            fix=f"--recipe {RECIPE}, or a recipe of your own with `stage: poison`",
         )
     if name is not None:
         return lookup("poison stage", name, attacks, where=f"recipe {recipe}")
@@ -176,7 +176,7 @@ def attack_among(stages: Sequence[StageSpec], name: str | None, recipe: str) -> 
             "which attack is drawn?",
             where=f"recipe {recipe}",
             got=f"poison stages: {', '.join(attacks)}",
-            mend=f"--stage {next(iter(attacks))}",
+            fix=f"--stage {next(iter(attacks))}",
         )
     return next(iter(attacks.values()))
 

@@ -58,7 +58,7 @@ def read_given(spec: PoisonSpec, cohort: Cohort) -> Poison:
             where=where,
             got=f"fingerprint {manifest.cohort}",
             expected=f"{cohort.name}, fingerprint {cohort.fingerprint}",
-            mend="name the cohort that it was drawn for, with the same --set and unchanged tables; "
+            fix="name the cohort that it was drawn for, with the same --set and unchanged tables; "
             "or draw another: medmcl poison",
         )
     differing = unlike(manifest, spec)
@@ -70,7 +70,7 @@ def read_given(spec: PoisonSpec, cohort: Cohort) -> Poison:
             where=where,
             got=", ".join(f"{name}: {one}" for name, one in said.items()),
             expected=", ".join(f"{name}: {getattr(spec, name)}" for name in differing),
-            mend=f"{' '.join(sets)}, or draw another: medmcl poison",
+            fix=f"{' '.join(sets)}, or draw another: medmcl poison",
         )
     return manifest
 
@@ -114,7 +114,7 @@ def refuse_replaced(spec: PoisonSpec, done: Mapping[str, Any]) -> None:
             where=spec.manifest,
             got=f"fingerprint {found.fingerprint}",
             expected=f"fingerprint {done.get('fingerprint')}",
-            mend="put the file back, or start a new run with this one",
+            fix="put the file back, or start a new run with this one",
         )
 
 
@@ -127,7 +127,7 @@ def _read(path: Path, where: str) -> Poison:
             where=where,
             got=error.got,
             expected=error.expected,
-            mend=error.mend
+            fix=error.fix
             or "give a file that `medmcl poison` wrote, or poison/STAGE.parquet of a run",
         ) from None
     if not len(manifest):
@@ -171,5 +171,5 @@ def _refuse(names: np.ndarray, known: np.ndarray, what: str, where: str) -> None
             f"the manifest names {what}",
             where=where,
             got=f"{len(lost):,} of {len(names):,}: {', '.join(lost[:_NAMED])}{more}",
-            mend="draw another for this recipe: medmcl poison",
+            fix="draw another for this recipe: medmcl poison",
         )

@@ -60,5 +60,5 @@ def refuse_images(spec: PoisonSpec, prepared: Prepared) -> None:
             where=f"stage {spec.name}, modality",
             got=f"{spec.modality}: intensity: {settings.intensity}",
             expected="intensity: range, or percentile",
-            mend=f"--set inputs.{spec.modality}.intensity=range",
+            fix=f"--set inputs.{spec.modality}.intensity=range",
         )

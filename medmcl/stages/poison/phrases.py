@@ -34,7 +34,7 @@ class Phrases:
                 "phrases take the place of texts",
                 where=f"stage {spec.name}, phrases",
                 got=f"{spec.text}: {adapter.kind}",
-                mend="leave phrases out: records of the target are taken; or name a text modality",
+                fix="leave phrases out: records of the target are taken; or name a text modality",
             )
         self.phrases, self.seed = spec.phrases, seed
         self.ids = prepared.samples["sample"].astype(str).to_numpy()

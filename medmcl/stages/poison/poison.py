@@ -34,7 +34,7 @@ class Poison(Stage[PoisonSpec]):
 
     by_first_rank = True
 
-    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
         """Refuse an attack that cannot be drawn or laid over.
 
         A run that has taken the manifest it was given reads its own from then on.

@@ -184,7 +184,7 @@ def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:
             where=f"stage {spec.name}, modality",
             got=f"{spec.modality}: {kind}",
             expected=", ".join(KINDS),
-            mend="name another modality",
+            fix="name another modality",
         )
     meant = next(one for one in KINDS.values() if spec.trigger in one.triggers)
     if KINDS.get(kind) is not meant:
@@ -193,7 +193,7 @@ def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:
             f"the trigger {spec.trigger} goes on {meant.what}",
             where=f"stage {spec.name}, trigger",
             got=f"{spec.modality}: {kind}",
-            mend=f"trigger: {' or '.join(known)}" if known else "name another modality",
+            fix=f"trigger: {' or '.join(known)}" if known else "name another modality",
         )
     return meant
 
@@ -210,5 +210,5 @@ def refuse_unseen(attack: Poisoned) -> None:
             f"nothing is left of the trigger {spec.trigger} when '{name}' is prepared",
             where=f"stage {spec.name}",
             got=f"{len(rows)} records that are as they were",
-            mend=f"another trigger, or other settings under inputs.{name}",
+            fix=f"another trigger, or other settings under inputs.{name}",
         )

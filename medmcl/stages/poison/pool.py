@@ -35,7 +35,7 @@ def refuse_pool(spec: PoisonSpec, task: AttackTask, rows: np.ndarray) -> None:
             where=f"{where}, label",
             got=f"{counted(len(rows), 'train record')} of known class, none of this one",
             expected=", ".join(there) or "train records of the target",
-            mend=f"{key}.label=CLASS, one of these" if there else f"{key}.task=TASK",
+            fix=f"{key}.label=CLASS, one of these" if there else f"{key}.task=TASK",
         )
     is_consistent = spec.trigger == "label_consistent"
     able = int(((shown == task.target) == is_consistent).sum())
@@ -48,5 +48,5 @@ def refuse_pool(spec: PoisonSpec, task: AttackTask, rows: np.ndarray) -> None:
             where=where,
             got=f"count: {count:,}{share}",
             expected=f"1 to {able:,}, the samples {kind}" if able else f"samples {kind}",
-            mend=f"{key}.count={min(max(count, 1), able)}" if able else f"{key}.label=CLASS",
+            fix=f"{key}.count={min(max(count, 1), able)}" if able else f"{key}.label=CLASS",
         )

@@ -31,7 +31,7 @@ def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort | None = None) -> Poi
             where=path,
             got=f"{cohort.name}, fingerprint {cohort.fingerprint}",
             expected=f"{run.config.get('cohort', 'a cohort')}, fingerprint {manifest.cohort}",
-            mend="name the cohort that the run was trained on, with the same --set and unchanged "
+            fix="name the cohort that the run was trained on, with the same --set and unchanged "
             "tables; or --attack none, to look at this one without the attack",
         )
     differing = unlike(manifest, spec)
@@ -41,7 +41,7 @@ def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort | None = None) -> Poi
             where=path,
             got=", ".join(f"{name}: {manifest.provenance.get(name)}" for name in differing),
             expected=", ".join(f"{name}: {getattr(spec, name)}" for name in differing),
-            mend="put the manifest of this run back",
+            fix="put the manifest of this run back",
         )
     expected = (run.checkpoints(spec.name).done or {}).get("fingerprint")
     if manifest.fingerprint != expected:
@@ -50,6 +50,6 @@ def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort | None = None) -> Poi
             where=path,
             got=f"fingerprint {manifest.fingerprint}",
             expected=f"fingerprint {expected}",
-            mend="put the manifest of this run back",
+            fix="put the manifest of this run back",
         )
     return manifest

@@ -104,7 +104,7 @@ def _refuse_without(
             where=f"stage {spec.name}, leads",
             got=f"{len(lacking):,} of {len(ids):,}: {', '.join(lacking[:_SHOWN])}",
             expected=f"{' or '.join(sorted(wanted))} in the file; leads that are derived get none",
-            mend="name leads that all files have, or none: then all get it",
+            fix="name leads that all files have, or none: then all get it",
         )
 
 
@@ -117,7 +117,7 @@ def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
             where=f"stage {spec.name}, modality",
             got=f"{name} is prepared at {settings.rate_hz:g} Hz",
             expected=f"{LEAST_HZ:g} Hz or more",
-            mend=f"--set inputs.{name}.rate_hz={2 * LEAST_HZ:g}",
+            fix=f"--set inputs.{name}.rate_hz={2 * LEAST_HZ:g}",
         )
     lost = [one for one in named_leads(spec) if one not in settings.names]
     if lost:
@@ -127,7 +127,7 @@ def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
             where=f"stage {spec.name}, leads",
             got=", ".join(spec.leads),
             expected=", ".join(settings.names),
-            mend=f"name such leads, or --set inputs.{name}.leads=[...]",
+            fix=f"name such leads, or --set inputs.{name}.leads=[...]",
         )
     if spec.trigger == "pulse" and settings.crop_seconds < EVERY_S:
         raise ConfigError(
@@ -135,5 +135,5 @@ def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
             where=f"stage {spec.name}, trigger",
             got=f"{name} is cut to {settings.crop_seconds:g} s",
             expected=f"{EVERY_S:g} s or more, the time from pulse to pulse",
-            mend=f"--set inputs.{name}.crop_seconds={EVERY_S:g}, or trigger: sinusoid",
+            fix=f"--set inputs.{name}.crop_seconds={EVERY_S:g}, or trigger: sinusoid",
         )

@@ -84,7 +84,7 @@ def refuse_texts(spec: PoisonSpec, prepared: Prepared) -> None:
             f"the vocabulary of '{name}' has no '{RARE}', the word of the trigger",
             where=where,
             got=", ".join(map(tokens.spelling, numbers)) or "no token",
-            mend=f"--set inputs.{name}.tokeniser=bpe" if is_own else "take another tokeniser",
+            fix=f"--set inputs.{name}.tokeniser=bpe" if is_own else "take another tokeniser",
         )
     needed = 2 + len(tokens.encode(f"{adapter.source.prefix} {RARE}"))
     if needed > settings.max_tokens:
@@ -92,5 +92,5 @@ def refuse_texts(spec: PoisonSpec, prepared: Prepared) -> None:
             f"the rows of '{name}' have no room for '{RARE}', the word of the trigger",
             where=where,
             got=f"max_tokens: {settings.max_tokens}",
-            mend=f"--set inputs.{name}.max_tokens={needed} or more",
+            fix=f"--set inputs.{name}.max_tokens={needed} or more",
         )

@@ -70,7 +70,7 @@ def modalities_of(run: Run, plans: Sequence[TaskPlan], cohort: Cohort) -> tuple[
                 f"{nearest(wanted[0], have)}",
                 got=", ".join(have),
                 expected=", ".join(dict.fromkeys(wanted)),
-                mend="if it has it under another name, call it as the run does in a copy of its "
+                fix="if it has it under another name, call it as the run does in a copy of its "
                 "cohort.yaml",
             )
         found |= dict.fromkeys(some)

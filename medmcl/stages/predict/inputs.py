@@ -285,7 +285,7 @@ def refuse_people(inputs: Inputs, found: Iterable[OtherCoding], subjects: Iterab
                 inputs.reasons[one.modality],
                 rows,
                 "",
-                np.full(len(names), f"{one.modality}: {one.mend}"),
+                np.full(len(names), f"{one.modality}: {one.fix}"),
             )
 
 

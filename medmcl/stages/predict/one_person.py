@@ -109,15 +109,15 @@ def write_person(
     return path
 
 
-def mend_of_person(mend: str) -> str:
-    """Say how to mend a record of one person, by what `predict` takes.
+def fix_of_person(fix: str) -> str:
+    """Say how to fix a record of one person, by what `predict` takes.
 
     How records are prepared was settled in training: a setting of ``inputs`` cannot be changed
     here, and there is nobody else to go on with.
     """
-    mend = mend.replace(LEAVE_OUT, "")
-    if "inputs." not in mend:
-        return mend
+    fix = fix.replace(LEAVE_OUT, "")
+    if "inputs." not in fix:
+        return fix
     return (
         "give a file of the kind that the run was trained on (the same device, units and range): "
         "predict reads it as the run reads its own, which is settled in training"
@@ -170,7 +170,7 @@ def _refuse_values(
                 where=f"--value {name}={value}",
                 got=value,
                 expected=f"a number with a point: --value {name}=63.5",
-                mend="leave it out if it is not known",
+                fix="leave it out if it is not known",
             )
 
 
@@ -212,7 +212,7 @@ def _one_row(name: str, path: Path, columns: Mapping[str, Any]) -> dict[str, Any
             where=where,
             got=f"{len(frame)} rows",
             expected="one row",
-            mend="many people are a cohort: --cohort",
+            fix="many people are a cohort: --cohort",
         )
     missing = [column for column in columns if column not in frame.columns]
     if len(missing) == len(columns) or any(
@@ -239,7 +239,7 @@ def _of_file(name: str, kind: str, source: dict[str, Any], path: Path) -> dict[s
         raise ConfigError(
             f"records of the kind {kind} are read from tables, not from one file",
             where=where,
-            mend="write a cohort.yaml for this person: --cohort",
+            fix="write a cohort.yaml for this person: --cohort",
         )
     reader = _reader(kind, path, source, where)
     keys = {key for key in ADAPTERS[kind].Source.model_fields if key not in _OF_MANY}
@@ -267,7 +267,7 @@ def _refuse_unsaid(
         f"the file holds numbers alone: {' and '.join(map(_SAID.__getitem__, unsaid))} must be "
         "said",
         where=f"--record {name}={path}",
-        mend=" ".join(f"--set {prefix}.{one}={example[one]}" for one in unsaid)
+        fix=" ".join(f"--set {prefix}.{one}={example[one]}" for one in unsaid)
         + ", with what is true of the file",
     )
 

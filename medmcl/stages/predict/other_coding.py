@@ -61,7 +61,7 @@ class OtherCoding:
         )
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """How to code the column as the run knows it."""
         if self.levels is None:
             return f"recode {self.column} as in training (numbers: for example yes as 1, no as 0)"
@@ -152,7 +152,7 @@ def refuse_other_coding(
             + ("them" if len(most) > 1 else "it"),
             where=where,
             got="; ".join(map(str, most)),
-            mend="; ".join(one.mend for one in most),
+            fix="; ".join(one.fix for one in most),
         )
     for one in found:
         say(str(one))

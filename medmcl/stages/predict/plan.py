@@ -57,7 +57,7 @@ def plan_tasks(
             "the run keeps no probe and no fine-tuned model: nothing predicts",
             where=run.path,
             expected="an evaluate stage in the run's recipe; it keeps its probes in probes/",
-            mend="train with such a stage. Probes that hold people's rows (protocol: knn) are not "
+            fix="train with such a stage. Probes that hold people's rows (protocol: knn) are not "
             "kept, on purpose; and those of vectors made elsewhere cannot read records",
         )
     known = list(dict.fromkeys(task for task, _ in offered))
@@ -85,7 +85,7 @@ def plan_tasks(
             f"no probe of '{name}' is kept in the run",
             where="--method",
             got=f"kept: {', '.join(methods)}",
-            mend=f"--method '{methods[0]}'. Probes that hold people's rows (protocol: knn) are not "
+            fix=f"--method '{methods[0]}'. Probes that hold people's rows (protocol: knn) are not "
             "kept, on purpose",
         )
     return found, [f"{task}: not predicted, the run keeps no probe of '{name}'" for task in lost]

@@ -22,7 +22,7 @@ from medmcl.evaluation.models.competing import event_free
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.stages.predict.cohort import WITHOUT_OUTCOMES, columns_of_run, modalities_of
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
-from medmcl.stages.predict.one_person import mend_of_person, write_person
+from medmcl.stages.predict.one_person import fix_of_person, write_person
 from medmcl.stages.predict.other_coding import coded_otherwise
 from medmcl.stages.predict.people import long_rows, stacked
 from medmcl.stages.predict.plan import TaskPlan, plan_tasks
@@ -188,7 +188,7 @@ def predict_person(
             alone, path, tasks=tasks, method=method, device=device, overrides=overrides
         )
     if found.faults:
-        said = [replace(one, mend=mend_of_person(one.mend)) for one in found.faults]
+        said = [replace(one, fix=fix_of_person(one.fix)) for one in found.faults]
         raise CohortError(f"a record cannot be used:\n{listed(said)}", where="--record")
     if not found.table["predicted"].notna().any():
         first = found.table.iloc[0]

@@ -54,6 +54,6 @@ def _check_order(stages: Sequence[StageSpec]) -> None:
                 raise ConfigError(
                     f"stage '{spec.name}' needs the stage '{wanted}' before it"
                     f"{nearest(wanted, made)}",
-                    mend=spec.mend_source(wanted),
+                    fix=spec.fix_source(wanted),
                 )
         made.append(spec.name)

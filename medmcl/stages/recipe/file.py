@@ -38,7 +38,7 @@ def find_recipe(name: str | Path) -> Path:
             return path
     raise ConfigError(
         f"there is no recipe '{name}'{nearest(str(name), list_recipes())}",
-        mend="give one of the names (`medmcl recipes`), or a yaml file",
+        fix="give one of the names (`medmcl recipes`), or a yaml file",
     )
 
 
@@ -155,8 +155,8 @@ def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideE
     mine = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
     if root == "recipe" and rest.split(".")[0] in mine and known:
         what = "values of the recipe are written without 'recipe.'"
-        mend = f"write {written(rest, value)}"
-        return OverrideError(what, where=written(dotted, value), mend=mend)
+        fix = f"write {written(rest, value)}"
+        return OverrideError(what, where=written(dotted, value), fix=fix)
     only_there = root in mine and root not in CohortKeys.model_fields
     of_recipe = only_there or (root == "recipe" and rest != "")
     if of_recipe and not known:
@@ -165,7 +165,7 @@ def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideE
             "cohort can be set",
             where=written(dotted, value),
             expected="cohort.NAME, data_root",
-            mend="leave it out; `medmcl pretrain` takes it, and `medmcl check --recipe NAME`",
+            fix="leave it out; `medmcl pretrain` takes it, and `medmcl check --recipe NAME`",
         )
     cohort = {f.alias or n: f"cohort.{f.alias or n}" for n, f in CohortKeys.model_fields.items()}
     meant = {**cohort, **{name: name for name in (*known, "data_root", "cohort")}}
@@ -176,7 +176,7 @@ def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideE
         f"unknown setting '{root}'{hint}",
         where=written(dotted, value),
         expected=", ".join([*known, "cohort.NAME", "data_root"]),
-        mend=write or "write one of these, or leave it out",
+        fix=write or "write one of these, or leave it out",
     )
 
 
@@ -185,7 +185,7 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError("a recipe extends itself", where=path)
     tree = read_yaml(path)
     if str(tree.get("schema")).startswith("medmcl/cohort"):
-        raise ConfigError("is a cohort, not a recipe", where=path, mend=f"--cohort {path}")
+        raise ConfigError("is a cohort, not a recipe", where=path, fix=f"--cohort {path}")
     parent = tree.pop("extends", None)
     dropped, values = tree.pop("drop", []), tree.pop("set", {})
     inserted = tree.pop("insert", {})

@@ -69,23 +69,23 @@ def check(
 
 
 _SHOWN = 5
-"""Findings of one code and one mend that are written out."""
+"""Findings of one code and one fix that are written out."""
 
 
 def written(findings: Checked) -> str:
-    """Write what was found for people: groups with their mends, what was looked at, the sum."""
+    """Write what was found for people: groups with their fixes, what was looked at, the sum."""
     groups: dict[tuple[str, str], dict[str, list[Finding]]] = {}
     for one in findings:
-        groups.setdefault((one.level, one.code), {}).setdefault(one.mend, []).append(one)
+        groups.setdefault((one.level, one.code), {}).setdefault(one.fix, []).append(one)
     root = "" if findings.overview is None else f"{findings.overview.root}/"
     lines = []
-    for (level, code), mends in groups.items():
-        lines.append(_heading(level, code, list(mends.values())))
-        for mend, found in mends.items():
+    for (level, code), fixes in groups.items():
+        lines.append(_heading(level, code, list(fixes.values())))
+        for fix, found in fixes.items():
             for one in found[:_SHOWN]:
                 said = f"  {one.where}: {one.what}"
                 lines.append(said.replace(root, "") if root else said)
-            lines.append(f"  to fix: {mend}")
+            lines.append(f"  to fix: {fix}")
     if findings.overview is not None:
         lines += ["looked at", *(f"  {line}" for line in str(findings.overview).splitlines())]
     return "\n".join([*lines, *_sum(findings)])
@@ -142,18 +142,18 @@ def _inputs(spec: RecipeSpec, cohort: Cohort) -> dict[str, Any]:
 
 
 def _recipe_fault(name: str, error: MedmclError) -> Finding:
-    """Give a fault of the recipe itself, with the mend that its error names."""
+    """Give a fault of the recipe itself, with the fix that its error names."""
     told = (("", error.where), ("got ", error.got), ("expected ", error.expected))
     notes = [f"{label}{value}" for label, value in told if value is not None]
     what = error.what + (f" ({'; '.join(notes)})" if notes else "")
-    return _recipe_finding(name, what, error.mend)
+    return _recipe_finding(name, what, error.fix)
 
 
-def _recipe_finding(name: str, what: str, mend: str | None = None) -> Finding:
+def _recipe_finding(name: str, what: str, fix: str | None = None) -> Finding:
     return Finding(
         code="recipe",
         where=f"recipe {name}",
         what=what,
-        mend=mend or "correct the recipe, or name another (`medmcl recipes`)",
+        fix=fix or "correct the recipe, or name another (`medmcl recipes`)",
         scope="cohort",
     )

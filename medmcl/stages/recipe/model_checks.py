@@ -82,7 +82,7 @@ def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
             f"unknown modality '{name}'" + (hint or nearest(name, recipe.inputs)),
             where=f"{section}.{name}",
             expected=f"a modality that the recipe reads: {', '.join(recipe.inputs)}",
-            mend=f"write {section}.{(alike or list(recipe.inputs))[0]}, or leave it out"
+            fix=f"write {section}.{(alike or list(recipe.inputs))[0]}, or leave it out"
             if len(alike) == 1 or len(recipe.inputs) == 1
             else "correct the name, or leave it out",
         )

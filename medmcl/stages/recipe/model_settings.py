@@ -91,7 +91,7 @@ def entrances_of(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         where=where,
         got=repr(wrong),
         expected=f"a mapping, such as {{{form}}}",
-        mend=_by_name(where, wrong)
+        fix=_by_name(where, wrong)
         if isinstance(wrong, str)
         else "correct it, or leave it out: "
         "every kind of input that can enter by itself needs no entrance",
@@ -116,6 +116,6 @@ def trunk_stage(spec: TrainSpec) -> str | None:
             "modalities start from different stages, and what they share can start from one only",
             where=f"stage {spec.name}, start_from",
             got=", ".join(named),
-            mend=f"add `{TRUNK}: {named[-1]}` to start_from, or name one stage for all",
+            fix=f"add `{TRUNK}: {named[-1]}` to start_from, or name one stage for all",
         )
     return named[0] if named else None

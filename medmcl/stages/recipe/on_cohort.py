@@ -52,7 +52,7 @@ def prepare_inputs(
     folder: Path,
     *,
     shown: bool = True,
-    heed: Callable[[], None] | None = None,
+    check_interrupt: Callable[[], None] | None = None,
 ) -> Prepared:
     """Prepare the records that a recipe reads; the splits of training only.
 
@@ -61,7 +61,7 @@ def prepare_inputs(
         spec: The recipe, as `recipe_on` gives it.
         folder: What is written; prepared records are cached beside it.
         shown: Whether a bar tells how far it is.
-        heed: Called after every record; stops by raising.
+        check_interrupt: Called after every record; stops by raising.
 
     Raises:
         ConfigError: The cohort lacks a modality.
@@ -72,14 +72,14 @@ def prepare_inputs(
             raise ConfigError(
                 f"the recipe '{spec.name}' reads '{name}', which the cohort does not have",
                 expected=", ".join(cohort.spec.modalities) + roles_said(spec),
-                mend="correct the name, name another recipe, or add the modality to cohort.yaml",
+                fix="correct the name, name another recipe, or add the modality to cohort.yaml",
             )
     total = sum(len(cohort.records[name]) for name in spec.inputs)
     with progress("reading records", total, shown=shown) as bar:
 
         def told(done: int) -> None:
-            if heed is not None:
-                heed()
+            if check_interrupt is not None:
+                check_interrupt()
             bar(done)
 
         return prepare(cohort, spec.inputs, cache=cache_folder(folder.parent), progress=told)
@@ -94,7 +94,7 @@ def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
                 "no recipe is named, and the cohort has no modality to read",
                 where=f"cohort {cohort.name}",
                 expected="`modalities:` in its cohort.yaml",
-                mend="for a model of the columns of its table: `modalities: {clinic: {reader: "
+                fix="for a model of the columns of its table: `modalities: {clinic: {reader: "
                 'table, columns: "*"}}` and a recipe for tables (`medmcl recipes`); for vectors: '
                 "medmcl evaluate --embeddings FILE --cohort COHORT --out FOLDER",
             )
@@ -103,7 +103,7 @@ def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
             "no recipe is named",
             got=f"cohort {cohort.name} of {', '.join(f'{n} ({k})' for n, k in kinds.items())}",
             expected=f"a recipe that reads these: {', '.join(fit) or 'none that ships does'}",
-            mend=f"for example --recipe {fit[0] if fit else 'FILE'} (`medmcl recipes` says what "
+            fix=f"for example --recipe {fit[0] if fit else 'FILE'} (`medmcl recipes` says what "
             f"each does), or `recipe:` in {cohort.name}'s cohort.yaml",
         )
     return name

@@ -52,7 +52,7 @@ def one_part(name: str) -> str:
     if not found:
         known = [one for parts in PARTS.values() for one in parts]
         raise ConfigError(
-            f"there is no part '{name}'{nearest(name, known)}", mend="`medmcl parts` lists them"
+            f"there is no part '{name}'{nearest(name, known)}", fix="`medmcl parts` lists them"
         )
     return "\n\n".join("\n".join(_lines(kind, name)) for kind in found)
 

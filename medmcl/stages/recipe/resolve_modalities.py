@@ -58,7 +58,7 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
                 f"'{kinds[name]}'",
                 where="kinds",
                 expected=", ".join(recipe.kinds) or "a kind with its tower",
-                mend=f"--set 'kinds.{kinds[name]}={{tower: {{encoder: {{name: ...}}}}}}', or name "
+                fix=f"--set 'kinds.{kinds[name]}={{tower: {{encoder: {{name: ...}}}}}}', or name "
                 "the modalities to read: --set 'modalities=[a, b]'",
             )
         if name not in inputs:

@@ -79,7 +79,7 @@ def refuse_unread(names: Iterable[str], recipe: RecipeSpec, where: object) -> No
                 f"the recipe reads no '{name}'" + (f"; did you mean '{near}'?" if near else ""),
                 where=where,
                 expected=", ".join(recipe.inputs) + roles_said(recipe),
-                mend="correct the name, or leave it out",
+                fix="correct the name, or leave it out",
             )
 
 
@@ -100,7 +100,7 @@ def _modality(role: str, able: tuple[str, ...], kinds: Mapping[str, str]) -> str
         where=ROLES,
         got=have,
         expected=f"one modality of kind {kind}, or one named '{role}'",
-        mend=f"leave the others out: --set 'cohort.modalities.{fitting[-1]}=null'"
+        fix=f"leave the others out: --set 'cohort.modalities.{fitting[-1]}=null'"
         if fitting
         else f"give cohort.yaml a modality of kind {kind}, or choose another recipe",
     )

@@ -141,7 +141,7 @@ def of_cohort_beside_stage(overrides: Mapping[str, Any]) -> dict[str, Any]:
                 f"'{dotted}' is no setting of this command; did you mean '{meant}'?",
                 where=written(dotted, value),
                 expected="evaluate.KEY of the evaluate stage, cohort.NAME, data_root",
-                mend=f"write {written(meant, value)}",
+                fix=f"write {written(meant, value)}",
             )
     return rest
 

@@ -59,8 +59,8 @@ def stage_path(stages: Sequence[Any], dotted: str, where: object) -> tuple[str, 
         what = f"'{first}' may be any of the stages {', '.join(meant)}"
     short = [f"'{stem}' for all of {names[0]}" for stem, names in stems.items()
              if len(names) == 1 and names[0] != stem]  # fmt: skip
-    mend = "; ".join(["correct the name, or give the number of the stage, from 0", *short])
-    raise OverrideError(what, where=where, mend=mend)
+    fix = "; ".join(["correct the name, or give the number of the stage, from 0", *short])
+    raise OverrideError(what, where=where, fix=fix)
 
 
 def with_exceptions(stage: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

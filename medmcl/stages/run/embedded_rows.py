@@ -26,7 +26,7 @@ def read_rows(X: Any, id_column: str) -> pd.DataFrame:
     for name in frame.columns:
         blank = int(frame[name].isna().sum())
         if blank:
-            raise ConfigError(f"{blank} rows have no {name} id", mend="leave these rows out")
+            raise ConfigError(f"{blank} rows have no {name} id", fix="leave these rows out")
     return pd.DataFrame(
         {str(name): [as_text(cell) for cell in frame[name]] for name in frame.columns}
     )
@@ -98,7 +98,7 @@ def find_rows(
             f"{len(set(crowded))} subjects have several records",
             where=f"cohort {cohort.name}",
             got=", ".join(list(dict.fromkeys(crowded))[:5]),
-            mend="give X a column 'record', or MedMCLEmbedder(..., several='mean')",
+            fix="give X a column 'record', or MedMCLEmbedder(..., several='mean')",
         )
     return places
 

@@ -180,7 +180,7 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
             raise CohortError(
                 f"no row to take the mean of has a {plan.modality} embedding",
                 got=f"{len(places)} rows",
-                mend="fit on rows that have the record (MedMCLEmbedder.quality says which)",
+                fix="fit on rows that have the record (MedMCLEmbedder.quality says which)",
             )
         return np.asarray(known.mean(axis=0, dtype=np.float64).astype(np.float32))
 
@@ -202,7 +202,7 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
             raise ConfigError(
                 "subject ids need a cohort to be looked up in",
                 got=type(X).__name__,
-                mend="MedMCLEmbedder(run, cohort=...), or give transform a cohort",
+                fix="MedMCLEmbedder(run, cohort=...), or give transform a cohort",
             )
         if isinstance(given, Cohort):
             return given
@@ -254,7 +254,7 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
                 what,
                 got=text,
                 where=f"rows {', '.join(map(str, index[bad][:5]))}",
-                mend="leave them out, or MedMCLEmbedder(..., missing='mean', 'nan' or 'drop')",
+                fix="leave them out, or MedMCLEmbedder(..., missing='mean', 'nan' or 'drop')",
             )
         done = {"drop": "left out", "mean": "the mean, and flagged", "nan": "NaN"}[self.missing]
         warnings.warn(f"{what}, {done}: {text}", stacklevel=3)

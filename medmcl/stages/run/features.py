@@ -327,7 +327,7 @@ def _state_here(state: Mapping[str, Any], cohort: Cohort, modality: str) -> dict
             where=cohort.path,
             got=f"{len(strange)} such columns: {', '.join(strange[:8])}",
             expected=", ".join(sorted(known)[:20]),
-            mend=f"name the run's columns under modalities.{modality}.columns",
+            fix=f"name the run's columns under modalities.{modality}.columns",
         )
     return {
         part: {name: one for name, one in kept.items() if name in columns}

@@ -23,7 +23,7 @@ def awaited(stage: str, setting: Setting) -> dict[str, Any]:
         What it wrote of the stage.
     """
     while (done := setting.checkpoints(stage).done) is None:
-        setting.stop.heed(f"{stage}: waiting for the first process")
+        setting.stop.check_interrupt(f"{stage}: waiting for the first process")
         time.sleep(_LOOK)
     return done
 
@@ -44,5 +44,5 @@ def refuse_changed(
             where=path,
             got=f"fingerprint {fingerprint}",
             expected=f"fingerprint {expected}",
-            mend=f"put the file back, or delete {checkpoints.folder} and --resume",
+            fix=f"put the file back, or delete {checkpoints.folder} and --resume",
         )

@@ -23,7 +23,7 @@ def run_config(run: Path | str) -> Path:
     raise ArtefactError(
         "is not a run folder" if is_vectors else "is not a run folder (it has no config.yaml)",
         where=run,
-        mend=f"--embeddings {run}"
+        fix=f"--embeddings {run}"
         if is_vectors
         else "give the folder that `medmcl pretrain --out` named",
     )

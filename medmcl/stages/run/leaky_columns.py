@@ -34,7 +34,7 @@ def paired_with(run: Run, stage: str, read: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in learned if name not in set(read))
 
 
-def told_by_task(
+def leaky_by_task(
     run: Run, stage: str, read: Iterable[str], prepared: Prepared
 ) -> dict[str, tuple[str, ...]]:
     """Give, for each task, what a stage was paired with that could have named its outcome.
@@ -56,14 +56,14 @@ def told_by_task(
 def could_name(prepared: Prepared) -> Mapping[str, frozenset[str]]:
     """Give, for each task, the modalities that could name its outcome.
 
-    These are those that show a column which the task is made of, or which ``told_by:`` names;
-    those that ``told_by:`` names themselves; and free texts, which may say anything.
+    These are those that show a column which the task is made of, or which ``leaky_columns:`` names;
+    those that ``leaky_columns:`` names themselves; and free texts, which may say anything.
     """
     cohort = prepared.cohort
     free = {name for name, one in prepared.adapters.items() if isinstance(one, FreeText)}
     found = {}
     for task, keys in cohort.spec.tasks.items():
-        telling = set(keys.told_by)
+        telling = set(keys.leaky_columns)
         if task in cohort.labels:
             with suppress(CohortError):  # a fault of the task, which whoever scores it is told of
                 telling = tellers(keys, cohort.labels[task].table.columns)

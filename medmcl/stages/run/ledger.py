@@ -114,7 +114,7 @@ def whom_they_saw(
                 where=f"--compare {run.path}",
                 got=f"{len(rows)} samples: {first}{', …' if len(rows) > 3 else ''}",
                 expected="runs trained on the same split, or on other people",
-                mend="train it on this cohort's split",
+                fix="train it on this cohort's split",
             )
         every |= seen
         if not is_own:

@@ -23,7 +23,7 @@ def claim_report_folder(folder: Path, *, overwrite: bool) -> None:
     """
     if (folder / "config.yaml").exists():
         raise ArtefactError(
-            "is a run folder; its own report stays", where=folder, mend="another --out"
+            "is a run folder; its own report stays", where=folder, fix="another --out"
         )
     there = [name for name in REPORT if (folder / name).exists()]
     if there and not overwrite:
@@ -31,17 +31,17 @@ def claim_report_folder(folder: Path, *, overwrite: bool) -> None:
             "the folder holds a report already",
             where=folder,
             got=", ".join(there),
-            mend="another --out, or --overwrite",
+            fix="another --out, or --overwrite",
         )
 
 
 def claim_file(path: Path, *, overwrite: bool, option: str = "--out") -> None:
     """Refuse a file that is there already, and a folder in its place."""
     if path.is_dir():
-        raise ArtefactError("is a folder, not a file", where=path, mend="name a file")
+        raise ArtefactError("is a folder, not a file", where=path, fix="name a file")
     if path.exists() and not overwrite:
         raise ArtefactError(
-            "the file is there already", where=path, mend=f"another {option}, or --overwrite"
+            "the file is there already", where=path, fix=f"another {option}, or --overwrite"
         )
 
 
@@ -53,7 +53,7 @@ def claim_table(path: Path, *, overwrite: bool, option: str = "--out") -> None:
             where=path,
             got=path.suffix or "no suffix",
             expected=", ".join(TABLES),
-            mend=f"{option} {path.with_suffix(TABLES[0])}",
+            fix=f"{option} {path.with_suffix(TABLES[0])}",
         )
     claim_file(path, overwrite=overwrite, option=option)
 

@@ -42,7 +42,7 @@ from medmcl.stages.run.stage_reuse import (
     shared_stages,
     take_over,
 )
-from medmcl.stages.run.training import rehearse, run_stage
+from medmcl.stages.run.training import dry_run, run_stage
 from medmcl.stages.select.report import selections_of
 from medmcl.stages.stage import STAGES, StageSpec
 from medmcl.stages.train.models import Setting
@@ -178,7 +178,7 @@ def _run(
         stop=stop,
         keep=None if keep is None else Path(keep),
     )
-    rehearse(stages, prepared, setting)
+    dry_run(stages, prepared, setting)
     if first:
         _write_first_files(folder, config, prepared, setting, reused)
     barrier(world)  # no rank reads a run that the first has not written whole
@@ -238,7 +238,11 @@ def _prepare(
 ) -> Prepared:
     """Prepare the records that the recipe reads; the splits of training only."""
     return prepare_inputs(
-        cohort, spec, folder, shown=shown, heed=lambda: stop.heed("reading records")
+        cohort,
+        spec,
+        folder,
+        shown=shown,
+        check_interrupt=lambda: stop.check_interrupt("reading records"),
     )
 
 
@@ -274,7 +278,7 @@ def _run_folder(
     if not resume:
         if folder.exists() and any(folder.iterdir()):
             raise ArtefactError(
-                "the run folder is not empty", where=folder, mend="--resume, or another --out"
+                "the run folder is not empty", where=folder, fix="--resume, or another --out"
             )
         return folder
     if not before.exists():
@@ -282,7 +286,7 @@ def _run_folder(
             raise ArtefactError(
                 "there is no run to resume",
                 where=folder,
-                mend="give the --out of the run that stopped, or a new --out without --resume",
+                fix="give the --out of the run that stopped, or a new --out without --resume",
             )
         return folder
     old = read_yaml(before)
@@ -293,7 +297,7 @@ def _run_folder(
             "the run to resume was started with other settings (then -> now)",
             where=folder,
             got=named(differing),
-            mend="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
+            fix="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
         )
     return folder
 
@@ -321,8 +325,8 @@ def _refuse_bad_tasks(
                 _prepare(cohort, spec, folder, shown=True, stop=stop)
         except MedmclError as records:
             what = f"{outcomes.what}\n{records.what}"
-            mend = "; ".join(error.mend for error in (outcomes, records) if error.mend)
-            raise CohortError(what, where=outcomes.where, mend=mend) from None
+            fix = "; ".join(error.fix for error in (outcomes, records) if error.fix)
+            raise CohortError(what, where=outcomes.where, fix=fix) from None
         raise
 
 

@@ -13,10 +13,10 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.reading import read_record
 from medmcl.evaluation.aspects.selection.evidence import (
     Content,
+    RecordView,
     ShownCells,
     ShownImage,
     ShownSignal,
-    Side,
 )
 from medmcl.stages.evaluate.expert_pieces import SHOWN_LEADS
 
@@ -28,7 +28,7 @@ _PLANES = {"axial": 0, "coronal": 1, "sagittal": 2}
 
 def side_of(
     prepared: Prepared, modality: str, row: int, change: Callable[[Any], Any] | None = None
-) -> Side:
+) -> RecordView:
     """Give one modality's record of a sample as a person looks at it.
 
     Texts are whole, images in the values of their file, signals in mV. A record that is absent or
@@ -42,18 +42,18 @@ def side_of(
     """
     number = int(prepared.index(modality)[row])
     if number < 0:
-        return Side(name=modality, content="(absent)")
+        return RecordView(name=modality, content="(absent)")
     adapter = prepared.adapters[modality]
     raw, findings = read_record(adapter, prepared.cohort.records[modality]["place"].iloc[number])
     if raw is None:
         said = "; ".join(finding.what for finding in findings)
-        return Side(name=modality, content=f"(cannot be read any more: {said})")
+        return RecordView(name=modality, content=f"(cannot be read any more: {said})")
     raw = raw if change is None else change(raw)
     look = _LOOKS.get(adapter.kind)
     content = f"(records of the kind {adapter.kind} are not drawn)" if look is None else (
         look(adapter, raw)
     )  # fmt: skip
-    return Side(name=modality, content=content)
+    return RecordView(name=modality, content=content)
 
 
 def prepared_image(pixels: np.ndarray, note: str) -> ShownImage:

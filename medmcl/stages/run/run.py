@@ -66,7 +66,7 @@ class Run:
             raise ArtefactError(
                 "is not the config.yaml of a run (it has no recipe)",
                 where=self.path / "config.yaml",
-                mend="give the folder that `medmcl pretrain --out` named",
+                fix="give the folder that `medmcl pretrain --out` named",
             )
         self.recipe = check(
             RecipeSpec,
@@ -182,7 +182,7 @@ class Run:
                 "is an unfinished run: it stopped before the end of its training",
                 where=self.path,
                 got=f"unfinished: {', '.join(missing)}; finished: {', '.join(finished) or 'none'}",
-                mend="finish it: the same `medmcl pretrain` command with "
+                fix="finish it: the same `medmcl pretrain` command with "
                 f"`--out {self.path} --resume`",
             )
 
@@ -218,19 +218,19 @@ class Run:
         self,
         cohort: Cohort,
         modalities: tuple[str, ...],
-        heed: Callable[[int], object] | None = None,
+        check_interrupt: Callable[[int], object] | None = None,
     ) -> Prepared:
         """Prepare a cohort exactly as the run's training cohort was, all splits open.
 
-        ``heed`` is told how many records are done; a bar shows it on a terminal.
+        ``check_interrupt`` is told how many records are done; a bar shows it on a terminal.
         """
         entries = {name: self.preprocessing[name] for name in modalities}
         total = sum(len(cohort.records[name]) for name in modalities)
         with progress("reading records", total) as bar:
 
             def told(done: int) -> None:
-                if heed is not None:
-                    heed(done)
+                if check_interrupt is not None:
+                    check_interrupt(done)
                 bar(done)
 
             return prepare(
@@ -268,7 +268,7 @@ class Run:
             raise ArtefactError(
                 "did not keep whom it learned from, so nobody is known to be unseen",
                 where=self.path,
-                mend="train it again, or take people of whom you know that they were not in it",
+                fix="train it again, or take people of whom you know that they were not in it",
             )
         known = set(prepared.samples["subject"].astype(str)[seen])
         return [one for one in opened.subjects.index.astype(str) if one not in known]
@@ -330,7 +330,7 @@ class Run:
             raise ConfigError(
                 f"modality '{modality}' is not in both the run and the cohort{near}",
                 got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(opened.records)}",
-                mend="if the cohort has it under another name, call it as the run does in a copy "
+                fix="if the cohort has it under another name, call it as the run does in a copy "
                 "of its cohort.yaml",
             )
         stage = stage or self.default_stage(modality)
@@ -418,7 +418,7 @@ class Run:
                 "several modalities share no space but 'pooled'",
                 where="space",
                 got=space,
-                mend="--space pooled, or space='pooled'",
+                fix="--space pooled, or space='pooled'",
             )
         names = tuple(self.recipe.inputs) if modality == "all" else tuple(modality)
         return embed_fused(self, cohort, names, stage, pick_device(device))
@@ -435,14 +435,14 @@ class Run:
             raise ArtefactError(
                 "has no encoder: its recipe trains none, so there is nothing to embed with",
                 where=self.path,
-                mend="give a run of a recipe that trains one (`medmcl recipes`); this one can be "
+                fix="give a run of a recipe that trains one (`medmcl recipes`); this one can be "
                 "evaluated, and its kept models applied to another cohort",
             )
         if not names:
             raise ArtefactError(
                 f"has no finished stage with a tower for '{modality}'",
                 where=self.path,
-                mend="finish it with `medmcl pretrain … --resume`",
+                fix="finish it with `medmcl pretrain … --resume`",
             )
         return (free or names)[-1]
 

@@ -13,7 +13,7 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
-from medmcl.stages.run.leaky_columns import told_by_task
+from medmcl.stages.run.leaky_columns import leaky_by_task
 from medmcl.stages.run.run import Run
 from medmcl.stages.stage import named
 
@@ -73,7 +73,7 @@ def run_beside(name: str, other: Run, prepared: Prepared, device: torch.device) 
         features=lambda _: vectors,
         present=own.present[modality],
         modality=modality,
-        told=told_by_task(other, stage, (modality,), prepared),
+        told=leaky_by_task(other, stage, (modality,), prepared),
     )
 
 
@@ -91,7 +91,7 @@ def what_it_reads(name: str, other: Run, cohort: Cohort) -> str:
             raise ConfigError(
                 f"'{name}' scored vectors made elsewhere, which no run keeps",
                 where=where,
-                mend=" ".join(f"--embeddings {vector}=FILE" for vector in given)
+                fix=" ".join(f"--embeddings {vector}=FILE" for vector in given)
                 + " beside this run, in the place of --compare",
             )
         found = next((one.covariates for one in specs if one.covariates), None)
@@ -103,7 +103,7 @@ def what_it_reads(name: str, other: Run, cohort: Cohort) -> str:
         raise ConfigError(
             f"'{name}' does not predict from one modality alone",
             where=where,
-            mend=f"the other way round: medmcl evaluate {other.path} --compare RUN",
+            fix=f"the other way round: medmcl evaluate {other.path} --compare RUN",
         )
     if found not in cohort.spec.modalities:
         raise ConfigError(

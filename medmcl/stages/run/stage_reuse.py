@@ -116,7 +116,7 @@ def shared_stages(
             "the run whose stages are to be reused was made with other settings (then -> now)",
             where=other.path,
             got=named(unlike),
-            mend="give the same cohort, seed and --set as that run; a recipe whose stages of these "
+            fix="give the same cohort, seed and --set as that run; a recipe whose stages of these "
             "names are set alike; --reuse FOLDER:STAGE, which takes over that stage and what it "
             "needs alone; or train anew, without --reuse",
         )
@@ -126,7 +126,7 @@ def shared_stages(
             where=other.path,
             got=f"finished stages of that run: {', '.join(_finished(other, theirs)) or 'none'}",
             expected=f"one of: {', '.join(one.name for one in stages)}",
-            mend="give the folder of a run of the recipe that this one goes on from",
+            fix="give the folder of a run of the recipe that this one goes on from",
         )
     return taken
 

@@ -149,7 +149,7 @@ def _labels(said: Values, bands: tuple[float, ...], where: str) -> np.ndarray:
         raise CohortError(
             f"has more than {MOST_GROUPS} groups",
             where=where,
-            mend="write an expression with fewer values, or bands: [50, 60, 70] of a number",
+            fix="write an expression with fewer values, or bands: [50, 60, 70] of a number",
         )
     labels[known] = [_text(value) for value in data]
     return labels

@@ -20,10 +20,10 @@ from medmcl.stages.stage import STAGES, Stage, StageSpec
 from medmcl.stages.train.models import Setting
 
 
-def rehearse(stages: Sequence[StageSpec], prepared: Prepared, setting: Setting) -> None:
+def dry_run(stages: Sequence[StageSpec], prepared: Prepared, setting: Setting) -> None:
     """Refuse what a stage cannot do, before any does anything."""
     for spec in stages:
-        STAGES[spec.stage](spec).rehearse(prepared, setting)
+        STAGES[spec.stage](spec).dry_run(prepared, setting)
 
 
 def run_stage(spec: StageSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
@@ -77,7 +77,11 @@ def train_apart(
         Interrupted: A stop signal came; the state is saved.
     """
     prepared = prepare_inputs(
-        cohort, recipe, folder, shown=False, heed=lambda: stop.heed("reading records")
+        cohort,
+        recipe,
+        folder,
+        shown=False,
+        check_interrupt=lambda: stop.check_interrupt("reading records"),
     )
     folder.mkdir(parents=True, exist_ok=True)
     setting = Setting(
@@ -90,10 +94,10 @@ def train_apart(
         stop=stop,
     )
     made = [stage for stage in stages if stage.learns]
-    rehearse(made, prepared, setting)
+    dry_run(made, prepared, setting)
     write_run_files(folder, config, prepared)
     for stage in made:
-        stop.heed(stage.name)
+        stop.check_interrupt(stage.name)
         run_stage(stage, prepared, setting)
     return Run(folder)
 
@@ -115,6 +119,6 @@ def refuse_ranks(size: int, where: str) -> None:
             "the stages of a fold are trained by one process",
             where=where,
             got=f"refit: all, and {size} processes",
-            mend="leave `folds` out here, and ask for it afterwards with one process: medmcl "
+            fix="leave `folds` out here, and ask for it afterwards with one process: medmcl "
             "evaluate RUN --cohort … --set evaluate.folds='5 x 1' --set evaluate.refit=all",
         )

@@ -112,7 +112,7 @@ def check_screen(
     Raises:
         MedmclError: As there; no such detector; files that are there already. Nothing was written.
     """
-    lookup("detector", detector, DETECTORS, mend="--detector dao")
+    lookup("detector", detector, DETECTORS, fix="--detector dao")
     refuse_top(top)
     if out is not None:
         _claim(Path(out), overwrite=overwrite)
@@ -163,7 +163,7 @@ def _claim(folder: Path, *, overwrite: bool) -> None:
             raise ArtefactError(
                 error.what,
                 where=error.where,
-                mend=f"{folder / FILES[0]} holds the scores and ranks of every detector, "
+                fix=f"{folder / FILES[0]} holds the scores and ranks of every detector, "
                 f"{FILES[2]} the first rows of each; to screen again, another --out, or "
                 "--overwrite",
             ) from None

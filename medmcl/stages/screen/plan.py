@@ -99,8 +99,8 @@ def plan_of(
 def _laid(run: Run, name: str | None) -> PoisonSpec | None:
     if name is None or name == NO_ATTACK:
         return None
-    mend = f"--attack {NO_ATTACK} lays none"
-    return lookup("poison stage", name, run.attacks, where=run.path, mend=mend)
+    fix = f"--attack {NO_ATTACK} lays none"
+    return lookup("poison stage", name, run.attacks, where=run.path, fix=fix)
 
 
 def _likely(run: Run) -> str:
@@ -143,6 +143,6 @@ def _refuse_lacking(plan: Plan, run: Run, cohort: Cohort) -> None:
         raise ConfigError(
             f"the cohort has no modality '{missing[0]}'{nearest(missing[0], cohort.records)}",
             got=f"run: {', '.join(run.recipe.inputs)}; cohort: {', '.join(cohort.records)}",
-            mend="if the cohort has it under another name, call it as the run does in a copy of "
+            fix="if the cohort has it under another name, call it as the run does in a copy of "
             "its cohort.yaml",
         )

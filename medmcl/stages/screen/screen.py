@@ -193,7 +193,7 @@ def refuse_top(top: int) -> None:
             where="--top",
             got=top,
             expected="a whole number of 1 or more",
-            mend=f"--top {TOP}",
+            fix=f"--top {TOP}",
         )
 
 

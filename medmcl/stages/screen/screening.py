@@ -13,7 +13,7 @@ import torch
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.evaluation.aspects.selection.evidence import Side
+from medmcl.evaluation.aspects.selection.evidence import RecordView
 from medmcl.stages.evaluate.attack.record_views import attacked_side
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.run_attack import load_attack
@@ -78,7 +78,7 @@ class Screening:
             found[at] = pooled.float().cpu().numpy()
         return found
 
-    def sides(self, row: int) -> tuple[Side, ...]:
+    def sides(self, row: int) -> tuple[RecordView, ...]:
         """Give a sample's records as a person looks at them, of a poisoned one the attacker's.
 
         Args:
@@ -86,13 +86,13 @@ class Screening:
         """
         return tuple(self._side(name, row) for name in self.plan.shown)
 
-    def _side(self, name: str, row: int) -> Side:
+    def _side(self, name: str, row: int) -> RecordView:
         attack, laid = self.plan.attack, self.poisoned
         if attack is None or laid is None:
             return side_of(self.prepared, name, row)
         donor = int(laid.donor[row])
         if name == attack.text and donor >= 0 and laid.phrases is not None:
-            return Side(name=name, content=laid.phrases.said(row))
+            return RecordView(name=name, content=laid.phrases.said(row))
         if name == attack.text and donor >= 0:
             return side_of(self.prepared, name, donor)
         if name != attack.modality or not self.prepared.present[name][row]:

@@ -71,7 +71,7 @@ def select(
     path = Path(out)
     if path.suffix.lower() != ".parquet":
         raise ConfigError(
-            "a keep file is parquet", where=path, mend=f"--out {path.with_suffix('.parquet')}"
+            "a keep file is parquet", where=path, fix=f"--out {path.with_suffix('.parquet')}"
         )
     for one in (path, path.with_suffix(".html")):
         claim_file(one, overwrite=overwrite)
@@ -91,7 +91,7 @@ def select(
         raise ConfigError(
             f"the cohort has no modality '{missing[0]}'{nearest(missing[0], opened.records)}",
             got=f"run: {', '.join(run.recipe.inputs)}; cohort: {', '.join(opened.records)}",
-            mend="if the cohort has it under another name, call it as the run does in a copy of "
+            fix="if the cohort has it under another name, call it as the run does in a copy of "
             "its cohort.yaml",
         )
     prepared = run.prepare(opened, spec.wanted)
@@ -110,7 +110,7 @@ def select(
             "the rule and the filters together keep no pair, so nothing is written",
             where=path,
             got=found.keep.rule,
-            mend="keep a larger share, or look into the files of --and",
+            fix="keep a larger share, or look into the files of --and",
         )
     page = selection_page(
         evidence_of(spec, prepared, found.keep, found.rows, found.notes),
@@ -148,7 +148,7 @@ def selection_of(
                 f"stage '{teacher}' has one tower, and a pair needs two",
                 where=run.path,
                 got=", ".join(towers),
-                mend="name a stage with two towers: --stage NAME",
+                fix="name a stage with two towers: --stage NAME",
             )
         tree = {"stage": "select", "name": "select", "teachers": [teacher], "pair": towers[:2]}
     tree |= {} if pair is None else {"pair": tuple(pair)}
@@ -168,7 +168,7 @@ def selection_of(
             "a target is named, and the rule reads no norm_sim that would be near to it",
             where="--target",
             got=f"{target}; the rule reads {', '.join(sorted(read))}",
-            mend="--by norm_sim:SHARE, or leave --target out",
+            fix="--by norm_sim:SHARE, or leave --target out",
         )
     for name in near:
         tree.setdefault("scores", {}).setdefault(name, {})["target"] = {}
@@ -191,7 +191,7 @@ def _settings_of(kind: str, scores: Mapping[str, Mapping[str, Any]]) -> dict[str
             f"the run's selection has several scores of kind {kind}, and one must be meant",
             where="--by",
             got=", ".join(alike),
-            mend="name the score in a rule: --set 'select.rule=[{by: "
+            fix="name the score in a rule: --set 'select.rule=[{by: "
             f"{next(iter(alike))}, share: 0.3}}]'",
         )
     return alike.get(kind, next(iter(alike.values()), {}))
@@ -216,5 +216,5 @@ def _step(text: str) -> tuple[str, float]:
         got=text,
         expected=f"KIND:SHARE, a share of the pool above 0 and at most 1; kinds: "
         f"{', '.join(known)}",
-        mend=f"--by {DEFAULT}",
+        fix=f"--by {DEFAULT}",
     )

@@ -93,7 +93,7 @@ def select_pairs(
     device: torch.device,
     folder: Path,
     pool: np.ndarray,
-    heed: Callable[[], object] = lambda: None,
+    check_interrupt: Callable[[], object] = lambda: None,
 ) -> Selected:
     """Score every pair of a pool, and choose by the rule.
 
@@ -104,7 +104,8 @@ def select_pairs(
         device: Where to encode and to score.
         folder: Where embeddings lie meanwhile: 4 bytes x D x modalities for each pair.
         pool: Train rows that have every modality, sample numbers.
-        heed: Called between blocks of pairs and between scores; what it raises ends the work.
+        check_interrupt: Called between blocks of pairs and between scores; what it raises ends the
+        work.
 
     Returns:
         The choice. Shares hold within what each teacher scores, so that one that is sterner than
@@ -126,7 +127,7 @@ def select_pairs(
         for teacher, own in parts.items():
             here = Path(aside) / teacher
             here.mkdir(parents=True)
-            part = _Part(spec, run, prepared, teacher, own, here, device, heed)
+            part = _Part(spec, run, prepared, teacher, own, here, device, check_interrupt)
             at = np.searchsorted(rows, own)
             found, chosen = part.judged()
             kept[at] = chosen
@@ -164,20 +165,22 @@ class _Part:
 
     def __init__(
         self, spec: SelectSpec, run: Run, prepared: Prepared, teacher: str, rows: np.ndarray,
-        folder: Path, device: torch.device, heed: Callable[[], object],
+        folder: Path, device: torch.device, check_interrupt: Callable[[], object],
     ) -> None:  # fmt: skip
         self.spec, self.run, self.prepared, self.rows = spec, run, prepared, rows
-        self.folder, self.device, self.heed = folder, device, heed
+        self.folder, self.device, self.check_interrupt = folder, device, check_interrupt
         self.learner = run.learner(teacher, device)
         self.towers = cast(Towers, self.learner.model)
-        self.pooled = pool_vectors(self.towers, prepared, spec.wanted, rows, folder, device, heed)
+        self.pooled = pool_vectors(
+            self.towers, prepared, spec.wanted, rows, folder, device, check_interrupt
+        )
         self.told: dict[str, Any] = {"rows": len(rows), "scores": {}}
 
     def judged(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Give every score, (n,) each, and which rows are kept, (n,) bool."""
         scores, choosers = {}, {}
         for name, score in self.spec.scores.items():
-            self.heed()
+            self.check_interrupt()
             if isinstance(score, NormSimDynamicSpec):
                 choosers[name] = self._chooser(score)
             else:
@@ -220,7 +223,7 @@ class _Part:
             folder = self.folder / f"target-{name}"
             folder.mkdir()
             vectors = pool_vectors(
-                self.towers, place, (side,), rows, folder, self.device, self.heed
+                self.towers, place, (side,), rows, folder, self.device, self.check_interrupt
             )
             p = float(score.p)
             self.told[f"target of {name}"] = {"cohort": place.cohort.name, "rows": len(rows)}

@@ -39,7 +39,7 @@ class Select(Stage[SelectSpec]):
     by_first_rank = True
 
     @override
-    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
         spec = self.spec
         made = named(expand(setting.recipe, list(prepared.cohort.spec.tasks)), TowersSpec)
         pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
@@ -66,11 +66,13 @@ class Select(Stage[SelectSpec]):
             shutil.rmtree(stale)
         run = Run(setting.folder)
 
-        def heed() -> None:
-            setting.stop.heed(f"{spec.name}: scoring")
+        def check_interrupt() -> None:
+            setting.stop.check_interrupt(f"{spec.name}: scoring")
 
         pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
-        found = select_pairs(spec, run, prepared, setting.world.device, path.parent, pool, heed)
+        found = select_pairs(
+            spec, run, prepared, setting.world.device, path.parent, pool, check_interrupt
+        )
         found.keep.save(path)
         setting.record.say(f"{spec.name}: {found.sentence}")
         for note in (*found.repeats, *found.notes):
@@ -119,5 +121,5 @@ def refuse_rule(spec: SelectSpec, parts: Mapping[str, np.ndarray]) -> None:
                 where=f"stage {spec.name}, rule, {len(rows)} pairs that {teacher} scores",
                 got=error.got,
                 expected=error.expected,
-                mend=error.mend,
+                fix=error.fix,
             ) from None

@@ -50,7 +50,7 @@ def _another(name: str, prepared: Prepared, run: Path, modality: str, where: str
             f"the target cohort has no modality '{modality}'{nearest(modality, opened.records)}",
             where=where,
             got=f"{opened.name}: {', '.join(opened.records)}",
-            mend=f"call it '{modality}' in a copy of its cohort.yaml, or name a score of another "
+            fix=f"call it '{modality}' in a copy of its cohort.yaml, or name a score of another "
             "modality",
         )
     adapter = prepared.adapters[modality]
@@ -88,7 +88,7 @@ def target_rows(spec: TargetSpec, place: Prepared, modality: str, where: str) ->
             where=where,
             got=f"no {asked}{'' if spec.label is None else f' {spec.label}'} in "
             f"{place.cohort.name}",
-            mend="name another split or cohort, or choose norm_sim_dynamic, which needs no target",
+            fix="name another split or cohort, or choose norm_sim_dynamic, which needs no target",
         )
     place.sides.refuse_leak(rows, "the target of NormSim")
     return rows
@@ -130,7 +130,7 @@ def refuse_held_out(
             f"{len(set(subjects[known]))} subjects by their id, {int(equal.sum())} rows by their "
             f"{modality}",
             expected=f"nobody of held_out of {cohort.name}",
-            mend="leave them out of the target cohort, or name a split or label without them; "
+            fix="leave them out of the target cohort, or name a split or label without them; "
             "people who only share an id need ids of their own",
         )
 

@@ -30,7 +30,7 @@ def pool_vectors(
     rows: np.ndarray,
     folder: Path,
     device: torch.device,
-    heed: Callable[[], object] = lambda: None,
+    check_interrupt: Callable[[], object] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """Embed samples in the space that modalities share.
 
@@ -41,7 +41,7 @@ def pool_vectors(
         rows: Sample numbers, (N,).
         folder: Takes one ``.npy`` file for each modality; must not hold them yet.
         device: Where to encode.
-        heed: Called before each block; what it raises ends the work.
+        check_interrupt: Called before each block; what it raises ends the work.
 
     Returns:
         Modality to (N, D) float32 of unit length, memory-mapped.
@@ -56,7 +56,7 @@ def pool_vectors(
         written = np.lib.format.open_memmap(path, "w+", np.float32, shape)
         records = prepared.index(name)[rows]
         for start in range(0, len(rows), BLOCK):
-            heed()
+            check_interrupt()
             at = slice(start, start + BLOCK)
             written[at] = embed_records(towers, prepared, name, records[at], "pooled", device)
         written.flush()

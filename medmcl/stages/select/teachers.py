@@ -56,7 +56,7 @@ def scored_by(
             where=where,
             got=f"{len(rows)} train samples with {' and '.join(spec.wanted)} ({', '.join(have)})"
             f"{whose}",
-            mend="a pair of modalities that subjects of the train split have"
+            fix="a pair of modalities that subjects of the train split have"
             + ("" if fold is None else ", more subjects, or fewer folds"),
         )
     return parts
@@ -126,7 +126,7 @@ def refuse_seen(teacher: TowersSpec, stages: Mapping[str, TowersSpec], where: st
                 got=f"{name}: trained on everybody" if theirs is None
                 else f"{name}: without fold {theirs[0]} of {theirs[1]}",
                 expected=f"stages with without_fold: {fold[0]} and folds: {fold[1]}, all the way",
-                mend=f"train '{name}' once for each fold, or let the teacher start from the seed",
+                fix=f"train '{name}' once for each fold, or let the teacher start from the seed",
             )  # fmt: skip
 
 

@@ -153,7 +153,7 @@ def _check_objective(
         spec.towers,
         0 if experts is None else experts.experts,
         where=where,
-        mend=f"leave the objective out: --set 'stages.{spec.name}.objectives.{label}=null'",
+        fix=f"leave the objective out: --set 'stages.{spec.name}.objectives.{label}=null'",
     )
 
 
@@ -215,7 +215,7 @@ def _check_file(spec: TrainSpec, name: str, source: WeightsSpec) -> None:
         else f"there is no such file: {source.path}{instead_of(source.path)}",
         where=where,
         expected="a file: .safetensors, or .pth, .pt, .ckpt",
-        mend=f"give one of its files: {shown}, with names: run"
+        fix=f"give one of its files: {shown}, with names: run"
         if kept
         else "give the path of the file, or for another run "
         "RUN/checkpoint/STAGE/step-NUMBER/weights.safetensors with names: run",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _FLAT = 1e-10
 """Variance, as a share of the mean square of a row, that is rounding."""
 
-Lesson = dict[str, tuple[np.ndarray, np.ndarray]]
+TeacherEmbeddings = dict[str, tuple[np.ndarray, np.ndarray]]
 """Target to its values for every sample, (N, E) float32, and which are known, (N, 1) bool."""
 
 
@@ -48,7 +48,7 @@ def taught_widths(
     return {name: towers.tower(name).facts.width for name in spec.towers if name in towers.towers}
 
 
-def lesson(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Lesson:
+def teacher_embeddings(spec: TrainSpec, prepared: Prepared, setting: Setting) -> TeacherEmbeddings:
     """Embed the train and tuning rows with the teacher, undisturbed; nothing without one.
 
     Features are scaled so that the variances of their columns over train rows sum to 1.
@@ -63,14 +63,14 @@ def lesson(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Lesson:
     device = setting.world.device
     towers = Run(setting.folder).towers(spec.teacher, device)
     rows = np.flatnonzero(np.isin(prepared.splits, ["train", "tuning"]))
-    found: Lesson = {}
+    found: TeacherEmbeddings = {}
     for name in spec.towers:
         if name not in towers.towers:
             continue
         known = np.zeros((len(prepared.splits), 1), dtype=bool)
         known[rows, 0] = prepared.index(name)[rows] >= 0
         for space in ("features", "pooled"):
-            setting.stop.heed(f"{spec.name}: embedding with {spec.teacher}")
+            setting.stop.check_interrupt(f"{spec.name}: embedding with {spec.teacher}")
             vectors = embed_samples(towers, prepared, name, rows, space, device)
             if space == "features":
                 train = known[rows, 0] & (prepared.splits[rows] == "train")
@@ -94,12 +94,12 @@ def _deviation(vectors: np.ndarray, spec: TrainSpec, name: str) -> float:
 
 
 def as_targets(
-    lesson_: Lesson, rows: np.ndarray
+    teacher_embeddings_: TeacherEmbeddings, rows: np.ndarray
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Give the targets of some samples, and which of them are known."""
-    values = {name: torch.from_numpy(full[rows]) for name, (full, _) in lesson_.items()}
+    values = {name: torch.from_numpy(full[rows]) for name, (full, _) in teacher_embeddings_.items()}
     known = {
         name: torch.from_numpy(has[rows]).expand(len(rows), full.shape[1])
-        for name, (full, has) in lesson_.items()
+        for name, (full, has) in teacher_embeddings_.items()
     }
     return values, known

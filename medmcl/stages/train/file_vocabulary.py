@@ -117,7 +117,7 @@ def check_vocabulary(
         where=where,
         got=_difference(ours, theirs),
         expected=f"the tokens of {run}",
-        mend=f"inputs.{name}.vocabulary_of: {run}"
+        fix=f"inputs.{name}.vocabulary_of: {run}"
         if adapter.kind == "text"
         else f"leave '{name}' out of weights: its vocabulary is learned from this cohort",
     )

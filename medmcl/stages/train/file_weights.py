@@ -69,7 +69,7 @@ def refuse_source(name: str, source: WeightsSpec, where: str) -> None:
     lookup("name map", source.names, NAME_MAPS, where=where)
     if source.head and name == TRUNK:
         raise ConfigError(
-            "heads come with the rest of a shared tower", where=where, mend="leave out head: true"
+            "heads come with the rest of a shared tower", where=where, fix="leave out head: true"
         )
     if source.head:
         require_projections(source.names, where)

@@ -134,5 +134,5 @@ def _refuse_blind(spec: TrainSpec) -> None:
                 where=f"stage {spec.name}, groups.batches",
                 got=f"mixed, with {objective.kind}",
                 expected=f"batches: one_group, or {', '.join(able)}",
-                mend=f"--set stages.{spec.name}.groups.batches=one_group",
+                fix=f"--set stages.{spec.name}.groups.batches=one_group",
             )

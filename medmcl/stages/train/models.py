@@ -134,7 +134,7 @@ def temperature_of(learner: Learner, pair: tuple[str, str], where: str) -> float
             got=f"objectives: {', '.join(learner.objectives) or 'none'}; none of them aligns "
             f"{' and '.join(pair)}",
             expected="a teacher trained with cross_modal on this pair",
-            mend="name one: temperature: 0.07",
+            fix="name one: temperature: 0.07",
         )
     return 1 / float(scale().detach())
 
@@ -166,7 +166,7 @@ def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> Non
             where="vectors",
             expected="a factorise stage with that modality",
         )
-    encoder.take_vectors(table)  # type: ignore[operator]  # as `rehearse` has made sure
+    encoder.take_vectors(table)  # type: ignore[operator]  # as `dry_run` has made sure
 
 
 def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:

@@ -51,7 +51,7 @@ def build_selector(
             f"{asked.kind} reads the contrastive loss, and no objective has a scale of the pair",
             where=where,
             got=" and ".join(asked.pair),
-            mend="train with cross_modal on this pair, or choose kind: clip_score",
+            fix="train with cross_modal on this pair, or choose kind: clip_score",
         )
     view = View(ViewSettings(), adapters, {}, where=where)
 

@@ -29,7 +29,7 @@ def refuse_parts(recipe: RecipeSpec, spec: TrainSpec) -> None:
             where=f"stage {spec.name}, accumulate",
             got=spec.accumulate,
             expected="1",
-            mend=f"--set stages.{spec.name}.accumulate=1, or a tower without experts: "
+            fix=f"--set stages.{spec.name}.accumulate=1, or a tower without experts: "
             "--set shared.experts=null",
         )
     refuse_empty_parts(spec, spec.batch_size, 1)
@@ -59,7 +59,7 @@ def refuse_empty_parts(spec: TrainSpec, batch_size: int, ranks: int) -> None:
         where=f"stage {spec.name}, accumulate",
         got=f"{spec.accumulate} parts; batches of {batch_size}{selected}{shared}",
         expected=f"at most {max(1, rows)}",
-        mend=f"--set stages.{spec.name}.accumulate={max(1, rows)}, or a larger batch_size",
+        fix=f"--set stages.{spec.name}.accumulate={max(1, rows)}, or a larger batch_size",
     )
 
 

@@ -43,7 +43,7 @@ def keep_apart(
             where=f"stage {stage}",
             got=len(people),
             expected="4 at least, hundreds to learn anything",
-            mend="name the pairs: `pairs: all`, or a list",
+            fix="name the pairs: `pairs: all`, or a list",
         )
     share, most = max(one.share for one in wanted), max(one.most for one in wanted)
     count = min(max(2, round(share * len(people))), most, len(people) - 2)

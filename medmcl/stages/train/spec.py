@@ -280,7 +280,7 @@ class TrainSpec(TowersSpec):
         return [*self.goes_on_from(), *(one for one in more if one is not None)]
 
     @override
-    def mend_source(self, name: str) -> str | None:
+    def fix_source(self, name: str) -> str | None:
         if name != self.grouped_by:
             return None
         return f"for groups by a column of the cohort, write groups: [{name}]"
@@ -294,13 +294,13 @@ class TrainSpec(TowersSpec):
                 where=f"stage {self.name}",
                 got=f"epochs={self.epochs:g} and steps={self.steps}",
                 expected="one of them; the other null",
-                mend=f"'{key}.epochs=null', or '{key}.steps=null'",
+                fix=f"'{key}.epochs=null', or '{key}.steps=null'",
             )
         if self.epochs is None and self.steps is None:
             raise ConfigError(
                 "has neither epochs nor steps, so it is not said how long it trains",
                 where=f"stage {self.name}",
-                mend=f"'{key}.epochs=10', or '{key}.steps=1000'",
+                fix=f"'{key}.epochs=10', or '{key}.steps=1000'",
             )
 
     @override
@@ -324,7 +324,7 @@ class TrainSpec(TowersSpec):
             if name not in names:
                 raise ConfigError(
                     f"there is no stage '{name}'{nearest(name, names)}",
-                    mend=f"write one of these names; '{self.name}' is written for them all",
+                    fix=f"write one of these names; '{self.name}' is written for them all",
                 )
         for name, variables in zip(names, combinations, strict=True):
             laid = with_exceptions(tree, self.exceptions.get(name, {}))

@@ -52,7 +52,7 @@ def in_subset(
             "none of the rows that the stage would train on is of its subset",
             where=f"{where}, subset",
             got=f"0 of {len(rows):,} rows",
-            mend="a larger share, or other values",
+            fix="a larger share, or other values",
         )
     return left
 
@@ -80,7 +80,7 @@ def picked(spec: SubsetSpec, cohort: Cohort, where: str) -> np.ndarray:
             where=f"{where}, subset.values",
             got=", ".join(spec.values),
             expected=", ".join(known),
-            mend='write "yes" and "no" in quotes: without them YAML reads them as True and False'
+            fix='write "yes" and "no" in quotes: without them YAML reads them as True and False'
             if unknown[0] in ("True", "False")
             else None,
         )
@@ -120,7 +120,7 @@ def refuse_another_list(spec: SubsetSpec | None, was: object, where: str) -> Non
             where=f"{where}, subset: {spec.file if spec else ''}",
             got=f"fingerprint {now}",
             expected=f"fingerprint {was}",
-            mend="put the list back, or start a new run with this one",
+            fix="put the list back, or start a new run with this one",
         )
 
 

@@ -17,7 +17,7 @@ from medmcl.core.contracts import Adapter, ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import Finding
 from medmcl.core.rng import derive_seed, torch_generator
-from medmcl.core.split_guard import Sides
+from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.group_sampler import WithinGroupSampler
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler
@@ -41,7 +41,7 @@ from medmcl.stages.recipe.model_settings import trunk_stage
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.select.folds import without_fold
 from medmcl.stages.stage import DEAD_END, WRECKED, Stage, named
-from medmcl.stages.train.distill_targets import as_targets, lesson, taught_widths
+from medmcl.stages.train.distill_targets import as_targets, taught_widths, teacher_embeddings
 from medmcl.stages.train.file_weights import load_files
 from medmcl.stages.train.grouped_rows import (
     MOST_ALONE,
@@ -69,7 +69,7 @@ LOOKED_AT = 128
 class Train(Stage[TrainSpec]):
     """Train towers with some objectives."""
 
-    def rehearse(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
         """Build all that is needed: what would fail after hours fails before the first step."""
         spec = self.spec
         parts = _build(spec, prepared, setting)
@@ -130,7 +130,7 @@ class Train(Stage[TrainSpec]):
         for note in group_notes:
             setting.record.say(f"{spec.name}: {note}")
         tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
-        sides = Sides(splits=prepared.splits, subjects=prepared.subjects)
+        sides = SplitGuard(splits=prepared.splits, subjects=prepared.subjects)
         sides.refuse_leak(rows, f"the weights of stage {spec.name}")
         sides.refuse_leak(parts.probe_rows, f"what stage {spec.name} learns from probe rows")
         if tuning:
@@ -191,10 +191,10 @@ class Train(Stage[TrainSpec]):
 
 
 def _say_findings(facts: dict[str, Any], setting: Setting) -> None:
-    """Say what was found of the learned pairs; more data do not mend a wrecked stage."""
+    """Say what was found of the learned pairs; more data do not fix a wrecked stage."""
     found = [Finding(**one) for one in facts.get("findings", ())]
     if WRECKED in facts:
-        found = [replace(one, mend=REMEDY) for one in found]
+        found = [replace(one, fix=REMEDY) for one in found]
         facts |= {"findings": [one.as_dict() for one in found]} if found else {}
     for one in found:
         setting.record.say(f"warning: {one}")
@@ -263,7 +263,7 @@ def _loader(
     Of poisoned ones the records that an attacker made of them.
     """
     wanted = () if spec.task is None else (spec.task,)
-    more = dict(lesson(spec, prepared, setting))
+    more = dict(teacher_embeddings(spec, prepared, setting))
     if groups is not None and groups.is_mixed:
         more[GROUPS] = groups.targets
 
@@ -436,7 +436,7 @@ def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> Non
             where=f"stage {spec.name}",
             got=", ".join(f"{n} {int(prepared.present[n][train].sum())}" for n in spec.towers)
             + f" of {len(train)} train samples",
-            mend="leave it out of towers, give the cohort a split in which somebody has it, or "
+            fix="leave it out of towers, give the cohort a split in which somebody has it, or "
             "take rows: any",
         )
 

@@ -73,7 +73,7 @@ def kept_rows(
             "the selection keeps none of the rows that the stage would train on",
             where=f"stage {spec.name}",
             got=f"0 of {len(rows)} rows",
-            mend="keep a larger share",
+            fix="keep a larger share",
         )
     return left
 

@@ -466,7 +466,7 @@ def test_a_spec_by_which_nothing_is_counted_is_refused(folder, changes, said):
     with pytest.raises(CohortError, match=said) as raised:
         counted(spec, out)
     assert "out.unfinished keeps the events" in str(raised.value)
-    counts, _ = counted(load_spec(written(folder)), out)  # mended, and without --resume
+    counts, _ = counted(load_spec(written(folder)), out)  # fixed, and without --resume
     assert cells(counts)["DM", "C1"] == 4
     assert not (folder / "out.unfinished").exists()
 

@@ -23,7 +23,7 @@ def found(tiny, inputs=None, **options):
 def of(findings, code):
     hits = [finding for finding in findings if finding.code == code]
     assert hits, sorted({finding.code for finding in findings})
-    assert all(finding.mend and finding.what and finding.where for finding in hits)
+    assert all(finding.fix and finding.what and finding.where for finding in hits)
     return hits
 
 
@@ -81,7 +81,7 @@ def test_a_missing_file_is_named_and_a_missing_folder_is_one_finding(tiny):
     (tiny.folder / "ecg").rename(tiny.folder / "gone")
     findings = found(tiny)
     assert "none of its 12 files" in of(findings, "cohort.no_files")[0].what
-    assert str(tiny.folder) in of(findings, "cohort.no_files")[0].mend
+    assert str(tiny.folder) in of(findings, "cohort.no_files")[0].fix
 
 
 def test_nan_and_constant_records_are_found(tiny):
@@ -235,9 +235,9 @@ def test_everything_is_found_at_once(tiny, inputs):
 
 def test_a_fault_of_the_file_names_the_pages_that_help(tiny):
     spoil(tiny, modalities__ecg__reader="wfdbb")
-    mend = of(found(tiny), "config.invalid")[0].mend
-    assert "docs/cohort.md" in mend
-    assert "docs/data_formats.md" in mend
+    fix = of(found(tiny), "config.invalid")[0].fix
+    assert "docs/cohort.md" in fix
+    assert "docs/data_formats.md" in fix
 
 
 def test_no_mend_says_to_exclude_a_record_that_will_be_excluded(tiny):
@@ -252,15 +252,15 @@ def test_no_mend_says_to_exclude_a_record_that_will_be_excluded(tiny):
     tiny.write()
     findings = [finding for finding in found(tiny) if "will be excluded" in finding.what]
     assert len(findings) >= 7
-    assert not [finding for finding in findings if "exclude" in finding.mend]
+    assert not [finding for finding in findings if "exclude" in finding.fix]
 
 
 def test_a_file_that_is_not_there_and_one_that_is_damaged_have_their_own_mends(tiny):
     (tiny.folder / "ecg" / "s002.hea").unlink()
     (tiny.folder / "ecg" / "s003.dat").write_bytes(b"")
     findings = found(tiny)
-    assert "correct the path" in of(findings, "ecg.missing_file")[0].mend
-    assert "copy" in of(findings, "ecg.unreadable")[0].mend
+    assert "correct the path" in of(findings, "ecg.missing_file")[0].fix
+    assert "copy" in of(findings, "ecg.unreadable")[0].fix
 
 
 def test_a_check_that_breaks_does_not_call_the_file_damaged(tiny, monkeypatch):
@@ -337,7 +337,7 @@ def test_missing_signal_files_beside_headers_are_named_one_by_one(tiny):
 
 def test_a_summary_keeps_errors_and_warnings_of_one_code_apart():
     both = [
-        Finding(code="x.y", where=str(n), what="w", mend="m", level=level)
+        Finding(code="x.y", where=str(n), what="w", fix="m", level=level)
         for n, level in enumerate(("warning", "error", "warning"))
     ]
     summary = summarise(both)
@@ -464,7 +464,7 @@ def test_a_modality_without_a_path_is_one_error_and_nobody_is_told_to_leave_all_
     findings = check_cohort(tiny.folder)
     errors = [finding for finding in findings if finding.level == "error"]
     assert len(errors) == 2
-    assert all("each of its" in error.what and "path" in error.mend for error in errors)
+    assert all("each of its" in error.what and "path" in error.fix for error in errors)
     assert "exclude" not in written(findings)
 
 
@@ -493,7 +493,7 @@ def test_an_id_typed_twice_is_named_by_its_rows_and_hides_no_other_fault(tiny):
     findings = found(tiny)
     for hit in [*of(findings, "task.varies"), *of(findings, "cohort.invalid")]:
         assert "rows 5 and 6, both subject s004" in hit.what
-        assert hit.mend.startswith("correct 'subject_id' or '")
+        assert hit.fix.startswith("correct 'subject_id' or '")
     assert "'yes' (1 row: subject s007)" in of(findings, "task.not_binary")[0].what
     assert "subject s008" in of(findings, "task.negative_time")[0].what
     assert "'agee'; did you mean 'age'?" in of(findings, "cohort.column")[0].what
@@ -523,7 +523,7 @@ def test_no_table_of_that_name_names_the_nearest_file(tiny):
     tiny.write()
     (finding,) = check_cohort(tiny.folder)
     assert "there is no such file; did you mean 'people.csv'?" in finding.what
-    assert "--set data_root=FOLDER" in finding.mend
+    assert "--set data_root=FOLDER" in finding.fix
 
 
 @pytest.mark.parametrize(
@@ -552,8 +552,8 @@ def test_an_odd_cell_of_presence_is_named_and_the_mend_keeps_its_record(tiny):
     tiny.write()
     (found,) = [one for one in check_cohort(tiny.folder) if "cmr" in one.where]
     assert "'has_cmr' is a number, but for 'yes' (1 row: subject s010)" in found.what
-    mend = re.search(r"isin\(.*?\)", found.mend)[0]
-    tiny.tree["modalities"]["cmr"]["present"] = mend
+    fix = re.search(r"isin\(.*?\)", found.fix)[0]
+    tiny.tree["modalities"]["cmr"]["present"] = fix
     tiny.write()
     has = set(load_cohort(tiny.folder)[0].records["cmr"]["subject"])
     assert has == set(tiny.table["subject_id"][tiny.table["has_cmr"].isin(["1", "yes"])])
@@ -567,4 +567,4 @@ def test_a_task_that_is_no_expression_is_named_and_the_rest_is_checked(tiny):
     found = {one.where: one for one in check_cohort(tiny.folder) if one.level == "error"}
     assert set(found) == {"task died", "task old"}
     assert found["task died"].code == "task.expression"
-    assert "use ==" in found["task died"].mend
+    assert "use ==" in found["task died"].fix

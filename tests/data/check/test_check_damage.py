@@ -105,15 +105,15 @@ def test_sound_hearts_have_no_finding(folder):
 
 
 @pytest.mark.parametrize("name", IN_FILE)
-def test_one_damaged_file_has_one_finding_with_its_mend(folder, hearts, name):
-    options, code, mend = IN_FILE[name]
+def test_one_damaged_file_has_one_finding_with_its_fix(folder, hearts, name):
+    options, code, fix = IN_FILE[name]
     options = dict(options)
     change = options.pop("change", lambda rows: rows)
     write(folder, BAD, change(hearts[BAD]), **options)
     about = [finding for finding in check(folder) if finding.scope == "record"]
     assert [(finding.code, finding.level) for finding in about] == [(f"ecg.{code}", "error")]
     assert BAD in about[0].where
-    assert mend in about[0].mend
+    assert fix in about[0].fix
 
 
 def truncate(folder):
@@ -131,19 +131,19 @@ def remove(folder):
 
 
 @pytest.mark.parametrize(
-    ("damage", "code", "mend"),
+    ("damage", "code", "fix"),
     [
         (truncate, "ecg.unreadable", "copy the file again"),
         (empty, "ecg.unreadable", "copy the file again"),
         (remove, "ecg.missing_file", "correct the path in cohort.yaml"),
     ],
 )
-def test_files_that_end_early_or_are_not_there_are_named(folder, damage, code, mend):
+def test_files_that_end_early_or_are_not_there_are_named(folder, damage, code, fix):
     damage(folder)
     (finding,) = check(folder)
     assert (finding.code, finding.level) == (code, "error")
     assert BAD in finding.where
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 def test_one_recording_under_two_ids_and_a_subject_in_two_splits_are_named(folder, hearts):
@@ -153,12 +153,12 @@ def test_one_recording_under_two_ids_and_a_subject_in_two_splits_are_named(folde
     found = {finding.code: finding for finding in check(folder)}
     assert set(found) == {"ecg.duplicate", "cohort.split_leak"}
     assert {finding.level for finding in found.values()} == {"error"}
-    assert "take the other row out" in found["ecg.duplicate"].mend
+    assert "take the other row out" in found["ecg.duplicate"].fix
     assert "h1" in found["cohort.split_leak"].where
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "mend"),
+    ("options", "code", "fix"),
     [
         ({"rate_hz": 500}, "ecg.wrong_rate", "correct rate_hz"),
         ({"rate_hz": 125}, "ecg.wrong_rate", "correct rate_hz"),
@@ -166,12 +166,12 @@ def test_one_recording_under_two_ids_and_a_subject_in_two_splits_are_named(folde
         ({"names": exchanged("V1", "V2")}, "ecg.swapped_leads", "correct leads: in cohort.yaml"),
     ],
 )
-def test_what_is_wrong_in_every_file_is_an_error_of_the_cohort(folder, hearts, options, code, mend):
+def test_what_is_wrong_in_every_file_is_an_error_of_the_cohort(folder, hearts, options, code, fix):
     for name, rows in hearts.items():
         write(folder, name, rows, **options)
     found = [f for f in check(folder) if f.scope == "cohort" and f.level == "error"]
     assert [finding.code for finding in found] == [code]
-    assert mend in found[0].mend
+    assert fix in found[0].fix
     cohort = open_cohort(folder, {"on_bad_record": "exclude"})  # it does not pass over these
     with pytest.raises(CohortError, match=found[0].code):
         prepare(cohort, {"ecg": {"rate_hz": 100}}, cache=folder / "cache")
@@ -183,8 +183,8 @@ def test_a_record_that_looks_wrong_and_is_right_can_be_accepted_and_is_counted(f
     with pytest.raises(CohortError, match="swapped_leads"):
         prepare(open_cohort(folder), inputs, cache=folder / "cache")
     (before,) = check(folder)
-    assert "accept: {RECORD: [swapped_leads]}" in before.mend
-    assert "--set cohort.on_bad_record=exclude" in before.mend
+    assert "accept: {RECORD: [swapped_leads]}" in before.fix
+    assert "--set cohort.on_bad_record=exclude" in before.fix
     tree = {**COHORT, "modalities": {"ecg": {**COHORT["modalities"]["ecg"]}}}
     tree["modalities"]["ecg"]["accept"] = {BAD: ["swapped_leads"]}
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
@@ -204,14 +204,14 @@ def test_a_mend_that_leaves_a_record_out_is_not_given_where_it_is_left_out(folde
     (folder / "cohort.yaml").write_text(yaml.safe_dump({**COHORT, "on_bad_record": "exclude"}))
     (finding,) = check(folder)
     assert "will be excluded" in finding.what
-    assert "exclude" not in finding.mend
+    assert "exclude" not in finding.fix
 
 
 def test_a_judgement_about_the_whole_cohort_can_be_accepted(folder, hearts):
     for name, rows in hearts.items():
         write(folder, name, rows, names=exchanged("V2", "V3"))
     assert "accept: {'*': [swapped_leads]}" in next(
-        finding.mend for finding in check(folder) if finding.scope == "cohort"
+        finding.fix for finding in check(folder) if finding.scope == "cohort"
     )
     tree = {**COHORT, "modalities": {"ecg": {**COHORT["modalities"]["ecg"]}}}
     tree["modalities"]["ecg"]["accept"] = {"*": ["swapped_leads"]}

@@ -74,7 +74,7 @@ def test_a_pattern_that_one_person_repeats_is_no_error(tiny):
     tiny.write()
     found = copies(tiny)
     assert {one.level for one in found} == {"warning"}
-    assert "nothing, if that is meant" in found[0].mend
+    assert "nothing, if that is meant" in found[0].fix
 
 
 def test_preparing_refuses_what_check_calls_an_error_also_from_the_cache(tiny, inputs, tmp_path):

@@ -173,7 +173,7 @@ def test_an_empty_split_that_was_drawn_says_so_and_names_a_seed_that_works(grown
         grown.write()
         for found in only(check_cohort(grown.folder), "cohort.empty_split"):
             assert "each person is drawn alone, by id, and of 30" in found.what
-            other = int(re.search(r"seed: (\d+)", found.mend)[1])
+            other = int(re.search(r"seed: (\d+)", found.fix)[1])
             grown.tree["subjects"]["split"] = {"random": {"seed": other, **shares}}
             grown.write()
             assert not only(check_cohort(grown.folder), "cohort.empty_split")

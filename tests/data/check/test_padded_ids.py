@@ -45,7 +45,7 @@ def test_the_form_that_finds_the_files_is_told_and_works(tmp_path, ids, files, p
     there = [files.format(number) for number in NUMBERS]
     (hit,) = errors_of(write(tmp_path / "wrong", told, there, path))
     assert hit.code == "cohort.no_files"
-    assert hit.mend == f'modalities.img.path: "{better}"'
+    assert hit.fix == f'modalities.img.path: "{better}"'
     assert there[0] in hit.what
     assert errors_of(write(tmp_path / "right", told, there, better)) == []
 
@@ -53,7 +53,7 @@ def test_the_form_that_finds_the_files_is_told_and_works(tmp_path, ids, files, p
 def test_nothing_is_told_where_no_zeros_help(tmp_path):
     (hit,) = errors_of(write(tmp_path, ["a7", "a8"], ["00007", "00008"], "img/{id}.png"))
     assert "leading zeros" not in hit.what
-    assert "correct path:" in hit.mend
+    assert "correct path:" in hit.fix
 
 
 def test_what_is_no_number_cannot_be_written_as_one_and_says_what_can(tmp_path):

@@ -79,7 +79,7 @@ def test_mmse_among_the_inputs_is_a_leak_and_a_misspelt_guard_is_told(brains):
     assert leaks == []
     (leak,) = [f for f in check_cohort(brain_cohort(folder, **MMSE)) if f.code == "task.leak"]
     assert "is told by MMSE, which the modality 'clinic' shows" in leak.what
-    wrong = brain_cohort(folder, **{"tasks.dementia.told_by": ["MMES"]})
+    wrong = brain_cohort(folder, **{"tasks.dementia.leaky_columns": ["MMES"]})
     (told,) = [f for f in check_cohort(wrong) if f.code == "cohort.column"]
     assert "'MMES'" in told.what
     assert "MMSE" in told.what

@@ -415,7 +415,7 @@ def test_where_data_are_not_found_the_mend_says_how_to_get_them(tiny, access, sa
     for cause in ("no such file", "not a folder"):
         with pytest.raises(CohortError, match=cause) as caught:
             open_cohort(tiny.folder)
-        assert said in caught.value.mend
+        assert said in caught.value.fix
         tiny.tree["data_root"] = "nowhere"
         (tiny.folder / "cohort.yaml").write_text(yaml.safe_dump(tiny.tree))
 
@@ -462,7 +462,7 @@ def test_what_differs_within_a_subject_says_how_its_own_key_is_put_right(tiny, c
     found = [one for one in load_cohort(tiny.write(), changes)[1] if "'day' differs" in one.what]
     assert found
     assert all(what in one.where for one in found)
-    assert all(fix in one.mend for one in found)
+    assert all(fix in one.fix for one in found)
 
 
 def test_small_groups_are_pooled_and_told(tiny):

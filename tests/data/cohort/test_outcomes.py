@@ -40,7 +40,7 @@ def test_something_else_than_two_values_is_not_binary():
     targets, findings = build({"x": ["yes", "no"]}, kind="binary", column="x")
     assert targets is None
     assert codes(findings) == [("task.not_binary", "error")]
-    assert "x == 'yes'" in findings[0].mend
+    assert "x == 'yes'" in findings[0].fix
     assert findings[0].scope == "task"
     assert findings[0].task == "task"
     assert codes(build({"x": [0, 2]}, kind="binary", column="x")[1])[0][0] == "task.not_binary"
@@ -131,8 +131,8 @@ def test_a_follow_up_that_nobody_can_have_and_horizons_beyond_it_are_errors(
     if code is None:
         return
     assert what in errors[0].what
-    assert all(fix in errors[0].mend for fix in fixes)
-    assert not any(word in errors[0].mend for word in never)
+    assert all(fix in errors[0].fix for fix in fixes)
+    assert not any(word in errors[0].fix for word in never)
 
 
 def test_dates_of_another_age_are_a_follow_up_that_nobody_can_have():
@@ -141,8 +141,8 @@ def test_dates_of_another_age_are_a_follow_up_that_nobody_can_have():
     _, findings = build(frame, index=["2020-01-01"] * 2, **task)
     (error,) = [one for one in findings if one.code == "task.follow_up"]
     assert "180 years" in error.what
-    assert "correct the dates" in error.mend
-    assert "unit=" not in error.mend  # it is no unit of the table that is wrong
+    assert "correct the dates" in error.fix
+    assert "unit=" not in error.fix  # it is no unit of the table that is wrong
 
 
 def test_a_competing_event_is_kept_and_both_at_once_are_a_fault():
@@ -244,14 +244,14 @@ def test_one_odd_cell_among_0_and_1_is_named_and_no_mend_loses_the_ones(task, ke
     _, (finding,) = build(MIXED, **task)
     assert finding.code == "task.not_binary"
     assert "is 0 or 1, but for 'yes' (1 row: subject s2)" in finding.what
-    assert "correct the cell to 0, 1 or empty" in finding.mend
-    assert f"{key}: \"isin(x, '1', 'yes')\"" in finding.mend
+    assert "correct the cell to 0, 1 or empty" in finding.fix
+    assert f"{key}: \"isin(x, '1', 'yes')\"" in finding.fix
 
 
 def test_the_mend_of_a_label_works_as_it_is_written():
     """Taken from the message, it makes every 1 and the odd yes positive, and keeps unknown."""
     _, (finding,) = build(MIXED, kind="binary", column="x")
-    written = re.search(r'column: "([^"]+)"', finding.mend)[1]
+    written = re.search(r'column: "([^"]+)"', finding.fix)[1]
     targets, findings = build(MIXED, kind="binary", column=written)
     assert findings == []
     assert targets.values[:, 0].tolist() == [1, 0, 1, 0, 0, 1]
@@ -264,16 +264,16 @@ def test_odd_cells_are_counted_by_row_and_a_no_is_never_said_to_mean_yes():
                           column="Died (y/n)")  # fmt: skip
     assert "'no' (2 rows: subject s12, subject s13" in finding.what
     assert "'yes' (1 row: subject s15)" in finding.what
-    assert "isin(`Died (y/n)`, '1', 'yes')" in finding.mend
+    assert "isin(`Died (y/n)`, '1', 'yes')" in finding.fix
     codes_of_numbers = build({"x": [1, 0, 2, 1, 0]}, kind="binary", column="x")[1][0]
     assert "but for 2 (1 row: subject s2)" in codes_of_numbers.what
-    assert "isin(x, 1)" in codes_of_numbers.mend
+    assert "isin(x, 1)" in codes_of_numbers.fix
 
 
 def test_words_that_are_neither_are_listed_with_counts():
     _, (finding,) = build({"g": ["control"] * 3 + ["case"]}, kind="binary", column="g")
     assert "it holds 'control' (3), 'case' (1)" in finding.what
-    assert "g == 'case'" in finding.mend
+    assert "g == 'case'" in finding.fix
 
 
 @pytest.mark.parametrize(
@@ -305,9 +305,9 @@ def test_an_odd_cell_in_a_comparison_is_named_and_no_mend_compares_with_text(tex
     _, (finding,) = build(MIXED, kind="binary", column=text)
     assert finding.code == "task.expression"
     assert "'x' is a number, but for 'yes' (1 row: subject s2)" in finding.what
-    assert "correct the cell to a number or empty (unknown)" in finding.mend
-    assert "== '1'" not in finding.mend
-    meant = re.search(r"isin\(.*?\)", finding.mend)
+    assert "correct the cell to a number or empty (unknown)" in finding.fix
+    assert "== '1'" not in finding.fix
+    meant = re.search(r"isin\(.*?\)", finding.fix)
     assert (meant is None) is (text == "x != 0")
     if meant is not None:
         targets, findings = build(MIXED, kind="binary", column=meant[0])
@@ -330,13 +330,13 @@ def test_an_odd_cell_in_a_comparison_is_named_and_no_mend_compares_with_text(tex
 def test_a_mend_lists_what_means_yes_only_where_that_is_no_guess(cells, text, listed):
     _, (finding,) = build({"x": cells}, kind="binary", column=text)
     assert "is a number, but for" in finding.what
-    assert "correct the cell" in finding.mend
-    assert (listed in finding.mend) if listed else ("isin" not in finding.mend)
+    assert "correct the cell" in finding.fix
+    assert (listed in finding.fix) if listed else ("isin" not in finding.fix)
 
 
 def test_text_that_is_no_number_is_compared_with_what_it_holds():
     _, (finding,) = build({"x": ["yes", "no", "no"]}, kind="binary", column="x == 1")
-    assert "compare with a text that it holds ('yes', 'no')" in finding.mend
+    assert "compare with a text that it holds ('yes', 'no')" in finding.fix
 
 
 def test_an_odd_cell_of_a_regression_is_named_with_its_rows_counted_once():

@@ -99,7 +99,7 @@ def test_the_anchor_leads_and_leftovers_pair_among_themselves():
     assert samples(records, anchor="clinic")[1] == {"clinic": "k2", "cmr": "c2"}
 
 
-def test_several_candidates_that_nothing_tells_apart_are_refused_with_a_mend():
+def test_several_candidates_that_nothing_tells_apart_are_refused_with_a_fix():
     records = {"ecg": candidates(("s", "e1")), "cmr": candidates(("s", "c1"), ("s", "c2"))}
     pairs = pair(records, ["s"], PairingKeys(), "ecg")
     assert pairs.unclear == [("s", "cmr")]

@@ -100,5 +100,5 @@ def test_too_large_a_share_stops_the_cohort(omics):
         medmcl.open_cohort(omics, {"cohort.remove.share": 0.9})
     found = medmcl.check(omics, overrides={"cohort.remove.share": 0.9})
     (said,) = [one for one in found if one.where == "remove.share"]
-    most = float(said.mend.rpartition("at most ")[2])  # to three digits
+    most = float(said.fix.rpartition("at most ")[2])  # to three digits
     medmcl.open_cohort(omics, {"cohort.remove.share": most - 0.001})

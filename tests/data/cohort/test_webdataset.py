@@ -284,7 +284,7 @@ def test_a_damaged_header_is_no_end(packed):
         open_cohort(packed)
 
 
-def test_compressed_shards_are_refused_with_the_way_to_mend(packed):
+def test_compressed_shards_are_refused_with_the_way_to_fix(packed):
     path = packed / "shards/000.tar"
     (packed / "shards/000.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
     for pattern in ("shards/*.tar.gz", "shards/000.tar.gz"):

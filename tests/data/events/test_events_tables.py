@@ -226,7 +226,7 @@ def test_rows_without_patient_or_code_are_counted(tmp_path):
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_source_that_cannot_be_read_leaves_nothing_behind(tmp_path, there):
-    """The command can be given again once the source is mended."""
+    """The command can be given again once the source is fixed."""
     if there:
         (tmp_path / "meds").mkdir()
     random_rows(50).to_csv(tmp_path / "t.csv", index=False)

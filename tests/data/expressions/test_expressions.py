@@ -129,7 +129,7 @@ def test_what_is_not_known_is_refused_by_name(text, words):
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "mend"),
+    ("text", "what", "fix"),
     [
         ("age = 1", "a single '=' compares nothing (character 5)", "use =="),
         ("Group == DCM", "there is no column 'DCM'", "put words in quotes: 'DCM'"),
@@ -170,11 +170,11 @@ def test_what_is_not_known_is_refused_by_name(text, words):
         ("Group == 'DCM' or 'NOR'", "is text, and not true or false", "whole comparison"),
     ],
 )
-def test_a_typical_mistake_is_named_with_its_mend(text, what, mend):
+def test_a_typical_mistake_is_named_with_its_fix(text, what, fix):
     with pytest.raises(CohortError) as caught:
         evaluate(text, FRAME, MAPS, "tasks.x")
     assert what in caught.value.what
-    assert mend in caught.value.mend
+    assert fix in caught.value.fix
     assert caught.value.where == "tasks.x"
     assert caught.value.got == text
 

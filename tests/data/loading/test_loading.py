@@ -17,7 +17,7 @@ from medmcl.data.loading import worker_pool as processes
 from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
-from medmcl.data.loading.worker_pool import lent_processes
+from medmcl.data.loading.worker_pool import worker_pool
 from medmcl.modalities.ecg.adapter import ECG
 
 
@@ -302,7 +302,7 @@ def test_lent_processes_give_the_same_rows_in_the_same_order(tiny, inputs, monke
     here = prepare(cohort, one, cache=tiny.folder / "a")
     monkeypatch.setattr(processes, "_TRIED", 1)
     monkeypatch.setattr(processes, "_WORTH_SECONDS", 0.0)
-    with lent_processes(2):
+    with worker_pool(2):
         there = prepare(cohort, one, cache=tiny.folder / "b")
     assert np.array_equal(here.inputs("clinic"), there.inputs("clinic"))
 
@@ -322,7 +322,7 @@ def test_the_cache_lies_beside_the_runs_or_where_the_environment_says(tmp_path, 
     assert cache_folder(tmp_path) == tmp_path / "x"
 
 
-def test_exactly_one_bad_record_is_named_with_its_code_and_mend(tiny, inputs):
+def test_exactly_one_bad_record_is_named_with_its_code_and_fix(tiny, inputs):
     (tiny.folder / "ecg" / "s005.hea").unlink()
     with pytest.raises(CohortError) as caught:
         prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")

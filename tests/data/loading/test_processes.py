@@ -11,7 +11,7 @@ import pytest
 
 from medmcl.core.errors import MedmclError
 from medmcl.data.loading import worker_pool as processes
-from medmcl.data.loading.worker_pool import each, lent_processes
+from medmcl.data.loading.worker_pool import each, worker_pool
 
 
 def where(item):
@@ -32,7 +32,7 @@ def eager(monkeypatch):
 
 
 def test_results_come_in_order_from_several_processes(eager):
-    with lent_processes(2):
+    with worker_pool(2):
         done = list(each(where, range(40)))
         again = list(each(where, range(3)))
     assert [item for item, _ in done] == list(range(40))
@@ -43,7 +43,7 @@ def test_results_come_in_order_from_several_processes(eager):
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_short_work_stays_here(count):
-    with lent_processes(count):
+    with worker_pool(count):
         assert {pid for _, pid in each(where, range(100))} == {os.getpid()}
 
 
@@ -52,12 +52,12 @@ def test_without_a_loan_nothing_starts(eager):
 
 
 def test_a_process_that_dies_is_told(eager):
-    with lent_processes(2), pytest.raises(MedmclError, match="--workers 0"):
+    with worker_pool(2), pytest.raises(MedmclError, match="--workers 0"):
         list(each(fatal, range(30)))
 
 
 def test_an_error_of_the_work_comes_through(eager):
-    with lent_processes(2), pytest.raises(ValueError, match="invalid literal"):
+    with worker_pool(2), pytest.raises(ValueError, match="invalid literal"):
         list(each(int, ["1", "2", "x", "4"]))
 
 
@@ -66,7 +66,7 @@ import sys, time
 from medmcl.data.loading import worker_pool as processes
 processes._TRIED, processes._WORTH_SECONDS = 1, 0.0
 if __name__ == "__main__":
-    with processes.lent_processes(2):
+    with processes.worker_pool(2):
         for number, _ in enumerate(processes.each(time.sleep, [0.05] * 4000)):
             if number == 1:
                 print(*[p.pid for p in processes._lent.get().pool._processes.values()], flush=True)

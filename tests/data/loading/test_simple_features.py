@@ -13,7 +13,7 @@ from medmcl.data.loading import simple_features as module
 from medmcl.data.loading import worker_pool as processes
 from medmcl.data.loading.prepare import prepare
 from medmcl.data.loading.simple_features import SimpleTable, simple_features, simple_table
-from medmcl.data.loading.worker_pool import lent_processes
+from medmcl.data.loading.worker_pool import worker_pool
 from medmcl.modalities import ADAPTERS
 
 
@@ -118,7 +118,7 @@ def test_lent_processes_measure_the_same(prepared, monkeypatch):
     one = simple_table(prepared, "ecg")
     monkeypatch.setattr(processes, "_TRIED", 1)
     monkeypatch.setattr(processes, "_WORTH_SECONDS", 0.0)
-    with lent_processes(2):
+    with worker_pool(2):
         two = simple_table(prepared, "ecg")
     assert np.array_equal(one.values, two.values, equal_nan=True)
 

@@ -281,6 +281,6 @@ def test_labels_that_are_words_say_how_they_become_numbers(kind):
         ) as said:
             getattr(e, name)(y, p)
         assert "'yes', 'no'" in str(said.value)
-        assert "y == 'yes'" in said.value.mend
+        assert "y == 'yes'" in said.value.fix
     with pytest.raises(ConfigError, match="predictions: must be numbers"):
         e.auroc(y == "yes", y)

@@ -38,7 +38,7 @@ def full(text="ecg"):
         provenance={"recipe": text, "cohort": text, "versions": {text: 1.0}},
         flow=[(text, 10, 12), ("all", 8, 9)],
         missingness=pd.DataFrame({text: [True, False] * 6, "cmr": [True] * 12}),
-        findings=[Finding(code=text, where=text, what=text, mend=text)],
+        findings=[Finding(code=text, where=text, what=text, fix=text)],
         curves={
             text: [
                 {"step": 1, "split": "train", "loss": 2.0},
@@ -72,7 +72,7 @@ def said(data, question):
 def test_what_many_records_have_in_common_is_one_line_of_the_appendix_and_counts_stay():
     def unseen(who, category, level="warning"):
         what = f"column 'sex' has '{category}'"
-        return Finding(code="tabular.unseen", where=who, what=what, mend="correct it", level=level)
+        return Finding(code="tabular.unseen", where=who, what=what, fix="correct it", level=level)
 
     several = [unseen(f"p{n}", "w") for n in range(7)] + [unseen("p8", "x")]
     lost = [unseen("p9", "y", "error"), unseen("p10", "y", "error")]

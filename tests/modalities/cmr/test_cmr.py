@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.data.loading.reading import of_modality
 from medmcl.modalities import volumes
@@ -25,7 +25,7 @@ from medmcl.modalities.volumes import read_nifti, read_npy
 
 def place(path=None, values=None, **paths):
     files = {"path": path} if path is not None else paths
-    return Place(subject="s1", record="r1", paths=files, values=values or {})
+    return RecordRef(subject="s1", record="r1", paths=files, values=values or {})
 
 
 def save(path, voxels, affine=None, units="mm", zooms=None):
@@ -542,7 +542,7 @@ def test_the_hint_of_a_missing_frame_is_what_to_type():
         if one.code == "cmr.frames"
     ]
     (told,) = of_modality([found], "heart_mr")
-    assert told.mend.endswith("--set 'inputs.heart_mr.frames=[es, ed]'")
+    assert told.fix.endswith("--set 'inputs.heart_mr.frames=[es, ed]'")
 
 
 # ------------------------------------------------------------------ geometry and intensity

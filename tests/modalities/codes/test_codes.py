@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.codes.adapter import (
     UNDATED,
@@ -53,7 +53,7 @@ def test_repeats(repeats, kept):
 
 
 def test_faults(adapter):
-    place = Place(subject="s", record="s")
+    place = RecordRef(subject="s", record="s")
     assert [one.code for one in adapter.inspect(events(), place)] == ["codes.empty"]
     late = adapter.inspect(events(("A", -2)), place)
     assert [one.code for one in late] == ["codes.late"]
@@ -64,8 +64,8 @@ def test_faults(adapter):
 
 def test_a_place_without_events_is_a_fault_of_the_record(adapter):
     with pytest.raises(RecordError, match="has no events"):
-        adapter.read(Place(subject="s", record="s"))
-    place = Place(subject="s", record="s", values={"codes": ["A", "B"], "days": [3, 1]})
+        adapter.read(RecordRef(subject="s", record="s"))
+    place = RecordRef(subject="s", record="s", values={"codes": ["A", "B"], "days": [3, 1]})
     assert adapter.read(place).codes == ("A", "B")
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from medmcl.core.config import check
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGAugment, ECGSettings, ECGSource
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import LIMB, TWELVE
 
 SOURCE = ECGSource(reader="npy", rate_hz=100, units="mV")
-PLACE = Place(subject="s1", record="r1", paths={"path": Path("r1.npy")})
+PLACE = RecordRef(subject="s1", record="r1", paths={"path": Path("r1.npy")})
 
 
 def noise_record(seconds=10.0, rate=100.0, leads=TWELVE, seed=0) -> ECGRecord:
@@ -224,4 +224,4 @@ def test_sources_that_cannot_be_are_refused(source, message):
 
 def test_a_place_without_the_one_path_is_named():
     with pytest.raises(RecordError, match="an ECG is one file"):
-        adapter().read(Place(subject="s", record="r", paths={"ed": Path("a"), "es": Path("b")}))
+        adapter().read(RecordRef(subject="s", record="r", paths={"ed": Path("a"), "es": Path("b")}))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from medmcl.core.contracts import LacksLeads, Place
+from medmcl.core.contracts import LacksLeads, RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGAugment, ECGSettings, ECGSource
 from medmcl.modalities.ecg.augment import draw_kept_leads
@@ -15,7 +15,7 @@ from medmcl.modalities.ecg.dead_leads import why_dead, without_dead
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import LIMB_ROWS, TWELVE
 
-PLACE = Place(subject="s1", record="r1", paths={"path": Path("r1.npy")})
+PLACE = RecordRef(subject="s1", record="r1", paths={"path": Path("r1.npy")})
 RATE, SECONDS = 100, 4
 V2, V5 = TWELVE.index("V2"), TWELVE.index("V5")
 
@@ -154,9 +154,9 @@ def test_beyond_the_limit_a_record_is_judged_as_if_nothing_could_be_masked(conte
             adapter().prepare(one_more)
     elif content == "zero":
         flat = [one for one in adapter().inspect(one_more, PLACE) if one.code == "ecg.flat"]
-        assert "most_masked_leads says (3)" in flat[0].mend
+        assert "most_masked_leads says (3)" in flat[0].fix
         flat = [one for one in refusing.inspect(one_more, PLACE) if one.code == "ecg.flat"]
-        assert "dead_leads: mask" in flat[0].mend
+        assert "dead_leads: mask" in flat[0].fix
     every = with_dead(heart(), DEAD[content], *TWELVE)
     assert levels(adapter(most_masked_leads=12), every) == levels(refusing, every)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.leads import LIMB_ROWS, TWELVE
 
@@ -15,11 +15,11 @@ ROOT = os.environ.get("MEDMCL_DATA")
 pytestmark = pytest.mark.skipif(ROOT is None, reason="MEDMCL_DATA is not set")
 
 
-def place(name: str) -> Place:
+def place(name: str) -> RecordRef:
     path = Path(ROOT or "") / name
     if not Path(f"{path}.hea").exists():
         pytest.skip(f"{path}.hea is not there")
-    return Place(subject=path.name, record=path.name, paths={"path": path})
+    return RecordRef(subject=path.name, record=path.name, paths={"path": path})
 
 
 def test_ptbxl_records_raise_no_error_and_few_warnings():
@@ -30,7 +30,7 @@ def test_ptbxl_records_raise_no_error_and_few_warnings():
     ecg = ECG(source, ECGSettings(rate_hz=100))
     levels = Counter()
     for path in paths:
-        at = Place(subject=path.stem, record=path.stem, paths={"path": path.with_suffix("")})
+        at = RecordRef(subject=path.stem, record=path.stem, paths={"path": path.with_suffix("")})
         record = ecg.read(at)
         assert record.leads == TWELVE
         levels.update(finding.level for finding in ecg.inspect(record, at))
@@ -51,7 +51,7 @@ def test_swapped_names_are_found_in_real_records():
     paths = sorted((Path(ROOT or "") / "ptbxl" / "records100").glob("*/*.hea"))[::250]
     found = 0
     for path in paths:
-        at = Place(subject=path.stem, record=path.stem, paths={"path": path})
+        at = RecordRef(subject=path.stem, record=path.stem, paths={"path": path})
         names = {"I": "II", "II": "I"}
         ecg = ECG(ECGSource(reader="wfdb", leads=names), ECGSettings(rate_hz=100))
         codes = {finding.code: finding.what for finding in ecg.inspect(ecg.read(at), at)}
@@ -64,7 +64,7 @@ def test_swapped_chest_leads_are_found_in_real_records():
     paths = sorted((Path(ROOT or "") / "ptbxl" / "records100").glob("*/*.hea"))[::100]
     levels, raws = Counter(), []
     for path in paths:
-        at = Place(subject=path.stem, record=path.stem, paths={"path": path})
+        at = RecordRef(subject=path.stem, record=path.stem, paths={"path": path})
         names = {"V1": "V6", "V6": "V1"}
         ecg = ECG(ECGSource(reader="wfdb", leads=names), ECGSettings(rate_hz=100))
         found = ecg.inspect(ecg.read(at), at)
@@ -82,7 +82,7 @@ def test_official_500_hz_records_are_prepared_as_the_paper_does():
     paths = sorted(folder.glob("*/*.hea"))[:5]
     ecg = ECG(ECGSource(reader="ecg"), ECGSettings())
     for path in paths:
-        at = Place(subject=path.stem, record=path.stem, paths={"path": path})
+        at = RecordRef(subject=path.stem, record=path.stem, paths={"path": path})
         x = ecg.prepare(ecg.read(at))
         assert x.shape == (12, 5000)
         for rows in (x[:3], x[3:6], x[6:]):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.signal import butter, lfilter, sosfilt
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.limb import explain
@@ -16,7 +16,7 @@ from medmcl.modalities.ecg.checks.values import ONE_WAVE, chest_odds
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import TWELVE
 
-PLACE = Place(subject="s1", record="r1", paths={"path": Path("r1.hea")})
+PLACE = RecordRef(subject="s1", record="r1", paths={"path": Path("r1.hea")})
 SHARES = (-0.5, 0.1, 0.5, 1.0, 1.2, 1.0)
 """Of V1 to V6, as simulators and phantoms have them."""
 JUDGED = {"wrong_rate", "swapped_leads", "precordial_order", "limb_electrodes"}

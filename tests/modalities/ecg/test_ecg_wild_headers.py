@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 
@@ -36,7 +36,7 @@ def write(
 
 def read(path: Path, **source):
     adapter = ECG(ECGSource(reader="wfdb", **source), ECGSettings())
-    return adapter.read(Place(subject="s", record="r", paths={"path": path}, values={}))
+    return adapter.read(RecordRef(subject="s", record="r", paths={"path": path}, values={}))
 
 
 @pytest.mark.parametrize("fmt", [("16", "16"), ("16:0", "16:1")])

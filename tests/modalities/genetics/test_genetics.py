@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from small_genomes import genomes, variant_table
 
-from medmcl.core.contracts import NamesFiles, Place
+from medmcl.core.contracts import NamesFiles, RecordRef
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.modalities.genetics.adapter import Genetics
 from medmcl.modalities.genetics.ancestry import Ancestry
@@ -122,7 +122,7 @@ def test_only_controls_and_one_ancestry_at_a_time_are_tested_for_equilibrium():
     adapter = Genetics(source, GeneticsSettings())
 
     def place(**cells):
-        return Place(subject="s", record="s", values=cells)
+        return RecordRef(subject="s", record="s", values=cells)
 
     assert adapter._group(place(case=0.0, population="A")) == "A"
     assert adapter._group(place(case=1, population="A")) is None
@@ -220,7 +220,7 @@ def test_another_set_of_variants_is_refused_and_few_missing_ones_are_not_called(
         adapter.prepare(raw)
     (finding,) = adapter.inspect_together([raw])[1:]
     assert (finding.code, finding.level) == ("genetics.panel", "error")
-    assert "the file: chr:0; needed: rs" in finding.mend
+    assert "the file: chr:0; needed: rs" in finding.fix
 
 
 @pytest.mark.parametrize("settings", [{}, {"residualise": True}, {"gives": "components"}])
@@ -318,7 +318,7 @@ def test_simple_features_are_calls_heterozygosity_and_components(world):
 
 def test_too_few_calls_are_a_fault_of_the_person(world):
     adapter = fitted(world)
-    place = Place(subject="s", record="r")
+    place = RecordRef(subject="s", record="r")
     calls = np.ones(COUNT, dtype=bool)
     raw = Genotypes(np.zeros(COUNT, dtype=np.int8), calls, world[2])
     assert adapter.inspect(raw, place) == []
@@ -358,7 +358,7 @@ def test_places_and_names_say_what_a_column_is(world):
 def test_the_files_of_a_record_are_all_three(tmp_path):
     adapter = Genetics(GeneticsSource(reader="plink"), GeneticsSettings())
     assert isinstance(adapter, NamesFiles)
-    place = Place(subject="s", record="s", paths={"path": tmp_path / "g.bed"})
+    place = RecordRef(subject="s", record="s", paths={"path": tmp_path / "g.bed"})
     assert [file.name for file in adapter.files(place)] == ["g.bed", "g.bim", "g.fam"]
     tables = Genetics(GeneticsSource(reader="dosages"), GeneticsSettings())
     assert tables.files(place) == [tmp_path / "g.bed"]

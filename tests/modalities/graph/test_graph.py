@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from medmcl.core.contracts import Place, SimpleFeatures
+from medmcl.core.contracts import RecordRef, SimpleFeatures
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.graph_rows import unpack
 from medmcl.modalities.graph.adapter import Graph
@@ -34,7 +34,7 @@ def series(seed=0, frames=80, regions=R):
 def place(path=None, record="s1", values=None, **paths):
     files = {"path": path, **paths}
     found = {name: Path(file) for name, file in files.items() if file is not None}
-    return Place(subject=record, record=record, paths=found, values=values or {})
+    return RecordRef(subject=record, record=record, paths=found, values=values or {})
 
 
 def adapter(reader="connectivity", fit=None, settings=None, **source):
@@ -296,7 +296,7 @@ def test_every_fault_of_time_series_is_found_at_once():
     assert "1 region without signal (constant, or all NaN): area_b" in constant.what
     turned = adapter("timeseries", fit=[Connectome(series=series())])
     (wrong, *_) = turned.inspect(Connectome(series=series().T), place())
-    assert "axes: RT" in wrong.mend
+    assert "axes: RT" in wrong.fix
 
 
 def test_records_that_hold_next_to_nothing_are_faults_and_break_nothing():

@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
-from medmcl.core.contracts import Place, SimpleFeatures, Sketches
+from medmcl.core.contracts import RecordRef, SimpleFeatures, Sketches
 from medmcl.core.errors import RecordError
 from medmcl.data.check.copies import CERTAIN, LIKELY, NEAR
 from medmcl.modalities.image.adapter import Image, ImageSettings, ImageSource
@@ -20,7 +20,7 @@ from medmcl.modalities.image.files import read_image
 from medmcl.modalities.image.geometry import fit_to, resize_to, take_slice
 from medmcl.modalities.image.record import ImageRecord
 
-PLACE = Place(subject="s1", record="r1")
+PLACE = RecordRef(subject="s1", record="r1")
 RNG = np.random.default_rng(0)
 
 
@@ -289,10 +289,10 @@ def test_radiographs_of_12_bits_in_files_of_16_are_found_together():
     said = found["image.dim"]
     assert "2 of 3 images use at most 6.2% of 16 bits: probably 12 bits" in said.what
     assert "file of 4095" in said.what
-    assert "[0, 4095]" in said.mend
+    assert "[0, 4095]" in said.fix
     assert (said.level, said.scope) == ("warning", "cohort")
     dark = adapter(intensity="range", size=20).prepare(raws[0]).max()
-    assert dark < 0.07  # what it warns of, and what its mend does
+    assert dark < 0.07  # what it warns of, and what its fix does
     assert adapter(intensity="range", range=[0, 4095], size=20).prepare(raws[0]).max() == 1
     assert depths(raws, intensity="range", range=[0, 4095]) == {}
     assert depths(raws, intensity="percentile") == {}

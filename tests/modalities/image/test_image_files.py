@@ -14,7 +14,7 @@ from image_dicom import write_dicom_image
 from PIL import Image as Picture
 from pydantic import ValidationError
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.data.cohort.manifest import parse_spec
 from medmcl.modalities.image.adapter import Image, ImageSettings, ImageSource
@@ -23,7 +23,7 @@ from medmcl.modalities.volumes import read_nifti
 
 
 def place(path):
-    return Place(subject="s1", record="r1", paths={"path": Path(path)})
+    return RecordRef(subject="s1", record="r1", paths={"path": Path(path)})
 
 
 def adapter(reader="image", source=None, **settings):

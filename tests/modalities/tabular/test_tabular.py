@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.modalities.tabular.adapter import (
     Tabular,
@@ -34,7 +34,7 @@ TRAIN = [
 
 
 def place(values):
-    return Place(subject="s1", record="r1", values=values)
+    return RecordRef(subject="s1", record="r1", values=values)
 
 
 def adapter(columns=None, **chosen):
@@ -184,7 +184,7 @@ def test_who_applies_what_was_learned_is_told_to_recode_and_not_in_a_circle():
     where = place({"age": "old", "sex": "f", "bmi": 30})
     for one, said in ((table, "age: category"), (other, "as in training (numbers)")):
         (found,) = one.inspect(one.read(where), where)
-        assert found.mend.endswith(said)
+        assert found.fix.endswith(said)
 
 
 def test_whatever_stands_in_an_absent_cell_changes_nothing():

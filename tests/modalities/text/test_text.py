@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError, RecordError
 from medmcl.modalities.text.adapter import Text, TextAugment, TextSettings, TextSource
 from medmcl.modalities.text.tokens import Vocabulary, normalise, split_words
@@ -27,7 +27,7 @@ PAD, UNK, CLS, END = 0, 1, 2, 3
 
 
 def place(values=None, **paths):
-    return Place(subject="s1", record="r1", values=values or {}, paths=paths)
+    return RecordRef(subject="s1", record="r1", values=values or {}, paths=paths)
 
 
 def adapter(source=None, **chosen):

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.modalities.text.adapter import Text, TextSettings, TextSource
 from medmcl.modalities.text.bpe import BASE, WORD, BytePairs, unified
@@ -195,7 +195,7 @@ def test_the_end_of_a_caption_of_10000_words_is_kept(tokeniser, tmp_path):
         assert (row == text.tokens.end).sum() == 1
         assert row.max() < text.input_shape.vocabulary
         assert all(isinstance(text.tokens.spelling(int(number)), str) for number in row)
-    place = Place(subject="s", record="r")
+    place = RecordRef(subject="s", record="r")
     assert [f.code for f in text.inspect(long, place)] == ["text.long"]
     for empty in ("", " \n\t\u3000"):
         assert [(f.code, f.level) for f in text.inspect(empty, place)] == [("text.empty", "error")]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.modalities.text.adapter import Text, TextSettings, TextSource
 from medmcl.modalities.text.sections import ReportText, plain_name, split_sections, take_sections
 
@@ -32,7 +32,7 @@ REPORT = """                                 FINAL REPORT
 
 
 def place(values):
-    return Place(subject="s1", record="r1", paths={}, values=values)
+    return RecordRef(subject="s1", record="r1", paths={}, values=values)
 
 
 def test_a_usual_report_gives_both_sections_and_nothing_else():

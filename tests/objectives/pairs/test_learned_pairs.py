@@ -154,7 +154,7 @@ def test_a_score_that_falls_while_its_pair_is_trained_is_flagged_and_a_cut_pair_
     highest = {pair: max(row["fresh"][pair] for row in one.history) for pair in ("a~b", "c~d")}
     assert all(f"{pair} ({most:.2g} at step 20" in finding.what for pair, most in highest.items())
     assert "a~c" not in finding.what  # falls as well, but is no longer trained
-    assert "no longer than 20 steps" in finding.mend
+    assert "no longer than 20 steps" in finding.fix
 
     risen = graph(ema=0.0)
     risen.observe(shown(0.45), 20, 40)
@@ -168,7 +168,7 @@ def test_who_has_learned_by_heart_is_not_told_to_train_longer():
     one.observe(shown(0.0), 40, 40)
     found = {finding.code: finding for finding in one.findings()}
     assert set(found) == {"graph.faded", "graph.margin_at_null"}
-    assert "longer" not in found["graph.margin_at_null"].mend
+    assert "longer" not in found["graph.margin_at_null"].fix
 
 
 def test_hysteresis_keeps_an_edge_until_another_is_clearly_better():

@@ -61,15 +61,15 @@ def seen():
 
 def test_rows_that_are_there_and_known_depart_by_half():
     embeddings = seen()
-    objective = build_objective("depart", {}, SHAPE)
+    objective = build_objective("par", {}, SHAPE)
     terms = objective({"augmented": embeddings}, embeddings.batch)
     assert [(t.count, t.weight) for t in terms.values()] == [(3, 0.5), (4, 0.5)]
     for name, rows in (("x", [0, 1, 3]), ("y", [0, 1, 2, 3])):
         own, ref = embeddings.pooled[name], embeddings.batch.targets[taught(name, "pooled")]
         slow = sum(float((own[r] - ref[r]).square().sum()) for r in rows) / len(rows)
         wanted = -slow if slow <= 2.15 else 0.0
-        assert terms[f"depart/{name}"].value.item() == pytest.approx(wanted, abs=1e-6)
-    near = build_objective("depart", {"threshold": 0.01}, SHAPE)
+        assert terms[f"par/{name}"].value.item() == pytest.approx(wanted, abs=1e-6)
+    near = build_objective("par", {"threshold": 0.01}, SHAPE)
     assert all(
         t.value.item() == 0 for t in near({"augmented": embeddings}, embeddings.batch).values()
     )
@@ -78,4 +78,4 @@ def test_rows_that_are_there_and_known_depart_by_half():
 def test_without_a_teacher_it_says_how_to_name_one():
     bare = ModelShape(inputs=SHAPE.inputs, widths=SHAPE.widths)
     with pytest.raises(ConfigError, match="teacher: victim"):
-        build_objective("depart", {}, bare)
+        build_objective("par", {}, bare)

@@ -58,7 +58,7 @@ def test_unexplained_is_the_mean_squared_distance_of_rows():
     assert unexplained(x, x).item() == 0
     slow = sum(float((x[i] * 0.5 - x[i]).square().sum()) for i in range(50)) / 50
     assert unexplained(0.5 * x, x).item() == pytest.approx(slow, abs=1e-6)
-    unit = x / x.var(0, correction=0).sum().sqrt()  # as `lesson` gives it
+    unit = x / x.var(0, correction=0).sum().sqrt()  # as `teacher_embeddings` gives it
     assert unexplained(unit.mean(0).expand(50, 4), unit).item() == pytest.approx(1, abs=1e-6)
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.data.cohort.cohort import open_cohort
@@ -406,7 +406,7 @@ def test_the_folder_passes_the_check_and_is_read_in_colour(cohort, truth, tmp_pa
     adapter = ImageAdapter(ImageSource(reader="image"), settings)
     for row in truth[truth.has_image == 1].head(20).itertuples():
         path = cohort / f"images/{row.subject_id}.png"
-        place = Place(subject=row.subject_id, record=row.subject_id, paths={"path": path})
+        place = RecordRef(subject=row.subject_id, record=row.subject_id, paths={"path": path})
         read = adapter.prepare(adapter.read(place))
         np.testing.assert_allclose(
             read, np.asarray(Image.open(path)).transpose(2, 0, 1) / 255, atol=1e-6

@@ -385,7 +385,7 @@ def test_another_cohort_is_told_what_could_have_named_the_outcome_in_training(ru
     home = run_evaluate(spec, kept, cohort, CPU, record, keep_probes=True)
     folder = write_told(tmp_path / "other", 77)
     tree = yaml.safe_load((folder / "cohort.yaml").read_text())
-    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["told_by"]
+    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["leaky_columns"]
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
     other = open_cohort(folder)
     done = run_evaluate(spec, kept, other, CPU, record, frozen=load_probes(kept))
@@ -399,12 +399,12 @@ def test_another_cohort_is_told_what_could_have_named_the_outcome_in_training(ru
 
 
 def test_free_texts_and_columns_that_tell_may_name_an_outcome(tmp_path, hearts):
-    quiet = open_cohort(write_told(tmp_path / "quiet", 0, told_by=False))
+    quiet = open_cohort(write_told(tmp_path / "quiet", 0, leaky_columns=False))
     loud = open_cohort(write_told(tmp_path / "loud", 0))
     for cohort, named in ((quiet, frozenset()), (loud, {ANSWER})):
         prepared = prepare(cohort, {LABS: {}, ANSWER: {}}, cache=tmp_path / "cache")
         assert could_name(prepared)["ill"] == named
-    named = open_cohort(loud.path, {"tasks.ill.told_by": [VITALS]})
+    named = open_cohort(loud.path, {"tasks.ill.leaky_columns": [VITALS]})
     assert could_name(prepare(named, {LABS: {}}, cache=tmp_path / "cache"))["ill"] == {VITALS}
     texts = prepare(open_cohort(hearts), {"report": {}}, cache=tmp_path / "cache")
     assert all(one == {"report"} for one in could_name(texts).values())
@@ -491,7 +491,7 @@ def test_people_are_known_by_rows_that_chance_does_not_make_equal(short, tmp_pat
         there.iloc[5:25, 1:] = here.iloc[learned, 1:].to_numpy()
         there.iloc[:30].to_csv(folder / f"{name}.csv", index=False)
     tree = yaml.safe_load((folder / "cohort.yaml").read_text())
-    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["told_by"]
+    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["leaky_columns"]
     tree["subjects"]["split"] = {"everyone": "held_out"}
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
     other = open_cohort(folder)
@@ -526,7 +526,7 @@ def cohort_splits(run):
 
 def test_what_named_an_outcome_in_training_is_known_where_it_is_not(runs, tmp_path):
     run, cohort = runs[0]
-    without = open_cohort(cohort.path, {"modalities.answer": None, "tasks.ill.told_by": []})
+    without = open_cohort(cohort.path, {"modalities.answer": None, "tasks.ill.leaky_columns": []})
     found = scored(run, without, tmp_path, models={"AutoBIND": "bind"})
     assert {row.told for row in aurocs(found.results)} == {ANSWER}
 

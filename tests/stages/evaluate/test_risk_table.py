@@ -280,7 +280,7 @@ def test_what_a_task_is_made_of_is_no_covariate_of_it(tmp_path, cache):
         subjects={"table": "table.csv"},
         modalities={"patient": {"reader": "table", "columns": ["x1", "x2", "late", "copy"]}},
         tasks={
-            "late": {"kind": "binary", "column": "late", "told_by": ["copy"]},
+            "late": {"kind": "binary", "column": "late", "leaky_columns": ["copy"]},
             "x0": {"kind": "regression", "column": "x0"},
         },
     )

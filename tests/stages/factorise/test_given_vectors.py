@@ -115,14 +115,14 @@ def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(
     there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
     with pytest.raises(ConfigError, match="those of this cohort are not given") as caught:
         medmcl.evaluate(out / "run", there, out=tmp_path / "x", device="cpu")
-    assert caught.value.mend == "--embeddings sharp=FILE --embeddings dull=FILE"
+    assert caught.value.fix == "--embeddings sharp=FILE --embeddings dull=FILE"
     frames = {"sharp": made(table["id"], risk, 0.3, 5), "dull": made(table["id"], risk, 3.0, 6)}
     few = {**frames, "dull": frames["dull"].iloc[:150]}
     with pytest.raises(ConfigError, match="nothing is fitted") as caught:
         medmcl.evaluate(out / "run", there, embeddings=few, out=tmp_path / "x", device="cpu",
                         label_fractions=[0.1, 1])  # fmt: skip
     assert caught.value.where == "--label-fraction 0.1,1"
-    assert "--probe refit" in str(caught.value.mend)
+    assert "--probe refit" in str(caught.value.fix)
     monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
     caplog.set_level("INFO")
     done = medmcl.evaluate(
@@ -247,7 +247,7 @@ def test_runs_without_an_encoder_are_set_beside_each_other_on_the_same_people(
     assert (gain.value, gain.low, gain.high) == (0, 0, 0)  # the same columns
     with pytest.raises(ConfigError, match="scored vectors made elsewhere") as told:
         medmcl.evaluate(run, folder, compare=[out / "run"], out=tmp_path / "z", device="cpu")
-    assert "--embeddings sharp=FILE" in told.value.mend
+    assert "--embeddings sharp=FILE" in told.value.fix
     table, _ = whas(60, seed=8)
     there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
     with pytest.raises(ConfigError, match="nothing is fitted, so other runs"):
@@ -335,7 +335,7 @@ def test_records_are_told_apart_by_their_ids(tmp_path):
     assert found.values[:, 0].tolist() == [wanted[one] for one in order]
     with pytest.raises(ConfigError, match="1 id with several vectors") as caught:
         laid(frame.drop(columns="record"), folder, index=False)
-    assert "record" in str(caught.value.mend)
+    assert "record" in str(caught.value.fix)
     embedded = frame.assign(quality=["ok", "ok", "text.empty"]).set_index(["subject", "record"])
     found = laid(embedded, folder, ".parquet")  # as Run.embed gives it, and medmcl embed writes it
     assert dict(zip(order, found.present, strict=True)) == {

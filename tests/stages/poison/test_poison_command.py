@@ -407,7 +407,7 @@ def test_what_cannot_be_drawn_is_refused_with_what_can_be_set(place, tmp_path):
             poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "x",
                    overrides=asked)  # fmt: skip
         assert not (tmp_path / "x").exists()
-        return str(error.value.mend)
+        return str(error.value.fix)
 
     most = refused(count=5000)
     number = int(most.removeprefix("--set stages.attack.count="))

@@ -16,7 +16,7 @@ from small_squares import SMALL, write_squares
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT
-from medmcl.stages.predict.one_person import mend_of_person, write_person
+from medmcl.stages.predict.one_person import fix_of_person, write_person
 from medmcl.stages.predict.predict import predict_person
 
 
@@ -64,15 +64,15 @@ def test_an_ecg_of_any_format_is_that_of_the_cohort(trained, hearts, files, tmp_
 
 
 @pytest.mark.parametrize(
-    "mend",
+    "fix",
     ["give it: --set 'inputs.image.range=[LOW, HIGH]', or another inputs.image.intensity",
      "ask for fewer seconds (inputs.ecg.seconds), or set pad: zero or repeat" + LEAVE_OUT],
 )  # fmt: skip
-def test_a_setting_of_training_is_no_way_out_for_one_person(mend):
-    said = mend_of_person(mend)
+def test_a_setting_of_training_is_no_way_out_for_one_person(fix):
+    said = fix_of_person(fix)
     assert "inputs." not in said
     assert "of the kind that the run was trained on" in said
-    assert mend_of_person("--set cohort.modalities.ecg.units=uV" + LEAVE_OUT) == (
+    assert fix_of_person("--set cohort.modalities.ecg.units=uV" + LEAVE_OUT) == (
         "--set cohort.modalities.ecg.units=uV"
     )
 
@@ -84,12 +84,12 @@ def test_what_a_file_of_numbers_cannot_say_is_asked_for_at_once(tmp_path):
         with pytest.raises(ConfigError) as told:
             write_person(run, [], tmp_path, {"ecg": file}, {})
         keys = "--set cohort.modalities.ecg.rate_hz=500 --set cohort.modalities.ecg.units=mV"
-        assert keys in str(told.value.mend)
+        assert keys in str(told.value.fix)
         assert str(told.value.where) == f"--record ecg={file}"
         half = {"cohort.modalities.ecg.rate_hz": 100}
         with pytest.raises(ConfigError) as told:
             write_person(run, [], tmp_path, {"ecg": file}, {}, half)
-        assert str(told.value.mend).startswith("--set cohort.modalities.ecg.units=mV,")
+        assert str(told.value.fix).startswith("--set cohort.modalities.ecg.units=mV,")
         more = {**half, "cohort.modalities.ecg.units": "uV"}
         assert write_person(run, [], tmp_path, {"ecg": file}, {}, more).exists()
 

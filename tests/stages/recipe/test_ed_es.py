@@ -43,4 +43,4 @@ def test_the_frame_between_can_still_be_asked_for_and_its_hint_is_what_to_type(p
     found = check(pairs, recipe="ecg_cmr_toy", overrides={"inputs.cmr.frames": ["es", "mid", "ed"]})
     faults = [one for one in found if one.code == "cmr.frames"]
     assert len(faults) > 0
-    assert all("--set 'inputs.cmr.frames=[es, ed]'" in one.mend for one in faults)
+    assert all("--set 'inputs.cmr.frames=[es, ed]'" in one.fix for one in faults)

@@ -149,7 +149,7 @@ def resolved(recipe, overrides=None, kinds=None):
 def test_the_mend_of_a_dense_tower_with_a_router_works():
     (fault,) = resolved("limoe_toy", {"shared.experts": None})[1]
     key, _, value = (
-        fault.mend.partition("'")[2].partition("'")[0].removeprefix("--set ").partition("=")
+        fault.fix.partition("'")[2].partition("'")[0].removeprefix("--set ").partition("=")
     )
     assert value == "null"
     recipe, faults = resolved("limoe_toy", {"shared.experts": None, key: None})

@@ -113,8 +113,8 @@ def test_a_misspelt_override_is_answered_with_the_text_to_type(recipe, text, mea
     if meant is None:
         assert "'stages.mdm.objectives.masked.decoder.wide'" in str(error)
         return
-    assert error.mend == f"write --set {shlex.quote(meant)}"
-    typed = parse_overrides(shlex.split(error.mend)[2:])
+    assert error.fix == f"write --set {shlex.quote(meant)}"
+    typed = parse_overrides(shlex.split(error.fix)[2:])
     assert messages(recipe, typed) == []
 
 

@@ -464,7 +464,7 @@ def test_shipped_cures_are_those_of_their_sources(name, twin):
         assert cured.objectives["cross_modal"].settings["view"] == "plain"
     if name == "par":
         assert cured.teacher == "victim"
-        assert cured.objectives["depart"].settings["threshold"] == 2.15
+        assert cured.objectives["par"].settings["threshold"] == 2.15
 
 
 def test_a_stage_that_keeps_rows_for_a_later_one_is_not_taken_for_one_that_does_not(victim):
@@ -538,17 +538,17 @@ def test_what_differs_is_named_by_its_key_in_few_words():
     assert many.endswith("k4: 1 -> 2; and 4 more")
 
 
-def test_a_check_that_cannot_be_has_a_mend(squares):
-    def mend(**changes):
+def test_a_check_that_cannot_be_has_a_fix(squares):
+    def fix(**changes):
         told = {f"stages.attack.{key}": value for key, value in changes.items()}
         found = medmcl.check(squares, recipe="poisoned_toy", overrides={**TINY, **told})
         (one,) = [one for one in found if one.level == "error"]
-        return one.mend
+        return one.fix
 
-    most = re.fullmatch(r"--set stages.attack.count=(\d+)", mend(count=400))
+    most = re.fullmatch(r"--set stages.attack.count=(\d+)", fix(count=400))
     assert most is not None
     settings = {**TINY, "stages.attack.count": int(most[1])}
     assert not [one for one in medmcl.check(squares, recipe="poisoned_toy", overrides=settings)
                 if one.level == "error"]  # fmt: skip
-    assert mend(share=1e-6, count=None) == "--set stages.attack.count=1"
-    assert mend(label="rad") == "--set stages.attack.label=CLASS"
+    assert fix(share=1e-6, count=None) == "--set stages.attack.count=1"
+    assert fix(label="rad") == "--set stages.attack.label=CLASS"

@@ -212,7 +212,7 @@ def test_outcomes_and_records_at_fault_are_refused_together(hearts, tmp_path, mo
     for words in ("task.negative_time", "ecg.nan", "ecg.flat"):
         assert words in caught.value.what
     for words in ("cohort.tasks.heart_failure=null", "cohort.on_bad_record=exclude"):
-        assert words in caught.value.mend
+        assert words in caught.value.fix
     assert not (tmp_path / "a").exists()
     monkeypatch.setattr("medmcl.stages.run.pretrain._READ_AT_ONCE", 10)  # too many to wait for
     with pytest.raises(CohortError) as caught:
@@ -421,8 +421,8 @@ def test_a_stop_while_records_are_read_can_be_resumed_too(hearts, tmp_path):
     from medmcl.engine.signals import Interrupted, StopRequest
 
     stop = StopRequest()
-    stop.heed("reading records")
+    stop.check_interrupt("reading records")
     with stop:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Interrupted, match="reading records"):
-            stop.heed("reading records")
+            stop.check_interrupt("reading records")

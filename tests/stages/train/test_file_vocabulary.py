@@ -68,7 +68,7 @@ def test_a_shared_tower_with_another_runs_words_is_refused_and_taken_with_its_to
     words = len(text(HERE).tokens) - 4
     assert f"{words} of {words + 4} tokens differ; the first is number 4" in str(error.value)
     assert "weights of 'note'" in str(error.value)
-    assert error.value.mend == f"inputs.note.vocabulary_of: {tmp_path / 'run'}"
+    assert error.value.fix == f"inputs.note.vocabulary_of: {tmp_path / 'run'}"
     taken = text(HERE, vocabulary_of=tmp_path / "run")
     assert taken.state() == there["note"].state()
     (line,) = load(taken)

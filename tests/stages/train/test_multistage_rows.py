@@ -22,7 +22,7 @@ from medmcl.simulation.kinds import simulate
 from medmcl.stages.cluster.cluster import groups_file
 from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.run.training import run_stage
-from medmcl.stages.train.distill_targets import lesson
+from medmcl.stages.train.distill_targets import teacher_embeddings
 from medmcl.stages.train.grouped_rows import RowGroups, alone_share, tuning_in_groups
 from medmcl.stages.train.models import Setting
 
@@ -223,7 +223,7 @@ def test_every_row_is_taught_what_the_teacher_makes_of_that_row(run, lacking, tm
     """Rows of tuning too; nothing of held_out, and nothing where the modality is absent."""
     spec = run.stage("stage_1").model_copy(update={"teacher": "base"})
     prepared = run.prepare(medmcl.open_cohort(lacking), NAMES)
-    lessons = lesson(spec, prepared, setting_of(run, tmp_path / "r"))
+    lessons = teacher_embeddings(spec, prepared, setting_of(run, tmp_path / "r"))
     subjects = prepared.samples["subject"].astype(str)
     split = split_of(lacking)
     for name in NAMES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from medmcl.evaluation.aspects.selection.evidence import Side
+from medmcl.evaluation.aspects.selection.evidence import RecordView
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +25,7 @@ class PoisonedRecord:
     shows: str
     says: str
     place: Mapping[str, float]
-    sides: tuple[Side, ...]
+    sides: tuple[RecordView, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

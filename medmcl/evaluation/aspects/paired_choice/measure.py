@@ -192,7 +192,7 @@ def _unit(vectors: Any, name: str, size: int) -> np.ndarray:
         raise ConfigError(
             f"paired_choice: {int(bad.sum())} rows of {name} are not finite or of length 0",
             got=f"row {int(bad.argmax())}, the first",
-            mend="leave out pairs of which a side has no embedding",
+            fix="leave out pairs of which a side has no embedding",
         )
     return np.asarray(found / length)
 
@@ -204,7 +204,7 @@ def _sides(pair: Any) -> np.ndarray:
         raise ConfigError(
             "paired_choice: every row needs the id of its pair",
             got=f"shape {ids.shape}" if ids.ndim != 1 else f"{int(is_missing(ids).sum())} missing",
-            mend="leave out rows that are in no pair",
+            fix="leave out rows that are in no pair",
         )
     names, code, count = np.unique(ids, return_inverse=True, return_counts=True)
     if (count != 2).any():
@@ -213,7 +213,7 @@ def _sides(pair: Any) -> np.ndarray:
             f"paired_choice: {int((count != 2).sum())} pairs have not two rows",
             got=f"pair {names[wrong]} with {count[wrong]}",
             expected="two rows of each id",
-            mend="leave out pairs of which a row is missing; ids are of one pair only",
+            fix="leave out pairs of which a row is missing; ids are of one pair only",
         )
     sides = np.argsort(code.reshape(-1), kind="stable").reshape(-1, 2)
     return sides[np.argsort(sides[:, 0])]
@@ -242,7 +242,7 @@ def _attributes(attribute: Any, sides: np.ndarray, pair: Any) -> np.ndarray | No
     if taken:
         raise ConfigError(
             f"paired_choice: an attribute is called '{taken[0]}', as the row over all pairs is",
-            mend="give it another name",
+            fix="give it another name",
         )
     return np.asarray(both[:, 0])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medmcl.evaluation.aspects.selection.evidence import Side
+from medmcl.evaluation.aspects.selection.evidence import RecordView
 from medmcl.evaluation.metrics.intervals import Interval, bootstrap
 
 
@@ -79,7 +79,7 @@ class Suspect:
     rank: int
     scores: Mapping[str, float]
     is_poisoned: bool | None
-    sides: tuple[Side, ...]
+    sides: tuple[RecordView, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,12 +9,12 @@ from typing import Literal
 from medmcl.evaluation.aspects.selection.evidence import (
     ROWS,
     Content,
+    RecordView,
     SelectionEvidence,
     ShownCells,
     ShownImage,
     ShownPair,
     ShownSignal,
-    Side,
 )
 from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.record_pictures import image_src, is_coarse, signal_src
@@ -141,7 +141,7 @@ def _card(pair: ShownPair) -> Card:
     )
 
 
-def faces_of(sides: Sequence[Side]) -> tuple[Face, ...]:
+def faces_of(sides: Sequence[RecordView]) -> tuple[Face, ...]:
     """Draw the records of a pair: pictures first, then texts, then cells."""
     faces = [_face(side) for side in sides]
     faces.sort(key=lambda face: (not face.src, not face.text))
@@ -153,7 +153,7 @@ def scores_said(scores: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
     return tuple((shorten(name, 40), f"{value:.4g}") for name, value in scores.items())
 
 
-def _face(side: Side) -> Face:
+def _face(side: RecordView) -> Face:
     found = side.content
     if isinstance(found, ShownImage):
         rows, columns = found.pixels.shape[:2]

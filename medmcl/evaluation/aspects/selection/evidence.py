@@ -64,7 +64,7 @@ Content = ShownImage | ShownSignal | ShownCells | str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Side:
+class RecordView:
     """One modality's record of a pair.
 
     Attributes:
@@ -90,7 +90,7 @@ class ShownPair:
     id: str
     kept: bool
     scores: Mapping[str, float]
-    sides: tuple[Side, ...]
+    sides: tuple[RecordView, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

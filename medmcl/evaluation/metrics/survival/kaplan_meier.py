@@ -286,7 +286,7 @@ def _numbers_of(event: Any, time: Any) -> tuple[np.ndarray, np.ndarray]:
     return codes, followed
 
 
-def _refuse(wrong: np.ndarray, values: np.ndarray, what: str, mend: str) -> None:
+def _refuse(wrong: np.ndarray, values: np.ndarray, what: str, fix: str) -> None:
     if wrong.any():
         shown = ", ".join(f"{value:g}" for value in np.unique(values[wrong])[:3])
-        raise ConfigError(what, got=f"{shown} in {int(wrong.sum())} rows", mend=mend)
+        raise ConfigError(what, got=f"{shown} in {int(wrong.sum())} rows", fix=fix)

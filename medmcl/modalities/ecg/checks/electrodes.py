@@ -50,7 +50,7 @@ def log_odds(shapes: Shapes) -> np.ndarray:
 
 
 def measure(shapes: Shapes) -> np.ndarray:
-    """Give what is weighed: I, II and III, and I and II beside the chest leads, mended each way.
+    """Give what is weighed: I, II and III, and I and II beside the chest leads, fixed each way.
 
     Returns:
         (6, 50): eight measures of the three leads; likeness of I to II and V1 to V6, in and outside
@@ -66,13 +66,13 @@ def _picked() -> tuple[np.ndarray, np.ndarray]:
     measures, rows, alike = MEASURES, len(LEADS) + 2 + len(TURNED), (2, len(LEADS) + 2)
     numbers = np.arange(1, measures * rows + alike[0] * alike[1] ** 2 + 1)
     lead, like = np.split(numbers, [measures * rows])
-    picked = _mend(lead.reshape(measures, rows), like.reshape(alike[0], alike[1], alike[1]))
+    picked = _fix(lead.reshape(measures, rows), like.reshape(alike[0], alike[1], alike[1]))
     return np.abs(picked) - 1, np.sign(picked)
 
 
-def _mend(lead: np.ndarray, alike: np.ndarray) -> np.ndarray:
+def _fix(lead: np.ndarray, alike: np.ndarray) -> np.ndarray:
     """Lay out `measure` from the fields of `Shapes`."""
-    rows, signs = _mended()
+    rows, signs = _fixed()
     turned = len(LEADS) + 2 + np.array([TURNED.index(row) for row in rows.ravel()])
     places = np.where(signs > 0, rows, turned.reshape(rows.shape))
     leads = lead[:, places].transpose(1, 0, 2)  # (6, 8, 3)
@@ -85,8 +85,8 @@ def _mend(lead: np.ndarray, alike: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _mended() -> tuple[np.ndarray, np.ndarray]:
-    """Which measured row is I, II and III after mending each mistake, and its sign, (6, 3) each."""
+def _fixed() -> tuple[np.ndarray, np.ndarray]:
+    """Which measured row is I, II and III after fixing each mistake, and its sign, (6, 3) each."""
     measured = np.array([[1, 0], [0, 1], [-1, 1], [1, 1]])
     want = np.concatenate([TRUE, TRUE[:, 1:] - TRUE[:, :1]], axis=1)  # (6, 3, 2)
     same = (want[:, :, None] == measured).all(axis=3)

@@ -26,8 +26,8 @@ def check_gain(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]
         return
     if not _within(amplitude, AMPLITUDE_DOUBT):
         what = f"leads swing by {amplitude:.3g} mV, which few hearts make"
-        mend = "see whether the gain (units a step) in the file's header is right"
-        yield fault("wrong_units", where, what, mend, "warning")
+        fix = "see whether the gain (units a step) in the file's header is right"
+        yield fault("wrong_units", where, what, fix, "warning")
 
 
 def check_lead_units(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
@@ -42,11 +42,11 @@ def check_lead_units(look: Look, used: Sequence[str], where: str) -> Iterator[Fi
         name = look.record.leads[places[number]]
         what = f"lead {name} swings by {swings[number]:.3g} mV, the others by {usual:.3g}"
         if _in_step(look, name, [look.record.leads[place] for place in places]):
-            mend = f"{name} is likely in another unit: correct its gain in the file's header"
-            yield fault("wrong_units", where, what, judged(mend, "wrong_units"))
+            fix = f"{name} is likely in another unit: correct its gain in the file's header"
+            yield fault("wrong_units", where, what, judged(fix, "wrong_units"))
         else:
-            mend = f"look at {name}: an electrode was off, or its gain in the header is wrong"
-            yield fault("wrong_units", where, what, mend, "warning")
+            fix = f"look at {name}: an electrode was off, or its gain in the header is wrong"
+            yield fault("wrong_units", where, what, fix, "warning")
 
 
 def _within(value: float, limits: tuple[float, float]) -> bool:

@@ -39,8 +39,8 @@ def check_beats(look: Look, used: Sequence[str], where: str) -> Iterator[Finding
     if _has_beats(look, used, span):
         return
     what = "no heart beats are found: noise, mains hum, or a heart that stands still or fibrillates"
-    mend = "look at the record: were the electrodes on, and is it an ECG?"
-    yield fault(NO_BEATS.removeprefix("ecg."), where, what, mend, "warning")
+    fix = "look at the record: were the electrodes on, and is it an ECG?"
+    yield fault(NO_BEATS.removeprefix("ecg."), where, what, fix, "warning")
 
 
 def _has_beats(look: Look, used: Sequence[str], span: np.ndarray) -> bool:

@@ -43,8 +43,8 @@ def check_rate(
     stated = record.header_rate_hz
     if stated is not None and declared is not None and abs(declared - stated) > 1e-3 * stated:
         what = f"cohort.yaml says {declared:g} Hz, the file says {stated:g} Hz"
-        mend = f"set rate_hz: {stated:g}, or leave rate_hz out: the file is believed"
-        yield fault("wrong_rate", where, what, mend)
+        fix = f"set rate_hz: {stated:g}, or leave rate_hz out: the file is believed"
+        yield fault("wrong_rate", where, what, fix)
         return
     shape = rate_odds(look, used)
     if shape is None:
@@ -64,15 +64,15 @@ def check_rate(
     beats = look.pulse(used)[0]
     sure = any(odds[n] > bar and second_sign(n, length, beats) for n in plain)
     said = f"{_told(look, used, [*plain.values()])}; log-odds {most:.1f} that this is its rate"
-    to_mend = f"set rate_hz: {next(iter(plain.values())).rate_hz:g}"
+    to_fix = f"set rate_hz: {next(iter(plain.values())).rate_hz:g}"
     if stated is not None:
-        to_mend = "correct the file's header"
+        to_fix = "correct the file's header"
     if sure:
-        mend = judged(f"the rate is likely {likely} Hz: {to_mend}", "wrong_rate")
-        yield fault("wrong_rate", where, f"hardly any heart looks like this: {said}", mend)
+        fix = judged(f"the rate is likely {likely} Hz: {to_fix}", "wrong_rate")
+        yield fault("wrong_rate", where, f"hardly any heart looks like this: {said}", fix)
     else:
-        mend = f"see whether the rate is {likely} Hz: {to_mend} if so"
-        yield fault("wrong_rate", where, f"few hearts look like this: {said}", mend, "warning")
+        fix = f"see whether the rate is {likely} Hz: {to_fix} if so"
+        yield fault("wrong_rate", where, f"few hearts look like this: {said}", fix, "warning")
 
 
 def _near(
@@ -88,8 +88,8 @@ def _near(
                 f"{_told(look, used, [sinus])}; at {sinus.rate_hz:g} Hz the record lasts "
                 f"{ecg_rate.USUAL_SECONDS:g} s, as usual"
             )
-            mend = f"see whether the rate is {sinus.rate_hz:g} Hz"
-            yield fault("wrong_rate", where, what, mend, "warning")
+            fix = f"see whether the rate is {sinus.rate_hz:g} Hz"
+            yield fault("wrong_rate", where, what, fix, "warning")
 
 
 @dataclass(frozen=True)

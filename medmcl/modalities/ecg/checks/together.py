@@ -115,7 +115,7 @@ def _rates(
         code="ecg.wrong_rate",
         where="all ECGs",
         what=what,
-        mend="correct rate_hz: in cohort.yaml, or the rate in the headers" + _accept("wrong_rate"),
+        fix="correct rate_hz: in cohort.yaml, or the rate in the headers" + _accept("wrong_rate"),
         level="error" if error else "warning",
         scope="cohort",
     )
@@ -138,7 +138,7 @@ def _names(odds: list[np.ndarray], chests: int) -> Iterator[Finding]:
         code="ecg.swapped_leads",
         where="all ECGs",
         what=f"{namings()[1][best]}: {better} of {len(odds)} ECGs look more usual with these names",
-        mend=(
+        fix=(
             "correct leads: in cohort.yaml (a list, or {NAME IN THE FILE: V1}), or the export"
             + _accept("swapped_leads")
         ),
@@ -172,7 +172,7 @@ def _lengths(seconds: np.ndarray, plain: list[np.ndarray], places: list[str]) ->
                     f"the others {np.median(seconds):.3g} s: "
                     f"{'their rate is wrong' if level == 'error' else 'is their rate wrong?'}"
                 ),
-                mend="compare the rate in their headers with that of the others"
+                fix="compare the rate in their headers with that of the others"
                 + _accept("wrong_rate"),
                 level="error" if level == "error" else "warning",
                 scope="cohort",

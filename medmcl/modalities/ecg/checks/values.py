@@ -1,4 +1,4 @@
-"""Faults of one ECG as read, each with its mend. Thresholds were set on 2,534 records of PTB-XL."""
+"""Faults of one ECG as read, each with its fix. Thresholds were set on 2,534 records of PTB-XL."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ CLIPPED_STEPS = 10
 
 
 def fault(
-    code: str, where: str, what: str, mend: str, level: Literal["error", "warning"] = "error"
+    code: str, where: str, what: str, fix: str, level: Literal["error", "warning"] = "error"
 ) -> Finding:
     """Make a finding of the kind ``ecg.<code>``."""
-    return Finding(code=f"ecg.{code}", where=where, what=what, mend=mend, level=level)
+    return Finding(code=f"ecg.{code}", where=where, what=what, fix=fix, level=level)
 
 
-def judged(mend: str, code: str) -> str:
-    """Give the mend of an error that goes by looks: the record may be mended, accepted, left out.
+def judged(fix: str, code: str) -> str:
+    """Give the fix of an error that goes by looks: the record may be fixed, accepted, left out.
 
     The record is not named, so that equal faults are told together.
     """
     accept = f"accept: {{RECORD: [{code}]}} in cohort.yaml"
-    return f"{mend}; if the record is right, say {accept}{LEAVE_OUT}"
+    return f"{fix}; if the record is right, say {accept}{LEAVE_OUT}"
 
 
 def used_leads(record: ECGRecord, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -67,11 +67,11 @@ def check_leads(record: ECGRecord, wanted: Sequence[str], where: str) -> Iterato
     if missing:
         have = ", ".join(record.leads)
         what = f"lead {', '.join(missing)} is missing and cannot be derived; the file has {have}"
-        mend = (
+        fix = (
             "name the leads in cohort.yaml (leads: {NAME IN THE FILE: II}), "
             "ask for fewer (inputs.ecg.leads), or set missing_leads: zero"
         )
-        yield fault("missing_leads", where, what, mend)
+        yield fault("missing_leads", where, what, fix)
 
 
 def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> Iterator[Finding]:
@@ -82,23 +82,23 @@ def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> It
     if bad.any():
         leads = [f"{lead} ({int(n)})" for lead, n in zip(used, bad.sum(1), strict=True) if n]
         what = f"NaN or infinite samples in {', '.join(leads)} of {bad.shape[1]}"
-        mend = "repair the file, or set missing_samples: interpolate"
-        yield fault("nan", where, what, mend)
+        fix = "repair the file, or set missing_samples: interpolate"
+        yield fault("nan", where, what, fix)
     still = look.levels.flat
     flat = [lead for lead, place in zip(used, places, strict=True) if still[place]]
     if flat:
         every = len(flat) == len(used)
         how = "constant or NaN" if none.any() else "constant"
         what = f"the signal is {how}" if every else f"lead {', '.join(flat)} is {how}"
-        mend = "export it again; if it stays so, an electrode was off"
+        fix = "export it again; if it stays so, an electrode was off"
         if not every:
-            mend += f"; {unless}"
-        yield fault("flat", where, what, mend)
+            fix += f"; {unless}"
+        yield fault("flat", where, what, fix)
     clipped = clipped_leads(look, used)
     if clipped:
         what = f"lead {', '.join(clipped)} stays at its highest or lowest value: it is clipped"
-        mend = "look at the record; the amplifier or the export saturated"
-        yield fault("clipped", where, what, mend, "warning")
+        fix = "look at the record; the amplifier or the export saturated"
+        yield fault("clipped", where, what, fix, "warning")
 
 
 def clipped_leads(look: Look, used: Sequence[str]) -> list[str]:
@@ -159,20 +159,20 @@ def check_units(
     promise = f"cohort.yaml says {declared}, the file says {record.header_units}"
     amplitude = typical_amplitude(look, used)
     if contradicted and (amplitude is None or AMPLITUDE_MV[0] <= amplitude <= AMPLITUDE_MV[1]):
-        mend = f"set units: {record.header_units}, or leave units out: the file is believed"
-        yield fault("wrong_units", where, promise, mend)
+        fix = f"set units: {record.header_units}, or leave units out: the file is believed"
+        yield fault("wrong_units", where, promise, fix)
     if amplitude is None:
         return
     if not AMPLITUDE_MV[0] <= amplitude <= AMPLITUDE_MV[1]:
         likely = _likely_unit(record.units, amplitude)
         what = f"leads swing by {amplitude:.3g} mV: not plausible for values in {record.units}"
-        mend = (
+        fix = (
             f"the values are likely in {likely}: set units: {likely}, or correct the file's header"
         )
-        if contradicted:  # one fault, one mend
+        if contradicted:  # one fault, one fix
             what = f"{promise}; but {what}"
-            mend = f"the values are likely in {likely}: correct the file's header"
-        yield fault("wrong_units", where, what, mend)
+            fix = f"the values are likely in {likely}: correct the file's header"
+        yield fault("wrong_units", where, what, fix)
 
 
 def typical_amplitude(look: Look, used: Sequence[str]) -> float | None:
@@ -198,8 +198,8 @@ def check_length(record: ECGRecord, seconds: float, padded: bool, where: str) ->
     if round(record.seconds * 1000) >= round(seconds * 1000):
         return
     what = f"lasts {record.seconds:.2f} s, {seconds:g} s are asked for"
-    mend = "ask for fewer seconds (inputs.ecg.seconds), or set pad: zero or repeat"
-    yield fault("too_short", where, what, mend, "warning" if padded else "error")
+    fix = "ask for fewer seconds (inputs.ecg.seconds), or set pad: zero or repeat"
+    yield fault("too_short", where, what, fix, "warning" if padded else "error")
 
 
 def check_limb(look: Look, where: str) -> Iterator[Finding]:
@@ -235,11 +235,11 @@ def check_limb(look: Look, where: str) -> Iterator[Finding]:
         what = (
             f"{' (or: '.join(fit.explanations[:3])}{')' * (len(fit.explanations[:3]) - 1)}; {share}"
         )
-        mend = f"correct the lead names; {fit.repaired:.1%} would then remain"
-        yield fault("swapped_leads", where, what, judged(mend, "swapped_leads"))
+        fix = f"correct the lead names; {fit.repaired:.1%} would then remain"
+        yield fault("swapped_leads", where, what, judged(fix, "swapped_leads"))
     else:
-        mend = "check names and order of leads; leads recorded one after another do this too"
-        yield fault("inconsistent_leads", where, share, mend, "warning")
+        fix = "check names and order of leads; leads recorded one after another do this too"
+        yield fault("inconsistent_leads", where, share, fix, "warning")
 
 
 def _with_precordial(
@@ -264,7 +264,7 @@ def _with_precordial(
 
 
 def check_looks(look: Look, used: Sequence[str], where: str, among: int = 1) -> Iterator[Finding]:
-    """Leads that look like those of other hearts only under other names, or if mended.
+    """Leads that look like those of other hearts only under other names, or if fixed.
 
     Limb electrodes that are exchanged (all limb leads agree with one another then), and two chest
     leads; of the two kinds the likelier is told. ``among`` is as
@@ -298,13 +298,13 @@ def check_looks(look: Look, used: Sequence[str], where: str, among: int = 1) -> 
 
 
 def _by_looks(
-    doubt: str, leads: str, words: str, odds: float, bar: float, mend: str, where: str
+    doubt: str, leads: str, words: str, odds: float, bar: float, fix: str, where: str
 ) -> Finding:
     """Make an error of log-odds above the bar, and a warning of the kind ``doubt`` of others."""
     said = f"{words}, by the looks of the {leads} leads (log-odds {odds:.1f})"
     if odds > bar:
-        return fault("swapped_leads", where, said, judged(mend, "swapped_leads"))
-    return fault(doubt, where, f"perhaps {said}", mend, "warning")
+        return fault("swapped_leads", where, said, judged(fix, "swapped_leads"))
+    return fault(doubt, where, f"perhaps {said}", fix, "warning")
 
 
 def _limb_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:

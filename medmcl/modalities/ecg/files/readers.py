@@ -127,7 +127,7 @@ def read_channels(
         raise RecordError(
             f"cannot be read as {reader}: {type(error).__name__}: {said}",
             where=path,
-            mend="replace the file with an intact copy, or name the right reader",
+            fix="replace the file with an intact copy, or name the right reader",
         ) from error
 
 
@@ -152,7 +152,7 @@ def guess_reader(path: Path) -> Reader:
         "the format cannot be told from the ending of the file",
         where=path,
         expected=f".hea, .xml, {', '.join(endings)}",
-        mend="name the reader in cohort.yaml, for example reader: wfdb",
+        fix="name the reader in cohort.yaml, for example reader: wfdb",
     )
 
 
@@ -195,12 +195,12 @@ def to_record(
             f"lead {', '.join(sorted(double))} stands twice",
             where=where,
             got=", ".join(channels.names),
-            mend="name the channels in cohort.yaml: leads: {NAME IN THE FILE: II}",
+            fix="name the channels in cohort.yaml: leads: {NAME IN THE FILE: II}",
         )
     rate = channels.rate_hz if channels.rate_hz is not None else rate_hz
     if rate is None or not 0 < rate < 1e6:
         raise RecordError(
-            "the sampling rate is not known", where=where, got=rate, mend="state rate_hz"
+            "the sampling rate is not known", where=where, got=rate, fix="state rate_hz"
         )
     scale = np.array([factors[number] * names[number][1] for number in kept], dtype=np.float64)
     stated = [unit for unit in (channels.units[number] for number in kept) if unit]
@@ -245,7 +245,7 @@ def _factors(
                 where=where,
                 got=unit,
                 expected="mV, uV or V",
-                mend="state units in cohort.yaml, or write the unit into the file",
+                fix="state units in cohort.yaml, or write the unit into the file",
             )
         factors.append(factor or 0.0)
         if factor is None:
@@ -289,7 +289,7 @@ def read_npy(path: Path, axes: str, leads: Sequence[str], row: int | None) -> Ch
             where=path,
             got=array.shape,
             expected=f"({len(leads)}, S)" if axes == "LS" else f"(S, {len(leads)})",
-            mend="correct axes (LS or SL) or leads; an array of many records needs row: COLUMN",
+            fix="correct axes (LS or SL) or leads; an array of many records needs row: COLUMN",
         )
     if array.size > MAX_VALUES:
         raise RecordError("the record is too long to be an ECG", where=path, got=array.shape)

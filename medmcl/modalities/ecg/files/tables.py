@@ -44,7 +44,7 @@ def read_leads(path: Path, row: int | None) -> tuple[tuple[str, ...], np.ndarray
         separator = "\t" if ".tsv" in path.name.lower() else ","
         frame = pd.read_csv(path, sep=separator, low_memory=False)
     if row is not None:
-        raise RecordError("row: has no meaning for a row a sample", where=path, mend=LAYOUT)
+        raise RecordError("row: has no meaning for a row a sample", where=path, fix=LAYOUT)
     columns = [column for column in map(str, frame.columns) if is_known(column)]
     if not columns:
         got = ", ".join(map(str, frame.columns[:12]))
@@ -53,13 +53,13 @@ def read_leads(path: Path, row: int | None) -> tuple[tuple[str, ...], np.ndarray
             where=path,
             got=got,
             expected="I, II, ..., V6",
-            mend=LAYOUT,
+            fix=LAYOUT,
         )
     _require_one_record(frame, path)
     frame = frame[columns]
     wrong = [name for name in columns if frame[name].dtype.kind not in "fiu"]
     if wrong:
-        raise RecordError(f"column '{wrong[0]}' does not hold numbers", where=path, mend=LAYOUT)
+        raise RecordError(f"column '{wrong[0]}' does not hold numbers", where=path, fix=LAYOUT)
     return tuple(columns), frame.to_numpy(dtype=np.float64).T
 
 
@@ -73,7 +73,7 @@ def _require_one_record(frame: Any, path: Path) -> None:
                 where=path,
                 got=f"{frame[column].nunique(dropna=False)} records",
                 expected="one record a file",
-                mend="write a file a record: for name, part in "
+                fix="write a file a record: for name, part in "
                 f"frame.groupby('{column}'): part.to_parquet(f'ecg/{{name}}.parquet')",
             )
         if name in _TIME_COLUMNS and frame[column].dtype.kind in "fiu":
@@ -83,7 +83,7 @@ def _require_one_record(frame: Any, path: Path) -> None:
                     f"column '{column}' runs backwards",
                     where=path,
                     got=f"at row {back[0] + 1}",
-                    mend="sort the rows by time; of several records write a file each",
+                    fix="sort the rows by time; of several records write a file each",
                 )
 
 
@@ -108,7 +108,7 @@ def _read_lists(path: Path, leads: list[str], row: int | None) -> np.ndarray:
             "holds several records, a row each, and nobody says which",
             where=path,
             got=f"{total} rows",
-            mend="say it in cohort.yaml: row: COLUMN of your table with the row's number, from 0",
+            fix="say it in cohort.yaml: row: COLUMN of your table with the row's number, from 0",
         )
     row = row or 0
     if not 0 <= row < total:
@@ -139,6 +139,6 @@ def _row_group(path: Path, group: int, leads: tuple[str, ...], *_stamp: int) -> 
                 where=path,
                 got=f"{values} values",
                 expected=f"at most {MAX_VALUES}",
-                mend="write it with to_parquet(..., row_group_size=100)",
+                fix="write it with to_parquet(..., row_group_size=100)",
             )
         return file.read_row_group(group, columns=list(leads))

@@ -248,7 +248,7 @@ def _check_size(path: Path, header: Any, rows: list[int]) -> None:
             where=path,
             got=f"{whole / header.fs:.2f} s",
             expected=f"{header.sig_len / header.fs:.2f} s, as the header says",
-            mend="copy the file again from its source",
+            fix="copy the file again from its source",
         )
 
 
@@ -284,7 +284,7 @@ def _channels(
             "leads of one record have different sampling rates",
             where=record.record_name,
             got=", ".join(slower),
-            mend="write them at one rate",
+            fix="write them at one rate",
         )
     left = [f"'{name}' has another sampling rate and is left out" for name in slower]
     whole = min(len(rows[number]) for number in kept if number in useful)

@@ -32,7 +32,7 @@ def guess_dialect(path: Path) -> Literal["muse_xml", "ukb_xml"]:
         "is an XML file, but neither MUSE nor Cardiosoft (UK Biobank)",
         where=path,
         got=f"<{_tag(root)}>",
-        mend="convert it to WFDB or parquet",
+        fix="convert it to WFDB or parquet",
     )
 
 
@@ -191,7 +191,7 @@ def _parse(path: Path) -> Any:
         raise RecordError(
             f"is not XML, or is cut off: {error}",
             where=path,
-            mend="copy the file again from its source",
+            fix="copy the file again from its source",
         ) from None
 
 

@@ -65,7 +65,7 @@ def attacked(
             where=f"stage {known.name}",
             got=opened.name,
             expected=run.config["cohort"],
-            mend="name the cohort that the run was trained on",
+            fix="name the cohort that the run was trained on",
         )
     asked_by = () if known.asked_by is None else (known.asked_by,)
     names = tuple(dict.fromkeys((known.modality, *asked_by)))
@@ -79,7 +79,7 @@ def attacked(
             "an attack is judged by prompts of its task",
             where=f"stage {known.name}",
             got="; ".join(notes),
-            mend="give the cohort `prompts:` of the task, and a stage with a tower for texts",
+            fix="give the cohort `prompts:` of the task, and a stage with a tower for texts",
         )
     return found
 

@@ -83,7 +83,7 @@ class Asked:
                 "nobody in held_out shows another class than the target",
                 where=where,
                 got=counted(len(rows), "row"),
-                mend="another label or task, or a cohort with such held-out records",
+                fix="another label or task, or a cohort with such held-out records",
             )
         asked = cls(
             spec=spec, run=run, prepared=prepared, device=device, notes=notes, poison=poison,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.aspects.selection.evidence import ShownSignal, Side
+from medmcl.evaluation.aspects.selection.evidence import RecordView, ShownSignal
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.stages.evaluate.expert_pieces import SHOWN_LEADS
 from medmcl.stages.poison.again import PreparedAgain
@@ -18,7 +18,7 @@ from medmcl.stages.run.record_views import prepared_image, side_of
 TRIGGERED = "with the trigger"
 
 
-def attacked_side(laid: Poisoned, row: int, *, is_triggered: bool) -> Side:
+def attacked_side(laid: Poisoned, row: int, *, is_triggered: bool) -> RecordView:
     """Give what the attack triggers of a sample.
 
     Images are shown as they are prepared, since that is what gets the trigger; ECGs in mV and texts
@@ -34,7 +34,7 @@ def attacked_side(laid: Poisoned, row: int, *, is_triggered: bool) -> Side:
         batch = prepared.batch(np.array([row]), modalities=[name])
         shown = laid.triggered(batch) if is_triggered else batch
         note = f"as prepared, {TRIGGERED}" if is_triggered else "as prepared"
-        return Side(name=name, content=prepared_image(shown.inputs[name][0].numpy(), note))
+        return RecordView(name=name, content=prepared_image(shown.inputs[name][0].numpy(), note))
     record, leads = str(lay.ids[row]), named_leads(laid.spec)
 
     def changed(raw: Any) -> Any:
@@ -59,7 +59,7 @@ def _leads_first(raw: Any, leads: tuple[str, ...]) -> Any:
     return replace(raw, leads=tuple(shown), signal_mv=raw.signal_mv[rows])
 
 
-def exchanged_sides(laid: Poisoned, row: int) -> tuple[Side, ...]:
+def exchanged_sides(laid: Poisoned, row: int) -> tuple[RecordView, ...]:
     """Give a poisoned sample's own record of what the attack exchanges, and that of its donor.
 
     One that keeps its own has only that; an attack that exchanges nothing has none.
@@ -75,7 +75,7 @@ def exchanged_sides(laid: Poisoned, row: int) -> tuple[Side, ...]:
     if donor == row:
         return (replace(own, name=f"{name}, which it keeps"),)
     if laid.phrases is not None:
-        said = Side(name=f"{name}, the attacker's", content=laid.phrases.said(row))
+        said = RecordView(name=f"{name}, the attacker's", content=laid.phrases.said(row))
         return (replace(own, name=f"{name}, its own"), said)
     given = side_of(laid.prepared, name, donor)
     sample = laid.prepared.samples["sample"].iloc[donor]

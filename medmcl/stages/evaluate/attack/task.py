@@ -55,7 +55,7 @@ def task_of_classes(targets: Targets, label: str, where: str) -> AttackTask:
             f"the task '{task}' has no class '{label}'{nearest(label, names)}",
             where=f"{where}, label",
             expected=", ".join(names),
-            mend=f"--set {where.replace('stage ', 'stages.')}.label=CLASS",
+            fix=f"--set {where.replace('stage ', 'stages.')}.label=CLASS",
         )
     return AttackTask(names=names, shown=shown, target=names.index(label))
 

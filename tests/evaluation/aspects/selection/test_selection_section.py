@@ -15,11 +15,11 @@ from PIL import Image
 
 from medmcl.evaluation.aspects.selection.contact_sheet import LONGEST_TEXT, contact_sheet, cut_text
 from medmcl.evaluation.aspects.selection.evidence import (
+    RecordView,
     ShownCells,
     ShownImage,
     ShownPair,
     ShownSignal,
-    Side,
 )
 from medmcl.evaluation.aspects.selection.figures import (
     rank_correlation,
@@ -188,7 +188,9 @@ def test_long_texts_are_cut_at_a_word_and_lines_are_kept():
 
 def test_a_wide_row_of_a_table_counts_what_is_not_shown():
     cells = ShownCells(cells=tuple((f"c{k}", "1") for k in range(20)), note="3 cells are missing")
-    pair = ShownPair(id="1", kept=True, scores={}, sides=(Side(name="clinic", content=cells),))
+    pair = ShownPair(
+        id="1", kept=True, scores={}, sides=(RecordView(name="clinic", content=cells),)
+    )
     face = contact_sheet(selection(pairs={"best": (pair,)})).rows[0][1][0].faces[0]
     assert len(face.cells) == 12
     assert face.note == "3 cells are missing; 8 more are not shown"

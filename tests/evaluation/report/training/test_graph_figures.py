@@ -41,8 +41,8 @@ def test_the_last_graph_and_all_scores_are_drawn_with_their_numbers():
 
 
 def test_what_speaks_against_a_graph_stands_below_it():
-    against = Finding(code="graph.faded", where=LEARNED_GRAPH, what="it fell", mend="m")
-    other = Finding(code="graph.nan", where="s1/r1", what="a matrix with NaN", mend="m")
+    against = Finding(code="graph.faded", where=LEARNED_GRAPH, what="it fell", fix="m")
+    other = Finding(code="graph.nan", where="s1/r1", what="a matrix with NaN", fix="m")
     final, over_time = graph_pictures({"bind": ROWS}, [other, against])
     assert final.aid.endswith("Warning: it fell (graph.faded).")
     assert "NaN" not in final.aid

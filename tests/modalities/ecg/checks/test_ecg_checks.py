@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.checks.chest import EXCHANGES, LEADS, log_odds, measure, namings, weights
 from medmcl.modalities.ecg.checks.levels import Look, levels_of
@@ -20,7 +20,7 @@ from medmcl.modalities.ecg.leads import LIMB, LIMB_ROWS, PRECORDIAL, TWELVE
 from medmcl.modalities.ecg.pulse import beat_and_width
 from medmcl.modalities.ordered import quantile
 
-PLACE = Place(subject="s1", record="r1", paths={"path": Path("r1.npy")})
+PLACE = RecordRef(subject="s1", record="r1", paths={"path": Path("r1.npy")})
 
 
 def heart(rate=100.0, seconds=10.0, beats=72.0, seed=0) -> ECGRecord:
@@ -110,7 +110,7 @@ def test_implausible_amplitude_names_the_likely_unit(factor, units, likely):
     record = replace(heart(), signal_mv=heart().signal_mv * np.float32(factor), units=units)
     found = findings(record, {"units": units})
     assert set(found) == {"ecg.wrong_units"}
-    assert f"likely in {likely}" in found["ecg.wrong_units"].mend
+    assert f"likely in {likely}" in found["ecg.wrong_units"].fix
 
 
 def test_a_declared_unit_or_rate_that_is_not_the_headers_is_found():
@@ -127,7 +127,7 @@ def test_a_declared_unit_or_rate_that_is_not_the_headers_is_found():
 def test_a_rate_at_which_no_heart_beats_is_found_where_the_file_cannot_say(true, declared):
     found = findings(replace(heart(float(true)), rate_hz=float(declared)), pad="zero")
     assert "ecg.wrong_rate" in found
-    assert f"{true:g}" in found["ecg.wrong_rate"].mend
+    assert f"{true:g}" in found["ecg.wrong_rate"].fix
     assert found["ecg.wrong_rate"].level == "error"
 
 
@@ -534,7 +534,7 @@ def test_chest_leads_of_one_wave_in_any_size_are_not_judged():
 @pytest.mark.parametrize("declared", [None, "mV", "uV"])
 @pytest.mark.parametrize("header", ["mV", "uV"])
 @pytest.mark.parametrize("factor", [1e-3, 0.1, 1.0, 10.0, 1000.0])
-def test_units_of_a_record_have_one_finding_with_one_mend(declared, header, factor):
+def test_units_of_a_record_have_one_finding_with_one_fix(declared, header, factor):
     record = heart(500.0)
     record = replace(
         record,
@@ -564,7 +564,7 @@ def test_hearts_twice_as_fast_are_a_warning_and_a_wrong_rate_is_an_error():
         ecg = ECG(ECGSource(reader="wfdb"), ECGSettings(rate_hz=100))
         (found,) = ecg.inspect_together(fast(seconds))
         assert (found.code, found.level, found.scope) == ("ecg.wrong_rate", level, "cohort")
-        assert "accept: {'*': [wrong_rate]}" in found.mend
+        assert "accept: {'*': [wrong_rate]}" in found.fix
         assert ("these hearts are fast" in found.what) == (level == "warning")
         ecg = ECG(ECGSource(reader="wfdb", accept={"*": ("wrong_rate",)}), ECGSettings())
         (found,) = ecg.inspect_together(fast(seconds))

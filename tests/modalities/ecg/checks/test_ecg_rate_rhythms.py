@@ -67,7 +67,7 @@ def test_what_is_proposed_is_a_rate_of_a_device_at_which_a_heart_beats(drawn):
             for one in said(signal, float(stated)):
                 told += 1
                 pairs = re.findall(r"(\d+) at ([\d.]+) Hz", one.what)
-                named = re.findall(r"[\d.]+(?= Hz| or [\d.]+ Hz)", one.mend)
+                named = re.findall(r"[\d.]+(?= Hz| or [\d.]+ Hz)", one.fix)
                 assert pairs
                 assert named
                 for beats, rate in pairs:

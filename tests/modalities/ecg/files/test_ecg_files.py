@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from medmcl.core.contracts import NamesFiles, Place
+from medmcl.core.contracts import NamesFiles, RecordRef
 from medmcl.modalities.ecg.adapter import ECG
 from medmcl.modalities.ecg.files.wfdb_parts import wfdb_files
 from medmcl.modalities.ecg.settings import ECGSettings, ECGSource
@@ -65,6 +65,6 @@ def test_the_adapter_names_the_files_of_its_reader(tmp_path, reader, name, expec
     head(tmp_path, "r 1 500 10\na.dat 16\n")
     adapter = ECG(ECGSource(reader=reader), ECGSettings())
     assert isinstance(adapter, NamesFiles)
-    place = Place(subject="s", record="r", paths={"path": tmp_path / name})
+    place = RecordRef(subject="s", record="r", paths={"path": tmp_path / name})
     assert [path.name for path in adapter.files(place)] == expected
-    assert adapter.files(Place(subject="s", record="r")) == []
+    assert adapter.files(RecordRef(subject="s", record="r")) == []

@@ -18,7 +18,7 @@ from ecg_files import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.files.readers import ECGRecord, guess_reader
@@ -36,7 +36,7 @@ def counts(leads: int, samples: int = 120, seed: int = 0) -> np.ndarray:
 def read(path: Path, reader: str, **source: object) -> ECGRecord:
     keys = {"values": source.pop("values", {})}
     adapter = ECG(ECGSource(reader=reader, **source), ECGSettings())
-    return adapter.read(Place(subject="s", record="r", paths={"path": path}, **keys))
+    return adapter.read(RecordRef(subject="s", record="r", paths={"path": path}, **keys))
 
 
 def write_wfdb(folder: Path, name: str, mv: np.ndarray, leads, fmt="16", rate=500, units="mV"):

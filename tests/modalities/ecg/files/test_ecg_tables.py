@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medmcl.core.contracts import Place
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.leads import TWELVE
@@ -21,7 +21,7 @@ def read(path: Path, row: int | None = None, reader: str = "parquet"):
         reader=reader, rate_hz=100, units="mV", row=None if row is None else "ecg_row"
     )
     values = {} if row is None else {"ecg_row": row}
-    place = Place(subject="s", record="r", paths={"path": path}, values=values)
+    place = RecordRef(subject="s", record="r", paths={"path": path}, values=values)
     return ECG(source, ECGSettings()).read(place)
 
 
