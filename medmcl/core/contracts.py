@@ -323,19 +323,6 @@ class Selector(Protocol):
         ...
 
 
-class Stage(Protocol):
-    """One step of a recipe: reads artefacts by name, makes one."""
-
-    name: str
-
-    @property
-    def needs(self) -> Sequence[str]:
-        """Names of the artefacts it reads."""
-
-    def run(self, store: Any) -> Any:
-        """Do the work and give the artefact."""
-
-
 class Metric(Protocol):
     """Numbers with intervals from predictions (or embeddings) and targets."""
 
