@@ -126,9 +126,9 @@ penalty is chosen.
 
 Where labels are clean, L-BFGS at its default takes .4 to .7 of our time, and single held-out
 probabilities lie .2 from where they belong. At a tolerance that brings them within .005 it takes
-the time that ours takes, or up to 2.5 times that. Ours could stop at 1e-4, which would save a fifth to
-two fifths of the time, for probabilities that move by up to .03. It does not: a probability that is shown to a
-patient is not to hang on where a solver stopped.
+the time that ours takes, or up to 2.5 times that. Ours could stop at 1e-4, which would save a
+fifth to two fifths of the time, for probabilities that move by up to .03. It does not: a
+probability that is shown to a patient is not to hang on where a solver stopped.
 
 | numbers | labels drawn anew | fit | ms | probability | loss | loss at the choice | same choice |
 |---|---|---|---|---|---|---|---|
