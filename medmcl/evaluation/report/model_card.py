@@ -141,10 +141,11 @@ def _described(data: ReportData) -> tuple[str, ...]:
     counts = [
         f"{name} {few(sizes[name])}" for name in ("train", "tuning", "held_out") if name in sizes
     ]
+    last = [f"{few(people)} ({step})" for step, people, _ in data.flow[-1:]]
     dates = f"{study.first_date} to {study.last_date}" if study.first_date else "not stated"
     return (
         f"Source: {study.about or 'not stated'}.",
-        f"Subjects: {', '.join(counts) or 'not recorded'}.",
+        f"Subjects: {', '.join(counts or last) or 'not recorded'}.",
         f"Split: {study.split_rule or 'not stated'}.",
         f"Dates of records: {dates}.",
         f"Sites: {'not stated' if study.sites is None else study.sites}.",

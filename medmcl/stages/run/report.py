@@ -13,12 +13,14 @@ from medmcl.core.findings import Finding
 from medmcl.core.targets import Targets
 from medmcl.data.check import lost_by_outcome
 from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.protocol.results import APART
 from medmcl.evaluation.report.page import ReportData, write_report
 from medmcl.stages.evaluate.evaluate import Evaluation
+from medmcl.stages.run.outside import NOT_DECLARED
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import cost_sentence, is_another, stage_sentence, study_of
@@ -100,7 +102,7 @@ def _data(
             **(scored if is_another(run, cohort) else {}),
         },
         study=replace(study, gaps=tuple(dict.fromkeys(evaluation.gaps))),
-        flow=prepared.flow(),
+        flow=_flow(evaluation),
         table_one=describe_subjects(prepared, tasks),
         missingness=_presence(prepared),
         findings=[
@@ -131,6 +133,16 @@ def _data(
             *dict.fromkeys([*prepared.masked_leads(), *evaluation.notes]),
         ],
     )
+
+
+def _flow(evaluation: Evaluation) -> list[tuple[str, int, int]]:
+    """From the tables to who is scored; a split that is drawn and not heeded is no step."""
+    prepared = evaluation.prepared
+    steps = prepared.flow()
+    if NOT_DECLARED not in evaluation.notes:
+        return steps
+    kept = prepared.subjects[prepared.kept]
+    return [*steps[: -len(SPLITS)], ("no split declared", len(np.unique(kept)), len(kept))]
 
 
 def _scored(cohort: Cohort, evaluation: Evaluation) -> list[str]:

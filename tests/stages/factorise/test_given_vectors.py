@@ -162,6 +162,10 @@ def test_everybody_is_scored_elsewhere_where_no_split_is_declared(scored, people
     declared = on("y", {"random": {"tuning": 0.1, "held_out": 0.2}})
     assert row_of(declared, "sharp").n == drawn < 60
     assert not any("declares no split" in note for note in declared.notes)
+    last = {name: json.loads((tmp_path / name / "report.json").read_text("utf-8"))["flow"][-1]
+            for name in ("x", "y")}  # fmt: skip
+    assert (last["x"]["step"], last["x"]["subjects"]) == ("no split declared", 120)
+    assert (last["y"]["step"], last["y"]["subjects"]) == ("held_out", drawn)
     fitted = on("z", probe="refit")  # its train people are fitted on
     assert row_of(fitted, "sharp").n == drawn
     assert "no split is declared: this one is drawn" in str(medmcl.check(there).overview)
