@@ -34,6 +34,10 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert scored["aligned"] > 0.8
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert any("uniform/lungs" in row for row in lines)
+    assert len((run / "mean_curves" / "usual.csv").read_text().splitlines()) == 1 + 150
+    assert "Stage usual: mean of" in (run / "report.html").read_text("utf-8") + (
+        run / "appendix.html"
+    ).read_text("utf-8")
     out = tmp_path / "people.csv"
     done = medmcl(environment, "predict", run, "--cohort", cohort, "--out", out, "--device", "cpu")
     assert done.returncode == 0, done.stderr
@@ -43,7 +47,7 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
 def test_parts_lists_it_and_says_whose_it_is(environment):
     done = medmcl(environment, "parts")
     assert done.returncode == 0, done.stderr
-    for name in ("spirometry", "flow_cnn", "uniform"):
+    for name in ("spirometry", "flow_cnn", "uniform", "mean_curve"):
         (line,) = [one for one in done.stdout.splitlines() if one.strip().startswith(name)]
         assert "medmcl-spirometry" in line
     done = medmcl(environment, "parts", "flow_cnn")
@@ -63,6 +67,15 @@ def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, 
                   "--out", tmp_path / "run", "--set", "towers.lungs.encoder.widht=8")  # fmt: skip
     assert done.returncode == 2
     assert "did you mean 'width'" in done.stderr
+    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
+                  "--out", tmp_path / "run", "--set", "stages.usual.modality=lung")  # fmt: skip
+    assert done.returncode == 2
+    assert "did you mean 'lungs'" in done.stderr
+    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
+                  "--out", tmp_path / "run", "--set", "cohort.subjects.split.random.tuning=0.4",
+                  "--set", "cohort.subjects.split.random.held_out=0.4")  # fmt: skip
+    assert done.returncode == 2
+    assert "could show one of them" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast, get_args
@@ -33,6 +33,8 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     exclusive: ClassVar[tuple[str, ...]] = ()
     """Keys of which one is given: an override that gives one takes the others out."""
+    open_fields: ClassVar[Mapping[str, Callable[[], Iterable[type[BaseModel]]]]] = {}
+    """Fields whose models packages outside may add to: what gives those that there are."""
 
 
 class _Strict:
@@ -313,9 +315,9 @@ def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """Names of the fields at ``path`` below ``model``, as far as annotations tell."""
     models = union = [model]
     for part in path:
-        fields = [one.model_fields[part] for one in models if part in one.model_fields]
-        if fields:
-            models = union = [inner for field in fields for inner in _models_in(field.annotation)]
+        holders = [one for one in models if part in one.model_fields]
+        if holders:
+            models = union = [inner for one in holders for inner in _models_below(one, part)]
         else:  # a tag, or a key that may be called like one: the tag comes last
             models = [one for one in union if _has_tag(one, part)] or models
     named = {field.alias or name for one in models for name, field in one.model_fields.items()}
@@ -326,6 +328,13 @@ def _has_tag(model: type[BaseModel], tag: str) -> bool:
     """Whether a model is the one of a union that pydantic calls ``tag``."""
     literals = [field.annotation for field in model.model_fields.values()]
     return model.__name__ == tag or any(get_args(one) == (tag,) for one in literals)
+
+
+def _models_below(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
+    """Models that a field of a model may hold."""
+    if issubclass(model, Config) and field in model.open_fields:
+        return [*model.open_fields[field]()]
+    return _models_in(model.model_fields[field].annotation)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

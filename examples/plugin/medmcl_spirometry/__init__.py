@@ -1,1 +1,1 @@
-"""Spirometry for medmcl: forced expirations as a modality, an encoder of them, and a loss."""
+"""Spirometry for medmcl: forced expirations as a modality, an encoder of them, a loss, a stage."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, TypeAdapter, model_validator
 
 from medmcl.core.config import Config
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.stages.stage import STAGES, StageSpec
 
+
+@cache
+def _stages() -> TypeAdapter[StageSpec]:
+    """What tells stages by their ``stage``; made once all modules of packages can be imported."""
+    kinds: Any = Union[*STAGES.settings.values()]
+    return TypeAdapter(Annotated[kinds, Field(discriminator="stage")])
+
+
 if TYPE_CHECKING:
     EveryStage = StageSpec
 else:
-    EveryStage = Annotated[Union[*STAGES.settings.values()], Field(discriminator="stage")]
+    EveryStage = Annotated[Any, BeforeValidator(lambda one: _stages().validate_python(one))]
 
 
 class KindSpec(Config):
@@ -30,6 +39,8 @@ class KindSpec(Config):
 
 class RecipeSpec(Config):
     """A whole recipe, as it is written into the run."""
+
+    open_fields: ClassVar[Mapping[str, Any]] = {"stages": STAGES.settings.values}
 
     schema_: Literal["medmcl/recipe@1"] = Field(alias="schema")
     name: str = ""

@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from medmcl.core.batch import Batch, InputShape
-from medmcl.core.config import check, nearest, read_yaml
+from medmcl.core.config import check, lookup, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.progress import progress
 from medmcl.core.targets import Targets
@@ -165,8 +165,8 @@ class Run:
 
     def spec(self, name: str) -> StageSpec:
         """The spec of any stage, by name."""
-        apart = self.selections.get(name) or self.attacks.get(name) or self.clusters.get(name)
-        return apart or self.stage(name)
+        specs = named(expand(self.recipe, self.config["tasks"]), StageSpec)
+        return lookup("stage", name, specs, where=self.path).as_run(self.checkpoints)
 
     def refuse_unfinished(self, stage: str | None = None) -> None:
         """Refuse a run that stopped before its train stages, or the one named, were finished.
