@@ -268,7 +268,7 @@ def without_a_number(rows):
     ("change", "options", "codes"),
     [
         (without_a_number, {}, ["flat"]),
-        (lambda rows: np.nan * rows, {}, ["flat"]),
+        (lambda rows: np.nan * rows, {}, ["nan"]),
         (lambda rows: rows.clip(-0.2, 0.2), {}, ["clipped"]),
         (lambda rows: 0 * rows + 0.1, {"gain": "1/mV"}, ["flat"]),
         (with_nan, {"gain": "1/mV"}, ["nan", "wrong_units"]),

@@ -643,7 +643,7 @@ def test_the_command_says_what_it_wrote(packed, tmp_path, monkeypatch, capsys):
         from medmcl.cli.main import main as cli
 
         with pytest.raises(SystemExit) as done:
-            cli.main()
+            cli()
     said = capsys.readouterr().out
     assert not done.value.code, said
     assert "not written: modality caption (reader text)" in said

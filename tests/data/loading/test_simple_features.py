@@ -49,6 +49,7 @@ def test_a_kind_without_the_hook_has_no_simple_baseline(prepared):
 def test_a_newcomer_needs_one_method(prepared):
     class Codes:
         kind = "codes"
+        measured = False
 
         def read(self, place):
             return ["I21", "I50", "I50"] if int(place.record[1:]) % 2 else ["Z00"]

@@ -254,7 +254,7 @@ def test_the_command_counts_writes_and_says_that_the_files_are_about_people(
         (("--value", "age=1", "--value", "age=2"), "given twice"),
         (("--value", "agee=1"), "did you mean 'age'"),
         (("--value", "age=63", "--task", "deaht"), "did you mean 'death'"),
-        (("--value", "age=old"), "must be a number"),
+        (("--value", "age=old"), "is a number in training"),
         (("--cohort", "nowhere", "--out", "x.csv"), "there is no cohort 'nowhere'"),
         (("--cohort", "nowhere"), "--out predictions.parquet"),
     ],

@@ -78,6 +78,10 @@ def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> It
     """NaN, constant leads (``unless`` says how to go on without), a constant signal, clipped."""
     places = look.places(used)
     none = np.asarray(~look.finite[places].any(axis=1))  # such leads are told as constant ones are
+    if none.all():
+        fix = "export it again, or take it out of the cohort"
+        yield fault("nan", where, "no sample of the signal is a number", fix)
+        return
     bad = ~look.finite[places] & ~none[:, np.newaxis]
     if bad.any():
         leads = [f"{lead} ({int(n)})" for lead, n in zip(used, bad.sum(1), strict=True) if n]
