@@ -34,10 +34,10 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert scored["aligned"] > 0.8
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert any("uniform/lungs" in row for row in lines)
-    assert len((run / "mean_curves" / "usual.csv").read_text().splitlines()) == 1 + 150
-    assert "Stage usual: mean of" in (run / "report.html").read_text("utf-8") + (
-        run / "appendix.html"
-    ).read_text("utf-8")
+    curve = run / "checkpoint" / "usual" / "mean_curve.csv"
+    assert len(curve.read_text(encoding="utf-8").splitlines()) == 1 + 150
+    pages = [(run / name).read_text(encoding="utf-8") for name in ("report.html", "appendix.html")]
+    assert "Stage usual: mean_curve: keep the mean curve of train people." in "".join(pages)
     out = tmp_path / "people.csv"
     done = medmcl(environment, "predict", run, "--cohort", cohort, "--out", out, "--device", "cpu")
     assert done.returncode == 0, done.stderr

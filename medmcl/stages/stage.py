@@ -82,6 +82,11 @@ class StageSpec(Config):
     name: str
 
     @property
+    def trained_task(self) -> str | None:
+        """The task whose labels its weights learn."""
+        return None
+
+    @property
     def reads(self) -> bool:
         """Whether it reads modalities of the recipe."""
         return True

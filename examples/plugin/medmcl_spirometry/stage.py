@@ -52,14 +52,14 @@ class MeanCurve(Stage[MeanCurveSpec]):
 
     @override
     def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-        """Write ``mean_curves/NAME.csv``; give the facts for the record."""
+        """Write ``mean_curve.csv`` into the stage's own folder; give the facts for the record."""
         rows = self._rows(prepared)
         batch = prepared.batch(rows, modalities=(self.spec.modality,))
         mean = batch.inputs[self.spec.modality].mean(dim=0).flatten().numpy()
-        path = setting.folder / "mean_curves" / f"{self.spec.name}.csv"
+        path = setting.checkpoints(self.spec.name).folder / "mean_curve.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame({"sample": np.arange(len(mean)), "mean": mean}).to_csv(path, index=False)
-        return {"rows": len(rows), "sentence": f"Stage {self.spec.name}: mean of {len(rows)}."}
+        return {"rows": len(rows)}
 
     def _rows(self, prepared: Prepared) -> np.ndarray:
         return prepared.rows("train", (self.spec.modality,))

@@ -38,7 +38,7 @@ class Par(nn.Module):
         super().__init__()
         if not shape.taught:
             raise ConfigError(
-                "the objective par has nothing to par from",
+                "the objective par has nothing to depart from",
                 fix="name the poisoned stage as teacher: `teacher: victim`",
             )
         self.settings = settings

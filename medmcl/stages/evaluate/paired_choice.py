@@ -15,7 +15,7 @@ from medmcl.stages.evaluate.spec import EvaluateSpec, PairedChoiceSpec
 from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.outside import no_split_to_heed
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.seen import known_again, seen_people
+from medmcl.stages.run.seen import seen_people
 from medmcl.stages.run.study import is_another
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def paired_choice_results(
     if not choices:
         notes.append("paired choice: the cohort has no `choices:`, pairs of samples to tell apart")
         return []
-    scored = _may_be_scored(run, prepared, (spec.image, spec.text))
+    scored = _may_be_scored(run, prepared)
     complete = scored & prepared.present[spec.image] & prepared.present[spec.text]
     used = {name: _whole(choice, scored, complete, notes) for name, choice in choices.items()}
     if not any(len(one) for one in used.values()):
@@ -74,21 +74,18 @@ def paired_choice_results(
     return found
 
 
-def _may_be_scored(run: Run, prepared: Prepared, sides: tuple[str, str]) -> np.ndarray:
+def _may_be_scored(run: Run, prepared: Prepared) -> np.ndarray:
     """Samples of held_out, of another cohort that has none or declares no split all, (N,).
 
     Not who was learned from.
     """
     scored = prepared.splits == "held_out"
-    if not is_another(run, prepared.cohort):
-        known = seen_people(run, prepared)
-        return np.asarray(scored if known is None else scored & ~known)
-    if not scored.any() or no_split_to_heed(run, prepared.cohort):
+    known = seen_people(run, prepared)
+    if is_another(run, prepared.cohort) and (
+        not scored.any() or no_split_to_heed(run, prepared.cohort)
+    ):
         scored = np.ones(len(scored), dtype=bool)
-    found = known_again(run, prepared, sides)
-    if found is not None:
-        scored = scored & ~np.isin(prepared.subjects, prepared.subjects[found[0]])
-    return np.asarray(scored)
+    return np.asarray(scored if known is None else scored & ~known)
 
 
 def _whole(

@@ -64,17 +64,7 @@ def with_parents(run: Run, stages: Sequence[str]) -> list[str]:
 
 def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
     """Tasks with whose train labels the weights of a stage, or of those before it, were trained."""
-    tasks: list[str | None] = []
-    for name in with_parents(run, [stage]):
-        chosen = run.selections.get(name)
-        if name in run.clusters:
-            continue
-        if name in run.attacks:
-            tasks.append(run.attacks[name].task)
-        elif chosen is None:
-            tasks.append(run.stage(name).task)
-        else:
-            tasks += [target.task for target in chosen.targets if target.cohort is None]
+    tasks = [task for name in with_parents(run, [stage]) for task in run.spec(name).used_tasks(())]
     given = given_keep(run)
     for spec in () if given is None else specs_of(given):
         tasks += [target.task for target in spec.targets if target.cohort is None]

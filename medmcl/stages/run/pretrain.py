@@ -227,9 +227,9 @@ def _run_stages(
             raise Interrupted(f"before {stage.name}")
         if stage.learns:
             facts.append(run_stage(stage, prepared, setting))
+            barrier(setting.world)  # no rank reads a stage that the first has not written whole
         elif setting.world.rank == 0:
             STAGES[stage.stage](stage).run(prepared, setting)
-        barrier(setting.world)  # no rank reads a stage that the first has not written whole
     return facts
 
 

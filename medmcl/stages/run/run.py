@@ -106,7 +106,7 @@ class Run:
 
     @property
     def could_name(self) -> dict[str, list[str]]:
-        """Task to the modalities that could name its outcome in training; see `stages.told`."""
+        """Task to the modalities that could name its outcome in training (`leaky_columns`)."""
         path = self.path / "could_name.json"
         return _read_json(path) if path.is_file() else {}
 
@@ -163,10 +163,14 @@ class Run:
             )
         return self.stages[name].as_run(self.checkpoints)
 
+    @property
+    def specs(self) -> dict[str, StageSpec]:
+        """Every stage, expanded, by name and in order."""
+        return named(expand(self.recipe, self.config["tasks"]), StageSpec)
+
     def spec(self, name: str) -> StageSpec:
         """The spec of any stage, by name."""
-        specs = named(expand(self.recipe, self.config["tasks"]), StageSpec)
-        return lookup("stage", name, specs, where=self.path).as_run(self.checkpoints)
+        return lookup("stage", name, self.specs, where=self.path).as_run(self.checkpoints)
 
     def refuse_unfinished(self, stage: str | None = None) -> None:
         """Refuse a run that stopped before its train stages, or the one named, were finished.

@@ -11,16 +11,24 @@ import numpy as np
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
-from medmcl.stages.run.train_records import PEOPLE, hashed_people, kept_records, learned_from
+from medmcl.stages.run.train_records import (
+    PEOPLE,
+    hashed_people,
+    kept_records,
+    learned_from,
+    samples_with,
+)
+
+FEWEST = 10
+"""People who are known again before those with a common record are taken for known, too."""
 
 
 def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     """Say which samples are of people that the run was fitted or chosen on, (N,) bool.
 
-    People are told by the content of measured records (of others, where the run read no measured
-    kind), whatever they are called; in the run's own cohort by their ids, too, however it is split
-    now. Records of a kind that is not measured, and that are as often equal by chance, tell nobody
-    (`chance_twins`).
+    People are told by the content of their records, whatever they are called; in the run's own
+    cohort by their ids, too, however it is split now. Records of a kind that is not measured, and
+    that are as often equal by chance, tell nobody (`chance_twins`).
 
     Args:
         run: The run.
@@ -34,7 +42,7 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     if not prepared.adapters and is_another(run, cohort):
         return None
     measured = _measured(prepared)
-    found = _by_content(run, prepared)
+    found = known_again(run, prepared, tuple(prepared.adapters))
     seen = None if found is None else found[0]
     if is_own or (not is_another(run, cohort) and (not measured or seen is None or seen.any())):
         by_id = _by_id(run, prepared)
@@ -68,7 +76,7 @@ def chance_twins(run: Run, prepared: Prepared) -> int:
         run: The run.
         prepared: The cohort, as the run prepares it.
     """
-    found = _by_content(run, prepared)
+    found = known_again(run, prepared, tuple(prepared.adapters))
     if found is None:
         return 0
     seen, alike = (set(prepared.subjects[one]) for one in found)
@@ -79,19 +87,12 @@ def _measured(prepared: Prepared) -> list[str]:
     return [name for name, adapter in prepared.adapters.items() if adapter.measured]
 
 
-def _by_content(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] | None:
-    """Look at measured records, or at all where there are none; see `known_again`."""
-    return known_again(run, prepared, _measured(prepared) or tuple(prepared.adapters))
-
-
 def known_again(
     run: Run, prepared: Prepared, names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Samples with a record that the run learned from, and those with one by chance, (N,) bool.
 
-    Of a modality that is not measured the chance that records of two people are equal is had from
-    the pairs of people in training and from those here. Where more than three times as many people
-    are met as it makes expected, and where it is 0, equal records are those of one person.
+    A measured record that is equal is the same. Of other modalities see `_same_people`.
 
     Args:
         run: The run.
@@ -109,24 +110,53 @@ def known_again(
         met = learned_from(run.path, prepared, among=(name,))
         if met is None or not met.any():
             continue
-        if prepared.adapters[name].measured:
-            seen |= met
-            continue
-        here = np.stack([prepared.identity(name), prepared.subjects], axis=1)
-        here = np.unique(here[here[:, 0] >= 0], axis=0)[:, 0]
-        equal, pairs = (a + b for a, b in zip(_pairs(kept[name]), _pairs(here), strict=True))
-        expected = len(kept[name]) * len(here) * equal / max(1.0, pairs)
-        if len(np.unique(prepared.subjects[met])) > 3 * expected:
-            seen |= met
-        else:
-            alike |= met
+        same = met
+        if not prepared.adapters[name].measured:
+            same = _same_people(kept[name], prepared, name, met)
+        seen |= same
+        alike |= met & ~same
     return seen, alike
 
 
-def _pairs(records: np.ndarray) -> tuple[float, float]:
-    """Count pairs of equal records, one a person, and all pairs, of (R,)."""
-    times = np.unique(records, return_counts=True)[1].astype(np.float64)
-    return float((times * (times - 1)).sum() / 2), len(records) * (len(records) - 1) / 2
+def _same_people(kept: np.ndarray, prepared: Prepared, name: str, met: np.ndarray) -> np.ndarray:
+    """Of samples whose record one in training has, those of the same people, (N,) bool.
+
+    A record that one person in training has is another's by chance as often as records of two
+    people agree: by those in training that exactly two have (Good and Turing: what was seen once
+    makes up 2 N2 / N of all there is; one more where most records are shared, as N2 is then a draw
+    of a few), or by the pairs of equal records here and there, whichever says more. Where more than
+    three times as many people here have such records, they are the same people. Records that
+    several in training have tell nobody; they count as known where most of the others here, ten at
+    least, are.
+
+    Args:
+        kept: Hash of each record in training, once a person, (R,).
+        prepared: The cohort.
+        name: The modality.
+        met: Samples whose record is one of those, (N,) bool.
+    """
+    values, times = np.unique(kept, return_counts=True)
+    one = samples_with(values[times == 1], prepared, name)
+    here = np.stack([prepared.identity(name), prepared.subjects], axis=1)
+    here = np.unique(here[here[:, 0] >= 0], axis=0)[:, 0]
+    twice = [int((_times(records) == 2).sum()) for records in (kept, here)]
+    pairs = sum(len(records) * (len(records) - 1) / 2 for records in (kept, here))
+    singles = int((times == 1).sum())
+    shared = 1 - singles / len(kept)
+    expected = len(here) * max(
+        2 * (twice[0] + shared) / len(kept), singles * sum(twice) / max(1.0, pairs)
+    )
+    people = len(np.unique(prepared.subjects[met & one]))
+    if people <= 3 * expected:
+        return np.zeros(len(met), dtype=bool)
+    with_shared = len(np.unique(prepared.subjects[met & ~one]))
+    others = len(np.unique(prepared.subjects[prepared.index(name) >= 0])) - with_shared
+    return met if people >= FEWEST and people > others / 2 else met & one
+
+
+def _times(records: np.ndarray) -> np.ndarray:
+    """How often each different record stands there."""
+    return np.unique(records, return_counts=True)[1]
 
 
 def _by_id(run: Run, prepared: Prepared) -> np.ndarray:

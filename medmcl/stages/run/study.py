@@ -145,8 +145,7 @@ def _training(run: Run) -> tuple[str, ...]:
 
 def _made(run: Run) -> dict[str, str | None]:
     """Stages that train or prepare, to the task of those that learn labels."""
-    made = {name: spec.task for name, spec in run.stages.items()}
-    return made | dict.fromkeys((*run.selections, *run.attacks, *run.clusters))
+    return {one.name: one.trained_task for one in run.specs.values() if one.learns}
 
 
 def _trained_s(run: Run) -> float:

@@ -85,18 +85,23 @@ def learned_from(
     if kept is None:
         return None
     seen = np.full(len(prepared.samples), bool(whole))
-    for name, stored in prepared.stored.items():
+    for name in prepared.stored:
         if name not in kept or (whole and name not in whole):
             continue
         if among is not None and name not in among:
             continue
-        index = prepared.index(name)
-        usable = index >= 0
-        digests = np.asarray(stored.digests, dtype=str)
-        known = np.zeros(len(digests), dtype=bool)
-        filled = digests != ""
-        known[filled] = np.isin(_numbers(digests[filled]), kept[name])
-        here = np.zeros(len(seen), dtype=bool)
-        here[usable] = known[index[usable]]
+        here = samples_with(kept[name], prepared, name)
         seen = seen & here if whole else seen | here
     return seen
+
+
+def samples_with(hashes: np.ndarray, prepared: Prepared, name: str) -> np.ndarray:
+    """Say which samples hold a record of a modality that is among these hashes, (N,) bool."""
+    digests = np.asarray(prepared.stored[name].digests, dtype=str)
+    known = np.zeros(len(digests), dtype=bool)
+    filled = digests != ""
+    known[filled] = np.isin(_numbers(digests[filled]), hashes)
+    index = prepared.index(name)
+    here = np.zeros(len(index), dtype=bool)
+    here[index >= 0] = known[index[index >= 0]]
+    return here

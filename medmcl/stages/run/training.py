@@ -46,6 +46,8 @@ def run_stage(spec: StageSpec, prepared: Prepared, setting: Setting) -> dict[str
     else:
         done = work.run(prepared, setting)
     facts = {"stage": spec.name, **done}
+    if "steps" not in facts:
+        facts.setdefault("sentence", f"Stage {spec.name}: {spec.summary()}.")
     if setting.world.rank == 0:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         checkpoints.finish(facts)

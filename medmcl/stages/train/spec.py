@@ -86,6 +86,11 @@ class TowersSpec(StageSpec):
     """Number of the random start: another one begins at other weights and draws other batches."""
 
     @property
+    @override
+    def trained_task(self) -> str | None:
+        return self.task
+
+    @property
     def fold(self) -> tuple[int, int] | None:
         """The fold of the subjects that it is trained without, and of how many."""
         return None

@@ -500,7 +500,7 @@ def test_people_are_known_by_rows_that_chance_does_not_make_equal(short, tmp_pat
         assert np.flatnonzero(seen_people(run, prepared)).tolist() == [*range(5, 25)]
     assert chance_twins(run, prepared) == 10  # strangers whose reports others have, too
     assert not seen_people(run, run.prepare(other, (REPORT,))).any()
-    either = paired_choice._may_be_scored(run, run.prepare(other, (VITALS, LABS)), (VITALS, LABS))
+    either = paired_choice._may_be_scored(run, run.prepare(other, (VITALS, LABS)))
     assert np.flatnonzero(~either).tolist() == [*range(5, 25)]  # one side alone was learned from
 
 
