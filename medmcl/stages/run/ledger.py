@@ -67,8 +67,8 @@ def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
     tasks = [task for name in with_parents(run, [stage]) for task in run.spec(name).used_tasks(())]
     given = given_keep(run)
     for spec in () if given is None else specs_of(given):
-        tasks += [target.task for target in spec.targets if target.cohort is None]
-    return tuple(dict.fromkeys(str(task) for task in tasks if task))
+        tasks += spec.used_tasks(())
+    return tuple(dict.fromkeys(tasks))
 
 
 def whom_they_saw(
