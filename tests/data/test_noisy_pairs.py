@@ -289,9 +289,7 @@ def test_check_report_and_ledger_say_it_and_shards_refuse(clinic, tmp_path):
     cohort = opened(clinic)
     recipe = SimpleNamespace(inputs={}, towers={}, shared=None)
     config = {"cohort": "clinic", "cohort_fingerprint": cohort.fingerprint}
-    run = SimpleNamespace(
-        recipe=recipe, stages={}, selections={}, clusters={}, attacks={}, config=config
-    )
+    run = SimpleNamespace(recipe=recipe, stages={}, specs={}, config=config)
     assert any("57 of 114 pairs" in rule for rule in study_of(run, cohort, []).eligibility)
     assert not study_of(run, open_cohort(clinic), []).eligibility
     with pytest.raises(CohortError, match="57 of 114 pairs"):
