@@ -156,7 +156,7 @@ def neurokit(rows: np.ndarray) -> np.ndarray:
 def peers() -> dict[str, Detector]:
     """Give detectors of other libraries that are installed."""
     try:
-        import neurokit2  # noqa: F401
+        import neurokit2  # noqa: F401 - is it there?
     except ImportError:
         return {"wfdb xqrs": xqrs}
     return {"wfdb xqrs": xqrs, "neurokit2": neurokit}

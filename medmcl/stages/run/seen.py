@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from medmcl.stages.run.train_records import (
     PEOPLE,
     hashed_people,
     kept_records,
-    learned_from,
     samples_with,
 )
 
@@ -41,8 +40,8 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     is_own = run.config.get("cohort_fingerprint") == cohort.fingerprint
     if not prepared.adapters and is_another(run, cohort):
         return None
-    measured = _measured(prepared)
-    found = known_again(run, prepared, tuple(prepared.adapters))
+    measured = any(adapter.measured for adapter in prepared.adapters.values())
+    found = known_again(run, prepared)
     seen = None if found is None else found[0]
     if is_own or (not is_another(run, cohort) and (not measured or seen is None or seen.any())):
         by_id = _by_id(run, prepared)
@@ -76,20 +75,14 @@ def chance_twins(run: Run, prepared: Prepared) -> int:
         run: The run.
         prepared: The cohort, as the run prepares it.
     """
-    found = known_again(run, prepared, tuple(prepared.adapters))
+    found = known_again(run, prepared)
     if found is None:
         return 0
     seen, alike = (set(prepared.subjects[one]) for one in found)
     return len(alike - seen)
 
 
-def _measured(prepared: Prepared) -> list[str]:
-    return [name for name, adapter in prepared.adapters.items() if adapter.measured]
-
-
-def known_again(
-    run: Run, prepared: Prepared, names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray] | None:
+def known_again(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] | None:
     """Samples with a record that the run learned from, and those with one by chance, (N,) bool.
 
     A measured record that is equal is the same. Of other modalities see `_same_people`.
@@ -97,7 +90,6 @@ def known_again(
     Args:
         run: The run.
         prepared: The cohort, as the run prepares it.
-        names: Modalities to look at.
 
     Returns:
         None where the run kept no records.
@@ -106,12 +98,12 @@ def known_again(
     if kept is None:
         return None
     seen, alike = (np.zeros(len(prepared.splits), dtype=bool) for _ in range(2))
-    for name in names:
-        met = learned_from(run.path, prepared, among=(name,))
-        if met is None or not met.any():
+    for name, adapter in prepared.adapters.items():
+        if name not in kept or name not in prepared.stored:
             continue
+        met = samples_with(kept[name], prepared, name)
         same = met
-        if not prepared.adapters[name].measured:
+        if not adapter.measured and met.any():
             same = _same_people(kept[name], prepared, name, met)
         seen |= same
         alike |= met & ~same

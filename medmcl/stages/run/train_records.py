@@ -69,7 +69,6 @@ def learned_from(
     folder: Path,
     prepared: Prepared,
     whole: Sequence[str] = (),
-    among: Sequence[str] | None = None,
 ) -> np.ndarray | None:
     """Say which samples hold a record of a run's train or tuning split, (N,) bool; None: unknown.
 
@@ -79,7 +78,6 @@ def learned_from(
         folder: The run.
         prepared: The cohort, as the run prepares it.
         whole: Modalities of which every record must be known; any one will do if not given.
-        among: Modalities that are looked at; all if not given.
     """
     kept = kept_records(folder)
     if kept is None:
@@ -87,8 +85,6 @@ def learned_from(
     seen = np.full(len(prepared.samples), bool(whole))
     for name in prepared.stored:
         if name not in kept or (whole and name not in whole):
-            continue
-        if among is not None and name not in among:
             continue
         here = samples_with(kept[name], prepared, name)
         seen = seen & here if whole else seen | here

@@ -406,7 +406,7 @@ def test_files_that_cannot_be_used_are_refused_before_anything_is_written(people
 def test_names_are_the_stems_of_files_and_stand_once(tmp_path):
     with vectors_by_name([tmp_path / "a.b.csv.gz", f"mine={tmp_path}/c.npz"]) as found:
         assert list(found) == ["a.b", "mine"]
-    with pytest.raises(ConfigError, match="two files of vectors have one name"):  # noqa: SIM117
+    with pytest.raises(ConfigError, match="two files of vectors have one name"):  # noqa: SIM117 - one with
         with vectors_by_name(["x/v.csv", "y/v.parquet"]):
             pass
 
