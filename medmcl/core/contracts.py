@@ -14,7 +14,7 @@ from medmcl.core.findings import Finding
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from medmcl.core.targets import Targets
 
@@ -200,7 +200,9 @@ class Objective(Protocol):
     engine weights them by `Term.count`.
     A term without enough rows is left out of the answer, never zero. An objective of which a part
     keeps `Watches` is shown rows that it is not charged for. One that says the `Term.chance` of its
-    terms lets the engine tell a stage that learned from one that is wrecked.
+    terms lets the engine tell a stage that learned from one that is wrecked. What it may keep
+    besides: `ComparesPairs`, `SharesScale`, `TakesGroups`, `Predicts`; and its `Settings`
+    `LearnsFromTeacher`, `AsksForProbe`.
     """
 
     views: tuple[str, ...]
@@ -209,6 +211,50 @@ class Objective(Protocol):
     gathers: tuple[str, ...]
 
     def __call__(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]: ...
+
+
+@runtime_checkable
+class ComparesPairs(Protocol):
+    """What an objective adds that compares modalities at a logit scale, 1 / temperature."""
+
+    def scale_of(self, pair: tuple[str, str]) -> Callable[[], Tensor] | None:
+        """What gives the scale, (1,), of a pair in either order; None if it is not compared."""
+
+
+class SharesScale(Protocol):
+    """What an objective adds whose `Settings` have ``scale``: others may take it over."""
+
+    scale: nn.Module
+
+
+@runtime_checkable
+class TakesGroups(Protocol):
+    """What an objective adds that compares rows of one group only, where a batch mixes groups."""
+
+    takes_groups: ClassVar[bool]
+
+
+class Predicts(Protocol):
+    """What an objective adds that answers a task, as `supervised` does."""
+
+    def predict(self, embeddings: Embeddings) -> Tensor:
+        """Probabilities, values or log-hazards, (B, outputs); NaN where what it reads is absent."""
+
+
+@runtime_checkable
+class LearnsFromTeacher(Protocol):
+    """What the `Settings` of an objective add that learns from the teacher of its stage."""
+
+    is_taught: ClassVar[bool]
+
+
+@runtime_checkable
+class AsksForProbe(Protocol):
+    """What the `Settings` of an objective add of which a part keeps `Watches`."""
+
+    @property
+    def probe(self) -> ProbeRows | None:
+        """Rows that no step may train on; None if none are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

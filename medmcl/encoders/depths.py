@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from torch import nn
 
-from medmcl.encoders.encoded import LayerDepths
+from medmcl.encoders.encoded import Encoder, LayerDepths
 
 BLOCK = re.compile(r"^blocks\.(\d+)\.")
 
@@ -18,7 +19,7 @@ def layer_depth(encoder: nn.Module) -> dict[str, int]:
     """
     if isinstance(encoder, LayerDepths):
         return encoder.layer_depths()
-    return block_depths(encoder, encoder.early)  # type: ignore[arg-type]  # keeps `Encoder`
+    return block_depths(encoder, cast(Encoder, encoder).early)
 
 
 def num_layers(encoder: nn.Module) -> int:
@@ -37,15 +38,10 @@ def block_depths(encoder: nn.Module, early: tuple[str, ...]) -> dict[str, int]:
 
     Without blocks it is one layer.
     """
-    last = len(getattr(encoder, "blocks", ())) + 1
-    depths = {}
-    for name, _ in encoder.named_parameters():
-        found = BLOCK.match(name)
-        if found:
-            depths[name] = int(found[1]) + 1
-        else:
-            depths[name] = 0 if name.startswith(early) else last
-    return depths
+    names = [name for name, _ in encoder.named_parameters()]
+    layers = {name: int(found[1]) + 1 for name in names if (found := BLOCK.match(name))}
+    last = max(layers.values(), default=0) + 1
+    return {name: layers.get(name, 0 if name.startswith(early) else last) for name in names}
 
 
 def _is_block(name: str) -> bool:

@@ -28,6 +28,7 @@ class Encoded:
     padding: Tensor | None = None
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """An `nn.Module` with a nested ``Settings``, built from (`InputShape`, settings).
 
@@ -36,6 +37,7 @@ class Encoder(Protocol):
 
     Its layers are in ``blocks``, an `nn.ModuleList`, where learning rates are to fall towards the
     input; one that lays them out otherwise keeps `LayerDepths`. Without either it is one layer.
+    What it may keep besides: `TakesVectors`, `ResizesWeights`, `ReadsPixels`.
 
     Attributes:
         width: E, of features and tokens alike.
@@ -61,6 +63,33 @@ class LayerDepths(Protocol):
 
     def layer_depths(self) -> dict[str, int]:
         """Give the layer of each parameter by its name: 0 = next to the input."""
+
+
+@runtime_checkable
+class TakesVectors(Protocol):
+    """What an encoder of codes adds whose embeddings may start from vectors made elsewhere."""
+
+    def take_vectors(self, table: Tensor) -> None:
+        """Start from vectors (V, R), row i of code i; `ConfigError` if they do not fit."""
+
+
+@runtime_checkable
+class ResizesWeights(Protocol):
+    """What an encoder adds that fits weights of a file to the size of its input in its own way.
+
+    Of another encoder ``positions`` are brought to its ``grid``.
+    """
+
+    def resized(self, name: str, value: Tensor) -> Tensor:
+        """Give ``value`` as the parameter ``name`` can take it, or as it is."""
+
+
+@runtime_checkable
+class ReadsPixels(Protocol):
+    """What an encoder of images adds whose published weights read pixels normalised in one way."""
+
+    def trained_pixels(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and deviation of each channel that were taken out; None if not known."""
 
 
 def require_axes(shape: InputShape, axes: tuple[str, ...], encoder: str) -> tuple[int, ...]:

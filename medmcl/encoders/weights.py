@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from medmcl.core.errors import ArtefactError
 from medmcl.encoders.depths import layer_depth, num_layers
+from medmcl.encoders.encoded import Encoder, ResizesWeights
 from medmcl.encoders.name_maps import (
     NameMap,
     authors_ecg,
@@ -197,21 +197,11 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
 
 def _resized(name: str, value: Tensor, module: nn.Module) -> Tensor:
     """Bring positions to the module's grid; whatever else has another shape stays as it is."""
-    grid = getattr(module, "grid", None)
-    if name == "positions":
-        return resize_positions(value, grid)
-    if name == "model.pos_embed" and grid is not None and value.ndim == 3:
-        return _resized_of_timm(value, grid, module.model.num_prefix_tokens)  # type: ignore[union-attr, arg-type]  # a ViT of timm
+    if isinstance(module, ResizesWeights):
+        return module.resized(name, value)
+    if name == "positions" and isinstance(module, Encoder):
+        return resize_positions(value, module.grid)
     return value
-
-
-def _resized_of_timm(positions: Tensor, grid: tuple[int, ...], prefix: int) -> Tensor:
-    """Interpolate positions (1, prefix + T, E) of a square grid as timm does."""
-    if math.isqrt(positions.shape[1] - prefix) ** 2 != positions.shape[1] - prefix:
-        return positions
-    from timm.layers import resample_abs_pos_embed
-
-    return resample_abs_pos_embed(positions, new_size=list(grid), num_prefix_tokens=prefix)
 
 
 def resize_positions(positions: Tensor, grid: tuple[int, ...] | None) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from medmcl.core.config import Config, check, lookup
-from medmcl.core.contracts import ModelShape, ProbeRows
+from medmcl.core.contracts import AsksForProbe, ModelShape, ProbeRows
 from medmcl.core.errors import ConfigError
 from medmcl.core.lazy import Parts
 
@@ -73,8 +73,8 @@ def wanted_probe(
     Raises:
         ConfigError: As `build_objective`.
     """
-    probe: ProbeRows | None = getattr(check_objective(name, settings, where), "probe", None)
-    return probe
+    checked = check_objective(name, settings, where)
+    return checked.probe if isinstance(checked, AsksForProbe) else None
 
 
 def check_objective(name: str, settings: Mapping[str, Any], where: str | None = None) -> Config:

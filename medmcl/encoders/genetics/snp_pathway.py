@@ -60,6 +60,7 @@ class SNPPathway(nn.Module):
                 "pathways and interactions are of genes, and no variant has one",
                 fix="name snp_gene: or genes:",
             )
+        self.to_rest: nn.Linear | None = None
         self.unread: Tensor
         self.register_buffer("unread", unread.nonzero()[:, 0])
         if settings.rest and self.unmapped:
@@ -84,6 +85,7 @@ class SNPPathway(nn.Module):
         self.genes, self.unmapped = mapped.names, mapped.unlinked
         variants, genes, channels = shape.shape[1], len(self.genes), settings.channels
         self.to_genes = MaskedLinear(torch.from_numpy(mapped.pairs), variants, genes, channels)
+        self.between: MaskedLinear | None = None
         if settings.interactions is not None:
             links = link_genes(self.genes, settings.interactions)
             pairs = torch.from_numpy(links.pairs)
@@ -109,7 +111,7 @@ class SNPPathway(nn.Module):
 
     def _genes(self, dosages: Tensor) -> Tensor:
         values = functional.gelu(self.to_genes(dosages))
-        if hasattr(self, "between"):
+        if self.between is not None:
             values = values + functional.gelu(self.between(values))
         return values
 
@@ -123,6 +125,6 @@ class SNPPathway(nn.Module):
             parts.append(genes)
             if self.pathways:
                 parts.append(functional.gelu(self.to_pathways(genes)))
-        if hasattr(self, "to_rest"):
+        if self.to_rest is not None:
             parts.append(self.to_rest(dosages[:, self.unread]))
         return Encoded(features=self.leave(self.dropout(self.norm(torch.cat(parts, dim=1)))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Any
 
 import torch
@@ -62,6 +63,24 @@ class TimmImage(nn.Module):
 
         layers = group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)
         return {f"model.{name}": int(layer) for name, layer in layers.items()}
+
+    def trained_pixels(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and deviation that timm's weights expect; None if it does not say."""
+        usual = self.model.pretrained_cfg
+        if not {"mean", "std"} <= set(usual):
+            return None
+        return tuple(usual["mean"]), tuple(usual["std"])
+
+    def resized(self, name: str, value: Tensor) -> Tensor:
+        """Interpolate positions (1, prefix + T, E) of a square grid as timm does."""
+        if name != "model.pos_embed" or self.grid is None or value.ndim != 3:
+            return value
+        prefix = self.model.num_prefix_tokens
+        if math.isqrt(value.shape[1] - prefix) ** 2 != value.shape[1] - prefix:
+            return value
+        from timm.layers import resample_abs_pos_embed
+
+        return resample_abs_pos_embed(value, new_size=list(self.grid), num_prefix_tokens=prefix)
 
     def _tokens(self, maps: Tensor) -> Tensor:
         """Places of a feature map, (B, T, E); patch tokens without the class token."""

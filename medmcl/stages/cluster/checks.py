@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from medmcl.core.config import nearest
+from medmcl.core.contracts import LearnsFromTeacher
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.cluster.spec import ClusterSpec
@@ -105,11 +106,10 @@ def refuse_sources(spec: TrainSpec, made: Made, clustered: Clustered) -> None:
             where=f"{where}, groups",
             expected=", ".join(clustered) or "a cluster stage before it, or `columns: [site]`",
         )
-    taught = {
-        one.kind
-        for one in spec.objectives.values()
-        if getattr(OBJECTIVES.settings.get(one.kind), "is_taught", False)
-    }
+    models = {one.kind: OBJECTIVES.settings.get(one.kind) for one in spec.objectives.values()}
+    taught = [
+        kind for kind, one in models.items() if isinstance(one, LearnsFromTeacher) and one.is_taught
+    ]
     if spec.teacher is None:
         if taught:
             raise ConfigError(

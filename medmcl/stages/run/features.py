@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from medmcl.core.config import nearest
+from medmcl.core.contracts import Predicts
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
@@ -119,8 +120,8 @@ def predict(
     with torch.no_grad():
         for chosen in (*chunks(rows[~apart]), *rows[apart, None]):
             batch = prepared.batch(chosen, modalities=spec.towers).to(device)
-            embeddings = learner.model(view(batch))
-            answer[chosen] = objective.predict(embeddings).float().cpu().numpy()  # type: ignore[operator]  # Supervised
+            made = cast(Predicts, objective).predict(learner.model(view(batch)))
+            answer[chosen] = made.float().cpu().numpy()
     return answer
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
+from medmcl.encoders.encoded import ReadsPixels
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.tower_weights import load_tower, require_projections
@@ -75,12 +75,11 @@ def refuse_source(name: str, source: WeightsSpec, where: str) -> None:
         require_projections(source.names, where)
 
 
-def other_pixels(name: str, encoder: Any, adapter: Adapter) -> list[str]:
+def other_pixels(name: str, encoder: object, adapter: Adapter) -> list[str]:
     """Warn where a model of timm was trained on pixels that were normalised in another way."""
-    usual = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}
-    if not hasattr(adapter.settings, "mean_and_std") or not {"mean", "std"} <= set(usual):
+    wanted = encoder.trained_pixels() if isinstance(encoder, ReadsPixels) else None
+    if wanted is None or not hasattr(adapter.settings, "mean_and_std"):
         return []
-    wanted = tuple(usual["mean"]), tuple(usual["std"])
     given = adapter.settings.mean_and_std or ((0.0,) * 3, (1.0,) * 3)
     if np.allclose(wanted, given, atol=1e-3):
         return []

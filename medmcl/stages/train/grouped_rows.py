@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medmcl.core.contracts import TakesGroups
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.group_sampler import WithinGroupSampler
 from medmcl.data.loading.prepare import Prepared
@@ -120,6 +121,10 @@ def _numbered(
     return RowGroups(numbers=numbers, is_mixed=is_mixed, notes=notes)
 
 
+def _takes_groups(kind: object) -> bool:
+    return isinstance(kind, TakesGroups) and kind.takes_groups
+
+
 def _refuse_blind(spec: TrainSpec) -> None:
     """Refuse mixed batches for objectives that would compare rows of different groups."""
     if spec.groups is None or spec.groups.batches != "mixed":
@@ -127,8 +132,8 @@ def _refuse_blind(spec: TrainSpec) -> None:
     for label, objective in spec.objectives.items():
         kind = OBJECTIVES.get(objective.kind)
         compares = kind is not None and kind.across_ranks == "gather"
-        if compares and not getattr(kind, "takes_groups", False):
-            able = [n for n, one in OBJECTIVES.items() if getattr(one, "takes_groups", False)]
+        if compares and not _takes_groups(kind):
+            able = [n for n, one in OBJECTIVES.items() if _takes_groups(one)]
             raise ConfigError(
                 f"the objective '{label}' cannot tell groups apart within a batch",
                 where=f"stage {spec.name}, groups.batches",

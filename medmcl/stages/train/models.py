@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import lookup
-from medmcl.core.contracts import Adapter
+from medmcl.core.contracts import Adapter, ComparesPairs
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.core.targets import Targets
+from medmcl.encoders.encoded import TakesVectors
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.shared.upcycling import is_upcycling, upcycle
@@ -27,7 +28,6 @@ from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.objectives import build_objective
 from medmcl.objectives.pairwise.cross_modal import CrossModal
-from medmcl.objectives.pairwise.scale import LogitScale
 from medmcl.stages.recipe.model_settings import shared_settings, tower_settings, trunk_stage
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.file_weights import load_files
@@ -106,15 +106,15 @@ def build_learner(
     return Learner(towers, objectives, weights)
 
 
-def scale_of(learner: Learner, pair: tuple[str, str]) -> LogitScale | None:
+def scale_of(learner: Learner, pair: tuple[str, str]) -> Callable[[], Tensor] | None:
     """The logit scale at which two modalities are aligned; 1 / its value is the temperature.
 
     It is that of the first cross_modal objective that aligns them; without one, of the first that
     takes them together with others. None if no objective compares them.
     """
-    able = [one for one in learner.objectives.values() if hasattr(one, "scale_of")]
+    able = [one for one in learner.objectives.values() if isinstance(one, ComparesPairs)]
     for objective in sorted(able, key=lambda one: not isinstance(one, CrossModal)):
-        scale: LogitScale | None = objective.scale_of(pair)  # type: ignore[operator]  # a method
+        scale = objective.scale_of(pair)
         if scale is not None:
             return scale
     return None
@@ -157,7 +157,6 @@ def take_weights(
 
 def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> None:
     """Start the code embeddings of a tower from the table that an earlier stage filled."""
-    encoder = towers.tower(name).encoder
     saved = setting.checkpoints(stage).weights("last")
     table = saved.get(f"model.towers.{name}.encoder.table.weight")
     if table is None:
@@ -166,7 +165,7 @@ def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> Non
             where="vectors",
             expected="a factorise stage with that modality",
         )
-    encoder.take_vectors(table)  # type: ignore[operator]  # as `dry_run` has made sure
+    cast(TakesVectors, towers.tower(name).encoder).take_vectors(table)  # as `dry_run` made sure
 
 
 def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from medmcl.core.config import nearest
+from medmcl.core.contracts import SharesScale
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
@@ -22,7 +23,7 @@ def tie_scales(objectives: Mapping[str, nn.Module], spec: TowersSpec) -> None:
     for label, one in spec.objectives.items():
         of = one.scale_option("of")
         if of is not None:
-            objectives[label].scale = objectives[of].scale
+            objectives[label].scale = cast(SharesScale, objectives[of]).scale
 
 
 def take_scales(learner: Learner, spec: TowersSpec, setting: Setting) -> None:
@@ -32,7 +33,7 @@ def take_scales(learner: Learner, spec: TowersSpec, setting: Setting) -> None:
     for label, one in spec.objectives.items():
         stage = one.scale_option("start_from")
         if stage is not None:
-            scale: Any = learner.objectives[label].scale
+            scale = cast(SharesScale, learner.objectives[label]).scale
             scale.load_state_dict(kept_weights(stage, f"objectives.{label}.scale.", setting))
 
 

@@ -23,6 +23,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
+from medmcl.encoders.encoded import TakesVectors
 from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.loop import MAX_SKIPPED, Feed, Learner, Plan, Probe, autocast, fit
 from medmcl.engine.probe_hooks import watchers
@@ -80,7 +81,7 @@ class Train(Stage[TrainSpec]):
         load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
         for name in spec.vectors:
             encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
-            if not hasattr(encoder, "take_vectors"):
+            if not isinstance(encoder, TakesVectors):
                 raise ConfigError(
                     f"the encoder of '{name}' takes no vectors",
                     where=f"stage {spec.name}, vectors",

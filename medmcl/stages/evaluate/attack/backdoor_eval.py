@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from medmcl.core.config import lookup
+from medmcl.core.contracts import Predicts
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
@@ -170,7 +171,8 @@ class Asked:
                 untouched += int((before == batch.inputs[name].flatten(1)).all(1).sum())
             with torch.no_grad():
                 made = learner.model(view(batch.to(self.device)))
-                said = [next(iter(learner.objectives.values())).predict(made)] if own else []  # type: ignore[operator]  # Supervised
+                head = cast(Predicts, next(iter(learner.objectives.values())))
+                said = [head.predict(made)] if own else []
             for part, value in (("pooled", made.pooled[name]), ("features", made.features[name])):
                 parts[part].append(value.float().cpu().numpy())
             parts["said"] += [one.float().cpu().numpy() for one in said]
