@@ -39,10 +39,10 @@ import torch
 import yaml
 
 import medmcl
+from medmcl.core.atomic import write_atomically
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation import label_subset, linear_probe
 from medmcl.evaluation.aspects.maps.localisation import cosine_map, mass_inside
 from medmcl.evaluation.metrics.intervals import Resampler, Sampled

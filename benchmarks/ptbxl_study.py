@@ -32,6 +32,7 @@ import torch
 import yaml
 
 import medmcl
+from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch
 from medmcl.core.config import Config
 from medmcl.core.targets import Targets
@@ -40,7 +41,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler
 from medmcl.encoders.depths import layer_depth, num_layers
 from medmcl.encoders.towers import Towers
-from medmcl.engine.checkpoint import Checkpoints, write_atomically
+from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ def write_rows(path: Path, columns: Mapping[str, Any], about: Mapping[str, Any])
 
     marked = {_MARK: json.dumps(dict(about)).encode()}
     table = pa.table(dict(columns)).replace_schema_metadata(marked)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    pq.write_table(table, aside)
-    aside.replace(path)
+    with file_aside(path) as aside:
+        pq.write_table(table, aside)
 
 
 def read_rows(

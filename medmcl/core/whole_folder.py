@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from medmcl.core.atomic import folder_aside
 from medmcl.core.errors import CohortError
 
 
@@ -25,16 +25,10 @@ def whole_folder(out: Path, *, marks: Sequence[str], overwrite: bool) -> Iterato
     """
     out = Path(out).absolute()
     _refuse_foreign(out, marks, overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    partial.mkdir()
-    try:
-        yield partial
+    with folder_aside(out) as aside:
+        yield aside
         if out.exists():
             shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _refuse_foreign(out: Path, marks: Sequence[str], overwrite: bool) -> None:

@@ -9,7 +9,6 @@ the previous pointer and the folder it names.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,20 +17,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from medmcl.core.atomic import folder_aside, write_atomically
 from medmcl.core.errors import ArtefactError
 
 Pointer = Literal["last", "best"]
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    data = content.encode() if isinstance(content, str) else content
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -68,15 +57,11 @@ class Checkpoints:
         self, step: int, weights: Mapping[str, Tensor], training: dict[str, Any], *, best: bool
     ) -> None:
         """Save this step as the last (and as the best) and drop what no pointer names."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"step-{step:08d}"
         if not target.exists():
-            aside = self.folder / f".{target.name}.{os.getpid()}.part"
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            save_weights(aside / "weights.safetensors", weights)
-            torch.save(training, aside / "training.pt")
-            aside.rename(target)
+            with folder_aside(target) as aside:
+                save_weights(aside / "weights.safetensors", weights)
+                torch.save(training, aside / "training.pt")
         if best:
             self._point("best", target.name)
         self._point("last", target.name)

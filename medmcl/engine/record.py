@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from medmcl.engine.checkpoint import write_atomically
+from medmcl.core.atomic import write_atomically
 
 log = logging.getLogger("medmcl")
 TIMES = ("time", "elapsed")

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 import medmcl
+from medmcl.core.atomic import file_aside
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
 from medmcl.selection.ranking import ranks
@@ -172,9 +173,8 @@ class Keep:
             "provenance": dict(self.provenance),
         }
         table = pa.table(columns).replace_schema_metadata({_MARK: json.dumps(said).encode()})
-        aside = path.with_name(f".{path.name}.part")
-        pq.write_table(table, aside)
-        aside.replace(path)
+        with file_aside(path) as aside:
+            pq.write_table(table, aside)
 
     @classmethod
     def load(cls, path: Path | str, *, cohort: str | None = None) -> Keep:

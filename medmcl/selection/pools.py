@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError, MedmclError
 
 Rows = Tensor | np.ndarray
@@ -162,16 +163,14 @@ def map_parquet(table: Path, prefix: str, out: Path) -> np.ndarray:
     if out.exists():
         raise ArtefactError("the file is there already", where=out, fix="name another")
     try:
-        with pq.ParquetFile(table) as file:
+        with pq.ParquetFile(table) as file, file_aside(out) as aside:
             names = _numbered(file.schema_arrow.names, prefix, table)
             shape = (file.metadata.num_rows, len(names))
-            aside = out.with_name(f".{out.name}.part")
             pool = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
             start = 0
             for group in range(file.num_row_groups):
                 read = file.read_row_group(group, columns=names)
                 if any(column.null_count for column in read.columns):
-                    aside.unlink()
                     raise ArtefactError(
                         f"row group {group} has empty cells in columns {prefix}0, …",
                         where=table,
@@ -180,11 +179,10 @@ def map_parquet(table: Path, prefix: str, out: Path) -> np.ndarray:
                 for at, name in enumerate(names):
                     pool[start : start + len(read), at] = read[name].to_numpy()
                 start += len(read)
+            pool.flush()
+            del pool
     except (OSError, pa.ArrowInvalid) as error:
         raise ArtefactError(f"is no parquet file that can be read: {error}", where=table) from None
-    pool.flush()
-    del pool
-    aside.replace(out)
     mapped: np.ndarray = np.load(out, mmap_mode="r")
     return mapped
 

@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
-from medmcl.engine.checkpoint import Checkpoints, load_weights_file, write_atomically
+from medmcl.engine.checkpoint import Checkpoints, load_weights_file
 
 
 def save(checkpoints, step, *, best):

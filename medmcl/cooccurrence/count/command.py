@@ -29,6 +29,7 @@ from medmcl.cooccurrence.count.unfinished import (
     work_folder,
 )
 from medmcl.cooccurrence.count.vocabulary import choose_vocabulary, read_vocabulary
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.data.events.meds import MedsDataset, open_meds
@@ -181,7 +182,7 @@ def events_of(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
         "rows_without_patient": done.without_subject,
         "rows_without_code": done.without_code,
     }
-    mark.write_text(json.dumps({"state": state, "written": written}), encoding="utf-8")
+    write_atomically(mark, json.dumps({"state": state, "written": written}))
     return open_meds(folder), written
 
 
@@ -244,4 +245,4 @@ def _write_tally(path: Path, spec: Spec, tally: Tally, written: dict[str, Any]) 
         "sources": written,
         "tally": tally.as_dict(),
     }
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(found, indent=2) + "\n")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import zipfile
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 
 from medmcl.cooccurrence.count.counter import PairCounter
 from medmcl.cooccurrence.count.state import absorb, state_of
+from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError
 
 VERSION = 1
@@ -77,13 +77,9 @@ class PartWriter:
 
     def _write(self, counter: PairCounter) -> None:
         head = {"shards": self._done, "settings": self._settings}
-        written = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with written.open("wb") as file:
-            arrays: dict[str, Any] = {"head": np.array(json.dumps(head)), **state_of(counter)}
+        arrays: dict[str, Any] = {"head": np.array(json.dumps(head)), **state_of(counter)}
+        with file_aside(self.path) as aside, aside.open("wb") as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(self.path)
 
 
 def absorb_parts(counter: PairCounter, parts: Sequence[Part]) -> None:

@@ -9,8 +9,6 @@ loaded is checked first (`medmcl.cooccurrence.exchange.checks`); a manifest that
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +45,7 @@ from medmcl.cooccurrence.exchange.tables import (
     sha256_of,
     vocabulary_table,
 )
+from medmcl.core.atomic import folder_aside
 from medmcl.core.config import check
 from medmcl.core.errors import ArtefactError
 from medmcl.core.path_suggestions import instead_of
@@ -78,17 +77,8 @@ def save_counts(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtefactError("counts are written to a new folder", where=folder, got="a used one")
     refuse_unwritable(folder, where="counts")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
-    aside.mkdir()
-    try:
+    with folder_aside(folder) as aside:
         _write(counts, aside, release)
-        if folder.is_dir():
-            folder.rmdir()
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from safetensors.numpy import save_file
 
 from medmcl.cooccurrence.count.counts import Counts
 from medmcl.cooccurrence.exchange.secure import Round, Share, SiteKeys
+from medmcl.core.atomic import file_aside, write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
@@ -98,14 +98,7 @@ def load_seed(path: str | Path, site: str, other: str) -> bytes:
 
 
 def _write_secret(path: Path, values: Mapping[str, object]) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(json.dumps(values, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_atomically(path, json.dumps(values, indent=2) + "\n", mode=0o600)
 
 
 def load_keys(path: str | Path) -> SiteKeys:
@@ -118,7 +111,7 @@ def load_keys(path: str | Path) -> SiteKeys:
 def save_round(turn: Round, path: str | Path) -> None:
     """Write a round for all sites; nothing in it is secret."""
     values = {"schema": SECURE_ROUND, **asdict(turn)}
-    Path(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_atomically(Path(path), json.dumps(values, indent=2) + "\n")
 
 
 def load_round(path: str | Path) -> Round:
@@ -170,8 +163,6 @@ def keys_alone(keys: str | Path) -> AbstractContextManager[None]:
 
 def save_share(share: Share, path: str | Path) -> None:
     """Write a masked share (safetensors)."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.part")
     said = {
         "schema": _SCHEMA,
         "site": share.site,
@@ -180,8 +171,8 @@ def save_share(share: Share, path: str | Path) -> None:
         "pairs": json.dumps(dict(share.pairs)),
         "checksum": share.checksum,
     }
-    save_file({"values": share.values}, aside, metadata=said)
-    aside.replace(path)
+    with file_aside(Path(path)) as aside:
+        save_file({"values": share.values}, aside, metadata=said)
 
 
 def load_share(path: str | Path) -> Share:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from medmcl.cooccurrence.exchange.manifest import Positive, Probability, SpentKeys
 from medmcl.cooccurrence.release.accounting import check_budget, epsilon_of, rho_for
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
@@ -120,12 +120,7 @@ class Ledger:
         return _left(self.read())
 
     def _write(self, keys: LedgerKeys) -> None:
-        aside = self.path.with_name(f".{self.path.name}.part")
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(keys.model_dump(by_alias=True), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.path)
+        write_atomically(self.path, json.dumps(keys.model_dump(by_alias=True), indent=2) + "\n")
 
     def _alone(self) -> AbstractContextManager[None]:
         """Nobody else charges meanwhile: two releases must not both see the same rest."""

@@ -14,6 +14,7 @@ from medmcl.cooccurrence.exchange.manifest import Number, Positive, Probability
 from medmcl.cooccurrence.exchange.secure import Round
 from medmcl.cooccurrence.exchange.secure_files import PRIVATE_ROUND, SECURE_ROUND, read_json
 from medmcl.cooccurrence.release.private_sum import Plan
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 
@@ -61,7 +62,7 @@ def save_private_round(turn: Round, plan: Plan, path: Path) -> None:
         ),
     )
     text = json.dumps(keys.model_dump(by_alias=True), indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_atomically(path, text + "\n")
 
 
 def load_private_round(path: Path) -> tuple[Round, Plan]:

@@ -11,8 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core import members
+from medmcl.core.atomic import folder_aside
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
@@ -28,7 +27,6 @@ from medmcl.data.loading.reading import Outcome
 from medmcl.data.tables.wide_cells import WideCells
 
 VERSION = 6  # of what lies in an entry; raise it when preparing changes its meaning
-_STALE_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -152,18 +150,12 @@ def write_entry(
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtefactError(f"the cache cannot be made: {error}", where=cache) from None
-    _sweep(cache)
-    aside = cache / f".{key}.{uuid.uuid4().hex}.part"
-    aside.mkdir()
     try:
-        _fill(aside, modality, outcomes, shape, count, shared)
-        try:
-            aside.rename(cache / key)
-        except OSError:  # another writer was first
-            if not (cache / key).is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        with folder_aside(cache / key) as aside:
+            _fill(aside, modality, outcomes, shape, count, shared)
+    except OSError:
+        if not (cache / key).is_dir():  # else another writer was first
+            raise
 
 
 def _fill(
@@ -205,13 +197,3 @@ def _fill(
         "sketched": bool(sketches),
     }
     (folder / f"{modality}.json").write_text(json.dumps(facts), encoding="utf-8")
-
-
-def _sweep(cache: Path) -> None:
-    """Remove what writers that were killed more than a day ago have left."""
-    for left in cache.glob(".*.part"):
-        try:
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-        except FileNotFoundError:
-            continue

@@ -6,7 +6,6 @@ learned when they are read; `SimpleTable.matrix` learns from the rows it is give
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.atomic import file_aside
 from medmcl.core.config import Config
 from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
 from medmcl.core.errors import ArtefactError
@@ -255,14 +255,8 @@ def _read(path: Path, count: int) -> tuple[tuple[str, ...], np.ndarray] | None:
 
 
 def _write(path: Path, names: tuple[str, ...], values: np.ndarray, usable: np.ndarray) -> None:
-    """Write aside, then rename: it appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
+        with file_aside(path) as aside, aside.open("wb") as file:
             np.savez(file, names=np.array(names, dtype=str), values=values, usable=usable)
-        aside.replace(path)
     except OSError as error:
         raise ArtefactError(f"the features cannot be kept: {error}", where=path.parent) from None
-    finally:
-        aside.unlink(missing_ok=True)

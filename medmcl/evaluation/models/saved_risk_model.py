@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.probe import Fitted
@@ -52,9 +53,7 @@ def save_risk_model(model: RiskModel, path: Path | str) -> Path:
             got=", ".join(type(one).__name__ for one in about[_CLASSES] or ()),
             expected="words, numbers or booleans",
         ) from None
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(save(arrays, metadata={"schema": SCHEMA, "about": said}))
-    aside.replace(path)
+    write_atomically(path, save(arrays, metadata={"schema": SCHEMA, "about": said}))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.evaluation.metrics.intervals import Interval
 
@@ -126,16 +128,14 @@ class Result:
 def save_results(path: Path, results: Iterable[Result]) -> None:
     """Write rows as ``.json`` or ``.csv`` by the file's ending, whole or not at all."""
     rows = [vars(result) for result in results]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     if path.suffix == ".csv":
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Result)])
-            writer.writeheader()
-            writer.writerows(rows)
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Result)])
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, file.getvalue())
     else:
-        part.write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)
+        write_atomically(path, json.dumps(rows, indent=1, ensure_ascii=False))
 
 
 def load_results(path: Path) -> list[Result]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.suppression import FEWEST_SUBJECTS, few, plain_few
 from medmcl.evaluation.aspects.experts.lines import expert_rows, share_rows
 from medmcl.evaluation.aspects.presence.counts import presence
@@ -91,9 +92,7 @@ def write_csv_files(folder: Path, data: ReportData) -> list[Path]:
         if not rows:
             path.unlink(missing_ok=True)
             continue
-        part = path.with_name(path.name + ".part")
-        part.write_text(csv_text(rows), encoding="utf-8", newline="")
-        part.replace(path)
+        write_atomically(path, csv_text(rows))
         written.append(path)
     return written
 

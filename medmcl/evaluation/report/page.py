@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.findings import alike_once
 from medmcl.core.garbage import old_objects_passed_over
 from medmcl.evaluation.protocol.results import Result, save_results
@@ -42,14 +43,16 @@ def write_report(path: Path, data: ReportData) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path.with_suffix(".json"), json_text(data))
+    write_atomically(path.with_suffix(".json"), json_text(data))
     every = [*data.task_rows, *data.retrieval_rows, *data.choice_rows, *data.attack_rows]
     save_results(path.parent / "results.csv", every)
     write_csv_files(path.parent, data)
-    _write(path.parent / "model_card.md", model_card(data).markdown())
+    write_atomically(
+        path.parent / "model_card.md", model_card(data).markdown().encode(errors="replace")
+    )
     first, appendix = pages(data, path.name)
-    _write(path.parent / APPENDIX, appendix)
-    _write(path, first)
+    write_atomically(path.parent / APPENDIX, appendix.encode(errors="replace"))
+    write_atomically(path, first.encode(errors="replace"))
     return path
 
 
@@ -127,9 +130,3 @@ def _table_row(row: Result) -> tuple[str, ...]:
         f"{row.seeds}{spread}",
         row.note,
     )
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", errors="replace")
-    part.replace(path)

@@ -14,6 +14,7 @@ from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.cooccurrence.exchange.folder import MANIFEST
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
 from medmcl.cooccurrence.exchange.tables import sha256_of
+from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.writing import refuse_unwritable
@@ -88,7 +89,7 @@ def write_vectors(table: TokenVectors, facts: dict[str, Any], out: Path) -> dict
     digest = sha256_of(out / VECTORS)
     said = {"schema": SCHEMA, "medmcl": medmcl.__version__, **facts, DIGEST: digest}
     text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
-    (out / FACTS).write_text(text, encoding="utf-8")
+    write_atomically(out / FACTS, text)
     return said
 
 

@@ -21,6 +21,7 @@ from medmcl.cooccurrence.embed.relations import (
     relations_from_parents,
 )
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
+from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.plain_text import encoding_fix
@@ -112,7 +113,7 @@ def evaluate(
     families = {code: above[0] for code, above in parents.items() if above}
     found["on_the_map"] = draw_map(table, families, out / MAP, seed=seed)
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-    (out / SCORES).write_text(text, encoding="utf-8")
+    write_atomically(out / SCORES, text)
     return found
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.targets import Targets
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.models.standard_errors import standard_errors
 from medmcl.evaluation.protocol.results import COVARIATES
 from medmcl.evaluation.protocol.setting import Setting

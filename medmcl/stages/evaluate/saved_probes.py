@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.simple_reading import SimpleReading
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.models.competing import NO_RIVAL, event_free
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
@@ -156,7 +155,7 @@ def save_probes(
         }
         arrays = {k: np.ascontiguousarray(a) for k, a in fitted.model.arrays().items()}
         stem = f"{targets.name}.{number}"
-        _write(folder / f"{stem}.safetensors", save(arrays))
+        write_atomically(folder / f"{stem}.safetensors", save(arrays))
         write_atomically(folder / f"{stem}.json", json.dumps(about, indent=1))
 
 
@@ -173,12 +172,6 @@ def _read_by(method: str, probe: ProbeSpec | None, covariates: str | None) -> di
     }
 
 
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(content)
-    aside.replace(path)
-
-
 def save_reading(run: Run, modality: str, reading: Mapping[str, Any]) -> None:
     """Keep how covariates are read: settings and fitted state of their adapter."""
     folder = run.path / "probes"
@@ -192,7 +185,7 @@ def save_simple(run: Run, reading: SimpleReading) -> None:
 
     folder = run.path / "probes"
     folder.mkdir(exist_ok=True)
-    _write(folder / "simple_features.safetensors", save(reading.arrays()))
+    write_atomically(folder / "simple_features.safetensors", save(reading.arrays()))
     about = {"schema": SIMPLE_SCHEMA, **reading.about()}
     write_atomically(folder / "simple_features.json", json.dumps(about, indent=1))
 

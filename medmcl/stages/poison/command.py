@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.aspects.attack.evidence import OfClass, PoisonedRecord, PoisonEvidence
 from medmcl.evaluation.aspects.attack.page import poison_page
 from medmcl.stages.evaluate.attack.record_views import attacked_side, exchanged_sides

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.predicted import Predicted
 from medmcl.evaluation.protocol.setting import Setting

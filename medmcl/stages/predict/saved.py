@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.models.competing import EventFree
 from medmcl.evaluation.models.cox_model import Baseline
 from medmcl.evaluation.models.linear_model import LinearModel
@@ -139,9 +139,7 @@ class KeptPrediction:
             about["reach"].append({"method": method, "modality": modality, "is": reach.about()})
             arrays |= {f"reach.{number}.{name}": one for name, one in reach.arrays().items()}
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        aside = run.path / f".{FILE}.safetensors.part"
-        aside.write_bytes(content)
-        aside.replace(run.path / f"{FILE}.safetensors")
+        write_atomically(run.path / f"{FILE}.safetensors", content)
         write_atomically(run.path / f"{FILE}.json", json.dumps(about, indent=1))
 
 

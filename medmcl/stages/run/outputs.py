@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -60,11 +61,9 @@ def claim_table(path: Path, *, overwrite: bool, option: str = "--out") -> None:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table atomically in the format of its suffix (`TABLES`), the index as columns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
     plain = table.reset_index()
-    if path.suffix.lower() == ".parquet":
-        plain.to_parquet(aside, index=False)
-    else:
-        plain.to_csv(aside, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-    aside.replace(path)
+    with file_aside(path) as aside:
+        if path.suffix.lower() == ".parquet":
+            plain.to_parquet(aside, index=False)
+        else:
+            plain.to_csv(aside, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint, read_yaml
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.data.check import lost_by_outcome
 from medmcl.data.check.lacking_splits import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world

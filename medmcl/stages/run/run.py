@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.config import check, lookup, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError
@@ -24,7 +25,7 @@ from medmcl.core.progress import progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
-from medmcl.engine.checkpoint import Checkpoints, write_atomically
+from medmcl.engine.checkpoint import Checkpoints
 from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.expansion import expand

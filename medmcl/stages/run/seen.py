@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medmcl.core.atomic import write_atomically
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
@@ -180,10 +181,7 @@ def save_vectors(
     learned = np.isin(splits, ("train", "tuning"))
     rows = {name: _hashes(x[learned & present[name]]) for name, x in vectors.items()}
     content = save({name: np.unique(codes).view(np.int64) for name, codes in rows.items()})
-    path = folder / VECTORS
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(content)
-    aside.replace(path)
+    write_atomically(folder / VECTORS, content)
 
 
 def seen_vectors(

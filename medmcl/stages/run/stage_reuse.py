@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medmcl.core.atomic import folder_aside, write_atomically
 from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ConfigError
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.record import read_metrics
 from medmcl.objectives import wanted_probe
 from medmcl.stages.recipe.expansion import expand
@@ -185,15 +184,12 @@ def _copy_stage(source: Path, name: str, folder: Path) -> None:
     for kind in FOLDERS:
         made = source / kind / f"{name}.parquet"
         if made.is_file():
-            (folder / kind).mkdir(parents=True, exist_ok=True)
             write_atomically(folder / kind / made.name, made.read_bytes())
     target = folder / "checkpoint" / name
     if target.exists():
         return
-    aside = target.with_name(f".{name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(source / "checkpoint" / name, aside)
-    aside.rename(target)
+    with folder_aside(target) as aside:
+        shutil.copytree(source / "checkpoint" / name, aside, dirs_exist_ok=True)
 
 
 def _plain(stage: StageSpec) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medmcl.core.atomic import write_atomically
 from medmcl.data.loading.prepare import Prepared
 
 RECORDS = "train_records.safetensors"
@@ -49,10 +50,8 @@ def save_train_records(folder: Path, prepared: Prepared) -> None:
     people = prepared.cohort.subjects
     ids = people.index[people["split"].isin(["train", "tuning"])].astype(str)
     found[PEOPLE] = np.unique(hashed_people(prepared.cohort.name, ids))
-    path = folder / RECORDS
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(save({name: codes.view(np.int64) for name, codes in found.items()}))
-    aside.replace(path)
+    content = save({name: codes.view(np.int64) for name, codes in found.items()})
+    write_atomically(folder / RECORDS, content)
 
 
 def kept_records(folder: Path) -> dict[str, np.ndarray] | None:

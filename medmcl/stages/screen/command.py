@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.evaluation.aspects.screen.evidence import ScreenEvidence, Suspect
 from medmcl.evaluation.aspects.screen.page import ODD, screen_page
 from medmcl.stages.run.outputs import claim_file, write_table

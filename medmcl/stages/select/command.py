@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import apply_override
 from medmcl.data.cohort.cohort import Cohort, open_cohort
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.selection.page import selection_page
 from medmcl.selection.keep import Keep

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, ModelShape
@@ -24,7 +25,6 @@ from medmcl.data.loading.samplers import UniformSampler
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.encoders.encoded import TakesVectors
-from medmcl.engine.checkpoint import write_atomically
 from medmcl.engine.loop import MAX_SKIPPED, Feed, Learner, Plan, Probe, autocast, fit
 from medmcl.engine.probe_hooks import watchers
 from medmcl.engine.state import Progress

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
@@ -44,10 +45,8 @@ def copy_keep(path: Path, folder: Path) -> None:
     target = keep_file(folder, GIVEN)
     if target.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.part")
-    shutil.copyfile(path, aside)
-    aside.replace(target)
+    with file_aside(target) as aside:
+        shutil.copyfile(path, aside)
 
 
 def kept_rows(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from medmcl.core import atomic
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.data.cohort.cohort import open_cohort
-from medmcl.data.loading import cache as cache_module
 from medmcl.data.loading import worker_pool as processes
 from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
 from medmcl.data.loading.view_settings import ViewSettings
@@ -164,7 +164,7 @@ def test_a_writer_killed_half_way_leaves_nothing_that_is_read(tiny, inputs, monk
     prepared = prepare(open_cohort(tiny.folder), one, cache=folder)
     assert prepared.usable("clinic").all()
     assert prepared.inputs("clinic")[11].any()
-    monkeypatch.setattr(cache_module, "_STALE_SECONDS", -1.0)
+    monkeypatch.setattr(atomic, "_STALE_SECONDS", -1.0)
     prepare(open_cohort(tiny.folder), {"clinic": {"clip_sd": 3}}, cache=folder)
     assert not [path for path in folder.iterdir() if path.name.endswith(".part")]
 

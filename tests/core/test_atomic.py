@@ -1,0 +1,102 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from medmcl.core.atomic import file_aside, folder_aside, write_atomically
+
+KILLED = """
+import os, pathlib, signal
+from medmcl.core.atomic import {how}
+with {how}(pathlib.Path({path!r})) as aside:
+    ({inside}).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "below" / "a.json"
+    write_atomically(path, "old é")
+    write_atomically(path, b"new")
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["a.json"]
+
+
+def test_the_old_content_stays_and_nothing_is_left_where_writing_fails(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+
+    def half():
+        with file_aside(path) as aside:
+            aside.write_text("half")
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        half()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("how", "inside"), [("file_aside", "aside"), ("folder_aside", "aside / 'x'")]
+)
+def test_a_killed_writer_leaves_a_part_that_goes_after_a_day(tmp_path, how, inside):
+    path = tmp_path / "made"
+    if how == "file_aside":
+        path.write_text("old")
+    script = KILLED.format(how=how, path=str(path), inside=inside)
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -9
+    assert not path.exists() if how == "folder_aside" else path.read_text() == "old"
+    (part,) = [name for name in names(tmp_path) if name.endswith(".part")]
+    write_atomically(tmp_path / "other", "young parts stay")
+    assert (tmp_path / part).exists()
+    old = time.time() - 2 * 86_400
+    os.utime(tmp_path / part, (old, old))
+    (tmp_path / ".somebody.part").write_text("not ours")
+    os.utime(tmp_path / ".somebody.part", (old, old))
+    write_atomically(tmp_path / "other", "old parts go")
+    assert not (tmp_path / part).exists()
+    assert (tmp_path / ".somebody.part").exists()
+
+
+def test_a_folder_appears_with_all_that_is_in_it(tmp_path):
+    path = tmp_path / "below" / "made"
+    with folder_aside(path) as aside:
+        (aside / "deep").mkdir()
+        (aside / "deep" / "x").write_text("x")
+        assert not path.exists()
+    assert (path / "deep" / "x").read_text() == "x"
+    assert names(path.parent) == ["made"]
+
+
+def test_a_folder_that_somebody_made_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "made"
+
+    def second():
+        with folder_aside(path) as aside:
+            (aside / "x").write_text("second")
+            path.mkdir()
+            (path / "x").write_text("first")
+
+    with pytest.raises(OSError):
+        second()
+    assert (path / "x").read_text() == "first"
+    assert names(tmp_path) == ["made"]
+
+
+def test_permissions_follow_the_umask_and_what_is_asked(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "shared", "x")
+        write_atomically(tmp_path / "secret", "x", mode=0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
