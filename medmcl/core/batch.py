@@ -162,8 +162,7 @@ class InputShape:
     """What an encoder must know about its input: all an adapter tells it.
 
     Attributes:
-        kind: ``ecg``, ``cmr``, ``image``, ``tabular``, ``text``, ``codes``, ``graph`` or
-            ``genetics``.
+        kind: The adapter's.
         shape: Shape of one row as the encoder sees it (after cropping), without the batch axis.
         vocabulary: Number of distinct tokens (text, codes).
         cardinalities: Number of levels of each categorical column (tabular).
@@ -180,3 +179,13 @@ class InputShape:
     names: tuple[str, ...] = ()
     channels: int = 0
     places: tuple[str, ...] = ()
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether a row is (leads, samples)."""
+        return len(self.shape) == 2 and not (self.vocabulary or self.cardinalities or self.channels)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether a row is (channels or frames, rows, columns) of pixels."""
+        return len(self.shape) == 3 and not (self.vocabulary or self.channels)

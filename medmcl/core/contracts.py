@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from medmcl.core.batch import Batch, Embeddings, InputShape, Term
 from medmcl.core.config import Config
 from medmcl.core.findings import Finding
+from medmcl.core.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,10 +42,10 @@ class Adapter(Protocol):
 
     ``Source`` is what the cohort says of the files (reader, units, columns); ``Settings`` is how a
     recipe prepares them; ``Augment`` is how a view disturbs them. What `fit` learns (a vocabulary,
-    a mean) is in `state` and travels in the run. An adapter whose records are made of more files
-    than their places name also keeps `NamesFiles`; one of measurements keeps `Sketches`; one whose
-    records can be described without a trained encoder keeps `SimpleFeatures`; one that judges by
-    likelihood keeps `WeighsOdds`; one whose records may lack leads keeps `LacksLeads`.
+    a mean) is in `state` and travels in the run.
+
+    That is all it must have. What it says of its kind beyond the defaults of `Traits`, and the
+    hooks below (`NamesFiles` to `LacksLeads`), are its own choice; nothing else is asked of it.
     """
 
     kind: ClassVar[str]
@@ -92,11 +93,46 @@ class Adapter(Protocol):
         """Take back what `state` gave."""
 
 
-@runtime_checkable
-class FreeText(Protocol):
-    """What an adapter adds whose records may say anything, an outcome included."""
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What is true of every record of a kind: attributes of its adapter, with their defaults.
 
-    free_text: ClassVar[bool]
+    An adapter sets those that differ, on its class or in its ``__init__``; `traits` reads them.
+
+    Attributes:
+        tabular: A raw record is a row of cells by column: what a risk model may read beside
+            embeddings, and ``covariates:`` may name.
+        free_text: A raw record is a `str` that may say anything, an outcome included.
+        pictured: Records are pictures: of several modalities the one to look at first.
+        inspects_fitted: `Adapter.inspect` says more of a record after `Adapter.fit`.
+        records_from: Where records come from: rows of a ``table`` (or files that a template
+            names); ``events``, dated in a table or MEDS files, of which each person's are one
+            record; ``genotypes``, files that list who is in them.
+        triggers: Which triggers of ``medmcl poison`` go on them: those of ``pixels``, of a
+            ``signal``, of ``words``; none if empty. Such an adapter has the raw records and
+            settings of images, ECGs or texts.
+        endings: Ending of a file to its reader, where endings say it.
+        of_many: Keys of ``Source`` that name columns of a table of many people, and so say nothing
+            of a single file.
+        packed: Reader to the column that holds its records in shards (tar files): where they are
+            the only ones of their reader, and beside others (``{name}.txt``); see `Packs`.
+    """
+
+    tabular: bool = False
+    free_text: bool = False
+    pictured: bool = False
+    inspects_fitted: bool = False
+    records_from: Literal["table", "events", "genotypes"] = "table"
+    triggers: Literal["", "pixels", "signal", "words"] = ""
+    endings: Mapping[str, str] = field(default_factory=dict)
+    of_many: tuple[str, ...] = ()
+    packed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def traits(adapter: Any) -> Traits:
+    """Give the traits of an adapter or of its class."""
+    names = (one.name for one in fields(Traits))
+    return Traits(**{name: getattr(adapter, name) for name in names if hasattr(adapter, name)})
 
 
 @runtime_checkable
@@ -117,6 +153,85 @@ class NamesFiles(Protocol):
 
     def files(self, place: RecordRef) -> list[Path]:
         """Every file that `read` reads, also those that are missing; raises nothing."""
+
+
+@runtime_checkable
+class InspectsTogether(Protocol):
+    """What an adapter adds where some faults show only in many records of a modality."""
+
+    def inspect_together(self, raws: Iterable[Any]) -> list[Finding]:
+        """Faults of many records, each read as they are asked for; called before and after `fit`.
+
+        Records with faults of their own are among them: most may have the fault looked for.
+        """
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """What an adapter adds so that people can look at its records, before any preparation."""
+
+    def show(self, raw: Any) -> Shown:
+        """A record as read: a picture, a signal, cells, or a text."""
+
+
+@runtime_checkable
+class Spells(Protocol):
+    """What an adapter adds whose prepared rows are numbers of tokens that people can read."""
+
+    def spell(self, number: int) -> str:
+        """What a token number stands for."""
+
+
+@runtime_checkable
+class EncodesTexts(Protocol):
+    """What an adapter adds that prepares texts which are no records, as prompts or phrases."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Prepare texts, (N, *prepared_shape)."""
+
+
+@runtime_checkable
+class GuessesReader(Protocol):
+    """What an adapter class adds whose files say by their content which reader is theirs."""
+
+    @classmethod
+    def reader_of(cls, path: Path) -> str:
+        """The reader of a file; `RecordError` if none reads it."""
+
+    @classmethod
+    def unsaid(cls, source: Mapping[str, Any]) -> Mapping[str, tuple[str, str]]:
+        """Keys that files of this ``source`` cannot say and nobody has said: (what, an example)."""
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """What an adapter adds whose records can lie in shards; see `Traits.packed`."""
+
+    def pack(self, place: RecordRef) -> tuple[str, bytes]:
+        """A record as a shard holds it: the ending of its file, and its bytes."""
+
+
+@runtime_checkable
+class AcceptsFaults(Protocol):
+    """What a ``Source`` adds by which a person accepts faults of records."""
+
+    accept: Mapping[str, Sequence[str]]
+    """Record id, or ``*``, to codes of faults."""
+
+
+@runtime_checkable
+class Normalises(Protocol):
+    """What ``Settings`` add that take a mean and a deviation out of each channel."""
+
+    @property
+    def mean_and_std(self) -> tuple[Sequence[float], Sequence[float]] | None: ...
+
+
+@runtime_checkable
+class SharesVocabulary(Protocol):
+    """What ``Settings`` add that can take the tokens of an earlier run."""
+
+    vocabulary_of: Path | None
 
 
 @runtime_checkable

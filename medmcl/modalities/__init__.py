@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args
 
+from medmcl.core.contracts import traits
 from medmcl.core.lazy import Parts
 
 ADAPTERS = Parts(
@@ -76,6 +77,16 @@ def readers() -> Mapping[str, tuple[str, ...]]:
             if reader != "npy":
                 found[reader] = (*found.get(reader, ()), kind)
     return found
+
+
+def tables() -> list[str]:
+    """Kinds whose records are rows of a table; see `Traits.tabular`."""
+    return [kind for kind in ADAPTERS if traits(ADAPTERS[kind]).tabular]
+
+
+def packed_readers() -> list[str]:
+    """Readers whose records can lie in shards; see `Traits.packed`."""
+    return sorted({one for kind in ADAPTERS for one in traits(ADAPTERS[kind]).packed})
 
 
 def kind_of(section: Mapping[str, Any]) -> Any:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from medmcl.core.shown import ShownCells, ShownImage, ShownSignal
 from medmcl.evaluation.aspects.selection.evidence import (
     RecordView,
     SelectionEvidence,
-    ShownCells,
-    ShownImage,
     ShownPair,
-    ShownSignal,
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from medmcl.core import members
 from medmcl.core.config import nearest
-from medmcl.core.contracts import Adapter, RecordRef
+from medmcl.core.contracts import AcceptsFaults, Adapter, RecordRef, traits
 from medmcl.core.errors import CohortError, ConfigError, MedmclError, RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.core.path_suggestions import instead_of
@@ -462,7 +462,8 @@ def _of_inputs(code: str, what: str) -> Finding:
 
 def _check_accepted(cohort: Cohort, name: str) -> list[Finding]:
     """Note records whose faults are accepted and that are not there."""
-    accepted = getattr(cohort.spec.modalities[name].source, "accept", {})
+    source = cohort.spec.modalities[name].source
+    accepted = source.accept if isinstance(source, AcceptsFaults) else {}
     known = set(map(str, cohort.records[name].index))
     unknown = sorted(set(accepted) - {"*"} - known)
     if not unknown:
@@ -493,11 +494,8 @@ def _absent(name: str, what: str, wanted: bool) -> Finding:
 def _beside_train(
     cohort: Cohort, name: str, adapter: Adapter, rows: list[int]
 ) -> dict[int, list[Finding]]:
-    """Errors of sound records that show only once the adapter knows from train what is usual.
-
-    Adapters that judge records so say ``inspects_fitted = True``.
-    """
-    if not getattr(adapter, "inspects_fitted", False):
+    """Errors of sound records that show only once the adapter knows from train what is usual."""
+    if not traits(adapter).inspects_fitted:
         return {}
     places = cohort.records[name]["place"].iloc[rows]
     found = {

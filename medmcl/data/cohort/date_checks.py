@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from medmcl.core.findings import Finding
 from medmcl.data.cohort.spec import CohortSpec, ModalitySpec
-from medmcl.data.events.records import EVENT_KINDS
 
 
 def undated(spec: CohortSpec) -> list[Finding]:
     """Give what is wrong with, or taken for granted of, the modalities without ``date:``."""
     dateless = [one for one in spec.modalities.values() if one.keys.date is None]
-    without = [one for one in dateless if one.kind not in EVENT_KINDS]
+    without = [one for one in dateless if one.traits.records_from != "events"]
     findings: list[Finding] = []
     if spec.keys.pairing.on == "date" and len(spec.modalities) > 1:
         for one in without:

@@ -26,16 +26,13 @@ from medmcl.data.cohort.records import Records, load_records, refuse_packed
 from medmcl.data.cohort.removal import draw_removal, kept_records, thin
 from medmcl.data.cohort.spec import CohortSpec, JoinKeys, ModalitySpec, NoisyPairsKeys, Task
 from medmcl.data.cohort.splits import row_splits, stand_in_splits, subject_splits
-from medmcl.data.events.records import EVENT_KINDS, check_shards, code_columns, load_events
+from medmcl.data.events.records import check_shards, code_columns, load_events
 from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
 from medmcl.data.tables.files import NoTableError, Table, join, read_table, texts
 from medmcl.data.tables.named_columns import write_out
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError, one_row_each
-
-GENOTYPE_KINDS = ("genetics",)
-"""Kinds whose files list who is in them."""
 
 ID_COLUMNS = frozenset(
     ("id", "eid", "pid", "mrn", "iid", "subject", "subject_id", "subjectid", "patient",
@@ -409,13 +406,13 @@ class Opening:
                 fix="move the join to subjects:, or name the table",
             )
         spec = self._written_out(spec, own, subjects)
-        if spec.kind in EVENT_KINDS:
+        if spec.traits.records_from == "events":
             if spec.keys.table is not None:
                 check_shards(spec, self._read(spec.keys.table).files)
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
         records = load_records(spec, own, subjects, self.root, maps)
         refuse_packed(spec, records)
-        if spec.kind in GENOTYPE_KINDS:
+        if spec.traits.records_from == "genotypes":
             from medmcl.data.cohort.genotype_records import keep_genotyped
 
             records = keep_genotyped(spec, records)

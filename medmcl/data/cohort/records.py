@@ -23,11 +23,10 @@ from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import Table, dates, missing_column, native, texts
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError
 from medmcl.data.tables.wide_cells import WideCells, wide_columns
+from medmcl.modalities import packed_readers
 
 MOST_NAMED = 20
 """Missing columns that a message names; the others are counted."""
-READ_IN_SHARDS = ("image", "text")
-"""Readers that also read members of tar archives."""
 _FIRST_LETTERS = re.compile(r"\.\d+")
 """``{id:.2}``: the first two letters, of a number its first two digits."""
 _WHOLE = re.compile(r"0?\d*d")
@@ -134,16 +133,15 @@ def refuse_packed(spec: ModalitySpec, records: Records) -> None:
     Raises:
         CohortError: A path leads into a tar archive, and the reader needs files of their own.
     """
-    reader = spec.source.model_dump().get("reader")
-    if reader in READ_IN_SHARDS or not len(records.frame):
+    if spec.reader in spec.traits.packed or not len(records.frame):
         return
     for path in records.frame["place"].iloc[0].paths.values():
         if members.split(path) is not None:
             raise CohortError(
-                f"the reader {reader} reads no files inside of a tar",
+                f"the reader {spec.reader} reads no files inside of a tar",
                 where=f"modalities.{spec.name}.path",
                 got=path,
-                expected=f"one of the readers {', '.join(READ_IN_SHARDS)}",
+                expected=f"one of the readers {', '.join(packed_readers())}",
                 fix="unpack the shards, and name the files: path: FOLDER/{key}...",
             )
 

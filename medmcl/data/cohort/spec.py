@@ -14,6 +14,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from medmcl.core.config import Config
+from medmcl.core.contracts import Traits, traits
+from medmcl.modalities import ADAPTERS
 
 Scalar = str | int | float | bool
 NoisyWithin = Literal["any", "within", "across"]
@@ -393,6 +395,17 @@ class ModalitySpec:
     kind: str
     keys: ModalityKeys
     source: Config
+
+    @property
+    def traits(self) -> Traits:
+        """What is true of every record of its kind."""
+        return traits(ADAPTERS[self.kind])
+
+    @property
+    def reader(self) -> str | None:
+        """What reads its files; None of a kind with one reader."""
+        told = self.source.model_dump().get("reader")
+        return None if told is None else str(told)
 
     @property
     def needed_columns(self) -> list[str]:

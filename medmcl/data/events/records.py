@@ -23,8 +23,6 @@ from medmcl.data.events.meds import check_schema, meds_of
 from medmcl.data.tables.files import Table, event_dates, texts
 from medmcl.modalities.codes.adapter import UNDATED
 
-EVENT_KINDS = ("codes",)
-"""Kinds whose record is made of many rows of a table."""
 _MEDS = {"id": "subject_id", "date": "time"}
 _NO_MEDS = (
     "say reader: events, with id:, date: and column:, which reads any table with a row an event; "
@@ -102,7 +100,7 @@ def load_events(
 
 def code_columns(modalities: Iterable[ModalitySpec], pattern: str) -> tuple[str, ...]:
     """Give the columns of a table that hold codes of some modality, and stay text."""
-    ours = [m for m in modalities if m.kind in EVENT_KINDS and m.keys.table == pattern]
+    ours = [m for m in modalities if m.traits.records_from == "events" and m.keys.table == pattern]
     return tuple(m.source.model_dump()["column"] for m in ours)
 
 

@@ -185,8 +185,8 @@ class Sayings:
     def __init__(self, spec: ModalitySpec, records: pd.DataFrame) -> None:
         self.places: pd.Series = records["place"]
         self.adapter = None
-        if spec.kind == "text":
-            kind = ADAPTERS["text"]
+        if spec.traits.free_text:
+            kind = ADAPTERS[spec.kind]
             self.adapter = kind(spec.source, kind.Settings())
 
     def __call__(self, record: str) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from medmcl import modalities
 from medmcl.core.batch import Batch
-from medmcl.core.config import Config, check, nearest
+from medmcl.core.config import check, nearest
 from medmcl.core.contracts import Adapter, RecordRef, WeighsOdds
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
@@ -405,9 +405,7 @@ def _stored(
         with of_this(name):
             adapter.fit(good_raws(adapter, train))
     source = cohort.spec.modalities[name].source.model_dump(mode="json")
-    settings = getattr(adapter, "settings", None)
-    settings = settings.model_dump(mode="json") if isinstance(settings, Config) else str(settings)
-    description = [adapter.kind, source, settings, adapter.state()]
+    description = [adapter.kind, source, adapter.settings.model_dump(mode="json"), adapter.state()]
     key = entry_key(description, places, partial(record_files, adapter))
     found = read_entry(cache, key, name, len(places))
     if found is not None:

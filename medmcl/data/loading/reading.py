@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core import members
-from medmcl.core.contracts import Adapter, NamesFiles, RecordRef, Sketches
+from medmcl.core.contracts import Adapter, InspectsTogether, NamesFiles, RecordRef, Sketches
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.loading.worker_pool import each
@@ -159,19 +159,17 @@ def good_raws(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[Any]:
 def inspect_together(adapter: Adapter, name: str, places: Sequence[RecordRef]) -> list[Finding]:
     """Read up to 200 records, evenly spaced, for what shows only in many of one modality.
 
-    Adapters that look for such faults have ``inspect_together(raws) -> list[Finding]``. Records
-    with faults of their own count too: most of them may have the fault that is looked for.
+    Records with faults of their own count too: most of them may have the fault looked for.
 
     Args:
         adapter: Adapter of the modality.
         name: Name of the modality.
         places: Its records.
     """
-    together = getattr(adapter, "inspect_together", None)
-    if together is None:
+    if not isinstance(adapter, InspectsTogether):
         return []
     rows = np.unique(np.linspace(0, len(places) - 1, min(len(places), TOGETHER)).round())
-    found = together(_raws(adapter, [places[int(row)] for row in rows]))
+    found = adapter.inspect_together(_raws(adapter, [places[int(row)] for row in rows]))
     told = [replace(one, where=f"modalities.{name}, {one.where}") for one in found]
     return of_modality(told, name)
 

@@ -19,18 +19,16 @@ from typing import Any
 import numpy as np
 import yaml
 
-from medmcl.core import members
 from medmcl.core.config import nearest
-from medmcl.core.contracts import RecordRef
+from medmcl.core.contracts import Packs, RecordRef
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import counted
 from medmcl.core.whole_folder import whole_folder
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.data.cohort.records import READ_IN_SHARDS
+from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.shard_targets import TargetFields, target_fields
-from medmcl.data.tables.listed_files import IMAGES
-from medmcl.modalities import ADAPTERS
+from medmcl.modalities import ADAPTERS, packed_readers
 
 FOLDER = "shards"
 TABLE = f"{FOLDER}/*.tar"
@@ -98,7 +96,7 @@ def write_shards(
     targets = target_fields(cohort, names)
     done = Written(Path(out).absolute())
     done.left_out += [
-        f"modality {name} (reader {_reader(cohort, name)})"
+        f"modality {name} (reader {cohort.spec.modalities[name].reader})"
         for name in cohort.spec.modalities
         if name not in names
     ]
@@ -133,10 +131,6 @@ def write_shards(
     return done
 
 
-def _reader(cohort: Cohort, name: str) -> str:
-    return str(cohort.spec.modalities[name].source.model_dump().get("reader"))
-
-
 def _parts(cohort: Cohort, wanted: Sequence[str]) -> list[_Part]:
     known = cohort.spec.modalities
     for name in wanted:
@@ -144,55 +138,29 @@ def _parts(cohort: Cohort, wanted: Sequence[str]) -> list[_Part]:
             raise CohortError(
                 f"there is no modality '{name}'{nearest(name, known)}", where=cohort.path
             )
-    names = [
-        n for n in known if n in wanted or (not wanted and _reader(cohort, n) in READ_IN_SHARDS)
-    ]
-    other = [name for name in names if _reader(cohort, name) not in READ_IN_SHARDS]
+    packed = {name: one for name, one in known.items() if one.reader in one.traits.packed}
+    names = [name for name in known if name in (wanted or packed)]
+    other = [name for name in names if name not in packed]
     if other or not names:
-        said = ", ".join(f"{n} (reader {_reader(cohort, n)})" for n in other or known)
+        said = ", ".join(f"{n} (reader {known[n].reader})" for n in other or known)
         raise CohortError(
             "shards hold images and texts only",
             where=cohort.path,
             got=said,
-            expected=f"modalities with the readers {', '.join(READ_IN_SHARDS)}",
+            expected=f"modalities with the readers {', '.join(packed_readers())}",
             fix="name those to write: --modality NAME",
         )
-    readers = [_reader(cohort, name) for name in names]
+    readers = [packed[name].reader for name in names]
     return [
-        _Part(name, readers.count(reader) == 1, _content(cohort, name, reader))
-        for name, reader in zip(names, readers, strict=True)
+        _Part(name, readers.count(packed[name].reader) == 1, _adapter(packed[name]).pack)
+        for name in names
     ]
 
 
-def _content(cohort: Cohort, name: str, reader: str) -> Callable[[RecordRef], tuple[str, bytes]]:
-    if reader == "image":
-        return _image
-    source = cohort.spec.modalities[name].source
-    adapter_of = ADAPTERS["text"]
-    adapter = adapter_of(source, adapter_of.Settings())
-    return lambda place: ("txt", adapter.read(place).encode("utf-8"))
-
-
-def _image(place: RecordRef) -> tuple[str, bytes]:
-    path = place.paths["path"]
-    if path.suffix.lower() not in IMAGES:
-        raise RecordError(
-            "its name does not say which kind of image it is",
-            where=path,
-            got=path.suffix or "no suffix",
-            expected=", ".join(IMAGES),
-            fix="give the file its suffix",
-        )
-    try:
-        with members.open_binary(path) as file:
-            return path.suffix.lower()[1:], file.read()
-    except OSError as error:
-        raise RecordError(
-            "cannot be read",
-            where=path,
-            got=error.strerror or "there is no such member",
-            fix="correct the path in cohort.yaml, or say with `present` which subjects have it",
-        ) from None
+def _adapter(spec: ModalitySpec) -> Packs:
+    kind = ADAPTERS[spec.kind]
+    adapter: Packs = kind(spec.source, kind.Settings())
+    return adapter
 
 
 def _record_names(cohort: Cohort) -> list[str]:
@@ -276,13 +244,11 @@ def _tree(cohort: Cohort, parts: Sequence[_Part], targets: TargetFields) -> dict
 
 
 def _modality(cohort: Cohort, part: _Part) -> dict[str, Any]:
-    source = cohort.spec.modalities[part.name].source
-    told = source.model_dump(
+    spec = cohort.spec.modalities[part.name]
+    told = spec.source.model_dump(
         exclude_unset=True, exclude={"column", "encoding", "prefix"}, mode="json"
     )
-    if told["reader"] == "image":
-        column = "image" if part.alone else part.name
-    else:
-        column = "txt" if part.alone else f"{part.name}.txt"
+    alone, beside = spec.traits.packed[told["reader"]]
+    column = alone if part.alone else beside.format(name=part.name)
     own = {"table": TABLE, "id": "subject", "record": "sample", "path": f"{{{column}}}"}
     return {"reader": told.pop("reader"), **own, **told}

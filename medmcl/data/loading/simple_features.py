@@ -238,8 +238,7 @@ def _by_sample(values: Any, index: np.ndarray, present: np.ndarray) -> Any:
 def _key(prepared: Prepared, modality: str, places: Sequence[RecordRef]) -> str:
     adapter: Adapter = prepared.adapters[modality]
     source = prepared.cohort.spec.modalities[modality].source.model_dump(mode="json")
-    settings = adapter.settings
-    shown = settings.model_dump(mode="json") if isinstance(settings, Config) else str(settings)
+    shown = adapter.settings.model_dump(mode="json")
     description = ["simple", VERSION, adapter.kind, source, shown, adapter.state()]
     return entry_key(description, places, partial(record_files, adapter))
 

@@ -20,9 +20,8 @@ import pandas as pd
 from medmcl.core import members
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import counted
+from medmcl.modalities.image.settings import ENDINGS
 
-IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
-"""How the files are called that the reader `image` reads."""
 VALUES = ("cls", "cls2", "class", "count", "index", "inx", "id")
 """Suffixes of files that are a cell: the labels and numbers of WebDataset."""
 TREES = ("json", "jsn")
@@ -62,7 +61,7 @@ class _Sample:
 
 def is_listing(files: Sequence[Path]) -> bool:
     """Whether files are shards, or are images with what lies beside them."""
-    return is_packed(files[0]) or any(one.suffix.lower() in IMAGES for one in files)
+    return is_packed(files[0]) or any(one.suffix.lower() in ENDINGS for one in files)
 
 
 def list_files(root: Path, pattern: str, files: Sequence[Path]) -> Listed:
@@ -164,7 +163,7 @@ def _images(samples: Sequence[_Sample], suffixes: Sequence[str]) -> dict[str, st
     names: dict[str, str] = {}
     for suffix in suffixes:
         name, _, kind = suffix.rpartition(".")
-        if f".{kind}" in IMAGES:
+        if f".{kind}" in ENDINGS:
             names[suffix] = name or "image"
     several = {
         name for one in samples for name in _twice([names[s] for s in one.files if s in names])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.aspects.selection.evidence import ShownImage, ShownSignal
+from medmcl.core.shown import ShownImage, ShownSignal
 from medmcl.evaluation.report.pictures import INK, SMALL, canvas, encode, style
 
 LONGEST = 420

@@ -21,6 +21,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.shown import ShownImage, aspect_of
 from medmcl.modalities.cmr.checks import check_geometry, check_voxels, fault
 from medmcl.modalities.cmr.features import cmr_features
 from medmcl.modalities.cmr.readers import CMRVolume, join
@@ -49,6 +50,9 @@ class CMR:
 
     kind: ClassVar[str] = "cmr"
     measured: ClassVar[bool] = True
+    pictured: ClassVar[bool] = True
+    endings: ClassVar[Mapping[str, str]] = {".nii": "nifti", ".nii.gz": "nifti", ".npy": "npy"}
+    of_many: ClassVar[tuple[str, ...]] = ("row", "frames", "first_frame")
     Source: ClassVar[type[Config]] = CMRSource
     Settings: ClassVar[type[Config]] = CMRSettings
     Augment: ClassVar[type[Config]] = CMRAugment
@@ -135,6 +139,22 @@ class CMR:
             )
             findings.append(fault("es_guessed", where, what, fix, "warning"))
         return findings
+
+    def show(self, raw: CMRVolume) -> ShownImage:
+        """The slice that the recipe takes, at end-diastole (`ed`, else the first frame).
+
+        Rows lie as the reader gives them, as in the report's cosine maps: the orientation of
+        cardiac files is often made up (ACDC's is the identity), and turning by it shows hearts
+        upside down.
+        """
+        frames, slices = raw.voxels.shape[:2]
+        frame = raw.frames.get("ed", 0)
+        at = min(int(slices * self.settings.slice_at), slices - 1)
+        return ShownImage(
+            pixels=raw.voxels[frame, at],
+            aspect=aspect_of(*raw.spacing_mm[1:]),
+            note=f"slice {at + 1} of {slices}, frame {frame + 1} of {frames}",
+        )
 
     def sketch(self, raw: CMRVolume) -> np.ndarray | None:
         """Numbers by which copies know each other; see `medmcl.core.contracts.Sketches`."""

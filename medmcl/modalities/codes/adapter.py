@@ -18,6 +18,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.shown import ShownCells
 from medmcl.modalities.codes.settings import CodesAugment, CodesSettings, CodesSource
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
 UNDATED = -1
 """In the place of days: nobody wrote down when."""
+_SHOWN = 12
+"""Codes of a person that are shown."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Codes:
 
     kind: ClassVar[str] = "codes"
     measured: ClassVar[bool] = False
+    records_from: ClassVar[str] = "events"
     Source: ClassVar[type[Config]] = CodesSource
     Settings: ClassVar[type[Config]] = CodesSettings
     Augment: ClassVar[type[Config]] = CodesAugment
@@ -93,6 +97,16 @@ class Codes:
                 Finding(code="codes.many", where=where, what=what, fix=fix, level="warning")
             )
         return found
+
+    def show(self, raw: CodeSequence) -> ShownCells:
+        """The latest codes with their days before the reference, the latest first."""
+        latest = list(zip(raw.codes, raw.days.tolist(), strict=True))[::-1][:_SHOWN]
+        return ShownCells(
+            cells=tuple(
+                (code, "undated" if day < 0 else f"{day} days before") for code, day in latest
+            ),
+            note=f"the latest {len(latest)} of {len(raw.codes)} codes",
+        )
 
     def fit(self, raws: Iterable[CodeSequence]) -> None:
         """Learn the vocabulary: codes by the number of people who have them."""

@@ -18,6 +18,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.shown import SHOWN_LEADS, ShownSignal
 from medmcl.modalities.ecg import signal as steps
 from medmcl.modalities.ecg.checks import values as checks
 from medmcl.modalities.ecg.checks.gain import check_gain, check_lead_units
@@ -35,7 +36,13 @@ from medmcl.modalities.ecg.files.readers import (
 )
 from medmcl.modalities.ecg.files.wfdb_parts import wfdb_files
 from medmcl.modalities.ecg.leads import GROUPS, LIMB, sources, take_lead
-from medmcl.modalities.ecg.settings import ECGAugment, ECGSettings, ECGSource
+from medmcl.modalities.ecg.settings import (
+    NOT_IN_TABLES,
+    WITHOUT_HEADER,
+    ECGAugment,
+    ECGSettings,
+    ECGSource,
+)
 from medmcl.modalities.ecg.sketch import ecg_distance, ecg_sketch
 
 if TYPE_CHECKING:
@@ -44,6 +51,9 @@ if TYPE_CHECKING:
 
 EVERY = "*"
 """Stands in ``accept:`` for every record and for the cohort."""
+SHOWN_SECONDS = 5.0
+"""Of a signal, from its start: ten seconds are too narrow beside another pair."""
+_UNSAID = {"rate_hz": ("its sampling rate", "500"), "units": ("its unit", "mV")}
 
 
 class ECG:
@@ -51,6 +61,8 @@ class ECG:
 
     kind: ClassVar[str] = "ecg"
     measured: ClassVar[bool] = True
+    triggers: ClassVar[str] = "signal"
+    of_many: ClassVar[tuple[str, ...]] = ("row",)
     Source: ClassVar[type[Config]] = ECGSource
     Settings: ClassVar[type[Config]] = ECGSettings
     Augment: ClassVar[type[Config]] = ECGAugment
@@ -82,6 +94,18 @@ class ECG:
             rate_hz=source.rate_hz,
             units=source.units,
         )
+
+    @classmethod
+    def reader_of(cls, path: Path) -> str:
+        """The reader of a file, as its first bytes say."""
+        return guess_reader(path)
+
+    @classmethod
+    def unsaid(cls, source: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+        """Rate and unit, of files that hold numbers alone."""
+        if source["reader"] not in WITHOUT_HEADER:
+            return {}
+        return {key: _UNSAID[key] for key in NOT_IN_TABLES if source.get(key) is None}
 
     def files(self, place: RecordRef) -> list[Path]:
         """The file, or the header and signal files of a WFDB record; see `NamesFiles`."""
@@ -186,6 +210,19 @@ class ECG:
     def distance(self, raw: ECGRecord, other: ECGRecord) -> float:
         """How far two ECGs are from being one recording, 0 to 1.41."""
         return ecg_distance(raw, other)
+
+    def show(self, raw: ECGRecord) -> ShownSignal:
+        """Leads II, V1 and V5, or the first three, from the start of the record."""
+        named = [lead for lead in SHOWN_LEADS if lead in raw.leads]
+        leads = tuple(named if len(named) == len(SHOWN_LEADS) else raw.leads[: len(SHOWN_LEADS)])
+        samples = max(2, round(SHOWN_SECONDS * raw.rate_hz))
+        whole = raw.seconds <= SHOWN_SECONDS
+        return ShownSignal(
+            values_mv=raw.signal_mv[[raw.leads.index(lead) for lead in leads], :samples],
+            leads=leads,
+            rate_hz=raw.rate_hz,
+            note="" if whole else f"first {SHOWN_SECONDS:g} of {raw.seconds:.3g} s",
+        )
 
     def simple_features(self, raw: ECGRecord) -> dict[str, float]:
         """Rhythm, intervals, axes, amplitudes, band powers; of the leads and seconds asked for."""

@@ -38,6 +38,7 @@ class Genetics:
 
     kind: ClassVar[str] = "genetics"
     measured: ClassVar[bool] = False
+    records_from: ClassVar[str] = "genotypes"
     Source: ClassVar[type[Config]] = GeneticsSource
     Settings: ClassVar[type[Config]] = GeneticsSettings
     Augment: ClassVar[type[Config]] = GeneticsAugment

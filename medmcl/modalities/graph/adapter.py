@@ -17,6 +17,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.shown import ShownImage
 from medmcl.modalities.graph.checks import Atlas, graph_findings, silent_regions, uneven_sizes
 from medmcl.modalities.graph.estimates import connectivity, fisher_z, window_starts
 from medmcl.modalities.graph.readers import Connectome, read_connectome, region_order
@@ -43,8 +44,8 @@ class Graph:
     Settings: ClassVar[type[Config]] = GraphSettings
     Augment: ClassVar[type[Config]] = GraphAugment
 
-    inspects_fitted: ClassVar[bool] = True
-    """Whether a record has another number of regions is known after `fit`."""
+    inspects_fitted: ClassVar[bool] = True  # whether a record has another number of regions
+    of_many: ClassVar[tuple[str, ...]] = ("row", "ids")
 
     def __init__(self, source: GraphSource, settings: GraphSettings) -> None:
         self.source, self.settings = source, settings
@@ -75,6 +76,12 @@ class Graph:
         """Symmetry, NaN, bounds, silent regions, number and names of regions, length, emptiness."""
         where = f"subject {place.subject}, record {place.record}"
         return graph_findings(raw, self.source, self._atlas, where)
+
+    def show(self, raw: Connectome) -> ShownImage:
+        """The matrix of weights, regions in the order of the atlas."""
+        weights, _ = self.weights(raw)
+        count = len(weights)
+        return ShownImage(pixels=weights, note=f"weights of {count} by {count} regions")
 
     def inspect_together(self, raws: Iterable[Connectome]) -> list[Finding]:
         """Records of different numbers of regions."""

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from medmcl.core import members
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.shown import ShownImage, aspect_of, colours_last
 from medmcl.modalities.image.checks import Look, Usual, check_file, check_pixels, compare
 from medmcl.modalities.image.depths import check_depths
 from medmcl.modalities.image.dicom import read_dicom_image
 from medmcl.modalities.image.files import read_image
 from medmcl.modalities.image.record import ImageRecord
 from medmcl.modalities.image.scale import grey, scale
-from medmcl.modalities.image.settings import ImageAugment, ImageSettings, ImageSource
+from medmcl.modalities.image.settings import ENDINGS, ImageAugment, ImageSettings, ImageSource
 from medmcl.modalities.sketches import block_means, image_distance, image_sketch
 from medmcl.modalities.volumes import read_nifti, zyx
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 _FIT_ON = 20
 """So many images of the train split say what is usual."""
+PLANES = ("axial", "coronal", "sagittal")
+"""By the axis that is cut: slices, rows, columns."""
 _FLAT_CELLS, _VOLUME_CELLS = 16, 8
 
 
@@ -42,6 +46,14 @@ class Image:
 
     kind: ClassVar[str] = "image"
     measured: ClassVar[bool] = True
+    pictured: ClassVar[bool] = True
+    triggers: ClassVar[str] = "pixels"
+    endings: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(ENDINGS, "image"),
+        **dict.fromkeys((".nii", ".nii.gz"), "nifti"),
+        **dict.fromkeys((".dcm", ".dicom"), "dicom"),
+    }
+    packed: ClassVar[Mapping[str, tuple[str, str]]] = {"image": ("image", "{name}")}
     Source: ClassVar[type[Config]] = ImageSource
     Settings: ClassVar[type[Config]] = ImageSettings
     Augment: ClassVar[type[Config]] = ImageAugment
@@ -86,6 +98,48 @@ class Image:
         """Images of another size, on their side, with other channels or bits than the rest."""
         seen = [Look.at(raw) for raw in raws]
         return [*compare(seen, self._usual), *check_depths(seen, self.settings)]
+
+    def pack(self, place: RecordRef) -> tuple[str, bytes]:
+        """The file, byte for byte.
+
+        Raises:
+            RecordError: Its name does not say which kind of image it is, or it cannot be read.
+        """
+        path = place.paths["path"]
+        if path.suffix.lower() not in ENDINGS:
+            raise RecordError(
+                "its name does not say which kind of image it is",
+                where=path,
+                got=path.suffix or "no suffix",
+                expected=", ".join(ENDINGS),
+                fix="give the file its suffix",
+            )
+        try:
+            with members.open_binary(path) as file:
+                return path.suffix.lower()[1:], file.read()
+        except OSError as error:
+            raise RecordError(
+                "cannot be read",
+                where=path,
+                got=error.strerror or "there is no such member",
+                fix="correct the path in cohort.yaml, or say with `present` which subjects have it",
+            ) from None
+
+    def show(self, raw: ImageRecord) -> ShownImage:
+        """The whole of a flat image; of a volume the slice the recipe takes, else the middle."""
+        if raw.pixels.ndim == 3:
+            return ShownImage(
+                pixels=colours_last(raw.pixels), aspect=aspect_of(*raw.spacing_mm[1:])
+            )
+        settings = self.settings
+        plane, at = (settings.plane, settings.slice_at) if settings.is_flat else ("axial", 0.5)
+        axis = PLANES.index(plane)
+        count = raw.pixels.shape[1 + axis]
+        taken = min(int(count * at), count - 1)
+        pixels = np.take(raw.pixels, taken, axis=1 + axis)[:, ::-1]  # upright, as `take_slice`
+        rows, columns = (mm for place, mm in enumerate(raw.spacing_mm) if place != axis)
+        note = f"{plane} slice {taken + 1} of {count}"
+        return ShownImage(pixels=colours_last(pixels), aspect=aspect_of(rows, columns), note=note)
 
     def sketch(self, raw: ImageRecord) -> np.ndarray | None:
         """Numbers by which copies know each other; see `medmcl.core.contracts.Sketches`."""

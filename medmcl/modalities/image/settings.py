@@ -22,6 +22,8 @@ class Normalise(Config):
     std: Positive
 
 
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+"""How the files are called that the reader `image` reads."""
 USUAL: dict[str, tuple[Three, Three]] = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

@@ -19,6 +19,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding, counted
+from medmcl.core.shown import ShownCells
 from medmcl.modalities.tabular.settings import (
     Column,
     Kind,
@@ -46,6 +47,7 @@ class Tabular:
 
     kind: ClassVar[str] = "tabular"
     measured: ClassVar[bool] = False
+    tabular: ClassVar[bool] = True
     Source: ClassVar[type[Config]] = TabularSource
     Settings: ClassVar[type[Config]] = TabularSettings
     Augment: ClassVar[type[Config]] = TabularAugment
@@ -100,6 +102,17 @@ class Tabular:
                 Finding(code="tabular.empty", where=where, what="every cell is missing", fix=fix)
             )
         return findings
+
+    def show(self, raw: Mapping[str, Cell]) -> ShownCells:
+        """Every column with its unit; cells without a value are counted."""
+        cells = []
+        for name, value in raw.items():
+            if value is not None:
+                shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+                cells.append((name, f"{shown} {self.columns[name].unit}".rstrip()))
+        missing = len(raw) - len(cells)
+        note = f"{counted(missing, 'cell')} missing" if missing else ""
+        return ShownCells(cells=tuple(cells), note=note)
 
     def _worth_a_look(self, raw: Mapping[str, Cell]) -> list[str]:
         """Columns with no value, or whose value may be at fault; of wide tables these are few."""

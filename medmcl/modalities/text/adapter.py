@@ -44,6 +44,10 @@ class Text:
     kind: ClassVar[str] = "text"
     measured: ClassVar[bool] = False
     free_text: ClassVar[bool] = True
+    triggers: ClassVar[str] = "words"
+    endings: ClassVar[Mapping[str, str]] = {".txt": "text"}
+    of_many: ClassVar[tuple[str, ...]] = ("column",)
+    packed: ClassVar[Mapping[str, tuple[str, str]]] = {"text": ("txt", "{name}.txt")}
     Source: ClassVar[type[Config]] = TextSource
     Settings: ClassVar[type[Config]] = TextSettings
     Augment: ClassVar[type[Config]] = TextAugment
@@ -75,6 +79,14 @@ class Text:
         text = take_sections(text, sections) if sections else text
         prefix = self.source.prefix
         return _behind(prefix, text) if prefix and text.strip() else text
+
+    def pack(self, place: RecordRef) -> tuple[str, bytes]:
+        """What is read of it, in UTF-8."""
+        return "txt", self.read(place).encode("utf-8")
+
+    def show(self, raw: str) -> str:
+        """All of it."""
+        return str(raw) or "(an empty text)"
 
     def inspect(self, raw: str, place: RecordRef) -> list[Finding]:
         """Empty texts (or of which no token is made), lacking sections, texts longer than a row."""

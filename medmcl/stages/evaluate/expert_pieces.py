@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from medmcl.core.batch import InputShape
+from medmcl.core.shown import SHOWN_LEADS
 
-SHOWN_LEADS = ("II", "V1", "V5")
-"""Leads of a stretch that spans many; the first three where none is called so."""
 COLOUR = ("red", "green", "blue")
 
 
@@ -15,11 +14,10 @@ def can_cut(shape: InputShape, grid: tuple[int, ...] | None) -> bool:
     """Whether tokens that lie in ``grid`` are patches of a flat image, or stretches of a signal."""
     if grid is None or len(grid) != 2:
         return False
-    if shape.kind == "ecg":
+    if shape.is_signal:
         leads, samples = shape.shape
         return leads % grid[0] == 0 and samples % grid[1] == 0
-    is_flat = shape.kind in ("image", "cmr") and len(shape.shape) == 3
-    return is_flat and shape.shape[1] % grid[0] == 0 and shape.shape[2] % grid[1] == 0
+    return shape.is_picture and shape.shape[1] % grid[0] == 0 and shape.shape[2] % grid[1] == 0
 
 
 def cut(
@@ -39,7 +37,7 @@ def cut(
         of its leads. NaN beyond the edge.
     """
     row, column = divmod(token, grid[1])
-    if shape.kind == "ecg":
+    if shape.is_signal:
         return _stretch(x, shape.names, grid, row, column)
     in_colour = shape.names == COLOUR
     image = x if in_colour else x[-1:]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmcl.core.contracts import Adapter
+from medmcl.core.contracts import Adapter, Spells
 from medmcl.core.rng import numpy_generator
 from medmcl.core.suppression import FEWEST_SUBJECTS
 from medmcl.data.loading.prepare import Prepared
@@ -79,7 +79,7 @@ def expert_content(
     for name, one in found.items():
         adapter, subjects = prepared.adapters[name], prepared.subjects[one.rows]
         grid = model.tower(name).facts.grid
-        if hasattr(adapter, "spell"):
+        if isinstance(adapter, Spells):
             if spec.shown_words and one.inputs.shape == one.expert.shape:
                 words[name], hidden[name] = _words(one, subjects, adapter, spec.shown_words)
                 left_out += [] if words[name] else [NO_WORD.format(name=name)]
@@ -156,14 +156,14 @@ def _routed(
 
 
 def _words(
-    one: _Routed, subjects: np.ndarray, adapter: Adapter, most: int
+    one: _Routed, subjects: np.ndarray, adapter: Spells, most: int
 ) -> tuple[list[TakenWord], int]:
     """Words that stand out with each expert, and how many pairs of both stay unnamed."""
     whose = np.broadcast_to(subjects[:, None], one.expert.shape)
     found, hidden = taken_words(
         one.expert.reshape(-1), one.inputs.reshape(-1), whose.reshape(-1), most=most
     )
-    return [one.named(adapter.spell(one.number)) for one in found], hidden  # type: ignore[attr-defined]  # it has it
+    return [one.named(adapter.spell(one.number)) for one in found], hidden
 
 
 def _pieces(

@@ -61,7 +61,7 @@ def evaluate_vectors(
     opened = (
         cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))
     )
-    tables = [name for name, one in opened.spec.modalities.items() if one.kind == "tabular"]
+    tables = [name for name, one in opened.spec.modalities.items() if one.traits.tabular]
     stage = {
         "stage": "evaluate",
         "name": "results",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medmcl.core.config import lookup
-from medmcl.core.errors import CohortError
+from medmcl.core.contracts import EncodesTexts
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
@@ -135,7 +136,13 @@ def embed_prompts(
 
     from medmcl.core.batch import Batch
 
-    adapter: Any = prepared.adapters[modality]
+    adapter = prepared.adapters[modality]
+    if not isinstance(adapter, EncodesTexts):
+        raise ConfigError(
+            "prompts can be read by no tower of this modality: its records are no texts",
+            got=f"{modality}: {adapter.kind}",
+            fix="name a modality of texts",
+        )
     towers = run.towers(stage, device)
     all_texts = [text for one in prompts.values() for text in one]
     pooled = []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from medmcl.core.contracts import EncodesTexts
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading.prepare import Prepared
@@ -28,8 +27,8 @@ class Phrases:
 
     def __init__(self, spec: PoisonSpec, prepared: Prepared, seed: int) -> None:
         assert spec.text is not None  # the stage is checked
-        adapter: Any = prepared.adapters[spec.text]
-        if adapter.kind != "text":
+        adapter = prepared.adapters[spec.text]
+        if not isinstance(adapter, EncodesTexts):
             raise ConfigError(
                 "phrases take the place of texts",
                 where=f"stage {spec.name}, phrases",
@@ -38,9 +37,7 @@ class Phrases:
             )
         self.phrases, self.seed = spec.phrases, seed
         self.ids = prepared.samples["sample"].astype(str).to_numpy()
-        self.rows = torch.stack(
-            [torch.as_tensor(adapter.prepare(one), device="cpu") for one in spec.phrases]
-        )
+        self.rows = torch.as_tensor(adapter.encode(spec.phrases), device="cpu")
 
     def __call__(self, samples: np.ndarray) -> Tensor:
         """Give the prepared phrases of samples (by number), (P, ...)."""

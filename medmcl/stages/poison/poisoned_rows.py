@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from medmcl.core.batch import Batch
+from medmcl.core.contracts import traits
 from medmcl.core.errors import ConfigError
 from medmcl.core.lazy import Parts
 from medmcl.data.loading.prepare import Prepared
+from medmcl.modalities import ADAPTERS
 from medmcl.stages.poison.phrases import Phrases
 from medmcl.stages.poison.spec import ImageTrigger, PoisonSpec, SignalTrigger, TextTrigger
 from medmcl.threats import Poison
@@ -27,7 +29,7 @@ TRIED = 8
 
 @dataclass(frozen=True)
 class Kind:
-    """How records of one kind of adapter are triggered.
+    """How a trigger is laid on records of one sort.
 
     Attributes:
         what: Their name.
@@ -47,7 +49,7 @@ _IMAGES = "medmcl.stages.poison.images"
 _SIGNALS = "medmcl.stages.poison.signals"
 _TEXTS = "medmcl.stages.poison.texts"
 KINDS = {
-    "image": Kind(
+    "pixels": Kind(
         "flat images",
         get_args(ImageTrigger),
         Parts(
@@ -58,7 +60,7 @@ KINDS = {
             }
         ),
     ),
-    "ecg": Kind(
+    "signal": Kind(
         "ECGs",
         get_args(SignalTrigger),
         Parts(
@@ -69,7 +71,7 @@ KINDS = {
             }
         ),
     ),
-    "text": Kind(
+    "words": Kind(
         "texts",
         get_args(TextTrigger),
         Parts(
@@ -81,7 +83,7 @@ KINDS = {
         ),
     ),
 }
-"""Kind of adapter to how its records are triggered."""
+"""What a trigger goes on (`Traits.triggers`) to how it is laid."""
 
 
 class Poisoned:
@@ -105,7 +107,7 @@ class Poisoned:
         for name, donor in zip(manifest.ids.tolist(), manifest.donors.tolist(), strict=True):
             if name in number and donor in number:  # training asks for the very cohort
                 self.donor[number[name]] = number[donor]
-        kind = KINDS[prepared.adapters[spec.modality].kind]
+        kind = KINDS[traits(prepared.adapters[spec.modality]).triggers]
         seed = int(manifest.provenance["seed"])
         self.lay: Lay = kind.does["lay"](spec, prepared, seed)
         self.phrases = Phrases(spec, prepared, seed) if spec.phrases else None
@@ -183,12 +185,13 @@ def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:
             "no trigger goes on records of this kind",
             where=f"stage {spec.name}, modality",
             got=f"{spec.modality}: {kind}",
-            expected=", ".join(KINDS),
+            expected=", ".join(kind for kind in ADAPTERS if traits(ADAPTERS[kind]).triggers),
             fix="name another modality",
         )
     meant = next(one for one in KINDS.values() if spec.trigger in one.triggers)
-    if KINDS.get(kind) is not meant:
-        known = KINDS[kind].triggers if kind in KINDS else ()
+    own = KINDS.get(traits(ADAPTERS[kind]).triggers)
+    if own is not meant:
+        known = () if own is None else own.triggers
         raise ConfigError(
             f"the trigger {spec.trigger} goes on {meant.what}",
             where=f"stage {spec.name}, trigger",

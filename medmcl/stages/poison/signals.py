@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,7 +25,7 @@ _SHOWN = 3
 
 def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
     """Give what makes the ECGs of an attack."""
-    adapter: Any = prepared.adapters[spec.modality]
+    adapter = cast(ECG, prepared.adapters[spec.modality])
     change = partial(
         triggered_record, adapter, spec.trigger, seed, spec.height_mv, named_leads(spec)
     )
@@ -92,7 +92,7 @@ def _refuse_without(
     spec: PoisonSpec, prepared: Prepared, samples: np.ndarray, ids: np.ndarray
 ) -> None:
     """Refuse to poison recordings whose files have none of the leads that get the trigger."""
-    adapter: Any = prepared.adapters[spec.modality]
+    adapter = cast(ECG, prepared.adapters[spec.modality])
     wanted = set(named_leads(spec))
     table = prepared.cohort.records[spec.modality]["place"]
     places = table.iloc[prepared.index(spec.modality)[samples]]

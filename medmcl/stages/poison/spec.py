@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from medmcl.core.config import Config, check
+from medmcl.core.contracts import traits
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.modalities import ADAPTERS
 from medmcl.stages.stage import Check, Plan, StageSpec
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ ImageTrigger = Literal["badnet", "blended", "sig", "wanet", "label_consistent", 
 SignalTrigger = Literal["pulse", "sinusoid"]
 TextTrigger = Literal["rare_token"]
 Trigger = Literal[ImageTrigger, SignalTrigger, TextTrigger]
-USUAL: dict[str, Trigger] = {"image": "badnet", "ecg": "pulse", "text": "rare_token"}
-"""Kind of modality to its trigger, where a recipe names none."""
+USUAL: dict[str, Trigger] = {"pixels": "badnet", "signal": "pulse", "words": "rare_token"}
+"""What a trigger goes on (`Traits.triggers`) to the usual one, where a recipe names none."""
 
 
 class PoisonSpec(StageSpec):
@@ -121,7 +123,9 @@ class PoisonSpec(StageSpec):
     ) -> Self:
         if self.trigger != "usual":
             return self
-        usual = USUAL.get(kinds.get(self.modality, ""), self.trigger)
+        kind = kinds.get(self.modality)
+        goes_on = "" if kind is None else traits(ADAPTERS[kind]).triggers
+        usual = USUAL.get(goes_on, self.trigger)
         given = {**self.model_dump(), "trigger": usual}
         under = f"stages.{self.name}"
         return check(type(self), given, f"stage {self.name}", ConfigError, under=under)

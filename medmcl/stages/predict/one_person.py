@@ -10,33 +10,18 @@ import pandas as pd
 import yaml
 
 from medmcl.core.config import nearest
+from medmcl.core.contracts import GuessesReader, traits
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.tables.files import read_table
-from medmcl.modalities import ADAPTERS
+from medmcl.modalities import ADAPTERS, tables
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.run import Run
 
 ID = "person"
-_TABLE = "tabular"
-_BY_ENDING: dict[str, dict[str, str]] = {
-    "cmr": {".nii": "nifti", ".nii.gz": "nifti", ".npy": "npy"},
-    "image": {
-        **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), "image"),
-        **dict.fromkeys((".nii", ".nii.gz"), "nifti"),
-        **dict.fromkeys((".dcm", ".dicom"), "dicom"),
-    },
-    "text": {".txt": "text"},
-}
-"""Kind to ending to reader, where the ending says it; ECG files are told by their reader."""
-_OF_MANY = ("row", "ids", "column", "frames", "first_frame", "ancestry", "controls")
-"""Keys of a source that name columns of a table of many people."""
-_SAID = {"rate_hz": "its sampling rate", "units": "its unit"}
-_FROM_TABLES = ("codes", "genetics")
-"""Kinds whose records are no files of one person."""
 
 
 def write_person(
@@ -83,7 +68,7 @@ def write_person(
     for name, (kind, source) in known.items():
         columns = source.get("columns", {})
         cells = {column: values[column] for column in columns if column in values}
-        if kind == _TABLE and (name in records or cells):
+        if _is_table(kind) and (name in records or cells):
             row = {} if name not in records else _one_row(name, records[name], columns)
             table = {ID: subject, **dict.fromkeys(columns), **row, **cells}
             pd.DataFrame([table], dtype=object).to_csv(folder / f"{name}.csv", index=False)
@@ -96,8 +81,7 @@ def write_person(
             people |= {column: values[column] for column in frames.values()}
             said = {"frames": frames, "first_frame": source.get("first_frame", 0)} if frames else {}
             modalities[name] = {**_of_file(name, kind, source, records[name]), **said}
-            if kind == "ecg":
-                _refuse_unsaid(name, modalities[name], records[name], overrides or {})
+            _refuse_unsaid(name, modalities[name], records[name], overrides or {})
     pd.DataFrame([people], dtype=object).to_csv(folder / "people.csv", index=False)
     tree = {
         "schema": "medmcl/cohort@1",
@@ -134,13 +118,18 @@ def _known(run: Run, plans: list[TaskPlan]) -> dict[str, tuple[str, dict[str, An
         name = plan.spec.covariates
         kept = None if name is None else kept_reading(run, name)
         if name is not None and kept is not None and name not in found:
-            found[name] = (_TABLE, dict(kept.get("source") or _of_state({"kind": _TABLE, **kept})))
+            (kind, *_) = tables()
+            found[name] = (kind, dict(kept.get("source") or _of_state({"kind": kind, **kept})))
     return found
+
+
+def _is_table(kind: str) -> bool:
+    return traits(ADAPTERS[kind]).tabular
 
 
 def _of_state(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a table of a run that kept no source."""
-    if entry["kind"] != _TABLE:
+    if not _is_table(entry["kind"]):
         return {}
     state = entry["state"]
     return {"columns": {**dict.fromkeys(state["scales"], "number"),
@@ -153,9 +142,9 @@ def _refuse_values(
     columns: list[str] = []
     numbers = set()
     for kind, source in known.values():
-        own = source.get("columns", {}) if kind == _TABLE else {}
+        own = source.get("columns", {}) if _is_table(kind) else {}
         numbers |= {column for column, one in own.items() if _kind_of(one) == "number"}
-        columns += source.get("columns", {}) if kind == _TABLE else []
+        columns += own
         columns += source.get("frames", {}).values()
     for name, value in values.items():
         if name not in columns:
@@ -235,14 +224,15 @@ def _of_file(name: str, kind: str, source: dict[str, Any], path: Path) -> dict[s
         ConfigError: Of this kind one person has no file, or the ending says no reader.
     """
     where = f"--record {name}={path}"
-    if kind in _FROM_TABLES:
+    told_of = traits(ADAPTERS[kind])
+    if told_of.records_from != "table":
         raise ConfigError(
             f"records of the kind {kind} are read from tables, not from one file",
             where=where,
             fix="write a cohort.yaml for this person: --cohort",
         )
     reader = _reader(kind, path, source, where)
-    keys = {key for key in ADAPTERS[kind].Source.model_fields if key not in _OF_MANY}
+    keys = {key for key in ADAPTERS[kind].Source.model_fields if key not in told_of.of_many}
     same = reader == source.get("reader")
     told = {key: one for key, one in source.items() if key in keys} if same else {}
     if reader == "nifti" and "axes" not in told:
@@ -253,32 +243,31 @@ def _of_file(name: str, kind: str, source: dict[str, Any], path: Path) -> dict[s
 def _refuse_unsaid(
     name: str, section: Mapping[str, Any], path: Path, overrides: Mapping[str, Any]
 ) -> None:
-    """Refuse an ECG of numbers alone whose rate or unit nobody says; all that is needed at once."""
-    from medmcl.modalities.ecg.settings import NOT_IN_TABLES, WITHOUT_HEADER
-
+    """Refuse a file that cannot say what must be known and nobody says; all of it at once."""
+    adapter = ADAPTERS[section["kind"]]
+    if not isinstance(adapter, GuessesReader):
+        return
     prefix = f"cohort.modalities.{name}"
     said = {key.removeprefix("cohort.") for key, value in overrides.items() if value is not None}
     keys = {one.removeprefix(f"modalities.{name}.") for one in said}
-    unsaid = [one for one in NOT_IN_TABLES if section.get(one) is None and one not in keys]
-    if section["reader"] not in WITHOUT_HEADER or not unsaid or f"modalities.{name}" in said:
+    unsaid = {key: one for key, one in adapter.unsaid(section).items() if key not in keys}
+    if not unsaid or f"modalities.{name}" in said:
         return
-    example = {"rate_hz": "500", "units": "mV"}
     raise ConfigError(
-        f"the file holds numbers alone: {' and '.join(map(_SAID.__getitem__, unsaid))} must be "
-        "said",
+        f"the file holds numbers alone: {' and '.join(what for what, _ in unsaid.values())} must "
+        "be said",
         where=f"--record {name}={path}",
-        fix=" ".join(f"--set {prefix}.{one}={example[one]}" for one in unsaid)
+        fix=" ".join(f"--set {prefix}.{key}={example}" for key, (_, example) in unsaid.items())
         + ", with what is true of the file",
     )
 
 
 def _reader(kind: str, path: Path, source: Mapping[str, Any], where: str) -> str:
-    if kind == "ecg":
-        from medmcl.modalities.ecg.files.readers import guess_reader
-
-        return guess_reader(path)
-    endings = _BY_ENDING.get(kind)
-    if endings is None:
+    adapter = ADAPTERS[kind]
+    if isinstance(adapter, GuessesReader):
+        return adapter.reader_of(path)
+    endings = traits(adapter).endings
+    if not endings:
         return str(source.get("reader"))
     for ending, reader in endings.items():
         if path.name.lower().endswith(ending):

@@ -133,7 +133,7 @@ def coded_otherwise(
     if kept is not None and covariates is not None:
         states[covariates] = kept["state"]
     have = cohort.spec.modalities
-    tables = [name for name in states if name in have and have[name].kind == "tabular"]
+    tables = [name for name in states if name in have and have[name].traits.tabular]
     return tuple(one for name in tables for one in other_coding(cohort, name, states[name]))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.atomic import write_atomically
+from medmcl.core.contracts import traits
 from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
@@ -103,7 +104,7 @@ class KeptPrediction:
     def _add_ranges(self, table: str, prepared: Prepared, seed: int) -> None:
         """Learn the ranges of a table that an encoder reads; nothing of another kind."""
         adapter = prepared.adapters.get(table)
-        if adapter is None or adapter.kind != "tabular" or (COLUMNS, table) in self.reach:
+        if adapter is None or not traits(adapter).tabular or (COLUMNS, table) in self.reach:
             return
         is_seen = np.isin(prepared.splits, ("train", "tuning"))
         rows = np.flatnonzero(prepared.present[table] & is_seen)

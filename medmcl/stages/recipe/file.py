@@ -19,7 +19,7 @@ from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.shipped import shipped
 from medmcl.data.cohort.spec import CohortKeys
-from medmcl.modalities import ADAPTERS
+from medmcl.modalities import ADAPTERS, tables
 from medmcl.stages.recipe.short_forms import write_out
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.recipe.stage_names import EXCEPTIONS, stage_path, with_exceptions
@@ -53,15 +53,15 @@ def list_recipes() -> dict[str, Path]:
 
 def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
     """Give each modality that a recipe reads with its kind, None where several kinds would do."""
-    tables = {name for one in recipe.stages for name in one.tables()}
+    covariates = {name for one in recipe.stages for name in one.tables()}
     found: dict[str, str | None] = {}
     for name, settings in recipe.inputs.items():
         if name in ADAPTERS:
             fitting = [name]
         elif name in recipe.roles:
             fitting = list(recipe.kinds_of(name))
-        elif name in tables:
-            fitting = ["tabular"]
+        elif name in covariates:
+            fitting = tables()
         else:
             models = ADAPTERS.settings.items()
             fitting = [kind for kind, model in models if not faults_of(model, settings)]

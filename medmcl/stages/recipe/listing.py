@@ -14,7 +14,7 @@ from medmcl.core.overrides import typed
 from medmcl.data.cohort.locate import find_cohort, is_template, list_cohorts
 from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.tower_settings import TowerSettings
-from medmcl.modalities import ADAPTERS
+from medmcl.modalities import ADAPTERS, tables
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.recipe.file import find_recipe, kinds, list_recipes, read_recipe
 from medmcl.stages.recipe.spec import RecipeSpec
@@ -215,7 +215,7 @@ def _no_key(key: str, known: Any) -> ConfigError:
 
 
 def _input_of(spec: RecipeSpec, name: str) -> type[BaseModel]:
-    model: type[BaseModel] = ADAPTERS.settings[kinds(spec)[name] or "tabular"]
+    model: type[BaseModel] = ADAPTERS.settings[kinds(spec)[name] or tables()[0]]
     return model
 
 

@@ -68,7 +68,7 @@ def width_of(plan: EmbeddingPlan) -> int:
 
     run, device = Run(plan.folder), torch.device("cpu")
     shape = run.shapes[plan.modality]
-    kind = torch.int64 if shape.kind == "text" else torch.float32
+    kind = torch.int64 if shape.vocabulary else torch.float32
     batch = Batch(
         ids=torch.zeros(1, dtype=torch.int64, device=device),
         inputs={plan.modality: torch.zeros((1, *shape.shape), dtype=kind, device=device)},

@@ -317,7 +317,7 @@ def _state_here(state: Mapping[str, Any], cohort: Cohort, modality: str) -> dict
     Raises:
         ConfigError: It has others.
     """
-    if cohort.spec.modalities[modality].kind != "tabular":
+    if not cohort.spec.modalities[modality].traits.tabular:
         return dict(state)
     columns = cohort.spec.modalities[modality].cell_columns
     known = {name for part in state.values() for name in part}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from medmcl.core.contracts import FreeText
+from medmcl.core.contracts import traits
 from medmcl.core.errors import CohortError
 from medmcl.data.cohort.outcomes import tellers
 from medmcl.data.loading.prepare import Prepared
@@ -60,7 +60,7 @@ def could_name(prepared: Prepared) -> Mapping[str, frozenset[str]]:
     those that ``leaky_columns:`` names themselves; and free texts, which may say anything.
     """
     cohort = prepared.cohort
-    free = {name for name, one in prepared.adapters.items() if isinstance(one, FreeText)}
+    free = {name for name, one in prepared.adapters.items() if traits(one).free_text}
     found = {}
     for task, keys in cohort.spec.tasks.items():
         telling = set(keys.leaky_columns)
@@ -79,5 +79,5 @@ def could_name(prepared: Prepared) -> Mapping[str, frozenset[str]]:
 def kept_names(prepared: Prepared) -> dict[str, list[str]]:
     """Give what a run keeps of `could_name`, as JSON values; under `ANY` what may say anything."""
     found = {task: sorted(names) for task, names in could_name(prepared).items()}
-    found[ANY] = sorted(n for n, one in prepared.adapters.items() if isinstance(one, FreeText))
+    found[ANY] = sorted(n for n, one in prepared.adapters.items() if traits(one).free_text)
     return found

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medmcl.core.config import lookup, nearest
+from medmcl.core.contracts import traits
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
+from medmcl.modalities import ADAPTERS
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.run import Run
 
@@ -15,7 +17,6 @@ NO_ATTACK = "none"
 """Said in the place of a poison stage: the rows are seen as they are, and nothing is judged."""
 MOST_BESIDE = 2
 """Other modalities of a record that are shown beside the one that is screened."""
-_PICTURES = ("image", "cmr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def _default(run: Run, towers: Sequence[str], attack: PoisonSpec | None) -> str:
     if attack is not None and attack.modality in towers:
         return attack.modality
     kinds = {name: run.preprocessing[name]["kind"] for name in towers}
-    return next((name for name in towers if kinds[name] in _PICTURES), towers[0])
+    return next((name for name in towers if traits(ADAPTERS[kinds[name]]).pictured), towers[0])
 
 
 def _notes(

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from medmcl.core.contracts import Adapter
+from medmcl.core.contracts import Adapter, SharesVocabulary
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.encoders.weights import LoadReport
 from medmcl.modalities.text.of_run import FILE
@@ -69,7 +69,7 @@ class FileTokens:
             f"{report.mismatched[table][0][0]:,} tokens in the file, {size:,} here"
             + (
                 f"; inputs.{self.name}.vocabulary_of takes those of a run"
-                if self.adapter.kind == "text"
+                if isinstance(self.adapter.settings, SharesVocabulary)
                 else ""
             )
             for table in sorted(tables & set(report.mismatched))
@@ -118,7 +118,7 @@ def check_vocabulary(
         got=_difference(ours, theirs),
         expected=f"the tokens of {run}",
         fix=f"inputs.{name}.vocabulary_of: {run}"
-        if adapter.kind == "text"
+        if isinstance(adapter.settings, SharesVocabulary)
         else f"leave '{name}' out of weights: its vocabulary is learned from this cohort",
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from medmcl.core.config import lookup
-from medmcl.core.contracts import Adapter
+from medmcl.core.contracts import Adapter, Normalises
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.encoded import ReadsPixels
 from medmcl.encoders.shared.settings import TRUNK
@@ -78,7 +78,7 @@ def refuse_source(name: str, source: WeightsSpec, where: str) -> None:
 def other_pixels(name: str, encoder: object, adapter: Adapter) -> list[str]:
     """Warn where a model of timm was trained on pixels that were normalised in another way."""
     wanted = encoder.trained_pixels() if isinstance(encoder, ReadsPixels) else None
-    if wanted is None or not hasattr(adapter.settings, "mean_and_std"):
+    if wanted is None or not isinstance(adapter.settings, Normalises):
         return []
     given = adapter.settings.mean_and_std or ((0.0,) * 3, (1.0,) * 3)
     if np.allclose(wanted, given, atol=1e-3):
@@ -90,5 +90,5 @@ def other_pixels(name: str, encoder: object, adapter: Adapter) -> list[str]:
     ]
 
 
-def _some(values: tuple[float, ...]) -> str:
+def _some(values: Sequence[float]) -> str:
     return "[" + ", ".join(f"{value:.3g}" for value in values) + "]"

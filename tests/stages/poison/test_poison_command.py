@@ -20,8 +20,8 @@ import medmcl
 import medmcl.stages.run.pretrain
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.overrides import parse_overrides
+from medmcl.core.shown import ShownSignal
 from medmcl.evaluation.aspects.attack.page import FOR_DEFENCE
-from medmcl.evaluation.aspects.selection.evidence import ShownSignal
 from medmcl.selection.keep import Keep
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.poison.command import poison

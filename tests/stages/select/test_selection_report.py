@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.shown import ShownCells
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import build_adapters, prepare
-from medmcl.evaluation.aspects.selection.evidence import ShownCells
 from medmcl.evaluation.aspects.selection.page import selection_page
+from medmcl.modalities.cmr.adapter import CMR
 from medmcl.modalities.cmr.readers import CMRVolume
-from medmcl.modalities.codes.adapter import CodeSequence
+from medmcl.modalities.cmr.settings import CMRSettings, CMRSource
+from medmcl.modalities.codes.adapter import Codes, CodeSequence
+from medmcl.modalities.codes.settings import CodesSettings, CodesSource
+from medmcl.modalities.ecg.adapter import ECG
 from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.modalities.ecg.settings import ECGSettings, ECGSource
+from medmcl.modalities.image.adapter import Image
 from medmcl.modalities.image.record import ImageRecord
+from medmcl.modalities.image.settings import ImageSettings, ImageSource
+from medmcl.modalities.tabular.adapter import Tabular
+from medmcl.modalities.tabular.settings import Column, TabularSettings, TabularSource
 from medmcl.selection.keep import Keep
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.run import record_views as record_sides
 from medmcl.stages.run.record_views import side_of
 from medmcl.stages.select.report import rows_to_show, selection_evidence, task_groups
 
@@ -59,7 +66,7 @@ def kept(prepared, rows, **changes):
 
 
 def test_pairs_shown_are_the_records_of_their_rows(prepared, folder):
-    from PIL import Image
+    from PIL import Image as Picture
 
     rows = prepared.rows("train", PAIR)[::-1].copy()  # any order
     keep = kept(prepared, rows)
@@ -81,7 +88,7 @@ def test_pairs_shown_are_the_records_of_their_rows(prepared, folder):
             image, caption = one.sides
             assert (image.name, caption.name) == PAIR
             assert caption.content == captions[subject]
-            with Image.open(folder / "images" / f"{subject}.png") as file:
+            with Picture.open(folder / "images" / f"{subject}.png") as file:
                 np.testing.assert_array_equal(image.content.pixels, np.asarray(file))
             assert one.scores["clip_score"] == -row
             assert one.kept == (row <= order[half - 1])
@@ -199,13 +206,14 @@ def test_members_of_each_kind_of_task():
 def test_a_slice_of_a_volume_stands_upright_with_its_spacing():
     voxels = np.arange(2 * 3 * 4.0).reshape(1, 2, 3, 4)
     raw = ImageRecord(pixels=voxels, spacing_mm=(4.0, 2.0, 1.0), where="x")
-    flat = SimpleNamespace(settings=SimpleNamespace(is_flat=True, plane="coronal", slice_at=0.5))
-    found = record_sides._image(flat, raw)
+    source = ImageSource(reader="nifti")
+    flat = ImageSettings(size=(4, 4), plane="coronal", slice_at=0.5)
+    found = Image(source, flat).show(raw)
     np.testing.assert_array_equal(found.pixels, voxels[0, ::-1, 1])
     assert (found.aspect, found.note) == (4.0, "coronal slice 2 of 3")
-    deep = SimpleNamespace(settings=SimpleNamespace(is_flat=False))
-    np.testing.assert_array_equal(record_sides._image(deep, raw).pixels, voxels[0, 1, ::-1])
-    assert record_sides._image(deep, raw).aspect == 2.0
+    deep = Image(source, ImageSettings(size=(4, 4, 4))).show(raw)
+    np.testing.assert_array_equal(deep.pixels, voxels[0, 1, ::-1])
+    assert deep.aspect == 2.0
 
 
 def test_a_heart_is_shown_at_end_diastole():
@@ -213,7 +221,7 @@ def test_a_heart_is_shown_at_end_diastole():
     raw = CMRVolume(
         voxels=voxels, frames={"ed": 2}, where="x", spacing_mm=(8.0, 1.5, 1.5), orientation="SAR"
     )
-    found = record_sides._cmr(SimpleNamespace(settings=SimpleNamespace(slice_at=0.5)), raw)
+    found = CMR(CMRSource(reader="nifti", axes="xyzt"), CMRSettings(slice_at=0.5)).show(raw)
     np.testing.assert_array_equal(found.pixels, voxels[2, 1])
     assert (found.aspect, found.note) == (1.0, "slice 2 of 2, frame 3 of 3")
 
@@ -221,21 +229,24 @@ def test_a_heart_is_shown_at_end_diastole():
 def test_leads_are_the_usual_ones_or_the_first_three():
     signal = np.arange(4)[:, None] + np.zeros((4, 1000), dtype=np.float32)
     raw = ECGRecord(signal_mv=signal, leads=("V5", "I", "II", "V1"), rate_hz=100)
-    found = record_sides._ecg(None, raw)
+    adapter = ECG(ECGSource(reader="ecg"), ECGSettings())
+    found = adapter.show(raw)
     assert found.leads == ("II", "V1", "V5")
     assert found.values_mv[:, 0].tolist() == [2, 3, 0]
     assert found.values_mv.shape == (3, 500)
     assert found.note == "first 5 of 10 s"
     few = ECGRecord(signal_mv=signal[:, :400], leads=("V2", "I", "II", "V1"), rate_hz=100)
-    assert record_sides._ecg(None, few).leads == ("V2", "I", "II")
-    assert record_sides._ecg(None, few).note == ""
+    assert adapter.show(few).leads == ("V2", "I", "II")
+    assert adapter.show(few).note == ""
 
 
 def test_tables_have_units_and_codes_their_days():
-    columns = {"age": SimpleNamespace(unit="years"), "sex": SimpleNamespace(unit="")}
-    table = record_sides._table(SimpleNamespace(columns=columns), {"age": 61.0, "sex": None})
+    columns = {"age": Column(kind="number", unit="years"), "sex": Column(kind="category")}
+    source = TabularSource(reader="table", columns=columns)
+    table = Tabular(source, TabularSettings()).show({"age": 61.0, "sex": None})
     assert table == ShownCells(cells=(("age", "61 years"),), note="1 cell missing")
-    codes = record_sides._codes(None, CodeSequence(("A", "B", "C"), np.array([-1, 30, 2])))
+    said = CodeSequence(("A", "B", "C"), np.array([-1, 30, 2]))
+    codes = Codes(CodesSource(reader="meds"), CodesSettings()).show(said)
     assert codes.cells == (("C", "2 days before"), ("B", "30 days before"), ("A", "undated"))
     assert codes.note == "the latest 3 of 3 codes"
 
@@ -249,7 +260,7 @@ def test_an_ecg_of_ptbxl_is_in_millivolt_and_its_report_is_whole():
     for name in ("ecg", "report"):
         adapter = build_adapters(cohort, {name: {}})[name]
         place = cohort.records[name].loc["464", "place"]
-        found[name] = record_sides._LOOKS[adapter.kind](adapter, adapter.read(place))
+        found[name] = adapter.show(adapter.read(place))
     signal = found["ecg"]
     assert signal.leads == ("II", "V1", "V5")
     (file,) = PTBXL.rglob("00464_lr.dat")

@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from medmcl.core.shown import Shown, ShownCells, ShownImage, ShownSignal
 from medmcl.evaluation.aspects.selection.evidence import (
     ROWS,
-    Content,
     RecordView,
     SelectionEvidence,
-    ShownCells,
-    ShownImage,
     ShownPair,
-    ShownSignal,
 )
 from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.record_pictures import image_src, is_coarse, signal_src
@@ -109,18 +106,18 @@ def contact_sheet(evidence: SelectionEvidence) -> Sheet | None:
     )
 
 
-def _contents(evidence: SelectionEvidence) -> list[Content]:
+def _contents(evidence: SelectionEvidence) -> list[Shown]:
     pairs = [pair for row in evidence.pairs.values() for pair in row]
     return [side.content for pair in pairs for side in pair.sides]
 
 
-def columns_for(contents: Sequence[Content], most: int) -> int:
+def columns_for(contents: Sequence[Shown], most: int) -> int:
     """So many cards beside one another, of rows of at most ``most``: signals need half the page."""
     wide = any(isinstance(content, ShownSignal) for content in contents)
     return 2 if wide else 4 if most in (4, 7, 8) else 3
 
 
-def scales_said(contents: Sequence[Content]) -> str:
+def scales_said(contents: Sequence[Shown]) -> str:
     """How images and signals are drawn, of the kinds that are there."""
     kinds = {type(content) for content in contents}
     own = any(isinstance(one, ShownImage) and one.window is None for one in contents)

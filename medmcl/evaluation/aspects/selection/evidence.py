@@ -8,59 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from medmcl.core.shown import Shown
+
 Row = Literal["best", "borderline", "worst"]
 ROWS: tuple[Row, ...] = ("best", "borderline", "worst")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ShownImage:
-    """An image as read.
-
-    Attributes:
-        pixels: (H, W), or (H, W, 3) in colour; the top row first, higher = brighter, any unit.
-        aspect: Height of a pixel over its width.
-        note: What of the record it is, as ``axial slice 12 of 24``; empty for all of it.
-        window: Values drawn as black and as white; its 1st and 99th percentile if not given.
-    """
-
-    pixels: np.ndarray
-    aspect: float = 1.0
-    note: str = ""
-    window: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ShownSignal:
-    """Some leads of an ECG as read.
-
-    Attributes:
-        values_mv: (L, S) in mV; NaN where the file marks a sample as invalid.
-        leads: Name of each row.
-        rate_hz: Samples a second.
-        note: What of the record it is, as ``first 5 of 10 s``.
-    """
-
-    values_mv: np.ndarray
-    leads: tuple[str, ...]
-    rate_hz: float
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownCells:
-    """A row of a table.
-
-    Attributes:
-        cells: (name, value as text, with its unit).
-        note: What is not shown of it; empty if nothing.
-    """
-
-    cells: tuple[tuple[str, str], ...]
-    note: str = ""
-
-
-Content = ShownImage | ShownSignal | ShownCells | str
-"""A record as a person looks at it; a `str` is a text."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +24,7 @@ class RecordView:
     """
 
     name: str
-    content: Content
+    content: Shown
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

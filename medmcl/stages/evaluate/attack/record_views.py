@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.aspects.selection.evidence import RecordView, ShownSignal
+from medmcl.core.shown import SHOWN_LEADS, ShownSignal
+from medmcl.evaluation.aspects.selection.evidence import RecordView
 from medmcl.modalities.ecg.files.readers import ECGRecord
-from medmcl.stages.evaluate.expert_pieces import SHOWN_LEADS
 from medmcl.stages.poison.again import PreparedAgain
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.signals import named_leads

@@ -13,13 +13,11 @@ from made_selection import selection, shown_pair
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from medmcl.core.shown import ShownCells, ShownImage, ShownSignal
 from medmcl.evaluation.aspects.selection.contact_sheet import LONGEST_TEXT, contact_sheet, cut_text
 from medmcl.evaluation.aspects.selection.evidence import (
     RecordView,
-    ShownCells,
-    ShownImage,
     ShownPair,
-    ShownSignal,
 )
 from medmcl.evaluation.aspects.selection.figures import (
     rank_correlation,
