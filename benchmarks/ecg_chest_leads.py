@@ -1,7 +1,7 @@
 """Fit the weights that tell mixed-up chest leads, and say how often they are right.
 
     python benchmarks/ecg_chest_leads.py path/to/ptbxl \
-        > medmcl/modalities/ecg/checks/chest_weights.py
+        > medmcl/modalities/ecg/checks/chest.yaml
 
 Reads the 100 Hz files of PTB-XL (Wagner et al. 2020, CC BY 4.0) and simulated hearts, each also
 once disturbed (filtered, noise added). Folds 1 to 8 are fitted; folds 9 and 10, and all records by
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,7 @@ def tell(name: str, score: np.ndarray) -> None:
 
 
 def table(name: str, about: str, rows: np.ndarray) -> str:
-    """Write numbers as a text that Python reads back."""
+    """Write numbers as YAML."""
     lines = []
     for row in rows:
         line = ""
@@ -126,7 +127,7 @@ def table(name: str, about: str, rows: np.ndarray) -> str:
             line += f"{' ' if line else ''}{word}"
         lines.append(line)
     body = "\n".join(lines)
-    return f'{name} = """\n{body}\n"""\n"""{about}"""\n'
+    return f"# {about}\n{name}: >-\n{indent(body, '  ')}\n"
 
 
 def main() -> None:
@@ -151,12 +152,12 @@ def main() -> None:
     tell("hearts", (toy[half:] @ weight).numpy())
     parts = weight[:96].numpy().reshape(16, 6), weight[96:].numpy().reshape(8, 27)
     sys.stdout.write(
-        '"""Weights of `ecg_chest`; written by ``benchmarks/ecg_chest_leads.py``."""\n\n'
+        "# Weights of `chest`; written by `python benchmarks/ecg_chest_leads.py path/to/ptbxl`.\n"
     )
     about = "Eight measures and their squares, of V1 to V6: (16, 6)."
-    sys.stdout.write(table("LEAD_WEIGHTS", about, parts[0]))
+    sys.stdout.write(table("lead", about, parts[0]))
     about = "Correlations, partial correlations and their squares, of 27 pairs: (8, 27)."
-    sys.stdout.write(table("PAIR_WEIGHTS", about, parts[1]))
+    sys.stdout.write(table("pair", about, parts[1]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Fit the weights that tell exchanged limb electrodes, and say how often they are right.
 
     python benchmarks/ecg_electrodes.py path/to/ptbxl \
-        > medmcl/modalities/ecg/checks/electrodes_weights.py
+        > medmcl/modalities/ecg/checks/electrodes.yaml
 
 Data and method as in ``ecg_chest_leads.py``. Folds 1 to 8 are fitted; thresholds were chosen on
 folds 7 and 8 with weights of folds 1 to 6; folds 9 and 10 are judged. Rates go to stderr. Half a
@@ -65,9 +65,10 @@ def main() -> None:
         judge(f"folds {judged[0]} and {judged[1]}, disturbed", disturb(signals[chosen], 1), weight)
     judge("hearts", made[half:], weight)
     sys.stdout.write(
-        '"""Weights of `ecg_electrodes`; written by ``benchmarks/ecg_electrodes.py``."""\n\n'
+        "# Weights of `electrodes`; written by `python benchmarks/ecg_electrodes.py PTBXL`.\n"
     )
-    sys.stdout.write(table("WEIGHTS", "Fifty measures and their squares.", weight[None].numpy()))
+    about = "Fifty measures and their squares."
+    sys.stdout.write(table("weights", about, weight[None].numpy()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Fit the weights that tell a wrong sampling rate, and say how often they are right.
 
-    python benchmarks/ecg_rates.py path/to/ptbxl > medmcl/modalities/ecg/checks/rate_weights.py
+    python benchmarks/ecg_rates.py path/to/ptbxl > medmcl/modalities/ecg/checks/rate.yaml
 
 Reads the 100 Hz files of PTB-XL (Wagner et al. 2020, CC BY 4.0); adds simulated hearts and ECGs
 drawn from five waves with random timing. Each record is stated at 12 rates as it is, at 500 Hz and
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pandas as pd
@@ -183,7 +184,7 @@ def tell_pooled(name: str, odds: np.ndarray) -> None:
 
 
 def table(name: str, about: str, rows: np.ndarray) -> str:
-    """Write numbers as a text that Python reads back."""
+    """Write numbers as YAML."""
     lines, line = [], ""
     for number in rows.ravel():
         word = f"{number:.4g}"
@@ -192,7 +193,7 @@ def table(name: str, about: str, rows: np.ndarray) -> str:
             line = ""
         line += f"{' ' if line else ''}{word}"
     body = "\n".join([*lines, line])
-    return f'{name} = """\n{body}\n"""\n"""{about}"""\n'
+    return f"# {about}\n{name}: >-\n{indent(body, '  ')}\n"
 
 
 def main() -> None:
@@ -214,10 +215,12 @@ def main() -> None:
                 tell_pooled(f"folds {words}, {kind}", odds)
     for name, kinds in zip(("hearts", "drawn"), made, strict=True):
         tell(name, odds_of(kinds[0][len(kinds[0]) // 2 :], fitted))
-    sys.stdout.write('"""Weights of `ecg_rate`; written by ``benchmarks/ecg_rates.py``."""\n\n')
+    sys.stdout.write(
+        "# Weights of `rate`; written by `python benchmarks/ecg_rates.py path/to/ptbxl`.\n"
+    )
     about = "Measures and their squares by four curves: (134, 4)."
-    sys.stdout.write(table("WEIGHTS", about, fitted[0]))
-    sys.stdout.write(table("BIASES", "Of 12 factors.", fitted[1]))
+    sys.stdout.write(table("weights", about, fitted[0]))
+    sys.stdout.write(table("biases", "Of 12 factors.", fitted[1]))
 
 
 if __name__ == "__main__":

@@ -43,21 +43,9 @@ from medmcl.modalities.text.clinical_words import (
     word_set,
 )
 
-ABBREVIATIONS = UNITS_WITH_STOP - {"in"} | word_set(
-    "jan feb mar apr jun jul aug sep sept oct nov dec okt dez janv fevr avr juil maj",
-    "mon tue tues wed thu thur thurs fri sat sun",
-    "dr drs prof mr mrs ms med dipl jr sr vs ca approx fig figs tab vol max min incl excl st inc",
-    "ltd corp mt pat pt pts resp cf al etc dept ref est ext int dx hx rx tx fx sx ant post lat inf",
-    "sup lt rt bil bilat unilat contralat ipsilat prox dist med bds li re ob unt mittl hö vä",
-    "wt ht temp cont appt hosp inj sol soln susp supp oint elix pulv rep sig disp amt avg",
-    "tel str kl",
-    "bzw ggf evtl inkl exkl sog syst diast abs gr abb insb insbes usw usf u o zn wg bzgl vgl jew",
-    "mögl fragl wahrsch path pathol neg pos unvollst inkompl kompl unspez supraventr ventr evt",
-    "intraventr unbest chron akut abn anter amplitudkrit biphas indiff desz asz asc desc env mme",
-    "bes allg entspr vermutl mind geb klin radiol kardiol rad beh vänst",
-)
+ABBREVIATIONS = UNITS_WITH_STOP - {"in"} | word_set("abbreviations")
 """What a full stop belongs to; short for a word, in reports of three languages."""
-ANSWERS = word_set("no yes none not negative nein ja keine kein nicht oui non aucun")
+ANSWERS = word_set("answers")
 """What stays with the question before it."""
 
 _SHORT = 4  # letters that a word may have whose stop before a number ends no sentence

@@ -16,7 +16,7 @@ from itertools import combinations
 
 import numpy as np
 
-from medmcl.modalities.ecg.checks.chest_weights import LEAD_WEIGHTS, PAIR_WEIGHTS
+from medmcl.modalities.ecg.checks.learned import learned
 from medmcl.modalities.ecg.checks.shapes import LEADS, MEASURES, Shapes
 
 RIDGE = 0.02
@@ -97,10 +97,10 @@ def _given_others(like: np.ndarray) -> np.ndarray:
 def weights() -> tuple[np.ndarray, np.ndarray]:
     """Weights of measures and their squares, (16, 8), and of pairs and their squares, (8, 8, 8)."""
     lead = np.zeros((2 * MEASURES, len(LEADS)))
-    lead[:, 2:] = np.array(LEAD_WEIGHTS.split(), dtype=float).reshape(2 * MEASURES, -1)
+    lead[:, 2:] = learned("chest")["lead"].reshape(2 * MEASURES, -1)
     pair = np.zeros((8, len(LEADS), len(LEADS)))
     first, second = pairs()
-    pair[:, first, second] = np.array(PAIR_WEIGHTS.split(), dtype=float).reshape(8, -1)
+    pair[:, first, second] = learned("chest")["pair"].reshape(8, -1)
     return lead, pair
 
 

@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from medmcl.modalities.ecg.checks.electrodes_weights import WEIGHTS
+from medmcl.modalities.ecg.checks.learned import learned
 from medmcl.modalities.ecg.checks.shapes import LEADS, MEASURES, SUM, THIRD, TURNED, Shapes
 
 WORDS = (
@@ -45,7 +45,7 @@ ELECTRODES = 4
 def log_odds(shapes: Shapes) -> np.ndarray:
     """Weigh the mistakes against none: log-odds of each in `WORDS`, (6,); the first is 0."""
     measured = measure(shapes)
-    score = np.concatenate([measured, measured**2], axis=1) @ _weights()
+    score = np.concatenate([measured, measured**2], axis=1) @ learned("electrodes")["weights"]
     return np.asarray(score - score[0])
 
 
@@ -93,8 +93,3 @@ def _fixed() -> tuple[np.ndarray, np.ndarray]:
     opposite = (want[:, :, None] == -measured).all(axis=3)
     rows = np.array([0, 1, THIRD, SUM])[(same | opposite).argmax(axis=2)]
     return rows, np.where(same.any(axis=2), 1, -1)
-
-
-@cache
-def _weights() -> np.ndarray:
-    return np.array(WEIGHTS.split(), dtype=float)

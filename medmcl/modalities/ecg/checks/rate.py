@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from medmcl.modalities.ecg.checks.rate_weights import BIASES, WEIGHTS
+from medmcl.modalities.ecg.checks.learned import learned
 from medmcl.modalities.ordered import quantile
 
 FACTORS = (0.1, 0.2, 0.25, 0.4, 0.5, 0.8, 1.0, 1.25, 2.0, 2.5, 4.0, 5.0)
@@ -82,8 +82,8 @@ def length_odds(seconds: float, leads: int, usual: float = USUAL_SECONDS) -> np.
 @cache
 def weights() -> tuple[np.ndarray, np.ndarray]:
     """Weights of measures and their squares by curve, (2 * MEASURES, 4), and biases, (12,)."""
-    weight = np.array(WEIGHTS.split(), dtype=float).reshape(2 * MEASURES, -1)
-    return weight, np.array(BIASES.split(), dtype=float)
+    found = learned("rate")
+    return found["weights"].reshape(2 * MEASURES, -1), found["biases"]
 
 
 @cache
