@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.atomic import file_aside
-from medmcl.core.config import Config
 from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
 from medmcl.core.errors import ArtefactError
 from medmcl.core.split_guard import SplitGuard
