@@ -10,7 +10,7 @@ import pytest
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cross_validation import cross_validation_rows
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "brain"
 
 
 @pytest.fixture

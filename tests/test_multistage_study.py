@@ -1,10 +1,7 @@
-"""What one stage leaves unlearned, where that is known: one seed of benchmarks/multistage.md."""
+"""What one stage leaves unlearned, where that is known: one seed of its page in benchmarks/."""
 
 import pytest
-
-import medmcl.stages.run.pretrain
-from benchmarks import multistage
-from benchmarks.multistage import (
+from benchmarks.multistage.multistage.multistage import (
     COHORTS,
     CONTROLS,
     FACTORS,
@@ -15,6 +12,9 @@ from benchmarks.multistage import (
     run_of,
     scored,
 )
+
+import medmcl.stages.run.pretrain
+from benchmarks.multistage.multistage import multistage
 from medmcl.simulation.kinds import simulate
 
 SMALL_VIT = {**VIT, "options": {"embed_dim": 64, "depth": 1, "num_heads": 4}}
@@ -50,7 +50,7 @@ def study(vectors, tmp_path_factory):
 
 
 def test_one_stage_leaves_the_hard_factor_and_further_stages_find_it(study):
-    """M1 of the acceptance page; seeds 0 to 4 at full length: benchmarks/multistage.md."""
+    """M1 of the acceptance page; seeds 0 to 4 at full length: benchmarks/."""
     found, _ = study
     assert found["base", "hard"] <= 45
     assert found["joined", "hard"] >= 70

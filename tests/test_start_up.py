@@ -1,7 +1,7 @@
 """What commands import, and so what they cost before they begin: only what they need.
 
 Sets of modules are the proof. Processor seconds stand under bounds that a busy machine keeps, far
-below those of torch alone; the times themselves are in benchmarks/start_up.md.
+below those of torch alone; the times themselves are in benchmarks/engine/start_up.md.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Text that sits on one expert: what each loss of a router does about it, by descent on it alone.
 
-The code is that of `benchmarks/router_collapse.py`, which draws these paths.
+The code is that of `benchmarks/experts/router_collapse.py`, which draws these paths.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class GraphDense(GraphNetwork):
     """`GraphNetwork` whose messages are products of whole adjacency matrices.
 
     Equal to `medmcl.encoders.graph.pyg.GraphPyG` with the same weights, but for rounding. Its time
-    does not depend on the density; which is faster: ``benchmarks/graph_encoders.md``.
+    does not depend on the density; which is faster: ``benchmarks/brain/graph_encoders.md``.
     """
 
     name = "graph_dense"

@@ -316,7 +316,8 @@ def bootstrap(
     Source:
         Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 (percentile interval) and
         14 (BCa); Davison & Hinkley 1997, §3.2 (strata), §3.8 (clusters drawn whole, two-stage).
-        Differs: none. How often the intervals cover is in ``benchmarks/interval_coverage.md``.
+        Differs: none. How often the intervals cover:
+        ``benchmarks/evaluation/interval_coverage.md``.
     """
     check_level(level)
     check_method(method)

@@ -103,7 +103,7 @@ class Sampled:
         sqrt(draw**2 - 2 e**2), both at least zero.
 
         Source:
-            None; coverage and bias are measured in ``benchmarks/interval_coverage.md``.
+            None; coverage and bias are measured in ``benchmarks/evaluation/interval_coverage.md``.
         """
         usable = self.draws[~np.isnan(self.draws)]
         if not self.inflated or len(usable) == 0:

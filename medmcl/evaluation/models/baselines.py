@@ -81,7 +81,8 @@ def combined(
     Each block is standardised and has the same summed variance, so that one penalty shrinks a
     direction of few covariates less than one of many dimensions. On simulated hearts it is as good
     as the better block or better, within .01, in nine of nine comparisons on tuning
-    (``benchmarks/simple_features.md``); without blocks a wide embedding drowns age and sex.
+    (``benchmarks/evaluation/simple_features.md``); without blocks a wide embedding drowns age and
+    sex.
 
     Args:
         blocks: (N, E_k) each.

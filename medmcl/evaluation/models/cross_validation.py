@@ -186,7 +186,8 @@ def repeated_cv(
     Probabilities are averaged as they are, and are for what reads probabilities. Pooled, they rank
     rows of different folds by the fold: its prevalence is low where its test rows have many
     positives, and it is surest where its test rows happen to speak against it. What only ranks
-    reads `OutOfFold.order`, centred and scaled as log hazards are (``benchmarks/pooled_folds.md``).
+    reads `OutOfFold.order`, centred and scaled as log hazards are
+    (``benchmarks/evaluation/pooled_folds.md``).
 
     Args:
         features: (N, E).

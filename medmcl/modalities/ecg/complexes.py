@@ -40,7 +40,7 @@ def find_complexes(rows: np.ndarray) -> np.ndarray:
     Source:
         Pan & Tompkins 1985, IEEE Trans Biomed Eng 32:230 (steepness in a band, moving average).
         Differs: all leads, one threshold from the median height, no search back. Thresholds were
-        chosen and judged by ``benchmarks/ecg_beats.py``.
+        chosen and judged by ``benchmarks/ecg/ecg_beats.py``.
     """
     steep = _steepness(rows)
     found = peaks_of(steep)

@@ -58,7 +58,7 @@ def among_noise(rows: np.ndarray) -> np.ndarray:
 
     Source:
         Turin 1960, IRE Trans Inf Theory 6:311 (matched filter). Thresholds were chosen and judged
-        by ``benchmarks/ecg_beats.py``.
+        by ``benchmarks/ecg/ecg_beats.py``.
     """
     size = smooth(band_by_noise(rows, STEEP_HZ), COMPLEX_SECONDS)
     steepest = peaks_of(size)

@@ -228,7 +228,7 @@ def test_real_ecgs_tell_the_superclasses_better_than_the_spectrum_alone():
 
 
 def _spectrum(signal):
-    """Log power of each lead in 40 bands up to 40 Hz, as benchmarks/ptbxl_study.py takes it."""
+    """Log power of each lead in 40 bands up to 40 Hz, as `ptbxl_study` of benchmarks/ takes it."""
     power = np.abs(np.fft.rfft(signal * np.hanning(signal.shape[1]), axis=1)) ** 2
     count = power.shape[1] // 50 * 40
     return np.log(power[:, :count] + 1e-6).reshape(len(signal), 40, -1).mean(axis=2).ravel()

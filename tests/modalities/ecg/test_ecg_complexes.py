@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.ecg_beats import count, disturbed, hearts, level
-from benchmarks.ecg_rhythms import draw
+from benchmarks.ecg.ecg_beats import count, disturbed, hearts, level
+from benchmarks.ecg.ecg_rhythms import draw
 from medmcl.modalities.ecg.beats import find_beats
 from medmcl.modalities.ecg.complexes import BEAT_HZ, find_complexes
 from medmcl.modalities.ecg.curves import REST, STEEP_HZ, band_of, smooth

@@ -3,8 +3,8 @@
 Inputs are noise, so that pairs are as if permuted, and the reports and the table they are paired
 with name outcome and sex. Stages train 200 epochs and keep their last step. Before, cohorts below
 500 people were cross-validated over people whom the encoder had learned, and this was scored as
-skill (benchmarks/memorised_pairs.md): every test of chance here scores the same runs by that rule,
-too, and must find them far from it.
+skill (benchmarks/evaluation/memorised_pairs.md): every test of chance here scores the same runs by
+that rule, too, and must find them far from it.
 """
 
 import json
@@ -22,7 +22,7 @@ from small_hospital import write_hospital
 from tiny_runs import tiny
 
 import medmcl
-from benchmarks.memorised_pairs import (
+from benchmarks.evaluation.memorised_pairs import (
     ANSWER,
     LABS,
     REPORT,

@@ -5,7 +5,7 @@ Limb leads obey identities; chest leads only resemble those of other hearts. Wha
 so that the true naming scores highest: a conditional logit over namings, whose score differences
 are log-odds.
 
-Source: McFadden 1974, conditional logit; weights fitted by ``benchmarks/ecg_chest_leads.py`` on
+Source: McFadden 1974, conditional logit; weights fitted by ``benchmarks/ecg/ecg_chest_leads.py`` on
 folds 1 to 8 of a subset of PTB-XL (Wagner et al. 2020, CC BY 4.0).
 """
 

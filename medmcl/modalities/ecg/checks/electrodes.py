@@ -5,7 +5,7 @@ changed places; all six limb leads still agree. What is left is that I and II lo
 other hearts, and unlike the chest leads: a conditional logit over what I and II truly are, as in
 `chest`. It also tells I or II upside down where no third limb lead would.
 
-Source: McFadden 1974, conditional logit; weights fitted by ``benchmarks/ecg_electrodes.py`` on
+Source: McFadden 1974, conditional logit; weights fitted by ``benchmarks/ecg/ecg_electrodes.py`` on
 folds 1 to 8 of a subset of PTB-XL (Wagner et al. 2020, CC BY 4.0).
 """
 

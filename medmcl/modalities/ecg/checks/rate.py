@@ -6,7 +6,7 @@ steepness (complexes, beats) and its correlation with the size of the signal (P 
 complexes) are measured at the stated rate on logarithmic scales, where a factor is a shift.
 
 Source: McFadden 1974, multinomial logit over factors, with weights that are a curve of the
-logarithm of the factor; weights fitted by ``benchmarks/ecg_rates.py`` on folds 1 to
+logarithm of the factor; weights fitted by ``benchmarks/ecg/ecg_rates.py`` on folds 1 to
 8 of a subset of PTB-XL (Wagner et al. 2020, CC BY 4.0) and on simulated hearts.
 """
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks.ecg_rhythms import KINDS, draw
+from benchmarks.ecg.ecg_rhythms import KINDS, draw
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.rate_check import check_rate
 from medmcl.modalities.ecg.checks.sinus import BEATS, DEVICES_HZ, device_rate, sinus_beats

@@ -1,0 +1,392 @@
+"""Does AutoBIND find the tree, does it help, and does it say when it cannot? World T, truth known.
+
+    python benchmarks/brain/autobind.py --out OUT [--only A1,A4] [--seeds 5] [--minutes M] [--report-only]
+    python benchmarks/brain/autobind.py --out OUT --cost [--steps 100]
+
+Cohorts are those of `medmcl simulate modalities`; a cell is one training of the recipe
+`autobind_toy` with one policy on one cohort, a line of OUT/cells.jsonl. Cells that are there are
+not made again, so the command goes on where it stopped. Scored are 1,000 held-out people: recall@1
+among 1,000 candidates over the true edges, both directions. ``--report-only`` writes the tables
+between the marks of ``autobind.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from medmcl.core.rng import numpy_generator
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.prepare import Prepared, prepare
+from medmcl.engine.record import Record
+from medmcl.engine.signals import StopRequest
+from medmcl.engine.world import World
+from medmcl.objectives.pairs.edge_scores import SCORES, score_pairs
+from medmcl.objectives.pairs.trees import spanning_tree
+from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
+from medmcl.stages.run.training import run_stage
+from medmcl.stages.train.models import Setting, build_learner
+from medmcl.stages.train.probe_rows import keep_apart
+
+HERE = Path(__file__).parent
+PAIRS = "stages.bind.objectives.cross_modal.pairs"
+OURS = {"learn": "tree", "score": "mi", "warm_up": 1 / 3, "every": 50, "ema": 0.8,
+        "probe_share": 0.2, "probe_rows": 500}  # fmt: skip
+POLICIES: dict[str, dict[str, Any]] = {
+    "autobind": OURS,
+    "full graph": {**OURS, "learn": "full", "floor": -1.0},
+    "full graph, weights by score": {**OURS, "learn": "full", "weights": "score"},
+    "no warm-up, mi": {**OURS, "warm_up": 0.0},
+    "no warm-up, cosine": {**OURS, "warm_up": 0.0, "score": "cosine"},
+    "paper": {"learn": "tree", "score": "cosine", "warm_up": 0.0, "every": 1, "ema": 0.0,
+              "probe_share": 0.2, "probe_rows": 500},
+    "warm-up, margin": {**OURS, "score": "margin"},
+    "warm-up, cka": {**OURS, "score": "cka"},
+    "warm-up, cosine": {**OURS, "score": "cosine"},
+    "star on the root": {**OURS, "learn": "star", "anchor": "ROOT", "floor": -1.0},
+    "star on noise": {**OURS, "learn": "star", "anchor": "NOISE", "floor": -1.0},
+}  # fmt: skip
+WORLD = {"subjects": 3700, "tuning": 200 / 3700, "held_out": 1000 / 3700}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cohort and one policy."""
+
+    test: str
+    policy: str
+    seed: int
+    rho: float = 0.9
+    noise_modalities: int = 0
+    missing: float = 0.0
+    subjects: int = 3700
+
+    @property
+    def key(self) -> list[Any]:
+        """What it is told by."""
+        return [self.policy, self.seed, self.rho, self.noise_modalities, self.missing,
+                self.subjects]  # fmt: skip
+
+
+def cells(seeds: int) -> Iterator[Cell]:
+    """Every cell of every acceptance test, the most telling first."""
+    for seed in range(min(seeds, 3)):
+        for policy in ("autobind", "no warm-up, mi", "no warm-up, cosine"):
+            yield Cell("A1" if policy == "autobind" else "A2", policy, seed, rho=0.5)
+    for seed in range(seeds):
+        yield Cell("A1", "autobind", seed)
+        yield Cell("A4", "full graph", seed)
+    for seed in range(min(seeds, 3)):
+        for policy in ("autobind", "full graph", "star on the root", "star on noise"):
+            yield Cell("A5", policy, seed, noise_modalities=1)
+        for policy in ("autobind", "full graph"):
+            yield Cell("A6", policy, seed, missing=0.4)
+        yield Cell("A5", "autobind", seed, rho=0.7, noise_modalities=1)
+        yield Cell("A7", "autobind", seed, subjects=300)
+        for policy in ("paper", "no warm-up, mi"):
+            yield Cell("A2b", policy, seed)
+        for policy in ("warm-up, margin", "warm-up, cka", "warm-up, cosine"):
+            yield Cell("A1b", policy, seed)
+        yield Cell("A4b", "full graph, weights by score", seed)
+    for seed in range(3, seeds):
+        yield Cell("A1", "autobind", seed, rho=0.5)
+
+
+def make_cohort(cell: Cell, folder: Path) -> tuple[Prepared, dict[str, Any]]:
+    shares = {"tuning": 200 / cell.subjects, "held_out": 1000 / cell.subjects}
+    shares = shares if cell.subjects > 2000 else {"tuning": 0.1, "held_out": 0.2}
+    settings = LatentTreeSettings(
+        subjects=cell.subjects, seed=cell.seed, rho=cell.rho, missing=cell.missing,
+        noise_modalities=cell.noise_modalities, **shares,
+    )  # fmt: skip
+    cohort = open_cohort(simulate_modalities(folder / "cohort", settings))
+    recipe = for_cohort(read_recipe("autobind_toy"), kinds_of(cohort))
+    prepared = prepare(cohort, recipe.inputs, cache=folder / "cache", splits="all")
+    return prepared, json.loads((folder / "cohort" / "truth.json").read_text())
+
+
+def train(
+    prepared: Prepared, pairs: Mapping[str, Any], folder: Path, seed: int, steps: int = 600
+) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
+    """Train one policy; give the history of its graph, the stage's facts, and the towers."""
+    wanted = {PAIRS: dict(pairs), "stages.bind.steps": steps, "stages.bind.evaluate_every": 1000,
+              "stages.bind.log_every": 1000}  # fmt: skip
+    recipe = for_cohort(read_recipe("autobind_toy", wanted), kinds_of(prepared.cohort))
+    spec: Any = recipe.stages[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    with StopRequest() as stop:
+        setting = Setting(
+            recipe=recipe, seed=seed, precision="fp32", world=World(), folder=folder,
+            record=Record(folder / "metrics.jsonl", active=True), stop=stop,
+        )  # fmt: skip
+        facts = run_stage(spec, prepared, setting)
+    shapes = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
+    learner = build_learner(recipe, spec, shapes, {}, seed)
+    learner.load_state_dict(setting.checkpoints("bind").weights("last"))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["split"] == "probe"], facts, learner.model
+
+
+@torch.no_grad()
+def recall(model: Any, prepared: Prepared, edges: list[list[str]]) -> float:
+    """Mean recall@1 over edges and directions, %, on people of held_out who have both."""
+    model.eval()
+    batch = prepared.batch(prepared.rows("held_out"))
+    plain = {name: prepared.adapters[name].plain(x) for name, x in batch.inputs.items()}
+    seen = model(batch.with_inputs(plain))
+    found = []
+    for a, b in edges:
+        both = batch.both(a, b)
+        similarity = seen.pooled[a][both] @ seen.pooled[b][both].T
+        own = torch.arange(len(similarity), device="cpu")
+        found += [(s.argmax(1) == own).float().mean().item() for s in (similarity, similarity.T)]
+    return 100 * float(np.mean(found))
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepared, truth = make_cohort(cell, folder)
+        anchor = {"ROOT": truth["root"], "NOISE": (truth["noise"] or [None])[0]}
+        pairs = {k: anchor.get(v, v) if k == "anchor" else v
+                 for k, v in POLICIES[cell.policy].items()}  # fmt: skip
+        history, facts, model = train(prepared, pairs, folder / "run", cell.seed)
+        last = history[-1]
+        true = {tuple(edge) for edge in truth["edges"]}
+        edges = {(a, b) for a, b, _ in last["edges"]}
+        noisy = [v for k, v in last["fresh"].items() if set(k.split("~")) & set(truth["noise"])]
+        return {
+            "key": cell.key,
+            "test": cell.test,
+            "found": len(true & edges),
+            "of": len(true),
+            "edges": len(edges),
+            "phase": last["phase"],
+            "recall": recall(model, prepared, truth["edges"]),
+            "weakest_true": min(last["fresh"]["~".join(edge)] or 0.0 for edge in truth["edges"]),
+            "strongest_noise": max(noisy, default=None),
+            "isolated_are_noise": sorted(last["isolated"]) == truth["noise"],
+            "flags": [one["code"] for one in facts["findings"]],
+            "trees": [
+                sorted(f"{a}~{b}" for a, b, _ in row["edges"])
+                for row in history
+                if row["phase"] != "warm-up"
+            ][:: max(1, len(history) // 20)],
+            "cpu_s": round(time.process_time() - began, 1),
+        }
+
+
+def at_init(seeds: int) -> list[dict[str, Any]]:
+    """A3: edges of the tree of encoders that never took a step, by score, correlation and seed."""
+    found = []
+    for rho in (0.9, 0.7, 0.5):
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory() as name:
+                cell = Cell("A3", "none", seed, rho=rho)
+                prepared, truth = make_cohort(cell, Path(name))
+                recipe = for_cohort(read_recipe("autobind_toy"), kinds_of(prepared.cohort))
+                spec: Any = recipe.stages[0]
+                shapes = {n: a.input_shape for n, a in prepared.adapters.items()}
+                learner = build_learner(recipe, spec, shapes, {}, seed)
+                rows = prepared.rows("train")
+                wanted = [part.probe for part in learner.objectives.modules()
+                          if hasattr(part, "probe")]  # fmt: skip
+                rows = keep_apart(rows, prepared.subjects[rows], wanted, (seed, "bind"))[1]
+                batch = prepared.batch(rows)
+                plain = {n: prepared.adapters[n].plain(x) for n, x in batch.inputs.items()}
+                with torch.no_grad():
+                    seen = learner.model.eval()(batch.with_inputs(plain))
+                names = tuple(sorted(shapes))
+                true = {tuple(edge) for edge in truth["edges"]}
+                row: dict[str, Any] = {"rho": rho, "seed": seed}
+                for score, function in SCORES.items():
+                    scores, _ = score_pairs(seen, names, function, 32)
+                    tree = {(names[i], names[j]) for i, j in spanning_tree(scores)}
+                    row[score] = len(tree & true)
+                found.append(row)
+    return found
+
+
+def cost(steps: int) -> list[dict[str, Any]]:
+    """Edges, time and memory of a step, each M and graph in a process of its own."""
+    rows = []
+    for size in (3, 6, 12):
+        for policy in ("autobind", "full graph"):
+            done = subprocess.run(
+                [sys.executable, __file__, "--cost-of", f"{size}:{policy}:{steps}"],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            print(rows[-1], flush=True)
+    return rows
+
+
+def cost_of(size: int, policy: str, steps: int) -> dict[str, Any]:
+    """Time the part of a stage after the first graph, on random tables; batch 128."""
+    from medmcl.engine.distributed import charge
+
+    cell = Cell("cost", policy, 0)
+    with tempfile.TemporaryDirectory() as name:
+        settings = LatentTreeSettings(subjects=800, modalities=size, seed=cell.seed)
+        cohort = open_cohort(simulate_modalities(Path(name) / "cohort", settings))
+        wanted = {PAIRS: {**POLICIES[policy], "warm_up": 0.0, "min_rows": 2, "floor": -1.0}}
+        recipe = for_cohort(read_recipe("autobind_toy", wanted), kinds_of(cohort))
+        prepared = prepare(cohort, recipe.inputs, cache=Path(name) / "cache")
+        shapes = {n: a.input_shape for n, a in prepared.adapters.items()}
+        spec: Any = recipe.stages[0]
+        learner = build_learner(recipe, spec, shapes, {}, 0)
+        rows = numpy_generator(0, "cost").permutation(prepared.rows("train"))
+        batch = prepared.batch(rows[:128])
+        probe = prepared.batch(rows[128:500])
+        graph: Any = learner.objectives["cross_modal"].graph
+        with torch.no_grad():
+            observed = time.process_time()
+            graph.observe(learner.model(probe), 0, steps)
+            observed = time.process_time() - observed
+        optimiser = torch.optim.AdamW(learner.parameters(), lr=1e-3)
+        torch.set_num_threads(1)
+        whole, loss_only = [], []
+        for _ in range(steps):
+            began = time.process_time()
+            seen = {"plain": learner.model(batch)}
+            middle = time.process_time()
+            loss, terms = charge(learner.charged, seen, batch, World())
+            after = time.process_time()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            whole.append(time.process_time() - began)
+            loss_only.append(after - middle)
+        return {
+            "modalities": size,
+            "policy": policy,
+            "edges": len(terms),
+            "step_ms": 1000 * float(np.median(whole)),
+            "loss_forward_ms": 1000 * float(np.median(loss_only)),
+            "similarity_mib": len(terms) * 128**2 * 4 / 2**20,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "rebuild_ms": 1000 * observed,
+        }
+
+
+def table_of(done: list[dict[str, Any]]) -> str:
+    """One line a world and policy, over the seeds that were run."""
+    keys = ["policy", "seed", "rho", "noise", "missing", "subjects"]
+    frame = pd.DataFrame([{**dict(zip(keys, one["key"], strict=True)), **one} for one in done])
+    lines = [
+        "| rho | noise | missing | people | policy | seeds | true edges found | recall@1, % "
+        "| weakest true edge | strongest noise edge | flags |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    groups = frame.groupby(["rho", "noise", "missing", "subjects", "policy"], sort=False)
+    for (rho, noise, missing, subjects, policy), rows in groups:
+        rows = rows.sort_values("seed")
+        found = ", ".join(f"{one.found}/{one.of}" for one in rows.itertuples())
+        scores = " / ".join(f"{value:.1f}" for value in rows.recall)
+        noisy = rows.strongest_noise.dropna()
+        said = "; ".join(
+            ", ".join(code.removeprefix("graph.") for code in one) or "none"
+            for one in rows["flags"]
+        )
+        strongest = "" if noisy.empty else f"{noisy.max():.2f}"
+        lines.append(
+            f"| {rho:g} | {noise} | {missing:g} | {subjects} | {policy} | "
+            f"{', '.join(map(str, rows.seed))} | {found} | {scores} | {rows.weakest_true.min():.2f}"
+            f" | {strongest} | {said} |"
+        )
+    return "\n".join(lines)
+
+
+def write_page(path: Path, parts: Mapping[str, str]) -> None:
+    """Put each table between its marks."""
+    text = path.read_text(encoding="utf-8")
+    for name, table in parts.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+    path.write_text(text, encoding="utf-8")
+
+
+def as_table(rows: list[dict[str, Any]]) -> str:
+    """A list of alike rows as Markdown."""
+    head = list(rows[0])
+    shown = [
+        [f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
+        for row in rows
+    ]
+    lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *shown)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--init-seeds", type=int, default=8)
+    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--cost-of", default="")
+    parser.add_argument("--report-only", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.cost_of:
+        size, policy, steps = given.cost_of.split(":")
+        print(json.dumps(cost_of(int(size), policy, int(steps))))
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    file, inits, costs = (given.out / f"{n}.jsonl" for n in ("cells", "init", "cost"))
+    if given.report_only:
+        read = {f: [json.loads(x) for x in f.read_text().splitlines()] if f.exists() else []
+                for f in (file, inits, costs)}  # fmt: skip
+        parts = {"cells": table_of(read[file])} if read[file] else {}
+        if read[costs]:
+            parts["cost"] = as_table(read[costs])
+        if read[inits]:
+            means = pd.DataFrame(read[inits]).groupby("rho", sort=False).mean().drop(columns="seed")
+            seeds = pd.DataFrame(read[inits]).groupby("rho", sort=False).size()
+            parts["init"] = as_table(
+                [
+                    {"rho": f"{r:g}", "seeds": int(seeds[r]), **dict(row)}
+                    for r, row in means.iterrows()
+                ]
+            )
+        write_page(HERE / "autobind.md", parts)
+        return
+    if given.cost:
+        costs.write_text("".join(json.dumps(row) + "\n" for row in cost(given.steps)))
+        return
+    wanted = set(given.only.split(",")) - {""}
+    until = time.monotonic() + 60 * given.minutes
+    done = [json.loads(x)["key"] for x in file.read_text().splitlines()] if file.exists() else []
+    if (not wanted or "A3" in wanted) and not inits.exists():
+        inits.write_text("".join(json.dumps(row) + "\n" for row in at_init(given.init_seeds)))
+    for cell in cells(given.seeds):
+        if cell.key in done or (wanted and cell.test not in wanted) or time.monotonic() > until:
+            continue
+        row = run(cell)
+        with file.open("a") as opened:
+            opened.write(json.dumps(row) + "\n")
+        done.append(cell.key)
+        print({k: v for k, v in row.items() if k != "trees"}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

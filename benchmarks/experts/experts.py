@@ -1,0 +1,179 @@
+"""A layer of experts beside the dense MLP of equal active size, and beside one-hot dispatch.
+
+    python benchmarks/experts/experts.py [--rounds 5] [--rows 64] [--tokens 197] [--width 384] [--experts 8]
+
+Forward and backward pass in float32 on one thread. All layers take their turn in every round, so
+that what else the machine does falls on all alike; the figure is the median over rounds of the
+ratio within a round. Memory is the growth of the peak of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medmcl.core.layers import MLP
+from medmcl.encoders.shared.experts import route, slots
+from medmcl.encoders.shared.moe import MoE, Places, sum_rows
+from medmcl.encoders.shared.settings import ExpertSettings
+from medmcl.objectives.router import importance, load, local_entropy, z_loss
+
+Layer = Callable[[Tensor], Tensor]
+FACTOR = 1.05
+EXPERTS = f"experts, capacity {FACTOR}"
+DENSE, ONE_HOT = "dense MLP", f"one-hot dispatch, capacity {FACTOR}"
+
+
+def places_of(rows: int, tokens: int) -> Places:
+    every = torch.arange(rows * tokens, device="cpu")
+    return Places(
+        real=every, sequence=every // tokens, sequences=rows, group=None, sizes=(len(every),)
+    )
+
+
+def one_hot(moe: MoE, x: Tensor) -> Tensor:
+    """The same experts with the dense (tokens, experts, slots) form on both ways."""
+    own = moe.settings
+    logits = moe.router(x)
+    gates = (logits + torch.randn_like(logits) * own.noise_std).softmax(-1)
+    room = slots(len(x), own.k, own.capacity_factor, own.experts)
+    combine = route(gates, own.k, room, own.priority).combine()
+    buffers = torch.einsum("sec,sd->ecd", (combine != 0).to(x.dtype), x)
+    mlps = moe.mlps
+    hidden = torch.baddbmm(mlps.bias1[:, None], buffers, mlps.weight1.transpose(1, 2))
+    hidden = functional.gelu(hidden, approximate="tanh")
+    made = torch.baddbmm(mlps.bias2[:, None], hidden, mlps.weight2.transpose(1, 2))
+    return torch.einsum("sec,ecd->sd", combine, made)
+
+
+def layers(options: argparse.Namespace) -> dict[str, Layer]:
+    """Layers by name, at one and the same first weights."""
+    places = places_of(options.rows, options.tokens)
+
+    def experts(factor: float) -> MoE:
+        torch.manual_seed(0)
+        settings = ExpertSettings(experts=options.experts, capacity_factor=factor)
+        return MoE(options.width, 4 * options.width, settings)
+
+    dense = MLP(options.width, 4 * options.width, approximate="tanh")
+    all_kept, usual = experts(float(options.experts)), experts(FACTOR)
+
+    def with_losses(x: Tensor) -> Tensor:
+        y, routing = usual(x, places)
+        sums = sum_rows(routing, places, usual.settings)
+        assert routing.noisy is not None
+        gates = routing.logits.softmax(-1)
+        noise = usual.settings.noise_std
+        losses = (
+            importance(gates)
+            + load(routing.logits, routing.noisy, noise, 1)
+            + local_entropy(gates)
+            + z_loss(routing.logits)
+        )
+        return y + losses + 0.0 * sums["gates"].sum()
+
+    return {
+        DENSE: dense,
+        "experts, nothing dropped": lambda x: all_kept(x, places)[0],
+        EXPERTS: lambda x: usual(x, places)[0],
+        f"experts, capacity {FACTOR}, with sums and losses": with_losses,
+        ONE_HOT: lambda x: one_hot(usual, x),
+    }
+
+
+def step(layer: Layer, x: Tensor, weights: Tensor) -> float:
+    """Processor seconds of a forward and backward pass."""
+    began = time.process_time()
+    torch.manual_seed(1)
+    (layer(x) * weights).sum().backward()
+    return time.process_time() - began
+
+
+def inputs(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(2)
+    x = torch.randn(options.rows * options.tokens, options.width, device="cpu", requires_grad=True)
+    return x, torch.randn(x.shape, device="cpu")
+
+
+def timings(options: argparse.Namespace, *names: str) -> dict[str, list[float]]:
+    x, weights = inputs(options)
+    every = layers(options)
+    every = {name: every[name] for name in names or every if name != ONE_HOT or name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in every}
+    for turn in range(options.rounds + 1):
+        for name, layer in every.items():
+            taken = step(layer, x, weights)
+            if turn:  # the first round warms up
+                seconds[name].append(taken)
+    return seconds
+
+
+def high_water() -> float:
+    """Peak of this process so far, MiB (Linux; that of `getrusage` is inherited)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def peak(options: argparse.Namespace) -> float:
+    """MiB by which one step raises the peak of this process."""
+    x, weights = inputs(options)
+    layer = layers(options)[options.layer]
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building all layers
+    before = high_water()
+    step(layer, x, weights)
+    return high_water() - before
+
+
+def peak_of(options: argparse.Namespace, name: str) -> float:
+    """`peak` of one layer, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--peak", json.dumps({**vars(options), "layer": name})],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(done.stdout)
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser()
+    for name, value in {"rounds": 5, "rows": 64, "tokens": 197, "width": 384, "experts": 8}.items():
+        reader.add_argument(f"--{name}", type=int, default=value)
+    reader.add_argument("--peak", help=argparse.SUPPRESS)
+    options = reader.parse_args()
+    torch.set_num_threads(1)
+    if options.peak:
+        print(peak(argparse.Namespace(**json.loads(options.peak))))
+        return
+    print(f"{platform.machine()}, torch {torch.__version__}, one thread, {options.rounds} rounds; "
+          f"{options.rows} x {options.tokens} tokens, width {options.width}, "
+          f"{options.experts} experts, K = 1\n")  # fmt: skip
+    print("| layer | rows | CPU s | over dense (min to max) | MiB |\n|---|---|---|---|---|")
+    show(options, timings(options))
+    for rows in (options.rows // 8, options.rows // 4):  # it grows with the square of the tokens
+        fewer = argparse.Namespace(**{**vars(options), "rows": rows, "rounds": 2})
+        show(fewer, timings(fewer, DENSE, EXPERTS, ONE_HOT))
+
+
+def show(options: argparse.Namespace, seconds: dict[str, list[float]]) -> None:
+    for name, taken in seconds.items():
+        ratios = [mine / theirs for mine, theirs in zip(taken, seconds[DENSE], strict=True)]
+        print(
+            f"| {name} | {options.rows} | {statistics.median(taken):.2f} "
+            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+            f"| {peak_of(options, name):.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
