@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import yaml
@@ -96,7 +97,7 @@ def apply_override(
             node[key] = {}
         node = node[key]
     key = _key(node, last, where)
-    node[key] = value
+    node[key] = deepcopy(value)  # whoever gave it keeps it as it was
     return (*path, str(key))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from medmcl.core.config import Config, check, lookup
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.lazy import Parts
 from medmcl.encoders.shared.settings import AnyEncoderSettings
 
@@ -91,7 +91,17 @@ def build_encoder(
         ConfigError: If the name, a key, a value or the shape cannot be used.
     """
     checked = _checked_encoder(name, settings, where)
-    built: nn.Module = ENCODERS[name](shape, checked)
+    try:
+        built: nn.Module = ENCODERS[name](shape, checked)
+    except MedmclError:
+        raise
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:  # of timm, torch, ...
+        raise ConfigError(
+            f"the encoder '{name}' cannot be built with these settings: {error}",
+            where=where or f"encoder '{name}'",
+            got=", ".join(f"{key}: {value}" for key, value in settings.items()) or "defaults",
+            fix="see what it can have: `medmcl parts " + name + "`",
+        ) from error
     return built
 
 

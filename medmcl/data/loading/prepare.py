@@ -74,6 +74,9 @@ class Prepared:
     stored: dict[str, Stored] = field(repr=False)
     numbers: dict[str, np.ndarray] = field(repr=False)
     """Modality to the number of each sample's record, -1 where absent, (N,) int64."""
+    partly: frozenset[str] = frozenset()
+    """Modalities whose adapters were fitted on a part of the train records (`stand_in`): what they
+    learned, as a vocabulary, is not what training will have."""
 
     def inputs(self, modality: str) -> np.ndarray:
         """Prepared rows of every record, (R, ...), in the order of ``cohort.records[modality]``."""
@@ -350,6 +353,18 @@ def prepare(
     if excluded and cohort.spec.on_bad_record == "refuse":
         lost = [name for name, one in stored.items() if len(one.usable) and not one.usable.any()]
         raise _refuse_records(cohort, excluded, lost)
+    return in_order(cohort, adapters, stored, excluded, splits)
+
+
+def in_order(
+    cohort: Cohort,
+    adapters: dict[str, Adapter],
+    stored: dict[str, Stored],
+    excluded: Sequence[Finding] = (),
+    splits: Sequence[str] | Literal["all"] = ("train", "tuning"),
+    partly: frozenset[str] = frozenset(),
+) -> Prepared:
+    """Give prepared records in the order of a cohort's samples; see `Prepared` for the rest."""
     numbers = {name: _numbers(cohort, name, one.usable) for name, one in stored.items()}
     return Prepared(
         cohort=cohort,
@@ -358,7 +373,7 @@ def prepare(
         splits=cohort.samples["split"].to_numpy(object),
         subjects=pd.factorize(cohort.samples["subject"])[0].astype(np.int64),
         present={name: one >= 0 for name, one in numbers.items()},
-        excluded=excluded,
+        excluded=list(excluded),
         warnings=[
             finding
             for one in stored.values()
@@ -369,6 +384,7 @@ def prepare(
         opened=SPLITS if splits == "all" else tuple(splits),
         stored=stored,
         numbers=numbers,
+        partly=partly,
     )
 
 
@@ -395,15 +411,12 @@ def _stored(
     state: Mapping[str, Any] | None,
     counter: _Told,
 ) -> Stored:
-    table = cohort.records[name]
-    places: list[RecordRef] = list(table["place"])
+    places: list[RecordRef] = list(cohort.records[name]["place"])
     if state is not None:
         adapter.load_state(state)
     else:
-        side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
-        train = [place for place, split in zip(places, side, strict=True) if split == "train"]
         with of_this(name):
-            adapter.fit(good_raws(adapter, train))
+            adapter.fit(good_raws(adapter, train_places(cohort, name)))
     source = cohort.spec.modalities[name].source.model_dump(mode="json")
     description = [adapter.kind, source, adapter.settings.model_dump(mode="json"), adapter.state()]
     key = entry_key(description, places, partial(record_files, adapter))
@@ -426,6 +439,13 @@ def _stored(
             "the prepared records cannot be read back", where=cache / key, fix="is the disk full?"
         )
     return found
+
+
+def train_places(cohort: Cohort, modality: str) -> list[RecordRef]:
+    """Give where the records of train people lie: what an adapter may learn from."""
+    table = cohort.records[modality]
+    side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
+    return list(table["place"][side == "train"])
 
 
 def _look_again(

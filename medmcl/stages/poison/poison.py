@@ -40,6 +40,8 @@ class Poison(Stage[PoisonSpec]):
         A run that has taken the manifest it was given reads its own from then on.
         """
         spec = self.spec
+        if spec.modality in prepared.partly:  # whether its words are known is not
+            return
         refuse_unfit(spec, prepared)
         manifest = None if spec.manifest is None else load_poison(spec.name, prepared, setting)
         if manifest is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from medmcl.core.errors import MedmclError, OverrideError
@@ -20,7 +21,7 @@ from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import ROLES, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.stage import named
+from medmcl.stages.stage import STAGES, named
 from medmcl.stages.train.spec import TowersSpec
 
 log = logging.getLogger("medmcl")
@@ -65,7 +66,47 @@ def check(
     total = sum(counts.values())
     with shown_progress("reading records", total, shown=progress is None) as bar:
         found = check_cohort(opened, inputs, trains=trains, progress=progress or bar)
+    if spec is not None and not any(one.level == "error" for one in (*about, *found)):
+        about += [_recipe_fault(str(recipe or opened.spec.recipe), one)
+                  for one in _refused(opened, spec)]  # fmt: skip
     return Checked([*about, *found], found.overview)
+
+
+def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
+    """Rehearse each stage as `pretrain` does before the first step, and give what it refuses.
+
+    One record of each modality stands for all of them; a recipe that trains nothing is left alone.
+    """
+    stages = expand(recipe, cohort.usable_tasks)
+    if not any(stage.learns for stage in stages):
+        return []
+    from medmcl.data.loading.stand_in import stand_in
+    from medmcl.engine.record import Record
+    from medmcl.engine.signals import StopRequest
+    from medmcl.engine.world import World
+    from medmcl.stages.train.models import Setting
+
+    refused: list[MedmclError] = []
+    with TemporaryDirectory() as folder:
+        setting = Setting(
+            recipe=recipe,
+            seed=0,
+            precision="fp32",
+            world=World(),
+            folder=Path(folder),
+            record=Record(Path(folder), active=False),
+            stop=StopRequest(),
+        )
+        try:
+            prepared = stand_in(cohort, recipe.inputs)
+        except MedmclError as error:
+            return [error]
+        for stage in stages if prepared is not None else ():
+            try:
+                STAGES[stage.stage](stage).dry_run(prepared, setting)
+            except MedmclError as error:
+                refused.append(error)
+    return refused
 
 
 _SHOWN = 5

@@ -78,7 +78,8 @@ class Train(Stage[TrainSpec]):
         refuse_empty_parts(spec, parts.sampler.batch_size, setting.world.size)
         if setting.recipe.shared is not None:
             trunk_stage(spec)
-        load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
+        if prepared.partly.isdisjoint(spec.towers):
+            load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
         for name in spec.vectors:
             encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
             if not isinstance(encoder, TakesVectors):
