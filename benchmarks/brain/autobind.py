@@ -39,8 +39,10 @@ from medmcl.objectives.pairs.trees import spanning_tree
 from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
+from medmcl.stages.run.run import Run
 from medmcl.stages.run.training import run_stage
-from medmcl.stages.train.models import Setting, build_learner
+from medmcl.stages.stage import Context
+from medmcl.stages.train.models import build_learner
 from medmcl.stages.train.probe_rows import keep_apart
 
 HERE = Path(__file__).parent
@@ -130,14 +132,16 @@ def train(
     spec: Any = recipe.stages[0]
     folder.mkdir(parents=True, exist_ok=True)
     with StopRequest() as stop:
-        setting = Setting(
-            recipe=recipe, seed=seed, precision="fp32", world=World(), folder=folder,
-            record=Record(folder / "metrics.jsonl", active=True), stop=stop,
-        )  # fmt: skip
-        facts = run_stage(spec, prepared, setting)
+        config = {"seed": seed, "precision": "fp32", "tasks": []}
+        run, record = (
+            Run.begun(folder, config, recipe),
+            Record(folder / "metrics.jsonl", active=True),
+        )
+        context = Context(run=run, world=World(), record=record, stop=stop)
+        facts = run_stage(spec, prepared, context)
     shapes = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
     learner = build_learner(recipe, spec, shapes, {}, seed)
-    learner.load_state_dict(setting.checkpoints("bind").weights("last"))
+    learner.load_state_dict(run.checkpoints("bind").weights("last"))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if row["split"] == "probe"], facts, learner.model
 

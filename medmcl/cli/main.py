@@ -184,12 +184,12 @@ def pretrain(
                 return
         from medmcl.stages.recipe.on_cohort import recipe_on
 
-        opened, *_ = recipe_on(cohort, recipe, overrides)  # refused before torch is imported
+        opened, resolved = recipe_on(cohort, recipe, overrides)  # before torch is imported
         from medmcl.stages.run.pretrain import pretrain as run_pretrain
 
         run = run_pretrain(
             opened,
-            recipe=recipe,
+            recipe=resolved,
             out=out,
             overrides=overrides,
             seed=seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class Groups:
         cohort: Fingerprint of the cohort the ids are of.
         provenance: Plain JSON values: stage, modality, K, seed, what came before.
     """
+
+    kept_in: ClassVar[str] = "groups"
 
     ids: np.ndarray
     groups: np.ndarray

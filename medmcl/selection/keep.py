@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,8 @@ class Keep:
         parts: Name of the teacher that scored each row, (N,): scores of one are comparable, and
             `ranks` compare rows by the share of their part that is lower. None: one scored all.
     """
+
+    kept_in: ClassVar[str] = "selection"
 
     ids: np.ndarray
     kept: np.ndarray

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from medmcl.core.config import Config
@@ -18,10 +18,12 @@ from medmcl.core.lazy import Parts
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.data.loading.prepare import Prepared
-    from medmcl.engine.checkpoint import Checkpoints
+    from medmcl.engine.record import Record
+    from medmcl.engine.signals import StopRequest
+    from medmcl.engine.world import World
     from medmcl.evaluation.protocol.evidence import FittedOn
     from medmcl.stages.recipe.spec import RecipeSpec
-    from medmcl.stages.train.models import Setting
+    from medmcl.stages.run.run import Run
 
 STAGES = Parts(
     {
@@ -47,6 +49,8 @@ STAGES = Parts(
 S = TypeVar("S")
 Check = Callable[[], object]
 """Raises what is wrong, or does nothing."""
+Facts = Callable[[str], Mapping[str, Any]]
+"""Name of a stage to the facts that it left; none of one that is not finished."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +166,10 @@ class StageSpec(Config):
         """Give the checks of lists and manifests that it names."""
         return ()
 
-    def why_skipped(self, look: Callable[[str], Checkpoints]) -> str:
-        """Say why a run does without it, as its sources were; empty if it does not.
-
-        Args:
-            look: Name of a stage to its checkpoints.
-        """
+    def why_skipped(self, facts: Facts) -> str:
+        """Say why a run does without it, as its sources were; empty if it does not."""
         for name in self.sources():
-            done = look(name).done or {}
+            done = facts(name)
             if DEAD_END in done:
                 return f"{name} is wrecked, {done[DEAD_END]}"
             if "left_out" in done:
@@ -184,7 +184,7 @@ class StageSpec(Config):
         """
         return ()
 
-    def as_run(self, look: Callable[[str], Checkpoints]) -> Self:
+    def as_run(self, facts: Facts) -> Self:
         """Give it as a run had it, where what a source became changes what it is."""
         return self
 
@@ -204,6 +204,25 @@ class StageSpec(Config):
         return f"{self.stage}: {said[0].lower()}{said[1:]}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the stages of a run share.
+
+    Attributes:
+        run: The run that is being written: its recipe, seed, and what earlier stages made.
+        world: The processes that it has.
+        record: Told how far it is.
+        stop: Asked whether to stop.
+        evaluations: What evaluate stages found, for the report.
+    """
+
+    run: Run
+    world: World
+    record: Record
+    stop: StopRequest
+    evaluations: list[Any] = field(default_factory=list)
+
+
 class Stage(ABC, Generic[S]):
     """What a stage does, built from its spec."""
 
@@ -213,7 +232,7 @@ class Stage(ABC, Generic[S]):
     def __init__(self, spec: S) -> None:
         self.spec = spec
 
-    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, context: Context) -> None:
         """Refuse what cannot be done; called for every stage of a run before anything is done."""
 
     def refuse_other(self, done: Mapping[str, Any]) -> None:
@@ -224,7 +243,7 @@ class Stage(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         """Do it, from nothing or from where it stopped, and give the facts for the record."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class Poison:
         cohort: Fingerprint of the cohort the ids are of.
         provenance: Plain JSON values: trigger, modality, target, seed and the like.
     """
+
+    kept_in: ClassVar[str] = "poison"
 
     ids: np.ndarray
     donors: np.ndarray

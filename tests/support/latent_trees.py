@@ -3,18 +3,18 @@
 import json
 
 import torch
+from begun_runs import context_in
 
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
-from medmcl.engine.record import Record, read_metrics
+from medmcl.engine.record import read_metrics
 from medmcl.engine.signals import StopRequest
-from medmcl.engine.world import World
 from medmcl.simulation.latent_tree import simulate_modalities
 from medmcl.simulation.latent_tree_settings import LatentTreeSettings
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.run.training import run_stage
-from medmcl.stages.train.models import Setting, build_learner
+from medmcl.stages.train.models import build_learner
 
 OURS = {"learn": "tree", "warm_up": 0.34, "every": 20, "probe_share": 0.25, "probe_rows": 300}
 SMALL = {
@@ -49,17 +49,12 @@ def learn(prepared, folder, pairs=None, *, steps=150, seed=0, **more):
     """Train; give (history of the graph, facts of the stage, model)."""
     recipe = recipe_of(prepared, pairs or {}, steps, **more)
     spec = recipe.stages[0]
-    folder.mkdir(parents=True, exist_ok=True)
     with StopRequest() as stop:
-        record = Record(folder / "metrics.jsonl", active=True)
-        setting = Setting(
-            recipe=recipe, seed=seed, precision="fp32", world=World(), folder=folder,
-            record=record, stop=stop,
-        )  # fmt: skip
-        facts = run_stage(spec, prepared, setting)
+        context = context_in(folder, recipe, stop, seed=seed)
+        facts = run_stage(spec, prepared, context)
     shapes = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
     learner = build_learner(recipe, spec, shapes, {}, seed)
-    learner.load_state_dict(setting.checkpoints("bind").weights("last"))
+    learner.load_state_dict(context.run.checkpoints("bind").weights("last"))
     rows = read_metrics(folder / "metrics.jsonl")
     return [row for row in rows if row["split"] == "probe"], facts, learner.model
 

@@ -13,8 +13,7 @@ from typing_extensions import override
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.recipe.roles import refuse_unread
-from medmcl.stages.stage import Check, Plan, Stage, StageSpec
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import Check, Context, Plan, Stage, StageSpec
 
 FEWEST = 10
 """People behind a mean that may leave the machine."""
@@ -39,7 +38,7 @@ class MeanCurve(Stage[MeanCurveSpec]):
     by_first_rank = True
 
     @override
-    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, context: Context) -> None:
         """Refuse a mean over few people."""
         people = len(np.unique(prepared.subjects[self._rows(prepared)]))
         if people < FEWEST:
@@ -51,12 +50,12 @@ class MeanCurve(Stage[MeanCurveSpec]):
             )
 
     @override
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         """Write ``mean_curve.csv`` into the stage's own folder; give the facts for the record."""
         rows = self._rows(prepared)
         batch = prepared.batch(rows, modalities=(self.spec.modality,))
         mean = batch.inputs[self.spec.modality].mean(dim=0).flatten().numpy()
-        path = setting.checkpoints(self.spec.name).folder / "mean_curve.csv"
+        path = context.run.checkpoints(self.spec.name).folder / "mean_curve.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame({"sample": np.arange(len(mean)), "mean": mean}).to_csv(path, index=False)
         return {"rows": len(rows)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,11 +30,9 @@ from medmcl.grouping.clusters import unit_rows
 from medmcl.grouping.groups import NOWHERE
 from medmcl.stages.cluster.checks import refuse_many
 from medmcl.stages.cluster.spec import ClusterSpec, nearly_all
-from medmcl.stages.run.first_rank import refuse_changed
-from medmcl.stages.run.run import Run, embed_samples
+from medmcl.stages.run.run import embed_samples
 from medmcl.stages.select.folds import without_fold
-from medmcl.stages.stage import Stage, named
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import Context, Stage, named
 from medmcl.stages.train.spec import TrainSpec
 from medmcl.stages.train.train_filter import given_rows, kept_rows
 
@@ -44,23 +41,18 @@ MOST = 0.5
 _MOST_LABELS = 2**62
 
 
-def groups_file(folder: Path, stage: str) -> Path:
-    """Where a run keeps the groups of a cluster stage."""
-    return folder / "groups" / f"{stage}.parquet"
-
-
 class Cluster(Stage[ClusterSpec]):
     """Embed, cluster, accumulate and merge."""
 
     by_first_rank = True
 
     @override
-    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
-        rows = able_rows(self.spec, prepared, setting)
+    def dry_run(self, prepared: Prepared, context: Context) -> None:
+        rows = able_rows(self.spec, prepared, context)
         for name in self.spec.modalities:
             refuse_many(self.spec, name, int(prepared.present[name][rows].sum()))
 
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         """Give each train and tuning row its group.
 
         Raises:
@@ -68,10 +60,10 @@ class Cluster(Stage[ClusterSpec]):
             LeakageError: A row that is clustered is of `held_out`, or its subject is.
         """
         spec, began = self.spec, time.perf_counter()
-        groups, facts = _Work(spec, prepared, setting, Run(setting.folder)).cluster()
-        groups.save(groups_file(setting.folder, spec.name))
+        groups, facts = _Work(spec, prepared, context).cluster()
+        context.run.save(spec.name, groups)
         for note in facts["notes"]:
-            setting.record.say(f"{spec.name}: {note}")
+            context.record.say(f"{spec.name}: {note}")
         seconds = round(time.perf_counter() - began, 3)
         facts = {"fingerprint": groups.fingerprint, "seconds": seconds, **facts}
         facts["sentence"] = "; ".join([f"Stage {spec.name}: {facts['notes'][0]}",
@@ -79,31 +71,17 @@ class Cluster(Stage[ClusterSpec]):
         return facts
 
 
-def load_groups(stage: str, prepared: Prepared, setting: Setting) -> Groups | None:
-    """Read the groups of a cluster stage of this run; None if it has not run yet.
-
-    Raises:
-        ArtefactError: The file is gone, damaged, or not what the stage wrote.
-    """
-    if setting.checkpoints(stage).done is None:
-        return None
-    path = groups_file(setting.folder, stage)
-    groups = Groups.load(path, cohort=prepared.cohort.fingerprint)
-    refuse_changed(groups.fingerprint, path, stage, setting)
-    return groups
-
-
-def able_rows(spec: ClusterSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+def able_rows(spec: ClusterSpec, prepared: Prepared, context: Context) -> np.ndarray:
     """Give the train rows that clusters are learned from, of those that have the modality.
 
     Those that the stage they come from could have trained on: without the fold it leaves out, and
     kept by its selection and by the file of ``--keep``.
     """
-    of = named(setting.recipe.stages, TrainSpec).get(spec.of)
+    of = named(context.run.recipe.stages, TrainSpec).get(spec.of)
     rows = prepared.rows("train")
     if of is None:
-        return given_rows(rows, prepared, setting.keep)
-    return kept_rows(without_fold(rows, of, prepared, setting.seed), of, prepared, setting)
+        return given_rows(rows, prepared, context.run.given_keep)
+    return kept_rows(without_fold(rows, of, prepared, context.run.seed), of, prepared, context)
 
 
 @dataclass
@@ -112,8 +90,7 @@ class _Work:
 
     spec: ClusterSpec
     prepared: Prepared
-    setting: Setting
-    run: Run
+    context: Context
     notes: list[str] = field(default_factory=list)
     told: str = ""
 
@@ -121,7 +98,7 @@ class _Work:
         """Give the groups of train and tuning rows, and the facts."""
         spec, prepared = self.spec, self.prepared
         rows = np.concatenate([prepared.rows("train"), prepared.rows("tuning")])
-        able = able_rows(spec, prepared, self.setting)
+        able = able_rows(spec, prepared, self.context)
         sides = SplitGuard(splits=prepared.splits, subjects=prepared.subjects)
         sides.refuse_leak(able, f"the clusters of stage {spec.name}")
         vectors = {name: self._vectors(spec.of, name, rows) for name in spec.modalities}
@@ -155,7 +132,7 @@ class _Work:
                 "of": spec.of,
                 "clusters": number,
                 "labels_at_most": radix * number,
-                "seed": self.setting.seed,
+                "seed": self.context.run.seed,
                 "after": spec.after,
             },
         )
@@ -175,9 +152,9 @@ class _Work:
 
     def _vectors(self, stage: str, name: str, rows: np.ndarray) -> np.ndarray:
         """Embed a modality of some samples with a stage, (N, D); zeros where it is absent."""
-        self.setting.stop.check_interrupt(f"{self.spec.name}: embedding")
-        device = self.setting.world.device
-        towers = self.run.towers(stage, device)
+        self.context.stop.check_interrupt(f"{self.spec.name}: embedding")
+        device = self.context.world.device
+        towers = self.context.run.towers(stage, device)
         return embed_samples(towers, self.prepared, name, rows, self.spec.space, device)
 
     def _parted(
@@ -193,7 +170,7 @@ class _Work:
             has = {whole: np.logical_and.reduce([*has.values()])}
         parts, numbers, told = [], [], []
         for name, x in sides.items():
-            seed = derive_seed(self.setting.seed, "clusters", self.spec.name, name)
+            seed = derive_seed(self.context.run.seed, "clusters", self.spec.name, name)
             fit = every[name]
             if self.spec.clusters == "auto":
                 number = choose_clusters(x[fit], seed)
@@ -217,7 +194,8 @@ class _Work:
         """Labels that go on, and how many they may be; zeros before the first stage."""
         if self.spec.after is None:
             return np.zeros(len(rows), dtype=np.int64), 1
-        earlier = load_groups(self.spec.after, self.prepared, self.setting)
+        cohort = self.prepared.cohort.fingerprint
+        earlier = self.context.run.artefact(self.spec.after, Groups, cohort)
         assert earlier is not None  # the order of stages is checked
         ids = self.prepared.samples["sample"].to_numpy()[rows]
         return earlier.of(ids, "labels"), int(earlier.provenance["labels_at_most"])
@@ -265,7 +243,7 @@ class _Work:
 
     def _dealt_out(self, values: list[np.ndarray], sides: list[np.ndarray]) -> list[np.ndarray]:
         """Give the values of each row to another of its side."""
-        generator = numpy_generator(self.setting.seed, "placebo", self.spec.name)
+        generator = numpy_generator(self.context.run.seed, "placebo", self.spec.name)
         order = np.arange(len(sides[0]))
         for side in sides:
             order[side] = generator.permutation(np.flatnonzero(side))
@@ -286,7 +264,7 @@ class _Work:
         before = self._stages_before()
         if not before:
             return ""
-        seed = derive_seed(self.setting.seed, "added", spec.name)
+        seed = derive_seed(self.context.run.seed, "added", spec.name)
         earlier = [unit_rows(self._vectors(s.of, n, rows)) for s in before for n in s.modalities]
         adds = added(vectors, np.concatenate(earlier, axis=1), seed)
         told = ", ".join(dict.fromkeys(one.of for one in before))
@@ -297,7 +275,7 @@ class _Work:
 
     def _stages_before(self) -> list[ClusterSpec]:
         """Cluster stages that came before, the first one first."""
-        specs = named(self.setting.recipe.stages, ClusterSpec)
+        specs = named(self.context.run.recipe.stages, ClusterSpec)
         found: list[ClusterSpec] = []
         after = self.spec.after
         while after is not None:

@@ -35,11 +35,9 @@ from medmcl.evaluation.protocol.predicted import Method, with_baseline
 from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.stages.evaluate.methods import Sources, gather
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.run.features import predict
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.training import refuse_ranks, seconds_of, train_apart
-from medmcl.stages.stage import StageSpec
 from medmcl.stages.train.spec import fill
 
 if TYPE_CHECKING:
@@ -211,7 +209,7 @@ def refit_all(
     _refuse(spec, run, cohort, others or {})
     refuse_ranks(int(os.environ.get("WORLD_SIZE", "1")), spec.name)
     plan = _plan(spec, prepared, tasks, seed, sites)
-    stages = [s for s in expand(run.recipe, run.config["tasks"]) if s.learns]
+    stages = [one for one in run.recipe.stages if one.learns]
     took = seconds_of(run, stages)
     record.say(
         f"{spec.name}: refit: all trains {len(stages)} stages anew in each of {len(plan)} folds, "
@@ -221,7 +219,7 @@ def refit_all(
     with nullcontext(stop) if stop is not None else StopRequest() as asked:
         for number, fold in enumerate(plan):
             record.say(f"{spec.name}: fold {number + 1} of {len(plan)}")
-            trained, own = _fold_run(run, cohort, fold, number, stages, device, asked)
+            trained, own = _fold_run(run, cohort, fold, number, device, asked)
             here = trained.prepare(own, tuple(prepared.adapters), check_interrupt)
             sources = gather(spec, trained, here, device, {}, check_interrupt=check_interrupt)
             made.append(FoldRun(run=trained, prepared=here, sources=sources))
@@ -317,7 +315,6 @@ def _fold_run(
     cohort: Cohort,
     fold: Fold,
     number: int,
-    stages: Sequence[StageSpec],
     device: torch.device,
     stop: StopRequest,
 ) -> tuple[Run, Cohort]:
@@ -326,10 +323,7 @@ def _fold_run(
     own = split_otherwise(cohort, splits)
     config = {**run.config, "cohort_fingerprint": own.fingerprint, "fold": number}
     folder = run.path / FOLDER / f"{number:03d}-{fingerprint(config)}"
-    trained = train_apart(
-        folder, own, run.recipe, stages, config,
-        world=World(device=device), stop=stop,
-    )  # fmt: skip
+    trained = train_apart(folder, own, run.recipe, config, world=World(device=device), stop=stop)
     return trained, own
 
 

@@ -10,9 +10,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.predict.people import WARNING, scored_people, write_people
-from medmcl.stages.run.run import Run
-from medmcl.stages.stage import Stage
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import Context, Stage
 
 
 class Evaluate(Stage[EvaluateSpec]):
@@ -21,15 +19,15 @@ class Evaluate(Stage[EvaluateSpec]):
     by_first_rank = True
 
     @override
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
-        spec, run = self.spec, Run(setting.folder)
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
+        spec, run = self.spec, context.run
         found = run_evaluate(
-            spec, run, prepared.cohort, setting.world.device, setting.record, stop=setting.stop,
+            spec, run, prepared.cohort, context.world.device, context.record, stop=context.stop,
             keep_probes=True,
         )  # fmt: skip
-        setting.evaluations.append(found)
+        context.evaluations.append(found)
         if spec.predictions:
             path = run.path / f"predictions-{spec.name}.parquet"
             write_people(scored_people(found.prepared, found.people), path)
-            setting.record.say(f"{path}: {WARNING}")
+            context.record.say(f"{path}: {WARNING}")
         return {}

@@ -328,7 +328,7 @@ class TaskScoring:
             train = label_subset(targets, people, train, fraction, seed=self.run.seed)
             tuning = np.flatnonzero((self.prepared.splits == "tuning") & targets.known.any(axis=1))
             counts = LabelCounts.of(targets, people, train, tuning[has[tuning]])
-            trained = (self.run.checkpoints(stage).done or {}).get("subjects", counts.subjects)
+            trained = self.run.facts(stage).get("subjects", counts.subjects)
             if trained != counts.subjects:  # a subset, a selection, another draw
                 counts = replace(counts, subjects=int(trained), events={})
         wants = targets.kind == "survival" and not self.frozen and len(train) > 0

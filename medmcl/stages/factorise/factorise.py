@@ -27,8 +27,7 @@ from medmcl.engine.record import Stopwatch
 from medmcl.modalities.codes.adapter import Codes
 from medmcl.stages.cooccur.embed import load_vectors, read_facts
 from medmcl.stages.factorise.spec import FactoriseSpec, counted_on
-from medmcl.stages.stage import Stage
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.train import watched_later
 
 log = logging.getLogger(__name__)
@@ -62,20 +61,20 @@ class Factorise(Stage[FactoriseSpec]):
     """Fill the tables of two towers with the factors of counts, or with vectors made elsewhere."""
 
     @override
-    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, context: Context) -> None:
         spec = self.spec
-        _, rank = _towers(spec, prepared, setting)
+        _, rank = _towers(spec, prepared, context)
         if spec.embedded is not None:
-            _taken(spec, prepared, rank, setting)
+            _taken(spec, prepared, rank, context)
             _warn_of_scored(spec)
-        elif len(counted_rows(spec, prepared, setting)) < 2:
+        elif len(counted_rows(spec, prepared, context)) < 2:
             raise ConfigError(
                 "fewer than two train subjects have both modalities",
                 where=f"stage {spec.name}",
                 got=" and ".join(spec.towers),
             )
 
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         """Count, factorise and fill the tables.
 
         Raises:
@@ -83,14 +82,13 @@ class Factorise(Stage[FactoriseSpec]):
         """
         spec = self.spec
         with Stopwatch() as watch:
-            towers, rank = _towers(spec, prepared, setting)
+            towers, rank = _towers(spec, prepared, context)
             make = _counted if spec.embedded is None else _taken
-            vectors, facts = make(spec, prepared, rank, setting)
+            vectors, facts = make(spec, prepared, rank, context)
             for name, one in vectors.items():
                 _fill(towers.tower(name).encoder, one)
-        if setting.world.rank == 0:
-            learner = Learner(towers, {}, {})
-            setting.checkpoints(spec.name).save(1, learner.state_dict(), {}, best=True)
+        if context.world.rank == 0:
+            context.run.save_learner(spec.name, Learner(towers, {}, {}))
         return {"keep": spec.keep, "rank": rank, "seconds": round(watch.seconds, 3), **facts}
 
 
@@ -98,9 +96,9 @@ Made = tuple[dict[str, np.ndarray], dict[str, Any]]
 """Vectors of each modality, and facts."""
 
 
-def _counted(spec: FactoriseSpec, prepared: Prepared, rank: int, setting: Setting) -> Made:
+def _counted(spec: FactoriseSpec, prepared: Prepared, rank: int, context: Context) -> Made:
     """Vectors from the counts of train subjects."""
-    rows = counted_rows(spec, prepared, setting)
+    rows = counted_rows(spec, prepared, context)
     sides = SplitGuard(splits=prepared.splits, subjects=prepared.subjects)
     sides.refuse_leak(rows, f"the counts of stage {spec.name}")
     counts = count_records(spec, prepared, rows)
@@ -119,7 +117,7 @@ def _taken(
     spec: FactoriseSpec,
     prepared: Prepared,
     rank: int,
-    setting: Setting,  # noqa: ARG001  (as `_counted`)
+    context: Context,  # noqa: ARG001  (as `_counted`)
 ) -> Made:
     """Vectors that were made elsewhere, found by the text of each code; zeros where there is none.
 
@@ -173,13 +171,13 @@ def _warn_of_scored(spec: FactoriseSpec) -> None:
         )  # fmt: skip
 
 
-def counted_rows(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+def counted_rows(spec: FactoriseSpec, prepared: Prepared, context: Context) -> np.ndarray:
     """Samples of the train split that have both modalities, one a subject.
 
     Without subjects on whom a later stage that takes these vectors learns pairs.
     """
     rows = prepared.rows("train")
-    rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, setting))]
+    rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, context))]
     rows = rows[np.logical_and.reduce([prepared.present[name][rows] for name in spec.towers])]
     first: np.ndarray = rows[np.unique(prepared.subjects[rows], return_index=True)[1]]
     return first
@@ -213,10 +211,10 @@ def _table(tokens: list[np.ndarray], width: int) -> sparse.csr_array:
     return table
 
 
-def _towers(spec: FactoriseSpec, prepared: Prepared, setting: Setting) -> tuple[Towers, int]:
+def _towers(spec: FactoriseSpec, prepared: Prepared, context: Context) -> tuple[Towers, int]:
     """Give empty towers, and the rank: the width of their tables."""
     shapes = {name: prepared.adapters[name].input_shape for name in spec.towers}
-    towers = spec.build(setting.recipe, shapes, setting.seed)
+    towers = spec.build(context.run.recipe, shapes, context.run.seed)
     widths = {}
     for name in spec.towers:
         tower = towers.tower(name)

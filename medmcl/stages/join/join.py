@@ -11,36 +11,32 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.joined import Joined
 from medmcl.engine.loop import Learner
 from medmcl.stages.join.spec import JoinSpec
-from medmcl.stages.stage import Stage
-from medmcl.stages.train.kept_weights import kept_weights
-from medmcl.stages.train.models import Setting, build_learner
-
-MODEL = "model."
-"""Prefix of the model's weights in a checkpoint."""
+from medmcl.stages.stage import Context, Stage
+from medmcl.stages.train.models import build_learner
 
 
 class Join(Stage[JoinSpec]):
     """Bring the weights of several stages together."""
 
     @override
-    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
-        _built(self.spec, prepared, setting)
+    def dry_run(self, prepared: Prepared, context: Context) -> None:
+        _built(self.spec, prepared, context)
 
     @override
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         spec = self.spec
-        found = spec.as_run(setting.checkpoints)
-        learner = _built(found, prepared, setting)
+        found = spec.as_run(context.run.facts)
+        learner = _built(found, prepared, context)
         assert isinstance(learner.model, Joined)
         for part, stage in zip(learner.model.parts, found.of, strict=True):
-            part.load_state_dict(kept_weights(stage, MODEL, setting))
+            part.load_state_dict(context.run.model(stage))
         missing = [name for name in spec.of if name not in found.of]
         lacks = f" ({', '.join(missing)} left out)" if missing else ""
         widths = ", ".join(
             f"{name} {learner.model.tower(name).facts.width}" for name in learner.model.towers
         )
-        if setting.world.rank == 0:
-            setting.checkpoints(spec.name).save(1, learner.state_dict(), {}, best=True)
+        if context.world.rank == 0:
+            context.run.save_learner(spec.name, learner)
         return {
             "keep": spec.keep,
             "parts": list(found.of),
@@ -50,7 +46,7 @@ class Join(Stage[JoinSpec]):
         }
 
 
-def _built(spec: JoinSpec, prepared: Prepared, setting: Setting) -> Learner:
+def _built(spec: JoinSpec, prepared: Prepared, context: Context) -> Learner:
     shapes = {name: one.input_shape for name, one in prepared.adapters.items()}
     with torch.no_grad():
-        return build_learner(setting.recipe, spec, shapes, {}, setting.seed)
+        return build_learner(context.run.recipe, spec, shapes, {}, context.run.seed)

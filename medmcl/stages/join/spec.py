@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -10,13 +10,12 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from medmcl.core.config import lookup
-from medmcl.stages.stage import DEAD_END, Check, Plan, StageSpec, named
+from medmcl.stages.stage import DEAD_END, Check, Facts, Plan, StageSpec, named
 from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
     from medmcl.encoders.towers import Towers
-    from medmcl.engine.checkpoint import Checkpoints
     from medmcl.stages.recipe.spec import RecipeSpec
 
 
@@ -73,14 +72,12 @@ class JoinSpec(TowersSpec):
         yield from super().checks(plan)
 
     @override
-    def why_skipped(self, look: Callable[[str], Checkpoints]) -> str:
-        return "" if self.as_run(look).of else f"{', '.join(self.of)} are left out or wrecked"
+    def why_skipped(self, facts: Facts) -> str:
+        return "" if self.as_run(facts).of else f"{', '.join(self.of)} are left out or wrecked"
 
     @override
-    def as_run(self, look: Callable[[str], Checkpoints]) -> Self:
-        there = tuple(
-            name for name in self.of if not {"left_out", DEAD_END} & {*(look(name).done or {})}
-        )
+    def as_run(self, facts: Facts) -> Self:
+        there = tuple(name for name in self.of if not {"left_out", DEAD_END} & {*facts(name)})
         return self.model_copy(update={"of": there})
 
     @override

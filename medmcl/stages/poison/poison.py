@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,16 @@ from typing_extensions import override
 
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading.prepare import Prepared
+from medmcl.selection.keep import Keep
 from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.poison.given import given_poison, refuse_replaced
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
 from medmcl.stages.poison.pool import count_of, refuse_pool
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.run.first_rank import refuse_changed
-from medmcl.stages.stage import Stage
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.train_filter import given_rows
 from medmcl.threats import Poison as Manifest
 from medmcl.threats import draw_poison
-
-
-def poison_file(folder: Path, stage: str) -> Path:
-    """Where a run keeps the manifest of a poison stage."""
-    return folder / "poison" / f"{stage}.parquet"
 
 
 class Poison(Stage[PoisonSpec]):
@@ -34,7 +27,7 @@ class Poison(Stage[PoisonSpec]):
 
     by_first_rank = True
 
-    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, context: Context) -> None:
         """Refuse an attack that cannot be drawn or laid over.
 
         A run that has taken the manifest it was given reads its own from then on.
@@ -43,9 +36,12 @@ class Poison(Stage[PoisonSpec]):
         if spec.modality in prepared.partly:  # whether its words are known is not
             return
         refuse_unfit(spec, prepared)
-        manifest = None if spec.manifest is None else load_poison(spec.name, prepared, setting)
+        cohort = prepared.cohort.fingerprint
+        manifest = (
+            None if spec.manifest is None else context.run.artefact(spec.name, Manifest, cohort)
+        )
         if manifest is None:
-            manifest, _ = poison_of(spec, prepared, setting.seed, setting.keep)
+            manifest, _ = poison_of(spec, prepared, context.run.seed, context.run.given_keep)
         refuse_unseen(Poisoned(spec, manifest, prepared))
 
     @override
@@ -53,12 +49,12 @@ class Poison(Stage[PoisonSpec]):
         refuse_replaced(self.spec, done)
 
     @override
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         spec = self.spec
-        manifest, pool = poison_of(spec, prepared, setting.seed, setting.keep)
-        manifest.save(poison_file(setting.folder, spec.name))
+        manifest, pool = poison_of(spec, prepared, context.run.seed, context.run.given_keep)
+        context.run.save(spec.name, manifest)
         said = told(spec, manifest, _ids(prepared)[pool])
-        setting.record.say(f"{spec.name}: {said}")
+        context.record.say(f"{spec.name}: {said}")
         return {
             "fingerprint": manifest.fingerprint,
             "poisoned": len(manifest),
@@ -90,7 +86,7 @@ def told(spec: PoisonSpec, manifest: Manifest, pool: np.ndarray) -> str:
 
 
 def poison_of(
-    spec: PoisonSpec, prepared: Prepared, seed: int, keep: Path | None = None
+    spec: PoisonSpec, prepared: Prepared, seed: int, keep: Keep | None = None
 ) -> tuple[Manifest, np.ndarray]:
     """Give the manifest of a stage, and the train samples that it is drawn from, (N,) int64.
 
@@ -98,7 +94,7 @@ def poison_of(
         spec: The poison stage.
         prepared: The cohort.
         seed: Of the run; without meaning where the stage is given a manifest.
-        keep: Keep file that ``--keep`` named.
+        keep: What ``--keep`` gave.
 
     Raises:
         ConfigError: There is no such task or class, or there are too few records.
@@ -139,20 +135,6 @@ def draw(
         cohort=prepared.cohort.fingerprint,
         provenance={**spec.drawn, "seed": own},
     )
-
-
-def load_poison(stage: str, prepared: Prepared, setting: Setting) -> Manifest | None:
-    """Read the manifest of a poison stage of this run; None if it has not run yet.
-
-    Raises:
-        ArtefactError: The file is gone, damaged, or not what the stage wrote.
-    """
-    if setting.checkpoints(stage).done is None:
-        return None
-    path = poison_file(setting.folder, stage)
-    manifest = Manifest.load(path, cohort=prepared.cohort.fingerprint)
-    refuse_changed(manifest.fingerprint, path, stage, setting)
-    return manifest
 
 
 def _ids(prepared: Prepared) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.stages.poison.given import unlike
-from medmcl.stages.poison.poison import poison_file
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.run import Run
 from medmcl.threats import Poison
@@ -23,7 +22,7 @@ def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort | None = None) -> Poi
         ArtefactError: It is missing or damaged, of another cohort, of another recipe than the
             run's, or not what the stage wrote.
     """
-    path = poison_file(run.path, spec.name)
+    path = run.file(spec.name, Poison)
     manifest = Poison.load(path)
     if cohort is not None and manifest.cohort != cohort.fingerprint:
         raise ArtefactError(
@@ -43,13 +42,5 @@ def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort | None = None) -> Poi
             expected=", ".join(f"{name}: {getattr(spec, name)}" for name in differing),
             fix="put the manifest of this run back",
         )
-    expected = (run.checkpoints(spec.name).done or {}).get("fingerprint")
-    if manifest.fingerprint != expected:
-        raise ArtefactError(
-            f"is not what stage {spec.name} wrote",
-            where=path,
-            got=f"fingerprint {manifest.fingerprint}",
-            expected=f"fingerprint {expected}",
-            fix="put the manifest of this run back",
-        )
+    run.refuse_changed(spec.name, manifest)
     return manifest

@@ -148,6 +148,6 @@ def _head(run: Run, pattern: str, task: str, spec: EvaluateSpec) -> str:
     """The stage fine-tuned with the largest share of the labels; empty if there is none."""
     for fraction in sorted(spec.label_fractions, reverse=True):
         stage = str(fill(pattern, {"task": task, "label_fraction": fraction}))
-        if stage in run.stages and run.checkpoints(stage).done and not run.left_out(stage):
+        if stage in run.stages and run.is_finished(stage) and not run.left_out(stage):
             return stage
     return ""

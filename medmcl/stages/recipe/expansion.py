@@ -14,8 +14,10 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.stage import StageSpec
 
 
-def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> list[StageSpec]:
-    """Give the stages in order, each ``for_each`` stage once for each combination.
+def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> RecipeSpec:
+    """Give the recipe of single stages, in order: a ``for_each`` stage once for each combination.
+
+    Done once a run, or once for a run folder that is opened: whoever reads stages reads these.
 
     Args:
         recipe: The recipe as checked.
@@ -24,13 +26,14 @@ def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> list[StageSpec]:
     Raises:
         ConfigError: A stage has both epochs and steps, or neither; names or order do not fit.
     """
-    stages: list[StageSpec] = []
+    pairs: list[tuple[StageSpec, StageSpec]] = []
     for spec in recipe.stages:
         spec.refuse_incomplete()
-        stages.extend(spec.written_out(tasks))
+        pairs += [(single, spec) for single in spec.written_out(tasks)]
+    stages = [single for single, _ in pairs]
     _refuse_unlike(stages)
     _check_order(stages)
-    return stages
+    return recipe.with_stages({single.name: (single, spec) for single, spec in pairs})
 
 
 def _refuse_unlike(stages: Sequence[StageSpec]) -> None:

@@ -21,7 +21,7 @@ from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import ROLES, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.stage import STAGES, named
+from medmcl.stages.stage import STAGES, Context, named
 from medmcl.stages.train.spec import TowersSpec
 
 log = logging.getLogger("medmcl")
@@ -77,23 +77,19 @@ def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
 
     One record of each modality stands for all of them; a recipe that trains nothing is left alone.
     """
-    stages = expand(recipe, cohort.usable_tasks)
-    if not any(stage.learns for stage in stages):
+    if not any(stage.learns for stage in recipe.stages):
         return []
     from medmcl.data.loading.stand_in import stand_in
     from medmcl.engine.record import Record
     from medmcl.engine.signals import StopRequest
     from medmcl.engine.world import World
-    from medmcl.stages.train.models import Setting
+    from medmcl.stages.run.run import Run
 
     refused: list[MedmclError] = []
     with TemporaryDirectory() as folder:
-        setting = Setting(
-            recipe=recipe,
-            seed=0,
-            precision="fp32",
+        context = Context(
+            run=Run.begun(Path(folder), {"seed": 0, "precision": "fp32"}, recipe),
             world=World(),
-            folder=Path(folder),
             record=Record(Path(folder), active=False),
             stop=StopRequest(),
         )
@@ -101,9 +97,9 @@ def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
             prepared = stand_in(cohort, recipe.inputs)
         except MedmclError as error:
             return [error]
-        for stage in stages if prepared is not None else ():
+        for stage in recipe.stages if prepared is not None else ():
             try:
-                STAGES[stage.stage](stage).dry_run(prepared, setting)
+                STAGES[stage.stage](stage).dry_run(prepared, context)
             except MedmclError as error:
                 refused.append(error)
     return refused
@@ -159,16 +155,16 @@ def _check_recipe(
         return [], None
     try:
         spec = for_cohort(read_recipe(name, recipe_overrides(overrides)), kinds_of(cohort))
-        expand(spec, cohort.usable_tasks)
+        spec = expand(spec, cohort.usable_tasks)
     except OverrideError:
         raise
     except MedmclError as error:
         if error.where == ROLES and cohort.spec.lost("modalities"):
             return [], None  # one that is at fault may have the role: its own finding says it
         return [_recipe_fault(str(name), error)], None
-    faults: list[MedmclError] = [*faults_of_models(spec, cohort.usable_tasks, kinds_of(cohort))]
+    faults: list[MedmclError] = [*faults_of_models(spec, kinds_of(cohort))]
     if not faults:
-        faults = faults_with(cohort, expand(spec, cohort.usable_tasks))
+        faults = faults_with(cohort, spec.stages)
     about = [_recipe_fault(str(name), fault) for fault in faults]
     known = {*cohort.spec.modalities, *cohort.spec.lost("modalities")}  # its own finding says it
     missing = [m for m in spec.inputs if m not in known]

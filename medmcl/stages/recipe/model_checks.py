@@ -6,7 +6,7 @@ cohort are prepared. What depends on the shape of an input is left to the rehear
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,32 +15,29 @@ from medmcl.core.errors import ConfigError
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.model_settings import entrances_of
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.stage import Check, Plan, StageSpec
+from medmcl.stages.stage import Check, Plan
 from medmcl.stages.train.checks import refuse_view
 
 
-def refuse_models(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) -> None:
+def refuse_models(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
     """Refuse a recipe whose models cannot be built, from the recipe alone.
 
     Args:
-        recipe: The recipe as resolved for a cohort
-        (`medmcl.stages.recipe.resolve_modalities.for_cohort`).
-        tasks: Tasks of the cohort.
+        recipe: The recipe as resolved for a cohort, of single stages
+            (`medmcl.stages.recipe.resolve_modalities.for_cohort`, `expand`).
         kinds: Modality of the cohort to its kind.
 
     Raises:
         ConfigError: The first fault.
     """
-    for fault in faults_of_models(recipe, tasks, kinds):
+    for fault in faults_of_models(recipe, kinds):
         raise fault
 
 
-def faults_of_models(
-    recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]
-) -> list[ConfigError]:
+def faults_of_models(recipe: RecipeSpec, kinds: Mapping[str, str]) -> list[ConfigError]:
     """Give every fault that `refuse_models` would refuse, each once."""
     found: dict[tuple[str, ...], ConfigError] = {}
-    for one in _checks(recipe, tasks, kinds):
+    for one in _checks(recipe, kinds):
         try:
             one()
         except ConfigError as error:
@@ -48,19 +45,17 @@ def faults_of_models(
     return list(found.values())
 
 
-def _checks(recipe: RecipeSpec, tasks: Sequence[str], kinds: Mapping[str, str]) -> Iterable[Check]:
-    """Give the checks of a recipe; those of a stage with ``for_each`` name it as it is written."""
+def _checks(recipe: RecipeSpec, kinds: Mapping[str, str]) -> Iterable[Check]:
+    """Give the checks of a recipe; those of a stage of ``for_each`` name it as it is written."""
     yield partial(_refuse_unread_towers, recipe, kinds)
     for name, settings in recipe.inputs.items():
         if name in kinds:
             yield partial(_check_input, recipe, name, settings, kinds[name])
     for name, view in recipe.views.items():
         yield partial(refuse_view, f"views.{name}", view, recipe, kinds)
-    before: list[StageSpec] = []
-    for written in recipe.stages:
-        for stage in written.written_out(tasks):
-            yield from stage.checks(Plan(recipe, tuple(before), kinds, written.name))
-            before.append(stage)
+    for number, stage in enumerate(recipe.stages):
+        before = recipe.stages[:number]
+        yield from stage.checks(Plan(recipe, before, kinds, recipe.called(stage.name)))
 
 
 def _check_input(recipe: RecipeSpec, name: str, settings: Mapping[str, Any], kind: str) -> None:

@@ -17,20 +17,21 @@ from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.stage import StageSpec, named
+from medmcl.stages.stage import named
 from medmcl.stages.train.spec import TrainSpec
 
 
 def recipe_on(
     cohort: Cohort | str | Path,
-    recipe: str | Path | Mapping[str, Any] | None,
+    recipe: str | Path | Mapping[str, Any] | RecipeSpec | None,
     overrides: Mapping[str, Any],
-) -> tuple[Cohort, RecipeSpec, list[StageSpec]]:
-    """Open a cohort, and give it with the recipe for it and the stages of that, expanded.
+) -> tuple[Cohort, RecipeSpec]:
+    """Open a cohort, and give it with the recipe for it: its modalities by name, single stages.
 
     Args:
         cohort: Open cohort, folder, cohort.yaml or name.
-        recipe: File or name, or what a file would hold; the cohort's own recipe if not given.
+        recipe: File or name, or what a file would hold; the cohort's own recipe if not given. What
+            this gave for the cohort stays as it is.
         overrides: Dotted key to value, as ``--set``.
 
     Raises:
@@ -39,11 +40,13 @@ def recipe_on(
     opened = (
         cohort if isinstance(cohort, Cohort) else open_cohort(cohort, cohort_overrides(overrides))
     )
+    if isinstance(recipe, RecipeSpec):
+        return opened, recipe
     named = recipe if isinstance(recipe, Mapping) else _recipe_name(recipe, opened)
     spec = for_cohort(read_recipe(named, recipe_overrides(overrides)), kinds_of(opened))
-    stages = expand(spec, list(opened.spec.tasks))
-    refuse_models(spec, list(opened.spec.tasks), kinds_of(opened))
-    return opened, spec, stages
+    spec = expand(spec, list(opened.spec.tasks))
+    refuse_models(spec, kinds_of(opened))
+    return opened, spec
 
 
 def prepare_inputs(

@@ -64,6 +64,8 @@ class RecipeSpec(Config):
     stages: tuple[EveryStage, ...] = Field(min_length=1)
     _taken: dict[str, str] = PrivateAttr(default={})
     _stands: dict[str, str] = PrivateAttr(default={})
+    _written: tuple[StageSpec, ...] = PrivateAttr(default=())
+    _called: dict[str, str] = PrivateAttr(default={})
 
     @property
     def taken(self) -> dict[str, str]:
@@ -81,6 +83,27 @@ class RecipeSpec(Config):
         known = self.model_copy()
         known._stands = {**self._stands, **stands}
         return known
+
+    def with_stages(self, single: Mapping[str, tuple[StageSpec, StageSpec]]) -> RecipeSpec:
+        """Give the recipe of single stages, which knows how it was written.
+
+        Args:
+            single: Name of each stage to itself and to the stage that stands in the file.
+        """
+        stages = tuple(one for one, _ in single.values())
+        known = self.model_copy(update={"stages": stages})
+        known._written = self.stages
+        known._called = {name: written.name for name, (_, written) in single.items()}
+        return known
+
+    @property
+    def as_written(self) -> RecipeSpec:
+        """The recipe with its stages as the file has them, one for all that ``for_each`` makes."""
+        return self.model_copy(update={"stages": self._written or self.stages})
+
+    def called(self, stage: str) -> str:
+        """Give what the file calls a stage: with variables, if it stands for several there."""
+        return self._called.get(stage, stage)
 
     def stands(self, key: str) -> str:
         """Give the dotted key under which the recipe file says what stands here under another.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from medmcl.core.config import faults_of
 from medmcl.core.errors import CohortError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.selection.keep import Keep
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import seen_people
-from medmcl.stages.train.keep_provenance import given_keep, specs_of
+from medmcl.stages.select.spec import SelectSpec
 
 
 def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
@@ -33,14 +36,13 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
         if entry["state"]
     ]
     for stage in with_parents(run, stages):
-        done = run.checkpoints(stage).done or {}
-        lines += run.spec(stage).fitted(cohort, done, wrong)
+        lines += run.spec(stage).fitted(cohort, run.facts(stage), wrong)
     return (*lines, *_given(run, cohort))
 
 
 def _given(run: Run, cohort: str) -> list[FittedOn]:
     """The lines of the keep file that a run was given."""
-    keep = given_keep(run)
+    keep = run.given_keep
     if keep is None:
         return []
     specs = specs_of(keep)
@@ -48,6 +50,19 @@ def _given(run: Run, cohort: str) -> list[FittedOn]:
     if not specs:
         return [FittedOn(what=what, splits=("train",), note=f"of {cohort}; {keep.rule}")]
     return [line for spec in specs for line in spec.fitted_as(what, cohort)]
+
+
+def specs_of(keep: Keep) -> list[SelectSpec]:
+    """The selections behind a keep file, those of its parents too; none if it was made by hand."""
+    return list(_specs(keep.provenance))
+
+
+def _specs(provenance: Mapping[str, Any] | None) -> list[SelectSpec]:
+    if not provenance:
+        return []
+    spec = provenance.get("spec")
+    own = [] if spec is None or faults_of(SelectSpec, spec) else [SelectSpec.model_validate(spec)]
+    return own + [one for parent in provenance.get("parents", ()) for one in _specs(parent)]
 
 
 def with_parents(run: Run, stages: Sequence[str]) -> list[str]:
@@ -65,8 +80,7 @@ def with_parents(run: Run, stages: Sequence[str]) -> list[str]:
 def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
     """Tasks with whose train labels the weights of a stage, or of those before it, were trained."""
     tasks = [task for name in with_parents(run, [stage]) for task in run.spec(name).used_tasks(())]
-    given = given_keep(run)
-    for spec in () if given is None else specs_of(given):
+    for spec in () if run.given_keep is None else specs_of(run.given_keep):
         tasks += spec.used_tasks(())
     return tuple(dict.fromkeys(tasks))
 

@@ -7,8 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.launch import choose_precision, new_run_folder
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.report import write_run_report
-from medmcl.stages.run.run import Run, write_run_files
+from medmcl.stages.run.run import GIVEN, Run, write_run_files
 from medmcl.stages.run.stage_reuse import (
     differences,
     named,
@@ -42,11 +41,11 @@ from medmcl.stages.run.stage_reuse import (
     shared_stages,
     take_over,
 )
+from medmcl.stages.run.store import Store
 from medmcl.stages.run.training import dry_run, run_stage
 from medmcl.stages.select.report import selections_of
-from medmcl.stages.stage import STAGES, StageSpec
-from medmcl.stages.train.models import Setting
-from medmcl.stages.train.train_filter import GIVEN, copy_keep, keep_file, read_keep
+from medmcl.stages.stage import STAGES, Context, StageSpec
+from medmcl.stages.train.train_filter import read_keep
 
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
 
@@ -54,7 +53,7 @@ PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai
 def pretrain(
     cohort: Cohort | str | Path,
     *,
-    recipe: str | Path | None = None,
+    recipe: str | Path | RecipeSpec | None = None,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -68,7 +67,8 @@ def pretrain(
 
     Args:
         cohort: Open cohort, folder, cohort.yaml, or a name under ``cohorts/``.
-        recipe: File or name; the cohort's own recipe if not given.
+        recipe: File or name, or as `recipe_on` resolves it for the cohort; the cohort's own recipe
+            if not given.
         out: Run folder; must be new unless ``resume``.
         overrides: Dotted key to value, as ``--set``.
         seed: Seed of everything random.
@@ -97,7 +97,7 @@ def pretrain(
 def run_recipe(
     cohort: Cohort | str | Path,
     *,
-    recipe: str | Path | Mapping[str, Any] | None,
+    recipe: str | Path | Mapping[str, Any] | RecipeSpec | None,
     out: str | Path | None,
     overrides: Mapping[str, Any] | None,
     seed: int,
@@ -109,7 +109,7 @@ def run_recipe(
 ) -> tuple[Run | None, list[Evaluation]]:
     """Do what `pretrain` does, of a recipe that may be given as its tree; its evaluations, too."""
     overrides = dict(overrides or {})
-    opened, spec, stages = recipe_on(cohort, recipe, overrides)
+    opened, spec = recipe_on(cohort, recipe, overrides)
     where = pick_device(device)
     config = {
         "cohort": opened.name,
@@ -119,23 +119,24 @@ def run_recipe(
         "tasks": list(opened.spec.tasks),
         "seed": seed,
         "precision": choose_precision(precision, where),
-        "recipe": json.loads(spec.model_dump_json(by_alias=True)),
+        "recipe": json.loads(spec.as_written.model_dump_json(by_alias=True)),
     }
-    if keep is None and resume and out is not None and keep_file(Path(out), GIVEN).exists():
-        keep = keep_file(Path(out), GIVEN)
-    if keep is not None:
-        config["keep"] = read_keep(keep, opened).fingerprint
+    kept = None if out is None else Store(Path(out)).file(GIVEN, Keep)
+    if keep is None and resume and kept is not None and kept.exists():
+        keep = kept
+    given = None if keep is None else read_keep(keep, opened)
+    if given is not None:
+        config["keep"] = given.fingerprint
     folder = _run_folder(out, opened, spec, config, resume)
     other, until = (None, None) if reuse is None else run_and_stage(reuse)
-    shared = [] if other is None else shared_stages(other, config, stages, until)
-    _refuse_bad_tasks(opened, spec, stages, folder)
+    shared = [] if other is None else shared_stages(other, config, spec.stages, until)
+    _refuse_bad_tasks(opened, spec, folder)
+    run = Run.begun(folder, config, spec, given)
     world = start_world(device)
     try:
         with StopRequest() as stop:
-            return _run(
-                folder, opened, spec, stages, config, world, stop,
-                keep=keep, resume=resume, reused=(other, shared) if other else None,
-            )  # fmt: skip
+            reused = (other, shared) if other else None
+            return _run(run, opened, world, stop, resume=resume, reused=reused)
     except Interrupted as stopped:
         stopped.folder = folder
         raise
@@ -144,19 +145,15 @@ def run_recipe(
 
 
 def _run(
-    folder: Path,
+    run: Run,
     cohort: Cohort,
-    spec: RecipeSpec,
-    stages: list[StageSpec],
-    config: dict[str, Any],
     world: World,
     stop: StopRequest,
     *,
-    keep: str | Path | None,
     resume: bool,
     reused: tuple[Run, list[StageSpec]] | None = None,
 ) -> tuple[Run | None, list[Evaluation]]:
-    first = world.rank == 0
+    first, folder, spec = world.rank == 0, run.path, run.recipe
     record = Record(folder / "metrics.jsonl", active=first)
     if first:
         if resume and not (folder / "config.yaml").exists():
@@ -168,68 +165,51 @@ def _run(
     barrier(world)
     if not first:
         prepared = _prepare(cohort, spec, folder, first, stop)
-    setting = Setting(
-        recipe=spec,
-        seed=config["seed"],
-        precision=config["precision"],
-        world=world,
-        folder=folder,
-        record=record,
-        stop=stop,
-        keep=None if keep is None else Path(keep),
-    )
-    dry_run(stages, prepared, setting)
+    context = Context(run=run, world=world, record=record, stop=stop)
+    dry_run(spec.stages, prepared, context)
     if first:
-        _write_first_files(folder, config, prepared, setting, reused)
+        _write_first_files(prepared, context, reused)
     barrier(world)  # no rank reads a run that the first has not written whole
-    if setting.keep is not None:
-        setting = replace(setting, keep=keep_file(folder, GIVEN))
-    run = Run(folder)
-    facts = _run_stages(stages, prepared, setting)
+    facts = _run_stages(prepared, context)
     if not first:
         return None, []
     write_run_report(
-        run, cohort, prepared, facts, setting.evaluations, selections=selections_of(run, prepared)
+        run, cohort, prepared, facts, context.evaluations, selections=selections_of(run, prepared)
     )
-    return run, setting.evaluations
+    return run, context.evaluations
 
 
 def _write_first_files(
-    folder: Path,
-    config: dict[str, Any],
-    prepared: Prepared,
-    setting: Setting,
-    reused: tuple[Run, list[StageSpec]] | None,
+    prepared: Prepared, context: Context, reused: tuple[Run, list[StageSpec]] | None
 ) -> None:
     """Write what a run is before its first step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_run_files(folder, config, prepared)
-    parents = []
-    if setting.keep is not None:
-        copy_keep(setting.keep, folder)
-        parents.append(_parent(setting.keep))
+    run = context.run
+    write_run_files(run, prepared)
+    parents, keep = [], run.given_keep
+    if keep is not None:
+        if not run.file(GIVEN, Keep).exists():
+            run.save(GIVEN, keep)
+        parents.append({"keep": keep.fingerprint, "rule": keep.rule, "of": dict(keep.provenance)})
     if reused is not None:
         other, stages = reused
-        parents.append(take_over(other, stages, folder))
+        parents.append(take_over(other, stages, run.path))
         told = ", ".join(stage.name for stage in stages)
-        setting.record.say(f"taken over from {other.path}: {told}")
-    if not (folder / "provenance.json").exists():
-        _write_provenance(folder, config, setting.world, parents, prepared.cohort.path)
+        context.record.say(f"taken over from {other.path}: {told}")
+    if not (run.path / "provenance.json").exists():
+        _write_provenance(run, context.world, parents, prepared.cohort.path)
 
 
-def _run_stages(
-    stages: list[StageSpec], prepared: Prepared, setting: Setting
-) -> list[dict[str, Any]]:
+def _run_stages(prepared: Prepared, context: Context) -> list[dict[str, Any]]:
     """Run all stages; give the facts of those that make something."""
     facts = []
-    for stage in stages:
-        if any_rank(setting.stop.asked, setting.world):
+    for stage in context.run.recipe.stages:
+        if any_rank(context.stop.asked, context.world):
             raise Interrupted(f"before {stage.name}")
         if stage.learns:
-            facts.append(run_stage(stage, prepared, setting))
-            barrier(setting.world)  # no rank reads a stage that the first has not written whole
-        elif setting.world.rank == 0:
-            STAGES[stage.stage](stage).run(prepared, setting)
+            facts.append(run_stage(stage, prepared, context))
+            barrier(context.world)  # no rank reads a stage that the first has not written whole
+        elif context.world.rank == 0:
+            STAGES[stage.stage](stage).run(prepared, context)
     return facts
 
 
@@ -306,16 +286,14 @@ _READ_AT_ONCE = 2000
 """Records that are read for the sake of one refusal; with more, faulty outcomes refuse at once."""
 
 
-def _refuse_bad_tasks(
-    cohort: Cohort, spec: RecipeSpec, stages: list[StageSpec], folder: Path
-) -> None:
+def _refuse_bad_tasks(cohort: Cohort, spec: RecipeSpec, folder: Path) -> None:
     """Refuse faults of the outcomes that the recipe uses; others are no concern of this run.
 
     The faults of the records stand in the same refusal where the records are few. They are cached
     as they are read, so that the next try does not read them again.
     """
     try:
-        _refuse_used(cohort, stages)
+        _refuse_used(cohort, spec.stages)
     except CohortError as outcomes:
         count = sum(len(cohort.records.get(name, ())) for name in spec.inputs)
         if count > _READ_AT_ONCE or int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -330,25 +308,16 @@ def _refuse_bad_tasks(
         raise
 
 
-def _refuse_used(cohort: Cohort, stages: list[StageSpec]) -> None:
+def _refuse_used(cohort: Cohort, stages: Sequence[StageSpec]) -> None:
     for fault in faults_with(cohort, stages, files=False):
         raise fault
     refuse_faulty(cohort, used_tasks(cohort, stages))
 
 
-def _parent(path: Path) -> dict[str, Any]:
-    """What made the keep file that was given."""
-    keep = Keep.load(path)
-    return {"keep": keep.fingerprint, "rule": keep.rule, "of": dict(keep.provenance)}
-
-
 def _write_provenance(
-    folder: Path,
-    config: dict[str, Any],
-    world: World,
-    parents: list[dict[str, Any]],
-    cohort_file: Path,
+    run: Run, world: World, parents: list[dict[str, Any]], cohort_file: Path
 ) -> None:
+    config = run.config
     provenance = {
         "recipe": config["recipe"]["name"],
         "cohort": config["cohort"],
@@ -368,7 +337,7 @@ def _write_provenance(
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "parents": parents,
     }
-    write_atomically(folder / "provenance.json", json.dumps(provenance, indent=1))
+    write_atomically(run.path / "provenance.json", json.dumps(provenance, indent=1))
 
 
 def _version(package: str) -> str:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,14 @@ from medmcl.core.progress import progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
-from medmcl.engine.checkpoint import Checkpoints
 from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import run_config
 from medmcl.stages.run.leaky_columns import kept_names
+from medmcl.stages.run.learners import Learners
+from medmcl.stages.run.store import Store, read_json
 from medmcl.stages.run.train_records import save_train_records
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.stage import WRECKED, StageSpec, named
@@ -43,42 +45,76 @@ if TYPE_CHECKING:
 
     from medmcl.encoders.towers import Towers
     from medmcl.engine.loop import Learner
+    from medmcl.selection.keep import Keep
 
 log = logging.getLogger(__name__)
 
 EMBED_BATCH = 256
+GIVEN = "given"
+"""What stands for a stage in the name of the keep file that ``--keep`` gave."""
 
 
-class Run:
-    """A run folder that exists.
+class Run(Store):
+    """A run folder that exists, or that is being written.
 
     Args:
         path: The folder.
         cache: Folder for prepared records; if not given, see `cache_folder`.
+
+    Attributes:
+        config: What its ``config.yaml`` says.
+        recipe: Its recipe, resolved: every modality and stage by name, once for all who read it.
+        seed: Of everything random.
+        learners: Those that are in memory.
 
     Raises:
         ArtefactError: It is not a run, or a file of it is damaged.
     """
 
     def __init__(self, path: Path | str, *, cache: Path | None = None) -> None:
-        self.path, self._cache = Path(path), cache
-        self.config = read_yaml(run_config(path))
-        if not isinstance(self.config.get("recipe"), dict):
+        where = run_config(path)
+        config = read_yaml(where)
+        if not isinstance(config.get("recipe"), dict):
             raise ArtefactError(
                 "is not the config.yaml of a run (it has no recipe)",
-                where=self.path / "config.yaml",
+                where=where,
                 fix="give the folder that `medmcl pretrain --out` named",
             )
-        self.recipe = check(
-            RecipeSpec,
-            self.config.get("recipe", {}),
-            where=self.path / "config.yaml",
-            error=ArtefactError,
-        )
-        self.seed = int(self.config.get("seed", 0))
+        written = check(RecipeSpec, config["recipe"], where=where, error=ArtefactError)
+        self._begin(Path(path), config, expand(written, config["tasks"]), cache)
+
+    @classmethod
+    def begun(
+        cls, path: Path, config: Mapping[str, Any], recipe: RecipeSpec, keep: Keep | None = None
+    ) -> Run:
+        """Give the run that is written into a folder, before anything stands there.
+
+        Args:
+            path: The folder.
+            config: What its ``config.yaml`` will say.
+            recipe: The recipe, resolved.
+            keep: What ``--keep`` gave.
+        """
+        run = cls.__new__(cls)
+        run._begin(path, config, recipe, None)
+        run.__dict__["given_keep"] = keep
+        return run
+
+    def _begin(
+        self, path: Path, config: Mapping[str, Any], recipe: RecipeSpec, cache: Path | None
+    ) -> None:
+        super().__init__(path)
+        self.config, self.recipe, self._cache = dict(config), recipe, cache
+        self.seed = int(config.get("seed", 0))
+        self.learners = Learners()
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
+
+    @property
+    def precision(self) -> str:
+        """Of its forward passes: ``fp32`` or ``bf16``."""
+        return str(self.config["precision"])
 
     @property
     def cache(self) -> Path:
@@ -87,8 +123,8 @@ class Run:
 
     @property
     def stages(self) -> dict[str, TowersSpec]:
-        """Every stage that makes towers, expanded, by name and in order."""
-        return named(expand(self.recipe, self.config["tasks"]), TowersSpec)
+        """Every stage that makes towers, by name and in order."""
+        return named(self.recipe.stages, TowersSpec)
 
     @property
     def selections(self) -> dict[str, SelectSpec]:
@@ -100,6 +136,14 @@ class Run:
         """Poison stages by name."""
         return named(self.recipe.stages, PoisonSpec)
 
+    @cached_property
+    def given_keep(self) -> Keep | None:
+        """What ``--keep`` gave; None if it gave nothing."""
+        from medmcl.selection.keep import Keep
+
+        file = self.file(GIVEN, Keep)
+        return Keep.load(file) if self.config.get("keep") and file.exists() else None
+
     @property
     def clusters(self) -> dict[str, ClusterSpec]:
         """Every cluster stage, by name and in order."""
@@ -109,7 +153,7 @@ class Run:
     def could_name(self) -> dict[str, list[str]]:
         """Task to the modalities that could name its outcome in training (`leaky_columns`)."""
         path = self.path / "could_name.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     @property
     def trains(self) -> bool:
@@ -118,18 +162,18 @@ class Run:
 
     def left_out(self, stage: str) -> str:
         """Say why the run did without a stage; empty if it did not."""
-        return str((self.checkpoints(stage).done or {}).get("left_out", ""))
+        return str(self.facts(stage).get("left_out", ""))
 
     @property
     def wrecked(self) -> dict[str, str]:
         """Every finished stage that is wrecked, with the reason (`medmcl.stages.train.wrecked`)."""
-        done = {name: self.checkpoints(name).done or {} for name in self.stages}
+        done = {name: self.facts(name) for name in self.stages}
         return {name: str(facts[WRECKED]) for name, facts in done.items() if WRECKED in facts}
 
     @property
     def preprocessing(self) -> dict[str, Any]:
         """Settings, fitted state and input shape of every adapter, by modality."""
-        return _read_json(self.path / "preprocessing.json")
+        return read_json(self.path / "preprocessing.json")
 
     @property
     def shapes(self) -> dict[str, InputShape]:
@@ -143,7 +187,7 @@ class Run:
     def tasks(self) -> dict[str, Targets]:
         """Tasks the run knows, without rows."""
         tasks = {}
-        for name, header in _read_json(self.path / "tasks.json").items():
+        for name, header in read_json(self.path / "tasks.json").items():
             width = len(header["columns"])
             tasks[name] = Targets(
                 values=np.zeros((0, width)),
@@ -152,26 +196,22 @@ class Run:
             )
         return tasks
 
-    def checkpoints(self, stage: str) -> Checkpoints:
-        """Checkpoints of a stage."""
-        return Checkpoints(self.path / "checkpoint" / stage)
-
     def stage(self, name: str) -> TowersSpec:
         """The spec of a stage that makes towers, by name."""
         if name not in self.stages:
             raise ConfigError(
                 f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path
             )
-        return self.stages[name].as_run(self.checkpoints)
+        return self.stages[name].as_run(self.facts)
 
     @property
     def specs(self) -> dict[str, StageSpec]:
-        """Every stage, expanded, by name and in order."""
-        return named(expand(self.recipe, self.config["tasks"]), StageSpec)
+        """Every stage, by name and in order."""
+        return named(self.recipe.stages, StageSpec)
 
     def spec(self, name: str) -> StageSpec:
         """The spec of any stage, by name."""
-        return lookup("stage", name, self.specs, where=self.path).as_run(self.checkpoints)
+        return lookup("stage", name, self.specs, where=self.path).as_run(self.facts)
 
     def refuse_unfinished(self, stage: str | None = None) -> None:
         """Refuse a run that stopped before its train stages, or the one named, were finished.
@@ -180,9 +220,9 @@ class Run:
             ArtefactError: Names the stages that are missing.
         """
         wanted = self.stages if stage is None else {stage: self.stage(stage)}
-        missing = [name for name in wanted if self.checkpoints(name).done is None]
+        missing = [name for name in wanted if not self.is_finished(name)]
         if missing:
-            finished = [name for name in self.stages if self.checkpoints(name).done is not None]
+            finished = [name for name in self.stages if self.is_finished(name)]
             raise ArtefactError(
                 "is an unfinished run: it stopped before the end of its training",
                 where=self.path,
@@ -192,20 +232,24 @@ class Run:
             )
 
     def learner(self, stage: str, device: torch.device) -> Learner:
-        """Towers and objectives of a finished stage, in evaluation mode."""
-        from medmcl.stages.train.distill_targets import taught_widths
-        from medmcl.stages.train.models import build_learner
-
+        """Towers and objectives of a finished stage, in evaluation mode; nobody may change them."""
         spec = self.stage(stage)
         if self.left_out(stage):
             raise ArtefactError(
                 f"the run did without the stage '{stage}': {self.left_out(stage)}", where=self.path
             )
+        key = (stage, str(device), self.checkpoints(stage).find(spec.keep))
+        return self.learners.get(key, lambda: self._loaded(spec).to(device).eval())
+
+    def _loaded(self, spec: TowersSpec) -> Learner:
+        from medmcl.stages.train.distill_targets import teacher_widths
+        from medmcl.stages.train.models import build_learner
+
         tasks = {} if spec.task is None else {spec.task: self.tasks[spec.task]}
-        widths = taught_widths(self.recipe, spec, self.shapes, self.checkpoints)
+        widths = teacher_widths(self, spec, self.shapes)
         learner = build_learner(self.recipe, spec, self.shapes, tasks, self.seed, widths)
-        learner.load_state_dict(self.checkpoints(stage).weights(spec.keep))
-        return learner.to(device).eval()
+        learner.load_state_dict(self.checkpoints(spec.name).weights(spec.keep))
+        return learner
 
     def towers(self, stage: str, device: torch.device) -> Towers:
         """Towers of a finished stage; ``untrained`` gives the first weights, before any step."""
@@ -539,15 +583,6 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ArtefactError("there is no such file", where=path) from None
-    except ValueError as error:
-        raise ArtefactError(f"is damaged: {error}", where=path) from None
-
-
 _OF_ROWS = ("values", "known", "competing", "sides")
 """Parts of targets that say something of single samples: no run keeps them."""
 
@@ -558,8 +593,10 @@ def source_of(cohort: Cohort, modality: str) -> dict[str, Any]:
     return {key: value for key, value in source.items() if key != "accept"}
 
 
-def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) -> None:
-    """Write config, preprocessing and tasks of a run."""
+def write_run_files(run: Run, prepared: Prepared) -> None:
+    """Write config, preprocessing and tasks of a run that is begun."""
+    folder = run.path
+    folder.mkdir(parents=True, exist_ok=True)
     preprocessing = {
         name: {
             "kind": adapter.kind,
@@ -578,4 +615,4 @@ def write_run_files(folder: Path, config: dict[str, Any], prepared: Prepared) ->
     write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
     write_atomically(folder / "could_name.json", json.dumps(kept_names(prepared), indent=1))
     save_train_records(folder, prepared)
-    write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_atomically(folder / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))

@@ -13,7 +13,6 @@ from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.engine.record import read_metrics
 from medmcl.objectives import wanted_probe
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.run.run import Run
 from medmcl.stages.stage import StageSpec
 from medmcl.stages.train.probe_rows import going_on_from
@@ -77,7 +76,7 @@ def shared_stages(
     Args:
         other: The run to take them from.
         config: Of the run that is to be.
-        stages: Its stages, expanded.
+        stages: Its stages.
         until: Stage of the other run: this one and those that it needs, and no others.
 
     Raises:
@@ -93,7 +92,7 @@ def shared_stages(
     for name in sorted({*views, "plain"} & {*own_views, *views}):
         if name in own_views or name == "plain":
             unlike += differences(views.get(name), own_views.get(name), f"recipe.views.{name}")
-    theirs = {one.name: one for one in expand(other.recipe, other.config["tasks"])}
+    theirs = other.specs
     allowed = set(theirs) if until is None else _with_sources(until, theirs, other.path)
     taken: list[StageSpec] = []
     for stage in stages:
@@ -108,7 +107,7 @@ def shared_stages(
                 f"-> for {', '.join(own) or 'none'}"
             )
         names = {one.name for one in taken}
-        if other.checkpoints(stage.name).done is not None and {*stage.sources()} <= names:
+        if other.is_finished(stage.name) and {*stage.sources()} <= names:
             taken.append(stage)
     if unlike:
         raise ConfigError(
@@ -131,7 +130,7 @@ def shared_stages(
 
 
 def _finished(run: Run, stages: Iterable[str]) -> list[str]:
-    return [name for name in stages if run.checkpoints(name).done is not None]
+    return [name for name in stages if run.is_finished(name)]
 
 
 def _with_sources(name: str, stages: Mapping[str, StageSpec], where: Path) -> set[str]:
@@ -144,7 +143,7 @@ def _with_sources(name: str, stages: Mapping[str, StageSpec], where: Path) -> se
 
 def _compared(other: Run, before: StageSpec, now: StageSpec) -> tuple[Any, Any]:
     """What a stage says in either run, but for what it did in the other says it better."""
-    said = now.settled(other.checkpoints(now.name).done or {})
+    said = now.settled(other.facts(now.name))
     old, new = ({key: value for key, value in _plain(one).items() if key not in said}
                 for one in (before, now))  # fmt: skip
     return old, new

@@ -136,7 +136,7 @@ def _training(run: Run) -> tuple[str, ...]:
     Without any stage of its own a run scores covariates, or vectors from elsewhere.
     """
     made = _made(run)
-    done = {name: run.checkpoints(name).done for name in made}
+    done = {name: run.facts(name) for name in made}
     free = [stage_sentence(f) for n, f in done.items() if f and made[n] is None]
     free += [] if run.stages else ["No encoder is trained."]
     tuned = sum(bool(f) and made[n] is not None for n, f in done.items())
@@ -150,8 +150,7 @@ def _made(run: Run) -> dict[str, str | None]:
 
 def _trained_s(run: Run) -> float:
     """Seconds that all finished stages took before the evaluation."""
-    done = (run.checkpoints(name).done for name in _made(run))
-    return round(sum(float(fact.get("seconds", 0.0)) for fact in done if fact), 3)
+    return round(sum(float(run.facts(name).get("seconds", 0.0)) for name in _made(run)), 3)
 
 
 def cost_sentence(seconds: Mapping[str, float]) -> str:

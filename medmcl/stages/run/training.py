@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,51 +15,61 @@ from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.stages.recipe.on_cohort import prepare_inputs
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.run.first_rank import awaited
 from medmcl.stages.run.run import Run, write_run_files
-from medmcl.stages.stage import STAGES, Stage, StageSpec
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import STAGES, Context, Stage, StageSpec
+
+_LOOK = 0.5
+"""Seconds between two looks whether the first rank is done."""
 
 
-def dry_run(stages: Sequence[StageSpec], prepared: Prepared, setting: Setting) -> None:
+def dry_run(stages: Sequence[StageSpec], prepared: Prepared, context: Context) -> None:
     """Refuse what a stage cannot do, before any does anything."""
     for spec in stages:
-        STAGES[spec.stage](spec).dry_run(prepared, setting)
+        STAGES[spec.stage](spec).dry_run(prepared, context)
 
 
-def run_stage(spec: StageSpec, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str, Any]:
     """Run a stage from where it stands, unless what its sources became makes it pointless.
 
     Returns:
         The facts that stand in its record, or of a finished stage stood there already.
     """
-    checkpoints = setting.checkpoints(spec.name)
-    reason = spec.why_skipped(setting.checkpoints)
+    run, name = context.run, spec.name
+    reason = spec.why_skipped(run.facts)
     work: Stage[Any] = STAGES[spec.stage](spec)
-    if not reason and checkpoints.done is not None:
-        work.refuse_other(checkpoints.done)
-        return checkpoints.done
-    if not reason and work.by_first_rank and setting.world.rank != 0:
-        return awaited(spec.name, setting)
+    if not reason and run.is_finished(name):
+        work.refuse_other(run.facts(name))
+        return run.facts(name)
+    if not reason and work.by_first_rank and context.world.rank != 0:
+        return _awaited(name, context)
     if reason:
-        setting.record.say(f"{spec.name}: left out, {reason}")
-        done = {"left_out": reason, "sentence": f"Stage {spec.name} left out: {reason}."}
+        context.record.say(f"{name}: left out, {reason}")
+        done = {"left_out": reason, "sentence": f"Stage {name} left out: {reason}."}
     else:
-        done = work.run(prepared, setting)
-    facts = {"stage": spec.name, **done}
+        done = work.run(prepared, context)
+    facts = {"stage": name, **done}
     if "steps" not in facts:
-        facts.setdefault("sentence", f"Stage {spec.name}: {spec.summary()}.")
-    if setting.world.rank == 0:
-        checkpoints.folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.finish(facts)
+        facts.setdefault("sentence", f"Stage {name}: {spec.summary()}.")
+    if context.world.rank == 0:
+        run.finish(name, facts)
     return facts
+
+
+def _awaited(stage: str, context: Context) -> dict[str, Any]:
+    """Wait until the first rank has done a stage, and give what it wrote of it.
+
+    The others wait for its files: it may take longer than ranks wait for a message.
+    """
+    while not context.run.is_finished(stage):
+        context.stop.check_interrupt(f"{stage}: waiting for the first process")
+        time.sleep(_LOOK)
+    return context.run.facts(stage)
 
 
 def train_apart(
     folder: Path,
     cohort: Cohort,
     recipe: RecipeSpec,
-    stages: Sequence[StageSpec],
     config: dict[str, Any],
     *,
     world: World,
@@ -69,8 +80,7 @@ def train_apart(
     Args:
         folder: The folder; a run without a report.
         cohort: The cohort, in the splits to train on.
-        recipe: The recipe, resolved.
-        stages: Its stages, expanded; those that evaluate are passed over.
+        recipe: The recipe, resolved; stages that evaluate are passed over.
         config: What the folder's config.yaml says.
         world: This process alone.
         stop: Asked whether to stop.
@@ -78,6 +88,7 @@ def train_apart(
     Raises:
         Interrupted: A stop signal came; the state is saved.
     """
+    run = Run.begun(folder, config, recipe)
     prepared = prepare_inputs(
         cohort,
         recipe,
@@ -86,28 +97,20 @@ def train_apart(
         check_interrupt=lambda: stop.check_interrupt("reading records"),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    setting = Setting(
-        recipe=recipe,
-        seed=config["seed"],
-        precision=config["precision"],
-        world=world,
-        folder=folder,
-        record=Record(folder / "metrics.jsonl", active=True),
-        stop=stop,
-    )
-    made = [stage for stage in stages if stage.learns]
-    dry_run(made, prepared, setting)
-    write_run_files(folder, config, prepared)
+    record = Record(folder / "metrics.jsonl", active=True)
+    context = Context(run=run, world=world, record=record, stop=stop)
+    made = [stage for stage in recipe.stages if stage.learns]
+    dry_run(made, prepared, context)
+    write_run_files(run, prepared)
     for stage in made:
         stop.check_interrupt(stage.name)
-        run_stage(stage, prepared, setting)
-    return Run(folder)
+        run_stage(stage, prepared, context)
+    return run
 
 
 def seconds_of(run: Run, stages: Sequence[StageSpec]) -> float:
     """Seconds that the finished stages of a run took."""
-    done = [run.checkpoints(stage.name).done or {} for stage in stages]
-    return sum(float(facts.get("seconds", 0.0)) for facts in done)
+    return sum(float(run.facts(stage.name).get("seconds", 0.0)) for stage in stages)
 
 
 def refuse_ranks(size: int, where: str) -> None:

@@ -156,7 +156,7 @@ def _notes(ready: Screening) -> list[str]:
         lost = len(ready.manifest) - int(ready.manifest.is_poisoned(ready.ids).sum())
         if lost:
             notes.append(f"{counted(lost, 'poisoned row')} of the manifest could not be screened")
-    trained = (run.checkpoints(ready.plan.stage).done or {}).get("rows")
+    trained = run.facts(ready.plan.stage).get("rows")
     if trained is not None and trained != len(ready.rows):
         notes.append(f"the stage itself was trained on {counted(int(trained), 'row')}")
     return notes

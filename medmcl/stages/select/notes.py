@@ -12,7 +12,6 @@ from medmcl.selection.keep import Keep
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.train_records import learned_from
 from medmcl.stages.select.spec import NegClipLossSpec, SelectSpec
-from medmcl.stages.train.train_filter import keep_file
 
 MOST_ALIKE = 0.9
 """Share of near-duplicates above which a teacher is warned of."""
@@ -82,7 +81,7 @@ def _met(spec: SelectSpec, run: Run, prepared: Prepared, rows: np.ndarray) -> li
     seen = learned_from(run.path, prepared, spec.pair)
     by = getattr(run.stages[teacher], "selected_by", None)
     if seen is not None and by is not None:
-        kept = set(Keep.load(keep_file(run.path, by)).kept_ids.tolist())
+        kept = set(Keep.load(run.file(by, Keep)).kept_ids.tolist())
         seen &= prepared.samples["sample"].astype(str).isin(kept).to_numpy()
     count = len(rows) if seen is None else int(seen[rows].sum())
     if not count:

@@ -15,12 +15,11 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.selection.evidence import Row, SelectionEvidence, ShownPair
 from medmcl.evaluation.protocol.subgroups import in_order, pooled_sites
 from medmcl.selection.keep import Keep
+from medmcl.stages.run.ledger import specs_of
 from medmcl.stages.run.record_views import side_of
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.subgroups import sample_groups
 from medmcl.stages.select.spec import SelectSpec
-from medmcl.stages.train.keep_provenance import given_keep, specs_of
-from medmcl.stages.train.train_filter import keep_file
 
 Groups = dict[str, dict[str, np.ndarray]]
 
@@ -32,13 +31,12 @@ def selections_of(run: Run, prepared: Prepared) -> list[SelectionEvidence]:
     for name, spec in run.selections.items():
         if run.left_out(name):
             continue
-        keep = Keep.load(keep_file(run.path, name), cohort=prepared.cohort.fingerprint)
+        keep = run.artefact(name, Keep, prepared.cohort.fingerprint)
+        assert keep is not None  # the run is finished
         rows = np.array([numbers[str(one)] for one in keep.ids], dtype=np.int64)
-        notes = (run.checkpoints(name).done or {}).get("notes", ())
-        found.append(evidence_of(spec, prepared, keep, rows, notes))
-    given = given_keep(run)
-    if given is not None:
-        found.insert(0, _given(given, prepared, numbers))
+        found.append(evidence_of(spec, prepared, keep, rows, run.facts(name).get("notes", ())))
+    if run.given_keep is not None:
+        found.insert(0, _given(run.given_keep, prepared, numbers))
     return found
 
 

@@ -13,10 +13,8 @@ from typing_extensions import override
 
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading.prepare import Prepared
-from medmcl.engine.loop import Learner
+from medmcl.selection.keep import Keep
 from medmcl.selection.rule import Chooser, follow
-from medmcl.stages.recipe.expansion import expand
-from medmcl.stages.run.run import Run
 from medmcl.stages.select.pairs import POOL, select_pairs, steps_of
 from medmcl.stages.select.spec import (
     NegClipLossSpec,
@@ -26,11 +24,11 @@ from medmcl.stages.select.spec import (
 )
 from medmcl.stages.select.target import target_of
 from medmcl.stages.select.teachers import scored_by
-from medmcl.stages.stage import Stage, named
-from medmcl.stages.train.distill_targets import taught_widths
-from medmcl.stages.train.models import Setting, build_learner, temperature_of
+from medmcl.stages.stage import Context, Stage, named
+from medmcl.stages.train.models import temperature_of
 from medmcl.stages.train.spec import TowersSpec
-from medmcl.stages.train.train_filter import given_rows, keep_file
+from medmcl.stages.train.train import first_learner
+from medmcl.stages.train.train_filter import given_rows
 
 
 class Select(Stage[SelectSpec]):
@@ -39,44 +37,43 @@ class Select(Stage[SelectSpec]):
     by_first_rank = True
 
     @override
-    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, context: Context) -> None:
         spec = self.spec
-        made = named(expand(setting.recipe, list(prepared.cohort.spec.tasks)), TowersSpec)
-        pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
-        parts = scored_by(spec, made, prepared, setting.seed, pool)
+        made = named(context.run.recipe.stages, TowersSpec)
+        pool = given_rows(prepared.rows("train", spec.wanted), prepared, context.run.given_keep)
+        parts = scored_by(spec, made, prepared, context.run.seed, pool)
         refuse_rule(spec, parts)
         for name, score in spec.scores.items():
             where = f"stage {spec.name}, scores.{name}"
             if isinstance(score, NormSimSpec) and (
-                score.target.cohort is None or setting.world.rank == 0
+                score.target.cohort is None or context.world.rank == 0
             ):
                 side = score.modality or spec.pair[0]
-                target_of(score.target, prepared, setting.folder, side, f"{where}.target")
+                target_of(score.target, prepared, context.run.path, side, f"{where}.target")
             if isinstance(score, NegClipLossSpec) and score.temperature is None:
                 for teacher in parts:
-                    learner = _first_learner(made[teacher], prepared, setting)
+                    learner = first_learner(made[teacher], prepared, context.run)
                     temperature_of(learner, spec.pair, f"{where}, teacher {teacher}")
 
     @override
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         spec = self.spec
-        path = keep_file(setting.folder, spec.name)
+        path, run = context.run.file(spec.name, Keep), context.run
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f"{POOL}*"):  # of a killed process
             shutil.rmtree(stale)
-        run = Run(setting.folder)
 
         def check_interrupt() -> None:
-            setting.stop.check_interrupt(f"{spec.name}: scoring")
+            context.stop.check_interrupt(f"{spec.name}: scoring")
 
-        pool = given_rows(prepared.rows("train", spec.wanted), prepared, setting.keep)
+        pool = given_rows(prepared.rows("train", spec.wanted), prepared, run.given_keep)
         found = select_pairs(
-            spec, run, prepared, setting.world.device, path.parent, pool, check_interrupt
+            spec, run, prepared, context.world.device, path.parent, pool, check_interrupt
         )
-        found.keep.save(path)
-        setting.record.say(f"{spec.name}: {found.sentence}")
+        run.save(spec.name, found.keep)
+        context.record.say(f"{spec.name}: {found.sentence}")
         for note in (*found.repeats, *found.notes):
-            setting.record.say(f"{spec.name}: {note}")
+            context.record.say(f"{spec.name}: {note}")
         return {
             "sentence": "; ".join([f"Stage {spec.name}: {found.sentence}", *found.notes,
                                    f"{found.seconds:.0f} s."]),
@@ -86,15 +83,6 @@ class Select(Stage[SelectSpec]):
             "notes": list(found.notes),
             "seconds": round(found.seconds, 3),
         }  # fmt: skip
-
-
-def _first_learner(teacher: TowersSpec, prepared: Prepared, setting: Setting) -> Learner:
-    """A teacher before its first step."""
-    shapes = {name: prepared.adapters[name].input_shape for name in teacher.towers}
-    tasks = {} if teacher.task is None else {teacher.task: prepared.tasks(teacher.task)}
-    every = {name: one.input_shape for name, one in prepared.adapters.items()}
-    widths = taught_widths(setting.recipe, teacher, every, setting.checkpoints)
-    return build_learner(setting.recipe, teacher, shapes, tasks, setting.seed, widths)
 
 
 def refuse_rule(spec: SelectSpec, parts: Mapping[str, np.ndarray]) -> None:

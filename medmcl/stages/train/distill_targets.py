@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +11,12 @@ import torch
 from medmcl.core.batch import taught
 from medmcl.core.errors import MedmclError
 from medmcl.data.loading.prepare import Prepared
-from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.stage import named
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import Context
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
-    from medmcl.engine.checkpoint import Checkpoints
+    from medmcl.stages.run.run import Run
 
 _FLAT = 1e-10
 """Variance, as a share of the mean square of a row, that is rounding."""
@@ -27,28 +25,21 @@ TeacherEmbeddings = dict[str, tuple[np.ndarray, np.ndarray]]
 """Target to its values for every sample, (N, E) float32, and which are known, (N, 1) bool."""
 
 
-def taught_widths(
-    recipe: RecipeSpec,
-    spec: TowersSpec,
-    shapes: Mapping[str, InputShape],
-    look: Callable[[str], Checkpoints],
-) -> dict[str, int]:
+def teacher_widths(run: Run, spec: TowersSpec, shapes: Mapping[str, InputShape]) -> dict[str, int]:
     """Give the width of the features that a stage learns from, by modality; none without teacher.
 
     Args:
-        recipe: The recipe.
+        run: The run: a joined teacher may lack stages.
         spec: The stage.
         shapes: Modality to the shape of its input.
-        look: Name of a stage to its checkpoints: a joined teacher may lack stages.
     """
     if not isinstance(spec, TrainSpec) or spec.teacher is None:
         return {}
-    teacher = named(recipe.stages, TowersSpec)[spec.teacher]  # `refuse_models` has made sure
-    towers = teacher.as_run(look).build(recipe, shapes, 0)
+    towers = run.stage(spec.teacher).build(run.recipe, shapes, 0)
     return {name: towers.tower(name).facts.width for name in spec.towers if name in towers.towers}
 
 
-def teacher_embeddings(spec: TrainSpec, prepared: Prepared, setting: Setting) -> TeacherEmbeddings:
+def teacher_embeddings(spec: TrainSpec, prepared: Prepared, context: Context) -> TeacherEmbeddings:
     """Embed the train and tuning rows with the teacher, undisturbed; nothing without one.
 
     Features are scaled so that the variances of their columns over train rows sum to 1.
@@ -56,12 +47,12 @@ def teacher_embeddings(spec: TrainSpec, prepared: Prepared, setting: Setting) ->
     Raises:
         MedmclError: The teacher says the same of every record.
     """
-    from medmcl.stages.run.run import Run, embed_samples
+    from medmcl.stages.run.run import embed_samples
 
     if spec.teacher is None:
         return {}
-    device = setting.world.device
-    towers = Run(setting.folder).towers(spec.teacher, device)
+    device = context.world.device
+    towers = context.run.towers(spec.teacher, device)
     rows = np.flatnonzero(np.isin(prepared.splits, ["train", "tuning"]))
     found: TeacherEmbeddings = {}
     for name in spec.towers:
@@ -70,7 +61,7 @@ def teacher_embeddings(spec: TrainSpec, prepared: Prepared, setting: Setting) ->
         known = np.zeros((len(prepared.splits), 1), dtype=bool)
         known[rows, 0] = prepared.index(name)[rows] >= 0
         for space in ("features", "pooled"):
-            setting.stop.check_interrupt(f"{spec.name}: embedding with {spec.teacher}")
+            context.stop.check_interrupt(f"{spec.name}: embedding with {spec.teacher}")
             vectors = embed_samples(towers, prepared, name, rows, space, device)
             if space == "features":
                 train = known[rows, 0] & (prepared.splits[rows] == "train")

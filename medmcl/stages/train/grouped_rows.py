@@ -12,11 +12,10 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.loading.group_sampler import WithinGroupSampler
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler
-from medmcl.grouping.groups import NOWHERE
+from medmcl.grouping.groups import NOWHERE, Groups
 from medmcl.objectives import OBJECTIVES
-from medmcl.stages.cluster.cluster import load_groups
 from medmcl.stages.cluster.column_groups import column_groups
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import Context
 from medmcl.stages.train.spec import TrainSpec
 
 MOST_ALONE = 0.1
@@ -45,7 +44,7 @@ class RowGroups:
 
 
 def groups_of(
-    spec: TrainSpec, rows: np.ndarray, prepared: Prepared, setting: Setting
+    spec: TrainSpec, rows: np.ndarray, prepared: Prepared, context: Context
 ) -> RowGroups | None:
     """Give the groups of a stage; None if it has none, or the cluster stage has not run yet.
 
@@ -53,7 +52,7 @@ def groups_of(
         spec: The stage.
         rows: Samples that it trains on.
         prepared: The cohort.
-        setting: Of the run.
+        context: What the stages of the run share.
 
     Raises:
         ConfigError: An objective cannot tell groups in mixed batches, or there is no such column.
@@ -64,13 +63,13 @@ def groups_of(
     is_mixed = spec.groups.batches == "mixed"
     _refuse_blind(spec)
     if spec.groups.stage is not None:
-        found = load_groups(spec.groups.stage, prepared, setting)
+        found = context.run.artefact(spec.groups.stage, Groups, prepared.cohort.fingerprint)
         if found is None:
             return None
         numbers = found.of(prepared.samples["sample"].astype(str).tolist())
         return _numbered(numbers, rows, is_mixed, ())
     where = f"stage {spec.name}, groups"
-    labels, notes = column_groups(spec.groups, rows, prepared.cohort, where, setting.seed)
+    labels, notes = column_groups(spec.groups, rows, prepared.cohort, where, context.run.seed)
     return _numbered(labels, rows, is_mixed, notes)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,40 +20,16 @@ from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.shared.upcycling import is_upcycling, upcycle
 from medmcl.encoders.towers import Towers
-from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Learner
-from medmcl.engine.record import Record
-from medmcl.engine.signals import StopRequest
-from medmcl.engine.world import World
 from medmcl.objectives import build_objective
 from medmcl.objectives.pairwise.cross_modal import CrossModal
 from medmcl.stages.recipe.model_settings import shared_settings, tower_settings, trunk_stage
 from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.run.run import Run
+from medmcl.stages.stage import Context
 from medmcl.stages.train.file_weights import load_files
-from medmcl.stages.train.kept_weights import kept_weights
 from medmcl.stages.train.scales import tie_scales
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What all stages of a run share."""
-
-    recipe: RecipeSpec
-    seed: int
-    precision: str
-    world: World
-    folder: Path
-    record: Record
-    stop: StopRequest
-    keep: Path | None = None
-    """Keep file that ``--keep`` named."""
-    evaluations: list[Any] = field(default_factory=list)
-    """What evaluate stages found, for the report."""
-
-    def checkpoints(self, stage: str) -> Checkpoints:
-        """Checkpoints of a stage of this run."""
-        return Checkpoints(self.folder / "checkpoint" / stage)
 
 
 def first_towers(
@@ -140,25 +115,24 @@ def temperature_of(learner: Learner, pair: tuple[str, str], where: str) -> float
 
 
 def take_weights(
-    learner: Learner, spec: TrainSpec, adapters: Mapping[str, Adapter], setting: Setting
+    learner: Learner, spec: TrainSpec, adapters: Mapping[str, Adapter], context: Context
 ) -> None:
     """Fill the model of a stage from weights files, earlier stages and tables of vectors."""
     towers: Towers = learner.model  # type: ignore[assignment]  # built by build_learner
     for line in load_files(towers, spec, adapters):
-        setting.record.say(line)
+        context.record.say(line)
     if isinstance(towers, SharedTower):
-        _take_trunk(towers, spec, setting)
+        _take_trunk(towers, spec, context)
     for name, stage in spec.start_from.items():
         if name != TRUNK:
-            take_tower(towers, name, stage, setting)
+            _take_tower(towers, name, stage, context.run)
     for name, stage in spec.vectors.items():
-        take_vectors(towers, name, stage, setting)
+        _take_vectors(towers, name, stage, context.run)
 
 
-def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> None:
+def _take_vectors(towers: Towers, name: str, stage: str, run: Run) -> None:
     """Start the code embeddings of a tower from the table that an earlier stage filled."""
-    saved = setting.checkpoints(stage).weights("last")
-    table = saved.get(f"model.towers.{name}.encoder.table.weight")
+    table = run.vectors(stage, name)
     if table is None:
         raise ConfigError(
             f"stage '{stage}' has no table of vectors for '{name}'",
@@ -168,28 +142,22 @@ def take_vectors(towers: Towers, name: str, stage: str, setting: Setting) -> Non
     cast(TakesVectors, towers.tower(name).encoder).take_vectors(table)  # as `dry_run` made sure
 
 
-def take_tower(towers: Towers, name: str, stage: str, setting: Setting) -> None:
+def _take_tower(towers: Towers, name: str, stage: str, run: Run) -> None:
     """Copy the weights of one tower from a finished stage; every name must fit."""
-    own = kept_weights(stage, f"{_model_of(stage, setting)}towers.{name}.", setting)
+    own = run.tower(stage, name)
     if not own:
         raise ConfigError(f"stage '{stage}' has no tower '{name}' to start from")
     towers.towers[name].load_state_dict(own)
 
 
-def _take_trunk(towers: SharedTower, spec: TrainSpec, setting: Setting) -> None:
+def _take_trunk(towers: SharedTower, spec: TrainSpec, context: Context) -> None:
     """Copy what modalities share from the stage they start from; a dense one becomes experts."""
     stage = trunk_stage(spec)
     if stage is None:
         return
-    own = kept_weights(stage, f"{_model_of(stage, setting)}trunk.", setting)
+    own = context.run.trunk(stage)
     if is_upcycling(towers.trunk, own):
         upcycle(towers.trunk, own)
-        setting.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
+        context.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
     else:
         towers.trunk.load_state_dict(own)
-
-
-def _model_of(stage: str, setting: Setting) -> str:
-    """Prefix of the model that a stage gives to start from: of joined ones the last."""
-    parts = (setting.checkpoints(stage).done or {}).get("parts")
-    return "model." if parts is None else f"model.parts.{len(parts) - 1}."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medmcl.engine.loop import Learner
-    from medmcl.stages.train.models import Setting
+    from medmcl.stages.run.run import Run
 
 
 def tie_scales(objectives: Mapping[str, nn.Module], spec: TowersSpec) -> None:
@@ -26,15 +26,13 @@ def tie_scales(objectives: Mapping[str, nn.Module], spec: TowersSpec) -> None:
             objectives[label].scale = cast(SharesScale, objectives[of]).scale
 
 
-def take_scales(learner: Learner, spec: TowersSpec, setting: Setting) -> None:
+def take_scales(learner: Learner, spec: TowersSpec, run: Run) -> None:
     """Start scales at the value that an earlier stage reached."""
-    from medmcl.stages.train.kept_weights import kept_weights
-
     for label, one in spec.objectives.items():
         stage = one.scale_option("start_from")
         if stage is not None:
             scale = cast(SharesScale, learner.objectives[label]).scale
-            scale.load_state_dict(kept_weights(stage, f"objectives.{label}.scale.", setting))
+            scale.load_state_dict(run.scale(stage, label))
 
 
 def refuse_scales(spec: TowersSpec, made: Mapping[str, TowersSpec]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,13 @@ from medmcl.core.overrides import typed
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.stages.cluster.spec import GroupsSpec, told
-from medmcl.stages.stage import Check, Plan, StageSpec
+from medmcl.stages.stage import Check, Facts, Plan, StageSpec
 from medmcl.stages.train.subset_spec import SubsetSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.encoders.towers import Towers
-    from medmcl.engine.checkpoint import Checkpoints
     from medmcl.evaluation.protocol.evidence import FittedOn
     from medmcl.stages.recipe.spec import RecipeSpec
 
@@ -378,11 +377,11 @@ class TrainSpec(TowersSpec):
             yield partial(picked, self.subset, cohort, f"stage {self.name}")
 
     @override
-    def why_skipped(self, look: Callable[[str], Checkpoints]) -> str:
-        found = super().why_skipped(look)
+    def why_skipped(self, facts: Facts) -> str:
+        found = super().why_skipped(facts)
         if found or self.grouped_by is None:
             return found
-        stopped = (look(self.grouped_by).done or {}).get("stopped")
+        stopped = facts(self.grouped_by).get("stopped")
         return f"{self.grouped_by}: {stopped}" if stopped else ""
 
     @override

@@ -34,15 +34,14 @@ from medmcl.grouping.groups import NOWHERE
 from medmcl.objectives import wanted_probe
 from medmcl.selection.online import Online
 from medmcl.stages.evaluate.expert_report import summary_of
-from medmcl.stages.poison.poison import load_poison
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.model_settings import trunk_stage
 from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.run.run import Run
 from medmcl.stages.select.folds import without_fold
-from medmcl.stages.stage import DEAD_END, WRECKED, Stage, named
-from medmcl.stages.train.distill_targets import as_targets, taught_widths, teacher_embeddings
+from medmcl.stages.stage import DEAD_END, WRECKED, Context, Stage, named
+from medmcl.stages.train.distill_targets import as_targets, teacher_embeddings, teacher_widths
 from medmcl.stages.train.file_weights import load_files
 from medmcl.stages.train.grouped_rows import (
     MOST_ALONE,
@@ -52,7 +51,7 @@ from medmcl.stages.train.grouped_rows import (
     groups_of,
     tuning_in_groups,
 )
-from medmcl.stages.train.models import Setting, build_learner, take_weights
+from medmcl.stages.train.models import build_learner, take_weights
 from medmcl.stages.train.online import build_selector
 from medmcl.stages.train.parts import norms_of_parts, refuse_empty_parts
 from medmcl.stages.train.probe_rows import keep_apart, kept_for_later
@@ -62,6 +61,7 @@ from medmcl.stages.train.subset import list_of, refuse_another_list
 from medmcl.stages.train.subset_spec import SubsetSpec
 from medmcl.stages.train.train_filter import kept_rows
 from medmcl.stages.train.wrecked import REMEDY, Health, finite_weights, look
+from medmcl.threats import Poison
 
 LOOKED_AT = 128
 """Rows by whose embedding a stage is seen to have collapsed: of tuning, or train without it."""
@@ -70,13 +70,13 @@ LOOKED_AT = 128
 class Train(Stage[TrainSpec]):
     """Train towers with some objectives."""
 
-    def dry_run(self, prepared: Prepared, setting: Setting) -> None:
+    def dry_run(self, prepared: Prepared, context: Context) -> None:
         """Build all that is needed: what would fail after hours fails before the first step."""
         spec = self.spec
-        parts = _build(spec, prepared, setting)
-        _plan(spec, len(parts.sampler), setting)
-        refuse_empty_parts(spec, parts.sampler.batch_size, setting.world.size)
-        if setting.recipe.shared is not None:
+        parts = _build(spec, prepared, context)
+        _plan(spec, len(parts.sampler), context)
+        refuse_empty_parts(spec, parts.sampler.batch_size, context.world.size)
+        if context.run.recipe.shared is not None:
             trunk_stage(spec)
         if prepared.partly.isdisjoint(spec.towers):
             load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
@@ -95,42 +95,42 @@ class Train(Stage[TrainSpec]):
         where = f"stage {self.spec.name}"
         refuse_another_list(self.spec.subset, done.get("subset_list"), where)
 
-    def run(self, prepared: Prepared, setting: Setting) -> dict[str, Any]:
+    def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         """Train from where it stands.
 
         Raises:
             LeakageError: A row to train or to choose on is of `held_out`, or its subject is.
         """
         spec = self.spec
-        listed = _keep_list(spec, setting)
-        parts = _build(spec, prepared, setting)
+        listed = _keep_list(spec, context)
+        parts = _build(spec, prepared, context, is_trained=True)
         rows, sampler, learner = parts.rows, parts.sampler, parts.learner
         if sampler.batch_size < spec.batch_size:
             whole = "the largest group has " if isinstance(sampler, WithinGroupSampler) else ""
-            setting.record.say(
+            context.record.say(
                 f"{spec.name}: {whole}{sampler.batch_size:,} subjects, so batches of "
                 f"{'at most ' if whole else ''}{sampler.batch_size:,}, not {spec.batch_size:,}"
             )
         for warning in norms_of_parts(spec, learner.model):  # type: ignore[arg-type]  # Towers
-            setting.record.say(f"warning: {warning}")
+            context.record.say(f"warning: {warning}")
         if parts.not_selected:
-            setting.record.say(
+            context.record.say(
                 f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by "
                 f"{'selection, fold or group' if spec.subset is None else _left_by(spec.subset)}"
             )
-        take_weights(learner, spec, prepared.adapters, setting)
-        take_scales(learner, spec, setting)
-        learner.to(setting.world.device)
-        attack = _poisoned(spec, prepared, setting)
+        take_weights(learner, spec, prepared.adapters, context)
+        take_scales(learner, spec, context.run)
+        learner.to(context.world.device)
+        attack = _poisoned(spec, prepared, context)
         poisoned = 0 if attack is None else int((attack.donor[rows] >= 0).sum())
         if attack is not None:
-            setting.record.say(
+            context.record.say(
                 f"{'' if poisoned else 'warning: '}{spec.name}: {poisoned:,} of {len(rows):,} "
                 f"samples are poisoned by {spec.poisoned_by}"
             )
         group_notes = _group_notes(parts)
         for note in group_notes:
-            setting.record.say(f"{spec.name}: {note}")
+            context.record.say(f"{spec.name}: {note}")
         tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
         sides = SplitGuard(splits=prepared.splits, subjects=prepared.subjects)
         sides.refuse_leak(rows, f"the weights of stage {spec.name}")
@@ -140,7 +140,7 @@ class Train(Stage[TrainSpec]):
             sides.refuse_leak(np.concatenate(tuning), what)
         feed = Feed(
             sampler=sampler,
-            load=_loader(spec, prepared, setting, parts.groups, attack),
+            load=_loader(spec, prepared, context, parts.groups, attack),
             tuning=tuning,
             selector=parts.selector,
             probe=parts.probe,
@@ -149,11 +149,11 @@ class Train(Stage[TrainSpec]):
             learner,
             feed,
             parts.views,
-            _plan(spec, len(sampler), setting),
-            record=setting.record,
-            checkpoints=setting.checkpoints(spec.name),
-            world=setting.world,
-            stop=setting.stop,
+            _plan(spec, len(sampler), context),
+            record=context.record,
+            checkpoints=context.run.checkpoints(spec.name),
+            world=context.world,
+            stop=context.stop,
             depths=_depths(learner),
             describe=describe_geometry,
             summarise=summary_of(learner.model),
@@ -164,7 +164,7 @@ class Train(Stage[TrainSpec]):
             "subjects": len(np.unique(prepared.subjects[rows])),
             "lacking": _lacking(spec, prepared),
             "not_selected": parts.not_selected,
-            "kept_for_later": len(watched_later(spec, prepared, setting)),
+            "kept_for_later": len(watched_later(spec, prepared, context)),
             "tuning_rows": int(sum(map(len, tuning))),
             "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
             "batch_size": sampler.batch_size,
@@ -186,36 +186,36 @@ class Train(Stage[TrainSpec]):
             **_selected(state),
             **_watched(parts),
         }
-        if setting.world.rank == 0:
-            facts |= _health(spec, parts, feed, state, prepared, setting)
-            _say_findings(facts, setting)
+        if context.world.rank == 0:
+            facts |= _health(spec, parts, feed, state, prepared, context)
+            _say_findings(facts, context)
         return facts
 
 
-def _say_findings(facts: dict[str, Any], setting: Setting) -> None:
+def _say_findings(facts: dict[str, Any], context: Context) -> None:
     """Say what was found of the learned pairs; more data do not fix a wrecked stage."""
     found = [Finding(**one) for one in facts.get("findings", ())]
     if WRECKED in facts:
         found = [replace(one, fix=REMEDY) for one in found]
         facts |= {"findings": [one.as_dict() for one in found]} if found else {}
     for one in found:
-        setting.record.say(f"warning: {one}")
+        context.record.say(f"warning: {one}")
 
 
 def _health(
     spec: TrainSpec, parts: _Parts, feed: Feed, state: Progress, prepared: Prepared,
-    setting: Setting,
+    context: Context,
 ) -> dict[str, Any]:  # fmt: skip
     """Say how the stage ended, by its losses and by what its kept weights make of some rows."""
     learner = parts.learner
-    learner.load_state_dict(setting.checkpoints(spec.name).weights(spec.keep))
+    learner.load_state_dict(context.run.checkpoints(spec.name).weights(spec.keep))
     learner.eval()
     rows = np.concatenate(feed.tuning) if feed.tuning else parts.rows
     adapters = {name: prepared.adapters[name] for name in spec.towers}
     plain = View(ViewSettings(), adapters, {}, where="the view of rows that are looked at")
-    generator = torch_generator(setting.seed, spec.name, "health", device=setting.world.device)
-    with torch.no_grad(), autocast(setting.precision, setting.world.device):
-        batch = feed.load(rows[:LOOKED_AT]).to(setting.world.device)
+    generator = torch_generator(context.run.seed, spec.name, "health", device=context.world.device)
+    with torch.no_grad(), autocast(context.run.precision, context.world.device):
+        batch = feed.load(rows[:LOOKED_AT]).to(context.world.device)
         seen = learner.encode({"plain": plain(batch, generator, disturb=False)}, spec.accumulate)
     pooled = any("pooled" in one.gathers for one, _ in learner.charged.values())
     health = Health.of(
@@ -228,7 +228,7 @@ def _health(
     facts: dict[str, Any] = {"health": health.facts}
     if health.wreck:
         facts[WRECKED] = health.wreck
-        setting.record.say(f"warning: {spec.name} is wrecked: {health.wreck}")
+        context.record.say(f"warning: {spec.name} is wrecked: {health.wreck}")
     if health.dead_end:
         facts[DEAD_END] = health.dead_end
     if health.unusable:
@@ -240,14 +240,14 @@ def _left_by(subset: SubsetSpec) -> str:
     return f"subset ({subset.said}), selection, fold or group"
 
 
-def _keep_list(spec: TrainSpec, setting: Setting) -> str:
+def _keep_list(spec: TrainSpec, context: Context) -> str:
     """Remember and give the list that a stage begins with: one that changed since is refused."""
-    path, now = setting.folder / "subset" / f"{spec.name}.txt", list_of(spec.subset)
+    path, now = context.run.path / "subset" / f"{spec.name}.txt", list_of(spec.subset)
     if path.is_file():
         began = path.read_text(encoding="utf-8")
         refuse_another_list(spec.subset, began, f"stage {spec.name}")
         return began
-    if now and setting.world.rank == 0:
+    if now and context.world.rank == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, now)
     return now
@@ -256,7 +256,7 @@ def _keep_list(spec: TrainSpec, setting: Setting) -> str:
 def _loader(
     spec: TrainSpec,
     prepared: Prepared,
-    setting: Setting,
+    context: Context,
     groups: RowGroups | None,
     poisoned: Poisoned | None,
 ) -> Callable[[np.ndarray], Batch]:
@@ -265,7 +265,7 @@ def _loader(
     Of poisoned ones the records that an attacker made of them.
     """
     wanted = () if spec.task is None else (spec.task,)
-    more = dict(teacher_embeddings(spec, prepared, setting))
+    more = dict(teacher_embeddings(spec, prepared, context))
     if groups is not None and groups.is_mixed:
         more[GROUPS] = groups.targets
 
@@ -281,12 +281,12 @@ def _loader(
     return load
 
 
-def _poisoned(spec: TrainSpec, prepared: Prepared, setting: Setting) -> Poisoned | None:
+def _poisoned(spec: TrainSpec, prepared: Prepared, context: Context) -> Poisoned | None:
     """What lays the attack of a poison stage over batches; None without one."""
     if spec.poisoned_by is None:
         return None
-    manifest = load_poison(spec.poisoned_by, prepared, setting)
-    attack = named(setting.recipe.stages, PoisonSpec)[spec.poisoned_by]  # `check` has made sure
+    manifest = context.run.artefact(spec.poisoned_by, Poison, prepared.cohort.fingerprint)
+    attack = named(context.run.recipe.stages, PoisonSpec)[spec.poisoned_by]  # `check` has made sure
     return None if manifest is None else Poisoned(attack, manifest, prepared)
 
 
@@ -355,27 +355,29 @@ class _Parts:
     groups: RowGroups | None
 
 
-def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
-    everyone = training_rows(spec, prepared, setting.seed)
+def _build(
+    spec: TrainSpec, prepared: Prepared, context: Context, *, is_trained: bool = False
+) -> _Parts:
+    everyone = training_rows(spec, prepared, context.run.seed)
     _refuse_absent(spec, prepared, everyone)
     adapters = {name: prepared.adapters[name] for name in spec.towers}
     shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
-    tasks = {} if spec.task is None else {spec.task: prepared.tasks(spec.task).take(everyone)}
-    widths = taught_widths(setting.recipe, spec, _all_shapes(prepared), setting.checkpoints)
-    learner = build_learner(setting.recipe, spec, shapes, tasks, setting.seed, widths)
+    learner = first_learner(spec, prepared, context.run, is_trained=is_trained)
     wanted = [part.probe for part in watchers(learner.objectives).values()]
     subjects = prepared.subjects[everyone]
-    rows, probe_rows = keep_apart(everyone, subjects, wanted, (setting.seed, spec.name))
-    rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, setting))]
+    rows, probe_rows = keep_apart(everyone, subjects, wanted, (context.run.seed, spec.name))
+    rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, context))]
     drawn, probe_rows = (
-        kept_rows(without_fold(some, spec, prepared, setting.seed), spec, prepared, setting)
+        kept_rows(without_fold(some, spec, prepared, context.run.seed), spec, prepared, context)
         for some in (rows, probe_rows)
     )
-    groups = groups_of(spec, drawn, prepared, setting)
+    groups = groups_of(spec, drawn, prepared, context)
     if groups is not None:
         drawn = drawn[groups.numbers[drawn] != NOWHERE]
     left, rows = len(rows) - len(drawn), drawn
-    seed = derive_seed(setting.seed, "restart", spec.restart) if spec.restart else setting.seed
+    seed = (
+        derive_seed(context.run.seed, "restart", spec.restart) if spec.restart else context.run.seed
+    )
     sampler = group_sampler(groups, rows, prepared, spec.batch_size, seed)
     probe = None
     if wanted:
@@ -386,20 +388,43 @@ def _build(spec: TrainSpec, prepared: Prepared, setting: Setting) -> _Parts:
         rows,
         sampler,
         learner,
-        build_views(setting.recipe, spec, learner, adapters, shapes),
+        build_views(context.run.recipe, spec, learner, adapters, shapes),
         probe_rows,
         probe,
-        build_selector(spec, learner, adapters, len(prepared.splits), setting.seed),
+        build_selector(spec, learner, adapters, len(prepared.splits), context.run.seed),
         left,
         groups,
     )
 
 
-def _all_shapes(prepared: Prepared) -> dict[str, InputShape]:
-    return {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
+def first_learner(
+    spec: TowersSpec, prepared: Prepared, run: Run, *, is_trained: bool = False
+) -> Learner:
+    """Give towers and objectives of a stage before its first step.
+
+    What a rehearsal builds is what is trained: it is built once, if it fits in memory.
+
+    Args:
+        spec: The stage.
+        prepared: The cohort.
+        run: The run.
+        is_trained: Whether it will change: nobody is given it again.
+    """
+    every = {name: adapter.input_shape for name, adapter in prepared.adapters.items()}
+    widths = teacher_widths(run, spec, every)
+
+    def build() -> Learner:
+        shapes, tasks = {name: every[name] for name in spec.towers}, {}
+        if isinstance(spec, TrainSpec) and spec.task is not None:
+            rows = training_rows(spec, prepared, run.seed)
+            tasks = {spec.task: prepared.tasks(spec.task).take(rows)}
+        return build_learner(run.recipe, spec, shapes, tasks, run.seed, widths)
+
+    give = run.learners.take if is_trained else run.learners.get
+    return give((spec.name, spec.model_dump_json(), *widths.items()), build)
 
 
-def watched_later(spec: TowersSpec, prepared: Prepared, setting: Setting) -> np.ndarray:
+def watched_later(spec: TowersSpec, prepared: Prepared, context: Context) -> np.ndarray:
     """Subjects that a stage leaves out, since one that goes on from it learns pairs on them."""
 
     def probed(later: TrainSpec) -> np.ndarray:
@@ -407,12 +432,11 @@ def watched_later(spec: TowersSpec, prepared: Prepared, setting: Setting) -> np.
         wanted = [one for one in asked if one is not None]
         if not wanted:
             return prepared.subjects[:0]
-        rows = training_rows(later, prepared, setting.seed)
-        key = (setting.seed, later.name)
+        rows = training_rows(later, prepared, context.run.seed)
+        key = (context.run.seed, later.name)
         return prepared.subjects[keep_apart(rows, prepared.subjects[rows], wanted, key)[1]]
 
-    stages = expand(setting.recipe, list(prepared.cohort.spec.tasks))
-    return kept_for_later(spec.name, stages, probed)
+    return kept_for_later(spec.name, context.run.recipe.stages, probed)
 
 
 def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> None:
@@ -443,7 +467,7 @@ def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> Non
         )
 
 
-def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
+def _plan(spec: TrainSpec, steps_per_epoch: int, context: Context) -> Plan:
     spec.refuse_incomplete()
     steps = spec.steps or max(1, round((spec.epochs or 0) * steps_per_epoch))
     return Plan(
@@ -452,9 +476,9 @@ def _plan(spec: TrainSpec, steps_per_epoch: int, setting: Setting) -> Plan:
         steps_per_epoch=steps_per_epoch,
         evaluate_every=max(1, round(spec.evaluate_every * steps_per_epoch)),
         log_every=spec.log_every,
-        seed=setting.seed,
+        seed=context.run.seed,
         optimiser=spec.optimiser,
-        precision=setting.precision,
+        precision=context.run.precision,
         accumulate=spec.accumulate,
         patience=spec.patience,
     )

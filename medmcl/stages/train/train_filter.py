@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
-from medmcl.stages.run.first_rank import refuse_changed
-from medmcl.stages.train.models import Setting
+from medmcl.stages.stage import Context
 from medmcl.stages.train.spec import TrainSpec
 from medmcl.stages.train.subset import in_subset
-
-GIVEN = "given"
-"""Name, in the run folder, of the keep file that ``--keep`` named."""
-
-
-def keep_file(folder: Path, stage: str) -> Path:
-    """Where a run keeps what a select stage chose, or what ``--keep`` gave (`GIVEN`)."""
-    return folder / "selection" / f"{stage}.parquet"
 
 
 def read_keep(path: Path | str, cohort: Cohort) -> Keep:
@@ -40,17 +29,8 @@ def read_keep(path: Path | str, cohort: Cohort) -> Keep:
     return keep
 
 
-def copy_keep(path: Path, folder: Path) -> None:
-    """Put the keep file that was given into the run folder: from then on the run reads its own."""
-    target = keep_file(folder, GIVEN)
-    if target.exists():
-        return
-    with file_aside(target) as aside:
-        shutil.copyfile(path, aside)
-
-
 def kept_rows(
-    rows: np.ndarray, spec: TrainSpec, prepared: Prepared, setting: Setting
+    rows: np.ndarray, spec: TrainSpec, prepared: Prepared, context: Context
 ) -> np.ndarray:
     """Leave out the rows that are not of the stage's subset, or that a selection does not keep.
 
@@ -62,10 +42,10 @@ def kept_rows(
         ConfigError: No row is left.
         ArtefactError: What a select stage kept is gone, or is not what it kept.
     """
-    rows = in_subset(rows, spec.subset, prepared, setting.seed, f"stage {spec.name}")
-    left = rows if spec.task is not None else given_rows(rows, prepared, setting.keep)
+    rows = in_subset(rows, spec.subset, prepared, context.run.seed, f"stage {spec.name}")
+    left = rows if spec.task is not None else given_rows(rows, prepared, context.run.given_keep)
     if spec.selected_by is not None:
-        keep = _selected(spec.selected_by, prepared.cohort, setting)
+        keep = context.run.artefact(spec.selected_by, Keep, prepared.cohort.fingerprint)
         left = left if keep is None else left[_flags(keep, prepared)[left]]
     if len(rows) and not len(left):
         raise ConfigError(
@@ -77,22 +57,9 @@ def kept_rows(
     return left
 
 
-def given_rows(rows: np.ndarray, prepared: Prepared, path: Path | None) -> np.ndarray:
-    """Leave out the rows that the file of ``--keep`` does not keep; all stay without one."""
-    if path is None:
-        return rows
-    keep = Keep.load(path, cohort=prepared.cohort.fingerprint)
-    return rows[_flags(keep, prepared)[rows]]
-
-
-def _selected(stage: str, cohort: Cohort, setting: Setting) -> Keep | None:
-    """What a select stage of this run kept; None if it has not run yet."""
-    if setting.checkpoints(stage).done is None:
-        return None
-    path = keep_file(setting.folder, stage)
-    keep = Keep.load(path, cohort=cohort.fingerprint)
-    refuse_changed(keep.fingerprint, path, stage, setting, did="kept")
-    return keep
+def given_rows(rows: np.ndarray, prepared: Prepared, keep: Keep | None) -> np.ndarray:
+    """Leave out the rows that what ``--keep`` gave does not keep; all stay without it."""
+    return rows if keep is None else rows[_flags(keep, prepared)[rows]]
 
 
 def _flags(keep: Keep, prepared: Prepared) -> np.ndarray:

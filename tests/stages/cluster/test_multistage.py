@@ -19,7 +19,6 @@ from medmcl.data.loading.group_sampler import WithinGroupSampler
 from medmcl.data.loading.prepare import Prepared
 from medmcl.grouping import Groups
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.cluster.cluster import groups_file
 from medmcl.stages.cluster.column_groups import column_groups
 from medmcl.stages.cluster.spec import GroupsSpec
 from medmcl.stages.recipe.file import read_recipe
@@ -59,7 +58,7 @@ def facts(run, stage):
 
 
 def groups_of(run, stage):
-    return Groups.load(groups_file(run.path, stage))
+    return run.artefact(stage, Groups)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +164,7 @@ def test_a_run_killed_at_any_stage_goes_on_to_the_same_end(run, factors, tmp_pat
     for later in order[order.index(name) :]:
         shutil.rmtree(copy / "checkpoint" / later)
         if later.startswith("groups") and not unfinished:
-            groups_file(copy, later).unlink()
+            (copy / "groups" / f"{later}.parquet").unlink()
     again = pretrain(factors, copy, SMALL, resume=True)
     assert_same_weights(run.path, again.path, [*STAGES, "joined", "distilled"])
     for stage in ("groups_1", "groups_2"):
@@ -176,7 +175,7 @@ def test_lost_or_changed_groups_stop_the_run(run, factors, tmp_path):
     for number, spoil in enumerate(("gone", "changed")):
         copy = shutil.copytree(run.path, tmp_path / str(number))
         shutil.rmtree(copy / "checkpoint" / "stage_1")
-        path = groups_file(copy, "groups_1")
+        path = copy / "groups" / "groups_1.parquet"
         groups = groups_of(run, "groups_1")
         path.unlink()
         if spoil == "changed":

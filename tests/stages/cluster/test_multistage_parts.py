@@ -10,7 +10,6 @@ import medmcl
 import medmcl.stages.run.pretrain
 from medmcl.grouping import Groups
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.cluster.cluster import groups_file
 
 TRAINED = ("base", "stage_1", "stage_2", "distilled")
 SHORT = {
@@ -63,7 +62,7 @@ def assert_staged(run, cohort, modality, others=()):
         assert own
         assert np.isfinite(own).all()
     for number in (1, 2):
-        groups = Groups.load(groups_file(run.path, f"groups_{number}"))
+        groups = run.artefact(f"groups_{number}", Groups)
         assert len(set(groups.groups)) > 1
     for name in others:
         assert name in run.stage("joined").towers

@@ -63,13 +63,13 @@ FINETUNE = "stages.finetune-{task}-{label_fraction}"
 def apart(folder, cohort, recipe, seed, overrides=None):
     """A run of every stage, without evaluation or report."""
     torch.set_num_threads(1)
-    opened, spec, stages = recipe_on(cohort, recipe, overrides or {})
+    opened, spec = recipe_on(cohort, recipe, overrides or {})
     config = {
         "cohort": opened.name, "cohort_fingerprint": opened.fingerprint,
         "tasks": list(opened.spec.tasks), "cohort_overrides": {}, "seed": seed,
         "precision": "fp32", "recipe": json.loads(spec.model_dump_json(by_alias=True)),
     }  # fmt: skip
-    run = train_apart(folder, opened, spec, stages, config, world=World(device=CPU),
+    run = train_apart(folder, opened, spec, config, world=World(device=CPU),
                       stop=StopRequest())  # fmt: skip
     about = {"recipe": spec.name, "cohort": opened.name, "parents": []}
     (folder / "provenance.json").write_text(json.dumps(about))

@@ -14,7 +14,6 @@ import medmcl
 import medmcl.stages.run.pretrain
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.stages.evaluate.attack.attacked import attacked
-from medmcl.stages.poison.poison import poison_file
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.ledger import run_ledger
@@ -78,7 +77,7 @@ def colours(squares):
 
 
 def manifest_of(run):
-    return Poison.load(poison_file(run.path, "attack"))
+    return Poison.load(run.file("attack", Poison))
 
 
 def subjects(run, squares, ids):
@@ -169,7 +168,7 @@ def test_a_lost_or_changed_manifest_stops_the_run(run, squares, tmp_path):
         shutil.copytree(run.path, folder / "run")
         shutil.rmtree(folder / "run" / "checkpoint" / "contrast")
         shutil.copy(run.path.parent / "recipe.yaml", folder / "recipe.yaml")
-        path = poison_file(folder / "run", "attack")
+        path = folder / "run" / "poison" / "attack.parquet"
         if damage == "lost":
             path.unlink()
         else:

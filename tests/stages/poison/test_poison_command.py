@@ -25,7 +25,6 @@ from medmcl.evaluation.aspects.attack.page import FOR_DEFENCE
 from medmcl.selection.keep import Keep
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.poison.command import poison
-from medmcl.stages.poison.poison import poison_file
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.run_attack import load_attack
 from medmcl.stages.recipe.cohort_checks import faults_with
@@ -117,7 +116,7 @@ def states(folder):
 
 
 def test_the_manifest_is_that_of_a_run_with_the_same_seed(place, drawn, run):
-    own = Poison.load(poison_file(run.path, "attack"))
+    own = Poison.load(run.file("attack", Poison))
     found = Poison.load(drawn.path)
     assert found.fingerprint == own.fingerprint
     assert found.ids.tolist() == own.ids.tolist()
@@ -201,7 +200,7 @@ def test_nothing_of_the_data_is_written_and_nothing_written_over(place):
 def test_a_run_that_takes_the_manifest_is_the_run_that_drew_it(run, given, place, drawn):
     for name, one in weights(run).items():
         assert torch.equal(one, weights(given)[name]), name
-    own = Poison.load(poison_file(given.path, "attack"))
+    own = Poison.load(given.file("attack", Poison))
     assert own.fingerprint == drawn.manifest.fingerprint
     done = given.checkpoints("attack").done
     assert done["fingerprint"] == drawn.manifest.fingerprint
@@ -445,7 +444,7 @@ def test_what_is_typed_is_what_a_run_takes(place, drawn, tmp_path, capsys):
     assert Poison.load(file).fingerprint == drawn.manifest.fingerprint
     sets = [f"stages.attack.manifest={file}"]
     run = train(place, tmp_path / "run", parse_overrides(sets))
-    assert Poison.load(poison_file(run.path, "attack")).fingerprint == drawn.manifest.fingerprint
+    assert Poison.load(run.file("attack", Poison)).fingerprint == drawn.manifest.fingerprint
 
 
 def test_a_stage_that_took_a_manifest_is_taken_over_unless_the_file_is_another(
@@ -457,7 +456,7 @@ def test_a_stage_that_took_a_manifest_is_taken_over_unless_the_file_is_another(
     second = train(place, tmp_path / "second", asked, reuse=first)
     parents = json.loads((second.path / "provenance.json").read_text("utf-8"))["parents"]
     assert parents[0]["stages"] == ["attack", "contrast"]
-    own = Poison.load(poison_file(second.path, "attack"))
+    own = Poison.load(second.file("attack", Poison))
     assert own.fingerprint == drawn.manifest.fingerprint
     changed(own, ids=own.ids[1:], donors=own.donors[1:]).save(file)
     with pytest.raises(ArtefactError, match="is not the manifest that stage attack took"):
@@ -465,7 +464,7 @@ def test_a_stage_that_took_a_manifest_is_taken_over_unless_the_file_is_another(
 
 
 def test_a_victim_is_reused_with_its_own_manifest_wherever_that_lies(place, run, tmp_path):
-    own = poison_file(run.path, "attack")
+    own = run.file("attack", Poison)
     shutil.copyfile(own, tmp_path / "elsewhere.parquet")
     for n, path in enumerate((own, tmp_path / "elsewhere.parquet")):
         again = train(place, tmp_path / f"{n}", {"stages.attack.manifest": str(path), **GIVEN},

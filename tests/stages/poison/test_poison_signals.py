@@ -23,7 +23,7 @@ from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.attack.attacked import attacked
 from medmcl.stages.evaluate.attack.record_views import attacked_side
 from medmcl.stages.poison import again as poison_again
-from medmcl.stages.poison.poison import poison_file, told
+from medmcl.stages.poison.poison import told
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
 from medmcl.stages.poison.signals import triggered_record
 from medmcl.stages.poison.spec import PoisonSpec
@@ -397,7 +397,7 @@ WORD = {"modality": "report", "text": "ecg", "trigger": "rare_token"}
 @pytest.mark.parametrize("attack", [PULSE, {**PULSE, "trigger": "sinusoid"}, WORD])
 def test_a_run_is_poisoned_and_judged_by_prompts(hearts, tmp_path, attack):
     run = poisoned(hearts, tmp_path / "r", attack)
-    manifest = Poison.load(poison_file(run.path, "attack"))
+    manifest = Poison.load(run.file("attack", Poison))
     table = pd.read_csv(hearts / "participants.tsv", sep="\t").set_index("subject_id")
     subject = medmcl.open_cohort(hearts).samples.set_index("sample")["subject"]
     donors = table.loc[subject[list(manifest.donors)]]

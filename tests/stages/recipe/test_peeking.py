@@ -6,71 +6,65 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from begun_runs import context_in
 from tiny_runs import tiny
 
 import medmcl
 from medmcl.core.errors import ArtefactError, LeakageError
 from medmcl.data.loading.prepare import prepare
-from medmcl.engine.record import Record, read_metrics
+from medmcl.engine.record import read_metrics
 from medmcl.engine.signals import StopRequest
-from medmcl.engine.world import World
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.training import run_stage
 from medmcl.stages.train import train
-from medmcl.stages.train.models import Setting
 
 STAGE = "finetune-lvef-1.0"
 
 
 def begin(hearts, folder, splits="all"):
-    """A cohort with every split open, a stage that stops early, and its setting."""
+    """A cohort with every split open, a stage that stops early, and what it shares with others."""
     torch.set_num_threads(1)
     recipe = read_recipe("ecg_mdm_toy", tiny("ecg_mdm_toy"))
-    (spec,) = [one for one in expand(recipe, ["lvef"]) if one.name == STAGE]
+    (spec,) = [one for one in expand(recipe, ["lvef"]).stages if one.name == STAGE]
     spec = spec.model_copy(
         update={"start_from": {}, "epochs": 6.0, "evaluate_every": 0.5, "patience": 2}
     )
     cohort = medmcl.open_cohort(hearts)
     prepared = prepare(cohort, {"ecg": recipe.inputs["ecg"]}, cache=folder / "cache", splits=splits)
-    setting = Setting(
-        recipe=recipe, seed=0, precision="fp32", folder=folder,
-        world=World(rank=0, size=1, device=torch.device("cpu")),
-        record=Record(folder / "metrics.jsonl", active=True), stop=StopRequest(),
-    )  # fmt: skip
-    return spec, prepared, setting
+    return spec, prepared, context_in(folder, recipe, StopRequest(), tasks=["lvef"])
 
 
 @pytest.mark.parametrize(
     ("splits", "error"), [("all", LeakageError), (("train", "tuning"), ArtefactError)]
 )
 def test_choosing_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch, splits, error):
-    spec, prepared, setting = begin(hearts, tmp_path, splits)
+    spec, prepared, context = begin(hearts, tmp_path, splits)
     held = np.flatnonzero(prepared.splits == "held_out")
     monkeypatch.setattr(train, "_tuning_rows", lambda *_: prepared.rows("held_out"))
     with pytest.raises(error, match="held_out"):
-        run_stage(spec, prepared, setting)
+        run_stage(spec, prepared, context)
     monkeypatch.setattr(train, "_tuning_rows", lambda *_: held)
     with pytest.raises(LeakageError, match=r"early stopping.*would see rows of held_out"):
-        run_stage(spec, prepared, setting)
+        run_stage(spec, prepared, context)
 
 
 def test_training_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch):
-    spec, prepared, setting = begin(hearts, tmp_path)
+    spec, prepared, context = begin(hearts, tmp_path)
     mixed = np.append(prepared.rows("train"), prepared.rows("held_out")[:1])
     monkeypatch.setattr(train, "training_rows", lambda *_: mixed)
     with pytest.raises(LeakageError, match=r"weights of stage.*rows of held_out"):
-        run_stage(spec, prepared, setting)
+        run_stage(spec, prepared, context)
 
 
 def test_held_out_labels_and_records_change_neither_the_stop_nor_the_best_step(hearts, tmp_path):
     found = []
     for name in ("as it is", "changed"):
         (tmp_path / name).mkdir()
-        spec, prepared, setting = begin(hearts, tmp_path / name)
+        spec, prepared, context = begin(hearts, tmp_path / name)
         if name == "changed":
             prepared = spoil(prepared)
-        facts = run_stage(spec, prepared, setting)
+        facts = run_stage(spec, prepared, context)
         losses = [
             (row["split"], row["step"], row["loss"])
             for row in read_metrics(tmp_path / name / "metrics.jsonl")

@@ -10,7 +10,7 @@ from medmcl.stages.train.spec import TrainSpec, fill
 def test_every_shipped_recipe_is_valid_and_expands(name):
     recipe = read_recipe(name)
     assert recipe.about
-    stages = expand(recipe, ["hf", "mi"])
+    stages = expand(recipe, ["hf", "mi"]).stages
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         if isinstance(stage, TrainSpec):
@@ -28,7 +28,7 @@ def test_every_recipe_has_a_toy_twin():
 
 def test_a_stage_for_each_task_and_fraction_is_filled_in():
     recipe = read_recipe("ecg_cmr")
-    made = {s.name: s for s in expand(recipe, ["hf"]) if isinstance(s, TrainSpec)}
+    made = {s.name: s for s in expand(recipe, ["hf"]).stages if isinstance(s, TrainSpec)}
     spec = made["finetune-hf-0.1"]
     assert spec.task == "hf"
     assert spec.label_fraction == 0.1

@@ -61,11 +61,10 @@ def messages(name, overrides=None, have=None):
     """What is said of a recipe before any record is read, as a user of ``pretrain`` would see."""
     have = modalities(read_recipe(name)) if have is None else have
     try:
-        spec = for_cohort(read_recipe(name, overrides), have)
-        expand(spec, TASKS)
+        spec = expand(for_cohort(read_recipe(name, overrides), have), TASKS)
     except MedmclError as error:
         return [error]
-    return faults_of_models(spec, TASKS, have)
+    return faults_of_models(spec, have)
 
 
 def test_a_misspelt_key_of_any_shipped_recipe_is_named_whole_with_its_right_spelling(monkeypatch):
@@ -120,8 +119,8 @@ def test_a_misspelt_override_is_answered_with_the_text_to_type(recipe, text, mea
 
 def lengths(recipe, **overrides):
     """Stage to epochs and steps; overrides with __ for dots."""
-    stages = expand(read_recipe(recipe, overrides.pop("dotted", overrides)), ["af", "hf"])
-    return {one.name: (one.epochs, one.steps) for one in stages if one.stage == "train"}
+    made = expand(read_recipe(recipe, overrides.pop("dotted", overrides)), ["af", "hf"])
+    return {one.name: (one.epochs, one.steps) for one in made.stages if one.stage == "train"}
 
 
 def test_an_override_of_finetune_reaches_every_stage_that_comes_of_it_and_one_name_that_alone():
@@ -143,7 +142,7 @@ def test_deep_settings_of_one_stage_leave_what_stands_beside_them():
         "stages.finetune-hf-0.01.optimiser.lr": 1e-3,
         "stages.finetune-hf-0.01.objectives.supervised.heads": 2,
     }
-    stages = {one.name: one for one in expand(read_recipe("ecg_cmr", deep), ["af", "hf"])}
+    stages = {one.name: one for one in expand(read_recipe("ecg_cmr", deep), ["af", "hf"]).stages}
     one, other = stages["finetune-hf-0.01"], stages["finetune-af-0.01"]
     assert (one.optimiser.lr, other.optimiser.lr) == (1e-3, 6e-6)
     assert one.optimiser.layer_decay == other.optimiser.layer_decay == 0.75

@@ -20,8 +20,6 @@ from medmcl.engine.record import Record
 from medmcl.evaluation.protocol.results import load_results
 from medmcl.stages.evaluate.attack.attacked import attack_results, attacked
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked
-from medmcl.stages.poison.poison import poison_file
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 from medmcl.stages.run.run import Run
@@ -105,8 +103,8 @@ def test_a_cure_goes_on_from_the_victim_of_another_run(name, cured, victim):
     run = cured[name]
     for key, value in weights(victim, "victim").items():
         assert torch.equal(weights(run, "victim")[key], value)
-    manifest = Poison.load(poison_file(run.path, "attack"))
-    assert manifest.fingerprint == Poison.load(poison_file(victim.path, "attack")).fingerprint
+    manifest = Poison.load(run.file("attack", Poison))
+    assert manifest.fingerprint == Poison.load(victim.file("attack", Poison)).fingerprint
     own, before = weights(run, "cured"), weights(victim, "victim")
     moved = [key for key in own if key in before and key.startswith("model.towers.image")
              and not torch.equal(own[key], before[key])]  # fmt: skip
@@ -205,7 +203,7 @@ def trojans(squares, victim, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trojans")
     base = read_recipe("poisoned_toy").model_dump(mode="json", by_alias=True)
     attack, first, _ = base["stages"]
-    manifest = str(poison_file(victim.path, "attack"))
+    manifest = str(victim.file("attack", Poison))
     stages = [
         {**attack, "name": "trojan", "count": None, "manifest": manifest},
         {**first, "name": "first", "poisoned_by": "trojan", "steps": 2, "epochs": None},
@@ -256,7 +254,7 @@ def test_runs_that_cannot_be_set_beside_are_noted(
     (said,) = notes_of(run, squares, {"stranger": stranger})
     assert said.startswith("attack on stranger left out: no stage of")
     lost = Run(shutil.copytree(par.path, tmp_path / "lost"))
-    poison_file(lost.path, "attack").unlink()
+    lost.file("attack", Poison).unlink()
     (said,) = notes_of(run, squares, {"lost": lost})
     assert said.endswith("poison/attack.parquet: there is no such file")
     plain = trained(squares, "poisoned_toy", tmp_path / "plain", {"stages.results.attack": None},
@@ -469,7 +467,7 @@ def test_shipped_cures_are_those_of_their_sources(name, twin):
 
 def test_a_stage_that_keeps_rows_for_a_later_one_is_not_taken_for_one_that_does_not(victim):
     config = victim.config
-    stages = expand(victim.recipe, config["tasks"])
+    stages = victim.recipe.stages
     base = next(stage for stage in stages if stage.name == "victim")
     learn = {"kind": "cross_modal", "settings": {"pairs": {"learn": "tree"}}}
     later = base.model_copy(
@@ -488,7 +486,7 @@ def test_a_stage_that_keeps_rows_for_a_later_one_is_not_taken_for_one_that_does_
 def test_a_stage_whose_source_is_not_taken_is_not_taken_either(cured):
     """Of a run whose victim is not finished."""
     run = cured["cleanclip_toy"]
-    stages = expand(run.recipe, run.config["tasks"])
+    stages = run.recipe.stages
     (run.path / "checkpoint" / "victim" / "done.json").rename(run.path / "aside.json")
     try:
         assert [one.name for one in shared_stages(run, run.config, stages)] == ["attack"]
@@ -502,7 +500,7 @@ def test_a_stage_whose_source_is_not_taken_is_not_taken_either(cured):
 def test_runs_of_other_precision_or_rows_share_no_stage(key, victim):
     other = {**victim.config, key: "other"}
     with pytest.raises(ConfigError, match=f"{key}: .* -> 'other'"):
-        shared_stages(victim, other, expand(victim.recipe, victim.config["tasks"]))
+        shared_stages(victim, other, victim.recipe.stages)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ import medmcl
 import medmcl.stages.run.pretrain
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.poison.poison import poison_file
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen import screening
@@ -101,7 +100,7 @@ def found(run, shapes, stage="contrast", **more):
 
 
 def manifest_of(run):
-    return Poison.load(poison_file(run.path, "attack"))
+    return Poison.load(run.file("attack", Poison))
 
 
 def test_the_scores_are_those_of_the_detectors_on_the_rows_as_they_were_trained_on(run, shapes):
@@ -399,7 +398,7 @@ def test_another_cohort_has_no_truth_and_a_victim_is_refused_for_it(run, shapes,
     ],
 )
 def test_a_damaged_run_is_refused(copy, shapes, damage, said):
-    path, own = poison_file(copy.path, "attack"), manifest_of(copy)
+    path, own = copy.file("attack", Poison), manifest_of(copy)
     about = {"cohort": own.cohort, "provenance": own.provenance}
     if damage == "lost":
         path.unlink()

@@ -519,7 +519,7 @@ def test_a_teacher_that_comes_from_a_stage_which_saw_its_fold_is_refused(run, sq
         stages = {**before, "teacher-0": taught, "teacher-1": made["teacher-1"]}
         recipe = run.recipe.model_copy(update={"stages": (*stages.values(), spec)})
         kinds = {"image": "image", "caption": "text"}
-        assert ("which was trained on it" in str(faults_of_models(recipe, [], kinds))) == refused
+        assert ("which was trained on it" in str(faults_of_models(recipe, kinds))) == refused
         rows = prepared.rows("train", spec.wanted)
         return scored_by(spec, stages, prepared, run.seed, rows)
 
@@ -590,7 +590,7 @@ def test_a_lost_or_changed_selection_stops_the_run_instead_of_training_on_everyb
         path.unlink()
         if spoil == "changed":
             replace(keep, kept=~keep.kept).save(path)
-        with pytest.raises(ArtefactError, match=r"no such file|is not what stage chosen kept"):
+        with pytest.raises(ArtefactError, match=r"no such file|is not what stage chosen wrote"):
             medmcl.pretrain(
                 squares, recipe="select_then_train_toy", out=copy, overrides=SMALL, device="cpu",
                 resume=True,

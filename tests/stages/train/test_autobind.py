@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from begun_runs import context_in
 from latent_trees import (
     cohort_of,
     edges_of,
@@ -22,9 +23,8 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.loading.samplers import UniformSampler
 from medmcl.engine.probe_hooks import watchers
-from medmcl.engine.record import Record, read_metrics
+from medmcl.engine.record import read_metrics
 from medmcl.engine.signals import Interrupted, StopRequest
-from medmcl.engine.world import World
 from medmcl.objectives import build_objective, wanted_probe
 from medmcl.objectives.pairs.edge_scores import SCORES, score_pairs
 from medmcl.objectives.pairs.trees import spanning_tree
@@ -32,7 +32,6 @@ from medmcl.stages.run.study import stage_sentence
 from medmcl.stages.run.training import run_stage
 from medmcl.stages.train import grouped_rows
 from medmcl.stages.train import train as train_stage
-from medmcl.stages.train.models import Setting
 from medmcl.stages.train.probe_rows import keep_apart
 from medmcl.stages.train.spec import ObjectiveSpec
 
@@ -132,8 +131,8 @@ def test_a7_with_too_little_data_every_pair_is_aligned_and_it_is_said(tmp_path):
     assert codes(facts) == ["graph.too_little_data"]
 
 
-def weights_of(setting):
-    return setting.checkpoints("bind").weights("last")
+def weights_of(context):
+    return context.run.checkpoints("bind").weights("last")
 
 
 def test_a8_a_killed_run_gives_the_same_graphs_and_weights(strong, through, tmp_path):
@@ -159,19 +158,16 @@ def test_a8_a_killed_run_gives_the_same_graphs_and_weights(strong, through, tmp_
 
     def run(stop):
         with stop:
-            setting = Setting(
-                recipe=recipe, seed=0, precision="fp32", world=World(), folder=tmp_path,
-                record=Record(tmp_path / "metrics.jsonl", active=True), stop=stop,
-            )  # fmt: skip
-            run_stage(recipe.stages[0], prepared, setting)
-            return setting
+            context = context_in(tmp_path, recipe, stop)
+            run_stage(recipe.stages[0], prepared, context)
+            return context
 
     with pytest.raises(Interrupted):
         run(Once(95))
-    setting = run(StopRequest())
+    context = run(StopRequest())
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if row["split"] == "probe"]
     assert rows == whole
-    resumed, model = weights_of(setting), through[2].state_dict()
+    resumed, model = weights_of(context), through[2].state_dict()
     for name, value in model.items():
         assert torch.equal(value, resumed[f"model.{name}"]), name
 
@@ -225,12 +221,9 @@ def drawn(recipe, prepared, folder, monkeypatch):
 
     monkeypatch.setattr(grouped_rows, "UniformSampler", Spy)
     with StopRequest() as stop:
-        setting = Setting(
-            recipe=recipe, seed=0, precision="fp32", world=World(), folder=folder,
-            record=Record(folder / "metrics.jsonl", active=True), stop=stop,
-        )  # fmt: skip
-        facts = [run_stage(stage, prepared, setting) for stage in recipe.stages[:-1]]
-        watched = train_stage._build(recipe.stages[-2], prepared, setting).probe_rows
+        context = context_in(folder, recipe, stop)
+        facts = [run_stage(stage, prepared, context) for stage in recipe.stages[:-1]]
+        watched = train_stage._build(recipe.stages[-2], prepared, context).probe_rows
     return seen, set(prepared.subjects[watched]), facts
 
 

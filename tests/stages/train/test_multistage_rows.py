@@ -7,24 +7,21 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from begun_runs import context_in
 
 import medmcl
 import medmcl.stages.cluster.cluster
 import medmcl.stages.run.pretrain
 from medmcl.core.batch import taught
 from medmcl.data.loading.samplers import UniformSampler
-from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
-from medmcl.engine.world import World
 from medmcl.grouping import Groups
 from medmcl.grouping.clusters import unit_rows
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.cluster.cluster import groups_file
 from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.run.training import run_stage
 from medmcl.stages.train.distill_targets import teacher_embeddings
 from medmcl.stages.train.grouped_rows import RowGroups, alone_share, tuning_in_groups
-from medmcl.stages.train.models import Setting
 
 NAMES = ("vector", "caption")
 STAGES = (
@@ -78,14 +75,11 @@ def split_of(cohort):
     return people["split"]
 
 
-def setting_of(run, folder, specs=()):
+def context_of(run, folder, specs=()):
     """A copy of the run in which more stages can be run."""
     shutil.copytree(run.path, folder)
     recipe = run.recipe.model_copy(update={"stages": (*run.recipe.stages, *specs)})
-    return Setting(
-        recipe=recipe, seed=run.seed, precision="fp32", world=World(), folder=folder,
-        record=Record(folder / "metrics.jsonl", active=False), stop=StopRequest(),
-    )  # fmt: skip
+    return context_in(folder, recipe, StopRequest(), seed=run.seed)
 
 
 def spec_of(name, of, modality="vector", **more):
@@ -105,7 +99,7 @@ class Clustered:
 
     def __init__(self, run, cohort, folder, *specs):
         self.groups, self.facts, self.fits, self.centres = {}, {}, {}, {}
-        setting = setting_of(run, folder, specs)
+        context = context_of(run, folder, specs)
         prepared = run.prepare(medmcl.open_cohort(cohort), NAMES)
         whole = medmcl.stages.cluster.cluster.kmeans
         for spec in specs:
@@ -120,8 +114,8 @@ class Clustered:
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(medmcl.stages.cluster.cluster, "kmeans", spy)
-                self.facts[spec.name] = run_stage(spec, prepared, setting)
-            self.groups[spec.name] = Groups.load(groups_file(folder, spec.name))
+                self.facts[spec.name] = run_stage(spec, prepared, context)
+            self.groups[spec.name] = context.run.artefact(spec.name, Groups)
 
 
 def embedded(run, cohort, modality, stage, space="features"):
@@ -223,7 +217,7 @@ def test_every_row_is_taught_what_the_teacher_makes_of_that_row(run, lacking, tm
     """Rows of tuning too; nothing of held_out, and nothing where the modality is absent."""
     spec = run.stage("stage_1").model_copy(update={"teacher": "base"})
     prepared = run.prepare(medmcl.open_cohort(lacking), NAMES)
-    lessons = teacher_embeddings(spec, prepared, setting_of(run, tmp_path / "r"))
+    lessons = teacher_embeddings(spec, prepared, context_of(run, tmp_path / "r"))
     subjects = prepared.samples["subject"].astype(str)
     split = split_of(lacking)
     for name in NAMES:

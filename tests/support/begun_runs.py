@@ -1,0 +1,19 @@
+"""Runs that are being written, without all that `pretrain` does before."""
+
+from medmcl.engine.record import Record
+from medmcl.engine.world import World
+from medmcl.stages.recipe.expansion import expand
+from medmcl.stages.run.run import Run
+from medmcl.stages.stage import Context
+
+
+def context_in(folder, recipe, stop, *, seed=0, tasks=()):
+    """What the stages of a recipe, resolved for a cohort, share in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"seed": seed, "precision": "fp32", "tasks": list(tasks)}
+    return Context(
+        run=Run.begun(folder, config, expand(recipe, tasks)),
+        world=World(),
+        record=Record(folder / "metrics.jsonl", active=True),
+        stop=stop,
+    )
