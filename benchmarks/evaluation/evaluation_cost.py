@@ -60,6 +60,7 @@ RECIPES = {
 LEFT_OUT = {
     "ehr_contrastive_toy": "no simulated cohort has codes and notes",
     "risk_table_toy": "nothing is trained but its probes",
+    "volume_graph_toy": "no simulated cohort has volumes and graphs",
 }
 
 WHY = {"claime_toy": " (it trains for hundredths of a second: no report can cost less)"}
