@@ -38,10 +38,12 @@ from cooccurrence_peers import (
     blocks_of_events,
     digest,
     job,
+    make_events,
     read_rows,
     sizes_of,
     write_rows,
 )
+from scipy import sparse
 
 from medmcl.cooccurrence.count.rules import Rules
 from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
@@ -174,6 +176,8 @@ HEAD = (
     "| MB peer | MB duckdb |\n|" + "---|" * 11
 )
 
+TOKENS_HEAD = "| events | codes | task | count_tokens | scipy | ratio |\n|" + "---|" * 6
+
 
 def _seconds(one: Result | None) -> str:
     if one is None:
@@ -208,6 +212,41 @@ def measure_shards(data: Path, window: str, memory: int) -> dict[str, Any]:
         "before_mb": round(before), "peak_mb": round(peak_mb()), "cells": int(counts.D.nnz),
         "pairs": int(counts.D.sum()), "hash": digest(counts.D), "shards": len(shards),
     }  # fmt: skip
+
+
+def run_tokens(wanted: argparse.Namespace) -> Iterator[str]:
+    """`count_tokens` beside the sparse products it stands for, in turn: the rows of a table."""
+    from medmcl.cooccurrence import count_tokens
+
+    patients, codes, tables = 10_000, 2_500, []
+    for seed in (wanted.seed, wanted.seed + 1):
+        events = make_events(patients, codes, np.random.default_rng(seed))
+        ones = np.ones(len(events["token"]), np.int64)
+        table = sparse.coo_array((ones, (events["subject"], events["token"])), (patients, codes))
+        tables.append(table.tocsr())
+    a, b = tables
+
+    def products(within: bool, patients: bool) -> list[sparse.csr_array]:
+        pairs = [(a, b), *([(a, a), (b, b)] if within else [])]
+        found = [one.T @ other for one, other in pairs]
+        once = [[(t > 0).astype(np.int64) for t in pair] for pair in pairs if patients]
+        return found + [one.T @ other for one, other in once]
+
+    count_tokens(a[:1_000], b[:1_000], within=True)  # compiled loops are loaded
+    for within, patients in ((False, False), (False, True), (True, True)):
+        seconds: dict[str, list[float]] = {"medmcl": [], "scipy": []}
+        for _ in range(wanted.times):
+            began = time.process_time()
+            mine = count_tokens(a, b, within=within, patients=patients)
+            seconds["medmcl"].append(time.process_time() - began)
+            began = time.process_time()
+            theirs = products(within, patients)
+            seconds["scipy"].append(time.process_time() - began)
+        assert digest(mine.D) == digest(theirs[0])
+        del mine, theirs
+        ours, peer = median(seconds["medmcl"]), median(seconds["scipy"])
+        what = f"{'within and ' if within else ''}across{', with patients' if patients else ''}"
+        yield f"| 2 x 2 M | {codes:,} | {what} | {ours:.2f} | {peer:.2f} | {peer / ours:.1f}x |"
 
 
 def write_shards(data: Path, patients: int, codes: int, seed: int) -> None:
@@ -266,7 +305,7 @@ def main() -> None:
         child(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="*", default=["small", "large", "shards"])
+    parser.add_argument("--parts", nargs="*", default=["small", "large", "shards", "tokens"])
     parser.add_argument("--only", default="", help="Part of a task's name: '10000 month within'.")
     parser.add_argument("--times", type=int, default=2, help="Turns of medmcl and its peer.")
     parser.add_argument("--seed", type=int, default=0)
@@ -277,7 +316,11 @@ def main() -> None:
     parser.add_argument("--scratch", default=None, help="Folder for the events.")
     parser.add_argument("--json", type=Path, help="File to write.")
     wanted = parser.parse_args()
-    print(HEAD, flush=True)
+    if "tokens" in wanted.parts:
+        print(TOKENS_HEAD, *run_tokens(wanted), sep="\n", flush=True)
+    if wanted.parts == ["tokens"]:
+        return
+    print("\n" + HEAD, flush=True)
     found = []
     for task in tasks(wanted):
         found.append(run_task(task, wanted))

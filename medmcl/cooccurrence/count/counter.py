@@ -12,7 +12,7 @@ from scipy import sparse
 
 from medmcl.cooccurrence.count import plain
 from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Pair, Vocabulary
-from medmcl.cooccurrence.count.items import Items, Tokens, arrange
+from medmcl.cooccurrence.count.items import Chunk, Items, Tokens, arrange
 from medmcl.cooccurrence.count.meetings import meet, records_of
 from medmcl.cooccurrence.count.rules import Rules, notes_of
 from medmcl.cooccurrence.count.sums import DenseSum, SparseSum, Sum
@@ -89,13 +89,15 @@ class PairCounter:
     def add(self, events: Tokens) -> None:
         """Count some patients' events; no patient comes in two calls."""
         for some in _pieces(events, self.piece):
-            self._add(some)
+            self.add_chunk(
+                arrange(
+                    some, self._sizes, self._window, distinct=self._distinct,
+                    drop_duplicates=self.rules.drop_duplicates, tally=self.tally,
+                )
+            )  # fmt: skip
 
-    def _add(self, events: Tokens) -> None:
-        chunk = arrange(
-            events, self._sizes, self._window,
-            distinct=self._distinct, drop_duplicates=self.rules.drop_duplicates, tally=self.tally,
-        )  # fmt: skip
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Count some patients' items, in their order; no patient comes in two calls."""
         self.units += chunk.units
         self.patients += chunk.patients
         named = dict(zip(self.vocabularies, chunk.modalities, strict=True))

@@ -193,9 +193,9 @@ def _compress(
     place: np.ndarray, token: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sort by place and token; give each pair's key, an event that has it, and how many do."""
-    ordinal = runs(place) if _ascends(place) else np.unique(place, return_inverse=True)[1]
+    ordinal = runs(place) if ascends(place) else np.unique(place, return_inverse=True)[1]
     key = ordinal * width + token
-    if not _ascends(key):
+    if not ascends(key):
         key = np.sort(key)
     start = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.zeros(0, int)
     weight = np.diff(np.r_[start, len(key)]).astype(np.int32)
@@ -222,5 +222,6 @@ def _typed(items: Items, rows: np.ndarray | slice, begin: int) -> Items:
     return Items(token, items.weight[rows], items.patient[rows], items.place[rows])
 
 
-def _ascends(values: np.ndarray) -> bool:
+def ascends(values: np.ndarray) -> bool:
+    """Whether no value is below the one before."""
     return bool((values[1:] >= values[:-1]).all())

@@ -58,6 +58,10 @@ class Records:
 
 def reach_of(a: Items, b: Items, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """Give the run of items of ``b`` that each item of ``a`` meets, two (m_a,) int64."""
+    if a is b and reach == 0:
+        first = np.flatnonzero(np.r_[True, a.place[1:] != a.place[:-1]][: len(a)])
+        length = np.diff(np.r_[first, len(a)])
+        return np.repeat(first, length), np.repeat(first + length, length)
     begin = np.searchsorted(b.place, a.place - reach, side="left")
     return begin, np.searchsorted(b.place, a.place + reach, side="right")
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Vocabulary
+from medmcl.cooccurrence.count.counter import PairCounter
+from medmcl.cooccurrence.count.counts import Counts, Vocabulary
+from medmcl.cooccurrence.count.items import Chunk, Items
+from medmcl.cooccurrence.count.rules import Rules
 from medmcl.core.errors import ArtefactError
 
 Table = Any
 """Array or scipy sparse matrix of non-negative whole numbers, (n, d)."""
-LARGEST = 1 << 31
+LARGEST = (1 << 31) - 1
 """No token stands oftener in one row; larger values are overflown or no counts at all."""
+FEW = 10_000_000
+"""Pairs of tokens up to which a sparse product is done before the compiled loops are loaded."""
 
 
 def count_tokens(
@@ -51,18 +57,39 @@ def count_tokens(
             expected="one row a patient in both, zeros where a modality is absent",
         )
     first, second = names
-    pairs = [(first, second)] + ([(first, first), (second, second)] if within else [])
-    return Counts(
-        vocabularies=vocabularies or {n: _numbered(n, t.shape[1]) for n, t in tables.items()},
-        margins={n: margin(t) for n, t in tables.items()},
-        blocks={(a, b): _block(tables[a], tables[b], a == b, patients) for a, b in pairs},
-        units=rows[first],
-        patients=rows[first],
-    )
+    words = {
+        name: vocabularies[name] if vocabularies else _numbered(name, table.shape[1])
+        for name, table in tables.items()
+    }
+    for name, table in tables.items():
+        if table.shape[1] != len(words[name]):
+            raise ArtefactError(
+                f"the table of {name} does not fit its vocabulary",
+                got=f"{table.shape[1]} columns",
+                expected=f"{len(words[name])}, one a token",
+            )
+    rules = Rules(pairs=((first, second),), within=within, patients=patients)
+    a, b = (np.diff(table.indptr).astype(np.int64) for table in tables.values())
+    fast = None if int(((a + b) ** 2).sum()) > FEW else False
+    counter = PairCounter(words, rules, fast=fast)
+    step = max(1, counter.piece * rows[first] // max(int((a + b).sum()), 1))
+    for begin in range(0, rows[first], step):
+        counter.add_chunk(_chunk([t[begin : begin + step] for t in tables.values()]))
+    return replace(counter.counts(), units=rows[first], patients=rows[first], notes=())
+
+
+def _chunk(tables: Sequence[sparse.csr_array]) -> Chunk:
+    """The rows of some tables as items: a place each."""
+    found = []
+    for table in tables:
+        row = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+        token, weight = table.indices.astype(np.uint32), table.data.astype(np.int32)
+        found.append(Items(token, weight, row.astype(np.int32), row))
+    return Chunk(tuple(found), 0, tables[0].shape[0], tables[0].shape[0])
 
 
 def whole(table: Table, name: str) -> sparse.csr_array:
-    """The table as int64 CSR, or a refusal: counts are whole, not negative and at most 2^31.
+    """The table as int64 CSR, or a refusal: counts are whole, not negative and below 2^31.
 
     Everything is asked of the values as they came: the cast to int64 would turn large ones around.
     """
@@ -74,6 +101,15 @@ def whole(table: Table, name: str) -> sparse.csr_array:
         raise ArtefactError(f"{name} holds values that are no counts", expected="0, 1, 2, ...")
     if values.dtype.kind == "f" and not (values == np.floor(values)).all():
         raise ArtefactError(f"{name} holds fractions", expected="whole counts")
+    _refuse_large(values, name)
+    found = sparse.csr_array(matrix.astype(np.int64))
+    found.sum_duplicates()
+    found.eliminate_zeros()
+    _refuse_large(found.data, name)
+    return found
+
+
+def _refuse_large(values: np.ndarray, name: str) -> None:
     if (values > LARGEST).any():
         raise ArtefactError(
             f"{name} holds values too large for counts of one patient",
@@ -81,43 +117,6 @@ def whole(table: Table, name: str) -> sparse.csr_array:
             expected=f"at most {LARGEST}",
             fix="a negative number that was read as unsigned, or an id in place of a count?",
         )
-    found = sparse.csr_array(matrix.astype(np.int64))
-    found.sum_duplicates()
-    found.eliminate_zeros()
-    return found
-
-
-def margin(table: sparse.csr_array) -> Margin:
-    """Sums of one modality over the rows of its table, (n, d)."""
-    length = np.asarray(table.sum(axis=1), dtype=np.int64)
-    return Margin(
-        tokens=np.asarray(table.sum(axis=0), dtype=np.int64),
-        pairs=np.asarray(table.T @ np.maximum(length - 1, 0), dtype=np.int64),
-        patients=np.asarray(_present(table).sum(axis=0), dtype=np.int64),
-    )
-
-
-def _block(a: sparse.csr_array, b: sparse.csr_array, same: bool, patients: bool) -> Block:
-    pairs = sparse.csr_array(a.T @ b)
-    if same:
-        own = np.asarray(a.sum(axis=0), dtype=np.int64)
-        pairs = sparse.csr_array(pairs - sparse.diags_array(own, dtype=np.int64))
-        pairs.eliminate_zeros()
-    return Block(pairs, _patients(a, b, same) if patients else None)
-
-
-def _patients(a: sparse.csr_array, b: sparse.csr_array, same: bool) -> sparse.csr_array:
-    """Patients of each cell; on a within-modality diagonal, those with the token twice or more."""
-    cells = sparse.csr_array(_present(a).T @ _present(b))
-    if same:
-        once = np.asarray((_present(a) - (a > 1).astype(np.int64)).sum(axis=0), dtype=np.int64)
-        cells = sparse.csr_array(cells - sparse.diags_array(once, dtype=np.int64))
-        cells.eliminate_zeros()
-    return cells
-
-
-def _present(table: sparse.csr_array) -> sparse.csr_array:
-    return sparse.csr_array((table > 0).astype(np.int64))
 
 
 def _numbered(name: str, size: int) -> Vocabulary:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medmcl.cooccurrence.count.counts import Margin
-from medmcl.cooccurrence.count.items import Items
+from medmcl.cooccurrence.count.items import Items, ascends
 from medmcl.cooccurrence.count.meetings import reach_of
 from medmcl.data.events.events import starts
 
@@ -40,7 +40,8 @@ def patients_of(items: Items, size: int) -> np.ndarray:
     """Patients who have each token, (d,) int64."""
     if not len(items):
         return np.zeros(size, dtype=np.int64)
-    key = starts(np.sort(items.patient.astype(np.int64) * size + items.token))
+    key = items.patient.astype(np.int64) * size + items.token
+    key = starts(key if ascends(key) else np.sort(key))
     return np.bincount(key % size, minlength=size).astype(np.int64)
 
 

@@ -72,7 +72,7 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
 
     Raises:
         ArtefactError: If a column is missing, a value empty, or a count no whole number above 0
-            and at most 2^31.
+            and below 2^31.
     """
     table = _read(Path(path), ("subject", "modality", "code", "count"), optional=("window",))
     counts = pd.to_numeric(table["count"], errors="coerce").to_numpy(dtype=np.float64)

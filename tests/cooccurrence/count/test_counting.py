@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
+from medmcl.cooccurrence.count import tokens as from_tables
 from medmcl.cooccurrence.count.counter import PairCounter
 from medmcl.cooccurrence.count.counting import count_events
 from medmcl.cooccurrence.count.items import Tokens
@@ -187,19 +188,30 @@ def test_sites_add_up_to_the_pooled_patients(window, fast):
 
 
 @BACKENDS
-def test_records_are_the_products_of_count_tokens(fast):
+def test_tables_and_records_are_sparse_products(fast, monkeypatch):
+    monkeypatch.setattr(from_tables, "FEW", 0 if fast else 10**9)
     patients = many(seed=3)
     x = np.zeros((len(patients), sum(SIZES.values())), int)
     for row, events in enumerate(patients):
         np.add.at(x[row], [token for _, token, _ in events], 1)
-    expected = count_tokens(x[:, :4], x[:, 4:7], within=True)
+    tables = {"codes": x[:, :4], "concepts": x[:, 4:7]}
+    told = count_tokens(*tables.values(), within=True)
     mine = counted(patients, "record", "product", fast)
-    for pair, block in expected.blocks.items():
-        assert (mine.blocks[pair].pairs.toarray() == block.pairs.toarray()).all()
-        assert (mine.blocks[pair].patients.toarray() == block.patients.toarray()).all()
-    for name, margin in expected.margins.items():
-        assert (mine.margins[name].pairs == margin.pairs).all()
-        assert (mine.margins[name].tokens == margin.tokens).all()
+    for (a, b), block in told.blocks.items():
+        have = [(tables[name] > 0).astype(int) for name in (a, b)]
+        pairs, people = tables[a].T @ tables[b], have[0].T @ have[1]
+        if a == b:
+            pairs = pairs - np.diag(tables[a].sum(axis=0))
+            people = people - np.diag((tables[a] == 1).sum(axis=0))
+        for found in (block, mine.blocks[a, b]):
+            assert (found.pairs.toarray() == pairs).all()
+            assert (found.patients.toarray() == people).all()
+    for name, table in tables.items():
+        for margin in (told.margins[name], mine.margins[name]):
+            assert (margin.pairs == table.T @ (table.sum(axis=1) - 1).clip(0)).all()
+            assert (margin.tokens == table.sum(axis=0)).all()
+            assert (margin.patients == (table > 0).sum(axis=0)).all()
+    assert told.patients == len(patients)
 
 
 @BACKENDS

@@ -252,7 +252,7 @@ def test_a_clip_bound_for_every_modality(rows, tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [("count", 0, "whole, above 0"), ("count", 1.5, "whole, above 0"),
-     ("count", 1e20, "at most 2147483648"),
+     ("count", 1e20, "at most 2147483647"),
      ("subject", None, "empty values"), ("modality", "labs", "two modalities")],
 )  # fmt: skip
 def test_rows_that_are_no_counts_are_refused(rows, tmp_path, column, value, said):
