@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from plugin_package import PLUGIN, installed, medmcl, write_lungs
 
@@ -24,7 +25,8 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     cohort = write_lungs(tmp_path / "cohort")
     run = tmp_path / "run"
     done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE, "--out", run,
-                  "--device", "cpu", "--set", "stages.results.bootstrap_draws=100")  # fmt: skip
+                  "--device", "cpu", "--set", "stages.results.bootstrap_draws=100",
+                  "--set", "stages.results.probe.protocol=two_means")  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads((run / "report.json").read_text(encoding="utf-8"))
     scored = {row["method"]: row["value"] for row in told["results"]
@@ -32,6 +34,8 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert {"aligned", "untrained"} <= {*scored}
     assert any(method.startswith("simple") for method in scored), "its plain features"
     assert scored["aligned"] > 0.8
+    ways = {row["protocol"] for row in told["results"] if row["method"] == "aligned"}
+    assert ways == {"two_means"}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert any("uniform/lungs" in row for row in lines)
     curve = run / "checkpoint" / "usual" / "mean_curve.csv"
@@ -41,17 +45,22 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     out = tmp_path / "people.csv"
     done = medmcl(environment, "predict", run, "--cohort", cohort, "--out", out, "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert len(out.read_text(encoding="utf-8").splitlines()) == 81
+    predicted = pd.read_csv(out)
+    assert len(predicted) == 80
+    assert {*predicted["protocol"]} == {"two_means"}
+    assert predicted["predicted"].between(0, 1).all()
 
 
 def test_parts_lists_it_and_says_whose_it_is(environment):
     done = medmcl(environment, "parts")
     assert done.returncode == 0, done.stderr
-    for name in ("spirometry", "flow_cnn", "uniform", "mean_curve"):
+    for name in ("spirometry", "flow_cnn", "uniform", "mean_curve", "two_means"):
         (line,) = [one for one in done.stdout.splitlines() if one.strip().startswith(name)]
         assert "medmcl-spirometry" in line
     done = medmcl(environment, "parts", "flow_cnn")
     assert "width" in done.stdout
+    done = medmcl(environment, "parts", "two_means")
+    assert "for tasks of kind: binary, multilabel; probe: {protocol: two_means}" in done.stdout
     done = medmcl(environment, "parts", "flow_cn")
     assert done.returncode == 2
     assert "did you mean 'flow_cnn'" in done.stderr
@@ -67,6 +76,11 @@ def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, 
                   "--out", tmp_path / "run", "--set", "towers.lungs.encoder.widht=8")  # fmt: skip
     assert done.returncode == 2
     assert "did you mean 'width'" in done.stderr
+    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
+                  "--out", tmp_path / "run",
+                  "--set", "stages.results.probe.protocol=two_mean")  # fmt: skip
+    assert done.returncode == 2
+    assert "did you mean 'two_means'" in done.stderr
     done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
                   "--out", tmp_path / "run", "--set", "stages.usual.modality=lung")  # fmt: skip
     assert done.returncode == 2

@@ -37,9 +37,9 @@ from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at,
 from medmcl.engine.probe_hooks import watch
 from medmcl.engine.world import World
 from medmcl.evaluation import linear_probe
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cross_validation import out_of_fold
 from medmcl.evaluation.models.fusion import fuse
-from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.models.scaling import Scaler, one_scale
 from medmcl.evaluation.models.together import Together
 from medmcl.objectives.pairs.learned_pairs import LearnedPairs

@@ -27,7 +27,8 @@ from medmcl.data.loading.prepare import Prepared, prepare
 from medmcl.data.loading.simple_features import simple_table
 from medmcl.evaluation.metrics.predictions import auroc, c_index, r2
 from medmcl.evaluation.models.baselines import combined, probe_terms
-from medmcl.evaluation.models.probe import Fitted, linear_probe
+from medmcl.evaluation.models.contract import Fitted
+from medmcl.evaluation.models.probe import linear_probe
 from medmcl.modalities.ecg.features import ecg_features
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.simulation.heart.ecg import LEADS, qrs_duration

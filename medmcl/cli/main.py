@@ -766,7 +766,7 @@ def parts(
         str | None, typer.Argument(help="A part: whose it is, and every key that can be set.")
     ] = None,
 ) -> None:
-    """List modalities, encoders, objectives and stages, those of other packages too."""
+    """List modalities, encoders, objectives, models and stages, also of other packages."""
     from medmcl.stages.recipe.part_listing import list_of_parts, one_part
 
     print(list_of_parts() if name is None else one_part(name))

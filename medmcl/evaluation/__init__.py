@@ -77,11 +77,12 @@ if TYPE_CHECKING:
     )
     from medmcl.evaluation.models.baselines import combined, majority
     from medmcl.evaluation.models.competing import cause_specific_cox, cumulative_incidence
+    from medmcl.evaluation.models.contract import Fitted
     from medmcl.evaluation.models.cross_validation import repeated_cv
     from medmcl.evaluation.models.knn import knn
-    from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
+    from medmcl.evaluation.models.probe import cox_probe, discrete_time_probe, linear_probe
     from medmcl.evaluation.models.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
-    from medmcl.evaluation.protocol.evaluate import PROTOCOLS, evaluate_embeddings, evaluate_task
+    from medmcl.evaluation.protocol.evaluate import evaluate_embeddings, evaluate_task
     from medmcl.evaluation.protocol.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
     from medmcl.evaluation.protocol.predicted import Given, Method
     from medmcl.evaluation.protocol.results import Result, load_results, save_results
@@ -91,7 +92,6 @@ else:
 
 __all__ = [
     "METRICS",
-    "PROTOCOLS",
     "Evidence",
     "Fitted",
     "FittedOn",

@@ -1,1 +1,1 @@
-"""Spirometry for medmcl: forced expirations as a modality, an encoder of them, a loss, a stage."""
+"""Spirometry for medmcl: forced expirations as a modality, an encoder, a loss, a stage, a model."""

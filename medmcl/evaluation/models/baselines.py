@@ -14,8 +14,9 @@ import numpy as np
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.survival.kaplan_meier import kaplan_meier_at
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.linear_model import LinearModel, Link
-from medmcl.evaluation.models.probe import Fitted, constant_model, linear_probe
+from medmcl.evaluation.models.probe import constant_model, linear_probe
 from medmcl.evaluation.models.scaling import BlockScaling, one_scale
 
 NO_FEATURES = "no features: constant prediction"

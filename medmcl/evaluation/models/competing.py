@@ -9,8 +9,7 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.linear_model import LinearModel
-from medmcl.evaluation.models.probe import Fitted
+from medmcl.evaluation.models.contract import Fitted, KeptModel
 from medmcl.evaluation.models.survival_models import SurvivalModel, cox_survival
 
 CELLS = 4_000_000
@@ -216,7 +215,7 @@ class EventFree:
 
 
 def event_free(
-    model: LinearModel, rival: LinearModel | None
+    model: KeptModel, rival: KeptModel | None
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Give P(not the event by a time) of kept models; ``rival``: of the competing event, if any."""
     if rival is None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.probe import Fitted, linear_probe
+from medmcl.evaluation.models.contract import Fitted
+from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.together import Variant
 
 FLAT = 1e-12  # of their size: predictions that differ by less differ by rounding

@@ -10,10 +10,11 @@ from scipy.special import log_softmax
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.tasks.metrics import survival_outcome
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox import cox_loss
 from medmcl.evaluation.models.cox_model import baseline_hazard
 from medmcl.evaluation.models.linear_model import LinearModel, Link
-from medmcl.evaluation.models.probe import Fitted, linear_probe
+from medmcl.evaluation.models.probe import linear_probe
 
 SUREST = 30.0
 """Log odds beyond which no expert goes: a class it never saw is not proof against the others."""
@@ -124,7 +125,7 @@ class _Job:
 
     def joined(self, experts: list[Fitted], rows: np.ndarray) -> LinearModel:
         """All experts as one model of the table: what each adds, by its flag."""
-        models = [one.model for one in experts if one.model is not None]
+        models = [one.linear for one in experts if one.linear is not None]
         prior = self.prior(rows)
         weights = np.zeros((self.x.shape[1], len(prior)))
         for k, model in enumerate(models):
@@ -286,7 +287,7 @@ def _gaussian(
     priors = [job.prior(final[job.flags[final, k]]) for k in range(len(job.widths))]
     return _Gaussian(
         widths=job.widths,
-        models=tuple(one.model for one in last if one.model is not None),
+        models=tuple(one.linear for one in last if one.linear is not None),
         priors=np.stack(priors),
         gains=np.stack(gains),
         prior=job.prior(final),

@@ -15,9 +15,10 @@ import numpy as np
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.experts import product_of_experts
 from medmcl.evaluation.models.linear_model import LinearModel
-from medmcl.evaluation.models.probe import Fitted, linear_probe
+from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.scaling import BlockScaling
 from medmcl.evaluation.models.together import Together, Variant
 
@@ -150,8 +151,10 @@ class _Learned:
             scaling=BlockScaling((*self.widths, len(self.widths))),
             **more,
         )
-        assert fitted.model is not None  # linear probes have one
-        return Fitted.of(_uncentred(fitted.model, centre, self.widths), fitted.chosen, fitted.notes)
+        assert fitted.linear is not None  # linear probes have one
+        return Fitted.of(
+            _uncentred(fitted.linear, centre, self.widths), fitted.chosen, fitted.notes
+        )
 
     def _centred(self, features: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centre each block by the train rows that have it; absent ones stay zero."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.probe import Fitted
+from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.survival_neighbours import survival_neighbours
 
 NEIGHBOURS = (5, 10, 20, 50, 100, 200)
@@ -91,3 +91,6 @@ def _neighbour_mean(
             nearest = np.argpartition(near, size - 1, axis=1)[:, :size]
             found[first : first + step, column] = outcomes[rows[nearest], column].mean(axis=1)
     return found
+
+
+KNN = Model(fit=knn)

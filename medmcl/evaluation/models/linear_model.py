@@ -81,6 +81,11 @@ class LinearModel:
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
     @property
+    def width(self) -> int:
+        """Features it takes, E."""
+        return len(self.weights)
+
+    @property
     def has_curves(self) -> bool:
         """Whether it gives survival curves."""
         return self.link in ("cox", "discrete_time")

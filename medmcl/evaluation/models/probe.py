@@ -16,6 +16,7 @@ from scipy.special import log_expit, log_softmax
 from medmcl.core.errors import ConfigError
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
+from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.cox_model import Cox
 from medmcl.evaluation.models.linear_model import LinearModel, Link, side_by_side
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
@@ -33,42 +34,6 @@ from medmcl.evaluation.models.survival_models import (
 LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # 1 / C of scikit-learn
 RIDGE_STRENGTHS = tuple(10.0 ** (power / 2) for power in range(8, -9, -1))  # times train rows
 LEAST = float(np.log(1e-15))  # log probability that a loss counts at the least
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """A fitted predictor.
-
-    Attributes:
-        predict: Features (N, E) to (N, C): probabilities (binary, multilabel, multiclass), values
-            (regression) or a log hazard (survival); higher = more, or earlier.
-        chosen: The setting chosen on tuning, one a column (or one for all).
-        notes: What a reader must know: constant predictions, settings at the edge of the grid.
-        survival: Survival tasks: features (N, E) and times (T,) to P(T > time), (N, T).
-        times: Survival tasks: times at which that curve was fitted, ascending. (K,)
-        model: All of it as arrays that can be kept; None for a predictor that holds people's rows.
-    """
-
-    predict: Callable[[np.ndarray], np.ndarray]
-    chosen: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()
-    survival: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    times: np.ndarray | None = None
-    model: LinearModel | None = None
-
-    @classmethod
-    def of(
-        cls, model: LinearModel, chosen: tuple[float, ...] = (), notes: tuple[str, ...] = ()
-    ) -> Fitted:
-        """Make a predictor from a model."""
-        return cls(
-            predict=model.predict,
-            chosen=chosen,
-            notes=notes,
-            survival=model.survival if model.has_curves else None,
-            times=model.times if model.has_curves else None,
-            model=model,
-        )
 
 
 @one_blas_thread()
@@ -187,7 +152,7 @@ class _Job:
 def _stack(parts: Sequence[Fitted]) -> Fitted:
     """Join predictors of single columns."""
     return Fitted.of(
-        side_by_side([part.model for part in parts if part.model is not None]),
+        side_by_side([part.linear for part in parts if part.linear is not None]),
         chosen=tuple(value for part in parts for value in part.chosen),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
@@ -409,3 +374,8 @@ def survival_arrays(fitted: Standardised) -> LinearModel:
 
 def _middle(strengths: Sequence[float]) -> float:
     return strengths[len(strengths) // 2]
+
+
+LINEAR_PROBE = Model(fit=linear_probe)
+COX = Model(fit=cox_probe, kinds=("survival",))
+DISCRETE_TIME = Model(fit=discrete_time_probe, kinds=("survival",))

@@ -23,11 +23,12 @@ from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.predictions import c_index
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.discrete_time import DiscreteTime
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.outcome import KINDS, Kind, Outcome, read_outcome
 from medmcl.evaluation.models.penalty import cross_validated_strength
-from medmcl.evaluation.models.probe import Fitted, linear_probe, linear_walk
+from medmcl.evaluation.models.probe import linear_probe, linear_walk
 from medmcl.evaluation.models.survival_models import (
     Walk,
     discrete_time_survival,

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.linear_model import LinearModel
-from medmcl.evaluation.models.probe import Fitted
 
 if TYPE_CHECKING:
     from medmcl.evaluation.models.risk_model import RiskModel
@@ -27,13 +27,13 @@ def save_risk_model(model: RiskModel, path: Path | str) -> Path:
 
     check_is_fitted(model, "kind_")
     fitted, path = model._fitted, Path(path)
-    if fitted.model is None:
+    if fitted.linear is None:
         raise ConfigError("this model holds rows of people and is not kept", got=model)
     classes = getattr(model, "classes_", None)
     about: dict[str, Any] = {
         "params": model.get_params(),
         "kind": model.kind_,
-        "link": fitted.model.link,
+        "link": fitted.linear.link,
         "chosen": list(fitted.chosen),
         "notes": list(model.notes_),
         "features": int(model.n_features_in_),
@@ -42,8 +42,8 @@ def save_risk_model(model: RiskModel, path: Path | str) -> Path:
                                                 for one in classes],
         "class_type": None if classes is None else classes.dtype.str,
     }  # fmt: skip
-    arrays = {name: np.ascontiguousarray(x) for name, x in fitted.model.arrays().items()}
-    if model._followed is not None and not len(fitted.model.times):  # no event: see `times_`
+    arrays = {name: np.ascontiguousarray(x) for name, x in fitted.linear.arrays().items()}
+    if model._followed is not None and not len(fitted.linear.times):  # no event: see `times_`
         arrays[_FOLLOWED] = np.ascontiguousarray(model._followed)
     try:
         said = json.dumps(about)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.survival.metric import integrated_brier_metric
-from medmcl.evaluation.models.probe import Fitted
+from medmcl.evaluation.models.contract import Fitted
 
 CELLS = 8_000_000  # similarities held at once: 64 MB
 STEPS = 50  # times at which a curve is averaged to a risk

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +16,8 @@ from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.presence.measure import presence_rows
 from medmcl.evaluation.aspects.tasks.evidence import evidence_rows, task_evidence
 from medmcl.evaluation.aspects.tasks.metrics import FEW_DRAWS, Thresholds
-from medmcl.evaluation.models.knn import knn
-from medmcl.evaluation.models.probe import Fitted, cox_probe, discrete_time_probe, linear_probe
+from medmcl.evaluation.models import MODELS
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.protocol.evidence import Evidence, TaskEvidence
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.guard import guarded, near_copies
@@ -36,15 +36,6 @@ from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.protocol.scoring import Samplers, differences, rows_of, score
 from medmcl.evaluation.protocol.setting import Setting, decide_rows
 from medmcl.evaluation.protocol.subgroups import subgroup_rows
-
-PROTOCOLS: dict[str, Callable[..., Fitted]] = {
-    "linear_probe": linear_probe,
-    "knn": knn,
-    "cox": cox_probe,
-    "discrete_time": discrete_time_probe,
-}
-"""Ways to predict from frozen features; ``fine_tune`` and ``zero_shot`` name predictions that were
-made elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +119,7 @@ def evaluate_task(
         targets: The task over the N samples.
         split: Name of each sample's split: train, tuning, held_out. (N,)
         subjects: Subject of each sample. (N,)
-        protocol: One of `PROTOCOLS`, for plain embeddings.
+        protocol: One of `MODELS`, for plain embeddings.
         fractions: Shares of training labels.
         draws: Random subsets for each share below 1, averaged.
         seed: Seed of subsets, folds and bootstrap.
@@ -167,7 +158,7 @@ def evaluate_task(
             cross-validation such a row is left out of the folds that test it.
         ValueError: For arrays of the wrong length.
     """
-    fit = lookup("protocol", protocol, PROTOCOLS)
+    fit = lookup("protocol", protocol, MODELS).fit
     methods = {
         name: one if isinstance(one, Method) else Method(features=one, fit=fit, protocol=protocol)
         for name, one in features.items()

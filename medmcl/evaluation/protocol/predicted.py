@@ -12,9 +12,9 @@ from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.tasks.metrics import Line, survival_outcome
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.models.competing import AbsoluteRisk
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox_model import Baseline, baseline_hazard
 from medmcl.evaluation.models.cross_validation import FoldFeatures, OutOfFold, over_folds
-from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.models.together import Variant
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.label_counts import LabelCounts

@@ -18,7 +18,7 @@ from medmcl.evaluation.protocol.setting import Setting
 from medmcl.stages.run.features import UNSCALED, Covariates
 
 if TYPE_CHECKING:
-    from medmcl.evaluation.models.probe import Fitted
+    from medmcl.evaluation.models.contract import Fitted
 
 FILE = "coefficients.csv"
 RATIOS = {"cox": "hazard ratio", "discrete_time": "hazard odds ratio", "logistic": "odds ratio"}
@@ -47,9 +47,9 @@ def coefficient_rows(
         level: Coverage that intervals aim at; see `standard_errors` for what is in them.
     """
     plain = models.get(COVARIATES)
-    if plain is None or plain.model is None or covariates is None:
+    if plain is None or plain.linear is None or covariates is None:
         return []
-    model = plain.model
+    model = plain.linear
     scales: Mapping[str, Any] = covariates.reading["state"].get("scales", {})
     single = targets.kind == "survival" or len(targets.columns) == model.weights.shape[1] == 1
     names = [targets.name] if single else [*(targets.classes or targets.columns)]
@@ -88,11 +88,11 @@ def coefficient_rows(
 
 def _errors(plain: Fitted, covariates: Covariates, setting: Setting | None) -> np.ndarray:
     """Standard errors of the weights, (F, C); NaN where there are none."""
-    assert plain.model is not None
+    assert plain.linear is not None
     if setting is None:
-        return np.full(plain.model.weights.shape, np.nan)
+        return np.full(plain.linear.weights.shape, np.nan)
     return standard_errors(
-        plain.model,
+        plain.linear,
         covariates.values,
         setting.targets,
         setting.subjects,

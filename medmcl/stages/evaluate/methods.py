@@ -18,11 +18,12 @@ from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.simple_features import simple_table
 from medmcl.data.loading.simple_reading import SimpleReading
+from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.baselines import beside, majority, probe_terms
+from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.fusion import Fusion, fuse
-from medmcl.evaluation.models.probe import Fitted, linear_probe
+from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.together import Together, Variant
-from medmcl.evaluation.protocol.evaluate import PROTOCOLS
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.predicted import Method
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     import torch
 
 MAJORITY = "majority"
-SURVIVAL_ONLY = ("cox", "discrete_time")
 
 
 @dataclass(kw_only=True)
@@ -108,9 +108,10 @@ class Sources:
     def methods(self, targets: Targets, protocol: str) -> dict[str, Method]:
         """Give every method of a task, the main one first."""
         survival = targets.kind == "survival"
-        if not survival and protocol in SURVIVAL_ONLY:
-            protocol = "linear_probe"
-        fit = PROTOCOLS[protocol]
+        model: Model = MODELS[protocol]
+        if model.kinds and targets.kind not in model.kinds:
+            protocol, model = "linear_probe", MODELS["linear_probe"]
+        fit = model.fit
         methods = {
             name: Method(features=x, fit=fit, protocol=protocol, told=self.told(name, targets.name))
             for name, x in self.embeddings.items()

@@ -21,6 +21,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cross_validation import (
     Fold,
     FoldFeatures,
@@ -30,7 +31,6 @@ from medmcl.evaluation.models.cross_validation import (
     strata_of,
     subject_folds,
 )
-from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.protocol.predicted import Method, with_baseline
 from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.stages.evaluate.methods import Sources, gather

@@ -15,7 +15,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.simple_reading import SimpleReading
 from medmcl.evaluation.models.competing import NO_RIVAL, event_free
-from medmcl.evaluation.models.linear_model import LinearModel
+from medmcl.evaluation.models.contract import KeptModel, read_model
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.label_counts import LabelCounts
@@ -45,7 +45,7 @@ class SavedProbe:
     task: str
     method: str
     protocol: str
-    model: LinearModel
+    model: KeptModel
     about: Mapping[str, Any]
 
     def fits(self, targets: Targets) -> bool:
@@ -57,7 +57,7 @@ class SavedProbe:
             tuple(map(str, targets.classes)),
         ) and said["unit"] == targets.unit
 
-    def predict(self, features: np.ndarray, rival: LinearModel | None = None) -> Given:
+    def predict(self, features: np.ndarray, rival: KeptModel | None = None) -> Given:
         """Predict every row of features (N, E), nothing fitted.
 
         Args:
@@ -67,11 +67,11 @@ class SavedProbe:
         Raises:
             ArtefactError: The features are not as wide as those it was fitted on.
         """
-        if features.shape[1] != len(self.model.weights):
+        if features.shape[1] != self.model.width:
             raise ArtefactError(
                 f"the kept probe of '{self.method}' reads other features",
                 got=f"{features.shape[1]} columns",
-                expected=len(self.model.weights),
+                expected=self.model.width,
                 fix="--probe refit",
             )
         model, labels = self.model, self.about.get("labels")  # runs made before kept no count
@@ -215,7 +215,7 @@ def load_probes(run: Run) -> list[SavedProbe]:
     """Read every probe that a run keeps; none if it keeps none.
 
     Raises:
-        ArtefactError: A file is damaged.
+        ArtefactError: A file is damaged, or of a model that no installed package reads.
     """
     from safetensors.numpy import load_file
 
@@ -226,7 +226,7 @@ def load_probes(run: Run) -> list[SavedProbe]:
             if about.get("schema") != SCHEMA:
                 continue
             arrays = load_file(path.with_suffix(".safetensors"))
-            model = LinearModel.of(about["link"], arrays)
+            model = read_model(about["link"], arrays)
             found.append(
                 SavedProbe(
                     task=about["task"],
@@ -236,6 +236,8 @@ def load_probes(run: Run) -> list[SavedProbe]:
                     about=about,
                 )
             )
+        except ArtefactError:
+            raise
         except Exception as error:  # damaged files raise many kinds
             raise ArtefactError(f"is damaged: {error}", where=path) from None
     return found

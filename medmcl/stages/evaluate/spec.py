@@ -9,10 +9,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from typing_extensions import override
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, nearest
+from medmcl.evaluation.models import LINEAR, MODELS
 from medmcl.stages.poison.spec import AttackSpec, PoisonSpec
 from medmcl.stages.stage import Check, Plan, StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
@@ -26,7 +27,19 @@ Baseline = Literal["majority", "covariates", "simple", "covariates+embedding"]
 Resample = Literal["subject", "site", "stratified"]
 
 
-Protocol = Literal["linear_probe", "knn", "cox", "discrete_time"]
+def _model(name: str) -> str:
+    """Give the name of a model back.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model '{name}'{nearest(name, MODELS)}")
+    return name
+
+
+Protocol = Annotated[str, AfterValidator(_model)]
+"""Name in `MODELS`."""
 
 
 class ProbeSpec(Config):
@@ -40,8 +53,8 @@ class ProbeSpec(Config):
     models: dict[str, str]
     """Name in the results to stage; ``untrained`` is the first tower before any step."""
     protocol: Protocol = "linear_probe"
-    """How tasks are predicted; ``cox`` and ``discrete_time`` hold for survival tasks, others then
-    have the linear probe."""
+    """How tasks are predicted: a model that `medmcl parts` lists. ``cox`` and ``discrete_time``
+    hold for survival tasks, others then have the linear probe."""
     space: Literal["features", "pooled"] = "features"
     """``pooled`` for the mean of several modalities: only there do they share a space."""
 
@@ -65,7 +78,7 @@ class ProbeSpec(Config):
                 "fusion: mean needs space: pooled, the space that modalities share; or choose "
                 "fusion: learned"
             )
-        if self.fusion != "mean" and self.protocol in ("knn", "discrete_time"):
+        if self.fusion != "mean" and self.protocol not in LINEAR:
             raise ValueError(
                 f"fusion: {self.fusion} fits linear probes: protocol: linear_probe, or fusion: mean"
             )

@@ -9,6 +9,7 @@ from typing import Any
 from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort, find_cohort
+from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.protocol.results import COVARIATES
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.run.features import kept_reading
@@ -81,5 +82,7 @@ def _counting(plan: TaskPlan, terms: Sequence[Sequence[str]]) -> set[str]:
     """Columns of covariates that have a weight in a probe that begins with them."""
     if plan.probe is None or not plan.method.startswith(COVARIATES):
         return set()
-    weights = plan.probe.model.weights[: len(terms)]
+    model = plan.probe.model
+    assert isinstance(model, LinearModel)  # covariates have no other probe
+    weights = model.weights[: len(terms)]
     return {str(term[0]) for term, own in zip(terms, weights, strict=True) if own.any()}

@@ -19,6 +19,7 @@ from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.models.competing import event_free
+from medmcl.evaluation.models.contract import KeptModel
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.stages.predict.cohort import WITHOUT_OUTCOMES, columns_of_run, modalities_of
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
@@ -240,7 +241,7 @@ def _predict(
     if plan.probe is not None:
         given = plan.probe.predict(inputs.features)
         values, protocol = given.values, plan.probe.protocol
-        model: LinearModel | None = plan.probe.model
+        model: KeptModel | None = plan.probe.model
     else:
         towers = run.stage(plan.head).towers
         can = np.logical_and.reduce([prepared.present.get(n, can & False) for n in towers])
@@ -290,7 +291,7 @@ def _horizons(
     return tuple(stated), tuple(year * per_year for year in stated)
 
 
-def _curves(plan: TaskPlan, kept: KeptPrediction, model: LinearModel | None) -> Any:
+def _curves(plan: TaskPlan, kept: KeptPrediction, model: KeptModel | None) -> Any:
     """Features and times to the chance of no event by then; None where the run keeps none."""
     if model is None or not model.has_curves:
         return None

@@ -21,8 +21,8 @@ from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.models.competing import EventFree
+from medmcl.evaluation.models.contract import KeptModel, read_model
 from medmcl.evaluation.models.cox_model import Baseline
-from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.predicted import Curves
 from medmcl.evaluation.protocol.reach import RATE, ColumnReach, EmbeddingReach, read_reach
@@ -53,7 +53,7 @@ class KeptPrediction:
 
     horizons: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     heads: dict[tuple[str, str], Baseline] = field(default_factory=dict)
-    rivals: dict[tuple[str, str], LinearModel] = field(default_factory=dict)
+    rivals: dict[tuple[str, str], KeptModel] = field(default_factory=dict)
     reach: dict[tuple[str, str], Reach] = field(default_factory=dict)
     competing: set[str] = field(default_factory=set)
 
@@ -170,6 +170,8 @@ def load_prediction(run: Run) -> KeptPrediction:
             raise ValueError(f"schema {about.get('schema')}, expected {SCHEMA}")
         arrays = load_file(path.with_suffix(".safetensors"))
         return _read(about, arrays)
+    except ArtefactError:
+        raise
     except Exception as error:  # damaged files raise many kinds
         raise ArtefactError(f"is damaged: {error}", where=path) from None
 
@@ -189,7 +191,7 @@ def _read(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> KeptPre
         curve = of("heads", number)
         kept.heads[one["task"], one["method"]] = Baseline(curve["times"], curve["curve"])
     for number, one in enumerate(about["rivals"]):
-        model = LinearModel.of(one["link"], of("rivals", number))
+        model = read_model(one["link"], of("rivals", number))
         kept.rivals[one["task"], one["method"]] = model
     for number, one in enumerate(about["reach"]):
         kept.reach[one["method"], one["modality"]] = read_reach(one["is"], of("reach", number))

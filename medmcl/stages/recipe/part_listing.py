@@ -11,6 +11,7 @@ from medmcl.core.key_help import help_of
 from medmcl.core.lazy import Parts
 from medmcl.core.overrides import typed
 from medmcl.encoders.build import ENCODERS
+from medmcl.evaluation.models import MODELS
 from medmcl.modalities import ADAPTERS, readers
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.stage import STAGES
@@ -19,6 +20,7 @@ PARTS: Mapping[str, Parts] = {
     "modalities": ADAPTERS,
     "encoders": ENCODERS,
     "objectives": OBJECTIVES,
+    "models": MODELS,
     "stages": STAGES,
 }
 """What the parts are called to those that name them."""
@@ -62,6 +64,11 @@ def _lines(kind: str, name: str) -> Iterator[str]:
     yield f"{kind}: {name} ({_package(parts, name)})"
     if kind == "modalities":
         yield f"  readers: {', '.join(r for r, kinds in readers().items() if name in kinds)}"
+    if kind == "models":
+        model = parts[name]
+        yield f"  {(model.fit.__doc__ or '').splitlines()[0]}"
+        yield f"  for tasks of kind: {', '.join(model.kinds) or 'any'}; probe: {{protocol: {name}}}"
+        return
     model = parts.settings[name]
     yield f"  {(model.__doc__ or '').splitlines()[0]}"
     for one in help_of(model):

@@ -14,6 +14,7 @@ from medmcl.evaluation.metrics.predictions import (
     sensitivity_at_specificity,
     tpr_at_top,
 )
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cross_validation import (
     cross_validation_rows,
     out_of_fold,
@@ -21,7 +22,6 @@ from medmcl.evaluation.models.cross_validation import (
     site_folds,
     subject_folds,
 )
-from medmcl.evaluation.models.probe import Fitted
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.predicted import Method
 

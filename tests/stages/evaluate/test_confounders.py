@@ -16,8 +16,10 @@ from medmcl.core.split_guard import TEST
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import Record
+from medmcl.evaluation.models import MODELS
+from medmcl.evaluation.models.contract import Model
 from medmcl.evaluation.protocol.results import load_results
-from medmcl.stages.evaluate import confounders, methods
+from medmcl.stages.evaluate import confounders
 from medmcl.stages.evaluate.confounders import POOLED, ask_confounders, confounder_names
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.methods import Sources
@@ -134,14 +136,14 @@ def test_what_an_embedding_holds_is_told_and_what_was_removed_is_not(tmp_path):
 
 def test_probes_are_fitted_on_train_and_chosen_on_tuning_alone(tmp_path, monkeypatch):
     cohort = write_clinic(tmp_path)
-    plain, seen = methods.PROTOCOLS["linear_probe"], []
+    plain, seen = MODELS["linear_probe"].fit, []
 
     def spy(features, targets, train, tuning, **more):
         seen.append((targets.name, set(train), set(tuning)))
         assert not targets.sides.barred[np.concatenate([train, tuning])].any()
         return plain(features, targets, train, tuning, **more)
 
-    monkeypatch.setitem(methods.PROTOCOLS, "linear_probe", spy)
+    monkeypatch.setitem(MODELS, "linear_probe", Model(fit=spy))
     found, scoring = asked(cohort, tmp_path, told(cohort), ("site", "age"))
     splits = scoring.prepared.splits
     assert [name for name, _, _ in seen] == ["site"] * 2 + ["age"] * 2
