@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from plugin_package import PLUGIN, installed, medmcl, write_lungs
 
+from medmcl.selection import Keep
+
 RECIPE = PLUGIN / "recipe.yaml"
 
 
@@ -49,6 +51,27 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert len(predicted) == 80
     assert {*predicted["protocol"]} == {"two_means"}
     assert predicted["predicted"].between(0, 1).all()
+
+
+def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, tmp_path):
+    cohort, recipe, run = tmp_path / "cohort", PLUGIN / "selection.yaml", tmp_path / "run"
+    write_lungs(cohort)
+    typed = ("pretrain", "--cohort", cohort, "--recipe", recipe, "--device", "cpu")
+    done = medmcl(environment, *typed, "--out", run)
+    assert done.returncode == 0, done.stderr
+    keep = Keep.load(run / "selection" / "chosen.parquet")
+    scores = keep.scores["typical"]
+    assert keep.kept.sum() == int(0.8 * len(keep))
+    assert scores[keep.kept].min() >= scores[~keep.kept].max()
+    assert "middle" in keep.provenance["teachers"]["teacher"]["scores"]["typical"]
+    said = (run / "report.json").read_text(encoding="utf-8") + done.stdout + done.stderr
+    assert "rows kept" in said
+    out = medmcl(environment, "recipes", recipe, "stages.chosen.scores.typical")
+    assert "quantile = 0.6" in out.stdout, out.stderr
+    slip = "stages.chosen.scores.typical.quantil=0.5"
+    done = medmcl(environment, *typed, "--out", tmp_path / "no", "--set", slip)
+    assert done.returncode == 2
+    assert "did you mean 'quantile'" in done.stderr
 
 
 def test_parts_lists_it_and_says_whose_it_is(environment):

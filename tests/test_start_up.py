@@ -17,7 +17,7 @@ from medmcl.core.lazy import Parts
 from medmcl.encoders.build import ENCODERS, ENTRANCES
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives.build import OBJECTIVES
-from medmcl.selection import CHOICES
+from medmcl.selection.build import SCORERS, SELECTORS
 
 HEAVY = {"torch", "pandas", "sklearn", "scipy", "monai", "torch_geometric", "wfdb", "timm",
          "torchvision", "matplotlib", "nibabel", "pyarrow", "pydicom", "transformers"}  # fmt: skip
@@ -182,8 +182,8 @@ def test_pretraining_on_images_imports_nothing_of_other_modalities(tmp_path):
 
 @pytest.mark.parametrize(
     "parts",
-    [ADAPTERS, ENCODERS, ENTRANCES, OBJECTIVES],
-    ids=["adapters", "encoders", "entrances", "objectives"],
+    [ADAPTERS, ENCODERS, ENTRANCES, OBJECTIVES, SCORERS, SELECTORS],
+    ids=["adapters", "encoders", "entrances", "objectives", "scorers", "selectors"],
 )
 def test_settings_that_stand_apart_are_those_of_the_part(parts):
     for name, part in parts.items():
@@ -204,4 +204,3 @@ def test_a_map_of_parts_imports_what_is_asked_for_alone():
     assert parts.get("other") is None
     parts["gone"] = int
     assert parts["gone"] is int
-    assert all(callable(one) for one in CHOICES.values())

@@ -454,10 +454,54 @@ class Sampler(Protocol):
     def __call__(self, epoch: int) -> Iterator[np.ndarray]: ...
 
 
-class Scorer(Protocol):
-    """A number for each row, higher = keep."""
+@dataclass(frozen=True, kw_only=True)
+class ScoredPool:
+    """Rows of the train split, N of them, as one teacher sees them.
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Tensor]) -> Tensor: ...
+    Attributes:
+        ids: Sample numbers, (N,) int64.
+        pooled: Modality to embeddings of unit length, (N, D); may be memory-mapped.
+        pair: The two modalities that are selected.
+        device: Where to compute.
+        seed: Of what is left to chance.
+        temperature: Gives the temperature at which the teacher was trained to tell the pair;
+            `ConfigError` if it has none.
+        target: Gives embeddings (M, D) of a modality of the rows that a `TargetSpec` names.
+        told: Takes plain values that the keep file shall say of the score.
+    """
+
+    ids: Tensor
+    pooled: Mapping[str, np.ndarray]
+    pair: tuple[str, str]
+    device: torch.device
+    seed: int
+    temperature: Callable[[], float]
+    target: Callable[[str, Any], np.ndarray]
+    told: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of the two modalities of the pair."""
+        first, second = self.pair
+        return self.pooled[first], self.pooled[second]
+
+
+class Scorer(Protocol):
+    """Judges the rows of a pool; built from its ``Settings``, a `ScoreSettings`."""
+
+    def score(self, pool: ScoredPool) -> Tensor:
+        """Give a number for each row, (N,), higher = keep; never NaN."""
+
+
+@runtime_checkable
+class ChoosesFromPool(Protocol):
+    """What stands in the place of a `Scorer` where what is left decides, step by step."""
+
+    def choose(self, pool: ScoredPool, left: Tensor, number: int) -> Tensor:
+        """Give the ``number`` rows that stay of those that are left, (number,) int64."""
+
+    def tell(self, pool: ScoredPool, kept: Tensor) -> Tensor:
+        """Give a number for each row once the rule has kept some (N,) bool, for the keep file."""
 
 
 class Selector(Protocol):

@@ -1,7 +1,8 @@
 """Which pairs deserve training: scores of a pool, choices from scores, and choices within a batch.
 
 Higher = keep, everywhere. To add a scorer: a class that keeps the contract `Scorer`, and a line in
-`SCORERS`; a selector within batches: a `Choice`, and a line in `CHOICES` (in ``choices.py``).
+`SCORERS` (in ``build.py``); a selector within batches: a `Choice`, and a line in `SELECTORS`; their
+settings stand in ``settings.py``.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from medmcl.selection.build import SCORERS, SELECTORS
     from medmcl.selection.choices import (
-        CHOICES,
         BigLoss,
         Choice,
         HighestCorrelation,
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from medmcl.selection.pair_scores import clip_score, neg_clip_loss, pair_losses
     from medmcl.selection.pools import map_parquet
     from medmcl.selection.ranking import rank_fusion, ranks, top_share, two_stage
-    from medmcl.selection.scorers import SCORERS, ClipScore, NegClipLoss, NormSim
-    from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic, second_moment
+    from medmcl.selection.scorers import ClipScore, NegClipLoss, NormSim, NormSimDynamic
+    from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
 else:
     __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
-    "CHOICES",
     "SCORERS",
+    "SELECTORS",
     "BigLoss",
     "Choice",
     "ClipScore",
@@ -41,6 +42,7 @@ __all__ = [
     "Keep",
     "NegClipLoss",
     "NormSim",
+    "NormSimDynamic",
     "RandomChoice",
     "SmallLoss",
     "clip_score",
@@ -53,7 +55,6 @@ __all__ = [
     "pair_losses",
     "rank_fusion",
     "ranks",
-    "second_moment",
     "top_share",
     "two_stage",
 ]

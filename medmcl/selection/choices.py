@@ -10,7 +10,6 @@ Chance is a pure function of seed, epoch and sample id.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -19,30 +18,42 @@ import torch
 from torch import Tensor
 
 from medmcl.core.errors import MedmclError
-from medmcl.core.lazy import Parts
 from medmcl.core.rng import derive_seed
+from medmcl.selection.settings import (
+    BigLossSettings,
+    HighestCorrelationSettings,
+    RandomSettings,
+    SelectorSettings,
+    SmallLossSettings,
+)
 
 Values = Tensor | np.ndarray
 
 
-class Choice(ABC):
-    """A selector over global batches.
+class Choice:
+    """A selector over global batches: keeps the rows whose `scores` are highest.
+
+    A recipe builds one from the fields of its ``Settings``, a `SelectorSettings`, and ``samples``
+    and ``seed``.
 
     Args:
         ratio: Share of a batch to keep, in (0, 1]; rounded down, but never to none.
+        samples: Samples of the cohort; None if not known.
         seed: Of what is left to chance.
 
     Attributes:
+        Settings: What can be set of it.
         reads: What the numbers given to `select` are: ``correlation`` is the cosine of each pair,
             ``loss`` its contrastive loss (`pair_losses`).
     """
 
+    Settings: ClassVar[type[SelectorSettings]]
     reads: ClassVar[Literal["correlation", "loss"]] = "correlation"
 
-    def __init__(self, ratio: float = 0.5, *, seed: int = 0) -> None:
+    def __init__(self, ratio: float = 0.5, *, samples: int | None = None, seed: int = 0) -> None:
         if not 0 < ratio <= 1:
             raise MedmclError("ratio must lie in (0, 1]", got=ratio)
-        self.ratio, self.seed = ratio, seed
+        self.ratio, self.samples, self.seed = ratio, samples, seed
 
     def select(self, ids: Values, values: Values, epoch: int) -> Tensor:
         """Choose rows of one batch.
@@ -85,41 +96,47 @@ class Choice(ABC):
         order = np.lexsort((self.chance(ids, epoch), -scores))
         return order[: self.count(rows, len(ids))]
 
-    @abstractmethod
     def _positions(self, ids: np.ndarray, values: np.ndarray, rows: int, epoch: int) -> np.ndarray:
         """Which of the sound rows to keep, (K,) int64; ``rows`` counts the others too."""
+        return self._highest(self.scores(values), ids, rows, epoch)
+
+    def scores(self, values: np.ndarray) -> np.ndarray:
+        """Give a number for each sound row, higher = keep, from what `reads` names."""
+        return values
 
 
 class RandomChoice(Choice):
     """Keeps rows at random; others in every epoch."""
 
-    def _positions(self, ids: np.ndarray, values: np.ndarray, rows: int, epoch: int) -> np.ndarray:
-        return self._highest(np.zeros_like(values), ids, rows, epoch)
+    Settings = RandomSettings
+
+    def scores(self, values: np.ndarray) -> np.ndarray:
+        """All alike, so chance decides."""
+        return np.zeros_like(values)
 
 
 class HighestCorrelation(Choice):
     """Keeps the pairs whose two sides fit best now: the CLIP score of the model in training."""
 
-    def _positions(self, ids: np.ndarray, values: np.ndarray, rows: int, epoch: int) -> np.ndarray:
-        return self._highest(values, ids, rows, epoch)
+    Settings = HighestCorrelationSettings
 
 
 class SmallLoss(Choice):
     """Keeps the pairs of smallest loss: noise is learned late."""
 
+    Settings = SmallLossSettings
     reads = "loss"
 
-    def _positions(self, ids: np.ndarray, values: np.ndarray, rows: int, epoch: int) -> np.ndarray:
-        return self._highest(-values, ids, rows, epoch)
+    def scores(self, values: np.ndarray) -> np.ndarray:
+        """Less the loss."""
+        return -values
 
 
 class BigLoss(Choice):
     """Keeps the pairs of largest loss: there is most to learn, and most noise."""
 
+    Settings = BigLossSettings
     reads = "loss"
-
-    def _positions(self, ids: np.ndarray, values: np.ndarray, rows: int, epoch: int) -> np.ndarray:
-        return self._highest(values, ids, rows, epoch)
 
 
 def rows_given(ids: Values, values: Values) -> tuple[np.ndarray, np.ndarray]:
@@ -152,15 +169,3 @@ def _mixed(x: np.ndarray) -> np.ndarray:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return np.asarray(x ^ (x >> np.uint64(31)))
-
-
-CHOICES = Parts(
-    {
-        "differential": "medmcl.selection.differential:Differential",
-        "random": "medmcl.selection.choices:RandomChoice",
-        "small_loss": "medmcl.selection.choices:SmallLoss",
-        "big_loss": "medmcl.selection.choices:BigLoss",
-        "clip_score": "medmcl.selection.choices:HighestCorrelation",
-    }
-)
-"""Name in a recipe to selector within batches."""

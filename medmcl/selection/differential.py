@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.selection.choices import Choice, Values
+from medmcl.selection.settings import DifferentialSettings
 
 Mode = Literal["warmup", "momentum"]
 FirstEpoch = Literal["random", "all", "official"]
@@ -56,6 +57,8 @@ class Differential(Choice):
         warm-up version does, changes no choice within a batch, and is left out.
     """
 
+    Settings = DifferentialSettings
+
     def __init__(
         self,
         mode: Mode = "warmup",
@@ -67,7 +70,7 @@ class Differential(Choice):
         samples: int | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(ratio, seed=seed)
+        super().__init__(ratio, samples=samples, seed=seed)
         for name, value, known in (("mode", mode, Mode), ("first_epoch", first_epoch, FirstEpoch)):
             if value not in get_args(known):
                 raise MedmclError(f"unknown {name}", got=value, expected=", ".join(get_args(known)))
@@ -80,7 +83,7 @@ class Differential(Choice):
         if not 0 <= beta < 1:
             raise MedmclError("beta must lie in [0, 1)", got=beta)
         self.mode, self.warmup_epochs, self.beta = mode, warmup_epochs, beta
-        self.first_epoch, self.samples = first_epoch, samples
+        self.first_epoch = first_epoch
         self._history = np.zeros(samples or 0, np.float64)
         self._seen = np.zeros(samples or 0, bool)
 

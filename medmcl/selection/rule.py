@@ -7,37 +7,16 @@ NormSim (`medmcl.selection.two_stage`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from medmcl.core.errors import MedmclError
 from medmcl.selection.ranking import rank_fusion, rows_of, top_share
+from medmcl.selection.settings import Step
 
 Chooser = Callable[[Tensor, int], Tensor]
 """From the numbers of the rows that are left, and how many to keep, to those that stay."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One step of a rule.
-
-    Attributes:
-        by: Names of scores; ranks of several are fused, all of equal weight.
-        share: Share of the *pool* that is left after it, in (0, 1].
-        at_least: Lowest score that stays, in place of a share; of one score only.
-    """
-
-    by: tuple[str, ...]
-    share: float | None = None
-    at_least: float | None = None
-
-    def __str__(self) -> str:
-        named = " + ".join(self.by)
-        if self.share is not None:
-            return f"best {100 * self.share:g} % of the pool by {named}"
-        return f"{named} of at least {self.at_least:g}"
 
 
 def written(steps: Sequence[Step]) -> str:
@@ -69,7 +48,7 @@ def follow(
     rows = len(next(iter(scores.values())))
     kept = torch.ones(rows, dtype=torch.bool, device="cpu")
     for step in steps:
-        for name in step.by:
+        for name in step.names:
             if name not in known:
                 raise MedmclError(
                     f"the rule names an unknown score '{name}'", expected=", ".join(known)
@@ -89,7 +68,7 @@ def _stay(
     choosers: Mapping[str, Chooser],
 ) -> Tensor:
     if step.at_least is not None:
-        score = scores[step.by[0]].cpu()[left]
+        score = scores[step.names[0]].cpu()[left]
         stay = left[score >= step.at_least]
         if not len(stay):
             raise MedmclError(
@@ -105,8 +84,8 @@ def _stay(
             expected=f"{number} at least",
             fix="shares are of the pool, and get smaller from step to step",
         )
-    if step.by[0] in choosers:
-        return choosers[step.by[0]](left, number)
-    named = [scores[name].cpu() for name in step.by]
+    if step.names[0] in choosers:
+        return choosers[step.names[0]](left, number)
+    named = [scores[name].cpu() for name in step.names]
     score = named[0] if len(named) == 1 else rank_fusion(named)
     return left[top_share(score[left], share, of=rows)]

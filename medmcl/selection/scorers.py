@@ -1,95 +1,93 @@
-"""The scorers as parts of a recipe: settings at birth, then `(ids, pooled) -> (N,)`.
-
-Each keeps the contract `Scorer`: over a batch, or over a table of embeddings of a whole cohort,
-which may be memory-mapped. They compute where tensors are, or on ``device``.
-"""
+"""The scorers of pools as parts of a recipe: each its settings, and what it makes of a pool."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from medmcl.core.errors import MedmclError
-from medmcl.selection.pair_scores import DIVISIONS, Tail, clip_score, neg_clip_loss
-from medmcl.selection.pools import Pool, Rows, full_precision
-from medmcl.selection.target_scores import norm_from_moment, norm_sim, second_moment
+from medmcl.core.contracts import ScoredPool
+from medmcl.selection.pair_scores import clip_score, neg_clip_loss
+from medmcl.selection.settings import (
+    ClipScoreSettings,
+    NegClipLossSettings,
+    NormSimDynamicSettings,
+    NormSimSettings,
+    ScoreSettings,
+)
+from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ClipScore:
     """Cosine of two modalities; see `clip_score`."""
 
-    pair: tuple[str, str]
-    device: torch.device | str | None = None
+    Settings: ClassVar[type[ScoreSettings]] = ClipScoreSettings
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Rows]) -> Tensor:  # noqa: ARG002  (the contract)
+    settings: ClipScoreSettings
+
+    def score(self, pool: ScoredPool) -> Tensor:
         """Score rows, (N,), higher = keep."""
-        image, text = _of(pooled, *self.pair)
-        return clip_score(image, text, device=self.device)
+        pool.told["pair"] = pool.pair
+        return clip_score(*pool.both, device=pool.device)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NegClipLoss:
     """Negative CLIP loss of two modalities; see `neg_clip_loss`."""
 
-    pair: tuple[str, str]
-    temperature: float
-    batch_size: int
-    divisions: int = DIVISIONS
-    tail: Tail = "wrap"
-    seed: int = 0
-    device: torch.device | str | None = None
+    Settings: ClassVar[type[ScoreSettings]] = NegClipLossSettings
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Rows]) -> Tensor:  # noqa: ARG002  (the contract)
+    settings: NegClipLossSettings
+
+    def score(self, pool: ScoredPool) -> Tensor:
         """Score rows, (N,), higher = keep."""
-        image, text = _of(pooled, *self.pair)
+        given = self.settings
+        temperature = pool.temperature() if given.temperature is None else given.temperature
+        divisions = given.divisions if given.batch_size < len(pool.ids) else 1
+        pool.told.update(
+            pair=pool.pair, temperature=temperature, batch_size=given.batch_size,
+            divisions=divisions, tail=given.tail, seed=pool.seed,
+        )  # fmt: skip
         return neg_clip_loss(
-            image,
-            text,
-            self.temperature,
-            self.batch_size,
-            tail=self.tail,
-            divisions=self.divisions,
-            seed=self.seed,
-            device=self.device,
-        )
+            *pool.both, temperature, given.batch_size, tail=given.tail, divisions=divisions,
+            seed=pool.seed, device=pool.device,
+        )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NormSim:
     """Nearness of one modality to a target cohort; see `norm_sim`."""
 
-    modality: str
-    target: Rows
-    p: float = 2
-    device: torch.device | str | None = None
+    Settings: ClassVar[type[ScoreSettings]] = NormSimSettings
 
-    def __call__(self, ids: Tensor, pooled: Mapping[str, Rows]) -> Tensor:  # noqa: ARG002  (the contract)
+    settings: NormSimSettings
+
+    def score(self, pool: ScoredPool) -> Tensor:
         """Score rows, (N,), higher = keep."""
-        (rows,) = _of(pooled, self.modality)
-        if self.p != 2:
-            return norm_sim(rows, self.target, self.p, device=self.device)
-        pool = Pool(rows, self.modality, self.device)
-        with full_precision(pool.device):
-            return norm_from_moment(pool, self._moment.to(pool.device), len(self.target))
-
-    @cached_property
-    def _moment(self) -> Tensor:
-        return second_moment(self.target, device=self.device)
+        (side,) = self.settings.sides(pool.pair)
+        pool.told.update(modality=side, p=self.settings.p)
+        target = pool.target(side, self.settings.target)
+        return norm_sim(pool.pooled[side], target, float(self.settings.p), device=pool.device)
 
 
-SCORERS = {"clip_score": ClipScore, "neg_clip_loss": NegClipLoss, "norm_sim": NormSim}
-"""Name in a recipe to scorer."""
+@dataclass(frozen=True)
+class NormSimDynamic:
+    """Nearness of one modality to what is left of the pool itself; see `norm_sim_dynamic`."""
 
+    Settings: ClassVar[type[ScoreSettings]] = NormSimDynamicSettings
 
-def _of(pooled: Mapping[str, Rows], *names: str) -> list[Rows]:
-    for name in names:
-        if name not in pooled:
-            raise MedmclError(
-                f"there are no embeddings of '{name}'", got=", ".join(pooled), fix="another pair"
-            )
-    return [pooled[name] for name in names]
+    settings: NormSimDynamicSettings
+
+    def choose(self, pool: ScoredPool, left: Tensor, number: int) -> Tensor:
+        """Give the ``number`` rows of ``left`` that stay."""
+        (side,) = self.settings.sides(pool.pair)
+        rows, rounds = pool.pooled[side], self.settings.rounds
+        return norm_sim_dynamic(rows, number, rounds, start=left, device=pool.device)
+
+    def tell(self, pool: ScoredPool, kept: Tensor) -> Tensor:
+        """Nearness to what was kept, (N,)."""
+        (side,) = self.settings.sides(pool.pair)
+        rows = pool.pooled[side]
+        return norm_sim(rows, rows[kept.numpy()], 2, device=pool.device)

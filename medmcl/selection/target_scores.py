@@ -46,21 +46,9 @@ def norm_sim(
         raise MedmclError("unknown power", got=p, expected="1, 2, 3 or infinity")
     with full_precision(pool.device):
         if p == 2:
-            return norm_from_moment(pool, _moment(aims), len(aims))
+            moment = _sum_of_squares(aims, None) / len(aims)
+            return torch.cat(_quadratic(pool, moment)).mul_(len(aims)).sqrt_()
         return direct_norm(pool, aims, p)
-
-
-def second_moment(target: Rows, *, device: torch.device | str | None = None) -> Tensor:
-    """Give the mean of x xᵀ over rows of unit length, (D, D), summed in float64."""
-    aims = Pool(target, "target", device)
-    _check_target(aims, aims)
-    with full_precision(aims.device):
-        return _moment(aims).to(aims.dtype)
-
-
-def norm_from_moment(pool: Pool, moment: Tensor, count: int) -> Tensor:
-    """Give NormSim-2 from the second moment of ``count`` target rows, (N,)."""
-    return torch.cat(_quadratic(pool, moment)).mul_(count).sqrt_()
 
 
 def direct_norm(pool: Pool, target: Pool, p: float) -> Tensor:
@@ -144,10 +132,6 @@ def _gather_powers(found: Tensor, cosines: Tensor, p: float) -> None:
         torch.maximum(found, cosines.amax(1), out=found)
     else:
         found += (cosines if p == 1 else cosines.pow_(p)).sum(1)
-
-
-def _moment(pool: Pool) -> Tensor:
-    return _sum_of_squares(pool, None) / len(pool)
 
 
 def _sum_of_squares(pool: Pool, rows: Tensor | None) -> Tensor:

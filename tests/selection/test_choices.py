@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medmcl.core.errors import ArtefactError, MedmclError
-from medmcl.selection import CHOICES, Differential, pair_losses
+from medmcl.selection import SELECTORS, Differential, pair_losses
 
 IDS = torch.arange(40)
 
@@ -49,7 +49,7 @@ def test_loss_selectors_equal_the_published_code(dissect, strategy):
     for number in range(2):
         seen = step(dissect, strategy, number)
         losses = pair_losses(seen["image_features"], seen["text_features"], 0.07)
-        kept = CHOICES[strategy](ratio=0.25).select(seen["sample_index"], losses, 0)
+        kept = SELECTORS[strategy](ratio=0.25).select(seen["sample_index"], losses, 0)
         assert set(kept.tolist()) == set(seen["selected_positions"].tolist())
 
 
@@ -94,12 +94,12 @@ def test_newcomers_get_their_share_by_lot_and_then_have_a_history():
     assert (choice.select(IDS, again, 2) >= 20).all()
 
 
-@pytest.mark.parametrize("name", sorted(CHOICES))
+@pytest.mark.parametrize("name", sorted(SELECTORS))
 def test_the_order_of_rows_changes_nothing(name):
     """So it does not matter how a batch was dealt to ranks, ties included."""
     rng, sets = np.random.default_rng(0), []
     for order in (np.arange(40), rng.permutation(40)):
-        choice = CHOICES[name](ratio=0.3, seed=5)
+        choice = SELECTORS[name](ratio=0.3, seed=5)
         values = np.repeat(np.arange(8), 5) / 10
         chosen = []
         for epoch in range(7):
@@ -131,14 +131,14 @@ def test_simple_choices_take_what_they_say():
     best = set(values.topk(10).indices.tolist())
     worst = set((-values).topk(10).indices.tolist())
     take = {
-        name: set(CHOICES[name](ratio=0.25).select(IDS, values, 0).tolist()) for name in CHOICES
+        name: set(SELECTORS[name](ratio=0.25).select(IDS, values, 0).tolist()) for name in SELECTORS
     }
     assert take["clip_score"] == take["big_loss"] == best
     assert take["small_loss"] == worst
 
 
 def test_chance_is_even_and_new_in_every_epoch():
-    choice, times = CHOICES["random"](ratio=0.25), np.zeros(400)
+    choice, times = SELECTORS["random"](ratio=0.25), np.zeros(400)
     for epoch in range(200):
         times[choice.select(np.arange(400), np.zeros(400), epoch).numpy()] += 1
     assert abs(times.mean() - 50) < 1e-9
@@ -146,11 +146,11 @@ def test_chance_is_even_and_new_in_every_epoch():
     assert times.min() > 20
 
 
-@pytest.mark.parametrize("name", sorted(CHOICES))
+@pytest.mark.parametrize("name", sorted(SELECTORS))
 def test_rows_that_are_not_finite_are_neither_kept_nor_learned(name):
     values = torch.linspace(0.1, 0.9, 40)
     values[::2] = math.nan
-    choice = CHOICES[name](ratio=0.9)
+    choice = SELECTORS[name](ratio=0.9)
     kept = choice.select(IDS, values, 0)
     assert kept.tolist() == list(range(1, 40, 2))
     assert choice.select(IDS, torch.full((40,), math.nan), 1).tolist() == []
@@ -168,7 +168,7 @@ def test_a_sample_that_comes_twice_is_learned_once():
 
 def test_a_small_batch_keeps_one_row():
     assert len(Differential(ratio=0.2).select(IDS[:3], torch.zeros(3), 0)) == 1
-    assert len(CHOICES["random"](ratio=0.29).select(torch.arange(100), torch.zeros(100), 0)) == 29
+    assert len(SELECTORS["random"](ratio=0.29).select(torch.arange(100), torch.zeros(100), 0)) == 29
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_small_batch_keeps_one_row():
         (lambda: Differential().select(IDS - 1, torch.zeros(40), 0), "whole numbers from 0"),
         (lambda: Differential().select(IDS / 2, torch.zeros(40), 0), "whole numbers from 0"),
         (lambda: Differential().select(IDS, torch.zeros(39), 0), "one length"),
-        (lambda: CHOICES["random"]().load_state_dict({"x": IDS}), "has no state"),
+        (lambda: SELECTORS["random"]().load_state_dict({"x": IDS}), "has no state"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(wrong, message):

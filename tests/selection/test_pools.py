@@ -4,9 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from medmcl.core.contracts import ScoredPool
 from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.selection import (
-    CHOICES,
     SCORERS,
     clip_score,
     map_parquet,
@@ -90,19 +90,24 @@ def test_the_rows_given_are_left_as_they_are(pairs):
     assert torch.equal(image, before)
 
 
+def scored(name, pool, **settings):
+    part = SCORERS[name]
+    return part(part.Settings(kind=name, **settings)).score(pool)
+
+
 def test_scorers_are_the_functions_with_their_settings(pairs):
     ecg, report = pairs(30)
-    target, ids = pairs(9, seed=1)[0], torch.arange(30)
-    pooled = {"ecg": ecg, "report": report}
-    pair = ("ecg", "report")
-    assert torch.equal(SCORERS["clip_score"](pair=pair)(ids, pooled), clip_score(ecg, report))
-    scorer = SCORERS["neg_clip_loss"](pair=pair, temperature=0.1, batch_size=8, seed=3)
-    assert torch.equal(scorer(ids, pooled), neg_clip_loss(ecg, report, 0.1, 8, seed=3))
+    target = pairs(9, seed=1)[0]
+    pool = ScoredPool(
+        ids=torch.arange(30), pooled={"ecg": ecg, "report": report}, pair=("ecg", "report"),
+        device=torch.device("cpu"), seed=3, temperature=lambda: 0.1, target=lambda *_: target,
+    )  # fmt: skip
+    assert torch.equal(scored("clip_score", pool), clip_score(ecg, report))
+    found = scored("neg_clip_loss", pool, batch_size=8)
+    assert torch.equal(found, neg_clip_loss(ecg, report, 0.1, 8, seed=3))
+    assert pool.told["temperature"] == 0.1
+    assert pool.told["divisions"] == 10
     for p in (2, 3):
-        scorer = SCORERS["norm_sim"](modality="ecg", target=target, p=p)
-        torch.testing.assert_close(scorer(ids, pooled), norm_sim(ecg, target, p))
-        online = scorer(ids[:7], {"ecg": ecg[:7]})
-        torch.testing.assert_close(online, scorer(ids, pooled)[:7])
-    with pytest.raises(MedmclError, match="no embeddings of 'cmr'"):
-        SCORERS["clip_score"](pair=("ecg", "cmr"))(ids, pooled)
-    assert all(choice(ratio=0.5).reads in ("correlation", "loss") for choice in CHOICES.values())
+        assert torch.equal(scored("norm_sim", pool, p=p), norm_sim(ecg, target, p))
+    found = scored("norm_sim", pool, modality="report", p="inf")
+    assert torch.equal(found, norm_sim(report, target, float("inf")))

@@ -48,7 +48,7 @@ def test_half_of_each_batch_takes_the_step_and_history_is_kept(squares, tmp_path
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "random", "mode": "momentum"}, "only of kind differential"),
+        ({"kind": "random", "mode": "momentum"}, "unknown key 'stages.contrast.selector.mode'"),
         ({"pair": ["picture", "words"]}, "unknown tower 'words'"),
         ({"ratio": 0}, "ratio"),
         ({"kind": "diferential"}, "differential"),

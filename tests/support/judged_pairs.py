@@ -8,7 +8,7 @@ from medmcl.core.batch import Batch, InputShape
 from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
 from medmcl.objectives import build_objective
-from medmcl.selection import CHOICES
+from medmcl.selection import SELECTORS
 from medmcl.selection.online import Online
 
 SAMPLES, WIDTH = 48, 4
@@ -55,7 +55,7 @@ def selector(kind="differential", own=None, **settings):
     """A selector of these pairs."""
     if kind == "differential":
         settings = {"mode": "momentum", "samples": SAMPLES, **settings}
-    choice = CHOICES[kind](ratio=settings.pop("ratio", 0.5), seed=9, **settings)
+    choice = SELECTORS[kind](ratio=settings.pop("ratio", 0.5), seed=9, **settings)
     return Online(
         choice, ("image", "text"), lambda batch: batch,
         (lambda: float(own.objectives["align"].scale().detach())) if own else lambda: 10.0,

@@ -16,6 +16,7 @@ from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.modalities import ADAPTERS, tables
 from medmcl.objectives.build import OBJECTIVES
+from medmcl.selection.build import SCORERS, SELECTORS
 from medmcl.stages.recipe.file import find_recipe, kinds, list_recipes, read_recipe
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.recipe.stage_names import stage_path, stem
@@ -187,6 +188,10 @@ def _deeper(
         mine = dict(values.get(part) or {}) if isinstance(values, Mapping) else {}
         if key.endswith(".objectives"):
             model, mine = _objective(str(mine.get("kind", part))), dict(mine.get("settings", mine))
+        elif key.endswith(".scores"):
+            model = SCORERS.settings[str(mine.get("kind", part))]
+        elif part == "selector" and mine:
+            model = SELECTORS.settings[str(mine["kind"])]
         elif key.startswith("towers.") and part == "encoder":
             model = _encoder(str(mine.get("name")))
         elif part in model.model_fields:

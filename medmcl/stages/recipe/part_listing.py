@@ -14,6 +14,7 @@ from medmcl.encoders.build import ENCODERS
 from medmcl.evaluation.models import MODELS
 from medmcl.modalities import ADAPTERS, readers
 from medmcl.objectives.build import OBJECTIVES
+from medmcl.selection.build import SCORERS, SELECTORS
 from medmcl.stages.stage import STAGES
 
 PARTS: Mapping[str, Parts] = {
@@ -21,6 +22,8 @@ PARTS: Mapping[str, Parts] = {
     "encoders": ENCODERS,
     "objectives": OBJECTIVES,
     "models": MODELS,
+    "scorers": SCORERS,
+    "selectors": SELECTORS,
     "stages": STAGES,
 }
 """What the parts are called to those that name them."""

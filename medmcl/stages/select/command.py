@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import check, lookup, nearest
@@ -15,6 +15,7 @@ from medmcl.core.overrides import apply_override
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.selection.page import selection_page
+from medmcl.selection.build import SCORERS
 from medmcl.selection.keep import Keep
 from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.outputs import claim_file
@@ -23,7 +24,7 @@ from medmcl.stages.select.filters import read_filter
 from medmcl.stages.select.pairs import Selected, select_pairs
 from medmcl.stages.select.report import evidence_of
 from medmcl.stages.select.select import refuse_rule
-from medmcl.stages.select.spec import Kind, SelectSpec
+from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.teachers import scored_by
 
 DEFAULT = "neg_clip_loss:0.3"
@@ -162,7 +163,7 @@ def selection_of(
     if target is None:
         return spec
     read = {name for step in spec.rule for name in step.names}
-    near = [name for name in spec.scores if name in read and spec.scores[name].kind == "norm_sim"]
+    near = [name for name, one in spec.scores.items() if name in read and one.targets()]
     if not near:
         raise ConfigError(
             "a target is named, and the rule reads no norm_sim that would be near to it",
@@ -200,7 +201,7 @@ def _settings_of(kind: str, scores: Mapping[str, Mapping[str, Any]]) -> dict[str
 def _step(text: str) -> tuple[str, float]:
     """Read ``KIND:SHARE``."""
     kind, _, share = text.partition(":")
-    known = get_args(Kind)
+    known = tuple(SCORERS)
     try:
         number = float(share)
     except ValueError:

@@ -9,9 +9,10 @@ import numpy as np
 from medmcl.core.findings import counted
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
+from medmcl.selection.settings import NegClipLossSettings
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.train_records import learned_from
-from medmcl.stages.select.spec import NegClipLossSpec, SelectSpec
+from medmcl.stages.select.spec import SelectSpec
 
 MOST_ALIKE = 0.9
 """Share of near-duplicates above which a teacher is warned of."""
@@ -63,7 +64,7 @@ def notes_of(
             "among the pairs of one teacher"
         )
     small = [name for name, one in spec.scores.items()
-             if isinstance(one, NegClipLossSpec) and one.batch_size >= smallest]  # fmt: skip
+             if isinstance(one, NegClipLossSettings) and one.batch_size >= smallest]  # fmt: skip
     if small:
         notes.append(
             f"a teacher's pool is smaller than a batch of {', '.join(small)}, so it is one batch"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,25 +15,21 @@ import torch
 from torch import Tensor
 
 from medmcl.core.config import fingerprint
+from medmcl.core.contracts import ChoosesFromPool, ScoredPool
+from medmcl.core.errors import MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.towers import Towers
 from medmcl.engine.record import Stopwatch
+from medmcl.selection.build import SCORERS
 from medmcl.selection.duplicates import near_duplicates
 from medmcl.selection.keep import Keep
-from medmcl.selection.rule import Chooser, Step, follow, written
-from medmcl.selection.scorers import SCORERS
-from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
+from medmcl.selection.rule import follow, written
+from medmcl.selection.settings import TargetSpec
 from medmcl.stages.run.run import Run
 from medmcl.stages.select.notes import MOST_COMPARED, notes_of
-from medmcl.stages.select.spec import (
-    NegClipLossSpec,
-    NormSimDynamicSpec,
-    NormSimSpec,
-    ScoreSpec,
-    SelectSpec,
-)
+from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of
 from medmcl.stages.select.teacher_pool import pool_vectors
 from medmcl.stages.select.teachers import scored_by
@@ -143,7 +139,7 @@ def select_pairs(
         ids=prepared.samples["sample"].astype(str).to_numpy()[rows],
         scores=scores,
         kept=kept,
-        rule=written(steps_of(spec)),
+        rule=written(spec.rule),
         cohort=prepared.cohort.fingerprint,
         copies=copies,
         parts=who,
@@ -178,18 +174,28 @@ class _Part:
 
     def judged(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Give every score, (n,) each, and which rows are kept, (n,) bool."""
-        scores, choosers = {}, {}
-        for name, score in self.spec.scores.items():
+        scores: dict[str, Tensor] = {}
+        choosers: dict[str, tuple[ChoosesFromPool, ScoredPool]] = {}
+        for name, settings in self.spec.scores.items():
             self.check_interrupt()
-            if isinstance(score, NormSimDynamicSpec):
-                choosers[name] = self._chooser(score)
-            else:
-                scores[name] = self._scores(name, score).cpu()
+            scorer, pool = SCORERS[settings.kind](settings), self._pool(name)
+            if isinstance(scorer, ChoosesFromPool):
+                choosers[name] = scorer, pool
+                continue
+            scores[name] = scorer.score(pool).cpu()
+            self.told["scores"][name] = pool.told
+            if scores[name].shape != (len(self.rows),):
+                raise MedmclError(
+                    "a scorer gives a number for each row",
+                    where=f"stage {self.spec.name}, scores.{name}",
+                    got=f"shape {tuple(scores[name].shape)}",
+                    expected=f"({len(self.rows)},)",
+                )
         nothing = {"": torch.zeros(len(self.rows), device="cpu")}
-        kept = follow(steps_of(self.spec), scores or nothing, choosers)
-        for name in choosers:  # no score decided: what is told is the nearness to what was kept
-            side = self.pooled[self._side(self.spec.scores[name])]
-            scores[name] = norm_sim(side, side[kept.numpy()], 2, device=self.device).cpu()
+        asked = {name: partial(_chosen, one, pool) for name, (one, pool) in choosers.items()}
+        kept = follow(self.spec.rule, scores or nothing, asked)
+        for name, (one, pool) in choosers.items():
+            scores[name] = one.tell(pool, kept).cpu()
         return {name: one.double().numpy() for name, one in scores.items()}, kept.numpy()
 
     def near(self) -> np.ndarray:
@@ -200,61 +206,31 @@ class _Part:
         ]
         return _repeated(sides[0] * len(self.rows) + sides[1])
 
-    def _side(self, score: ScoreSpec) -> str:
-        return getattr(score, "modality", None) or self.spec.pair[0]
-
-    def _scores(self, name: str, score: ScoreSpec) -> Tensor:
-        ids = torch.from_numpy(self.rows)
-        settings = self._settings(name, score)
-        self.told["scores"][name] = {
-            key: "inf" if value == math.inf else value  # JSON has no infinity
-            for key, value in settings.items()
-            if isinstance(value, int | float | str | tuple)
-        }
-        return SCORERS[score.kind](**settings, device=self.device)(ids, self.pooled)
-
-    def _settings(self, name: str, score: ScoreSpec) -> dict[str, Any]:
+    def _pool(self, name: str) -> ScoredPool:
         where = f"stage {self.spec.name}, scores.{name}"
-        if isinstance(score, NormSimSpec):
-            side = self._side(score)
-            place, rows = target_of(
-                score.target, self.prepared, self.run.path, side, f"{where}.target"
-            )
-            folder = self.folder / f"target-{name}"
-            folder.mkdir()
-            vectors = pool_vectors(
-                self.towers, place, (side,), rows, folder, self.device, self.check_interrupt
-            )
-            p = float(score.p)
-            self.told[f"target of {name}"] = {"cohort": place.cohort.name, "rows": len(rows)}
-            return {"modality": side, "target": vectors[side], "p": p}
-        if not isinstance(score, NegClipLossSpec):
-            return {"pair": self.spec.pair}
-        temperature = score.temperature
-        if temperature is None:
-            temperature = temperature_of(self.learner, self.spec.pair, where)
-        return {
-            "pair": self.spec.pair,
-            "temperature": temperature,
-            "batch_size": score.batch_size,
-            "divisions": score.divisions if score.batch_size < len(self.rows) else 1,
-            "tail": score.tail,
-            "seed": derive_seed(self.run.seed, "select", self.spec.name, name),
-        }
+        return ScoredPool(
+            ids=torch.from_numpy(self.rows),
+            pooled=self.pooled,
+            pair=self.spec.pair,
+            device=self.device,
+            seed=derive_seed(self.run.seed, "select", self.spec.name, name),
+            temperature=partial(temperature_of, self.learner, self.spec.pair, where),
+            target=partial(self._target, name, f"{where}.target"),
+        )
 
-    def _chooser(self, score: NormSimDynamicSpec) -> Chooser:
-        side = self.pooled[self._side(score)]
-        device = self.device
-
-        def choose(left: Tensor, number: int) -> Tensor:
-            return norm_sim_dynamic(side, number, score.rounds, start=left, device=device).cpu()
-
-        return choose
+    def _target(self, name: str, where: str, side: str, target: TargetSpec) -> np.ndarray:
+        """Embeddings of one modality of the rows of a target, (M, D)."""
+        place, rows = target_of(target, self.prepared, self.run.path, side, where)
+        folder = self.folder / f"target-{name}"
+        folder.mkdir()
+        self.told[f"target of {name}"] = {"cohort": place.cohort.name, "rows": len(rows)}
+        return pool_vectors(
+            self.towers, place, (side,), rows, folder, self.device, self.check_interrupt
+        )[side]
 
 
-def steps_of(spec: SelectSpec) -> list[Step]:
-    """Give the rule of a stage as `follow` reads it."""
-    return [Step(by=one.names, share=one.share, at_least=one.at_least) for one in spec.rule]
+def _chosen(chooser: ChoosesFromPool, pool: ScoredPool, left: Tensor, number: int) -> Tensor:
+    return chooser.choose(pool, left, number).cpu()
 
 
 def _repeated(codes: np.ndarray) -> np.ndarray:

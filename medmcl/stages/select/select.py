@@ -15,13 +15,8 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
 from medmcl.selection.rule import Chooser, follow
-from medmcl.stages.select.pairs import POOL, select_pairs, steps_of
-from medmcl.stages.select.spec import (
-    NegClipLossSpec,
-    NormSimDynamicSpec,
-    NormSimSpec,
-    SelectSpec,
-)
+from medmcl.stages.select.pairs import POOL, select_pairs
+from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of
 from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.stage import Context, Stage, named
@@ -45,12 +40,11 @@ class Select(Stage[SelectSpec]):
         refuse_rule(spec, parts)
         for name, score in spec.scores.items():
             where = f"stage {spec.name}, scores.{name}"
-            if isinstance(score, NormSimSpec) and (
-                score.target.cohort is None or context.world.rank == 0
-            ):
-                side = score.modality or spec.pair[0]
-                target_of(score.target, prepared, context.run.path, side, f"{where}.target")
-            if isinstance(score, NegClipLossSpec) and score.temperature is None:
+            for target in score.targets():
+                if target.cohort is None or context.world.rank == 0:
+                    side = score.sides(spec.pair)[0]
+                    target_of(target, prepared, context.run.path, side, f"{where}.target")
+            if score.needs_temperature:
                 for teacher in parts:
                     learner = first_learner(made[teacher], prepared, context.run)
                     temperature_of(learner, spec.pair, f"{where}, teacher {teacher}")
@@ -97,12 +91,12 @@ def refuse_rule(spec: SelectSpec, parts: Mapping[str, np.ndarray]) -> None:
     Raises:
         ConfigError: A share is no row, or more than the steps before can leave.
     """
-    dynamic = [n for n, one in spec.scores.items() if isinstance(one, NormSimDynamicSpec)]
+    dynamic = [name for name, one in spec.scores.items() if one.chooses]
     choosers: dict[str, Chooser] = dict.fromkeys(dynamic, lambda left, number: left[:number])
     for teacher, rows in parts.items():
         alike = torch.full((len(rows),), math.inf, device="cpu")
         try:
-            follow(steps_of(spec), {"": alike, **dict.fromkeys(spec.scores, alike)}, choosers)
+            follow(spec.rule, {"": alike, **dict.fromkeys(spec.scores, alike)}, choosers)
         except MedmclError as error:
             raise ConfigError(
                 error.what,

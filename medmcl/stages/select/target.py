@@ -12,7 +12,7 @@ from medmcl.core.errors import ConfigError, LeakageError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
-from medmcl.stages.select.spec import TargetSpec
+from medmcl.selection.settings import TargetSpec
 
 
 def target_of(

@@ -14,12 +14,11 @@ from medmcl.core.rng import derive_seed
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.engine.loop import Learner
-from medmcl.selection import CHOICES
+from medmcl.selection.build import SELECTORS
 from medmcl.selection.choices import Choice
-from medmcl.selection.differential import Differential
 from medmcl.selection.online import Online
 from medmcl.stages.train.models import scale_of
-from medmcl.stages.train.spec import SelectorSpec, TrainSpec
+from medmcl.stages.train.spec import TrainSpec
 
 
 def build_selector(
@@ -44,7 +43,11 @@ def build_selector(
     where = f"stage {spec.name}, selector"
     for name in asked.pair:
         lookup("tower", name, dict.fromkeys(spec.towers))
-    choice = _choice(asked, samples, derive_seed(seed, "selector", spec.name))
+    own = {name: getattr(asked, name) for name in type(asked).model_fields}
+    choice: Choice = SELECTORS[own.pop("kind")](
+        **{name: one for name, one in own.items() if name != "pair"},
+        samples=samples, seed=derive_seed(seed, "selector", spec.name),
+    )  # fmt: skip
     scale = scale_of(learner, asked.pair)
     if choice.reads == "loss" and scale is None:
         raise ConfigError(
@@ -61,9 +64,3 @@ def build_selector(
     return Online(
         choice, asked.pair, show, lambda: 1.0 if scale is None else float(scale().detach())
     )
-
-
-def _choice(asked: SelectorSpec, samples: int, seed: int) -> Choice:
-    if asked.kind == "differential":
-        return Differential(ratio=asked.ratio, samples=samples, seed=seed, **asked.history)
-    return CHOICES[asked.kind](asked.ratio, seed=seed)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from typing_extensions import override
 
 from medmcl.core.config import Config, check, nearest
@@ -17,6 +17,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import typed
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
+from medmcl.selection.build import SELECTORS, AnySelector
 from medmcl.stages.cluster.spec import GroupsSpec, told
 from medmcl.stages.stage import Check, Facts, Plan, StageSpec
 from medmcl.stages.train.subset_spec import SubsetSpec
@@ -173,43 +174,11 @@ class TowersSpec(StageSpec):
         return super().summary() + (f" ({', '.join(self.towers)})" if self.towers else "")
 
 
-class SelectorSpec(Config):
-    """Which rows of each batch a stage takes its step on; the others are scored, and left out."""
-
-    kind: Literal["differential", "random", "small_loss", "big_loss", "clip_score"]
-    """``differential``: DISSect (Zhao et al. 2025); the others for comparison."""
-    pair: tuple[str, str]
-    """The two modalities by which a row is judged."""
-    ratio: float = Field(default=0.5, gt=0, le=1)
-    """Share of a batch that is kept."""
-    mode: Literal["warmup", "momentum"] | None = None
-    """History is that of a warm-up (the default), or a running mean."""
-    warmup_epochs: int | None = Field(default=None, ge=1)
-    """Epochs of the warm-up; 5 if not given."""
-    beta: float | None = Field(default=None, ge=0, lt=1)
-    """Share of the old in the running mean; 0.9 if not given."""
-    first_epoch: Literal["random", "all", "official"] | None = None
-    """Rows to train on while there is no history: as many ``random`` ones (the default), ``all``,
-    or as the ``official`` code, which begins the momentum version with the pairs that fit worst."""
-
-    @property
-    def history(self) -> dict[str, Any]:
-        """What is said of the history, of kind ``differential``."""
-        named = ("mode", "warmup_epochs", "beta", "first_epoch")
-        return {name: getattr(self, name) for name in named if getattr(self, name) is not None}
-
-    @model_validator(mode="after")
-    def _history_is_differential(self) -> SelectorSpec:
-        if self.kind != "differential" and self.history:
-            told = ", ".join(self.history)
-            raise ValueError(f"{told}: only of kind differential, not of {self.kind}")
-        return self
-
-
 class TrainSpec(TowersSpec):
     """Train towers with some objectives."""
 
     exclusive: ClassVar[tuple[str, ...]] = ("epochs", "steps")
+    open_fields: ClassVar[Mapping[str, Any]] = {"selector": SELECTORS.settings.values}
 
     stage: Literal["train"]
     towers: tuple[str, ...] = ()
@@ -231,7 +200,7 @@ class TrainSpec(TowersSpec):
     evaluate_every: float = Field(1.0, gt=0)
     """Epochs between tuning evaluations (each is also a checkpoint)."""
     log_every: int = Field(50, ge=1)
-    selector: SelectorSpec | None = None
+    selector: AnySelector | None = None
     """Which rows of each batch deserve a step; all of them if not given."""
     rows: Literal["all", "any"] | None = None
     """Samples with all or any of the modalities; all up to two towers, any above."""
