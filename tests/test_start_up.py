@@ -14,7 +14,7 @@ from started import started
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.lazy import Parts
-from medmcl.encoders.build import ENCODERS, ENTRANCES
+from medmcl.encoders.build import ENCODERS, INPUT_PROJECTIONS
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.selection.build import SCORERS, SELECTORS
@@ -182,8 +182,8 @@ def test_pretraining_on_images_imports_nothing_of_other_modalities(tmp_path):
 
 @pytest.mark.parametrize(
     "parts",
-    [ADAPTERS, ENCODERS, ENTRANCES, OBJECTIVES, SCORERS, SELECTORS],
-    ids=["adapters", "encoders", "entrances", "objectives", "scorers", "selectors"],
+    [ADAPTERS, ENCODERS, INPUT_PROJECTIONS, OBJECTIVES, SCORERS, SELECTORS],
+    ids=["adapters", "encoders", "input_projections", "objectives", "scorers", "selectors"],
 )
 def test_settings_that_stand_apart_are_those_of_the_part(parts):
     for name, part in parts.items():

@@ -148,7 +148,7 @@ def learner_of(cell: Cell) -> Learner:
     torch.manual_seed(cell.seed)
     tower = SharedTower.build(
         inputs,
-        {"size": "tiny", "mlp_ratio": 2.0, "entrances": {"image": {"patch": patch}},
+        {"size": "tiny", "mlp_ratio": 2.0, "input_projections": {"image": {"patch": patch}},
          "experts": {"experts": cell.experts, "capacity_factor": 1.05, **routing}},
     )  # fmt: skip
     shape = tower.shape(inputs)

@@ -114,7 +114,7 @@ def recipe(model: str, size: str) -> dict[str, Any]:
             "caption": {"encoder": {"name": "text_transformer", **own}, "head": head},
         }
         return tree
-    tree["shared"] = {**own, "entrances": {"image": {"patch": 8}}, "experts": None}
+    tree["shared"] = {**own, "input_projections": {"image": {"patch": 8}}, "experts": None}
     if model == "limoe":
         tree["shared"]["experts"] = {"experts": 8}
         train["objectives"]["router"] = {"loss_weight": 0.04, "local": ["caption"]}

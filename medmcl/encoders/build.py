@@ -1,4 +1,4 @@
-"""The maps of encoders and entrances, and how one is checked and built by its name.
+"""The maps of encoders and input projections, and how one is checked and built by its name.
 
 Checking reads their settings, which stand apart, and imports no encoder.
 """
@@ -57,7 +57,7 @@ ENCODERS = Parts(
 )
 
 _SHARED = "medmcl.encoders.shared.settings"
-ENTRANCES = Parts(
+INPUT_PROJECTIONS = Parts(
     {
         "patches": (
             "medmcl.encoders.shared.input_projections:Patches",
@@ -73,7 +73,7 @@ ENTRANCES = Parts(
 )
 """How a modality enters a shared tower."""
 BY_KIND = {"image": "patches", "cmr": "patches", "text": "table", "ecg": "signal"}
-"""The entrance of a kind of input if none is named."""
+"""The input projection of a kind of input if none is named."""
 
 
 def build_encoder(
@@ -128,10 +128,10 @@ def _checked_encoder(name: str, settings: Mapping[str, Any], where: str | None) 
     return check(model, settings, where=place, error=ConfigError, under=where or "")
 
 
-def build_entrance(
+def build_input_projection(
     shape: InputShape, settings: Mapping[str, Any], width: int, patch: int, where: str
 ) -> nn.Module:
-    """Build an entrance by its ``name`` in `ENTRANCES`, or the one that suits the kind of input.
+    """Build an input projection by its ``name``, or the one that suits the kind of input.
 
     Args:
         shape: What it reads.
@@ -143,28 +143,28 @@ def build_entrance(
     Raises:
         ConfigError: If the name, a key, a value or the shape cannot be used.
     """
-    name, given = _checked_entrance(shape.kind, settings, where)
-    built: nn.Module = ENTRANCES[name](shape, given, width, patch)
+    name, given = _checked_input_projection(shape.kind, settings, where)
+    built: nn.Module = INPUT_PROJECTIONS[name](shape, given, width, patch)
     return built
 
 
-def check_entrance(input_kind: str, settings: Mapping[str, Any], where: str) -> None:
-    """Check ``name`` and settings of an entrance, as far as no shape is needed.
+def check_input_projection(input_kind: str, settings: Mapping[str, Any], where: str) -> None:
+    """Check ``name`` and settings of an input projection, as far as no shape is needed.
 
     Args:
         input_kind: Kind of what it reads.
-        settings: As for `build_entrance`.
-        where: Its dotted key in the recipe, ``shared.entrances.ecg``, for the error.
+        settings: As for `build_input_projection`.
+        where: Its dotted key in the recipe, ``shared.input_projections.ecg``, for the error.
 
     Raises:
         ConfigError: If the name, a key or a value cannot be used.
     """
-    _, given = _checked_entrance(input_kind, settings, where)
+    _, given = _checked_input_projection(input_kind, settings, where)
     if isinstance(given, AnyEncoderSettings):
         check_encoder(given.encoder, f"{where}.encoder")
 
 
-def _checked_entrance(
+def _checked_input_projection(
     input_kind: str, settings: Mapping[str, Any], where: str
 ) -> tuple[str, Config]:
     own = dict(settings)
@@ -172,9 +172,9 @@ def _checked_entrance(
     name = own.pop("name", usual)
     if name is None:
         raise ConfigError(
-            f"a {input_kind} has no entrance of its own to a shared tower",
+            f"a {input_kind} has no input projection of its own to a shared tower",
             where=where,
             fix="name an encoder whose tokens enter: encoder: {name: ...}",
         )
-    model = lookup("entrance", str(name), ENTRANCES.settings, where=f"{where}.name")
+    model = lookup("input projection", str(name), INPUT_PROJECTIONS.settings, where=f"{where}.name")
     return str(name), check(model, own, where=where, error=ConfigError, under=where)

@@ -34,7 +34,7 @@ def make_learner(noise=0.0):
     tower = SharedTower.build(
         INPUTS,
         {"width": 16, "depth": 4, "heads": 2, "out": 6, "experts": experts,
-         "entrances": {"image": {"patch": 4}}},
+         "input_projections": {"image": {"patch": 4}}},
     )  # fmt: skip
     shape = tower.shape(INPUTS)
     settings = {

@@ -47,7 +47,7 @@ def learner():
     torch.manual_seed(3)
     tower = SharedTower.build(
         INPUTS,
-        {"width": 8, "depth": 4, "heads": 2, "entrances": {"image": {"patch": 4}},
+        {"width": 8, "depth": 4, "heads": 2, "input_projections": {"image": {"patch": 4}},
          "experts": {"experts": 3, "bias_rate": 0.01}},
     )  # fmt: skip
     shape = tower.shape(INPUTS)

@@ -24,7 +24,7 @@ def learner(weights):
     torch.manual_seed(0)
     tower = SharedTower.build(
         INPUTS,
-        {"width": 16, "depth": 4, "heads": 2, "entrances": {"ecg": {"patch": 10}},
+        {"width": 16, "depth": 4, "heads": 2, "input_projections": {"ecg": {"patch": 10}},
          "experts": {"experts": 4}},
     )  # fmt: skip
     shape = tower.shape(INPUTS)

@@ -21,7 +21,7 @@ def build(depth=4, seed=1, sure=1.0, **experts):
     tower = SharedTower.build(
         INPUTS,
         {"width": 16, "depth": depth, "heads": 2, "out": 4,
-         "entrances": {"image": {"patch": 4}},
+         "input_projections": {"image": {"patch": 4}},
          "experts": None if dense else {"experts": EXPERTS, **experts}},
     )  # fmt: skip
     for moe in tower.trunk.moes:

@@ -1,7 +1,7 @@
 """How a modality enters a shared tower: input projections to tokens of one width.
 
-An entrance keeps the contract `medmcl.encoders.encoded.Encoder`; its features are the mean of its
-tokens. To add one: a class here or beside, and a line in `ENTRANCES` (in ``build.py``).
+Each keeps the contract `medmcl.encoders.encoded.Encoder`; its features are the mean of its tokens.
+To add one: a class here or beside, and a line in `INPUT_PROJECTIONS` (in ``build.py``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Patches(nn.Module):
         if rows % edge or cols % edge:
             raise ConfigError(
                 "the image is not a whole number of patches high and wide",
-                where="entrance 'patches'",
+                where="input projection 'patches'",
                 got=f"{rows} x {cols} pixels, patch {edge}",
                 fix="choose a patch that divides both, or prepare another size",
             )
@@ -81,12 +81,12 @@ class Table(nn.Module):
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: TableSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
+    def __init__(self, shape: InputShape, settings: TableSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all input projections)
         super().__init__()
         (length,) = require_axes(shape, ("tokens",), "table")
         if shape.vocabulary < 1:
             raise ConfigError(
-                "the entrance 'table' needs token numbers",
+                "the input projection 'table' needs token numbers",
                 got=f"{shape.kind} without a vocabulary",
             )
         self.width, self.patch, self.num_tokens = width, None, None
@@ -114,7 +114,7 @@ class Signal(nn.Module):
 
     early: tuple[str, ...] = ("embed.", "positions")
 
-    def __init__(self, shape: InputShape, settings: SignalSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all entrances)
+    def __init__(self, shape: InputShape, settings: SignalSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all input projections)
         super().__init__()
         leads, samples = require_axes(shape, ("leads", "samples"), "signal")
         require_patches(samples, settings.patch, "signal")
@@ -143,23 +143,23 @@ class AnyEncoder(nn.Module):
         shape: InputShape,
         settings: AnyEncoderSettings,
         width: int,
-        patch: int,  # noqa: ARG002  (as all entrances)
+        patch: int,  # noqa: ARG002  (as all input projections)
     ) -> None:
         super().__init__()
-        name, own = split_name(settings.encoder, "entrance 'encoder'")
+        name, own = split_name(settings.encoder, "input projection 'encoder'")
         self.encoder = build_encoder(name, shape, own)
         facts = cast(Encoder, self.encoder)
         if facts.grid is None:
             raise ConfigError(
                 f"the encoder '{name}' gives no tokens",
-                where="entrance 'encoder'",
+                where="input projection 'encoder'",
                 fix="choose an encoder with patches, places or token numbers",
             )
         norms = nn.modules.batchnorm._BatchNorm
         if any(isinstance(module, norms) for module in self.encoder.modules()):
             raise ConfigError(
                 f"the encoder '{name}' has batch norm, which a shared tower does not take",
-                where="entrance 'encoder'",
+                where="input projection 'encoder'",
                 fix="choose group or layer norm: a batch may hold no row of the modality",
             )
         self.width, self.patch, self.grid = width, facts.patch, facts.grid
@@ -180,7 +180,7 @@ def real_tokens(encoded: Encoded) -> Tensor:
     if encoded.tokens is None:
         raise ConfigError(
             "the encoder gives no tokens",
-            where="entrance 'encoder'",
+            where="input projection 'encoder'",
             fix="choose an encoder with patches, places or token numbers",
         )
     return encoded.tokens

@@ -117,8 +117,8 @@ class SharedSettings(Config):
     """Shared dimension; D if not given."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """In the last block; rises linearly from 0."""
-    entrances: dict[str, dict[str, Any]] = {}
-    """Modality to its entrance: ``name`` and settings; what is not named suits its kind."""
+    input_projections: dict[str, dict[str, Any]] = {}
+    """Modality to its input projection: ``name`` and settings; what is not named suits its kind."""
 
     @property
     def sizes(self) -> Size:

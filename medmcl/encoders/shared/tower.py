@@ -12,7 +12,7 @@ from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
 from medmcl.core.router_stats import RouterSums
-from medmcl.encoders.build import build_entrance
+from medmcl.encoders.build import build_input_projection
 from medmcl.encoders.depths import block_depths
 from medmcl.encoders.encoded import Encoded
 from medmcl.encoders.heads import Head
@@ -32,14 +32,14 @@ from medmcl.encoders.towers import (
 
 
 class SharedTower(Towers):
-    """The model: all modalities pass one transformer; only entrances and last maps are their own.
+    """The model: all modalities pass one transformer; input projections and heads are their own.
 
     Each modality of a row is a sequence of its own. Only present rows take part, and what stands in
     absent rows has no influence. In `Embeddings.stats` stands what the routers did, row by row
     (`medmcl.core.router_stats.RouterSums`).
 
-    Each modality has a `Tower` in ``towers``: its encoder is the entrance, its head leads from the
-    trunk into the shared space.
+    Each modality has a `Tower` in ``towers``: its encoder is the input projection, its head leads
+    from the trunk into the shared space.
 
     Source:
         Mustafa et al. 2022 (LIMoE), arXiv 2206.02770. Differs: any modalities; routers drop nothing
@@ -69,9 +69,10 @@ class SharedTower(Towers):
 
         Args:
             inputs: Modality to the shape of its input.
-            settings: Checked, or as plain values. Entrances of modalities that are not in
+            settings: Checked, or as plain values. Input projections of modalities that are not in
                 ``inputs`` are not built.
-            frozen: Modalities whose entrance and last map are not trained; `TRUNK` for the trunk.
+            frozen: Modalities whose input projection and last map are not trained; `TRUNK` for the
+                trunk.
             seed: Called with the name of each part before its first weights are drawn.
 
         Raises:
@@ -82,13 +83,13 @@ class SharedTower(Towers):
         seeded = seed or (lambda _: None)
         size, built = settings.sizes, {}
         for name, shape in inputs.items():
-            own = settings.entrances.get(name, {})
+            own = settings.input_projections.get(name, {})
             seeded(name)
-            entrance = build_entrance(
-                shape, own, size.width, size.patch, where=f"shared.entrances.{name}"
+            projection = build_input_projection(
+                shape, own, size.width, size.patch, where=f"shared.input_projections.{name}"
             )
             head = Head(size.width, HeadSettings(layers=1, out=settings.out or size.width))
-            built[name] = Tower(entrance, head, shape.shape, frozen=name in frozen)
+            built[name] = Tower(projection, head, shape.shape, frozen=name in frozen)
         seeded(TRUNK)
         return cls(built, Trunk(settings), frozen_trunk=TRUNK in frozen)
 
@@ -105,7 +106,7 @@ class SharedTower(Towers):
         return self
 
     def depths(self) -> dict[str, tuple[int, int]]:
-        """Give (its layer, layers) of each parameter; entrances are layer 0, heads have none."""
+        """Give (its layer, layers) of each parameter; input projections are 0, heads have none."""
         own = {f"trunk.{name}": depth for name, depth in block_depths(self.trunk, ()).items()}
         last = len(self.trunk.blocks) + 1
         for name in self.towers:
@@ -114,7 +115,7 @@ class SharedTower(Towers):
         return {name: (depth, last) for name, depth in own.items()}
 
     def forward(self, batch: Batch) -> Embeddings:
-        """Encode the modalities of a batch that have an entrance, together."""
+        """Encode the modalities of a batch that have an input projection, together."""
         shown = [name for name in self.towers if name in batch.inputs]
         streams = {name: self._enter(name, batch) for name in shown}
         present = {name: one for name, one in streams.items() if len(one.rows)}

@@ -13,7 +13,7 @@ from typing import Any
 from medmcl.core.config import check, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.modalities import ADAPTERS
-from medmcl.stages.recipe.model_settings import entrances_of
+from medmcl.stages.recipe.model_settings import input_projections_of
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.stage import Check, Plan
 from medmcl.stages.train.checks import refuse_view
@@ -65,10 +65,10 @@ def _check_input(recipe: RecipeSpec, name: str, settings: Mapping[str, Any], kin
 
 
 def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
-    """Refuse a tower, or an entrance, of what the recipe does not read: nothing would use it."""
+    """Refuse a tower, or an input projection, of what the recipe does not read."""
     own = recipe.shared is None
-    section = "towers" if own else "shared.entrances"
-    for name in recipe.towers if own else entrances_of(recipe.shared or {}):
+    section = "towers" if own else "shared.input_projections"
+    for name in recipe.towers if own else input_projections_of(recipe.shared or {}):
         if name in recipe.inputs:
             continue
         alike = [one for one in recipe.inputs if kinds.get(one) == name]

@@ -41,7 +41,7 @@ def encoder_key(recipe: RecipeSpec, spec: TowersSpec, name: str, key: str) -> st
     changed = spec.encoder.get(name, {})
     if key in changed:
         return recipe.stands(f"stages.{spec.name}.encoder.{name}")
-    section = "towers" if recipe.shared is None else "shared.entrances"
+    section = "towers" if recipe.shared is None else "shared.input_projections"
     return recipe.stands(f"{section}.{name}") + (".encoder" if recipe.shared is None else "")
 
 
@@ -49,34 +49,35 @@ def shared_settings(recipe: RecipeSpec, spec: TowersSpec) -> SharedSettings:
     """Settings of the tower that modalities share in a stage.
 
     ``encoder.shared`` of the stage changes those of the tower, ``encoder.NAME`` those of an
-    entrance.
+    input projection.
 
     Raises:
-        ConfigError: A key or a value that cannot be used, or an entrance of what is not read.
+        ConfigError: A key or a value that cannot be used, or an input projection of what is not
+            read.
     """
     shared = recipe.shared or {}
-    entrances = entrances_of(shared)
-    for name in entrances:
-        lookup("modality", name, recipe.inputs, where="shared.entrances")
+    input_projections = input_projections_of(shared)
+    for name in input_projections:
+        lookup("modality", name, recipe.inputs, where="shared.input_projections")
     for name in spec.towers:
-        entrances[name] = {**entrances.get(name, {}), **spec.encoder.get(name, {})}
+        input_projections[name] = {**input_projections.get(name, {}), **spec.encoder.get(name, {})}
     changed = spec.encoder.get(TRUNK, {})
     where = f"shared, with encoder.{TRUNK} of stage {spec.name}" if changed else "shared"
-    tree = {**shared, **changed, "entrances": entrances}
+    tree = {**shared, **changed, "input_projections": input_projections}
     faulty = faults_of(SharedSettings, tree)
     stage = faulty and all(fault.path[:1] and fault.path[0] in changed for fault in faulty)
     under = f"stages.{spec.name}.encoder.{TRUNK}" if stage else "shared"
     return check(SharedSettings, tree, where, ConfigError, under=under)
 
 
-def entrances_of(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give each modality's entrance to a shared tower, as the recipe says it.
+def input_projections_of(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give each modality's input projection to a shared tower, as the recipe says it.
 
     Raises:
         ConfigError: They are no mapping, or one of them is none.
     """
-    given = shared.get("entrances")
-    where: str = "shared.entrances"
+    given = shared.get("input_projections")
+    where: str = "shared.input_projections"
     form, wrong = "NAME: {patch: 50}", given
     if isinstance(given, Mapping):
         bad = {name: one for name, one in given.items() if not isinstance(one, Mapping | None)}
@@ -94,7 +95,7 @@ def entrances_of(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         fix=_by_name(where, wrong)
         if isinstance(wrong, str)
         else "correct it, or leave it out: "
-        "every kind of input that can enter by itself needs no entrance",
+        "every kind of input that can enter by itself needs no input projection",
     )
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
-from medmcl.encoders.build import check_encoder, check_entrance
+from medmcl.encoders.build import check_encoder, check_input_projection
 from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.modalities import ADAPTERS
-from medmcl.stages.recipe.model_settings import entrances_of
+from medmcl.stages.recipe.model_settings import input_projections_of
 from medmcl.stages.recipe.roles import with_names
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.stage import StageSpec
@@ -32,14 +32,14 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
 
     Raises:
         ConfigError: A modality that the cohort does not have, or of a kind that the recipe does
-            not know; or entrances that are no mappings.
+            not know; or input projections that are no mappings.
     """
     _refuse_kinds(recipe)
     recipe = with_names(recipe, kinds)
     shared = recipe.shared
     inputs, views = dict(recipe.inputs), dict(recipe.views)
-    towers = dict(recipe.towers if shared is None else entrances_of(shared))
-    built_in = "towers" if shared is None else "shared.entrances"
+    towers = dict(recipe.towers if shared is None else input_projections_of(shared))
+    built_in = "towers" if shared is None else "shared.input_projections"
     stands: dict[str, str] = {}
     for name in kinds if recipe.modalities == "all" else recipe.modalities:
         if name not in kinds:
@@ -76,7 +76,11 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     stages: list[StageSpec] = []
     for stage in recipe.stages:
         stages.append(stage.for_cohort(everyone, stages, kinds))
-    built = {"towers": towers} if shared is None else {"shared": {**shared, "entrances": towers}}
+    built = (
+        {"towers": towers}
+        if shared is None
+        else {"shared": {**shared, "input_projections": towers}}
+    )
     update = {
         "modalities": (),
         "kinds": {},
@@ -102,7 +106,7 @@ def _refuse_kinds(recipe: RecipeSpec) -> None:
             key = f"{where}.augment.{view}"
             check(adapter.Augment, options, where, ConfigError, under=key)
         if recipe.shared is not None:
-            check_entrance(kind, said.tower, f"{where}.tower")
+            check_input_projection(kind, said.tower, f"{where}.tower")
             continue
         tower = check(TowerSettings, said.tower, where, ConfigError, under=f"{where}.tower")
         check_encoder(tower.encoder, f"{where}.tower.encoder")

@@ -51,8 +51,11 @@ def _by_modality(recipe: RecipeSpec) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Give the sections that take a modality to its settings, each with its dotted key."""
     yield "inputs", recipe.inputs
     yield "towers", recipe.towers
-    entrances = (recipe.shared or {}).get("entrances")
-    yield "shared.entrances", entrances if isinstance(entrances, Mapping) else {}
+    input_projections = (recipe.shared or {}).get("input_projections")
+    yield (
+        "shared.input_projections",
+        input_projections if isinstance(input_projections, Mapping) else {},
+    )
     for name, view in recipe.views.items():
         yield f"views.{name}.augment", view.augment
     for stage in recipe.stages:

@@ -32,7 +32,7 @@ class KindSpec(Config):
     input: dict[str, Any] = {}
     """How its adapter prepares it."""
     tower: dict[str, Any] = {}
-    """Its encoder and projection head; its entrance, where the tower is shared."""
+    """Its encoder and projection head; its input projection, where the tower is shared."""
     augment: dict[str, dict[str, Any]] = {}
     """View to how it disturbs the modality."""
 

@@ -256,9 +256,16 @@ def _towers(recipe: RecipeSpec) -> dict[str, str]:
     """Each modality to its tower in a clause, or what all share under that name."""
     if recipe.shared is None:
         return {name: _tower(tower) for name, tower in recipe.towers.items()}
-    own = {k: v for k, v in recipe.shared.items() if k not in ("entrances", "experts")}
-    entrances, experts = recipe.shared.get("entrances", {}), recipe.shared.get("experts", {})
-    what = {f"entrance of {name}": _clause(one) for name, one in entrances.items() if one}
+    own = {k: v for k, v in recipe.shared.items() if k not in ("input_projections", "experts")}
+    input_projections, experts = (
+        recipe.shared.get("input_projections", {}),
+        recipe.shared.get("experts", {}),
+    )
+    what = {
+        f"input projection of {name}": _clause(one)
+        for name, one in input_projections.items()
+        if one
+    }
     routed = "none" if experts is None else _clause(experts) or "at their defaults"
     shared = {"one tower for all modalities": _clause(own) or "at its defaults", "experts": routed}
     return {**shared, **what}

@@ -10,7 +10,7 @@ from medmcl.core.config import check, closest, lookup, nearest, refuse_unknown
 from medmcl.core.errors import ConfigError
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.loading.view_settings import ViewSettings
-from medmcl.encoders.build import check_encoder, check_entrance
+from medmcl.encoders.build import check_encoder, check_input_projection
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives.build import OBJECTIVES, check_objective
@@ -20,7 +20,7 @@ from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.model_settings import (
     encoder_key,
-    entrances_of,
+    input_projections_of,
     shared_settings,
     tower_settings,
     trunk_stage,
@@ -105,15 +105,17 @@ def _refuse_starts(recipe: RecipeSpec, spec: TowersSpec, made: Mapping[str, Towe
 
 
 def _check_tower(recipe: RecipeSpec, spec: TowersSpec, name: str, kind: str | None) -> None:
-    """Check a tower, or an entrance; what only the kind of input says is left out without it."""
+    """Check a tower, or an input projection; what only the kind of input says needs the kind."""
     if recipe.shared is None:
         given = tower_settings(recipe, spec, name)
         _check_where_it_stands(recipe, spec, name, partial(check_encoder, given.encoder))
         return
     changed = spec.encoder.get(name, {})
-    entrance = {**entrances_of(recipe.shared).get(name, {}), **changed}
+    projection = {**input_projections_of(recipe.shared).get(name, {}), **changed}
     if kind is not None:
-        _check_where_it_stands(recipe, spec, name, partial(check_entrance, kind, entrance))
+        _check_where_it_stands(
+            recipe, spec, name, partial(check_input_projection, kind, projection)
+        )
 
 
 def _check_where_it_stands(

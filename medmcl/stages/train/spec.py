@@ -74,7 +74,7 @@ class TowersSpec(StageSpec):
     """Modalities whose tower is not trained; ``shared`` for what a shared tower shares."""
     encoder: dict[str, dict[str, Any]] = {}
     """Modality to encoder settings that differ in this stage (drop path in fine-tuning); to those
-    of its entrance, and ``shared`` to those of the tower, where it is shared."""
+    of its input projection, and ``shared`` to those of the tower, where it is shared."""
     objectives: dict[str, ObjectiveSpec] = {}
     keep: Literal["best", "last"] = "best"
     """Which checkpoint later stages take."""

@@ -20,12 +20,12 @@ INPUTS = {
     "ecg": InputShape(kind="ecg", shape=(3, 40)),
     "codes": InputShape(kind="codes", shape=(5, 2), vocabulary=9),
 }
-ENTRANCES = {
+PROJECTIONS = {
     "image": {"patch": 4},
     "ecg": {"patch": 10},
     "codes": {"encoder": {"name": "code_transformer", "width": 8, "depth": 1, "heads": 2}},
 }
-SMALL = {"width": 16, "depth": 4, "heads": 2, "out": 5, "entrances": ENTRANCES}
+SMALL = {"width": 16, "depth": 4, "heads": 2, "out": 5, "input_projections": PROJECTIONS}
 TOKENS = {"image": 6, "text": 6, "ecg": 12, "codes": 5}
 ROWS = 6
 
@@ -88,7 +88,7 @@ def test_every_modality_that_yields_tokens_passes_one_trunk(pool, masked):
         assert parameter.grad.any(), name
 
 
-def test_only_entrances_and_last_maps_are_a_modalitys_own():
+def test_only_input_projections_and_last_maps_are_a_modalitys_own():
     names = {name for name, _ in build().named_parameters()}
     own = {name for name in names if any(f"towers.{m}." in name for m in INPUTS)}
     assert all(name.split(".")[2] in ("encoder", "head") for name in own)
@@ -322,7 +322,7 @@ def test_a_step_runs_at_sizes_that_are_trained_through(size):
 def test_without_experts_it_is_a_dense_tower_of_equal_active_size():
     _, _, active = millions("B/16", experts=8)
     tower, total, _ = millions("B/16", experts=8)
-    dense = SharedTower.build(INPUTS, {"experts": None, "entrances": ENTRANCES})
+    dense = SharedTower.build(INPUTS, {"experts": None, "input_projections": PROJECTIONS})
     assert dense(batch()).stats == {}
     assert len(tower.trunk.moes) == 6
     assert active == pytest.approx(86 + 0.15 + 25 + 1.2, rel=0.01)  # ViT-B, positions, words, maps
@@ -351,16 +351,21 @@ def test_upcycling_from_another_tower_is_refused():
         upcycle(build(), build().state_dict())
 
 
+def entering(**changes):
+    return {"input_projections": {**PROJECTIONS, **changes}}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"entrances": {**ENTRANCES, "image": {"patch": 5}}}, "8 x 12 pixels, patch 5"),
-        ({"entrances": {**ENTRANCES, "image": {"name": "patch"}}}, "did you mean 'patches'"),
-        ({"entrances": {**ENTRANCES, "ecg": {"patch": 7}}}, "40 samples, patch 7"),
-        ({"entrances": {"image": {"patch": 4}, "ecg": {"patch": 10}}}, "no entrance of its own"),
-        ({"entrances": {**ENTRANCES, "image": {"encoder": {"name": "small_cnn", "norm": "batch",
-                                                           "widths": [4]}}}}, "batch norm"),
-        ({"entrances": {**ENTRANCES, "text": {"patch": 2}}}, "patch"),
+        (entering(image={"patch": 5}), "8 x 12 pixels, patch 5"),
+        (entering(image={"name": "patch"}), "did you mean 'patches'"),
+        (entering(ecg={"patch": 7}), "40 samples, patch 7"),
+        ({"input_projections": {"ecg": {"patch": 10}, "image": {"patch": 4}}},
+         "no input projection of its own"),
+        (entering(image={"encoder": {"name": "small_cnn", "norm": "batch", "widths": [4]}}),
+         "batch norm"),
+        (entering(text={"patch": 2}), "patch"),
         ({"depth": 1}, "second block"),
         ({"size": "B/8"}, "size"),
         ({"experts": {"experts": 2, "k": 3}}, "above the number of experts"),
@@ -369,7 +374,9 @@ def test_upcycling_from_another_tower_is_refused():
 )  # fmt: skip
 def test_settings_that_cannot_be_used_are_refused(settings, words):
     with pytest.raises(ConfigError) as error:
-        SharedTower.build(INPUTS, {"width": 16, "heads": 2, "entrances": ENTRANCES, **settings})
+        SharedTower.build(
+            INPUTS, {"width": 16, "heads": 2, "input_projections": PROJECTIONS, **settings}
+        )
     assert words in str(error.value)
 
 

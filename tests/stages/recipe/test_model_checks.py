@@ -42,13 +42,13 @@ def files(tmp_path_factory):
 SHARED = [
     ("shared.experts.k", 9, "k 9 is above the number of experts, 8"),
     ("shared.wdith", 8, "did you mean 'width'"),
-    ("shared.entrances", {"picture": "patch"}, "shared.entrances.cxr: must be a mapping"),
-    ("shared.entrances", ["picture"], "shared.entrances: must be a mapping"),
-    ("shared.entrances", {"cxrr": {}}, "unknown modality 'cxrr'; did you mean 'cxr'"),
-    ("shared.entrances", {"picture": {"patsh": 8}}, "did you mean 'patch'"),
-    ("shared.entrances", {"picture": {"name": "pathces"}}, "did you mean 'patches'"),
-    ("shared.entrances", {"picture": {"encoder": {"name": "vitt"}}}, "unknown encoder 'vitt'"),
-    ("shared.entrances", {"picture": {"encoder": {}}}, "an encoder needs a 'name'"),
+    ("shared.input_projections", {"picture": "patch"}, "input_projections.cxr: must be a mapping"),
+    ("shared.input_projections", ["picture"], "shared.input_projections: must be a mapping"),
+    ("shared.input_projections", {"cxrr": {}}, "unknown modality 'cxrr'; did you mean 'cxr'"),
+    ("shared.input_projections", {"picture": {"patsh": 8}}, "did you mean 'patch'"),
+    ("shared.input_projections", {"picture": {"name": "pathces"}}, "did you mean 'patches'"),
+    ("shared.input_projections", {"picture": {"encoder": {"name": "vitt"}}}, "encoder 'vitt'"),
+    ("shared.input_projections", {"picture": {"encoder": {}}}, "an encoder needs a 'name'"),
     ("stages.contrast.encoder", {"shared": {"experts": {"experts": 4, "k": 5}}}, "k 5 is above"),
     ("stages.contrast.encoder", {"report": {"patch": 2}}, "'stages.contrast.encoder.report.patch'"),
     ("stages.contrast.encoder", {"shard": {"experts": None}}, "did you mean 'shared'"),
@@ -125,7 +125,7 @@ def test_what_needs_no_record_is_refused_before_any_is_read(
 @pytest.mark.parametrize(
     ("recipe", "given", "wanted"),
     [
-        ("limoe_toy", {"shared.entrances": ["picture"]}, ["must be a mapping"]),
+        ("limoe_toy", {"shared.input_projections": ["picture"]}, ["must be a mapping"]),
         ("limoe_toy", {"shared.experts.k": 9, "stages.contrast.frozen": ["shard"]},
          ["no tower 'shard'; did you mean 'shared'", "k 9 is above"]),
         ("clip_toy", {"towers.image.encoder.width": 8, "towers.cxr.encoder.name": "tim"},
@@ -199,8 +199,8 @@ def test_every_shipped_recipe_passes(name):
     assert resolved(name, kinds=made)[1] == []
 
 
-def test_a_stage_may_have_fewer_towers_than_the_recipe_has_entrances():
-    given = {"shared.entrances": {"picture": {"patch": 8}, "caption": {}},
+def test_a_stage_may_have_fewer_towers_than_the_recipe_has_input_projections():
+    given = {"shared.input_projections": {"picture": {"patch": 8}, "caption": {}},
              "stages.contrast.towers": ["caption"]}  # fmt: skip
     recipe, faults = resolved("limoe_toy", {**given, "stages.contrast.objectives.router": None})
     assert faults == []
@@ -220,7 +220,7 @@ EXPERTS = {"shared.experts.k": 9, "stages.results.experts": None}
         ({"stages.results.experts": None}, "shared", "'experts': k 9", None),
         ({"stages.a.frozen": ["x"], "stages.b.frozen": ["y"]}, "stage b, frozen", "no 'y'",
          "'stages.b.frozen=[y]'"),
-        ({"shared.entrances.cxr.patch": 50}, "shared.entrances.cxr",
+        ({"shared.input_projections.cxr.patch": 50}, "shared.input_projections.cxr",
          "unknown key 'path'; did you mean 'patch'?", None),
         ({"towers.a.encoder.width": 1, "towers.b.encoder.width": 2}, "towers.b.encoder",
          "is not valid:\n  - 'width' must be above 8", "towers.b.encoder.width=2"),

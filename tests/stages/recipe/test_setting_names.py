@@ -15,8 +15,8 @@ from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 
 NAMED_FREELY = {
-    "augment", "columns", "encoder", "entrances", "finetuned", "for_each", "inputs", "kinds",
-    "mask", "models", "objectives", "options", "roles", "scores", "start_from", "towers",
+    "augment", "columns", "encoder", "finetuned", "for_each", "input_projections", "inputs",
+    "kinds", "mask", "models", "objectives", "options", "roles", "scores", "start_from", "towers",
     "vectors", "views", "weights",
 }  # fmt: skip
 """Keys below which names stand: of modalities, views, models, or arguments of another library."""

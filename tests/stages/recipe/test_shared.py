@@ -41,7 +41,7 @@ RECIPE = {
         "heads": 2,
         "out": 8,
         "experts": {"experts": 4},
-        "entrances": {"signal": {"patch": 50, "joint_leads": True}},
+        "input_projections": {"signal": {"patch": 50, "joint_leads": True}},
     },
     "views": {"augmented": {"augment": {"signal": {"noise": 0.02}}}},
     "stages": [
@@ -115,7 +115,7 @@ def weights(run, stage):
 
 def test_the_run_knows_its_modalities_by_the_cohorts_names(run):
     assert list(run.recipe.inputs) == ["ecg", "report"]
-    assert run.recipe.shared["entrances"] == {"ecg": {"patch": 50, "joint_leads": True}}
+    assert run.recipe.shared["input_projections"] == {"ecg": {"patch": 50, "joint_leads": True}}
     assert not run.recipe.roles
 
 
@@ -330,14 +330,14 @@ def test_a_whole_tower_can_come_from_the_file_of_another_run(hearts, tmp_path, n
     ("change", "words"),
     [
         ({"shared.experts": None}, "no routers to charge"),
-        ({"shared.entrances": {"ecgs": {}}}, "did you mean 'ecg'"),
+        ({"shared.input_projections": {"ecgs": {}}}, "did you mean 'ecg'"),
         ({"shared.experts": {"experts": 2, "k": 3}}, "above the number of experts"),
         ({"shared.experts": {"capacity_factor": 0}}, "capacity_factor"),
         ({"shared.experts": {"expert": 4}}, "did you mean 'experts'"),
         ({"towers": {"ecg": {"encoder": {"name": "resnet1d"}}}}, "not both"),
         ({"stages.contrast.objectives.router.min_experts": {"words": 9}}, "at most 4"),
         ({"stages.contrast.objectives.router.local": ["word"]}, "modality"),
-        ({"shared.entrances.signal.patch": 33}, "patch 33"),
+        ({"shared.input_projections.signal.patch": 33}, "patch 33"),
         ({"stages.tuned.start_from": {"signal": "contrast", "shared": "tuned"}}, "needs the stage"),
     ],
 )  # fmt: skip
