@@ -7,7 +7,6 @@ between them. Which are neighbours is the truth that a learned pair graph has to
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ import pandas as pd
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.whole_folder import whole_folder
-from medmcl.simulation.heart.manifest import write_yaml
+from medmcl.simulation.folder import splits_of, write_about, write_tables
 from medmcl.simulation.latent_tree_settings import LatentTreeSettings
 
 Array = np.ndarray
@@ -111,16 +110,17 @@ def _write(folder: Path, settings: LatentTreeSettings) -> None:
         table.insert(0, "subject_id", subjects[rows])
         table.to_parquet(folder / "tables" / f"{name}.parquet", index=False)
     root = edges[0][0]
-    people = pd.DataFrame({"subject_id": subjects, "split": _splits(settings)})
+    order = numpy_generator(settings.seed, "latent tree", "splits").permutation(settings.subjects)
+    people = pd.DataFrame(
+        {"subject_id": subjects, "split": splits_of(order, settings, whole=False)}
+    )
     people["trait"] = latents[:, root, 0].round(4)
-    people.to_csv(folder / "participants.tsv", sep="\t", index=False)
     hidden = {
         f"{name}_z{k}": latents[:, number, k].astype(np.float32)
         for number, name in enumerate(names)
         for k in range(settings.latent)
     }
     truth = pd.DataFrame({"subject_id": subjects, **hidden})
-    truth.to_parquet(folder / "truth.parquet", index=False)
     joined = {number for edge in edges for number in edge}
     facts = {
         "edges": sorted(sorted([names[a], names[b]]) for a, b in edges),
@@ -128,15 +128,8 @@ def _write(folder: Path, settings: LatentTreeSettings) -> None:
         "noise": [name for number, name in enumerate(names) if number not in joined],
         "settings": settings.model_dump(mode="json"),
     }
-    (folder / "truth.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    write_yaml(folder / "cohort.yaml", _tree(settings, names))
-    (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
-
-
-def _splits(settings: LatentTreeSettings) -> Array:
-    order = numpy_generator(settings.seed, "latent tree", "splits").permutation(settings.subjects)
-    ends = np.cumsum([settings.held_out, settings.tuning]) * settings.subjects
-    return np.array(["held_out", "tuning", "train"])[np.searchsorted(ends, order, side="right")]
+    write_tables(folder, people, truth, facts)
+    write_about(folder, "latent_tree.md.j2", _tree(settings, names), settings)
 
 
 def _tree(settings: LatentTreeSettings, names: list[str]) -> dict[str, Any]:
@@ -161,27 +154,3 @@ def _tree(settings: LatentTreeSettings, names: list[str]) -> dict[str, Any]:
         },
         "recipe": settings.recipe,
     }
-
-
-def _readme(settings: LatentTreeSettings) -> str:
-    return "\n".join(
-        [
-            "# Simulated modalities",
-            "",
-            f"{settings.subjects} subjects, none of them real: `medmcl simulate modalities`, seed "
-            f"{settings.seed}. Free of any licence (CC0).",
-            "",
-            f"{settings.modalities} tables show latents that hang together as a tree: those of a "
-            f"child are its parent's, turned, at correlation {settings.rho:g}. "
-            f"{settings.noise_modalities} of them are pure noise.",
-            "",
-            "| file | what it holds |",
-            "|---|---|",
-            "| `cohort.yaml` | the cohort as medmcl reads it; it does not know the truth |",
-            "| `participants.tsv` | split; `trait`, the first latent of the tree's root |",
-            "| `tables/m0.parquet`, ... | a modality, one row a subject who has it |",
-            "| `truth.json` | edges of the tree, its root, which modalities are noise |",
-            "| `truth.parquet` | the latents, `m0_z0` and on |",
-            "",
-        ]
-    )

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from scipy import sparse
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.whole_folder import whole_folder
 from medmcl.simulation.ehr.settings import EhrSettings
 from medmcl.simulation.ehr.tokens import BLOCK, Array, token_blocks, true_embedding
+from medmcl.simulation.folder import splits_of, write_about
 
 PREFIXES = ("CODE", "CUI")
 MODALITIES = ("codes", "concepts")
@@ -124,8 +124,7 @@ def _write_metadata(folder: Path, truth: tuple[Array, Array], settings: EhrSetti
         folder / "truth.parquet",
     )
     order = numpy_generator(settings.seed, "ehr splits").permutation(settings.subjects)
-    edges = np.cumsum([settings.held_out, settings.tuning]) * settings.subjects
-    split = np.array(["held_out", "tuning", "train"])[np.searchsorted(edges, order, side="right")]
+    split = splits_of(order, settings, whole=False)
     ids = pa.array(np.arange(1, settings.subjects + 1))
     pq.write_table(
         pa.table({"subject_id": ids, "split": pa.array(split.tolist())}),
@@ -141,9 +140,7 @@ def _write_metadata(folder: Path, truth: tuple[Array, Array], settings: EhrSetti
         "license": "CC0-1.0",
     }
     (folder / "metadata" / "dataset.json").write_text(json.dumps(dataset, indent=2) + "\n")
-    (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
-    text = yaml.safe_dump(cohort_tree(settings), sort_keys=False, allow_unicode=True, width=100)
-    (folder / "cohort.yaml").write_text(text, encoding="utf-8")
+    write_about(folder, "ehr/README.md.j2", cohort_tree(settings), settings)
 
 
 def cohort_tree(settings: EhrSettings) -> dict[str, Any]:
@@ -168,36 +165,3 @@ def cohort_tree(settings: EhrSettings) -> dict[str, Any]:
 def _names(settings: EhrSettings) -> list[str]:
     sizes = zip(PREFIXES, (settings.codes, settings.concepts), strict=True)
     return [f"{prefix}//{i}" for prefix, size in sizes for i in range(size)]
-
-
-def _readme(settings: EhrSettings) -> str:
-    noise = f"case 1, c {settings.c:g}" if settings.case == 1 else f"case 2, rho {settings.rho:g}"
-    return "\n".join(
-        [
-            "# Simulated EHR",
-            "",
-            f"{settings.subjects} subjects, none of them real: `medmcl simulate ehr`, seed "
-            f"{settings.seed}, {noise}. Free of any licence (CC0).",
-            "",
-            "Codes `CODE//i` and concepts `CUI//i` are drawn by the generator of CLAIME (Cai et "
-            "al., arXiv 2403.14926, section 5): one hidden state a subject draws both, noise "
-            "within each modality is independent of the other's. Events fall on visits at "
-            "random: time tells nothing. Count whole records (`window: record`): narrower windows "
-            "lose pairs and gain nothing.",
-            "",
-            f"The seed draws the truth too: `CODE//3` of another seed means something else, so two "
-            f"simulations are no two hospitals of one world. This one has {settings.sites} sites "
-            "in the column `site`; count them apart with `only: {column: site, values: [site_0]}` "
-            "in the spec of `medmcl cooccur count`, and merge.",
-            "",
-            "| file | what it holds |",
-            "|---|---|",
-            "| `cohort.yaml` | codes and concepts as modalities, for `medmcl pretrain --cohort` |",
-            "| `data/N.parquet` | MEDS 0.4 events, with `visit_id` and `site` beside |",
-            "| `metadata/codes.parquet` | codes; the parent is the family: largest dimension of "
-            "the truth, and its sign |",
-            "| `metadata/subject_splits.parquet` | train, tuning, held_out |",
-            "| `truth.parquet` | the embedding that drew each code, `v_0` and on |",
-            "",
-        ]
-    )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from medmcl.simulation.heart.cmr import CYCLE, FIELD_MM, SLICE_MM
+from medmcl.simulation.heart.cmr import FIELD_MM, SLICE_MM
 from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.state import CONDUCTIONS
 
@@ -130,63 +127,3 @@ def _shard_modalities(settings: HeartSettings) -> dict[str, Any]:
             "frames": {name: f"shard_{name}" for name in names},
         },
     }
-
-
-def write_yaml(path: Path, tree: dict[str, Any]) -> None:
-    """Write a tree in the order of its keys."""
-    text = yaml.safe_dump(tree, sort_keys=False, width=100, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
-
-
-def readme(settings: HeartSettings) -> str:
-    """Say what lies in the folder, in which units, and how it came about."""
-    lines = [
-        "# Simulated hearts",
-        "",
-        f"{settings.subjects} subjects, none of them real: `medmcl simulate heart`, "
-        f"seed {settings.seed}, ECG-CMR coupling {settings.coupling:g}. Free of any licence (CC0).",
-        "",
-        "One state a subject (volumes, mass, wall thickness, ejection fraction, infarct, heart "
-        "rate, conduction, age, sex, BMI) draws the CMR, the phenotypes and the outcomes. The ECG "
-        "is drawn by a state whose latents correlate with it by the coupling: at 1 it is the same "
-        "state, at 0 somebody else's. Electrode gains, position of the heart, P waves, ectopic "
-        "beats, wander and noise of the ECG, and position, surroundings, scanner and noise of the "
-        "CMR have nothing to do with the state.",
-        "",
-        "| file | what it holds |",
-        "|---|---|",
-        "| `cohort.yaml` | the cohort as medmcl reads it |",
-        "| `participants.tsv` | splits, presence, clinic, phenotypes, outcomes; `n/a` = missing |",
-        "| `truth.parquet` | the states: of the CMR plainly, of the ECG with `ecg_` before it |",
-    ]
-    if settings.has_shards:
-        frames = {1: "ED", 2: "ES, ED", 3: "ES, mid, ED", 4: "ES, mid, ED, mid-diastole"}
-        order = frames.get(settings.cmr_frames, "evenly over the cycle from ED")
-        axes = "(row, t, y, x)" if settings.cmr_slices == 1 else "(row, t, z, y, x)"
-        lines += [
-            f"| `shards/ecg.npy` | (row, lead, sample) in mV, {settings.ecg_rate_hz} Hz; leads I, "
-            "II, III, aVR, aVL, aVF, V1 to V6; row: `ecg_row` |",
-            f"| `shards/cmr.npy` | {axes}, blood near 1; frames: {order}; row: `cmr_row` |",
-            "| `shards/heart_mask.npy` | where the heart is at ED; rows as in `cmr.npy` |",
-        ]
-    if settings.num_files:
-        lines += [
-            "| `ecg/` | WFDB, 12 leads, 500 Hz, 10 s, mV |",
-            f"| `cmr/` | NIfTI short-axis cine (x, y, z, t), {CYCLE} frames of one beat from ED; "
-            "`_mask`: 1 RV, 2 myocardium, 3 LV |",
-        ]
-    if settings.has_shards and settings.num_files:
-        lines += [
-            "| `cohort_files.yaml` | the same, read from the files of those who have them |",
-            "",
-            f"The first {settings.num_files} subjects lie as files too. A shard's ECG is the "
-            "beginning of the file at a lower rate; its CMR shows the middle slice of the file at "
-            "the same frames, with larger pixels and noise of its own.",
-        ]
-    lines += [
-        "",
-        "Columns: `lv_edv lv_esv lv_sv rv_edv rv_esv` mL, `lv_ef rv_ef ecc` %, `lv_mass` g, "
-        "`lv_co` L/min, `wall_thickness wt_septal wt_lateral` mm (all read with 3 to 5 % error); "
-        "`infarct` 0/1; `conduction`; `hf_days`, `hf_event`: heart failure or end of follow-up.",
-    ]
-    return "\n".join(lines) + "\n"

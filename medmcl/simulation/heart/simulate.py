@@ -17,10 +17,11 @@ import pandas as pd
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.whole_folder import whole_folder
+from medmcl.simulation.folder import write_about, write_yaml
 from medmcl.simulation.heart import cmr as heart_cmr
 from medmcl.simulation.heart import ecg as heart_ecg
 from medmcl.simulation.heart import files as heart_files
-from medmcl.simulation.heart.manifest import cohort_trees, readme, write_yaml
+from medmcl.simulation.heart.manifest import cohort_trees
 from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.shards import Shards, number_rows
 from medmcl.simulation.heart.state import Array
@@ -63,9 +64,11 @@ def _write(folder: Path, settings: HeartSettings) -> None:
     table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a")
     truth = pd.concat([pd.DataFrame(part) for part in truths], ignore_index=True)
     truth.to_parquet(folder / "truth.parquet", index=False)
-    for name, tree in cohort_trees(settings).items():
-        write_yaml(folder / name, tree)
-    (folder / "README.md").write_text(readme(settings), encoding="utf-8")
+    trees = cohort_trees(settings)
+    tree, cycle = trees.pop("cohort.yaml"), heart_cmr.CYCLE
+    write_about(folder, "heart/README.md.j2", tree, settings, cycle=cycle)
+    for name, other in trees.items():
+        write_yaml(folder / name, other)
 
 
 def _blocks(settings: HeartSettings) -> Iterator[Block]:

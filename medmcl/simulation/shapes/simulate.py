@@ -7,7 +7,6 @@ are stands in the truth, which the cohort does not know.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pandas as pd
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.whole_folder import whole_folder
-from medmcl.simulation.heart.manifest import write_yaml
+from medmcl.simulation.folder import write_about, write_tables
 from medmcl.simulation.shapes.captions import caption, prompts
 from medmcl.simulation.shapes.draw import draw_layout, draw_picture
 from medmcl.simulation.shapes.settings import ShapesSettings
@@ -51,15 +50,11 @@ def _write(folder: Path, settings: ShapesSettings) -> None:
     people = world[["subject_id", "split", "has_image", *ATTRIBUTES]].copy()
     people["has_image"] = people["has_image"].astype(int)
     people["caption"] = np.where(world["has_caption"], captions[world["caption_of"]], "")
-    people.to_csv(folder / "participants.tsv", sep="\t", index=False)
     truth = world[["subject_id", *ATTRIBUTES, *_HIDDEN]].copy()
     truth["caption_of"] = world["subject_id"].to_numpy()[world["caption_of"]]
     truth.loc[~world["has_caption"], "caption_of"] = None
-    pd.concat([truth, places], axis=1).to_parquet(folder / "truth.parquet", index=False)
-    facts = json.dumps(_facts(settings, world), indent=1)
-    (folder / "truth.json").write_text(facts + "\n", encoding="utf-8")
-    write_yaml(folder / "cohort.yaml", _tree(settings))
-    (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
+    write_tables(folder, people, pd.concat([truth, places], axis=1), _facts(settings, world))
+    write_about(folder, "shapes/README.md.j2", _tree(settings), settings, attributes=ATTRIBUTES)
 
 
 def _write_pictures(
@@ -126,36 +121,3 @@ def _tree(settings: ShapesSettings) -> dict[str, Any]:
         "prompts": prompts(values, settings.named),
         "recipe": settings.recipe,
     }
-
-
-def _readme(settings: ShapesSettings) -> str:
-    lines = [
-        "# Simulated shapes with captions",
-        "",
-        f"{settings.subjects} pictures of {settings.size} by {settings.size} pixels, drawn by "
-        f"`medmcl simulate shapes`, seed {settings.seed}. Free of any licence (CC0).",
-        "",
-        "A picture shows copies of one shape:",
-        "",
-        "| attribute | values |",
-        "|---|---|",
-        *(f"| {name} | {', '.join(settings.values[name])} |" for name in ATTRIBUTES),
-        "",
-        f"Captions name: {', '.join(settings.named)}; in several words and orders, with "
-        f"{settings.filler} clauses that name nothing.",
-        f"{settings.noisy_pairs:g} of the train pairs got the caption of another train picture "
-        f"({settings.noisy_within}). Such a pair is noise only if its caption names something that "
-        "the picture is not. Tuning and held-out pairs are right.",
-        "",
-        "| file | what it holds |",
-        "|---|---|",
-        "| `cohort.yaml` | the cohort as medmcl reads it; it does not know the truth |",
-        "| `participants.tsv` | split, presence, attributes of the picture, caption |",
-        "| `images/` | PNG, RGB, 8 bit |",
-        "| `truth.parquet` | `caption_of`: whose caption it is; `swapped`; `noisy`; `unseen`: this "
-        "colour and shape are together in held_out only; `middle_x`, `middle_y`, `radius` of the "
-        "copies in parts of the side |",
-        "| `truth.json` | train pairs, swapped and noisy ones, unseen combinations, settings |",
-        "",
-    ]
-    return "\n".join(lines)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
+from medmcl.simulation.folder import splits_of
 from medmcl.simulation.shapes.settings import ShapesSettings
 
 Array = np.ndarray
@@ -27,7 +28,9 @@ def draw_world(settings: ShapesSettings) -> pd.DataFrame:
         ConfigError: Too few train pairs have a partner to swap with.
     """
     world = pd.DataFrame({"subject_id": [f"s{n:06d}" for n in range(settings.subjects)]})
-    world["split"] = _splits(settings)
+    world["split"] = splits_of(
+        numpy_generator(settings.seed, "shapes", "splits").permutation(settings.subjects), settings
+    )
     numbers = {name: _numbers(settings, name) for name in ATTRIBUTES}
     hidden = draw_unseen(settings)
     learns = world["split"].to_numpy() != "held_out"
@@ -41,12 +44,6 @@ def draw_world(settings: ShapesSettings) -> pd.DataFrame:
     told = world[list(settings.named)].to_numpy()
     world["noisy"] = (told != told[world["caption_of"]]).any(axis=1)
     return world
-
-
-def _splits(settings: ShapesSettings) -> Array:
-    order = numpy_generator(settings.seed, "shapes", "splits").permutation(settings.subjects)
-    ends = np.round(np.cumsum([settings.held_out, settings.tuning]) * settings.subjects)
-    return np.array(["held_out", "tuning", "train"])[np.searchsorted(ends, order, side="right")]
 
 
 def _numbers(settings: ShapesSettings, name: str) -> Array:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
+from medmcl.simulation.folder import splits_of
 from medmcl.simulation.trifactor.settings import PAIRED, TrifactorSettings
 
 Array = np.ndarray
@@ -20,8 +21,7 @@ def draw_seats(settings: TrifactorSettings) -> pd.DataFrame:
     """
     count, paired = settings.subjects, PAIRED[settings.world]
     order = numpy_generator(settings.seed, "trifactor", "splits").permutation(count)
-    ends = np.round(np.cumsum([settings.held_out, settings.tuning]) * count)
-    split = np.array(["held_out", "tuning", "train"])[np.searchsorted(ends, order, side="right")]
+    split = splits_of(order, settings)
     pairs = [f"p{number:05d}" for number in range(settings.pairs * len(paired))]
     first = count + 2 * np.arange(len(pairs))
     return pd.DataFrame(

@@ -6,7 +6,6 @@ a subject shows is known factor by factor, so a probe for each says what was lea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from medmcl.core.whole_folder import whole_folder
-from medmcl.simulation.heart.manifest import write_yaml
+from medmcl.simulation.folder import write_about, write_tables
 from medmcl.simulation.trifactor.digits import digits_world
 from medmcl.simulation.trifactor.pictures import pictures_world
 from medmcl.simulation.trifactor.settings import PAIRED, TrifactorSettings
@@ -49,13 +48,14 @@ def _write(folder: Path, settings: TrifactorSettings, world: World) -> None:
     world.write(folder)
     unused = ["like"] if settings.pairs else ["like", "pair", "attribute"]
     people = world.people.drop(columns=unused)
-    people.to_csv(folder / "participants.tsv", sep="\t", index=False)
     truth = pd.concat([people[["subject_id"]], world.truth], axis=1)
-    truth.to_parquet(folder / "truth.parquet", index=False)
     facts = {**world.facts, "settings": settings.model_dump(mode="json")}
-    (folder / "truth.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    write_yaml(folder / "cohort.yaml", _tree(settings, world))
-    (folder / "README.md").write_text(_readme(settings, world), encoding="utf-8")
+    write_tables(folder, people, truth, facts)
+    paired = PAIRED[settings.world]
+    write_about(
+        folder, "trifactor/README.md.j2", _tree(settings, world), settings,
+        world=world, paired=paired,
+    )  # fmt: skip
 
 
 def _tree(settings: TrifactorSettings, world: World) -> dict[str, Any]:
@@ -67,43 +67,7 @@ def _tree(settings: TrifactorSettings, world: World) -> dict[str, Any]:
         "modalities": dict(world.modalities),
         "tasks": dict(world.tasks),
         "prompts": dict(world.prompts),
-        **_choices(settings),
+        "choices": {"pairs": {"pair": "pair", "attribute": "attribute"}} if settings.pairs else {},
         "recipe": settings.recipe,
     }
     return {name: value for name, value in tree.items() if value}
-
-
-def _choices(settings: TrifactorSettings) -> dict[str, Any]:
-    """Say which subjects are pairs, where there are any."""
-    if not settings.pairs:
-        return {}
-    return {"choices": {"pairs": {"pair": "pair", "attribute": "attribute"}}}
-
-
-def _readme(settings: TrifactorSettings, world: World) -> str:
-    paired = ", ".join(PAIRED[settings.world])
-    pairs = (
-        f"{settings.rows - settings.subjects} of them, all held out, are pairs who differ in "
-        f"one factor alone ({paired}): `pair` and `attribute` in `participants.tsv`. They count "
-        "among the held-out subjects of every task."
-    )
-    files = {
-        "cohort.yaml": "the cohort as medmcl reads it; it does not know the truth",
-        "participants.tsv": "split, levels of the factors, and what else the cohort reads",
-        **world.files,
-        "truth.json": "the settings" + (", and `unseen` combinations" if world.facts else ""),
-    }
-    lines = [
-        f"# Simulated factors of unequal ease: {settings.world}",
-        "",
-        f"{settings.rows} subjects, none of them real: `medmcl simulate trifactor`, seed "
-        f"{settings.seed}.",
-        *(["", pairs] if settings.pairs else []),
-        *(line for paragraph in world.about for line in ("", paragraph)),
-        "",
-        "| file | what it holds |",
-        "|---|---|",
-        *(f"| `{name}` | {held} |" for name, held in files.items()),
-        "",
-    ]
-    return "\n".join(lines)

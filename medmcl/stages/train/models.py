@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import combinations
 from typing import cast
 
 import torch
@@ -78,7 +79,25 @@ def build_learner(
         objectives[label] = build_objective(objective.kind, objective.settings, shape)
         weights[label] = objective.loss_weight
     tie_scales(objectives, spec)
+    _refuse_other_widths(towers, objectives, f"stage {spec.name}")
     return Learner(towers, objectives, weights)
+
+
+def _refuse_other_widths(towers: Towers, objectives: Mapping[str, nn.Module], where: str) -> None:
+    """Refuse to compare what towers project to spaces of different widths."""
+    widths = {}
+    for name in towers.towers:
+        tower = towers.tower(name)
+        widths[name] = tower.facts.width if tower.head is None else tower.head.width
+    for a, b in combinations(widths, 2):
+        for label, one in objectives.items():
+            if widths[a] != widths[b] and isinstance(one, ComparesPairs) and one.scale_of((a, b)):
+                raise ConfigError(
+                    f"'{a}' and '{b}' are compared, and their towers end in different widths",
+                    where=f"{where}, objectives.{label}",
+                    got=f"{a}: {widths[a]}, {b}: {widths[b]}",
+                    fix=f"--set towers.{a}.head.out={widths[b]}, or the other way round",
+                )
 
 
 def scale_of(learner: Learner, pair: tuple[str, str]) -> Callable[[], Tensor] | None:

@@ -175,10 +175,10 @@ def test_an_earlier_cohort_is_overwritten_only_if_asked(tmp_path):
 
 
 def test_what_breaks_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(heart, "readme", fail)
+    monkeypatch.setattr(heart, "write_about", fail)
     with pytest.raises(OSError, match="disk full"):
         simulate_heart(tmp_path / "out", HeartSettings(subjects=2, form="shards"))
     assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,7 @@ MISTAKES = {
     "one row to contrast": {f"{TRAIN}.batch_size": 1},
     "heads that do not divide a width": {"towers.caption.encoder.heads": 3},
     "options that a network of timm refuses": {"towers.picture.encoder.options.embed_dim": 15},
+    "towers that end in different widths": {"towers.picture.head.out": 8},
     "an encoder of signals for texts": {"towers.caption.encoder": {"name": "ecg_vit"}},
     "a pair of what is not there": {
         f"{TRAIN}.objectives.cross_modal.pairs": [["picture", "captio"]]},
