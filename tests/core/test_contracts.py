@@ -32,7 +32,6 @@ OWN = {
     "folder": "an ArtefactError of a run that was cut off",
     "observe": "declared in Watches, of a type: isinstance alone is slow at every step",
     "after_step": "declared in MovesAfterSteps, as observe",
-    "modality": "a score's settings: only scores of one modality have it",
     "selected_by": "a train stage's spec",
     "lexicon": "a source of counts: only notes have it",
     "join": "a source of counts: only tables have it",
