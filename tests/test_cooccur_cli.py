@@ -95,7 +95,7 @@ def test_two_sites_are_refused(hospitals, tmp_path, capsys):
 
 def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
     assert typed("cooccur", "release", hospitals / "all-n", "--out", tmp_path / "out") == 0
-    assert load_counts(tmp_path / "out").suppressed_below == 11
+    assert load_counts(tmp_path / "out").min_patients == 11
     told = capsys.readouterr().out
     assert re.search(r"cells suppressed: \d+ of 120 \(\d+\.\d%\)", told)
     assert told.count("\nwarning: ") == 3
@@ -104,7 +104,7 @@ def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
     facts = json.loads((tmp_path / "vectors" / "embedding.json").read_text())
     released = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert facts["release"] == released["release"]
-    assert facts["release"]["below"] == facts["suppressed_below"] == 11
+    assert facts["release"]["min_patients"] == facts["min_patients"] == 11
     assert (facts["window"], facts["totals"]) == ("record", load_counts(tmp_path / "out").totals)
     assert sum(facts["pairs"].values()) == released["blocks"][0]["pairs"]
     related = [("CODE//0", "CODE//1"), ("CODE//2", "CUI//3"), ("CODE//4", "CUI//5")]
@@ -242,7 +242,7 @@ def test_an_embedding_of_few_known_cells_is_warned_of(hospitals, tmp_path, capsy
         hospitals / "Ayr-n",
         "--out",
         tmp_path / "out",
-        "--below",
+        "--min-patients",
         int(np.quantile(people, 0.7)) + 1,
     )
     assert typed("cooccur", "release", *words, "--public-vocabulary") == 0

@@ -137,7 +137,9 @@ def merge(
 def release(
     counts: CountsArguments,
     out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
-    below: Annotated[int, typer.Option(min=2, help="Cells of fewer patients are left out.")] = 11,
+    min_patients: Annotated[
+        int, typer.Option(min=2, help="Cells of fewer patients are left out.")
+    ] = 11,
     public_vocabulary: Annotated[
         bool,
         typer.Option("--public-vocabulary", help="Codes were fixed in public: all stay listed."),
@@ -157,7 +159,7 @@ def release(
     done = release_folders(
         counts,
         out,
-        below=below,
+        min_patients=min_patients,
         public_vocabulary=public_vocabulary,
         allow_nested=allow_nested,
         align=_align(align),

@@ -40,4 +40,4 @@ def numbers(counts):
     }
     words = {name: (one.version, one.tokens) for name, one in counts.vocabularies.items()}
     facts = (counts.units, counts.patients, counts.window, counts.pairing)
-    return words, margins, blocks, facts, (counts.suppressed_below, counts.noise_sd)
+    return words, margins, blocks, facts, (counts.min_patients, counts.noise_sd)

@@ -101,7 +101,7 @@ class Counts:
         patients: Patients who were counted; None if a release withholds it.
         window: Which tokens of a patient meet: ``record``, ``month``, ``days:30``, ``visit``, ...
         pairing: ``product`` counts every pair of tokens, ``distinct`` each pair once a window.
-        suppressed_below: Cells of fewer patients are absent: an absent cell is no zero; None if
+        min_patients: Cells of fewer patients are absent: an absent cell is no zero; None if
             nothing was suppressed.
         noise_sd: Standard deviation of the noise in every cell, which may then be negative; None
             if there is none.
@@ -119,7 +119,7 @@ class Counts:
     patients: int | None
     window: str = "record"
     pairing: str = "product"
-    suppressed_below: int | None = None
+    min_patients: int | None = None
     noise_sd: float | None = None
     sites: int = 1
     nested: tuple[str, ...] = ()
@@ -203,10 +203,10 @@ class Counts:
         return self if isinstance(other, int) else other + self
 
     def _refuse_unlike(self, other: Counts) -> None:
-        if self.suppressed_below is not None or other.suppressed_below is not None:
+        if self.min_patients is not None or other.min_patients is not None:
             raise ArtefactError(
                 "counts with suppressed cells cannot be added: an absent cell is no zero",
-                got=f"suppressed below {self.suppressed_below} and {other.suppressed_below}",
+                got=f"suppressed below {self.min_patients} and {other.min_patients}",
                 expected="counts without suppression",
                 fix="add the exact counts first and release the sum: medmcl cooccur release A B, "
                 "or secure-start for sites that may not see one another's counts; or embed each "

@@ -61,7 +61,7 @@ def _exact_pair(counts: Counts, pair: Pair | None) -> Pair:
     if is_released(counts):
         raise ArtefactError(
             "this method needs exact counts: it would read the absent cells of a release as zeros",
-            got=f"cells suppressed below {counts.suppressed_below}, noise of {counts.noise_sd}",
+            got=f"cells suppressed below {counts.min_patients}, noise of {counts.noise_sd}",
             fix="embed a release with claime_pmi or `medmcl cooccur embed`, which fill absent "
             "cells; or run this where the exact counts are",
         )

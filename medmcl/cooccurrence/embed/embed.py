@@ -83,7 +83,7 @@ def embed_tokens(counts: Counts, settings: EmbedSettings | None = None) -> Embed
         "pairs": {f"{a} x {b}": exact_sum(counts.blocks[a, b].pairs.data) for a, b in pairs},
         "sites": counts.sites,
         "splits": counts.provenance.splits,
-        "suppressed_below": counts.suppressed_below,
+        "min_patients": counts.min_patients,
         "noise_sd": counts.noise_sd,
         "unpaired": without,
         "without_vector": int((~table.embedded).sum()),

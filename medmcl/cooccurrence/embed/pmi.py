@@ -47,7 +47,7 @@ def claime_pmi(counts: Counts, pair: Pair | None = None) -> np.ndarray:
 
 def is_released(counts: Counts) -> bool:
     """Whether cells were suppressed or made noisy."""
-    return counts.suppressed_below is not None or counts.noise_sd is not None
+    return counts.min_patients is not None or counts.noise_sd is not None
 
 
 def pmi_rows(

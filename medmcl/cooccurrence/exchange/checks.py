@@ -112,7 +112,7 @@ def _check_block(a: str, b: str, block: Block, counts: Counts, folder: Path) -> 
     where = f"{folder}, {a} x {b}"
     if a == b and (block.pairs != block.pairs.T).nnz:
         raise ArtefactError("cells within a modality are not symmetric", where=where)
-    if counts.noise_sd is not None or counts.suppressed_below is not None:
+    if counts.noise_sd is not None or counts.min_patients is not None:
         return  # margins of a release are sums of its cells (refuse_telling)
     for name, axis in ((a, 1), (b, 0)):
         inside = np.asarray(block.pairs.sum(axis=axis), dtype=np.int64)
@@ -129,15 +129,15 @@ def _check_block(a: str, b: str, block: Block, counts: Counts, folder: Path) -> 
 
 def _check_release(counts: Counts, manifest: ManifestKeys, folder: Path) -> None:
     release = manifest.release
-    below = release.below if isinstance(release, ThresholdKeys) else None
+    fewest = release.min_patients if isinstance(release, ThresholdKeys) else None
     if release is None:
         _check_unreleased(counts, folder)
     if release is not None:
-        _same("threshold", counts.suppressed_below, below, folder)
+        _same("threshold", counts.min_patients, fewest, folder)
         _same("noise", counts.noise_sd is not None, isinstance(release, PrivateKeys), folder)
         refuse_telling(counts, folder)
-    for (a, b), block in counts.blocks.items() if counts.suppressed_below else ():
-        few = block.pairs.data < counts.suppressed_below
+    for (a, b), block in counts.blocks.items() if counts.min_patients else ():
+        few = block.pairs.data < counts.min_patients
         where = f"{folder}, {a} x {b}"  # every patient adds a pair or more
         _none(few, "a cell holds fewer pairs than its threshold on patients", where,
               block.pairs.data)  # fmt: skip
@@ -154,7 +154,7 @@ def _check_unreleased(counts: Counts, folder: Path) -> None:
     Without its statement a release would pass for exact counts, its absent cells for zeros.
     """
     withheld = counts.units is None and counts.noise_sd is None
-    if counts.suppressed_below is None and not withheld:
+    if counts.min_patients is None and not withheld:
         return
     raise ArtefactError(
         "the manifest does not tell the truth about: release",
@@ -175,7 +175,7 @@ def refuse_telling(counts: Counts, where: object) -> None:
     origin = counts.provenance
     told += ["events outside the vocabulary"] if origin.outside_vocabulary is not None else []
     told += ["fingerprints of the counts behind it"] if origin.merged_from else []
-    if counts.suppressed_below is None and counts.noise_sd is None:
+    if counts.min_patients is None and counts.noise_sd is None:
         told.append("exact cells")
     expected = margins_of_cells(counts.vocabularies, counts.blocks)
     for name, margin in counts.margins.items():

@@ -53,7 +53,7 @@ class ThresholdKeys(Config):
     """A release in which cells of few patients are absent.
 
     Attributes:
-        below: Cells of fewer patients are absent.
+        min_patients: Cells of fewer patients are absent.
         absent: What an absent cell means.
         public_vocabulary: Whether tokens of few patients are named, because the vocabulary was
             fixed in public beforehand; otherwise they are left out.
@@ -63,7 +63,7 @@ class ThresholdKeys(Config):
 
     mode: Literal["threshold"] = "threshold"
     unit: Literal["patient"] = "patient"
-    below: Annotated[StrictInt, Field(ge=2)]
+    min_patients: Annotated[StrictInt, Field(ge=2)]
     absent: Literal["0 or below the threshold"] = "0 or below the threshold"
     public_vocabulary: bool
     sites: Number
@@ -147,7 +147,7 @@ class ManifestKeys(Config):
 
     Attributes:
         medmcl: Version that wrote it.
-        suppressed_below: See `medmcl.cooccurrence.count.counts.Counts`; likewise ``noise_sd``,
+        min_patients: See `medmcl.cooccurrence.count.counts.Counts`; likewise ``noise_sd``,
         ``sites``
             (absent in older folders) and ``nested``.
         merged_from: See `medmcl.cooccurrence.count.provenance.Provenance`; likewise
@@ -162,7 +162,7 @@ class ManifestKeys(Config):
     pairing: str
     units: Count | None
     patients: Count | None
-    suppressed_below: Annotated[StrictInt, Field(ge=2)] | None = None
+    min_patients: Annotated[StrictInt, Field(ge=2)] | None = None
     noise_sd: Positive | None = None
     sites: Number | None = None
     nested: tuple[str, ...] = ()

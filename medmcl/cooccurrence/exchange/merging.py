@@ -55,7 +55,7 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
 
 def _blamed(named: Sequence[tuple[str, Counts]], name: str) -> str:
     """Who a refusal is about: all that are suppressed, or both that differ; nobody knows which."""
-    suppressed = [one for one, counts in named if counts.suppressed_below is not None]
+    suppressed = [one for one, counts in named if counts.min_patients is not None]
     return ", ".join(suppressed) or f"{name}, beside {named[0][0]}"
 
 

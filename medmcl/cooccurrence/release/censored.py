@@ -39,35 +39,37 @@ def filled(counts: Counts, first: str | None = None, second: str | None = None) 
     """
     block = counts.cross(first, second)
     cells = block.pairs.toarray().astype(np.float64)
-    if counts.suppressed_below is None:
+    if counts.min_patients is None:
         return cells
     if block.pairs_per_patient is None:
         raise ArtefactError(
             "the release does not say how many pairs a patient adds to a cell",
             expected="pairs_per_patient of the block, which release_threshold gives",
         )
-    return fill_censored(cells, counts.suppressed_below, block.pairs_per_patient)
+    return fill_censored(cells, counts.min_patients, block.pairs_per_patient)
 
 
-def fill_censored(cells: np.ndarray, below: int, pairs_per_patient: float = 1.0) -> np.ndarray:
-    """Give zero cells the pairs of E[patients | fewer than ``below``], float64 (d1, d2).
+def fill_censored(
+    cells: np.ndarray, min_patients: int, pairs_per_patient: float = 1.0
+) -> np.ndarray:
+    """Give zero cells the pairs of E[patients | fewer than ``min_patients``], float64 (d1, d2).
 
     A matrix without any cell says nothing of its margins and stays empty.
 
     Args:
         cells: Pairs, zero where absent, (d1, d2).
-        below: Patients from which on a cell is released.
+        min_patients: Patients from which on a cell is released.
         pairs_per_patient: Pairs that a patient adds to a cell, on average.
     """
     absent = cells == 0
     patients = cells / pairs_per_patient
     if absent.all() or not absent.any():
         return patients * pairs_per_patient
-    patients[absent] = (below - 1) / 2
+    patients[absent] = (min_patients - 1) / 2
     for _ in range(_ROUNDS):
         rows, columns = patients.sum(axis=1), patients.sum(axis=0)
         rate = np.multiply.outer(rows / rows.sum(), columns)[absent]
-        expected = expected_below(rate, below)
+        expected = expected_below(rate, min_patients)
         change = float(np.abs(expected - patients[absent]).max())
         patients[absent] = expected
         if change < _CLOSE:

@@ -97,22 +97,22 @@ def save_release(release: Release[Any], folder: str | Path) -> Path:
 
 def release_threshold(
     counts: Counts,
-    below: int = FEWEST_PATIENTS,
+    min_patients: int = FEWEST_PATIENTS,
     *,
     public_vocabulary: bool = False,
     allow_nested: bool = False,
 ) -> Release[ThresholdKeys]:
-    """Leave out every cell of fewer patients than ``below``, and all that could tell it.
+    """Leave out every cell of fewer patients than ``min_patients``, and all that could tell it.
 
     An absent cell means 0 or a few, and the manifest says so. Margins are the sums of the released
     cells; patients, units and counted totals are withheld. Nothing of the release depends on a
-    cell that was left out, so nothing about it can be derived beyond "fewer than ``below``", unless
-    a code counts the events of others: a roll-up G of P1 and P2 gives P2 as G - P1. Of a sum of
-    sites, the cells of the sum are meant: a site can subtract its own from them.
+    cell that was left out, so nothing about it can be derived beyond "fewer than
+    ``min_patients``", unless a code counts the events of others: a roll-up G of P1 and P2 gives P2
+    as G - P1. Of a sum of sites, the cells of the sum are meant: a site can subtract its own.
 
     Args:
         counts: Exact counts with patients counted, best the sum of several sites.
-        below: Fewest patients of a cell that is released.
+        min_patients: Fewest patients of a cell that is released.
         public_vocabulary: The vocabulary was fixed in public before anyone looked at the data, so
             that naming a token says nothing. Otherwise tokens of few patients are left out.
         allow_nested: Release counts that say that their codes are nested (`Counts.nested`): you
@@ -122,18 +122,20 @@ def release_threshold(
         ArtefactError: If patients were not counted, the counts were released before, their codes
             are nested, or no cell is left.
     """
-    _refuse_unfit(counts, below, public_vocabulary)
+    _refuse_unfit(counts, min_patients, public_vocabulary)
     if counts.nested and not allow_nested:
         _refuse_nested(counts)
-    kept = {name: _kept_tokens(counts, name, below, public_vocabulary) for name in counts.margins}
+    kept = {
+        name: _kept_tokens(counts, name, min_patients, public_vocabulary) for name in counts.margins
+    }
     blocks, absent = {}, 0
     for (a, b), block in counts.blocks.items():
-        blocks[a, b] = _suppress(block, kept[a], kept[b], below)
+        blocks[a, b] = _suppress(block, kept[a], kept[b], min_patients)
         absent += block.pairs.nnz - blocks[a, b].pairs.nnz
     if not any(block.pairs.nnz for block in blocks.values()):
         raise ArtefactError(
             "no cell has enough patients to be released",
-            got=f"{absent} cells, all of fewer than {below} patients",
+            got=f"{absent} cells, all of fewer than {min_patients} patients",
             fix="sum several sites first, or count wider windows or coarser codes",
         )
     vocabularies = {
@@ -148,7 +150,7 @@ def release_threshold(
         patients=None,
         window=counts.window,
         pairing=counts.pairing,
-        suppressed_below=below,
+        min_patients=min_patients,
         sites=counts.sites,
         nested=counts.nested,
         provenance=Provenance(splits=counts.provenance.splits),
@@ -158,7 +160,7 @@ def release_threshold(
     return Release(
         released,
         ThresholdKeys(
-            below=below,
+            min_patients=min_patients,
             public_vocabulary=public_vocabulary,
             sites=counts.sites,
             warnings=warnings,
@@ -183,10 +185,10 @@ def refuse_private_vocabulary(vocabularies: Mapping[str, Vocabulary]) -> None:
             )
 
 
-def _refuse_unfit(counts: Counts, below: int, public_vocabulary: bool) -> None:
-    if below < 2:
-        raise ArtefactError("this threshold hides nobody", got=below, expected="2 or more")
-    if counts.suppressed_below is not None or counts.noise_sd is not None:
+def _refuse_unfit(counts: Counts, min_patients: int, public_vocabulary: bool) -> None:
+    if min_patients < 2:
+        raise ArtefactError("this threshold hides nobody", got=min_patients, expected="2 or more")
+    if counts.min_patients is not None or counts.noise_sd is not None:
         raise ArtefactError("these counts were released already", expected="exact counts")
     uncounted = [f"{a} x {b}" for (a, b), block in counts.blocks.items() if block.patients is None]
     if public_vocabulary:
@@ -213,18 +215,20 @@ def _refuse_nested(counts: Counts) -> None:
     )
 
 
-def _kept_tokens(counts: Counts, name: str, below: int, public_vocabulary: bool) -> np.ndarray:
+def _kept_tokens(
+    counts: Counts, name: str, min_patients: int, public_vocabulary: bool
+) -> np.ndarray:
     patients = counts.margins[name].patients
     if public_vocabulary or patients is None:
         return np.ones(len(counts.vocabularies[name]), dtype=bool)
-    return np.asarray(patients >= below)
+    return np.asarray(patients >= min_patients)
 
 
-def _suppress(block: Block, rows: np.ndarray, columns: np.ndarray, below: int) -> Block:
+def _suppress(block: Block, rows: np.ndarray, columns: np.ndarray, min_patients: int) -> Block:
     """Cells of enough patients, over the tokens that are kept."""
     assert block.patients is not None  # _refuse_unfit
     enough = block.patients.copy()
-    enough.data = (enough.data >= below).astype(np.int64)
+    enough.data = (enough.data >= min_patients).astype(np.int64)
     enough.eliminate_zeros()
     pairs = sparse.csr_array(block.pairs * enough)[rows][:, columns]
     patients = sparse.csr_array(block.patients * enough)

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _ALIKE = ("association", "shrink", "weighted", "window", "pairing", "versions")
 """What sites must agree in, as ``embedding.json`` names it."""
 _KEPT = (
-    "totals", "splits", "suppressed_below", "noise_sd", "known_cells", "release", "notes",
+    "totals", "splits", "min_patients", "noise_sd", "known_cells", "release", "notes",
 )  # fmt: skip
 """What is carried over of each site."""
 

@@ -68,7 +68,7 @@ def embed(
             "only %.0f %% of the cells are known: the others are 0 or of fewer than %s patients, "
             "and stand at what they are expected to hold below that; sum more sites before the "
             "release, or count coarser codes",
-            100 * known, counts.suppressed_below,
+            100 * known, counts.min_patients,
         )  # fmt: skip
     if found.table.vectors.shape[1] == 1:
         log.warning("%s", ONE_DIMENSION)
@@ -99,7 +99,7 @@ def known_cells(counts: Counts) -> float:
     A cell that a release by threshold left out may be 0 or not; of exact and of noisy counts all
     cells are known.
     """
-    if counts.suppressed_below is None:
+    if counts.min_patients is None:
         return 1.0
     across = [b.pairs for pair, b in counts.blocks.items() if pair[0] != pair[1]]
     across = across or [block.pairs for block in counts.blocks.values()]

@@ -26,7 +26,7 @@ def release_folders(
     sites: Sequence[Path],
     out: Path,
     *,
-    below: int = FEWEST_PATIENTS,
+    min_patients: int = FEWEST_PATIENTS,
     public_vocabulary: bool = False,
     allow_nested: bool = False,
     align: Align | None = None,
@@ -36,7 +36,7 @@ def release_folders(
     Args:
         sites: Folders of exact counts; several are summed first, which loses fewer cells.
         out: New folder of the release.
-        below: Fewest patients of a released cell.
+        min_patients: Fewest patients of a released cell.
         public_vocabulary: See `release_threshold`.
         allow_nested: See `release_threshold`.
         align: See `merge`.
@@ -47,7 +47,7 @@ def release_folders(
     refuse_unwritable(out)
     counts = merge(*sites, align=align)
     release = release_threshold(
-        counts, below, public_vocabulary=public_vocabulary, allow_nested=allow_nested
+        counts, min_patients, public_vocabulary=public_vocabulary, allow_nested=allow_nested
     )
     release.save(out)
     cells = sum(block.pairs.nnz for block in counts.blocks.values())

@@ -43,7 +43,7 @@ def test_a_release_with_its_pairs_a_patient():
     ((pair, block),) = counts.blocks.items()
     per_patient = block.pairs.sum() / block.patients.sum()
     released = replace(
-        counts, blocks={pair: Block(block.pairs, None, float(per_patient))}, suppressed_below=11
+        counts, blocks={pair: Block(block.pairs, None, float(per_patient))}, min_patients=11
     )
     assert null_rank(released) == 4
     with pytest.raises(ConfigError, match="what a patient adds"):

@@ -25,7 +25,7 @@ def suppressed(counts):
         one.eliminate_zeros()
     per_patient = cells[0].sum() / cells[1].sum()
     kept = Block(*cells, pairs_per_patient=float(per_patient))
-    return replace(counts, blocks={pair: kept}, suppressed_below=THRESHOLD)
+    return replace(counts, blocks={pair: kept}, min_patients=THRESHOLD)
 
 
 def noisy(counts, spread, seed=0):

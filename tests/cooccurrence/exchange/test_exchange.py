@@ -193,14 +193,14 @@ MANIFESTS = [
     (lambda m: m["blocks"][0].update(pairs_per_patient=float("inf")), "pairs_per_patient'"),
     (lambda m: m.update(sites=0), "'sites'"),
     (lambda m: m.update(noise_sd=float("nan")), "'noise_sd'"),
-    (lambda m: m.update(suppressed_below=1), "'suppressed_below'"),
+    (lambda m: m.update(min_patients=1), "'min_patients'"),
     (lambda m: m.update(schema="medmcl/cooccurrence@2"), "medmcl/cooccurrence@1"),
-    (lambda m: m.update(release={"mode": "threshold", "below": 11, "public_vocabulary": True,
+    (lambda m: m.update(release={"mode": "threshold", "min_patients": 11, "public_vocabulary": True,
                                  "sites": 1}), "truth about: threshold"),
-    (lambda m: m.update(suppressed_below=11, release={
-        "mode": "threshold", "below": 11, "public_vocabulary": True, "sites": 1}),
+    (lambda m: m.update(min_patients=11, release={
+        "mode": "threshold", "min_patients": 11, "public_vocabulary": True, "sites": 1}),
      "nothing beside its cells"),
-    (lambda m: m.update(suppressed_below=11), "no release, and cells suppressed"),
+    (lambda m: m.update(min_patients=11), "no release, and cells suppressed"),
     (lambda m: m.update(units=None, patients=None), "no release, and units withheld"),
     (lambda m: m.update(nested=["labs"]), "truth about: nested"),
 ]  # fmt: skip

@@ -141,8 +141,8 @@ def test_the_folder_says_what_was_done_and_loads(tmp_path):
     release = release_threshold(replace(counts, sites=3))
     folder = release.save(tmp_path / "out")
     keys = read_manifest(folder)
-    assert (keys.units, keys.patients, keys.suppressed_below) == (None, None, 11)
-    assert keys.release.below == 11
+    assert (keys.units, keys.patients, keys.min_patients) == (None, None, 11)
+    assert keys.release.min_patients == 11
     assert keys.release.absent == "0 or below the threshold"
     assert keys.release.sites == 3
     assert len(keys.release.warnings) == 3  # that of a single site is not needed
@@ -187,7 +187,7 @@ def test_a_higher_threshold_than_was_kept_is_a_lie(tmp_path):
     folder = release_threshold(some_counts(4, n=70), 5).save(tmp_path / "out")
     path = folder / "manifest.json"
     values = json.loads(path.read_text())
-    values["suppressed_below"] = values["release"]["below"] = 11
+    values["min_patients"] = values["release"]["min_patients"] = 11
     path.write_text(json.dumps(values))
     with pytest.raises(ArtefactError, match="fewer pairs than its threshold"):
         load_counts(folder)

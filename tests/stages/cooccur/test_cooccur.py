@@ -48,7 +48,7 @@ def test_merge_then_release(sites, tmp_path):
     told = release_folders(sites, tmp_path / "out")
     assert told["cells suppressed"] > 0
     assert read_manifest(tmp_path / "out").release.sites == 3
-    assert load_counts(tmp_path / "out").suppressed_below == 11
+    assert load_counts(tmp_path / "out").min_patients == 11
 
 
 def test_nested_counts_are_released_only_if_said_twice(tmp_path):
