@@ -12,11 +12,11 @@ from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.evaluation.aspects.screen.evidence import ScreenEvidence, Suspect
+from medmcl.evaluation.aspects.screen.evidence import TOP, Screened, Suspect
 from medmcl.evaluation.aspects.screen.page import ODD, screen_page
 from medmcl.stages.run.outputs import claim_file, write_table
 from medmcl.stages.run.run import Run
-from medmcl.stages.screen.screen import TOP, Screened, refuse_top, screened
+from medmcl.stages.screen.screen import refuse_top, screened
 from medmcl.stages.screen.screening import Screening, open_screening, opened_cohort
 from medmcl.threats import DETECTORS
 
@@ -138,9 +138,9 @@ def check_screen(
         "seed": seed,
     }
     page = screen_page(
-        evidence_of(ready, found, detector, top),
+        found,
+        looked_at(ready, found, detector, top),
         title=f"{opened.name}: suspects of stage {found.stage}",
-        subtitle=found.lines[0],
         provenance={key: value for key, value in about.items() if value is not None},
     )
     table = found.suspects(detector, len(found)).set_index("sample")
@@ -180,25 +180,12 @@ def _numbers(found: Screened) -> dict[str, Any]:
     }
 
 
-def evidence_of(
+def looked_at(
     ready: Screening, found: Screened, detector: str = "dao", top: int = TOP
-) -> ScreenEvidence:
-    """Give what a page shows of a screening: its numbers, and the records of the suspects."""
-    table = found.table
-    has_truth = "poisoned" in table
-    few = min(top, TOP_OF_OTHERS)
-    return ScreenEvidence(
-        stage=found.stage,
-        modality=found.modality,
-        detector=detector,
-        scores={name: table[name].to_numpy() for name in DETECTORS},
-        is_poisoned=table["poisoned"].to_numpy() if has_truth else None,
-        suspects=_suspects(ready, found, detector, top),
-        others={name: _suspects(ready, found, name, few) for name in DETECTORS if name != detector},
-        judged=found.judged,
-        lines=found.lines[1:],
-        attack=found.attack,
-    )
+) -> dict[str, tuple[Suspect, ...]]:
+    """Give the most suspect rows with their records: by one detector, then fewer by each other."""
+    others = [(name, min(top, TOP_OF_OTHERS)) for name in DETECTORS if name != detector]
+    return {name: _suspects(ready, found, name, n) for name, n in [(detector, top), *others]}
 
 
 def _suspects(ready: Screening, found: Screened, detector: str, top: int) -> tuple[Suspect, ...]:

@@ -3,89 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.world import pick_device
-from medmcl.evaluation.aspects.screen.evidence import Judged, judge, most_suspect
+from medmcl.evaluation.aspects.screen.evidence import TOP, Screened, judge, most_suspect
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen.screening import Screening, open_screening
-from medmcl.threats import DETECTORS
 from medmcl.threats.detectors import FAR
 from medmcl.threats.suspicion import batches_of, refuse_few, suspicion
-
-TOP = 50
-"""Most suspect rows that are looked at if nobody says."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Screened:
-    """What a screening of N rows found.
-
-    Attributes:
-        stage: Whose embeddings.
-        modality: What was embedded.
-        attack: Poison stage that was laid over the rows; empty without.
-        k: Neighbours.
-        batch: Rows within which neighbours were looked for; None: the whole table.
-        rows: Sample number of each row, (N,).
-        table: N rows: ``sample``, ``subject``; of each detector its score (higher = more suspect)
-            and ``NAME_rank`` (1 = most suspect); ``poisoned`` where there is a manifest.
-        judged: Detector to how well it finds the poisoned rows; empty without a manifest.
-        left_out: Why train samples were not screened, to how many.
-        notes: What else a reader must know.
-    """
-
-    stage: str
-    modality: str
-    attack: str
-    k: int
-    batch: int | None
-    rows: np.ndarray
-    table: pd.DataFrame
-    judged: Mapping[str, Judged] = field(default_factory=dict)
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def num_poisoned(self) -> int | None:
-        """Poisoned rows; None without a manifest."""
-        return int(self.table["poisoned"].sum()) if "poisoned" in self.table else None
-
-    def suspects(self, detector: str = "dao", top: int = TOP) -> pd.DataFrame:
-        """Give the most suspect rows of the table, the most suspect first."""
-        lookup("detector", detector, DETECTORS)
-        return self.table.sort_values(f"{detector}_rank").head(top)
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """What was done, in sentences: rows, neighbours, poisoned and clean, what was left out."""
-        how = "the whole table" if self.batch is None else f"batches of {self.batch:,} or more rows"
-        said = [
-            f"{counted(len(self), 'train row')} screened by the {self.modality} embeddings of "
-            f"stage {self.stage}: {counted(self.k, 'neighbour')} in {how}."
-        ]
-        if self.num_poisoned is not None:
-            clean = len(self) - self.num_poisoned
-            said.append(
-                f"{self.num_poisoned:,} of them are poisoned and {clean:,} are clean, says the "
-                f"manifest of stage {self.attack}."
-            )
-        lost = [f"{count:,} {why}" for why, count in self.left_out.items() if count]
-        if lost:
-            said.append(f"Train samples that are not screened: {', '.join(lost)}.")
-        return (*said, *(f"{one[0].upper()}{one[1:]}." for one in self.notes))
 
 
 def screen(

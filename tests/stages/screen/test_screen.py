@@ -21,7 +21,7 @@ from medmcl.simulation.kinds import simulate
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen import screening
-from medmcl.stages.screen.command import FILES, check_screen, evidence_of
+from medmcl.stages.screen.command import FILES, check_screen, looked_at
 from medmcl.stages.screen.screen import screen, screened
 from medmcl.stages.screen.screening import open_screening
 from medmcl.threats import DETECTORS, Poison
@@ -268,7 +268,7 @@ def test_a_poisoned_suspect_is_shown_with_its_trigger_and_the_donors_text(run, s
     captions = pd.read_csv(shapes / "participants.tsv", sep="\t").set_index("subject_id")["caption"]
     samples = ready.prepared.samples.set_index("sample")["subject"]
     stored, index = ready.prepared.inputs("image"), ready.prepared.index("image")
-    shown = evidence_of(ready, told, top=len(told)).suspects
+    shown = looked_at(ready, told, top=len(told))["dao"]
     assert sum(one.is_poisoned for one in shown) == 8
     for one in shown:
         image, caption = (side.content for side in one.sides)

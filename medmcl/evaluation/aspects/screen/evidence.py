@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
+from medmcl.core.config import lookup
+from medmcl.core.findings import counted
 from medmcl.evaluation.aspects.selection.evidence import RecordView
 from medmcl.evaluation.metrics.intervals import Interval, bootstrap
+
+TOP = 50
+"""Most suspect rows that are looked at if nobody says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,34 +89,72 @@ class Suspect:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ScreenEvidence:
-    """What a page shows of a screening of N rows.
+class Screened:
+    """What a screening of N rows found.
 
     Attributes:
         stage: Whose embeddings.
         modality: What was embedded.
-        detector: By which the suspects are listed.
-        scores: Detector to (N,), higher = more suspect.
-        is_poisoned: (N,) bool; None without a manifest.
-        judged: Detector to how well it does; empty without a manifest.
-        suspects: The most suspect first.
-        lines: What was done, in sentences.
-        warnings: What a reader must see.
-        attack: Name of the attack that is laid over the rows; empty without.
-        others: Every other detector to its own most suspect, fewer of them.
+        attack: Poison stage that was laid over the rows; empty without.
+        k: Neighbours.
+        batch: Rows within which neighbours were looked for; None: the whole table.
+        rows: Sample number of each row, (N,).
+        table: N rows: ``sample``, ``subject``; of each detector its score (higher = more suspect)
+            and ``NAME_rank`` (1 = most suspect); ``poisoned`` where there is a manifest.
+        judged: Detector to how well it finds the poisoned rows; empty without a manifest.
+        left_out: Why train samples were not screened, to how many.
+        notes: What else a reader must know.
     """
 
     stage: str
     modality: str
-    detector: str
-    scores: Mapping[str, np.ndarray]
-    is_poisoned: np.ndarray | None
-    suspects: tuple[Suspect, ...]
+    attack: str
+    k: int
+    batch: int | None
+    rows: np.ndarray
+    table: pd.DataFrame
     judged: Mapping[str, Judged] = field(default_factory=dict)
-    lines: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    attack: str = ""
-    others: Mapping[str, tuple[Suspect, ...]] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.scores[self.detector])
+        return len(self.table)
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Names of the detectors, as the table has them."""
+        return tuple(name for name in self.table if f"{name}_rank" in self.table)
+
+    @property
+    def num_poisoned(self) -> int | None:
+        """Poisoned rows; None without a manifest."""
+        return int(self.table["poisoned"].sum()) if "poisoned" in self.table else None
+
+    @property
+    def is_poisoned(self) -> np.ndarray | None:
+        """What the manifest says of each row, (N,) bool; None without one."""
+        return self.table["poisoned"].to_numpy() if "poisoned" in self.table else None
+
+    def suspects(self, detector: str = "dao", top: int = TOP) -> pd.DataFrame:
+        """Give the most suspect rows of the table, the most suspect first."""
+        lookup("detector", detector, dict.fromkeys(self.detectors))
+        return self.table.sort_values(f"{detector}_rank").head(top)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was done, in sentences: rows, neighbours, poisoned and clean, what was left out."""
+        how = "the whole table" if self.batch is None else f"batches of {self.batch:,} or more rows"
+        said = [
+            f"{counted(len(self), 'train row')} screened by the {self.modality} embeddings of "
+            f"stage {self.stage}: {counted(self.k, 'neighbour')} in {how}."
+        ]
+        if self.num_poisoned is not None:
+            clean = len(self) - self.num_poisoned
+            said.append(
+                f"{self.num_poisoned:,} of them are poisoned and {clean:,} are clean, says the "
+                f"manifest of stage {self.attack}."
+            )
+        lost = [f"{count:,} {why}" for why, count in self.left_out.items() if count]
+        if lost:
+            said.append(f"Train samples that are not screened: {', '.join(lost)}.")
+        return (*said, *(f"{one[0].upper()}{one[1:]}." for one in self.notes))

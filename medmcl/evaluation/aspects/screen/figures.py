@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medmcl.evaluation.aspects.screen.evidence import ScreenEvidence
+from medmcl.evaluation.aspects.screen.evidence import Screened
 from medmcl.evaluation.report.pictures import (
     COLUMN,
     DASHES,
@@ -17,20 +17,20 @@ from medmcl.evaluation.report.pictures import (
 )
 
 
-def roc_curves(evidence: ScreenEvidence) -> Picture | None:
+def roc_curves(found: Screened) -> Picture | None:
     """Draw the ROC curve of every detector; None where nobody, or everybody, is poisoned."""
     from sklearn.metrics import roc_curve
 
-    truth = evidence.is_poisoned
+    truth = found.is_poisoned
     if truth is None or not 0 < truth.sum() < len(truth):
         return None
     poisoned, clean = int(truth.sum()), int((~truth).sum())
     with style():
         figure, ((axes,),) = canvas(COLUMN + 0.6, COLUMN + 0.9)
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, label="chance 0.500")
-        for place, (name, scores) in enumerate(evidence.scores.items()):
-            false, true, _ = roc_curve(truth, scores, drop_intermediate=True)
-            value = evidence.judged[name].auroc.value
+        for place, name in enumerate(found.detectors):
+            false, true, _ = roc_curve(truth, found.table[name], drop_intermediate=True)
+            value = found.judged[name].auroc.value
             axes.plot(
                 false, true, color=colour(place), linestyle=DASHES[place % len(DASHES)],
                 label=f"{shorten(name, 24)} {value:.3f}",
@@ -43,7 +43,7 @@ def roc_curves(evidence: ScreenEvidence) -> Picture | None:
         src = encode(figure)
     rows = [
         (name, str(one.auroc), f"{poisoned:,}", f"{clean:,}", one.auroc.note or "-")
-        for name, one in evidence.judged.items()
+        for name, one in found.judged.items()
     ]
     return Picture(
         title="Do the detectors find the poisoned rows?",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medmcl.evaluation.aspects.screen.evidence import ScreenEvidence, Suspect
+from medmcl.evaluation.aspects.screen.evidence import Screened, Suspect
 from medmcl.evaluation.aspects.screen.figures import roc_curves
 from medmcl.evaluation.aspects.selection.contact_sheet import (
     SINGLE_PEOPLE,
@@ -31,50 +31,50 @@ ODD = (
 
 
 def screen_page(
-    evidence: ScreenEvidence,
+    found: Screened,
+    suspects: Mapping[str, tuple[Suspect, ...]],
     *,
     title: str = "",
-    subtitle: str = "",
     provenance: Mapping[str, Any] | None = None,
 ) -> str:
     """Give the page, HTML text that needs nothing outside itself.
 
     Args:
-        evidence: What was found.
+        found: What was found; its first line stands below the heading.
+        suspects: Detector to its most suspect rows; that by which they are listed first.
         title: Heading.
-        subtitle: One line below it.
         provenance: Name to value, shown at the end.
     """
     return fill(
         "selection.html.j2",
-        title=title or f"Suspects of stage {evidence.stage}",
-        subtitle=subtitle,
-        sections=[_found(evidence), _looked_at(evidence)],
+        title=title or f"Suspects of stage {found.stage}",
+        subtitle=found.lines[0],
+        sections=[_found(found), _looked_at(found, suspects)],
         provenance={str(key): plain_text(value) for key, value in (provenance or {}).items()},
     )
 
 
-def _found(evidence: ScreenEvidence) -> Section:
-    picture = roc_curves(evidence)
+def _found(found: Screened) -> Section:
+    picture = roc_curves(found)
     return Section(
         key="screening",
-        title=f"Screening of {evidence.modality}, stage {evidence.stage}",
+        title=f"Screening of {found.modality}, stage {found.stage}",
         pictures=() if picture is None else (picture,),
-        tables=() if not evidence.judged else (_judged(evidence),),
+        tables=() if not found.judged else (_judged(found),),
         empty="Nobody says which rows are poisoned, so the detectors are not judged.",
         short="Screening",
-        lines=evidence.lines,
-        warnings=(ODD, *evidence.warnings),
+        lines=found.lines[1:],
+        warnings=(ODD,),
     )
 
 
-def _judged(evidence: ScreenEvidence) -> Shown:
-    top = next(iter(evidence.judged.values())).top
+def _judged(found: Screened) -> Shown:
+    top = next(iter(found.judged.values())).top
     rows = tuple(
         (name, str(one.auroc), f"{one.in_top:,}", f"{one.by_chance:.3g}")
-        for name, one in evidence.judged.items()
+        for name, one in found.judged.items()
     )
-    notes = dict.fromkeys(one.auroc.note for one in evidence.judged.values() if one.auroc.note)
+    notes = dict.fromkeys(one.auroc.note for one in found.judged.values() if one.auroc.note)
     return Shown(
         title="Detectors against the manifest",
         aid="AUROC: the chance that a poisoned row is more suspect than a clean one, with its "
@@ -86,28 +86,29 @@ def _judged(evidence: ScreenEvidence) -> Shown:
     )  # fmt: skip
 
 
-def _looked_at(evidence: ScreenEvidence) -> Section:
+def _looked_at(found: Screened, suspects: Mapping[str, tuple[Suspect, ...]]) -> Section:
+    by = next(iter(suspects))
     return Section(
         key="suspects",
-        title=f"The most suspect rows by {evidence.detector}"
-        + (", and the first by each other detector" if evidence.others else ""),
+        title=f"The most suspect rows by {by}"
+        + (", and the first by each other detector" if len(suspects) > 1 else ""),
         pictures=(),
-        tables=(_listed(evidence),),
+        tables=(_listed(found, suspects[by], by),),
         short="Suspects",
-        sheet=_sheet(evidence),
+        sheet=_sheet(suspects, is_attacked=bool(found.attack)),
     )
 
 
-def _listed(evidence: ScreenEvidence) -> Shown:
-    names = tuple(evidence.scores)
-    said = () if evidence.is_poisoned is None else ("manifest",)
+def _listed(found: Screened, suspects: tuple[Suspect, ...], by: str) -> Shown:
+    names = found.detectors
+    said = () if found.is_poisoned is None else ("manifest",)
     rows = tuple(
         (f"{one.rank:,}", one.id, one.subject, *(f"{one.scores[name]:.4g}" for name in names),
          *([_state(one)] if said else []))
-        for one in evidence.suspects
+        for one in suspects
     )  # fmt: skip
     return Shown(
-        title=f"{len(rows):,} of {len(evidence):,} rows, by {evidence.detector}",
+        title=f"{len(rows):,} of {len(found):,} rows, by {by}",
         aid="Higher = more suspect. All rows, with the scores and ranks of every detector, are in "
         "suspects.csv.",
         header=("rank", "sample", "subject", *names, *said),
@@ -116,21 +117,20 @@ def _listed(evidence: ScreenEvidence) -> Shown:
     )
 
 
-def _sheet(evidence: ScreenEvidence) -> Sheet:
-    by = {evidence.detector: evidence.suspects, **evidence.others}
-    contents = [side.content for some in by.values() for one in some for side in one.sides]
+def _sheet(suspects: Mapping[str, tuple[Suspect, ...]], *, is_attacked: bool) -> Sheet:
+    contents = [side.content for some in suspects.values() for one in some for side in one.sides]
     attacked = (
         "Pictures are shown as the stage saw them, with the triggers of the attack, and poisoned "
         "rows with the texts that it gave them. "
-        if evidence.attack
+        if is_attacked
         else ""
     )
-    rows = tuple((f"By {name}", tuple(map(_card, some))) for name, some in by.items())
+    rows = tuple((f"By {name}", tuple(map(_card, some))) for name, some in suspects.items())
     return Sheet(
         title="Pairs to look at",
         aid="The most suspect first. " + attacked + scales_said(contents) + SINGLE_PEOPLE,
         rows=rows,
-        columns=columns_for(contents, len(evidence.suspects)),
+        columns=columns_for(contents, len(next(iter(suspects.values())))),
     )
 
 

@@ -5,22 +5,29 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_selection import shown_pair
 
-from medmcl.evaluation.aspects.screen.evidence import ScreenEvidence, Suspect, judge, most_suspect
+from medmcl.evaluation.aspects.screen.evidence import Screened, Suspect, judge, most_suspect
 from medmcl.evaluation.aspects.screen.figures import roc_curves
 from medmcl.evaluation.aspects.screen.page import screen_page
 
 EVIL = '<script>alert("x")</script> & {{ 7 * 7 }}'
 
 
-def evidence(truth, *, text="7", signal=False, n=40, **changes):
-    """Scores of two detectors: one finds the last rows, one the first."""
+def screening(truth, *, text="7", signal=False, n=40, attack=""):
+    """Scores of two detectors, one finds the last rows and one the first; and three suspects."""
     scores = {"dao": np.arange(n, dtype=float), "lid": -np.arange(n, dtype=float)}
+    table = pd.DataFrame({"sample": text, "subject": text, **scores}, index=range(n))
+    for name, x in scores.items():
+        table[f"{name}_rank"] = most_suspect(x).argsort() + 1
     judged = {}
     if truth is not None:
+        table["poisoned"] = truth
         judged = {name: judge(x, truth, np.arange(n), 5, draws=50) for name, x in scores.items()}
+    found = Screened(stage=text, modality=text, attack=attack, k=4, batch=None,
+                     rows=np.arange(n), table=table, judged=judged)  # fmt: skip
     suspects = tuple(
         Suspect(
             id=f"{text}{row}",
@@ -32,10 +39,7 @@ def evidence(truth, *, text="7", signal=False, n=40, **changes):
         )
         for rank, row in enumerate(most_suspect(scores["dao"])[:3].tolist(), 1)
     )
-    about = {"stage": text, "modality": text, "detector": "dao", "scores": scores}
-    return ScreenEvidence(
-        **{**about, "is_poisoned": truth, "suspects": suspects, "judged": judged, **changes}
-    )
+    return found, {"dao": suspects}
 
 
 def last(n=40, count=4):
@@ -68,7 +72,7 @@ def test_draws_are_over_subjects():
 
 
 def test_the_curves_go_where_the_scores_say_and_the_caption_counts_rows(drawn):
-    picture = roc_curves(evidence(last()))
+    picture = roc_curves(screening(last())[0])
     chance, dao, lid = drawn[0].axes[0].lines
     assert np.array_equal(*chance.get_data())
     assert {(0.0, 1.0)} <= set(zip(*dao.get_data(), strict=True))  # all found, nobody flagged
@@ -82,9 +86,9 @@ def test_the_curves_go_where_the_scores_say_and_the_caption_counts_rows(drawn):
 
 @pytest.mark.parametrize("truth", [None, np.zeros(40, dtype=bool), np.ones(40, dtype=bool)])
 def test_there_is_no_curve_without_both_kinds_and_the_page_says_why(truth):
-    found = evidence(truth)
+    found, suspects = screening(truth)
     assert roc_curves(found) is None
-    html = plain(screen_page(found))
+    html = plain(screen_page(found, suspects))
     assert "Odd is not poisoned" in html
     if truth is None:
         assert "the detectors are not judged" in html
@@ -95,7 +99,7 @@ def test_there_is_no_curve_without_both_kinds_and_the_page_says_why(truth):
 
 
 def test_suspects_are_marked_in_their_order_with_paper_pictures_and_escaped_texts():
-    html = plain(screen_page(evidence(last(count=1), text=EVIL, signal=True), title=EVIL))
+    html = plain(screen_page(*screening(last(count=1), text=EVIL, signal=True), title=EVIL))
     assert "<script" not in html
     assert "49" not in html.split("</h1>")[0]
     marks = re.findall(r'class="card-of (\w+)"', html)
@@ -106,7 +110,7 @@ def test_suspects_are_marked_in_their_order_with_paper_pictures_and_escaped_text
     assert "25 mm/s to 10 mm/mV" in html
     assert 'class="cards cards-2"' in html
     assert html.count('<span class="state">poisoned</span>') == 1
-    pictured = screen_page(evidence(last(), attack="attack"))
+    pictured = screen_page(*screening(last(), attack="attack"))
     assert pictured.count('<img class="photo') == 3
     assert "with the triggers of the attack" in pictured
-    assert "with the triggers" not in screen_page(evidence(last()))
+    assert "with the triggers" not in screen_page(*screening(last()))
