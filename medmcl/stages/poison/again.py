@@ -35,11 +35,15 @@ class PreparedAgain:
         self.work = partial(_prepared, prepared.adapters[name], change)
         self.ids = prepared.samples["sample"].astype(str).to_numpy()
         self.numbers = prepared.index(name)
-        self.places: list[RecordRef] = list(prepared.cohort.records[name]["place"])
+        self.records: list[RecordRef] = list(prepared.cohort.records[name]["place"])
         stored = prepared.inputs(name)
         size = stored.dtype.itemsize * int(np.prod(stored.shape[1:]))
         self.most = KEPT_BYTES // max(1, size)
         self.kept: dict[int, np.ndarray] = {}
+
+    def place(self, row: int) -> RecordRef:
+        """Give where the record of a sample lies."""
+        return self.records[self.numbers[row]]
 
     def __call__(self, x: Tensor, samples: np.ndarray) -> Tensor:
         """Give what is made of samples (P,), P >= 1, which have the modality; typed as ``x``.
@@ -49,7 +53,7 @@ class PreparedAgain:
         """
         wanted = samples.tolist()
         new = [row for row in dict.fromkeys(wanted) if row not in self.kept]
-        items = [(self.places[self.numbers[row]], str(self.ids[row])) for row in new]
+        items = [(self.place(row), str(self.ids[row])) for row in new]
         made = dict(zip(new, each(self.work, items), strict=True))
         answer = np.stack([made[row] if row in made else self.kept[row] for row in wanted])
         for row in new[: max(0, self.most - len(self.kept))]:

@@ -23,7 +23,7 @@ from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.poison.checks import refuse_attack_on
 from medmcl.stages.poison.poison import poison_of, told
-from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen
+from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unseen, triggers_of
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
 from medmcl.stages.run.outputs import claim_file
@@ -124,7 +124,7 @@ def poison(
         refuse_faulty(opened, [spec.task])
     refuse_attack_on(spec, opened)
     prepared = prepare_inputs(opened, resolved, folder)
-    refuse_unfit(spec, prepared)
+    triggers_of(spec, prepared)
     kept = None if keep is None else read_keep(keep, opened)
     manifest, pool = poison_of(spec, prepared, seed, kept)
     laid = Poisoned(spec, manifest, prepared)

@@ -21,44 +21,43 @@ class Images:
         spec: The poison stage.
         prepared: The cohort.
         seed: Of the attack.
+
+    Raises:
+        ConfigError: Images that are not flat, or not of 0 to 1.
     """
 
     def __init__(self, spec: PoisonSpec, prepared: Prepared, seed: int) -> None:
+        settings = prepared.adapters[spec.modality].settings
+        if not settings.is_flat:
+            raise ConfigError(
+                "triggers of images go on flat images",
+                where=f"stage {spec.name}, modality",
+                got=f"{spec.modality}: volumes",
+                expected="an image of rows and columns",
+            )
+        if not settings.is_unit:
+            raise ConfigError(
+                "triggers go on images of 0 to 1",
+                where=f"stage {spec.name}, modality",
+                got=f"{spec.modality}: intensity: {settings.intensity}",
+                expected="intensity: range, or percentile",
+                fix=f"--set inputs.{spec.modality}.intensity=range",
+            )
+        self.spec, self.seed = spec, seed
         self.ids = prepared.samples["sample"].astype(str).to_numpy()
-        channels, rows, columns = prepared.adapters[spec.modality].prepared_shape
-        self.lay = attack_on_images(spec.trigger, channels, (rows, columns), seed, spec.official)
+        channels, *size = prepared.adapters[spec.modality].prepared_shape
+        self.size = (size[0], size[1])
+        self.lay = attack_on_images(spec.trigger, channels, self.size, seed, spec.official)
 
     def __call__(self, x: Tensor, samples: np.ndarray) -> Tensor:
         """Give images (P, C, H, W) of samples (P,), P >= 1, with the trigger."""
         pairs = zip(x, self.ids[samples], strict=True)
         return torch.stack([self.lay(image, record) for image, record in pairs])
 
-
-def image_places(
-    spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
-) -> list[dict[str, Any]]:
-    """Say where the trigger lies on the prepared images of samples (P,)."""
-    ids = prepared.samples["sample"].astype(str).to_numpy()[samples]
-    _, rows, columns = prepared.adapters[spec.modality].prepared_shape
-    size = (rows, columns)
-    return [place_on_image(spec.trigger, size, seed, one, spec.official) for one in ids.tolist()]
-
-
-def refuse_images(spec: PoisonSpec, prepared: Prepared) -> None:
-    """Refuse images that are not flat, or not of 0 to 1."""
-    settings = prepared.adapters[spec.modality].settings
-    if not settings.is_flat:
-        raise ConfigError(
-            "triggers of images go on flat images",
-            where=f"stage {spec.name}, modality",
-            got=f"{spec.modality}: volumes",
-            expected="an image of rows and columns",
-        )
-    if not settings.is_unit:
-        raise ConfigError(
-            "triggers go on images of 0 to 1",
-            where=f"stage {spec.name}, modality",
-            got=f"{spec.modality}: intensity: {settings.intensity}",
-            expected="intensity: range, or percentile",
-            fix=f"--set inputs.{spec.modality}.intensity=range",
-        )
+    def places(self, samples: np.ndarray) -> list[dict[str, Any]]:
+        """Say where the trigger lies on the prepared images of samples (P,)."""
+        about = (self.size, self.seed)
+        return [
+            place_on_image(self.spec.trigger, *about, one, self.spec.official)
+            for one in self.ids[samples].tolist()
+        ]

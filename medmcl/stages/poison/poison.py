@@ -12,9 +12,9 @@ from medmcl.core.rng import derive_seed
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
 from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
+from medmcl.stages.poison.checks import count_of, refuse_pool
 from medmcl.stages.poison.given import given_poison, refuse_replaced
-from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
-from medmcl.stages.poison.pool import count_of, refuse_pool
+from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unseen, triggers_of, with_places
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.train_filter import given_rows
@@ -35,7 +35,7 @@ class Poison(Stage[PoisonSpec]):
         spec = self.spec
         if spec.modality in prepared.partly:  # whether its words are known is not
             return
-        refuse_unfit(spec, prepared)
+        triggers_of(spec, prepared)
         cohort = prepared.cohort.fingerprint
         manifest = (
             None if spec.manifest is None else context.run.artefact(spec.name, Manifest, cohort)

@@ -3,87 +3,67 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from medmcl.core.batch import Batch
-from medmcl.core.contracts import traits
+from medmcl.core.contracts import EncodesTexts, traits
 from medmcl.core.errors import ConfigError
 from medmcl.core.lazy import Parts
+from medmcl.core.rng import derive_seed
 from medmcl.data.loading.prepare import Prepared
 from medmcl.modalities import ADAPTERS
-from medmcl.stages.poison.phrases import Phrases
 from medmcl.stages.poison.spec import ImageTrigger, PoisonSpec, SignalTrigger, TextTrigger
 from medmcl.threats import Poison
 
-Lay = Callable[[Tensor, np.ndarray], Tensor]
-"""From loaded rows (P, ...) and their samples (P,) to the rows with the trigger; P >= 1."""
 TRIED = 8
 """So many records are triggered in a rehearsal."""
 
 
+class Triggers(Protocol):
+    """Lays the trigger of an attack; built from (`PoisonSpec`, `Prepared`, seed of the attack).
+
+    `ConfigError` at birth if what is prepared is such that none can be laid.
+    """
+
+    def __call__(self, x: Tensor, samples: np.ndarray) -> Tensor:
+        """Give loaded rows (P, ...) of samples (P,), P >= 1, with the trigger."""
+
+    def places(self, samples: np.ndarray) -> list[dict[str, Any]]:
+        """Say where it lies on samples (P,), plain values by name."""
+
+
 @dataclass(frozen=True)
 class Kind:
-    """How a trigger is laid on records of one sort.
+    """What carries some triggers.
 
     Attributes:
         what: Their name.
         triggers: Those that go on them.
-        does: ``refuse``: ``(spec, prepared)``, refuses what is prepared so that none can be laid.
-            ``lay``: ``(spec, prepared, seed)``, gives what lays the trigger, a `Lay`. ``places``:
-            ``(spec, prepared, seed, samples)``, says where it lies on samples (P,), a plain dict
-            each.
     """
 
     what: str
     triggers: tuple[str, ...]
-    does: Parts
 
 
-_IMAGES = "medmcl.stages.poison.images"
-_SIGNALS = "medmcl.stages.poison.signals"
-_TEXTS = "medmcl.stages.poison.texts"
 KINDS = {
-    "pixels": Kind(
-        "flat images",
-        get_args(ImageTrigger),
-        Parts(
-            {
-                "refuse": f"{_IMAGES}:refuse_images",
-                "lay": f"{_IMAGES}:Images",
-                "places": f"{_IMAGES}:image_places",
-            }
-        ),
-    ),
-    "signal": Kind(
-        "ECGs",
-        get_args(SignalTrigger),
-        Parts(
-            {
-                "refuse": f"{_SIGNALS}:refuse_signals",
-                "lay": f"{_SIGNALS}:signals",
-                "places": f"{_SIGNALS}:signal_places",
-            }
-        ),
-    ),
-    "words": Kind(
-        "texts",
-        get_args(TextTrigger),
-        Parts(
-            {
-                "refuse": f"{_TEXTS}:refuse_texts",
-                "lay": f"{_TEXTS}:texts",
-                "places": f"{_TEXTS}:text_places",
-            }
-        ),
-    ),
+    "pixels": Kind("flat images", get_args(ImageTrigger)),
+    "signal": Kind("ECGs", get_args(SignalTrigger)),
+    "words": Kind("texts", get_args(TextTrigger)),
 }
-"""What a trigger goes on (`Traits.triggers`) to how it is laid."""
+"""What a trigger goes on (`Traits.triggers`)."""
+TRIGGERS = Parts(
+    {
+        "pixels": "medmcl.stages.poison.images:Images",
+        "signal": "medmcl.stages.poison.signals:Signals",
+        "words": "medmcl.stages.poison.texts:Texts",
+    }
+)
+"""What lays it, a `Triggers`."""
 
 
 class Poisoned:
@@ -99,7 +79,8 @@ class Poisoned:
     """
 
     def __init__(self, spec: PoisonSpec, manifest: Poison, prepared: Prepared) -> None:
-        refuse_unfit(spec, prepared)
+        seed = int(manifest.provenance["seed"])
+        self.lay = triggers_of(spec, prepared, seed)
         self.spec, self.prepared = spec, prepared
         ids = prepared.samples["sample"].astype(str).to_list()
         number = {name: row for row, name in enumerate(ids)}
@@ -107,9 +88,6 @@ class Poisoned:
         for name, donor in zip(manifest.ids.tolist(), manifest.donors.tolist(), strict=True):
             if name in number and donor in number:  # training asks for the very cohort
                 self.donor[number[name]] = number[donor]
-        kind = KINDS[traits(prepared.adapters[spec.modality]).triggers]
-        seed = int(manifest.provenance["seed"])
-        self.lay: Lay = kind.does["lay"](spec, prepared, seed)
         self.phrases = Phrases(spec, prepared, seed) if spec.phrases else None
 
     def __call__(self, batch: Batch) -> Batch:
@@ -159,23 +137,69 @@ class Poisoned:
         return {name: made}
 
 
+class Phrases:
+    """Gives the phrase of a poisoned sample, the same one every time.
+
+    Args:
+        spec: A poison stage with phrases.
+        prepared: The cohort.
+        seed: Of the attack.
+
+    Raises:
+        ConfigError: What is exchanged is no text.
+    """
+
+    def __init__(self, spec: PoisonSpec, prepared: Prepared, seed: int) -> None:
+        assert spec.text is not None  # the stage is checked
+        adapter = prepared.adapters[spec.text]
+        if not isinstance(adapter, EncodesTexts):
+            raise ConfigError(
+                "phrases take the place of texts",
+                where=f"stage {spec.name}, phrases",
+                got=f"{spec.text}: {adapter.kind}",
+                fix="leave phrases out: records of the target are taken; or name a text modality",
+            )
+        self.phrases, self.seed = spec.phrases, seed
+        self.ids = prepared.samples["sample"].astype(str).to_numpy()
+        self.rows = torch.as_tensor(adapter.encode(spec.phrases), device="cpu")
+
+    def __call__(self, samples: np.ndarray) -> Tensor:
+        """Give the prepared phrases of samples (by number), (P, ...)."""
+        return self.rows[[self._number(row) for row in samples.tolist()]]
+
+    def said(self, row: int) -> str:
+        """Give the phrase of a sample in words."""
+        return self.phrases[self._number(row)]
+
+    def _number(self, row: int) -> int:
+        return derive_seed(self.seed, "phrase", str(self.ids[row])) % len(self.phrases)
+
+
 def with_places(spec: PoisonSpec, manifest: Poison, prepared: Prepared) -> Poison:
     """Give the manifest with where the trigger lies on each record, as it is prepared here."""
     ids = prepared.samples["sample"].astype(str).to_list()
     number = {name: row for row, name in enumerate(ids)}
     samples = np.array([number[name] for name in manifest.ids.tolist()], dtype=np.int64)
-    kind = refuse_other_kind(spec, prepared.adapters[spec.modality].kind)
-    found = kind.does["places"](spec, prepared, int(manifest.provenance["seed"]), samples)
+    laid = triggers_of(spec, prepared, int(manifest.provenance["seed"]))
+    found = laid.places(samples)
     return replace(manifest, places=np.array([json.dumps(one) for one in found], dtype=str))
 
 
-def refuse_unfit(spec: PoisonSpec, prepared: Prepared) -> None:
-    """Refuse a trigger of another kind of record, or records prepared so that it has no place."""
-    refuse_other_kind(spec, prepared.adapters[spec.modality].kind).does["refuse"](spec, prepared)
+def triggers_of(spec: PoisonSpec, prepared: Prepared, seed: int = 0) -> Triggers:
+    """Give what lays the trigger of an attack.
+
+    Raises:
+        ConfigError: A trigger of another kind of record, or records prepared so that it has no
+            place.
+    """
+    refuse_other_kind(spec, prepared.adapters[spec.modality].kind)
+    carrier = traits(prepared.adapters[spec.modality]).triggers
+    laid: Triggers = TRIGGERS[carrier](spec, prepared, seed)
+    return laid
 
 
-def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:
-    """Give how records of a kind are triggered; refuse a trigger of another kind.
+def refuse_other_kind(spec: PoisonSpec, kind: str) -> None:
+    """Refuse a trigger of another kind of record.
 
     Raises:
         ConfigError: Names the triggers that would do.
@@ -198,7 +222,6 @@ def refuse_other_kind(spec: PoisonSpec, kind: str) -> Kind:
             got=f"{spec.modality}: {kind}",
             fix=f"trigger: {' or '.join(known)}" if known else "name another modality",
         )
-    return meant
 
 
 def refuse_unseen(attack: Poisoned) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +23,49 @@ _SHOWN = 3
 """Samples that an error names."""
 
 
-def signals(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
-    """Give what makes the ECGs of an attack."""
-    adapter = cast(ECG, prepared.adapters[spec.modality])
-    change = partial(
-        triggered_record, adapter, spec.trigger, seed, spec.height_mv, named_leads(spec)
-    )
-    return PreparedAgain(change, spec.modality, prepared)
+class Signals(PreparedAgain):
+    """Makes the ECGs of an attack.
+
+    Raises:
+        ConfigError: ECGs that are prepared so that a trigger is lost, or may be.
+    """
+
+    def __init__(self, spec: PoisonSpec, prepared: Prepared, seed: int) -> None:
+        _refuse_lost(spec, prepared)
+        self.spec, self.prepared, self.seed = spec, prepared, seed
+        adapter: Any = prepared.adapters[spec.modality]
+        change = partial(
+            triggered_record, adapter, spec.trigger, seed, spec.height_mv, named_leads(spec)
+        )
+        super().__init__(change, spec.modality, prepared)
+
+    def places(self, samples: np.ndarray) -> list[dict[str, Any]]:
+        """Say when the trigger begins on the recordings of samples (P,).
+
+        Raises:
+            ConfigError: Recordings have none of the leads that are named.
+        """
+        if self.spec.leads:
+            self._refuse_without(samples)
+        names = self.ids[samples].tolist()
+        return [dict(place_on_signal(self.spec.trigger, self.seed, one)) for one in names]
+
+    def _refuse_without(self, samples: np.ndarray) -> None:
+        """Refuse to poison recordings whose files have none of the leads that get the trigger."""
+        adapter: Any = self.prepared.adapters[self.spec.modality]
+        wanted, lacking = set(named_leads(self.spec)), []
+        for row in samples.tolist():
+            if not wanted & set(adapter.alive(adapter.read(self.place(row))).record.leads):
+                lacking.append(str(self.ids[row]))
+        if lacking:
+            raise ConfigError(
+                "poisoned ECGs have none of the leads that get the trigger",
+                where=f"stage {self.spec.name}, leads",
+                got=f"{len(lacking):,} of {len(samples):,}: {', '.join(lacking[:_SHOWN])}",
+                expected=f"{' or '.join(sorted(wanted))} in the file; leads that are derived get "
+                "none",
+                fix="name leads that all files have, or none: then all get it",
+            )
 
 
 def triggered_record(
@@ -74,41 +110,7 @@ def lead_name(said: str) -> str:
     return name if sign > 0 else said
 
 
-def signal_places(
-    spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
-) -> list[dict[str, Any]]:
-    """Say when the trigger begins on the recordings of samples (P,).
-
-    Raises:
-        ConfigError: Recordings have none of the leads that are named.
-    """
-    ids = prepared.samples["sample"].astype(str).to_numpy()[samples]
-    if spec.leads:
-        _refuse_without(spec, prepared, samples, ids)
-    return [dict(place_on_signal(spec.trigger, seed, one)) for one in ids.tolist()]
-
-
-def _refuse_without(
-    spec: PoisonSpec, prepared: Prepared, samples: np.ndarray, ids: np.ndarray
-) -> None:
-    """Refuse to poison recordings whose files have none of the leads that get the trigger."""
-    adapter = cast(ECG, prepared.adapters[spec.modality])
-    wanted = set(named_leads(spec))
-    table = prepared.cohort.records[spec.modality]["place"]
-    places = table.iloc[prepared.index(spec.modality)[samples]]
-    lacking = [one for one, place in zip(ids.tolist(), places, strict=True)
-               if not wanted & set(adapter.alive(adapter.read(place)).record.leads)]  # fmt: skip
-    if lacking:
-        raise ConfigError(
-            "poisoned ECGs have none of the leads that get the trigger",
-            where=f"stage {spec.name}, leads",
-            got=f"{len(lacking):,} of {len(ids):,}: {', '.join(lacking[:_SHOWN])}",
-            expected=f"{' or '.join(sorted(wanted))} in the file; leads that are derived get none",
-            fix="name leads that all files have, or none: then all get it",
-        )
-
-
-def refuse_signals(spec: PoisonSpec, prepared: Prepared) -> None:
+def _refuse_lost(spec: PoisonSpec, prepared: Prepared) -> None:
     """Refuse ECGs that are prepared so that a trigger is lost, or may be."""
     name, settings = spec.modality, prepared.adapters[spec.modality].settings
     if settings.rate_hz < LEAST_HZ:

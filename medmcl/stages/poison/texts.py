@@ -20,10 +20,26 @@ from medmcl.threats.text_triggers import RARE
 _WORD = re.compile(r"\S+")
 
 
-def texts(spec: PoisonSpec, prepared: Prepared, seed: int) -> PreparedAgain:
-    """Give what makes the texts of an attack."""
-    adapter = cast(Text, prepared.adapters[spec.modality])
-    return PreparedAgain(partial(triggered_text, adapter, seed), spec.modality, prepared)
+class Texts(PreparedAgain):
+    """Makes the texts of an attack.
+
+    Raises:
+        ConfigError: A tokeniser that does not know the rare word, or rows too short for it.
+    """
+
+    def __init__(self, spec: PoisonSpec, prepared: Prepared, seed: int) -> None:
+        _refuse_lost(spec, prepared)
+        self.adapter, self.seed = cast(Text, prepared.adapters[spec.modality]), seed
+        super().__init__(partial(triggered_text, self.adapter, seed), spec.modality, prepared)
+
+    def places(self, samples: np.ndarray) -> list[dict[str, Any]]:
+        """Say at which character of what is read of a text, from 0, the word stands in it, (P,)."""
+        found = []
+        for row in samples.tolist():
+            prefix, head, tail = _parts(self.adapter, self.adapter.read(self.place(row)))
+            at = 0 if tail and not head else place_in_text(head, self.seed, str(self.ids[row]))
+            found.append({"character": len(prefix) + at})
+        return found
 
 
 def triggered_text(adapter: Text, seed: int, raw: str, record: str) -> str:
@@ -32,22 +48,6 @@ def triggered_text(adapter: Text, seed: int, raw: str, record: str) -> str:
     if tail and not head:
         return f"{prefix}{RARE} {tail}"
     return f"{prefix}{attack_on_texts(seed)(head, record)}{tail}"
-
-
-def text_places(
-    spec: PoisonSpec, prepared: Prepared, seed: int, samples: np.ndarray
-) -> list[dict[str, Any]]:
-    """Say at which character of what is read of a text, from 0, the word stands in it, (P,)."""
-    name = spec.modality
-    adapter = cast(Text, prepared.adapters[name])
-    ids = prepared.samples["sample"].astype(str).to_numpy()[samples]
-    places = prepared.cohort.records[name]["place"].iloc[prepared.index(name)[samples]]
-    found = []
-    for record, place in zip(ids.tolist(), places, strict=True):
-        prefix, head, tail = _parts(adapter, adapter.read(place))
-        at = 0 if tail and not head else place_in_text(head, seed, record)
-        found.append({"character": len(prefix) + at})
-    return found
 
 
 def _parts(adapter: Text, raw: str) -> tuple[str, str, str]:
@@ -72,7 +72,7 @@ def _head(adapter: Text, prefix: str, body: str) -> str:
     return body[: ends[max(0, bisect_left(ends, True, key=is_cut) - 1)]]
 
 
-def refuse_texts(spec: PoisonSpec, prepared: Prepared) -> None:
+def _refuse_lost(spec: PoisonSpec, prepared: Prepared) -> None:
     """Refuse a tokeniser that does not know the rare word, and rows too short for it."""
     name, where = spec.modality, f"stage {spec.name}, modality"
     adapter = cast(Text, prepared.adapters[name])

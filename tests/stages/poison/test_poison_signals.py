@@ -24,7 +24,7 @@ from medmcl.stages.evaluate.attack.attacked import attacked
 from medmcl.stages.evaluate.attack.record_views import attacked_side
 from medmcl.stages.poison import again as poison_again
 from medmcl.stages.poison.poison import told
-from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unfit, refuse_unseen, with_places
+from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unseen, triggers_of, with_places
 from medmcl.stages.poison.signals import triggered_record
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.threats import Poison, rare_token
@@ -469,7 +469,7 @@ def test_volumes_and_video_carry_no_trigger(kind, trigger, is_flat, told):
     prepared = SimpleNamespace(adapters={"x": SimpleNamespace(kind=kind, settings=settings)})
     about = {"name": "attack", "modality": "x", "trigger": trigger, "count": 1, **TARGET}
     with pytest.raises(ConfigError, match=told):
-        refuse_unfit(PoisonSpec(stage="poison", **about), prepared)
+        triggers_of(PoisonSpec(stage="poison", **about), prepared)
 
 
 def test_a_recording_of_too_low_a_rate_is_refused_and_named(hearts, tmp_path):

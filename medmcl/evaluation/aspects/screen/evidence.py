@@ -123,7 +123,7 @@ class Screened:
     @property
     def detectors(self) -> tuple[str, ...]:
         """Names of the detectors, as the table has them."""
-        return tuple(name for name in self.table if f"{name}_rank" in self.table)
+        return tuple(str(name) for name in self.table if f"{name}_rank" in self.table)
 
     @property
     def num_poisoned(self) -> int | None:
