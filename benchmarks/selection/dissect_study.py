@@ -186,7 +186,7 @@ def trained(work: Path, asked: dict[str, Any]) -> tuple[Run, Witness]:
     is_full = asked["arm"] == "full"
     if not is_full:
         settings["stages.contrast.selector"] = {
-            **SELECTORS[asked["arm"]], "pair": PAIR, "ratio": asked["ratio"],
+            **SELECTORS[asked["arm"]], "pair": PAIR, "share": asked["ratio"],
         }  # fmt: skip
     witness = Witness()
     with witness.watching(), patch.object(pretrain, "write_run_report", lambda *_: None):

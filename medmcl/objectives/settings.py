@@ -70,7 +70,7 @@ class DecoderSettings(Config):
     """Width of a block's hidden layer over its width (He et al. 2022)."""
 
 
-class SeveralSettings(Config):
+class MultiwaySettings(Config):
     """Which modalities are taken together."""
 
     modalities: tuple[str, ...] | Literal["all"] = "all"
@@ -170,7 +170,7 @@ class SupervisedSettings(Config):
         return (value,) if isinstance(value, str) else value
 
 
-class SymileSettings(SeveralSettings):
+class SymileSettings(MultiwaySettings):
     """What is taken together, and how."""
 
     negatives: Literal["shifted", "all"] = "shifted"
@@ -180,7 +180,7 @@ class SymileSettings(SeveralSettings):
     as two modalities have and the scale means the same."""
 
 
-class GramSettings(SeveralSettings):
+class GramSettings(MultiwaySettings):
     """What is taken together, and how."""
 
     anchor: str | None = None
@@ -191,7 +191,7 @@ class GramSettings(SeveralSettings):
     eps: float = Field(default=EPS, gt=0)
 
 
-class CentroBindSettings(SeveralSettings):
+class CentroBindSettings(MultiwaySettings):
     """What is aligned. ``modalities``: rows with two of them or more are charged for."""
 
 

@@ -37,7 +37,7 @@ class Choice:
     and ``seed``.
 
     Args:
-        ratio: Share of a batch to keep, in (0, 1]; rounded down, but never to none.
+        share: Share of a batch to keep, in (0, 1]; rounded down, but never to none.
         samples: Samples of the cohort; None if not known.
         seed: Of what is left to chance.
 
@@ -50,10 +50,10 @@ class Choice:
     Settings: ClassVar[type[SelectorSettings]]
     reads: ClassVar[Literal["correlation", "loss"]] = "correlation"
 
-    def __init__(self, ratio: float = 0.5, *, samples: int | None = None, seed: int = 0) -> None:
-        if not 0 < ratio <= 1:
-            raise MedmclError("ratio must lie in (0, 1]", got=ratio)
-        self.ratio, self.samples, self.seed = ratio, samples, seed
+    def __init__(self, share: float = 0.5, *, samples: int | None = None, seed: int = 0) -> None:
+        if not 0 < share <= 1:
+            raise MedmclError("share must lie in (0, 1]", got=share)
+        self.share, self.samples, self.seed = share, samples, seed
 
     def select(self, ids: Values, values: Values, epoch: int) -> Tensor:
         """Choose rows of one batch.
@@ -85,7 +85,7 @@ class Choice:
 
     def count(self, rows: int, sound: int) -> int:
         """How many of a batch of ``rows`` to keep if ``sound`` of them can be."""
-        return min(max(1, math.floor(self.ratio * rows + 1e-9)), sound)
+        return min(max(1, math.floor(self.share * rows + 1e-9)), sound)
 
     def chance(self, ids: np.ndarray, epoch: int) -> np.ndarray:
         """A number for each sample and epoch that looks random, (B,) uint64."""

@@ -38,7 +38,7 @@ class Differential(Choice):
 
     Args:
         mode: ``warmup`` or ``momentum``.
-        ratio: Share of a batch to keep, in (0, 1]; rounded down, but never to none.
+        share: Share of a batch to keep, in (0, 1]; rounded down, but never to none.
         warmup_epochs: Epochs of the warm-up; of ``warmup`` only.
         beta: Share of the old in the running mean, in [0, 1); of ``momentum`` only.
         first_epoch: What to train on while there is no history (epoch 0; all of the warm-up):
@@ -62,7 +62,7 @@ class Differential(Choice):
     def __init__(
         self,
         mode: Mode = "warmup",
-        ratio: float = 0.5,
+        share: float = 0.5,
         warmup_epochs: int = 5,
         beta: float = 0.9,
         first_epoch: FirstEpoch = "random",
@@ -70,7 +70,7 @@ class Differential(Choice):
         samples: int | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(ratio, samples=samples, seed=seed)
+        super().__init__(share, samples=samples, seed=seed)
         for name, value, known in (("mode", mode, Mode), ("first_epoch", first_epoch, FirstEpoch)):
             if value not in get_args(known):
                 raise MedmclError(f"unknown {name}", got=value, expected=", ".join(get_args(known)))

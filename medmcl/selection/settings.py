@@ -145,7 +145,7 @@ class SelectorSettings(Config):
     kind: str
     pair: tuple[str, str]
     """The two modalities by which a row is judged."""
-    ratio: float = Field(default=0.5, gt=0, le=1)
+    share: float = Field(default=0.5, gt=0, le=1)
     """Share of a batch that is kept."""
 
 

@@ -49,7 +49,7 @@ def test_loss_selectors_equal_the_published_code(dissect, strategy):
     for number in range(2):
         seen = step(dissect, strategy, number)
         losses = pair_losses(seen["image_features"], seen["text_features"], 0.07)
-        kept = SELECTORS[strategy](ratio=0.25).select(seen["sample_index"], losses, 0)
+        kept = SELECTORS[strategy](share=0.25).select(seen["sample_index"], losses, 0)
         assert set(kept.tolist()) == set(seen["selected_positions"].tolist())
 
 
@@ -99,7 +99,7 @@ def test_the_order_of_rows_changes_nothing(name):
     """So it does not matter how a batch was dealt to ranks, ties included."""
     rng, sets = np.random.default_rng(0), []
     for order in (np.arange(40), rng.permutation(40)):
-        choice = SELECTORS[name](ratio=0.3, seed=5)
+        choice = SELECTORS[name](share=0.3, seed=5)
         values = np.repeat(np.arange(8), 5) / 10
         chosen = []
         for epoch in range(7):
@@ -131,14 +131,14 @@ def test_simple_choices_take_what_they_say():
     best = set(values.topk(10).indices.tolist())
     worst = set((-values).topk(10).indices.tolist())
     take = {
-        name: set(SELECTORS[name](ratio=0.25).select(IDS, values, 0).tolist()) for name in SELECTORS
+        name: set(SELECTORS[name](share=0.25).select(IDS, values, 0).tolist()) for name in SELECTORS
     }
     assert take["clip_score"] == take["big_loss"] == best
     assert take["small_loss"] == worst
 
 
 def test_chance_is_even_and_new_in_every_epoch():
-    choice, times = SELECTORS["random"](ratio=0.25), np.zeros(400)
+    choice, times = SELECTORS["random"](share=0.25), np.zeros(400)
     for epoch in range(200):
         times[choice.select(np.arange(400), np.zeros(400), epoch).numpy()] += 1
     assert abs(times.mean() - 50) < 1e-9
@@ -150,7 +150,7 @@ def test_chance_is_even_and_new_in_every_epoch():
 def test_rows_that_are_not_finite_are_neither_kept_nor_learned(name):
     values = torch.linspace(0.1, 0.9, 40)
     values[::2] = math.nan
-    choice = SELECTORS[name](ratio=0.9)
+    choice = SELECTORS[name](share=0.9)
     kept = choice.select(IDS, values, 0)
     assert kept.tolist() == list(range(1, 40, 2))
     assert choice.select(IDS, torch.full((40,), math.nan), 1).tolist() == []
@@ -167,8 +167,8 @@ def test_a_sample_that_comes_twice_is_learned_once():
 
 
 def test_a_small_batch_keeps_one_row():
-    assert len(Differential(ratio=0.2).select(IDS[:3], torch.zeros(3), 0)) == 1
-    assert len(SELECTORS["random"](ratio=0.29).select(torch.arange(100), torch.zeros(100), 0)) == 29
+    assert len(Differential(share=0.2).select(IDS[:3], torch.zeros(3), 0)) == 1
+    assert len(SELECTORS["random"](share=0.29).select(torch.arange(100), torch.zeros(100), 0)) == 29
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_small_batch_keeps_one_row():
     [
         (lambda: Differential("both"), "unknown mode"),
         (lambda: Differential(first_epoch="none"), "unknown first_epoch"),
-        (lambda: Differential(ratio=0), "ratio must lie"),
+        (lambda: Differential(share=0), "share must lie"),
         (lambda: Differential(beta=1.0), "beta must lie"),
         (lambda: Differential(warmup_epochs=0), "at least 1 epoch"),
         (lambda: Differential().select(IDS, torch.full((40,), 30.0), 0), "raw cosine"),

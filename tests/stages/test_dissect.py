@@ -50,12 +50,12 @@ def test_half_of_each_batch_takes_the_step_and_history_is_kept(squares, tmp_path
     [
         ({"kind": "random", "mode": "momentum"}, "unknown key 'stages.contrast.selector.mode'"),
         ({"pair": ["picture", "words"]}, "unknown tower 'words'"),
-        ({"ratio": 0}, "ratio"),
+        ({"share": 0}, "share"),
         ({"kind": "diferential"}, "differential"),
     ],
 )
 def test_a_selector_that_cannot_be_used_is_refused(squares, tmp_path, change, words):
-    plain = {"kind": "differential", "pair": ["picture", "caption"], "ratio": 0.5}
+    plain = {"kind": "differential", "pair": ["picture", "caption"], "share": 0.5}
     own = {key: value for key, value in SMALL.items() if ".selector" not in key}
     with pytest.raises(ConfigError) as error:
         medmcl.pretrain(

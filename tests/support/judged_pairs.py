@@ -55,7 +55,7 @@ def selector(kind="differential", own=None, **settings):
     """A selector of these pairs."""
     if kind == "differential":
         settings = {"mode": "momentum", "samples": SAMPLES, **settings}
-    choice = SELECTORS[kind](ratio=settings.pop("ratio", 0.5), seed=9, **settings)
+    choice = SELECTORS[kind](share=settings.pop("share", 0.5), seed=9, **settings)
     return Online(
         choice, ("image", "text"), lambda batch: batch,
         (lambda: float(own.objectives["align"].scale().detach())) if own else lambda: 10.0,

@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import ModelShape
-from medmcl.objectives.multiway.multiway import Several
+from medmcl.objectives.multiway.multiway import Multiway
 from medmcl.objectives.pairwise.chance import info_nce_chance
 from medmcl.objectives.pairwise.contrastive import info_nce
 from medmcl.objectives.pairwise.cross_modal import require_pooled
 from medmcl.objectives.settings import CentroBindSettings
 
 
-class CentroBind(Several):
+class CentroBind(Multiway):
     """Charges for every modality against the mean point of the other present ones.
 
     Sees: what a modality shares with the others on average; needs no middle modality, and uses

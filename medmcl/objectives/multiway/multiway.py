@@ -16,18 +16,18 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives.pairwise.contrastive import widen
 from medmcl.objectives.pairwise.cross_modal import require_pooled
 from medmcl.objectives.pairwise.scale import LogitScale
-from medmcl.objectives.settings import SeveralSettings
+from medmcl.objectives.settings import MultiwaySettings
 
 Many = Sequence[Tensor] | Mapping[str, Tensor]
 
 
-class Several(nn.Module):
+class Multiway(nn.Module):
     """What every objective over many modalities has: their names, one view, one scale."""
 
     across_ranks: Literal["gather", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
 
-    def __init__(self, settings: SeveralSettings, shape: ModelShape) -> None:
+    def __init__(self, settings: MultiwaySettings, shape: ModelShape) -> None:
         super().__init__()
         self.names = named_modalities(settings, shape)
         self.views: tuple[str, ...] = (settings.view,)
@@ -72,7 +72,7 @@ def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
     return functional.normalize(whole, dim=-1) if normalise else whole
 
 
-def named_modalities(settings: SeveralSettings, shape: ModelShape) -> tuple[str, ...]:
+def named_modalities(settings: MultiwaySettings, shape: ModelShape) -> tuple[str, ...]:
     """Modalities that are taken together; `ConfigError` if one has no tower or stands twice."""
     if settings.modalities == "all":
         names = tuple(shape.inputs)

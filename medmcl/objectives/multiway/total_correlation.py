@@ -15,7 +15,7 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.objectives.multiway.multiway import (
     Many,
-    Several,
+    Multiway,
     stacked,
 )
 from medmcl.objectives.pairwise.chance import info_nce_chance
@@ -96,7 +96,7 @@ def _against_all(points: Tensor, anchor: int, scale: Tensor) -> tuple[Tensor, Te
     return scale * (points[anchor] @ tuples.T), step * torch.arange(rows, device=points.device)
 
 
-class Symile(Several):
+class Symile(Multiway):
     """Charges for all modalities together, over the rows that have every one of them.
 
     Sees: everything they share, also what shows in no pair (with c = a xor b, any two are

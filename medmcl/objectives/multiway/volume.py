@@ -14,7 +14,7 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.objectives.multiway.multiway import (
     Many,
-    Several,
+    Multiway,
     stacked,
 )
 from medmcl.objectives.pairwise.chance import info_nce_chance
@@ -102,7 +102,7 @@ def _volumes(similarity: Tensor, others: Tensor, eps: float) -> Tensor:
     return (base * height.sqrt()).to(similarity.dtype)
 
 
-class Gram(Several):
+class Gram(Multiway):
     """Charges for all modalities together by their volume, over the rows that have every one.
 
     Sees: whether M vectors lie in a common plane, so also what shows in no pair. Cannot: tell a

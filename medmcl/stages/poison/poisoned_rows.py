@@ -192,14 +192,13 @@ def triggers_of(spec: PoisonSpec, prepared: Prepared, seed: int = 0) -> Triggers
         ConfigError: A trigger of another kind of record, or records prepared so that it has no
             place.
     """
-    refuse_other_kind(spec, prepared.adapters[spec.modality].kind)
-    carrier = traits(prepared.adapters[spec.modality]).triggers
+    carrier = refuse_other_kind(spec, prepared.adapters[spec.modality].kind)
     laid: Triggers = TRIGGERS[carrier](spec, prepared, seed)
     return laid
 
 
-def refuse_other_kind(spec: PoisonSpec, kind: str) -> None:
-    """Refuse a trigger of another kind of record.
+def refuse_other_kind(spec: PoisonSpec, kind: str) -> str:
+    """Give what a kind of record carries triggers on; refuse a trigger of another kind.
 
     Raises:
         ConfigError: Names the triggers that would do.
@@ -212,16 +211,17 @@ def refuse_other_kind(spec: PoisonSpec, kind: str) -> None:
             expected=", ".join(kind for kind in ADAPTERS if traits(ADAPTERS[kind]).triggers),
             fix="name another modality",
         )
-    meant = next(one for one in KINDS.values() if spec.trigger in one.triggers)
-    own = KINDS.get(traits(ADAPTERS[kind]).triggers)
-    if own is not meant:
-        known = () if own is None else own.triggers
+    carrier = traits(ADAPTERS[kind]).triggers
+    meant = next(name for name, one in KINDS.items() if spec.trigger in one.triggers)
+    if carrier != meant:
+        known = KINDS[carrier].triggers if carrier else ()
         raise ConfigError(
-            f"the trigger {spec.trigger} goes on {meant.what}",
+            f"the trigger {spec.trigger} goes on {KINDS[meant].what}",
             where=f"stage {spec.name}, trigger",
             got=f"{spec.modality}: {kind}",
             fix=f"trigger: {' or '.join(known)}" if known else "name another modality",
         )
+    return carrier
 
 
 def refuse_unseen(attack: Poisoned) -> None:

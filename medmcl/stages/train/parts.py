@@ -48,7 +48,7 @@ def refuse_empty_parts(spec: TrainSpec, batch_size: int, ranks: int) -> None:
     """
     kept = batch_size
     if spec.selector is not None:
-        kept = max(1, math.floor(spec.selector.ratio * batch_size + 1e-9))
+        kept = max(1, math.floor(spec.selector.share * batch_size + 1e-9))
     rows = kept // ranks
     if spec.accumulate <= max(1, rows):
         return

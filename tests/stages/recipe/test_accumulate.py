@@ -49,7 +49,7 @@ def train(squares, out, more=None, **stage):
 
 
 def test_three_parts_train_like_the_whole_batch(squares, tmp_path):
-    selector = {"kind": "clip_score", "pair": ["picture", "caption"], "ratio": 0.7}
+    selector = {"kind": "clip_score", "pair": ["picture", "caption"], "share": 0.7}
     whole, weights = train(squares, tmp_path / "whole", selector=selector)
     parts, others = train(squares, tmp_path / "parts", selector=selector, accumulate=3)
     assert len(whole) == len(parts) > 4
@@ -85,7 +85,7 @@ def test_the_smallest_batch_of_a_process_says_how_many_parts_there_can_be(
     spec = read_recipe("clip_toy").stages[0].model_copy(update={"accumulate": parts})
     if ratio is not None:
         chosen = read_recipe("dissect_toy").stages[0].selector
-        spec = spec.model_copy(update={"selector": chosen.model_copy(update={"ratio": ratio})})
+        spec = spec.model_copy(update={"selector": chosen.model_copy(update={"share": ratio})})
     if parts <= most:
         refuse_empty_parts(spec, 10, ranks)
         return

@@ -32,7 +32,7 @@ from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.train.models import scale_of
 from medmcl.stages.train.train_filter import kept_rows
 
-SEEING = {"kind": "differential", "pair": ["picture", "caption"], "ratio": 1.0, "warmup_epochs": 9}
+SEEING = {"kind": "differential", "pair": ["picture", "caption"], "share": 1.0, "warmup_epochs": 9}
 """Keeps every row, and its history tells which rows a stage was shown."""
 SMALL = {
     **small_squares.SMALL,
