@@ -71,6 +71,8 @@ class Parts(MutableMapping[str, Any]):
             where they stand apart from what is heavy to import.
         group: Entry points by which an installed package adds parts, name = ``module:Name``; their
             settings are the attribute ``Settings`` of the part.
+        settings: Module where the settings of ``Name`` stand as ``NameSettings``, of all parts of
+            which ``homes`` does not say it; none stand apart if not given.
 
     Attributes:
         settings: Name to the model of what can be set, without importing a part whose settings
@@ -78,8 +80,15 @@ class Parts(MutableMapping[str, Any]):
         group: Group of the entry points; empty: nothing comes from outside.
     """
 
-    def __init__(self, homes: Mapping[str, str | tuple[str, str]], group: str = "") -> None:
-        self._own: dict[str, Any] = dict(homes)
+    def __init__(
+        self, homes: Mapping[str, str | tuple[str, str]], group: str = "", settings: str = ""
+    ) -> None:
+        self._own: dict[str, Any] = {
+            name: (home, f"{settings}:{home.partition(':')[2]}Settings")
+            if settings and isinstance(home, str)
+            else home
+            for name, home in homes.items()
+        }
         self.group = group
         self.settings: Mapping[str, Any] = _Settings(self)
 

@@ -21,55 +21,35 @@ if TYPE_CHECKING:
 _SETTINGS = "medmcl.encoders.settings"
 ENCODERS = Parts(
     {
-        "ecg_vit": ("medmcl.encoders.signal.vit:ECGViT", f"{_SETTINGS}:ECGViTSettings"),
-        "resnet1d": ("medmcl.encoders.signal.resnet1d:ResNet1d", f"{_SETTINGS}:ResNet1dSettings"),
-        "timm": ("medmcl.encoders.image.timm_image:TimmImage", f"{_SETTINGS}:TimmImageSettings"),
-        "small_cnn": ("medmcl.encoders.image.small_cnn:SmallCNN", f"{_SETTINGS}:SmallCNNSettings"),
-        "monai3d": ("medmcl.encoders.image.monai3d:Monai3d", f"{_SETTINGS}:Monai3dSettings"),
-        "cine": ("medmcl.encoders.image.cine:Cine", f"{_SETTINGS}:CineSettings"),
-        "text_transformer": (
-            "medmcl.encoders.text.transformer:TextTransformer",
-            f"{_SETTINGS}:TextTransformerSettings",
-        ),
-        "clip_text": ("medmcl.encoders.text.clip:ClipText", f"{_SETTINGS}:ClipTextSettings"),
-        "hf_text": ("medmcl.encoders.text.hf:HFText", f"{_SETTINGS}:HFTextSettings"),
-        "tabular_mlp": (
-            "medmcl.encoders.tabular_mlp:TabularMLP",
-            f"{_SETTINGS}:TabularMLPSettings",
-        ),
-        "code_transformer": (
-            "medmcl.encoders.codes.transformer:CodeTransformer",
-            f"{_SETTINGS}:CodeTransformerSettings",
-        ),
-        "lookup": ("medmcl.encoders.codes.lookup:Lookup", f"{_SETTINGS}:LookupSettings"),
-        "brainnet_cnn": (
-            "medmcl.encoders.graph.brainnet_cnn:BrainNetCNN",
-            f"{_SETTINGS}:BrainNetCNNSettings",
-        ),
+        "ecg_vit": "medmcl.encoders.signal.vit:ECGViT",
+        "resnet1d": "medmcl.encoders.signal.resnet1d:ResNet1d",
+        "timm": "medmcl.encoders.image.timm_image:TimmImage",
+        "small_cnn": "medmcl.encoders.image.small_cnn:SmallCNN",
+        "monai3d": "medmcl.encoders.image.monai3d:Monai3d",
+        "cine": "medmcl.encoders.image.cine:Cine",
+        "text_transformer": "medmcl.encoders.text.transformer:TextTransformer",
+        "clip_text": "medmcl.encoders.text.clip:ClipText",
+        "hf_text": "medmcl.encoders.text.hf:HFText",
+        "tabular_mlp": "medmcl.encoders.tabular_mlp:TabularMLP",
+        "code_transformer": "medmcl.encoders.codes.transformer:CodeTransformer",
+        "lookup": "medmcl.encoders.codes.lookup:Lookup",
+        "brainnet_cnn": "medmcl.encoders.graph.brainnet_cnn:BrainNetCNN",
         "graph_pyg": ("medmcl.encoders.graph.pyg:GraphPyG", f"{_SETTINGS}:NetworkSettings"),
         "graph_dense": ("medmcl.encoders.graph.dense:GraphDense", f"{_SETTINGS}:NetworkSettings"),
-        "snp_pathway": (
-            "medmcl.encoders.genetics.snp_pathway:SNPPathway",
-            f"{_SETTINGS}:SNPPathwaySettings",
-        ),
+        "snp_pathway": "medmcl.encoders.genetics.snp_pathway:SNPPathway",
     },
     group="medmcl.encoders",
+    settings=_SETTINGS,
 )
 
-_SHARED = "medmcl.encoders.shared.settings"
 INPUT_PROJECTIONS = Parts(
     {
-        "patches": (
-            "medmcl.encoders.shared.input_projections:Patches",
-            f"{_SHARED}:PatchesSettings",
-        ),
-        "table": ("medmcl.encoders.shared.input_projections:Table", f"{_SHARED}:TableSettings"),
-        "signal": ("medmcl.encoders.shared.input_projections:Signal", f"{_SHARED}:SignalSettings"),
-        "encoder": (
-            "medmcl.encoders.shared.input_projections:AnyEncoder",
-            f"{_SHARED}:AnyEncoderSettings",
-        ),
-    }
+        "patches": "medmcl.encoders.shared.input_projections:Patches",
+        "table": "medmcl.encoders.shared.input_projections:Table",
+        "signal": "medmcl.encoders.shared.input_projections:Signal",
+        "encoder": "medmcl.encoders.shared.input_projections:AnyEncoder",
+    },
+    settings="medmcl.encoders.shared.settings",
 )
 """How a modality enters a shared tower."""
 BY_KIND = {"image": "patches", "cmr": "patches", "text": "table", "ecg": "signal"}

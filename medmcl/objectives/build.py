@@ -16,33 +16,21 @@ from medmcl.core.lazy import Parts
 if TYPE_CHECKING:
     from torch import nn
 
-_SETTINGS = "medmcl.objectives.settings"
 OBJECTIVES = Parts(
     {
-        "cross_modal": (
-            "medmcl.objectives.pairwise.cross_modal:CrossModal",
-            f"{_SETTINGS}:CrossModalSettings",
-        ),
-        "in_modal": ("medmcl.objectives.pairwise.in_modal:InModal", f"{_SETTINGS}:InModalSettings"),
-        "masked": ("medmcl.objectives.masked.masked:Masked", f"{_SETTINGS}:MaskedSettings"),
-        "supervised": (
-            "medmcl.objectives.supervised.supervised:Supervised",
-            f"{_SETTINGS}:SupervisedSettings",
-        ),
-        "symile": (
-            "medmcl.objectives.multiway.total_correlation:Symile",
-            f"{_SETTINGS}:SymileSettings",
-        ),
-        "gram": ("medmcl.objectives.multiway.volume:Gram", f"{_SETTINGS}:GramSettings"),
-        "centrobind": (
-            "medmcl.objectives.multiway.centroid:CentroBind",
-            f"{_SETTINGS}:CentroBindSettings",
-        ),
-        "router": ("medmcl.objectives.router:RouterBalance", f"{_SETTINGS}:RouterBalanceSettings"),
-        "par": ("medmcl.objectives.pairwise.par:Par", f"{_SETTINGS}:ParSettings"),
-        "distil": ("medmcl.objectives.pairwise.distil:Distil", f"{_SETTINGS}:DistilSettings"),
+        "cross_modal": "medmcl.objectives.pairwise.cross_modal:CrossModal",
+        "in_modal": "medmcl.objectives.pairwise.in_modal:InModal",
+        "masked": "medmcl.objectives.masked.masked:Masked",
+        "supervised": "medmcl.objectives.supervised.supervised:Supervised",
+        "symile": "medmcl.objectives.multiway.total_correlation:Symile",
+        "gram": "medmcl.objectives.multiway.volume:Gram",
+        "centrobind": "medmcl.objectives.multiway.centroid:CentroBind",
+        "router": "medmcl.objectives.router:RouterBalance",
+        "par": "medmcl.objectives.pairwise.par:Par",
+        "distil": "medmcl.objectives.pairwise.distil:Distil",
     },
     group="medmcl.objectives",
+    settings="medmcl.objectives.settings",
 )
 
 

@@ -10,31 +10,28 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 from medmcl.core.lazy import Parts
 from medmcl.selection.settings import ScoreSettings, SelectorSettings
 
-_SETTINGS, _SCORERS = "medmcl.selection.settings", "medmcl.selection.scorers"
 SCORERS = Parts(
     {
-        "clip_score": (f"{_SCORERS}:ClipScore", f"{_SETTINGS}:ClipScoreSettings"),
-        "neg_clip_loss": (f"{_SCORERS}:NegClipLoss", f"{_SETTINGS}:NegClipLossSettings"),
-        "norm_sim": (f"{_SCORERS}:NormSim", f"{_SETTINGS}:NormSimSettings"),
-        "norm_sim_dynamic": (f"{_SCORERS}:NormSimDynamic", f"{_SETTINGS}:NormSimDynamicSettings"),
+        "clip_score": "medmcl.selection.scorers:ClipScore",
+        "neg_clip_loss": "medmcl.selection.scorers:NegClipLoss",
+        "norm_sim": "medmcl.selection.scorers:NormSim",
+        "norm_sim_dynamic": "medmcl.selection.scorers:NormSimDynamic",
     },
     group="medmcl.scorers",
+    settings="medmcl.selection.settings",
 )
 """What a select stage judges a pool by: keeps the contract `Scorer`, or `ChoosesFromPool`."""
 
-_CHOICES = "medmcl.selection.choices"
 SELECTORS = Parts(
     {
-        "differential": (
-            "medmcl.selection.differential:Differential",
-            f"{_SETTINGS}:DifferentialSettings",
-        ),
-        "random": (f"{_CHOICES}:RandomChoice", f"{_SETTINGS}:RandomSettings"),
-        "small_loss": (f"{_CHOICES}:SmallLoss", f"{_SETTINGS}:SmallLossSettings"),
-        "big_loss": (f"{_CHOICES}:BigLoss", f"{_SETTINGS}:BigLossSettings"),
-        "clip_score": (f"{_CHOICES}:HighestCorrelation", f"{_SETTINGS}:HighestCorrelationSettings"),
+        "differential": "medmcl.selection.differential:Differential",
+        "random": "medmcl.selection.choices:RandomChoice",
+        "small_loss": "medmcl.selection.choices:SmallLoss",
+        "big_loss": "medmcl.selection.choices:BigLoss",
+        "clip_score": "medmcl.selection.choices:HighestCorrelation",
     },
     group="medmcl.selectors",
+    settings="medmcl.selection.settings",
 )
 """What a train stage chooses rows of each batch by: a `medmcl.selection.choices.Choice`."""
 

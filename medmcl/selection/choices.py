@@ -22,7 +22,7 @@ from medmcl.core.rng import derive_seed
 from medmcl.selection.settings import (
     BigLossSettings,
     HighestCorrelationSettings,
-    RandomSettings,
+    RandomChoiceSettings,
     SelectorSettings,
     SmallLossSettings,
 )
@@ -108,7 +108,7 @@ class Choice:
 class RandomChoice(Choice):
     """Keeps rows at random; others in every epoch."""
 
-    Settings = RandomSettings
+    Settings = RandomChoiceSettings
 
     def scores(self, values: np.ndarray) -> np.ndarray:
         """All alike, so chance decides."""

@@ -164,7 +164,7 @@ class DifferentialSettings(SelectorSettings):
     ``official`` code, which begins the momentum version with the pairs that fit worst."""
 
 
-class RandomSettings(SelectorSettings):
+class RandomChoiceSettings(SelectorSettings):
     """Pairs at random; others in every epoch."""
 
     kind: Literal["random"]
