@@ -9,7 +9,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.graph_rows import Graphs, pack, unpack
 from medmcl.encoders import build_encoder
-from medmcl.encoders.graph.pyg import to_pyg
+from medmcl.encoders.graph.pyg import edge_list
 from medmcl.modalities.graph.build import build_graphs
 from medmcl.modalities.graph.settings import GraphSettings
 
@@ -116,7 +116,7 @@ def test_positive_weights_give_what_the_layers_of_torch_geometric_give(conv):
     net = built("graph_pyg", one, width=4, conv=conv)
     block, states = without_shell(net.blocks[0]), torch.randn(4, R, 4).double()
     found = block(states, net.gather(one)) - states
-    data = to_pyg(pack(one), 1)
+    index, (weights,) = edge_list(one.edges)
     if conv == "gcn":
         layer = GCNConv(4, 4).double()
         layer.lin.weight, layer.bias = block.mix.weight, block.mix.bias
@@ -124,21 +124,18 @@ def test_positive_weights_give_what_the_layers_of_torch_geometric_give(conv):
         layer = GraphConv(4, 4, aggr="mean").double()
         layer.lin_rel.weight, layer.lin_rel.bias = block.mix.weight, block.mix.bias
         layer.lin_root.weight = block.own.weight
-    expected = layer(states.reshape(-1, 4), data.edge_index, data.edge_attr[:, 0]).relu()
+    expected = layer(states.reshape(-1, 4), index, weights).relu()
     torch.testing.assert_close(found.reshape(-1, 4), expected)
 
 
-def test_a_pyg_batch_holds_nodes_signed_edges_and_presence():
-    one = graphs(2)
-    data = to_pyg(pack(one), 2)
-    assert data.num_graphs == 4
-    assert torch.equal(data.x.reshape(4, R, 3), one.nodes)
-    assert data.present.sum() == 4 * R - 1
-    assert data.num_edges == (one.edges != 0).any(dim=1).sum()
-    source, target = data[1].edge_index
-    assert torch.equal(data[1].edge_attr, one.edges[1][:, target, source].T)
-    assert not data.has_self_loops()
-    assert (data.edge_attr < 0).any()
+def test_the_edges_of_a_batch_are_those_of_one_large_graph():
+    edges = graphs(2).edges
+    (source, target), weights = edge_list(edges)
+    assert len(source) == (edges != 0).any(dim=1).sum()
+    assert torch.equal(source // R, target // R)
+    assert (source != target).all()
+    assert torch.equal(weights, edges[target // R, :, target % R, source % R].T)
+    assert (weights < 0).any()
 
 
 def moved(weights, present, order):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from medmcl.core.batch import InputShape
-from medmcl.core.graph_rows import Graphs, unpack
+from medmcl.core.graph_rows import Graphs
 from medmcl.encoders.graph.network import Gather, GraphNetwork, scaled_edges
 from medmcl.encoders.settings import NetworkSettings
 
@@ -59,26 +57,3 @@ def edge_list(edges: Tensor) -> tuple[Tensor, Tensor]:
     row, target, source = (edges != 0).any(dim=1).nonzero(as_tuple=True)
     index = torch.stack([row * regions + source, row * regions + target])
     return index, edges.permute(1, 0, 2, 3)[:, row, target, source]
-
-
-def to_pyg(x: Tensor, channels: int) -> Any:
-    """Give encoder rows (B, R, 1 + C·R + F) as a ``torch_geometric.data.Batch``.
-
-    Each graph has ``x`` (R, F), ``edge_index`` (2, edges), ``edge_attr`` (edges, C) with signed
-    weights, and ``present`` (R,) bool.
-    """
-    from torch_geometric.data import Batch, Data
-
-    graphs = unpack(x, channels)
-    found = []
-    for row in range(len(x)):
-        index, weights = edge_list(graphs.edges[row : row + 1])
-        found.append(
-            Data(
-                x=graphs.nodes[row],
-                edge_index=index,
-                edge_attr=weights.T.contiguous(),
-                present=graphs.present[row],
-            )
-        )
-    return Batch.from_data_list(found)
