@@ -594,9 +594,9 @@ def _by_vector(spec: EvaluateSpec, run: Run, sources: Sources, prepared: Prepare
     if not given:
         return nobody
     if not is_another(run, prepared.cohort):
-        save_vectors(run.path, given, sources.present, prepared.splits)
+        save_vectors(run, given, sources.present, prepared.splits)
         return nobody
-    seen = seen_vectors(run.path, given, sources.present)
+    seen = seen_vectors(run, given, sources.present)
     if seen is None:
         return nobody
     return np.asarray(np.isin(prepared.subjects, prepared.subjects[seen]))

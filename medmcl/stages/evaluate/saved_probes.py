@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
@@ -22,8 +20,12 @@ from medmcl.evaluation.protocol.label_counts import LabelCounts
 from medmcl.evaluation.protocol.predicted import Given
 from medmcl.evaluation.protocol.results import COVARIATES
 from medmcl.stages.evaluate.spec import ProbeSpec
+from medmcl.stages.run.features import READING
 from medmcl.stages.run.run import Run
+from medmcl.stages.run.store import reading, refuse_schema
 
+FOLDER = "probes"
+SIMPLE = f"{FOLDER}/simple_features"
 SCHEMA = "medmcl/probe@1"
 SIMPLE_SCHEMA = "medmcl/simple-features@1"
 
@@ -115,10 +117,6 @@ def save_probes(
     Probes that hold people's rows (kNN) are not kept. ``covariates``: the modality of plain
     columns, if there is one.
     """
-    from safetensors.numpy import save
-
-    folder = run.path / "probes"
-    folder.mkdir(exist_ok=True)
     labels = None if done.setting is None else asdict(done.setting.counts_beside())
     told = {one.method: list(one.told) for one in done.tables}
     for number, (method, fitted) in enumerate(done.models.items()):
@@ -153,10 +151,9 @@ def save_probes(
             "labels": labels,
             "told": told.get(method, []),
         }
-        arrays = {k: np.ascontiguousarray(a) for k, a in fitted.model.arrays().items()}
-        stem = f"{targets.name}.{number}"
-        write_atomically(folder / f"{stem}.safetensors", save(arrays))
-        write_atomically(folder / f"{stem}.json", json.dumps(about, indent=1))
+        name = f"{FOLDER}/{targets.name}.{number}"
+        run.save_arrays(name, fitted.model.arrays())
+        run.save_tree(name, about)
 
 
 def _read_by(method: str, probe: ProbeSpec | None, covariates: str | None) -> dict[str, Any]:
@@ -172,22 +169,15 @@ def _read_by(method: str, probe: ProbeSpec | None, covariates: str | None) -> di
     }
 
 
-def save_reading(run: Run, modality: str, reading: Mapping[str, Any]) -> None:
+def save_reading(run: Run, modality: str, kept: Mapping[str, Any]) -> None:
     """Keep how covariates are read: settings and fitted state of their adapter."""
-    folder = run.path / "probes"
-    folder.mkdir(exist_ok=True)
-    write_atomically(folder / "covariates.json", json.dumps({modality: dict(reading)}, indent=1))
+    run.save_tree(READING, {modality: dict(kept)})
 
 
-def save_simple(run: Run, reading: SimpleReading) -> None:
+def save_simple(run: Run, learned: SimpleReading) -> None:
     """Keep what simple features learned from train rows."""
-    from safetensors.numpy import save
-
-    folder = run.path / "probes"
-    folder.mkdir(exist_ok=True)
-    write_atomically(folder / "simple_features.safetensors", save(reading.arrays()))
-    about = {"schema": SIMPLE_SCHEMA, **reading.about()}
-    write_atomically(folder / "simple_features.json", json.dumps(about, indent=1))
+    run.save_arrays(SIMPLE, learned.arrays())
+    run.save_tree(SIMPLE, {"schema": SIMPLE_SCHEMA, **learned.about()})
 
 
 def load_simple(run: Run, modality: str) -> SimpleReading | None:
@@ -196,19 +186,14 @@ def load_simple(run: Run, modality: str) -> SimpleReading | None:
     Raises:
         ArtefactError: A file is damaged.
     """
-    from safetensors.numpy import load_file
-
-    path = run.path / "probes" / "simple_features.json"
-    if not path.is_file():
+    file = run.path / f"{SIMPLE}.json"
+    if not file.exists():
         return None
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if about.get("schema") != SIMPLE_SCHEMA:
-            raise ValueError(f"schema {about.get('schema')}, expected {SIMPLE_SCHEMA}")
-        reading = SimpleReading.of(about, load_file(path.with_suffix(".safetensors")))
-    except Exception as error:  # damaged files raise many kinds
-        raise ArtefactError(f"is damaged: {error}", where=path) from None
-    return reading if reading.modality == modality else None
+    about = run.tree(SIMPLE)
+    with reading(file):
+        refuse_schema(about, SIMPLE_SCHEMA)
+        found = SimpleReading.of(about, run.arrays(SIMPLE) or {})
+    return found if found.modality == modality else None
 
 
 def load_probes(run: Run) -> list[SavedProbe]:
@@ -217,27 +202,14 @@ def load_probes(run: Run) -> list[SavedProbe]:
     Raises:
         ArtefactError: A file is damaged, or of a model that no installed package reads.
     """
-    from safetensors.numpy import load_file
-
     found = []
-    for path in sorted((run.path / "probes").glob("*.json")):
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            if about.get("schema") != SCHEMA:
-                continue
-            arrays = load_file(path.with_suffix(".safetensors"))
-            model = read_model(about["link"], arrays)
-            found.append(
-                SavedProbe(
-                    task=about["task"],
-                    method=about["method"],
-                    protocol=about["protocol"],
-                    model=model,
-                    about=about,
-                )
-            )
-        except ArtefactError:
-            raise
-        except Exception as error:  # damaged files raise many kinds
-            raise ArtefactError(f"is damaged: {error}", where=path) from None
+    for path in sorted((run.path / FOLDER).glob("*.json")):
+        name = f"{FOLDER}/{path.stem}"
+        about = run.tree(name)
+        if about.get("schema") != SCHEMA:
+            continue
+        with reading(path):
+            said = {key: about[key] for key in ("task", "method", "protocol")}
+            model = read_model(about["link"], run.arrays(name) or {})
+            found.append(SavedProbe(model=model, about=about, **said))
     return found

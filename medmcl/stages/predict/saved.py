@@ -8,16 +8,13 @@ beside it. No row of anybody.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmcl.core.atomic import write_atomically
 from medmcl.core.contracts import traits
-from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.models.competing import EventFree
@@ -29,6 +26,7 @@ from medmcl.evaluation.protocol.reach import RATE, ColumnReach, EmbeddingReach, 
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.stages.run.features import Cells
 from medmcl.stages.run.run import Run
+from medmcl.stages.run.store import reading, refuse_schema
 
 if TYPE_CHECKING:
     from medmcl.stages.evaluate.task_scoring import TaskScoring
@@ -115,8 +113,6 @@ class KeptPrediction:
 
     def save(self, run: Run) -> None:
         """Write it into the run, beside what other evaluate stages of it kept."""
-        from safetensors.numpy import save
-
         kept = load_prediction(run)
         for name in ("horizons", "heads", "rivals", "reach", "competing"):
             getattr(kept, name).update(getattr(self, name))
@@ -139,9 +135,8 @@ class KeptPrediction:
         for number, ((method, modality), reach) in enumerate(kept.reach.items()):
             about["reach"].append({"method": method, "modality": modality, "is": reach.about()})
             arrays |= {f"reach.{number}.{name}": one for name, one in reach.arrays().items()}
-        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        write_atomically(run.path / f"{FILE}.safetensors", content)
-        write_atomically(run.path / f"{FILE}.json", json.dumps(about, indent=1))
+        run.save_arrays(FILE, arrays)
+        run.save_tree(FILE, about)
 
 
 def horizon_years(setting: Setting) -> tuple[float, ...]:
@@ -159,21 +154,13 @@ def load_prediction(run: Run) -> KeptPrediction:
     Raises:
         ArtefactError: A file is damaged.
     """
-    from safetensors.numpy import load_file
-
-    path = run.path / f"{FILE}.json"
-    if not path.is_file():
+    file = run.path / f"{FILE}.json"
+    if not file.exists():
         return KeptPrediction()
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if about.get("schema") != SCHEMA:
-            raise ValueError(f"schema {about.get('schema')}, expected {SCHEMA}")
-        arrays = load_file(path.with_suffix(".safetensors"))
-        return _read(about, arrays)
-    except ArtefactError:
-        raise
-    except Exception as error:  # damaged files raise many kinds
-        raise ArtefactError(f"is damaged: {error}", where=path) from None
+    about = run.tree(FILE)
+    with reading(file):
+        refuse_schema(about, SCHEMA)
+        return _read(about, run.arrays(FILE) or {})
 
 
 def _read(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> KeptPrediction:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 EVALUATE_ROWS = 256
 """Samples of one forward pass."""
+READING = "probes/covariates"
+"""Where a run keeps how it reads covariates."""
 UNSCALED = (0.0, 1.0)
 """Mean and deviation of numbers that were not standardised."""
 
@@ -338,11 +340,7 @@ def _state_here(state: Mapping[str, Any], cohort: Cohort, modality: str) -> dict
 
 def kept_reading(run: Run, modality: str) -> dict[str, Any] | None:
     """How the run reads a table: settings and fitted state; None if it did not keep that."""
-    path = run.path / "probes" / "covariates.json"
-    if not path.is_file():
-        return None
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return kept.get(modality)
+    return run.tree(READING, {}).get(modality)
 
 
 def plain_view(spec: TowersSpec, prepared: Prepared) -> Callable[[Any], Any]:

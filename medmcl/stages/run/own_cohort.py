@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.errors import MedmclError
+from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.core.overrides import written
 from medmcl.data.cohort.cohort import Cohort, find_cohort, open_cohort
 from medmcl.stages.recipe.settings import only_cohort_overrides
@@ -73,12 +72,9 @@ def _sentence(own: Mapping[str, Any]) -> str:
 
 def _is_own_file(run: Run, file: Path) -> bool:
     """Whether the run was started on this very file."""
-    path = run.path / "provenance.json"
-    if not path.is_file():
-        return False
     try:
-        kept = json.loads(path.read_text(encoding="utf-8")).get(COHORT_FILE)
-    except (ValueError, AttributeError):
+        kept = run.tree("provenance", {}).get(COHORT_FILE)
+    except ArtefactError:
         return False
     return kept is not None and Path(kept) == file.resolve()
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint, read_yaml
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.data.check import lost_by_outcome
@@ -337,7 +336,7 @@ def _write_provenance(
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "parents": parents,
     }
-    write_atomically(run.path / "provenance.json", json.dumps(provenance, indent=1))
+    run.save_tree("provenance", provenance)
 
 
 def _version(package: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +22,7 @@ from medmcl.stages.evaluate.evaluate import Evaluation
 from medmcl.stages.run.outside import NOT_DECLARED
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.run import Run
+from medmcl.stages.run.store import Store
 from medmcl.stages.run.study import cost_sentence, is_another, stage_sentence, study_of
 from medmcl.stages.run.subjects_table import describe_subjects
 from medmcl.stages.train.wrecked import REMEDY
@@ -86,7 +86,7 @@ def _data(
     lines: Sequence[str],
 ) -> ReportData:
     prepared = evaluation.prepared
-    provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+    provenance = run.tree("provenance")
     provenance.pop(COHORT_FILE, None)  # a report leaves the machine
     tasks = _scored(cohort, evaluation)
     found = prepared.losses()
@@ -157,7 +157,7 @@ def _compared(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     told = ("recipe", "cohort", "config_hash", "seed")
     found = {}
     for name, path in evaluation.compared.items():
-        facts = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+        facts = Store(path).tree("provenance")
         found[name] = {"folder": str(path), **{key: facts.get(key) for key in told}}
     return found
 

@@ -33,7 +33,7 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import run_config
 from medmcl.stages.run.leaky_columns import kept_names
 from medmcl.stages.run.learners import Learners
-from medmcl.stages.run.store import Store, read_json
+from medmcl.stages.run.store import Store
 from medmcl.stages.run.train_records import save_train_records
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.stage import WRECKED, StageSpec, named
@@ -152,8 +152,7 @@ class Run(Store):
     @property
     def could_name(self) -> dict[str, list[str]]:
         """Task to the modalities that could name its outcome in training (`leaky_columns`)."""
-        path = self.path / "could_name.json"
-        return read_json(path) if path.is_file() else {}
+        return self.tree("could_name", {})
 
     @property
     def trains(self) -> bool:
@@ -173,7 +172,7 @@ class Run(Store):
     @property
     def preprocessing(self) -> dict[str, Any]:
         """Settings, fitted state and input shape of every adapter, by modality."""
-        return read_json(self.path / "preprocessing.json")
+        return self.tree("preprocessing")
 
     @property
     def shapes(self) -> dict[str, InputShape]:
@@ -187,7 +186,7 @@ class Run(Store):
     def tasks(self) -> dict[str, Targets]:
         """Tasks the run knows, without rows."""
         tasks = {}
-        for name, header in read_json(self.path / "tasks.json").items():
+        for name, header in self.tree("tasks").items():
             width = len(header["columns"])
             tasks[name] = Targets(
                 values=np.zeros((0, width)),
@@ -595,8 +594,6 @@ def source_of(cohort: Cohort, modality: str) -> dict[str, Any]:
 
 def write_run_files(run: Run, prepared: Prepared) -> None:
     """Write config, preprocessing and tasks of a run that is begun."""
-    folder = run.path
-    folder.mkdir(parents=True, exist_ok=True)
     preprocessing = {
         name: {
             "kind": adapter.kind,
@@ -607,12 +604,12 @@ def write_run_files(run: Run, prepared: Prepared) -> None:
         }
         for name, adapter in prepared.adapters.items()
     }
-    write_atomically(folder / "preprocessing.json", json.dumps(preprocessing, indent=1))
+    run.save_tree("preprocessing", preprocessing)
     headers = {}
     for name in prepared.cohort.usable_tasks:
         header = vars(replace(prepared.tasks(name))).copy()
         headers[name] = {k: v for k, v in header.items() if k not in _OF_ROWS}
-    write_atomically(folder / "tasks.json", json.dumps(headers, indent=1))
-    write_atomically(folder / "could_name.json", json.dumps(kept_names(prepared), indent=1))
-    save_train_records(folder, prepared)
-    write_atomically(folder / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
+    run.save_tree("tasks", headers)
+    run.save_tree("could_name", kept_names(prepared))
+    save_train_records(run, prepared)
+    write_atomically(run.path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.atomic import write_atomically
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
 from medmcl.stages.run.train_records import (
     PEOPLE,
     hashed_people,
-    kept_records,
+    kept_hashes,
     samples_with,
+    save_hashes,
 )
 
 FEWEST = 10
@@ -95,7 +94,7 @@ def known_again(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] |
     Returns:
         None where the run kept no records.
     """
-    kept = kept_records(run.path)
+    kept = kept_hashes(run)
     if kept is None:
         return None
     seen, alike = (np.zeros(len(prepared.splits), dtype=bool) for _ in range(2))
@@ -154,52 +153,44 @@ def _times(records: np.ndarray) -> np.ndarray:
 
 def _by_id(run: Run, prepared: Prepared) -> np.ndarray:
     """Samples of people whose ids the run kept, hashed; of train and tuning if it kept none."""
-    kept = kept_records(run.path) or {}
+    kept = kept_hashes(run) or {}
     if PEOPLE not in kept:
         return np.isin(prepared.splits, ("train", "tuning"))
     names, codes = np.unique(prepared.samples["subject"].astype(str), return_inverse=True)
     return np.asarray(np.isin(hashed_people(run.config["cohort"], names), kept[PEOPLE])[codes])
 
 
-VECTORS = "train_vectors.safetensors"
+VECTORS = "train_vectors"
 
 
 def save_vectors(
-    folder: Path, vectors: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray],
+    run: Run, vectors: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray],
     splits: np.ndarray,
 ) -> None:  # fmt: skip
     """Keep hashes of the given vectors of train and tuning people, so that they are known again.
 
     Args:
-        folder: The run.
+        run: The run.
         vectors: Name to (N, E).
         present: Name to the samples that have one. (N,) bool
         splits: Split of each sample. (N,)
     """
-    from safetensors.numpy import save
-
     learned = np.isin(splits, ("train", "tuning"))
     rows = {name: _hashes(x[learned & present[name]]) for name, x in vectors.items()}
-    content = save({name: np.unique(codes).view(np.int64) for name, codes in rows.items()})
-    write_atomically(folder / VECTORS, content)
+    save_hashes(run, VECTORS, {name: np.unique(codes) for name, codes in rows.items()})
 
 
 def seen_vectors(
-    folder: Path, vectors: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
+    run: Run, vectors: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
     """Say which samples have a vector that a run's probes were fitted or chosen on, (N,) bool.
 
     None where the run kept none.
     """
-    from safetensors.numpy import load_file
-
-    path = folder / VECTORS
-    if not path.is_file():
-        return None
-    kept, found = load_file(path), None
+    kept, found = kept_hashes(run, VECTORS) or {}, None
     for name, x in vectors.items():
         if name in kept:
-            known = present[name] & np.isin(_hashes(x), kept[name].view(np.uint64))
+            known = present[name] & np.isin(_hashes(x), kept[name])
             found = known if found is None else found | known
     return found
 

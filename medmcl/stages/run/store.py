@@ -1,15 +1,19 @@
 """What stands in a run folder, and is written and read here alone: artefacts by stage and kind.
 
 ``checkpoint/<stage>/`` holds the weights of a stage and its facts (``done.json``); ``groups/``,
-``selection/`` and ``poison/`` hold ``<stage>.parquet``, what a stage made beside weights.
+``selection/`` and ``poison/`` hold ``<stage>.parquet``, what a stage made beside weights. What the
+run keeps of its data and probes stands in ``NAME.json`` and ``NAME.safetensors``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+
+import numpy as np
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
@@ -68,7 +72,7 @@ class Store:
     def facts(self, stage: str) -> dict[str, Any]:
         """Give what a finished stage says of itself; nothing of one that is not finished."""
         file = self._done(stage)
-        return read_json(file) if file.exists() else {}
+        return _read_json(file) if file.exists() else {}
 
     def finish(self, stage: str, facts: Mapping[str, Any]) -> None:
         """Say that a stage is done, and what it says of itself; a resumed run passes it over."""
@@ -154,12 +158,62 @@ class Store:
                 fix=f"put the file back, or delete {self._done(stage).parent} and --resume",
             )
 
+    def tree(self, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Read ``NAME.json``; the default where a run has none.
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; `ArtefactError` if the file is missing or damaged."""
+        Raises:
+            ArtefactError: It is damaged; or there is none, and no default.
+        """
+        file = self.path / f"{name}.json"
+        return default if default is not None and not file.exists() else _read_json(file)
+
+    def save_tree(self, name: str, tree: Mapping[str, Any]) -> None:
+        """Keep plain JSON values as ``NAME.json``."""
+        write_atomically(self.path / f"{name}.json", json.dumps(dict(tree), indent=1))
+
+    def arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        """Read ``NAME.safetensors``; None where a run has none.
+
+        Raises:
+            ArtefactError: It is damaged.
+        """
+        from safetensors.numpy import load_file
+
+        file = self.path / f"{name}.safetensors"
+        with reading(file):
+            return dict(load_file(file)) if file.exists() else None
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays as ``NAME.safetensors``."""
+        from safetensors.numpy import save
+
+        content = save({key: np.ascontiguousarray(one) for key, one in arrays.items()})
+        write_atomically(self.path / f"{name}.safetensors", content)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Say of whatever goes wrong that a file is damaged: damaged files raise many kinds of errors.
+
+    Raises:
+        ArtefactError: Names the file.
+    """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        yield
+    except ArtefactError:
+        raise
     except FileNotFoundError:
-        raise ArtefactError("there is no such file", where=path) from None
-    except ValueError as error:
-        raise ArtefactError(f"is damaged: {error}", where=path) from None
+        raise ArtefactError("there is no such file", where=file) from None
+    except Exception as error:
+        raise ArtefactError(f"is damaged: {error}", where=file) from None
+
+
+def refuse_schema(about: Mapping[str, Any], expected: str) -> None:
+    """Refuse what is of another form; to be told as damage, within `reading`."""
+    if about.get("schema") != expected:
+        raise ValueError(f"schema {about.get('schema')}, expected {expected}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    with reading(path):
+        return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from medmcl.core.atomic import write_atomically
 from medmcl.data.loading.prepare import Prepared
+from medmcl.stages.run.store import Store
 
-RECORDS = "train_records.safetensors"
+RECORDS = "train_records"
 PEOPLE = "#people"
 """Key of the hashes of people's ids, beside those of modalities."""
 
@@ -42,30 +41,28 @@ def hashed_people(cohort: str, ids: Iterable[str]) -> np.ndarray:
     return np.array([int.from_bytes(one, "big") for one in found], dtype=np.uint64)
 
 
-def save_train_records(folder: Path, prepared: Prepared) -> None:
+def save_train_records(run: Store, prepared: Prepared) -> None:
     """Keep the hashes of the records and the people that the run learns from."""
-    from safetensors.numpy import save
-
-    found = train_records(prepared)
     people = prepared.cohort.subjects
     ids = people.index[people["split"].isin(["train", "tuning"])].astype(str)
+    found = train_records(prepared)
     found[PEOPLE] = np.unique(hashed_people(prepared.cohort.name, ids))
-    content = save({name: codes.view(np.int64) for name, codes in found.items()})
-    write_atomically(folder / RECORDS, content)
+    save_hashes(run, RECORDS, found)
 
 
-def kept_records(folder: Path) -> dict[str, np.ndarray] | None:
-    """Read what `save_train_records` kept: (R,) uint64 by name; None if a run kept nothing."""
-    from safetensors.numpy import load_file
+def save_hashes(run: Store, name: str, hashes: Mapping[str, np.ndarray]) -> None:
+    """Keep hashes, (R,) uint64 by name."""
+    run.save_arrays(name, {key: codes.view(np.int64) for key, codes in hashes.items()})
 
-    path = folder / RECORDS
-    if not path.is_file():
-        return None
-    return {name: codes.view(np.uint64) for name, codes in load_file(path).items()}
+
+def kept_hashes(run: Store, name: str = RECORDS) -> dict[str, np.ndarray] | None:
+    """Read what `save_hashes` kept, (R,) uint64 by name; None if a run kept nothing."""
+    found = run.arrays(name)
+    return None if found is None else {key: one.view(np.uint64) for key, one in found.items()}
 
 
 def learned_from(
-    folder: Path,
+    run: Store,
     prepared: Prepared,
     whole: Sequence[str] = (),
 ) -> np.ndarray | None:
@@ -74,11 +71,11 @@ def learned_from(
     Records are told by their content as the run prepares it, so that names do not matter.
 
     Args:
-        folder: The run.
+        run: The run.
         prepared: The cohort, as the run prepares it.
         whole: Modalities of which every record must be known; any one will do if not given.
     """
-    kept = kept_records(folder)
+    kept = kept_hashes(run)
     if kept is None:
         return None
     seen = np.full(len(prepared.samples), bool(whole))

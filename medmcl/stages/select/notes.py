@@ -79,7 +79,7 @@ def notes_of(
 def _met(spec: SelectSpec, run: Run, prepared: Prepared, rows: np.ndarray) -> list[str]:
     """Warn of a teacher that was trained on rows it scores."""
     teacher = spec.teachers[0]
-    seen = learned_from(run.path, prepared, spec.pair)
+    seen = learned_from(run, prepared, spec.pair)
     by = getattr(run.stages[teacher], "selected_by", None)
     if seen is not None and by is not None:
         kept = set(Keep.load(run.file(by, Keep)).kept_ids.tolist())

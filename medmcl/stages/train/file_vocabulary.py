@@ -12,9 +12,10 @@ from typing import Any
 from torch import nn
 
 from medmcl.core.contracts import Adapter, SharesVocabulary
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ConfigError
 from medmcl.encoders.weights import LoadReport
 from medmcl.modalities.text.of_run import FILE
+from medmcl.stages.run.store import Store
 
 OF_RUNS = ("same", "run", "upcycled")
 """Name maps of files that a run wrote; others are of models with a tokeniser of their own."""
@@ -102,7 +103,8 @@ def check_vocabulary(
             f"warning: {where}: {path} lies in no run (no {FILE} above it), so nobody knows "
             f"whether its numbers of tokens mean what those of '{name}' mean here"
         ]
-    theirs = _state(_entries(run), name, adapter.kind, same_name=same_name)
+    entries = Store(run).tree(FILE.removesuffix(".json"))
+    theirs = _state(entries, name, adapter.kind, same_name=same_name)
     if theirs is None:
         return [
             f"warning: {where}: the run {run} has no such modality of {adapter.kind}, so nobody "
@@ -121,13 +123,6 @@ def check_vocabulary(
         if isinstance(adapter.settings, SharesVocabulary)
         else f"leave '{name}' out of weights: its vocabulary is learned from this cohort",
     )
-
-
-def _entries(run: Path) -> Mapping[str, Any]:
-    try:
-        return dict(json.loads((run / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"is damaged: {error}", where=run / FILE) from None
 
 
 def _state(

@@ -335,7 +335,7 @@ def test_simple_features_learn_from_train_rows_only(trained, hearts):
 def test_train_records_are_known_again(trained, hearts):
     cohort = medmcl.open_cohort(hearts)
     prepared = trained.prepare(cohort, ("ecg",))
-    seen = learned_from(trained.path, prepared)
+    seen = learned_from(trained, prepared)
     has = prepared.present["ecg"]
     assert seen[has & (prepared.splits == "train")].all()
     assert not seen[prepared.splits == "held_out"].any()
