@@ -14,40 +14,22 @@ from medmcl.core.lazy import lazy
 if TYPE_CHECKING:
     from medmcl.encoders.build import ENCODERS, build_encoder
     from medmcl.encoders.depths import layer_depth, num_layers
-    from medmcl.encoders.encoded import Encoded, Encoder
     from medmcl.encoders.heads import Head
-    from medmcl.encoders.shared.experts import Dispatch, dispatch, expert_choice
-    from medmcl.encoders.shared.moe import MoE
-    from medmcl.encoders.shared.settings import ExpertSettings, SharedSettings
-    from medmcl.encoders.shared.tower import SharedTower
-    from medmcl.encoders.shared.upcycling import upcycle
     from medmcl.encoders.tower_settings import HeadSettings, TowerSettings
-    from medmcl.encoders.towers import Tower, Towers
-    from medmcl.encoders.weights import NAME_MAPS, LoadReport, load_weights
+    from medmcl.encoders.towers import Towers
+    from medmcl.encoders.weights import NAME_MAPS, load_weights
 else:
     __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "ENCODERS",
     "NAME_MAPS",
-    "Dispatch",
-    "Encoded",
-    "Encoder",
-    "ExpertSettings",
     "Head",
     "HeadSettings",
-    "LoadReport",
-    "MoE",
-    "SharedSettings",
-    "SharedTower",
-    "Tower",
     "TowerSettings",
     "Towers",
     "build_encoder",
-    "dispatch",
-    "expert_choice",
     "layer_depth",
     "load_weights",
     "num_layers",
-    "upcycle",
 ]

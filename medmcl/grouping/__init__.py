@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.grouping.clusters import Clusters, choose_clusters, kmeans, nearest_centre
+    from medmcl.grouping.clusters import choose_clusters, kmeans, nearest_centre
     from medmcl.grouping.groups import Groups, accumulate, product
     from medmcl.grouping.merging import merge_small, pool_small
     from medmcl.grouping.stopping import added, share_below
@@ -15,7 +15,6 @@ else:
     __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
-    "Clusters",
     "Groups",
     "accumulate",
     "added",

@@ -12,18 +12,12 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.objectives.build import OBJECTIVES, build_objective, check_objective, wanted_probe
-    from medmcl.objectives.masked.masked import Masked
+    from medmcl.objectives.build import OBJECTIVES, build_objective, wanted_probe
     from medmcl.objectives.masked.reconstruction import masked_modelling
-    from medmcl.objectives.multiway.centroid import CentroBind
-    from medmcl.objectives.multiway.total_correlation import Symile, symile
-    from medmcl.objectives.multiway.volume import Gram, gram
+    from medmcl.objectives.multiway.total_correlation import symile
+    from medmcl.objectives.multiway.volume import gram
     from medmcl.objectives.pairwise.contrastive import info_nce, nt_xent, sigmoid_loss
     from medmcl.objectives.pairwise.cross_modal import CrossModal
-    from medmcl.objectives.pairwise.distil import Distil
-    from medmcl.objectives.pairwise.in_modal import InModal
-    from medmcl.objectives.pairwise.par import Par
-    from medmcl.objectives.router import RouterBalance
     from medmcl.objectives.supervised.supervised import Supervised
     from medmcl.objectives.supervised.survival import cox_partial_likelihood
 else:
@@ -31,18 +25,9 @@ else:
 
 __all__ = [
     "OBJECTIVES",
-    "CentroBind",
     "CrossModal",
-    "Distil",
-    "Gram",
-    "InModal",
-    "Masked",
-    "Par",
-    "RouterBalance",
     "Supervised",
-    "Symile",
     "build_objective",
-    "check_objective",
     "cox_partial_likelihood",
     "gram",
     "info_nce",

@@ -13,20 +13,13 @@ from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
     from medmcl.selection.build import SCORERS, SELECTORS
-    from medmcl.selection.choices import (
-        BigLoss,
-        Choice,
-        HighestCorrelation,
-        RandomChoice,
-        SmallLoss,
-    )
+    from medmcl.selection.choices import Choice, RandomChoice
     from medmcl.selection.differential import Differential
     from medmcl.selection.duplicates import exact_duplicates, near_duplicates
     from medmcl.selection.keep import Keep
     from medmcl.selection.pair_scores import clip_score, neg_clip_loss, pair_losses
     from medmcl.selection.pools import map_parquet
     from medmcl.selection.ranking import rank_fusion, ranks, top_share, two_stage
-    from medmcl.selection.scorers import ClipScore, NegClipLoss, NormSim, NormSimDynamic
     from medmcl.selection.target_scores import norm_sim, norm_sim_dynamic
 else:
     __getattr__, __dir__ = lazy(__name__)
@@ -34,17 +27,10 @@ else:
 __all__ = [
     "SCORERS",
     "SELECTORS",
-    "BigLoss",
     "Choice",
-    "ClipScore",
     "Differential",
-    "HighestCorrelation",
     "Keep",
-    "NegClipLoss",
-    "NormSim",
-    "NormSimDynamic",
     "RandomChoice",
-    "SmallLoss",
     "clip_score",
     "exact_duplicates",
     "map_parquet",

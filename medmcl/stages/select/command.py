@@ -104,7 +104,7 @@ def select(
     path.parent.mkdir(parents=True, exist_ok=True)
     found = select_pairs(spec, run, prepared, pick_device(device), path.parent, rows)
     for combine, (other, _) in read:
-        found = found.with_keep(combine(found.keep, other))
+        found = replace(found, keep=combine(found.keep, other))
     found = replace(found, notes=(*found.notes, *(note for _, (_, note) in read if note)))
     if not found.keep.kept.any():
         raise ConfigError(

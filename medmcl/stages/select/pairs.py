@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -76,10 +76,6 @@ class Selected:
                 kept = int((again & self.keep.kept).sum())
                 lines.append(f"{int(again.sum()):,} {what}; {kept:,} of them kept")
         return tuple(lines)
-
-    def with_keep(self, keep: Keep) -> Selected:
-        """Give the same with another choice among its rows."""
-        return replace(self, keep=keep)
 
 
 def select_pairs(
