@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.report.section import Section
 
 MOST_ROWS = 300  # of a table on the page; all are in the CSV files
 
@@ -19,3 +23,28 @@ def fill(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(most_rows=MOST_ROWS, **values)
+
+
+def page_of(
+    sections: Sequence[Section],
+    title: str,
+    subtitle: str = "",
+    provenance: Mapping[str, Any] | None = None,
+) -> str:
+    """Give sections as a page of their own, HTML text that needs nothing outside itself.
+
+    Args:
+        sections: In their order.
+        title: Heading.
+        subtitle: One line below it.
+        provenance: Name to value, shown at the end.
+    """
+    from medmcl.evaluation.report.numbers import plain_text
+
+    return fill(
+        "selection.html.j2",
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        provenance={str(key): plain_text(value) for key, value in (provenance or {}).items()},
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -211,6 +211,21 @@ class Run(Store):
     def spec(self, name: str) -> StageSpec:
         """The spec of any stage, by name."""
         return lookup("stage", name, self.specs, where=self.path).as_run(self.facts)
+
+    def refuse_lacking(self, cohort: Cohort, modalities: Iterable[str]) -> None:
+        """Refuse a cohort that lacks a modality which is asked of it.
+
+        Raises:
+            ConfigError: Says what run and cohort have.
+        """
+        missing = [name for name in modalities if name not in cohort.records]
+        if missing:
+            raise ConfigError(
+                f"the cohort has no modality '{missing[0]}'{nearest(missing[0], cohort.records)}",
+                got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(cohort.records)}",
+                fix="if the cohort has it under another name, call it as the run does in a copy of "
+                "its cohort.yaml",
+            )
 
     def refuse_unfinished(self, stage: str | None = None) -> None:
         """Refuse a run that stopped before its train stages, or the one named, were finished.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medmcl.core.config import lookup, nearest
+from medmcl.core.config import lookup
 from medmcl.core.contracts import traits
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
@@ -93,7 +93,7 @@ def plan_of(
         beside=tuple(dict.fromkeys(others))[:MOST_BESIDE],
         notes=tuple(_notes(run, chosen, modality, laid, direct)),
     )
-    _refuse_lacking(plan, run, cohort)
+    run.refuse_lacking(cohort, plan.wanted)
     return plan
 
 
@@ -136,14 +136,3 @@ def _notes(
             f"are and nothing is judged; the run has one ({names}), and --attack lays it over"
         ]
     return []
-
-
-def _refuse_lacking(plan: Plan, run: Run, cohort: Cohort) -> None:
-    missing = [name for name in plan.wanted if name not in cohort.records]
-    if missing:
-        raise ConfigError(
-            f"the cohort has no modality '{missing[0]}'{nearest(missing[0], cohort.records)}",
-            got=f"run: {', '.join(run.recipe.inputs)}; cohort: {', '.join(cohort.records)}",
-            fix="if the cohort has it under another name, call it as the run does in a copy of "
-            "its cohort.yaml",
-        )

@@ -87,14 +87,7 @@ def select(
         run.refuse_unfinished(name)
     for name in spec.wanted:
         lookup("modality of the run", name, dict.fromkeys(run.recipe.inputs), where=run.path)
-    missing = [name for name in spec.wanted if name not in opened.records]
-    if missing:
-        raise ConfigError(
-            f"the cohort has no modality '{missing[0]}'{nearest(missing[0], opened.records)}",
-            got=f"run: {', '.join(run.recipe.inputs)}; cohort: {', '.join(opened.records)}",
-            fix="if the cohort has it under another name, call it as the run does in a copy of "
-            "its cohort.yaml",
-        )
+    run.refuse_lacking(opened, spec.wanted)
     prepared = run.prepare(opened, spec.wanted)
     rows = prepared.rows("train", spec.wanted)
     refuse_rule(spec, scored_by(spec, run.stages, prepared, run.seed, rows))

@@ -15,8 +15,7 @@ from medmcl.evaluation.aspects.selection.contact_sheet import (
     scales_said,
     scores_said,
 )
-from medmcl.evaluation.report.frame import fill
-from medmcl.evaluation.report.numbers import plain_text
+from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.section import Section
 from medmcl.evaluation.report.tables import Shown
@@ -31,23 +30,20 @@ def poison_page(
     evidence: PoisonEvidence,
     *,
     title: str = "",
-    subtitle: str = "",
     provenance: Mapping[str, Any] | None = None,
 ) -> str:
     """Give the page, HTML text that needs nothing outside itself.
 
     Args:
-        evidence: What was drawn.
+        evidence: What was drawn; its first line stands below the heading.
         title: Heading.
-        subtitle: One line below it; the first of the evidence if not given.
         provenance: Name to value, shown at the end.
     """
-    return fill(
-        "selection.html.j2",
-        title=title or f"Records that stage {evidence.stage} poisons",
-        subtitle=subtitle or evidence.lines[0],
-        sections=[_attack(evidence)],
-        provenance={str(key): plain_text(value) for key, value in (provenance or {}).items()},
+    return page_of(
+        [_attack(evidence)],
+        title or f"Records that stage {evidence.stage} poisons",
+        evidence.lines[0],
+        provenance,
     )
 
 

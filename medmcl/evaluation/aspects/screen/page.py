@@ -17,8 +17,7 @@ from medmcl.evaluation.aspects.selection.contact_sheet import (
     scales_said,
     scores_said,
 )
-from medmcl.evaluation.report.frame import fill
-from medmcl.evaluation.report.numbers import plain_text
+from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.section import Section
 from medmcl.evaluation.report.tables import OPEN_ROWS, Shown
@@ -45,12 +44,11 @@ def screen_page(
         title: Heading.
         provenance: Name to value, shown at the end.
     """
-    return fill(
-        "selection.html.j2",
-        title=title or f"Suspects of stage {found.stage}",
-        subtitle=found.lines[0],
-        sections=[_found(found), _looked_at(found, suspects)],
-        provenance={str(key): plain_text(value) for key, value in (provenance or {}).items()},
+    return page_of(
+        [_found(found), _looked_at(found, suspects)],
+        title or f"Suspects of stage {found.stage}",
+        found.lines[0],
+        provenance,
     )
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.aspects.selection.section import selection_sections
-from medmcl.evaluation.report.frame import fill
-from medmcl.evaluation.report.numbers import plain_text
+from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.words import at_level
 
 
@@ -44,10 +43,5 @@ def selection_page(
         )
         for one in selection_sections([evidence], level)
     ]
-    return fill(
-        "selection.html.j2",
-        title=title or f"Selection of pairs, {evidence.name}",
-        subtitle=subtitle,
-        sections=sections,
-        provenance={str(key): plain_text(value) for key, value in (provenance or {}).items()},
-    )
+    title = title or f"Selection of pairs, {evidence.name}"
+    return page_of(sections, title, subtitle, provenance)
