@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.cooccurrence.count.counting import count_events
+    from medmcl.cooccurrence.count.counter import count_events
     from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Vocabulary
     from medmcl.cooccurrence.count.rules import Rules
     from medmcl.cooccurrence.count.tokens import count_tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -232,3 +232,30 @@ def _off_diagonal(matrix: sparse.csr_array) -> sparse.csr_array:
     found = sparse.csr_array(matrix - sparse.diags_array(matrix.diagonal(), dtype=np.int64))
     found.eliminate_zeros()
     return found
+
+
+def count_events(
+    chunks: Iterable[Tokens],
+    vocabularies: Mapping[str, Vocabulary],
+    rules: Rules | None = None,
+    *,
+    memory: int = DEFAULT_MEMORY,
+    fast: bool | None = None,
+) -> Counts:
+    """Count co-occurrences in a stream of events.
+
+    Args:
+        chunks: Events of whole patients; a patient is in one chunk.
+        vocabularies: Of each modality; token numbers run over them one after the other.
+        rules: What to count; `Rules` of the whole record if not given.
+        memory: Bytes that sums and buffers may take; the result itself comes on top.
+        fast: Use numba; if not given, where it is installed. Results are equal.
+
+    Raises:
+        ConfigError: Unknown window or pairing.
+        ExtraNotInstalledError: ``fast`` without numba.
+    """
+    counter = PairCounter(vocabularies, rules or Rules(), memory=memory, fast=fast)
+    for chunk in chunks:
+        counter.add(chunk)
+    return counter.counts()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from medmcl.cooccurrence.count.counter import DEFAULT_MEMORY, PairCounter, events_at_a_time
 from medmcl.cooccurrence.count.counts import Counts, Vocabulary
-from medmcl.cooccurrence.count.nesting import nested_modalities
 from medmcl.cooccurrence.count.on_ray import cluster_cpus
 from medmcl.cooccurrence.count.parts import (
     VERSION,
@@ -22,7 +21,7 @@ from medmcl.cooccurrence.count.parts import (
     list_parts,
 )
 from medmcl.cooccurrence.count.reading import Reading, Sighting, read_tokens, scan
-from medmcl.cooccurrence.count.rules import Rules
+from medmcl.cooccurrence.count.rules import Rules, nested_modalities
 from medmcl.cooccurrence.count.tally import Tally
 from medmcl.cooccurrence.count.vocabulary import refuse_shared_subjects
 from medmcl.cooccurrence.count.workers import run_jobs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,16 +23,10 @@ from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.predictions import c_index
 from medmcl.evaluation.models.contract import Fitted
-from medmcl.evaluation.models.discrete_time import DiscreteTime
-from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.outcome import KINDS, Kind, Outcome, read_outcome
 from medmcl.evaluation.models.penalty import cross_validated_strength
-from medmcl.evaluation.models.probe import linear_probe, linear_walk
-from medmcl.evaluation.models.survival_models import (
-    Walk,
-    discrete_time_survival,
-    discrete_time_walk,
-)
+from medmcl.evaluation.models.probe import discrete_time_probe, linear_probe, linear_walk
+from medmcl.evaluation.models.survival_models import Walk, discrete_time_walk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,7 +185,7 @@ class RiskModel(BaseEstimator):
     @property
     def _protocol(self) -> Callable[..., Fitted]:
         if self.kind_ == "survival" and self.hazard == "discrete_time":
-            return _discrete_time
+            return discrete_time_probe
         return linear_probe
 
     @property
@@ -361,16 +354,6 @@ class RiskModel(BaseEstimator):
             tags.estimator_type = "regressor"
             tags.regressor_tags = RegressorTags()
         return tags
-
-
-def _discrete_time(
-    features: np.ndarray, targets: Targets, train: np.ndarray, tuning: np.ndarray, **rest: Any
-) -> Fitted:
-    found = discrete_time_survival(features, targets, train, tuning, **rest)
-    assert isinstance(found.model, DiscreteTime)
-    weights = LinearModel.scaled("discrete_time", found.scaler, found.model.weights[:, None], 0.0)
-    model = replace(weights, times=found.model.cuts, curve=found.model.intercepts)
-    return Fitted.of(model, found.chosen, found.notes)
 
 
 def _subjects(groups: Any, rows: int) -> np.ndarray:

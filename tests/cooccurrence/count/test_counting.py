@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count import tokens as from_tables
-from medmcl.cooccurrence.count.counter import PairCounter
-from medmcl.cooccurrence.count.counting import count_events
+from medmcl.cooccurrence.count.counter import PairCounter, count_events
 from medmcl.cooccurrence.count.items import Tokens
 from medmcl.cooccurrence.count.rules import Rules
 from medmcl.core.errors import ConfigError

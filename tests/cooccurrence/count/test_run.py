@@ -14,7 +14,7 @@ import pytest
 
 from medmcl.cooccurrence import Vocabulary
 from medmcl.cooccurrence.count import run
-from medmcl.cooccurrence.count.counting import count_events
+from medmcl.cooccurrence.count.counter import count_events
 from medmcl.cooccurrence.count.on_ray import ray_cluster
 from medmcl.cooccurrence.count.parts import list_parts
 from medmcl.cooccurrence.count.reading import Reading, read_tokens

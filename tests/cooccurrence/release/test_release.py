@@ -12,7 +12,7 @@ from small_counts import numbers, some_counts, tables
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.counts import Block, Margin
-from medmcl.cooccurrence.count.nesting import nested_modalities
+from medmcl.cooccurrence.count.rules import nested_modalities
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.merging import merge
 from medmcl.cooccurrence.release.release import Release, release_threshold, save_release

@@ -25,6 +25,8 @@ from medmcl.evaluation.models.cox import cox_fit
 
 CLIP = 1e-6
 KNOTS = (0.1, 0.5, 0.9)  # quantiles; Austin et al. 2020, Harrell 2015 table 2.3
+HEAD = ("slope", "observed_expected", "ici", "e50", "e90", "emax")
+"""Numbers that stand before the curve."""
 HIGHEST = 1e3  # of a cumulative hazard, so that its exponential is finite
 
 
@@ -125,7 +127,7 @@ def survival_calibration(
     happened, times = outcome_of(event, time)
     risk = 1 - probabilities_of(survival_at_t)
     _check(times, risk)
-    reason = _reason(happened, times, risk, horizon)
+    reason = not_at_horizon(happened, times, _log_hazard(risk), horizon)
     if reason:
         return NotEstimable(reason)
     codes = np.arange(len(times)) if groups is None else groups
@@ -135,54 +137,87 @@ def survival_calibration(
     whole = _numbers(happened, times, risk, horizon, at)
     if whole is None:
         return NotEstimable("the Cox model of the curve did not converge")
-    drawn = np.full((draws, 3 + len(at)), np.nan)
+    drawn = np.full((draws, len(whole)), np.nan)
     column = 0
     for block in sampler.blocks():
         for weights in block.T:
             rows = np.repeat(np.arange(len(times)), weights.astype(int))
             found = _numbers(happened[rows], times[rows], risk[rows], horizon, at)
             if found is not None:
-                drawn[column] = found[: 3 + len(at)]
+                drawn[column] = found
             column += 1
-    events = int((happened & (times <= horizon)).sum())
-    base: dict[str, Any] = {"n": len(times), "events": events, "subjects": sampler.num_subjects}
+    return at_horizon(happened, times, risk, horizon, at, whole, drawn, sampler, bins, level)
+
+
+def at_horizon(
+    event: np.ndarray,
+    time: np.ndarray,
+    risk: np.ndarray,
+    horizon: float,
+    at: np.ndarray,
+    whole: np.ndarray,
+    drawn: np.ndarray,
+    sampler: Resampler,
+    bins: int,
+    level: float,
+    *,
+    unfitted: str = "",
+    note: str = "",
+) -> SurvivalCalibration:
+    """Put the numbers of a sample and of its draws together, with their intervals.
+
+    Args:
+        event: 0 censored, 1 the event, 2 and above competing events; or bool. (N,)
+        time: Follow-up, (N,).
+        risk: Predicted risk by the horizon, (N,).
+        horizon: In the unit of time.
+        at: Places of the curve, (K,).
+        whole: `HEAD`, then the curve, of the sample; (6 + K,).
+        drawn: The same of each draw, NaN where they do not exist, (W, 6 + K).
+        sampler: Who was drawn.
+        bins: Groups of the grouped curve.
+        level: Coverage aimed at.
+        unfitted: Why a slope may be NaN.
+        note: What a reader must know.
+    """
+    events = int(((event == 1) & (time <= horizon)).sum())
+    base: dict[str, Any] = {"n": len(time), "events": events, "subjects": sampler.num_subjects}
     base["clusters"] = sampler.num_clusters()
     flat = hardly_vary(risk)
     if flat:
         whole[0] = np.nan
-    slope, ratio, ici = (
-        Sampled(
-            points=whole[k : k + 1],
-            draws=drawn[:, k],
-            inflated=name == "ici",
-            note="" if name == "observed_expected" else flat,
-            **base,
+    remarks = {
+        "slope": flat or (unfitted if np.isnan(whole[0]) else ""), "observed_expected": "",
+        "ici": flat,
+    }  # fmt: skip
+    intervals = {
+        name: Sampled(
+            points=whole[k : k + 1], draws=drawn[:, k], inflated=name == "ici", note=said, **base
         ).interval(level)
-        for k, name in enumerate(("slope", "observed_expected", "ici"))
-    )
-    usable = drawn[~np.isnan(drawn).any(axis=1), 3:]
+        for k, (name, said) in enumerate(remarks.items())
+    }
+    curves = drawn[:, len(HEAD) :]
+    usable = curves[~np.isnan(curves).any(axis=1)]
     tails = [(1 - level) / 2, (1 + level) / 2]
     enough = len(usable) > 1 and not too_few(sampler.num_subjects, sampler.num_clusters())
     ends = np.quantile(usable, tails, axis=0) if enough else np.empty((2, 0))
-    observed = whole[3 : 3 + len(at)]
     return SurvivalCalibration(
         horizon=float(horizon),
-        slope=slope,
-        observed_expected=ratio,
-        ici=ici,
+        **intervals,
         ici_uncorrected=float(whole[2]),
-        e50=float(whole[-3]),
-        e90=float(whole[-2]),
-        emax=float(whole[-1]),
+        e50=float(whole[3]),
+        e90=float(whole[4]),
+        emax=float(whole[5]),
         curve=CalibrationCurve(
             predicted=tuple(at.tolist()),
-            observed=tuple(observed.tolist()),
+            observed=tuple(whole[len(HEAD) :].tolist()),
             low=tuple(ends[0].tolist()),
             high=tuple(ends[1].tolist()),
         ),
-        groups=horizon_groups(happened, times, risk, horizon, bins, sampler, level),
-        n=len(times),
+        groups=horizon_groups(event, time, risk, horizon, bins, sampler, level),
+        n=len(time),
         events=events,
+        note=note,
     )
 
 
@@ -196,14 +231,17 @@ def _check(time: np.ndarray, risk: np.ndarray) -> None:
         raise ConfigError("survival_calibration: survival must be finite")
 
 
-def _reason(event: np.ndarray, time: np.ndarray, risk: np.ndarray, horizon: float) -> str:
+def not_at_horizon(
+    event: np.ndarray, time: np.ndarray, predicted: np.ndarray, horizon: float
+) -> str:
+    """Say why predictions (N,) cannot be judged at a horizon; empty if they can."""
     if len(time) == 0:
         return "no rows"
-    if not (event & (time <= horizon)).any():
+    if not ((event == 1) & (time <= horizon)).any():
         return "no event by the horizon"
     if np.isnan(incidence_at(event, time, np.ones((len(time), 1)), horizon)[0]):
         return "nobody is followed to the horizon"
-    if len(np.unique(_log_hazard(risk))) < 3:
+    if len(np.unique(predicted)) < 3:
         return "fewer than three distinct predictions"
     return ""
 
@@ -223,7 +261,7 @@ def _log_hazard(risk: np.ndarray) -> np.ndarray:
 def _numbers(
     event: np.ndarray, time: np.ndarray, risk: np.ndarray, horizon: float, at: np.ndarray
 ) -> np.ndarray | None:
-    """Slope, O/E, ICI, curve at ``at``, E50, E90, Emax of one sample; None if they do not exist."""
+    """`HEAD`, then the curve at ``at``, of one sample; None if they do not exist."""
     incidence = float(incidence_at(event, time, np.ones((len(time), 1)), horizon)[0])
     x = _log_hazard(risk)
     if np.isnan(incidence) or not (event & (time <= horizon)).any() or x.std() < 1e-9:
@@ -244,10 +282,14 @@ def _numbers(
         eta = design(_log_hazard(risks)) @ weights
         return -np.expm1(-np.minimum(hazard * np.exp(np.minimum(eta, 50.0)), HIGHEST))
 
-    gap = np.abs(observed(risk) - risk)
-    tail = (*np.quantile(gap, [0.5, 0.9]), gap.max())
-    head = (float(slope[0]), incidence / risk.mean(), gap.mean())
-    return np.concatenate([head, observed(at), tail])
+    gaps = distances(observed(risk), risk)
+    return np.concatenate([[float(slope[0]), incidence / risk.mean()], gaps, observed(at)])
+
+
+def distances(observed: np.ndarray, risk: np.ndarray) -> tuple[float, ...]:
+    """Mean, median, 90th percentile and largest distance of a curve from the diagonal."""
+    gap = np.abs(observed - risk)
+    return (gap.mean(), *np.quantile(gap, [0.5, 0.9]), gap.max())
 
 
 def _cumulative_hazard(

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.metrics.calibration_curve import CalibrationCurve, curve_grid
+from medmcl.evaluation.metrics.calibration_curve import curve_grid
 from medmcl.evaluation.metrics.decision_curve import incidence_at
-from medmcl.evaluation.metrics.intervals import Resampler, Sampled
+from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.metrics.loess import loess
 from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
-from medmcl.evaluation.metrics.sampled import too_few
 from medmcl.evaluation.metrics.survival.calibration import (
     CLIP,
     SurvivalCalibration,
-    hardly_vary,
-    horizon_groups,
+    at_horizon,
+    distances,
+    not_at_horizon,
 )
 from medmcl.evaluation.metrics.survival.kaplan_meier import aalen_johansen_at, codes_of
 
@@ -114,7 +114,7 @@ def competing_calibration(
             "competing_calibration: event, time and risk must be (N,)",
             got=f"shapes {codes.shape}, {followed.shape}, {risk.shape}",
         )
-    reason = _reason(codes, followed, risk, horizon)
+    reason = not_at_horizon(codes, followed, risk, horizon)
     if reason:
         return NotEstimable(reason)
     subjects = np.arange(len(risk)) if groups is None else groups
@@ -123,7 +123,6 @@ def competing_calibration(
     order = np.argsort(risk, kind="stable")
     seen = pseudo_values(codes, followed, horizon)
     at = curve_grid(risk)
-    whole = _numbers(seen[order], risk[order], at)
     drawn = np.concatenate(
         [[_numbers(*_repeated(seen, risk, order, column), at) for column in block.T]
          for block in sampler.blocks()]
@@ -133,55 +132,11 @@ def competing_calibration(
         [incidence_at(codes, followed, w, horizon) for w in sampler.blocks()]
     ) / np.where(means > 0, means, np.nan)  # fmt: skip
     ratio = float(incidence_at(codes, followed, np.ones((len(risk), 1)), horizon)[0] / risk.mean())
-    events = int(((codes == 1) & (followed <= horizon)).sum())
-    base: dict[str, Any] = {"n": len(risk), "events": events, "subjects": sampler.num_subjects}
-    base["clusters"] = sampler.num_clusters()
-    flat = hardly_vary(risk)
-    if flat:
-        whole[0] = np.nan
-    note = flat or _lost(whole[0])
-    slope = Sampled(points=whole[:1], draws=drawn[:, 0], note=note, **base)
-    index = Sampled(points=whole[1:2], draws=drawn[:, 1], inflated=True, note=flat, **base)
-    enough = not too_few(sampler.num_subjects, sampler.num_clusters())
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    usable = drawn[~np.isnan(drawn[:, 5:]).any(axis=1), 5:]
-    ends = np.quantile(usable, tails, axis=0) if enough and len(usable) > 1 else np.empty((2, 0))
-    return SurvivalCalibration(
-        horizon=float(horizon),
-        slope=slope.interval(level),
-        observed_expected=Sampled(points=np.array([ratio]), draws=ratios, **base).interval(level),
-        ici=index.interval(level),
-        ici_uncorrected=float(whole[1]),
-        e50=float(whole[2]),
-        e90=float(whole[3]),
-        emax=float(whole[4]),
-        curve=CalibrationCurve(
-            predicted=tuple(at.tolist()),
-            observed=tuple(whole[5:].tolist()),
-            low=tuple(ends[0].tolist()),
-            high=tuple(ends[1].tolist()),
-        ),
-        groups=horizon_groups(codes, followed, risk, horizon, bins, sampler, level),
-        n=len(risk),
-        events=events,
-        note=SAID,
-    )
-
-
-def _reason(codes: np.ndarray, time: np.ndarray, risk: np.ndarray, horizon: float) -> str:
-    if len(time) == 0:
-        return "no rows"
-    if not ((codes == 1) & (time <= horizon)).any():
-        return "no event by the horizon"
-    if np.isnan(incidence_at(codes, time, np.ones((len(time), 1)), horizon)[0]):
-        return "nobody is followed to the horizon"
-    if len(np.unique(risk)) < 3:
-        return "fewer than three distinct predictions"
-    return ""
-
-
-def _lost(slope: float) -> str:
-    return "the regression did not converge" if np.isnan(slope) else ""
+    whole = np.insert(_numbers(seen[order], risk[order], at), 1, ratio)
+    return at_horizon(
+        codes, followed, risk, horizon, at, whole, np.insert(drawn, 1, ratios, axis=1), sampler,
+        bins, level, unfitted="the regression did not converge", note=SAID,
+    )  # fmt: skip
 
 
 def _repeated(
@@ -197,9 +152,7 @@ def _numbers(seen: np.ndarray, risk: np.ndarray, at: np.ndarray) -> np.ndarray:
     if len(np.unique(risk)) < 3:
         return np.full(5 + len(at), np.nan)
     smooth = loess(risk, seen)
-    gap = np.abs(smooth(risk) - risk)
-    tail = (gap.mean(), *np.quantile(gap, [0.5, 0.9]), gap.max())
-    return np.concatenate([[_slope(seen, risk)], tail, smooth(at)])
+    return np.concatenate([[_slope(seen, risk)], distances(smooth(risk), risk), smooth(at)])
 
 
 def _slope(seen: np.ndarray, risk: np.ndarray) -> float:
