@@ -31,12 +31,39 @@ SetOption = Annotated[
 ]
 
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")]
+CountsFolder = Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")]
+ReleaseFolder = Annotated[Path, typer.Option(help="Folder of the release; must be new.")]
+VectorsFolder = Annotated[Path, typer.Option(help="Folder of vectors to write; must be new.")]
+ShareFile = Annotated[Path, typer.Option(help="File of the share; must be new.")]
+Shares = Annotated[list[Path], typer.Argument(help="One share of every site.")]
+Sites = Annotated[list[str], typer.Option("--site", help="A site; repeat for each, at least 3.")]
+Keys = Annotated[Path, typer.Option(help="This site's keys; they stay here.")]
+SecureRound = Annotated[
+    Path, typer.Option("--round", help="Folder of secure-start, or its round.json.")
+]
+PrivateRound = Annotated[Path, typer.Option("--round", help="File of private-start.")]
+Epsilon = Annotated[float, typer.Option(help="Of this release.")]
+Delta = Annotated[float, typer.Option(help="Of this release; well below 1 / patients.")]
+WindowOption = Annotated[str, typer.Option(help="Window of a row, if the table has one.")]
+AllowUnlisted = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unlisted",
+        help="Release also where the vocabulary lists fewer than half of the occurrences.",
+    ),
+]
+AllowNoise = Annotated[
+    bool,
+    typer.Option(
+        "--allow-noise", help="Release also where noise hides cells of up to 100 patients."
+    ),
+]
 
 
 @app.command(cls=Command)
 def count(
     spec: SpecArgument,
-    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+    out: CountsFolder,
     set_: SetOption = None,
     workers: Annotated[
         int | None,
@@ -124,7 +151,7 @@ AlignOption = Annotated[
 @app.command(cls=Command)
 def merge(
     counts: CountsArguments,
-    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+    out: CountsFolder,
     align: AlignOption = None,
 ) -> None:
     """Add up the counts of several sites, exactly."""
@@ -136,7 +163,7 @@ def merge(
 @app.command(cls=Command)
 def release(
     counts: CountsArguments,
-    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
+    out: ReleaseFolder,
     min_patients: Annotated[
         int, typer.Option(min=2, help="Cells of fewer patients are left out.")
     ] = 11,
@@ -166,7 +193,7 @@ def release(
     )
     cells, share, warnings = (done.pop(key) for key in ("cells", "share suppressed", "warnings"))
     done["cells suppressed"] = f"{done['cells suppressed']:,} of {cells:,} ({share:.1%})"
-    _say_warned({**done, "warnings": warnings})
+    _say({**done, "warnings": warnings})
 
 
 @app.command("release-private", cls=Command)
@@ -184,29 +211,18 @@ def release_private(
             "chosen from the patients and paid for (codes=quantile:0.5). Once a modality.",
         ),
     ],
-    epsilon: Annotated[float, typer.Option(help="Of this release.")],
-    delta: Annotated[float, typer.Option(help="Of this release; well below 1 / patients.")],
-    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
-    window: Annotated[str, typer.Option(help="Window of a row, if the table has one.")] = "record",
+    epsilon: Epsilon,
+    delta: Delta,
+    out: ReleaseFolder,
+    window: WindowOption = "record",
     clip_share: Annotated[
         float, typer.Option(help="Share of the cost (rho) that chosen bounds take, all together.")
     ] = 0.1,
     clip_longest: Annotated[
         int, typer.Option(min=1, help="Where the search for a quantile ends; fixed in public.")
     ] = 64,
-    allow_unlisted: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unlisted",
-            help="Release also where the vocabulary lists fewer than half of the occurrences.",
-        ),
-    ] = False,
-    allow_noise: Annotated[
-        bool,
-        typer.Option(
-            "--allow-noise", help="Release also where noise hides cells of up to 100 patients."
-        ),
-    ] = False,
+    allow_unlisted: AllowUnlisted = False,
+    allow_noise: AllowNoise = False,
 ) -> None:
     """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
     from medmcl.stages.cooccur.release import read_bounds, release_rows
@@ -224,7 +240,7 @@ def release_private(
         allow_unlisted=allow_unlisted,
         allow_noise=allow_noise,
     )
-    _say_warned(done)
+    _say(done)
 
 
 @app.command(cls=Command)
@@ -258,7 +274,7 @@ def secure_pair(
 @app.command("secure-start", cls=Command)
 def secure_start(
     counts: Annotated[Path, typer.Argument(help="Any site's counts: only their shape is read.")],
-    site: Annotated[list[str], typer.Option("--site", help="A site; repeat for each, at least 3.")],
+    site: Sites,
     out: Annotated[Path, typer.Option(help="New folder: round.json for all, an empty layout.")],
 ) -> None:
     """Start a secure sum over three sites or more."""
@@ -270,11 +286,9 @@ def secure_start(
 @app.command("secure-share", cls=Command)
 def secure_share(
     counts: Annotated[Path, typer.Argument(help="This site's exact counts.")],
-    keys: Annotated[Path, typer.Option(help="This site's keys; they stay here.")],
-    round_: Annotated[
-        Path, typer.Option("--round", help="Folder of secure-start, or its round.json.")
-    ],
-    out: Annotated[Path, typer.Option(help="File of the share; must be new.")],
+    keys: Keys,
+    round_: SecureRound,
+    out: ShareFile,
 ) -> None:
     """Mask this site's counts for one secure sum; the share may leave, the counts stay."""
     from medmcl.stages.cooccur.merge import share_counts
@@ -284,11 +298,9 @@ def secure_share(
 
 @app.command("secure-sum", cls=Command)
 def secure_sum(
-    shares: Annotated[list[Path], typer.Argument(help="One share of every site.")],
-    round_: Annotated[
-        Path, typer.Option("--round", help="Folder of secure-start, or its round.json.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")],
+    shares: Shares,
+    round_: SecureRound,
+    out: CountsFolder,
 ) -> None:
     """Add up the shares: the exact counts of all sites together, of no site alone."""
     from medmcl.stages.cooccur.merge import sum_shares
@@ -299,27 +311,20 @@ def secure_sum(
 @app.command("private-start", cls=Command)
 def private_start(
     vocabulary: Annotated[Path, typer.Argument(help="Public table: modality, code, version.")],
-    site: Annotated[list[str], typer.Option("--site", help="A site; repeat for each, at least 3.")],
+    site: Sites,
     clip: Annotated[
         list[str],
         typer.Option(metavar="NAME=N", help="Longest counts of a patient, a public constant."),
     ],
-    epsilon: Annotated[float, typer.Option(help="Of the release.")],
-    delta: Annotated[float, typer.Option(help="Of the release; well below 1 / patients.")],
+    epsilon: Epsilon,
+    delta: Delta,
     out: Annotated[Path, typer.Option(help="File of the round, the same for all; must be new.")],
     honest: Annotated[
         int | None,
         typer.Option(min=1, help="Sites whose noise alone is enough; all but one if not given."),
     ] = None,
-    window: Annotated[
-        str, typer.Option(help="Window of a row, if the tables have one.")
-    ] = "record",
-    allow_noise: Annotated[
-        bool,
-        typer.Option(
-            "--allow-noise", help="Release also where noise hides cells of up to 100 patients."
-        ),
-    ] = False,
+    window: WindowOption = "record",
+    allow_noise: AllowNoise = False,
 ) -> None:
     """Start a private release of three sites or more, of which nobody holds the exact sum."""
     from medmcl.stages.cooccur.private import start_private
@@ -342,26 +347,23 @@ def private_start(
 @app.command("private-share", cls=Command)
 def private_share(
     rows: Annotated[Path, typer.Argument(help="This site's ROWS table; it stays here.")],
-    keys: Annotated[Path, typer.Option(help="This site's keys; they stay here.")],
+    keys: Keys,
     ledger: Annotated[Path, typer.Option(help="Budget of this site's patients; see `budget`.")],
-    round_: Annotated[Path, typer.Option("--round", help="File of private-start.")],
-    out: Annotated[Path, typer.Option(help="File of the share; must be new.")],
-    allow_unlisted: Annotated[
-        bool,
-        typer.Option("--allow-unlisted", help="As in `release-private`."),
-    ] = False,
+    round_: PrivateRound,
+    out: ShareFile,
+    allow_unlisted: AllowUnlisted = False,
 ) -> None:
     """Clip this site's patients, add its share of the noise, and mask; the share may leave."""
     from medmcl.stages.cooccur.private import share_rows
 
-    _say_warned(share_rows(rows, keys, ledger, round_, out, allow_unlisted=allow_unlisted))
+    _say(share_rows(rows, keys, ledger, round_, out, allow_unlisted=allow_unlisted))
 
 
 @app.command("private-sum", cls=Command)
 def private_sum(
-    shares: Annotated[list[Path], typer.Argument(help="One share of every site.")],
-    round_: Annotated[Path, typer.Option("--round", help="File of private-start.")],
-    out: Annotated[Path, typer.Option(help="Folder of the release; must be new.")],
+    shares: Shares,
+    round_: PrivateRound,
+    out: ReleaseFolder,
 ) -> None:
     """Add up the shares: a release under differential privacy, the noise of all sites in it."""
     from medmcl.stages.cooccur.private import sum_private
@@ -372,7 +374,7 @@ def private_sum(
 @app.command(cls=Command)
 def embed(
     counts: Annotated[Path, typer.Argument(help="Folder of counts, exact or released.")],
-    out: Annotated[Path, typer.Option(help="Folder of vectors to write; must be new.")],
+    out: VectorsFolder,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -405,7 +407,7 @@ def merge_embeddings(
     vectors: Annotated[
         list[Path], typer.Argument(help="Folders that `cooccur embed` wrote, one a site.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of vectors to write; must be new.")],
+    out: VectorsFolder,
     rank: Annotated[
         int | None, typer.Option(min=1, help="Dimensions; the smallest of the sites' if not given.")
     ] = None,
@@ -479,16 +481,13 @@ def evaluate(
     print(f"evaluation: {out}")
 
 
-def _say_warned(done: dict[str, Any]) -> None:
-    """As `_say`, warnings last, one a line."""
-    _say({name: value for name, value in done.items() if name != "warnings"})
-    for warning in done["warnings"]:
-        print(f"warning: {warning}")
-
-
 def _say(done: dict[str, Any]) -> None:
-    """One line a fact; lists and tables as JSON."""
+    """One line a fact; lists and tables as JSON, warnings one a line."""
     for name, value in done.items():
+        if name == "warnings":
+            for warning in value:
+                print(f"warning: {warning}")
+            continue
         nested = isinstance(value, (dict, list, tuple))
         print(f"{name}: {json.dumps(value, ensure_ascii=False) if nested else value}")
 

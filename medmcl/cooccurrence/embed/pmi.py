@@ -11,15 +11,15 @@ p(w')) - 1, not its logarithm, so a pair that never met is no infinity. Higher =
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Pair, exact_sum
+from medmcl.cooccurrence.count.counts import Counts, Pair, exact_sum
 from medmcl.cooccurrence.embed.linear_pmi import known_margins, released_pmi
 from medmcl.cooccurrence.release.censored import filled
 from medmcl.core.errors import ArtefactError
+
+CELLS = 1 << 20
+"""Cells that are written at a time."""
 
 
 def claime_pmi(counts: Counts, pair: Pair | None = None) -> np.ndarray:
@@ -38,44 +38,36 @@ def claime_pmi(counts: Counts, pair: Pair | None = None) -> np.ndarray:
     """
     if is_released(counts):
         return released_pmi(counts, pair)
-    terms = _terms(counts, pair)
-    matrix = np.empty(terms.block.pairs.shape)
-    for rows in _row_slices(matrix.shape):
-        _write(terms, rows, matrix[rows])
+    first, second = counts.pair(*(pair or ()))
+    block = counts.blocks[first, second]
+    one, two = counts.margins[first], counts.margins[second]
+    pairs = exact_sum(block.pairs.data)
+    apart = exact_sum(one.tokens) * exact_sum(two.tokens) - pairs
+    if pairs == 0 or apart <= 0:
+        raise ArtefactError(
+            "no tokens met across the modalities" if pairs == 0 else "all tokens lie in one unit",
+            where=f"{first} x {second}",
+            got=f"{counts.units} units, {pairs} pairs",
+            expected="several patients, some of them with tokens of both modalities",
+        )
+    row, column = _shares(one.pairs), _shares(two.pairs)
+    met = (apart + pairs) / (apart * pairs)  # 1 / D.. + 1 / Z of Python's exact integers
+    strangers = -(1 / apart) * (row * one.tokens)
+    matrix = np.empty(block.pairs.shape)
+    step = max(1, CELLS // max(1, matrix.shape[1]))
+    for start in range(0, len(matrix), step):  # little more than the matrix in memory
+        rows = slice(start, start + step)
+        np.multiply.outer(strangers[rows], column * two.tokens, out=matrix[rows])
+        cells = block.pairs[rows].toarray().astype(np.float64)
+        cells *= (met * row[rows])[:, None]
+        cells *= column
+        matrix[rows] += cells
     return matrix
 
 
 def is_released(counts: Counts) -> bool:
     """Whether cells were suppressed or made noisy."""
     return counts.min_patients is not None or counts.noise_sd is not None
-
-
-def pmi_rows(
-    counts: Counts, pair: Pair | None = None, *, cells_at_once: int = 1 << 24
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """The rows of `claime_pmi` piece by piece, for matrices that do not fit into memory.
-
-    Args:
-        counts: Pooled over the sites, exact.
-        pair: Names of two modalities; the only pair if not given.
-        cells_at_once: Cells of a piece; 8 bytes each.
-
-    Yields:
-        Which rows, and their values (rows, d2).
-
-    Raises:
-        ArtefactError: As `claime_pmi`, and for a release, whose margins need the whole.
-    """
-    if is_released(counts):
-        raise ArtefactError(
-            "a release is not given by rows", fix="use claime_pmi, which holds the whole matrix"
-        )
-    terms = _terms(counts, pair)
-    shape = terms.block.pairs.shape
-    for rows in _row_slices(shape, cells_at_once):
-        piece = np.empty((rows.stop - rows.start, shape[1]))
-        _write(terms, rows, piece)
-        yield rows, piece
 
 
 def unpaired_tokens(counts: Counts, pair: Pair | None = None) -> dict[str, tuple[str, ...]]:
@@ -95,60 +87,7 @@ def unpaired_tokens(counts: Counts, pair: Pair | None = None) -> dict[str, tuple
     }
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """PMI = met * row_w D column_w' - apart * (row_w s1_w) (column_w' s2_w')."""
-
-    block: Block
-    row: np.ndarray
-    column: np.ndarray
-    row_tokens: np.ndarray
-    column_tokens: np.ndarray
-    met: float
-    apart: float
-
-
-def _terms(counts: Counts, pair: Pair | None) -> _Terms:
-    first, second = counts.pair(*(pair or ()))
-    block = counts.blocks[first, second]
-    one, two = counts.margins[first], counts.margins[second]
-    pairs = exact_sum(block.pairs.data)
-    apart = exact_sum(one.tokens) * exact_sum(two.tokens) - pairs
-    if pairs == 0 or apart <= 0:
-        raise ArtefactError(
-            "no tokens met across the modalities" if pairs == 0 else "all tokens lie in one unit",
-            where=f"{first} x {second}",
-            got=f"{counts.units} units, {pairs} pairs",
-            expected="several patients, some of them with tokens of both modalities",
-        )
-    row, column = _shares(one.pairs), _shares(two.pairs)
-    return _Terms(
-        block=block,
-        row=row,
-        column=column,
-        row_tokens=row * one.tokens,
-        column_tokens=column * two.tokens,
-        met=(apart + pairs) / (apart * pairs),  # 1 / D.. + 1 / Z of Python's exact integers
-        apart=1 / apart,
-    )
-
-
 def _shares(margin: np.ndarray) -> np.ndarray:
     """Total over each value; 0 where the value is 0."""
     total = float(exact_sum(margin))
     return np.divide(total, margin, out=np.zeros(len(margin)), where=margin > 0)
-
-
-def _row_slices(shape: tuple[int, int], cells_at_once: int = 1 << 20) -> Iterator[slice]:
-    step = max(1, cells_at_once // max(1, shape[1]))
-    for start in range(0, shape[0], step):
-        yield slice(start, min(shape[0], start + step))
-
-
-def _write(terms: _Terms, rows: slice, out: np.ndarray) -> None:
-    """Fill ``out`` in place, with one more array of its size."""
-    np.multiply.outer(-terms.apart * terms.row_tokens[rows], terms.column_tokens, out=out)
-    cells = terms.block.pairs[rows].toarray().astype(np.float64)
-    cells *= (terms.met * terms.row[rows])[:, None]
-    cells *= terms.column
-    out += cells

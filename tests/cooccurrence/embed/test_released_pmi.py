@@ -8,7 +8,7 @@ from scipy import sparse
 
 from medmcl.cooccurrence import Block, claime_pmi, count_tokens, factorise
 from medmcl.cooccurrence.embed.linear_pmi import linear_pmi
-from medmcl.cooccurrence.embed.pmi import pmi_rows, unpaired_tokens
+from medmcl.cooccurrence.embed.pmi import unpaired_tokens
 from medmcl.cooccurrence.release.censored import filled
 from medmcl.core.errors import ArtefactError
 from medmcl.simulation.ehr.tokens import simulate_tokens as simulate
@@ -107,8 +107,3 @@ def test_nothing_was_released(sites):
     empty = replace(kept, blocks={p: Block(none, none, 1.0) for p in kept.blocks})
     with pytest.raises(ArtefactError, match="no tokens met"):
         claime_pmi(empty)
-
-
-def test_a_release_is_not_given_by_rows(sites):
-    with pytest.raises(ArtefactError, match="not given by rows"):
-        next(pmi_rows(suppressed(sites[0][0])))
