@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from medmcl.core.errors import ArtefactError, LeakageError
+from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.evaluation import knn, linear_probe
 from medmcl.evaluation.metrics.predictions import auroc, c_index, r2
+from medmcl.evaluation.models import MODELS
+from medmcl.evaluation.models.contract import read_model
 from medmcl.evaluation.models.probe import Scaler
 from medmcl.evaluation.models.survival_neighbours import _kaplan_meier
 
@@ -190,3 +196,32 @@ def test_tied_times_multiply_to_the_tied_factor_and_censored_rows_leave_last():
     time = np.array([[2.0, 2.0, 2.0, 5.0]])
     found = _kaplan_meier(event, time, np.array([1.0, 2.0, 9.0]))
     assert found[0] == pytest.approx([1.0, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [*MODELS])
+def test_every_model_keeps_the_contract(name, kind):
+    model, (x, targets) = MODELS[name], make(kind)
+    if model.kinds and kind not in model.kinds:
+        return
+    fitted = model.fit(x, targets, TRAIN, TUNING, refit_on=TRAIN)
+    said = fitted.predict(x[HELD])
+    assert said.shape == (len(HELD), targets.num_outputs)
+    if kind == "survival":
+        curves = fitted.survival(x[HELD], np.array([0.1, 1.0]))
+        assert (curves[:, 0] >= curves[:, 1]).all()
+    if fitted.model is not None:  # kept in a run, and read back by `predict`
+        kept = read_model(fitted.model.link, dict(fitted.model.arrays()))
+        assert kept.width == x.shape[1]
+        assert np.array_equal(kept.predict(x[HELD]), said)
+    split = np.full(N, "held_out", dtype=object)
+    split[TRAIN], split[TUNING] = "train", "tuning"
+    guarded = replace(targets, sides=SplitGuard(splits=split))
+    for rows in ((HELD, TUNING, None), (TRAIN, HELD, None), (TRAIN, TUNING, HELD)):
+        with pytest.raises(LeakageError):
+            model.fit(x, guarded, rows[0], rows[1], refit_on=rows[2])
+
+
+def test_a_kept_model_that_nothing_reads_is_named():
+    with pytest.raises(ArtefactError, match="keeps a model 'two_means'"):
+        read_model("two_means", {})
