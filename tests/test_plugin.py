@@ -44,6 +44,10 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert len(curve.read_text(encoding="utf-8").splitlines()) == 1 + 150
     pages = [(run / name).read_text(encoding="utf-8") for name in ("report.html", "appendix.html")]
     assert "Stage usual: mean_curve: keep the mean curve of train people." in "".join(pages)
+    (likeness,) = told["likeness"]
+    assert -1 <= likeness["value"] < 1
+    assert "Two people are as alike as" in " ".join(told["headline"])
+    assert "How alike people are" in "".join(pages)
     out = tmp_path / "people.csv"
     done = medmcl(environment, "predict", run, "--cohort", cohort, "--out", out, "--device", "cpu")
     assert done.returncode == 0, done.stderr
@@ -77,7 +81,7 @@ def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, 
 def test_parts_lists_it_and_says_whose_it_is(environment):
     done = medmcl(environment, "parts")
     assert done.returncode == 0, done.stderr
-    for name in ("spirometry", "flow_cnn", "uniform", "mean_curve", "two_means"):
+    for name in ("spirometry", "flow_cnn", "uniform", "mean_curve", "two_means", "likeness"):
         (line,) = [one for one in done.stdout.splitlines() if one.strip().startswith(name)]
         assert "medmcl-spirometry" in line
     done = medmcl(environment, "parts", "flow_cnn")
@@ -105,6 +109,11 @@ def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, 
     assert done.returncode == 2
     assert "did you mean 'two_means'" in done.stderr
     done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
+                  "--out", tmp_path / "run",
+                  "--set", "stages.results.likeness.modalty=lungs")  # fmt: skip
+    assert done.returncode == 2
+    assert "did you mean 'modality'" in done.stderr
+    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
                   "--out", tmp_path / "run", "--set", "stages.usual.modality=lung")  # fmt: skip
     assert done.returncode == 2
     assert "did you mean 'lungs'" in done.stderr
@@ -116,15 +125,20 @@ def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, 
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "words", "told"),
     [
-        ({"medmcl.encoders": {"vit3": "medmcl_spirometry.nowhere:FlowCNN"}}, "cannot be imported"),
+        ({"medmcl.encoders": {"vit3": "medmcl_spirometry.nowhere:FlowCNN"}}, ["parts"],
+         "cannot be imported"),
         ({"medmcl.encoders": {"small_cnn": "medmcl_spirometry.encoder:FlowCNN"}},
-         "two parts are called 'small_cnn'"),
+         ["parts"], "two parts are called 'small_cnn'"),
+        ({"medmcl.aspects": {"far": "medmcl_spirometry.aspect:Far"}}, ["parts"],
+         "cannot be imported"),
+        ({"medmcl.aspects": {"folds": "medmcl_spirometry.aspect:Likeness"}},
+         ["parts", "evaluate"], "called as something else of the evaluate stage is: 'folds'"),
     ],
 )  # fmt: skip
-def test_a_broken_package_is_named(changed, told, tmp_path):
-    done = medmcl(installed(tmp_path, changed), "parts")
+def test_a_broken_package_is_named(changed, words, told, tmp_path):
+    done = medmcl(installed(tmp_path, changed), *words)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr

@@ -34,7 +34,7 @@ from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.zero_shot import embed_prompts
+from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.run.features import sample_vectors
 
 SEEDS = (0, 1, 2)

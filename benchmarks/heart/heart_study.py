@@ -44,11 +44,12 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation import label_subset, linear_probe
+from medmcl.evaluation.aspects.maps.aspect import MapSpec, map_parts
 from medmcl.evaluation.aspects.maps.localisation import cosine_map, mass_inside
 from medmcl.evaluation.metrics.intervals import Resampler, Sampled
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.maps import map_parts
-from medmcl.stages.evaluate.spec import MapSpec
+from medmcl.stages.evaluate.scene import RunScene
+from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.features import predict, sample_vectors
 from medmcl.stages.run.run import Run
@@ -311,7 +312,11 @@ class Scorer:
     def _maps(self, held: np.ndarray) -> dict[str, np.ndarray]:
         """Mass of each held-out map inside the heart, with the own and with others' ECGs."""
         spec = MapSpec(stage="mmcl", query="ecg", image="cmr")
-        tokens, pooled, _, grid = map_parts(self.run, self.prepared, spec, held, CPU)
+        stage = EvaluateSpec(stage="evaluate")
+        scene = RunScene(
+            spec=stage, run=self.run, prepared=self.prepared, device=CPU, seed=0, notes=[]
+        )
+        tokens, pooled, _, grid = map_parts(spec, scene, held)
         table = _participants(self.cohort)
         stored = np.load(Path(self.cohort.path).parent / "shards" / "heart_mask.npy", mmap_mode="r")
         masks = np.asarray(stored[table["cmr_row"].to_numpy()[held]])

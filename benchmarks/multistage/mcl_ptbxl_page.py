@@ -25,7 +25,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import prepare
 from medmcl.evaluation import evaluate_embeddings, linear_probe
 from medmcl.evaluation.protocol.results import Result
-from medmcl.stages.run.subgroups import sample_groups, sample_numbers
+from medmcl.evaluation.protocol.sample_groups import sample_groups, sample_numbers
 
 DRAWS = 1000
 FEWEST = 5

@@ -39,9 +39,9 @@ import medmcl.stages.evaluate.stage
 import medmcl.stages.run.pretrain
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.world import pick_device
+from medmcl.evaluation.aspects.attack.aspect import AttackSpec
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked
-from medmcl.stages.poison.spec import AttackSpec
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen.screen import screen
 

@@ -42,7 +42,7 @@ from medmcl.evaluation import linear_probe
 from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.zero_shot import embed_prompts
+from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.run import pretrain
 from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.run import Run

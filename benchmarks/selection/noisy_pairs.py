@@ -48,7 +48,7 @@ from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
 from medmcl.selection.keep import Keep
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.zero_shot import embed_prompts
+from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.run import Run
 

@@ -83,7 +83,8 @@ if TYPE_CHECKING:
     from medmcl.evaluation.models.probe import cox_probe, discrete_time_probe, linear_probe
     from medmcl.evaluation.models.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
     from medmcl.evaluation.protocol.evaluate import evaluate_embeddings, evaluate_task
-    from medmcl.evaluation.protocol.evidence import Evidence, FittedOn, SubgroupRow, TaskEvidence
+    from medmcl.evaluation.protocol.evaluation import Evaluation
+    from medmcl.evaluation.protocol.evidence import FittedOn, SubgroupRow, TaskEvidence
     from medmcl.evaluation.protocol.predicted import Given, Method
     from medmcl.evaluation.protocol.results import Result, load_results, save_results
     from medmcl.evaluation.protocol.subsets import label_subset
@@ -92,7 +93,7 @@ else:
 
 __all__ = [
     "METRICS",
-    "Evidence",
+    "Evaluation",
     "Fitted",
     "FittedOn",
     "Given",

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from medmcl.core.suppression import WITHHELD, few, few_share, hide, plain_few
-from medmcl.evaluation.aspects.presence.counts import presence
+from medmcl.evaluation.report.patterns import presence
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from medmcl.core.errors import ArtefactError, CohortError
 from medmcl.data.cohort.cohort import load_cohort, open_cohort
 from medmcl.data.loading.prepare import prepare
 from medmcl.data.loading.shards import write_shards
+from medmcl.evaluation.protocol.sample_groups import sample_groups
 from medmcl.selection.keep import Keep
 from medmcl.stages.run.study import study_of
-from medmcl.stages.run.subgroups import sample_groups
 from medmcl.stages.run.subjects_table import describe_subjects
 
 DATA = os.environ.get("MEDMCL_DATA")

@@ -68,7 +68,7 @@ def test_risks_are_those_of_competing_exponential_hazards(protocol):
     )
     assert "competing events count as censored" in rows["x", "c_index"].note
     assert rows["x", "net_benefit_at_5y"].value > rows["nobody", "net_benefit_at_5y"].value
-    (evidence,) = done.evidence.tasks
+    (evidence,) = done.evidence
     assert isinstance(evidence.decision, DecisionCurve)
     event, time = targets.values[3000:, 1], targets.values[3000:, 0]
     codes = np.where(targets.competing[3000:], 2, event)

@@ -214,7 +214,7 @@ def test_cross_validation_of_plain_targets_leaves_copies_out_of_their_folds():
                          cross_validation=everyone(N, 5))  # fmt: skip
     assert {row.n for row in done.results} == {N}
     assert all("also in the test fold were not fitted on" in row.note for row in done.results)
-    kept = next(line for line in done.evidence.fitted if "for other cohorts" in line.note)
+    kept = next(line for line in done.fitted if "for other cohorts" in line.note)
     assert kept.rows == 350 - 4  # nor is the probe that goes to other cohorts
 
 
@@ -304,7 +304,7 @@ def test_the_ledger_says_what_was_fitted_on_which_split(kind):
     fitted = evaluate_task(
         {"x": X}, targets(kind), SPLIT, SUBJECTS, fractions=(0.1, 1.0), draws=2,
         bootstrap_draws=100,
-    ).evidence.fitted  # fmt: skip
+    ).fitted  # fmt: skip
     probe = [line for line in fitted if "standardisation" in line.what]
     assert [line.splits for line in probe] == [("train",), ("train",)]
     assert 30 < probe[0].rows < 40
@@ -327,7 +327,7 @@ def test_the_ledger_of_folds_neither_accuses_nor_hides(kind):
         {"x": X[::4]}, targets(kind).take(np.arange(0, N, 4)), SPLIT[::4], SUBJECTS[::4],
         bootstrap_draws=50, cross_validation=everyone(len(X[::4]), 5),
     )  # fmt: skip
-    fitted = small.evidence.fitted
+    fitted = small.fitted
     assert not [line for line in fitted if line.peeks]
     fold = next(line for line in fitted if line.use == "out_of_fold")
     assert fold.splits == ("train", "tuning", "held_out")
@@ -336,7 +336,7 @@ def test_the_ledger_of_folds_neither_accuses_nor_hides(kind):
     assert "scored" in metric.note  # the rows that set its weights or cut are scored, too
     if kind == "survival":
         assert "held_out" in metric.splits
-    (shown,) = ledger_shown(small.evidence)
+    (shown,) = ledger_shown(small.fitted)
     cells = [row[1] for row in shown.rows]
     assert "train + tuning + held_out (out of fold)" in cells
     assert not [cell for cell in cells if "peeks" in cell]

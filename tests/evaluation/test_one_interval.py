@@ -15,8 +15,9 @@ from medmcl.evaluation import evaluate_task
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FEWEST_FOR_CURVE, too_few_for_curve
-from medmcl.evaluation.report.page import ReportData, write_report
+from medmcl.evaluation.report.page import write_report
 
 N = 1100
 RNG = np.random.default_rng(5)
@@ -64,13 +65,13 @@ def intervals_of(done):
     for row in done.results:
         if not row.versus:
             note((row.target, row.metric, row.method), row)
-    for row in done.evidence.subgroups:
+    for row in done.subgroups:
         if row.attribute == "everyone":
             note((row.target, row.metric, row.method), row)
-    for row in done.evidence.presence:
+    for row in done.presence:
         if row.asked == "as they are" and row.n == len(HELD):
             note((row.target, row.metric, row.method), row)
-    for one in done.evidence.tasks:
+    for one in done.evidence:
         held = one.calibration
         at = f"_at_{one.horizon:g}y" if one.horizon else ""
         note((one.target, f"calibration_slope{at}", one.method), held.slope)
@@ -93,13 +94,14 @@ def test_a_number_has_the_same_interval_everywhere(kind, seeds):
 
 def test_every_page_and_file_shows_the_same_interval(tmp_path):
     done = evaluated(task("binary"))
-    data = ReportData(title="t", results=done.results, evidence=done.evidence)
+    data = Evaluation(title="t")
+    data.add(done)
     write_report(tmp_path / "report.html", data)
     card = (tmp_path / "model_card.md").read_text(encoding="utf-8")
     text = re.sub(r"<[^>]*>", " ", both_pages(tmp_path)) + card
     rows = [row for row in done.results if not row.versus and row.low is not None]
     values = [f"{row.value:.3f}" for row in rows]
-    others = {f"{row.value:.3f}" for row in done.evidence.subgroups if row.attribute != "everyone"
+    others = {f"{row.value:.3f}" for row in done.subgroups if row.attribute != "everyone"
               and row.value is not None}  # fmt: skip
     own = [row for row, value in zip(rows, values, strict=True)
            if values.count(value) == 1 and value not in others]  # fmt: skip
@@ -124,7 +126,7 @@ def test_the_index_is_given_raw_and_corrected():
     done = evaluated(task("binary"))
     rows = {row.metric: row for row in done.results if row.method == "ours" and not row.versus}
     raw, corrected = rows["ici_uncorrected"], rows["ici"]
-    (figure,) = [one for one in done.evidence.tasks if one.method == "ours"]
+    (figure,) = [one for one in done.evidence if one.method == "ours"]
     assert raw.value == pytest.approx(figure.calibration.ici_uncorrected, abs=1e-9)
     assert corrected.value <= raw.value
     rng = np.random.default_rng(0)
@@ -143,7 +145,7 @@ def test_the_index_is_given_raw_and_corrected():
 @pytest.mark.parametrize(("events", "drawn"), [(9, False), (10, True)])
 def test_fewer_than_ten_events_have_no_curve(events, drawn):
     done = evaluated(task("binary", events))
-    for one in done.evidence.tasks:
+    for one in done.evidence:
         assert isinstance(one.calibration, Calibration) == drawn
         assert isinstance(one.decision, NotEstimable) != drawn
         if not drawn:
@@ -168,9 +170,9 @@ def test_survival_curves_take_the_last_horizon_that_enough_people_reach():
     short = Targets(name="hf", kind="survival", columns=full.columns, values=values,
                     known=full.known, unit="years", horizons_years=(1.0, 5.0))  # fmt: skip
     assert ((event == 1) & (time <= 1) & (SPLIT == "held_out")).sum() >= FEWEST_FOR_CURVE
-    figures = {one.horizon: one for one in evaluated(full).evidence.tasks}
+    figures = {one.horizon: one for one in evaluated(full).evidence}
     assert set(figures) == {5.0}
-    figures = {one.horizon: one for one in evaluated(short).evidence.tasks}
+    figures = {one.horizon: one for one in evaluated(short).evidence}
     assert set(figures) == {1.0}
     assert isinstance(figures[1.0].calibration, SurvivalCalibration)
     values[:, 1] = 0
@@ -179,7 +181,7 @@ def test_survival_curves_take_the_last_horizon_that_enough_people_reach():
     rare = Targets(name="hf", kind="survival", columns=full.columns, values=values,
                    known=full.known, unit="years", horizons_years=(1.0, 5.0))  # fmt: skip
     done = evaluated(rare)
-    assert {type(one.decision) for one in done.evidence.tasks} == {NotEstimable}
+    assert {type(one.decision) for one in done.evidence} == {NotEstimable}
     slopes = [row for row in done.results if row.metric.startswith("calibration_slope")]
     assert slopes
     assert all("a curve needs at least 10" in row.note for row in slopes)

@@ -10,8 +10,8 @@ from medmcl.evaluation.metrics.calibration_curve import calibration
 from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
 from medmcl.evaluation.metrics.survival.calibration import survival_calibration
 from medmcl.evaluation.metrics.survival.d_calibration import d_calibration
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import (
-    Evidence,
     FittedOn,
     SubgroupRow,
     TaskEvidence,
@@ -20,7 +20,6 @@ from medmcl.evaluation.protocol.evidence import (
     sensible_thresholds,
 )
 from medmcl.evaluation.protocol.results import Result
-from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.study import Outcome, Predictor, Study
 from medmcl.evaluation.report.table_one import Variable, table_one
 
@@ -159,7 +158,7 @@ def subjects_table(n=400, seed=0):
 
 
 def full_report(methods=("ours", "scratch", "covariates"), n=300):
-    return ReportData(
+    return Evaluation(
         title="ecg_cmr on demo",
         subtitle="ECG and cardiac MRI",
         provenance={
@@ -176,21 +175,20 @@ def full_report(methods=("ours", "scratch", "covariates"), n=300):
             *result_rows(["mi", "af"], methods),
             *result_rows(["death"], methods, "survival", ("c_index",)),
         ],
-        evidence=Evidence(
-            tasks=(
-                *(binary_evidence("mi", m, n, 0.2, k) for k, m in enumerate(methods)),
-                *(binary_evidence("af", m, n, 0.05, k) for k, m in enumerate(methods)),
-                *(survival_evidence("death", m, n, k) for k, m in enumerate(methods)),
-            ),
-            subgroups=(*subgroup_rows("mi", methods[0]),
-                       *subgroup_rows("death", methods[0], "c_index", seed=1)),
-            fitted=(
-                FittedOn(what="standardisation of ecg", splits=("train",), subjects=200, rows=220),
-                FittedOn(what="probe", splits=("train",), subjects=200, rows=220, task="mi",
-                         method="ours", labels=True),
-                FittedOn(what="regularisation", splits=("tuning",), subjects=100, task="mi",
-                         method="ours", labels=True),
-            ),
-        ),
+        evidence=[
+            *(binary_evidence("mi", m, n, 0.2, k) for k, m in enumerate(methods)),
+            *(binary_evidence("af", m, n, 0.05, k) for k, m in enumerate(methods)),
+            *(survival_evidence("death", m, n, k) for k, m in enumerate(methods)),
+        ],
+        subgroups=[
+            *subgroup_rows("mi", methods[0]), *subgroup_rows("death", methods[0], "c_index", seed=1)
+        ],
+        fitted=[
+            FittedOn(what="standardisation of ecg", splits=("train",), subjects=200, rows=220),
+            FittedOn(what="probe", splits=("train",), subjects=200, rows=220, task="mi",
+                     method="ours", labels=True),
+            FittedOn(what="regularisation", splits=("tuning",), subjects=100, task="mi",
+                     method="ours", labels=True),
+        ],
         notes=["a note"],
     )  # fmt: skip

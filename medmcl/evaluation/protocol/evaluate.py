@@ -18,8 +18,9 @@ from medmcl.evaluation.aspects.tasks.evidence import evidence_rows, task_evidenc
 from medmcl.evaluation.aspects.tasks.metrics import FEW_DRAWS, Thresholds
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.contract import Fitted
-from medmcl.evaluation.protocol.evidence import Evidence, TaskEvidence
+from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.protocol.folds import CrossValidation
+from medmcl.evaluation.protocol.found import Found
 from medmcl.evaluation.protocol.guard import guarded, near_copies
 from medmcl.evaluation.protocol.predicted import (
     Method,
@@ -38,21 +39,17 @@ from medmcl.evaluation.protocol.setting import Setting, decide_rows
 from medmcl.evaluation.protocol.subgroups import subgroup_rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskEvaluation:
-    """What was found of one task.
+@dataclass(kw_only=True)
+class TaskEvaluation(Found):
+    """What was found of one task, and what predicts it.
 
     Attributes:
-        results: Rows of the table, then paired differences.
-        evidence: Calibration, decision curves, subgroups and the ledger.
         models: Method to its predictor fitted on train at all labels (first seed).
         thresholds: Column or horizon to the risk at which net benefit was judged.
         setting: Who was scored, and the horizons; None where nothing was.
         tables: Each method's predictions of them at its largest label fraction.
     """
 
-    results: list[Result]
-    evidence: Evidence = field(default_factory=Evidence)
     models: Mapping[str, Fitted] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     setting: Setting | None = None
@@ -211,27 +208,23 @@ def evaluate_task(
     whole = [table for table in tables if table.fraction == largest[table.method]]
     figures = [table for table in whole if table.method in shown]
     found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws), level)
-    subgroups = [
-        row
-        for table in whole
-        if table.method == first and groups
-        for row in subgroup_rows(setting, table, groups, samplers, level)
-    ]
     ledger = [*setting.ledger(), *(line for table in tables for line in table.fitted)]
-    evidence = Evidence(
-        tasks=tuple(found),
-        subgroups=tuple(subgroups),
-        presence=tuple(
+    return TaskEvaluation(
+        results=[*rows, *more, *differences(setting, tables, first, level)],
+        evidence=found,
+        subgroups=[
+            row
+            for table in whole
+            if table.method == first and groups
+            for row in subgroup_rows(setting, table, groups, samplers, level)
+        ],
+        presence=[
             row
             for table in whole
             if patterns is not None
             for row in presence_rows(setting, table, patterns, samplers, level)
-        ),
-        fitted=tuple(dict.fromkeys(ledger)),
-    )
-    return TaskEvaluation(
-        results=[*rows, *more, *differences(setting, tables, first, level)],
-        evidence=evidence,
+        ],
+        fitted=[*dict.fromkeys(ledger)],
         thresholds=setting.thresholds.risks,
         models={t.method: t.models[0] for t in whole if t.models and t.fraction == 1},
         setting=setting,

@@ -267,32 +267,6 @@ class FittedOn:
         return self.use == "fit" and "held_out" in self.splits
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Everything an evaluation found beside its `Result` rows.
-
-    Attributes:
-        tasks: Calibration, decision curves and risk groups, by task, target and method.
-        subgroups: Rows in the order they are shown.
-        presence: By what subjects have, and as if they had less.
-        fitted: The leakage ledger.
-    """
-
-    tasks: tuple[TaskEvidence, ...] = ()
-    subgroups: tuple[SubgroupRow, ...] = ()
-    presence: tuple[PresenceRow, ...] = ()
-    fitted: tuple[FittedOn, ...] = ()
-
-    def joined(self, other: Evidence) -> Evidence:
-        """Give both together; ledger lines that say the same stand once."""
-        return Evidence(
-            tasks=(*self.tasks, *other.tasks),
-            subgroups=(*self.subgroups, *other.subgroups),
-            presence=(*self.presence, *other.presence),
-            fitted=tuple(dict.fromkeys((*self.fitted, *other.fitted))),
-        )
-
-
 def too_few_for_curve(with_event: int, without: int) -> str:
     """Say that too few people decide a calibration or decision curve; empty if enough do.
 

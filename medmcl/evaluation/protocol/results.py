@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
+from medmcl.evaluation.aspects.aspect import ASPECTS
 from medmcl.evaluation.metrics.intervals import Interval
 
+MAJORITY = "majority"
+"""Rows of the prediction that knows nothing."""
 COVARIATES, BESIDE = "covariates", "covariates + embedding"
 """Rows of plain columns, and of the same columns with the embedding beside them."""
-
-APART = ("retrieval", "paired_choice", "attack")
-"""Kinds that are no tasks: they have sections of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,7 @@ class Result:
     Attributes:
         task: Task name.
         target: Column of the task; ``macro`` for the mean over columns.
-        kind: Kind of task (binary, ..., survival, retrieval, paired_choice, attack,
-            localisation).
+        kind: Kind of task (binary, ..., survival); of what is no task the name of its aspect.
         metric: Metric by name.
         direction: Whether higher or lower is better; ``target``: the nearer to its ideal value (0
             for an intercept, 1 for a slope or a ratio). ``chance``, of a confounder: neither; the
@@ -106,6 +105,11 @@ class Result:
         if self.low is None or self.high is None:
             return text
         return f"{text} ({self.low:{sign}.3f} to {self.high:{sign}.3f})"
+
+    @property
+    def is_of_task(self) -> bool:
+        """Whether it is about a task, and not a row of another aspect's own."""
+        return self.kind not in ASPECTS
 
     @classmethod
     def of(cls, interval: Interval, *, note: str = "", **about: Any) -> Result:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.suppression import few
-from medmcl.evaluation.aspects.presence.counts import Presence, presence
+from medmcl.evaluation.report.patterns import Presence, presence
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     FAINT,

@@ -1,12 +1,16 @@
-"""How many labelled people, and events among them, a share of the labels is."""
+"""How many people decide: labelled ones, and events among them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from medmcl.core.suppression import few
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.words import fraction_name
+
+FEW_EVENTS = 100
+"""Fewer events (or people without) say little: Collins et al. 2016, Stat Med 35:214-226."""
 
 
 def people_of(rows: Sequence[Result]) -> str:
@@ -32,3 +36,27 @@ def share_of(rows: Sequence[Result]) -> str:
 
 def _span(counts: Sequence[int]) -> str:
     return few(counts[0]) if len(counts) == 1 else f"{few(counts[0])} to {few(counts[-1])}"
+
+
+def deciding(data: Evaluation) -> dict[str, tuple[int, str]]:
+    """Task to the fewest scored rows that decide it, over its targets, and what they are.
+
+    Those with or without the outcome, whichever are fewer; of a survival task those with it; of a
+    task of numbers all of them.
+    """
+    fewest: dict[str, tuple[int, str]] = {}
+    main = {row.task: row.metric for row in data.main_rows}
+    for row in data.task_rows:
+        if row.metric != main.get(row.task):
+            continue
+        if row.versus or row.method != data.method or row.target in ("macro", "all classes"):
+            continue
+        if row.n == 0:
+            continue
+        counts = [(row.n, "people")]
+        if row.events is not None:
+            counts = [(row.events, "events")]
+            if row.kind != "survival":
+                counts.append((row.n - row.events, "without the event"))
+        fewest[row.task] = min(*counts, fewest.get(row.task, counts[0]))
+    return fewest

@@ -12,8 +12,8 @@ from medmcl.core.findings import counted
 from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
-from medmcl.evaluation.report.answers import FEW_EVENTS, deciding
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.report.labelled import FEW_EVENTS, deciding
 from medmcl.evaluation.report.pictures import number
 from medmcl.evaluation.report.words import at_level, fraction_name, listed, measured
 
@@ -60,7 +60,7 @@ class ModelCard:
         return "\n".join(parts).rstrip() + "\n"
 
 
-def model_card(data: ReportData) -> ModelCard:
+def model_card(data: Evaluation) -> ModelCard:
     """Make the card from what the report holds; what it does not hold is said to be missing.
 
     Source: headings after Mitchell et al. 2019, FAT* 220-229. Differs: a section of what is not
@@ -90,7 +90,7 @@ def model_card(data: ReportData) -> ModelCard:
     return ModelCard(title=f"Model card: {data.title}", front=_front(data), sections=sections)
 
 
-def _front(data: ReportData) -> dict[str, Any]:
+def _front(data: Evaluation) -> dict[str, Any]:
     """Keys of a hub's card that the run can answer, and no others."""
     front: dict[str, Any] = {"library_name": "medmcl"}
     if data.study.licence:
@@ -115,11 +115,11 @@ def _front(data: ReportData) -> dict[str, Any]:
     return front
 
 
-def _at(header: Sequence[str], data: ReportData) -> tuple[str, ...]:
+def _at(header: Sequence[str], data: Evaluation) -> tuple[str, ...]:
     return tuple(at_level(name, data.level) for name in header)
 
 
-def _data_sections(data: ReportData) -> tuple[CardSection, ...]:
+def _data_sections(data: Evaluation) -> tuple[CardSection, ...]:
     """Training data; apart from it the cohort that was scored, if it is another."""
     if not data.study.external:
         return (CardSection(title="Training data", lines=_described(data)),)
@@ -135,7 +135,7 @@ def _data_sections(data: ReportData) -> tuple[CardSection, ...]:
     )
 
 
-def _described(data: ReportData) -> tuple[str, ...]:
+def _described(data: Evaluation) -> tuple[str, ...]:
     """What the files of the scored cohort say of it."""
     study, sizes = data.study, {step: subjects for step, subjects, _ in data.flow}
     counts = [
@@ -153,7 +153,7 @@ def _described(data: ReportData) -> tuple[str, ...]:
     )
 
 
-def _model(data: ReportData) -> tuple[str, ...]:
+def _model(data: Evaluation) -> tuple[str, ...]:
     towers = [f"{name}: {what}." for name, what in data.study.towers.items()]
     return (*towers, *data.study.training) or ("Not stated.",)
 
@@ -164,7 +164,7 @@ _PERFORMANCE = (
 )  # fmt: skip
 
 
-def _performance(data: ReportData) -> tuple[tuple[str, ...], ...]:
+def _performance(data: Evaluation) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             row.task, measured(row.metric, row.target), row.method, row.protocol.replace("_", " "),
@@ -185,7 +185,7 @@ _CALIBRATION = (
 )
 
 
-def _calibration(data: ReportData) -> tuple[tuple[str, ...], ...]:
+def _calibration(data: Evaluation) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             one.task,
@@ -195,7 +195,7 @@ def _calibration(data: ReportData) -> tuple[tuple[str, ...], ...]:
             str(found.ici),
             number(found.ici_uncorrected),
         )
-        for one in data.evidence.tasks
+        for one in data.evidence
         if isinstance(found := one.calibration, Calibration | SurvivalCalibration)
         and one.method == data.method
         and one.label_fraction == 1
@@ -205,8 +205,8 @@ def _calibration(data: ReportData) -> tuple[tuple[str, ...], ...]:
 _SUBGROUPS = ("task", "metric", "by", "group", "value (95 % interval)", "n", "events")
 
 
-def _subgroups(data: ReportData) -> tuple[tuple[str, ...], ...]:
-    rows = [row for row in data.evidence.subgroups if row.method == data.method]
+def _subgroups(data: Evaluation) -> tuple[tuple[str, ...], ...]:
+    rows = [row for row in data.subgroups if row.method == data.method]
     return tuple(
         (
             row.task, measured(row.metric, row.target), row.attribute, row.group,
@@ -218,8 +218,8 @@ def _subgroups(data: ReportData) -> tuple[tuple[str, ...], ...]:
     )  # fmt: skip
 
 
-def _subgroup_lines(data: ReportData) -> tuple[str, ...]:
-    rows = [row for row in data.evidence.subgroups if row.method == data.method]
+def _subgroup_lines(data: Evaluation) -> tuple[str, ...]:
+    rows = [row for row in data.subgroups if row.method == data.method]
     if not rows:
         return ("Not assessed.",)
     more = len(rows) - MOST_ROWS
@@ -234,7 +234,7 @@ def _value(value: float | None, low: float | None, high: float | None) -> str:
     )
 
 
-def _limits(data: ReportData) -> tuple[str, ...]:
+def _limits(data: Evaluation) -> tuple[str, ...]:
     lines = []
     rows = data.main_rows
     scarce = [f"{task} ({few(n)} {what})" for task, (n, what) in deciding(data).items()
@@ -248,27 +248,27 @@ def _limits(data: ReportData) -> tuple[str, ...]:
     if excluded:
         lines.append(f"{counted(excluded, 'finding')} of the checks excluded records.")
     hidden = dict.fromkeys(
-        f"{row.attribute} {row.group}" for row in data.evidence.subgroups if row.suppressed
+        f"{row.attribute} {row.group}" for row in data.subgroups if row.suppressed
     )
     if hidden:
         lines.append(f"Groups with too few subjects to show: {listed(list(hidden), 8)}.")
-    if any(line.peeks for line in data.evidence.fitted):
+    if any(line.peeks for line in data.fitted):
         lines.append("Something was fitted on held_out: its results are no test.")
     if rows and not data.study.external:
         lines.append("Scored on held-out subjects of the cohort it was trained on, not elsewhere.")
     return tuple(lines)
 
 
-def _unknown(data: ReportData) -> tuple[str, ...]:
-    study, evidence = data.study, data.evidence
+def _unknown(data: Evaluation) -> tuple[str, ...]:
+    study = data.study
     own = not study.external  # then the study describes the training data
     missing = [
         ("How it performs in another cohort.", study.external),
-        ("How it performs in women and men, ages, or sites.", bool(evidence.subgroups)),
+        ("How it performs in women and men, ages, or sites.", bool(data.subgroups)),
         ("Whether its probabilities are calibrated.", bool(_calibration(data))),
         ("Whether acting on it does more good than harm at any threshold.",
-         any(one.decision for one in evidence.tasks)),
-        ("On what each part was fitted.", bool(evidence.fitted)),
+         any(one.decision for one in data.evidence)),
+        ("On what each part was fitted.", bool(data.fitted)),
         ("When the records it was trained on were made.", own and bool(study.first_date)),
         ("From which sites they come.", own and study.sites is not None),
         ("How the splits compare.", data.table_one is not None),

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.aspects.aspect import aspects
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.files import report_rows
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.training.geometry_lines import geometry_of
 from medmcl.evaluation.report.tripod import checklist
 
 
-def as_json(data: ReportData) -> dict[str, Any]:
+def as_json(data: Evaluation) -> dict[str, Any]:
     """Every number of the report as plain values; what is not a finite number is null."""
-    found = data.retrieval_rows
     plain = _plain(
         {
             "schema": "medmcl/report@1",
@@ -32,9 +32,11 @@ def as_json(data: ReportData) -> dict[str, Any]:
             "findings": [finding.as_dict() for finding in data.findings],
             "curves": dict(data.curves),
             "geometry": list(data.geometry or geometry_of(data.curves)),
-            "retrieval": found,
-            "paired_choice": data.choice_rows,
-            "attack": data.attack_rows,
+            **{
+                name: rows
+                for name, aspect in aspects().items()
+                if (rows := data.rows_of(name)) or aspect.has_rows
+            },
             "results": data.task_rows,
             "level": data.level,
             "resampling": data.resampling,
@@ -48,7 +50,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
     return dict(plain)
 
 
-def json_text(data: ReportData) -> str:
+def json_text(data: Evaluation) -> str:
     """The same as JSON text, a line each key: indented, long curves take thousands of lines."""
     lines = (
         f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(part, ensure_ascii=False)}"

@@ -9,26 +9,27 @@ from pathlib import Path
 from medmcl.core.atomic import write_atomically
 from medmcl.core.findings import alike_once
 from medmcl.core.garbage import old_objects_passed_over
+from medmcl.evaluation.aspects.aspect import ASPECTS, aspects
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result, save_results
-from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import write_csv_files
 from medmcl.evaluation.report.frame import fill
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.labelled import share_of
 from medmcl.evaluation.report.model_card import model_card
-from medmcl.evaluation.report.numbers import as_json, json_text, plain_text
+from medmcl.evaluation.report.numbers import json_text, plain_text
 from medmcl.evaluation.report.pages import parted, words
-from medmcl.evaluation.report.sections import LEFT_OUT, not_shown, sections_of
+from medmcl.evaluation.report.sections import sections_of
 from medmcl.evaluation.report.words import at_level, metric_name
-
-__all__ = ["ReportData", "as_json", "pages", "render", "write_report"]
 
 MOST_FINDINGS = 200
 APPENDIX = "appendix.html"
+LEFT_OUT = " left out: "
+"""How notes of an evaluation say that something was not made, and why."""
 
 
 @old_objects_passed_over()
-def write_report(path: Path, data: ReportData) -> Path:
+def write_report(path: Path, data: Evaluation) -> Path:
     """Write ``path`` (HTML); beside it ``appendix.html``, ``.json``, CSV files, ``model_card.md``.
 
     Either page needs nothing outside itself: no script, no font, no address; they link to one
@@ -44,8 +45,8 @@ def write_report(path: Path, data: ReportData) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path.with_suffix(".json"), json_text(data))
-    every = [*data.task_rows, *data.retrieval_rows, *data.choice_rows, *data.attack_rows]
-    save_results(path.parent / "results.csv", every)
+    apart = (row for name in ASPECTS for row in data.rows_of(name))
+    save_results(path.parent / "results.csv", [*data.task_rows, *apart])
     write_csv_files(path.parent, data)
     write_atomically(
         path.parent / "model_card.md", model_card(data).markdown().encode(errors="replace")
@@ -56,12 +57,12 @@ def write_report(path: Path, data: ReportData) -> Path:
     return path
 
 
-def render(data: ReportData) -> str:
+def render(data: Evaluation) -> str:
     """Give the first page as HTML text."""
     return pages(data)[0]
 
 
-def pages(data: ReportData, name: str = "report.html") -> tuple[str, str]:
+def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
     """Give the first page and the appendix as HTML text.
 
     Args:
@@ -90,7 +91,10 @@ def pages(data: ReportData, name: str = "report.html") -> tuple[str, str]:
         "appendix.html.j2",
         sections=back,
         report=name,
-        not_shown=not_shown(data),
+        not_shown=[
+            *(line for part in aspects().values() for line in part.not_shown(data)),
+            *(note for note in data.notes if LEFT_OUT in note),
+        ],
         notes_left=[note for note in data.notes if LEFT_OUT not in note],
         card=model_card(data),
         findings=found[:MOST_FINDINGS],

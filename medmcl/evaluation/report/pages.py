@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from medmcl.evaluation.report.pictures import Picture
-from medmcl.evaluation.report.section import Section
-from medmcl.evaluation.report.tables import Shown
+from medmcl.evaluation.report.section import Section, Shown
 
 MOST_WORDS = 2_500
 """Words of the first page, what somebody asked to be shown (records of people) apart."""

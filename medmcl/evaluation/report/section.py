@@ -1,12 +1,68 @@
-"""A part of the report as a page shows it."""
+"""What a page is made of: sections, the tables in them, and the sentences at its head."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from medmcl.evaluation.aspects.selection.contact_sheet import Sheet
 from medmcl.evaluation.report.pictures import Picture
-from medmcl.evaluation.report.tables import Shown
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.aspects.selection.contact_sheet import Sheet
+
+Question = Literal["Wrecked", "Who", "How well", "How sure", "For whom", "Against what", "Also", ""]
+QUESTIONS: tuple[Question, ...] = ("Who", "How well", "How sure", "For whom", "Against what")
+ORDER: tuple[Question, ...] = ("Wrecked", *QUESTIONS, "Also", "")
+
+
+OPEN_ROWS = 24  # a longer table is folded
+
+
+def folded(rows: Sequence[object]) -> str:
+    """What the fold of a table says; empty for one that is short enough to stand open."""
+    return f"{len(rows)} lines" if len(rows) > OPEN_ROWS else ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence at the head of a report.
+
+    Attributes:
+        question: Which of the five questions it answers; ``Also`` for what is beside them, empty
+            where nothing was evaluated.
+        text: The sentence.
+    """
+
+    question: Question
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.question}: {self.text}" if self.question in QUESTIONS else self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A table of the page.
+
+    Attributes:
+        title: What it shows.
+        aid: How to read it.
+        header: Names of its columns.
+        rows: Cells, as text.
+        folded: What the fold says; empty for an open table.
+        is_looked_up: Whether it stands in the appendix even if it is short: a figure of the first
+            page holds its main numbers.
+        notes: Lines below it, as why something is not estimable.
+    """
+
+    title: str
+    aid: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    folded: str = ""
+    is_looked_up: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +90,26 @@ class Section:
     lines: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     sheet: Sheet | None = None
+
+    @classmethod
+    def of(
+        cls,
+        key: str,
+        title: str,
+        *pictures: Picture | None,
+        tables: Sequence[Shown] = (),
+        short: str = "",
+        **more: tuple[str, ...],
+    ) -> Section:
+        """Make one of the pictures that there are; it is called by its title in the menu, too."""
+        return cls(
+            key=key,
+            title=title,
+            pictures=tuple(picture for picture in pictures if picture is not None),
+            tables=tuple(tables),
+            short=short or title,
+            **more,  # type: ignore[arg-type]  # lines and warnings
+        )
 
     @property
     def is_empty(self) -> bool:

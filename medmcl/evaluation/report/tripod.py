@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from medmcl.core.findings import counted
 from medmcl.core.suppression import few
-from medmcl.evaluation.aspects.presence.counts import presence
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import RiskHistogram
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import headline_rows
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.report.patterns import presence
 from medmcl.evaluation.report.tripod_items import PARTS, Part
 from medmcl.evaluation.report.words import listed, measured, metric_name
 
@@ -74,7 +74,7 @@ class Checklist:
         )
 
 
-def checklist(data: ReportData) -> Checklist:
+def checklist(data: Evaluation) -> Checklist:
     """Fill in what the run can cite.
 
     Source: Collins et al. 2024, BMJ 385:e078378. Differs: wording is ours.
@@ -87,7 +87,7 @@ def checklist(data: ReportData) -> Checklist:
     )
 
 
-def _source(data: ReportData) -> str | None:
+def _source(data: Evaluation) -> str | None:
     about, own = data.study.about, data.provenance.get("cohort_fingerprint")
     print_ = data.provenance.get("scored cohort fingerprint", own)
     if not about:
@@ -95,7 +95,7 @@ def _source(data: ReportData) -> str | None:
     return f"{about}" + (f" (fingerprint {print_})." if print_ else ".")
 
 
-def _dates(data: ReportData) -> str | None:
+def _dates(data: Evaluation) -> str | None:
     study = data.study
     if not (study.first_date and study.last_date):
         return None
@@ -103,17 +103,17 @@ def _dates(data: ReportData) -> str | None:
     return f"Records from {study.first_date} to {study.last_date}.{index}"
 
 
-def _sites(data: ReportData) -> str | None:
+def _sites(data: Evaluation) -> str | None:
     sites = data.study.sites
     return None if sites is None else f"{counted(sites, 'site')}."
 
 
-def _eligible(data: ReportData) -> str | None:
+def _eligible(data: Evaluation) -> str | None:
     rules = data.study.eligibility
     return listed(rules, MOST_CITED, "; ") + "." if rules else None
 
 
-def _preparation(data: ReportData) -> str | None:
+def _preparation(data: Evaluation) -> str | None:
     made = [f"{p.name}: {p.preparation}" for p in data.study.predictors if p.preparation]
     if not made:
         return None
@@ -121,17 +121,17 @@ def _preparation(data: ReportData) -> str | None:
     return f"{'; '.join(made)}. {counted(out, 'finding')} of the checks excluded records."
 
 
-def _outcomes(data: ReportData) -> str | None:
+def _outcomes(data: Evaluation) -> str | None:
     outcomes = [outcome.shown for outcome in data.study.outcomes]
     return listed(outcomes, MOST_CITED, "; ") + "." if outcomes else None
 
 
-def _predictors(data: ReportData) -> str | None:
+def _predictors(data: Evaluation) -> str | None:
     made = [f"{p.name} ({p.kind}): {p.source}" for p in data.study.predictors if p.source]
     return "; ".join(made) + "." if made else None
 
 
-def _missing(data: ReportData) -> str | None:
+def _missing(data: Evaluation) -> str | None:
     found = presence(data.missingness)
     if found is None or not data.study.gaps:
         return None
@@ -139,7 +139,7 @@ def _missing(data: ReportData) -> str | None:
     return f"Absent in samples: {listed(shares, MOST_CITED)}. {'; '.join(data.study.gaps)}."
 
 
-def _division(data: ReportData) -> str | None:
+def _division(data: Evaluation) -> str | None:
     sizes = {step: subjects for step, subjects, _ in data.flow}
     parts = [
         f"{name} {few(sizes[name])}" for name in ("train", "tuning", "held_out") if name in sizes
@@ -149,8 +149,8 @@ def _division(data: ReportData) -> str | None:
     return f"{data.study.split_rule}; subjects: {', '.join(parts)}."
 
 
-def _handling(data: ReportData) -> str | None:
-    fitted = [line for line in data.evidence.fitted if not line.labels]
+def _handling(data: Evaluation) -> str | None:
+    fitted = [line for line in data.fitted if not line.labels]
     if not fitted:
         return None
     lines = dict.fromkeys(
@@ -162,15 +162,15 @@ def _handling(data: ReportData) -> str | None:
     return f"Fitted: {listed(list(lines), MOST_CITED, '; ')}."
 
 
-def _model(data: ReportData) -> str | None:
+def _model(data: Evaluation) -> str | None:
     towers = [f"{name}: {what}" for name, what in data.study.towers.items()]
     if not towers or not data.study.training:
         return None
     return f"{'; '.join(towers)}. {' '.join(data.study.training)}"
 
 
-def _clusters(data: ReportData) -> str | None:
-    groups = [row for row in data.evidence.subgroups if row.attribute == "site"]
+def _clusters(data: Evaluation) -> str | None:
+    groups = [row for row in data.subgroups if row.attribute == "site"]
     names = dict.fromkeys(row.group for row in groups if row.value is not None)
     metrics = dict.fromkeys(metric_name(row.metric) for row in groups if row.value is not None)
     if not names:
@@ -178,7 +178,7 @@ def _clusters(data: ReportData) -> str | None:
     return f"{listed(list(metrics), MOST_CITED)} in each of {counted(len(names), 'site')}."
 
 
-def _measures(data: ReportData) -> str | None:
+def _measures(data: Evaluation) -> str | None:
     names = dict.fromkeys(metric_name(row.metric) for row in data.task_rows if not row.versus)
     if not names:
         return None
@@ -190,15 +190,15 @@ def _measures(data: ReportData) -> str | None:
     return f"{listed(list(names), 20)}{wide}{paired}."
 
 
-def _calculated(data: ReportData) -> str | None:
+def _calculated(data: Evaluation) -> str | None:
     ways = dict.fromkeys(row.protocol.replace("_", " ") for row in data.task_rows)
     return f"By {listed(list(ways), MOST_CITED)}, with the weights of the run." if ways else None
 
 
-def _fairness(data: ReportData) -> str | None:
+def _fairness(data: Evaluation) -> str | None:
     names = dict.fromkeys(
         row.attribute
-        for row in data.evidence.subgroups
+        for row in data.subgroups
         if row.attribute != "everyone" and row.value is not None
     )
     return f"Performance by {listed(list(names), MOST_CITED)}." if names else None
@@ -218,9 +218,9 @@ def _span(found: RiskHistogram) -> tuple[float, float]:
     return found.edges[held[0]], found.edges[held[-1] + 1]
 
 
-def _output(data: ReportData) -> str | None:
+def _output(data: Evaluation) -> str | None:
     spans: dict[tuple[str, str], tuple[float, float]] = {}
-    for one in data.evidence.tasks:
+    for one in data.evidence:
         if one.method == data.method and one.histogram is not None and any(one.histogram.counts):
             by = f" by {one.horizon:g} {one.unit}".rstrip() if one.horizon is not None else ""
             key, span = (one.task, OUTPUTS[one.kind] + by), _span(one.histogram)
@@ -233,7 +233,7 @@ def _output(data: ReportData) -> str | None:
     return listed(shown, MOST_CITED, "; ") + "." if shown else None
 
 
-def _splits_differ(data: ReportData) -> str | None:
+def _splits_differ(data: Evaluation) -> str | None:
     table = data.table_one
     if table is None:
         return None
@@ -252,46 +252,46 @@ def _splits_differ(data: ReportData) -> str | None:
     )
 
 
-def _code(data: ReportData) -> str | None:
+def _code(data: Evaluation) -> str | None:
     versions = data.provenance.get("versions")
     version = versions.get("medmcl") if isinstance(versions, dict) else None
     return f"medmcl {version}." if version else None
 
 
-def _flow(data: ReportData) -> str | None:
+def _flow(data: Evaluation) -> str | None:
     if not data.flow:
         return None
     steps = [f"{step} {few(subjects)}" for step, subjects, _ in data.flow]
     return f"Subjects: {listed(steps, 12)}; the figure of the flow."
 
 
-def _characteristics(data: ReportData) -> str | None:
+def _characteristics(data: Evaluation) -> str | None:
     if data.table_one is None:
         return None
     names = list(dict.fromkeys(row.variable for row in data.table_one.rows[1:]))
     return f"Table 1: {listed(names, MOST_CITED)}." if names else None
 
 
-def _analysed(data: ReportData) -> str | None:
+def _analysed(data: Evaluation) -> str | None:
     rows = [headline_rows(data.task_rows, task)[:1] for task in _tasks(data)]
     shown = [
         f"{row.task} {row.n:,}" + ("" if row.events is None else f" with {row.events:,} events")
         for found in rows
         for row in found
     ]
-    fitted = [line for line in data.evidence.fitted if line.labels and line.subjects is not None]
+    fitted = [line for line in data.fitted if line.labels and line.subjects is not None]
     if not (shown and fitted):
         return None
     trained = dict.fromkeys(f"{line.what} on {line.subjects:,} subjects" for line in fitted)
     return f"Scored: {listed(shown, MOST_CITED)}. Fitted: {listed(list(trained), MOST_CITED)}."
 
 
-def _specified(data: ReportData) -> str | None:
+def _specified(data: Evaluation) -> str | None:
     mark = data.provenance.get("config_hash")
     return f"config.yaml and weights of the run, settings hash {mark}." if mark else None
 
 
-def _performance(data: ReportData) -> str | None:
+def _performance(data: Evaluation) -> str | None:
     found = []
     for task in _tasks(data):
         rows = [row for row in headline_rows(data.task_rows, task) if row.method == data.method]
@@ -302,8 +302,8 @@ def _performance(data: ReportData) -> str | None:
     return listed(found, MOST_CITED, "; ") + "." if found else None
 
 
-def _between(data: ReportData) -> str | None:
-    rows = [r for r in data.evidence.subgroups if r.attribute == "site" and r.value is not None]
+def _between(data: Evaluation) -> str | None:
+    rows = [r for r in data.subgroups if r.attribute == "site" and r.value is not None]
     if len({row.group for row in rows}) < 2:
         return None
     first = [r for r in rows if (r.task, r.target, r.method, r.metric) == _key(rows[0])]
@@ -317,11 +317,11 @@ def _key(row: object) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in ("task", "target", "method", "metric"))
 
 
-def _tasks(data: ReportData) -> list[str]:
+def _tasks(data: Evaluation) -> list[str]:
     return list(dict.fromkeys(row.task for row in data.task_rows))
 
 
-CITE: dict[str, Callable[[ReportData], str | None]] = {
+CITE: dict[str, Callable[[Evaluation], str | None]] = {
     "5a": _source,
     "5b": _dates,
     "6a": _sites,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from medmcl.evaluation.protocol.resampling import OVER
+from medmcl.evaluation.protocol.results import Result
 
 METRIC_NAMES = {
     "auroc": "AUROC",
@@ -94,3 +95,19 @@ def listed(names: Sequence[str], most: int, between: str = ", ") -> str:
     more = len(names) - most
     shown = between.join(names[:most])
     return f"{shown}{between.removesuffix('and ')}and {more} more" if more > 0 else shown
+
+
+def verdict(row: Result) -> str:
+    """Say of a paired difference whether it is better, worse, not clear; empty if unknown."""
+    if row.low is None or row.high is None:
+        return ""
+    if row.low <= 0 <= row.high:
+        return ", no clear difference"
+    if row.direction == "target":
+        return ", different"
+    better = (row.low > 0) == (row.direction == "higher")
+    if not better:
+        return ", worse"
+    if row.told:
+        return f", ahead, but {row.told}, which it was paired with, could name the outcome"
+    return ", better"

@@ -15,10 +15,10 @@ from medmcl.core.suppression import UNKNOWN
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.outcomes import task_texts
 from medmcl.data.expressions.syntax import columns_of
+from medmcl.evaluation.protocol.sample_groups import sample_groups, sample_table
 from medmcl.grouping import pool_small
 from medmcl.grouping.groups import NOWHERE
 from medmcl.stages.cluster.spec import GroupsSpec, cell_text, nearly_all, told
-from medmcl.stages.run.subgroups import sample_groups, sample_table
 
 _OTHERS = "(others)"
 MOST_VALUES = 50

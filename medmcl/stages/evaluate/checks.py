@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
+from medmcl.evaluation.aspects.aspect import OfModels
+from medmcl.evaluation.aspects.attack.aspect import AttackSpec
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.join.spec import JoinSpec
 from medmcl.stages.poison.spec import PoisonSpec
@@ -13,35 +16,34 @@ from medmcl.stages.stage import StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
 
 
-def refuse_joined(spec: EvaluateSpec, before: Sequence[StageSpec]) -> None:
-    """Refuse cosine maps and experts of joined stages: they have several of each.
+def refuse_inside(
+    spec: EvaluateSpec, before: Sequence[StageSpec], made: Mapping[str, TowersSpec]
+) -> None:
+    """Refuse aspects of stages that have not what they look at.
+
+    That is a joined stage for what looks inside of one, of which it has several, and models without
+    a tower for what is asked of each.
 
     Raises:
         ConfigError: Names the stage and the key.
     """
-    for key, part in (("maps", spec.maps), ("experts", spec.experts)):
-        joined = None if part is None else named(before, JoinSpec).get(part.stage)
-        if joined is not None:
+    joins = named(before, JoinSpec)
+    for key, one in spec.asked.items():
+        joined = next((joins[name] for name in one.stages() if name in joins), None)
+        if one.looks_inside and joined is not None:
             raise ConfigError(
                 "is looked at in one stage, not in joined ones",
                 where=f"stage {spec.name}, {key}.stage",
                 got=f"{joined.name}, joined of {', '.join(joined.of)}",
                 expected=" or ".join(joined.of),
             )
-
-
-def refuse_choosers(stage: EvaluateSpec, made: Mapping[str, TowersSpec]) -> None:
-    """Refuse models that have no tower for the images, or none for the texts, of pairs."""
-    spec = stage.paired_choice
-    if spec is None:
-        return
-    for model in spec.models.values():
-        for side in (spec.image, spec.text):
+        models = one.models.values() if isinstance(one, OfModels) else ()
+        for model, side in product(models, one.modalities()):
             if model in made and side not in made[model].towers:
                 raise ConfigError(
                     f"stage '{model}' has no tower for '{side}'",
-                    where=f"stage {stage.name}, paired_choice",
-                    expected=f"a stage with towers for {spec.image} and {spec.text}",
+                    where=f"stage {spec.name}, {key}",
+                    expected=f"a stage with towers for {' and '.join(one.modalities())}",
                 )
 
 
@@ -49,9 +51,7 @@ def refuse_attacked(
     stage: EvaluateSpec, made: Mapping[str, TowersSpec], attacks: Mapping[str, PoisonSpec]
 ) -> None:
     """Refuse to judge an attack that is not there, or models that do not see what it triggers."""
-    spec = stage.attack
-    if spec is None:
-        return
+    spec: AttackSpec = stage.asked["attack"]
     where = f"stage {stage.name}, attack"
     if spec.attack is None and len(attacks) != 1:
         raise ConfigError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,40 +12,33 @@ import numpy as np
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.progress import Pace
+from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
-from medmcl.evaluation.aspects.confounders.measure import Confounder
-from medmcl.evaluation.aspects.experts.content import ExpertContent
-from medmcl.evaluation.aspects.retrieval.measure import retrieval
+from medmcl.evaluation.aspects.aspect import ASPECTS, trained_models
 from medmcl.evaluation.aspects.tasks.too_good import too_good
-from medmcl.evaluation.protocol.evaluate import TaskEvaluation
-from medmcl.evaluation.protocol.evidence import Evidence
-from medmcl.evaluation.protocol.results import BESIDE, COVARIATES, Result
-from medmcl.stages.evaluate.attack.attacked import attack_results, own_attack
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.found import Found
+from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
+from medmcl.evaluation.protocol.sample_groups import sample_sites
 from medmcl.stages.evaluate.coefficients import FILE as COEFFICIENTS
 from medmcl.stages.evaluate.coefficients import coefficient_rows, write_coefficients
-from medmcl.stages.evaluate.confounders import ask_confounders
-from medmcl.stages.evaluate.expert_report import expert_content
-from medmcl.stages.evaluate.maps import held_out_maps
 from medmcl.stages.evaluate.methods import Sources, gather
 from medmcl.stages.evaluate.nobody import refuse_nobody
-from medmcl.stages.evaluate.paired_choice import paired_choice_results
 from medmcl.stages.evaluate.refit_all import refit_all
 from medmcl.stages.evaluate.saved_probes import SavedProbe, save_probes, save_reading, save_simple
+from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.settings import evaluate_overrides, of_fitting, with_settings
-from medmcl.stages.evaluate.spec import EvaluateSpec, PairedChoiceSpec, ProbeSpec, RetrievalSpec
+from medmcl.stages.evaluate.spec import KEYS, EvaluateSpec, ProbeSpec
 from medmcl.stages.evaluate.task_scoring import ProbeMode, TaskScoring, frozen_probes
-from medmcl.stages.evaluate.trained_models import what_was_trained
 from medmcl.stages.evaluate.vectors import evaluate_vectors
-from medmcl.stages.evaluate.zero_shot import zero_shot_results
 from medmcl.stages.factorise.vector_files import vectors_by_name
 from medmcl.stages.predict.other_coding import coded_otherwise, refuse_other_coding
 from medmcl.stages.predict.people import scored_people, write_people
 from medmcl.stages.predict.saved import KeptPrediction
-from medmcl.stages.run.features import sample_vectors, scored_rows
 from medmcl.stages.run.ledger import run_ledger, whom_they_saw
 from medmcl.stages.run.outputs import claim_report_folder, claim_table
 from medmcl.stages.run.own_cohort import open_as_own
@@ -54,60 +46,10 @@ from medmcl.stages.run.run import Run
 from medmcl.stages.run.runs_beside import apart, what_it_reads
 from medmcl.stages.run.seen import save_vectors, seen_by_any, seen_vectors
 from medmcl.stages.run.study import is_another
-from medmcl.stages.run.subgroups import sample_groups, sample_sites
 from medmcl.stages.stage import named
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass
-class Evaluation:
-    """What an evaluate stage found.
-
-    Attributes:
-        folder: Where its report lies.
-        results: Task results, retrieval, zero-shot and paired-choice rows.
-        cloud: Held-out embeddings of the first probe method, (N, E), for the map.
-        cloud_rows: Their sample numbers.
-        images: Image inputs shown with maps, (N, H, W).
-        heat: Cosine maps over them, (N, H, W).
-        prepared: The cohort as it was scored.
-        evidence: Calibration, decision curves, risk groups, subgroups and the leakage ledger.
-        compared: Runs set beside this one: name to folder.
-        gaps: What was done about missing inputs and cells.
-        level: Coverage that its intervals aim at.
-        resampling: What the bootstrap of its intervals draws.
-        experts: What the experts of a shared tower take of the tuning split.
-        confounders: How well site, sex, age are predicted from the same embeddings.
-        coefficients: The models of the covariates that were kept, a row a column and target.
-        people: Task to what was predicted of single people (`medmcl.stages.predict.people`).
-        seconds: How long it took.
-        wrecked: Stages of the run that are wrecked, each with the reason.
-        strange: Columns that some people have coded otherwise than the run learned them.
-    """
-
-    folder: Path
-    prepared: Prepared
-    results: list[Result] = field(default_factory=list)
-    cloud: np.ndarray | None = None
-    cloud_rows: np.ndarray | None = None
-    cloud_modality: str = ""
-    images: np.ndarray | None = None
-    heat: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
-    evidence: Evidence = field(default_factory=Evidence)
-    compared: dict[str, Path] = field(default_factory=dict)
-    gaps: list[str] = field(default_factory=list)
-    level: float = 0.95
-    resampling: str = "subject"
-    experts: list[ExpertContent] = field(default_factory=list)
-    confounders: list[Confounder] = field(default_factory=list)
-    coefficients: list[dict[str, Any]] = field(default_factory=list)
-    people: list[tuple[str, TaskEvaluation]] = field(default_factory=list)
-    seconds: float = 0.0
-    wrecked: dict[str, str] = field(default_factory=dict)
-    strange: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -222,7 +164,7 @@ def _evaluate_run(
         shares = ",".join(f"{one:g}" for one in changes["label_fractions"])
         raise of_fitting(f"--label-fraction {shares}")
     tree = {**_stage_of(opened_run, vectors, is_another(opened_run, opened)), **changes}
-    spec = _with_choices(with_settings(tree, own, is_frozen=bool(frozen)), opened)
+    spec = _with_assumed(with_settings(tree, own, is_frozen=bool(frozen)), opened)
     models = spec.probe.models if spec.probe else ()
     _refuse_names(others, [*models, *spec.embeddings, COVARIATES, BESIDE])
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
@@ -246,10 +188,17 @@ def _evaluate_run(
         refuse_nobody(evaluation, opened_run, spec, asked)
     evaluation.folder = folder
     evaluation.notes += [said] if said else []
-    evaluation.compared = {name: other.path for name, other in others.items()}
+    evaluation.compared = {name: _facts(other) for name, other in others.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation_report(opened_run, opened, evaluation)
     return evaluation
+
+
+def _facts(other: Run) -> dict[str, Any]:
+    """What is known of a run set beside: its folder, recipe, seed and hashes."""
+    facts = other.tree("provenance")
+    told = ("recipe", "cohort", "config_hash", "seed")
+    return {"folder": str(other.path), **{key: facts.get(key) for key in told}}
 
 
 def _by_name(paths: Sequence[str | Path]) -> dict[str, Run]:
@@ -331,15 +280,11 @@ def _changes(
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _with_choices(spec: EvaluateSpec, cohort: Cohort) -> EvaluateSpec:
-    """Score a cohort's pairs by the towers of ``zero_shot``, where the recipe names no models."""
-    zero_shot = spec.zero_shot
-    if not cohort.choices or spec.paired_choice is not None or zero_shot is None:
-        return spec
-    chosen = PairedChoiceSpec(
-        models={zero_shot.stage: zero_shot.stage}, image=zero_shot.modality, text=zero_shot.text
-    )
-    return spec.model_copy(update={"paired_choice": chosen})
+def _with_assumed(spec: EvaluateSpec, cohort: Cohort) -> EvaluateSpec:
+    """Add the aspects that a cohort asks for where the recipe says nothing of them."""
+    found = {name: ASPECTS.settings[name].assumed(spec.asked, cohort)
+             for name in KEYS if name not in spec.asked}  # fmt: skip
+    return spec.asking({name: one for name, one in found.items() if one is not None})
 
 
 def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
@@ -421,18 +366,27 @@ def run_evaluate(
     sites = _sites(spec, cohort, is_frozen=bool(frozen))
     seed = run.seed if seed is None else seed
     chosen = list(cohort.spec.tasks) if spec.tasks == "all" else list(spec.tasks)
-    spec = what_was_trained(spec, run, evaluation.notes)
-    spec = _what_the_cohort_has(spec, run, cohort, evaluation.notes)
-    spec = own_attack(spec, run, cohort, evaluation.notes)
+    spec = _what_there_is(spec, run, cohort, evaluation.notes)
     evaluation.notes += _set_beside_nowhere(spec, chosen, others or {})
-    unlabelled = scored_rows(run, prepared, is_outside=bool(frozen))
 
     def now(part: str) -> None:
         check_interrupt()
         record.say(f"{spec.name}: {part}")
 
-    theirs = np.zeros(len(prepared.splits), dtype=bool)
-    if spec.predicts and (chosen or spec.confounders):
+    scene = RunScene(
+        spec=spec,
+        run=run,
+        prepared=prepared,
+        device=device,
+        seed=seed,
+        notes=evaluation.notes,
+        tasks=chosen,
+        sites=sites,
+        is_frozen=bool(frozen),
+        others=others or {},
+        tell=now,
+    )
+    if spec.predicts and (chosen or any(one.asks_models for one in spec.asked.values())):
         theirs, said = _whom_they_saw(spec, run, others or {}, prepared, bool(frozen))
         evaluation.notes += said
         now("embeddings" if spec.probe is not None or spec.embeddings else "covariates")
@@ -449,7 +403,7 @@ def run_evaluate(
             have = len(np.unique(prepared.subjects[sources.present[name]]))
             everyone = counted(len(np.unique(prepared.subjects)), "person", "people")
             record.say(f"{spec.name}: {have:,} of {everyone} have a vector of '{name}'")
-        scoring = TaskScoring(
+        scene.scoring = TaskScoring(
             spec=spec,
             run=run,
             prepared=prepared,
@@ -457,7 +411,7 @@ def run_evaluate(
             device=device,
             seed=seed,
             notes=evaluation.notes,
-            groups=sample_groups(cohort, prepared.present),
+            groups=scene.groups,
             sites=sites,
             frozen=tuple(frozen),
             seen=seen_by_any(run, prepared, theirs | _by_vector(spec, run, sources, prepared)),
@@ -477,114 +431,28 @@ def run_evaluate(
                 check_interrupt=check_interrupt,
             ),
         )
-        _keep_cloud(evaluation, spec, sources, unlabelled)
-        _score_tasks(scoring, chosen, evaluation, now, keep_probes=keep_probes)
-        evaluation.confounders = ask_confounders(scoring, now)
-    if spec.retrieval is not None:
-        now("retrieval")
-        evaluation.results += _retrieval(
-            spec.retrieval,
-            run,
-            prepared,
-            device,
-            spec,
-            seed,
-            unlabelled,
-            sites if spec.resample == "site" else None,
-        )
-    if spec.zero_shot is not None:
-        now("zero-shot")
-        evaluation.results += zero_shot_results(
-            spec.zero_shot, run, prepared, device, spec, chosen, seed, evaluation.notes, sites,
-            fits=bool(spec.predicts and chosen) and not frozen,
-        )  # fmt: skip
-    if spec.paired_choice is not None:
-        now("paired choice")
-        evaluation.results += paired_choice_results(
-            spec.paired_choice,
-            run,
-            prepared,
-            device,
-            spec,
-            seed,
-            evaluation.notes,
-            sites if spec.resample == "site" else None,
-        )
-    if spec.attack is not None:
-        now("attack")
-        rows, ledger = attack_results(
-            spec, run, prepared, device, seed, evaluation.notes, sites, others
-        )
-        evaluation.results += rows
-        evaluation.evidence = evaluation.evidence.joined(ledger)
-    _look_at_maps(spec, run, evaluation, device, unlabelled, now)
-    _look_at_experts(spec, run, evaluation, device, seed, now)
-    _warn_of_leaks(evaluation.results, record)
+        evaluation.embedding_map = _cloud(spec, sources, prepared, scene.scored())
+        _score_tasks(scene.scoring, chosen, evaluation, now, keep_probes=keep_probes)
+    for name, asked in spec.asked.items():
+        now(name.replace("_", " "))
+        evaluation.add(ASPECTS[name]().measure(asked, scene))
+    for line in too_good(evaluation.results):
+        record.say(f"warning: {line}")
     evaluation.seconds = time.monotonic() - began
     return evaluation
-
-
-def _warn_of_leaks(results: Sequence[Result], record: Record) -> None:
-    for line in too_good(results):
-        record.say(f"warning: {line}")
 
 
 def _set_beside_nowhere(
     spec: EvaluateSpec, tasks: Sequence[str], others: Mapping[str, Run]
 ) -> list[str]:
     """Say so where nothing that is evaluated can set other runs beside."""
-    is_probed = spec.predicts and bool(tasks or spec.confounders)
-    if not others or is_probed or spec.attack is not None:
+    is_probed = spec.predicts and bool(tasks)
+    if not others or is_probed or any(one.sets_beside for one in spec.asked.values()):
         return []
     return [
         f"nothing sets {' or '.join(others)} beside this run: neither a probe of a task nor an "
         "attack is evaluated"
     ]
-
-
-def _look_at_maps(
-    spec: EvaluateSpec,
-    run: Run,
-    evaluation: Evaluation,
-    device: torch.device,
-    scored: np.ndarray,
-    now: Callable[[str], None],
-) -> None:
-    """Keep cosine maps of scored samples, or a note that says why there are none."""
-    if spec.maps is None:
-        return
-    if not spec.maps.pixels:
-        evaluation.notes.append(
-            "maps left out: they show images of single people; ask for them by "
-            f"--set stages.{spec.name}.maps.pixels=true"
-        )
-        return
-    now("maps")
-    shown = held_out_maps(spec.maps, run, evaluation.prepared, device, scored)
-    if shown is None:
-        evaluation.notes.append("maps left out: no scored sample has both modalities")
-    else:
-        evaluation.images, evaluation.heat = shown
-
-
-def _look_at_experts(
-    spec: EvaluateSpec,
-    run: Run,
-    evaluation: Evaluation,
-    device: torch.device,
-    seed: int,
-    now: Callable[[str], None],
-) -> None:
-    """Keep what the experts of a stage take, or a note that says why there is nothing."""
-    if spec.experts is None:
-        return
-    now("experts")
-    found = expert_content(spec.experts, run, evaluation.prepared, device, seed)
-    if isinstance(found, str):
-        evaluation.notes.append(found)
-    else:
-        evaluation.experts.append(found)
-        evaluation.notes += found.left_out
 
 
 def _by_vector(spec: EvaluateSpec, run: Run, sources: Sources, prepared: Prepared) -> np.ndarray:
@@ -688,7 +556,7 @@ def _score_tasks(
     evaluation.gaps = ["samples that lack an input of any method are not scored", *sources.gaps]
     learned = () if spec.probe is None else spec.probe.models.values()
     fitted = (*run_ledger(run, [*learned]), *sources.fitted)
-    evaluation.evidence = Evidence(fitted=fitted)
+    evaluation.add(Found(fitted=[*fitted]))
     if keep_probes and sources.covariates is not None and spec.covariates is not None:
         save_reading(run, spec.covariates, sources.covariates.reading)
     if keep_probes and sources.simple_reading is not None:
@@ -699,9 +567,8 @@ def _score_tasks(
         left = pace.left(number)
         now(f"{task} (task {number + 1} of {len(tasks)}{left and f', {left}'})")
         done = scoring.score(task)
-        evaluation.results += done.results
+        evaluation.add(done)
         evaluation.people.append((task, done))
-        evaluation.evidence = evaluation.evidence.joined(done.evidence)
         if keep_probes:
             targets = prepared.tasks(task)
             save_probes(run, prepared.cohort, targets, done, spec.probe, spec.covariates)
@@ -719,35 +586,40 @@ def _score_tasks(
         evaluation.notes.append(f"the models of the covariates, written out: {COEFFICIENTS}")
 
 
-def _what_the_cohort_has(
-    spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str]
-) -> EvaluateSpec:
-    """Leave out parts that read modalities which the cohort does not have, each with a note."""
-    have = cohort.spec.modalities
-    parts: dict[str, tuple[str, ...]] = {}
-    wanted = () if spec.probe is None else spec.probe.read(run.recipe.inputs)
-    if spec.probe is not None and not (spec.probe.several and any(n in have for n in wanted)):
-        parts["probe"] = wanted
-    if spec.covariates is not None:
-        parts["covariates"] = (spec.covariates,)
-    parts |= _of_two(spec)
-    changes: dict[str, Any] = {}
-    if spec.retrieval is not None:
-        pairs = tuple(p for p in spec.retrieval.named if all(name in have for name in p))
-        changes["retrieval"] = spec.retrieval.model_copy(update={"pairs": pairs}) if pairs else None
-        if len(pairs) < len(spec.retrieval.named):
-            notes.append(f"retrieval left out: the cohort has only {', '.join(have)}")
-    for part, needed in parts.items():
-        missing = [name for name in needed if name not in have]
-        if missing:
-            changes[part] = None
-            notes.append(f"{part} left out: the cohort has no {', '.join(missing)}")
+def _what_there_is(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str]) -> EvaluateSpec:
+    """Leave out what would score stages that were not trained, or reads what the cohort lacks.
+
+    Each is said in ``notes``.
+
+    Raises:
+        ConfigError: The cohort lacks what is scored itself.
+    """
+    said: list[str] = []
+    probe = spec.probe
+    if probe is not None:
+        models, said = trained_models(probe.models, run.left_out)
+        probe = probe.model_copy(update={"models": models}) if models else None
+        spec = spec.model_copy(update={"probe": probe})
+    have, changes = cohort.spec.modalities, dict[str, Any]()
+    wanted = () if probe is None else probe.read(run.recipe.inputs)
+    missing = [name for name in wanted if name not in have]
+    if probe is not None and missing and not (probe.several and len(missing) < len(wanted)):
+        changes["probe"] = None
+        said.append(f"probe left out: the cohort has no {', '.join(missing)}")
+    if spec.covariates is not None and spec.covariates not in have:
+        changes["covariates"] = None
+        said.append(f"covariates left out: the cohort has no {spec.covariates}")
+    is_own = not is_another(run, cohort)
+    for name, asked in spec.asked.items():
+        changes[name], more = asked.wanted(name, cohort, run.left_out, is_own=is_own)
+        said += more
+    notes += dict.fromkeys(said)
     left = spec.model_copy(update=changes)
-    lost = ", ".join(wanted) if spec.probe is not None and left.probe is None else ""
-    if not left.predicts and spec.predicts:
+    lost = ", ".join(wanted) if "probe" in changes else ""
+    if spec.predicts and not left.predicts:
         lost = lost or str(spec.covariates)
     if lost:
-        what = "embeddings are scored" if spec.probe is not None else "columns are the predictors"
+        what = "embeddings are scored" if probe is not None else "columns are the predictors"
         raise ConfigError(
             f"the cohort has no '{lost}', the modality whose {what}",
             got=", ".join(have),
@@ -757,63 +629,41 @@ def _what_the_cohort_has(
     return left
 
 
-def _of_two(spec: EvaluateSpec) -> dict[str, tuple[str, ...]]:
-    """Parts that read two modalities together, with their names."""
-    parts: dict[str, tuple[str, ...]] = {}
-    if spec.zero_shot is not None:
-        parts["zero_shot"] = (spec.zero_shot.modality, spec.zero_shot.text)
-    if spec.paired_choice is not None:
-        parts["paired_choice"] = (spec.paired_choice.image, spec.paired_choice.text)
-    if spec.maps is not None:
-        parts["maps"] = (spec.maps.query, spec.maps.image)
-    return parts
-
-
-def _keep_cloud(
-    evaluation: Evaluation, spec: EvaluateSpec, sources: Sources, rows: np.ndarray
-) -> None:
-    """Keep the embeddings of the first method for the map; covariates alone have none."""
+def _cloud(
+    spec: EvaluateSpec, sources: Sources, prepared: Prepared, rows: np.ndarray
+) -> dict[str, Any]:
+    """Embeddings of the first method, for the map; covariates alone have none."""
     if not sources.embeddings:
-        return
+        return {}
     label = next(iter(sources.embeddings))
     rows = rows[sources.present[label][rows]]
-    evaluation.cloud, evaluation.cloud_rows = sources.embeddings[label][rows], rows
-    if spec.probe is None:
-        evaluation.cloud_modality = label
-        return
-    read = spec.probe.modality
-    named = read if isinstance(read, str) else " + ".join(read)
-    evaluation.cloud_modality = "all modalities" if named == "all" else named
-
-
-def _retrieval(
-    spec: RetrievalSpec,
-    run: Run,
-    prepared: Prepared,
-    device: torch.device,
-    stage: EvaluateSpec,
-    seed: int,
-    scored: np.ndarray,
-    sites: np.ndarray | None,
-) -> list[Result]:
-    rows: list[Result] = []
-    vectors = {
-        name: sample_vectors(run, prepared, spec.stage, name, "pooled", device)
-        for name in dict.fromkeys(name for pair in spec.named for name in pair)
+    name = label
+    if spec.probe is not None:
+        read = spec.probe.modality
+        name = read if isinstance(read, str) else " + ".join(read)
+    targets = [prepared.tasks(task).take(rows) for task in prepared.cohort.usable_tasks[:6]]
+    return {
+        "points": sources.embeddings[label][rows],
+        "modality": "all modalities" if name == "all" else name,
+        "colours": {_coloured(one): _colour(one) for one in targets},
     }
-    for a, b in spec.named:
-        both = scored[prepared.present[a][scored] & prepared.present[b][scored]]
-        rows += retrieval(
-            vectors[a][both],
-            vectors[b][both],
-            names=(a, b),
-            identity=(prepared.identity(a)[both], prepared.identity(b)[both]),
-            groups=prepared.subjects[both],
-            sites=None if sites is None else sites[both],
-            ks=spec.ks,
-            draws=stage.bootstrap_draws,
-            level=stage.level,
-            seed=seed,
-            method=spec.stage,
-        )
-    return rows
+
+
+def _coloured(targets: Targets) -> str:
+    """The task, with the one of its columns that gives the colour."""
+    several = len(targets.columns) > 1 and targets.kind != "survival"
+    return f"{targets.name}: {targets.columns[0]}" if several else targets.name
+
+
+def _colour(targets: Targets) -> np.ndarray:
+    """One value a sample: class or label names, a number, or event and no event."""
+    if targets.kind == "multiclass":
+        names = np.array([*targets.classes, "unknown"], dtype=object)
+        return names[
+            np.where(targets.known[:, 0], targets.values[:, 0], len(names) - 1).astype(int)
+        ]
+    if targets.kind == "regression":
+        return np.where(targets.known[:, 0], targets.values[:, 0], np.nan)
+    column = 1 if targets.kind == "survival" else 0
+    flags = np.where(targets.values[:, column] > 0, "yes", "no").astype(object)
+    return np.where(targets.known[:, column], flags, "unknown")

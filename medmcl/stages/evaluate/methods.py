@@ -26,7 +26,7 @@ from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.together import Together, Variant
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.predicted import Method
-from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
+from medmcl.evaluation.protocol.results import BESIDE, COVARIATES, MAJORITY
 from medmcl.stages.evaluate.saved_probes import load_simple
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.factorise.given_vectors import lay_vectors
@@ -37,8 +37,6 @@ from medmcl.stages.run.runs_beside import RunBeside, apart, run_beside
 
 if TYPE_CHECKING:
     import torch
-
-MAJORITY = "majority"
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.run import Run
 
 if TYPE_CHECKING:
-    from medmcl.stages.evaluate.evaluate import Evaluation
+    from medmcl.evaluation.protocol.evaluation import Evaluation
 
 
 def refuse_nobody(
@@ -30,7 +30,7 @@ def refuse_nobody(
     tasks = list(tasks)
     without = [task for task in tasks if task not in {row.task for row in told}]
     reasons = [_reason(evaluation.prepared, run, spec, task) for task in without]
-    found = evaluation.experts or evaluation.confounders or evaluation.images is not None
+    found = any(evaluation.shown.values())
     if told or found:
         evaluation.notes += reasons
         return

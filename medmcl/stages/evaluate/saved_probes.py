@@ -122,9 +122,7 @@ def save_probes(
     for number, (method, fitted) in enumerate(done.models.items()):
         if fitted.model is None:
             continue
-        lines = [
-            one for one in done.evidence.fitted if one.method == method and one.task == targets.name
-        ]
+        lines = [one for one in done.fitted if one.method == method and one.task == targets.name]
         fits = [one for one in lines if "standardisation" in one.what and one.use == "fit"]
         on = max(fits, key=lambda one: one.rows or 0, default=None)  # all labels, not a share
         about = {

@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import override
 
 from medmcl.core.config import Config, nearest
+from medmcl.core.errors import ConfigError
+from medmcl.evaluation.aspects.aspect import ASPECTS, AspectSpec
 from medmcl.evaluation.models import LINEAR, MODELS
-from medmcl.stages.poison.spec import AttackSpec, PoisonSpec
+from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.stage import Check, Plan, StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
 
@@ -96,62 +104,7 @@ class ProbeSpec(Config):
         return (self.modality,) if isinstance(self.modality, str) else self.modality
 
 
-class MapSpec(Config):
-    """Where an embedding of ``query`` looks in the image tokens of ``image``."""
-
-    stage: str
-    query: str
-    image: str
-    pixels: bool = False
-    """Whether the report may show images of single people: without, there are no maps."""
-    shown: int = Field(default=6, ge=1)
-
-
-class ExpertsSpec(Config):
-    """What the experts of a shared tower take, shown on rows of the tuning split."""
-
-    stage: str
-    rows: int = Field(default=512, ge=1)
-    """Samples that are looked at, drawn by the seed; all if there are fewer."""
-    shown_words: int = Field(default=8, ge=0)
-    """Words an expert; one that an expert takes from fewer than 5 subjects is not named."""
-    shown_pieces: int = Field(default=0, ge=0)
-    """Patches of images and stretches of signals an expert, each of another subject. They are
-    pieces of single people's records, so none is shown unless a number is given."""
-
-
-class RetrievalSpec(Config):
-    """Retrieval between two modalities with the towers of one stage."""
-
-    stage: str
-    pairs: tuple[tuple[str, str], ...] | Literal["all"]
-    """``all``: every two modalities of the stage."""
-    ks: tuple[int, ...] = (1, 5, 10)
-
-    @property
-    def named(self) -> tuple[tuple[str, str], ...]:
-        """The pairs by name; none while ``all`` waits for a cohort."""
-        return () if self.pairs == "all" else self.pairs
-
-
-class ZeroShotSpec(Config):
-    """Classification by the prompts of the cohort."""
-
-    stage: str
-    modality: str
-    text: str
-
-
-class PairedChoiceSpec(Config):
-    """Pairs of the cohort's ``choices:``: does each statement find its own of two images?"""
-
-    models: dict[str, str] = Field(min_length=1)
-    """Name in the results to stage, or ``untrained``; later ones are compared with the first."""
-    image: str
-    text: str
-
-
-class EvaluateSpec(StageSpec):
+class EvaluateKeys(StageSpec):
     """Score frozen embeddings and fine-tuned models on the held-out split."""
 
     learns: ClassVar[bool] = False
@@ -195,31 +148,32 @@ class EvaluateSpec(StageSpec):
     predictions: bool = False
     """Whether `pretrain` writes what every method said of each person that was scored, into
     ``predictions-NAME.parquet`` of the run: a file about people, to be kept as the data are."""
-    confounders: tuple[str, ...] | Literal["all"] = ()
-    """What else the models of ``probe`` and ``embeddings`` are asked for, beside tasks: attributes
-    of subjects (site, sex, age, those of ``subgroups:``; ``all`` of these), or columns of the
-    subjects table."""
-    retrieval: RetrievalSpec | None = None
-    zero_shot: ZeroShotSpec | None = None
-    paired_choice: PairedChoiceSpec | None = None
-    attack: AttackSpec | None = None
-    maps: MapSpec | None = None
-    experts: ExpertsSpec | None = None
 
     @model_validator(mode="after")
-    def _confounders_are_asked_of_models(self) -> EvaluateSpec:
-        if self.confounders and self.probe is None and not self.embeddings:
-            raise ValueError(
-                "confounders: they are asked of the models of `probe` or of `embeddings`: name some"
-            )
+    def _models_are_asked(self) -> Self:
+        for name, one in self.asked.items():
+            if one.asks_models and self.probe is None and not self.embeddings:
+                raise ValueError(
+                    f"{name}: they are asked of the models of `probe` or of `embeddings`: name some"
+                )
         return self
 
     @model_validator(mode="after")
-    def _names_stand_once(self) -> EvaluateSpec:
+    def _names_stand_once(self) -> Self:
         twice = sorted({*self.embeddings} & {*(self.probe.models if self.probe else ())})
         if twice:
             raise ValueError(f"embeddings: '{twice[0]}' is the name of a model of `probe`, too")
         return self
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Aspects beside the tasks, name to what is said of each, in the order of `ASPECTS`."""
+        given = {name: getattr(self, name, None) for name in KEYS}
+        return {name: one for name, one in given.items() if one is not None and one.is_asked}
+
+    def asking(self, changes: Mapping[str, AspectSpec | None]) -> Self:
+        """Give it with other things said of aspects; None leaves one out."""
+        return self.model_copy(update=dict(changes))
 
     @property
     def predicts(self) -> bool:
@@ -243,7 +197,7 @@ class EvaluateSpec(StageSpec):
         return f"{folds} x {repeats}"
 
     @model_validator(mode="after")
-    def _folds_are_asked_for(self) -> EvaluateSpec:
+    def _folds_are_asked_for(self) -> Self:
         if self.folds is None:
             for key in ("refit", "fold_by"):
                 if key in self.model_fields_set and getattr(self, key) not in ("probe", "subject"):
@@ -268,24 +222,20 @@ class EvaluateSpec(StageSpec):
 
     @override
     def sources(self) -> list[str]:
-        parts = (self.probe, self.paired_choice, self.attack)
-        scored = [part.models.values() for part in parts if part]
-        wanted = [stage for models in scored for stage in models if stage != "untrained"]
-        if self.attack is not None and self.attack.attack is not None:
-            wanted.append(self.attack.attack)
-        single = (self.retrieval, self.zero_shot, self.maps, self.experts)
-        return wanted + [part.stage for part in single if part]
+        models = () if self.probe is None else self.probe.models.values()
+        scored = [stage for stage in models if stage != "untrained"]
+        return scored + [stage for one in self.asked.values() for stage in one.stages()]
 
     @override
     def for_cohort(
         self, everyone: tuple[str, ...], before: Sequence[StageSpec], kinds: Mapping[str, str]
     ) -> Self:
-        if self.retrieval is None or self.retrieval.pairs != "all":
-            return self
         made = named(before, TowersSpec)
-        towers = made[self.retrieval.stage].towers if self.retrieval.stage in made else ()
-        pairs = {"pairs": tuple(combinations(towers, 2))}
-        return self.model_copy(update={"retrieval": self.retrieval.model_copy(update=pairs)})
+
+        def towers(stage: str) -> tuple[str, ...]:
+            return made[stage].towers if stage in made else ()
+
+        return self.asking({name: one.for_cohort(towers) for name, one in self.asked.items()})
 
     @override
     def used_tasks(self, known: Iterable[str]) -> Iterable[str]:
@@ -297,19 +247,58 @@ class EvaluateSpec(StageSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        from medmcl.stages.evaluate.checks import refuse_attacked, refuse_choosers, refuse_joined
+        from medmcl.stages.evaluate.checks import refuse_attacked, refuse_inside
 
         made = plan.named(TowersSpec)
-        yield partial(refuse_joined, self, plan.before)
-        yield partial(refuse_choosers, self, made)
-        yield partial(refuse_attacked, self, made, plan.named(PoisonSpec))
+        yield partial(refuse_inside, self, plan.before, made)
+        if "attack" in self.asked:
+            yield partial(refuse_attacked, self, made, plan.named(PoisonSpec))
 
     @override
     def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:
-        from medmcl.stages.evaluate.confounder_names import confounder_names
-
-        yield partial(confounder_names, self, cohort)
+        for one in self.asked.values():
+            yield partial(one.checks_on, self.name, cohort)
         if self.embeddings:
             from medmcl.stages.factorise.given_vectors import lay_vectors
         for name, path in self.embeddings.items():
             yield partial(lay_vectors, name, Path(path), cohort)
+
+
+KEYS = tuple(name for name in ASPECTS if name in ASPECTS.outside or ASPECTS.settings[name])
+"""Aspects that the evaluate stage measures, each by what its key says."""
+
+
+def _field(name: str) -> tuple[Any, Any]:
+    """Give the key of an aspect: its settings, or nothing; one of another package is read late."""
+    if name in EvaluateKeys.model_fields or hasattr(EvaluateKeys, name):
+        raise ConfigError(
+            f"an aspect is called as something else of the evaluate stage is: '{name}'",
+            where=f"entry points '{ASPECTS.group}'",
+            got=ASPECTS.home(name),
+            fix="give it another name in the pyproject.toml of its package, or uninstall the "
+            "package",
+        )
+    if name not in ASPECTS.outside:
+        model = ASPECTS.settings[name]
+        return model | None, Field(default=None, description=(model.__doc__ or "").split("\n")[0])
+
+    def read(given: Any) -> Any:
+        return given if given is None else ASPECTS.settings[name].model_validate(given)
+
+    about = f"Of the package that brings the aspect '{name}'"
+    return Annotated[Any, BeforeValidator(read)], Field(None, description=about)
+
+
+if TYPE_CHECKING:
+    EvaluateSpec = EvaluateKeys
+else:
+    EvaluateSpec = create_model(
+        "EvaluateSpec",
+        __base__=EvaluateKeys,
+        __module__=__name__,
+        __doc__=EvaluateKeys.__doc__,
+        **{name: _field(name) for name in KEYS},
+    )
+    EvaluateSpec.open_fields = {
+        name: partial(lambda name: [ASPECTS.settings[name]], name) for name in ASPECTS.outside
+    }

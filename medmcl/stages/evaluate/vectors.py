@@ -17,7 +17,7 @@ from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
 from medmcl.stages.recipe.settings import only_cohort_overrides
 
 if TYPE_CHECKING:
-    from medmcl.stages.evaluate.evaluate import Evaluation
+    from medmcl.evaluation.protocol.evaluation import Evaluation
 
 NAME = "embeddings"
 """What the recipe of such a run is called."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_a
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from medmcl.core.config import Config, check
+from medmcl.core.config import check
 from medmcl.core.contracts import traits
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.modalities import ADAPTERS
@@ -178,24 +178,3 @@ class PoisonSpec(StageSpec):
 
         if self.manifest is not None:
             yield partial(read_given, self, cohort)
-
-
-class AttackSpec(Config):
-    """What an attack does to models of the run, on held-out records with and without trigger."""
-
-    models: Annotated[dict[str, str], Field(min_length=1)]
-    """Name in the results to stage: the victim first, with which later ones are compared."""
-    attack: str | None = None
-    """Poison stage; the only one if not given."""
-    by: tuple[Literal["zero_shot", "head"], ...] = ("zero_shot", "head")
-    """How a model is asked: by prompts of the task, or by a classifier on its features."""
-    text: str | None = None
-    """Modality of the prompts; the texts of the attack if not given."""
-    ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
-    """Of recall@k between what has the trigger and what is exchanged, clean and triggered."""
-
-    @model_validator(mode="after")
-    def _asked_somehow(self) -> AttackSpec:
-        if not self.by:
-            raise ValueError("by: how is a model asked? zero_shot, head, or both")
-        return self

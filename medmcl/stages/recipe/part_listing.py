@@ -11,6 +11,7 @@ from medmcl.core.key_help import help_of
 from medmcl.core.lazy import Parts
 from medmcl.core.overrides import typed
 from medmcl.encoders.build import ENCODERS
+from medmcl.evaluation.aspects.aspect import ASPECTS
 from medmcl.evaluation.models import MODELS
 from medmcl.modalities import ADAPTERS, readers
 from medmcl.objectives.build import OBJECTIVES
@@ -25,6 +26,7 @@ PARTS: Mapping[str, Parts] = {
     "scorers": SCORERS,
     "selectors": SELECTORS,
     "stages": STAGES,
+    "aspects": ASPECTS,
 }
 """What the parts are called to those that name them."""
 
@@ -73,8 +75,9 @@ def _lines(kind: str, name: str) -> Iterator[str]:
         yield f"  for tasks of kind: {', '.join(model.kinds) or 'any'}; probe: {{protocol: {name}}}"
         return
     model = parts.settings[name]
-    yield f"  {(model.__doc__ or '').splitlines()[0]}"
-    for one in help_of(model):
+    said = parts[name] if model is None else model  # of an aspect that takes no settings
+    yield f"  {(said.__doc__ or '').splitlines()[0]}"
+    for one in () if model is None else help_of(model):
         default = "needed" if one.needed else f"default {typed(one.default)}"
         yield f"  {one.name}  ({one.takes}; {default})"
         if one.about:

@@ -23,8 +23,9 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.selection.keep import Keep
-from medmcl.stages.evaluate.evaluate import Evaluation, refuse_faulty
+from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.recipe.cohort_checks import faults_with, used_tasks
 from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
 from medmcl.stages.recipe.settings import cohort_overrides

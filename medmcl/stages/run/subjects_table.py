@@ -14,10 +14,10 @@ from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.protocol.sample_groups import AGES, SEXES
 from medmcl.evaluation.report.table_one import TableOne, Variable, table_one
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.modalities.tabular.settings import Column, TabularSource
-from medmcl.stages.run.subgroups import AGES, SEXES
 
 MOST_OUTCOMES = 30  # outcome columns in the table; the others are counted
 MOST_COVARIATES = 40  # columns of one modality; of a wider one the first, the others are counted

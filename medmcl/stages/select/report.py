@@ -13,12 +13,12 @@ from medmcl.core.suppression import UNKNOWN
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.selection.evidence import Row, SelectionEvidence, ShownPair
+from medmcl.evaluation.protocol.sample_groups import sample_groups
 from medmcl.evaluation.protocol.subgroups import in_order, pooled_sites
 from medmcl.selection.keep import Keep
 from medmcl.stages.run.ledger import specs_of
 from medmcl.stages.run.record_views import side_of
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.subgroups import sample_groups
 from medmcl.stages.select.spec import SelectSpec
 
 Groups = dict[str, dict[str, np.ndarray]]

@@ -33,7 +33,6 @@ from medmcl.evaluation.protocol.subsets import label_subset
 from medmcl.grouping.groups import NOWHERE
 from medmcl.objectives import wanted_probe
 from medmcl.selection.online import Online
-from medmcl.stages.evaluate.expert_report import summary_of
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.model_settings import trunk_stage
@@ -55,6 +54,7 @@ from medmcl.stages.train.models import build_learner, take_weights
 from medmcl.stages.train.online import build_selector
 from medmcl.stages.train.parts import norms_of_parts, refuse_empty_parts
 from medmcl.stages.train.probe_rows import keep_apart, kept_for_later
+from medmcl.stages.train.router_summary import summary_of
 from medmcl.stages.train.scales import take_scales
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
 from medmcl.stages.train.subset import list_of, refuse_another_list

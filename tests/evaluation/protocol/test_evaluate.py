@@ -340,7 +340,7 @@ def test_every_interval_has_the_level_that_was_asked_for(kind):
     assert any(name.startswith(("ici", "calibration_slope")) for name in wide)
     for name, row in wide.items():
         assert narrow[name].high - narrow[name].low < row.high - row.low, name
-    near, far = (one.evidence.tasks[0] for one in found)
+    near, far = (one.evidence[0] for one in found)
     widths = [
         [high - low for low, high in zip(one.decision.low, one.decision.high, strict=True)
          if low is not None] for one in (near, far)
@@ -376,7 +376,7 @@ def test_a_threshold_that_a_caller_gives_is_not_said_to_be_of_train():
         given = Thresholds({name: 0.3}, "best on held_out")
         done = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=given,
                              bootstrap_draws=50)  # fmt: skip
-        (line,) = [one for one in done.evidence.fitted if "thresholds" in one.what]
+        (line,) = [one for one in done.fitted if "thresholds" in one.what]
         assert (line.splits, line.note) == ((), "given by the caller: best on held_out")
         (row,) = [one for one in done.results if one.metric.startswith("net_benefit")]
         assert "given by the caller: best on held_out" in row.note
@@ -384,14 +384,14 @@ def test_a_threshold_that_a_caller_gives_is_not_said_to_be_of_train():
         lying = Thresholds({name: 0.3}, "train")
         done = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=lying,
                              bootstrap_draws=50)  # fmt: skip
-        (line,) = [one for one in done.evidence.fitted if "thresholds" in one.what]
+        (line,) = [one for one in done.fitted if "thresholds" in one.what]
         assert line.splits == ()
         none = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, thresholds=Thresholds({}, "me"),
                              bootstrap_draws=50)  # fmt: skip
         (row,) = [one for one in none.results if one.metric.startswith("net_benefit")]
         assert "the caller gave none" in row.note
         own = evaluate_task({"x": GOOD}, task, SPLIT, SUBJECTS, bootstrap_draws=50)  # fmt: skip
-        (line,) = [one for one in own.evidence.fitted if "thresholds" in one.what]
+        (line,) = [one for one in own.fitted if "thresholds" in one.what]
         assert line.splits == ("train",)
 
 

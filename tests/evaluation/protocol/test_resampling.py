@@ -59,8 +59,8 @@ def test_points_stay_and_every_interval_and_difference_follows(kind):
     for how in ("site", "stratified"):
         other = run(targets, how)
         assert {r.resampling for r in other.results} == {how}
-        assert {r.resampling for r in other.evidence.subgroups} == {how}
-        assert {t.resampling for t in other.evidence.tasks} == {how}
+        assert {r.resampling for r in other.subgroups} == {how}
+        assert {t.resampling for t in other.evidence} == {how}
         moved = []
         for a, b in zip(plain.results, other.results, strict=True):
             assert (a.method, a.versus, a.metric, a.target) == (
@@ -75,10 +75,10 @@ def test_points_stay_and_every_interval_and_difference_follows(kind):
                 moved.append((a.low, a.high) != (b.low, b.high))
         assert all(moved)
         assert any(row.versus for row in other.results)
-        for a, b in zip(plain.evidence.subgroups, other.evidence.subgroups, strict=True):
+        for a, b in zip(plain.subgroups, other.subgroups, strict=True):
             assert a.value == b.value
             assert (a.low, a.high) != (b.low, b.high) or a.low is None
-        for a, b in zip(plain.evidence.tasks, other.evidence.tasks, strict=True):
+        for a, b in zip(plain.evidence, other.evidence, strict=True):
             assert a.calibration.slope != b.calibration.slope
             assert a.calibration.curve.low != b.calibration.curve.low
             assert a.calibration.curve.observed == b.calibration.curve.observed
@@ -137,7 +137,7 @@ def test_few_sites_have_a_rough_interval_or_none_and_say_so(count, said, has):
         assert (row.low is not None) == has, row.metric
         assert said in row.note
         assert has or row.p_value is None
-    (figure,) = done.evidence.tasks
+    (figure,) = done.evidence
     assert bool(figure.calibration.curve.low) == has
     assert (figure.decision.low[0] is not None) == has
 

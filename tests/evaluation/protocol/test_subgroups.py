@@ -22,7 +22,7 @@ def subgroups(groups, targets=TARGETS):
     done = evaluate_task(
         {"x": X, "other": X[:, 1:]}, targets, SPLIT, SUBJECTS, bootstrap_draws=100, groups=groups
     )
-    return done.evidence.subgroups
+    return done.subgroups
 
 
 def test_each_group_has_the_metric_of_its_rows_beside_everyone():
@@ -79,10 +79,10 @@ def test_few_people_with_an_event_are_not_made_many_by_their_rows():
     people[inside[3:6]] = people[inside[:3]]
     task = Targets(**{**vars(TARGETS), "values": values})
     done = evaluate_task({"x": X}, task, SPLIT, people, bootstrap_draws=50, groups={"g": group})
-    rows = {r.group: r for r in done.evidence.subgroups}
+    rows = {r.group: r for r in done.subgroups}
     assert rows["a"].suppressed
     apart = evaluate_task({"x": X}, task, SPLIT, SUBJECTS, bootstrap_draws=50, groups={"g": group})
-    assert not {r.group: r for r in apart.evidence.subgroups}["a"].suppressed
+    assert not {r.group: r for r in apart.subgroups}["a"].suppressed
 
 
 @pytest.mark.parametrize("rare", [0.0, 1.0])

@@ -20,15 +20,15 @@ from medmcl.evaluation.aspects.retrieval import figures as retrieval_figures
 from medmcl.evaluation.aspects.tasks import result_figures
 from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
 from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
+from medmcl.evaluation.aspects.tasks.files import risk_rows
 from medmcl.evaluation.aspects.tasks.subgroup_figures import subgroup_forest
 from medmcl.evaluation.aspects.tasks.survival_figures import gridded, risk_group_curves
 from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.models.competing import cumulative_incidence
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import RiskGroup, risk_groups
 from medmcl.evaluation.report import figures, pictures
-from medmcl.evaluation.report.data import ReportData
-from medmcl.evaluation.report.files import risk_rows
 from medmcl.evaluation.report.labelled import people_of, share_of
 from medmcl.evaluation.report.page import pages
 from medmcl.evaluation.report.pictures import (
@@ -55,12 +55,10 @@ def whole_report(methods=METHODS):
             *report.results,
             *result_rows(tasks, methods),
             *result_rows(["phe"], methods, "multilabel", targets=[f"t{k}" for k in range(40)]),
-        ],
-        retrieval=[
-            dataclasses.replace(row, task="retrieval", target=way, metric=metric, method=method,
+            *(dataclasses.replace(row, task="retrieval", target=way, metric=metric, method=method,
                                 kind="retrieval", versus="")
             for row in report.results[:1] for way in ("ecg → cmr", "cmr → ecg")
-            for metric in ("recall@1", "recall@10") for method in (methods[0], "chance")
+            for metric in ("recall@1", "recall@10") for method in (methods[0], "chance")),
         ],
         curves={
             f"stage-{k}": [
@@ -70,10 +68,10 @@ def whole_report(methods=METHODS):
             ]
             for k in range(14)
         } | CURVES,
-        experts=[CONTENT, signal_content()],
         embedding_map={"points": rng.normal(size=(80, 4)), "modality": "ecg",
                        "colours": {"mi": ["yes", "no"] * 40, "ef": rng.normal(size=80)}},
-        images=rng.random((6, 16, 16)), heat=rng.normal(size=(6, 4, 4)),
+        shown={"experts": [CONTENT, signal_content()],
+               "maps": [(rng.random((6, 16, 16)), rng.normal(size=(6, 4, 4)))]},
         missingness=pd.DataFrame(
             [[bool(k >> i & 1) for i in range(6)] for k in range(40) for _ in range(6)],
             columns=[f"modality {i}" for i in range(6)],
@@ -245,7 +243,7 @@ def test_tall_figures_are_parted_into_images_that_fit_a_page():
     rows = [row for k in range(5) for row in subgroup_rows(f"t{k}", "ours", sites=20)]
     picture = subgroup_forest(rows, "ours")
     assert len(picture.further) == 4
-    html = "".join(pages(ReportData(title="t", results=result_rows(["mi"], ["a", "b"]))))
+    html = "".join(pages(Evaluation(title="t", results=result_rows(["mi"], ["a", "b"]))))
     assert html.count("<img") == html.count("alt=")
 
 

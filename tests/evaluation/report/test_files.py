@@ -19,10 +19,11 @@ from made_report import (
 
 from medmcl.evaluation.aspects.tasks.survival_figures import gridded
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.protocol.evidence import Evidence, risk_groups
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.evidence import risk_groups
 from medmcl.evaluation.report.files import csv_text, report_rows
-from medmcl.evaluation.report.page import as_json, pages, write_report
+from medmcl.evaluation.report.numbers import as_json
+from medmcl.evaluation.report.page import pages, write_report
 
 
 def read(path):
@@ -56,7 +57,7 @@ def test_every_part_has_a_file_and_the_page_is_small(folder):
 
 
 def test_calibration_files_hold_what_the_plot_draws(report, folder):
-    one = report.evidence.tasks[0]
+    one = report.evidence[0]
     rows = [r for r in read(folder / "calibration_curve.csv")
             if (r["task"], r["method"]) == (one.task, one.method)]  # fmt: skip
     smooth = [r for r in rows if r["part"] == "smooth"]
@@ -76,7 +77,7 @@ def test_calibration_files_hold_what_the_plot_draws(report, folder):
 
 
 def test_decision_and_survival_files_hold_what_the_figures_draw(report, folder):
-    one = next(t for t in report.evidence.tasks if t.kind == "survival")
+    one = next(t for t in report.evidence if t.kind == "survival")
     rows = [r for r in read(folder / "decision_curve.csv")
             if (r["task"], r["method"]) == (one.task, one.method)]  # fmt: skip
     assert [float(r["threshold"]) for r in rows] == list(one.decision.thresholds)
@@ -146,7 +147,7 @@ def test_a_risk_group_of_few_subjects_shows_no_curve_and_no_number():
     one = dataclasses.replace(survival_evidence("death", "ours"),
                               risk_groups=risk_groups(event, time, risk))  # fmt: skip
     assert one.risk_groups[-1].n == 3
-    data = ReportData(title="t", evidence=Evidence(tasks=(one,)))
+    data = Evaluation(title="t", evidence=[one])
     rows = [r for r in report_rows(data)["risk_groups"] if r["group"] == one.risk_groups[-1].name]
     assert rows == [{**rows[0], "n": "<5", "events": None, "lowest_risk": None,
                      "highest_risk": None, "note": "too few subjects to show"}]  # fmt: skip
@@ -158,7 +159,7 @@ def test_small_steps_of_the_flow_and_rare_patterns_are_not_counted_out():
     patterns = pd.DataFrame(
         {"ecg": [True] * 90 + [False] * 3, "cmr": [True] * 60 + [False] * 30 + [True] * 3}
     )
-    data = ReportData(title="t", flow=[("all", 93, 93), ("held_out", 3, 4)], missingness=patterns)
+    data = Evaluation(title="t", flow=[("all", 93, 93), ("held_out", 3, 4)], missingness=patterns)
     parts = report_rows(data)
     assert parts["flow"][1] == {"step": "held_out", "subjects": "<5", "samples": "<5"}
     assert [row["samples"] for row in parts["missingness"]] == [60, "withheld", "<5"]
@@ -169,13 +170,13 @@ def test_small_steps_of_the_flow_and_rare_patterns_are_not_counted_out():
 
 
 def test_training_and_maps_are_in_files():
-    data = ReportData(
+    data = Evaluation(
         title="t",
         curves={"a": [{"step": 1, "split": "train", "loss": 2.0, "terms": {"x": 1.0}},
                       {"step": 2, "split": "train", "loss": math.nan}]},
         embedding_map={"points": np.eye(5), "modality": "ecg",
                        "colours": {"mi": [1, 0, None, 1, 0]}},
-        images=np.zeros((2, 4, 4)), heat=np.array([[[0.5, 0.1]], [[0.2, 0.2]]]),
+        shown={"maps": [(np.zeros((2, 4, 4)), np.array([[[0.5, 0.1]], [[0.2, 0.2]]]))]},
         compared={"other": {"seed": 3}},
     )  # fmt: skip
     parts = report_rows(data)
@@ -192,7 +193,7 @@ def test_files_of_an_earlier_report_do_not_stay(tmp_path, report):
     write_report(tmp_path / "report.html", report)
     assert (tmp_path / "subgroups.csv").exists()
     (tmp_path / "mine.csv").write_text("a", encoding="utf-8")
-    write_report(tmp_path / "report.html", ReportData(title="t"))
+    write_report(tmp_path / "report.html", Evaluation(title="t"))
     left = {path.name for path in tmp_path.glob("*.csv")}
     assert left == {"results.csv", "checklist.csv", "mine.csv"}
 
@@ -210,7 +211,7 @@ def test_what_is_not_estimable_is_a_line_with_its_reason():
         binary_evidence("mi", "ours"), calibration=NotEstimable("one class"),
         decision=NotEstimable("one class"), histogram=None,
     )  # fmt: skip
-    parts = report_rows(ReportData(title="t", evidence=Evidence(tasks=(one,))))
+    parts = report_rows(Evaluation(title="t", evidence=[one]))
     assert [row["note"] for row in parts["calibration"]] == ["one class"]
     assert [row["note"] for row in parts["decision_curve"]] == ["one class"]
 
@@ -225,9 +226,10 @@ def test_a_report_of_many_targets_stays_small(tmp_path):
         *result_rows(tasks, ["ours", *methods], metrics=("auroc", "auprc", "brier", "ici", "mae")),
         *result_rows(["phe"], methods, "multilabel", targets=[f"p{k}" for k in range(200)]),
     ]
-    data = ReportData(
+    data = Evaluation(
         title="many",
-        evidence=Evidence(tasks=tuple(evidence), subgroups=tuple(groups)),
+        evidence=evidence,
+        subgroups=groups,
         results=results,
     )
     path = write_report(tmp_path / "report.html", data)

@@ -4,8 +4,8 @@ import dataclasses
 
 import yaml
 
-from medmcl.evaluation.protocol.evidence import Evidence, FittedOn
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.report.model_card import COMPLETE, model_card
 from medmcl.evaluation.report.study import Study
 
@@ -19,7 +19,7 @@ def front(text):
 
 
 def test_a_card_of_nothing_says_what_is_missing_and_claims_nothing():
-    card = model_card(ReportData(title="t"))
+    card = model_card(Evaluation(title="t"))
     assert section(card, "Performance").lines == ("Nothing was evaluated.",)
     assert section(card, "Calibration").lines == ("Not assessed.",)
     assert any(COMPLETE in line for line in section(card, "Intended use").lines)
@@ -38,7 +38,7 @@ def test_a_full_card_holds_the_values_of_the_run(report):
     assert [one["task"]["name"] for one in results] == ["mi", "af", "death"]
     assert "a made cohort" in text
     assert r"train 200, tuning 100, held\_out 100" in text
-    slope = str(report.evidence.tasks[0].calibration.slope)
+    slope = str(report.evidence[0].calibration.slope)
     assert slope in text
 
 
@@ -56,7 +56,7 @@ def test_suppressed_groups_hold_no_number(report):
 
 def test_a_peek_at_held_out_is_a_limit(report):
     peek = FittedOn(what="threshold", splits=("tuning", "held_out"))
-    peeked = dataclasses.replace(report, evidence=Evidence(fitted=(peek,)))
+    peeked = dataclasses.replace(report, fitted=[peek])
     line = "Something was fitted on held_out: its results are no test."
     assert line in section(model_card(peeked), "Limits").lines
     assert line not in section(model_card(report), "Limits").lines
@@ -91,7 +91,7 @@ def test_the_card_of_another_cohort_keeps_training_and_scored_data_apart(report)
 
 def test_text_of_users_does_not_become_markdown_or_html():
     evil = "# head\n| a | <b>x</b> [l](u) `c`"
-    text = model_card(ReportData(title=evil, study=Study(about=evil))).markdown()
+    text = model_card(Evaluation(title=evil, study=Study(about=evil))).markdown()
     assert "\n# head" not in text.split("---\n")[2].replace("# Model card", "", 1)
     assert "<b>" not in text.replace("\\<b", "")
     assert "\\| a \\|" in text

@@ -11,9 +11,11 @@ import pytest
 from medmcl.core.findings import Finding
 from medmcl.evaluation import Result
 from medmcl.evaluation.aspects.retrieval.measure import retrieval
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
-from medmcl.evaluation.report.page import ReportData, as_json, pages, write_report
+from medmcl.evaluation.report.numbers import as_json
+from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.tripod import checklist
 
 EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 --> {{ 7 * 7 }}'
@@ -32,7 +34,7 @@ def full(text="ecg"):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(30, 4))
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    return ReportData(
+    return Evaluation(
         title=text,
         subtitle=text,
         provenance={"recipe": text, "cohort": text, "versions": {text: 1.0}},
@@ -47,20 +49,19 @@ def full(text="ecg"):
             ]
         },
         geometry=[{"stage": text, "step": 1, "modality": text, "effective_rank": 2.0}],
-        retrieval=retrieval(x, x, names=(text, "cmr"), draws=20, method=text),
         embedding_map={
             "points": x,
             "modality": text,
             "colours": {text: [text, None, "b"] * 10, "ef": rng.normal(size=30)},
         },
         results=[
+            *retrieval(x, x, names=(text, "cmr"), draws=20, method=text),
             result(method=text, task=text, target=text, note=text),
             result(method="scratch", task=text, target=text, value=None, low=None, high=None),
             result(method="scratch", task=text, target=text, versus=text, value=-0.1, low=-0.2,
                    high=0.0),
         ],
-        images=rng.random((2, 8, 8)),
-        heat=rng.normal(size=(2, 4, 4)),
+        shown={"maps": [(rng.random((2, 8, 8)), rng.normal(size=(2, 4, 4)))]},
         notes=[text],
     )  # fmt: skip
 
@@ -76,7 +77,7 @@ def test_what_many_records_have_in_common_is_one_line_of_the_appendix_and_counts
 
     several = [unseen(f"p{n}", "w") for n in range(7)] + [unseen("p8", "x")]
     lost = [unseen("p9", "y", "error"), unseen("p10", "y", "error")]
-    first, appendix = pages(ReportData(title="t", findings=[*several, *lost]))
+    first, appendix = pages(Evaluation(title="t", findings=[*several, *lost]))
     assert "tabular.unseen: 10" in first
     assert appendix.count("column &#39;sex&#39; has &#39;w&#39;") == 1
     assert "7 records, the first p0" in appendix
@@ -86,7 +87,7 @@ def test_what_many_records_have_in_common_is_one_line_of_the_appendix_and_counts
 
 
 def test_an_empty_report_says_so():
-    first, appendix = pages(ReportData(title="nothing yet"))
+    first, appendix = pages(Evaluation(title="nothing yet"))
     assert "nothing yet: nothing has been evaluated yet" in first
     assert "nothing was excluded" in first
     assert "<img" not in first + appendix
@@ -134,7 +135,7 @@ def test_the_headline_names_the_gain_with_its_interval_and_verdict():
         result(method="scratch", versus="ours", value=-0.1, low=-0.15, high=-0.05),
         result(method="other", versus="ours", value=-0.05, low=-0.1, high=0.01),
     ]
-    data = ReportData(title="t", results=rows, flow=[("with ECG", 1000, 1200)])
+    data = Evaluation(title="t", results=rows, flow=[("with ECG", 1000, 1200)])
     assert said(data, "Who") == ["50 held-out people were scored: mi (20 events)."]
     assert said(data, "How well") == ["mi: ours reaches AUROC 0.800 (0.700 to 0.900)."]
     (line,) = said(data, "Against what")
@@ -152,12 +153,12 @@ def test_the_headline_compares_with_methods_that_do_not_hold_the_embedding():
         result(method="covariates", versus="ours", value=-0.1, low=-0.15, high=-0.05),
         result(method=beside, versus="ours", value=0.05, low=0.02, high=0.08),
     ]
-    (line,) = said(ReportData(title="t", results=rows), "Against what")
+    (line,) = said(Evaluation(title="t", results=rows), "Against what")
     assert "against covariates +0.100 (+0.050 to +0.150), better." in line
     assert "worse" not in line
     assert "adds" not in line
     rows.append(result(method=beside, versus="covariates", value=0.15, low=0.1, high=0.2))
-    (line,) = said(ReportData(title="t", results=rows), "Against what")
+    (line,) = said(Evaluation(title="t", results=rows), "Against what")
     assert line.endswith(
         "; beside covariates the embedding adds +0.150 (+0.100 to +0.200), better."
     )
@@ -165,15 +166,15 @@ def test_the_headline_compares_with_methods_that_do_not_hold_the_embedding():
 
 def test_the_headline_says_what_prompts_reach_without_labels():
     rows = [result(method="probe"), result(method="zero-shot", protocol="zero_shot", value=0.61)]
-    lines = said(ReportData(title="t", results=rows), "How well")
+    lines = said(Evaluation(title="t", results=rows), "How well")
     assert lines[-1].startswith(f"{rows[0].task} without any label, by prompts: 0.61")
-    alone = said(ReportData(title="t", results=rows[1:]), "How well")
+    alone = said(Evaluation(title="t", results=rows[1:]), "How well")
     assert not any("by prompts" in line for line in alone)  # it is the line of the task itself
 
 
 def test_the_headline_names_the_cohort_that_was_scored():
     facts = {"recipe": "r", "cohort": "here"}
-    own = ReportData(title="t", provenance=facts, flow=[("held_out", 60, 60)])
+    own = Evaluation(title="t", provenance=facts, flow=[("held_out", 60, 60)])
     assert said(own, "Who")[0].startswith("Recipe r on cohort here. 60 subjects")
     other = dataclasses.replace(own, provenance={**facts, "scored cohort": "there"})
     assert said(other, "Who")[0].startswith(
@@ -186,11 +187,11 @@ def test_lower_is_better_turns_the_verdict():
         result(metric="mae", direction="lower", value=2.0, low=1.9, high=2.1),
         result(metric="mae", direction="lower", versus="scratch", value=-1, low=-1.5, high=-0.5),
     ]
-    assert said(ReportData(title="t", results=rows), "Against what")[0].endswith("better.")
+    assert said(Evaluation(title="t", results=rows), "Against what")[0].endswith("better.")
 
 
 def test_geometry_is_read_from_metric_lines():
-    data = ReportData(
+    data = Evaluation(
         title="t",
         curves={"a": [{"step": 3, "uniformity/ecg": -2.0, "alignment/ecg~cmr": 0.5, "loss": 1.0}]},
     )
@@ -204,7 +205,7 @@ def test_many_stages_and_patterns_are_capped_with_a_word():
     names = [f"m{i}" for i in range(6)]
     bits = [[bool(k >> i & 1) for i in range(6)] for k in range(40)]
     html = "".join(
-        pages(ReportData(title="t", curves=curves, missingness=pd.DataFrame(bits, columns=names)))
+        pages(Evaluation(title="t", curves=curves, missingness=pd.DataFrame(bits, columns=names)))
     )
     assert "The first 12 of 15 stages" in html
     assert "24 rarer patterns" in html

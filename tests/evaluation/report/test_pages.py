@@ -12,14 +12,14 @@ from read_pages import QUESTIONS, check_pages, questions, visible
 from medmcl.evaluation.aspects.retrieval import figures as retrieval_figures
 from medmcl.evaluation.aspects.tasks import result_figures
 from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
+from medmcl.evaluation.aspects.tasks.not_shown import not_shown
 from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.protocol.evidence import Evidence
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures
-from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.page import pages, write_report
-from medmcl.evaluation.report.sections import not_shown, sections_of
+from medmcl.evaluation.report.sections import sections_of
 
 LOST = NotEstimable("7 people with the event: a curve needs at least 10")
 
@@ -72,7 +72,7 @@ def test_nothing_is_lost_between_the_pages(report):
 
 
 def test_what_is_empty_vanishes_from_page_and_menu():
-    first, appendix = pages(ReportData(title="t"))
+    first, appendix = pages(Evaluation(title="t"))
     assert re.findall(r'<section[^>]* id="([^"]*)"', first) == ["summary", "more"]
     assert set(re.findall(r'<section[^>]* id="([^"]*)"', appendix)) == {"tripod", "card"}
     assert re.findall(r'href="([^"]*)"', appendix) == ["#tripod", "#card", "report.html"]
@@ -97,7 +97,7 @@ def test_who_counts_the_people_scored_and_not_the_split(report):
 
 
 def test_runs_without_tasks_answer_what_they_can(report):
-    data = dataclasses.replace(report, results=(), evidence=Evidence())
+    data = dataclasses.replace(report, results=[], evidence=[], subgroups=[], fitted=[])
     assert questions(pages(data)[0]) == ["Who"]
 
 
@@ -105,9 +105,9 @@ def test_what_could_not_be_shown_says_why_once():
     one = dataclasses.replace(binary_evidence("mi", "ours"), calibration=LOST, decision=LOST)
     two = dataclasses.replace(one, method="b")
     three = dataclasses.replace(one, task="af", target="af")
-    data = ReportData(
+    data = Evaluation(
         title="t",
-        evidence=Evidence(tasks=(one, two, three)),
+        evidence=[one, two, three],
         notes=["maps left out: no scored sample has both modalities", "a remark"],
     )
     assert not_shown(data) == [
@@ -173,7 +173,7 @@ def every_legend(report):
                                  target="ecg → cmr")  # fmt: skip
     sections_of(dataclasses.replace(
         report, curves={"one": STEPS, "two": STEPS},
-        retrieval=[dataclasses.replace(recall, method=m) for m in ("a", "b")],
+        results=[*report.results, *(dataclasses.replace(recall, method=m) for m in ("a", "b"))],
         embedding_map={"points": [[0.0, 1.0], [1.0, 0.0], [0.5, 0.2]] * 9, "modality": "ecg",
                        "colours": {"mi": ["yes", "no", "unknown"] * 9}},
     ))  # fmt: skip

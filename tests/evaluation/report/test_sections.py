@@ -4,15 +4,15 @@ import dataclasses
 import re
 
 import pytest
-from made_report import binary_evidence, full_report, result_rows, subgroup_rows, survival_evidence
+from made_report import binary_evidence, result_rows, subgroup_rows, survival_evidence
 
+from medmcl.evaluation.aspects.tasks.tables import discrimination_tables
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.protocol.evidence import Evidence, FittedOn, RiskGroup
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.evidence import FittedOn, RiskGroup
 from medmcl.evaluation.protocol.results import Result
-from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.page import pages
 from medmcl.evaluation.report.sections import sections_of
-from medmcl.evaluation.report.tables import discrimination_tables
 
 KEYS = [
     "cohort", "missingness", "results", "calibration", "decisions", "survival", "subgroups",
@@ -72,7 +72,7 @@ def test_reasons_stand_where_nothing_could_be_computed():
         survival_evidence("death", "ours"), calibration=lost, decision=lost, d_calibration=lost,
         risk_groups=(group,),
     )  # fmt: skip
-    first, appendix = pages(ReportData(title="t", evidence=Evidence(tasks=(one, dead))))
+    first, appendix = pages(Evaluation(title="t", evidence=[one, dead]))
     curves = "Calibration curve and decision curve of mi, death: nobody had the outcome."
     assert appendix.count(curves) == 1
     assert (
@@ -105,7 +105,7 @@ def test_cells_without_a_value_point_to_their_reason():
     ]  # fmt: skip
     assert table.rows[2][6] == "not estimable [1]"
     assert table.notes == ("[1] one class only", "[2] too few")
-    assert "[1] one class only" in "".join(pages(ReportData(title="t", results=rows)))
+    assert "[1] one class only" in "".join(pages(Evaluation(title="t", results=rows)))
 
 
 def test_further_metrics_have_a_line_each_with_their_direction():
@@ -127,7 +127,7 @@ def test_differences_are_turned_to_the_method_of_the_report_and_read_aloud():
         row(method="b", versus="ours", metric="brier", direction="lower", value=-0.1, low=-0.2,
             high=0.05),
     ]  # fmt: skip
-    data = ReportData(title="t", results=rows, compared={"b": {"recipe": "ecg", "seed": 1}})
+    data = Evaluation(title="t", results=rows, compared={"b": {"recipe": "ecg", "seed": 1}})
     runs, table = by_key(data)["comparisons"].tables
     assert runs.header == ("run", "recipe", "seed")
     assert runs.rows == (("b", "ecg", "1"),)
@@ -144,16 +144,16 @@ def test_the_ledger_shouts_when_held_out_was_used():
         FittedOn(what="standardisation of ecg", splits=("train",), subjects=10),
         FittedOn(what="threshold", splits=("tuning", "held_out"), labels=True, task="mi"),
     )
-    html = "".join(pages(ReportData(title="t", evidence=Evidence(fitted=fitted))))
+    html = "".join(pages(Evaluation(title="t", fitted=fitted)))
     assert "tuning + held_out (peeks!)" in html
     assert "1 of these used held_out: results that depend on them are no test." in html
-    clean = "".join(pages(ReportData(title="t", evidence=Evidence(fitted=fitted[:1]))))
+    clean = "".join(pages(Evaluation(title="t", fitted=fitted[:1])))
     assert "Nothing here used held_out." in clean
 
 
 def test_d_calibration_is_on_the_page(report):
     (table,) = by_key(report)["calibration"].tables
-    found = next(t for t in report.evidence.tasks if t.kind == "survival").d_calibration
+    found = next(t for t in report.evidence if t.kind == "survival").d_calibration
     assert f"{found.statistic:.1f}" in table.rows[0]
 
 
@@ -163,7 +163,7 @@ def test_d_calibration_is_on_the_page(report):
     ids=["no survival", "only survival", "no outcomes"],
 )
 def test_reports_of_part_of_the_outcomes_render(kept, report):
-    evidence = Evidence(tasks=tuple(t for t in report.evidence.tasks if t.kind in kept))
+    evidence = [t for t in report.evidence if t.kind in kept]
     results = [r for r in report.results if r.kind in kept]
     data = dataclasses.replace(report, evidence=evidence, results=results)
     sections = by_key(data)
@@ -174,13 +174,12 @@ def test_reports_of_part_of_the_outcomes_render(kept, report):
 
 def test_unicode_and_hostile_names_stand_as_they_are():
     name = 'Ünïcode 心臓 <b>"x"</b> & $\\alpha$'
-    evidence = Evidence(
-        tasks=(binary_evidence(name, name), survival_evidence(f"{name} 2", name)),
-        subgroups=tuple(subgroup_rows(name, name)),
-        fitted=(FittedOn(what=name, splits=("train",), note=name),),
-    )
-    data = dataclasses.replace(
-        full_report(), title=name, results=result_rows([name], [name, "b"]), evidence=evidence
+    data = Evaluation(
+        title=name,
+        results=result_rows([name], [name, "b"]),
+        evidence=[binary_evidence(name, name), survival_evidence(f"{name} 2", name)],
+        subgroups=subgroup_rows(name, name),
+        fitted=[FittedOn(what=name, splits=("train",), note=name)],
     )
     html = text_of("".join(pages(data)))
     assert "<b>&#34;" not in html
@@ -191,7 +190,7 @@ def test_unicode_and_hostile_names_stand_as_they_are():
 def test_two_hundred_phenotypes_are_drawn_in_part_with_a_note():
     targets = [f"phecode {k}" for k in range(200)]
     rows = result_rows(["phe"], ["ours", "scratch"], "multilabel", ("auroc",), targets=targets)
-    section = by_key(ReportData(title="t", results=rows))["results"]
+    section = by_key(Evaluation(title="t", results=rows))["results"]
     overview = next(p for p in section.pictures if p.title == "Every target")
     assert "110 more are in the table." in overview.aid
     assert len(overview.rows) == 200

@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from medmcl.evaluation.protocol.evidence import Evidence
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.study import Study
 from medmcl.evaluation.report.tripod import CITE, TO_COMPLETE, checklist
 from medmcl.evaluation.report.tripod_items import PARTS
@@ -51,11 +50,11 @@ VALUES = {
 def test_all_27_items_are_listed_with_every_part_in_order():
     assert [part.code for part in PARTS] == CODES
     assert list(dict.fromkeys(part.item for part in PARTS)) == list(range(1, 28))
-    assert len(checklist(ReportData(title="t")).items) == 27
+    assert len(checklist(Evaluation(title="t")).items) == 27
 
 
 def test_an_empty_report_fills_nothing():
-    found = checklist(ReportData(title="t"))
+    found = checklist(Evaluation(title="t"))
     assert [one for one in found.cited if one.value is not None] == []
     assert (found.filled, found.begun) == (0, 0)
     assert {one.shown for one in found.cited} == {TO_COMPLETE}
@@ -85,7 +84,7 @@ def test_a_part_empties_with_what_it_cites(report, code):
     """No sentence stands without the value it is about."""
     lost = {
         "study": Study(), "provenance": {}, "flow": [], "table_one": None, "results": [],
-        "evidence": Evidence(), "missingness": report.missingness.iloc[:0],
+        "evidence": [], "subgroups": [], "fitted": [], "missingness": report.missingness.iloc[:0],
     }  # fmt: skip
     assert CITE[code](dataclasses.replace(report, **lost)) is None
     needed = [name for name in lost if CITE[code](
@@ -110,11 +109,10 @@ def test_groups_that_are_all_held_back_fill_nothing(report):
             row, value=None, low=None, high=None, n=None, events=None, subjects=None,
             suppressed=True,
         )
-        for row in report.evidence.subgroups
+        for row in report.subgroups
     ]  # fmt: skip
     assert any(row.value is not None for row in rows)
-    evidence = dataclasses.replace(report.evidence, subgroups=tuple(rows))
-    assert CITE["14"](dataclasses.replace(report, evidence=evidence)) is None
+    assert CITE["14"](dataclasses.replace(report, subgroups=rows)) is None
     assert "everyone" not in CITE["14"](report)
 
 
@@ -125,9 +123,7 @@ def test_missing_data_say_what_was_done_in_this_run(report):
 
 
 def test_outputs_are_cited_with_the_range_that_was_predicted(report):
-    risk = [
-        one.histogram for one in report.evidence.tasks if (one.task, one.method) == ("af", "ours")
-    ]
+    risk = [one.histogram for one in report.evidence if (one.task, one.method) == ("af", "ours")]
     held = [k for k, count in enumerate(risk[0].counts) if count]
     assert f"to {risk[0].edges[held[-1] + 1]:.2f}" in CITE["15"](report).split("; ")[1]
 

@@ -16,16 +16,19 @@ from medmcl.core.split_guard import TEST
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import Record
+from medmcl.evaluation.aspects.confounders import ask
+from medmcl.evaluation.aspects.confounders.ask import POOLED, ask_confounders
+from medmcl.evaluation.aspects.confounders.aspect import ConfounderSpec
+from medmcl.evaluation.aspects.confounders.names import confounder_names
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.contract import Model
 from medmcl.evaluation.protocol.results import load_results
-from medmcl.stages.evaluate import confounders
-from medmcl.stages.evaluate.confounders import POOLED, ask_confounders, confounder_names
+from medmcl.evaluation.protocol.sample_groups import sample_groups, sample_numbers, sample_sites
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.methods import Sources
+from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.evaluate.task_scoring import TaskScoring
-from medmcl.stages.run.subgroups import sample_groups, sample_numbers, sample_sites
 
 N = 600
 TREE = {
@@ -92,7 +95,12 @@ def scoring_of(
 def asked(*args, **settings):
     scoring = scoring_of(*args, **settings)
     said = []
-    found = {one.name: one for one in ask_confounders(scoring, said.append)}
+    scene = RunScene(
+        spec=scoring.spec, run=scoring.run, prepared=scoring.prepared, device=None, seed=0,
+        notes=scoring.notes, sites=scoring.sites, is_frozen=bool(scoring.frozen),
+        tell=said.append, scoring=scoring,
+    )  # fmt: skip
+    found = {one.name: one for one in ask_confounders(scoring.spec.asked["confounders"], scene)}
     assert said == [f"confounder {name}" for name in found] or scoring.notes
     return found, scoring
 
@@ -267,7 +275,7 @@ def test_numbers_of_many_values_are_numbers_and_bands_are_not_asked(tmp_path):
 
 def test_many_classes_are_asked_one_by_one(tmp_path, monkeypatch):
     cohort = write_clinic(tmp_path)
-    monkeypatch.setattr(confounders, "MOST_TOGETHER", 20)  # three classes of 8 + 1 numbers are more
+    monkeypatch.setattr(ask, "MOST_TOGETHER", 20)  # three classes of 8 + 1 numbers are more
     found, _ = asked(cohort, tmp_path, told(cohort), ("site",))
     site = found["site"]
     assert (site.kind, site.classes) == ("multilabel", 3)
@@ -284,9 +292,7 @@ def test_names_that_a_recipe_cannot_know_are_notes_and_others_errors(tmp_path):
     cohort = write_clinic(tmp_path, n=60, scanner="one")
 
     def names(*asked, **more):
-        spec = EvaluateSpec(stage="evaluate", probe={"modality": "labs", "models": {"a": "b"}},
-                            confounders=asked)  # fmt: skip
-        return confounder_names(spec, cohort, **more)
+        return confounder_names(ConfounderSpec(names=asked), cohort, where="evaluate", **more)
 
     assert names("site", "age", "site", "scanner") == (["site", "age", "scanner"], [])
     with pytest.raises(ConfigError, match=r"no confounder 'scaner'; did you mean 'scanner'"):
@@ -294,9 +300,8 @@ def test_names_that_a_recipe_cannot_know_are_notes_and_others_errors(tmp_path):
     chosen, notes = names("scaner", "sex", is_own=False)
     assert chosen == ["sex"]
     assert notes == ["confounder scaner left out: the cohort does not have it"]
-    every = EvaluateSpec(stage="evaluate", probe={"modality": "labs", "models": {"a": "b"}},
-                         confounders="all")  # fmt: skip
-    assert confounder_names(every, cohort)[0] == ["sex", "age", "site"]
+    every = ConfounderSpec(names="all")
+    assert confounder_names(every, cohort, where="evaluate")[0] == ["sex", "age", "site"]
     people = pd.read_csv(tmp_path / "people.csv").drop(columns=["sex"])
     people.to_csv(tmp_path / "people.csv", index=False)
     cohort = open_cohort(tmp_path)
@@ -344,10 +349,10 @@ def test_a_recipe_asks_and_the_report_tells_beside_the_tasks(tmp_path):
     spec = next(one for one in run.recipe.stages if isinstance(one, EvaluateSpec))
     record = Record(tmp_path / "metrics.jsonl", active=True)
     plain = run_evaluate(
-        spec.model_copy(update={"confounders": ()}), run, open_cohort(folder), torch.device("cpu"),
+        spec.asking({"confounders": None}), run, open_cohort(folder), torch.device("cpu"),
         record, keep_probes=True,
     )  # fmt: skip
-    assert plain.confounders == []
+    assert "confounders" not in plain.shown
     assert load_results(run.path / "results.csv") == plain.results
-    assert [row["what"] for row in report["fitted_on"]] == [x.what for x in plain.evidence.fitted]
+    assert [row["what"] for row in report["fitted_on"]] == [x.what for x in plain.fitted]
     assert {p.name: p.read_bytes() for p in (run.path / "probes").iterdir()} == kept

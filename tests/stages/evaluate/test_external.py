@@ -18,12 +18,12 @@ from medmcl.data.loading.simple_features import simple_table
 from medmcl.engine.record import Record
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
+from medmcl.evaluation.protocol.sample_groups import sample_groups
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.saved_probes import load_probes, save_probes, save_simple
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run import pretrain, report
-from medmcl.stages.run.subgroups import sample_groups
 from medmcl.stages.run.train_records import learned_from
 
 
@@ -97,7 +97,7 @@ def test_another_cohort_without_train_people_is_scored_by_the_kept_probes(
     assert f"{one.about['thresholds']['infarct']:g}, the share" in benefit.note
     late = [r for (task, method, name), r in rows.items() if name.startswith("net_benefit_at")]
     assert [r for r in late if "in train of" in r.note and r.value is not None]
-    fitted = done.evidence.fitted
+    fitted = done.fitted
     assert not [line for line in fitted if line.peeks]
     assert any("kept in the run" in line.what for line in fitted)
     copy = tmp_path / "all_train"  # a split that calls everybody train changes nothing
@@ -259,14 +259,13 @@ def test_a_risk_model_and_an_encoder_are_set_beside_each_other_either_way(
 
 def test_the_evaluation_carries_figures_subgroups_and_ledger(trained, hearts, tmp_path):
     done = run_on(trained, hearts, tmp_path / "x")
-    evidence = done.evidence
-    assert {(t.task, t.method) for t in evidence.tasks} >= {
+    assert {(t.task, t.method) for t in done.evidence} >= {
         ("infarct", "MDM + contrastive"), ("infarct", "covariates"),
         ("heart_failure", "Kaplan-Meier"), ("infarct", "covariates + embedding"),
     }  # fmt: skip
-    assert not [t for t in evidence.tasks if t.method == "untrained"]
-    assert {r.attribute for r in evidence.subgroups} >= {"everyone", "sex", "age"}
-    said = {line.what for line in evidence.fitted}
+    assert not [t for t in done.evidence if t.method == "untrained"]
+    assert {r.attribute for r in done.subgroups} >= {"everyone", "sex", "age"}
+    said = {line.what for line in done.fitted}
     assert {"weights of stage mmcl", "checkpoint of stage mmcl"} <= said
     assert any("clinic" in what or "covariates" in what or "ecg" in what for what in said)
 

@@ -127,9 +127,9 @@ def test_the_kept_probe_scores_a_cohort_that_lacks_a_modality(run, tmp_path):
     auroc = next(r for r in found.results if r.metric == "auroc" and r.method == "aligned")
     assert "frozen" in auroc.protocol
     assert any("metabolites is absent for everyone in held_out" in note for note in found.notes)
-    names = {row.modalities for row in found.evidence.presence}
+    names = {row.modalities for row in found.presence}
     assert {"everyone", "only rna", "without proteins"} <= names
-    asked = [r for r in found.evidence.presence if r.asked == "as if" and not r.suppressed]
+    asked = [r for r in found.presence if r.asked == "as if" and not r.suppressed]
     assert asked
     assert all(r.difference is not None for r in asked)
 
@@ -146,7 +146,7 @@ def test_entries_can_be_removed_for_pretraining_and_evaluation(omics, run, tmp_p
     assert (patterns["asked"] == "as they are").sum() >= 4  # of two methods
     assert "removed at random" in both_pages(thin.path)
     again = scored(run, medmcl.open_cohort(omics, {"cohort.remove.share": 0.4}), tmp_path)
-    everyone = [r for r in again.evidence.presence if r.modalities == "everyone"]
+    everyone = [r for r in again.presence if r.modalities == "everyone"]
     assert everyone[0].n == 58
 
 

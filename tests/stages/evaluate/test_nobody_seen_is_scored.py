@@ -39,13 +39,13 @@ from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.results import flipped, load_results
-from medmcl.evaluation.report.answers import verdict
-from medmcl.stages.evaluate import paired_choice, refit_all
+from medmcl.evaluation.report.words import verdict
+from medmcl.stages.evaluate import refit_all
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.saved_probes import load_probes
+from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.task_scoring import TaskScoring
-from medmcl.stages.evaluate.zero_shot import _scored
 from medmcl.stages.recipe.on_cohort import recipe_on
 from medmcl.stages.run.leaky_columns import could_name
 from medmcl.stages.run.ledger import whom_they_saw
@@ -127,7 +127,10 @@ def is_chance(rows):
 
 def by_kind(found):
     """Rows of tasks and of confounders, by what they are of."""
-    rows = [*aurocs(found.results), *(row for one in found.confounders for row in aurocs(one.rows))]
+    rows = [
+        *aurocs(found.results),
+        *(row for one in found.shown.get("confounders", ()) for row in aurocs(one.rows)),
+    ]
     return {(row.task, row.method): row for row in rows}
 
 
@@ -235,7 +238,7 @@ def test_every_stage_trained_anew_in_each_fold_scores_everybody_by_chance(
     found = [score(run, cohort, refit="all") for run, cohort in runs]
     assert "refit: all trains 1 stages anew in each of 2 folds, about 2 x" in caplog.text
     for one in found:
-        said = [line for line in one.evidence.fitted if line.use == "out_of_fold"]
+        said = [line for line in one.fitted if line.use == "out_of_fold"]
         assert all(line.what.startswith("every stage, ") for line in said)
     everybody = {kind: [by_kind(one)[kind] for one in found] for kind in by_kind(found[0])}
     assert len(everybody) == 2
@@ -441,7 +444,7 @@ def test_the_command_asks_for_folds_of_a_finished_run(short, tmp_path):
     assert {row.n for row in aurocs(done.results)} == {300}
     assert (tmp_path / "asked" / "report.html").is_file()
     assert (run.path / "metrics.jsonl").read_bytes() == before
-    lines = [line for line in done.evidence.fitted if line.use == "out_of_fold"]
+    lines = [line for line in done.fitted if line.use == "out_of_fold"]
     assert {line.subjects for line in lines} == {300}
 
 
@@ -459,7 +462,7 @@ def test_nobody_is_scored_whom_a_run_set_beside_has_seen(runs, tmp_path):
                              compare=[renamed(other.path, tmp_path / "rival")],
                              overrides=asked)  # fmt: skip
     assert {row.n for row in aurocs(beside.results)} == {held}
-    (line, *_) = [one for one in beside.evidence.fitted if one.use == "out_of_fold"]
+    (line, *_) = [one for one in beside.fitted if one.use == "out_of_fold"]
     assert set(line.splits) == {"train", "tuning", "held_out"}  # who was fitted on, not who scored
 
 
@@ -500,8 +503,16 @@ def test_people_are_known_by_rows_that_chance_does_not_make_equal(short, tmp_pat
         assert np.flatnonzero(seen_people(run, prepared)).tolist() == [*range(5, 25)]
     assert chance_twins(run, prepared) == 10  # strangers whose reports others have, too
     assert not seen_people(run, run.prepare(other, (REPORT,))).any()
-    either = paired_choice._may_be_scored(run, run.prepare(other, (VITALS, LABS)))
-    assert np.flatnonzero(~either).tolist() == [*range(5, 25)]  # one side alone was learned from
+    either = scene_of(run, run.prepare(other, (VITALS, LABS))).scored(fits=False)
+    assert sorted({*range(30)} - {*either.tolist()}) == [
+        *range(5, 25)
+    ]  # one side alone was learned from
+
+
+def scene_of(run, prepared, notes=(), *, spec=None, tasks=()):
+    spec = spec or EvaluateSpec(stage="evaluate")
+    return RunScene(spec=spec, run=run, prepared=prepared, device=None, seed=0, notes=list(notes),
+                    tasks=tasks)  # fmt: skip
 
 
 def test_zero_shot_scores_those_whom_probes_that_are_fitted_here_score(short, tmp_path):
@@ -513,10 +524,11 @@ def test_zero_shot_scores_those_whom_probes_that_are_fitted_here_score(short, tm
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
     prepared = run.prepare(open_cohort(folder), (LABS,))
     targets, notes = prepared.tasks("ill"), []
-    _, splits = _scored(run, prepared, targets, notes, fits=True)
+    fits = EvaluateSpec(stage="evaluate", covariates=LABS)
+    _, splits = scene_of(run, prepared, notes, spec=fits, tasks=("ill",)).scored_of(targets)
     assert ((splits == "held_out") == (prepared.splits == "held_out")).all()
     assert not any("nothing is fitted on this cohort" in note for note in notes)
-    _, splits = _scored(run, prepared, targets, notes)
+    _, splits = scene_of(run, prepared, notes).scored_of(targets)
     assert (splits == "held_out").all()
 
 

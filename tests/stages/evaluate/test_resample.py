@@ -13,7 +13,9 @@ from read_pages import both_pages
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.targets import Targets
-from medmcl.stages.evaluate.zero_shot import _scored
+from medmcl.evaluation.aspects.zero_shot.aspect import refuse_nobody
+from medmcl.stages.evaluate.scene import RunScene
+from medmcl.stages.evaluate.spec import EvaluateSpec
 
 
 def test_sites_are_drawn_from_the_command_on_and_files_and_page_say_so(trained, hearts, tmp_path):
@@ -80,20 +82,29 @@ def shown_cohort(tmp_path, splits, *, own):
     return run, prepared, targets
 
 
+def scored(run, prepared, targets, notes):
+    """The split by which zero-shot scores a task."""
+    scene = RunScene(spec=EvaluateSpec(stage="evaluate"), run=run, prepared=prepared, device=None,
+                     seed=0, notes=notes)  # fmt: skip
+    targets, splits = scene.scored_of(targets)
+    refuse_nobody(scene, targets, splits)
+    return splits
+
+
 def test_zero_shot_scores_everybody_of_another_cohort_without_held_out(tmp_path):
     notes: list[str] = []
     run, prepared, targets = shown_cohort(tmp_path, ["train"] * 4, own=False)
-    _, splits = _scored(run, prepared, targets, notes)
+    splits = scored(run, prepared, targets, notes)
     assert (splits == "held_out").all()
     assert any("all of its people are scored" in note for note in notes)
     run, prepared, targets = shown_cohort(tmp_path, ["train", "held_out"] * 2, own=False)
-    assert _scored(run, prepared, targets, [])[1].tolist() == ["not scored", "held_out"] * 2
+    assert scored(run, prepared, targets, []).tolist() == ["not scored", "held_out"] * 2
 
 
 def test_zero_shot_with_nobody_to_score_is_refused_with_a_way_out(tmp_path):
     run, prepared, targets = shown_cohort(tmp_path, ["train"] * 4, own=True)
     with pytest.raises(CohortError, match=r"nobody to score on mi(.|\n)*`split:`") as said:
-        _scored(run, prepared, targets, [])
+        scored(run, prepared, targets, [])
     assert "4 samples with the outcome" in str(said.value)
     run, prepared, targets = shown_cohort(tmp_path, ["train", "held_out"] * 2, own=True)
-    assert _scored(run, prepared, targets, [])[1].tolist() == ["not scored", "held_out"] * 2
+    assert scored(run, prepared, targets, []).tolist() == ["not scored", "held_out"] * 2

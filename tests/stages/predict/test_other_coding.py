@@ -6,7 +6,7 @@ from small_tables import whas, write_cohort
 
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.headline import headline
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.run import pretrain, report
@@ -94,7 +94,7 @@ def test_few_people_of_other_codes_are_told_once_a_column(run, tmp_path, unpaint
     done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
     (line,) = done.strange
     assert "7 of 60 people with a value have a category that training had not: 'diverse'" in line
-    first = [str(one) for one in headline(ReportData(title="x", strange=done.strange))]
+    first = [str(one) for one in headline(Evaluation(title="x", strange=done.strange))]
     assert sum("diverse" in one for one in first) == 1
     told = predict_people(run, there, device="cpu")
     assert sum("diverse" in note for note in told.notes) == 1

@@ -17,7 +17,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.record import Record, read_metrics
-from medmcl.stages.evaluate import expert_report
+from medmcl.evaluation.aspects.experts import measure
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.recipe.file import read_recipe
@@ -199,7 +199,7 @@ def experts_of(run, hearts, **asked):
 def test_words_are_named_if_five_people_have_them_and_pieces_if_asked_for(run, hearts):
     people = pd.read_csv(hearts / "participants.tsv", sep="\t")
     texts = people.loc[people["split"] == "tuning", "report"]
-    (content,) = experts_of(Sure(run.path), hearts, shown_words=50).experts
+    (content,) = experts_of(Sure(run.path), hearts, shown_words=50).shown["experts"]
     assert content.split == "tuning"
     assert content.block == 1
     assert content.subjects <= len(texts)
@@ -212,19 +212,21 @@ def test_words_are_named_if_five_people_have_them_and_pieces_if_asked_for(run, h
     assert rare
     assert content.hidden_words["report"] > 0
     assert not content.pieces
-    (more,) = experts_of(Sure(run.path), hearts, rows=8, shown_pieces=1, shown_words=0).experts
+    (more,) = experts_of(Sure(run.path), hearts, rows=8, shown_pieces=1, shown_words=0).shown[
+        "experts"
+    ]
     assert (more.rows, set(more.pieces), more.words) == (8, {"ecg"}, {})
     assert more.names["ecg"] == ("II", "V1", "V5")
 
 
 def test_what_cannot_be_cut_is_noted(run, hearts, monkeypatch):
-    monkeypatch.setattr(expert_report, "can_cut", lambda shape, _: shape.kind != "ecg")
+    monkeypatch.setattr(measure, "can_cut", lambda shape, _: shape.kind != "ecg")
     done = experts_of(run, hearts, shown_pieces=2, rows=5)
     no_pieces, no_words = done.notes
     assert no_pieces == "pieces of 'ecg' left out: no patches of an image or a signal"
     assert no_words.startswith("words of 'report' left out: no word")  # one expert takes all
     assert "5 people" in no_words
-    (content,) = done.experts
+    (content,) = done.shown["experts"]
     assert not content.pieces
     assert not content.words["report"]
     assert all(0.25 <= gate <= 1 for gate in content.gates.values())
@@ -233,7 +235,7 @@ def test_what_cannot_be_cut_is_noted(run, hearts, monkeypatch):
 
 def test_a_stage_without_experts_is_noted(run, hearts):
     done = experts_of(Dense(run.path), hearts)
-    assert done.experts == []
+    assert "experts" not in done.shown
     assert done.notes == ["experts left out: stage 'contrast' has none"]
 
 

@@ -192,7 +192,7 @@ def test_cures_of_other_runs_are_set_beside(cured, squares, tmp_path, evaluated)
                 assert plain[protocol, f"cured of {name}", metric] == value
     gaps = {(row.protocol, row.method) for row in attack if row.versus == "victim"}
     assert gaps >= {("zero_shot", "cured of par_toy"), ("linear_probe", supervised)}
-    told = [line.what for line in made.evidence.fitted]
+    told = [line.what for line in made.fitted]
     assert "weights of stage cured, of par_toy" in told
     assert "weights of stage cured" in told
 

@@ -14,8 +14,8 @@ from read_pages import both_pages, check_pages
 import medmcl
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
-from medmcl.evaluation.protocol.evidence import Evidence, FittedOn
-from medmcl.stages.evaluate.evaluate import Evaluation
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.stages.run.report import write_evaluation_report, write_run_report
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import stage_sentence, study_of
@@ -235,7 +235,7 @@ def test_compared_runs_are_named_with_their_hashes(trained, hearts, tmp_path):
         trained, hearts, tasks=["lvef"], label_fractions=[1.0], compare=[trained.path],
         out=tmp_path / "scored", device="cpu",
     )  # fmt: skip
-    assert evaluation.compared == {trained.path.name: trained.path}
+    assert [*evaluation.compared] == [trained.path.name]
     with (tmp_path / "scored" / "compared_runs.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     provenance = json.loads((trained.path / "provenance.json").read_text(encoding="utf-8"))
@@ -252,7 +252,7 @@ def test_evidence_of_several_evaluations_is_joined(trained, hearts, tmp_path):
     for name in ("config.yaml", "provenance.json", "preprocessing.json", "tasks.json"):
         (folder / name).write_bytes((trained.path / name).read_bytes())
     lines_ = [FittedOn(what=name, splits=("train",)) for name in ("first", "second")]
-    made = [Evaluation(folder=folder, prepared=prepared, evidence=Evidence(fitted=(line,)))
+    made = [Evaluation(folder=folder, prepared=prepared, fitted=[line])
             for line in lines_]  # fmt: skip
     write_run_report(Run(folder), cohort, prepared, [], made)
     found = json.loads((folder / "report.json").read_text(encoding="utf-8"))

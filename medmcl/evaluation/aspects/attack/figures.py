@@ -7,7 +7,6 @@ from typing import Any
 
 from medmcl.evaluation.aspects.attack.rates import RATES
 from medmcl.evaluation.protocol.results import Result
-from medmcl.evaluation.report.answers import verdict
 from medmcl.evaluation.report.pictures import (
     Picture,
     canvas,
@@ -19,8 +18,8 @@ from medmcl.evaluation.report.pictures import (
     spoken,
     style,
 )
-from medmcl.evaluation.report.tables import Shown
-from medmcl.evaluation.report.words import p_shown
+from medmcl.evaluation.report.section import Shown
+from medmcl.evaluation.report.words import p_shown, verdict
 
 WAYS = {
     "zero_shot": "by prompts (zero-shot)",

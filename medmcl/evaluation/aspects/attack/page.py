@@ -17,8 +17,7 @@ from medmcl.evaluation.aspects.selection.contact_sheet import (
 )
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import shorten
-from medmcl.evaluation.report.section import Section
-from medmcl.evaluation.report.tables import Shown
+from medmcl.evaluation.report.section import Section, Shown
 
 FOR_DEFENCE = (
     "For testing defences: these records are poisoned only where a stage is poisoned_by this "

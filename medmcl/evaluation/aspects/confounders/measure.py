@@ -9,7 +9,7 @@ from typing import Any
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.predictions import SPECS
 from medmcl.evaluation.protocol.evidence import FittedOn
-from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.results import MAJORITY, Result
 
 METRICS = {
     "multiclass": ("auroc", "balanced_accuracy"),
@@ -80,7 +80,6 @@ def confounder_of(
     targets: Targets,
     results: Sequence[Result],
     *,
-    majority: str,
     notes: Sequence[str] = (),
     fitted: Sequence[FittedOn] = (),
 ) -> Confounder:
@@ -90,7 +89,6 @@ def confounder_of(
         targets: What was predicted: ``multiclass``, ``multilabel`` with a column a class, or
             ``regression`` of one column.
         results: Rows of `medmcl.evaluation.protocol.evaluate.evaluate_task`.
-        majority: Method among them that knows nothing.
         notes: What was pooled, left out, and how it was predicted.
         fitted: Ledger lines of the probes.
     """
@@ -101,10 +99,10 @@ def confounder_of(
         replace(row, direction="chance", events=None)
         for metric in metrics
         for row in results
-        if row.metric == metric and row.target in whole and majority not in (row.method, row.versus)
+        if row.metric == metric and row.target in whole and MAJORITY not in (row.method, row.versus)
     )
     reached = {row.metric: row.value for row in results
-               if row.method == majority and row.target in whole and not row.versus}  # fmt: skip
+               if row.method == MAJORITY and row.target in whole and not row.versus}  # fmt: skip
     fixed = {metric: SPECS[metric].chance for metric in metrics}
     return Confounder(
         name=targets.name,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from medmcl.evaluation.aspects.confounders.figures import told_dots
 from medmcl.evaluation.aspects.confounders.lines import ToldLine, models_of, told_lines
 from medmcl.evaluation.aspects.confounders.measure import Confounder
+from medmcl.evaluation.aspects.tasks.tables import ARROWS, Reasons
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.pictures import number
-from medmcl.evaluation.report.section import Section
-from medmcl.evaluation.report.tables import ARROWS, Reasons, Shown
+from medmcl.evaluation.report.section import Section, Shown
 
 TITLE = "What else the embeddings tell"
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from medmcl.evaluation.aspects.paired_choice.measure import CHANCE, MACRO, OVERALL
 from medmcl.evaluation.protocol.results import Result
-from medmcl.evaluation.report.answers import verdict
 from medmcl.evaluation.report.pictures import (
     PAGE,
     TALLEST,
@@ -21,8 +20,8 @@ from medmcl.evaluation.report.pictures import (
     spoken,
     style,
 )
-from medmcl.evaluation.report.tables import OPEN_ROWS, Shown
-from medmcl.evaluation.report.words import p_shown
+from medmcl.evaluation.report.section import Shown, folded
+from medmcl.evaluation.report.words import p_shown, verdict
 
 MOST_TARGETS = 24  # lines of one figure; every attribute is in the table
 LINE, GAP, EDGE = 0.13, 0.12, 0.9  # inches of a model, between attributes, of what is around
@@ -134,7 +133,7 @@ def choice_differences(results: Sequence[Result]) -> list[Shown]:
             header=("pairs of", "attribute", "difference", "value (95 % interval)", "reading", "p",
                     "pairs", "note"),
             rows=rows,
-            folded=f"{len(rows)} lines" if len(rows) > OPEN_ROWS else "",
+            folded=folded(rows),
         )
     ]  # fmt: skip
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medmcl.core.suppression import TOO_FEW, WITHHELD
 from medmcl.evaluation.protocol.evidence import PresenceRow
-from medmcl.evaluation.report.tables import Shown
+from medmcl.evaluation.report.section import Shown, folded
 from medmcl.evaluation.report.words import fraction_name, metric_name, p_shown
-
-OPEN_ROWS = 24
 
 
 def presence_tables(rows: Sequence[PresenceRow]) -> list[Shown]:
@@ -32,13 +31,7 @@ def presence_tables(rows: Sequence[PresenceRow]) -> list[Shown]:
             rows=tuple(_as_if(row) for row in rows if row.asked == "as if"),
         ),
     ]  # fmt: skip
-    return [
-        one
-        if len(one.rows) <= OPEN_ROWS
-        else Shown(**{**vars(one), "folded": f"{len(one.rows)} lines"})
-        for one in made
-        if one.rows
-    ]
+    return [replace(one, folded=folded(one.rows)) for one in made if one.rows]
 
 
 def _about(row: PresenceRow) -> tuple[str, ...]:

@@ -19,8 +19,7 @@ from medmcl.evaluation.aspects.selection.contact_sheet import (
 )
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import shorten
-from medmcl.evaluation.report.section import Section
-from medmcl.evaluation.report.tables import OPEN_ROWS, Shown
+from medmcl.evaluation.report.section import OPEN_ROWS, Section, Shown
 
 ODD = (
     "Odd is not poisoned. A score says how unlike its neighbours an embedding lies among the rows "

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medmcl.evaluation.report.section import Section
-from medmcl.evaluation.report.tables import OPEN_ROWS, Shown
+from medmcl.evaluation.report.section import Section, Shown, folded
 from medmcl.evaluation.report.words import about_what
 
 FEW = 12  # coefficients to which the first page leads its reader
@@ -27,9 +26,13 @@ def coefficient_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     """Show the rows of ``coefficients.csv``; empty without any."""
     header = ("outcome", "predictor", "coefficient", "SD", "ratio", "of")
     lines = tuple(_line(row) for row in rows)
-    folded = f"{len(lines)} lines" if len(lines) > OPEN_ROWS else ""
     table = Shown(
-        title="Coefficients", aid=AID, header=header, rows=lines, folded=folded, is_looked_up=True
+        title="Coefficients",
+        aid=AID,
+        header=header,
+        rows=lines,
+        folded=folded(lines),
+        is_looked_up=True,
     )
     said = "A line a predictor, with its coefficient and ratio, is in the appendix."
     return Section(

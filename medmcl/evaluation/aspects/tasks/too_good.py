@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from medmcl.evaluation.protocol.results import APART, Result
+from medmcl.evaluation.protocol.results import Result
 
 NEARLY_PERFECT = 0.995
 """A metric of `_PERFECT_AT_1` above this is remarked on."""
@@ -21,7 +21,7 @@ def too_good(results: Iterable[Result]) -> list[str]:
     """
     found: dict[tuple[str, str], list[Result]] = {}
     for row in results:
-        if not row.versus and row.kind not in APART and _is_too_good(row):
+        if not row.versus and row.is_of_task and _is_too_good(row):
             found.setdefault((row.task, row.metric), []).append(row)
     return [_sentence(task, metric, rows) for (task, metric), rows in found.items()]
 

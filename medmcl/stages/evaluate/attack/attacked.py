@@ -12,21 +12,20 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.aspects.attack.aspect import FOREIGN, AttackSpec
 from medmcl.evaluation.aspects.attack.rates import KIND, compare_attacks
-from medmcl.evaluation.protocol.evidence import Evidence, FittedOn
+from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.protocol.found import Found
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked, attack_of
 from medmcl.stages.evaluate.attack.beside import asked_beside
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.poison.spec import AttackSpec
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
 
 if TYPE_CHECKING:
     import torch
-
-FOREIGN = "the run's attack is of its own cohort"
 
 
 def attacked(
@@ -69,10 +68,10 @@ def attacked(
         )
     asked_by = () if known.asked_by is None else (known.asked_by,)
     names = tuple(dict.fromkeys((known.modality, *asked_by)))
-    around = EvaluateSpec(stage="evaluate", attack=spec, bootstrap_draws=draws)
+    around = EvaluateSpec(stage="evaluate", bootstrap_draws=draws).asking({"attack": spec})
     notes: list[str] = []
     prepared = run.prepare(opened, names)
-    rows, _ = attack_results(around, run, prepared, pick_device("cpu"), seed, notes)
+    rows = attack_results(around, run, prepared, pick_device("cpu"), seed, notes).results
     found = {row.metric: row for row in rows if row.kind == KIND}
     if not found:
         raise ConfigError(
@@ -84,14 +83,6 @@ def attacked(
     return found
 
 
-def own_attack(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str]) -> EvaluateSpec:
-    """Give a stage without its attack on another cohort than the run's own, and note why."""
-    if spec.attack is None or not is_another(run, cohort):
-        return spec
-    notes.append(f"attack left out: {FOREIGN}")
-    return spec.model_copy(update={"attack": None})
-
-
 def attack_results(
     stage: EvaluateSpec,
     run: Run,
@@ -101,7 +92,7 @@ def attack_results(
     notes: list[str],
     sites: np.ndarray | None = None,
     others: Mapping[str, Run] | None = None,
-) -> tuple[list[Result], Evidence]:
+) -> Found:
     """Score every model that ``stage.attack`` names, by each way that it can be asked.
 
     By ``zero_shot``: the prompts of the task; by ``head``: the classifier of a stage that was
@@ -112,8 +103,7 @@ def attack_results(
     Returns:
         Rows, and the ledger of what models and probes were fitted on.
     """
-    spec = stage.attack
-    assert spec is not None
+    spec: AttackSpec = stage.asked["attack"]
     asked = Asked.of(spec, run, prepared, device, notes)
     beside = asked_beside(asked, others or {}, device, notes)
     told = asked.logits()
@@ -138,10 +128,10 @@ def attack_results(
     for one in (asked, *beside.values()):
         found = one.found(stage, seed, sites)
         rows += [replace(row, task=asked.poison.name) for row in found]
-    return rows, _ledger(asked, beside)
+    return Found(results=rows, fitted=_ledger(asked, beside))
 
 
-def _ledger(own: Asked, beside: Mapping[str, Asked]) -> Evidence:
+def _ledger(own: Asked, beside: Mapping[str, Asked]) -> list[FittedOn]:
     """Give what the models that are asked, and their probes, were fitted on."""
     lines = run_ledger(own.run, [*own.spec.models.values()])
     for name, one in beside.items():
@@ -152,4 +142,4 @@ def _ledger(own: Asked, beside: Mapping[str, Asked]) -> Evidence:
         probe = FittedOn(what="linear probe of the attack section", splits=("train",),
                          task=own.poison.task, labels=True, note=note)  # fmt: skip
         lines = (*lines, probe)
-    return Evidence(fitted=lines)
+    return list(lines)

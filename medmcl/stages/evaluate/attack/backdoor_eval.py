@@ -14,17 +14,18 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.aspects.attack.aspect import AttackSpec
 from medmcl.evaluation.aspects.attack.rates import KIND
 from medmcl.evaluation.aspects.retrieval.measure import retrieval
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
+from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.evaluate.zero_shot import embed_prompts
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.run_attack import load_attack
-from medmcl.stages.poison.spec import AttackSpec, PoisonSpec
+from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.features import chunks, plain_view, sample_vectors
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import seen_people

@@ -92,7 +92,7 @@ def _same_attack(wanted: str, other: Run) -> PoisonSpec | None:
 
 def _models(own: Asked, other: Run, attack: PoisonSpec) -> dict[str, str]:
     """What another run asks about this attack itself; else stages that are called as here."""
-    given = [one.attack for one in named(other.recipe.stages, EvaluateSpec).values()]
+    given = [one.asked.get("attack") for one in named(other.recipe.stages, EvaluateSpec).values()]
     specs = [one for one in given if one is not None and attack_of(other, one).name == attack.name]
     models = (specs[-1] if specs else own.spec).models
     return {label: stage for label, stage in models.items() if stage in other.stages}

@@ -10,9 +10,11 @@ from medmcl.evaluation.aspects.confounders.figures import told_dots
 from medmcl.evaluation.aspects.confounders.lines import models_of, told_lines
 from medmcl.evaluation.aspects.confounders.measure import READING, confounder_of
 from medmcl.evaluation.aspects.confounders.section import confounder_sections
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.model_card import model_card
-from medmcl.evaluation.report.page import ReportData, as_json, pages, write_report
+from medmcl.evaluation.report.numbers import as_json
+from medmcl.evaluation.report.page import pages, write_report
 
 MODELS = ("before", "after")
 
@@ -43,7 +45,7 @@ def site(**more):
         row("site", "brier", "before", 0.2, target="all classes", **about),
     ]
     return confounder_of(targets_of("site", "multiclass", ("a", "b", "c", "d")), rows,
-                         majority="majority", **more)  # fmt: skip
+                         **more)  # fmt: skip
 
 
 def age():
@@ -53,7 +55,7 @@ def age():
         row("age", "mae", "before", 3.0, kind="regression"),
         row("age", "mae", "majority", 8.0, kind="regression"),
     ]
-    return confounder_of(targets_of("age", "regression"), rows, majority="majority")
+    return confounder_of(targets_of("age", "regression"), rows)
 
 
 TASKS = [
@@ -124,15 +126,15 @@ def test_the_figure_shows_tasks_on_the_scale_of_confounders_and_counts_the_other
     assert "Tasks that are in the table only: 1." in picture.aid
     assert "site (4 classes), mean AUROC: before 0.900" in picture.alt
     empty = confounder_of(targets_of("age", "regression"),
-                          [row("age", "r2", "a", None, note="none")], majority="m")  # fmt: skip
+                          [row("age", "r2", "a", None, note="none")])  # fmt: skip
     assert told_dots(told_lines([empty], []), ["a"]) is None
     (section,) = confounder_sections([empty], [])
     assert section.tables[0].rows[0][4] == "not estimable [1]"
 
 
 def test_they_are_in_no_result_and_no_card_and_follow_the_tasks_in_short(tmp_path):
-    plain = ReportData(title="t", results=TASKS)
-    data = ReportData(title="t", results=TASKS, confounders=[site(), age()])
+    plain = Evaluation(title="t", results=TASKS)
+    data = Evaluation(title="t", results=TASKS, shown={"confounders": [site(), age()]})
     told, before = as_json(data), as_json(plain)
     assert [key for key in told if key not in before] == ["confounders"]
     assert {k: v for k, v in told.items() if k != "confounders"} | {"headline": 0} == before | {

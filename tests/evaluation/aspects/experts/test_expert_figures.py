@@ -16,8 +16,8 @@ from medmcl.evaluation.aspects.experts.content_figures import content_pictures
 from medmcl.evaluation.aspects.experts.evenness import against_even, evenness
 from medmcl.evaluation.aspects.experts.figures import routing_curves, share_pictures
 from medmcl.evaluation.aspects.experts.lines import expert_rows, share_rows
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures
-from medmcl.evaluation.report.data import ReportData
 from medmcl.evaluation.report.files import report_rows
 from medmcl.evaluation.report.numbers import as_json
 from medmcl.evaluation.report.sections import sections_of
@@ -27,7 +27,9 @@ from medmcl.evaluation.report.training.gradient_figures import gradient_norms
 PARTS = ("experts", "expert_shares", "expert_words", "expert_pieces")
 
 
-DATA = ReportData(title="t", curves=CURVES, kept_steps={"contrast": 20}, experts=[CONTENT])
+DATA = Evaluation(
+    title="t", curves=CURVES, kept_steps={"contrast": 20}, shown={"experts": [CONTENT]}
+)
 
 
 def section(data):
@@ -35,7 +37,7 @@ def section(data):
 
 
 def test_a_run_without_routers_has_neither_section_nor_rows():
-    data = ReportData(title="t", curves={"plain": CURVES["plain"]})
+    data = Evaluation(title="t", curves={"plain": CURVES["plain"]})
     assert section(data) is None
     assert not set(PARTS) & set(report_rows(data))
 
@@ -99,7 +101,7 @@ def test_files_hold_numbers_and_no_pixels():
 
 def test_many_experts_blocks_and_traces_of_signals_can_be_drawn():
     many = {"contrast": [line(s, "tuning", range(1, 32, 2), 64) for s in range(3)]}
-    data = ReportData(title="t", curves=many, experts=[signal_content()])
+    data = Evaluation(title="t", curves=many, shown={"experts": [signal_content()]})
     _, curves, words, pieces = section(data).pictures
     assert {row[1] for row in curves.rows} == {"tuning"}
     assert "8 more experts" in words.aid

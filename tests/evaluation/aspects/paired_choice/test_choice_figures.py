@@ -10,7 +10,7 @@ import pytest
 
 from medmcl.evaluation import compare_choices
 from medmcl.evaluation.aspects.paired_choice.figures import choice_differences, choice_pictures
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.sections import sections_of
 
@@ -68,19 +68,19 @@ def test_each_set_of_pairs_has_a_figure_and_one_model_has_no_differences():
 
 @pytest.fixture
 def data():
-    return ReportData(title="Pairs", results=rows_of(3))
+    return Evaluation(title="Pairs", results=rows_of(3))
 
 
 def test_the_section_stands_beside_retrieval_and_not_among_tasks(data):
     keys = [one.key for one in sections_of(data)]
     assert "choices" in keys
     assert data.task_rows == []
-    assert data.retrieval_rows == []
+    assert data.rows_of("retrieval") == []
     html = "".join(pages(data))
     assert 'id="results"' not in html
     assert "Paired choice cells, 90 pairs (chance 0.25): base 0.000" in html
     assert "<b>best" not in html
-    assert "choices" not in [one.key for one in sections_of(ReportData(title="None"))]
+    assert "choices" not in [one.key for one in sections_of(Evaluation(title="None"))]
 
 
 def test_rows_are_in_json_and_csv(data, tmp_path):

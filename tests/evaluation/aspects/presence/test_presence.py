@@ -56,7 +56,7 @@ def scored(rows, fusion, seed=0, **settings):
 
 
 def named(found, asked):
-    return {row.modalities: row for row in found.evidence.presence if row.asked == asked}
+    return {row.modalities: row for row in found.presence if row.asked == asked}
 
 
 def test_values_and_paired_differences_are_those_computed_by_hand():
@@ -117,7 +117,7 @@ def test_patterns_of_few_are_pooled_and_small_pools_are_held_back():
     pooled = pooled_patterns(patterns, np.arange(len(patterns)))
     assert Counter(pooled.tolist()) == {"a": 30, OTHERS: 24, "a + b": 20}
     *_, found = scored(300, "mean")
-    suppressed = [row for row in found.evidence.presence if row.suppressed]
+    suppressed = [row for row in found.presence if row.suppressed]
     assert suppressed
     assert all(row.value is None and row.n is None and row.note for row in suppressed)
 
@@ -137,7 +137,7 @@ def test_a_suppressed_row_holds_no_number_at_all(number):
 
 def test_the_page_shows_both_tables():
     *_, found = scored(1000, "mean")
-    are, as_if = presence_tables(found.evidence.presence)
+    are, as_if = presence_tables(found.presence)
     assert "everyone" in {row[5] for row in are.rows}
     only = next(row for row in as_if.rows if row[5] == "only a")
     assert only[7].startswith("-0.")

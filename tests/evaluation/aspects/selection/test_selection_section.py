@@ -27,8 +27,9 @@ from medmcl.evaluation.aspects.selection.figures import (
 )
 from medmcl.evaluation.aspects.selection.page import selection_page
 from medmcl.evaluation.aspects.selection.section import NO_SHEET
-from medmcl.evaluation.report.data import ReportData
-from medmcl.evaluation.report.page import as_json, pages, write_report
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.report.numbers import as_json
+from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.record_pictures import image_src, signal_src, windowed
 from medmcl.evaluation.report.sections import sections_of
 
@@ -41,7 +42,7 @@ def plain(html):
 
 
 def section(evidence):
-    data = ReportData(title="t", selections=[evidence])
+    data = Evaluation(title="t", shown={"selection": [evidence]})
     return next(one for one in sections_of(data) if one.key == "selection")
 
 
@@ -55,7 +56,7 @@ def bars(figure, colour):
 
 
 def test_a_report_has_the_section_only_where_something_was_selected():
-    assert not [one for one in sections_of(ReportData(title="t")) if one.key == "selection"]
+    assert not [one for one in sections_of(Evaluation(title="t")) if one.key == "selection"]
     found = section(selection())
     assert [picture.title for picture in found.pictures] == [
         "Share kept by group, select", "How pairs score, select", "Two scores, select",
@@ -63,7 +64,9 @@ def test_a_report_has_the_section_only_where_something_was_selected():
     assert found.lines[:2] == ("40 of 100 pairs are kept (40.0%).", "Rule: select")
     assert len(found.warnings) == 1
     assert "sex, a" in found.warnings[0]
-    html = plain("".join(pages(ReportData(title="t", selections=[selection(), selection()]))))
+    html = plain(
+        "".join(pages(Evaluation(title="t", shown={"selection": [selection(), selection()]})))
+    )
     assert 'href="#selection"' in html
     assert '<section id="selection-2"' in html
     assert "40 of 100 pairs are kept (40.0%). A warning is under Selection." in html
@@ -151,7 +154,7 @@ def test_text_of_users_is_escaped_everywhere():
     )  # fmt: skip
     for html in (
         selection_page(bad, title=EVIL, subtitle=EVIL, provenance={EVIL: EVIL}),
-        "".join(pages(ReportData(title="t", selections=[bad]))),
+        "".join(pages(Evaluation(title="t", shown={"selection": [bad]}))),
     ):
         shown = plain(html)
         assert "<script" not in shown
@@ -245,7 +248,7 @@ def test_an_ecg_too_tall_or_without_samples_is_drawn_and_says_so():
 def test_numbers_are_in_files_and_json(tmp_path):
     first = np.arange(100)
     first[[50, 99]] = 0
-    data = ReportData(title="t", selections=[selection(copies={"exact": first})])
+    data = Evaluation(title="t", shown={"selection": [selection(copies={"exact": first})]})
     write_report(tmp_path / "report.html", data)
     with (tmp_path / "selection_groups.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -260,5 +263,5 @@ def test_numbers_are_in_files_and_json(tmp_path):
 def test_the_level_of_intervals_is_said():
     assert "90 % interval" in plain(selection_page(selection(), level=0.9))
     assert "90 % interval" in plain(
-        "".join(pages(ReportData(title="t", selections=[selection()], level=0.9)))
+        "".join(pages(Evaluation(title="t", shown={"selection": [selection()]}, level=0.9)))
     )

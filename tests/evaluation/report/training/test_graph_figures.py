@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 
 from medmcl.core.findings import LEARNED_GRAPH, Finding
-from medmcl.evaluation.report.data import ReportData
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.sections import sections_of
 from medmcl.evaluation.report.training.graph_figures import graph_pictures
 
@@ -47,15 +47,15 @@ def test_what_speaks_against_a_graph_stands_below_it():
     assert final.aid.endswith("Warning: it fell (graph.faded).")
     assert "NaN" not in final.aid
     assert "Warning" not in over_time.aid
-    data = ReportData(title="t", curves={"bind": ROWS}, findings=[against])
+    data = Evaluation(title="t", curves={"bind": ROWS}, findings=[against])
     (section,) = [one for one in sections_of(data) if one.key == "graph"]
     assert "it fell" in section.pictures[0].aid
 
 
 def test_a_report_has_the_section_only_where_a_graph_was_learned():
-    keys = [one.key for one in sections_of(ReportData(title="t", curves={"bind": ROWS}))]
+    keys = [one.key for one in sections_of(Evaluation(title="t", curves={"bind": ROWS}))]
     assert "graph" in keys
-    keys = [one.key for one in sections_of(ReportData(title="t", curves={"bind": ROWS[:1]}))]
+    keys = [one.key for one in sections_of(Evaluation(title="t", curves={"bind": ROWS[:1]}))]
     assert "graph" not in keys
 
 

@@ -9,13 +9,13 @@ from small_squares import write_squares
 
 import medmcl
 from medmcl.core.errors import ConfigError
+from medmcl.evaluation.aspects.attack.aspect import AttackSpec
 from medmcl.stages.evaluate.attack import backdoor_eval as asked_models
 from medmcl.stages.evaluate.attack.attacked import attack_results
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked, Seen
+from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.evaluate.zero_shot import embed_prompts
 from medmcl.stages.poison.poisoned_rows import Poisoned
-from medmcl.stages.poison.spec import AttackSpec
 from medmcl.stages.run import features
 from medmcl.stages.run.run import Run
 
@@ -106,7 +106,7 @@ def results(made, prepared, notes=None, **spec):
         bootstrap_draws=100,
     )
     return attack_results(stage, made, prepared, torch.device("cpu"), 0,
-                          [] if notes is None else notes)[0]  # fmt: skip
+                          [] if notes is None else notes).results  # fmt: skip
 
 
 def test_a_model_that_obeys_the_trigger_is_told_by_every_way_of_asking(known):

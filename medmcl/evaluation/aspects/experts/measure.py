@@ -1,10 +1,9 @@
-"""What the routers of a shared tower did: numbers while it trains, words and patches afterwards."""
+"""What the experts of a shared tower take: shares, words and patches, of rows of one split."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy as np
 from medmcl.core.contracts import Adapter, Spells
 from medmcl.core.rng import numpy_generator
 from medmcl.core.suppression import FEWEST_SUBJECTS
-from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.experts.content import (
     ExpertContent,
     TakenPiece,
@@ -20,17 +18,11 @@ from medmcl.evaluation.aspects.experts.content import (
     surest,
     taken_words,
 )
-from medmcl.stages.evaluate.expert_pieces import can_cut, cut
-from medmcl.stages.evaluate.spec import ExpertsSpec
-from medmcl.stages.run.features import chunks, plain_view
-from medmcl.stages.run.run import Run
-from medmcl.stages.train.spec import TowersSpec
+from medmcl.evaluation.aspects.experts.pieces import can_cut, cut
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from medmcl.encoders.shared.tower import SharedTower
+    from medmcl.evaluation.aspects.experts.aspect import ExpertsSpec
+    from medmcl.evaluation.aspects.scene import Scene
 
 SPLIT = "tuning"
 """Rows that are looked at: no weight was fitted to them, and held_out is not opened for it."""
@@ -41,19 +33,7 @@ NO_WORD = (
 )
 
 
-def summary_of(model: nn.Module) -> Callable[[Mapping[str, torch.Tensor]], dict[str, Any]] | None:
-    """Give what turns sums over rows into numbers on a model's routers; None if it has none."""
-    from medmcl.encoders.shared.tower import SharedTower
-    from medmcl.evaluation.metrics.routing import describe_routers
-
-    if not isinstance(model, SharedTower) or not model.experts:
-        return None
-    return partial(describe_routers, blocks=model.trunk.expert_blocks)
-
-
-def expert_content(
-    spec: ExpertsSpec, run: Run, prepared: Prepared, device: torch.device, seed: int
-) -> ExpertContent | str:
+def expert_content(spec: ExpertsSpec, scene: Scene) -> ExpertContent | str:
     """Look at what the experts of a stage's last layer take of some rows of the tuning split.
 
     Rows are drawn by the seed. Routing is as in evaluation: without noise, nothing dropped.
@@ -61,20 +41,18 @@ def expert_content(
     Returns:
         What they take; or why nothing can be said.
     """
-    from medmcl.encoders.shared.tower import SharedTower
-
-    stage = run.stage(spec.stage)
-    model = run.towers(spec.stage, device)
-    if not isinstance(model, SharedTower) or not model.experts:
+    prepared, model = scene.prepared, scene.towers(spec.stage)
+    count = scene.experts(model)
+    if not count:
         return f"experts left out: stage '{spec.stage}' has none"
-    names = tuple(name for name in stage.towers if name in prepared.adapters)
+    names = [name for name in scene.towers_of(spec.stage) if name in prepared.adapters]
     rows = prepared.rows(SPLIT, names, "any") if names else np.zeros(0, dtype=np.int64)
     if not len(rows):
         return f"experts left out: no {SPLIT} sample has a modality of stage '{spec.stage}'"
     if len(rows) > spec.rows:
-        draw = numpy_generator(seed, "experts", spec.stage)
+        draw = numpy_generator(scene.seed, "experts", spec.stage)
         rows = np.sort(draw.choice(rows, spec.rows, replace=False))
-    found = _routed(model, stage.model_copy(update={"towers": names}), prepared, rows, device)
+    found = _routed(model, spec.stage, names, scene, rows)
     words, hidden, pieces, leads, left_out = {}, {}, {}, {}, []
     for name, one in found.items():
         adapter, subjects = prepared.adapters[name], prepared.subjects[one.rows]
@@ -95,7 +73,7 @@ def expert_content(
         split=SPLIT,
         rows=len(rows),
         subjects=len(np.unique(prepared.subjects[rows])),
-        shares={name: one.shares(model.experts) for name, one in found.items()},
+        shares={name: one.shares(count) for name, one in found.items()},
         gates={name: one.mean_gate for name, one in found.items()},
         words=words,
         hidden_words=hidden,
@@ -134,17 +112,12 @@ class _Routed:
 
 
 def _routed(
-    model: SharedTower, spec: TowersSpec, prepared: Prepared, rows: np.ndarray,
-    device: torch.device,
-) -> dict[str, _Routed]:  # fmt: skip
+    model: Any, stage: str, names: Sequence[str], scene: Scene, rows: np.ndarray
+) -> dict[str, _Routed]:
     """Route rows through the tower, plainly; modality to what became of its tokens."""
-    from medmcl.encoders.shared.routes import routes
-
-    view = plain_view(spec, prepared)
     parts: dict[str, list[tuple[np.ndarray, ...]]] = {}
-    for chosen in chunks(rows):
-        batch = view(prepared.batch(chosen, modalities=spec.towers).to(device))
-        for name, one in routes(model, batch).items():
+    for chosen, batch in scene.batches(stage, rows, names):
+        for name, one in scene.routes(model, batch).items():
             here = batch.present[name]
             made = (batch.inputs[name][here], one.expert[here, :, -1], one.gate[here, :, -1])
             own = (chosen[here.cpu().numpy()], *(x.cpu().numpy() for x in made))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.run.subgroups import attribute_names
+from medmcl.evaluation.aspects.confounders.aspect import ConfounderSpec
+from medmcl.evaluation.protocol.sample_groups import attribute_names
 
 USUAL = ("site", "sex", "age")
 """Names that a recipe may ask for before it knows the cohort."""
 
 
 def confounder_names(
-    spec: EvaluateSpec, cohort: Cohort, *, is_own: bool = True
+    spec: ConfounderSpec, cohort: Cohort, *, where: str, is_own: bool = True
 ) -> tuple[list[str], list[str]]:
     """Give the confounders that a cohort has, and notes of those that it has not.
 
@@ -21,31 +21,30 @@ def confounder_names(
     is any other name in a cohort that the recipe was not written for.
 
     Args:
-        spec: The evaluate stage.
+        spec: What is asked.
         cohort: The cohort to score.
+        where: Name of the evaluate stage, for the error.
         is_own: Whether the recipe was trained on it.
 
     Raises:
         ConfigError: Another name that the cohort does not have.
     """
-    if not spec.confounders:
-        return [], []
     attributes = attribute_names(cohort)
-    if spec.confounders == "all":
+    if spec.names == "all":
         notes = [] if attributes else ["confounders: the cohort has none of site, sex, age"]
         return list(attributes), notes
     columns = [str(one) for one in cohort.subjects.columns if one not in ("split", "group")]
     have = list(dict.fromkeys([*attributes, *columns]))
-    missing = [name for name in dict.fromkeys(spec.confounders) if name not in have]
+    missing = [name for name in dict.fromkeys(spec.names) if name not in have]
     for name in missing:
         if name not in USUAL and is_own:
             raise ConfigError(
                 f"there is no confounder '{name}'{nearest(name, have)}",
-                where=f"{spec.name}.confounders",
+                where=f"{where}.confounders",
                 got=name,
                 expected="an attribute of `subgroups:` in cohort.yaml, or a column of the subjects "
                 "table",
                 fix="write one of these names, or name it under `subgroups:`",
             )
     notes = [f"confounder {name} left out: the cohort does not have it" for name in missing]
-    return [name for name in dict.fromkeys(spec.confounders) if name in have], notes
+    return [name for name in dict.fromkeys(spec.names) if name in have], notes

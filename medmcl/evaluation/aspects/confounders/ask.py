@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,15 +12,15 @@ from medmcl.core.findings import counted
 from medmcl.core.suppression import UNKNOWN, few
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.aspects.confounders.aspect import ConfounderSpec
 from medmcl.evaluation.aspects.confounders.measure import Confounder, confounder_of
+from medmcl.evaluation.aspects.confounders.names import confounder_names
+from medmcl.evaluation.aspects.scene import Scene
 from medmcl.evaluation.protocol.evaluate import evaluate_task
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.resampling import site_codes
-from medmcl.stages.evaluate.confounder_names import confounder_names
-from medmcl.stages.evaluate.methods import MAJORITY
-from medmcl.stages.evaluate.task_scoring import TaskScoring
-from medmcl.stages.run.subgroups import sample_numbers
+from medmcl.evaluation.protocol.sample_groups import sample_numbers
 
 FEWEST = 10  # subjects of a class: below, a probe of it cannot be scored
 MANY_VALUES = 10  # of a column of numbers: above, it is a number and no class
@@ -52,43 +52,37 @@ class Asked:
         return np.asarray(self.labels != UNKNOWN, dtype=bool)
 
 
-def ask_confounders(scoring: TaskScoring, now: Callable[[str], None]) -> list[Confounder]:
-    """Predict every confounder of a stage from the embeddings that its tasks are predicted from.
+def ask_confounders(spec: ConfounderSpec, scene: Scene) -> list[Confounder]:
+    """Predict every confounder from the embeddings that the tasks of a stage are predicted from.
 
     As a task: same probe, same rows of those that have the inputs, intervals and seeds. Folds are
     of subjects always: a probe cannot tell a site that it never saw. Nothing is asked where kept
     probes are applied: they fit nothing there.
-
-    Args:
-        scoring: How tasks of the stage are scored.
-        now: Told what is done.
     """
-    spec, cohort = scoring.spec, scoring.prepared.cohort
-    if not spec.confounders:
+    cohort = scene.prepared.cohort
+    if scene.is_frozen:
+        scene.say("confounders left out: kept probes are applied and nothing is fitted here; "
+                  "--probe refit asks for them")  # fmt: skip
         return []
-    if scoring.frozen:
-        scoring.say("confounders left out: kept probes are applied and nothing is fitted here; "
-                    "--probe refit asks for them")  # fmt: skip
-        return []
-    names, notes = confounder_names(spec, cohort, is_own=not scoring.is_outside)
+    names, notes = confounder_names(spec, cohort, where=scene.name, is_own=not scene.is_outside)
     for note in notes:
-        scoring.say(note)
+        scene.say(note)
     numbers = sample_numbers(cohort) if names else {}
     found = []
     for name in names:
-        now(f"confounder {name}")
-        one = _ask(scoring, _values(name, scoring, numbers))
+        scene.now(f"confounder {name}")
+        one = _ask(scene, _values(name, scene, numbers))
         found += [] if one is None else [one]
     return found
 
 
-def _values(name: str, scoring: TaskScoring, numbers: dict[str, np.ndarray]) -> Asked:
+def _values(name: str, scene: Scene, numbers: dict[str, np.ndarray]) -> Asked:
     """Look a confounder up: a number that has bands, a group, or a column of the subjects table."""
     if name in numbers:
         return Asked(name, numbers=numbers[name])
-    if name in scoring.groups:
-        return Asked(name, labels=scoring.groups[name])
-    prepared = scoring.prepared
+    if name in scene.groups:
+        return Asked(name, labels=scene.groups[name])
+    prepared = scene.prepared
     cells = prepared.cohort.subjects[name].reindex(prepared.samples["subject"])
     as_numbers = pd.to_numeric(cells, errors="coerce")
     if as_numbers.notna().sum() == cells.notna().sum() and as_numbers.nunique() > MANY_VALUES:
@@ -100,52 +94,47 @@ def _values(name: str, scoring: TaskScoring, numbers: dict[str, np.ndarray]) -> 
     return Asked(name, labels=labels)
 
 
-def _ask(scoring: TaskScoring, asked: Asked) -> Confounder | None:
+def _ask(scene: Scene, asked: Asked) -> Confounder | None:
     """Predict one confounder; None, with a note, where there is nothing to tell apart."""
-    spec, prepared, sources = scoring.spec, scoring.prepared, scoring.sources
-    usable = np.all([np.isin(prepared.splits, prepared.opened), *sources.present.values()], axis=0)
+    prepared = scene.prepared
+    usable = np.all([np.isin(prepared.splits, prepared.opened), *scene.present.values()], axis=0)
     unknown = int((usable & ~asked.known).sum())
     if unknown:
         asked.notes.append(f"{counted(unknown, 'sample')} without a value left out")
-    width = max(x.shape[1] for x in sources.embeddings.values()) + 1
+    width = max(x.shape[1] for x in scene.features.values()) + 1
     targets = _targets(asked, prepared, usable, width)
     if targets is None:
-        scoring.say(f"confounder {asked.name} left out: " + "; ".join(asked.notes))
+        scene.say(f"confounder {asked.name} left out: " + "; ".join(asked.notes))
         return None
-    folds = _folds(asked, scoring)
-    found = _scored(asked, targets, scoring, folds, usable)
+    folds = _folds(asked, scene)
+    found = _scored(asked, targets, scene, folds, usable)
     if isinstance(found, str):
-        scoring.say(f"confounder {asked.name} left out: " + "; ".join([*asked.notes, found]))
+        scene.say(f"confounder {asked.name} left out: " + "; ".join([*asked.notes, found]))
         return None
     targets = found
-    resample = spec.resample
-    if resample == "site" and _is_of_sites(targets, scoring.sites, prepared.subjects):
+    resample = scene.resample
+    if resample == "site" and _is_of_sites(targets, scene.sites, prepared.subjects):
         resample = "subject"
         asked.notes.append("intervals draw subjects: whole sites would take its classes away")
-    methods = scoring.methods(
-        targets,
-        lambda one: replace(one, covariates=None, simple=None, baselines=("majority",)),
-    )
     done = evaluate_task(
-        {name: replace(method, variants=()) for name, method in methods.items()},
+        {name: replace(method, variants=()) for name, method in scene.probes(targets).items()},
         targets,
         prepared.splits,
         prepared.subjects,
-        seed=scoring.seed,
-        bootstrap_draws=spec.bootstrap_draws,
-        level=spec.level,
-        present=sources.present,
+        seed=scene.seed,
+        bootstrap_draws=scene.draws,
+        level=scene.level,
+        present=scene.present,
         cross_validation=folds,
         resample=resample,
-        sites=scoring.sites if resample == "site" else None,
+        sites=scene.sites if resample == "site" else None,
         further_metrics=False,
     )
     return confounder_of(
         targets,
         done.results,
-        majority=MAJORITY,
         notes=asked.notes,
-        fitted=_scored_by(done.evidence.fitted),
+        fitted=_scored_by(done.fitted),
     )
 
 
@@ -220,23 +209,23 @@ def _pooled(asked: Asked, subjects: np.ndarray, counting: np.ndarray) -> np.ndar
     return np.where(inside, UNKNOWN if count < FEWEST else POOLED, labels)
 
 
-def _folds(asked: Asked, scoring: TaskScoring) -> CrossValidation | None:
+def _folds(asked: Asked, scene: Scene) -> CrossValidation | None:
     """Say how it is scored out of fold; None: fitted on train, scored on held_out."""
-    if scoring.spec.fold_by == "site":
+    if scene.fold_by == "site":
         asked.notes.append("folds by subject, where those of the tasks are of whole sites")
-    how = scoring.cross_validation()
+    how = scene.folds()
     return None if how is None else replace(how, by="subject")
 
 
 def _scored(
-    asked: Asked, targets: Targets, scoring: TaskScoring, how: CrossValidation | None,
+    asked: Asked, targets: Targets, scene: Scene, how: CrossValidation | None,
     usable: np.ndarray,
 ) -> Targets | str:  # fmt: skip
     """Give the target without classes that a probe cannot know, or say why nothing can be told.
 
     Of whole sites that are held out a probe of train knows none: those rows are left out.
     """
-    prepared = scoring.prepared
+    prepared = scene.prepared
     known = usable & targets.known[:, 0]
     scored = known & (prepared.splits == "held_out" if how is None else how.unseen)
     if how is None and targets.kind != "regression":

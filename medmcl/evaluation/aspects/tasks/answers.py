@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
     BESIDE,
@@ -19,38 +19,18 @@ from medmcl.evaluation.protocol.results import (
     flipped,
     headline_rows,
 )
-from medmcl.evaluation.report.labelled import people_of
-from medmcl.evaluation.report.words import about_what, listed, measured, metric_name
+from medmcl.evaluation.report.labelled import FEW_EVENTS, deciding, people_of
+from medmcl.evaluation.report.section import Said
+from medmcl.evaluation.report.words import about_what, listed, measured, metric_name, verdict
 
 if TYPE_CHECKING:
-    from medmcl.evaluation.report.data import ReportData
+    from medmcl.evaluation.protocol.evaluation import Evaluation
 
-Question = Literal["Wrecked", "Who", "How well", "How sure", "For whom", "Against what", "Also", ""]
-QUESTIONS: tuple[Question, ...] = ("Who", "How well", "How sure", "For whom", "Against what")
 MOST_TASKS = 6  # with a sentence of their own
 MOST_NAMED = 12  # tasks in the list of who was scored
-FEW_EVENTS = 100
-"""Fewer events (or people without) say little: Collins et al. 2016, Stat Med 35:214-226."""
 
 
-@dataclass(frozen=True)
-class Said:
-    """A sentence at the head of a report.
-
-    Attributes:
-        question: Which of the five questions it answers; ``Also`` for what is beside them, empty
-            where nothing was evaluated.
-        text: The sentence.
-    """
-
-    question: Question
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.question}: {self.text}" if self.question in QUESTIONS else self.text
-
-
-def who(data: ReportData) -> list[Said]:
+def who(data: Evaluation) -> list[Said]:
     """Say whom the tasks were scored on: people and events of the rows, not the size of a split."""
     groups: dict[tuple[str, int, int], list[Result]] = {}
     for row in data.main_rows:
@@ -82,7 +62,7 @@ def _with_events(row: Result) -> str:
     return f"{row.task} ({few(row.events)} events)"
 
 
-def _made(data: ReportData) -> str:
+def _made(data: Evaluation) -> str:
     """The recipe, and the cohort that was scored; both cohorts if it was trained on another."""
     recipe = f"recipe {data.provenance['recipe']}" if "recipe" in data.provenance else ""
     cohort = f"cohort {data.scored_on}" if data.scored_on else ""
@@ -92,7 +72,7 @@ def _made(data: ReportData) -> str:
     return " on ".join(part for part in (recipe, cohort) if part)
 
 
-def how_well(data: ReportData) -> list[Said]:
+def how_well(data: Evaluation) -> list[Said]:
     """One sentence a task: at the most labels, and at the fewest."""
     said = []
     for row in data.main_rows[:MOST_TASKS]:
@@ -119,7 +99,7 @@ def how_well(data: ReportData) -> list[Said]:
     return [Said("How well", text) for text in said]
 
 
-def how_sure(data: ReportData) -> list[Said]:
+def how_sure(data: Evaluation) -> list[Said]:
     """Say how many people decide, and whether predicted risks are right."""
     if not data.main_rows:
         return []
@@ -136,44 +116,20 @@ def how_sure(data: ReportData) -> list[Said]:
         )
     slopes = [
         f"{about_what(one.task, one.target)}{by_when(one)} {found.slope}"
-        for one in data.evidence.tasks
+        for one in data.evidence
         if isinstance(found := one.calibration, Calibration | SurvivalCalibration)
         and one.method == data.method
         and found.slope.value is not None
     ]
     if slopes:
         said.append(f"Calibration slope (1 is best): {listed(slopes, 3, '; ')}.")
-    elif any(one.calibration is not None for one in data.evidence.tasks):
+    elif any(one.calibration is not None for one in data.evidence):
         said.append("Whether predicted risks are right cannot be told; the appendix says why.")
     said.append(f"Brackets hold {100 * data.level:g} % intervals {OVER[data.resampling]}.")
     return [Said("How sure", text) for text in said]
 
 
-def deciding(data: ReportData) -> dict[str, tuple[int, str]]:
-    """Task to the fewest scored rows that decide it, over its targets, and what they are.
-
-    Those with or without the outcome, whichever are fewer; of a survival task those with it; of a
-    task of numbers all of them.
-    """
-    fewest: dict[str, tuple[int, str]] = {}
-    main = {row.task: row.metric for row in data.main_rows}
-    for row in data.task_rows:
-        if row.metric != main.get(row.task):
-            continue
-        if row.versus or row.method != data.method or row.target in ("macro", "all classes"):
-            continue
-        if row.n == 0:
-            continue
-        counts = [(row.n, "people")]
-        if row.events is not None:
-            counts = [(row.events, "events")]
-            if row.kind != "survival":
-                counts.append((row.n - row.events, "without the event"))
-        fewest[row.task] = min(*counts, fewest.get(row.task, counts[0]))
-    return fewest
-
-
-def for_whom(data: ReportData) -> list[Said]:
+def for_whom(data: Evaluation) -> list[Said]:
     """Say between which groups a task ranges, and for whom nothing is known."""
     if not data.main_rows:
         return []
@@ -181,7 +137,7 @@ def for_whom(data: ReportData) -> list[Said]:
     for main in data.main_rows[:3]:
         rows = [
             row
-            for row in data.evidence.subgroups
+            for row in data.subgroups
             if (row.task, row.target, row.metric, row.method)
             == (main.task, main.target, main.metric, main.method)
             and row.attribute != "everyone"
@@ -202,7 +158,7 @@ def for_whom(data: ReportData) -> list[Said]:
     return [Said("For whom", text) for text in said]
 
 
-def against_what(data: ReportData) -> list[Said]:
+def against_what(data: Evaluation) -> list[Said]:
     """One sentence a task: the difference to the hardest rival on the same people."""
     said = [
         f"{row.task}: {text}"
@@ -245,17 +201,25 @@ def _added(results: Sequence[Result], row: Result) -> str:
     return ""
 
 
-def verdict(row: Result) -> str:
-    """Say of a paired difference whether it is better, worse, not clear; empty if unknown."""
-    if row.low is None or row.high is None:
-        return ""
-    if row.low <= 0 <= row.high:
-        return ", no clear difference"
-    if row.direction == "target":
-        return ", different"
-    better = (row.low > 0) == (row.direction == "higher")
-    if not better:
-        return ", worse"
-    if row.told:
-        return f", ahead, but {row.told}, which it was paired with, could name the outcome"
-    return ", better"
+def _left_out(data: Evaluation) -> list[str]:
+    """Say which stages were not trained."""
+    if not data.left_out:
+        return []
+    return [
+        f"Not every stage was trained: {'; '.join(data.left_out)}. What needed them is left "
+        "out, and what is joined is joined of the others."
+    ]
+
+
+def how_scored(data: Evaluation) -> list[Said]:
+    """Say what readers must know of how predictions came about."""
+    said = _left_out(data)
+    crossed = [row for row in data.task_rows if row.split == "cross-validation"]
+    if crossed:
+        sites = any("by site" in row.protocol for row in crossed)
+        how = "whole sites left out" if sites else "by subject"
+        said.append(f"Probes are scored out of fold, {how}: nobody by a fit that saw them.")
+    foreign = [line.method for line in data.fitted if line.note == UNKNOWN_ENCODER]
+    if foreign:
+        said.append(f"Vectors from elsewhere ({listed(foreign, MOST_TASKS)}): {UNKNOWN_ENCODER}.")
+    return [Said("How sure", line) for line in said]

@@ -1,0 +1,88 @@
+"""Confounders as an aspect: what the embeddings tell beside the tasks, as site, sex or age."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_serializer, model_validator
+from typing_extensions import override
+
+from medmcl.evaluation.aspects.aspect import Aspect, AspectSpec, Rows
+
+if TYPE_CHECKING:
+    from medmcl.data.cohort.cohort import Cohort
+    from medmcl.evaluation.aspects.confounders.measure import Confounder
+    from medmcl.evaluation.aspects.scene import Scene
+    from medmcl.evaluation.protocol.evaluation import Evaluation
+    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.report.section import Said, Section
+
+
+class ConfounderSpec(AspectSpec):
+    """What else models are asked for: attributes of subjects, columns of their table, or ``all``.
+
+    A recipe writes the names alone, ``confounders: [site, sex]``.
+    """
+
+    asks_models: ClassVar[bool] = True
+    sets_beside: ClassVar[bool] = True
+
+    names: tuple[str, ...] | Literal["all"] = Field(default=())
+    """Attributes of subjects (site, sex, age, those of ``subgroups:``; ``all`` of these), or
+    columns of the subjects table."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_alone(cls, given: Any) -> Any:
+        return given if isinstance(given, Mapping) else {"names": given}
+
+    @model_serializer
+    def _as_written(self) -> Any:
+        return self.names
+
+    @property
+    @override
+    def is_asked(self) -> bool:
+        return bool(self.names)
+
+    @override
+    def checks_on(self, name: str, cohort: Cohort) -> object:
+        from medmcl.evaluation.aspects.confounders.names import confounder_names
+
+        return confounder_names(self, cohort, where=name)
+
+
+class Confounders(Aspect[ConfounderSpec]):
+    """How well each is predicted from the embeddings that tasks are predicted from."""
+
+    Settings = ConfounderSpec
+
+    @override
+    def measure(self, spec: ConfounderSpec, scene: Scene) -> Found:
+        from medmcl.evaluation.aspects.confounders.ask import ask_confounders
+        from medmcl.evaluation.protocol.found import Found
+
+        return Found(shown={"confounders": [*ask_confounders(spec, scene)]})
+
+    @override
+    def sections(self, data: Evaluation) -> Iterable[Section]:
+        from medmcl.evaluation.aspects.confounders.section import confounder_sections
+
+        return confounder_sections(data.shown.get("confounders", ()), data.task_rows)
+
+    @override
+    def sentences(self, data: Evaluation) -> Iterable[Said]:
+        from medmcl.evaluation.aspects.confounders.lines import confounder_headline
+        from medmcl.evaluation.report.section import Said
+
+        found = data.shown.get("confounders", ())
+        return [Said("Also", line) for line in confounder_headline(found)]
+
+    @override
+    def files(self, data: Evaluation) -> Mapping[str, Rows]:
+        found: list[Confounder] = data.shown.get("confounders", [])
+        return {
+            "confounders": [row for one in found for row in one.plain_rows()],
+            "confounders_fitted_on": [row for one in found for row in one.plain_fits()],
+        }

@@ -1,0 +1,92 @@
+"""Figure of cosine maps: where an embedding looks in an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medmcl.evaluation.report.pictures import (
+    PAGE,
+    Picture,
+    canvas,
+    cells,
+    encode,
+    number,
+    spoken,
+    style,
+)
+
+MOST_MAPS = 8
+
+
+def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
+    """Draw images with the cosine map over them.
+
+    Args:
+        images: (N, H, W), any scale.
+        heat: Cosine maps at any resolution, (N, h, w).
+    """
+    count = min(MOST_MAPS, len(images))
+    if count == 0:
+        return None
+    most = max(1e-6, float(np.quantile(heat[:count], 0.995)))
+    columns = min(4, count)
+    lines = -(-count // columns)
+    with style():
+        figure, grid = canvas(PAGE, 3.5 * lines, rows=2 * lines, columns=columns)
+        for axes in grid.flat:
+            axes.axis("off")
+        for place in range(count):
+            line, column = divmod(place, columns)
+            _gray(grid[2 * line, column], images[place])
+            _gray(grid[2 * line + 1, column], images[place])
+            drawn = _over(grid[2 * line + 1, column], images[place].shape, heat[place], most)
+        bar = figure.colorbar(
+            drawn, ax=list(grid.flat), orientation="horizontal", shrink=0.4, pad=0.01, aspect=40
+        )
+        bar.set_label("cosine")
+        rows = [
+            (i, number(high), number(mean)) for i, high, mean in map(dict.values, cosine_rows(heat))
+        ]
+        return Picture(
+            title="Where the embedding looks in the image",
+            aid="Above the image, below it with its map. Bright = locations that point the same "
+            "way as the other modality's embedding. What matters is the mass inside the organ "
+            "against that of shuffled subjects.",
+            src=encode(figure, raster=True),
+            alt=spoken(
+                "Images with cosine maps",
+                [f"image {i}: highest cosine {high}" for i, high, _ in rows],
+            ),
+            header=("image", "highest cosine", "mean cosine"),
+            rows=cells(rows),
+        )
+
+
+def cosine_rows(heat: np.ndarray) -> list[dict[str, Any]]:
+    """Highest and mean cosine of each map that is drawn."""
+    return [
+        {"image": i, "highest cosine": float(one.max()), "mean cosine": float(one.mean())}
+        for i, one in enumerate(heat[:MOST_MAPS])
+    ]
+
+
+def _gray(axes: Any, image: np.ndarray) -> None:
+    low, high = np.quantile(image, [0.01, 0.99])
+    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-9))
+
+
+def _over(axes: Any, shape: tuple[int, ...], heat: np.ndarray, most: float) -> Any:
+    """Lay a map over an image, clear where the cosine is not positive."""
+    height, width = shape
+    strength = np.clip(heat / most, 0, 1)
+    return axes.imshow(
+        heat,
+        cmap="inferno",
+        vmin=0,
+        vmax=most,
+        alpha=0.15 + 0.5 * strength,
+        interpolation="nearest",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )

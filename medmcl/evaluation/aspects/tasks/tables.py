@@ -1,0 +1,209 @@
+"""Tables of tasks: discrimination, paired differences, D-calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medmcl.evaluation.aspects.tasks.panels import ABOUT, about
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.evidence import TaskEvidence
+from medmcl.evaluation.protocol.results import Result, flipped
+from medmcl.evaluation.report.labelled import people_of
+from medmcl.evaluation.report.section import Shown, folded
+from medmcl.evaluation.report.words import (
+    about_what,
+    counts_shown,
+    fraction_name,
+    metric_name,
+    p_shown,
+    verdict,
+)
+
+MOST_METRICS = 3  # side by side: more do not fit a page
+
+
+def discrimination_tables(results: Sequence[Result]) -> list[Shown]:
+    """Two tables a kind of task: its first metrics side by side, then a line a further metric.
+
+    Cells that are not estimable point to a note below that says why.
+    """
+    plain = [row for row in results if not row.versus]
+    tables = []
+    for kind in dict.fromkeys(row.kind for row in plain):
+        own = [row for row in plain if row.kind == kind]
+        names = list(dict.fromkeys(row.metric for row in own))
+        title = f"{kind.capitalize()} outcomes"
+        tables.append(_side_by_side(own, names[:MOST_METRICS], title))
+        if names[MOST_METRICS:]:
+            rest = [row for row in own if row.metric in names[MOST_METRICS:]]
+            tables.append(_one_a_line(rest, f"{title}, further metrics"))
+    return tables
+
+
+ARROWS = {"higher": "↑", "lower": "↓", "target": "◎"}
+MARKS = {"↑": "↑ higher is better", "↓": "↓ lower is better", "◎": "◎ the nearer to its ideal"}
+
+
+def _side_by_side(results: Sequence[Result], names: Sequence[str], title: str) -> Shown:
+    own = [row for row in results if row.metric in names]
+    arrows = {row.metric: ARROWS[row.direction] for row in own}
+    lines: dict[tuple[object, ...], dict[str, Result]] = {}
+    for row in own:
+        key = (row.task, row.target, row.method, row.protocol, row.label_fraction, row.split, row.n)
+        lines.setdefault(key, {})[row.metric] = row
+    reasons = Reasons()
+    rows = tuple(
+        (
+            *_start(next(iter(found.values()))),
+            *(reasons.cell(found[name]) if name in found else "-" for name in names),
+        )
+        for found in lines.values()
+    )
+    return Shown(
+        title=title,
+        aid=_aid(own),
+        header=(*START, *(f"{metric_name(name)} {arrows[name]}" for name in names)),
+        rows=rows,
+        folded=folded(rows),
+        is_looked_up=True,
+        notes=reasons.lines,
+    )
+
+
+def _one_a_line(results: Sequence[Result], title: str) -> Shown:
+    reasons = Reasons()
+    rows = tuple(
+        (
+            *_start(row),
+            f"{metric_name(row.metric)} {ARROWS[row.direction]}",
+            reasons.cell(row),
+            row.note if row.value is not None else "",
+        )
+        for row in sorted(results, key=lambda row: -row.label_fraction)
+    )
+    return Shown(
+        title=title,
+        aid=_aid(results),
+        header=(*START, "metric", "value (95 % interval)", "note"),
+        rows=rows,
+        folded=f"{len(rows)} lines",
+        is_looked_up=True,
+        notes=reasons.lines,
+    )
+
+
+START = ("task", "method", "protocol", "labels", "n (events)")
+
+
+def _start(row: Result) -> tuple[str, ...]:
+    share = fraction_name(row.label_fraction).removesuffix(" labels")
+    return (
+        about_what(row.task, row.target),
+        row.method,
+        row.protocol.replace("_", " "),
+        "none" if row.train_subjects == 0 else share + people_of([row]),
+        counts_shown(row.n, row.events, row.target),
+    )
+
+
+def _aid(results: Sequence[Result]) -> str:
+    said = ", ".join(MARKS[a] for a in dict.fromkeys(ARROWS[row.direction] for row in results))
+    return f"{said[0].upper()}{said[1:]}; in brackets 95 % intervals over subjects."
+
+
+class Reasons:
+    """Numbers reasons in the order in which cells ask for them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def cell(self, row: Result) -> str:
+        """The value of a cell, or that there is none and where it is said why."""
+        if row.value is not None:
+            return row.shown
+        reason = row.note or "no reason was recorded"
+        return f"not estimable [{self._numbers.setdefault(reason, len(self._numbers) + 1)}]"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The reasons, each with its number."""
+        return tuple(f"[{number}] {reason}" for reason, number in self._numbers.items())
+
+
+def comparison_tables(data: Evaluation) -> list[Shown]:
+    """The runs that were set beside, and every paired difference."""
+    tables = []
+    if data.compared:
+        names = list(dict.fromkeys(key for facts in data.compared.values() for key in facts))
+        tables.append(
+            Shown(
+                title="Runs set beside this one",
+                aid="Their embeddings were scored as this run's: same subjects, same probes.",
+                header=("run", *names),
+                rows=tuple(
+                    (name, *(str(facts.get(key, "")) for key in names))
+                    for name, facts in data.compared.items()
+                ),
+            )
+        )
+    rows = tuple(_difference(row, data.method) for row in data.task_rows if row.versus)
+    if rows:
+        tables.append(
+            Shown(
+                title="Every paired difference",
+                aid="Both methods on the same subjects and draws. Better or worse: the 95 % "
+                "interval does not hold 0; of many intervals, some miss it by chance. p is "
+                "two-sided: DeLong's for an AUROC of one seed, else the bootstrap's (the level at "
+                "which the interval would touch 0).",
+                header=("task", "metric", "difference", "labels", "value (95 % interval)",
+                        "reading", "p", "n", "note"),
+                rows=rows,
+                folded=folded(rows),
+                is_looked_up=True,
+            )
+        )  # fmt: skip
+    return tables
+
+
+def _difference(row: Result, highlight: str) -> tuple[str, ...]:
+    turned = flipped(row) if row.versus == highlight else row
+    return (
+        about_what(turned.task, turned.target), metric_name(turned.metric),
+        f"{turned.method} minus {turned.versus}", fraction_name(turned.label_fraction),
+        turned.shown, verdict(turned).removeprefix(", "), p_shown(turned.p_value),
+        f"{turned.n:,}", turned.note,
+    )  # fmt: skip
+
+
+def d_calibration_shown(found: Sequence[TaskEvidence]) -> list[Shown]:
+    """Whether survival curves are calibrated over all of time, as a table of the page."""
+    rows = [
+        (*about(one), *_d_cells(one.d_calibration))
+        for one in found
+        if one.d_calibration is not None
+    ]
+    if not rows:
+        return []
+    return [
+        Shown(
+            title="D-calibration",
+            aid="Predicted survival at each subject's own time, in tenths: were the curves right, "
+            "each tenth would hold 10 % of the subjects. A small p says that they are not.",
+            header=(*ABOUT, "χ²", "p", "% in each tenth, from low survival to high", "note"),
+            rows=tuple(rows),
+            is_looked_up=True,
+        )
+    ]
+
+
+def _d_cells(found: DCalibration | NotEstimable | None) -> tuple[str, ...]:
+    if not isinstance(found, DCalibration):
+        return ("not estimable", "-", "-", "" if found is None else found.reason)
+    return (
+        f"{found.statistic:.1f}",
+        p_shown(found.p_value),
+        " ".join(f"{100 * share:.0f}" for share in found.shares),
+        found.note,
+    )

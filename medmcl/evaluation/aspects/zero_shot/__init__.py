@@ -1,0 +1,1 @@
+"""Tasks scored without labels, by prompts."""

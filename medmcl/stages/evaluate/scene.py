@@ -1,0 +1,216 @@
+"""The scene of an evaluate stage: what its aspects may ask of the run and the cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmcl.core.targets import Targets
+from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.aspects.aspect import AspectSpec
+from medmcl.evaluation.protocol.folds import CrossValidation
+from medmcl.evaluation.protocol.found import Found
+from medmcl.evaluation.protocol.predicted import Method
+from medmcl.evaluation.protocol.sample_groups import sample_groups
+from medmcl.stages.evaluate.prompts import embed_prompts
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.run.features import chunks, plain_view, sample_vectors, scored_rows
+from medmcl.stages.run.outside import outside_splits
+from medmcl.stages.run.run import Run
+from medmcl.stages.run.seen import seen_people
+from medmcl.stages.run.study import is_another
+from medmcl.stages.train.models import scale_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from medmcl.stages.evaluate.task_scoring import TaskScoring
+
+
+@dataclass(kw_only=True)
+class RunScene:
+    """See `medmcl.evaluation.aspects.scene.Scene`, which it is.
+
+    Attributes:
+        spec: The evaluate stage.
+        run: The run.
+        prepared: The cohort as the run prepares it.
+        device: Where to run.
+        seed: Seed of label subsets and bootstrap.
+        notes: What a reader must know; added to.
+        tasks: Tasks that are scored.
+        sites: Site of each sample, where sites are drawn or folds are of sites; None otherwise.
+        is_frozen: Whether kept probes are applied instead of fitting any.
+        others: Runs to set beside, by name.
+        tell: Told what is done.
+        scoring: How tasks are scored; None where nothing predicts any.
+    """
+
+    spec: EvaluateSpec
+    run: Run
+    prepared: Prepared
+    device: torch.device
+    seed: int
+    notes: list[str]
+    tasks: Sequence[str] = ()
+    sites: np.ndarray | None = None
+    is_frozen: bool = False
+    others: Mapping[str, Run] = field(default_factory=dict)
+    tell: Callable[[str], None] | None = None
+    scoring: TaskScoring | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the evaluate stage."""
+        return self.spec.name
+
+    @property
+    def draws(self) -> int:
+        """Bootstrap draws."""
+        return self.spec.bootstrap_draws
+
+    @property
+    def level(self) -> float:
+        """Coverage that intervals aim at."""
+        return self.spec.level
+
+    @property
+    def resample(self) -> str:
+        """What the bootstrap draws."""
+        return self.spec.resample
+
+    @property
+    def fold_by(self) -> str:
+        """What a fold is made of."""
+        return self.spec.fold_by
+
+    @cached_property
+    def is_outside(self) -> bool:
+        """Whether the cohort is another than the run's own."""
+        return is_another(self.run, self.prepared.cohort)
+
+    @property
+    def features(self) -> Mapping[str, np.ndarray]:
+        """What the models of ``probe`` and ``embeddings`` say of each sample."""
+        return self._scoring.sources.embeddings
+
+    @property
+    def present(self) -> Mapping[str, np.ndarray]:
+        """Samples that have the inputs of each method."""
+        return self._scoring.sources.present
+
+    @cached_property
+    def groups(self) -> Mapping[str, np.ndarray]:
+        """Attribute to the group of each sample."""
+        return sample_groups(self.prepared.cohort, self.prepared.present)
+
+    @property
+    def _scoring(self) -> TaskScoring:
+        assert self.scoring is not None  # of a stage that predicts nothing no aspect asks for it
+        return self.scoring
+
+    def now(self, part: str) -> None:
+        """Say what is done now, and stop where that was asked for."""
+        if self.tell is not None:
+            self.tell(part)
+
+    def say(self, note: str) -> None:
+        """Add a note, once."""
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def drawn_sites(self, rows: np.ndarray) -> np.ndarray | None:
+        """Give the site of some samples where the bootstrap draws whole sites; else None."""
+        return self.sites[rows] if self.sites is not None and self.resample == "site" else None
+
+    def scored(self, *, fits: bool | None = None) -> np.ndarray:
+        """Give the samples that may be scored without an outcome, their numbers in order."""
+        is_outside = self.is_frozen if fits is None else self.is_outside and not fits
+        return scored_rows(self.run, self.prepared, is_outside=is_outside)
+
+    def scored_of(self, targets: Targets) -> tuple[Targets, np.ndarray]:
+        """Give a task as it is scored without a fit, and ``held_out`` for whom it is scored, (N,).
+
+        A split that is drawn only because none is said is heeded where probes are fitted, too.
+        """
+        if not self.is_outside:
+            seen, splits = seen_people(self.run, self.prepared), self.prepared.splits
+            return targets, splits if seen is None else np.where(seen, "not scored", splits)
+        fits = self.spec.predicts and len(self.tasks) > 0 and not self.is_frozen
+        known = np.asarray(targets.known.any(axis=1))
+        splits, said = outside_splits(self.run, self.prepared, known, fits=fits)
+        for note in said:
+            self.say(note)
+        return replace(targets, sides=None), splits
+
+    def vectors(self, stage: str, modality: str) -> np.ndarray:
+        """Embed a modality of every sample by a stage, unit norm, (N, D); zeros where absent."""
+        return sample_vectors(self.run, self.prepared, stage, modality, "pooled", self.device)
+
+    def texts(
+        self, stage: str, modality: str, texts: Mapping[str, Sequence[str]]
+    ) -> dict[str, np.ndarray]:
+        """Embed texts by a stage, name to (P, D), unit norm."""
+        return embed_prompts(self.run, self.prepared, stage, modality, texts, self.device)
+
+    def logit_scale(self, stage: str, pair: tuple[str, str]) -> float:
+        """Give the factor of cosines that a stage learned with; 1 without."""
+        scale = scale_of(self.run.learner(stage, self.device), pair)
+        return 1.0 if scale is None else float(scale().detach())
+
+    def towers(self, stage: str) -> Any:
+        """Give the trained towers of a stage."""
+        return self.run.towers(stage, self.device)
+
+    def towers_of(self, stage: str) -> tuple[str, ...]:
+        """Name the modalities that a stage has towers for."""
+        return self.run.stage(stage).towers
+
+    def batches(
+        self, stage: str, rows: np.ndarray, modalities: Sequence[str] | None = None
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """Give samples with a batch of them as the towers of a stage read them, plainly."""
+        spec = self.run.stage(stage)
+        if modalities is not None:
+            spec = spec.model_copy(update={"towers": tuple(modalities)})
+        view = plain_view(spec, self.prepared)
+        for chosen in chunks(rows):
+            batch = self.prepared.batch(chosen, modalities=spec.towers).to(self.device)
+            yield chosen, view(batch)
+
+    def experts(self, towers: Any) -> int:
+        """Give the number of experts of a shared tower; 0 of any other."""
+        from medmcl.encoders.shared.tower import SharedTower
+
+        return towers.experts if isinstance(towers, SharedTower) else 0
+
+    def routes(self, towers: Any, batch: Any) -> Mapping[str, Any]:
+        """Give where the routers of a shared tower send the tokens of each modality."""
+        from medmcl.encoders.shared.routes import routes
+
+        return routes(towers, batch)
+
+    def probes(self, targets: Targets) -> Mapping[str, Method]:
+        """Give the probes of `features` for some target, and the prediction that knows nothing."""
+        return self._scoring.methods(
+            targets,
+            lambda one: replace(one, covariates=None, simple=None, baselines=("majority",)),
+        )
+
+    def folds(self) -> CrossValidation | None:
+        """Say how tasks are scored out of fold; None where held_out is scored."""
+        return self._scoring.cross_validation()
+
+    def attacked(self, spec: AspectSpec) -> Found:
+        """Ask models of the run, and of runs beside it, about records with and without trigger."""
+        from medmcl.stages.evaluate.attack.attacked import attack_results
+
+        asking = self.spec.asking({"attack": spec})
+        return attack_results(
+            asking, self.run, self.prepared, self.device, self.seed, self.notes, self.sites,
+            self.others,
+        )  # fmt: skip
