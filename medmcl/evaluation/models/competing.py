@@ -10,7 +10,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.contract import Fitted, KeptModel
-from medmcl.evaluation.models.survival_models import SurvivalModel, cox_survival
+from medmcl.evaluation.models.survival_models import Standardised, cox_survival
 
 CELLS = 4_000_000
 """Numbers (rows times event times) held at once."""
@@ -76,7 +76,7 @@ class CauseSpecific:
         cause: The cause of interest: what `risk` ranks by.
     """
 
-    models: Mapping[int, SurvivalModel]
+    models: Mapping[int, Standardised]
     cause: int = 1
     _times: np.ndarray = field(init=False, repr=False, compare=False)
 

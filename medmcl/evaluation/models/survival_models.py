@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
@@ -18,43 +17,6 @@ from medmcl.evaluation.models.rotation import Rotation
 from medmcl.evaluation.models.scaling import Scaler, Scaling
 
 COX_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # against the summed likelihood
-
-
-class SurvivalModel(Protocol):
-    """What every fitted survival model offers.
-
-    Attributes:
-        times: Times at which the model was fitted: where survival steps or bends. (K,)
-        chosen: The strength of the penalty, if one was chosen.
-        notes: What a reader must know.
-    """
-
-    @property
-    def times(self) -> np.ndarray:
-        """Ascending, (K,)."""
-        ...
-
-    @property
-    def chosen(self) -> tuple[float, ...]:
-        """Strength of the penalty."""
-        ...
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Remarks."""
-        ...
-
-    def risk(self, features: np.ndarray) -> np.ndarray:
-        """(N,), higher = earlier event."""
-        ...
-
-    def cumulative_hazard(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """(N, T), not falling along T."""
-        ...
-
-    def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """P(T > times[t]), (N, T), not rising along T."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +74,6 @@ def cox_survival(
         ties: Likelihood of tied events; the baseline is Breslow's.
         scaling: How columns are scaled before the penalty, learned on the rows fitted on.
     """
-    rows = _Rows.of(features, targets, train, tuning, refit_on)
-    grid = tuple(strengths or COX_STRENGTHS)
 
     def fit(
         x: np.ndarray,
@@ -124,19 +84,8 @@ def cox_survival(
     ) -> Cox:
         return cox_model(x, event, time, ridge=strength, ties=ties, start=start)
 
-    if not rows.have_events:
-        return _constant(rows, fit)
-    x, event, time = rows.part(rows.train)
-    scaler = scaling(x)
-    path = CoxPath(scaler(x), event, time, ties=ties)
-    checks, seen, when = rows.part(rows.tuning)
-    checks = scaler(checks)
-
-    def look(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, float]:
-        weights, _ = path.fit(strength, start=start, max_steps=20)
-        return weights, cox_loss(weights, checks, seen, when, ties=ties)
-
-    return _tuned(rows, grid, look, fit, scaling)
+    rows = _Rows.of(features, targets, train, tuning, refit_on)
+    return _tuned(rows, strengths, partial(_cox_path, ties=ties, max_steps=20), fit, scaling)
 
 
 @one_blas_thread()
@@ -165,22 +114,8 @@ def discrete_time_survival(
         intervals: Intervals at most.
     """
     rows = _Rows.of(features, targets, train, tuning, refit_on)
-    grid = tuple(strengths or COX_STRENGTHS)
-
     fit = partial(_discrete_time, intervals=intervals)
-    if not rows.have_events:
-        return _constant(rows, fit)
-    x, event, time = rows.part(rows.train)
-    scaler = Scaler.of(x)
-    inputs = scaler(x)
-    checks, seen, when = rows.part(rows.tuning)
-    checks = scaler(checks)
-
-    def look(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, float]:
-        found = fit(inputs, event, time, strength, start)
-        return found.weights, found.loss(checks, seen, when)
-
-    return _tuned(rows, grid, look, fit)
+    return _tuned(rows, strengths, partial(_discrete_time_path, fit=fit), fit)
 
 
 Walk = Callable[[float], Callable[[np.ndarray], np.ndarray]]
@@ -189,30 +124,53 @@ Walk = Callable[[float], Callable[[np.ndarray], np.ndarray]]
 
 def cox_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
     """Give the log hazard of `cox_survival` under one strength after another, rows sorted once."""
-    rows = _Rows.of(features, targets, train, np.asarray(train)[:0], None)
-    x, event, time = rows.part(rows.train)
-    scaler = Scaler.of(x)
-    path = CoxPath(scaler(x), event, time, ties="efron")
-    return _walk(scaler, lambda strength, start: path.fit(strength, start=start)[0])
+    return _walk(features, targets, train, partial(_cox_path, ties="efron"))
 
 
 def discrete_time_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
     """Give the log hazard of `discrete_time_survival` under one strength after another."""
+    return _walk(features, targets, train, partial(_discrete_time_path, fit=_discrete_time))
+
+
+Loss = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+"""Of features, events and times."""
+Path = Callable[[float, np.ndarray | None], tuple[np.ndarray, Loss]]
+"""Of a strength, and weights to begin with: weights, and their loss on other rows."""
+_Begin = Callable[[np.ndarray, np.ndarray, np.ndarray], Path]
+"""Of standardised features, events and times that are fitted on."""
+
+
+def _cox_path(
+    x: np.ndarray, event: np.ndarray, time: np.ndarray, *, ties: Ties, max_steps: int = 50
+) -> Path:
+    path = CoxPath(x, event, time, ties=ties)
+
+    def at(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, Loss]:
+        weights, _ = path.fit(strength, start=start, max_steps=max_steps)
+        return weights, partial(cox_loss, weights, ties=ties)
+
+    return at
+
+
+def _discrete_time_path(
+    x: np.ndarray, event: np.ndarray, time: np.ndarray, *, fit: Callable[..., DiscreteTime]
+) -> Path:
+    def at(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, Loss]:
+        found = fit(x, event, time, strength, start)
+        return found.weights, found.loss
+
+    return at
+
+
+def _walk(features: np.ndarray, targets: Targets, train: np.ndarray, begin: _Begin) -> Walk:
     rows = _Rows.of(features, targets, train, np.asarray(train)[:0], None)
     x, event, time = rows.part(rows.train)
     scaler = Scaler.of(x)
-    inputs = scaler(x)
-    return _walk(
-        scaler,
-        lambda strength, start: _discrete_time(inputs, event, time, strength, start).weights,
-    )
-
-
-def _walk(scaler: Scaler, fit: Callable[[float, np.ndarray | None], np.ndarray]) -> Walk:
-    last: list[np.ndarray] = []
+    last: list[np.ndarray | None] = [None]
+    path = begin(scaler(x), event, time)
 
     def at(strength: float) -> Callable[[np.ndarray], np.ndarray]:
-        weights = fit(strength, last[-1] if last else None)
+        weights, _ = path(strength, last[-1])
         last[:] = [weights]
         return lambda features: (scaler(features) @ weights)[:, None]
 
@@ -279,21 +237,29 @@ class _Rows:
 
 def _tuned(
     rows: _Rows,
-    grid: Sequence[float],
-    look: Callable[[float, np.ndarray | None], tuple[np.ndarray, float]],
+    strengths: Sequence[float] | None,
+    begin: _Begin,
     fit: _Fit,
     scaling: Scaling = Scaler.of,
 ) -> Standardised:
     """Walk the penalties from strong to weak, then fit the best on the final rows.
 
-    ``look`` gives weights and their loss on tuning; each fit starts at the weights before it.
+    Each fit starts at the weights before it.
     """
+    if not rows.have_events:
+        return _constant(rows, fit)
+    grid = tuple(strengths or COX_STRENGTHS)
+    x, event, time = rows.part(rows.train)
+    scaler = scaling(x)
+    path = begin(scaler(x), event, time)
+    checks, seen, when = rows.part(rows.tuning)
+    checks = scaler(checks)
     losses: list[float] = []
     fits: list[np.ndarray] = []
-    for strength in grid if rows.event[rows.tuning].any() else ():
-        weights, loss = look(strength, fits[-1] if fits else None)
+    for strength in grid if seen.any() else ():
+        weights, loss = path(strength, fits[-1] if fits else None)
         fits.append(weights)
-        losses.append(loss)
+        losses.append(loss(checks, seen, when))
         if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
             break
     where = int(np.argmin(losses)) if losses else len(grid) // 2

@@ -12,8 +12,8 @@ from medmcl.evaluation import knn, linear_probe
 from medmcl.evaluation.metrics.predictions import auroc, c_index, r2
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.contract import read_model
+from medmcl.evaluation.models.knn import _kaplan_meier
 from medmcl.evaluation.models.probe import Scaler
-from medmcl.evaluation.models.survival_neighbours import _kaplan_meier
 
 N = 240
 TRAIN, TUNING, HELD = np.arange(120), np.arange(120, 170), np.arange(170, N)
