@@ -39,6 +39,16 @@ class Finding:
         return asdict(self)
 
 
+def cohort_error(code: str, where: str, what: str, fix: str) -> Finding:
+    """Give an error that refuses every run."""
+    return Finding(code=code, where=where, what=what, fix=fix, scope="cohort")
+
+
+def cohort_warning(code: str, where: str, what: str, fix: str) -> Finding:
+    """Give a warning of no single record."""
+    return Finding(code=code, where=where, what=what, fix=fix, level="warning", scope="cohort")
+
+
 LEARNED_GRAPH = "the learned pair graph"
 """Where a finding on it says that it lies; codes of the modality `graph` begin alike."""
 

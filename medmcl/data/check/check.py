@@ -14,7 +14,7 @@ from medmcl.core import members
 from medmcl.core.config import nearest
 from medmcl.core.contracts import AcceptsFaults, Adapter, RecordRef, traits
 from medmcl.core.errors import CohortError, ConfigError, MedmclError, RecordError
-from medmcl.core.findings import LEAVE_OUT, Finding, counted
+from medmcl.core.findings import LEAVE_OUT, Finding, cohort_error, cohort_warning, counted
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.check.copies import find_copies
 from medmcl.data.check.lacking_splits import lacking_splits
@@ -193,13 +193,11 @@ def _lost(
     targets = [cohort.targets(task) for task in tasks if task in cohort.usable_tasks]
     found = losses(name, subjects, read, usable, targets)
     notes = [
-        Finding(
-            code="cohort.excluded",
-            where=f"modalities.{name}",
-            what=f"{line} (train and tuning)",
-            fix="nothing, if records are lost alike with and without the outcome",
-            level="warning",
-            scope="cohort",
+        cohort_warning(
+            "cohort.excluded",
+            f"modalities.{name}",
+            f"{line} (train and tuning)",
+            "nothing, if records are lost alike with and without the outcome",
         )
         for line in told(found)
     ]
@@ -269,12 +267,8 @@ def _build(
         return build_adapters(cohort, {name: settings})[name]
     except ConfigError as error:
         findings.append(
-            Finding(
-                code="recipe.inputs",
-                where=str(error.where),
-                what=error.what,
-                fix=error.fix or "correct the recipe",
-                scope="cohort",
+            cohort_error(
+                "recipe.inputs", str(error.where), error.what, error.fix or "correct the recipe"
             )
         )
         return build_adapters(cohort, {name: {}})[name]
@@ -311,13 +305,11 @@ def _check_records(
         findings = [_nothing_there(cohort, name, adapter, place, missing, shown[0])]
     if len(rows) < len(cohort.records[name]):
         findings.append(
-            Finding(
-                code="check.sampled",
-                where=f"modalities.{name}",
-                what=f"{len(rows)} of {counted(len(cohort.records[name]), 'record')} read",
-                fix="check without a limit before a long run",
-                level="warning",
-                scope="cohort",
+            cohort_warning(
+                "check.sampled",
+                f"modalities.{name}",
+                f"{len(rows)} of {counted(len(cohort.records[name]), 'record')} read",
+                "check without a limit before a long run",
             )
         )
     return findings
@@ -407,13 +399,7 @@ def _nothing_there(
 
 
 def _no_files(name: str, what: str, fix: str) -> Finding:
-    return Finding(
-        code="cohort.no_files",
-        where=f"modalities.{name}",
-        what=what,
-        fix=fix,
-        scope="cohort",
-    )
+    return cohort_error("cohort.no_files", f"modalities.{name}", what, fix)
 
 
 def _check_presence(cohort: Cohort, name: str, out: set[int], *, wanted: bool) -> list[Finding]:
@@ -450,13 +436,8 @@ def _check_together(cohort: Cohort, inputs: Collection[str]) -> list[Finding]:
 
 
 def _of_inputs(code: str, what: str) -> Finding:
-    return Finding(
-        code=code,
-        where="modalities",
-        what=what,
-        fix="nothing, if that is meant; otherwise see present: and pairing:",
-        level="warning",
-        scope="cohort",
+    return cohort_warning(
+        code, "modalities", what, "nothing, if that is meant; otherwise see present: and pairing:"
     )
 
 
@@ -469,26 +450,19 @@ def _check_accepted(cohort: Cohort, name: str) -> list[Finding]:
     if not unknown:
         return []
     return [
-        Finding(
-            code="cohort.accept",
-            where=f"modalities.{name}.accept",
-            what=f"there is no record {', '.join(unknown[:5])}{nearest(unknown[0], known)}",
-            fix="write ids of records, as check names them, or take them out",
-            level="warning",
-            scope="cohort",
+        cohort_warning(
+            "cohort.accept",
+            f"modalities.{name}.accept",
+            f"there is no record {', '.join(unknown[:5])}{nearest(unknown[0], known)}",
+            "write ids of records, as check names them, or take them out",
         )
     ]
 
 
 def _absent(name: str, what: str, wanted: bool) -> Finding:
-    return Finding(
-        code="cohort.modality_absent",
-        where=f"modalities.{name}",
-        what=what,
-        fix="see present:, id: and path: of the modality, or take it out",
-        level="error" if wanted else "warning",
-        scope="cohort",
-    )
+    make = cohort_error if wanted else cohort_warning
+    fix = "see present:, id: and path: of the modality, or take it out"
+    return make("cohort.modality_absent", f"modalities.{name}", what, fix)
 
 
 def _beside_train(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.core.targets import Targets
 from medmcl.data.check.lost_by_outcome import outcomes_of
 from medmcl.data.cohort.cohort import Cohort
@@ -301,14 +301,8 @@ def _scant_task(task: str, labels: list[LabelCount], held_out: int) -> list[Find
 
 
 def _split_finding(code: str, what: str, fix: str, *, error: bool = False) -> Finding:
-    return Finding(
-        code=f"cohort.{code}",
-        where="subjects.split",
-        what=what,
-        fix=fix,
-        level="error" if error else "warning",
-        scope="cohort",
-    )
+    make = cohort_error if error else cohort_warning
+    return make(f"cohort.{code}", "subjects.split", what, fix)
 
 
 def _task_finding(task: str, what: str, fix: str) -> Finding:

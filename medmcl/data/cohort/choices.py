@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.codes import CodeMap
 from medmcl.data.cohort.spec import ChoiceKeys
 from medmcl.data.expressions.expression import evaluate
@@ -120,13 +120,8 @@ def _shown(ids: pd.Index) -> str:
 
 
 def _finding(where: str, code: str, what: str, fix: str, *, level: str = "error") -> Finding:
+    if level == "warning":
+        return cohort_warning(code, where, what, fix)
     named = where.removeprefix("choices.")
-    leave = f"; or leave it out: --set cohort.choices.{named}=null" if level == "error" else ""
-    return Finding(
-        code=code,
-        where=where,
-        what=what,
-        fix=fix + leave,
-        level="error" if level == "error" else "warning",
-        scope="cohort",
-    )
+    leave = f"; or leave it out: --set cohort.choices.{named}=null"
+    return cohort_error(code, where, what, fix + leave)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_error, counted
 from medmcl.core.overrides import apply_override, blame, corrected, written
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.choices import Choice
@@ -244,12 +244,11 @@ def _leave_out_nulls(tree: dict[str, Any]) -> None:
 
 def _no_root(error: CohortError, access: str | None) -> Finding:
     fix = error.fix or ""
-    return Finding(
-        code="cohort.data_root",
-        where=str(error.where),
-        what=f"{error.what} (got {error.got})",
-        fix=fix if access is None else f"{access}; or {fix}: --set data_root=FOLDER",
-        scope="cohort",
+    return cohort_error(
+        "cohort.data_root",
+        str(error.where),
+        f"{error.what} (got {error.got})",
+        fix if access is None else f"{access}; or {fix}: --set data_root=FOLDER",
     )
 
 

@@ -7,7 +7,7 @@ a person leaves nothing to choose; what is taken for granted of it is said in a 
 
 from __future__ import annotations
 
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_error, cohort_warning
 from medmcl.data.cohort.spec import CohortSpec, ModalitySpec
 
 
@@ -64,11 +64,5 @@ _FIX = "name its column with the date: date: COLUMN; nothing, if {}"
 
 
 def _finding(code: str, one: ModalitySpec, what: str, fix: str, *, error: bool = False) -> Finding:
-    return Finding(
-        code=code,
-        where=f"modalities.{one.name}",
-        what=what,
-        fix=fix,
-        level="error" if error else "warning",
-        scope="cohort",
-    )
+    make = cohort_error if error else cohort_warning
+    return make(code, f"modalities.{one.name}", what, fix)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError, RecordError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_warning, counted
 from medmcl.data.cohort.records import Records
 from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.modalities.genetics.files import files_of, individual_of, open_fileset
@@ -100,13 +100,8 @@ def _left_out(field: str, absent: int, unread: int) -> list[Finding]:
         people = counted(unread, "person", "people")
         said.append(f"{people} of the files who are no subject in a split: not read")
     return [
-        Finding(
-            code="cohort.left_out",
-            where=field,
-            what=what,
-            fix="nothing, if that is meant; otherwise compare the ids",
-            level="warning",
-            scope="cohort",
+        cohort_warning(
+            "cohort.left_out", field, what, "nothing, if that is meant; otherwise compare the ids"
         )
         for what in said
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_warning, counted
 from medmcl.data.cohort.records import Records
 from medmcl.data.cohort.spec import IndexKeys
 from medmcl.data.tables.files import dates
@@ -75,13 +75,11 @@ def index_samples(
     without = int(np.isnat(given).sum())
     if without:
         findings.append(
-            Finding(
-                code="index.missing",
-                where="index",
-                what=f"{counted(without, 'sample')} without an index date: outcomes unknown",
-                fix="complete the column, or nothing if that is meant",
-                level="warning",
-                scope="cohort",
+            cohort_warning(
+                "index.missing",
+                "index",
+                f"{counted(without, 'sample')} without an index date: outcomes unknown",
+                "complete the column, or nothing if that is meant",
             )
         )
     return frame, given, findings
@@ -109,13 +107,11 @@ def left_out_findings(
     if undated:
         found.append(("undated", f"{counted(undated, noun)} without a date: taken as before it"))
     return [
-        Finding(
-            code=f"index.{code}",
-            where=f"modalities.{name}",
-            what=what,
-            fix="nothing, if that is meant; otherwise see index:",
-            level="warning",
-            scope="cohort",
+        cohort_warning(
+            f"index.{code}",
+            f"modalities.{name}",
+            what,
+            "nothing, if that is meant; otherwise see index:",
         )
         for code, what in found
     ]

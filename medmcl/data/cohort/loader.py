@@ -14,7 +14,7 @@ import pandas as pd
 
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
 from medmcl.data.cohort.date_checks import undated
@@ -209,12 +209,11 @@ class Opening:
         if isinstance(error, NoTableError) and access is not None:
             fix = f"{access}; or {fix}"
         self.findings.append(
-            Finding(
-                code="cohort.invalid" if "no column" not in error.what else "cohort.column",
-                where=str(error.where or self.file),
-                what=f"{error.what}{got}",
-                fix=fix,
-                scope="cohort",
+            cohort_error(
+                "cohort.invalid" if "no column" not in error.what else "cohort.column",
+                str(error.where or self.file),
+                f"{error.what}{got}",
+                fix,
             )
         )
 
@@ -295,14 +294,12 @@ class Opening:
                 fix=f"write id: {named[0]} under subjects:; if it does not name them, rename it",
             )
         self.findings.append(
-            Finding(
-                code="cohort.no_id",
-                where=where,
-                what=f"no `id:` is given: each of the {counted(len(table.frame), 'row')} is taken "
+            cohort_warning(
+                "cohort.no_id",
+                where,
+                f"no `id:` is given: each of the {counted(len(table.frame), 'row')} is taken "
                 "for one person",
-                fix="nothing, if nobody has two rows; otherwise name the column of the subject",
-                level="warning",
-                scope="cohort",
+                "nothing, if nobody has two rows; otherwise name the column of the subject",
             )
         )
         return np.array([str(number + 1) for number in range(len(table.frame))], dtype=object)
@@ -332,28 +329,24 @@ class Opening:
         names = each["first"].drop(several).reindex(subjects.frame.index)
         if len(several):
             self.findings.append(
-                Finding(
-                    code="cohort.several_groups",
-                    where="subjects.group",
-                    what=f"{counted(len(several), 'subject')} with rows of several groups, for "
+                cohort_warning(
+                    "cohort.several_groups",
+                    "subjects.group",
+                    f"{counted(len(several), 'subject')} with rows of several groups, for "
                     f"example {several[0]}: the group is not known",
-                    fix="nothing, if that is meant; otherwise correct the rows",
-                    level="warning",
-                    scope="cohort",
+                    "nothing, if that is meant; otherwise correct the rows",
                 )
             )
         sizes = names.value_counts()
         small = sizes[sizes < least]
         if len(small):
             self.findings.append(
-                Finding(
-                    code="cohort.pooled",
-                    where="subjects.group",
-                    what=f"{counted(len(small), 'group')} of fewer than {least} subjects "
+                cohort_warning(
+                    "cohort.pooled",
+                    "subjects.group",
+                    f"{counted(len(small), 'group')} of fewer than {least} subjects "
                     f"({int(small.sum())} in all) are one group, '{POOLED}'",
-                    fix="nothing, if that is meant; otherwise lower group_min",
-                    level="warning",
-                    scope="cohort",
+                    "nothing, if that is meant; otherwise lower group_min",
                 )
             )
         return names.mask(names.isin(small.index), POOLED)
@@ -363,13 +356,11 @@ class Opening:
 
     def _left_out(self, what: str) -> None:
         self.findings.append(
-            Finding(
-                code="cohort.left_out",
-                where=f"subjects, table {self.spec.keys.subjects.table}",
-                what=f"{what}: left out",
-                fix="nothing, if that is meant",
-                level="warning",
-                scope="cohort",
+            cohort_warning(
+                "cohort.left_out",
+                f"subjects, table {self.spec.keys.subjects.table}",
+                f"{what}: left out",
+                "nothing, if that is meant",
             )
         )
 
@@ -461,13 +452,11 @@ class Opening:
         ):
             for name, count in counter.items():
                 self.findings.append(
-                    Finding(
-                        code=f"pairing.{code}",
-                        where=f"modalities.{name}",
-                        what=f"{counted(count, 'record')} {what}; each is a sample without {name}",
-                        fix="nothing, if that is meant; otherwise see pairing:",
-                        level="warning",
-                        scope="cohort",
+                    cohort_warning(
+                        f"pairing.{code}",
+                        f"modalities.{name}",
+                        f"{counted(count, 'record')} {what}; each is a sample without {name}",
+                        "nothing, if that is meant; otherwise see pairing:",
                     )
                 )
         sides = {str(subject): str(side) for subject, side in split.items()}
@@ -489,14 +478,11 @@ class Opening:
         nothing = len(set(subjects.frame.index) - set(frame["subject"]))
         if nothing and len(frame):
             self.findings.append(
-                Finding(
-                    code="cohort.nothing_present",
-                    where="modalities",
-                    what=f"{counted(nothing, 'subject')} with no record of any modality: left out",
-                    fix="nothing, if that is meant; otherwise see id: and present: of the "
+                cohort_warning(
+                    "cohort.nothing_present",
                     "modalities",
-                    level="warning",
-                    scope="cohort",
+                    f"{counted(nothing, 'subject')} with no record of any modality: left out",
+                    "nothing, if that is meant; otherwise see id: and present: of the modalities",
                 )
             )
 
@@ -563,11 +549,9 @@ class Opening:
 
 def _listing(pattern: str, note: str) -> Finding:
     """What is odd about a table that lists files."""
-    return Finding(
-        code="cohort.listing",
-        where=f"table {pattern}",
-        what=note,
-        fix="nothing, if that is meant; otherwise write the shards anew",
-        level="warning",
-        scope="cohort",
+    return cohort_warning(
+        "cohort.listing",
+        f"table {pattern}",
+        note,
+        "nothing, if that is meant; otherwise write the shards anew",
     )

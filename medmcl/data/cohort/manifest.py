@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from medmcl.core.config import Config, closest, explain, nearest
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_error
 from medmcl.data.cohort.spec import (
     TASKS,
     CohortKeys,
@@ -286,12 +286,8 @@ def _unknown_key(
 
 
 def _finding_of_key(where: str, key: str, hint: str) -> Finding:
-    return Finding(
-        code="config.unknown_key",
-        where=where,
-        what=f"unknown key '{key}'{hint}",
-        fix="correct the key, or take it out",
-        scope="cohort",
+    return cohort_error(
+        "config.unknown_key", where, f"unknown key '{key}'{hint}", "correct the key, or take it out"
     )
 
 
@@ -367,12 +363,11 @@ def _noisy_references(
 
 
 def _invalid(where: str, what: str) -> Finding:
-    return Finding(
-        code="config.invalid",
-        where=where,
-        what=what,
-        fix="see docs/cohort.md (every key), or docs/data_formats.md (formats of data)",
-        scope="cohort",
+    return cohort_error(
+        "config.invalid",
+        where,
+        what,
+        "see docs/cohort.md (every key), or docs/data_formats.md (formats of data)",
     )
 
 

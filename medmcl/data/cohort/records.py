@@ -15,7 +15,7 @@ import pandas as pd
 from medmcl.core import members
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_warning, counted
 from medmcl.data.cohort.pairing import Candidates
 from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.expressions.expression import evaluate
@@ -344,11 +344,9 @@ def fill_template(template: str, values: Mapping[str, Any], where: str) -> str:
 
 
 def _left_out(field: str, what: str) -> Finding:
-    return Finding(
-        code="cohort.left_out",
-        where=field,
-        what=f"{what}: left out",
-        fix="nothing, if that is meant; otherwise complete the tables",
-        level="warning",
-        scope="cohort",
+    return cohort_warning(
+        "cohort.left_out",
+        field,
+        f"{what}: left out",
+        "nothing, if that is meant; otherwise complete the tables",
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medmcl.core.config import lookup
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_warning
 from medmcl.core.rng import derive_seed
 from medmcl.data.cohort.spec import RemoveKeys
 
@@ -31,15 +31,13 @@ class Removal:
 
     def finding(self, keys: RemoveKeys) -> Finding:
         """Say what was done."""
-        return Finding(
-            code="cohort.removed",
-            where="remove",
-            what=f"{self.removed:,} of {self.entries:,} entries (what a subject has of a modality) "
+        return cohort_warning(
+            "cohort.removed",
+            "remove",
+            f"{self.removed:,} of {self.entries:,} entries (what a subject has of a modality) "
             f"removed at random: {self.removed / max(1, self.entries):.1%}, asked for "
             f"{keys.share:.0%}, seed {keys.seed}",
-            fix="nothing, if that is meant; otherwise take `remove:` out",
-            level="warning",
-            scope="cohort",
+            "nothing, if that is meant; otherwise take `remove:` out",
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.core.rng import derive_seed
 from medmcl.data.cohort.spec import RandomSplit, SplitKeys
 from medmcl.data.tables.files import Table, as_text, texts
@@ -128,26 +128,22 @@ def subject_splits(
     given = known[known["split"].notna()]
     several = given.groupby("subject", sort=False)["split"].nunique()
     findings = [
-        Finding(
-            code="cohort.split_leak",
-            where=f"subject {subject}",
-            what=f"is in {'two' if count == 2 else count} splits: {_told(given, subject)}",
-            fix="is one id wrong? If not, split by subject: give all rows of a subject the same "
-            "split",
-            scope="cohort",
+        cohort_error(
+            "cohort.split_leak",
+            f"subject {subject}",
+            f"is in {'two' if count == 2 else count} splits: {_told(given, subject)}",
+            "is one id wrong? If not, split by subject: give all rows of a subject the same split",
         )
         for subject, count in several[several > 1].items()
     ]
     without = int(first.isna().sum())
     if without:
         findings.append(
-            Finding(
-                code="cohort.no_split",
-                where="subjects.split",
-                what=f"in no split, and left out: {without} of {counted(len(first), 'subject')}",
-                fix="give them a split, or list their value under train, tuning or held_out",
-                level="warning",
-                scope="cohort",
+            cohort_warning(
+                "cohort.no_split",
+                "subjects.split",
+                f"in no split, and left out: {without} of {counted(len(first), 'subject')}",
+                "give them a split, or list their value under train, tuning or held_out",
             )
         )
     return first, findings

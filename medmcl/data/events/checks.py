@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_warning, counted
 from medmcl.data.events.events import LONGEST_CODE
 from medmcl.data.tables.files import YEARS
 
@@ -76,12 +76,10 @@ def _told(name: str, code: str, rows: np.ndarray, what: str, fix: str) -> list[F
     if not rows.any():
         return []
     return [
-        Finding(
-            code=f"codes.{code}",
-            where=f"modalities.{name}",
-            what=f"{counted(int(rows.sum()), 'event')} {what}",
-            fix=fix,
-            level="warning",
-            scope="cohort",
+        cohort_warning(
+            f"codes.{code}",
+            f"modalities.{name}",
+            f"{counted(int(rows.sum()), 'event')} {what}",
+            fix,
         )
     ]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError, RecordError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_warning, counted
 from medmcl.core.rng import derive_seed, numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.spec import ModalitySpec, NoisyPairsKeys
@@ -211,13 +211,11 @@ def noise_finding(keys: NoisyPairsKeys, noise: Noise, splits: Array) -> Finding:
             f"{swapped:,} of {pairs:,} {split} pairs have the {keys.modality} of another sample"
             + (f" ({short:,} fewer than asked for: no partner was left)" if short else "")
         )
-    return Finding(
-        code="cohort.noisy_pairs",
-        where="noisy_pairs",
-        what=f"{'; '.join(told)}; {int(noise.noisy.sum()):,} of them are noise (the {keys.modality}"
+    return cohort_warning(
+        "cohort.noisy_pairs",
+        "noisy_pairs",
+        f"{'; '.join(told)}; {int(noise.noisy.sum()):,} of them are noise (the {keys.modality}"
         + ("" if keys.task is None else f", or the label set of {keys.task},")
         + f" differs); asked for {keys.share:.0%}, within: {keys.within}, seed {keys.seed}",
-        fix="nothing, in a study of wrong pairs; otherwise set share: 0 under `noisy_pairs:`",
-        level="warning",
-        scope="cohort",
+        "nothing, in a study of wrong pairs; otherwise set share: 0 under `noisy_pairs:`",
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_error
 from medmcl.data.tables.files import missing_column
 
 
@@ -18,12 +18,8 @@ class VaryingError(CohortError):
 
     def finding(self) -> Finding:
         """Give it as a finding: what else is at fault can still be looked for."""
-        return Finding(
-            code="cohort.invalid",
-            where=str(self.where),
-            what=f"{self.what} ({self.got})",
-            fix=str(self.fix),
-            scope="cohort",
+        return cohort_error(
+            "cohort.invalid", str(self.where), f"{self.what} ({self.got})", str(self.fix)
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_error, cohort_warning
 from medmcl.modalities.genetics.alleles import Alignment, Turned, compare_frequencies
 from medmcl.modalities.genetics.panel import Panel
 from medmcl.modalities.genetics.variants import Genotypes, Variants
@@ -55,14 +55,12 @@ def _quality(panel: Panel) -> Finding:
             f"; {panel.ancestry.count} components of ancestry, in new people {shrunk}"
             f"{', ...' if panel.ancestry.count > _SHOWN else ''} of their size in train people"
         )
-    return Finding(
-        code="genetics.quality",
-        where="quality control",
-        what=what,
-        fix="nothing, if that is meant; thresholds stand in the recipe's inputs, all ids in "
+    return cohort_warning(
+        "genetics.quality",
+        "quality control",
+        what,
+        "nothing, if that is meant; thresholds stand in the recipe's inputs, all ids in "
         "preprocessing.json",
-        level="warning",
-        scope="cohort",
     )
 
 
@@ -70,15 +68,14 @@ def _too_few(variants: Variants, alignment: Alignment, panel: Panel, least: floa
     count = int((alignment.columns >= 0).sum())
     others, doubtful = _ids(alignment.other_alleles), int(alignment.doubtful.sum())
     what = f"has {count:,} of the {len(panel.variants):,} variants, fewer than {least:.0%}"
-    return Finding(
-        code="genetics.panel",
-        where=variants.where,
-        what=what
+    return cohort_error(
+        "genetics.panel",
+        variants.where,
+        what
         + (f"; other alleles: {others}" if others else "")
         + (f"; {doubtful} are A/T or C/G in a file of both strands" if doubtful else ""),
-        fix=f"variants are found by id (the file: {variants.ids[0]}; needed: "
+        f"variants are found by id (the file: {variants.ids[0]}; needed: "
         f"{panel.variants.ids[0]}) and alleles: rename or impute them, or lower panel_share",
-        scope="cohort",
     )
 
 
@@ -100,13 +97,11 @@ def _alignment(variants: Variants, alignment: Alignment, panel: Panel) -> list[F
     if not said:
         return []
     return [
-        Finding(
-            code="genetics.alleles",
-            where=variants.where,
-            what=f"of {len(names):,} variants {'; '.join(said)}",
-            fix="nothing, if the file is sound",
-            level="warning",
-            scope="cohort",
+        cohort_warning(
+            "genetics.alleles",
+            variants.where,
+            f"of {len(names):,} variants {'; '.join(said)}",
+            "nothing, if the file is sound",
         )
     ]
 

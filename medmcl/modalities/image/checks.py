@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_warning
 from medmcl.modalities.image.record import ImageRecord
 
 NEARLY = 0.99
@@ -157,14 +157,12 @@ def compare(seen: Sequence[Look], usual: Usual | None) -> list[Finding]:
         ),
     }
     return [
-        Finding(
-            code=f"image.{code}",
-            where="all images",
-            what=f"{len(found)} of {len(seen)} images {said[code][0]}, "
+        cohort_warning(
+            f"image.{code}",
+            "all images",
+            f"{len(found)} of {len(seen)} images {said[code][0]}, "
             f"{said[code][1]}; the first is {found[0]}",
-            fix="look at them: are they of another kind, or exported in another way?",
-            level="warning",
-            scope="cohort",
+            "look at them: are they of another kind, or exported in another way?",
         )
         for code, found in odd.items()
         if 0 < len(found) <= most

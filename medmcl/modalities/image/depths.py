@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_warning
 from medmcl.modalities.image.checks import Look
 from medmcl.modalities.image.settings import ImageSettings
 
@@ -57,11 +57,4 @@ def _dim(seen: Sequence[Look]) -> list[Finding]:
 
 
 def _warning(code: str, what: str, fix: str) -> Finding:
-    return Finding(
-        code=f"image.{code}",
-        where="all images",
-        what=what,
-        fix=fix,
-        level="warning",
-        scope="cohort",
-    )
+    return cohort_warning(f"image.{code}", "all images", what, fix)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medmcl.core.errors import MedmclError, OverrideError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, cohort_error, counted
 from medmcl.core.progress import progress as shown_progress
 from medmcl.data.check.check import Checked, check_cohort
 from medmcl.data.cohort.cohort import Cohort, load_cohort
@@ -187,10 +187,9 @@ def _recipe_fault(name: str, error: MedmclError) -> Finding:
 
 
 def _recipe_finding(name: str, what: str, fix: str | None = None) -> Finding:
-    return Finding(
-        code="recipe",
-        where=f"recipe {name}",
-        what=what,
-        fix=fix or "correct the recipe, or name another (`medmcl recipes`)",
-        scope="cohort",
+    return cohort_error(
+        "recipe",
+        f"recipe {name}",
+        what,
+        fix or "correct the recipe, or name another (`medmcl recipes`)",
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_error
 from medmcl.modalities.ecg.checks.chest import namings
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.rate import FACTORS as RATES
@@ -134,15 +134,12 @@ def _names(odds: list[np.ndarray], chests: int) -> Iterator[Finding]:
     if total[best] <= ENOUGH or np.median(every[:, best]) <= 0:
         return
     better = int((every[:, best] > 0).sum())
-    yield Finding(
-        code="ecg.swapped_leads",
-        where="all ECGs",
-        what=f"{namings()[1][best]}: {better} of {len(odds)} ECGs look more usual with these names",
-        fix=(
-            "correct leads: in cohort.yaml (a list, or {NAME IN THE FILE: V1}), or the export"
-            + _accept("swapped_leads")
-        ),
-        scope="cohort",
+    yield cohort_error(
+        "ecg.swapped_leads",
+        "all ECGs",
+        f"{namings()[1][best]}: {better} of {len(odds)} ECGs look more usual with these names",
+        "correct leads: in cohort.yaml (a list, or {NAME IN THE FILE: V1}), or the export"
+        + _accept("swapped_leads"),
     )
 
 
