@@ -181,6 +181,11 @@ class InputShape:
     places: tuple[str, ...] = ()
 
     @property
+    def is_text(self) -> bool:
+        """Whether a row is (tokens,) of a vocabulary."""
+        return len(self.shape) == 1 and self.vocabulary > 0
+
+    @property
     def is_signal(self) -> bool:
         """Whether a row is (leads, samples)."""
         return len(self.shape) == 2 and not (self.vocabulary or self.cardinalities or self.channels)

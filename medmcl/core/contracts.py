@@ -111,6 +111,8 @@ class Traits:
         triggers: Which triggers of ``medmcl poison`` go on them: those of ``pixels``, of a
             ``signal``, of ``words``; none if empty. Such an adapter has the raw records and
             settings of images, ECGs or texts.
+        input_projection: How they enter a shared tower (`medmcl.encoders.build.INPUT_PROJECTIONS`)
+            where a recipe does not say it; empty: it must name an encoder.
         endings: Ending of a file to its reader, where endings say it.
         of_many: Keys of ``Source`` that name columns of a table of many people, and so say nothing
             of a single file.
@@ -124,6 +126,7 @@ class Traits:
     inspects_fitted: bool = False
     records_from: Literal["table", "events", "genotypes"] = "table"
     triggers: Literal["", "pixels", "signal", "words"] = ""
+    input_projection: str = ""
     endings: Mapping[str, str] = field(default_factory=dict)
     of_many: tuple[str, ...] = ()
     packed: Mapping[str, tuple[str, str]] = field(default_factory=dict)

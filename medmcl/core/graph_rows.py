@@ -50,7 +50,7 @@ def graph_sizes(shape: InputShape, encoder: str) -> tuple[int, int, int]:
     Raises:
         ConfigError: Another kind, or axes that do not fit together.
     """
-    if shape.kind != "graph" or len(shape.shape) != 2 or shape.channels < 1:
+    if len(shape.shape) != 2 or shape.channels < 1:
         raise ConfigError(
             f"the encoder '{encoder}' cannot read this {shape.kind}",
             got=f"shape {shape.shape}",

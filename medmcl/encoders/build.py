@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from medmcl.core.config import Config, check, lookup
+from medmcl.core.contracts import traits
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.lazy import Parts
 from medmcl.encoders.shared.settings import AnyEncoderSettings
+from medmcl.modalities import ADAPTERS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,8 +54,6 @@ INPUT_PROJECTIONS = Parts(
     settings="medmcl.encoders.shared.settings",
 )
 """How a modality enters a shared tower."""
-BY_KIND = {"image": "patches", "cmr": "patches", "text": "table", "ecg": "signal"}
-"""The input projection of a kind of input if none is named."""
 
 
 def build_encoder(
@@ -148,7 +148,8 @@ def _checked_input_projection(
     input_kind: str, settings: Mapping[str, Any], where: str
 ) -> tuple[str, Config]:
     own = dict(settings)
-    usual = "encoder" if "encoder" in own else BY_KIND.get(input_kind)
+    of_kind = traits(ADAPTERS[input_kind]).input_projection if input_kind in ADAPTERS else ""
+    usual = "encoder" if "encoder" in own else of_kind or None
     name = own.pop("name", usual)
     if name is None:
         raise ConfigError(

@@ -146,7 +146,7 @@ class RouterBalance(nn.Module):
         self.settings = settings
         self.modalities = tuple(shape.inputs)
         settings.refuse_unfit(self.modalities, shape.experts)
-        text = {name for name, one in shape.inputs.items() if one.kind == "text"}
+        text = {name for name, one in shape.inputs.items() if one.is_text}
         local = settings.local if settings.local is not None else tuple(sorted(text))
         self.local = local
         asked = settings.min_experts

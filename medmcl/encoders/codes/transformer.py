@@ -97,7 +97,7 @@ class CodeTransformer(nn.Module):
 def require_codes(shape: InputShape, encoder: str) -> int:
     """Give the number of events of a row, or refuse an input that is not of codes."""
     length, _ = require_axes(shape, ("events", "code and days"), encoder)
-    if shape.kind != "codes" or shape.vocabulary < 1:
+    if shape.vocabulary < 1:
         raise ConfigError(
             f"the encoder '{encoder}' reads codes", got=f"{shape.kind}, shape {shape.shape}"
         )

@@ -51,6 +51,7 @@ class CMR:
     kind: ClassVar[str] = "cmr"
     measured: ClassVar[bool] = True
     pictured: ClassVar[bool] = True
+    input_projection: ClassVar[str] = "patches"
     endings: ClassVar[Mapping[str, str]] = {".nii": "nifti", ".nii.gz": "nifti", ".npy": "npy"}
     of_many: ClassVar[tuple[str, ...]] = ("row", "frames", "first_frame")
     Source: ClassVar[type[Config]] = CMRSource

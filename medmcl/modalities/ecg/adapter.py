@@ -62,6 +62,7 @@ class ECG:
     kind: ClassVar[str] = "ecg"
     measured: ClassVar[bool] = True
     triggers: ClassVar[str] = "signal"
+    input_projection: ClassVar[str] = "signal"
     of_many: ClassVar[tuple[str, ...]] = ("row",)
     Source: ClassVar[type[Config]] = ECGSource
     Settings: ClassVar[type[Config]] = ECGSettings

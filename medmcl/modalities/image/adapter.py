@@ -48,6 +48,7 @@ class Image:
     measured: ClassVar[bool] = True
     pictured: ClassVar[bool] = True
     triggers: ClassVar[str] = "pixels"
+    input_projection: ClassVar[str] = "patches"
     endings: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(ENDINGS, "image"),
         **dict.fromkeys((".nii", ".nii.gz"), "nifti"),

@@ -45,6 +45,7 @@ class Text:
     measured: ClassVar[bool] = False
     free_text: ClassVar[bool] = True
     triggers: ClassVar[str] = "words"
+    input_projection: ClassVar[str] = "table"
     endings: ClassVar[Mapping[str, str]] = {".txt": "text"}
     of_many: ClassVar[tuple[str, ...]] = ("column",)
     packed: ClassVar[Mapping[str, tuple[str, str]]] = {"text": ("txt", "{name}.txt")}
