@@ -35,6 +35,7 @@ from multistage import seconds_of
 
 import medmcl
 from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.run import Run
 
@@ -194,7 +195,7 @@ def made(cohort: Cohort, work: Path, block: str, what: str, seed: int) -> list[d
 def _groups(run: Run) -> dict[str, Any]:
     """Sizes of the groups of cluster stages, train and tuning rows."""
     found = {}
-    for name in run.clusters:
+    for name in run.of(ClusterSpec):
         table = pd.read_parquet(run.path / "groups" / f"{name}.parquet")
         sizes = table.loc[table["group"] >= 0, "group"].value_counts()
         found[name] = {"groups": len(sizes), "smallest": int(sizes.min()),

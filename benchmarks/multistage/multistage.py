@@ -49,6 +49,7 @@ from medmcl.data.cohort.cohort import open_cohort
 from medmcl.evaluation.aspects.paired_choice.measure import right_pairs
 from medmcl.grouping import Groups
 from medmcl.simulation.kinds import simulate
+from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.run import Run
 
@@ -256,7 +257,7 @@ def clusters_of(run: Run, cohort: Path, factors: Sequence[str]) -> list[dict[str
     people = pd.read_csv(cohort / "participants.tsv", sep="\t", dtype={"subject_id": str})
     people = people.set_index("subject_id")
     rows = []
-    for name in run.clusters:
+    for name in run.of(ClusterSpec):
         groups = Groups.load(run.path / "groups" / f"{name}.parquet")
         own = people.loc[groups.ids]
         train = (own["split"] == "train").to_numpy()
@@ -294,7 +295,7 @@ def chosen(run: Run, cohort: Path, arms: Sequence[str]) -> list[dict[str, Any]]:
 
 def seconds_of(run: Run) -> dict[str, float]:
     """Wall seconds of each stage that took any."""
-    names = [*run.stages, *run.clusters]
+    names = [*run.stages, *run.of(ClusterSpec)]
     done = {name: run.checkpoints(name).done or {} for name in names}
     return {name: one["seconds"] for name, one in done.items() if "seconds" in one}
 

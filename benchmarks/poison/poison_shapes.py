@@ -185,7 +185,7 @@ def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
 
 def found_by(run: Run, cohort: Cohort) -> dict[str, float | None]:
     """Give the AUROC of every detector against the manifest, over the table of train records."""
-    screened = screen(run, cohort, stage="victim", modality=run.attacks["attack"].modality)
+    screened = screen(run, cohort, stage="victim", modality=run.spec("attack").modality)
     return {name: one.auroc.value for name, one in screened.judged.items()}
 
 

@@ -172,7 +172,7 @@ class StageSpec(Config):
             done = facts(name)
             if DEAD_END in done:
                 return f"{name} is wrecked, {done[DEAD_END]}"
-            if "left_out" in done:
+            if SKIPPED in done:
                 return f"{name} was left out"
         return ""
 
@@ -249,6 +249,8 @@ class Stage(ABC, Generic[S]):
 
 WRECKED = "wrecked"
 """Fact of a train stage that is: why (`medmcl.stages.train.wrecked`)."""
+SKIPPED = "skipped"
+"""Fact of a stage that a run did without: why."""
 DEAD_END = "dead_end"
 """Fact of one that no stage can go on from: why."""
 

@@ -32,7 +32,7 @@ from medmcl.stages.cluster.checks import refuse_many
 from medmcl.stages.cluster.spec import ClusterSpec, nearly_all
 from medmcl.stages.run.run import embed_samples
 from medmcl.stages.select.folds import without_fold
-from medmcl.stages.stage import Context, Stage, named
+from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.spec import TrainSpec
 from medmcl.stages.train.train_filter import given_rows, kept_rows
 
@@ -77,7 +77,7 @@ def able_rows(spec: ClusterSpec, prepared: Prepared, context: Context) -> np.nda
     Those that the stage they come from could have trained on: without the fold it leaves out, and
     kept by its selection and by the file of ``--keep``.
     """
-    of = named(context.run.recipe.stages, TrainSpec).get(spec.of)
+    of = context.run.of(TrainSpec).get(spec.of)
     rows = prepared.rows("train")
     if of is None:
         return given_rows(rows, prepared, context.run.given_keep)
@@ -275,7 +275,7 @@ class _Work:
 
     def _stages_before(self) -> list[ClusterSpec]:
         """Cluster stages that came before, the first one first."""
-        specs = named(self.context.run.recipe.stages, ClusterSpec)
+        specs = self.context.run.of(ClusterSpec)
         found: list[ClusterSpec] = []
         after = self.spec.after
         while after is not None:

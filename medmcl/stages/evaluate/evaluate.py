@@ -46,7 +46,6 @@ from medmcl.stages.run.run import Run
 from medmcl.stages.run.runs_beside import apart, what_it_reads
 from medmcl.stages.run.seen import save_vectors, seen_by_any, seen_vectors
 from medmcl.stages.run.study import is_another
-from medmcl.stages.stage import named
 
 if TYPE_CHECKING:
     import torch
@@ -244,7 +243,7 @@ def _stage_of(run: Run, vectors: Mapping[str, Path], is_outside: bool) -> dict[s
         ConfigError: Of another cohort (``is_outside``) vectors are not given that the run has of
             its own: those are of other people, even if ids agree.
     """
-    given = [*named(run.recipe.stages, EvaluateSpec).values()]
+    given = [*run.of(EvaluateSpec).values()]
     if given:
         spec = given[-1]
     else:
@@ -597,7 +596,7 @@ def _what_there_is(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str
     said: list[str] = []
     probe = spec.probe
     if probe is not None:
-        models, said = trained_models(probe.models, run.left_out)
+        models, said = trained_models(probe.models, run.skipped)
         probe = probe.model_copy(update={"models": models}) if models else None
         spec = spec.model_copy(update={"probe": probe})
     have, changes = cohort.spec.modalities, dict[str, Any]()
@@ -611,7 +610,7 @@ def _what_there_is(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str
         said.append(f"covariates left out: the cohort has no {spec.covariates}")
     is_own = not is_another(run, cohort)
     for name, asked in spec.asked.items():
-        changes[name], more = asked.wanted(name, cohort, run.left_out, is_own=is_own)
+        changes[name], more = asked.wanted(name, cohort, run.skipped, is_own=is_own)
         said += more
     notes += dict.fromkeys(said)
     left = spec.model_copy(update=changes)

@@ -122,7 +122,7 @@ class Refitted:
             for fraction in spec.label_fractions:
                 stage = fill(pattern, {"task": task, "label_fraction": fraction})
                 able = [one.run for one in self.runs if stage in one.run.stages]
-                if len(able) < len(self.runs) or any(run.left_out(stage) for run in able):
+                if len(able) < len(self.runs) or any(run.skipped(stage) for run in able):
                     continue
                 made = [self._said(one, stage, targets) for one in self.runs]
                 yield (

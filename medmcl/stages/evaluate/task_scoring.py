@@ -298,7 +298,7 @@ class TaskScoring:
         for label, pattern in self.spec.finetuned.items():
             for fraction in self.spec.label_fractions:
                 stage = fill(pattern, {"task": task, "label_fraction": fraction})
-                if stage in self.run.stages and not self.run.left_out(stage):
+                if stage in self.run.stages and not self.run.skipped(stage):
                     given = self._stage(stage, label, targets, scored, fraction)
                     found[label, fraction] = given
                     if fraction == max(key[1] for key in found if key[0] == label):

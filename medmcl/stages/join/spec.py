@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from medmcl.core.config import lookup
-from medmcl.stages.stage import DEAD_END, Check, Facts, Plan, StageSpec, named
+from medmcl.stages.stage import DEAD_END, SKIPPED, Check, Facts, Plan, StageSpec, named
 from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class JoinSpec(TowersSpec):
 
     @override
     def as_run(self, facts: Facts) -> Self:
-        there = tuple(name for name in self.of if not {"left_out", DEAD_END} & {*facts(name)})
+        there = tuple(name for name in self.of if not {SKIPPED, DEAD_END} & {*facts(name)})
         return self.model_copy(update={"of": there})
 
     @override

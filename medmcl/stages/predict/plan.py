@@ -11,7 +11,6 @@ from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.run import Run
-from medmcl.stages.stage import named
 from medmcl.stages.train.spec import fill
 
 
@@ -110,7 +109,7 @@ def _first(spec: EvaluateSpec) -> str:
 
 def _offered(run: Run) -> dict[tuple[str, str], TaskPlan]:
     """Everything that predicts: (task, method) to its plan, in the order of the run's tasks."""
-    specs = [*named(run.recipe.stages, EvaluateSpec).values()]
+    specs = [*run.of(EvaluateSpec).values()]
     found: dict[tuple[str, str], TaskPlan] = {}
     if not specs:
         return found
@@ -148,6 +147,6 @@ def _head(run: Run, pattern: str, task: str, spec: EvaluateSpec) -> str:
     """The stage fine-tuned with the largest share of the labels; empty if there is none."""
     for fraction in sorted(spec.label_fractions, reverse=True):
         stage = str(fill(pattern, {"task": task, "label_fraction": fraction}))
-        if stage in run.stages and run.is_finished(stage) and not run.left_out(stage):
+        if stage in run.stages and run.is_finished(stage) and not run.skipped(stage):
             return stage
     return ""

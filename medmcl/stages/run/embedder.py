@@ -227,13 +227,7 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
             raise ConfigError(
                 f"the run has no modality '{modality}'", expected=", ".join(run.recipe.inputs)
             )
-        stage = self.stage or run.default_stage(modality)
-        if stage != "untrained" and modality not in run.stage(stage).towers:
-            raise ConfigError(
-                f"stage '{stage}' has no tower for '{modality}'",
-                where=run.path,
-                expected=", ".join(run.stage(stage).towers),
-            )
+        stage = run.stage_with(modality, self.stage)
         return EmbeddingPlan(
             folder=str(run.path.absolute()),
             stamp=weights_stamp(run, stage),

@@ -14,7 +14,7 @@ import pandas as pd
 from medmcl.core.config import read_yaml
 from medmcl.data.cohort.cohort import Cohort, find_cohort, open_cohort
 from medmcl.data.cohort.locate import choose_root
-from medmcl.stages.run.run import Run
+from medmcl.stages.run.run import Run, vector_width
 
 KEPT = 4
 """Tables of embeddings (one a run, stage, modality, space and cohort) that memory holds."""
@@ -61,22 +61,11 @@ def opened_cohort(path: str, overrides: str, stamps: tuple[str, ...]) -> Cohort:
 
 @lru_cache(maxsize=16)
 def width_of(plan: EmbeddingPlan) -> int:
-    """Give the width of the embeddings, from one empty record through the tower."""
+    """Give the width of the embeddings."""
     import torch
 
-    from medmcl.core.batch import Batch
-
-    run, device = Run(plan.folder), torch.device("cpu")
-    shape = run.shapes[plan.modality]
-    kind = torch.int64 if shape.vocabulary else torch.float32
-    batch = Batch(
-        ids=torch.zeros(1, dtype=torch.int64, device=device),
-        inputs={plan.modality: torch.zeros((1, *shape.shape), dtype=kind, device=device)},
-        present={plan.modality: torch.ones(1, dtype=torch.bool, device=device)},
-    )
-    with torch.no_grad():
-        found = getattr(run.towers(plan.stage, device)(batch), plan.space)[plan.modality]
-    return int(found.shape[1])
+    towers = Run(plan.folder).towers(plan.stage, torch.device("cpu"))
+    return vector_width(towers, plan.modality, plan.space)
 
 
 def weights_stamp(run: Run, stage: str) -> str:

@@ -113,7 +113,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
             *prepared.warnings,
             *lost_by_outcome.uneven(prepared.losses()),
         ],
-        left_out=_left_out(run),
+        left_out=_skipped_stages(run),
         wrecked=run.wrecked,
         remedy=REMEDY,
         notes=[*lines, *([cost] if cost else []), *notes],
@@ -137,7 +137,7 @@ def _scored(cohort: Cohort, evaluation: Evaluation) -> list[str]:
     return [task for task in usable if task in scored] or usable
 
 
-def _left_out(run: Run) -> tuple[str, ...]:
+def _skipped_stages(run: Run) -> tuple[str, ...]:
     """Stages that were not trained, each with the reason."""
-    reasons = {n: run.left_out(n) for n in run.stages if n not in run.wrecked}
+    reasons = {n: run.skipped(n) for n in run.stages if n not in run.wrecked}
     return tuple(f"{name} ({reason})" for name, reason in reasons.items() if reason)

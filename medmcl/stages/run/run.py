@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import yaml
@@ -26,8 +26,6 @@ from medmcl.core.progress import progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
-from medmcl.stages.cluster.spec import ClusterSpec
-from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import run_config
@@ -35,8 +33,7 @@ from medmcl.stages.run.leaky_columns import kept_names
 from medmcl.stages.run.learners import Learners
 from medmcl.stages.run.store import Store
 from medmcl.stages.run.train_records import save_train_records
-from medmcl.stages.select.spec import SelectSpec
-from medmcl.stages.stage import WRECKED, StageSpec, named
+from medmcl.stages.stage import SKIPPED, WRECKED, StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
 
 if TYPE_CHECKING:
@@ -50,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EMBED_BATCH = 256
+S = TypeVar("S")
 GIVEN = "given"
 """What stands for a stage in the name of the keep file that ``--keep`` gave."""
 
@@ -124,17 +122,11 @@ class Run(Store):
     @property
     def stages(self) -> dict[str, TowersSpec]:
         """Every stage that makes towers, by name and in order."""
-        return named(self.recipe.stages, TowersSpec)
+        return self.of(TowersSpec)
 
-    @property
-    def selections(self) -> dict[str, SelectSpec]:
-        """Every select stage, by name and in order."""
-        return named(self.recipe.stages, SelectSpec)
-
-    @property
-    def attacks(self) -> dict[str, PoisonSpec]:
-        """Poison stages by name."""
-        return named(self.recipe.stages, PoisonSpec)
+    def of(self, kind: type[S]) -> dict[str, S]:
+        """Give the stages of one kind by name, in order."""
+        return named(self.recipe.stages, kind)
 
     @cached_property
     def given_keep(self) -> Keep | None:
@@ -143,11 +135,6 @@ class Run(Store):
 
         file = self.file(GIVEN, Keep)
         return Keep.load(file) if self.config.get("keep") and file.exists() else None
-
-    @property
-    def clusters(self) -> dict[str, ClusterSpec]:
-        """Every cluster stage, by name and in order."""
-        return named(self.recipe.stages, ClusterSpec)
 
     @property
     def could_name(self) -> dict[str, list[str]]:
@@ -159,9 +146,9 @@ class Run(Store):
         """Whether a stage of it learns anything."""
         return any(spec.learns for spec in self.recipe.stages)
 
-    def left_out(self, stage: str) -> str:
+    def skipped(self, stage: str) -> str:
         """Say why the run did without a stage; empty if it did not."""
-        return str(self.facts(stage).get("left_out", ""))
+        return str(self.facts(stage).get(SKIPPED, ""))
 
     @property
     def wrecked(self) -> dict[str, str]:
@@ -206,7 +193,7 @@ class Run(Store):
     @property
     def specs(self) -> dict[str, StageSpec]:
         """Every stage, by name and in order."""
-        return named(self.recipe.stages, StageSpec)
+        return self.of(StageSpec)
 
     def spec(self, name: str) -> StageSpec:
         """The spec of any stage, by name."""
@@ -248,9 +235,9 @@ class Run(Store):
     def learner(self, stage: str, device: torch.device) -> Learner:
         """Towers and objectives of a finished stage, in evaluation mode; nobody may change them."""
         spec = self.stage(stage)
-        if self.left_out(stage):
+        if self.skipped(stage):
             raise ArtefactError(
-                f"the run did without the stage '{stage}': {self.left_out(stage)}", where=self.path
+                f"the run did without the stage '{stage}': {self.skipped(stage)}", where=self.path
             )
         key = (stage, str(device), self.checkpoints(stage).find(spec.keep))
         return self.learners.get(key, lambda: self._loaded(spec).to(device).eval())
@@ -396,13 +383,7 @@ class Run(Store):
                 fix="if the cohort has it under another name, call it as the run does in a copy "
                 "of its cohort.yaml",
             )
-        stage = stage or self.default_stage(modality)
-        if stage != "untrained" and modality not in self.stage(stage).towers:
-            raise ConfigError(
-                f"stage '{stage}' has no tower for '{modality}'",
-                where=self.path,
-                expected=", ".join(self.stage(stage).towers),
-            )
+        stage = self.stage_with(modality, stage)
         where = pick_device(device)
         prepared = self.prepare(opened, (modality,))
         table = opened.records[modality]
@@ -485,6 +466,17 @@ class Run(Store):
             )
         names = tuple(self.recipe.inputs) if modality == "all" else tuple(modality)
         return embed_fused(self, cohort, names, stage, pick_device(device))
+
+    def stage_with(self, modality: str, stage: str | None) -> str:
+        """Name the stage that is asked for, or the default one; refuse one without the tower."""
+        stage = stage or self.default_stage(modality)
+        if stage != "untrained" and modality not in self.stage(stage).towers:
+            raise ConfigError(
+                f"stage '{stage}' has no tower for '{modality}'",
+                where=self.path,
+                expected=", ".join(self.stage(stage).towers),
+            )
+        return stage
 
     def default_stage(self, modality: str) -> str:
         """The last finished stage that trained this modality's tower without labels."""

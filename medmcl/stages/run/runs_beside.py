@@ -15,7 +15,6 @@ from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.run.leaky_columns import leaky_by_task
 from medmcl.stages.run.run import Run
-from medmcl.stages.stage import named
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +83,7 @@ def what_it_reads(name: str, other: Run, cohort: Cohort) -> str:
         ConfigError: There is no such one, or the cohort does not have it.
     """
     where, probe = f"--compare {other.path}", _probe_of(other)
-    specs = [*named(other.recipe.stages, EvaluateSpec).values()]
+    specs = [*other.of(EvaluateSpec).values()]
     if not other.stages:
         given = [vector for one in specs for vector in one.embeddings]
         if given:
@@ -115,5 +114,5 @@ def what_it_reads(name: str, other: Run, cohort: Cohort) -> str:
 
 
 def _probe_of(other: Run) -> ProbeSpec | None:
-    specs = [*named(other.recipe.stages, EvaluateSpec).values()]
+    specs = [*other.of(EvaluateSpec).values()]
     return next((one.probe for one in reversed(specs) if one.probe is not None), None)

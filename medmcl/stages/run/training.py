@@ -16,7 +16,7 @@ from medmcl.engine.world import World
 from medmcl.stages.recipe.on_cohort import prepare_inputs
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run, write_run_files
-from medmcl.stages.stage import STAGES, Context, Stage, StageSpec
+from medmcl.stages.stage import SKIPPED, STAGES, Context, Stage, StageSpec
 
 _LOOK = 0.5
 """Seconds between two looks whether the first rank is done."""
@@ -44,7 +44,7 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
         return _awaited(name, context)
     if reason:
         context.record.say(f"{name}: left out, {reason}")
-        done = {"left_out": reason, "sentence": f"Stage {name} left out: {reason}."}
+        done = {SKIPPED: reason, "sentence": f"Stage {name} left out: {reason}."}
     else:
         done = work.run(prepared, context)
     facts = {"stage": name, **done}

@@ -101,12 +101,13 @@ def _laid(run: Run, name: str | None) -> PoisonSpec | None:
     if name is None or name == NO_ATTACK:
         return None
     fix = f"--attack {NO_ATTACK} lays none"
-    return lookup("poison stage", name, run.attacks, where=run.path, fix=fix)
+    return lookup("poison stage", name, run.of(PoisonSpec), where=run.path, fix=fix)
 
 
 def _likely(run: Run) -> str:
     """The modality that the first attack triggers, else the run's first."""
-    return next((one.modality for one in run.attacks.values()), next(iter(run.recipe.inputs)))
+    attacks = run.of(PoisonSpec).values()
+    return next((one.modality for one in attacks), next(iter(run.recipe.inputs)))
 
 
 def _default(run: Run, towers: Sequence[str], attack: PoisonSpec | None) -> str:
@@ -129,8 +130,8 @@ def _notes(
             f"stage {stage} was trained under the attack of stage {direct}, which is not laid over "
             "the rows here: they are seen as they are and nothing is judged"
         ]
-    if attack is None and run.attacks:
-        names = ", ".join(run.attacks)
+    if attack is None and run.of(PoisonSpec):
+        names = ", ".join(run.of(PoisonSpec))
         return [
             f"stage {stage} was not trained under an attack itself, so the rows are seen as they "
             f"are and nothing is judged; the run has one ({names}), and --attack lays it over"

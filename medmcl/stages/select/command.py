@@ -132,7 +132,7 @@ def selection_of(
         ConfigError: A step or key that nobody knows; a run without two towers in one stage; a
             target, and no norm_sim that would be near to it.
     """
-    earlier = list(run.selections.values())
+    earlier = list(run.of(SelectSpec).values())
     tree: dict[str, Any] = earlier[-1].model_dump(mode="json") if earlier else {}
     if not earlier:
         teacher = stages[0] if stages else run.default_stage(next(iter(run.recipe.inputs)))

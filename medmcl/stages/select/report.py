@@ -28,8 +28,8 @@ def selections_of(run: Run, prepared: Prepared) -> list[SelectionEvidence]:
     """Give what the report shows of every select stage of a run, from what the stages kept."""
     found = []
     numbers = {str(one): row for row, one in enumerate(prepared.samples["sample"])}
-    for name, spec in run.selections.items():
-        if run.left_out(name):
+    for name, spec in run.of(SelectSpec).items():
+        if run.skipped(name):
             continue
         keep = run.artefact(name, Keep, prepared.cohort.fingerprint)
         assert keep is not None  # the run is finished

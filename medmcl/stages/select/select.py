@@ -19,7 +19,7 @@ from medmcl.stages.select.pairs import POOL, select_pairs
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of
 from medmcl.stages.select.teachers import scored_by
-from medmcl.stages.stage import Context, Stage, named
+from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.models import temperature_of
 from medmcl.stages.train.spec import TowersSpec
 from medmcl.stages.train.train import first_learner
@@ -34,7 +34,7 @@ class Select(Stage[SelectSpec]):
     @override
     def dry_run(self, prepared: Prepared, context: Context) -> None:
         spec = self.spec
-        made = named(context.run.recipe.stages, TowersSpec)
+        made = context.run.of(TowersSpec)
         pool = given_rows(prepared.rows("train", spec.wanted), prepared, context.run.given_keep)
         parts = scored_by(spec, made, prepared, context.run.seed, pool)
         refuse_rule(spec, parts)

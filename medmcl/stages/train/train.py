@@ -39,7 +39,7 @@ from medmcl.stages.recipe.model_settings import trunk_stage
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run
 from medmcl.stages.select.folds import without_fold
-from medmcl.stages.stage import DEAD_END, WRECKED, Context, Stage, named
+from medmcl.stages.stage import DEAD_END, SKIPPED, WRECKED, Context, Stage
 from medmcl.stages.train.distill_targets import as_targets, teacher_embeddings, teacher_widths
 from medmcl.stages.train.file_weights import load_files
 from medmcl.stages.train.grouped_rows import (
@@ -232,7 +232,7 @@ def _health(
     if health.dead_end:
         facts[DEAD_END] = health.dead_end
     if health.unusable:
-        facts["left_out"] = f"it is wrecked: {health.unusable}"
+        facts[SKIPPED] = f"it is wrecked: {health.unusable}"
     return facts
 
 
@@ -286,7 +286,7 @@ def _poisoned(spec: TrainSpec, prepared: Prepared, context: Context) -> Poisoned
     if spec.poisoned_by is None:
         return None
     manifest = context.run.artefact(spec.poisoned_by, Poison, prepared.cohort.fingerprint)
-    attack = named(context.run.recipe.stages, PoisonSpec)[spec.poisoned_by]  # `check` has made sure
+    attack = context.run.of(PoisonSpec)[spec.poisoned_by]  # `check` has made sure
     return None if manifest is None else Poisoned(attack, manifest, prepared)
 
 

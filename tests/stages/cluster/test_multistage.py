@@ -207,9 +207,9 @@ def test_where_groups_get_too_small_later_stages_are_left_out_and_it_is_said(fac
             "stages.distilled.objectives.distil.relations": 0.0}  # fmt: skip
     found = reported(factors, tmp_path / "r", {**SMALL, **stop})
     assert "groups too small" in facts(found, "groups_2")["stopped"]
-    assert "groups too small" in facts(found, "stage_2")["left_out"]
+    assert "groups too small" in facts(found, "stage_2")["skipped"]
     assert facts(found, "joined")["parts"] == ["base", "stage_1"]
-    assert "left_out" not in facts(found, "distilled")
+    assert "skipped" not in facts(found, "distilled")
     told = " ".join(json.loads((found.path / "report.json").read_text())["notes"])
     assert "Stage stage_2 left out: groups_2: groups too small" in told
     width = found.embed(factors, modality="vector", stage="joined").filter(regex=r"^e\d+$").shape[1]
@@ -223,7 +223,7 @@ def test_what_names_a_stage_that_was_left_out_is_left_out_too_with_a_note(factor
              "stages.results.probe.models": {"second": "stage_1", "joined": "joined"}}  # fmt: skip
     found = reported(factors, tmp_path / "r", given)
     assert facts(found, "joined")["parts"] == ["base"]
-    assert facts(found, "groups_2")["left_out"] == "stage_1 was left out"
+    assert facts(found, "groups_2")["skipped"] == "stage_1 was left out"
     report = json.loads((found.path / "report.json").read_text())
     assert "second left out: stage stage_1 was not trained" in " ".join(report["notes"])
     assert "second" not in {row["method"] for row in report["results"]}

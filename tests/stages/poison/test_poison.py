@@ -106,7 +106,7 @@ def test_a_batch_has_the_trigger_and_the_donors_text_where_it_is_poisoned_and_no
     stored = np.array(prepared.inputs("image"))
     rows = prepared.rows("train")
     clean = prepared.batch(rows, tasks=["colour"])
-    made = Poisoned(run.attacks["attack"], manifest, prepared)(clean)
+    made = Poisoned(run.spec("attack"), manifest, prepared)(clean)
     ids = prepared.samples["sample"].astype(str).to_numpy()
     donor = dict(zip(manifest.ids, manifest.donors, strict=True))
     number = {name: row for row, name in enumerate(ids)}
@@ -130,7 +130,7 @@ def test_a_batch_has_the_trigger_and_the_donors_text_where_it_is_poisoned_and_no
     assert len(patterns) == 12
     assert len({tuple(one) for one in patterns}) > 6  # places are drawn record by record
     assert (np.array(prepared.inputs("image")) == stored).all()
-    every = Poisoned(run.attacks["attack"], manifest, prepared).triggered(clean)
+    every = Poisoned(run.spec("attack"), manifest, prepared).triggered(clean)
     assert (every.inputs["image"] != clean.inputs["image"]).flatten(1).any(dim=1).all()
     assert torch.equal(every.inputs["caption"], clean.inputs["caption"])
 
@@ -231,7 +231,7 @@ PHRASES = ["a red square, surely", "nothing but red"]
 def test_phrases_of_the_attacker_take_the_place_of_texts(squares, tmp_path):
     made = poisoned(squares, tmp_path / "r", {"phrases": PHRASES})
     prepared = made.prepare(medmcl.open_cohort(squares), ("image", "caption"))
-    laid = Poisoned(made.attacks["attack"], manifest_of(made), prepared)
+    laid = Poisoned(made.spec("attack"), manifest_of(made), prepared)
     adapter = prepared.adapters["caption"]
     asked = [torch.as_tensor(adapter.prepare(one)) for one in PHRASES]
     rows = prepared.rows("train")

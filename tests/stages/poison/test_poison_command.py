@@ -207,7 +207,7 @@ def test_a_run_that_takes_the_manifest_is_the_run_that_drew_it(run, given, place
     assert (done["poisoned"], done["rows"]) == (12, run.checkpoints("attack").done["rows"])
     assert any("stage attack poisons" in line.what for line in run_ledger(given, ["contrast"]))
     cohort = medmcl.open_cohort(place / "cohort")
-    assert load_attack(given, given.attacks["attack"], cohort).fingerprint == own.fingerprint
+    assert load_attack(given, given.spec("attack"), cohort).fingerprint == own.fingerprint
     ready = open_screening(given, cohort, "contrast")
     assert ready.is_poisoned.sum() == 12
 
@@ -229,7 +229,7 @@ def test_the_seed_of_the_patterns_is_that_of_the_manifest(place, drawn, given):
         pixels = one.sides[1].content.pixels
         assert (pixels == before[one.id].sides[1].content.pixels).all()
     prepared = given.prepare(medmcl.open_cohort(place / "cohort"), ("image", "caption"))
-    laid = Poisoned(given.attacks["attack"], Poison.load(part), prepared)
+    laid = Poisoned(given.spec("attack"), Poison.load(part), prepared)
     assert (laid.donor >= 0).sum() == 3
 
 

@@ -507,7 +507,7 @@ def test_a_recipe_that_could_not_select_is_refused_before_training(
 
 def test_a_teacher_that_comes_from_a_stage_which_saw_its_fold_is_refused(run, squares):
     prepared = run.prepare(medmcl.open_cohort(squares), ("image", "caption"))
-    spec, made = run.selections["chosen"], run.stages
+    spec, made = run.spec("chosen"), run.stages
 
     def ask(origin, key="start_from", **first):
         """Rows by teacher; teacher-0 starts from ``origin``, after stages of these settings."""

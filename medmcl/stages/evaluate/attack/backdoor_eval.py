@@ -38,7 +38,8 @@ Logits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 def attack_of(run: Run, spec: AttackSpec) -> PoisonSpec:
     """Give the poison stage that is judged."""
-    return lookup("poison stage", spec.attack or next(iter(run.attacks), "none"), run.attacks)
+    attacks = run.of(PoisonSpec)
+    return lookup("poison stage", spec.attack or next(iter(attacks), "none"), attacks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.poison.run_attack import load_attack
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.run import Run
-from medmcl.stages.stage import named
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +83,7 @@ def _beside(
 
 def _same_attack(wanted: str, other: Run) -> PoisonSpec | None:
     """The poison stage whose manifest has this fingerprint."""
-    for spec in other.attacks.values():
+    for spec in other.of(PoisonSpec).values():
         if load_attack(other, spec).fingerprint == wanted:
             return spec
     return None
@@ -92,7 +91,7 @@ def _same_attack(wanted: str, other: Run) -> PoisonSpec | None:
 
 def _models(own: Asked, other: Run, attack: PoisonSpec) -> dict[str, str]:
     """What another run asks about this attack itself; else stages that are called as here."""
-    given = [one.asked.get("attack") for one in named(other.recipe.stages, EvaluateSpec).values()]
+    given = [one.asked.get("attack") for one in other.of(EvaluateSpec).values()]
     specs = [one for one in given if one is not None and attack_of(other, one).name == attack.name]
     models = (specs[-1] if specs else own.spec).models
     return {label: stage for label, stage in models.items() if stage in other.stages}
