@@ -1,5 +1,7 @@
 """Small counts for tests, and whether two counts hold the same numbers."""
 
+import json
+
 import numpy as np
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
@@ -41,3 +43,11 @@ def numbers(counts):
     words = {name: (one.version, one.tokens) for name, one in counts.vocabularies.items()}
     facts = (counts.units, counts.patients, counts.window, counts.pairing)
     return words, margins, blocks, facts, (counts.min_patients, counts.noise_sd)
+
+
+def edit(folder, change):
+    """Change the manifest of saved counts: ``change`` is called with its values."""
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))

@@ -16,7 +16,7 @@ from medmcl.evaluation.metrics.calibration_metrics import (
     DISTINCT,
     ICI,
 )
-from medmcl.evaluation.metrics.intervals import Interval, Resampler
+from medmcl.evaluation.metrics.intervals import Interval, Resampler, sampler_of
 from medmcl.evaluation.metrics.loess import loess, loess_rows
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, probabilities_of
 from medmcl.evaluation.metrics.proportions import effective_size, wilson
@@ -193,10 +193,8 @@ def calibration(
     y, p = ICI.check((targets, probability))
     y = (y > 0).astype(float)
     check_level(level)
-    codes = np.arange(len(y)) if groups is None else groups
     strata = y if isinstance(strata, str) and strata == "outcome" else strata
-    sampler = Resampler(codes, draws=draws, seed=seed, strata=strata, clusters=clusters)
-    sampler.check_rows(targets=[y])
+    sampler = sampler_of(len(y), groups, draws=draws, seed=seed, strata=strata, clusters=clusters)
     shown = known or {}
     intercept, slope, ratio, ici = (
         shown.get(metric.name) or sampler.sample(metric, (y,), [p]).interval(level)

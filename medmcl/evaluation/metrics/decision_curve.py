@@ -12,7 +12,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics import weighted_binary as kernels
 from medmcl.evaluation.metrics.brief import brief, span
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import Resampler, sampler_of
 from medmcl.evaluation.metrics.metric import (
     Metric,
     NotEstimable,
@@ -235,9 +235,7 @@ def _share_treated(positive: np.ndarray, called: np.ndarray, prevalence: float |
 def _sampler(size: int, groups: Any, draws: int, **settings: Any) -> Resampler | None:
     if draws == 0 and groups is None:
         return None
-    sampler = Resampler(np.arange(size) if groups is None else groups, draws=draws or 1, **settings)
-    sampler.check_rows(targets=[np.empty(size)])
-    return sampler
+    return sampler_of(size, groups, draws=draws or 1, **settings)
 
 
 def _curve(

@@ -388,6 +388,17 @@ def _seeds(predictions: Sequence[Any], name: str) -> Sequence[Any]:
     return [predictions] if plain else predictions
 
 
+def sampler_of(size: int, groups: Any, **settings: Any) -> Resampler:
+    """Draw the subjects of N rows; each row is its own subject without groups.
+
+    Raises:
+        ConfigError: Groups of another length.
+    """
+    sampler = Resampler(np.arange(size) if groups is None else groups, **settings)
+    sampler.check_rows(targets=[np.empty(size)])
+    return sampler
+
+
 def _sampler(outcomes: tuple[Any, ...], groups: Any, *, strata: Any, **settings: Any) -> Resampler:
     if not outcomes or np.ndim(outcomes[0]) == 0:
         raise ConfigError(

@@ -22,6 +22,7 @@ from medmcl.stages.cooccur.merge import refuse_unpaired, round_file
 from medmcl.stages.cooccur.release import (
     open_budget,
     read_bounds,
+    refuse_unbounded,
     refuse_unlisted,
     repeated_rows,
 )
@@ -70,13 +71,7 @@ def start_private(
         )  # fmt: skip
     words = read_vocabularies(vocabulary)
     ordered = {name: bounds[name] for name in words if name in bounds}
-    if set(bounds) != set(words):
-        raise ArtefactError(
-            "every modality needs a clip bound",
-            got=", ".join(bounds),
-            expected=", ".join(words),
-            fix=" ".join(f"--clip {name}=N" for name in words),
-        )
+    refuse_unbounded(bounds, words)
     plan = make_plan(
         words, ordered, epsilon=epsilon, delta=delta, sites=len(sites), honest=honest, window=window
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +104,7 @@ def release_rows(
     if out.exists() and any(out.iterdir()):  # before the budget is charged
         raise ArtefactError("a release is written to a new folder", where=out)
     vocabularies = read_vocabularies(vocabulary)
-    if set(clip) != set(vocabularies):
-        raise ArtefactError(
-            "every modality needs a clip bound",
-            got=", ".join(clip) or "none",
-            expected=", ".join(vocabularies),
-            fix=" ".join(f"--clip {name}=N" for name in vocabularies),
-        )
+    refuse_unbounded(clip, vocabularies)
     kept = open_budget(ledger)
     found = read_rows(rows, vocabularies)
     refuse_other_window(found, window, rows, "name it: --window month, or --window record")
@@ -169,6 +163,17 @@ def read_bounds(pairs: Sequence[str], longest: int) -> dict[str, Bound]:
             raise ConfigError(f"gives {name} twice", where="--clip", got=", ".join(pairs))
         found[name] = int(text) if known else PrivateQuantile(float(share), longest)
     return found
+
+
+def refuse_unbounded(clip: Collection[str], vocabularies: Collection[str]) -> None:
+    """Refuse bounds that are not one of each modality."""
+    if set(clip) != set(vocabularies):
+        raise ArtefactError(
+            "every modality needs a clip bound",
+            got=", ".join(clip) or "none",
+            expected=", ".join(vocabularies),
+            fix=" ".join(f"--clip {name}=N" for name in vocabularies),
+        )
 
 
 def repeated_rows(found: TokenRows) -> list[str]:

@@ -1,6 +1,5 @@
 """Counts survive the folder exactly, and a manifest that lies is refused by name."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
-from small_counts import numbers, some_counts
+from small_counts import edit, numbers, some_counts
 
 from medmcl.cooccurrence.count.counts import Block, Margin, Vocabulary
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
@@ -19,14 +18,6 @@ from medmcl.core.errors import ArtefactError
 @pytest.fixture
 def folder(tmp_path):
     return save_counts(some_counts(), tmp_path / "site")
-
-
-def edit(folder, change):
-    """Change the manifest."""
-    path = folder / "manifest.json"
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
 
 
 def forge(folder, name, change):

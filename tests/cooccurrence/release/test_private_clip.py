@@ -1,10 +1,8 @@
 """A clip bound near the median that is paid for, whatever one patient does."""
 
-import json
-
 import numpy as np
 import pytest
-from small_counts import tables, vocabularies
+from small_counts import edit, tables, vocabularies
 
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest
 from medmcl.cooccurrence.release import private as release_module
@@ -111,9 +109,7 @@ def test_what_a_manifest_says_of_chosen_bounds_is_checked(
     folder = release(ledger, x1 + 1, x2, (PrivateQuantile(), 3)).save(tmp_path / "out")
     load_counts(folder)
     assert read_manifest(folder).release.clip_chosen["codes"].longest == 64
-    values = json.loads((folder / "manifest.json").read_text())
-    values["release"]["clip_chosen"]["codes"].update(change)
-    (folder / "manifest.json").write_text(json.dumps(values))
+    edit(folder, lambda values: values["release"]["clip_chosen"]["codes"].update(change))
     with pytest.raises(ArtefactError, match=message):
         load_counts(folder)
 

@@ -1,6 +1,5 @@
 """Nothing below the threshold leaves, nothing that was left out can be derived, no patients."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from small_counts import numbers, some_counts, tables
+from small_counts import edit, numbers, some_counts, tables
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.counts import Block, Margin
@@ -185,10 +184,7 @@ def test_margins_of_three_modalities_are_sums_of_all_their_cells():
 
 def test_a_higher_threshold_than_was_kept_is_a_lie(tmp_path):
     folder = release_threshold(some_counts(4, n=70), 5).save(tmp_path / "out")
-    path = folder / "manifest.json"
-    values = json.loads(path.read_text())
-    values["min_patients"] = values["release"]["min_patients"] = 11
-    path.write_text(json.dumps(values))
+    edit(folder, lambda v: (v.update(min_patients=11), v["release"].update(min_patients=11)))
     with pytest.raises(ArtefactError, match="fewer pairs than its threshold"):
         load_counts(folder)
 
@@ -249,14 +245,10 @@ def test_a_site_reads_few_patients_of_the_others_off_a_sum_and_the_manifest_says
 
 def test_an_older_folder_says_its_sites_in_the_release_only(tmp_path):
     folder = release_threshold(replace(some_counts(4, n=70), sites=3)).save(tmp_path / "out")
-    path = folder / "manifest.json"
-    values = json.loads(path.read_text())
-    values["sites"] = 2
-    path.write_text(json.dumps(values))
+    edit(folder, lambda values: values.update(sites=2))
     with pytest.raises(ArtefactError, match="truth about: sites"):
         load_counts(folder)
-    del values["sites"], values["checksum"]  # of a time before there were any
-    path.write_text(json.dumps(values))
+    edit(folder, lambda values: (values.pop("sites"), values.pop("checksum")))  # as before any
     assert load_counts(folder).sites == 3
 
 

@@ -16,7 +16,7 @@ from medmcl.evaluation.metrics.calibration_curve import (
     rank_groups,
 )
 from medmcl.evaluation.metrics.decision_curve import incidence_at
-from medmcl.evaluation.metrics.intervals import Interval, Resampler, Sampled
+from medmcl.evaluation.metrics.intervals import Interval, Resampler, Sampled, sampler_of
 from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
 from medmcl.evaluation.metrics.sampled import too_few
 from medmcl.evaluation.metrics.survival.kaplan_meier import outcome_of
@@ -130,9 +130,8 @@ def survival_calibration(
     reason = not_at_horizon(happened, times, _log_hazard(risk), horizon)
     if reason:
         return NotEstimable(reason)
-    codes = np.arange(len(times)) if groups is None else groups
-    sampler = Resampler(codes, draws=draws, seed=seed, strata=strata, clusters=clusters)
-    sampler.check_rows(targets=[times])
+    size = len(times)
+    sampler = sampler_of(size, groups, draws=draws, seed=seed, strata=strata, clusters=clusters)
     at = curve_grid(risk)
     whole = _numbers(happened, times, risk, horizon, at)
     if whole is None:

@@ -9,7 +9,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics.calibration_curve import curve_grid
 from medmcl.evaluation.metrics.decision_curve import incidence_at
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import sampler_of
 from medmcl.evaluation.metrics.loess import loess
 from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
 from medmcl.evaluation.metrics.survival.calibration import (
@@ -117,9 +117,8 @@ def competing_calibration(
     reason = not_at_horizon(codes, followed, risk, horizon)
     if reason:
         return NotEstimable(reason)
-    subjects = np.arange(len(risk)) if groups is None else groups
-    sampler = Resampler(subjects, draws=draws, seed=seed, strata=strata, clusters=clusters)
-    sampler.check_rows(targets=[followed])
+    size = len(risk)
+    sampler = sampler_of(size, groups, draws=draws, seed=seed, strata=strata, clusters=clusters)
     order = np.argsort(risk, kind="stable")
     seen = pseudo_values(codes, followed, horizon)
     at = curve_grid(risk)
