@@ -1,7 +1,10 @@
 """What one stage leaves unlearned, where that is known: one seed of its page in benchmarks/."""
 
 import pytest
-from benchmarks.multistage.multistage.multistage import (
+
+import medmcl.stages.run.pretrain
+from benchmarks.multistage import multistage
+from benchmarks.multistage.multistage import (
     COHORTS,
     CONTROLS,
     FACTORS,
@@ -12,9 +15,6 @@ from benchmarks.multistage.multistage.multistage import (
     run_of,
     scored,
 )
-
-import medmcl.stages.run.pretrain
-from benchmarks.multistage.multistage import multistage
 from medmcl.simulation.kinds import simulate
 
 SMALL_VIT = {**VIT, "options": {"embed_dim": 64, "depth": 1, "num_heads": 4}}

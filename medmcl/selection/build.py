@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import BeforeValidator, Field, PydanticUserError, TypeAdapter
 
+from medmcl.core.errors import ConfigError
 from medmcl.core.lazy import Parts
 from medmcl.selection.settings import ScoreSettings, SelectorSettings
 
@@ -39,8 +40,17 @@ SELECTORS = Parts(
 @cache
 def _by_kind(of_scorers: bool) -> TypeAdapter[Any]:
     """What tells settings by their ``kind``; made once modules of packages can be imported."""
-    kinds: Any = Union[*(SCORERS if of_scorers else SELECTORS).settings.values()]
-    return TypeAdapter(Annotated[kinds, Field(discriminator="kind")])
+    parts = SCORERS if of_scorers else SELECTORS
+    kinds: Any = Union[*parts.settings.values()]
+    try:
+        return TypeAdapter(Annotated[kinds, Field(discriminator="kind")])
+    except PydanticUserError as error:
+        raise ConfigError(
+            "a part of another package cannot be told by its kind",
+            where=f"entry points '{parts.group}'",
+            got=error.message,
+            fix='give its settings `kind: Literal["name"]`, the name that recipes write',
+        ) from None
 
 
 if TYPE_CHECKING:

@@ -27,16 +27,17 @@ from medmcl.selection.duplicates import near_duplicates
 from medmcl.selection.keep import Keep
 from medmcl.selection.rule import follow, written
 from medmcl.selection.settings import TargetSpec
-from medmcl.stages.run.run import Run
+from medmcl.stages.run.run import Run, embed_records, vector_width
 from medmcl.stages.select.notes import MOST_COMPARED, notes_of
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of
-from medmcl.stages.select.teacher_pool import pool_vectors
 from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.train.models import temperature_of
 
 POOL = ".pool-"
 """What the name of a folder with embeddings begins with, until they are scored."""
+BLOCK = 4096
+"""Samples that are encoded between two writes: no more of a pool is held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +164,7 @@ class _Part:
         self.folder, self.device, self.check_interrupt = folder, device, check_interrupt
         self.learner = run.learner(teacher, device)
         self.towers = cast(Towers, self.learner.model)
-        self.pooled = pool_vectors(
-            self.towers, prepared, spec.wanted, rows, folder, device, check_interrupt
-        )
+        self.pooled = {one: self._vectors(prepared, one, rows, folder) for one in spec.wanted}
         self.told: dict[str, Any] = {"rows": len(rows), "scores": {}}
 
     def judged(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -220,9 +219,32 @@ class _Part:
         folder = self.folder / f"target-{name}"
         folder.mkdir()
         self.told[f"target of {name}"] = {"cohort": place.cohort.name, "rows": len(rows)}
-        return pool_vectors(
-            self.towers, place, (side,), rows, folder, self.device, self.check_interrupt
-        )[side]
+        return self._vectors(place, side, rows, folder)
+
+    def _vectors(self, place: Prepared, name: str, rows: np.ndarray, folder: Path) -> np.ndarray:
+        """Embed samples, by number, in the space that the teacher's modalities share.
+
+        Args:
+            place: The cohort.
+            name: The modality; every sample has it.
+            rows: Sample numbers, (M,), M >= 1.
+            folder: Takes ``NAME.npy``; must not hold it yet.
+
+        Returns:
+            (M, D) float32 of unit length, memory-mapped.
+        """
+        path, shape = folder / f"{name}.npy", (len(rows), vector_width(self.towers, name, "pooled"))
+        written = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        records = place.index(name)[rows]
+        for start in range(0, len(rows), BLOCK):
+            self.check_interrupt()
+            at = slice(start, start + BLOCK)
+            written[at] = embed_records(
+                self.towers, place, name, records[at], "pooled", self.device
+            )
+        written.flush()
+        mapped: np.ndarray = np.load(path, mmap_mode="r")
+        return mapped
 
 
 def _chosen(chooser: ChoosesFromPool, pool: ScoredPool, left: Tensor, number: int) -> Tensor:

@@ -648,13 +648,10 @@ def test_a_selection_holds_for_the_stage_that_names_it_and_keep_for_unlabelled_o
     plain = run.stage("contrast").model_copy(update={"selected_by": None})
 
     def drawn(given, **told):
-        setting = SimpleNamespace(
-            seed=0,
-            folder=run.path,
-            checkpoints=run.checkpoints,
-            keep=given and tmp_path / "others.parquet",
-        )
-        left = kept_rows(rows, plain.model_copy(update=told), prepared, setting)
+        keep = given and Keep.load(tmp_path / "others.parquet")
+        own = SimpleNamespace(seed=0, given_keep=keep, artefact=run.artefact)
+        context = SimpleNamespace(run=own)
+        left = kept_rows(rows, plain.model_copy(update=told), prepared, context)
         return set(ids[left])
 
     everyone, chosen = set(ids[rows]), set(keep.kept_ids)

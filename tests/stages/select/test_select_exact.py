@@ -13,7 +13,7 @@ from small_squares import write_squares
 import medmcl
 from medmcl.core.rng import derive_seed, torch_generator
 from medmcl.stages.run.run import vector_width
-from medmcl.stages.select import teacher_pool
+from medmcl.stages.select import pairs
 from medmcl.stages.select.folds import folds_of
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ def made_up(towers, prepared, modality, records, space, device):
 def patched():
     """Encoding as `made_up`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teacher_pool, "embed_records", made_up)
+        patch.setattr(pairs, "embed_records", made_up)
         yield
 
 
