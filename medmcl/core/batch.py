@@ -19,14 +19,14 @@ GROUPS = "negatives/groups"
 """Target (B, 1) that numbers the group of each row, where negatives are of a row's own group."""
 
 
-def taught(modality: str, space: str) -> str:
+def distill_target(modality: str, space: str) -> str:
     """Target under which stands what an earlier stage makes of a modality.
 
     Args:
         modality: Its name.
         space: ``features``, (B, E) or ``pooled``, (B, D).
     """
-    return f"taught/{modality}/{space}"
+    return f"distill_target/{modality}/{space}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -285,7 +285,7 @@ class ModelShape:
         patch: Modality to samples per patch where the encoder cuts a (lead, time) signal.
         tasks: Task name to its targets (header; rows may be empty).
         experts: Experts of a router; 0 where the model has no routers.
-        taught: Modality to the width of the features of the model that it learns from.
+        teacher_widths: Modality to the width of the features of the model that it learns from.
     """
 
     inputs: Mapping[str, InputShape]
@@ -294,7 +294,7 @@ class ModelShape:
     patch: Mapping[str, int] = field(default_factory=dict)
     tasks: Mapping[str, Targets] = field(default_factory=dict)
     experts: int = 0
-    taught: Mapping[str, int] = field(default_factory=dict)
+    teacher_widths: Mapping[str, int] = field(default_factory=dict)
 
 
 class Model(Protocol):

@@ -21,7 +21,7 @@ from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared
 from torch import nn
 from torch.nn import functional
 
-from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape, taught
+from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.core.targets import Targets
@@ -212,7 +212,7 @@ def make_shape(tasks):
         num_tokens=dict.fromkeys(MODALITIES, TOKENS),
         patch=dict.fromkeys(MODALITIES, PATCH),
         tasks=tasks,
-        taught={"ecg": 3, "report": 4},
+        teacher_widths={"ecg": 3, "report": 4},
     )
 
 
@@ -221,7 +221,7 @@ def make_views(presence, tasks, dtype):
     present = {m: torch.tensor(presence[m], dtype=torch.bool, device="cpu") for m in MODALITIES}
     whole, views = present, {}
     lessons = {
-        taught(name, space): torch.randn(ROWS, width, generator=generator, device="cpu")
+        distill_target(name, space): torch.randn(ROWS, width, generator=generator, device="cpu")
         for name, width in (("ecg", 3), ("report", 4))
         for space, width in (("features", width), ("pooled", SHARED))
     }

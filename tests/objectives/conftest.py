@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medmcl.core.batch import Batch, Embeddings, InputShape, taught
+from medmcl.core.batch import Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.router_stats import FIELDS, RouterSums
 from medmcl.core.targets import Targets
@@ -73,7 +73,7 @@ def model_shape(tasks):
         patch={"ecg": 5},
         tasks=tasks,
         experts=4,
-        taught={"ecg": 5, "report": 4},
+        teacher_widths={"ecg": 5, "report": 4},
     )
 
 
@@ -100,8 +100,8 @@ def make_seen(tasks):
         for name, width in (("ecg", 5), ("report", 4)):
             for space, size in (("features", width), ("pooled", SHARED)):
                 x = torch.randn(ROWS, size, generator=lessons, device="cpu")[order]
-                targets[taught(name, space)] = x
-                known[taught(name, space)] = torch.ones_like(x, dtype=torch.bool)
+                targets[distill_target(name, space)] = x
+                known[distill_target(name, space)] = torch.ones_like(x, dtype=torch.bool)
         leaves = {}
 
         def draw(view, field, name, *shape):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medmcl.core.batch import Batch, Embeddings, InputShape, taught
+from medmcl.core.batch import Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.router_stats import FIELDS, RouterSums
 from medmcl.objectives import OBJECTIVES, build_objective
@@ -65,7 +65,7 @@ def views_of(tasks, fill, *, masked):
     torch.manual_seed(0)
     seen = {}
     lessons = {
-        taught(name, space): torch.randn(ROWS, width, device="cpu")
+        distill_target(name, space): torch.randn(ROWS, width, device="cpu")
         for name, width in (("ecg", 5), ("cmr", 4))
         for space, width in (("features", width), ("pooled", SHARED))
     }
@@ -124,7 +124,7 @@ def test_the_content_of_absent_rows_changes_nothing(label, tasks):
         patch=dict.fromkeys(MODALITIES, PATCH),
         tasks=tasks,
         experts=4,
-        taught={"ecg": 5, "cmr": 4},
+        teacher_widths={"ecg": 5, "cmr": 4},
     )
     found = []
     for fill in FILLS.values():

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medmcl.core.batch import Batch, Embeddings, Term, taught
+from medmcl.core.batch import Batch, Embeddings, Term, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.pairwise.contrastive import widen
@@ -38,16 +38,19 @@ class Distil(nn.Module):
 
     def __init__(self, settings: DistilSettings, shape: ModelShape) -> None:
         super().__init__()
-        if not shape.taught:
+        if not shape.teacher_widths:
             raise ConfigError(
                 "the objective distil has nothing to learn from",
                 fix="name an earlier stage that has the same modalities: `teacher: joined`",
             )
         self.settings = settings
         self.views: tuple[str, ...] = (settings.view,)
-        self.names = tuple(shape.taught)
+        self.names = tuple(shape.teacher_widths)
         self.maps = nn.ModuleDict(
-            {name: nn.Linear(shape.widths[name], width) for name, width in shape.taught.items()}
+            {
+                name: nn.Linear(shape.widths[name], width)
+                for name, width in shape.teacher_widths.items()
+            }
         )
         ends = [(a, b) for n, a in enumerate(self.names) for b in self.names[n:]]
         vectors = [f"distil/{name}/vectors" for name in self.names if settings.vectors]
@@ -64,7 +67,7 @@ class Distil(nn.Module):
             rows = self._rows(embeddings, batch, name, "features")
             if len(rows) >= 2:
                 own = self.maps[name](embeddings.features[name][rows])
-                value = unexplained(own, batch.targets[taught(name, "features")][rows])
+                value = unexplained(own, batch.targets[distill_target(name, "features")][rows])
                 charged[f"distil/{name}/vectors"] = (value, len(rows), self.settings.vectors)
         for a, b in self.pairs if self.settings.relations else ():
             first, second = (self._rows(embeddings, batch, name, "pooled") for name in (a, b))
@@ -72,8 +75,8 @@ class Distil(nn.Module):
                 value = relations(
                     embeddings.pooled[a][first],
                     embeddings.pooled[b][second],
-                    batch.targets[taught(a, "pooled")][first],
-                    batch.targets[taught(b, "pooled")][second],
+                    batch.targets[distill_target(a, "pooled")][first],
+                    batch.targets[distill_target(b, "pooled")][second],
                 )
                 weight = self.settings.relations
                 charged[_relation(a, b)] = (value, len(first), weight)
@@ -84,7 +87,7 @@ class Distil(nn.Module):
         }
 
     def _rows(self, embeddings: Embeddings, batch: Batch, name: str, space: str) -> Tensor:
-        known = batch.known[taught(name, space)][:, 0]
+        known = batch.known[distill_target(name, space)][:, 0]
         return (embeddings.batch.present[name] & known).nonzero().squeeze(1)
 
 
@@ -92,7 +95,7 @@ def _relation(a: str, b: str) -> str:
     return f"distil/{a}/relations" if a == b else f"distil/{a}~{b}/relations"
 
 
-def unexplained(own: Tensor, taught_: Tensor) -> Tensor:
+def unexplained(own: Tensor, teacher: Tensor) -> Tensor:
     """Give the squared distance to the teacher's features, whose variance over train rows is 1.
 
     The variance in the batch would not do: records of which the teacher says the same, such
@@ -100,29 +103,29 @@ def unexplained(own: Tensor, taught_: Tensor) -> Tensor:
 
     Args:
         own: What the student says, (B, E).
-        taught_: What the teacher says, (B, E), scaled so that the variances of its columns over
+        teacher: What the teacher says, (B, E), scaled so that the variances of its columns over
             train rows sum to 1.
 
     Returns:
         Scalar, lower is better; 0 = equal, 1 = no better than the mean of train rows.
     """
     own = widen(own)
-    return (own - taught_.to(own.dtype)).square().sum(dim=1).mean()
+    return (own - teacher.to(own.dtype)).square().sum(dim=1).mean()
 
 
-def relations(a: Tensor, b: Tensor, taught_a: Tensor, taught_b: Tensor) -> Tensor:
+def relations(a: Tensor, b: Tensor, teacher_a: Tensor, teacher_b: Tensor) -> Tensor:
     """Give the mean squared difference between the student's cosines and the teacher's.
 
     Args:
         a: Student, unit points of one modality, (N, D).
         b: Student, of the same or another modality, (M, D).
-        taught_a: Teacher, (N, F).
-        taught_b: Teacher, (M, F).
+        teacher_a: Teacher, (N, F).
+        teacher_b: Teacher, (M, F).
 
     Returns:
         Scalar, lower is better; 0 = every two rows are as alike as the teacher has them.
     """
     a, b = widen(a), widen(b)
     with torch.autocast(a.device.type, enabled=False):
-        theirs = taught_a.to(a.dtype) @ taught_b.to(a.dtype).T
+        theirs = teacher_a.to(a.dtype) @ teacher_b.to(a.dtype).T
         return torch.mean((a @ b.T - theirs) ** 2)

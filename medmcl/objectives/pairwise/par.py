@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medmcl.core.batch import Batch, Embeddings, Term, taught
+from medmcl.core.batch import Batch, Embeddings, Term, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.pairwise.contrastive import widen
@@ -36,14 +36,14 @@ class Par(nn.Module):
 
     def __init__(self, settings: ParSettings, shape: ModelShape) -> None:
         super().__init__()
-        if not shape.taught:
+        if not shape.teacher_widths:
             raise ConfigError(
                 "the objective par has nothing to depart from",
                 fix="name the poisoned stage as teacher: `teacher: victim`",
             )
         self.settings = settings
         self.views: tuple[str, ...] = (settings.view,)
-        self.names = tuple(shape.taught)
+        self.names = tuple(shape.teacher_widths)
         self.terms: tuple[str, ...] = tuple(f"par/{name}" for name in self.names)
 
     def forward(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]:
@@ -52,12 +52,12 @@ class Par(nn.Module):
         found = {}
         for name in self.names:
             require_pooled(embeddings, name, self.settings.view)
-            known = batch.known[taught(name, "pooled")][:, 0]
+            known = batch.known[distill_target(name, "pooled")][:, 0]
             rows = (embeddings.batch.present[name] & known).nonzero().squeeze(1)
             if len(rows) >= 2:
                 far = departure(
                     embeddings.pooled[name][rows],
-                    batch.targets[taught(name, "pooled")][rows],
+                    batch.targets[distill_target(name, "pooled")][rows],
                     self.settings.threshold,
                 )
                 found[f"par/{name}"] = Term(-far, len(rows), 0.5)

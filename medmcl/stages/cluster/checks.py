@@ -107,18 +107,18 @@ def refuse_sources(spec: TrainSpec, made: Made, clustered: Clustered) -> None:
             expected=", ".join(clustered) or "a cluster stage before it, or `columns: [site]`",
         )
     models = {one.kind: OBJECTIVES.settings.get(one.kind) for one in spec.objectives.values()}
-    taught = [
+    from_teacher = [
         kind for kind, one in models.items() if isinstance(one, LearnsFromTeacher) and one.is_taught
     ]
     if spec.teacher is None:
-        if taught:
+        if from_teacher:
             raise ConfigError(
-                f"the objective {', '.join(sorted(taught))} has nothing to learn from",
+                f"the objective {', '.join(sorted(from_teacher))} has nothing to learn from",
                 where=where,
                 fix=f"name an earlier stage: --set stages.{spec.name}.teacher=NAME",
             )
         return
-    if not taught:
+    if not from_teacher:
         raise ConfigError(
             "has a teacher, and no objective that learns from it",
             where=f"{where}, teacher",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from medmcl.core.batch import taught
+from medmcl.core.batch import distill_target
 from medmcl.core.errors import MedmclError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.stage import Context
@@ -68,7 +68,7 @@ def teacher_embeddings(spec: TrainSpec, prepared: Prepared, context: Context) ->
                 vectors = vectors / _deviation(vectors[train], spec, name)
             full = np.zeros((len(known), vectors.shape[1]), dtype=np.float32)
             full[rows] = vectors
-            found[taught(name, space)] = (full, known)
+            found[distill_target(name, space)] = (full, known)
     return found
 
 

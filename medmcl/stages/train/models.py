@@ -59,7 +59,7 @@ def build_learner(
     shapes: Mapping[str, InputShape],
     tasks: Mapping[str, Targets],
     seed: int,
-    taught: Mapping[str, int] | None = None,
+    teacher_widths: Mapping[str, int] | None = None,
 ) -> Learner:
     """Build towers and objectives of a stage; objectives are seeded by stage and label.
 
@@ -69,10 +69,10 @@ def build_learner(
         shapes: Modality to the shape of its input.
         tasks: Tasks whose labels it learns.
         seed: Of the run.
-        taught: Modality to the width of the features of the stage that it learns from.
+        teacher_widths: Modality to the width of the features of the stage that it learns from.
     """
     towers = spec.build(recipe, shapes, seed)
-    shape = replace(towers.shape(shapes, tasks), taught=dict(taught or {}))
+    shape = replace(towers.shape(shapes, tasks), teacher_widths=dict(teacher_widths or {}))
     objectives, weights = {}, {}
     for label, objective in spec.objectives.items():
         torch.manual_seed(derive_seed(seed, "objective", spec.name, label))

@@ -243,8 +243,8 @@ class TrainSpec(TowersSpec):
 
     @override
     def goes_on_from(self) -> list[str]:
-        taught = [] if self.teacher is None else [self.teacher]
-        return [*self.start_from.values(), *self.vectors.values(), *taught]
+        teacher = [] if self.teacher is None else [self.teacher]
+        return [*self.start_from.values(), *self.vectors.values(), *teacher]
 
     @override
     def sources(self) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medmcl.core.batch import Batch, Embeddings, InputShape, taught
+from medmcl.core.batch import Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives import build_objective
@@ -14,7 +14,7 @@ ROWS = 9
 SHAPE = ModelShape(
     inputs={n: InputShape(kind="tabular", shape=(6,)) for n in "xy"},
     widths={"x": 6, "y": 6},
-    taught={"x": 5, "y": 4},
+    teacher_widths={"x": 5, "y": 4},
 )
 
 
@@ -25,8 +25,8 @@ def seen(present=None, known=None, seed=0):
         return torch.randn(ROWS, width, generator=generator, device="cpu")
 
     everyone = torch.ones(ROWS, dtype=torch.bool, device="cpu")
-    lessons = {taught(n, "features"): draw(w) for n, w in SHAPE.taught.items()}
-    lessons |= {taught(n, "pooled"): functional.normalize(draw(7), dim=1) for n in "xy"}
+    lessons = {distill_target(n, "features"): draw(w) for n, w in SHAPE.teacher_widths.items()}
+    lessons |= {distill_target(n, "pooled"): functional.normalize(draw(7), dim=1) for n in "xy"}
     known = everyone if known is None else known
     batch = Batch(
         ids=torch.arange(ROWS, device="cpu"),
@@ -45,7 +45,7 @@ def seen(present=None, known=None, seed=0):
 def test_relations_by_slow_loops():
     embeddings = seen()
     a, b = embeddings.pooled["x"], embeddings.pooled["y"]
-    p, q = (embeddings.batch.targets[taught(n, "pooled")] for n in "xy")
+    p, q = (embeddings.batch.targets[distill_target(n, "pooled")] for n in "xy")
     total = 0.0
     for i in range(ROWS):
         for j in range(ROWS):
@@ -82,7 +82,7 @@ def test_the_terms_are_means_by_weight_over_rows_that_are_there_and_known():
     rows = [1, 2, 3, 5, 6, 8]
     wanted = unexplained(
         objective.maps["y"](embeddings.features["y"][rows]),
-        embeddings.batch.targets[taught("y", "features")][rows],
+        embeddings.batch.targets[distill_target("y", "features")][rows],
     )
     assert terms["distil/y/vectors"].value.item() == pytest.approx(wanted.item(), abs=1e-6)
 

@@ -5,7 +5,7 @@ import torch
 from golden_numbers import case, golden
 from torch.nn import functional
 
-from medmcl.core.batch import Batch, Embeddings, InputShape, taught
+from medmcl.core.batch import Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives import build_objective, info_nce
@@ -14,7 +14,7 @@ from medmcl.objectives.pairwise.par import departure
 SHAPE = ModelShape(
     inputs={n: InputShape(kind="tabular", shape=(6,)) for n in "xy"},
     widths={"x": 6, "y": 6},
-    taught={"x": 6, "y": 6},
+    teacher_widths={"x": 6, "y": 6},
 )
 
 
@@ -46,7 +46,7 @@ def seen():
     def unit():
         return functional.normalize(torch.randn(5, 3, generator=generator, device="cpu"), dim=1)
 
-    lessons = {taught(n, "pooled"): unit() for n in "xy"}
+    lessons = {distill_target(n, "pooled"): unit() for n in "xy"}
     known = torch.tensor([1, 1, 1, 1, 0], dtype=torch.bool, device="cpu")[:, None]
     batch = Batch(
         ids=torch.arange(5, device="cpu"),
@@ -65,7 +65,7 @@ def test_rows_that_are_there_and_known_depart_by_half():
     terms = objective({"augmented": embeddings}, embeddings.batch)
     assert [(t.count, t.weight) for t in terms.values()] == [(3, 0.5), (4, 0.5)]
     for name, rows in (("x", [0, 1, 3]), ("y", [0, 1, 2, 3])):
-        own, ref = embeddings.pooled[name], embeddings.batch.targets[taught(name, "pooled")]
+        own, ref = embeddings.pooled[name], embeddings.batch.targets[distill_target(name, "pooled")]
         slow = sum(float((own[r] - ref[r]).square().sum()) for r in rows) / len(rows)
         wanted = -slow if slow <= 2.15 else 0.0
         assert terms[f"par/{name}"].value.item() == pytest.approx(wanted, abs=1e-6)

@@ -12,7 +12,7 @@ from begun_runs import context_in
 import medmcl
 import medmcl.stages.cluster.cluster
 import medmcl.stages.run.pretrain
-from medmcl.core.batch import taught
+from medmcl.core.batch import distill_target
 from medmcl.data.loading.samplers import UniformSampler
 from medmcl.engine.signals import StopRequest
 from medmcl.grouping import Groups
@@ -221,7 +221,7 @@ def test_every_row_is_taught_what_the_teacher_makes_of_that_row(run, lacking, tm
     subjects = prepared.samples["subject"].astype(str)
     split = split_of(lacking)
     for name in NAMES:
-        values, known = lessons[taught(name, space)][:2]
+        values, known = lessons[distill_target(name, space)][:2]
         wanted = embedded(run, lacking, name, "base", space)
         wanted = wanted[split[wanted.index] != "held_out"]
         assert set(subjects[known[:, 0]]) == set(wanted.index)
