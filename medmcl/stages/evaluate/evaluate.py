@@ -403,15 +403,8 @@ def run_evaluate(
             everyone = counted(len(np.unique(prepared.subjects)), "person", "people")
             record.say(f"{spec.name}: {have:,} of {everyone} have a vector of '{name}'")
         scene.scoring = TaskScoring(
-            spec=spec,
-            run=run,
-            prepared=prepared,
+            scene=scene,
             sources=sources,
-            device=device,
-            seed=seed,
-            notes=evaluation.notes,
-            groups=scene.groups,
-            sites=sites,
             frozen=tuple(frozen),
             seen=seen_by_any(run, prepared, theirs | _by_vector(spec, run, sources, prepared)),
             refitted=None
@@ -550,7 +543,8 @@ def _score_tasks(
     keep_probes: bool,
 ) -> None:
     """Score every task, and keep the probes in the run if asked to."""
-    spec, run, prepared, sources = scoring.spec, scoring.run, scoring.prepared, scoring.sources
+    spec, run, prepared = scoring.scene.spec, scoring.scene.run, scoring.scene.prepared
+    sources = scoring.sources
     evaluation.notes += sources.notes
     evaluation.gaps = ["samples that lack an input of any method are not scored", *sources.gaps]
     learned = () if spec.probe is None else spec.probe.models.values()

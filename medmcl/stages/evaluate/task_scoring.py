@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +12,6 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.tasks.metrics import Thresholds
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.protocol.folds import CrossValidation, tested
@@ -22,7 +21,7 @@ from medmcl.evaluation.protocol.subsets import label_subset
 from medmcl.stages.evaluate.methods import Sources
 from medmcl.stages.evaluate.refit_all import Refitted
 from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes
-from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.predict.saved import load_prediction
 from medmcl.stages.run.features import predict
 from medmcl.stages.run.leaky_columns import leaky_by_task
@@ -33,7 +32,7 @@ from medmcl.stages.run.study import is_another
 from medmcl.stages.train.spec import fill
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 ProbeMode = Literal["auto", "frozen", "refit"]
 ALONE = (
@@ -76,43 +75,24 @@ class TaskScoring:
     """Scores the tasks of a cohort, all in one way.
 
     Attributes:
-        spec: The evaluate stage.
-        run: The run.
-        prepared: The cohort as the run prepares it.
+        scene: What is scored: the run, the cohort, the stage, the notes.
         sources: Features of every method.
-        device: Where to run.
-        seed: Seed of label subsets and bootstrap.
-        notes: What a reader must know; added to.
-        groups: Attribute to the group of each sample.
-        sites: Site of each sample, where sites are drawn or folds are of sites; None otherwise.
         frozen: Kept probes to apply instead of fitting any.
         seen: Samples of people that the run has seen, (N,) bool; None = unknown.
         heads: Fine-tuned model to the survival curves it gave the last task.
         refitted: What was trained anew in each fold, where every stage is.
     """
 
-    spec: EvaluateSpec
-    run: Run
-    prepared: Prepared
+    scene: RunScene
     sources: Sources
-    device: torch.device
-    seed: int
-    notes: list[str]
-    groups: Mapping[str, np.ndarray]
-    sites: np.ndarray | None = None
     frozen: tuple[SavedProbe, ...] = ()
     seen: np.ndarray | None = None
     heads: dict[str, object] = field(default_factory=dict)
     refitted: Refitted | None = None
 
-    @property
-    def is_outside(self) -> bool:
-        """Whether the cohort is another than the run's own."""
-        return is_another(self.run, self.prepared.cohort)
-
     def score(self, task: str) -> TaskEvaluation:
         """Score one task."""
-        spec, prepared = self.spec, self.prepared
+        spec, prepared = self.scene.spec, self.scene.prepared
         targets = prepared.tasks(task)
         kept = [one for one in self.frozen if one.task == task]
         usable = [one for one in kept if one.fits(targets)]
@@ -120,7 +100,7 @@ class TaskScoring:
             targets, splits = self._outside(targets)
             if not usable:
                 why = "asks for another kind, columns or unit" if kept else "has no kept probe"
-                self.notes.append(f"{task}: {why}; --probe refit fits one on this cohort")
+                self.scene.notes.append(f"{task}: {why}; --probe refit fits one on this cohort")
         else:
             splits = prepared.splits if self.refitted is not None else self._unseen()
             if spec.folds is not None and self._declares_its_split:
@@ -132,7 +112,7 @@ class TaskScoring:
         elif self._has_labels(targets):
             methods.update(self.methods(targets))
         else:
-            self.notes.append(
+            self.scene.notes.append(
                 f"{task}: the cohort has no labelled train subjects, so no probe can be fitted on "
                 "it; only fine-tuned stages were scored"
             )
@@ -152,42 +132,44 @@ class TaskScoring:
             prepared.subjects,
             fractions=spec.label_fractions,
             draws=spec.draws,
-            seed=self.seed,
+            seed=self.scene.seed,
             bootstrap_draws=spec.bootstrap_draws,
             level=spec.level,
             present={k: v for k, v in self.sources.present.items() if k in used or not self.frozen},
             predictions=predictions,
             cross_validation=None if self.frozen else self.cross_validation(),
-            groups=self.groups,
+            groups=self.scene.groups,
             thresholds=_kept_thresholds(usable) if self.frozen else None,
             resample=spec.resample,
-            sites=self.sites,
+            sites=self.scene.sites,
             shown=[name for name in used if name not in self.sources.others],
-            patterns=self.groups.get("modalities") if self.sources.fused else None,
+            patterns=self.scene.groups.get("modalities") if self.sources.fused else None,
         )
 
     def _outside(self, targets: Targets) -> tuple[Targets, np.ndarray]:
         """Choose the rows to score: held_out, or everybody; not who the run learned from."""
         known = targets.known.any(axis=1)
-        splits, notes = outside_splits(self.run, self.prepared, np.asarray(known))
+        splits, notes = outside_splits(self.scene.run, self.scene.prepared, np.asarray(known))
         for note in notes:
-            self.say(note)
+            self.scene.say(note)
         if self.seen is not None and (self.seen & (splits == "held_out")).any():
-            people = len(np.unique(self.prepared.subjects[self.seen & (splits == "held_out")]))
-            self.say(f"{counted(people, 'subject')} {SEEN}")
+            people = len(
+                np.unique(self.scene.prepared.subjects[self.seen & (splits == "held_out")])
+            )
+            self.scene.say(f"{counted(people, 'subject')} {SEEN}")
             splits = np.where(self.seen, "not scored", splits)
         return replace(targets, sides=None), splits
 
     def _unseen(self) -> np.ndarray:
         """Give the split of each sample, ``not scored`` of people that the run has seen. (N,)."""
-        splits = self.prepared.splits.copy()
+        splits = self.scene.prepared.splits.copy()
         if self.seen is None:
-            self.say("whether the run learned from people who are scored here is unknown")
+            self.scene.say("whether the run learned from people who are scored here is unknown")
             return splits
         lost = self.seen & (splits == "held_out")
         if lost.any():
-            people = counted(len(np.unique(self.prepared.subjects[lost])), "held-out subject")
-            self.say(f"{people} {SEEN}")
+            people = counted(len(np.unique(self.scene.prepared.subjects[lost])), "held-out subject")
+            self.scene.say(f"{people} {SEEN}")
             splits[lost] = "not scored"
         return splits
 
@@ -197,7 +179,7 @@ class TaskScoring:
         Raises:
             ConfigError: The cohort's own split leaves nobody to score.
         """
-        spec, splits = self.spec, self.prepared.splits
+        spec, splits = self.scene.spec, self.scene.prepared.splits
         if spec.folds is None:
             return None
         folds, repeats = spec.folds_and_repeats
@@ -207,7 +189,7 @@ class TaskScoring:
             return CrossValidation(folds=folds, repeats=repeats, refit="all", unseen=unseen,
                                    by=spec.fold_by, plan=plan)  # fmt: skip
         seen = np.isin(splits, ("train", "tuning")) if self.seen is None else self.seen
-        unseen = ~seen if self.run.trains else np.ones(len(splits), dtype=bool)
+        unseen = ~seen if self.scene.run.trains else np.ones(len(splits), dtype=bool)
         if self._declares_its_split:
             unseen &= splits != "held_out"
             if not unseen.any():
@@ -225,13 +207,13 @@ class TaskScoring:
             refit="probe",
             unseen=unseen,
             by=spec.fold_by,
-            sites=self.sites,
-            seed=self.seed,
+            sites=self.scene.sites,
+            seed=self.scene.seed,
         )
 
     @property
     def _declares_its_split(self) -> bool:
-        return self.prepared.cohort.spec.keys.subjects.split.random is None
+        return self.scene.prepared.cohort.spec.keys.subjects.split.random is None
 
     def methods(
         self, targets: Targets, change: Callable[[Sources], Sources] = lambda sources: sources
@@ -242,27 +224,22 @@ class TaskScoring:
             targets: The task.
             change: Takes features away that are not asked for.
         """
-        found = change(self.sources).methods(targets, self.spec.protocol)
+        found = change(self.sources).methods(targets, self.scene.spec.protocol)
         if self.refitted is None:
             return found
         runs = self.refitted.runs
-        each = [change(one.sources).methods(targets, self.spec.protocol) for one in runs]
+        each = [change(one.sources).methods(targets, self.scene.spec.protocol) for one in runs]
         return self.refitted.anew(found, each)
 
-    def say(self, note: str) -> None:
-        """Add a note, once."""
-        if note not in self.notes:
-            self.notes.append(note)
-
     def _has_labels(self, targets: Targets) -> bool:
-        labelled = targets.known.any(axis=1) & (self.prepared.splits == "train")
-        return len(np.unique(self.prepared.subjects[labelled])) >= 2
+        labelled = targets.known.any(axis=1) & (self.scene.prepared.splits == "train")
+        return len(np.unique(self.scene.prepared.subjects[labelled])) >= 2
 
     def _apply(self, probes: list[SavedProbe], targets: Targets) -> dict[str, Given]:
         """Predictions of the kept probes of a task, by method."""
         methods = self.sources.methods(targets, "linear_probe")
         every = np.arange(len(targets.values))
-        rivals = load_prediction(self.run).rivals
+        rivals = load_prediction(self.scene.run).rivals
         found: dict[str, Given] = {}
         lost = []
         for probe in probes:
@@ -272,7 +249,7 @@ class TaskScoring:
             method = methods[probe.method]
             rival = rivals.get((probe.task, probe.method))
             if rival is not None and targets.competing is None:
-                self.say(f"{targets.name}: {ALONE}")
+                self.scene.say(f"{targets.name}: {ALONE}")
                 rival = None
             others = [(one, probe.predict(one.features(every), rival)) for one in method.variants]
             given = probe.predict(np.asarray(method.features), rival)
@@ -280,12 +257,12 @@ class TaskScoring:
             found[probe.method] = replace(given, variants=tuple(others), told=told)
         unkept = [name for name in self.sources.embeddings if name not in found]
         if unkept:
-            self.say(
+            self.scene.say(
                 f"{targets.name}: no probe of {', '.join(unkept)} is kept in the run, so it is not "
                 "scored; --probe refit fits one on this cohort"
             )
         if lost:
-            self.say(f"kept probes without their features here: {', '.join(lost)}")
+            self.scene.say(f"kept probes without their features here: {', '.join(lost)}")
         return found
 
     def _finetuned(
@@ -295,45 +272,51 @@ class TaskScoring:
         found: dict[tuple[str, float], Given] = {}
         self.heads.clear()
         scored = np.flatnonzero(splits == "held_out")
-        for label, pattern in self.spec.finetuned.items():
-            for fraction in self.spec.label_fractions:
+        for label, pattern in self.scene.spec.finetuned.items():
+            for fraction in self.scene.spec.label_fractions:
                 stage = fill(pattern, {"task": task, "label_fraction": fraction})
-                if stage in self.run.stages and not self.run.skipped(stage):
+                if stage in self.scene.run.stages and not self.scene.run.skipped(stage):
                     given = self._stage(stage, label, targets, scored, fraction)
                     found[label, fraction] = given
                     if fraction == max(key[1] for key in found if key[0] == label):
                         self.heads[label] = given.survival
             if not any(key[0] == label for key in found):
-                self.notes.append(f"{task}: the run has no '{label}' stage for it")
+                self.scene.notes.append(f"{task}: the run has no '{label}' stage for it")
         return dict(found.items())
 
     def _told(self, stage: str, task: str) -> tuple[str, ...]:
         """Name what could have named the outcome to a fine-tuned stage."""
-        towers = self.run.stage(stage).towers
-        return leaky_by_task(self.run, stage, towers, self.prepared).get(task, ())
+        towers = self.scene.run.stage(stage).towers
+        return leaky_by_task(self.scene.run, stage, towers, self.scene.prepared).get(task, ())
 
     def _stage(
         self, stage: str, label: str, targets: Targets, scored: np.ndarray, fraction: float
     ) -> Given:
-        towers = self.run.stage(stage).towers
-        has = np.logical_and.reduce([self.prepared.present[name] for name in towers])
-        train = np.flatnonzero((self.prepared.splits == "train") & targets.known.any(axis=1) & has)
+        towers = self.scene.run.stage(stage).towers
+        has = np.logical_and.reduce([self.scene.prepared.present[name] for name in towers])
+        train = np.flatnonzero(
+            (self.scene.prepared.splits == "train") & targets.known.any(axis=1) & has
+        )
         ledger = tuple(
             replace(line, method=label) if line.labels else line
-            for line in run_ledger(self.run, [stage])
+            for line in run_ledger(self.scene.run, [stage])
         )
         counts, told = None, self._told(stage, targets.name)
-        if not self.is_outside:
-            people = self.prepared.subjects
-            train = label_subset(targets, people, train, fraction, seed=self.run.seed)
-            tuning = np.flatnonzero((self.prepared.splits == "tuning") & targets.known.any(axis=1))
+        if not self.scene.is_outside:
+            people = self.scene.prepared.subjects
+            train = label_subset(targets, people, train, fraction, seed=self.scene.run.seed)
+            tuning = np.flatnonzero(
+                (self.scene.prepared.splits == "tuning") & targets.known.any(axis=1)
+            )
             counts = LabelCounts.of(targets, people, train, tuning[has[tuning]])
-            trained = self.run.facts(stage).get("subjects", counts.subjects)
+            trained = self.scene.run.facts(stage).get("subjects", counts.subjects)
             if trained != counts.subjects:  # a subset, a selection, another draw
                 counts = replace(counts, subjects=int(trained), events={})
         wants = targets.kind == "survival" and not self.frozen and len(train) > 0
         rows = np.union1d(scored, train) if wants else scored
-        values = predict(self.run, stage, self.prepared, targets, self.device, rows, scored)
+        values = predict(
+            self.scene.run, stage, self.scene.prepared, targets, self.scene.device, rows, scored
+        )
         if not wants:
             return Given(
                 values=values, protocol="fine_tune", fitted=ledger, counts=counts, told=told

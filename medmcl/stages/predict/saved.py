@@ -73,7 +73,8 @@ class KeptPrediction:
 
     def add_reach(self, scoring: TaskScoring) -> None:
         """Learn where the train people lie, in every embedding and in the covariates."""
-        spec, prepared, sources = scoring.spec, scoring.prepared, scoring.sources
+        scene, sources = scoring.scene, scoring.sources
+        spec, prepared = scene.spec, scene.prepared
         people, splits = prepared.subjects, prepared.splits
         train, tuning = splits == "train", splits == "tuning"
         if spec.probe is not None:
@@ -85,17 +86,15 @@ class KeptPrediction:
                 for name, x in vectors.items():
                     has = sources.present[method] if several is None else several.present[name]
                     rows = np.flatnonzero(train & has), np.flatnonzero(tuning & has)
-                    found = EmbeddingReach.learn(x, *rows, people, rate=rate, seed=scoring.seed)
+                    found = EmbeddingReach.learn(x, *rows, people, rate=rate, seed=scene.seed)
                     if found is not None:
                         self.reach[method, name] = found
-                    self._add_ranges(name, prepared, scoring.seed)
+                    self._add_ranges(name, prepared, scene.seed)
         covariates = sources.covariates
         if covariates is not None and spec.covariates is not None:
             both = np.flatnonzero((train | tuning) & covariates.present)
             cells = covariates.cells
-            ranges = ColumnReach.learn(
-                cells.numbers, cells.columns, both, people, seed=scoring.seed
-            )
+            ranges = ColumnReach.learn(cells.numbers, cells.columns, both, people, seed=scene.seed)
             if ranges is not None:
                 self.reach[COLUMNS, spec.covariates] = ranges
 

@@ -23,7 +23,7 @@ from medmcl.evaluation.aspects.confounders.names import confounder_names
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.contract import Model
 from medmcl.evaluation.protocol.results import load_results
-from medmcl.evaluation.protocol.sample_groups import sample_groups, sample_numbers, sample_sites
+from medmcl.evaluation.protocol.sample_groups import sample_numbers, sample_sites
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.methods import Sources
 from medmcl.stages.evaluate.scene import RunScene
@@ -67,10 +67,10 @@ def write_clinic(folder, n=N, **changed):
     return open_cohort(folder)
 
 
-def scoring_of(
+def scene_of(
     cohort, tmp_path, embeddings, confounders, *, own=True, frozen=(), seen=None, **settings
 ):
-    """The scoring of an evaluate stage with made embeddings, {name: (N, E)}."""
+    """The scene of an evaluate stage with made embeddings, {name: (N, E)}."""
     prepared = prepare(cohort, {"labs": {}}, cache=tmp_path / "cache", splits="all")
     models = dict.fromkeys(embeddings, "stage")
     spec = EvaluateSpec(
@@ -84,25 +84,22 @@ def scoring_of(
         config={"cohort": cohort.name if own else "x", "cohort_fingerprint": home}, trains=True
     )
     wants_sites = "site" in (spec.fold_by, spec.resample)
-    return TaskScoring(
-        spec=spec, run=run, prepared=prepared, sources=sources, device=None, seed=0, notes=[],
-        groups=sample_groups(cohort, prepared.present), frozen=frozen,
-        sites=sample_sites(cohort) if wants_sites else None,
-        seen=None if seen is None else seen > 0,
+    scene = RunScene(
+        spec=spec, run=run, prepared=prepared, device=None, seed=0, notes=[],
+        sites=sample_sites(cohort) if wants_sites else None, is_frozen=bool(frozen),
     )  # fmt: skip
+    scene.scoring = TaskScoring(
+        scene=scene, sources=sources, frozen=frozen, seen=None if seen is None else seen > 0
+    )
+    return scene
 
 
 def asked(*args, **settings):
-    scoring = scoring_of(*args, **settings)
-    said = []
-    scene = RunScene(
-        spec=scoring.spec, run=scoring.run, prepared=scoring.prepared, device=None, seed=0,
-        notes=scoring.notes, sites=scoring.sites, is_frozen=bool(scoring.frozen),
-        tell=said.append, scoring=scoring,
-    )  # fmt: skip
-    found = {one.name: one for one in ask_confounders(scoring.spec.asked["confounders"], scene)}
-    assert said == [f"confounder {name}" for name in found] or scoring.notes
-    return found, scoring
+    scene, said = scene_of(*args, **settings), []
+    scene.tell = said.append
+    found = {one.name: one for one in ask_confounders(scene.spec.asked["confounders"], scene)}
+    assert said == [f"confounder {name}" for name in found] or scene.notes
+    return found, scene
 
 
 def told(cohort):
@@ -117,7 +114,7 @@ def told(cohort):
 
 def test_what_an_embedding_holds_is_told_and_what_was_removed_is_not(tmp_path):
     cohort = write_clinic(tmp_path)
-    found, scoring = asked(cohort, tmp_path, told(cohort), ("site", "sex", "age"))
+    found, scene = asked(cohort, tmp_path, told(cohort), ("site", "sex", "age"))
     assert list(found) == ["site", "sex", "age"]
     site, age = found["site"], found["age"]
     assert (site.kind, site.classes, age.kind) == ("multiclass", 3, "regression")
@@ -136,10 +133,10 @@ def test_what_an_embedding_holds_is_told_and_what_was_removed_is_not(tmp_path):
     )
     assert gone.low > 0.3
     assert {row.split for one in found.values() for row in one.rows} == {"held_out"}
-    held = int((scoring.prepared.splits == "held_out").sum())
+    held = int((scene.prepared.splits == "held_out").sum())
     assert {row.n for row in site.rows} == {held}
     assert {row.direction for one in found.values() for row in one.rows} == {"chance"}
-    assert scoring.notes == []
+    assert scene.notes == []
 
 
 def test_probes_are_fitted_on_train_and_chosen_on_tuning_alone(tmp_path, monkeypatch):
@@ -152,8 +149,8 @@ def test_probes_are_fitted_on_train_and_chosen_on_tuning_alone(tmp_path, monkeyp
         return plain(features, targets, train, tuning, **more)
 
     monkeypatch.setitem(MODELS, "linear_probe", Model(fit=spy))
-    found, scoring = asked(cohort, tmp_path, told(cohort), ("site", "age"))
-    splits = scoring.prepared.splits
+    found, scene = asked(cohort, tmp_path, told(cohort), ("site", "age"))
+    splits = scene.prepared.splits
     assert [name for name, _, _ in seen] == ["site"] * 2 + ["age"] * 2
     for _, train, tuning in seen:
         assert train == set(np.flatnonzero(splits == "train"))
@@ -187,10 +184,10 @@ def test_what_can_only_be_told_of_people_who_were_seen_is_left_out(tmp_path):
         return np.where(people["centre"] == "west", TEST, "train")
 
     cohort = write_clinic(tmp_path, fold=west_held_out)
-    found, scoring = asked(cohort, tmp_path, told(cohort), ("site", "sex"))
+    found, scene = asked(cohort, tmp_path, told(cohort), ("site", "sex"))
     assert list(found) == ["sex"]
-    assert scoring.notes[0].startswith("confounder site left out: ")
-    assert "held-out subjects of classes that train has not" in scoring.notes[0]
+    assert scene.notes[0].startswith("confounder site left out: ")
+    assert "held-out subjects of classes that train has not" in scene.notes[0]
 
 
 def test_folds_are_of_subjects_where_those_of_tasks_are_of_sites(tmp_path):
@@ -230,7 +227,7 @@ def test_small_classes_are_pooled_and_unknown_values_counted(tmp_path):
 
     cohort = write_clinic(tmp_path, n=200, device=device)
     embeddings = {"noise": told(cohort)["removed"]}
-    found, scoring = asked(cohort, tmp_path, embeddings, ("device",))
+    found, scene = asked(cohort, tmp_path, embeddings, ("device",))
     device_ = found["device"]
     assert device_.classes == 3
     assert device_.notes == (
@@ -239,7 +236,7 @@ def test_small_classes_are_pooled_and_unknown_values_counted(tmp_path):
     )
     held = (cohort.subjects["split"] == TEST).to_numpy()
     assert {row.n for row in device_.rows} == {int(held[np.r_[:12, 19:200]].sum())}
-    assert scoring.notes == []
+    assert scene.notes == []
     plain = device_.plain_rows()[0]
     assert "pooled into" in plain["note"]
     assert plain["direction"] == "chance"
@@ -254,14 +251,14 @@ def test_what_stays_too_small_is_left_out(tmp_path):
 
     cohort = write_clinic(tmp_path, n=200, device=device, kind="one", rare=["x"] * 6 + [None] * 194)
     embeddings = {"noise": told(cohort)["removed"]}
-    found, scoring = asked(cohort, tmp_path, embeddings, ("device", "kind", "rare", "case"))
+    found, scene = asked(cohort, tmp_path, embeddings, ("device", "kind", "rare", "case"))
     assert list(found) == ["device", "case"]
     assert found["device"].classes == 2
     assert found["device"].notes == ("1 class of fewer than 10 subjects left out (<5 subjects)",)
     held = (cohort.subjects["split"] == TEST).to_numpy()
     assert {row.n for row in found["device"].rows} == {int(held[4:].sum())}
-    assert scoring.notes[0].startswith("confounder kind left out: fewer than two classes")
-    assert "confounder rare left out: 194 samples without a value" in scoring.notes[1]
+    assert scene.notes[0].startswith("confounder kind left out: fewer than two classes")
+    assert "confounder rare left out: 194 samples without a value" in scene.notes[1]
 
 
 def test_numbers_of_many_values_are_numbers_and_bands_are_not_asked(tmp_path):
@@ -315,9 +312,9 @@ def test_names_that_a_recipe_cannot_know_are_notes_and_others_errors(tmp_path):
 def test_nothing_is_fitted_where_kept_probes_are_applied(tmp_path):
     cohort = write_clinic(tmp_path, n=60)
     embeddings = {"noise": told(cohort)["removed"]}
-    found, scoring = asked(cohort, tmp_path, embeddings, ("site",), own=False, frozen=(object(),))
+    found, scene = asked(cohort, tmp_path, embeddings, ("site",), own=False, frozen=(object(),))
     assert found == {}
-    assert "--probe refit" in scoring.notes[0]
+    assert "--probe refit" in scene.notes[0]
 
 
 QUICK = {

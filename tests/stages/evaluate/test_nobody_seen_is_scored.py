@@ -158,7 +158,7 @@ def old_rule(monkeypatch):
     """Cross-validation over the very people that the encoder was trained on, as it was once."""
 
     def over_the_seen(scoring):
-        seen = np.asarray(scoring.prepared.splits == "train")
+        seen = np.asarray(scoring.scene.prepared.splits == "train")
         return CrossValidation(folds=5, repeats=1, refit="probe", unseen=seen)
 
     def use():
