@@ -176,6 +176,8 @@ class Aspect(Generic[S]):
     Settings: ClassVar[type[AspectSpec] | None] = None
     """What a recipe may say of it; None: it is measured with the tasks, or by another stage."""
 
+    said: ClassVar[str] = ""
+    """What is said while it is measured, where that is another word than its name."""
     has_rows: ClassVar[bool] = False
     """Whether rows of `Result` are of its own kind: ``report.json`` has them under its name."""
 

@@ -426,8 +426,9 @@ def run_evaluate(
         evaluation.embedding_map = _cloud(spec, sources, prepared, scene.scored())
         _score_tasks(scene.scoring, chosen, evaluation, now, keep_probes=keep_probes)
     for name, asked in spec.asked.items():
-        now(name.replace("_", " "))
-        evaluation.add(ASPECTS[name]().measure(asked, scene))
+        aspect = ASPECTS[name]()
+        now(aspect.said or name.replace("_", " "))
+        evaluation.add(aspect.measure(asked, scene))
     for line in too_good(evaluation.results):
         record.say(f"warning: {line}")
     evaluation.seconds = time.monotonic() - began

@@ -39,6 +39,7 @@ class ZeroShot(Aspect[ZeroShotSpec]):
     """
 
     Settings = ZeroShotSpec
+    said = NAME
 
     @override
     def measure(self, spec: ZeroShotSpec, scene: Scene) -> Found:
