@@ -1,0 +1,193 @@
+"""How large the house is, and how much of it a run walks through.
+
+``python benchmarks/engine/house.py --before CHECKOUT`` measures this checkout beside another one and writes
+``house.md`` beside itself. Code lines are lines without blanks, comments and docstrings. The run is
+``ecg_cmr_toy`` on simulated hearts, a step a stage: distinct functions of medmcl that are entered
+until the first backward pass of a loss, modules of medmcl that are imported by then, and how often a
+recipe is expanded and a learner built in the whole run. Functions too complex are those of more
+than 10 paths after McCabe 1976, as ruff counts them (C901).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import tokenize
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+ROOT = HERE.parents[2]
+COUNTED = ("expand", "build_learner")
+
+WALK = """
+import json, sys, tempfile
+from collections import Counter
+from pathlib import Path
+import torch
+import medmcl
+torch.set_num_threads(1)
+home = str(Path(medmcl.__file__).parent)
+entered, calls, first = set(), Counter(), {}
+
+def look(frame, event, _):
+    code = frame.f_code
+    if event != "call" or not code.co_filename.startswith(home):
+        return
+    if "functions" not in first and not code.co_name.startswith("<"):
+        entered.add((code.co_filename, code.co_firstlineno))
+    if code.co_name in COUNTED:
+        calls[code.co_name] += 1
+
+real = torch.Tensor.backward
+def backward(self, *given, **more):
+    if "functions" not in first:
+        first["functions"] = len(entered)
+        first["files"] = len({name for name, _ in entered})
+        first["modules"] = sum(one.split(".")[0] == "medmcl" for one in sys.modules)
+    return real(self, *given, **more)
+torch.Tensor.backward = backward
+
+work = Path(tempfile.mkdtemp())
+medmcl.simulate("heart", work / "cohort", {"subjects": 60, "form": "shards"})
+few = {f"stages.{name}.steps": 1 for name in ("mdm", "mmcl", "finetune")}
+sys.setprofile(look)
+medmcl.pretrain(work / "cohort", recipe="ecg_cmr_toy", out=work / "run", device="cpu", overrides=few)
+sys.setprofile(None)
+first["stages"] = len(list((work / "run" / "checkpoint").iterdir()))
+print(json.dumps({**first, **calls}))
+"""
+
+
+def code_lines(path: Path) -> int:
+    """Lines of a file without blanks, comments and docstrings."""
+    text = path.read_text(encoding="utf-8")
+    docs: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        for one in (
+            getattr(node, "body", []) if isinstance(getattr(node, "body", None), list) else []
+        ):
+            if (
+                isinstance(one, ast.Expr)
+                and isinstance(one.value, ast.Constant)
+                and isinstance(one.value.value, str)
+            ):
+                docs.update(range(one.lineno, (one.end_lineno or one.lineno) + 1))
+    idle = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    used: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in idle:
+            used.update(range(token.start[0], token.end[0] + 1))
+    return len(used - docs)
+
+
+def static(root: Path) -> dict[str, int]:
+    """What can be counted without running anything."""
+    found: Counter[str] = Counter()
+    fullest: Counter[Path] = Counter()
+    for path in (root / "medmcl").rglob("*.py"):
+        parts = path.relative_to(root / "medmcl").parts
+        lines = code_lines(path)
+        found[f"code lines, {parts[0] if len(parts) > 1 else 'medmcl'}"] += lines
+        found["code lines"] += lines
+        found["files"] += 1
+        fullest[path.parent] += 1
+    found["files in the fullest folder"] = max(fullest.values())
+    found["code lines of tests"] = sum(code_lines(path) for path in (root / "tests").rglob("*.py"))
+    call = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        "C901",
+        "--output-format",
+        "json",
+        "medmcl",
+    ]
+    told = subprocess.run(call, cwd=root, capture_output=True, text=True, check=False).stdout
+    found["functions too complex"] = len(json.loads(told))
+    return dict(found)
+
+
+def walked(root: Path) -> dict[str, int]:
+    """What a run enters."""
+    script = WALK.replace("COUNTED", repr(COUNTED))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "walk.py"
+        file.write_text(script, encoding="utf-8")
+        env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, str(file)],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    told: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+SAID = {
+    "functions": "functions entered before the first backward pass",
+    "files": "files that they stand in",
+    "modules": "modules of medmcl imported by then",
+    "expand": "times a recipe is expanded in a run",
+    "build_learner": "learners built in a run",
+    "stages": "stages of the run that train one",
+}
+
+
+def main() -> None:
+    """Measure both, write the page."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--before", type=Path, required=True)
+    before = parser.parse_args().before.resolve()
+    sides = [
+        {**static(root), **{SAID[k]: v for k, v in walked(root).items() if k in SAID}}
+        for root in (before, ROOT)
+    ]
+    commits = [
+        subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for root in (before, ROOT)
+    ]
+    keys = [*dict.fromkeys([*sides[0], *sides[1]])]
+    keys.sort(key=lambda key: (key.startswith("code lines, "), key))
+    rows = [f"| {key} | {sides[0].get(key, 0):,} | {sides[1].get(key, 0):,} |" for key in keys]
+    page = f"""# The house, before and after
+
+`python benchmarks/engine/house.py --before CHECKOUT` (its head says what is counted); commits {commits[0]} and {commits[1]}.
+
+| | before | after |
+|---|---|---|
+{chr(10).join(rows)}
+"""
+    HERE.with_suffix(".md").write_text(page, encoding="utf-8")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
