@@ -63,7 +63,9 @@ def test_sites_that_a_cohort_does_not_name_cannot_be_drawn(trained, hearts, tmp_
 def shown_cohort(tmp_path, splits, *, own):
     """What zero-shot looks at, of the run's own cohort or another; nothing kept of its records."""
     run = SimpleNamespace(
-        path=tmp_path, config={"cohort": "home" if own else "other", "cohort_fingerprint": "f"}
+        path=tmp_path,
+        config={"cohort": "home" if own else "other", "cohort_fingerprint": "f"},
+        arrays=lambda _: None,
     )
     subjects = SimpleNamespace(declares_split=len(set(splits)) > 1)
     cohort = SimpleNamespace(
