@@ -140,10 +140,9 @@ def page(found: dict[str, dict[str, float]]) -> str:
 process, one thread. Evaluation is everything in the evaluate stage: embeddings, probes, metrics,
 1,000 or 400 bootstrap draws as the recipe says, confounders, retrieval. Report is the page with all
 of its figures, most of it matplotlib; share is what both take of the training. All rows are of one
-commit and one call; recipes that it did not reach are named below. One other process, of one
-thread, ran on the second core meanwhile. On a machine that was shared with much more, CPU seconds
-were up to 1.7 times as long, and not evenly, so that one run does not settle on which side of
-100 % a share near it lies.
+commit (0647a31), in two calls; the machine was shared with other work, and CPU seconds were up to
+1.7 times those of a calm one, not evenly, so that one run does not settle on which side of 100 % a
+share near it lies: none is between 85 and 115 %.
 
 The aim is that evaluation and report take less than the training. {len(found) - len(above)} of
 {len(found)} recipes meet it in this run. Above: {said}. Of these sound runs {wrecked} have a stage
