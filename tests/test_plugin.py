@@ -91,6 +91,7 @@ def test_parts_lists_it_and_says_whose_it_is(environment):
     done = medmcl(environment, "parts", "flow_cn")
     assert done.returncode == 2
     assert "did you mean 'flow_cnn'" in done.stderr
+    assert done.stderr.count("clip_score,") == 1
 
 
 def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, tmp_path):
@@ -131,6 +132,14 @@ def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, 
          "cannot be imported"),
         ({"medmcl.encoders": {"small_cnn": "medmcl_spirometry.encoder:FlowCNN"}},
          ["parts"], "two parts are called 'small_cnn'"),
+        ({"medmcl.modalities": {"spirometry": "broken_module:Spirometry"}}, ["parts"],
+         "(package medmcl-spirometry): a part of another package cannot be imported: SyntaxError"),
+        ({"medmcl.modalities": {"lung": "medmcl_spirometry.adapter:Spirometry"}}, ["parts"],
+         "kind must be 'lung', as its entry point is called: it is 'spirometry'"),
+        ({"medmcl.stages": {"mean_curves": "medmcl_spirometry.stage:MeanCurve"}}, ["parts"],
+         "stage of its Settings must be Literal"),
+        ({"medmcl.scorers": {"usual": "medmcl_spirometry.selection:Typical"}}, ["parts"],
+         "kind of its Settings must be Literal"),
         ({"medmcl.aspects": {"far": "medmcl_spirometry.aspect:Far"}}, ["parts"],
          "cannot be imported"),
         ({"medmcl.aspects": {"folds": "medmcl_spirometry.aspect:Likeness"}},
@@ -138,7 +147,9 @@ def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, 
     ],
 )  # fmt: skip
 def test_a_broken_package_is_named(changed, words, told, tmp_path):
-    done = medmcl(installed(tmp_path, changed), *words)
+    environment = installed(tmp_path, changed)
+    (tmp_path / "site" / "broken_module.py").write_text("class Spirometry\n", encoding="utf-8")
+    done = medmcl(environment, *words)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr

@@ -69,7 +69,11 @@ def trained(root: Path, recipe: str, cohort: str, work: Path) -> dict[str, dict[
         call = [sys.executable, "-c", TRAIN, recipe, cohort]
         done = subprocess.run(call, cwd=work, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
-            return {"bits": {}, "rows": {}, "fault": {"said": " ".join(done.stderr.strip().splitlines()[-4:])}}
+            return {
+                "bits": {},
+                "rows": {},
+                "fault": {"said": " ".join(done.stderr.strip().splitlines()[-4:])},
+            }
         kept.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
     found: dict[str, dict[str, object]] = json.loads(kept.read_text(encoding="utf-8"))
     return found

@@ -55,6 +55,10 @@ class ArtefactError(MedmclError):
     """A run, checkpoint or cache that is missing, broken or of another kind."""
 
 
+class ContractError(ConfigError):
+    """A part of another package that does not keep its contract: the package is to be corrected."""
+
+
 class LeakageError(MedmclError):
     """Something was about to be fitted or chosen on what must stay unseen until it is scored."""
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ConfigError, ContractError
+
+Keeps = Callable[[str, Any, str], None]
+"""Takes name, part and package of a part from outside; `ContractError` if it is not as it must."""
 
 
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -73,6 +76,7 @@ class Parts(MutableMapping[str, Any]):
             settings are the attribute ``Settings`` of the part.
         settings: Module where the settings of ``Name`` stand as ``NameSettings``, of all parts of
             which ``homes`` does not say it; none stand apart if not given.
+        keeps: Looks at each part from outside once, when it is imported.
 
     Attributes:
         settings: Name to the model of what can be set, without importing a part whose settings
@@ -81,7 +85,11 @@ class Parts(MutableMapping[str, Any]):
     """
 
     def __init__(
-        self, homes: Mapping[str, str | tuple[str, str]], group: str = "", settings: str = ""
+        self,
+        homes: Mapping[str, str | tuple[str, str]],
+        group: str = "",
+        settings: str = "",
+        keeps: Keeps | None = None,
     ) -> None:
         self._own: dict[str, Any] = {
             name: (home, f"{settings}:{home.partition(':')[2]}Settings")
@@ -91,6 +99,8 @@ class Parts(MutableMapping[str, Any]):
         }
         self.group = group
         self.settings: Mapping[str, Any] = _Settings(self)
+        self._keeps = keeps
+        self._kept: dict[str, Any] = {}
 
     @cached_property
     def outside(self) -> dict[str, str]:
@@ -114,6 +124,15 @@ class Parts(MutableMapping[str, Any]):
             found[one.name] = one.value
         return found
 
+    def package(self, name: str) -> str:
+        """Give the package that a part is of."""
+        from importlib.metadata import entry_points
+
+        if name in self._own:
+            return "medmcl"
+        found = next(iter(entry_points(group=self.group, name=name)), None)
+        return "an unknown package" if found is None or found.dist is None else found.dist.name
+
     def home(self, name: str) -> Any:
         """Give where a part is defined; see ``homes``.
 
@@ -123,8 +142,16 @@ class Parts(MutableMapping[str, Any]):
         return self._own[name] if name in self._own else self.outside[name]
 
     def __getitem__(self, name: str) -> Any:
-        home = self.home(name)
-        return _imported(home[0] if isinstance(home, tuple) else home)
+        if name in self._own or name not in self.outside:
+            home = self.home(name)
+            return _imported(home[0] if isinstance(home, tuple) else home)
+        if name not in self._kept:
+            package = self.package(name)
+            part = _imported(self.outside[name], package)
+            if self._keeps is not None:
+                self._keeps(name, part, package)
+            self._kept[name] = part
+        return self._kept[name]
 
     def __setitem__(self, name: str, part: Any) -> None:
         self._own[name] = part
@@ -150,7 +177,7 @@ class _Settings(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         home = self._parts.home(name)
-        return _imported(home[1]) if isinstance(home, tuple) else _imported(home).Settings
+        return _imported(home[1]) if isinstance(home, tuple) else self._parts[name].Settings
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)
@@ -162,11 +189,11 @@ class _Settings(Mapping[str, Any]):
         return name in self._parts
 
 
-def _imported(home: Any) -> Any:
+def _imported(home: Any, package: str = "unknown") -> Any:
     """Import what ``module:Name`` says; a part that was put in itself is given as it is.
 
     Raises:
-        ConfigError: A package outside does not have what its entry point says.
+        ContractError: A package outside does not have what its entry point says, or breaks.
     """
     if not isinstance(home, str):
         return home
@@ -175,9 +202,61 @@ def _imported(home: Any) -> Any:
         return getattr(importlib.import_module(module), name)
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"a part of another package cannot be imported: {error}",
-            where=home,
+    except Exception as error:  # a module of strangers may raise anything
+        raise ContractError(
+            f"a part of another package cannot be imported: {type(error).__name__}: {error}",
+            where=f"{home} (package {package})",
             fix="fix or uninstall the package whose entry point says so",
         ) from error
+
+
+def refuse_slips(group: str, name: str, package: str, slips: Sequence[str]) -> None:
+    """Raise what is wrong with a part, if anything is, as a fault of its package.
+
+    Raises:
+        ContractError: There are ``slips``.
+    """
+    if slips:
+        raise ContractError(
+            "does not keep its contract:\n" + "\n".join(f"  - {slip}" for slip in slips),
+            where=f"'{name}' of the package {package} (entry points '{group}')",
+            fix=f"correct {package}, see docs/extend.md, or uninstall it",
+        )
+
+
+def is_named_by(group: str, field: str) -> Keeps:
+    """Give what looks whether a part's ``Settings`` are told by the name of its entry point.
+
+    Args:
+        group: Group of the entry points.
+        field: Field of ``Settings`` that must be ``Literal[NAME]``.
+    """
+
+    def keeps(name: str, part: Any, package: str) -> None:
+        if not is_config(part, "Settings"):
+            refuse_slips(group, name, package, ["Settings must be a class of Config"])
+        found = literals(part.Settings, field)
+        slips = []
+        if name not in found:
+            is_now = f"it is Literal{list(found)}" if found else "it is no Literal"
+            slips = [
+                f'{field} of its Settings must be Literal["{name}"], as its entry point: {is_now}'
+            ]
+        refuse_slips(group, name, package, slips)
+
+    return keeps
+
+
+def is_config(part: Any, name: str) -> bool:
+    """Whether an attribute of a part is a class of settings."""
+    from medmcl.core.config import Config
+
+    found = getattr(part, name, None)
+    return isinstance(found, type) and issubclass(found, Config)
+
+
+def literals(model: Any, field: str) -> tuple[str, ...]:
+    """Give what a field of a model may say where it is a Literal; empty if it is none."""
+    found = model.model_fields.get(field)
+    literal = found is not None and get_origin(found.annotation) is Literal
+    return tuple(map(str, get_args(found.annotation))) if found is not None and literal else ()

@@ -11,6 +11,13 @@ from typing import Any, get_args
 from medmcl.core.contracts import traits
 from medmcl.core.lazy import Parts
 
+
+def _keeps_contract(name: str, adapter: Any, package: str) -> None:
+    from medmcl.modalities.outside import keeps_contract
+
+    keeps_contract(name, adapter, package)
+
+
 ADAPTERS = Parts(
     {
         "ecg": ("medmcl.modalities.ecg.adapter:ECG", "medmcl.modalities.ecg.settings:ECGSettings"),
@@ -41,6 +48,7 @@ ADAPTERS = Parts(
         ),
     },
     group="medmcl.modalities",
+    keeps=_keeps_contract,
 )
 
 _READERS: dict[str, tuple[str, ...]] = {

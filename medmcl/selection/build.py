@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import BeforeValidator, Field, PydanticUserError, TypeAdapter
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.lazy import Parts
+from medmcl.core.lazy import Parts, is_named_by
 from medmcl.selection.settings import ScoreSettings, SelectorSettings
 
 SCORERS = Parts(
@@ -19,6 +19,7 @@ SCORERS = Parts(
         "norm_sim_dynamic": "medmcl.selection.scorers:NormSimDynamic",
     },
     group="medmcl.scorers",
+    keeps=is_named_by("medmcl.scorers", "kind"),
     settings="medmcl.selection.settings",
 )
 """What a select stage judges a pool by: keeps the contract `Scorer`, or `ChoosesFromPool`."""
@@ -32,6 +33,7 @@ SELECTORS = Parts(
         "clip_score": "medmcl.selection.choices:HighestCorrelation",
     },
     group="medmcl.selectors",
+    keeps=is_named_by("medmcl.selectors", "kind"),
     settings="medmcl.selection.settings",
 )
 """What a train stage chooses rows of each batch by: a `medmcl.selection.choices.Choice`."""

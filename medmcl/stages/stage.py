@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from medmcl.core.config import Config
-from medmcl.core.lazy import Parts
+from medmcl.core.lazy import Parts, is_named_by
 
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
@@ -45,6 +45,7 @@ STAGES = Parts(
         ),
     },
     group="medmcl.stages",
+    keeps=is_named_by("medmcl.stages", "stage"),
 )
 S = TypeVar("S")
 Check = Callable[[], object]

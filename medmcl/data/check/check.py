@@ -13,7 +13,7 @@ import numpy as np
 from medmcl.core import members
 from medmcl.core.config import nearest
 from medmcl.core.contracts import AcceptsFaults, Adapter, RecordRef, traits
-from medmcl.core.errors import CohortError, ConfigError, MedmclError, RecordError
+from medmcl.core.errors import CohortError, ConfigError, ContractError, MedmclError, RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding, cohort_error, cohort_warning, counted
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.check.copies import find_copies
@@ -36,14 +36,19 @@ from medmcl.data.cohort.splits import SPLITS, filling_seed
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.loading.prepare import build_adapters
 from medmcl.data.loading.reading import (
+    MispreparedError,
     Outcome,
+    fit,
     good_raws,
+    good_records,
     inspect_together,
     of_modality,
     outcomes,
+    prepared_row,
     read_record,
     record_files,
 )
+from medmcl.modalities.outside import rehearse
 
 _OF_A_RECIPE = frozenset({"ecg.too_short", "cmr.frames", "cmr.es_guessed", "text.long"})
 """What depends on how a recipe prepares a record, and says nothing where no recipe reads it."""
@@ -494,26 +499,38 @@ def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int])
     faults: list[MedmclError] = []
     prepared = 0
     try:
-        adapter.fit(islice(good_raws(adapter, train), _FIT_ON))
-        for raw in islice(good_raws(adapter, list(table["place"])), _TRIED):
+        fit(adapter, islice(good_raws(adapter, train), _FIT_ON), name)
+        for place, raw in islice(good_records(adapter, list(table["place"])), _TRIED):
             try:
-                adapter.prepare(raw)
-                prepared += 1
+                row = prepared_row(adapter, raw, place)
             except RecordError as error:
                 faults.append(error)
+                continue
+            if not prepared:
+                rehearse(adapter, cohort.spec.modalities[name].source, raw, row, place)
+            prepared += 1
     except MedmclError as error:
         faults, prepared = [error], 0
     unprepared = [
         Finding(
             code=f"{adapter.kind}.unprepared",
             where=str(error.where or f"modalities.{name}"),
-            what=error.what,
+            what=_with_details(error),
             fix=error.fix or f"see inputs.{name} of the recipe",
             scope="record" if prepared else "cohort",
         )
         for error in (faults if prepared else faults[:1])
     ]
     return of_modality(unprepared, name)
+
+
+def _with_details(error: MedmclError) -> str:
+    """What is wrong, with what was got and expected where a package or its row is at fault."""
+    if not isinstance(error, ContractError | MispreparedError):
+        return error.what
+    pairs = (("got", error.got), ("expected", error.expected))
+    details = [f"{label} {value}" for label, value in pairs if value is not None]
+    return error.what + (f" ({'; '.join(details)})" if details else "")
 
 
 def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:

@@ -6,8 +6,10 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +20,7 @@ from medmcl import modalities
 from medmcl.core.batch import Batch
 from medmcl.core.config import check, nearest
 from medmcl.core.contracts import Adapter, RecordRef, WeighsOdds
-from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError, ContractError, RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
@@ -30,13 +32,23 @@ from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.cache import Stored, entry_key, read_entry, write_entry
 from medmcl.data.loading.reading import (
     Outcome,
+    fit,
     good_raws,
+    good_records,
     inspect_together,
     of_modality,
-    of_this,
     outcomes,
     prepare_outcome,
+    prepared_row,
     record_files,
+)
+from medmcl.modalities.outside import (
+    blamed,
+    checked_state,
+    fitted_shape,
+    refuse_incomplete,
+    rehearse,
+    said_of,
 )
 
 if TYPE_CHECKING:
@@ -307,6 +319,7 @@ def build_adapters(cohort: Cohort, inputs: Mapping[str, Mapping[str, Any]]) -> d
         adapter = kind(spec.source, settings)
         if isinstance(adapter, WeighsOdds):
             adapter.among = max(1, len(cohort.records[name]))
+        refuse_incomplete(adapter)
         adapters[name] = adapter
     return adapters
 
@@ -352,6 +365,8 @@ def prepare(
     excluded = _note_copies(cohort, adapters, stored)
     if excluded and cohort.spec.on_bad_record == "refuse":
         lost = [name for name, one in stored.items() if len(one.usable) and not one.usable.any()]
+        for name in lost:
+            _blame_adapter(adapters[name], name, stored[name])
         raise _refuse_records(cohort, excluded, lost)
     return in_order(cohort, adapters, stored, excluded, splits)
 
@@ -413,12 +428,15 @@ def _stored(
 ) -> Stored:
     places: list[RecordRef] = list(cohort.records[name]["place"])
     if state is not None:
-        adapter.load_state(state)
+        with blamed(adapter, "load_state"):
+            adapter.load_state(state)
     else:
-        with of_this(name):
-            adapter.fit(good_raws(adapter, train_places(cohort, name)))
+        fit(adapter, good_raws(adapter, train_places(cohort, name)), name)
+        if adapter.kind in modalities.ADAPTERS.outside:
+            _rehearse(cohort, name, adapter)
     source = cohort.spec.modalities[name].source.model_dump(mode="json")
-    description = [adapter.kind, source, adapter.settings.model_dump(mode="json"), adapter.state()]
+    description = [adapter.kind, source, adapter.settings.model_dump(mode="json")]
+    description.append(checked_state(adapter))
     key = entry_key(description, places, partial(record_files, adapter))
     found = read_entry(cache, key, name, len(places))
     if found is not None:
@@ -431,7 +449,7 @@ def _stored(
         if faults:
             raise refuse(faults, f"cohort {cohort.name}")
         made = counter(outcomes(adapter, name, places, prepared=True))
-        shape = tuple(adapter.prepared_shape)
+        shape = fitted_shape(adapter, name)
         write_entry(cache, key, name, made, shape, len(places), shared)
         found = read_entry(cache, key, name, len(places))
     if found is None:
@@ -439,6 +457,14 @@ def _stored(
             "the prepared records cannot be read back", where=cache / key, fix="is the disk full?"
         )
     return found
+
+
+def _rehearse(cohort: Cohort, name: str, adapter: Adapter) -> None:
+    """Try an adapter from outside on one record before all are prepared."""
+    for place, raw in islice(good_records(adapter, train_places(cohort, name)), 1):
+        with suppress(RecordError):  # which is told when all are prepared
+            row = prepared_row(adapter, raw, place)
+            rehearse(adapter, cohort.spec.modalities[name].source, raw, row, place)
 
 
 def train_places(cohort: Cohort, modality: str) -> list[RecordRef]:
@@ -484,6 +510,23 @@ def _note_copies(
             if finding.level == "error"
         ]
     return errors
+
+
+def _blame_adapter(adapter: Adapter, name: str, one: Stored) -> None:
+    """Refuse an adapter from outside that makes nothing of any record, instead of the records.
+
+    Raises:
+        ContractError: Every record was read, and none prepared as it must be.
+    """
+    faults = [found for all_ in one.findings.values() for found in all_ if found.level == "error"]
+    wrong = [found for found in faults if found.code == f"{adapter.kind}.misprepared"]
+    if wrong and len(wrong) == len(faults) and adapter.kind in modalities.ADAPTERS.outside:
+        raise ContractError(
+            f"{said_of(adapter)} prepares none of its {counted(len(wrong), 'record')} as it must",
+            where=f"modalities.{name}",
+            got=f"{wrong[0].what} ({wrong[0].where})",
+            fix=wrong[0].fix,
+        )
 
 
 def _refuse_records(cohort: Cohort, findings: list[Finding], lost: list[str]) -> CohortError:

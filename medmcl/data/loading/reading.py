@@ -17,6 +17,8 @@ from medmcl.core.contracts import Adapter, InspectsTogether, NamesFiles, RecordR
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.loading.worker_pool import each
+from medmcl.modalities import ADAPTERS
+from medmcl.modalities.outside import blamed, checked_findings, checked_row, fitted_shape, said_of
 
 _FIND = "correct the path in cohort.yaml, or say with `present` which subjects have it"
 TOGETHER = 200
@@ -71,7 +73,7 @@ def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]
 def _inspected(adapter: Adapter, raw: Any, place: RecordRef) -> tuple[Any, list[Finding]]:
     """Inspect a record that could be read; a check that breaks is one fault of one record."""
     try:
-        return raw, adapter.inspect(raw, place)
+        return raw, checked_findings(adapter, adapter.inspect(raw, place), place)
     except RecordError as error:
         return None, [_unreadable(adapter, place, error)]
     except MedmclError:
@@ -79,7 +81,8 @@ def _inspected(adapter: Adapter, raw: Any, place: RecordRef) -> tuple[Any, list[
     except Exception as error:
         what = f"can be read, but not checked ({type(error).__name__}: {str(error)[:200]})"
         where = f"subject {place.subject}, record {place.record}"
-        fix = "look at what it holds; if that is sound, the fault is medmcl's: please report it"
+        whose = said_of(adapter) if adapter.kind in ADAPTERS.outside else "medmcl"
+        fix = f"look at what it holds; if that is sound, the fault is in {whose}: please report it"
         return None, [Finding(code=f"{adapter.kind}.unchecked", where=where, what=what, fix=fix)]
 
 
@@ -101,14 +104,39 @@ def prepare_outcome(adapter: Adapter, place: RecordRef) -> Outcome:
     if any(finding.level == "error" for finding in findings):
         return Outcome(None, "", tuple(findings))
     try:
-        row = adapter.prepare(raw)
+        row = prepared_row(adapter, raw, place)
     except RecordError as error:
         return Outcome(None, "", (*findings, _unreadable(adapter, place, error)))
-    if row.shape != tuple(adapter.prepared_shape) or not np.isfinite(row).all():
-        what = f"preparing gave shape {row.shape}, or values that are not finite"
-        fault = RecordError(what, expected=adapter.prepared_shape)
-        return Outcome(None, "", (*findings, _unreadable(adapter, place, fault)))
     return Outcome(row, content_digest(row), tuple(findings), _sketch(adapter, raw))
+
+
+class MispreparedError(RecordError):
+    """A record of which an adapter makes what nobody can read."""
+
+
+def prepared_row(adapter: Adapter, raw: Any, place: RecordRef) -> np.ndarray:
+    """Prepare a record, (*prepared_shape), finite.
+
+    Raises:
+        RecordError: The adapter refuses it; `MispreparedError`, if what it made is not so.
+        ContractError: An adapter from outside failed.
+    """
+    with blamed(adapter, "prepare", place):
+        row = checked_row(adapter, adapter.prepare(raw))
+        shape = tuple(adapter.prepared_shape)
+    fix = None
+    if adapter.kind in ADAPTERS.outside:
+        fix = f"correct `prepare` of {said_of(adapter)}, or let its `inspect` refuse such records"
+    if row.shape != shape:
+        raise MispreparedError(
+            "preparing gave another shape", got=row.shape, expected=shape, fix=fix
+        )
+    finite = np.isfinite(row)
+    if not finite.all():
+        count = int((~finite).sum())
+        what = f"preparing gave {count} of {row.size} values that are not finite"
+        raise MispreparedError(what, fix=fix)
+    return row
 
 
 def of_modality(findings: Iterable[Finding], name: str) -> list[Finding]:
@@ -148,12 +176,29 @@ def outcomes(
     return (replace(one, findings=tuple(of_modality(one.findings, name))) for one in found)
 
 
-def good_raws(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[Any]:
-    """Give the raw records without faults, read one by one: what `Adapter.fit` learns from."""
+def good_records(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[tuple[RecordRef, Any]]:
+    """Give the records without faults, read one by one."""
     for place in places:
         raw, findings = read_record(adapter, place)
         if raw is not None and all(finding.level != "error" for finding in findings):
-            yield raw
+            yield place, raw
+
+
+def good_raws(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[Any]:
+    """Give the raw records without faults: what `Adapter.fit` learns from."""
+    return (raw for _, raw in good_records(adapter, places))
+
+
+def fit(adapter: Adapter, raws: Iterable[Any], name: str) -> None:
+    """Fit the adapter of a modality; what it raises names the modality's keys.
+
+    Raises:
+        ConfigError: The settings do not suit the records, or leave nothing of a row.
+        ContractError: An adapter from outside failed.
+    """
+    with of_this(name), blamed(adapter, f"fit of {name}"):
+        adapter.fit(raws)
+    fitted_shape(adapter, name)
 
 
 def inspect_together(adapter: Adapter, name: str, places: Sequence[RecordRef]) -> list[Finding]:
@@ -208,6 +253,8 @@ def _feed(digest: Any, content: Any) -> None:
 
 def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Finding:
     missing = not all(members.exists(file) for file in record_files(adapter, place))
+    code = "misprepared" if isinstance(error, MispreparedError) else "unreadable"
+    code = "missing_file" if missing else code
     details = [
         f"{label} {value}"
         for label, value in (("got", error.got), ("expected", error.expected))
@@ -217,7 +264,7 @@ def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Findi
     if error.where is not None:
         where = f"{where}, {error.where}"
     return Finding(
-        code=f"{adapter.kind}.{'missing_file' if missing else 'unreadable'}",
+        code=f"{adapter.kind}.{code}",
         where=where,
         what=error.what + (f" ({'; '.join(details)})" if details else ""),
         fix=error.fix

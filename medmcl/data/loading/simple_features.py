@@ -25,6 +25,7 @@ from medmcl.data.loading.reading import record_files
 from medmcl.data.loading.simple_reading import FilledNumbers, SimpleReading
 from medmcl.data.loading.term_weights import TermWeights
 from medmcl.data.loading.worker_pool import each
+from medmcl.modalities.outside import blamed
 
 VERSION = 1  # of what the features of any kind mean; raise it when that changes
 
@@ -143,7 +144,8 @@ def simple_table(
     if kept is None:
         chosen = [place for place, fine in zip(places, usable, strict=True) if fine]
         found = _told(each(partial(_measured, adapter), chosen), progress)
-        names, values = _stack(found, usable)
+        with blamed(adapter, "simple_features"):
+            names, values = _stack(found, usable)
         if path is not None and isinstance(values, np.ndarray):
             _write(path, names, values, usable)
     else:
@@ -178,7 +180,9 @@ Found = Mapping[str, float] | Sequence[str]
 
 
 def _measured(adapter: Any, place: RecordRef) -> Found:
-    found: Found = adapter.simple_features(adapter.read(place))
+    raw = adapter.read(place)
+    with blamed(adapter, "simple_features", place):
+        found: Found = adapter.simple_features(raw)
     return found
 
 

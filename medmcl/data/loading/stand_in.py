@@ -11,7 +11,7 @@ import numpy as np
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.cache import Stored
 from medmcl.data.loading.prepare import Prepared, build_adapters, in_order, train_places
-from medmcl.data.loading.reading import good_raws, of_this
+from medmcl.data.loading.reading import fit, good_raws, good_records, of_this, prepared_row
 
 FITTED_ON = 200
 """So many records of the train split, evenly spaced, an adapter is fitted on."""
@@ -38,9 +38,10 @@ def stand_in(cohort: Cohort, inputs: Mapping[str, Mapping[str, Any]]) -> Prepare
         if len(places) > FITTED_ON:
             partly.add(name)
             places = [places[int(row)] for row in np.linspace(0, len(places) - 1, FITTED_ON)]
+        fit(adapter, good_raws(adapter, places), name)
         with of_this(name):
-            adapter.fit(good_raws(adapter, places))
-            rows = [adapter.prepare(raw) for raw in islice(good_raws(adapter, places), 1)]
+            first = islice(good_records(adapter, places), 1)
+            rows = [prepared_row(adapter, raw, place) for place, raw in first]
         if not rows:
             return None
         stored[name] = Stored(

@@ -12,6 +12,7 @@ from medmcl.core.config import check
 from medmcl.core.contracts import Adapter, LacksLeads
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
+from medmcl.modalities.outside import blamed
 
 
 def draw_mask(rows: int, tokens: int, ratio: float, generator: torch.Generator) -> Tensor:
@@ -115,9 +116,11 @@ class View:
         for name, adapter in self.adapters.items():
             x = batch.inputs[name]
             if augment and name in self.options:
-                inputs[name] = adapter.augment(x, self.options[name], generator)
+                with blamed(adapter, "augment"):
+                    inputs[name] = adapter.augment(x, self.options[name], generator)
             else:
-                inputs[name] = adapter.plain(x)
+                with blamed(adapter, "plain"):
+                    inputs[name] = adapter.plain(x)
             there = adapter.present_leads(x) if isinstance(adapter, LacksLeads) else None
             if there is not None:
                 leads[name] = there

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping
 
 from medmcl.core.config import nearest
@@ -42,7 +41,7 @@ def list_of_parts() -> str:
         lines.append(f"{kind} (packages add some by the entry points '{parts.group}')")
         for name in parts:
             outside = parts.outside.get(name)
-            about = "" if outside is None else f"  of the package {_package(parts, name)}"
+            about = "" if outside is None else f"  of the package {parts.package(name)}"
             lines.append(f"  {name:20s}{about}".rstrip())
             if outside is not None:
                 parts[name]  # one that cannot be imported is told here
@@ -57,7 +56,7 @@ def one_part(name: str) -> str:
     """
     found = [kind for kind, parts in PARTS.items() if name in parts]
     if not found:
-        known = [one for parts in PARTS.values() for one in parts]
+        known = dict.fromkeys(one for parts in PARTS.values() for one in parts)
         raise ConfigError(
             f"there is no part '{name}'{nearest(name, known)}", fix="`medmcl parts` lists them"
         )
@@ -66,7 +65,7 @@ def one_part(name: str) -> str:
 
 def _lines(kind: str, name: str) -> Iterator[str]:
     parts = PARTS[kind]
-    yield f"{kind}: {name} ({_package(parts, name)})"
+    yield f"{kind}: {name} ({parts.package(name)})"
     if kind == "modalities":
         yield f"  readers: {', '.join(r for r, kinds in readers().items() if name in kinds)}"
     if kind == "models":
@@ -82,11 +81,3 @@ def _lines(kind: str, name: str) -> Iterator[str]:
         yield f"  {one.name}  ({one.takes}; {default})"
         if one.about:
             yield f"      {one.about}"
-
-
-def _package(parts: Parts, name: str) -> str:
-    """Name the package that gives a part."""
-    if name not in parts.outside:
-        return "medmcl"
-    found = importlib.metadata.entry_points(group=parts.group)[name].dist
-    return found.name if found is not None else "an unknown package"

@@ -1,0 +1,242 @@
+"""Adapters of other packages: whether they keep their contract, and whose fault it is if not."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
+from medmcl.core.errors import ConfigError, ContractError, MedmclError
+from medmcl.core.findings import Finding
+from medmcl.core.lazy import is_config, literals, refuse_slips
+from medmcl.modalities import ADAPTERS
+
+_METHODS = ("read", "inspect", "fit", "prepare", "plain", "augment", "state", "load_state")
+_OF_INSTANCES = ("settings", "prepared_shape", "input_shape")
+_FIX = "correct the package (docs/extend.md has what each method is given and must give)"
+
+
+def keeps_contract(name: str, adapter: Any, package: str) -> None:
+    """Look whether the class of an adapter has what it must have.
+
+    Raises:
+        ContractError: It has not; every slip is named.
+    """
+    slips = []
+    if not isinstance(adapter, type):
+        slips.append("an adapter must be a class")
+    if getattr(adapter, "kind", None) != name:
+        is_now = repr(getattr(adapter, "kind", "missing"))
+        slips.append(f"kind must be '{name}', as its entry point is called: it is {is_now}")
+    if not isinstance(getattr(adapter, "measured", None), bool):
+        slips.append("measured must be True or False")
+    models = ("Source", "Settings", "Augment")
+    slips += [f"{one} must be a class of Config" for one in models if not is_config(adapter, one)]
+    if is_config(adapter, "Source") and not literals(adapter.Source, "reader"):
+        slips.append('reader of its Source must be a Literal: reader: Literal["NAME"]')
+    lacking = [one for one in _METHODS if not callable(getattr(adapter, one, None))]
+    slips += [f"the method {one} is missing" for one in lacking]
+    refuse_slips(ADAPTERS.group, name, package, slips)
+
+
+def refuse_incomplete(adapter: Adapter) -> None:
+    """Refuse an adapter from outside that lacks, once built, what is asked of it.
+
+    Raises:
+        ContractError: An attribute is missing.
+    """
+    if adapter.kind in ADAPTERS.outside:
+        lacking = [
+            one for one in _OF_INSTANCES if inspect.getattr_static(adapter, one, None) is None
+        ]
+        slips = [f"{one} is missing" for one in lacking]
+        refuse_slips(ADAPTERS.group, adapter.kind, ADAPTERS.package(adapter.kind), slips)
+
+
+def said_of(adapter: Adapter) -> str:
+    """Name an adapter and its package."""
+    return f"adapter '{adapter.kind}' (package {ADAPTERS.package(adapter.kind)})"
+
+
+@contextmanager
+def blamed(adapter: Adapter, method: str, place: RecordRef | None = None) -> Iterator[None]:
+    """Say of what an adapter from outside raises unexpectedly whose fault it is, and where.
+
+    What adapters raise on purpose passes. What one that ships raises passes too, with a note.
+
+    Args:
+        adapter: The adapter.
+        method: What is called.
+        place: The record it is called for; None if it is for none alone.
+
+    Raises:
+        ContractError: An adapter from outside failed.
+    """
+    try:
+        yield
+    except MedmclError:
+        raise
+    except Exception as error:
+        on = "" if place is None else f" on record {place.record} of subject {place.subject}"
+        of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if adapter.kind not in ADAPTERS.outside or of_memory:
+            error.add_note(f"{said_of(adapter)} failed in {method}{on}")
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        at = f"{Path(last.filename).name}, line {last.lineno}"
+        raise ContractError(
+            f"{said_of(adapter)} failed in {method}{on}",
+            got=f"{type(error).__name__}: {error} ({at})",
+            fix=_FIX,
+        ) from error
+
+
+def broken(adapter: Adapter, method: str, got: object, expected: object) -> ContractError:
+    """Make the error of an adapter that gives what it must not give."""
+    return ContractError(
+        f"{said_of(adapter)} breaks its contract in {method}", got=got, expected=expected, fix=_FIX
+    )
+
+
+def checked_findings(adapter: Adapter, found: Any, place: RecordRef) -> list[Finding]:
+    """Give what `Adapter.inspect` found, if it is what it must be.
+
+    Raises:
+        ContractError: It is no list of findings.
+    """
+    if not isinstance(found, list) or not all(isinstance(one, Finding) for one in found):
+        strange = f"a list with {found[0]!r}" if isinstance(found, list) else repr(found)
+        method = f"inspect on record {place.record}"
+        raise broken(adapter, method, strange, "a list of Finding; empty if nothing is wrong")
+    return found
+
+
+def checked_row(adapter: Adapter, row: Any) -> np.ndarray:
+    """Give what `Adapter.prepare` gave, if it is an array of numbers.
+
+    Raises:
+        ContractError: It is something else.
+    """
+    if not isinstance(row, np.ndarray) or row.dtype.kind not in "biuf":
+        dtype = f" of {row.dtype}" if isinstance(row, np.ndarray) else ""
+        got = f"{type(row).__module__}.{type(row).__name__}{dtype}"
+        raise broken(adapter, "prepare", got, "a numpy array of numbers")
+    return row
+
+
+def checked_state(adapter: Adapter) -> dict[str, Any]:
+    """Give what `Adapter.fit` learned, if JSON can hold it.
+
+    Raises:
+        ContractError: It cannot.
+    """
+    with blamed(adapter, "state"):
+        state = adapter.state()
+    if adapter.kind in ADAPTERS.outside:
+        if not isinstance(state, dict):
+            raise broken(adapter, "state", type(state).__name__, "a dict of plain JSON values")
+        for key, value in state.items():
+            try:
+                json.dumps({key: value})
+            except (TypeError, ValueError):
+                expected = "plain JSON values: numbers of Python, texts, lists, dicts"
+                raise broken(adapter, "state", f"{key}: {type(value)}", expected) from None
+    return state
+
+
+def fitted_shape(adapter: Adapter, name: str) -> tuple[int, ...]:
+    """Give the shape of prepared rows; known once the adapter is fitted.
+
+    Raises:
+        ConfigError: The settings leave nothing of a row.
+        ContractError: It is no shape.
+    """
+    with blamed(adapter, "prepared_shape"):
+        shape = tuple(adapter.prepared_shape)
+    if adapter.kind in ADAPTERS.outside:
+        if not all(isinstance(one, int | np.integer) for one in shape):
+            raise broken(adapter, "prepared_shape", shape, "a tuple of whole numbers")
+        if min(shape, default=1) < 1:
+            raise ConfigError(
+                f"the settings of '{name}' leave nothing of a record",
+                where=f"inputs.{name}",
+                got=f"prepared rows of shape {shape} by {said_of(adapter)}",
+                expected="at least 1 along each axis",
+                fix=f"other settings under inputs.{name}; `medmcl parts {adapter.kind}` lists them",
+            )
+    return shape
+
+
+def rehearse(adapter: Adapter, source: Any, raw: Any, row: np.ndarray, place: RecordRef) -> None:
+    """Do with one prepared row of an adapter from outside all that a run would do.
+
+    What it learned goes through JSON into another adapter, which must prepare the same row; the row
+    is shown plainly and disturbed; what is plain to see of the record is measured.
+
+    Raises:
+        ContractError: The adapter fails, or gives what it must not give.
+    """
+    if adapter.kind not in ADAPTERS.outside:
+        return
+    state = json.loads(json.dumps(checked_state(adapter)))
+    again = type(adapter)(source, adapter.settings)
+    with blamed(again, "load_state"):
+        again.load_state(state)
+    with blamed(again, "prepare", place):
+        other = again.prepare(raw)
+    if not np.array_equal(row, other, equal_nan=True):
+        raise broken(
+            adapter, "load_state", f"record {place.record} prepared otherwise than before `state`",
+            "that `load_state` takes back all that `fit` learned",
+        )  # fmt: skip
+    _rehearse_views(adapter, row, place)
+    if isinstance(adapter, SimpleFeatures):
+        with blamed(adapter, "simple_features", place):
+            found = adapter.simple_features(raw)
+        _check_features(adapter, found)
+
+
+def _rehearse_views(adapter: Adapter, row: np.ndarray, place: RecordRef) -> None:
+    import torch
+
+    dtype = np.int64 if row.dtype.kind in "iu" else np.float32
+    x = torch.as_tensor(row[None].astype(dtype), device="cpu")
+    with blamed(adapter, "input_shape"):
+        shape = tuple(adapter.input_shape.shape)
+    generator = torch.Generator(device="cpu").manual_seed(0)
+    made: dict[str, Any] = {}
+    with blamed(adapter, "plain", place):
+        made["plain"] = adapter.plain(x.clone())
+    try:
+        options = adapter.Augment()
+    except ValueError:  # it has keys that a recipe must say
+        options = None
+    if options is not None:
+        with blamed(adapter, "augment", place):
+            made["augment"] = adapter.augment(x.clone(), options, generator)
+    for method, given in made.items():
+        if not isinstance(given, torch.Tensor) or tuple(given.shape) != (1, *shape):
+            got = f"shape {tuple(given.shape)}" if isinstance(given, torch.Tensor) else type(given)
+            expected = f"a tensor of shape {(1, *shape)}: rows, then the shape of input_shape"
+            raise broken(adapter, method, got, expected)
+
+
+def _check_features(adapter: Adapter, found: Any) -> None:
+    """Refuse what are neither numbers by name nor terms."""
+    if isinstance(found, Mapping):
+        for name, value in found.items():
+            if not isinstance(value, int | float | np.number | np.bool_):
+                raise broken(adapter, "simple_features", f"{name}: {value!r}", "numbers by name")
+    elif not (
+        isinstance(found, Sequence)
+        and not isinstance(found, str)
+        and all(isinstance(one, str) for one in found)
+    ):
+        raise broken(adapter, "simple_features", type(found), "numbers by name, or a list of terms")
