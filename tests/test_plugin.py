@@ -44,6 +44,7 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert len(curve.read_text(encoding="utf-8").splitlines()) == 1 + 150
     pages = [(run / name).read_text(encoding="utf-8") for name in ("report.html", "appendix.html")]
     assert "Stage usual: mean_curve: keep the mean curve of train people." in "".join(pages)
+    assert "what lungs (spirometry) learns: mean, deviation" in json.dumps(told)
     (likeness,) = told["likeness"]
     assert -1 <= likeness["value"] < 1
     assert "Two people are as alike as" in " ".join(told["headline"])
@@ -86,6 +87,10 @@ def test_parts_lists_it_and_says_whose_it_is(environment):
         assert "medmcl-spirometry" in line
     done = medmcl(environment, "parts", "flow_cnn")
     assert "width" in done.stdout
+    done = medmcl(environment, "parts", "spirometry")
+    sections = ["in cohort.yaml", "time  (", "in a recipe", "seconds  (", "in a view", "effort  ("]
+    places = [done.stdout.index(one) for one in sections]
+    assert places == sorted(places)
     done = medmcl(environment, "parts", "two_means")
     assert "for tasks of kind: binary, multilabel; probe: {protocol: two_means}" in done.stdout
     done = medmcl(environment, "parts", "flow_cn")
@@ -100,6 +105,9 @@ def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, 
                   "--out", tmp_path / "run", "--set", "inputs.lungs.rate_hertz=50")  # fmt: skip
     assert done.returncode == 2
     assert "rate_hz" in done.stderr
+    done = medmcl(environment, "check", "--cohort", cohort, "--recipe", RECIPE,
+                  "--set", "inputs.lungs.rate_hertz=50")  # fmt: skip
+    assert (done.stdout + done.stderr).count("unknown key 'inputs.lungs.rate_hertz'") == 1
     done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
                   "--out", tmp_path / "run", "--set", "towers.lungs.encoder.widht=8")  # fmt: skip
     assert done.returncode == 2

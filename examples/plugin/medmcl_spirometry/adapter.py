@@ -82,7 +82,7 @@ class Spirometry:
 
     def inspect(self, raw: pd.DataFrame, place: RecordRef) -> list[Finding]:
         """Gaps, air breathed in again, and volumes in millilitres."""
-        where = f"subject {place.subject}, {place.record}"
+        where = f"subject {place.subject}, record {place.record}"
         if not np.isfinite(raw.to_numpy()).all():
             return [Finding(code="spirometry.nan", where=where, what="values are missing",
                             fix="leave the record out")]  # fmt: skip

@@ -103,5 +103,6 @@ def require_patches(samples: int, patch: int, encoder: str) -> None:
             "the signal is not a whole number of patches long",
             where=f"encoder '{encoder}'",
             got=f"{samples} samples, patch {patch}",
-            fix=f"choose a patch that divides {samples}, or another crop_seconds or rate_hz",
+            fix=f"choose a patch that divides {samples}, or inputs of another length (of ECGs: "
+            "another crop_seconds or rate_hz)",
         )

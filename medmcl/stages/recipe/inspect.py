@@ -66,6 +66,12 @@ def check(
     total = sum(counts.values())
     with shown_progress("reading records", total, shown=progress is None) as bar:
         found = check_cohort(opened, inputs, trains=trains, progress=progress or bar)
+    told = [one.what for one in about]  # each slip of a recipe once
+    found[:] = [
+        one
+        for one in found
+        if one.code != "recipe.inputs" or not any(f"({one.where})" in what for what in told)
+    ]
     if spec is not None and not any(one.level == "error" for one in (*about, *found)):
         about += [_recipe_fault(str(recipe or opened.spec.recipe), one)
                   for one in _refused(opened, spec)]  # fmt: skip

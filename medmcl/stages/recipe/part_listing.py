@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medmcl.core.config import nearest
+from medmcl.core.config import Config, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.key_help import help_of
 from medmcl.core.lazy import Parts
@@ -74,9 +74,25 @@ def _lines(kind: str, name: str) -> Iterator[str]:
         yield f"  for tasks of kind: {', '.join(model.kinds) or 'any'}; probe: {{protocol: {name}}}"
         return
     model = parts.settings[name]
-    said = parts[name] if model is None else model  # of an aspect that takes no settings
+    by_itself = model is None or kind == "modalities"  # an aspect may take no settings
+    said = parts[name] if by_itself else model
     yield f"  {(said.__doc__ or '').splitlines()[0]}"
-    for one in () if model is None else help_of(model):
+    if kind != "modalities":
+        yield from () if model is None else _keys(model)
+        return
+    adapter = parts[name]
+    for said, of in (
+        ("in cohort.yaml, under modalities.NAME", adapter.Source),
+        ("in a recipe, under inputs.NAME", model),
+        ("in a view of a recipe, under augment.NAME", adapter.Augment),
+    ):
+        yield f"{said}:"
+        yield from list(_keys(of)) or ["  nothing can be set"]
+
+
+def _keys(model: type[Config]) -> Iterator[str]:
+    """Write what can be set of a model."""
+    for one in help_of(model):
         default = "needed" if one.needed else f"default {typed(one.default)}"
         yield f"  {one.name}  ({one.takes}; {default})"
         if one.about:

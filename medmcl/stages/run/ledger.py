@@ -11,6 +11,7 @@ from medmcl.core.config import faults_of
 from medmcl.core.errors import CohortError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.modalities import ADAPTERS
 from medmcl.selection.keep import Keep
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import seen_people
@@ -28,7 +29,7 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
     wrong = f"; {run.config['noisy_pairs']}" if "noisy_pairs" in run.config else ""
     lines = [
         FittedOn(
-            what=f"what {name} ({entry['kind']}) learns: standardisation, vocabulary",
+            what=f"what {name} ({entry['kind']}) learns: {_learned(entry)}",
             splits=("train",),
             note=f"of {cohort}",
         )
@@ -38,6 +39,12 @@ def run_ledger(run: Run, stages: Sequence[str]) -> tuple[FittedOn, ...]:
     for stage in with_parents(run, stages):
         lines += run.spec(stage).fitted(cohort, run.facts(stage), wrong)
     return (*lines, *_given(run, cohort))
+
+
+def _learned(entry: Mapping[str, Any]) -> str:
+    """What an adapter learned: of a package outside its state says it."""
+    outside = entry["kind"] in ADAPTERS.outside
+    return ", ".join(entry["state"]) if outside else "standardisation, vocabulary"
 
 
 def _given(run: Run, cohort: str) -> list[FittedOn]:
