@@ -192,12 +192,19 @@ class StageSpec(Config):
     def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
         """Say what it fits or chooses, and on which split: its lines of the leakage ledger.
 
+        Of a stage that learns and does not say it, the ledger claims nothing.
+
         Args:
             cohort: Name of the cohort.
             done: Its facts.
             wrong: Said of pairs that were made wrong on purpose.
         """
-        return []
+        from medmcl.evaluation.protocol.evidence import FittedOn
+
+        if not self.learns:
+            return []
+        what = f"what stage {self.name} ({self.stage}) learns"
+        return [FittedOn(what=what, splits=(), note="on which rows: not said by the stage")]
 
     def summary(self) -> str:
         """Say in a line what it does."""

@@ -23,6 +23,7 @@ from medmcl.core.atomic import folder_aside
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
+from medmcl.data.loading.open_rows import OpenRows
 from medmcl.data.loading.reading import Outcome
 from medmcl.data.tables.wide_cells import WideCells
 
@@ -34,7 +35,8 @@ class Stored:
     """The prepared records of one modality.
 
     Attributes:
-        rows: (R, *prepared_shape) float32 or int64; zeros where not usable.
+        rows: (R, *prepared_shape) float32 or int64; zeros where not usable. A stage that
+            learns cannot read those of held_out.
         usable: (R,) bool.
         digests: Hash of each row, empty where not usable.
         findings: Number of the record to what was found in it.
@@ -43,7 +45,7 @@ class Stored:
         shared: What was found in many records together.
     """
 
-    rows: np.ndarray
+    rows: np.ndarray | OpenRows
     usable: np.ndarray
     digests: list[str]
     findings: dict[int, list[Finding]]

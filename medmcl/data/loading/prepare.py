@@ -30,6 +30,7 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.manifest import listed, refuse
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.cache import Stored, entry_key, read_entry, write_entry
+from medmcl.data.loading.open_rows import ClosedSplitError, OpenRows
 from medmcl.data.loading.reading import (
     Outcome,
     fit,
@@ -90,9 +91,37 @@ class Prepared:
     """Modalities whose adapters were fitted on a part of the train records (`stand_in`): what they
     learned, as a vocabulary, is not what training will have."""
 
-    def inputs(self, modality: str) -> np.ndarray:
-        """Prepared rows of every record, (R, ...), in the order of ``cohort.records[modality]``."""
+    def inputs(self, modality: str) -> np.ndarray | OpenRows:
+        """Prepared rows of every record, (R, ...), in the order of ``cohort.records[modality]``.
+
+        What `for_learning` gives refuses those of held_out (`ClosedSplitError`).
+        """
         return self.stored[modality].rows
+
+    @cached_property
+    def for_learning(self) -> Prepared:
+        """What a stage that learns is given of it: held_out is shut, however its rows are read.
+
+        Who is in held_out and who has which modality can still be counted.
+        """
+        opened = tuple(split for split in self.opened if split != "held_out")
+        stored = {
+            name: replace(one, rows=OpenRows(one.rows, self._closed(name, opened)))
+            for name, one in self.stored.items()
+        }
+        return replace(self, opened=opened, stored=stored)
+
+    def _closed(self, modality: str, opened: Sequence[str]) -> np.ndarray:
+        """Give the split of each record that is not open, empty where it is, (R,) str.
+
+        A record is on the side of its subject; one that a sample of an open split holds is open.
+        """
+        whose = self.cohort.records[modality]["subject"]
+        side = self.cohort.subjects["split"].reindex(whose).to_numpy(object)
+        closed = np.where(np.isin(side, [*opened]), "", side).astype(str)
+        numbers = self.numbers[modality]
+        closed[numbers[np.isin(self.splits, opened) & (numbers >= 0)]] = ""
+        return closed
 
     def usable(self, modality: str) -> np.ndarray:
         """Which records could be prepared and are no doubtful copies, (R,) bool."""
@@ -128,12 +157,12 @@ class Prepared:
         """Give the samples of a split that have all (or any) of the modalities named.
 
         Raises:
-            ArtefactError: The split is not open.
+            ClosedSplitError: The split is not open.
         """
         if split not in SPLITS:
             raise ConfigError(f"there is no split '{split}'{nearest(split, SPLITS)}")
         if split not in self.opened:
-            raise _closed(split)
+            raise ClosedSplitError(split)
         rows = np.flatnonzero(self.splits == split)
         if not needs:
             return rows
@@ -183,14 +212,14 @@ class Prepared:
             modalities: Modalities to load; all if not given.
 
         Raises:
-            ArtefactError: A row belongs to a split that is not open.
+            ClosedSplitError: A row belongs to a split that is not open.
         """
         import torch
 
         rows = np.asarray(rows, dtype=np.int64)
         shut = ~np.isin(self.splits[rows], self.opened)
         if shut.any():
-            raise _closed(str(self.splits[rows][shut][0]))
+            raise ClosedSplitError(str(self.splits[rows][shut][0]))
         names = tuple(self.adapters) if modalities is None else tuple(modalities)
         targets = {name: self.tasks(name).take(rows) for name in tasks}
         return Batch(
@@ -284,13 +313,6 @@ class Prepared:
         result = np.full(len(numbers), -1, dtype=np.int64)
         result[numbers >= 0] = codes[numbers[numbers >= 0]]
         return result
-
-
-def _closed(split: str) -> ArtefactError:
-    return ArtefactError(
-        f"the split '{split}' is not open here: {split} is opened only by evaluate",
-        fix="train, select and standardise on train; choose on tuning",
-    )
 
 
 def cache_folder(beside: Path) -> Path:

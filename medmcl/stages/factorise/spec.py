@@ -57,7 +57,7 @@ class FactoriseSpec(TowersSpec):
 
     @override
     def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
-        weights, *more = super().fitted(cohort, done, wrong)
+        weights, *more = self.fitted_weights(cohort, wrong)
         if self.embedded is not None:
             note = f"from {self.embedded}; {counted_on(done.get('counted_on'))}"
             what = f"vectors of stage {self.name}"

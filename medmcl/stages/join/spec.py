@@ -16,6 +16,7 @@ from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
     from medmcl.encoders.towers import Towers
+    from medmcl.evaluation.protocol.evidence import FittedOn
     from medmcl.stages.recipe.spec import RecipeSpec
 
 
@@ -79,6 +80,10 @@ class JoinSpec(TowersSpec):
     def as_run(self, facts: Facts) -> Self:
         there = tuple(name for name in self.of if not {SKIPPED, DEAD_END} & {*facts(name)})
         return self.model_copy(update={"of": there})
+
+    @override
+    def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
+        return self.fitted_weights(cohort, wrong)
 
     @override
     def build(self, recipe: RecipeSpec, shapes: Mapping[str, InputShape], seed: int) -> Towers:

@@ -21,7 +21,7 @@ from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import ROLES, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.stage import STAGES, Context, named
+from medmcl.stages.stage import Context, named
 from medmcl.stages.train.spec import TowersSpec
 
 log = logging.getLogger("medmcl")
@@ -90,6 +90,7 @@ def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
     from medmcl.engine.signals import StopRequest
     from medmcl.engine.world import World
     from medmcl.stages.run.run import Run
+    from medmcl.stages.run.training import dry_run
 
     refused: list[MedmclError] = []
     with TemporaryDirectory() as folder:
@@ -103,9 +104,11 @@ def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
             prepared = stand_in(cohort, recipe.inputs)
         except MedmclError as error:
             return [error]
-        for stage in recipe.stages if prepared is not None else ():
+        if prepared is None:
+            return []
+        for stage in recipe.stages:
             try:
-                STAGES[stage.stage](stage).dry_run(prepared, context)
+                dry_run([stage], prepared, context)
             except MedmclError as error:
                 refused.append(error)
     return refused

@@ -64,6 +64,7 @@ class Run(Store):
         recipe: Its recipe, resolved: every modality and stage by name, once for all who read it.
         seed: Of everything random.
         learners: Those that are in memory.
+        learning: Whether a stage of it is learning: then it prepares no cohort with held_out open.
 
     Raises:
         ArtefactError: It is not a run, or a file of it is damaged.
@@ -105,6 +106,7 @@ class Run(Store):
         self.config, self.recipe, self._cache = dict(config), recipe, cache
         self.seed = int(config.get("seed", 0))
         self.learners = Learners()
+        self.learning = False
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
@@ -272,6 +274,7 @@ class Run(Store):
     ) -> Prepared:
         """Prepare a cohort exactly as the run's training cohort was, all splits open.
 
+        While a stage of the run learns, held_out stays shut.
         ``check_interrupt`` is told how many records are done; a bar shows it on a terminal.
         """
         entries = {name: self.preprocessing[name] for name in modalities}
@@ -288,7 +291,7 @@ class Run(Store):
                 {name: entry["settings"] for name, entry in entries.items()},
                 cache=self.cache,
                 fitted={name: entry["state"] for name, entry in entries.items()},
-                splits="all",
+                splits=("train", "tuning") if self.learning else "all",
                 progress=told,
             )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.loading.open_rows import ClosedSplitError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
@@ -25,7 +27,25 @@ _LOOK = 0.5
 def dry_run(stages: Sequence[StageSpec], prepared: Prepared, context: Context) -> None:
     """Refuse what a stage cannot do, before any does anything."""
     for spec in stages:
-        STAGES[spec.stage](spec).dry_run(prepared, context)
+        with shut(spec, prepared, context) as open_to_it:
+            STAGES[spec.stage](spec).dry_run(open_to_it, context)
+
+
+@contextmanager
+def shut(spec: StageSpec, prepared: Prepared, context: Context) -> Iterator[Prepared]:
+    """Give what a stage may read: one that learns does not reach held_out, however it reads.
+
+    Raises:
+        ClosedSplitError: Names the stage.
+    """
+    context.run.learning = spec.learns
+    try:
+        yield prepared.for_learning if spec.learns else prepared
+    except ClosedSplitError as refused:
+        where = f"stage {spec.name} ({spec.stage})"
+        raise ClosedSplitError(refused.split, where) from refused
+    finally:
+        context.run.learning = False
 
 
 def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str, Any]:
@@ -46,7 +66,8 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
         context.record.say(f"{name}: left out, {reason}")
         done = {SKIPPED: reason, "sentence": f"Stage {name} left out: {reason}."}
     else:
-        done = work.run(prepared, context)
+        with shut(spec, prepared, context) as open_to_it:
+            done = work.run(open_to_it, context)
     facts = {"stage": name, **done}
     if "steps" not in facts:
         facts.setdefault("sentence", f"Stage {name}: {spec.summary()}.")

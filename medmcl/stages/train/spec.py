@@ -150,8 +150,13 @@ class TowersSpec(StageSpec):
 
         return first_towers(recipe, self, shapes, seed)
 
-    @override
-    def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
+    def fitted_weights(self, cohort: str, wrong: str) -> list[FittedOn]:
+        """Give the ledger lines of weights that train rows taught: for `fitted` of such a stage.
+
+        Args:
+            cohort: Name of the cohort.
+            wrong: Said of pairs that were made wrong on purpose.
+        """
         from medmcl.evaluation.protocol.evidence import FittedOn
 
         share = f", {100 * float(self.label_fraction):g} % of the labels" if self.task else ""
@@ -357,7 +362,7 @@ class TrainSpec(TowersSpec):
     def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
         from medmcl.evaluation.protocol.evidence import FittedOn
 
-        lines = super().fitted(cohort, done, wrong)
+        lines = self.fitted_weights(cohort, wrong)
         if self.groups is None or not self.groups.columns:
             return lines
         what = f"negatives of stage {self.name}: of one {told(self.groups.columns)}"

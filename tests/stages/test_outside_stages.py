@@ -1,0 +1,141 @@
+"""Stages of a package outside: what they may read, what is kept of them, what is said of them."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import medmcl
+from medmcl.core.errors import ArtefactError
+from medmcl.stages.recipe import spec as recipe_spec
+from medmcl.stages.run.ledger import run_ledger
+from medmcl.stages.run.run import embed_samples
+from medmcl.stages.stage import STAGES, Stage, StageSpec
+from medmcl.stages.train.spec import TowersSpec
+
+COHORT = """
+schema: medmcl/cohort@1
+subjects: {table: people.csv, id: id}
+modalities:
+  clinic: {reader: table, columns: [age, height]}
+  blood: {reader: table, columns: [iron, salt]}
+tasks:
+  ill: {kind: binary, column: ill}
+"""
+TRAIN = {
+    "stage": "train", "name": "align", "towers": ["clinic", "blood"], "batch_size": 8,
+    "steps": 2, "objectives": {"cross_modal": {"view": "plain"}}, "optimiser": {"lr": 0.001},
+}  # fmt: skip
+EVALUATE = {
+    "stage": "evaluate", "name": "results", "baselines": ["majority"], "bootstrap_draws": 100,
+    "probe": {"modality": "clinic", "models": {"aligned": "align"}},
+}  # fmt: skip
+
+
+def recipe(*stages):
+    tower = {"encoder": {"name": "tabular_mlp"}, "head": {"hidden": 8, "out": 4}}
+    return {
+        "schema": "medmcl/recipe@1", "name": "outside", "inputs": {"clinic": {}, "blood": {}},
+        "towers": {"clinic": tower, "blood": tower}, "stages": [*stages],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("people")
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame(generator.normal(size=(60, 4)), columns=["age", "height", "iron", "salt"])
+    table["id"], table["ill"] = [f"p{n}" for n in range(60)], np.arange(60) % 2
+    table.to_csv(folder / "people.csv", index=False)
+    (folder / "cohort.yaml").write_text(COHORT, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def bring(monkeypatch):
+    """Add a stage as a package outside adds it, for one test."""
+
+    def add(kind: str, part: type) -> None:
+        monkeypatch.setitem(STAGES, kind, part)
+        recipe_spec._stages.cache_clear()
+
+    yield add
+    recipe_spec._stages.cache_clear()
+
+
+def pretrain(people, out, *stages, **more):
+    return medmcl.pretrain(people, recipe=recipe(*stages), out=out, device="cpu", **more)
+
+
+class PeekSpec(StageSpec):
+    """Look at everybody."""
+
+    stage: Literal["peek"]
+    way: str = "none"
+    of: str = "align"
+
+    def sources(self) -> list[str]:
+        return [self.of]
+
+
+def everybody(prepared):
+    return np.arange(len(prepared.splits))
+
+
+WAYS = {
+    "rows": lambda prepared, run, of: prepared.rows("held_out"),
+    "batch": lambda prepared, run, of: prepared.batch(everybody(prepared)),
+    "inputs": lambda prepared, run, of: np.asarray(prepared.inputs("clinic")).mean(),
+    "some inputs": lambda prepared, run, of: prepared.inputs("clinic")[everybody(prepared)],
+    "stored": lambda prepared, run, of: prepared.stored["clinic"].rows[:, 0],
+    "embeddings": lambda prepared, run, of: embed_samples(
+        run.towers(of, "cpu"), prepared, "clinic", everybody(prepared), "features", "cpu"
+    ),
+    "prepared anew": lambda prepared, run, of: run.prepare(prepared.cohort, ("clinic",)).batch(
+        everybody(prepared)
+    ),
+}
+
+
+class Peek(Stage[PeekSpec]):
+    Settings = PeekSpec
+
+    def run(self, prepared, context):
+        if self.spec.way in WAYS:
+            WAYS[self.spec.way](prepared, context.run, self.spec.of)
+        seen = prepared.rows("train"), prepared.rows("tuning")
+        values = prepared.inputs("clinic")[prepared.index("clinic")[np.concatenate(seen)]]
+        labels = prepared.tasks("ill").known[prepared.splits == "held_out"]
+        counted = {name: int(has.sum()) for name, has in prepared.present.items()}
+        return {"labels": int(labels.sum()), "rows": len(values), "counted": counted}
+
+
+@pytest.fixture(scope="module")
+def aligned(people, tmp_path_factory):
+    return pretrain(people, tmp_path_factory.mktemp("aligned") / "run", TRAIN)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_stage_that_peeks_at_held_out_is_refused_by_name(way, people, aligned, bring, tmp_path):
+    bring("peek", Peek)
+    peek = {"stage": "peek", "name": "white", "way": way}
+    with pytest.raises(ArtefactError, match=r"stage white \(peek\): the split 'held_out'"):
+        pretrain(people, tmp_path / "run", TRAIN, peek, reuse=aligned)
+
+
+def test_a_stage_counts_everybody_and_what_it_does_not_say_is_not_claimed(
+    people, aligned, bring, tmp_path
+):
+    bring("peek", Peek)
+    run = pretrain(
+        people, tmp_path / "run", TRAIN, {"stage": "peek", "name": "white"}, reuse=aligned
+    )
+    facts = run.facts("white")
+    assert facts["labels"] == 0
+    assert facts["rows"] < facts["counted"]["clinic"] == 60
+    (line,) = [line for line in run_ledger(run, ["white"]) if "white" in line.what]
+    assert line.splits == ()
+    assert "not said by the stage" in line.note
+    assert TowersSpec.fitted is StageSpec.fitted, "what makes towers outside inherits no claim"
