@@ -1,17 +1,21 @@
 """Stages of a package outside: what they may read, what is kept of them, what is said of them."""
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import medmcl
+from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.stages.recipe import spec as recipe_spec
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import embed_samples
+from medmcl.stages.run.store import KEPT_IN
 from medmcl.stages.stage import STAGES, Stage, StageSpec
 from medmcl.stages.train.spec import TowersSpec
 
@@ -139,3 +143,60 @@ def test_a_stage_counts_everybody_and_what_it_does_not_say_is_not_claimed(
     assert line.splits == ()
     assert "not said by the stage" in line.note
     assert TowersSpec.fitted is StageSpec.fitted, "what makes towers outside inherits no claim"
+
+
+@dataclass(frozen=True)
+class Note:
+    """An artefact of a package outside, in a folder of its own."""
+
+    text: str
+    kept_in: ClassVar[str] = "notes"
+
+    @property
+    def fingerprint(self) -> str:
+        return self.text
+
+    def save(self, path: Path) -> None:
+        write_atomically(path, self.text)
+
+    @classmethod
+    def load(cls, path: Path, *, cohort: str | None = None) -> "Note":
+        return cls(path.read_text(encoding="utf-8"))
+
+
+class NotingSpec(StageSpec):
+    """Keep a note."""
+
+    stage: Literal["noting"]
+
+
+class Noting(Stage[NotingSpec]):
+    Settings = NotingSpec
+
+    def run(self, prepared, context):
+        note = Note("read me")
+        context.run.save(self.spec.name, note)
+        return {"fingerprint": note.fingerprint}
+
+
+def test_an_artefact_of_another_package_is_taken_over_and_missed(people, bring, tmp_path):
+    bring("noting", Noting)
+    noting = {"stage": "noting", "name": "white"}
+    first = pretrain(people, tmp_path / "first", noting)
+    assert first.facts("white")[KEPT_IN] == ["notes"]
+    second = pretrain(people, tmp_path / "second", noting, reuse=first)
+    assert second.artefact("white", Note) == Note("read me")
+    second.file("white", Note).unlink()
+    for ask in (
+        lambda: second.artefact("white", Note),
+        lambda: pretrain(people, second.path, noting, resume=True),
+        lambda: pretrain(people, tmp_path / "third", noting, reuse=second),
+    ):
+        with pytest.raises(
+            ArtefactError, match=r"notes/white\.parquet: there is no such file"
+        ) as said:
+            ask()
+        assert "put the file back, or delete" in str(said.value)
+    shutil.rmtree(second.checkpoints("white").folder)
+    again = pretrain(people, second.path, noting, resume=True)
+    assert again.artefact("white", Note) == Note("read me")

@@ -20,8 +20,6 @@ from medmcl.stages.train.probe_rows import going_on_from
 SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")
 """What of its configuration a run must share with another, to take over a stage of it."""
 SAME_IN_RECIPE = ("inputs", "towers", "shared")
-FOLDERS = ("groups", "poison", "selection")
-"""Where a run keeps what a stage made beside weights, as ``STAGE.parquet``."""
 _SHOWN = 5
 """Differences that are named."""
 _LONGEST = 40
@@ -163,7 +161,7 @@ def take_over(other: Run, stages: Sequence[StageSpec], folder: Path) -> dict[str
     """Copy finished stages into a run folder, each whole or not at all; give their provenance."""
     lines = read_metrics(other.path / "metrics.jsonl", times=True)
     for stage in stages:
-        _copy_stage(other.path, stage.name, folder)
+        _copy_stage(other, stage.name, folder)
     names = [stage.name for stage in stages]
     own = read_metrics(folder / "metrics.jsonl", times=True)
     kept = [row for row in own if row.get("stage") not in names]
@@ -178,17 +176,15 @@ def take_over(other: Run, stages: Sequence[StageSpec], folder: Path) -> dict[str
     }
 
 
-def _copy_stage(source: Path, name: str, folder: Path) -> None:
+def _copy_stage(other: Run, name: str, folder: Path) -> None:
     """Copy what a stage made; ``done.json`` comes with its folder, after all the rest."""
-    for kind in FOLDERS:
-        made = source / kind / f"{name}.parquet"
-        if made.is_file():
-            write_atomically(folder / kind / made.name, made.read_bytes())
+    for made in other.kept(name):
+        write_atomically(folder / made.relative_to(other.path), made.read_bytes())
     target = folder / "checkpoint" / name
     if target.exists():
         return
     with folder_aside(target) as aside:
-        shutil.copytree(source / "checkpoint" / name, aside, dirs_exist_ok=True)
+        shutil.copytree(other.path / "checkpoint" / name, aside, dirs_exist_ok=True)
 
 
 def _plain(stage: StageSpec) -> Any:

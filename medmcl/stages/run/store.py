@@ -1,8 +1,9 @@
 """What stands in a run folder, and is written and read here alone: artefacts by stage and kind.
 
 ``checkpoint/<stage>/`` holds the weights of a stage and its facts (``done.json``); ``groups/``,
-``selection/`` and ``poison/`` hold ``<stage>.parquet``, what a stage made beside weights. What the
-run keeps of its data and probes stands in ``NAME.json`` and ``NAME.safetensors``.
+``selection/``, ``poison/`` and folders of other packages hold ``<stage>.parquet``, what a stage made
+beside weights, which its facts name (``kept_in``). What the run keeps of its data and probes stands
+in ``NAME.json`` and ``NAME.safetensors``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MODEL = "model."
 """What the weights of a model are called in a checkpoint, before their own names."""
+
+KEPT_IN = "kept_in"
+"""Fact of a stage that made artefacts: the folders of the run that hold them."""
 
 
 class Artefact(Protocol):
@@ -58,6 +62,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept: dict[str, list[str]] = {}
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """Checkpoints of a stage."""
@@ -76,6 +81,8 @@ class Store:
 
     def finish(self, stage: str, facts: Mapping[str, Any]) -> None:
         """Say that a stage is done, and what it says of itself; a resumed run passes it over."""
+        if stage in self._kept:
+            facts = {**facts, KEPT_IN: self._kept[stage]}
         self._done(stage).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._done(stage), json.dumps(dict(facts), indent=1))
 
@@ -124,6 +131,34 @@ class Store:
         file = self.file(stage, type(artefact))
         file.parent.mkdir(parents=True, exist_ok=True)
         artefact.save(file)
+        kept = self._kept.setdefault(stage, [])
+        if file.parent.name not in kept:
+            kept.append(file.parent.name)
+
+    def kept(self, stage: str) -> list[Path]:
+        """Give the files that a finished stage made beside weights.
+
+        Where its facts do not name them, as of runs made before they did: those that stand there.
+
+        Raises:
+            ArtefactError: One is gone.
+        """
+        folders, name = self.facts(stage).get(KEPT_IN), f"{stage}.parquet"
+        if folders is None:
+            return [one / name for one in sorted(self.path.iterdir()) if (one / name).is_file()]
+        files = [self.path / Path(folder).name / name for folder in folders]
+        for file in files:
+            self._refuse_gone(stage, file)
+        return files
+
+    def _refuse_gone(self, stage: str, file: Path) -> None:
+        if not file.is_file():
+            raise ArtefactError(
+                "there is no such file",
+                where=file,
+                expected=f"what stage {stage} made",
+                fix=f"put the file back, or delete {self._done(stage).parent} and --resume",
+            )
 
     def artefact(self, stage: str, kind: type[A], cohort: str | None = None) -> A | None:
         """Read what a stage made; None if it is not finished.
@@ -138,7 +173,9 @@ class Store:
         """
         if not self.is_finished(stage):
             return None
-        found = kind.load(self.file(stage, kind), cohort=cohort)
+        file = self.file(stage, kind)
+        self._refuse_gone(stage, file)
+        found = kind.load(file, cohort=cohort)
         self.refuse_changed(stage, found)
         return found
 

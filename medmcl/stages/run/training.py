@@ -58,6 +58,7 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
     reason = spec.why_skipped(run.facts)
     work: Stage[Any] = STAGES[spec.stage](spec)
     if not reason and run.is_finished(name):
+        run.kept(name)
         work.refuse_other(run.facts(name))
         return run.facts(name)
     if not reason and work.by_first_rank and context.world.rank != 0:
