@@ -11,7 +11,7 @@ import pytest
 
 import medmcl
 from medmcl.core.atomic import write_atomically
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.stages.recipe import spec as recipe_spec
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import embed_samples
@@ -186,6 +186,8 @@ def test_an_artefact_of_another_package_is_taken_over_and_missed(people, bring, 
     assert first.facts("white")[KEPT_IN] == ["notes"]
     second = pretrain(people, tmp_path / "second", noting, reuse=first)
     assert second.artefact("white", Note) == Note("read me")
+    with pytest.raises(ConfigError, match=r"stage 'white' \(noting\) gives no embeddings"):
+        second.stage("white")
     second.file("white", Note).unlink()
     for ask in (
         lambda: second.artefact("white", Note),
@@ -200,3 +202,15 @@ def test_an_artefact_of_another_package_is_taken_over_and_missed(people, bring, 
     shutil.rmtree(second.checkpoints("white").folder)
     again = pretrain(people, second.path, noting, resume=True)
     assert again.artefact("white", Note) == Note("read me")
+
+
+def test_a_probe_of_a_stage_without_embeddings_is_refused_before_anything_is_trained(
+    people, bring, tmp_path
+):
+    bring("noting", Noting)
+    probe = {"modality": "clinic", "models": {"whitened": "white", "aligned": "align"}}
+    stages = [TRAIN, {"stage": "noting", "name": "white"}, {**EVALUATE, "probe": probe}]
+    said = r"stage results, probe: stage 'white' \(noting\) gives no embeddings(.|\n)*one of: align"
+    with pytest.raises(ConfigError, match=said):
+        pretrain(people, tmp_path / "run", *stages)
+    assert not (tmp_path / "run" / "checkpoint").exists()

@@ -19,14 +19,23 @@ from medmcl.stages.train.spec import TowersSpec
 def refuse_inside(
     spec: EvaluateSpec, before: Sequence[StageSpec], made: Mapping[str, TowersSpec]
 ) -> None:
-    """Refuse aspects of stages that have not what they look at.
+    """Refuse models and aspects of stages that have not what they look at.
 
-    That is a joined stage for what looks inside of one, of which it has several, and models without
-    a tower for what is asked of each.
+    That is a stage that gives no embeddings, a joined stage for what looks inside of one, of which
+    it has several, and models without a tower for what is asked of each.
 
     Raises:
         ConfigError: Names the stage and the key.
     """
+    unable = {one.name: one.stage for one in before if one.name not in made}
+    for key, stages in spec.embedded_by.items():
+        for name in stages:
+            if name in unable:
+                raise ConfigError(
+                    f"stage '{name}' ({unable[name]}) gives no embeddings",
+                    where=f"stage {spec.name}, {key}",
+                    expected=f"one of: {', '.join(made) or 'none before it does'}",
+                )
     joins = named(before, JoinSpec)
     for key, one in spec.asked.items():
         joined = next((joins[name] for name in one.stages() if name in joins), None)

@@ -220,11 +220,16 @@ class EvaluateKeys(StageSpec):
     def reads(self) -> bool:
         return not self.embeddings
 
-    @override
-    def sources(self) -> list[str]:
+    @property
+    def embedded_by(self) -> dict[str, list[str]]:
+        """Key to the stages whose towers it reads."""
         models = () if self.probe is None else self.probe.models.values()
         scored = [stage for stage in models if stage != "untrained"]
-        return scored + [stage for one in self.asked.values() for stage in one.stages()]
+        return {"probe": scored, **{name: one.stages() for name, one in self.asked.items()}}
+
+    @override
+    def sources(self) -> list[str]:
+        return [stage for stages in self.embedded_by.values() for stage in stages]
 
     @override
     def for_cohort(

@@ -186,6 +186,12 @@ class Run(Store):
 
     def stage(self, name: str) -> TowersSpec:
         """The spec of a stage that makes towers, by name."""
+        if name in self.specs and name not in self.stages:
+            raise ConfigError(
+                f"stage '{name}' ({self.specs[name].stage}) gives no embeddings",
+                where=self.path,
+                expected=f"one of: {', '.join(self.stages) or 'none of the run does'}",
+            )
         if name not in self.stages:
             raise ConfigError(
                 f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path

@@ -1,9 +1,9 @@
 """What stands in a run folder, and is written and read here alone: artefacts by stage and kind.
 
 ``checkpoint/<stage>/`` holds the weights of a stage and its facts (``done.json``); ``groups/``,
-``selection/``, ``poison/`` and folders of other packages hold ``<stage>.parquet``, what a stage made
-beside weights, which its facts name (``kept_in``). What the run keeps of its data and probes stands
-in ``NAME.json`` and ``NAME.safetensors``.
+``selection/``, ``poison/`` and folders of other packages hold ``<stage>.parquet``, what a stage
+made beside weights, which its facts name (``kept_in``). What the run keeps of its data and probes
+stands in ``NAME.json`` and ``NAME.safetensors``.
 """
 
 from __future__ import annotations
