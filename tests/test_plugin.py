@@ -36,6 +36,9 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert {"aligned", "untrained"} <= {*scored}
     assert any(method.startswith("simple") for method in scored), "its plain features"
     assert scored["aligned"] > 0.8
+    assert scored["whitened"] > 0.8
+    ledger = (run / "fitted_on.csv").read_text(encoding="utf-8")
+    assert "what stage white (whiten) learns from embeddings of align,train" in ledger
     ways = {row["protocol"] for row in told["results"] if row["method"] == "aligned"}
     assert ways == {"two_means"}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -82,7 +85,15 @@ def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, 
 def test_parts_lists_it_and_says_whose_it_is(environment):
     done = medmcl(environment, "parts")
     assert done.returncode == 0, done.stderr
-    for name in ("spirometry", "flow_cnn", "uniform", "mean_curve", "two_means", "likeness"):
+    for name in (
+        "spirometry",
+        "flow_cnn",
+        "uniform",
+        "mean_curve",
+        "whiten",
+        "two_means",
+        "likeness",
+    ):
         (line,) = [one for one in done.stdout.splitlines() if one.strip().startswith(name)]
         assert "medmcl-spirometry" in line
     done = medmcl(environment, "parts", "flow_cnn")

@@ -22,7 +22,7 @@ class _Width(nn.Module):
         self.width = width
 
 
-class _Side(nn.Module):
+class Side(nn.Module):
     """What stands for the tower of a modality: its widths, and that it has no tokens."""
 
     num_tokens: int | None = None
@@ -36,11 +36,13 @@ class _Side(nn.Module):
         self.head = _Width(pooled)
 
     @property
-    def facts(self) -> _Side:
+    def facts(self) -> Side:
+        """Its widths."""
         return self
 
     @property
-    def encoder(self) -> _Side:
+    def encoder(self) -> Side:
+        """None of its own."""
         return self
 
     def layer_depths(self) -> dict[str, int]:
@@ -81,7 +83,7 @@ class Joined(Towers):
                     fix="how: concatenation",
                 )
             taken = slice(None) if how == "concatenation" else slice(1)
-            sides[name] = _Side(sum(features[taken]), sum(pooled[taken]))
+            sides[name] = Side(sum(features[taken]), sum(pooled[taken]))
         super().__init__(sides)
         self.how = how
         self.parts = nn.ModuleList(parts)

@@ -31,7 +31,9 @@ class OpenRows:
 
     def __init__(self, rows: np.ndarray | OpenRows, closed: np.ndarray) -> None:
         self._rows, self._names, self._shut = rows, closed, closed != ""
-        self.shape, self.dtype, self.ndim = rows.shape, rows.dtype, rows.ndim
+        self.shape: tuple[int, ...] = rows.shape
+        self.dtype: np.dtype[Any] = rows.dtype
+        self.ndim: int = rows.ndim
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -9,8 +9,8 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.aspects.aspect import OfModels
 from medmcl.evaluation.aspects.attack.aspect import AttackSpec
+from medmcl.stages.derived.spec import UntrainedSpec
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.join.spec import JoinSpec
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.stage import StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
@@ -36,15 +36,15 @@ def refuse_inside(
                     where=f"stage {spec.name}, {key}",
                     expected=f"one of: {', '.join(made) or 'none before it does'}",
                 )
-    joins = named(before, JoinSpec)
+    joins = named(before, UntrainedSpec)
     for key, one in spec.asked.items():
         joined = next((joins[name] for name in one.stages() if name in joins), None)
         if one.looks_inside and joined is not None:
             raise ConfigError(
-                "is looked at in one stage, not in joined ones",
+                "is looked at in one stage, not in joined or derived ones",
                 where=f"stage {spec.name}, {key}.stage",
-                got=f"{joined.name}, joined of {', '.join(joined.of)}",
-                expected=" or ".join(joined.of),
+                got=f"{joined.name} ({joined.stage}), of {', '.join(joined.goes_on_from())}",
+                expected=" or ".join(joined.goes_on_from()),
             )
         models = one.models.values() if isinstance(one, OfModels) else ()
         for model, side in product(models, one.modalities()):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from typing_extensions import override
 
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.joined import Joined
-from medmcl.engine.loop import Learner
+from medmcl.stages.derived.derived import untrained_learner
 from medmcl.stages.join.spec import JoinSpec
 from medmcl.stages.stage import Context, Stage
-from medmcl.stages.train.models import build_learner
 
 
 class Join(Stage[JoinSpec]):
@@ -20,13 +18,13 @@ class Join(Stage[JoinSpec]):
 
     @override
     def dry_run(self, prepared: Prepared, context: Context) -> None:
-        _built(self.spec, prepared, context)
+        untrained_learner(self.spec, prepared, context)
 
     @override
     def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         spec = self.spec
         found = spec.as_run(context.run.facts)
-        learner = _built(found, prepared, context)
+        learner = untrained_learner(found, prepared, context)
         assert isinstance(learner.model, Joined)
         for part, stage in zip(learner.model.parts, found.of, strict=True):
             part.load_state_dict(context.run.model(stage))
@@ -44,9 +42,3 @@ class Join(Stage[JoinSpec]):
             f"features: {widths}.",
             "parameters": sum(p.numel() for p in learner.model.parameters()),
         }
-
-
-def _built(spec: JoinSpec, prepared: Prepared, context: Context) -> Learner:
-    shapes = {name: one.input_shape for name, one in prepared.adapters.items()}
-    with torch.no_grad():
-        return build_learner(context.run.recipe, spec, shapes, {}, context.run.seed)

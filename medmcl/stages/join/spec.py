@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from typing_extensions import override
 
 from medmcl.core.config import lookup
-from medmcl.stages.stage import DEAD_END, SKIPPED, Check, Facts, Plan, StageSpec, named
-from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
+from medmcl.stages.derived.spec import UntrainedSpec
+from medmcl.stages.stage import DEAD_END, SKIPPED, Check, Facts, Plan, named
+from medmcl.stages.train.spec import TowersSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from medmcl.stages.recipe.spec import RecipeSpec
 
 
-class JoinSpec(TowersSpec):
+class JoinSpec(UntrainedSpec):
     """Several stages as one model: what they make of a record, brought together.
 
     Earlier stages that a cluster stage left out are left out here as well.
@@ -29,20 +30,8 @@ class JoinSpec(TowersSpec):
     stage: Literal["join"]
     of: tuple[str, ...] = Field(min_length=1)
     """The stages."""
-    towers: tuple[str, ...] = ()
-    """Modalities; those that all of the stages have, if not given."""
     how: Literal["concatenation", "average"] = "concatenation"
     """Embeddings side by side, or their mean; each is scaled to unit length first."""
-
-    objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
-    start_from: dict[str, str] = Field(default={}, max_length=0)
-    frozen: tuple[str, ...] = Field(default=(), max_length=0)
-    encoder: dict[str, dict[str, Any]] = Field(default={}, max_length=0)
-    patience: None = None
-    task: None = None
-    label_fraction: Annotated[float, Field(ge=1, le=1)] = 1.0
-    restart: Literal[0] = 0
-    keep: Literal["last"] = "last"
 
     @model_validator(mode="after")
     def _each_once(self) -> JoinSpec:
@@ -53,17 +42,6 @@ class JoinSpec(TowersSpec):
     @override
     def goes_on_from(self) -> list[str]:
         return list(self.of)
-
-    @override
-    def for_cohort(
-        self, everyone: tuple[str, ...], before: Sequence[StageSpec], kinds: Mapping[str, str]
-    ) -> Self:
-        if self.towers:
-            return self
-        made = named(before, TowersSpec)
-        parts = [made[name].towers if name in made else () for name in self.of]
-        shared = tuple(name for name in parts[0] if all(name in part for part in parts))
-        return self.model_copy(update={"towers": shared})
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:

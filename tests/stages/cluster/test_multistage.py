@@ -414,9 +414,9 @@ def test_a_column_of_too_many_values_is_refused(factors, tmp_path):
         ),
         (
             {"stages.results.maps": {"stage": "joined", "query": "record", "image": "record"}},
-            "looked at in one stage, not in joined ones",
+            "looked at in one stage, not in joined",
         ),
-        ({"stages.results.experts": {"stage": "joined"}}, "not in joined ones"),
+        ({"stages.results.experts": {"stage": "joined"}}, "not in joined"),
         (
             {
                 "stages.stage_1.groups": {"stage": "groups_1", "batches": "mixed"},

@@ -1,0 +1,1 @@
+"""Stages that derive embeddings from those of earlier stages."""
