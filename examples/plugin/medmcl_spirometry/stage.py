@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.stages.recipe.roles import refuse_unread
 from medmcl.stages.stage import Check, Context, Plan, Stage, StageSpec
 
@@ -29,6 +30,12 @@ class MeanCurveSpec(StageSpec):
     def checks(self, plan: Plan) -> Iterable[Check]:
         """Refuse a modality that the recipe does not read, before any record is read."""
         yield partial(refuse_unread, [self.modality], plan.recipe, f"stage {self.name}, modality")
+
+    @override
+    def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:
+        """Say in the leakage ledger whose curves the mean is of."""
+        what = f"mean curve of stage {self.name}"
+        return [FittedOn(what=what, splits=("train",), rows=done.get("rows"), note=f"of {cohort}")]
 
 
 class MeanCurve(Stage[MeanCurveSpec]):
@@ -58,6 +65,7 @@ class MeanCurve(Stage[MeanCurveSpec]):
         path = context.run.checkpoints(self.spec.name).folder / "mean_curve.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame({"sample": np.arange(len(mean)), "mean": mean}).to_csv(path, index=False)
+        context.record.say(f"{self.spec.name}: the mean of {len(rows)} train records")
         return {"rows": len(rows)}
 
     def _rows(self, prepared: Prepared) -> np.ndarray:

@@ -95,5 +95,4 @@ class DerivedSpec(UntrainedSpec):
         from medmcl.evaluation.protocol.evidence import FittedOn
 
         what = f"what stage {self.name} ({self.stage}) learns from embeddings of {self.of}"
-        rows = sum(done.get("rows", {}).values())
-        return [FittedOn(what=what, splits=("train",), rows=rows, note=f"of {cohort}{wrong}")]
+        return [FittedOn(what=what, splits=("train",), note=f"of {cohort}{wrong}")]
