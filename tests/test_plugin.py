@@ -1,6 +1,7 @@
 """A package outside adds parts by its entry points, and everything treats them as its own."""
 
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -59,6 +60,10 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert len(predicted) == 80
     assert {*predicted["protocol"]} == {"two_means"}
     assert predicted["predicted"].between(0, 1).all()
+    without = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = medmcl(without, "predict", run, "--cohort", cohort, "--out", tmp_path / "no.csv")
+    assert done.returncode == 2
+    assert "pip install 'medmcl-spirometry==0.1.0'" in done.stderr
 
 
 def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, tmp_path):

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args, overload
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -361,14 +361,31 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {', '.join(names[:_SHOWN])}{more})"
 
 
+@overload
+def lookup(  # type: ignore[overload-overlap]  # a map is one of names, too: the first holds
+    kind: str, name: str, known: Mapping[str, V], where: object = None, fix: str | None = None
+) -> V: ...
+
+
+@overload
+def lookup(
+    kind: str, name: str, known: Iterable[str], where: object = None, fix: str | None = None
+) -> str: ...
+
+
 def lookup(
     kind: str,
     name: str,
-    known: Mapping[str, V],
+    known: Mapping[str, Any] | Iterable[str],
     where: object = None,
     fix: str | None = None,
-) -> V:
-    """Look ``name`` up in a literal map; failure lists what is known and the nearest match."""
+) -> Any:
+    """Look ``name`` up in a map, or among names, which give it back.
+
+    Raises:
+        ConfigError: Lists what is known and the nearest match.
+    """
+    known = known if isinstance(known, Mapping) else dict.fromkeys(known, name)
     if name in known:
         return known[name]
     raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}", where=where, fix=fix)

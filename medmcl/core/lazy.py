@@ -189,6 +189,20 @@ class _Settings(Mapping[str, Any]):
         return name in self._parts
 
 
+def packages_with_parts() -> dict[str, dict[str, Any]]:
+    """Give the installed packages that bring parts: name to ``version`` and ``parts`` by group."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, dict[str, Any]] = {}
+    for group in sorted(one for one in entry_points().groups if one.startswith("medmcl.")):
+        for one in entry_points(group=group):
+            if one.dist is not None:
+                about = {"version": one.dist.version, "parts": {}}
+                package = found.setdefault(one.dist.name, about)
+                package["parts"].setdefault(group, []).append(one.name)
+    return found
+
+
 def _imported(home: Any, package: str = "unknown") -> Any:
     """Import what ``module:Name`` says; a part that was put in itself is given as it is.
 

@@ -103,7 +103,10 @@ class Checkpoints:
             raise ArtefactError(
                 f"has no '{pointer}' checkpoint",
                 where=self.folder,
-                fix="finish the run first (`medmcl pretrain … --resume`)",
+                fix="finish the run first (`medmcl pretrain … --resume`)"
+                if self.done is None
+                else "the stage is finished and saved no weights; one that gives embeddings keeps "
+                "them with `context.run.save_learner`",
             )
         return load_weights_file(found / "weights.safetensors")
 

@@ -214,3 +214,66 @@ def test_a_probe_of_a_stage_without_embeddings_is_refused_before_anything_is_tra
     with pytest.raises(ConfigError, match=said):
         pretrain(people, tmp_path / "run", *stages)
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+class Odd(Noting):
+    found: ClassVar[object] = None
+
+    def run(self, prepared, context):
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("facts", "got"),
+    [(None, "None"), ({"rows": np.int64(3)}, r"rows: numpy\.int64"),
+     ({"mean": np.zeros(2)}, r"mean: numpy\.ndarray")],
+)  # fmt: skip
+def test_facts_that_cannot_be_kept_are_refused_by_stage_and_package(
+    facts, got, people, bring, monkeypatch, tmp_path
+):
+    bring("noting", Odd)
+    monkeypatch.setattr(Odd, "found", facts)
+    package = __name__.partition(".")[0]
+    said = rf"stage white \(noting\), of the package {package}(.|\n)*{got}"
+    with pytest.raises(ConfigError, match=said):
+        pretrain(people, tmp_path / "run", {"stage": "noting", "name": "white"})
+
+
+class TowersOfNothingSpec(TowersSpec):
+    """Give towers and keep none."""
+
+    stage: Literal["hollow"]
+
+
+class Hollow(Stage[TowersOfNothingSpec]):
+    Settings = TowersOfNothingSpec
+
+    def run(self, prepared, context):
+        return {"keep": "last"}
+
+
+def test_a_finished_stage_that_saved_no_weights_is_not_told_to_finish(people, bring, tmp_path):
+    bring("hollow", Hollow)
+    hollow = {"stage": "hollow", "name": "white", "towers": ["clinic"]}
+    run = pretrain(people, tmp_path / "run", hollow)
+    with pytest.raises(ArtefactError, match="has no 'last' checkpoint") as said:
+        run.model("white")
+    assert "--resume" not in str(said.value)
+    assert "save_learner" in str(said.value)
+
+
+def test_a_run_whose_package_is_gone_says_which_one_it_was(people, bring, monkeypatch, tmp_path):
+    bring("noting", Noting)
+    packages = {"medmcl-notes": {"version": "0.3", "parts": {"medmcl.stages": ["noting"]}}}
+    monkeypatch.setattr("medmcl.stages.run.pretrain.packages_with_parts", lambda: packages)
+    run = pretrain(people, tmp_path / "run", {"stage": "noting", "name": "white"})
+    assert medmcl.load(run.path).facts("white")
+    monkeypatch.delitem(STAGES, "noting")
+    with pytest.raises(ArtefactError, match="the stage 'noting', which is not installed") as said:
+        medmcl.load(run.path)
+    assert "pip install 'medmcl-notes==0.3'" in str(said.value)
+    monkeypatch.setitem(STAGES, "noting", Noting)
+    kept = run.tree("preprocessing")
+    run.save_tree("preprocessing", {**kept, "wrist": {**kept["clinic"], "kind": "actigraphy"}})
+    with pytest.raises(ArtefactError, match="the modality 'actigraphy', which is not installed"):
+        medmcl.load(run.path)

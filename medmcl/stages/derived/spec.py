@@ -80,7 +80,7 @@ class DerivedSpec(UntrainedSpec):
     def _refuse_lacking(self, made: Mapping[str, TowersSpec]) -> None:
         of = lookup("stage with towers", self.of, made, f"stage {self.name}, of")
         for name in self.towers:
-            lookup("tower", name, dict.fromkeys(of.towers), f"stage {self.name}, towers")
+            lookup("tower", name, of.towers, f"stage {self.name}, towers")
 
     @override
     def build(self, recipe: RecipeSpec, shapes: Mapping[str, InputShape], seed: int) -> Towers:

@@ -16,6 +16,7 @@ import torch
 
 from medmcl.core.config import fingerprint, read_yaml
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
+from medmcl.core.lazy import packages_with_parts
 from medmcl.data.check import lost_by_outcome
 from medmcl.data.check.lacking_splits import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
@@ -33,7 +34,7 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.launch import choose_precision, new_run_folder
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.report import write_run_report
-from medmcl.stages.run.run import GIVEN, Run, write_run_files
+from medmcl.stages.run.run import GIVEN, PACKAGES_WITH_PARTS, Run, write_run_files
 from medmcl.stages.run.stage_reuse import (
     differences,
     named,
@@ -334,6 +335,7 @@ def _write_provenance(
         "threads": torch.get_num_threads(),
         "processes": world.size,
         "versions": {name: _version(name) for name in PACKAGES},
+        PACKAGES_WITH_PARTS: packages_with_parts(),
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "parents": parents,
     }

@@ -26,6 +26,7 @@ from medmcl.core.progress import progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
+from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import run_config
@@ -33,7 +34,7 @@ from medmcl.stages.run.leaky_columns import kept_names
 from medmcl.stages.run.learners import Learners
 from medmcl.stages.run.store import Store
 from medmcl.stages.run.train_records import save_train_records
-from medmcl.stages.stage import SKIPPED, WRECKED, StageSpec, named
+from medmcl.stages.stage import SKIPPED, STAGES, WRECKED, StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ EMBED_BATCH = 256
 S = TypeVar("S")
 GIVEN = "given"
 """What stands for a stage in the name of the keep file that ``--keep`` gave."""
+PACKAGES_WITH_PARTS = "packages_with_parts"
+"""Key of ``provenance.json``: packages outside, with their versions and the parts they bring."""
 
 
 class Run(Store):
@@ -79,6 +82,7 @@ class Run(Store):
                 where=where,
                 fix="give the folder that `medmcl pretrain --out` named",
             )
+        _refuse_absent_parts(Store(Path(path)), config["recipe"])
         written = check(RecipeSpec, config["recipe"], where=where, error=ArtefactError)
         self._begin(Path(path), config, expand(written, config["tasks"]), cache)
 
@@ -509,6 +513,32 @@ class Run(Store):
                 fix="finish it with `medmcl pretrain … --resume`",
             )
         return (free or names)[-1]
+
+
+def _refuse_absent_parts(run: Store, recipe: Mapping[str, Any]) -> None:
+    """Refuse to open a run whose stages or modalities came with a package that is not installed.
+
+    Raises:
+        ArtefactError: Names the part and, if the run says it, the package.
+    """
+    stages = [one.get("stage") for one in recipe.get("stages") or () if isinstance(one, dict)]
+    kinds = [one.get("kind") for one in run.tree("preprocessing", {}).values()]
+    for parts, what, names in ((STAGES, "stage", stages), (ADAPTERS, "modality", kinds)):
+        for name in (one for one in names if isinstance(one, str) and one not in parts):
+            packages = run.tree("provenance", {}).get(PACKAGES_WITH_PARTS, {})
+            gave = [
+                (package, one["version"])
+                for package, one in packages.items()
+                if name in one["parts"].get(parts.group, ())
+            ]
+            package, version = gave[0] if gave else ("", "")
+            raise ArtefactError(
+                f"was made with the {what} '{name}', which is not installed here",
+                where=run.path,
+                got=f"it came with the package {package} {version}" if gave else None,
+                expected="the package that brings it",
+                fix=f"pip install '{package}=={version}'" if gave else "install that package",
+            )
 
 
 def load(path: Path | str) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,12 +70,38 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
     else:
         with shut(spec, prepared, context) as open_to_it:
             done = work.run(open_to_it, context)
+        _refuse_facts(work, done)
     facts = {"stage": name, **done}
     if "steps" not in facts:
         facts.setdefault("sentence", f"Stage {name}: {spec.summary()}.")
     if context.world.rank == 0:
         run.finish(name, facts)
     return facts
+
+
+def _refuse_facts(work: Stage[Any], facts: object) -> None:
+    """Refuse what a run cannot keep of a stage.
+
+    Raises:
+        ConfigError: Names the stage, and the package that brings it.
+    """
+    wrong = "" if isinstance(facts, dict) else repr(facts)
+    for key, value in facts.items() if isinstance(facts, dict) else ():
+        try:
+            json.dumps({key: value})
+        except (TypeError, ValueError):
+            wrong = f"{key}: {type(value).__module__}.{type(value).__name__}"
+            break
+    if wrong:
+        raise ConfigError(
+            "`run` of a stage gives no facts that can be kept",
+            where=f"stage {work.spec.name} ({work.spec.stage}), of the package "
+            f"{type(work).__module__.partition('.')[0]}",
+            got=wrong,
+            expected="a dict of plain JSON values",
+            fix="return one, {} at least; int(…) and float(…) of numpy numbers, and arrays as an "
+            "artefact (`context.run.save`)",
+        )
 
 
 def _awaited(stage: str, context: Context) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def plan_of(
         ArtefactError: The stage was not finished.
     """
     if modality is not None:
-        lookup("modality of the run", modality, dict.fromkeys(run.recipe.inputs), where=run.path)
+        lookup("modality of the run", modality, run.recipe.inputs, where=run.path)
     chosen = stage or run.default_stage(modality or _likely(run))
     spec = run.stage(chosen)
     run.refuse_unfinished(chosen)

@@ -86,7 +86,7 @@ def select(
     for name in spec.teachers:
         run.refuse_unfinished(name)
     for name in spec.wanted:
-        lookup("modality of the run", name, dict.fromkeys(run.recipe.inputs), where=run.path)
+        lookup("modality of the run", name, run.recipe.inputs, where=run.path)
     run.refuse_lacking(opened, spec.wanted)
     prepared = run.prepare(opened, spec.wanted)
     rows = prepared.rows("train", spec.wanted)

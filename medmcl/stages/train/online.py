@@ -42,7 +42,7 @@ def build_selector(
         return None
     where = f"stage {spec.name}, selector"
     for name in asked.pair:
-        lookup("tower", name, dict.fromkeys(spec.towers))
+        lookup("tower", name, spec.towers)
     own = {name: getattr(asked, name) for name in type(asked).model_fields}
     choice: Choice = SELECTORS[own.pop("kind")](
         **{name: one for name, one in own.items() if name != "pair"},
