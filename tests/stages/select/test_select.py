@@ -417,7 +417,7 @@ def test_one_teacher_of_everybody_is_warned_of(run, squares, tmp_path):
         ({"by": ["clip_score:0.3", "norm_sim:0.5"]}, "more than the steps before have left"),
         ({"by": ["clip_score:0.001"]}, "is no row"),
         ({"stages": ["teacher-0"]}, "another fold"),
-        ({"stages": ["chosen"]}, "no stage 'chosen'"),
+        ({"stages": ["chosen"]}, "stage 'chosen' (select) gives no embeddings"),
         ({"pair": ["image", "image"]}, "two different modalities"),
         ({"pair": ["image", "txt"]}, "unknown modality of the run 'txt'"),
         ({"overrides": {"select.scores.norm_sim.target": {"task": "colour", "label": "pink"}},
