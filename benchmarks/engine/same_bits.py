@@ -1,6 +1,6 @@
 """Whether a rebuilt house trains the same weights and scores the same numbers as it did, bit for bit.
 
-``python benchmarks/engine/same_bits.py WORK --before CHECKOUT`` trains each toy recipe in either checkout, a few
+``python benchmarks/engine/same_bits.py WORK --before CHECKOUT`` trains toy recipes in either checkout, a few
 steps a stage, on the same simulated cohorts, and writes ``same_bits.md`` beside itself: by recipe, how
 many tensors of how many are equal to the last bit, and how many numbers of ``results.csv``. What either
 checkout gave is kept in WORK by its commit, so that one side may be run before the other.
@@ -81,20 +81,21 @@ def trained(root: Path, recipe: str, cohort: str, work: Path) -> dict[str, dict[
 
 def main() -> None:
     """Train in both checkouts, compare, write the page."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--before", type=Path, required=True)
-    parser.add_argument("--only-before", action="store_true")
-    given = parser.parse_args()
     sys.path.insert(0, str(HERE.parents[1] / "evaluation"))
     from evaluation_cost import COHORTS, REAL, RECIPES
 
     import medmcl
 
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--before", type=Path, required=True)
+    parser.add_argument("--only-before", action="store_true")
+    parser.add_argument("--recipes", nargs="+", default=[n for n in RECIPES if RECIPES[n] != REAL])
+    given = parser.parse_args()
+
     lines = []
-    for recipe, name in RECIPES.items():
-        if name == REAL:
-            continue
+    for recipe in given.recipes:
+        name = RECIPES[recipe]
         cohort = given.work / name.replace(", ", "_")
         if not cohort.exists():
             medmcl.simulate(COHORTS[name][0], cohort, COHORTS[name][1])
@@ -127,9 +128,10 @@ def main() -> None:
     ]
     page = f"""# The same weights and numbers as before
 
-`python benchmarks/engine/same_bits.py WORK --before CHECKOUT`: each toy recipe, 4 steps a train stage, seed 0, one thread;
+`python benchmarks/engine/same_bits.py WORK --before CHECKOUT`: toy recipes, 4 steps a train stage, seed 0, one thread;
 commits {commits[0]} and {commits[1]}. Tensors of all checkpoints that are equal to the last bit, and rows of
 `results.csv` whose value and interval are; what follows a semicolon is how many more there are now.
+Recipes that are not named were not run.
 
 | recipe | tensors | rows | fault |
 |---|---|---|---|

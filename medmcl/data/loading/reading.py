@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 
 from medmcl.core import members
 from medmcl.core.contracts import Adapter, InspectsTogether, NamesFiles, RecordRef, Sketches
@@ -235,20 +236,48 @@ def content_digest(content: Any) -> str:
 
 
 def _feed(digest: Any, content: Any) -> None:
-    if isinstance(content, np.ndarray):
+    """Add all of a value: `repr` shortens long arrays and tables, and shows objects by address."""
+    if isinstance(content, np.ndarray) and content.dtype != object:
         digest.update(f"{content.dtype.str}{content.shape}".encode())
         digest.update(np.ascontiguousarray(content).tobytes())
-    elif is_dataclass(content) and not isinstance(content, type):
-        arrays = [getattr(content, item.name) for item in fields(content)]
-        for array in arrays:
-            if isinstance(array, np.ndarray):
-                _feed(digest, array)
-    elif isinstance(content, dict):
-        for key, value in content.items():
-            digest.update(str(key).encode())
-            _feed(digest, value)
-    else:
+        return
+    parts = _parts(content)
+    if parts is None:
         digest.update(repr(content).encode())
+        return
+    for name, part in parts:
+        digest.update(str(name).encode())
+        _feed(digest, part)
+
+
+def _parts(content: Any) -> Iterable[tuple[object, Any]] | None:
+    """Take a value apart, down to arrays of numbers and plain values; None: it is plain."""
+    if isinstance(content, np.ndarray):
+        return (("shape", content.shape), ("cells", content.ravel().tolist()))
+    if is_dataclass(content) and not isinstance(content, type):
+        values = [getattr(content, item.name) for item in fields(content)]
+        return [("", value) for value in values if isinstance(value, np.ndarray)]
+    if isinstance(content, pd.DataFrame):
+        return (
+            ("rows", content.index.to_numpy()),
+            *((n, c.to_numpy()) for n, c in content.items()),
+        )
+    if isinstance(content, dict):
+        return content.items()
+    if isinstance(content, list | tuple):
+        is_plain = all(isinstance(one, _PLAIN) for one in content)
+        return None if is_plain else tuple(enumerate(content))
+    return (("", np.asarray(content)),) if isinstance(content, _Array) else None
+
+
+_PLAIN = (str, bytes, bool, int, float, type(None))
+
+
+@runtime_checkable
+class _Array(Protocol):
+    """What numpy reads as an array: a tensor, a column of a table."""
+
+    def __array__(self) -> np.ndarray: ...
 
 
 def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Finding:
