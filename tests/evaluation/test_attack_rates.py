@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from medmcl.core.errors import MedmclError
+from medmcl.evaluation.aspects.attack.lines import attack_lines
 from medmcl.evaluation.aspects.attack.rates import RATES, attack_rates, compare_attacks
-from medmcl.evaluation.report import headline
 
 
 def logits(said, classes=3):
@@ -64,7 +64,7 @@ def test_in_short_says_that_an_attack_did_not_take():
     for triggered, took in ((logits(lured), True), (right, False)):
         told = {"victim": (right, triggered), "cured": (right, right)}
         rows = compare_attacks(told, labels, 0, task="attack", label="colour = red")
-        lines = headline.attack_lines(rows)
+        lines = attack_lines(rows)
         assert ["did not take" in line for line in lines] == [not took, False]
         assert ["The attack took" in line for line in lines] == [took, False]
     by = {
@@ -73,7 +73,7 @@ def test_in_short_says_that_an_attack_did_not_take():
     }
     rows = [row for way, told in by.items()
             for row in compare_attacks(told, labels, 0, task="attack", protocol=way)]  # fmt: skip
-    (line,) = headline.attack_lines(rows)
+    (line,) = attack_lines(rows)
     assert "The attack took (trigger_effect linear-probe 0.8" in line
     assert "not zero-shot 0.000 (0.000 to 0.000))" in line
     assert line.count("attack success") == 2

@@ -16,7 +16,7 @@ import torch
 from medmcl.encoders.shared.load_bias import LoadBias
 from medmcl.objectives.router import global_entropy, local_entropy
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "experts"
 STEPS = 400
 CLASSIC, WITH_GLOBAL, WITH_BOTH = (
     ("importance", "load"),

@@ -10,6 +10,7 @@ from small_tables import write_cohort
 
 import medmcl
 from medmcl.stages.run.features import Covariates
+from medmcl.stages.run.store import Store
 
 SIGNS = ["meanbp", "hrt", "resp"]
 
@@ -38,7 +39,10 @@ def read(tmp_path_factory):
         )
     )  # fmt: skip
     run = SimpleNamespace(
-        recipe=SimpleNamespace(inputs={}), cache=folder / "cache", path=folder / "run"
+        recipe=SimpleNamespace(inputs={}),
+        cache=folder / "cache",
+        path=folder / "run",
+        tree=Store(folder / "run").tree,
     )
     own = Covariates.of(run, cohort, "clinic")
     (run.path / "probes").mkdir(parents=True)

@@ -170,20 +170,20 @@ def test_both_towers_and_projections_come_from_one_file(squares, tmp_path, pretr
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("keys", "value", "words"),
     [
-        ("inputs.caption.clip_vocabulary", "gone.txt", "no such vocabulary"),
-        ("inputs.caption.max_tokens", 9, "positions (7, 12) -> (9, 12)"),
-        ("towers.caption.encoder.depth", 3, "do not fit"),
-        ("towers.image.head.out", 8, "head is not the projection"),
+        (["inputs.caption.clip_vocabulary"], "gone.txt", "no such vocabulary"),
+        (["inputs.caption.max_tokens"], 9, "positions (7, 12) -> (9, 12)"),
+        (["towers.caption.encoder.depth"], 3, "do not fit"),
+        (["towers.image.head.out", "towers.caption.head.out"], 8, "head is not the projection"),
     ],
 )
 def test_faults_of_weights_are_told_before_the_first_step(
-    squares, tmp_path, pretrained, caplog, key, value, words
+    squares, tmp_path, pretrained, caplog, keys, value, words
 ):
     caplog.set_level("INFO")
     with pytest.raises((ArtefactError, ConfigError)) as caught:
-        trained(squares, tmp_path, "clip_toy", {**pretrained[0], key: value})
+        trained(squares, tmp_path, "clip_toy", {**pretrained[0], **dict.fromkeys(keys, value)})
     assert words in str(caught.value)
     assert "step 1/" not in caplog.text
 

@@ -14,6 +14,7 @@ from small_genomes import variant_table, write_genome_cohort, write_plink
 import medmcl
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.stages.run.features import Covariates
+from medmcl.stages.run.store import Store
 
 RECIPE = """
 schema: medmcl/recipe@1
@@ -76,7 +77,7 @@ def test_components_are_covariates_that_know_the_populations(study):
     kept = folder / "kept" / "probes"
     kept.mkdir(parents=True)
     (kept / "covariates.json").write_text(json.dumps({"ancestry": found.reading}))
-    again = SimpleNamespace(path=kept.parent, cache=run.cache, recipe=run.recipe)
+    again = SimpleNamespace(cache=run.cache, recipe=run.recipe, tree=Store(kept.parent).tree)
     frozen = Covariates.of(again, open_cohort(folder / "one"), "ancestry", is_frozen=True)
     assert np.array_equal(frozen.values, found.values)
     assert found.present.all()
