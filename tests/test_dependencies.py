@@ -69,8 +69,8 @@ def imported(folder, *, at_top=False):
         if at_top:
             tree.body = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
         found |= set(imports(tree))
-    own = {"medmcl", "tests", "benchmarks", *(p.stem for p in (ROOT / "tests").rglob("*.py")),
-           *(p.stem for p in (ROOT / "benchmarks").rglob("*.py"))}  # fmt: skip
+    own = {"medmcl", "tests", "benchmarks", "medmcl_spirometry"}
+    own |= {p.stem for part in ("tests", "benchmarks") for p in (ROOT / part).rglob("*.py")}
     return {installed(one) for one in found - own - set(sys.stdlib_module_names)}
 
 

@@ -77,6 +77,10 @@ class AspectSpec(Config):
         """Name the stages whose towers it reads."""
         return []
 
+    def sources(self) -> list[str]:
+        """Name the earlier stages that it reads, whatever these make."""
+        return self.stages()
+
     def modalities(self) -> tuple[str, ...]:
         """Name the modalities that it reads together: without one of them it is left out."""
         return ()

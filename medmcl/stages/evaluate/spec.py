@@ -229,7 +229,8 @@ class EvaluateKeys(StageSpec):
 
     @override
     def sources(self) -> list[str]:
-        return [stage for stages in self.embedded_by.values() for stage in stages]
+        read = [stage for one in self.asked.values() for stage in one.sources()]
+        return [*self.embedded_by["probe"], *read]
 
     @override
     def for_cohort(

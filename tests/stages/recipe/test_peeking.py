@@ -92,5 +92,7 @@ def spoil(prepared):
         return replace(task, values=values)
 
     cohort = prepared.cohort
-    other.cohort = SimpleNamespace(targets=changed, records=cohort.records, spec=cohort.spec)
+    other.cohort = SimpleNamespace(
+        targets=changed, records=cohort.records, spec=cohort.spec, subjects=cohort.subjects
+    )
     return other

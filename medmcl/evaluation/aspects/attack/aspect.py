@@ -43,8 +43,8 @@ class AttackSpec(OfModels):
         return self
 
     @override
-    def stages(self) -> list[str]:
-        return [*super().stages(), *([] if self.attack is None else [self.attack])]
+    def sources(self) -> list[str]:
+        return [*self.stages(), *([] if self.attack is None else [self.attack])]
 
     @override
     def wanted(
