@@ -89,6 +89,7 @@ class NormSimSettings(_OneSided):
 
     kind: Literal["norm_sim"]
     p: Literal[1, 2, 3, "inf"] = 2
+    """2: near to the spread of the target; ``inf``: near to any one row of it; both of the paper"""
     target: TargetSpec = TargetSpec()
 
     def targets(self) -> tuple[TargetSpec, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -76,7 +77,7 @@ def one_cohort(name: str) -> str:
 
 
 def one_recipe(name: str, key: str | None = None) -> str:
-    """Write a recipe: its stages in order, and what can be set; or what lies below one key.
+    """Write a recipe: its source, its stages in order, what can be set; or what lies below one key.
 
     Args:
         name: File or name.
@@ -89,7 +90,9 @@ def one_recipe(name: str, key: str | None = None) -> str:
     spec = read_recipe(path)
     if key is not None:
         return "\n".join(_below(spec, key))
-    lines = [spec.name, f"  {spec.about}", f"  file: {path}", "", "stages, in order"]
+    source = textwrap.wrap(f"source: {spec.source or 'not stated'}", width=98)
+    lines = [spec.name, f"  {spec.about}", f"  file: {path}", *(f"  {one}" for one in source)]
+    lines += ["", "stages, in order"]
     width = max(len(_called(stage)) for stage in spec.stages)
     lines += [f"  {_called(stage):{width}s}  {stage.summary()}" for stage in spec.stages]
     lines += ["", "what it says now (change it with --set KEY=VALUE)"]

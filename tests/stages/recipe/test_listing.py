@@ -24,6 +24,7 @@ def test_what_a_recipe_prints_can_be_typed_and_gives_the_same_recipe(name):
     for line, stage in zip(listed, recipe.stages, strict=True):
         assert re.split(r"\W*\{", stage.name)[0] == line.split()[0]
         assert f" {stage.stage}: " in line
+    said = said.partition("what it says now")[2]
     typed = [line.strip().replace(" = ", "=", 1) for line in said.splitlines() if " = " in line]
     assert len(typed) > 1
     assert read_recipe(name, parse_overrides(typed)) == recipe

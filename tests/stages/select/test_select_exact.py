@@ -11,7 +11,10 @@ import yaml
 from small_squares import write_squares
 
 import medmcl
+from medmcl.core.overrides import parse_overrides
 from medmcl.core.rng import derive_seed, torch_generator
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.recipe.listing import one_recipe
 from medmcl.stages.run.run import vector_width
 from medmcl.stages.select import pairs
 from medmcl.stages.select.folds import folds_of
@@ -239,6 +242,47 @@ def test_near_duplicates_are_alike_on_both_sides(found, parts):
         assert slow not in (image, caption)
         own = at(found, rows)
         np.testing.assert_array_equal(found.keep.copies["near"][own], own[slow])
+
+
+@pytest.mark.parametrize("recipe", ["select_then_train", "select_then_train_toy"])
+def test_the_recipe_takes_the_papers_infinite_p(recipe):
+    def powers(*changes):
+        stages = {one.name: one for one in read_recipe(recipe, parse_overrides(changes)).stages}
+        return stages["chosen"].scores["norm_sim"].p
+
+    assert powers("stages.chosen.scores.norm_sim.p=inf") == "inf"
+    assert powers() == 2
+    told = one_recipe(recipe, "stages.chosen.scores.norm_sim")
+    assert "norm_sim.p  (1 | 2 | 3 | inf; default 2)" in told
+    assert "``inf``: near to any one row of it" in told
+
+
+def test_a_selection_under_an_infinite_p_is_that_of_a_slow_loop(
+    run, squares, prepared, parts, patched, tmp_path
+):
+    changes = parse_overrides(["stages.chosen.scores.norm_sim.p=inf"])
+    chosen = {one.name: one for one in read_recipe("select_then_train", changes).stages}["chosen"]
+    assert [one.by for one in chosen.rule] == ["neg_clip_loss", "norm_sim"]
+    first, second = (one.share for one in chosen.rule)
+    said = chosen.model_dump(mode="json", by_alias=True)
+    said["scores"]["norm_sim"]["modality"] = "image"  # as this cohort calls its picture
+    found = medmcl.select(
+        run, squares, out=tmp_path / "k.parquet", device="cpu",
+        overrides={f"select.{key}": said[key] for key in ("scores", "rule")},
+    )  # fmt: skip
+    tuning, told = prepared.rows("tuning"), []
+    for rows, vectors in parts.values():
+        own = at(found, rows)
+        fit = found.keep.scores["neg_clip_loss"][own]
+        left = best(fit, range(len(rows)), int(first * len(rows)))
+        slow, square = (
+            slow_norm(vectors["image"][rows], vectors["image"][tuning], p) for p in (math.inf, 2)
+        )
+        np.testing.assert_allclose(found.keep.scores["norm_sim"][own], slow, rtol=2e-5)
+        kept = best(slow, left, int(second * len(rows)))
+        assert np.flatnonzero(found.keep.kept[own]).tolist() == kept
+        told.append(kept != best(square, left, int(second * len(rows))))
+    assert any(told)  # p = 2 would have kept others
 
 
 def test_the_file_names_infinity_as_a_recipe_does(found):
