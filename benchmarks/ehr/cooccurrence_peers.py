@@ -13,10 +13,8 @@ from scipy import sparse
 
 from medmcl.cooccurrence.count.counter import PairCounter
 from medmcl.cooccurrence.count.counts import Vocabulary
-from medmcl.cooccurrence.count.items import Items, Tokens, arrange
-from medmcl.cooccurrence.count.rules import Rules
-from medmcl.cooccurrence.count.tally import Tally
-from medmcl.cooccurrence.count.windows import parse_window
+from medmcl.cooccurrence.count.items import Items, Tally, Tokens, arrange
+from medmcl.cooccurrence.count.rules import Rules, parse_window
 
 DAY = 86_400_000_000
 EVENTS_A_PATIENT, MONTHS, YEARS = 200, 15, 10

@@ -21,7 +21,7 @@ import numpy as np
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.counts import Counts
 from medmcl.cooccurrence.count.tokens import whole
-from medmcl.cooccurrence.embed.linear_pmi import linear_pmi
+from medmcl.cooccurrence.embed.pmi import linear_pmi
 from medmcl.cooccurrence.embed.stacked import split_svd
 from medmcl.cooccurrence.release.censored import fill_censored
 from medmcl.cooccurrence.release.clipping import clip_rows

@@ -45,9 +45,8 @@ from cooccurrence_peers import (
 )
 from scipy import sparse
 
-from medmcl.cooccurrence.count.rules import Rules
+from medmcl.cooccurrence.count.rules import Rules, parse_window
 from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
-from medmcl.cooccurrence.count.windows import parse_window
 
 PEERS = {"record": "scipy", "month": "scipy", "days:30": "two-pass numba"}
 SMALL = [(60_000, codes, window) for codes in (5_000, 10_000) for window in PEERS]

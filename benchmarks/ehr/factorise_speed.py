@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medmcl.cooccurrence.embed.log_pmi import log_pmi
+from medmcl.cooccurrence.embed.pmi import log_pmi
 from medmcl.cooccurrence.embed.svd import truncated_svd
 
 ENOUGH = 1e-3

@@ -10,15 +10,21 @@ from importlib.util import find_spec
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count import plain
 from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Pair, Vocabulary
-from medmcl.cooccurrence.count.items import Chunk, Items, Tokens, arrange
-from medmcl.cooccurrence.count.meetings import meet, records_of
-from medmcl.cooccurrence.count.rules import Rules, notes_of
+from medmcl.cooccurrence.count.items import Chunk, Items, Tally, Tokens, arrange
+from medmcl.cooccurrence.count.meetings import (
+    margin_of,
+    meet,
+    pairs_of,
+    patients_of,
+    people_of,
+    products_of,
+    records_of,
+    self_pairs,
+    zeros,
+)
+from medmcl.cooccurrence.count.rules import Rules, check_pairing, notes_of, parse_window
 from medmcl.cooccurrence.count.sums import DenseSum, SparseSum, Sum
-from medmcl.cooccurrence.count.tally import Tally
-from medmcl.cooccurrence.count.unit_margins import margin_of, patients_of, self_pairs, zeros
-from medmcl.cooccurrence.count.windows import check_pairing, parse_window
 from medmcl.core.errors import ExtraNotInstalledError
 
 log = logging.getLogger(__name__)
@@ -124,12 +130,12 @@ class PairCounter:
             self.sums[pair].add_fast(records_of(a, b, shape[0], reach, same=same, half=half))
             return
         found = meet(a, b, shape[0], reach, same=same, half=half)
-        pairs_ = plain.pairs_of(found, shape[1], self._budget)
-        people_ = plain.people_of(found, shape[1], self._budget)
+        pairs_ = pairs_of(found, shape[1], self._budget)
+        people_ = people_of(found, shape[1], self._budget)
         if not self._window.sliding:
-            pairs_ = plain.products_of(a, b, shape, upper=half)
+            pairs_ = products_of(a, b, shape, upper=half)
         if self._window.kind == "record":
-            people_ = plain.products_of(_once(a), _once(b), shape, upper=half)
+            people_ = products_of(_once(a), _once(b), shape, upper=half)
         self.sums[pair].add_cells(pairs_, people_)
 
     def counts(self) -> Counts:

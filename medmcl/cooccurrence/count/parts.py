@@ -3,15 +3,20 @@
 A part is the sum over a list of shards, written whole or not at all. It says which shards, by a
 hash of their bytes, and under which settings; a shard that changed since makes the part invalid.
 It holds sums over patients as exact as the counts, so it stays at the site.
+
+Parts lie in the folder beside the counts in which a count works; `keeping` says what becomes of it
+when a count ends early. It holds events of patients too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +26,9 @@ from scipy import sparse
 
 from medmcl.cooccurrence.count.counter import PairCounter
 from medmcl.cooccurrence.count.counts import Block, Margin
-from medmcl.cooccurrence.count.tally import Tally
+from medmcl.cooccurrence.count.items import Tally
 from medmcl.core.atomic import file_aside
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 
 VERSION = 1
 """Counted into the settings; a change of what is counted raises it."""
@@ -167,3 +172,65 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 def _matrix(state: Mapping[str, np.ndarray], key: str, shape: tuple[int, int]) -> sparse.csr_array:
     data, indices, indptr = (state[key + p].astype(np.int64) for p in ("data", "indices", "indptr"))
     return sparse.csr_array((data, indices, indptr), shape=shape)
+
+
+PARTS = "parts"
+EVENTS_WRITTEN = "events.json"
+"""Stands there when all events of the sources were written as MEDS."""
+
+
+def work_folder(out: Path) -> Path:
+    """The folder in which the counts of ``out`` are made."""
+    return out.with_name(out.name + ".unfinished")
+
+
+def refuse_unfinished(work: Path, *, resume: bool) -> None:
+    """Refuse what a count left that was killed or stopped, unless it goes on.
+
+    Events that are whole are in nobody's way: nothing was counted yet, and they are used again only
+    for the same sources.
+
+    Raises:
+        ArtefactError: Counts are there, or events that are not whole.
+    """
+    if not work.exists() or resume:
+        return
+    if not (work / EVENTS_WRITTEN).is_file() or list_parts(work / PARTS):
+        raise ArtefactError(
+            "a count that was not finished is here", where=work, fix="add --resume, or remove it"
+        )
+
+
+@contextmanager
+def keeping(work: Path) -> Iterator[None]:
+    """Keep of a count that ends early what a retry can use, and say so; remove the rest.
+
+    Raises:
+        MedmclError: The one that came, with what is kept.
+    """
+    try:
+        yield
+    except (ArtefactError, CohortError, ConfigError) as error:
+        kept = _tidy(work)
+        if kept is None:
+            raise
+        raise type(error)(
+            error.what,
+            where=error.where,
+            got=error.got,
+            expected=error.expected,
+            fix=kept if error.fix is None else f"{error.fix}; {kept}",
+        ) from None
+    except BaseException:  # Ctrl-C among them
+        _tidy(work)
+        raise
+
+
+def _tidy(work: Path) -> str | None:
+    """Remove a folder that holds nothing of use; otherwise say what becomes of it."""
+    if list_parts(work / PARTS):
+        return f"{work} keeps what was counted: go on with --resume, or remove it to count anew"
+    if (work / EVENTS_WRITTEN).is_file():
+        return f"give the same command again; {work} keeps the events of the sources for it"
+    shutil.rmtree(work, ignore_errors=True)
+    return None

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medmcl.cooccurrence.count.counts import Vocabulary
-from medmcl.cooccurrence.count.items import Tokens
-from medmcl.cooccurrence.count.tally import Tally
+from medmcl.cooccurrence.count.items import Tally, Tokens
 from medmcl.data.events.events import LONGEST_CODE, Events, roll_up, starts
 from medmcl.data.events.meds import read_shard
 from medmcl.data.events.modalities import ModalityRule, assign

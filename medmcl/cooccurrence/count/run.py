@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medmcl.cooccurrence.count.counter import DEFAULT_MEMORY, PairCounter, events_at_a_time
 from medmcl.cooccurrence.count.counts import Counts, Vocabulary
-from medmcl.cooccurrence.count.on_ray import cluster_cpus
+from medmcl.cooccurrence.count.items import Tally
 from medmcl.cooccurrence.count.parts import (
     VERSION,
     Part,
@@ -22,9 +22,8 @@ from medmcl.cooccurrence.count.parts import (
 )
 from medmcl.cooccurrence.count.reading import Reading, Sighting, read_tokens, scan
 from medmcl.cooccurrence.count.rules import Rules, nested_modalities
-from medmcl.cooccurrence.count.tally import Tally
 from medmcl.cooccurrence.count.vocabulary import refuse_shared_subjects
-from medmcl.cooccurrence.count.workers import run_jobs
+from medmcl.cooccurrence.count.workers import cluster_cpus, run_jobs
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
 

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from medmcl.cooccurrence.count.rules import Rules
-from medmcl.cooccurrence.count.windows import WindowName
+from medmcl.cooccurrence.count.rules import Rules, WindowName
 from medmcl.core.config import Config, check, faults_of, read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import apply_override, refuse_overrides, written

@@ -8,8 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Block
-from medmcl.cooccurrence.count.meetings import Records
-from medmcl.cooccurrence.count.plain import Cells
+from medmcl.cooccurrence.count.meetings import Cells, Records
 
 MOST = int(np.iinfo(np.int32).max)
 """Largest dense cell."""

@@ -13,8 +13,7 @@ import scipy.linalg
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Counts, Pair, exact_sum
-from medmcl.cooccurrence.embed.log_pmi import log_pmi
-from medmcl.cooccurrence.embed.pmi import is_released
+from medmcl.cooccurrence.embed.pmi import is_released, log_pmi
 from medmcl.core.errors import ArtefactError
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Margin
-from medmcl.cooccurrence.count.provenance import Provenance
+from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Provenance
 from medmcl.core.errors import ArtefactError
 
 

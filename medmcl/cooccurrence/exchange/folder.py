@@ -17,8 +17,15 @@ import pyarrow.parquet as pq
 from scipy import sparse
 
 import medmcl
-from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Pair, Vocabulary, exact_sum
-from medmcl.cooccurrence.count.provenance import Provenance
+from medmcl.cooccurrence.count.counts import (
+    Block,
+    Counts,
+    Margin,
+    Pair,
+    Provenance,
+    Vocabulary,
+    exact_sum,
+)
 from medmcl.cooccurrence.exchange.checks import (
     check_block_sums,
     check_cells,
@@ -26,7 +33,6 @@ from medmcl.cooccurrence.exchange.checks import (
     check_whole,
     refuse_telling,
 )
-from medmcl.cooccurrence.exchange.checksum import check_checksum, with_checksum
 from medmcl.cooccurrence.exchange.manifest import (
     SCHEMA,
     BlockKeys,
@@ -40,10 +46,12 @@ from medmcl.cooccurrence.exchange.tables import (
     CELLS_SCHEMA,
     VOCABULARY_SCHEMA,
     cells_table,
+    check_checksum,
     optional,
     read_table,
     sha256_of,
     vocabulary_table,
+    with_checksum,
 )
 from medmcl.core.atomic import folder_aside
 from medmcl.core.config import check

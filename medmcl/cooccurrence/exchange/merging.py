@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Vocabulary
-from medmcl.cooccurrence.count.provenance import origins
+from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Vocabulary, origins
 from medmcl.cooccurrence.exchange.folder import load_counts
 from medmcl.core.errors import ArtefactError, MedmclError
 

@@ -15,8 +15,9 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Block, Counts, Vocabulary
+from medmcl.cooccurrence.count.rules import parse_window
 from medmcl.cooccurrence.count.tokens import Table, whole
-from medmcl.cooccurrence.count.windows import parse_window
+from medmcl.cooccurrence.exchange.checks import margins_of_cells
 from medmcl.cooccurrence.exchange.manifest import ChosenClipKeys, PrivateKeys
 from medmcl.cooccurrence.release.accounting import (
     add_noise,
@@ -29,7 +30,6 @@ from medmcl.cooccurrence.release.clipping import check_bound, clip_rows
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private_clip import PrivateQuantile, noisy_quantile
 from medmcl.cooccurrence.release.release import Release, refuse_private_vocabulary
-from medmcl.cooccurrence.release.released_margins import margins_of_cells
 from medmcl.core.errors import ArtefactError
 
 RESOLUTION = 16

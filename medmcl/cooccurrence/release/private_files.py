@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from medmcl.cooccurrence.count.counts import Vocabulary
-from medmcl.cooccurrence.count.windows import WindowName
+from medmcl.cooccurrence.count.rules import WindowName
 from medmcl.cooccurrence.exchange.manifest import Number, Positive, Probability
 from medmcl.cooccurrence.exchange.secure import Round
 from medmcl.cooccurrence.exchange.secure_files import PRIVATE_ROUND, SECURE_ROUND, read_json

@@ -27,15 +27,20 @@ from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Block, Counts, Vocabulary
 from medmcl.cooccurrence.count.tokens import Table, whole
+from medmcl.cooccurrence.exchange.checks import margins_of_cells
 from medmcl.cooccurrence.exchange.manifest import NoiseSharesKeys, PrivateKeys
 from medmcl.cooccurrence.exchange.secure import FEWEST_SITES, Round, Share, SiteKeys, masked_sum
-from medmcl.cooccurrence.release.accounting import add_noise, epsilon_of, rho_for
+from medmcl.cooccurrence.release.accounting import (
+    add_noise,
+    epsilon_of,
+    rho_for,
+    rho_of_shares,
+    scale_of_shares,
+)
 from medmcl.cooccurrence.release.clipping import check_bound, clip_rows
 from medmcl.cooccurrence.release.ledger import Ledger
-from medmcl.cooccurrence.release.noise_shares import rho_of_shares, scale_of_shares
 from medmcl.cooccurrence.release.private import RESOLUTION, names_of, refuse_unfit
 from medmcl.cooccurrence.release.release import Release
-from medmcl.cooccurrence.release.released_margins import margins_of_cells
 from medmcl.core.errors import ArtefactError
 
 _UNITS = RESOLUTION**2

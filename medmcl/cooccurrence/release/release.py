@@ -20,12 +20,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Vocabulary, exact_sum
-from medmcl.cooccurrence.count.provenance import Provenance
-from medmcl.cooccurrence.exchange.checks import refuse_telling
+from medmcl.cooccurrence.count.counts import Block, Counts, Provenance, Vocabulary, exact_sum
+from medmcl.cooccurrence.exchange.checks import margins_of_cells, refuse_telling
 from medmcl.cooccurrence.exchange.folder import save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
-from medmcl.cooccurrence.release.released_margins import margins_of_cells
 from medmcl.core.errors import ArtefactError
 
 Keys = TypeVar("Keys", ThresholdKeys, PrivateKeys)

@@ -11,8 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.cooccurrence.embed.safe_overlap import MOST_RESIDUAL, PERMUTATIONS, WEAKEST
-from medmcl.cooccurrence.embed.stacked import Merged, SiteMatrix, merge_embeddings
+from medmcl.cooccurrence.embed.stacked import (
+    MOST_RESIDUAL,
+    PERMUTATIONS,
+    WEAKEST,
+    Merged,
+    SiteMatrix,
+    merge_embeddings,
+)
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError
 from medmcl.stages.cooccur.embed import (
@@ -59,7 +65,7 @@ def merge_embedded(
 
     Raises:
         ArtefactError: If a folder is none of ``cooccur embed``, sites were embedded in different
-            ways, or one cannot be aligned safely (`medmcl.cooccurrence.embed.safe_overlap`).
+            ways, or one cannot be aligned safely (`medmcl.cooccurrence.embed.stacked`).
     """
     refuse_used(out)
     sites = _opened(folders)

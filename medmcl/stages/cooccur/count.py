@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from medmcl.cooccurrence.count.command import rows_of
+from medmcl.cooccurrence.count.parts import work_folder
 from medmcl.cooccurrence.count.spec import Spec
-from medmcl.cooccurrence.count.spec_rows import rows_of
-from medmcl.cooccurrence.count.unfinished import work_folder
 from medmcl.core.writing import refuse_unwritable
 from medmcl.engine.signals import Interrupted
 from medmcl.stages.run.outputs import claim_table, write_table

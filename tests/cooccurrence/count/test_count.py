@@ -13,12 +13,11 @@ import pytest
 import yaml
 
 from medmcl.cooccurrence import count_tokens
-from medmcl.cooccurrence.count.command import convert, count
-from medmcl.cooccurrence.count.provenance import Provenance
+from medmcl.cooccurrence.count.command import convert, count, rows_of
+from medmcl.cooccurrence.count.counts import Provenance
+from medmcl.cooccurrence.count.parts import work_folder
 from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
-from medmcl.cooccurrence.count.spec_rows import rows_of
-from medmcl.cooccurrence.count.unfinished import work_folder
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, OverrideError
 from medmcl.engine.signals import Interrupted

@@ -9,8 +9,7 @@ from scipy import sparse
 from small_counts import edit, some_counts, tables, vocabularies
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
-from medmcl.cooccurrence.count.counts import Block
-from medmcl.cooccurrence.count.provenance import Provenance, fingerprint_of
+from medmcl.cooccurrence.count.counts import Block, Provenance, fingerprint_of
 from medmcl.cooccurrence.exchange.flat import empty_like
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.merging import merge

@@ -15,13 +15,13 @@ import pytest
 from medmcl.cooccurrence import Vocabulary
 from medmcl.cooccurrence.count import run
 from medmcl.cooccurrence.count.counter import count_events
-from medmcl.cooccurrence.count.on_ray import ray_cluster
+from medmcl.cooccurrence.count.items import Tally
 from medmcl.cooccurrence.count.parts import list_parts
 from medmcl.cooccurrence.count.reading import Reading, read_tokens
 from medmcl.cooccurrence.count.rules import Rules
 from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
-from medmcl.cooccurrence.count.tally import Tally
 from medmcl.cooccurrence.count.vocabulary import choose_vocabulary, read_vocabulary
+from medmcl.cooccurrence.count.workers import ray_cluster
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, ExtraNotInstalledError
 from medmcl.data.events.modalities import ModalityRule
 

@@ -6,7 +6,7 @@ from small_counts import some_counts
 
 from medmcl.cooccurrence import cl, concate, count_tokens, within_only
 from medmcl.cooccurrence.embed.baselines import eigen_embedding
-from medmcl.cooccurrence.embed.log_pmi import log_pmi
+from medmcl.cooccurrence.embed.pmi import log_pmi
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError, ConfigError
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from medmcl.cooccurrence import Block, claime_pmi, count_tokens, factorise
-from medmcl.cooccurrence.embed.associations import ASSOCIATIONS
-from medmcl.cooccurrence.embed.embed import EmbedSettings, embed_tokens
-from medmcl.cooccurrence.embed.patients import embed_patients
+from medmcl.cooccurrence.embed.embed import EmbedSettings, embed_patients, embed_tokens
+from medmcl.cooccurrence.embed.pmi import ASSOCIATIONS
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import numpy_generator

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.cooccurrence import factorise
-from medmcl.cooccurrence.embed.joint import joint_factorise
+from medmcl.cooccurrence.embed.factorise import joint_factorise
 from medmcl.core.errors import ArtefactError, ConfigError
 
 SIZES = {"a": 50, "b": 40, "c": 30}

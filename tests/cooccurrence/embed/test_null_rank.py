@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from medmcl.cooccurrence import Block, count_tokens
-from medmcl.cooccurrence.embed.null_rank import null_rank
+from medmcl.cooccurrence.embed.ranks import null_rank
 from medmcl.core.errors import ConfigError
 from medmcl.simulation.ehr.tokens import simulate_tokens as simulate
 

@@ -7,8 +7,7 @@ import pytest
 from scipy import sparse
 
 from medmcl.cooccurrence import Block, claime_pmi, count_tokens, factorise
-from medmcl.cooccurrence.embed.linear_pmi import linear_pmi
-from medmcl.cooccurrence.embed.pmi import unpaired_tokens
+from medmcl.cooccurrence.embed.pmi import linear_pmi, unpaired_tokens
 from medmcl.cooccurrence.release.censored import filled
 from medmcl.core.errors import ArtefactError
 from medmcl.simulation.ehr.tokens import simulate_tokens as simulate

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from medmcl.cooccurrence.embed.safe_overlap import rotation
-from medmcl.cooccurrence.embed.stacked import SiteMatrix, merge_embeddings, split_svd
+from medmcl.cooccurrence.embed.stacked import SiteMatrix, merge_embeddings, rotation, split_svd
 from medmcl.core.errors import ArtefactError
 
 RANK = 4

@@ -12,8 +12,8 @@ from small_counts import edit, tables, vocabularies
 
 from medmcl.cooccurrence import Vocabulary
 from medmcl.cooccurrence.count.tokens import whole
-from medmcl.cooccurrence.exchange.claims import least_delta
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest
+from medmcl.cooccurrence.exchange.manifest import least_delta
 from medmcl.cooccurrence.exchange.merging import merge
 from medmcl.cooccurrence.release.accounting import add_noise, epsilon_of, rho_for, rho_of, scale_of
 from medmcl.cooccurrence.release.clipping import clip_rows, patient_lengths

@@ -14,10 +14,15 @@ from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest
 from medmcl.cooccurrence.exchange.secure import Round, SiteKeys, pair_seed
 from medmcl.cooccurrence.exchange.secure_files import load_round, save_round
 from medmcl.cooccurrence.release import private_sum as module
-from medmcl.cooccurrence.release.accounting import epsilon_of, rho_for
+from medmcl.cooccurrence.release.accounting import (
+    epsilon_of,
+    inflation,
+    rho_for,
+    rho_of_shares,
+    scale_of_shares,
+)
 from medmcl.cooccurrence.release.clipping import clip_rows
 from medmcl.cooccurrence.release.ledger import Ledger
-from medmcl.cooccurrence.release.noise_shares import inflation, rho_of_shares, scale_of_shares
 from medmcl.cooccurrence.release.private import RESOLUTION
 from medmcl.cooccurrence.release.private_files import load_private_round, save_private_round
 from medmcl.cooccurrence.release.private_sum import make_plan, share_privately, sum_privately
