@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from drawing import undrawn
 from small_hospital import write_hospital
 from tiny_runs import tiny
 
@@ -25,6 +26,13 @@ def hearts(tmp_path_factory) -> Path:
     tree["prompts"] = {"infarct": {"infarct": ["old infarct"], "not infarct": ["no infarct"]}}
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images():
+    """Runs of these tests leave the images of their reports empty, but for those of a session."""
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="module")

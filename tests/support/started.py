@@ -1,38 +1,35 @@
-"""The command line in a process of its own: what it said, what it had imported, what it cost."""
+"""Commands in a process of their own: what they said, what they had imported, what they cost."""
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import dataclass
 
 CODE = """
-import atexit, json, os, sys
-def tell():
-    with open(os.environ["LOADED"], "w") as file:
-        json.dump(sorted(sys.modules), file)
-atexit.register(tell)
+import contextlib, io, json, sys, time
 from medmcl.cli.main import main
+told = []
 for words in json.loads(sys.argv[1]):
-    sys.argv = ["medmcl", *words]
-    code = 0
-    try:
-        main()
-    except SystemExit as left:
-        code = left.code
-sys.exit(code)
+    sys.argv, code, said, begun = ["medmcl", *words], 0, io.StringIO(), time.process_time()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code
+    told.append([code, said.getvalue(), sorted(sys.modules), time.process_time() - begun])
+json.dump(told, sys.stdout)
 """
 
 
 @dataclass(frozen=True)
 class Started:
-    """A process that has ended.
+    """A command that has ended.
 
     Attributes:
-        code: Exit code of its last command.
+        code: Its exit code.
         said: Standard output and error.
-        modules: Names of all modules that were imported when it ended.
+        modules: Names of all modules that were imported when it ended, by those before it too.
         seconds: Processor time.
     """
 
@@ -51,21 +48,17 @@ class Started:
 
 
 def started(folder, *commands):
-    """Run commands, a list of words each, in one process with one thread."""
-    spent = _seconds()
-    told = folder / "loaded.json"
+    """Run commands, a list of words each, in one process with one thread; tell of each."""
     done = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps([list(map(str, one)) for one in commands])],
         capture_output=True,
         text=True,
         check=False,
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "LOADED": str(told)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
     )
-    modules = frozenset(json.loads(told.read_text())) if told.exists() else frozenset()
-    return Started(done.returncode, done.stdout + done.stderr, modules, _seconds() - spent)
-
-
-def _seconds():
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    assert done.returncode == 0, done.stderr
+    return [
+        Started(code, said, frozenset(modules), seconds)
+        for code, said, modules, seconds in json.loads(done.stdout)
+    ]
