@@ -237,7 +237,7 @@ def test_check_names_every_fault_at_once_and_exits_with_2(cohort, tmp_path):
 
 
 def test_three_mistakes_of_the_file_and_a_truncated_record_come_in_one_check(tmp_path):
-    made = answer("simulate", "heart", "--subjects", 4, "--out", tmp_path / "h")
+    made = answer("simulate", "heart", "--subjects", 8, "--out", tmp_path / "h")
     assert made.returncode == 0, made.stderr
     file = tmp_path / "h" / "cohort.yaml"
     text = file.read_text()

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from processes import assert_same_weights, start
+from stopping import stopped_at
 from tiny_runs import tiny
 
 import medmcl
@@ -16,31 +17,31 @@ from medmcl.engine.record import read_metrics
 FINETUNE = "finetune-lvef-1.0"
 TEMPLATE = "stages.finetune-{task}-{label_fraction}"
 OVERRIDES = {
-    **tiny("ecg_mdm_toy"),
+    **tiny("ecg_cmr_toy"),
+    "stages.mmcl.steps": 12,
+    "stages.mmcl.log_every": 1,
+    "stages.mmcl.evaluate_every": 4,
     f"{TEMPLATE}.for_each": {"task": ["lvef"], "label_fraction": [1.0]},
     f"{TEMPLATE}.log_every": 1,
-    f"{TEMPLATE}.epochs": 8,
+    f"{TEMPLATE}.epochs": 4,
     f"{TEMPLATE}.evaluate_every": 0.5,
     "stages.results.tasks": ["lvef", "infarct"],
 }
-ENDS = (
-    ("cohort ", signal.SIGKILL, ""),
-    (f"{FINETUNE}  step 2/", signal.SIGTERM, f"{FINETUNE}: saved at step"),
-    (f"{FINETUNE}  step 5/", signal.SIGKILL, ""),
+STOPS = (
+    ("mmcl  step 9/", signal.SIGINT, "mmcl: saved at step 9"),
+    (f"{FINETUNE}  step 2/", signal.SIGTERM, f"{FINETUNE}: saved at step 2"),
     ("results: lvef", signal.SIGTERM, "results: stopped"),
-    ("results: infarct", signal.SIGKILL, ""),
 )
 """How a line begins that the run says in the phase, what is sent then, and what it answers.
 
-While records are read, in a fine-tuning stage, in the evaluate stage; test_pretrain.py does the
-same in a stage that trains without labels.
+In a stage that trains without labels and in one that trains with them, in the evaluate stage.
 """
 
 
 def pretrain(cohort, out, **more):
     torch.set_num_threads(1)
     return medmcl.pretrain(
-        cohort, recipe="ecg_mdm_toy", out=out, overrides=OVERRIDES, device="cpu", **more
+        cohort, recipe="ecg_cmr_toy", out=out, overrides=OVERRIDES, device="cpu", **more
     )
 
 
@@ -51,7 +52,7 @@ def whole(hearts, tmp_path):
 
 
 def interrupt(words, line, how):
-    """Start, wait for a line that begins so after its time, send a signal; give the answer."""
+    """Start a process, signal where a line begins so after its time; give the answer."""
     process = start(words)
     for said in process.stdout:
         clock, _, text = said.partition(" ")
@@ -60,7 +61,7 @@ def interrupt(words, line, how):
             process.send_signal(how)
             break
     _, errors = process.communicate()
-    assert process.returncode == (75 if how == signal.SIGTERM else -signal.SIGKILL), errors
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 75), errors
     return errors
 
 
@@ -68,17 +69,23 @@ def test_a_run_that_ends_in_every_phase_resumes_to_the_same_weights_and_numbers(
     hearts, whole, tmp_path
 ):
     out = tmp_path / "run"
-    words = ["pretrain", "--cohort", str(hearts), "--recipe", "ecg_mdm_toy", "--out", str(out)]
+    words = ["pretrain", "--cohort", str(hearts), "--recipe", "ecg_cmr_toy", "--out", str(out)]
     words += ["--device", "cpu", "--resume"]
     for key, value in OVERRIDES.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
-    for line, how, answer in ENDS:
-        assert answer in interrupt(words, line, how)
+    interrupt(words, "cohort ", signal.SIGKILL)
+    interrupt(words, "mmcl  step 7/", signal.SIGKILL)
+    assert medmcl.load(out).checkpoints("mdm").done
+    for line, how, answer in STOPS:
+        with stopped_at(line, how, answer):
+            pretrain(hearts, out, resume=True)
         assert not (out / "report.html").exists()
-        assert line.startswith("cohort") or medmcl.load(out).checkpoints("mdm").done
+    errors = interrupt(words, "results: infarct", signal.SIGTERM)
+    assert "results: stopped" in errors
+    assert f"--out {out}" in errors.partition("go on with: ")[2]
     pretrain(hearts, out, resume=True)
     for pointer in ("last", "best"):
-        assert_same_weights(whole, out, ("mdm", FINETUNE), pointer)
+        assert_same_weights(whole, out, ("mdm", "mmcl", FINETUNE), pointer)
     assert pd.read_csv(whole / "results.csv").equals(pd.read_csv(out / "results.csv"))
     reports = [json.loads((run / "report.json").read_text("utf-8")) for run in (whole, out)]
     for part in ("results", "flow", "findings"):

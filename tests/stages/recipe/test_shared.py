@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from processes import assert_same_weights, start
+from processes import assert_same_weights
 from read_pages import both_pages
+from stopping import stopped_at
 
 import medmcl
 from medmcl.core.errors import ConfigError
@@ -255,16 +256,10 @@ def test_embeddings_of_a_modality_do_not_need_the_other(run, hearts):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_a_killed_run_ends_like_one_that_was_not(run, hearts, tmp_path):
-    recipe = write(tmp_path)
-    out = tmp_path / "killed"
-    words = ["pretrain", "--cohort", hearts, "--recipe", recipe, "--out", out, "--device", "cpu"]
-    process = start([str(word) for word in words])
-    for said in process.stdout:
-        if said.startswith("contrast  step 3/"):
-            process.send_signal(signal.SIGTERM)
-            break
-    process.communicate()
+def test_a_stopped_run_ends_like_one_that_was_not(run, hearts, tmp_path):
+    recipe, out = write(tmp_path), tmp_path / "stopped"
+    with stopped_at("contrast  step 3/", signal.SIGTERM, "contrast: saved at step 3"):
+        pretrain(hearts, recipe, out)
     resumed = pretrain(hearts, recipe, out, resume=True)
     assert_same_weights(resumed.path, run.path, ("contrast", "tuned"))
     assert read_metrics(resumed.path / "metrics.jsonl") == read_metrics(run.path / "metrics.jsonl")

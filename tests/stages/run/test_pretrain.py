@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import signal
-import time
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ import yaml
 from processes import assert_same_weights, finish, start, weights
 from read_pages import check_pages
 from tiny_runs import STAGES, tiny
+from typed import answer
 
 import medmcl
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
@@ -83,42 +83,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trained, hear
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_killed_run_resumes_to_the_very_same_weights(how, hearts, tmp_path):
-    more = {"stages.mmcl.steps": 60, "stages.mmcl.evaluate_every": 5, "stages.mmcl.log_every": 1}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(arguments(hearts, whole, **more)))
-    process = start(arguments(hearts, killed, **more))
-    metrics = killed / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        rows = read_metrics(metrics)
-        if any(row["stage"] == "mmcl" and row["step"] >= 8 for row in rows):
-            break
-        time.sleep(0.02)
-    process.send_signal(how)
-    _, errors = process.communicate()
-    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 75)
-    assert how == signal.SIGKILL or f"--out {killed}" in errors.partition("go on with: ")[2]
-    finish(start([*arguments(hearts, killed, **more), "--resume"]))
-    assert_same_weights(whole, killed, ("mdm", "mmcl", "finetune-lvef-1.0"))
-    strip = [  # every line once, as if nothing had happened
-        [
-            (r["stage"], r["split"], r["step"], r["loss"])
-            for r in read_metrics(run / "metrics.jsonl")
-        ]
-        for run in (whole, killed)
-    ]
-    assert strip[0] == strip[1]
-    assert pd.read_csv(whole / "results.csv").equals(pd.read_csv(killed / "results.csv"))
-
-
 def test_log_files_hold_lines_and_no_bar(hearts, tmp_path):
-    out, errors = finish(start(arguments(hearts, tmp_path / "run")))
-    assert "mmcl  step 6/6" in out
-    assert "\r" not in out + errors
-    assert "\x1b" not in out + errors
-    assert out.strip().splitlines()[-1].endswith("report.html")
+    done = answer(*arguments(hearts, tmp_path / "run"))
+    assert "mmcl  step 6/6" in done.stdout
+    assert "\r" not in done.stdout + done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stdout.strip().splitlines()[-1].endswith("report.html")
 
 
 def test_a_run_folder_is_never_overwritten_and_resume_needs_the_same_settings(trained, hearts):
