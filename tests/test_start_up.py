@@ -43,6 +43,8 @@ LISTS = (
     ["recipes", "ecg_cmr", "towers.ecg.encoder"],
     ["recipes", "ecg_cmr", "inputs.ecg"],
     ["recipes", "risk_table", "stages.results"],
+    ["parts"],
+    ["parts", "encoders"],
 )
 
 

@@ -763,7 +763,8 @@ def recipes(
 @app.command(cls=Command)
 def parts(
     name: Annotated[
-        str | None, typer.Argument(help="A part: whose it is, and every key that can be set.")
+        str | None,
+        typer.Argument(help="A part, or a kind of parts: what it is, whose, and what can be set."),
     ] = None,
 ) -> None:
     """List modalities, encoders, objectives, models and stages, also of other packages."""

@@ -43,7 +43,7 @@ class SpirometryAugment(Config):
 
 
 class Spirometry:
-    """The spirometry adapter; see `medmcl.core.contracts.Adapter`.
+    """Forced expirations: volume over time; see `medmcl.core.contracts.Adapter`.
 
     A prepared row is (1, T): flow in litres a second, scaled by what train people have.
     """

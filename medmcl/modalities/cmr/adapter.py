@@ -40,7 +40,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class CMR:
-    """The cardiac MR adapter; see `medmcl.core.contracts.Adapter`.
+    """Cardiac MR: volumes and cines; see `medmcl.core.contracts.Adapter`.
 
     ED is the frame named ``ed``, otherwise the cycle's first frame (cine is triggered by the R
     wave). ES is the frame named ``es``; where nobody says, the frame at a third of the cycle is

@@ -47,7 +47,9 @@ class CodeSequence:
 
 
 class Codes:
-    """Adapter of coded events; see `medmcl.core.contracts.Adapter`. Raw records are `CodeSequence`.
+    """Coded events over time, as in health records; see `medmcl.core.contracts.Adapter`.
+
+    Raw records are `CodeSequence`.
 
     A place holds them: ``codes`` and ``days`` (see `CodeSequence`).
     """

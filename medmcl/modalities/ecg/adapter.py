@@ -57,7 +57,10 @@ _UNSAID = {"rate_hz": ("its sampling rate", "500"), "units": ("its unit", "mV")}
 
 
 class ECG:
-    """The ECG adapter; see `medmcl.core.contracts.Adapter`. Nothing is learned from the cohort."""
+    """Electrocardiograms: some leads over some seconds; see `medmcl.core.contracts.Adapter`.
+
+    Nothing is learned from the cohort.
+    """
 
     kind: ClassVar[str] = "ecg"
     measured: ClassVar[bool] = True

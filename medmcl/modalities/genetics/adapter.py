@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 
 class Genetics:
-    """The adapter of genotypes; see `medmcl.core.contracts.Adapter`. A raw record: `Genotypes`."""
+    """Genotypes of chosen variants; see `medmcl.core.contracts.Adapter`.
+
+    A raw record: `Genotypes`.
+    """
 
     kind: ClassVar[str] = "genetics"
     measured: ClassVar[bool] = False

@@ -32,7 +32,9 @@ _ONE = "every record needs one atlas"
 
 
 class Graph:
-    """The graph adapter; see `medmcl.core.contracts.Adapter`. A raw record is a `Connectome`.
+    """Graphs between regions of a brain; see `medmcl.core.contracts.Adapter`.
+
+    A raw record is a `Connectome`.
 
     The cohort's atlas is that of most train records (of edge lists: every region that one of them
     names); records that name their regions are brought into its order.

@@ -42,7 +42,7 @@ _FLAT_CELLS, _VOLUME_CELLS = 16, 8
 
 
 class Image:
-    """The image adapter; see `medmcl.core.contracts.Adapter`."""
+    """Pictures: photographs, radiographs, slides; see `medmcl.core.contracts.Adapter`."""
 
     kind: ClassVar[str] = "image"
     measured: ClassVar[bool] = True

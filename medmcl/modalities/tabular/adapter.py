@@ -39,7 +39,7 @@ UNSEEN = 0  # index of every category that fitting did not see (or saw too rarel
 
 
 class Tabular:
-    """The table adapter; see `medmcl.core.contracts.Adapter`.
+    """Tables of numbers and categories, a record a row; see `medmcl.core.contracts.Adapter`.
 
     Attributes:
         unseen: Column to how many prepared cells held a category that fitting had not seen.

@@ -39,7 +39,7 @@ Tokens = Vocabulary | BytePairs | LocalModel | ClipTokens
 
 
 class Text:
-    """The text adapter; see `medmcl.core.contracts.Adapter`. A raw record is a `str`."""
+    """Texts: reports, notes, captions; see `medmcl.core.contracts.Adapter`. A raw record: `str`."""
 
     kind: ClassVar[str] = "text"
     measured: ClassVar[bool] = False

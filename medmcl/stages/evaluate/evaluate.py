@@ -36,7 +36,11 @@ from medmcl.stages.evaluate.spec import KEYS, EvaluateSpec, ProbeSpec
 from medmcl.stages.evaluate.task_scoring import ProbeMode, TaskScoring, frozen_probes
 from medmcl.stages.evaluate.vectors import evaluate_vectors
 from medmcl.stages.factorise.vector_files import vectors_by_name
-from medmcl.stages.predict.other_coding import coded_otherwise, refuse_other_coding
+from medmcl.stages.predict.other_coding import (
+    OtherCoding,
+    coded_otherwise,
+    refuse_other_coding,
+)
 from medmcl.stages.predict.people import scored_people, write_people
 from medmcl.stages.predict.saved import KeptPrediction
 from medmcl.stages.run.ledger import run_ledger, whom_they_saw
@@ -351,8 +355,12 @@ def run_evaluate(
         if stop is not None:
             stop.check_interrupt(spec.name)
 
-    strange = coded_otherwise(run, cohort, spec.covariates, is_frozen=bool(frozen))
-    refuse_other_coding(strange, cohort.path, record.say)
+    strange: tuple[OtherCoding, ...] = ()
+    if is_another(run, cohort):
+        strange = coded_otherwise(run, cohort, spec.covariates, is_frozen=bool(frozen))
+    refuse_other_coding([one for one in strange if one.is_too_much], cohort.path)
+    for one in strange:
+        record.say(str(one))
     prepared = run.prepare(cohort, modalities, check_interrupt=check_interrupt)
     evaluation = Evaluation(
         folder=run.path,

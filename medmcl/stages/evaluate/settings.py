@@ -49,7 +49,7 @@ def with_settings(
             raise of_fitting(written(dotted, value))
         path = apply_override(laid, key, copy.deepcopy(value), where=written(dotted, value))
         applied[path] = written(dotted, value)
-    faults = faults_of(EvaluateSpec, laid)
+    faults = faults_of(EvaluateSpec, laid, "evaluate")
     refuse_overrides(faults, applied)
     if faults:
         what = "is not valid:\n" + "\n".join(f"  - {fault.text}" for fault in faults)

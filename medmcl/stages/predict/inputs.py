@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -239,7 +239,7 @@ def _implausible(inputs: Inputs, cells: Cells, reach: ColumnReach, has: np.ndarr
 
 
 def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: KeptPrediction) -> None:
-    """Flag numbers outside the range of train, categories and gaps it hardly had; note gaps."""
+    """Flag numbers outside the range of train, and gaps it hardly had; note gaps."""
     cells, has = covariates.cells, covariates.present
     reach = kept.reach.get((COLUMNS, table))
     gaps = ~cells.known & has[:, None]
@@ -247,7 +247,7 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
     if isinstance(reach, ColumnReach):
         reach = reach.of(cells.columns)
         rate = reach.rate
-        beyond = reach.outside(cells.numbers) | cells.is_unseen
+        beyond = reach.outside(cells.numbers)
         if train is not None:
             beyond |= gaps & np.array([train.is_rare(name) for name in cells.columns])
             rate += train.rate
@@ -274,19 +274,14 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
             inputs.remarks[row] += f"{mark}{names} missing: {stands}"
 
 
-def refuse_people(inputs: Inputs, found: Iterable[OtherCoding], subjects: Iterable[object]) -> None:
-    """Take out whoever has a column that most have coded otherwise, and say why, in place."""
-    names = [str(one) for one in subjects]
+def refuse_people(inputs: Inputs, found: Iterable[OtherCoding], subjects: Sequence[str]) -> None:
+    """Take out whoever has a category that training had not, and say which, in place."""
     for one in found:
-        if one.is_too_much and one.modality in inputs.reasons:
-            rows = np.array([name in one.strange for name in names]) & inputs.has[one.modality]
+        if one.modality in inputs.reasons:
+            rows = np.array([name in one.strange for name in subjects]) & inputs.has[one.modality]
             inputs.present &= ~rows
-            _add(
-                inputs.reasons[one.modality],
-                rows,
-                "",
-                np.full(len(names), f"{one.modality}: {one.fix}"),
-            )
+            said = np.array([one.said_of(name) for name in subjects], dtype=object)
+            _add(inputs.reasons[one.modality], rows, "", said)
 
 
 def _missing(name: str, train: TrainGaps) -> str:
@@ -296,8 +291,6 @@ def _missing(name: str, train: TrainGaps) -> str:
 
 def _range(cells: Cells, reach: ColumnReach, row: int, column: int) -> str:
     name = cells.columns[column]
-    if cells.is_unseen[row, column]:
-        return f"{name} of a category that train had not"
     value, low, high = (
         cells.raw(name, float(one))
         for one in (cells.numbers[row, column], reach.low[column], reach.high[column])

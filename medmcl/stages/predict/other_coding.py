@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,13 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.study import is_another
 
 SHOWN = 8
 """Levels that are named."""
 TOO_MUCH = 0.5
 """Share of the people with a value beyond which a column is refused."""
 FEW_PEOPLE = 10
-"""Fewer people with a value say nothing of how a column is coded."""
+"""Fewer people with a value say nothing of how a column is coded, where most have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,40 +31,60 @@ class OtherCoding:
         column: The column.
         levels: Categories that the run knows; None of a number.
         found: Cells of the cohort that it does not know, the most frequent first.
-        people: How many have such a cell.
-        known: How many have any.
-        strange: Subjects who have such a cell.
+        known: How many people have any.
+        whole: How many have a row in the table.
+        strange: Subject to such a cell of theirs.
     """
 
     modality: str
     column: str
     levels: tuple[str, ...] | None
     found: tuple[str, ...]
-    people: int
     known: int
-    strange: frozenset[str]
+    whole: int
+    strange: Mapping[str, str]
+
+    @property
+    def tells(self) -> bool:
+        """Whether those with a value say how the column is coded: some, or most of the people."""
+        return self.known >= FEW_PEOPLE or self.known > TOO_MUCH * self.whole
 
     @property
     def is_too_much(self) -> bool:
-        """Whether more than half of the people with a value are strange, and these not few."""
-        return self.known >= FEW_PEOPLE and self.people > TOO_MUCH * self.known
+        """Whether more than half of the people with a value are strange: no score means much."""
+        return self.tells and len(self.strange) > TOO_MUCH * self.known
+
+    @property
+    def is_recoded(self) -> bool:
+        """Whether nobody's value is one that training had."""
+        return self.tells and len(self.strange) == self.known
 
     def __str__(self) -> str:
-        whom = f"{self.people:,} of {counted(self.known, 'person', 'people')} with a value"
-        cells = _some(self.found)
+        whom = f"{len(self.strange):,} of {counted(self.known, 'person', 'people')} with a value"
+        have = "has" if self.known == 1 else "have"
+        where, cells = f"{self.modality}, {self.column}: {whom} {have}", _some(self.found)
         if self.levels is None:
-            return f"{self.modality}, {self.column}: {whom} have no number, as in training: {cells}"
-        return (
-            f"{self.modality}, {self.column}: {whom} have a category that training had not: "
-            f"{cells} (training: {_some(self.levels)})"
-        )
+            return f"{where} no number, as in training: {cells}"
+        return f"{where} a category that training had not: {cells} (training: {_some(self.levels)})"
+
+    def said_of(self, subject: str) -> str:
+        """Why somebody strange gets no prediction; empty of others."""
+        if subject not in self.strange:
+            return ""
+        had = "numbers" if self.levels is None else _some(self.levels)
+        return f"{self.modality}: {self.column} is {self.strange[subject]!r}, training had {had}"
 
     @property
     def fix(self) -> str:
         """How to code the column as the run knows it."""
         if self.levels is None:
             return f"recode {self.column} as in training (numbers: for example yes as 1, no as 0)"
-        return f"recode {self.column} as in training ({_some(self.levels)})"
+        same = {level.strip().casefold(): level for level in self.levels}
+        meant = [f"{cell!r} is {same[plain]!r}" for cell in self.found[:SHOWN]
+                 if (plain := cell.strip().casefold()) in same]  # fmt: skip
+        return f"recode {self.column} as in training ({_some(self.levels)})" + (
+            f"; perhaps {', '.join(meant)}" if meant else ""
+        )
 
 
 def other_coding(
@@ -84,8 +103,7 @@ def other_coding(
         is_number = column in scales
         own = frozenset(() if is_number else levels[column])
         known: set[str] = set()
-        strange: set[str] = set()
-        cells: Counter[str] = Counter()
+        strange: dict[str, str] = {}
         for place in places:
             cell, is_read = read_cell(
                 place.values.get(column), "number" if is_number else "category"
@@ -94,18 +112,17 @@ def other_coding(
                 continue
             known.add(place.subject)
             if not is_read or (not is_number and cell not in own):
-                strange.add(place.subject)
-                cells[str(place.values[column] if is_number else cell)] += 1
+                strange[place.subject] = str(place.values[column] if is_number else cell)
         if strange:
             found.append(
                 OtherCoding(
                     modality=modality,
                     column=column,
                     levels=None if is_number else tuple(levels[column]),
-                    found=tuple(cell for cell, _ in cells.most_common()),
-                    people=len(strange),
+                    found=tuple(cell for cell, _ in Counter(strange.values()).most_common()),
                     known=len(known),
-                    strange=frozenset(strange),
+                    whole=len({place.subject for place in places}),
+                    strange=strange,
                 )
             )
     return tuple(found)
@@ -118,12 +135,10 @@ def coded_otherwise(
 
     Args:
         run: The run.
-        cohort: The cohort; nothing is found in the run's own.
+        cohort: The cohort.
         covariates: The table that a probe reads as it is; read as the run did if ``is_frozen``.
         is_frozen: Whether kept probes are applied.
     """
-    if not is_another(run, cohort):
-        return ()
     states: dict[str, Mapping[str, Any]] = {}
     trained = {name for spec in run.stages.values() for name in spec.towers}
     for name, entry in run.preprocessing.items():
@@ -137,25 +152,20 @@ def coded_otherwise(
     return tuple(one for name in tables for one in other_coding(cohort, name, states[name]))
 
 
-def refuse_other_coding(
-    found: Sequence[OtherCoding], where: object, say: Callable[[str], object]
-) -> None:
-    """Refuse columns that most people have coded otherwise, all in one error; tell the others.
+def refuse_other_coding(found: Sequence[OtherCoding], where: object) -> None:
+    """Refuse columns that are coded otherwise, all in one error.
 
     Raises:
         CohortError: There are some.
     """
-    most = [one for one in found if one.is_too_much]
-    if most:
+    if found:
         raise CohortError(
-            f"{counted(len(most), 'column')} coded otherwise than where the run learned "
-            + ("them" if len(most) > 1 else "it"),
+            f"{counted(len(found), 'column')} coded otherwise than where the run learned "
+            + ("them" if len(found) > 1 else "it"),
             where=where,
-            got="; ".join(map(str, most)),
-            fix="; ".join(one.fix for one in most),
+            got="; ".join(map(str, found)),
+            fix="; ".join(one.fix for one in found),
         )
-    for one in found:
-        say(str(one))
 
 
 def _some(names: Sequence[str]) -> str:

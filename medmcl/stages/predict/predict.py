@@ -21,10 +21,11 @@ from medmcl.engine.world import pick_device
 from medmcl.evaluation.models.competing import event_free
 from medmcl.evaluation.models.contract import KeptModel
 from medmcl.evaluation.models.linear_model import LinearModel
+from medmcl.evaluation.protocol.results import COVARIATES
 from medmcl.stages.predict.cohort import WITHOUT_OUTCOMES, columns_of_run, modalities_of
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
 from medmcl.stages.predict.one_person import fix_of_person, write_person
-from medmcl.stages.predict.other_coding import coded_otherwise
+from medmcl.stages.predict.other_coding import coded_otherwise, refuse_other_coding
 from medmcl.stages.predict.people import long_rows, stacked
 from medmcl.stages.predict.plan import TaskPlan, plan_tasks
 from medmcl.stages.predict.rows import (
@@ -81,7 +82,9 @@ class PeoplePredicted:
         lines += [f"  {count:,} x {reason}" for reason, count in reasons.head(8).items()]
         if len(reasons) > 8:
             lines.append(f"  and {len(reasons) - 8:,} more reasons, in the column quality")
-        if table["outside"].isna().all():
+        if told.empty:
+            return lines
+        if told["outside"].isna().all():
             lines.append(
                 "whether inputs lie outside of what the run was trained on is unknown: it keeps "
                 "no limits"
@@ -108,6 +111,7 @@ def predict_people(
     method: str | None = None,
     device: str = "auto",
     overrides: Mapping[str, Any] | None = None,
+    where: object = None,
 ) -> PeoplePredicted:
     """Predict everybody in a cohort; outcomes are not read. See `Run.predict`.
 
@@ -118,6 +122,11 @@ def predict_people(
         method: Name in the results; the first of the run's evaluate stage if not given.
         device: ``auto``, ``cpu`` or ``cuda``.
         overrides: Cohort overrides, as ``--set``.
+        where: What an error of how columns are coded calls the people; their cohort.yaml if not
+            given.
+
+    Raises:
+        CohortError: Nobody's value in a column is one that the run learned.
     """
     run.refuse_unfinished()
     plans, notes = plan_tasks(run, tasks, method)
@@ -130,9 +139,16 @@ def predict_people(
     )
     notes += [said] if said else []
     notes += [f"{one.where}: {one.what}" for one in opened.findings if one.code in _COUNTED]
-    prepared = run.prepare(opened, modalities_of(run, plans, opened))
+    names = modalities_of(run, plans, opened)
     covariates = next((plan.spec.covariates for plan in plans if plan.spec.covariates), None)
-    strange = coded_otherwise(run, opened, covariates, is_frozen=True)
+    read_as_is = [plan.spec.covariates for plan in plans if plan.method.startswith(COVARIATES)]
+    strange = [
+        one
+        for one in coded_otherwise(run, opened, covariates, is_frozen=True)
+        if one.modality in {*names, *read_as_is}
+    ]
+    refuse_other_coding([one for one in strange if one.is_recoded], where or opened.path)
+    prepared = run.prepare(opened, names)
     notes += [str(one) for one in strange]
     notes += prepared.masked_leads()
     notes += _warned(prepared)
@@ -146,7 +162,7 @@ def predict_people(
         key = plan.method, _reads(plan)
         if key not in read:
             read[key] = read_inputs(run, plan, prepared, where, kept)
-            refuse_people(read[key], strange, prepared.samples["subject"])
+            refuse_people(read[key], strange, [*map(str, prepared.samples["subject"])])
         one = _predict(run, plan, prepared, read[key], kept, where)
         tables.append(one.table)
         curves.append(one.curves)
@@ -182,12 +198,16 @@ def predict_person(
         CohortError: A file cannot be used, with every reason; or an input is missing.
     """
     plans, _ = plan_tasks(run, tasks, method)
+    values = values or {}
+    given = [f"--record {name}={path}" for name, path in records.items()]
+    given += [f"--value {name}={value}" for name, value in values.items()]
     with TemporaryDirectory(prefix="medmcl-person-") as folder:
-        path = write_person(run, plans, Path(folder), records, values or {}, overrides)
+        path = write_person(run, plans, Path(folder), records, values, overrides)
         alone = Run(run.path, cache=Path(folder) / "prepared")
         found = predict_people(
-            alone, path, tasks=tasks, method=method, device=device, overrides=overrides
-        )
+            alone, path, tasks=tasks, method=method, device=device, overrides=overrides,
+            where=" ".join(given),
+        )  # fmt: skip
     if found.faults:
         said = [replace(one, fix=fix_of_person(one.fix)) for one in found.faults]
         raise CohortError(f"a record cannot be used:\n{listed(said)}", where="--record")

@@ -133,7 +133,8 @@ def of_cohort_beside_stage(overrides: Mapping[str, Any]) -> dict[str, Any]:
         key = dotted.removeprefix("evaluate.").split(".")[0]
         if dotted not in rest and key not in EvaluateSpec.model_fields:
             tree = {"stage": "evaluate", key: value}
-            refuse_overrides(faults_of(EvaluateSpec, tree), {(key,): written(dotted, value)})
+            faults = faults_of(EvaluateSpec, tree, "evaluate")
+            refuse_overrides(faults, {(key,): written(dotted, value)})
     for dotted, value in recipe_overrides(rest).items():
         own = [part for part in dotted.split(".") if part in EvaluateSpec.model_fields]
         if dotted.split(".")[0] in ("stages", *EvaluateSpec.model_fields) and own:

@@ -135,7 +135,6 @@ class Cells:
         columns: Names of the F columns.
         known: Which cells are not missing. (N, F) bool
         numbers: Standardised; NaN in columns of categories, and where missing. (N, F)
-        is_unseen: Categories that no train row had. (N, F) bool
         scales: Mean and deviation of each column of numbers, by name; none of what is no table
             (components of genotypes).
     """
@@ -143,7 +142,6 @@ class Cells:
     columns: tuple[str, ...]
     known: np.ndarray
     numbers: np.ndarray
-    is_unseen: np.ndarray
     scales: dict[str, tuple[float, float]]
 
     @classmethod
@@ -155,7 +153,6 @@ class Cells:
             columns=shape.names,
             known=known,
             numbers=np.where(known & ~is_level, values, np.nan),
-            is_unseen=known & is_level & (values == 0),
             scales={n: tuple(scale) for n, scale in adapter.state().get("scales", {}).items()},
         )
 

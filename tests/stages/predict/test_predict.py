@@ -10,6 +10,7 @@ from small_omics import write_omics, write_recipe
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.stages.predict.predict import predict_people
 from medmcl.stages.run import pretrain
 
 KEYS = ["subject", "task", "target", "horizon_years"]
@@ -98,10 +99,13 @@ def test_a_cohort_of_people_without_any_record_is_told_person_by_person(omics, t
     new = only(folder, ["p155", "p159"], tmp_path / "new")
     rows = pd.read_parquet(new / "proteins.parquet")
     rows.iloc[:0].to_parquet(new / "proteins.parquet")
-    told = run.predict(new, device="cpu")
+    found = predict_people(run, new, device="cpu")
+    told = found.table
     assert set(told["subject"]) == {"p155", "p159"}
     assert told["predicted"].isna().all()
     assert set(told["quality"]) == {"no record of any modality"}
+    assert found.sentences[0] == "2 people: 0 predicted, 2 without a prediction"
+    assert "limits" not in " ".join(found.sentences)  # the run keeps some; there is nothing to flag
 
 
 def test_curves_fall_and_pass_through_the_risks(omics):

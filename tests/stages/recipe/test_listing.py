@@ -12,6 +12,7 @@ from medmcl.core.key_help import help_of
 from medmcl.core.overrides import parse_overrides
 from medmcl.stages.recipe.file import list_recipes, read_recipe
 from medmcl.stages.recipe.listing import list_of_recipes, one_cohort, one_recipe
+from medmcl.stages.recipe.part_listing import PARTS, list_of_parts, one_part
 from medmcl.stages.train.spec import TrainSpec
 
 
@@ -111,3 +112,19 @@ def test_help_reads_the_lines_below_fields_of_a_class_and_its_bases():
     assert told["needed"].needed
     assert told["high"].about == "How high; et al. is no end"
     assert told["high"].takes == "a whole number or null"
+
+
+def test_every_part_is_listed_with_a_line_of_what_it_is():
+    lines = list_of_parts().splitlines()
+    said = [one.strip().split(maxsplit=1) for one in lines if one.startswith("  ")]
+    assert len(said) == sum(map(len, PARTS.values()))
+    assert all(len(one) == 2 and one[1].endswith(".") and len(one[1]) > 15 for one in said), said
+    assert "  tabular               Tables of numbers and categories, a record a row." in lines
+    assert any(one.split()[:4] == ["cox", "Fit", "a", "Cox"] for one in lines)
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_kind_of_parts_is_listed_alone(kind):
+    first, *lines, _ = one_part(kind).splitlines()
+    assert first.startswith(f"{kind} (")
+    assert [line.split()[0] for line in lines] == list(PARTS[kind])
