@@ -103,7 +103,7 @@ REFUSED = [
     (["check", "--cohort", "demo", "--screen", "nowhere"], "is not a run folder"),
     (["evaluate", "nowhere", "--cohort", "demo"], "is not a run folder"),
     (["evaluate", "vectors.parquet", "--cohort", "demo"], "--embeddings vectors.parquet"),
-    (["evaluate", "nowhere", "--cohort", "demo", "--set", "evaluate.drws=3"], "mean 'draws'"),
+    (["evaluate", "nowhere", "--cohort", "demo", "--set", "evaluate.drws=3"], "evaluate.draws=3"),
     (["embed", "nowhere", "--cohort", "demo", "--out", "x.csv"], "is not a run folder"),
     (["select", "nowhere", "--cohort", "demo", "--out", "x.parquet"], "is not a run folder"),
     (["predict", "nowhere", "--cohort", "demo", "--out", "x.csv"], "is not a run folder"),
