@@ -85,6 +85,16 @@ class Targets:
             self, values=self.values[rows], known=self.known[rows], sides=sides, competing=competing
         )
 
+    def column(self, number: int) -> Targets:
+        """One column of a task of several, as a task of its own."""
+        part = slice(number, number + 1)
+        return replace(
+            self,
+            columns=self.columns[part],
+            values=self.values[:, part],
+            known=self.known[:, part],
+        )
+
     def of_competing(self) -> Targets:
         """The same task with the competing event as the event; the own one is censored."""
         assert self.competing is not None  # asked for where there is one

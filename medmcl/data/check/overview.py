@@ -19,6 +19,9 @@ from medmcl.modalities.tabular.settings import TabularSource
 FEW_SUBJECTS = 50
 """Fewer held-out people give wide intervals: an AUROC of 0.8 from 25 with and 25 without an outcome
 has a 95 % interval of about 0.68 to 0.92 (Hanley and McNeil 1982, standard error 0.06)."""
+FEW_TUNING = 30
+"""Fewer tuning people choose a penalty that is far from the best in every third cohort or so
+(``benchmarks/evaluation/penalty_choice.md``)."""
 FEW_EVENTS = 10
 """Fewer held-out people with an outcome (or without it) say little about any model."""
 
@@ -255,6 +258,10 @@ def look_for_scant(overview: Overview, *, trains: bool, everyone: str | None) ->
     if not tuning and not scored_only:
         what = "nobody is in the tuning split: nothing says which epoch was best, the last is taken"
         findings.append(_split_finding("empty_split", what, "put some 10 % of people into tuning"))
+    if 0 < tuning < FEW_TUNING and not scored_only:
+        what = f"tuning has {counted(tuning, 'subject')}: too few to choose an epoch or a penalty"
+        fix = f"put more people into tuning ({FEW_TUNING} or more), or take the choice as rough"
+        findings.append(_split_finding("few_tuning", what, fix))
     if not held_out:
         what = "nobody is in the held_out split: nothing can be scored"
         findings.append(

@@ -16,13 +16,14 @@ from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.survival.kaplan_meier import kaplan_meier_at
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.linear_model import LinearModel, Link
+from medmcl.evaluation.models.penalty import plain_probe
 from medmcl.evaluation.models.probe import constant_model, linear_probe
 from medmcl.evaluation.models.scaling import BlockScaling, one_scale
 
 NO_FEATURES = "no features: constant prediction"
 
-probe_terms = partial(linear_probe, scaling=one_scale)
-"""The linear probe for features of terms: directions of small variance are rare words, and noise
+probe_terms = partial(plain_probe, scaling=one_scale)
+"""The plain probe for features of terms: directions of small variance are rare words, and noise
 when they are brought to variance one. On PTB-XL's reports macro AUROC .933 against .918, fold 9."""
 
 

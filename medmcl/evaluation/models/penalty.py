@@ -1,17 +1,108 @@
-"""The strength of a probe's penalty, chosen by cross-validation by subject."""
+"""The strength of a probe's penalty, chosen by cross-validation by subject.
+
+A few tuning cases choose a penalty by chance, and may choose one that makes everybody alike.
+Cross-validation over train and tuning does not, but it is only for features that nothing has
+learned from those people: an encoder knows its train people too well, and the penalty comes out too
+weak (``benchmarks/evaluation/penalty_choice.md``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
+from medmcl.evaluation.models.contract import Fitted, alike_notes
 from medmcl.evaluation.models.cox import cox_loss
-from medmcl.evaluation.models.cross_validation import subject_folds
-from medmcl.evaluation.models.probe import LOGISTIC_STRENGTHS, RIDGE_STRENGTHS
-from medmcl.evaluation.models.survival_models import COX_STRENGTHS, Walk
+from medmcl.evaluation.models.cross_validation import strata_of, subject_folds
+from medmcl.evaluation.models.probe import (
+    STRENGTHS,
+    linear_probe,
+    linear_walk,
+    stack,
+)
+from medmcl.evaluation.models.scaling import Scaler, Scaling
+from medmcl.evaluation.models.survival_models import Walk
+
+ENOUGH = 50
+"""Cases of tuning that choose a penalty on their own."""
+CROSSED = "penalty chosen by cross-validation over train and tuning: tuning has too few cases"
+
+
+@one_blas_thread()
+def plain_probe(
+    features: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    tuning: np.ndarray,
+    *,
+    refit_on: np.ndarray | None = None,
+    scaling: Scaling = Scaler.of,
+) -> Fitted:
+    """Fit the linear probe to features that nothing has learned from these people.
+
+    Where fewer than `ENOUGH` cases of ``tuning`` would decide (events; rows outside the commonest
+    class; rows of a number), the penalty is chosen by 5-fold cross-validation over train and
+    tuning, by the subjects that the targets know (else each row is its own); otherwise, and in all
+    other respects, it is `linear_probe`. The fit itself is on ``train``.
+
+    Args:
+        features: (N, E), such as covariates; not those of an encoder.
+        targets: The task, over the same N rows.
+        train: Rows to fit on (indices).
+        tuning: Rows that choose the strength on their own, if they are enough (indices).
+        refit_on: Rows to fit the chosen strength on; default ``train``.
+        scaling: How columns are scaled before the penalty, learned on the rows fitted on.
+
+    Raises:
+        LeakageError: As `linear_probe`.
+    """
+    parts = [targets]
+    if targets.kind in ("binary", "multilabel", "regression"):
+        parts = [targets.column(number) for number in range(len(targets.columns))]
+    if all(_deciding(one, tuning) >= ENOUGH for one in parts):
+        return linear_probe(features, targets, train, tuning, refit_on=refit_on, scaling=scaling)
+    if len(parts) > 1:
+        return stack(
+            [
+                plain_probe(features, one, train, tuning, refit_on=refit_on, scaling=scaling)
+                for one in parts
+            ]
+        )
+    targets.refuse_leak("the choice of a probe's penalty", train, tuning)
+    both = np.union1d(train, tuning).astype(np.int64)
+    both = both[targets.complete[both]]
+    x, grid, sides = np.asarray(features, dtype=np.float64), STRENGTHS[targets.kind], targets.sides
+    best, notes = cross_validated_strength(
+        partial(linear_walk, scaling=scaling),
+        x[both],
+        targets.take(both),
+        both if sides is None or sides.subjects is None else sides.subjects[both],
+    )
+    fitted = linear_probe(
+        x, targets, train, both[:0], strengths=[best], refit_on=refit_on, scaling=scaling
+    )
+    if not fitted.chosen:  # constant: there was nothing to choose
+        return fitted
+    name = targets.columns[0] if targets.kind == "multilabel" else ""
+    said = (*(notes or (CROSSED,)), *alike_notes(best, grid, name))
+    return replace(fitted, notes=(*said, *fitted.notes))
+
+
+def _deciding(targets: Targets, rows: np.ndarray) -> int:
+    """Cases that tell one penalty from another: events, rows outside the commonest class, rows."""
+    rows = np.asarray(rows, dtype=np.int64)
+    rows = rows[targets.complete[rows]]
+    if targets.kind == "regression":
+        return len(rows)
+    classes = strata_of(targets)[rows].astype(int)
+    counts = np.bincount(classes) if len(rows) else np.zeros(1, dtype=int)
+    return int(counts[1:].sum() if targets.kind == "survival" else len(rows) - counts.max())
 
 
 def cross_validated_strength(
@@ -42,8 +133,8 @@ def cross_validated_strength(
     Returns:
         The strength, and a note if there was nothing to choose it on.
     """
-    grid = tuple(strengths or _grid(targets))
-    strata = _strata(targets)
+    grid = tuple(strengths or STRENGTHS[targets.kind])
+    strata = strata_of(targets)
     generator = numpy_generator(seed, "inner_folds", targets.name)
     fold = subject_folds(np.asarray(subjects), strata, folds, generator)
     parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
@@ -76,17 +167,3 @@ def prediction_loss(targets: Targets, predicted: np.ndarray) -> float:
     else:
         chance = np.where(values > 0, predicted, 1 - predicted)
     return -float(np.log(np.maximum(chance, 1e-15)).sum())
-
-
-def _grid(targets: Targets) -> tuple[float, ...]:
-    if targets.kind == "regression":
-        return RIDGE_STRENGTHS
-    return COX_STRENGTHS if targets.kind == "survival" else LOGISTIC_STRENGTHS
-
-
-def _strata(targets: Targets) -> np.ndarray:
-    """Class to spread over folds; none for regression."""
-    if targets.kind == "regression":
-        return np.zeros(len(targets.values))
-    column = targets.columns.index("event") if targets.kind == "survival" else 0
-    return np.asarray(targets.values[:, column])

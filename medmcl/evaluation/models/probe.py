@@ -16,7 +16,7 @@ from scipy.special import log_expit, log_softmax
 from medmcl.core.errors import ConfigError
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.contract import Fitted, Model
+from medmcl.evaluation.models.contract import Fitted, Model, alike_notes
 from medmcl.evaluation.models.cox_model import Cox
 from medmcl.evaluation.models.linear_model import LinearModel, Link, side_by_side
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
@@ -33,6 +33,14 @@ from medmcl.evaluation.models.survival_models import (
 
 LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # 1 / C of scikit-learn
 RIDGE_STRENGTHS = tuple(10.0 ** (power / 2) for power in range(8, -9, -1))  # times train rows
+STRENGTHS = {
+    "binary": LOGISTIC_STRENGTHS,
+    "multilabel": LOGISTIC_STRENGTHS,
+    "multiclass": LOGISTIC_STRENGTHS,
+    "regression": RIDGE_STRENGTHS,
+    "survival": COX_STRENGTHS,
+}
+"""Penalties to choose from, by kind of task, strong to weak."""
 LEAST = float(np.log(1e-15))  # log probability that a loss counts at the least
 
 
@@ -76,7 +84,9 @@ def linear_probe(
     return _fitted(job, strengths)
 
 
-def linear_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
+def linear_walk(
+    features: np.ndarray, targets: Targets, train: np.ndarray, *, scaling: Scaling = Scaler.of
+) -> Walk:
     """Give the linear probe of some rows under one strength after another.
 
     Rows are standardised and turned once, and each fit begins where the last ended: from strong to
@@ -86,22 +96,22 @@ def linear_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Wa
         LeakageError: A row given is of `held_out`, where the targets know it.
     """
     if targets.kind == "survival":
-        return cox_walk(features, targets, train)
+        return cox_walk(features, targets, train, scaling=scaling)
     targets.refuse_leak("a probe and its standardisation", train)
     x, train = np.asarray(features, dtype=np.float64), np.asarray(train)
-    job = _Job(x, targets, train, train[:0], train, Scaler.of)
+    job = _Job(x, targets, train, train[:0], train, scaling)
     return lambda strength: _fitted(job, [strength]).predict
 
 
 def _fitted(job: _Job, strengths: Sequence[float] | None) -> Fitted:
     kind, columns = job.targets.kind, range(job.targets.values.shape[1])
+    choices = strengths or STRENGTHS[kind]
     if kind == "multiclass":
-        return _softmax_probe(job, strengths or LOGISTIC_STRENGTHS)
+        return _softmax_probe(job, choices)
     if kind == "survival":
-        return _cox_probe(job, strengths or COX_STRENGTHS)
-    if kind == "regression":
-        return _stack([_ridge_column(job, c, strengths or RIDGE_STRENGTHS) for c in columns])
-    return _stack([_logistic_column(job, c, strengths or LOGISTIC_STRENGTHS) for c in columns])
+        return _cox_probe(job, choices)
+    fit = _ridge_column if kind == "regression" else _logistic_column
+    return stack([fit(job, column, choices) for column in columns])
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ class _Job:
         return np.asarray(self.targets.values[:, column])
 
 
-def _stack(parts: Sequence[Fitted]) -> Fitted:
+def stack(parts: Sequence[Fitted]) -> Fitted:
     """Join predictors of single columns."""
     return Fitted.of(
         side_by_side([part.linear for part in parts if part.linear is not None]),
@@ -186,7 +196,8 @@ def _logistic_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitt
 
     best, fit, scaler = _logistic(job, column, y, (train, tuning, final), strengths, loss)
     model = LinearModel.scaled("logistic", scaler, fit.weights, fit.offset)
-    return Fitted.of(model, (best,), _unfinished(fit, f"{name}: "))
+    said = alike_notes(best, strengths, name if len(job.targets.columns) > 1 else "")
+    return Fitted.of(model, (best,), (*_unfinished(fit, f"{name}: "), *said))
 
 
 def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
@@ -216,7 +227,8 @@ def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
     all_weights, all_offsets = np.zeros((len(weights), count)), np.full(count, -np.inf)
     all_weights[:, seen], all_offsets[seen] = weights, offset
     found = LinearModel.scaled("softmax", scaler, all_weights, all_offsets)
-    return Fitted.of(found, (best,), notes + _unfinished(fit))
+    notes += (*_unfinished(fit), *alike_notes(best, strengths))
+    return Fitted.of(found, (best,), notes)
 
 
 def _unfinished(fit: Logistic, name: str = "") -> tuple[str, ...]:
@@ -274,7 +286,8 @@ def _ridge_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:
         best = strengths[int(np.argmin(errors.mean(axis=0)))]
     scaler, ridges = job.ridge(final, column)
     solution, offset = ridges([best])
-    return Fitted.of(LinearModel.scaled("value", scaler, solution, offset), (best,))
+    said = alike_notes(best, strengths, name if len(job.targets.columns) > 1 else "")
+    return Fitted.of(LinearModel.scaled("value", scaler, solution, offset), (best,), said)
 
 
 Ridges = Callable[[Sequence[float]], tuple[np.ndarray, float]]

@@ -10,6 +10,7 @@ import numpy as np
 
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
+from medmcl.evaluation.models.contract import alike_notes
 from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
 from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
@@ -122,9 +123,11 @@ Walk = Callable[[float], Callable[[np.ndarray], np.ndarray]]
 """Of a strength the predictor, features (N, E) to (N, C); each fit begins where the last ended."""
 
 
-def cox_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
+def cox_walk(
+    features: np.ndarray, targets: Targets, train: np.ndarray, *, scaling: Scaling = Scaler.of
+) -> Walk:
     """Give the log hazard of `cox_survival` under one strength after another, rows sorted once."""
-    return _walk(features, targets, train, partial(_cox_path, ties="efron"))
+    return _walk(features, targets, train, partial(_cox_path, ties="efron"), scaling)
 
 
 def discrete_time_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
@@ -162,10 +165,16 @@ def _discrete_time_path(
     return at
 
 
-def _walk(features: np.ndarray, targets: Targets, train: np.ndarray, begin: _Begin) -> Walk:
+def _walk(
+    features: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    begin: _Begin,
+    scaling: Scaling = Scaler.of,
+) -> Walk:
     rows = _Rows.of(features, targets, train, np.asarray(train)[:0], None)
     x, event, time = rows.part(rows.train)
-    scaler = Scaler.of(x)
+    scaler = scaling(x)
     last: list[np.ndarray | None] = [None]
     path = begin(scaler(x), event, time)
 
@@ -267,7 +276,9 @@ def _tuned(
     x, event, time = rows.part(rows.final)
     scaler = scaling(x)
     model = fit(scaler(x), event, time, best, fits[where] if fits else None)
-    notes = () if losses or len(grid) == 1 else ("no event in tuning: penalty not tuned",)
+    notes = alike_notes(best, grid)
+    if not losses and len(grid) > 1:
+        notes = ("no event in tuning: penalty not tuned",)
     return Standardised(model=model, scaler=scaler, chosen=(best,), notes=(*notes, *model.notes))
 
 

@@ -227,6 +227,7 @@ def _refuse_shown(suppressed: bool, numbers: Sequence[float | None], where: str)
         raise ValueError(f"{where} holds numbers")
 
 
+KEPT_BESIDE_FOLDS = "for medmcl predict and other cohorts; not scored on this one"
 UNKNOWN_ENCODER = "whether the encoder saw these people, or their outcomes, is unknown"
 """Note of the ledger line of vectors that were made elsewhere."""
 

@@ -15,8 +15,9 @@ from medmcl.evaluation.models.competing import AbsoluteRisk
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox_model import Baseline, baseline_hazard
 from medmcl.evaluation.models.cross_validation import FoldFeatures, OutOfFold, over_folds
+from medmcl.evaluation.models.penalty import CROSSED
 from medmcl.evaluation.models.together import Variant
-from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, FittedOn
 from medmcl.evaluation.protocol.label_counts import LabelCounts
 from medmcl.evaluation.protocol.setting import Setting
 
@@ -198,7 +199,8 @@ def predict(
             if draw == 0:
                 models += [] if one.fitted is None else [one.fitted]
         if draw == 0:
-            ledger = _ledger(setting, name, method, fraction)
+            is_crossed = any(CROSSED in note for part in parts for note in part.notes)
+            ledger = _ledger(setting, name, method, fraction, is_crossed=is_crossed)
     how = setting.cross_validation
     whole = _joined(
         parts,
@@ -311,7 +313,9 @@ def _crossed(setting: Setting, method: Method, x: np.ndarray, fraction: float, d
     return replace(of_rows(found), variants=others)
 
 
-def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> list[FittedOn]:
+def _ledger(
+    setting: Setting, name: str, method: Method, fraction: float, *, is_crossed: bool
+) -> list[FittedOn]:
     about = {"method": name, "labels": True}
     if setting.cross_validation is not None:
         note = "in each fold its test subjects are left out of fit and choice"
@@ -321,18 +325,16 @@ def _ledger(setting: Setting, name: str, method: Method, fraction: float) -> lis
         rows = np.unique(np.concatenate([part for one in setting.plan for part in one[1:3]]))
         lines = [setting.fitted(what, rows, note=note, use="out_of_fold", **about)]
         if fraction == 1 and len(setting.train) and not method.is_fitted:
-            note = "for other cohorts; not scored on this one"
             what = f"{method.protocol} and its standardisation"
-            lines.append(setting.fitted(what, setting.train, note=note, **about))
+            lines.append(setting.fitted(what, setting.train, note=KEPT_BESIDE_FOLDS, **about))
         return lines
     train = setting.keep(setting.train, fraction, 0)
     share = "" if fraction == 1 else f"{100 * fraction:g} % of the labels, first draw"
     lines = [setting.fitted(f"{method.protocol} and its standardisation", train, note=share,
                             label_fraction=fraction, **about)]  # fmt: skip
     if len(setting.tuning) and method.protocol not in ("majority", "Kaplan-Meier"):
-        lines.append(
-            setting.fitted(f"penalty or setting of {method.protocol}", setting.tuning, **about)
-        )
+        chosen_on = np.union1d(train, setting.tuning) if is_crossed else setting.tuning
+        lines.append(setting.fitted(f"penalty or setting of {method.protocol}", chosen_on, **about))
     return lines
 
 

@@ -77,6 +77,9 @@ def coefficient_rows(
                     **_with_ends("ratio", weight if has_ratio else None, half, of=_exp),
                     "ratio_per": "sd" if is_number else "yes against no",
                     "interval": "" if math.isnan(half) else f"{100 * level:g} % {METHOD}",
+                    "penalty": plain.chosen[min(number, len(plain.chosen) - 1)]
+                    if plain.chosen
+                    else None,
                     "if_missing": covariates.stand_in(column, what) if mean is None else mean,
                 }
             )

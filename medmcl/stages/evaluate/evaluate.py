@@ -19,7 +19,8 @@ from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.aspect import ASPECTS, trained_models
-from medmcl.evaluation.aspects.tasks.too_good import too_good
+from medmcl.evaluation.aspects.tasks.doubtful import doubtful
+from medmcl.evaluation.models.contract import said_alike
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.found import Found
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
@@ -437,7 +438,7 @@ def run_evaluate(
         aspect = ASPECTS[name]()
         now(aspect.said or name.replace("_", " "))
         evaluation.add(aspect.measure(asked, scene))
-    for line in too_good(evaluation.results):
+    for line in doubtful(evaluation):
         record.say(f"warning: {line}")
     evaluation.seconds = time.monotonic() - began
     return evaluation
@@ -572,6 +573,12 @@ def _score_tasks(
         evaluation.add(done)
         evaluation.people.append((task, done))
         if keep_probes:
+            if spec.folds:  # another fit than those scored
+                evaluation.notes += [
+                    f"{task}: {method}, as medmcl predict applies it: {note}"
+                    for method, model in done.models.items()
+                    for note in said_alike(model.notes)
+                ]
             targets = prepared.tasks(task)
             save_probes(run, prepared.cohort, targets, done, spec.probe, spec.covariates)
             kept.add_task(task, done)

@@ -22,7 +22,7 @@ from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.baselines import beside, majority, probe_terms
 from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.fusion import Fusion, fuse
-from medmcl.evaluation.models.probe import linear_probe
+from medmcl.evaluation.models.penalty import plain_probe
 from medmcl.evaluation.models.together import Together, Variant
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.predicted import Method
@@ -73,7 +73,7 @@ class Sources:
     present: dict[str, np.ndarray]
     covariates: Covariates | None = None
     simple: np.ndarray | None = None
-    simple_fit: Callable[..., Fitted] = linear_probe
+    simple_fit: Callable[..., Fitted] = plain_probe
     simple_variants: tuple[Variant, ...] = ()
     simple_name: str = ""
     simple_reading: SimpleReading | None = None
@@ -125,12 +125,12 @@ class Sources:
         if self.covariates is not None:
             plain = self.covariates.without(self.tellers.get(targets.name, ()))
         if plain is not None and ("covariates" in self.baselines or not self.embeddings):
-            methods[COVARIATES] = Method(features=plain, fit=linear_probe, protocol=linear)
+            methods[COVARIATES] = Method(features=plain, fit=plain_probe, protocol=linear)
         for name, other in self.beside.items():
             telling = self.beside_tellers.get((name, targets.name), ())
             methods[name] = Method(
                 features=other.features(telling),
-                fit=linear_probe,
+                fit=other.fit,
                 protocol=linear,
                 told=self.told(name, targets.name),
             )
@@ -351,7 +351,7 @@ def _simple(
         return
     found.simple_reading = reading or table.learn()
     found.simple = table.matrix(reading=found.simple_reading)[0]
-    found.simple_fit = probe_terms if table.has_terms else linear_probe
+    found.simple_fit = probe_terms if table.has_terms else plain_probe
     found.simple_name = f"simple features ({modality})"
     found.notes += [table.note()] if table.note() else []
     found.gaps += [table.note()] if table.note() else []

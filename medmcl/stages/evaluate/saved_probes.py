@@ -13,7 +13,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.simple_reading import SimpleReading
 from medmcl.evaluation.models.competing import NO_RIVAL, event_free
-from medmcl.evaluation.models.contract import KeptModel, read_model
+from medmcl.evaluation.models.contract import KeptModel, read_model, said_alike
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.label_counts import LabelCounts
@@ -84,7 +84,10 @@ class SavedProbe:
             is_absolute=rival is not None or NO_RIVAL in self.about["notes"],
             protocol=f"{self.protocol}, frozen",
             fitted=(self.ledger_line(),),
-            notes=("the probe is the one of the run: nothing was fitted on this cohort",),
+            notes=(
+                "the probe is the one of the run: nothing was fitted on this cohort",
+                *said_alike(self.about["notes"]),
+            ),
             counts=None if labels is None else LabelCounts(**labels),
             told=tuple(self.about.get("told", ())),
         )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.models.contract import said_alike
 from medmcl.stages.predict.inputs import Inputs
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.run.run import Run
@@ -46,6 +47,9 @@ def shared_columns(
         quality[can] = "no survival curve was kept for this method"
     odd = can & (inputs.implausible != "") & (quality == "ok")
     quality[odd] = [f"{IMPLAUSIBLE}: {one}" for one in inputs.implausible[odd]]
+    alike = [] if plan.probe is None else said_alike(plan.probe.about["notes"])
+    if alike:
+        quality[can & (quality == "ok")] = "; ".join(alike)
     unknown = pd.array([pd.NA] * len(samples), dtype="boolean")
     outside = unknown if inputs.outside is None else pd.array(inputs.outside, dtype="boolean")
     outside[~can] = pd.NA

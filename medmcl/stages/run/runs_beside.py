@@ -11,6 +11,9 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.models.contract import Fitted
+from medmcl.evaluation.models.penalty import plain_probe
+from medmcl.evaluation.models.probe import linear_probe
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.run.leaky_columns import leaky_by_task
@@ -28,12 +31,14 @@ class RunBeside:
         features: Columns that tell a task to the features that may be used for it, (N, E).
         present: Samples that have them. (N,) bool
         modality: What it reads.
+        fit: The probe of such features.
         told: Task to what its encoder was paired with that could name the outcome.
     """
 
     features: Callable[[tuple[str, ...]], np.ndarray]
     present: np.ndarray
     modality: str
+    fit: Callable[..., Fitted] = linear_probe
     told: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -61,7 +66,9 @@ def run_beside(name: str, other: Run, prepared: Prepared, device: torch.device) 
     if not other.stages:
         table = Covariates.of(other, cohort, modality)
         assert table is not None  # only what is read frozen may be missing
-        return RunBeside(features=table.without, present=table.present, modality=modality)
+        return RunBeside(
+            features=table.without, present=table.present, modality=modality, fit=plain_probe
+        )
     own = other.prepare(cohort, (modality,))
     stage, space = other.default_stage(modality), _probe_of(other)
     vectors = sample_vectors(

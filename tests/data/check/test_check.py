@@ -12,7 +12,11 @@ from medmcl.data.cohort.cohort import load_cohort, open_cohort
 from medmcl.data.loading.prepare import prepare
 from medmcl.stages.recipe.inspect import written
 
-SCANT = {"cohort.few_held_out", "task.few_held_out"}  # the tiny cohort has two held-out subjects
+SCANT = {
+    "cohort.few_held_out",
+    "cohort.few_tuning",
+    "task.few_held_out",
+}  # the tiny cohort has two held-out subjects
 
 
 def found(tiny, inputs=None, **options):

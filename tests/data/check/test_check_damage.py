@@ -21,7 +21,7 @@ COHORT = {
     "subjects": {"table": "people.csv", "id": "id", "split": "split"},
     "modalities": {"ecg": {"reader": "wfdb", "path": "{id}"}},
 }
-SCANT = {"cohort.few_held_out", "cohort.empty_split"}
+SCANT = {"cohort.few_held_out", "cohort.few_tuning", "cohort.empty_split"}
 
 
 def write(folder, name, rows, rate_hz=RATE_HZ, gain="1000/mV", names=TWELVE):

@@ -63,6 +63,17 @@ def test_fewer_than_fifty_held_out_people_are_a_warning(grown):
     assert "held_out has 1 subject:" in hit.what
 
 
+def test_fewer_than_thirty_tuning_people_are_a_warning(grown):
+    grown.table = grown.table.iloc[np.r_[:50, 70:150]]
+    grown.write()
+    assert only(check_cohort(grown.folder), "cohort.few_tuning") == []
+    grown.table = grown.table.iloc[np.r_[:50, 51:130]]
+    grown.write()
+    (hit,) = only(check_cohort(grown.folder), "cohort.few_tuning")
+    assert "tuning has 29 subjects" in hit.what
+    assert hit.level == "warning"
+
+
 def test_a_handful_of_held_out_events_is_a_warning_of_its_task(grown):
     held_out = (grown.table["split"] == "held_out").to_numpy()
     rows = np.flatnonzero(held_out)

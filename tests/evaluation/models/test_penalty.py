@@ -108,7 +108,7 @@ def test_rows_of_a_fold_are_standardised_and_decomposed_once(kind, walk, monkeyp
 
         return call
 
-    monkeypatch.setattr(probe.Scaler, "of", counted("scaled", probe.Scaler.of))
+    monkeypatch.setattr(probe.Scaler, "__init__", counted("scaled", probe.Scaler.__init__))
     turned = np.linalg.eigh if kind == "regression" else Rotation.of
     owner, name = (np.linalg, "eigh") if kind == "regression" else (Rotation, "of")
     monkeypatch.setattr(owner, name, counted("turned", turned))

@@ -13,6 +13,7 @@ from small_tables import WHAS, metabric, whas, write_cohort, write_whas
 import medmcl
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.evaluation.aspects.tasks.coefficient_table import coefficient_section
+from medmcl.evaluation.models.contract import ALIKE
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.features import Covariates
@@ -81,6 +82,58 @@ def test_no_encoder_is_trained_and_the_whole_report_is_there(made):
     uses = {one["what"]: one["splits"] for one in fitted}
     assert uses["cox and its standardisation"] in (["train"], "train")
     assert uses["penalty or setting of cox"] in (["tuning"], "tuning")
+
+
+def test_a_small_table_gets_no_null_model_and_says_how_its_penalty_was_chosen(tmp_path, cache):
+    """150 people: of fifteen such cohorts three gave everybody the same risk, unsaid."""
+    for seed in range(3):
+        table, _ = whas(150, seed)
+        folder = write_whas(tmp_path / f"c{seed}", table)
+        few = {"stages.results.bootstrap_draws": 100}
+        run = medmcl.pretrain(folder, out=tmp_path / f"r{seed}", device="cpu", overrides=few)
+        (penalty,) = kept_probe(run, "death").about["chosen"]
+        assert penalty <= 100
+        written = pd.read_csv(run.path / "coefficients.csv")
+        assert set(written["penalty"]) == {penalty}
+        assert (
+            "penalty chosen by cross-validation"
+            in rows_of(run).loc["death", "covariates", "c_index"]["note"]
+        )
+        told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+        (line,) = [one for one in told["fitted_on"] if "penalty" in one["what"]]
+        assert "train" in line["splits"]
+        assert "tuning" in line["splits"]
+        _, appendix = check_pages(run.path)
+        assert f"Ridge penalty of death: {penalty:g}." in appendix
+
+
+def test_a_table_that_tells_nothing_is_said_to_on_page_one_and_by_predict(tmp_path, cache, caplog):
+    rng = np.random.default_rng(3)
+    table, _ = whas(400)
+    table[["lenfol", "fstat"]] = table[["lenfol", "fstat"]].to_numpy()[rng.permutation(400)]
+    folder = write_whas(tmp_path / "c", table)
+    few = {"stages.results.bootstrap_draws": 100}
+    with caplog.at_level("INFO"):
+        run = medmcl.pretrain(folder, out=tmp_path / "run", device="cpu", overrides=few)
+    assert f"warning: death: covariates: {ALIKE}" in caplog.text
+    told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    assert f"death: covariates: {ALIKE}" in " ".join(told["headline"])
+    said = run.predict(folder)
+    assert set(said["quality"]) == {ALIKE}
+    assert said.groupby("horizon_years")["predicted"].agg(np.ptp).max() < 0.02
+    done = medmcl.evaluate(
+        run, write_whas(tmp_path / "d", whas(300, 7)[0], split={"everyone": "held_out"}),
+        out=tmp_path / "there", device="cpu", overrides=FEW,
+    )  # fmt: skip
+    assert any(ALIKE in row.note for row in done.results if row.method == "covariates")
+
+
+def test_folds_say_that_predict_applies_another_fit(tmp_path, cache):
+    folder = write_whas(tmp_path / "c", whas(150)[0])
+    few = {"stages.results.bootstrap_draws": 100, "stages.results.folds": "5x1"}
+    run = medmcl.pretrain(folder, out=tmp_path / "run", device="cpu", overrides=few)
+    told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    assert "What medmcl predict applies is fitted once more, on train" in " ".join(told["headline"])
 
 
 def test_the_report_is_of_the_kept_model_and_near_to_the_truth(made):

@@ -9,7 +9,7 @@ from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
-from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER
+from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, UNKNOWN_ENCODER
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
     BESIDE,
@@ -219,6 +219,11 @@ def how_scored(data: Evaluation) -> list[Said]:
         sites = any("by site" in row.protocol for row in crossed)
         how = "whole sites left out" if sites else "by subject"
         said.append(f"Probes are scored out of fold, {how}: nobody by a fit that saw them.")
+        if any(line.note == KEPT_BESIDE_FOLDS for line in data.fitted):
+            said.append(
+                "What medmcl predict applies is fitted once more, on train, and is none of the "
+                "models scored here."
+            )
     foreign = [line.method for line in data.fitted if line.note == UNKNOWN_ENCODER]
     if foreign:
         said.append(f"Vectors from elsewhere ({listed(foreign, MOST_TASKS)}): {UNKNOWN_ENCODER}.")

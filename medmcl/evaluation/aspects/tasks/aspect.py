@@ -51,13 +51,13 @@ class Tasks(Aspect[AspectSpec]):
     @override
     def sentences(self, data: Evaluation) -> Iterator[Said]:
         from medmcl.evaluation.aspects.tasks import answers
-        from medmcl.evaluation.aspects.tasks.too_good import too_good
+        from medmcl.evaluation.aspects.tasks.doubtful import doubtful
         from medmcl.evaluation.report.section import Said
 
         yield from answers.who(data)
         yield from (Said("Who", f"{line}.") for line in data.strange)
         yield from answers.how_well(data)
-        yield from (Said("How well", f"{line}.") for line in too_good(data.task_rows))
+        yield from (Said("How well", f"{line}.") for line in doubtful(data))
         yield from answers.how_scored(data)
         yield from answers.how_sure(data)
         yield from answers.for_whom(data)

@@ -26,12 +26,18 @@ def coefficient_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     """Show the rows of ``coefficients.csv``; empty without any."""
     header = ("outcome", "predictor", "coefficient", "SD", "ratio", "of")
     lines = tuple(_line(row) for row in rows)
+    penalties = {
+        about_what(str(row["task"]), str(row["target"])): row["penalty"]
+        for row in rows
+        if row.get("penalty") is not None
+    }
     table = Shown(
         title="Coefficients",
         aid=AID,
         header=header,
         rows=lines,
         folded=folded(lines),
+        notes=tuple(f"Ridge penalty of {of}: {value:g}." for of, value in penalties.items()),
         is_looked_up=True,
     )
     said = "A line a predictor, with its coefficient and ratio, is in the appendix."

@@ -1,8 +1,10 @@
-"""Nearly perfect results are remarked on where enough people had the outcome, and only there."""
+"""What a reader must doubt: nearly perfect results of enough people, and models of nothing."""
 
 import pytest
 
-from medmcl.evaluation.aspects.tasks.too_good import too_good
+from medmcl.evaluation.aspects.tasks.doubtful import doubtful, too_good
+from medmcl.evaluation.models.contract import ALIKE
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 
 
@@ -42,3 +44,22 @@ def test_a_task_has_one_line_that_names_the_best_and_counts_the_others():
         "death, relapse: C-index of 1.000 (vectors) on held-out people is rarely true: look for "
         "the outcome among the inputs, or for what is known only because of it",
     ]
+
+
+def test_a_model_that_gives_everyone_the_same_is_told_of_the_main_method_alone():
+    rows = [
+        row(0.55, note=f"few people; {ALIKE}"),
+        row(0.55, method="covariates"),
+        row(0.60, task="death"),
+        row(0.61, task="death", method="covariates", note=ALIKE),
+    ]
+    (said,) = doubtful(Evaluation(results=rows))
+    assert said.startswith(f"relapse: vectors: {ALIKE}; it found nothing")
+
+
+def test_the_model_that_predict_applies_is_told_beside_folds():
+    kept = f"relapse: vectors, as medmcl predict applies it: {ALIKE}"
+    rows = [row(0.7, split="cross-validation", note=ALIKE)]
+    first, second = doubtful(Evaluation(results=rows, notes=["another remark", kept]))
+    assert f"{ALIKE} in a fold" in first
+    assert second == kept

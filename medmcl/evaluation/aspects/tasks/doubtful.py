@@ -1,16 +1,33 @@
-"""Results that are rarely true of people: the outcome may be among the inputs."""
+"""What a reader must doubt: results that are rarely true of people, and models of nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+from medmcl.evaluation.models.contract import ALIKE, said_alike
+from medmcl.evaluation.protocol.predicted import CROSS_VALIDATION
 from medmcl.evaluation.protocol.results import Result
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.protocol.evaluation import Evaluation
 
 NEARLY_PERFECT = 0.995
 """A metric of `_PERFECT_AT_1` above this is remarked on."""
 FEWEST_EVENTS = 10
 """People with the outcome, and without it, below which chance alone may order everybody."""
 _PERFECT_AT_1 = {"auroc": "AUROC", "c_index": "C-index", "r2": "R²"}
+
+
+def doubtful(data: Evaluation) -> list[str]:
+    """Give a sentence for each result, and each kept model, that is not what it seems."""
+    alike = [
+        f"{row.task}: {row.method}: {ALIKE}{' in a fold' * (row.split == CROSS_VALIDATION)}; it "
+        "found nothing to go by, or had too few people to find it"
+        for row in data.main_rows
+        if ALIKE in row.note
+    ]
+    return [*too_good(data.task_rows), *alike, *said_alike(data.notes)]
 
 
 def too_good(results: Iterable[Result]) -> list[str]:

@@ -1,0 +1,170 @@
+"""The penalty of a model of plain columns, where a few tuning people would choose it by chance."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medmcl.core.errors import LeakageError
+from medmcl.core.split_guard import SplitGuard
+from medmcl.core.targets import Targets
+from medmcl.evaluation.models import penalty
+from medmcl.evaluation.models.contract import ALIKE, said_alike
+from medmcl.evaluation.models.penalty import (
+    CROSSED,
+    ENOUGH,
+    cross_validated_strength,
+    plain_probe,
+    prediction_loss,
+)
+from medmcl.evaluation.models.probe import (
+    STRENGTHS,
+    discrete_time_probe,
+    linear_probe,
+    linear_walk,
+)
+
+KINDS = ("binary", "multiclass", "regression", "survival")
+TRAIN, TUNING = np.arange(105), np.arange(105, 118)
+
+
+def cohort(kind, seed=0, *, rows=600, strength=1.0):
+    """Six columns of which four say something of the outcome, as much as the strength."""
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    x = rng.normal(size=(rows, 6))
+    score = strength * x[:, :4] @ np.array([0.6, 0.4, -0.3, 0.2])
+    if kind == "survival":
+        time, end = rng.exponential(np.exp(-score)), rng.exponential(1.2, size=rows)
+        values = np.column_stack([np.minimum(time, end), time <= end])
+    elif kind == "regression":
+        values = (score + rng.normal(size=rows))[:, None]
+    else:
+        cuts = [0.0] if kind == "binary" else [-0.7, 0.7]
+        values = np.digitize(score + rng.logistic(size=rows), cuts)[:, None]
+    return x, targets(kind, values.astype(float))
+
+
+def targets(kind, values, columns=("y",)):
+    return Targets(
+        name="t",
+        kind=kind,
+        columns=("time", "event") if kind == "survival" else columns,
+        classes=("a", "b", "c") if kind == "multiclass" else (),
+        values=values,
+        known=np.ones(values.shape, dtype=bool),
+        unit="days" if kind == "survival" else "",
+    )
+
+
+def test_thirteen_tuning_people_make_everyone_alike_and_cross_validation_does_not():
+    """Of 40 cohorts whose columns tell the outcome, tuning alone gives two the null model."""
+    chosen = {plain_probe: [], linear_probe: []}
+    lost = {plain_probe: [], linear_probe: []}
+    for seed in range(40):
+        x, told = cohort("survival", seed)
+        others = np.arange(118, len(x))
+        for fit in chosen:
+            fitted = fit(x, told, TRAIN, TUNING)
+            chosen[fit] += fitted.chosen
+            lost[fit].append(prediction_loss(told.take(others), fitted.predict(x[others])))
+    strongest = max(STRENGTHS["survival"])
+    assert chosen[linear_probe].count(strongest) == 2
+    assert chosen[plain_probe].count(strongest) == 0
+    gain = np.subtract(lost[linear_probe], lost[plain_probe]) / 482
+    assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain)) > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_choice_is_that_of_plain_folds_and_the_fit_is_on_train(kind):
+    x, told = cohort(kind)
+    both = np.concatenate([TRAIN, TUNING])
+    best, _ = cross_validated_strength(linear_walk, x[both], told.take(both), both)
+    by_hand = linear_probe(x, told, TRAIN, TUNING[:0], strengths=[best])
+    found = plain_probe(x, told, TRAIN, TUNING)
+    assert found.chosen == (best,)
+    assert CROSSED in found.notes
+    np.testing.assert_array_equal(found.predict(x), by_hand.predict(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_enough_tuning_people_choose_on_their_own(kind):
+    x, told = cohort(kind)
+    tuning = np.arange(105, 400)
+    found, plain = plain_probe(x, told, TRAIN, tuning), linear_probe(x, told, TRAIN, tuning)
+    np.testing.assert_array_equal(found.predict(x), plain.predict(x))
+    assert (found.chosen, found.notes) == (plain.chosen, plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tuning", "is_enough"),
+    [
+        ("survival", [(1.0, 1)] * ENOUGH, True),
+        ("survival", [(1.0, 1)] * (ENOUGH - 1) + [(1.0, 0)] * 200, False),
+        ("binary", [(1,)] * ENOUGH + [(0,)] * ENOUGH, True),
+        ("binary", [(1,)] * 200 + [(0,)] * (ENOUGH - 1), False),
+        ("regression", [(0.5,)] * ENOUGH, True),
+        ("regression", [(0.5,)] * (ENOUGH - 1), False),
+    ],
+)
+def test_what_decides_is_events_and_the_rarer_class(kind, tuning, is_enough):
+    _, told = cohort(kind, rows=105)
+    values = np.vstack([told.values, np.array(tuning, dtype=float)])
+    whole = targets(kind, values)
+    x = np.random.default_rng(0).normal(size=(len(values), 3))
+    found = plain_probe(x, whole, TRAIN, np.arange(105, len(values)))
+    assert (CROSSED in found.notes) is not is_enough
+
+
+def test_each_column_of_several_chooses_for_itself():
+    x, one = cohort("binary", rows=400)
+    rare = np.zeros(400)
+    rare[::30] = 1
+    told = targets("multilabel", np.column_stack([one.values[:, 0], rare]), ("often", "rare"))
+    tuning = np.arange(105, 400)
+    found = plain_probe(x, told, TRAIN, tuning)
+    often = linear_probe(x, told.column(0), TRAIN, tuning)
+    np.testing.assert_array_equal(found.predict(x)[:, :1], often.predict(x))
+    assert CROSSED in found.notes
+    assert len(found.chosen) == 2
+
+
+def test_records_of_a_person_are_in_one_fold(monkeypatch):
+    x, told = cohort("binary", rows=150)
+    people = np.arange(150) // 2
+    splits = np.where(np.arange(150) < 106, "train", "tuning")
+    told = replace(told, sides=SplitGuard(splits=splits, subjects=people))
+    asked = []
+    real = penalty.cross_validated_strength
+
+    def spy(walk, features, inside, subjects, **more):
+        asked.append(subjects)
+        return real(walk, features, inside, subjects, **more)
+
+    monkeypatch.setattr(penalty, "cross_validated_strength", spy)
+    plain_probe(x, told, np.arange(106), np.arange(106, 150))
+    np.testing.assert_array_equal(asked[0], people)
+
+
+def test_held_out_people_choose_nothing():
+    x, told = cohort("binary", rows=150)
+    splits = np.array(["train"] * 105 + ["held_out"] * 45)
+    told = replace(told, sides=SplitGuard(splits=splits))
+    with pytest.raises(LeakageError, match="held_out"):
+        plain_probe(x, told, TRAIN, TUNING)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "discrete_time"])
+def test_a_model_of_nothing_says_that_everyone_is_alike(kind):
+    """Tuning people for whom the opposite holds choose the strongest penalty; others do not."""
+    fit = linear_probe
+    if kind == "discrete_time":
+        kind, fit = "survival", discrete_time_probe
+    x, told = cohort(kind, strength=3.0)
+    tuning = np.arange(105, 305)
+    against = x.copy()
+    against[tuning] *= -1
+    found, usual = fit(against, told, TRAIN, tuning), fit(x, told, TRAIN, tuning)
+    assert found.chosen == (max(STRENGTHS[kind]),)
+    assert said_alike(found.notes) == [ALIKE]
+    assert said_alike(usual.notes) == []
+    assert np.ptp(found.predict(x), axis=0).max() < 0.1 * np.ptp(usual.predict(x), axis=0).max()
