@@ -220,15 +220,15 @@ def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
     best, fit, scaler = _logistic(job, 0, y, (train, tuning, final), strengths, loss)
     seen = np.unique(y[final])
     absent = [str(job.targets.classes[c]) for c in range(count) if c not in seen]
-    notes = (f"no training row of: {', '.join(absent)}",) if absent else ()
+    notes = [f"no training row of: {', '.join(absent)}"] if absent else []
     weights, offset = fit.weights, fit.offset
     if len(seen) == 2:  # the log odds of the second class
         weights, offset = np.hstack([0 * weights, weights]), np.append(0.0, offset)
     all_weights, all_offsets = np.zeros((len(weights), count)), np.full(count, -np.inf)
     all_weights[:, seen], all_offsets[seen] = weights, offset
     found = LinearModel.scaled("softmax", scaler, all_weights, all_offsets)
-    notes += (*_unfinished(fit), *alike_notes(best, strengths))
-    return Fitted.of(found, (best,), notes)
+    notes += [*_unfinished(fit), *alike_notes(best, strengths)]
+    return Fitted.of(found, (best,), tuple(notes))
 
 
 def _unfinished(fit: Logistic, name: str = "") -> tuple[str, ...]:
