@@ -52,7 +52,7 @@ def whole(hearts, tmp_path):
 
 
 def interrupt(words, line, how):
-    """Start a process, signal where a line begins so after its time; give the answer."""
+    """Start a process, stop it where a line begins so after its time; give the answer."""
     process = start(words)
     for said in process.stdout:
         clock, _, text = said.partition(" ")

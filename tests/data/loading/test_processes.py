@@ -62,7 +62,8 @@ def test_an_error_of_the_work_comes_through(eager):
 
 
 STARTS = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is deaf
 from medmcl.data.loading import worker_pool as processes
 processes._TRIED, processes._WORTH_SECONDS = 1, 0.0
 if __name__ == "__main__":
