@@ -21,8 +21,8 @@ import numpy as np
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.counts import Counts
 from medmcl.cooccurrence.count.tokens import whole
+from medmcl.cooccurrence.embed.factorise import factorise
 from medmcl.cooccurrence.embed.pmi import linear_pmi
-from medmcl.cooccurrence.embed.stacked import split_svd
 from medmcl.cooccurrence.release.censored import fill_censored
 from medmcl.cooccurrence.release.clipping import clip_rows
 from medmcl.cooccurrence.release.ledger import Ledger
@@ -82,7 +82,7 @@ def err(cells: np.ndarray, truth: Tables) -> float:
     """The paper's error of the embedding that these cells give; nothing left embeds as zeros."""
     if not cells.any():
         return nothing(truth)
-    vectors = split_svd(linear_pmi(cells), RANK)
+    vectors = factorise(linear_pmi(cells), RANK)
     return max(
         float(np.linalg.norm(a @ a.T - v @ v.T)) for a, v in zip(vectors, truth, strict=True)
     )

@@ -209,6 +209,11 @@ class Counts:
         return tuple(self.vocabularies)
 
     @property
+    def is_released(self) -> bool:
+        """Whether cells were suppressed or made noisy."""
+        return self.min_patients is not None or self.noise_sd is not None
+
+    @property
     def D(self) -> sparse.csr_array:  # noqa: N802 - the paper's name
         """Cross-modal pairs of the only pair of two modalities, int64 (d1, d2)."""
         return self.cross().pairs

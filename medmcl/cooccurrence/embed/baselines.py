@@ -9,11 +9,11 @@ NeurIPS 2014 (log PMI).
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Counts, Pair, exact_sum
-from medmcl.cooccurrence.embed.pmi import is_released, log_pmi
+from medmcl.cooccurrence.embed.pmi import log_pmi
+from medmcl.cooccurrence.embed.svd import eigen_embedding
 from medmcl.core.errors import ArtefactError
 
 
@@ -45,19 +45,9 @@ def within_only(
     return one, two
 
 
-def eigen_embedding(matrix: np.ndarray, rank: int) -> np.ndarray:
-    """U sqrt(L) of the largest eigenvalues of a symmetric matrix, negative ones as 0, (d, rank)."""
-    size = len(matrix)
-    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[size - rank, size - 1])
-    values, vectors = values[::-1], vectors[:, ::-1]
-    largest = np.abs(vectors).argmax(axis=0)
-    sign = np.where(vectors[largest, np.arange(rank)] < 0, -1.0, 1.0)
-    return vectors * sign * np.sqrt(np.maximum(values, 0.0))
-
-
 def _exact_pair(counts: Counts, pair: Pair | None) -> Pair:
     """The pair, unless the counts are a release: these methods read an absent cell as zero."""
-    if is_released(counts):
+    if counts.is_released:
         raise ArtefactError(
             "this method needs exact counts: it would read the absent cells of a release as zeros",
             got=f"cells suppressed below {counts.min_patients}, noise of {counts.noise_sd}",

@@ -22,9 +22,14 @@ import numpy as np
 import scipy.linalg
 
 from medmcl.cooccurrence.count.counts import Pair
-from medmcl.cooccurrence.embed.baselines import eigen_embedding
 from medmcl.cooccurrence.embed.ranks import noise_level, shrunken, signflip_rank
-from medmcl.cooccurrence.embed.svd import Solver, Triple, truncated_svd
+from medmcl.cooccurrence.embed.svd import (
+    Solver,
+    Triple,
+    eigen_embedding,
+    signs,
+    truncated_svd,
+)
 from medmcl.core.errors import ArtefactError, ConfigError
 
 
@@ -99,8 +104,7 @@ def _unscaled(triple: Triple, scales: tuple[np.ndarray, np.ndarray]) -> Triple:
     q2, r2 = scipy.linalg.qr(vt.T * back[1][:, None], mode="economic")
     inner, values, outer = scipy.linalg.svd((r1 * s) @ r2.T)
     left, right = q1 @ inner, q2 @ outer.T
-    largest = np.abs(left).argmax(axis=0)
-    sign = np.where(left[largest, np.arange(len(values))] < 0, -1.0, 1.0)
+    sign = signs(left)
     return left * sign, values, (right * sign).T
 
 

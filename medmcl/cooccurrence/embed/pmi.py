@@ -140,7 +140,7 @@ def claime_pmi(counts: Counts, pair: Pair | None = None) -> np.ndarray:
     Raises:
         ArtefactError: If no tokens met across modalities, or all of them lie in one patient.
     """
-    if is_released(counts):
+    if counts.is_released:
         return released_pmi(counts, pair)
     first, second = counts.pair(*(pair or ()))
     block = counts.blocks[first, second]
@@ -169,11 +169,6 @@ def claime_pmi(counts: Counts, pair: Pair | None = None) -> np.ndarray:
     return matrix
 
 
-def is_released(counts: Counts) -> bool:
-    """Whether cells were suppressed or made noisy."""
-    return counts.min_patients is not None or counts.noise_sd is not None
-
-
 def unpaired_tokens(counts: Counts, pair: Pair | None = None) -> dict[str, tuple[str, ...]]:
     """Tokens of each modality that `claime_pmi` gives zeros, because their margin is unknown.
 
@@ -181,7 +176,7 @@ def unpaired_tokens(counts: Counts, pair: Pair | None = None) -> dict[str, tuple
     all its cells are suppressed, or its margin does not stand out of the noise.
     """
     names = counts.pair(*(pair or ()))
-    if is_released(counts):
+    if counts.is_released:
         known = known_margins(filled(counts, *names), counts.noise_sd or 0.0)
     else:
         known = counts.margins[names[0]].pairs > 0, counts.margins[names[1]].pairs > 0

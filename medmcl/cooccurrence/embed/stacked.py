@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmcl.cooccurrence.embed.svd import truncated_svd
+from medmcl.cooccurrence.embed.factorise import factorise
 from medmcl.core.errors import ArtefactError
 
 WEAKEST = 0.02
@@ -205,17 +205,6 @@ def merge_embeddings(sites: Sequence[SiteMatrix], rank: int, *, seed: int = 0) -
     return _factorised(sites, pool, rank, overlaps)
 
 
-def split_svd(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors U sqrt(S) and V sqrt(S) of the leading singular values."""
-    if rank > min(matrix.shape):
-        raise ArtefactError(
-            "the rank is larger than the matrix", got=rank, expected=f"at most {min(matrix.shape)}"
-        )
-    u, s, vt = truncated_svd(matrix, rank)
-    root = np.sqrt(s)
-    return u * root, vt.T * root
-
-
 Token = tuple[int, str]
 """0 for a row or 1 for a column, and its name."""
 
@@ -232,7 +221,7 @@ class _Pool:
     def of(self, site: SiteMatrix) -> dict[Token, np.ndarray]:
         """The site's own vectors, before any rotation."""
         if site.name not in self._vectors:
-            v1, v2 = split_svd(site.pmi, self.rank)
+            v1, v2 = _factors(site.pmi, self.rank)
             rows = {(0, token): v for token, v in zip(site.first, v1, strict=True)}
             columns = {(1, token): v for token, v in zip(site.second, v2, strict=True)}
             self._vectors[site.name] = {**rows, **columns}
@@ -256,6 +245,14 @@ class _Pool:
             self.weights[token] = self.weights.get(token, 0.0) + site.weight
 
 
+def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    if rank > min(matrix.shape):
+        raise ArtefactError(
+            "the rank is larger than the matrix", got=rank, expected=f"at most {min(matrix.shape)}"
+        )
+    return factorise(matrix, rank)
+
+
 def _factorised(
     sites: Sequence[SiteMatrix], pool: _Pool, rank: int, overlaps: Mapping[str, Overlap]
 ) -> Merged:
@@ -271,5 +268,5 @@ def _factorised(
     v1 = np.array([pool.mean((0, token)) for token in first])
     v2 = np.array([pool.mean((1, token)) for token in second])
     pmi = np.divide(total, weight, out=v1 @ v2.T, where=weight > 0)
-    v1, v2 = split_svd(pmi, rank)
+    v1, v2 = _factors(pmi, rank)
     return Merged(first, second, v1, v2, pmi, float((weight == 0).mean()), overlaps)

@@ -1,25 +1,23 @@
-"""The largest singular values and vectors of a dense matrix: exact, block Lanczos, ARPACK, random.
+"""The largest singular values and vectors of a dense matrix: exact, or by block Lanczos.
 
-All start from a fixed seed and fix the sign of each pair of vectors, so the same matrix gives the
-same bits. ``lanczos``, the default of large matrices, is a Golub-Kahan block Lanczos with full
-reorthogonalisation (Golub, Luk and Overton 1981): it grows its basis until the residuals of every
-wanted vector are small, where randomised SVD does a fixed number of power steps and does not know
-how far off it is.
+Both fix the sign of each pair of vectors, and start vectors have a fixed seed, so the same matrix
+gives the same bits. ``lanczos``, the default of large matrices, is a Golub-Kahan block Lanczos with
+full reorthogonalisation (Golub, Luk and Overton 1981): it grows its basis until the residuals of
+every wanted vector are small, where randomised SVD does a fixed number of power steps and does not
+know how far off it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import scipy.linalg
 
-from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 
-Solver = Literal["auto", "exact", "lanczos", "arpack", "randomised"]
+Solver = Literal["auto", "exact", "lanczos"]
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 """U (d1, rank), S (rank,) falling, Vt (rank, d2)."""
 
@@ -28,7 +26,6 @@ SMALL = 600
 _TOLERANCE = 3e-3
 """Residual as a share of its singular value; the values then agree to about 1e-5."""
 _OVERSAMPLES = 10
-_POWER_STEPS = 7
 
 
 def truncated_svd(
@@ -39,13 +36,12 @@ def truncated_svd(
     Args:
         matrix: Finite values, (d1, d2).
         rank: How many; at most min(d1, d2).
-        solver: ``exact`` (LAPACK, all of them), ``lanczos``, ``arpack``, or ``randomised`` (Halko,
-            Martinsson and Tropp 2011; inexact where singular values lie close). ``auto`` is exact
-            for small matrices or large ranks, else lanczos.
+        solver: ``exact`` (LAPACK, all of them) or ``lanczos``. ``auto`` is exact for small
+            matrices or large ranks, else lanczos.
         seed: Of the start vectors.
 
     Raises:
-        ConfigError: Unknown solver, impossible rank, or values that are not finite.
+        ConfigError: Impossible rank, or values that are not finite.
     """
     whole = isinstance(rank, (int, np.integer))
     if matrix.ndim != 2 or not whole or not 1 <= rank <= min(matrix.shape):
@@ -57,40 +53,23 @@ def truncated_svd(
     if solver == "auto":
         small = min(matrix.shape) <= SMALL or rank > min(matrix.shape) // 5
         solver = "exact" if small else "lanczos"
-    solve = lookup("solver", solver, _SOLVERS)
-    if solver != "exact" and rank >= min(matrix.shape) - _OVERSAMPLES:
-        solve = _exact
-    return _signed(*solve(matrix, rank, numpy_generator(seed, "svd")))
-
-
-def _signed(u: np.ndarray, s: np.ndarray, vt: np.ndarray) -> Triple:
-    """The largest entry of each left vector is made positive."""
-    largest = np.abs(u).argmax(axis=0)
-    sign = np.where(u[largest, np.arange(len(s))] < 0, -1.0, 1.0)
+    if solver == "exact" or rank >= min(matrix.shape) - _OVERSAMPLES:
+        u, s, vt = _exact(matrix, rank)
+    else:
+        u, s, vt = _lanczos(matrix, rank, numpy_generator(seed, "svd"))
+    sign = signs(u)
     return u * sign, s, vt * sign[:, None]
 
 
-def _exact(matrix: np.ndarray, rank: int, _: np.random.Generator) -> Triple:
+def signs(vectors: np.ndarray) -> np.ndarray:
+    """What makes the largest entry of each column positive, 1.0 or -1.0, (columns,)."""
+    largest = np.abs(vectors).argmax(axis=0)
+    return np.where(vectors[largest, np.arange(vectors.shape[1])] < 0, -1.0, 1.0)
+
+
+def _exact(matrix: np.ndarray, rank: int) -> Triple:
     u, s, vt = scipy.linalg.svd(matrix, full_matrices=False, check_finite=False)
     return u[:, :rank], s[:rank], vt[:rank]
-
-
-def _arpack(matrix: np.ndarray, rank: int, rng: np.random.Generator) -> Triple:
-    from scipy.sparse.linalg import svds
-
-    start = rng.standard_normal(min(matrix.shape))
-    u, s, vt = svds(matrix, k=rank, v0=start, solver="arpack")
-    order = np.argsort(s)[::-1]
-    return u[:, order], s[order], vt[order]
-
-
-def _randomised(matrix: np.ndarray, rank: int, rng: np.random.Generator) -> Triple:
-    start = rng.standard_normal((matrix.shape[1], rank + _OVERSAMPLES))
-    q = _orthonormal(matrix @ start)[0]
-    for _ in range(_POWER_STEPS):
-        q = _orthonormal(matrix @ _orthonormal(matrix.T @ q)[0])[0]
-    u, s, vt = scipy.linalg.svd(q.T @ matrix, full_matrices=False, check_finite=False)
-    return q @ u[:, :rank], s[:rank], vt[:rank]
 
 
 def _lanczos(matrix: np.ndarray, rank: int, rng: np.random.Generator) -> Triple:
@@ -122,7 +101,7 @@ def _lanczos(matrix: np.ndarray, rank: int, rng: np.random.Generator) -> Triple:
             next_look = size + max(rank // 2, 2 * width)
         block -= left[:, :size] @ (left[:, :size].T @ block)  # once leaves rounding errors
         block = _orthonormal(block)[0]
-    return _exact(matrix, rank, rng)
+    return _exact(matrix, rank)
 
 
 def _leading(gram: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,9 +117,9 @@ def _orthonormal(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scipy.linalg.qr(matrix, mode="economic", check_finite=False, overwrite_a=True)
 
 
-_SOLVERS: dict[str, Callable[[np.ndarray, int, np.random.Generator], Triple]] = {
-    "exact": _exact,
-    "lanczos": _lanczos,
-    "arpack": _arpack,
-    "randomised": _randomised,
-}
+def eigen_embedding(matrix: np.ndarray, rank: int) -> np.ndarray:
+    """U sqrt(L) of the largest eigenvalues of a symmetric matrix, negative ones as 0, (d, rank)."""
+    size = len(matrix)
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[size - rank, size - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    return np.asarray(vectors * signs(vectors) * np.sqrt(np.maximum(values, 0.0)))

@@ -58,7 +58,7 @@ def layout_of(counts: Counts) -> Layout:
     Raises:
         ArtefactError: If the counts were released already: suppressed cells do not add up.
     """
-    if counts.min_patients is not None or counts.noise_sd is not None:
+    if counts.is_released:
         raise ArtefactError(
             "counts that were released are not summed securely",
             expected="exact counts; suppress their sum",

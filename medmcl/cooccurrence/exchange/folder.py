@@ -9,6 +9,7 @@ loaded is checked first (`medmcl.cooccurrence.exchange.checks`); a manifest that
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,11 @@ from medmcl.core.path_suggestions import instead_of
 from medmcl.core.writing import refuse_unwritable
 
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.parquet"
+_SAID = (
+    "window", "pairing", "units", "patients", "min_patients", "noise_sd", "sites", "nested",
+    "notes",
+)  # fmt: skip
+"""What the manifest says of counts as they have it."""
 
 
 def save_counts(
@@ -110,15 +116,8 @@ def load_counts(folder: str | Path) -> Counts:
         vocabularies=vocabularies,
         margins=margins,
         blocks=blocks,
-        units=manifest.units,
-        patients=manifest.patients,
-        window=manifest.window,
-        pairing=manifest.pairing,
-        min_patients=manifest.min_patients,
-        noise_sd=manifest.noise_sd,
+        **{name: getattr(manifest, name) for name in _SAID if name != "sites"},
         sites=_sites(manifest),
-        nested=manifest.nested,
-        notes=manifest.notes,
         provenance=Provenance(manifest.merged_from, manifest.outside_vocabulary, manifest.splits),
     )
     check_whole(counts, manifest, folder)
@@ -180,17 +179,8 @@ def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | 
     said = {
         "schema": SCHEMA,
         "medmcl": medmcl.__version__,
-        "window": counts.window,
-        "pairing": counts.pairing,
-        "units": counts.units,
-        "patients": counts.patients,
-        "min_patients": counts.min_patients,
-        "noise_sd": counts.noise_sd,
-        "sites": counts.sites,
-        "nested": counts.nested,
-        "merged_from": counts.provenance.merged_from,
-        "outside_vocabulary": counts.provenance.outside_vocabulary,
-        "splits": counts.provenance.splits,
+        **{name: getattr(counts, name) for name in _SAID},
+        **asdict(counts.provenance),
         "modalities": tuple(
             ModalityKeys(
                 name=name,
@@ -203,7 +193,6 @@ def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | 
         ),
         "vocabulary": VocabularyKeys(file=VOCABULARY, sha256=sha256_of(folder / VOCABULARY)),
         "blocks": tuple(blocks),
-        "notes": counts.notes,
         "release": release,
     }
     manifest = check(ManifestKeys, said, MANIFEST, ArtefactError)

@@ -2,17 +2,20 @@
 
 A patient adds X1' X2 to the cells, a matrix of Frobenius length at most |X1| |X2|. If no patient's
 counts of a modality are longer (L2, over all windows together) than a public bound B, the cells
-move by B1 B2 at most when a patient comes or goes. Counts are taken in units of 1 / resolution, so
+move by B1 B2 at most when a patient comes or goes. A bound may also be chosen from the patients
+themselves, and paid for (`PrivateQuantile`). Counts are taken in units of 1 / resolution, so
 that shortening them loses little to whole numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
+from medmcl.cooccurrence.release.accounting import add_noise
 from medmcl.core.errors import ArtefactError
 
 MOST = 1 << 12
@@ -102,3 +105,44 @@ def _ceil_sqrt(values: np.ndarray) -> np.ndarray:
     root += root * root < values
     assert (root * root >= values).all()
     return root
+
+
+@dataclass(frozen=True)
+class PrivateQuantile:
+    """A clip bound that is to be chosen from the patients, and paid for.
+
+    Attributes:
+        quantile: Of the patients' lengths (L2, rounded up); between 0 and 1.
+        longest: Bound of the search, a public constant.
+    """
+
+    quantile: float = 0.5
+    longest: int = 64
+
+    def __post_init__(self) -> None:
+        if not (0 < self.quantile < 1 and 1 <= self.longest <= LONGEST):
+            raise ArtefactError(
+                "no such quantile or bound",
+                got=f"{self.quantile}, {self.longest}",
+                expected=f"between 0 and 1, and 1 to {LONGEST}",
+            )
+
+
+def noisy_quantile(
+    table: sparse.csr_array,
+    asked: PrivateQuantile,
+    scale: float,
+    patients: Sequence[object] | np.ndarray | None = None,
+) -> int:
+    """A whole bound near a quantile of the patients' lengths, for noise of this scale.
+
+    Patients are sorted into the bins (0, 1], (1, 2], ... up to ``longest`` by length (L2, rounded
+    up), each into one, so the counts of the bins move by 1 (L2) when a patient comes or goes. The
+    bins get discrete Gaussian noise, and the first is taken up to which the noisy bins hold the
+    quantile of their sum. It costs rho = 1 / (2 scale^2); whoever calls it has paid.
+    """
+    lengths = np.clip(patient_lengths(table, patients), 1, asked.longest)
+    bins = np.bincount(lengths, minlength=asked.longest + 1)[1:].astype(np.int64)
+    noisy = add_noise(bins, scale)
+    reached = np.cumsum(noisy) >= asked.quantile * noisy.sum()
+    return int(np.argmax(reached)) + 1 if reached.any() else asked.longest

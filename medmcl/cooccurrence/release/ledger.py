@@ -62,10 +62,9 @@ class Ledger:
         path = Path(path)
         if path.exists():
             raise ArtefactError(
-                "there is a ledger already; a budget is fixed once",
+                "there is a budget already, and it is fixed once",
                 where=path,
-                fix="read it: medmcl cooccur budget, or Ledger(path); start a new one for other "
-                "patients only",
+                fix=f"read it: medmcl cooccur budget {path}; another file for other patients only",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         ledger = cls(path)
@@ -79,10 +78,9 @@ class Ledger:
             values = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ArtefactError(
-                "no ledger here",
+                "there is no budget here",
                 where=self.path,
-                fix=f"start one: medmcl cooccur budget {self.path} --epsilon E --delta D "
-                "(Ledger.start)",
+                fix=f"start one: medmcl cooccur budget {self.path} --epsilon E --delta D",
             ) from None
         except ValueError as error:
             raise ArtefactError(f"is no JSON: {error}", where=self.path) from None

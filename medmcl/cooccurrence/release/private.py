@@ -26,9 +26,13 @@ from medmcl.cooccurrence.release.accounting import (
     rho_for,
     scale_of,
 )
-from medmcl.cooccurrence.release.clipping import check_bound, clip_rows
+from medmcl.cooccurrence.release.clipping import (
+    PrivateQuantile,
+    check_bound,
+    clip_rows,
+    noisy_quantile,
+)
 from medmcl.cooccurrence.release.ledger import Ledger
-from medmcl.cooccurrence.release.private_clip import PrivateQuantile, noisy_quantile
 from medmcl.cooccurrence.release.release import Release, refuse_private_vocabulary
 from medmcl.core.errors import ArtefactError
 
@@ -92,23 +96,11 @@ def release_private(
         else bound
         for (name, bound), table in zip(asked.items(), (one, two), strict=True)
     }
-    one = clip_rows(one, bounds[first], RESOLUTION, patients)
-    two = clip_rows(two, bounds[second], RESOLUTION, patients)
     units = RESOLUTION**2
     sensitivity = bounds[first] * bounds[second]
     scale = scale_of(sensitivity * units, costs.cells)
-    noisy = add_noise(np.asarray((one.T @ two).todense()), scale)
-    pairs = sparse.csr_array((noisy + units // 2) // units)
-    blocks = {(first, second): Block(pairs)}
-    counts = Counts(
-        vocabularies=dict(vocabularies),
-        margins=margins_of_cells(vocabularies, blocks),
-        blocks=blocks,
-        units=None,
-        patients=None,
-        window=window,
-        noise_sd=scale / units,
-    )
+    noisy = add_noise(clipped_pairs(one, two, bounds, patients), scale)
+    counts = noisy_counts(noisy, vocabularies, window, scale / units)
     keys = PrivateKeys(
         epsilon=epsilon_of(costs.rho, delta),
         delta=delta,
@@ -130,6 +122,56 @@ def release_private(
         spent=spent,
     )
     return Release(counts, keys)
+
+
+def clipped_pairs(
+    one: sparse.csr_array,
+    two: sparse.csr_array,
+    bounds: Mapping[str, int],
+    patients: Sequence[object] | np.ndarray | None,
+) -> np.ndarray:
+    """Cells X1' X2 of clipped patients, in units of 1 / `RESOLUTION`^2 pairs, int64 (d1, d2).
+
+    Args:
+        one: Counts of the first modality, (n, d1).
+        two: Of the second, (n, d2).
+        bounds: Longest that a patient's counts may be, of both, in order.
+        patients: Whose window each row is.
+    """
+    both = zip((one, two), bounds.values(), strict=True)
+    first, second = (clip_rows(table, bound, RESOLUTION, patients) for table, bound in both)
+    return np.asarray((first.T @ second).todense())
+
+
+def noisy_counts(
+    noisy: np.ndarray,
+    vocabularies: Mapping[str, Vocabulary],
+    window: str,
+    noise_sd: float,
+    sites: int = 1,
+) -> Counts:
+    """Counts of a private release: noisy cells in whole pairs, and sums of them.
+
+    Args:
+        noisy: In units of 1 / `RESOLUTION`^2 pairs, (d1, d2).
+        vocabularies: Of both modalities.
+        window: Of the rows.
+        noise_sd: Of the noise in a cell, in pairs.
+        sites: Whose patients they are.
+    """
+    units = RESOLUTION**2
+    first, second = vocabularies
+    blocks = {(first, second): Block(sparse.csr_array((noisy + units // 2) // units))}
+    return Counts(
+        vocabularies=dict(vocabularies),
+        margins=margins_of_cells(vocabularies, blocks),
+        blocks=blocks,
+        units=None,
+        patients=None,
+        window=window,
+        noise_sd=noise_sd,
+        sites=sites,
+    )
 
 
 def refuse_hidden(patients: float, epsilon: float) -> None:

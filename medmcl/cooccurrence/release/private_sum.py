@@ -10,8 +10,8 @@ noise, so ``honest`` is at most all sites but one. Sites are honest but curious:
 noise, or counts that are not clipped, is not found out. Towards those who see masked shares the
 promise rests on SHAKE-256, besides. A patient of two sites is protected as two patients.
 
-A site that drops out ends the round: no sum can be had without it. Another round has fresh noise,
-and each site pays again.
+A round is a public file, the same for all sites. A site that drops out ends the round: no sum can
+be had without it. Another round has fresh noise, and each site pays again.
 """
 
 from __future__ import annotations
@@ -21,15 +21,24 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from scipy import sparse
+from pydantic import Field
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Vocabulary
+from medmcl.cooccurrence.count.counts import Vocabulary
+from medmcl.cooccurrence.count.rules import WindowName
 from medmcl.cooccurrence.count.tokens import Table, whole
-from medmcl.cooccurrence.exchange.checks import margins_of_cells
-from medmcl.cooccurrence.exchange.manifest import NoiseSharesKeys, PrivateKeys
+from medmcl.cooccurrence.exchange.manifest import (
+    NoiseSharesKeys,
+    Number,
+    Positive,
+    PrivateKeys,
+    Probability,
+)
 from medmcl.cooccurrence.exchange.secure import FEWEST_SITES, Round, Share, SiteKeys, masked_sum
+from medmcl.cooccurrence.exchange.secure_files import PRIVATE_ROUND, SECURE_ROUND, read_json
 from medmcl.cooccurrence.release.accounting import (
     add_noise,
     epsilon_of,
@@ -37,10 +46,18 @@ from medmcl.cooccurrence.release.accounting import (
     rho_of_shares,
     scale_of_shares,
 )
-from medmcl.cooccurrence.release.clipping import check_bound, clip_rows
+from medmcl.cooccurrence.release.clipping import check_bound
 from medmcl.cooccurrence.release.ledger import Ledger
-from medmcl.cooccurrence.release.private import RESOLUTION, names_of, refuse_unfit
+from medmcl.cooccurrence.release.private import (
+    RESOLUTION,
+    clipped_pairs,
+    names_of,
+    noisy_counts,
+    refuse_unfit,
+)
 from medmcl.cooccurrence.release.release import Release
+from medmcl.core.atomic import write_atomically
+from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 
 _UNITS = RESOLUTION**2
@@ -63,13 +80,13 @@ class Plan:
     """
 
     vocabularies: Mapping[str, Vocabulary]
-    clip: Mapping[str, int]
-    epsilon: float
-    delta: float
-    honest: int
-    window: str
-    scale: float
-    rho: float
+    clip: Mapping[str, Number]
+    epsilon: Positive
+    delta: Probability
+    honest: Number
+    window: WindowName
+    scale: Positive
+    rho: Positive
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -189,9 +206,7 @@ def share_privately(
     refuse_unfit((one, two), plan.vocabularies, patients, plan.window)
     keys.check(turn, plan.digest)
     ledger.charge(f"{first} x {second}, {plan.window}, share of round {turn.name}", plan.rho)
-    one = clip_rows(one, plan.clip[first], RESOLUTION, patients)
-    two = clip_rows(two, plan.clip[second], RESOLUTION, patients)
-    noisy = add_noise(np.asarray((one.T @ two).todense()).ravel(), plan.scale)
+    noisy = add_noise(clipped_pairs(one, two, plan.clip, patients).ravel(), plan.scale)
     if _beyond(noisy, _LARGEST // len(turn.sites)):
         raise ArtefactError("cells are too large to be summed", where=keys.site)
     return keys.mask(noisy, turn, plan.digest)
@@ -212,26 +227,16 @@ def sum_privately(shares: Sequence[Share], turn: Round, plan: Plan) -> Release[P
             where=f"round {turn.name}",
             fix="a site did not follow the protocol; start a new round",
         )
-    pairs = sparse.csr_array(((total + _UNITS // 2) // _UNITS).reshape(rows, columns))
-    first, second = plan.vocabularies
-    blocks = {(first, second): Block(pairs)}
     each, sites = plan.scale / _UNITS, len(turn.sites)
-    counts = Counts(
-        vocabularies=dict(plan.vocabularies),
-        margins=margins_of_cells(plan.vocabularies, blocks),
-        blocks=blocks,
-        units=None,
-        patients=None,
-        window=plan.window,
-        noise_sd=each * math.sqrt(sites),
-        sites=sites,
-    )
+    sigma = each * math.sqrt(sites)
+    cells = total.reshape(rows, columns)
+    counts = noisy_counts(cells, plan.vocabularies, plan.window, sigma, sites=sites)
     keys = PrivateKeys(
         mechanism="sum of discrete Gaussians",
         epsilon=epsilon_of(plan.rho, plan.delta),
         delta=plan.delta,
         rho=plan.rho,
-        sigma=each * math.sqrt(sites),
+        sigma=sigma,
         clip=dict(plan.clip),
         resolution=RESOLUTION,
         sensitivity=plan.sensitivity,
@@ -243,3 +248,35 @@ def sum_privately(shares: Sequence[Share], turn: Round, plan: Plan) -> Release[P
 
 def _beyond(values: np.ndarray, largest: int) -> bool:
     return bool(((values > largest) | (values < -largest)).any())
+
+
+class PrivateRoundKeys(Config):
+    """The file of a round: who takes part, and what all do."""
+
+    schema_: Literal["medmcl/private-round@1"] = Field(alias="schema")
+    name: str
+    sites: tuple[str, ...]
+    plan: Plan
+
+
+def save_private_round(turn: Round, plan: Plan, path: Path) -> None:
+    """Write a round; nothing in it is secret."""
+    keys = PrivateRoundKeys(schema=PRIVATE_ROUND, name=turn.name, sites=turn.sites, plan=plan)
+    write_atomically(path, keys.model_dump_json(by_alias=True, indent=2) + "\n")
+
+
+def load_private_round(path: Path) -> tuple[Round, Plan]:
+    """Read a round and its plan.
+
+    Raises:
+        ArtefactError: If it is none, or its plan does not keep what it promises.
+    """
+    values = read_json(path)
+    if values.get("schema") == SECURE_ROUND:
+        raise ArtefactError(
+            "is a round of an exact sum, without noise", where=path,
+            fix="start one with noise: medmcl cooccur private-start",
+        )  # fmt: skip
+    keys = check(PrivateRoundKeys, values, path, ArtefactError)
+    keys.plan.check(len(keys.sites))
+    return Round(keys.name, keys.sites, keys.plan.digest), keys.plan

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -66,31 +66,17 @@ class Release(Generic[Keys]):
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the release to a new folder (see `save_release`)."""
-        return save_release(self, folder)
+        """Write the release to a new folder.
 
-
-def save_release(release: Release[Any], folder: str | Path) -> Path:
-    """Write a release; refuses anything else, above all what describes single patients.
-
-    Raises:
-        ArtefactError: If it is no release, or holds more than cells and their sums.
-    """
-    if not isinstance(release, Release):
-        raise ArtefactError(
-            "only a release leaves a site",
-            where=folder,
-            got=type(release).__name__,
-            expected="what release_threshold or release_private gave",
-            fix="make one: medmcl cooccur release or release-private; exact counts and patients' "
-            "rows stay at the site (save_counts)",
-        )
-    refuse_telling(release.counts, folder)
-    if release.counts.notes:
-        raise ArtefactError(
-            "notes of the site are no part of a release", where=folder, got=release.counts.notes[0]
-        )
-    return save_counts(release.counts, folder, release=release.keys)
+        Raises:
+            ArtefactError: If it holds more than cells and their sums.
+        """
+        refuse_telling(self.counts, folder)
+        if self.counts.notes:
+            raise ArtefactError(
+                "notes of the site are no part of a release", where=folder, got=self.counts.notes[0]
+            )
+        return save_counts(self.counts, folder, release=self.keys)
 
 
 def release_threshold(
@@ -186,7 +172,7 @@ def refuse_private_vocabulary(vocabularies: Mapping[str, Vocabulary]) -> None:
 def _refuse_unfit(counts: Counts, min_patients: int, public_vocabulary: bool) -> None:
     if min_patients < 2:
         raise ArtefactError("this threshold hides nobody", got=min_patients, expected="2 or more")
-    if counts.min_patients is not None or counts.noise_sd is not None:
+    if counts.is_released:
         raise ArtefactError("these counts were released already", expected="exact counts")
     uncounted = [f"{a} x {b}" for (a, b), block in counts.blocks.items() if block.patients is None]
     if public_vocabulary:

@@ -116,7 +116,7 @@ def open_groups(vectors: Path, groups: Sequence[Path]) -> Groups:
         )
     counts = tuple(one for _, one in open_sites(groups))
     for folder, one in zip(groups, counts, strict=True):
-        if one.min_patients is not None or one.noise_sd is not None:
+        if one.is_released:
             raise ArtefactError(
                 "is a release, of which nothing can be taken away exactly",
                 where=folder,

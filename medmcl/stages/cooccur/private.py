@@ -12,8 +12,13 @@ from typing import Any
 from medmcl.cooccurrence.exchange.secure import Round
 from medmcl.cooccurrence.exchange.secure_files import load_share, write_made
 from medmcl.cooccurrence.release.private import RESOLUTION, refuse_hidden
-from medmcl.cooccurrence.release.private_files import load_private_round, save_private_round
-from medmcl.cooccurrence.release.private_sum import make_plan, share_privately, sum_privately
+from medmcl.cooccurrence.release.private_sum import (
+    load_private_round,
+    make_plan,
+    save_private_round,
+    share_privately,
+    sum_privately,
+)
 from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies, refuse_other_window
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.path_suggestions import require_file

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.cooccurrence.exchange.merging import Align, merge
+from medmcl.cooccurrence.release.clipping import PrivateQuantile
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import CLIP_SHARE, Bound, release_private
-from medmcl.cooccurrence.release.private_clip import PrivateQuantile
 from medmcl.cooccurrence.release.release import FEWEST_PATIENTS, release_threshold
 from medmcl.cooccurrence.release.token_rows import (
     TokenRows,
@@ -211,18 +211,10 @@ def refuse_unlisted(found: TokenRows, vocabulary: Path) -> None:
 
 
 def open_budget(path: Path) -> Ledger:
-    """The budget of a site's patients.
-
-    Raises:
-        ArtefactError: There is none.
-    """
-    if not path.is_file():
-        raise ArtefactError(
-            "there is no budget here",
-            where=path,
-            fix=f"start one: medmcl cooccur budget {path} --epsilon E --delta D",
-        )
-    return Ledger(path)
+    """The budget of a site's patients; `ArtefactError` if there is none."""
+    ledger = Ledger(path)
+    ledger.read()
+    return ledger
 
 
 def start_budget(path: Path, epsilon: float | None, delta: float | None) -> Ledger:
@@ -236,10 +228,4 @@ def start_budget(path: Path, epsilon: float | None, delta: float | None) -> Ledg
         raise ConfigError("a budget is an epsilon and a delta", expected="both, or none to read it")
     if epsilon is None or delta is None:
         return open_budget(path)
-    if path.exists():
-        raise ArtefactError(
-            "there is a budget already, and it is fixed once",
-            where=path,
-            fix=f"read it: medmcl cooccur budget {path}; another file for other patients only",
-        )
     return Ledger.start(path, epsilon=epsilon, delta=delta)

@@ -26,12 +26,11 @@ def test_it_is_the_closest_product_of_its_rank():
     np.testing.assert_allclose(v2.T @ v2, np.diag(values[:6]), atol=1e-12)
 
 
-@pytest.mark.parametrize("solver", ["lanczos", "arpack", "randomised"])
-def test_solvers_agree_with_lapack_on_falling_values(solver):
+def test_lanczos_agrees_with_lapack_on_falling_values():
     rng = np.random.default_rng(0)
     u, v = (np.linalg.qr(rng.normal(size=(d, 300)))[0] for d in (700, 400))
     matrix = (u * 0.97 ** np.arange(300)) @ v.T
-    u, s, vt = truncated_svd(matrix, 20, solver=solver)
+    u, s, vt = truncated_svd(matrix, 20, solver="lanczos")
     exact = truncated_svd(matrix, 20, solver="exact")
     np.testing.assert_allclose(s, exact[1], rtol=1e-5)
     np.testing.assert_allclose((u * s) @ vt, (exact[0] * exact[1]) @ exact[2], atol=2e-2)

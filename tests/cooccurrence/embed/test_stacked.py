@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medmcl.cooccurrence.embed.stacked import SiteMatrix, merge_embeddings, rotation, split_svd
+from medmcl.cooccurrence.embed.factorise import factorise
+from medmcl.cooccurrence.embed.stacked import SiteMatrix, merge_embeddings, rotation
 from medmcl.core.errors import ArtefactError
 
 RANK = 4
@@ -63,7 +64,7 @@ def zero_filled(sites, merged):
         )
         total[cells] += site.pmi
         seen[cells] += 1
-    return split_svd(total / np.maximum(seen, 1), RANK)
+    return factorise(total / np.maximum(seen, 1), RANK)
 
 
 def test_without_noise_the_whole_matrix_comes_back():
@@ -104,7 +105,7 @@ def test_codes_alone_or_concepts_alone_are_enough():
     pmi = pmi_of_patients(4000, v1, v2, generator)
     rows, left, right = np.arange(40), np.arange(20), np.arange(20, 40)
     merged = merge_embeddings([part("x", pmi, rows, left), part("y", pmi, rows, right)], RANK)
-    whole = split_svd(pmi, RANK)
+    whole = factorise(pmi, RANK)
     turn = rotation(np.vstack([merged.v1, merged.v2]), np.vstack(whole))
     # every cell was seen by one site, so this is the factorisation of the whole
     np.testing.assert_allclose(merged.v1 @ turn, whole[0], atol=1e-10)

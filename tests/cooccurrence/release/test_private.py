@@ -328,7 +328,7 @@ def test_a_ledger_that_gives_money_back_is_refused(ledger, rho):
 
 
 def test_no_ledger_no_release(tmp_path):
-    with pytest.raises(ArtefactError, match="no ledger here"):
+    with pytest.raises(ArtefactError, match="no budget here"):
         private(Ledger(tmp_path / "none.json"), *tables())
 
 

@@ -24,8 +24,13 @@ from medmcl.cooccurrence.release.accounting import (
 from medmcl.cooccurrence.release.clipping import clip_rows
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import RESOLUTION
-from medmcl.cooccurrence.release.private_files import load_private_round, save_private_round
-from medmcl.cooccurrence.release.private_sum import make_plan, share_privately, sum_privately
+from medmcl.cooccurrence.release.private_sum import (
+    load_private_round,
+    make_plan,
+    save_private_round,
+    share_privately,
+    sum_privately,
+)
 from medmcl.core.errors import ArtefactError
 
 SITES = ("A", "B", "C", "D")

@@ -14,7 +14,7 @@ from medmcl.cooccurrence.count.counts import Block, Margin
 from medmcl.cooccurrence.count.rules import nested_modalities
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.merging import merge
-from medmcl.cooccurrence.release.release import Release, release_threshold, save_release
+from medmcl.cooccurrence.release.release import Release, release_threshold
 from medmcl.core.errors import ArtefactError
 
 
@@ -279,22 +279,7 @@ def test_notes_of_the_site_do_not_leave(tmp_path):
     assert release.counts.notes == ()
     leaky = replace(release, counts=replace(release.counts, notes=counts.notes))
     with pytest.raises(ArtefactError, match="notes of the site"):
-        save_release(leaky, tmp_path / "out")
-
-
-PATIENTS = [
-    lambda: tables()[0],
-    lambda: tables(),
-    lambda: some_counts(n=200),
-    lambda: {"subject_id": [1, 2]},
-]
-
-
-@pytest.mark.parametrize("make", PATIENTS, ids=["rows", "two tables", "exact counts", "subjects"])
-def test_what_is_no_release_is_not_written(tmp_path, make):
-    with pytest.raises(ArtefactError, match="only a release leaves a site"):
-        save_release(make(), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        leaky.save(tmp_path / "out")
 
 
 def forged():
@@ -321,7 +306,7 @@ def forged():
 @pytest.mark.parametrize("what", list(forged()))
 def test_a_release_with_more_than_its_cells_is_not_written(tmp_path, what):
     with pytest.raises(ArtefactError, match=f"nothing beside its cells(.|\n)*{what}"):
-        save_release(forged()[what], tmp_path / "out")
+        forged()[what].save(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
