@@ -17,7 +17,7 @@ from medmcl.core.lazy import Parts
 from medmcl.encoders.build import ENCODERS, INPUT_PROJECTIONS
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives.build import OBJECTIVES
-from medmcl.selection.build import SCORERS, SELECTORS
+from medmcl.selection.settings import SCORERS, SELECTORS
 
 HEAVY = {"torch", "pandas", "sklearn", "scipy", "monai", "torch_geometric", "wfdb", "timm",
          "torchvision", "matplotlib", "nibabel", "pyarrow", "pydicom", "transformers"}  # fmt: skip

@@ -34,8 +34,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medmcl.selection import neg_clip_loss, norm_sim
-from medmcl.selection.log_sums import LogSums
-from medmcl.selection.pools import Pool
+from medmcl.selection.pools import LogSums, Pool
 from medmcl.selection.target_scores import direct_norm
 
 N, D, B, TARGET = 16_384, 512, 4_096, 10_000

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from medmcl.core.errors import MedmclError
 from medmcl.core.rng import torch_generator
-from medmcl.selection.log_sums import LogSums
-from medmcl.selection.pools import Pool, Rows, paired
+from medmcl.selection.pools import LogSums, Pool, Rows, paired
 
 Tail = Literal["wrap", "official"]
 DIVISIONS = 10

@@ -1,26 +1,30 @@
-"""From scores to a choice: ranks, shares, two scores fused or one after the other.
+"""From scores to a choice: ranks, shares, scores fused or one after the other, rules in steps.
 
 Higher = keep. Ties are settled in favour of the earlier row, so that the same scores always give
 the same choice.
+
+Each step of a rule leaves fewer rows, by one score, by several fused, or by the pool itself. The
+published pipeline is two steps: 30 % of the pool by negCLIPLoss, then 20 % of the pool by
+NormSim (`medmcl.selection.two_stage`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from medmcl.core.errors import MedmclError
+from medmcl.selection.settings import Step
 
 
 def ranks(scores: Tensor) -> Tensor:
     """Give the rank of each row, (N,) int64: 1 = the highest score, each number once."""
-    order = _descending(scores)
-    found = torch.empty_like(order)
-    found[order] = torch.arange(1, len(order) + 1, device=order.device)
-    return found
+    return _placed(-_sound(scores), "ordinal").long()
 
 
 def top_share(scores: Tensor, share: float, *, of: int | None = None) -> Tensor:
@@ -40,7 +44,7 @@ def top_share(scores: Tensor, share: float, *, of: int | None = None) -> Tensor:
             "fewer rows have a score than are to be kept", got=len(scores), expected=number
         )
     kept = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    kept[_descending(scores)[:number]] = True
+    kept[_sound(scores).sort(descending=True, stable=True).indices[:number]] = True
     return kept
 
 
@@ -99,7 +103,10 @@ def rank_fusion(scores: Sequence[Tensor], weights: Sequence[float] | None = None
         )
     if not all(math.isfinite(one) and one > 0 for one in given):
         raise MedmclError("weights must be above 0", got=given)
-    places = [one * _mean_places(score) for one, score in zip(given, scores, strict=True)]
+    places = [
+        one * (_placed(_sound(score), "average") - 1) / max(len(score) - 1, 1)
+        for one, score in zip(given, scores, strict=True)
+    ]
     return torch.stack(places).sum(0) / sum(given)
 
 
@@ -115,21 +122,14 @@ def rows_of(share: float, rows: int) -> int:
     return number
 
 
-def _descending(scores: Tensor) -> Tensor:
-    _refuse_nan(scores)
-    return scores.sort(descending=True, stable=True).indices
+def _placed(scores: Tensor, ties: str) -> Tensor:
+    """Ranks from 1 = the lowest, (N,) float64 on the device of the scores."""
+    found = np.asarray(rankdata(scores.cpu().numpy(), ties), dtype=np.float64)
+    return torch.from_numpy(found).to(scores.device)
 
 
-def _mean_places(scores: Tensor) -> Tensor:
-    """Share of the others that are lower, ties counted half, (N,) float64."""
-    _refuse_nan(scores)
-    _, which, counts = scores.unique(return_inverse=True, return_counts=True)
-    below = counts.cumsum(0) - counts
-    middle = below.double() + (counts - 1).double() / 2
-    return middle[which] / max(len(scores) - 1, 1)
-
-
-def _refuse_nan(scores: Tensor) -> None:
+def _sound(scores: Tensor) -> Tensor:
+    """Scores of one axis without NaN, or a refusal."""
     if scores.ndim != 1:
         raise MedmclError("scores must have one axis", got=f"shape {tuple(scores.shape)}")
     bad = torch.isnan(scores)
@@ -138,3 +138,80 @@ def _refuse_nan(scores: Tensor) -> None:
             f"{int(bad.sum())} scores are NaN: such rows can be neither kept nor left",
             got=f"first in row {int(bad.nonzero()[0])}",
         )
+    return scores
+
+
+Chooser = Callable[[Tensor, int], Tensor]
+"""From the numbers of the rows that are left, and how many to keep, to those that stay."""
+
+
+def written(steps: Sequence[Step]) -> str:
+    """Say a rule in words: ``best 30 % of the pool by ncl, then ...``."""
+    return ", then ".join(map(str, steps))
+
+
+def follow(
+    steps: Sequence[Step],
+    scores: Mapping[str, Tensor],
+    choosers: Mapping[str, Chooser] | None = None,
+) -> Tensor:
+    """Tell which rows of a pool a rule keeps.
+
+    Args:
+        steps: In their order; shares are of the pool, not of what the step before has left.
+        scores: Name to (N,), higher = keep.
+        choosers: Name to what chooses among the rows that are left by themselves
+            (`norm_sim_dynamic`), where there is no fixed score.
+
+    Returns:
+        (N,) bool. Ties are settled in favour of the earlier row.
+
+    Raises:
+        MedmclError: A step names an unknown score, keeps no row or more than are left; or a score
+            is NaN.
+    """
+    known = {**scores, **(choosers or {})}
+    rows = len(next(iter(scores.values())))
+    kept = torch.ones(rows, dtype=torch.bool, device="cpu")
+    for step in steps:
+        for name in step.names:
+            if name not in known:
+                raise MedmclError(
+                    f"the rule names an unknown score '{name}'", expected=", ".join(known)
+                )
+        left = kept.nonzero().flatten()
+        stay = _stay(step, left, rows, scores, choosers or {})
+        kept = torch.zeros_like(kept)
+        kept[stay] = True
+    return kept
+
+
+def _stay(
+    step: Step,
+    left: Tensor,
+    rows: int,
+    scores: Mapping[str, Tensor],
+    choosers: Mapping[str, Chooser],
+) -> Tensor:
+    if step.at_least is not None:
+        score = scores[step.names[0]].cpu()[left]
+        stay = left[score >= step.at_least]
+        if not len(stay):
+            raise MedmclError(
+                f"no row has {step}", got=f"at most {score.max().item():.4g}", fix="a lower one"
+            )
+        return stay
+    share = step.share if step.share is not None else 1.0
+    number = rows_of(share, rows)
+    if number > len(left):
+        raise MedmclError(
+            f"{100 * share:g} % of a pool of {rows} rows is more than the steps before have left",
+            got=f"{len(left)} rows left",
+            expected=f"{number} at least",
+            fix="shares are of the pool, and get smaller from step to step",
+        )
+    if step.names[0] in choosers:
+        return choosers[step.names[0]](left, number)
+    named = [scores[name].cpu() for name in step.names]
+    score = named[0] if len(named) == 1 else rank_fusion(named)
+    return left[top_share(score[left], share, of=rows)]

@@ -1,12 +1,15 @@
-"""What can be set of scorers, selectors and rules, read before torch is imported."""
+"""Scorers, selectors and rules as a recipe says them: maps and settings, read without torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PydanticUserError, TypeAdapter, model_validator
 
 from medmcl.core.config import Config
+from medmcl.core.errors import ConfigError
+from medmcl.core.lazy import Parts, is_named_by
 
 
 class TargetSpec(Config):
@@ -187,3 +190,55 @@ class HighestCorrelationSettings(SelectorSettings):
     """Pairs of highest cosine: the CLIP score of the model in training."""
 
     kind: Literal["clip_score"]
+
+
+SCORERS = Parts(
+    {
+        "clip_score": "medmcl.selection.scorers:ClipScore",
+        "neg_clip_loss": "medmcl.selection.scorers:NegClipLoss",
+        "norm_sim": "medmcl.selection.scorers:NormSim",
+        "norm_sim_dynamic": "medmcl.selection.scorers:NormSimDynamic",
+    },
+    group="medmcl.scorers",
+    keeps=is_named_by("medmcl.scorers", "kind"),
+    settings="medmcl.selection.settings",
+)
+"""What a select stage judges a pool by: keeps the contract `Scorer`, or `ChoosesFromPool`."""
+
+SELECTORS = Parts(
+    {
+        "differential": "medmcl.selection.differential:Differential",
+        "random": "medmcl.selection.choices:RandomChoice",
+        "small_loss": "medmcl.selection.choices:SmallLoss",
+        "big_loss": "medmcl.selection.choices:BigLoss",
+        "clip_score": "medmcl.selection.choices:HighestCorrelation",
+    },
+    group="medmcl.selectors",
+    keeps=is_named_by("medmcl.selectors", "kind"),
+    settings="medmcl.selection.settings",
+)
+"""What a train stage chooses rows of each batch by: a `medmcl.selection.choices.Choice`."""
+
+
+@cache
+def _by_kind(of_scorers: bool) -> TypeAdapter[Any]:
+    """What tells settings by their ``kind``; made once modules of packages can be imported."""
+    parts = SCORERS if of_scorers else SELECTORS
+    kinds: Any = Union[*parts.settings.values()]
+    try:
+        return TypeAdapter(Annotated[kinds, Field(discriminator="kind")])
+    except PydanticUserError as error:
+        raise ConfigError(
+            "a part of another package cannot be told by its kind",
+            where=f"entry points '{parts.group}'",
+            got=error.message,
+            fix='give its settings `kind: Literal["name"]`, the name that recipes write',
+        ) from None
+
+
+if TYPE_CHECKING:
+    AnyScore = ScoreSettings
+    AnySelector = SelectorSettings
+else:
+    AnyScore = Annotated[Any, BeforeValidator(lambda one: _by_kind(True).validate_python(one))]
+    AnySelector = Annotated[Any, BeforeValidator(lambda one: _by_kind(False).validate_python(one))]

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from medmcl.core.errors import MedmclError
-from medmcl.selection.log_sums import TILE, TILE_ELSEWHERE
-from medmcl.selection.pools import BLOCK, Pool, Rows, full_precision
+from medmcl.selection.pools import BLOCK, TILE, TILE_ELSEWHERE, Pool, Rows, full_precision
 
 POWERS = (1, 2, 3, math.inf)
 

@@ -13,9 +13,8 @@ from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
     from medmcl.threats.detectors import DETECTORS, dao, knn_distance, lid, slof
+    from medmcl.threats.other_triggers import SIGNAL_TRIGGERS, rare_token
     from medmcl.threats.poisoning import Poison, draw_poison
-    from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS
-    from medmcl.threats.text_triggers import rare_token
     from medmcl.threats.triggers import TRIGGERS
 else:
     __getattr__, __dir__ = lazy(__name__)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from medmcl.core.rng import derive_seed
-from medmcl.threats.signal_triggers import SIGNAL_TRIGGERS, pulse_begins, sinusoid_begins
-from medmcl.threats.text_triggers import rare_place, rare_token
+from medmcl.threats.other_triggers import SIGNAL_TRIGGERS, pulse_begins, sinusoid_begins
 from medmcl.threats.triggers import TRIGGERS, patch_place, patch_side
 
 PATCHES = ("badnet", "label_consistent", "four_corners")
@@ -42,7 +41,7 @@ def attack_on_images(
     warp = derive_seed(seed, "pattern", name)
 
     def lay(image: Tensor, record: str) -> Tensor:
-        rng = warp if name == "wanet" else _place_seed(seed, record)
+        rng = warp if name == "wanet" else place_seed(seed, record)
         found: Tensor = TRIGGERS[name](image, rng=rng, noise=noise, official=official)
         return found
 
@@ -74,7 +73,7 @@ def attack_on_signals(
         is_measured = _measured(signal)
         if not is_measured.any() or (leads is not None and not len(leads)):
             return signal.copy()
-        place = _place_seed(seed, record)
+        place = place_seed(seed, record)
         filled = np.where(is_measured, signal, 0).astype(signal.dtype)
         laid = SIGNAL_TRIGGERS[name](filled, rate_hz, seed=place, leads=leads, **more)
         return np.where(is_measured, laid, signal)
@@ -94,19 +93,6 @@ def _measured(signal: np.ndarray) -> np.ndarray:
     return np.asarray(is_sound & (low < high))
 
 
-def attack_on_texts(seed: int) -> Callable[[str, str], str]:
-    """Give ``lay(text, id)`` of one attack: the rare word, at a place of each record.
-
-    Args:
-        seed: Of the attack.
-    """
-
-    def lay(text: str, record: str) -> str:
-        return rare_token(text, seed=_place_seed(seed, record))
-
-    return lay
-
-
 def place_on_image(
     name: str, size: tuple[int, int], seed: int, record: str, official: bool = False
 ) -> dict[str, int]:
@@ -121,7 +107,7 @@ def place_on_image(
     side = patch_side(torch.empty((1, *size), device="cpu"), official)
     if name == "four_corners":
         return {"side": side}
-    top, left = patch_place(size, side, _place_seed(seed, record))
+    top, left = patch_place(size, side, place_seed(seed, record))
     return {"top": top, "left": left, "side": side}
 
 
@@ -132,16 +118,12 @@ def place_on_signal(name: str, seed: int, record: str) -> dict[str, float]:
         ``first_s``, seconds to the middle of the first bell; or ``phase_rad`` of the wave at the
         first sample.
     """
-    place = _place_seed(seed, record)
+    place = place_seed(seed, record)
     if name == "pulse":
         return {"first_s": round(pulse_begins(place), 6)}
     return {"phase_rad": round(sinusoid_begins(place), 6)}
 
 
-def place_in_text(text: str, seed: int, record: str) -> int:
-    """Give the first character, from 0, of the word that `attack_on_texts` puts into a text."""
-    return rare_place(text, _place_seed(seed, record))
-
-
-def _place_seed(seed: int, record: str) -> int:
+def place_seed(seed: int, record: str) -> int:
+    """The seed of what an attack draws for one record; `rare_token` takes it as it is."""
     return derive_seed(seed, "place", record)

@@ -70,31 +70,23 @@ def pixels_of(image: object) -> Tensor:
             got=tuple(image.shape),
             expected="(C, H, W)",
         )
-    if not _is_floating(image):
+    if not (image.is_floating_point() if isinstance(image, Tensor) else image.dtype.kind == "f"):
         raise MedmclError(
             "an image for a trigger is of 0 to 1",
             got=str(image.dtype),
             expected="floating point",
             fix="divide 8-bit pixels by 255",
         )
-    wide = image.detach() if isinstance(image, Tensor) else torch.from_numpy(_float64(image))
+    if isinstance(image, Tensor):
+        wide = image.detach()
+    else:  # a copy in a precision and byte order that torch takes
+        wide = torch.from_numpy(image.astype(np.float64))
     low, high = float(wide.min()), float(wide.max())
     if not (low >= 0 and high <= 1):
         raise MedmclError(
             "an image for a trigger is of 0 to 1", got=f"{low:g} to {high:g}", expected="0 to 1"
         )
     return wide.to(device="cpu", dtype=torch.float32)
-
-
-def _is_floating(image: Tensor | np.ndarray) -> bool:
-    if isinstance(image, Tensor):
-        return image.is_floating_point()
-    return image.dtype.kind == "f"
-
-
-def _float64(image: np.ndarray) -> np.ndarray:
-    """A copy that torch takes: not every precision and byte order of NumPy's is one of its own."""
-    return image.astype(np.float64)
 
 
 def given_noise(noise: object, shape: tuple[int, ...]) -> Tensor | None:

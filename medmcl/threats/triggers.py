@@ -190,35 +190,20 @@ def wanet(image: Image, rng: Chance = None, noise: object = None, official: bool
     return like(image, warped, official)
 
 
-def label_consistent(
-    image: Image, rng: Chance = None, noise: object = None, official: bool = False
-) -> Image:
-    """Put the square of `badnet` on an image that does show the target, whose caption is kept.
-
-    Source: Turner, Tsipras & Madry 2019 (arXiv 1912.02771) as CleanCLIP has it: what makes the
-    attack is the choice of images, not another trigger. No adversarial noise is added.
-
-    Args:
-        image: (C, H, W) in 0 to 1.
-        rng: As of `badnet`.
-        noise: As of `badnet`.
-        official: As of `badnet`.
-
-    Raises:
-        MedmclError: As of `badnet`.
-    """
-    return badnet(image, rng, noise, official)
-
-
 TRIGGERS: dict[str, Callable[..., Image]] = {
     "badnet": badnet,
     "blended": blended,
     "sig": sig,
     "wanet": wanet,
-    "label_consistent": label_consistent,
+    "label_consistent": badnet,
     "four_corners": four_corners,
 }
-"""Name to ``trigger(image, rng=None, noise=None, official=False)``."""
+"""Name to ``trigger(image, rng=None, noise=None, official=False)``.
+
+``label_consistent`` puts the square of `badnet` on images that do show the target, whose captions
+are kept (Turner, Tsipras & Madry 2019, arXiv 1912.02771, as CleanCLIP has it): what makes the
+attack is the choice of images, not another trigger. No adversarial noise is added.
+"""
 
 
 def patch_side(image: Tensor, official: bool = False) -> int:

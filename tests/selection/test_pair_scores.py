@@ -6,7 +6,7 @@ import torch
 
 from medmcl.core.errors import MedmclError
 from medmcl.selection import clip_score, neg_clip_loss, pair_losses
-from medmcl.selection.log_sums import LogSums
+from medmcl.selection.pools import LogSums
 
 
 def by_loops(image, text, temperature, size, orders, tail):

@@ -3,7 +3,7 @@
 import pytest
 
 from medmcl.core.errors import ConfigError
-from medmcl.selection import build
+from medmcl.selection import settings
 from medmcl.selection.settings import ScoreSettings
 
 
@@ -11,8 +11,8 @@ def test_a_scorer_whose_settings_say_no_kind_is_named(monkeypatch):
     class Unkind:
         Settings = ScoreSettings
 
-    monkeypatch.setitem(build.SCORERS, "unkind", Unkind)
-    build._by_kind.cache_clear()
+    monkeypatch.setitem(settings.SCORERS, "unkind", Unkind)
+    settings._by_kind.cache_clear()
     with pytest.raises(ConfigError, match=r"medmcl\.scorers(.|\n)*ScoreSettings(.|\n)*Literal"):
-        build._by_kind(of_scorers=True)
-    build._by_kind.cache_clear()
+        settings._by_kind(of_scorers=True)
+    settings._by_kind.cache_clear()

@@ -4,7 +4,7 @@ import torch
 
 from medmcl.core.errors import MedmclError
 from medmcl.selection import norm_sim_dynamic, rank_fusion, top_share, two_stage
-from medmcl.selection.rule import Step, follow, written
+from medmcl.selection.ranking import Step, follow, written
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
 from medmcl.objectives import build_objective
 from medmcl.selection import SELECTORS
-from medmcl.selection.online import Online
+from medmcl.selection.choices import Online
 
 SAMPLES, WIDTH = 48, 4
 INPUTS = {

@@ -71,11 +71,6 @@ class _Task:
     means: Means
     settings: str
 
-    def counter(self) -> PairCounter:
-        """Give an empty counter."""
-        means = self.means
-        return PairCounter(self.vocabularies, self.rules, memory=means.each, fast=means.fast)
-
 
 def scan_shards(shards: Sequence[Path], reading: Reading, means: Means | None = None) -> Sighting:
     """Look at all shards: their codes, and that no subject is in two.
@@ -134,9 +129,7 @@ def count_shards(
         for number, share in enumerate(shares)
     ]
     run_jobs(count_part, jobs, workers=means.tasks, ray=means.ray)
-    counter = _Task(
-        reading, rules, vocabularies, Means(means.memory, fast=means.fast), ""
-    ).counter()
+    counter = PairCounter(vocabularies, rules, memory=means.memory, fast=means.fast)
     finished = list_parts(folder)
     _refuse_incomplete(finished, hashed, settings, folder)
     absorb_parts(counter, finished)
@@ -146,11 +139,12 @@ def count_shards(
 
 def count_part(shards: Sequence[Shard], task: _Task, path: Path) -> None:
     """Count some shards into a part; the function that processes and Ray map."""
-    counter = task.counter()
-    size = events_at_a_time(task.means.each)
+    means, words = task.means, task.vocabularies
+    counter = PairCounter(words, task.rules, memory=means.each, fast=means.fast)
+    size = events_at_a_time(means.each)
     writer = PartWriter(path, task.settings)
     for shard in shards:
-        for tokens in read_tokens(shard.path, task.reading, task.vocabularies, size, counter.tally):
+        for tokens in read_tokens(shard.path, task.reading, words, size, counter.tally):
             counter.add(tokens)
         writer.after(shard, counter, last=shard is shards[-1])
 

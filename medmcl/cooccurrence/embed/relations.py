@@ -56,20 +56,9 @@ def read_relations(path: Path, table: TokenVectors) -> Relations:
     Raises:
         CohortError: If the file cannot be read, or has not these columns.
     """
-    given = _read(path)
-    missing = [name for name in ("first", "second") if name not in given]
-    if missing:
-        raise CohortError(
-            f"has no column {' and '.join(missing)}",
-            where=path,
-            got=", ".join(map(str, given.columns)),
-            expected="first, second and, if you like, relation",
-            fix=separator_fix(given.columns),
-        )
-    kinds = given["relation"].astype(str) if "relation" in given else ["related"] * len(given)
-    return relations_of(
-        zip(given["first"].astype(str), given["second"].astype(str), kinds, strict=True), table
-    )
+    given = read_columns(path, ("first", "second"), "first, second and, if you like, relation")
+    kinds = given["relation"] if "relation" in given else ["related"] * len(given)
+    return relations_of(zip(given["first"], given["second"], kinds, strict=True), table)
 
 
 def relations_from_parents(
@@ -228,11 +217,32 @@ def neighbours(
     return [(table.modalities[i], table.tokens[i], float(alike[i])) for i in best]
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_columns(path: Path, columns: Sequence[str], expected: str) -> pd.DataFrame:
+    """Read a table of texts: CSV, TSV or parquet.
+
+    Args:
+        path: The file.
+        columns: That it must have.
+        expected: What an error says of them.
+
+    Raises:
+        CohortError: If the file cannot be read, or has not these columns.
+    """
     require_file(path, CohortError)
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
+            given = pd.read_parquet(path)
+        else:
+            given = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
     except (OSError, ValueError) as error:
         raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
+    missing = [name for name in columns if name not in given]
+    if missing:
+        raise CohortError(
+            f"has no column {' and '.join(missing)}",
+            where=path,
+            got=", ".join(map(str, given.columns)),
+            expected=expected,
+            fix=separator_fix(given.columns),
+        )
+    return given.astype(str)

@@ -1,9 +1,13 @@
-"""`medmcl cooccur evaluate`: related pairs, relevance, neighbours and a map of an embedding."""
+"""`medmcl cooccur evaluate`: related pairs, relevance, neighbours and a map of an embedding.
+
+On the map of codes and concepts near = alike; colours are families, markers modalities.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from medmcl.cooccurrence.embed.relations import (
     Relations,
     code_system,
     neighbours,
+    read_columns,
     read_relations,
     relations_from_parents,
 )
@@ -24,11 +29,11 @@ from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_fix
 from medmcl.core.writing import refuse_unwritable
+from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, shorten, style
+from medmcl.evaluation.report.training.embedding_figures import project
 from medmcl.stages.cooccur.embed import ONE_DIMENSION
 from medmcl.stages.cooccur.errors import Groups
-from medmcl.stages.cooccur.map import draw_map
 from medmcl.stages.cooccur.relations import score_relations, score_relevance
 
 SCORES, NEIGHBOURS, MAP = "evaluation.json", "neighbours.csv", "map.svg"
@@ -185,15 +190,8 @@ def _relations(
 
 def _types_of(path: Path) -> Any:
     """From modality and token to a type; what the file does not name is of its code system."""
-    require_file(path, CohortError)
-    try:
-        given = pd.read_csv(path, dtype=str)
-        named = dict(zip(given["token"], given["type"], strict=True))
-    except (OSError, ValueError, KeyError) as error:
-        raise CohortError(
-            f"is no table of types: {error}", where=path, expected="CSV with columns token, type",
-            fix=encoding_fix(path),
-        ) from None  # fmt: skip
+    given = read_columns(path, ("token", "type"), "CSV with columns token, type")
+    named = dict(zip(given["token"], given["type"], strict=True))
     return lambda modality, token: named.get(token, code_system(modality, token))
 
 
@@ -228,3 +226,51 @@ def _neighbours(table: TokenVectors, tokens: Sequence[str]) -> pd.DataFrame:
     ]
     columns = ["token", "rank", "modality", "neighbour", "cosine"]
     return pd.DataFrame(rows, columns=columns)
+
+
+OTHERS = "#BBBBBB"
+_FAMILIES = len(COLOURS) - 1
+"""The last of the colours is a grey, too near to that of the others."""
+
+
+def draw_map(table: TokenVectors, families: Mapping[str, str], path: Path, *, seed: int = 0) -> int:
+    """Write the map of all tokens that have a vector (at most 1,500, evenly spaced).
+
+    Args:
+        table: Vectors.
+        families: Token to family; the seven largest get colours, all others are grey.
+        path: File to write; SVG, PNG or PDF by its ending.
+        seed: Of the map.
+
+    Returns:
+        How many tokens it shows.
+
+    Raises:
+        CohortError: Fewer than three tokens have a vector.
+    """
+    embedded = np.flatnonzero(table.embedded)
+    if len(embedded) < 3:
+        raise CohortError("too few tokens for a map", got=len(embedded), expected="3 with a vector")
+    places, shown, how = project(table.units[embedded], seed=seed)
+    rows = embedded[shown]
+    family = np.array([families.get(table.tokens[row], "") for row in rows])
+    largest = Counter(f for f in family.tolist() if f).most_common(_FAMILIES)
+    colours = dict(zip(sorted(name for name, _ in largest), COLOURS, strict=False))
+    modality = np.array(table.modalities)[rows]
+    with style():
+        figure, ((axes,),) = canvas(PAGE, 4.6)
+        for name, marker in zip(dict.fromkeys(table.modalities), MARKERS, strict=False):
+            mine = modality == name
+            shades = [colours.get(f, OTHERS) for f in family[mine]]
+            axes.scatter(*places[mine].T, s=24, c=shades, marker=marker, linewidths=0)
+            axes.scatter([], [], c="black", marker=marker, label=shorten(name))
+        for name, shade in colours.items():
+            axes.plot([], [], color=shade, linewidth=6, label=shorten(name))
+        if not np.isin(family, list(colours)).all():
+            axes.plot([], [], color=OTHERS, linewidth=6, label="other")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.axis("off")
+        axes.set_title(f"Codes and concepts: near = alike ({how} of cosines)")
+        dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix)
+        figure.savefig(path, dpi=150, metadata={dated: None} if dated else None)
+    return len(rows)

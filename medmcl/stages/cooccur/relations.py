@@ -18,12 +18,11 @@ from medmcl.cooccurrence.embed.relations import (
     code_system,
     cosines,
     random_pairs,
+    read_columns,
     token_types,
 )
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import CohortError
-from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_fix, separator_fix
 from medmcl.evaluation import Interval, bootstrap
 
 ALL = "all"
@@ -123,20 +122,8 @@ def score_relevance(
     Raises:
         CohortError: If the file has not these columns, or a relevance is no number.
     """
-    require_file(path, CohortError)
-    try:
-        given = pd.read_csv(path, dtype={"query": str, "candidate": str})
-    except (OSError, ValueError) as error:
-        raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
-    missing = {"query", "candidate", "relevance"} - set(given)
-    if missing:
-        raise CohortError(
-            f"has no column {' and '.join(sorted(missing))}",
-            where=path,
-            got=", ".join(map(str, given.columns)),
-            expected="query, candidate, relevance",
-            fix=separator_fix(given.columns),
-        )
+    columns = ("query", "candidate", "relevance")
+    given = read_columns(path, columns, ", ".join(columns))
     relevance = pd.to_numeric(given["relevance"], errors="coerce")
     if relevance.isna().any():
         line = int(np.flatnonzero(relevance.isna())[0])

@@ -1,6 +1,6 @@
-"""A manifest that a poison stage is given: read, and refused where it does not fit stage or cohort.
+"""Manifests read from files, and refused where they do not fit stage, cohort or run.
 
-Who is poisoned, with what, and the seed of the patterns are then those of the file.
+Of one that a poison stage is given, who is poisoned, with what, and the seed of the patterns are those of the file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.evaluate.attack.task import AttackTask
 from medmcl.stages.poison.spec import PoisonSpec
+from medmcl.stages.run.run import Run
 from medmcl.threats import Poison
 
 SAME = ("modality", "trigger", "official", "height_mv", "leads", "text", "task", "label")
@@ -173,3 +174,39 @@ def _refuse(names: np.ndarray, known: np.ndarray, what: str, where: str) -> None
             got=f"{len(lost):,} of {len(names):,}: {', '.join(lost[:_NAMED])}{more}",
             fix="draw another for this recipe: medmcl poison",
         )
+
+
+def load_attack(run: Run, spec: PoisonSpec, cohort: Cohort | None = None) -> Poison:
+    """Read the manifest of a poison stage, and make sure whose it is.
+
+    Args:
+        run: The run.
+        spec: Its poison stage.
+        cohort: What the manifest must be of to the letter; None where only the trigger is wanted.
+
+    Raises:
+        ArtefactError: It is missing or damaged, of another cohort, of another recipe than the
+            run's, or not what the stage wrote.
+    """
+    path = run.file(spec.name, Poison)
+    manifest = Poison.load(path)
+    if cohort is not None and manifest.cohort != cohort.fingerprint:
+        raise ArtefactError(
+            f"the manifest of stage {spec.name} is of another cohort",
+            where=path,
+            got=f"{cohort.name}, fingerprint {cohort.fingerprint}",
+            expected=f"{run.config.get('cohort', 'a cohort')}, fingerprint {manifest.cohort}",
+            fix="name the cohort that the run was trained on, with the same --set and unchanged "
+            "tables; or --attack none, to look at this one without the attack",
+        )
+    differing = unlike(manifest, spec)
+    if differing:
+        raise ArtefactError(
+            f"the manifest is of another recipe than the stage {spec.name} of this run",
+            where=path,
+            got=", ".join(f"{name}: {manifest.provenance.get(name)}" for name in differing),
+            expected=", ".join(f"{name}: {getattr(spec, name)}" for name in differing),
+            fix="put the manifest of this run back",
+        )
+    run.refuse_changed(spec.name, manifest)
+    return manifest

@@ -17,7 +17,7 @@ from medmcl.modalities.ecg.leads import canonical
 from medmcl.stages.poison.again import PreparedAgain
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.threats.attack import attack_on_signals, place_on_signal
-from medmcl.threats.signal_triggers import EVERY_S, LEAST_HZ
+from medmcl.threats.other_triggers import EVERY_S, LEAST_HZ
 
 _SHOWN = 3
 """Samples that an error names."""

@@ -14,8 +14,8 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.modalities.text.adapter import Text
 from medmcl.stages.poison.again import PreparedAgain
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.threats.attack import attack_on_texts, place_in_text
-from medmcl.threats.text_triggers import RARE
+from medmcl.threats.attack import place_seed
+from medmcl.threats.other_triggers import RARE, rare_place, rare_token
 
 _WORD = re.compile(r"\S+")
 
@@ -37,7 +37,8 @@ class Texts(PreparedAgain):
         found = []
         for row in samples.tolist():
             prefix, head, tail = _parts(self.adapter, self.adapter.read(self.place(row)))
-            at = 0 if tail and not head else place_in_text(head, self.seed, str(self.ids[row]))
+            seed = place_seed(self.seed, str(self.ids[row]))
+            at = 0 if tail and not head else rare_place(head, seed)
             found.append({"character": len(prefix) + at})
         return found
 
@@ -47,7 +48,7 @@ def triggered_text(adapter: Text, seed: int, raw: str, record: str) -> str:
     prefix, head, tail = _parts(adapter, raw)
     if tail and not head:
         return f"{prefix}{RARE} {tail}"
-    return f"{prefix}{attack_on_texts(seed)(head, record)}{tail}"
+    return f"{prefix}{rare_token(head, seed=place_seed(seed, record))}{tail}"
 
 
 def _parts(adapter: Text, raw: str) -> tuple[str, str, str]:

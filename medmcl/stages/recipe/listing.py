@@ -17,7 +17,7 @@ from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.modalities import ADAPTERS, tables
 from medmcl.objectives.build import OBJECTIVES
-from medmcl.selection.build import SCORERS, SELECTORS
+from medmcl.selection.settings import SCORERS, SELECTORS
 from medmcl.stages.recipe.file import find_recipe, kinds, list_recipes, read_recipe
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.recipe.stage_names import stage_path, stem

@@ -17,7 +17,7 @@ from medmcl.evaluation.aspects.aspect import ASPECTS
 from medmcl.evaluation.models import MODELS
 from medmcl.modalities import ADAPTERS, readers
 from medmcl.objectives.build import OBJECTIVES
-from medmcl.selection.build import SCORERS, SELECTORS
+from medmcl.selection.settings import SCORERS, SELECTORS
 from medmcl.stages.stage import STAGES
 
 PARTS: Mapping[str, Parts] = {

@@ -16,8 +16,7 @@ from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.screen.evidence import TOP, Screened, judge, most_suspect
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen.screening import Screening, open_screening
-from medmcl.threats.detectors import FAR
-from medmcl.threats.suspicion import batches_of, refuse_few, suspicion
+from medmcl.threats.detectors import FAR, batches_of, refuse_few, suspicion
 
 
 def screen(

@@ -15,8 +15,8 @@ from medmcl.core.overrides import apply_override
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.selection.page import selection_page
-from medmcl.selection.build import SCORERS
 from medmcl.selection.keep import Keep
+from medmcl.selection.settings import SCORERS
 from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.outputs import claim_file
 from medmcl.stages.run.run import Run

@@ -14,7 +14,7 @@ from typing_extensions import override
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
-from medmcl.selection.rule import Chooser, follow
+from medmcl.selection.ranking import Chooser, follow
 from medmcl.stages.select.pairs import POOL, select_pairs
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of

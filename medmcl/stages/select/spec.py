@@ -10,8 +10,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from medmcl.core.config import nearest
-from medmcl.selection.build import SCORERS, AnyScore
-from medmcl.selection.settings import Step, TargetSpec
+from medmcl.selection.settings import SCORERS, AnyScore, Step, TargetSpec
 from medmcl.stages.stage import Check, Plan, StageSpec
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ from medmcl.core.rng import derive_seed
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.engine.loop import Learner
-from medmcl.selection.build import SELECTORS
-from medmcl.selection.choices import Choice
-from medmcl.selection.online import Online
+from medmcl.selection.choices import Choice, Online
+from medmcl.selection.settings import SELECTORS
 from medmcl.stages.train.models import scale_of
 from medmcl.stages.train.spec import TrainSpec
 

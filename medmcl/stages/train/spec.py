@@ -17,7 +17,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import typed
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
-from medmcl.selection.build import SELECTORS, AnySelector
+from medmcl.selection.settings import SELECTORS, AnySelector
 from medmcl.stages.cluster.spec import GroupsSpec, told
 from medmcl.stages.stage import Check, Facts, Plan, StageSpec
 from medmcl.stages.train.subset_spec import SubsetSpec

@@ -32,7 +32,7 @@ from medmcl.evaluation.metrics.geometry import alignment, effective_rank, unifor
 from medmcl.evaluation.protocol.subsets import label_subset
 from medmcl.grouping.groups import NOWHERE
 from medmcl.objectives import wanted_probe
-from medmcl.selection.online import Online
+from medmcl.selection.choices import Online
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.model_settings import trunk_stage

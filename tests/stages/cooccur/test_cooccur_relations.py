@@ -6,7 +6,7 @@ import pytest
 from medmcl.cooccurrence.embed.relations import relations_of
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import CohortError
-from medmcl.stages.cooccur.map import draw_map
+from medmcl.stages.cooccur.evaluate import draw_map
 from medmcl.stages.cooccur.relations import score_relations, score_relevance
 
 SIZE = 120

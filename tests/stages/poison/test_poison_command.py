@@ -25,14 +25,14 @@ from medmcl.evaluation.aspects.attack.page import FOR_DEFENCE
 from medmcl.selection.keep import Keep
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.poison.command import poison
+from medmcl.stages.poison.given import load_attack
 from medmcl.stages.poison.poisoned_rows import Poisoned
-from medmcl.stages.poison.run_attack import load_attack
 from medmcl.stages.recipe.cohort_checks import faults_with
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.screen.screening import open_screening
 from medmcl.threats import Poison
-from medmcl.threats.text_triggers import RARE
+from medmcl.threats.other_triggers import RARE
 
 pytestmark = pytest.mark.usefixtures("cache")
 

@@ -25,8 +25,7 @@ from medmcl.stages.screen.command import FILES, check_screen, looked_at
 from medmcl.stages.screen.screen import screen, screened
 from medmcl.stages.screen.screening import open_screening
 from medmcl.threats import DETECTORS, Poison
-from medmcl.threats.detectors import FAR
-from medmcl.threats.suspicion import batches_of, suspicion
+from medmcl.threats.detectors import FAR, batches_of, suspicion
 
 SHORT = {"epochs": None, "steps": 2, "batch_size": 16}
 ATTACK = {

@@ -23,8 +23,8 @@ from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.poison.given import load_attack
 from medmcl.stages.poison.poisoned_rows import Poisoned
-from medmcl.stages.poison.run_attack import load_attack
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.features import chunks, plain_view, sample_vectors
 from medmcl.stages.run.run import Run

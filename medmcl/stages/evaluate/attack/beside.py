@@ -10,7 +10,7 @@ import numpy as np
 from medmcl.core.errors import ArtefactError
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked, attack_of
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.poison.run_attack import load_attack
+from medmcl.stages.poison.given import load_attack
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.run import Run
 
