@@ -344,7 +344,8 @@ def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys):
     error = counts.D.toarray() - np.array([[120, 120, 0], [120, 120, 0], [0, 0, 0]])
     assert np.abs(error).max() < 6 * counts.noise_sd
     values = json.loads(turn.read_text())
-    turn.write_text(json.dumps({**values, "scale": values["scale"] / 2}))
+    values["plan"]["scale"] /= 2
+    turn.write_text(json.dumps(values))
     assert typed(*share, "--out", tmp_path / "less.share") == 2
     assert "does not keep its promise" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -60,33 +60,18 @@ def near_duplicates(
         raise MedmclError("a threshold of cosines must lie in (0, 1]", got=threshold)
     pool = Pool(rows, "rows", device)
     first = exact_duplicates(rows)
-    groups = _Groups(len(first))
     own = (first == torch.arange(len(first), device="cpu")).nonzero().flatten()
+    edges = [np.zeros((2, 0), dtype=np.int64)]
     if len(own) > 1:
         with full_precision(pool.device):
-            _compare(pool, own, threshold, groups)
-    return torch.tensor([groups.find(row) for row in first.tolist()], device="cpu").long()
+            edges += _alike(pool, own, threshold)
+    label = _chains(np.concatenate(edges, axis=1), len(first))
+    _, chief = np.unique(label, return_index=True)
+    return torch.from_numpy(chief[label[first.numpy()]]).long()
 
 
-class _Groups:
-    """Union-find over rows; the first row of a group stands for it."""
-
-    def __init__(self, rows: int) -> None:
-        self._parent = list(range(rows))
-
-    def find(self, row: int) -> int:
-        parent = self._parent
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    def join(self, one: int, other: int) -> None:
-        low, high = sorted((self.find(one), self.find(other)))
-        self._parent[high] = low
-
-
-def _compare(pool: Pool, own: Tensor, threshold: float, groups: _Groups) -> None:
+def _alike(pool: Pool, own: Tensor, threshold: float) -> Iterator[np.ndarray]:
+    """Give pairs of rows that say which are alike, (2, E) at a time: a chain for each group."""
     along = _along(pool)[own]
     order = along.argsort()
     own, place = own[order], along[order].tolist()
@@ -100,26 +85,21 @@ def _compare(pool: Pool, own: Tensor, threshold: float, groups: _Groups) -> None
                 break
             there = own[j : j + BLOCK]
             alike = rows @ (rows if i == j else pool.take(there)).T >= threshold
-            _join(alike.triu(1) if i == j else alike, here, there, groups)
+            left, right = np.nonzero((alike.triu(1) if i == j else alike).cpu().numpy())
+            numbers = torch.cat([here, there]).numpy()
+            label = _chains(np.stack([left, right + len(here)]), len(numbers))
+            _, chief = np.unique(label, return_index=True)
+            edges = np.stack([numbers[chief[label]], numbers])  # no more than rows, however alike
+            yield edges[:, edges[0] != edges[1]]
 
 
-def _join(alike: Tensor, here: Tensor, there: Tensor, groups: _Groups) -> None:
-    """Join what is alike in one block: at most a union for each of its rows."""
-    from scipy.sparse import coo_matrix
+def _chains(edges: np.ndarray, size: int) -> np.ndarray:
+    """The number of each row's group where rows of an edge (2, E) are of one, (size,)."""
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    left, right = np.nonzero(alike.cpu().numpy())
-    if not len(left):
-        return
-    numbers = torch.cat([here, there]).numpy()
-    size = len(numbers)
-    edges = coo_matrix((np.ones(len(left), bool), (left, right + len(here))), shape=(size, size))
-    _, label = connected_components(edges, directed=False)
-    touched = np.unique(np.concatenate([left, right + len(here)]))
-    chief: dict[int, int] = {}
-    for node in touched.tolist():
-        row = int(numbers[node])
-        groups.join(chief.setdefault(int(label[node]), row), row)
+    graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1])
 
 
 def _along(pool: Pool) -> Tensor:
@@ -137,16 +117,12 @@ def _along(pool: Pool) -> Tensor:
 
 def _digests(rows: Rows | Sequence[str]) -> Iterable[bytes]:
     if isinstance(rows, Tensor | np.ndarray):
-        yield from _digests_of_numbers(rows)
+        for start in range(0, len(rows), BLOCK):
+            for row in _array(rows[start : start + BLOCK]) + 0:  # -0.0 becomes 0.0
+                yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
         return
     for text in rows:
         yield hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _digests_of_numbers(rows: Rows) -> Iterable[bytes]:
-    for start in range(0, len(rows), BLOCK):
-        for row in _array(rows[start : start + BLOCK]) + 0:  # -0.0 becomes 0.0
-            yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def _array(part: Rows) -> np.ndarray:

@@ -103,7 +103,13 @@ def count(
         counts, tally, written = _counted(spec, work.absolute(), means)
         save(counts, out)
     # Beside the folder, not in it: the folder may be shared, this may not.
-    _write_tally(told, spec, tally, written)
+    found = {
+        "about": "what was read and left out at this site; no part of what is shared",
+        "spec": spec.keys.model_dump(mode="json", by_alias=True),
+        "sources": written,
+        "tally": tally.as_dict(),
+    }
+    write_atomically(told, json.dumps(found, indent=2) + "\n")
     shutil.rmtree(work)
     return counts, tally
 
@@ -129,16 +135,11 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
             expected="events with a date, or with a visit if the window is one",
             fix="window: record needs neither; or name the source's columns time and visit",
         )
-    provenance = Provenance(
-        outside_vocabulary=tally.outside_vocabulary,
-        splits=None if spec.meds is None else _splits(spec.meds, dataset),
-    )
+    meds = spec.meds  # splits whose subjects are counted: those asked for, or all that are listed
+    asked = tuple(sorted(set(meds.splits))) if meds and meds.splits else None
+    splits = asked or (dataset.splits() if meds else None)
+    provenance = Provenance(outside_vocabulary=tally.outside_vocabulary, splits=splits)
     return replace(counts, provenance=provenance), tally, written
-
-
-def _splits(meds: MedsKeys, dataset: MedsDataset) -> tuple[str, ...] | None:
-    """Splits whose subjects are counted: those asked for, or all that the source lists."""
-    return tuple(sorted(set(meds.splits))) if meds.splits else dataset.splits()
 
 
 def _warn_missing(dataset: MedsDataset, reading: Reading, seen: Sighting) -> None:
@@ -164,7 +165,9 @@ def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:
     if len(sources) < len(spec.keys.sources):
         raise ConfigError("the source is MEDS already", where=spec.file)
     rows = [one for source in sources for one in source.rows(spec.root)]
-    done = write_meds(rows, out, shards=shards or _shard_number(spec), name=spec.file.stem)
+    size = sum(path.stat().st_size for path in _files(spec))
+    number = shards or min(max(size // _SHARD_BYTES, 1), _MOST_SHARDS)
+    done = write_meds(rows, out, shards=number, name=spec.file.stem)
     for what, number in (("patient", done.without_subject), ("code", done.without_code)):
         if number:
             log.warning("%d rows left out: no %s", number, what)
@@ -213,11 +216,6 @@ def _files(spec: Spec) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _shard_number(spec: Spec) -> int:
-    size = sum(path.stat().st_size for path in _files(spec))
-    return min(max(size // _SHARD_BYTES, 1), _MOST_SHARDS)
-
-
 def reading_of(spec: Spec, dataset: MedsDataset) -> Reading:
     """Give how a spec makes tokens of the events of a dataset."""
     meds = spec.meds
@@ -246,16 +244,6 @@ def _vocabularies(spec: Spec, seen: Sighting) -> dict[str, Vocabulary]:
             seen, name, min_occurrences=keys.min_occurrences, min_patients=keys.min_patients
         )
     return found
-
-
-def _write_tally(path: Path, spec: Spec, tally: Tally, written: dict[str, Any]) -> None:
-    found = {
-        "about": "what was read and left out at this site; no part of what is shared",
-        "spec": spec.keys.model_dump(mode="json", by_alias=True),
-        "sources": written,
-        "tally": tally.as_dict(),
-    }
-    write_atomically(path, json.dumps(found, indent=2) + "\n")
 
 
 COLUMNS = ("subject", "modality", "code", "count")

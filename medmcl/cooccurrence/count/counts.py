@@ -40,12 +40,11 @@ class Provenance:
     splits: tuple[str, ...] | None = None
 
     def __add__(self, other: Provenance) -> Provenance:
-        mine, theirs = self.outside_vocabulary, other.outside_vocabulary
-        ours = None if self.splits is None or other.splits is None else self.splits + other.splits
+        splits = known_sum(self.splits, other.splits)
         return Provenance(
             tuple(sorted({*self.merged_from, *other.merged_from})),
-            None if mine is None or theirs is None else mine + theirs,
-            None if ours is None else tuple(sorted(set(ours))),
+            known_sum(self.outside_vocabulary, other.outside_vocabulary),
+            None if splits is None else tuple(sorted(set(splits))),
         )
 
 
@@ -80,7 +79,7 @@ def _update(whole: hashlib._Hash, matrix: sparse.csr_array) -> None:
         whole.update(np.asarray(values, dtype="<i8").tobytes())
 
 
-Matrix = TypeVar("Matrix", np.ndarray, sparse.csr_array)
+Known = TypeVar("Known", int, np.ndarray, sparse.csr_array, tuple[str, ...])
 
 Pair = tuple[str, str]
 """Two modalities, in the order of the vocabularies; twice the same name within a modality."""
@@ -128,7 +127,7 @@ class Margin:
         return Margin(
             self.tokens + other.tokens,
             self.pairs + other.pairs,
-            _both(self.patients, other.patients),
+            known_sum(self.patients, other.patients),
         )
 
 
@@ -148,7 +147,7 @@ class Block:
     pairs_per_patient: float | None = None
 
     def __add__(self, other: Block) -> Block:
-        return Block(self.pairs + other.pairs, _both(self.patients, other.patients))
+        return Block(self.pairs + other.pairs, known_sum(self.patients, other.patients))
 
 
 @dataclass(frozen=True)
@@ -258,11 +257,13 @@ class Counts:
             vocabularies=self.vocabularies,
             margins={m: self.margins[m] + other.margins[m] for m in self.margins},
             blocks={p: self.blocks[p] + other.blocks[p] for p in self.blocks},
-            units=_known_sum(self.units, other.units),
-            patients=_known_sum(self.patients, other.patients),
+            units=known_sum(self.units, other.units),
+            patients=known_sum(self.patients, other.patients),
             window=self.window,
             pairing=self.pairing,
-            noise_sd=_noise_of_sum(self.noise_sd, other.noise_sd),
+            noise_sd=None
+            if self.noise_sd is None or other.noise_sd is None
+            else math.hypot(self.noise_sd, other.noise_sd),  # independent noise adds up in squares
             sites=self.sites + other.sites,
             nested=tuple(sorted({*self.nested, *other.nested})),
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
@@ -325,14 +326,6 @@ def exact_sum(values: np.ndarray) -> int:
     return (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
 
 
-def _both(mine: Matrix | None, theirs: Matrix | None) -> Matrix | None:
+def known_sum(mine: Known | None, theirs: Known | None) -> Known | None:
+    """Both together; None where one of them is not known."""
     return None if mine is None or theirs is None else mine + theirs
-
-
-def _known_sum(mine: int | None, theirs: int | None) -> int | None:
-    return None if mine is None or theirs is None else mine + theirs
-
-
-def _noise_of_sum(mine: float | None, theirs: float | None) -> float | None:
-    """Independent noise adds up in squares."""
-    return None if mine is None or theirs is None else math.hypot(mine, theirs)

@@ -127,14 +127,18 @@ def state_of(counter: PairCounter) -> dict[str, np.ndarray]:
         "scalars": np.array([counter.units, counter.patients, *counter.tally.as_dict().values()])
     }
     for number, (name, margin) in enumerate(counter.margins.items()):
-        found[f"margin/{number}"] = np.stack([margin.tokens, margin.pairs, _given(margin)])
+        assert margin.patients is not None  # the counter always counts them
+        found[f"margin/{number}"] = np.stack([margin.tokens, margin.pairs, margin.patients])
         found[f"diagonal/{number}"] = np.stack(counter.diagonals[name])
     for number, total in enumerate(counter.sums.values()):
         block = total.peek()
         for kind, matrix in (("pairs", block.pairs), ("people", block.patients)):
             if matrix is not None:
                 for part in ("data", "indices", "indptr"):
-                    found[f"block/{number}/{kind}/{part}"] = _narrow(getattr(matrix, part))
+                    values = getattr(matrix, part)
+                    small = values.max(initial=0) < 1 << 32  # nothing is lost in 32 bits
+                    values = values.astype(np.uint32) if small else values
+                    found[f"block/{number}/{kind}/{part}"] = values
     return found
 
 
@@ -157,16 +161,6 @@ def absorb(counter: PairCounter, state: Mapping[str, np.ndarray]) -> None:
             found.append(_matrix(state, key, shape) if there else None)
         assert found[0] is not None
         total.add(Block(found[0], found[1]))
-
-
-def _given(margin: Margin) -> np.ndarray:
-    assert margin.patients is not None  # the counter always counts them
-    return margin.patients
-
-
-def _narrow(values: np.ndarray) -> np.ndarray:
-    """Give counts in 32 bits where nothing is lost."""
-    return values.astype(np.uint32) if values.max(initial=0) < 1 << 32 else values
 
 
 def _matrix(state: Mapping[str, np.ndarray], key: str, shape: tuple[int, int]) -> sparse.csr_array:

@@ -58,7 +58,8 @@ def signflip_rank(
     rng = numpy_generator(seed, "sign flips")
     rank, rest = 0, matrix
     while True:
-        edge = max(_noise_edge(_flipped(rest, rng), seed) for _ in range(flips))
+        signs = (rng.integers(0, 2, size=rest.shape, dtype=np.int8) for _ in range(flips))
+        edge = max(_noise_edge(rest * (2 * one - 1), seed) for one in signs)
         left = float(np.prod([1 - rank / d for d in matrix.shape]))  # of the noise in ``rest``
         edge *= edge_scatter(matrix.shape) / np.sqrt(max(left, 1e-12))
         u, s, vt = values_above(matrix, edge, most, seed)
@@ -111,11 +112,6 @@ def _noise_edge(flipped: np.ndarray, seed: int) -> float:
             "logarithmic association (log, smoothed)",
         )
     return float(s[0])
-
-
-def _flipped(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    signs = rng.integers(0, 2, size=matrix.shape, dtype=np.int8)
-    return matrix * (2 * signs - 1)
 
 
 def noise_level(matrix: np.ndarray, singular_values: np.ndarray) -> float:

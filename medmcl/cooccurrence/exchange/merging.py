@@ -44,18 +44,14 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
         try:
             total = total + counts
         except MedmclError as error:
+            # all that are suppressed, or both that differ: nobody knows which is wrong
+            suppressed = [one for one, site in named if site.min_patients is not None]
+            where = ", ".join(suppressed) or f"{name}, beside {named[0][0]}"
             raise ArtefactError(
-                error.what, where=_blamed(named, name), got=error.got, expected=error.expected,
-                fix=error.fix,
-            ) from None  # fmt: skip
+                error.what, where=where, got=error.got, expected=error.expected, fix=error.fix
+            ) from None
     provenance = replace(total.provenance, merged_from=tuple(sorted(behind)))
     return replace(total, notes=tuple(sorted(total.notes)), provenance=provenance)
-
-
-def _blamed(named: Sequence[tuple[str, Counts]], name: str) -> str:
-    """Who a refusal is about: all that are suppressed, or both that differ; nobody knows which."""
-    suppressed = [one for one, counts in named if counts.min_patients is not None]
-    return ", ".join(suppressed) or f"{name}, beside {named[0][0]}"
 
 
 def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -86,33 +85,34 @@ def release_private(
     refuse_unfit((one, two), vocabularies, patients, window)
     check_budget(epsilon, delta)
     asked = dict(zip((first, second), clip, strict=True))
-    costs = _costs(asked, rho_for(epsilon, delta), clip_share)
+    rho = rho_for(epsilon, delta)
+    for_cells, for_bound = _costs(asked, rho, clip_share)
     if not allow_noise:
-        refuse_hidden(1 / math.sqrt(2 * costs.cells), epsilon)
-    spent = ledger.charge(f"{first} x {second}, {window}{_choice(asked)}", costs.rho)
+        refuse_hidden(1 / math.sqrt(2 * for_cells), epsilon)
+    spent = ledger.charge(f"{first} x {second}, {window}{_choice(asked)}", rho)
     bounds = {
-        name: noisy_quantile(table, bound, costs.bin_scale, patients)
+        name: noisy_quantile(table, bound, scale_of(1, for_bound), patients)
         if isinstance(bound, PrivateQuantile)
         else bound
         for (name, bound), table in zip(asked.items(), (one, two), strict=True)
     }
     units = RESOLUTION**2
     sensitivity = bounds[first] * bounds[second]
-    scale = scale_of(sensitivity * units, costs.cells)
+    scale = scale_of(sensitivity * units, for_cells)
     noisy = add_noise(clipped_pairs(one, two, bounds, patients), scale)
     counts = noisy_counts(noisy, vocabularies, window, scale / units)
     keys = PrivateKeys(
-        epsilon=epsilon_of(costs.rho, delta),
+        epsilon=epsilon_of(rho, delta),
         delta=delta,
-        rho=costs.rho,
+        rho=rho,
         sigma=scale / units,
         clip=bounds,
         clip_chosen={
             name: ChosenClipKeys(
                 quantile=bound.quantile,
                 longest=bound.longest,
-                rho=costs.each,
-                epsilon=epsilon_of(costs.each, delta),
+                rho=for_bound,
+                epsilon=epsilon_of(for_bound, delta),
             )
             for name, bound in asked.items()
             if isinstance(bound, PrivateQuantile)
@@ -198,38 +198,22 @@ def refuse_hidden(patients: float, epsilon: float) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Costs:
-    """How a budget is dealt out.
+def _costs(asked: Mapping[str, Bound], rho: float, share: float) -> tuple[float, float]:
+    """Most that the cells may cost, and that one private bound may (0 where there is none).
 
-    Attributes:
-        rho: Of the whole release; never less than its parts together.
-        cells: Most that the cells may cost.
-        each: Most that one private bound may cost; 0 where there is none.
+    Both are parts of the whole release's ``rho``, and never more than it together.
     """
-
-    rho: float
-    cells: float
-    each: float
-
-    @property
-    def bin_scale(self) -> float:
-        """Noise of the bins in which patients are sorted by length; each patient is in one."""
-        return scale_of(1, self.each)
-
-
-def _costs(asked: Mapping[str, Bound], rho: float, share: float) -> _Costs:
     private = sum(isinstance(bound, PrivateQuantile) for bound in asked.values())
     for bound in asked.values():
         if not isinstance(bound, PrivateQuantile):
             check_bound(bound, RESOLUTION)
     if not private:
-        return _Costs(rho, rho, 0.0)
+        return rho, 0.0
     if not 0 < share < 1:
         raise ArtefactError("this share leaves nothing for bounds, or for cells", got=share,
                             expected="between 0 and 1, say 0.1")  # fmt: skip
     # a trifle less than the rest, so that rounding cannot make the parts exceed the whole
-    return _Costs(rho, (1 - share) * rho * (1 - 1e-12), share * rho * (1 - 1e-12) / private)
+    return (1 - share) * rho * (1 - 1e-12), share * rho * (1 - 1e-12) / private
 
 
 def _choice(asked: Mapping[str, Bound]) -> str:

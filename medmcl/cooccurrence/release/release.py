@@ -108,7 +108,15 @@ def release_threshold(
     """
     _refuse_unfit(counts, min_patients, public_vocabulary)
     if counts.nested and not allow_nested:
-        _refuse_nested(counts)
+        raise ArtefactError(
+            "codes count the events of others, so that an absent cell may be the difference of two "
+            "that are released",
+            got=f"nested codes in {', '.join(counts.nested)}",
+            expected="codes of which no event counts for two",
+            fix="count one level of the hierarchy (a narrower roll_up, or a vocabulary file of one "
+            "level); --allow-nested (allow_nested=True) if you have seen that no small cell "
+            "follows",
+        )
     kept = {
         name: _kept_tokens(counts, name, min_patients, public_vocabulary) for name in counts.margins
     }
@@ -186,17 +194,6 @@ def _refuse_unfit(counts: Counts, min_patients: int, public_vocabulary: bool) ->
             fix="count with patients: true in the spec; pairs of tokens say nothing of how many "
             "patients there are",
         )
-
-
-def _refuse_nested(counts: Counts) -> None:
-    raise ArtefactError(
-        "codes count the events of others, so that an absent cell may be the difference of two "
-        "that are released",
-        got=f"nested codes in {', '.join(counts.nested)}",
-        expected="codes of which no event counts for two",
-        fix="count one level of the hierarchy (a narrower roll_up, or a vocabulary file of one "
-        "level); --allow-nested (allow_nested=True) if you have seen that no small cell follows",
-    )
 
 
 def _kept_tokens(

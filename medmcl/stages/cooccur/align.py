@@ -135,7 +135,13 @@ def _refuse_unfit(site: _Site) -> None:
             expected="an embedding of this version of medmcl",
             fix="embed the site's counts again: medmcl cooccur embed COUNTS --out FOLDER",
         )
-    if faults := _faults(site.facts):
+    pairs, versions = site.facts["pairs"], site.facts["versions"]
+    good = {
+        **{key: type(site.facts[key]) is int and site.facts[key] > 0 for key in ("rank", "sites")},
+        "pairs": isinstance(pairs, dict) and all(type(n) is int for n in pairs.values()),
+        "versions": isinstance(versions, dict) and len(versions) > 1,
+    }  # of the types that `embed` writes
+    if faults := [key for key, fine in good.items() if not fine]:
         raise ArtefactError(
             f"embedding.json holds what it cannot: {', '.join(faults)}",
             where=site.name,
@@ -149,18 +155,6 @@ def _refuse_unfit(site: _Site) -> None:
             got=", ".join(f"{pair}: {n}" for pair, n in site.facts["pairs"].items()),
             expected="two modalities",
         )
-
-
-def _faults(facts: Mapping[str, Any]) -> list[str]:
-    """Keys whose value is of another type than `embed` writes."""
-    pairs, versions = facts["pairs"], facts["versions"]
-    good = {
-        "rank": type(facts["rank"]) is int and facts["rank"] > 0,
-        "sites": type(facts["sites"]) is int and facts["sites"] > 0,
-        "pairs": isinstance(pairs, dict) and all(type(n) is int for n in pairs.values()),
-        "versions": isinstance(versions, dict) and len(versions) > 1,
-    }
-    return [key for key, fine in good.items() if not fine]
 
 
 def _refuse_unlike(one: _Site, other: _Site) -> None:

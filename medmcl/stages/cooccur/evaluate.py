@@ -106,8 +106,15 @@ def evaluate(
         ]
     if known:
         files = [str(path) for path in (relations, hierarchy) if path is not None]
-        scores = _relations(table, _joined(known), types, draws, seed)
-        found["relations"] = {"files": files, **scores}
+        given = _joined(known)
+        type_of = code_system if types is None else _types_of(types)
+        scores = score_relations(table, given, type_of=type_of, draws=draws, seed=seed)
+        found["relations"] = {
+            "files": files,
+            "scores": [asdict(score) for score in scores],
+            "left_out_unknown": given.unknown,
+            "left_out_repeated": given.repeated,
+        }
     if relevance is not None:
         scored = score_relevance(table, relevance, draws=draws, seed=seed)
         found["relevance"] = [asdict(one) for one in scored]
@@ -174,18 +181,6 @@ def read_parents(path: Path) -> dict[str, list[str]]:
         ) from None
     both = zip(table["code"].to_pylist(), table["parent_codes"].to_pylist(), strict=True)
     return {code: [p for p in above or () if p is not None] for code, above in both}
-
-
-def _relations(
-    table: TokenVectors, known: Relations, types: Path | None, draws: int, seed: int
-) -> dict[str, Any]:
-    type_of = code_system if types is None else _types_of(types)
-    scores = score_relations(table, known, type_of=type_of, draws=draws, seed=seed)
-    return {
-        "scores": [asdict(score) for score in scores],
-        "left_out_unknown": known.unknown,
-        "left_out_repeated": known.repeated,
-    }
 
 
 def _types_of(path: Path) -> Any:

@@ -1,6 +1,7 @@
 """Manifests read from files, and refused where they do not fit stage, cohort or run.
 
-Of one that a poison stage is given, who is poisoned, with what, and the seed of the patterns are those of the file.
+Of one that a poison stage is given, who is poisoned, with what, and the seed of the patterns are
+those of the file.
 """
 
 from __future__ import annotations
