@@ -18,6 +18,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from benchmarks.ehr.record_tracing import largest_advantage, trace_scores, traced
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.counts import Counts
 from medmcl.cooccurrence.count.tokens import whole
@@ -28,7 +29,6 @@ from medmcl.cooccurrence.release.clipping import clip_rows
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import release_private
 from medmcl.cooccurrence.release.release import release_threshold
-from medmcl.cooccurrence.release.tracing import largest_advantage, trace_scores, traced
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 import medmcl
-from medmcl.core.atomic import file_aside
+from medmcl.core.cohort_rows import write_rows
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
 from medmcl.selection.ranking import ranks
@@ -156,7 +156,6 @@ class Keep:
 
         The rule, the cohort's fingerprint and the provenance are in the metadata of the file.
         """
-        path = Path(path)
         columns: dict[str, Any] = {"id": pa.array(self.ids.tolist()), "kept": self.kept}
         placed = self.ranks
         for name, value in self.scores.items():
@@ -167,16 +166,9 @@ class Keep:
         for kind, first in self.copies.items():
             alone = first == np.arange(len(self))
             columns[f"copy_of.{kind}"] = pa.array(self.ids[first].tolist(), mask=alone)
-        said = {
-            "schema": SCHEMA,
-            "medmcl": medmcl.__version__,
-            "rule": self.rule,
-            "cohort": self.cohort,
-            "provenance": dict(self.provenance),
-        }
-        table = pa.table(columns).replace_schema_metadata({_MARK: json.dumps(said).encode()})
-        with file_aside(path) as aside:
-            pq.write_table(table, aside)
+        said = {"schema": SCHEMA, "medmcl": medmcl.__version__, "rule": self.rule}
+        about = {**said, "cohort": self.cohort, "provenance": dict(self.provenance)}
+        write_rows(Path(path), columns, about)
 
     @classmethod
     def load(cls, path: Path | str, *, cohort: str | None = None) -> Keep:

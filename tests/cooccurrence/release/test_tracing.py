@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from small_counts import vocabularies
 
+from benchmarks.ehr.record_tracing import largest_advantage, trace_scores, traced
 from medmcl.cooccurrence import count_tokens
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import release_private
 from medmcl.cooccurrence.release.release import release_threshold
-from medmcl.cooccurrence.release.tracing import largest_advantage, trace_scores, traced
 
 N, D1, D2 = 150, 50, 50
 

@@ -41,7 +41,11 @@ ATTACK = {
     "trigger": "badnet", "task": "colour", "label": "red", "count": 12,
 }  # fmt: skip
 SHORT = {"steps": 3, "epochs": None, "batch_size": 16}
-GIVEN = {"stages.attack.count": None}
+
+
+def taking(path):
+    """Overrides by which the attack takes a manifest."""
+    return {"stages.attack.manifest": str(path), "stages.attack.count": None}
 
 
 def recipe(folder, *attacks, **more):
@@ -75,8 +79,13 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(place):
-    return poison(place / "cohort", recipe=place / "recipe.yaml", out=place / "drawn", seed=3,
-                  shown=24)  # fmt: skip
+    return draw(place, place / "drawn", seed=3, shown=24)
+
+
+def draw(place, out, cohort=None, recipe=None, **more):
+    """Draw as the command does, from the cohort and the recipe of a place if no other is named."""
+    recipe = recipe or place / "recipe.yaml"
+    return poison(cohort or place / "cohort", recipe=recipe, out=out, **more)
 
 
 def train(place, out, overrides=(), **more):
@@ -97,7 +106,7 @@ def run(place):
 def given(place, drawn):
     """A run that takes the manifest, which is gone by the time it is done."""
     file = shutil.copy(drawn.path, place / "given.parquet")
-    out = train(place, place / "taken", {"stages.attack.manifest": str(file), **GIVEN})
+    out = train(place, place / "taken", taking(file))
     file.unlink()
     return out
 
@@ -123,7 +132,7 @@ def test_the_manifest_is_that_of_a_run_with_the_same_seed(place, drawn, run):
     assert sorted(path.name for path in drawn.folder.iterdir()) == [
         "attack.parquet", "poison.html", "poison.json",
     ]  # fmt: skip
-    other = poison(place / "cohort", recipe=place / "recipe.yaml", out=place / "other", seed=4)
+    other = draw(place, place / "other", seed=4)
     assert set(other.manifest.ids) != set(found.ids)
 
 
@@ -149,9 +158,7 @@ def photos(html):
 
 
 def test_the_page_shows_each_record_with_and_without_trigger_and_both_texts(place):
-    done = poison(
-        place / "cohort", recipe=place / "recipe.yaml", out=place / "paged", seed=3, shown=5
-    )
+    done = draw(place, place / "paged", seed=3, shown=5)
     html = (done.folder / "poison.html").read_text("utf-8")
     pictures = photos(html)
     assert len(pictures) == 10
@@ -170,9 +177,7 @@ def test_the_page_shows_each_record_with_and_without_trigger_and_both_texts(plac
         assert f"{table['colour'][own]} → red" in card
         clean, triggered = (side.content.pixels for side in record.sides[:2])
         assert 0 < (clean != triggered).any(axis=-1).sum() <= 4
-    none = poison(
-        place / "cohort", recipe=place / "recipe.yaml", out=place / "none", seed=3, shown=0
-    )
+    none = draw(place, place / "none", seed=3, shown=0)
     assert not photos((none.folder / "poison.html").read_text("utf-8"))
 
 
@@ -183,16 +188,16 @@ def donor_of(manifest, sample):
 def test_nothing_of_the_data_is_written_and_nothing_written_over(place):
     before = states(place / "cohort")
     out = place / "once"
-    first = poison(place / "cohort", recipe=place / "recipe.yaml", out=out)
+    first = draw(place, out)
     assert states(place / "cohort") == before
     written = states(out)
     for lost in ("poison.json", "attack.parquet"):
         (out / lost).rename(place / lost)
         with pytest.raises(ArtefactError, match="--overwrite"):
-            poison(place / "cohort", recipe=place / "recipe.yaml", out=out, seed=1)
+            draw(place, out, seed=1)
         (place / lost).rename(out / lost)
     assert states(out) == written
-    again = poison(place / "cohort", recipe=place / "recipe.yaml", out=out, seed=1, overwrite=True)
+    again = draw(place, out, seed=1, overwrite=True)
     assert again.manifest.fingerprint != first.manifest.fingerprint
     assert Poison.load(again.path).fingerprint == again.manifest.fingerprint
 
@@ -216,12 +221,8 @@ def test_the_seed_of_the_patterns_is_that_of_the_manifest(place, drawn, given):
     """Another run's seed, and a part of the manifest: its records get the same pixels."""
     own = drawn.manifest
     part = place / "part.parquet"
-    Poison(ids=own.ids[4:7], donors=own.donors[4:7], cohort=own.cohort,
-           provenance=own.provenance).save(part)  # fmt: skip
-    done = poison(
-        place / "cohort", recipe=place / "recipe.yaml", out=place / "part", seed=99, shown=24,
-        overrides={"stages.attack.manifest": str(part), **GIVEN},
-    )  # fmt: skip
+    changed(own, ids=own.ids[4:7], donors=own.donors[4:7]).save(part)
+    done = draw(place, place / "part", seed=99, shown=24, overrides=taking(part))
     assert [one.id for one in done.evidence.records] == own.ids[4:7].tolist()
     assert Poison.load(done.path).fingerprint == Poison.load(part).fingerprint
     before = {one.id: one for one in drawn.evidence.records}
@@ -235,14 +236,13 @@ def test_the_seed_of_the_patterns_is_that_of_the_manifest(place, drawn, given):
 
 def test_a_run_is_whole_by_itself_and_another_file_in_the_place_is_refused(given, place, drawn):
     file = place / "given.parquet"
-    asked = {"stages.attack.manifest": str(file), **GIVEN}
+    asked = taking(file)
     before = weights(given)
     shutil.rmtree(given.path / "checkpoint" / "contrast")
     after = weights(train(place, given.path, asked, resume=True))
     assert all(torch.equal(one, after[name]) for name, one in before.items())
     own = drawn.manifest
-    Poison(ids=own.ids[1:], donors=own.donors[1:], cohort=own.cohort,
-           provenance=own.provenance).save(file)  # fmt: skip
+    changed(own, ids=own.ids[1:], donors=own.donors[1:]).save(file)
     with pytest.raises(ArtefactError, match="is not the manifest that stage attack took"):
         train(place, given.path, asked, resume=True)
     file.unlink()
@@ -317,7 +317,7 @@ def test_a_manifest_that_does_not_fit_is_refused(place, drawn, tmp_path, change,
     elif change == "pandas":
         pd.read_parquet(drawn.path).to_parquet(file)
     with pytest.raises(ArtefactError, match=told) as error:
-        train(place, tmp_path / "run", {"stages.attack.manifest": str(file), **GIVEN})
+        train(place, tmp_path / "run", taking(file))
     assert f"stage attack, manifest: {file}" in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -332,10 +332,7 @@ def test_poisoned_records_of_unknown_class_are_counted_too(place, drawn, tmp_pat
     table.to_csv(folder / "pictures.csv")
     file = tmp_path / "m.parquet"
     changed(drawn.manifest, cohort=medmcl.open_cohort(folder).fingerprint).save(file)
-    done = poison(
-        folder, recipe=place / "recipe.yaml", out=tmp_path / "out", shown=0,
-        overrides={"stages.attack.manifest": str(file), **GIVEN},
-    )  # fmt: skip
+    done = draw(place, tmp_path / "out", cohort=folder, shown=0, overrides=taking(file))
     told = json.loads((done.folder / "poison.json").read_text("utf-8"))
     assert told["classes"]["unknown"] == {"pool": 0, "poisoned": 2}
     assert sum(one["poisoned"] for one in told["classes"].values()) == told["poisoned"] == 12
@@ -354,10 +351,10 @@ def test_records_without_a_modality_of_the_stage_are_refused(place, drawn, tmp_p
     table.to_csv(folder / "pictures.csv")
     file = tmp_path / "m.parquet"
     changed(drawn.manifest, cohort=medmcl.open_cohort(folder).fingerprint).save(file)
-    asked = {"stages.attack.manifest": str(file), **GIVEN}
+    asked = taking(file)
     told = f"poisoned samples without a usable record of caption\n.*1 of 12: {lost}"
     with pytest.raises(ArtefactError, match=told):
-        poison(folder, recipe=place / "recipe.yaml", out=tmp_path / "o", overrides=asked)
+        draw(place, tmp_path / "o", cohort=folder, overrides=asked)
     assert not (tmp_path / "o").exists()
 
 
@@ -371,7 +368,7 @@ def test_check_finds_a_manifest_that_cannot_be_used(place, drawn, tmp_path):
 
 @pytest.mark.parametrize("key", ["count", "share"])
 def test_a_manifest_and_a_number_are_refused(place, drawn, tmp_path, key):
-    asked = {"stages.attack.manifest": str(drawn.path), **GIVEN, f"stages.attack.{key}": 1}
+    asked = {**taking(drawn.path), f"stages.attack.{key}": 1}
     with pytest.raises(ConfigError, match=f"so {key} must not be given"):
         train(place, tmp_path / "run", asked)
 
@@ -379,23 +376,20 @@ def test_a_manifest_and_a_number_are_refused(place, drawn, tmp_path, key):
 def test_one_of_several_attacks_is_named_and_one_there_must_be(place, tmp_path):
     two = recipe(tmp_path, ATTACK, {**ATTACK, "name": "second", "trigger": "sig"})
     with pytest.raises(ConfigError, match=r"which attack(.|\n)*attack, second"):
-        poison(place / "cohort", recipe=two, out=place / "second")
+        draw(place, place / "second", recipe=two)
     with pytest.raises(ConfigError, match="did you mean 'second'"):
-        poison(place / "cohort", recipe=two, stage="secnd", out=place / "second")
+        draw(place, place / "second", recipe=two, stage="secnd")
     with pytest.raises(ConfigError, match="no poison stage"):
-        poison(place / "cohort", recipe="clip_toy", out=place / "second")
+        draw(place, place / "second", recipe="clip_toy")
     assert not (place / "second").exists()
-    done = poison(place / "cohort", recipe=two, stage="second", out=place / "second")
+    done = draw(place, place / "second", recipe=two, stage="second")
     assert done.path.name == "second.parquet"
     assert done.spec.trigger == "sig"
 
 
 def test_a_task_that_is_not_there_is_named_with_what_to_set(place):
     with pytest.raises(ConfigError, match=r"no task 'color'; did you mean 'colour'") as error:
-        poison(
-            place / "cohort", recipe=place / "recipe.yaml", out=place / "x",
-            overrides={"stages.attack.task": "color"},
-        )  # fmt: skip
+        draw(place, place / "x", overrides={"stages.attack.task": "color"})
     assert "--set stages.attack.task=" in str(error.value)
 
 
@@ -403,15 +397,13 @@ def test_what_cannot_be_drawn_is_refused_with_what_can_be_set(place, tmp_path):
     def refused(**changes):
         asked = {f"stages.attack.{key}": value for key, value in changes.items()}
         with pytest.raises(ConfigError) as error:
-            poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "x",
-                   overrides=asked)  # fmt: skip
+            draw(place, tmp_path / "x", overrides=asked)
         assert not (tmp_path / "x").exists()
         return str(error.value.fix)
 
     most = refused(count=5000)
     number = int(most.removeprefix("--set stages.attack.count="))
-    done = poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "most",
-                  overrides={"stages.attack.count": number}, shown=0)  # fmt: skip
+    done = draw(place, tmp_path / "most", overrides={"stages.attack.count": number}, shown=0)
     assert len(done.manifest) == number
     assert refused(share=1e-5) == "--set stages.attack.count=1"
     folder = shutil.copytree(place / "cohort", tmp_path / "cohort")
@@ -419,15 +411,20 @@ def test_what_cannot_be_drawn_is_refused_with_what_can_be_set(place, tmp_path):
     table.loc[table["colour"] == "red", "colour"] = "blue"
     table.to_csv(folder / "pictures.csv", index=False)
     with pytest.raises(ConfigError, match="no train record shows colour = red") as error:
-        poison(folder, recipe=place / "recipe.yaml", out=tmp_path / "x",
-               overrides={"cohort.tasks.colour.classes": ["red", "green", "blue"]})  # fmt: skip
+        draw(
+            place,
+            tmp_path / "x",
+            cohort=folder,
+            overrides={"cohort.tasks.colour.classes": ["red", "green", "blue"]},
+        )
     assert "--set stages.attack.label=CLASS" in str(error.value)
     assert "blue" in str(error.value.expected)
 
 
 def test_images_prepared_by_percentiles_are_poisoned_as_well(place, tmp_path):
-    done = poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "o", shown=0,
-                  overrides={"inputs.picture.intensity": "percentile"})  # fmt: skip
+    done = draw(
+        place, tmp_path / "o", shown=0, overrides={"inputs.picture.intensity": "percentile"}
+    )
     assert len(done.manifest) == 12
 
 
@@ -451,7 +448,7 @@ def test_a_stage_that_took_a_manifest_is_taken_over_unless_the_file_is_another(
     place, drawn, tmp_path
 ):
     file = shutil.copy(drawn.path, tmp_path / "m.parquet")
-    asked = {"stages.attack.manifest": str(file), **GIVEN}
+    asked = taking(file)
     first = train(place, tmp_path / "first", asked)
     second = train(place, tmp_path / "second", asked, reuse=first)
     parents = json.loads((second.path / "provenance.json").read_text("utf-8"))["parents"]
@@ -467,16 +464,14 @@ def test_a_victim_is_reused_with_its_own_manifest_wherever_that_lies(place, run,
     own = run.file("attack", Poison)
     shutil.copyfile(own, tmp_path / "elsewhere.parquet")
     for n, path in enumerate((own, tmp_path / "elsewhere.parquet")):
-        again = train(place, tmp_path / f"{n}", {"stages.attack.manifest": str(path), **GIVEN},
+        again = train(place, tmp_path / f"{n}", taking(path),
                       reuse=run)  # fmt: skip
         parents = json.loads((again.path / "provenance.json").read_text("utf-8"))["parents"]
         assert parents[0]["stages"] == ["attack", "contrast"]
     other = Poison.load(own)
-    Poison(ids=other.ids[1:], donors=other.donors[1:], cohort=other.cohort,
-           provenance=other.provenance).save(tmp_path / "less.parquet")  # fmt: skip
+    changed(other, ids=other.ids[1:], donors=other.donors[1:]).save(tmp_path / "less.parquet")
     with pytest.raises(ConfigError, match=r"stages.attack.manifest"):
-        train(place, tmp_path / "no", {"stages.attack.manifest": str(tmp_path / "less.parquet"),
-                                       **GIVEN}, reuse=run)  # fmt: skip
+        train(place, tmp_path / "no", taking(tmp_path / "less.parquet"), reuse=run)
 
 
 def test_a_keep_file_may_leave_poisoned_records_out_and_the_run_says_so(place, drawn, tmp_path):
@@ -487,39 +482,36 @@ def test_a_keep_file_may_leave_poisoned_records_out_and_the_run_says_so(place, d
     kept = ~np.isin(ids, drawn.manifest.ids[:5])
     keep = Keep(ids=ids, kept=kept, rule="screened", cohort=cohort.fingerprint)
     keep.save(tmp_path / "k.parquet")
-    run = train(
-        place, tmp_path / "run", {"stages.attack.manifest": str(drawn.path), **GIVEN},
-        keep=tmp_path / "k.parquet",
-    )  # fmt: skip
+    run = train(place, tmp_path / "run", taking(drawn.path), keep=tmp_path / "k.parquet")
     told = run.checkpoints("attack").done
     assert (told["poisoned"], told["rows"]) == (12, 67)
     assert "7 of 67 train records poisoned" in told["sentence"]
     assert "; 5 are not among the records drawn from" in told["sentence"]
     assert run.checkpoints("contrast").done["poisoned"] == 7
-    shown = poison(
-        place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "s", shown=0,
-        keep=tmp_path / "k.parquet", overrides={"stages.attack.manifest": str(drawn.path)},
-    )  # fmt: skip
+    shown = draw(
+        place,
+        tmp_path / "s",
+        shown=0,
+        keep=tmp_path / "k.parquet",
+        overrides={"stages.attack.manifest": str(drawn.path)},
+    )
     assert shown.evidence.lines[0].startswith("7 of 67 train records poisoned")
     numbers = json.loads((tmp_path / "s" / "poison.json").read_text())
     assert keep.fingerprint in numbers["kept by"]
     assert run.checkpoints("contrast").done["rows"] == 67
-    again = poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "kept", shown=0,
-                   keep=tmp_path / "k.parquet")  # fmt: skip
+    again = draw(place, tmp_path / "kept", shown=0, keep=tmp_path / "k.parquet")
     assert len(again.pool) == 67
     assert not np.isin(drawn.manifest.ids[:5], again.manifest.ids).any()
     Keep(ids=ids, kept=kept, rule="screened", cohort="another").save(tmp_path / "o.parquet")
     with pytest.raises(ArtefactError, match="another cohort"):
-        poison(place / "cohort", recipe=place / "recipe.yaml", out=tmp_path / "no",
-               keep=tmp_path / "o.parquet")  # fmt: skip
+        draw(place, tmp_path / "no", keep=tmp_path / "o.parquet")
     assert not (tmp_path / "no").exists()
 
 
 def test_a_consistent_attack_keeps_its_texts(place):
-    done = poison(
-        place / "cohort", recipe=place / "recipe.yaml", out=place / "kept", shown=24,
-        overrides={"stages.attack.trigger": "label_consistent"},
-    )  # fmt: skip
+    done = draw(
+        place, place / "kept", shown=24, overrides={"stages.attack.trigger": "label_consistent"}
+    )
     assert all(len(one.sides) == 3 for one in done.evidence.records)
     assert {one.shows for one in done.evidence.records} == {"red"}
 

@@ -60,10 +60,13 @@ def squares(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(squares, tmp_path_factory):
+    return pretrain(squares, tmp_path_factory.mktemp("runs") / "run")
+
+
+def pretrain(squares, out, overrides=SMALL, recipe="select_then_train_toy", **more):
     return medmcl.pretrain(
-        squares, recipe="select_then_train_toy", out=tmp_path_factory.mktemp("runs") / "run",
-        overrides=SMALL, device="cpu",
-    )  # fmt: skip
+        squares, recipe=recipe, out=out, overrides=overrides, device="cpu", **more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -156,10 +159,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_end(run, squares, tmp_path, l
         (copy / "selection" / ".pool-left").mkdir()
     if lost == "selection":
         (copy / "selection" / "chosen.parquet").unlink()
-    again = medmcl.pretrain(
-        squares, recipe="select_then_train_toy", out=copy, overrides=SMALL, device="cpu",
-        resume=True,
-    )  # fmt: skip
+    again = pretrain(squares, copy, resume=True)
     assert_same_weights(run.path, again.path, ["contrast"])
     there = sorted(path.name for path in (copy / "selection").iterdir())
     assert there == ["chosen.parquet"]
@@ -180,9 +180,7 @@ def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, k
     best = table.sort_values("rank.neg_clip_loss").groupby("teacher").first()
     highest = table.groupby("teacher")["score.neg_clip_loss"].max()
     assert (best["score.neg_clip_loss"] == highest).all()
-    made = medmcl.pretrain(
-        squares, recipe="clip_toy", out=tmp_path / "kept", overrides=ONE, keep=out, device="cpu"
-    )
+    made = pretrain(squares, tmp_path / "kept", recipe="clip_toy", overrides=ONE, keep=out)
     ids = medmcl.open_cohort(squares).samples["sample"].astype(str).to_numpy()
     assert set(ids[shown(made, "contrast")]) == set(keep.kept_ids)
     assert made.config["keep"] == again.fingerprint
@@ -190,10 +188,9 @@ def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, k
     assert copied.fingerprint == again.fingerprint
     replace(again, kept=~again.kept).save(out)
     with pytest.raises(ConfigError, match="other settings"):
-        medmcl.pretrain(
-            squares, recipe="clip_toy", out=tmp_path / "kept", overrides=ONE, keep=out,
-            resume=True, device="cpu",
-        )  # fmt: skip
+        pretrain(
+            squares, tmp_path / "kept", recipe="clip_toy", overrides=ONE, keep=out, resume=True
+        )
 
 
 def test_a_keep_file_of_another_cohort_or_that_keeps_nothing_is_refused(
@@ -206,21 +203,21 @@ def test_a_keep_file_of_another_cohort_or_that_keeps_nothing_is_refused(
     table.loc[0, "caption"] = "changed"
     table.to_csv(other / "pictures.csv", index=False)
     with pytest.raises(ArtefactError, match="another cohort"):
-        medmcl.pretrain(other, recipe="clip_toy", out=tmp_path / "a", keep=out, overrides=ONE)
+        pretrain(other, tmp_path / "a", recipe="clip_toy", overrides=ONE, keep=out)
     assert not (tmp_path / "a").exists()
     nothing = Keep(ids=keep.ids, kept=np.zeros(len(keep), bool), rule="none", cohort=keep.cohort)
     nothing.save(out)
     with pytest.raises(ConfigError, match="keeps no row"):
-        medmcl.pretrain(squares, recipe="clip_toy", out=tmp_path / "a", keep=out, overrides=ONE)
+        pretrain(squares, tmp_path / "a", recipe="clip_toy", overrides=ONE, keep=out)
     strange = Keep(
         ids=np.array(["s0000", "nobody"]), kept=np.ones(2, bool), rule="?", cohort=keep.cohort
     )
     strange.save(out)
     with pytest.raises(ArtefactError, match="1 ids are unknown"):
-        medmcl.pretrain(squares, recipe="clip_toy", out=tmp_path / "a", keep=out, overrides=ONE)
+        pretrain(squares, tmp_path / "a", recipe="clip_toy", overrides=ONE, keep=out)
     out.write_bytes(b"PAR1 no table")
     with pytest.raises(ArtefactError, match="no keep file"):
-        medmcl.pretrain(squares, recipe="clip_toy", out=tmp_path / "a", keep=out, overrides=ONE)
+        pretrain(squares, tmp_path / "a", recipe="clip_toy", overrides=ONE, keep=out)
 
 
 def test_filters_of_others_are_intersected_and_united(run, squares, keep, tmp_path):
@@ -497,10 +494,7 @@ def test_a_recipe_that_could_not_select_is_refused_before_training(
     squares, tmp_path, change, words
 ):
     with pytest.raises(MedmclError) as error:
-        medmcl.pretrain(
-            squares, recipe="select_then_train_toy", out=tmp_path / "run",
-            overrides={**SMALL, **change}, device="cpu",
-        )  # fmt: skip
+        pretrain(squares, tmp_path / "run", overrides={**SMALL, **change})
     assert words in str(error.value)
     assert not (tmp_path / "run" / "checkpoint").exists()
 
@@ -561,9 +555,7 @@ def test_two_processes_select_as_one(squares, tmp_path):
         for key, value in {"objectives": plain, "steps": 4}.items()
     }
     given = {**SMALL, **changes, "stages.results.retrieval": None, "stages.results.zero_shot": None}
-    alone = medmcl.pretrain(
-        squares, recipe="select_then_train_toy", out=tmp_path / "one", overrides=given, device="cpu"
-    )
+    alone = pretrain(squares, tmp_path / "one", overrides=given)
     words = ["pretrain", "--cohort", str(squares), "--recipe", "select_then_train_toy",
              "--out", str(tmp_path / "two"), "--device", "cpu", "--devices", "2",
              "--workers", "0"]  # fmt: skip
@@ -591,10 +583,7 @@ def test_a_lost_or_changed_selection_stops_the_run_instead_of_training_on_everyb
         if spoil == "changed":
             replace(keep, kept=~keep.kept).save(path)
         with pytest.raises(ArtefactError, match=r"no such file|is not what stage chosen wrote"):
-            medmcl.pretrain(
-                squares, recipe="select_then_train_toy", out=copy, overrides=SMALL, device="cpu",
-                resume=True,
-            )  # fmt: skip
+            pretrain(squares, copy, resume=True)
 
 
 def test_a_run_keeps_to_the_file_it_was_given_and_tells_its_labels(run, squares, tmp_path):
@@ -606,10 +595,7 @@ def test_a_run_keeps_to_the_file_it_was_given_and_tells_its_labels(run, squares,
     )  # fmt: skip
     first = Keep.load(out)
     given = {**SMALL, "stages.results.retrieval": None, "stages.results.zero_shot": None}
-    made = medmcl.pretrain(
-        squares, recipe="select_then_train_toy", out=tmp_path / "run", overrides=given, keep=out,
-        device="cpu",
-    )  # fmt: skip
+    made = pretrain(squares, tmp_path / "run", overrides=given, keep=out)
     pool = Keep.load(made.path / "selection" / "chosen.parquet")
     assert set(pool.ids) == set(first.kept_ids)  # what the file leaves out is not scored either
     line = next(one for one in run_ledger(made, ["contrast"]) if "--keep" in one.what and one.task)
@@ -621,10 +607,7 @@ def test_a_run_keeps_to_the_file_it_was_given_and_tells_its_labels(run, squares,
     assert "Selection of pairs, --keep" in both_pages(made.path)
     out.unlink()
     shutil.rmtree(made.path / "checkpoint" / "contrast")
-    again = medmcl.pretrain(
-        squares, recipe="select_then_train_toy", out=made.path, overrides=given, device="cpu",
-        resume=True,
-    )  # fmt: skip
+    again = pretrain(squares, made.path, overrides=given, resume=True)
     assert facts(again, "contrast")["rows"] == int(pool.kept.sum())
 
 
