@@ -103,9 +103,8 @@ def check_cohort(
     findings = [finding for finding in cohort.findings if finding.scope != "task"]
     findings += check_tasks(cohort, tasks)
     chosen = list(cohort.spec.tasks if tasks is None else tasks)
-    findings += _check_leaks(cohort, chosen)
     inputs = inputs or {}
-    findings += _check_together(cohort, inputs)
+    findings += check_people(cohort, inputs, chosen, trains=trains)
     done = 0
     counts: list[RecordCount] = []
     for name in cohort.spec.modalities:
@@ -133,11 +132,29 @@ def check_cohort(
         columns=kinds_of_columns(cohort),
         split_drawn=not cohort.spec.keys.subjects.declares_split,
     )
-    everyone = cohort.spec.keys.subjects.split.everyone
-    if overview.splits_known:
-        scant = look_for_scant(overview, trains=trains, everyone=everyone)
-        findings += [_of_the_draw(one, cohort) for one in scant]
     return Checked(findings, overview)
+
+
+def check_people(
+    cohort: Cohort, inputs: Collection[str], tasks: Sequence[str], *, trains: bool = False
+) -> list[Finding]:
+    """Note what tables alone tell: leaks, people without inputs, splits and outcomes too scant.
+
+    Args:
+        cohort: The cohort.
+        inputs: Modalities that a recipe reads.
+        tasks: Tasks of the cohort.
+        trains: Whether the recipe trains, and so needs people to train on.
+    """
+    findings = [*_check_leaks(cohort, tasks), *_check_together(cohort, inputs)]
+    if "subjects.split" in cohort.spec.left_out:
+        return findings
+    scant = look_for_scant(
+        count_subjects(cohort),
+        count_labels(cohort, tasks),
+        trains=trains,
+    )
+    return [*findings, *(_of_the_draw(one, cohort) for one in scant)]
 
 
 def _check_modality(

@@ -240,17 +240,19 @@ def _labels(cohort: Cohort, targets: Targets) -> list[LabelCount]:
     return found
 
 
-def look_for_scant(overview: Overview, *, trains: bool, everyone: str | None) -> list[Finding]:
+def look_for_scant(
+    subjects: Sequence[int], labels: Sequence[LabelCount], *, trains: bool
+) -> list[Finding]:
     """Note splits without people, and held-out people too few to say much.
 
     Args:
-        overview: What was counted.
-        trains: Whether a recipe trains: then a train split without people is an error.
-        everyone: The split that cohort.yaml puts everybody in, if it does. A cohort that is only
-            scored needs no other split.
+        subjects: People by split.
+        labels: Labels of tasks that can be used.
+        trains: Whether a recipe trains: then a train split without people is an error. Where
+            everybody is in held_out and none trains, no other split is missed.
     """
-    train, tuning, held_out = overview.subjects
-    scored_only = everyone == "held_out" and not trains
+    train, tuning, held_out = subjects
+    scored_only = held_out == sum(subjects) and not trains
     findings = []
     if not train and not scored_only:
         what = "nobody is in the train split: nothing can be learned"
@@ -272,9 +274,8 @@ def look_for_scant(overview: Overview, *, trains: bool, everyone: str | None) ->
         what = f"held_out has {counted(held_out, 'subject')}: intervals will be wide"
         fix = f"put more people into held_out ({FEW_SUBJECTS} or more), or take scores as rough"
         findings.append(_split_finding("few_held_out", what, fix))
-    for task in dict.fromkeys(one.task for one in overview.labels):
-        labels = [one for one in overview.labels if one.task == task]
-        findings += _scant_task(task, labels, held_out)
+    for task in dict.fromkeys(one.task for one in labels):
+        findings += _scant_task(task, [one for one in labels if one.task == task], held_out)
     return findings
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from medmcl.core.findings import Finding
 from medmcl.data.check import lost_by_outcome
+from medmcl.data.check.check import check_people
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
@@ -19,7 +20,7 @@ from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.found import Found
 from medmcl.evaluation.report.page import write_report
-from medmcl.stages.run.outside import NOT_DECLARED
+from medmcl.stages.run.outside import EVERYBODY, NOT_DECLARED
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import cost_sentence, is_another, stage_sentence, study_of
@@ -109,6 +110,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
         missingness=pd.DataFrame(dict(prepared.present)),
         findings=[
             *cohort.findings,
+            *check_people(_as_scored(cohort, found), [*prepared.present], tasks),
             *prepared.excluded,
             *prepared.warnings,
             *lost_by_outcome.uneven(prepared.losses()),
@@ -118,6 +120,16 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
         remedy=REMEDY,
         notes=[*lines, *([cost] if cost else []), *notes],
     )
+
+
+def _as_scored(cohort: Cohort, found: Evaluation) -> Cohort:
+    """The cohort with everybody in held_out, where no split of it was heeded."""
+    if not {NOT_DECLARED, EVERYBODY} & {*found.notes}:
+        return cohort
+    subjects, samples = (
+        table.assign(split="held_out") for table in (cohort.subjects, cohort.samples)
+    )
+    return replace(cohort, subjects=subjects, samples=samples)
 
 
 def _flow(evaluation: Evaluation) -> list[tuple[str, int, int]]:
