@@ -12,6 +12,7 @@ from ecg_files import EIGHT, muse_waveform, ukb_waves, write_dicom, write_muse, 
 from image_dicom import write_dicom_image
 from PIL import Image
 from small_squares import SMALL, write_squares
+from typed import typed
 
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
@@ -111,6 +112,29 @@ def test_an_ecg_without_beats_lies_outside_however_near_its_embedding_is(trained
     pd.DataFrame(record.p_signal, columns=record.sig_name).to_csv(tmp_path / "a.csv", index=False)
     told = predict_person(trained, {"ecg": tmp_path / "a.csv"}, overrides=more, device="cpu")
     assert not told.table["outside_of"].str.contains("beats").any()
+
+
+def test_the_command_predicts_one_person_from_one_file(trained, hearts, tmp_path, capsys):
+    header = sorted((hearts / "ecg").glob("*.hea"))[0]
+    out = tmp_path / "her.csv"
+    words = ["predict", trained.path, "--record", f"ecg={header}", "--device", "cpu"]
+    assert not typed(*words, "--workers", 0, "--out", out)
+    told = capsys.readouterr().out
+    assert "1 person: 1 predicted, 0 without a prediction" in told
+    assert "infarct: probability " in told
+    assert "heart_failure: risk by 1 year " in told
+    assert "this file is about people" in told
+    rows = pd.read_csv(out, dtype={"subject": str})
+    assert set(rows["subject"]) == {header.stem}
+    assert rows.loc[rows["kind"] != "value", "predicted"].between(0, 1).all()
+    whole = trained.predict(hearts / "cohort_files.yaml", device="cpu").merge(
+        rows, on=["subject", "task", "target", "horizon_years"], suffixes=("", "_file")
+    )
+    assert len(whole) == len(rows)
+    assert whole["predicted_file"].to_numpy() == pytest.approx(whole["predicted"], rel=1e-14)
+    assert typed(*words, "--value", "age=old") == 2
+    assert typed("predict", trained.path, "--record", f"ecg={tmp_path}/none.hea") == 2
+    assert "there is no such file" in capsys.readouterr().err
 
 
 def test_a_cine_is_read_by_its_frames_and_a_guess_is_said(trained, hearts, files, tmp_path):

@@ -246,6 +246,29 @@ def test_the_command_counts_writes_and_says_that_the_files_are_about_people(
     assert "death: risk by 1 year" in told
 
 
+def test_an_evaluation_writes_what_was_said_of_people_and_warns_that_it_is_about_people(
+    made, tmp_path, command, unpainted
+):
+    run, cohort, _, scored = made
+    out = tmp_path / "people.csv"
+    words = ("evaluate", run.path, "--cohort", cohort, "--out", tmp_path / "x", "--predictions",
+             out, "--set", "evaluate.bootstrap_draws=100", "--workers", 0)  # fmt: skip
+    code, told, _ = command(*words)
+    assert code == 0
+    assert f"predictions: {out}" in told
+    assert "note: this file is about people" in told
+    assert "this file is about people" in (tmp_path / "people.csv.README.txt").read_text()
+    both = pd.read_csv(out, dtype={"subject": str}).merge(
+        scored, on=[*KEYS, "method"], suffixes=("", "_home")
+    )
+    assert len(both) == len(scored)
+    np.testing.assert_allclose(both["predicted"], both["predicted_home"], rtol=1e-15)
+    code, _, told = command(*words)
+    assert code == 2
+    assert "people.csv" in told
+    assert "--overwrite" in told
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -32,7 +32,9 @@ def places(tmp_path_factory):
     base = tmp_path_factory.mktemp("own")
     folder = write_omics(base / "omics", 120)
     spoil(folder)
-    recipe = write_recipe(base / "recipe.yaml", tasks=["case"], baselines=["majority"])
+    recipe = write_recipe(
+        base / "recipe.yaml", tasks=["case"], baselines=["majority"], predictions=True
+    )
     overrides = {"cohort.on_bad_record": "exclude", "stages.align.steps": 3}
     run = medmcl.pretrain(
         folder, recipe=recipe, out=base / "run", overrides=overrides, device="cpu"
@@ -49,6 +51,23 @@ def test_a_run_s_own_exclusions_hold_again(places):
         medmcl.evaluate(run.path, folder, out=base / "refused", device="cpu",
                         overrides={"cohort.on_bad_record": "refuse"})  # fmt: skip
     assert not (base / "refused" / "report.html").exists()
+
+
+def test_predict_and_evaluate_say_to_the_last_bit_what_the_report_scored(places):
+    base, folder, run = places
+    scored = pd.read_parquet(run.path / "predictions-results.parquet")
+    scored = scored[scored["method"] == "aligned"]
+    told = run.predict(folder, tasks=["case"], device="cpu")
+    medmcl.evaluate(run.path, folder, out=base / "equal", tasks=["case"], device="cpu",
+                    predictions=base / "equal.parquet")  # fmt: skip
+    again = pd.read_parquet(base / "equal.parquet")
+    for found in (told, again[again["method"] == "aligned"]):
+        both = scored.merge(found, on=["subject", "target"], suffixes=("", "_again"))
+        assert len(both) == len(scored) > 20
+        assert (both["predicted"] == both["predicted_again"]).all()
+    spoilt = told.set_index("subject").loc[["p000", "p003"]]
+    assert not spoilt["modalities"].str.contains("rna").any()
+    assert spoilt["remarks"].str.contains("rna: column 'r_2' must be a number").all()
 
 
 def test_nothing_is_taken_for_another_cohort(places, tmp_path):
