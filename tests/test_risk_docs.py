@@ -111,6 +111,35 @@ def test_one_file_of_vectors_is_scored_alone(place, monkeypatch, capsys):
     pd.testing.assert_series_equal(ours, theirs.reindex(ours.index))
 
 
+def test_check_says_what_people_without_outcomes_are_fit_for(place, monkeypatch, capsys):
+    folder, _ = place
+    monkeypatch.chdir(folder)
+    assert typed("check", "--cohort", "new_patients") == 2
+    assert "only outcomes are at fault, and `medmcl predict RUN` reads none" in (
+        capsys.readouterr().out
+    )
+    assert not typed("check", "--cohort", "new_patients", "--predict", "runs/risk")
+    told = capsys.readouterr().out
+    assert "clinic records       6\n" in told
+    assert told.endswith("0 errors, 0 warnings\n")
+    table = pd.read_csv(folder / "new_patients" / "patients.csv")
+    (folder / "recoded").mkdir()
+    text = (folder / "new_patients" / "cohort.yaml").read_text("utf-8")
+    (folder / "recoded" / "cohort.yaml").write_text(text, "utf-8")
+    for sex, code in ((table["sex"].str.upper(), 2), (table["sex"].where(table.index > 0, "x"), 0)):
+        table.assign(sex=sex).to_csv(folder / "recoded" / "patients.csv", index=False)
+        assert typed("check", "--cohort", "recoded", "--predict", "runs/risk") == code
+        told = capsys.readouterr().out
+        assert "have a category that training had not" in told
+        assert "to fix: recode sex as in training ('f', 'm')" in told
+    assert typed("check", "--cohort", "recoded", "--predict", "runs/risk", "--top", "3") == 2
+    assert "means nothing without --screen" in capsys.readouterr().err
+    for beside in ("--recipe", "--screen"):
+        words = ("--cohort", "recoded", "--predict", "runs/risk", beside, "risk_table")
+        assert typed("check", *words) == 2
+        assert "means nothing with" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("slip", "meant"),
     [("label_fraction=[0.5]", "'evaluate.label_fractions=[0.5]'"),

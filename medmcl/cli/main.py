@@ -504,6 +504,15 @@ def check(
             "are for this alone.",
         ),
     ] = None,
+    predict: Annotated[
+        Path | None,
+        typer.Option(
+            "--predict",
+            metavar="RUN",
+            help="Look at the cohort as `predict` with this run does: outcomes and splits are not "
+            "read, columns must be coded as in training.",
+        ),
+    ] = None,
     stage: Annotated[
         str | None,
         typer.Option(help="Stage whose tower to use; the last one trained without labels."),
@@ -559,18 +568,56 @@ def check(
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     if screen is not None:
-        _screen(screen, cohort, recipe, given, set_, workers)
+        _refuse_beside("--screen", {"recipe": recipe, "predict": predict})
+        _screen(screen, cohort, given, set_, workers)
         return
     _refuse_given(given)
+    if predict is not None:
+        _refuse_beside("--predict", {"recipe": recipe})
+        _check_people(predict, cohort, set_, workers)
+        return
     logging.getLogger("medmcl").info("reading the tables of %s", cohort)
     with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
         from medmcl.stages.recipe.inspect import check as run_check
-        from medmcl.stages.recipe.inspect import written
 
         findings = run_check(cohort, recipe=recipe, overrides=overrides)
+    _end_checked(findings)
+
+
+def _check_people(run: Path, cohort: str, set_: list[str] | None, workers: int | None) -> None:
+    """Look at a cohort as ``predict`` does: ``check --predict``."""
+    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.run.folder import run_config
+
+        run_config(run)
+        from medmcl.stages.predict.check import check_people
+        from medmcl.stages.run.run import load
+
+        findings = check_people(load(run), cohort, overrides)
+    _end_checked(findings)
+
+
+def _end_checked(findings: Any) -> None:
+    """Print what a check found, and end with code 2 where there are errors."""
+    from medmcl.stages.recipe.inspect import written
+
     print(written(findings))
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(2)
+
+
+def _refuse_beside(option: str, others: dict[str, object]) -> None:
+    """Refuse what means nothing beside an option of ``check`` that names a run."""
+    from medmcl.core.errors import ConfigError
+
+    for name, value in others.items():
+        if value is not None:
+            raise ConfigError(
+                f"means nothing with {option}, which looks at the cohort with a run of its own",
+                where="medmcl check",
+                got=f"--{name} {value}",
+                fix=f"leave --{name} out",
+            )
 
 
 def _refuse_given(options: dict[str, Any]) -> None:
@@ -590,22 +637,13 @@ def _refuse_given(options: dict[str, Any]) -> None:
 def _screen(
     run: Path,
     cohort: str,
-    recipe: str | None,
     options: dict[str, Any],
     set_: list[str] | None,
     workers: int | None,
 ) -> None:
     """Screen a cohort with a run: ``check --screen``."""
-    from medmcl.core.errors import ConfigError
     from medmcl.core.writing import refuse_unwritable
 
-    if recipe is not None:
-        raise ConfigError(
-            "means nothing with --screen: the recipe is that of the run",
-            where="medmcl check",
-            got=f"--recipe {recipe}",
-            fix="leave --recipe out",
-        )
     out = options.get("out", run)
     if "out" in options or run.is_dir():
         refuse_unwritable(out)

@@ -84,6 +84,7 @@ class Overview:
         root: Folder that paths start from.
         excludes: Whether faulty records are left out (``on_bad_record: exclude``).
         splits_known: Whether ``subjects.split`` can be used; otherwise people are shown in all.
+        splits_read: Whether it is read at all; so they are if not.
         columns: What the columns of each table were taken for, a line a table.
         split_drawn: Whether the split was drawn because cohort.yaml declares none.
     """
@@ -96,11 +97,12 @@ class Overview:
     faulty_modalities: tuple[str, ...]
     excludes: bool
     splits_known: bool = True
+    splits_read: bool = True
     columns: tuple[str, ...] = ()
     split_drawn: bool = False
 
     def __str__(self) -> str:
-        columns = SPLITS if self.splits_known else ("in all",)
+        columns = SPLITS if self._by_split else ("in all",)
         empty = ("",) * len(columns)
         drawn = "no split is declared: this one is drawn" if self.split_drawn else ""
         people = map(_number, self._shown(self.subjects))
@@ -128,7 +130,11 @@ class Overview:
 
     def _shown(self, counts: tuple[int, ...]) -> tuple[int, ...]:
         """Counts by split as they are shown: one sum where nothing says who is in which."""
-        return counts if self.splits_known else (sum(counts),)
+        return counts if self._by_split else (sum(counts),)
+
+    @property
+    def _by_split(self) -> bool:
+        return self.splits_known and self.splits_read
 
     def _label(self, one: LabelCount) -> LabelCount:
         return replace(

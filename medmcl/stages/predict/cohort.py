@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort, find_cohort
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.protocol.results import COVARIATES
-from medmcl.stages.predict.plan import TaskPlan
+from medmcl.stages.predict.other_coding import OtherCoding, coded_otherwise
+from medmcl.stages.predict.plan import TaskPlan, plan_tasks
 from medmcl.stages.run.features import kept_reading
+from medmcl.stages.run.own_cohort import open_as_own
 from medmcl.stages.run.run import Run
 
 WITHOUT_OUTCOMES = {
@@ -26,6 +29,59 @@ WITHOUT_OUTCOMES = {
 }
 """What a prediction does not read of a cohort.yaml: outcomes, splits, sites, groups."""
 _WITHOUT_RECORDS = (COVARIATES, "majority", "Kaplan-Meier")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedPeople:
+    """A cohort as a run predicts it.
+
+    Attributes:
+        cohort: The cohort, without its outcomes.
+        plans: What predicts each task.
+        names: Modalities that are prepared.
+        covariates: Tables that are read as they are.
+        strange: Columns that are not coded as in training.
+        notes: What a reader must know.
+    """
+
+    cohort: Cohort
+    plans: list[TaskPlan]
+    names: tuple[str, ...]
+    covariates: tuple[str, ...]
+    strange: list[OtherCoding]
+    notes: list[str]
+
+
+def open_people(
+    run: Run,
+    cohort: Cohort | str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    method: str | None = None,
+) -> OpenedPeople:
+    """Open a cohort as `predict` reads it; see `medmcl.stages.predict.predict.predict_people`."""
+    run.refuse_unfinished()
+    plans, notes = plan_tasks(run, tasks, method)
+    opened, said = open_as_own(
+        run,
+        cohort,
+        overrides,
+        default={"on_bad_record": "exclude"},
+        last={**WITHOUT_OUTCOMES, **columns_of_run(run, plans, cohort)},
+    )
+    names = modalities_of(run, plans, opened)
+    covariates = next((plan.spec.covariates for plan in plans if plan.spec.covariates), None)
+    as_it_is = {str(plan.spec.covariates) for plan in plans if plan.method.startswith(COVARIATES)}
+    strange = coded_otherwise(run, opened, covariates, is_frozen=True)
+    return OpenedPeople(
+        cohort=opened,
+        plans=plans,
+        names=names,
+        covariates=tuple(as_it_is),
+        strange=[one for one in strange if one.modality in {*names, *as_it_is}],
+        notes=[*notes, *([said] if said else [])],
+    )
 
 
 def columns_of_run(

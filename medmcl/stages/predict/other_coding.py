@@ -60,12 +60,20 @@ class OtherCoding:
         return self.tells and len(self.strange) == self.known
 
     def __str__(self) -> str:
+        return f"{self.modality}, {self.column}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """How many people have what."""
         whom = f"{len(self.strange):,} of {counted(self.known, 'person', 'people')} with a value"
         have = "has" if self.known == 1 else "have"
-        where, cells = f"{self.modality}, {self.column}: {whom} {have}", _some(self.found)
+        cells = _some(self.found)
         if self.levels is None:
-            return f"{where} no number, as in training: {cells}"
-        return f"{where} a category that training had not: {cells} (training: {_some(self.levels)})"
+            return f"{whom} {have} no number, as in training: {cells}"
+        return (
+            f"{whom} {have} a category that training had not: {cells} "
+            f"(training: {_some(self.levels)})"
+        )
 
     def said_of(self, subject: str) -> str:
         """Why somebody strange gets no prediction; empty of others."""

@@ -21,11 +21,10 @@ from medmcl.engine.world import pick_device
 from medmcl.evaluation.models.competing import event_free
 from medmcl.evaluation.models.contract import KeptModel
 from medmcl.evaluation.models.linear_model import LinearModel
-from medmcl.evaluation.protocol.results import COVARIATES
-from medmcl.stages.predict.cohort import WITHOUT_OUTCOMES, columns_of_run, modalities_of
+from medmcl.stages.predict.cohort import open_people
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
 from medmcl.stages.predict.one_person import fix_of_person, write_person
-from medmcl.stages.predict.other_coding import coded_otherwise, refuse_other_coding
+from medmcl.stages.predict.other_coding import refuse_other_coding
 from medmcl.stages.predict.people import long_rows, stacked
 from medmcl.stages.predict.plan import TaskPlan, plan_tasks
 from medmcl.stages.predict.rows import (
@@ -38,7 +37,6 @@ from medmcl.stages.predict.rows import (
 )
 from medmcl.stages.predict.saved import KeptPrediction, load_prediction
 from medmcl.stages.run.features import predict as predict_head
-from medmcl.stages.run.own_cohort import open_as_own
 from medmcl.stages.run.run import Run
 
 if TYPE_CHECKING:
@@ -128,31 +126,16 @@ def predict_people(
     Raises:
         CohortError: Nobody's value in a column is one that the run learned.
     """
-    run.refuse_unfinished()
-    plans, notes = plan_tasks(run, tasks, method)
-    opened, said = open_as_own(
-        run,
-        cohort,
-        overrides,
-        default={"on_bad_record": "exclude"},
-        last={**WITHOUT_OUTCOMES, **columns_of_run(run, plans, cohort)},
-    )
-    notes += [said] if said else []
-    notes += [f"{one.where}: {one.what}" for one in opened.findings if one.code in _COUNTED]
-    names = modalities_of(run, plans, opened)
-    covariates = next((plan.spec.covariates for plan in plans if plan.spec.covariates), None)
-    read_as_is = [plan.spec.covariates for plan in plans if plan.method.startswith(COVARIATES)]
-    strange = [
-        one
-        for one in coded_otherwise(run, opened, covariates, is_frozen=True)
-        if one.modality in {*names, *read_as_is}
-    ]
-    refuse_other_coding([one for one in strange if one.is_recoded], where or opened.path)
-    prepared = run.prepare(opened, names)
+    opened = open_people(run, cohort, overrides, tasks=tasks, method=method)
+    strange, plans = opened.strange, opened.plans
+    refuse_other_coding([one for one in strange if one.is_recoded], where or opened.cohort.path)
+    found_at_opening = [one for one in opened.cohort.findings if one.code in _COUNTED]
+    notes = [*opened.notes, *(f"{one.where}: {one.what}" for one in found_at_opening)]
+    prepared = run.prepare(opened.cohort, opened.names)
     notes += [str(one) for one in strange]
     notes += prepared.masked_leads()
     notes += _warned(prepared)
-    where, kept = pick_device(device), load_prediction(run)
+    target, kept = pick_device(device), load_prediction(run)
     read: dict[tuple[str, str], Inputs] = {}
     found = PeoplePredicted(
         table=pd.DataFrame(), curves=pd.DataFrame(), notes=notes, faults=prepared.excluded
@@ -161,9 +144,9 @@ def predict_people(
     for plan in plans:
         key = plan.method, _reads(plan)
         if key not in read:
-            read[key] = read_inputs(run, plan, prepared, where, kept)
+            read[key] = read_inputs(run, plan, prepared, target, kept)
             refuse_people(read[key], strange, [*map(str, prepared.samples["subject"])])
-        one = _predict(run, plan, prepared, read[key], kept, where)
+        one = _predict(run, plan, prepared, read[key], kept, target)
         tables.append(one.table)
         curves.append(one.curves)
         found.rate = max(found.rate, read[key].rate)

@@ -151,6 +151,11 @@ def _sum(findings: Checked) -> list[str]:
     all_lost = any(one.read and one.faulty == one.read for one in read)
     if any(finding.scope == "record" for finding in errors) and not all_lost:
         lines.append("records with errors can be left out: --set cohort.on_bad_record=exclude")
+    if errors and all(finding.scope == "task" for finding in errors):
+        lines.append(
+            "only outcomes are at fault, and `medmcl predict RUN` reads none: `medmcl check "
+            "--predict RUN --cohort ...` looks at the people as it does"
+        )
     warnings = counted(len(findings) - len(errors), "warning")
     return [*lines, f"{counted(len(errors), 'error')}, {warnings}"]
 
