@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from typed import answer
 
 from medmcl.cooccurrence import count_tokens
 from medmcl.cooccurrence.count.command import convert, count, rows_of
@@ -315,24 +314,18 @@ def test_memory_is_bytes_or_text(folder, text, size):
 
 
 def test_the_command_line(folder):
-    def medmcl(*words):
-        return subprocess.run(
-            [sys.executable, "-m", "medmcl", *map(str, words)],
-            capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
-        )  # fmt: skip
-
-    done = medmcl("cooccur", "--help")
+    done = answer("cooccur", "--help")
     assert done.returncode == 0
     assert "count" in done.stdout
     assert "to-meds" in done.stdout
-    done = medmcl("cooccur", "count", "spec.yaml")
+    done = answer("cooccur", "count", "spec.yaml")
     assert done.returncode == 2
     assert "medmcl cooccur count: --out is missing" in done.stderr
-    done = medmcl("cooccur", "to-meds", written(folder), "--out", folder / "meds", "--shards", 2)
+    done = answer("cooccur", "to-meds", written(folder), "--out", folder / "meds", "--shards", 2)
     assert (done.returncode, done.stderr) == (0, "")
     assert "e: 7 events" in done.stdout
     assert (folder / "meds" / "data" / "0.parquet").is_file()
-    done = medmcl(
+    done = answer(
         "cooccur", "to-meds", written(folder), "--out", folder / "m2", "--set", "window=x"
     )
     assert done.returncode == 2

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from scipy import ndimage
+from typed import answer
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError, ConfigError
@@ -393,8 +392,7 @@ stages:
 def test_the_folder_passes_the_check_and_is_read_in_colour(cohort, truth, tmp_path):
     recipe = tmp_path / "two_towers.yaml"
     recipe.write_text(RECIPE)
-    words = ["-m", "medmcl", "check", "--cohort", str(cohort), "--recipe", str(recipe)]
-    said = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    said = answer("check", "--cohort", cohort, "--recipe", recipe)
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.rstrip().endswith("0 errors, 6 warnings"), said.stdout
     assert said.stdout.count("warning ") == said.stdout.count("few_held_out"), said.stdout

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -11,6 +9,7 @@ import pytest
 import torch
 import yaml
 from safetensors.numpy import load_file
+from typed import answer
 
 import medmcl
 from medmcl.core.errors import ArtefactError, CohortError, LeakageError
@@ -341,8 +340,7 @@ def test_train_records_are_known_again(trained, hearts):
 
 
 def test_the_command_line_refuses_an_unknown_probe_mode(trained, hearts, tmp_path):
-    words = ["evaluate", str(trained.path), "--cohort", str(hearts), "--probe", "frozn"]
-    words = [sys.executable, "-m", "medmcl", *words, "--out", str(tmp_path / "x")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    words = ["evaluate", trained.path, "--cohort", hearts, "--probe", "frozn"]
+    done = answer(*words, "--out", tmp_path / "x")
     assert done.returncode == 2
     assert "did you mean 'frozen'" in done.stderr
